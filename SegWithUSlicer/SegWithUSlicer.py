@@ -23,7 +23,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from SegWithUCore.paths import resource_path
+from SegWithUCore.util.paths import resource_path
 from SegWithUSlicerLib.guarded import guarded
 from SegWithUSlicerLib.parameters import Parameters
 from SegWithUSlicerLib.run.models import list_models

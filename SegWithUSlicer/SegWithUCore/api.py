@@ -15,23 +15,23 @@ import SimpleITK as sitk
 
 from .case.case_image import IMAGE_FILE
 from .case.case_regions import label_values, whole_image
-from .errors import InputError, UsageError
-from .imaging.grid import VoxelGrid, check_geometry, check_grid, check_scalar_volume
-from .imaging.header_peek import FileGrid, one_of_forms
-from .imaging.input_reader import InputReader
-from .imaging.inputs import case_name, channel_inputs, find_input
-from .imaging.roi import RegionOfInterest
-from .imaging.volume import checked_volume
 from .inference.case_writer import CaseResult, map_planes, not_assessed_value, write_case_folder
 from .inference.deviation import Deviation
 from .inference.engines import AUTO
 from .inference.model import Model
 from .inference.segment import Job, compute_case
 from .inference.structures import StructureMetrics
+from .io.grid import VoxelGrid, check_geometry, check_grid, check_scalar_volume
+from .io.header_peek import FileGrid, one_of_forms
+from .io.input_reader import InputReader
+from .io.inputs import case_name, channel_inputs, find_input
+from .io.roi import RegionOfInterest
+from .io.volume import checked_volume
 from .models.bundle import Bundle
 from .models.registry import resolve_model
-from .progress import Progress, silent
 from .regions.region import Region
+from .util.errors import InputError, UsageError
+from .util.progress import Progress, silent
 
 ImageInput: TypeAlias = str | Path | sitk.Image | np.ndarray
 """One channel: a path, an image, or an array (z, y, x)."""

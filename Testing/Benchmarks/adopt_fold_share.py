@@ -25,7 +25,7 @@ from SegWithUCore.inference.prediction import tempered_logits
 from SegWithUCore.metrics.bootstrap import mean_interval, paired_bootstrap
 from SegWithUCore.metrics.calibration import negative_log_likelihood
 from SegWithUCore.metrics.error_detection import auroc, average_precision, score_groups
-from SegWithUCore.strict_json import read_json_object
+from SegWithUCore.util.strict_json import read_json_object
 from SegWithULab.training.dataset import find_cases
 from SegWithULab.training.fold_networks import (
     PreparedCases,

@@ -23,7 +23,6 @@ import fingerprint_trials as trials  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 
-from SegWithUCore.imaging.volume import read_image, voxel_volume_mm3  # noqa: E402
 from SegWithUCore.inference.deviation import NOTE, Deviation, is_refused  # noqa: E402
 from SegWithUCore.inference.fingerprint import deviations  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
@@ -32,6 +31,7 @@ from SegWithUCore.inference.structures import (  # noqa: E402
     structure_deviations,
     structure_metrics,
 )
+from SegWithUCore.io.volume import read_image, voxel_volume_mm3  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
 from SegWithULab.training.dataset import find_cases  # noqa: E402
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
-from SegWithUCore.imaging.volume import image_on_grid, orientation_of, read_image
 from SegWithUCore.inference.preprocessing import mirrored_copy
+from SegWithUCore.io.roi import RegionOfInterest, voxel_box
+from SegWithUCore.io.volume import image_on_grid, orientation_of, read_image
 
 SIZE_MM = (36.0, 50.0, 36.0)
 """Region of interest of the README's tutorial."""

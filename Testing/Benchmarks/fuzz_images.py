@@ -56,7 +56,7 @@ def same_image(truth: dict[str, Any]) -> Callable[[Sequence[Ended]], bool]:
 def prepare(data: Path, folder: Path) -> Maker:
     """Write the bases: one real crop in every format, int16, with an oblique grid."""
     from SegWithUCore.case.case_image import voxel_hash
-    from SegWithUCore.imaging.volume import grid_facts
+    from SegWithUCore.io.volume import grid_facts
 
     folder.mkdir(parents=True)
     image = sitk.Cast(sitk.ReadImage(str(data / "hippocampus" / "images" / f"{CASE}.nii.gz")), sitk.sitkInt16)

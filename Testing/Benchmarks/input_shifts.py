@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.imaging.volume import image_on_grid
+from SegWithUCore.io.volume import image_on_grid
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 
-from SegWithUCore.imaging.input_reader import IN_THIS_PROCESS  # noqa: E402
-from SegWithUCore.imaging.reader_process import ReaderProcess  # noqa: E402
+from SegWithUCore.io.input_reader import IN_THIS_PROCESS  # noqa: E402
+from SegWithUCore.io.reader_process import ReaderProcess  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results"
 CROPS, LARGE_TIMES = 100, 9

@@ -98,8 +98,8 @@ def _in_own_process(source: Path, path: Path, rounds: int) -> dict[str, float]:
 
 def _ratios(path: Path, rounds: int) -> dict[str, float]:
     """Reading by the version on PYTHONPATH against ITK; milliseconds of ITK as the least of all rounds."""
-    from SegWithUCore.imaging import volume
-    from SegWithUCore.memory import keep_freed_memory
+    from SegWithUCore.io import volume
+    from SegWithUCore.util.memory import keep_freed_memory
 
     keep_freed_memory()  # as every command does
     # Versions before one function read all files have it under its old name.

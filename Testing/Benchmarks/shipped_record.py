@@ -28,13 +28,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.atomic_files import atomic_file, atomic_folder
 from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.curves import CURVES_FILE
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.stage_two_file import BLOCK
 from SegWithUCore.models.training_record import ROLES, TRAINING_FOLDER, TrainingRecord, write_record
+from SegWithUCore.util.atomic_files import atomic_file, atomic_folder
 from SegWithULab.training.case_roles import check_unseen, hashes_of, seen_of
 from SegWithULab.training.dataset import find_cases
 from SegWithULab.training.recipe import read_recipe

@@ -36,8 +36,6 @@ import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 from scipy.special import softmax  # noqa: E402
 
-from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box  # noqa: E402
-from SegWithUCore.imaging.volume import read_image  # noqa: E402
 from SegWithUCore.inference.engines.base import WindowRunner  # noqa: E402
 from SegWithUCore.inference.engines.compile_graphs import add_graphs  # noqa: E402
 from SegWithUCore.inference.engines.openvino_engine import settings  # noqa: E402
@@ -48,12 +46,14 @@ from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
 from SegWithUCore.inference.segment_slabs import segment_images  # noqa: E402
 from SegWithUCore.inference.sliding_window import count_windows, stitched  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
-from SegWithUCore.memory import keep_freed_memory  # noqa: E402
+from SegWithUCore.io.roi import RegionOfInterest, voxel_box  # noqa: E402
+from SegWithUCore.io.volume import read_image  # noqa: E402
 from SegWithUCore.models.bundle import Bundle, as_further, read_bundle, write_bundle_json  # noqa: E402
 from SegWithUCore.models.bundle_network import load_network  # noqa: E402
 from SegWithUCore.models.input_spec import InputSpec  # noqa: E402
 from SegWithUCore.network.graph import with_pooled_norms  # noqa: E402
-from SegWithUCore.processor import use_threads  # noqa: E402
+from SegWithUCore.util.memory import keep_freed_memory  # noqa: E402
+from SegWithUCore.util.processor import use_threads  # noqa: E402
 from SegWithULab.benchmark.baselines.augmentation import PASSES as AUGMENTED  # noqa: E402
 from SegWithULab.benchmark.baselines.augmentation import Augmentation  # noqa: E402
 from SegWithULab.benchmark.baselines.base import PassAverage  # noqa: E402

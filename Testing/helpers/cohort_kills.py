@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.atomic_files import TEMPORARY_PREFIX
 from SegWithUCore.case.case_file import read_case
+from SegWithUCore.util.atomic_files import TEMPORARY_PREFIX
 
 MOMENTS = ("any", "segmenting", "writing")
 OVERVIEW = ("index.html", "structures.csv")

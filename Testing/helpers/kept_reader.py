@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from SegWithUCore.imaging import reader_process
+from SegWithUCore.io import reader_process
 
 
 class _Surroundings(NamedTuple):

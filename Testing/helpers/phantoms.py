@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.imaging.roi import RegionOfInterest
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.segment import Job, segment
+from SegWithUCore.io.roi import RegionOfInterest
 
 AXIS_ORDERS = [(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)]
 """All 48 ways to store one volume: new axis a is old axis order[a], reversed where flips[a]."""

@@ -113,10 +113,10 @@ def serve() -> None:
 
     import SegWithUCore.cli.__main__
     import SegWithUCore.cli.segment
-    import SegWithUCore.imaging.reader_process
     import SegWithUCore.inference.cohort
     import SegWithUCore.inference.engines.torch_engine
     import SegWithUCore.inference.failed_cases
+    import SegWithUCore.io.reader_process
     import SegWithUCore.models.bundle_network  # noqa: F401
 
     torch.set_num_threads(1)

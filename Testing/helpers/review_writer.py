@@ -6,9 +6,9 @@ from pathlib import Path
 
 from review_cases import HEADER
 
-from SegWithUCore.errors import SegWithUError
 from SegWithUCore.review.log import AuditLog
 from SegWithUCore.review.log_format import Commented
+from SegWithUCore.util.errors import SegWithUError
 
 
 def main(folder: str, reviewer: str, limit: str = "0") -> int:

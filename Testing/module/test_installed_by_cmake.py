@@ -28,7 +28,7 @@ import slicer
 
 with SlicerHost({module!r}) as host:
     ui = host.widget.ui
-    import SegWithUSlicerLib, SegWithUCore.paths as paths
+    import SegWithUSlicerLib, SegWithUCore.util.paths as paths
     assert SegWithUSlicerLib.__file__.startswith({installed!r}), SegWithUSlicerLib.__file__
     assert str(paths.resources_folder()) == {installed!r} + "/Resources"
     assert not slicer.modules.segwithuslicer.icon.isNull()

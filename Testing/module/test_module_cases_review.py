@@ -100,7 +100,7 @@ def test_an_image_that_another_run_was_made_from_stays(listing: Listing) -> None
 def test_further_channels_are_loaded_too_and_a_lost_one_is_told(listing: Listing) -> None:
     from exchanged_cases import changed_case
 
-    from SegWithUCore.paths import path_mac
+    from SegWithUCore.util.paths import path_mac
 
     images = listing.home / "images"
     shutil.copy(images / f"{A}.nii.gz", images / "t2.nii.gz")

@@ -307,7 +307,7 @@ def _open_folder(user: User) -> str:
 
 
 def _is_alive(pid: int) -> bool:
-    from SegWithUCore.processes import is_alive
+    from SegWithUCore.util.processes import is_alive
 
     return bool(is_alive(pid))
 

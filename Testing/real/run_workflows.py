@@ -66,7 +66,7 @@ def load_module() -> None:
 
 def engine_problem() -> str:
     """Say what the engine lacks and what to do, or nothing."""
-    from SegWithUCore.paths import resource_path
+    from SegWithUCore.util.paths import resource_path
     from SegWithUSlicerLib.run.session import PYTHON_SETTING, setting
 
     if setting(PYTHON_SETTING):  # another Python than Slicer's: its own check speaks in the first run

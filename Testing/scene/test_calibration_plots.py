@@ -11,10 +11,10 @@ from loaded_case import LoadedCase, loaded_case, paint
 from PIL import Image
 from segwithu_command import MODEL
 
-from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.metrics.curves import curves_of_case
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.curves import CURVES_FILE
+from SegWithUCore.util.errors import InputError, OutputError
 from SegWithUSlicerLib.cases.case_switch import remove_case
 from SegWithUSlicerLib.review.calibration_plots import (
     compare,

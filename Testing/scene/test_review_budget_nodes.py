@@ -5,8 +5,8 @@ import pytest
 import vtk
 from loaded_case import LoadedCase, add_transform, loaded_case, paint
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.review.opening import ReviewOptions
+from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.review.budget import Budget
 from SegWithUSlicerLib.review.edits import read_labels
 from SegWithUSlicerLib.review.reference import reference_labels

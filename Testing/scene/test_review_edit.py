@@ -8,7 +8,7 @@ from counting import counted
 from loaded_case import add_transform, exported_labels, loaded_case, paint
 from mrml_headless import HeadlessScene, coloured, observers_on
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.review.structure_status import SegmentStatusWriter, status_for, structure_status
 from SegWithUSlicerLib.scene.load_case import find_cases, follow_parent_transform, load_case

@@ -14,9 +14,9 @@ from written_case import change_case
 
 from SegWithUCore.case.case_file import read_description
 from SegWithUCore.case.segmentation_file import IMAGE_KEY, check_reviewed, read_reviewed
-from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.review.opening import ReviewLocation, case_key
 from SegWithUCore.review.reviewer import version_path
+from SegWithUCore.util.errors import InputError, OutputError
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.review.store import (
     keep_log,

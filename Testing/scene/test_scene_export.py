@@ -8,7 +8,7 @@ import vtk
 from loaded_case import add_transform, loaded_case
 from scipy.ndimage import distance_transform_edt
 
-from SegWithUCore.errors import InputError, OutputError
+from SegWithUCore.util.errors import InputError, OutputError
 from SegWithUSlicerLib.scene.load_case import export_volume, is_unchanged, propose_roi, read_roi
 from SegWithUSlicerLib.scene.near_mask import near
 

@@ -12,7 +12,7 @@ from loaded_case import LoadedCase, exported_labels, load_volume, loaded_case
 from mrml_headless import HeadlessScene, coloured
 from written_case import change_case, make_case
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.review.opening import obstacle
 from SegWithUSlicerLib.scene import later_maps, near_mask, read_case
 from SegWithUSlicerLib.scene.case_nodes import CaseNodes

@@ -13,7 +13,7 @@ from mrml_headless import HeadlessScene
 from written_case import HIPPOCAMPUS, change_case, make_case
 
 from SegWithUCore.case.case_file import read_description
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.scene.load_case import is_ours, load_case
 from SegWithUSlicerLib.scene.segmentation import terminology_entry
 from SegWithUSlicerLib.scene.structures import centre_of_structure, show_in_3d, show_structure

@@ -9,7 +9,7 @@ import slicer
 from loaded_case import LoadedCase, load_volume, loaded_case, paint
 from written_case import change_case
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.scene.case_images import array_of
 from SegWithUSlicerLib.scene.case_nodes import find_cases
 from SegWithUSlicerLib.scene.load_case import load_case

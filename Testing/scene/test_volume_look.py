@@ -10,9 +10,9 @@ import SimpleITK as sitk
 import slicer
 from loaded_case import loaded_case
 
-from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
-from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.image_features import image_features
+from SegWithUCore.io.roi import RegionOfInterest, voxel_box
+from SegWithUCore.io.volume import read_image
 from SegWithUSlicerLib.run.models import find_model
 from SegWithUSlicerLib.run.preview import PreflightCheck, PreflightResult
 from SegWithUSlicerLib.scene.load_case import propose_roi, read_roi

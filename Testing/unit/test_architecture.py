@@ -22,8 +22,9 @@ CORE_LAYERS: list[set[str]] = [
     {"review"},
     {"case"},
     {"models"},
-    {"network", "calibration", "imaging", "regions"},
+    {"network", "calibration", "io", "regions"},
     {"metrics", "cluster"},
+    {"util"},
     {"top"},
 ]
 LAB_LAYERS: list[set[str]] = [{"benchmark"}, {"evaluation"}, {"training"}]
@@ -324,8 +325,8 @@ def test_the_reader_of_imports_is_not_blind(tmp_path: Path, monkeypatch: pytest.
     assert "SegWithULab.training.run_folder" not in early
     assert "torch" not in early
     assert "scipy" in early
-    modules = ("SegWithUCore.worker.jobs", "SegWithUCore.errors", "SegWithUCore.cli.train", "SegWithUCore")
-    assert [package_of(name) for name in modules] == ["worker", "top", "cli", "top"]
+    modules = ("SegWithUCore.worker.jobs", "SegWithUCore.util.errors", "SegWithUCore.cli.train", "SegWithUCore")
+    assert [package_of(name) for name in modules] == ["worker", "util", "cli", "top"]
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [["a", "b", "c"]]
 
     other = tmp_path / "SegWithUCore"

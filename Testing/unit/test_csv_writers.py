@@ -10,11 +10,11 @@ from product_sources import CORE, SOURCES, name_of, tree_of
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import parse_regions, read_regions, regions_csv
-from SegWithUCore.csv_files import csv_text, harmless_cell, records, table_of
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.reviews import agreement_csv, read_reviews
 from SegWithUCore.review.worklist import make_worklist
 from SegWithUCore.review.worklist_files import write_worklist
+from SegWithUCore.util.csv_files import csv_text, harmless_cell, records, table_of
 from SegWithULab.benchmark.table import write_table
 
 HOSTILE = "a\r=cmd|' /C calc'!A0"
@@ -30,8 +30,8 @@ def csv_uses(tree: ast.AST) -> list[str]:
 
 def test_no_other_module_reads_or_writes_csv() -> None:
     uses = {name_of(path): csv_uses(tree_of(path)) for path in SOURCES}
-    assert {name for name, found in uses.items() if found} == {name_of(CORE / "csv_files.py")}
-    assert "csv.writer" in uses[name_of(CORE / "csv_files.py")]
+    assert {name for name, found in uses.items() if found} == {name_of(CORE / "util" / "csv_files.py")}
+    assert "csv.writer" in uses[name_of(CORE / "util" / "csv_files.py")]
     assert csv_uses(ast.parse("import csv\ncsv.DictWriter(f, [])\nfrom csv import writer")) == [
         "csv.DictWriter",
         "from csv import writer",

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from SegWithUCore.errors import InputError, code_of, naming
+from SegWithUCore.util.errors import InputError, code_of, naming
 
 
 def test_the_code_survives_pickling_and_being_quoted():

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.csv_files import csv_text, read_csv, write_csv
-from SegWithUCore.errors import InputError
-from SegWithUCore.folder_entries import EntryKind, check_entries, entry_kind
-from SegWithUCore.input_files import path_problem, read_bounded, regular_file
-from SegWithUCore.strict_json import parse_json, read_json, read_json_object, to_json
+from SegWithUCore.util.csv_files import csv_text, read_csv, write_csv
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.folder_entries import EntryKind, check_entries, entry_kind
+from SegWithUCore.util.input_files import path_problem, read_bounded, regular_file
+from SegWithUCore.util.strict_json import parse_json, read_json, read_json_object, to_json
 
 
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:

@@ -6,17 +6,17 @@ import io
 import pytest
 from product_sources import SOURCES, name_of, tree_of
 
-from SegWithUCore.errors import InputError
-from SegWithUCore.strict_json import parse_json
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.strict_json import parse_json
 from SegWithUCore.worker.protocol import Channel
 
 ALLOWED = {
-    "SegWithUCore/strict_json.py": "is that one way",
+    "SegWithUCore/util/strict_json.py": "is that one way",
     "SegWithUCore/models/bundle.py": "text made a moment ago, to turn tuples into lists",
     "SegWithULab/benchmark/store.py": "likewise",
-    "SegWithUCore/imaging/reader_child.py": "lines from the process that started it",
-    "SegWithUCore/imaging/reader_process.py": "lines from a child of its own, whose errors are its death",
-    "SegWithUCore/process_lock.py": "lock files of processes, where what cannot be read is nobody's",
+    "SegWithUCore/io/reader_child.py": "lines from the process that started it",
+    "SegWithUCore/io/reader_process.py": "lines from a child of its own, whose errors are its death",
+    "SegWithUCore/util/process_lock.py": "lock files of processes, where what cannot be read is nobody's",
 }
 
 

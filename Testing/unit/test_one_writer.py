@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore import atomic_files
-from SegWithUCore.atomic_files import LOCK_PATIENCE_S, TEMPORARY_PREFIX, atomic_file, atomic_folder, one_writer
-from SegWithUCore.errors import OutputError
-from SegWithUCore.process_lock import ProcessLock
-from SegWithUCore.processes import process_scope
+from SegWithUCore.util import atomic_files
+from SegWithUCore.util.atomic_files import LOCK_PATIENCE_S, TEMPORARY_PREFIX, atomic_file, atomic_folder, one_writer
+from SegWithUCore.util.errors import OutputError
+from SegWithUCore.util.process_lock import ProcessLock
+from SegWithUCore.util.processes import process_scope
 
 
 def _full_folder(path: Path) -> None:
@@ -84,8 +84,8 @@ def _lock_of(folder: Path) -> Path:
 def test_a_second_process_is_refused_and_another_target_is_free(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
-        "from SegWithUCore.atomic_files import atomic_folder\n"
-        "from SegWithUCore.errors import OutputError\n"
+        "from SegWithUCore.util.atomic_files import atomic_folder\n"
+        "from SegWithUCore.util.errors import OutputError\n"
         "try:\n"
         "    with atomic_folder(pathlib.Path(sys.argv[1]), overwrite=True): pass\n"
         "except OutputError as error: print(error.code)\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.atomic_files import (
+from SegWithUCore.util.atomic_files import (
     ABANDONED_AFTER_S,
     TEMPORARY_PREFIX,
     atomic_file,
@@ -18,9 +18,9 @@ from SegWithUCore.atomic_files import (
     sweep_leftovers,
     temporary_prefix,
 )
-from SegWithUCore.errors import OutputError
-from SegWithUCore.process_lock import LockedError, ProcessLock, remove_stale
-from SegWithUCore.processes import is_alive, process_scope, process_started
+from SegWithUCore.util.errors import OutputError
+from SegWithUCore.util.process_lock import LockedError, ProcessLock, remove_stale
+from SegWithUCore.util.processes import is_alive, process_scope, process_started
 
 ELSEWHERE = "p0123456789abcdef"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
@@ -44,7 +44,7 @@ def test_a_process_knows_itself_and_tells_a_number_that_was_used_again() -> None
 
 @LINUX
 def test_a_process_in_another_namespace_has_another_scope() -> None:
-    code = "from SegWithUCore.processes import process_scope; print(process_scope())"
+    code = "from SegWithUCore.util.processes import process_scope; print(process_scope())"
     call = ["unshare", "--pid", "--fork", sys.executable, "-c", code]
     told = subprocess.run(call, capture_output=True, text=True, check=False)
     if told.returncode:

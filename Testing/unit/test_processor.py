@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from repository import PACKAGES
 
-from SegWithUCore import processor
-from SegWithUCore.processor import SCHEDULERS, WAITING, usable_cores, use_threads
+from SegWithUCore.util import processor
+from SegWithUCore.util.processor import SCHEDULERS, WAITING, usable_cores, use_threads
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from SegWithUCore.progress import TimeLeft, part_of
+from SegWithUCore.util.progress import TimeLeft, part_of
 
 
 class Job:

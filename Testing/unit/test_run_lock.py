@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore import run_lock
-from SegWithUCore.errors import UsageError
-from SegWithUCore.run_lock import LockLostError, Part, RunLock, RunLockedError
+from SegWithUCore.util import run_lock
+from SegWithUCore.util.errors import UsageError
+from SegWithUCore.util.run_lock import LockLostError, Part, RunLock, RunLockedError
 
 
 def test_shares_hold_every_case_once_and_differ_by_one_at_most() -> None:

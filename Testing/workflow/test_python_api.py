@@ -22,7 +22,7 @@ from SegWithUCore import SegmentationResult, load_model, segment_image
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.errors import InputError, OutputError, UsageError
+from SegWithUCore.util.errors import InputError, OutputError, UsageError
 
 pytestmark = pytest.mark.slow
 

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 from tfjs_weights import TfjsLayer, read_tfjs_layers
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import file_sha256
 from SegWithUCore.network.backbones.meshnet import ACTIVATIONS
-from SegWithUCore.strict_json import to_json
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.strict_json import to_json
 from SegWithULab.training.recipe import read_recipe_json
 
 WEIGHTS_FILE, RECIPE_FILE = "weights.safetensors", "recipe.json"

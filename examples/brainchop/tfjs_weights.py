@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from SegWithUCore.errors import InputError
-from SegWithUCore.input_files import is_there, read_bounded, regular_file
-from SegWithUCore.strict_json import check_schema, read_json, schema
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.input_files import is_there, read_bounded, regular_file
+from SegWithUCore.util.strict_json import check_schema, read_json, schema
 
 GIVE_MODEL = "give the model.json of a TensorFlow.js layers model, with its .bin files beside it"
 MAXIMUM_JSON_BYTES = 8 << 20

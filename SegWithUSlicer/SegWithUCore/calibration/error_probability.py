@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..util.errors import InputError
 
 _FLOOR = 1e-6
 _BINS = 400

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import OTHER_VERSION, InputError
-from ..folder_entries import lost_link
-from ..input_files import is_there
-from ..strict_json import read_json
+from ..util.errors import OTHER_VERSION, InputError
+from ..util.folder_entries import lost_link
+from ..util.input_files import is_there
+from ..util.strict_json import read_json
 
 CASE_FILE = "case.json"
 CASE_FORMAT = "segwithu-case"

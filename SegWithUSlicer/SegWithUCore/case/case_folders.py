@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..atomic_files import TEMPORARY_PREFIX
-from ..errors import InputError
-from ..folder_entries import EntryKind, check_entries, entry_kind
+from ..util.atomic_files import TEMPORARY_PREFIX
+from ..util.errors import InputError
+from ..util.folder_entries import EntryKind, check_entries, entry_kind
 from .case_file import CASE_FILE, SEGMENTATION_FILE
 
 MARKS = (SEGMENTATION_FILE, "regions.csv", "review.*.jsonl")

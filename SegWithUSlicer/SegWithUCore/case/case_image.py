@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import InputError
-from ..imaging.dicom_folder import scan_folder
-from ..imaging.dicom_series import read_slices
-from ..imaging.grid import VoxelGrid, check_geometry
-from ..imaging.header_peek import grid_of, on_form
-from ..imaging.nifti_grid import FORMS
-from ..imaging.plain_names import original_path, plain_path
-from ..imaging.volume import read_image
-from ..paths import has_links, is_inside, is_own, stored_path
+from ..io.dicom_folder import scan_folder
+from ..io.dicom_series import read_slices
+from ..io.grid import VoxelGrid, check_geometry
+from ..io.header_peek import grid_of, on_form
+from ..io.nifti_grid import FORMS
+from ..io.plain_names import original_path, plain_path
+from ..io.volume import read_image
+from ..util.errors import InputError
+from ..util.paths import has_links, is_inside, is_own, stored_path
 from .case_file import CASE_FILE, DAMAGED, DAMAGED_CASE
 from .contents import VOLUMES
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import atomic_file, sweep_leftovers
-from ..errors import InputError
-from ..imaging.grid import VoxelGrid
-from ..imaging.plane_writer import write_nifti_planes
-from ..imaging.roi import VoxelBox, whole_grid
-from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal, read_file
+from ..io.grid import VoxelGrid
+from ..io.plane_writer import write_nifti_planes
+from ..io.roi import VoxelBox, whole_grid
+from ..io.volume import check_file, itk_messages_kept_off_the_terminal, read_file
 from ..models.input_spec import Label
-from ..strict_json import to_json
+from ..util.atomic_files import atomic_file, sweep_leftovers
+from ..util.errors import InputError
+from ..util.strict_json import to_json
 from .case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case
 from .contents import case_contents
 from .region_files import HASHES, REGION_LABELS_FILE, REGIONS_FILE, region_file_hashes, regions_csv, regions_text

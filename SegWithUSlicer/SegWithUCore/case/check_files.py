@@ -10,12 +10,12 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from ..errors import InputError, SegWithUError
-from ..folder_entries import EntryKind, entry_kind
-from ..imaging.header_peek import grid_notes
-from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
-from ..imaging.inputs import FolderOfCases, GivenCase, cases_in, find_input
-from ..imaging.volume import check_same_grid, coarse_notes, grid_facts, read_file
+from ..io.header_peek import grid_notes
+from ..io.input_reader import IN_THIS_PROCESS, InputReader
+from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input
+from ..io.volume import check_same_grid, coarse_notes, grid_facts, read_file
+from ..util.errors import InputError, SegWithUError
+from ..util.folder_entries import EntryKind, entry_kind
 from .case_file import SEGMENTATION_FILE, naming_case, read_description
 from .case_folders import case_folders, deeper_cases, holds_cases
 from .case_image import (

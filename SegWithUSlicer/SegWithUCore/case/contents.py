@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..atomic_files import TEMPORARY_PREFIX
-from ..errors import InputError
-from ..folder_entries import check_link
-from ..input_files import regular_file
-from ..paths import is_inside
+from ..util.atomic_files import TEMPORARY_PREFIX
+from ..util.errors import InputError
+from ..util.folder_entries import check_link
+from ..util.input_files import regular_file
+from ..util.paths import is_inside
 from .case_file import CASE_FILE
 from .region_files import REGION_LABELS_FILE, REGIONS_FILE
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..imaging.grid import VoxelGrid
-from ..imaging.planes import (
+from ..io.grid import VoxelGrid
+from ..io.planes import (
     TINT_FROM,
     TITLES,
     Grid,
@@ -29,9 +29,9 @@ from ..imaging.planes import (
     windowed,
     write_png,
 )
-from ..imaging.volume import read_file
+from ..io.volume import read_file
 from ..models.input_spec import Label
-from ..plane_files import Planes
+from ..util.plane_files import Planes
 from .case_file import SEGMENTATION_FILE
 from .case_regions import assessed_part
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..csv_files import csv_text, parse_csv, records
-from ..errors import InputError
-from ..input_files import read_bounded
 from ..regions.region import Competition, Kind, Region, Shape
+from ..util.csv_files import csv_text, parse_csv, records
+from ..util.errors import InputError
+from ..util.input_files import read_bounded
 from .case_file import CASE_FILE
 
 REGIONS_FILE = "regions.csv"

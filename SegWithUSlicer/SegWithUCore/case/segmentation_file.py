@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import InputError
-from ..imaging.grid import VoxelGrid
-from ..imaging.plane_writer import write_nrrd_planes
-from ..imaging.roi import VoxelBox
-from ..imaging.volume import read_file
+from ..io.grid import VoxelGrid
+from ..io.plane_writer import write_nrrd_planes
+from ..io.roi import VoxelBox
+from ..io.volume import read_file
 from ..models.input_spec import Code, Label
-from ..plane_files import Planes, plane_pieces
+from ..util.errors import InputError
+from ..util.plane_files import Planes, plane_pieces
 from .case_file import naming_case
 from .case_image import ELSEWHERE, case_grid
 

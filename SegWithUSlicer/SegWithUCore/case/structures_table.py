@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..csv_files import write_csv
-from ..errors import InputError
+from ..util.csv_files import write_csv
+from ..util.errors import InputError
 from .case_file import naming_case, read_case
 
 STRUCTURES_FILE = "structures.csv"

@@ -9,11 +9,11 @@ from functools import partial
 from typing import NoReturn
 
 from .. import __version__
-from ..errors import SegWithUError
-from ..failures import failure_sentence
-from ..interruption import heard_soon
-from ..memory import keep_freed_memory
-from ..processor import use_threads
+from ..util.errors import SegWithUError
+from ..util.failures import failure_sentence
+from ..util.interruption import heard_soon
+from ..util.memory import keep_freed_memory
+from ..util.processor import use_threads
 from . import (
     adopt,
     benchmark,

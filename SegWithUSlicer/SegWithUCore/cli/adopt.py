@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic_files import one_writer
-from ..errors import OutputError, UsageError
+from ..util.atomic_files import one_writer
+from ..util.errors import OutputError, UsageError
 from .arguments import add_threads_option, check_folder_name, finite_number, whole_number
 from .console import Console
 from .import_model import ABOUT, parsed_orientation

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ..case.case_file import read_case
 from ..case.case_folders import case_folders, deeper_cases
-from ..errors import InputError, UsageError
-from ..input_files import path_problem
 from ..review.flags import FlagRules, check_limits, read_rules
+from ..util.errors import InputError, UsageError
+from ..util.input_files import path_problem
 from .console import Console
 
 WRITTEN = ("output", "run_folder")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..util.errors import UsageError
 from .arguments import add_threads_option
 from .console import Console, table
 from .fold_options import add_fold_options, check_fold_options, given_folds
@@ -185,7 +185,7 @@ def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
     from SegWithULab.benchmark.store import write_json
     from SegWithULab.benchmark.table import benchmark_markdown, benchmark_page, write_table
 
-    from ..atomic_files import atomic_file
+    from ..util.atomic_files import atomic_file
 
     write_json(folder / JSON_FILE, summary)
     plot = _drawn(folder / PLOT_FILE, summary, console)
@@ -199,7 +199,7 @@ def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None
     """Draw the plot. Returns None without matplotlib, which the metrics do not need."""
     import importlib.util
 
-    from ..atomic_files import atomic_file
+    from ..util.atomic_files import atomic_file
 
     if importlib.util.find_spec("matplotlib") is None:
         console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic_files import one_writer
-from ..errors import InputError, UsageError
 from ..inference.engines import OPENVINO, TORCH
+from ..util.atomic_files import one_writer
+from ..util.errors import InputError, UsageError
 from .arguments import add_threads_option
 from .case_roles import add_role_options, calibration_record
 from .console import Console
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..models.bundle import Bundle
     from ..models.training_record import TrainingRecord
-    from ..progress import Progress
+    from ..util.progress import Progress
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, UsageError
-from ..input_files import is_there
-from ..paths import BUNDLE_FILE
+from ..util.errors import InputError, UsageError
+from ..util.input_files import is_there
+from ..util.paths import BUNDLE_FILE
 from .console import Console, table
 
 if TYPE_CHECKING:
     from ..case.check_files import Checked
-    from ..imaging.input_reader import InputReader
+    from ..io.input_reader import InputReader
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Check all, print a table; 1 where something is refused or changed."""
     from ..case.check_files import Outcome
-    from ..imaging.reader_process import ReaderProcess
+    from ..io.reader_process import ReaderProcess
 
     console.started()
     found: list[Checked] = []

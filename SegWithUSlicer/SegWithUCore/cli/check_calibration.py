@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..util.errors import UsageError
 from .arguments import add_threads_option
 from .case_roles import test_record
 from .console import Console, table

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
 from ..case.structures_table import OUTSIDE
-from ..errors import OutputError
-from ..failures import failure_sentence
-from ..imaging.plain_names import plain_name
-from ..interruption import says_farewell
-from ..progress import Progress, time_left
+from ..io.plain_names import plain_name
 from ..review.flags import rules_of_case
 from ..review.triage import triage_of
-from ..run_lock import LockLostError
+from ..util.errors import OutputError
+from ..util.failures import failure_sentence
+from ..util.interruption import says_farewell
+from ..util.progress import Progress, time_left
+from ..util.run_lock import LockLostError
 from .console import PLAIN_INTERVAL_S, Console, table
 
 if TYPE_CHECKING:

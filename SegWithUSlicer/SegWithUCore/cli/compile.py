@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..util.errors import UsageError
 from .arguments import add_threads_option
 from .console import Console
 

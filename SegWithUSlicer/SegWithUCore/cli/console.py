@@ -13,8 +13,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from ..errors import code_of
-from ..progress import Progress, TimeLeft
+from ..util.errors import code_of
+from ..util.progress import Progress, TimeLeft
 
 PLAIN_INTERVAL_S = 10.0
 """Without a terminal (log files, CI) a line this often is enough to see that work goes on."""

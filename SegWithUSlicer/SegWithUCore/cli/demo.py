@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..strict_json import read_json_object
+from ..util.errors import InputError
+from ..util.strict_json import read_json_object
 from .arguments import add_threads_option
 from .cohort import summary
 from .console import Console
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _sample() -> tuple[dict[str, Any], Path]:
-    from ..paths import resources_folder
+    from ..util.paths import resources_folder
 
     resources = resources_folder()
     description = resources / "SampleData" / "sample.json" if resources else Path("Resources/SampleData/sample.json")
@@ -89,9 +89,9 @@ def _mirrored_file(image: Path, output: Path) -> Path:
     """Return the sample with left and right exchanged (its grid is symmetric about the midline)."""
     import SimpleITK as sitk
 
-    from ..atomic_files import atomic_file
-    from ..imaging.volume import read_image
     from ..inference.preprocessing import mirrored_copy
+    from ..io.volume import read_image
+    from ..util.atomic_files import atomic_file
 
     target = output / "mirrored_image.nii.gz"
     with atomic_file(target) as work:
@@ -100,9 +100,9 @@ def _mirrored_file(image: Path, output: Path) -> Path:
 
 
 def _segment(case: DemoCase, model: "Model", output: Path, console: Console) -> "CaseResult":
-    from ..imaging.roi import RegionOfInterest
     from ..inference.cohort import case_facts
     from ..inference.segment import Job, segment
+    from ..io.roi import RegionOfInterest
 
     region = RegionOfInterest(tuple(case.region["centre_ras_mm"]), tuple(case.region["size_mm"]))
     target = output / case.name
@@ -120,7 +120,7 @@ def _tile(case: DemoCase, result: "CaseResult") -> "Tile":
     from SegWithULab.evaluation.pictures import ORIENTATION, Tile
 
     from ..case.case_regions import label_values
-    from ..imaging.volume import image_on_grid, read_image
+    from ..io.volume import image_on_grid, read_image
 
     part = result.box.crop(read_image(case.file))
     maps = result.maps

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..memory import available_bytes, in_words
-from ..processor import usable_cores
+from ..util.errors import InputError
+from ..util.memory import available_bytes, in_words
+from ..util.processor import usable_cores
 from .console import Console
 
 if TYPE_CHECKING:
-    from ..imaging.input_reader import InputReader
     from ..inference.model import Model
     from ..inference.segment import Job
+    from ..io.input_reader import InputReader
 
 MOST_READ = 500
 """Cases whose headers are read: more are judged by so many, taken evenly."""
@@ -106,10 +106,10 @@ def forecast(
         replaced: cases whose folder exists are made again.
         workers: that were asked for; None for one process.
     """
-    from ..imaging.header_peek import claim_on_form
-    from ..imaging.roi import part_grid
     from ..inference.segment import predicted_memory
     from ..inference.segment_slabs import predicted_seconds, time_window
+    from ..io.header_peek import claim_on_form
+    from ..io.roi import part_grid
 
     there = {job.name for job in jobs if not replaced and job.target.exists()}
     left = [job for job in jobs if job.name not in there]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
 from ..inference.engines import AUTO, ENGINES
+from ..util.errors import UsageError
 from .console import Console, terminal_line
 
 if TYPE_CHECKING:

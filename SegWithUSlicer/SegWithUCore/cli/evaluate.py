@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, UsageError
+from ..util.errors import InputError, UsageError
 from .arguments import add_threads_option, finite_number
 from .case_roles import test_record
 from .console import Console
@@ -83,9 +83,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.evaluation.summary import recorded, summary
     from SegWithULab.training.dataset import find_cases
 
-    from ..atomic_files import atomic_folder
     from ..models.bundle import with_head
     from ..models.registry import resolve_model
+    from ..util.atomic_files import atomic_folder
 
     settings = _settings(options)
     bundle = with_head(resolve_model(options.model), options.head)
@@ -197,7 +197,7 @@ def _text(result: dict[str, Any], options: argparse.Namespace) -> str:
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    from ..atomic_files import atomic_file
+    from ..util.atomic_files import atomic_file
 
     with atomic_file(path) as work:
         work.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -206,11 +206,11 @@ def _write_json(path: Path, data: dict[str, Any]) -> None:
 def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | None") -> None:
     from dataclasses import replace
 
-    from ..atomic_files import atomic_file
     from ..models.bundle import CARD_FILE, write_bundle_json
     from ..models.model_card import model_card
     from ..models.training_record import write_record
     from ..models.weights_file import weights_path
+    from ..util.atomic_files import atomic_file
 
     folder = weights_path(model.bundle).parent
     if record is not None:

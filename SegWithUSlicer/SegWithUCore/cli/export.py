@@ -5,16 +5,16 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import atomic_file
 from ..case.case_file import read_case
 from ..case.case_folders import deeper_cases
-from ..errors import SegWithUError, UsageError
-from ..failures import failure_sentence
-from ..paths import stored_path
 from ..regions.region import Region
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
 from ..review.worklist_files import path_outside, read_worklist
+from ..util.atomic_files import atomic_file
+from ..util.errors import SegWithUError, UsageError
+from ..util.failures import failure_sentence
+from ..util.paths import stored_path
 from .arguments import add_flag_options, asked_cases, check_rules, flag_rules
 from .console import Console, table
 from .workers import add_worker_options, each_case

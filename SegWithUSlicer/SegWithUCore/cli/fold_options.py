@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..util.errors import UsageError
 from .console import Console
 
 if TYPE_CHECKING:

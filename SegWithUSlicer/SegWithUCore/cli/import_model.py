@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError, UsageError
+from ..util.errors import OutputError, UsageError
 from .arguments import check_folder_name
 from .console import Console
 
@@ -82,8 +82,8 @@ def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> N
     from SegWithULab.training.recipe import recipe_from_json
     from SegWithULab.training.run_folder import RunFolder
 
-    from ..atomic_files import atomic_folder
     from ..models.nnunet_import import head_recipe
+    from ..util.atomic_files import atomic_folder
 
     with atomic_folder(target) as work:
         run = RunFolder(work)

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, UsageError
+from ..util.errors import InputError, UsageError
 from .console import Console
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.training.calibrate import quality_of
     from SegWithULab.training.dataset import find_cases
 
-    from ..atomic_files import atomic_file
     from ..models.bundle import CARD_FILE, write_bundle_json
     from ..models.input_check import QUALITY
     from ..models.model_card import model_card
     from ..models.registry import resolve_model
     from ..models.training_record import read_record
     from ..models.weights_file import weights_path
+    from ..util.atomic_files import atomic_file
     from .train import prepared_of
 
     bundle = resolve_model(options.model)

@@ -165,9 +165,9 @@ def _span(span: Any) -> str:
 
 def run_verify(options: argparse.Namespace, console: Console) -> int:
     """Check every asked model; exit code 1 if one is not whole."""
-    from ..errors import InputError
     from ..models.calibration_origin import calibration_doubts
     from ..models.registry import find_models, resolve_model, unreadable_folders
+    from ..util.errors import InputError
 
     bundles = [resolve_model(options.model)] if options.model else []
     problems = []

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic_files import one_writer
-from ..errors import InputError, OutputError, UsageError
-from ..progress import Progress
+from ..util.atomic_files import one_writer
+from ..util.errors import InputError, OutputError, UsageError
+from ..util.progress import Progress
 from .arguments import add_threads_option, finite_number
 from .console import Console
 
@@ -215,7 +215,7 @@ def _cases_of(data: str) -> "tuple[list[Case], bool]":
 
 
 def _nnunet_description(data: str) -> dict[str, Any]:
-    from ..strict_json import read_json_object
+    from ..util.strict_json import read_json_object
 
     path = Path(data) / "dataset.json"
     return read_json_object(path, "restore it, or remove it") if path.is_file() else {}
@@ -327,8 +327,8 @@ def _write(
     found: "Survey",
     roles: dict[str, tuple[str, str]] | None,
 ) -> None:
-    from ..atomic_files import atomic_file
-    from ..csv_files import write_csv
+    from ..util.atomic_files import atomic_file
+    from ..util.csv_files import write_csv
 
     options.output.mkdir(parents=True, exist_ok=True)
     if roles is not None:

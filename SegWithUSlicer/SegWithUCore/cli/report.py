@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..util.errors import UsageError
 from .arguments import add_flag_options, flag_rules
 from .console import Console
 from .workers import add_share_option, add_worker_options, each_case, own_share

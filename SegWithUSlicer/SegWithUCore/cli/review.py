@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
 from ..regions.region import Region, in_words
 from ..review.flag import WITHOUT_LIMITS
 from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
+from ..util.errors import UsageError
 from .arguments import add_flag_options, asked_cases, finite_number, flag_rules
 from .console import Console, table
 from .workers import add_share_option, add_worker_options, each_case, own_share

@@ -9,11 +9,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic_files import one_writer
-from ..errors import InputError, OutputError, UsageError
-from ..failures import failure_sentence
-from ..imaging.plain_names import is_plain, plain_name
-from ..run_lock import Part, RunLock
+from ..io.plain_names import is_plain, plain_name
+from ..util.atomic_files import one_writer
+from ..util.errors import InputError, OutputError, UsageError
+from ..util.failures import failure_sentence
+from ..util.run_lock import Part, RunLock
 from .arguments import add_cohort_options, add_threads_option, check_folder_name
 from .cohort import CohortReporter, Failure, segment_cohort
 from .console import Console
@@ -22,10 +22,10 @@ from .workers import add_worker_options, cluster_request
 
 if TYPE_CHECKING:
     from ..cluster.request import ClusterRequest
-    from ..imaging.input_reader import InputReader
-    from ..imaging.inputs import GivenCase
-    from ..imaging.roi import RegionOfInterest
     from ..inference.segment import Job
+    from ..io.input_reader import InputReader
+    from ..io.inputs import GivenCase
+    from ..io.roi import RegionOfInterest
     from ..models.bundle import Bundle
 
 _TABLE = re.compile(r".*\.(csv|tsv|txt):[^:/\\]+", re.IGNORECASE)
@@ -120,7 +120,7 @@ def _add_region(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Segment all cases; a failed case does not stop the others."""
-    from ..imaging.reader_process import ReaderProcess
+    from ..io.reader_process import ReaderProcess
 
     with ReaderProcess() as reader:
         reader.start()  # it is ready when torch is imported
@@ -128,8 +128,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -> int:
-    from ..imaging.header_peek import one_of_forms
-    from ..imaging.roi import RegionOfInterest
+    from ..io.header_peek import one_of_forms
+    from ..io.roi import RegionOfInterest
     from ..models.registry import resolve_model, unreadable_folders
 
     options.cases = [*options.cases, *(options.input or [])]
@@ -238,7 +238,7 @@ def _found_cases(
     options: argparse.Namespace, console: Console, failures: list[Failure], reader: "InputReader"
 ) -> "list[GivenCase]":
     """Find the cases in the arguments; print kinds of folders, note arguments without any case as failures."""
-    from ..imaging.inputs import find_input
+    from ..io.inputs import find_input
 
     cases: list[GivenCase] = []
     for path in _case_paths(options, console, failures, reader):
@@ -260,7 +260,7 @@ def _table_cases(table: Path) -> "list[GivenCase]":
     """Return the cases that a split table gives a role: `TABLE.csv:ROLE`."""
     from SegWithULab.training.dataset import find_images
 
-    from ..imaging.inputs import GivenCase
+    from ..io.inputs import GivenCase
 
     given = []
     for name, channels in find_images(str(table)):
@@ -273,7 +273,7 @@ def _case_paths(
     options: argparse.Namespace, console: Console, failures: list[Failure], reader: "InputReader"
 ) -> list[Path]:
     """Return the arguments, or with `--each` what lies in those that are folders of cases; not the output folder."""
-    from ..imaging.inputs import FolderOfCases, cases_in
+    from ..io.inputs import FolderOfCases, cases_in
 
     if not options.each:
         return list(options.cases)
@@ -301,8 +301,8 @@ def _jobs(
     failures: list[Failure],
 ) -> "list[Job]":
     """Make the job of each case; a case with other channels than the model's is a failure."""
-    from ..imaging.inputs import channel_inputs
     from ..inference.segment import Job
+    from ..io.inputs import channel_inputs
 
     jobs = []
     for name, case in cases.items():

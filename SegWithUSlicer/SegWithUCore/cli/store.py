@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, UsageError
+from ..util.errors import InputError, UsageError
 from .console import Console, terminal_line
 
 if TYPE_CHECKING:

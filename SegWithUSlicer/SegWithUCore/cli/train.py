@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CancelledError, OutputError, UsageError
-from ..interruption import says_farewell
+from ..util.errors import CancelledError, OutputError, UsageError
+from ..util.interruption import says_farewell
 from .arguments import add_threads_option, whole_number
 from .case_roles import add_role_options
 from .console import Console

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import one_writer
-from ..errors import UsageError
+from ..util.atomic_files import one_writer
+from ..util.errors import UsageError
 from .arguments import add_threads_option
 from .case_roles import add_role_options
 from .console import Console

@@ -26,15 +26,15 @@ from SegWithULab.training.run_record import note_roles, run_record
 from SegWithULab.training.stages import Begun, Stage, content_sha256, noted
 from SegWithULab.training.whole_cases import fit_on_unseen
 
-from ..atomic_files import atomic_file, atomic_folder
 from ..calibration.flag_limits import FIGURE
-from ..errors import InputError, UsageError
 from ..inference.model import Model
 from ..models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
 from ..models.curves import CURVES_FILE, write_curves
 from ..models.model_card import model_card
 from ..models.training_record import TrainingRecord, read_record, write_record
-from ..strict_json import read_json_object
+from ..util.atomic_files import atomic_file, atomic_folder
+from ..util.errors import InputError, UsageError
+from ..util.strict_json import read_json_object
 from .console import Console
 from .plan import REASONS, RECIPE, SPLIT, make_plan
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_folders import deeper_cases
-from ..errors import UsageError
 from ..review.worklist_files import WORKLIST_JSON
+from ..util.errors import UsageError
 from .arguments import add_flag_options, check_rules, flag_rules, whole_number
 from .console import Console
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..run_lock import Part
+from ..util.run_lock import Part
 from .arguments import whole_number
 from .console import Console
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import SegWithUError
-from ..processor import usable_cores
+from ..util.errors import SegWithUError
+from ..util.processor import usable_cores
 from .request import ClusterError, ClusterRequest
 from .siblings import meeting_folder
 

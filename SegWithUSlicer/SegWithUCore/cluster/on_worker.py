@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import SegWithUError
-from ..failures import failure_sentence
-from ..memory import give_back_freed_memory, keep_freed_memory, limit_process
-from ..processor import usable_cores, use_threads
-from ..progress import Progress
+from ..util.errors import SegWithUError
+from ..util.failures import failure_sentence
+from ..util.memory import give_back_freed_memory, keep_freed_memory, limit_process
+from ..util.processor import usable_cores, use_threads
+from ..util.progress import Progress
 from .siblings import Siblings
 
 SILENT_S = 0.5

@@ -4,7 +4,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import SegWithUError, UsageError
+from ..util.errors import SegWithUError, UsageError
 
 JOB_QUEUES = ("slurm", "pbs", "lsf", "sge")
 """Batch systems whose configuration dask-jobqueue reads."""

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..memory import available_bytes, in_words
-from ..process_lock import LockedError, ProcessLock
-from ..processes import is_alive, process_scope, process_started
-from ..progress import Progress
+from ..util.memory import available_bytes, in_words
+from ..util.process_lock import LockedError, ProcessLock
+from ..util.processes import is_alive, process_scope, process_started
+from ..util.progress import Progress
 
 LOOK_AGAIN_S = 0.1
 _MOST_SEATS = 4096

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import SegWithUError
-from ..failures import failure_sentence
+from ..util.errors import SegWithUError
+from ..util.failures import failure_sentence
 from .connection import SAY_EVERY_S, Connection
 from .on_worker import CaseFunction, Context, RunFacts, ask, call, probe
 from .request import ClusterError

@@ -10,15 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
-from ..atomic_files import atomic_file, atomic_folder
 from ..case.case_file import CASE_FILE, read_case, read_description
 from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_path
 from ..case.contents import Contents, case_contents
 from ..case.segmentation_file import REVIEWED_PATTERN, check_reviewed, reviewed_name
-from ..errors import InputError, OutputError, SegWithUError, UsageError
-from ..folder_entries import check_link
-from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
-from ..progress import Progress
+from ..io.volume import check_file, itk_messages_kept_off_the_terminal
 from ..report.case_report import REPORT_FILE, write_report
 from ..review.flags import FlagRules, flags_of_case
 from ..review.log_format import read_log
@@ -26,7 +22,11 @@ from ..review.reviewer import Aliases
 from ..review.reviews import LOG_PATTERN
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
-from ..strict_json import to_json
+from ..util.atomic_files import atomic_file, atomic_folder
+from ..util.errors import InputError, OutputError, SegWithUError, UsageError
+from ..util.folder_entries import check_link
+from ..util.progress import Progress
+from ..util.strict_json import to_json
 from .anonymous import anonymous_copy
 from .each_case import EachCase, each_outcome, exported, free_name, here
 from .readme import README, readme

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import atomic_folder
 from ..case.case_file import read_case
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.segmentation_file import REVIEWED_PATTERN, reviewed_name
-from ..errors import InputError
-from ..imaging.volume import read_file, same_grid
-from ..progress import Progress
+from ..io.volume import read_file, same_grid
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import read_reviews
+from ..util.atomic_files import atomic_folder
+from ..util.errors import InputError
+from ..util.progress import Progress
 from .dicom_objects import ModelProvenance, SeriesTitle, SourceSeries, check_installed, source_series
 from .dicom_parametric_map import probability_object
 from .dicom_seg import Segments, model_segments, reviewed_segments, segmentation_object

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import SimpleITK as sitk
 
 from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source, voxel_hash
-from ..errors import InputError, UsageError
 from ..models.input_spec import Code, Label
+from ..util.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

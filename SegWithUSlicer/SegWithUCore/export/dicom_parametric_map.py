@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..models.input_spec import Code
+from ..util.errors import InputError
 from .dicom_objects import (
     ERROR_PROBABILITY,
     MANUFACTURER,

@@ -11,10 +11,10 @@ import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE
 from ..case.segmentation_file import image_note, read_layers, segment_fields
-from ..errors import InputError
-from ..imaging.labels import read_labels
-from ..imaging.volume import same_grid
+from ..io.labels import read_labels
+from ..io.volume import same_grid
 from ..models.input_spec import Code, Label
+from ..util.errors import InputError
 from .dicom_objects import (
     MANUFACTURER,
     UNICODE,

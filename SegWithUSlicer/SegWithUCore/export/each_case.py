@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, OutputError, SegWithUError
-from ..progress import Progress
+from ..util.errors import InputError, OutputError, SegWithUError
+from ..util.progress import Progress
 
 if TYPE_CHECKING:
     from ..cluster.on_worker import CaseFunction

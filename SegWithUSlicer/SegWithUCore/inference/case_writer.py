@@ -14,7 +14,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__
-from ..atomic_files import atomic_folder
 from ..case.case_file import CASE_FILE, SEGMENTATION_FILE
 from ..case.case_image import IMAGE_FILE
 from ..case.case_regions import (
@@ -26,19 +25,20 @@ from ..case.preview import PREVIEW_FILE, Shown, can_draw, grid_of, write_preview
 from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
-from ..errors import InputError, OutputError
-from ..imaging.grid import VoxelGrid
-from ..imaging.plain_names import plain_name
-from ..imaging.plane_writer import write_image_planes, write_nifti_planes
-from ..imaging.roi import RegionOfInterest, VoxelBox
-from ..imaging.volume import check_file, itk_messages_kept_off_the_terminal
+from ..io.grid import VoxelGrid
+from ..io.plain_names import plain_name
+from ..io.plane_writer import write_image_planes, write_nifti_planes
+from ..io.roi import RegionOfInterest, VoxelBox
+from ..io.volume import check_file, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
-from ..paths import path_mac
-from ..plane_files import ChangedPlanes, Planes
-from ..progress import Progress, silent
 from ..regions.find_regions import FoundRegions, RegionSettings
 from ..review.flags import case_flags, rules_of_case
-from ..strict_json import to_json
+from ..util.atomic_files import atomic_folder
+from ..util.errors import InputError, OutputError
+from ..util.paths import path_mac
+from ..util.plane_files import ChangedPlanes, Planes
+from ..util.progress import Progress, silent
+from ..util.strict_json import to_json
 from .competition import competition_planes
 from .deviation import Deviation
 from .structures import StructureMetrics, histograms, lowest_and_highest

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..atomic_files import sweep_leftovers
-from ..errors import OutputError
-from ..failures import failure_sentence
-from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
-from ..progress import Progress, silent
+from ..io.input_reader import IN_THIS_PROCESS, InputReader
 from ..review.reviews import LOG_PATTERN
-from ..run_lock import RunLock
+from ..util.atomic_files import sweep_leftovers
+from ..util.errors import OutputError
+from ..util.failures import failure_sentence
+from ..util.progress import Progress, silent
+from ..util.run_lock import RunLock
 from .case_writer import CaseResult
 from .deaths import DEATHS_AT_MOST, DeadlyCaseError, begin, deaths_of, ended
 from .deviation import is_refused

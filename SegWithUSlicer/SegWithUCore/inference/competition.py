@@ -6,7 +6,7 @@ import numpy as np
 
 from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUNNER_UP_FILE, label_table
 from ..models.input_spec import Label
-from ..plane_files import ChangedPlanes, Planes, PlaneVolume
+from ..util.plane_files import ChangedPlanes, Planes, PlaneVolume
 from .uncertainty_maps import COMPETES_ABOVE, VoxelMaps
 
 

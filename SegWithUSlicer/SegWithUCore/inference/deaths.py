@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import OutputError
+from ..util.errors import OutputError
 
 DEATHS_AT_MOST = 2
 """Processes that may die while they make a case: once may be chance."""

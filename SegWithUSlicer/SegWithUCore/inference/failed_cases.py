@@ -4,9 +4,9 @@ import os
 import time
 from pathlib import Path
 
-from ..csv_files import harmless_cell, read_csv, write_csv
-from ..errors import InputError, OutputError
-from ..process_lock import LockedError, ProcessLock
+from ..util.csv_files import harmless_cell, read_csv, write_csv
+from ..util.errors import InputError, OutputError
+from ..util.process_lock import LockedError, ProcessLock
 
 FAILED_FILE = "failed.csv"
 COLUMNS = ["case", "input", "reason"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from ..imaging.grid import VoxelGrid
-from ..imaging.volume import reorient
+from ..io.grid import VoxelGrid
+from ..io.volume import reorient
 from ..models.bundle import Bundle
 from ..models.input_check import QUALITY
 from .appearance import appearance_deviations

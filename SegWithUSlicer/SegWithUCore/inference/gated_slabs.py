@@ -12,7 +12,7 @@ import numpy as np
 
 from ..calibration.gate import Gate
 from ..models.input_spec import InputSpec
-from ..progress import Progress, silent
+from ..util.progress import Progress, silent
 from .coarse_grid import pooled
 from .engines.base import Engine
 from .gated_maps import Parts, coarse_maps, gated

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from ..imaging.grid import VoxelGrid
+from ..io.grid import VoxelGrid
 from .sliding_window import Slab
 
 PIECE_VALUES = 1 << 24

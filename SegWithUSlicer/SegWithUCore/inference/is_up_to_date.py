@@ -10,10 +10,10 @@ import SimpleITK as sitk
 from ..case.case_file import SEGMENTATION_FILE, read_case
 from ..case.case_image import IMAGE_FILE, voxel_hash
 from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
-from ..errors import InputError
-from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
-from ..imaging.roi import RegionOfInterest
-from ..imaging.volume import grid_facts
+from ..io.input_reader import IN_THIS_PROCESS, InputReader
+from ..io.roi import RegionOfInterest
+from ..io.volume import grid_facts
+from ..util.errors import InputError
 from .case_writer import SEGMENTATION_NRRD_FILE
 from .model import Model
 from .segment import Job, read_channels

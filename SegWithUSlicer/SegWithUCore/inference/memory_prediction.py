@@ -22,15 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..imaging.grid import VoxelGrid
-from ..imaging.header_peek import FileGrid
-from ..imaging.roi import RegionOfInterest, part_grid
-from ..imaging.volume import reorient
-from ..memory import check_memory, give_back_freed_memory, in_words, resident_bytes
+from ..io.grid import VoxelGrid
+from ..io.header_peek import FileGrid
+from ..io.roi import RegionOfInterest, part_grid
+from ..io.volume import reorient
 from ..models.input_spec import PIECE_VOXELS, InputSpec
-from ..plane_files import IN_MEMORY_VOXELS, Planes, plane_pieces
 from ..regions.find_regions import RegionSettings
+from ..util.errors import InputError
+from ..util.memory import check_memory, give_back_freed_memory, in_words, resident_bytes
+from ..util.plane_files import IN_MEMORY_VOXELS, Planes, plane_pieces
 from .gated_maps import gated_channels
 from .grid_blocks import PIECE_VALUES, Turn
 from .model import Model

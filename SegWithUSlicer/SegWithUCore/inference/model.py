@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
-from ..memory import resident_bytes
 from ..models.bundle import Bundle, HeadSpec, with_head
 from ..models.in_use import hold
 from ..models.quality import QUALITY_KIND, model_warnings
 from ..models.stage_two_file import read_stage_two
 from ..models.store_registry import known_registries
 from ..network.backbone_spec import is_user_network
+from ..util.errors import UsageError
+from ..util.memory import resident_bytes
 from .deviation import WARNING, Deviation
 from .engines import TORCH
 from .engines.choice import open_engine

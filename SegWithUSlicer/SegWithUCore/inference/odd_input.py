@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from ..imaging.volume import orientation_of
+from ..io.volume import orientation_of
 from ..models.bundle import Bundle
 from .deviation import REFUSED, Deviation
 

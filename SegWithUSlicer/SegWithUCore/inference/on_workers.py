@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from ..atomic_files import sweep_leftovers
 from ..cluster.connection import Connection, Say, connect
 from ..cluster.on_worker import Context, RunFacts, UnfitError
 from ..cluster.request import ClusterRequest
 from ..cluster.tasks import Answer, Running, Task, TaskRun
-from ..errors import SegWithUError
-from ..failures import failure_sentence
-from ..imaging.reader_process import ReaderProcess
+from ..io.reader_process import ReaderProcess
 from ..models.bundle import Bundle, read_bundle, with_head
-from ..progress import Progress
-from ..run_lock import RunLock
+from ..util.atomic_files import sweep_leftovers
+from ..util.errors import SegWithUError
+from ..util.failures import failure_sentence
+from ..util.progress import Progress
+from ..util.run_lock import RunLock
 from .cohort import FAILED, CohortCounts, Rules, Settled, exists_error, settle
 from .deaths import forgive
 from .engines import AUTO, TORCH

@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..calibration.stage_two import HeadMaps
-from ..imaging.volume import voxel_volume_mm3
+from ..io.volume import voxel_volume_mm3
 from .gated_slabs import network_answer
 from .model import Model
 from .network_view import NetworkView, error_probability

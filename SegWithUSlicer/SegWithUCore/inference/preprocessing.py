@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import InputError
-from ..imaging.grid import VoxelGrid
-from ..imaging.roi import VoxelBox, whole_grid
-from ..imaging.volume import orientation_of, reorient
+from ..io.grid import VoxelGrid
+from ..io.roi import VoxelBox, whole_grid
+from ..io.volume import orientation_of, reorient
 from ..models.input_spec import InputSpec, NnunetPreparation
+from ..util.errors import InputError
 
 SPACING_TOLERANCE = 1e-3
 """Relative difference below which two spacings count as equal: headers round to about 1e-5."""

@@ -12,16 +12,16 @@ import SimpleITK as sitk
 
 from ..case.case_image import voxel_hash
 from ..case.preview import can_draw
-from ..errors import InputError, UsageError
-from ..imaging.grid import VoxelGrid
-from ..imaging.header_peek import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
-from ..imaging.input_reader import IN_THIS_PROCESS, InputReader
-from ..imaging.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
-from ..imaging.volume import apply_transform, check_same_grid, coarse_notes
-from ..memory import give_back_freed_memory
+from ..io.grid import VoxelGrid
+from ..io.header_peek import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
+from ..io.input_reader import IN_THIS_PROCESS, InputReader
+from ..io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
+from ..io.volume import apply_transform, check_same_grid, coarse_notes
 from ..models.bundle import Bundle
-from ..plane_files import IN_MEMORY_VOXELS, kept_planes
-from ..progress import Progress, part_of, silent
+from ..util.errors import InputError, UsageError
+from ..util.memory import give_back_freed_memory
+from ..util.plane_files import IN_MEMORY_VOXELS, kept_planes
+from ..util.progress import Progress, part_of, silent
 from .case_writer import CaseResult, write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
 from .fingerprint import input_deviations

@@ -9,9 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..calibration.gate import Gate
-from ..imaging.grid import VoxelGrid
+from ..io.grid import VoxelGrid
 from ..models.input_spec import InputSpec
-from ..progress import Progress, part_of, silent
+from ..util.progress import Progress, part_of, silent
 from .deviation import WARNING, Deviation
 from .engines.base import DeviceMemoryError, Engine
 from .gated_slabs import gated_planes

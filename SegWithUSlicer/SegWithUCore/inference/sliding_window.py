@@ -12,7 +12,7 @@ from itertools import chain, product
 import numpy as np
 
 from ..models.input_spec import InputSpec
-from ..progress import Progress, silent
+from ..util.progress import Progress, silent
 from .engines.base import WindowRunner
 
 OVERLAP = 0.5

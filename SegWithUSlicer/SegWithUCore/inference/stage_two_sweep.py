@@ -15,9 +15,9 @@ import SimpleITK as sitk
 
 from ..calibration.local_features import Steps
 from ..calibration.stage_two import Doubt, HeadMaps, StageTwo, find_doubt, refined
-from ..errors import OutputError
-from ..imaging.grid import VoxelGrid
-from ..plane_files import PlaneFile, plane_pieces
+from ..io.grid import VoxelGrid
+from ..util.errors import OutputError
+from ..util.plane_files import PlaneFile, plane_pieces
 from .engines.base import Voxelwise
 
 PIECE_VOXELS = 1 << 23

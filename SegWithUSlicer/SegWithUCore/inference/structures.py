@@ -14,8 +14,8 @@ from ..calibration.predicted_dice import PredictedDice
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, emptiness
-from ..plane_files import Planes, plane_pieces
 from ..review.triage import told_apart
+from ..util.plane_files import Planes, plane_pieces
 from .deviation import NOTE, WARNING, Deviation
 from .uncertainty_maps import VoxelMaps
 

@@ -15,10 +15,10 @@ from ..calibration.error_probability import ErrorProbability, percentiles_of
 from ..calibration.gate import Gate
 from ..calibration.stage_two import DOUBT, StageTwo
 from ..case.case_regions import ijk_to_ras, label_table
-from ..imaging.grid import VoxelGrid
+from ..io.grid import VoxelGrid
 from ..models.input_spec import Label
-from ..plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, room_for
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
+from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, room_for
 from .engines.base import Engine, Voxelwise
 from .gated_maps import gated_channels, maps_of_gated
 from .grid_blocks import Block, Turn, blocks_on_grid, pieces_of_volume, planes_on_grid

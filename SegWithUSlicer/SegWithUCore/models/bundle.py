@@ -11,13 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import atomic_file
-from ..errors import InputError
-from ..input_files import is_there
 from ..network.backbone_spec import BackboneSpec
-from ..paths import BUNDLE_FILE
-from ..paths import WEIGHTS_FILE as WEIGHTS_FILE
-from ..strict_json import check_schema, read_json, schema, to_json
+from ..util.atomic_files import atomic_file
+from ..util.errors import InputError
+from ..util.input_files import is_there
+from ..util.paths import BUNDLE_FILE
+from ..util.paths import WEIGHTS_FILE as WEIGHTS_FILE
+from ..util.strict_json import check_schema, read_json, schema, to_json
 from .graphs import Graphs
 from .input_spec import InputSpec, Label, check_label_values
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import InputError
-from ..strict_json import read_json_object, to_json
+from ..util.errors import InputError
+from ..util.strict_json import read_json_object, to_json
 from .bundle import Bundle, file_sha256, read_bundle
 from .graph_files import verify_graphs
 from .model_entry import ModelEntry, ModelFile, check_files

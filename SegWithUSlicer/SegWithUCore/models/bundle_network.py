@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ..errors import InputError, naming
-from ..memory import check_memory, in_words
 from ..network.backbone_spec import is_user_network
 from ..network.backbones import MAXIMUM_PARAMETERS, build_backbone, example_input
 from ..network.backbones.user_network import register_networks_of
 from ..network.checkpoints import read_safetensors
 from ..network.segwithu import SegWithU
 from ..network.weights import checked_tensors, load_state
-from ..paths import BUNDLE_FILE, user_networks_file
+from ..util.errors import InputError, naming
+from ..util.memory import check_memory, in_words
+from ..util.paths import BUNDLE_FILE, user_networks_file
 from .bundle import WEIGHTS_FILE, Bundle, HeadSpec, as_further, file_sha256, named_head
 from .weights_file import verify_weights, weights_path
 

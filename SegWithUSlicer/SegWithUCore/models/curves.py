@@ -10,12 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import atomic_file
-from ..errors import OTHER_VERSION, InputError
-from ..input_files import is_there
 from ..metrics.calibration import ReliabilityBin
 from ..metrics.curves import ErrorCurves
-from ..strict_json import read_json_object, to_json
+from ..util.atomic_files import atomic_file
+from ..util.errors import OTHER_VERSION, InputError
+from ..util.input_files import is_there
+from ..util.strict_json import read_json_object, to_json
 
 CURVES_FILE = "curves.json"
 FORMAT, VERSION = "segwithu-curves", 1

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import requests
 
 from .. import __version__
-from ..errors import InputError
+from ..util.errors import InputError
 from .store_registry import parsed_address
 
 TIMEOUTS_S = (10.0, 60.0)

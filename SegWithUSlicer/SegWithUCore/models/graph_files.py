@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..input_files import read_bounded
-from ..paths import BUNDLE_FILE, WEIGHTS_FILE
+from ..util.errors import InputError
+from ..util.input_files import read_bounded
+from ..util.paths import BUNDLE_FILE, WEIGHTS_FILE
 from .bundle import Bundle
 from .graph_xml import check_graph
 from .graphs import ALIGNMENT, CHECK_FILE, CONSTANTS_FILE, MAPS_FILE, WINDOW_FILE, others_start

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from ..errors import InputError
+from ..util.errors import InputError
 
 MAXIMUM_LAYERS = 20000
 """Of a graph: the shipped model's window has 230, nnU-Net's largest some 600."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ..errors import InputError, OutputError
-from ..input_files import regular_file
+from ..util.errors import InputError, OutputError
+from ..util.input_files import regular_file
 from .bundle import WEIGHTS_FILE, Bundle
 
 try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..util.errors import InputError
 
 PRECISIONS = ("float32", "bfloat16")
 

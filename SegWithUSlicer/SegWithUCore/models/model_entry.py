@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError
+from ..util.errors import InputError
 from .model_name import RESERVED, folder_name
 
 REMEDY = "ask whoever keeps that registry"

@@ -5,7 +5,7 @@ No third-party packages, so that Slicer's own process can ask too.
 
 import re
 
-from ..errors import InputError, UsageError
+from ..util.errors import InputError, UsageError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,49}")

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..atomic_files import atomic_folder
-from ..errors import InputError, UsageError, naming
-from ..input_files import is_there
 from ..network.backbones import build_backbone
 from ..network.weights import checked_tensors, load_plain, load_state, unique_state
-from ..strict_json import read_json_object
+from ..util.atomic_files import atomic_folder
+from ..util.errors import InputError, UsageError, naming
+from ..util.input_files import is_there
+from ..util.strict_json import read_json_object
 from .bundle import CARD_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
 from .bundle_network import empty_network, write_weights
 from .model_card import licence_notice, model_card

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError, UsageError
-from ..input_files import is_there, path_problem
-from ..paths import BUNDLE_FILE, bundle_folders, resources_folder, user_models_folder
-from ..strict_json import shown
+from ..util.errors import InputError, UsageError
+from ..util.input_files import is_there, path_problem
+from ..util.paths import BUNDLE_FILE, bundle_folders, resources_folder, user_models_folder
+from ..util.strict_json import shown
 from .bundle import Bundle, read_bundle
 from .model_name import split_name, version_key
 

@@ -12,9 +12,9 @@ from safetensors.numpy import load, save
 
 from ..calibration.local_features import feature_count
 from ..calibration.stage_two import MAPS, StageTwo
-from ..errors import InputError
-from ..input_files import read_bounded
-from ..paths import BUNDLE_FILE
+from ..util.errors import InputError
+from ..util.input_files import read_bounded
+from ..util.paths import BUNDLE_FILE
 from .bundle import RESTORE, Bundle
 
 MAXIMUM_BYTES = 16 << 20

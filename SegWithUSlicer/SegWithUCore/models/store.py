@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..atomic_files import move_to_new, one_writer, sweep_leftovers, temporary_prefix
-from ..errors import InputError, OutputError, UsageError
-from ..input_files import regular_file
-from ..paths import resource_path, user_models_folder
-from ..progress import Progress, silent
-from ..strict_json import parse_json
+from ..util.atomic_files import move_to_new, one_writer, sweep_leftovers, temporary_prefix
+from ..util.errors import InputError, OutputError, UsageError
+from ..util.input_files import regular_file
+from ..util.paths import resource_path, user_models_folder
+from ..util.progress import Progress, silent
+from ..util.strict_json import parse_json
 from .bundle import file_sha256
 from .bundle_files import bundle_paths, check_whole, read_origin, write_origin
 from .in_use import not_in_use

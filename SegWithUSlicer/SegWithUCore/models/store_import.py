@@ -13,11 +13,11 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..atomic_files import move_to_new
-from ..errors import InputError, OutputError
-from ..input_files import regular_file
-from ..paths import BUNDLE_FILE, user_models_folder
-from ..progress import Progress, silent
+from ..util.atomic_files import move_to_new
+from ..util.errors import InputError, OutputError
+from ..util.input_files import regular_file
+from ..util.paths import BUNDLE_FILE, user_models_folder
+from ..util.progress import Progress, silent
 from .bundle_files import (
     MAXIMUM_DEPTH,
     MAXIMUM_FILES,

@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import Sequence
 
-from ..errors import InputError
-from ..paths import user_models_folder
+from ..util.errors import InputError
+from ..util.paths import user_models_folder
 from .bundle_files import bundle_paths
 from .model_entry import ModelEntry, allows_commercial_use
 from .model_name import VersionKey, version_key

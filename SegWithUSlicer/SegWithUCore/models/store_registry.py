@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import url2pathname
 
-from ..errors import InputError, UsageError
-from ..input_files import is_there
-from ..strict_json import check_schema, read_json_object, schema
+from ..util.errors import InputError, UsageError
+from ..util.input_files import is_there
+from ..util.strict_json import check_schema, read_json_object, schema
 from .model_entry import REMEDY, ModelEntry, ModelFile, check_files
 from .model_name import version_key
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import atomic_file
-from ..errors import InputError
-from ..input_files import is_there
-from ..strict_json import read_json_object, to_json
+from ..util.atomic_files import atomic_file
+from ..util.errors import InputError
+from ..util.input_files import is_there
+from ..util.strict_json import read_json_object, to_json
 
 TRAINING_FOLDER, RECORD_FILE = "training", "record.json"
 VERSION = 1

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from ..errors import InputError
-from ..input_files import regular_file
-from ..paths import BUNDLE_FILE
+from ..util.errors import InputError
+from ..util.input_files import regular_file
+from ..util.paths import BUNDLE_FILE
 from .bundle import RESTORE, WEIGHTS_FILE, Bundle, file_sha256
 
 FLOATS = ("F16", "F32", "F64")

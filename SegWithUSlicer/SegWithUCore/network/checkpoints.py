@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..errors import InputError
-from ..input_files import regular_file
+from ..util.errors import InputError
+from ..util.input_files import regular_file
 from .segwithu import SegWithU
 from .weights import checked_tensors, load_plain, load_state
 

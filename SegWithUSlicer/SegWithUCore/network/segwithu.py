@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from ..errors import InputError
+from ..util.errors import InputError
 from .heads import HEADS
 from .heads.base import Fusion, UncertaintyMaps, resized
 from .weights import all_finite

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import nn
 
-from ..errors import InputError
-from ..input_files import regular_file
+from ..util.errors import InputError
+from ..util.input_files import regular_file
 
 MAXIMUM_GROWTH = 8
 """Times its size that a file may grow when unpacked: torch stores without compression, so a true one does not grow."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plane_files import Planes
+from ..util.plane_files import Planes
 from .region import Competition, Kind, Region, Shape
 from .uncertain_voxels import UncertainVoxels, expected_wrong_voxels, extents, peaks, thickness_mm, uncertain_voxels
 from .watershed import basins, error_density

@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from ..plane_files import Planes, plane_pieces
+from ..util.plane_files import Planes, plane_pieces
 
 Step = tuple[int, int, int]
 HALF_OF_26: tuple[Step, ...] = tuple((z, y, x) for z, y, x in product((-1, 0, 1), repeat=3) if (z, y, x) > (0, 0, 0))

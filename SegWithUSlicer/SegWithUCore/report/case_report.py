@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import atomic_file
 from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_image import ELSEWHERE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.contents import case_contents, checked_file
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..case.segmentation_file import OF_ANOTHER, REVIEWED_PATTERN, read_reviewed, reviewed_name
-from ..errors import InputError
-from ..imaging.planes import Grid
-from ..imaging.volume import orientation_of, ras_to_lps, read_file
+from ..io.planes import Grid
+from ..io.volume import orientation_of, ras_to_lps, read_file
 from ..regions.region import Region
 from ..review.flags import FlagRules, case_flags, check_limits, no_flag_sentence, rules_of_case
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, read_reviews
 from ..review.triage import triage_of
+from ..util.atomic_files import atomic_file
+from ..util.errors import InputError
 from .page import Report, in_order_of_need, report_page
 from .pictures import PlanePicture, Volumes, pictures_around
 

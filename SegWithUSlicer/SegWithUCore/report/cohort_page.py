@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..atomic_files import atomic_file
 from ..case.case_file import DAMAGED, read_case
 from ..case.case_folders import case_folders, holds_cases
 from ..case.preview import PREVIEW_FILE
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
-from ..errors import InputError
 from ..review.flag import WITHOUT_LIMITS, Rule
 from ..review.flags import rules_of_case
 from ..review.triage import Triage, triage_of
+from ..util.atomic_files import atomic_file
+from ..util.errors import InputError
 from .render import render
 from .tables import structures_table
 

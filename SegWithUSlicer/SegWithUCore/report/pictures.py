@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..imaging.planes import (
+from ..io.planes import (
     TITLES,
     Grid,
     Plane,

@@ -4,18 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..imaging.planes import (
-    Grid,
-    Plane,
-    cut,
-    grey_window,
-    interpolated,
-    nearest,
-    outline,
-    plane_across,
-    positions,
-    windowed,
-)
+from ..io.planes import Grid, Plane, cut, grey_window, interpolated, nearest, outline, plane_across, positions, windowed
 from ..regions.region import Region
 
 EDGE_PIXELS = 96

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import CASE_FILE, DAMAGED, naming_case, read_case
-from ..errors import InputError, UsageError
 from ..regions.region import Region
-from ..strict_json import read_json
+from ..util.errors import InputError, UsageError
+from ..util.strict_json import read_json
 from .flag import WITHOUT_LIMITS, Flag, Rule, flags_of_warnings
 from .log_format import Verdict
 from .reviews import Review, read_reviews

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import InputError, OutputError, UsageError
-from ..input_files import read_bounded
-from ..process_lock import LockedError, ProcessLock
+from ..util.errors import InputError, OutputError, UsageError
+from ..util.input_files import read_bounded
+from ..util.process_lock import LockedError, ProcessLock
 from .log_format import MAXIMUM_BYTES, WANTED, Action, Event, Opened, ParsedLog, merged, read_lines, to_line
 from .reviewer import clean_reviewer_name, log_path, safe_reviewer_name
 

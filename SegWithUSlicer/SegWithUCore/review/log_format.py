@@ -8,9 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ..errors import OTHER_VERSION, InputError
-from ..input_files import read_bounded
-from ..strict_json import parse_json
+from ..util.errors import OTHER_VERSION, InputError
+from ..util.input_files import read_bounded
+from ..util.strict_json import parse_json
 
 FORMAT = 2
 """Of the lines; a log of another format is not gone on with."""

@@ -8,14 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import atomic_file, sweep_leftovers
 from ..case.case_file import DAMAGED, read_case
 from ..case.case_folders import case_folders
 from ..case.contents import checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
-from ..errors import InputError, OutputError, SegWithUError, naming
-from ..folder_entries import NOT_OPENABLE
-from ..input_files import read_bounded
+from ..util.atomic_files import atomic_file, sweep_leftovers
+from ..util.errors import InputError, OutputError, SegWithUError, naming
+from ..util.folder_entries import NOT_OPENABLE
+from ..util.input_files import read_bounded
 from .log import take_log_lock
 from .log_format import ParsedLog, merged, read_log
 from .page_review import ENDING, read_page_review
@@ -270,7 +270,7 @@ def _checked_version(source: Path, home: Path) -> tuple[bytes, str]:
         InputError: it is no whole segmentation, or not of this case.
     """
     from ..case.segmentation_file import check_reviewed  # SimpleITK takes its time, and most merges bring logs alone
-    from ..imaging.labels import read_labels
+    from ..io.labels import read_labels
 
     checked_file(source.parent, source.name)
     content = read_bounded(source, MAXIMUM_VERSION_BYTES, "save it again from Slicer")

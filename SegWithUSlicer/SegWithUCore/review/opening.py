@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic_files import atomic_file
-from ..errors import InputError
-from ..input_files import read_bounded
 from ..regions.region import Region
-from ..strict_json import parse_json
+from ..util.atomic_files import atomic_file
+from ..util.errors import InputError
+from ..util.input_files import read_bounded
+from ..util.strict_json import parse_json
 from .log_format import BlindRevealed, Event, Opened
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import OTHER_VERSION, InputError
-from ..strict_json import read_json_object
+from ..util.errors import OTHER_VERSION, InputError
+from ..util.strict_json import read_json_object
 from .log_format import MAXIMUM_BYTES, Event, Opened, ParsedLog, read_action, read_lines, to_line
 from .reviewer import clean_reviewer_name
 

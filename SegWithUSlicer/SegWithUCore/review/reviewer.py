@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..util.errors import UsageError
 from .log_format import (
     ACTIONS,
     Action,

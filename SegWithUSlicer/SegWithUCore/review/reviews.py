@@ -9,9 +9,9 @@ from typing import Any
 from ..case.case_file import DAMAGED
 from ..case.contents import checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
-from ..csv_files import csv_text
-from ..errors import InputError
 from ..regions.region import Competition, Kind, Region, Shape
+from ..util.csv_files import csv_text
+from ..util.errors import InputError
 from .log_format import NAMES, SPOKEN, Event, Opened, ParsedLog, Verdict, read_log
 from .state import ReviewState, named_regions
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from math import fsum
 from statistics import median
 
-from ..errors import InputError
-from ..progress import time_left
 from ..regions.region import Region
+from ..util.errors import InputError
+from ..util.progress import time_left
 from .log_format import (
     NAMES,
     SEEN,

@@ -7,9 +7,9 @@ from statistics import median
 from typing import Any
 
 from ..case.case_file import naming_case, read_case
-from ..errors import InputError
-from ..folder_entries import lost_link
 from ..regions.region import Region
+from ..util.errors import InputError
+from ..util.folder_entries import lost_link
 from .flag import Flag, Rule, first_lines
 from .flags import FlagRules, case_flags, check_limits, rules_of_case, structures_of
 from .log_format import SEEN, SPOKEN, Verdict

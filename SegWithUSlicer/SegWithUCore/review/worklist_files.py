@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import atomic_file
 from ..case.case_file import DAMAGED
-from ..csv_files import csv_text
-from ..errors import InputError
-from ..paths import has_links, is_inside, is_own, path_mac, stored_path
-from ..strict_json import read_json, to_json
+from ..util.atomic_files import atomic_file
+from ..util.csv_files import csv_text
+from ..util.errors import InputError
+from ..util.paths import has_links, is_inside, is_own, path_mac, stored_path
+from ..util.strict_json import read_json, to_json
 from .flag import Flag, Rule
 from .flags import FlagRules
 from .triage import Rank, Triage

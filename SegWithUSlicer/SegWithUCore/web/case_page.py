@@ -8,7 +8,7 @@ import numpy as np
 
 from ..case.case_file import CaseDescription, MapInfo, Structure, naming_case
 from ..case.region_files import parse_regions, regions_hash, regions_text
-from ..imaging.roi import VoxelBox
+from ..io.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
 from ..review.flag import Flag, first_lines

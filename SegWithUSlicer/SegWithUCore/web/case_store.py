@@ -10,7 +10,6 @@ from typing import Any
 from .. import __version__
 from ..case.case_file import naming_case, read_case, read_description
 from ..case.case_folders import case_folders
-from ..errors import InputError
 from ..regions.region import ORDERS
 from ..review.flags import FlagRules, no_flag_sentence
 from ..review.independence import ended, seen_by
@@ -29,6 +28,7 @@ from ..review.worklist import (
     unreadable,
 )
 from ..review.worklist_files import read_listed
+from ..util.errors import InputError
 from .case_page import PageCase, flag_json
 from .case_volumes import read_volumes
 

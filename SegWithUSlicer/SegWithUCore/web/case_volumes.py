@@ -25,12 +25,12 @@ from ..case.case_image import (
 from ..case.case_regions import assessed_part, ijk_to_ras
 from ..case.contents import checked_file
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
-from ..errors import InputError
-from ..imaging.grid import VoxelGrid
-from ..imaging.header_peek import grid_of
-from ..imaging.roi import VoxelBox, whole_grid
-from ..imaging.volume import check_same_grid, read_file
+from ..io.grid import VoxelGrid
+from ..io.header_peek import grid_of
+from ..io.roi import VoxelBox, whole_grid
+from ..io.volume import check_same_grid, read_file
 from ..review.blind import SamplingInput
+from ..util.errors import InputError
 from .display_volumes import (
     DisplayImage,
     DisplayVolume,

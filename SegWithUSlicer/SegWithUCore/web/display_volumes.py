@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..imaging.roi import VoxelBox
+from ..io.roi import VoxelBox
+from ..util.errors import InputError
 
 PERCENTILES = (1.0, 99.5)
 """Of the intensities, drawn black and white at first."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from urllib.parse import urlsplit
 
-from ..errors import UsageError
+from ..util.errors import UsageError
 
 ONCE_S = 60.0
 """A key that works once is used within this time: a browser opens at once, or not at all."""

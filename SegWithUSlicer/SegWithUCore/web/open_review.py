@@ -13,7 +13,6 @@ from typing import Any
 
 from ..case.contents import checked_file
 from ..case.segmentation_file import read_reviewed
-from ..errors import InputError, OutputError, UsageError
 from ..regions.region import ORDERS, Region
 from ..review.blind import BlindSample, blind_report, revealed
 from ..review.independence import ended, seen_by
@@ -49,7 +48,8 @@ from ..review.opening import (
 from ..review.reviewer import log_path, version_path
 from ..review.reviews import MAXIMUM_BLIND, read_reviews
 from ..review.state import ReviewState
-from ..strict_json import parse_json
+from ..util.errors import InputError, OutputError, UsageError
+from ..util.strict_json import parse_json
 from .case_page import PageCase
 from .display_volumes import DisplayVolume, RegionMasks, box_between, display_labels
 

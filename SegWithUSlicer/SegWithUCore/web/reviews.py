@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..errors import InputError, OutputError, UsageError
 from ..regions.region import ORDERS
 from ..review.log import LogInUseError, now_utc
 from ..review.log_format import ParsedLog
@@ -21,6 +20,7 @@ from ..review.opening import ReviewOptions, blind_places_of
 from ..review.reviewer import clean_reviewer_name, log_path
 from ..review.reviews import MAXIMUM_BLIND
 from ..review.state import ReviewState
+from ..util.errors import InputError, OutputError, UsageError
 from .case_page import PageCase
 from .display_volumes import DisplayVolume
 from .open_review import (

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError
 from ..review.reviews import MAXIMUM_BLIND
+from ..util.errors import UsageError
 from .case_store import CaseStore
 from .display_volumes import DisplayVolume
 from .open_review import shown_regions

@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from ..errors import InputError, SegWithUError, UsageError
-from ..strict_json import parse_json
+from ..util.errors import InputError, SegWithUError, UsageError
+from ..util.strict_json import parse_json
 from .gate import SECURITY_HEADERS, Gate
 from .reviews import RefusalError
 from .routes import Routes, Voxels

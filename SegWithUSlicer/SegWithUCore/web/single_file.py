@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..case.case_file import read_description
-from ..errors import InputError
 from ..export.anonymous import anonymous_copy
 from ..export.case_export import (
     Exported,
@@ -26,11 +25,12 @@ from ..export.case_export import (
     of_case,
 )
 from ..export.each_case import EachCase, each_outcome, exported, here
-from ..imaging.roi import VoxelBox, whole_grid
-from ..progress import Progress
+from ..io.roi import VoxelBox, whole_grid
 from ..report.render import render
 from ..review.reviewer import Aliases
 from ..review.worklist import SECONDS_PER_REGION, make_worklist
+from ..util.errors import InputError
+from ..util.progress import Progress
 from .case_page import PageCase
 from .case_store import settings_json
 from .case_volumes import CaseVolumes, read_volumes

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, UsageError
 from ..inference.engines import AUTO, OPENVINO, TORCH
 from ..inference.engines.openvino_import import keep_openvino_quiet
-from ..paths import BUNDLE_FILE
+from ..util.errors import InputError, UsageError
+from ..util.paths import BUNDLE_FILE
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle

@@ -8,13 +8,6 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic_files import one_writer
-from ..errors import InputError, UsageError
-from ..imaging.grid import VoxelGrid, check_geometry, times
-from ..imaging.header_peek import FileGrid, claim_on_form, one_of_forms
-from ..imaging.reader_process import ReaderProcess
-from ..imaging.roi import RegionOfInterest, part_grid, voxel_box
-from ..imaging.volume import apply_transform
 from ..inference.deviation import REFUSED
 from ..inference.engines import AUTO
 from ..inference.fingerprint import deviations_of_features, input_deviations
@@ -23,13 +16,20 @@ from ..inference.memory_prediction import RunMemory, memory_from_headers
 from ..inference.model import Model, user_network_sha256
 from ..inference.segment import Job, read_channels, segment
 from ..inference.segment_slabs import predicted_seconds, windows_of
-from ..input_files import read_bounded
-from ..memory import NotEnoughMemoryError
+from ..io.grid import VoxelGrid, check_geometry, times
+from ..io.header_peek import FileGrid, claim_on_form, one_of_forms
+from ..io.reader_process import ReaderProcess
+from ..io.roi import RegionOfInterest, part_grid, voxel_box
+from ..io.volume import apply_transform
 from ..models.bundle import Bundle, with_head
 from ..models.registry import resolve_model
-from ..paths import BUNDLE_FILE
-from ..progress import Progress
-from ..strict_json import MAXIMUM_BYTES
+from ..util.atomic_files import one_writer
+from ..util.errors import InputError, UsageError
+from ..util.input_files import read_bounded
+from ..util.memory import NotEnoughMemoryError
+from ..util.paths import BUNDLE_FILE
+from ..util.progress import Progress
+from ..util.strict_json import MAXIMUM_BYTES
 from .protocol import Request
 
 LONGEST_AXIS = 1_000_000

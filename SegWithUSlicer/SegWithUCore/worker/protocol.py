@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..atomic_files import TEMPORARY_PREFIX, sweep_leftovers
-from ..errors import InputError, UsageError
-from ..input_files import path_problem
-from ..processes import take_standard_streams
-from ..strict_json import parse_json
+from ..util.atomic_files import TEMPORARY_PREFIX, sweep_leftovers
+from ..util.errors import InputError, UsageError
+from ..util.input_files import path_problem
+from ..util.processes import take_standard_streams
+from ..util.strict_json import parse_json
 
 PROTOCOL = 1
 REMOVAL_ATTEMPTS = 5

@@ -19,7 +19,7 @@ from SegWithUCore.metrics.calibration import (
 )
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.metrics.score_histogram import score_metrics
-from SegWithUCore.progress import Progress, part_of, silent
+from SegWithUCore.util.progress import Progress, part_of, silent
 
 from ..evaluation.case_metrics import scored_regions
 from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from SegWithUCore.memory import give_back_freed_memory
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.memory import give_back_freed_memory
+from SegWithUCore.util.progress import Progress, silent
 
 from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ..training.case_reading import AssessedCase, read_assessed

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from SegWithUCore import strict_json
-from SegWithUCore.atomic_files import atomic_file, sweep_leftovers
 from SegWithUCore.calibration.error_probability import ErrorProbability
-from SegWithUCore.errors import OutputError, UsageError
-from SegWithUCore.process_lock import LockedError, ProcessLock
+from SegWithUCore.util import strict_json
+from SegWithUCore.util.atomic_files import atomic_file, sweep_leftovers
+from SegWithUCore.util.errors import OutputError, UsageError
+from SegWithUCore.util.process_lock import LockedError, ProcessLock
 
 from ..training.dataset import Case
 from .baselines.base import Baseline, FittingCases

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.csv_files import table_of, write_csv
+from SegWithUCore.util.csv_files import table_of, write_csv
 
 from ..evaluation.report import cases_in_words, tables_page
 from ..evaluation.report_tables import NAMES, PER_MILLE, WITHOUT, Table, markdown, number, with_interval

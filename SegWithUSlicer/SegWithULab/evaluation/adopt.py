@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.atomic_files import atomic_folder
 from SegWithUCore.calibration.readings import LEVELS, reading
 from SegWithUCore.calibration.site_line import by_patient
 from SegWithUCore.inference.model import Model
@@ -16,6 +15,7 @@ from SegWithUCore.models.curves import write_curves
 from SegWithUCore.models.nnunet_import import NnunetFolder, about_of, read_nnunet_folder
 from SegWithUCore.models.training_record import TrainingRecord, write_record
 from SegWithUCore.models.weights_file import weights_path
+from SegWithUCore.util.atomic_files import atomic_folder
 
 from ..training.calibrate import display_windows, training_fingerprint
 from ..training.case_roles import hashes_of

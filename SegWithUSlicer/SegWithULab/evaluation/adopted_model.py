@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.atomic_files import atomic_folder
-from SegWithUCore.errors import SegWithUError
 from SegWithUCore.inference.engines.compile_graphs import add_graphs
 from SegWithUCore.models.bundle import CARD_FILE, LICENCE_FILE, Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.curves import CURVES_FILE
@@ -15,8 +13,10 @@ from SegWithUCore.models.model_card import licence_notice, model_card
 from SegWithUCore.models.quality import model_warnings
 from SegWithUCore.models.stage_two_file import CHECK, check_words
 from SegWithUCore.models.training_record import read_record
-from SegWithUCore.progress import Progress
-from SegWithUCore.strict_json import read_json_object
+from SegWithUCore.util.atomic_files import atomic_folder
+from SegWithUCore.util.errors import SegWithUError
+from SegWithUCore.util.progress import Progress
+from SegWithUCore.util.strict_json import read_json_object
 
 from ..training.nnunet_folds import FEWEST_CASES, Fold, FoldPlan
 from ..training.reference_cases import LEAST_GROUPS

@@ -17,7 +17,7 @@ from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.metrics.calibration import Reliability
 from SegWithUCore.metrics.score_histogram import ScoreHistogram, region_histogram
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, silent
 
 from ..training.case_reading import read_assessed
 from ..training.dataset import Case

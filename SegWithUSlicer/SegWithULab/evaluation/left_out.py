@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from SegWithUCore.atomic_files import atomic_folder
 from SegWithUCore.calibration.site_line import ErrorCounts, count_errors
 from SegWithUCore.inference.network_view import error_probability
 from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.stage_two_file import BLOCK, read_stage_two
-from SegWithUCore.progress import Progress, silent
-from SegWithUCore.strict_json import read_json_object, to_json
+from SegWithUCore.util.atomic_files import atomic_folder
+from SegWithUCore.util.progress import Progress, silent
+from SegWithUCore.util.strict_json import read_json_object, to_json
 
 from ..training.case_reading import read_assessed
 from ..training.dataset import Case

@@ -6,12 +6,12 @@ Before it some are looked at, so that another organ is told at once; during it a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.inference.deviation import NOTE, REFUSED, WARNING, Deviation
 from SegWithUCore.inference.fingerprint import input_deviations
 from SegWithUCore.inference.preprocessing import assessed_box
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_check import checks_lacking
+from SegWithUCore.util.errors import InputError
 
 from ..training.case_reading import read_images
 from ..training.dataset import Case

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.atomic_files import atomic_file
-from SegWithUCore.imaging.volume import image_on_grid
+from SegWithUCore.io.volume import image_on_grid
 from SegWithUCore.models.input_spec import Label
+from SegWithUCore.util.atomic_files import atomic_file
 
 from .case_metrics import OUR_SCORE, UNSEEN_BELOW, CaseMeasurement
 

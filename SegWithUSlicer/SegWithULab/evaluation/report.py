@@ -10,9 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from SegWithUCore.csv_files import table_of, write_csv
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.report.render import render
+from SegWithUCore.util.csv_files import table_of, write_csv
 
 from .evaluate import CaseEvaluation, Evaluation
 from .pictures import WorstCase, draw_worst

@@ -9,7 +9,6 @@ from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows
 from SegWithUCore.inference.sliding_window import stitched
 from SegWithUCore.metrics.overlap import mean_dice
@@ -17,6 +16,7 @@ from SegWithUCore.network.backbone_spec import USER_PREFIX, BackboneSpec, dynune
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.backbones.user_network import register_network
 from SegWithUCore.network.weights import unique_state
+from SegWithUCore.util.errors import InputError
 
 from .augmentation import ScaledWindows, WindowSampler, augmentation, thick_axis_of
 from .dataset import PreparedCase, left_right_axis

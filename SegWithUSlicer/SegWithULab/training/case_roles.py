@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from SegWithUCore.errors import UsageError
 from SegWithUCore.models.training_record import ROLE_WORDS
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.errors import UsageError
+from SegWithUCore.util.progress import Progress, silent
 
 from .case_reading import case_hash, read_images
 from .dataset import Case, PreparedCase

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.case.segmentation_file import segment_fields
-from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.volume import orientation_of, read_file
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.io.volume import orientation_of, read_file
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.progress import Progress, silent
 
 from .case_reading import SEGMENTATION_SUFFIX, read_case
 from .dataset import Case

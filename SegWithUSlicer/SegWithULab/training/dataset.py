@@ -9,16 +9,16 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.csv_files import read_user_table
-from SegWithUCore.errors import InputError, UsageError
-from SegWithUCore.folder_entries import EntryKind, entry_kind
-from SegWithUCore.imaging.volume import extents_mm, reorient
 from SegWithUCore.inference.fingerprint import to_model_orientation
 from SegWithUCore.inference.image_features import ImageFeatures, image_features, random_crop
 from SegWithUCore.inference.preprocessing import assessed_box, network_input, to_working_grid
-from SegWithUCore.input_files import path_problem, regular_file
+from SegWithUCore.io.volume import extents_mm, reorient
 from SegWithUCore.models.input_spec import InputSpec
-from SegWithUCore.strict_json import shown
+from SegWithUCore.util.csv_files import read_user_table
+from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.util.folder_entries import EntryKind, entry_kind
+from SegWithUCore.util.input_files import path_problem, regular_file
+from SegWithUCore.util.strict_json import shown
 
 from .case_reading import SEGMENTATION_SUFFIX, case_hash, class_indices, read_case
 from .case_reading import Case as Case

@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.models.weights_file import weights_path
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.util.progress import Progress, silent
 
 from .backbone import spec_of
 from .case_roles import voxel_hashes

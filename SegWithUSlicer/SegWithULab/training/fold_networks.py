@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from SegWithUCore.atomic_files import atomic_file, atomic_folder
-from SegWithUCore.errors import InputError
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.network_view import NetworkView
 from SegWithUCore.inference.prediction import Prediction
@@ -22,7 +20,9 @@ from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.models.nnunet_import import NnunetFolder, head_recipe
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.weights import load_state
-from SegWithUCore.progress import Progress
+from SegWithUCore.util.atomic_files import atomic_file, atomic_folder
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.progress import Progress
 
 from .backbone import spec_of
 from .calibrate import predict_case

@@ -12,13 +12,13 @@ import numpy as np
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.gate import Gate
 from SegWithUCore.calibration.temperature_scaling import MOST_VOXELS, fit_temperature
-from SegWithUCore.errors import UsageError, naming
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import tempered_logits
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.models.stage_two_file import copy_stage_two
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.errors import UsageError, naming
+from SegWithUCore.util.progress import Progress, silent
 
 from .calibrate import case_numbers, predict_case
 from .dataset import Case

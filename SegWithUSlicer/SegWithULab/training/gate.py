@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-from SegWithUCore.atomic_files import atomic_folder
 from SegWithUCore.calibration.error_probability import fit_with_directions
 from SegWithUCore.calibration.gate import Gate
 from SegWithUCore.calibration.temperature_scaling import fit_temperature
-from SegWithUCore.errors import UsageError
 from SegWithUCore.inference.engines import TORCH
 from SegWithUCore.inference.engines.base import Engine, Voxelwise, joined_parts
 from SegWithUCore.inference.model import Model
@@ -25,7 +23,9 @@ from SegWithUCore.metrics.error_detection import auroc, average_precision, score
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.training_record import TrainingRecord
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.atomic_files import atomic_folder
+from SegWithUCore.util.errors import UsageError
+from SegWithUCore.util.progress import Progress, silent
 
 from .calibrate import predict_case
 from .dataset import Case

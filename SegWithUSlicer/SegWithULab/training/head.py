@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from SegWithUCore.calibration.error_probability import fit_error_probability
-from SegWithUCore.errors import InputError
 from SegWithUCore.inference.engines.torch_engine import TorchWindows
 from SegWithUCore.inference.sliding_window import stitched
 from SegWithUCore.metrics.calibration import binary_cross_entropy
@@ -19,7 +18,8 @@ from SegWithUCore.network.heads.base import temper_logits
 from SegWithUCore.network.heads.losses import negative_log_likelihood
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.network.weights import load_state
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.progress import Progress, silent
 
 from .augmentation import WindowSampler, augmentation, mirroring, thick_axis_of
 from .backbone import BackboneTrainer, spec_of, training_window

@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.atomic_files import atomic_folder
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle
 from SegWithUCore.models.bundle_network import further_heads, load_network, write_weights
 from SegWithUCore.models.model_card import licence_notice
@@ -17,7 +15,9 @@ from SegWithUCore.models.weights_file import weights_path
 from SegWithUCore.network.backbone_spec import is_user_network
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
 from SegWithUCore.network.weights import unique_state
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.atomic_files import atomic_folder
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.progress import Progress, silent
 
 from .backbone import spec_of
 from .case_roles import seen_of

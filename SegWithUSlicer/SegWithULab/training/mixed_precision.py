@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 
 BFLOAT16 = "bfloat16"
 _CAST = (torch.float32, torch.bfloat16, torch.float16)

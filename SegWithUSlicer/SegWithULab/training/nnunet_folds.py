@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from SegWithUCore.errors import InputError, UsageError
-from SegWithUCore.input_files import is_there
-from SegWithUCore.strict_json import read_json
+from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.util.input_files import is_there
+from SegWithUCore.util.strict_json import read_json
 
 from .dataset import IMAGE_SUFFIXES
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from SegWithUCore.errors import UsageError
+from SegWithUCore.util.errors import UsageError
 
 from .data_survey import AIR_HU, CaseFacts, Survey
 

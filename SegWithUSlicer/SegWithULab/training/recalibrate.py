@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from SegWithUCore.atomic_files import atomic_folder
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.flag_limits import LEAST_CASES
 from SegWithUCore.calibration.gate import Gate
 from SegWithUCore.calibration.stage_two import StageTwo
-from SegWithUCore.errors import OutputError, UsageError
 from SegWithUCore.inference.engines import TORCH
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import Prediction
@@ -28,7 +26,9 @@ from SegWithUCore.models.quality import QUALITY, quality_warnings
 from SegWithUCore.models.stage_two_file import BLOCK, CHECK, copy_further_stages, copy_stage_two, write_stage_two
 from SegWithUCore.models.training_record import TRAINING_FOLDER, TrainingRecord, read_record, write_record
 from SegWithUCore.models.weights_file import verify_weights, weights_path
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.atomic_files import atomic_folder
+from SegWithUCore.util.errors import OutputError, UsageError
+from SegWithUCore.util.progress import Progress, silent
 
 from .calibrate import display_windows, fitted, predict_case
 from .dataset import Case

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.input_spec import InputSpec, Label, check_label_values
 from SegWithUCore.network import backbone_spec
 from SegWithUCore.network.backbone_spec import USER_PREFIX, is_user_network
-from SegWithUCore.strict_json import check_schema, read_json, schema, shown
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.strict_json import check_schema, read_json, schema, shown
 
 _KINDS = Path(backbone_spec.__file__).parent / "backbones" / "backbones.schema.json"
 """Names the kinds of backbones, with the arguments of each."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from SegWithUCore.errors import InputError, UsageError, naming
 from SegWithUCore.models.bundle import check_bundle
 from SegWithUCore.network.backbones import build_backbone, example_input
 from SegWithUCore.network.heads import HEADS
 from SegWithUCore.network.segwithu import SegWithU
-from SegWithUCore.strict_json import shown
+from SegWithUCore.util.errors import InputError, UsageError, naming
+from SegWithUCore.util.strict_json import shown
 
 from .backbone import spec_of, supervised, training_window
 from .dataset import PreparedCase, left_right_axis

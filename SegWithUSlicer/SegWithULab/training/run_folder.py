@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from SegWithUCore.atomic_files import atomic_file
-from SegWithUCore.csv_files import read_csv, table_of, write_csv
-from SegWithUCore.errors import InputError
-from SegWithUCore.input_files import is_there
 from SegWithUCore.network.backbone_spec import is_user_network
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
 from SegWithUCore.network.checkpoints import read_safetensors
 from SegWithUCore.network.weights import load_plain
-from SegWithUCore.strict_json import read_json_object, to_json
+from SegWithUCore.util.atomic_files import atomic_file
+from SegWithUCore.util.csv_files import read_csv, table_of, write_csv
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.input_files import is_there
+from SegWithUCore.util.strict_json import read_json_object, to_json
 
 from .recipe import Recipe, recipe_from_json
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.csv_files import read_csv
 from SegWithUCore.models.training_record import TRAINING_FOLDER, TrainingRecord
+from SegWithUCore.util.csv_files import read_csv
 
 from .case_roles import check_unseen, prepared_hashes
 from .dataset import PreparedCase

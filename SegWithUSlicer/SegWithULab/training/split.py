@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.util.errors import InputError, UsageError
 
 SHARES = {"train": 0.6, "select": 0.1, "calibration": 0.15, "test": 0.15}
 """Of the patients. Calibration and test get more than select: intervals and flags are fitted and judged on cases."""

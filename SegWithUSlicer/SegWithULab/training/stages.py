@@ -30,13 +30,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from SegWithUCore.atomic_files import atomic_file
-from SegWithUCore.errors import CancelledError, InputError, OutputError, UsageError
-from SegWithUCore.input_files import is_there
-from SegWithUCore.process_lock import LockedError
-from SegWithUCore.progress import Progress, TimeLeft, silent
-from SegWithUCore.run_lock import RunLock, RunLockedError
-from SegWithUCore.strict_json import read_json_object, shown, to_json
+from SegWithUCore.util.atomic_files import atomic_file
+from SegWithUCore.util.errors import CancelledError, InputError, OutputError, UsageError
+from SegWithUCore.util.input_files import is_there
+from SegWithUCore.util.process_lock import LockedError
+from SegWithUCore.util.progress import Progress, TimeLeft, silent
+from SegWithUCore.util.run_lock import RunLock, RunLockedError
+from SegWithUCore.util.strict_json import read_json_object, shown, to_json
 
 STAGES_FILE = "stages.json"
 FORMAT = 1

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from SegWithUCore.errors import InputError
-from SegWithUCore.progress import Progress, TimeLeft, silent
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.progress import Progress, TimeLeft, silent
 
 from .augmentation import WindowSampler, case_seed, epoch_order
 from .dataset import PreparedCase

@@ -16,7 +16,7 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.quality import QUALITY
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, silent
 
 from .calibrate import (
     CaseNumbers,

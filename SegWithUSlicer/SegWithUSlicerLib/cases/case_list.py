@@ -10,10 +10,10 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.reviews import RegionVerdicts, disagreements
 from SegWithUCore.review.worklist import CaseReading, WorklistEntry, by_benefit, pace_of, with_pace
+from SegWithUCore.util.errors import InputError
 
 if TYPE_CHECKING:
     from ..scene.case_nodes import CaseNodes

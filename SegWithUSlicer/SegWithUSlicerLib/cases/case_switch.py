@@ -12,7 +12,7 @@ import numpy as np
 import slicer
 import vtk
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from ..review.store import (

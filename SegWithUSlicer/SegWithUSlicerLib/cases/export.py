@@ -11,11 +11,11 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.atomic_files import TEMPORARY_PREFIX
 from SegWithUCore.case.case_file import read_case
-from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.worklist_files import FORMAT
+from SegWithUCore.util.atomic_files import TEMPORARY_PREFIX
+from SegWithUCore.util.errors import InputError, OutputError
 
 from ..i18n import _
 from ..run.command import CommandEnd, CommandProcess

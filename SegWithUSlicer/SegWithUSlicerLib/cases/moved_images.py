@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from SegWithUCore.atomic_files import atomic_file
-from SegWithUCore.errors import InputError, OutputError
-from SegWithUCore.strict_json import read_json_object
+from SegWithUCore.util.atomic_files import atomic_file
+from SegWithUCore.util.errors import InputError, OutputError
+from SegWithUCore.util.strict_json import read_json_object
 
 from ..i18n import _
 

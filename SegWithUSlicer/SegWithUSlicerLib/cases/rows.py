@@ -10,7 +10,6 @@ import slicer
 from SegWithUCore.case.case_file import CASE_FILE
 from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import REGIONS_FILE
-from SegWithUCore.errors import InputError
 from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.reviews import LOG_PATTERN, CaseReviews, Elsewhere, review_of
 from SegWithUCore.review.worklist import (
@@ -22,6 +21,7 @@ from SegWithUCore.review.worklist import (
     unreadable,
 )
 from SegWithUCore.review.worklist_files import read_listed
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from ..review.opening import expected_wrong_mm3, newest_lines

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_unchecked
 from SegWithUCore.models.model_entry import allows_commercial_use
 from SegWithUCore.models.model_name import version_key
 from SegWithUCore.models.model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow
 from SegWithUCore.models.quality import model_warnings
-from SegWithUCore.paths import bundle_folders, resource_path, user_models_folder
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.paths import bundle_folders, resource_path, user_models_folder
 
 from ..i18n import _
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from SegWithUCore.models.model_name import folder_name
 from SegWithUCore.models.model_row import WITHDRAWN, ModelRow
-from SegWithUCore.paths import user_models_folder
-from SegWithUCore.progress import time_left
+from SegWithUCore.util.paths import user_models_folder
+from SegWithUCore.util.progress import time_left
 from SegWithUCore.worker.check import NNUNET
 
 from ..i18n import _

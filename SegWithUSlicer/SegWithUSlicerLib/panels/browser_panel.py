@@ -7,7 +7,7 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.errors import SegWithUError
+from SegWithUCore.util.errors import SegWithUError
 
 from ..cases.browser import BrowserReview
 from ..cases.case_list import CaseItem, CaseList

@@ -5,7 +5,7 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 
 from ..guarded import guarded
 from ..i18n import _

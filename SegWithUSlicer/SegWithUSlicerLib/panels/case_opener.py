@@ -10,8 +10,8 @@ import qt
 import slicer
 
 from SegWithUCore.case.case_file import CaseDescription, read_description
-from SegWithUCore.errors import SegWithUError
 from SegWithUCore.regions.region import Region
+from SegWithUCore.util.errors import SegWithUError
 
 from ..cases.case_switch import (
     FoundImages,

@@ -7,10 +7,10 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.errors import SegWithUError
 from SegWithUCore.regions.region import Region
 from SegWithUCore.review.reviewer import clean_reviewer_name
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
+from SegWithUCore.util.errors import SegWithUError
 
 from ..cases.case_list import CaseItem, CaseList, RowSource, matches, reviewer_progress
 from ..cases.moved_images import FILE_NAME, MovedImages

@@ -7,9 +7,9 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.errors import SegWithUError
 from SegWithUCore.regions.region import Region
 from SegWithUCore.review.merge import merge_reviews
+from SegWithUCore.util.errors import SegWithUError
 
 from ..cases.case_list import CaseItem, Difference
 from ..guarded import guarded

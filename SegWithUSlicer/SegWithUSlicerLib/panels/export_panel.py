@@ -9,8 +9,8 @@ import qt
 import slicer
 
 from SegWithUCore.case.case_file import read_case
-from SegWithUCore.errors import InputError, SegWithUError
 from SegWithUCore.review.flags import FlagRules
+from SegWithUCore.util.errors import InputError, SegWithUError
 
 from ..cases.case_list import CaseItem
 from ..cases.export import ExportJob, ExportRequest, export_text, free_folder, save_bundle

@@ -8,7 +8,7 @@ import ctk
 import qt
 import slicer
 
-from SegWithUCore.paths import user_models_folder
+from SegWithUCore.util.paths import user_models_folder
 
 from ..guarded import guarded
 from ..i18n import _

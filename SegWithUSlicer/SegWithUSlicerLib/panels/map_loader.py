@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from SegWithUCore.errors import SegWithUError
+from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import guarded
 from ..i18n import _

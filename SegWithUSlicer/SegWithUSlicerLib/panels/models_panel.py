@@ -11,7 +11,7 @@ import slicer
 
 from SegWithUCore.models.model_row import ModelRow
 from SegWithUCore.models.store_registry import REGISTRY_VARIABLE
-from SegWithUCore.paths import resource_path, user_models_folder
+from SegWithUCore.util.paths import resource_path, user_models_folder
 
 from ..guarded import guarded
 from ..i18n import _

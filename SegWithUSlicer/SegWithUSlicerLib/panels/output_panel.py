@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import slicer
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 
 from ..guarded import guarded
 from ..i18n import _

@@ -7,9 +7,9 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.errors import InputError, SegWithUError
 from SegWithUCore.models.registry import model_folders
-from SegWithUCore.paths import bundle_folders
+from SegWithUCore.util.errors import InputError, SegWithUError
+from SegWithUCore.util.paths import bundle_folders
 
 from ..guarded import guarded
 from ..i18n import _

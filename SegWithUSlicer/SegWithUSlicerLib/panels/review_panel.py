@@ -6,8 +6,8 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.errors import SegWithUError
 from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import attempt, guarded
 from ..review.opening import obstacle

@@ -6,9 +6,9 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.errors import SegWithUError
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.opening import ReviewOptions
+from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import guarded
 from ..i18n import _

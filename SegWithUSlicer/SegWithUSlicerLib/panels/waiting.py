@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import slicer
 
-from SegWithUCore.errors import SegWithUError
+from SegWithUCore.util.errors import SegWithUError
 
 from ..i18n import _
 from ..run.controller import SLICE_S

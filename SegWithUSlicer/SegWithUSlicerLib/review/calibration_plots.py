@@ -10,10 +10,10 @@ from pathlib import Path
 import slicer
 
 from SegWithUCore.case.case_file import CaseDescription
-from SegWithUCore.errors import InputError
 from SegWithUCore.metrics.curves import ErrorCurves, curves_of_case
 from SegWithUCore.models.bundle import block_sha256, read_unchecked
 from SegWithUCore.models.curves import WHOLE, ModelCurves, find_curves
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes

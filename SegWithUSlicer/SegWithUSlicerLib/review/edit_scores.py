@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import vtk
 
-from SegWithUCore.errors import OutputError
 from SegWithUCore.review.blind import BlindPosition
 from SegWithUCore.review.log_format import Edited, Verdict
 from SegWithUCore.review.rescoring import Rescore, Rescoring
 from SegWithUCore.review.state import StructureVerdict
+from SegWithUCore.util.errors import OutputError
 
 from ..scene.case_images import array_of
 from ..scene.case_nodes import CaseNodes

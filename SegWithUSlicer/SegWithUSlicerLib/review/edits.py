@@ -14,7 +14,7 @@ import numpy as np
 import slicer
 import vtk
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from ..scene.case_images import array_of, labelled_box

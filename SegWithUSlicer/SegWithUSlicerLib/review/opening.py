@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import slicer
 
-from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.regions.region import Region
 from SegWithUCore.review import opening as rules
 from SegWithUCore.review.blind import BlindSample, SamplingInput
@@ -18,6 +17,7 @@ from SegWithUCore.review.log_format import Action, Closed, Edited, Event, Parsed
 from SegWithUCore.review.opening import ReviewLocation, ReviewOptions, blind_places_of, case_key
 from SegWithUCore.review.reviewer import log_path
 from SegWithUCore.review.state import ReviewState
+from SegWithUCore.util.errors import InputError, OutputError
 
 from ..i18n import _
 from ..scene.case_images import array_of

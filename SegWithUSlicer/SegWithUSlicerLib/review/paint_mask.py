@@ -12,8 +12,8 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.errors import InputError
-from SegWithUCore.strict_json import parse_json
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.strict_json import parse_json
 
 DEFAULT_LIMIT = 0.25
 """Error probability from which a voxel may be painted: lower masks let a second expert lose what they gain."""

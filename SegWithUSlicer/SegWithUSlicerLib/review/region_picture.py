@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import vtk
 
-from SegWithUCore.imaging.planes import Grid
+from SegWithUCore.io.planes import Grid
 from SegWithUCore.regions.region import Region
 from SegWithUCore.report.thumbnail import AROUND, EDGE_PIXELS, LEAST_MM, thumbnail
 

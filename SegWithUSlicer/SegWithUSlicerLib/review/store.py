@@ -14,13 +14,13 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.atomic_files import atomic_file
 from SegWithUCore.case.case_file import read_description
-from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.review.opening import ReviewLocation, case_key, parse_location, read_location, write_location
 from SegWithUCore.review.reviewer import version_path
 from SegWithUCore.review.reviews import Elsewhere
-from SegWithUCore.strict_json import parse_json
+from SegWithUCore.util.atomic_files import atomic_file
+from SegWithUCore.util.errors import InputError, OutputError
+from SegWithUCore.util.strict_json import parse_json
 
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes, hidden_node

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.errors import InputError
-from SegWithUCore.strict_json import parse_json
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.strict_json import parse_json
 from SegWithUCore.worker.protocol import remove_half_written
 
 from .launch import WorkerStart, end_process_tree

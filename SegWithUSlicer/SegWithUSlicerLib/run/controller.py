@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from SegWithUCore.errors import SegWithUError
+from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import details_of, reason_of, report, show_in_console
 from ..i18n import _

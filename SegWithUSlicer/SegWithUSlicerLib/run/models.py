@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import Bundle, read_unchecked
 from SegWithUCore.models.model_name import version_key
 from SegWithUCore.models.quality import model_warnings
-from SegWithUCore.paths import bundle_folders, resource_path, user_models_folder
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.paths import bundle_folders, resource_path, user_models_folder
 
 _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
 

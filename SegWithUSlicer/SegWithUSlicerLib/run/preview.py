@@ -15,8 +15,8 @@ import numpy as np
 import slicer
 import vtk
 
-from SegWithUCore.errors import SegWithUError
 from SegWithUCore.inference.image_features import ImageFeatures
+from SegWithUCore.util.errors import SegWithUError
 
 from ..i18n import _
 from ..scene.load_case import read_roi

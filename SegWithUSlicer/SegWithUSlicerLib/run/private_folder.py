@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from SegWithUCore.processes import is_alive
+from SegWithUCore.util.processes import is_alive
 
 PREFIX = "segwithu-"
 _NAME = re.compile(rf"{PREFIX}(\d+)-[A-Za-z0-9_]+")

@@ -7,7 +7,7 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.paths import resource_path
+from SegWithUCore.util.paths import resource_path
 
 from ..guarded import guarded, last_problem
 from ..i18n import _

@@ -15,7 +15,7 @@ from pathlib import Path
 import slicer
 
 from SegWithUCore.case.case_file import MAP_NAMES, CaseDescription, parse_description
-from SegWithUCore.strict_json import parse_json
+from SegWithUCore.util.strict_json import parse_json
 
 from .segmentation import was_touched
 

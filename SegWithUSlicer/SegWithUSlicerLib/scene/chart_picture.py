@@ -6,7 +6,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from SegWithUCore.atomic_files import atomic_file
+from SegWithUCore.util.atomic_files import atomic_file
 
 SIZE = (1200, 800)
 _TITLE_PT, _LABEL_PT, _LEGEND_PT = 28, 22, 20

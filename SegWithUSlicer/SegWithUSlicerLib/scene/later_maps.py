@@ -16,7 +16,7 @@ import slicer
 import vtk
 
 from SegWithUCore.case.case_file import CASE_FILE, CaseDescription, read_description
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from .case_images import Volume, array_of

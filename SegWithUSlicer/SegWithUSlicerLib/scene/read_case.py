@@ -11,7 +11,7 @@ import vtk
 
 from SegWithUCore.case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
 from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE, check_region_files
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from .case_images import (
@@ -134,9 +134,9 @@ def _read(path: Path, look: Look) -> Steps[Volume]:
 
     A private temporary folder goes away, and Slicer must offer to save the nodes instead.
     """
-    from SegWithUCore.imaging.nifti_file import read_nifti, read_nifti_header, read_nifti_pieces
-    from SegWithUCore.imaging.nifti_grid import nifti_grid
-    from SegWithUCore.imaging.nifti_header import NiftiHeader
+    from SegWithUCore.io.nifti_file import read_nifti, read_nifti_header, read_nifti_pieces
+    from SegWithUCore.io.nifti_grid import nifti_grid
+    from SegWithUCore.io.nifti_header import NiftiHeader
 
     _is_there(path)
     made: list[vtk.vtkImageData] = []
@@ -176,7 +176,7 @@ def _damaged(path: Path, error: Exception) -> Exception:
 
 def _check_file(path: Path, reference: Volume) -> None:
     """Check what is read later as far as its header tells."""
-    from SegWithUCore.imaging.nifti_file import read_nifti_grid
+    from SegWithUCore.io.nifti_file import read_nifti_grid
 
     _is_there(path)
     try:

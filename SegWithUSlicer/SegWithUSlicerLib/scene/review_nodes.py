@@ -14,8 +14,8 @@ import vtk
 
 from SegWithUCore.case import region_files
 from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE
-from SegWithUCore.errors import InputError
 from SegWithUCore.regions.region import Region
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from .case_images import Box, Volume, array_of, image_from, labelled_box, shifted, union

@@ -5,8 +5,8 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.paths import resource_path
-from SegWithUCore.strict_json import read_json_object
+from SegWithUCore.util.paths import resource_path
+from SegWithUCore.util.strict_json import read_json_object
 
 from .load_case import propose_roi
 from .slice_views import jump_to

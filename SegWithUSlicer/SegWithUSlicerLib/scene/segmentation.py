@@ -11,10 +11,10 @@ import slicer
 import vtk
 
 from SegWithUCore.case.case_file import Structure
-from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.nrrd import read_nrrd_header
-from SegWithUCore.imaging.stored_voxels import check_voxels
-from SegWithUCore.input_files import regular_file
+from SegWithUCore.io.nrrd import read_nrrd_header
+from SegWithUCore.io.stored_voxels import check_voxels
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.input_files import regular_file
 
 from .case_images import Box, Volume, array_of, empty_image, labelled_box, shifted, union
 from .steps import STEP_BYTES, Steps, finish

@@ -16,8 +16,8 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from SegWithUCore.errors import InputError, OutputError
 from SegWithUCore.inference.image_features import ImageFeatures, image_features
+from SegWithUCore.util.errors import InputError, OutputError
 
 from ..i18n import _
 

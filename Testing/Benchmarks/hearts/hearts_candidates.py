@@ -29,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from trainings import CANDIDATES, ROOT, planned, progress_of, sha256, weights_of
 
-from SegWithUCore.atomic_files import atomic_file
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows
 from SegWithUCore.inference.preprocessing import assessed_box, network_input
 from SegWithUCore.inference.sliding_window import stitched
@@ -40,6 +39,7 @@ from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_import import read_nnunet_folder
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.weights import load_state
+from SegWithUCore.util.atomic_files import atomic_file
 from SegWithULab.training.backbone import spec_of
 from SegWithULab.training.case_reading import read_case
 from SegWithULab.training.dataset import Case, find_cases

@@ -9,10 +9,10 @@ from baseline_cases import other_weights, toy_case
 from segwithu_command import MODEL
 from toy_models import write_toy_bundle
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict, tempered_logits
 from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.util.errors import InputError
 from SegWithULab.benchmark.baselines import frozen_backbone
 from SegWithULab.benchmark.baselines.base import FittingCases
 from SegWithULab.benchmark.baselines.heads import heads_of

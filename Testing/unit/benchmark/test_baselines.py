@@ -15,11 +15,11 @@ from torch.distributions import Categorical
 from toy_models import write_toy_bundle
 
 from SegWithUCore.calibration.temperature_scaling import fit_temperature
-from SegWithUCore.errors import InputError
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.util.errors import InputError
 from SegWithULab.benchmark.baselines import density as rival_density
 from SegWithULab.benchmark.baselines import frozen_backbone
 from SegWithULab.benchmark.baselines.augmentation import Augmentation

@@ -16,8 +16,8 @@ from SegWithUCore.calibration.local_features import (
     neighbour_axes,
 )
 from SegWithUCore.calibration.stage_two import DOUBT, HeadMaps, StageTwo, find_doubt, refined
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.stage_two_file import BLOCK, read_stage_two, stage_two_path, write_stage_two
+from SegWithUCore.util.errors import InputError
 
 SHAPE = (26, 24, 22)
 RANDOM = np.random.default_rng(3)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.review.flag import Flag, Rule
 from SegWithUCore.review.worklist import ReviewStatus, WorklistEntry
+from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.cases.case_list import CaseList, matches, reviewer_progress
 from SegWithUSlicerLib.cases.rows import FolderRows
 

@@ -8,9 +8,9 @@ import pytest
 import SimpleITK as sitk
 
 from SegWithUCore.case.case_image import voxel_hash
-from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.volume import grid_facts
-from SegWithUCore.paths import path_mac
+from SegWithUCore.io.volume import grid_facts
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.paths import path_mac
 from SegWithUSlicerLib.cases.moved_images import ImageMissingError, MovedImages
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.cli.console import Console, ReaderLeftError, table
-from SegWithUCore.failures import failure_sentence
+from SegWithUCore.util.failures import failure_sentence
 
 
 class Terminal(io.StringIO):

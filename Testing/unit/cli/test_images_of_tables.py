@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from SegWithUCore.cli.segment import _table_cases
-from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.util.errors import InputError, UsageError
 
 ROWS = [("case", "role"), ("müller", "test"), ("b", "test"), ("c", "train")]
 

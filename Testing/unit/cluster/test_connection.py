@@ -9,7 +9,7 @@ import pytest
 from SegWithUCore.cluster import connection as module
 from SegWithUCore.cluster.connection import Connection, _is_loopback, connect
 from SegWithUCore.cluster.request import ClusterError, ClusterRequest
-from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.util.errors import InputError, UsageError
 
 
 class EnoughError(Exception):

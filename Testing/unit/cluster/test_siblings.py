@@ -10,8 +10,8 @@ import pytest
 
 from SegWithUCore.cluster import siblings as module
 from SegWithUCore.cluster.siblings import Siblings
-from SegWithUCore.processes import process_scope, process_started
-from SegWithUCore.progress import silent
+from SegWithUCore.util.processes import process_scope, process_started
+from SegWithUCore.util.progress import silent
 
 GB = 1e9
 

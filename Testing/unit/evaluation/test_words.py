@@ -9,9 +9,9 @@ import pytest
 import SimpleITK as sitk
 from evaluated_cases import evaluated
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.inference.deviation import NOTE, WARNING, Deviation
 from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.util.errors import InputError
 from SegWithULab.evaluation.like_training import check_like_training, input_check
 from SegWithULab.evaluation.report_tables import report_tables
 from SegWithULab.evaluation.summary import summary

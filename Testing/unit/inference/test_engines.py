@@ -12,7 +12,6 @@ import pytest
 from repository import PACKAGES, ROOT
 
 from SegWithUCore.api import load_model, segment_image
-from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.inference.engines import available, choice, openvino_engine, openvino_import
 from SegWithUCore.inference.engines.base import Engine
 from SegWithUCore.inference.engines.graph_check import repeated_check
@@ -21,6 +20,7 @@ from SegWithUCore.inference.engines.openvino_import import OpenVINOImportError
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import Bundle, with_head
 from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.training.dataset import find_cases
 
 NEAR_TIE = 0.05

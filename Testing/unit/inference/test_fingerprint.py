@@ -11,7 +11,6 @@ import SimpleITK as sitk
 from repository import ROOT
 from toy_models import registered_toys, write_toy_bundle
 
-from SegWithUCore.imaging.volume import image_on_grid, read_image
 from SegWithUCore.inference.appearance import MINIMUM_CASES, appearance_deviations, fit_appearance
 from SegWithUCore.inference.deviation import KINDS, Deviation, is_refused
 from SegWithUCore.inference.fingerprint import deviations, deviations_of_features, to_model_orientation
@@ -24,6 +23,7 @@ from SegWithUCore.inference.image_features import (
     reorient_cells,
 )
 from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, empty_structures, structure_deviations
+from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.quality import EMPTY_KIND
 from SegWithULab.training.calibrate import training_fingerprint

@@ -9,11 +9,11 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from SegWithUCore.imaging.volume import image_on_grid, read_image
 from SegWithUCore.inference.deviation import Deviation
 from SegWithUCore.inference.fingerprint import deviations, deviations_of_features, to_model_orientation
 from SegWithUCore.inference.image_features import ImageFeatures, image_features
 from SegWithUCore.inference.image_quality import fit_quality, quality_deviations, shading
+from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.input_check import QUALITY, checks_lacking, input_check_words
 from SegWithULab.training.dataset import find_cases

@@ -8,7 +8,6 @@ import pytest
 import SimpleITK as sitk
 from nnunet_results import FOLDER, dataset, plans, settings
 
-from SegWithUCore.imaging.volume import orientation_of, reorient, same_grid
 from SegWithUCore.inference.preprocessing import (
     assessed_box,
     network_input,
@@ -18,6 +17,7 @@ from SegWithUCore.inference.preprocessing import (
 )
 from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, nnunet_weights, spread_starts, stitch
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
+from SegWithUCore.io.volume import orientation_of, reorient, same_grid
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.nnunet_plans import nnunet_model
 

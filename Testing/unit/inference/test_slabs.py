@@ -15,11 +15,6 @@ from repository import ROOT
 from segwithu_command import SAMPLE
 from toy_models import registered_toys, write_toy_bundle
 
-from SegWithUCore import plane_files
-from SegWithUCore.errors import OutputError
-from SegWithUCore.imaging.grid import VoxelGrid
-from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
-from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference import grid_blocks
 from SegWithUCore.inference.coarse_grid import pooled
 from SegWithUCore.inference.engines.base import Engine
@@ -31,8 +26,13 @@ from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.inference.segment_slabs import segment_images
 from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, stitch, window_plan
 from SegWithUCore.inference.uncertainty_maps import maps_on_grid
+from SegWithUCore.io.grid import VoxelGrid
+from SegWithUCore.io.roi import RegionOfInterest, voxel_box
+from SegWithUCore.io.volume import read_image
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.plane_files import PlaneFile, plane_pieces
+from SegWithUCore.util import plane_files
+from SegWithUCore.util.errors import OutputError
+from SegWithUCore.util.plane_files import PlaneFile, plane_pieces
 
 SHAPE = (20, 24, 18)
 

@@ -11,14 +11,14 @@ import torch
 from segwithu_command import MODEL
 from training_runs import tiny_recipe
 
-from SegWithUCore.errors import InputError, UsageError
-from SegWithUCore.imaging.roi import RegionOfInterest
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input, to_working_grid, working_size
 from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
+from SegWithUCore.io.roi import RegionOfInterest
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.input_spec import InputSpec
+from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.training.recipe import recipe_from_json
 
 SPEC = InputSpec(("cine MRI",), "MR", "LPS", None, (32, 32, 4), slice_edge=64)

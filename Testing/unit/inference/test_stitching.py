@@ -13,9 +13,6 @@ from scipy.stats import spearmanr
 from torch import nn
 from toy_models import ToyBackbone, registered_toys, toy_network
 
-from SegWithUCore.imaging.labels import read_labels
-from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
-from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference import grid_blocks, uncertainty_maps
 from SegWithUCore.inference.engines.base import WindowRunner
 from SegWithUCore.inference.engines.torch_engine import TorchEngine, TorchWindows
@@ -24,13 +21,16 @@ from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.segment_slabs import segment_images
 from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, stitch, stitched
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, maps_on_grid, resample_to_grid, voxelwise
+from SegWithUCore.io.labels import read_labels
+from SegWithUCore.io.roi import RegionOfInterest, voxel_box
+from SegWithUCore.io.volume import read_image
 from SegWithUCore.metrics.error_detection import auroc, score_groups
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.network.heads.base import temper_logits
 from SegWithUCore.network.segwithu import SegWithU
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, silent
 
 CPU = torch.device("cpu")
 Record = Callable[[str, object], None]

@@ -7,10 +7,10 @@ import pytest
 from segwithu_command import MODEL
 
 from SegWithUCore import __version__
-from SegWithUCore.errors import code_of
 from SegWithUCore.models.bundle import check_bundle, read_bundle
 from SegWithUCore.models.calibration_origin import FITTED_BY, calibration_doubts, is_by_place, with_origin
 from SegWithUCore.models.model_card import calibration_words
+from SegWithUCore.util.errors import code_of
 from SegWithULab.training.dataset import find_cases
 
 

@@ -9,11 +9,11 @@ import requests
 import trustme
 from model_servers import CONTENT, SHA256, FaultyHandler, ModelServer, running
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.models import download
 from SegWithUCore.models.download import chunks_of
 from SegWithUCore.models.model_entry import ModelFile
 from SegWithUCore.models.store import _receive
+from SegWithUCore.util.errors import InputError
 
 WANTED = ModelFile("weights.safetensors", len(CONTENT), SHA256)
 NETWORK_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from segwithu_command import MODEL
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.metrics.curves import curves_of_case
 from SegWithUCore.models.bundle import read_bundle, with_head
 from SegWithUCore.models.curves import (
@@ -19,7 +18,8 @@ from SegWithUCore.models.curves import (
     read_curves,
     write_curves,
 )
-from SegWithUCore.strict_json import check_schema, read_json, schema
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.strict_json import check_schema, read_json, schema
 
 WEIGHTS, CALIBRATION = "a" * 64, "b" * 64
 

@@ -9,10 +9,10 @@ import pytest
 from repository import ROOT
 
 from SegWithUCore.calibration.case_level import ProbabilitySums
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import Bundle, bundle_from_json, read_bundle
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.quality import QUALITY, emptiness, model_warnings
+from SegWithUCore.util.errors import InputError
 from SegWithULab.training.calibrate import CaseNumbers, structure_quality
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"

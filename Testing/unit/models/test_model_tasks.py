@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.atomic_files import atomic_folder
 from SegWithUCore.models.model_row import ModelRow
 from SegWithUCore.models.registry import find_models
-from SegWithUCore.paths import resource_path
+from SegWithUCore.util.atomic_files import atomic_folder
+from SegWithUCore.util.paths import resource_path
 from SegWithUSlicerLib.models import tasks
 from SegWithUSlicerLib.models.rows import about_lines, cells, installed_rows, merged_rows
 from SegWithUSlicerLib.run.command import CommandEnd

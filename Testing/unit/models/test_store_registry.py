@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.model_entry import allows_commercial_use
 from SegWithUCore.models.model_name import folder_name, parse_name, version_key
 from SegWithUCore.models.store import reached_registries
@@ -21,6 +20,7 @@ from SegWithUCore.models.store_registry import (
     parse_registry,
     registry_address,
 )
+from SegWithUCore.util.errors import InputError, UsageError
 
 
 def described(name: str = "liver", version: str = "1.0.0", **changes: Any) -> dict[str, Any]:

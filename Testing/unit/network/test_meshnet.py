@@ -12,11 +12,11 @@ import torch
 from convert import read_tfjs_meshnet
 from tfjs_files import convolution, evaluated, layer, write_model
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.network.backbone_spec import BackboneSpec
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.backbones.meshnet import MeshNet, receptive_radius
 from SegWithUCore.network.weights import load_state
+from SegWithUCore.util.errors import InputError
 
 MODELS = ["model5_gw_ae", "model11_gw_ae", "model20chan3cls", "model30chan18cls", "mindgrab"]
 WINDOW = (9, 11, 13)

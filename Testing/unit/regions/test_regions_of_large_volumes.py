@@ -11,9 +11,9 @@ import pytest
 import torch
 from segwithu_command import MODEL, real_image
 
-from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
+from SegWithUCore.io.volume import read_image
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.regions.find_regions import Assessed, FoundRegions, find_regions
 

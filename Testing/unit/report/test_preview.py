@@ -10,7 +10,7 @@ import pytest
 
 from SegWithUCore.case.preview import EDGE_PIXELS, GAP, LINE, Shown, preview, write_preview
 from SegWithUCore.case.structures_table import COLUMNS, OUTSIDE, structure_rows
-from SegWithUCore.imaging.planes import Grid
+from SegWithUCore.io.planes import Grid
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.report.cohort_page import write_cohort_overview
 

@@ -10,9 +10,9 @@ import SimpleITK as sitk
 from review_cases import a_region, real_labels
 from small_disks import leave
 
-from SegWithUCore.errors import OutputError
-from SegWithUCore.imaging.planes import Grid, write_png
+from SegWithUCore.io.planes import Grid, write_png
 from SegWithUCore.report.thumbnail import CONTOUR, thumbnail
+from SegWithUCore.util.errors import OutputError
 
 SPACING = (2.0, 1.3, 0.9)
 SHAPE = (16, 31, 37)

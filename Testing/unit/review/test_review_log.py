@@ -15,7 +15,6 @@ from review_cases import HEADER, a_region
 from review_logs import dead_process, lock_of, log_of, told
 from small_disks import leave
 
-from SegWithUCore.errors import InputError, OutputError, UsageError
 from SegWithUCore.review import log as audit_log
 from SegWithUCore.review.log import AuditLog, LogInUseError, NotStoredError, safe_reviewer_name
 from SegWithUCore.review.log_format import (
@@ -37,6 +36,7 @@ from SegWithUCore.review.log_format import (
     to_line,
 )
 from SegWithUCore.review.state import ReviewState
+from SegWithUCore.util.errors import InputError, OutputError, UsageError
 
 OTHER_REGIONS = replace(HEADER, regions_sha256="s" * 64)
 FACTS_OF_A_REVIEW: list[Action] = [

@@ -8,7 +8,6 @@ import pytest
 from counting import calls_of
 from review_cases import HEADER, a_region, events_of
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.regions.region import Region
 from SegWithUCore.review.log_format import (
     Action,
@@ -23,6 +22,7 @@ from SegWithUCore.review.log_format import (
     VerdictGiven,
 )
 from SegWithUCore.review.state import ReviewState, Verdict
+from SegWithUCore.util.errors import InputError
 
 REGIONS = [a_region(1), a_region(2), a_region(3, structure="posterior"), a_region(4, structure="posterior")]
 TOTAL = 25.0

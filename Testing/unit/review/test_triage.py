@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.quality import EMPTY_KIND, QUALITY_KIND
 from SegWithUCore.review.flag import Rule, first_lines
 from SegWithUCore.review.flags import FlagRules, case_flags, check_limits, no_flag_sentence
 from SegWithUCore.review.reviews import CaseReviews
 from SegWithUCore.review.triage import LARGEST, told_apart, triage_of
 from SegWithUCore.review.worklist import SORTS, in_sort, reading_of, unreadable
+from SegWithUCore.util.errors import InputError, UsageError
 
 FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "wrong_mm3": [10.0, 20.0, 900.0]}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from repository import PACKAGES
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_unchecked
-from SegWithUCore.paths import resource_path
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.paths import resource_path
 from SegWithUSlicerLib.models.rows import figure_lines
 from SegWithUSlicerLib.run.models import find_model, list_models, read_model
 

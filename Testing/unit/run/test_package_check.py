@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from repository import ROOT
 
-from SegWithUCore.errors import EngineMissingError
 from SegWithUCore.inference.engines import available
 from SegWithUCore.models.bundle import read_unchecked
 from SegWithUCore.network.backbone_spec import BackboneSpec
+from SegWithUCore.util.errors import EngineMissingError
 from SegWithUCore.worker import check as checks
 from SegWithUCore.worker.__main__ import failure
 

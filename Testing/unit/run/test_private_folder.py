@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from repository import PACKAGES
 
-from SegWithUCore import processes
+from SegWithUCore.util import processes
 from SegWithUSlicerLib.run import private_folder
 from SegWithUSlicerLib.run.private_folder import PrivateFolder, sweep
 

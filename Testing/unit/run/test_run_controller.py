@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.run import controller as controller_module
 from SegWithUSlicerLib.run.controller import Outcome, Phase, RunController, RunRequest, RunStatus, RunTools
 from SegWithUSlicerLib.run.install_plan import InstallOutcome, InstallResult

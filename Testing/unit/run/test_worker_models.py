@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from repository import ROOT
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.util.errors import InputError
 from SegWithUCore.worker import jobs
 
 

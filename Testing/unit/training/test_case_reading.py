@@ -13,8 +13,8 @@ from product_sources import CORE, SOURCES, tree_of
 from repository import PACKAGES
 from segwithu_command import MODEL, write
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.util.errors import InputError
 from SegWithULab.training.case_reading import Case, read_assessed, read_case, read_images
 from SegWithULab.training.case_roles import voxel_hashes
 from SegWithULab.training.data_survey import survey

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from toy_data_set import write_data_set
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 from SegWithULab.training.dataset import find_cases, find_images, roles_of
 
 

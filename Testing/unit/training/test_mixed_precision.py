@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from training_runs import tiny_recipe
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 from SegWithULab.training.backbone import BackboneTrainer
 from SegWithULab.training.dataset import PreparedCase
 from SegWithULab.training.mixed_precision import Geometry, autocast, check_gradients, weight_gradient

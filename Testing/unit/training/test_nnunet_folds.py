@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from SegWithUCore.errors import InputError, SegWithUError, UsageError
+from SegWithUCore.util.errors import InputError, SegWithUError, UsageError
 from SegWithULab.training.fold_networks import load_prediction
 from SegWithULab.training.nnunet_folds import FoldPlan, plan_folds
 from SegWithULab.training.split import patients_by_name

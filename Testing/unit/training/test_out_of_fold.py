@@ -12,11 +12,11 @@ from segwithu_command import MODEL
 from test_fit_stage_two import made_up
 
 from SegWithUCore.calibration.gate import Gate
-from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.stage_two_file import check_words
 from SegWithUCore.models.training_record import TrainingRecord, write_record
+from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.training import fit_stage_two as fitting
 from SegWithULab.training import fold_cases, fold_predictions, reference_cases
 from SegWithULab.training.dataset import Case

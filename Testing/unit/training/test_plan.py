@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.training.case_reading import read_reference
 from SegWithULab.training.data_survey import CaseFacts, Survey, survey
 from SegWithULab.training.dataset import Case, find_cases

@@ -10,7 +10,7 @@ import pytest
 from training_runs import tiny_recipe
 
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.errors import InputError, UsageError
+from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.training.dataset import PreparedCase
 from SegWithULab.training.recipe import Recipe, recipe_from_json
 from SegWithULab.training.recipe_check import check_labels_occur, check_recipe, resumed_recipe

@@ -9,7 +9,7 @@ import pytest
 import torch
 from training_runs import tiny_recipe
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 from SegWithULab.training.augmentation import ScaledWindows, WindowSampler, augmentation
 from SegWithULab.training.backbone import BackboneTrainer
 from SegWithULab.training.dataset import PreparedCase

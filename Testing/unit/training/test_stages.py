@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from SegWithUCore.errors import CancelledError, InputError, OutputError, UsageError
-from SegWithUCore.run_lock import RunLock
+from SegWithUCore.util.errors import CancelledError, InputError, OutputError, UsageError
+from SegWithUCore.util.run_lock import RunLock
 from SegWithULab.training.stages import Begun, Stage, has_left, noted, run_stages
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.errors import InputError
+from SegWithUCore.util.errors import InputError
 from SegWithULab.training.dataset import find_cases, find_images
 
 

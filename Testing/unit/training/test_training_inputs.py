@@ -11,9 +11,9 @@ import torch
 from repository import PACKAGES, ROOT
 from training_runs import Workshop, tiny_recipe
 
-from SegWithUCore.errors import InputError, UsageError
 from SegWithUCore.models.input_spec import InputSpec
-from SegWithUCore.strict_json import check_schema, schema
+from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.util.strict_json import check_schema, schema
 from SegWithULab.training.augmentation import WindowSampler, augmentation, epoch_order, random_window
 from SegWithULab.training.dataset import PreparedCase, check_channels, find_cases, left_right_axis, prepare
 from SegWithULab.training.recipe import BackboneTraining, HeadTraining, read_recipe, read_recipe_json

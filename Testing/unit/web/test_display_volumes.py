@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.roi import VoxelBox
+from SegWithUCore.io.roi import VoxelBox
+from SegWithUCore.util.errors import InputError
 from SegWithUCore.web import display_volumes
 from SegWithUCore.web.display_volumes import (
     EMPTY,

@@ -4,7 +4,7 @@ from email.message import Message
 
 import pytest
 
-from SegWithUCore.errors import UsageError
+from SegWithUCore.util.errors import UsageError
 from SegWithUCore.web.gate import gate_for, is_local, public_address
 
 

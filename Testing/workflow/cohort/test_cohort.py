@@ -23,9 +23,9 @@ from segwithu_command import (
 )
 
 from SegWithUCore.inference.cohort import CohortCounts
-from SegWithUCore.processes import process_scope
 from SegWithUCore.review.log_format import Verdict
-from SegWithUCore.run_lock import SILENT_AFTER_S, Part, RunLock
+from SegWithUCore.util.processes import process_scope
+from SegWithUCore.util.run_lock import SILENT_AFTER_S, Part, RunLock
 
 NAMES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 

@@ -22,7 +22,7 @@ from segwithu_command import Command, Outcome, changed_description, one_sentence
 from worker_deaths import deadly_cases
 
 from SegWithUCore.cluster import connection, on_worker, tasks
-from SegWithUCore.run_lock import RunLock
+from SegWithUCore.util.run_lock import RunLock
 
 pytestmark = [
     pytest.mark.slow,

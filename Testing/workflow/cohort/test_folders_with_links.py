@@ -9,8 +9,8 @@ from exchanged_cases import CASES
 from segwithu_command import Command, real_image, refused
 
 from SegWithUCore.case.case_folders import case_folders, deeper_cases
-from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.inputs import cases_in, find_input
+from SegWithUCore.io.inputs import cases_in, find_input
+from SegWithUCore.util.errors import InputError
 
 
 def annexed(path: Path) -> Path:

@@ -14,8 +14,8 @@ from exchanged_cases import CASES, changed_case, copied
 from segwithu_command import Command, child, entries, one_sentence, refused
 from small_disks import leave
 
-from SegWithUCore.atomic_files import TEMPORARY_PREFIX
 from SegWithUCore.cli.__main__ import main
+from SegWithUCore.util.atomic_files import TEMPORARY_PREFIX
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ PEAKS = """
 import sys
 import numpy as np
 from SegWithULab.benchmark.cost import peak_mb
-from SegWithUCore.memory import keep_freed_memory
+from SegWithUCore.util.memory import keep_freed_memory
 
 def job(megabytes):
     first = np.ones(megabytes << 20, np.uint8)

@@ -16,12 +16,12 @@ from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.case.segmentation_file import read_reviewed
-from SegWithUCore.errors import InputError
 from SegWithUCore.export.case_export import Exported, write_names
 from SegWithUCore.review.log_format import Commented, Edited, RestAccepted, StructureJudged, Verdict, read_log
 from SegWithUCore.review.merge import merge_reviews
 from SegWithUCore.review.reviewer import Aliases
 from SegWithUCore.review.reviews import read_reviews
+from SegWithUCore.util.errors import InputError
 
 SECRETS = {
     "patient name": "Krzywicka",

@@ -17,11 +17,11 @@ from SegWithUCore.case import case_image as case_input
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_image import OutsideError, case_image, voxel_hash
 from SegWithUCore.case.contents import case_contents
-from SegWithUCore.errors import InputError
-from SegWithUCore.paths import KEY_FILE, is_inside, is_own, path_mac
 from SegWithUCore.review.log_format import MAXIMUM_BYTES, MAXIMUM_COMMENT, Verdict, read_log
 from SegWithUCore.review.worklist import make_worklist
 from SegWithUCore.review.worklist_files import path_outside, read_listed, read_worklist, write_worklist
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.paths import KEY_FILE, is_inside, is_own, path_mac
 
 IMAGE, LABELS = "image.nii.gz", "segmentation.nii.gz"
 PLANTED = "Krzywicka"
@@ -325,7 +325,7 @@ def _unpacked(path: Path) -> bytes:
 
 
 def test_leftovers_inside_a_case_are_swept_by_the_next_command(case: Path, segwithu: Command) -> None:
-    from SegWithUCore.processes import process_scope
+    from SegWithUCore.util.processes import process_scope
 
     for command in (["merge-reviews", case, "--into", case], ["regions", case], ["report", case]):
         left = case / f".segwithu-{process_scope()}-{2**22 + 1}-t1-regions.csv"

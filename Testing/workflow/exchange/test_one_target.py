@@ -13,7 +13,7 @@ from exchanged_cases import CASES
 from held_command import held_command
 from segwithu_command import Command, entries, real_image, refused
 
-from SegWithUCore.atomic_files import TEMPORARY_PREFIX
+from SegWithUCore.util.atomic_files import TEMPORARY_PREFIX
 
 EXPORTING = "SegWithUCore.export.case_export.make_worklist"
 KINDS = {"plain": [], "anonymous": ["--anonymous"], "pages": ["--page", "--without-image"]}

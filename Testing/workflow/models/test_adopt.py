@@ -12,10 +12,10 @@ from nnunet_trainings import names, write_case, write_results, write_training
 from segwithu_command import Command, Outcome, one_sentence
 
 from SegWithUCore import __version__
-from SegWithUCore.errors import UsageError
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.stage_two_file import read_stage_two
 from SegWithUCore.models.training_record import read_record
+from SegWithUCore.util.errors import UsageError
 from SegWithULab.evaluation import adopt, adopted_model, summary
 from SegWithULab.training import doubt_network, fit_stage_two, fold_networks
 from SegWithULab.training.head import HeadTrainer

@@ -15,8 +15,8 @@ import torch
 from nnunet_results import CONFIGURATION, plans, settings, write_result_folder
 from segwithu_command import Command, entries, one_sentence
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.network.weights import load_plain
+from SegWithUCore.util.errors import InputError
 
 
 class Runs:

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from segwithu_command import Command, entries, one_sentence
 
 from SegWithUCore.cli.import_model import KINDS
-from SegWithUCore.imaging.roi import RegionOfInterest
 from SegWithUCore.inference.segment import Job, checked_against_training
+from SegWithUCore.io.roi import RegionOfInterest
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import Normalisation

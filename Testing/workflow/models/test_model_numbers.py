@@ -19,7 +19,6 @@ from tfjs_files import convolution, write_model
 from tfjs_weights import read_tfjs_layers
 
 from SegWithUCore.case.case_regions import label_values
-from SegWithUCore.errors import InputError
 from SegWithUCore.models.bundle import block_sha256, file_sha256, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.models.input_spec import HIGHEST_LABEL
@@ -27,6 +26,7 @@ from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import MAXIMUM_PARAMETERS, build_backbone
 from SegWithUCore.network.checkpoints import read_state_dict
 from SegWithUCore.network.weights import checked_tensors
+from SegWithUCore.util.errors import InputError
 
 WEIGHTS = "weights.safetensors"
 TENSOR = "backbone.input_block.conv1.conv.weight"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from repository import PACKAGES
 
-from SegWithUCore import memory
-from SegWithUCore.control_groups import control_groups
-from SegWithUCore.memory import (
+from SegWithUCore.util import memory
+from SegWithUCore.util.control_groups import control_groups
+from SegWithUCore.util.memory import (
     IGNORE_VARIABLE,
     NotEnoughMemoryError,
     available_bytes,
@@ -168,7 +168,7 @@ def test_real_limits_count(tmp_path: Path) -> None:
 
 def _seen_free(before: str) -> int:
     """What another process sees free once it has run the line `before`."""
-    code = f"{before}\nfrom SegWithUCore.memory import available_bytes; print(available_bytes())"
+    code = f"{before}\nfrom SegWithUCore.util.memory import available_bytes; print(available_bytes())"
     environment = {**os.environ, "PYTHONPATH": str(PACKAGES)}
     call = [sys.executable, "-c", code]
     return int(subprocess.run(call, check=True, capture_output=True, text=True, env=environment).stdout)

@@ -15,7 +15,7 @@ pytestmark = [
 PROGRAM = """
 import resource, sys
 import numpy as np
-from SegWithUCore.memory import give_back_freed_memory, keep_freed_memory
+from SegWithUCore.util.memory import give_back_freed_memory, keep_freed_memory
 
 def resident_mb():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 1e6

@@ -16,22 +16,22 @@ from repository import BENCHMARKS
 from segwithu_command import MODEL, SAMPLE, SAMPLE_ROI, Command, changed_description, one_sentence, tiny_bundle
 from worker_parent import REGION
 
-from SegWithUCore import memory as available_memory
 from SegWithUCore.case.case_regions import whole_image
-from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.grid import VoxelGrid
-from SegWithUCore.imaging.header_peek import FileGrid, grid_of
-from SegWithUCore.imaging.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
-from SegWithUCore.imaging.volume import read_image
 from SegWithUCore.inference.memory_prediction import RunMemory, check_regions_fit, memory_from_headers, run_memory
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import assessed_box, to_working_grid
 from SegWithUCore.inference.uncertainty_maps import voxelwise
-from SegWithUCore.memory import NotEnoughMemoryError
+from SegWithUCore.io.grid import VoxelGrid
+from SegWithUCore.io.header_peek import FileGrid, grid_of
+from SegWithUCore.io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
+from SegWithUCore.io.volume import read_image
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import NnunetPreparation, Normalisation
 from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.util import memory as available_memory
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.memory import NotEnoughMemoryError
 from SegWithUCore.worker.jobs import JobRunner
 from SegWithUCore.worker.protocol import Request
 
@@ -81,7 +81,7 @@ class TestHeaders:
         assert FileGrid.from_json(json.loads(json.dumps(found.to_json()))) == found
 
     def test_a_series_is_as_large_as_its_slices(self, dicom_cases: Path) -> None:
-        from SegWithUCore.imaging.dicom_series import read_series
+        from SegWithUCore.io.dicom_series import read_series
 
         folder = dicom_cases / "series" / "oblique"
         found = grid_of(folder)

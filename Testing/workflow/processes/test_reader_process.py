@@ -18,10 +18,10 @@ from reader_deaths import deadly_names
 from repository import ROOT
 from segwithu_command import PATIENCE_S, child, finished, one_sentence, real_image, tiny_bundle, write
 
-from SegWithUCore.errors import InputError
-from SegWithUCore.imaging import reader_process
-from SegWithUCore.imaging.input_reader import IN_THIS_PROCESS, empty_voxels
-from SegWithUCore.imaging.reader_process import ReaderEndedError, ReaderProcess, ReaderStartError
+from SegWithUCore.io import reader_process
+from SegWithUCore.io.input_reader import IN_THIS_PROCESS, empty_voxels
+from SegWithUCore.io.reader_process import ReaderEndedError, ReaderProcess, ReaderStartError
+from SegWithUCore.util.errors import InputError
 
 ON_POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
 ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
@@ -140,7 +140,7 @@ def test_it_ends_with_its_parent_even_while_it_reads(
     hangs = deadly_names(tmp_path / "hook", monkeypatch)
     shutil.copy(real_image(data_folder), tmp_path / "hangs-1.nii.gz")
     code = (
-        "import sys; from pathlib import Path; from SegWithUCore.imaging.reader_process import ReaderProcess; "
+        "import sys; from pathlib import Path; from SegWithUCore.io.reader_process import ReaderProcess; "
         "reader = ReaderProcess(); reader.start(); print(reader.pid, flush=True); reader.read(Path(sys.argv[1]))"
     )
     call = [sys.executable, "-c", code, str(tmp_path / "hangs-1.nii.gz")]

@@ -12,11 +12,11 @@ import SimpleITK as sitk
 from repository import ROOT
 from worker_parent import ON_LINUX, REGION, SAMPLE, Parent, segment_request
 
-from SegWithUCore.errors import code_of
-from SegWithUCore.imaging.roi import RegionOfInterest, voxel_box
-from SegWithUCore.imaging.volume import grid_facts, read_image
 from SegWithUCore.inference.image_features import image_features
-from SegWithUCore.progress import silent
+from SegWithUCore.io.roi import RegionOfInterest, voxel_box
+from SegWithUCore.io.volume import grid_facts, read_image
+from SegWithUCore.util.errors import code_of
+from SegWithUCore.util.progress import silent
 from SegWithUCore.worker.__main__ import failure
 from SegWithUCore.worker.check import PACKAGES
 

@@ -26,7 +26,7 @@ from worker_parent import (
     state_of,
 )
 
-from SegWithUCore.errors import code_of
+from SegWithUCore.util.errors import code_of
 
 
 def _until_gone(group: int) -> None:

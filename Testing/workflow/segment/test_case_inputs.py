@@ -13,9 +13,9 @@ from dicom_phantoms import SERIES, write_series
 from segwithu_command import Command, Outcome, entries, one_sentence, real_image, tiny_bundle, write
 
 from SegWithUCore.case.case_image import voxel_hash
-from SegWithUCore.errors import InputError
-from SegWithUCore.imaging.inputs import case_name, cases_in, find_input
-from SegWithUCore.imaging.volume import read_image
+from SegWithUCore.io.inputs import case_name, cases_in, find_input
+from SegWithUCore.io.volume import read_image
+from SegWithUCore.util.errors import InputError
 
 VOLUMES = ("segmentation", "calibration", "ranking", "error_probability")
 

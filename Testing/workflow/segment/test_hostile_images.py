@@ -13,10 +13,10 @@ from segwithu_command import Command, one_sentence, tiny_bundle, write
 from stored_files import metaimage, nrrd, real_volume, stored_bytes
 
 from SegWithUCore.case.segmentation_file import read_layers
-from SegWithUCore.errors import InputError
 from SegWithUCore.export.anonymous import anonymous_copy
-from SegWithUCore.imaging.header_peek import grid_of
-from SegWithUCore.imaging.volume import read_file
+from SegWithUCore.io.header_peek import grid_of
+from SegWithUCore.io.volume import read_file
+from SegWithUCore.util.errors import InputError
 
 SECRET = b"Dear Dr Miller, Mrs Smith (4711) was seen today. " * 200
 

@@ -25,8 +25,8 @@ from segwithu_command import (
     tiny_bundle,
 )
 
-from SegWithUCore.atomic_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, atomic_folder, sweep_leftovers
 from SegWithUCore.inference import case_writer
+from SegWithUCore.util.atomic_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, atomic_folder, sweep_leftovers
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
 
@@ -142,7 +142,7 @@ def test_killed_run_leaves_only_a_hidden_folder_that_the_next_run_sweeps(
 def test_temporary_folder_of_a_live_process_is_not_swept(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "case") as work:
         (work / "part").write_text("half")
-        sweep = "import sys, pathlib; from SegWithUCore.atomic_files import sweep_leftovers as sweep; " \
+        sweep = "import sys, pathlib; from SegWithUCore.util.atomic_files import sweep_leftovers as sweep; " \
                 "print(len(sweep(pathlib.Path(sys.argv[1]))))"  # fmt: skip
         told = subprocess.run([sys.executable, "-c", sweep, tmp_path], capture_output=True, text=True, check=True)
         assert told.stdout.strip() == "0"

@@ -14,9 +14,9 @@ from written_case import make_case
 from SegWithUCore.case.case_regions import make_regions_again
 from SegWithUCore.case.region_files import COLUMNS, parse_regions, read_regions, regions_csv, regions_hash
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.errors import InputError
 from SegWithUCore.regions.find_regions import RegionSettings
 from SegWithUCore.regions.region import Competition, Kind, Region, Shape
+from SegWithUCore.util.errors import InputError
 
 DESIGNED = (
     "rank,id,structure,kind,expected_wrong_mm3,volume_mm3,peak,peak_r,peak_a,peak_s,centre_r,centre_a,centre_s,"

@@ -13,9 +13,9 @@ from nifti_files import rotation, srow, voxels, write_nifti
 from segwithu_command import Command
 
 from SegWithUCore.case.case_image import case_image
-from SegWithUCore.errors import UsageError
-from SegWithUCore.imaging.header_peek import check_form, differs_from_slicer, grid_notes, on_form
-from SegWithUCore.imaging.volume import read_image
+from SegWithUCore.io.header_peek import check_form, differs_from_slicer, grid_notes, on_form
+from SegWithUCore.io.volume import read_image
+from SegWithUCore.util.errors import UsageError
 from SegWithUCore.worker.jobs import _job
 from SegWithUCore.worker.protocol import Request
 

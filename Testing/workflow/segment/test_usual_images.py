@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from segwithu_command import Command, write
 
 from SegWithUCore.case.case_image import voxel_hash
-from SegWithUCore.imaging.volume import read_image
+from SegWithUCore.io.volume import read_image
 
 TYPES = {
     "uint8": sitk.sitkUInt8,

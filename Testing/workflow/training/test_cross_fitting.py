@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from training_runs import Workshop, tiny_recipe
 
-from SegWithUCore.errors import InputError
-from SegWithUCore.progress import Progress
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.progress import Progress
 from SegWithULab.training.backbone import BackboneTrainer
 from SegWithULab.training.dataset import PreparedCase, find_cases, prepare
 from SegWithULab.training.head import HeadTrainer, folds_of, out_of_fold_backbones

@@ -11,13 +11,13 @@ import torch
 from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.errors import InputError
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import read_bundle, with_head
 from SegWithUCore.models.bundle_network import further_heads
 from SegWithUCore.models.weights_file import verify_weights
 from SegWithUCore.network.heads.context import ContextHead
 from SegWithUCore.network.heads.paper import PaperHead
+from SegWithUCore.util.errors import InputError
 from SegWithULab.training.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("threads_and_signals_as_before")]

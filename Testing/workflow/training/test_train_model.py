@@ -15,11 +15,11 @@ from SegWithUCore.cli.__main__ import main
 from SegWithUCore.cli.console import Console
 from SegWithUCore.cli.train_model import _words
 from SegWithUCore.cli.train_stages import Training
-from SegWithUCore.errors import UsageError
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.training_record import read_record
-from SegWithUCore.progress import silent
-from SegWithUCore.strict_json import to_json
+from SegWithUCore.util.errors import UsageError
+from SegWithUCore.util.progress import silent
+from SegWithUCore.util.strict_json import to_json
 from SegWithULab.training.backbone import BackboneTrainer
 from SegWithULab.training.plan import Choice
 from SegWithULab.training.stages import Begun, noted

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...case.case_file import read_case
-from ...errors import EngineMissingError, InputError, UsageError
 from ...models.bundle import Bundle
 from ...models.graph_files import MAKE_ANEW, graphs_lacking
+from ...util.errors import EngineMissingError, InputError, UsageError
 from . import AUTO, ENGINES, OPENVINO, TORCH
 from .available import engine_order, graphics_card, is_installed
 from .base import Engine

@@ -17,8 +17,6 @@ import torch
 from safetensors.numpy import save_file
 
 from ... import __version__
-from ...atomic_files import atomic_folder
-from ...errors import InputError, UsageError
 from ...models.bundle import Bundle, file_sha256, write_bundle_json
 from ...models.bundle_files import describe_files, read_origin, write_origin
 from ...models.bundle_network import load_network
@@ -37,7 +35,9 @@ from ...models.weights_file import weights_path
 from ...network.backbone_spec import is_user_network
 from ...network.graph import MapsGraph, WindowGraph
 from ...network.segwithu import SegWithU
-from ...strict_json import parse_json
+from ...util.atomic_files import atomic_folder
+from ...util.errors import InputError, UsageError
+from ...util.strict_json import parse_json
 from .base import Engine
 from .graph_check import differences, enlarged, example_input, map_answers, places_in, window_answers
 from .openvino_engine import OpenVINOEngine

@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 from safetensors.numpy import load
 
-from ...errors import InputError
 from ...models.bundle import Bundle
 from ...models.graph_files import MAKE_ANEW, read_graph_file
 from ...models.graphs import CHECK_FILE
+from ...util.errors import InputError
 from .base import Engine
 
 BLOCK = 4

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from ...calibration.case_level import ProbabilitySums
-from ...errors import InputError
-from ...memory import check_memory, in_words
 from ...models.bundle import Bundle
 from ...models.graph_files import MAKE_ANEW, graphs_lacking, read_graphs
 from ...models.graphs import MAPS_FILE, WINDOW_FILE
 from ...models.weights_file import weights_path
 from ...network.graph_outputs import MAPS
-from ...processor import threads_in_use
+from ...util.errors import InputError
+from ...util.memory import check_memory, in_words
+from ...util.processor import threads_in_use
 from . import OPENVINO
 from .base import Engine, Voxelwise, joined_parts
 from .openvino_import import import_openvino, openvino_version

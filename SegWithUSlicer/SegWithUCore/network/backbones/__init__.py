@@ -11,8 +11,8 @@ import torch
 from monai.networks.nets import DynUNet
 from torch import nn
 
-from ...errors import InputError
-from ...strict_json import check_schema, schema
+from ...util.errors import InputError
+from ...util.strict_json import check_schema, schema
 from ..backbone_spec import BackboneSpec, is_user_network
 from .meshnet import MeshNet
 from .nnunet import build_nnunet

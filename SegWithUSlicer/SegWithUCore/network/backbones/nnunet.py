@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import InputError
-from ...strict_json import check_schema, schema
+from ...util.errors import InputError
+from ...util.strict_json import check_schema, schema
 
 NETWORKS_PREFIX = "dynamic_network_architectures.architectures."
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")

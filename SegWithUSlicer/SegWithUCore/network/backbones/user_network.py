@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import InputError, UsageError
-from ...input_files import is_there
-from ...strict_json import read_json_object
+from ...util.errors import InputError, UsageError
+from ...util.input_files import is_there
+from ...util.strict_json import read_json_object
 from ..backbone_spec import USER_PREFIX, is_user_network
 
 SETTINGS_EXAMPLE = 'give JSON such as {"make_network": "/home/me/net.py"}'

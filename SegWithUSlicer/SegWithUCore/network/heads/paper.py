@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ...errors import InputError
+from ...util.errors import InputError
 from .base import (
     CONVOLUTIONS,
     NORMS,

@@ -10,7 +10,7 @@ import numpy as np
 
 from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ...training.dataset import Case, PreparedCase, prepare

@@ -12,7 +12,7 @@ from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.network.heads.base import resized
 from SegWithUCore.network.segwithu import checked_taps, recorded_taps
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, in_parts

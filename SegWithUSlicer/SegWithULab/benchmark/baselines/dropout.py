@@ -13,7 +13,7 @@ from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.metrics.calibration import negative_log_likelihood
 from SegWithUCore.metrics.error_detection import average_precision, score_groups
 from SegWithUCore.network.segwithu import find_module
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ...training.augmentation import case_seed

@@ -9,7 +9,6 @@ import numpy as np
 from scipy.special import softmax
 from torch import nn
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.sliding_window import stitched
@@ -19,7 +18,8 @@ from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.network.backbones import build_backbone, count_parameters
 from SegWithUCore.network.weights import load_state
-from SegWithUCore.paths import BUNDLE_FILE
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.paths import BUNDLE_FILE
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, tensors_sha256
 from ...training.backbone import spec_of

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import softmax
 
 from SegWithUCore.calibration.temperature_scaling import fit_temperature
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase
 from .base import (

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from SegWithUCore.errors import InputError
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict, tempered_logits
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.network.backbones import count_parameters
+from SegWithUCore.util.errors import InputError
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, backbone_sha256
 from ...training.case_roles import hashes_of

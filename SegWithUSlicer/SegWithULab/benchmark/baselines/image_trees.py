@@ -12,7 +12,7 @@ from SegWithUCore.calibration.local_features import Steps, boundary_normals, loc
 from SegWithUCore.inference.stage_two_sweep import steps_on_grid
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.metrics.boundary import Band
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase
 from ...training.fit_stage_two import folds_of

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.network.backbones import count_parameters
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ...training.augmentation import epoch_order

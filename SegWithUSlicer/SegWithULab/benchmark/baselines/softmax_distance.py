@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from SegWithUCore.metrics.boundary import Band
-from SegWithUCore.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase
 from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, entropy, in_parts

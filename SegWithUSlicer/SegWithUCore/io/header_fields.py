@@ -1,0 +1,139 @@
+"""Entries of a text header: parsed strictly, or refused in a sentence that shows the value."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ..util.errors import InputError
+
+_SHOWN = 80
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
+_MILLIMETRES = {"", "?", "???", "none", "mm", "millimeter", "millimeters", "millimetre", "millimetres"}
+"""How headers write mm, or that they do not know the unit."""
+
+
+def unreadable(path: Path, reason: str, code: str = "") -> InputError:
+    """Make the error about a damaged file, or one that is no image."""
+    return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file.", code)
+
+
+def excerpt(text: str) -> str:
+    """Text of a file for a message: short, and without what a terminal might obey."""
+    printable = "".join(letter if letter.isprintable() else "?" for letter in text[: _SHOWN + 1])
+    return printable if len(printable) <= _SHOWN else f"{printable[: _SHOWN - 3]}..."
+
+
+class HeaderFields:
+    """The entries of one file's header.
+
+    Args:
+        mark: what stands between name and value in such a header.
+    """
+
+    def __init__(self, path: Path, values: Mapping[str, str], mark: str) -> None:
+        self.path, self._values, self._mark = path, values, mark
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def get(self, name: str, otherwise: str) -> str:
+        """Return a field that may be missing."""
+        return self._values.get(name, otherwise)
+
+    def needed(self, name: str) -> str:
+        """Return a field without which there is no image.
+
+        Raises:
+            InputError: it is missing.
+        """
+        if name not in self._values:
+            raise unreadable(self.path, f"its header has no field '{name}'")
+        return self._values[name]
+
+    def wrong(self, name: str) -> InputError:
+        """Make the error about a value that cannot be."""
+        return unreadable(self.path, f"its header has '{name}{self._mark}{excerpt(self._values[name])}'")
+
+    def unsupported(self, name: str, remedy: str, code: str = "") -> InputError:
+        """Make the error about a value that may be right, but is not read here."""
+        entry = f"'{name}{self._mark}{excerpt(self._values[name])}'"
+        return InputError(f"{self.path} has {entry} in its header, which is not read here: {remedy}.", code)
+
+    def check_units(self, name: str, units: Iterable[str]) -> None:
+        """Refuse lengths that are not in mm: Slicer takes them for mm, so a converted image would lie elsewhere there.
+
+        Args:
+            units: of the axes in space, as the field `name` gives them; an empty one says nothing.
+
+        Raises:
+            InputError: one is another unit.
+        """
+        if not all(unit.strip().lower() in _MILLIMETRES for unit in units):
+            raise self.unsupported(name, "save it with lengths in mm", code="units-not-mm")
+
+    def wholes(self, name: str, count: int, least: int) -> list[int]:
+        """`count` whole numbers, each `least` at least.
+
+        Raises:
+            InputError: the field is missing or holds anything else.
+        """
+        words = self.needed(name).split()
+        if len(words) != count or not all(re.fullmatch(r"[+-]?[0-9]{1,18}", word, re.ASCII) for word in words):
+            raise self.wrong(name)
+        values = [int(word) for word in words]
+        if min(values) < least:
+            raise self.wrong(name)
+        return values
+
+    def whole(self, name: str, otherwise: int, least: int) -> int:
+        """One whole number that may be missing.
+
+        Raises:
+            InputError: the field holds anything else.
+        """
+        return self.wholes(name, 1, least)[0] if name in self else otherwise
+
+    def reals(self, name: str, count: int) -> tuple[float, ...]:
+        """`count` finite numbers.
+
+        Raises:
+            InputError: the field is missing or holds anything else.
+        """
+        values = [real(word) for word in self.needed(name).split()]
+        if len(values) != count or not all(math.isfinite(value) for value in values):
+            raise self.wrong(name)
+        return tuple(values)
+
+    def truth(self, name: str, otherwise: bool) -> bool:
+        """Parse a field that is true or false, and may be missing.
+
+        Raises:
+            InputError: it holds anything else.
+        """
+        found = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
+        if name not in self:
+            return otherwise
+        value = found.get(self._values[name].lower())
+        if value is None:
+            raise self.wrong(name)
+        return value
+
+
+def real(word: str) -> float:
+    """Parse a number; NaN for anything else."""
+    try:
+        return strict_number(word)
+    except ValueError:
+        return math.nan
+
+
+def strict_number(text: str) -> float:
+    """Parse a decimal number as other programs read it; `float` also takes `1_0`, `nan` and digits of other scripts.
+
+    Raises:
+        ValueError: it is anything else, or too large for a number.
+    """
+    if not _NUMBER.fullmatch(text) or not math.isfinite(number := float(text)):
+        raise ValueError(f"{text!r} is no decimal number")
+    return number

@@ -1,0 +1,285 @@
+"""Find out what the user gave for a case: an image file, a folder with a DICOM series, or one in nnU-Net naming."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..util.errors import InputError, UsageError
+from ..util.folder_entries import EntryKind, check_entries, entry_kind
+from .input_reader import IN_THIS_PROCESS, InputReader
+from .plain_names import plain_name
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
+_VOXELS_OF_A_PAIR = (".img", ".img.gz")
+"""Belong to a header file (.hdr) of the same name."""
+_FINISHED = "case.json"
+"""Of a finished case; the package `case` has its format."""
+_NUMBERED = re.compile(r"(.+)_(\d{4})")
+_OTHER = re.compile(r".+\.(?!dcm$|dicom$|ima$)[a-z][a-z0-9]{1,4}", re.IGNORECASE)
+"""A name that ends as those of tables and texts do: where it cannot be opened, it was no image and no folder."""
+_NAMED = 8
+"""Entries that a sentence names."""
+_RESOURCE_FORK = "._"
+"""How the names of what macOS keeps beside a file begin."""
+
+
+@dataclass(frozen=True)
+class GivenCase:
+    """One case before it is read.
+
+    Attributes:
+        name: of the case folder, unless another is given.
+        source: the image file or the folder that was given.
+        numbered: file of each channel number, for a case in nnU-Net naming; else empty.
+    """
+
+    name: str
+    source: Path
+    numbered: Mapping[int, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChannelInput:
+    """An image file, or a DICOM folder and (where it holds several) the end of the UID of the series to take."""
+
+    path: Path
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class GivenInput:
+    """What one argument turned out to be.
+
+    Attributes:
+        cases: in the order of their names.
+        kind: of a folder, in words ("DICOM series, 113 slices"); empty for a file.
+    """
+
+    cases: Sequence[GivenCase]
+    kind: str = ""
+
+
+def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
+    """Look at an argument; what kind a folder is, its contents decide.
+
+    Args:
+        reader: what looks into files.
+
+    Raises:
+        InputError: a folder that holds neither a DICOM series nor images in nnU-Net naming, or both.
+    """
+    if entry_kind(path) is not EntryKind.FOLDER:  # reading it as a file says what is wrong
+        return GivenInput([GivenCase(case_name(path), path)])
+    found = _listed(path)
+    numbered = {file: match for file in found.images if (match := _NUMBERED.fullmatch(stem_of(file) or ""))}
+    if any(reader.is_dicom(file) for file in found.files):
+        mixed = next((file.name for file in numbered if file in found.closed or not reader.is_dicom(file)), None)
+        if mixed:
+            raise InputError(
+                f"{path} holds DICOM files and images in nnU-Net naming ({mixed}): keep them in folders of their own."
+            )
+        return GivenInput([GivenCase(plain_name(path.resolve().name), path)], reader.folder_words(path))
+    if not numbered:
+        raise InputError(_no_input(path, found, reader))
+    left_out = found.left_out(numbered, reader)
+    if deeper := [folder for folder in found.folders if _holds_input(folder, reader)]:
+        left_out.append(f"{_several(len(deeper), 'folder')} with images ({_names(deeper)})")
+    if others := len(found.images) - len(numbered):
+        left_out.append(f"{_several(others, 'image')} without a channel number")
+    return _nnunet_input(path, numbered, left_out)
+
+
+@dataclass(frozen=True)
+class FolderOfCases:
+    """What lies in a folder of cases.
+
+    Attributes:
+        paths: image files and folders, also those that cannot be opened: each to be given to `find_input`.
+        left_out: what else might have been a case, in words; empty if nothing was.
+    """
+
+    paths: Sequence[Path]
+    left_out: str = ""
+
+
+def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> FolderOfCases:
+    """List the image files and folders in a folder of cases.
+
+    A folder that is a DICOM series or in nnU-Net naming itself is its own only input, and so is one without anything.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    found = _listed(folder)
+    numbered = any(_NUMBERED.fullmatch(stem_of(file) or "") for file in found.images)
+    if numbered or any(reader.is_dicom(file) for file in found.files):
+        return FolderOfCases([folder])
+    closed = [path for path in found.closed if stem_of(path) is None and not _OTHER.fullmatch(path.name)]
+    left_out = "; ".join(found.left_out(closed, reader))
+    return FolderOfCases(sorted([*found.images, *found.folders, *closed]) or [folder], left_out)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The entries of a folder by what they are, hidden ones apart."""
+
+    files: Sequence[Path]
+    folders: Sequence[Path]
+    closed: Sequence[Path]
+    hidden: Sequence[Path]
+
+    @property
+    def images(self) -> list[Path]:
+        """What has the name of an image, whether it can be opened or not."""
+        return sorted(path for path in (*self.files, *self.closed) if stem_of(path) is not None)
+
+    def left_out(self, taken: Collection[Path], reader: InputReader) -> list[str]:
+        """Say in words what is neither taken nor of another kind: what is hidden, and what cannot be opened."""
+        hidden = [path for path in self.hidden if stem_of(path) and not path.name.startswith(_RESOURCE_FORK)]
+        hidden_folders = [path for path in self.hidden if entry_kind(path) is EntryKind.FOLDER]
+        folders = [path for path in hidden_folders if _holds_input(path, reader)]
+        closed = [path for path in self.closed if path not in taken and stem_of(path) is None]
+        kinds = (
+            (hidden, "hidden image"),
+            (folders, "hidden folder with images"),
+            (closed, "entry that cannot be opened"),
+        )
+        return [f"{_several(len(paths), words)} ({_names(paths)})" for paths, words in kinds if paths]
+
+
+def _listed(folder: Path) -> _Listed:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
+    kinds = {path: entry_kind(path) for path in entries if not path.name.startswith(".")}
+    return _Listed(
+        [path for path, kind in kinds.items() if kind is EntryKind.FILE],
+        [path for path, kind in kinds.items() if kind is EntryKind.FOLDER],
+        [path for path, kind in kinds.items() if not kind.opens],
+        [path for path in entries if path not in kinds],
+    )
+
+
+def _no_input(folder: Path, found: _Listed, reader: InputReader) -> str:
+    if (folder / _FINISHED).is_file():
+        return f"{folder} is a finished case, which holds results: give the image that was segmented."
+    if images := found.images:
+        return (
+            f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): pass --each if "
+            f"each is a case, or give the files themselves, such as {images[0]}."
+        )
+    inside = [entry for entry in found.folders if _holds_input(entry, reader)]
+    advice = "give an image file or a DICOM series"
+    if inside:
+        advice = f"pass --each if each folder in it is a case, or give one of those in it: {_names(inside)}"
+    else:
+        check_entries(found.closed, "entries")
+    return f"{folder} is a folder without images: {advice}."
+
+
+def _holds_input(folder: Path, reader: InputReader) -> bool:
+    found = _listed(folder)
+    return bool(found.images) or any(reader.is_dicom(file) for file in found.files)
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths[:_NAMED])
+
+
+def _nnunet_input(folder: Path, files: Mapping[Path, re.Match[str]], left_out: Sequence[str]) -> GivenInput:
+    cases: dict[str, dict[int, Path]] = {}
+    for file, match in files.items():
+        channels, number = cases.setdefault(plain_name(match[1]), {}), int(match[2])
+        if number in channels:
+            raise InputError(f"{channels[number]} and {file.name} are the same channel of one case: keep one.")
+        channels[number] = file
+    counts = sorted({len(channels) for channels in cases.values()})
+    each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    kind = f"{_several(len(cases), 'case')} of {_several(each, 'channel')} in nnU-Net naming"
+    if left_out:
+        kind += f"; left out: {'; '.join(left_out)}"
+    return GivenInput([GivenCase(name, folder, cases[name]) for name in sorted(cases)], kind)
+
+
+def _several(count: int | str, noun: str) -> str:
+    return f"{count} {noun}{'' if str(count) == '1' else 's'}"
+
+
+def stem_of(path: Path) -> str | None:
+    """Return the name of an image file without its suffix; None for other files and for the voxels of a pair."""
+    stem, suffix = _split(path.name)
+    if not suffix or (suffix in _VOXELS_OF_A_PAIR and path.with_name(f"{stem}.hdr").is_file()):
+        return None
+    return stem
+
+
+def case_name(path: Path) -> str:
+    """File name without its suffix and without nnU-Net's channel number ("liver_0000.nii.gz" is "liver").
+
+    Bytes that are no UTF-8 are written as in URLs: results must have names that every program takes.
+    """
+    stem, _ = _split(plain_name(path.name))
+    numbered = _NUMBERED.fullmatch(stem)
+    return numbered[1] if numbered else stem
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Split a file name into its stem and the suffix that makes it an image, empty if none does."""
+    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)], suffix
+
+
+def channel_inputs(
+    case: GivenCase, further: Sequence[str], series: Sequence[str], channels: Sequence[str]
+) -> list[ChannelInput]:
+    """Find what to read for each channel, in the model's order.
+
+    In nnU-Net naming channel 0000 is the model's first. Else the case is the first channel that no entry of
+    `further` names.
+
+    Args:
+        further: "NAME=FILE" for channels beside the case.
+        series: "UID" for the case, "NAME=UID" for another channel.
+
+    Raises:
+        UsageError: a name that the model does not know, given twice, or without a file; no channel left for the case.
+        InputError: a case in nnU-Net naming has other channels than the model.
+    """
+    if case.numbered:
+        return _numbered_inputs(case, channels)
+    files = _by_channel("--channel", "NAME=FILE", further, channels)
+    rest = [name for name in channels if name not in files]
+    if not rest:
+        raise UsageError(
+            f"No channel is left for {case.source}: CASE is itself one of {', '.join(channels)}, name the others."
+        )
+    named = [entry if "=" in entry else f"{rest[0]}={entry}" for entry in series]
+    uids = _by_channel("--series", "NAME=UID", named, channels)
+    sources = {**{name: Path(file) for name, file in files.items()}, rest[0]: case.source}
+    for name in uids:
+        if name not in sources or not sources[name].is_dir():
+            raise UsageError(f"--series {uids[name]}: {sources.get(name, name)} is no folder of DICOM files.")
+    return [ChannelInput(sources[name], uids.get(name)) for name in channels if name in sources]
+
+
+def _by_channel(option: str, form: str, entries: Sequence[str], channels: Sequence[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        if name not in channels or not value or name in given:
+            raise UsageError(f"{option} {entry}: give {form} once a channel, NAME one of {', '.join(channels)}.")
+        given[name] = value
+    return given
+
+
+def _numbered_inputs(case: GivenCase, channels: Sequence[str]) -> list[ChannelInput]:
+    if sorted(case.numbered) != list(range(len(channels))):
+        found = ", ".join(f"{number:04d}" for number in sorted(case.numbered))
+        wanted = ", ".join(f"{number:04d} {name}" for number, name in enumerate(channels))
+        raise InputError(
+            f"Case '{case.name}' in {case.source} has the channel(s) {found}, but the model wants {len(channels)} "
+            f"({wanted}): complete or rename its files."
+        )
+    return [ChannelInput(case.numbered[number]) for number in range(len(channels))]

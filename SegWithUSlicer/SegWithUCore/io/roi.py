@@ -1,0 +1,162 @@
+"""Region of interest: a box in patient space and the box of voxels that it becomes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..util.errors import InputError, UsageError
+from .grid import VoxelGrid
+from .volume import apply_transform, ras_to_lps
+
+EDGE_TOLERANCE = 1e-4
+"""Voxels: a centre this close to a face of the region counts as on it, whatever the header's rounding."""
+
+FARTHEST_MM = 1e6
+"""Of a centre or an edge: a kilometre, beyond which a slip is certain and indices of voxels may overflow."""
+
+
+@dataclass(frozen=True)
+class RegionOfInterest:
+    """A box along the patient's axes.
+
+    Attributes:
+        centre_ras_mm: centre.
+        size_mm: full edge lengths along R, A and S.
+    """
+
+    centre_ras_mm: tuple[float, float, float]
+    size_mm: tuple[float, float, float]
+
+    @classmethod
+    def parse(cls, text: str) -> "RegionOfInterest":
+        """Read "R,A,S,dR,dA,dS".
+
+        Raises:
+            UsageError: not six numbers, or an edge that is not positive.
+        """
+        try:
+            numbers = [float(part) for part in text.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) != 6 or not np.isfinite(numbers).all() or min(numbers[3:]) <= 0:
+            raise UsageError(
+                f"'{text[:80]}' is not a region of interest: give R,A,S,dR,dA,dS, the centre and the edge lengths in "
+                "mm."
+            )
+        if max(map(abs, numbers)) > FARTHEST_MM:
+            raise UsageError(
+                f"'{text[:80]}' is not a region of interest: {max(numbers, key=abs):g} mm is farther than any scanner "
+                f"reaches; give numbers up to {FARTHEST_MM:g}."
+            )
+        r, a, s, dr, da, ds = numbers
+        return cls((r, a, s), (dr, da, ds))
+
+
+@dataclass(frozen=True)
+class VoxelBox:
+    """A box of voxels: first index and size, (i, j, k)."""
+
+    index: tuple[int, int, int]
+    size: tuple[int, int, int]
+
+    @property
+    def slices_zyx(self) -> tuple[slice, slice, slice]:
+        """Where the box lies in a (z, y, x) array."""
+        i, j, k = (slice(start, start + size) for start, size in zip(self.index, self.size, strict=True))
+        return k, j, i
+
+    def crop(self, image: sitk.Image) -> sitk.Image:
+        """Cut the box out of an image, with its own origin; return the image itself if that is all of it."""
+        return image if self == whole_grid(image) else sitk.RegionOfInterest(image, self.size, self.index)
+
+    def crop_grid(self, grid: VoxelGrid) -> VoxelGrid:
+        """Compute the grid of what `crop` gives."""
+        return replace(grid, size=self.size, origin=tuple(grid.point(self.index)))
+
+    def within(self, outer: "VoxelBox") -> "VoxelBox":
+        """Move a box given inside `outer` to the grid that `outer` lies in."""
+        i, j, k = (start + first for start, first in zip(outer.index, self.index, strict=True))
+        return VoxelBox((i, j, k), self.size)
+
+    def to_json(self) -> dict[str, Any]:
+        """For `case.json`."""
+        return {"index_ijk": list(self.index), "size_ijk": list(self.size)}
+
+
+def whole_grid(image: sitk.Image | VoxelGrid) -> VoxelBox:
+    """Return the box of all voxels."""
+    return VoxelBox((0, 0, 0), VoxelGrid.of(image).size)
+
+
+def voxel_box(region: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelBox:
+    """Find the box of voxels whose centres lie in the region, cut at the grid's border.
+
+    Of the faces the left, posterior and inferior ones belong to the region, in whatever order the voxels are
+    stored. A region of 36 mm on 1 mm voxels gives 36 voxels wherever it lies; at least one voxel along each axis,
+    the one that the region's centre is in. On an oblique grid the box covers the corners of the region too.
+
+    Raises:
+        InputError: the region lies outside the image.
+    """
+    grid = VoxelGrid.of(image)
+    half = np.asarray(region.size_mm) / 2
+    corners = [np.asarray(region.centre_ras_mm) + half * signs for signs in product((-1.0, 1.0), repeat=3)]
+    indices = np.asarray([grid.continuous_index(ras_to_lps(c.tolist())) for c in corners])
+    low, high = _centres_between(indices.min(0), indices.max(0), _runs_up(grid))
+    middle = np.rint(indices.mean(0)).astype(int)
+    low, high = np.where(high > low, low, middle), np.where(high > low, high, middle + 1)
+    low, high = np.maximum(low, 0), np.minimum(high, grid.size)
+    if (high <= low).any():
+        raise InputError(
+            f"The region of interest around RAS {_numbers(region.centre_ras_mm)} lies outside the image, "
+            f"which spans RAS {_span(grid)}: move the region."
+        )
+    i, j, k = (int(n) for n in low)
+    di, dj, dk = (int(n) for n in high - low)
+    return VoxelBox((i, j, k), (di, dj, dk))
+
+
+def part_grid(
+    whole: VoxelGrid, region: RegionOfInterest | None, own_to_world_ras: Sequence[float] | None = None
+) -> VoxelGrid:
+    """Return the grid of the part within the region, oriented as in the world; its origin has no meaning.
+
+    Raises:
+        InputError: the region lies outside.
+    """
+    part = voxel_box(region, whole).crop_grid(whole) if region else whole
+    return part.axes_after(lambda image: apply_transform(image, own_to_world_ras))
+
+
+def _centres_between(first: np.ndarray, last: np.ndarray, runs_up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Half-open range of the whole numbers from `first` to `last`, along each axis.
+
+    Args:
+        runs_up: where true, a number on `first` belongs to the range and one on `last` does not; elsewhere reversed.
+    """
+    up = [np.ceil(edge - EDGE_TOLERANCE) for edge in (first, last)]
+    down = [np.floor(edge + EDGE_TOLERANCE) + 1 for edge in (first, last)]
+    low, high = (np.where(runs_up, u, d).astype(int) for u, d in zip(up, down, strict=True))
+    return low, high
+
+
+def _runs_up(grid: VoxelGrid) -> np.ndarray:
+    """For each voxel axis, whether it runs to the right, anterior or superior (its nearest patient axis)."""
+    ras = np.asarray(grid.direction).reshape(3, 3) * np.asarray([[-1], [-1], [1]])
+    nearest = np.abs(ras).argmax(0)
+    runs_up: np.ndarray = ras[nearest, np.arange(3)] > 0
+    return runs_up
+
+
+def _span(grid: VoxelGrid) -> str:
+    ends = product(*((0, size - 1) for size in grid.size))
+    points = np.asarray([ras_to_lps(grid.point(end)) for end in ends])
+    return f"{_numbers(points.min(0))} to {_numbers(points.max(0))}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.0f}" for value in values) + ")"

@@ -1,0 +1,249 @@
+"""JSON as the standard has it (RFC 8259), from files of others: no NaN or Infinity, bounded in size and depth."""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+from .input_files import read_bounded
+
+MAXIMUM_BYTES = 64 << 20
+"""Of a JSON file: the largest of ours, a benchmark of 44 cases, has 0.7 MB."""
+MAXIMUM_DEPTH = 100
+"""Of nesting: ours stay below 12, and Python's parser gives up near 1000 with an error of its own kind."""
+
+MAXIMUM_DIGITS = 20
+"""Of a whole number: what 64 bits hold; a longer one becomes infinite, or an error, wherever it meets a float."""
+
+
+def read_json(path: Path, wanted: str = "restore it from its source", maximum_bytes: int = MAXIMUM_BYTES) -> Any:
+    """Read a JSON file.
+
+    Args:
+        wanted: what to do, the end of every sentence.
+
+    Raises:
+        InputError: missing, no regular file, too large, no UTF-8, and what `parse_json` refuses.
+    """
+    return parse_json(read_bounded(path, maximum_bytes, wanted), str(path), wanted)
+
+
+def read_json_object(
+    path: Path, wanted: str = "restore it from its source", maximum_bytes: int = MAXIMUM_BYTES
+) -> dict[str, Any]:
+    """Read a JSON file that holds an object, as `read_json`.
+
+    Raises:
+        InputError: as `read_json`, or it holds something else.
+    """
+    content = read_json(path, wanted, maximum_bytes)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds {_type_name(content)} instead of a JSON object: {wanted}.")
+    return content
+
+
+def parse_json(text: str | bytes, source: str, wanted: str = "restore it from its source") -> Any:
+    """Parse JSON text.
+
+    Args:
+        source: names the text in messages.
+
+    Raises:
+        InputError: no UTF-8, no JSON, NaN or Infinity (also a number too large to be one), more than
+            `MAXIMUM_DEPTH` levels.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        content = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_bounded)
+    except RecursionError:
+        raise InputError(f"{source} is nested more than {MAXIMUM_DEPTH} levels deep: {wanted}.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source} is no UTF-8 text (byte {error.start}): {wanted}.") from None
+    except ValueError as error:
+        raise InputError(f"{source} is not valid JSON ({error}): {wanted}.") from None
+    if _deeper_than(content, MAXIMUM_DEPTH):
+        raise InputError(f"{source} is nested more than {MAXIMUM_DEPTH} levels deep: {wanted}.")
+    return content
+
+
+def to_json(content: Any, indent: int | None = 1) -> str:
+    """Write JSON text that every reader takes.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, as names that are no UTF-8 hold: escapes can write it
+        return json.dumps(content, indent=indent, allow_nan=False)
+    return text
+
+
+def _no_number(literal: str) -> None:
+    raise ValueError(f"it holds {literal}, which is no number")
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {literal[:40]} is too large")
+    return value
+
+
+def _bounded(literal: str) -> int:
+    if len(literal) > MAXIMUM_DIGITS:
+        raise ValueError(f"the number {literal[:40]} is too large")
+    return int(literal)
+
+
+def _deeper_than(content: Any, levels: int) -> bool:
+    layer = [content]
+    for _level in range(levels):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not layer:
+            return False
+    return True
+
+
+def _type_name(content: Any) -> str:
+    names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(content), "null")
+
+
+MAXIMUM_VALUES = 500_000
+"""Of one file: the largest of ours, a bundle with the metrics of 44 test cases, has 9000."""
+LONGEST_REASON = 240
+_FAULTS_COMPARED = 30
+_SHOWN = 60
+
+
+@cache
+def schema(path: Path) -> dict[str, Any]:
+    """Read a schema file of this program."""
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def check_schema(
+    data: Any, wanted: Mapping[str, Any], source: str, remedy: str, kind: str = "the format", within: str = ""
+) -> None:
+    """Hold data against a schema; whole numbers are those without a point, and every number is finite.
+
+    Args:
+        data: parsed JSON, or what is about to become JSON.
+        source: names the data in the message.
+        remedy: what to do, the end of the sentence.
+        kind: what the data should be ("the bundle format").
+        within: place of the data in the file, with a slash at its end.
+
+    Raises:
+        InputError: names the place of the first fault, the value found and what is wanted.
+    """
+    import jsonschema  # not in Slicer's Python, whose window reads other parts of the foundation
+
+    _check_numbers(data, f"{source} does not fit {kind} at {within}", source, remedy)
+    validator = _validator()(wanted, registry=_registry())
+    error = jsonschema.exceptions.best_match(islice(validator.iter_errors(data), _FAULTS_COMPARED))
+    if error is not None:
+        place = within + _name(list(error.absolute_path)) if error.absolute_path or not within else within[:-1]
+        raise InputError(f"{source} does not fit {kind} at {place}: {_reason(error)}; {remedy}.")
+
+
+def shown(value: Any, longest: int = _SHOWN) -> str:
+    """Format a value as JSON has it, on one line and cut to a length that a sentence bears."""
+    if isinstance(value, str):
+        value = value[: longest + 1]
+    elif isinstance(value, list | tuple | dict) and len(value) > longest:
+        return f"{'an object' if isinstance(value, dict) else 'a list'} with {len(value)} entries"
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+@cache
+def _validator() -> Any:
+    """Make the validator: draft 2020-12 with two changes.
+
+    8.0 is no whole number, since what counts things is used as an index later, and tuples are arrays, as `json` writes
+    them.
+    """
+    import jsonschema
+
+    usual = jsonschema.Draft202012Validator
+    types = usual.TYPE_CHECKER.redefine("integer", lambda _, value: _is_whole(value))
+    types = types.redefine("array", lambda _, value: isinstance(value, list | tuple))
+    return jsonschema.validators.extend(usual, {"pattern": _pattern}, type_checker=types)  # type: ignore[no-untyped-call]
+
+
+@cache
+def _registry() -> Any:
+    """Resolve references from one of our schema files to another, such as "../models/bundle.schema.json"."""
+    import referencing
+    from referencing.jsonschema import DRAFT202012
+
+    def retrieve(uri: str) -> Any:
+        path = Path(__file__).parents[1] / uri.removeprefix("../")
+        return referencing.Resource.from_contents(schema(path), default_specification=DRAFT202012)
+
+    return referencing.Registry(retrieve=retrieve)  # type: ignore[call-arg]  # mypy does not see the alias of attrs
+
+
+def _pattern(_validator: Any, pattern: str, value: Any, wanted: Mapping[str, Any]) -> Iterator[Any]:
+    """As JSON Schema has it, `$` is the very end; Python's would let a line end follow."""
+    import jsonschema
+
+    if isinstance(value, str) and not re.search(pattern.removesuffix("$") + r"\Z", value):
+        why = f" ({wanted['description']})" if "description" in wanted else ""
+        yield jsonschema.ValidationError(f"{shown(value)} does not match {pattern}{why}")
+
+
+def _reason(error: Any) -> str:
+    """Return what jsonschema says, with long values cut; of an unknown field also which there are."""
+    if error.validator == "additionalProperties" and error.validator_value is False:
+        known = error.schema.get("properties", {})
+        unknown = sorted(field for field in error.instance if field not in known)
+        near = difflib.get_close_matches(unknown[0][:_SHOWN], known, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        error.message = f"unknown field '{unknown[0][:_SHOWN]}'{hint}, choose from {', '.join(sorted(known))}"
+    for value in (error.instance, error.validator_value):
+        text = repr(value)
+        if len(text) > _SHOWN:
+            error.message = error.message.replace(text, shown(value))
+    text = " ".join(str(error.message).split())
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+
+
+def _name(place: list[Any]) -> str:
+    return "/".join(shown(step, 40).strip('"') for step in place) or "the top level"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_numbers(data: Any, begin: str, source: str, remedy: str) -> None:
+    """Refuse numbers that are not finite (a schema lets NaN pass any limit), and data without end."""
+    waiting: list[tuple[list[Any], Any]] = [([], data)]
+    seen = 0
+    while waiting:
+        place, value = waiting.pop()
+        seen += 1
+        if seen > MAXIMUM_VALUES:
+            raise InputError(f"{source} holds more than {MAXIMUM_VALUES} values: {remedy}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{begin}{_name(place)}: it is {value}, no number; {remedy}.")
+        if isinstance(value, Mapping):
+            waiting += [([*place, key], inner) for key, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [([*place, index], inner) for index, inner in enumerate(value)]
