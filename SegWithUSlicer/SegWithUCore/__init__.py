@@ -9,10 +9,11 @@ Importing the package loads no third-party package; torch, SimpleITK and numpy c
 
 from typing import TYPE_CHECKING
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:
     from .api import SegmentationResult, load_model, segment_image
 
-__version__ = "0.5.0"
 __all__ = ["SegmentationResult", "load_model", "segment_image"]
 
 

@@ -147,14 +147,10 @@ def circles(edges: dict[str, set[str]]) -> list[list[str]]:
 
 
 def file_edges() -> dict[str, set[str]]:
-    """Which of our modules each imports, lazily or for type checkers too; a package's own `__init__` apart."""
+    """Which of our modules each imports, lazily or for type checkers too; `__init__` files are modules as others."""
     modules = {dotted(path): path for path in SOURCES}
     return {
-        module: {
-            name
-            for name, _ in imports_of(path, ast.walk(tree_of(path)))
-            if name in modules and name != module and modules[name].name != "__init__.py"
-        }
+        module: {name for name, _ in imports_of(path, ast.walk(tree_of(path))) if name in modules and name != module}
         for module, path in modules.items()
     }
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
-from .. import __version__
 from ..util.errors import SegWithUError
 from ..util.failures import failure_sentence
 from ..util.interruption import heard_soon
 from ..util.memory import keep_freed_memory
 from ..util.processor import use_threads
+from ..version import __version__
 from . import (
     adopt,
     benchmark,

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..util.errors import SegWithUError
 from ..util.failures import failure_sentence
 from ..util.memory import give_back_freed_memory, keep_freed_memory, limit_process
 from ..util.processor import usable_cores, use_threads
 from ..util.progress import Progress
+from ..version import __version__
 from .siblings import Siblings
 
 SILENT_S = 0.5

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .. import __version__
 from ..case.case_file import CASE_FILE, SEGMENTATION_FILE
 from ..case.case_image import IMAGE_FILE
 from ..case.case_regions import (
@@ -39,6 +38,7 @@ from ..util.paths import path_mac
 from ..util.plane_files import ChangedPlanes, Planes
 from ..util.progress import Progress, silent
 from ..util.strict_json import to_json
+from ..version import __version__
 from .competition import competition_planes
 from .deviation import Deviation
 from .structures import StructureMetrics, histograms, lowest_and_highest

@@ -7,7 +7,7 @@ another place, made error probabilities wrong without a word. What is fitted sin
 from collections.abc import Mapping
 from typing import Any
 
-from .. import __version__
+from ..version import __version__
 from .bundle import Bundle, block_sha256
 
 FITTED_BY = "fitted_by"

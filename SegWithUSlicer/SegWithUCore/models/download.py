@@ -9,8 +9,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 
-from .. import __version__
 from ..util.errors import InputError
+from ..version import __version__
 from .store_registry import parsed_address
 
 TIMEOUTS_S = (10.0, 60.0)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..calibration.case_level import AMBIGUOUS, SEGMENTED
-from ..network.head_words import head_words
+from ..network.head_words import HEAD_WORDS, HeadWords
 from .bundle import Bundle
 from .calibration_origin import fitted_by_words
 from .input_check import input_check_words
@@ -78,7 +78,7 @@ def model_card(bundle: Bundle) -> str:
         _metrics(bundle.figures, record, about.get("judged")),
         "## How to read the maps",
         "*Error probability*: of 100 voxels that read 0.25, about 25 are wrong. *Ranking map*: orders voxels by risk, "
-        f"{head_words(bundle.default_head.variant).ranking}. "
+        f"{_head_words(bundle.default_head.variant).ranking}. "
         "*Calibration map*: how much the probabilities are softened: "
         "softmax(z / (s sqrt(1 + U))), s = the fitted `tempering_scale`. A low value never means that a voxel is "
         "correct, and no map speaks about images unlike those of training.",
@@ -89,6 +89,15 @@ def model_card(bundle: Bundle) -> str:
         f"Weights: {about['licence_weights']}. Training data: {about['licence_data']}. {about['citation']}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _head_words(variant: str) -> HeadWords:
+    """Return the words for a head; those of heads that were added are in the registry `HEADS`, which imports torch."""
+    if variant in HEAD_WORDS:
+        return HEAD_WORDS[variant]
+    from ..network.heads import HEADS
+
+    return HeadWords(HEADS[variant].description, HEADS[variant].ranking)
 
 
 def _making(bundle: Bundle, record: TrainingRecord | None) -> str:
@@ -104,7 +113,7 @@ def _making(bundle: Bundle, record: TrainingRecord | None) -> str:
         if CHECK in calibration:
             fitted += f". {check_words(calibration[CHECK]).removesuffix('.')}"
     head = bundle.default_head
-    heads = f"Uncertainty head: {head.name}, {head_words(head.variant).description}"
+    heads = f"Uncertainty head: {head.name}, {_head_words(head.variant).description}"
     further = [head.name for head in bundle.heads if not head.default]
     if further:
         heads += f"; with `--head` also {', '.join(further)}"

@@ -111,7 +111,7 @@ def check_needs(entry: ModelEntry) -> None:
     """
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-    from .. import __version__
+    from ..version import __version__
 
     try:
         fits = SpecifierSet(entry.needs).contains(__version__, prereleases=True)

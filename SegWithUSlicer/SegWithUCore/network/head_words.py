@@ -24,12 +24,3 @@ HEAD_WORDS = {
     ),
 }
 """By the `variant` of recipes and bundles."""
-
-
-def head_words(variant: str) -> HeadWords:
-    """Return the words for a head; those of heads that were added are in the registry `HEADS`, which imports torch."""
-    if variant in HEAD_WORDS:
-        return HEAD_WORDS[variant]
-    from .heads import HEADS
-
-    return HeadWords(HEADS[variant].description, HEADS[variant].ranking)

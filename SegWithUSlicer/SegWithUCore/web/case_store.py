@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..case.case_file import naming_case, read_case, read_description
 from ..case.case_folders import case_folders
 from ..regions.region import ORDERS
@@ -29,6 +28,7 @@ from ..review.worklist import (
 )
 from ..review.worklist_files import read_listed
 from ..util.errors import InputError
+from ..version import __version__
 from .case_page import PageCase, flag_json
 from .case_volumes import read_volumes
 

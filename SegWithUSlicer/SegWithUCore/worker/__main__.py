@@ -17,12 +17,12 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
 from ..util.atomic_files import remove_unfinished
 from ..util.errors import EngineMissingError, InputError, OutputError, SegWithUError, UsageError
 from ..util.memory import NotEnoughMemoryError, give_back_freed_memory, keep_freed_memory
 from ..util.processor import usable_cores, use_threads
 from ..util.progress import Progress, TimeLeft
+from ..version import __version__
 from .check import check, installed_versions
 from .protocol import PROTOCOL, Channel, Request, open_channel
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from SegWithUCore import __version__
 from SegWithUCore.metrics.bootstrap import paired_bootstrap, ratio_interval
+from SegWithUCore.version import __version__
 
 from ..evaluation.summary import finite, spread
 from .baselines.base import Baseline

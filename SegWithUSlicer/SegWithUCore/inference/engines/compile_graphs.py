@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from ... import __version__
 from ...models.bundle import Bundle, file_sha256, write_bundle_json
 from ...models.bundle_files import describe_files, read_origin, write_origin
 from ...models.bundle_network import load_network
@@ -38,6 +37,7 @@ from ...network.segwithu import SegWithU
 from ...util.atomic_files import atomic_folder
 from ...util.errors import InputError, UsageError
 from ...util.strict_json import parse_json
+from ...version import __version__
 from .base import Engine
 from .graph_check import differences, enlarged, example_input, map_answers, places_in, window_answers
 from .openvino_engine import OpenVINOEngine

@@ -1,0 +1,3 @@
+"""The version of the program; the only place that names it."""
+
+__version__ = "0.5.0"
