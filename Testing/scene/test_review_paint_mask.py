@@ -7,8 +7,9 @@ import pytest
 import slicer
 from loaded_case import LoadedCase, loaded_case
 
+from SegWithUCore.regions.region import UNCERTAIN
 from SegWithUSlicerLib.review.edits import read_labels
-from SegWithUSlicerLib.review.paint_mask import DEFAULT_LIMIT, is_on, put_on, take_off
+from SegWithUSlicerLib.review.paint_mask import is_on, put_on, take_off
 
 BRUSH = {
     "BrushSphere": "0",
@@ -48,7 +49,7 @@ def test_a_stroke_changes_uncertain_voxels_only(tmp_path, data_folder, kind):
     reference = case.nodes.segmentation.GetReferenceImageGeometryReferenceRole()
     case.nodes.segmentation.SetNodeReferenceID(reference, case.volume.GetID())
     node = _node(case)
-    put_on(node, case.nodes.maps["error_probability"], DEFAULT_LIMIT)
+    put_on(node, case.nodes.maps["error_probability"], UNCERTAIN)
     logic = slicer.vtkSlicerSegmentEditorLogic()
     logic.SetMRMLScene(case.scene)
     logic.SetSegmentEditorNode(node)
@@ -61,7 +62,7 @@ def test_a_stroke_changes_uncertain_voxels_only(tmp_path, data_folder, kind):
     stroke.GetPointData().GetScalars().Fill(1)
     logic.ModifySegmentByLabelmap(case.nodes.segmentation, "SegWithU_1", stroke, logic.ModificationModeAdd, True, False)
     after = read_labels(case.nodes)
-    unsure = case.disk.error >= DEFAULT_LIMIT
+    unsure = case.disk.error >= UNCERTAIN
     assert np.array_equal(after, np.where(unsure, 1, before))
     assert (after != before).sum() > 0
 

@@ -22,8 +22,8 @@ CORE_LAYERS: list[set[str]] = [
     {"review"},
     {"case"},
     {"models"},
-    {"network", "calibration", "io", "regions"},
-    {"metrics", "cluster"},
+    {"network", "calibration", "io"},
+    {"metrics", "cluster", "regions"},
     {"util"},
     {"top"},
 ]

@@ -8,11 +8,10 @@ import numpy as np
 from scipy.special import expit, logit
 
 from ..metrics.bootstrap import Interval, ratio_interval
+from ..regions.region import UNCERTAIN
 from .site_line import CENTRES, LEAST_PATIENTS, ErrorCounts
 
-LEVELS = (0.05, 0.1, 0.25, 0.5)
-HEADLINE = 0.25
-"""The reading from which a voxel counts as uncertain everywhere."""
+LEVELS = tuple(sorted({0.05, 0.1, UNCERTAIN, 0.5}))
 _FACTOR = 1.25
 """A voxel reads 0.25 if it lies between 0.25 / 1.25 and 0.25 * 1.25."""
 TOO_WIDE = 0.1
@@ -84,7 +83,7 @@ class Reading:
         }
 
 
-def reading(patients: Mapping[Hashable, ErrorCounts], level: float = HEADLINE) -> Reading:
+def reading(patients: Mapping[Hashable, ErrorCounts], level: float = UNCERTAIN) -> Reading:
     """Measure what came of the voxels that read about `level`."""
     here = (logit(level / _FACTOR) <= CENTRES) & (logit(min(level * _FACTOR, 0.999)) >= CENTRES)
     sums = np.asarray(

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..regions.region import UNCERTAIN
 from ..util.errors import UsageError
 from .arguments import add_threads_option
 from .case_roles import test_record
@@ -21,8 +22,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="say whether a model's error probabilities hold on labelled cases of your own",
         description="Predict labelled cases and compare what the error probability says with what was wrong: of "
-        "voxels that read 0.25, how many were wrong? Intervals are of patients; with fewer than 8 there is no verdict. "
-        "Nothing is written.",
+        f"voxels that read {UNCERTAIN:g}, how many were wrong? Intervals are of patients; with fewer than 8 there is "
+        "no verdict. Nothing is written.",
     )
     check.add_argument("--model", required=True, help="name or folder of a calibrated model")
     check.add_argument("--cases", required=True, help=CASES_HELP)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..case.case_file import read_case
 from ..case.structures_table import OUTSIDE
 from ..io.plain_names import plain_name
+from ..regions.region import UNCERTAIN
 from ..review.flags import rules_of_case
 from ..review.triage import triage_of
 from ..util.errors import OutputError
@@ -214,7 +215,7 @@ def summary(name: str, facts: Mapping[str, Any], target: Path, ranks: Sequence[s
     """
     outside, *structures = facts["structures"]
     rows = [_row(metrics, facts["refused"]) for metrics in [*structures, outside]]
-    header = ["structure", "volume mm3", "expected mm3", "predicted Dice", "wrong mm3", "error prob. > 0.25"]
+    header = ["structure", "volume mm3", "expected mm3", "predicted Dice", "wrong mm3", f"error prob. > {UNCERTAIN:g}"]
     text = f"{name}\n{table(header, rows)}\n{_footnotes(structures)}"
     if facts["refused"]:
         text += "Not assessed: the image is too far from the training cases for figures to mean anything.\n"

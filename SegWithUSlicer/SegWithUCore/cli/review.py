@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..regions.region import Region, in_words
+from ..regions.region import UNCERTAIN, Region, in_words
 from ..review.flag import WITHOUT_LIMITS
 from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
@@ -35,7 +35,7 @@ def _add_regions(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folder that segment wrote")
     command.add_argument(
-        "--threshold", type=finite_number, help="error probability above which a voxel is uncertain (0.25)"
+        "--threshold", type=finite_number, help=f"error probability above which a voxel is uncertain ({UNCERTAIN:g})"
     )
     command.add_argument(
         "--overwrite", action="store_true", help="also where a review belongs to the regions that are there"

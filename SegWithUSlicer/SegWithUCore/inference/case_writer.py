@@ -31,6 +31,7 @@ from ..io.roi import RegionOfInterest, VoxelBox
 from ..io.volume import check_file, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
 from ..regions.find_regions import FoundRegions, RegionSettings
+from ..regions.region import UNCERTAIN
 from ..review.flags import case_flags, rules_of_case
 from ..util.atomic_files import atomic_folder
 from ..util.errors import InputError, OutputError
@@ -57,7 +58,6 @@ MAP_TITLES = {
 }
 NOT_ASSESSED = -1.0
 """Value of calibration map and error probability outside the region of interest: no real value is negative."""
-LOWER_THRESHOLD = 0.25
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict
         "title": MAP_TITLES[name],
         "unit": "1",
         "window": window,
-        "lower_threshold": LOWER_THRESHOLD if name == "error_probability" else window[0],
+        "lower_threshold": UNCERTAIN if name == "error_probability" else window[0],
         "not_assessed": not_assessed_value(name, low),
         "histograms": histograms(map_planes(result.maps)[name], result.maps, result.bundle.labels, ends),
     }

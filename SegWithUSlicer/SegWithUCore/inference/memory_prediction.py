@@ -27,7 +27,7 @@ from ..io.header_peek import FileGrid
 from ..io.roi import RegionOfInterest, part_grid
 from ..io.volume import reorient
 from ..models.input_spec import PIECE_VOXELS, InputSpec
-from ..regions.find_regions import RegionSettings
+from ..regions.region import UNCERTAIN
 from ..util.errors import InputError
 from ..util.memory import check_memory, give_back_freed_memory, in_words, resident_bytes
 from ..util.plane_files import IN_MEMORY_VOXELS, Planes, plane_pieces
@@ -216,7 +216,7 @@ def check_regions_fit(error_probability: Planes | None, file: Path) -> None:
     if error_probability is None:
         return
     pieces = (error_probability[planes] for planes in plane_pieces(error_probability.shape))
-    uncertain = sum(int(np.count_nonzero(part > RegionSettings().threshold)) for part in pieces)
+    uncertain = sum(int(np.count_nonzero(part > UNCERTAIN)) for part in pieces)
     if uncertain * UNCERTAIN_VOXEL_BYTES > FEW_BYTES:
         give_back_freed_memory()
         what = f"Finding regions among {uncertain} uncertain voxels"

@@ -14,13 +14,12 @@ from ..calibration.predicted_dice import PredictedDice
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, emptiness
+from ..regions.region import UNCERTAIN
 from ..review.triage import told_apart
 from ..util.plane_files import Planes, plane_pieces
 from .deviation import NOTE, WARNING, Deviation
 from .uncertainty_maps import VoxelMaps
 
-UNCERTAIN_ABOVE = 0.25
-"""Error probability from which a voxel counts as uncertain in tables: one chance in four of being wrong."""
 HISTOGRAM_BINS = 256
 
 
@@ -60,7 +59,7 @@ class StructureMetrics:
             times voxel volume and, where fitted, times the factor that goes with the interval; None without fitted
             calibration, or where the input is too far from the training cases.
         expected_wrong_mm3: sum of error probability times voxel volume; None without fitted calibration.
-        uncertain_share, uncertain_mm3: voxels above `UNCERTAIN_ABOVE`; None without fitted calibration.
+        uncertain_share, uncertain_mm3: voxels above `UNCERTAIN`; None without fitted calibration.
         expected_interval_mm3: holds the true volume of nine in ten cases like the training cases; None if no
             interval is fitted, and where the expected volume is None.
         predicted_dice: None if it is not fitted, not informative, or the input is too far from the training cases.
@@ -123,7 +122,7 @@ def structure_metrics(
 
 @dataclass(frozen=True)
 class _ClassSums:
-    """By predicted class: voxels, those above `UNCERTAIN_ABOVE`, and the sum of their error probabilities."""
+    """By predicted class: voxels, those above `UNCERTAIN`, and the sum of their error probabilities."""
 
     voxels: np.ndarray
     uncertain: np.ndarray
@@ -137,7 +136,7 @@ def _class_sums(maps: VoxelMaps, classes: int) -> _ClassSums:
         voxels += np.bincount(here, minlength=classes)
         if maps.error_probability is not None:
             errors = maps.error_probability[planes].ravel()
-            uncertain += np.bincount(here[errors > UNCERTAIN_ABOVE], minlength=classes)
+            uncertain += np.bincount(here[errors > UNCERTAIN], minlength=classes)
             wrong += np.bincount(here, errors, classes)
     return _ClassSums(voxels, uncertain, wrong)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..util.plane_files import Planes
-from .region import Competition, Kind, Region, Shape
+from .region import UNCERTAIN, Competition, Kind, Region, Shape
 from .uncertain_voxels import UncertainVoxels, expected_wrong_voxels, extents, peaks, thickness_mm, uncertain_voxels
 from .watershed import basins, error_density
 
@@ -29,7 +29,7 @@ class RegionSettings:
     """How regions are made; chosen on the hippocampus *select* cases (Testing/Benchmarks/results/regions.md).
 
     Attributes:
-        threshold: a voxel counts as uncertain above this error probability; the same as in the structures' table.
+        threshold: a voxel counts as uncertain above this error probability.
         sigma_mm: width of one look: density is smoothed by this.
         split: touching groups stay apart where the density between them drops below this share of the lower one.
         extent_mm: largest diagonal of a merged region, blobs excepted: what fits into one view without moving.
@@ -37,7 +37,7 @@ class RegionSettings:
             of 1 mm at an error probability of 0.3.
     """
 
-    threshold: float = 0.25
+    threshold: float = UNCERTAIN
     sigma_mm: float = 2.0
     split: float = 0.9
     extent_mm: float = 20.0

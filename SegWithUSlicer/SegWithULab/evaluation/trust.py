@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from SegWithUCore.calibration.readings import HEADLINE, Reading
+from SegWithUCore.calibration.readings import Reading
+from SegWithUCore.regions.region import UNCERTAIN
 
 YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "not known"
 GOOD_AUROC, POOR_AUROC = 0.8, 0.7
@@ -112,7 +113,7 @@ def _probabilities_hold(readings: Sequence[Reading]) -> Answer:
     question = "Does an error probability mean what it says?"
     known = [reading for reading in readings if reading.verdict != "no verdict"]
     words = " ".join(reading.sentence for reading in known or readings)
-    headline = next((reading for reading in known if reading.level == HEADLINE), None)
+    headline = next((reading for reading in known if reading.level == UNCERTAIN), None)
     if headline is None:
         return Answer(question, UNKNOWN, words)
     optimistic = [reading for reading in known if reading.verdict == "too optimistic"]

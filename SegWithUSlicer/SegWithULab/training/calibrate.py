@@ -25,13 +25,14 @@ from SegWithUCore.inference.image_quality import fit_quality
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.network_view import error_probability
 from SegWithUCore.inference.prediction import Prediction, predict, tempered_logits
-from SegWithUCore.inference.structures import UNCERTAIN_ABOVE, CaseLevelCalibration
+from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.metrics.overlap import dice_of
 from SegWithUCore.models.input_check import QUALITY
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.quality import QUALITY as MODEL_QUALITY
 from SegWithUCore.models.quality import measured_quality
+from SegWithUCore.regions.region import UNCERTAIN
 from SegWithUCore.review.triage import FIGURE_DIGITS, share
 
 from .case_reading import read_assessed
@@ -267,7 +268,7 @@ def _error_probability(
 
 def _sources(predictions: Sequence[Prediction], chances: Sequence[np.ndarray]) -> dict[str, list[float] | None]:
     """Percentiles of model and data part among uncertain voxels; see `calibration.error_probability`."""
-    uncertain = [chance > UNCERTAIN_ABOVE for chance in chances]
+    uncertain = [chance > UNCERTAIN for chance in chances]
     data = [p.aleatoric for p in predictions if p.aleatoric is not None]
     return {
         "model": fit_percentiles([p.epistemic for p in predictions], uncertain),

@@ -5,7 +5,7 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.regions.region import Region
+from SegWithUCore.regions.region import UNCERTAIN, Region
 
 from ..guarded import guarded
 from ..i18n import _
@@ -47,6 +47,7 @@ class EditPanel:
         self._closing = Observations()
         self._names = (ElidedButton(ui.allFirstButton), ElidedButton(ui.allSecondButton))
         ui.editButton.connect("contentsCollapsed(bool)", guarded(self._collapsed))
+        ui.unsureLimitBox.value = round(100 * UNCERTAIN)
         ui.unsureBox.connect("toggled(bool)", guarded(lambda _checked: self._mask()))
         ui.unsureLimitBox.connect("valueChanged(int)", guarded(lambda _percent: self._mask()))
         ui.allFirstButton.connect("clicked(bool)", guarded(lambda: self._relabel(0)))

@@ -15,8 +15,6 @@ import slicer
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.strict_json import parse_json
 
-DEFAULT_LIMIT = 0.25
-"""Error probability from which a voxel may be painted: lower masks let a second expert lose what they gain."""
 BRUSH_RADIUS_MM = 4.0
 _HIGHEST = 1.0
 _BEFORE, _BRUSH = "SegWithU.BeforeMask", "SegWithU.MaskedBrush"
