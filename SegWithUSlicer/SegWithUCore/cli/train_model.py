@@ -10,7 +10,7 @@ from ..util.errors import UsageError
 from .arguments import add_threads_option
 from .case_roles import add_role_options
 from .console import Console
-from .plan import add_data_argument, add_wishes, check_wishes
+from .plan import add_data_argument, add_plan_options, plan_options
 
 _EXAMPLES = """examples:
   segwithu train DATA --output models/atrium --label 1="left atrium" --hours 3
@@ -38,7 +38,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--run", dest="folder", type=Path, help="folder of the run (default: MODEL with .run)")
     command.add_argument("--recipe", type=Path, help="use this recipe instead of a planned one")
-    add_wishes(command)
+    add_plan_options(command)
     command.add_argument("--redo", action="store_true", help="make stages anew whose inputs have changed")
     command.add_argument("--overwrite", action="store_true", help="replace a model that is there already")
     command.add_argument("--no-graphs", action="store_true", help="do not compile graphs for the engine openvino")
@@ -49,17 +49,28 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Do all stages that are not there yet, and say what came of it."""
+    from SegWithULab.pipeline import Pipeline, TrainingJob
     from SegWithULab.training.stages import run_stages
 
     from ..models.bundle import read_bundle
     from ..models.quality import model_warnings
-    from .train_stages import Training
+    from .calibrate import compile_graphs
 
-    check_wishes(options)
+    asked = plan_options(options)
     folder = options.folder or options.output.with_name(f"{options.output.name}.run")
     with one_writer(options.output, overwrite=True):
         _check_target(options, folder)
-        training = Training(options, folder, console)
+        job = TrainingJob(
+            options.data,
+            options.output,
+            folder,
+            asked,
+            options.recipe,
+            options.allow_seen_cases,
+            not options.no_hashes,
+            not options.no_graphs,
+        )
+        training = Pipeline(job, console.note, lambda bundle: compile_graphs(bundle, console))
         with console.progress("train") as progress:
             facts = run_stages(folder, training.stages(), progress, redo=options.redo)
     warnings = model_warnings(read_bundle(options.output))

@@ -17,8 +17,8 @@ from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.util.errors import InputError
 from SegWithULab.training.case_reading import Case, read_assessed, read_case, read_images
 from SegWithULab.training.case_roles import voxel_hashes
-from SegWithULab.training.data_survey import survey
 from SegWithULab.training.dataset import prepare
+from SegWithULab.training.survey import survey
 
 SIZE, SPACING = (7, 9, 6), (0.8, 1.0, 1.5)
 ORDERS = list(itertools.permutations(range(3)))
@@ -40,10 +40,10 @@ CALLERS = {
     "report/case_report.py": "volumes of a finished case",
     "review/merge.py": "a reviewer's version of a segmentation",
     "training/case_reading.py": "every case with a reference",
-    "training/data_survey.py": "names of segments, by the header of a reference that case_reading has read",
+    "training/survey.py": "names of segments, by the header of a reference that case_reading has read",
     "web/case_volumes.py": "volumes of a finished case",
 }
-"""All outside of `imaging`; those of cases with references, and of their images, must be `training/case_reading.py`."""
+"""All outside of `io`; those of cases with references, and of their images, must be `training/case_reading.py`."""
 
 
 def grid_image(array: np.ndarray, oblique: bool = True) -> sitk.Image:
@@ -231,7 +231,7 @@ def test_one_place_reads_cases_with_references() -> None:
     callers = set()
     for path in SOURCES:
         engine = path.relative_to(PACKAGES).parts[0] in ("SegWithUCore", "SegWithULab")
-        if not engine or path.is_relative_to(CORE / "imaging"):
+        if not engine or path.is_relative_to(CORE / "io"):
             continue
         names = {
             node.id if isinstance(node, ast.Name) else node.attr

@@ -1,6 +1,5 @@
 """`segwithu train`: one command from a data set to a measured model, stopped and gone on with, refused at second 0."""
 
-import argparse
 import csv
 import hashlib
 import json
@@ -12,18 +11,16 @@ import pytest
 from toy_data_set import write_data_set, write_recipe
 
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.cli.console import Console
 from SegWithUCore.cli.train_model import _words
-from SegWithUCore.cli.train_stages import Training
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.util.errors import UsageError
 from SegWithUCore.util.progress import silent
 from SegWithUCore.util.strict_json import to_json
+from SegWithULab.pipeline import Pipeline, TrainingJob
 from SegWithULab.training.backbone import BackboneTrainer
-from SegWithULab.training.plan import Choice
+from SegWithULab.training.plan import Choice, PlanOptions, choose_epochs
 from SegWithULab.training.stages import Begun, noted
-from SegWithULab.training.training_cost import StepCost, within_hours
 
 pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
 
@@ -197,10 +194,9 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(
 
 
 def test_roles_are_compared_in_any_order_and_hashes_may_be_left_out(shop: Shop, tmp_path: Path) -> None:
-    def compared(table: Path, **chosen: bool) -> Training:
-        options = argparse.Namespace(data=str(table), output=tmp_path / "m", allow_seen_cases=False, no_hashes=False)
-        vars(options).update(chosen)
-        training = Training(options, tmp_path / "run", Console())
+    def compared(table: Path, **chosen: Any) -> Pipeline:
+        job = TrainingJob(table, tmp_path / "m", tmp_path / "run", PlanOptions("m"), **chosen)
+        training = Pipeline(job, print, print)
         vars(training)["facts"] = training._compare(Begun(False, silent))
         return training
 
@@ -210,7 +206,7 @@ def test_roles_are_compared_in_any_order_and_hashes_may_be_left_out(shop: Shop, 
     shutil.copy(copy / "images" / "train0.nii.gz", copy / "images" / "test1.nii.gz")
     with pytest.raises(UsageError, match="the image of test1 is that of a training case under the name train0"):
         compared(copy / "split.csv")
-    training = compared(copy / "split.csv", allow_seen_cases=True, no_hashes=True)
+    training = compared(copy / "split.csv", allow_seen_cases=True, hashes=False)
     assert "1 of 2 test cases were train cases" in str(vars(training)["facts"]["remarks"]["test"])
     assert training._hashes("test") is None
     assert json.loads(training.cases_file.read_text(encoding="utf-8"))["test"] == ["test0", "test1"]
@@ -221,10 +217,9 @@ def test_hours_decide_epochs_and_folds() -> None:
         "backbone_training": {"batch_size": 2, "epochs": 100},
         "head_training": {"batch_size": 2, "epochs": 24},
     }
-    cost = StepCost(seconds=1.0, activations_mb=1.0)
 
     def chosen(hours: float) -> tuple[dict[str, object], Choice]:
-        return within_hours(recipe, hours, cost, 100)
+        return choose_epochs(recipe, hours, 1.0, 100)
 
     few, reason = chosen(0.5)
     assert few["backbone_training"] == {"batch_size": 2, "epochs": 20}

@@ -1,42 +1,40 @@
-"""The stages of `segwithu train`: plan, cases, backbone, folds, head, calibrate, evaluate, model."""
+"""Train a measured model of a data set in stages: plan, cases, backbone, folds, head, calibrate, evaluate, model."""
 
-import argparse
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from SegWithULab.evaluation.evaluate import Settings, evaluate
-from SegWithULab.evaluation.report import PAGE_FILE, write_report
-from SegWithULab.evaluation.summary import model_curves, recorded, summary
-from SegWithULab.training.backbone import BackboneTrainer
-from SegWithULab.training.calibrate import training_fingerprint
-from SegWithULab.training.case_roles import check_unseen, hashes_of
-from SegWithULab.training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
-from SegWithULab.training.fold_predictions import fit_on_folds
-from SegWithULab.training.head import HeadTrainer, out_of_fold_backbones
-from SegWithULab.training.make_bundle import make_bundle
-from SegWithULab.training.recipe import Recipe, read_recipe
-from SegWithULab.training.recipe_check import check_labels_occur, check_recipe
-from SegWithULab.training.run_folder import RunFolder
-from SegWithULab.training.run_record import note_roles, run_record
-from SegWithULab.training.stages import Begun, Stage, content_sha256, noted
-from SegWithULab.training.whole_cases import fit_on_unseen
+from SegWithUCore.calibration.flag_limits import FIGURE
+from SegWithUCore.inference.model import Model
+from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
+from SegWithUCore.models.curves import CURVES_FILE, write_curves
+from SegWithUCore.models.model_card import model_card
+from SegWithUCore.models.training_record import TrainingRecord, read_record, write_record
+from SegWithUCore.util.atomic_files import atomic_file, atomic_folder
+from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.util.strict_json import read_json_object
 
-from ..calibration.flag_limits import FIGURE
-from ..inference.model import Model
-from ..models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
-from ..models.curves import CURVES_FILE, write_curves
-from ..models.model_card import model_card
-from ..models.training_record import TrainingRecord, read_record, write_record
-from ..util.atomic_files import atomic_file, atomic_folder
-from ..util.errors import InputError, UsageError
-from ..util.strict_json import read_json_object
-from .console import Console
-from .plan import REASONS, RECIPE, SPLIT, make_plan
+from .evaluation.evaluate import Settings, evaluate
+from .evaluation.report import PAGE_FILE, write_report
+from .evaluation.summary import model_curves, recorded, summary
+from .training.backbone import BackboneTrainer
+from .training.calibrate import training_fingerprint
+from .training.case_roles import check_unseen, hashes_of
+from .training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
+from .training.fold_predictions import fit_on_folds
+from .training.head import HeadTrainer, out_of_fold_backbones
+from .training.make_bundle import make_bundle
+from .training.plan import REASONS, RECIPE, SPLIT, PlanOptions, make_plan, table_of
+from .training.recipe import Recipe, read_recipe
+from .training.recipe_check import check_labels_occur, check_recipe
+from .training.run_folder import RunFolder
+from .training.run_record import note_roles, run_record
+from .training.stages import Begun, Stage, content_sha256, noted
+from .training.whole_cases import fit_on_unseen
 
 NEEDED = ("train", "select", "calibration")
 NO_FOLDS = (
@@ -49,20 +47,47 @@ SHARES = {"backbone_s": 0.65, "folds_s": 0.0, "head_s": 0.25}
 """Of the hours, before there is a plan."""
 
 
-class Training:
-    """All that the stages share.
+@dataclass(frozen=True)
+class TrainingJob:
+    """What `segwithu train` is asked for.
 
     Attributes:
-        folder: of the run: plan/, run/, calibrated/, evaluation/.
-        run: what `train-backbone` and `train-head` would have written, in run/.
+        data: an nnU-Net data set folder, a split table, or a folder with `images` and `labels`.
+        output: folder of the model.
+        folder: of the run.
+        plan: options of the recipe that is planned.
+        recipe: a recipe to use instead.
+        allow_seen_cases: take cases that were seen in another role; the card names them.
+        hashes: keep voxel hashes of the cases in run and model.
+        graphs: compile graphs for the engine openvino.
     """
 
-    def __init__(self, options: argparse.Namespace, folder: Path, console: Console) -> None:
-        self.options, self.folder, self.console = options, folder, console
-        self.recipe_file, self.cases_file = folder / "plan" / RECIPE, folder / "cases.json"
-        self.run = RunFolder(folder / "run")
-        self.replaces = options.output.exists()  # and may be, as was checked; what comes later is another process's
-        self.calibrated, self.evaluation = folder / "calibrated", folder / "evaluation"
+    data: Path
+    output: Path
+    folder: Path
+    plan: PlanOptions
+    recipe: Path | None = None
+    allow_seen_cases: bool = False
+    hashes: bool = True
+    graphs: bool = True
+
+
+class Pipeline:
+    """The stages of one training, and what they share.
+
+    Attributes:
+        run: what `train-backbone` and `train-head` would have written, in `run/`; beside it `plan/`, `calibrated/`,
+            `evaluation/`.
+        note: receives warnings on the data.
+        compile_graphs: gives a bundle graphs for the engine openvino, where it can.
+    """
+
+    def __init__(self, job: TrainingJob, note: Callable[[str], None], compile_graphs: Callable[[Bundle], None]) -> None:
+        self.job, self.folder, self.note, self.compile_graphs = job, job.folder, note, compile_graphs
+        self.recipe_file, self.cases_file = self.folder / "plan" / RECIPE, self.folder / "cases.json"
+        self.run = RunFolder(self.folder / "run")
+        self.replaces = job.output.exists()  # and may be, as was checked; what comes later is another process's
+        self.calibrated, self.evaluation = self.folder / "calibrated", self.folder / "evaluation"
         self._prepared: tuple[list[PreparedCase], list[PreparedCase]] | None = None
 
     def stages(self) -> list[Stage]:
@@ -91,8 +116,8 @@ class Training:
             Stage("evaluate", "evaluating", self._evaluate,
                   lambda: {"model": self.calibrated, "cases": self._seen("test")}, [self.evaluation], seconds=60),
             Stage("model", "writing the model", self._model,
-                  lambda: {"model": self.calibrated, "evaluation": self.evaluation, "graphs": self._wants_graphs()},
-                  [self.options.output], seconds=30),
+                  lambda: {"model": self.calibrated, "evaluation": self.evaluation, "graphs": self.job.graphs},
+                  [self.job.output], seconds=30),
         ]  # fmt: skip
 
     def recipe(self) -> Recipe:
@@ -105,26 +130,23 @@ class Training:
 
     def _table(self) -> Path:
         drawn = self.folder / "plan" / SPLIT
-        data = Path(self.options.data)
-        return drawn if drawn.is_file() else data / SPLIT if data.is_dir() else data
+        return drawn if drawn.is_file() else table_of(self.job.data)
 
     def _expected(self, name: str) -> float:
         facts = noted(self.folder).get("plan", {})
-        hours = self.options.hours or 1.0
+        hours = self.job.plan.hours or 1.0
         return float(facts.get(name, SHARES[name] * hours * 3600))
 
     def _data_inputs(self) -> dict[str, Any]:
-        wishes = ("name", "task", "modality", "label", "mirror", "hours", "spacing", "patient_pattern", "leave_out_bad")
-        given = {name: getattr(self.options, name) for name in wishes}
-        recipe = {} if self.options.recipe is None else {"recipe": self.options.recipe}
-        table = Path(self.options.data)
-        return {**given, **recipe, "data": str(table.resolve()), **({"table": table} if table.is_file() else {})}
+        given = {**asdict(self.job.plan), "data": str(self.job.data.resolve())}
+        files = {"recipe": self.job.recipe, "table": self.job.data if self.job.data.is_file() else None}
+        return given | {name: path for name, path in files.items() if path is not None}
 
     def _plan(self, begun: Begun) -> Mapping[str, Any]:
         shutil.rmtree(self.folder / "plan", ignore_errors=True)
-        options = argparse.Namespace(**vars(self.options))
-        options.output, options.overwrite, options.model_name = self.folder / "plan", True, self.options.output.name
-        made = make_plan(options, self.console, begun.progress)
+        made = make_plan(
+            self.job.data, self.recipe_file.parent, self.job.plan, self.job.recipe, begun.progress, self.note
+        )
         roles = roles_of(self._table())
         missing = [role for role in NEEDED if role not in roles]
         if missing:
@@ -139,7 +161,7 @@ class Training:
         cases = [case for role in self._roles() for case in self.cases(role)]
         files = [(path, path.stat()) for case in cases for path in (*case.channels, case.reference)]
         listed = [[str(path), facts.st_size, int(facts.st_mtime)] for path, facts in files]
-        return {"table": self._table(), "files": listed, "allowed": self.options.allow_seen_cases}
+        return {"table": self._table(), "files": listed, "allowed": self.job.allow_seen_cases}
 
     def _roles(self) -> list[str]:
         there = roles_of(self._table())
@@ -157,17 +179,17 @@ class Training:
         for role in self._roles():
             cases = self.cases(role)
             given = hashes_of(cases, begun.progress)
-            remarks[role] = check_unseen(role, given, known, self.options.allow_seen_cases)
+            remarks[role] = check_unseen(role, given, known, self.job.allow_seen_cases)
             for case in cases:
                 before, other = patients.setdefault(case.group, (case.name, role))
-                if other != role and not self.options.allow_seen_cases:
+                if other != role and not self.job.allow_seen_cases:
                     raise UsageError(
                         f"{self._table()} gives {case.name} to {role} and {before} of the same patient "
                         f"{case.group} to {other}: give all cases of a patient one role."
                     )
             known[role] = given
         kept: dict[str, Any] = dict(known)
-        if self.options.no_hashes:
+        if not self.job.hashes:
             kept = {role: sorted(seen.values()) for role, seen in known.items()}
         kept[REFERENCES] = {role: _references_sha256(self.cases(role)) for role in known}
         with atomic_file(self.cases_file) as work:
@@ -183,7 +205,7 @@ class Training:
     def _hashes(self, role: str) -> dict[str, str] | None:
         """Return hash -> name of the cases of a role; None where hashes were to be left out."""
         seen = read_json_object(self.cases_file)[role]
-        return None if self.options.no_hashes else dict(seen)
+        return None if not self.job.hashes else dict(seen)
 
     def _remarks(self, role: str) -> list[str]:
         """Return what the card says of the cases of a role that were seen in another one."""
@@ -204,7 +226,7 @@ class Training:
         else:
             self.run.forget("backbone")
             self.run.start(recipe, {})
-        note_roles(self.run, train, select, self.options.allow_seen_cases, not self.options.no_hashes)
+        note_roles(self.run, train, select, self.job.allow_seen_cases, self.job.hashes)
         self.run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
         trainer = BackboneTrainer(recipe, train, select, self.run)
         trainer.resume()
@@ -289,13 +311,8 @@ class Training:
         dice = {row["title"]: row["mean"] for row in result["table"] if row["title"].startswith("dice ")}
         return {"cases": result["cases"], "dice": dice}
 
-    def _wants_graphs(self) -> bool:
-        return not self.options.no_graphs
-
     def _model(self, begun: Begun) -> Mapping[str, Any]:
-        from .calibrate import compile_graphs
-
-        with atomic_folder(self.options.output, self.replaces) as work:
+        with atomic_folder(self.job.output, self.replaces) as work:
             shutil.copytree(self.calibrated, work, dirs_exist_ok=True)
             bundle = replace(read_bundle(work), folder=work)
             figures = self.evaluation / "recorded.json"
@@ -308,9 +325,9 @@ class Training:
                 if (self.evaluation / CURVES_FILE).is_file():
                     shutil.copyfile(self.evaluation / CURVES_FILE, work / CURVES_FILE)
             begun.progress("compiling", 0.3)
-            if self._wants_graphs():
-                compile_graphs(bundle, self.console)
-        return {"model": str(self.options.output)}
+            if self.job.graphs:
+                self.compile_graphs(bundle)
+        return {"model": str(self.job.output)}
 
     def report(self) -> Path | None:
         """Return the page of the evaluation, None where nothing was measured."""

@@ -1,0 +1,209 @@
+"""What a data set holds, and what is wrong with it: read once, before a recipe is planned."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from SegWithUCore.case.case_image import voxel_hash
+from SegWithUCore.case.segmentation_file import segment_fields
+from SegWithUCore.io.volume import orientation_of, read_file
+from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.util.progress import Progress, silent
+from SegWithUCore.util.strict_json import read_json_object
+
+from .case_reading import SEGMENTATION_SUFFIX, read_case
+from .dataset import Case, find_cases, roles_of
+
+FOREGROUND_SAMPLE = 10_000
+"""Voxels of a case that intensity statistics are taken from: nnU-Net takes as many."""
+RARE_SHARE = 0.1
+"""A structure in a smaller share of the cases is named as rare."""
+
+
+@dataclass(frozen=True)
+class CaseMetadata:
+    """What was found in one case.
+
+    Attributes:
+        case: its files.
+        size, spacing_mm: along its own axes x, y, z.
+        orientation: letters towards which these run ("RAS").
+        label_voxels: voxels of each label value but 0.
+        foreground: of each channel, intensities of at most `FOREGROUND_SAMPLE` voxels that some label covers.
+        lowest: smallest intensity of each channel.
+        integers: whether every channel holds integers only.
+        voxels_sha256: of each channel.
+    """
+
+    case: Case
+    size: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    orientation: str
+    label_voxels: Mapping[int, int]
+    foreground: tuple[np.ndarray, ...]
+    lowest: tuple[float, ...]
+    integers: bool
+    voxels_sha256: tuple[str, ...]
+
+
+@dataclass
+class Survey:
+    """All cases of a data set.
+
+    Attributes:
+        cases: those that can be used.
+        unusable: the error of each case that cannot, by its name.
+        warnings: one message each on what to look at.
+        names: of label values, where the data name them.
+        channels: names of the channels, where the data name them.
+    """
+
+    cases: list[CaseMetadata] = field(default_factory=list)
+    unusable: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
+    channels: list[str] = field(default_factory=list)
+
+    @property
+    def label_values(self) -> list[int]:
+        """All that occur, background first."""
+        return [0, *sorted({value for found in self.cases for value in found.label_voxels})]
+
+
+def survey(cases: Sequence[Case], progress: Progress = silent) -> Survey:
+    """Read every image and reference of a data set; a case that cannot be used does not stop the others.
+
+    Args:
+        cases: as `find_cases` gives them.
+
+    Raises:
+        InputError: no case can be used.
+    """
+    found = Survey()
+    for number, case in enumerate(cases):
+        progress("reading the data set", number / len(cases), case.name)
+        try:
+            found.cases.append(_read(case, found))
+        except InputError as error:
+            found.unusable[case.name] = str(error)
+    if not found.cases:
+        name, reason = next(iter(found.unusable.items()))
+        raise InputError(f"None of {len(cases)} cases can be used; {name}: {reason}")
+    usual = Counter(len(one.case.channels) for one in found.cases).most_common(1)[0][0]
+    for one in [one for one in found.cases if len(one.case.channels) != usual]:
+        found.cases.remove(one)
+        found.unusable[one.case.name] = (
+            f"Case {one.case.name} has {len(one.case.channels)} channel(s) and most have {usual}: give it the same "
+            "files."
+        )
+    found.warnings += _warnings(found.cases)
+    return found
+
+
+def _read(case: Case, found: Survey) -> CaseMetadata:
+    read = read_case(case)
+    images, labels = read.images, sitk.GetArrayFromImage(read.reference)
+    if case.reference.name.endswith(SEGMENTATION_SUFFIX):
+        for segment in segment_fields(read_file(case.reference)):
+            known = found.names.setdefault(segment.value, segment.name) if segment.name else ""
+            if known != segment.name:
+                found.warnings.append(
+                    f"{case.reference} calls label {segment.value} '{segment.name}', and an earlier case '{known}': "
+                    "the value counts, so give a structure the same value in all cases."
+                )
+    values, counts = np.unique(labels, return_counts=True)
+    arrays = [sitk.GetArrayViewFromImage(image) for image in images]
+    covered = np.flatnonzero(labels)
+    if len(covered) > FOREGROUND_SAMPLE:
+        covered = np.random.default_rng(0).choice(covered, FOREGROUND_SAMPLE, replace=False)
+    return CaseMetadata(
+        case=case,
+        size=tuple(images[0].GetSize()),
+        spacing_mm=tuple(images[0].GetSpacing()),
+        orientation=orientation_of(images[0]),
+        label_voxels={int(v): int(n) for v, n in zip(values, counts, strict=True) if v},
+        foreground=tuple(array.reshape(-1)[covered].astype(np.float64) for array in arrays),
+        lowest=tuple(float(array.min()) for array in arrays),
+        integers=all(bool(np.all(array == np.rint(array))) for array in arrays),
+        voxels_sha256=tuple(voxel_hash(image) for image in images),
+    )
+
+
+def _warnings(cases: Sequence[CaseMetadata]) -> list[str]:
+    """List equal images, empty references, rare structures and mixed orientations."""
+    by_hash: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for one in cases:
+        by_hash[one.voxels_sha256].append(one.case.name)
+    warnings = [
+        f"{' and '.join(names[:3])} hold the same image: keep one, or give both to one role."
+        for names in by_hash.values()
+        if len(names) > 1
+    ]
+    empty = [one.case.name for one in cases if not one.label_voxels]
+    if empty:
+        warnings.append(
+            f"{len(empty)} case(s), such as {empty[0]}, have an empty reference: correct if there is nothing to "
+            "segment, otherwise the annotation is missing."
+        )
+    for value, count in sorted(Counter(value for one in cases for value in one.label_voxels).items()):
+        if count < RARE_SHARE * len(cases):
+            warnings.append(
+                f"Label {value} is in {count} of {len(cases)} cases: an annotation error, or too rare to be learnt."
+            )
+    orientations = Counter(one.orientation for one in cases)
+    if len(orientations) > 1:
+        listed = ", ".join(f"{count} {letters}" for letters, count in orientations.most_common(4))
+        warnings.append(f"Images have different orientations ({listed}): all are turned to one before training.")
+    return warnings
+
+
+def survey_for_plan(
+    data: Path, table: Path, leave_out_bad: bool, progress: Progress, note: Callable[[str], None]
+) -> Survey:
+    """Survey the cases that may be planned on: all, or those of every role but *test*.
+
+    Args:
+        table: of the split; need not exist.
+        note: receives each error and warning.
+
+    Raises:
+        UsageError: the table has no case of another role than *test*.
+        InputError: a case cannot be used, and is not to be left out.
+    """
+    sources = [str(data)]
+    if table.is_file():
+        sources = [f"{table}:{role}" for role in roles_of(table) if role != "test"]
+        if not sources:
+            raise UsageError(
+                f"{table} has no case of another role than test: give train, select and calibration cases.",
+                code="nothing-to-plan-on",
+            )
+    found = survey([case for source in sources for case in find_cases(source)], progress)
+    for message in (*found.unusable.values(), *found.warnings):
+        note(message)
+    if found.unusable and not leave_out_bad:
+        raise InputError(
+            f"{len(found.unusable)} of {len(found.unusable) + len(found.cases)} cases cannot be used (see above): "
+            "correct them, or pass --leave-out-bad.",
+            code="unusable-cases",
+        )
+    description = data / "dataset.json"
+    if not description.is_file():
+        return found
+    described = read_json_object(description, "restore it, or remove it")
+    labels = described.get("labels", {})
+    pairs = labels.items() if isinstance(labels, dict) else ()
+    # nnU-Net's second version writes {"liver": 1}, the first {"1": "liver"}.
+    names = {value: str(name) for name, value in pairs if isinstance(value, int)}
+    names |= {int(value): name for value, name in pairs if isinstance(name, str) and value.isdecimal()}
+    channels = described.get("channel_names", described.get("modality", {}))
+    numbered = isinstance(channels, dict) and all(str(key).isdecimal() for key in channels)
+    return replace(
+        found,
+        names={**{value: name for value, name in names.items() if value}, **found.names},
+        channels=[str(channels[key]) for key in sorted(channels, key=int)] if numbered else [],
+    )
