@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -33,61 +32,29 @@ from . import (
     train_model,
     web,
 )
-from .arguments import check_arguments
+from .arguments import PROGRAM, CommandParser, check_arguments
 from .console import Console, ReaderLeftError, reader_left, silence
-from .help import finish
 
 COMMANDS = (
-    segment,
-    check,
-    review,
-    web,
-    report,
-    export,
-    models,
-    import_model,
-    adopt,
-    plan,
-    train_model,
-    train,
-    calibrate,
-    check_calibration,
-    evaluate,
-    benchmark,
-    demo,
+    *(segment, check, review, web, report, export, models, import_model, adopt, plan, train_model, train, calibrate),
+    *(check_calibration, evaluate, benchmark, demo),
 )
 READER_LEFT = 141
-_NUMBER = re.compile(r"[-+]?[\d.]+(mm|px)?,?")
 CANCELLED = "cancelled; nothing half-written was left behind."
 
 
-class OneSentenceParser(argparse.ArgumentParser):
-    """Says what is wrong with a call the way all other errors are said; `--help` has the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print one sentence and exit with 2."""
-        rest = message.removeprefix("unrecognized arguments: ")
-        if rest != message and all(_NUMBER.fullmatch(word) for word in rest.split()):
-            message = f"{message} (numbers of one option go together, with commas and without blanks)"
-        Console().error(f"{message}; see '{self.prog} --help'.")
-        sys.exit(2)
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """Build the whole command line; each command's module adds its part."""
-    top = OneSentenceParser(
-        prog="segwithu",
+    top = CommandParser(
+        prog=PROGRAM,
+        shared=False,
         description="Segment medical images and say where the segmentation may be wrong. "
         "For research, not for clinical use.",
     )
     top.add_argument("--version", action="version", version=f"segwithu-slicer {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print JSON lines for machines instead of words")
-    common.add_argument("--debug", action="store_true", help="show the Python traceback of an error")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
-        module.add_commands(commands, common)
-    finish(top)
+        module.add_commands(commands)
     return top
 
 
@@ -99,17 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         try:
-            return _run(arguments)
-        except ReaderLeftError:
-            raise
-        except KeyboardInterrupt:
-            if arguments is None:
-                _end_at_once()
-            return 1
+            return _run(parser().parse_args(arguments))
         finally:
             sys.stdout.flush()  # what argparse printed
     except ReaderLeftError:
         return READER_LEFT
+    except KeyboardInterrupt:
+        if arguments is None:
+            _end_at_once()
+        return 1
     except OSError as error:
         if not reader_left(error):
             raise
@@ -124,8 +89,7 @@ def _end_at_once() -> NoReturn:
     os._exit(1)
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    options = parser().parse_args(arguments)
+def _run(options: argparse.Namespace) -> int:
     console = Console(options.json)
     keep_freed_memory()
     try:
@@ -138,10 +102,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             if hasattr(options, "threads"):
                 use_threads(options.threads)
             return int(options.run(options, console))
-    except ReaderLeftError:
-        raise
-    except KeyboardInterrupt:
-        console.error(CANCELLED)
+    except KeyboardInterrupt as interrupt:
+        if not isinstance(interrupt, ReaderLeftError):
+            console.error(CANCELLED)
         raise
     except Exception as error:  # noqa: BLE001 - the last resort of a program: say it in one sentence
         console.error(failure_sentence(error))

@@ -19,24 +19,20 @@ if TYPE_CHECKING:
 
     from ..models.nnunet_import import NnunetFolder
 
-EXAMPLES = """examples:
-  segwithu adopt nnUNet_results/Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres \\
-      --dataset nnUNet_raw/Dataset004_Hippocampus --output Models/hippo
-  segwithu adopt RESULT_FOLDER --dataset MY_CASES --unseen --output Models/total   # cases that it never saw
-"""
 
-
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add the command."""
     command = commands.add_parser(
         "adopt",
-        parents=[common],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=(
+            "adopt nnUNet_results/Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres "
+            "--dataset nnUNet_raw/Dataset004_Hippocampus --output Models/hippo",
+            "adopt RESULT_FOLDER --dataset MY_CASES --unseen --output Models/total   # cases that it never saw",
+        ),
         help="make a calibrated model of a trained nnU-Net, in one command",
         description="Import the networks of an nnU-Net result folder, train an uncertainty head, calibrate on what the "
         "networks have not seen, judge, and write the model with its card and one page (adoption.html) that says in "
         "words whether its uncertainty can be trusted. Ctrl-C keeps what is finished; the same command goes on.",
-        epilog=EXAMPLES,
     )
     command.add_argument(
         "folder", type=Path, metavar="RESULT_FOLDER", help="holds plans.json, dataset.json, fold_0 ..."

@@ -1,25 +1,115 @@
-"""Arguments that several commands share: checks of paths and numbers before any work, and the limits of flags."""
+"""The parser of a command, options that several commands share, and what they mean.
+
+command = commands.add_parser("report", help="write a report", description="...", examples=("report results/case_1",))
+command.add_argument("--output", required=True, type=Path)  # in the group of required options, with its short form
+command.set_defaults(run=run)  # run(options, console) calls one function of the package below
+"""
 
 import argparse
 import contextlib
 import math
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..case.case_file import read_case
 from ..case.case_folders import case_folders, deeper_cases
+from ..inference.engines import AUTO, ENGINES
 from ..review.flags import FlagRules, check_limits, read_rules
 from ..util.errors import InputError, UsageError
 from ..util.input_files import path_problem
-from .console import Console
+from .console import Console, terminal_line
+
+if TYPE_CHECKING:
+    from ..inference.model import Model
+    from ..models.bundle import Bundle
+
+PROGRAM = "segwithu"
+_SHORT = {"--output": "-o", "--model": "-m"}
 
 WRITTEN = ("output", "run_folder")
 """Options whose last folder is made here."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _SHOWN = 40
+_NUMBER = re.compile(r"[-+]?[\d.]+(mm|px)?,?")
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Wraps descriptions, and leaves examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser of the program or of one command; errors are one sentence, as all others.
+
+    Args:
+        examples: calls, without the program's name; a test parses them.
+        shared: whether it has the options that every command has.
+
+    Attributes:
+        commands: parsers of its commands by name; empty for a command.
+    """
+
+    def __init__(self, *, examples: Sequence[str] = (), shared: bool = True, **given: Any) -> None:
+        if examples:
+            given["epilog"] = "\n".join(["examples:", *(f"  {PROGRAM} {example}" for example in examples)])
+        super().__init__(add_help=False, formatter_class=_HelpFormatter, **given)
+        self.commands: dict[str, CommandParser] = {}
+        self.needed = self.add_argument_group("required options")
+        self.others = self.add_argument_group("options")
+        self.add_argument("-h", "--help", action="help", help="show this help message and exit")
+        if shared:
+            self.add_argument("--json", action="store_true", help="print JSON lines for machines instead of words")
+            self.add_argument("--debug", action="store_true", help="show the Python traceback of an error")
+
+    def add_argument(self, *names: Any, **given: Any) -> argparse.Action:
+        """Add an argument as `argparse` does, required options in a group of their own."""
+        if not names[0].startswith("-"):
+            return super().add_argument(*names, **given)
+        if names[0] in _SHORT:
+            names = (_SHORT[names[0]], *names)
+        return (self.needed if given.get("required") else self.others).add_argument(*names, **given)
+
+    def add_mutually_exclusive_group(self, *, required: bool = False) -> argparse._MutuallyExclusiveGroup:
+        """Add options that exclude each other, to the group that they belong to."""
+        return (self.needed if required else self.others).add_mutually_exclusive_group(required=required)
+
+    def add_subparsers(self, **given: Any) -> Any:
+        """Add commands as `argparse` does, and keep their parsers."""
+        actions = super().add_subparsers(**given)
+        self.commands = actions.choices
+        return actions
+
+    def leaves(self) -> "Iterator[CommandParser]":
+        """Yield every parser without commands."""
+        if not self.commands:
+            yield self
+        for child in self.commands.values():
+            yield from child.leaves()
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse as `argparse` does; a region of interest may begin with a minus."""
+        words: list[str] = []
+        for word in sys.argv[1:] if args is None else args:
+            if words and words[-1] == "--roi" and re.match(r"-[\d.]", word):
+                words[-1] = f"--roi={word}"
+            else:
+                words.append(word)
+        return super().parse_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one sentence and exit with 2; `--help` has the usage."""
+        rest = message.removeprefix("unrecognized arguments: ")
+        if rest != message and all(_NUMBER.fullmatch(word) for word in rest.split()):
+            message = f"{message} (numbers of one option go together, with commas and without blanks)"
+        Console().error(f"{message}; see '{self.prog} --help'.")
+        sys.exit(2)
 
 
 def check_arguments(options: argparse.Namespace) -> None:
@@ -83,6 +173,57 @@ def add_threads_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--threads", type=whole_number(1, 1024), metavar="N", help="CPU threads (default: the cores it may use)"
     )
+
+
+def add_network_option(command: argparse.ArgumentParser) -> None:
+    """Add `--network`, for commands that build a user's own network; `main` registers it."""
+    command.add_argument(
+        "--network", metavar="FILE.py:FACTORY", help="your own network, for models whose backbone it is"
+    )
+
+
+def add_engine_option(command: argparse.ArgumentParser) -> None:
+    """Add `--engine`."""
+    command.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=AUTO,
+        help="what runs the network: auto (default: torch where it has a graphics card, else openvino where model and "
+        "computer have what it needs, else torch), torch or openvino",
+    )
+
+
+def opened_model(
+    bundle: "Bundle", options: argparse.Namespace, console: Console, device: str = AUTO, begun: Sequence[Path] = ()
+) -> "Model":
+    """Load a model into the engine that was asked for, or that suits best, and print which.
+
+    Args:
+        options: with `engine`, and `head` where the command has it.
+        begun: case folders of a run that is resumed: with "auto" their engine is taken.
+
+    Raises:
+        UsageError: the engine is not here.
+    """
+    from ..inference.engines.choice import engine_of_cases
+    from ..inference.model import Model
+
+    made_with = engine_of_cases(begun) if options.engine == AUTO else None
+    try:
+        model = Model(bundle, device, getattr(options, "head", None), made_with or options.engine)
+    except UsageError as error:
+        if made_with is None:
+            raise
+        reason = str(error)
+        raise UsageError(
+            f"The cases in {begun[0].parent} were made with the engine {made_with}, but: {reason}"
+        ) from error
+    if made_with is not None:
+        model.engine_reason = f"as the cases in {begun[0].parent}"
+    facts = {"event": "engine", "model": model.bundle.name, "device": model.device, "engine": model.engine.identity()}
+    text = f"{model.bundle.name}: 100% loaded, {model.engine_words}"
+    console.step(terminal_line(text), {**facts, "reason": model.engine_reason})
+    return model
 
 
 def add_cohort_options(command: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import UsageError
-from .arguments import add_threads_option
+from .arguments import add_network_option, add_threads_option
 from .console import Console, table
 from .fold_options import add_fold_options, check_fold_options, given_folds
 
@@ -23,11 +23,11 @@ SHOWN = {"auroc whole": 1.0, "auroc band": 1.0, "auprc whole": 1.0, "aurc whole"
 """Metrics that are printed, with their factors; the files have all."""
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `benchmark`."""
     command = commands.add_parser(
         "benchmark",
-        parents=[common],
+        examples=("benchmark -m hippocampus --cases split.csv:test --calibration split.csv:calibration -o benchmark",),
         help="compare a model's uncertainty with every usual baseline on the same frozen segmentation",
         description="Segment the test cases once with the model's backbone and let every baseline say where that "
         "segmentation is wrong: softmax, temperature scaling, distance to the boundary, test-time augmentation, "
@@ -57,6 +57,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--band", default="3mm", help="around the predicted surface: 3mm (default), or 2px in slices")
     command.add_argument("--repeats", type=int, default=5, help="turns in which time is measured (default: 5)")
+    add_network_option(command)
     add_threads_option(command)
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the benchmark")
     command.add_argument("--resume", action="store_true", help="go on where an earlier run in the folder stopped")

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..inference.engines import OPENVINO, TORCH
 from ..util.atomic_files import one_writer
 from ..util.errors import InputError, UsageError
-from .arguments import add_threads_option
+from .arguments import add_engine_option, add_network_option, add_threads_option
 from .case_roles import add_role_options, calibration_record
 from .console import Console
-from .engine import add_engine_option
 from .fold_options import add_fold_options, check_fold_options, given_folds
 from .train import CASES_HELP, prepared_cases
 
@@ -29,11 +28,14 @@ if TYPE_CHECKING:
     from ..util.progress import Progress
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add the command."""
     calibrate = commands.add_parser(
         "calibrate",
-        parents=[common],
+        examples=(
+            "calibrate --run runs/atrium --cases split.csv:calibration --output models/atrium",
+            "calibrate -m hippocampus --cases mine.csv:calibration -o hippocampus_here",
+        ),
         help="fit error probability and numbers per structure on calibration cases and write the model bundle",
         description="Predict the calibration cases with the best backbone and head of a run, or with a model that is "
         "there already, fit the error probability, the interval of the expected volume, the predicted Dice and the "
@@ -44,7 +46,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     source = calibrate.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", dest="folder", type=Path, help="folder of the training run")
-    source.add_argument("--model", help="model to calibrate anew, as on cases of your own scanner: name or folder")
+    source.add_argument(
+        "-m", "--model", help="model to calibrate anew, as on cases of your own scanner: name or folder"
+    )
     calibrate.add_argument("--cases", required=True, help=CASES_HELP)
     calibrate.add_argument("--output", required=True, type=Path, help="folder of the bundle to write")
     calibrate.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
@@ -85,6 +89,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add_role_options(calibrate)
     add_engine_option(calibrate)
+    add_network_option(calibrate)
     add_threads_option(calibrate)
     calibrate.set_defaults(run=run_calibrate)
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ..io.input_reader import InputReader
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `check`."""
     command = commands.add_parser(
         "check",
-        parents=[common],
+        examples=("check DATA",),
         help="read inputs, finished cases and models only to know whether they are whole",
         description="Read images, DICOM series, finished case folders and models as the other commands would, and say "
         "what is wrong with each; nothing is segmented or written. Of a finished case its volumes are read and, where "

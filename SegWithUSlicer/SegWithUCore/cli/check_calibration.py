@@ -5,21 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 from ..regions.region import UNCERTAIN
 from ..util.errors import UsageError
-from .arguments import add_threads_option
+from .arguments import add_engine_option, add_network_option, add_threads_option
 from .case_roles import test_record
 from .console import Console, table
-from .engine import add_engine_option
 from .train import CASES_HELP
 
 if TYPE_CHECKING:
     from ..calibration.readings import Reading
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add the command."""
     check = commands.add_parser(
         "check-calibration",
-        parents=[common],
+        examples=("check-calibration -m hippocampus --cases mine.csv:labelled",),
         help="say whether a model's error probabilities hold on labelled cases of your own",
         description="Predict labelled cases and compare what the error probability says with what was wrong: of "
         f"voxels that read {UNCERTAIN:g}, how many were wrong? Intervals are of patients; with fewer than 8 there is "
@@ -28,6 +27,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     check.add_argument("--model", required=True, help="name or folder of a calibrated model")
     check.add_argument("--cases", required=True, help=CASES_HELP)
     add_engine_option(check)
+    add_network_option(check)
     add_threads_option(check)
     check.add_argument(
         "--allow-seen-cases", action="store_true", help="judge on cases that the model was trained or calibrated with"

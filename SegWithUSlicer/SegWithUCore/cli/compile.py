@@ -5,23 +5,24 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import UsageError
-from .arguments import add_threads_option
+from .arguments import add_network_option, add_threads_option
 from .console import Console
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
 
 
-def add_action(actions: Any, common: argparse.ArgumentParser) -> None:
+def add_action(actions: Any) -> None:
     """Add `models compile`."""
     command = actions.add_parser(
         "compile",
-        parents=[common],
+        examples=("models compile my_model",),
         help="compile graphs for the engine openvino into a model",
         description="Write what the default head needs to run without torch into the bundle, in place of graphs that "
         "are there, and compare with torch on a stored input. Needs torch and openvino; nothing is sent anywhere.",
     )
     command.add_argument("model", help="name, NAME@VERSION or folder")
+    add_network_option(command)
     add_threads_option(command)
     command.set_defaults(run=run)
 

@@ -2,10 +2,10 @@
 
 import contextlib
 import errno
-import importlib.util
 import io
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -34,6 +34,7 @@ class Console:
 
     def __init__(self, as_json: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.as_json = as_json
+        self._line = ""
         self.out = out or sys.stdout
         self.err = err or sys.stderr
         for stream in (self.out, self.err):
@@ -71,6 +72,7 @@ class Console:
         if self.as_json:
             _write(self._json(data), self.out)
         else:
+            self._replace_line("")
             _write(terminal_text(text), stream)
 
     def _json(self, data: dict[str, Any]) -> str:
@@ -79,58 +81,32 @@ class Console:
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
-        """Show how far a job is: a bar on a terminal, plain lines elsewhere, JSON events for machines."""
-        if self.as_json:
-            yield self._json_progress(title)
-        elif self.err.isatty() and importlib.util.find_spec("tqdm"):  # Slicer's Python has no tqdm
-            with self._bar(title) as bar:
-                yield bar
-        else:
-            yield self._plain_progress(title)
-
-    def _json_progress(self, title: str) -> Progress:
-        left = TimeLeft()
+        """Show how far a job is: one line on a terminal, lines now and then elsewhere, JSON events for machines."""
+        left, shown = TimeLeft(), ("", 0.0)
 
         def report(stage: str, fraction: float, detail: str = "") -> None:
-            event = {
-                "event": "progress",
-                "job": title,
-                "stage": stage,
-                "fraction": round(fraction, 4),
-                "detail": detail,
-            }
-            event["seconds_left"] = left.seconds(fraction)
-            _write(self._json(event), self.out)
-
-        return report
-
-    def _plain_progress(self, title: str) -> Progress:
-        last_stage, last_time = "", 0.0
-
-        def report(stage: str, fraction: float, detail: str = "") -> None:
-            nonlocal last_stage, last_time
-            now = time.monotonic()
-            if stage != last_stage or now - last_time >= PLAIN_INTERVAL_S or fraction >= 1:
-                line = f"{title}: {fraction:4.0%} {stage}{', ' + detail if detail else ''}"
+            nonlocal shown
+            line, now = f"{title}: {fraction:4.0%} {stage}{', ' + detail if detail else ''}", time.monotonic()
+            if self.as_json:
+                event = {"event": "progress", "job": title, "stage": stage, "fraction": round(fraction, 4)}
+                event |= {"detail": detail, "seconds_left": left.seconds(fraction)}
+                _write(self._json(event), self.out)
+            elif self.err.isatty():
+                time_left = left.message(fraction)
+                self._replace_line(f"{line}, {time_left}" if time_left else line)
+            elif stage != shown[0] or now - shown[1] >= PLAIN_INTERVAL_S or fraction >= 1:
                 _write(terminal_line(line), self.err)
-                last_stage, last_time = stage, now
+                shown = stage, now
 
-        return report
+        yield report
+        self._replace_line("")
 
-    @contextlib.contextmanager
-    def _bar(self, title: str) -> Iterator[Progress]:
-        from tqdm import tqdm
-
-        layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left {postfix}"
-        with tqdm(
-            total=1.0, desc=terminal_line(title), bar_format=layout, file=self.err, leave=False, dynamic_ncols=True
-        ) as bar:
-
-            def report(stage: str, fraction: float, detail: str = "") -> None:
-                bar.set_postfix_str(terminal_line(f"{stage}{', ' + detail if detail else ''}"), refresh=False)
-                bar.update(max(0.0, fraction - bar.n))
-
-            yield report
+    def _replace_line(self, text: str) -> None:
+        """Write over the line of a terminal that says how far the job is."""
+        if text or self._line:
+            width = shutil.get_terminal_size().columns - 1
+            self._line = terminal_line(text)[:width]
+            _write(f"\r{self._line.ljust(width)}\r", self.err, end="")
 
 
 def reader_left(error: OSError) -> bool:
@@ -158,25 +134,18 @@ def _write(text: str, stream: TextIO, end: str = "\n") -> None:
 
 
 def terminal_text(text: str) -> str:
-    """Make a text safe for a terminal.
-
-    Control characters but line ends, which move its cursor, change its title or say what is not there, and marks that
-    turn the direction of writing are shown as escapes.
-    """
-    return "".join(char if char == "\n" or not _controls(char) else _escaped(char) for char in text)
+    """Make a text safe for a terminal, as `terminal_line` does; its lines stay."""
+    return "\n".join(map(terminal_line, text.split("\n")))
 
 
 def terminal_line(text: str) -> str:
-    """Escape as `terminal_text`, in one line."""
-    return "".join(_escaped(char) if _controls(char) else char for char in text)
-
-
-def _controls(char: str) -> bool:
-    return unicodedata.category(char) in ("Cc", "Zl", "Zp") or char in _DIRECTIONS
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
+    """Escape what moves a terminal's cursor, changes its title or shows what is not there, and marks of direction."""
+    return "".join(
+        char.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(char) in ("Cc", "Zl", "Zp") or char in _DIRECTIONS
+        else char
+        for char in text
+    )
 
 
 _DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError
 from ..util.strict_json import read_json_object
-from .arguments import add_threads_option
+from .arguments import add_engine_option, add_threads_option, opened_model
 from .cohort import summary
 from .console import Console
-from .engine import add_engine_option, opened_model
 
 if TYPE_CHECKING:
     from SegWithULab.evaluation.pictures import Tile
@@ -35,11 +34,11 @@ class DemoCase:
     region: dict[str, Any]
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `demo`."""
     command = commands.add_parser(
         "demo",
-        parents=[common],
+        examples=("demo", "demo --output demo"),
         help="segment the shipped brain image and draw a picture",
         description="Segment both hippocampi of the MNI152 average with the shipped model: the left one, the mirrored "
         "right one, and the right one as it is. Writes case folders and a picture. Uses no network.",

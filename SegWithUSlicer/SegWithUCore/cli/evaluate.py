@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError, UsageError
-from .arguments import add_threads_option, finite_number
+from .arguments import add_engine_option, add_network_option, add_threads_option, finite_number, opened_model
 from .case_roles import test_record
 from .console import Console
-from .engine import add_engine_option, opened_model
 from .workers import add_worker_options, cluster_request, each_case
 
 if TYPE_CHECKING:
@@ -24,11 +23,14 @@ if TYPE_CHECKING:
     from ..models.training_record import TrainingRecord
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `evaluate`."""
     command = commands.add_parser(
         "evaluate",
-        parents=[common],
+        examples=(
+            "evaluate -m hippocampus --cases split.csv:test --report evaluation",
+            "evaluate -m models/atrium --cases split.csv:test --record",
+        ),
         help="measure a model on cases with references",
         description="Segment the cases as `segment` does and compare with their references: Dice, error detection, "
         "calibration, whole cases; each as mean over cases, with intervals that resample patients (column 'patient' "
@@ -73,6 +75,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="go on although the cases look unlike those that the model was trained with",
     )
     add_engine_option(command)
+    add_network_option(command)
     add_threads_option(command)
     add_worker_options(command)
     command.set_defaults(run=run)

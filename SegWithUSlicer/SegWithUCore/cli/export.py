@@ -22,12 +22,12 @@ from .workers import add_worker_options, each_case
 _MOST_ROWS = 30
 
 
-def _add_export_and_merge(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_export_and_merge(commands: Any) -> None:
     """Add `export` and `merge-reviews`."""
-    _add_export(commands, common)
+    _add_export(commands)
     command = commands.add_parser(
         "merge-reviews",
-        parents=[common],
+        examples=("merge-reviews back_from_colleague --into results --table agreement.csv",),
         help="merge reviews that came back into your cases",
         description="Put the reviews of exported cases into your own case folders. Cases are known by image, model and "
         "regions, so renamed and anonymous ones find home. Logs only grow; what does not fit is kept beside.",
@@ -41,10 +41,14 @@ def _add_export_and_merge(commands: Any, common: argparse.ArgumentParser) -> Non
     command.set_defaults(run=run_merge)
 
 
-def _add_export(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_export(commands: Any) -> None:
     command = commands.add_parser(
         "export",
-        parents=[common],
+        examples=(
+            "export results --output for_colleague",
+            "export results --output for_colleague --flagged --anonymous",
+            "export results --output pages --page",
+        ),
         help="put cases into one folder that a colleague opens elsewhere",
         description="Write one folder with the cases, their images, maps, regions and reviews, a report of each and a "
         "worklist. It opens offline and without torch.",
@@ -253,11 +257,11 @@ def _reviewed_cases(into: Path, console: Console) -> list[tuple[str, tuple[Regio
     return cases
 
 
-def _add_dicom(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_dicom(commands: Any) -> None:
     """Add `export-dicom`."""
     command = commands.add_parser(
         "export-dicom",
-        parents=[common],
+        examples=("export-dicom results/case_1 --output dicom --source STUDY",),
         help="write results of cases that were made from DICOM as DICOM objects",
         description="Write DICOM Segmentations (the model's, and each reviewer's version) and the error probability as "
         "a Parametric Map, which refer to the series that was segmented. They carry its patient, and the reviewer's "
@@ -303,7 +307,7 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
     return 1 if found.troubles else 0
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `export`, `merge-reviews` and `export-dicom`."""
-    _add_export_and_merge(commands, common)
-    _add_dicom(commands, common)
+    _add_export_and_merge(commands)
+    _add_dicom(commands)

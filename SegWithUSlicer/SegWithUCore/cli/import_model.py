@@ -5,27 +5,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import OutputError, UsageError
-from .arguments import check_folder_name
+from .arguments import add_network_option, check_folder_name
 from .console import Console
 
 if TYPE_CHECKING:
     from ..models.nnunet_import import NnunetFolder
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add both."""
-    _add_import_checkpoint(commands, common)
-    _add_import_nnunet(commands, common)
+    _add_import_checkpoint(commands)
+    _add_import_nnunet(commands)
 
 
 ABOUT = ("name", "version", "task", "licence_weights", "licence_data", "citation")
 
 
-def _add_import_nnunet(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_import_nnunet(commands: Any) -> None:
     """Add the command."""
     command = commands.add_parser(
         "import-nnunet",
-        parents=[common],
+        examples=("import-nnunet nnUNet_results/Dataset004_Hippocampus --output hippocampus_nnunet",),
         help="make a model bundle of a trained nnU-Net (version 2)",
         description="Read one fold of an nnU-Net result folder (plans.json, dataset.json, fold_0). --output writes a "
         "bundle whose logits equal nnU-Net's, with an untrained uncertainty head; --run starts a training run, so "
@@ -111,11 +111,11 @@ KINDS = {
 }
 
 
-def _add_import_checkpoint(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_import_checkpoint(commands: Any) -> None:
     """Add `import-checkpoint`."""
     command = commands.add_parser(
         "import-checkpoint",
-        parents=[common],
+        examples=("import-checkpoint weights.safetensors --kind segwithu --recipe recipe.json --output my_model",),
         help="make a model bundle of weights that were trained elsewhere",
         description="Make a model bundle of a foreign network. It is not calibrated, and where the file brings no "
         "uncertainty head it gets an untrained one: train-head with a recipe on this model, then calibrate.",
@@ -130,6 +130,7 @@ def _add_import_checkpoint(commands: Any, common: argparse.ArgumentParser) -> No
     )
     command.add_argument("--output", required=True, type=Path, help="folder of the bundle to write")
     command.add_argument("--licence", type=Path, metavar="FILE", help="licence text to hand on with the weights")
+    add_network_option(command)
     command.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     command.set_defaults(run=run_import_checkpoint)
 

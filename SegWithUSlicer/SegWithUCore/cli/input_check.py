@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ..models.training_record import TrainingRecord
 
 
-def add_action(actions: Any, common: argparse.ArgumentParser) -> None:
+def add_action(actions: Any) -> None:
     """Add `models input-check`."""
     command = actions.add_parser(
         "input-check",
-        parents=[common],
+        examples=("models input-check my_model --cases split.csv:train --select split.csv:select",),
         help="note anew how sharp, shaded and bright the training cases of a model are",
         description="Write into a model what its input check compares shading, sharpness and brightness with, in place "
         "of what is there: for models that were made before there was such a check. Calibration, weights and figures "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import compile as compiling
 from . import input_check, store
+from .arguments import add_network_option
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -13,21 +14,31 @@ if TYPE_CHECKING:
     from ..models.model_row import ModelRow
 
 
-def _add_models(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_models(commands: Any) -> None:
     """Add `segwithu models`; what installs and deletes is in `store`."""
-    command = commands.add_parser("models", help="list, show, verify, download, import and delete models")
+    command = commands.add_parser("models", shared=False, help="list, show, verify, download, import and delete models")
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", parents=[common], help="all installed models, a line each")
+    listing = actions.add_parser(
+        "list",
+        examples=("models list", "models list --available"),
+        help="all installed models, a line each",
+    )
     listing.add_argument(
         "--available",
         action="store_true",
         help="also those that the registries in SEGWITHU_REGISTRY offer (connects to their servers)",
     )
     listing.set_defaults(run=run_list)
-    show = actions.add_parser("show", parents=[common], help="what a model knows and how well it was measured to work")
+    show = actions.add_parser(
+        "show", examples=("models show hippocampus",), help="what a model knows and how well it was measured to work"
+    )
     show.add_argument("model", help="name, NAME@VERSION or folder of an installed model")
     show.set_defaults(run=run_show)
-    verify = actions.add_parser("verify", parents=[common], help="check description, hashes and weights files")
+    verify = actions.add_parser(
+        "verify",
+        examples=("models verify", "models verify hippocampus --deep"),
+        help="check description, hashes and weights files",
+    )
     verify.add_argument("model", nargs="?", help="name, NAME@VERSION or folder (default: all installed models)")
     verify.add_argument("--load", action="store_true", help="also build the network and load its weights (needs torch)")
     verify.add_argument(
@@ -35,10 +46,11 @@ def _add_models(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also run compiled graphs on their stored input and compare with what torch gave there (needs openvino)",
     )
+    add_network_option(verify)
     verify.set_defaults(run=run_verify)
-    compiling.add_action(actions, common)
-    input_check.add_action(actions, common)
-    store.add_actions(actions, common)
+    compiling.add_action(actions)
+    input_check.add_action(actions)
+    store.add_actions(actions)
 
 
 def run_list(options: argparse.Namespace, console: Console) -> int:
@@ -219,6 +231,6 @@ def _verify(bundle: "Bundle", load: bool) -> None:
             load_network(bundle, head.name)
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `models`."""
-    _add_models(commands, common)
+    _add_models(commands)

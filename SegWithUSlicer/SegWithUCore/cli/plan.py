@@ -13,29 +13,24 @@ if TYPE_CHECKING:
     from SegWithULab.training.plan import PlanOptions
 
 SPATIAL = 3
-_EXAMPLES = """examples:
-  segwithu plan DATA --output plans/atrium --name left_atrium --label 1="left atrium" --hours 3
-  segwithu plan DATA/split.csv --output plans/heart --modality MR
-  segwithu plan Dataset004_Hippocampus --output plans/hippocampus"""
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `plan`."""
     command = commands.add_parser(
         "plan",
-        parents=[common],
+        examples=(
+            'plan DATA --output plans/atrium --name left_atrium --label 1="left atrium" --hours 3',
+            "plan DATA/split.csv --output plans/heart --modality MR",
+            "plan Dataset004_Hippocampus --output plans/hippocampus",
+        ),
         help="look at a data set and write a recipe for it",
         description="Read every image and reference of a data set, say what is wrong with it, and write a recipe with "
         "the reason for each choice (recipe.json, plan.md), and a split by patient (split.csv) where there is none. "
         "Nothing is trained; a few steps are made to predict the time.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_argument(command)
-    required = command.add_argument_group("required")
-    required.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the plan is written"
-    )
+    command.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the plan is written")
     add_plan_options(command)
     command.add_argument("--overwrite", action="store_true", help="replace an earlier plan")
     add_threads_option(command)

@@ -18,11 +18,11 @@ ALIAS = "case-001"
 """What an anonymous report calls its case."""
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `report`."""
     command = commands.add_parser(
         "report",
-        parents=[common],
+        examples=("report results/case_1", "report results/case_1 --anonymous --output case.html"),
         help="write a report of a segmented case as one HTML page",
         description="Write one HTML page about a case: figures, flags, pictures of its regions in three planes, "
         "verdicts, audit trail, versions and hashes. It loads nothing from elsewhere.",

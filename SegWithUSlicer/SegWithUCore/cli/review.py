@@ -24,11 +24,11 @@ _MOST_ROWS = 30
 _MOST_CASES = 30
 
 
-def _add_regions(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_regions(commands: Any) -> None:
     """Add `regions`."""
     command = commands.add_parser(
         "regions",
-        parents=[common],
+        examples=("regions results/case_1", "regions results/case_1 --threshold 0.4"),
         help="list the regions of a segmented case that are worth a look",
         description="Group the uncertain voxels of case folders into regions worth a look each, write regions.csv and "
         "regions.nii.gz into them and print the list. segment has done so already with the standard settings.",
@@ -115,11 +115,15 @@ def _region_row(region: Region) -> list[str]:
     ]
 
 
-def _add_worklist(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_worklist(commands: Any) -> None:
     """Add `worklist`."""
     command = commands.add_parser(
         "worklist",
-        parents=[common],
+        examples=(
+            "worklist results --output results",
+            "worklist results --output results --sort share",
+            "worklist results --output results --sort predicted-dice --flag-soft-dice 0.88",
+        ),
         help="sort segmented cases by what a look at them buys, or by how bad they may be",
         description="Write worklist.csv and worklist.json, which list cases in an order: "
         + "; ".join(f"{name}, by {words}" for name, words in SORTS.items())
@@ -215,7 +219,7 @@ def _worklist_row(entry: WorklistEntry) -> list[str]:
     return [entry.name, flags, entry.worst_structure or "", wrong, share, ranks[0], dice, ranks[1], *look]
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `regions` and `worklist`."""
-    _add_regions(commands, common)
-    _add_worklist(commands, common)
+    _add_regions(commands)
+    _add_worklist(commands)

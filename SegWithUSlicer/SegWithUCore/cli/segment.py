@@ -14,10 +14,16 @@ from ..util.atomic_files import one_writer
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.failures import failure_sentence
 from ..util.run_lock import Part, RunLock
-from .arguments import add_cohort_options, add_threads_option, check_folder_name
+from .arguments import (
+    add_cohort_options,
+    add_engine_option,
+    add_network_option,
+    add_threads_option,
+    check_folder_name,
+    opened_model,
+)
 from .cohort import CohortReporter, Failure, segment_cohort
 from .console import Console
-from .engine import add_engine_option, opened_model
 from .workers import add_worker_options, cluster_request
 
 if TYPE_CHECKING:
@@ -33,11 +39,15 @@ MAXIMUM_NAME_BYTES = 200
 """File systems take 255 bytes a name; temporary names need some of them."""
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `segment`."""
     command = commands.add_parser(
         "segment",
-        parents=[common],
+        examples=(
+            "segment brain.nii.gz --model hippocampus --output results --roi -28,-22,-14,36,50,36",
+            "segment -i DATA --each -m hippocampus -o results --resume",
+            "segment DATA/split.csv:test -m my_model -o results",
+        ),
         help="segment images with uncertainty",
         description="Segment each CASE in a single forward pass and write OUTPUT/<name>/ with the segmentation, the "
         "calibration and ranking maps and the error probability, all on the image's own grid.",
@@ -96,6 +106,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unlike-training", action="store_true", help="go on although the image is unlike the training cases"
     )
+    add_network_option(command)
     add_threads_option(command)
     add_cohort_options(command)
     add_worker_options(command)
@@ -114,8 +125,6 @@ def _add_region(command: argparse.ArgumentParser) -> None:
         help="which of two places counts, of NIfTI files whose header has two (else the one that Slicer uses); --roi "
         "wants it for such files",
     )
-    # Else argparse takes "--roi -28,-22,..." for an unknown option, and every centre in the left half begins so.
-    command._negative_number_matcher = re.compile(r"^-[\d.]")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 YES_HELP = "confirm beforehand what would be asked"
 
 
-def add_actions(actions: Any, common: argparse.ArgumentParser) -> None:
+def add_actions(actions: Any) -> None:
     """Add the actions to `segwithu models`."""
     download = actions.add_parser(
         "download",
-        parents=[common],
+        examples=("models download liver",),
         help="install a model of a registry (connects to its server)",
         description="Show size and licences of a model, then download it to your folder of models.",
     )
@@ -30,14 +30,18 @@ def add_actions(actions: Any, common: argparse.ArgumentParser) -> None:
         "--yes", action="store_true", help="accept licences that forbid commercial use, and models that were withdrawn"
     )
     download.set_defaults(run=run_download)
-    _add_local_actions(actions, common)
+    _add_local_actions(actions)
 
 
-def _add_local_actions(actions: Any, common: argparse.ArgumentParser) -> None:
-    importing = actions.add_parser("import", parents=[common], help="install a model from a folder or zip file")
+def _add_local_actions(actions: Any) -> None:
+    importing = actions.add_parser(
+        "import", examples=("models import my_model.zip",), help="install a model from a folder or zip file"
+    )
     importing.add_argument("source", type=Path, metavar="FOLDER|ZIP", help="bundle that was fetched by hand")
     importing.set_defaults(run=run_import)
-    delete = actions.add_parser("delete", parents=[common], help="delete a model from your own folder of models")
+    delete = actions.add_parser(
+        "delete", examples=("models delete my_model",), help="delete a model from your own folder of models"
+    )
     delete.add_argument("model", metavar="NAME[@VERSION]", help="with its version where several are installed")
     delete.add_argument("--yes", action="store_true", help=YES_HELP)
     delete.set_defaults(run=run_delete)

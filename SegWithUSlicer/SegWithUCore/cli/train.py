@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..util.errors import CancelledError, OutputError, UsageError
 from ..util.interruption import says_farewell
-from .arguments import add_threads_option, whole_number
+from .arguments import add_network_option, add_threads_option, whole_number
 from .case_roles import add_role_options
 from .console import Console
 
@@ -22,17 +22,20 @@ if TYPE_CHECKING:
 CASES_HELP = "TABLE.csv:ROLE (columns case, role; folders images and labels beside it) or an nnU-Net folder"
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add the two training commands."""
-    _add_training(commands, common, "backbone").set_defaults(run=run_backbone)
-    _add_training(commands, common, "head").set_defaults(run=run_head)
+    _add_training(commands, "backbone").set_defaults(run=run_backbone)
+    _add_training(commands, "head").set_defaults(run=run_head)
 
 
-def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> argparse.ArgumentParser:
+def _add_training(commands: Any, part: str) -> argparse.ArgumentParser:
     what = "a segmentation backbone" if part == "backbone" else "an uncertainty head on the frozen backbone of a run"
     command: argparse.ArgumentParser = commands.add_parser(
         f"train-{part}",
-        parents=[common],
+        examples=(
+            f"train-{part} --run runs/atrium --recipe recipe.json --cases split.csv:train --select split.csv:select",
+            f"train-{part} --run runs/atrium --cases split.csv:train --select split.csv:select --resume",
+        ),
         help=f"train {what}",
         description=f"Train {what}. Log, curves and checkpoints go to the run folder after every epoch; the best "
         "epoch is the one with the lowest proper score on the validation cases. Equal seeds, machine and threads give "
@@ -53,6 +56,7 @@ def _add_training(commands: Any, common: argparse.ArgumentParser, part: str) -> 
     command.add_argument("--epochs", type=whole_number(1, 1_000_000), help="replaces the recipe's number of epochs")
     command.add_argument("--seed", type=whole_number(0, 2**63 - 1), help="replaces the recipe's seed")
     add_role_options(command)
+    add_network_option(command)
     add_threads_option(command)
     return command
 

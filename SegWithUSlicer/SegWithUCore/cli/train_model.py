@@ -7,29 +7,26 @@ from typing import Any
 
 from ..util.atomic_files import one_writer
 from ..util.errors import UsageError
-from .arguments import add_threads_option
+from .arguments import add_network_option, add_threads_option
 from .case_roles import add_role_options
 from .console import Console
 from .plan import add_data_argument, add_plan_options, plan_options
 
-_EXAMPLES = """examples:
-  segwithu train DATA --output models/atrium --label 1="left atrium" --hours 3
-  segwithu train DATA/split.csv --output models/heart --modality MR --hours 0.5
-  segwithu train DATA --recipe my_recipe.json --output models/mine"""
 
-
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `train`."""
     command = commands.add_parser(
         "train",
-        parents=[common],
+        examples=(
+            'train DATA --output models/atrium --label 1="left atrium" --hours 3',
+            "train DATA/split.csv --output models/heart --modality MR --hours 0.5",
+            "train DATA --recipe my_recipe.json --output models/mine",
+        ),
         help="make a measured model of a data set: plan, train, calibrate, evaluate",
         description="Plan a recipe, train backbone, out-of-fold networks (where the hours allow) and head, calibrate, "
         "measure on the cases kept apart, and write the model with its card, graphs and report. Everything is kept "
         "after each stage and epoch: the same command goes on where it was stopped, and does nothing twice. Edit "
         "RUN/plan/recipe.json before the training if you like; it is kept.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_argument(command)
     required = command.add_argument_group("required")
@@ -43,6 +40,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace a model that is there already")
     command.add_argument("--no-graphs", action="store_true", help="do not compile graphs for the engine openvino")
     add_role_options(command)
+    add_network_option(command)
     add_threads_option(command)
     command.set_defaults(run=run)
 

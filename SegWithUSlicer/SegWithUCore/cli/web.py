@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 PORT = 8091
 
 
-def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
     """Add `web`."""
     command = commands.add_parser(
         "web",
-        parents=[common],
+        examples=("web results --open",),
         help="review cases in a browser",
         description="Show segmented cases in a browser and take down verdicts, in the same logs as 3D Slicer. The page "
         "is served to this computer alone unless --host says otherwise, and to nobody who has not the link that is "

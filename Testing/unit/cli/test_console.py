@@ -1,12 +1,11 @@
 """What the command line says while it works and when something is missing."""
 
-import importlib.util
 import io
 import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TextIO
 
 import pytest
 
@@ -36,17 +35,26 @@ def test_without_a_terminal_every_stage_is_a_line_and_steps_within_it_are_not() 
     ]
 
 
-def test_a_terminal_without_tqdm_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
+def screen(text: str) -> list[str]:
+    """What a terminal shows of a text."""
+    rows = []
+    for line in text.split("\n"):
+        row = ""
+        for part in line.split("\r"):
+            row = part + row[len(part) :]
+        rows.append(row.rstrip())
+    return rows
 
-    def without_tqdm(name: str, *more: Any) -> Any:
-        return None if name == "tqdm" else found(name, *more)
 
-    monkeypatch.setattr(importlib.util, "find_spec", without_tqdm)
+def test_a_terminal_gets_one_line_that_goes_before_other_text_and_at_the_end() -> None:
     err = Terminal()
-    with Console(err=err).progress("case") as progress:
+    console = Console(err=err)
+    with console.progress("case") as progress:
         progress("reading", 0.0)
-    assert err.getvalue() == "case:   0% reading\n"
+        console.note("short")
+        progress("segmenting", 0.5, "window 1 of 2")
+        assert screen(err.getvalue()) == ["short", "case:  50% segmenting, window 1 of 2"]
+    assert screen(err.getvalue()) == ["short", ""]
 
 
 def test_json_is_one_object_a_line_also_for_errors() -> None:

@@ -1,4 +1,4 @@
-"""What every `--help` has in common: examples that parse, required options apart, options only where they matter."""
+"""What every command has in common: examples that parse, required options apart, short forms."""
 
 import argparse
 import contextlib
@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from SegWithUCore.cli.__main__ import main, parser
-from SegWithUCore.cli.help import EXAMPLES, NETWORK, leaves
 
 TOP = parser()
-COMMANDS = {leaf.prog.removeprefix("segwithu "): leaf for leaf in leaves(TOP)}
+COMMANDS = {leaf.prog.removeprefix("segwithu "): leaf for leaf in TOP.leaves()}
 
 
 def own_options(command: argparse.ArgumentParser) -> set[str]:
@@ -19,7 +18,6 @@ def own_options(command: argparse.ArgumentParser) -> set[str]:
 
 
 def test_every_command_has_examples_that_parse() -> None:
-    assert set(EXAMPLES) | set(NETWORK) <= set(COMMANDS)
     for name, command in COMMANDS.items():
         help_text = command.format_help()
         text = help_text.partition("examples:\n")[2].replace("\\\n", " ")
@@ -36,13 +34,6 @@ def test_required_options_stand_apart(name: str) -> None:
         for action in group._group_actions:
             if action.required and action.option_strings:
                 assert (group.title or "").startswith("required"), f"{action.option_strings} of {name}"
-
-
-def test_options_stand_only_where_they_mean_something() -> None:
-    assert {name for name, command in COMMANDS.items() if "--network" in own_options(command)} == set(NETWORK)
-    for name in ("worklist", "export", "merge-reviews", "models list"):
-        assert "--debug" not in COMMANDS[name].format_help()
-        assert "--debug" in own_options(COMMANDS[name]), "it is taken all the same"
 
 
 def test_short_forms_stand_beside_long_ones() -> None:
