@@ -67,24 +67,7 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("--model", required=True, help="name of an installed model, or a bundle's folder")
     command.add_argument("--output", required=True, type=Path, help="folder that receives one folder a case")
-    command.add_argument(
-        "--channel",
-        action="append",
-        default=[],
-        metavar="NAME=FILE",
-        help="a further channel of a model with several (CASE is the first): an image file or the folder of a DICOM "
-        "series; one case at a time",
-    )
-    command.add_argument(
-        "--series",
-        action="append",
-        default=[],
-        metavar="[NAME=]UID",
-        help="the series to take from a DICOM folder with several, by the end of its UID; NAME for the folder of a "
-        "further channel; one case at a time",
-    )
-    command.add_argument("--name", help="name of the case folder (default: from the file name); one case at a time")
-    _add_region(command)
+    _add_image_options(command)
     command.add_argument("--head", help="uncertainty head other than the model's default")
     command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     add_engine_option(command)
@@ -113,7 +96,25 @@ def add_commands(commands: Any) -> None:
     command.set_defaults(run=run)
 
 
-def _add_region(command: argparse.ArgumentParser) -> None:
+def _add_image_options(command: argparse.ArgumentParser) -> None:
+    """Add what a single case needs, and where the region of interest lies."""
+    command.add_argument(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a further channel of a model with several (CASE is the first): an image file or the folder of a DICOM "
+        "series; one case at a time",
+    )
+    command.add_argument(
+        "--series",
+        action="append",
+        default=[],
+        metavar="[NAME=]UID",
+        help="the series to take from a DICOM folder with several, by the end of its UID; NAME for the folder of a "
+        "further channel; one case at a time",
+    )
+    command.add_argument("--name", help="name of the case folder (default: from the file name); one case at a time")
     command.add_argument(
         "--roi",
         metavar="R,A,S,dR,dA,dS",
