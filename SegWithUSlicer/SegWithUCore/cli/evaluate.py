@@ -190,13 +190,13 @@ def _write_report(
 
 def _text(result: dict[str, Any], options: argparse.Namespace) -> str:
     """Say what was found in some ten sentences, and where all figures are."""
-    from SegWithULab.evaluation.words import in_words
+    from SegWithULab.evaluation.messages import messages
 
     places = [str(options.report / "figures.md")] if options.report else []
     places += [str(options.output)] if options.output else []
     figures = f"All {len(result['table'])} figures, also of each case: "
     figures += ", ".join(places) if places else "with --report DIR or --output FILE"
-    return "\n".join([*in_words(result), f"{figures}."])
+    return "\n".join([*messages(result), f"{figures}."])
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

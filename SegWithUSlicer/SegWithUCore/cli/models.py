@@ -152,9 +152,9 @@ def _measured(bundle: "Bundle") -> list[str]:
     """Say how well it was measured to work."""
     if bundle.figures is None:
         return ["  measured        not yet: segwithu evaluate --record"]
-    from SegWithULab.evaluation.words import in_words
+    from SegWithULab.evaluation.messages import messages
 
-    return ["  measured", *(f"    {sentence}" for sentence in in_words(bundle.figures))]
+    return ["  measured", *(f"    {sentence}" for sentence in messages(bundle.figures))]
 
 
 def _warn(console: Console, problems: Sequence[str]) -> None:

@@ -13,9 +13,9 @@ from SegWithUCore.inference.deviation import NOTE, WARNING, Deviation
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.util.errors import InputError
 from SegWithULab.evaluation.like_training import check_like_training, input_check
+from SegWithULab.evaluation.messages import messages
 from SegWithULab.evaluation.report_tables import report_tables
 from SegWithULab.evaluation.summary import summary
-from SegWithULab.evaluation.words import in_words
 from SegWithULab.training.dataset import Case
 
 MODEL = Path(__file__).resolve().parents[3] / "Resources" / "Models" / "hippocampus"
@@ -29,23 +29,19 @@ def made_case(folder: Path, name: str, size: int, spacing: float) -> Case:
     return Case(name, (path,), path, None)
 
 
-def test_the_figures_of_the_shipped_model_read_as_sentences() -> None:
-    figures = json.loads((MODEL / "bundle.json").read_text(encoding="utf-8"))["figures"]
-    said = in_words(figures)
-    assert said[0].startswith("Segmentation, 44 cases: mean Dice of anterior hippocampus 0.897")
-    assert any("near the surface in 94 % (plain softmax 93.1 %)" in sentence for sentence in said)
-    assert any("times as many wrong voxels as there are (about right)" in sentence for sentence in said)
-    assert len(said) <= 12
+def test_the_metrics_of_the_shipped_model_are_summarised() -> None:
+    dice, detection, calibration = messages(json.loads((MODEL / "bundle.json").read_text(encoding="utf-8"))["figures"])
+    assert "44 cases" in dice and "anterior hippocampus 0.897" in dice
+    assert "near the surface 0.94" in detection and "softmax 0.931" in detection
+    assert "expected / true" in calibration
 
 
-def test_an_evaluation_of_nothing_wrong_leaves_out_what_does_not_exist() -> None:
+def test_metrics_that_do_not_exist_are_left_out() -> None:
     table = [
         {"title": "dice organ", "mean": 1.0, "cases": 1},
         {"title": "auroc whole ranking", "mean": None, "cases": 0},
     ]
-    assert in_words({"cases": 1, "table": table, "comparisons": {}}) == [
-        "Segmentation, 1 case: mean Dice of organ 1.000."
-    ]
+    assert messages({"cases": 1, "table": table, "comparisons": {}}) == ["Dice, 1 case: organ 1.000."]
 
 
 def test_a_calibrated_model_that_draws_nothing_is_not_called_uncalibrated() -> None:
@@ -54,10 +50,9 @@ def test_a_calibrated_model_that_draws_nothing_is_not_called_uncalibrated() -> N
         {"title": "error probability ece band", "mean": None, "cases": 0},
         {"title": "error probability brier", "mean": 0.1, "cases": 3},
     ]
-    said = " ".join(in_words({"cases": 3, "table": table, "comparisons": {"wrong voxels, expected / true": 1.008}}))
-    assert "Not calibrated" not in said and "not measurable" in said and "1.01 times" in said
-    said = " ".join(in_words({"cases": 3, "table": table[:1], "comparisons": {}}))
-    assert "Not calibrated" in said
+    lines = messages({"cases": 3, "table": table, "comparisons": {"wrong voxels, expected / true": 1.008}})
+    assert "Not calibrated" not in lines[-1] and "1.01" in lines[-1]
+    assert "Not calibrated" in messages({"cases": 3, "table": table[:1], "comparisons": {}})[-1]
 
 
 def test_another_organ_is_told_before_anything_is_measured(tmp_path: Path) -> None:
@@ -76,12 +71,8 @@ def test_cases_that_look_unlike_the_training_cases_are_counted_and_named() -> No
     assert check is not None
     assert (check["cases"], check["unlike"], check["noted"]) == (3, ["one"], ["two"])
     assert [entry["sentence"] for entry in check["found"]["one"]] == ["Smooth.", "Noisy."]
-    said = in_words({"cases": 3, "table": [], "comparisons": {}, "input_check": check})[1]
-    assert said.startswith("Input check: 1 of 3 cases looks unlike the training cases (one); notes on 1 more")
-    calm = input_check({"one": [], "two": []}, bundle)
-    assert (
-        "none of 2 cases looks unlike" in in_words({"cases": 2, "table": [], "comparisons": {}, "input_check": calm})[1]
-    )
+    said = messages({"cases": 3, "table": [], "comparisons": {}, "input_check": check})[1]
+    assert "1 of 3 cases (one)" in said and "notes on 1 more" in said
     assert input_check({"one": []}, replace(bundle, fingerprint=None)) is None
 
 
