@@ -17,12 +17,10 @@ class ScoreGroups:
     Attributes:
         voxels: number in each group.
         wrong: number of errors in each group.
-        binned: which groups hold voxels of unequal score, in unknown order; None for none of them.
     """
 
     voxels: np.ndarray
     wrong: np.ndarray
-    binned: np.ndarray | None = None
 
     @property
     def errors(self) -> int:

@@ -2,7 +2,7 @@
 
 A float32 read as an integer keeps its order, so the upper 16 of its bits are bins whose width follows the value: 2^-8
 relative, over the whole range, without knowing it beforehand. The counts of a bin are a group of `ScoreGroups`: voxels
-within one bin count as ties, and `metric_bounds` tells how far that can move a metric.
+within one bin count as ties, which moves no metric by more than 0.001 (a test).
 """
 
 from collections.abc import Callable, Mapping
@@ -25,21 +25,15 @@ from .error_detection import (
 
 BINS = 1 << 16
 CHUNK = 1 << 18
-"""Voxels a step: their casts fit L2 (`Testing/Benchmarks/metrics_speed.py` compares sizes)."""
-_NONE, _SEVERAL = -1, 1 << 16
-"""Instead of the lower bits that all scores of a bin share: there are no scores yet, or they differ."""
+"""Voxels a step: their casts fit L2."""
 
 
 class ScoreHistogram:
-    """Counts of voxels and of wrong voxels by score; sums of histograms are histograms of all their voxels.
-
-    It also knows which bins hold a single value: those voxels are true ties, and no error comes from binning them.
-    """
+    """Counts of voxels and of wrong voxels by score; sums of histograms are histograms of all their voxels."""
 
     def __init__(self) -> None:
         self._voxels = np.zeros(BINS, np.int64)
         self._wrong = np.zeros(BINS, np.int64)
-        self._lower = np.full(BINS, _NONE, np.int32)
 
     def add(self, score: np.ndarray, error: np.ndarray) -> None:
         """Count voxels.
@@ -56,93 +50,27 @@ class ScoreHistogram:
         flat, wrong = np.ravel(score), np.ravel(error)
         if wrong.dtype != np.bool_:
             wrong = wrong.astype(np.bool_)
-        added = ScoreHistogram()
+        if np.isnan(flat).any():
+            raise ValueError(f"{np.isnan(flat).sum()} scores are not a number.")
         for start in range(0, flat.size, CHUNK):
-            added._count(flat[start : start + CHUNK], wrong[start : start + CHUNK])
-        if added._voxels[_NOT_A_NUMBER].any():
-            raise ValueError(f"{added._voxels[_NOT_A_NUMBER].sum()} scores are not a number.")
-        added._join_zeros()
-        self._include(added)
-
-    def _count(self, scores: np.ndarray, wrong: np.ndarray) -> None:
-        halves = np.ascontiguousarray(scores, "<f4").view("<u2").reshape(-1, 2)
-        upper, lower = halves[:, 1].astype(np.intp), halves[:, 0]
-        self._voxels += np.bincount(upper, minlength=BINS)
-        self._wrong += np.bincount(upper[np.flatnonzero(wrong)], minlength=BINS)
-        known = self._lower[upper]
-        odd = np.flatnonzero((known != lower) & (known != _SEVERAL))
-        if odd.size:
-            bins, values = upper[odd], lower[odd]
-            first = self._lower[bins] == _NONE
-            self._lower[bins[first]] = values[first]
-            self._lower[bins[self._lower[bins] != values]] = _SEVERAL
-
-    def _join_zeros(self) -> None:
-        """Count -0 with 0."""
-        for counts in (self._voxels, self._wrong):
-            counts[0] += counts[_MINUS_ZERO]
-            counts[_MINUS_ZERO] = 0
-        if self._lower[_MINUS_ZERO] > 0:  # numbers too small for float32's full precision
-            self._lower[0] = _SEVERAL
-        elif self._lower[_MINUS_ZERO] == 0:
-            self._lower[0] = 0 if self._lower[0] in (_NONE, 0) else _SEVERAL
-        self._lower[_MINUS_ZERO] = _NONE
-
-    def _include(self, other: "ScoreHistogram") -> None:
-        self._voxels += other._voxels
-        self._wrong += other._wrong
-        first, second = self._lower, other._lower
-        both = np.where(first == second, first, _SEVERAL)
-        self._lower = np.where(first == _NONE, second, np.where(second == _NONE, first, both)).astype(np.int32)
+            scores = np.ascontiguousarray(flat[start : start + CHUNK], "<f4")
+            upper = (scores + np.float32(0)).view("<u2")[1::2].astype(np.intp)  # + 0: -0 counts as 0
+            self._voxels += np.bincount(upper, minlength=BINS)
+            self._wrong += np.bincount(upper[np.flatnonzero(wrong[start : start + CHUNK])], minlength=BINS)
 
     def __add__(self, other: "ScoreHistogram") -> "ScoreHistogram":
         both = ScoreHistogram()
-        both._include(self)
-        both._include(other)
+        both._voxels, both._wrong = self._voxels + other._voxels, self._wrong + other._wrong
         return both
 
     def groups(self) -> ScoreGroups:
         """Return the bins that hold voxels, safest first, for every function of `error_detection`."""
-        voxels, wrong, lower = (counts[_IN_ORDER] for counts in (self._voxels, self._wrong, self._lower))
-        held = voxels > 0
-        return ScoreGroups(voxels[held], wrong[held], lower[held] == _SEVERAL)
+        voxels, wrong = self._voxels[_IN_ORDER], self._wrong[_IN_ORDER]
+        return ScoreGroups(voxels[voxels > 0], wrong[voxels > 0])
 
 
-def _ascending_bins() -> np.ndarray:
-    """Numbers of the bins from the smallest score to the largest: negative ones run backwards."""
-    negative = np.arange(BINS - 1, BINS // 2 - 1, -1)
-    return np.concatenate([negative, np.arange(BINS // 2)])
-
-
-_IN_ORDER = _ascending_bins()
-_MINUS_ZERO = 1 << 15
-_NOT_A_NUMBER = np.flatnonzero((np.arange(BINS) & 0x7FFF) > 0x7F80)
-
-
-def metric_bounds(groups: ScoreGroups, metric: Callable[[ScoreGroups], float]) -> tuple[float, float]:
-    """Least and greatest value that a metric can have, however the voxels of each group are ordered in truth.
-
-    Holds for every metric that only gets better when a correct voxel changes places with a riskier wrong one, as all
-    metrics of `error_detection` do: within each group the wrong voxels are put last, then first.
-
-    Args:
-        groups: those that are `binned` count as being in unknown order, the others as ties.
-        metric: such as `auroc`.
-    """
-    binned = np.zeros(groups.voxels.size, bool) if groups.binned is None else groups.binned
-    right = groups.voxels - groups.wrong
-    values = []
-    for riskiest in (groups.wrong, right):
-        first = np.where(binned, groups.voxels - riskiest, groups.voxels)
-        last = np.where(binned, riskiest, 0)
-        wrong_first = np.where(binned, first if riskiest is right else 0, groups.wrong)
-        voxels = np.stack([first, last], 1).ravel()
-        wrong = np.stack([wrong_first, groups.wrong - wrong_first], 1).ravel()
-        held = voxels > 0
-        values.append(metric(ScoreGroups(voxels[held], wrong[held])))
-    return min(values), max(values)
-
-
+_IN_ORDER = np.concatenate([np.arange(BINS - 1, BINS // 2 - 1, -1), np.arange(BINS // 2)])
+"""Numbers of the bins from the smallest score to the largest: negative ones run backwards."""
 SORTED_UP_TO = 1 << 21
 """Voxels up to which a case is sorted, which is exact and takes less than a second; larger ones are binned."""
 
@@ -166,15 +94,6 @@ WHOLE: dict[str, np.ndarray | None] = {"whole": None}
 def metrics_of(groups: ScoreGroups) -> dict[str, float]:
     """All of `METRICS`; NaN if there are no errors to be found."""
     return {title: metric(groups) for title, metric in METRICS.items()}
-
-
-def binning_error(groups: ScoreGroups) -> dict[str, float]:
-    """Bound how far each of `METRICS` of binned voxels can be off, whatever their order within the bins."""
-    errors = {}
-    for title, metric in METRICS.items():
-        value, (low, high) = metric(groups), metric_bounds(groups, metric)
-        errors[title] = max(high - value, value - low)
-    return errors
 
 
 def region_groups(

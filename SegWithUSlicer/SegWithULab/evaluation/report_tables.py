@@ -39,7 +39,7 @@ class Table:
 
 def report_tables(result: Mapping[str, Any]) -> list[Table]:
     """All tables of `summary.summary`."""
-    tables = [_segmentation(result), _regions(result), _means(result), _pooled(result), _probabilities(result)]
+    tables = [_segmentation(result), _regions(result), _means(result), _probabilities(result)]
     tables += [_comparisons(result), _confidences(result)]
     return tables + [
         table for table in (_predicted_dice(result), _intervals(result), _input_check(result)) if table.rows
@@ -133,34 +133,10 @@ def _means(result: Mapping[str, Any]) -> Table:
     return Table("Error detection, mean over cases", note, ["region", "score", *_names()], rows, words=2)
 
 
-def _pooled(result: Mapping[str, Any]) -> Table:
-    found = {(row["region"], row["score"], row["figure"]): row for row in result["detection"]}
-    rows = []
-    for region, score in _by_region(result):
-        entries = [found[region, score, metric] for metric in COLUMNS]
-        if entries[0].get("pooled") is not None:
-            cells = [_binned(entry, _factor(metric)) for entry, metric in zip(entries, COLUMNS, strict=True)]
-            rows.append([region, score, *cells])
-    note = (
-        "All voxels of all cases together, counted in bins; ± is the most by which the bins can have moved a figure "
-        "(none where equal scores are all that a bin holds). Regions without errors are left out."
-    )
-    return Table("Error detection, pooled", note, ["region", "score", *_names()], rows, words=2)
-
-
 def _by_region(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Regions and scores, all scores of a region together."""
     scores = dict.fromkeys(row["score"] for row in result["detection"])
     return [(row["region"], score) for row in result["regions"] for score in scores]
-
-
-def _binned(entry: Mapping[str, Any], factor: float) -> str:
-    if entry.get("pooled") is None:
-        return WITHOUT
-    error = (entry["binning_error"] or 0.0) * factor
-    if error >= abs(entry["pooled"]) * factor > 0:
-        return f"at most {entry['pooled'] * factor + error:.2g}"
-    return number(entry["pooled"], factor) + (f" ± {error:.1g}" if error else "")
 
 
 def _factor(metric: str) -> float:

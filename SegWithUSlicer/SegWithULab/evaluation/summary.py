@@ -18,7 +18,6 @@ from SegWithUCore.metrics.case_level import (
     spearman,
 )
 from SegWithUCore.metrics.curves import error_curves
-from SegWithUCore.metrics.score_histogram import METRICS, binning_error, metrics_of
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.curves import ModelCurves
 
@@ -54,12 +53,11 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
     Returns:
         `cases`, `table` (title, mean, p10, p90, cases that have it, low and high of the mean's bootstrap interval),
         `comparisons` and `by_case`; and beyond what a bundle records, `patients`, `band`, `regions`, `detection`,
-        `binning_error`, `confidences`, `structures`, `reliability`, `input_check` and `details_by_case`.
+        `confidences`, `structures`, `reliability`, `input_check` and `details_by_case`.
     """
     cases = evaluation.cases
     groups = [case.group for case in cases]
     titles = list(dict.fromkeys(title for case in cases for title in case.metrics))
-    detection = detection_table(evaluation)
     return {
         "cases": len(cases),
         "table": [{"title": title, **spread([c.metrics[title] for c in cases], groups)} for title in titles],
@@ -69,8 +67,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
         "band": str(evaluation.settings.band),
         "surface_tolerance_mm": None if evaluation.settings.band.in_slices else evaluation.settings.tolerance_mm,
         "regions": region_table(evaluation),
-        "detection": detection,
-        "binning_error": largest_binning_error(detection),
+        "detection": detection_table(cases),
         "confidences": confidence_table(cases),
         "structures": structure_table(cases, bundle),
         "reliability": {
@@ -176,40 +173,19 @@ def spread(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def detection_table(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Make a row for each metric, region and score.
-
-    Returns:
-        Rows of `figure` (metric), `region`, `score`; mean over cases with its interval; and for whole, band and inside
-        `pooled` with `binning_error`, the most by which the bins of its histogram can have moved it.
-    """
-    cases = evaluation.cases
+def detection_table(cases: Sequence[CaseEvaluation]) -> list[dict[str, Any]]:
+    """Make a row for each metric, region and score: `figure` (metric), `region`, `score`, mean with its interval."""
     groups = [case.group for case in cases]
-    pooled = {key: (metrics_of(h.groups()), binning_error(h.groups())) for key, h in evaluation.pools.scores.items()}
     rows = []
     for key in cases[0].detection:
-        metric, region, score = key
-        row: dict[str, Any] = {"figure": metric, "region": region, "score": score}
-        row |= spread([case.detection[key] for case in cases], groups)
-        if (score, region) in pooled:
-            values, errors = pooled[score, region]
-            row |= {"pooled": finite(values[metric]), "binning_error": finite(errors[metric])}
-        rows.append(row)
+        row: dict[str, Any] = dict(zip(("figure", "region", "score"), key, strict=True))
+        rows.append(row | spread([case.detection[key] for case in cases], groups))
     return rows
 
 
 def region_table(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Make a row for each region: voxels, wrong ones, and the cases in which it holds no error or no voxel."""
     return [_region_row(name, evaluation.cases) for name in evaluation.cases[0].voxels]
-
-
-def largest_binning_error(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return the largest of each metric over regions and scores."""
-    found = {}
-    for metric in METRICS:
-        errors = [row["binning_error"] for row in rows if row["figure"] == metric and row.get("binning_error")]
-        found[metric] = max(errors, default=0.0)
-    return found
 
 
 def finite(value: float) -> float | None:

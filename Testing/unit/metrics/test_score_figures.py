@@ -7,7 +7,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from SegWithUCore.metrics.error_detection import score_groups
 from SegWithUCore.metrics.score_histogram import (
     METRICS,
-    binning_error,
     metrics_of,
     region_groups,
     region_histogram,
@@ -42,7 +41,7 @@ def test_regions_without_errors_have_no_rates() -> None:
     assert figures["aurc clean"] == 0
 
 
-def test_large_volumes_are_binned_within_the_error_that_is_told() -> None:
+def test_binning_of_large_volumes_moves_no_metric_much() -> None:
     generator = np.random.default_rng(1)
     score = np.exp(generator.normal(-3, 2, 100_000)).astype(np.float32)
     error = generator.random(score.size) < np.clip(score, 0, 0.9) * 0.1
@@ -50,11 +49,8 @@ def test_large_volumes_are_binned_within_the_error_that_is_told() -> None:
     exact, binned = region_groups(score, error, regions), region_groups(score, error, regions, sorted_up_to=1000)
     for name in regions:
         assert binned[name].voxels.size < exact[name].voxels.size
-        told = binning_error(binned[name])
-        assert 0 < told["auroc"] < 1e-3
         for title, value in metrics_of(binned[name]).items():
-            assert 0 <= told[title] < 0.01
-            assert abs(value - METRICS[title](exact[name])) <= told[title] * (1 + 1e-9)
+            assert value == pytest.approx(METRICS[title](exact[name]), abs=1e-3), title
 
 
 def test_cases_pool_into_the_figures_of_all_their_voxels() -> None:
@@ -62,6 +58,6 @@ def test_cases_pool_into_the_figures_of_all_their_voxels() -> None:
     pooled = region_histogram(score, error, regions["band"]) + region_histogram(score2, error2, regions2["band"])
     both = np.concatenate([score[regions["band"]], score2[regions2["band"]]])
     wrong = np.concatenate([error[regions["band"]], error2[regions2["band"]]])
-    found, told = metrics_of(pooled.groups()), binning_error(pooled.groups())
+    found = metrics_of(pooled.groups())
     for title, figure in METRICS.items():
-        assert abs(found[title] - figure(score_groups(both, wrong))) <= told[title] + 1e-12
+        assert found[title] == pytest.approx(figure(score_groups(both, wrong)), abs=2e-3), title
