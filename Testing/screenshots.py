@@ -120,7 +120,7 @@ def states_of_models(host: SlicerHost, home: Path) -> Iterator[str]:
     ui.modelsButton.collapsed = False
     models.refresh()
     host.wait(lambda: len(models.table.rows) > 1, timeout=RUN_TIMEOUT_S)
-    models.table.select("hippocampus@1.3.0")
+    models.table.select("hippocampus@1.3.1")
     ui.registryEdit.text = "https://models.hospital.org/segwithu"  # the picture shall not tell where it was made
     yield "models"
 

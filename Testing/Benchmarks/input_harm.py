@@ -23,9 +23,9 @@ from input_shifts import Shift, Shifted, shifts  # noqa: E402
 
 from SegWithUCore.inference.deviation import NOTE, Deviation  # noqa: E402
 from SegWithUCore.inference.fingerprint import input_deviations  # noqa: E402
-from SegWithUCore.inference.gated_slabs import network_answer  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
+from SegWithUCore.inference.sliding_window import stitched  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
 from SegWithUCore.models.bundle import Bundle  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
@@ -108,7 +108,7 @@ def _classes(shifted: Shifted, model: Model) -> np.ndarray:
     """Segment as `predict` does, without the maps that follow from it."""
     spec = model.bundle.input
     array, working = network_input([shifted.image], spec)
-    answer = network_answer(model.engine, array, spec, model.fitted.gate)[: model.engine.num_classes]
+    answer = stitched(model.engine, array, spec)[: model.engine.num_classes]
     return np.asarray(resample_to_grid(answer, working, shifted.image).argmax(0))
 
 

@@ -3,7 +3,7 @@
     python Testing/Benchmarks/nested_heads.py "32 features=hippocampus" "16 features=runs/NAME" \\
         --cases DATA/split.csv:calibration+select [--output DIR] [--name N] [--cache FOLDER]
 
-A head is given by its model, or by its training run. None has its gate: the exact maps are compared. Five folds by
+A head is given by its model, or by its training run. Five folds by
 patient, three seeds of stage two; each case is judged by what was fitted on the other patients. Differences are to the
 first head, with 95 % bootstrap intervals over patients. Writes N.json and N.md (nested_heads).
 """
@@ -105,9 +105,9 @@ def bundle_of(source: str, work: Path) -> Bundle:
 
 
 def predicted(bundle: Bundle, source: str) -> list[Measured]:
-    """Predict the cases with exact maps."""
+    """Predict the cases."""
     model = Model(bundle)
-    model.fitted = replace(model.fitted, gate=None, stage_two=None)
+    model.fitted = replace(model.fitted, stage_two=None)
     found = []
     for case in find_cases(source):
         prediction, truth = predict_case(case, model)
@@ -144,8 +144,8 @@ def page(record: dict[str, Any]) -> str:
     names = list(record["heads"])
     lines = [
         f"# Heads on one frozen network, {record['cases']} cases",
-        f"Everything refitted in {FOLDS} folds by patient, mean over {record['seeds']} seeds of stage two; exact maps, "
-        f"no gate. In brackets the paired difference to *{names[0]}* with its 95 % bootstrap interval over patients. "
+        f"Everything refitted in {FOLDS} folds by patient, mean over {record['seeds']} seeds of stage two. "
+        f"In brackets the paired difference to *{names[0]}* with its 95 % bootstrap interval over patients. "
         "By `Testing/Benchmarks/nested_heads.py`.",
         "",
         f"| | {' | '.join(names)} |",

@@ -165,8 +165,7 @@ def windows(models: dict[str, Model], bare: dict[str, WindowRunner], repeat: int
     image = np.random.default_rng(0).normal(size=(1, *spec.window_zyx)).astype(np.float32)
     jobs: dict[str, Callable[[], Any]] = {name: partial(runner.window, image) for name, runner in bare.items()}
     for name, model in models.items():
-        run = model.engine.window if model.fitted.gate is None else model.engine.window_parts
-        jobs[name] = partial(run, image)
+        jobs[name] = partial(model.engine.window, image)
     return least_seconds(jobs, 3 * repeat)
 
 

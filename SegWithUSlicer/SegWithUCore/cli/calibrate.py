@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from SegWithULab.training.whole_cases import PredictedCases
 
     from ..models.bundle import Bundle
-    from ..models.training_record import TrainingRecord
     from ..util.progress import Progress
 
 
@@ -54,13 +53,6 @@ def add_commands(commands: Any) -> None:
     calibrate.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     calibrate.add_argument("--train", help="training cases, to compare inputs with them anew (goes with --select)")
     calibrate.add_argument("--select", help="validation cases, likewise")
-    calibrate.add_argument(
-        "--gate",
-        metavar="CASES",
-        help="validation cases on which to choose a gate: where the softmax gives an error less than its log-odds, the "
-        "head's maps are interpolated from half resolution, which is faster; with --model the rest of the calibration "
-        "is replaced only by what predicts better, as without --gate",
-    )
     calibrate.add_argument(
         "--beside", help="model of the same backbone whose heads come along, for --head of segment (goes with --run)"
     )
@@ -136,8 +128,6 @@ def _calibrated(options: argparse.Namespace, console: Console) -> int:
         make = partial(_of_run(options, console), record=calibration_record(options, cases, console))
         with console.progress("calibrate") as progress:
             bundle = make(cases, options.output, options.overwrite, progress=progress)
-        if options.gate is not None:
-            bundle, sentences = _with_gate(bundle, options, cases, console)
     if not options.no_graphs:
         compile_graphs(bundle, console)
     flags = (bundle.calibration or {}).get("flags") or {"rules": {}}
@@ -160,49 +150,45 @@ def _fits_all_anew(options: argparse.Namespace) -> bool:
 
 
 def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Console) -> "Recalibration":
-    """Calibrate a model anew, with a gate chosen before if that is wanted."""
-    from SegWithULab.training.recalibrate import CalibrationJob, Recalibration, recalibrate, refit_whole_cases
+    """Calibrate a model anew."""
+    from SegWithULab.training.recalibrate import CalibrationJob, recalibrate, refit_whole_cases
 
     from ..models.registry import resolve_model
 
     model = resolve_model(options.model)
-    given = replace(model, graphs=None) if options.no_graphs else model
+    bundle = replace(model, graphs=None) if options.no_graphs else model
     record = calibration_record(options, cases, console)
-    if options.gate is not None and given.calibration is None:
-        return Recalibration(*_with_gate(given, options, cases, console, record))
-    bundle, said = _regated(given, options, cases, console) if options.gate is not None else (given, ())
     job = CalibrationJob(
         bundle,
         cases,
         options.output,
         options.overwrite,
-        engine=TORCH if options.no_graphs or bundle.graphs != given.graphs else options.engine,
+        engine=TORCH if options.no_graphs else options.engine,
         record=record,
     )
     job.check()
     folds = _folds(options, bundle, cases, console) if options.folds is not None else []
     with console.progress("calibrate") as progress:
         if options.whole_cases_only:
-            return refit_whole_cases(job, _numbers(bundle, folds, progress), progress)
-        out_of_fold = _stage_two_cases(bundle, folds, progress)
-        found = recalibrate(job, options.stage_two_only, given, out_of_fold, progress)
-    return replace(found, sentences=(*said, *found.sentences))
+            return refit_whole_cases(job, _numbers(folds, progress), progress)
+        out_of_fold = _stage_two_cases(folds, progress)
+        return recalibrate(job, options.stage_two_only, out_of_fold, progress)
 
 
-def _numbers(bundle: "Bundle", folds: "Sequence[Fold]", progress: "Progress") -> "PredictedCases | None":
+def _numbers(folds: "Sequence[Fold]", progress: "Progress") -> "PredictedCases | None":
     if not folds:
         return None  # before what follows asks for torch
     from SegWithULab.training.fold_predictions import numbers_out_of_fold, predicted_by_folds
 
-    return numbers_out_of_fold(predicted_by_folds(bundle, folds, False, progress))
+    return numbers_out_of_fold(predicted_by_folds(folds, False, progress))
 
 
-def _stage_two_cases(bundle: "Bundle", folds: "Sequence[Fold]", progress: "Progress") -> "OutOfFold | None":
+def _stage_two_cases(folds: "Sequence[Fold]", progress: "Progress") -> "OutOfFold | None":
     if not folds:
         return None  # before what follows asks for torch
     from SegWithULab.training.fold_predictions import all_out_of_fold, predicted_by_folds
 
-    return all_out_of_fold(predicted_by_folds(bundle, folds, True, progress))
+    return all_out_of_fold(predicted_by_folds(folds, True, progress))
 
 
 def _folds(options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]", console: Console) -> "list[Fold]":
@@ -221,53 +207,6 @@ def _folds(options: argparse.Namespace, bundle: "Bundle", cases: "Sequence[Case]
             f"{patients} patients among --cases are too few for stage two, also with --folds: give {LEAST_GROUPS}."
         )
     return given_folds(options, bundle, {"--cases": cases}, console, "calibrate")
-
-
-def _regated(
-    given: "Bundle", options: argparse.Namespace, cases: "Sequence[Case]", console: Console
-) -> "tuple[Bundle, tuple[str, ...]]":
-    """Choose the gate of a calibrated model."""
-    from SegWithULab.training.gate import gate_sentence, regated
-
-    judged = _gate_cases(options, cases)
-    with console.progress("calibrate") as progress:
-        bundle = regated(given, cases, judged, progress)
-    return bundle, (gate_sentence(given, bundle),)
-
-
-def _with_gate(
-    bundle: "Bundle",
-    options: argparse.Namespace,
-    cases: "Sequence[Case]",
-    console: Console,
-    record: "TrainingRecord | None" = None,
-) -> "tuple[Bundle, tuple[str, ...]]":
-    """Choose a gate for a bundle that was just written or is not calibrated, and calibrate it with that."""
-    from SegWithULab.training.gate import gate_sentence, with_gate
-
-    judged = _gate_cases(options, cases)
-    with console.progress("calibrate") as progress:
-        found = with_gate(bundle, cases, judged, options.output, progress, record)
-    return found, (gate_sentence(None, found),)
-
-
-def _gate_cases(options: argparse.Namespace, fitting: "Sequence[Case]") -> "Sequence[Case]":
-    """Find the cases that gates are judged on.
-
-    Raises:
-        UsageError: some are those that table and scale are fitted on.
-    """
-    from SegWithULab.training.dataset import find_cases
-
-    judged = find_cases(options.gate)
-    known = {case.reference.resolve() for case in fitting}
-    shared = [case.name for case in judged if case.reference.resolve() in known]
-    if shared:
-        raise UsageError(
-            f"--gate and --cases share {len(shared)} case(s), {shared[0]} first: a gate is judged on cases that "
-            "nothing was fitted on, so give others, such as --gate TABLE.csv:select."
-        )
-    return judged
 
 
 def _keep(model: str, sentences: tuple[str, ...], console: Console) -> None:
@@ -295,12 +234,10 @@ def compile_graphs(bundle: "Bundle", console: Console) -> None:
 
 
 def _check_model_options(options: argparse.Namespace) -> None:
-    if options.whole_cases_only and (options.stage_two_only or options.gate is not None):
-        raise UsageError("--whole-cases-only keeps stage two and gate: leave --stage-two-only and --gate out.")
+    if options.whole_cases_only and options.stage_two_only:
+        raise UsageError("--whole-cases-only keeps stage two: leave --stage-two-only out.")
     if options.folds is not None and not (options.whole_cases_only or options.stage_two_only):
         raise UsageError("--folds goes with --stage-two-only or --whole-cases-only: say what is to be fitted on them.")
-    if options.folds is not None and options.gate is not None:
-        raise UsageError("--folds and --gate do not go together: choose the gate first, then fit on the folds.")
     if options.train is not None:
         raise UsageError("--train and --select go with --run: a model keeps what it knows of its training cases.")
     if options.beside is not None:

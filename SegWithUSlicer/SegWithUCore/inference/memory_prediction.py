@@ -31,7 +31,6 @@ from ..regions.region import UNCERTAIN
 from ..util.errors import InputError
 from ..util.memory import check_memory, give_back_freed_memory, in_words, resident_bytes
 from ..util.plane_files import IN_MEMORY_VOXELS, Planes, plane_pieces
-from .gated_maps import gated_channels
 from .grid_blocks import PIECE_VALUES, Turn
 from .model import Model
 from .preprocessing import SPACING_TOLERANCE, working_size
@@ -192,15 +191,11 @@ def _slab_bytes(working_zyx: Sequence[int], swept: int, model: Model, resampled:
         swept: axis of the working grid along which slabs of windows follow each other.
     """
     engine, window = model.engine, model.bundle.input.window_zyx
-    outputs = float(engine.num_classes + engine.response_channels)
-    passed = int(outputs)
-    if model.fitted.gate is not None and engine.steps is not None:
-        outputs = engine.num_classes + engine.detail_channels + engine.response_channels / math.prod(engine.steps)
-        passed = gated_channels(engine)
+    outputs = engine.num_classes + engine.response_channels
     padded = [max(n, wanted) for n, wanted in zip(working_zyx, window, strict=True)]
     plane = math.prod(n for axis, n in enumerate(padded) if axis != swept)
     sums = READ_BYTES * (outputs + 1.5) * window[swept] * plane  # with their weights, and half a plane being shifted
-    piece = READ_BYTES * max(passed * plane, min(passed * math.prod(working_zyx), PIECE_VALUES))
+    piece = READ_BYTES * max(outputs * plane, min(outputs * math.prod(working_zyx), PIECE_VALUES))
     pieces = 3 * piece * (2 if resampled else 1)  # divided, interpolated and turned
     return sums + pieces + math.prod(window) * engine.window_memory(READ_BYTES * outputs)
 

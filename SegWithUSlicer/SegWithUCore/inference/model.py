@@ -46,12 +46,12 @@ class Model:
         self, bundle: Bundle, device: "str | torch.device" = "cpu", head: str | None = None, engine: str = TORCH
     ) -> None:
         self.bundle = with_head(bundle, head)
+        self.fitted = FittedCalibration.from_json(self.bundle.calibration, read_stage_two(self.bundle))
         self._in_use = hold(bundle)  # as long as this object lives, nobody deletes the model
         self.asked = (engine, str(device))
         self.engine, self.engine_reason = open_engine(self.bundle, *self.asked)
         self.device: str = self.engine.device
         self.head: HeadSpec = self.bundle.default_head
-        self.fitted = FittedCalibration.from_json(self.bundle.calibration, read_stage_two(self.bundle))
         self.case_level = CaseLevelCalibration.from_json(self.bundle.calibration)
         self.network_sha256 = user_network_sha256(bundle)
         self.notes: list[Deviation] = model_notes(self.bundle, self.head, self.network_sha256)

@@ -8,11 +8,11 @@ import SimpleITK as sitk
 
 from ..calibration.stage_two import HeadMaps
 from ..io.volume import voxel_volume_mm3
-from .gated_slabs import network_answer
 from .model import Model
 from .network_view import NetworkView, error_probability
 from .preprocessing import network_input
-from .uncertainty_maps import maps_of_values, resample_to_grid
+from .sliding_window import stitched
+from .uncertainty_maps import resample_to_grid, voxelwise
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,8 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     """Run the network the way `segment` does and keep the logits."""
     spec = model.bundle.input
     array, working = network_input(images, spec)
-    gate = model.fitted.gate
-    output = resample_to_grid(network_answer(model.engine, array, spec, gate), working, images[0])
-    found = maps_of_values(model.engine, output, gate)
+    output = resample_to_grid(stitched(model.engine, array, spec), working, images[0])
+    found = voxelwise(model.engine, output)
     logits, view = output[: model.engine.num_classes], NetworkView.of(array, working, images[0])
     prediction = Prediction(
         logits,

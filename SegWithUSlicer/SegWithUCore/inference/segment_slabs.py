@@ -1,24 +1,22 @@
 """Run the network over one case and make its maps, slab by slab, so that memory does not grow with the image."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..calibration.gate import Gate
 from ..io.grid import VoxelGrid
 from ..models.input_spec import InputSpec
 from ..util.progress import Progress, part_of, silent
 from .deviation import WARNING, Deviation
-from .engines.base import DeviceMemoryError, Engine
-from .gated_slabs import gated_planes
-from .grid_blocks import Piece, Turn, blocks_on_grid, halo_planes, pieces_of_slabs
+from .engines.base import DeviceMemoryError
+from .grid_blocks import Turn, blocks_on_grid, halo_planes, pieces_of_slabs
 from .model import Model
 from .preprocessing import network_input, working_shape
-from .sliding_window import WindowPlan, count_windows, finished_slabs, window_plan
+from .sliding_window import count_windows, finished_slabs, window_plan
 from .uncertainty_maps import VoxelMaps, maps_of_blocks, sight_of
 
 WINDOWS = (0.02, 0.8)
@@ -121,20 +119,10 @@ def _maps_by_slabs(prepared: PreparedInput, model: Model, progress: Progress, sc
     turn = Turn.between(working, target)
     plan = window_plan(prepared.array.shape[1:], model.bundle.input)
     begun = time.monotonic()
-    pieces = _finished_pieces(engine, model.fitted.gate, prepared.array, plan, part_of(progress, *WINDOWS), turn.swept)
+    slabs = finished_slabs(engine, prepared.array, plan, part_of(progress, *WINDOWS), turn.swept)
     sight = sight_of(model.fitted, prepared.array, working, target, scratch)
     halo = max(halo_planes(model.fitted.halo_mm, target), 0 if sight is None else sight.halo)
-    blocks = blocks_on_grid(pieces, working, target, turn, halo)
+    blocks = blocks_on_grid(pieces_of_slabs(slabs, turn.swept), working, target, turn, halo)
     maps = maps_of_blocks(engine, blocks, target.shape_zyx, model.fitted, scratch, sight)
     model.window_s = (time.monotonic() - begun) / plan.count
     return maps
-
-
-def _finished_pieces(
-    engine: Engine, gate: Gate | None, array: np.ndarray, plan: WindowPlan, progress: Progress, axis: int
-) -> Iterator[Piece]:
-    """Yield what a network says, a few planes at a time, as soon as no later window reaches them."""
-    if gate is None:
-        return pieces_of_slabs(finished_slabs(engine, array, plan, progress, axis), axis)
-    found = gated_planes(engine, gate, array, plan, progress, axis)
-    return (Piece(first, values) for first, values in found)

@@ -12,15 +12,14 @@ import SimpleITK as sitk
 
 from ..calibration.case_level import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability, percentiles_of
-from ..calibration.gate import Gate
 from ..calibration.stage_two import DOUBT, StageTwo
 from ..case.case_regions import ijk_to_ras, label_table
 from ..io.grid import VoxelGrid
 from ..models.input_spec import Label
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
+from ..util.errors import InputError
 from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, room_for
 from .engines.base import Engine, Voxelwise
-from .gated_maps import gated_channels, maps_of_gated
 from .grid_blocks import Block, Turn, blocks_on_grid, pieces_of_volume, planes_on_grid
 from .stage_two_sweep import StageTwoSweep, steps_on_grid
 
@@ -63,7 +62,6 @@ class FittedCalibration:
         error_probability: from ranking map and classes to error probability.
         tempering_scale: by which tempered logits are divided before the softmax.
         model_quantiles, data_quantiles: by `error_probability.fit_percentiles`.
-        gate: above which the head pays; None if it pays everywhere.
         stage_two: what sees the image too; None for a bundle that is calibrated without it.
         halo_mm: how far around a voxel its maps look.
     """
@@ -72,7 +70,6 @@ class FittedCalibration:
     tempering_scale: float = 1.0
     model_quantiles: tuple[float, ...] | None = None
     data_quantiles: tuple[float, ...] | None = None
-    gate: Gate | None = None
     stage_two: StageTwo | None = None
     halo_mm: float = 0.0
 
@@ -85,15 +82,24 @@ class FittedCalibration:
 
     @classmethod
     def from_json(cls, calibration: Mapping[str, Any] | None, stage_two: StageTwo | None = None) -> "FittedCalibration":
-        """From the calibration block of a bundle."""
+        """Build from the calibration block of a bundle.
+
+        Raises:
+            InputError: the block is of maps that this version does not compute.
+        """
         if calibration is None:
             return cls()
+        if "gate" in calibration:
+            raise InputError(
+                "The model was calibrated for maps of half resolution (its block 'gate'), which this version does not "
+                "compute: get a later version of the model.",
+                code="gate-removed",
+            )
         sources = calibration.get("sources") or {}
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
-        gate = Gate.from_json(calibration.get("gate"))
         scale, halo_mm = float(calibration["tempering_scale"]), float(calibration.get("halo_mm", 0.0))
-        return cls(table, scale, model, data, gate, stage_two, halo_mm)
+        return cls(table, scale, model, data, stage_two, halo_mm)
 
 
 def maps_on_grid(
@@ -196,7 +202,7 @@ def _maps_of_block(engine: Engine, block: Block, fitted: FittedCalibration, sigh
 
     `block.values` has a halo of `fitted.halo_mm` around these planes, for what looks at more than single voxels.
     """
-    found = maps_of_values(engine, block.own, fitted.gate, fitted.tempering_scale)
+    found = voxelwise(engine, block.own, fitted.tempering_scale)
     probability = model = data = None
     if fitted.error_probability:
         probability = fitted.error_probability(found.ranking, found.classes, found.runner_up)
@@ -230,16 +236,6 @@ def sight_of(
         return None
     notes = folder if target.voxels > IN_MEMORY_VOXELS else None
     return Sight(StageTwoSweep(stage, steps_on_grid(stage.axes, working, target), notes), image, working, target)
-
-
-def maps_of_values(engine: Engine, values: np.ndarray, gate: Gate | None, tempering_scale: float = 1.0) -> Voxelwise:
-    """Make maps of what `network_answer` gave, on whatever grid it was brought to: (channels, *any).
-
-    Of logits and responses maps are exact everywhere, gate or not.
-    """
-    if gate is not None and len(values) == gated_channels(engine):
-        return maps_of_gated(engine, gate, values, tempering_scale)
-    return voxelwise(engine, values, tempering_scale)
 
 
 def voxelwise(engine: Engine, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:

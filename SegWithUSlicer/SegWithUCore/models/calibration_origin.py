@@ -14,7 +14,6 @@ FITTED_BY = "fitted_by"
 _RIGHT = frozenset(
     {
         "9e4370d9f4a8779c6ce185b9f563f8b0cc9106950186936d7b35709231abe4ae",  # hippocampus 1.1.0, in 0.4.0
-        "0ddc5aad10c68715122e6af813fe9a1d6ab288ff1b63e475499b8c0d127154a9",  # hippocampus 1.3.0
         "226fa7bec32b3011204d2c19c95faafd18be9e8cf7e40ad8ff5f495915ff4645",  # their head "paper"
     }
 )

@@ -17,24 +17,18 @@ class WindowGraph(nn.Module):
     Args:
         network: in eval mode.
         variant: of its head, a name in `HEADS`.
-        coarse: whether responses stay on the coarser grid that they are made on (`SegWithU.window_parts`).
     """
 
-    def __init__(self, network: SegWithU, variant: str, coarse: bool = False) -> None:
+    def __init__(self, network: SegWithU, variant: str) -> None:
         super().__init__()
-        self.network, self.form, self.coarse = with_pooled_norms(network), HEADS[variant].traced, coarse
+        self.network, self.form = with_pooled_norms(network), HEADS[variant].traced
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute (1, classes, *spatial), and further (1, channels_i, *spatial).
-
-        In the coarse form these are the detail, and the responses (1, channels, *spatial / steps).
-        """
+        """Compute (1, classes, *spatial), and further (1, channels_i, *spatial)."""
         backbone, names = self.network.backbone, self.network.taps
         with recorded_taps(backbone, names) as recorded:
             logits = backbone(image)
         taps = checked_taps(recorded, names, image.ndim)
-        if self.coarse:
-            return logits, *self.form.coarse_responses(self.network.fusion, self.network.head, taps)
         return logits, *self.form.responses(self.network.fusion, self.network.head, taps, logits.shape[2:])
 
 

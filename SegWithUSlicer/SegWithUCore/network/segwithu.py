@@ -11,7 +11,7 @@ from torch import nn
 
 from ..util.errors import InputError
 from .heads import HEADS
-from .heads.base import Fusion, UncertaintyMaps, resized
+from .heads.base import UncertaintyMaps, resized
 from .weights import all_finite
 
 MODULES_SHOWN = 20
@@ -63,8 +63,6 @@ class SegWithU(nn.Module):
         parts = HEADS[variant]
         self.fusion = parts.fusion([tap.shape[1] for tap in tapping], features, example.ndim - 2)
         self.head = parts.head(features, logits.shape[1], probes, aleatoric)
-        self.steps = _coarse_steps(self.fusion, tapping, logits.shape[2:])
-        """How many voxels share a response along each axis in `window_parts`; None if it cannot be used."""
         tapped = sum(tap.numel() for tap in recorded.values()) / example[:, :1].numel()
         self.window_bytes = 4 * (tapped + self.fusion.live_channels(tapping))
         """Peak activations a window voxel: the taps, and what the fusion needs besides."""
@@ -126,29 +124,6 @@ class SegWithU(nn.Module):
         detail = self.fusion.detail(taps)
         return logits, self.head.with_detail(responses, None if detail is None else resized(detail, size))
 
-    def window_parts(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Compute what `window_output` is made of, before it is brought to one grid; see `steps`.
-
-        Args:
-            image: (batch, channels, *spatial), with lengths that `steps` divide.
-
-        Returns:
-            Logits and detail (batch, channels_i, *spatial), and responses (batch, channels, *spatial / steps), whose
-            last channels the detail adds to.
-
-        Raises:
-            InputError: some of it is not finite.
-        """
-        with torch.no_grad(), recorded_taps(self.backbone, self.taps) as recorded:
-            logits = self.backbone(image)
-        taps = checked_taps(recorded, self.taps, image.ndim)
-        detail = self.fusion.detail(taps, first=True)
-        assert detail is not None
-        parts = (logits, detail, channels_first(self.head.responses(self.fusion(taps))))
-        for part in parts:
-            _check_finite(part)
-        return parts
-
     def split(self, stitched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Split the result of `window_output` into logits and head responses, (batch, channels, *any) each."""
         return stitched[:, : self.num_classes], stitched[:, self.num_classes :]
@@ -173,13 +148,6 @@ def _check_finite(output: torch.Tensor) -> None:
             "The network gives NaN or infinite values, so its weights are damaged or too large: restore the model "
             "from its source."
         )
-
-
-def _coarse_steps(fusion: Fusion, taps: Sequence[torch.Tensor], size: torch.Size) -> tuple[int, ...] | None:
-    steps = fusion.coarse_steps(taps)
-    if steps is None or taps[-1].shape[2:] != size:
-        return None
-    return None if any(length % step for length, step in zip(size, steps, strict=True)) else steps
 
 
 def concat_channels(logits: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from SegWithUCore.calibration.error_probability import ErrorProbability
-from SegWithUCore.calibration.gate import Gate
 from SegWithUCore.calibration.temperature_scaling import MOST_VOXELS, fit_temperature
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import tempered_logits
@@ -26,7 +25,6 @@ from .error_likeness import CaseErrors
 from .fit_stage_two import fit_table
 from .fold_cases import Fold
 from .fold_networks import write_plain_bundle
-from .gate import head_gain
 from .reference_cases import MOST_BYTES, OutOfFold, ReferenceCase, bytes_of
 from .run_folder import RunFolder
 from .whole_cases import PredictedCases, predict_into, whole_case_blocks
@@ -104,10 +102,8 @@ class FoldCases:
         return fit_temperature(logits, truths)
 
 
-def predicted_by_folds(
-    bundle: Bundle, folds: Sequence[Fold], together: bool, progress: Progress = silent
-) -> Iterator[FoldCases]:
-    """Predict the cases of each fold with its network, with the model's gate.
+def predicted_by_folds(folds: Sequence[Fold], together: bool, progress: Progress = silent) -> Iterator[FoldCases]:
+    """Predict the cases of each fold with its network.
 
     Args:
         together: whether all folds stay in memory.
@@ -121,9 +117,6 @@ def predicted_by_folds(
         found: list[ReferenceCase] = []
         with tempfile.TemporaryDirectory() as work:
             model = Model(write_plain_bundle(fold.run, Path(work) / "fold"))
-            gate = Gate.from_json((bundle.calibration or {}).get("gate"))
-            if gate is not None:
-                model.fitted = replace(model.fitted, gate=replace(gate, gain=head_gain(model)))
             for case in fold.cases:
                 progress("predicting cases out of fold", done / total, case.name)
                 found.append(ReferenceCase(*predict_case(case, model), case.group))

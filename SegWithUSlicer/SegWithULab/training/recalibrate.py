@@ -10,7 +10,6 @@ import numpy as np
 
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.flag_limits import LEAST_CASES
-from SegWithUCore.calibration.gate import Gate
 from SegWithUCore.calibration.stage_two import StageTwo
 from SegWithUCore.inference.engines import TORCH
 from SegWithUCore.inference.model import Model
@@ -92,7 +91,6 @@ class CalibrationJob:
 def recalibrate(
     job: CalibrationJob,
     stage_two_only: bool = False,
-    given: Bundle | None = None,
     out_of_fold: OutOfFold | None = None,
     progress: Progress = silent,
 ) -> Recalibration:
@@ -104,7 +102,6 @@ def recalibrate(
 
     Args:
         stage_two_only: keep all else of the calibration that is there.
-        given: the model before its gate was chosen anew; where the job's differs from it, it is written in any case.
         out_of_fold: training cases that fold networks predicted, for stage two.
 
     Raises:
@@ -121,12 +118,12 @@ def recalibrate(
         return Recalibration(replace(written, folder=job.target), ())
     found, stage = _refit(job, progress, stage_two_only, out_of_fold)
     record = _with_earlier_cases(bundle, job.record)
-    if not found.is_changed and (given is None or given.calibration == bundle.calibration):
+    if not found.is_changed:
         poor = quality_warnings(bundle.name, bundle.labels, {QUALITY: found.calibration.get(QUALITY)})
         return Recalibration(None, (*(f"Warning: {warning}" for warning in poor), *found.sentences))
     with atomic_folder(job.target, job.overwrite) as work:
         copy_files(bundle, graphs, work, record)
-        calibration = with_origin(found.calibration, (given or bundle).calibration, found.is_whole)
+        calibration = with_origin(found.calibration, bundle.calibration, found.is_whole)
         if stage is not None:
             calibration[BLOCK] = write_stage_two(stage, work, bundle.default_head.name)
         else:
@@ -281,11 +278,9 @@ def summaries_of(
 
 
 def _predicted(
-    bundle: Bundle, cases: Sequence[Case], device: str, progress: Progress, engine: str, gate: Gate | None = None
+    bundle: Bundle, cases: Sequence[Case], device: str, progress: Progress, engine: str
 ) -> Iterator[tuple[Prediction, np.ndarray]]:
     model = Model(bundle, device, engine=engine)
-    if gate is not None:
-        model.fitted = replace(model.fitted, gate=gate)
     for number, case in enumerate(cases):
         progress("predicting the calibration cases", number / len(cases), case.name)
         yield predict_case(case, model)
@@ -298,19 +293,16 @@ def calibrated(
     device: str,
     progress: Progress,
     engine: str = TORCH,
-    gate: Gate | None = None,
 ) -> Bundle:
-    """Calibrate the bundle whose weights lie in `work`, with or without a gate; write description and card there.
+    """Calibrate the bundle whose weights lie in `work`; write description and card there.
 
     Stage two of the error probability is taken where cross-validation over the cases says that it helps.
     """
     bundle = write_bundle_json(plain, work)
-    pairs = _predicted(bundle, cases, device, progress, engine, gate)
+    pairs = _predicted(bundle, cases, device, progress, engine)
     known = [ReferenceCase(*pair, case.group) for case, pair in zip(cases, pairs, strict=True)]
     progress("fitting", 1.0)
     calibration = whole_calibration(known, bundle, work)
-    if gate is not None:
-        calibration["gate"] = gate.to_json()
     windows = display_windows([case.prediction for case in known])
     written = write_bundle_json(replace(bundle, calibration=calibration, display=windows), work)
     (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")

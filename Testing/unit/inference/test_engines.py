@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -257,3 +258,10 @@ print(model.engine.name, sorted({{"torch", "monai"}} & set(sys.modules)))
         model = load_model("hippocampus", device="cpu", head="paper")
         assert model.engine.name == "torch"
         assert "(the graphs of 'hippocampus' are of its head 'context', not of 'paper')" in model.engine_words
+
+
+def test_a_model_that_was_calibrated_with_a_gate_is_refused(bundle: Bundle) -> None:
+    calibration = {**(bundle.calibration or {}), "gate": {"log_odds": -8.0, "gain": 1.0, "cases": 20}}
+    with pytest.raises(InputError) as refusal:
+        Model(replace(bundle, calibration=calibration))
+    assert refusal.value.code == "gate-removed"

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,13 @@ from segwithu_command import SAMPLE
 from toy_models import registered_toys, write_toy_bundle
 
 from SegWithUCore.inference import grid_blocks
-from SegWithUCore.inference.coarse_grid import pooled
 from SegWithUCore.inference.engines.base import Engine
-from SegWithUCore.inference.gated_maps import gated_window
 from SegWithUCore.inference.grid_blocks import Turn, blocks_on_grid, halo_planes, pieces_of_volume
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.inference.segment_slabs import segment_images
-from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, stitch, window_plan
+from SegWithUCore.inference.sliding_window import count_windows, stitch, window_plan
 from SegWithUCore.inference.uncertainty_maps import maps_on_grid
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
@@ -123,7 +120,7 @@ def test_a_real_case_of_several_windows_is_the_same_as_at_once(shipped: Model, c
     assert count_windows(array.shape[1:], bundle.input.window_zyx) >= 4
     model = _with_bundle(shipped, bundle)
     seen = RememberedWindows(shipped.engine)
-    vars(model).update(engine=seen, fitted=replace(shipped.fitted, gate=None))  # which has sums of its own: below
+    vars(model).update(engine=seen)
     found, _ = segment_images([image], model)
     plan, axis = window_plan(array.shape[1:], bundle.input), Turn.between(*map(VoxelGrid.of, (working, image))).swept
     assert axis == (2 if image.GetSize()[2] == 50 else 0)
@@ -135,51 +132,6 @@ def test_a_real_case_of_several_windows_is_the_same_as_at_once(shipped: Model, c
         np.testing.assert_allclose(found.sums.expected, expected.sums.expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [lambda image: image, lambda image: sitk.DICOMOrient(image, "PIR"), oblique, thinner],
-    ids=["as it is", "sagittal", "oblique", "resampled"],
-)
-def test_a_real_case_with_the_gate_is_the_same_as_at_once(shipped: Model, change: object) -> None:
-    """Against sums of the whole on both grids: maps without the gate are others, by design."""
-    image = change(part_of_sample())  # type: ignore[operator]
-    bundle = replace(shipped.bundle, input=replace(shipped.bundle.input, spacing_mm=(1.0, 1.0, 1.0)))
-    array, working = network_input([image], bundle.input)
-    model, seen, gate = _with_bundle(shipped, bundle), RememberedWindows(shipped.engine), shipped.fitted.gate
-    assert gate is not None
-    vars(model).update(engine=seen)
-    found, _ = segment_images([image], model)
-    plan, axis = window_plan(array.shape[1:], bundle.input), Turn.between(*map(VoxelGrid.of, (working, image))).swept
-    assert plan.count >= 4
-    values = gated_window(seen, gate, *_whole_sums(seen, array, plan, axis))[(slice(None), *plan.inside)]
-    expected = maps_on_grid(model.engine, values, working, image, model.fitted, array)
-    np.testing.assert_array_equal(found.classes, expected.classes)
-    np.testing.assert_allclose(found.error_probability, expected.error_probability, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.sums.expected, expected.sums.expected, rtol=1e-6)
-
-
-def _whole_sums(engine: Any, array: np.ndarray, plan: WindowPlan, axis: int) -> list[np.ndarray]:
-    """Means over windows of logits and detail on the network's grid, and of responses on the coarse one."""
-    padded, steps = plan.padded(array), engine.steps
-    sums: list[list[np.ndarray]] = []
-    for corner in sorted(product(*plan.starts), key=lambda corner: corner[axis]):
-        cut = tuple(slice(first, first + side) for first, side in zip(corner, plan.window, strict=True))
-        *parts, responses = engine.window_parts(np.ascontiguousarray(padded[(slice(None), *cut)]))
-        assert not any(first % step for first, step in zip(corner, steps, strict=True))  # test_doubt_gate has them
-        weights = pooled(plan.weights[None], steps)[0]
-        cells = tuple(slice(each.start // step, each.stop // step) for each, step in zip(cut, steps, strict=True))
-        given = [(part, plan.weights, cut, padded.shape[1:]) for part in parts]
-        given.append(
-            (responses, weights, cells, [-(-n // step) for n, step in zip(padded.shape[1:], steps, strict=True)])
-        )
-        if not sums:
-            sums = [[np.zeros((len(v), *size), np.float32), np.zeros(size, np.float32)] for v, _, _, size in given]
-        for (total, divisor), (value, weight, place, _) in zip(sums, given, strict=True):
-            total[(slice(None), *place)] += value * weight
-            divisor[place] += weight
-    return [total / divisor for total, divisor in sums]
-
-
 class RememberedWindows:
     """An engine that runs each window once."""
 
@@ -187,15 +139,9 @@ class RememberedWindows:
         self._engine, self._known = engine, {}
 
     def window(self, image: np.ndarray) -> Sequence[np.ndarray]:
-        return self._once("window", image)
-
-    def window_parts(self, image: np.ndarray) -> Sequence[np.ndarray]:
-        return self._once("window_parts", image)
-
-    def _once(self, name: str, image: np.ndarray) -> Sequence[np.ndarray]:
-        key = name, image.tobytes()
+        key = image.tobytes()
         if key not in self._known:
-            self._known[key] = [part.copy() for part in getattr(self._engine, name)(image)]
+            self._known[key] = [part.copy() for part in self._engine.window(image)]
         return self._known[key]
 
     def __getattr__(self, name: str) -> Any:

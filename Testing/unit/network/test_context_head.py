@@ -177,9 +177,6 @@ def test_features_and_detail_are_the_same_without_gradients(size: tuple[int, int
     with torch.no_grad():
         torch.testing.assert_close(fusion(taps), features)
         torch.testing.assert_close(fusion.detail(taps), detail)
-        first = fusion.detail(taps, first=True)
-    assert first.is_contiguous()
-    torch.testing.assert_close(first, detail)
 
 
 @pytest.mark.parametrize("head", [ContextHead(6, CLASSES, 4), PaperHead(6, CLASSES, 4)])

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,6 @@ import pytest
 from segwithu_command import MODEL
 from test_fit_stage_two import made_up
 
-from SegWithUCore.calibration.gate import Gate
-from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.stage_two_file import check_words
 from SegWithUCore.models.training_record import TrainingRecord, write_record
@@ -200,31 +197,11 @@ def test_folds_that_memory_does_not_take_are_refused(together: bool, monkeypatch
         return one.prediction, one.truth
 
     monkeypatch.setattr(fold_predictions, "predict_case", predict_case)
-    ungated = replace(read_bundle(MODEL), calibration=None)
 
     def folds(*names: str) -> list[Fold]:
         return [Fold(RunFolder(Path("run")), [Case(name, (), Path()) for name in its]) for its in names]
 
-    assert len(list(predicted_by_folds(ungated, folds("ab", "c"[:0] if together else "cd"), together))) == 2
+    assert len(list(predicted_by_folds(folds("ab", "c"[:0] if together else "cd"), together))) == 2
     with pytest.raises(UsageError, match="--fold-cases"):
-        list(predicted_by_folds(ungated, folds("ab", "cd") if together else folds("abc", "d"), together))
+        list(predicted_by_folds(folds("ab", "cd") if together else folds("abc", "d"), together))
     assert predicted[-1] == "c", "it is noticed when the case is predicted that is too much"
-
-
-def test_fold_networks_run_with_the_models_gate_and_their_own_gain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interpolated maps of the network itself beside exact ones of others would tell them apart."""
-    one, used = made_up(0, told=0), []
-    bundle = read_bundle(MODEL)
-    assert bundle.calibration is not None
-    monkeypatch.setattr(fold_predictions, "write_plain_bundle", lambda *_: None)
-    monkeypatch.setattr(fold_predictions, "Model", lambda _: SimpleNamespace(fitted=FittedCalibration()))
-    monkeypatch.setattr(fold_predictions, "head_gain", lambda _: 0.125)
-
-    def predict_case(_: Case, model: Any) -> tuple[Any, Any]:
-        used.append(model.fitted.gate)
-        return one.prediction, one.truth
-
-    monkeypatch.setattr(fold_predictions, "predict_case", predict_case)
-    list(predicted_by_folds(bundle, [Fold(RunFolder(Path("run")), [Case("a", (), Path())])], True))
-    own = Gate.from_json(bundle.calibration["gate"])
-    assert own is not None and used == [replace(own, gain=0.125)] and own.gain != 0.125

@@ -216,7 +216,6 @@ def test_what_too_few_cases_would_take_away_is_kept(given: list[str], tmp_path: 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (["--stage-two-only", "--gate", "CASES"], "--folds and --gate do not go together"),
         (
             ["--stage-two-only", "--fold-cases", "CASES"],
             f"{OWN} of {OWN} --fold-cases are no training cases",

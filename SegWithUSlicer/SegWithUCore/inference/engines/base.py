@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 
 from ...calibration.case_level import ProbabilitySums
-from ..coarse_grid import interpolated
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,6 @@ class DeviceMemoryError(Exception):
     """A graphics card ran out of memory; the same engine may go on with the computer's own."""
 
 
-def joined_parts(
-    logits: np.ndarray, detail: np.ndarray, responses: np.ndarray, steps: tuple[int, int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Make what `Engine.window` gives of what `Engine.window_parts` gives."""
-    found = interpolated(responses, steps, (0, 0, 0), [slice(0, size) for size in logits.shape[1:]])
-    found[-len(detail) :] += detail
-    return logits, found
-
-
 class WindowRunner(Protocol):
     """What can be run window by window."""
 
@@ -71,10 +61,8 @@ class Engine(ABC):
         device: where windows run: "cpu", "cuda" or "mps".
         num_classes: classes of the backbone, background included.
         response_channels: channels of the head's responses, which follow the logits.
-        detail_channels: of the detail in `window_parts`.
         has_aleatoric: whether the head has a data part.
         window_bytes: activations a voxel of a window in this computer's own memory.
-        steps: voxels that share a response along each axis in `window_parts`; None if this engine has no such parts.
     """
 
     name: str
@@ -83,8 +71,6 @@ class Engine(ABC):
     response_channels: int
     has_aleatoric: bool
     window_bytes: float
-    detail_channels: int = 0
-    steps: tuple[int, int, int] | None = None
 
     @abstractmethod
     def window(self, image: np.ndarray) -> Sequence[np.ndarray]:
@@ -94,18 +80,6 @@ class Engine(ABC):
             DeviceMemoryError: a graphics card ran out of memory.
             InputError: the network gives NaN or infinite values.
         """
-
-    def window_parts(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Compute what `window` is made of, each on its own grid; only where there are `steps`.
-
-        Returns:
-            Logits and detail (channels_i, z, y, x), and responses on the grid that is coarser by `steps`. The detail
-            adds to the last responses. They hold until the next call at least.
-
-        Raises:
-            DeviceMemoryError, InputError: as `window`.
-        """
-        raise NotImplementedError
 
     @abstractmethod
     def maps(self, chunk: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:

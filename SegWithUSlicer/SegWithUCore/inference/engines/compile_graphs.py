@@ -135,11 +135,6 @@ def _store_check(bundle: Bundle, right: Engine, graphs: Engine) -> dict[str, flo
     return differences((found, maps), (expected, expected_maps), right.num_classes)
 
 
-def _has_gate(bundle: Bundle) -> bool:
-    """Whether the window's responses stay on the coarser grid that they are made on: what a gate is used with."""
-    return bundle.calibration is not None and bundle.calibration.get("gate") is not None
-
-
 def _traced(openvino: ModuleType, network: SegWithU, bundle: Bundle, place: Path) -> dict[str, tuple[bytes, bytes]]:
     """Trace both functions; return XML and constants of each as OpenVINO writes them.
 
@@ -151,7 +146,7 @@ def _traced(openvino: ModuleType, network: SegWithU, bundle: Bundle, place: Path
     channels = network.num_classes + network.head.response_channels
     chunk = (torch.zeros(channels, TRACED_VOXELS), torch.ones(1))
     sources = {
-        WINDOW_FILE: (WindowGraph(network, variant, coarse=_has_gate(bundle)), window, [("image", list(window.shape))]),
+        WINDOW_FILE: (WindowGraph(network, variant), window, [("image", list(window.shape))]),
         MAPS_FILE: (MapsGraph(network, variant), chunk, [("chunk", [channels, -1]), ("scale", [1])]),
     }
     found = {}

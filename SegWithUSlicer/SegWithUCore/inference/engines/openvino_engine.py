@@ -17,7 +17,7 @@ from ...util.errors import InputError
 from ...util.memory import check_memory, in_words
 from ...util.processor import threads_in_use
 from . import OPENVINO
-from .base import Engine, Voxelwise, joined_parts
+from .base import Engine, Voxelwise
 from .openvino_import import import_openvino, openvino_version
 
 LOADING_COPIES = 3
@@ -78,11 +78,6 @@ class OpenVINOEngine(Engine):
         window = self._compiled(core, content.window, WINDOW_FILE)
         maps = self._compiled(core, content.maps, MAPS_FILE)
         self._check_window(window, bundle)
-        if self.steps is None and (bundle.calibration or {}).get("gate") is not None:
-            raise GraphRunError(
-                f"{self._source}: {WINDOW_FILE} is older than the gate of the model's calibration and cannot be used "
-                f"with it: {MAKE_ANEW}, or choose the engine torch."
-            )
         self._check_maps(maps)
         self.precision = self._checked_precision(window, maps)
         self._window, self._maps = window.create_infer_request(), maps.create_infer_request()
@@ -110,16 +105,13 @@ class OpenVINOEngine(Engine):
         classes = len(bundle.labels)
         fits = given == [wanted] and len(outputs) == len(window.outputs) >= 2 and outputs[0][1] == classes
         fits = fits and all(len(shape) == 5 and shape[0] == 1 for shape in outputs)
-        self.steps = _steps(wanted[2:], outputs[-1][2:]) if fits and len(outputs) == 3 else None
-        full = outputs if self.steps is None else outputs[:2]
-        if not fits or any(shape[2:] != wanted[2:] for shape in full):
+        if not fits or any(shape[2:] != wanted[2:] for shape in outputs):
             raise InputError(
                 f"{self._source}: {WINDOW_FILE} takes {given} and gives {outputs}, not what {wanted} and {classes} "
                 f"classes need: {MAKE_ANEW}."
             )
         self.num_classes = classes
-        self.detail_channels = 0 if self.steps is None else outputs[1][1]
-        self.response_channels = sum(shape[1] for shape in (outputs[1:] if self.steps is None else outputs[2:]))
+        self.response_channels = sum(shape[1] for shape in outputs[1:])
 
     def _check_maps(self, maps: Any) -> None:
         channels = [port.partial_shape[0] for port in maps.inputs[:1]]
@@ -144,16 +136,6 @@ class OpenVINOEngine(Engine):
 
     def window(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         """As `Engine.window`, in parts."""
-        if self.steps is None:
-            return self._window_outputs(image)
-        return joined_parts(*self.window_parts(image), self.steps)
-
-    def window_parts(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As `Engine.window_parts`."""
-        logits, detail, responses = self._window_outputs(image)
-        return logits, detail, responses
-
-    def _window_outputs(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         parts = self._ran(self._window, [np.ascontiguousarray(image, np.float32)[None]])
         found = tuple(part[0] for part in parts)
         if not all(_is_finite(part) for part in found):
@@ -231,15 +213,6 @@ def _joined(parts: list[Voxelwise]) -> Voxelwise:
     data = [part.aleatoric for part in parts if part.aleatoric is not None]
     sums = functools.reduce(operator.add, (part.sums for part in parts))
     return Voxelwise(first, runner_up, calibration, ranking, epistemic, np.concatenate(data) if data else None, sums)
-
-
-def _steps(fine: list[int], coarse: list[int]) -> tuple[int, int, int] | None:
-    """Return how much coarser the second shape is along each axis; None unless it is, by 1 or 2."""
-    z, y, x = (size // max(1, other) for size, other in zip(fine, coarse, strict=True))
-    fits = all(
-        step in (1, 2) and step * other == size for step, size, other in zip((z, y, x), fine, coarse, strict=True)
-    )
-    return (z, y, x) if fits and (z, y, x) != (1, 1, 1) else None
 
 
 def _sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:

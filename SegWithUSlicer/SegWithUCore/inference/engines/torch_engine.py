@@ -86,21 +86,12 @@ class TorchEngine(TorchWindows, Engine):
         use_onednn(network)
         self.num_classes = network.num_classes
         self.response_channels = network.head.response_channels
-        self.detail_channels = network.fusion.detail_channels
         self.has_aleatoric = network.head.aleatoric is not None
-        if network.steps is not None and len(network.steps) == 3:
-            z, y, x = network.steps
-            self.steps = (z, y, x)
         self.move(str(device))
 
     def window(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         """As `Engine.window`, logits and responses apart."""
         return tuple(self._ran(self.network.window_answer, image))
-
-    def window_parts(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As `Engine.window_parts`."""
-        logits, detail, responses = self._ran(self.network.window_parts, image)
-        return logits, detail, responses
 
     def maps(self, chunk: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
         """As `Engine.maps`."""

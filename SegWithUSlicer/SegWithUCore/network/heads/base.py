@@ -187,29 +187,12 @@ def largest(taps: Sequence[torch.Tensor]) -> torch.Size:
 
 
 class Fusion(nn.Module, ABC):
-    """Base of all fusions: from taps (batch, channels_i, *spatial_i) to features (batch, features, *spatial).
-
-    Attributes:
-        detail_channels: of `detail`; 0 if there is none.
-    """
-
-    detail_channels = 0
+    """Base of all fusions: from taps (batch, channels_i, *spatial_i) to features (batch, features, *spatial)."""
 
     @abstractmethod
     def live_channels(self, taps: Sequence[torch.Tensor]) -> float:
         """Count floats a voxel of the finest tap that are alive at once besides the taps, to predict memory."""
 
-    def detail(self, taps: Sequence[torch.Tensor], first: bool = False) -> torch.Tensor | None:
-        """Compute what is seen at full resolution besides. Returns None if the fused features are all there is.
-
-        Args:
-            first: whether channels shall come first in memory; else as it is fastest to add to responses.
-        """
-        return None
-
-    def coarse_steps(self, taps: Sequence[torch.Tensor]) -> tuple[int, ...] | None:
-        """Return how many voxels of the finest tap share one of the features along each axis.
-
-        None if the features lie on its grid, or nothing is seen at full resolution besides.
-        """
+    def detail(self, taps: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        """Compute what is seen at full resolution besides. Returns None if the fused features are all there is."""
         return None

@@ -200,8 +200,6 @@ class ContextFusion(Fusion):
         spatial_dims: 2 or 3.
     """
 
-    detail_channels = DETAIL
-
     def __init__(self, tap_channels: Sequence[int], features: int = 24, spatial_dims: int = 3) -> None:
         super().__init__()
         convolution = CONVOLUTIONS[spatial_dims]
@@ -221,10 +219,6 @@ class ContextFusion(Fusion):
         channels = sum(tap.shape[1] for tap in taps) + len(self.bias) * (len(taps) + 4)
         return channels / math.prod(halving_steps(taps)) + 3 * DETAIL
 
-    def coarse_steps(self, taps: Sequence[torch.Tensor]) -> tuple[int, ...] | None:
-        """As `halving_steps`."""
-        return halving_steps(taps)
-
     def forward(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Fuse taps (batch, channels_i, *spatial_i) to (batch, features, *half of the largest, rounded up)."""
         steps = halving_steps(taps)
@@ -236,7 +230,7 @@ class ContextFusion(Fusion):
             features = features + convolution(functional.gelu(features))
         return features
 
-    def detail(self, taps: Sequence[torch.Tensor], first: bool = False) -> torch.Tensor:
+    def detail(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Describe a voxel and its neighbours by the last tap, the finest: (batch, DETAIL, *its own grid)."""
         into, neighbours, out = self.finest
         seen = functional.gelu(into(taps[-1]) if torch.is_grad_enabled() else _product(into, taps[-1]))
@@ -245,9 +239,7 @@ class ContextFusion(Fusion):
             seen = neighbours(seen.float().contiguous(memory_format=CHANNELS_LAST[seen.ndim - 2]))
         # Channels stay last: a product is faster than a convolution, and so is adding the result.
         weight, rows = out.get_parameter("weight").flatten(1), functional.gelu(seen).movedim(1, -1)
-        if not first:
-            return functional.linear(rows, weight).movedim(-1, 1)
-        return torch.matmul(weight, rows.flatten(1, -2).mT).unflatten(2, rows.shape[1:-1])
+        return functional.linear(rows, weight).movedim(-1, 1)
 
     @staticmethod
     def _projected(project: nn.Module, tap: torch.Tensor, size: torch.Size, steps: tuple[int, ...]) -> torch.Tensor:

@@ -39,14 +39,6 @@ class TracedContext(TracedForm):
         probes = (resized(_voxelwise(features, weight, bias), size),) if len(weight) else ()
         return (*probes, resized(free, size) + resized(_detail(fusion, taps), size))
 
-    def coarse_responses(
-        self, fusion: Fusion, head: UncertaintyHead, taps: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `TracedForm.coarse_responses`."""
-        head, fusion = cast(ContextHead, head), cast(ContextFusion, fusion)
-        layers = [head.context] if head.aleatoric is None else [head.aleatoric, head.context]
-        return _detail(fusion, taps), _voxelwise(_fused(fusion, taps), *_readout(head, layers))
-
     def maps(
         self, head: UncertaintyHead, logits: torch.Tensor, responses: torch.Tensor, scale: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:

@@ -8,15 +8,6 @@ from .base import Fusion, UncertaintyHead, resized, temper_logits
 class TracedForm:
     """A head as it is. A head type may bring a form that is faster where channels come first (`HeadType`)."""
 
-    def coarse_responses(
-        self, fusion: Fusion, head: UncertaintyHead, taps: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the detail on the finest tap's grid and the responses on the fusion's coarser one.
-
-        Only of a fusion that has `coarse_steps`.
-        """
-        raise NotImplementedError
-
     def responses(
         self, fusion: Fusion, head: UncertaintyHead, taps: list[torch.Tensor], size: torch.Size
     ) -> tuple[torch.Tensor, ...]:
