@@ -232,7 +232,7 @@ def next_steps(case: Mapping[str, Any], target: Path, refused: bool = False) -> 
         case: the content of its `case.json`.
         refused: the image is too far from the training cases for figures to mean anything.
     """
-    from ..case.preview import PREVIEW_FILE
+    from ..case.pictures import PREVIEW_FILE
 
     place, found, text = quote(str(target)), case.get("regions"), ""
     if found and found["count"] and not refused:

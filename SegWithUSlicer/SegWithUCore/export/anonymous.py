@@ -7,10 +7,11 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from ..case.case_file import CASE_FILE, CASE_FORMAT, naming_case, parse_description, read_case
+from ..case.case_file import CASE_FILE, CASE_FORMAT, SEGMENTATION_FILE, naming_case, parse_description, read_case
 from ..case.case_image import ELSEWHERE, IMAGE_FILE, case_image
+from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part
 from ..case.contents import VOLUMES, Contents, case_contents
-from ..case.preview import redraw_preview
+from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, write_png
 from ..case.region_files import (
     HASHES,
     REGION_LABELS_FILE,
@@ -24,7 +25,9 @@ from ..case.region_files import (
 from ..case.segmentation_file import IMAGE_KEY, REVIEWED_PATTERN, reviewed_name
 from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..inference.deviation import KINDS
+from ..io.grid import VoxelGrid
 from ..io.volume import check_file, itk_messages_kept_off_the_terminal, read_file
+from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, QUALITY_KIND
 from ..review.flags import LIMITS, case_flags, rules_of_case
 from ..review.log_format import read_log
@@ -105,11 +108,29 @@ def anonymous_copy(
             _copy_segmentations(contents, target, aliases, structures)
             (target / CASE_FILE).write_text(to_json(content) + "\n", encoding="utf-8")
             write_structures(content, target / STRUCTURES_FILE)
-            if (target / IMAGE_FILE).is_file():
-                redraw_preview(target, content, read_file(target / IMAGE_FILE))
+            if (target / IMAGE_FILE).is_file() and can_draw():
+                _draw_preview(target, content)
     except RuntimeError as error:  # of SimpleITK's readers
         raise InputError(f"{folder} has a damaged volume ({_first_line(error)}): segment the case again.") from error
     return target
+
+
+def _draw_preview(folder: Path, case: Mapping[str, Any]) -> None:
+    """Draw the picture of a copy from its volumes."""
+    image = read_file(folder / IMAGE_FILE)
+    box, risk = assessed_part(case, image), folder / ERROR_PROBABILITY_FILE
+    part, drawn = box.crop(image), box.crop(read_file(folder / SEGMENTATION_FILE))
+    labels = [Label(int(entry["value"]), str(entry["name"]), tuple(entry["color"])) for entry in case["structures"]]
+    window = ((case.get("maps") or {}).get("error_probability") or {}).get("window") or [0.0, 0.5]
+    shown = Shown(
+        sitk.GetArrayViewFromImage(part),
+        sitk.GetArrayViewFromImage(drawn),
+        sitk.GetArrayFromImage(box.crop(read_file(risk))) if risk.is_file() else None,
+        {label.value: label for label in labels},
+        Grid.of(VoxelGrid.of(part)),
+        float(window[1]),
+    )
+    write_png(preview(shown), folder / PREVIEW_FILE)
 
 
 def strip_metadata(image: sitk.Image) -> sitk.Image:

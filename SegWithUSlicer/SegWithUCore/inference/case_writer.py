@@ -20,7 +20,7 @@ from ..case.case_regions import (
     label_table,
     write_regions,
 )
-from ..case.preview import PREVIEW_FILE, Shown, can_draw, grid_of, write_preview
+from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, write_png
 from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
@@ -144,9 +144,9 @@ def _write_overview(result: CaseResult, facts: Mapping[str, Any], work: Path) ->
     if can_draw():
         maps, labels = result.maps, result.bundle.labels
         window = facts["maps"].get("error_probability", {"window": [0.0, 0.5]})["window"]
-        placed = grid_of(result.placement)
-        shown = Shown(result.first, maps.classes, maps.error_probability, labels, placed, float(window[1]))
-        write_preview(shown, work / PREVIEW_FILE)
+        grid, structures = Grid.of(VoxelGrid.of(result.placement)), dict(enumerate(labels))
+        shown = Shown(result.first, maps.classes, maps.error_probability, structures, grid, float(window[1]))
+        write_png(preview(shown), work / PREVIEW_FILE)
 
 
 class _CutShortError(Exception):

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_image import voxel_hash
-from ..case.preview import can_draw
+from ..case.pictures import can_draw
 from ..io.grid import VoxelGrid
 from ..io.header_peek import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
 from ..io.input_reader import IN_THIS_PROCESS, InputReader

@@ -13,10 +13,11 @@ from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_image import ELSEWHERE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.contents import case_contents, checked_file
+from ..case.pictures import Grid
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..case.segmentation_file import OF_ANOTHER, REVIEWED_PATTERN, read_reviewed, reviewed_name
-from ..io.planes import Grid
-from ..io.volume import orientation_of, ras_to_lps, read_file
+from ..io.grid import VoxelGrid
+from ..io.volume import ras_to_lps, read_file
 from ..regions.region import Region
 from ..review.flags import FlagRules, case_flags, check_limits, no_flag_sentence, rules_of_case
 from ..review.reviewer import safe_reviewer_name
@@ -123,7 +124,7 @@ def _drawn(
     for file, array in zip(files, (labels, risk, region_labels), strict=True):
         if array is not None and array.shape != image.GetSize()[::-1]:
             raise InputError(f"{folder / file} is not on the image's grid: segment the case again.")
-    grid = Grid(image.GetSpacing()[::-1], orientation_of(image)[::-1])
+    grid = Grid.of(VoxelGrid.of(image))
     volumes = Volumes(sitk.GetArrayViewFromImage(image), labels, risk, reviewed, region_labels, grid, top)
     pictures = {
         region.id: pictures_around(volumes, _peak(image, region), max(region.size_mm), region.id) for region in shown

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ..case.case_file import DAMAGED, read_case
 from ..case.case_folders import case_folders, holds_cases
-from ..case.preview import PREVIEW_FILE
+from ..case.pictures import PREVIEW_FILE
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
 from ..review.flag import WITHOUT_LIMITS, Rule
 from ..review.flags import rules_of_case

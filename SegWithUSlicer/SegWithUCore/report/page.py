@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..io.planes import TINT_FROM, tint_stops
+from ..case.pictures import TINT_FROM, tint_stops
 from ..regions.region import Region, why
 from ..review.flag import Flag, first_lines
 from ..review.flags import structures_of

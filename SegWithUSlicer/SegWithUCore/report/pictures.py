@@ -5,20 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..io.planes import (
-    TITLES,
-    Grid,
-    Plane,
-    cut,
-    grey_window,
-    interpolated,
-    letters,
-    plane_across,
-    positions,
-    scale_mm,
-    tinted,
-    windowed,
-)
+from ..case.pictures import Grid, View, scale_mm, three_views
 
 EDGE_PIXELS = 256
 AROUND = 1.8
@@ -32,8 +19,8 @@ REVIEWED_LINES = (("#ffffff", "5 3"), ("#f0a0d0", "1.5 2.5"))
 CASING = "#00000099"
 """Under each line, so that it is seen on bright and dark ground."""
 
-Line = tuple[tuple[float, float], ...]
 Corner = tuple[float, float]
+Line = tuple[Corner, ...]
 Edge = tuple[Corner, Corner]
 """From corner to corner of a voxel, (down, right) in voxel indices, whose centres are whole numbers."""
 
@@ -67,9 +54,7 @@ class PlanePicture:
 
     Attributes:
         pixels: RGB, (rows, columns, 3), uint8.
-        title: "axial", "coronal" or "sagittal"; of the nearest such plane where the grid is oblique.
-        letters: the patient's sides at the top, right, bottom and left.
-        edge_mm: length of its edges.
+        title, letters, edge_mm: as those of a `View`.
         model: contours of each of the model's structures by label value, lines of (x, y).
         reviewed: those of each reviewer, where they differ from the model's.
         region: outline of the region that it is about.
@@ -90,10 +75,7 @@ class PlanePicture:
 
 
 def pictures_around(
-    volumes: Volumes,
-    middle_zyx: Sequence[int],
-    extent_mm: float,
-    region: int | None = None,
+    volumes: Volumes, middle_zyx: Sequence[int], extent_mm: float, region: int | None = None
 ) -> list[PlanePicture]:
     """Three cuts through a voxel, axial, coronal and sagittal, all of one scale and one grey window.
 
@@ -102,87 +84,50 @@ def pictures_around(
         region: id of the region to be outlined.
     """
     edge_mm = max(LEAST_MM, AROUND * extent_mm)
-    axes = sorted(range(3), key=lambda axis: "SAR".index(volumes.grid.axes[axis]))
-    views = [_View(volumes, plane_across(axis, int(middle_zyx[axis]), volumes.grid), middle_zyx, edge_mm)
-             for axis in axes]  # fmt: skip
-    window = grey_window(np.concatenate([view.values[view.inside] for view in views]))
-    return [view.picture(window, region) for view in views]
+    views, window = three_views(volumes.image, volumes.grid, middle_zyx, middle_zyx, edge_mm, EDGE_PIXELS)
+    return [_picture(volumes, view, window, middle_zyx, region) for view in views]
 
 
-class _View:
-    """One cut, resampled to the pixels of a picture."""
+def _picture(
+    volumes: Volumes, view: View, window: tuple[float, float], middle_zyx: Sequence[int], region: int | None
+) -> PlanePicture:
+    def lines(edges: "frozenset[Edge]") -> list[Line]:
+        return _in_pixels(chained(edges), view, volumes.grid, middle_zyx)
 
-    def __init__(self, volumes: Volumes, plane: Plane, middle_zyx: Sequence[int], edge_mm: float) -> None:
-        self._volumes, self._plane, self._middle = volumes, plane, middle_zyx
-        self._edge_mm = edge_mm
-        self._rows, self._columns = (
-            positions(axis, flipped, middle_zyx, volumes.grid, edge_mm, EDGE_PIXELS)
-            for axis, flipped in zip((plane.down, plane.right), plane.flipped, strict=True)
-        )
-        self.values, self.inside = interpolated(cut(volumes.image, plane), self._rows, self._columns)
-
-    def picture(self, window: tuple[float, float], region: int | None) -> PlanePicture:
-        """Draw the slice with contours and error probability.
-
-        Args:
-            window: lowest and highest grey value shown.
-            region: id of the region that is outlined, None for none.
-        """
-        grey = windowed(self.values, self.inside, window)
-        pixels = np.repeat(grey[..., None], 3, axis=2)
-        if self._volumes.error_probability is not None:
-            risk, _ = interpolated(
-                np.maximum(cut(self._volumes.error_probability, self._plane), 0), self._rows, self._columns
-            )
-            pixels = tinted(pixels, np.where(self.inside, risk, 0), self._volumes.top)
-        own = self._edges(self._volumes.labels)
-        changed = {name: self._edges(labels) - own for name, labels in self._volumes.reviewed.items()}
-        return PlanePicture(
-            pixels,
-            TITLES[self._volumes.grid.axes[self._plane.axis]],
-            letters(self._plane, self._volumes.grid),
-            self._edge_mm,
-            self._structures(),
-            {name: self._lines(edges) for name, edges in changed.items() if edges},
-            self._region(region),
-        )
-
-    def _structures(self) -> dict[int, list[Line]]:
-        """Contours of each structure that the cut shows."""
-        values = [int(value) for value in np.unique(cut(self._volumes.labels, self._plane)) if value]
-        return {value: self._lines(self._edges(self._volumes.labels, value)) for value in values}
-
-    def _region(self, region: int | None) -> list[Line]:
-        if region is None or self._volumes.regions is None:
-            return []
-        return self._lines(self._edges(self._volumes.regions, region))
-
-    def _edges(self, labels: np.ndarray, value: int | None = None) -> "frozenset[Edge]":
-        """Edges between voxels of different labels, or around those of one value."""
-        voxels = cut(labels, self._plane)
-        voxels = voxels if value is None else voxels == value
-        (top, bottom), (left, right) = (
-            _span(indices, size) for indices, size in zip((self._rows, self._columns), voxels.shape, strict=True)
-        )
-        return voxel_edges(voxels[top:bottom, left:right], top, left)
-
-    def _lines(self, edges: "frozenset[Edge]") -> list[Line]:
-        """Edges between voxels as lines in pixels."""
-        spacing = self._volumes.grid.spacing_zyx
-        scales = []
-        for axis, flipped in zip((self._plane.down, self._plane.right), self._plane.flipped, strict=True):
-            step = spacing[axis] / self._edge_mm * EDGE_PIXELS * (-1 if flipped else 1)
-            scales.append((step, EDGE_PIXELS / 2 - self._middle[axis] * step))
-        (row_step, row_start), (column_step, column_start) = scales
-        return [
-            tuple((x * column_step + column_start, y * row_step + row_start) for y, x in chain)
-            for chain in chained(edges)
-        ]
+    own = _edges(view, volumes.labels)
+    changed = {name: _edges(view, labels) - own for name, labels in volumes.reviewed.items()}
+    values = [int(value) for value in np.unique(view.cut(volumes.labels)) if value]
+    drawn = region is not None and volumes.regions is not None
+    return PlanePicture(
+        view.with_risk(window, volumes.error_probability, volumes.top),
+        view.title,
+        view.letters,
+        view.edge_mm,
+        {value: lines(_edges(view, volumes.labels, value)) for value in values},
+        {name: lines(edges) for name, edges in changed.items() if edges},
+        lines(_edges(view, volumes.regions, region)) if drawn and volumes.regions is not None else [],
+    )
 
 
-def _span(indices: np.ndarray, size: int) -> tuple[int, int]:
-    """First and past-the-last voxel under the pixels, and one around them."""
-    return max(0, int(np.floor(indices.min())) - 1), max(0, min(size, int(np.ceil(indices.max())) + 2))
+def _edges(view: View, labels: np.ndarray, value: int | None = None) -> "frozenset[Edge]":
+    """Edges under the pixels between voxels of different labels, or around those of one value."""
+    voxels = view.cut(labels)
+    voxels = voxels if value is None else voxels == value
+    (top, bottom), (left, right) = (
+        (max(0, int(np.floor(indices.min())) - 1), max(0, min(size, int(np.ceil(indices.max())) + 2)))
+        for indices, size in zip((view.rows, view.columns), voxels.shape, strict=True)
+    )
+    return voxel_edges(voxels[top:bottom, left:right], top, left)
+
+
+def _in_pixels(lines: Sequence[Line], view: View, grid: Grid, middle_zyx: Sequence[int]) -> list[Line]:
+    """Lines of (down, right) in voxels as lines of (x, y) in pixels."""
+    (down, top), (right, left) = (
+        (step, EDGE_PIXELS / 2 - middle_zyx[axis] * step)
+        for axis, flipped in zip(view.axes, view.flipped, strict=True)
+        for step in [grid.spacing_zyx[axis] / view.edge_mm * EDGE_PIXELS * (-1 if flipped else 1)]
+    )
+    return [tuple((x * right + left, y * down + top) for y, x in line) for line in lines]
 
 
 def voxel_edges(labels: np.ndarray, top: int = 0, left: int = 0) -> frozenset[Edge]:
@@ -215,17 +160,14 @@ def _walk(corner: Corner, at: dict[Corner, list[Corner]]) -> Line:
     """One line from a corner on, straight where it can; takes its edges away."""
     line = [corner]
     while at[corner]:
-        ahead = (2 * corner[0] - line[-2][0], 2 * corner[1] - line[-2][1]) if len(line) > 1 else None
+        before = line[-2] if len(line) > 1 else None
+        ahead = before and (2 * corner[0] - before[0], 2 * corner[1] - before[1])
         following = ahead if ahead in at[corner] else at[corner][0]
         at[corner].remove(following)
         at[following].remove(corner)
-        if len(line) > 1 and _straight(line[-2], corner, following):
+        if before and any(before[side] == corner[side] == following[side] for side in (0, 1)):
             line[-1] = following
         else:
             line.append(following)
         corner = following
     return tuple(line)
-
-
-def _straight(first: Corner, second: Corner, third: Corner) -> bool:
-    return first[0] == second[0] == third[0] or first[1] == second[1] == third[1]

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import vtk
 
-from SegWithUCore.io.planes import Grid
+from SegWithUCore.case.pictures import THUMBNAIL_AROUND, THUMBNAIL_LEAST_MM, THUMBNAIL_PIXELS, Grid, thumbnail
 from SegWithUCore.regions.region import Region
-from SegWithUCore.report.thumbnail import AROUND, EDGE_PIXELS, LEAST_MM, thumbnail
 
 from ..scene.case_images import array_of
 from ..scene.case_nodes import CaseNodes
@@ -23,14 +22,16 @@ _NUMBERS = np.array([list(f"{value:3d} ".encode()) for value in range(256)], np.
 _SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
-def picture_in_review(session: "ReviewSession", region: Region, edge_pixels: int = EDGE_PIXELS) -> np.ndarray | None:
+def picture_in_review(
+    session: "ReviewSession", region: Region, edge_pixels: int = THUMBNAIL_PIXELS
+) -> np.ndarray | None:
     """Draw a region or blind place of a review; see `region_picture`. None also if its voxels are not known."""
     found = session.mask(region)
     return None if found is None else region_picture(session.nodes, region, found, edge_pixels)
 
 
 def region_picture(
-    nodes: CaseNodes, region: Region, found: RegionMask, edge_pixels: int = EDGE_PIXELS
+    nodes: CaseNodes, region: Region, found: RegionMask, edge_pixels: int = THUMBNAIL_PIXELS
 ) -> np.ndarray | None:
     """Draw a region on the first input, with the segmentation as it is now.
 
@@ -82,7 +83,7 @@ def _around(peak: np.ndarray, region: Region, grid: Grid, shape: tuple[int, ...]
 
     The peak may lie at the region's end.
     """
-    reach_mm = max(LEAST_MM, AROUND * max(region.size_mm))
+    reach_mm = max(THUMBNAIL_LEAST_MM, THUMBNAIL_AROUND * max(region.size_mm))
     sides = []
     for at, spacing, size in zip(peak.tolist(), grid.spacing_zyx, shape, strict=True):
         reach = math.ceil(reach_mm / spacing) + 2

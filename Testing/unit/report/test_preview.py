@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from SegWithUCore.case.preview import EDGE_PIXELS, GAP, LINE, Shown, preview, write_preview
+from SegWithUCore.case.pictures import GAP, LINE, PREVIEW_PIXELS, Grid, Shown, preview, write_png
 from SegWithUCore.case.structures_table import COLUMNS, OUTSIDE, structure_rows
-from SegWithUCore.io.planes import Grid
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.report.cohort_page import write_cohort_overview
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(3, "organ", (10, 200, 30)), Label(7, "other", (200, 10, 250)))
+STRUCTURES = dict(enumerate(LABELS))
 
 
 def shown(size: int = 24, towards: str = "SPL", risk: bool = True) -> Shown:
@@ -25,13 +25,13 @@ def shown(size: int = 24, towards: str = "SPL", risk: bool = True) -> Shown:
     classes[low : (low + high) // 2, low:high, low:high] = 2
     image[:, :, : size // 2] = 100  # low indices of the last axis are bright
     chance = np.full((size,) * 3, 0.4, np.float32) if risk else None
-    return Shown(image, classes, chance, LABELS, Grid((2.0, 2.0, 2.0), towards))
+    return Shown(image, classes, chance, STRUCTURES, Grid((2.0, 2.0, 2.0), towards))
 
 
 def panel(picture: np.ndarray, column: int, row: int = 0) -> np.ndarray:
-    step = EDGE_PIXELS + GAP
+    step = PREVIEW_PIXELS + GAP
     top, left = LINE + row * step, GAP + column * step
-    return picture[top : top + EDGE_PIXELS, left : left + EDGE_PIXELS]
+    return picture[top : top + PREVIEW_PIXELS, left : left + PREVIEW_PIXELS]
 
 
 def test_contours_have_the_colours_of_the_structures() -> None:
@@ -44,20 +44,20 @@ def test_contours_have_the_colours_of_the_structures() -> None:
 def test_the_patient_s_right_is_at_the_left(towards: str, bright_left: bool) -> None:
     """Low indices of an axis that runs towards left are the patient's right."""
     axial = panel(preview(shown(towards=towards)), 0).astype(int).sum(-1)
-    middle = EDGE_PIXELS // 2
+    middle = PREVIEW_PIXELS // 2
     left, right = axial[:, 40 : middle - 20].mean(), axial[:, middle + 20 : -40].mean()
     assert (left > right) == bright_left
 
 
 def test_without_calibration_there_is_no_row_of_error_probabilities() -> None:
     whole, bare = preview(shown()), preview(shown(risk=False))
-    assert whole.shape[0] - bare.shape[0] == EDGE_PIXELS + GAP
+    assert whole.shape[0] - bare.shape[0] == PREVIEW_PIXELS + GAP
 
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_the_smallest_images_are_drawn(size: int, tmp_path: Path) -> None:
-    tiny = Shown(np.zeros((size,) * 3), np.zeros((size,) * 3, np.uint8), None, LABELS, Grid((1.0, 1.0, 1.0), "SPL"))
-    write_preview(tiny, tmp_path / "preview.png")
+    tiny = Shown(np.zeros((size,) * 3), np.zeros((size,) * 3, np.uint8), None, STRUCTURES, Grid((1.0, 1.0, 1.0), "SPL"))
+    write_png(preview(tiny), tmp_path / "preview.png")
     assert (tmp_path / "preview.png").stat().st_size > 0
 
 

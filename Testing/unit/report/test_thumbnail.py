@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from review_cases import a_region, real_labels
 from small_disks import leave
 
-from SegWithUCore.io.planes import Grid, write_png
-from SegWithUCore.report.thumbnail import CONTOUR, thumbnail
+from SegWithUCore.case.pictures import THUMBNAIL_CONTOUR as CONTOUR
+from SegWithUCore.case.pictures import Grid, thumbnail, write_png
 from SegWithUCore.util.errors import OutputError
 
 SPACING = (2.0, 1.3, 0.9)

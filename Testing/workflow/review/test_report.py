@@ -16,8 +16,8 @@ from repository import PACKAGES
 from segwithu_command import Command, one_sentence
 
 from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.pictures import Grid, scale_mm, tinted
 from SegWithUCore.case.region_files import read_regions
-from SegWithUCore.io.planes import Grid, scale_mm, tinted
 from SegWithUCore.report.case_report import SHOWN_REGIONS
 from SegWithUCore.report.pictures import Volumes, chained, pictures_around, voxel_edges
 from SegWithUCore.report.render import png_bytes
