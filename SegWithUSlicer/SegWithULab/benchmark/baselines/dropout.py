@@ -1,8 +1,8 @@
 """Monte-Carlo dropout on a network that was trained without: masks before the tapped modules of the decoder."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +36,6 @@ RATES = (0.05, 0.1, 0.2, 0.4)
 class DroppedBackbone:
     """The frozen backbone with random zeros in the inputs of certain modules, in several passes.
 
-    What runs before the first of these modules is the same in every pass and computed once a window.
-
     Args:
         taps: dotted paths of these modules.
         rate: share of values set to zero; the others grow by 1 / (1 - rate), as in training with dropout.
@@ -53,13 +51,11 @@ class DroppedBackbone:
         """Compute the logits of one window under new masks, pass by pass: (batch, passes x classes, *spatial)."""
         found = []
         with ExitStack() as open_blocks, torch.no_grad():
-            kept = open_blocks.enter_context(ActivationCache(self.backbone, self.taps))
             for name in self.taps:
                 handle = find_module(self.backbone, name).register_forward_pre_hook(self._dropped)
                 open_blocks.callback(handle.remove)
             for generator in self._generators:
                 self._masks = generator
-                kept.begin()
                 found.append(self.backbone(image))
         return torch.cat(found, 1)
 
@@ -159,60 +155,6 @@ class Dropout(Baseline):
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
         return dropped_passes(self.backbone, case, self.rate, self.seed).answers(self.rows, case.classes)
-
-
-class ActivationCache:
-    """Caches the outputs of all leaf modules that run before the named ones and replays them in later passes.
-
-    Every pass must run on the same input and is announced by `begin`. Copies are kept, since networks change tensors
-    in place.
-
-    Args:
-        names: dotted paths of the modules from which on everything is computed anew.
-    """
-
-    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
-        self._network, self._names = network, names
-        self._kept: list[torch.Tensor | None] = []
-        self._passes = self._place = 0
-        self._before = False
-        self._undo = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Take over the innermost modules."""
-        for name in self._names:
-            handle = find_module(self._network, name).register_forward_pre_hook(self._reached)
-            self._undo.callback(handle.remove)
-        for module in self._network.modules():
-            if not any(module.children()):
-                self._undo.callback(delattr, module, "forward")
-                module.forward = self._instead_of(module.forward)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Give them back."""
-        self._undo.close()
-
-    def begin(self) -> None:
-        """Announce the next pass."""
-        self._passes, self._place, self._before = self._passes + 1, 0, True
-
-    def _reached(self, *_: object) -> None:
-        self._before = False
-
-    def _instead_of(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        def kept_or_computed(*inputs: Any, **options: Any) -> Any:
-            if not self._before:
-                return forward(*inputs, **options)
-            if self._passes == 1:
-                output = forward(*inputs, **options)
-                self._kept.append(output.clone() if isinstance(output, torch.Tensor) else None)
-                return output
-            kept = self._kept[self._place]
-            self._place += 1
-            return forward(*inputs, **options) if kept is None else kept.clone()
-
-        return kept_or_computed
 
 
 @baseline("dropout", title="Monte-Carlo dropout")
