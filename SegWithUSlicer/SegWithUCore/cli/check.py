@@ -24,8 +24,7 @@ def add_commands(commands: Any) -> None:
         help="read inputs, finished cases and models only to know whether they are whole",
         description="Read images, DICOM series, finished case folders and models as the other commands would, and say "
         "what is wrong with each; nothing is segmented or written. Of a finished case its volumes are read and, where "
-        "it is found, the image that it was made from. Of a model it is said whether it was calibrated by a version "
-        "that read references wrongly. "
+        "it is found, the image that it was made from. "
         "Exit code 1 where one is refused or changed.",
     )
     command.add_argument(
@@ -88,18 +87,16 @@ def _model_folder(place: Path) -> Path | None:
 
 
 def _check_model(folder: Path) -> "Checked":
-    """Check that a model is whole, and whether it should be calibrated again."""
+    """Check that a model is whole."""
     from ..case.check_files import Checked, Outcome
     from ..models.bundle_files import check_whole
-    from ..models.calibration_origin import calibration_doubts
 
     try:
         bundle = check_whole(folder)
     except InputError as error:
         return Checked(folder, "model", Outcome.REFUSED, (str(error),))
-    doubts = tuple(calibration_doubts(bundle))
     facts = {"model": bundle.name, "version": bundle.about["version"]}
-    return Checked(folder, "model", Outcome.DOUBTFUL if doubts else Outcome.WHOLE, doubts, facts)
+    return Checked(folder, "model", Outcome.WHOLE, (), facts)
 
 
 def _say(one: "Checked", console: Console) -> None:

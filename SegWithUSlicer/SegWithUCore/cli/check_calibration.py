@@ -42,7 +42,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     from ..calibration.readings import LEVELS, reading
     from ..calibration.site_line import by_patient
-    from ..models.calibration_origin import calibration_doubts
     from ..models.registry import resolve_model
     from ..models.weights_file import verify_weights
 
@@ -53,8 +52,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
             f"The model {bundle.name} is not calibrated, so it says no error probability: fit it with "
             f"`segwithu calibrate --model {options.model}`."
         )
-    for doubt in calibration_doubts(bundle):
-        console.note(f"Warning: {doubt}")
     cases = find_cases(options.cases)
     verify_weights(bundle)
     test_record(bundle, cases, options, console)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import compile as compiling
-from . import input_check, store
+from . import store
 from .arguments import add_network_option
 from .console import Console, table
 
@@ -49,20 +49,18 @@ def _add_models(commands: Any) -> None:
     add_network_option(verify)
     verify.set_defaults(run=run_verify)
     compiling.add_action(actions)
-    input_check.add_action(actions)
     store.add_actions(actions)
 
 
 def run_list(options: argparse.Namespace, console: Console) -> int:
     """Print all models, usable or not."""
+    from ..models.model_row import overview
     from ..models.registry import find_models, model_folders, unreadable_folders
-    from ..models.store import reached_registries
-    from ..models.store_list import overview
-    from ..models.store_registry import known_registries
+    from ..models.store_registry import read_registries
 
     _warn(console, unreadable_folders())
     found = find_models()
-    known = reached_registries() if options.available else known_registries()
+    known = read_registries(connect=options.available)
     failed = options.available and known.problems
     for problem in known.problems:
         if failed:
@@ -107,10 +105,10 @@ def _available_table(rows: "Sequence[ModelRow]") -> str:
 def run_show(options: argparse.Namespace, console: Console) -> int:
     """Print a model's description."""
     from ..models.registry import resolve_model
-    from ..models.store_registry import known_registries
+    from ..models.store_registry import read_registries
 
     bundle = resolve_model(options.model)
-    why = known_registries().withdrawn(bundle.name, bundle.about["version"])
+    why = read_registries().withdrawn(bundle.name, bundle.about["version"])
     if why:
         console.note(f"Warning: {bundle.name} {bundle.about['version']} was withdrawn: {why}")
     console.result("\n".join(_description(bundle)), bundle.to_json())
@@ -119,9 +117,8 @@ def run_show(options: argparse.Namespace, console: Console) -> int:
 
 def _description(bundle: "Bundle") -> list[str]:
     from ..models.bundle import file_sha256
-    from ..models.input_check import input_check_words
     from ..models.model_card import calibration_words
-    from ..models.quality import model_warnings
+    from ..models.quality import input_check_words, model_warnings
     from ..models.weights_file import weights_path
 
     about, spec, weights = bundle.about, bundle.input, weights_path(bundle)
@@ -177,7 +174,6 @@ def _span(span: Any) -> str:
 
 def run_verify(options: argparse.Namespace, console: Console) -> int:
     """Check every asked model; exit code 1 if one is not whole."""
-    from ..models.calibration_origin import calibration_doubts
     from ..models.registry import find_models, resolve_model, unreadable_folders
     from ..util.errors import InputError
 
@@ -200,8 +196,6 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
             several = sum(other.name == bundle.name for other in bundles) > 1
             name = f"{bundle.name} {bundle.about['version']} in {bundle.folder}" if several else bundle.name
             console.result(f"{name}: whole{words}", {"model": bundle.name, "whole": True, **facts})
-            for doubt in calibration_doubts(bundle):
-                console.note(f"Warning: {doubt}")
     for problem in problems:
         console.error(problem)
     return 1 if problems else 0

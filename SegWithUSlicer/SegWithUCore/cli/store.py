@@ -9,9 +9,7 @@ from ..util.errors import InputError, UsageError
 from .console import Console, terminal_line
 
 if TYPE_CHECKING:
-    from ..models.store_registry import KnownRegistries, Offer
-
-YES_HELP = "confirm beforehand what would be asked"
+    from ..models.store_registry import Offer
 
 
 def add_actions(actions: Any) -> None:
@@ -26,9 +24,8 @@ def add_actions(actions: Any) -> None:
     download.add_argument(
         "--from", dest="place", metavar="URL|FOLDER", help="registry to take it from (default: SEGWITHU_REGISTRY)"
     )
-    download.add_argument(
-        "--yes", action="store_true", help="accept licences that forbid commercial use, and models that were withdrawn"
-    )
+    download.add_argument("--yes", action="store_true", help="accept licences that forbid commercial use")
+    download.add_argument("--withdrawn", action="store_true", help="accept a version that was withdrawn")
     download.set_defaults(run=run_download)
     _add_local_actions(actions)
 
@@ -43,7 +40,7 @@ def _add_local_actions(actions: Any) -> None:
         "delete", examples=("models delete my_model",), help="delete a model from your own folder of models"
     )
     delete.add_argument("model", metavar="NAME[@VERSION]", help="with its version where several are installed")
-    delete.add_argument("--yes", action="store_true", help=YES_HELP)
+    delete.add_argument("--yes", action="store_true", help="confirm beforehand what would be asked")
     delete.set_defaults(run=run_delete)
 
 
@@ -51,57 +48,53 @@ def run_download(options: argparse.Namespace, console: Console) -> int:
     """Install a model."""
     console.started()
     from ..models.model_name import parse_name
-    from ..models.store import download, folder_of, reached_registries, target_of
-    from ..models.store_registry import find_offer
+    from ..models.store import download, installed_folder, target_of
+    from ..models.store_registry import read_registries
 
     name, version = parse_name(options.model)
-    known = reached_registries(options.place)
-    if known.problems and not known.registries:
+    known = read_registries(None if options.place is None else [options.place], connect=True)
+    if known.problems and not known.listed:
         raise InputError(known.problems[0])
     for problem in known.problems:
         console.note(f"Warning: {problem}")
-    offer = find_offer(known, name, version)
-    data = {"model": offer.entry.name, "version": offer.entry.version, "folder": str(target_of(offer.entry))}
-    there = folder_of(offer.entry)
-    if there is not None:
-        data["folder"] = str(there)
-        console.result(f"{offer.entry.key} is installed already in {there}", {**data, "new": False})
+    offer = known.find(name, version)
+    data = {"model": offer.name, "version": offer.version}
+    folder = installed_folder(offer)
+    if folder is not None:
+        console.result(f"{offer.key} is installed already in {folder}", {**data, "folder": str(folder), "new": False})
         return 0
-    _show_offer(offer, known, options.yes, console)
-    with console.progress(f"download {offer.entry.key}") as progress:
+    _show_offer(offer, target_of(offer), console)
+    if why := known.withdrawn(name, offer.version):
+        console.note(f"Warning: {offer.key} was withdrawn: {why}")
+        _agree(f"Install {offer.key} although it was withdrawn?", "--withdrawn", options.withdrawn, console)
+    if not offer.entry["commercial_use"]:
+        question = f"The licences of {offer.key} forbid commercial use. Do you agree to them?"
+        _agree(question, "--yes", options.yes, console)
+    with console.progress(f"download {offer.key}") as progress:
         folder = download(offer, progress)
-    console.result(f"{offer.entry.key} is installed in {folder}", {**data, "new": True})
+    console.result(f"{offer.key} is installed in {folder}", {**data, "folder": str(folder), "new": True})
     return 0
 
 
-def _show_offer(offer: "Offer", known: "KnownRegistries", confirmed: bool, console: Console) -> None:
-    """Show size and licences, and ask where use is restricted.
-
-    Raises:
-        UsageError: the user does not agree, or cannot be asked.
-    """
-    from ..models.store import target_of
-
+def _show_offer(offer: "Offer", target: Path, console: Console) -> None:
+    """Show size and licences."""
     entry = offer.entry
-    allowed = "" if entry.commercial_use else " (no commercial use)"
+    allowed = "" if entry["commercial_use"] else " (no commercial use)"
     lines = [
-        f"{entry.name} {entry.version}: {entry.task}",
-        f"  size      {entry.size / 1e6:.1f} MB, from {offer.registry.source} to {target_of(entry)}",
-        f"  licences  weights {entry.licence_weights}, training data {entry.licence_data}{allowed}",
-        f"  cite      {entry.citation}",
+        f"{offer.name} {offer.version}: {entry['task']}",
+        f"  size      {offer.size / 1e6:.1f} MB, from {offer.source} to {target}",
+        f"  licences  weights {entry['licence_weights']}, training data {entry['licence_data']}{allowed}",
+        f"  cite      {entry['citation']}",
     ]
-    data = {"event": "offer", **entry.to_json(), "size": entry.size, "registry": offer.registry.source}
+    data = {"event": "offer", **entry, "size": offer.size, "registry": offer.source}
     console.step("\n".join(terminal_line(line) for line in lines), data)
-    why = known.withdrawn(entry.name, entry.version)
-    if why:
-        console.note(f"Warning: {entry.key} was withdrawn: {why}")
-        _agree(f"Install {entry.key} although it was withdrawn?", confirmed, console)
-    if not entry.commercial_use:
-        _agree(f"The licences of {entry.key} forbid commercial use. Do you agree to them?", confirmed, console)
 
 
-def _agree(question: str, confirmed: bool, console: Console) -> None:
+def _agree(question: str, option: str, confirmed: bool, console: Console) -> None:
     """Ask, unless it was confirmed beforehand.
+
+    Args:
+        option: that confirms it.
 
     Raises:
         UsageError: the answer is no, or nobody is there to give one.
@@ -109,7 +102,7 @@ def _agree(question: str, confirmed: bool, console: Console) -> None:
     if confirmed:
         return
     if console.as_json or not sys.stdin.isatty():
-        raise UsageError(f"{question} Nobody can be asked here: pass --yes if you do.")
+        raise UsageError(f"{question} Nobody can be asked here: pass {option} if you do.")
     print(f"{terminal_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError("Nothing was changed, for you did not agree.")
@@ -119,7 +112,7 @@ def run_import(options: argparse.Namespace, console: Console) -> int:
     """Install a bundle from a folder or zip file."""
     console.started()
     from ..models.bundle import read_bundle
-    from ..models.store_import import import_model
+    from ..models.store import import_model
 
     with console.progress(f"import {options.source.name}") as progress:
         folder = import_model(options.source, progress)
@@ -137,7 +130,7 @@ def run_delete(options: argparse.Namespace, console: Console) -> int:
     from ..models.store import delete, folder_to_delete
 
     folder = folder_to_delete(options.model)
-    _agree(f"Delete {options.model} in {folder}?", options.yes, console)
+    _agree(f"Delete {options.model} in {folder}?", "--yes", options.yes, console)
     delete(options.model)
     console.result(f"{options.model} is deleted ({folder})", {"model": options.model, "folder": str(folder)})
     return 0

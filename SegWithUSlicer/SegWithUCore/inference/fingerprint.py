@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from ..io.grid import VoxelGrid
 from ..io.volume import reorient
 from ..models.bundle import Bundle
-from ..models.input_check import QUALITY
+from ..models.quality import IMAGE_QUALITY
 from .appearance import appearance_deviations
 from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
 from .image_features import ImageFeatures, image_features, reorient_axes, reorient_cells
@@ -78,7 +78,7 @@ def channel_deviations(features: Mapping[str, ImageFeatures], grid: VoxelGrid, b
     if bundle.fingerprint is None:
         return []
     blocks: Mapping[str, Any] = bundle.fingerprint.get("channels") or {}
-    qualities: Mapping[str, Any] = bundle.fingerprint.get(QUALITY) or {}
+    qualities: Mapping[str, Any] = bundle.fingerprint.get(IMAGE_QUALITY) or {}
     orientation, found = bundle.input.orientation, []
     spacing, usual = _reoriented(grid, orientation).spacing, bundle.fingerprint["spacing_mm"]
     like_spacing = _spacing(spacing, bundle) is None

@@ -6,7 +6,7 @@ from ..models.bundle import Bundle, HeadSpec, with_head
 from ..models.in_use import hold
 from ..models.quality import QUALITY_KIND, model_warnings
 from ..models.stage_two_file import read_stage_two
-from ..models.store_registry import known_registries
+from ..models.store_registry import read_registries
 from ..network.backbone_spec import is_user_network
 from ..util.errors import UsageError
 from ..util.memory import resident_bytes
@@ -105,7 +105,7 @@ def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Dev
             f"The file of the network of '{bundle.name}' was changed since the model was made: results hold only if it "
             "still computes the same."
         )
-    withdrawn = known_registries().withdrawn(bundle.name, bundle.about["version"])
+    withdrawn = read_registries().withdrawn(bundle.name, bundle.about["version"])
     if withdrawn:
         notes.append(f"The model '{bundle.name}' {bundle.about['version']} was withdrawn: {withdrawn}")
     poor = [Deviation(WARNING, sentence, QUALITY_KIND) for sentence in model_warnings(bundle)]

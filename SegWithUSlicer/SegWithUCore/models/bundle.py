@@ -18,12 +18,15 @@ from ..util.input_files import is_there
 from ..util.paths import BUNDLE_FILE
 from ..util.paths import WEIGHTS_FILE as WEIGHTS_FILE
 from ..util.strict_json import check_schema, read_json, schema, to_json
+from ..version import __version__
 from .graphs import Graphs
 from .input_spec import InputSpec, Label, check_label_values
 
 CARD_FILE = "MODEL_CARD.md"
 LICENCE_FILE = "LICENSE.txt"
 RESTORE = "restore it from its source"
+FITTED_BY = "fitted_by"
+"""Of a calibration block: the version of this program that fitted it."""
 MAXIMUM_BYTES = 16 << 20
 """Of `bundle.json`: the shipped one, with the figures of 44 test cases for two heads, has 0.4 MB."""
 
@@ -118,6 +121,11 @@ class Bundle:
             "figures": self.figures,
             **({} if self.graphs is None else {"graphs": self.graphs.to_json()}),
         }
+
+
+def fitted_now(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """Note in a calibration block that this version changed it last."""
+    return {**calibration, FITTED_BY: {"segwithu": __version__}}
 
 
 def block_sha256(block: Mapping[str, Any]) -> str:

@@ -10,9 +10,9 @@ from ..util.errors import InputError
 from ..util.strict_json import read_json_object, to_json
 from .bundle import Bundle, file_sha256, read_bundle
 from .graph_files import verify_graphs
-from .model_entry import ModelEntry, ModelFile, check_files
 from .model_name import folder_name
 from .stage_two_file import verify_stage_two
+from .store_registry import ModelFile, check_paths
 from .weights_file import verify_tensors, verify_weights
 
 ORIGIN_FILE = "origin.json"
@@ -86,7 +86,7 @@ def write_origin(folder: Path, source: str, files: tuple[ModelFile, ...]) -> Non
     content = {
         "from": source,
         "installed": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "files": [ModelFile(file.path, file.size, file.sha256).to_json() for file in files],
+        "files": [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in files],
     }
     (folder / ORIGIN_FILE).write_text(to_json(content) + "\n", encoding="utf-8")
 
@@ -103,7 +103,7 @@ def read_origin(folder: Path) -> tuple[str, tuple[ModelFile, ...]] | None:
     data = read_json_object(path, "download or import the model again", 1 << 20)
     try:
         files = tuple(ModelFile(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in data["files"])
-        check_files(ModelEntry("any", "0", "", "", "", True, "", files, folder="any"), str(path))
+        check_paths([file.path for file in files], f"{path} names", "as a file")
         return str(data["from"]), files
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error!r:.100}): download or import the model again.") from error

@@ -4,15 +4,19 @@ Certificates are always checked. Proxies, certificates of an institution (REQUES
 are those of the library requests.
 """
 
+import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
-
-import requests
 
 from ..util.errors import InputError
 from ..version import __version__
-from .store_registry import parsed_address
 
+if TYPE_CHECKING:
+    import requests
+
+REGISTRY_VARIABLE = "SEGWITHU_REGISTRY"
+"""Environment variable that names registries."""
 TIMEOUTS_S = (10.0, 60.0)
 """Longest wait for a connection, and longest silence while a file comes; the whole may take as long as it takes."""
 REDIRECTS = 6
@@ -20,24 +24,28 @@ CHUNK = 1 << 20
 _LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
 
-class _Session(requests.Session):
-    """Leaves redirects to `_answer`: requests would read the whole body of one first, however long that is."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return None: no redirect is followed here."""
-        return None
-
-
-def chunks_of(url: str, maximum_bytes: int) -> Iterator[bytes]:
+def chunks_of(url: str, maximum_bytes: int, begun: str = "") -> Iterator[bytes]:
     """Yield the content of a file on a server.
+
+    Args:
+        begun: address that named this one, such as that of a registry: what it says of plain http counts.
 
     Raises:
         InputError: the address is not to be asked, the server cannot be reached or does not send the file, or the file
             has more than `maximum_bytes`.
     """
-    host, received = _checked_address(url, url).hostname, 0
+    import requests
+
+    class Session(requests.Session):
+        """Leaves redirects to `_answer`: requests would read the whole body of one first, however long that is."""
+
+        def get_redirect_target(self, resp: requests.Response) -> str | None:
+            """Return None: no redirect is followed here."""
+            return None
+
+    host, received = _checked_address(url, begun or url).hostname, 0
     try:
-        with _Session() as session, _answer(session, url) as answer:
+        with Session() as session, _answer(session, url, begun or url) as answer:
             _check_answer(answer, url)
             for chunk in answer.iter_content(CHUNK):
                 received += len(chunk)
@@ -62,13 +70,13 @@ def chunks_of(url: str, maximum_bytes: int) -> Iterator[bytes]:
         ) from error
 
 
-def _answer(session: requests.Session, url: str) -> requests.Response:
+def _answer(session: "requests.Session", url: str, begun: str) -> "requests.Response":
     """Ask for `url` and follow redirects, none of them to plain http."""
     # requests asks for gzip by itself: lengths would then not be the file's
     headers = {"Accept-Encoding": "identity", "User-Agent": f"segwithu-slicer/{__version__}"}
     asked = url
     for _ in range(REDIRECTS):
-        _checked_address(asked, url)
+        _checked_address(asked, begun)
         answer = session.get(asked, headers=headers, stream=True, timeout=TIMEOUTS_S, allow_redirects=False)
         if answer.status_code not in (301, 302, 303, 307, 308):
             return answer
@@ -84,7 +92,7 @@ def _answer(session: requests.Session, url: str) -> requests.Response:
     )
 
 
-def _check_answer(answer: requests.Response, url: str) -> None:
+def _check_answer(answer: "requests.Response", url: str) -> None:
     """Refuse answers that are not the file.
 
     Raises:
@@ -139,4 +147,25 @@ def _checked_address(url: str, begun: str) -> SplitResult:
             f"The address {_shown(url)} holds a name or password: remove it, and give it in ~/.netrc.",
             "password-in-address",
         )
+    return parts
+
+
+def parsed_address(text: str) -> SplitResult:
+    """Take an address apart.
+
+    Raises:
+        InputError: it is none. What may be secret in it is not repeated: user, password and query.
+    """
+    try:
+        parts = urlsplit(text)
+        host, _port = (parts.hostname or "").encode("idna"), parts.port  # both raise for what no network knows
+        if parts.scheme in ("http", "https") and not host:
+            raise ValueError("no host")
+    except ValueError as error:
+        shown = re.sub(r"//.*@", "//", text.partition("?")[0])[:100]
+        raise InputError(
+            f"'{shown}' is no address, by its host or port: correct it in --from or {REGISTRY_VARIABLE}, or tell the "
+            "people who keep the server or registry that names it.",
+            "invalid-address",
+        ) from error
     return parts

@@ -5,10 +5,8 @@ from typing import Any
 
 from ..calibration.case_level import AMBIGUOUS, SEGMENTED
 from ..network.head_words import HEAD_WORDS, HeadWords
-from .bundle import Bundle
-from .calibration_origin import fitted_by_words
-from .input_check import input_check_words
-from .quality import model_warnings
+from .bundle import FITTED_BY, Bundle
+from .quality import input_check_words, model_warnings
 from .stage_two_file import CHECK, check_words
 from .training_record import TrainingRecord, read_record, training_words
 
@@ -107,7 +105,7 @@ def _making(bundle: Bundle, record: TrainingRecord | None) -> str:
         words = (
             calibration_words(calibration)
             if "stage_two" in calibration
-            else f"{calibration['cases']} calibration cases{fitted_by_words(calibration)}"
+            else f"{calibration['cases']} calibration cases{_fitted_by(calibration)}"
         )
         fitted = f"error probability fitted on {words}"
         if CHECK in calibration:
@@ -136,7 +134,7 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     """Say on how many cases the error probability was fitted, and whether it sees the image."""
     stage = calibration.get("stage_two")
     cases = f"{calibration['cases']} calibration cases"
-    by = fitted_by_words(calibration)
+    by = _fitted_by(calibration)
     if stage is None:
         return f"{cases}, without the image{by}"
     more = calibration.get("stage_two_check", {}).get("out_of_fold", {})
@@ -144,6 +142,11 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     if stage["cases"] == calibration["cases"] and not further:
         return f"{cases}, with the image (stage two){by}"
     return f"{cases}, and stage two, which sees the image, on {stage['cases']}{further}{by}"
+
+
+def _fitted_by(calibration: Mapping[str, Any]) -> str:
+    """Say which version fitted a calibration, to end a list; empty where that is not recorded."""
+    return f", by segwithu {calibration[FITTED_BY]['segwithu']}" if FITTED_BY in calibration else ""
 
 
 def _expectations(bundle: Bundle) -> str:

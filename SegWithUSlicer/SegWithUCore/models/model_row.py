@@ -1,11 +1,21 @@
-"""A line of the list of models: what `segwithu models list` says of a version. Standard library only."""
+"""The list of models: which versions are installed, could be downloaded, are newer, were withdrawn or are damaged.
 
-from collections.abc import Mapping
+No third-party packages at file scope, so that Slicer's own process can ask too.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..util.paths import user_models_folder
+from .model_name import VersionKey, version_key
+from .quality import model_warnings
+from .registry import FoundModel
+from .store_registry import Registries
+
 INSTALLED, AVAILABLE, UPDATE, WITHDRAWN, DAMAGED = "installed", "available", "update", "withdrawn", "damaged"
+_NON_COMMERCIAL = ("-nc", "noncommercial", "non-commercial", "research only")
 
 
 @dataclass(frozen=True)
@@ -20,21 +30,23 @@ class ModelRow:
         calibrated: None if unknown.
         note: why it was withdrawn, what is wrong with it, or what its unseen cases warn of.
         channels: of its input.
+        offered: whether a registry has it, so that it can be downloaded again.
     """
 
     name: str
     version: str
     state: str
-    folder: Path | None
-    own: bool
-    size: int | None
-    task: str
-    calibrated: bool | None
-    licence_weights: str
-    licence_data: str
-    commercial_use: bool
+    folder: Path | None = None
+    own: bool = False
+    size: int | None = None
+    task: str = ""
+    calibrated: bool | None = None
+    licence_weights: str = ""
+    licence_data: str = ""
+    commercial_use: bool = True
     note: str = ""
     channels: tuple[str, ...] = ()
+    offered: bool = False
 
     @property
     def key(self) -> str:
@@ -53,8 +65,60 @@ class ModelRow:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ModelRow":
         """Read one entry of the command's answer."""
-        folder, converted = data.get("folder"), ("folder", "note", "channels")
-        plain = {name: data[name] for name in cls.__dataclass_fields__ if name not in converted}
-        channels = tuple(data.get("channels") or ())
-        note = str(data.get("note") or "")
-        return cls(**plain, folder=Path(folder) if folder else None, note=note, channels=channels)
+        found = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        folder, channels = found.get("folder"), found.get("channels") or ()
+        return cls(**{**found, "folder": Path(folder) if folder else None, "channels": tuple(channels)})
+
+
+def allows_commercial_use(licences: Iterable[str]) -> bool:
+    """Whether none of the licences says that it does not, by its identifier or in plain words."""
+    return not any(word in licence.lower() for licence in licences for word in _NON_COMMERCIAL)
+
+
+def overview(found: Sequence[FoundModel], known: Registries) -> list[ModelRow]:
+    """List installed versions, then those that could be downloaded, by name and newest first."""
+    rows = [installed_row(model, known) for model in found]
+    there = {(row.name, row.version) for row in rows}
+    newest: dict[str, VersionKey] = {}
+    for row in rows:
+        newest[row.name] = max(newest.get(row.name, version_key(row.version)), version_key(row.version))
+    for offer in known.offers():
+        if (offer.name, offer.version) in there:
+            continue
+        why = known.withdrawn(offer.name, offer.version)
+        newer = offer.name in newest and version_key(offer.version) > newest[offer.name]
+        state = WITHDRAWN if why else UPDATE if newer else AVAILABLE
+        fields = {"folder": None, "own": False, "state": state, "size": offer.size, "note": why or "", "offered": True}
+        rows.append(ModelRow.from_json({**offer.entry, **fields}))
+    rows.sort(key=lambda row: version_key(row.version), reverse=True)
+    return sorted(rows, key=lambda row: (row.name.lower(), row.folder is None))
+
+
+def installed_row(model: FoundModel, known: Registries | None = None) -> ModelRow:
+    """Return the row of an installed model; its description may be unchecked, and then whatever is wrong is raised."""
+    folder, own = model.folder, model.folder.parent == user_models_folder()
+    try:
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    except OSError:
+        size = None
+    if model.bundle is None:
+        return ModelRow(folder.name, "", DAMAGED, folder, own, size, note=model.problem or "")
+    name, about = str(model.bundle.name), {key: str(value) for key, value in model.bundle.about.items()}
+    version, licences = about.get("version", ""), [about.get(f"licence_{of}", "") for of in ("weights", "data")]
+    why = None if known is None else known.withdrawn(name, version)
+    return ModelRow(
+        name=name,
+        version=version,
+        state=WITHDRAWN if why else INSTALLED,
+        folder=folder,
+        own=own,
+        size=size,
+        task=about.get("task", ""),
+        calibrated=model.bundle.calibration is not None,
+        licence_weights=licences[0],
+        licence_data=licences[1],
+        commercial_use=allows_commercial_use(licences),
+        note=why or " ".join(model_warnings(model.bundle)),
+        channels=model.bundle.input.channels,
+        offered=known is not None and any((offer.name, offer.version) == (name, version) for offer in known.listed),
+    )

@@ -1,4 +1,4 @@
-"""Whether a model segments at all: what its unseen cases say of each structure, and the warnings that follow from it.
+"""What a model can do: warnings from its unseen cases of each structure, and which parts of the input check it has.
 
 All that a user is warned of is worded here, once: the end of a training, `models show`, the card, cases, worklists and
 pages show these sentences.
@@ -153,3 +153,39 @@ def _lowest_dice(
 def _listed(parts: Sequence[str]) -> str:
     more = len(parts) - NAMED
     return ", ".join(parts[:NAMED]) + (f" and {more} more structures" if more > 0 else "")
+
+
+IMAGE_QUALITY = "quality"
+"""Block of a fingerprint: shading, sharpness and brightness of the training cases, by channel."""
+_PARTS = {
+    "channels": ("picture", "noise", "contrast", "grey values"),
+    IMAGE_QUALITY: ("shading", "sharpness", "brightness"),
+}
+"""Parts of the input check by the block that they need; size and voxels are known to all models with a fingerprint."""
+
+
+def checks_lacking(bundle: Bundle) -> list[str]:
+    """Name the parts of the input check that a model cannot do."""
+    if bundle.fingerprint is None:
+        return ["size", "voxels", *(part for parts in _PARTS.values() for part in parts)]
+    lacking: list[str] = []
+    for block, parts in _PARTS.items():
+        known = bundle.fingerprint.get(block) or {}
+        if any(known.get(channel) is None for channel in bundle.input.channels):
+            lacking += parts
+    return lacking
+
+
+def input_check_words(bundle: Bundle) -> str:
+    """Say what an image is compared with, and what is missing."""
+    if bundle.fingerprint is None:
+        return "none: nothing is known of the training cases"
+    lacking = checks_lacking(bundle)
+    every = ["size", "voxels", *(part for parts in _PARTS.values() for part in parts)]
+    done = f"compares {_joined([part for part in every if part not in lacking])}"
+    cases = f"{done} with {bundle.fingerprint['cases']} training cases"
+    return f"{cases}; lacks {_joined(lacking)}" if lacking else cases
+
+
+def _joined(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,110 +1,174 @@
-"""Registries: lists of the models that there are, with the size and SHA-256 of each file, licences and withdrawals.
+"""Registries: files `models.json` that list models, with the size and SHA-256 of each file, licences and withdrawals.
 
-A registry is a file `models.json` on a server (also at Hugging Face) or in a folder; `SEGWITHU_REGISTRY` names those of
-a user. Nothing here connects to anything.
+A registry lies on a server (also at Hugging Face) or in a folder; `SEGWITHU_REGISTRY` names those of a user. No
+third-party packages at file scope, so that Slicer's own process can ask too.
 """
 
 import os
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 from urllib.request import url2pathname
 
 from ..util.errors import InputError, UsageError
 from ..util.input_files import is_there
-from ..util.strict_json import check_schema, read_json_object, schema
-from .model_entry import REMEDY, ModelEntry, ModelFile, check_files
-from .model_name import version_key
+from ..util.strict_json import check_schema, parse_json, read_json_object, schema
+from .download import REGISTRY_VARIABLE, chunks_of, parsed_address
+from .model_name import RESERVED, folder_name, version_key
 
 PUBLIC_REGISTRY: str | None = None
 """Address of the project's own registry, such as "https://host/path/models.json". None: there is none yet. This is the
 one place to set it."""
-REGISTRY_VARIABLE = "SEGWITHU_REGISTRY"
 REGISTRY_FILE = "models.json"
 FORMAT, FORMAT_VERSION = "segwithu-models", 1
 MAXIMUM_BYTES = 16 << 20
+REMEDY = "ask whoever keeps that registry"
+_NEEDED = ("bundle.json", "weights.safetensors")
+_HUGGING_FACE = "huggingface.co"
 
 
 @dataclass(frozen=True)
-class Registry:
-    """A registry that was read.
+class ModelFile:
+    """One file of a model; `path` is within the model's folder, with forward slashes."""
 
-    Attributes:
-        source: its folder or address.
-        base: of a registry on a server, the address that the models' folders lie at.
-        local: the folder of one in a folder; None for one on a server.
-    """
-
-    source: str
-    entries: tuple[ModelEntry, ...]
-    base: str = ""
-    local: Path | None = None
-
-    def place(self, entry: ModelEntry, file: ModelFile) -> Path | str:
-        """Return where a file lies: at an address of its own, else beside the registry."""
-        if file.url or self.local is None:
-            return file.url or f"{self.base}{entry.folder}/{file.path}"
-        return self.local / entry.folder / file.path
+    path: str
+    size: int
+    sha256: str
+    url: str = ""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A version of a model, and the registry that offers it."""
+    """One version of a model in a registry.
 
-    entry: ModelEntry
-    registry: Registry
+    Attributes:
+        entry: its entry of `models`, checked.
+        source: folder or address of the registry.
+        base: where the folders of its models lie: a folder, or an address that ends with a slash.
+    """
+
+    entry: Mapping[str, Any]
+    source: str
+    base: Path | str
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.entry["name"])
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+        return str(self.entry["version"])
+
+    @property
+    def key(self) -> str:
+        """`NAME@VERSION`."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that its files lie in, beside the registry."""
+        return self.entry.get("folder") or folder_name(self.name, self.version)
+
+    @property
+    def files(self) -> tuple[ModelFile, ...]:
+        """Its files."""
+        return tuple(ModelFile(f["path"], f["size"], f["sha256"], f.get("url", "")) for f in self.entry["files"])
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def place(self, file: ModelFile) -> Path | str:
+        """Return where a file lies: at an address of its own, else beside the registry."""
+        if file.url:
+            return file.url
+        if isinstance(self.base, Path):
+            return self.base / self.folder / file.path
+        return f"{self.base}{self.folder}/{file.path}"
 
 
 @dataclass(frozen=True)
-class KnownRegistries:
-    """What can be read without connecting, and why the rest cannot, a sentence each."""
+class Registries:
+    """The content of all registries that could be read.
 
-    registries: tuple[Registry, ...]
-    problems: tuple[str, ...] = field(default=())
+    Attributes:
+        listed: every entry, in the order of the registries.
+        problems: why others could not be read, a sentence each.
+    """
+
+    listed: tuple[Offer, ...]
+    problems: tuple[str, ...] = ()
 
     def offers(self) -> list[Offer]:
-        """List every version once; of two registries the first counts. By name, newest first."""
+        """List every version once, by name and newest first; of two registries the first counts."""
         found: dict[str, Offer] = {}
-        for registry in self.registries:
-            for entry in registry.entries:
-                found.setdefault(entry.key, Offer(entry, registry))
-        newest = sorted(found.values(), key=lambda offer: version_key(offer.entry.version), reverse=True)
-        return sorted(newest, key=lambda offer: offer.entry.name)
+        for offer in self.listed:
+            found.setdefault(offer.key, offer)
+        newest = sorted(found.values(), key=lambda offer: version_key(offer.version), reverse=True)
+        return sorted(newest, key=lambda offer: offer.name)
 
     def withdrawn(self, name: str, version: str) -> str | None:
         """Return why a version, or what it was made of (1.2.0 of 1.2.0+site), was withdrawn; None if it was not."""
-        entries = (entry for registry in self.registries for entry in registry.entries if entry.name == name)
         made_of = (version, version.partition("+")[0])
-        return next((entry.withdrawn for entry in entries if entry.version in made_of and entry.withdrawn), None)
+        entries = (offer.entry for offer in self.listed if offer.name == name and offer.version in made_of)
+        return next((entry["withdrawn"] for entry in entries if entry.get("withdrawn")), None)
+
+    def find(self, name: str, version: str | None) -> Offer:
+        """Find a version of a model; without one the newest that was not withdrawn.
+
+        Raises:
+            UsageError: no registry has it; the message lists what there is.
+        """
+        offers = self.offers()
+        named = [offer for offer in offers if offer.name == name]
+        chosen = [offer for offer in named if version is None or offer.version == version]
+        if version is None:
+            chosen = [offer for offer in chosen if self.withdrawn(name, offer.version) is None] or chosen
+        if chosen:
+            return chosen[0]
+        if named:
+            known = ", ".join(offer.version for offer in named)
+            raise UsageError(f"There is no version {version} of {name}: choose one of {known}.")
+        known = ", ".join(dict.fromkeys(offer.name for offer in offers)) or "none"
+        raise UsageError(
+            f"No registry at hand has a model '{name}': choose one of {known}, or name a registry that has it with "
+            f"--from or {REGISTRY_VARIABLE}."
+        )
 
 
-def is_address(place: str) -> bool:
-    """Whether a place is a server's address rather than a folder."""
-    return place.lower().startswith(("http:", "https:"))
+def read_registries(places: Sequence[str] | None = None, connect: bool = False) -> Registries:
+    """Read registries; one that cannot be read is a problem.
 
-
-def parsed_address(text: str) -> SplitResult:
-    """Take an address apart.
-
-    Raises:
-        InputError: it is none. What may be secret in it is not repeated: user, password and query.
+    Args:
+        places: folders and addresses; None for those that are configured.
+        connect: whether servers are asked. Without, their addresses are only checked, so that a wrong one is named.
     """
-    try:
-        parts = urlsplit(text)
-        host, _port = (parts.hostname or "").encode("idna"), parts.port  # both raise for what no network knows
-        if parts.scheme in ("http", "https") and not host:
-            raise ValueError("no host")
-    except ValueError as error:
-        shown = re.sub(r"//.*@", "//", text.partition("?")[0])[:100]
-        raise InputError(
-            f"'{shown}' is no address, by its host or port: correct it in --from or {REGISTRY_VARIABLE}, or tell the "
-            "people who keep the server or registry that names it.",
-            "invalid-address",
-        ) from error
-    return parts
+    listed: list[Offer] = []
+    problems: list[str] = []
+    for place in configured_places() if places is None else places:
+        try:
+            if not place.lower().startswith(("http:", "https:")):
+                listed += folder_registry(as_folder(place))
+            elif connect:
+                address = registry_address(place)
+                content = parse_json(b"".join(chunks_of(address, MAXIMUM_BYTES)), address, REMEDY)
+                listed += parse_registry(content, address, f"{address.split('?')[0].rpartition('/')[0]}/")
+            else:
+                parsed_address(place)
+        except InputError as error:
+            problems.append(str(error))
+    return Registries(tuple(listed), tuple(problems))
+
+
+def configured_places() -> list[str]:
+    """Return addresses and folders of the registries to be asked: `SEGWITHU_REGISTRY`, else the project's own."""
+    given = [place.strip() for place in os.environ.get(REGISTRY_VARIABLE, "").split(";")]
+    return [place for place in given if place] or ([PUBLIC_REGISTRY] if PUBLIC_REGISTRY else [])
 
 
 def as_folder(place: str) -> Path:
@@ -115,35 +179,23 @@ def as_folder(place: str) -> Path:
 
 
 def registry_address(place: str) -> str:
-    """Return the address of the file `models.json` at an address, which may name the folder or the file itself."""
+    """Return the address of the file `models.json` at an address, which may name the folder or the file itself.
+
+    Of a repository at Hugging Face it may also be the page: https://huggingface.co/OWNER/NAME.
+    """
     parts = parsed_address(place)
-    if parts.path.endswith(".json"):
-        return place
-    return parts._replace(path=f"{parts.path.rstrip('/')}/{REGISTRY_FILE}").geturl()
+    if parts.hostname == _HUGGING_FACE:
+        folders = parts.path.strip("/").split("/")
+        if len(folders) == (3 if folders[0] in ("datasets", "spaces") else 2):
+            folders += ["resolve", "main"]
+        path = "/" + "/".join("resolve" if name in ("tree", "blob") else name for name in folders)
+        parts = parts._replace(path=path)
+    if not parts.path.endswith(".json"):
+        parts = parts._replace(path=f"{parts.path.rstrip('/')}/{REGISTRY_FILE}")
+    return parts.geturl()
 
 
-def configured_places() -> list[str]:
-    """Return addresses and folders of the registries to be asked: `SEGWITHU_REGISTRY`, else the project's own."""
-    given = [place.strip() for place in os.environ.get(REGISTRY_VARIABLE, "").split(";")]
-    places = [place for place in given if place]
-    return places or ([PUBLIC_REGISTRY] if PUBLIC_REGISTRY else [])
-
-
-def known_registries() -> KnownRegistries:
-    """Read the configured registries in folders, connecting to nothing; one that cannot be read is a problem."""
-    registries, problems = [], []
-    for place in configured_places():
-        try:
-            if is_address(place):
-                parsed_address(place)  # so that a wrong one is named before anybody downloads from it
-            else:
-                registries.append(folder_registry(as_folder(place)))
-        except InputError as error:
-            problems.append(str(error))
-    return KnownRegistries(tuple(registries), tuple(problems))
-
-
-def folder_registry(folder: Path) -> Registry:
+def folder_registry(folder: Path) -> list[Offer]:
     """Read the registry in a folder.
 
     Raises:
@@ -154,16 +206,15 @@ def folder_registry(folder: Path) -> Registry:
         raise InputError(
             f"{folder} is no registry of models: it has no {REGISTRY_FILE}; give another folder.", "no-registry"
         )
-    return parse_registry(read_json_object(path, REMEDY, MAXIMUM_BYTES), str(path), local=folder)
+    return parse_registry(read_json_object(path, REMEDY, MAXIMUM_BYTES), str(path), folder)
 
 
-def parse_registry(data: Any, source: str, address: str | None = None, local: Path | None = None) -> Registry:
-    """Check the content of a `models.json` and build the registry.
+def parse_registry(data: Any, source: str, base: Path | str = "") -> list[Offer]:
+    """Check the content of a `models.json`, and list what it offers.
 
     Args:
         source: names it in messages.
-        address: where it was fetched from.
-        local: the folder that it lies in.
+        base: as of `Offer`.
 
     Raises:
         InputError: another format or version, a field missing or of the wrong kind, two models of one name and version,
@@ -172,43 +223,37 @@ def parse_registry(data: Any, source: str, address: str | None = None, local: Pa
     version = data.get("format_version") if isinstance(data, dict) and data.get("format") == FORMAT else FORMAT_VERSION
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise InputError(f"{source} has format version {version}, this program reads {FORMAT_VERSION}: update it.")
-    check_schema(data, registry_schema(), source, REMEDY, "the format of registries")
-    entries = tuple(ModelEntry.from_json(entry) for entry in data["models"])
+    check_schema(
+        data, schema(Path(__file__).with_name("store_registry.schema.json")), source, REMEDY, "the format of registries"
+    )
+    offers = [Offer(entry, str(base) if isinstance(base, Path) else source, base) for entry in data["models"]]
     keys: set[str] = set()
-    for entry in entries:
-        if entry.key.lower() in keys:
-            raise InputError(f"{source} lists {entry.key} twice: {REMEDY}.")
-        keys.add(entry.key.lower())
-        check_files(entry, source)
-    base = f"{address.split('?')[0].rpartition('/')[0]}/" if address else ""
-    return Registry((local and str(local)) or address or source, entries, base, local)
+    for offer in offers:
+        if offer.key.lower() in keys:
+            raise InputError(f"{source} lists {offer.key} twice: {REMEDY}.")
+        keys.add(offer.key.lower())
+        folder_name(offer.name, offer.version)
+        check_paths([file.path for file in offer.files], f"{source} names", f"for {offer.key}", offer.folder)
+    return offers
 
 
-def registry_schema() -> dict[str, Any]:
-    """Return the JSON schema of `models.json`."""
-    return schema(Path(__file__).with_name("store_registry.schema.json"))
+def check_paths(paths: Sequence[str], begin: str, end: str, folder: str = "") -> None:
+    """Refuse names of a model's files that some computer cannot have, or would take for one file.
 
-
-def find_offer(registries: KnownRegistries, name: str, version: str | None) -> Offer:
-    """Find a version of a model; without one the newest that was not withdrawn.
+    Args:
+        begin, end: of each sentence, around the name.
+        folder: that they lie in.
 
     Raises:
-        UsageError: no registry has it; the message lists what there is.
+        InputError: names the file.
     """
-    offers = registries.offers()
-    named = [offer for offer in offers if offer.entry.name == name]
-    chosen = [offer for offer in named if version is None or offer.entry.version == version]
-    if version is None:
-        chosen = [o for o in chosen if registries.withdrawn(name, o.entry.version) is None] or chosen
-    if chosen:
-        return chosen[0]
-    if named:
-        raise UsageError(f"There is no version {version} of {name}: choose one of {_listed(named, 'version')}.")
-    raise UsageError(
-        f"No registry at hand has a model '{name}': choose one of {_listed(offers, 'name')}, or name a registry "
-        f"that has it with --from or {REGISTRY_VARIABLE}."
-    )
-
-
-def _listed(offers: Sequence[Offer], attribute: str) -> str:
-    return ", ".join(dict.fromkeys(getattr(offer.entry, attribute) for offer in offers)) or "none"
+    for path in (*paths, folder):
+        if any(RESERVED.fullmatch(part) or part.endswith(".") for part in path.split("/")):
+            raise InputError(f"{begin} '{path}' {end}, which Windows cannot have: {REMEDY}.")
+    lower = [path.lower() for path in paths]
+    for path in lower:
+        if lower.count(path) > 1 or any(other.startswith(f"{path}/") for other in lower):
+            raise InputError(f"{begin} '{path}' {end} twice: {REMEDY}.")
+    missing = [name for name in _NEEDED if name not in paths]
+    if missing:
+        raise InputError(f"{begin} no {missing[0]} {end}: {REMEDY}.")

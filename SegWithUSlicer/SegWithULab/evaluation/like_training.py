@@ -10,7 +10,7 @@ from SegWithUCore.inference.deviation import NOTE, REFUSED, WARNING, Deviation
 from SegWithUCore.inference.fingerprint import input_deviations
 from SegWithUCore.inference.preprocessing import assessed_box
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.models.input_check import checks_lacking
+from SegWithUCore.models.quality import checks_lacking
 from SegWithUCore.util.errors import InputError
 
 from ..training.case_reading import read_images

@@ -28,10 +28,8 @@ from SegWithUCore.inference.prediction import Prediction, predict, tempered_logi
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.metrics.overlap import dice_of
-from SegWithUCore.models.input_check import QUALITY
 from SegWithUCore.models.input_spec import Label
-from SegWithUCore.models.quality import QUALITY as MODEL_QUALITY
-from SegWithUCore.models.quality import measured_quality
+from SegWithUCore.models.quality import IMAGE_QUALITY, QUALITY, measured_quality
 from SegWithUCore.regions.region import UNCERTAIN
 from SegWithUCore.review.triage import FIGURE_DIGITS, share
 
@@ -237,7 +235,7 @@ def fitted(
         "sources": _sources(predictions, chances),
         "tempering_scale": scale,
         **numbers.to_json(),
-        MODEL_QUALITY: structure_quality(cases, labels),
+        QUALITY: structure_quality(cases, labels),
         "flags": {
             **fit_flag_limit([flag_case(case, labels, name) for case, name in zip(cases, names, strict=True)]),
             "figures": triage_figures(cases, [float(c.sum(dtype=np.float64)) for c in chances], numbers, labels),
@@ -302,7 +300,7 @@ def training_fingerprint(
         "field_of_view_mm": {"low": extents.min(0).tolist(), "high": extents.max(0).tolist()},
         "spacing_mm": {"low": spacings.min(0).tolist(), "high": spacings.max(0).tolist()},
         "channels": {name: _look(number, train, select, recipe) for number, name in enumerate(recipe.input.channels)},
-        QUALITY: quality_of(train, select, recipe.input.channels, _mirror_axis(recipe)),
+        IMAGE_QUALITY: quality_of(train, select, recipe.input.channels, _mirror_axis(recipe)),
         "volumes_mm3": {
             str(value): _volumes(index, both)
             for index, value in enumerate(recipe.label_values)

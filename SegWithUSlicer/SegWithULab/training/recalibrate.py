@@ -14,8 +14,7 @@ from SegWithUCore.calibration.stage_two import StageTwo
 from SegWithUCore.inference.engines import TORCH
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import Prediction
-from SegWithUCore.models.bundle import CARD_FILE, LICENCE_FILE, Bundle, write_bundle_json
-from SegWithUCore.models.calibration_origin import with_origin
+from SegWithUCore.models.bundle import CARD_FILE, LICENCE_FILE, Bundle, fitted_now, write_bundle_json
 from SegWithUCore.models.graph_files import graphs_lacking, read_graph_file
 from SegWithUCore.models.graphs import GRAPH_FILES, Graphs
 from SegWithUCore.models.input_spec import Label
@@ -123,7 +122,7 @@ def recalibrate(
         return Recalibration(None, (*(f"Warning: {warning}" for warning in poor), *found.sentences))
     with atomic_folder(job.target, job.overwrite) as work:
         copy_files(bundle, graphs, work, record)
-        calibration = with_origin(found.calibration, bundle.calibration, found.is_whole)
+        calibration = fitted_now(found.calibration)
         if stage is not None:
             calibration[BLOCK] = write_stage_two(stage, work, bundle.default_head.name)
         else:
@@ -158,7 +157,7 @@ def refit_whole_cases(
     with atomic_folder(job.target, job.overwrite) as work:
         copy_files(bundle, job.graphs, work, job.record)
         copy_stage_two(bundle, work)
-        calibration = with_origin(calibration, bundle.calibration)
+        calibration = fitted_now(calibration)
         written = write_bundle_json(replace(job.plain, calibration=calibration, about=job.about), work)
         (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
     sentences = [f"Fitted anew on {len(job.cases)} cases: {', '.join(new)}."]
@@ -327,7 +326,7 @@ def whole_calibration(cases: Sequence[ReferenceCase], bundle: Bundle, folder: Pa
     fit = fitted(predictions, truths, bundle.labels, table, stage, patients)
     if stage is not None:
         blocks[BLOCK] = write_stage_two(stage, folder, bundle.default_head.name)
-    return with_origin({**fit, **blocks}, whole=True)
+    return fitted_now({**fit, **blocks})
 
 
 def check_blocks(found: FittedStageTwo, labels: Sequence[Label], groups: Sequence[str]) -> dict[str, dict[str, Any]]:

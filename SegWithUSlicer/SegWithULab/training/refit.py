@@ -95,16 +95,11 @@ def summary_of(
 
 @dataclass(frozen=True)
 class Refit:
-    """A calibration block after new cases were seen, and one sentence a part of it: replaced or kept, and why.
-
-    Attributes:
-        is_whole: whether the cases were enough to judge or replace every part.
-    """
+    """A calibration block after new cases were seen, and one sentence a part of it: replaced or kept, and why."""
 
     calibration: Mapping[str, Any]
     sentences: tuple[str, ...]
     is_changed: bool
-    is_whole: bool = False
 
 
 def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequence[CaseSummary]) -> Refit:
@@ -141,8 +136,7 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     sentences += [words, *more, flags_words]
     is_changed = better or place != _OWN or numbers.to_json() != own.to_json()
     result["site"] = {"cases": len(cases), "patients": len(patients), "sentences": sentences}
-    is_whole = is_changed and len(patients) >= LEAST_INTERVAL_PATIENTS and len(cases) >= LEAST_CASES
-    return Refit(result if is_changed else calibration, tuple(sentences), is_changed, is_whole)
+    return Refit(result if is_changed else calibration, tuple(sentences), is_changed)
 
 
 def _line_sentence(line: SiteLine | None, patients: int) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from SegWithUCore.models.bundle import read_unchecked
-from SegWithUCore.models.model_entry import allows_commercial_use
 from SegWithUCore.models.model_name import version_key
-from SegWithUCore.models.model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow
+from SegWithUCore.models.model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow, installed_row
 from SegWithUCore.models.quality import model_warnings
+from SegWithUCore.models.registry import FoundModel
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.paths import bundle_folders, resource_path, user_models_folder
 
@@ -25,36 +25,28 @@ def installed_rows(folders: Sequence[Path] | None = None) -> list[ModelRow]:
 
 
 def merged_rows(installed: Sequence[ModelRow], offered: Sequence[ModelRow]) -> list[ModelRow]:
-    """List what is installed and what registries offered when they were last asked, and mark what they withdrew."""
+    """List what is installed and what registries offered when they were last asked, and mark what they withdrew.
+
+    What was deleted since then can be downloaded again where a registry has it.
+    """
     withdrawn = {row.key: row.note for row in offered if row.state == WITHDRAWN}
     here = [
         replace(row, state=WITHDRAWN, note=withdrawn[row.key]) if row.key in withdrawn else row for row in installed
     ]
     keys = {row.key for row in here}
-    others = [row for row in offered if row.folder is None and row.key not in keys]
+    gone = [row for row in offered if row.offered and row.key not in keys]
+    others = [
+        replace(row, folder=None, own=False, state=AVAILABLE if row.state == INSTALLED else row.state) for row in gone
+    ]
     return sorted([*here, *others], key=lambda row: (row.name.lower(), row.folder is None))
 
 
 def _installed_row(folder: Path) -> ModelRow:
-    own, size = folder.parent == user_models_folder(), _size(folder)
     try:
-        bundle = read_unchecked(folder)
-        about = bundle.about
-        licences = str(about.get("licence_weights") or ""), str(about.get("licence_data") or "")
-        task, calibrated = str(about.get("task") or ""), bundle.calibration is not None
-        name, version = str(bundle.name), str(about.get("version") or "")
+        return installed_row(FoundModel(folder, read_unchecked(folder), None))
     except (InputError, LookupError, TypeError, ValueError, AttributeError) as error:
         why = str(error) if isinstance(error, InputError) else _("its description is damaged")
-        return ModelRow(folder.name, "", DAMAGED, folder, own, size, "", None, "", "", True, why)
-    commercial = allows_commercial_use(licences)
-    return ModelRow(name, version, INSTALLED, folder, own, size, task, calibrated, *licences, commercial)
-
-
-def _size(folder: Path) -> int | None:
-    try:
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    except OSError:
-        return None
+        return installed_row(FoundModel(folder, None, why))
 
 
 def cells(row: ModelRow) -> tuple[str, ...]:

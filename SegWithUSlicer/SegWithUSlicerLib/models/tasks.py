@@ -50,10 +50,10 @@ def refresh() -> ModelTask:
 
 
 def download(row: ModelRow) -> ModelTask:
-    """Install a version from a registry; its licences were shown, and what is restricted was agreed to."""
+    """Install a version from a registry; its licences were shown, and what is restricted or withdrawn was agreed to."""
     target = user_models_folder() / folder_name(row.name, row.version)
     title = _("Download {model}").format(model=row.key)
-    agreed = ("--yes",) if not row.commercial_use or row.state == WITHDRAWN else ()
+    agreed = (*(() if row.commercial_use else ("--yes",)), *(("--withdrawn",) if row.state == WITHDRAWN else ()))
     return ModelTask(DOWNLOAD, title, ("models", "download", row.key, *agreed), str(target))
 
 

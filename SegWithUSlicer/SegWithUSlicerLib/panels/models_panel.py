@@ -9,8 +9,8 @@ from typing import Any
 import qt
 import slicer
 
+from SegWithUCore.models.download import REGISTRY_VARIABLE
 from SegWithUCore.models.model_row import ModelRow
-from SegWithUCore.models.store_registry import REGISTRY_VARIABLE
 from SegWithUCore.util.paths import resource_path, user_models_folder
 
 from ..guarded import guarded

@@ -15,7 +15,7 @@ from SegWithUCore.inference.image_features import ImageFeatures, image_features
 from SegWithUCore.inference.image_quality import fit_quality, quality_deviations, shading
 from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle, read_bundle
-from SegWithUCore.models.input_check import QUALITY, checks_lacking, input_check_words
+from SegWithUCore.models.quality import IMAGE_QUALITY, checks_lacking, input_check_words
 from SegWithULab.training.dataset import find_cases
 
 MODEL = Path(__file__).resolve().parents[3] / "Resources" / "Models" / "hippocampus"
@@ -156,7 +156,7 @@ def test_models_without_the_newer_block_run_as_before_and_say_what_they_lack(
 ) -> None:
     assert bundle.fingerprint is not None
     assert checks_lacking(bundle) == []
-    old = replace(bundle, fingerprint={key: part for key, part in bundle.fingerprint.items() if key != QUALITY})
+    old = replace(bundle, fingerprint={key: part for key, part in bundle.fingerprint.items() if key != IMAGE_QUALITY})
     assert checks_lacking(old) == ["shading", "sharpness", "brightness"]
     assert input_check_words(old).endswith("with 126 training cases; lacks shading, sharpness and brightness")
     smooth = sitk.SmoothingRecursiveGaussian(images[0], 1.5)

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from model_servers import CONTENT, SHA256, FaultyHandler, ModelServer, running
 
 from SegWithUCore.models import download
 from SegWithUCore.models.download import chunks_of
-from SegWithUCore.models.model_entry import ModelFile
-from SegWithUCore.models.store import _receive
+from SegWithUCore.models.store import _check_file, _chunks, _written
+from SegWithUCore.models.store_registry import ModelFile, Offer
 from SegWithUCore.util.errors import InputError
 
 WANTED = ModelFile("weights.safetensors", len(CONTENT), SHA256)
@@ -41,8 +42,12 @@ def target(tmp_path: Path) -> Path:
 
 
 def fetch(place: Path | str, target: Path) -> None:
-    for _ in _receive(place, WANTED, target):
+    local = isinstance(place, Path)
+    wanted = replace(WANTED, path=place.name) if local else replace(WANTED, url=place)
+    offer = Offer({"folder": ".", "files": []}, "registry", place.parent if local else "")
+    for _ in _written(_chunks(offer, wanted), target):
         pass
+    _check_file(target, wanted, str(place))
 
 
 @pytest.mark.parametrize("answer", ["good", "slow", "redirect"])
@@ -103,6 +108,12 @@ def test_addresses_that_are_never_asked(url: str, code: str, monkeypatch: pytest
         list(chunks_of(url, 1000))
     assert raised.value.code == code
     assert "s3cret" not in str(raised.value)
+
+
+def test_a_registry_on_a_server_names_no_plain_address_of_this_computer(server: ModelServer) -> None:
+    with pytest.raises(InputError) as raised:
+        list(chunks_of(f"{server.url}/good", len(CONTENT), "https://example.org/"))
+    assert raised.value.code == "not-encrypted" and server.asked == []
 
 
 def test_nobody_there_and_a_proxy_that_is_not_there_tell_no_password(

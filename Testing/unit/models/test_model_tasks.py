@@ -36,7 +36,7 @@ def a_row(**changes: object) -> ModelRow:
     data = {
         "name": "liver", "version": "1.2.0", "state": "available", "folder": None, "own": False, "size": 40_000_000,
         "task": "Liver.", "calibrated": True, "licence_weights": "CC-BY-NC-4.0", "licence_data": "CC-BY-4.0",
-        "commercial_use": False, "note": "", "channels": ["CT"],
+        "commercial_use": False, "note": "", "channels": ["CT"], "offered": True,
     }  # fmt: skip
     return ModelRow.from_json({**data, **changes})
 
@@ -68,7 +68,7 @@ def test_a_model_that_is_being_written_is_not_listed(models: Path) -> None:
 
 def test_what_was_not_agreed_to_is_not_agreed_to_in_advance(models: Path) -> None:
     assert "--yes" in tasks.download(a_row()).arguments
-    assert "--yes" in tasks.download(a_row(commercial_use=True, state="withdrawn")).arguments
+    assert tasks.download(a_row(commercial_use=True, state="withdrawn")).arguments[3:] == ("--withdrawn",)
     assert "--yes" not in tasks.download(a_row(commercial_use=True)).arguments
 
 
@@ -76,6 +76,9 @@ def test_offered_models_are_listed_after_those_that_are_installed(models: Path) 
     old, new = a_row(state="installed", folder="/m"), a_row(version="1.3.0")
     withdrawn = a_row(state="withdrawn", note="Sides are swapped.")
     assert merged_rows([old], [new]) == [old, new]
+    (deleted,) = merged_rows([], [a_row(state="installed", folder="/m", own=True)])
+    assert (deleted.state, deleted.folder, deleted.own) == ("available", None, False)
+    assert merged_rows([], [a_row(state="installed", folder="/m", own=True, offered=False)]) == []
     (marked,) = merged_rows([old], [withdrawn])
     assert (marked.state, marked.note, marked.folder) == ("withdrawn", "Sides are swapped.", old.folder)
     assert "segwithu calibrate --model liver@1.2.0" in about_lines(old)[-1]

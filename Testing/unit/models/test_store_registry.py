@@ -1,6 +1,5 @@
 """Registries: what is taken, what is refused, which version counts; and names and versions of models."""
 
-import copy
 import itertools
 import json
 from collections.abc import Callable
@@ -9,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from SegWithUCore.models.model_entry import allows_commercial_use
 from SegWithUCore.models.model_name import folder_name, parse_name, version_key
-from SegWithUCore.models.store import reached_registries
+from SegWithUCore.models.model_row import allows_commercial_use
 from SegWithUCore.models.store_registry import (
-    KnownRegistries,
+    Registries,
     configured_places,
-    find_offer,
-    known_registries,
     parse_registry,
+    read_registries,
     registry_address,
 )
 from SegWithUCore.util.errors import InputError, UsageError
@@ -33,9 +30,9 @@ def registry_of(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"format": "segwithu-models", "format_version": 1, "models": list(entries), **changes}
 
 
-def known(*registries: dict[str, Any]) -> KnownRegistries:
+def known(*registries: dict[str, Any]) -> Registries:
     parsed = [parse_registry(data, f"registry {number}") for number, data in enumerate(registries)]
-    return KnownRegistries(tuple(parsed))
+    return Registries(tuple(offer for offers in parsed for offer in offers))
 
 
 BAD_PATHS = [
@@ -110,7 +107,7 @@ def test_one_version_twice_is_refused_and_unknown_fields_are_passed_over() -> No
         parse_registry(registry_of(described(), described()), "models.json")
     data = registry_of(described(colour="red"), colour="blue")
     data["models"][0]["files"][0]["colour"] = "x"
-    assert parse_registry(data, "models.json").entries[0].key == "liver@1.0.0"
+    assert parse_registry(data, "models.json")[0].key == "liver@1.0.0"
 
 
 def test_versions_are_ordered_as_people_number_them() -> None:
@@ -125,17 +122,17 @@ def test_the_newest_that_was_not_withdrawn_is_offered_unless_a_version_is_named(
     first = registry_of(described(version="1.9"), described(version="1.10"), described("spleen"))
     second = registry_of(described(version="2.0", withdrawn="Sides are swapped."), described(version="1.9", task="No."))
     both = known(first, second)
-    assert find_offer(both, "liver", None).entry.version == "1.10"
-    assert find_offer(both, "liver", "2.0").entry.withdrawn == "Sides are swapped."
-    assert find_offer(both, "liver", "1.9").entry.task == "Liver."  # the first registry counts
+    assert both.find("liver", None).version == "1.10"
+    assert both.find("liver", "2.0").entry["withdrawn"] == "Sides are swapped."
+    assert both.find("liver", "1.9").entry["task"] == "Liver."  # the first registry counts
     assert both.withdrawn("liver", "2.0") == both.withdrawn("liver", "2.0+site") == "Sides are swapped."
-    assert [offer.entry.key for offer in both.offers()] == ["liver@2.0", "liver@1.10", "liver@1.9", "spleen@1.0.0"]
+    assert [offer.key for offer in both.offers()] == ["liver@2.0", "liver@1.10", "liver@1.9", "spleen@1.0.0"]
     with pytest.raises(UsageError, match=r"no version 3 of liver: choose one of 2\.0, 1\.10, 1\.9\."):
-        find_offer(both, "liver", "3")
+        both.find("liver", "3")
     with pytest.raises(UsageError, match=r"No registry at hand has a model .heart.: choose one of liver, spleen"):
-        find_offer(both, "heart", None)
+        both.find("heart", None)
     with pytest.raises(UsageError, match="SEGWITHU_REGISTRY"):
-        find_offer(KnownRegistries(()), "heart", None)
+        Registries(()).find("heart", None)
 
 
 def test_what_one_registry_withdrew_is_withdrawn_whoever_offers_it() -> None:
@@ -146,20 +143,29 @@ def test_what_one_registry_withdrew_is_withdrawn_whoever_offers_it() -> None:
 def test_place_of_a_file(tmp_path: Path) -> None:
     data = registry_of(described())
     data["models"][0]["files"][1]["url"] = "https://other.org/w"
-    for address, folder in (
-        ("https://host/models/models.json?v=1", "https://host/models/"),
-        (
-            registry_address("https://huggingface.co/me/models/resolve/main"),
-            "https://huggingface.co/me/models/resolve/main/",
-        ),
-    ):
-        fetched = parse_registry(data, "x", address=address)
-        entry = fetched.entries[0]
-        assert fetched.place(entry, entry.files[0]) == f"{folder}liver-1.0.0/bundle.json"
-        assert fetched.place(entry, entry.files[1]) == "https://other.org/w"
-    local = parse_registry(data, "x", local=tmp_path)
-    assert local.place(entry, entry.files[0]) == tmp_path / "liver-1.0.0" / "bundle.json"
-    assert local.place(entry, entry.files[1]) == "https://other.org/w"
+    for base in ("https://host/models/", "https://huggingface.co/me/models/resolve/main/"):
+        (offer,) = parse_registry(data, "x", base)
+        assert [offer.place(file) for file in offer.files] == [f"{base}liver-1.0.0/bundle.json", "https://other.org/w"]
+    (offer,) = parse_registry(data, "x", tmp_path)
+    assert [offer.place(file) for file in offer.files] == [
+        tmp_path / "liver-1.0.0" / "bundle.json",
+        "https://other.org/w",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "address"),
+    [
+        ("https://huggingface.co/me/models/resolve/main", "me/models/resolve/main/models.json"),
+        ("https://huggingface.co/me/models", "me/models/resolve/main/models.json"),
+        ("https://huggingface.co/me/models/", "me/models/resolve/main/models.json"),
+        ("https://huggingface.co/me/models/tree/v2/some", "me/models/resolve/v2/some/models.json"),
+        ("https://huggingface.co/me/models/blob/main/list.json", "me/models/resolve/main/list.json"),
+        ("https://huggingface.co/datasets/me/models", "datasets/me/models/resolve/main/models.json"),
+    ],
+)
+def test_a_page_at_hugging_face_is_the_address_of_its_files(place: str, address: str) -> None:
+    assert registry_address(place) == f"https://huggingface.co/{address}"
 
 
 def test_several_registries_are_configured_and_a_bad_one_hides_none(
@@ -173,8 +179,8 @@ def test_several_registries_are_configured_and_a_bad_one_hides_none(
     (tmp_path / "b" / "models.json").write_text("{")
     places = ["https://localhost:1/models", str(tmp_path / "a"), (tmp_path / "b").as_uri()]
     monkeypatch.setenv("SEGWITHU_REGISTRY", "; ".join(places))
-    for found, failed in ((known_registries(), 1), (reached_registries(), 2)):
-        assert [registry.entries[0].name for registry in found.registries] == ["a"]
+    for found, failed in ((read_registries(), 1), (read_registries(connect=True), 2)):
+        assert [offer.name for offer in found.listed] == ["a"]
         assert len(found.problems) == failed
         assert str(tmp_path / "b" / "models.json") in found.problems[-1]
     assert registry_address("https://h/x/") == registry_address("https://h/x") == "https://h/x/models.json"
@@ -201,10 +207,3 @@ def test_licences_that_forbid_commercial_use_are_known_by_name() -> None:
         "PolyForm-Noncommercial-1.0.0",
     ):
         assert not allows_commercial_use(["MIT", licence])
-
-
-def test_a_registry_survives_being_written() -> None:
-    data = registry_of(described(needs={"segwithu": ">=0.4"}, calibrated=False, withdrawn="Bad."))
-    entry = parse_registry(copy.deepcopy(data), "x").entries[0]
-    again = parse_registry(registry_of(entry.to_json()), "x").entries[0]
-    assert again == entry

@@ -1,5 +1,6 @@
 """The store as its users call it: models come from a server, a folder or a zip file, whole or not at all."""
 
+import errno
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -171,7 +173,8 @@ def test_withdrawn_models_say_so_wherever_they_are_met(
     refused = segwithu("models", "download", "tiny")
     assert refused.code == 2
     assert why in refused.err
-    assert segwithu("models", "download", "tiny", "--yes").code == 0
+    assert segwithu("models", "download", "tiny", "--yes").code == 2  # agrees to licences, not to what nobody has read
+    assert segwithu("models", "download", "tiny", "--withdrawn").code == 0
 
 
 def test_only_download_and_a_list_of_what_is_available_connect(
@@ -434,6 +437,21 @@ def test_places_that_cannot_be_written_to(
         assert outcome.code == 1
         assert "SEGWITHU_MODELS" in outcome.messages[-1]
         assert "unexpected" not in outcome.err
+
+
+def test_a_source_that_cannot_be_read_is_not_taken_for_a_place_that_cannot_be_written_to(
+    segwithu: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = version_of(tiny, tmp_path, "1.0.0")
+    whole = Path.open
+
+    def fails(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == source / WEIGHTS:
+            raise OSError(errno.EIO, "Input/output error")
+        return whole(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", fails)
+    refused(segwithu("models", "import", source), "unreadable-source", WEIGHTS)
 
 
 def test_a_small_disk(segwithu: Command, published: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
