@@ -70,7 +70,7 @@ class WebClient:
 
     def open(self, case: str, reviewer: str, **more: Any) -> "WebReview":
         """Open a review, which must be possible."""
-        status, answer = self.post(f"/api/cases/{case}/open", {"reviewer": reviewer, "page": "p", **more})
+        status, answer = self.post(f"/api/cases/{case}/open", {"reviewer": reviewer, **more})
         assert status == 200, (status, answer)
         return WebReview(self, case, answer)
 
@@ -90,19 +90,15 @@ class WebReview:
     def __init__(self, client: WebClient, case: str, opened: dict[str, Any]) -> None:
         self.client, self.case, self.opened = client, case, opened
         self.session, self.last = opened["session"], opened["last"]
-        self.acts = 0
 
     @property
     def ids(self) -> list[int]:
         """Of its regions, by rank."""
         return [region["id"] for region in self.opened["regions"]]
 
-    def say(
-        self, *events: dict[str, Any], act: str | None = None, last: str | None = None
-    ) -> tuple[int, dict[str, Any]]:
+    def say(self, *events: dict[str, Any], last: str | None = None) -> tuple[int, dict[str, Any]]:
         """Say something and follow the log, as the page does."""
-        self.acts += 1
-        body = {"session": self.session, "last": last or self.last, "id": act or f"{self.session}-{self.acts}"}
+        body = {"session": self.session, "last": last or self.last}
         status, answer = self.client.post(f"/api/cases/{self.case}/events", {**body, "events": list(events)})
         if status == 200:
             self.last = answer["last"]

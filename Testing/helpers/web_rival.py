@@ -11,7 +11,7 @@ from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import regions_hash, regions_text
 from SegWithUCore.review.log import AuditLog, LogInUseError
 from SegWithUCore.review.log_format import Verdict, VerdictGiven
-from SegWithUCore.review.opening import review_header
+from SegWithUCore.review.session import review_header
 
 
 def main(place: str, reviewer: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 import vtk
 from loaded_case import LoadedCase, add_transform, loaded_case, paint
 
-from SegWithUCore.review.opening import ReviewOptions
+from SegWithUCore.review.session import ReviewOptions
 from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.review.budget import Budget
 from SegWithUSlicerLib.review.edits import read_labels

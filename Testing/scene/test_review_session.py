@@ -10,7 +10,7 @@ from written_case import change_case
 
 from SegWithUCore.case.region_files import region_file_hashes
 from SegWithUCore.review.log_format import Verdict
-from SegWithUCore.review.opening import ReviewOptions
+from SegWithUCore.review.session import ReviewOptions
 from SegWithUSlicerLib.review.opening import decided_so_far, obstacle
 from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
 from SegWithUSlicerLib.review.structure_status import structure_status
@@ -180,10 +180,9 @@ def test_regions_damaged_by_hand_are_an_obstacle_and_no_fault(case):
 
 def test_a_review_with_blind_places_goes_on_in_the_browser_and_comes_back(case, tmp_path):
     from SegWithUCore.case.case_file import read_description
-    from SegWithUCore.review.log import now_utc
     from SegWithUCore.web.case_page import PageCase
     from SegWithUCore.web.case_volumes import read_volumes
-    from SegWithUCore.web.open_review import start_review
+    from SegWithUCore.web.reviews import Asked, OpenReviews
 
     hashes = region_file_hashes(case.disk.folder)
     regions = {"settings": {"threshold": 0.25}, "expected_wrong_mm3": 200.0, "files_sha256": hashes}
@@ -196,24 +195,26 @@ def test_a_review_with_blind_places_goes_on_in_the_browser_and_comes_back(case, 
     session.judge(Verdict.REJECTED)
     session.close()
     page = PageCase(read_volumes(session.folder, read_description(session.folder)))
-    review = start_review(page, "Ana", ReviewOptions(), now_utc)
-    theirs = {region.id: region for region in review.shown.regions}
+    reviews = OpenReviews()
+    window = reviews.open("1", page, Asked("Ana"))["session"]
+    review, core = reviews.review(window), reviews.review(window).session
+    theirs = {region.id: region for region in core.regions}
     assert len(mine) == len(page.regions) + 4
     assert theirs.keys() == mine.keys()
     for id_, region in mine.items():
         assert theirs[id_].peak_ras_mm == pytest.approx(region.peak_ras_mm, abs=1e-3)
-        box = review.shown.masks.boxes[id_]
+        box = review.masks.boxes[id_]
         assert (box.index, box.size) == (voxels[id_].offset_ijk, voxels[id_].mask.shape[::-1])
-        start = review.shown.masks.starts[id_]
-        assert review.shown.masks.data[start : start + voxels[id_].mask.size] == voxels[id_].mask.tobytes()
-    headers = [json.loads(line) for line in review.log.lines if json.loads(line)["event"] == "opened"]
+        start = review.masks.starts[id_]
+        assert review.masks.data[start : start + voxels[id_].mask.size] == voxels[id_].mask.tobytes()
+    headers = [json.loads(line) for line in core.log.lines if json.loads(line)["event"] == "opened"]
     assert headers[0]["settings"] == headers[1]["settings"]
     assert {**headers[0], "when": ""} == {**headers[1], "when": ""}
-    assert review.resumed_at == session.regions[2].id
-    assert review.state.verdict_of(review.resumed_at) == Verdict.REJECTED
-    review.say("1", [{"event": "verdict", "region": session.regions[0].id, "verdict": "accepted", "comment": None,
-                      "seconds": 1.0}])  # fmt: skip
-    review.close()
+    assert core.resumed_at == session.regions[2].id
+    assert core.state.verdict_of(core.resumed_at) == Verdict.REJECTED
+    verdict = {"event": "verdict", "region": session.regions[0].id, "verdict": "accepted", "comment": None}
+    review.say([{**verdict, "seconds": 1.0}])
+    reviews.close(window)
     again, _seconds = _session(case, tmp_path)
     assert again.state.verdict_of(session.regions[0].id) == Verdict.ACCEPTED
     again.close()

@@ -1,6 +1,5 @@
 """Where a review lies and comes back from: case folder, the user's own folder, scene."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,17 +13,17 @@ from written_case import change_case
 
 from SegWithUCore.case.case_file import read_description
 from SegWithUCore.case.segmentation_file import IMAGE_KEY, check_reviewed, read_reviewed
-from SegWithUCore.review.opening import ReviewLocation, case_key
 from SegWithUCore.review.reviewer import version_path
+from SegWithUCore.review.session import ReviewLocation, case_key
 from SegWithUCore.util.errors import InputError, OutputError
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.review.store import (
+    keep_location,
     keep_log,
+    kept_location,
     kept_log,
     kept_log_names,
-    last_location,
     load_reviewed,
-    remember_location,
     review_folder,
     save_reviewed,
 )
@@ -236,24 +235,15 @@ def test_what_slicer_writes_of_an_emptied_segmentation_is_an_empty_version(tmp_p
 
 def test_each_reviewer_goes_on_where_he_stopped(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder, regions=True)
-    folder = tmp_path / "new" / "reviews"
     first, second = "review.Ünal 医師.jsonl", "review.b.jsonl"
-    assert last_location(case.nodes, folder, first) is None
-    remember_location(case.nodes, folder, first, ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00"))
-    remember_location(case.nodes, folder, second, ReviewLocation(None, "position", "2026-11-25T10:00:00+00:00"))
-    assert last_location(case.nodes, folder, first) == ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00")
-    assert last_location(case.nodes, folder, second).region is None
-    assert not list(folder.glob("review.*.jsonl"))
+    assert kept_location(case.nodes, first) is None
+    keep_location(case.nodes, first, ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00"))
+    keep_location(case.nodes, second, ReviewLocation(None, "position", "2026-11-25T10:00:00+00:00"))
+    assert kept_location(case.nodes, first) == ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00")
+    assert kept_location(case.nodes, second).region is None
     case.headless.save_bundle(tmp_path / "scene.mrb")
 
     headless = HeadlessScene(tmp_path / "again")
     headless.load_bundle(tmp_path / "scene.mrb")
     (nodes,) = find_cases(headless.scene)
-    assert last_location(nodes, tmp_path / "nowhere", first).region == 3
-    # Gone on elsewhere since the scene was saved: the folder knows better.
-    (folder / "review.Ünal 医師.place.json").write_text(
-        json.dumps({"region": 5, "order": "peak", "when": "2026-11-25T11:00:00+00:00"}), encoding="utf-8"
-    )
-    assert last_location(nodes, folder, first).region == 5
-    (folder / "review.Ünal 医師.place.json").write_text('{"region": ')
-    assert last_location(nodes, folder, first).region == 3
+    assert kept_location(nodes, first).region == 3

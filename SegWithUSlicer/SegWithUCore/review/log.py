@@ -57,6 +57,7 @@ class AuditLog:
         self._stored = self._size = 0  # lines and bytes on disk
         self._first: list[Callable[[], None]] = []  # what has to be done on disk before anything is written
         self._lock: ProcessLock | None = None
+        self._writes = True
 
     @classmethod
     def open(
@@ -92,6 +93,13 @@ class AuditLog:
             raise
         return log
 
+    @classmethod
+    def in_memory(cls, path: Path, reviewer: str, lines: ParsedLog) -> "AuditLog":
+        """Return a log that never writes: lines to look at, or to try others on."""
+        log = cls(path, reviewer, now_utc)
+        log._events, log._lines, log._writes = list(lines.events), list(lines.whole), False
+        return log
+
     @property
     def events(self) -> tuple[Event, ...]:
         """All events of the log, from its first line on."""
@@ -123,7 +131,8 @@ class AuditLog:
         self._lines.append(to_line(event))
         self._events.append(event)
         try:
-            self.flush()
+            if self._writes:
+                self.flush()
         except OutputError as error:
             raise NotStoredError(str(error), event) from error
         return event

@@ -21,6 +21,12 @@ MAXIMUM_LINE_BYTES = 2 << 20
 """Of a line, whose largest part is a comment."""
 MAXIMUM_COMMENT = 100_000
 """Characters of a comment, about forty pages; what is longer is cut when it is written, and says so."""
+MAXIMUM_BLIND = 1000
+"""Blind places of a review; the panel offers a few dozen."""
+BLIND = "blind_places"
+"""Setting in a log's header: how many blind places were asked for."""
+SEAL = "blind_places_sha256"
+"""Setting in a log's header: `BlindSample.sha256` of those that there was room for."""
 
 
 class Verdict(StrEnum):
@@ -224,6 +230,13 @@ class ParsedLog:
         """Hash of the regions that the log is about; None when it does not say."""
         opened = [event.action for event in self.events if isinstance(event.action, Opened)]
         return opened[-1].regions_sha256 if opened else None
+
+    @property
+    def blind_places(self) -> int:
+        """How many blind places were asked for when the review began."""
+        first = self.events[0].action if self.events else None
+        asked = first.settings.get(BLIND, 0) if isinstance(first, Opened) else 0
+        return asked if type(asked) is int else 0
 
 
 @dataclass(frozen=True)

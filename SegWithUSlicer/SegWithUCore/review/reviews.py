@@ -12,11 +12,21 @@ from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions,
 from ..regions.region import Competition, Kind, Region, Shape
 from ..util.csv_files import csv_text
 from ..util.errors import InputError
-from .log_format import NAMES, SPOKEN, Event, Opened, ParsedLog, Verdict, read_log
+from .log_format import (
+    MAXIMUM_BLIND,
+    NAMES,
+    SEAL,
+    SPOKEN,
+    BlindRevealed,
+    Event,
+    Opened,
+    ParsedLog,
+    Verdict,
+    read_log,
+)
+from .reviewer import clean_reviewer_name
 from .state import ReviewState, named_regions
 
-MAXIMUM_BLIND = 1000
-"""Blind places of a review; the panel offers a few dozen."""
 LOG_PATTERN = "review.*.jsonl"
 Elsewhere = Callable[[Path, Mapping[str, Any], str], Path | None]
 """Returns a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
@@ -231,3 +241,28 @@ def agreement_csv(cases: Sequence[tuple[str, Sequence[Region], Sequence[Review]]
                 cells = [name, row.region.id, row.region.structure, wrong, review.reviewer, given, comment]
                 rows.append([*cells, int(row.disagree)])
     return csv_text(COLUMNS, rows)
+
+
+def ended(review: Review, regions: Sequence[Region]) -> bool:
+    """Whether a review has come to its end: every region has a verdict, and blind places are revealed.
+
+    Args:
+        regions: of the case.
+    """
+    first = review.events[0].action
+    hides = isinstance(first, Opened) and bool(first.settings.get(SEAL))
+    decided = all(review.state.decided(region.id) for region in regions)
+    return decided and (not hides or any(isinstance(event.action, BlindRevealed) for event in review.events))
+
+
+def seen_by(reviewer: str, found: CaseReviews) -> CaseReviews:
+    """Leave the reviews that a reviewer may see: two do not see each other's verdicts before both have ended.
+
+    Args:
+        reviewer: name as entered; "" for nobody, who sees none.
+    """
+    name = clean_reviewer_name(reviewer) if reviewer.strip() else ""
+    own = [review for review in found.reviews if review.reviewer == name]
+    done = any(ended(review, found.regions) for review in own)
+    others = [review for review in found.reviews if review not in own and done and ended(review, found.regions)]
+    return replace(found, reviews=tuple(sorted((*own, *others), key=lambda review: review.reviewer)))

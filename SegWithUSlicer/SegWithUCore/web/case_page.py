@@ -13,7 +13,7 @@ from ..regions.region import Region, why
 from ..report.tables import case_facts
 from ..review.flag import Flag, first_lines
 from ..review.flags import FlagRules, case_flags, rules_of_case
-from ..review.opening import case_key, expected_wrong_mm3, review_header
+from ..review.session import ReviewedCase, review_header
 from .case_volumes import CaseVolumes, map_window
 from .display_volumes import STEPS, RegionMasks, box_json, region_masks
 
@@ -35,6 +35,7 @@ class PageCase:
         volumes: what is drawn.
         regions: by rank; empty if there are none, and `regions_trouble` says why.
         regions_sha256: a review belongs to these regions.
+        reviewed: the case as reviews need it.
         masks: their voxels.
     """
 
@@ -55,7 +56,7 @@ class PageCase:
             self.regions, self.regions_sha256, self.regions_trouble = _regions(volumes)
             labels = volumes.region_labels
             self.masks = region_masks(np.zeros((0, 0, 0)) if labels is None else labels, self.ids)
-            self.total_mm3 = expected_wrong_mm3(self.raw, self.regions)
+            self.reviewed = ReviewedCase(self.raw, self.regions, self.regions_sha256, volumes.sampling_input)
             self._facts = self._described()
 
     @property
@@ -67,11 +68,6 @@ class PageCase:
     def ids(self) -> list[int]:
         """Of the regions."""
         return [region.id for region in self.regions]
-
-    @property
-    def key(self) -> str:
-        """The case's name made of hashes."""
-        return case_key(self.raw, self.regions_sha256)
 
     def to_json(self, id_: str) -> dict[str, Any]:
         """Everything but the voxels."""
@@ -89,7 +85,7 @@ class PageCase:
             "voxels_sha256": [str(channel.get("voxels_sha256") or "") for channel in raw["input"]["channels"]],
             "weights_sha256": str((raw.get("model") or {}).get("weights_sha256") or ""),
             "regions_sha256": self.regions_sha256,
-            "case_sha256": self.key,
+            "case_sha256": self.reviewed.key,
             "opened": opened,
         }
 
@@ -113,7 +109,7 @@ class PageCase:
             "flags": [flag_json(flag) for flag in flags],
             "warnings": first_lines(flags),
             "facts": [list(fact) for fact in case_facts(self.raw)],
-            "total_expected_wrong_mm3": self.total_mm3 if self.regions else None,
+            "total_expected_wrong_mm3": self.reviewed.expected_wrong_mm3 if self.regions else None,
             "regions_trouble": self.regions_trouble,
             "regions": self.regions_json(self.regions, self.masks),
             "masks": {"url": "volumes/masks", "dtype": "uint8", "bytes": len(self.masks.data)},

@@ -11,10 +11,9 @@ from ..case.case_file import naming_case, read_case, read_description
 from ..case.case_folders import case_folders
 from ..regions.region import ORDERS
 from ..review.flags import FlagRules, no_flag_sentence
-from ..review.independence import ended, seen_by
 from ..review.log_format import SPOKEN
 from ..review.reviewer import clean_reviewer_name
-from ..review.reviews import CaseReviews, read_reviews
+from ..review.reviews import CaseReviews, ended, read_reviews, seen_by
 from ..review.worklist import (
     SORTED_BY,
     CaseReading,

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..review.reviews import MAXIMUM_BLIND
+from ..review.log_format import MAXIMUM_BLIND
 from ..util.errors import UsageError
 from .case_store import CaseStore
 from .display_volumes import DisplayVolume
-from .open_review import shown_regions
-from .reviews import Asked, OpenReviews
+from .reviews import Asked, OpenReviews, masks_with
 
 LONGEST_TEXT = 1000
 """Of a name or a session in a request."""
@@ -83,9 +82,9 @@ class Routes:
         volumes, session = case.volumes, query.get("session")
         if name == "masks":
             if session is not None:
-                return Voxels(memoryview(self.reviews.review(session).shown.masks.data))
+                return Voxels(memoryview(self.reviews.review(session).masks.data))
             blind = _number(query, "blind", 0, MAXIMUM_BLIND)
-            return Voxels(memoryview(shown_regions(case, blind).masks.data))
+            return Voxels(memoryview(masks_with(case, case.reviewed.blind_sample(blind)).data))
         shown: DisplayVolume | None
         if name == "image":
             shown = None if volumes.image is None else volumes.image.volume
@@ -104,7 +103,7 @@ class Routes:
         return self.store.page(id_).volumes.values([_number(query, axis, -1, most) for axis in "ijk"])
 
     def _lines(self, query: Query, id_: str) -> dict[str, Any]:
-        return self.reviews.lines(query.get("session", ""))
+        return self.reviews.review(query.get("session", "")).to_json()
 
     def _open(self, body: Body, id_: str) -> dict[str, Any]:
         last, pending = body.get("last"), body.get("pending") or []
@@ -119,8 +118,8 @@ class Routes:
 
     def _events(self, body: Body, id_: str) -> dict[str, Any]:
         events = _events_of(body.get("events"))
-        session, last, act = (_text(body, name) for name in ("session", "last", "id"))
-        return self.reviews.say(session, last, act, events, body.get("at"))
+        session, last = (_text(body, name) for name in ("session", "last"))
+        return self.reviews.say(session, last, events, body.get("at"))
 
     def _close(self, body: Body, id_: str) -> dict[str, Any]:
         self.reviews.close(_text(body, "session"))

@@ -12,6 +12,7 @@ from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import REGIONS_FILE
 from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.reviews import LOG_PATTERN, CaseReviews, Elsewhere, review_of
+from SegWithUCore.review.session import newest_lines
 from SegWithUCore.review.worklist import (
     SECONDS_PER_REGION,
     CaseReading,
@@ -24,10 +25,9 @@ from SegWithUCore.review.worklist_files import read_listed
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from ..review.opening import expected_wrong_mm3, newest_lines
-from ..review.store import is_same_case, kept_log_names, log_nodes, review_folder
+from ..review.opening import reviewed_case
+from ..review.store import is_same_case, kept_log, kept_log_names, log_nodes, review_folder
 from ..scene.case_nodes import CaseNodes, find_cases
-from ..scene.review_nodes import regions_hash, regions_of
 from .case_list import CaseItem, Stamp
 from .case_switch import holds_logs
 
@@ -120,15 +120,16 @@ def _reviews(nodes: CaseNodes, folder: Path) -> CaseReviews:
         return CaseReviews((), (), ())
     if nodes.regions_text is None:
         raise InputError(_("The regions of {result} were deleted: segment it again.").format(result=nodes.label))
-    regions, wanted, total_mm3 = regions_of(nodes), regions_hash(nodes), expected_wrong_mm3(nodes)
+    reviewed = reviewed_case(nodes)
+    regions, wanted = tuple(reviewed.regions), reviewed.regions_sha256
     reviews, notes = [], []
     for name in sorted({*kept_log_names(nodes), *(path.name for path in folder.glob(LOG_PATTERN))}):
-        lines = newest_lines(nodes, folder / name)
+        lines = newest_lines(folder / name, wanted, kept_log(nodes, name))
         if lines is None:
             text = _("{file} is damaged or about other regions of this case: its verdicts are not counted.")
             notes.append(text.format(file=name))
         else:
-            reviews.append(review_of(folder / name, lines, regions, wanted, total_mm3))
+            reviews.append(review_of(folder / name, lines, regions, wanted, reviewed.expected_wrong_mm3))
     return CaseReviews(regions, tuple(reviews), tuple(notes))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import slicer
 
 from SegWithUCore.review.log_format import Verdict
-from SegWithUCore.review.opening import ReviewOptions
+from SegWithUCore.review.session import ReviewOptions
 from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import guarded

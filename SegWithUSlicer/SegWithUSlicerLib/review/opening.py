@@ -1,23 +1,19 @@
 """Start a review, or resume one: where its log is, whose segmentation is shown, which places are blind."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import slicer
 
-from SegWithUCore.regions.region import Region
-from SegWithUCore.review import opening as rules
-from SegWithUCore.review.blind import BlindSample, SamplingInput
-from SegWithUCore.review.log import AuditLog, NotStoredError, now_utc
-from SegWithUCore.review.log_format import Action, Closed, Edited, Event, ParsedLog, read_lines
-from SegWithUCore.review.opening import ReviewLocation, ReviewOptions, blind_places_of, case_key
+from SegWithUCore.review.blind import SamplingInput
+from SegWithUCore.review.log import AuditLog, now_utc
+from SegWithUCore.review.log_format import Edited, read_lines
 from SegWithUCore.review.reviewer import log_path
-from SegWithUCore.review.state import ReviewState
-from SegWithUCore.util.errors import InputError, OutputError
+from SegWithUCore.review.session import ReviewedCase, ReviewOptions, Session, newest_lines
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from ..scene.case_images import array_of
@@ -27,40 +23,14 @@ from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash
 from .edits import grid_of, read_labels
 from .store import (
     keep_log,
+    kept_location,
     kept_log,
-    last_location,
     load_reviewed,
-    remember_location,
     review_folder,
     reviewed_by,
     save_reviewed,
     set_reviewed_by,
 )
-
-
-@dataclass
-class OpenedReview:
-    """A review that was started or resumed.
-
-    Attributes:
-        folder: where its files lie.
-        log: open for writing.
-        state: what holds after all lines of the log.
-        regions: in the order of expected wrong volume, blind places among them.
-        blind: the places; none if none were asked for.
-        order: the order in which the reviewer went.
-        region: id of the region where the reviewer stopped; None for a new review.
-        notes: what the reviewer should know, one sentence each.
-    """
-
-    folder: Path
-    log: AuditLog
-    state: ReviewState
-    regions: tuple[Region, ...]
-    blind: BlindSample
-    order: str
-    region: int | None
-    notes: list[str] = field(default_factory=list)
 
 
 def obstacle(nodes: CaseNodes | None) -> str:
@@ -84,42 +54,43 @@ def obstacle(nodes: CaseNodes | None) -> str:
 
 def open_review(
     nodes: CaseNodes, reviewer: str, root: Path, options: ReviewOptions, clock: Callable[[], datetime] = now_utc
-) -> OpenedReview:
-    """Go on with a reviewer's review of a run, or begin one.
+) -> tuple[Session, list[str]]:
+    """Resume a reviewer's review of a run, or begin one.
 
     Args:
         root: the folder of Slicer's user settings.
         clock: returns the time.
 
+    Returns:
+        The review, and what the reviewer should know, one sentence each.
+
     Raises:
-        UsageError, LogInUseError, InputError: as `AuditLog.open`.
+        UsageError, LogInUseError, InputError: as `Session.open`.
         InputError: the reviewer's version of the segmentation is damaged.
         OutputError: another reviewer's edits, which must make room, cannot be kept.
     """
     folder = review_folder(nodes, root)
     name = log_path(folder, reviewer).name
-    earlier = _earlier(nodes, folder / name)
-    asked = blind_places_of(earlier) if earlier else options.blind_places
-    blind = _blind_sample(nodes, asked)
-    location = last_location(nodes, folder, name)
-    order = location.order if location is not None and earlier else options.order
-    settings = rules.review_settings(nodes.case.raw, order, asked, blind)
-    header = rules.review_header(nodes.case.raw, regions_hash(nodes), settings)
     is_newest = _scene_is_newest(nodes, folder, name)
     with suppress(OSError):  # reported by the log
         folder.mkdir(parents=True, exist_ok=True)
-    log = AuditLog.open(folder, reviewer, header, clock, kept_log(nodes, name))
-    notes = list(log.notes)
+    copy, location = kept_log(nodes, name), kept_location(nodes, name)
+
+    def keep(log: AuditLog) -> None:
+        if nodes.hub.GetScene() is not None:
+            keep_log(nodes, name, log.text)
+
+    session = Session.open(reviewed_case(nodes), folder, reviewer, options, clock, copy, location, keep)
     try:
-        regions = tuple(blind.mixed(regions_of(nodes)))
-        state = ReviewState.replayed(log.events, regions, expected_wrong_mm3(nodes), blind.ids)
-        notes += _take_segmentation(nodes, folder, name, is_newest)
+        return session, [*session.log.notes, *_take_segmentation(nodes, folder, name, is_newest)]
     except BaseException:
-        log.close()
+        session.log.close()
         raise
-    stopped = (location.region if location is not None else state.last_region) if earlier else None
-    known = {region.id for region in regions}
-    return OpenedReview(folder, log, state, regions, blind, order, stopped if stopped in known else None, notes)
+
+
+def reviewed_case(nodes: CaseNodes) -> ReviewedCase:
+    """Return a run as the core's reviews need it."""
+    return ReviewedCase(nodes.case.raw, regions_of(nodes), regions_hash(nodes), lambda: _sampling_input(nodes))
 
 
 def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, int] | None:
@@ -131,58 +102,26 @@ def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, in
     Raises:
         UsageError, InputError: as `open_review`, which will refuse for the same reason.
     """
-    folder = review_folder(nodes, root)
-    earlier = _earlier(nodes, log_path(folder, reviewer))
-    if not earlier:
+    path, case = log_path(review_folder(nodes, root), reviewer), reviewed_case(nodes)
+    lines = newest_lines(path, case.regions_sha256, kept_log(nodes, path.name))
+    if lines is None:
         return None
-    blind = _blind_sample(nodes, blind_places_of(earlier))
-    state = ReviewState.replayed(earlier, blind.mixed(regions_of(nodes)), expected_wrong_mm3(nodes), blind.ids)
-    progress = state.progress()
+    log = AuditLog.in_memory(path, reviewer, lines)
+    progress = Session(case, log, case.blind_sample(lines.blind_places)).state.progress()
     return progress.decided, progress.regions
 
 
-def newest_lines(nodes: CaseNodes, path: Path) -> ParsedLog | None:
-    """Read a review so far, from its file or the scene's copy; None if neither is about these regions.
-
-    Args:
-        path: of its log.
-    """
-    copies = [kept_log(nodes, path.name).encode(), path.read_bytes() if path.is_file() else b""]
-    for content in sorted(copies, key=len, reverse=True):
-        try:
-            lines = read_lines(content, str(path))
-        except InputError:  # reported when the log is opened
-            continue
-        if lines.events and lines.regions_sha256 == regions_hash(nodes):
-            return lines
-    return None
-
-
-def expected_wrong_mm3(nodes: CaseNodes) -> float:
-    """Return the expected wrong volume of everything that was assessed."""
-    return rules.expected_wrong_mm3(nodes.case.raw, regions_of(nodes))
-
-
-def _earlier(nodes: CaseNodes, path: Path) -> Sequence[Event]:
-    lines = newest_lines(nodes, path)
-    return () if lines is None else lines.events
-
-
-def _blind_sample(nodes: CaseNodes, count: int) -> BlindSample:
-    if not count:
-        return BlindSample(())
+def _sampling_input(nodes: CaseNodes) -> SamplingInput:
     shape, ijk_to_ras = grid_of(nodes)
     matrix = np.array([[ijk_to_ras.GetElement(row, column) for column in range(4)] for row in range(4)])
-    structures = nodes.case.structures
-    ground = SamplingInput(
+    return SamplingInput(
         error_probability=array_of(nodes.maps["error_probability"].GetImageData()),
         labels=read_labels(nodes, original=True),
         region_labels=region_labels(nodes, shape),
         spacing_zyx=tuple(np.linalg.norm(matrix[:3, :3], axis=0)[::-1].tolist()),
         ijk_to_ras=matrix,
-        names={0: "background", **{structure.value: structure.name for structure in structures}},
+        names={0: "background", **{structure.value: structure.name for structure in nodes.case.structures}},
     )
-    return rules.blind_sample(ground, regions_of(nodes), count, case_key(nodes.case.raw, regions_hash(nodes)))
 
 
 def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, scene_is_newest: bool) -> list[str]:
@@ -219,65 +158,3 @@ def _edits_in(content: bytes, path: Path) -> int:
 
 def _was_edited(node: "slicer.vtkMRMLSegmentationNode | None") -> bool:
     return node is not None and node.GetAttribute(CONTENT_ATTRIBUTE) != content_hash(node)
-
-
-class AuditTrail:
-    """Appends events to the log before they take effect. Call `close` when done; the log is locked until then.
-
-    Args:
-        clock: returns the time.
-
-    Attributes:
-        state: the state of the review after all events.
-    """
-
-    def __init__(self, nodes: CaseNodes, opened: OpenedReview, clock: Callable[[], datetime]) -> None:
-        self.nodes = nodes
-        self.state = opened.state
-        self._folder, self._log, self._clock = opened.folder, opened.log, clock
-        self._keep()
-
-    @property
-    def trouble(self) -> str:
-        """Why the disk does not hold all lines; "" if it does."""
-        return "" if self._log.trouble is None else str(self._log.trouble)
-
-    @property
-    def log_name(self) -> str:
-        """The file name of the log, which is the reviewer's own."""
-        return self._log.path.name
-
-    @property
-    def events(self) -> list[Action]:
-        """All events, oldest first."""
-        return [event.action for event in self._log.events]
-
-    def append(self, fact: Action) -> None:
-        """Append an event and apply it. If it cannot be written it stays in memory and `trouble` says why."""
-        try:
-            event = self._log.append(fact)
-        except NotStoredError as error:  # tried again with the next line
-            event = error.event
-        self.state.apply(event)
-        self._keep()
-
-    def flush(self) -> None:
-        """Try again to bring lines to disk that are not there yet."""
-        with suppress(OutputError):  # reported as `trouble`
-            self._log.flush()
-
-    def remember(self, region_id: int | None, order: str) -> None:
-        """Remember where the reviewer is."""
-        location = ReviewLocation(region_id, order, self._clock().isoformat(timespec="microseconds"))
-        with suppress(OutputError):  # the scene has it; the log reports it as `trouble`
-            remember_location(self.nodes, self._folder, self.log_name, location)
-
-    def close(self) -> None:
-        """Tell the end, and let others write the log."""
-        self.append(Closed())
-        with suppress(OutputError):  # reported as `trouble`; the scene has the lines
-            self._log.close()
-
-    def _keep(self) -> None:
-        if self.nodes.hub.GetScene() is not None:
-            keep_log(self.nodes, self.log_name, self._log.text)

@@ -9,10 +9,10 @@ from pathlib import Path
 from time import monotonic as system_monotonic
 
 from SegWithUCore.regions.region import Region, in_order
-from SegWithUCore.review.blind import BlindReport, blind_report, revealed
+from SegWithUCore.review.blind import BlindReport
 from SegWithUCore.review.log import now_utc
 from SegWithUCore.review.log_format import (
-    BlindRevealed,
+    Closed,
     Commented,
     RegionViewed,
     RestAccepted,
@@ -21,9 +21,10 @@ from SegWithUCore.review.log_format import (
     Verdict,
     VerdictGiven,
 )
-from SegWithUCore.review.opening import SHORTEST_LOOK_S, ReviewOptions
 from SegWithUCore.review.rescoring import Rescore
+from SegWithUCore.review.session import SHORTEST_LOOK_S, ReviewOptions
 from SegWithUCore.review.state import ReviewState
+from SegWithUCore.util.errors import OutputError
 
 from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
@@ -32,7 +33,8 @@ from ..scene.review_nodes import RegionMask, region_mask, show_original
 from ..scene.segmentation import mark_judged
 from .edit_scores import ReviewEdits, blind_mask
 from .edits import Change
-from .opening import AuditTrail, OpenedReview, expected_wrong_mm3, open_review
+from .opening import open_review
+from .store import keep_location
 
 
 class ReviewSession:
@@ -73,17 +75,17 @@ class ReviewSession:
         self.keep_zoom = True
         self.current: Region | None = None
         self._scene = nodes.hub.GetScene()
-        opened: OpenedReview = open_review(nodes, reviewer, root, options or ReviewOptions(), clock)
-        self.folder, self.resumed_at, self.order = opened.folder, opened.region, opened.order
-        self.notes: Sequence[str] = opened.notes
-        self.total_mm3 = expected_wrong_mm3(nodes)
-        self._blind = opened.blind
-        self._sort(opened.regions)
+        self._clock = clock
+        self._review, self.notes = open_review(nodes, reviewer, root, options or ReviewOptions(), clock)
+        log, self.resumed_at, self.order = self._review.log, self._review.resumed_at, self._review.order
+        self.folder = log.path.parent
+        self.total_mm3 = self._review.case.expected_wrong_mm3
+        self._blind = self._review.blind
+        self._sort(self._review.regions)
         # From now on a re-run must not put other regions under the reviewer's eyes: it makes nodes of its own.
         mark_judged(nodes.segmentation)
-        self._trail = AuditTrail(nodes, opened, clock)
         self._edits = ReviewEdits(
-            nodes, opened.folder, self._trail.log_name, on_edit, bool(self.state.edits), self.state.seen_ids
+            nodes, self.folder, log.path.name, on_edit, bool(self.state.edits), self.state.seen_ids
         )
         self._timer = ViewTimer(monotonic)
         self._highlight = RegionHighlight(nodes)
@@ -94,7 +96,7 @@ class ReviewSession:
     @property
     def state(self) -> ReviewState:
         """The state of the review after all events."""
-        return self._trail.state
+        return self._review.state
 
     @property
     def rescore(self) -> Rescore | None:
@@ -104,12 +106,12 @@ class ReviewSession:
     @property
     def trouble(self) -> str:
         """Why the disk does not hold everything; "" if it does."""
-        return self._trail.trouble or self._edits.trouble
+        return self._review.trouble or self._edits.trouble
 
     @property
     def is_done(self) -> bool:
         """Whether every region has a verdict."""
-        return self.state.next_undecided(self._ids) is None
+        return self._review.is_done
 
     @property
     def has_blind_places(self) -> bool:
@@ -134,7 +136,7 @@ class ReviewSession:
         focus_on(self.nodes, region, self.keep_zoom, voxels=self.mask(region))
         self._mark()
         self._timer.start()
-        self._trail.remember(region.id, self.order)
+        self._remember()
 
     def first(self) -> int:
         """Return the ID of the first region."""
@@ -152,7 +154,7 @@ class ReviewSession:
         """Go through the regions in another of `review.region.ORDERS`."""
         self.order = order
         self._sort(self.regions)
-        self._trail.remember(self.current.id if self.current is not None else None, order)
+        self._remember()
 
     def set_visible(self, visible: bool) -> None:
         """Follow the panel's visibility.
@@ -178,7 +180,7 @@ class ReviewSession:
         if self.current is None:
             return
         self.check_for_edits()
-        self._trail.append(VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
+        self._review.append(VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
         self._edits.judge(self.current.structure_value, self.state.structure(self.current.structure))
         self._edits.save()
         self._edits.refresh(self.state.seen_ids)
@@ -186,16 +188,16 @@ class ReviewSession:
     def comment(self, text: str) -> None:
         """Add a comment to the current region."""
         if self.current is not None and text != self.state.comment_of(self.current.id):
-            self._trail.append(Commented(self.current.id, text))
+            self._review.append(Commented(self.current.id, text))
 
     def accept_rest(self) -> RestAccepted | None:
         """Take all regions without a verdict as they are, in one line of the log; None if every region has one."""
-        fact = self.state.rest()
-        if not fact.regions:
+        if self.is_done:
             return None
         self.check_for_edits()
-        self._trail.append(fact)
-        self._judge_structures_of(fact)
+        fact = self._review.accept_rest()
+        if fact is not None:
+            self._judge_structures_of(fact)
         self._edits.save()
         return fact
 
@@ -205,11 +207,10 @@ class ReviewSession:
         Returns:
             The event that undoes it; None if there is nothing to undo.
         """
-        fact = self.state.next_undo()
+        fact = self._review.undo()
         if fact is None:
             return None
-        undone = self._trail.events[fact.line - 1]
-        self._trail.append(fact)
+        undone = self._review.actions[fact.line - 1]
         if fact.region is not None:
             region = self.regions[self._index_of[fact.region]]
             self._edits.judge(region.structure_value, self.state.structure(region.structure))
@@ -222,7 +223,7 @@ class ReviewSession:
 
     def judge_structure(self, name: str, verdict: Verdict | None) -> None:
         """Give a whole structure a verdict; None takes it back to what its regions say."""
-        self._trail.append(StructureJudged(name, verdict, ""))
+        self._review.append(StructureJudged(name, verdict, ""))
         self._judge_segment(name)
 
     def check_for_edits(self) -> Change | None:
@@ -230,33 +231,39 @@ class ReviewSession:
         found = self._edits.check(self.current.id if self.current is not None else None, self.state.seen_ids)
         if found is None:
             return None
-        self._trail.append(found[1])
+        self._review.append(found[1])
         return found[0]
 
     def save(self) -> None:
         """Write edits and log lines that are not on disk yet; a failure is reported as `trouble`."""
         self.check_for_edits()
         self._edits.save()
-        self._trail.flush()
+        self._review.flush()
 
     def finish_blind(self) -> BlindReport | None:
         """Report which places were blind and their verdicts. Returns None if there were none."""
-        places = self._blind.ids
-        if not places:
-            return None
-        known = {fact for fact in self._trail.events if isinstance(fact, BlindRevealed)}
-        for fact in revealed(places, self.state.verdict_of):
-            if fact not in known:
-                self._trail.append(fact)
-        return blind_report(places, self.state.verdict_of)
+        return self._review.reveal()
 
     def close(self) -> None:
         """End the session: everything on disk, highlight and observers gone, the user's zoom back."""
         if self.nodes.hub.GetScene() is not None:
             attempt(self.save, lambda: self._leave_current(None), lambda: self.show_original(False))
-        attempt(self._trail.close, self._edits.release, self._highlight.release, lambda: restore_zoom(self._scene))
+        attempt(self._close_log, self._edits.release, self._highlight.release, lambda: restore_zoom(self._scene))
 
     # -- bookkeeping --
+
+    def _remember(self) -> None:
+        region = self.current.id if self.current is not None else None
+        location = self._review.remember(region, self.order, self._clock())
+        if location is not None:
+            keep_location(self.nodes, self._review.log.path.name, location)
+
+    def _close_log(self) -> None:
+        try:
+            self._review.close()
+        except OutputError:  # reported as `trouble`; the scene has the lines
+            self._review.append(Closed())
+            self._review.log.abandon()
 
     def _sort(self, regions: Sequence[Region]) -> None:
         self.regions: list[Region] = in_order(regions, self.order)
@@ -275,7 +282,7 @@ class ReviewSession:
             return
         seconds = self._timer.take()
         if seconds >= SHORTEST_LOOK_S:
-            self._trail.append(RegionViewed(self.current.id, round(seconds, 1)))
+            self._review.append(RegionViewed(self.current.id, round(seconds, 1)))
         if following is None or following.structure != self.current.structure:
             self._edits.leave()
 

@@ -15,9 +15,9 @@ from typing import Any
 import slicer
 
 from SegWithUCore.case.case_file import read_description
-from SegWithUCore.review.opening import ReviewLocation, case_key, parse_location, read_location, write_location
 from SegWithUCore.review.reviewer import version_path
 from SegWithUCore.review.reviews import Elsewhere
+from SegWithUCore.review.session import ReviewLocation, case_key, parse_location
 from SegWithUCore.util.atomic_files import atomic_file
 from SegWithUCore.util.errors import InputError, OutputError
 from SegWithUCore.util.strict_json import parse_json
@@ -165,21 +165,14 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     return True
 
 
-def remember_location(nodes: CaseNodes, folder: Path, log_name: str, location: ReviewLocation) -> None:
-    """Remember where a reviewer stopped, in the scene and beside the log.
-
-    Raises:
-        OutputError: the folder cannot be written to. The scene remembers all the same.
-    """
+def keep_location(nodes: CaseNodes, log_name: str, location: ReviewLocation) -> None:
+    """Keep with the scene where a reviewer stopped."""
     nodes.hub.SetParameter(_location_key(log_name), location.text)
-    write_location(folder, log_name, location)
 
 
-def last_location(nodes: CaseNodes, folder: Path, log_name: str) -> ReviewLocation | None:
-    """Return where a reviewer stopped, from scene or folder, whichever is later; None for a new review."""
-    kept = parse_location(nodes.hub.GetParameter(_location_key(log_name)) or "")
-    locations = [found for found in (kept, read_location(folder, log_name)) if found is not None]
-    return max(locations, key=lambda location: location.when, default=None)
+def kept_location(nodes: CaseNodes, log_name: str) -> ReviewLocation | None:
+    """Return where a reviewer stopped, as the scene has it; None for a new review."""
+    return parse_location(nodes.hub.GetParameter(_location_key(log_name)) or "")
 
 
 def is_same_case(folder: Path, nodes: CaseNodes) -> bool:

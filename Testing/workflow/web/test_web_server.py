@@ -200,8 +200,8 @@ def test_an_answer_that_was_lost_is_given_again_and_nothing_is_written_twice(cas
         review = client.open(id_, "Ana")
         event = {"event": "verdict", "region": review.ids[0], "verdict": "accepted", "comment": None, "seconds": 1.0}
         before = review.last
-        first = review.say(event, act="once")
-        assert review.say(event, act="once", last=before) == first
+        first = review.say(event)
+        assert review.say(event, last=before) == first
         assert [line["event"] for line in lines_of(cases / NAME, "Ana")] == ["opened", "verdict"]
         review.close()
         again = client.open(id_, "Ana", last=before, pending=[event]).opened
@@ -245,7 +245,7 @@ def test_a_review_goes_to_another_program_and_back_without_ending_the_server(cas
             assert answer["lines"] == lines_of(folder, "Ana")
             assert len(client.bytes(f"/api/cases/{id_}/{answer['masks']['url']}")) == answer["masks"]["bytes"]
             rival.communicate("judge\n")
-        assert client.post(f"/api/cases/{id_}/events", {"session": review.session, "last": review.last, "id": "x",
+        assert client.post(f"/api/cases/{id_}/events", {"session": review.session, "last": review.last,
                            "events": []})[1]["kind"] == "closed"  # fmt: skip
         again = client.open(id_, "Ana", last=review.last).opened
         assert again["changed"]

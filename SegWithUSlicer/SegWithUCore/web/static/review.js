@@ -21,7 +21,6 @@ export class Review {
         this.source = source;
         this.description = description;
         this.onChange = onChange;
-        this.page = randomId();
         this.reviewer = "";
         this.session = null;
         this.lines = [];
@@ -68,7 +67,6 @@ export class Review {
         const pending = this.pending.length ? this.pending[0].events : undefined;
         const wish = {
             reviewer,
-            page: this.page,
             order: this.order,
             blind_places: blindPlaces,
             last: this.last,
@@ -313,7 +311,7 @@ export class Review {
             return;
         }
         this.message = "";
-        this.pending.push({ id: randomId(), events });
+        this.pending.push({ events });
         this.replay();
         this.onChange({});
         this.send();
@@ -338,7 +336,7 @@ export class Review {
 
     async sendFirst() {
         const [act] = this.pending;
-        const said = { session: this.session, last: this.last, id: act.id, events: act.events, at: this.at };
+        const said = { session: this.session, last: this.last, events: act.events, at: this.at };
         const answer = await this.source.say(this.description.id, said);
         this.pending.shift();
         this.lines = [...this.lines, ...answer.lines];
@@ -472,12 +470,6 @@ class ViewTimer {
 
 function rounded(seconds) {
     return Math.round(10 * seconds) / 10;
-}
-
-function randomId() {
-    return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join(
-        "",
-    );
 }
 
 // The page has left: whether the log was closed by us or by the server's clock makes no difference.
