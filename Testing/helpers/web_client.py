@@ -10,10 +10,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from SegWithUCore.web.case_store import CaseStore
-from SegWithUCore.web.gate import gate_for
 from SegWithUCore.web.reviews import OpenReviews
 from SegWithUCore.web.routes import Routes
-from SegWithUCore.web.server import PageServer
+from SegWithUCore.web.server import PageServer, gate_for
 
 
 class WebClient:

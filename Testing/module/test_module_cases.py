@@ -27,8 +27,7 @@ def _all_regions(listing: Listing, name: str) -> dict:
 def _flagged_worklist(listing: Listing) -> tuple[Path, float]:
     """A worklist whose limit flags the one case with the largest share, of a structure or the whole; the limit."""
     from SegWithUCore.case.case_file import read_case
-    from SegWithUCore.review.flags import structures_of, wrong_share
-    from SegWithUCore.review.triage import figures_of_case
+    from SegWithUCore.review.flags import figures_of_case, structures_of, wrong_share
 
     cases = [read_case(listing.cases / name) for name in CASES]
     shares = sorted(max(figures_of_case(case)["wrong_share"], *map(wrong_share, structures_of(case))) for case in cases)

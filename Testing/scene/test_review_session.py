@@ -182,7 +182,7 @@ def test_a_review_with_blind_places_goes_on_in_the_browser_and_comes_back(case, 
     from SegWithUCore.case.case_file import read_description
     from SegWithUCore.web.case_page import PageCase
     from SegWithUCore.web.case_volumes import read_volumes
-    from SegWithUCore.web.reviews import Asked, OpenReviews
+    from SegWithUCore.web.reviews import OpenReviews
 
     hashes = region_file_hashes(case.disk.folder)
     regions = {"settings": {"threshold": 0.25}, "expected_wrong_mm3": 200.0, "files_sha256": hashes}
@@ -196,7 +196,7 @@ def test_a_review_with_blind_places_goes_on_in_the_browser_and_comes_back(case, 
     session.close()
     page = PageCase(read_volumes(session.folder, read_description(session.folder)))
     reviews = OpenReviews()
-    window = reviews.open("1", page, Asked("Ana"))["session"]
+    window = reviews.open("1", page, "Ana", ReviewOptions())["session"]
     review, core = reviews.review(window), reviews.review(window).session
     theirs = {region.id: region for region in core.regions}
     assert len(mine) == len(page.regions) + 4

@@ -16,7 +16,7 @@ from ..case.structures_table import OUTSIDE
 from ..io.plain_names import plain_name
 from ..regions.region import UNCERTAIN
 from ..review.flags import rules_of_case
-from ..review.triage import triage_of
+from ..review.worklist import triage_of
 from ..util.errors import OutputError
 from ..util.failures import failure_sentence
 from ..util.interruption import says_farewell

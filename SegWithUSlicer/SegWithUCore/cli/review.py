@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..regions.region import UNCERTAIN, Region, in_words
-from ..review.flag import WITHOUT_LIMITS
+from ..review.flags import WITHOUT_LIMITS
 from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
 from ..util.errors import UsageError

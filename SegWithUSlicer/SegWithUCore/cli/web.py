@@ -14,8 +14,7 @@ from .arguments import add_flag_options, check_rules, flag_rules, whole_number
 from .console import Console
 
 if TYPE_CHECKING:
-    from ..web.gate import Gate
-    from ..web.server import PageServer
+    from ..web.server import Gate, PageServer
 
 PORT = 8091
 
@@ -49,10 +48,9 @@ def add_commands(commands: Any) -> None:
 def run_web(options: argparse.Namespace, console: Console) -> int:
     """Serve the page until Ctrl-C; 1 if a verdict could not be brought to disk."""
     from ..web.case_store import CaseStore
-    from ..web.gate import gate_for
     from ..web.reviews import OpenReviews
     from ..web.routes import Routes
-    from ..web.server import PageServer
+    from ..web.server import PageServer, gate_for
 
     _check_address(options)
     for folder in options.images:
@@ -94,7 +92,7 @@ def _check_address(options: argparse.Namespace) -> None:
     Raises:
         UsageError: an option is missing, or is no address.
     """
-    from ..web.gate import is_local, public_address
+    from ..web.server import is_local, public_address
 
     if options.behind_proxy:
         public_address(options.behind_proxy)

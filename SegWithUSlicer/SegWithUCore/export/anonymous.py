@@ -29,11 +29,10 @@ from ..io.grid import VoxelGrid
 from ..io.volume import check_file, itk_messages_kept_off_the_terminal, read_file
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, QUALITY_KIND
-from ..review.flags import LIMITS, case_flags, rules_of_case
+from ..review.flags import FIGURES, LIMITS, case_flags, rules_of_case
 from ..review.log_format import read_log
 from ..review.reviewer import Aliases, anonymous_log, log_path, safe_reviewer_name
 from ..review.reviews import LOG_PATTERN
-from ..review.triage import FIGURES
 from ..util.csv_files import harmless_cell
 from ..util.errors import InputError, OutputError
 from ..util.strict_json import to_json

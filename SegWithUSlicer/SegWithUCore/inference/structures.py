@@ -15,7 +15,7 @@ from ..models.bundle import Bundle
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, emptiness
 from ..regions.region import UNCERTAIN
-from ..review.triage import told_apart
+from ..review.flags import told_apart
 from ..util.plane_files import Planes, plane_pieces
 from .deviation import NOTE, WARNING, Deviation
 from .uncertainty_maps import VoxelMaps

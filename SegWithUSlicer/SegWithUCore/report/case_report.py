@@ -22,7 +22,7 @@ from ..regions.region import Region
 from ..review.flags import FlagRules, case_flags, check_limits, no_flag_sentence, rules_of_case
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, read_reviews
-from ..review.triage import triage_of
+from ..review.worklist import triage_of
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
 from .page import Report, in_order_of_need, report_page

@@ -10,9 +10,8 @@ from ..case.case_file import DAMAGED, read_case
 from ..case.case_folders import case_folders, holds_cases
 from ..case.pictures import PREVIEW_FILE
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
-from ..review.flag import WITHOUT_LIMITS, Rule
-from ..review.flags import rules_of_case
-from ..review.triage import Triage, triage_of
+from ..review.flags import WITHOUT_LIMITS, Rule, rules_of_case
+from ..review.worklist import Triage, triage_of
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
 from .render import render

@@ -6,8 +6,7 @@ from typing import Any
 
 from ..case.pictures import TINT_FROM, tint_stops
 from ..regions.region import Region, why
-from ..review.flag import Flag, first_lines
-from ..review.flags import structures_of
+from ..review.flags import Flag, first_lines, structures_of
 from ..review.log_format import Verdict
 from ..review.reviews import Review, disagreements
 from .pictures import CASING, REGION_LINE, REVIEWED_LINES, PlanePicture

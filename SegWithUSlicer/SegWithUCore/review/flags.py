@@ -1,24 +1,73 @@
-"""Flag rules: which cases need a look, with the limits that the user sees and sets, and the reason for each flag."""
+"""Which cases need a look: the figures of a case, limits that the user sees and sets, and the reason for each flag."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from ..case.case_file import CASE_FILE, DAMAGED, naming_case, read_case
+from ..models.quality import EMPTY_KIND, QUALITY_KIND
 from ..regions.region import Region
 from ..util.errors import InputError, UsageError
 from ..util.strict_json import read_json
-from .flag import WITHOUT_LIMITS, Flag, Rule, flags_of_warnings
 from .log_format import Verdict
 from .reviews import Review, read_reviews
-from .triage import LARGEST, dice_estimate, figures_of_case, told_apart
 
+FIGURES = ("wrong_share", "wrong_mm3", "predicted_dice")
+"""What a bundle keeps of its calibration cases (`calibration.flags.figures`), sorted, for each of them."""
+FIGURE_DIGITS = 6
+"""Of the figures that a bundle keeps."""
+LARGEST = 1e6
+"""Stands for the infinite share of an empty segmentation, since JSON knows no infinity."""
+WARNED = frozenset({"warning", "refused"})
+"""Severities of a difference from the training cases that raise a flag; a note does not."""
+WITHOUT_LIMITS = "the checks of input and model, empty structures and reviewers"
+"""What flags a case although no limit is set."""
 LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice", "case_share", "soft_dice")
 _WANTED = {True: "a number, or null to switch it off", False: "true or false"}
 UNINFORMATIVE = ", which on calibration cases did not tell better from worse segmentations"
 _WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
+
+
+class Rule(StrEnum):
+    """What a flag is about."""
+
+    WRONG_VOLUME = "expected wrong volume"
+    WRONG_SHARE = "expected wrong share"
+    INTERVAL = "volume interval"
+    DICE = "predicted Dice"
+    SOFT_DICE = "soft Dice"
+    FINGERPRINT = "fingerprint"
+    EMPTY = "empty structure"
+    MODEL = "model"
+    REVIEWER = "reviewer"
+
+
+_OF_KIND = {EMPTY_KIND: Rule.EMPTY, QUALITY_KIND: Rule.MODEL}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Why a case needs a look.
+
+    Attributes:
+        rule: that raised it.
+        structure: name; None for the whole case.
+        figure, limit: what was found and what is allowed, in the rule's unit; None if the rule has no figure.
+        sentence: for people.
+    """
+
+    rule: Rule
+    structure: str | None
+    figure: float | None
+    limit: float | None
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """For `case.json` and `worklist.json`."""
+        return {**asdict(self), "rule": self.rule.value}
 
 
 @dataclass(frozen=True)
@@ -158,6 +207,29 @@ def case_flags(
     return [*found, *(_of_reviewers(reviews, regions) if rules.reviewer else [])]
 
 
+def flags_of_warnings(case: Mapping[str, Any], fingerprint: bool) -> list[Flag]:
+    """Flag what the case warns of; first the model and empty structures, which no option switches off.
+
+    Args:
+        fingerprint: whether differences from the training cases raise flags.
+    """
+    names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
+    warnings = (case.get("fingerprint") or {}).get("warnings") or []
+    found: dict[Rule, list[Flag]] = {Rule.MODEL: [], Rule.EMPTY: [], Rule.FINGERPRINT: []}
+    for warning in warnings:
+        if warning["severity"] in WARNED:
+            structure = warning.get("structure")
+            name = None if structure is None else names.get(int(structure))
+            rule = _OF_KIND.get(str(warning.get("kind")), Rule.FINGERPRINT)
+            found[rule].append(Flag(rule, name, None, None, str(warning["sentence"])))
+    return [*found[Rule.MODEL], *found[Rule.EMPTY], *(found[Rule.FINGERPRINT] if fingerprint else [])]
+
+
+def first_lines(flags: Iterable[Flag], rules: Collection[Rule] = (Rule.MODEL, Rule.EMPTY)) -> list[str]:
+    """Return what stands above all else of a case, or of many with `Rule.MODEL` alone; each sentence once."""
+    return list(dict.fromkeys(flag.sentence for flag in flags if flag.rule in rules))
+
+
 def structures_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the entries of the case's structures without the background."""
     return [entry for entry in case["structures"] if int(entry["value"]) != 0]
@@ -181,6 +253,17 @@ def interval_share(entry: Mapping[str, Any]) -> float | None:
 def share_of(part: float, whole: float) -> float:
     """Part over whole; infinite if there is a part of nothing."""
     return part / whole if whole > 0 else math.inf if part > 0 else 0.0
+
+
+def finite_share(part: float, whole: float) -> float:
+    """Part over whole; `LARGEST` if there is a part of nothing."""
+    return min(share_of(part, whole), LARGEST)
+
+
+def dice_estimate(entry: Mapping[str, Any]) -> float | None:
+    """Predicted Dice of a structure, informative or not; None if there is none."""
+    value = entry.get("dice_estimate")
+    return None if value is None else float(value)
 
 
 def informative_dice(entry: Mapping[str, Any]) -> float | None:
@@ -298,3 +381,30 @@ def _finite(value: float) -> float | None:
 
 def _percent(share: float) -> str:
     return f"{share * 100:.3g} %"
+
+
+def told_apart(value: float, limit: float, digits: int) -> tuple[str, str]:
+    """Write a value and the limit that it is beyond, with more digits where fewer read the same."""
+    for count in range(digits, digits + 4):
+        texts = f"{value:.{count}f}", f"{limit:.{count}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def figures_of_case(case: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the `FIGURES` of a case.
+
+    Args:
+        case: the content of its `case.json`.
+    """
+    wrong = [float(entry["expected_wrong_mm3"]) for entry in case["structures"]
+             if entry.get("expected_wrong_mm3") is not None]  # fmt: skip
+    volume = sum(float(entry["volume_mm3"]) for entry in case["structures"] if int(entry["value"]) != 0)
+    dice = [value for entry in case["structures"] if (value := dice_estimate(entry)) is not None]
+    total = sum(wrong) if wrong else None
+    return {
+        "wrong_share": None if total is None else finite_share(total, volume),
+        "wrong_mm3": total,
+        "predicted_dice": min(dice, default=None),
+    }

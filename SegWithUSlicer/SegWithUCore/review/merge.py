@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,21 @@ from ..case.case_folders import case_folders
 from ..case.contents import checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
 from ..util.atomic_files import atomic_file, sweep_leftovers
-from ..util.errors import InputError, OutputError, SegWithUError, naming
+from ..util.errors import OTHER_VERSION, InputError, OutputError, SegWithUError, naming
 from ..util.folder_entries import NOT_OPENABLE
 from ..util.input_files import read_bounded
+from ..util.strict_json import read_json_object
 from .log import take_log_lock
-from .log_format import ParsedLog, merged, read_log
-from .page_review import ENDING, read_page_review
-from .reviewer import log_path, parsed_time, unchanged_copy, version_path
+from .log_format import MAXIMUM_BYTES, Event, Opened, ParsedLog, merged, read_action, read_lines, read_log, to_line
+from .reviewer import clean_reviewer_name, log_path, parsed_time, unchanged_copy, version_path
 from .reviews import LOG_PATTERN, review_of
 
+PAGE_FORMAT = "segwithu-page-review"
+PAGE_VERSION = 1
+ENDING = ".segwithu.json"
+MAXIMUM_LINES = 100_000
+LONGEST_NAME = 200
+_SAVE_AGAIN = "let the reviewer save the verdicts again"
 MAXIMUM_VERSION_BYTES = 1 << 30
 """Of a segmentation that came back, which is compressed."""
 
@@ -276,3 +283,77 @@ def _checked_version(source: Path, home: Path) -> tuple[bytes, str]:
     content = read_bounded(source, MAXIMUM_VERSION_BYTES, "save it again from Slicer")
     read_labels(source)
     return content, check_reviewed(source, home, read_case(home))
+
+
+@dataclass(frozen=True)
+class PageReview:
+    """A review that came back.
+
+    Attributes:
+        path: of its file.
+        identity: of the case: hashes of voxels, weights and regions.
+        lines: of its log.
+    """
+
+    path: Path
+    identity: tuple[tuple[str, ...], str, str]
+    lines: ParsedLog
+
+
+def read_page_review(path: Path) -> PageReview:
+    """Read a review that a page saved.
+
+    Raises:
+        InputError: it is none, or a line of it does not fit.
+    """
+    content = read_json_object(path, _SAVE_AGAIN, MAXIMUM_BYTES)
+    if content.get("format") != PAGE_FORMAT:
+        raise InputError(f"{path} is no review that a page saved: {_SAVE_AGAIN}.")
+    if content.get("format_version") != PAGE_VERSION:
+        version = content.get("format_version")
+        words = f"{path} has format version {version!r:.20}, this version reads {PAGE_VERSION}: {_SAVE_AGAIN}."
+        raise InputError(words, OTHER_VERSION)
+    try:
+        identity = _identity_of(content["identity"])
+        reviewer, lines = content["reviewer"], content["lines"]
+        if not isinstance(reviewer, str) or not 0 < len(reviewer.strip()) <= LONGEST_NAME:
+            raise ValueError("it names no reviewer")
+        if not isinstance(lines, list):
+            raise ValueError("it has no lines")
+        data = _lines_of(lines, clean_reviewer_name(reviewer))
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error!s:.200}): {_SAVE_AGAIN}.") from error
+    parsed = read_lines(data, str(path))
+    if not parsed.events or not isinstance(parsed.events[0].action, Opened):
+        raise InputError(f"{path} does not begin with the opening of a review: {_SAVE_AGAIN}.")
+    if parsed.regions_sha256 != identity[2]:
+        raise InputError(f"{path} is about other regions than it says: {_SAVE_AGAIN}.")
+    return PageReview(path, identity, parsed)
+
+
+def _identity_of(given: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:
+    voxels = given["voxels_sha256"]
+    hashes = [*voxels, given["weights_sha256"], given["regions_sha256"]]
+    if not isinstance(voxels, list) or not all(isinstance(one, str) for one in hashes):
+        raise ValueError("no hashes of a case")
+    return tuple(voxels), given["weights_sha256"], given["regions_sha256"]
+
+
+def _lines_of(lines: Sequence[Any], reviewer: str) -> bytes:
+    """Write the lines as a log has them."""
+    if len(lines) > MAXIMUM_LINES:
+        raise ValueError(f"{len(lines)} lines, more than {MAXIMUM_LINES}")
+    return b"".join(to_line(_event_of(number, line, reviewer)) for number, line in enumerate(lines, 1))
+
+
+def _event_of(number: int, line: Any, reviewer: str) -> Event:
+    if not isinstance(line, dict):
+        raise ValueError(f"line {number} is no object")
+    try:
+        when, action = str(line["when"]), read_action(line)
+        time = datetime.fromisoformat(when)
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"line {number}: {error!s:.150}") from error
+    if time.tzinfo is None or line.get("reviewer") != reviewer:
+        raise ValueError(f"line {number} is of another reviewer, or has no time zone")
+    return Event(when, reviewer, action)

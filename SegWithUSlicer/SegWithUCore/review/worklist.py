@@ -1,7 +1,13 @@
-"""Worklist: cases sorted by the expected errors seen per minute of review, or by a figure. Standard library only."""
+"""Worklist: cases sorted by the expected errors seen per minute of review, or by a figure of the whole case.
 
+Figures need no fitted limit: with the usual twenty calibration cases no limit may tell bad cases from good ones beyond
+chance, and yet the worst case is often that of the largest expected wrong share or of the lowest predicted Dice.
+Standard library only.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -10,11 +16,23 @@ from ..case.case_file import naming_case, read_case
 from ..regions.region import Region
 from ..util.errors import InputError
 from ..util.folder_entries import lost_link
-from .flag import Flag, Rule, first_lines
-from .flags import FlagRules, case_flags, check_limits, rules_of_case, structures_of
+from .flags import (
+    FIGURE_DIGITS,
+    FIGURES,
+    LARGEST,
+    Flag,
+    FlagRules,
+    Rule,
+    case_flags,
+    check_limits,
+    dice_estimate,
+    figures_of_case,
+    first_lines,
+    rules_of_case,
+    structures_of,
+)
 from .log_format import SEEN, SPOKEN, Verdict
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, unseen_regions
-from .triage import UNKNOWN, Triage, triage_of
 
 SECONDS_PER_REGION = 20.0
 """Assumed until `ENOUGH_DECIDED` regions have been decided."""
@@ -34,6 +52,72 @@ SORTS = {
     "predicted-dice": "the lowest predicted Dice of a structure, lowest first",
 }
 """Orders of a worklist by name."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """How a case compares with the calibration cases by one figure.
+
+    Attributes:
+        better: calibration cases that look better.
+        cases: all of them that have the figure.
+    """
+
+    better: int
+    cases: int
+
+    @property
+    def text(self) -> str:
+        """For tables."""
+        return f"{self.better} of {self.cases}"
+
+
+@dataclass(frozen=True)
+class Triage:
+    """Figures of a whole case; None for what its model does not give.
+
+    Attributes:
+        wrong_share: expected wrong volume, missed tissue included, over the volume of all structures.
+        wrong_mm3: that expected wrong volume.
+        predicted_dice: the lowest of its structures, also where the prediction is not informative.
+        ranks: by figure, among the calibration cases; without those that say nothing: of the share where nothing was
+            segmented, of the predicted Dice where it is not informative. Empty for bundles that do not know them.
+        rules_active: whether any limit of a figure can flag the case.
+    """
+
+    wrong_share: float | None = None
+    wrong_mm3: float | None = None
+    predicted_dice: float | None = None
+    ranks: Mapping[str, Rank] = field(default_factory=dict)
+    rules_active: bool = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether something is expected to be missed, and nothing was segmented."""
+        return self.wrong_share is not None and self.wrong_share >= LARGEST
+
+    @property
+    def sentences(self) -> list[str]:
+        """Say how the case ranks, for people."""
+        said = []
+        if (rank := self.ranks.get("wrong_share")) and self.wrong_share is not None:
+            what = f"{100 * self.wrong_share:.0f} %"
+            said.append(
+                f"The expected wrong volume, missed tissue included, is {what} of the segmented volume: larger than "
+                f"in {rank.text} calibration cases."
+            )
+        elif self.is_empty and self.wrong_mm3 is not None:
+            said.append(f"Nothing was segmented; {self.wrong_mm3:.0f} mm3 are expected to be missed.")
+        if (rank := self.ranks.get("predicted_dice")) and self.predicted_dice is not None:
+            said.append(
+                f"The lowest predicted Dice of a structure is {self.predicted_dice:.2f}: lower than in {rank.text} "
+                "calibration cases."
+            )
+        return said
+
+
+UNKNOWN = Triage()
+"""Of a case that was not read."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +257,33 @@ class CaseReading:
 
     def entry(self, seconds_per_region: float = SECONDS_PER_REGION) -> WorklistEntry:
         """Make the case's row."""
-        return _entry(self, seconds_per_region)
+        case, found = self.case, self.found
+        assessed = [entry for entry in structures_of(case) if entry.get("expected_wrong_mm3") is not None]
+        worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
+        waiting, unseen = open_regions(found), unseen_regions(found.regions, found.reviews)
+        return WorklistEntry(
+            name=str(case["name"]),
+            folder=self.folder,
+            flags=self.flags,
+            worst_structure=None if worst is None else str(worst["name"]),
+            expected_wrong_mm3=None if worst is None else float(worst["expected_wrong_mm3"]),
+            regions=None if case.get("regions") is None else len(found.regions),
+            open_regions=len(waiting),
+            open_wrong_mm3=sum(region.expected_wrong_mm3 for region in waiting),
+            minutes=_minutes(len(waiting), seconds_per_region),
+            reviews=tuple(self._status(review) for review in found.reviews),
+            notes=found.notes,
+            unseen_regions=len(unseen),
+            unseen_wrong_mm3=sum(region.expected_wrong_mm3 for region in unseen),
+            triage=triage_of(case, self.rules_active),
+        )
+
+    def _status(self, review: Review) -> ReviewStatus:
+        regions = self.found.regions
+        given = list(review.verdicts(regions).values())
+        unseen = given.count(Verdict.NOT_LOOKED_AT)
+        when = "" if self.case.get("anonymous") else review.when
+        return ReviewStatus(review.reviewer, len(given) - unseen, len(regions), when, unseen)
 
 
 def model_warnings(entries: Sequence[WorklistEntry]) -> list[str]:
@@ -291,35 +401,34 @@ def open_regions(found: CaseReviews) -> list[Region]:
     return [region for region in found.regions if region.id not in seen]
 
 
-def _entry(reading: CaseReading, seconds: float) -> WorklistEntry:
-    case, found = reading.case, reading.found
-    assessed = [entry for entry in structures_of(case) if entry.get("expected_wrong_mm3") is not None]
-    worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
-    waiting, unseen = open_regions(found), unseen_regions(found.regions, found.reviews)
-    return WorklistEntry(
-        name=str(case["name"]),
-        folder=reading.folder,
-        flags=reading.flags,
-        worst_structure=None if worst is None else str(worst["name"]),
-        expected_wrong_mm3=None if worst is None else float(worst["expected_wrong_mm3"]),
-        regions=None if case.get("regions") is None else len(found.regions),
-        open_regions=len(waiting),
-        open_wrong_mm3=sum(region.expected_wrong_mm3 for region in waiting),
-        minutes=_minutes(len(waiting), seconds),
-        reviews=tuple(_status(review, found, bool(case.get("anonymous"))) for review in found.reviews),
-        notes=found.notes,
-        unseen_regions=len(unseen),
-        unseen_wrong_mm3=sum(region.expected_wrong_mm3 for region in unseen),
-        triage=triage_of(case, reading.rules_active),
-    )
-
-
 def _minutes(open_regions: int, seconds: float) -> float:
     return (SECONDS_TO_OPEN + seconds * open_regions) / 60 if open_regions else 0.0
 
 
-def _status(review: Review, found: CaseReviews, anonymous: bool) -> ReviewStatus:
-    given = list(review.verdicts(found.regions).values())
-    unseen = given.count(Verdict.NOT_LOOKED_AT)
-    when = "" if anonymous else review.when
-    return ReviewStatus(review.reviewer, len(given) - unseen, len(found.regions), when, unseen)
+def triage_of(case: Mapping[str, Any], rules_active: bool) -> Triage:
+    """Return the figures of a case, and its ranks among the calibration cases of its model.
+
+    Args:
+        case: the content of its `case.json`.
+        rules_active: whether any limit of a figure can flag it.
+    """
+    figures = figures_of_case(case)
+    known = ((case.get("model") or {}).get("flags") or {}).get("figures") or {}
+    share_found, wrong, dice = (figures[name] for name in FIGURES)
+    found = Triage(share_found, wrong, dice, rules_active=rules_active)
+    silent = {"wrong_share"} if found.is_empty else set()
+    estimated = [entry for entry in case["structures"] if dice_estimate(entry) is not None]
+    if not all(entry.get("predicted_dice") is not None for entry in estimated):
+        silent.add("predicted_dice")
+    ranks = {
+        name: _rank(value, [float(other) for other in known[name]], low_is_bad=name == "predicted_dice")
+        for name, value in figures.items()
+        if value is not None and known.get(name) and name not in silent
+    }
+    return replace(found, ranks=ranks)
+
+
+def _rank(value: float, others: list[float], low_is_bad: bool) -> Rank:
+    value = round(value, FIGURE_DIGITS)  # as theirs, else a tie would look like the worst of all
+    better = sum(other > value if low_is_bad else other < value for other in others)
+    return Rank(better, sum(math.isfinite(other) for other in others))

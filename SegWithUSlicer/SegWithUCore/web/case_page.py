@@ -11,11 +11,10 @@ from ..case.region_files import parse_regions, regions_hash, regions_text
 from ..io.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
-from ..review.flag import Flag, first_lines
-from ..review.flags import FlagRules, case_flags, rules_of_case
+from ..review.blind import BlindSample
+from ..review.flags import Flag, FlagRules, case_flags, first_lines, rules_of_case
 from ..review.session import ReviewedCase, review_header
-from .case_volumes import CaseVolumes, map_window
-from .display_volumes import STEPS, RegionMasks, box_json, region_masks
+from .case_volumes import STEPS, CaseVolumes, RegionMasks, box_between, box_json, map_window, region_masks
 
 FORMAT = "segwithu-page-case"
 FORMAT_VERSION = 1
@@ -89,6 +88,19 @@ class PageCase:
             "opened": opened,
         }
 
+    def masks_with(self, blind: BlindSample) -> RegionMasks:
+        """Return the voxels of the regions and of blind places."""
+        boxes, starts, parts = dict(self.masks.boxes), dict(self.masks.starts), [self.masks.data]
+        length = len(self.masks.data)
+        for place in blind.places:
+            low, high = place.voxels.min(0), place.voxels.max(0) + 1
+            mask = np.zeros(high - low, np.uint8)
+            mask[tuple((place.voxels - low).T)] = 1
+            boxes[place.region.id], starts[place.region.id] = box_between(low[::-1], high[::-1]), length
+            parts.append(mask.tobytes())
+            length += mask.size
+        return RegionMasks(b"".join(parts), boxes, starts)
+
     def _described(self) -> dict[str, Any]:
         case, volumes = self.volumes.description, self.volumes
         anonymous = bool(self.raw.get("anonymous"))
@@ -112,7 +124,7 @@ class PageCase:
             "total_expected_wrong_mm3": self.reviewed.expected_wrong_mm3 if self.regions else None,
             "regions_trouble": self.regions_trouble,
             "regions": self.regions_json(self.regions, self.masks),
-            "masks": {"url": "volumes/masks", "dtype": "uint8", "bytes": len(self.masks.data)},
+            "masks": self.masks.to_json(),
             "identity": self.identity(),
         }
 

@@ -1,4 +1,7 @@
-"""The volumes of one case, read once, checked, and kept as the page draws them."""
+"""The volumes of one case: read once, checked, and kept as the page draws them.
+
+A volume for the page has few bytes a voxel and is cut to what it holds, i fastest, then j, then k.
+"""
 
 import contextlib
 import threading
@@ -31,20 +34,258 @@ from ..io.roi import VoxelBox, whole_grid
 from ..io.volume import check_same_grid, read_file
 from ..review.blind import SamplingInput
 from ..util.errors import InputError
-from .display_volumes import (
-    DisplayImage,
-    DisplayVolume,
-    common,
-    display_image,
-    display_labels,
-    display_map,
-)
 
 ERROR_PROBABILITY = "error_probability"
 MAXIMUM_VOXELS = 1 << 29
 """Of a grid: four times the largest CT of a whole body, and what a browser may still hold."""
 READERS = 2
 """Volumes read at once: reading is unpacking, which has a core of its own."""
+PERCENTILES = (1.0, 99.5)
+"""Of the intensities, drawn black and white at first."""
+LARGE_VOXELS = 1 << 26
+"""Above so many voxels the image has 8 bits a voxel instead of 16: a browser keeps all of it in memory."""
+SAMPLED = 1 << 18
+"""Voxels that the window is taken from."""
+MAXIMUM_MASK_BYTES = 1 << 28
+"""Of the boxes of all regions of a case; ours have a few hundred thousand."""
+STEPS = 250
+"""Between the ends of a map's window: thresholds of the slider lie on them, and of 0 to 0.5 round numbers are some."""
+NOT_ASSESSED, BELOW = 0, 1
+"""Bytes of a map for voxels without a value and below its window; byte 2 + n is step n of the window."""
+EMPTY = VoxelBox((0, 0, 0), (0, 0, 0))
+
+
+@dataclass(frozen=True)
+class DisplayVolume:
+    """A part of the grid for the page.
+
+    Attributes:
+        array: (k, j, i) of the box, uint8, uint16 or int16, contiguous.
+        box: where it lies on the grid.
+    """
+
+    array: np.ndarray
+    box: VoxelBox
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON: type and box."""
+        return {"dtype": self.array.dtype.name, "box": box_json(self.box)}
+
+    def crop(self, outer: VoxelBox) -> "DisplayVolume":
+        """Keep what lies in a box of the grid."""
+        box = common(self.box, outer)
+        if 0 in box.size:
+            return DisplayVolume(np.zeros((0, 0, 0), self.array.dtype), EMPTY)
+        start = [first - own for first, own in zip(box.index, self.box.index, strict=True)]
+        i, j, k = (slice(first, first + size) for first, size in zip(start, box.size, strict=True))
+        return DisplayVolume(np.ascontiguousarray(self.array[k, j, i]), box)
+
+    def value(self, index: Sequence[int]) -> int | None:
+        """Return the number at a voxel (i, j, k) of the grid; None outside the box."""
+        inside = [at - first for at, first in zip(index, self.box.index, strict=True)]
+        if any(not 0 <= at < size for at, size in zip(inside, self.box.size, strict=True)):
+            return None
+        i, j, k = inside
+        return int(self.array[k, j, i])
+
+
+@dataclass(frozen=True)
+class DisplayImage:
+    """The image for the page: a value is a voxel's number times `scale` plus `offset`.
+
+    Attributes:
+        window: of values, drawn black and white at first.
+        range: lowest and highest value.
+    """
+
+    volume: DisplayVolume
+    scale: float
+    offset: float
+    window: tuple[float, float]
+    range: tuple[float, float]
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        figures = {"scale": self.scale, "offset": self.offset, "window": list(self.window), "range": list(self.range)}
+        return {**self.volume.facts(), **figures}
+
+
+def box_json(box: VoxelBox) -> dict[str, Any]:
+    """As JSON of the page."""
+    return {"index": list(box.index), "size": list(box.size)}
+
+
+def common(first: VoxelBox, second: VoxelBox) -> VoxelBox:
+    """Return the box that two boxes share; `EMPTY` if none."""
+    low = np.maximum(first.index, second.index)
+    high = np.minimum(np.add(first.index, first.size), np.add(second.index, second.size))
+    return box_between(low, high) if (high > low).all() else EMPTY
+
+
+def box_between(low: np.ndarray, high: np.ndarray) -> VoxelBox:
+    """Return the box of the voxels from `low` to below `high`, (i, j, k)."""
+    i, j, k = (int(n) for n in low)
+    di, dj, dk = (int(n) for n in np.subtract(high, low))
+    return VoxelBox((i, j, k), (di, dj, dk))
+
+
+def filled_box(array: np.ndarray) -> VoxelBox:
+    """Return the smallest box that holds all voxels (k, j, i) that are not 0."""
+    low, high = [], []
+    for axis in (2, 1, 0):
+        found = np.flatnonzero(array.any(axis=tuple(other for other in range(3) if other != axis)))
+        if not found.size:
+            return EMPTY
+        low.append(int(found[0]))
+        high.append(int(found[-1]) + 1)
+    return box_between(np.array(low), np.array(high))
+
+
+def display_labels(array: np.ndarray, what: str) -> DisplayVolume:
+    """Take label values (k, j, i), cut to the box of all labels.
+
+    Args:
+        what: names them in messages.
+
+    Raises:
+        InputError: they are no whole numbers from 0 to 65535.
+    """
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    if array.dtype.kind == "f" and not np.array_equal(np.rint(array), array):
+        raise InputError(f"{what} holds fractions, so it is no label volume: segment the case again.")
+    if low < 0 or high > np.iinfo(np.uint16).max:
+        raise InputError(f"{what} holds the label {low if low < 0 else high:g}: labels go from 0 to 65535 here.")
+    box = filled_box(array)
+    kind = np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16
+    return DisplayVolume(np.array(array[box.slices_zyx], dtype=kind, order="C"), box)
+
+
+def display_image(array: np.ndarray) -> tuple[DisplayImage, np.ndarray]:
+    """Take intensities (k, j, i): exactly where the page's type holds them, else in equal steps over their range.
+
+    Returns:
+        What the page draws, and the exact values in as few bytes as hold them.
+    """
+    low, high = float(array.min()), float(array.max())
+    window = _window(array, low, high)
+    exact = _as_int16(array, low, high)
+    whole = VoxelBox((0, 0, 0), (array.shape[2], array.shape[1], array.shape[0]))
+    if array.size <= LARGE_VOXELS and exact is not None:
+        return DisplayImage(DisplayVolume(exact, whole), 1.0, 0.0, window, (low, high)), exact
+    kind = np.int16 if array.size <= LARGE_VOXELS else np.uint8
+    # With 8 bits what is far brighter than the window, as metal is, must not take the steps away from it.
+    start, end = (low, high) if kind is np.int16 else _wider(window, low, high)
+    first, last = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
+    scale = (end - start) / (last - first) or 1.0
+    offset = start - scale * first
+    numbers = np.empty(array.shape, kind)
+    for k in range(array.shape[0]):
+        numbers[k] = np.clip(np.rint((array[k].astype(np.float64) - offset) / scale), first, last)
+    image = DisplayImage(DisplayVolume(numbers, whole), scale, offset, window, (low, high))
+    return image, array if exact is None else exact
+
+
+def _as_int16(array: np.ndarray, low: float, high: float) -> np.ndarray | None:
+    """Return the same numbers as int16; None where it cannot hold them."""
+    info = np.iinfo(np.int16)
+    if low < info.min or high > info.max:
+        return None
+    numbers = np.empty(array.shape, np.int16)
+    for k in range(array.shape[0]):
+        numbers[k] = array[k]
+        if not np.array_equal(numbers[k], array[k]):
+            return None
+    return numbers
+
+
+def _window(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    sample = array.reshape(-1)[:: max(1, array.size // SAMPLED)]
+    black, white = (float(value) for value in np.percentile(sample, PERCENTILES))
+    return (black, white) if white > black else (low, high if high > low else low + 1.0)
+
+
+def _wider(window: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    """Twice the window, as far as there are values."""
+    half = (window[1] - window[0]) / 2
+    return max(low, window[0] - half), min(high, window[1] + half)
+
+
+def display_map(array: np.ndarray, window: tuple[float, float], not_assessed: float, box: VoxelBox) -> DisplayVolume:
+    """Take a map's values (k, j, i) as steps of its window.
+
+    A voxel's byte is at least 2 + n exactly where its value is at or above step n, `low + n / STEPS * (high - low)`.
+
+    Args:
+        array: of the whole grid.
+        not_assessed: the value of voxels without one.
+        box: what was assessed.
+    """
+    part = array[box.slices_zyx]
+    low, high = window
+    shown = np.empty(part.shape, np.uint8)
+    room = np.empty(part.shape[1:], np.float64)  # a plane at a time stays in the processor's cache
+    for k in range(part.shape[0]):
+        np.subtract(part[k], low, out=room)
+        room *= STEPS / (high - low)
+        np.clip(room, -1.0, STEPS, out=room)
+        room += 2.0  # what lies below the window comes out between 1 and 2
+        shown[k] = room
+        shown[k][part[k] == not_assessed] = NOT_ASSESSED
+    return DisplayVolume(shown, box)
+
+
+@dataclass(frozen=True)
+class RegionMasks:
+    """The voxels of all regions.
+
+    Attributes:
+        data: 0 and 1, one region's box after the other, i fastest.
+        boxes: of each region, by id.
+        starts: where each begins in `data`, by id.
+    """
+
+    data: bytes
+    boxes: dict[int, VoxelBox]
+    starts: dict[int, int]
+
+    def to_json(self, query: str = "") -> dict[str, Any]:
+        """As JSON of the page.
+
+        Args:
+            query: of the address, for other masks than those of the case's own regions.
+        """
+        url = f"volumes/masks?{query}" if query else "volumes/masks"
+        return {"url": url, "dtype": "uint8", "bytes": len(self.data)}
+
+
+def region_masks(labels: np.ndarray, ids: Sequence[int]) -> RegionMasks:
+    """Take the regions' voxels from a label volume (k, j, i); a region without any gets an empty box.
+
+    Raises:
+        InputError: the boxes around them are together much larger than regions are.
+    """
+    places = np.flatnonzero(labels)
+    values = labels.reshape(-1)[places]
+    order = np.argsort(values, kind="stable")
+    places, values = places[order], values[order]
+    points = np.stack(np.unravel_index(places, labels.shape), -1)  # k, j, i
+    parts: list[bytes] = []
+    boxes: dict[int, VoxelBox] = {}
+    starts: dict[int, int] = {}
+    length = 0
+    for id_ in ids:
+        own = points[np.searchsorted(values, id_, "left") : np.searchsorted(values, id_, "right")]
+        boxes[id_], starts[id_] = EMPTY, length
+        if len(own):
+            low, high = own.min(0), own.max(0) + 1
+            if length + int(np.prod(high - low)) > MAXIMUM_MASK_BYTES:
+                raise InputError(f"The voxels of region {id_} lie too far apart: run segwithu regions again.")
+            mask = np.zeros(high - low, np.uint8)
+            mask[tuple((own - low).T)] = 1
+            boxes[id_] = box_between(low[::-1], high[::-1])
+            parts.append(mask.tobytes())
+            length += mask.size
+    return RegionMasks(b"".join(parts), boxes, starts)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from typing import Any
 from ..case.contents import checked_file
 from ..case.segmentation_file import read_reviewed
 from ..regions.region import ORDERS
-from ..review.blind import BlindSample, blind_report
+from ..review.blind import blind_report
 from ..review.log import LogInUseError, now_utc
 from ..review.log_format import (
     MAXIMUM_BLIND,
@@ -39,7 +39,7 @@ from ..review.session import SHORTEST_LOOK_S, ReviewOptions, Session
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.strict_json import parse_json
 from .case_page import PageCase
-from .display_volumes import DisplayVolume, RegionMasks, box_between, display_labels
+from .case_volumes import DisplayVolume, RegionMasks, display_labels
 
 SILENT_AFTER_S = 30.0
 """A window that has given no sign of life for so long is gone; it gives one every ten seconds."""
@@ -47,7 +47,7 @@ MOST_PAGES = 50
 """Windows of one review."""
 LONGEST_NAME = 200
 MOST_EVENTS = 50
-"""Of one act: the page sends one or two."""
+"""Of one act; the page sends one or two."""
 MOST_SECONDS = 24 * 3600.0
 """On one region at a time."""
 
@@ -63,24 +63,6 @@ class RefusalError(Exception):
 
     status: int
     content: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a window asks for when it opens a case.
-
-    Attributes:
-        reviewer: name as entered.
-        order, blind_places: for a new review.
-        last: stands for the last line that the window has seen; None for none.
-        pending: events of an act whose answer was lost.
-    """
-
-    reviewer: str
-    order: str = "expected wrong volume"
-    blind_places: int = 0
-    last: str | None = None
-    pending: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass
@@ -101,14 +83,9 @@ class OpenReview:
     edited: DisplayVolume | None = None
 
     @property
-    def lines(self) -> Sequence[bytes]:
-        """Of the log."""
-        return self.session.log.lines
-
-    @property
     def mark(self) -> str:
         """Stands for all lines, see `mark_of`."""
-        return mark_of(self.lines)
+        return mark_of(self.session.log.lines)
 
     def to_json(self) -> dict[str, Any]:
         """Describe all that the page shows of the review."""
@@ -128,7 +105,7 @@ class OpenReview:
         """Describe what has changed since the first `known` lines."""
         session, places = self.session, self.session.revealed
         return {
-            "lines": parsed_lines(self.lines[known:]),
+            "lines": parsed_lines(self.session.log.lines[known:]),
             "last": self.mark,
             "progress": session.state.progress().text,
             "stored": not session.trouble,
@@ -152,20 +129,16 @@ class OpenReview:
         """
         if not 0 < len(events) <= MOST_EVENTS:
             raise UsageError(f"An act has between 1 and {MOST_EVENTS} events, not {len(events)}.")
-        trial, known = self.session.trial(), len(self.lines)
+        trial, known = self.session.trial(), len(self.session.log.lines)
         for event in events:
             self._try(trial, event)
         for action in trial.actions[known:]:
             self.session.append(action)
         return self.answer(known)
 
-    def stored_after(self, known: int, events: Sequence[Mapping[str, Any]]) -> int | None:
-        """Return with how many lines after the first `known` the log has `events`; None if it does not have them."""
-        return found_in(self.said_after(known), events) if events else None
-
     def said_after(self, known: int) -> list[dict[str, Any]]:
         """List what was said after the first `known` lines, without openings and endings."""
-        lines = parsed_lines(self.lines[known:])
+        lines = parsed_lines(self.session.log.lines[known:])
         return [line for line in lines if line["event"] not in ("opened", "closed")]
 
     def others(self) -> list[dict[str, Any]] | None:
@@ -205,10 +178,9 @@ class OpenReview:
         Args:
             at: `region` and `order`, as the page says them.
         """
-        if isinstance(at, Mapping) and isinstance(order := at.get("order"), str):
-            region = at.get("region")
-            if region is None or isinstance(region, int):
-                self.session.remember(region, order, when)
+        region, order = (at.get("region"), at.get("order")) if isinstance(at, Mapping) else (None, None)
+        if isinstance(order, str) and (region is None or isinstance(region, int)):
+            self.session.remember(region, order, when)
 
     def _try(self, trial: Session, event: Mapping[str, Any]) -> None:
         """Add an event of the page to a trial.
@@ -251,34 +223,48 @@ class OpenReviews:
         self._open: dict[tuple[str, str], OpenReview] = {}
         self._lock = threading.RLock()
 
-    def open(self, id_: str, case: PageCase, asked: Asked) -> dict[str, Any]:
+    def open(
+        self,
+        id_: str,
+        case: PageCase,
+        reviewer: str,
+        options: ReviewOptions,
+        last: str | None = None,
+        pending: Sequence[Mapping[str, Any]] = (),
+    ) -> dict[str, Any]:
         """Open a reviewer's review of a case for a window, or show it to one more.
+
+        Args:
+            reviewer: name as entered.
+            options: for a new review.
+            last: stands for the last line that the window has seen; None for none.
+            pending: events of an act whose answer was lost.
 
         Raises:
             UsageError: there is no name, or another person's file has this name.
             RefusalError: another program has it, it cannot be read, or there is nothing to review.
         """
-        _check_asked(asked)
+        _check_asked(reviewer, options)
         if case.regions_trouble:
             raise RefusalError(409, {"kind": "no_regions", "error": case.regions_trouble})
         with self._lock:
-            review = self._current(id_, case, asked)
+            review = self._current(id_, case, reviewer, options)
             if len(review.pages) >= MOST_PAGES:
                 raise RefusalError(409, {"kind": "pages", "error": f"{MOST_PAGES} windows show this review already."})
             session = secrets.token_urlsafe(16)
             review.pages[session] = self._monotonic()
-            known = None if asked.last is None else known_lines(review.lines, asked.last)
-            stored = None if asked.last is None else review.stored_after(known or 0, asked.pending)
-            said = [] if asked.last is None else review.said_after(known or 0)
+            known = None if last is None else known_lines(review.session.log.lines, last)
+            said = [] if last is None else review.said_after(known or 0)
+            stored = found_in(said, pending) if pending else None
             notes, edited = review.read_edited(), review.edited
             labels = None if edited is None else {"url": f"volumes/labels?session={session}", **edited.facts()}
             answer = review.to_json()
             return {
                 **answer,
                 "session": session,
-                "changed": asked.last is not None and (known is None or len(said) > (stored or 0)),
+                "changed": last is not None and (known is None or len(said) > (stored or 0)),
                 "pending_stored": stored is not None,
-                "masks": _masks_json(f"session={session}", review.masks),
+                "masks": review.masks.to_json(f"session={session}"),
                 "has_edits": edited is not None or bool(review.session.state.edits),
                 "labels": labels,
                 "notes": [*answer["notes"], *notes],
@@ -317,8 +303,8 @@ class OpenReviews:
         with self._lock:
             review = self.review(session)
             if last != review.mark:
-                known = known_lines(review.lines, last)
-                if known is not None and review.stored_after(known, events) is not None:
+                known = known_lines(review.session.log.lines, last)
+                if known is not None and events and found_in(review.said_after(known), events) is not None:
                     return review.answer(known)
                 error = "Another window went on with this review: look again, and give the verdict again."
                 raise RefusalError(409, {"kind": "stale", "error": error, **review.to_json()})
@@ -365,36 +351,30 @@ class OpenReviews:
                 self._give_back(key)
             return [review.session.trouble for review in self._open.values() if review.session.trouble]
 
-    @property
-    def count(self) -> int:
-        """How many reviews are open."""
-        return len(self._open)
-
-    def _current(self, id_: str, case: PageCase, asked: Asked) -> OpenReview:
+    def _current(self, id_: str, case: PageCase, reviewer: str, options: ReviewOptions) -> OpenReview:
         """Return the open review, or open it.
 
         Raises:
             as `open`.
         """
         folder = case.volumes.folder
-        key = (id_, log_path(folder, asked.reviewer).name)
+        key = (id_, log_path(folder, reviewer).name)
         known = self._open.get(key)
         if known is not None and known.session.log.is_current and known.case.regions_sha256 == case.regions_sha256:
             return known
         if known is not None:
             self._drop(key)
-        options = ReviewOptions(asked.order, asked.blind_places)
         try:
-            session = Session.open(case.reviewed, folder, asked.reviewer, options, self._clock)
+            session = Session.open(case.reviewed, folder, reviewer, options, self._clock)
         except LogInUseError as error:
-            raise RefusalError(423, _read_only(case, asked.reviewer, "in_use", str(error), error.who)) from error
+            raise RefusalError(423, _read_only(case, reviewer, "in_use", str(error), error.who)) from error
         except InputError as error:
             raise RefusalError(409, {"kind": "damaged", "error": str(error)}) from error
         if session.trouble:
             message = _not_writable(session)
             session.log.abandon()
-            raise RefusalError(423, _read_only(case, asked.reviewer, "not_writable", message))
-        review = OpenReview(case, session, masks_with(case, session.blind))
+            raise RefusalError(423, _read_only(case, reviewer, "not_writable", message))
+        review = OpenReview(case, session, case.masks_with(session.blind))
         self._open[key] = review
         return review
 
@@ -406,22 +386,6 @@ class OpenReviews:
     def _drop(self, key: tuple[str, str]) -> None:
         """Let go of a log with which another program went on: nothing more is written to it."""
         self._open.pop(key).session.log.abandon()
-
-
-def masks_with(case: PageCase, blind: BlindSample) -> RegionMasks:
-    """Return the voxels of a case's regions and of its blind places."""
-    boxes, starts, parts = dict(case.masks.boxes), dict(case.masks.starts), [case.masks.data]
-    length = len(case.masks.data)
-    for place in blind.places:
-        low, high = place.voxels.min(0), place.voxels.max(0) + 1
-        box = box_between(low[::-1], high[::-1])
-        mask = bytearray(int((high - low).prod()))
-        for k, j, i in (place.voxels - low).tolist():
-            mask[i + box.size[0] * (j + box.size[1] * k)] = 1
-        boxes[place.region.id], starts[place.region.id] = box, length
-        parts.append(bytes(mask))
-        length += len(mask)
-    return RegionMasks(b"".join(parts), boxes, starts)
 
 
 def mark_of(lines: Sequence[bytes]) -> str:
@@ -491,18 +455,18 @@ def _check_action(action: Action, structures: set[str]) -> None:
         raise UsageError(f"The case has no structure '{action.structure}'.")
 
 
-def _check_asked(asked: Asked) -> None:
+def _check_asked(reviewer: str, options: ReviewOptions) -> None:
     """Refuse what no page asks for.
 
     Raises:
         UsageError: it is such.
     """
-    if len(clean_reviewer_name(asked.reviewer)) > LONGEST_NAME:
+    if len(clean_reviewer_name(reviewer)) > LONGEST_NAME:
         raise UsageError(f"The name has more than {LONGEST_NAME} characters: enter a shorter one.")
-    if asked.order not in ORDERS:
-        raise UsageError(f"There is no order '{asked.order:.80}': take one of {', '.join(ORDERS)}.")
-    if not 0 <= asked.blind_places <= MAXIMUM_BLIND:
-        raise UsageError(f"{asked.blind_places} blind places: take a number from 0 to {MAXIMUM_BLIND}.")
+    if options.order not in ORDERS:
+        raise UsageError(f"There is no order '{options.order:.80}': take one of {', '.join(ORDERS)}.")
+    if not 0 <= options.blind_places <= MAXIMUM_BLIND:
+        raise UsageError(f"{options.blind_places} blind places: take a number from 0 to {MAXIMUM_BLIND}.")
 
 
 def _not_writable(session: Session) -> str:
@@ -517,14 +481,9 @@ def _not_writable(session: Session) -> str:
 
 
 def _read_only(case: PageCase, reviewer: str, kind: str, error: str, who: str = "") -> dict[str, Any]:
-    """Describe what a window shows of a review that it cannot write to.
-
-    Args:
-        kind, error: why.
-        who: has it open; "" for nobody.
-    """
+    """Describe what a window shows of a review that it cannot write to, and why; `who` has it open."""
     session = Session.read_only(case.reviewed, log_path(case.volumes.folder, reviewer))
-    masks = masks_with(case, session.blind)
+    masks = case.masks_with(session.blind)
     opened = [event.when for event in session.log.events if isinstance(event.action, Opened)]
     return {
         "kind": kind,
@@ -535,9 +494,5 @@ def _read_only(case: PageCase, reviewer: str, kind: str, error: str, who: str = 
         "lines": parsed_lines(session.log.lines),
         "progress": session.state.progress().text,
         "regions": case.regions_json(session.regions, masks),
-        "masks": _masks_json(f"blind={len(session.blind.places)}", masks),
+        "masks": masks.to_json(f"blind={len(session.blind.places)}"),
     }
-
-
-def _masks_json(query: str, masks: RegionMasks) -> dict[str, Any]:
-    return {"url": f"volumes/masks?{query}", "dtype": "uint8", "bytes": len(masks.data)}

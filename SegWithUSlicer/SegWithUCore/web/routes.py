@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..review.log_format import MAXIMUM_BLIND
+from ..review.session import ReviewOptions
 from ..util.errors import UsageError
 from .case_store import CaseStore
-from .display_volumes import DisplayVolume
-from .reviews import Asked, OpenReviews, masks_with
+from .case_volumes import DisplayVolume
+from .reviews import OpenReviews
 
 LONGEST_TEXT = 1000
 """Of a name or a session in a request."""
@@ -84,7 +85,7 @@ class Routes:
             if session is not None:
                 return Voxels(memoryview(self.reviews.review(session).masks.data))
             blind = _number(query, "blind", 0, MAXIMUM_BLIND)
-            return Voxels(memoryview(masks_with(case, case.reviewed.blind_sample(blind)).data))
+            return Voxels(memoryview(case.masks_with(case.reviewed.blind_sample(blind)).data))
         shown: DisplayVolume | None
         if name == "image":
             shown = None if volumes.image is None else volumes.image.volume
@@ -110,8 +111,8 @@ class Routes:
         blind = body.get("blind_places", 0)
         if not (last is None or isinstance(last, str)) or type(blind) is not int:
             raise UsageError("The page asked for a review in a way that is none of ours.")
-        asked = Asked(_text(body, "reviewer"), _text(body, "order"), blind, last, _events_of(pending))
-        return self.reviews.open(id_, self.store.page(id_), asked)
+        reviewer, options = _text(body, "reviewer"), ReviewOptions(_text(body, "order"), blind)
+        return self.reviews.open(id_, self.store.page(id_), reviewer, options, last, _events_of(pending))
 
     def _alive(self, body: Body, id_: str) -> dict[str, Any]:
         return self.reviews.alive(_text(body, "session"), body.get("at"))

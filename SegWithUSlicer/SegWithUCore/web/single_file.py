@@ -33,8 +33,7 @@ from ..util.errors import InputError
 from ..util.progress import Progress
 from .case_page import PageCase
 from .case_store import settings_json
-from .case_volumes import CaseVolumes, read_volumes
-from .display_volumes import box_between, common
+from .case_volumes import CaseVolumes, box_between, common, read_volumes
 from .static_files import FOLDER, PAGE, STYLE, joined_script
 
 if TYPE_CHECKING:

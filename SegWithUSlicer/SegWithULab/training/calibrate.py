@@ -31,7 +31,7 @@ from SegWithUCore.metrics.overlap import dice_of
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.quality import IMAGE_QUALITY, QUALITY, measured_quality
 from SegWithUCore.regions.region import UNCERTAIN
-from SegWithUCore.review.triage import FIGURE_DIGITS, share
+from SegWithUCore.review.flags import FIGURE_DIGITS, finite_share
 
 from .case_reading import read_assessed
 from .dataset import Case, PreparedCase, left_right_axis
@@ -169,7 +169,7 @@ def triage_figures(
     numbers: CaseLevelCalibration,
     labels: Sequence[Label],
 ) -> dict[str, list[float]]:
-    """Return what `review.triage` reads of a case, of all calibration cases, each sorted.
+    """Return what `review.worklist` reads of a case, of all calibration cases, each sorted.
 
     Args:
         wrong_voxels: so many are expected to be wrong in each case, background included.
@@ -178,7 +178,7 @@ def triage_figures(
     for case, voxels in zip(cases, wrong_voxels, strict=True):
         wrong = voxels * case.voxel_mm3
         found["wrong_mm3"].append(wrong)
-        found["wrong_share"].append(share(wrong, float(case.predicted[1:].sum()) * case.voxel_mm3))
+        found["wrong_share"].append(finite_share(wrong, float(case.predicted[1:].sum()) * case.voxel_mm3))
         dice = [
             line(case.confidence(index))
             for index, label in enumerate(labels[1:], 1)

@@ -6,7 +6,7 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.review.flag import Rule
+from SegWithUCore.review.flags import Rule
 from SegWithUCore.review.worklist import WorklistEntry
 
 from ..cases.case_list import CaseItem, CaseList, reviewer_progress

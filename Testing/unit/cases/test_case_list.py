@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.review.flag import Flag, Rule
+from SegWithUCore.review.flags import Flag, Rule
 from SegWithUCore.review.worklist import ReviewStatus, WorklistEntry
 from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.cases.case_list import CaseList, matches, reviewer_progress

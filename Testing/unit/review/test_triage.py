@@ -6,11 +6,18 @@ from typing import Any
 import pytest
 
 from SegWithUCore.models.quality import EMPTY_KIND, QUALITY_KIND
-from SegWithUCore.review.flag import Rule, first_lines
-from SegWithUCore.review.flags import FlagRules, case_flags, check_limits, no_flag_sentence
+from SegWithUCore.review.flags import (
+    LARGEST,
+    FlagRules,
+    Rule,
+    case_flags,
+    check_limits,
+    first_lines,
+    no_flag_sentence,
+    told_apart,
+)
 from SegWithUCore.review.reviews import CaseReviews
-from SegWithUCore.review.triage import LARGEST, told_apart, triage_of
-from SegWithUCore.review.worklist import SORTS, in_sort, reading_of, unreadable
+from SegWithUCore.review.worklist import SORTS, in_sort, reading_of, triage_of, unreadable
 from SegWithUCore.util.errors import InputError, UsageError
 
 FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "wrong_mm3": [10.0, 20.0, 900.0]}

@@ -13,8 +13,7 @@ from segwithu_command import MODEL, Command, one_sentence, tiny_bundle
 from SegWithUCore.calibration.flag_limits import FlagCase, controlled_limit, fit_flag_limit
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
-from SegWithUCore.review.flag import Flag, Rule
-from SegWithUCore.review.flags import FlagRules, flags_of_case
+from SegWithUCore.review.flags import Flag, FlagRules, Rule, flags_of_case
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.util.errors import InputError, UsageError
 

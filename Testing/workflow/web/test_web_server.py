@@ -286,10 +286,10 @@ def test_a_window_that_falls_silent_gives_its_review_back(cases):
         assert review.alive(at={"region": review.ids[2], "order": "peak"})[0] == 200
         now[0] += 25
         server.routes.reviews.sweep()
-        assert server.routes.reviews.count == 1
+        assert len(server.routes.reviews._open) == 1
         now[0] += 31
         server.routes.reviews.sweep()
-        assert server.routes.reviews.count == 0
+        assert len(server.routes.reviews._open) == 0
         assert not list((cases / NAME).glob("*.lock"))
         assert lines_of(cases / NAME, "Ana")[-1]["event"] == "closed"
         opened = client.open(review.case, "Ana").opened
@@ -365,7 +365,7 @@ def test_on_a_full_disk_the_page_is_told_and_nothing_is_lost(cases, monkeypatch)
         assert not review.judge(review.ids[1])["stored"]
         review.close()
         server.routes.reviews.sweep()
-        assert server.routes.reviews.count == 1  # kept, for its lines are nowhere else
+        assert len(server.routes.reviews._open) == 1  # kept, for its lines are nowhere else
         again = client.open(review.case, "Ana")
         assert (again.opened["stored"], again.opened["changed"], again.last) == (False, False, again.opened["last"])
         monkeypatch.setattr(log_module, "_write_all", write_all)

@@ -5,7 +5,7 @@ from email.message import Message
 import pytest
 
 from SegWithUCore.util.errors import UsageError
-from SegWithUCore.web.gate import gate_for, is_local, public_address
+from SegWithUCore.web.server import gate_for, is_local, public_address
 
 
 def headers(**values: str) -> "Message[str, str]":

@@ -5,8 +5,8 @@ import pytest
 
 from SegWithUCore.io.roi import VoxelBox
 from SegWithUCore.util.errors import InputError
-from SegWithUCore.web import display_volumes
-from SegWithUCore.web.display_volumes import (
+from SegWithUCore.web import case_volumes
+from SegWithUCore.web.case_volumes import (
     EMPTY,
     STEPS,
     display_image,
@@ -42,7 +42,7 @@ def test_fractions_are_off_by_half_a_step_of_16_bits_at_most_and_stay_exact_besi
 
 
 def test_a_large_image_has_8_bits_which_metal_does_not_take_from_the_tissue(monkeypatch):
-    monkeypatch.setattr(display_volumes, "LARGE_VOXELS", 100)
+    monkeypatch.setattr(case_volumes, "LARGE_VOXELS", 100)
     array = np.rint(numbers() * 200).astype(np.float32)
     array[0, 0, 0] = 30000
     image, exact = display_image(array)
@@ -120,7 +120,7 @@ def test_masks_hold_each_regions_voxels_and_an_id_without_any_has_none():
 
 
 def test_regions_that_would_fill_the_memory_are_refused(monkeypatch):
-    monkeypatch.setattr(display_volumes, "MAXIMUM_MASK_BYTES", 100)
+    monkeypatch.setattr(case_volumes, "MAXIMUM_MASK_BYTES", 100)
     labels = np.zeros(SHAPE, np.uint16)
     labels[0, 0, 0] = labels[-1, -1, -1] = 1
     with pytest.raises(InputError, match="region 1 lie too far apart"):
