@@ -1,7 +1,6 @@
-"""`segwithu export`: cases in one folder that a colleague opens elsewhere; `segwithu merge-reviews`: and back."""
+"""`segwithu export` and `export-dicom`: cases in one folder that is opened elsewhere; `merge-reviews`: and back."""
 
 import argparse
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,11 @@ from ..util.failures import failure_sentence
 from ..util.paths import stored_path
 from .arguments import add_flag_options, asked_cases, check_rules, flag_rules
 from .console import Console, table
-from .workers import add_worker_options, each_case
 
 _MOST_ROWS = 30
 
 
-def _add_export_and_merge(commands: Any) -> None:
-    """Add `export` and `merge-reviews`."""
-    _add_export(commands)
+def _add_merge(commands: Any) -> None:
     command = commands.add_parser(
         "merge-reviews",
         examples=("merge-reviews back_from_colleague --into results --table agreement.csv",),
@@ -86,7 +82,6 @@ def _add_export(commands: Any) -> None:
         "their names and voxels",
     )
     add_flag_options(command)
-    add_worker_options(command)
     command.set_defaults(run=run_export)
 
 
@@ -95,51 +90,39 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     from ..export.case_export import ExportSettings, NothingExportedError, export_cases
 
     console.started()
-    if not options.cases and options.worklist is None:
-        raise UsageError("There is nothing to export: give CASES, or a worklist with --list.")
+    _check_options(options)
     folders, images, troubles = _asked(options, console)
     if options.image and len(folders) > 1:
         raise UsageError("--image goes with one CASE.")
-    if options.keep_comments and not (options.anonymous or options.page):
-        raise UsageError("--keep-comments goes with --anonymous.")
-    _check_page(options, console)
-    if options.own_list and options.worklist is None:
-        raise UsageError("--own-list goes with --list.")
-    for folder in options.images:
-        if not folder.is_dir():
-            raise UsageError(f"--images {folder} is no folder: give one that holds images of cases.")
+    if options.with_image:
+        console.note(f"The pages hold the image: {_FACE}. Names, dates, identifiers and paths are left out.")
     for sentence in troubles:
         console.error(sentence)
     if not folders:
         return 1
     rules = flag_rules(options)
     check_rules(folders, rules, console)
-    settings = ExportSettings(
-        options.flagged,
-        options.anonymous,
-        options.keep_comments,
-        rules,
-        images,
-        options.images,
-    )
-    each = functools.partial(each_case, options=options, console=console)
-    with console.progress("export") as report:
+    given = (options.flagged, options.anonymous, options.keep_comments)
+    settings = ExportSettings(*given, rules, images, options.images)
+    with console.progress("export") as progress:
         try:
             if options.page:
                 from ..web.single_file import PageSettings, export_pages
 
-                pages = PageSettings(settings, options.with_image)
-                found = export_pages(folders, options.output, pages, report, each)
+                found = export_pages(folders, options.output, PageSettings(settings, options.with_image), progress)
             else:
-                found = export_cases(folders, options.output, settings, report, each)
+                found = export_cases(folders, options.output, settings, progress)
         except NothingExportedError as error:
             for sentence in error.troubles:
                 console.error(sentence)
             raise
-        report("done", 1.0)
+        progress("done", 1.0)
     for sentence in found.troubles:
         console.error(sentence)
-    _note_left_out(found.left_out, console)
+    for sentence in found.left_out[:_MOST_ROWS]:
+        console.note(f"Left out: {sentence}")
+    if len(found.left_out) > _MOST_ROWS:
+        console.note(f"Left out: {len(found.left_out) - _MOST_ROWS} more files; --json lists all.")
     for note in found.notes:
         console.note(note)
     if options.keep_comments:
@@ -147,40 +130,44 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     failed = len(found.troubles) + len(troubles)
     data = {"exported": sorted(found.names), "not_flagged": found.skipped, "failed": failed}
     data |= {"left_out": found.left_out, "notes": found.notes}
-    lines = [f"{len(found.names)} of {len(folders) + len(troubles)} cases are in {options.output}."]
+    text = f"{len(found.names)} of {len(folders) + len(troubles)} cases are in {options.output}."
     if found.names_file is not None:
-        lines.append(f"Who is who is in {found.names_file}: keep that file to yourself.")
-    console.result(" ".join(lines), {**data, "output": str(options.output)})
+        text += f" Who is who is in {found.names_file}: keep that file to yourself."
+    console.result(text, {**data, "output": str(options.output)})
     return 1 if failed else 0
 
 
-def _check_page(options: argparse.Namespace, console: Console) -> None:
-    """Ask whether an image may leave the house, before it is written.
+_FACE = "a face can be recognised in the image of a head, and writing may be burnt into it"
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other, and ask whether an image may leave the house before it is written.
 
     Raises:
-        UsageError: it was not said, or the options contradict.
+        UsageError: which and why.
     """
-    face = "a face can be recognised in the image of a head, and writing may be burnt into it"
-    if not options.page:
-        if options.with_image or options.without_image:
-            raise UsageError("--with-image and --without-image go with --page.")
-        return
+    said = options.with_image or options.without_image
+    missing = not options.cases and options.worklist is None
+    refusals = [
+        (missing, "There is nothing to export: give CASES, or a worklist with --list."),
+        (options.own_list and options.worklist is None, "--own-list goes with --list."),
+        (said and not options.page, "--with-image and --without-image go with --page."),
+        (
+            options.page and not said,
+            f"A page holds the image around what was assessed, and {_FACE}: say --with-image if it may be sent, or "
+            "--without-image for contours and maps alone.",
+        ),
+    ]
     if options.keep_comments:
-        raise UsageError("--keep-comments does not go with --page: pages hold no reviews of others.")
-    if not options.with_image and not options.without_image:
-        raise UsageError(
-            f"A page holds the image around what was assessed, and {face}: say --with-image if it may be sent, or "
-            "--without-image for contours and maps alone."
-        )
-    if options.with_image:
-        console.note(f"The pages hold the image: {face}. Names, dates, identifiers and paths are left out.")
-
-
-def _note_left_out(sentences: list[str], console: Console) -> None:
-    for sentence in sentences[:_MOST_ROWS]:
-        console.note(f"Left out: {sentence}")
-    if len(sentences) > _MOST_ROWS:
-        console.note(f"Left out: {len(sentences) - _MOST_ROWS} files more; all are told with --json.")
+        refusals += [
+            (options.page, "--keep-comments does not go with --page: pages hold no reviews of others."),
+            (not options.anonymous, "--keep-comments goes with --anonymous."),
+        ]
+    for folder in options.images:
+        refusals.append((not folder.is_dir(), f"--images {folder} is no folder: give one that holds images of cases."))
+    for is_wrong, sentence in refusals:
+        if is_wrong:
+            raise UsageError(sentence)
 
 
 def _asked(options: argparse.Namespace, console: Console) -> tuple[list[Path], dict[Path, Path], list[str]]:
@@ -218,11 +205,12 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
     if options.table is not None:
         with atomic_file(options.table) as work:
             work.write_text(agreement_csv(cases), encoding="utf-8", newline="")
-    rows = [
-        [name, str(row.region.rank), row.region.structure, *_given(row.verdicts, reviews)]
-        for name, regions, reviews in cases
-        for row in disagreements(regions, reviews)
-    ]
+    rows = []
+    for name, regions, reviews in cases:
+        for row in disagreements(regions, reviews):
+            given = zip(reviews, row.verdicts, strict=True)
+            verdicts = "; ".join(f"{review.reviewer}: {v.value}" for review, v in given if v is not None)
+            rows.append([name, str(row.region.rank), row.region.structure, verdicts])
     lines = [merged.sentence for merged in done] or ["No reviews came back."]
     if rows:
         lines += ["", table(["case", "rank", "structure", "verdicts"], rows[:_MOST_ROWS], words=(0, 2, 3))]
@@ -239,11 +227,6 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
     return 1 if troubles else 0
 
 
-def _given(verdicts: Any, reviews: list[Review]) -> list[str]:
-    given = [f"{review.reviewer}: {v.value}" for review, v in zip(reviews, verdicts, strict=True) if v is not None]
-    return ["; ".join(given)]
-
-
 def _reviewed_cases(into: Path, console: Console) -> list[tuple[str, tuple[Region, ...], list[Review]]]:
     cases = []
     for folder in asked_cases([into], console):
@@ -258,7 +241,6 @@ def _reviewed_cases(into: Path, console: Console) -> list[tuple[str, tuple[Regio
 
 
 def _add_dicom(commands: Any) -> None:
-    """Add `export-dicom`."""
     command = commands.add_parser(
         "export-dicom",
         examples=("export-dicom results/case_1 --output dicom --source STUDY",),
@@ -276,7 +258,6 @@ def _add_dicom(commands: Any) -> None:
         help="where the DICOM series of the one CASE lies now, if it was moved; its voxels must be the same",
     )
     command.add_argument("--anonymous", action="store_true", help=argparse.SUPPRESS)
-    add_worker_options(command)
     command.set_defaults(run=run_dicom)
 
 
@@ -292,10 +273,9 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
     folders = asked_cases(options.cases, console)
     if options.source and len(folders) > 1:
         raise UsageError("--source goes with one CASE.")
-    with console.progress("export-dicom") as report:
-        each = functools.partial(each_case, options=options, console=console)
-        found = export_dicom(folders, options.output, options.source, report, each)
-        report("done", 1.0)
+    with console.progress("export-dicom") as progress:
+        found = export_dicom(folders, options.output, options.source, progress)
+        progress("done", 1.0)
     for note in found.notes:
         console.note(note)
     for sentence in found.troubles:
@@ -309,5 +289,6 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
 
 def add_commands(commands: Any) -> None:
     """Add `export`, `merge-reviews` and `export-dicom`."""
-    _add_export_and_merge(commands)
+    _add_export(commands)
+    _add_merge(commands)
     _add_dicom(commands)

@@ -1,7 +1,7 @@
 """Anonymous copies of case folders: known files only, with names, dates, identifiers and paths removed."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,8 @@ _WHOLE_FIELDS = frozenset(
         "Segmentation_ReferenceImageExtentOffset",
     }
 )
-Keep = Callable[[Any], Any]
-"""Gives what may go out of a value, `LEFT_OUT` for nothing."""
 LEFT_OUT = object()
+"""Instead of a value that may not go out."""
 LONGEST_NAME = 100
 _SEVERITIES = ("note", "warning", "refused")
 
@@ -110,7 +109,8 @@ def anonymous_copy(
             if (target / IMAGE_FILE).is_file() and can_draw():
                 _draw_preview(target, content)
     except RuntimeError as error:  # of SimpleITK's readers
-        raise InputError(f"{folder} has a damaged volume ({_first_line(error)}): segment the case again.") from error
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder} has a damaged volume ({reason}): segment the case again.") from error
     return target
 
 
@@ -146,13 +146,13 @@ def _copy_image(folder: Path, case: dict[str, Any], target: Path, image_file: Pa
         if needed or image_file is not None or error.code == ELSEWHERE:
             raise
         return
-    _write(strip_metadata(image), target / IMAGE_FILE)
+    write_volume(strip_metadata(image), target / IMAGE_FILE)
 
 
 def _copy_volumes(contents: Contents, target: Path) -> None:
     for name in VOLUMES:
         if name in contents.model:
-            _write(strip_metadata(read_file(contents.model[name])), target / name)
+            write_volume(strip_metadata(read_file(contents.model[name])), target / name)
 
 
 def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dict[str, Any]) -> None:
@@ -212,7 +212,7 @@ def _copy_segmentations(contents: Contents, target: Path, aliases: Aliases, stru
             alias = safe_reviewer_name(aliases.reviewer_of_file(reviewed_name(path)))
             name = f"segmentation_reviewed.{alias}.seg.nrrd"
         with itk_messages_kept_off_the_terminal():
-            _write(_bare_segmentation(read_file(path), structures), target / name)
+            write_volume(_bare_segmentation(read_file(path), structures), target / name)
 
 
 def _bare_segmentation(image: sitk.Image, structures: Collection[str]) -> sitk.Image:
@@ -242,21 +242,20 @@ def _terminology(tags: str) -> str:
     return "".join(f"{tag}|" for tag in kept)
 
 
-def _write(image: sitk.Image, path: Path) -> None:
+def write_volume(image: sitk.Image, path: Path) -> None:
+    """Write a volume, and read it again: the image libraries report no error on a full disk.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     try:
         with itk_messages_kept_off_the_terminal():
             sitk.WriteImage(image, str(path), useCompression=True)
-        check_file(path)  # the image libraries report no error on a full disk
+        check_file(path)
     except (RuntimeError, InputError, OSError) as error:
-        raise OutputError(_full(path)) from error
-
-
-def _full(path: Path) -> str:
-    return f"Cannot write {path}: the disk is full or read-only; free some space or choose another place."
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise OutputError(
+            f"Cannot write {path}: the disk is full or read-only; free some space or choose another place."
+        ) from error
 
 
 def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dict[str, Any]:
@@ -271,22 +270,26 @@ def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dic
     """
     structures = [_kept(entry, _STRUCTURE) for entry in case["structures"]]
     names = {entry["value"]: entry["name"] for entry in structures}
-    channels = [
-        {"name": channel["name"], "file": image_file, "voxels_sha256": channel["voxels_sha256"]}
-        for channel in (_kept(channel, _CHANNEL) for channel in case["input"]["channels"])
-    ]
+    channels = [_kept(channel, {"name": NAME, "voxels_sha256": _HASH}) for channel in case["input"]["channels"]]
     found = ", ".join(name for value, name in names.items() if value)
     facts = {
         **_kept(case, _CASE),
         "name": alias,
         "anonymous": True,
-        "input": {"channels": channels, "grid": _kept(case["input"]["grid"], _GRID)},
+        "input": {
+            "channels": [
+                {"name": channel["name"], "file": image_file, "voxels_sha256": channel["voxels_sha256"]}
+                for channel in channels
+            ],
+            "grid": _kept(case["input"]["grid"], _numbers("size_ijk spacing_mm origin_lps_mm direction_lps")),
+        },
         "model": {"version": "?", **_kept(case["model"], _MODEL), "task": f"Segmentation of {found}."},
         "fingerprint": {"warnings": _warnings(case, names)},
         "structures": structures,
     }
-    if isinstance(case.get("regions"), Mapping):
-        facts["regions"] = _kept(case["regions"], _REGIONS | {"boundary_haze_mm3": _numbers_of(names.values())})
+    regions = case.get("regions")
+    if isinstance(regions, Mapping):
+        facts["regions"] = _kept(regions, {**_REGIONS, "boundary_haze_mm3": dict.fromkeys(names.values(), NUMBERS)})
     facts["flags"] = [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]
     return facts
 
@@ -306,137 +309,106 @@ def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[st
     return made
 
 
-def _kept(value: Any, known: Mapping[str, Keep]) -> dict[str, Any]:
-    """Keep the known keys of an object.
+NAME = "a name"
+NUMBERS = "a number, a truth value, or a list of them"
+Known = str | re.Pattern[str] | Mapping[str, Any]
+"""What a value may be to go out: `NAME`, `NUMBERS`, a text of a pattern, or an object of such values."""
+
+
+def _kept(value: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the known keys of an object, as far as their values are of the known kind.
 
     Raises:
-        TypeError: it is no object.
+        TypeError: it is no object, or a list holds something else than numbers: without that it would be another list.
     """
     if not isinstance(value, Mapping):
         raise TypeError(f"{value!r:.40} instead of an object")
-    kept = {key: keep(value[key]) for key, keep in known.items() if key in value}
-    return {key: value for key, value in kept.items() if value is not LEFT_OUT}
+    kept = {key: _value(value[key], kind) for key, kind in known.items() if key in value}
+    return {key: one for key, one in kept.items() if one is not LEFT_OUT}
 
 
-def _number(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float) else LEFT_OUT
-
-
-def _numbers(value: Any) -> Any:
-    """Keep a list of numbers; one with anything else in it would be another list without that.
-
-    Raises:
-        TypeError: it is such a list.
-    """
-    if isinstance(value, list) and any(_number(n) is LEFT_OUT for n in value):
-        raise TypeError(f"{value!r:.80} instead of numbers")
-    return value if value is None or isinstance(value, list) else LEFT_OUT
-
-
-def _name(value: Any) -> str:
-    return str(value)[:LONGEST_NAME]
-
-
-def _matching(pattern: str) -> Keep:
-    known = re.compile(pattern)
-    return lambda value: value if value is None or (isinstance(value, str) and known.fullmatch(value)) else LEFT_OUT
-
-
-def _object(known: Mapping[str, Keep]) -> Keep:
-    return lambda value: _kept(value, known) if isinstance(value, Mapping) else None if value is None else LEFT_OUT
-
-
-def _numbers_of(names: Collection[str]) -> Keep:
-    """Keep an object from known names to numbers."""
-    return _object(dict.fromkeys(names, _number))
-
-
-def _counts(value: Any) -> Any:
-    """Histograms by label value."""
+def _value(value: Any, kind: Known) -> Any:
+    if kind == NAME:
+        return str(value)[:LONGEST_NAME]
+    if value is None:
+        return None
+    if kind == NUMBERS:
+        if isinstance(value, list) and not all(one is None or isinstance(one, bool | int | float) for one in value):
+            raise TypeError(f"{value!r:.80} instead of numbers")
+        return value if isinstance(value, bool | int | float | list) else LEFT_OUT
+    if isinstance(kind, re.Pattern):
+        return value if isinstance(value, str) and kind.fullmatch(value) else LEFT_OUT
+    assert not isinstance(kind, str)
     if not isinstance(value, Mapping):
         return LEFT_OUT
-    return {key: _numbers(bins) for key, bins in value.items() if re.fullmatch(r"[0-9]{1,6}", key)}
+    if kind is _COUNTS:  # histograms by label value
+        kind = {key: NUMBERS for key in value if re.fullmatch(r"[0-9]{1,6}", key)}
+    return _kept(value, kind)
 
 
-_HASH = _matching(r"[0-9a-f]{64}")
-_VERSION = _matching(r"[0-9][0-9A-Za-z.+]{0,30}")
-_CODE = _object(
-    {
-        "scheme": _matching(r"[A-Z0-9]{1,12}"),
-        "value": _matching(r"[A-Z]{0,4}[0-9._-]{1,20}"),
-        "meaning": _name,
-    }
-)
+def _numbers(names: str) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), NUMBERS)
+
+
+_COUNTS: Mapping[str, Any] = {}
+_HASH, _VERSION = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9][0-9A-Za-z.+]{0,30}")
+_CODE = {
+    "scheme": re.compile(r"[A-Z0-9]{1,12}"),
+    "value": re.compile(r"[A-Z]{0,4}[0-9._-]{1,20}"),
+    "meaning": NAME,
+}
 _MAP = {
-    "file": _matching(r"(error_probability|ranking|calibration)\.nii\.gz"),
-    "title": _matching(r"Error probability|Ranking map|Calibration map"),
-    "unit": _matching("1"),
-    "window": _numbers,
-    "lower_threshold": _number,
-    "not_assessed": _number,
-    "histograms": _object({"low": _number, "high": _number, "counts": _counts}),
+    "file": re.compile(r"(error_probability|ranking|calibration)\.nii\.gz"),
+    "title": re.compile(r"Error probability|Ranking map|Calibration map"),
+    "unit": re.compile("1"),
+    "histograms": {**_numbers("low high"), "counts": _COUNTS},
+    **_numbers("window lower_threshold not_assessed"),
 }
-_BOX = {"centre_ras_mm": _numbers, "size_mm": _numbers, "index_ijk": _numbers, "size_ijk": _numbers}
+_BOX = _numbers("centre_ras_mm size_mm index_ijk size_ijk")
 _CASE = {
-    "format": _matching(CASE_FORMAT),
-    "format_version": _number,
-    "region_of_interest": _object(_BOX),
-    "assessed": _object(_BOX),
-    "not_assessed_value": _number,
-    "versions": _object(
-        {
-            **dict.fromkeys(
-                ("segwithu-slicer", "python", "torch", "monai", "openvino", "numpy", "SimpleITK"), _VERSION
-            ),
-            "platform": _matching("linux|darwin|win32"),
-        }
+    "format": re.compile(CASE_FORMAT),
+    **_numbers("format_version not_assessed_value peak_memory_mb"),
+    "region_of_interest": _BOX,
+    "assessed": _BOX,
+    "versions": {
+        **dict.fromkeys(["segwithu-slicer", "python", "torch", "monai", "openvino", "numpy", "SimpleITK"], _VERSION),
+        "platform": re.compile("linux|darwin|win32"),
+    },
+    "device": re.compile(r"(cpu|mps|cuda)(:[0-9]{1,3})?"),
+    "engine": {
+        "name": re.compile("torch|openvino"),
+        "version": _VERSION,
+        "precision": re.compile("float32|bfloat16"),
+        "graphs_sha256": _HASH,
+    },
+    "maps": dict.fromkeys(("error_probability", "ranking", "calibration"), _MAP),
+    "regions": {},
+    "timings_s": dict.fromkeys(
+        ("reading", "preparing", "segmenting", "computing the maps", "finding regions"), NUMBERS
     ),
-    "device": _matching(r"(cpu|mps|cuda)(:[0-9]{1,3})?"),
-    "engine": _object(
-        {
-            "name": _matching("torch|openvino"),
-            "version": _VERSION,
-            "precision": _matching("float32|bfloat16"),
-            "graphs_sha256": _HASH,
-        }
-    ),
-    "maps": _object({name: _object(_MAP) for name in ("error_probability", "ranking", "calibration")}),
-    "regions": lambda _value: None,
-    "timings_s": _numbers_of(("reading", "preparing", "segmenting", "computing the maps", "finding regions")),
-    "peak_memory_mb": _number,
 }
-_REGIONS: dict[str, Keep] = {
-    "count": _number,
-    "settings": _numbers_of(("threshold", "sigma_mm", "split", "extent_mm", "haze")),
-    "expected_wrong_mm3": _number,
-    "expected_wrong_in_regions_mm3": _number,
+_REGIONS = {
+    "settings": _numbers("threshold sigma_mm split extent_mm haze"),
+    **_numbers("count expected_wrong_mm3 expected_wrong_in_regions_mm3"),
 }
-_CHANNEL: dict[str, Keep] = {"name": _name, "voxels_sha256": _HASH}
-_GRID = dict.fromkeys(("size_ijk", "spacing_mm", "origin_lps_mm", "direction_lps"), _numbers)
-_RULE = _object(
-    dict.fromkeys(("flagged_share", "others_flagged_share", "missed", "bound", "p_value", "limit", "useful"), _number)
-)
 _MODEL = {
-    **dict.fromkeys(("name", "head"), _name),
+    "name": NAME,
+    "head": NAME,
     "version": _VERSION,
     **dict.fromkeys(("weights_sha256", "calibration_sha256", "network_sha256"), _HASH),
-    **dict.fromkeys(("calibrated", "calibrated_with_image", "calibration_cases", "head_trained"), _number),
-    "flags": _object(
-        {
-            **dict.fromkeys(("cases", "alpha", "missed_share", "bad_dice", "bad_cases", "least_alpha"), _number),
-            **dict.fromkeys(("fold_cases", "fold_bad_cases"), _number),
-            "rules": _object(dict.fromkeys(LIMITS, _RULE)),
-            "figures": _object(dict.fromkeys(FIGURES, _numbers)),
-        }
-    ),
+    **_numbers("calibrated calibrated_with_image calibration_cases head_trained"),
+    "flags": {
+        **_numbers("cases alpha missed_share bad_dice bad_cases least_alpha fold_cases fold_bad_cases"),
+        "rules": dict.fromkeys(
+            LIMITS, _numbers("flagged_share others_flagged_share missed bound p_value limit useful")
+        ),
+        "figures": dict.fromkeys(FIGURES, NUMBERS),
+    },
 }
-_STRUCTURE: dict[str, Keep] = {
-    "value": _number,
-    "name": _name,
-    "color": _numbers,
+_STRUCTURE = {
+    "name": NAME,
     **dict.fromkeys(("category", "type", "modifier"), _CODE),
-    **dict.fromkeys(("voxels", "volume_mm3", "expected_volume_mm3", "expected_wrong_mm3", "uncertain_share"), _number),
-    **dict.fromkeys(("uncertain_mm3", "predicted_dice", "predicted_dice_informative", "calibration_cases"), _number),
-    **dict.fromkeys(("dice_estimate", "soft_dice", "dice_cases"), _number),
-    "expected_interval_mm3": _numbers,
+    **_numbers("value color voxels volume_mm3 expected_volume_mm3 expected_wrong_mm3 uncertain_share uncertain_mm3"),
+    **_numbers("predicted_dice predicted_dice_informative calibration_cases dice_estimate soft_dice dice_cases"),
+    **_numbers("expected_interval_mm3"),
 }

@@ -2,39 +2,61 @@
 
 import contextlib
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any
-
-import SimpleITK as sitk
 
 from ..case.case_file import CASE_FILE, read_case, read_description
 from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_path
 from ..case.contents import Contents, case_contents
-from ..case.segmentation_file import REVIEWED_PATTERN, check_reviewed, reviewed_name
-from ..io.volume import check_file, itk_messages_kept_off_the_terminal
+from ..case.segmentation_file import REVIEWED_PATTERN, check_reviewed
+from ..io.volume import check_file
 from ..report.case_report import REPORT_FILE, write_report
 from ..review.flags import FlagRules, flags_of_case
-from ..review.log_format import read_log
 from ..review.reviewer import Aliases
-from ..review.reviews import LOG_PATTERN
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
 from ..util.atomic_files import atomic_file, atomic_folder
 from ..util.errors import InputError, OutputError, SegWithUError, UsageError
 from ..util.folder_entries import check_link
-from ..util.progress import Progress
+from ..util.progress import Progress, silent
 from ..util.strict_json import to_json
-from .anonymous import anonymous_copy
-from .each_case import EachCase, each_outcome, exported, free_name, here
-from .readme import README, readme
-
-if TYPE_CHECKING:
-    from ..cluster.on_worker import Context
+from .anonymous import anonymous_copy, write_volume
 
 _PART_BYTES = 1 << 20
+README = "README.txt"
+_README = """\
+SegWithU: {cases} to look at
+{line}
+
+For research, not for clinical use.
+
+What is here
+- worklist.csv: the cases in the order in which a look pays most, with the reasons why they are flagged.
+  Opens in any spreadsheet. worklist.json is the same for programs.
+- One folder a case. Open report.html in it with any browser; no network is needed.
+  image.nii.gz            the image
+  segmentation.seg.nrrd   the model's segmentation, for 3D Slicer (segmentation.nii.gz for other programs)
+  error_probability.nii.gz   how likely each voxel is to be wrong, 0 to 1; -1 was not assessed
+  regions.csv, regions.nii.gz   the regions worth a look, as a table and as a label volume
+  review.NAME.jsonl       what each reviewer said so far
+  segmentation_reviewed.NAME.seg.nrrd   the reviewer's own version, where there is one
+
+How to review
+1. In 3D Slicer with the SegWithU extension, open a case folder and review it under your own name.
+   Neither torch nor a graphics card is needed. Without the extension, any viewer shows the files.
+2. Your verdicts are written into the case folder as you give them.
+3. Send the folder back. Whoever sent it to you runs
+   segwithu merge-reviews THIS_FOLDER --into THEIR_CASES
+   Nothing of yours or theirs is lost.
+"""
+_README_ANONYMOUS = """
+About names
+Names, dates, identifiers and paths were left out of file names, headers, logs and reports. The voxels are as they
+were: writing burnt into an image or a face in a head scan is still there. Review under a name that you may share.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +91,8 @@ class Exported:
         notes: on files that were, one sentence each.
         skipped: cases that no rule flags.
         names_file: keeps which case is which in an anonymous export, beside it; else None.
+        aliases: of the reviewers in an anonymous export.
+        files: DICOM files of each case, by its name.
     """
 
     names: dict[str, Path] = field(default_factory=dict)
@@ -77,6 +101,8 @@ class Exported:
     notes: list[str] = field(default_factory=list)
     skipped: int = 0
     names_file: Path | None = None
+    aliases: Aliases = field(default_factory=Aliases)
+    files: dict[str, list[str]] = field(default_factory=dict)
 
 
 class NothingExportedError(InputError):
@@ -86,77 +112,86 @@ class NothingExportedError(InputError):
         troubles: why, one sentence for each case but the one in the message.
     """
 
-    def __init__(self, found: Exported, cases: int) -> None:
-        first, *self.troubles = found.troubles or [f"no rule flags any of the {cases} cases."]
+    def __init__(self, troubles: Sequence[str], cases: int) -> None:
+        first, *self.troubles = troubles or [f"no rule flags any of the {cases} cases."]
         super().__init__(f"Nothing was exported: {first}")
 
 
 def export_cases(
-    folders: Sequence[Path],
-    output: Path,
-    settings: ExportSettings,
-    report: Progress | None = None,
-    each: EachCase = here,
+    folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
 ) -> Exported:
     """Write the export folder, whole or not at all; a case that fails does not stop the others.
-
-    Args:
-        each: does the cases, in this process or on workers that see the folder of `output`.
 
     Raises:
         UsageError: the folder's name reveals a case's name.
         NothingExportedError: no case can be exported.
         OutputError: the folder or the file of names exists, or cannot be written.
     """
-    found, aliases = Exported(), Aliases()
-    if settings.anonymous:
-        found.names_file = names_file_of(output, folders)
-    with export_folder(output, found, aliases) as work:
+    found = Exported(names_file=names_file_of(output, folders) if settings.anonymous else None)
+    with export_folder(output, found) as work:
         named = named_cases(folders, settings, found)
-        if settings.anonymous:
-            aliases.reviewers.update(reviewers_of(named.values()).reviewers)
-        place = work.absolute()
-        arguments = {
-            name: (folder.absolute(), place / name, of_case(folder, settings), aliases.reviewers)
-            for name, folder in named.items()
-        }
-        try:
-            done = each_outcome(each, arguments, exported_case, named, "exporting", report)
-        except OutputError as error:
-            raise OutputError(str(error).replace(str(place), str(output)).replace(str(work), str(output))) from error
-        for name, folder in named.items():
-            value, why = done[name]
-            if value is None:
-                found.troubles.append(why)
-            else:
-                found.names[name] = folder.resolve()
-                found.left_out += value["left_out"]
-                found.notes += [f"{name}: {note}" for note in value["notes"]]
+        for name, folder in in_turn(named, "exporting", progress):
+            with exported(folder, work / name, found):
+                _export_case(folder, work / name, settings, found)
         if not found.names:
-            raise NothingExportedError(found, len(folders))
+            raise NothingExportedError(found.troubles, len(folders))
         worklist = make_worklist([work / name for name in found.names], settings.rules)
         write_worklist(worklist, work, settings.anonymous)
-        (work / README).write_text(readme(len(found.names), settings.anonymous), encoding="utf-8")
+        cases = f"{len(found.names)} segmented {'case' if len(found.names) == 1 else 'cases'}"
+        text = _README.format(cases=cases, line="=" * len(f"SegWithU: {cases} to look at"))
+        (work / README).write_text(text + (_README_ANONYMOUS if settings.anonymous else ""), encoding="utf-8")
     return found
 
 
 @contextlib.contextmanager
-def export_folder(output: Path, found: Exported, aliases: Aliases) -> Iterator[Path]:
+def export_folder(output: Path, found: Exported) -> Iterator[Path]:
     """Yield a folder that becomes the export, together with its file of names, or neither; raises as they do."""
     with contextlib.ExitStack() as undo:
         with atomic_folder(output) as work:
             yield work
             if found.names_file is not None:
-                write_names(found.names_file, found, aliases)
+                write_names(found.names_file, found)
                 undo.callback(found.names_file.unlink, missing_ok=True)
         undo.pop_all()
+
+
+def in_turn(named: Mapping[str, Path], stage: str, progress: Progress) -> Iterator[tuple[str, Path]]:
+    """Yield name and folder of each case, and report how far the export is."""
+    for number, (name, folder) in enumerate(named.items()):
+        progress(stage, number / len(named), folder.name)
+        yield name, folder
+
+
+@contextlib.contextmanager
+def exported(folder: Path, target: Path, found: Exported) -> Iterator[None]:
+    """Note that a case was exported, or why not; its copy is whole or absent. A fault of writing ends the export."""
+    try:
+        yield
+        found.names[target.name] = folder.resolve()
+    except OutputError:
+        raise
+    except SegWithUError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        found.troubles.append(naming(str(error).replace(str(target), str(folder)), folder))
+
+
+def naming(sentence: str, folder: Path) -> str:
+    """Name the case folder in a sentence that does not."""
+    return sentence if str(folder) in sentence else f"{folder}: {sentence}"
+
+
+def free_name(folder: Path, taken: Iterable[str]) -> str:
+    """Name a case folder, with a number where two have its name; upper and lower case are one on many systems."""
+    wanted, folded = folder.resolve().name, {name.casefold() for name in taken}
+    names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(folded) + 3))]
+    return next(name for name in names if name.casefold() not in folded)
 
 
 def named_cases(folders: Sequence[Path], settings: ExportSettings, found: Exported) -> dict[str, Path]:
     """Name the cases that are to be exported, before any of them is.
 
     Args:
-        found: is told how many are skipped, and why others cannot be exported.
+        found: gets how many are skipped, and why others cannot be exported.
     """
     order, named = list(folders), dict[str, Path]()
     if settings.anonymous:  # numbers in the order of names would reveal something of the names
@@ -171,83 +206,43 @@ def named_cases(folders: Sequence[Path], settings: ExportSettings, found: Export
                 raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
             case_contents(folder)
         except SegWithUError as error:
-            sentence = str(error)
-            found.troubles.append(sentence if str(folder) in sentence else f"{folder}: {sentence}")
+            found.troubles.append(naming(str(error), folder))
             continue
         named[f"case-{len(named) + 1:03d}" if settings.anonymous else free_name(folder, named)] = folder
     return named
 
 
-def reviewers_of(folders: Iterable[Path]) -> Aliases:
-    """Give each reviewer of the cases one alias; a log that cannot be read fails with its case."""
-    aliases = Aliases()
-    for folder in folders:
-        with contextlib.suppress(SegWithUError):
-            for path in case_contents(folder).reviews:
-                if path.match(LOG_PATTERN):
-                    for event in read_log(path).events:
-                        aliases.reviewer(event.reviewer)
-                elif reviewed_name(path):
-                    aliases.reviewer_of_file(reviewed_name(path))
-    return aliases
-
-
-def of_case(folder: Path, settings: ExportSettings) -> ExportSettings:
-    """Leave out of the settings what is said of other cases."""
-    moved = settings.images.get(folder)
-    return replace(settings, images={} if moved is None else {folder.absolute(): moved.absolute()})
-
-
-def exported_case(
-    _context: "Context", folder: Path, target: Path, settings: ExportSettings, reviewers: Mapping[str, str]
-) -> dict[str, Any]:
-    """Export one case, here or on a worker; its copy is whole or absent.
-
-    Args:
-        target: the folder to be made; its name is the case's in the export.
-        reviewers: names and aliases, of anonymous exports.
+def _export_case(folder: Path, target: Path, settings: ExportSettings, found: Exported) -> None:
+    """Export one case into the folder `target`, which is made.
 
     Raises:
-        InputError: it cannot be exported.
+        InputError: it cannot be exported; among others, a reviewer's version belongs to another case.
     """
-
-    def write() -> dict[str, Any]:
-        contents, image_file = case_contents(folder), image_file_of(folder, settings)
-        left_out = list(contents.left_out)
-        notes = _check_versions(contents, folder)
-        try:
-            if settings.anonymous:
-                aliases = Aliases(dict(reviewers))
-                anonymous_copy(folder, target, target.name, image_file, settings.keep_comments, aliases)
-            else:
-                _copy(contents, folder, target, image_file)
-            left_out += _report(target, settings)
-        except BaseException:
-            shutil.rmtree(target, ignore_errors=True)
-            raise
-        return {"left_out": left_out, "notes": notes}
-
-    return exported(write, folder, {str(target): str(folder)})
-
-
-def _check_versions(contents: Contents, folder: Path) -> list[str]:
-    """Check that the reviewers' versions of the segmentation belong to the case, and return notes on them.
-
-    Raises:
-        InputError: as `check_reviewed`.
-    """
+    contents, image_file = case_contents(folder), image_file_of(folder, settings)
     case = read_case(folder)
-    paths = [path for path in contents.reviews if path.match(REVIEWED_PATTERN)]
-    return [note for path in paths if (note := check_reviewed(path, folder, case))]
-
-
-def _report(target: Path, settings: ExportSettings) -> list[str]:
-    """Write the report; a Slicer in which the engine is not installed exports without, and says so."""
+    versions = [path for path in contents.reviews if path.match(REVIEWED_PATTERN)]
+    notes = [f"{target.name}: {note}" for path in versions if (note := check_reviewed(path, folder, case))]
+    left_out = list(contents.left_out)
+    if settings.anonymous:
+        anonymous_copy(folder, target, target.name, image_file, settings.keep_comments, found.aliases)
+    else:
+        _copy(contents, folder, target, image_file)
     try:
         write_report(target, rules=settings.rules)
-    except ModuleNotFoundError as error:
-        return [f"{REPORT_FILE} of {target.name}: it needs the package {error.name}, which is missing here."]
-    return []
+    except ModuleNotFoundError as error:  # a Slicer in which the engine is not installed exports without
+        left_out.append(f"{REPORT_FILE} of {target.name}: it needs the package {error.name}, which is missing here.")
+    found.left_out += left_out
+    found.notes += notes
+
+
+def write_anonymous_report(
+    folder: Path, output: Path, image_file: Path | None, rules: FlagRules | None, keep_comments: bool
+) -> None:
+    """Write the report of a case without names, dates, identifiers and paths; raises as `write_report`."""
+    with tempfile.TemporaryDirectory() as private:
+        alias = "case-001"
+        copy = anonymous_copy(folder, Path(private) / alias, alias, image_file, keep_comments, image_needed=False)
+        write_report(copy, output, None, rules)
 
 
 def image_file_of(folder: Path, settings: ExportSettings) -> Path | None:
@@ -274,6 +269,7 @@ def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | Non
 
     Raises:
         InputError: `case.json` or a volume is damaged, or is none.
+        OSError: a copy cannot be written, which `atomic_folder` says in words.
     """
     image = case_image(folder, read_description(folder).raw, image_file)
     target.mkdir()
@@ -282,12 +278,7 @@ def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | Non
             check_file(path)
         _copy_file(path, target / path.name)
     if not (target / IMAGE_FILE).is_file():
-        try:
-            with itk_messages_kept_off_the_terminal():
-                sitk.WriteImage(image, str(target / IMAGE_FILE), useCompression=True)
-            check_file(target / IMAGE_FILE)  # the image libraries report no error on a full disk
-        except (RuntimeError, InputError) as error:
-            raise OutputError(f"Cannot write the image of {folder}: the disk is full or read-only.") from error
+        write_volume(image, target / IMAGE_FILE)
 
 
 def _copy_file(source: Path, target: Path) -> None:
@@ -295,7 +286,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
     Raises:
         InputError: it cannot be read.
-        OSError: the copy cannot be written, which `atomic_folder` says in words.
+        OSError: the copy cannot be written.
     """
     try:
         with source.open("rb") as read, target.open("wb") as written:
@@ -330,7 +321,7 @@ def names_file_of(output: Path, folders: Sequence[Path]) -> Path:
     return path
 
 
-def write_names(path: Path, found: Exported, aliases: Aliases) -> None:
+def write_names(path: Path, found: Exported) -> None:
     """Write who is who, for nobody but this user to read.
 
     Raises:
@@ -340,7 +331,7 @@ def write_names(path: Path, found: Exported, aliases: Aliases) -> None:
         "format": "segwithu-names",
         "note": "Stays with the sender: tells which case and reviewer of the anonymous export is which.",
         "cases": {name: str(folder) for name, folder in found.names.items()},
-        "reviewers": {alias: reviewer for reviewer, alias in aliases.reviewers.items()},
+        "reviewers": {alias: reviewer for reviewer, alias in found.aliases.reviewers.items()},
     }
     with atomic_file(path, overwrite=False) as work:
         work.touch(mode=0o600)  # before it holds a name; Windows knows no such modes

@@ -1,126 +1,121 @@
-"""Export results of case folders as DICOM files: Segmentations and a Parametric Map of the error probability."""
+"""Export results of case folders as DICOM files that refer to the series that was segmented."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import read_case
+from ..case.case_file import SEGMENTATION_FILE, read_case
+from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source, voxel_hash
 from ..case.case_regions import ERROR_PROBABILITY_FILE
-from ..case.segmentation_file import REVIEWED_PATTERN, reviewed_name
+from ..case.segmentation_file import REVIEWED_PATTERN, image_note, read_layers, reviewed_name, segment_fields
+from ..io.labels import read_labels
 from ..io.volume import read_file, same_grid
+from ..models.input_spec import Label
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import read_reviews
 from ..util.atomic_files import atomic_folder
-from ..util.errors import InputError
-from ..util.progress import Progress
-from .dicom_objects import ModelProvenance, SeriesTitle, SourceSeries, check_installed, source_series
-from .dicom_parametric_map import probability_object
-from .dicom_seg import Segments, model_segments, reviewed_segments, segmentation_object
-from .each_case import EachCase, each_outcome, exported, free_name, here
+from ..util.errors import InputError, UsageError
+from ..util.progress import Progress, silent
+from .case_export import Exported, exported, free_name, in_turn
+from .dicom_objects import (
+    UNICODE,
+    ModelProvenance,
+    Segment,
+    SegmentAlgorithm,
+    Segments,
+    SeriesTitle,
+    SourceSeries,
+    probability_object,
+    segmentation_object,
+    terminology,
+)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from ..cluster.on_worker import Context
-
 SEGMENTATION_DICOM, PROBABILITY_DICOM = "segmentation.dcm", "error_probability.dcm"
-
-
-@dataclass
-class DicomExported:
-    """What was written.
-
-    Attributes:
-        files: of each case, by the case's name in the export.
-        notes: what a case has none of, one sentence each.
-        troubles: why other cases were not exported, one sentence each.
-    """
-
-    files: dict[str, list[str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
+LEAST_RELEASE = "0.27"
+"""Of highdicom: the release that Slicer brings."""
+REQUIREMENT = f"highdicom>={LEAST_RELEASE}"
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
+)
+"""Attributes that every object must have, but which may be empty (type 2)."""
+_SEXES = ("", "M", "F", "O")
+_SHARED = {"StudyInstanceUID": "study", "FrameOfReferenceUID": "frame of reference"}
+"""What results take over from the series; that all slices say the same was checked when they were read."""
+_GREY = (128, 128, 128)
 
 
 def export_dicom(
-    folders: Sequence[Path],
-    output: Path,
-    moved_to: Path | None = None,
-    report: Progress | None = None,
-    each: EachCase = here,
-) -> DicomExported:
+    folders: Sequence[Path], output: Path, moved_to: Path | None = None, progress: Progress = silent
+) -> Exported:
     """Write one folder of DICOM files per case into `output`, whole or not at all; a failing case stops no other.
 
     Args:
         moved_to: where the DICOM series of the one case lies now, if it was moved.
-        each: does the cases, in this process or on workers that see the folder of `output`.
 
     Raises:
         UsageError: highdicom is not installed.
         InputError: nothing can be exported.
         OutputError: the folder exists, or cannot be written.
     """
-    check_installed()
-    found, named = DicomExported(), dict[str, Path]()
+    _check_installed()
+    found, named = Exported(), dict[str, Path]()
     for folder in folders:
         named[free_name(folder, named)] = folder
     with atomic_folder(output) as work:
-        place = work.absolute()
-        arguments = {
-            name: (folder.absolute(), place / name, moved_to and moved_to.absolute()) for name, folder in named.items()
-        }
-        for name, (value, why) in each_outcome(each, arguments, exported_case, named, "exporting", report).items():
-            if value is None:
-                found.troubles.append(why)
-            else:
-                found.files[name] = value["files"]
-                found.notes.extend(f"{name}: {note}" for note in value["notes"])
+        for name, folder in in_turn(named, "exporting", progress):
+            with exported(folder, work / name, found):
+                found.files[name] = _export_case(folder, work / name, moved_to, found.notes)
         if not found.files:
             raise InputError(f"Nothing was exported: {found.troubles[0]}")
     return found
 
 
-def exported_case(_context: "Context", folder: Path, target: Path, moved_to: Path | None) -> dict[str, Any]:
-    """Export one case, here or on a worker.
+def _check_installed() -> None:
+    """Raise UsageError where highdicom is missing or too old."""
+    try:
+        import highdicom
+        from packaging.version import Version
+    except ImportError as error:
+        raise UsageError(
+            f'DICOM objects need the package {error.name}, which is not installed: run `pip install "{REQUIREMENT}"`.'
+        ) from error
+    if Version(highdicom.__version__) < Version(LEAST_RELEASE):
+        raise UsageError(
+            f'DICOM objects need a newer highdicom than {highdicom.__version__}: run `pip install "{REQUIREMENT}"`.'
+        )
 
-    Raises:
-        InputError: it cannot be exported.
-    """
 
-    def write() -> dict[str, Any]:
-        with warnings.catch_warnings():  # about values in headers of the series, which are taken over as they are
-            warnings.simplefilter("ignore")
-            files, notes = write_case_dicom(folder, target, moved_to)
-        return {"files": files, "notes": notes}
-
-    return exported(write, folder, {})
-
-
-def write_case_dicom(folder: Path, target: Path, moved_to: Path | None = None) -> tuple[list[str], list[str]]:
-    """Write the DICOM files of one case into `target`, which is made; returns their names, and notes.
+def _export_case(folder: Path, target: Path, moved_to: Path | None, notes: list[str]) -> list[str]:
+    """Write the DICOM files of one case into `target`, which is made; returns their names.
 
     Raises:
         InputError: the case is damaged, or its series is not there or not the one that was segmented.
         OSError: a file cannot be written.
     """
-    case = read_case(folder)
-    try:
-        source = source_series(folder, case, moved_to)
-        notes = list(source.notes)
-        made = dict(_objects(folder, case, source, notes))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
-    target.mkdir(parents=True)
-    for name, dataset in made.items():
+    case, own = read_case(folder), list[str]()
+    with warnings.catch_warnings():  # about values in headers of the series, which are taken over as they are
+        warnings.simplefilter("ignore")
         try:
-            dataset.save_as(target / name, enforce_file_format=True)
-        except OSError as error:  # pydicom wraps the one that says why
-            raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
-    return list(made), notes
+            source = source_series(folder, case, moved_to, own)
+            made = dict(_objects(folder, case, source, own))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
+        target.mkdir(parents=True)
+        for name, dataset in made.items():
+            try:
+                dataset.save_as(target / name, enforce_file_format=True)
+            except OSError as error:  # pydicom wraps the one that says why
+                raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
+    notes += [f"{target.name}: {note}" for note in own]
+    return list(made)
 
 
 def _objects(
@@ -129,41 +124,183 @@ def _objects(
     """File name and content of each object of a case."""
     origin = ModelProvenance.from_case(case)
     prefix = f"SegWithU {case['model']['name']}"
-    model = model_segments(folder, case, source.image)
+    model = _model_segments(folder, case, source.image)
     title = SeriesTitle("SEGMENTATION", f"{prefix}: segmentation", 1)
     yield SEGMENTATION_DICOM, segmentation_object(source, model, origin, title)
-    for number, (reviewer, file, segments) in enumerate(_reviewed(folder, case, source, model, notes), start=2):
+    reviewers = {safe_reviewer_name(r.reviewer): r.reviewer for r in read_reviews(folder, dict(case)).reviews}
+    number = 1
+    for path in sorted(folder.glob(REVIEWED_PATTERN)):
+        reviewer = reviewers.get(reviewed_name(path), reviewed_name(path))
+        segments = _reviewed_segments(path, case, source.image, model, notes)
+        if not segments.entries:
+            notes.append(f"{path.name} holds no segments and was left out.")
+            continue
+        number += 1
         title = SeriesTitle("REVIEWED", f"{prefix}: reviewed by {reviewer or 'somebody'}", number, reviewer)
-        yield file, segmentation_object(source, segments, origin, title)
+        name = f"{path.name.removesuffix('.seg.nrrd')}.dcm"
+        yield name, segmentation_object(source, segments, origin, title)
     facts = case["maps"].get("error_probability")
     if facts is None:
         notes.append("no parametric map, because the model is not calibrated.")
         return
-    values = _probability(folder / ERROR_PROBABILITY_FILE, source)
+    values = _on_grid(folder / ERROR_PROBABILITY_FILE, source.image, read_file)
     title = SeriesTitle("ERROR_PROB", f"{prefix}: error probability", 99)
     yield PROBABILITY_DICOM, probability_object(source, values, facts["window"], origin, title)
 
 
-def _probability(path: Path, source: SourceSeries) -> np.ndarray:
+def _on_grid(path: Path, grid: sitk.Image, read: Any) -> np.ndarray:
+    """Read a volume of a case.
+
+    Raises:
+        InputError: it is missing, damaged, or not on the grid.
+    """
     if not path.is_file():
         raise InputError(f"{path} is missing: segment the case again.")
-    image = read_file(path)
-    if not same_grid(image, source.image):
+    image = read(path)
+    if not same_grid(image, grid):
         raise InputError(f"{path} is not on the grid of the image: segment the case again.")
     values: np.ndarray = sitk.GetArrayFromImage(image)
     return values
 
 
-def _reviewed(
-    folder: Path, case: Mapping[str, Any], source: SourceSeries, model: Segments, notes: list[str]
-) -> Iterator[tuple[str, str, Segments]]:
-    """Reviewer, file name and segments of each reviewed version that holds any."""
-    reviewers = [review.reviewer for review in read_reviews(folder, dict(case)).reviews]
-    names = {safe_reviewer_name(reviewer): reviewer for reviewer in reviewers}
-    for path in sorted(folder.glob(REVIEWED_PATTERN)):
-        part = reviewed_name(path)
-        segments = reviewed_segments(path, case, source.image, model, notes)
-        if segments.entries:
-            yield names.get(part, part), f"{path.name.removesuffix('.seg.nrrd')}.dcm", segments
+def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None, notes: list[str]) -> SourceSeries:
+    """Read the series of a case's first channel, on whose grid all results lie.
+
+    Args:
+        folder: the case folder.
+        case: the content of its `case.json`.
+        moved_to: folder where the series lies now, if it was moved or converted in between.
+        notes: gets which other channels cannot be named as sources, one sentence each.
+
+    Raises:
+        InputError: the case was not made from DICOM, the series is gone, holds other voxels or lies elsewhere in space,
+            or names no study or frame of reference.
+    """
+    try:
+        path = moved_to or trusted_source(folder, case)
+    except OutsideError as error:
+        raise InputError(
+            f"The DICOM series of {folder} is said to lie at {error.path}, outside that folder, and this user did not "
+            "write so: give the folder of the series with --source."
+        ) from error
+    if not path.is_dir():
+        what = "is no folder" if path.exists() else "is not there"
+        raise InputError(
+            f"{folder} has no DICOM series to refer to ({path} {what}): give the folder of the series with --source."
+        )
+    image, files = series_with_voxels(path, case["input"]["channels"][0]["voxels_sha256"])
+    image = checked_image(path, image, folder, case)
+    headers = [_header(file) for file in files]
+    for keyword, what in _SHARED.items():
+        if not headers[0].get(keyword):
+            raise InputError(f"{files[0]} names no {what} ({keyword}): DICOM results cannot refer to this series.")
+    for header in headers:
+        _set_grid(header, headers[0], float(image.GetSpacing()[2]))
+    return SourceSeries(path, image, headers, _further(folder, case, str(headers[0].StudyInstanceUID), notes))
+
+
+def _further(folder: Path, case: Mapping[str, Any], study: str, notes: list[str]) -> list["Dataset"]:
+    """Headers of the other channels' slices, with notes on channels that results cannot refer to."""
+    found: list[Dataset] = []
+    for number, channel in enumerate(case["input"]["channels"][1:], 1):
+        try:
+            path = trusted_source(folder, case, number)
+        except InputError as error:
+            notes.append(f"channel {channel['name']} is not named as a source: {error}")
+            continue
+        headers: list[Dataset] = []
+        if path.is_dir():
+            image, files = series_with_voxels(path, channel["voxels_sha256"])
+            if voxel_hash(image) == channel["voxels_sha256"]:
+                headers = [_header(file) for file in files]
+        if headers and {str(header.get("StudyInstanceUID")) for header in headers} == {study}:
+            found.extend(headers)
         else:
-            notes.append(f"{path.name} holds no segments and was left out.")
+            why = "belongs to another study" if headers else "is not where it was as a DICOM series"
+            notes.append(f"channel {channel['name']} is not named as a source, because it {why}.")
+    return found
+
+
+def _header(file: Path) -> "Dataset":
+    """Read the header of a slice; what may be empty and is absent or not allowed is empty."""
+    import pydicom
+
+    header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+    header.decode()
+    header.SpecificCharacterSet = UNICODE
+    for keyword in _MAY_BE_EMPTY:
+        if header.get(keyword) is None:
+            setattr(header, keyword, "")
+    if header.PatientSex not in _SEXES:
+        header.PatientSex = ""
+    return header
+
+
+def _set_grid(header: "Dataset", first: "Dataset", step_mm: float) -> None:
+    """One orientation and pixel spacing for all slices, as they were found to agree, and the step between them.
+
+    Headers round these each in their own way, and what they call spacing between slices need not be the step.
+    """
+    header.ImageOrientationPatient, header.PixelSpacing = first.ImageOrientationPatient, first.PixelSpacing
+    header.SpacingBetweenSlices = f"{step_mm:.10g}"
+    try:
+        thickness = float(header.get("SliceThickness") or 0)
+    except ValueError:
+        thickness = 0.0
+    header.SliceThickness = f"{thickness or step_mm:.10g}"
+
+
+def _model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> Segments:
+    """Read the model's own segments, empty ones too; raises as `_on_grid`."""
+    voxels = _on_grid(folder / SEGMENTATION_FILE, grid, read_labels)
+    return Segments([voxels], [Segment(label, 0, label.value) for label in _structures(case)])
+
+
+def _reviewed_segments(
+    path: Path, case: Mapping[str, Any], grid: sitk.Image, model: Segments, notes: list[str]
+) -> Segments:
+    """Read a reviewer's segments: the structures of the case and those that the reviewer added.
+
+    Args:
+        path: of the reviewed segmentation.
+        model: the model's segments; those that are as they were stay the model's.
+        notes: one on the file is added where there is any.
+
+    Raises:
+        InputError: the file cannot be read, lies elsewhere or was made on another image.
+    """
+    image, layers = read_layers(path, grid)
+    if note := image_note(path, image, case):
+        notes.append(note)
+    structures = {label.name: label for label in _structures(case)}
+    own = {segment.label.name: model.mask(segment) for segment in model.entries}
+    free = max([label.value for label in structures.values()], default=0) + 1
+    found: list[Segment] = []
+    for number, fields in enumerate(segment_fields(image)):
+        if fields.layer >= len(layers):
+            continue
+        codes = dict(terminology(fields.tags))
+        label = structures.get(fields.name)
+        if label is None:
+            red, green, blue = fields.color or _GREY
+            kinds = (codes.get("category"), codes.get("type"), codes.get("modifier"))
+            label = Label(free, fields.name or f"segment {number + 1}", (red, green, blue), *kinds)
+            free += 1
+        body = [codes[key] for key in ("region", "region_modifier") if key in codes] if "region" in codes else []
+        found.append(Segment(label, fields.layer, fields.value, body=body))
+    if not found:  # a plain label volume
+        found = [Segment(label, 0, label.value) for label in structures.values()]
+    reviewed = Segments(layers, sorted(found, key=lambda segment: segment.label.value))
+    for segment in reviewed.entries:
+        before = own.get(segment.label.name)
+        if before is None:
+            segment.made_by = SegmentAlgorithm.REVIEWER
+        elif not np.array_equal(reviewed.mask(segment), before):
+            segment.made_by = SegmentAlgorithm.MODEL_AND_REVIEWER
+    return reviewed
+
+
+def _structures(case: Mapping[str, Any]) -> list[Label]:
+    """Return the labels of the case without the background."""
+    labels = [Label.from_json(entry) for entry in case["structures"]]
+    return [label for label in labels if label.value]

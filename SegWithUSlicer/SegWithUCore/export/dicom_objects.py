@@ -1,18 +1,20 @@
-"""What DICOM objects share: the source series and its headers, provenance, codes and text values."""
+"""DICOM Segmentations, with who drew each segment, and Parametric Maps (PS3.3, A.75) of the error probability."""
 
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source, voxel_hash
 from ..models.input_spec import Code, Label
-from ..util.errors import InputError, UsageError
+from ..util.errors import InputError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -20,25 +22,18 @@ if TYPE_CHECKING:
 
 UNICODE = "ISO_IR 192"
 """DICOM's name for UTF-8 (PS3.3, section C.12.1.1.2)."""
-_MAY_BE_EMPTY = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName"),
-    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
-)
-"""Attributes that every object must have, but which may be empty (type 2)."""
-_SEXES = ("", "M", "F", "O")
-_SHARED = {"StudyInstanceUID": "study", "FrameOfReferenceUID": "frame of reference"}
-"""What results take over from the series; that all slices say the same was checked when they were read."""
 MANUFACTURER = "SegWithU for 3D Slicer"
 EQUIPMENT = "SegWithU (for research, not for clinical use)"
-LEAST_RELEASE = "0.27"
-"""Of highdicom: the release that Slicer brings."""
-REQUIREMENT = f"highdicom>={LEAST_RELEASE}"
 _MOST_IN_SERIES_NUMBER = 2**31 - 1
 SCHEME = "99SEGWITHU"
 """Coding scheme of what no public one has; "99" marks private schemes (PS3.3, section 8.2)."""
 SCHEME_NAME = "Names of structures in SegWithU models"
 ERROR_PROBABILITY = Code(SCHEME, "ERRORPROBABILITY", "Probability that the voxel's label is wrong")
 NO_CATEGORY = Code(SCHEME, "STRUCTURE", "Structure of unspecified kind")
+ENTIRE_BODY = Code("SCT", "38266002", "Entire Body")
+NO_UNIT = Code("UCUM", "1", "no units")
+PROCESSING_EQUIPMENT = Code("DCM", "109102", "Processing Equipment")
+NOT_ASSESSED = -1.0
 LONG, SHORT = 64, 16
 """Characters of a long string or person name, and of a code's value or scheme."""
 
@@ -52,111 +47,64 @@ class SourceSeries:
         image: the volume.
         headers: of its slices, without voxels, text decoded and to be written as UTF-8.
         further: headers of the other channels' slices, as far as they lie where they were and belong to the study.
-        notes: which channels are not among them, one sentence each.
     """
 
     folder: Path
     image: sitk.Image
     headers: Sequence["Dataset"]
     further: Sequence["Dataset"] = ()
-    notes: Sequence[str] = ()
 
 
-def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None = None) -> SourceSeries:
-    """Read the series of a case's first channel, on whose grid all results lie.
+class SegmentAlgorithm(Enum):
+    """Who drew a segment; values as in DICOM's Segment Algorithm Type (PS3.3, section C.8.20.4)."""
 
-    Args:
-        folder: the case folder.
-        case: the content of its `case.json`.
-        moved_to: folder where the series lies now, if it was moved or converted in between.
+    MODEL = "AUTOMATIC"
+    MODEL_AND_REVIEWER = "SEMIAUTOMATIC"
+    REVIEWER = "MANUAL"
 
-    Raises:
-        InputError: the case was not made from DICOM, the series is gone, holds other voxels or lies elsewhere in space,
-            or names no study or frame of reference.
+
+@dataclass
+class Segment:
+    """One segment.
+
+    Attributes:
+        label: name, colour, codes; its value is that of the case, or the next free one.
+        layer, inside: where its voxels are: those of `Segments.layers[layer]` that have the value `inside`.
+        made_by: model, reviewer, or both.
+        body: where in the body it lies, and a further word about that.
     """
-    channel = case["input"]["channels"][0]
-    path = moved_to or _series_path(folder, case)
-    if not path.is_dir():
-        what = "is no folder" if path.exists() else "is not there"
-        raise InputError(
-            f"{folder} has no DICOM series to refer to ({path} {what}): give the folder of the series with --source."
-        )
-    image, files = series_with_voxels(path, channel["voxels_sha256"])
-    image = checked_image(path, image, folder, case)
-    headers = [_header(file) for file in files]
-    _check_shared(files, headers)
-    for header in headers:
-        _set_grid(header, headers[0], float(image.GetSpacing()[2]))
-    return SourceSeries(path, image, headers, *_further(folder, case, str(headers[0].StudyInstanceUID)))
+
+    label: Label
+    layer: int
+    inside: int
+    made_by: SegmentAlgorithm = SegmentAlgorithm.MODEL
+    body: Sequence[Code] = ()
 
 
-def _series_path(folder: Path, case: Mapping[str, Any]) -> Path:
-    """Where `case.json` says that the series lies, if that may be followed."""
-    try:
-        return trusted_source(folder, case)
-    except OutsideError as error:
-        raise InputError(
-            f"The DICOM series of {folder} is said to lie at {error.path}, outside that folder, and this user did not "
-            "write so: give the folder of the series with --source."
-        ) from error
+@dataclass(frozen=True)
+class Segments:
+    """Segments and their voxels; segments of different layers may overlap.
 
-
-def _further(folder: Path, case: Mapping[str, Any], study: str) -> tuple[list["Dataset"], list[str]]:
-    """Headers of the other channels' slices, and notes on channels that results cannot refer to."""
-    found: list[Dataset] = []
-    notes = []
-    for number, channel in enumerate(case["input"]["channels"][1:], 1):
-        try:
-            path = trusted_source(folder, case, number)
-        except InputError as error:
-            notes.append(f"channel {channel['name']} is not named as a source: {error}")
-            continue
-        headers: list[Dataset] = []
-        if path.is_dir():
-            image, files = series_with_voxels(path, channel["voxels_sha256"])
-            if voxel_hash(image) == channel["voxels_sha256"]:
-                headers = [_header(file) for file in files]
-        if headers and {str(header.get("StudyInstanceUID")) for header in headers} == {study}:
-            found.extend(headers)
-        else:
-            why = "belongs to another study" if headers else "is not where it was as a DICOM series"
-            notes.append(f"channel {channel['name']} is not named as a source, because it {why}.")
-    return found, notes
-
-
-def _header(file: Path) -> "Dataset":
-    """Read the header of a slice; what may be empty and is absent or not allowed is empty."""
-    import pydicom
-
-    header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
-    header.decode()
-    header.SpecificCharacterSet = UNICODE
-    for keyword in _MAY_BE_EMPTY:
-        if header.get(keyword) is None:
-            setattr(header, keyword, "")
-    if header.PatientSex not in _SEXES:
-        header.PatientSex = ""
-    return header
-
-
-def _set_grid(header: "Dataset", first: "Dataset", step_mm: float) -> None:
-    """One orientation and pixel spacing for all slices, as they were found to agree, and the step between them.
-
-    Headers round these each in their own way, and what they call spacing between slices need not be the step.
+    Attributes:
+        layers: arrays (z, y, x) on the grid of the case.
+        entries: in the order in which they are numbered, from 1.
     """
-    header.ImageOrientationPatient, header.PixelSpacing = first.ImageOrientationPatient, first.PixelSpacing
-    header.SpacingBetweenSlices = f"{step_mm:.10g}"
-    try:
-        thickness = float(header.get("SliceThickness") or 0)
-    except ValueError:
-        thickness = 0.0
-    header.SliceThickness = f"{thickness or step_mm:.10g}"
 
+    layers: Sequence[np.ndarray]
+    entries: Sequence[Segment]
 
-def _check_shared(files: Sequence[Path], headers: Sequence["Dataset"]) -> None:
-    for keyword, what in _SHARED.items():
-        if not headers[0].get(keyword):
-            raise InputError(f"{files[0]} names no {what} ({keyword}): DICOM results cannot refer to this series.")
+    def mask(self, segment: Segment) -> np.ndarray:
+        """Return the voxels of a segment."""
+        return np.asarray(self.layers[segment.layer] == segment.inside)
+
+    def stacked(self) -> np.ndarray:
+        """Numbers of the segments (z, y, x); where they lie in several layers, masks (z, y, x, segment)."""
+        if len({segment.layer for segment in self.entries}) > 1:
+            return np.stack([self.mask(segment) for segment in self.entries], axis=-1).astype(np.uint8)
+        numbers = np.zeros(self.layers[0].shape, np.uint8 if len(self.entries) < 256 else np.uint16)
+        for number, segment in enumerate(self.entries, start=1):
+            numbers[self.mask(segment)] = number
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -201,22 +149,226 @@ class SeriesTitle:
     creator: str = ""
 
 
-def check_installed() -> None:
-    """Raise UsageError where highdicom is missing or too old."""
-    try:
-        import highdicom
-        from packaging.version import Version
-    except ImportError as error:
-        raise UsageError(
-            f'DICOM objects need the package {error.name}, which is not installed: run `pip install "{REQUIREMENT}"`.'
-        ) from error
-    if Version(highdicom.__version__) < Version(LEAST_RELEASE):
-        raise UsageError(
-            f'DICOM objects need a newer highdicom than {highdicom.__version__}: run `pip install "{REQUIREMENT}"`.'
+def segmentation_object(
+    source: SourceSeries, segments: Segments, origin: ModelProvenance, title: SeriesTitle
+) -> "Dataset":
+    """Make a Segmentation of binary segments, one for each entry, in that order; empty ones have no frames.
+
+    Raises:
+        InputError: the headers of the series do not allow it.
+    """
+    from highdicom.seg import Segmentation, SegmentationTypeValues
+
+    with _header_errors(source):
+        found = Segmentation(
+            source_images=source.headers,
+            pixel_array=segments.stacked(),
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=[
+                _description(number, segment, origin) for number, segment in enumerate(segments.entries, start=1)
+            ],
+            further_source_images=source.further or None,
+            **_common_fields(source, origin, title),
         )
+    found.SpecificCharacterSet = UNICODE
+    return found
 
 
-def common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTitle) -> dict[str, Any]:
+def _description(number: int, segment: Segment, origin: ModelProvenance) -> Any:
+    from highdicom.color import CIELabColor
+    from highdicom.seg import SegmentDescription
+
+    label = segment.label
+    found = SegmentDescription(
+        segment_number=number,
+        segment_label=text(label.name) or f"segment {number}",
+        segmented_property_category=_concept(label.category or NO_CATEGORY),
+        segmented_property_type=_concept(_type_of(label)),
+        algorithm_type=segment.made_by.value,
+        algorithm_identification=None if segment.made_by is SegmentAlgorithm.REVIEWER else _algorithm(origin),
+        anatomic_regions=[_concept(code) for code in segment.body[:1]] or None,
+        display_color=CIELabColor.from_rgb(*label.color),
+    )
+    if label.modifier is not None and label.type is not None:
+        _modify(found.SegmentedPropertyTypeCodeSequence[0], "SegmentedPropertyTypeModifierCodeSequence", label.modifier)
+    if len(segment.body) > 1:
+        _modify(found.AnatomicRegionSequence[0], "AnatomicRegionModifierSequence", segment.body[1])
+    by_model = f"Label value {label.value} of the model {text(origin.model)}"
+    found.SegmentDescription = "Added by the reviewer" if segment.made_by is SegmentAlgorithm.REVIEWER else by_model
+    return found
+
+
+def _modify(item: "Dataset", keyword: str, code: Code) -> None:
+    from highdicom.sr import CodedConcept
+
+    setattr(item, keyword, [CodedConcept.from_code(_concept(code))])
+
+
+def _algorithm(origin: ModelProvenance) -> Any:
+    from highdicom import AlgorithmIdentificationSequence
+    from pydicom.sr.codedict import codes
+
+    name, _, version = origin.model.rpartition(" ")
+    return AlgorithmIdentificationSequence(
+        name=text(name),
+        family=codes.DCM.ArtificialIntelligence,
+        version=text(version),
+        source=MANUFACTURER,
+        parameters={key: text(value) for key, value in origin.facts.items()},
+    )
+
+
+def probability_object(
+    source: SourceSeries, values: np.ndarray, window: Sequence[float], origin: ModelProvenance, title: SeriesTitle
+) -> "Dataset":
+    """Make a Parametric Map of the error probability as float32, without slices on which nothing was assessed.
+
+    Only values from 0 to 1 are mapped to real-world values (unit 1); what was not assessed is -1, and marked as
+    padding.
+
+    Args:
+        values: (z, y, x), -1 if not assessed.
+        window: lowest and highest value shown.
+
+    Raises:
+        InputError: nothing was assessed, or the headers of the series do not allow it.
+    """
+    slices = [k for k, values_there in enumerate(values) if (values_there >= 0).any()]
+    if not slices:
+        raise InputError(f"No voxel of {source.folder} was assessed: there is no error probability to be stored.")
+    with _header_errors(source):
+        found = _parametric_map(
+            source,
+            window,
+            source_images=[source.headers[k] for k in slices],
+            pixel_array=np.ascontiguousarray(values[slices], np.float32),
+            contains_recognizable_visual_features=False,
+            real_world_value_mappings=[_mapping()],
+            contributing_equipment=[_equipment(origin)],
+            **_common_fields(source, origin, title),
+        )
+    found.SpecificCharacterSet = UNICODE
+    found.FloatPixelPaddingValue = found.FloatPixelPaddingRangeLimit = NOT_ASSESSED
+    found.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy(source)]
+    return _ascending(found)
+
+
+def _parametric_map(source: SourceSeries, window: Sequence[float], **fields: Any) -> "Dataset":
+    """Make the object; highdicom before 0.28 takes neither the function of a window nor further source images."""
+    from highdicom import VOILUTTransformation
+    from highdicom.pm import ParametricMap
+
+    center, width = (window[0] + window[1]) / 2, float(window[1] - window[0])
+    shown = VOILUTTransformation(center, width, voi_lut_function="LINEAR_EXACT")
+    if "voi_lut_transformations" in signature(ParametricMap).parameters:
+        return ParametricMap(voi_lut_transformations=[shown], further_source_images=source.further or None, **fields)
+    found = ParametricMap(window_center=center, window_width=width, **fields)
+    found.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = [shown]
+    _name_frame_sources(found, fields["source_images"])
+    _name_further_sources(found, source.further)
+    return found
+
+
+def _name_frame_sources(found: "Dataset", images: Sequence["Dataset"]) -> None:
+    """Name the source image of each frame, as highdicom 0.28 does."""
+    from highdicom.sr import CodedConcept
+    from pydicom.dataset import Dataset
+    from pydicom.sr.codedict import codes
+
+    positions = np.asarray([image.ImagePositionPatient for image in images], float)
+    for group in found.PerFrameFunctionalGroupsSequence:
+        position = np.asarray(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        image = images[int(np.linalg.norm(positions - position, axis=1).argmin())]
+        item, derivation = Dataset(), Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+        item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
+        item.SpatialLocationsPreserved = "YES"
+        derivation.SourceImageSequence = [item]
+        derivation.DerivationCodeSequence = [CodedConcept.from_code(codes.DCM.UnspecifiedMethodOfCalculation)]
+        group.DerivationImageSequence = [derivation]
+
+
+def _name_further_sources(found: "Dataset", images: Sequence["Dataset"]) -> None:
+    """Name further source images of the object, as highdicom 0.28 does."""
+    from pydicom.dataset import Dataset
+
+    series: dict[str, list[Dataset]] = {}
+    for image in images:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+        series.setdefault(str(image.SeriesInstanceUID), []).append(item)
+        found.SourceImageSequence.append(item)
+    for uid, items in series.items():
+        item = Dataset()
+        item.SeriesInstanceUID, item.ReferencedInstanceSequence = uid, items
+        found.ReferencedSeriesSequence.append(item)
+
+
+def _mapping() -> Any:
+    from highdicom.pm import RealWorldValueMapping
+
+    return RealWorldValueMapping(
+        lut_label="ERROR_PROB",
+        lut_explanation=text("Probability that the label is wrong; -1 is not assessed"),
+        unit=_concept(NO_UNIT),
+        value_range=(0.0, 1.0),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=_concept(ERROR_PROBABILITY),
+    )
+
+
+def _ascending(found: "Dataset") -> "Dataset":
+    """With frames that ascend along the normal of rows and columns.
+
+    highdicom lets them descend, which their positions say; but dcmqi, with which Slicer's QuantitativeReporting reads
+    parametric maps, takes them for ascending, and would show the map mirrored.
+    """
+    groups = list(found.PerFrameFunctionalGroupsSequence)
+    rows, columns = np.reshape(
+        found.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient, (2, 3)
+    ).astype(float)
+    positions = [group.PlanePositionSequence[0].ImagePositionPatient for group in groups]
+    order = np.argsort(np.asarray(positions, float) @ np.cross(rows, columns))
+    frames = np.frombuffer(found.FloatPixelData, "<f4").reshape(len(groups), -1)
+    found.FloatPixelData = frames[order].tobytes()
+    for number, index in enumerate(order, start=1):
+        groups[index].FrameContentSequence[0].DimensionIndexValues = [number]
+    found.PerFrameFunctionalGroupsSequence = [groups[index] for index in order]
+    return found
+
+
+def _equipment(origin: ModelProvenance) -> Any:
+    """Describe the model as a device: a Parametric Map has no place for an algorithm."""
+    from highdicom import ContributingEquipment
+
+    facts = ", ".join(f"{key} {value}" for key, value in origin.facts.items())
+    return ContributingEquipment(
+        manufacturer=MANUFACTURER,
+        purpose_of_reference=_concept(PROCESSING_EQUIPMENT),
+        manufacturer_model_name=text(origin.model),
+        software_versions=text(origin.software),
+        contribution_description=text(f"Error probability by the model {origin.model}; {facts}", 1024),
+    )
+
+
+def _frame_anatomy(source: SourceSeries) -> "Dataset":
+    """Region and side as the series names them, else the whole body, which is unpaired.
+
+    The standard does not ask for it, but dcmqi crashes without it.
+    """
+    from highdicom.sr import CodedConcept
+    from pydicom.dataset import Dataset
+
+    first, anatomy = source.headers[0], Dataset()
+    regions = first.get("AnatomicRegionSequence") or [CodedConcept.from_code(_concept(ENTIRE_BODY))]
+    sides = [first.get("ImageLaterality"), first.get("Laterality")]
+    anatomy.AnatomicRegionSequence = list(regions[:1])
+    anatomy.FrameLaterality = next((side for side in sides if side in ("L", "R", "B", "U")), "U")
+    return anatomy
+
+
+def _common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTitle) -> dict[str, Any]:
     """Make the fields that both kinds of object share."""
     from highdicom import UID
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -250,7 +402,7 @@ def _series_number(header: "Dataset", offset: int) -> int:
 
 
 @contextmanager
-def header_errors(source: SourceSeries) -> Iterator[None]:
+def _header_errors(source: SourceSeries) -> Iterator[None]:
     """One sentence where highdicom does not like what the headers of the series hold."""
     try:
         yield
@@ -274,12 +426,7 @@ def person(name: str) -> str:
     return f"{clean}^" if clean else ""
 
 
-def category_of(label: Label) -> Code:
-    """Return the code for the kind of thing that a structure is."""
-    return label.category or NO_CATEGORY
-
-
-def type_of(label: Label) -> Code:
+def _type_of(label: Label) -> Code:
     """Return the code for a structure; where it has none, one made from its name: equal names have equal codes."""
     if label.type is not None:
         return label.type
@@ -287,7 +434,7 @@ def type_of(label: Label) -> Code:
     return Code(SCHEME, mark[:SHORT].upper(), text(label.name) or "unnamed")
 
 
-def concept(code: Code) -> Any:
+def _concept(code: Code) -> Any:
     """Convert a code for highdicom."""
     from pydicom.sr.coding import Code as DicomCode
 

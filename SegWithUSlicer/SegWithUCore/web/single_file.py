@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,25 +19,21 @@ from ..export.case_export import (
     ExportSettings,
     NothingExportedError,
     export_folder,
+    exported,
     image_file_of,
+    in_turn,
     named_cases,
     names_file_of,
-    of_case,
 )
-from ..export.each_case import EachCase, each_outcome, exported, here
 from ..io.roi import VoxelBox, whole_grid
 from ..report.render import render
-from ..review.reviewer import Aliases
 from ..review.worklist import SECONDS_PER_REGION, make_worklist
 from ..util.errors import InputError
-from ..util.progress import Progress
+from ..util.progress import Progress, silent
 from .case_page import PageCase
 from .case_store import settings_json
 from .case_volumes import CaseVolumes, box_between, common, read_volumes
 from .static_files import FOLDER, PAGE, STYLE, joined_script
-
-if TYPE_CHECKING:
-    from ..cluster.on_worker import Context
 
 AROUND_MM = 20.0
 """Of the image that is kept around what was assessed."""
@@ -63,63 +59,28 @@ class PageSettings:
 
 
 def export_pages(
-    folders: Sequence[Path],
-    output: Path,
-    settings: PageSettings,
-    report: Progress | None = None,
-    each: EachCase = here,
+    folders: Sequence[Path], output: Path, settings: PageSettings, progress: Progress = silent
 ) -> Exported:
     """Write a folder with a page a case and an index, whole or not at all; a case that fails does not stop the others.
-
-    Args:
-        each: does the cases, in this process or on workers that see the folder of `output`.
 
     Raises:
         UsageError, NothingExportedError, OutputError: as `export_cases`.
     """
     found = Exported(names_file=names_file_of(output, folders))
-    with export_folder(output, found, Aliases()) as work:
+    with export_folder(output, found) as work:
         named = named_cases(folders, replace(settings.export, anonymous=True), found)
-        place = work.absolute()
-        arguments = {
-            name: (folder.absolute(), place / name, replace(settings, export=of_case(folder, settings.export)))
-            for name, folder in named.items()
-        }
-        for name, (value, why) in each_outcome(each, arguments, exported_page, named, "writing pages", report).items():
-            if value is None:
-                found.troubles.append(why)
-            else:
-                found.names[name] = named[name].resolve()
+        for name, folder in in_turn(named, "writing pages", progress):
+            with exported(folder, work / name, found):
+                image = image_file_of(folder, settings.export) if settings.with_image else None
+                anonymous_copy(folder, work / name, name, image, with_image=settings.with_image)
+                (work / f"{name}.html").write_text(case_page(work / name, settings), encoding="utf-8")
         if not found.names:
-            raise NothingExportedError(found, len(folders))
+            raise NothingExportedError(found.troubles, len(folders))
         copies = [work / name for name in found.names]
         (work / INDEX).write_text(_index(copies, settings), encoding="utf-8")
         for copy in copies:
             shutil.rmtree(copy)
     return found
-
-
-def exported_page(_context: "Context", folder: Path, copy: Path, settings: PageSettings) -> dict[str, Any]:
-    """Write the page of a case beside its copy without names, here or on a worker.
-
-    Args:
-        copy: the folder to be made; its name is the case's in the export.
-
-    Raises:
-        InputError: it cannot be exported.
-    """
-
-    def write() -> dict[str, Any]:
-        image = image_file_of(folder, settings.export) if settings.with_image else None
-        try:
-            anonymous_copy(folder, copy, copy.name, image, with_image=settings.with_image)
-            copy.with_name(f"{copy.name}.html").write_text(case_page(copy, settings), encoding="utf-8")
-        except BaseException:
-            shutil.rmtree(copy, ignore_errors=True)
-            raise
-        return {}
-
-    return exported(write, folder, {str(copy): str(folder)})
 
 
 def case_page(folder: Path, settings: PageSettings) -> str:

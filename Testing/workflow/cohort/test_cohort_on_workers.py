@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 from cohort_kills import OVERVIEW, assert_same_cases, hidden_in
-from exchanged_cases import judged
 from segwithu_command import Command, Outcome, changed_description, one_sentence
 from worker_deaths import deadly_cases
 
@@ -316,7 +315,7 @@ def test_a_scheduler_of_others_is_warned_about_and_one_that_is_not_there_named(
         )
 
 
-def test_evaluate_regions_and_report_do_on_workers_what_they_do_here(
+def test_evaluate_and_regions_do_on_workers_what_they_do_here(
     workers: Workers, made: Path, data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
 ) -> None:
     for part in ("images", "labels"):
@@ -331,45 +330,14 @@ def test_evaluate_regions_and_report_do_on_workers_what_they_do_here(
     assert results[0] == results[1]
     cases = shutil.copytree(made, tmp_path / "cases")
     folders = [cases / name for name in NAMES]
-    for command, file in (("regions", "regions.csv"), ("report", "report.html")):
-        for folder in folders:
-            (folder / file).unlink(missing_ok=True)
-        outcome = segwithu(command, *folders, cases / "absent", "--scheduler", workers.address)
-        assert outcome.code == 1
-        assert len(outcome.messages) == 1 and "absent" in outcome.messages[0], outcome.err
-        assert all((folder / file).stat().st_size for folder in folders)
-    (folders[1] / "report.html").unlink()
-    (folders[0] / "report.html").unlink()
+    for folder in folders:
+        (folder / "regions.csv").unlink()
+    outcome = segwithu("regions", *folders, cases / "absent", "--scheduler", workers.address)
+    assert outcome.code == 1
+    assert len(outcome.messages) == 1 and "absent" in outcome.messages[0], outcome.err
+    assert all((folder / "regions.csv").stat().st_size for folder in folders)
     assert segwithu("report", *folders, "--part", "2/5").code == 0
     assert not (folders[0] / "report.html").exists() and (folders[1] / "report.html").exists()
-
-
-def test_exports_from_workers_are_those_from_here(
-    workers: Workers, images: list[Path], made: Path, segwithu: Command, tmp_path: Path
-) -> None:
-    cases, where = shutil.copytree(made, tmp_path / "ours"), ["--images", images[0].parent]
-    for name, reviewer in zip(NAMES[:3], ("Ana", "Bo", "Ana"), strict=True):
-        judged(cases / name, reviewer, {})
-    (cases / NAMES[4] / "segmentation.nii.gz").write_bytes(b"damaged")
-    for name, options in (("here", []), ("there", ["--scheduler", workers.address])):
-        outcome = segwithu("export", cases, "--output", tmp_path / name, *where, *options)
-        assert outcome.code == 1 and len(outcome.messages) == 1, outcome.err
-        assert str(cases / NAMES[4]) in outcome.messages[0]
-    # Reports and lists say when they were written.
-    sent = {path.relative_to(tmp_path / "there") for path in (tmp_path / "there").rglob("*") if path.is_file()}
-    assert sent == {path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*") if path.is_file()}
-    for path in (path for path in sent if path.suffix != ".html" and path.name != "worklist.json"):
-        assert (tmp_path / "there" / path).read_bytes() == (tmp_path / "here" / path).read_bytes(), path
-    for name, more in (("anonymous", ["--anonymous"]), ("pages", ["--page", "--without-image"])):
-        outcome = segwithu("export", cases, "--output", tmp_path / name, *where, "--scheduler", workers.address, *more)
-        assert outcome.code == 1 and len(outcome.messages) == 1, outcome.err
-        who = json.loads((tmp_path / f"{name}-names.json").read_text(encoding="utf-8"))
-        assert sorted(Path(folder).name for folder in who["cases"].values()) == sorted(NAMES[:4])
-        assert not list((tmp_path / name).glob("*/*Ana*"))
-    assert len(list((tmp_path / "pages").glob("case-*"))) == 4, "the copies that pages are made of are gone"
-    assert sorted(who["reviewers"].values()) == []
-    aliases = json.loads((tmp_path / "anonymous-names.json").read_text(encoding="utf-8"))["reviewers"]
-    assert sorted(aliases) == ["reviewer 1", "reviewer 2"] and sorted(aliases.values()) == ["Ana", "Bo"]
 
 
 def test_workers_keep_the_memory_that_they_free_and_use_the_cores_they_were_given(workers: Workers) -> None:

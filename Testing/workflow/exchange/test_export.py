@@ -19,7 +19,6 @@ from SegWithUCore.case.segmentation_file import read_reviewed
 from SegWithUCore.export.case_export import Exported, write_names
 from SegWithUCore.review.log_format import Commented, Edited, RestAccepted, StructureJudged, Verdict, read_log
 from SegWithUCore.review.merge import merge_reviews
-from SegWithUCore.review.reviewer import Aliases
 from SegWithUCore.review.reviews import read_reviews
 from SegWithUCore.util.errors import InputError
 
@@ -185,7 +184,7 @@ def test_who_is_who_is_for_this_user_from_the_first_moment_on(tmp_path: Path, mo
         return write(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "write_text", watched)
-    write_names(tmp_path / "names.json", Exported({"case-001": tmp_path / "Krzywicka"}), Aliases())
+    write_names(tmp_path / "names.json", Exported({"case-001": tmp_path / "Krzywicka"}))
     assert [*open_to_others, (tmp_path / "names.json").stat().st_mode & 0o077] == [0, 0]
 
 
