@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from .color_files import write_color_files
+from .strict import record
 from .terminology_files import write_terminology_files
 
 MODULE_LOGICS = {
@@ -93,16 +94,28 @@ class MrmlCore:
 
     def _follow_hierarchy(self) -> None:
         for event, react in (("NodeAddedEvent", self._adopt), ("NodeAboutToBeRemovedEvent", self._let_go)):
-            react_with_node = _with_node(react)
-            self._hierarchy_tags.append(self.scene.AddObserver(getattr(self.scene, event), react_with_node))
+            reactwith_node = with_node(react)
+            self._hierarchy_tags.append(self.scene.AddObserver(getattr(self.scene, event), reactwith_node))
 
     def _adopt(self, node: Any) -> None:
+        if node.IsA("vtkMRMLSegmentationNode"):
+            self._check_item(node)
+            node.AddObserver(node.SegmentationChangedEvent, lambda caller, _event: self._check_item(caller))
         if node.GetHideFromEditors() or self.scene.IsImporting():
             return
         if any(node.IsA(kind) for kind in _OWNED_BY_HIERARCHY):
             hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
             if hierarchy and not hierarchy.GetItemByDataNode(node):
                 hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+    def _check_item(self, node: Any) -> None:
+        """Complain as the plugin of segmentations does, which makes an item for each segment."""
+        if not node.GetHideFromEditors() or node.GetScene() is not self.scene or self.scene.IsImporting():
+            return
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
+        has_segments = node.GetSegmentation() is not None and node.GetSegmentation().GetNumberOfSegments()
+        if has_segments and hierarchy is not None and not hierarchy.GetItemByDataNode(node):
+            record("critical", node.GetName(), "unable to find subject hierarchy item for segmentation node")
 
     def _let_go(self, node: Any) -> None:
         if self.scene.IsClosing() or not any(node.IsA(kind) for kind in _OWNED_BY_HIERARCHY):
@@ -123,7 +136,9 @@ class MrmlCore:
         self.application_logic.SetMRMLScene(None)
 
 
-def _with_node(react: Any) -> Any:
+def with_node(react: Any) -> Any:
+    """Make an observer of a function that takes the node which an event of the scene is about."""
+
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def observed(caller: Any, event: str, node: Any) -> None:
         react(node)

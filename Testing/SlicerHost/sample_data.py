@@ -31,6 +31,13 @@ class SampleDataSource:
     loadFileTypes: Any = None
     loadFileProperties: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse what Slicer refuses: it takes one of each for a list, and None for nothing that has a length."""
+        if self.uris is None:
+            raise TypeError("object of type 'NoneType' has no len()")
+        if not len(_listed(self.uris)) == len(_listed(self.fileNames)) == len(_listed(self.nodeNames)):
+            raise ValueError("all fields of a sample data source must have the same length")
+
 
 class SampleDataLogic:
     """Registration and download."""

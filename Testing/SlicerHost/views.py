@@ -13,6 +13,8 @@ import vtkmodules.vtkRenderingVolumeOpenGL2  # noqa: F401  (they register the fa
 from numpy.typing import NDArray
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
+from .mrml_core import with_node
+
 _SLICE_MANAGERS = (
     "vtkMRMLCrosshairDisplayableManager",
     "vtkMRMLModelSliceDisplayableManager",
@@ -110,6 +112,28 @@ class SliceView(_OffscreenView):
         self.node.SetDimensions(*size, 1)
         self.composite = self.logic.GetSliceCompositeNode()
         self.group.SetMRMLDisplayableNode(self.node)
+        self._following = None
+        self._scene = core.scene
+        self._tags = [
+            core.scene.AddObserver(event, with_node(react))
+            for event, react in (
+                (core.scene.NodeAboutToBeRemovedEvent, self._volume_goes),
+                (core.scene.NodeRemovedEvent, self._volume_gone),
+            )
+        ]
+
+    def _volume_goes(self, node: Any) -> None:
+        """Find what the selector of the view, which loses its row, will show instead: the next volume, or the last."""
+        if node.GetID() == self.composite.GetForegroundVolumeID() and not self._scene.IsClosing():
+            volumes = slicer.util.getNodesByClass("vtkMRMLVolumeNode", self._scene)
+            row = volumes.index(node)
+            others = [volume for volume in volumes if volume is not node]
+            self._following = others[min(row, len(others) - 1)] if others else None
+
+    def _volume_gone(self, node: Any) -> None:
+        following, self._following = self._following, None
+        if following is not None and self.composite.GetForegroundVolumeID() == node.GetID():
+            self.composite.SetForegroundVolumeID(following.GetID())
 
     def fit(self) -> None:
         """Show the whole background."""
@@ -140,6 +164,8 @@ class SliceView(_OffscreenView):
 
     def close(self) -> None:
         """Let go of the logic too."""
+        for tag in self._tags:
+            self._scene.RemoveObserver(tag)
         super().close()
         self.logic.SetMRMLScene(None)
 

@@ -188,7 +188,8 @@ def test_pictures_of_500_regions_are_drawn_little_by_little_and_those_in_sight_f
     assert drawn == reviewing.ids[:3], "a step ends after 10 ms"
     reviewing.panel.go_to(reviewing.ids[400])
     strip.strip._draw_some()
-    assert drawn[3:] == [reviewing.ids[row] for row in (400, 401, 399)]
+    assert drawn[3] == reviewing.ids[400]
+    assert set(drawn[4:]) <= {reviewing.ids[row] for row in range(390, 411)}
     reviewing.host.leave_module()
     reviewing.host.wait(0.2)
     assert len(drawn) == 6, "nothing is drawn that cannot be seen"

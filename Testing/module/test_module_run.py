@@ -266,3 +266,14 @@ def test_click_on_a_structure_centres_it_and_3d_shows_it(opened: Opened) -> None
     opened.ui.show3DBox.checked = True
     assert opened.nodes.segmentation.GetDisplayNode().GetVisibility3D()
     assert opened.nodes.segmentation.GetSegmentation().ContainsRepresentation("Closed surface")
+
+
+def test_views_are_given_back_when_the_shown_map_is_deleted(opened: Opened) -> None:
+    nodes = opened.segment_sample()
+    shown = nodes.maps["error_probability"]
+    slicer.mrmlScene.RemoveNode(shown)
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    assert [composite.GetForegroundVolumeID() for composite in composites] == [None] * len(composites)
+    assert opened.overlay.map_name is None
+    legends = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
+    assert not any(legend.GetVisibility() for legend in legends)

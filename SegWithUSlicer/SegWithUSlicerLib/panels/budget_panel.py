@@ -12,7 +12,7 @@ from ..i18n import _
 from ..review.budget import Budget
 from ..review.session import ReviewSession
 from ..run.session import Debounce
-from ..scene.case_nodes import hidden_node
+from ..scene.case_nodes import add_hidden_node
 from .gui_connections import GuiConnections
 from .plots_panel import hide_own_results
 
@@ -114,8 +114,8 @@ class BudgetPanel:
         scene = slicer.mrmlScene
         view = scene.GetSingletonNode(VIEW_TAG, "vtkMRMLPlotViewNode")
         if view is None:
-            owner = _singleton("vtkMRMLScriptedModuleNode", "SegWithU plot", "SegWithUPlot")
-            view = _singleton("vtkMRMLPlotViewNode", "SegWithU budget", VIEW_TAG)
+            owner = add_hidden_node(scene, "vtkMRMLScriptedModuleNode", "SegWithU plot", False, "SegWithUPlot")
+            view = add_hidden_node(scene, "vtkMRMLPlotViewNode", "SegWithU budget", False, VIEW_TAG)
             view.SetLayoutName(VIEW_TAG)
             # A chart that is shown in the layout is not shown here too.
             view.SetDoPropagatePlotChartSelection(False)
@@ -128,10 +128,3 @@ class BudgetPanel:
         if self.plot.mrmlPlotViewNode() is not view:
             self.plot.setMRMLPlotViewNode(view)
         return view
-
-
-def _singleton(kind: str, name: str, tag: str) -> "slicer.vtkMRMLNode":
-    """Return a node that survives closing a scene and is not saved with it."""
-    node = hidden_node(slicer.mrmlScene, kind, name, saved=False)
-    node.SetSingletonTag(tag)
-    return slicer.mrmlScene.AddNode(node)

@@ -59,7 +59,8 @@ class FilmStrip:
         self._rows: dict[int, int] = {}
         self._pictures: dict[int, np.ndarray] = {}
         self._waiting: set[int] = set()
-        self._at, self._distance = 0, 0
+        self._at = 0
+        self._order: list[int] = []
         self._is_visible = False
         self._draw_later = Debounce(_REST_MS, self._draw_some)
         strip.iconSize = qt.QSize(PICTURE_PX, PICTURE_PX)
@@ -145,8 +146,11 @@ class FilmStrip:
             self._look_at(self._strip.row(found))
 
     def _look_at(self, row: int) -> None:
-        """Draw outwards from this row."""
-        self._at, self._distance = row, 0
+        """Draw what is in sight, then outwards from this row."""
+        self._at = row
+        first, last = self._in_sight()
+        rows = range(max(0, row - _REACH), min(len(self._regions), row + _REACH + 1))
+        self._order = sorted(rows, key=lambda other: (first <= other <= last, -abs(other - row), other > row))
         if self._is_visible and self._waiting:
             self._draw_later.set_delay(_REST_MS)
             self._draw_later.trigger()
@@ -164,13 +168,19 @@ class FilmStrip:
         self._draw_later.trigger()
 
     def _next_row(self) -> int | None:
-        """Return the nearest row without a picture of what holds now."""
-        while self._distance <= _REACH:
-            for row in (self._at + self._distance, self._at - self._distance):
-                if 0 <= row < len(self._regions) and self._regions[row].id in self._waiting:
-                    return row
-            self._distance += 1
+        """Return the next row without a picture of what holds now."""
+        while self._order:
+            row = self._order.pop()
+            if self._regions[row].id in self._waiting:
+                return row
         return None
+
+    def _in_sight(self) -> tuple[int, int]:
+        """Return the first and last row that can be seen."""
+        strip, y = self._strip, PICTURE_PX // 2
+        ends = [strip.itemAt(qt.QPoint(x, y)) for x in (_FRAME_PX, strip.width - 2 * _FRAME_PX)]
+        first, last = (None if end is None else strip.row(end) for end in ends)
+        return 0 if first is None else first, len(self._regions) if last is None else last
 
     def _draw(self, row: int) -> None:
         assert self._session is not None

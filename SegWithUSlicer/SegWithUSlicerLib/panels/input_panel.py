@@ -150,12 +150,11 @@ class InputPanel:
         self._changed()
 
     def show_handles(self, visible: bool) -> None:
-        """Show the handles of the region, or leave only its outline."""
+        """Show the box of the region with handles to move it, or hide it."""
         roi = self._parameters.roi if self._parameters is not None else None
         if roi is not None and roi.GetDisplayNode() is not None:
+            roi.GetDisplayNode().SetVisibility(visible)
             roi.GetDisplayNode().SetHandlesInteractive(visible)
-            for point in range(roi.GetNumberOfControlPoints()):
-                roi.SetNthControlPointVisibility(point, visible)
         self.draw_handles()
 
     def draw_handles(self) -> None:
@@ -167,7 +166,7 @@ class InputPanel:
     def _has_handles(self) -> bool:
         roi = self._parameters.roi if self._parameters is not None else None
         display = roi.GetDisplayNode() if roi is not None else None
-        return display is not None and bool(display.GetHandlesInteractive())
+        return display is not None and bool(display.GetVisibility() and display.GetHandlesInteractive())
 
     def hint(self) -> str:
         """Return one sentence that names the next click."""

@@ -23,7 +23,7 @@ from SegWithUCore.util.errors import InputError, OutputError
 from SegWithUCore.util.strict_json import parse_json
 
 from ..i18n import _
-from ..scene.case_nodes import CaseNodes, hidden_node
+from ..scene.case_nodes import CaseNodes, add_hidden_node
 from ..scene.review_nodes import regions_hash
 from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash, is_whole_nrrd
 
@@ -68,9 +68,8 @@ def keep_log(nodes: CaseNodes, file_name: str, text: str) -> None:
     """
     node = _log_node(nodes, file_name)
     if node is None:
-        scene = nodes.hub.GetScene()
         title = _("{input} {file}").format(input=nodes.label, file=file_name)
-        node = scene.AddNode(hidden_node(scene, "vtkMRMLTextNode", title))
+        node = add_hidden_node(nodes.hub.GetScene(), "vtkMRMLTextNode", title)
         node.SetAttribute(LOG_ATTRIBUTE, json.dumps(file_name))
         # A file of its own in the scene: the log grows, and what is in the scene's XML is read at once.
         node.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeAlways)

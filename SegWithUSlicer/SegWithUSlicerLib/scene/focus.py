@@ -15,7 +15,7 @@ from vtk.util.numpy_support import numpy_to_vtk
 from SegWithUCore.regions.region import Region
 
 from ..i18n import _
-from .case_nodes import CaseNodes, hidden_node
+from .case_nodes import CaseNodes, add_hidden_node
 from .map_display import COLOUR_MAPS
 from .observers import Observations
 from .review_nodes import RegionMask, box_in_world, region_mask, world_of
@@ -98,9 +98,8 @@ class RegionHighlight:
 
     def _make(self, segmentation: "slicer.vtkSegmentation") -> "slicer.vtkMRMLSegmentationNode":
         scene = self.nodes.hub.GetScene()
-        node = hidden_node(scene, "vtkMRMLSegmentationNode", _("Region"), saved=False)
+        node = add_hidden_node(scene, "vtkMRMLSegmentationNode", _("Region"), saved=False)
         node.SetAndObserveSegmentation(segmentation)
-        scene.AddNode(node)
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
         was_modifying = display.StartModify()

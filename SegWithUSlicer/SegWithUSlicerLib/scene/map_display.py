@@ -19,6 +19,8 @@ DEFAULT_COLOUR_MAP = "Inferno"
 WINDOW_ATTRIBUTE = "SegWithU.Window"
 FLOOR_ATTRIBUTE = "SegWithU.Floor"
 _UPPER_ATTRIBUTE = "SegWithU.Upper"
+_LEGEND_SIZE, _LEGEND_LABELS, _LEGEND_PT = (0.08, 0.3), 3, 11
+"""As a share of the view: it must not cover the image."""
 
 
 def prepare_display(
@@ -126,9 +128,22 @@ def show_legend(volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, visible
         legend = logic.AddDefaultColorLegendDisplayNode(volume)
         legend.SetTitleText(legend_title(info))
         legend.SetLabelFormat("%.2f")
-        legend.SetSize(0.12, 0.5)
-        legend.SetPosition(0.97, 0.5)
+        legend.SetSize(*_LEGEND_SIZE)
+        legend.SetPosition(0.98, 0.05)
+        legend.SetNumberOfLabels(_LEGEND_LABELS)
+        for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+            text.SetFontSize(_LEGEND_PT)
+    legend.RemoveAllViewNodeIDs()
+    legend.AddViewNodeID(_legend_view(volume.GetScene()))
     legend.SetVisibility(visible)
+
+
+def _legend_view(scene: "slicer.vtkMRMLScene") -> str:
+    """Return the ID of the one slice view that has the legend: Red, or the first that the layout shows."""
+    count = scene.GetNumberOfNodesByClass("vtkMRMLSliceNode")
+    views = [scene.GetNthNodeByClass(index, "vtkMRMLSliceNode") for index in range(count)]
+    views.sort(key=lambda view: (not view.IsMappedInLayout(), view.GetLayoutName() != "Red"))
+    return views[0].GetID() if views else ""
 
 
 def legend_title(info: MapInfo) -> str:

@@ -23,16 +23,24 @@ class Observations:
     def __len__(self) -> int:
         return len(self._tags)
 
-    def add(self, watched: vtk.vtkObject, event: int | str, callback: Callable[..., None]) -> None:
-        """Call the method `callback(watched, event)` at each such event until `remove` or `clear`."""
+    def add(
+        self, watched: vtk.vtkObject, event: int | str, callback: Callable[..., None], with_node: bool = False
+    ) -> None:
+        """Call the method `callback(watched, event)` at each such event until `remove` or `clear`.
+
+        Args:
+            with_node: the event is about a node, which is the third argument of the callback.
+        """
         # Weakly too: a circle through a VTK object ends in a crash when it is collected.
         method, account = weakref.WeakMethod(callback), weakref.ref(self)
 
-        def forward(caller: vtk.vtkObject, name: str) -> None:
+        def forward(caller: vtk.vtkObject, name: str, *node: vtk.vtkObject) -> None:
             alive, observations = method(), account()
             if alive is not None and observations is not None and not observations._is_paused:
-                alive(caller, name)
+                alive(caller, name, *node)
 
+        if with_node:
+            forward.CallDataType = vtk.VTK_OBJECT  # type: ignore[attr-defined]  # VTK looks for it
         self._tags.append((watched, watched.AddObserver(event, guarded(forward))))
 
     @contextmanager

@@ -250,6 +250,7 @@ class Overlay:
         map_display.keep_fixed(volume)
         self._observations.add(volume.GetDisplayNode(), "ModifiedEvent", self._display_changed)
         self._observations.add(self._scene, self._scene.StartCloseEvent, self._scene_closing)
+        self._observations.add(self._scene, self._scene.NodeAboutToBeRemovedEvent, self._node_goes, with_node=True)
         self._show_legend(volume, self._legend)
 
     def _show_legend(self, volume: "slicer.vtkMRMLScalarVolumeNode", visible: bool) -> None:
@@ -269,6 +270,12 @@ class Overlay:
             map_display.keep_fixed(volume)
         self._notify()
 
+    def _node_goes(self, _scene: object, _event: str, node: "slicer.vtkMRMLNode") -> None:
+        """Give the views back before the shown map is gone: they would turn to another map of ours by themselves."""
+        if node is self._volume():
+            self.release()
+            self._notify()
+
     def _layers_changed(self) -> None:
         if self._layers.is_over:
             # The user has taken the views back, or the map is gone: the overlay is off, without a fight.
@@ -278,7 +285,7 @@ class Overlay:
     def _map_chosen(self, volume: "slicer.vtkMRMLNode") -> None:
         """Show a map of this run that was chosen in a view."""
         name = volume.GetAttribute(MAP_ATTRIBUTE)
-        if volume in self.nodes.results and name in self._case.maps:
+        if volume in self.nodes.results and name in self.available:
             self._hide_legend()
             self._only_near = bool(volume.GetAttribute(NEAR_ATTRIBUTE))
             self.show(name)

@@ -19,7 +19,7 @@ from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from .case_images import Box, Volume, array_of, image_from, labelled_box, shifted, union
-from .case_nodes import REGIONS_ATTRIBUTE, CaseNodes, hidden_node
+from .case_nodes import REGIONS_ATTRIBUTE, CaseNodes, add_hidden_node
 
 _OFFSET_ATTRIBUTE = "SegWithU.RegionsOffset"
 _REMEMBERED = 8
@@ -154,8 +154,7 @@ def box_in_world(nodes: CaseNodes, found: RegionMask) -> np.ndarray:
 
 
 def _hidden(nodes: CaseNodes, kind: str, name: str) -> "slicer.vtkMRMLNode":
-    scene = nodes.hub.GetScene()
-    return scene.AddNode(hidden_node(scene, kind, name.format(input=nodes.label)))
+    return add_hidden_node(nodes.hub.GetScene(), kind, name.format(input=nodes.label))
 
 
 def _remove(nodes: CaseNodes) -> None:
@@ -240,11 +239,9 @@ def keep_original(nodes: CaseNodes) -> None:
         # Exchanged as a whole: Slicer's tree has no item for a hidden node and complains of segments that join it.
         node.SetAndObserveSegmentation(copy)
     else:
-        scene = source.GetScene()
         title = _("{input} segmentation (model's own)").format(input=nodes.label)
-        node = hidden_node(scene, "vtkMRMLSegmentationNode", title)
+        node = add_hidden_node(source.GetScene(), "vtkMRMLSegmentationNode", title)
         node.SetAndObserveSegmentation(copy)
-        scene.AddNode(node)
         _prepare_display(node)
         nodes.set_original(node)
     node.SetAndObserveTransformNodeID(source.GetTransformNodeID())

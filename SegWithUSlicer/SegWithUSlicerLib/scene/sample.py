@@ -35,8 +35,10 @@ def register_sample_data() -> None:
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="SegWithU",
         sampleName=SAMPLE_NAME,
-        thumbnailFileName=icon,
+        uris="",  # Slicer wants as many addresses and file names as nodes
+        fileNames=NODE_NAME,
         nodeNames=NODE_NAME,
+        thumbnailFileName=icon,
         customDownloader=lambda source: show_volume(),
     )
 

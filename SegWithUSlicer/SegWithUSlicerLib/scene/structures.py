@@ -78,6 +78,27 @@ def show_in_3d(node: "slicer.vtkMRMLSegmentationNode", visible: bool = True) -> 
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetPreferredDisplayRepresentationName3D(surface)
     node.GetDisplayNode().SetVisibility3D(visible)
+    if visible:
+        _look_at(node)
+
+
+def _look_at(node: "slicer.vtkMRMLSegmentationNode") -> None:
+    """Turn to a segmentation in all 3D views, from where they look now, so that it fills them."""
+    bounds = [0.0] * 6
+    node.GetRASBounds(bounds)
+    low, high = np.array(bounds[::2]), np.array(bounds[1::2])
+    radius = float(np.linalg.norm(high - low)) / 2
+    if radius <= 0:  # all structures are empty
+        return
+    scene = node.GetScene()
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLCameraNode")):
+        camera = scene.GetNthNodeByClass(index, "vtkMRMLCameraNode")
+        forward = np.array(camera.GetFocalPoint()) - np.array(camera.GetPosition())
+        forward = forward / (np.linalg.norm(forward) or 1.0)
+        camera.SetFocalPoint(*(low + high) / 2)
+        camera.SetPosition(*((low + high) / 2 - forward * radius / np.sin(np.radians(camera.GetViewAngle() / 2))))
+        camera.SetParallelScale(radius)
+        camera.ResetClippingRange()
 
 
 def _text_columns(case: CaseDescription) -> dict[str, list[str]]:

@@ -46,7 +46,7 @@ def register_sample_data():
     import SampleData
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="Example", sampleName="Ramp", nodeNames="Ramp", customDownloader=make_ramp
+        category="Example", sampleName="Ramp", uris="", fileNames="Ramp", nodeNames="Ramp", customDownloader=make_ramp
     )
 
 
