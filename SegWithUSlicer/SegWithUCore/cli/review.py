@@ -83,14 +83,11 @@ def _region_settings(options: argparse.Namespace) -> "RegionSettings":
 def _regions_text(folder: Path, regions: Sequence[Region], found: "FoundRegions") -> str:
     lines = [str(folder)]
     if regions:
-        header = ["rank", "id", "structure", "kind", "wrong mm3", "mm3", "peak", "R", "A", "S", "most likely"]
-        lines.append(table(header, [_region_row(region) for region in regions[:_MOST_ROWS]], words=(2, 3, 10)))
+        rows = [_region_row(region) for region in regions[:_MOST_ROWS]]
+        lines.append(table(list(rows[0]), [list(row.values()) for row in rows], words=(2, 3, 10)))
     if len(regions) > _MOST_ROWS:
         lines.append(f"... and {len(regions) - _MOST_ROWS} more in regions.csv")
-    inside, thin = (
-        sum(region.expected_wrong_mm3 for region in regions),
-        sum(found.low_density_mm3.values()),
-    )
+    inside, thin = sum(region.expected_wrong_mm3 for region in regions), sum(found.low_density_mm3.values())
     lines.append(
         f"{len(regions)} regions hold {inside:.0f} of the {found.expected_wrong_mm3:.0f} mm3 that are expected to be "
         f"wrong; {thin:.0f} mm3 are spread thin along boundaries, the rest over voxels that are hardly uncertain."
@@ -100,19 +97,19 @@ def _regions_text(folder: Path, regions: Sequence[Region], found: "FoundRegions"
     return "\n".join(lines)
 
 
-def _region_row(region: Region) -> list[str]:
+def _region_row(region: Region) -> dict[str, str]:
     confusion = region.competing[0]
-    return [
-        str(region.rank),
-        str(region.id),
-        region.structure,
-        region.kind.value,
-        f"{region.expected_wrong_mm3:.0f}",
-        f"{region.volume_mm3:.0f}",
-        f"{region.peak:.2f}",
-        *(f"{value:.1f}" for value in region.peak_ras_mm),
-        f"{100 * confusion.share:.0f} %: {in_words(confusion, region.structure)}",
-    ]
+    return {
+        "rank": str(region.rank),
+        "id": str(region.id),
+        "structure": region.structure,
+        "kind": region.kind.value,
+        "wrong mm3": f"{region.expected_wrong_mm3:.0f}",
+        "mm3": f"{region.volume_mm3:.0f}",
+        "peak": f"{region.peak:.2f}",
+        **{letter: f"{value:.1f}" for letter, value in zip("RAS", region.peak_ras_mm, strict=True)},
+        "most likely": f"{100 * confusion.share:.0f} %: {in_words(confusion, region.structure)}",
+    }
 
 
 def _add_worklist(commands: Any) -> None:
@@ -181,42 +178,39 @@ _KEY = (
 
 
 def _worklist_table(entries: Sequence[WorklistEntry]) -> str:
-    header = [
-        "case",
-        "flags",
-        "worst structure",
-        "wrong mm3",
-        "share",
-        "share >",
-        "pred. Dice",
-        "Dice <",
-        "open",
-        "min",
-    ]
-    header += ["mm3/min", "reviewed"]
     rows = [_worklist_row(entry) for entry in entries]
-    empty = {number for number in range(len(header)) if number and not any(row[number] for row in rows)}
-    kept = [number for number in range(len(header)) if number not in empty]
-    words = [place for place, number in enumerate(kept) if number in (0, 2, 11)]
-    return table([header[n] for n in kept], [[row[n] for n in kept] for row in rows], words=words)
+    kept = [name for name in rows[0] if name == "case" or any(row[name] for row in rows)]
+    words = [place for place, name in enumerate(kept) if name in ("case", "worst structure", "reviewed")]
+    return table(kept, [[row[name] for name in kept] for row in rows], words=words)
 
 
-def _worklist_row(entry: WorklistEntry) -> list[str]:
-    flags = str(len(entry.flags)) if entry.flags else ""
-    reviewed = "; ".join(
-        f"{r.reviewer} {r.decided}/{r.regions}" + (f" ({r.unseen} not looked at)" if r.unseen else "")
-        for r in entry.reviews
-    )
-    if entry.regions is None:
-        return [entry.name, flags, "not calibrated", *[""] * 8, reviewed]
-    triage = entry.triage
-    wrong = "" if triage.wrong_mm3 is None else f"{triage.wrong_mm3:.0f}"
-    share = "" if triage.wrong_share is None else f"{100 * triage.wrong_share:.0f} %"
-    share = "no volume" if triage.is_empty else share
-    dice = "" if triage.predicted_dice is None else f"{triage.predicted_dice:.2f}"
-    ranks = [triage.ranks[name].text if name in triage.ranks else "" for name in ("wrong_share", "predicted_dice")]
-    look = [f"{entry.open_regions} of {entry.regions}", f"{entry.minutes:.1f}", f"{entry.benefit:.0f}", reviewed]
-    return [entry.name, flags, entry.worst_structure or "", wrong, share, ranks[0], dice, ranks[1], *look]
+def _worklist_row(entry: WorklistEntry) -> dict[str, str]:
+    triage, known = entry.triage, entry.regions is not None
+
+    def text(value: float | None, form: str) -> str:
+        return format(value, form) if known and value is not None else ""
+
+    def rank(name: str) -> str:
+        return triage.ranks[name].text if known and name in triage.ranks else ""
+
+    share = "" if triage.wrong_share is None or not known else f"{100 * triage.wrong_share:.0f} %"
+    return {
+        "case": entry.name,
+        "flags": str(len(entry.flags)) if entry.flags else "",
+        "worst structure": (entry.worst_structure or "") if known else "not calibrated",
+        "wrong mm3": text(triage.wrong_mm3, ".0f"),
+        "share": "no volume" if known and triage.is_empty else share,
+        "share >": rank("wrong_share"),
+        "pred. Dice": text(triage.predicted_dice, ".2f"),
+        "Dice <": rank("predicted_dice"),
+        "open": f"{entry.open_regions} of {entry.regions}" if known else "",
+        "min": text(entry.minutes, ".1f"),
+        "mm3/min": text(entry.benefit, ".0f"),
+        "reviewed": "; ".join(
+            f"{r.reviewer} {r.decided}/{r.regions}" + (f" ({r.unseen} not looked at)" if r.unseen else "")
+            for r in entry.reviews
+        ),
+    }
 
 
 def add_commands(commands: Any) -> None:

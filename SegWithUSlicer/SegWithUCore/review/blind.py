@@ -9,7 +9,7 @@ the sample itself is stored nowhere: it follows from the case's hash, so a resum
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
@@ -85,15 +85,6 @@ class BlindSample:
         everything = in_order([*regions, *(place.region for place in self.places)], "expected wrong volume")
         return [replace(region, rank=rank) for rank, region in enumerate(everything, 1)]
 
-    def with_places(self, region_labels: np.ndarray) -> np.ndarray:
-        """Copy a label volume and give the blind regions in it voxels like the real ones."""
-        highest = max(self.ids, default=0)
-        fits = highest <= np.iinfo(region_labels.dtype).max
-        labels = region_labels.copy() if fits else region_labels.astype(np.uint32)
-        for place in self.places:
-            labels[tuple(place.voxels.T)] = place.region.id
-        return labels
-
 
 def draw_blind_sample(source: SamplingInput, regions: Sequence[Region], count: int, case_hash: str) -> BlindSample:
     """Draw up to `count` places where the error probability is low, away from regions and from each other.
@@ -106,41 +97,30 @@ def draw_blind_sample(source: SamplingInput, regions: Sequence[Region], count: i
     """
     # Only random() gives the same numbers in all versions of Python, and numpy promises that for none of its own.
     rng = random.Random(int(hashlib.sha256(f"blind sample of {case_hash}".encode()).hexdigest(), 16))
-    candidates = list(_chosen_candidates(source, count, rng))
+    index, depth = _chosen_candidates(source, count, rng)
     first = int(source.region_labels.max(initial=0)) + 1
-    ids = list(range(first, first + len(candidates)))
+    ids = list(range(first, first + len(index)))
     for last in range(len(ids) - 1, 0, -1):  # ids must not reveal the strata
         other = int(rng.random() * (last + 1))
         ids[last], ids[other] = ids[other], ids[last]
-    index = [candidate.index for candidate in candidates]
-    others = [np.reshape(index[:n] + index[n + 1 :], (-1, 3)) for n in range(len(candidates))]
-    drawn = zip(candidates, ids, others, strict=True)
-    return BlindSample(tuple(_as_region(source, regions, candidate, id_, rest, rng) for candidate, id_, rest in drawn))
+    drawn = zip(index, depth, ids, (np.delete(index, n, 0) for n in range(len(index))), strict=True)
+    return BlindSample(tuple(_as_region(source, regions, *one, rng) for one in drawn))
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    index: tuple[int, int, int]
-    depth_mm: float  # signed distance to the surface
-
-
-def _chosen_candidates(source: SamplingInput, count: int, rng: random.Random) -> Iterator[_Candidate]:
-    """Yield candidates from one stratum after the other until there are `count`, or no more to find."""
+def _chosen_candidates(source: SamplingInput, count: int, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
+    """Choose candidates from one stratum after the other until there are `count`, or no more to find."""
     index, depth = _candidates(source, rng)
-    waiting = [
-        [_Candidate(tuple(index[n].tolist()), float(depth[n])) for n in np.flatnonzero((depth > low) & (depth <= high))]
-        for low, high in STRATA_MM
-    ]
-    chosen: list[np.ndarray] = []
+    waiting = [np.flatnonzero((depth > low) & (depth <= high)).tolist() for low, high in STRATA_MM]
+    points = index * source.spacing_zyx
+    chosen: list[int] = []
     while len(chosen) < count and any(waiting):
         for stratum in waiting:
             while stratum and len(chosen) < count:
                 candidate = stratum.pop(0)
-                point = np.multiply(candidate.index, source.spacing_zyx)
-                if all(np.linalg.norm(point - other) >= SPACING_MM for other in chosen):
-                    chosen.append(point)
-                    yield candidate
+                if all(np.linalg.norm(points[candidate] - points[other]) >= SPACING_MM for other in chosen):
+                    chosen.append(candidate)
                     break
+    return index[np.asarray(chosen, int)], depth[np.asarray(chosen, int)]
 
 
 def _candidates(source: SamplingInput, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +175,8 @@ def _box_of_structures(source: SamplingInput) -> tuple[slice, slice, slice] | No
 def _as_region(
     source: SamplingInput,
     regions: Sequence[Region],
-    candidate: _Candidate,
+    index: np.ndarray,
+    depth_mm: float,
     id_: int,
     others: np.ndarray,
     rng: random.Random,
@@ -204,12 +185,12 @@ def _as_region(
     voxel_mm3 = float(np.prod(source.spacing_zyx))
     model = regions[int(rng.random() * len(regions))] if regions else None
     size = max(1, round(model.volume_mm3 / voxel_mm3)) if model else 8
-    voxels = _voxels_around(source, candidate, others, size)
+    voxels = _voxels_around(source, index, depth_mm, others, size)
     volume = len(voxels) * voxel_mm3
     density = (model.expected_wrong_mm3 / model.volume_mm3 if model else 0.3) * (0.9 + 0.2 * rng.random())
-    structure, inside = _structure_at(source, candidate)
+    structure, inside = _structure_at(source, index)
     truth, read_as = (0, structure) if inside else (structure, 0)
-    near = abs(candidate.depth_mm) <= -STRATA_MM[1][0]
+    near = abs(depth_mm) <= -STRATA_MM[1][0]
     share = model.competing[0].share if model and model.competing else 0.6 + 0.3 * rng.random()
     edges = (np.ptp(voxels, axis=0) + 1) * source.spacing_zyx
     region = Region(
@@ -222,8 +203,8 @@ def _as_region(
         expected_wrong_mm3=density * volume,
         volume_mm3=volume,
         peak=min(1.0, (model.peak if model else 0.4) * (0.9 + 0.2 * rng.random())),
-        peak_ras_mm=_ras(source, candidate.index),
-        centre_ras_mm=_ras(source, voxels.mean(0).tolist()),
+        peak_ras_mm=_ras(source, index),
+        centre_ras_mm=_ras(source, voxels.mean(0)),
         size_mm=(float(edges[2]), float(edges[1]), float(edges[0])),
         competing=(Competition(source.names[truth], source.names[read_as], share),),
         touches_border=bool((voxels == 0).any() or (voxels == np.subtract(source.labels.shape, 1)).any()),
@@ -233,15 +214,17 @@ def _as_region(
     return BlindPosition(region, voxels)
 
 
-def _cube(source: SamplingInput, candidate: _Candidate) -> tuple[slice, slice, slice]:
+def _cube(source: SamplingInput, index: np.ndarray) -> tuple[slice, slice, slice]:
     k, j, i = (
         slice(max(0, at - WIDEST_VOXELS), min(size, at + WIDEST_VOXELS + 1))
-        for at, size in zip(candidate.index, source.labels.shape, strict=True)
+        for at, size in zip(index.tolist(), source.labels.shape, strict=True)
     )
     return k, j, i
 
 
-def _voxels_around(source: SamplingInput, candidate: _Candidate, others: np.ndarray, size: int) -> np.ndarray:
+def _voxels_around(
+    source: SamplingInput, index: np.ndarray, depth_mm: float, others: np.ndarray, size: int
+) -> np.ndarray:
     """Grow a connected blob of safe voxels around the candidate, along the surface if it is near, as regions are.
 
     Voxels that are as near to another candidate are left to it, so that places never overlap.
@@ -250,90 +233,51 @@ def _voxels_around(source: SamplingInput, candidate: _Candidate, others: np.ndar
 
     from ..metrics.boundary import distance_to_boundary
 
-    cube = _cube(source, candidate)
+    cube = _cube(source, index)
     start = np.asarray([part.start for part in cube])
     risk = source.error_probability[cube]
     safe = (source.region_labels[cube] == 0) & (risk >= 0) & (risk < SAFE_BELOW)
+    distance = _distance(cube, index, source)
     for other in others:
-        safe &= _distance(cube, candidate.index, source) < _distance(cube, other, source)
-    index = np.argwhere(safe)
-    far = _distance(cube, candidate.index, source)[safe]
-    if abs(candidate.depth_mm) <= -STRATA_MM[1][0]:
+        safe &= distance < _distance(cube, other, source)
+    points, far = np.argwhere(safe), distance[safe]
+    if abs(depth_mm) <= -STRATA_MM[1][0]:
         depth = distance_to_boundary(source.labels[cube], source.spacing_zyx)[safe]
-        far = far + np.where(far > 0, 2 * np.minimum(np.abs(depth - abs(candidate.depth_mm)), far.max()), 0)
-    nearest = index[np.argsort(far, kind="stable")[:size]]
+        far = far + np.where(far > 0, 2 * np.minimum(np.abs(depth - abs(depth_mm)), far.max()), 0)
+    nearest = points[np.argsort(far, kind="stable")[:size]]
     chosen = np.zeros(safe.shape, bool)
     chosen[tuple(nearest.T)] = True
     pieces, _ = label(chosen, np.ones((3, 3, 3)))
-    one_piece = nearest[pieces[tuple(nearest.T)] == pieces[tuple(nearest[0])]]
-    voxels: np.ndarray = one_piece + start
-    return voxels
+    return np.asarray(nearest[pieces[tuple(nearest.T)] == pieces[tuple(nearest[0])]] + start)
 
 
-def _distance(cube: tuple[slice, slice, slice], index: Sequence[int] | np.ndarray, source: SamplingInput) -> np.ndarray:
+def _distance(cube: tuple[slice, slice, slice], index: np.ndarray, source: SamplingInput) -> np.ndarray:
     """Distance in mm of each voxel of a cube from a voxel."""
     axes = np.ogrid[cube]
-    parts = zip(axes, index, source.spacing_zyx, strict=True)
-    distance: np.ndarray = np.sqrt(sum(((axis - at) * spacing) ** 2 for axis, at, spacing in parts))
-    return distance
+    parts = zip(axes, index.tolist(), source.spacing_zyx, strict=True)
+    return np.asarray(np.sqrt(sum(((axis - at) * spacing) ** 2 for axis, at, spacing in parts)))
 
 
-def _structure_at(source: SamplingInput, candidate: _Candidate) -> tuple[int, bool]:
+def _structure_at(source: SamplingInput, index: np.ndarray) -> tuple[int, bool]:
     """Label value of the structure at or nearest to a candidate, and whether it lies inside."""
-    own = int(source.labels[candidate.index])
+    own = int(source.labels[tuple(index)])
     if own:
         return own, True
-    cube = _cube(source, candidate)
+    cube = _cube(source, index)
     labels = source.labels[cube]
-    index = np.argwhere(labels > 0)
-    if not len(index):
+    if not labels.any():
         values, counts = np.unique(source.labels[source.labels > 0], return_counts=True)
         return int(values[counts.argmax()]), False
-    nearest = index[_distance(cube, candidate.index, source)[labels > 0].argmin()]
-    return int(labels[tuple(nearest)]), False
+    return int(labels[labels > 0][_distance(cube, index, source)[labels > 0].argmin()]), False
 
 
-def _ras(source: SamplingInput, index_zyx: Sequence[float]) -> tuple[float, float, float]:
-    r, a, s, _ = source.ijk_to_ras @ [*index_zyx[::-1], 1.0]
+def _ras(source: SamplingInput, index_zyx: np.ndarray) -> tuple[float, float, float]:
+    r, a, s, _ = source.ijk_to_ras @ [*index_zyx[::-1].tolist(), 1.0]
     return float(r), float(a), float(s)
 
 
-@dataclass(frozen=True)
-class BlindReport:
-    """Verdicts on blind places.
-
-    Attributes:
-        places: how many there were.
-        verdicts: how many got which.
-        judged: how many were accepted, corrected or rejected.
-        wrong: how many of these were corrected or rejected: errors where the map calls the segmentation safe.
-        rate: `wrong` of `judged`; None when none was judged.
-        low, high: its 95 % interval (Wilson); 0 and 1 when none was judged.
-    """
-
-    places: int
-    verdicts: dict[Verdict, int]
-    judged: int
-    wrong: int
-    rate: float | None
-    low: float
-    high: float
-
-    @property
-    def text(self) -> str:
-        """For people."""
-        if self.rate is None:
-            return f"None of the {self.places} blind places was judged, so nothing is known about what the map misses."
-        rate, low, high = (f"{share * 100:.0f}" for share in (self.rate, self.low, self.high))
-        return (
-            f"{self.wrong} of {self.judged} judged blind places were wrong: {rate} % of places like these, where the "
-            f"map expects no error (95 % interval {low} to {high} %); {self.places - self.judged} of {self.places} "
-            "were not judged."
-        )
-
-
-def blind_report(places: Collection[int], verdict_of: Callable[[int], Verdict | None]) -> BlindReport:
-    """Sum up the verdicts on blind places.
+def blind_report(places: Collection[int], verdict_of: Callable[[int], Verdict | None]) -> str:
+    """Sum up the verdicts on blind places, for people: how many were wrong where the map calls the segmentation safe.
 
     The rate is one of places drawn evenly from the strata of `blind_sample`, not one of voxels.
 
@@ -341,12 +285,16 @@ def blind_report(places: Collection[int], verdict_of: Callable[[int], Verdict | 
         places: their ids.
         verdict_of: for example `ReviewState.verdict_of`.
     """
-    counts = Counter(verdict for place in places if (verdict := verdict_of(place)) is not None)
+    counts = Counter(verdict_of(place) for place in places)
     wrong = counts[Verdict.CORRECTED] + counts[Verdict.REJECTED]
     judged = wrong + counts[Verdict.ACCEPTED]
-    low, high = wilson_interval(wrong, judged)
-    rate = wrong / judged if judged else None
-    return BlindReport(len(places), dict(counts), judged, wrong, rate, low, high)
+    if not judged:
+        return f"None of the {len(places)} blind places was judged, so nothing is known about what the map misses."
+    rate, low, high = (f"{share * 100:.0f}" for share in (wrong / judged, *wilson_interval(wrong, judged)))
+    return (
+        f"{wrong} of {judged} judged blind places were wrong: {rate} % of places like these, where the map expects no "
+        f"error (95 % interval {low} to {high} %); {len(places) - judged} of {len(places)} were not judged."
+    )
 
 
 def revealed(places: Collection[int], verdict_of: Callable[[int], Verdict | None]) -> list[BlindRevealed]:

@@ -50,13 +50,11 @@ class RiskCoverage:
     Attributes:
         coverage: share of voxels that is trusted, rising to 1.
         selective_risk: how much of what is trusted is wrong.
-        generalised_risk: how much of all voxels is trusted and wrong.
         aurc, augrc: mean of either over all coverages; NaN without voxels.
     """
 
     coverage: np.ndarray
     selective_risk: np.ndarray
-    generalised_risk: np.ndarray
     aurc: float
     augrc: float
 
@@ -100,24 +98,12 @@ def true_coverage(
     return Coverage(tuple(ids), _summed_up(voxels * voxel_mm3), _summed_up(errors * voxel_mm3), total)
 
 
-def expected_risk_coverage(error_probability: np.ndarray) -> RiskCoverage:
-    """Compute the curve if the error probability is right; voxels not assessed (negative) are left out."""
-    return _curve(error_probability, None)
+def risk_coverage(error_probability: np.ndarray, wrong: np.ndarray | None = None) -> RiskCoverage:
+    """Compute the curve of voxels ordered by error probability; those not assessed (negative) are left out.
 
-
-def true_risk_coverage(error_probability: np.ndarray, wrong: np.ndarray) -> RiskCoverage:
-    """Compute the curve of voxels ordered by error probability against what is wrong in truth (boolean).
-
-    Voxels that were not assessed (negative) are left out.
+    Args:
+        wrong: what is wrong in truth (boolean); None if the error probability is to be taken for it.
     """
-    return _curve(error_probability, wrong)
-
-
-def _summed_up(values: Sequence[float] | np.ndarray) -> np.ndarray:
-    return np.concatenate([[0.0], np.cumsum(np.asarray(values, np.float64))])
-
-
-def _curve(error_probability: np.ndarray, wrong: np.ndarray | None) -> RiskCoverage:
     # Here, because it loads scipy, which Slicer's window must be able to do without until it is needed.
     from ..metrics.error_detection import ScoreGroups, augrc, aurc
 
@@ -131,13 +117,10 @@ def _curve(error_probability: np.ndarray, wrong: np.ndarray | None) -> RiskCover
     filled = voxels > 0
     groups = ScoreGroups(voxels[filled], errors[filled])
     if not groups.voxels.size:
-        return RiskCoverage(np.zeros(0), np.zeros(0), np.zeros(0), float("nan"), float("nan"))
+        return RiskCoverage(np.zeros(0), np.zeros(0), float("nan"), float("nan"))
     covered, lost = np.cumsum(groups.voxels), np.cumsum(groups.wrong)
     shown = np.unique(np.searchsorted(covered, np.linspace(covered[0], covered[-1], MOST_POINTS)))
-    total = covered[-1]
-    return RiskCoverage(
-        covered[shown] / total, lost[shown] / covered[shown], lost[shown] / total, aurc(groups), augrc(groups)
-    )
+    return RiskCoverage(covered[shown] / covered[-1], lost[shown] / covered[shown], aurc(groups), augrc(groups))
 
 
 def _chunks(error_probability: np.ndarray, wrong: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -154,3 +137,7 @@ def _chunks(error_probability: np.ndarray, wrong: np.ndarray | None) -> Iterator
         else:
             error = truth[start : start + CHUNK]
             yield score, error if everywhere else error[assessed]
+
+
+def _summed_up(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], np.cumsum(np.asarray(values, np.float64))])

@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ ENDING = ".segwithu.json"
 MAXIMUM_LINES = 100_000
 LONGEST_NAME = 200
 _SAVE_AGAIN = "let the reviewer save the verdicts again"
+Identity = tuple[tuple[str, ...], str, str]
+"""Of a case, by which its reviews know it: hashes of voxels, weights and regions."""
 MAXIMUM_VERSION_BYTES = 1 << 30
 """Of a segmentation that came back, which is compressed."""
 
@@ -67,41 +70,38 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
     Raises:
         InputError: a place holds no cases.
     """
-    homes: dict[tuple[Any, ...], list[Path]] = {}
+    folders = [into] if isinstance(into, Path) else list(into)
+    named = str(folders[0]) if len(folders) == 1 else f"any of the {len(folders)} places"
+    homes: dict[Identity, list[Path]] = {}
     done: list[Merged] = []
     troubles: list[str] = []
-    folders = [into] if isinstance(into, Path) else list(into)
     for folder in case_folders(folders):
         sweep_leftovers(folder)
         try:
             homes.setdefault(_identity(folder), []).append(folder)
         except InputError as error:
             troubles.append(str(error))
-    places, saved = _sorted_out(sources)
-    for path in saved:
+
+    def attempt(path: Path, merge: Callable[[], list[Merged]]) -> None:
         try:
-            review = read_page_review(path)
-            home = _only_home(path, homes.get(review.identity, []), _named(folders))
-            _check_fits(path, review.lines, home)
-            done.append(_merge_lines(path.name, review.lines, home))
+            done.extend(merge())
         except SegWithUError as error:
             troubles.append(str(error))
         except OSError as error:
-            troubles.append(f"Cannot merge {path}: {error.strerror or error}; make its case folder writable.")
+            reason = error.strerror or str(error)
+            troubles.append(f"Cannot merge {path}: {reason}; make the case folder writable, or free space.")
+
+    places, saved = _sorted_out(sources)
+    for path in saved:
+        attempt(path, partial(_merge_page_review, path, homes, named))
     for folder in case_folders(places):
         try:
-            home = _home(folder, homes, _named(folders))
+            home = _home(folder, homes.get(_identity(folder), []), named)
         except InputError as error:
             troubles.append(str(error))
             continue
         for path in sorted(folder.glob(LOG_PATTERN)):
-            try:
-                done += _merge_log(path, home)
-            except SegWithUError as error:
-                troubles.append(str(error))
-            except OSError as error:
-                reason = error.strerror or str(error)
-                troubles.append(f"Cannot merge {path} into {home}: {reason}; make that folder writable, or free space.")
+            attempt(path, partial(_merge_log, path, home))
     return done, troubles
 
 
@@ -134,7 +134,7 @@ def _sorted_out(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return places, saved
 
 
-def _identity(folder: Path) -> tuple[Any, ...]:
+def _identity(folder: Path) -> Identity:
     """Return what a review belongs to: voxels, weights and regions."""
     case = read_case(folder)
     checked_file(folder, REGIONS_FILE)
@@ -146,21 +146,18 @@ def _identity(folder: Path) -> tuple[Any, ...]:
         raise InputError(f"{folder} has no regions that a review could belong to ({error!r}).") from error
 
 
-def _named(folders: Sequence[Path]) -> str:
-    return str(folders[0]) if len(folders) == 1 else f"any of the {len(folders)} places"
+def _home(source: Path, folders: list[Path], into: str) -> Path:
+    """Return the case folder that a source belongs to: of several with its identity, the one of its name.
 
-
-def _home(folder: Path, homes: dict[tuple[Any, ...], list[Path]], into: str) -> Path:
-    folders = homes.get(_identity(folder), [])
-    named = [each for each in folders if each.resolve().name == folder.resolve().name]
-    return named[0] if len(named) == 1 else _only_home(folder, folders, into)
-
-
-def _only_home(source: Path, folders: list[Path], into: str) -> Path:
-    if len(folders) == 1:
-        return folders[0]
-    if folders:
-        raise InputError(f"{source} fits {len(folders)} cases of {into} equally well: merge into one of them.")
+    Raises:
+        InputError: there is none, or no single one.
+    """
+    named = [folder for folder in folders if source.is_dir() and folder.resolve().name == source.resolve().name]
+    found = named if len(named) == 1 else folders
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{source} fits {len(found)} cases of {into} equally well: merge into one of them.")
     raise InputError(f"{into} has no case with the image, model and regions of {source}: its reviews are left there.")
 
 
@@ -173,6 +170,14 @@ def _check_fits(path: Path, lines: ParsedLog, home: Path) -> None:
     text = regions_text(home)
     with naming(path):
         review_of(path, lines, parse_regions(text, str(home / REGIONS_FILE)), regions_hash(text), 0.0)
+
+
+def _merge_page_review(path: Path, homes: Mapping[Identity, list[Path]], into: str) -> list[Merged]:
+    """Merge a review that a page saved."""
+    identity, lines = read_page_review(path)
+    home = _home(path, homes.get(identity, []), into)
+    _check_fits(path, lines, home)
+    return [_merge_lines(path.name, lines, home)]
 
 
 def _merge_log(path: Path, home: Path) -> list[Merged]:
@@ -285,23 +290,8 @@ def _checked_version(source: Path, home: Path) -> tuple[bytes, str]:
     return content, check_reviewed(source, home, read_case(home))
 
 
-@dataclass(frozen=True)
-class PageReview:
-    """A review that came back.
-
-    Attributes:
-        path: of its file.
-        identity: of the case: hashes of voxels, weights and regions.
-        lines: of its log.
-    """
-
-    path: Path
-    identity: tuple[tuple[str, ...], str, str]
-    lines: ParsedLog
-
-
-def read_page_review(path: Path) -> PageReview:
-    """Read a review that a page saved.
+def read_page_review(path: Path) -> tuple[Identity, ParsedLog]:
+    """Read a review that a page saved, with care, since anybody may have written it: its case, and its lines.
 
     Raises:
         InputError: it is none, or a line of it does not fit.
@@ -314,36 +304,26 @@ def read_page_review(path: Path) -> PageReview:
         words = f"{path} has format version {version!r:.20}, this version reads {PAGE_VERSION}: {_SAVE_AGAIN}."
         raise InputError(words, OTHER_VERSION)
     try:
-        identity = _identity_of(content["identity"])
-        reviewer, lines = content["reviewer"], content["lines"]
+        given, reviewer, lines = content["identity"], content["reviewer"], content["lines"]
+        voxels, weights, regions = (given[name] for name in ("voxels_sha256", "weights_sha256", "regions_sha256"))
+        if not isinstance(voxels, list) or not all(isinstance(one, str) for one in (*voxels, weights, regions)):
+            raise ValueError("no hashes of a case")
         if not isinstance(reviewer, str) or not 0 < len(reviewer.strip()) <= LONGEST_NAME:
             raise ValueError("it names no reviewer")
         if not isinstance(lines, list):
             raise ValueError("it has no lines")
-        data = _lines_of(lines, clean_reviewer_name(reviewer))
+        if len(lines) > MAXIMUM_LINES:
+            raise ValueError(f"{len(lines)} lines, more than {MAXIMUM_LINES}")
+        name = clean_reviewer_name(reviewer)
+        data = b"".join(to_line(_event_of(number, line, name)) for number, line in enumerate(lines, 1))
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error!s:.200}): {_SAVE_AGAIN}.") from error
     parsed = read_lines(data, str(path))
     if not parsed.events or not isinstance(parsed.events[0].action, Opened):
         raise InputError(f"{path} does not begin with the opening of a review: {_SAVE_AGAIN}.")
-    if parsed.regions_sha256 != identity[2]:
+    if parsed.regions_sha256 != regions:
         raise InputError(f"{path} is about other regions than it says: {_SAVE_AGAIN}.")
-    return PageReview(path, identity, parsed)
-
-
-def _identity_of(given: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:
-    voxels = given["voxels_sha256"]
-    hashes = [*voxels, given["weights_sha256"], given["regions_sha256"]]
-    if not isinstance(voxels, list) or not all(isinstance(one, str) for one in hashes):
-        raise ValueError("no hashes of a case")
-    return tuple(voxels), given["weights_sha256"], given["regions_sha256"]
-
-
-def _lines_of(lines: Sequence[Any], reviewer: str) -> bytes:
-    """Write the lines as a log has them."""
-    if len(lines) > MAXIMUM_LINES:
-        raise ValueError(f"{len(lines)} lines, more than {MAXIMUM_LINES}")
-    return b"".join(to_line(_event_of(number, line, reviewer)) for number, line in enumerate(lines, 1))
+    return (tuple(voxels), weights, regions), parsed
 
 
 def _event_of(number: int, line: Any, reviewer: str) -> Event:

@@ -92,11 +92,7 @@ class Rescoring:
         shifted = tuple(index + start for index, start in zip(indices, starts, strict=True))
         found = np.ravel_multi_index(shifted, self._original.shape)
         self._changed = np.concatenate([self._changed[~self._inside(box)], found])
-        return self._rescore(seen_ids)
-
-    def seen(self, seen_ids: Collection[int]) -> Rescore:
-        """Compute the state after verdicts alone, without another edit."""
-        return self._rescore(seen_ids)
+        return self.seen(seen_ids)
 
     def _inside(self, box: Box) -> np.ndarray:
         """Which of the changed voxels lie in `box`."""
@@ -113,7 +109,8 @@ class Rescoring:
         expected = np.maximum(self._probability[voxels], 0)
         return np.bincount(self._regions[voxels], weights=expected, minlength=self._length)
 
-    def _rescore(self, seen_ids: Collection[int]) -> Rescore:
+    def seen(self, seen_ids: Collection[int]) -> Rescore:
+        """Compute the state after verdicts alone, without another edit."""
         counts = np.bincount(self._regions[self._changed], minlength=self._length)
         changed = self._sums(self._changed)
         left = np.maximum(self._expected - changed, 0.0)
@@ -133,19 +130,3 @@ class Rescoring:
 
 def _positive_sum(values: np.ndarray) -> float:
     return float((np.maximum(values, 0) if values.min() < 0 else values).sum(dtype=np.float64))
-
-
-def rescore(
-    error_probability: np.ndarray,
-    original_labels: np.ndarray,
-    edited_labels: np.ndarray,
-    region_labels: np.ndarray,
-    seen_ids: Collection[int],
-    voxel_mm3: float,
-) -> Rescore:
-    """Compute the state after edits from scratch; `Rescoring` does the same incrementally in less time.
-
-    Raises:
-        ValueError: the arrays have different shapes.
-    """
-    return Rescoring(error_probability, original_labels, region_labels, voxel_mm3).after(edited_labels, seen_ids)

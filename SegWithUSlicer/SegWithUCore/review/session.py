@@ -37,7 +37,7 @@ from .reviewer import log_path
 from .state import ReviewState
 
 if TYPE_CHECKING:
-    from .blind import BlindReport, BlindSample, SamplingInput
+    from .blind import BlindSample, SamplingInput
 
 KEY_LETTERS = 32
 SHORTEST_LOOK_S = 0.5
@@ -245,7 +245,7 @@ class Session:
         self.append(rest)
         return rest
 
-    def reveal(self) -> "BlindReport | None":
+    def reveal(self) -> str | None:
         """Log which places were blind, as far as that is not logged yet, and sum them up; None if there are none."""
         from .blind import blind_report, revealed
 

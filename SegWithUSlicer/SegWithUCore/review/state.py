@@ -193,8 +193,8 @@ class ReviewState:
             if region in self._expected_mm3:
                 continue
             raise InputError(
-                f"Line {line} of the review speaks of region {region}, which is none of the "
-                f"{len(self._expected_mm3)} regions of this case: the log belongs to other regions."
+                f"Line {line} of the review refers to region {region}, which this case with "
+                f"{len(self._expected_mm3)} regions does not have: the log belongs to another run."
             )
         if isinstance(action, RestAccepted):
             self._check_rest(line, action)
@@ -287,10 +287,6 @@ class ReviewState:
         explicit = self._structures.get(name, (None, ""))[0]
         derived = Verdict.ACCEPTED if members and seen == len(members) else None
         return StructureVerdict(explicit or derived, explicit is not None, looked, len(members), looked - seen, unseen)
-
-    def structure_comment(self, name: str) -> str:
-        """Return the comment on a structure; "" for none."""
-        return self._structures.get(name, (None, ""))[1]
 
     def _check_rest(self, line: int, action: RestAccepted) -> None:
         decided = [region for region in action.regions if region in self._verdicts]

@@ -111,7 +111,7 @@ class OpenReview:
             "stored": not session.trouble,
             "trouble": session.trouble,
             "revealed": places,
-            "blind_report": None if places is None else blind_report(places, session.state.verdict_of).text,
+            "blind_report": None if places is None else blind_report(places, session.state.verdict_of),
             "others": self.others(),
         }
 

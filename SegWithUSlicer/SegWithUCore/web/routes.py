@@ -27,6 +27,7 @@ class Voxels:
 
 Query = Mapping[str, str]
 Body = Mapping[str, Any]
+Table = dict[re.Pattern[str], Callable[..., Any]]
 
 
 class Routes:
@@ -40,19 +41,20 @@ class Routes:
 
     def __init__(self, store: CaseStore, reviews: OpenReviews, reviewer: str = "") -> None:
         self.store, self.reviews, self.reviewer = store, reviews, reviewer
-        self._get: list[tuple[re.Pattern[str], Callable[..., Any]]] = [
-            (re.compile(r"/api/worklist"), self._worklist),
-            (re.compile(r"/api/cases/([0-9]{1,9})"), self._case),
-            (re.compile(r"/api/cases/([0-9]{1,9})/volumes/([a-z_]{1,40})"), self._volume),
-            (re.compile(r"/api/cases/([0-9]{1,9})/value"), self._value),
-            (re.compile(r"/api/cases/([0-9]{1,9})/lines"), self._lines),
-        ]
-        self._post: list[tuple[re.Pattern[str], Callable[..., Any]]] = [
-            (re.compile(r"/api/cases/([0-9]{1,9})/open"), self._open),
-            (re.compile(r"/api/cases/([0-9]{1,9})/alive"), self._alive),
-            (re.compile(r"/api/cases/([0-9]{1,9})/events"), self._events),
-            (re.compile(r"/api/cases/([0-9]{1,9})/close"), self._close),
-        ]
+        case = "/api/cases/([0-9]{1,9})"
+        self._get: Table = {
+            re.compile("/api/worklist"): self._worklist,
+            re.compile(case): lambda _query, id_: store.page(id_).to_json(id_),
+            re.compile(f"{case}/volumes/([a-z_]{{1,40}})"): self._volume,
+            re.compile(f"{case}/value"): self._value,
+            re.compile(f"{case}/lines"): lambda query, _id: reviews.review(query.get("session", "")).to_json(),
+        }
+        self._post: Table = {
+            re.compile(f"{case}/open"): self._open,
+            re.compile(f"{case}/alive"): lambda body, _id: reviews.alive(_text(body, "session"), body.get("at")),
+            re.compile(f"{case}/events"): self._events,
+            re.compile(f"{case}/close"): self._close,
+        }
 
     def get(self, path: str, query: Query) -> dict[str, Any] | Voxels:
         """Answer what is only looked at.
@@ -74,9 +76,6 @@ class Routes:
 
     def _worklist(self, query: Query) -> dict[str, Any]:
         return {**self.store.worklist(query.get("reviewer", "")), "reviewer_default": self.reviewer}
-
-    def _case(self, query: Query, id_: str) -> dict[str, Any]:
-        return self.store.page(id_).to_json(id_)
 
     def _volume(self, query: Query, id_: str, name: str) -> Voxels:
         case = self.store.page(id_)
@@ -103,9 +102,6 @@ class Routes:
         most = 1 << 20
         return self.store.page(id_).volumes.values([_number(query, axis, -1, most) for axis in "ijk"])
 
-    def _lines(self, query: Query, id_: str) -> dict[str, Any]:
-        return self.reviews.review(query.get("session", "")).to_json()
-
     def _open(self, body: Body, id_: str) -> dict[str, Any]:
         last, pending = body.get("last"), body.get("pending") or []
         blind = body.get("blind_places", 0)
@@ -113,9 +109,6 @@ class Routes:
             raise UsageError("The page asked for a review in a way that is none of ours.")
         reviewer, options = _text(body, "reviewer"), ReviewOptions(_text(body, "order"), blind)
         return self.reviews.open(id_, self.store.page(id_), reviewer, options, last, _events_of(pending))
-
-    def _alive(self, body: Body, id_: str) -> dict[str, Any]:
-        return self.reviews.alive(_text(body, "session"), body.get("at"))
 
     def _events(self, body: Body, id_: str) -> dict[str, Any]:
         events = _events_of(body.get("events"))
@@ -127,8 +120,8 @@ class Routes:
         return {}
 
 
-def _found(table: list[tuple[re.Pattern[str], Callable[..., Any]]], path: str) -> Callable[[Any], Any]:
-    for pattern, answer in table:
+def _found(table: Table, path: str) -> Callable[[Any], Any]:
+    for pattern, answer in table.items():
         if match := pattern.fullmatch(path):
             return lambda given: answer(given, *match.groups())
     raise KeyError(path)
@@ -137,7 +130,7 @@ def _found(table: list[tuple[re.Pattern[str], Callable[..., Any]]], path: str) -
 def _text(body: Body, name: str) -> str:
     value = body.get(name, "expected wrong volume" if name == "order" else None)
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:
-        raise UsageError(f"The page did not say '{name}'.")
+        raise UsageError(f"Missing or too long field '{name}'.")
     return value
 
 
@@ -150,7 +143,7 @@ def _number(query: Query, name: str, default: int, most: int) -> int:
 
 def _events_of(value: Any) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(event, dict) for event in value):
-        raise UsageError("The page did not say what happened.")
+        raise UsageError("The field 'events' must be a list of objects.")
     return value
 
 

@@ -26,7 +26,7 @@ from ..util.errors import InputError, SegWithUError, UsageError
 from ..util.strict_json import parse_json
 from .reviews import RefusalError
 from .routes import Routes, Voxels
-from .static_files import PAGE, static_files
+from .static_files import PAGE, StaticFile, static_files
 
 ONCE_S = 60.0
 """A key that works once is used within this time: a browser opens at once, or not at all."""
@@ -60,6 +60,7 @@ SWEEP_S = 1.0
 MOST_FIELDS = 10
 JSON_TYPE, VOXEL_TYPE = "application/json; charset=utf-8", "application/octet-stream"
 _GONE = (ConnectionError, TimeoutError)
+Answer = dict[str, Any] | Voxels | StaticFile
 
 
 def new_token() -> str:
@@ -127,9 +128,9 @@ class Gate:
             return 421, "This server does not know itself by that name: open the link that segwithu web printed."
         origin = headers.get("Origin")
         if origin is not None and origin.lower() not in self._origins(own_address):
-            return 403, "Another page asked."
+            return 403, "Cross-origin request refused."
         if data and headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            return 403, "Another page asked."
+            return 403, "Cross-origin request refused."
         return None
 
     def knows(self, headers: "Message[str, str]") -> bool:
@@ -326,39 +327,38 @@ class PageHandler(BaseHTTPRequestHandler):
         self.server.asks(self.connection, False)
         path, query = self._address()
         data = path.startswith("/api/")
-        if not self._may_ask(data):
-            return
-        if data:
-            self._answer(lambda: self.server.routes.get(path, query))
-        elif path == "/favicon.ico":
-            self._send(204, b"", JSON_TYPE)
-        elif (file := self.server.files.get(path[1:] or PAGE)) is not None:
-            self._send(200, file.content, file.kind)
-        else:
-            self._refuse(404, "There is nothing at this address.")
+
+        def answer() -> Answer:
+            self._check(data, data)
+            if data:
+                return self.server.routes.get(path, query)
+            return StaticFile(b"", JSON_TYPE) if path == "/favicon.ico" else self.server.files[path[1:] or PAGE]
+
+        self._answer(answer)
 
     def do_POST(self) -> None:
         """Take what a reviewer says."""
         path, _query = self._address()
-        is_key = path == "/api/enter"
-        body = self._body()
-        self.server.asks(self.connection, False)
-        if body is None or not self._may_ask(not is_key, from_page=True):
-            return
-        if is_key:
+
+        def answer() -> Answer:
+            body = self._body()
+            self.server.asks(self.connection, False)
+            self._check(path != "/api/enter", True)
+            if path != "/api/enter":
+                return self.server.routes.post(path, body)
             token = self.server.gate.enter(body.get("once"))
             if token is None:
-                self._refuse(401, "This link was used already, or is too old: open the link that was printed.")
-            else:
-                self._json(200, {"token": token})
-            return
-        self._answer(lambda: self.server.routes.post(path, body))
+                raise refused(401, "This link was used already, or is too old: open the link that was printed.")
+            return {"token": token}
+
+        self._answer(answer)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse what is no request, in the form of all refusals."""
         self.close_connection = True
         self.command = getattr(self, "command", None) or "GET"
-        self._refuse(int(code), message or http.HTTPStatus(code).phrase)
+        refusal = refused(int(code), message or http.HTTPStatus(code).phrase)
+        self._json(refusal.status, refusal.content)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing of ordinary requests: a terminal is no place for who looked at what."""
@@ -371,66 +371,76 @@ class PageHandler(BaseHTTPRequestHandler):
         except ValueError:
             return "/api/", {}
 
-    def _may_ask(self, data: bool, from_page: bool = False) -> bool:
-        gate, own = self.server.gate, str(self.connection.getsockname()[0])
-        refusal = gate.refusal(self.headers, own, data or from_page)
-        if refusal is None and data and not gate.knows(self.headers):
-            refusal = 401, "This link is not valid any more: open the link that segwithu web printed."
-        if refusal is not None:
-            self._refuse(*refusal)
-        return refusal is None
+    def _check(self, token: bool, from_page: bool) -> None:
+        """Refuse who may not ask.
 
-    def _body(self) -> dict[str, Any] | None:
-        """Read the JSON of a request; None if it was refused."""
+        Args:
+            token: it is needed.
+            from_page: only the page itself may ask.
+
+        Raises:
+            RefusalError: it may not.
+        """
+        gate, own = self.server.gate, str(self.connection.getsockname()[0])
+        if refusal := gate.refusal(self.headers, own, from_page):
+            raise refused(*refusal)
+        if token and not gate.knows(self.headers):
+            raise refused(401, "This link is not valid any more: open the link that segwithu web printed.")
+
+    def _body(self) -> dict[str, Any]:
+        """Read the JSON of a request.
+
+        Raises:
+            RefusalError: there is none, or too much.
+        """
         length = self.headers.get("Content-Length") or ""
         if not (length.isascii() and length.isdigit()) or self.headers.get("Transfer-Encoding"):
             self.close_connection = True
-            self._refuse(411, "The length of the request is missing.")
-            return None
+            raise refused(411, "The length of the request is missing.")
         if int(length) > MOST_BODY_BYTES:
             self.close_connection = True  # what was not read would be taken for the next request
-            self._refuse(413, f"The request has {int(length)} bytes, more than {MOST_BODY_BYTES}.")
-            return None
+            raise refused(413, f"The request has {int(length)} bytes, more than {MOST_BODY_BYTES}.")
         content = self.rfile.read(int(length))
         if (self.headers.get("Content-Type") or "").partition(";")[0].strip().lower() != "application/json":
-            self._refuse(415, "The page speaks JSON.")
-            return None
+            raise refused(415, "Content-Type must be application/json.")
         try:
             found = parse_json(content, "the request", "reload the page")
         except InputError as error:
-            self._refuse(400, str(error))
-            return None
+            raise refused(400, str(error)) from error
         if not isinstance(found, dict):
-            self._refuse(400, "The request is no JSON object: reload the page.")
-            return None
+            raise refused(400, "The request is no JSON object: reload the page.")
         return found
 
-    def _answer(self, ask: Callable[[], dict[str, Any] | Voxels]) -> None:
+    def _answer(self, ask: Callable[[], Answer]) -> None:
         try:
             answer = ask()
-        except KeyError:
-            self._refuse(404, "There is nothing at this address.")
-        except RefusalError as error:
-            self._json(error.status, error.content)
-        except UsageError as error:
-            self._refuse(400, str(error))
-        except SegWithUError as error:
-            self._json(409, {"kind": "damaged", "error": str(error)})
-        except ModuleNotFoundError as error:  # blind places need scipy, which a Slicer without the engine lacks
-            self._json(409, {"kind": "missing", "error": f"The package {error.name} is missing here: install it."})
-        except _GONE:
-            raise
         except Exception as error:  # noqa: BLE001 - the last resort of a request: the others go on
-            self.server.say(f"unexpected {type(error).__name__}: {error}")
-            self._refuse(500, f"Unexpected {type(error).__name__}: see where segwithu web was started.")
+            refusal = self._refusal(error)
+            self._json(refusal.status, refusal.content)
         else:
             if isinstance(answer, Voxels):
                 self._send(200, answer.data, VOXEL_TYPE)
+            elif isinstance(answer, StaticFile):
+                self._send(200 if answer.content else 204, answer.content, answer.kind)
             else:
                 self._json(200, answer)
 
-    def _refuse(self, status: int, sentence: str) -> None:
-        self._json(status, {"kind": http.HTTPStatus(status).phrase.lower(), "error": sentence})
+    def _refusal(self, error: Exception) -> RefusalError:
+        """Return what to answer where something was raised."""
+        if isinstance(error, _GONE):
+            raise error
+        if isinstance(error, RefusalError):
+            return error
+        if isinstance(error, KeyError):
+            return refused(404, "There is nothing at this address.")
+        if isinstance(error, UsageError):
+            return refused(400, str(error))
+        if isinstance(error, SegWithUError):
+            return RefusalError(409, {"kind": "damaged", "error": str(error)})
+        if isinstance(error, ModuleNotFoundError):  # blind places need scipy, which a Slicer without the engine lacks
+            return RefusalError(409, {"kind": "missing", "error": f"The package {error.name} is missing: install it."})
+        self.server.say(f"unexpected {type(error).__name__}: {error}")
+        return refused(500, f"Unexpected {type(error).__name__}: see where segwithu web was started.")
 
     def _json(self, status: int, content: dict[str, Any]) -> None:
         text = json.dumps(content, allow_nan=False)
@@ -446,6 +456,11 @@ class PageHandler(BaseHTTPRequestHandler):
         view = memoryview(content)
         for start in range(0, len(view), PART_BYTES):
             self.wfile.write(view[start : start + PART_BYTES])
+
+
+def refused(status: int, message: str) -> RefusalError:
+    """Make the refusal of a request, with the phrase of its status."""
+    return RefusalError(status, {"kind": http.HTTPStatus(status).phrase.lower(), "error": message})
 
 
 def _hang_up(connection: socket.socket) -> None:

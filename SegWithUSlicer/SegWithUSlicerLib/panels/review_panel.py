@@ -375,5 +375,4 @@ class ReviewPanel:
 
 
 def _blind_text(session: ReviewSession) -> str:
-    report = session.finish_blind() if session.is_done else None
-    return report.text if report is not None else ""
+    return (session.finish_blind() if session.is_done else None) or ""

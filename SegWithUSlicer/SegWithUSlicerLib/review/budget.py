@@ -9,9 +9,8 @@ from SegWithUCore.review.budget import (
     Coverage,
     RiskCoverage,
     expected_coverage,
-    expected_risk_coverage,
+    risk_coverage,
     true_coverage,
-    true_risk_coverage,
 )
 
 from ..i18n import _
@@ -96,7 +95,7 @@ class Budget:
         share = self.expected.share.tolist()
         true_share = None if truth is None else truth.coverage.share.tolist()
         # Once per review: it reads every voxel, and no edit changes what the model expects.
-        expected = self._risk = self._risk or expected_risk_coverage(error_probability(nodes))
+        expected = self._risk = self._risk or risk_coverage(error_probability(nodes))
         curves = {_("expected"): RiskCurve(expected.coverage.tolist(), expected.selective_risk.tolist())}
         if truth is not None:
             true = truth.voxels
@@ -134,5 +133,5 @@ class Budget:
             shape, matrix = grid_of(nodes)
             regions, voxel_mm3 = region_labels(nodes, shape), abs(matrix.Determinant())
             coverage = true_coverage(regions, labels, truth, self.expected.ids, voxel_mm3, error >= 0)
-            self._truths[key] = Truth(coverage, true_risk_coverage(error, labels != truth))
+            self._truths[key] = Truth(coverage, risk_coverage(error, labels != truth))
         return self._truths[key]

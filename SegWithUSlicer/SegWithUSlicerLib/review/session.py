@@ -9,7 +9,6 @@ from pathlib import Path
 from time import monotonic as system_monotonic
 
 from SegWithUCore.regions.region import Region, in_order
-from SegWithUCore.review.blind import BlindReport
 from SegWithUCore.review.log import now_utc
 from SegWithUCore.review.log_format import (
     Closed,
@@ -240,7 +239,7 @@ class ReviewSession:
         self._edits.save()
         self._review.flush()
 
-    def finish_blind(self) -> BlindReport | None:
+    def finish_blind(self) -> str | None:
         """Report which places were blind and their verdicts. Returns None if there were none."""
         return self._review.reveal()
 

@@ -126,21 +126,9 @@ def test_nothing_marks_a_blind_place(case: Case, sample: BlindSample) -> None:
         assert place.region.expected_wrong_mm3 <= max(errors) * 1.2
         assert set(vars(place.region)) == set(vars(regions[0]))
         assert place.region.structure in why(place.region)
-        pieces = label(np.isin(sample.with_places(ground.region_labels), place.region.id), np.ones((3, 3, 3)))[1]
-        assert pieces == 1
-
-
-def test_their_voxels_go_into_a_copy_that_holds_large_ids(case: Case, sample: BlindSample) -> None:
-    ground, regions = case
-    before = ground.region_labels.copy()
-    labels = sample.with_places(ground.region_labels.astype(np.uint8))
-    assert (ground.region_labels == before).all()
-    for place in sample.places:
-        assert (labels == place.region.id).sum() == len(place.voxels)
-    assert (labels[~np.isin(labels, list(sample.ids))] == before[~np.isin(labels, list(sample.ids))]).all()
-    many = replace(ground, region_labels=np.where(ground.region_labels == 1, 255, 0).astype(np.uint8))
-    drawn = draw_blind_sample(many, regions, 3, "x")
-    assert drawn.with_places(many.region_labels).max() == 258
+        voxels = np.zeros(ground.labels.shape, bool)
+        voxels[tuple(place.voxels.T)] = True
+        assert label(voxels, np.ones((3, 3, 3)))[1] == 1
 
 
 def test_blind_places_need_structures_but_no_regions(case: Case) -> None:
@@ -164,10 +152,7 @@ def test_report_counts_what_the_map_missed(sample: BlindSample) -> None:
     facts = [VerdictGiven(place, verdict) for place, verdict in zip(places, said, strict=False)]
     state = ReviewState.replayed(events_of(*facts), regions, 9.0, sample.ids)
     report = blind_report(places, state.verdict_of)
-    assert (report.places, report.judged, report.wrong) == (8, 6, 2)
-    assert report.rate == pytest.approx(1 / 3)
-    assert report.verdicts == {"accepted": 4, "corrected": 1, "rejected": 1, "needs second reader": 1}
-    assert report.text == (
+    assert report == (
         "2 of 6 judged blind places were wrong: 33 % of places like these, where the map expects no error "
         "(95 % interval 10 to 70 %); 2 of 8 were not judged."
     )
@@ -178,9 +163,7 @@ def test_report_counts_what_the_map_missed(sample: BlindSample) -> None:
 
 def test_report_without_any_verdict_says_that_nothing_is_known() -> None:
     nobody: Callable[[int], None] = lambda _: None  # noqa: E731
-    report = blind_report([5, 6], nobody)
-    assert (report.rate, report.low, report.high) == (None, 0.0, 1.0)
-    assert "None of the 2 blind places was judged" in report.text
+    assert "None of the 2 blind places was judged" in blind_report([5, 6], nobody)
 
 
 @pytest.mark.parametrize("trials", [1, 5, 20, 300])

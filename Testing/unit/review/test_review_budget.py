@@ -13,9 +13,8 @@ from SegWithUCore.metrics.error_detection import augrc, aurc, auroc, score_group
 from SegWithUCore.review.budget import (
     MOST_POINTS,
     expected_coverage,
-    expected_risk_coverage,
+    risk_coverage,
     true_coverage,
-    true_risk_coverage,
 )
 
 REGIONS = [
@@ -101,20 +100,19 @@ def test_augrc_equals_sorting_and_follows_from_auroc() -> None:
 def test_curves_equal_sorting(levels: int) -> None:
     score, error = scores(300_000, levels)
     exact = score_groups(score, error)
-    curve = true_risk_coverage(score.reshape(3, 100, 1000), error.reshape(3, 100, 1000))
+    curve = risk_coverage(score.reshape(3, 100, 1000), error.reshape(3, 100, 1000))
     assert curve.aurc == pytest.approx(aurc(exact), rel=1e-3)
     assert curve.augrc == pytest.approx(augrc(exact), rel=1e-3)
     order = np.argsort(score, kind="stable")
     k = np.arange(1, score.size + 1)
-    for found, values in ((curve, error), (expected_risk_coverage(score), score)):
+    for found, values in ((curve, error), (risk_coverage(score), score)):
         summed = np.cumsum(values[order], dtype=np.float64)
         at = np.rint(found.coverage * score.size).astype(int) - 1
         assert len(at) <= MOST_POINTS
         assert found.coverage[-1] == 1
         assert (np.diff(found.coverage) > 0).all()
-        np.testing.assert_allclose(found.generalised_risk, summed[at] / score.size, rtol=2e-3, atol=1e-7)
         np.testing.assert_allclose(found.selective_risk, summed[at] / k[at], rtol=2e-3, atol=1e-7)
-    expected = expected_risk_coverage(score)
+    expected = risk_coverage(score)
     summed = np.cumsum(score[order], dtype=np.float64)
     assert expected.aurc == pytest.approx((summed / k).mean(), rel=1e-3)
     assert expected.augrc == pytest.approx(summed.mean() / score.size, rel=1e-3)
@@ -123,20 +121,20 @@ def test_curves_equal_sorting(levels: int) -> None:
 def test_voxels_that_were_not_assessed_are_left_out_and_minus_zero_is_zero() -> None:
     score, error = scores(1000)
     score[:200] = 0.0
-    alone = true_risk_coverage(score, error)
-    padded = true_risk_coverage(
+    alone = risk_coverage(score, error)
+    padded = risk_coverage(
         np.r_[np.full(500, -1, np.float32), np.where(score == 0, -0.0, score)], np.r_[np.ones(500, bool), error]
     )
     assert padded.aurc == alone.aurc
     np.testing.assert_array_equal(padded.coverage, alone.coverage)
-    nowhere = expected_risk_coverage(np.full(9, -1.0, np.float32))
+    nowhere = risk_coverage(np.full(9, -1.0, np.float32))
     assert nowhere.coverage.size == 0
     assert np.isnan([nowhere.aurc, nowhere.augrc]).all()
 
 
 def test_a_map_that_is_right_promises_what_comes_true() -> None:
     score, error = scores(1_000_000)
-    expected, true = expected_risk_coverage(score), true_risk_coverage(score, error)
+    expected, true = risk_coverage(score), risk_coverage(score, error)
     assert expected.augrc == pytest.approx(true.augrc, rel=0.01)
     assert expected.aurc == pytest.approx(true.aurc, rel=0.01)
 
@@ -146,9 +144,7 @@ def test_curves_go_over_the_voxels_once_and_hold_few_of_them(kind: str) -> None:
     held = {}
     for size in (1_000_000, 4_000_000):
         score, error = scores(size)
-        curve = (
-            partial(expected_risk_coverage, score) if kind == "expected" else partial(true_risk_coverage, score, error)
-        )
+        curve = partial(risk_coverage, score) if kind == "expected" else partial(risk_coverage, score, error)
         assert calls_of(curve) < 300  # numpy's own loops, a part of the image at a time, and no sorting of voxels
         held[size] = allocated_mib(curve)
     assert held[4_000_000] < held[1_000_000] + 8 < 48

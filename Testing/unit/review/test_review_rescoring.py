@@ -9,7 +9,7 @@ from counting import allocated_mib, calls_of
 from review_cases import real_labels
 from scipy.ndimage import distance_transform_edt, label
 
-from SegWithUCore.review.rescoring import WHOLE, Box, Rescore, Rescoring, rescore
+from SegWithUCore.review.rescoring import WHOLE, Box, Rescore, Rescoring
 
 VOXEL_MM3 = 0.75
 
@@ -25,6 +25,12 @@ def case(data_folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     probability[:4] = -1
     regions[:4] = 0
     return probability, labels, regions
+
+
+def rescore(
+    probability: np.ndarray, labels: np.ndarray, edited: np.ndarray, regions: np.ndarray, seen: set[int]
+) -> Rescore:
+    return Rescoring(probability, labels, regions, VOXEL_MM3).after(edited, seen)
 
 
 def brute_force(
@@ -77,7 +83,7 @@ def test_edit_after_edit_equals_brute_force(case: tuple[np.ndarray, np.ndarray, 
         found = rescoring.after(edited[box], seen, box)
         check(found, case, edited, seen)
         assert found == rescoring.after(edited, seen)
-    assert rescore(probability, labels, edited, regions, seen, VOXEL_MM3) == found
+    assert rescore(probability, labels, edited, regions, seen) == found
     check(rescoring.after(labels, set()), case, labels, set())
 
 
@@ -87,24 +93,24 @@ def test_a_wiped_out_segmentation_and_one_where_everything_was_seen(
     probability, labels, regions = case
     everything = set(range(1, int(regions.max()) + 1))
     wiped = np.zeros_like(labels)
-    check(rescore(probability, labels, wiped, regions, everything, VOXEL_MM3), case, wiped, everything)
+    check(rescore(probability, labels, wiped, regions, everything), case, wiped, everything)
     inverted = (labels == 0).astype(np.uint8) * 5
-    assert rescore(probability, labels, inverted, regions, set(), VOXEL_MM3).remaining_mm3 == pytest.approx(0, abs=1e-3)
+    assert rescore(probability, labels, inverted, regions, set()).remaining_mm3 == pytest.approx(0, abs=1e-3)
 
 
 def test_case_without_regions(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     probability, labels, regions = case
     none = np.zeros_like(regions)
     edited = np.where(labels == 1, 2, labels)
-    check(rescore(probability, labels, edited, none, set(), VOXEL_MM3), (probability, labels, none), edited, set())
-    assert rescore(probability, labels, labels, none, {7}, VOXEL_MM3).region_remaining_mm3 == {}
+    check(rescore(probability, labels, edited, none, set()), (probability, labels, none), edited, set())
+    assert rescore(probability, labels, labels, none, {7}).region_remaining_mm3 == {}
 
 
 def test_arrays_in_another_memory_order_give_the_same(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     probability, labels, regions = case
     edited = np.where(labels == 1, 2, labels)
     turned = [np.asfortranarray(array) for array in (probability, labels, edited, regions)]
-    assert rescore(*turned, {1}, VOXEL_MM3) == rescore(probability, labels, edited, regions, {1}, VOXEL_MM3)
+    assert rescore(*turned, {1}) == rescore(probability, labels, edited, regions, {1})
 
 
 def test_arrays_on_different_grids_are_refused(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
