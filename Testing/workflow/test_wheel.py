@@ -84,5 +84,5 @@ def test_installed_wheel_verifies_its_own_model(installed: Path, tmp_path: Path)
 
 def test_installed_wheel_runs_the_demo_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     run_installed(installed, tmp_path, "-m", "SegWithUCore.cli", "demo", "--output", "x")
-    assert (tmp_path / "x" / "montage.png").is_file()
+    assert (tmp_path / "x" / "left" / "preview.png").is_file()
     assert (tmp_path / "x" / "left" / "case.json").is_file()

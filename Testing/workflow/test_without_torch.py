@@ -74,7 +74,7 @@ def test_modules_of_light_commands_import(packages: Path, tmp_path: Path) -> Non
 
 def test_demo_and_what_follows_a_case(packages: Path, tmp_path: Path) -> None:
     segwithu(packages, "demo", "--output", "demo", cwd=tmp_path)
-    assert (tmp_path / "demo" / "montage.png").is_file()
+    assert (tmp_path / "demo" / "left" / "preview.png").is_file()
     case = json.loads((tmp_path / "demo" / "left" / "case.json").read_text(encoding="utf-8"))
     assert case["engine"]["name"] == "openvino"
     assert not (tmp_path / "intel").exists(), "telemetry wrote its files"

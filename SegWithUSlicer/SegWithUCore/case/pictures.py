@@ -279,6 +279,12 @@ class Shown:
     top: float = 0.5
 
 
+def strongest_tint(case: Mapping[str, Any]) -> float:
+    """Error probability of the strongest tint: the end of the window that Slicer shows the map of a case with."""
+    window = ((case.get("maps") or {}).get("error_probability") or {}).get("window") or [0.0, 0.5]
+    return float(window[1])
+
+
 def can_draw() -> bool:
     """Whether Pillow is there, which a run does without."""
     return importlib.util.find_spec("PIL") is not None

@@ -11,7 +11,7 @@ from ..case.case_file import CASE_FILE, CASE_FORMAT, SEGMENTATION_FILE, naming_c
 from ..case.case_image import ELSEWHERE, IMAGE_FILE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part
 from ..case.contents import VOLUMES, Contents, case_contents
-from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, write_png
+from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, strongest_tint, write_png
 from ..case.region_files import (
     HASHES,
     REGION_LABELS_FILE,
@@ -120,14 +120,13 @@ def _draw_preview(folder: Path, case: Mapping[str, Any]) -> None:
     box, risk = assessed_part(case, image), folder / ERROR_PROBABILITY_FILE
     part, drawn = box.crop(image), box.crop(read_file(folder / SEGMENTATION_FILE))
     labels = [Label(int(entry["value"]), str(entry["name"]), tuple(entry["color"])) for entry in case["structures"]]
-    window = ((case.get("maps") or {}).get("error_probability") or {}).get("window") or [0.0, 0.5]
     shown = Shown(
         sitk.GetArrayViewFromImage(part),
         sitk.GetArrayViewFromImage(drawn),
         sitk.GetArrayFromImage(box.crop(read_file(risk))) if risk.is_file() else None,
         {label.value: label for label in labels},
         Grid.of(VoxelGrid.of(part)),
-        float(window[1]),
+        strongest_tint(case),
     )
     write_png(preview(shown), folder / PREVIEW_FILE)
 

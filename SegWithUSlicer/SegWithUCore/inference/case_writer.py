@@ -20,7 +20,7 @@ from ..case.case_regions import (
     label_table,
     write_regions,
 )
-from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, write_png
+from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, strongest_tint, write_png
 from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
@@ -143,9 +143,8 @@ def _write_overview(result: CaseResult, facts: Mapping[str, Any], work: Path) ->
     write_structures(facts, work / STRUCTURES_FILE)
     if can_draw():
         maps, labels = result.maps, result.bundle.labels
-        window = facts["maps"].get("error_probability", {"window": [0.0, 0.5]})["window"]
         grid, structures = Grid.of(VoxelGrid.of(result.placement)), dict(enumerate(labels))
-        shown = Shown(result.first, maps.classes, maps.error_probability, structures, grid, float(window[1]))
+        shown = Shown(result.first, maps.classes, maps.error_probability, structures, grid, strongest_tint(facts))
         write_png(preview(shown), work / PREVIEW_FILE)
 
 

@@ -1,8 +1,8 @@
-"""Write the HTML report of a case folder."""
+"""The report of a case folder as one HTML page, from `templates/case.html`: nothing is loaded from elsewhere."""
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +13,59 @@ from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_image import ELSEWHERE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.contents import case_contents, checked_file
-from ..case.pictures import Grid
+from ..case.pictures import TINT_FROM, Grid, strongest_tint, tint_stops
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..case.segmentation_file import OF_ANOTHER, REVIEWED_PATTERN, read_reviewed, reviewed_name
 from ..io.grid import VoxelGrid
 from ..io.volume import ras_to_lps, read_file
-from ..regions.region import Region
-from ..review.flags import FlagRules, case_flags, check_limits, no_flag_sentence, rules_of_case
+from ..regions.region import Region, why
+from ..review.flags import (
+    Flag,
+    FlagRules,
+    case_flags,
+    check_limits,
+    first_lines,
+    no_flag_sentence,
+    rules_of_case,
+    structures_of,
+)
+from ..review.log_format import Verdict
 from ..review.reviewer import safe_reviewer_name
-from ..review.reviews import CaseReviews, read_reviews
+from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
 from ..review.worklist import triage_of
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
-from .page import Report, in_order_of_need, report_page
-from .pictures import PlanePicture, Volumes, pictures_around
+from .pictures import CASING, REGION_LINE, REVIEWED_LINES, PlanePicture, Volumes, pictures_around
+from .render import render
+from .tables import case_facts, hash_facts, other_regions_table, reviews_table, structures_table, trail_table
 
 REPORT_FILE = "report.html"
 SHOWN_REGIONS = 12
+MOST_NAMED = 60
+"""Structures in the legend."""
+MOST_LISTED = 100
+"""Regions on which reviewers disagree that are listed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Drawn:
-    """What the report has of pictures, and why it has none."""
+    """The pictures of a report.
 
-    regions: Mapping[int, Sequence[PlanePicture]]
-    overview: Sequence[PlanePicture]
-    reviewed: Sequence[str]
-    notes: Sequence[str]
+    Attributes:
+        regions: three cuts of each region with pictures, by its id; empty if there is no image.
+        overview: three cuts of the whole segmentation.
+        reviewed: reviewers whose contours are drawn, in the order of their line styles.
+        notes: what could not be read or drawn, one sentence each.
+    """
+
+    regions: Mapping[int, Sequence[PlanePicture]] = field(default_factory=dict)
+    overview: Sequence[PlanePicture] = ()
+    reviewed: Sequence[str] = ()
+    notes: list[str] = field(default_factory=list)
 
 
 def write_report(
-    folder: Path,
-    output: Path | None = None,
-    image_file: Path | None = None,
-    rules: FlagRules | None = None,
+    folder: Path, output: Path | None = None, image_file: Path | None = None, rules: FlagRules | None = None
 ) -> Path:
     """Write the report of a case and return its path; without the image it has no pictures, and says so.
 
@@ -64,72 +83,148 @@ def write_report(
     with naming_case(folder):
         if case.get("regions") is not None:
             check_region_files(folder, case)
-        page = report_page(_report(folder, case, image_file, rules))
+        page = _page(folder, case, image_file, rules)
     target = output or folder / REPORT_FILE
     with atomic_file(target) as work:
         work.write_text(page, encoding="utf-8", errors="backslashreplace")  # names may hold half characters
     return target
 
 
-def _report(folder: Path, case: dict[str, Any], image_file: Path | None, rules: FlagRules | None) -> Report:
+def _page(folder: Path, case: dict[str, Any], image_file: Path | None, rules: FlagRules | None) -> str:
     found = read_reviews(folder, case)
-    shown = in_order_of_need(found.regions, found.reviews)[:SHOWN_REGIONS]
-    top = _top(case)
+    regions, reviews, structures = found.regions, found.reviews, structures_of(case)
+    shown = _in_order_of_need(regions, reviews)[:SHOWN_REGIONS]
     used = rules or rules_of_case(case)
     if rules is not None:
         check_limits([case], rules)
-    drawn = _drawn(folder, case, found, shown, top, image_file)
-    return Report(
-        case=case,
-        flags=case_flags(case, used, found.reviews, found.regions),
+    drawn = _drawn(folder, case, found, shown, image_file)
+    flags = case_flags(case, used, reviews, regions)
+    colours = {int(entry["value"]): _html_colour(entry["color"]) for entry in structures}
+    drawn_ids, hashes = {region.id for region in shown}, hash_facts(case)
+    differing = [f"{row.region.rank}" for row in disagreements(regions, reviews)[:MOST_LISTED]]
+    versions = ", ".join(f"{name} {version}" for name, version in (case.get("versions") or {}).items())
+    return render(
+        "case.html",
+        heading=str(case["name"]),
+        title=f"{case['name']}: segmentation report",
+        alerts=[_typeset(sentence) for sentence in first_lines(flags)],
+        lead=[_lead(case, len(regions))],
+        flags=[*_flags(case, flags), *(("note", note) for note in [*found.notes, *drawn.notes])],
         no_flag=no_flag_sentence(used.active),
         ranks=triage_of(case, used.active).sentences,
-        regions=found.regions,
-        shown=shown,
-        pictures=drawn.regions,
+        structures=structures_table(case),
+        named=[(str(entry["name"]), colours[int(entry["value"])]) for entry in structures][:MOST_NAMED],
         overview=drawn.overview,
-        top=top,
-        reviews=found.reviews,
         reviewed=drawn.reviewed,
-        notes=[*found.notes, *drawn.notes],
+        calibrated=case.get("regions") is not None,
+        top=strongest_tint(case),
+        cards=[_card(case, region, reviews, drawn) for region in shown],
+        regions=len(regions),
+        others=other_regions_table([region for region in regions if region.id not in drawn_ids], reviews),
+        reviews=reviews_table(regions, reviews),
+        disagreements=", ".join(differing) or "none",
+        trails=[trail_table(review, bool(case.get("anonymous"))) for review in reviews],
+        facts=case_facts(case),
+        versions=[("Versions", versions), *hashes],
+        hashes=[name for name, _ in hashes],
+        CASING=CASING,
+        COLOURS=colours,
+        REGION_LINE=REGION_LINE,
+        REVIEWED_LINES=REVIEWED_LINES,
+        TINT_FROM=TINT_FROM,
+        TINT_STOPS=tint_stops(),
     )
 
 
-def _top(case: Mapping[str, Any]) -> float:
-    """Error probability of the strongest tint: the end of the window that Slicer shows the map with."""
-    window = ((case.get("maps") or {}).get("error_probability") or {}).get("window") or [0.0, 0.5]
-    return float(window[1])
+def _in_order_of_need(regions: Sequence[Region], reviews: Sequence[Review]) -> list[Region]:
+    """Sort regions that a reviewer rejected or wants a second reader for first, then by expected wrong volume."""
+    urgent = {
+        id_
+        for review in reviews
+        for id_, verdict in review.verdicts(regions).items()
+        if verdict in (Verdict.REJECTED, Verdict.SECOND_READER)
+    }
+    return sorted(regions, key=lambda region: (region.id not in urgent, region.rank))
+
+
+def _html_colour(color: Sequence[int]) -> str:
+    return "#" + "".join(f"{min(255, max(0, int(part))):02x}" for part in color[:3])
+
+
+def _lead(case: Mapping[str, Any], regions: int) -> str:
+    task, found = case["model"]["task"], case.get("regions")
+    if found is None:
+        return f"{task} The model is not calibrated: nothing says how much may be wrong."
+    inside, total = found["expected_wrong_in_regions_mm3"], found["expected_wrong_mm3"]
+    return (
+        f"{task} {regions} regions are worth a look; they hold {inside:.0f} of the {total:.0f} "
+        "mm³ that are expected to be wrong."
+    )
+
+
+def _flags(case: Mapping[str, Any], flags: Sequence[Flag]) -> list[tuple[str, str]]:
+    """Kind and sentence of each flag, and of each warning that is no flag."""
+    flagged = {flag.sentence for flag in flags}
+    warnings = [w for w in (case.get("fingerprint") or {}).get("warnings") or [] if w["sentence"] not in flagged]
+    items = [(flag.rule.value, flag.sentence) for flag in flags]
+    items += [(str(warning["severity"]), str(warning["sentence"])) for warning in warnings]
+    return [(kind, _typeset(sentence)) for kind, sentence in items]
+
+
+def _typeset(text: str) -> str:
+    """Write units as print has them: a number and its per cent stay together."""
+    return text.replace("mm3", "mm³").replace(" %", "\u00a0%")
+
+
+def _card(case: Mapping[str, Any], region: Region, reviews: Sequence[Review], drawn: _Drawn) -> dict[str, Any]:
+    """Make the content of a region with pictures."""
+    r, a, s = region.peak_ras_mm
+    numbers = (
+        f"{region.expected_wrong_mm3:.0f} mm³ expected wrong of {region.volume_mm3:.0f} mm³ · "
+        f"highest error probability {region.peak:.2f} at R {r:.1f}, A {a:.1f}, S {s:.1f} mm"
+    )
+    reason = why(region, case.get("region_of_interest") is not None)
+    given = ((one.reviewer, one.state.verdict_of(region.id), one.state.comment_of(region.id)) for one in reviews)
+    return {
+        "region": region,
+        "why": f"{_typeset(reason[:1].upper() + reason[1:])}.",
+        "numbers": numbers,
+        "pictures": drawn.regions.get(region.id, ()),
+        "verdicts": [
+            (reviewer, verdict.value if verdict else "no verdict", comment or "")
+            for reviewer, verdict, comment in given
+            if verdict is not None or comment
+        ],
+    }
 
 
 def _drawn(
-    folder: Path,
-    case: dict[str, Any],
-    found: CaseReviews,
-    shown: Sequence[Region],
-    top: float,
-    image_file: Path | None,
+    folder: Path, case: dict[str, Any], found: CaseReviews, shown: Sequence[Region], image_file: Path | None
 ) -> _Drawn:
     try:
         image = case_image(folder, case, image_file)
     except InputError as error:
         if image_file is not None or error.code == ELSEWHERE:
             raise
-        why = "the image is not here." if case.get("anonymous") else str(error)
-        return _Drawn({}, [], [], [f"There are no pictures: {why}"])
+        why_not = "the image is not here." if case.get("anonymous") else str(error)
+        return _Drawn(notes=[f"There are no pictures: {why_not}"])
     reviewed, notes = _reviewed(folder, case, found, image)
     files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE)
-    labels, risk, region_labels = (_array(folder / file) for file in files)
+    labels, risk, region_labels = (
+        sitk.GetArrayFromImage(read_file(folder / file)) if (folder / file).is_file() else None for file in files
+    )
     if labels is None:
         raise InputError(f"{folder / SEGMENTATION_FILE} is missing: segment the case again.")
     for file, array in zip(files, (labels, risk, region_labels), strict=True):
         if array is not None and array.shape != image.GetSize()[::-1]:
             raise InputError(f"{folder / file} is not on the image's grid: segment the case again.")
-    grid = Grid.of(VoxelGrid.of(image))
-    volumes = Volumes(sitk.GetArrayViewFromImage(image), labels, risk, reviewed, region_labels, grid, top)
-    pictures = {
-        region.id: pictures_around(volumes, _peak(image, region), max(region.size_mm), region.id) for region in shown
-    }
-    return _Drawn(pictures, _overview(volumes), list(reviewed), notes)
+    grid, values = Grid.of(VoxelGrid.of(image)), sitk.GetArrayViewFromImage(image)
+    volumes = Volumes(values, labels, risk, reviewed, region_labels, grid, strongest_tint(case))
+    regions = {}
+    for region in shown:
+        i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))
+        regions[region.id] = pictures_around(volumes, (k, j, i), max(region.size_mm), region.id)
+    return _Drawn(regions, _overview(volumes), list(reviewed), notes)
 
 
 def _overview(volumes: Volumes) -> list[PlanePicture]:
@@ -144,7 +239,7 @@ def _overview(volumes: Volumes) -> list[PlanePicture]:
 def _reviewed(
     folder: Path, case: Mapping[str, Any], found: CaseReviews, grid: sitk.Image
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Labels of each reviewer who changed them, by the name in the log where there is one."""
+    """Labels of each reviewer who changed them, by the name in the log where there is one; and notes."""
     names = {safe_reviewer_name(review.reviewer): review.reviewer for review in found.reviews}
     versions: dict[str, np.ndarray] = {}
     notes: list[str] = []
@@ -159,17 +254,3 @@ def _reviewed(
                 raise
             notes.append(str(error).replace(f"{folder}{os.sep}", ""))
     return versions, notes
-
-
-def _peak(image: sitk.Image, region: Region) -> tuple[int, int, int]:
-    i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))
-    return k, j, i
-
-
-def _array(path: Path) -> np.ndarray | None:
-    return _whole_array(path) if path.is_file() else None
-
-
-def _whole_array(path: Path) -> np.ndarray:
-    array: np.ndarray = sitk.GetArrayFromImage(read_file(path))
-    return array

@@ -1,7 +1,6 @@
 """The overview of a folder of cases: `index.html` with a preview of each case, and `structures.csv`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,39 +10,15 @@ from ..case.case_folders import case_folders, holds_cases
 from ..case.pictures import PREVIEW_FILE
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
 from ..review.flags import WITHOUT_LIMITS, Rule, rules_of_case
-from ..review.worklist import Triage, triage_of
+from ..review.worklist import triage_of
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
+from .case_report import REPORT_FILE
 from .render import render
 from .tables import structures_table
 
 INDEX_FILE = "index.html"
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A case of the page.
-
-    Attributes:
-        folder, preview: links, relative to the page; "" for no preview.
-        share: expected wrong share in words, "" if unknown.
-        flags: sentences; and what else there is to say.
-        structures: name, volume, expected wrong volume.
-        lacks: whether a structure is empty that should be there.
-        warnings: about the model.
-    """
-
-    name: str
-    folder: str
-    preview: str
-    report: str
-    share: str
-    sentences: Sequence[str]
-    flags: Sequence[str]
-    structures: Sequence[Sequence[str]]
-    triage: Triage
-    lacks: bool
-    warnings: Sequence[str]
+_FILES = (PREVIEW_FILE, REPORT_FILE)
 
 
 def write_cohort_overview(output: Path) -> list[str]:
@@ -66,13 +41,13 @@ def write_cohort_overview(output: Path) -> list[str]:
             rows.append(_row(folder, read_case(folder)))
         except (InputError, *DAMAGED):
             continue  # the table has said so
-    rows.sort(key=lambda r: (not r.lacks, r.triage.wrong_share is None, -(r.triage.wrong_share or 0.0), r.name))
-    inactive = bool(rows) and not any(row.triage.rules_active for row in rows)
+    rows.sort(key=lambda row: row["order"])
+    inactive = bool(rows) and not any(row["rules_active"] for row in rows)
     page = render(
         "cohort.html",
         title=f"{output.resolve().name}: {len(rows)} cases",
         heading=output.resolve().name,
-        alerts=list(dict.fromkeys(sentence for row in rows for sentence in row.warnings)),
+        alerts=list(dict.fromkeys(sentence for row in rows for sentence in row["warnings"])),
         lead=[_lead(rows, inactive)],
         rows=rows,
         table=STRUCTURES_FILE,
@@ -82,8 +57,8 @@ def write_cohort_overview(output: Path) -> list[str]:
     return troubles
 
 
-def _lead(rows: Sequence[_Row], inactive: bool) -> str:
-    flagged = sum(bool(row.flags) for row in rows)
+def _lead(rows: Sequence[Mapping[str, Any]], inactive: bool) -> str:
+    flagged = sum(bool(row["flags"]) for row in rows)
     words = f"{len(rows)} cases, {flagged} flagged" if len(rows) != 1 else f"1 case, {flagged} flagged"
     if inactive:
         words += f" (no rule is active for this model: only {WITHOUT_LIMITS} flag a case)"
@@ -92,20 +67,23 @@ def _lead(rows: Sequence[_Row], inactive: bool) -> str:
     )
 
 
-def _row(folder: Path, case: Mapping[str, Any]) -> _Row:
-    triage = triage_of(case, rules_of_case(case).active)
-    table = structures_table(case)
+def _row(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the content of a case on the page; links are relative to it, "" for none."""
+    triage, name = triage_of(case, rules_of_case(case).active), str(case["name"])
     flags = [(str(flag["rule"]), str(flag["sentence"])) for flag in case.get("flags") or []]
-    return _Row(
-        str(case["name"]),
-        quote(folder.name),
-        f"{quote(folder.name)}/{PREVIEW_FILE}" if (folder / PREVIEW_FILE).is_file() else "",
-        f"{quote(folder.name)}/report.html" if (folder / "report.html").is_file() else "",
-        "" if triage.wrong_share is None else f"{100 * min(triage.wrong_share, 9.99):.0f} %",
-        triage.sentences,
-        [sentence for _, sentence in flags],
-        [[row[0], row[1], row[-1]] for row in table.rows],
-        triage,
-        any(rule == Rule.EMPTY for rule, _ in flags),
-        [sentence for rule, sentence in flags if rule == Rule.MODEL],
-    )
+    lacks = any(rule == Rule.EMPTY for rule, _ in flags)
+    share = triage.wrong_share
+    preview, report = (f"{quote(folder.name)}/{file}" if (folder / file).is_file() else "" for file in _FILES)
+    return {
+        "name": name,
+        "folder": quote(folder.name),
+        "preview": preview,
+        "report": report,
+        "share": "" if share is None else f"{100 * min(share, 9.99):.0f} %",
+        "sentences": triage.sentences,
+        "flags": [sentence for _, sentence in flags],
+        "structures": [[row[0], row[1], row[-1]] for row in structures_table(case).rows],
+        "order": (not lacks, share is None, -(share or 0.0), name),
+        "rules_active": triage.rules_active,
+        "warnings": [sentence for rule, sentence in flags if rule == Rule.MODEL],
+    }

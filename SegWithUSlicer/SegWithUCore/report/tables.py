@@ -26,17 +26,12 @@ class ReportTable:
 
     Attributes:
         left: how many rows were left out.
+        reviewer, file: of an audit trail, whose log has all of it.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 0
-
-
-@dataclass(frozen=True)
-class Trail(ReportTable):
-    """The audit trail of a reviewer, and the name of the log that has all of it."""
-
     reviewer: str = ""
     file: str = ""
 
@@ -47,13 +42,7 @@ def structures_table(case: Mapping[str, Any]) -> ReportTable:
     What lies outside all structures and the sum follow, so that the figures add up to those of the whole case.
     """
     rows = [
-        [
-            str(entry["name"]),
-            f"{float(entry['volume_mm3']):.0f}",
-            _expected(entry),
-            _dice(entry),
-            _wrong(entry),
-        ]
+        [str(entry["name"]), f"{float(entry['volume_mm3']):.0f}", _expected(entry), _dice(entry), _wrong(entry)]
         for entry in structures_of(case)
     ]
     outside = [entry for entry in case["structures"] if int(entry["value"]) == 0]
@@ -96,8 +85,9 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and value of each fact on where the segmentation comes from."""
     grid, model, engine = case["input"]["grid"], case["model"], case.get("engine") or {}
     roi = case.get("region_of_interest")
+    limit = ((model.get("flags") or {}).get("rules") or {}).get("soft_dice") or {}
     rows = [
-        *((f"Image ({c['name']})", _file_name(c)) for c in case["input"]["channels"]),
+        *((f"Image ({c['name']})", PurePosixPath(str(c.get("file") or "")).name) for c in case["input"]["channels"]),
         ("Grid", f"{_times(grid['size_ijk'])} voxels of {_times(grid['spacing_mm'])} mm"),
         ("Assessed", "the whole image" if roi is None else f"a region of interest of {_times(roi['size_mm'])} mm"),
         ("Segmented", str(case.get("created", "")).replace("T", " ").replace("+00:00", " UTC")),
@@ -105,7 +95,7 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Calibration", _calibration(model)),
         ("Predicted Dice", _cases_behind(case, "dice_cases")),
         ("Volume intervals", _cases_behind(case, "calibration_cases")),
-        ("Limit of flags", _limit_words(model.get("flags"))),
+        ("Limit of flags", str(limit.get("sentence") or "")),  # none for several, as of the shipped head 'paper'
         ("Device", str(case.get("device", ""))),
         ("Engine", " ".join(str(engine.get(key) or "") for key in ("name", "version", "precision")).strip()),
     ]
@@ -123,17 +113,6 @@ def _calibration(model: Mapping[str, Any]) -> str:
 def _cases_behind(case: Mapping[str, Any], key: str) -> str:
     counts = sorted({int(entry[key]) for entry in case.get("structures") or [] if entry.get(key) is not None})
     return f"fitted on {' and '.join(map(str, counts))} cases" if counts else ""
-
-
-def _limit_words(flags: Mapping[str, Any] | None) -> str:
-    """Say what the fitted limit does; nothing for those with several, as the shipped head 'paper'."""
-    rule = ((flags or {}).get("rules") or {}).get("soft_dice") or {}
-    return str(rule.get("sentence") or "")
-
-
-def versions_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Versions of the software."""
-    return [("Versions", ", ".join(f"{name} {version}" for name, version in (case.get("versions") or {}).items()))]
 
 
 def hash_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -160,24 +139,20 @@ def other_regions_table(regions: Sequence[Region], reviews: Sequence[Review]) ->
 
 
 def reviews_table(regions: Sequence[Region], reviews: Sequence[Review]) -> ReportTable:
-    """Count the verdicts of each reviewer."""
+    """Count the verdicts of each reviewer, and what was accepted without a look with its expected wrong volume."""
     rows = []
     for review in reviews:
         given = list(review.verdicts(regions).values())
         counts = [str(given.count(verdict)) for verdict in SPOKEN]
         looked = sum(verdict in SPOKEN for verdict in given)
-        rows.append([review.reviewer, f"{looked} of {len(regions)}", *counts, _unseen(review, regions)])
+        unseen = [region for region in regions if review.state.verdict_of(region.id) is Verdict.NOT_LOOKED_AT]
+        wrong = sum(region.expected_wrong_mm3 for region in unseen)
+        without_a_look = f"{len(unseen)} ({wrong:.0f} mm³)" if unseen else "0"
+        rows.append([review.reviewer, f"{looked} of {len(regions)}", *counts, without_a_look])
     return ReportTable(["reviewer", "regions", *(verdict.value for verdict in Verdict)], rows)
 
 
-def _unseen(review: Review, regions: Sequence[Region]) -> str:
-    """Count what a reviewer took without a look, with the expected wrong volume of it."""
-    unseen = [region for region in regions if review.state.verdict_of(region.id) is Verdict.NOT_LOOKED_AT]
-    wrong = sum(region.expected_wrong_mm3 for region in unseen)
-    return f"{len(unseen)} ({wrong:.0f} mm³)" if unseen else "0"
-
-
-def trail_table(review: Review, anonymous: bool) -> Trail:
+def trail_table(review: Review, anonymous: bool) -> ReportTable:
     """List the events of a review.
 
     Args:
@@ -188,7 +163,7 @@ def trail_table(review: Review, anonymous: bool) -> Trail:
         [_when(event, review, anonymous), NAMES[type(event.action)], _detail(event)] for event in events[-MOST_EVENTS:]
     ]
     header = ["since the beginning" if anonymous else "when (UTC)", "event", "what"]
-    return Trail(header, rows, len(events) - len(rows), review.reviewer, review.path.name)
+    return ReportTable(header, rows, len(events) - len(rows), review.reviewer, review.path.name)
 
 
 def _when(event: Event, review: Review, anonymous: bool) -> str:
@@ -212,10 +187,6 @@ def _field(name: str, value: object) -> str:
     if name == "seconds":
         return f"{text} s"
     return f"“{text}”" if name == "comment" else f"{name.replace('_', ' ')} {text}"
-
-
-def _file_name(channel: Mapping[str, Any]) -> str:
-    return PurePosixPath(str(channel.get("file") or "")).name
 
 
 def _times(values: Sequence[float]) -> str:
