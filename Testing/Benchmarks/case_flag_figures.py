@@ -9,7 +9,7 @@ from scipy.special import softmax
 from stage_two import Measured
 
 from SegWithUCore.inference.prediction import tempered_logits
-from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.metrics.overlap import Band
 from SegWithULab.training.fit_stage_two import (
     doubt_features,
     fit_stage_two,

@@ -35,8 +35,8 @@ from SegWithUCore.calibration.temperature_scaling import fit_temperature
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import tempered_logits
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
-from SegWithUCore.metrics.boundary import Band
-from SegWithUCore.metrics.score_histogram import metrics_of, region_groups
+from SegWithUCore.metrics.error_detection import metrics_of, region_groups
+from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.registry import resolve_model
 from SegWithULab.training.calibrate import predict_case

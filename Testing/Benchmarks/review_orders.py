@@ -7,7 +7,7 @@ from region_cases import ScoredCase
 from scipy.ndimage import label
 from scipy.spatial import cKDTree
 
-from SegWithUCore.metrics.boundary import boundary_voxels, distance_to_boundary
+from SegWithUCore.metrics.overlap import boundary_voxels, distance_to_boundary
 from SegWithUCore.regions.find_regions import FoundRegions, RegionSettings, find_regions
 
 ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)

@@ -29,9 +29,9 @@ from SegWithUCore.inference.network_view import NetworkView  # noqa: E402
 from SegWithUCore.inference.prediction import Prediction  # noqa: E402
 from SegWithUCore.inference.segment import Job, segment  # noqa: E402
 from SegWithUCore.metrics.bootstrap import paired_bootstrap  # noqa: E402
-from SegWithUCore.metrics.boundary import Band  # noqa: E402
 from SegWithUCore.metrics.calibration import brier_score, expected_calibration_error  # noqa: E402
-from SegWithUCore.metrics.score_histogram import metrics_of, region_groups  # noqa: E402
+from SegWithUCore.metrics.error_detection import metrics_of, region_groups  # noqa: E402
+from SegWithUCore.metrics.overlap import Band  # noqa: E402
 from SegWithUCore.models.registry import resolve_model  # noqa: E402
 from SegWithULab.benchmark.baselines.softmax_distance import class_pairs, distance_terms, logistic_weights  # noqa: E402
 from SegWithULab.training.calibrate import predict_case  # noqa: E402

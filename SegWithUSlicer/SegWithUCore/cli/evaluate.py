@@ -157,7 +157,7 @@ def _settings(options: argparse.Namespace) -> "Settings":
     """Read the options, and check them before minutes go by."""
     from SegWithULab.evaluation.evaluate import Settings
 
-    from ..metrics.boundary import Band
+    from ..metrics.overlap import Band
 
     if options.record and (options.mirrored or options.head or options.band != "3mm"):
         raise UsageError(

@@ -68,7 +68,7 @@ def curves_of_case(error_probability: np.ndarray, wrong: np.ndarray) -> ErrorCur
     Raises:
         ValueError: no voxel was assessed.
     """
-    from .score_histogram import ScoreHistogram
+    from .error_detection import ScoreHistogram
 
     assessed = error_probability >= 0
     if not assessed.all():

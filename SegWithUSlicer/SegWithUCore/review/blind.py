@@ -127,7 +127,7 @@ def _candidates(source: SamplingInput, rng: random.Random) -> tuple[np.ndarray, 
     """Draw safe voxels at random, (n, 3) indices, and their signed distance to the surface in mm."""
     from scipy.spatial import cKDTree  # Slicer's window must be able to do without scipy until it is needed
 
-    from ..metrics.boundary import boundary_voxels
+    from ..metrics.overlap import boundary_voxels
 
     box = _box_of_structures(source)
     if box is None:
@@ -231,7 +231,7 @@ def _voxels_around(
     """
     from scipy.ndimage import label
 
-    from ..metrics.boundary import distance_to_boundary
+    from ..metrics.overlap import distance_to_boundary
 
     cube = _cube(source, index)
     start = np.asarray([part.start for part in cube])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_with_directions
-from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.metrics.calibration import (
     brier_score,
     expected_calibration_error,
@@ -17,8 +16,8 @@ from SegWithUCore.metrics.calibration import (
     multiclass_brier_score,
     negative_log_likelihood,
 )
-from SegWithUCore.metrics.overlap import class_dice
-from SegWithUCore.metrics.score_histogram import score_metrics
+from SegWithUCore.metrics.error_detection import score_metrics
+from SegWithUCore.metrics.overlap import Band, class_dice
 from SegWithUCore.util.progress import Progress, part_of, silent
 
 from ..evaluation.case_metrics import scored_regions

@@ -14,7 +14,6 @@ from SegWithUCore.calibration.case_level import probability_sums, soft_dice
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.inference.prediction import Prediction, tempered_logits
 from SegWithUCore.inference.structures import CaseLevelCalibration
-from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.metrics.calibration import (
     brier_score,
     expected_calibration_error,
@@ -22,8 +21,8 @@ from SegWithUCore.metrics.calibration import (
     multiclass_brier_score,
     negative_log_likelihood,
 )
-from SegWithUCore.metrics.overlap import class_dice, class_surface_dice, mean_dice
-from SegWithUCore.metrics.score_histogram import metrics_of, region_groups
+from SegWithUCore.metrics.error_detection import metrics_of, region_groups
+from SegWithUCore.metrics.overlap import Band, class_dice, class_surface_dice, mean_dice
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
 

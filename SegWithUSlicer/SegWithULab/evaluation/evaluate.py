@@ -13,9 +13,9 @@ from SegWithUCore.inference.fingerprint import input_deviations
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.on_workers import ModelSource, warm_model
 from SegWithUCore.inference.prediction import Prediction, predict
-from SegWithUCore.metrics.boundary import Band
 from SegWithUCore.metrics.calibration import Reliability
-from SegWithUCore.metrics.score_histogram import ScoreHistogram, region_histogram
+from SegWithUCore.metrics.error_detection import ScoreHistogram, region_histogram
+from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.util.progress import Progress, silent
 

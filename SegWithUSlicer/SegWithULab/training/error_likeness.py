@@ -8,9 +8,8 @@ import numpy as np
 from scipy.special import softmax
 
 from SegWithUCore.metrics.bootstrap import metric_interval
-from SegWithUCore.metrics.error_detection import average_precision
+from SegWithUCore.metrics.error_detection import average_precision, region_groups
 from SegWithUCore.metrics.overlap import dice_of
-from SegWithUCore.metrics.score_histogram import region_groups
 
 from .reference_cases import ReferenceCase
 

@@ -12,8 +12,7 @@ from SegWithUCore.calibration.local_features import Steps, neighbour_axes
 from SegWithUCore.calibration.stage_two import FLOOR, Pairs, StageTwo, find_doubt
 from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.metrics.bootstrap import Interval, paired_bootstrap
-from SegWithUCore.metrics.error_detection import average_precision
-from SegWithUCore.metrics.score_histogram import region_groups
+from SegWithUCore.metrics.error_detection import average_precision, region_groups
 from SegWithUCore.models.stage_two_file import check_words
 
 from .doubt_network import trained_layers

@@ -13,8 +13,7 @@ from scipy.ndimage import binary_dilation
 
 from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
-from SegWithUCore.metrics.error_detection import auroc
-from SegWithUCore.metrics.score_histogram import region_groups
+from SegWithUCore.metrics.error_detection import auroc, region_groups
 from SegWithUCore.models.input_spec import Label
 
 WITHIN = "within_structures"

@@ -17,7 +17,7 @@ from toy_models import write_toy_bundle
 from SegWithUCore.calibration.temperature_scaling import fit_temperature
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
-from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.util.errors import InputError
 from SegWithULab.benchmark.baselines import density as rival_density

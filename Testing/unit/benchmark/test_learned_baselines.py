@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone
 from SegWithUCore.inference.model import Model
-from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models.bundle import read_bundle
 from SegWithULab.benchmark.baselines import image_trees, local_temperature, softmax_distance
 from SegWithULab.benchmark.baselines.base import Baseline, FittingCases, FoldBackbone

@@ -10,7 +10,7 @@ from evaluated_cases import SHAPE, evaluated, image, made_up, nothing_there, shi
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
-from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models.model_card import CARD_ROWS, model_card
 from SegWithULab.evaluation.case_metrics import measure_case
 from SegWithULab.evaluation.evaluate import Evaluation, PooledHistograms, Settings, add_case

@@ -10,7 +10,6 @@ from scipy.ndimage import distance_transform_cdt, distance_transform_edt
 from scipy.stats import spearmanr
 
 from SegWithUCore.metrics.bootstrap import mean_interval, metric_interval, paired_bootstrap, ratio_interval
-from SegWithUCore.metrics.boundary import Band, boundary_voxels, distance_in_slices, distance_to_boundary
 from SegWithUCore.metrics.case_level import (
     case_augrc,
     case_aurc,
@@ -19,7 +18,13 @@ from SegWithUCore.metrics.case_level import (
     mean_absolute_error,
     spearman,
 )
-from SegWithUCore.metrics.overlap import class_surface_dice
+from SegWithUCore.metrics.overlap import (
+    Band,
+    boundary_voxels,
+    class_surface_dice,
+    distance_in_slices,
+    distance_to_boundary,
+)
 
 
 def cases(size: int = 40, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 from torch.nn import functional
 
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
-from SegWithUCore.metrics.boundary import boundary_voxels, distance_to_boundary
 from SegWithUCore.metrics.calibration import (
     binary_cross_entropy,
     brier_score,
@@ -18,7 +17,7 @@ from SegWithUCore.metrics.calibration import (
     negative_log_likelihood,
 )
 from SegWithUCore.metrics.error_detection import aurc, auroc, average_precision, score_groups
-from SegWithUCore.metrics.overlap import class_dice, dice_of, mean_dice
+from SegWithUCore.metrics.overlap import boundary_voxels, class_dice, dice_of, distance_to_boundary, mean_dice
 
 
 def scored(levels: int, size: int = 500, seed: int = 0, rate: float = 0.2) -> tuple[np.ndarray, np.ndarray]:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from SegWithUCore.metrics.error_detection import score_groups
-from SegWithUCore.metrics.score_histogram import (
+from SegWithUCore.metrics.error_detection import (
     METRICS,
     metrics_of,
     region_groups,
     region_histogram,
+    score_groups,
     score_metrics,
 )
 

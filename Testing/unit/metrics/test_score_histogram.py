@@ -6,6 +6,7 @@ from sklearn.metrics import roc_curve
 
 from SegWithUCore.metrics.error_detection import (
     ScoreGroups,
+    ScoreHistogram,
     augrc,
     aurc,
     auroc,
@@ -16,7 +17,6 @@ from SegWithUCore.metrics.error_detection import (
     score_groups,
     share_of_errors_within,
 )
-from SegWithUCore.metrics.score_histogram import ScoreHistogram
 
 FIGURES = (auroc, average_precision, aurc, augrc)
 

@@ -11,7 +11,7 @@ from review_cases import a_region, events_of, real_labels
 from scipy.ndimage import distance_transform_edt, label
 from scipy.stats import binomtest
 
-from SegWithUCore.metrics.boundary import distance_to_boundary
+from SegWithUCore.metrics.overlap import distance_to_boundary
 from SegWithUCore.regions.region import Region, in_order, why
 from SegWithUCore.review.blind import (
     GAP_MM,

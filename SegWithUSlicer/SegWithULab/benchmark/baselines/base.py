@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.util.progress import Progress, silent
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.metrics.overlap import Band
 
 from ...evaluation.frozen_backbone import FrozenCase
 from .base import Baseline, BaselineInputs, UncertaintyPrediction, baseline

@@ -11,7 +11,7 @@ import torch
 from SegWithUCore.calibration.local_features import Steps, boundary_normals, local_features, neighbour_axes
 from SegWithUCore.inference.stage_two_sweep import steps_on_grid
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
-from SegWithUCore.metrics.boundary import Band
+from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase
