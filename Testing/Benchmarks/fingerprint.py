@@ -24,9 +24,9 @@ import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 
 from SegWithUCore.inference.deviation import NOTE, Deviation, is_refused  # noqa: E402
-from SegWithUCore.inference.fingerprint import deviations  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
-from SegWithUCore.inference.segment_slabs import segment_images  # noqa: E402
+from SegWithUCore.inference.ood_check import deviations  # noqa: E402
+from SegWithUCore.inference.prediction import segment_images  # noqa: E402
 from SegWithUCore.inference.structures import (  # noqa: E402
     structure_deviations,
     structure_metrics,

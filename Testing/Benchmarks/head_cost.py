@@ -30,17 +30,17 @@ import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 from speed import CENTRE, SAMPLE, SHIPPED, BareGraph, least_seconds, segmented  # noqa: E402
 
-from SegWithUCore.inference.engines.compile_graphs import add_graphs  # noqa: E402
+from SegWithUCore.inference.engines.compiled_graphs import add_graphs  # noqa: E402
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
-from SegWithUCore.inference.segment_slabs import segment_images  # noqa: E402
+from SegWithUCore.inference.prediction import segment_images  # noqa: E402
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box  # noqa: E402
 from SegWithUCore.io.volume import read_image  # noqa: E402
 from SegWithUCore.models.bundle import Bundle, HeadSpec, read_bundle, write_bundle_json  # noqa: E402
 from SegWithUCore.models.bundle_network import empty_network, write_weights  # noqa: E402
 from SegWithUCore.models.input_spec import Label  # noqa: E402
-from SegWithUCore.network.backbone_spec import dynunet_spec  # noqa: E402
 from SegWithUCore.network.graph import with_pooled_norms  # noqa: E402
+from SegWithUCore.network.specs import dynunet_spec  # noqa: E402
 from SegWithUCore.network.weights import unique_state  # noqa: E402
 from SegWithUCore.util.memory import keep_freed_memory  # noqa: E402
 from SegWithUCore.util.processor import use_threads  # noqa: E402

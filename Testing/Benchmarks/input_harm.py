@@ -22,8 +22,8 @@ import numpy as np  # noqa: E402
 from input_shifts import Shift, Shifted, shifts  # noqa: E402
 
 from SegWithUCore.inference.deviation import NOTE, Deviation  # noqa: E402
-from SegWithUCore.inference.fingerprint import input_deviations  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
+from SegWithUCore.inference.ood_check import input_deviations  # noqa: E402
 from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
 from SegWithUCore.inference.sliding_window import stitched  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402

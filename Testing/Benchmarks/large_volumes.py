@@ -182,13 +182,13 @@ def write_bundle(folder: Path, run: Run) -> None:
     """As `make_bundle`, in this process."""
     import torch
 
-    from SegWithUCore.inference.engines.compile_graphs import add_graphs
+    from SegWithUCore.inference.engines.compiled_graphs import add_graphs
     from SegWithUCore.inference.model import Model
-    from SegWithUCore.inference.segment_slabs import segment_images
+    from SegWithUCore.inference.prediction import segment_images
     from SegWithUCore.models.bundle import Bundle, HeadSpec, read_bundle, write_bundle_json
     from SegWithUCore.models.bundle_network import empty_network, write_weights
     from SegWithUCore.models.input_spec import Label, NnunetPreparation, Normalisation
-    from SegWithUCore.network.backbone_spec import dynunet_spec
+    from SegWithUCore.network.specs import dynunet_spec
     from SegWithUCore.network.weights import unique_state
 
     torch.set_num_threads(1)

@@ -37,13 +37,13 @@ import torch  # noqa: E402
 from scipy.special import softmax  # noqa: E402
 
 from SegWithUCore.inference.engines.base import WindowRunner  # noqa: E402
-from SegWithUCore.inference.engines.compile_graphs import add_graphs  # noqa: E402
+from SegWithUCore.inference.engines.compiled_graphs import add_graphs  # noqa: E402
 from SegWithUCore.inference.engines.openvino_engine import settings  # noqa: E402
 from SegWithUCore.inference.engines.openvino_import import import_openvino  # noqa: E402
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
+from SegWithUCore.inference.prediction import segment_images  # noqa: E402
 from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
-from SegWithUCore.inference.segment_slabs import segment_images  # noqa: E402
 from SegWithUCore.inference.sliding_window import count_windows, stitched  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box  # noqa: E402

@@ -25,8 +25,7 @@ import numpy as np  # noqa: E402
 from scipy.special import expit, softmax  # noqa: E402
 
 from SegWithUCore.inference.model import Model  # noqa: E402
-from SegWithUCore.inference.network_view import NetworkView  # noqa: E402
-from SegWithUCore.inference.prediction import Prediction  # noqa: E402
+from SegWithUCore.inference.prediction import NetworkView, Prediction  # noqa: E402
 from SegWithUCore.inference.segment import Job, segment  # noqa: E402
 from SegWithUCore.metrics.bootstrap import paired_bootstrap  # noqa: E402
 from SegWithUCore.metrics.calibration import brier_score, expected_calibration_error  # noqa: E402

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from SegWithUCore.inference.network_view import NetworkView
-from SegWithUCore.inference.prediction import Prediction
+from SegWithUCore.inference.prediction import NetworkView, Prediction
 from SegWithULab.training.dataset import Case
 
 SHAPE = (8, 12, 12)

@@ -19,7 +19,7 @@ from repository import ROOT
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import Bundle, HeadSpec, read_bundle, with_head, write_bundle_json
 from SegWithUCore.models.bundle_network import empty_network, write_weights
-from SegWithUCore.network.backbone_spec import dynunet_spec
+from SegWithUCore.network.specs import dynunet_spec
 from SegWithUCore.network.weights import unique_state
 from SegWithUCore.util.errors import code_of
 

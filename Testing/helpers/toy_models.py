@@ -18,9 +18,9 @@ from torch import nn
 from SegWithUCore.models.bundle import Bundle, HeadSpec, write_bundle_json
 from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.models.input_spec import InputSpec, Label, Normalisation
-from SegWithUCore.network.backbone_spec import BackboneSpec
 from SegWithUCore.network.backbones import BACKBONES, build_backbone
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.specs import BackboneSpec
 from SegWithUCore.network.weights import unique_state
 
 LOOKING_WEIGHTS = (1.0, 1.3, 1.7)

@@ -225,7 +225,7 @@ def compile_graphs(bundle: "Bundle", console: Console) -> None:
     from ..inference.engines.openvino_import import OpenVINOImportError
 
     try:
-        from ..inference.engines.compile_graphs import compile_model
+        from ..inference.engines.compiled_graphs import compile_model
 
         compile_model(bundle)
     except (OpenVINOImportError, InputError, UsageError, ModuleNotFoundError) as error:

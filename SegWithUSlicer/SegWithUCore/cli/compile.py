@@ -29,7 +29,7 @@ def add_action(actions: Any) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Compile the graphs of a model."""
-    from ..inference.engines.compile_graphs import compile_model
+    from ..inference.engines.compiled_graphs import compile_model
     from ..inference.engines.openvino_import import OpenVINOImportError
     from ..models.registry import resolve_model
 
@@ -54,7 +54,7 @@ def repeated_differences(bundle: "Bundle") -> dict[str, float] | None:
 
     if graphs_lacking(bundle) is not None:
         return None
-    from ..inference.engines.graph_check import repeated_check
+    from ..inference.engines.compiled_graphs import repeated_check
     from ..inference.engines.openvino_engine import OpenVINOEngine
     from ..inference.engines.openvino_import import OpenVINOImportError
 

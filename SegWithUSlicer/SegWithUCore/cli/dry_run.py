@@ -106,8 +106,8 @@ def forecast(
         replaced: cases whose folder exists are made again.
         workers: that were asked for; None for one process.
     """
+    from ..inference.prediction import predicted_seconds, time_window
     from ..inference.segment import predicted_memory
-    from ..inference.segment_slabs import predicted_seconds, time_window
     from ..io.header_peek import claim_on_form
     from ..io.roi import part_grid
 

@@ -16,7 +16,10 @@ import SimpleITK as sitk
 from ..case.case_file import CASE_FILE, SEGMENTATION_FILE
 from ..case.case_image import IMAGE_FILE
 from ..case.case_regions import (
+    DATA_PERCENTILE_FILE,
     ERROR_PROBABILITY_FILE,
+    MODEL_PERCENTILE_FILE,
+    RUNNER_UP_FILE,
     label_table,
     write_regions,
 )
@@ -30,20 +33,20 @@ from ..io.plane_writer import write_image_planes, write_nifti_planes
 from ..io.roi import RegionOfInterest, VoxelBox
 from ..io.volume import check_file, itk_messages_kept_off_the_terminal
 from ..models.bundle import Bundle, HeadSpec
+from ..models.input_spec import Label
 from ..regions.find_regions import FoundRegions, RegionSettings
 from ..regions.region import UNCERTAIN
 from ..review.flags import case_flags, rules_of_case
 from ..util.atomic_files import atomic_folder
 from ..util.errors import InputError, OutputError
 from ..util.paths import path_mac
-from ..util.plane_files import ChangedPlanes, Planes
+from ..util.plane_files import ChangedPlanes, Planes, PlaneVolume
 from ..util.progress import Progress, silent
 from ..util.strict_json import to_json
 from ..version import __version__
-from .competition import competition_planes
 from .deviation import Deviation
 from .structures import StructureMetrics, histograms, lowest_and_highest
-from .uncertainty_maps import VoxelMaps
+from .uncertainty_maps import COMPETES_ABOVE, VoxelMaps
 
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
 MAP_FILES = {
@@ -332,3 +335,37 @@ def _versions(engine: Mapping[str, str]) -> dict[str, str]:
         "numpy": np.__version__,
         "SimpleITK": sitk.Version.VersionString(),
     }
+
+
+class CompetitionPlanes(PlaneVolume):
+    """Runner-up or percentile as the files hold it: where nothing competes, the value of what is calm.
+
+    Args:
+        maps: with error probability.
+        found: what holds where something competes.
+        calm: what holds elsewhere; None for 0.
+    """
+
+    def __init__(self, maps: VoxelMaps, found: Planes, calm: Planes | None = None) -> None:
+        assert maps.error_probability is not None
+        self._probability, self._found, self._calm = maps.error_probability, found, calm
+        self.shape, self.dtype = tuple(found.shape), found.dtype
+
+    def __getitem__(self, planes: slice) -> np.ndarray:
+        """Read some planes, one after the other."""
+        is_calm = self._probability[planes] <= COMPETES_ABOVE
+        calm = 0 if self._calm is None else self._calm[planes]
+        return np.where(is_calm, calm, self._found[planes]).astype(self.dtype, copy=False)
+
+
+def competition_planes(maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, Planes]:
+    """Return what regions need besides the segmentation, by file name; where nothing competes, its own classes."""
+    if maps.error_probability is None:
+        return {}
+    table = label_table(labels)
+    classes, runner_up = ChangedPlanes(maps.classes, table), ChangedPlanes(maps.runner_up, table)
+    found: dict[str, Planes] = {RUNNER_UP_FILE: CompetitionPlanes(maps, runner_up, classes)}
+    for file, part in ((MODEL_PERCENTILE_FILE, maps.model_percentile), (DATA_PERCENTILE_FILE, maps.data_percentile)):
+        if part is not None:
+            found[file] = CompetitionPlanes(maps, part)
+    return found

@@ -7,7 +7,7 @@ from ..models.in_use import hold
 from ..models.quality import QUALITY_KIND, model_warnings
 from ..models.stage_two_file import read_stage_two
 from ..models.store_registry import read_registries
-from ..network.backbone_spec import is_user_network
+from ..network.specs import is_user_network
 from ..util.errors import UsageError
 from ..util.memory import resident_bytes
 from .deviation import WARNING, Deviation

@@ -23,8 +23,7 @@ from ..util.run_lock import RunLock
 from .cohort import FAILED, CohortCounts, Rules, Settled, exists_error, settle
 from .deaths import forgive
 from .engines import AUTO, TORCH
-from .engines.available import graphics_card, is_installed
-from .engines.choice import engine_of_cases
+from .engines.choice import engine_of_cases, graphics_card, is_installed
 from .memory_prediction import RunMemory
 from .model import Model, user_network_sha256
 from .segment import Job

@@ -24,11 +24,11 @@ from ..util.plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..util.progress import Progress, part_of, silent
 from .case_writer import CaseResult, write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
-from .fingerprint import input_deviations
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
+from .ood_check import input_deviations
+from .prediction import WINDOWS, prepared_input, segment_prepared
 from .preprocessing import assessed_box
-from .segment_slabs import WINDOWS, prepared_input, segment_prepared
 from .structures import StructureMetrics, empty_structures, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, regions_of_maps
 

@@ -114,84 +114,6 @@ def nnunet_weights(window: Sequence[int]) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-class _Sums:
-    """Weighted sums of what a network says in the windows of a volume, for some of its planes.
-
-    Args:
-        depth: number of planes.
-        axis: of the volume, which the planes follow each other along.
-
-    Attributes:
-        outputs: float32 (outputs, depth, the two other axes); empty before the first window.
-        weights: float32 (depth, the two other axes).
-    """
-
-    def __init__(
-        self, runner: WindowRunner, image: np.ndarray, plan: WindowPlan, depth: int, axis: int, progress: Progress
-    ) -> None:
-        self._runner, self._padded, self._plan, self._progress = runner, plan.padded(image), plan, progress
-        self._axis, self._window_weights = axis, np.moveaxis(plan.weights, axis, 0)
-        self._spare = np.empty(self._window_weights.shape, np.float32)
-        self._done = 0
-        self.outputs = np.empty(0, np.float32)
-        _, *sides = np.moveaxis(self._padded[0], axis, 0).shape
-        self.weights = np.zeros((depth, *sides), np.float32)
-
-    def add_row(self, start: int, plane: int) -> None:
-        """Add the windows that begin at plane `start` of the padded volume, where it is plane `plane` of the sums."""
-        window = self._plan.window
-        starts = [(start,) if axis == self._axis else each for axis, each in enumerate(self._plan.starts)]
-        for corner in product(*starts):
-            cut = tuple(slice(first, first + side) for first, side in zip(corner, window, strict=True))
-            parts = self._runner.window(np.ascontiguousarray(self._padded[(slice(None), *cut)]))
-            if not self._done:
-                self.outputs = np.zeros((sum(map(len, parts)), *self.weights.shape), np.float32)
-            across = (each for axis, each in enumerate(cut) if axis != self._axis)
-            place = (slice(plane, plane + window[self._axis]), *across)
-            for number, channel in enumerate(chain.from_iterable(parts)):
-                total: np.ndarray = self.outputs[number]
-                turned = np.moveaxis(channel, self._axis, 0)
-                total[place] += np.multiply(turned, self._window_weights, out=self._spare)
-            del parts, channel, turned  # before the next window is computed
-            self.weights[place] += self._window_weights
-            self._done += 1
-            done, count = self._done, self._plan.count
-            self._progress("segmenting", done / count, f"window {done} of {count}")
-
-    def shift(self, planes: int) -> None:
-        """Drop the first planes and begin as many new ones."""
-        buffers: list[np.ndarray] = [*self.outputs, self.weights]
-        for values in buffers:  # one after the other: numpy copies what overlaps
-            kept = len(values) - planes
-            values[:kept] = values[planes:]
-            values[kept:] = 0
-
-
-def stitch(
-    runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: Progress = silent, axis: int = 0
-) -> np.ndarray:
-    """Weighted mean of what a network says in each window of a volume.
-
-    Only what is linear in the network's last features is averaged; the maps, which are not, follow once on the result.
-
-    Args:
-        runner: such as an engine.
-        image: normalised float32 (channels, z, y, x); zero, the mean, is laid around it where the window is larger.
-        axis: 0 to 2, along which the windows are worked through; MONAI and nnU-Net have the first.
-
-    Returns:
-        Float32 (outputs, z, y, x): for an engine those of classes and responses.
-
-    Raises:
-        DeviceMemoryError, InputError: as the runner does.
-    """
-    sums = _Sums(runner, image, plan, max(plan.shape[axis], plan.window[axis]), axis, progress)
-    for start in plan.starts[axis]:
-        sums.add_row(start, start)
-    np.divide(sums.outputs, sums.weights, out=sums.outputs)
-    return np.moveaxis(sums.outputs, 1, 1 + axis)[(slice(None), *plan.inside)]
-
-
 @dataclass(frozen=True)
 class Slab:
     """Planes of a volume that no later window reaches.
@@ -210,27 +132,66 @@ class Slab:
 def finished_slabs(
     runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: Progress = silent, axis: int = 0
 ) -> Iterator[Slab]:
-    """Yield the planes of `stitch` as they are finished, before they are divided, and keep no more than a window's.
-
-    Sums are those of `stitch` bit by bit. Between axes the order of additions differs, and with it the last bits.
+    """Yield weighted sums of what a network says in the windows of a volume, and keep no more planes than a window's.
 
     Args:
         runner: such as an engine.
-        image, axis: as for `stitch`.
+        image: normalised float32 (channels, z, y, x); zero, the mean, is laid around it where the window is larger.
+        axis: 0 to 2, along which the windows are worked through; MONAI and nnU-Net have the first. Between axes the
+            order of additions differs, and with it the last bits.
+
+    Raises:
+        DeviceMemoryError, InputError: as the runner does.
     """
-    sums = _Sums(runner, image, plan, plan.window[axis], axis, progress)
-    inside = plan.inside[axis]
-    sides = [each for number, each in enumerate(plan.inside) if number != axis]
-    rows = plan.starts[axis]
-    for start, following in zip(rows, (*rows[1:], max(plan.shape[axis], plan.window[axis])), strict=True):
-        sums.add_row(start, 0)
-        first, last = max(start, inside.start), min(following, inside.stop)
-        cut = (slice(first - start, last - start), *sides)
-        planes = slice(first - inside.start, last - inside.start)
-        outputs = np.moveaxis(sums.outputs[(slice(None), *cut)], 1, 1 + axis)
-        yield Slab(planes, outputs, np.moveaxis(sums.weights[cut], 0, axis))
-        if following < plan.shape[axis]:
-            sums.shift(following - start)
+    padded, window, window_weights = plan.padded(image), plan.window, np.moveaxis(plan.weights, axis, 0)
+    spare = np.empty(window_weights.shape, np.float32)
+    depth, *sides = np.moveaxis(padded[0], axis, 0).shape
+    outputs: np.ndarray = np.empty(0, np.float32)  # (outputs, planes of a window, the two other axes)
+    weights: np.ndarray = np.zeros((window[axis], *sides), np.float32)
+    inside, rows, done = plan.inside, plan.starts[axis], 0
+    for start, following in zip(rows, (*rows[1:], depth), strict=True):
+        for corner in product(*(each if number != axis else (start,) for number, each in enumerate(plan.starts))):
+            cut = tuple(slice(first, first + side) for first, side in zip(corner, window, strict=True))
+            parts = runner.window(np.ascontiguousarray(padded[(slice(None), *cut)]))
+            if not done:
+                outputs = np.zeros((sum(map(len, parts)), *weights.shape), np.float32)
+            place = (slice(None), *(each for number, each in enumerate(cut) if number != axis))
+            for number, channel in enumerate(chain.from_iterable(parts)):
+                total: np.ndarray = outputs[number]
+                total[place] += np.multiply(np.moveaxis(channel, axis, 0), window_weights, out=spare)
+            del parts, channel  # before the next window is computed
+            weights[place] += window_weights
+            done += 1
+            progress("segmenting", done / plan.count, f"window {done} of {plan.count}")
+        first, last = max(start, inside[axis].start), min(following, inside[axis].stop)
+        within = (slice(first - start, last - start), *(each for number, each in enumerate(inside) if number != axis))
+        planes = slice(first - inside[axis].start, last - inside[axis].start)
+        sums = np.moveaxis(outputs[(slice(None), *within)], 1, 1 + axis)
+        yield Slab(planes, sums, np.moveaxis(weights[within], 0, axis))
+        if following < depth:
+            kept = start + window[axis] - following  # planes that later windows reach
+            for values in (*outputs, weights):  # one after the other: numpy copies what overlaps
+                values[:kept] = values[len(values) - kept :]
+                values[kept:] = 0
+
+
+def stitch(
+    runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: Progress = silent, axis: int = 0
+) -> np.ndarray:
+    """Weighted mean of what a network says in each window of a volume; arguments as for `finished_slabs`.
+
+    Only what is linear in the network's last features is averaged; the maps, which are not, follow once on the result.
+
+    Returns:
+        Float32 (outputs, z, y, x): for an engine those of classes and responses.
+    """
+    found = np.empty(0, np.float32)
+    for slab in finished_slabs(runner, image, plan, progress, axis):
+        if not found.size:
+            found = np.empty((len(slab.sums), *plan.shape), np.float32)
+        within = (slice(None), *(slab.planes if number == axis else slice(None) for number in range(3)))
+        np.divide(slab.sums, slab.weights, out=found[within])
+    return found
 
 
 def window_plan(shape: Sequence[int], spec: InputSpec) -> WindowPlan:

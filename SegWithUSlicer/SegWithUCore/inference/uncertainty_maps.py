@@ -21,7 +21,7 @@ from ..util.errors import InputError
 from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, room_for
 from .engines.base import Engine, Voxelwise
 from .grid_blocks import Block, Turn, blocks_on_grid, pieces_of_volume, planes_on_grid
-from .stage_two_sweep import StageTwoSweep, steps_on_grid
+from .second_stage import StageTwoSweep, steps_on_grid
 
 COMPETES_ABOVE = 0.05
 """Below this error probability files name no runner-up and no percentile: they would be noise, and large."""
@@ -122,34 +122,9 @@ def maps_on_grid(
         image: as the network got it, on the grid of `working`; None leaves stage two out.
     """
     fitted, own, goal = fitted or FittedCalibration(), VoxelGrid.of(working), VoxelGrid.of(target)
-    sight = sight_of(fitted, image, own, goal)
-    blocks = _blocks_of_volume(stitched, own, goal, 0 if sight is None else sight.halo)
-    return maps_of_blocks(engine, blocks, goal.shape_zyx, fitted, sight=sight)
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What stage two sees of a case.
-
-    Attributes:
-        sweep: that notes voxels in doubt.
-        image: as the network got it, float32 (channels, z, y, x) on the grid `working`.
-        working, target: grids of the network and of the maps.
-    """
-
-    sweep: StageTwoSweep
-    image: np.ndarray
-    working: VoxelGrid
-    target: VoxelGrid
-
-    @property
-    def halo(self) -> int:
-        """Planes around others that are looked at with them."""
-        return int(self.sweep.steps.unit[0])
-
-    def refine(self, probability: np.ndarray | PlaneFile) -> None:
-        """Turn the table's error probability of all planes into the last one."""
-        self.sweep.finish(probability, partial(planes_on_grid, self.image, self.working, self.target))
+    second = second_stage_of(fitted, image, own, goal)
+    blocks = _blocks_of_volume(stitched, own, goal, 0 if second is None else second.halo)
+    return maps_of_blocks(engine, blocks, goal.shape_zyx, fitted, second=second)
 
 
 def maps_of_blocks(
@@ -158,7 +133,7 @@ def maps_of_blocks(
     shape: Sequence[int],
     fitted: FittedCalibration,
     folder: Path | None = None,
-    sight: Sight | None = None,
+    second: StageTwoSweep | None = None,
 ) -> VoxelMaps:
     """Compute segmentation and maps block by block, each as soon as it is there.
 
@@ -166,7 +141,7 @@ def maps_of_blocks(
         blocks: all planes of the input's grid, in any order.
         shape: of that grid, (z, y, x).
         folder: on the disk that large maps go to; None keeps them in memory.
-        sight: of stage two, whose halo the blocks have; None leaves it out.
+        second: the second stage, whose halo the blocks have; None leaves it out.
 
     Raises:
         OutputError: that disk is full or read-only.
@@ -186,18 +161,18 @@ def maps_of_blocks(
     }
     sums = ProbabilitySums.zeros(engine.num_classes)
     for block in blocks:
-        found = _maps_of_block(engine, block, fitted, sight)
+        found = _maps_of_block(engine, block, fitted, second)
         sums += found.sums
         for name, volume in maps.items():
             if volume is not None:
                 volume[block.planes] = getattr(found, name)
     probability = maps["error_probability"]
-    if sight is not None and probability is not None:
-        sight.refine(probability)
+    if second is not None and probability is not None:
+        second.finish(probability)
     return VoxelMaps(**maps, sums=sums)  # type: ignore[arg-type]
 
 
-def _maps_of_block(engine: Engine, block: Block, fitted: FittedCalibration, sight: Sight | None) -> VoxelMaps:
+def _maps_of_block(engine: Engine, block: Block, fitted: FittedCalibration, second: StageTwoSweep | None) -> VoxelMaps:
     """Compute the maps of the planes of one block: the one place where maps are made.
 
     `block.values` has a halo of `fitted.halo_mm` around these planes, for what looks at more than single voxels.
@@ -206,9 +181,9 @@ def _maps_of_block(engine: Engine, block: Block, fitted: FittedCalibration, sigh
     probability = model = data = None
     if fitted.error_probability:
         probability = fitted.error_probability(found.ranking, found.classes, found.runner_up)
-        if sight is not None:
+        if second is not None:
             logits = block.values[: engine.num_classes]
-            sight.sweep.note(logits, block.inner, block.planes.start, found, probability)
+            second.note(logits, block.inner, block.planes.start, found, probability)
     shown = None if probability is None else np.flatnonzero(probability > fitted.competes_above)
     if fitted.model_quantiles:
         model = _percentiles(found.epistemic, fitted.model_quantiles, shown)
@@ -219,23 +194,26 @@ def _maps_of_block(engine: Engine, block: Block, fitted: FittedCalibration, sigh
     )
 
 
-def sight_of(
+def second_stage_of(
     fitted: FittedCalibration,
     image: np.ndarray | None,
     working: VoxelGrid,
     target: VoxelGrid,
     folder: Path | None = None,
-) -> Sight | None:
-    """Prepare stage two for a case; None for a model that is calibrated without the image.
+) -> StageTwoSweep | None:
+    """Prepare the second stage for a case; None for a model that is calibrated without the image.
 
     Args:
+        image: as the network got it, float32 (channels, z, y, x) on the grid `working`.
+        target: grid of the maps.
         folder: as for `maps_of_blocks`.
     """
     stage = fitted.stage_two
     if stage is None or image is None or fitted.error_probability is None:
         return None
     notes = folder if target.voxels > IN_MEMORY_VOXELS else None
-    return Sight(StageTwoSweep(stage, steps_on_grid(stage.axes, working, target), notes), image, working, target)
+    planes = partial(planes_on_grid, image, working, target)
+    return StageTwoSweep(stage, steps_on_grid(stage.axes, working, target), planes, notes)
 
 
 def voxelwise(engine: Engine, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..network.backbone_spec import BackboneSpec
+from ..network.specs import BackboneSpec
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
 from ..util.input_files import is_there

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ..network.backbone_spec import is_user_network
 from ..network.backbones import MAXIMUM_PARAMETERS, build_backbone, example_input
 from ..network.backbones.user_network import register_networks_of
-from ..network.checkpoints import read_safetensors
 from ..network.segwithu import SegWithU
-from ..network.weights import checked_tensors, load_state
+from ..network.specs import is_user_network
+from ..network.weights import checked_tensors, load_state, read_safetensors
 from ..util.errors import InputError, naming
 from ..util.memory import check_memory, in_words
 from ..util.paths import BUNDLE_FILE, user_networks_file

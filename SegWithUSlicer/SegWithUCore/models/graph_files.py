@@ -1,4 +1,4 @@
-"""The graph files of a bundle, checked before anything runs them; no torch and no OpenVINO here."""
+"""Read the compiled graphs of a bundle, each file checked before anything runs it; no torch and no OpenVINO here."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from ..util.errors import InputError
 from ..util.input_files import read_bounded
 from ..util.paths import BUNDLE_FILE, WEIGHTS_FILE
 from .bundle import Bundle
-from .graph_xml import check_graph
-from .graphs import ALIGNMENT, CHECK_FILE, CONSTANTS_FILE, MAPS_FILE, WINDOW_FILE, others_start
+from .graphs import ALIGNMENT, CHECK_FILE, CONSTANTS_FILE, MAPS_FILE, WINDOW_FILE, check_graph, others_start
 
 MAKE_ANEW = "make graphs with `segwithu models compile`"
 MAXIMUM_BYTES = {WINDOW_FILE: 16 << 20, MAPS_FILE: 16 << 20, CONSTANTS_FILE: 1 << 30, CHECK_FILE: 16 << 20}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..calibration.case_level import AMBIGUOUS, SEGMENTED
-from ..network.head_words import HEAD_WORDS, HeadWords
+from ..network.specs import HEAD_WORDS, HeadWords
 from .bundle import FITTED_BY, Bundle
 from .quality import input_check_words, model_warnings
 from .stage_two_file import CHECK, check_words

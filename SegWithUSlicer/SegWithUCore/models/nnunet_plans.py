@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..network.backbone_spec import BackboneSpec
 from ..network.backbones.nnunet import check_architecture, default_taps, network_name
+from ..network.specs import BackboneSpec
 from ..util.errors import InputError, UsageError
 from ..util.strict_json import check_schema, schema
 from .input_spec import InputSpec, Label, NnunetPreparation, Normalisation

@@ -108,7 +108,7 @@ def _wanted_engines(fields: Mapping[str, Any]) -> tuple[str, ...]:
         return unread
     try:
         # Here, for they need NumPy, and without it the check must still speak.
-        from ..inference.engines.available import engine_order
+        from ..inference.engines.choice import engine_order
         from ..models.bundle import with_head
 
         bundle = _bundle(str(fields["model"]))

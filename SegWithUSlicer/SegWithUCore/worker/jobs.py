@@ -10,12 +10,12 @@ import SimpleITK as sitk
 
 from ..inference.deviation import REFUSED
 from ..inference.engines import AUTO
-from ..inference.fingerprint import deviations_of_features, input_deviations
 from ..inference.image_features import ImageFeatures
 from ..inference.memory_prediction import RunMemory, memory_from_headers
 from ..inference.model import Model, user_network_sha256
+from ..inference.ood_check import deviations_of_features, input_deviations
+from ..inference.prediction import predicted_seconds, windows_of
 from ..inference.segment import Job, read_channels, segment
-from ..inference.segment_slabs import predicted_seconds, windows_of
 from ..io.grid import VoxelGrid, check_geometry, times
 from ..io.header_peek import FileGrid, claim_on_form, one_of_forms
 from ..io.reader_process import ReaderProcess

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.inference.engines.compile_graphs import add_graphs
+from SegWithUCore.inference.engines.compiled_graphs import add_graphs
 from SegWithUCore.models.bundle import CARD_FILE, LICENCE_FILE, Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.curves import CURVES_FILE
 from SegWithUCore.models.model_card import licence_notice, model_card

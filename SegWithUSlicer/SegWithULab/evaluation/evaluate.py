@@ -9,9 +9,9 @@ import SimpleITK as sitk
 
 from SegWithUCore.cluster.on_worker import Context
 from SegWithUCore.inference.deviation import Deviation
-from SegWithUCore.inference.fingerprint import input_deviations
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.on_workers import ModelSource, warm_model
+from SegWithUCore.inference.ood_check import input_deviations
 from SegWithUCore.inference.prediction import Prediction, predict
 from SegWithUCore.metrics.calibration import Reliability
 from SegWithUCore.metrics.error_detection import ScoreHistogram, region_histogram

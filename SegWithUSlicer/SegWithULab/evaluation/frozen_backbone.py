@@ -19,8 +19,8 @@ from SegWithUCore.inference.sliding_window import stitched
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.weights_file import verify_weights, weights_path
-from SegWithUCore.network.checkpoints import read_safetensors
 from SegWithUCore.network.heads.base import two_largest
+from SegWithUCore.network.weights import read_safetensors
 
 from ..training.case_reading import read_assessed
 from ..training.dataset import Case

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from SegWithUCore.calibration.site_line import ErrorCounts, count_errors
-from SegWithUCore.inference.network_view import error_probability
-from SegWithUCore.inference.prediction import Prediction
+from SegWithUCore.inference.prediction import Prediction, error_probability
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.stage_two_file import BLOCK, read_stage_two

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from SegWithUCore.inference.deviation import NOTE, REFUSED, WARNING, Deviation
-from SegWithUCore.inference.fingerprint import input_deviations
+from SegWithUCore.inference.ood_check import input_deviations
 from SegWithUCore.inference.preprocessing import assessed_box
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.quality import checks_lacking

@@ -12,9 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows
 from SegWithUCore.inference.sliding_window import stitched
 from SegWithUCore.metrics.overlap import mean_dice
-from SegWithUCore.network.backbone_spec import USER_PREFIX, BackboneSpec, dynunet_spec, is_user_network
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.backbones.user_network import register_network
+from SegWithUCore.network.specs import USER_PREFIX, BackboneSpec, dynunet_spec, is_user_network
 from SegWithUCore.network.weights import unique_state
 from SegWithUCore.util.errors import InputError
 

@@ -20,11 +20,9 @@ from SegWithUCore.calibration.flag_limits import FlagCase, fit_flag_limit
 from SegWithUCore.calibration.predicted_dice import DiceFit, DicePairs, fit_predicted_dice
 from SegWithUCore.calibration.stage_two import StageTwo
 from SegWithUCore.calibration.temperature_scaling import fit_temperature
-from SegWithUCore.inference.appearance import MINIMUM_CASES, fit_appearance
-from SegWithUCore.inference.image_quality import fit_quality
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.network_view import error_probability
-from SegWithUCore.inference.prediction import Prediction, predict, tempered_logits
+from SegWithUCore.inference.ood_channels import MINIMUM_CASES, fit_appearance, fit_quality
+from SegWithUCore.inference.prediction import Prediction, error_probability, predict, tempered_logits
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.metrics.overlap import dice_of

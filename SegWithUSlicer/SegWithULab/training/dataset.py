@@ -9,8 +9,8 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.inference.fingerprint import to_model_orientation
 from SegWithUCore.inference.image_features import ImageFeatures, image_features, random_crop
+from SegWithUCore.inference.ood_check import to_model_orientation
 from SegWithUCore.inference.preprocessing import assessed_box, network_input, to_working_grid
 from SegWithUCore.io.volume import extents_mm, reorient
 from SegWithUCore.models.input_spec import InputSpec

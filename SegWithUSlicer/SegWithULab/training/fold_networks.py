@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.network_view import NetworkView
-from SegWithUCore.inference.prediction import Prediction
+from SegWithUCore.inference.prediction import NetworkView, Prediction
 from SegWithUCore.models.bundle import Bundle, check_bundle, write_bundle_json
 from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.models.nnunet_import import NnunetFolder, head_recipe

@@ -13,9 +13,14 @@ import torch
 from SegWithUCore.models.bundle import CARD_FILE, LICENCE_FILE, Bundle, check_bundle, file_sha256, write_bundle_json
 from SegWithUCore.models.bundle_network import empty_network, write_weights
 from SegWithUCore.models.model_card import licence_notice, model_card
-from SegWithUCore.network.checkpoints import authors_sizes, load_authors_checkpoint, read_state_dict
 from SegWithUCore.network.segwithu import SegWithU
-from SegWithUCore.network.weights import load_state, unique_state
+from SegWithUCore.network.weights import (
+    authors_sizes,
+    load_authors_checkpoint,
+    load_state,
+    read_state_dict,
+    unique_state,
+)
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.errors import InputError, naming
 from SegWithUCore.util.input_files import read_bounded, regular_file

@@ -12,8 +12,8 @@ from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.models.stage_two_file import copy_further_stages
 from SegWithUCore.models.training_record import TrainingRecord, read_record, write_record
 from SegWithUCore.models.weights_file import weights_path
-from SegWithUCore.network.backbone_spec import is_user_network
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
+from SegWithUCore.network.specs import is_user_network
 from SegWithUCore.network.weights import unique_state
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.errors import InputError

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from SegWithUCore.models.input_spec import InputSpec, Label, check_label_values
-from SegWithUCore.network import backbone_spec
-from SegWithUCore.network.backbone_spec import USER_PREFIX, is_user_network
+from SegWithUCore.network import specs as backbone_spec
+from SegWithUCore.network.specs import USER_PREFIX, is_user_network
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.strict_json import check_schema, read_json, schema, shown
 

@@ -7,8 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from SegWithUCore.calibration.error_probability import ErrorProbability
-from SegWithUCore.inference.network_view import NetworkView
-from SegWithUCore.inference.prediction import Prediction
+from SegWithUCore.inference.prediction import NetworkView, Prediction
 
 LEAST_GROUPS = 10
 """Patients below whose number nothing is cross-validated, and stage two is left out."""

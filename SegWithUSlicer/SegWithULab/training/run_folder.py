@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from SegWithUCore.network.backbone_spec import is_user_network
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
-from SegWithUCore.network.checkpoints import read_safetensors
-from SegWithUCore.network.weights import load_plain
+from SegWithUCore.network.specs import is_user_network
+from SegWithUCore.network.weights import load_plain, read_safetensors
 from SegWithUCore.util.atomic_files import atomic_file
 from SegWithUCore.util.csv_files import read_csv, table_of, write_csv
 from SegWithUCore.util.errors import InputError

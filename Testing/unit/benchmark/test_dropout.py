@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import build_backbone
+from SegWithUCore.network.specs import dynunet_spec
 from SegWithULab.benchmark.baselines.dropout import DroppedBackbone
 
 TAPS = ["upsamples.1.conv_block", "output_block"]

@@ -13,9 +13,9 @@ import pytest
 from repository import PACKAGES, ROOT
 
 from SegWithUCore.api import load_model, segment_image
-from SegWithUCore.inference.engines import available, choice, openvino_engine, openvino_import
+from SegWithUCore.inference.engines import choice, openvino_engine, openvino_import
 from SegWithUCore.inference.engines.base import Engine
-from SegWithUCore.inference.engines.graph_check import repeated_check
+from SegWithUCore.inference.engines.compiled_graphs import repeated_check
 from SegWithUCore.inference.engines.openvino_engine import OpenVINOEngine
 from SegWithUCore.inference.engines.openvino_import import OpenVINOImportError
 from SegWithUCore.inference.model import Model
@@ -26,7 +26,7 @@ from SegWithULab.training.dataset import find_cases
 
 NEAR_TIE = 0.05
 """Difference of the two largest logits below which rounding may decide."""
-has_openvino = pytest.mark.skipif(not available.is_installed("openvino"), reason="openvino is not installed")
+has_openvino = pytest.mark.skipif(not choice.is_installed("openvino"), reason="openvino is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +49,10 @@ def computer(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
             raise UsageError(f"The engine torch is needed for '{bundle.name}', but {otherwise}: install it.")
         return f"torch on {device}"
 
-    for module in (available, choice):
-        monkeypatch.setattr(module, "is_installed", lambda name: name in facts.installed)
-        monkeypatch.setattr(module, "graphics_card", lambda: facts.card)
+    monkeypatch.setattr(choice, "is_installed", lambda name: name in facts.installed)
+    monkeypatch.setattr(choice, "graphics_card", lambda: facts.card)
     monkeypatch.setattr(choice, "choose_device", lambda wanted: facts.device if wanted == "auto" else wanted)
-    monkeypatch.setattr(choice, "OpenVINOEngine", openvino)
+    monkeypatch.setattr(openvino_engine, "OpenVINOEngine", openvino)
     monkeypatch.setattr(choice, "_torch", torch)
     yield facts
 
@@ -115,7 +114,7 @@ def test_engines_that_may_run_a_model_in_their_order(
     order: tuple[str, ...],
 ) -> None:
     computer.card = card
-    assert available.engine_order(with_head(bundle, head), engine, device) == order
+    assert choice.engine_order(with_head(bundle, head), engine, device) == order
 
 
 def test_what_is_missing_is_one_sentence(computer: SimpleNamespace, bundle: Bundle) -> None:
@@ -149,15 +148,13 @@ def test_a_card_counts_if_torch_and_a_driver_are_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "version.py").write_text(version_file)
-    monkeypatch.setattr(
-        available.importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "a.py"))
-    )
-    monkeypatch.setattr(available.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(available, "DRIVERS", (str(tmp_path if drivers else tmp_path / "none"),))
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "a.py")))
+    monkeypatch.setattr(choice.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(choice, "DRIVERS", (str(tmp_path if drivers else tmp_path / "none"),))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert available.graphics_card() is expected
+    assert choice.graphics_card() is expected
 
 
 def test_an_openvino_that_is_broken_or_too_old_is_a_clause(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,7 @@ import SimpleITK as sitk
 from repository import ROOT
 from toy_models import registered_toys, write_toy_bundle
 
-from SegWithUCore.inference.appearance import MINIMUM_CASES, appearance_deviations, fit_appearance
 from SegWithUCore.inference.deviation import KINDS, Deviation, is_refused
-from SegWithUCore.inference.fingerprint import deviations, deviations_of_features, to_model_orientation
 from SegWithUCore.inference.image_features import (
     CELLS,
     OFF_CENTRE,
@@ -22,6 +20,8 @@ from SegWithUCore.inference.image_features import (
     random_crop,
     reorient_cells,
 )
+from SegWithUCore.inference.ood_channels import MINIMUM_CASES, appearance_deviations, fit_appearance
+from SegWithUCore.inference.ood_check import deviations, deviations_of_features, to_model_orientation
 from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, empty_structures, structure_deviations
 from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle

@@ -10,9 +10,9 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from SegWithUCore.inference.deviation import Deviation
-from SegWithUCore.inference.fingerprint import deviations, deviations_of_features, to_model_orientation
 from SegWithUCore.inference.image_features import ImageFeatures, image_features
-from SegWithUCore.inference.image_quality import fit_quality, quality_deviations, shading
+from SegWithUCore.inference.ood_channels import fit_quality, quality_deviations, shading
+from SegWithUCore.inference.ood_check import deviations, deviations_of_features, to_model_orientation
 from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.quality import IMAGE_QUALITY, checks_lacking, input_check_words

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from SegWithUCore.inference.deviation import REFUSED
-from SegWithUCore.inference.odd_input import odd_inputs
+from SegWithUCore.inference.ood_check import odd_inputs
 from SegWithUCore.models.bundle import read_bundle
 
 MODEL = read_bundle(Path(__file__).resolve().parents[3] / "Resources" / "Models" / "hippocampus")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from SegWithUCore.inference.engines import onednn
-from SegWithUCore.inference.engines.onednn import onednn_works, use_onednn
+from SegWithUCore.inference.engines import torch_engine
+from SegWithUCore.inference.engines.torch_engine import onednn_works, use_onednn
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 
@@ -68,7 +68,7 @@ def test_gradients_tracing_and_halves_are_torchs_own(calls: list[int]) -> None:
 
 
 def test_a_torch_without_onednn_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn, "onednn_works", lambda: False)
+    monkeypatch.setattr(torch_engine, "onednn_works", lambda: False)
     changed = network()
     use_onednn(changed)
     assert all("_conv_forward" not in vars(module) for module in changed)

@@ -18,9 +18,9 @@ from SegWithUCore.inference import grid_blocks
 from SegWithUCore.inference.engines.base import Engine
 from SegWithUCore.inference.grid_blocks import Turn, blocks_on_grid, halo_planes, pieces_of_volume
 from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.prediction import segment_images
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.segment import Job, segment
-from SegWithUCore.inference.segment_slabs import segment_images
 from SegWithUCore.inference.sliding_window import count_windows, stitch, window_plan
 from SegWithUCore.inference.uncertainty_maps import maps_on_grid
 from SegWithUCore.io.grid import VoxelGrid

@@ -11,10 +11,10 @@ from stage_two_cases import made_up_stage
 from SegWithUCore.calibration.case_level import ProbabilitySums
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.local_features import Steps
-from SegWithUCore.inference import stage_two_sweep
+from SegWithUCore.inference import second_stage
 from SegWithUCore.inference.engines.base import Engine, Voxelwise
-from SegWithUCore.inference.network_view import NetworkView, error_probability
-from SegWithUCore.inference.stage_two_sweep import StageTwoSweep, head_maps
+from SegWithUCore.inference.prediction import NetworkView, error_probability
+from SegWithUCore.inference.second_stage import StageTwoSweep, head_maps
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration, maps_on_grid, resample_to_grid, voxelwise
 
 SHAPE = (20, 12, 14)
@@ -65,7 +65,7 @@ def target_grid(letters: str, factor: float) -> sitk.Image:
 def test_segmenting_gives_the_bits_of_predicting(
     letters: str, factor: float, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage_two_sweep, "PIECE_VOXELS", at_once * 20 * 20)
+    monkeypatch.setattr(second_stage, "PIECE_VOXELS", at_once * 20 * 20)
     working, target = working_grid("LPS"), target_grid(letters, factor)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)
     stage = replace(made_up_stage(channels=1), axes=(True, False, True), line=(0.8, 0.1))
@@ -86,14 +86,15 @@ def test_noted_in_parts_is_noted_at_once(on_disk: bool, tmp_path: Path) -> None:
     stage, steps = made_up_stage(channels=1), Steps((0, 1, 1))
     found = voxelwise(FormulaEngine(), OUTPUTS)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)(found.ranking, found.classes, found.runner_up)
-    whole, parts = StageTwoSweep(stage, steps), StageTwoSweep(stage, steps, tmp_path if on_disk else None)
+    folders = (None, tmp_path if on_disk else None)
+    whole, parts = (StageTwoSweep(stage, steps, lambda planes: IMAGE[:, planes], folder) for folder in folders)
     whole.note(OUTPUTS[:3], slice(None), 0, found, table)
     for planes in (slice(7, 20), slice(0, 7)):
         some = voxelwise(FormulaEngine(), OUTPUTS[:, planes])
         parts.note(OUTPUTS[:3, planes], slice(None), planes.start, some, table[planes])
     found = [table.copy(), table.copy()]
     for sweep, each in zip((whole, parts), found, strict=True):
-        sweep.finish(each, lambda planes: IMAGE[:, planes])
+        sweep.finish(each)
     assert np.array_equal(*found)
     assert list(tmp_path.iterdir()) == [], "a file without a name"
 

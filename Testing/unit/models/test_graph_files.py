@@ -11,8 +11,16 @@ from repository import ROOT
 
 from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
 from SegWithUCore.models.graph_files import graphs_lacking, joined_constants, read_graphs
-from SegWithUCore.models.graph_xml import OPERATIONS, check_graph, layers_of
-from SegWithUCore.models.graphs import ALIGNMENT, CONSTANTS_FILE, GRAPH_FILES, MAPS_FILE, WINDOW_FILE
+from SegWithUCore.models.graphs import (
+    ALIGNMENT,
+    CONSTANTS_FILE,
+    GRAPH_FILES,
+    MAPS_FILE,
+    OPERATIONS,
+    WINDOW_FILE,
+    check_graph,
+    layers_of,
+)
 from SegWithUCore.util.errors import InputError
 
 MODEL = ROOT / "Resources" / "Models" / "hippocampus"

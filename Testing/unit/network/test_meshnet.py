@@ -12,9 +12,9 @@ import torch
 from convert import read_tfjs_meshnet
 from tfjs_files import convolution, evaluated, layer, write_model
 
-from SegWithUCore.network.backbone_spec import BackboneSpec
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.backbones.meshnet import MeshNet, receptive_radius
+from SegWithUCore.network.specs import BackboneSpec
 from SegWithUCore.network.weights import load_state
 from SegWithUCore.util.errors import InputError
 

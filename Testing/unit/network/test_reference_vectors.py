@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import build_backbone
-from SegWithUCore.network.checkpoints import load_authors_checkpoint, rename_keys
 from SegWithUCore.network.heads.base import temper_logits
 from SegWithUCore.network.heads.paper import MultiScaleFusion, PaperHead, sign_patterns
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.specs import dynunet_spec
+from SegWithUCore.network.weights import load_authors_checkpoint, rename_keys
 from SegWithUCore.util.errors import InputError
 
 VECTORS = ["a_3d_4classes", "b_2d_3classes_4probes", "c_3d_no_aleatoric_one_tap"]

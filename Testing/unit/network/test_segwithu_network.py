@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.heads.losses import LossWeights, paper_terms, weighted_sum
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.specs import dynunet_spec
 from SegWithUCore.network.weights import all_finite, load_state, unique_state
 from SegWithUCore.util.errors import InputError
 

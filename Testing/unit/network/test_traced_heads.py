@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from SegWithUCore.network.backbone_spec import dynunet_spec
+from SegWithUCore.models.graphs import MAPS
 from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.graph import MapsGraph, WindowGraph
-from SegWithUCore.network.graph_outputs import MAPS
 from SegWithUCore.network.heads.base import temper_logits
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.specs import dynunet_spec
 
 TAPS = ["upsamples.0.conv_block", "output_block"]
 

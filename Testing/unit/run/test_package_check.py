@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from repository import ROOT
 
-from SegWithUCore.inference.engines import available
+from SegWithUCore.inference.engines import choice
 from SegWithUCore.models.bundle import read_unchecked
-from SegWithUCore.network.backbone_spec import BackboneSpec
+from SegWithUCore.network.specs import BackboneSpec
 from SegWithUCore.util.errors import EngineMissingError
 from SegWithUCore.worker import check as checks
 from SegWithUCore.worker.__main__ import failure
@@ -29,8 +29,8 @@ class Packages:
         self.tried: list[str] = []
         monkeypatch.setattr(checks, "_tried", self._tried)
         monkeypatch.setattr(checks, "devices", lambda with_torch: ["cpu", *(["cuda"] if with_torch else [])])
-        monkeypatch.setattr(available, "is_installed", lambda name: self.states.get(name) != checks.MISSING)
-        monkeypatch.setattr(available, "graphics_card", lambda: False)
+        monkeypatch.setattr(choice, "is_installed", lambda name: self.states.get(name) != checks.MISSING)
+        monkeypatch.setattr(choice, "graphics_card", lambda: False)
 
     def _tried(self, package: checks.Package) -> dict[str, Any]:
         self.tried.append(package.name)
@@ -94,7 +94,7 @@ def test_torch_that_is_there_stands_in_for_openvino(packages: Packages) -> None:
 def test_a_broken_torch_for_the_card_leaves_the_model_to_openvino(
     packages: Packages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(available, "graphics_card", lambda: True)
+    monkeypatch.setattr(choice, "graphics_card", lambda: True)
     assert packages.names(model=MODEL) == (True, HEAVY)
     packages.states = {"torch": "broken", "openvino": "missing"}
     assert packages.names(model=MODEL) == (False, LIGHT)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from SegWithUCore.inference.network_view import NetworkView
-from SegWithUCore.inference.prediction import Prediction
+from SegWithUCore.inference.prediction import NetworkView, Prediction
 from SegWithUCore.metrics.bootstrap import Interval
 from SegWithUCore.models.input_spec import Label
 from SegWithULab.training.fit_stage_two import StageTwoCheck, fit_stage_two, fit_table, folds_of, table_probability

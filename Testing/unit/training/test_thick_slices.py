@@ -12,10 +12,10 @@ from torch import nn
 from training_runs import tiny_recipe
 
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import build_backbone, example_input
 from SegWithUCore.network.heads.context import ContextFusion
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.specs import dynunet_spec
 from SegWithUCore.util.errors import InputError
 from SegWithULab.training.augmentation import WindowSampler, augmentation, thick_axis
 from SegWithULab.training.backbone import training_window

@@ -12,7 +12,7 @@ import pytest
 from repository import PACKAGES
 from segwithu_command import MODEL, Command, changed_description, one_sentence
 
-from SegWithUCore.inference.engines.available import is_installed
+from SegWithUCore.inference.engines.choice import is_installed
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.graph_files import graphs_lacking

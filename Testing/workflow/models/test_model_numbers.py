@@ -22,10 +22,9 @@ from SegWithUCore.case.case_regions import label_values
 from SegWithUCore.models.bundle import block_sha256, file_sha256, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.models.input_spec import HIGHEST_LABEL
-from SegWithUCore.network.backbone_spec import dynunet_spec
 from SegWithUCore.network.backbones import MAXIMUM_PARAMETERS, build_backbone
-from SegWithUCore.network.checkpoints import read_state_dict
-from SegWithUCore.network.weights import checked_tensors
+from SegWithUCore.network.specs import dynunet_spec
+from SegWithUCore.network.weights import checked_tensors, read_state_dict
 from SegWithUCore.util.errors import InputError
 
 WEIGHTS = "weights.safetensors"

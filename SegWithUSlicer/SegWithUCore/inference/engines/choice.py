@@ -1,17 +1,78 @@
-"""Which engine runs a model: what the user asked for, or what suits this computer; decided without importing torch."""
+"""Which engine runs a model: what the user asked for, or what suits this computer.
 
+It is decided without importing torch or OpenVINO.
+"""
+
+import importlib.util
+import os
+import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...case.case_file import read_case
 from ...models.bundle import Bundle
 from ...models.graph_files import MAKE_ANEW, graphs_lacking
 from ...util.errors import EngineMissingError, InputError, UsageError
 from . import AUTO, ENGINES, OPENVINO, TORCH
-from .available import engine_order, graphics_card, is_installed
-from .base import Engine
-from .openvino_engine import GraphRunError, OpenVINOEngine
-from .openvino_import import OpenVINOImportError
+from .openvino_import import GraphRunError, OpenVINOImportError
+
+if TYPE_CHECKING:
+    from .base import Engine
+
+DRIVERS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""What Linux has where a driver of NVIDIA or AMD is loaded, or Windows lends its card."""
+TORCH_PACKAGES = (TORCH, "monai")
+"""What the engine torch needs."""
+
+
+def engine_order(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> tuple[str, ...]:
+    """Return the engines that may run a model, the best first; none where what was asked for cannot be.
+
+    "auto" takes torch where it has a graphics card (CUDA, Apple's MPS), else OpenVINO where the model has graphs, else
+    torch.
+
+    Args:
+        bundle: with the head that is asked for as its default.
+        engine: one of `ENGINES`.
+        device: "auto", "cpu", "cuda" or "mps"; of these, OpenVINO runs on the CPU.
+    """
+    on_cpu = device in (AUTO, "cpu")
+    has_graphs = graphs_lacking(bundle) is None
+    if engine == OPENVINO:
+        return (OPENVINO,) if on_cpu and has_graphs else ()
+    if engine == TORCH or not on_cpu or not has_graphs:
+        return (TORCH,)
+    on_card = device == AUTO and all(map(is_installed, TORCH_PACKAGES)) and graphics_card()
+    return (TORCH, OPENVINO) if on_card else (OPENVINO, TORCH)
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be found; it is not imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def graphics_card() -> bool:
+    """Whether the installed torch is one for graphics cards, and this computer seems to have one.
+
+    Read from the text of torch's own files and from what drivers leave: importing torch takes seconds.
+    """
+    if platform.system() == "Darwin":
+        return platform.machine() == "arm64"
+    spec = importlib.util.find_spec(TORCH)
+    if spec is None or spec.origin is None or os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    try:
+        facts = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return True  # an unusual torch: it is asked itself
+    if not re.search(r"^(cuda|hip)\b[^=]*=\s*['\"]\d", facts, re.MULTILINE):
+        return False
+    if platform.system() == "Windows":
+        return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").exists()
+    return any(Path(driver).exists() for driver in DRIVERS)
+
 
 DEVICES = (AUTO, "cpu", "cuda", "mps")
 """What users may ask for; of these, OpenVINO runs on the CPU."""
@@ -22,7 +83,7 @@ INSTALL = {
 }
 
 
-def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> tuple[Engine, str]:
+def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> "tuple[Engine, str]":
     """Load a bundle's network into the engine that a user asked for, or that suits best (`engine_order`).
 
     Args:
@@ -49,6 +110,8 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> tuple
     if device == AUTO and order[0] == TORCH and is_installed(TORCH) and (found := _card(lacking is None)):
         return _torch(bundle, found, ""), "it can use the graphics card"
     if lacking is None:
+        from .openvino_engine import OpenVINOEngine
+
         try:
             return OpenVINOEngine(bundle), "the model has compiled graphs, and no graphics card is used"
         except (OpenVINOImportError, GraphRunError) as error:
@@ -73,12 +136,14 @@ def _card(can_do_without: bool) -> str | None:
     return found if found != "cpu" else None
 
 
-def _openvino_asked(bundle: Bundle, device: str) -> Engine:
+def _openvino_asked(bundle: Bundle, device: str) -> "Engine":
     if device not in (AUTO, "cpu"):
         raise UsageError(f"The engine openvino runs on the CPU, not on '{device}': choose the CPU or the engine torch.")
     lacking = graphs_lacking(bundle)
     if lacking is not None:
         raise UsageError(f"The engine openvino cannot be used, for {lacking}: {MAKE_ANEW}, or choose torch.")
+    from .openvino_engine import OpenVINOEngine
+
     try:
         return OpenVINOEngine(bundle)
     except OpenVINOImportError as error:
@@ -86,7 +151,7 @@ def _openvino_asked(bundle: Bundle, device: str) -> Engine:
         raise EngineMissingError(problem, f"{INSTALL[OPENVINO]}, or choose torch") from error
 
 
-def _torch(bundle: Bundle, device: str, otherwise: str) -> Engine:
+def _torch(bundle: Bundle, device: str, otherwise: str) -> "Engine":
     """Load the network into torch.
 
     Args:

@@ -10,25 +10,20 @@ import numpy as np
 from ...calibration.case_level import ProbabilitySums
 from ...models.bundle import Bundle
 from ...models.graph_files import MAKE_ANEW, graphs_lacking, read_graphs
-from ...models.graphs import MAPS_FILE, WINDOW_FILE
+from ...models.graphs import MAPS, MAPS_FILE, WINDOW_FILE
 from ...models.weights_file import weights_path
-from ...network.graph_outputs import MAPS
 from ...util.errors import InputError
 from ...util.memory import check_memory, in_words
 from ...util.processor import threads_in_use
 from . import OPENVINO
 from .base import Engine, Voxelwise
-from .openvino_import import import_openvino, openvino_version
+from .openvino_import import GraphRunError, import_openvino, openvino_version
 
 LOADING_COPIES = 3
 """Of the weights while graphs are compiled: the file's, the constants, and OpenVINO's own."""
 FLOAT32 = "f32"
 MANY, FEW = 32768, 4096
 """Voxels that maps are computed of at once, filled up: OpenVINO prepares itself for every new number, for 10 ms."""
-
-
-class GraphRunError(InputError):
-    """Graphs that are whole do not run with this OpenVINO on this computer."""
 
 
 def settings(threads: int) -> dict[str, Any]:

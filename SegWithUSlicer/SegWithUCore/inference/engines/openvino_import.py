@@ -7,6 +7,7 @@ import importlib
 import sys
 from types import ModuleType
 
+from ...util.errors import InputError
 from . import OPENVINO
 
 LEAST_VERSION = (2025, 2)
@@ -15,6 +16,10 @@ TELEMETRY = "openvino_telemetry"
 
 class OpenVINOImportError(Exception):
     """OpenVINO is not there or does not work; the message is a clause."""
+
+
+class GraphRunError(InputError):
+    """Graphs that are whole do not run with this OpenVINO on this computer."""
 
 
 def import_openvino() -> ModuleType:

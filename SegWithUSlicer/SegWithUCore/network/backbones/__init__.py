@@ -13,7 +13,7 @@ from torch import nn
 
 from ...util.errors import InputError
 from ...util.strict_json import check_schema, schema
-from ..backbone_spec import BackboneSpec, is_user_network
+from ..specs import BackboneSpec, is_user_network
 from .meshnet import MeshNet
 from .nnunet import build_nnunet
 from .user_network import build_user_network

@@ -16,7 +16,7 @@ from torch import nn
 from ...util.errors import InputError, UsageError
 from ...util.input_files import is_there
 from ...util.strict_json import read_json_object
-from ..backbone_spec import USER_PREFIX, is_user_network
+from ..specs import USER_PREFIX, is_user_network
 
 SETTINGS_EXAMPLE = 'give JSON such as {"make_network": "/home/me/net.py"}'
 MAXIMUM_SETTINGS_BYTES = 1 << 20

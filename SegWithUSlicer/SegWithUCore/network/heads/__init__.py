@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from ..head_words import HEAD_WORDS
+from ..specs import HEAD_WORDS
 from .base import Fusion, LossFunction, UncertaintyHead
 from .context import ContextFusion, ContextHead
 from .context_traced import TracedContext

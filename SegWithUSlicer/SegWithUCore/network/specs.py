@@ -1,4 +1,4 @@
-"""A backbone as a bundle describes it: a kind and its arguments, never code; needs no torch."""
+"""What bundles and cards say of backbones and heads, never code; needs no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,3 +49,26 @@ def dynunet_spec(in_channels: int, num_classes: int, filters: Sequence[int], fla
         arguments["flat_levels"] = flat_levels
         return BackboneSpec("dynunet", arguments, size_divisor=[1, divisor, divisor])
     return BackboneSpec("dynunet", arguments, size_divisor=divisor)
+
+
+@dataclass(frozen=True)
+class HeadWords:
+    """Words for the model card.
+
+    Attributes:
+        description: where the head comes from ("Uncertainty head: NAME, ...").
+        ranking: unit of its ranking map.
+    """
+
+    description: str
+    ranking: str = "no unit"
+
+
+HEAD_WORDS = {
+    "paper": HeadWords("as published (SegWithU, arXiv 2604.15271)"),
+    "context": HeadWords(
+        "this project's own, after SegWithU (arXiv 2604.15271)",
+        "the log-odds of an error, before it is fitted on calibration cases",
+    ),
+}
+"""By the `variant` of recipes and bundles."""

@@ -1,25 +1,26 @@
-"""Graphs of a bundle for OpenVINO: traced from torch, written beside the weights, held against torch on a stored input.
+"""Compile the graphs of a bundle for OpenVINO, and compare them with torch on a stored input.
 
-Needs torch and OpenVINO. Done when a model is made, never while segmenting.
+Tracing needs torch and OpenVINO and is done when a model is made, never while segmenting. The stored input with torch's
+answers lets any computer repeat the comparison (`segwithu models verify --deep`), without torch.
 """
 
 import hashlib
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias
 from xml.etree import ElementTree
 
 import numpy as np
-import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load, save_file
 
 from ...models.bundle import Bundle, file_sha256, write_bundle_json
 from ...models.bundle_files import describe_files, read_origin, write_origin
-from ...models.bundle_network import load_network
-from ...models.graph_xml import check_graph
+from ...models.graph_files import MAKE_ANEW, read_graph_file
 from ...models.graphs import (
     ALIGNMENT,
     CHECK_FILE,
@@ -28,21 +29,20 @@ from ...models.graphs import (
     MAPS_FILE,
     WINDOW_FILE,
     Graphs,
+    check_graph,
     others_start,
 )
 from ...models.weights_file import weights_path
-from ...network.backbone_spec import is_user_network
-from ...network.graph import MapsGraph, WindowGraph
-from ...network.segwithu import SegWithU
+from ...network.specs import is_user_network
 from ...util.atomic_files import atomic_folder
 from ...util.errors import InputError, UsageError
 from ...util.strict_json import parse_json
 from ...version import __version__
 from .base import Engine
-from .graph_check import differences, enlarged, example_input, map_answers, places_in, window_answers
-from .openvino_engine import OpenVINOEngine
 from .openvino_import import import_openvino, openvino_version
-from .torch_engine import TorchEngine
+
+if TYPE_CHECKING:
+    from ...network.segwithu import SegWithU
 
 TRACED_VOXELS = 512
 
@@ -90,6 +90,8 @@ def add_graphs(bundle: Bundle, folder: Path) -> Bundle:
         InputError: the weights are damaged, or the network cannot be traced.
         UsageError: no graphs can be made of this bundle (`not_compilable`).
     """
+    from ...models.bundle_network import load_network
+
     openvino = import_openvino()
     reason = not_compilable(bundle)
     if reason is not None:
@@ -106,8 +108,13 @@ def add_graphs(bundle: Bundle, folder: Path) -> Bundle:
     return _described(bundle, folder, network, openvino)
 
 
-def _described(bundle: Bundle, folder: Path, network: SegWithU, openvino: ModuleType) -> Bundle:
+def _described(bundle: Bundle, folder: Path, network: "SegWithU", openvino: ModuleType) -> Bundle:
     """Run both engines on one input, store what torch gives, and write the description."""
+    import torch
+
+    from .openvino_engine import OpenVINOEngine
+    from .torch_engine import TorchEngine
+
     (folder / CHECK_FILE).write_bytes(b"")
     files = {name: file_sha256(folder / name) for name in GRAPH_FILES}
     versions = {"openvino": openvino_version(openvino), "torch": torch.__version__, "segwithu-slicer": __version__}
@@ -135,12 +142,16 @@ def _store_check(bundle: Bundle, right: Engine, graphs: Engine) -> dict[str, flo
     return differences((found, maps), (expected, expected_maps), right.num_classes)
 
 
-def _traced(openvino: ModuleType, network: SegWithU, bundle: Bundle, place: Path) -> dict[str, tuple[bytes, bytes]]:
+def _traced(openvino: ModuleType, network: "SegWithU", bundle: Bundle, place: Path) -> dict[str, tuple[bytes, bytes]]:
     """Trace both functions; return XML and constants of each as OpenVINO writes them.
 
     Raises:
         InputError: OpenVINO has no form of some operation.
     """
+    import torch
+
+    from ...network.graph import MapsGraph, WindowGraph
+
     variant = bundle.default_head.variant
     window = torch.zeros(1, len(bundle.input.channels), *bundle.input.window_zyx)
     channels = network.num_classes + network.head.response_channels
@@ -214,3 +225,97 @@ def _tensor_places(weights: bytes) -> dict[bytes, int]:
             begin, end = (8 + header + offset for offset in entry["data_offsets"])
             found[hashlib.sha256(weights[begin:end]).digest()] = begin
     return found
+
+
+BLOCK = 4
+"""Voxels along each axis that share a value of the stored input."""
+STEPS_A_UNIT = 32
+"""Steps of the stored whole numbers in one unit of a normalised image."""
+PLACES = 1024
+"""Voxels whose results are stored, evenly spread."""
+SLACK, LEAST_LIMIT = 20.0, 1e-3
+"""Another processor rounds otherwise: so many times the difference that was noted is still the same network."""
+FLOAT_MAPS = ("calibration", "ranking", "epistemic", "aleatoric")
+
+
+def example_input(channels: int, window_zyx: tuple[int, ...]) -> np.ndarray:
+    """Draw the input to be stored, int8 (channels, z, y, x) in blocks."""
+    blocks = [-(-size // BLOCK) for size in window_zyx]
+    drawn = np.random.RandomState(0).randint(-64, 65, (channels, *blocks))
+    return drawn.astype(np.int8)
+
+
+def enlarged(blocks: np.ndarray, window_zyx: tuple[int, ...]) -> np.ndarray:
+    """Make the window of a stored input, float32 (channels, z, y, x)."""
+    found = blocks.astype(np.float32) / STEPS_A_UNIT
+    for axis in (1, 2, 3):
+        found = found.repeat(BLOCK, axis)
+    z, y, x = window_zyx
+    return np.ascontiguousarray(found[:, :z, :y, :x])
+
+
+def places_in(voxels: int) -> np.ndarray:
+    """Choose the voxels whose results are stored, as flat indices."""
+    return np.unique(np.linspace(0, voxels - 1, min(PLACES, voxels)).astype(np.int64))
+
+
+def window_answers(engine: Engine, window: np.ndarray) -> np.ndarray:
+    """Logits and responses of a window, (channels, voxels)."""
+    joined = np.concatenate(engine.window(window))
+    return joined.reshape(len(joined), -1)
+
+
+def map_answers(engine: Engine, chunk: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute maps of some voxels, by name, and their classes."""
+    found = engine.maps(np.ascontiguousarray(chunk))
+    maps = {name: getattr(found, name) for name in FLOAT_MAPS if getattr(found, name) is not None}
+    return {name: np.array(values) for name, values in {**maps, "classes": found.classes}.items()}
+
+
+Answers: TypeAlias = tuple[np.ndarray, Mapping[str, np.ndarray]]
+"""Logits and responses, (channels, voxels), and maps of some chunk, by name."""
+
+
+def differences(found: Answers, expected: Answers, classes: int) -> dict[str, float]:
+    """Largest absolute differences by output; of the labels the share that differs.
+
+    Args:
+        found, expected: of two engines, the maps of the same chunk.
+        classes: how many of the channels are logits.
+    """
+    (values, maps), (right_values, right_maps) = found, expected
+    gap = np.abs(values - right_values)
+    labels = values[:classes].argmax(0) != right_values[:classes].argmax(0)
+    return {
+        "logits": float(gap[:classes].max()),
+        "responses": float(gap[classes:].max(initial=0)),
+        "labels": float(labels.mean()),
+        **{name: float(np.abs(maps[name] - right_maps[name]).max()) for name in FLOAT_MAPS if name in right_maps},
+    }
+
+
+def repeated_check(bundle: Bundle, engine: Engine) -> dict[str, float]:
+    """Run the graphs of a bundle on its stored input; return the differences from what torch gave.
+
+    Raises:
+        InputError: the stored input is damaged, or a difference is far larger than when the graphs were made.
+    """
+    assert bundle.graphs is not None
+    place = f"{bundle.folder}/{CHECK_FILE}"
+    stored = load(read_graph_file(bundle, CHECK_FILE))
+    window_zyx = bundle.input.window_zyx
+    try:
+        answers = window_answers(engine, enlarged(stored["blocks"], window_zyx))
+        found, maps = answers[:, stored["places"]], map_answers(engine, stored["answers"])
+        expected_maps = {name: stored[name] for name in (*FLOAT_MAPS, "classes") if name in stored}
+        repeated = differences((found, maps), (stored["answers"], expected_maps), engine.num_classes)
+    except (KeyError, ValueError, IndexError) as error:
+        raise InputError(f"{place} does not fit the graphs ({error!r:.100}): {MAKE_ANEW}.") from error
+    for name, value in repeated.items():
+        limit = SLACK * bundle.graphs.largest_difference.get(name, 0.0) + LEAST_LIMIT
+        if not value <= limit:
+            raise InputError(
+                f"{place}: the graphs give {name} that differ from torch's by {value:.3g}, more than the {limit:.3g} "
+                f"that rounding explains: {MAKE_ANEW}."
+            )
+    return repeated
