@@ -10,7 +10,7 @@ from typing import Any
 from ..util.errors import OTHER_VERSION, InputError
 from ..util.folder_entries import lost_link
 from ..util.input_files import is_there
-from ..util.strict_json import read_json
+from ..util.strict_json import read_json, typed
 
 CASE_FILE = "case.json"
 CASE_FORMAT = "segwithu-case"
@@ -201,75 +201,28 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
 
 
 def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
-    red, green, blue = (int(part) for part in entry["color"])
     own = [flag for flag in flags if flag["structure"] == entry["name"]]
-    return Structure(
-        value=int(entry["value"]),
-        name=str(entry["name"]),
-        color=(red, green, blue),
-        category=entry.get("category"),
-        type=entry.get("type"),
-        modifier=entry.get("modifier"),
-        voxels=None if entry.get("voxels") is None else int(entry["voxels"]),
-        volume_mm3=_number(entry, "volume_mm3"),
-        expected_volume_mm3=_number(entry, "expected_volume_mm3"),
-        expected_interval_mm3=_interval(entry.get("expected_interval_mm3")),
-        predicted_dice=_number(entry, "predicted_dice"),
-        predicted_dice_informative=entry.get("predicted_dice_informative"),
-        calibration_cases=None if entry.get("calibration_cases") is None else int(entry["calibration_cases"]),
-        dice_cases=None if entry.get("dice_cases") is None else int(entry["dice_cases"]),
-        expected_wrong_mm3=_number(entry, "expected_wrong_mm3"),
-        uncertain_share=_number(entry, "uncertain_share"),
-        uncertain_mm3=_number(entry, "uncertain_mm3"),
-        flags=tuple(str(flag["sentence"]) for flag in own),
-        flag_rules=tuple(str(flag["rule"]) for flag in own),
-    )
-
-
-def _interval(value: Any) -> tuple[float, float] | None:
-    return (float(value[0]), float(value[1])) if isinstance(value, list) and len(value) == 2 else None
-
-
-def _number(entry: Mapping[str, Any], key: str) -> float | None:
-    return None if entry.get(key) is None else float(entry[key])
+    by_rule = {"flags": [flag["sentence"] for flag in own], "flag_rules": [flag["rule"] for flag in own]}
+    found: Structure = typed(Structure, {**entry, **by_rule}, "structures")
+    return found
 
 
 def _maps(raw: Mapping[str, Any], case_folder: Path | None) -> dict[str, MapInfo]:
     entries = raw.get("maps") or {}
-    default_not_assessed = float(raw.get("not_assessed_value", -1.0))
+    usual = {"not_assessed": raw.get("not_assessed_value", -1.0)}
     found = {}
     for name in MAP_NAMES:
         entry = entries.get(name)
         if entry is None:
             continue
-        file = str(entry["file"])
-        if Path(file).name != file or "\\" in file:  # a case from elsewhere must not lead out of its folder
-            raise ValueError(f"the map {name} lies at {file!r} instead of in the case folder")
-        if case_folder is None or (case_folder / file).is_file():
-            found[name] = _map(name, file, entry, default_not_assessed)
+        given = {key: value for key, value in entry.items() if value not in (None, "")}
+        words = {"name": name, "title": DEFAULT_TITLES[name], "quantity": name, "unit": "1"}
+        info: MapInfo = typed(MapInfo, {**words, **usual, **given, "name": name}, f"maps/{name}")
+        if Path(info.file).name != info.file or "\\" in info.file:  # a case must not lead out of its folder
+            raise ValueError(f"the map {name} lies at {info.file!r} instead of in the case folder")
+        if case_folder is None or (case_folder / info.file).is_file():
+            found[name] = info
     return found
-
-
-def _map(name: str, file: str, entry: Mapping[str, Any], default_not_assessed: float) -> MapInfo:
-    window = entry.get("window")
-    histograms = entry.get("histograms")
-    not_assessed = entry.get("not_assessed")
-    return MapInfo(
-        name=name,
-        file=file,
-        title=str(entry.get("title") or DEFAULT_TITLES[name]),
-        quantity=str(entry.get("quantity") or name),
-        unit=str(entry.get("unit") or "1"),
-        window=None if window is None else (float(window[0]), float(window[1])),
-        lower_threshold=_number(entry, "lower_threshold"),
-        not_assessed=default_not_assessed if not_assessed is None else float(not_assessed),
-        histograms=None if histograms is None else _histograms(histograms),
-    )
-
-
-def _histograms(entry: Mapping[str, Any]) -> Histograms:
-    counts = {int(value): tuple(float(count) for count in bins) for value, bins in entry["counts"].items()}
-    return Histograms(float(entry["low"]), float(entry["high"]), counts)
 
 
 def _voxel_mm3(raw: Mapping[str, Any]) -> float | None:

@@ -5,9 +5,8 @@ This file reads, checks and writes the description, and chooses one of its heads
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ..util.errors import InputError
 from ..util.input_files import is_there
 from ..util.paths import BUNDLE_FILE
 from ..util.paths import WEIGHTS_FILE as WEIGHTS_FILE
-from ..util.strict_json import check_schema, read_json, schema, to_json
+from ..util.strict_json import check_schema, read_json, schema, to_json, typed
 from ..version import __version__
 from .graphs import Graphs
 from .input_spec import InputSpec, Label, check_label_values
@@ -50,11 +49,6 @@ class HeadSpec:
     calibration: Mapping[str, Any] | None = None
     display: Mapping[str, Any] | None = None
     figures: Mapping[str, Any] | None = None
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "HeadSpec":
-        """Build from one entry of the `heads` list."""
-        return cls(**{**data, "taps": tuple(data["taps"])})
 
     def to_json(self) -> dict[str, Any]:
         """One entry of the `heads` list; that a head is trained goes without saying, and so do empty blocks."""
@@ -104,6 +98,16 @@ class Bundle:
         """Hash of the calibration block, None without one."""
         return None if self.calibration is None else block_sha256(self.calibration)
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], folder: Path | None) -> "Bundle":
+        """Build from the content of `bundle.json`, which may be unchecked.
+
+        Raises:
+            ValueError: a field is missing or of the wrong kind.
+        """
+        found: Bundle = typed(cls, {**data, "folder": None})
+        return replace(found, folder=folder)
+
     def to_json(self) -> dict[str, Any]:
         """Make the content of `bundle.json`."""
         return {
@@ -145,11 +149,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def bundle_schema() -> dict[str, Any]:
-    """Return the JSON schema of `bundle.json`."""
-    return schema(Path(__file__).with_name("bundle.schema.json"))
-
-
 def read_bundle(folder: Path) -> Bundle:
     """Read and check the description of a model, without its weights.
 
@@ -168,7 +167,7 @@ def read_unchecked(folder: Path) -> Bundle:
     """
     data = _read_json(folder)
     try:
-        return _built(data, folder)
+        return Bundle.from_json(data, folder)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / BUNDLE_FILE} is damaged ({error!r:.200}): {RESTORE}.") from error
 
@@ -181,9 +180,9 @@ def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, 
         remedy: what to do about a fault.
     """
     source = source or str((folder or Path()) / BUNDLE_FILE)
-    check_schema(data, bundle_schema(), source, remedy, "the bundle format")
-    check_description(data, source, remedy)
-    bundle = _built(data, folder)
+    check_schema(data, schema(Path(__file__).with_name("bundle.schema.json")), source, remedy, "the bundle format")
+    _check_description(data, source, remedy)
+    bundle = Bundle.from_json(data, folder)
     if data["calibration_sha256"] != bundle.calibration_sha256:
         raise InputError(f"{source} has a calibration block that does not match its hash: {remedy}.")
     return bundle
@@ -247,13 +246,8 @@ def as_further(bundle: Bundle) -> HeadSpec:
     )
 
 
-_AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2, "x": 0, "y": 1, "z": 2}
-"""The patient axis, or the stored one, that each letter of an orientation lies on."""
-HIGHEST_PERCENTILE = 100
-
-
-def check_description(data: Mapping[str, Any], source: str, remedy: str) -> None:
-    """Check parsed JSON that fits the bundle schema.
+def _check_description(data: Mapping[str, Any], source: str, remedy: str) -> None:
+    """Check what the schema cannot say of parsed JSON that fits it.
 
     Args:
         source, remedy: begin and end of every sentence.
@@ -261,132 +255,41 @@ def check_description(data: Mapping[str, Any], source: str, remedy: str) -> None
     Raises:
         InputError: names the field, the value found and what is wanted.
     """
-    heads, backbone = data["heads"], data["backbone"]
+    heads, spec, divisor = data["heads"], data["input"], data["backbone"]["size_divisor"]
     if sum(head["default"] for head in heads) != 1 or len({head["name"] for head in heads}) < len(heads):
         raise InputError(f"{source} needs heads of different names and exactly one default: {remedy}.")
     values = check_label_values([label["value"] for label in data["labels"]], source)
-    _check_input(data["input"], source, remedy)
-    window, divisor = data["input"]["window"], backbone["size_divisor"]
-    divisors = [divisor] * 3 if isinstance(divisor, int) else divisor[::-1]
-    if any(size % by for size, by in zip(window, divisors, strict=True)):
-        multiples = divisors[0] if len(set(divisors)) == 1 else list(divisors)
-        raise InputError(f"{source} has the window {list(window)}, not in multiples of {multiples}: {remedy}.")
-    for block, place in _blocks(data):
-        _check_calibration(block.get("calibration"), values, f"{source} at {place}calibration", remedy)
-        for name, pair in (block.get("display") or {}).items():
-            _check_rises(pair, f"{source} at {place}display/{name}", remedy)
-    _check_fingerprint(data["fingerprint"], values, f"{source} at fingerprint", remedy)
-
-
-def _read_json(folder: Path) -> Any:
-    path = folder / BUNDLE_FILE
-    if not is_there(path):
-        raise InputError(f"{folder} is not a model bundle: it has no {BUNDLE_FILE}.")
-    return read_json(path, RESTORE, MAXIMUM_BYTES)
-
-
-def _built(data: Any, folder: Path | None) -> Bundle:
-    return Bundle(
-        folder=folder,
-        about=data["about"],
-        input=InputSpec.from_json(data["input"]),
-        labels=tuple(Label.from_json(entry) for entry in data["labels"]),
-        backbone=BackboneSpec(**data["backbone"]),
-        heads=tuple(HeadSpec.from_json(entry) for entry in data["heads"]),
-        weights_sha256=data["weights_sha256"],
-        calibration=data["calibration"],
-        fingerprint=data["fingerprint"],
-        display=data["display"],
-        figures=data["figures"],
-        graphs=Graphs.from_json(data["graphs"]) if data.get("graphs") else None,
-    )
-
-
-def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[dict[str, Any], Bundle]:
-    """Return the JSON of a bundle, and the bundle as it reads."""
-    named = "The model" if source is None else f"The model made of {source}"
-    remedy = "it cannot be written so" if source is None else "correct it there"
-    data = json.loads(json.dumps(bundle.to_json()))  # tuples become lists; NaN is found, and named, below
-    return data, bundle_from_json(data, folder, named, remedy)
-
-
-def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield the blocks with calibration and display windows: the top for the default head, entries for others."""
-    yield data, ""
-    for number, head in enumerate(data["heads"]):
-        yield head, f"heads/{number}/"
-
-
-def _check_input(spec: Mapping[str, Any], source: str, remedy: str) -> None:
-    axes = spec["orientation"]
-    if len({_AXES[letter] for letter in axes}) < len(axes):
-        raise InputError(f"{source} has the orientation {axes}: give one letter of each of LR, AP, IS.")
-    each = spec["normalisation"] if isinstance(spec["normalisation"], list) else [spec["normalisation"]]
-    if isinstance(spec["normalisation"], list) and len(each) != len(spec["channels"]):
+    if isinstance(spec["normalisation"], list) and len(spec["normalisation"]) != len(spec["channels"]):
         raise InputError(
-            f"{source} has {len(each)} normalisations for {len(spec['channels'])} channels: give one for all, or one a "
-            "channel."
+            f"{source} has {len(spec['normalisation'])} normalisations for {len(spec['channels'])} channels: give one "
+            "for all, or one a channel."
         )
-    for how in each:
-        if how["kind"] == "none":
-            continue
-        _check_rises([how["low"], how["high"]], f"{source} at input/normalisation", remedy, strictly=True)
-        if how["kind"] != "fixed" and not 0 <= how["low"] < how["high"] <= HIGHEST_PERCENTILE:
+    divisors = [divisor] * 3 if isinstance(divisor, int) else divisor[::-1]
+    if any(size % by for size, by in zip(spec["window"], divisors, strict=True)):
+        multiples = divisors[0] if len(set(divisors)) == 1 else list(divisors)
+        raise InputError(f"{source} has the window {list(spec['window'])}, not in multiples of {multiples}: {remedy}.")
+    places = {"": data, **{f"heads/{number}/": head for number, head in enumerate(heads)}}
+    for place, block in places.items():
+        _check_calibration(block.get("calibration") or {}, values, f"{source} at {place}calibration", remedy)
+    volumes = (data["fingerprint"] or {}).get("volumes_mm3")
+    _check_keys(volumes, values, f"{source} at fingerprint/volumes_mm3", remedy)
+
+
+def _check_calibration(block: Mapping[str, Any], values: Sequence[int], source: str, remedy: str) -> None:
+    for table in (block.get("error_probability"), (block.get("rivals") or {}).get("maximum_softmax")):
+        if table and len(table["ranking"]) != len(table["probability"]):
             raise InputError(
-                f"{source} has the percentiles {how['low']:g} and {how['high']:g} at input/normalisation: they lie "
-                f"between 0 and {HIGHEST_PERCENTILE}; {remedy}."
+                f"{source} has an error-probability table of {len(table['ranking'])} ranking values and "
+                f"{len(table['probability'])} probabilities: fit it again with `segwithu calibrate`."
             )
-        if how["kind"] == "fixed" and how["std"] == 0:
-            raise InputError(f"{source} has std 0 at input/normalisation: it divides by it; {remedy}.")
-
-
-def _check_calibration(block: Mapping[str, Any] | None, values: Sequence[int], source: str, remedy: str) -> None:
-    if block is None:
-        return
-    baseline = (block.get("rivals") or {}).get("maximum_softmax")
-    for table in (block["error_probability"], *([baseline] if baseline else [])):
-        _check_table(table, values, source, remedy)
-    for name, percentiles in (block.get("sources") or {}).items():
-        _check_rises(percentiles or (), f"{source}/sources/{name}", remedy)
+        for direction in (table or {}).get("directions", ()):
+            if max(direction["predicted"], direction["runner_up"]) >= len(values):
+                raise InputError(
+                    f"{source} has a direction that names the classes {direction['predicted']} and "
+                    f"{direction['runner_up']}, but there are {len(values)}: {remedy}."
+                )
     for part in ("volume_interval", "predicted_dice", "quality"):
         _check_keys(block.get(part), values, f"{source}/{part}", remedy)
-
-
-def _check_table(table: Mapping[str, Any], values: Sequence[int], source: str, remedy: str) -> None:
-    ranking, probability = table["ranking"], table["probability"]
-    steps = [b > a for a, b in pairwise(ranking)] + [b >= a for a, b in pairwise(probability)]
-    if len(ranking) != len(probability) or not all(steps):
-        raise InputError(
-            f"{source} has an error-probability table that does not rise ({len(ranking)} ranking values, "
-            f"{len(probability)} probabilities): fit it again with `segwithu calibrate`."
-        )
-    for number, direction in enumerate(table.get("directions", ())):
-        if max(direction["predicted"], direction["runner_up"]) >= len(values):
-            raise InputError(
-                f"{source} has a direction ({number}) that names the classes {direction['predicted']} and "
-                f"{direction['runner_up']}, but there are {len(values)}: {remedy}."
-            )
-
-
-def _check_fingerprint(block: Mapping[str, Any] | None, values: Sequence[int], source: str, remedy: str) -> None:
-    if block is None:
-        return
-    for name in ("field_of_view_mm", "spacing_mm"):
-        for pair in zip(block[name]["low"], block[name]["high"], strict=True):
-            _check_rises(pair, f"{source}/{name}", remedy)
-    for name, look in (block.get("channels") or {}).items():
-        for part in ("noise", "middle_half") if look else ():
-            _check_rises(look[part], f"{source}/channels/{name}/{part}", remedy)
-    volumes = block.get("volumes_mm3") or {}
-    _check_keys(volumes, values, f"{source}/volumes_mm3", remedy)
-    for value, found in volumes.items():
-        _check_rises([found["low"], found["high"]], f"{source}/volumes_mm3/{value}", remedy)
-
-
-def _check_rises(numbers: Sequence[float], place: str, remedy: str, strictly: bool = False) -> None:
-    for low, high in pairwise(numbers):
-        if high < low or (strictly and high == low):
-            raise InputError(f"{place} goes from {low:g} to {high:g}, but must rise: {remedy}.")
 
 
 def _check_keys(block: Mapping[str, Any] | None, values: Sequence[int], place: str, remedy: str) -> None:
@@ -396,3 +299,18 @@ def _check_keys(block: Mapping[str, Any] | None, values: Sequence[int], place: s
             raise InputError(
                 f"{place} has an entry for the label '{key[:40]}', which the model does not have: {remedy}."
             )
+
+
+def _read_json(folder: Path) -> Any:
+    path = folder / BUNDLE_FILE
+    if not is_there(path):
+        raise InputError(f"{folder} is not a model bundle: it has no {BUNDLE_FILE}.")
+    return read_json(path, RESTORE, MAXIMUM_BYTES)
+
+
+def _checked(bundle: Bundle, folder: Path | None, source: str | None) -> tuple[dict[str, Any], Bundle]:
+    """Return the JSON of a bundle, and the bundle as it reads."""
+    named = "The model" if source is None else f"The model made of {source}"
+    remedy = "it cannot be written so" if source is None else "correct it there"
+    data = json.loads(json.dumps(bundle.to_json()))  # tuples become lists; NaN is found, and named, below
+    return data, bundle_from_json(data, folder, named, remedy)

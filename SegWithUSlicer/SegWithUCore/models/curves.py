@@ -4,18 +4,17 @@ The file names the weights and the calibration that were measured, so curves of 
 Bundles without it work, too. Read in Slicer's window: neither torch nor jsonschema.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..metrics.calibration import ReliabilityBin
 from ..metrics.curves import ErrorCurves
 from ..util.atomic_files import atomic_file
 from ..util.errors import OTHER_VERSION, InputError
 from ..util.input_files import is_there
-from ..util.strict_json import read_json_object, to_json
+from ..util.strict_json import read_json_object, to_json, typed
 
 CURVES_FILE = "curves.json"
 FORMAT, VERSION = "segwithu-curves", 1
@@ -65,8 +64,12 @@ def read_curves(folder: Path) -> list[ModelCurves]:
         found = f"{content.get('format')} {content.get('format_version')}"
         raise InputError(f"{path} has the format {found:.60} instead of {FORMAT} {VERSION}: {REMEDY}.", OTHER_VERSION)
     try:
-        return [_entry(entry) for entry in content["curves"]]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        entries: Sequence[ModelCurves] = typed(Sequence[ModelCurves], content["curves"])
+        for entry in entries:
+            for curves in (entry.regions[WHOLE], *entry.regions.values()):
+                _check_curves(curves)
+        return list(entries)
+    except (LookupError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error!r:.200}): {REMEDY}.") from error
 
 
@@ -111,52 +114,13 @@ def _rounded(value: Any) -> Any:
     return [_rounded(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _entry(data: Mapping[str, Any]) -> ModelCurves:
-    head, weights, calibration = (_text(data[name]) for name in ("head", "weights_sha256", "calibration_sha256"))
-    regions = {str(name): _curves(region) for name, region in data["regions"].items()}
-    if WHOLE not in regions:
-        raise ValueError(f"there is no region {WHOLE}")
-    return ModelCurves(head, weights, calibration, _count(data["cases"]), regions)
-
-
-def _curves(data: Mapping[str, Any]) -> ErrorCurves:
-    bins = tuple(
-        ReliabilityBin(
-            _share(one["low"]),
-            _share(one["high"]),
-            _count(one["voxels"]),
-            _share(one["predicted"]),
-            _share(one["observed"]),
-        )
-        for one in data["bins"]
-    )
-    coverage, risk = (tuple(_share(value) for value in data[name]) for name in ("coverage", "risk"))
-    if not bins or not coverage or len(coverage) != len(risk) or any(b < a for a, b in pairwise(coverage)):
+def _check_curves(curves: ErrorCurves) -> None:
+    """Raise ValueError where numbers are not what a curve has."""
+    counts = [curves.voxels, curves.errors, *(one.voxels for one in curves.bins)]
+    shares = [value for one in curves.bins for value in (one.low, one.high, one.predicted, one.observed)]
+    shares += [curves.expected_calibration_error, curves.aurc, *curves.coverage, *curves.risk]
+    if min(counts) < 0 or not all(0 <= value <= 1 for value in shares):
+        raise ValueError("a number of voxels is below 0, or a share is not between 0 and 1")
+    rises = all(a <= b for a, b in pairwise(curves.coverage))
+    if not curves.bins or not curves.coverage or len(curves.coverage) != len(curves.risk) or not rises:
         raise ValueError("a curve is empty, or its coverage does not rise")
-    return ErrorCurves(
-        _count(data["voxels"]),
-        _count(data["errors"]),
-        _share(data["expected_calibration_error"]),
-        _share(data["aurc"]),
-        bins,
-        coverage,
-        risk,
-    )
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r:.40} is no name or hash")
-    return value
-
-
-def _share(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"{value!r:.40} is not between 0 and 1")
-    return float(value)
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r:.40} is no number of voxels or cases")
-    return value

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..util.errors import InputError
+from ..util.strict_json import typed
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -126,29 +127,23 @@ class InputSpec:
         x, y, z = self.window
         return z, y, x
 
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"there is no precision '{self.precision}', choose from {', '.join(PRECISIONS)}")
+        if self.slice_edge is not None and (self.spacing_mm is not None or self.nnunet is not None):
+            raise ValueError("slice_edge goes without spacing_mm and without nnunet")
+        if self.slice_edge is not None and self.slice_edge < 1:
+            raise ValueError(f"slice_edge is {self.slice_edge}, but must be at least 1")
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "InputSpec":
         """Build from the `input` block of a bundle or recipe.
 
         Raises:
-            ValueError, KeyError, TypeError: it is none.
+            ValueError: it is none.
         """
-        spacing, nnunet, how = data["spacing_mm"], data.get("nnunet"), data["normalisation"]
-        each = tuple(Normalisation(**entry) for entry in how) if isinstance(how, list) else Normalisation(**how)
-        precision = data.get("precision", "float32")
-        if precision not in PRECISIONS:
-            raise ValueError(f"there is no precision '{precision}', choose from {', '.join(PRECISIONS)}")
-        return cls(
-            channels=tuple(data["channels"]),
-            modality=data["modality"],
-            orientation=data["orientation"],
-            spacing_mm=None if spacing is None else (float(spacing[0]), float(spacing[1]), float(spacing[2])),
-            window=(int(data["window"][0]), int(data["window"][1]), int(data["window"][2])),
-            normalisation=each,
-            nnunet=None if nnunet is None else NnunetPreparation(**nnunet),
-            precision=precision,
-            slice_edge=_slice_edge(data),
-        )
+        found: InputSpec = typed(cls, data)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Make the `input` block."""
@@ -199,10 +194,13 @@ class Label:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Label":
-        """Build from one entry of the `labels` list."""
-        red, green, blue = data["color"]
-        codes = {key: Code(**data[key]) if data.get(key) else None for key in ("category", "type", "modifier")}
-        return cls(int(data["value"]), str(data["name"]), (int(red), int(green), int(blue)), **codes)
+        """Build from one entry of the `labels` list.
+
+        Raises:
+            ValueError: it is none.
+        """
+        found: Label = typed(cls, data)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """One entry of the `labels` list."""
@@ -267,15 +265,3 @@ def _mean_and_deviation(array: np.ndarray, low: float, high: float) -> tuple[flo
     mean = sum(float(piece.astype(np.float64).clip(low, high).sum()) for piece in pieces) / array.size
     squares = sum(float(np.square(piece.astype(np.float64).clip(low, high) - mean).sum()) for piece in pieces)
     return mean, float(np.sqrt(squares / array.size))
-
-
-def _slice_edge(data: Mapping[str, Any]) -> int | None:
-    """Raise ValueError where a working spacing or nnU-Net's preparation rules the size of slices already."""
-    edge = data.get("slice_edge")
-    if edge is None:
-        return None
-    if data["spacing_mm"] is not None or data.get("nnunet") is not None:
-        raise ValueError("slice_edge goes without spacing_mm and without nnunet")
-    if isinstance(edge, bool) or not isinstance(edge, int) or edge < 1:
-        raise ValueError(f"slice_edge is {edge!r}, but must be a whole number of voxels")
-    return edge

@@ -12,7 +12,7 @@ from typing import Any
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
 from ..util.input_files import is_there
-from ..util.strict_json import read_json_object, to_json
+from ..util.strict_json import read_json_object, to_json, typed
 
 TRAINING_FOLDER, RECORD_FILE = "training", "record.json"
 VERSION = 1
@@ -80,14 +80,9 @@ def read_record(bundle: Path | None) -> TrainingRecord | None:
         return None
     data = read_json_object(path, "restore the model from its source", MAXIMUM_BYTES)
     try:
-        roles = data["voxels_sha256"]
-        return TrainingRecord(
-            recipe=None if data["recipe"] is None else dict(data["recipe"]),
-            trainings=tuple(dict(training) for training in data["trainings"]),
-            roles=None if roles is None else {str(role): [str(one) for one in known] for role, known in roles.items()},
-            remarks=tuple(str(remark) for remark in data["remarks"]),
-        )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        found: TrainingRecord = typed(TrainingRecord, {**data, "roles": data["voxels_sha256"]})
+        return found
+    except (LookupError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error!r:.100}): restore the model from its source.") from error
 
 

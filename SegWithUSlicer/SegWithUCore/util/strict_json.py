@@ -4,11 +4,13 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
 from .input_files import read_bounded
@@ -85,6 +87,61 @@ def to_json(content: Any, indent: int | None = 1) -> str:
     except UnicodeEncodeError:  # half a character, as names that are no UTF-8 hold: escapes can write it
         return json.dumps(content, indent=indent, allow_nan=False)
     return text
+
+
+def typed(kind: Any, value: Any, place: str = "") -> Any:
+    """Make a value of a type of what JSON holds: dataclasses of objects, tuples of arrays, floats of integers, too.
+
+        typed(Grid, {"size": [64, 64, 40], "spacing_mm": [1, 1, 2.5]})
+
+    Fields without a default must be there; names of objects that are no fields are passed over.
+
+    Args:
+        kind: a dataclass, or the type of one of its fields.
+        place: names the value in messages.
+
+    Raises:
+        ValueError: a field is missing, or a value is of another type.
+    """
+    origin, of = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and types.NoneType in of:
+            return None
+        wanted = [each for each in of if each is not types.NoneType]
+        arrays = [each for each in wanted if get_origin(each) in (tuple, Sequence)]
+        scalars = [each for each in wanted if each not in arrays]
+        return typed((arrays if isinstance(value, list | tuple) and arrays else scalars)[0], value, place)
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
+        known = _field_types(kind)
+        missing = [name for name, (_, needed) in known.items() if needed and name not in value]
+        if missing:
+            raise ValueError(f"{place or 'it'} has no {missing[0]}")
+        found = {name: value[name] for name in known if name in value}
+        return kind(**{name: typed(known[name][0], each, f"{place}/{name}") for name, each in found.items()})
+    if origin in (tuple, Sequence) and isinstance(value, list | tuple):
+        kinds = [of[0]] * len(value) if origin is Sequence or of[-1] is Ellipsis else list(of)
+        if len(kinds) != len(value):
+            raise ValueError(f"{place} has {len(value)} entries instead of {len(kinds)}")
+        return tuple(typed(kinds[index], inner, f"{place}/{index}") for index, inner in enumerate(value))
+    if origin in (dict, Mapping) and isinstance(value, Mapping):
+        return {of[0](key): typed(of[1], inner, f"{place}/{key}") for key, inner in value.items()}
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise ValueError(f"{place or 'it'} is {shown(value)}, of another type than {getattr(kind, '__name__', kind)}")
+
+
+@cache
+def _field_types(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Return the type of each field of a dataclass, and whether it must be given."""
+    hints = get_type_hints(kind)
+    return {
+        each.name: (hints[each.name], each.default is MISSING and each.default_factory is MISSING)
+        for each in fields(kind)
+    }
 
 
 def _no_number(literal: str) -> None:
@@ -173,7 +230,7 @@ def shown(value: Any, longest: int = _SHOWN) -> str:
 
 @cache
 def _validator() -> Any:
-    """Make the validator: draft 2020-12 with two changes.
+    """Make the validator: draft 2020-12 with `rises`, and with two changes.
 
     8.0 is no whole number, since what counts things is used as an index later, and tuples are arrays, as `json` writes
     them.
@@ -183,7 +240,7 @@ def _validator() -> Any:
     usual = jsonschema.Draft202012Validator
     types = usual.TYPE_CHECKER.redefine("integer", lambda _, value: _is_whole(value))
     types = types.redefine("array", lambda _, value: isinstance(value, list | tuple))
-    return jsonschema.validators.extend(usual, {"pattern": _pattern}, type_checker=types)  # type: ignore[no-untyped-call]
+    return jsonschema.validators.extend(usual, {"pattern": _pattern, "rises": _rises}, type_checker=types)  # type: ignore[no-untyped-call]
 
 
 @cache
@@ -206,6 +263,26 @@ def _pattern(_validator: Any, pattern: str, value: Any, wanted: Mapping[str, Any
     if isinstance(value, str) and not re.search(pattern.removesuffix("$") + r"\Z", value):
         why = f" ({wanted['description']})" if "description" in wanted else ""
         yield jsonschema.ValidationError(f"{shown(value)} does not match {pattern}{why}")
+
+
+def _rises(_validator: Any, how: Any, value: Any, _wanted: Mapping[str, Any]) -> Iterator[Any]:
+    """Check the keyword `rises`, which is ours: numbers of an array, or from `low` to `high` of an object.
+
+    Args:
+        how: true, or "strictly" where no two may be equal.
+    """
+    import jsonschema
+
+    pairs: Iterator[tuple[Any, Any]] = iter(())
+    if isinstance(value, list | tuple):
+        pairs = pairwise(value)
+    elif isinstance(value, Mapping) and {"low", "high"} <= value.keys():
+        low, high = value["low"], value["high"]
+        pairs = zip(low, high, strict=False) if isinstance(low, list | tuple) else iter([(low, high)])
+    for low, high in pairs:
+        numbers = isinstance(low, int | float) and isinstance(high, int | float)
+        if numbers and (high < low or (how == "strictly" and high == low)):
+            yield jsonschema.ValidationError(f"it goes from {low:g} to {high:g}, but must rise")
 
 
 def _reason(error: Any) -> str:

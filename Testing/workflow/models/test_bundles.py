@@ -102,8 +102,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "calibration": (_set("calibration/cases", 28), ("bundle.json", "does not match its hash")),
     "calibration hash": (_set("calibration_sha256", None), ("bundle.json", "does not match its hash")),
     "short table": (_table(ranking=[0.0, 1.0]), ("bundle.json", "2 ranking values", "segwithu calibrate")),
-    "falling table": (_table(ranking=[1.0, 0.0], probability=[0.0, 1.0]), ("bundle.json", "does not rise")),
-    "falling chances": (_table(ranking=[0.0, 1.0], probability=[1.0, 0.0]), ("bundle.json", "does not rise")),
+    "falling table": (_table(ranking=[1.0, 0.0], probability=[0.0, 1.0]), ("bundle.json", "error_probability/ranking")),
+    "falling chances": (
+        _table(ranking=[0.0, 1.0], probability=[1.0, 0.0]),
+        ("bundle.json", "error_probability/probability"),
+    ),
     "bit at the start": (_flip(0), (WEIGHTS, "damaged or was changed", "SHA-256")),
     "bit in the middle": (_flip(0.5), (WEIGHTS, "damaged or was changed", "SHA-256")),
     "bit at the end": (_flip(1), (WEIGHTS, "damaged or was changed", "SHA-256")),
