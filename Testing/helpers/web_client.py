@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from SegWithUCore.web.case_store import CaseStore
 from SegWithUCore.web.reviews import OpenReviews
 from SegWithUCore.web.routes import Routes
-from SegWithUCore.web.server import PageServer, gate_for
+from SegWithUCore.web.server import PageServer
 
 
 class WebClient:
@@ -125,7 +125,7 @@ def served(place: Path, **options: Any) -> Iterator[PageServer]:
     """Run a server in this process on a free port; `options` go to `OpenReviews`."""
     routes = Routes(CaseStore(place), OpenReviews(**options), "Proposed")
     said: list[str] = []
-    server = PageServer(("127.0.0.1", 0), lambda port: gate_for("127.0.0.1", port, None), routes, said.append)
+    server = PageServer(("127.0.0.1", 0), None, routes, said.append)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

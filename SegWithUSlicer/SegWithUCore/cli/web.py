@@ -14,7 +14,7 @@ from .arguments import add_flag_options, check_rules, flag_rules, whole_number
 from .console import Console
 
 if TYPE_CHECKING:
-    from ..web.server import Gate, PageServer
+    from ..web.server import PageServer
 
 PORT = 8091
 
@@ -50,7 +50,7 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     from ..web.case_store import CaseStore
     from ..web.reviews import OpenReviews
     from ..web.routes import Routes
-    from ..web.server import PageServer, gate_for
+    from ..web.server import PageServer
 
     _check_address(options)
     for folder in options.images:
@@ -64,10 +64,7 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     store.title = options.title or store.title
     routes = Routes(store, OpenReviews(), options.reviewer)
 
-    def make_gate(port: int) -> "Gate":
-        return gate_for(options.host, port, options.behind_proxy)
-
-    server = PageServer((options.host, options.port), make_gate, routes, console.error)
+    server = PageServer((options.host, options.port), options.behind_proxy, routes, console.error)
     _say_where(server, options, console)
     if options.end_with_input:
         threading.Thread(target=_end_with_input, args=(server, console), daemon=True).start()

@@ -190,11 +190,6 @@ class RegionVerdicts:
     comments: tuple[str, ...]
 
     @property
-    def decided(self) -> bool:
-        """Whether two reviewers or more have looked and given a verdict."""
-        return sum(verdict in SPOKEN for verdict in self.verdicts) > 1
-
-    @property
     def disagree(self) -> bool:
         """Whether two verdicts differ; a missing one does not, nor one of somebody who did not look."""
         return len({verdict for verdict in self.verdicts if verdict in SPOKEN}) > 1

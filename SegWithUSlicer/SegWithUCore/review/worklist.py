@@ -32,7 +32,7 @@ from .flags import (
     structures_of,
 )
 from .log_format import SEEN, SPOKEN, Verdict
-from .reviews import CaseReviews, Elsewhere, Review, read_reviews, unseen_regions
+from .reviews import CaseReviews, Elsewhere, Review, read_reviews, seen_by, unseen_regions
 
 SECONDS_PER_REGION = 20.0
 """Assumed until `ENOUGH_DECIDED` regions have been decided."""
@@ -234,13 +234,15 @@ class CaseReading:
     Attributes:
         folder: None for a result that lies in none.
         case: the content of `case.json`.
-        found: its regions and reviews.
+        found: its regions, and the reviews that may be seen.
+        all_reviews: those, and others of which only the progress is told.
         rules_active: whether any limit of a figure can flag it.
     """
 
     folder: Path | None
     case: Mapping[str, Any]
     found: CaseReviews
+    all_reviews: tuple[Review, ...]
     flags: tuple[Flag, ...]
     rules_active: bool = True
 
@@ -271,7 +273,7 @@ class CaseReading:
             open_regions=len(waiting),
             open_wrong_mm3=sum(region.expected_wrong_mm3 for region in waiting),
             minutes=_minutes(len(waiting), seconds_per_region),
-            reviews=tuple(self._status(review) for review in found.reviews),
+            reviews=tuple(self._status(review) for review in self.all_reviews),
             notes=found.notes,
             unseen_regions=len(unseen),
             unseen_wrong_mm3=sum(region.expected_wrong_mm3 for region in unseen),
@@ -316,19 +318,24 @@ def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None, sort:
     return Worklist((*entries, *broken), seconds, decided, rules, sort, tuple(notes))
 
 
-def read_for_worklist(folder: Path, rules: FlagRules | None = None, also: Elsewhere | None = None) -> CaseReading:
+def read_for_worklist(
+    folder: Path, rules: FlagRules | None = None, also: Elsewhere | None = None, reviewer: str | None = None
+) -> CaseReading:
     """Read what a worklist needs of one case.
 
     Args:
         rules: None for those that the case's model brings.
         also: returns another folder whose reviews count too.
+        reviewer: for whom; of other reviews that this one may not see yet only the progress is told.
 
     Raises:
         InputError: it is no case folder, or damaged.
     """
     case = read_case(folder)
     with naming_case(folder):
-        reading = reading_of(folder, case, read_reviews(folder, case, also), rules)
+        found = read_reviews(folder, case, also)
+        reading = reading_of(folder, case, found if reviewer is None else seen_by(reviewer, found), rules)
+        reading = replace(reading, all_reviews=found.reviews)
         reading.entry()  # what is damaged is found here, and not when all cases are put in order
         return reading
 
@@ -342,7 +349,8 @@ def reading_of(
         rules: None for those that the case's model brings.
     """
     used = rules or rules_of_case(case)
-    return CaseReading(folder, case, found, tuple(case_flags(case, used, found.reviews, found.regions)), used.active)
+    flags = tuple(case_flags(case, used, found.reviews, found.regions))
+    return CaseReading(folder, case, found, found.reviews, flags, used.active)
 
 
 def unreadable(folder: Path, error: InputError) -> WorklistEntry:

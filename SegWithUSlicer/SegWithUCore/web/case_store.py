@@ -3,17 +3,17 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..case.case_file import naming_case, read_case, read_description
+from ..case.case_file import read_description
 from ..case.case_folders import case_folders
 from ..regions.region import ORDERS
 from ..review.flags import FlagRules, no_flag_sentence
 from ..review.log_format import SPOKEN
 from ..review.reviewer import clean_reviewer_name
-from ..review.reviews import CaseReviews, ended, read_reviews, seen_by
+from ..review.reviews import ended
 from ..review.worklist import (
     SORTED_BY,
     CaseReading,
@@ -22,7 +22,7 @@ from ..review.worklist import (
     by_benefit,
     model_warnings,
     pace_of,
-    reading_of,
+    read_for_worklist,
     unreadable,
 )
 from ..review.worklist_files import read_listed
@@ -129,31 +129,27 @@ class CaseStore:
             reviewer: name as entered; "" for nobody yet.
         """
         self.refresh()
-        readings: list[tuple[str, CaseReading, CaseReviews]] = []
-        rows: list[tuple[str, WorklistEntry, CaseReviews | None]] = []
-        for id_, folder in list(self._folders.items()):
+        readings: dict[Path, CaseReading] = {}
+        broken: list[WorklistEntry] = []
+        ids = {folder: id_ for id_, folder in self._folders.items()}
+        for folder in ids:
             try:
-                case = read_case(_no_link(folder))
-                with naming_case(folder):
-                    found = read_reviews(folder, case)
-                    reading = reading_of(folder, case, seen_by(reviewer, found), self.rules)
-                    reading.entry()
-                readings.append((id_, reading, found))
+                readings[folder] = read_for_worklist(_no_link(folder), self.rules, reviewer=reviewer)
             except InputError as error:
-                rows.append((id_, unreadable(folder, error), None))
-        seconds, decided = pace_of([pace for _, reading, _ in readings for pace in reading.paces])
-        for id_, reading, found in readings:
-            all_reviews = replace(reading, found=found).entry(seconds).reviews
-            rows.append((id_, replace(reading.entry(seconds), reviews=all_reviews), found))
-        order = {id(entry): number for number, entry in enumerate(by_benefit([entry for _, entry, _ in rows]))}
-        rows.sort(key=lambda row: order[id(row[1])])
+                broken.append(unreadable(folder, error))
+        seconds, decided = pace_of([pace for reading in readings.values() for pace in reading.paces])
+        entries = by_benefit([*(reading.entry(seconds) for reading in readings.values()), *broken])
         name = clean_reviewer_name(reviewer) if reviewer.strip() else ""
         return {
             **settings_json(seconds, decided),
             "title": self.title,
             "reviewer": name,
-            "warnings": model_warnings([entry for _, entry, _ in rows]),
-            "cases": [_row(*row, name) for row in rows],
+            "warnings": model_warnings(entries),
+            "cases": [
+                {"id": ids[entry.folder], **_row(entry, readings.get(entry.folder), name)}
+                for entry in entries
+                if entry.folder is not None
+            ],
         }
 
 
@@ -188,11 +184,10 @@ def settings_json(seconds_per_region: float, decided: int = 0) -> dict[str, Any]
     }
 
 
-def _row(id_: str, entry: WorklistEntry, found: CaseReviews | None, reviewer: str) -> dict[str, Any]:
-    known = () if found is None else found.reviews
-    over = {review.reviewer: ended(review, found.regions) for review in known if found is not None}
+def _row(entry: WorklistEntry, reading: CaseReading | None, reviewer: str) -> dict[str, Any]:
+    reviews = () if reading is None else reading.all_reviews
+    over = {review.reviewer for review in reviews if reading is not None and ended(review, reading.found.regions)}
     return {
-        "id": id_,
         "name": entry.name,
         "flags": [flag_json(flag) for flag in entry.flags],
         "worst_structure": entry.worst_structure,
@@ -203,7 +198,7 @@ def _row(id_: str, entry: WorklistEntry, found: CaseReviews | None, reviewer: st
         "minutes": entry.minutes,
         "benefit": entry.benefit,
         "reviews": [
-            {**asdict(one), "text": one.text, "own": one.reviewer == reviewer, "ended": over.get(one.reviewer, False)}
+            {**asdict(one), "text": one.text, "own": one.reviewer == reviewer, "ended": one.reviewer in over}
             for one in entry.reviews
         ],
         "no_flag": no_flag_sentence(entry.triage.rules_active),

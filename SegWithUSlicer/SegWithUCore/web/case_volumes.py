@@ -96,6 +96,7 @@ class DisplayImage:
     Attributes:
         window: of values, drawn black and white at first.
         range: lowest and highest value.
+        exact: the values (k, j, i), in as few bytes as hold them.
     """
 
     volume: DisplayVolume
@@ -103,6 +104,7 @@ class DisplayImage:
     offset: float
     window: tuple[float, float]
     range: tuple[float, float]
+    exact: np.ndarray = field(repr=False)
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
@@ -160,18 +162,14 @@ def display_labels(array: np.ndarray, what: str) -> DisplayVolume:
     return DisplayVolume(np.array(array[box.slices_zyx], dtype=kind, order="C"), box)
 
 
-def display_image(array: np.ndarray) -> tuple[DisplayImage, np.ndarray]:
-    """Take intensities (k, j, i): exactly where the page's type holds them, else in equal steps over their range.
-
-    Returns:
-        What the page draws, and the exact values in as few bytes as hold them.
-    """
+def display_image(array: np.ndarray) -> DisplayImage:
+    """Take intensities (k, j, i): exactly where the page's type holds them, else in equal steps over their range."""
     low, high = float(array.min()), float(array.max())
     window = _window(array, low, high)
     exact = _as_int16(array, low, high)
     whole = VoxelBox((0, 0, 0), (array.shape[2], array.shape[1], array.shape[0]))
     if array.size <= LARGE_VOXELS and exact is not None:
-        return DisplayImage(DisplayVolume(exact, whole), 1.0, 0.0, window, (low, high)), exact
+        return DisplayImage(DisplayVolume(exact, whole), 1.0, 0.0, window, (low, high), exact)
     kind = np.int16 if array.size <= LARGE_VOXELS else np.uint8
     # With 8 bits what is far brighter than the window, as metal is, must not take the steps away from it.
     start, end = (low, high) if kind is np.int16 else _wider(window, low, high)
@@ -181,8 +179,8 @@ def display_image(array: np.ndarray) -> tuple[DisplayImage, np.ndarray]:
     numbers = np.empty(array.shape, kind)
     for k in range(array.shape[0]):
         numbers[k] = np.clip(np.rint((array[k].astype(np.float64) - offset) / scale), first, last)
-    image = DisplayImage(DisplayVolume(numbers, whole), scale, offset, window, (low, high))
-    return image, array if exact is None else exact
+    exact = array.copy() if exact is None else exact  # a view's numbers would be gone with its image
+    return DisplayImage(DisplayVolume(numbers, whole), scale, offset, window, (low, high), exact)
 
 
 def _as_int16(array: np.ndarray, low: float, high: float) -> np.ndarray | None:
@@ -298,7 +296,6 @@ class CaseVolumes:
         assessed: the part of the grid that was segmented.
         first: the segmentation, on whose grid all volumes lie.
         image: None where it is not at hand; `image_trouble` says why.
-        exact_image: its values (k, j, i).
     """
 
     folder: Path
@@ -309,7 +306,6 @@ class CaseVolumes:
     first: sitk.Image = field(repr=False)
     image: DisplayImage | None = None
     image_trouble: str = "The image is not part of this page."
-    exact_image: np.ndarray | None = field(repr=False, default=None)
     _lock: threading.Lock = field(repr=False, default_factory=threading.Lock)
     _kept: list[sitk.Image] = field(repr=False, default_factory=list)
     _maps: dict[str, tuple[DisplayVolume, np.ndarray]] = field(repr=False, default_factory=dict)
@@ -352,7 +348,7 @@ class CaseVolumes:
             step = shown.value(index)
             first = shown.box.index
             maps[name] = float(exact[k - first[2], j - first[1], i - first[0]]) if step else None
-        image = None if self.exact_image is None else float(self.exact_image[k, j, i])
+        image = None if self.image is None else float(self.image.exact[k, j, i])
         return {"image": image, "label": self.labels.value(index) or 0, "maps": maps}
 
     def sampling_input(self) -> SamplingInput:
@@ -422,19 +418,16 @@ def read_volumes(
         if ERROR_PROBABILITY in description.maps:
             volumes.map(ERROR_PROBABILITY)
         if image_job is not None:
-            volumes.image, volumes.image_trouble, volumes.exact_image = image_job.result()
+            volumes.image, volumes.image_trouble = image_job.result()
     if volumes.image is not None and volumes.image.volume.box != whole_grid(first):
         size = " x ".join(map(str, volumes.image.volume.box.size))
-        volumes.image = volumes.exact_image = None
+        volumes.image = None
         volumes.image_trouble = f"The image has {size} voxels, other than the segmentation."
     return volumes
 
 
-Drawn = tuple[DisplayImage | None, str, np.ndarray | None]
-"""The image for the page, why there is none, and its exact values."""
-
-
-def _image(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) -> Drawn:
+def _image(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) -> tuple[DisplayImage | None, str]:
+    """Return the image for the page, or why there is none."""
     try:
         moved = _moved(folder, raw, image_folders)
         if (folder / IMAGE_FILE).exists():
@@ -443,10 +436,8 @@ def _image(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) 
     except InputError as error:
         if error.code == ELSEWHERE:
             raise
-        return None, str(error), None
-    array = sitk.GetArrayViewFromImage(image)
-    shown, exact = display_image(array)
-    return shown, "", array.copy() if exact is array else exact  # a view's numbers are gone with its image
+        return None, str(error)
+    return display_image(sitk.GetArrayViewFromImage(image)), ""
 
 
 def _moved(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) -> Path | None:

@@ -184,7 +184,7 @@ class PageServer(ThreadingHTTPServer):
 
     Args:
         address: host and port; port 0 takes a free one.
-        make_gate: makes the gate, once the port is known.
+        public: the address at which a proxy shows the page; None without one.
         routes: answers what the page asks.
         say: called with one sentence about what went wrong without an asking page's fault.
 
@@ -200,7 +200,7 @@ class PageServer(ThreadingHTTPServer):
     def __init__(
         self,
         address: tuple[str, int],
-        make_gate: Callable[[int], Gate],
+        public: str | None,
         routes: Routes,
         say: Callable[[str], None],
     ) -> None:
@@ -219,7 +219,7 @@ class PageServer(ThreadingHTTPServer):
             raise UsageError(
                 f"{address[0]}:{address[1]} cannot be taken ({reason}): give another --port, 0 for any that is free."
             ) from error
-        self.gate = make_gate(int(self.server_address[1]))
+        self.gate = gate_for(address[0], int(self.server_address[1]), public)
 
     def run(self) -> list[str]:
         """Serve until `stop` or Ctrl-C; returns what could not be brought to disk, one sentence each."""
