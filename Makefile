@@ -2,6 +2,7 @@
 # make docs: the documentation as HTML, into build/docs
 # make test: what guards every change, in a few minutes
 # make test-all: every test, as CI does
+# make test-slicer SLICER=/path/to/Slicer: the workflows and the self test in that Slicer, with pictures; ALL=1: the long ones too
 # make coverage: every test, and which lines of the product they and their child processes run
 # Each makes .venv when missing and installs what it needs.
 
@@ -10,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-side-by-side test-serial coverage docs lint system-libraries clean
+.PHONY: demo test test-all test-side-by-side test-serial test-slicer coverage docs lint system-libraries clean
 
 demo: $(VENV)/.desktop
 	$(BIN)/segwithu demo --output demo
@@ -39,6 +40,13 @@ test-side-by-side: $(VENV)/.test system-libraries
 
 test-serial: $(VENV)/.test system-libraries
 	$(PYTEST) -m serial $(SERIAL_FILES)
+
+# Installs nothing. It needs a display (Xvfb will do).
+test-slicer:
+	@test -x "$(SLICER)" || { echo "Name a 3D Slicer of 5.10 or newer: make test-slicer SLICER=/path/to/Slicer"; exit 1; }
+	"$(SLICER)" --no-splash --testing --additional-module-paths "$(CURDIR)/SegWithUSlicer" \
+		--python-script "$(CURDIR)/Testing/real/run_workflows.py" --output "$(CURDIR)/build/test-slicer" $(if $(ALL),--all)
+	@echo "open build/test-slicer/report.html"
 
 # The count stays beside a failed test: a killed child loses its own.
 coverage: $(VENV)/.test system-libraries

@@ -171,6 +171,8 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for name in [name for name in sys.modules if name.split(".")[0] in _OUR_PACKAGES]:
             del sys.modules[name]
         super().onReload()
+        if slicer.util.selectedModule() == self.moduleName:  # Slicer enters only what was left
+            slicer.util.getModuleWidget(self.moduleName).enter()
 
 
 class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):

@@ -33,7 +33,7 @@ from .popups import POPUPS, Popups
 from .qt_module import QT, TIMERS
 from .ui_loader import QUiLoader  # noqa: F401  (it gives `qt` its loader)
 from .views import SliceView, ThreeDView
-from .widgets import collapsible, ctk_simple, node_combo_box, plot_widgets, sliders  # noqa: F401  (they register)
+from .widgets import collapsible, ctk_simple, node_combo_box, sliders  # noqa: F401  (they register)
 from .widgets.stand_in import CTK_CLASSES, SLICER_CLASSES
 
 _STAND_IN_MODULES = (

@@ -66,9 +66,12 @@ class Reviewing:
         """A verdict by keyboard."""
         self.press(VERDICT_KEYS[verdict])
 
-    def cell(self, region_id: int, column: int = 4) -> str:
-        """What the table says about a region."""
-        return str(self.ui.regionsTable.item(self.ids.index(region_id), column).text())
+    def cell(self, region_id: int, column: int = 1) -> str:
+        """What the table says about a region, by default its verdict in words: the cell has the sign."""
+        from SegWithUSlicerLib.panels.review_widgets import VERDICTS
+
+        text = str(self.ui.regionsTable.item(self.ids.index(region_id), column).text())
+        return {words.split()[0]: words for words in VERDICTS.values()}.get(text, text)
 
     def row(self) -> int:
         """The selected row."""

@@ -38,7 +38,7 @@ def _idle(opened: Opened) -> Callable[[], bool]:
     return lambda: not opened.panel.overlay.loader.is_busy
 
 
-def test_maps_are_loaded_when_chosen_and_freed_and_their_files_go_with_the_scene(all_are_large: Opened) -> None:
+def test_maps_are_loaded_when_chosen_and_their_files_go_with_the_scene(all_are_large: Opened) -> None:
     opened, ui = all_are_large, all_are_large.ui
     nodes = segment_crop(opened)
     assert (list(nodes.maps), opened.overlay.map_name) == (["error_probability"], "error_probability")
@@ -51,7 +51,7 @@ def test_maps_are_loaded_when_chosen_and_freed_and_their_files_go_with_the_scene
         "None",
     ]
     assert "not saved with the scene: Ranking map, Calibration map" in ui.mapLoadLabel.text
-    assert (ui.mapLoadButton.text, ui.mapFreeButton.visible) == ("Load all", False)
+    assert ui.mapLoadButton.text == "Load all"
     opened.panel.structures._clicked(0, 0)
     assert opened.coloured() > 200
 
@@ -72,13 +72,7 @@ def test_maps_are_loaded_when_chosen_and_freed_and_their_files_go_with_the_scene
     ui.mapLoadButton.click()
     opened.wait(_idle(opened), 30)
     assert (list(nodes.maps), ui.mapLoadButton.visible) == (["error_probability", "ranking", "calibration"], False)
-    ui.mapFreeButton.click()
-    assert list(nodes.maps) == ["error_probability", "calibration"]
     assert opened.overlay.map_name == "calibration"
-
-    ui.nearBox.checked = True
-    opened.wait(_idle(opened), 30)
-    assert (list(nodes.near), opened.overlay.only_near, ui.nearBox.checked) == (["calibration"], True, True)
     opened.host.close_scene()
     assert opened.private_folders() == []
 
@@ -128,5 +122,5 @@ def test_quitting_leaves_no_file(all_are_large: Opened) -> None:
 
 def test_small_results_are_loaded_whole_and_at_once(opened: Opened) -> None:
     nodes = segment_crop(opened)
-    assert list(nodes.maps) == list(nodes.near) == ["error_probability", "ranking", "calibration"]
+    assert list(nodes.maps) == ["error_probability", "ranking", "calibration"]
     assert (opened.ui.mapLoadFrame.visible, opened.private_folders()) == (False, [])

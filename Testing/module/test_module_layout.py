@@ -14,18 +14,7 @@ from opened_module import Opened, segment_crop
 from PySide6 import QtCore, QtWidgets
 from reviewing import Reviewing
 
-AT_START_PX, LATER_PX, NARROW_PX = 360, 420, 360
-REVIEW_PX = 760
-SECTIONS = (
-    "inputsButton",
-    "outputsButton",
-    "advancedButton",
-    "logButton",
-    "overlayButton",
-    "structuresButton",
-    "plotsButton",
-    "casesButton",
-)
+SECTIONS = ("inputsButton", "overlayButton", "advancedButton", "casesButton", "modelsButton")
 INNER = ("editButton", "reviewMoreButton", "budgetButton", "exportButton", "differencesButton")
 
 
@@ -41,161 +30,6 @@ def folded_as_before(opened: Opened) -> Iterator[None]:
     QtWidgets.QWidget.resize(window, size)
 
 
-def _root(opened: Opened) -> Any:
-    return opened.ui.runButton.parent()
-
-
-def _least_width(opened: Opened) -> int:
-    """How narrow the panel may become; no scroll bar makes it narrower in Slicer."""
-    opened.host.process_events()
-    return QtWidgets.QWidget.minimumSizeHint(_root(opened)).width()
-
-
-def _make_wide(opened: Opened, width: int) -> None:
-    """Give the contents of the panel this width."""
-    window, root, native = slicer.util.mainWindow(), _root(opened), QtWidgets.QWidget
-    for _attempt in range(3):
-        native.resize(window, native.width(window) + width - native.width(root), 1400)
-        opened.wait(lambda: opened.host.process_events() is None)
-    assert native.width(root) == width
-
-
-def _unfold(opened: Opened) -> None:
-    for name in (*SECTIONS, *INNER):
-        getattr(opened.ui, name).collapsed = False
-    opened.host.wait(0.1)
-
-
-def _clipped(opened: Opened) -> list[str]:
-    """Labels and buttons that are seen in part only; tables scroll and boxes elide."""
-    found, root = [], _root(opened)
-    for kind in (QtWidgets.QLabel, QtWidgets.QPushButton, QtWidgets.QCheckBox):
-        for widget in QtCore.QObject.findChildren(root, kind):
-            if not QtWidgets.QWidget.isVisible(widget):
-                continue
-            width = QtWidgets.QWidget.width(widget)
-            right = QtWidgets.QWidget.mapTo(widget, root, QtCore.QPoint(width, 0)).x()
-            needs = kind.minimumSizeHint(widget).width()
-            if kind is QtWidgets.QLabel and QtWidgets.QLabel.wordWrap(widget):
-                metrics = QtWidgets.QWidget.fontMetrics(widget)
-                words = re.split(r"[\s/]+", re.sub("<[^>]*>", "", QtWidgets.QLabel.text(widget)))
-                needs = max(metrics.horizontalAdvance(word) for word in words)
-            if needs > width or right > QtWidgets.QWidget.width(root):
-                found.append(f"{QtCore.QObject.objectName(widget)}: {needs} of {width}, to {right}")
-    return found
-
-
-def test_the_panel_may_be_narrow_at_the_start(opened: Opened) -> None:
-    assert _least_width(opened) <= AT_START_PX
-    opened.ui.advancedButton.collapsed = False
-    assert _least_width(opened) <= AT_START_PX
-
-
-def test_the_panel_may_be_narrow_after_a_run_in_a_review_and_with_everything_open(reviewing: Reviewing) -> None:
-    opened = reviewing.opened
-    opened.ui.tryItButton.click()
-    opened.wait(lambda: opened.ui.costLabel.text.startswith("About"))
-    widths = {"run": _least_width(opened)}
-    reviewing.start()
-    widths["review"] = _least_width(opened)
-    _unfold(opened)
-    widths["everything"] = _least_width(opened)
-    reviewing.judge()
-    reviewing.ui.endReviewButton.click()
-    widths["end"] = _least_width(opened)
-    opened.ui.listSceneButton.click()
-    _unfold(opened)
-    widths["cases"] = _least_width(opened)
-    assert max(widths.values()) <= LATER_PX, widths
-
-
-def test_nothing_is_cut_off_in_a_narrow_panel(reviewing: Reviewing) -> None:
-    opened = reviewing.opened
-    opened.ui.tryItButton.click()
-    opened.wait(lambda: opened.ui.costLabel.text.startswith("About"))
-    _make_wide(opened, NARROW_PX)
-    assert _clipped(opened) == []
-    reviewing.start()
-    opened.ui.reviewMoreButton.collapsed = False
-    _make_wide(opened, NARROW_PX)
-    assert _clipped(opened) == []
-    table = opened.ui.regionsTable
-    seen = sum(table.columnWidth(column) for column in range(table.columnCount))
-    assert seen <= QtWidgets.QWidget.width(table.viewport()), "the verdict is in sight"
-    reviewing.ui.endReviewButton.click()
-    opened.ui.listSceneButton.click()
-    opened.ui.exportButton.collapsed = opened.ui.differencesButton.collapsed = False
-    _make_wide(opened, NARROW_PX)
-    assert _clipped(opened) == []
-
-
-def test_flag_and_dice_of_a_structure_are_in_sight_in_a_narrow_panel(reviewing: Reviewing) -> None:
-    _make_wide(reviewing.opened, NARROW_PX)
-    table = reviewing.ui.structuresTable
-    titles = [table.horizontalHeaderItem(column).text() for column in range(table.columnCount)]
-    assert titles == ["Structure", "Flag", "Pred. Dice", "Volume", "Expected", "Likely wrong"]
-    seen = sum(table.columnWidth(column) for column in range(3))
-    assert seen <= QtWidgets.QWidget.width(table.viewport())
-
-
-def test_a_review_with_its_editor_is_in_sight_at_once(reviewing: Reviewing) -> None:
-    reviewing.start()
-    reviewing.ui.editButton.collapsed = False
-    native, section, opened = QtWidgets.QWidget, reviewing.ui.reviewButton, reviewing.opened
-    _make_wide(opened, 400)
-    # A window as low as a laptop's: what is longer scrolls.
-    native.resize(slicer.util.mainWindow(), native.width(slicer.util.mainWindow()), REVIEW_PX)
-    opened.host.wait(0.1)
-    editor = reviewing.panel.edit.editor
-    needed = (reviewing.ui.regionsTable, reviewing.ui.thumbnailLabel, reviewing.ui.secondReaderButton)
-    ends = {}
-    for region in reviewing.session.regions:
-        reviewing.panel.go_to(region.id)
-        opened.host.wait(0.05)
-        end = native.mapTo(editor, section, QtCore.QPoint(0, native.height(editor))).y()
-        ends[region.kind.value, end] = region.id
-        places = [native.mapTo(widget, section, QtCore.QPoint(0, 0)).y() for widget in needed]
-        assert [0 < place < end for place in places] == [True] * 3
-        assert all(native.isVisible(widget) for widget in needed)
-    assert max(end for _kind, end in ends) <= REVIEW_PX, ends
-
-
-def test_a_long_name_of_a_structure_is_cut_in_the_middle_and_whole_in_the_tool_tip(reviewing: Reviewing) -> None:
-    opened, ui, native = reviewing.opened, reviewing.ui, QtWidgets.QWidget
-    name, tip = reviewing.panel.edit._names[0], str(ui.allFirstButton.toolTip)
-    reviewing.start()
-    ui.confusionFrame.visible = True
-    text = "All left superior frontal gyrus, orbital & opercular part of the inferior frontal gyrus here"
-    name.show(text)
-    shown = []
-    for width in (360, 420, 900):
-        _make_wide(opened, width)
-        button = ui.allFirstButton
-        shown.append(str(button.text))
-        assert native.fontMetrics(button).horizontalAdvance(shown[-1].replace("&&", "&")) <= native.width(button) - 8
-        if "…" in shown[-1]:
-            assert (shown[-1].startswith("All left"), shown[-1].endswith(" here")) == (True, True)
-            assert button.toolTip == f"{text}\n{tip}"
-    assert len(shown[0]) < len(shown[1]) < len(shown[2])
-    assert (shown[2].replace("&&", "&"), ui.allFirstButton.toolTip) == (text, tip)
-
-
-def test_what_a_region_is_about_is_short_and_its_buttons_stay_where_they_are(reviewing: Reviewing) -> None:
-    ui, native = reviewing.ui, QtWidgets.QWidget
-    reviewing.start()
-    _make_wide(reviewing.opened, 400)
-    places = set()
-    for region in reviewing.session.regions:
-        reviewing.panel.go_to(region.id)
-        reviewing.opened.host.wait(0.02)
-        assert "percentile" not in ui.whyLabel.text
-        assert ui.whyLabel.toolTip.count("percentile") == 2
-        assert ("Touches the edge" in ui.whyLabel.text) == region.touches_border
-        if region.kind.value != "confusion":
-            places.add(native.mapTo(ui.acceptButton, _root(reviewing.opened), QtCore.QPoint(0, 0)).y())
-    assert len(places) == 1, "the mouse may stay on its button"
-
-
 def test_what_to_do_after_a_run_is_not_said_while_the_review_does_it(reviewing: Reviewing) -> None:
     opened, label = reviewing.opened, reviewing.ui.statusLabel
     segment_crop(opened)
@@ -208,8 +42,7 @@ def test_what_to_do_after_a_run_is_not_said_while_the_review_does_it(reviewing: 
 
 def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewing: Reviewing) -> None:
     ui = reviewing.ui
-    ui.logButton.collapsed, ui.inputsButton.collapsed = True, False
-    ui.overlayButton.collapsed = ui.structuresButton.collapsed = False
+    ui.advancedButton.collapsed, ui.inputsButton.collapsed, ui.overlayButton.collapsed = True, False, False
     before = {name: getattr(ui, name).collapsed for name in SECTIONS}
     reviewing.start()
     assert all(getattr(ui, name).collapsed for name in SECTIONS)
@@ -217,34 +50,9 @@ def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewi
     ui.endReviewButton.click()
     assert {name: getattr(ui, name).collapsed for name in SECTIONS} == before
     reviewing.start()
-    ui.logButton.collapsed = False
+    ui.advancedButton.collapsed = False
     ui.endReviewButton.click()
-    assert not ui.logButton.collapsed, "what the user opens stays open"
-    ui.logButton.collapsed = True
-
-
-def test_sections_come_in_the_order_of_slicers_modules(opened: Opened) -> None:
-    order = ("inputsButton", "outputsButton", "advancedButton", "runButton", "progressBar", "statusLabel")
-    results = ("overlayButton", "structuresButton", "plotsButton", "reviewButton", "casesButton", "modelsButton")
-    layout = _root(opened).layout()
-    placed = [layout.itemAt(index).widget() for index in range(layout.count())]
-    names = [QtCore.QObject.objectName(widget) for widget in placed if widget is not None]
-    assert [name for name in names if name in (*order, *results)] == [*order, *results]
-    assert names[-1] == "modelsButton"
-
-
-def test_sections_and_buttons_have_the_words_of_slicers_modules(opened: Opened) -> None:
-    ui = opened.ui
-    titles = [str(getattr(ui, name).text) for name in ("inputsButton", "outputsButton", "advancedButton", "runButton")]
-    assert titles == ["Inputs", "Outputs", "Advanced", "Apply"]
-    assert (ui.advancedButton.collapsed, ui.inputsButton.collapsed, ui.outputsButton.collapsed) == (True, False, False)
-    opened.ui.tryItButton.click()
-    ui.runButton.click()
-    opened.until_computing()
-    assert (str(ui.runButton.text), ui.progressBar.visible, ui.stageLabel.visible) == ("Cancel", True, True)
-    ui.runButton.click()
-    opened.finish()
-    assert (str(ui.runButton.text), ui.progressBar.visible) == ("Apply", False)
+    assert not ui.advancedButton.collapsed, "what the user opens stays open"
 
 
 @pytest.mark.parametrize(("name", "kind"), [("wheelsEdit", "Directory"), ("pythonEdit", "OpenFileName")])
@@ -372,12 +180,6 @@ def test_an_export_of_no_case_says_why(listing: Listing) -> None:
     ui.exportScopeBox.currentIndex = 2
     assert (ui.startExportButton.enabled, ui.exportLabel.text) == (True, "")
     ui.exportScopeBox.currentIndex = 0
-
-
-def test_one_case_is_told_as_one(reviewing: Reviewing) -> None:
-    reviewing.ui.listSceneButton.click()
-    reviewing.host.wait(lambda: reviewing.ui.casesLabel.text.startswith("One case, "))
-    reviewing.opened.panel.cases.list = None
 
 
 def test_paths_in_labels_hold_nothing_that_is_not_in_them(reviewing: Reviewing) -> None:

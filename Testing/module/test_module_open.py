@@ -72,7 +72,7 @@ def test_opening_starts_nothing_and_names_the_first_click(opened: Opened) -> Non
     assert opened.worker.state.value == "stopped"
     assert opened.ui.statusLabel.text == "Press Try it, or choose the T1 volume."
     assert opened.ui.runButton.enabled is False
-    assert opened.ui.overlayButton.enabled is False
+    assert opened.ui.overlayButton.visible is False
     assert "hippocampus" in opened.ui.modelLabel.text.lower()
 
 

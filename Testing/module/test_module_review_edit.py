@@ -39,7 +39,7 @@ def _correct(reviewing: Reviewing, erase: bool = False) -> Any:
 
 
 def _status(reviewing: Reviewing, value: int) -> str:
-    from SegWithUSlicerLib.review.structure_status import structure_status
+    from SegWithUSlicerLib.review.edit_scores import structure_status
 
     return str(structure_status(reviewing.nodes, value))
 

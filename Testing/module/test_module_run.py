@@ -60,14 +60,12 @@ def test_threshold_and_opacity_change_the_picture_and_the_readout(opened: Opened
     assert opened.host.slice_views["Red"].composite.GetForegroundOpacity() == pytest.approx(0.1)
 
 
-def test_other_map_and_none_and_near_and_legend(opened: Opened) -> None:
+def test_other_map_and_none_and_legend(opened: Opened) -> None:
     segment_crop(opened)
     ui = opened.ui
     ui.mapBox.currentIndex = 1
     assert opened.overlay.map_name == "ranking"
     assert ui.thresholdSlider.maximum == pytest.approx(opened.overlay.window[1], abs=0.01)
-    ui.nearBox.checked = True
-    assert opened.overlay.only_near
     ui.colourBox.currentIndex = 1
     assert opened.overlay.colour_map == "Viridis"
     ui.legendBox.checked = False

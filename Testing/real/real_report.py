@@ -110,7 +110,8 @@ def _section(result: Result) -> str:
     pictures = "".join(
         f'<a href="{name}"><img src="{name}" alt="{name}" title="{name}"></a>' for name in result.seen.pictures
     )
-    texts = "".join(f"<pre>{escape(text)}</pre>" for text in [result.details, *result.seen.surprises] if text)
+    own = [f"Of Slicer's own code, not counted:\n{text}" for text in result.seen.of_slicer]
+    texts = "".join(f"<pre>{escape(text)}</pre>" for text in [result.details, *result.seen.surprises, *own] if text)
     return (
         f'<h2 id="{result.name}">{result.name}: {result.status}</h2><p>{escape(result.words)}</p>'
         f"<ul>{checks}</ul>{texts}<p>{pictures}</p>"

@@ -46,7 +46,9 @@ class Seen:
     checks: list[Check] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
     surprises: list[str] = field(default_factory=list)
-    """Exceptions in slots and observers, which the application only prints."""
+    """Exceptions in slots and observers, which the application only prints, and lines of errors in its log."""
+    of_slicer: list[str] = field(default_factory=list)
+    """Exceptions of Slicer's own code, in which the module has no part."""
 
 
 class User:
@@ -71,10 +73,11 @@ class User:
         """Watch one workflow: its own time, checks, pictures, and exceptions wherever they occur."""
         self.seen, self._name = Seen(), name
         self._until = time.monotonic() + self.limit_s
-        hook, seen = sys.excepthook, self.seen
+        hook, seen, logged = sys.excepthook, self.seen, len(error_lines())
 
         def surprised(kind: Any, error: Any, trace: Any) -> None:
-            seen.surprises.append("".join(traceback.format_exception(kind, error, trace)))
+            text = "".join(traceback.format_exception(kind, error, trace))
+            (seen.surprises if "SegWithU" in text else seen.of_slicer).append(text)
             hook(kind, error, trace)
 
         sys.excepthook = surprised
@@ -82,6 +85,7 @@ class User:
             yield seen
         finally:
             sys.excepthook = hook
+            seen.surprises += error_lines()[logged:]
 
     # -- the panel --
 
@@ -189,6 +193,11 @@ class User:
     def _reviews(self) -> Path:
         return Path(slicer.app.userSettings().fileName()).parent / "SegWithU" / "Reviews"
 
+    @property
+    def review(self) -> Any:
+        """The section of the review; another one after Reload."""
+        return self.widget.panel.review
+
     def review_log(self) -> str:
         """Read what the review has written."""
         return "".join(
@@ -200,7 +209,58 @@ class User:
         for path in self._reviews.glob(f"*/*.{self.reviewer}.*"):
             path.unlink(missing_ok=True)
 
+    # -- the window --
+
+    @property
+    def scroll_area(self) -> Any:
+        """The scroll area of Slicer's module panel."""
+        widget = self.widget.parent
+        while not widget.inherits("QScrollArea"):
+            widget = widget.parentWidget()
+        return widget
+
+    def set_size(self, width: int, height: int) -> None:
+        """Give the main window a size."""
+        window = slicer.util.mainWindow()
+        window.showNormal()
+        window.resize(width, height)
+        self.pause(0.2)
+
+    def set_panel_width(self, width: int) -> int:
+        """Drag the edge of the module panel; how wide it is then."""
+        import qt
+
+        dock = self.dock
+        slicer.util.mainWindow().resizeDocks([dock], [width], qt.Qt.Horizontal)
+        self.pause(0.2)
+        return int(dock.width)
+
+    @property
+    def dock(self) -> Any:
+        """The dock that holds the module panel."""
+        return slicer.util.findChildren(slicer.util.mainWindow(), name="PanelDockWidget")[0]
+
+    def unfold(self, *names: str) -> None:
+        """Open these sections and fold the others."""
+        for name in ("inputsButton", "overlayButton", "reviewButton", "advancedButton", "casesButton", "modelsButton"):
+            self.find(name).collapsed = name not in names
+        self.pause(0.2)
+
+    def pause(self, seconds: float) -> None:
+        """Let Slicer work for a while."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            slicer.app.processEvents()
+            time.sleep(0.01)
+
     # -- pictures --
+
+    def panel_picture(self, what: str) -> None:
+        """Take a picture of the whole content of the panel."""
+        slicer.app.processEvents()
+        name = f"{self._name}-{what}.png"
+        _grab(self.scroll_area.widget(), self.folder / name)
+        self.seen.pictures.append(name)
 
     def picture(self, what: str) -> None:
         """Take pictures of the window, of the whole panel and of the red view."""
@@ -215,6 +275,14 @@ class User:
             name = f"{self._name}-{re.sub(r'[^a-z0-9]+', '-', what.lower())}-{part}.png"
             take(self.folder / name)
             self.seen.pictures.append(name)
+
+
+def error_lines() -> list[str]:
+    """Return the lines of Slicer's log that report an error, oldest first; none on the stand-in, which has no log."""
+    model = getattr(slicer.app, "errorLogModel", lambda: None)()
+    rows = [] if model is None else range(model.logEntryCount())
+    lines = [[str(model.data(model.index(row, column))) for column in (2, 4)] for row in rows]
+    return [text for level, text in lines if level in ("Error", "Critical", "Fatal")]
 
 
 def _grab(widget: Any, path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Go through ten workflows in a real 3D Slicer, and write a report with pictures.
+"""Go through workflows in a real 3D Slicer, and write a report with pictures.
 
-Nobody needs to look on; Slicer ends by itself (about ten minutes without a graphics card):
+Nobody needs to look on; Slicer ends by itself (some minutes without a graphics card; `--all` takes about half an hour):
 
     Slicer --no-splash --testing --python-script Testing/real/run_workflows.py --output FOLDER
 
@@ -29,11 +29,14 @@ HERE = Path(__file__).resolve().parent
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
+from real_looks import LOOKS  # noqa: E402
+from real_more import MORE  # noqa: E402
 from real_report import FAILED, PASSED, SKIPPED, TIMED_OUT, Report, Result  # noqa: E402
 from real_user import MODULE, TimeIsUpError, User, read_settings, write_settings  # noqa: E402
-from real_workflows import WORKFLOWS  # noqa: E402
+from real_workflows import TEN  # noqa: E402
 
 ROOT = HERE.parents[1]
+WORKFLOWS = (*TEN, *LOOKS, *MORE)
 LIMIT_S = 300.0
 GRACE_S = 60.0
 """So much longer than a workflow may take, a Slicer that does not answer at all is ended."""
@@ -45,8 +48,12 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the report is written")
     parser.add_argument("--timeout", type=float, default=LIMIT_S, metavar="S", help="seconds that a workflow may take")
     names = [workflow.__name__ for workflow in WORKFLOWS]
-    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    return parser.parse_known_args(list(arguments))[0]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--all", action="store_true", help="also the long ones")
+    chosen = parser.parse_known_args(list(arguments))[0]
+    some = [workflow.__name__ for workflow in (*TEN, *LOOKS)]
+    chosen.only = chosen.only or (names if chosen.all else some)
+    return chosen
 
 
 def load_module() -> None:

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import slicer
 from loaded_case import LoadedCase, loaded_case, paint
-from PIL import Image
 from segwithu_command import MODEL
 
 from SegWithUCore.metrics.curves import curves_of_case
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.curves import CURVES_FILE
-from SegWithUCore.util.errors import InputError, OutputError
+from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.cases.case_switch import remove_case
 from SegWithUSlicerLib.review.calibration_plots import (
     compare,
@@ -24,8 +23,7 @@ from SegWithUSlicerLib.review.calibration_plots import (
     titled_case,
     titled_model,
 )
-from SegWithUSlicerLib.scene.chart_picture import write_chart_png
-from SegWithUSlicerLib.scene.charts import chart_of
+from SegWithUSlicerLib.scene.case_nodes import PLOT_ROLE
 
 PLOTS = ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode")
 
@@ -138,7 +136,7 @@ def test_charts_lie_in_the_folder_of_the_case_and_go_with_it(case: LoadedCase) -
     tables = case.scene.GetNumberOfNodesByClass("vtkMRMLTableNode")
     shown = {"case": titled_case(expert(case), compare(case.nodes, expert(case)).curves)}
     charts = [put(case.nodes, shown) for put in (put_reliability, put_risk_coverage)]
-    assert chart_of(case.nodes, "reliability") is charts[0]
+    assert case.nodes.hub.GetNodeReference(PLOT_ROLE + "reliability") is charts[0]
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(case.scene)
     folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(case.nodes.table))
     assert folder != hierarchy.GetSceneItemID()
@@ -151,21 +149,3 @@ def test_charts_lie_in_the_folder_of_the_case_and_go_with_it(case: LoadedCase) -
     remove_case(case.nodes)
     assert [case.scene.GetNumberOfNodesByClass(name) for name in PLOTS] == before
     assert case.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == tables - 1
-
-
-def test_a_chart_is_written_as_a_picture_whole_or_not_at_all(case: LoadedCase, tmp_path: Path) -> None:
-    reference = expert(case, names=(case.nodes.case.structures[0].name,))
-    chart = put_reliability(case.nodes, {"case": titled_case(reference, compare(case.nodes, reference).curves)})
-    write_chart_png(chart, tmp_path / "plot.png")
-    with Image.open(tmp_path / "plot.png") as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
-    assert pixels.shape == (800, 1200, 3)
-    red, green, blue = np.moveaxis(pixels, -1, 0)
-    curve = (blue > 150) & (red < 60)
-    assert curve.sum() > 2000, "the first colour of the charts"
-    rows, columns = np.nonzero(curve)
-    assert np.ptp(columns) > 300 and np.ptp(rows) > 50
-    assert ((red < 80) & (green < 80) & (blue < 80)).sum() > 3000, "words and axes"
-    assert (pixels.min(axis=2) > 250).mean() > 0.7
-    with pytest.raises(OutputError):
-        write_chart_png(chart, tmp_path / "plot.png" / "in a file.png")

@@ -115,8 +115,6 @@ def test_only_the_shown_map_has_a_visible_legend_with_plain_words(tmp_path, data
         overlay.show(name)
         titles.append(visible())
     assert titles == [["Error probability"], ["Ranking map"], ["Calibration map"]]
-    overlay.set_only_near(True)
-    assert visible() == ["Calibration map"]
     overlay.set_legend(False)
     assert visible() == []
     overlay.set_legend(True)
@@ -152,7 +150,6 @@ def test_overlays_opened_a_thousand_times_leave_no_observers(tmp_path, data_fold
         overlay = Overlay(case.nodes, lambda: None)
         overlay.show("error_probability")
         overlay.show("ranking")
-        overlay.set_only_near(turn % 2 == 0)
         overlay.set_threshold(-turn / 100)
         assert overlay.observer_count > 0
         overlay.release()

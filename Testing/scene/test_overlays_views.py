@@ -51,7 +51,7 @@ def _voxels_in_plane(case: LoadedCase) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return rows[seen], columns[seen], case.disk.error.ravel()[seen]
 
 
-def test_threshold_hides_and_only_near_hides_far_voxels(tmp_path, data_folder):
+def test_threshold_hides_voxels(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     _bare(case)
     case.focus_on(case.voxel())
@@ -63,12 +63,6 @@ def test_threshold_hides_and_only_near_hides_far_voxels(tmp_path, data_folder):
         overlay.set_threshold(threshold)
         areas.append(int(coloured(case.view.pixels()).sum()))
     assert areas[0] > areas[1] > areas[2] > areas[3] == 0
-    overlay.set_threshold(-13)
-    overlay.set_only_near(True)
-    assert overlay.threshold == -13
-    assert 0 < coloured(case.view.pixels()).sum() < areas[0]
-    overlay.set_only_near(False)
-    assert coloured(case.view.pixels()).sum() == areas[0]
 
 
 def test_voxels_that_were_not_assessed_are_never_coloured(tmp_path, data_folder):
@@ -129,7 +123,6 @@ def test_overlay_changes_neither_background_nor_zoom_nor_the_images_window(tmp_p
     overlay = Overlay(case.nodes)
     overlay.show("ranking")
     overlay.set_threshold(-3)
-    overlay.set_only_near(True)
     overlay.hide_while(True)
     overlay.hide_while(False)
     assert state() == before
@@ -210,8 +203,8 @@ def test_another_of_our_maps_chosen_in_the_view_becomes_the_shown_one(tmp_path, 
     pet = add_pet(case)
     overlay = Overlay(case.nodes)
     overlay.show("ranking")
-    case.view.composite.SetForegroundVolumeID(case.nodes.near["calibration"].GetID())
-    assert (overlay.map_name, overlay.only_near) == ("calibration", True)
+    case.view.composite.SetForegroundVolumeID(case.nodes.maps["calibration"].GetID())
+    assert overlay.map_name == "calibration"
     overlay.show(None)
     assert case.view.composite.GetForegroundVolumeID() == pet.GetID()
 
@@ -241,14 +234,12 @@ def test_a_deleted_map_gives_the_view_back(tmp_path, data_folder):
     assert overlay.observer_count == 0
 
 
-@pytest.mark.parametrize("near", [False, True])
-def test_a_saved_and_loaded_bundle_shows_the_same_picture(tmp_path, data_folder, near):
+def test_a_saved_and_loaded_bundle_shows_the_same_picture(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder, oblique=True, transformed=True)
     add_pet(case)
     case.focus_on(case.voxel())
     overlay = Overlay(case.nodes)
     overlay.show("error_probability")
-    overlay.set_only_near(near)
     overlay.set_threshold(0.4)
     overlay.set_opacity(0.7)
     overlay.set_colour_map("Viridis")
@@ -261,7 +252,7 @@ def test_a_saved_and_loaded_bundle_shows_the_same_picture(tmp_path, data_folder,
     view.resize()
     (nodes,) = find_cases(headless.scene)
     again = Overlay(nodes)
-    assert (again.map_name, again.only_near, again.opacity) == ("error_probability", near, 0.7)
+    assert (again.map_name, again.opacity) == ("error_probability", 0.7)
     assert (again.threshold, again.window, again.colour_map) == (0.4, (0.0, 1.0), "Viridis")
     # The legend's letters are laid out anew; the picture itself must be the same.
     after = view.pixels(tmp_path / "after.png")

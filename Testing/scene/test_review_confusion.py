@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation
 from written_case import NAMES
 
 from SegWithUCore.regions.region import Competition, Kind
-from SegWithUSlicerLib.review.confusion import relabel, relabellings
+from SegWithUSlicerLib.review.corrections import relabel, relabellings
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.scene.review_nodes import RegionMask
 

@@ -9,8 +9,8 @@ from loaded_case import add_transform, exported_labels, loaded_case, paint
 from mrml_headless import HeadlessScene, coloured, observers_on
 
 from SegWithUCore.util.errors import InputError
+from SegWithUSlicerLib.review.edit_scores import SegmentStatusWriter, status_for, structure_status
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
-from SegWithUSlicerLib.review.structure_status import SegmentStatusWriter, status_for, structure_status
 from SegWithUSlicerLib.scene.load_case import find_cases, follow_parent_transform, load_case
 from SegWithUSlicerLib.scene.review_nodes import show_original
 from SegWithUSlicerLib.scene.segmentation import was_touched

@@ -8,8 +8,8 @@ import slicer
 from loaded_case import LoadedCase, loaded_case
 
 from SegWithUCore.regions.region import UNCERTAIN
+from SegWithUSlicerLib.review.corrections import is_on, put_on, take_off
 from SegWithUSlicerLib.review.edits import read_labels
-from SegWithUSlicerLib.review.paint_mask import is_on, put_on, take_off
 
 BRUSH = {
     "BrushSphere": "0",

@@ -11,9 +11,9 @@ from written_case import change_case
 from SegWithUCore.case.region_files import region_file_hashes
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.session import ReviewOptions
+from SegWithUSlicerLib.review.edit_scores import structure_status
 from SegWithUSlicerLib.review.opening import decided_so_far, obstacle
 from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
-from SegWithUSlicerLib.review.structure_status import structure_status
 from SegWithUSlicerLib.scene.load_case import load_case
 from SegWithUSlicerLib.scene.segmentation import was_touched
 

@@ -16,6 +16,7 @@ from SegWithUCore.case.segmentation_file import IMAGE_KEY, check_reviewed, read_
 from SegWithUCore.review.reviewer import version_path
 from SegWithUCore.review.session import ReviewLocation, case_key
 from SegWithUCore.util.errors import InputError, OutputError
+from SegWithUSlicerLib.review.edit_scores import SegmentStatusWriter, structure_status
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.review.store import (
     keep_location,
@@ -27,7 +28,6 @@ from SegWithUSlicerLib.review.store import (
     review_folder,
     save_reviewed,
 )
-from SegWithUSlicerLib.review.structure_status import SegmentStatusWriter, structure_status
 from SegWithUSlicerLib.scene.load_case import find_cases, load_case
 from SegWithUSlicerLib.scene.review_nodes import regions_hash
 from SegWithUSlicerLib.scene.segmentation import content_hash

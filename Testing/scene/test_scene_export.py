@@ -6,11 +6,9 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from loaded_case import add_transform, loaded_case
-from scipy.ndimage import distance_transform_edt
 
 from SegWithUCore.util.errors import InputError, OutputError
 from SegWithUSlicerLib.scene.load_case import export_volume, is_unchanged, propose_roi, read_roi
-from SegWithUSlicerLib.scene.near_mask import near
 
 
 def _bend(case) -> "slicer.vtkMRMLTransformNode":
@@ -145,21 +143,3 @@ def test_region_beside_the_volume_is_refused(tmp_path, data_folder):
     roi.SetCenter(500, 0, 0)
     with pytest.raises(InputError, match="lies outside"):
         export_volume(case.volume, tmp_path / "input.nrrd", roi)
-
-
-@pytest.mark.parametrize("spacing", [(1, 1, 1), (2.5, 0.9, 0.7), (7, 0.4, 3)])
-def test_near_is_within_the_distance_of_any_structure_or_inside_it(spacing):
-    labels = np.zeros((20, 30, 31), np.uint8)
-    labels[4:16, 8:22, 8:22] = 1
-    labels[0, 0, 0] = 2
-    expected = distance_transform_edt(labels == 0, sampling=spacing) <= 5
-    assert expected.any()
-    assert np.array_equal(near(labels, spacing, 5.0), expected)
-
-
-def test_all_is_near_where_everything_is_labelled():
-    assert near(np.ones((3, 4, 5), np.uint8), (1, 1, 1), 5.0).all()
-
-
-def test_near_an_empty_segmentation_is_nothing():
-    assert not near(np.zeros((3, 4, 5), np.uint8), (1, 1, 1), 5.0).any()

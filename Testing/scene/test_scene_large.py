@@ -14,9 +14,9 @@ from written_case import change_case, make_case
 
 from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.review.opening import obstacle
-from SegWithUSlicerLib.scene import later_maps, near_mask, read_case
+from SegWithUSlicerLib.scene import later_maps, read_case
 from SegWithUSlicerLib.scene.case_nodes import CaseNodes
-from SegWithUSlicerLib.scene.later_maps import free_maps, freeable, keep_files, load_map, loadable, release_gone
+from SegWithUSlicerLib.scene.later_maps import keep_files, load_map, loadable, release_gone
 from SegWithUSlicerLib.scene.load_case import load_case, load_case_steps, work_of_case
 from SegWithUSlicerLib.scene.overlay import Overlay
 from SegWithUSlicerLib.scene.segmentation import content_hash, was_touched
@@ -48,7 +48,7 @@ def _lasting(case: LoadedCase) -> CaseNodes:
 
 def test_only_the_first_map_is_loaded_and_everything_else_is_there(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder, regions=True)
-    assert (list(case.nodes.maps), case.nodes.near) == (["error_probability"], {})
+    assert list(case.nodes.maps) == ["error_probability"]
     assert case.nodes.later == ["ranking", "calibration"]
     assert np.array_equal(slicer.util.arrayFromVolume(case.nodes.maps["error_probability"]), case.disk.error)
     assert np.array_equal(exported_labels(case), case.disk.labels)
@@ -91,20 +91,13 @@ def test_results_of_large_and_small_images_are_equal(tmp_path, data_folder, monk
     overlay = Overlay(nodes)
     for name in list(overlay.available):
         overlay.show(name)
-    overlay.set_only_near(True)
-    for name in list(overlay.available):
-        overlay.show(name)
     overlay.release()
     monkeypatch.setattr(read_case, "LATER_ABOVE_VOXELS", 1 << 24)
-    monkeypatch.setattr(near_mask, "_SLAB_VOXELS", 1)  # as many slabs as there can be
     small = load_case(case.disk.folder, case.volume, new=True)
-    assert list(small.maps) == list(nodes.maps) == list(small.near) == list(nodes.near)
+    assert list(small.maps) == list(nodes.maps)
     for name, whole in small.maps.items():
         assert np.array_equal(slicer.util.arrayFromVolume(whole), slicer.util.arrayFromVolume(nodes.maps[name]))
-        floor = float(small.near[name].GetAttribute("SegWithU.Floor"))
-        masked = [np.maximum(slicer.util.arrayFromVolume(run.near[name]), floor) for run in (small, nodes)]
-        assert np.array_equal(*masked)
-        assert nodes.near[name].GetTransformNodeID() == case.volume.GetTransformNodeID()
+        assert nodes.maps[name].GetTransformNodeID() == case.volume.GetTransformNodeID()
     assert content_hash(small.segmentation) == content_hash(nodes.segmentation)
 
 
@@ -125,22 +118,6 @@ def test_a_chosen_map_is_read_once_and_drawn(tmp_path, data_folder, monkeypatch)
     case.focus_on(case.voxel())
     overlay.set_threshold(overlay.window[0])
     assert coloured(case.view.pixels()).sum() > 100
-    overlay.release()
-
-
-def test_freed_maps_are_offered_again(tmp_path, data_folder):
-    case = loaded_case(tmp_path, data_folder)
-    nodes = _lasting(case)
-    overlay = Overlay(nodes)
-    overlay.show("ranking")
-    load_map(nodes, "calibration")
-    assert freeable(nodes, "ranking") == ["calibration"]
-    nodes_before = case.scene.GetNumberOfNodes()
-    free_maps(nodes, "ranking")
-    assert list(nodes.maps) == ["error_probability", "ranking"]
-    assert case.scene.GetNumberOfNodes() < nodes_before - 1, "its display node went with it"
-    assert loadable(nodes) == ["calibration"]
-    assert (overlay.map_name, overlay.show("calibration")) == ("ranking", 1)
     overlay.release()
 
 

@@ -30,10 +30,10 @@ def _matrix(node: "slicer.vtkMRMLVolumeNode") -> np.ndarray:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "+".join(kind) or "plain")
 def test_results_lie_on_the_inputs_grid_under_its_parent_transform(tmp_path, data_folder, kind):
     case = loaded_case(tmp_path, data_folder, **kind)
-    assert len(case.nodes.results) == 7
+    assert len(case.nodes.results) == 4
     for node in case.nodes.results:
         assert node.GetTransformNodeID() == case.volume.GetTransformNodeID()
-    for volume in [*case.nodes.maps.values(), *case.nodes.near.values()]:
+    for volume in case.nodes.maps.values():
         assert np.array_equal(_matrix(volume), _matrix(case.volume))
     shown = slicer.util.arrayFromVolume(case.nodes.maps["error_probability"])
     assert shown.dtype == np.float32
@@ -100,7 +100,6 @@ def test_maps_carry_quantity_unit_and_the_mark_as_results(tmp_path, data_folder)
     assert ranking.GetVoxelValueUnits().GetAsString().startswith("1|UCUM") or (
         ranking.GetVoxelValueUnits().GetCodeValue() == "1"
     )
-    assert all(is_ours(node) for node in case.nodes.near.values())
     assert not is_ours(case.volume)
 
 
@@ -124,7 +123,7 @@ def test_results_share_one_folder_beside_the_input(tmp_path, data_folder):
     folder = parents.pop()
     assert hierarchy.GetItemParent(folder) == study
     assert hierarchy.GetItemName(folder) == "Hippocampus with uncertainty"
-    assert hierarchy.GetNumberOfItemChildren(folder) == 8
+    assert hierarchy.GetNumberOfItemChildren(folder) == 5
 
 
 def test_table_says_not_assessed_where_there_is_no_figure(tmp_path, data_folder):

@@ -12,8 +12,7 @@ from written_case import change_case
 from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.scene.case_images import array_of
 from SegWithUSlicerLib.scene.case_nodes import find_cases
-from SegWithUSlicerLib.scene.load_case import load_case
-from SegWithUSlicerLib.scene.output import run_of, why_kept
+from SegWithUSlicerLib.scene.load_case import load_case, run_of, why_kept
 from SegWithUSlicerLib.scene.segmentation import content_hash, mark_judged, segment_array
 
 
@@ -58,7 +57,7 @@ def test_a_result_of_another_image_and_model_is_taken_over_with_its_name(tmp_pat
     chosen.SetName("For the surgeon")
     chosen.GetDisplayNode().SetVisibility2DFill(True)
     parts = [case.nodes.hub, case.nodes.table, case.nodes.original, *case.nodes.maps.values()]
-    parts += [*case.nodes.near.values(), case.nodes.regions, case.nodes.regions_text]
+    parts += [case.nodes.regions, case.nodes.regions_text]
     expected, alone = _another_result(case), _without_owner(case)
     nodes = load_case(case.disk.folder, volume, output=chosen)
     assert nodes.segmentation is chosen

@@ -144,8 +144,7 @@ def test_a_map_that_the_new_run_lacks_is_removed(tmp_path, data_folder):
     (case.disk.folder / "error_probability.nii.gz").unlink()
     load_case(case.disk.folder, case.volume)
     assert list(case.nodes.maps) == ["ranking", "calibration"]
-    assert list(case.nodes.near) == ["ranking", "calibration"]
-    assert case.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 5
+    assert case.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 3
 
 
 def test_deleted_results_come_back_in_the_same_set(tmp_path, data_folder):

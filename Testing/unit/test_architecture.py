@@ -28,7 +28,7 @@ CORE_LAYERS: list[set[str]] = [
     {"top"},
 ]
 LAB_LAYERS: list[set[str]] = [{"benchmark"}, {"evaluation"}, {"training"}]
-LIB_LAYERS: list[set[str]] = [{"panels"}, {"cases", "models"}, {"review", "run"}, {"scene"}, {"top"}]
+LIB_LAYERS: list[set[str]] = [{"panels"}, {"cases"}, {"review", "run"}, {"scene"}, {"top"}]
 """A package may import those of later layers only, never its neighbours; "top" are the files that lie in no package."""
 TOP_ENTRIES = {"SegWithUCore", "SegWithUCore.api", "SegWithULab.pipeline"}
 """Modules at the top that are not below all packages: the public functions, which load what they need when called."""

@@ -1,25 +1,35 @@
-"""The list of cases behind the panel: rows read step by step, filtered, sorted, with each reviewer's status.
+"""The list of cases behind the panel: case folders read step by step, filtered, sorted, with each reviewer's status.
 
-Needs neither Qt nor MRML. Where rows come from, a `RowSource` knows: see `rows`.
+Needs neither Qt nor MRML, and loads nothing.
 """
 
+import os
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+from SegWithUCore.case.case_file import CASE_FILE
+from SegWithUCore.case.case_folders import case_folders
+from SegWithUCore.case.region_files import REGIONS_FILE
 from SegWithUCore.review.flags import FlagRules
-from SegWithUCore.review.reviews import RegionVerdicts, disagreements
-from SegWithUCore.review.worklist import CaseReading, WorklistEntry, by_benefit, pace_of, with_pace
+from SegWithUCore.review.reviews import LOG_PATTERN, Elsewhere, RegionVerdicts, disagreements
+from SegWithUCore.review.worklist import (
+    SECONDS_PER_REGION,
+    WorklistEntry,
+    by_benefit,
+    pace_of,
+    read_for_worklist,
+    unreadable,
+    with_pace,
+)
+from SegWithUCore.review.worklist_files import read_listed
 from SegWithUCore.util.errors import InputError
 
-if TYPE_CHECKING:
-    from ..scene.case_nodes import CaseNodes
-
 Stamp = tuple[tuple[str, int, int], ...]
-"""Which files and nodes a row depends on, with size and time of change."""
+"""Which files a row depends on, with size and time of change."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,10 @@ class Difference:
 
 @dataclass(eq=False)
 class CaseItem:
-    """One row of the list.
+    """One row of the list: a case folder.
 
     Attributes:
         entry: the case's entry of the worklist.
-        key: what its source knows the row by.
-        nodes: the result in the scene that the row is about; None for a case folder.
         is_read: the numbers were read from the case itself; else they are from a file that may be older, or unknown.
         paces: seconds that reviewers spent on each decided region.
         differences: regions on which reviewers disagree.
@@ -52,8 +60,6 @@ class CaseItem:
     """
 
     entry: WorklistEntry
-    key: Hashable
-    nodes: "CaseNodes | None" = None
     is_read: bool = False
     paces: Sequence[float] = ()
     differences: Sequence[Difference] = field(default=(), repr=False)
@@ -61,76 +67,42 @@ class CaseItem:
     stamp: Stamp = field(default=(), repr=False)
 
     @property
-    def folder(self) -> Path | None:
-        """The case folder; None for a result that is whole in the scene alone."""
+    def folder(self) -> Path:
+        """The case folder."""
+        assert self.entry.folder is not None  # every entry of a list on disk has one
         return self.entry.folder
 
 
-class RowSource(Protocol):
-    """Source of the rows of a list: a folder, a worklist or the scene."""
-
-    @property
-    def title(self) -> str:
-        """What is listed, for people."""
-
-    @property
-    def empty_text(self) -> str:
-        """The message if there is nothing to list."""
-
-    @property
-    def is_dynamic(self) -> bool:
-        """Whether rows may come and go while the list is shown."""
-
-    @property
-    def rules(self) -> FlagRules | None:
-        """Of flags, that came with the rows; None for those of each case's model."""
-
-    @property
-    def seconds_per_region(self) -> float:
-        """The pace to begin with."""
-
-    @property
-    def is_sorted(self) -> bool:
-        """Whether rows come in the order in which they are to be shown."""
-
-    def rows(self, known: Sequence[CaseItem]) -> list[CaseItem]:
-        """Return the current rows: known ones that still exist, then new ones."""
-
-    def key_of(self, nodes: "CaseNodes") -> Hashable:
-        """Return the key of the row for a result in the scene; None if no row can be about it."""
-
-    def stamp(self, item: CaseItem) -> Stamp:
-        """Return a value that changes whenever the row must be read again."""
-
-    def read(self, item: CaseItem, rules: FlagRules | None) -> CaseReading:
-        """Read a row.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-
-    def unreadable(self, item: CaseItem, error: InputError) -> WorklistEntry:
-        """Return the text for a row that cannot be read."""
-
-
 class CaseList:
-    """The cases of one source, read step by step.
+    """The cases of a worklist or a folder, read step by step.
 
     Args:
-        source: where the rows come from.
+        path: a `worklist.json`, a folder of case folders, or a case folder.
+        also: returns another folder that may hold reviews of a case.
 
     Attributes:
-        items: in the order of the worklist; else sorted by benefit as soon as all were read.
+        title: what is listed, for people.
+        items: in the order of the worklist; those of a folder are sorted by benefit as soon as all were read.
         rules: of flags, that the worklist's maker gave or the user has set; None for those of each case's model.
+
+    Raises:
+        InputError: the folder holds no cases, or the file is no worklist.
     """
 
-    def __init__(self, source: RowSource) -> None:
-        self.source = source
-        self.rules = source.rules
-        self._seconds, self._is_sorted = source.seconds_per_region, source.is_sorted
-        self.items: list[CaseItem] = []
-        self._waiting: deque[CaseItem] = deque()
-        self._take(source.rows(()))
+    def __init__(self, path: Path, also: Elsewhere | None = None) -> None:
+        self.title, self._also = str(path), also
+        self._is_sorted, self._seconds = path.is_file(), SECONDS_PER_REGION
+        self.rules: FlagRules | None = None
+        if self._is_sorted:
+            listed = read_listed(path)
+            entries: Sequence[WorklistEntry] = listed.entries
+            self.rules, self._seconds = listed.rules, listed.seconds_per_region
+        else:
+            entries = [WorklistEntry(folder.resolve().name, folder) for folder in case_folders([path])]
+        self._given_rules = self.rules
+        self.items = [CaseItem(entry) for entry in entries]
+        self._by_folder = {os.path.realpath(item.folder): item for item in self.items}
+        self._waiting = deque(self.items)
 
     def set_wrong_share(self, share: float | None) -> None:
         """Flag cases of which more than this share, or of one of their structures, is expected to be wrong.
@@ -140,7 +112,7 @@ class CaseList:
         Args:
             share: from 0 to 1; None for the rules of each case's model, or what else the worklist's maker gave.
         """
-        given = self.source.rules
+        given = self._given_rules
         changed = replace(given or FlagRules(), wrong_share=share, case_share=share)
         self.rules = None if share is None and given is None else changed
         self._waiting = deque(self.items)
@@ -171,48 +143,35 @@ class CaseList:
     def recheck(self) -> int:
         """Let rows be read again that have changed since; returns how many wait now."""
         waiting = set(self._waiting)
-        self._waiting.extend(
-            item for item in self.items if item not in waiting and self.source.stamp(item) != item.stamp
-        )
+        self._waiting.extend(item for item in self.items if item not in waiting and _stamp_of(item) != item.stamp)
         return len(self._waiting)
 
-    def renew(self) -> bool:
-        """Add new rows and drop those that are gone; False if nothing changed."""
-        rows = self.source.rows(self.items)
-        if rows == self.items:
-            return False
-        self._is_sorted = self._is_sorted and bool(self.items)
-        self._take(rows)
-        return True
-
-    def read_again(self, nodes: "CaseNodes | None") -> CaseItem | None:
-        """Read the row of what the scene shows now; None if it is not listed."""
-        item = self.find(nodes)
+    def read_again(self, folder: Path | None) -> CaseItem | None:
+        """Read the row of a case folder; None if it is not listed."""
+        item = self.find(folder)
         if item is not None:
             self._read(item)
         return item
 
-    def find(self, nodes: "CaseNodes | None") -> CaseItem | None:
-        """Find the row of a result in the scene."""
-        key = None if nodes is None else self.source.key_of(nodes)
-        return None if key is None else self._by_key.get(key)
+    def find(self, folder: Path | None) -> CaseItem | None:
+        """Find the row of a case folder."""
+        return None if folder is None else self._by_folder.get(os.path.realpath(folder))
 
     @property
     def differences(self) -> list[Difference]:
         """All regions on which reviewers disagree, case by case."""
         return [difference for item in self.items for difference in item.differences]
 
-    def _take(self, rows: list[CaseItem]) -> None:
-        waiting = set(self._waiting)
-        self._waiting = deque(item for item in rows if item in waiting or not item.is_read)
-        self.items, self._by_key = rows, {item.key: item for item in rows}
-
     def _read(self, item: CaseItem) -> None:
-        item.stamp, item.is_read = self.source.stamp(item), True
+        def also(folder: Path, case: Mapping[str, Any], regions_sha256: str) -> Path | None:
+            item.elsewhere = self._also(folder, case, regions_sha256) if self._also is not None else None
+            return item.elsewhere
+
+        item.stamp, item.is_read = _stamp_of(item), True
         try:
-            reading = self.source.read(item, self.rules)
+            reading = read_for_worklist(item.folder, self.rules, also)
         except InputError as error:
-            item.entry, item.paces, item.differences = self.source.unreadable(item, error), (), ()
+            item.entry, item.paces, item.differences = unreadable(item.folder, error), (), ()
             return
         item.entry, item.paces = reading.entry(self._seconds), reading.paces
         found = reading.found
@@ -230,6 +189,21 @@ class CaseList:
             item.entry = with_pace(item.entry, self._seconds)
         rank_of = {id(entry): rank for rank, entry in enumerate(by_benefit([item.entry for item in self.items]))}
         self.items.sort(key=lambda item: rank_of[id(item.entry)])
+
+
+def _stamp_of(item: CaseItem) -> Stamp:
+    """List the files that a row depends on, in case and review folders, with size and time of change."""
+    found = []
+    for folder in (item.folder, item.elsewhere):
+        try:
+            entries = [] if folder is None else list(os.scandir(folder))
+        except OSError:  # reported when the case is read
+            continue
+        for entry in entries:
+            if entry.name in (CASE_FILE, REGIONS_FILE) or Path(entry.name).match(LOG_PATTERN):
+                status = entry.stat()
+                found.append((entry.path, status.st_size, status.st_mtime_ns))
+    return tuple(sorted(found))
 
 
 @dataclass(frozen=True)

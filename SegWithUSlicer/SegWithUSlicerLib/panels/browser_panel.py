@@ -1,19 +1,22 @@
 """*Review in browser*: the list of cases as a page in the browser of this computer."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import qt
 import slicer
 
+from SegWithUCore.review.flags import FlagRules
+from SegWithUCore.review.worklist import SECONDS_PER_REGION, Worklist
+from SegWithUCore.review.worklist_files import WORKLIST_JSON, write_worklist
 from SegWithUCore.util.errors import SegWithUError
 
-from ..cases.browser import BrowserReview
 from ..cases.case_list import CaseItem, CaseList
 from ..guarded import guarded
 from ..i18n import _
-from ..run.page_process import PageProcess
+from ..run.command import PageProcess
 from ..run.private_folder import PrivateFolder
 from ..run.session import start_timer, temporary_root
 from .case_opener import PanelContext
@@ -50,7 +53,7 @@ class BrowserPanel:
     def draw(self) -> None:
         """Show what can be done now."""
         ui, found = self.ui, self._cases()
-        ui.browserButton.enabled = found is not None and any(item.folder is not None for item in found.items)
+        ui.browserButton.enabled = found is not None
         ui.endBrowserButton.visible = self.review.process.is_running
         ui.browserLabel.text = self._message
         ui.browserLabel.visible = bool(self._message)
@@ -68,7 +71,7 @@ class BrowserPanel:
             return
         self._tell(_("The page is being opened..."))
         self._served = found
-        title, reviewer = Path(found.source.title).name, self._context.review.setup.reviewer
+        title, reviewer = Path(found.title).name, self._context.review.setup.reviewer
         try:
             self.review.start(found.items, title, reviewer, found.rules, self._show, self._ended)
         except (SegWithUError, OSError) as error:
@@ -117,3 +120,63 @@ class BrowserPanel:
     def _tell(self, text: str) -> None:
         self._message = text
         self.draw()
+
+
+class BrowserReview:
+    """Serves the cases of one list to the browser of this computer.
+
+    Args:
+        process: of the server.
+        new_folder: makes a private folder.
+    """
+
+    def __init__(self, process: PageProcess, new_folder: Callable[[], PrivateFolder]) -> None:
+        self.process, self._new_folder = process, new_folder
+        self._private: PrivateFolder | None = None
+
+    def start(
+        self,
+        items: Sequence[CaseItem],
+        title: str,
+        reviewer: str,
+        rules: FlagRules | None,
+        on_link: Callable[[str], None],
+        on_end: Callable[[str], None],
+    ) -> None:
+        """Begin to serve.
+
+        Args:
+            items: of the list; those without a case folder are left out.
+            title: of the list.
+            reviewer: whom the page proposes; "" for nobody.
+            rules: of flags.
+            on_link, on_end: see `PageProcess.start`.
+
+        Raises:
+            OutputError: there is no room for the worklist.
+        """
+        entries = tuple(replace(item.entry, folder=item.folder) for item in items if item.folder is not None)
+        self._private = private = self._new_folder()
+        write_worklist(Worklist(entries, SECONDS_PER_REGION, 0, rules), private.path)
+
+        def end(why: str) -> None:
+            self._tidy()
+            on_end(why)
+
+        arguments = [str(private.path / WORKLIST_JSON), "--title", title, "--reviewer", reviewer]
+        self.process.start(arguments, on_link, end)
+
+    def address(self, link: str, folder: Path | None) -> str:
+        """Return the link of a case; of the list if it is not served."""
+        number = self.process.ids.get(str(folder.resolve())) if folder is not None else None
+        return link if number is None else f"{link}&case={number}"
+
+    def stop(self) -> None:
+        """End the server; every verdict is on disk then."""
+        self.process.stop()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        if self._private is not None:
+            self._private.remove()
+            self._private = None

@@ -1,10 +1,12 @@
 """Open the cases of a list one after the other: save the review before, ask for missing images, resume the review."""
 
 import math
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import qt
 import slicer
@@ -27,13 +29,14 @@ from ..cases.moved_images import ImageMissingError, MovedImages, may_follow, rec
 from ..guarded import guarded
 from ..i18n import _
 from ..review.opening import decided_so_far, obstacle
+from ..run.controller import SLICE_S
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import focus_on
 from ..scene.read_case import LATER_ABOVE_VOXELS, case_bytes
+from ..scene.steps import SteppedTask, Steps
 from .overlay_panel import OverlayPanel
 from .review_panel import ReviewPanel
 from .review_setup import settings_folder
-from .waiting import GivenUpError, Waiting
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -102,7 +105,7 @@ class CaseOpener:
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             if there is not None:
-                return self._show(there, region, closes_others=True)
+                return self._show(there, region)
             case = read_description(folder)
             asked = _PendingCase(folder, case, region)
             return self._switch(asked, self._images(asked))
@@ -112,24 +115,6 @@ class CaseOpener:
             self._ask(_PendingCase(folder, case, region), str(error))
         except SegWithUError as error:
             self.message = str(error)
-        finally:
-            qt.QApplication.restoreOverrideCursor()
-        self.on_opened()
-        return False
-
-    def show(self, nodes: CaseNodes, region: Region | None = None) -> bool:
-        """Show a result of the scene and go to where its review stopped; all others stay in the scene.
-
-        Args:
-            region: go there instead.
-        """
-        self.message = ""
-        self._ask(None)
-        self.give_up()
-        qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
-        try:
-            if self._show(nodes, region, closes_others=False):
-                return True
         finally:
             qt.QApplication.restoreOverrideCursor()
         self.on_opened()
@@ -239,7 +224,7 @@ class CaseOpener:
         steps = put_case_steps(asked.folder, asked.case.name, found)
         return self._wait(asked).for_steps(steps, case_bytes(asked.case, _voxels(asked.case)))
 
-    def _wait(self, asked: _PendingCase) -> Waiting:
+    def _wait(self, asked: _PendingCase) -> "Waiting":
         def draw(fraction: float) -> None:
             text = _("Opening {case}: {percent:.0f} %")
             self.ui.caseLabel.text = text.format(case=asked.case.name, percent=100 * fraction)
@@ -248,7 +233,7 @@ class CaseOpener:
         self._waiting = Waiting(draw)
         return self._waiting
 
-    def _show(self, nodes: CaseNodes, region: Region | None, closes_others: bool) -> bool:
+    def _show(self, nodes: CaseNodes, region: Region | None) -> bool:
         """Show a case that is in the scene already."""
         context = self._context
         shown = context.overlay.nodes
@@ -258,7 +243,7 @@ class CaseOpener:
                 return False
             _show_image(nodes)
             context.show_run(nodes)
-            self.message = " ".join(self._close_others(nodes) if closes_others else [])
+            self.message = " ".join(self._close_others(nodes))
         self._resume_review(nodes, was_reviewing, region)
         self.on_opened()
         return True
@@ -322,3 +307,72 @@ def _show_image(nodes: CaseNodes) -> None:
     """Show the image alone, or a map if there is none: what lay over the one before is of another patient."""
     volume = next(iter([*nodes.inputs, *nodes.maps.values()]), None)
     slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None, fit=True)
+
+
+Result = TypeVar("Result")
+_PAUSE_S = 0.01
+"""In which a thread gets on; the main thread holds Python otherwise."""
+
+
+class GivenUpError(SegWithUError):
+    """Something else was chosen meanwhile."""
+
+
+class Waiting:
+    """One wait. What the user does meanwhile may call `give_up`: then it ends as soon as that returns.
+
+    Args:
+        on_progress: called with how much is done, 0 to 1.
+    """
+
+    def __init__(self, on_progress: Callable[[float], None]) -> None:
+        self._on_progress = on_progress
+        self._is_over = False
+
+    def give_up(self) -> None:
+        """End the wait; nothing of the work stays."""
+        self._is_over = True
+
+    def for_steps(self, steps: "Steps[Result]", total: float) -> Result:
+        """Do steps a while at a time and return their result.
+
+        Raises:
+            GivenUpError: `give_up` was called.
+        """
+        task = SteppedTask(steps, total)
+        try:
+            while not task.run(SLICE_S):
+                self._on_progress(task.fraction)
+                self._turn()
+        finally:
+            task.cancel()
+        return task.result
+
+    def for_thread(self, work: Callable[[], Result]) -> Result:
+        """Do in a thread what touches neither nodes nor widgets, and return its result; what it raises is raised here.
+
+        Raises:
+            GivenUpError: `give_up` was called; the thread ends by itself.
+        """
+        found: list[Result] = []
+        raised: list[Exception] = []
+
+        def run() -> None:
+            try:
+                found.append(work())
+            except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+                raised.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            self._turn()
+            time.sleep(_PAUSE_S)
+        if raised:
+            raise raised[0]
+        return found[0]
+
+    def _turn(self) -> None:
+        slicer.app.processEvents()
+        if self._is_over:
+            raise GivenUpError(_("Something else was chosen meanwhile."))

@@ -12,9 +12,8 @@ from SegWithUCore.review.reviewer import clean_reviewer_name
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
 from SegWithUCore.util.errors import SegWithUError
 
-from ..cases.case_list import CaseItem, CaseList, RowSource, matches, reviewer_progress
+from ..cases.case_list import CaseItem, CaseList, matches, reviewer_progress
 from ..cases.moved_images import FILE_NAME, MovedImages
-from ..cases.rows import FolderRows, SceneRows
 from ..guarded import guarded
 from ..i18n import _
 from ..review.store import review_folder_elsewhere
@@ -24,8 +23,8 @@ from .case_opener import CaseOpener, PanelContext
 from .cases_table import CasesTable, about_case, summary_text
 from .differences_panel import DifferencesPanel
 from .export_panel import ExportPanel
-from .gui_connections import GuiConnections
 from .review_setup import settings_folder
+from .widgets import GuiConnections
 
 PLACE_SETTING = "SegWithU/CasesPlace"
 READ_EVERY_MS, READ_FOR_S = 10, 0.04
@@ -74,10 +73,8 @@ class CasesPanel:
             self.refresh()
 
     def follow(self) -> None:
-        """Mark the case that is shown now; the scene may hold other results than before."""
+        """Mark the case that is shown now."""
         if self.list is not None:
-            if self.list.source.is_dynamic:
-                self.refresh()
             self.table.show_opened(self._open_item())
         self._draw_case()
 
@@ -112,15 +109,8 @@ class CasesPanel:
 
     def open_list(self, path: Path) -> None:
         """Show the cases of a `worklist.json`, or of a folder."""
-        self._open_list(lambda: FolderRows(path, review_folder_elsewhere(settings_folder())))
-
-    def list_scene(self) -> None:
-        """Show the results that the scene holds."""
-        self._open_list(lambda: SceneRows(settings_folder()))
-
-    def _open_list(self, find_rows: Callable[[], RowSource]) -> None:
         try:
-            found = CaseList(find_rows())
+            found = CaseList(path, review_folder_elsewhere(settings_folder()))
         except (SegWithUError, OSError) as error:
             self.ui.casesLabel.text = str(error)
             return
@@ -138,10 +128,8 @@ class CasesPanel:
         self._keep_reading()
 
     def refresh(self) -> None:
-        """Read what has changed on the disk, or in the scene."""
+        """Read what has changed on the disk."""
         if self.list is not None:
-            if self.list.renew():
-                self._fill()
             self.list.recheck()
             self._keep_reading()
 
@@ -155,10 +143,7 @@ class CasesPanel:
         Args:
             region: go there instead of where its review stopped.
         """
-        if item.nodes is not None:
-            self.opener.show(item.nodes, region)
-        elif item.folder is not None:
-            self.opener.open(item.folder, region)
+        self.opener.open(item.folder, region)
 
     def previous(self) -> None:
         """Open the case above."""
@@ -187,8 +172,7 @@ class CasesPanel:
             self.open_list(path)
 
     def _folders(self) -> list[Path]:
-        items = self.list.items if self.list is not None else []
-        return [item.folder for item in items if item.folder is not None]
+        return [item.folder for item in self.list.items] if self.list is not None else []
 
     def _keep_reading(self) -> None:
         if self._stop_reading is None and self.list is not None:
@@ -221,7 +205,7 @@ class CasesPanel:
 
     def _read_opened(self) -> None:
         """Show how far the review of the open case is now."""
-        item = self.list.read_again(self.opener.open_nodes) if self.list is not None else None
+        item = self.list.read_again(self._open_folder) if self.list is not None else None
         if item is not None:
             self.table.update(item)
             self._draw()
@@ -273,7 +257,12 @@ class CasesPanel:
         return matches(entry, ui.caseFilterEdit.text)
 
     def _open_item(self) -> CaseItem | None:
-        return self.list.find(self.opener.open_nodes) if self.list is not None else None
+        return self.list.find(self._open_folder) if self.list is not None else None
+
+    @property
+    def _open_folder(self) -> Path | None:
+        nodes = self.opener.open_nodes
+        return None if nodes is None else nodes.case_folder
 
     def _step(self, item: CaseItem | None) -> None:
         if item is not None:
@@ -289,7 +278,7 @@ class CasesPanel:
             if not ui.casesLabel.text:
                 ui.casesLabel.text = _(
                     "Review cases one after the other: open a folder of segmented cases, a colleague's export, or a "
-                    "worklist, or list what the scene holds. Nothing needs to be installed for it."
+                    "worklist. Nothing needs to be installed for it."
                 )
             return
         ui.readingBar.value = round(100 * found.progress)
@@ -319,7 +308,6 @@ class CasesPanel:
         for name, action in (
             ("openWorklistButton", self.choose_worklist),
             ("openFolderButton", self.choose_folder),
-            ("listSceneButton", self.list_scene),
             ("refreshCasesButton", self.refresh),
             ("previousCaseButton", self.previous),
             ("openCaseButton", self.open_selected),

@@ -13,9 +13,9 @@ from ..cases.case_list import CaseItem, CaseList, reviewer_progress
 from ..guarded import guarded
 from ..i18n import _
 from ..scene.readout import typeset, volume_text
-from .gui_connections import GuiConnections, updates_disabled
+from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table, updates_disabled
 
-_ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 10
+_LEAST_ROWS, _MOST_ROWS = 3, 10
 _WIDEST_PX = (135, 135, 110, 90, 60, 50, 190)
 """So wide that in a panel of usual width only the structure's name is cut off; tool tips have the whole texts."""
 _STATUS, _NUMERIC = 1, (3, 4, 5)
@@ -41,15 +41,10 @@ class CasesTable:
         self._sorting: tuple[int, bool] | None = None
         self._gui = GuiConnections()
         titles = [_("Case"), _("Status"), _("Flags"), _("Likely wrong"), _("Regions"), _("Min"), _("Worst structure")]
-        table.setColumnCount(len(titles))
-        table.setHorizontalHeaderLabels(titles)
+        set_up_table(table, titles)
         for column, tip in enumerate(COLUMN_TIPS):
             table.horizontalHeaderItem(column).setToolTip(tip)
-        table.setWordWrap(False)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(_ROW_PX)
         header = table.horizontalHeader()
-        header.setStretchLastSection(True)
         header.setSectionsClickable(True)
         header.connect("sectionClicked(int)", guarded(self._sort_by))
         self._gui.connect_signal(table, "cellClicked(int,int)", self._clicked)
@@ -100,7 +95,8 @@ class CasesTable:
             table.setRowCount(len(self._items))
             for row, item in enumerate(self._items):
                 self._put(row, item)
-            self._fit()
+            self.fit_columns()
+            fit_rows(table, len(self._items), _LEAST_ROWS, _MOST_ROWS)
             table.clearSelection()
             for row, item in enumerate(self._items):
                 if id(item) in chosen:
@@ -135,29 +131,12 @@ class CasesTable:
 
     def fit_columns(self) -> None:
         """Make columns as wide as they need to be."""
-        table = self._table
-        table.resizeColumnsToContents()
-        for column, widest in enumerate(_WIDEST_PX):
-            if table.columnWidth(column) > widest:
-                table.setColumnWidth(column, widest)
-
-    def _fit(self) -> None:
-        self.fit_columns()
-        table, rows = self._table, min(max(len(self._items), _LEAST_ROWS), _MOST_ROWS)
-        bars = table.horizontalScrollBar().sizeHint.height() + 2 * table.frameWidth
-        table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + bars)
+        fit_columns(self._table, _WIDEST_PX)
 
     def _put(self, row: int, item: CaseItem) -> None:
-        table, tips = self._table, cell_tips(item)
+        tips = cell_tips(item)
         for column, text in enumerate(self._texts(item)):
-            cell = table.item(row, column)
-            if cell is None:
-                cell = qt.QTableWidgetItem(text)
-                table.setItem(row, column, cell)
-            else:
-                cell.setText(text)
-            if column in tips or cell.toolTip():
-                cell.setToolTip(tips.get(column, ""))
+            put_cell(self._table, row, column, text, tips.get(column, ""))
 
     def _texts(self, item: CaseItem) -> tuple[str, ...]:
         entry = item.entry
@@ -280,8 +259,7 @@ def _part(decided: int, regions: int, unseen: int) -> str:
 def cell_tips(item: CaseItem) -> dict[int, str]:
     """Return the tool tips of a case, by column: what does not fit into the cells."""
     entry = item.entry
-    where = _("Only in the scene, in no case folder.") if entry.folder is None else str(entry.folder)
-    tips = {0: f"{entry.name}\n{where}", 2: "\n".join(typeset(flag.sentence) for flag in entry.flags)}
+    tips = {0: f"{entry.name}\n{item.folder}", 2: "\n".join(typeset(flag.sentence) for flag in entry.flags)}
     tips |= {3: entry.worst_structure or "", 6: entry.worst_structure or ""}
     lines = [status.text for status in entry.reviews] + list(entry.notes) + ([entry.trouble] if entry.trouble else [])
     return {column: tip for column, tip in {**tips, 1: "\n".join(lines)}.items() if tip}
@@ -293,15 +271,13 @@ def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
     Args:
         shown: how many of its cases pass the filter.
     """
-    if not found.items:
-        return found.source.empty_text
     count, entries = len(found.items), [item.entry for item in found.items]
     flagged = sum(bool(entry.flags) for entry in entries)
     waiting = sum(reviewer_progress(entry, reviewer).is_open for entry in entries)
     many = _("{count} cases, {flagged} flagged, {waiting} open for {who}; {place}")
     one = _("One case, {flagged} flagged, {waiting} open for {who}; {place}")
     text = (one if count == 1 else many).format(
-        count=count, flagged=flagged, waiting=waiting, who=reviewer or _("you"), place=found.source.title
+        count=count, flagged=flagged, waiting=waiting, who=reviewer or _("you"), place=found.title
     )
     return text if shown == count else _("{shown} of {summary}").format(shown=shown, summary=text)
 

@@ -17,10 +17,11 @@ from ..i18n import _
 from ..run.session import set_setting, setting
 from ..scene.readout import volume_text
 from .review_widgets import verdict_text
+from .widgets import fit_columns, fit_rows, put_cell, set_up_table
 
 MERGE_PLACE_SETTING = "SegWithU/MergePlace"
 _MOST_SENTENCES = 8
-_ROW_PX, _MOST_ROWS, _WIDEST_PX = 24, 8, 260
+_MOST_ROWS, _WIDEST_PX = 8, 260
 
 
 class DifferencesPanel:
@@ -45,12 +46,7 @@ class DifferencesPanel:
         self._message = ""
         table = ui.differencesTable
         titles = [_("Case"), "#", _("Structure"), _("Verdicts"), _("Comments")]
-        table.setColumnCount(len(titles))
-        table.setHorizontalHeaderLabels(titles)
-        table.setWordWrap(False)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(_ROW_PX)
-        table.horizontalHeader().setStretchLastSection(True)
+        set_up_table(table, titles)
         table.connect("cellClicked(int,int)", guarded(self._chosen))
         table.connect("cellActivated(int,int)", guarded(self._chosen))
         ui.mergeButton.connect("clicked(bool)", guarded(self.choose))
@@ -78,10 +74,6 @@ class DifferencesPanel:
 
     def choose(self) -> None:
         """Let the user choose the folder that came back."""
-        if not self._folders():
-            self._message = _("Nothing was merged: none of the listed results lies in a case folder.")
-            self._on_merged()
-            return
         title = _("The folder that came back")
         chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(MERGE_PLACE_SETTING))
         if chosen:
@@ -113,16 +105,9 @@ class DifferencesPanel:
         table.setRowCount(len(self._shown))
         for row, difference in enumerate(self._shown):
             for column, text in enumerate(_texts(difference)):
-                cell = qt.QTableWidgetItem(text)
-                cell.setToolTip(text)
-                table.setItem(row, column, cell)
-        table.resizeColumnsToContents()
-        for column in range(table.columnCount):
-            if table.columnWidth(column) > _WIDEST_PX:
-                table.setColumnWidth(column, _WIDEST_PX)
-        rows = min(max(len(self._shown), 1), _MOST_ROWS)
-        bars = table.horizontalScrollBar().sizeHint.height() + 2 * table.frameWidth
-        table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + bars)
+                put_cell(table, row, column, text, text)
+        fit_columns(table, [_WIDEST_PX] * table.columnCount)
+        fit_rows(table, len(self._shown), 1, _MOST_ROWS)
         table.visible = bool(self._shown)
 
     def _chosen(self, row: int, _column: int) -> None:

@@ -3,26 +3,27 @@
 from collections.abc import Callable
 from typing import Any
 
+import qt
 import slicer
 
 from SegWithUCore.regions.region import UNCERTAIN, Region
 
 from ..guarded import guarded
 from ..i18n import _
-from ..review.confusion import Relabelling, relabel, relabellings
-from ..review.paint_mask import put_on, take_off
+from ..review.corrections import Relabelling, put_on, relabel, relabellings, take_off
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import Observations
 from ..scene.readout import volume_text
 from ..scene.review_nodes import RegionMask
 from ..scene.segmentation import segment_id
 from ..scene.slice_views import preserved_layers
-from .elided_button import ElidedButton
 
 EDITOR_TAG = "SegWithU"
 EFFECTS = ("Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing", "Margin")
 """What corrects a region; the rest works on whole structures, and is in Slicer's own module."""
 _UNDO_STATES = 10
+_ROW_PX, _MOST_ROWS = 24, 3
+"""Of the list of structures: the review chooses one, the others scroll."""
 
 
 class EditPanel:
@@ -45,7 +46,6 @@ class EditPanel:
         self._ways: tuple[Relabelling, ...] = ()
         self._may_run = False
         self._closing = Observations()
-        self._names = (ElidedButton(ui.allFirstButton), ElidedButton(ui.allSecondButton))
         ui.editButton.connect("contentsCollapsed(bool)", guarded(self._collapsed))
         ui.unsureLimitBox.value = round(100 * UNCERTAIN)
         ui.unsureBox.connect("toggled(bool)", guarded(lambda _checked: self._mask()))
@@ -81,12 +81,12 @@ class EditPanel:
         if nodes is not None and region is not None and found is not None:
             self._ways = relabellings(nodes, region, found)
         self.ui.confusionFrame.visible = bool(self._ways)
-        buttons, labels = (
-            (self.ui.allFirstButton, self.ui.allSecondButton),
-            (self.ui.allFirstLabel, self.ui.allSecondLabel),
-        )
-        for way, button, name, label in zip(self._ways, buttons, self._names, labels, strict=False):
-            name.show(_("All {structure} here").format(structure=way.structure))
+        ui = self.ui
+        widgets = ((ui.allFirstButton, ui.allFirstLabel), (ui.allSecondButton, ui.allSecondLabel))
+        for way, (button, label) in zip(self._ways, widgets, strict=False):
+            text = _("All {structure} here").format(structure=way.structure)
+            # The tool tip has a long name whole; an ampersand would make a key of the letter behind it.
+            button.text, button.toolTip = text.replace("&", "&&"), text
             button.enabled = way.changed_mm3 > 0
             label.text = _way_text(way)
 
@@ -138,6 +138,9 @@ class EditPanel:
         with preserved_layers():
             if self.editor is None:
                 self.editor = self._make()
+            rows = 1 + min(segmentation.GetSegmentation().GetNumberOfSegments(), _MOST_ROWS)
+            for table in slicer.util.findChildren(self.editor, className="qMRMLSegmentsTableView"):
+                table.setFixedHeight(_ROW_PX * rows)
             self._connect_scene()
             if self.editor.segmentationNode() is not segmentation:
                 self.editor.setSegmentationNode(segmentation)
@@ -233,8 +236,30 @@ class EditPanel:
         editor.setEffectNameOrder(list(EFFECTS))
         editor.unorderedEffectsVisible = False
         editor.setMaximumNumberOfUndoStates(_UNDO_STATES)
+        _arrange(editor)
         self.ui.editButton.layout().addWidget(editor)
         return editor
+
+
+def _arrange(editor: Any) -> None:
+    """Put the tools in one row, over structures and options: side by side, as Slicer has them, they need 750 px."""
+    editor.setShow3DButtonVisible(False)
+    editor.effectButtonStyle = qt.Qt.ToolButtonIconOnly
+    editor.effectColumnCount = len(EFFECTS) + 1
+    for name in ("UndoButton", "RedoButton"):
+        for button in slicer.util.findChildren(editor, name=name):
+            button.setToolButtonStyle(qt.Qt.ToolButtonIconOnly)
+    for browser in slicer.util.findChildren(editor, name="EffectHelpBrowser"):
+        browser.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+    for masking in slicer.util.findChildren(editor, name="MaskingGroupBox"):
+        masking.collapsed = True  # the tick over the tools sets it
+    layout = editor.layout()
+    for place in range(layout.count() if layout is not None else 0):
+        columns = layout.itemAt(place).layout()
+        first = columns.itemAt(0) if columns is not None else None
+        if first is not None and first.layout() is not None:  # tools in the first column, the rest in the second
+            columns.setDirection(qt.QBoxLayout.TopToBottom)
+            first.layout().setDirection(qt.QBoxLayout.LeftToRight)
 
 
 def _way_text(way: Relabelling) -> str:

@@ -1,7 +1,12 @@
 """The section "Export": cases for a colleague, the report of a case, the scene as one file."""
 
+import json
 import os
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +15,11 @@ import slicer
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.review.flags import FlagRules
-from SegWithUCore.util.errors import InputError, SegWithUError
+from SegWithUCore.review.worklist_files import FORMAT
+from SegWithUCore.util.atomic_files import TEMPORARY_PREFIX
+from SegWithUCore.util.errors import InputError, OutputError, SegWithUError
 
 from ..cases.case_list import CaseItem
-from ..cases.export import ExportJob, ExportRequest, export_text, free_folder, save_bundle
 from ..cases.moved_images import MovedImages
 from ..guarded import guarded
 from ..i18n import _
@@ -70,11 +76,10 @@ class ExportPanel:
             getattr(ui, name).enabled = not busy
         ui.commentsBox.enabled = not busy and ui.anonymousBox.checked
         ui.exportBar.visible = busy
-        ui.exportLabel.text = " ".join(filter(None, [self._message, self._left_out() or self._why_none()]))
+        ui.exportLabel.text = " ".join(filter(None, [self._message, self._why_none()]))
         ui.exportLabel.visible = bool(ui.exportLabel.text)
         selected = self._cases()[1]
-        is_one = len(selected) == 1 and selected[0].folder is not None
-        ui.reportButton.enabled = is_one and not self.reporting.is_busy
+        ui.reportButton.enabled = len(selected) == 1 and not self.reporting.is_busy
 
     def close(self) -> None:
         """End what is running, and leave nothing half-written."""
@@ -94,7 +99,7 @@ class ExportPanel:
             self._show_message(_("Cancelling..."))
             self.process.cancel()
             return
-        folders = [item.folder for item in self._chosen() if item.folder is not None]
+        folders = [item.folder for item in self._chosen()]
         without = self._job.without_image(folders)
         if without:
             text = _(
@@ -132,24 +137,6 @@ class ExportPanel:
     def _progress(self, fraction: float, _case: str) -> None:
         self.ui.exportBar.value = round(100 * fraction)
 
-    def _chosen(self) -> Sequence[CaseItem]:
-        return [item for item in self._wanted() if item.folder is not None]
-
-    def _left_out(self) -> str:
-        """Return why some of the chosen or selected results can neither be exported nor reported; "" if all can."""
-        wanted = {id(item): item for item in [*self._wanted(), *self._cases()[1]] if not item.entry.trouble}
-        count = sum(item.folder is None for item in wanted.values())
-        if count == 1:
-            return _(
-                "One of these results is whole only in the scene, not in a case folder, and cannot be exported or "
-                "reported: save the scene."
-            )
-        text = _(
-            "{count} of these results are whole only in the scene, not in a case folder, and cannot be exported or "
-            "reported: save the scene."
-        )
-        return text.format(count=count) if count else ""
-
     def _why_none(self) -> str:
         """Return why there is nothing to export, and the next click; "" if there is."""
         if self.process.is_busy or self._chosen() or not self._cases()[0]:
@@ -160,7 +147,7 @@ class ExportPanel:
         }
         return reasons.get(self.ui.exportScopeBox.currentIndex, "")
 
-    def _wanted(self) -> Sequence[CaseItem]:
+    def _chosen(self) -> Sequence[CaseItem]:
         shown, selected = self._cases()
         scope = self.ui.exportScopeBox.currentIndex
         found = {FLAGGED: [item for item in shown if item.entry.flags], SELECTED: selected}.get(scope, shown)
@@ -171,9 +158,9 @@ class ExportPanel:
     def report(self) -> None:
         """Make the report of the selected case and open it."""
         selected = self._cases()[1]
-        folder = selected[0].folder if len(selected) == 1 else None
-        if folder is None or self.reporting.is_busy:
+        if len(selected) != 1 or self.reporting.is_busy:
             return
+        folder = selected[0].folder
         self._save_review()
         # A folder that cannot be written to: the page lies with the other temporary files then.
         target = (folder if _is_writable(folder) else Path(slicer.app.temporaryPath)) / REPORT_FILE
@@ -221,3 +208,146 @@ def _export_text(count: int) -> str:
 
 def _is_writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
+
+
+FOLDER_NAME = "segwithu-export"
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Cases to export, and how.
+
+    Attributes:
+        folders: the cases.
+        output: the folder to be made.
+        anonymous: without names, dates, identifiers and paths.
+        keep_comments: of an anonymous export.
+        rules: of flags; None for those of each case's model.
+    """
+
+    folders: Sequence[Path]
+    output: Path
+    anonymous: bool = False
+    keep_comments: bool = False
+    rules: FlagRules | None = None
+
+    @property
+    def names_file(self) -> Path:
+        """Where an anonymous export keeps who is who."""
+        return self.output.with_name(f"{self.output.name}-names.json")
+
+
+def free_folder(parent: Path) -> Path:
+    """Return a new folder name for an export; neither it nor its file of names exists yet."""
+    number = 1
+    while True:
+        found = parent / (FOLDER_NAME if number == 1 else f"{FOLDER_NAME}-{number}")
+        if not found.exists() and not ExportRequest((), found).names_file.exists():
+            return found
+        number += 1
+
+
+class ExportJob:
+    """Runs exports in a child process, one at a time.
+
+    Args:
+        process: that runs the command.
+        new_folder: makes a private folder.
+        moved: knows where images lie that were moved.
+    """
+
+    def __init__(self, process: CommandProcess, new_folder: Callable[[], PrivateFolder], moved: MovedImages) -> None:
+        self._process, self._new_folder, self._moved = process, new_folder, moved
+
+    def without_image(self, folders: Sequence[Path]) -> list[Path]:
+        """List the cases whose images cannot be found; damaged cases are reported by the export itself."""
+        return [folder for folder in folders if self._lacks_image(folder)]
+
+    def start(
+        self, request: ExportRequest, on_progress: Callable[[float, str], None], on_end: Callable[[CommandEnd], None]
+    ) -> None:
+        """Begin; everything else comes through the callbacks."""
+        private = self._new_folder()
+        listed = private.path / "cases.json"
+        listed.write_text(json.dumps({"format": FORMAT, "cases": [self._row(f) for f in request.folders]}), "utf-8")
+        arguments = ["export", "--list", str(listed), "--own-list", "--output", str(request.output)]
+        arguments += ["--anonymous"] if request.anonymous else []
+        arguments += ["--keep-comments"] if request.anonymous and request.keep_comments else []
+        if request.rules is not None:
+            rules = private.path / "rules.json"
+            rules.write_text(json.dumps(request.rules.to_json()), "utf-8")
+            arguments += ["--rules", str(rules)]
+        had_names = request.names_file.exists()
+
+        def end(ended: CommandEnd) -> None:
+            private.remove()
+            if not request.output.exists() and not had_names:
+                with suppress(OSError):  # there is no such folder: then there is no file of names either
+                    request.names_file.unlink()
+            on_end(ended)
+
+        self._process.start(arguments, request.output, on_progress, end)
+
+    def _lacks_image(self, folder: Path) -> bool:
+        try:
+            case = read_case(folder)
+            return not self._moved.is_at_recorded_path(folder, case) and self._moved.find(folder, case) is None
+        except InputError:
+            return False
+
+    def _row(self, folder: Path) -> Mapping[str, Any]:
+        row = {"folder": str(folder.absolute())}
+        try:
+            image = self._moved.find(folder, read_case(folder))
+        except InputError:  # reported by the export, which reads the case too
+            image = None
+        return row if image is None else {**row, "image": str(image)}
+
+
+def export_text(request: ExportRequest, ended: CommandEnd) -> str:
+    """Return the message about the end of an export."""
+    if ended.cancelled:
+        return _("Export cancelled: nothing was written.")
+    if ended.result is None:
+        return " ".join(ended.errors)
+    done = ended.result.get("exported") or []
+    lines = [
+        _("{count} of {all} cases are in {folder}.").format(
+            count=len(done), all=len(request.folders), folder=request.output
+        )
+    ]
+    if request.anonymous:
+        lines.append(_("Who is who is in {file}: keep that file to yourself.").format(file=request.names_file))
+        if request.keep_comments:
+            lines.append(_("The comments are in it as they were written: read them before you send it."))
+    return " ".join([*lines, *ended.errors])
+
+
+def save_bundle(target: Path) -> Path:
+    """Save the scene; an earlier file is replaced only by a whole one.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    failed = _("Cannot write {path}: free some space or choose another place.").format(path=target)
+    scene = slicer.mrmlScene
+    try:
+        work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
+    except OSError as error:
+        raise OutputError(failed) from error
+    location = scene.GetURL(), scene.GetRootDirectory()
+    try:
+        # Under its own name in a folder beside: Slicer names the folder inside the bundle after the file.
+        made = work / target.name
+        if not slicer.util.saveScene(str(made)) or not made.is_file() or not made.stat().st_size:
+            raise OutputError(failed)
+        made.replace(target)
+        location = str(target), str(target.parent)
+    except OSError as error:
+        raise OutputError(failed) from error
+    finally:
+        # Slicer remembers where it saved and offers that folder again.
+        scene.SetURL(location[0] or "")
+        scene.SetRootDirectory(location[1] or "")
+        shutil.rmtree(work, ignore_errors=True)
+    return target

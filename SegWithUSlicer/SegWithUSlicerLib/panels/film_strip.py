@@ -19,8 +19,8 @@ from ..review.region_picture import as_ppm, picture_in_review
 from ..review.session import ReviewSession
 from ..run.session import Debounce
 from ..scene.readout import volume_text
-from .gui_connections import GuiConnections, updates_disabled
-from .review_widgets import verdict_text
+from .review_widgets import verdict_sign
+from .widgets import GuiConnections, updates_disabled
 
 PICTURE_PX = 56
 _FRAME_PX = 4
@@ -125,7 +125,7 @@ class FilmStrip:
         """Return the sign of the verdict, if there is one, and the expected error."""
         verdict = self._verdict(region)
         wrong = volume_text(region.expected_wrong_mm3)
-        return wrong if verdict is None else f"{verdict_text(verdict).split()[0]} {wrong}"
+        return wrong if verdict is None else f"{verdict_sign(verdict)} {wrong}"
 
     def _verdict(self, region: Region) -> Verdict | None:
         return self._session.state.verdict_of(region.id) if self._session is not None else None

@@ -19,8 +19,7 @@ from ..run.session import PYTHON_SETTING, WHEELS_SETTING, choose_python, set_set
 from ..scene.load_case import is_ours, propose_roi
 from ..scene.slice_views import backgrounds
 from ..scene.volume_export import sequence_frame
-from .gui_connections import GuiConnections
-from .one_line import OneLine
+from .widgets import GuiConnections, OneLine
 
 _SELECTOR_PX = 80
 _LARGER = 1.15
@@ -201,7 +200,7 @@ class InputPanel:
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""
-        names = "tryItButton modelBox channelsFrame roiSelector headBox deviceBox engineBox advancedButton"
+        names = "tryItButton modelBox channelsFrame roiSelector headBox deviceBox engineBox pythonEdit wheelsEdit"
         for name in names.split():
             getattr(self.ui, name).enabled = enabled
         self._enable_propose(enabled)

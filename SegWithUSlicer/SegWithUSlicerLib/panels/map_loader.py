@@ -1,4 +1,4 @@
-"""Maps of large images in the section "Overlay": loaded when they are chosen, with progress, Cancel and Free memory."""
+"""Maps of large images in the section "Overlay": loaded when they are chosen, with progress and Cancel."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +10,9 @@ from ..i18n import _
 from ..run.controller import FIRST_S, SLICE_S
 from ..run.session import LOADING_INTERVAL_MS, start_timer
 from ..scene.case_nodes import CaseNodes
-from ..scene.later_maps import free_maps, freeable, load_map_steps, loadable, map_bytes
+from ..scene.later_maps import load_map_steps, loadable, map_bytes
 from ..scene.overlay import Overlay
 from ..scene.steps import SteppedTask, Steps
-
-_COPY_SHARE = 1.8
-"""Of the work of reading a map, what its masked copy takes."""
 
 
 class MapLoader:
@@ -23,7 +20,7 @@ class MapLoader:
 
     Args:
         ui: the widgets of the .ui file.
-        redraw: called when something was loaded, freed or given up.
+        redraw: called when something was loaded or given up.
     """
 
     def __init__(self, ui: Any, redraw: Callable[[], None]) -> None:
@@ -36,24 +33,21 @@ class MapLoader:
         self.wanted: str | None = None
         """The map that was chosen and is being loaded."""
         ui.mapLoadButton.connect("clicked(bool)", guarded(self.load_all_or_cancel))
-        ui.mapFreeButton.connect("clicked(bool)", guarded(self.free))
 
     @property
     def is_busy(self) -> bool:
         """Whether something is being loaded."""
         return self._task is not None
 
-    def when_loaded(self, overlay: Overlay, name: str | None, then: Callable[[], None], only_near: bool | None) -> None:
-        """Call `then` at once, or as soon as this map, and its masked copy where that is wanted, are loaded."""
-        if self.is_busy and self.wanted == name and name is not None and only_near is None:
+    def when_loaded(self, overlay: Overlay, name: str | None, then: Callable[[], None]) -> None:
+        """Call `then` at once, or as soon as this map is loaded."""
+        if self.is_busy and self.wanted == name and name is not None:
             return  # the same choice again
         self.cancel()
-        if name is None or not overlay.needs_loading(name, only_near):
+        if name is None or not overlay.needs_loading(name):
             then()
             return
-        work = map_bytes(overlay.nodes) * (name not in overlay.nodes.maps)
-        work += map_bytes(overlay.nodes) * _COPY_SHARE * (overlay.only_near if only_near is None else only_near)
-        self._begin(overlay.loading_steps(name, only_near), work, then, name)
+        self._begin(overlay.loading_steps(name), map_bytes(overlay.nodes), then, name)
 
     def load_all_or_cancel(self) -> None:
         """Load the maps that are not loaded, or give up what is being loaded."""
@@ -64,12 +58,6 @@ class MapLoader:
         names = loadable(self._overlay.nodes)
         work = map_bytes(self._overlay.nodes) * len(names)
         self._begin(_all_steps(self._overlay.nodes, names), work, lambda: None, None)
-
-    def free(self) -> None:
-        """Take the maps that are not shown out of the scene; they can be loaded again."""
-        if self._overlay is not None and not self.is_busy:
-            free_maps(self._overlay.nodes, self._overlay.map_name)
-            self._redraw()
 
     def cancel(self) -> None:
         """Give up what is being loaded; nothing of it stays."""
@@ -82,15 +70,12 @@ class MapLoader:
         """Show what is loaded and what is not."""
         self._overlay = overlay
         nodes = None if overlay is None else overlay.nodes
-        shown = None if overlay is None else overlay.map_name
-        spare = [] if nodes is None or self.is_busy else freeable(nodes, shown)
         left = [] if nodes is None else loadable(nodes)
-        self.ui.mapLoadFrame.visible = bool(self.is_busy or spare or left or self._trouble)
+        self.ui.mapLoadFrame.visible = bool(self.is_busy or left or self._trouble)
         self.ui.mapLoadLabel.text = self._trouble or ("" if nodes is None else self._words(nodes, left))
         self.ui.mapLoadLabel.visible = bool(self.ui.mapLoadLabel.text)
         self.ui.mapLoadButton.text = _("Cancel") if self.is_busy else _("Load all")
         self.ui.mapLoadButton.visible = bool(self.is_busy or left)
-        self.ui.mapFreeButton.visible = bool(spare)
 
     def _words(self, nodes: CaseNodes, left: list[str]) -> str:
         titles = ", ".join(nodes.case.maps[name].title for name in left)

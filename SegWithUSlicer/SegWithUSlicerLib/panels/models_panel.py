@@ -15,16 +15,24 @@ from SegWithUCore.util.paths import resource_path, user_models_folder
 
 from ..guarded import guarded
 from ..i18n import _
-from ..models import tasks
-from ..models.rows import about_lines, adopt_lines, installed_rows, merged_rows
-from ..models.tasks import ModelTask, delete_question, download_question
+from ..run import model_store
 from ..run.child_process import Event
 from ..run.command import CommandEnd, CommandProcess
 from ..run.controller import RunRequest
 from ..run.install_plan import InstallOutcome, InstallResult, again
+from ..run.model_store import (
+    ModelTask,
+    about_lines,
+    adopt_lines,
+    cells,
+    delete_question,
+    download_question,
+    installed_rows,
+    merged_rows,
+)
 from ..run.session import PYTHON_SETTING, session, set_setting, setting, start_timer
 from ..run.worker import WorkerState
-from .models_table import ModelsTable
+from .widgets import GuiConnections, connect_clicks, fit_columns, fit_rows, put_cell, set_up_table, updates_disabled
 
 REGISTRY_SETTING, PLACE_SETTING = "SegWithU/Registry", "SegWithU/ModelsPlace"
 STORE_PACKAGES = ("jsonschema", "packaging", "requests", "safetensors")
@@ -37,6 +45,9 @@ BUTTONS = (
     "verifyModelButton",
     "deleteModelButton",
 )
+
+_LEAST_ROWS, _MOST_ROWS = 3, 8
+_WIDEST_PX = (170, 120, 80, 80, 200)
 
 
 class ModelsPanel:
@@ -60,9 +71,7 @@ class ModelsPanel:
         ui.registryEdit.text = setting(REGISTRY_SETTING)
         self._use_registry()
         actions = (self.refresh, self.download, self.choose_folder, self.choose_zip, self.verify, self.delete)
-        for name, action in zip(BUTTONS, actions, strict=True):
-            getattr(ui, name).connect("clicked(bool)", guarded(action))
-        ui.cancelModelButton.connect("clicked(bool)", guarded(self.cancel))
+        connect_clicks(ui, **dict(zip(BUTTONS, actions, strict=True)), cancelModelButton=self.cancel)
         ui.registryEdit.connect("editingFinished()", guarded(self.registry_entered))
         ui.modelsButton.connect("contentsCollapsed(bool)", guarded(self._folded))
         slicer.app.connect("aboutToQuit()", self._stop)
@@ -142,19 +151,19 @@ class ModelsPanel:
     def refresh(self) -> None:
         """List what the registries offer."""
         self.registry_entered()
-        self._begin(tasks.refresh())
+        self._begin(model_store.refresh())
 
     def download(self) -> None:
         """Install the selected version, after its size and licences were shown."""
         row = self.table.selected
         if row is not None and _agrees(download_question(row)):
-            self._begin(tasks.download(row))
+            self._begin(model_store.download(row))
 
     def choose_folder(self) -> None:
         """Install from a folder: a bundle, or the network of an nnU-Net result."""
         chosen = self._folder(_("Folder of a model, or of an nnU-Net result"))
         if chosen is not None:
-            self._begin(tasks.import_model(chosen))
+            self._begin(model_store.import_model(chosen))
 
     def choose_zip(self) -> None:
         """Install from a zip file."""
@@ -162,13 +171,13 @@ class ModelsPanel:
         chosen = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, setting(PLACE_SETTING), kind)
         if chosen:
             set_setting(PLACE_SETTING, str(Path(str(chosen)).parent))
-            self._begin(tasks.import_model(Path(str(chosen))))
+            self._begin(model_store.import_model(Path(str(chosen))))
 
     def verify(self) -> None:
         """Check the files of the selected model."""
         row = self.table.selected
         if row is not None:
-            self._begin(tasks.verify(row))
+            self._begin(model_store.verify(row))
 
     def delete(self) -> None:
         """Delete the selected model, after a question."""
@@ -178,7 +187,7 @@ class ModelsPanel:
         worker = session().worker
         if worker.state is WorkerState.READY:  # it may hold the model
             worker.restart()
-        self._begin(tasks.delete(row))
+        self._begin(model_store.delete(row))
 
     def cancel(self) -> None:
         """Give the job up."""
@@ -238,17 +247,69 @@ class ModelsPanel:
 
     def _show_stage(self, event: Event) -> None:
         assert self._task is not None
-        self._stage = f"{self._task.title}: {tasks.progress_text(event)}"
+        self._stage = f"{self._task.title}: {model_store.progress_text(event)}"
         self.ui.modelsStageLabel.text = self._stage
 
     def _ended(self, task: ModelTask, end: CommandEnd) -> None:
-        self._lines, self._stage = tasks.end_lines(task, end), ""
-        if end.result is not None and task.kind == tasks.REFRESH:
+        self._lines, self._stage = model_store.end_lines(task, end), ""
+        if end.result is not None and task.kind == model_store.REFRESH:
             self._offered = [ModelRow.from_json(row) for row in end.result.get("models") or ()]
         self.draw()
-        if task.kind != tasks.VERIFY:
+        if task.kind != model_store.VERIFY:
             self.show_list()
             self._on_models_changed()
+
+
+class ModelsTable:
+    """Shows models in a QTableWidget.
+
+    Args:
+        table: the QTableWidget.
+        on_selected: called when another row was selected.
+    """
+
+    def __init__(self, table: Any, on_selected: Callable[[], None]) -> None:
+        self._table, self._on_selected = table, on_selected
+        self._rows: list[ModelRow] = []
+        self._gui = GuiConnections()
+        titles = [_("Model"), _("State"), _("Size"), _("Calibrated"), _("Licence")]
+        set_up_table(table, titles)
+        self._gui.connect_signal(table, "itemSelectionChanged()", on_selected)
+
+    @property
+    def rows(self) -> Sequence[ModelRow]:
+        """All rows."""
+        return self._rows
+
+    @property
+    def selected(self) -> ModelRow | None:
+        """The selected one."""
+        rows = sorted({index.row() for index in self._table.selectionModel().selectedRows()})
+        return self._rows[rows[0]] if len(rows) == 1 and rows[0] < len(self._rows) else None
+
+    def fill(self, rows: Sequence[ModelRow]) -> None:
+        """Show these models; the selected one stays selected."""
+        before, table = self.selected, self._table
+        self._rows = list(rows)
+        with self._gui.updating(), updates_disabled(table):
+            table.setRowCount(len(self._rows))
+            for place, row in enumerate(self._rows):
+                for column, text in enumerate(cells(row)):
+                    put_cell(table, place, column, text, row.note or row.task)
+            fit_columns(table, _WIDEST_PX)
+            fit_rows(table, len(self._rows), _LEAST_ROWS, _MOST_ROWS)
+            table.clearSelection()
+            same = [place for place, row in enumerate(self._rows) if before is not None and row.key == before.key]
+            exact = [place for place in same if before is not None and self._rows[place].folder == before.folder]
+            if same:
+                table.setCurrentCell((exact or same)[0], 0)
+        self._on_selected()
+
+    def select(self, key: str) -> None:
+        """Select a model by `NAME@VERSION`."""
+        for place, row in enumerate(self._rows):
+            if row.key == key:
+                self._table.setCurrentCell(place, 0)
 
 
 def missing_packages() -> list[str]:

@@ -21,11 +21,10 @@ from ..scene.volume_export import freeze_sequence_frame
 from .cases_panel import CasesPanel
 from .input_panel import InputPanel, check_paths
 from .models_panel import ModelsPanel
-from .output_panel import OutputPanel
 from .overlay_panel import KEY, BareImageKey, OverlayPanel
 from .plots_panel import PlotsPanel
 from .review_panel import ReviewPanel
-from .run_panel import Choice, RunPanel
+from .run_panel import Choice, OutputPanel, RunPanel
 from .structures_panel import StructuresPanel
 
 PREVIEW_DELAY_MS = 400
@@ -343,7 +342,7 @@ class ModulePanel:
 
 def _is_shown(nodes: CaseNodes) -> bool:
     """Check whether a map of the run is over its image in some view; nothing is changed by looking."""
-    ids = {node.GetID() for node in [*nodes.maps.values(), *nodes.near.values()]}
+    ids = {node.GetID() for node in nodes.maps.values()}
     scene = nodes.hub.GetScene()
     count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")
     views = [scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode") for index in range(count)]

@@ -15,9 +15,9 @@ from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.overlay import COLOUR_MAPS, Overlay
 from ..scene.readout import sentence, share_above
-from .gui_connections import GuiConnections
 from .map_loader import MapLoader, map_words
 from .review_widgets import key_text
+from .widgets import GuiConnections
 
 _STEPS = 100
 _FIRST_SHARE = 0.1
@@ -33,7 +33,6 @@ class OverlaySettings:
     threshold: float
     opacity: float
     colour_map: str | None
-    only_near: bool
     legend: bool
 
 
@@ -60,7 +59,6 @@ class OverlayPanel:
         self._connect(ui.opacitySlider, Overlay.set_opacity, lambda overlay: overlay.opacity)
         self._connect(ui.thresholdSlider, Overlay.set_threshold, lambda overlay: overlay.threshold, self._read_out)
         self._connect(ui.colourBox, _set_colours, _colours_index)
-        self._connect(ui.nearBox, self._set_near, lambda overlay: overlay.only_near)
         self._connect(ui.legendBox, Overlay.set_legend, lambda overlay: overlay.legend)
         ui.showInputButton.connect("clicked(bool)", guarded(self.show_input))
         self.refresh()
@@ -78,6 +76,7 @@ class OverlayPanel:
             for nodes in runs:
                 self.ui.resultBox.addItem(f"{nodes.label} ({nodes.model_name})")
             self.ui.resultBox.currentIndex = hubs.index(current.hub) if current and current.hub in hubs else -1
+        self.ui.resultBox.visible = self.ui.resultLabel.visible = len(runs) > 1
 
     def attach(self, nodes: CaseNodes | None) -> None:
         """Follow a run without changing any view: what it shows already (a loaded scene) is taken up."""
@@ -90,18 +89,17 @@ class OverlayPanel:
     def show_run(self, nodes: CaseNodes) -> None:
         """Show a run: as the last one was shown where it has the same map, else with its first map."""
         former = self.overlay
-        was = None if former is None else (former.map_name, former.opacity, former.only_near, former.legend)
+        was = None if former is None else (former.map_name, former.opacity, former.legend)
         self.attach(nodes)
         overlay = self.overlay
         assert overlay is not None
         available = list(overlay.available)
         if overlay.map_name is None and available:
-            is_there = was is not None and was[0] in available and not overlay.needs_loading(was[0], was[2])
+            is_there = was is not None and was[0] in available and not overlay.needs_loading(was[0])
             overlay.show(was[0] if was is not None and is_there else available[0])
             if was is not None and was[0] is not None:
                 overlay.set_opacity(was[1])
-                overlay.set_only_near(was[2] and not overlay.needs_loading(overlay.map_name, True))
-                overlay.set_legend(was[3])
+                overlay.set_legend(was[2])
         self.refresh()
 
     @property
@@ -110,19 +108,17 @@ class OverlayPanel:
         overlay = self.overlay
         if overlay is None or overlay.map_name is None or overlay.threshold is None:
             return None
-        numbers = (overlay.threshold, overlay.opacity, overlay.colour_map, overlay.only_near, overlay.legend)
-        return OverlaySettings(overlay.map_name, *numbers)
+        return OverlaySettings(overlay.map_name, overlay.threshold, overlay.opacity, overlay.colour_map, overlay.legend)
 
     def apply_settings(self, settings: OverlaySettings | None) -> None:
         """Show another run's map as one was shown before, if it has that map and need not load it first."""
         overlay = self.overlay
         if overlay is None or settings is None or settings.map_name not in overlay.available:
             return
-        if overlay.needs_loading(settings.map_name, settings.only_near):
+        if overlay.needs_loading(settings.map_name):
             return
         overlay.show(settings.map_name)
         overlay.set_opacity(settings.opacity)
-        overlay.set_only_near(settings.only_near)
         overlay.set_legend(settings.legend)
         overlay.set_threshold(settings.threshold)
         if settings.colour_map is not None:
@@ -149,12 +145,12 @@ class OverlayPanel:
     def refresh(self) -> None:
         """Show the overlay's current state; also called after changes from outside."""
         overlay = self.overlay
-        self.ui.overlayButton.enabled = self.ui.overlayButton.visible = overlay is not None
+        self.ui.overlayButton.visible = self.ui.mapBox.enabled = overlay is not None
         self._list_maps()
         self.loader.draw(overlay)
         # A map that was deleted a moment ago still has its name.
         window = overlay.window if overlay is not None and overlay.map_name is not None else None
-        for name in ("opacitySlider", "thresholdSlider", "colourBox", "nearBox", "legendBox"):
+        for name in ("opacitySlider", "thresholdSlider", "colourBox", "legendBox"):
             getattr(self.ui, name).enabled = window is not None
         if overlay is None or window is None:
             self.ui.showInputButton.visible = False
@@ -209,11 +205,7 @@ class OverlayPanel:
             overlay.show(name)
             self._suggest_threshold(overlay)
 
-        self.loader.when_loaded(overlay, name, show, None)
-        self.refresh()
-
-    def _set_near(self, overlay: Overlay, only_near: bool) -> None:
-        self.loader.when_loaded(overlay, overlay.map_name, lambda: overlay.set_only_near(only_near), only_near)
+        self.loader.when_loaded(overlay, name, show)
         self.refresh()
 
     def _suggest_threshold(self, overlay: Overlay) -> None:

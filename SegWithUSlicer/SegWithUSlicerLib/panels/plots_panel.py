@@ -4,23 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import qt
 import slicer
 
 from SegWithUCore.models.registry import model_folders
-from SegWithUCore.util.errors import InputError, SegWithUError
+from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.paths import bundle_folders
 
 from ..guarded import guarded
 from ..i18n import _
 from ..review import calibration_plots as plots
-from ..review.calibration_plots import CaseCurves, TitledCurves
-from ..review.reference import time_of
-from ..run.session import setting
+from ..review.calibration_plots import CaseCurves, TitledCurves, time_of
 from ..scene.case_nodes import CaseNodes, find_cases
-from ..scene.chart_picture import write_chart_png
-from .export_panel import EXPORT_PLACE_SETTING
-from .gui_connections import GuiConnections
+from .widgets import GuiConnections
 
 _PUT = (plots.put_reliability, plots.put_risk_coverage)
 """In the order of the box."""
@@ -46,7 +41,6 @@ class PlotsPanel:
         ui.plotReferenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", guarded(lambda _node: self.follow()))
         ui.plotsButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self.refresh()))
         ui.showPlotButton.connect("clicked(bool)", guarded(self.show_chart))
-        ui.savePlotButton.connect("clicked(bool)", guarded(self.save_png))
         self.show(None)
 
     def show(self, nodes: CaseNodes | None) -> None:
@@ -74,23 +68,6 @@ class PlotsPanel:
         chart = self._draw()
         if chart is not None:
             slicer.modules.plots.logic().ShowChartInLayout(chart)
-
-    def save_png(self) -> None:
-        """Ask for a file, and write the picture of the chosen plot."""
-        chart = self._draw()
-        if chart is None or self._nodes is None:
-            return
-        begin = Path(setting(EXPORT_PLACE_SETTING) or Path.home()) / f"{self.ui.plotBox.currentText}.png"
-        title, kind = _("Save the plot"), _("Picture (*.png)")
-        chosen = str(qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, str(begin), kind) or "")
-        if not chosen:
-            return
-        target = Path(chosen if chosen.lower().endswith(".png") else f"{chosen}.png")
-        try:
-            write_chart_png(chart, target)
-            self._say([_("The plot is in {file}.").format(file=target)])
-        except SegWithUError as error:
-            self._say([str(error)])
 
     def _draw(self) -> "slicer.vtkMRMLPlotChartNode | None":
         """Draw what there is of model and case, and say what is missing; None if there is nothing."""

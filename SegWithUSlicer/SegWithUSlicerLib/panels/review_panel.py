@@ -18,9 +18,8 @@ from . import review_widgets
 from .budget_panel import BudgetPanel
 from .edit_panel import EditPanel
 from .film_strip import FilmStrip
-from .review_setup import ReviewSetup, closing_text, kept_text, progress_text, settings_folder
+from .review_setup import ReviewSetup, SectionFolds, closing_text, kept_text, progress_text, settings_folder
 from .review_widgets import ReviewTable, VerdictBar
-from .section_folds import SectionFolds, compact_editor
 
 QUIET_MS = 600
 """So long after the last change of the segmentation a stroke is taken as finished."""
@@ -91,7 +90,6 @@ class ReviewPanel:
         self.end()
         self.folds.close()
         self.edit.close()
-        self.budget.close()
 
     def scene_closes(self) -> None:
         """React before the scene is emptied."""
@@ -336,11 +334,9 @@ class ReviewPanel:
         """Let list, picture, verdicts and editor be in sight together."""
         self.table.set_short(not is_edit_folded)
         # While editing, keys, list and verdicts lead from region to region.
-        for name in ("orderLabel", "orderBox", "firstButton", "previousButton", "nextButton", "regionsStrip"):
+        for name in ("firstButton", "previousButton", "nextButton", "regionsStrip"):
             getattr(self.ui, name).visible = is_edit_folded
         self.strip.set_visible(is_edit_folded and self._is_in_sight)
-        if self.edit.editor is not None:
-            compact_editor(self.edit.editor)
 
     def _draw_setup(self) -> None:
         self.setup.show(self._nodes, self.session is not None)
@@ -351,7 +347,7 @@ class ReviewPanel:
             return
         done = closing_text(self.session)
         self.ui.reviewProgressLabel.text = "\n".join(filter(None, [progress_text(self.session), done]))
-        self.budget.follow()
+        self.budget.refresh()
         self.ui.nextButton.enabled = not self.session.is_done
         self.ui.previousButton.enabled = self.session.previous() is not None
         self.ui.undoButton.enabled = self.session.state.next_undo() is not None

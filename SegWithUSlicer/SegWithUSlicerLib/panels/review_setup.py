@@ -14,11 +14,11 @@ from ..guarded import guarded
 from ..i18n import _
 from ..review.opening import decided_so_far, obstacle
 from ..review.session import ReviewSession
-from ..run.session import set_setting, setting
+from ..run.session import Debounce, set_setting, setting
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import volume_text
-from .gui_connections import GuiConnections
 from .review_widgets import ORDERS
+from .widgets import GuiConnections
 
 REVIEWER_SETTING = "SegWithU/Reviewer"
 
@@ -77,7 +77,7 @@ class ReviewSetup:
     def draw(self) -> None:
         """Show what is true now."""
         ui, is_open = self.ui, self._is_open
-        ui.reviewButton.enabled = ui.reviewButton.visible = self._nodes is not None
+        ui.reviewButton.visible = self._nodes is not None
         problem = "" if is_open else self._obstacle()
         earlier = None if is_open or problem else self._earlier()
         ui.startReviewButton.text = _("Start review") if earlier is None else _go_on_text(*earlier)
@@ -86,9 +86,8 @@ class ReviewSetup:
         ui.endReviewButton.visible = is_open
         ui.reviewerEdit.enabled = not is_open
         ui.reviewerLabel.visible = ui.reviewerEdit.visible = not is_open
-        # A resumed review keeps its own blind places.
-        ui.blindBox.enabled = earlier is None
-        ui.blindLabel.visible = ui.blindBox.visible = not is_open
+        # A review keeps its own blind places.
+        ui.blindBox.enabled = not is_open and earlier is None
         text = " ".join(filter(None, [self.message, problem]))
         ui.reviewNoteLabel.text = text
         ui.reviewNoteLabel.visible = bool(text)
@@ -152,3 +151,45 @@ def kept_text(session: ReviewSession) -> str:
     if session.trouble:
         return session.trouble
     return _("{progress}: kept in {folder}.").format(progress=session.state.progress().text, folder=session.folder)
+
+
+SECTIONS = ("inputsButton", "overlayButton", "advancedButton", "casesButton", "modelsButton")
+
+
+class SectionFolds:
+    """Folds sections for a review and opens them again after it.
+
+    Args:
+        ui: the widgets of the .ui file.
+        shown: the section that is scrolled to.
+    """
+
+    def __init__(self, ui: Any, shown: Any) -> None:
+        self._ui, self._shown = ui, shown
+        self._folded: list[str] = []
+        # Positions are known only after the layout has taken the folding in.
+        self._scroll_later = Debounce(0, self._scroll)
+
+    def fold(self) -> None:
+        """Fold the sections that are open, and scroll to the one that is shown."""
+        self._folded = [name for name in SECTIONS if not getattr(self._ui, name).collapsed]
+        for name in self._folded:
+            getattr(self._ui, name).collapsed = True
+        self._scroll_later.trigger()
+
+    def unfold(self) -> None:
+        """Open what was folded; what the user has opened meanwhile stays open, and what was folded before stays so."""
+        folded, self._folded = self._folded, []
+        for name in folded:
+            getattr(self._ui, name).collapsed = False
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._scroll_later.stop()
+
+    def _scroll(self) -> None:
+        area = self._shown.parent()
+        while area is not None and not area.inherits("QScrollArea"):
+            area = area.parent()
+        if area is not None:
+            area.verticalScrollBar().value = self._shown.y

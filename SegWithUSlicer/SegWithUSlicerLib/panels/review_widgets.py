@@ -14,7 +14,7 @@ from ..i18n import _
 from ..review.region_picture import as_ppm, picture_in_review
 from ..review.session import ReviewSession
 from ..scene.readout import volume_text
-from .gui_connections import GuiConnections, updates_disabled
+from .widgets import GuiConnections, fit_rows, put_cell, set_up_table, updates_disabled
 
 BUTTONS = {
     Verdict.ACCEPTED: "acceptButton",
@@ -127,10 +127,8 @@ def _capital(sentence: str) -> str:
     return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
-_STRUCTURE, _ERROR, _VERDICT = 1, 2, 4
-_ROW_PX, _LEAST_ROWS, _MOST_ROWS = 24, 3, 4
-_VERDICT_PX = 110
-"""Wide enough for the longest verdict."""
+_VERDICT, _STRUCTURE, _ERROR = 1, 2, 3
+_LEAST_ROWS, _MOST_ROWS = 3, 4
 
 
 class ReviewTable:
@@ -148,14 +146,10 @@ class ReviewTable:
         self._ids: list[int] = []
         self._rows: dict[int, int] = {}
         self._most_rows = _MOST_ROWS
-        titles = ["#", _("Structure"), _("Error"), _("Kind"), _("Verdict")]
-        table.setColumnCount(len(titles))
-        table.setHorizontalHeaderLabels(titles)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(_ROW_PX)
+        set_up_table(table, ["#", "", _("Structure"), _("Error"), _("Kind")], stretches_last=False)
+        table.horizontalHeaderItem(_VERDICT).setToolTip(_("The sign of your verdict."))
         table.horizontalHeaderItem(_ERROR).setToolTip(_("The volume in the region that is expected to be wrong."))
-        table.setWordWrap(False)
-        # The name of the structure gives way; the verdict is always in sight.
+        # The name of the structure has what the short columns leave.
         table.horizontalHeader().setSectionResizeMode(_STRUCTURE, qt.QHeaderView.Stretch)
         self._gui.connect_signal(table, "currentCellChanged(int,int,int,int)", self._moved)
         self._gui.connect_signal(table, "cellActivated(int,int)", self._activated)
@@ -169,13 +163,13 @@ class ReviewTable:
             table.clearContents()
             table.setRowCount(len(regions))
             for row, region in enumerate(regions):
-                for column, text in enumerate(_texts(region, verdict_of(region.id))):
+                texts = _texts(region, verdict_of(region.id))
+                for column, text in enumerate(texts):  # no cell is left, and there may be thousands
                     item = qt.QTableWidgetItem(text)
                     if column == _STRUCTURE:
                         item.setToolTip(text)
                     table.setItem(row, column, item)
             table.resizeColumnsToContents()
-            table.setColumnWidth(_VERDICT, max(table.columnWidth(_VERDICT), _VERDICT_PX))
             self._fit()
 
     def set_short(self, is_short: bool) -> None:
@@ -187,8 +181,7 @@ class ReviewTable:
             self._table.scrollToItem(self._table.item(row, 0))
 
     def _fit(self) -> None:
-        table, rows = self._table, min(max(len(self._ids), _LEAST_ROWS), self._most_rows)
-        table.setFixedHeight(table.horizontalHeader().sizeHint.height() + _ROW_PX * rows + 2 * table.frameWidth)
+        fit_rows(self._table, len(self._ids), _LEAST_ROWS, self._most_rows)
 
     def select(self, region_id: int) -> None:
         """Mark a region's row and scroll to it; `on_chosen` is not called."""
@@ -197,7 +190,7 @@ class ReviewTable:
 
     def update(self, region_id: int, verdict: Verdict | None) -> None:
         """Show another verdict."""
-        self._table.item(self._rows[region_id], _VERDICT).setText(verdict_text(verdict))
+        put_cell(self._table, self._rows[region_id], _VERDICT, verdict_sign(verdict), verdict_text(verdict))
 
     def focus(self) -> None:
         """Give the list the keyboard."""
@@ -214,7 +207,7 @@ class ReviewTable:
 
 def _texts(region: Region, verdict: Verdict | None) -> tuple[str, ...]:
     wrong = volume_text(region.expected_wrong_mm3)
-    return str(region.rank), region.structure, wrong, KINDS[region.kind], verdict_text(verdict)
+    return str(region.rank), verdict_sign(verdict), region.structure, wrong, KINDS[region.kind]
 
 
 ORDERS = {
@@ -240,6 +233,11 @@ VERDICTS = {
     Verdict.NOT_LOOKED_AT: _("○ not looked at"),
 }
 """Each with a sign, so that a long list can be read at a glance and without colours."""
+
+
+def verdict_sign(verdict: Verdict | None) -> str:
+    """Return the sign of a verdict, for a narrow column; "-" if there is none."""
+    return verdict_text(verdict).split()[0]
 
 
 def verdict_text(verdict: Verdict | None) -> str:

@@ -1,4 +1,4 @@
-"""The section "Structures" of the shown run; a click centres a structure."""
+"""The table of structures of the shown run; a click centres a structure."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from ..scene.case_nodes import CaseNodes
 from ..scene.readout import dice_text, dice_tip, expected_tip, typeset, volume_text
 from ..scene.structures import show_in_3d, show_structure
 from .cases_table import RULES
-from .gui_connections import GuiConnections
+from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table
 
 _WIDEST_PX = (130, 110, 95)
 """Of the first columns: structure, flag and Dice are in sight in a panel of 360 px."""
-_ROW_PX, _HEADER_PX, _SCROLL_BAR_PX, _MOST_ROWS = 30, 24, 18, 8
+_MOST_ROWS = 8
 
 
 class StructuresPanel:
-    """The section "Structures".
+    """The table of structures in the section "Result".
 
     Args:
         ui: the widgets of the .ui file.
@@ -33,8 +33,7 @@ class StructuresPanel:
         self._gui = GuiConnections()
         titles = [_("Structure"), _("Flag"), _("Pred. Dice"), _("Volume"), _("Expected"), _("Likely wrong")]
         table = ui.structuresTable
-        table.setColumnCount(len(titles))
-        table.setHorizontalHeaderLabels(titles)
+        set_up_table(table, titles)
         table.setToolTip(
             _(
                 "Flag: which rule is against the structure; its tool tip says why. Pred. Dice: the overlap with an "
@@ -44,8 +43,6 @@ class StructuresPanel:
                 "segmentation is expected to be wrong. A click shows the structure and centres it."
             )
         )
-        table.horizontalHeader().setStretchLastSection(True)
-        table.verticalHeader().setVisible(False)
         table.connect("cellClicked(int,int)", guarded(self._clicked))
         self._gui.connect(ui.show3DBox, self._show_in_3d, self._is_in_3d)
         self.show(None)
@@ -66,19 +63,11 @@ class StructuresPanel:
             tips = {0: texts[0], 1: "\n".join(map(typeset, structure.flags)) or texts[1]}
             tips |= {} if refused else {2: dice_tip(structure), 4: expected_tip(structure)}
             for column, text in enumerate(texts):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(tips.get(column, ""))
+                item = put_cell(table, row, column, text, tips.get(column, ""))
                 if column == 0:
                     item.setIcon(_swatch(structure.color))
-                table.setItem(row, column, item)
-        table.resizeColumnsToContents()
-        for column, widest in enumerate(_WIDEST_PX):
-            if table.columnWidth(column) > widest:
-                table.setColumnWidth(column, widest)
-        rows = max(1, min(len(structures), _MOST_ROWS))
-        # Room for a horizontal scroll bar: in a narrow panel it must not cover the last row.
-        table.setFixedHeight(_HEADER_PX + _ROW_PX * rows + _SCROLL_BAR_PX + 4)
-        self.ui.structuresButton.enabled = self.ui.structuresButton.visible = nodes is not None
+        fit_columns(table, _WIDEST_PX)
+        fit_rows(table, len(structures), 1, _MOST_ROWS)
         self._gui.refresh()
 
     def _clicked(self, row: int, _column: int) -> None:

@@ -13,9 +13,8 @@ from ..guarded import guarded, last_problem
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.later_maps import keep_files, release_gone
-from ..scene.load_case import LoadOptions, export_volume, is_unchanged, load_case_steps, work_of_case
+from ..scene.load_case import LoadOptions, export_volume, is_unchanged, load_case_steps, why_kept, work_of_case
 from ..scene.observers import Observations
-from ..scene.output import why_kept
 from ..scene.steps import SteppedTask, Steps
 from .controller import RunController, RunRequest, RunTools
 from .install import Installer, slicer_tools

@@ -34,18 +34,16 @@ class Volume:
 
 @dataclass
 class MapVolume:
-    """A map to be shown: window and floor in the map's unit; `near` is the masked copy, if it was made.
+    """A map to be shown: window and floor in the map's unit.
 
-    `floor` lies between `below`, the value of voxels that are never drawn, and every value that was assessed.
+    `floor` lies between the value of voxels that were not assessed and every value that was.
     """
 
     info: MapInfo
     volume: Volume
     window: tuple[float, float]
     floor: float
-    below: float
     top: float
-    near: Volume | None = None
 
 
 @dataclass

@@ -20,17 +20,16 @@ from SegWithUCore.util.strict_json import parse_json
 from .segmentation import was_touched
 
 MAP_ATTRIBUTE = "SegWithU.Map"
-NEAR_ATTRIBUTE = "SegWithU.Near"
 REGIONS_ATTRIBUTE = "SegWithU.Regions"
 HUB_MODULE = "SegWithU.Run"
 
 PLOT_ROLE = "segwithu.plot."
 """Node references of the run's charts begin so."""
 _INPUT, _SEGMENTATION, _TABLE = "segwithu.input", "segwithu.segmentation", "segwithu.table"
-_MAP, _NEAR = "segwithu.map.", "segwithu.near."
+_MAP = "segwithu.map."
 _REGIONS, _REGIONS_TEXT, _ORIGINAL = "segwithu.regions", "segwithu.regions_text", "segwithu.original"
 _CASE, _MODEL, _LABEL, _FOLDER = "case_json", "model", "label", "case_folder"
-_LATER, _NEAR_MM = "later_maps", "near_mm"
+_LATER = "later_maps"
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,9 @@ class CaseNodes:
 
     @property
     def maps(self) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
-        """The whole maps by name, in the order of `MAP_NAMES`."""
-        return self._volumes(_MAP)
-
-    @property
-    def near(self) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
-        """The copies that are masked away from the segmentation."""
-        return self._volumes(_NEAR)
+        """The maps by name, in the order of `MAP_NAMES`."""
+        nodes = {name: self.hub.GetNodeReference(_MAP + name) for name in MAP_NAMES}
+        return {name: node for name, node in nodes.items() if node is not None}
 
     @property
     def later(self) -> list[str]:
@@ -95,16 +90,9 @@ class CaseNodes:
         return [name for name in MAP_NAMES if name in names and name not in there]
 
     @property
-    def near_later_mm(self) -> float | None:
-        """The distance of "only near the segmentation" where masked copies are made when they are wanted, else None."""
-        text = self.hub.GetParameter(_NEAR_MM)
-        return float(text) if text else None
-
-    @property
     def results(self) -> list["slicer.vtkMRMLDisplayableNode"]:
-        """All results with a position in space: segmentation, maps, masked copies."""
-        segmentation = [] if self.segmentation is None else [self.segmentation]
-        return [*segmentation, *self.maps.values(), *self.near.values()]
+        """All results with a position in space: segmentation and maps."""
+        return [*([] if self.segmentation is None else [self.segmentation]), *self.maps.values()]
 
     @property
     def plot_roles(self) -> list[str]:
@@ -149,10 +137,6 @@ class CaseNodes:
         """The node that gives the run's position in the world: the input, or what is left of the results."""
         return next(iter([*self.inputs, *self.spatial]), None)
 
-    def _volumes(self, prefix: str) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
-        nodes = {name: self.hub.GetNodeReference(prefix + name) for name in MAP_NAMES}
-        return {name: node for name, node in nodes.items() if node is not None}
-
     def set_segmentation(self, node: "slicer.vtkMRMLSegmentationNode") -> None:
         """Remember the segmentation."""
         self.hub.SetNodeReferenceID(_SEGMENTATION, node.GetID())
@@ -161,14 +145,13 @@ class CaseNodes:
         """Remember the table."""
         self.hub.SetNodeReferenceID(_TABLE, node.GetID())
 
-    def set_map(self, name: str, near: bool, node: "slicer.vtkMRMLScalarVolumeNode | None") -> None:
-        """Remember a map or its masked copy; None forgets it."""
-        self.hub.SetNodeReferenceID((_NEAR if near else _MAP) + name, None if node is None else node.GetID())
+    def set_map(self, name: str, node: "slicer.vtkMRMLScalarVolumeNode") -> None:
+        """Remember a map."""
+        self.hub.SetNodeReferenceID(_MAP + name, node.GetID())
 
-    def set_later(self, names: Sequence[str], near_mm: float | None) -> None:
-        """Remember which maps are loaded when they are chosen, and the distance of masked copies made then."""
+    def set_later(self, names: Sequence[str]) -> None:
+        """Remember which maps are loaded when they are chosen."""
         self.hub.SetParameter(_LATER, json.dumps(list(names)) if names else "")
-        self.hub.SetParameter(_NEAR_MM, "" if near_mm is None else repr(near_mm))
 
     def set_regions(
         self, volume: "slicer.vtkMRMLLabelMapVolumeNode | None", text: "slicer.vtkMRMLTextNode | None"
@@ -241,7 +224,7 @@ def find_replaceable(
 
 
 def is_ours(node: "slicer.vtkMRMLNode | None") -> bool:
-    """Check whether a node is one of our maps, masked copies or region volumes: no input, no foreground to remember."""
+    """Check whether a node is one of our maps or region volumes: no input, no foreground to remember."""
     return node is not None and any(node.GetAttribute(name) for name in (MAP_ATTRIBUTE, REGIONS_ATTRIBUTE))
 
 

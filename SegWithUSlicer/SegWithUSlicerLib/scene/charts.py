@@ -17,15 +17,15 @@ from .load_case import put_in_folder
 
 # Distinct with the common forms of colour blindness (Okabe and Ito), in the order in which series come.
 _COLOURS = ((0.0, 0.45, 0.70), (0.84, 0.37, 0.0), (0.0, 0.62, 0.45), (0.80, 0.47, 0.65))
-_MARKER_COLOUR, _GUIDE_COLOUR = (0.0, 0.0, 0.0), (0.6, 0.6, 0.6)
+_GUIDE_COLOUR = (0.6, 0.6, 0.6)
+_ROOM = 1.4
 
 
 class Style(Enum):
-    """How a line is drawn: as a line, with its points marked, as a mark alone, or as a thin grey guide."""
+    """How a line is drawn: as a line, with its points marked, or as a thin grey guide."""
 
     LINE = "line"
     POINTS = "points"
-    MARK = "mark"
     GUIDE = "guide"
 
 
@@ -70,11 +70,13 @@ def put_chart(nodes: CaseNodes, name: str, titles: Titles, lines: Mapping[str, L
     chart.SetXAxisTitle(titles.x)
     chart.SetYAxisTitle(titles.y)
     chart.SetLegendVisibility(len(lines) > 1)
+    # Room for the legend, which VTK puts over the upper right: every curve of ours ends there.
+    chart.SetYAxisRangeAuto(False)
+    chart.SetYAxisRange(0.0, _ROOM * max((max(line.y, default=0.0) for line in lines.values()), default=1.0) or 1.0)
     wanted = [_series(nodes, name, key, table, line.title) for key, line in lines.items()]
     colours = iter(_COLOURS * len(wanted))
     for line, series in zip(lines.values(), wanted, strict=True):
-        fixed = {Style.MARK: _MARKER_COLOUR, Style.GUIDE: _GUIDE_COLOUR}.get(line.style)
-        _draw(series, line.style, fixed or next(colours))
+        _draw(series, line.style, _GUIDE_COLOUR if line.style is Style.GUIDE else next(colours))
     shown = [chart.GetNthPlotSeriesNodeID(index) for index in range(chart.GetNumberOfPlotSeriesNodes())]
     if shown != [series.GetID() for series in wanted]:
         chart.RemoveAllPlotSeriesNodeIDs()
@@ -84,21 +86,6 @@ def put_chart(nodes: CaseNodes, name: str, titles: Titles, lines: Mapping[str, L
     if len(nodes.plots) != before:
         put_in_folder(nodes)
     return chart
-
-
-def chart_of(nodes: CaseNodes, name: str) -> "slicer.vtkMRMLPlotChartNode | None":
-    """Return a chart of the run, if it has been drawn."""
-    return nodes.hub.GetNodeReference(PLOT_ROLE + name)
-
-
-def remove_charts(nodes: CaseNodes) -> None:
-    """Take charts, series and table out of the scene."""
-    scene = nodes.hub.GetScene()
-    for role in nodes.plot_roles:
-        node = nodes.hub.GetNodeReference(role)
-        nodes.hub.SetNodeReferenceID(role, None)
-        if node is not None:
-            scene.RemoveNode(node)
 
 
 def _node(nodes: CaseNodes, key: str, kind: str, title: str) -> "slicer.vtkMRMLNode":
@@ -134,11 +121,9 @@ def _draw(series: "slicer.vtkMRMLPlotSeriesNode", style: Style, colour: tuple[fl
     was_modifying = series.StartModify()
     kind = slicer.vtkMRMLPlotSeriesNode
     series.SetPlotType(kind.PlotTypeScatter)
-    dashes = {Style.MARK: kind.LineStyleNone, Style.GUIDE: kind.LineStyleDash}
-    markers = {Style.MARK: kind.MarkerStyleDiamond, Style.POINTS: kind.MarkerStyleCircle}
-    series.SetLineStyle(dashes.get(style, kind.LineStyleSolid))
-    series.SetMarkerStyle(markers.get(style, kind.MarkerStyleNone))
-    series.SetMarkerSize(14 if style is Style.MARK else 7)
+    series.SetLineStyle(kind.LineStyleDash if style is Style.GUIDE else kind.LineStyleSolid)
+    series.SetMarkerStyle(kind.MarkerStyleCircle if style is Style.POINTS else kind.MarkerStyleNone)
+    series.SetMarkerSize(7)
     series.SetLineWidth(1 if style is Style.GUIDE else 2)
     series.SetColor(*colour)
     series.EndModify(was_modifying)

@@ -1,4 +1,4 @@
-"""Maps of a large image that are loaded when they are chosen, and let go when they are not wanted any more.
+"""Maps of a large image that are loaded when they are chosen.
 
 Where the case lies in a lasting folder, they are read from it, in a later session too. The files of a run in the
 temporary folder are kept, apart from what is in the scene already, until the run goes, the scene is closed or Slicer
@@ -11,23 +11,18 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
-import numpy as np
 import slicer
-import vtk
 
 from SegWithUCore.case.case_file import CASE_FILE, CaseDescription, read_description
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from .case_images import Volume, array_of
-from .case_nodes import CaseNodes, find_cases, remove_node
+from .case_images import Volume
+from .case_nodes import CaseNodes, find_cases
 from .load_case import follow_parent_transform, put_in_folder
-from .map_display import drawn_as
-from .near_mask import boxes_steps, masked_steps, near_steps
-from .put_maps import put_map, put_near
+from .map_display import put_map
 from .read_case import geometry_of, read_map_steps
-from .segmentation import labelmap_of
-from .steps import STEP_BYTES, Steps, finish
+from .steps import Steps, finish
 
 _TOKEN = "files"
 
@@ -116,49 +111,8 @@ def load_map_steps(nodes: CaseNodes, name: str) -> Steps[None]:
     entry = yield from read_map_steps(folder / info.file, info, _reference(nodes))
     if nodes.hub.GetScene() is not None and name not in nodes.maps:
         put_map(nodes, entry)
-        _settle(nodes)
-
-
-def make_near_steps(nodes: CaseNodes, name: str) -> Steps[None]:
-    """Make the masked copy of a loaded map where that was put off; the scene is touched in the last step."""
-    distance = nodes.near_later_mm
-    if distance is None or name in nodes.near or name not in nodes.maps:
-        return
-    whole = nodes.maps[name]
-    volume = geometry_of(whole)
-    entry = drawn_as(whole, nodes.case.maps[name], volume)
-    other = next(iter(nodes.near.values()), None)
-    if other is not None:  # masked already, and the distance is the same
-        mask = array_of(other.GetImageData()) > np.float32(drawn_as(other, entry.info, volume).floor)
-        yield float(mask.size)
-    else:
-        labelled = yield from _labelled(nodes, volume)
-        mask = yield from near_steps(labelled, volume.spacing_kji, distance, (yield from boxes_steps(labelled)))
-    image = yield from masked_steps(volume.array, mask, entry.below)
-    if whole.GetScene() is not None and name not in nodes.near:
-        put_near(nodes, entry, Volume(image, volume.ijk_to_ras))
-        _settle(nodes)
-
-
-def free_maps(nodes: CaseNodes, but: str | None) -> None:
-    """Take maps that can be loaded again, and masked copies that can be made again, out of the scene.
-
-    Args:
-        but: the map that is shown and stays.
-    """
-    for name in freeable(nodes, but):
-        for node in (nodes.near.get(name), nodes.maps.get(name)):
-            if node is not None:
-                remove_node(node)
-
-
-def freeable(nodes: CaseNodes, but: str | None) -> list[str]:
-    """List the loaded maps that `free_maps` would take out; the error probability stays, for the review needs it."""
-    folder, first = source_folder(nodes), next(iter(nodes.case.maps), None)
-    if nodes.near_later_mm is None or folder is None:
-        return []
-    files = {name: folder / nodes.case.maps[name].file for name in nodes.maps if name in nodes.case.maps}
-    return [name for name, file in files.items() if name not in (but, first) and file.is_file()]
+        follow_parent_transform(nodes)
+        put_in_folder(nodes)
 
 
 def map_bytes(nodes: CaseNodes) -> float:
@@ -167,51 +121,9 @@ def map_bytes(nodes: CaseNodes) -> float:
     return 1.0 if image is None else 4.0 * image.GetNumberOfPoints()
 
 
-def _settle(nodes: CaseNodes) -> None:
-    follow_parent_transform(nodes)
-    put_in_folder(nodes)
-
-
 def _reference(nodes: CaseNodes) -> Volume:
     """Return the grid of the run: of its input or, where that is gone, of a map that is loaded."""
     volumes: Sequence[slicer.vtkMRMLScalarVolumeNode] = [*nodes.inputs, *nodes.maps.values()]
     if not volumes:
         raise InputError(_("The image of this run is gone: load it and segment it again."))
     return geometry_of(volumes[0])
-
-
-def _labelled(nodes: CaseNodes, grid: Volume) -> Steps[np.ndarray]:
-    """Return the model's own segmentation on the whole grid as 0 and 1, whatever was edited since."""
-    node = nodes.original or nodes.segmentation
-    labelled = np.zeros(grid.array.shape, np.uint8)
-    if node is None:
-        return labelled
-    segmentation = node.GetSegmentation()
-    for identifier in segmentation.GetSegmentIDs():
-        segment = segmentation.GetSegment(identifier)
-        image = labelmap_of(segment)
-        if image is not None:
-            yield from _add(labelled, image, segment.GetLabelValue(), grid)
-    return labelled
-
-
-def _add(labelled: np.ndarray, image: "slicer.vtkOrientedImageData", value: int, grid: Volume) -> Steps[None]:
-    """Set the voxels of a segment, some planes at a time; what lies outside the grid is left out."""
-    to_grid, matrix = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    vtk.vtkMatrix4x4.Invert(grid.ijk_to_ras, to_grid)
-    image.GetImageToWorldMatrix(matrix)
-    corner = to_grid.MultiplyPoint(matrix.MultiplyPoint([*image.GetExtent()[::2], 1.0]))
-    first, array = [round(part) for part in corner[2::-1]], array_of(image)
-    sides = []
-    for axis, start in enumerate(first):
-        low, high = max(0, start), min(start + array.shape[axis], labelled.shape[axis])
-        sides.append((low, max(low, high)))
-    (top, bottom), *across = sides
-    inside = [slice(low, high) for low, high in across]
-    part = [slice(low - start, high - start) for (low, high), start in zip(across, first[1:], strict=True)]
-    planes = max(1, STEP_BYTES // max(1, labelled[:1].nbytes))
-    for begin in range(top, bottom, planes):
-        end = min(begin + planes, bottom)
-        mask = array[(slice(begin - first[0], end - first[0]), *part)] == value
-        labelled[(slice(begin, end), *inside)] |= mask
-        yield float(mask.size)

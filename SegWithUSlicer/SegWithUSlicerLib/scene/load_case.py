@@ -16,12 +16,18 @@ from SegWithUCore.case.case_file import CaseDescription, read_description
 
 from ..i18n import _
 from .case_images import Volume
-from .case_nodes import CaseNodes, find_cases, find_replaceable, is_ours, new_case_nodes
-from .output import run_of, take_over, why_kept
-from .put_maps import put_maps
-from .read_case import case_bytes, is_large, read_case_steps
+from .case_nodes import CaseNodes, find_cases, find_replaceable, is_ours, new_case_nodes, remove_node
+from .map_display import put_maps
+from .read_case import case_bytes, read_case_steps
 from .review_nodes import keep_original, put_regions, read_case_regions
-from .segmentation import PreparedLabels, fill_segmentation, mark_judged, prepare_labels_steps
+from .segmentation import (
+    JUDGED_ATTRIBUTE,
+    PreparedLabels,
+    fill_segmentation,
+    mark_judged,
+    prepare_labels_steps,
+    was_touched,
+)
 from .steps import Steps, finish
 from .structures import fill_table
 from .volume_export import ExportedVolume, export_volume, is_unchanged, propose_roi, read_roi
@@ -41,8 +47,6 @@ __all__ = [
     "read_roi",
 ]
 
-NEAR_MM = 5.0
-
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -50,7 +54,6 @@ class LoadOptions:
 
     Attributes:
         channels: the further channels of the input.
-        near_mm: distance in mm of "only near the segmentation"; None makes no masked copies (and saves their memory).
         scene: needed only without an input; by default Slicer's.
         lasting: the folder stays where it is, so that a review may be kept in it.
         output: replace the content of this segmentation (see `output.why_kept`), whose node and name stay.
@@ -58,7 +61,6 @@ class LoadOptions:
     """
 
     channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = ()
-    near_mm: float | None = NEAR_MM
     scene: "slicer.vtkMRMLScene | None" = None
     lasting: bool = False
     output: "slicer.vtkMRMLSegmentationNode | None" = None
@@ -92,15 +94,15 @@ def load_case_steps(
     """
     wanted = options or LoadOptions()
     scene = wanted.scene or (slicer.mrmlScene if input_node is None else input_node.GetScene())
-    folder, near_mm = Path(case_folder), wanted.near_mm
+    folder = Path(case_folder)
     case = read_description(folder)
-    images = yield from read_case_steps(folder, case, input_node, near_mm)
+    images = yield from read_case_steps(folder, case, input_node)
     regions = read_case_regions(folder, None if images.regions is None else images.region_boxes)
     prepared = yield from prepare_labels_steps(case.structures, images.labels, images.boxes)
     inputs = [] if input_node is None else [input_node, *wanted.channels]
     nodes, is_taken = _nodes_for(scene, case, inputs, wanted.output, wanted.new)
     nodes.set_case(case, folder if wanted.lasting else None)
-    nodes.set_later(list(images.later), near_mm if images.later or is_large(images.labels) else None)
+    nodes.set_later(list(images.later))
     put_maps(nodes, images)
     _put_segmentation(scene, nodes, case, (images.labels, prepared), input_node, is_taken)
     put_regions(nodes, regions, images.regions, images.region_boxes)
@@ -270,3 +272,33 @@ def _folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNodes) -
     folder = hierarchy.CreateFolderItem(beside, _("{input} with uncertainty").format(input=nodes.label))
     hierarchy.SetItemAttribute(folder, _FOLDER_ATTRIBUTE, "1")
     return folder
+
+
+def run_of(segmentation: "slicer.vtkMRMLSegmentationNode") -> CaseNodes | None:
+    """Return the run whose result this is; None for a segmentation of another module or of the user."""
+    scene = segmentation.GetScene()
+    runs = [] if scene is None else find_cases(scene)
+    return next((nodes for nodes in runs if nodes.segmentation is segmentation), None)
+
+
+def why_kept(segmentation: "slicer.vtkMRMLSegmentationNode") -> str:
+    """Return why a run does not replace the content of this segmentation, in half a sentence; "" if it does."""
+    name, run = segmentation.GetName(), run_of(segmentation)
+    if run is None:
+        if segmentation.GetSegmentation().GetNumberOfSegments() == 0:
+            return ""
+        return _("'{name}' holds segments that this module has not made").format(name=name)
+    if segmentation.GetAttribute(JUDGED_ATTRIBUTE):
+        return _("'{name}' was reviewed").format(name=name)
+    return _("'{name}' was edited").format(name=name) if was_touched(segmentation) else ""
+
+
+def take_over(segmentation: "slicer.vtkMRMLSegmentationNode") -> None:
+    """Free a segmentation from its run: the run's maps, table and regions told of what is replaced, and are removed."""
+    run = run_of(segmentation)
+    if run is None:
+        return
+    parts = [*run.maps.values(), run.table, run.regions, run.regions_text, run.original, run.hub]
+    for part in parts:
+        if part is not None:
+            remove_node(part)

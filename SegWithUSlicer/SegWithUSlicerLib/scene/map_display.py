@@ -5,7 +5,8 @@ import slicer
 from SegWithUCore.case.case_file import MapInfo
 
 from ..i18n import _
-from .case_images import MapVolume, Volume
+from .case_images import CaseImages, MapVolume
+from .case_nodes import MAP_ATTRIBUTE, CaseNodes
 
 # Perceptually uniform and readable with the common forms of colour blindness. Built-in nodes of every Slicer,
 # which are not saved with a scene: they are named by id, never copied.
@@ -57,13 +58,6 @@ def fixed_window(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float
     """Return the lowest and highest value of the map's colour scale, in its unit: the same for every patient."""
     low, high = volume.GetAttribute(WINDOW_ATTRIBUTE).split()
     return float(low), float(high)
-
-
-def drawn_as(volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, grid: Volume) -> MapVolume:
-    """Return a map of the scene as it was put there, from what its node remembers."""
-    floor = float(volume.GetAttribute(FLOOR_ATTRIBUTE))
-    upper = float(volume.GetAttribute(_UPPER_ATTRIBUTE))
-    return MapVolume(info, grid, fixed_window(volume), floor=floor, below=floor - 1.0, top=upper - 1.0)
 
 
 def keep_fixed(volume: "slicer.vtkMRMLScalarVolumeNode") -> bool:
@@ -151,10 +145,41 @@ def legend_title(info: MapInfo) -> str:
     return info.title if info.unit == "1" else _("{title} ({unit})").format(title=info.title, unit=info.unit)
 
 
-def copy_settings(source: "slicer.vtkMRMLScalarVolumeNode", target: "slicer.vtkMRMLScalarVolumeNode") -> None:
-    """Draw one copy of a map with the threshold and colours of the other."""
-    display = target.GetDisplayNode()
-    was_modifying = display.StartModify()
-    set_threshold(target, source.GetDisplayNode().GetLowerThreshold())
-    display.SetAndObserveColorNodeID(source.GetDisplayNode().GetColorNodeID())
-    display.EndModify(was_modifying)
+_QUANTITY_SCHEME = "99SEGWITHU"
+
+
+def put_maps(nodes: CaseNodes, images: CaseImages) -> None:
+    """Put the maps of a run into its scene, in place of those it had; what is not among them goes."""
+    scene = nodes.hub.GetScene()
+    for name, node in nodes.maps.items():
+        # A map of the former run that this one lacks must not be taken for a result of this one.
+        if name not in images.maps:
+            scene.RemoveNode(node)
+    for entry in images.maps.values():
+        put_map(nodes, entry)
+
+
+def put_map(nodes: CaseNodes, entry: MapVolume) -> None:
+    """Put one map into the scene of its run, in place of the one it had."""
+    name, title = entry.info.name, f"{nodes.label} {entry.info.title}"
+    node = nodes.maps.get(name) or nodes.hub.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeNode", title)
+    nodes.set_map(name, node)
+    was_modifying = node.StartModify()
+    try:
+        node.SetAttribute(MAP_ATTRIBUTE, name)
+        node.SetAndObserveImageData(entry.volume.image)
+        node.SetIJKToRASMatrix(entry.volume.ijk_to_ras)
+        quantity, units = _codes(entry.info)
+        node.SetVoxelValueQuantity(quantity)
+        node.SetVoxelValueUnits(units)
+        prepare_display(node, entry.info, entry.window, entry.floor, entry.top)
+    finally:
+        node.EndModify(was_modifying)
+
+
+def _codes(info: MapInfo) -> tuple["slicer.vtkCodedEntry", "slicer.vtkCodedEntry"]:
+    quantity, units = slicer.vtkCodedEntry(), slicer.vtkCodedEntry()
+    # DICOM has no code for these quantities yet: a private scheme, as its rules ask for.
+    quantity.SetValueSchemeMeaning(info.name, _QUANTITY_SCHEME, info.quantity)
+    units.SetValueSchemeMeaning(info.unit, "UCUM", "no units" if info.unit == "1" else info.unit)
+    return quantity, units

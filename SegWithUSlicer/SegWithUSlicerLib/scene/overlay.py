@@ -11,7 +11,7 @@ import slicer
 from SegWithUCore.case.case_file import MapInfo
 
 from . import later_maps, map_display
-from .case_nodes import MAP_ATTRIBUTE, NEAR_ATTRIBUTE, CaseNodes
+from .case_nodes import MAP_ATTRIBUTE, CaseNodes
 from .map_display import COLOUR_MAPS, DEFAULT_COLOUR_MAP
 from .observers import Observations
 from .readout import AboveThreshold, share_above
@@ -47,7 +47,6 @@ class Overlay:
         self._observations = Observations()
         self._layers = ViewLayers(self._scene, lambda: nodes.inputs, self._layers_changed, self._map_chosen)
         self._map_name: str | None = None
-        self._only_near = False
         self._legend = True
         self._segmentation_was_visible: bool | None = None
         self._adopt_shown_map()
@@ -92,11 +91,6 @@ class Overlay:
         return None if volume is None else map_display.colour_map_of(volume.GetDisplayNode())
 
     @property
-    def only_near(self) -> bool:
-        """Whether only voxels near the segmentation are coloured."""
-        return self._only_near
-
-    @property
     def legend(self) -> bool:
         """Whether the legend of the shown map is wanted."""
         return self._legend
@@ -106,16 +100,11 @@ class Overlay:
         """Number of active observers; 0 after `release`."""
         return len(self._observations) + self._layers.observer_count
 
-    def needs_loading(self, map_name: str | None, only_near: bool | None = None) -> bool:
-        """Check whether `show` (or `set_only_near`) would have to load this map first, or to mask a copy of it."""
-        nodes = self.nodes
-        if map_name is None:
-            return False
-        wants_copy = self._only_near if only_near is None else only_near
-        is_copied = map_name in nodes.near or nodes.near_later_mm is None
-        return map_name not in nodes.maps or (wants_copy and not is_copied)
+    def needs_loading(self, map_name: str | None) -> bool:
+        """Check whether `show` would have to load this map first."""
+        return map_name is not None and map_name not in self.nodes.maps
 
-    def loading_steps(self, map_name: str, only_near: bool | None = None) -> Steps[None]:
+    def loading_steps(self, map_name: str) -> Steps[None]:
         """Do in steps what showing a map must do first; nothing is shown yet.
 
         Raises:
@@ -125,8 +114,6 @@ class Overlay:
         if map_name not in self.available:
             raise KeyError(map_name)
         yield from later_maps.load_map_steps(self.nodes, map_name)
-        if self._only_near if only_near is None else only_near:
-            yield from later_maps.make_near_steps(self.nodes, map_name)
 
     def show(self, map_name: str | None) -> int:
         """Show a map in every slice view that shows the input; None switches the overlay off.
@@ -146,7 +133,7 @@ class Overlay:
             return 0
         if self.needs_loading(map_name):
             finish(self.loading_steps(map_name))
-        volume = self._volume_of(map_name)
+        volume = self.nodes.maps[map_name]
         opacity = self.opacity
         self._hide_legend()
         self._observations.clear()
@@ -172,19 +159,6 @@ class Overlay:
         if volume is not None:
             with self._observations.paused():
                 map_display.set_colour_map(volume.GetDisplayNode(), name)
-
-    def set_only_near(self, only_near: bool) -> None:
-        """Colour only voxels near the segmentation: switches to a masked copy, which is made if it is missing."""
-        former = self._volume()
-        if self._map_name in self.nodes.maps and self.needs_loading(self._map_name, bool(only_near)):
-            finish(self.loading_steps(self._map_name, True))
-        self._only_near = bool(only_near)
-        volume = self._volume()
-        if former is None or volume is None or volume is former:
-            return
-        map_display.copy_settings(former, volume)
-        self._show_legend(former, False)
-        self.show(self._map_name)
 
     def set_legend(self, visible: bool) -> None:
         """Show or hide the legend of the map that is shown."""
@@ -226,24 +200,17 @@ class Overlay:
         self._layers.clear()
         self._map_name = None
 
-    def _volume_of(self, map_name: str) -> "slicer.vtkMRMLScalarVolumeNode":
-        whole = self.nodes.maps[map_name]
-        return self.nodes.near.get(map_name, whole) if self._only_near else whole
-
     def _volume(self) -> "slicer.vtkMRMLScalarVolumeNode | None":
-        if self._map_name is None or self._map_name not in self.nodes.maps:
-            return None
-        return self._volume_of(self._map_name)
+        return None if self._map_name is None else self.nodes.maps.get(self._map_name)
 
     def _adopt_shown_map(self) -> None:
-        for only_near, volumes in ((False, self.nodes.maps), (True, self.nodes.near)):
-            for name, volume in volumes.items():
-                if name in self._case.maps and self._layers.adopt(volume):
-                    self._map_name, self._only_near = name, only_near
-                    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(volume)
-                    self._legend = legend is None or bool(legend.GetVisibility())
-                    self._attend(volume)
-                    return
+        for name, volume in self.nodes.maps.items():
+            if name in self._case.maps and self._layers.adopt(volume):
+                self._map_name = name
+                legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(volume)
+                self._legend = legend is None or bool(legend.GetVisibility())
+                self._attend(volume)
+                return
 
     def _attend(self, volume: "slicer.vtkMRMLScalarVolumeNode") -> None:
         """Watch the shown map's display and the scene; show its legend."""
@@ -287,7 +254,6 @@ class Overlay:
         name = volume.GetAttribute(MAP_ATTRIBUTE)
         if volume in self.nodes.results and name in self.available:
             self._hide_legend()
-            self._only_near = bool(volume.GetAttribute(NEAR_ATTRIBUTE))
             self.show(name)
         self._layers_changed()
 

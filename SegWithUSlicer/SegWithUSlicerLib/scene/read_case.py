@@ -25,12 +25,10 @@ from .case_images import (
     empty_image,
     image_from,
 )
-from .near_mask import masked_steps, near_steps
 from .steps import Steps
 
 LATER_ABOVE_VOXELS = 1 << 24
-"""Above so many voxels (256 x 256 x 256) maps and masked copies are made when they are chosen: of 512 x 512 x 600 each
-takes 630 MB."""
+"""Above so many voxels (256 x 256 x 256) maps are read when they are chosen: of 512 x 512 x 600 each takes 630 MB."""
 # Only a window from the case is the same for every patient; a map without one is shown from its own lowest value
 # to this percentile.
 _FALLBACK_PERCENTILE = 99.9
@@ -40,14 +38,11 @@ _GRID_TOLERANCE = 0.05
 
 
 def read_case_steps(
-    case_folder: Path, case: CaseDescription, input_node: "slicer.vtkMRMLVolumeNode | None", near_mm: float | None
+    case_folder: Path, case: CaseDescription, input_node: "slicer.vtkMRMLVolumeNode | None"
 ) -> Steps[CaseImages]:
     """Read segmentation, label volume of regions, if any, and maps.
 
     With an input, its exact geometry replaces the rounded one of the files.
-
-    Args:
-        near_mm: make the masked copies for "only near the segmentation" with this distance; None for none.
 
     Raises:
         InputError: a file is missing or unreadable, or lies on another grid than the input or the segmentation; or
@@ -59,20 +54,14 @@ def read_case_steps(
     _same_grid(labels, reference, case_folder / SEGMENTATION_FILE)
     _check_labels(boxes, case)
     images = CaseImages(labels, boxes.boxes)
-    puts_off = is_large(labels)
+    puts_off = labels.image.GetNumberOfPoints() > LATER_ABOVE_VOXELS
     yield from _read_regions(case_folder, case, images, reference)
-    mask = None
-    if near_mm is not None and case.maps and not puts_off:
-        mask = yield from near_steps(labels.array, reference.spacing_kji, near_mm, boxes.boxes)
     for name, info in case.maps.items():
         if puts_off and images.maps:
             _check_file(case_folder / info.file, reference)
             images.later[name] = case_folder / info.file
             continue
         images.maps[name] = yield from read_map_steps(case_folder / info.file, info, reference)
-        if mask is not None:
-            entry = images.maps[name]
-            entry.near = Volume((yield from masked_steps(entry.volume.array, mask, entry.below)), reference.ijk_to_ras)
     return images
 
 
@@ -91,18 +80,13 @@ def read_map_steps(path: Path, info: MapInfo, reference: Volume) -> Steps[MapVol
     window = info.window or (low, _fallback(volume.array, info, high))
     # Half-way down to the value that marks voxels as not assessed, so that rounding cannot let them through.
     below = info.not_assessed if info.not_assessed < low else low - 1.0
-    return MapVolume(info, volume, window, floor=(below + low) / 2, below=below, top=high)
-
-
-def is_large(volume: Volume) -> bool:
-    """Check whether a volume has so many voxels that only what is shown is loaded."""
-    return bool(volume.image.GetNumberOfPoints() > LATER_ABOVE_VOXELS)
+    return MapVolume(info, volume, window, floor=(below + low) / 2, top=high)
 
 
 def case_bytes(case: CaseDescription, voxels: int) -> float:
     """Estimate how much there is to do in `read_case_steps` and for the segmentation, as they count it."""
     labels = 2 if case.raw.get("regions") is None else 4
-    maps = 4 if voxels > LATER_ABOVE_VOXELS else 9 * len(case.maps)
+    maps = 4 if voxels > LATER_ABOVE_VOXELS else 4 * len(case.maps)
     return float(voxels * (labels + maps))
 
 

@@ -28,15 +28,16 @@ class Sample:
 
 
 def register_sample_data() -> None:
-    """Offer the sample in the Sample Data module; nothing is read yet."""
+    """Offer the sample in the Sample Data module; the image is not read yet."""
     import SampleData
 
-    icon = str(resource_path("Icons/SegWithUSlicer.png"))
+    icon, file = str(resource_path("Icons/SegWithUSlicer.png")), resource_path(f"SampleData/{_sample_info()['file']}")
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="SegWithU",
         sampleName=SAMPLE_NAME,
-        uris="",  # Slicer wants as many addresses and file names as nodes
-        fileNames=NODE_NAME,
+        # Slicer wants as many addresses and file names as nodes, and takes the address where it is asked by name.
+        uris=file.as_uri(),
+        fileNames=file.name,
         nodeNames=NODE_NAME,
         thumbnailFileName=icon,
         customDownloader=lambda source: show_volume(),

@@ -8,7 +8,6 @@ from SegWithUCore.review.flags import Flag, Rule
 from SegWithUCore.review.worklist import ReviewStatus, WorklistEntry
 from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.cases.case_list import CaseList, matches, reviewer_progress
-from SegWithUSlicerLib.cases.rows import FolderRows
 
 ENTRY = WorklistEntry(
     name="Müller T1",
@@ -50,14 +49,14 @@ def test_what_cannot_be_reviewed_is_not_open() -> None:
 
 def test_a_place_that_holds_no_cases_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=tmp_path.name):
-        FolderRows(tmp_path)
+        CaseList(tmp_path)
 
 
 def test_folders_of_a_worklist_that_are_gone_say_so(tmp_path: Path) -> None:
     (tmp_path / "worklist.json").write_text(
         '{"format": "segwithu-worklist", "cases": [{"case": "a", "folder": "gone/a"}]}', encoding="utf-8"
     )
-    found = CaseList(FolderRows(tmp_path / "worklist.json"))
+    found = CaseList(tmp_path / "worklist.json")
     found.read_some(1.0)
     (item,) = found.items
     assert "is no case folder" in item.entry.trouble

@@ -10,9 +10,9 @@ from SegWithUCore.models.model_row import ModelRow
 from SegWithUCore.models.registry import find_models
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.paths import resource_path
-from SegWithUSlicerLib.models import tasks
-from SegWithUSlicerLib.models.rows import about_lines, cells, installed_rows, merged_rows
+from SegWithUSlicerLib.run import model_store
 from SegWithUSlicerLib.run.command import CommandEnd
+from SegWithUSlicerLib.run.model_store import about_lines, cells, installed_rows, merged_rows
 from SegWithUSlicerLib.run.models import list_models
 
 
@@ -67,9 +67,9 @@ def test_a_model_that_is_being_written_is_not_listed(models: Path) -> None:
 
 
 def test_what_was_not_agreed_to_is_not_agreed_to_in_advance(models: Path) -> None:
-    assert "--yes" in tasks.download(a_row()).arguments
-    assert tasks.download(a_row(commercial_use=True, state="withdrawn")).arguments[3:] == ("--withdrawn",)
-    assert "--yes" not in tasks.download(a_row(commercial_use=True)).arguments
+    assert "--yes" in model_store.download(a_row()).arguments
+    assert model_store.download(a_row(commercial_use=True, state="withdrawn")).arguments[3:] == ("--withdrawn",)
+    assert "--yes" not in model_store.download(a_row(commercial_use=True)).arguments
 
 
 def test_offered_models_are_listed_after_those_that_are_installed(models: Path) -> None:
@@ -85,28 +85,28 @@ def test_offered_models_are_listed_after_those_that_are_installed(models: Path) 
 
 
 def test_questions_tell_size_licences_and_what_restricts(models: Path) -> None:
-    asked = tasks.download_question(a_row(state="withdrawn", note="Sides are swapped."))
+    asked = model_store.download_question(a_row(state="withdrawn", note="Sides are swapped."))
     for words in ("40.0 MB", "CC-BY-NC-4.0", "CC-BY-4.0", "forbid commercial use", "Sides are swapped."):
         assert words in asked
-    assert "forbid" not in tasks.download_question(a_row(commercial_use=True))
+    assert "forbid" not in model_store.download_question(a_row(commercial_use=True))
 
 
 def test_a_result_of_nnunet_is_known_and_named(models: Path, tmp_path: Path) -> None:
     result = tmp_path / "nnUNet_results" / "Dataset004_Hippo campus" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
     result.mkdir(parents=True)
-    assert tasks.import_model(result).arguments[:2] == ("models", "import")
+    assert model_store.import_model(result).arguments[:2] == ("models", "import")
     for name in ("plans.json", "dataset.json"):
         (result / name).write_text("{}", encoding="utf-8")
-    imported = tasks.import_model(result)
+    imported = model_store.import_model(result)
     assert imported.arguments[0] == "import-nnunet" and imported.engine == "torch"
 
 
 def test_every_end_says_what_became_of_it(models: Path) -> None:
-    load, check = tasks.download(a_row()), tasks.verify(a_row(folder="/m", state="installed"))
-    assert "nothing was changed" in tasks.end_lines(load, CommandEnd(cancelled=True))[0]
-    assert tasks.end_lines(load, CommandEnd(errors=["It is full."])) == ["It is full."]
-    assert tasks.end_lines(check, CommandEnd({"whole": True}, ["weights.safetensors is damaged."])) == [
+    load, check = model_store.download(a_row()), model_store.verify(a_row(folder="/m", state="installed"))
+    assert "nothing was changed" in model_store.end_lines(load, CommandEnd(cancelled=True))[0]
+    assert model_store.end_lines(load, CommandEnd(errors=["It is full."])) == ["It is full."]
+    assert model_store.end_lines(check, CommandEnd({"whole": True}, ["weights.safetensors is damaged."])) == [
         "weights.safetensors is damaged."
     ]
     event = {"stage": "downloading", "detail": "1.0 of 40.0 MB", "seconds_left": 130.0}
-    assert tasks.progress_text(event) == "downloading, 1.0 of 40.0 MB, about 2 min left"
+    assert model_store.progress_text(event) == "downloading, 1.0 of 40.0 MB, about 2 min left"

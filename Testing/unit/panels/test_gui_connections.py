@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from SegWithUSlicerLib.panels.gui_connections import GuiConnections, updates_disabled
+from SegWithUSlicerLib.panels.widgets import GuiConnections, updates_disabled
 
 PROPERTIES = {"QComboBox": "currentIndex", "QCheckBox": "checked", "ctkSliderWidget": "value"}
 

@@ -11,7 +11,7 @@ from repository import PACKAGES
 from SegWithUCore.models.bundle import read_unchecked
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.paths import resource_path
-from SegWithUSlicerLib.models.rows import figure_lines
+from SegWithUSlicerLib.run.model_store import figure_lines
 from SegWithUSlicerLib.run.models import find_model, list_models, read_model
 
 SHIPPED = resource_path("Models/hippocampus")
