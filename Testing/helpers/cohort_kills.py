@@ -39,11 +39,10 @@ class Killable(Protocol):
 
 @dataclass(frozen=True)
 class Kill:
-    """What a kill left: the moment that was aimed at, whole cases, and what the dead process had begun."""
+    """What a kill left: the moment that was aimed at, whole cases, and folders that were being written."""
 
     moment: str
     whole: int
-    begun: int
     temporary: int
 
 
@@ -69,7 +68,7 @@ def kill_often(
         now = whole_cases(output)
         assert {name: now.get(name) for name in made} == made, f"kill {number}: a whole case was lost or made again"
         made = now
-        done.append(Kill(moment, len(made), len(begun_in(output)), len(temporary_in(output))))
+        done.append(Kill(moment, len(made), len(temporary_in(output))))
     return done
 
 
@@ -105,11 +104,6 @@ def whole_cases(output: Path) -> dict[str, int]:
             assert all((folder / name).stat().st_size for name in files), f"{folder} is not whole"
             found[folder.name] = (folder / "case.json").stat().st_ino
     return found
-
-
-def begun_in(output: Path) -> list[str]:
-    """Counts of cases that were being made, or were when their process died."""
-    return [path.name for path in output.iterdir() if path.name.endswith(".begun")] if output.is_dir() else []
 
 
 def temporary_in(output: Path) -> list[str]:

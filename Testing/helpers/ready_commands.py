@@ -113,9 +113,9 @@ def serve() -> None:
 
     import SegWithUCore.cli.__main__
     import SegWithUCore.cli.segment
-    import SegWithUCore.inference.cohort
+    import SegWithUCore.cohort.failed_cases
+    import SegWithUCore.cohort.run
     import SegWithUCore.inference.engines.torch_engine
-    import SegWithUCore.inference.failed_cases
     import SegWithUCore.io.reader_process
     import SegWithUCore.models.bundle_network  # noqa: F401
 

@@ -308,9 +308,9 @@ def _open_folder(user: User) -> str:
 
 
 def _is_alive(pid: int) -> bool:
-    from SegWithUCore.util.processes import is_alive
+    import psutil
 
-    return bool(is_alive(pid))
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def _check_nothing_is_left(user: User, pid: int) -> None:

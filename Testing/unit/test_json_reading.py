@@ -16,7 +16,6 @@ ALLOWED = {
     "SegWithULab/benchmark/store.py": "likewise",
     "SegWithUCore/io/reader_child.py": "lines from the process that started it",
     "SegWithUCore/io/reader_process.py": "lines from a child of its own, whose errors are its death",
-    "SegWithUCore/util/process_lock.py": "lock files of processes, where what cannot be read is nobody's",
 }
 
 

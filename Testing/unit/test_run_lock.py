@@ -1,14 +1,13 @@
 """One run a folder: shares of the cases, signs of life, and a lock that was lost."""
 
 import os
-import time
+import socket
 from pathlib import Path
 
 import pytest
 
-from SegWithUCore.util import run_lock
 from SegWithUCore.util.errors import UsageError
-from SegWithUCore.util.run_lock import LockLostError, Part, RunLock, RunLockedError
+from SegWithUCore.util.run_lock import Part, RunLockedError, run_lock
 
 
 def test_shares_hold_every_case_once_and_differ_by_one_at_most() -> None:
@@ -38,36 +37,21 @@ def test_tasks_of_slurm_arrays_are_shares(
         Part.parse("slurm")
 
 
-def test_a_run_shows_that_it_lives_and_notices_that_it_lost_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_lock, "SIGN_OF_LIFE_S", 0.01)
-    with RunLock.take(tmp_path / "new") as lock:
-        path = Path(lock.identity()[0])
-        os.utime(path, (1e9, 1e9))
-        deadline = time.monotonic() + 60
-        while path.stat().st_mtime < 2e9 and time.time() - path.stat().st_mtime > 1e6:
-            assert time.monotonic() < deadline, "no sign of life"
-            time.sleep(0.005)
-        lock.check()
-        with pytest.raises(RunLockedError):
-            RunLock.take(tmp_path / "new", resume=True, take_over=True)
-        content = path.read_text(encoding="utf-8")
-        path.write_text(content.replace('"pid": ', '"pid": 1'), encoding="utf-8")
-        with pytest.raises(LockLostError, match="stops before its next case"):
-            lock.check()
-        os.utime(path, (1e9, 1e9))
-        time.sleep(0.1)
-        assert path.stat().st_mtime == 1e9, "the new owner's sign of life is its own"
-        path.unlink()
-        with pytest.raises(LockLostError):
-            lock.check()
-    assert not (tmp_path / "new").exists(), "an empty folder that the run made is gone with it"
-
-
 def test_equal_shares_work_at_the_same_time_and_others_do_not(tmp_path: Path) -> None:
-    with RunLock.take(tmp_path, Part(1, 2)), RunLock.take(tmp_path, Part(2, 2)):
+    with run_lock(tmp_path, Part(1, 2)), run_lock(tmp_path, Part(2, 2)):
         for other in (None, Part(1, 2), Part(3, 3)):
-            with pytest.raises(RunLockedError, match="worked on"):
-                RunLock.take(tmp_path, other)
+            with pytest.raises(RunLockedError) as error, run_lock(tmp_path, other):
+                pytest.fail("it went to work")
+            assert error.value.code == "folder-in-use"
+            assert error.value.who == f"process {os.getpid()} on {socket.gethostname()}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_of_dead_runs_hold_nobody_up_and_a_folder_made_for_nothing_goes(tmp_path: Path) -> None:
+    for name in (".run.lock", ".run-1-of-4.lock"):
+        (tmp_path / name).write_text("process 12 on elsewhere\n")
+    with run_lock(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".run.lock"]
+    with run_lock(tmp_path / "new"):
+        assert (tmp_path / "new" / ".run.lock").is_file()
     assert list(tmp_path.iterdir()) == []

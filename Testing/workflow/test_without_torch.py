@@ -15,7 +15,7 @@ ABSENT = ("torch", "monai", "functorch", "torchgen")
 LIGHT = (
     "SegWithUCore.api",
     "SegWithUCore.cli.__main__",
-    "SegWithUCore.inference.cohort",
+    "SegWithUCore.cohort.run",
     "SegWithUCore.inference.segment",
     "SegWithUCore.inference.engines.openvino_engine",
     "SegWithULab.evaluation.evaluate",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
-from ..util.errors import SegWithUError
+from ..util.errors import INTERRUPTED, SegWithUError
 from ..util.failures import failure_sentence
 from ..util.interruption import heard_soon
 from ..util.memory import keep_freed_memory
@@ -40,7 +40,7 @@ COMMANDS = (
     *(check_calibration, evaluate, benchmark, demo),
 )
 READER_LEFT = 141
-CANCELLED = "cancelled; nothing half-written was left behind."
+CANCELLED = "cancelled; partial output was removed."
 
 
 def parser() -> CommandParser:
@@ -61,8 +61,8 @@ def parser() -> CommandParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    0 done, 1 the work failed, 2 the call is wrong, 141 (as of programs that the signal SIGPIPE ends) nobody reads the
-    output any more.
+    0 done, 1 the work failed, 2 the call is wrong, 130 it was cancelled by Ctrl-C or SIGTERM, 141 (as of programs that
+    the signal SIGPIPE ends) nobody reads the output any more.
     """
     try:
         try:
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if arguments is None:
             _end_at_once()
-        return 1
+        return INTERRUPTED
     except OSError as error:
         if not reader_left(error):
             raise
@@ -86,14 +86,14 @@ def _end_at_once() -> NoReturn:
     """End a cancelled program: nothing is left to do, and taking torch down takes seconds on a busy computer."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(1)
+    os._exit(INTERRUPTED)
 
 
 def _run(options: argparse.Namespace) -> int:
     console = Console(options.json)
     keep_freed_memory()
     try:
-        with heard_soon(partial(console.error, CANCELLED), 1):
+        with heard_soon(partial(console.error, CANCELLED)):
             check_arguments(options)
             if getattr(options, "network", None):
                 from ..network.backbones.user_network import register_network

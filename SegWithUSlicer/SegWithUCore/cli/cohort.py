@@ -6,7 +6,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,22 @@ from ..io.plain_names import plain_name
 from ..regions.region import UNCERTAIN
 from ..review.flags import rules_of_case
 from ..review.worklist import triage_of
-from ..util.errors import OutputError
+from ..util.errors import INTERRUPTED, OutputError
 from ..util.failures import failure_sentence
 from ..util.interruption import says_farewell
 from ..util.progress import Progress, time_left
-from ..util.run_lock import LockLostError
-from .console import PLAIN_INTERVAL_S, Console, table
+from .console import PLAIN_INTERVAL_S, Console, ReaderLeftError, table
 
 if TYPE_CHECKING:
-    from ..cluster.tasks import Running
-    from ..inference.cohort import CaseProgress, CohortCounts, Settled
-    from ..inference.failed_cases import FailedCases
+    from ..cohort.failed_cases import FailedCases
+    from ..cohort.one_case import Settled
+    from ..cohort.run import CaseProgress, CohortCounts
+    from ..cohort.workers import Workers
     from ..inference.segment import Job
+
+
+_SHOWN_RUNNING = 4
+"""Running cases that a line names."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +76,27 @@ class CohortReporter:
             return name
         return f"{name} ({number} of {self.total}{'' if seconds is None else ', ' + time_left(seconds)})"
 
-    def running(self, counts: "CohortCounts", running: "Running", workers: int) -> None:
+    def running(self, counts: "CohortCounts", workers: "Workers") -> None:
         """Say, every second for machines and now and then for people, how far the workers are."""
         hourly, done = counts.cases_per_hour, counts.complete + counts.failed
-        left = None
-        if hourly:
-            left = 3600 * (counts.total - done) / hourly
-        cases = sorted(running.cases.values(), key=lambda case: str(case["case"]))
-        event = {"event": "workers", "workers": workers, "cases": counts.total, "done": counts.finished,
+        left = 3600 * (counts.total - done) / hourly if hourly else None
+        cases = sorted(workers.running.values(), key=lambda case: str(case["case"]))
+        event = {"event": "workers", "workers": workers.count, "cases": counts.total, "done": counts.finished,
                  "there": counts.skipped, "failed": counts.failed, "running": cases,
                  "cases_per_hour": None if hourly is None else round(hourly, 1),
                  "seconds_left": None if left is None else round(left, 1)}  # fmt: skip
-        is_time = time.monotonic() - self._reported_at >= PLAIN_INTERVAL_S
-        if is_time:
+        text = ""
+        if time.monotonic() - self._reported_at >= PLAIN_INTERVAL_S:
             self._reported_at = time.monotonic()
-        self.console.step(_workers_line(counts, cases, workers, hourly, left) if is_time else "", event)
+            parts = [f"{done} of {counts.total} cases", counted(workers.count, "worker")]
+            parts[0] += f", {counts.failed} failed" if counts.failed else ""
+            named = [f"{plain_name(str(case['case']))} on {case['host']} ({case['stage']} {case['fraction']:.0%})"
+                     for case in cases[:_SHOWN_RUNNING]]  # fmt: skip
+            more = len(cases) - _SHOWN_RUNNING
+            parts += [f"running: {', '.join(named)}{f' and {more} more' if more > 0 else ''}"] if named else []
+            parts += [] if left is None else [f"{hourly:.0f} cases an hour, {time_left(left)}"]
+            text = "; ".join(parts)
+        self.console.step(text, event)
 
     def settled(self, job: "Job", settled: "Settled") -> None:
         """Say what became of a case."""
@@ -144,50 +153,54 @@ def segment_cohort(
     Raises:
         KeyboardInterrupt: a single case was interrupted.
     """
-    from ..inference.cohort import CohortCounts
+    from ..cohort.run import CohortCounts
 
+    console, failures = reporter.console, reporter.table
     counts = CohortCounts(reporter.total, failed=reporter.total - len(jobs))
-    many = reporter.total > 1 or options.resume or reporter.table is not None
+    many = reporter.total > 1 or options.resume or failures is not None
+
+    def cut_short() -> None:
+        console.error(
+            f"cancelled after {counts.complete} of {counts.total} cases, partial output was removed; run the same "
+            "command with --resume to go on."
+        )
+        console.step("", _counts_json(counts, interrupted=True))
+        if failures is not None:
+            failures.write()
+
     try:
         if jobs:
-            with says_farewell(partial(_cut_short, counts, reporter)) if many else contextlib.nullcontext():
+            with says_farewell(cut_short) if many else contextlib.nullcontext():
                 run_cases(counts)
-    except (KeyboardInterrupt, LockLostError) as error:
-        if not many:
-            raise
-        if isinstance(error, LockLostError):
-            reporter.console.error(str(error))
-        else:
-            reporter.console.error(_cancelled(counts))
-        reporter.console.step("", _counts_json(counts, interrupted=True))
-        return 1
-    finally:
-        if reporter.table is not None:
-            reporter.table.write()
+    except BaseException as error:
+        if many and isinstance(error, KeyboardInterrupt) and not isinstance(error, ReaderLeftError):
+            cut_short()
+            return INTERRUPTED
+        if failures is not None:
+            failures.write()
+        raise
+    if failures is not None:
+        failures.write()
     if many:
+        parts = [f"{counted(counts.finished, 'case')} done"]
+        if counts.skipped:
+            parts.append(f"{counts.skipped} {'was' if counts.skipped == 1 else 'were'} there already")
+        parts += [f"{counts.failed} failed"] if counts.failed else []
+        pace, hourly = counts.seconds_per_case, counts.cases_per_hour
+        end = "." if pace is None or hourly is None else f"; {pace:.1f} s a case, {hourly:.0f} cases an hour."
         where = _overview(options.output)
-        text = f"{_summed_up(counts)}\n{where}" if where else _summed_up(counts)
-        reporter.console.result(text, _counts_json(counts, interrupted=False))
+        text = f"{', '.join(parts)}{end}" + (f"\n{where}" if where else "")
+        console.result(text, _counts_json(counts, interrupted=False))
     if counts.failed and many:
-        where = f"{reporter.table.path}" if reporter.table is not None else "above"
+        listed = f"{failures.path}" if failures is not None else "above"
         others = "" if counts.failed == counts.total else "; the others are complete"
-        reporter.console.error(f"{counts.failed} of {counts.total} cases failed, see {where}{others}.")
+        console.error(f"{counts.failed} of {counts.total} cases failed, see {listed}{others}.")
     return 1 if counts.failed else 0
 
 
-def _cancelled(counts: "CohortCounts") -> str:
-    return (
-        f"cancelled after {counts.complete} of {counts.total} cases, nothing half-written was left behind; run the "
-        "same command with --resume to go on."
-    )
-
-
-def _cut_short(counts: "CohortCounts", reporter: CohortReporter) -> None:
-    """Say the last words of a cohort that cannot end by itself."""
-    reporter.console.error(_cancelled(counts))
-    reporter.console.step("", _counts_json(counts, interrupted=True))
-    if reporter.table is not None:
-        reporter.table.write()
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: "1 case", "2 cases"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _overview(output: Path) -> str:
@@ -210,7 +223,7 @@ def summary(name: str, facts: Mapping[str, Any], target: Path, ranks: Sequence[s
     """Make the table of one case.
 
     Args:
-        facts: as `inference.cohort.case_facts` returns them.
+        facts: as `cohort.one_case.case_facts` returns them.
         ranks: how the case compares with the calibration cases, one sentence each.
     """
     outside, *structures = facts["structures"]
@@ -236,44 +249,12 @@ def next_steps(case: Mapping[str, Any], target: Path, refused: bool = False) -> 
 
     place, found, text = quote(str(target)), case.get("regions"), ""
     if found and found["count"] and not refused:
-        count = f"{found['count']} region{'' if found['count'] == 1 else 's'} worth a look"
+        count = f"{counted(found['count'], 'region')} worth a look"
         inside, wrong = found["expected_wrong_in_regions_mm3"], found["expected_wrong_mm3"]
         text = f"{count}, with {inside:.0f} of the {wrong:.0f} mm3 that are expected to be wrong.\n"
         text += f"  list them    segwithu regions {place}\n  review them  segwithu web {place} --open\n"
     preview = target / PREVIEW_FILE
     return f"{text}  picture      {preview}\n" if preview.is_file() else text
-
-
-_SHOWN_RUNNING = 4
-"""Running cases that a line names."""
-
-
-def _workers_line(
-    counts: "CohortCounts", cases: Sequence[Mapping[str, Any]], workers: int, hourly: float | None, left: float | None
-) -> str:
-    told = f"{counts.complete + counts.failed} of {counts.total} cases"
-    parts = [f"{told}, {counts.failed} failed" if counts.failed else told]
-    parts.append(f"{workers} worker{'' if workers == 1 else 's'}")
-    named = [f"{plain_name(str(case['case']))} on {case['host']} ({case['stage']} {case['fraction']:.0%})"
-             for case in cases[:_SHOWN_RUNNING]]  # fmt: skip
-    more = len(cases) - _SHOWN_RUNNING
-    if named:
-        parts.append(f"running: {', '.join(named)}{f' and {more} more' if more > 0 else ''}")
-    if hourly is not None and left is not None:
-        parts.append(f"{hourly:.0f} cases an hour, {time_left(left)}")
-    return "; ".join(parts)
-
-
-def _summed_up(counts: "CohortCounts") -> str:
-    parts = [f"{counts.finished} case{'' if counts.finished == 1 else 's'} done"]
-    if counts.skipped:
-        parts.append(f"{counts.skipped} {'was' if counts.skipped == 1 else 'were'} there already")
-    if counts.failed:
-        parts.append(f"{counts.failed} failed")
-    pace, hourly = counts.seconds_per_case, counts.cases_per_hour
-    return ", ".join(parts) + (
-        "." if pace is None or hourly is None else f"; {pace:.1f} s a case, {hourly:.0f} cases an hour."
-    )
 
 
 def _counts_json(counts: "CohortCounts", interrupted: bool) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run the demo."""
-    from ..inference.cohort import case_facts
+    from ..cohort.one_case import case_facts
     from ..inference.segment import Job, segment
     from ..io.roi import RegionOfInterest
     from ..models.registry import resolve_model

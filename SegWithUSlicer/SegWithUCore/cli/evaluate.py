@@ -10,7 +10,7 @@ from ..util.errors import InputError, UsageError
 from .arguments import add_engine_option, add_network_option, add_threads_option, finite_number, opened_model
 from .case_roles import test_record
 from .console import Console
-from .workers import add_worker_options, cluster_request, each_case
+from .workers import add_worker_options, each_case, workers_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,21 +135,20 @@ def _evaluated(
     """Measure all cases, here or on workers; the first that fails ends it."""
     from SegWithULab.evaluation.evaluate import evaluate, evaluate_on_worker, in_order
 
-    from ..cluster.tasks import Task
-    from ..inference.on_workers import ModelSource
+    from ..cohort.run import ModelSource
 
-    if cluster_request(options) is None:
+    if workers_request(options) is None:
         with console.progress("evaluate") as progress:
             return evaluate(cases, model, settings, progress)
     # The engine that was chosen here, so that each worker takes the same.
     source = ModelSource.of(model.bundle, options.head, model.engine.name, model.device, options.network)
-    tasks = [Task(case.name, (case, source, settings)) for case in cases]
+    arguments = {case.name: (case, source, settings) for case in cases}
     found: dict[str, Evaluation] = {}
-    for answer in each_case(tasks, evaluate_on_worker, options, console):
+    for answer in each_case(arguments, evaluate_on_worker, options, console):
         if answer.value is None:
             raise InputError(answer.reason)
-        found[answer.task.name] = answer.value["evaluation"]
-        console.step(f"{len(found)} of {len(cases)} cases measured", {"event": "measured", "case": answer.task.name})
+        found[answer.name] = answer.value["evaluation"]
+        console.step(f"{len(found)} of {len(cases)} cases measured", {"event": "measured", "case": answer.name})
     return in_order(cases, found, settings)
 
 

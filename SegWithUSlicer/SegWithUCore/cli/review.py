@@ -16,7 +16,6 @@ from .console import Console, table
 from .workers import add_share_option, add_worker_options, each_case, own_share
 
 if TYPE_CHECKING:
-    from ..cluster.on_worker import Context
     from ..regions.find_regions import FoundRegions, RegionSettings
 
 
@@ -47,25 +46,23 @@ def _add_regions(commands: Any) -> None:
 
 def run_regions(options: argparse.Namespace, console: Console) -> int:
     """Make and print regions; a case that fails does not stop the others."""
-    from ..cluster.tasks import Task
-
     settings = _region_settings(options)
     folders = own_share(options, options.cases)
-    tasks = [Task(str(folder), (folder.absolute(), settings, options.overwrite)) for folder in folders]
+    cases = {str(folder): (folder.absolute(), settings, options.overwrite) for folder in folders}
     shown, failed = {str(folder): folder for folder in folders}, 0
-    for answer in each_case(tasks, regions_of_case, options, console):
+    for answer in each_case(cases, regions_of_case, options, console):
         if answer.value is None:
             console.error(answer.reason)
             failed += 1
             continue
-        found, folder = answer.value["found"], shown[answer.task.name]
+        found, folder = answer.value["found"], shown[answer.name]
         regions = found.regions
         data = {"case": str(folder), **found.summary(settings), "regions": [asdict(region) for region in regions]}
         console.result(_regions_text(folder, regions, found), data)
     return 1 if failed else 0
 
 
-def regions_of_case(_context: "Context", folder: Path, settings: "RegionSettings", overwrite: bool) -> dict[str, Any]:
+def regions_of_case(folder: Path, settings: "RegionSettings", overwrite: bool) -> dict[str, Any]:
     """Make the regions of one case, here or on a worker."""
     from ..case.case_regions import make_regions_again
 

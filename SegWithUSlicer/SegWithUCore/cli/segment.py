@@ -13,7 +13,8 @@ from ..io.plain_names import is_plain, plain_name
 from ..util.atomic_files import one_writer
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.failures import failure_sentence
-from ..util.run_lock import Part, RunLock
+from ..util.process_lock import ProcessLock
+from ..util.run_lock import Part, run_lock
 from .arguments import (
     add_cohort_options,
     add_engine_option,
@@ -24,10 +25,10 @@ from .arguments import (
 )
 from .cohort import CohortReporter, Failure, segment_cohort
 from .console import Console
-from .workers import add_worker_options, cluster_request
+from .workers import add_worker_options, workers_request
 
 if TYPE_CHECKING:
-    from ..cluster.request import ClusterRequest
+    from ..cohort.workers import WorkersRequest
     from ..inference.segment import Job
     from ..io.input_reader import InputReader
     from ..io.inputs import GivenCase
@@ -77,13 +78,7 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="go on where an earlier run stopped: leave out cases that are there already, made of the same voxels with "
         "the same model, head and region (others are errors, or replaced with --overwrite); failures are listed in "
-        "OUTPUT/failed.csv, among them cases at which two processes were killed",
-    )
-    command.add_argument(
-        "--take-over",
-        action="store_true",
-        help="with --resume: take OUTPUT over from a run of another computer, also if it was silent for less than 15 "
-        "minutes, and try cases again at which two processes were killed",
+        "OUTPUT/failed.csv",
     )
     command.add_argument("--include-image", action="store_true", help="put a copy of the image into the case folder")
     command.add_argument(
@@ -147,10 +142,8 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
         raise UsageError(
             "There is nothing to segment: give CASE, an image file or a folder; see 'segwithu segment --help'."
         )
-    if options.take_over and not options.resume:
-        raise UsageError("--take-over goes with --resume.")
     part = None if options.part is None else Part.parse(options.part)
-    request = cluster_request(options)
+    request = workers_request(options)
     failures: list[Failure] = []
     cases = _found_cases(options, console, failures, reader)
     names = case_names(cases, options)
@@ -168,7 +161,7 @@ def _run(options: argparse.Namespace, console: Console, reader: "InputReader") -
     if len(jobs) + len(failures) == 1 and part is None and not options.resume and request is None:
         with one_writer(jobs[0].target, overwrite=True) if jobs else nullcontext():  # what is there, `_make` looks for
             return _segment(jobs, failures, bundle, options, console, reader)
-    with RunLock.take(options.output, part, options.resume, options.take_over) as lock:
+    with run_lock(options.output, part) as lock:
         return _segment(jobs, failures, bundle, options, console, reader, lock, request)
 
 
@@ -179,13 +172,13 @@ def _segment(
     options: argparse.Namespace,
     console: Console,
     reader: "InputReader",
-    lock: RunLock | None = None,
-    request: "ClusterRequest | None" = None,
+    lock: ProcessLock | None = None,
+    request: "WorkersRequest | None" = None,
 ) -> int:
     """Make the cases; a cohort holds the lock of its folder."""
-    from ..inference.cohort import Cohort, CohortCounts, Rules
-    from ..inference.deaths import forget
-    from ..inference.failed_cases import FailedCases
+    from ..cohort.failed_cases import FailedCases
+    from ..cohort.one_case import Rules
+    from ..cohort.run import Cohort, CohortCounts, ModelSource, run_here, run_on_workers
 
     reporter = CohortReporter(console, len(jobs) + len(failures), options.debug)
     if options.resume or request is not None:
@@ -194,24 +187,18 @@ def _segment(
             console.note(f"Warning: {note}")
     for failure in failures:
         reporter.failed_before(failure)
-    if options.take_over:
-        forget(options.output, [job.name for job in jobs])
-    rules = Rules(options.resume, options.overwrite, count_deaths=options.resume)
+    rules = Rules(options.resume, options.overwrite)
 
-    def run_here(counts: CohortCounts) -> None:
-        begun = [job.target for job in jobs] if options.resume else []
-        model = opened_model(bundle, options, console, options.device, begun)
-        Cohort(options.output, jobs, model, rules, reporter, counts, reader, lock).run()
+    def run_cases(counts: CohortCounts) -> None:
+        cohort = Cohort(options.output, jobs, rules, reporter, counts)
+        if request is None:
+            begun = [job.target for job in jobs] if options.resume else []
+            run_here(cohort, opened_model(bundle, options, console, options.device, begun), reader)
+        else:
+            source = ModelSource.of(bundle, options.head, options.engine, options.device, options.network)
+            run_on_workers(cohort, source, request, console.note, lock, options.threads)
 
-    def run_on_workers(counts: CohortCounts) -> None:
-        from ..inference import on_workers
-
-        assert lock is not None and request is not None
-        source = on_workers.ModelSource.of(bundle, options.head, options.engine, options.device, options.network)
-        cohort = on_workers.CohortRequest(options.output, jobs, source, rules, lock)
-        on_workers.run_on_workers(cohort, request, reporter, counts, console.note)
-
-    return segment_cohort(jobs, run_here if request is None else run_on_workers, options, reporter)
+    return segment_cohort(jobs, run_cases, options, reporter)
 
 
 def _share(jobs: "Sequence[Job]", failures: Sequence[Failure], part: Part) -> "tuple[list[Job], list[Failure]]":
@@ -233,15 +220,15 @@ def _forecast(
     reader: "InputReader",
 ) -> int:
     """Print what the cohort would take."""
-    from .dry_run import forecast, print_forecast
+    from .dry_run import dry_run
 
     for failure in failures:
         console.error(plain_name(failure_sentence(failure.error)), case=failure.name)
     begun = [job.target for job in jobs] if options.resume else []
     model = opened_model(bundle, options, console, options.device, begun) if jobs else None
     replaced = options.overwrite and not options.resume
-    found = forecast(jobs, len(failures), model, replaced, options.workers, reader)
-    return print_forecast(found, options.output, console)
+    dry_run(jobs, len(failures), model, replaced, options.workers, reader, options.output, console)
+    return 0
 
 
 def _found_cases(

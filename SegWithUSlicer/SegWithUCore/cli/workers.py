@@ -2,7 +2,7 @@
 
 import argparse
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,8 @@ from .arguments import whole_number
 from .console import Console
 
 if TYPE_CHECKING:
-    from ..cluster.request import ClusterRequest
-    from ..cluster.tasks import Answer, Task
+    from ..cohort.on_worker import CaseFunction
+    from ..cohort.workers import Answer, WorkersRequest
 
 MOST_WORKERS = 10_000
 
@@ -33,19 +33,19 @@ def add_worker_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--adapt", type=count, metavar="MAX", help="with --cluster: up to MAX workers, as there is work")
 
 
-def cluster_request(options: argparse.Namespace) -> "ClusterRequest | None":
+def workers_request(options: argparse.Namespace) -> "WorkersRequest | None":
     """Return which workers the options ask for; None for this process alone.
 
     Raises:
         UsageError: options contradict each other.
         ClusterError: a package is missing.
     """
-    from ..cluster.request import ClusterRequest
+    from ..cohort.workers import WorkersRequest
 
     asked = (options.workers, options.scheduler, options.cluster, options.adapt)
     if all(value is None for value in asked):
         return None
-    request = ClusterRequest(*asked, threads=options.threads if hasattr(options, "threads") else None)
+    request = WorkersRequest(*asked)
     request.check()
     return request
 
@@ -63,12 +63,12 @@ def own_share(options: argparse.Namespace, folders: Sequence[Path]) -> list[Path
 
 
 def each_case(
-    tasks: "Sequence[Task]", function: Callable[..., dict[str, Any]], options: argparse.Namespace, console: Console
+    cases: Mapping[str, tuple[Any, ...]], function: "CaseFunction", options: argparse.Namespace, console: Console
 ) -> "Iterator[Answer]":
     """Do all cases, one after the other in this process or on the workers that the options ask for.
 
     Args:
-        function: does a case; called with a context and the arguments of its task.
+        cases: arguments of the function, by the name of the case.
 
     Yields:
         What became of each case, as it ends.
@@ -76,30 +76,21 @@ def each_case(
     Raises:
         ClusterError: there are no workers.
     """
-    from ..cluster.on_worker import RunFacts
-    from ..cluster.tasks import TaskRun, answers_here
+    from ..cohort.on_worker import RunFacts
+    from ..cohort.workers import connected, each_here
 
-    request, run = cluster_request(options), RunFacts(secrets.token_hex(6), threads=getattr(options, "threads", None))
+    request = workers_request(options)
     if request is None:
-        yield from answers_here(tasks, function, run)
+        yield from each_here(cases.items(), function)
         return
-    from ..cluster.connection import connect
-
-    with connect(request, Path.cwd(), console.note) as connection:
-        work = TaskRun(connection, run, function)
-        work.get_ready(request.workers or 1, _fits, ())
-        for sentence in connection.unusual_settings():
-            console.note(f"Warning: {sentence}")
+    run = RunFacts(secrets.token_hex(6), threads=getattr(options, "threads", None))
+    with connected(request, Path.cwd(), console.note) as workers:
+        workers.get_ready(run, dict)
         done = 0
-        for answer in work.answers(tasks):
+        for answer in workers.each(cases.items(), function, run):
             if answer is not None:
                 done += 1
                 yield answer
             else:
-                event = {"event": "workers", "workers": work.workers, "cases": len(tasks), "done": done}
-                console.step("", {**event, "running": list(work.running.cases.values())})
-
-
-def _fits() -> str | None:
-    """Every worker of this version fits."""
-    return None
+                event = {"event": "workers", "workers": workers.count, "cases": len(cases), "done": done}
+                console.step("", {**event, "running": list(workers.running.values())})

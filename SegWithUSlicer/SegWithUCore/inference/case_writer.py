@@ -113,7 +113,7 @@ class CaseResult:
 
 
 def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False, progress: Progress = silent) -> Path:
-    """Write the folder and return it; who else writes it is for callers to know (`RunLock`, `one_writer`).
+    """Write the folder and return it; who else writes it is for callers to know (`run_lock`, `one_writer`).
 
     Args:
         progress: of writing alone, after each file.

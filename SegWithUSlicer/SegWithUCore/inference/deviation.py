@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..models.quality import EMPTY_KIND, QUALITY_KIND
+from ..util.errors import InputError
 
 NOTE = "note"
 """Worth knowing; the result need not be worse for it."""
@@ -40,6 +41,18 @@ class Deviation:
     def to_json(self) -> dict[str, Any]:
         """For `case.json`."""
         return asdict(self)
+
+
+class RefusedInputError(InputError):
+    """The input is so unlike the training cases that a result would be meaningless; the user may insist.
+
+    Attributes:
+        refused_sentence: why, without a way to insist.
+    """
+
+    def __init__(self, message: str, refused_sentence: str) -> None:
+        super().__init__(message)
+        self.refused_sentence = refused_sentence
 
 
 def is_refused(found: Sequence[Deviation]) -> bool:

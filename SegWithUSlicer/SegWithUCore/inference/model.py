@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from ..models.bundle import Bundle, HeadSpec, with_head
-from ..models.in_use import hold
 from ..models.quality import QUALITY_KIND, model_warnings
 from ..models.stage_two_file import read_stage_two
 from ..models.store_registry import read_registries
@@ -47,7 +46,6 @@ class Model:
     ) -> None:
         self.bundle = with_head(bundle, head)
         self.fitted = FittedCalibration.from_json(self.bundle.calibration, read_stage_two(self.bundle))
-        self._in_use = hold(bundle)  # as long as this object lives, nobody deletes the model
         self.asked = (engine, str(device))
         self.engine, self.engine_reason = open_engine(self.bundle, *self.asked)
         self.device: str = self.engine.device

@@ -23,7 +23,7 @@ from ..util.memory import give_back_freed_memory
 from ..util.plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..util.progress import Progress, part_of, silent
 from .case_writer import CaseResult, write_case_folder
-from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
+from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, is_refused
 from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
 from .model import Model
 from .ood_check import input_deviations
@@ -251,7 +251,8 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     refused = [deviation for deviation in found if deviation.severity == REFUSED]
     if refused and not job.unlike_training:
         sentence = refused[0].sentence.removesuffix(".")
-        raise InputError(f"{job.files[0]}: {sentence}, or insist with {job.insist_option}.")
+        message = f"{job.files[0]}: {sentence}, or insist with {job.insist_option}."
+        raise RefusedInputError(message, refused[0].sentence)
     if job.region and any(each.kind == "range" for each in bundle.input.channel_normalisations):
         sentence = (
             f"The model '{bundle.name}' scales intensities by the range of the whole image, and a region of interest "

@@ -11,13 +11,12 @@ import lzma
 import re
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..util.atomic_files import move_to_new, one_writer, sweep_leftovers, temporary_prefix
+from ..util.atomic_files import move_to_new, one_writer, sweep_leftovers, temporary_folder, temporary_prefix
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.input_files import regular_file
 from ..util.paths import BUNDLE_FILE, resource_path, user_models_folder
@@ -34,7 +33,6 @@ from .bundle_files import (
     write_origin,
 )
 from .download import chunks_of
-from .in_use import not_in_use
 from .model_name import RESERVED, folder_name, parse_name
 from .registry import FoundModel, find_models
 from .store_registry import REGISTRY_FILE, REMEDY, ModelFile, Offer
@@ -152,13 +150,12 @@ def delete(name: str) -> Path:
 
     Raises:
         UsageError: none is installed, several are, or it came with the program.
-        OutputError: it is in use, or cannot be removed.
+        OutputError: it cannot be removed, as on Windows while a program has it loaded.
     """
     folder = folder_to_delete(name)
     away = folder.with_name(f"{temporary_prefix()}deleted-{folder.name[-80:]}")
     try:
-        with not_in_use(folder):
-            folder.rename(away)  # gone at once: whatever ends us now, no half a model stays
+        folder.rename(away)  # gone at once: whatever ends us now, no half a model stays
         shutil.rmtree(away)
     except OSError as error:
         raise OutputError(f"Cannot delete {folder} ({error.strerror}): check the permissions of the folder.") from error
@@ -223,24 +220,23 @@ def _work_folder() -> Iterator[Path]:
         OutputError: the user's folder of models cannot be written to.
     """
     place = user_models_folder()
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        sweep_leftovers(place)
-        work = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=place))
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write to {place} ({error.strerror}): set SEGWITHU_MODELS to another folder.",
-            "unwritable-models-folder",
-        ) from error
-    try:
-        yield work
-    except OSError as error:
-        full = "; free some space" if error.errno == errno.ENOSPC else ""
-        raise OutputError(
-            f"Cannot write to {place} ({error.strerror}){full}: nothing was installed.", "unwritable-models-folder"
-        ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            sweep_leftovers(place)
+            work = stack.enter_context(temporary_folder(place))
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write to {place} ({error.strerror}): set SEGWITHU_MODELS to another folder.",
+                "unwritable-models-folder",
+            ) from error
+        try:
+            yield work
+        except OSError as error:
+            full = "; free some space" if error.errno == errno.ENOSPC else ""
+            raise OutputError(
+                f"Cannot write to {place} ({error.strerror}){full}: nothing was installed.", "unwritable-models-folder"
+            ) from error
 
 
 def _check_space(needed: int) -> None:

@@ -147,11 +147,6 @@ class AuditLog:
         except OSError:  # a disk that is gone for now: writing says so
             return True
 
-    def keep_alive(self) -> None:
-        """Show other computers that this review is still open, where nothing is said for a while."""
-        if self._lock is not None:
-            self._lock.keep_alive()
-
     def flush(self) -> None:
         """Bring to disk what is not there yet.
 
@@ -164,7 +159,6 @@ class AuditLog:
                 self._first[0]()
                 self._first.pop(0)
             self._write()
-            self._lock.keep_alive()
             self.trouble = None
         except OSError as error:
             self.trouble = OutputError(

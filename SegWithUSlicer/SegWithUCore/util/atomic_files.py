@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, each by one process at a time.
+"""Files and folders that are written whole or not at all, each by one writer at a time.
 
 A reader never sees a half-written result: everything is made under a temporary name in the same
 folder and renamed when complete, so that a full disk or a killed process leaves nothing behind
@@ -9,32 +9,27 @@ import contextlib
 import hashlib
 import os
 import re
-import secrets
 import shutil
-import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import OutputError
 from .process_lock import LockedError, ProcessLock, remove_stale
-from .processes import ABANDONED_AFTER_S, is_alive, process_scope, process_started
 
 TEMPORARY_PREFIX = ".segwithu-"
-LOCK_PATIENCE_S = 24 * 3600
-"""After which the lock on a target no longer counts where its process cannot be asked: it is older than most work, and
-the moment of renaming checks again."""
+ABANDONED_AFTER_S = 24 * 3600
+"""Age at which a temporary folder that has no lock counts as left over."""
 REMOVAL_ATTEMPTS = 5
-_LONGEST_NAME = 80
-"""Characters of a file's name that its temporary name ends with: file systems take 255 bytes."""
-_OWNER = re.compile(
-    re.escape(TEMPORARY_PREFIX) + r"(?P<scope>p[0-9a-f]{16})-(?P<pid>[1-9][0-9]{0,19})-t(?P<started>[0-9]*)-"
-)
+_LOCK_FILE = "lock"
 _LOCK = re.compile(re.escape(TEMPORARY_PREFIX) + "lock-[0-9a-f]{16}")
 
 _unfinished: set[Path] = set()
 """What this process is making, under temporary names, and its locks on targets."""
+_writers: dict[Path, int] = {}
+"""Threads of this process by the locks on targets that they hold."""
 _made_parents: list[Path] = []
 """Folders that were made for targets which are not there yet, the innermost first."""
 
@@ -61,9 +56,27 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 def temporary_prefix() -> str:
-    """Return the prefix of this process's temporary names, which says which process it is (`processes`)."""
-    pid = os.getpid()
-    return f"{TEMPORARY_PREFIX}{process_scope()}-{pid}-t{process_started(pid)}-"
+    """Return the prefix of this process's temporary names."""
+    return f"{TEMPORARY_PREFIX}{os.getpid()}-"
+
+
+@contextlib.contextmanager
+def temporary_folder(place: Path) -> Iterator[Path]:
+    """Yield a private folder in `place` that goes with the block, and with the process, however that ends.
+
+    A lock in it shows others that its process lives: what a killed one left, the next writer beside it sweeps.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=place))
+    _unfinished.add(folder)
+    lock = None
+    try:
+        lock = ProcessLock.take_if_possible(folder / _LOCK_FILE)
+        yield folder
+    finally:
+        if lock is not None:
+            lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+        _unfinished.discard(folder)
 
 
 def sweep_leftovers(folder: Path) -> list[Path]:
@@ -71,9 +84,8 @@ def sweep_leftovers(folder: Path) -> list[Path]:
     removed = []
     for path in folder.glob(f"{TEMPORARY_PREFIX}*") if folder.is_dir() else []:
         if _LOCK.fullmatch(path.name):
-            with contextlib.suppress(LockedError, OSError):
-                remove_stale(path, LOCK_PATIENCE_S)
-        elif _abandoned(path):
+            remove_stale(path)
+        elif _is_left_over(path):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -83,14 +95,14 @@ def sweep_leftovers(folder: Path) -> list[Path]:
     return removed
 
 
-def _abandoned(path: Path) -> bool:
-    owner = _OWNER.match(path.name)
-    if sys.platform != "win32" and owner is not None and owner["scope"] == process_scope():
-        return not is_alive(int(owner["pid"]), owner["started"])
+def _is_left_over(path: Path) -> bool:
+    lock = path / _LOCK_FILE
     try:
-        return time.time() - path.lstat().st_mtime > ABANDONED_AFTER_S
+        if path.is_symlink() or not lock.exists():
+            return time.time() - path.lstat().st_mtime > ABANDONED_AFTER_S
     except OSError:
         return False
+    return remove_stale(lock)
 
 
 def _removed(path: Path) -> None:
@@ -100,16 +112,15 @@ def _removed(path: Path) -> None:
 
 @contextlib.contextmanager
 def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
-    """Let no other process write `target` while the block runs; this one may say so again within the block.
+    """Let no other process or thread write `target` while the block runs; this thread may say so again within it.
 
-    Long work begins with it, so that the second of two processes is refused before it works in vain.
+    Long work begins with it, so that the second of two writers is refused before it works in vain.
 
     Args:
         overwrite: whether an existing `target` is to be replaced.
 
     Raises:
-        OutputError: `target` exists (without `overwrite`), another process is writing it, or the place cannot be
-            written to.
+        OutputError: `target` exists (without `overwrite`), another writer has it, or the place cannot be written to.
     """
     _check_absent(target, overwrite)
     with _os_errors_named(target):
@@ -117,20 +128,24 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
         _prepare_parent(target)
         name = hashlib.sha256(target.name.encode(errors="surrogatepass")).hexdigest()[:16]
         path = target.parent.resolve() / f"{TEMPORARY_PREFIX}lock-{name}"
-    lock = None if path in _unfinished else _lock(target, path)
-    if lock is None:
+    if _writers.get(path) == threading.get_ident():
         yield
         return
+    lock = _target_lock(target, path)
     _unfinished.add(path)
+    _writers[path] = threading.get_ident()
     _made_parents[:0] = made
     try:
-        _check_absent(target, overwrite)  # the process that had the lock before may have made it
+        _check_absent(target, overwrite)  # the writer that had the lock before may have made it
         yield
     finally:
-        lock.release()
+        del _writers[path]
+        if lock is not None:
+            lock.release()
         _unfinished.discard(path)
         _remove_empty(made)
-        del _made_parents[: len(made)]
+        for folder in made:
+            _made_parents.remove(folder)
 
 
 def _check_absent(target: Path, overwrite: bool) -> None:
@@ -140,17 +155,15 @@ def _check_absent(target: Path, overwrite: bool) -> None:
         )
 
 
-def _lock(target: Path, path: Path) -> ProcessLock | None:
-    """Lock a target; None where the file system has no locks: there the moment of renaming is the only check."""
+def _target_lock(target: Path, path: Path) -> ProcessLock | None:
+    """Lock a target; None where that cannot be: there the moment of renaming is the only check."""
     try:
-        return ProcessLock.take(path, LOCK_PATIENCE_S)
+        return ProcessLock.take_if_possible(path)
     except LockedError as error:
-        way_out = "" if error.on_this_computer else f", remove {path} if that process is dead,"
         raise OutputError(
-            f"{target} is being written by {error.who}: wait until it ends{way_out} or choose another output.",
-            "target-in-use",
+            f"{target} is being written by {error.who}: wait until it ends, or choose another output.", "target-in-use"
         ) from error
-    except OSError:
+    except OSError:  # the writing says why
         return None
 
 
@@ -163,61 +176,52 @@ def atomic_folder(target: Path, overwrite: bool = False, lock: bool = True) -> I
     Args:
         target: the folder to be made; its parents are created.
         overwrite: replace an existing `target`; the old one is removed only after the new one is whole.
-        lock: refuse a second writer; False where a `RunLock` does, which another computer may take over at once.
+        lock: refuse a second writer; False where the lock of a run does.
 
     Raises:
-        OutputError: `target` exists (without `overwrite`) or came into being meanwhile, another process is writing it,
-            or the place cannot be written to.
+        OutputError: `target` exists (without `overwrite`) or came into being meanwhile, another writer has it, or the
+            place cannot be written to.
     """
-    if lock:
-        with one_writer(target, overwrite), atomic_folder(target, overwrite, lock=False) as work:
+    with one_writer(target, overwrite) if lock else contextlib.nullcontext():
+        _check_absent(target, overwrite)
+        with _renamed_into(target) as work:
+            work.mkdir()
             yield work
-        return
-    _check_absent(target, overwrite)
-    with _os_errors_named(target):
-        _prepare_parent(target)
-        work = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
-    _unfinished.add(work)
-    try:
-        with _os_errors_named(target):
-            yield work
-            work.chmod(0o777 & ~_umask())
             if overwrite and os.path.lexists(target):
                 _replace_folder(work, target)
             else:
                 move_to_new(work, target)
-    except OutputError as error:
-        if str(work) not in str(error):
-            raise
-        raise OutputError(str(error).replace(str(work), str(target))) from error  # users know the folder by its name
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        _unfinished.discard(work)
 
 
 @contextlib.contextmanager
 def atomic_file(target: Path, overwrite: bool = True) -> Iterator[Path]:
-    """Yield a temporary path with the suffixes of `target`; it replaces `target` when the block ends well.
+    """Yield a temporary path with the name of `target`; it replaces `target` when the block ends well.
 
     What killed processes left beside `target` is swept first.
 
     Raises:
         OutputError: the place cannot be written to, the disk is full, or `target` exists (without `overwrite`).
     """
+    with _renamed_into(target) as work:
+        yield work
+        if overwrite:
+            work.replace(target)
+        else:
+            _link_to_new(work, target)
+
+
+@contextlib.contextmanager
+def _renamed_into(target: Path) -> Iterator[Path]:
+    """Yield a temporary path that the block renames to `target`, and by which users do not know it."""
     with _os_errors_named(target):
         _prepare_parent(target)
-        work = target.parent / f"{temporary_prefix()}{secrets.token_hex(4)}-{target.name[-_LONGEST_NAME:]}"
-    _unfinished.add(work)
-    try:
-        with _os_errors_named(target):
-            yield work
-            if overwrite:
-                work.replace(target)
-            else:
-                _link_to_new(work, target)
-    finally:
-        _removed(work)
-        _unfinished.discard(work)
+        with temporary_folder(target.parent) as private:
+            try:
+                yield private / target.name
+            except OutputError as error:
+                if str(private) not in str(error):
+                    raise
+                raise OutputError(str(error).replace(f"{private}{os.sep}", f"{target.parent}{os.sep}")) from error
 
 
 def _prepare_parent(target: Path) -> None:
@@ -264,7 +268,7 @@ def _made_meanwhile(target: Path) -> OutputError:
 
 
 def _replace_folder(work: Path, target: Path) -> None:
-    old = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
+    old = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))  # not of `_unfinished`: it must stay
     try:
         target.rename(old / "old")
         move_to_new(work, target)
@@ -281,9 +285,3 @@ def _os_errors_named(target: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"Cannot write {target}: {reason}; free some space or choose another place.") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,6 +11,8 @@ from pathlib import Path
 
 OTHER_VERSION = "other-format-version"
 """Error code of a file whose format has another version than the one that is read."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C and SIGTERM, as shells give it to programs that SIGINT ends."""
 _CODE = re.compile(r"\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]")
 
 
@@ -70,6 +72,8 @@ class EngineMissingError(UsageError):
 
 class CancelledError(SegWithUError):
     """The user ended the work; the message says what is kept and how to go on."""
+
+    exit_code = INTERRUPTED
 
 
 @contextlib.contextmanager

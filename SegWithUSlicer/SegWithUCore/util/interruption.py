@@ -12,9 +12,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from .atomic_files import remove_unfinished
+from .errors import INTERRUPTED
 
 GRACE_S = 0.5
 """How long the work is waited for, which leaves in better order by itself."""
@@ -23,18 +24,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Farewell = Callable[[], object]
 
 _farewells: list[Farewell] = []
-_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def heard_soon(farewell: Farewell, code: int) -> Iterator[None]:
+def heard_soon(farewell: Farewell) -> Iterator[None]:
     """Raise KeyboardInterrupt on Ctrl-C and SIGTERM while the block runs, or end the process where it does not hear.
 
     Only in the main thread, which alone gets signals; a signal that was ignored before stays ignored.
 
     Args:
         farewell: what to say before the process is ended.
-        code: to end it with.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -45,14 +44,19 @@ def heard_soon(farewell: Farewell, code: int) -> Iterator[None]:
         heard.set()
         raise KeyboardInterrupt
 
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
     before: dict[int, Any] = {
         each: signal.signal(each, interrupt) for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN
     }
-    numbers = bytes(before)
-    waiting = threading.Thread(target=_wait, args=(reader, numbers, heard, code), name="interruption", daemon=True)
+    reader, writer = socket.socketpair()
+
+    def wait() -> None:
+        while received := reader.recv(64):
+            if any(number in before for number in received) and not heard.wait(GRACE_S):
+                end_now(INTERRUPTED)
+
+    writer.setblocking(False)
     others = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    waiting = threading.Thread(target=wait, name="interruption", daemon=True)
     waiting.start()
     try:
         with says_farewell(farewell):
@@ -76,19 +80,11 @@ def says_farewell(farewell: Farewell) -> Iterator[None]:
         _farewells.remove(farewell)
 
 
-def _wait(reader: socket.socket, numbers: bytes, heard: threading.Event, code: int) -> None:
-    """Wait for one of the signals, until the other end is closed."""
-    while received := reader.recv(64):
-        if any(number in numbers for number in received) and not heard.wait(GRACE_S):
-            _end(code)
-
-
-def _end(code: int) -> None:
-    """End the process: nothing half-written stays."""
-    with _lock:
-        remove_unfinished()
-        for farewell in _farewells[-1:]:
-            with contextlib.suppress(Exception):  # whoever read it may be gone
-                farewell()
+def end_now(code: int) -> NoReturn:
+    """End the process from any thread, even while another one computes: nothing half-written stays."""
+    remove_unfinished()
+    for farewell in _farewells[-1:]:
+        with contextlib.suppress(Exception):  # the reader of the message may be gone
+            farewell()
         remove_unfinished()  # what the work began meanwhile
-        os._exit(code)
+    os._exit(code)

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .control_groups import control_groups
 from .errors import InputError
+from .processor import control_groups
 
 IGNORE_VARIABLE = "SEGWITHU_IGNORE_MEMORY"
 """Environment variable: set to 1, nothing is known to be free and so nothing is refused."""

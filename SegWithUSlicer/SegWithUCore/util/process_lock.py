@@ -1,195 +1,195 @@
-"""Lock files: one process at a time, with the owner's identity, so that a lock left by a crash is taken over."""
+"""Lock files: the one lock of this program, held by one writer at a time and released by the system when it ends.
+
+The lock is the operating system's (`flock`, on Windows a locked byte), so that a crash, a kill or a power cut leaves no
+lock behind that somebody has to judge: a lock file that nobody holds is taken over by whoever comes next. The file
+names its holder for messages only. Two threads of a process exclude each other as two processes do, and so do
+containers and, where the file system passes locks on (NFS 4, SMB), computers. Standard library only: Slicer's window
+loads this before anything is installed.
+"""
 
 import contextlib
 import errno
-import json
 import os
+import re
 import socket
 import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from .processes import ABANDONED_AFTER_S, is_alive, process_scope, process_started
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
-BETWEEN_MAKING_AND_FILLING_S = 0.2
-"""A living process fills the lock file it has made within this time; an empty one is a crash's."""
-
-MAXIMUM_BYTES = 4096
-"""Of a lock file; ours have about 120."""
-
-ATTEMPTS = 20
-"""To make a lock file that others make and remove at the same time."""
+MAXIMUM_BYTES = 400
+"""Of a lock file; ours have about 30."""
+WAIT_S = 0.2
+"""A process that sweeps leftovers holds a dead process's lock for a moment."""
+BEING_MADE_S = 60.0
+"""For a process to put its name into the lock file that it made."""
+_BETWEEN_S = 0.01
+_LOCKED_BYTE = 2**30
+"""On Windows, where nobody else can read a locked byte: far behind the name of the holder."""
+_OPENING = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 
 
 class LockedError(Exception):
-    """A living process holds the lock.
+    """Another writer holds the lock.
 
     Attributes:
-        who: "process 12 on host", or "another process" if the lock names none.
-        on_this_computer: whether its life could be asked for; that of processes of other computers and containers can
-            only be guessed.
-        silent_s: seconds since its last sign of life.
+        path: the lock file.
+        who: "process 12 on host", or "another process" where the file does not say.
     """
 
-    def __init__(self, path: Path, content: bytes) -> None:
-        owner = _parsed(content)
-        self.who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
-        self.on_this_computer = owner is None or _can_be_asked(owner)
-        self.silent_s = _silent_s(path)
+    def __init__(self, path: Path) -> None:
+        self.path, self.who = path, _holder(path) or "another process"
         super().__init__(f"{path} is held by {self.who}")
 
 
 class ProcessLock:
-    """A lock file that this process holds from `take` to `release`."""
+    """A lock file that the caller holds from `take` to `release`.
+
+        lock = ProcessLock.take(folder / ".run.lock")
+        ...
+        lock.release()
+
+    Attributes:
+        path: the lock file.
+    """
 
     def __init__(self, path: Path, handle: int) -> None:
-        """Keep path and handle; called by `take` only.
-
-        Args:
-            handle: of the lock file, kept open: Windows lets nobody remove the file of a living process.
-        """
-        self._path, self._handle = path, handle
+        """Keep path and handle; called by `take` only."""
+        self.path, self._handle = path, handle
 
     @classmethod
-    def take(cls, path: Path, abandoned_after_s: float = ABANDONED_AFTER_S) -> "ProcessLock":
-        """Make the lock file `path`; one that a dead process left is taken over.
+    def take(cls, path: Path, wait_s: float = WAIT_S) -> "ProcessLock":
+        """Take the lock whose file is `path`.
 
         Args:
-            abandoned_after_s: a process of another computer counts as dead when it gave no sign of life for so long.
+            wait_s: wait so long for its holder to release it.
 
         Raises:
-            LockedError: a living process holds it.
-            OSError: the folder cannot be written to.
+            LockedError: somebody else holds it.
+            OSError: the place cannot be written to, or its file system has no locks.
         """
-        for _attempt in range(ATTEMPTS):
+        end = time.monotonic() + wait_s
+        while True:
+            handle = _opened(path)
             try:
-                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-            except FileExistsError:
-                remove_stale(path, abandoned_after_s)
-                continue
-            try:
-                os.write(handle, json.dumps(_owner(os.getpid())).encode())
-                if not _is_ours(path):  # so slow to fill it that another process took it for a crash's
-                    os.close(handle)
-                    continue
+                if _is_locked_now(handle):
+                    if _is_at(handle, path):  # else the holder before us removed it: the next one makes a new file
+                        with contextlib.suppress(OSError):  # a full disk: the name is for messages only
+                            os.ftruncate(handle, 0)
+                            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                        return cls(path, handle)
+                    end = max(end, time.monotonic() + WAIT_S)
             except BaseException:
                 os.close(handle)
-                path.unlink(missing_ok=True)
                 raise
-            return cls(path, handle)
-        raise LockedError(path, b"")
+            os.close(handle)
+            if time.monotonic() >= end:
+                raise LockedError(path)
+            time.sleep(_BETWEEN_S)
 
-    @property
-    def path(self) -> Path:
-        """The lock file."""
-        return self._path
+    @classmethod
+    def take_if_possible(cls, path: Path) -> "ProcessLock | None":
+        """Take a lock; None where the file system has no locks.
 
-    @property
-    def is_held(self) -> bool:
-        """Whether the lock file is still this process's: nobody took it over, and nobody removed it."""
+        Raises:
+            LockedError: somebody else holds it.
+            OSError: the place cannot be written to.
+        """
         try:
-            return _is_ours(self._path)
-        except OSError:  # a disk that is gone for the moment: the work itself finds out
-            return True
-
-    def keep_alive(self) -> None:
-        """Show other computers, which cannot ask for our process, that it lives."""
-        with contextlib.suppress(OSError):  # who removed the lock or the disk is found out by the work itself
-            os.utime(self._path)
+            return cls.take(path)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            path.unlink(missing_ok=True)
+            return None
 
     def release(self) -> None:
-        """Let others have it; removes the lock file if it is still ours."""
+        """Let others have it; removes the lock file."""
+        if sys.platform == "win32":  # an open file cannot be removed there, and one that another opened stays
+            os.close(self._handle)
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            return
+        with contextlib.suppress(OSError):  # a disk that is gone
+            if _is_at(self._handle, self.path):
+                self.path.unlink()
         os.close(self._handle)
-        with contextlib.suppress(OSError):  # a disk that is gone: the lock is found stale when it is back
-            if _is_ours(self._path):
-                self._path.unlink()
 
 
-def _is_ours(path: Path) -> bool:
+def remove_stale(path: Path) -> bool:
+    """Remove a lock file that nobody holds; returns whether it is gone. One that is being made is left alone."""
     try:
-        return _parsed(_content(path)) == _owner(os.getpid())
-    except FileNotFoundError:
+        if _holder(path) is None and time.time() - path.lstat().st_mtime < BEING_MADE_S:
+            return False
+        ProcessLock.take(path, wait_s=0).release()
+    except (LockedError, OSError):
         return False
+    return True
 
 
-def _content(path: Path) -> bytes:
-    """Read the beginning of a lock file.
+def _opened(path: Path) -> int:
+    """Open or make a lock file.
 
     Raises:
-        OSError: it cannot be read, or is a pipe or device, which would block or never end.
+        OSError: it cannot be written to, or is a pipe or device.
     """
-    if not stat.S_ISREG(path.lstat().st_mode):
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | _OPENING, 0o666)
+    except PermissionError:  # another user's
+        handle = os.open(path, os.O_RDONLY | _OPENING)
+        try:
+            if not _is_locked_now(handle):
+                raise LockedError(path)
+            path.unlink()  # nobody holds it
+        finally:
+            os.close(handle)
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | _OPENING, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
         raise OSError(errno.EINVAL, "it is no regular file, so no lock of ours")
-    with path.open("rb") as file:
-        return file.read(MAXIMUM_BYTES)
+    return handle
 
 
-def remove_stale(path: Path, abandoned_after_s: float = ABANDONED_AFTER_S) -> None:
-    """Remove the lock file of a dead process; nothing if there is none.
-
-    Args:
-        abandoned_after_s: as in `ProcessLock.take`.
+def _is_locked_now(handle: int) -> bool:
+    """Lock an open file, unless somebody else has.
 
     Raises:
-        LockedError: its process lives.
-        OSError: it cannot be read or removed.
+        OSError: its file system has no locks.
     """
     try:
-        seen = _content(path)
-        if not seen:
-            time.sleep(BETWEEN_MAKING_AND_FILLING_S)
-            seen = _content(path)
-        if _lives(path, seen, abandoned_after_s):
-            raise LockedError(path, seen)
-        aside = path.with_name(f"{path.name}.{os.getpid()}.stale")
-        path.rename(aside)
-    except FileNotFoundError:
-        return  # released, or taken over by another process, a moment ago: look again
-    except PermissionError as error:
-        if sys.platform == "win32":  # open in a living process
-            raise LockedError(path, b"") from error
+        if sys.platform == "win32":
+            os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
         raise
-    if (moved := _content(aside)) != seen:  # another process took over in between: give back what is its own
-        aside.rename(path)
-        raise LockedError(path, moved)
-    aside.unlink()
+    return True
 
 
-def _silent_s(path: Path) -> float:
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file still has its name."""
     try:
-        return max(0.0, time.time() - path.stat().st_mtime)
-    except OSError:
-        return 0.0
-
-
-def _lives(path: Path, content: bytes, abandoned_after_s: float) -> bool:
-    owner = _parsed(content)
-    if owner is None:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
         return False
-    if not _can_be_asked(owner):
-        return time.time() - path.stat().st_mtime < abandoned_after_s
-    if sys.platform == "win32":
-        return False  # there the attempt to remove the file decides: a handle is open while the owner lives
-    return is_alive(owner["pid"], owner["started"])
 
 
-def _can_be_asked(owner: dict[str, Any]) -> bool:
-    """Check whether the owner's process number is one of ours."""
-    return owner["host"] == socket.gethostname() and owner["scope"] == process_scope()
-
-
-def _parsed(content: bytes) -> dict[str, Any] | None:
-    """Parse the owner that a lock file names. Returns None if it names none, as after a crash."""
+def _holder(path: Path) -> str | None:
+    """Read who holds a lock; None where the file does not say, as while it is made."""
     try:
-        owner = json.loads(content)
-    except (ValueError, RecursionError):
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _OPENING)) as file:
+            found = re.fullmatch(rb"process [0-9]+ on [\x21-\x7e]+\n", file.read(MAXIMUM_BYTES))
+    except OSError:
         return None
-    if not isinstance(owner, dict) or type(owner.get("pid")) is not int or owner["pid"] <= 0:
-        return None
-    return owner if all(isinstance(owner.get(key), str) for key in ("host", "scope", "started")) else None
-
-
-def _owner(pid: int) -> dict[str, Any]:
-    return {"pid": pid, "host": socket.gethostname(), "scope": process_scope(), "started": process_started(pid)}
+    return found[0].decode().strip() if found else None

@@ -1,28 +1,19 @@
-"""One run a folder, or one for each part of its cases: the lock that a run holds, shows its life with, and may lose.
+"""One run a folder, or one for each part of its cases.
 
 The lock saves double work and mixed messages, never a result: a case folder is whole or absent whoever makes it.
 """
 
-import math
+import contextlib
 import os
 import re
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from .errors import OutputError, UsageError
 from .process_lock import LockedError, ProcessLock, remove_stale
-from .processes import ABANDONED_AFTER_S
 
-SILENT_AFTER_S = 15 * 60
-"""A living run shows itself several times a minute; one of another computer that was silent for so long may be dead."""
-SIGN_OF_LIFE_S = 10.0
-CLAIM_PATTERN = ".*.claim"
-"""Locks of single cases, which versions up to 0.3 made."""
-_LOCK_PATTERN = ".run*.lock"
 _LOCK_NAME = re.compile(r"\.run(?:-(?P<number>[0-9]+)-of-(?P<count>[0-9]+))?\.lock")
 _MOST_PARTS = 100_000
 _Item = TypeVar("_Item")
@@ -78,120 +69,54 @@ class Part:
 
 
 class RunLockedError(OutputError):
-    """Another run works in the folder, and lives as far as one can tell."""
+    """Another run works in the folder.
+
+    Attributes:
+        who: "process 12 on host".
+    """
 
     def __init__(self, folder: Path, error: LockedError) -> None:
-        ways = ["wait until it ends", "share the cases with --part I/N in all runs", "choose another output folder"]
-        if error.on_this_computer:
-            ways.insert(1, "end it and go on with --resume")
-        else:
-            ways.insert(1, "if it is dead, go on with --resume once it was silent for 15 min, or at once with "
-                           "--resume --take-over")  # fmt: skip
         super().__init__(
-            f"{folder} is being worked on by {error.who}, whose last sign of life was {_age(error.silent_s)} ago: "
-            f"{'; '.join(ways[:-1])}; or {ways[-1]}."
+            f"{folder} is being worked on by {error.who}: wait until it ends; end it and go on with --resume; share "
+            "the cases with --part I/N in all runs; choose another output folder; or, if that computer is gone for "
+            f"good, remove {error.path}.",
+            "folder-in-use",
         )
+        self.who = error.who
 
 
-class LockLostError(OutputError):
-    """Another run took the folder over while this one worked."""
+@contextlib.contextmanager
+def run_lock(folder: Path, part: Part | None = None) -> Iterator[ProcessLock | None]:
+    """Hold the right to work in a folder, or on a part of its cases, while the block runs.
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            f"Another run has taken {folder} over, or its lock was removed: this run stops before its next case; what "
-            "it made is whole."
-        )
+    The folder is made if it does not exist, and removed again if nothing came into it.
 
-
-class RunLock:
-    """The right to work in a folder, held from `take` to `release`; a thread shows that the run lives."""
-
-    def __init__(self, folder: Path, lock: ProcessLock, made_folder: bool) -> None:
-        """For `take` only."""
-        self._folder, self._lock, self._made_folder = folder.resolve(), lock, made_folder
-        self._ended = threading.Event()
-        threading.Thread(target=self._show_life, name="run lock", daemon=True).start()
-
-    @classmethod
-    def take(cls, folder: Path, part: Part | None = None, resume: bool = False, take_over: bool = False) -> "RunLock":
-        """Lock a folder, which is made if it does not exist, or a part of its cases.
-
-        The lock of a dead run of this computer is taken over; that of a run of another computer after a day, with
-        `resume` after `SILENT_AFTER_S`, with `take_over` at once.
-
-        Raises:
-            RunLockedError: another run works there, or on parts of another size.
-            OutputError: the place cannot be written to.
-        """
-        patience_s = -math.inf if take_over else SILENT_AFTER_S if resume else ABANDONED_AFTER_S
-        path = folder / (".run.lock" if part is None else f".run-{part.number}-of-{part.count}.lock")
-        try:
-            made_folder = not folder.exists()
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = ProcessLock.take(path, patience_s)
-            try:
-                _check_others(path, part, patience_s)
-            except BaseException:
-                lock.release()
-                raise
-        except LockedError as error:
-            raise RunLockedError(folder, error) from error
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise OutputError(f"Cannot write {path}: {reason}; free some space or choose another place.") from error
-        return cls(folder, lock, made_folder)
-
-    def __enter__(self) -> Self:
-        """Nothing to do."""
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
-    ) -> None:
-        """As `release`."""
-        self.release()
-
-    def identity(self) -> tuple[str, str]:
-        """Return path and content of the lock file, by which other computers know that they see the same folder."""
-        return str(self._lock.path.resolve()), self._lock.path.read_text(encoding="utf-8")
-
-    def check(self) -> None:
-        """Look whether the lock is still held; called before each case.
-
-        Raises:
-            LockLostError: another run took it over.
-        """
-        if not self._lock.is_held:
-            raise LockLostError(self._folder)
-
-    def release(self) -> None:
-        """Let other runs work here; a folder that this run made and left empty is removed."""
-        self._ended.set()
-        self._lock.release()
-        if self._made_folder and self._folder.is_dir() and not any(self._folder.iterdir()):
-            self._folder.rmdir()
-
-    def _show_life(self) -> None:
-        while not self._ended.wait(SIGN_OF_LIFE_S):
-            if self._lock.is_held:
-                self._lock.keep_alive()
-
-
-def _check_others(own: Path, part: Part | None, patience_s: float) -> None:
-    """Remove the locks of dead runs that would do the same cases.
+    Yields:
+        The lock; None where the file system has no locks.
 
     Raises:
-        LockedError: such a run lives.
+        RunLockedError: another run works there, or on parts of another size.
+        OutputError: the place cannot be written to.
     """
-    for path in own.parent.glob(_LOCK_PATTERN):
-        found = _LOCK_NAME.fullmatch(path.name)
-        if path == own or not found:
-            continue
-        if part is None or found["count"] is None or int(found["count"]) != part.count:
-            remove_stale(path, patience_s)
-    for path in own.parent.glob(CLAIM_PATTERN):
-        remove_stale(path, patience_s)
-
-
-def _age(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    path = folder / (".run.lock" if part is None else f".run-{part.number}-of-{part.count}.lock")
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = ProcessLock.take_if_possible(path)
+    except LockedError as error:
+        raise RunLockedError(folder, error) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"Cannot write {path}: {reason}; free some space or choose another place.") from error
+    try:
+        for other in folder.glob(".run*.lock"):
+            found = _LOCK_NAME.fullmatch(other.name)
+            same_cases = found and (part is None or found["count"] is None or int(found["count"]) != part.count)
+            if other != path and same_cases and not remove_stale(other) and other.exists():
+                raise RunLockedError(folder, LockedError(other))
+        yield lock
+    finally:
+        if lock is not None:
+            lock.release()
+        if made and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

@@ -281,7 +281,6 @@ class OpenReviews:
         """
         with self._lock:
             review = self.review(session)
-            review.session.log.keep_alive()
             review.remember(at, self._clock())
             review.session.flush()
             trouble = review.session.trouble

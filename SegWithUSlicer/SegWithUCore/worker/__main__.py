@@ -17,8 +17,8 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..util.atomic_files import remove_unfinished
 from ..util.errors import EngineMissingError, InputError, OutputError, SegWithUError, UsageError
+from ..util.interruption import end_now
 from ..util.memory import NotEnoughMemoryError, give_back_freed_memory, keep_freed_memory
 from ..util.processor import usable_cores, use_threads
 from ..util.progress import Progress, TimeLeft
@@ -50,7 +50,8 @@ class Worker:
 
     def run(self) -> int:
         """Work until asked to quit, idle for too long, or left by the parent."""
-        self._send({"event": "started", "pid": os.getpid(), "protocol": PROTOCOL, "versions": _versions()})
+        versions = {"segwithu-slicer": __version__, "python": platform.python_version(), **installed_versions()}
+        self._send({"event": "started", "pid": os.getpid(), "protocol": PROTOCOL, "versions": versions})
         threading.Thread(target=self._listen, name="requests", daemon=True).start()
         while True:
             try:
@@ -61,15 +62,10 @@ class Worker:
             if not self._answer(line):
                 return 0
 
-    def leave(self, code: int) -> None:
-        """End the process from any thread, even while another one computes, and leave nothing half-written."""
-        remove_unfinished()
-        os._exit(code)
-
     def _listen(self) -> None:
         for line in self._channel.lines():
             self._lines.put(line)
-        self.leave(0)
+        end_now(0)
 
     def _answer(self, line: bytes) -> bool:
         """Do one request; False ends the worker. Whatever goes wrong becomes one event, and the worker stays."""
@@ -121,55 +117,47 @@ class Worker:
         try:
             self._channel.send(event)
         except OSError:  # nobody listens any more
-            self.leave(0)
+            end_now(0)
 
 
 def failure(error: Exception) -> dict[str, Any]:
     """Return kind, sentence and details of an error; details only if it is a bug of ours."""
-    known = {InputError: "input", OutputError: "output", UsageError: "usage"}
-    if isinstance(error, NotEnoughMemoryError):  # of a file that Slicer made for the run: its name says nothing
-        return {"kind": "memory", "text": error.sentence, "details": None}
-    if isinstance(error, EngineMissingError):
-        text = f"{error.problem}: press Apply to install what is missing, or choose another engine under Advanced."
-        return {"kind": "missing", "text": text, "details": None}
-    if isinstance(error, SegWithUError):
-        kind = next((kind for type_, kind in known.items() if isinstance(error, type_)), "unexpected")
-        # A refusal that the user may overrule says so: see Engine.
-        return {"kind": kind, "text": str(error), "details": None, "refused": getattr(error, "refused", False)}
-    if _is_out_of_memory(error):
-        text = "There is not enough memory for this: give a smaller region of interest, or close other programs."
-        return {"kind": "memory", "text": text, "details": traceback.format_exc()}
-    if isinstance(error, ImportError):
-        text = (
-            f"{error.name or 'A package'} cannot be imported ({error}): install what the engine needs, then try again."
-        )
-        return {"kind": "missing", "text": text, "details": traceback.format_exc()}
-    text = f"Unexpected {type(error).__name__}: {error} (copy the diagnostics and report it)."
-    return {"kind": "unexpected", "text": " ".join(text.split()), "details": traceback.format_exc()}
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error).lower()
+    known: dict[type[Exception], str] = {InputError: "input", OutputError: "output", UsageError: "usage"}
+    details = None if isinstance(error, SegWithUError) else traceback.format_exc()
+    more: dict[str, Any] = {}
+    words = str(error).lower()
     # torch on the CPU and ITK only say it in words.
-    return isinstance(error, RuntimeError) and ("out of memory" in text or ("memory" in text and "alloc" in text))
+    out_of_memory = isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in words or ("memory" in words and "alloc" in words))
+    )
+    if isinstance(error, NotEnoughMemoryError):  # of a file that Slicer made for the run: its name says nothing
+        kind, text = "memory", error.sentence
+    elif isinstance(error, EngineMissingError):
+        kind = "missing"
+        text = f"{error.problem}: press Apply to install what is missing, or choose another engine under Advanced."
+    elif isinstance(error, SegWithUError):
+        kind, text = next((kind for type_, kind in known.items() if isinstance(error, type_)), "unexpected"), str(error)
+        # A refusal that the user may overrule says so without an option of the command line.
+        refused = getattr(error, "refused_sentence", None)
+        text, more = refused or text, {"refused": refused is not None}
+    elif out_of_memory:
+        kind = "memory"
+        text = "There is not enough memory for this: give a smaller region of interest, or close other programs."
+    elif isinstance(error, ImportError):
+        name = error.name or "A package"
+        kind, text = "missing", f"{name} cannot be imported ({error}): install what the engine needs, then try again."
+    else:
+        kind, text = "unexpected", f"Unexpected {type(error).__name__}: {error} (copy the diagnostics and report it)."
+        text = " ".join(text.split())
+    return {"kind": kind, "text": text, "details": details, **more}
 
 
-def _versions() -> dict[str, str | None]:
-    return {"segwithu-slicer": __version__, "python": platform.python_version(), **installed_versions()}
-
-
-def _leave_on_terminate(worker: Worker) -> None:
+def _leave_on_terminate() -> None:
     """End at once on SIGTERM and Ctrl-C: Python's handlers would wait for the end of the running torch operation."""
     if sys.platform == "win32":
         return  # there, ending a process asks nobody
-
-    def wait() -> None:
-        worker.leave(128 + signal.sigwait(ENDING))
-
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # inherited by all threads started from here on
-    threading.Thread(target=wait, name="terminate", daemon=True).start()
+    threading.Thread(target=lambda: end_now(128 + signal.sigwait(ENDING)), name="terminate", daemon=True).start()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -182,12 +170,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use_threads(cores - 1 if cores > 2 else cores)  # the user goes on working meanwhile
     keep_freed_memory()
     worker = Worker(open_channel(), idle_s)
-    _leave_on_terminate(worker)
+    _leave_on_terminate()
     code = worker.run()
     sys.stdout.flush()
     sys.stderr.flush()
-    worker.leave(code)  # Python's own way out would wait for the thread that still reads
-    return code
+    end_now(code)  # Python's own way out would wait for the thread that still reads
 
 
 if __name__ == "__main__":

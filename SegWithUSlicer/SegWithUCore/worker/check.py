@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..inference.engines import AUTO, OPENVINO, TORCH
@@ -141,23 +140,24 @@ def _bundle(name_or_folder: str) -> "Bundle":
 
 
 def _engine_entries(engines: tuple[str, ...]) -> tuple[list[dict[str, Any]], str | None]:
-    """Try engines until one works: its entries, or those of the best one; and why a better one is passed over."""
-    tried: list[list[dict[str, Any]]] = []
+    """Try engines until one works: its entries, or those of the best one; and why a better one is passed over.
+
+    Nothing is said of an engine that is just not installed.
+    """
+    tried: dict[str, list[dict[str, Any]]] = {}
+    remark: str | None = None
     for engine in engines:
-        tried.append(_checked(engine))
-        if all(entry["state"] == OK for entry in tried[-1]):
-            return tried[-1], _remark(engines[len(tried) - 2], tried[-2], engine) if len(tried) > 1 else None
+        tried[engine] = _checked(engine)
+        faulty = next((entry for entry in tried[engine] if entry["state"] != OK), None)
+        if faulty is None:
+            return tried[engine], remark
+        remark = None
+        if faulty["state"] != MISSING:
+            remark = (
+                f"{engine} cannot be used ({faulty['name']}: {faulty['problem']}), so {engines[-1]} runs the model."
+            )
     # A broken torch cannot be repaired from here, and OpenVINO is small: where either will do, that is asked for.
-    lacking = dict(zip(engines, tried, strict=True))
-    return (lacking[OPENVINO] if OPENVINO in lacking else tried[0] if tried else []), None
-
-
-def _remark(better: str, entries: list[dict[str, Any]], engine: str) -> str | None:
-    """Say that an engine is there but does not work; nothing where it is just not installed."""
-    faulty = next(entry for entry in entries if entry["state"] != OK)
-    if faulty["state"] == MISSING:
-        return None
-    return f"{better} cannot be used ({faulty['name']}: {faulty['problem']}), so {engine} runs the model."
+    return tried.get(OPENVINO) or next(iter(tried.values()), []), None
 
 
 def _checked(engine: str | None) -> list[dict[str, Any]]:
@@ -192,21 +192,26 @@ def devices(with_torch: bool) -> list[dict[str, Any]]:
 
 
 def _tried(package: Package) -> dict[str, Any]:
+    version = _metadata_version(package.name)
     try:
         if package.name == OPENVINO:
             keep_openvino_quiet()
         module = importlib.import_module(package.module)
-        problem = _half_installed(module) or _cannot_compute(module)
-    except ModuleNotFoundError as error:
-        if error.name and error.name == package.module.partition(".")[0]:
-            return _entry(package, MISSING, None, "it is not installed")
-        return _entry(package, BROKEN, _metadata_version(package.name), f"importing it fails: {error}")
+        problem = None
+        if getattr(module, "__file__", None) is None:
+            folder = next(iter(getattr(module, "__path__", [])), "its folder")
+            problem = f"it is half-installed: {folder} holds no whole package"
+        elif package.name == OPENVINO and "CPU" not in module.Core().available_devices:
+            problem = "its part for the CPU does not load"
+        elif package.name == TORCH and (total := float(module.ones(3).sum())) != 3.0:
+            problem = f"it computes 1 + 1 + 1 = {total}"
     except Exception as error:  # noqa: BLE001 - a broken package may raise anything while it is imported
-        return _entry(package, BROKEN, _metadata_version(package.name), f"importing it fails: {_one_line(error)}")
-    version = _metadata_version(package.name) or getattr(module, "__version__", None)
-    if problem:
-        return _entry(package, BROKEN, version, problem)
-    return _judged(package, None if version is None else str(version))
+        if isinstance(error, ModuleNotFoundError) and error.name == package.module.partition(".")[0]:
+            return _entry(package, MISSING, None, "it is not installed")
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+        return _entry(package, BROKEN, version, f"importing it fails: {reason}")
+    version = version or getattr(module, "__version__", None)
+    return _entry(package, BROKEN, version, problem) if problem else _judged(package, version)
 
 
 def _untried(package: Package) -> dict[str, Any]:
@@ -214,28 +219,11 @@ def _untried(package: Package) -> dict[str, Any]:
     return _entry(package, MISSING, None, "it is not installed") if version is None else _judged(package, version)
 
 
-def _half_installed(module: ModuleType) -> str | None:
-    if getattr(module, "__file__", None) is not None:
-        return None
-    folder = next(iter(getattr(module, "__path__", [])), "its folder")
-    return f"it is half-installed: {folder} holds no whole package"
-
-
-def _cannot_compute(module: ModuleType) -> str | None:
-    if module.__name__ == OPENVINO:
-        return None if "CPU" in module.Core().available_devices else "its part for the CPU does not load"
-    if module.__name__ != TORCH:
-        return None
-    total = float(module.ones(3).sum())
-    return None if total == 3.0 else f"it computes 1 + 1 + 1 = {total}"
-
-
-def _judged(package: Package, version: str | None) -> dict[str, Any]:
-    if version is None:
-        return _entry(package, OK, None, None)
-    if _numbers(version) < _numbers(package.at_least):
+def _judged(package: Package, version: object) -> dict[str, Any]:
+    version = None if version is None else str(version)
+    if version is not None and _numbers(version) < _numbers(package.at_least):
         return _entry(package, TOO_OLD, version, f"version {version} is too old")
-    if package.below is not None and _numbers(version) >= _numbers(package.below):
+    if version is not None and package.below is not None and _numbers(version) >= _numbers(package.below):
         return _entry(package, TOO_NEW, version, f"version {version} is too new")
     return _entry(package, OK, version, None)
 
@@ -258,7 +246,3 @@ def _numbers(version: str) -> tuple[int, ...]:
     """
     release = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(part) for part in release.group().split(".")) if release else ()
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]

@@ -1,26 +1,24 @@
 """The worker's jobs that need an engine: load, predict the cost, compare with the training cases, segment."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
-from ..inference.deviation import REFUSED
 from ..inference.engines import AUTO
 from ..inference.image_features import ImageFeatures
-from ..inference.memory_prediction import RunMemory, memory_from_headers
+from ..inference.memory_prediction import memory_from_headers
 from ..inference.model import Model, user_network_sha256
-from ..inference.ood_check import deviations_of_features, input_deviations
+from ..inference.ood_check import deviations_of_features
 from ..inference.prediction import predicted_seconds, windows_of
-from ..inference.segment import Job, read_channels, segment
+from ..inference.segment import Job, segment
 from ..io.grid import VoxelGrid, check_geometry, times
-from ..io.header_peek import FileGrid, claim_on_form, one_of_forms
+from ..io.header_peek import FileGrid
 from ..io.reader_process import ReaderProcess
-from ..io.roi import RegionOfInterest, part_grid, voxel_box
-from ..io.volume import apply_transform
+from ..io.roi import RegionOfInterest, part_grid
 from ..models.bundle import Bundle, with_head
 from ..models.registry import resolve_model
 from ..util.atomic_files import one_writer
@@ -38,12 +36,6 @@ UNKNOWN_VOXEL_BYTES = 4
 """Of a volume that is not in a file yet."""
 
 
-class RefusedInputError(InputError):
-    """The input is unlike the training cases; the user may insist."""
-
-    refused = True
-
-
 class JobRunner:
     """Keeps one model loaded on one device and runs jobs with it."""
 
@@ -55,25 +47,33 @@ class JobRunner:
 
     def answer(self, request: Request, report: Progress) -> dict[str, Any]:
         """Do a request and return the event that answers it, without its id."""
-        work = {
-            "warm": self._warm,
-            "predict_cost": self._predict_cost,
-            "fingerprint": self._fingerprint,
-            "segment": self._segment,
-        }[request.kind]
         try:
-            return work(request, report)
+            if request.kind == "fingerprint":  # Slicer's window sends the grid and image features of the voxels
+                bundle = self._bundle(request.text("model"))
+                found = deviations_of_features(_features(request), _part(request), bundle)
+                return {"event": "fingerprinted", "deviations": [deviation.to_json() for deviation in found]}
+            if request.kind == "segment":
+                return self._segment(request, report)
+            model = self._loaded(request, report)
+            facts = {"device": model.device, **_engine(model)}
+            if request.kind == "warm":
+                return {"event": "warmed", "model": model.bundle.name, **facts}
+            return {"event": "predicted", **_cost(request, model), **facts}
         except (MemoryError, RuntimeError):
             self._model = None  # the network may be left on another device
             raise
 
     def _loaded(self, request: Request, report: Progress) -> Model:
         """Load the model of a request; the loaded one is kept if it is the same, files included."""
-        bundle = self._bundle(request.text("model"))
         asked = (request.text("engine", AUTO), request.text("device", AUTO))
         head = request.text("head") if request.fields.get("head") else None
-        if self._model is not None and _same(self._model, bundle, asked, head):
-            return self._model
+        bundle = with_head(self._bundle(request.text("model")), head)
+        if self._model is not None and self._model.asked == asked:
+            old = self._model.bundle
+            same = self._model.network_sha256 == user_network_sha256(bundle) and old.default_head == bundle.default_head
+            names = ("folder", "weights_sha256", "calibration_sha256", "graphs")
+            if same and all(getattr(old, name) == getattr(bundle, name) for name in names):
+                return self._model
         report("loading the model", 0.0)
         self._model = None  # memory first: two models need not fit
         engine, device = asked
@@ -85,32 +85,33 @@ class JobRunner:
 
         Checking takes longer than all else between a click and the first window.
         """
-        content = _description(name_or_folder)
+        content = None
+        with contextlib.suppress(InputError, OSError, ValueError):  # the request names no folder that has one
+            content = read_bounded(Path(name_or_folder) / BUNDLE_FILE, MAXIMUM_BYTES)
         if content is not None and self._described is not None and self._described[:2] == (name_or_folder, content):
             return self._described[2]
         bundle = resolve_model(name_or_folder)
         self._described = None if content is None else (name_or_folder, content, bundle)
         return bundle
 
-    def _warm(self, request: Request, report: Progress) -> dict[str, Any]:
-        model = self._loaded(request, report)
-        return {"event": "warmed", "model": model.bundle.name, "device": model.device, **_engine(model)}
-
     def _segment(self, request: Request, report: Progress) -> dict[str, Any]:
         begun = time.monotonic()
-        job = _job(request)
+        job = Job(
+            name=request.text("name"),
+            files=request.files(),
+            target=Path(request.text("target")),
+            region=_region(request),
+            unlike_training=request.flag("unlike_training"),
+            include_image=request.flag("include_image"),
+            own_to_world_ras=_placement(request),
+        )
         with one_writer(job.target):
             model = self._loaded(request, report)
-            try:
-                result = segment(job, model, report, self._reader)
-            except NotEnoughMemoryError:
-                raise
-            except InputError as error:
-                raise (_refusal(job, model.bundle, self._reader) or error) from None
+            result = segment(job, model, report, self._reader)
         return {
             "event": "result",
             "case": str(job.target),
-            "structures": [figures.to_json() for figures in result.structures],
+            "structures": [metrics.to_json() for metrics in result.structures],
             "warnings": [warning.to_json() for warning in result.warnings],
             "device": result.device,
             **_engine(model),
@@ -118,70 +119,30 @@ class JobRunner:
             "peak_memory_mb": result.peak_memory_mb,
         }
 
-    def _fingerprint(self, request: Request, report: Progress) -> dict[str, Any]:
-        bundle = self._bundle(request.text("model"))
-        if "files" in request.fields:
-            images = read_channels(request.files(), bundle, reader=self._reader, form=_form(request))
-            found = input_deviations(_placed_parts(images, _job_places(request)), bundle)
-        else:  # Slicer's window sends the grid and image features of the voxels
-            grid = part_grid(_requested_grid(request), _region(request), _placement(request))
-            found = deviations_of_features(_features(request), grid, bundle)
-        return {"event": "fingerprinted", "deviations": [deviation.to_json() for deviation in found]}
 
-    def _predict_cost(self, request: Request, report: Progress) -> dict[str, Any]:
-        model = self._loaded(request, report)
-        claim = _claimed(request, self._reader)
-        region, placement = _region(request), _placement(request)
-        part = part_grid(claim.grid, region, placement)
-        seconds = predicted_seconds(model, part)
-        memory = memory_from_headers([claim], region, model, request.flag("include_image"), placement)
-        assert memory is not None  # the only claim is known
-        return {
-            "event": "predicted",
-            "seconds": None if seconds is None else round(seconds, 1),
-            "memory_mb": round(memory.total / 1e6),
-            "not_enough_memory": _shortage(memory),
-            "windows": windows_of(model, part),
-            "device": model.device,
-            **_engine(model),
-        }
-
-
-def _description(folder: str) -> bytes | None:
-    """Return the content of a model's description; None where the request names no folder that has one."""
+def _cost(request: Request, model: Model) -> dict[str, Any]:
+    """Predict seconds, memory and windows of a run on the grid of a request; no voxel is read."""
+    part, region, placement = _part(request), _region(request), _placement(request)
+    claim = FileGrid(_grid(request), UNKNOWN_VOXEL_BYTES)
+    memory = memory_from_headers([claim], region, model, request.flag("include_image"), placement)
+    assert memory is not None  # the only claim is known
+    shortage = None
     try:
-        return read_bounded(Path(folder) / BUNDLE_FILE, MAXIMUM_BYTES)
-    except (InputError, OSError, ValueError):
-        return None
+        memory.check()
+    except NotEnoughMemoryError as error:
+        shortage = error.sentence
+    seconds = predicted_seconds(model, part)
+    return {
+        "seconds": None if seconds is None else round(seconds, 1),
+        "memory_mb": round(memory.total / 1e6),
+        "not_enough_memory": shortage,
+        "windows": windows_of(model, part),
+    }
 
 
 def _engine(model: Model) -> dict[str, Any]:
-    """Which engine computes, and why, for events."""
+    """Return which engine computes, and why, for events."""
     return {"engine": model.engine.identity(), "engine_reason": model.engine_reason}
-
-
-def _same(model: Model, bundle: Bundle, asked: tuple[str, str], head: str | None) -> bool:
-    old, bundle = model.bundle, with_head(bundle, head)
-    return (
-        (old.folder, old.weights_sha256, old.calibration_sha256, old.graphs)
-        == (bundle.folder, bundle.weights_sha256, bundle.calibration_sha256, bundle.graphs)
-        and model.network_sha256 == user_network_sha256(bundle)
-        and model.asked == asked
-        and model.head == bundle.default_head
-    )
-
-
-def _job(request: Request) -> Job:
-    return Job(
-        name=request.text("name"),
-        files=request.files(),
-        target=Path(request.text("target")),
-        region=_region(request),
-        unlike_training=request.flag("unlike_training"),
-        include_image=request.flag("include_image"),
-        own_to_world_ras=_placement(request),
-        form=_form(request),
-    )
 
 
 def _region(request: Request) -> RegionOfInterest | None:
@@ -192,38 +153,14 @@ def _region(request: Request) -> RegionOfInterest | None:
     return RegionOfInterest.parse(",".join(str(number) for number in numbers))  # the same checks as on the command line
 
 
-def _form(request: Request) -> str | None:
-    """Return the request's `form`, of a NIfTI file with two; None without one."""
-    return one_of_forms(request.text("form")) if request.fields.get("form") else None
-
-
 def _placement(request: Request) -> Sequence[float] | None:
     """Return the request's `own_to_world_ras`, 4 x 4 row by row; None without one."""
     return request.numbers("own_to_world_ras", request.fields, 16) if request.fields.get("own_to_world_ras") else None
 
 
-def _refusal(job: Job, bundle: Bundle, reader: ReaderProcess) -> RefusedInputError | None:
-    """Word a refusal without command-line options. Returns None if the job failed for another reason."""
-    if job.unlike_training:
-        return None
-    try:
-        images = read_channels(job.files, bundle, job.series, reader, form=job.form)
-        found = input_deviations(_placed_parts(images, (job.region, job.own_to_world_ras)), bundle)
-    except InputError:
-        return None
-    return next((RefusedInputError(entry.sentence) for entry in found if entry.severity == REFUSED), None)
-
-
-def _job_places(request: Request) -> tuple[RegionOfInterest | None, Sequence[float] | None]:
-    return _region(request), _placement(request)
-
-
-def _placed_parts(
-    images: Sequence[sitk.Image], places: tuple[RegionOfInterest | None, Sequence[float] | None]
-) -> list[sitk.Image]:
-    """Crop each channel to the region, as it lies in the world."""
-    region, own_to_world_ras = places
-    return [apply_transform(_part(image, region), own_to_world_ras) for image in images]
+def _part(request: Request) -> VoxelGrid:
+    """Return the grid of the part to be segmented, oriented as in the world."""
+    return part_grid(_grid(request), _region(request), _placement(request))
 
 
 def _features(request: Request) -> dict[str, ImageFeatures]:
@@ -235,22 +172,7 @@ def _features(request: Request) -> dict[str, ImageFeatures]:
         raise UsageError(f"The request has unusable features ({error}): send what image_features gives.") from error
 
 
-def _part(image: sitk.Image, region: RegionOfInterest | None) -> sitk.Image:
-    return voxel_box(region, image).crop(image) if region else image
-
-
-def _claimed(request: Request, reader: ReaderProcess) -> FileGrid:
-    """Read the grid from the header of the request's first file, or from the request; no voxel is read."""
-    if "files" not in request.fields:
-        return FileGrid(_requested_grid(request), UNKNOWN_VOXEL_BYTES)
-    path = request.files()[0]
-    # Where the header says nothing, reading says what is wrong.
-    return claim_on_form(path, reader.grid(path), _form(request)) or FileGrid(
-        VoxelGrid.of(reader.read(path)), UNKNOWN_VOXEL_BYTES
-    )
-
-
-def _requested_grid(request: Request) -> VoxelGrid:
+def _grid(request: Request) -> VoxelGrid:
     """Read the "grid" of a request, which has the fields of the grid in `case.json`.
 
     Raises:
@@ -272,12 +194,3 @@ def _requested_grid(request: Request) -> VoxelGrid:
     except InputError as error:
         raise UsageError(str(error), "unusable-grid") from error
     return VoxelGrid((i, j, k), tuple(spacing), tuple(origin), tuple(direction))
-
-
-def _shortage(memory: RunMemory) -> str | None:
-    """Return the sentence that the run would be refused with; None if there is enough memory."""
-    try:
-        memory.check()
-    except NotEnoughMemoryError as error:
-        return error.sentence
-    return None

@@ -16,7 +16,6 @@ from ..util.processes import take_standard_streams
 from ..util.strict_json import parse_json
 
 PROTOCOL = 1
-REMOVAL_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -147,17 +146,7 @@ def open_channel() -> Channel:
 
 
 def remove_half_written(folder: Path, pid: int) -> None:
-    """Remove what process `pid` of this computer was about to write into `folder`, and its lock there.
-
-    The process may still be writing (it removes its own on the way out), so removal is tried several times.
-    """
+    """Remove what process `pid` of this computer, which ended, was about to write into `folder`, and its lock there."""
     sweep_leftovers(folder)
-    for _ in range(REMOVAL_ATTEMPTS):
-        left = list(folder.glob(f"{TEMPORARY_PREFIX}*-{pid}-*"))
-        if not left:
-            return
-        for path in left:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    for left in folder.glob(f"{TEMPORARY_PREFIX}{pid}-*"):  # on a file system without locks
+        shutil.rmtree(left, ignore_errors=True)

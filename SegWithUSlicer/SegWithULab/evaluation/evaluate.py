@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.cluster.on_worker import Context
+from SegWithUCore.cohort import on_worker
+from SegWithUCore.cohort.run import ModelSource, warm_model
 from SegWithUCore.inference.deviation import Deviation
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.on_workers import ModelSource, warm_model
 from SegWithUCore.inference.ood_check import input_deviations
 from SegWithUCore.inference.prediction import Prediction, predict
 from SegWithUCore.metrics.calibration import Reliability
@@ -196,9 +196,9 @@ def add_case(
     )
 
 
-def evaluate_on_worker(context: Context, case: Case, source: ModelSource, settings: Settings) -> dict[str, Any]:
+def evaluate_on_worker(case: Case, source: ModelSource, settings: Settings) -> dict[str, Any]:
     """Measure one case on a worker; what travels back are its figures, counts in bins and one picture."""
-    return {"evaluation": evaluate([case], warm_model(source, context), settings, context.progress)}
+    return {"evaluation": evaluate([case], warm_model(source), settings, on_worker.progress)}
 
 
 def in_order(cases: Sequence[Case], found: Mapping[str, Evaluation], settings: Settings) -> Evaluation:

@@ -33,9 +33,8 @@ from typing import Any, TypeVar
 from SegWithUCore.util.atomic_files import atomic_file
 from SegWithUCore.util.errors import CancelledError, InputError, OutputError, UsageError
 from SegWithUCore.util.input_files import is_there
-from SegWithUCore.util.process_lock import LockedError
 from SegWithUCore.util.progress import Progress, TimeLeft, silent
-from SegWithUCore.util.run_lock import RunLock, RunLockedError
+from SegWithUCore.util.run_lock import RunLockedError, run_lock
 from SegWithUCore.util.strict_json import read_json_object, shown, to_json
 
 STAGES_FILE = "stages.json"
@@ -227,12 +226,13 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: one does.
     """
-    try:
-        lock = RunLock.take(folder, resume=True)
-    except RunLockedError as error:
-        who = error.__cause__.who if isinstance(error.__cause__, LockedError) else "another process"
-        raise OutputError(f"{folder} is being worked on by {who}: wait until it ends, or end it first.") from error
-    with lock:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(run_lock(folder))
+        except RunLockedError as error:
+            raise OutputError(
+                f"{folder} is being worked on by {error.who}: wait until it ends, or end it first.", "folder-in-use"
+            ) from error
         yield
 
 

@@ -1,5 +1,6 @@
 """Private temporary folders for patient data: removed in every outcome, and swept after a crash."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,13 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from SegWithUCore.util.processes import is_alive
+from SegWithUCore.util.process_lock import ProcessLock, remove_stale
 
 PREFIX = "segwithu-"
-_NAME = re.compile(rf"{PREFIX}(\d+)-[A-Za-z0-9_]+")
+_NAME = re.compile(rf"{PREFIX}\d+-[A-Za-z0-9_]+")
 _ATTEMPTS = 10
 _PAUSE_S = 0.1
-_live: set[Path] = set()
+_LOCK_FILE = ".lock"
+"""In each folder: its process holds it, so that a sweep knows which folders are left over."""
+_UNLOCKED_S = 24 * 3600
+"""Age of a folder without a lock that counts as left over."""
+_live: dict[Path, ProcessLock | None] = {}
 
 
 class PrivateFolder:
@@ -33,7 +38,9 @@ class PrivateFolder:
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))  # mkdtemp makes it 0700
-        _live.add(self.path)
+        _live[self.path] = None
+        with contextlib.suppress(OSError):  # a file system without locks
+            _live[self.path] = ProcessLock.take(self.path / _LOCK_FILE)
         self._finalizer = weakref.finalize(self, _remove, self.path)
 
     def remove(self) -> bool:
@@ -60,8 +67,7 @@ def sweep(root: Path) -> list[Path]:
 
 def _leftovers(root: Path) -> Iterator[Path]:
     for path in sorted(root.glob(f"{PREFIX}*")) if root.is_dir() else []:
-        match = _NAME.fullmatch(path.name)
-        if match is None or path in _live:
+        if _NAME.fullmatch(path.name) is None or path in _live:
             continue
         try:
             status = path.lstat()
@@ -69,23 +75,23 @@ def _leftovers(root: Path) -> Iterator[Path]:
             continue  # another Slicer sweeps at the same time
         if not stat.S_ISDIR(status.st_mode) or (sys.platform != "win32" and status.st_uid != os.getuid()):
             continue
-        pid = int(match.group(1))
-        # A folder with our own number that we do not know is an earlier process's.
-        if pid == os.getpid() or not is_alive(pid, noted_at=status.st_mtime):
+        lock = path / _LOCK_FILE
+        if remove_stale(lock) if lock.exists() else time.time() - status.st_mtime > _UNLOCKED_S:
             yield path
 
 
 def _remove(path: Path) -> bool:
     """Remove a folder of ours; on Windows a worker that was just ended may hold its files for a moment."""
+    lock = _live.pop(path, None)
+    if lock is not None:
+        lock.release()
     for attempt in range(_ATTEMPTS):
         shutil.rmtree(path, ignore_errors=True)
         if not path.exists():
-            _live.discard(path)
             return True
         _make_writable(path)
         if attempt:
             time.sleep(_PAUSE_S)
-    _live.discard(path)
     return False
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from SegWithUCore.cli.cohort import next_steps, summary
-from SegWithUCore.inference.cohort import case_facts
+from SegWithUCore.cohort.one_case import case_facts
 from SegWithUCore.inference.deviation import Deviation
 from SegWithUCore.inference.structures import StructureMetrics
 from SegWithUCore.models.input_spec import Label

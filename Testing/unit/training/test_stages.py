@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from SegWithUCore.util.errors import CancelledError, InputError, OutputError, UsageError
-from SegWithUCore.util.run_lock import RunLock
+from SegWithUCore.util.run_lock import run_lock
 from SegWithULab.training.stages import Begun, Stage, has_left, noted, run_stages
 
 
@@ -130,7 +130,7 @@ def test_what_people_edit_is_kept_and_what_reads_it_follows(job: Job) -> None:
 
 
 def test_other_processes_missing_inputs_and_damage(job: Job, tmp_path: Path) -> None:
-    with RunLock.take(job.folder), pytest.raises(OutputError, match="is being worked on by process"):
+    with run_lock(job.folder), pytest.raises(OutputError, match="is being worked on by process"):
         job.run()
     lost = Stage("a", "a", lambda _: None, {"file": tmp_path / "none"}, [])
     with pytest.raises(InputError, match="none is not there, and the stage 'a' needs it"):

@@ -1,10 +1,8 @@
 """One file, or one case, that ends processes costs a cohort that case and nothing else."""
 
 import csv
-import json
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -12,12 +10,10 @@ import pytest
 import SimpleITK as sitk
 from cohort_kills import OVERVIEW
 from reader_deaths import deadly_names
-from ready_commands import ReadyCommands
 from segwithu_command import PATIENCE_S, Command, child, finished, one_sentence, real_image, write
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_image import case_image
-from SegWithUCore.inference.deaths import begun_path
 
 pytestmark = pytest.mark.slow
 
@@ -128,44 +124,3 @@ def test_a_terminal_that_knows_ascii_only_shows_names_of_any_bytes(
     else:
         assert "M%FCller" in outcome.messages[0]
     assert "Error" not in outcome.err
-
-
-@ON_LINUX
-def test_a_case_that_killed_two_processes_is_a_row(
-    data_folder: Path, tiny: Path, commands: ReadyCommands, segwithu: Command, tmp_path: Path
-) -> None:
-    images = [tmp_path / f"{name}.nii.gz" for name in NAMES]
-    for image in images:
-        shutil.copy(real_image(data_folder), image)
-    output = tmp_path / "out"
-    for _death in range(2):
-        run = commands.start("segment", *images, "--model", tiny, "--output", output, "--resume", log=tmp_path / "log")
-        assert run.saw("b (2 of 3")
-        run.send(signal.SIGKILL)
-        assert run.wait() == -signal.SIGKILL
-    assert begun_path(output / "b").is_file()
-    for done in ("1 case done, 1 was there already, 1 failed; ", "0 cases done, 2 were there already, 1 failed."):
-        outcome = segwithu.segment(*images, "--resume", model=tiny, output=output)
-        assert done in outcome.out, outcome.err
-        assert list(failures(output)) == ["b"]
-        for word in (str(output / "b"), "2 processes were killed", "it needs about ", "--take-over"):
-            assert word in failures(output)["b"]
-    outcome = segwithu.segment(*images, "--resume", "--take-over", model=tiny, output=output)
-    assert "1 case done, 2 were there already; " in outcome.out
-    assert sorted(path.name for path in output.iterdir()) == sorted([*NAMES, *OVERVIEW]), (
-        "no count, no lock, no list of failures"
-    )
-
-
-def test_a_case_that_fails_or_is_interrupted_counts_no_death(
-    data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
-) -> None:
-    bad = tmp_path / "bad.nii.gz"
-    bad.write_text("no image")
-    for _time in range(3):
-        outcome = segwithu.segment(bad, "--resume", model=tiny, output=tmp_path / "out")
-        assert "the format is unknown" in outcome.messages[0]
-    assert not begun_path(tmp_path / "out" / "bad").exists()
-    shutil.copy(real_image(data_folder), bad)
-    assert segwithu.segment(bad, "--resume", "--json", model=tiny, output=tmp_path / "out").code == 0
-    assert json.loads((tmp_path / "out" / "bad" / "case.json").read_text(encoding="utf-8"))["name"] == "bad"

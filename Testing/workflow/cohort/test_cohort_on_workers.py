@@ -4,7 +4,6 @@ import csv
 import json
 import logging
 import os
-import random
 import shutil
 import signal
 import sys
@@ -20,8 +19,8 @@ from cohort_kills import OVERVIEW, assert_same_cases, hidden_in
 from segwithu_command import Command, Outcome, changed_description, one_sentence
 from worker_deaths import deadly_cases
 
-from SegWithUCore.cluster import connection, on_worker, tasks
-from SegWithUCore.util.run_lock import RunLock
+from SegWithUCore.cohort import on_worker, run
+from SegWithUCore.cohort import workers as module
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,8 +57,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
 
     folder = tmp_path_factory.mktemp("workers")
     settings = {
-        "distributed.scheduler.worker-saturation": 1.0,
-        "distributed.scheduler.allowed-failures": 2,
+        "distributed.scheduler.allowed-failures": 1,
         "distributed.deploy.lost-worker-timeout": 300.0,
     }
     with pytest.MonkeyPatch.context() as environment, dask.config.set(settings):
@@ -160,7 +158,7 @@ def test_a_worker_killed_in_its_case_costs_time_alone(
 
 def _waits(pid: int, output: Path) -> bool:
     """Whether a process made the folder that waits to be renamed."""
-    return any(f"-{pid}-t" in path.name for path in output.glob(".segwithu-*"))
+    return any(output.glob(f".segwithu-{pid}-*"))
 
 
 def _let_go_later(waiting: Path, after: threading.Thread) -> None:
@@ -172,55 +170,35 @@ def _let_go_later(waiting: Path, after: threading.Thread) -> None:
     waiting.unlink(missing_ok=True)
 
 
-def test_a_case_that_kills_its_worker_twice_is_a_row_and_takes_no_other_along(
-    workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+def test_a_case_that_kills_its_workers_is_a_row_and_takes_no_other_along(
+    workers: Workers, images: list[Path], made: Path, tiny: Path, segwithu: Command, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     cases = [*copies(images, tmp_path / "in", "kills-1"), *images]
     outcome = segwithu.segment(*cases, "--scheduler", workers.address, model=tiny, output=output)
     assert outcome.code == 1
     assert "5 cases done, 1 failed; " in outcome.out, outcome.err
-    told = failures(output)
-    assert list(told) == ["kills-1"]
-    for words in ("2 processes were killed", "it needs about ", " of memory", "--take-over"):
-        assert words in told["kills-1"]
-    again = segwithu.segment(*cases, "--scheduler", workers.address, "--resume", model=tiny, output=output)
-    assert "0 cases done, 5 were there already, 1 failed." in again.out
-    assert len(workers.pids()) >= 1
-
-
-def test_kills_at_random_moments_end_equal_to_an_uninterrupted_run(
-    workers: Workers, images: list[Path], made: Path, tiny: Path, segwithu: Command, tmp_path: Path
-) -> None:
-    output, chance, ended = tmp_path / "out", random.Random(20261127), threading.Event()
-    kills = 0
-
-    def kill_now_and_then() -> None:
-        nonlocal kills
-        while kills < 4 and not ended.wait(chance.uniform(0.2, 1.5)):
-            pids = list(workers.pids().values())
-            if len(pids) == 2:
-                os.kill(chance.choice(pids), signal.SIGKILL)
-                kills += 1
-
-    killer = threading.Thread(target=kill_now_and_then)
-    killer.start()
-    deadline = time.monotonic() + PATIENCE_S  # a worker that never comes back must not keep the tests for ever
-    while kills < 4 and killer.is_alive() and time.monotonic() < deadline:
-        outcome = segwithu.segment(
-            *images, "--scheduler", workers.address, "--resume", "--take-over", model=tiny, output=output
-        )
-        if kills < 4:
-            shutil.rmtree(output / chance.choice(NAMES), ignore_errors=True)
-    ended.set()
-    killer.join()
-    assert kills == 4, "the kills prove nothing"
-    outcome = segwithu.segment(
-        *images, "--scheduler", workers.address, "--resume", "--take-over", model=tiny, output=output
-    )
-    assert outcome.code == 0, outcome.err
+    reason = failures(output)["kills-1"]
+    assert list(failures(output)) == ["kills-1"]
+    assert "2 workers were killed while they made it" in reason and "[worker-killed]" in reason
     assert hidden_in(output) == []
+    (tmp_path / "in" / "kills-1.nii.gz").rename(tmp_path / "in" / "mild.nii.gz")
+    again = segwithu.segment(tmp_path / "in" / "mild.nii.gz", *images, "--scheduler", workers.address, "--resume",
+                             model=tiny, output=output)  # fmt: skip
+    assert "1 case done, 5 were there already; " in again.out, again.err
+    shutil.rmtree(output / "mild")
+    (output / "failed.csv").unlink(missing_ok=True)
+    (output / "index.html").touch()
     assert_same_cases(output, made, NAMES)
+
+
+def test_a_case_larger_than_a_worker_s_share_of_memory_is_done_alone(
+    images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "SHARED_MEMORY", 1e-6)
+    outcome = segwithu.segment(*images[:2], "--workers", "1", model=tiny, output=tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "2 cases done; " in outcome.out
 
 
 def _refused(outcome: Outcome, *words: str) -> None:
@@ -238,47 +216,40 @@ def test_unfit_workers_are_refused_before_the_first_case(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from SegWithUCore.inference import on_workers
-
     output = tmp_path / "out"
 
     def refused() -> Outcome:
         return segwithu.segment(images[0], "--scheduler", workers.address, model=tiny, output=output)
 
-    facts = on_workers.RunFacts
+    facts, whole, ready = run.RunFacts, run._identity, module.Workers.get_ready
     with monkeypatch.context() as patch:
-        patch.setattr(on_workers, "RunFacts", lambda *a, **k: facts(*a, **{**k, "version": "9.9"}))
-        _refused(refused(), "The worker ", " instead of 9.9", "install the same on all computers")
+        patch.setattr(run, "RunFacts", lambda *a, **k: facts(*a, **{**k, "version": "9.9"}))
+        _refused(refused(), "[other-version]", " instead of 9.9")
     with monkeypatch.context() as patch:
-        whole = on_workers._identity
-        patch.setattr(on_workers, "_identity", lambda bundle: tuple({**dict(whole(bundle)), "weights": "x"}.items()))
-        _refused(refused(), "has another weights (", ") than this run (x)")
+        patch.setattr(run, "RunFacts", lambda *a, **k: facts(*a, **{**k, "lock": (k["lock"][0], "another's")}))
+        _refused(refused(), "[folder-not-shared]", str(output))
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.TaskRun, "_on_all", lambda *_: {"tcp://a": "torch 1, on cpu", "tcp://b": "torch 2, on cpu"})
-        patch.setattr(tasks.TaskRun, "get_ready", lambda *_: None)
-        _refused(refused(), "torch 1, on cpu at tcp://a, torch 2, on cpu at tcp://b", "--engine")
+        patch.setattr(run, "_identity", lambda bundle: tuple({**dict(whole(bundle)), "weights": "x"}.items()))
+        _refused(refused(), "[other-model]", "another weights (")
     with monkeypatch.context() as patch:
-        patch.setattr(RunLock, "identity", lambda self: (str(output / ".run.lock"), "another folder's"))
-        _refused(refused(), "does not see the same folder", str(output), "--output that all computers share")
-    with monkeypatch.context() as patch:
-        patch.setattr(tasks.TaskRun, "_check_file", _file_elsewhere)
-        _refused(refused(), "is not here", "--output")
+        patch.setattr(module.Workers, "get_ready", lambda *_: {"tcp://a": "torch 1, on cpu", "tcp://b": "torch 2"})
+        _refused(refused(), "[different-engines]", "torch 1, on cpu at tcp://a, torch 2 at tcp://b")
     assert not output.exists(), "nothing was begun"
     with monkeypatch.context() as patch:  # as where a worker comes later
-        patch.setattr(tasks.TaskRun, "same_answer", lambda *_: "torch 9.9, on cpu")
+        patch.setattr(module.Workers, "get_ready", lambda *a: {**ready(*a), **dict.fromkeys(ready(*a), "torch 9.9")})
         outcome = refused()
-        assert "has another engine (torch " in failures(output)[NAMES[0]], outcome.err
-        assert "than this run (torch 9.9, on cpu)" in failures(output)[NAMES[0]]
+        assert "[other-engine]" in failures(output)[NAMES[0]], outcome.err
+        assert "than this run (torch 9.9)" in failures(output)[NAMES[0]]
 
 
-_check_file = tasks.TaskRun._check_file
-
-
-def _file_elsewhere(run: tasks.TaskRun, facts: dict[str, Any]) -> None:
-    """As where a worker writes into a folder of its own."""
-    assert run._run.lock is not None
-    Path(run._run.lock[0]).with_name(facts["file"]).unlink()
-    _check_file(run, facts)
+def test_a_case_that_a_worker_wrote_elsewhere_fails(
+    workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "SEEN_AFTER_S", 0.1)
+    monkeypatch.setattr(run, "CASE_FILE", "elsewhere.json")
+    outcome = segwithu.segment(images[0], "--scheduler", workers.address, model=tiny, output=tmp_path / "out")
+    assert outcome.code == 1
+    assert "[folder-not-shared]" in failures(tmp_path / "out")[NAMES[0]]
 
 
 def test_a_model_changed_at_the_same_place_is_another_model_for_a_warm_worker(
@@ -297,14 +268,11 @@ def test_a_model_changed_at_the_same_place_is_another_model_for_a_warm_worker(
 def test_a_scheduler_of_others_is_warned_about_and_one_that_is_not_there_named(
     workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "SATURATION", 1.1)
-    monkeypatch.setattr(connection, "ALLOWED_DEATHS", 5)
-    monkeypatch.setattr(connection, "_is_loopback", lambda address: False)
+    monkeypatch.setattr(module, "_is_loopback", lambda address: False)
     outcome = segwithu.segment(images[0], "--scheduler", workers.address, model=tiny, output=tmp_path / "out")
     assert outcome.code == 0, outcome.err
-    for words in ("worker-saturation is 1)", "allowed-failures is 2)", "is not encrypted"):
-        assert words in outcome.err
-    monkeypatch.setattr(connection, "ANSWER_S", 1.0)
+    assert "is not encrypted" in outcome.err
+    monkeypatch.setattr(module, "ANSWER_S", 1.0)
     absent = "tcp://127.0.0.1:9"
     one_sentence(
         segwithu.segment(images[0], "--scheduler", absent, model=tiny, output=tmp_path / "no"), absent, "check that"
@@ -358,7 +326,7 @@ def test_an_encrypted_scheduler_wants_its_certificates(
     keys = {"ca-file": security.tls_ca_file, "cert": security.tls_client_cert, "key": security.tls_client_key}
     for name, text in keys.items():
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(on_worker, "_state", None)  # the worker is a thread of this process
+    monkeypatch.setattr(on_worker, "kept", {})  # the worker is a thread of this process
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1", protocol="tls://", security=security,
         dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, memory_limit=0,
@@ -366,7 +334,7 @@ def test_an_encrypted_scheduler_wants_its_certificates(
         address = cluster.scheduler_address
         assert address.startswith("tls://")
         options = ["--scheduler", address, "--threads", "1"]
-        monkeypatch.setattr(connection, "ANSWER_S", 3.0)
+        monkeypatch.setattr(module, "ANSWER_S", 3.0)
         one_sentence(segwithu.segment(images[0], *options, model=tiny, output=tmp_path / "no"), address, "certificates")
         tls = {"ca-file": "ca-file", "client.cert": "cert", "client.key": "key"}
         with dask.config.set({f"distributed.comm.tls.{name}": str(tmp_path / file) for name, file in tls.items()}):

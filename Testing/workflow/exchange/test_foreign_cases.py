@@ -325,11 +325,11 @@ def _unpacked(path: Path) -> bytes:
 
 
 def test_leftovers_inside_a_case_are_swept_by_the_next_command(case: Path, segwithu: Command) -> None:
-    from SegWithUCore.util.processes import process_scope
-
     for command in (["merge-reviews", case, "--into", case], ["regions", case], ["report", case]):
-        left = case / f".segwithu-{process_scope()}-{2**22 + 1}-t1-regions.csv"
-        left.write_text("half")
+        left = case / f".segwithu-{2**22 + 1}-x"
+        left.mkdir()
+        (left / "lock").write_text(f"process {2**22 + 1} on here\n")
+        (left / "regions.csv").write_text("half")
         assert segwithu(*command).code == 0
         assert not left.exists(), command
 

@@ -149,7 +149,7 @@ def test_ctrl_c_keeps_what_is_finished(call: Command, tmp_path: Path, monkeypatc
     fit = HeadTrainer.fit
     monkeypatch.setattr(HeadTrainer, "fit", _interrupted)
     outcome = adopted(call, result, raw)
-    assert outcome.code == 1
+    assert outcome.code == 130
     sentence = str(outcome.events[-1]["text"])
     assert "kept in" in sentence and "import" in sentence and "run the same command" in sentence
     assert not (tmp_path / "blobs").exists()

@@ -10,7 +10,6 @@ import pytest
 from repository import PACKAGES
 
 from SegWithUCore.util import memory
-from SegWithUCore.util.control_groups import control_groups
 from SegWithUCore.util.memory import (
     IGNORE_VARIABLE,
     NotEnoughMemoryError,
@@ -20,6 +19,7 @@ from SegWithUCore.util.memory import (
     mac_free_bytes,
     resident_bytes,
 )
+from SegWithUCore.util.processor import control_groups
 
 GB = 1 << 30
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="how Linux shows its memory")

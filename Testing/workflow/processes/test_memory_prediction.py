@@ -24,7 +24,7 @@ from SegWithUCore.inference.uncertainty_maps import voxelwise
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.header_peek import FileGrid, grid_of
 from SegWithUCore.io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
-from SegWithUCore.io.volume import read_image
+from SegWithUCore.io.volume import grid_facts, read_image
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import NnunetPreparation, Normalisation
@@ -239,7 +239,9 @@ class TestRefusal:
     def test_the_worker_says_beforehand_what_it_refuses_with(self, tmp_path: Path, free: Any) -> None:
         engine = JobRunner()
         fields = {"model": "hippocampus", "device": "cpu"}
-        small = engine.answer(request("predict_cost", **fields, files=[str(SAMPLE)], region=REGION), quiet)
+        small = engine.answer(
+            request("predict_cost", **fields, grid=grid_facts(read_image(SAMPLE)), region=REGION), quiet
+        )
         assert small["not_enough_memory"] is None
         free(3 * 10**9)
         grid = {"size_ijk": [1500] * 3, "spacing_mm": [1.0] * 3, "direction_lps": [-1, 0, 0, 0, -1, 0, 0, 0, 1]}

@@ -164,7 +164,7 @@ def test_a_huge_grid_has_a_predicted_cost(warm: Parent) -> None:
 
 
 @pytest.mark.parametrize("text", ["\ud800", "/tmp/\ud800x", "n" * 5000], ids=["surrogate", "in a path", "long"])
-@pytest.mark.parametrize("field", ["model", "head", "name", "target", "device", "engine", "form", "files"])
+@pytest.mark.parametrize("field", ["model", "head", "name", "target", "device", "engine", "files"])
 def test_a_text_that_can_be_no_name_is_refused(warm: Parent, tmp_path: Path, field: str, text: str) -> None:
     value = [text] if field == "files" else text
     asked = [{**segment_request(tmp_path / "case", "bad"), "engine": "auto", field: value}]
@@ -191,18 +191,17 @@ def test_a_segmentation_instead_of_an_image_may_be_insisted_on(warm: Parent, tmp
     answer = warm.ask(request)
     assert (answer["kind"], answer["refused"]) == ("input", True)
     assert "3 different values only" in answer["text"] and "--" not in answer["text"]
-    found = warm.ask({"request": "fingerprint", "id": 1, "model": "hippocampus", "files": request["files"]})
-    assert answer["text"] in [entry["sentence"] for entry in found["deviations"]]
 
 
 def test_whole_head_is_refused_in_words_without_command_line_options(warm: Parent, tmp_path: Path) -> None:
     answer = warm.ask(segment_request(tmp_path / "case", region=None))
     assert (answer["kind"], answer["refused"]) == ("input", True)
     assert "--" not in answer["text"]
-    found = warm.ask({"request": "fingerprint", "id": 1, "model": "hippocampus", "files": [str(SAMPLE)]})
+    ask = {"request": "fingerprint", "id": 1, "model": "hippocampus", "grid": grid_facts(read_image(SAMPLE))}
+    found = warm.ask(ask)
     assert [entry["severity"] for entry in found["deviations"]] == ["refused"]
     assert found["deviations"][0]["sentence"] == answer["text"]
-    small = warm.ask({"request": "fingerprint", "model": "hippocampus", "files": [str(SAMPLE)], "region": REGION})
+    small = warm.ask({**ask, "region": REGION})
     # The sample is an average of 152 heads: smoother than any of them, which is worth a note but no warning.
     assert {entry["severity"] for entry in small["deviations"]} <= {"note"}
 
@@ -222,15 +221,12 @@ def test_fingerprint_takes_the_look_of_the_voxels_from_the_request(warm: Parent)
     assert (answer["event"], answer["kind"]) == ("error", "usage")
 
 
-def test_cost_is_predicted_from_a_file_or_a_grid(warm: Parent) -> None:
-    ask = {"request": "predict_cost", "id": 1, "model": "hippocampus", "device": "cpu"}
-    small = warm.ask({**ask, "files": [str(SAMPLE)], "region": REGION})
+def test_cost_is_predicted_from_a_grid(warm: Parent) -> None:
+    ask = {"request": "predict_cost", "id": 1, "model": "hippocampus", "grid": grid_facts(read_image(SAMPLE))}
+    small, whole = warm.ask({**ask, "region": REGION}), warm.ask(ask)
     assert (small["event"], small["windows"]) == ("predicted", 1)
     assert 50 < small["memory_mb"] < 2000
-    grid = {"size_ijk": [197, 233, 189], "spacing_mm": [1, 1, 1]}
-    whole = [warm.ask({**ask, "files": [str(SAMPLE)]}), warm.ask({**ask, "grid": grid})]
-    assert whole[0] == whole[1]
-    assert whole[0]["memory_mb"] > small["memory_mb"]
+    assert whole["memory_mb"] > small["memory_mb"]
 
 
 def test_time_is_predicted_once_a_window_was_timed(tmp_path: Path) -> None:

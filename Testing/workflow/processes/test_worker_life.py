@@ -16,7 +16,6 @@ from repository import PACKAGES
 from worker_parent import (
     ON_LINUX,
     PATIENCE_S,
-    REGION,
     SAMPLE,
     Parent,
     is_computing,
@@ -57,12 +56,11 @@ def test_a_deadly_file_is_an_error_and_a_hanging_one_ends(start: Callable[..., P
         shutil.copy(SAMPLE, tmp_path / name)
     parent = start(write_hook(tmp_path / "hook"), READER_HANGS=str(tmp_path / "hangs"))
     parent.event()
-    ask = {"request": "fingerprint", "id": 1, "model": "hippocampus", "region": REGION}
-    answer = parent.ask({**ask, "files": [str(tmp_path / "ends-SIGSEGV.nii.gz")]})
+    answer = parent.ask(segment_request(tmp_path / "one", file=tmp_path / "ends-SIGSEGV.nii.gz"))
     assert (answer["event"], answer["kind"]) == ("error", "input")
     assert answer["text"].startswith(f"Reading {tmp_path / 'ends-SIGSEGV.nii.gz'} ended the reading process (SIGSEGV)")
-    assert parent.ask({**ask, "files": [str(SAMPLE)]})["event"] == "fingerprinted"
-    parent.send({**ask, "files": [str(tmp_path / "hangs-1.nii.gz")]})
+    assert parent.ask(segment_request(tmp_path / "two"))["event"] == "result"
+    parent.send(segment_request(tmp_path / "three", file=tmp_path / "hangs-1.nii.gz"))
     until = time.monotonic() + PATIENCE_S
     while not (tmp_path / "hangs").exists():
         assert time.monotonic() < until

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from repository import HELPERS
 from review_cases import HEADER
-from review_logs import dead_process, lock_of, log_of, told
+from review_logs import log_of, told
 
 from SegWithUCore.review.log import AuditLog, LogInUseError
 from SegWithUCore.review.log_format import Commented, read_log
@@ -83,7 +83,8 @@ def test_same_reviewer_twice_at_once_is_told_and_two_reviewers_are_not(tmp_path:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the open file tells")
 def test_of_many_processes_that_find_a_stale_lock_one_writes(tmp_path: Path) -> None:
-    lock_of(tmp_path, pid=dead_process())
+    log_of(tmp_path).close()
+    (tmp_path / "review.Anna.jsonl.lock").write_text("process 12 on elsewhere\n")
     before = len(read_log(tmp_path / "review.Anna.jsonl").events)
     processes = [_writer(tmp_path, "Anna", "200") for _ in range(4)]
     said = [_numbers(process) for process in processes]

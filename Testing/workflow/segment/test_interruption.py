@@ -51,7 +51,7 @@ def test_interrupted_run_ends_soon_with_one_sentence_and_leaves_nothing(number: 
     time.sleep(0.5)
     process.send_signal(number)
     outcome = finished(process, within_s=PATIENCE_S, already_read=read)
-    one_sentence(outcome, "cancelled")
+    one_sentence(outcome, "cancelled", code=130)
     reached = [int(share) for share in re.findall(r"(\d+)% segmenting", outcome.err)]
     assert max(reached) < 50, "it went on for long"
     assert entries(tmp_path) == []
@@ -74,7 +74,7 @@ def test_interrupted_writing_leaves_nothing_and_keeps_the_old_case(
 
     monkeypatch.setattr(case_writer, stage, interrupted)
     outcome = Command(capfd).segment(real_image(data_folder), "--overwrite", model=model, output=output)
-    one_sentence(outcome, "cancelled")
+    one_sentence(outcome, "cancelled", code=130)
     assert entries(output) == ["hippocampus_001", "hippocampus_001/notes.txt"]
 
 
@@ -117,7 +117,7 @@ def test_a_run_deep_in_a_library_ends_too_and_leaves_nothing(
     read = _read_until(process, "now 1% segmenting")
     process.send_signal(number)
     outcome = finished(process, within_s=PATIENCE_S, already_read=read.replace("now 1%", "now:  1%"))
-    one_sentence(outcome, "cancelled; nothing half-written was left behind")
+    one_sentence(outcome, "cancelled", code=130)
     assert entries(output) == []
 
 

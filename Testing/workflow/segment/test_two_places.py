@@ -16,8 +16,6 @@ from SegWithUCore.case.case_image import case_image
 from SegWithUCore.io.header_peek import check_form, differs_from_slicer, grid_notes, on_form
 from SegWithUCore.io.volume import read_image
 from SegWithUCore.util.errors import UsageError
-from SegWithUCore.worker.jobs import _job
-from SegWithUCore.worker.protocol import Request
 
 REGION = "--roi=20,25,15,12,12,12"
 
@@ -122,11 +120,3 @@ def test_the_form_decides_only_where_there_are_two(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(nrrd))
     assert on_form(nrrd, image, "sform") is image
     check_form(nrrd, None)
-
-
-def test_the_worker_takes_a_form() -> None:
-    fields = {"name": "case", "files": ["/image.nii"], "target": "/case"}
-    assert _job(Request("segment", 1, fields)).form is None
-    assert _job(Request("segment", 1, fields | {"form": "sform"})).form == "sform"
-    with pytest.raises(UsageError, match="'x' is no form"):
-        _job(Request("segment", 1, fields | {"form": "x"}))

@@ -139,7 +139,7 @@ def test_without_folds_flags_have_fewer_cases(shop: Shop, tmp_path: Path, capsys
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BackboneTrainer, "_step", stopped)
-        assert shop.train(tmp_path / "model", recipe=recipe) == 1
+        assert shop.train(tmp_path / "model", recipe=recipe) == 130
     said = capsys.readouterr().err
     assert "cancelled in stage 3 of 8 ('backbone'); kept in" in said
     assert "plan, cases, 1 epoch of 'backbone'; run the same command to go on." in said

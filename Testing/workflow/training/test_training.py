@@ -107,7 +107,7 @@ def test_a_run_stopped_in_mid_epoch_resumes_bit_for_bit(
         shutil.copytree(workshop.folder / "whole", workshop.folder / run)
         RunFolder(workshop.folder / run).forget("head")
     undo = stopped(TRAINERS[part], 8, monkeypatch)  # six steps an epoch: in the second
-    assert workshop.train(part, run) == 1
+    assert workshop.train(part, run) == 130
     told = capsys.readouterr().err
     assert f"cancelled: 1 epoch is kept in {workshop.folder / run}; run the same command with --resume" in told
     assert "nan" not in told
@@ -125,11 +125,11 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     undo = stopped(BackboneTrainer, 1, monkeypatch)
-    assert workshop.train("backbone", "early") == 1
+    assert workshop.train("backbone", "early") == 130
     undo()
     undo = stopped(BackboneTrainer, 1, monkeypatch)
-    assert workshop.train("backbone", "early") == 1  # begins, without asking for --restart
-    assert workshop.train("backbone", "early", "--resume") == 1  # likewise, with the recipe that the run holds
+    assert workshop.train("backbone", "early") == 130  # begins, without asking for --restart
+    assert workshop.train("backbone", "early", "--resume") == 130  # likewise, with the recipe that the run holds
     undo()
     told = capsys.readouterr().err
     assert "No epoch of the backbone" in told

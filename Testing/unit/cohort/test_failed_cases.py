@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.inference.failed_cases import COLUMNS, FailedCases
+from SegWithUCore.cohort.failed_cases import COLUMNS, FailedCases
 from SegWithUCore.util.csv_files import read_csv
 
 NAMES = ["a\r=HYPERLINK(1).nii", "a\nb", 'a"b', "=1+1", "a;=1", "M\udcfcller.nii", "ä,b", "-5", "\x1b[31m", "'x"]

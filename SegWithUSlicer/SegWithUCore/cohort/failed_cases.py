@@ -1,7 +1,7 @@
 """`failed.csv` beside the case folders of a cohort: which cases could not be made, and why."""
 
+import contextlib
 import os
-import time
 from pathlib import Path
 
 from ..util.csv_files import harmless_cell, read_csv, write_csv
@@ -11,7 +11,7 @@ from ..util.process_lock import LockedError, ProcessLock
 FAILED_FILE = "failed.csv"
 COLUMNS = ["case", "input", "reason"]
 _LONGEST_REASON = 4000
-_ATTEMPTS, _BETWEEN_S = 100, 0.05
+LOCK_WAIT_S = 5.0
 
 
 class FailedCases:
@@ -57,7 +57,10 @@ class FailedCases:
         """
         if not self._failed and not os.path.lexists(self.path):
             return
-        lock = self._lock()
+        lock = None
+        with contextlib.suppress(LockedError, OSError):  # two parts of a cohort must not lose each other's rows
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = ProcessLock.take(self.path.with_name(f".{FAILED_FILE}.lock"), LOCK_WAIT_S)
         try:
             rows = [row for row in self._rows() if row[0] not in self._settled] + self._failed
             if rows:
@@ -69,18 +72,6 @@ class FailedCases:
         finally:
             if lock is not None:
                 lock.release()
-
-    def _lock(self) -> ProcessLock | None:
-        """So that two parts of a cohort do not lose each other's rows; None if that cannot be had in time."""
-        for _attempt in range(_ATTEMPTS):
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                return ProcessLock.take(self.path.with_name(f".{FAILED_FILE}.lock"))
-            except LockedError:
-                time.sleep(_BETWEEN_S)
-            except OSError:
-                break  # the writing says why
-        return None
 
     def _rows(self) -> list[list[str]]:
         if not os.path.lexists(self.path):
