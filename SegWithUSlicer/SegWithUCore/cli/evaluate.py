@@ -10,7 +10,7 @@ from ..util.errors import InputError, UsageError
 from .arguments import add_engine_option, add_network_option, add_threads_option, finite_number, opened_model
 from .case_roles import test_record
 from .console import Console
-from .workers import add_worker_options, each_case, workers_request
+from .workers import add_worker_options, each_on_workers, workers_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,14 +137,15 @@ def _evaluated(
 
     from ..cohort.run import ModelSource
 
-    if workers_request(options) is None:
+    request = workers_request(options)
+    if request is None:
         with console.progress("evaluate") as progress:
             return evaluate(cases, model, settings, progress)
     # The engine that was chosen here, so that each worker takes the same.
     source = ModelSource.of(model.bundle, options.head, model.engine.name, model.device, options.network)
     arguments = {case.name: (case, source, settings) for case in cases}
     found: dict[str, Evaluation] = {}
-    for answer in each_case(arguments, evaluate_on_worker, options, console):
+    for answer in each_on_workers(arguments, evaluate_on_worker, request, options, console):
         if answer.value is None:
             raise InputError(answer.reason)
         found[answer.name] = answer.value["evaluation"]

@@ -10,10 +10,11 @@ from ..regions.region import UNCERTAIN, Region, in_words
 from ..review.flags import WITHOUT_LIMITS
 from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, write_worklist
-from ..util.errors import UsageError
+from ..util.errors import SegWithUError, UsageError
+from ..util.failures import failure_sentence
 from .arguments import add_flag_options, asked_cases, finite_number, flag_rules
 from .console import Console, table
-from .workers import add_share_option, add_worker_options, each_case, own_share
+from .workers import add_share_option, own_share
 
 if TYPE_CHECKING:
     from ..regions.find_regions import FoundRegions, RegionSettings
@@ -40,33 +41,26 @@ def _add_regions(commands: Any) -> None:
         "--overwrite", action="store_true", help="also where a review belongs to the regions that are there"
     )
     add_share_option(command)
-    add_worker_options(command)
     command.set_defaults(run=run_regions)
 
 
 def run_regions(options: argparse.Namespace, console: Console) -> int:
     """Make and print regions; a case that fails does not stop the others."""
-    settings = _region_settings(options)
-    folders = own_share(options, options.cases)
-    cases = {str(folder): (folder.absolute(), settings, options.overwrite) for folder in folders}
-    shown, failed = {str(folder): folder for folder in folders}, 0
-    for answer in each_case(cases, regions_of_case, options, console):
-        if answer.value is None:
-            console.error(answer.reason)
-            failed += 1
-            continue
-        found, folder = answer.value["found"], shown[answer.name]
-        regions = found.regions
-        data = {"case": str(folder), **found.summary(settings), "regions": [asdict(region) for region in regions]}
-        console.result(_regions_text(folder, regions, found), data)
-    return 1 if failed else 0
-
-
-def regions_of_case(folder: Path, settings: "RegionSettings", overwrite: bool) -> dict[str, Any]:
-    """Make the regions of one case, here or on a worker."""
     from ..case.case_regions import make_regions_again
 
-    return {"found": make_regions_again(folder, settings, overwrite)}
+    settings = _region_settings(options)
+    folders = own_share(options, options.cases)
+    failed = 0
+    for folder in folders:
+        try:
+            found = make_regions_again(folder, settings, options.overwrite)
+        except SegWithUError as error:
+            console.error(failure_sentence(error))
+            failed += 1
+            continue
+        data = {"case": str(folder), **found.summary(settings), "regions": [asdict(region) for region in found.regions]}
+        console.result(_regions_text(folder, found.regions, found), data)
+    return 1 if failed else 0
 
 
 def _region_settings(options: argparse.Namespace) -> "RegionSettings":

@@ -62,28 +62,25 @@ def own_share(options: argparse.Namespace, folders: Sequence[Path]) -> list[Path
     return list(folders) if options.part is None else Part.parse(options.part).share(sorted(folders))
 
 
-def each_case(
-    cases: Mapping[str, tuple[Any, ...]], function: "CaseFunction", options: argparse.Namespace, console: Console
+def each_on_workers(
+    cases: Mapping[str, tuple[Any, ...]],
+    function: "CaseFunction",
+    request: "WorkersRequest",
+    options: argparse.Namespace,
+    console: Console,
 ) -> "Iterator[Answer]":
-    """Do all cases, one after the other in this process or on the workers that the options ask for.
+    """Do all cases on workers, and yield what became of each as it ends.
 
     Args:
         cases: arguments of the function, by the name of the case.
-
-    Yields:
-        What became of each case, as it ends.
 
     Raises:
         ClusterError: there are no workers.
     """
     from ..cohort.on_worker import RunFacts
-    from ..cohort.workers import connected, each_here
+    from ..cohort.workers import connected
 
-    request = workers_request(options)
-    if request is None:
-        yield from each_here(cases.items(), function)
-        return
-    run = RunFacts(secrets.token_hex(6), threads=getattr(options, "threads", None))
+    run = RunFacts(secrets.token_hex(6), threads=options.threads)
     with connected(request, Path.cwd(), console.note) as workers:
         workers.get_ready(run, dict)
         done = 0

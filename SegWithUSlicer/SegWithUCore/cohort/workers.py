@@ -13,7 +13,6 @@ import logging
 import shutil
 import tempfile
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -122,15 +121,6 @@ class Answer:
     reason: str = ""
     trace: str = ""
     worker: str = ""
-
-
-def each_here(cases: Iterable[tuple[str, tuple[Any, ...]]], function: CaseFunction) -> Iterator[Answer]:
-    """Do all cases one after the other in this process; needs no package of a cluster."""
-    for name, arguments in cases:
-        try:
-            yield Answer(name, function(*arguments))
-        except SegWithUError as error:
-            yield Answer(name, None, failure_sentence(error), "".join(traceback.format_exception(error)))
 
 
 class Workers:

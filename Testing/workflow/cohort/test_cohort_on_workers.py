@@ -283,8 +283,8 @@ def test_a_scheduler_of_others_is_warned_about_and_one_that_is_not_there_named(
         )
 
 
-def test_evaluate_and_regions_do_on_workers_what_they_do_here(
-    workers: Workers, made: Path, data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
+def test_evaluate_does_on_workers_what_it_does_here(
+    workers: Workers, data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
 ) -> None:
     for part in ("images", "labels"):
         (tmp_path / part).symlink_to(data_folder / "hippocampus" / part)
@@ -296,16 +296,6 @@ def test_evaluate_and_regions_do_on_workers_what_they_do_here(
         assert outcome.code == 0, outcome.err
         results.append(json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")))
     assert results[0] == results[1]
-    cases = shutil.copytree(made, tmp_path / "cases")
-    folders = [cases / name for name in NAMES]
-    for folder in folders:
-        (folder / "regions.csv").unlink()
-    outcome = segwithu("regions", *folders, cases / "absent", "--scheduler", workers.address)
-    assert outcome.code == 1
-    assert len(outcome.messages) == 1 and "absent" in outcome.messages[0], outcome.err
-    assert all((folder / "regions.csv").stat().st_size for folder in folders)
-    assert segwithu("report", *folders, "--part", "2/5").code == 0
-    assert not (folders[0] / "report.html").exists() and (folders[1] / "report.html").exists()
 
 
 def test_workers_keep_the_memory_that_they_free_and_use_the_cores_they_were_given(workers: Workers) -> None:
