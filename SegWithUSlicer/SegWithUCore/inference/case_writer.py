@@ -243,7 +243,7 @@ def _check_written(path: Path) -> None:
 
 
 def _facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    bundle = result.bundle
+    bundle, region = result.bundle, result.region
     return {
         "format": "segwithu-case",
         "format_version": 1,
@@ -256,7 +256,13 @@ def _facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, f
             ],
             "grid": result.grid.facts(),
         },
-        "region_of_interest": _region_facts(result),
+        "region_of_interest": None
+        if region is None
+        else {
+            "centre_ras_mm": list(region.centre_ras_mm),
+            "size_mm": list(region.size_mm),
+            **result.box.to_json(),
+        },
         "assessed": result.box.to_json(),
         "not_assessed_value": NOT_ASSESSED,
         "model": {
@@ -273,7 +279,14 @@ def _facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, f
             "calibrated_with_image": "stage_two" in (bundle.calibration or {}),
             "flags": None if bundle.calibration is None else bundle.calibration.get("flags"),
         },
-        "versions": _versions(result.engine_versions),
+        "versions": {  # asked of the modules: what Slicer brings need not have package metadata
+            "segwithu-slicer": __version__,
+            "python": platform.python_version(),
+            "platform": sys.platform,
+            **result.engine_versions,
+            "numpy": np.__version__,
+            "SimpleITK": sitk.Version.VersionString(),
+        },
         "device": result.device,
         "engine": dict(result.engine),
         "fingerprint": {"warnings": [warning.to_json() for warning in result.warnings]},
@@ -301,40 +314,14 @@ def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict
     }
 
 
-def _region_facts(result: CaseResult) -> dict[str, Any] | None:
-    if result.region is None:
-        return None
-    return {
-        "centre_ras_mm": list(result.region.centre_ras_mm),
-        "size_mm": list(result.region.size_mm),
-        **result.box.to_json(),
-    }
-
-
 def _file_facts(file: Path, target: Path, voxels_sha256: str) -> dict[str, str]:
     """Describe where a channel lies, signed so that this user is led there again (`paths.path_mac`)."""
-    stored = _relative(file, target)
+    try:
+        stored = plain_name(Path(os.path.relpath(file.resolve(), target.resolve())).as_posix())
+    except ValueError:  # another drive on Windows
+        stored = plain_name(file.resolve().as_posix())
     mac = path_mac(stored, voxels_sha256)
     return {"file": stored, **({} if mac is None else {"file_mac": mac}), "voxels_sha256": voxels_sha256}
-
-
-def _relative(file: Path, target: Path) -> str:
-    try:
-        return plain_name(Path(os.path.relpath(file.resolve(), target.resolve())).as_posix())
-    except ValueError:  # another drive on Windows
-        return plain_name(file.resolve().as_posix())
-
-
-def _versions(engine: Mapping[str, str]) -> dict[str, str]:
-    # Asked of the modules: what Slicer brings need not have package metadata.
-    return {
-        "segwithu-slicer": __version__,
-        "python": platform.python_version(),
-        "platform": sys.platform,
-        **engine,
-        "numpy": np.__version__,
-        "SimpleITK": sitk.Version.VersionString(),
-    }
 
 
 class CompetitionPlanes(PlaneVolume):

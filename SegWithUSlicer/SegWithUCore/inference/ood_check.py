@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..io.grid import VoxelGrid
-from ..io.volume import orientation_of, reorient
+from ..io.volume import reorient
 from ..models.bundle import Bundle
 from ..models.quality import IMAGE_QUALITY
 from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
@@ -163,44 +163,29 @@ def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     """
     if bundle.fingerprint is None:
         return []
-    checks = [_unit(images[0], bundle), _tiny(images[0], bundle)]
+    seen = _reoriented(VoxelGrid.of(images[0]), bundle.input.orientation)
+    checks = [_unit(seen, bundle), _tiny(images[0], seen, bundle)]
     checks += [_labels(name, image) for name, image in zip(bundle.input.channels, images, strict=True)]
     return [check for check in checks if check is not None]
 
 
-def _turned(image: sitk.Image, bundle: Bundle) -> tuple[list[float], list[float]]:
-    """Spacing and edge lengths along the model's axes."""
-    wanted = bundle.input.orientation
-    own = orientation_of(image)
-    if wanted.islower():
-        order = ["xyz".index(letter) for letter in wanted]
-    else:
-        order = [next(axis for axis, side in enumerate(own) if side in _LINES[letter]) for letter in wanted]
-    spacing = [float(image.GetSpacing()[axis]) for axis in order]
-    return spacing, [image.GetSize()[axis] * image.GetSpacing()[axis] for axis in order]
-
-
-_LINES = {"R": "RL", "L": "RL", "A": "AP", "P": "AP", "S": "SI", "I": "SI"}
-
-
-def _unit(image: sitk.Image, bundle: Bundle) -> Deviation | None:
+def _unit(seen: VoxelGrid, bundle: Bundle) -> Deviation | None:
     assert bundle.fingerprint is not None
     span = bundle.fingerprint["spacing_mm"]
-    spacing, _ = _turned(image, bundle)
-    pairs = list(zip(spacing, span["low"], span["high"], strict=True))
+    pairs = list(zip(seen.spacing, span["low"], span["high"], strict=True))
     if all(low / UNIT_FACTOR <= value <= UNIT_FACTOR * high for value, low, high in pairs):
         return None
     sentence = (
-        f"The voxels are {_triple(spacing)} mm, but those of the training cases of '{bundle.name}' about "
+        f"The voxels are {_triple(seen.spacing)} mm, but those of the training cases of '{bundle.name}' about "
         f"{_triple(span['low'])} mm: the header seems to have another unit than millimetres, so correct its spacing"
     )
     return Deviation(REFUSED, f"{sentence}.", "spacing")
 
 
-def _tiny(image: sitk.Image, bundle: Bundle) -> Deviation | None:
+def _tiny(image: sitk.Image, seen: VoxelGrid, bundle: Bundle) -> Deviation | None:
     assert bundle.fingerprint is not None
     low = bundle.fingerprint["field_of_view_mm"]["low"]
-    _, extents = _turned(image, bundle)
+    extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
     if all(extent >= least / TINY_FACTOR for extent, least in zip(extents, low, strict=True)):
         return None
     size = " x ".join(str(voxels) for voxels in image.GetSize())

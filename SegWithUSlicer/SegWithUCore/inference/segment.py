@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -66,20 +66,12 @@ class Job:
     insist_option: str = "--unlike-training"
 
 
-@dataclass
-class StageTimer:
-    """Seconds spent in each stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time of the block to stage `name`."""
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note how many seconds the block takes."""
+    begun = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - begun
 
 
 def segment(job: Job, model: Model, progress: Progress = silent, reader: InputReader = IN_THIS_PROCESS) -> CaseResult:
@@ -123,12 +115,12 @@ def compute_case(
         OutputError: there is no room for large maps.
     """
     job = _checked_job(job, model.bundle)
-    timer = StageTimer()
+    seconds: dict[str, float] = {}
     memory = predicted_memory(job, model, reader, scratch is not None)
     if memory is not None:
         memory.check(job.files[0])
     progress("reading", 0.0, "" if memory is None else memory.words)
-    with timer.stage("reading"):
+    with _timed(seconds, "reading"):
         given, parts = read_input(job, model.bundle, reader)
     box, parts, warnings = _assessed_parts(job, given, parts, model.bundle)
     stored = READ_BYTES if memory is None else memory.stored_bytes
@@ -138,9 +130,9 @@ def compute_case(
     )
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
-    with timer.stage("segmenting"):
+    with _timed(seconds, "segmenting"):
         maps, notes = _segmented(parts, model, progress, memory.words, scratch)
-    with timer.stage("finding regions"):
+    with _timed(seconds, "finding regions"):
         progress("finding regions", WINDOWS[1])
         check_regions_fit(maps.error_probability, job.files[0])
         regions = regions_of_maps(maps, model.bundle.labels, box.crop_grid(given.grid))
@@ -167,7 +159,7 @@ def compute_case(
         engine_versions=model.engine.versions(),
         network_sha256=model.network_sha256,
         image=given.image,
-        timings_s=timer.seconds,
+        timings_s=seconds,
         peak_memory_mb=peak_memory_mb(),
     )
 

@@ -113,23 +113,25 @@ def structure_metrics(
         calibration: fitted on calibration cases.
         assessed: False if the input is too far from the training cases for numbers of a structure as a whole.
     """
-    found = _class_sums(maps, len(labels))
-    return [
-        _metrics_of_class(maps, found, index, label, voxel_mm3, calibration, assessed)
-        for index, label in enumerate(labels)
-    ]
+    voxels, uncertain, wrong = _class_sums(maps, len(labels))
+    found = []
+    for index, label in enumerate(labels):
+        count, above = int(voxels[index]), int(uncertain[index])
+        further: dict[str, Any] = {}
+        if maps.error_probability is not None:
+            further = {
+                "expected_wrong_mm3": float(wrong[index]) * voxel_mm3,
+                "uncertain_share": above / count if count else 0.0,
+                "uncertain_mm3": above * voxel_mm3,
+            }
+            if assessed:
+                further |= _case_level_metrics(maps, index, label, count, voxel_mm3, calibration)
+        found.append(StructureMetrics(label, count, count * voxel_mm3, **further))
+    return found
 
 
-@dataclass(frozen=True)
-class _ClassSums:
-    """By predicted class: voxels, those above `UNCERTAIN`, and the sum of their error probabilities."""
-
-    voxels: np.ndarray
-    uncertain: np.ndarray
-    wrong: np.ndarray
-
-
-def _class_sums(maps: VoxelMaps, classes: int) -> _ClassSums:
+def _class_sums(maps: VoxelMaps, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, by predicted class, voxels and those above `UNCERTAIN`, and sum their error probabilities."""
     voxels, uncertain, wrong = np.zeros(classes, np.int64), np.zeros(classes, np.int64), np.zeros(classes)
     for planes in plane_pieces(maps.classes.shape):
         here = maps.classes[planes].ravel()
@@ -138,7 +140,7 @@ def _class_sums(maps: VoxelMaps, classes: int) -> _ClassSums:
             errors = maps.error_probability[planes].ravel()
             uncertain += np.bincount(here[errors > UNCERTAIN], minlength=classes)
             wrong += np.bincount(here, errors, classes)
-    return _ClassSums(voxels, uncertain, wrong)
+    return voxels, uncertain, wrong
 
 
 def lowest_and_highest(values: Planes) -> tuple[float, float]:
@@ -205,29 +207,6 @@ def structure_deviations(
         checks.append(_unusual_volume(metrics, volumes.get(str(value)), bundle))
         checks.append(_low_predicted_dice(metrics, calibration))
     return [check for check in checks if check is not None]
-
-
-def _metrics_of_class(
-    maps: VoxelMaps,
-    sums: _ClassSums,
-    index: int,
-    label: Label,
-    voxel_mm3: float,
-    calibration: CaseLevelCalibration,
-    assessed: bool,
-) -> StructureMetrics:
-    voxels, uncertain = int(sums.voxels[index]), int(sums.uncertain[index])
-    if maps.error_probability is None:
-        return StructureMetrics(label, voxels, voxels * voxel_mm3)
-    return StructureMetrics(
-        label,
-        voxels,
-        voxels * voxel_mm3,
-        expected_wrong_mm3=float(sums.wrong[index]) * voxel_mm3,
-        uncertain_share=uncertain / voxels if voxels else 0.0,
-        uncertain_mm3=uncertain * voxel_mm3,
-        **(_case_level_metrics(maps, index, label, voxels, voxel_mm3, calibration) if assessed else {}),
-    )
 
 
 def _case_level_metrics(

@@ -91,7 +91,8 @@ class SegWithU(nn.Module):
         Raises:
             InputError: some of it is not finite, where no gradient is asked for: a class would be chosen all the same.
         """
-        output = concat_channels(*self._answer(image, backbone or self.backbone))
+        logits, responses = self._answer(image, backbone or self.backbone)
+        output = torch.cat([logits, responses if responses.requires_grad else channels_first(responses)], 1)
         if not output.requires_grad:
             _check_finite(output)
         return output
@@ -150,25 +151,11 @@ def _check_finite(output: torch.Tensor) -> None:
         )
 
 
-def concat_channels(logits: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-    """Join logits and responses (batch, channels, *spatial) in one tensor with channels first in memory.
-
-    Slice by slice this is faster than `torch.cat` if the channels of the responses are last in memory
-    (`docs/developer/performance.md`).
-    """
-    if responses.requires_grad:  # each slice would be a step of its own for the gradient
-        return torch.cat([logits, responses], 1)
-    classes, size = logits.shape[1], logits.shape[2:]
-    kind = torch.promote_types(logits.dtype, responses.dtype)
-    both = logits.new_empty(len(logits), classes + responses.shape[1], *size, dtype=kind)
-    both[:, :classes] = logits
-    for place in range(size[0]):
-        both[:, classes:, place] = responses[:, :, place]
-    return both
-
-
 def channels_first(values: torch.Tensor) -> torch.Tensor:
-    """Lay values (batch, channels, *spatial) with channels first in memory, slice by slice as `concat_channels`."""
+    """Lay values (batch, channels, *spatial) with channels first in memory.
+
+    Slice by slice this is faster than at once if channels are last (`docs/developer/performance.md`).
+    """
     if values.is_contiguous():
         return values
     found = values.new_empty(values.shape)

@@ -20,7 +20,7 @@ from SegWithUCore.network.heads.context import (
 )
 from SegWithUCore.network.heads.losses import proper_scores
 from SegWithUCore.network.heads.paper import PaperHead, PaperMaps, epistemic_variance
-from SegWithUCore.network.segwithu import SegWithU, concat_channels
+from SegWithUCore.network.segwithu import SegWithU, channels_first
 
 CLASSES, PROBES, VOXELS = 4, 5, 50
 
@@ -134,13 +134,10 @@ def test_averages_of_half_precision_are_rounded_once() -> None:
 
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("size", [(5, 4), (5, 4, 3)])
-def test_logits_stand_before_responses_however_these_lie_in_memory(size: tuple[int, ...], last: bool) -> None:
-    logits = torch.randn(2, 3, *size)
+def test_responses_get_channels_first_however_they_lie_in_memory(size: tuple[int, ...], last: bool) -> None:
     responses = torch.randn(2, *size, 6).movedim(-1, 1) if last else torch.randn(2, 6, *size)
-    found = concat_channels(logits, responses)
-    assert torch.equal(found, torch.cat([logits, responses], 1)) and found.is_contiguous()
-    assert concat_channels(logits.bfloat16(), responses).dtype == torch.float32
-    assert concat_channels(logits, responses.requires_grad_()).requires_grad
+    found = channels_first(responses)
+    assert torch.equal(found, responses) and found.is_contiguous()
 
 
 def test_what_a_voxel_gets_depends_on_its_surroundings_and_not_on_the_window() -> None:

@@ -121,25 +121,20 @@ def _described(bundle: Bundle, folder: Path, network: "SegWithU", openvino: Modu
     head, weights = bundle.default_head.name, bundle.weights_sha256
     graphs = Graphs(head, weights, network.window_bytes, files, versions, largest_difference={})
     written = replace(bundle, folder=folder, graphs=graphs)
-    largest = _store_check(written, TorchEngine(network), OpenVINOEngine(written))
-    files[CHECK_FILE] = file_sha256(folder / CHECK_FILE)
-    return write_bundle_json(replace(written, graphs=replace(graphs, largest_difference=largest)), folder)
-
-
-def _store_check(bundle: Bundle, right: Engine, graphs: Engine) -> dict[str, float]:
-    """Write the stored input with the answers of torch; return the largest differences over the whole window."""
+    right, ours = TorchEngine(network), OpenVINOEngine(written)
     window_zyx = bundle.input.window_zyx
     blocks = example_input(len(bundle.input.channels), window_zyx)
     window = enlarged(blocks, window_zyx)
-    expected, found = window_answers(right, window), window_answers(graphs, window)
-    places = places_in(expected.shape[1])
+    expected, found = window_answers(right, window), window_answers(ours, window)
+    voxels = expected.shape[1]
+    places = np.unique(np.linspace(0, voxels - 1, min(PLACES, voxels)).astype(np.int64))
     answers = np.ascontiguousarray(expected[:, places])
-    expected_maps, maps = map_answers(right, answers), map_answers(graphs, answers)
-    assert bundle.folder is not None
-    path = bundle.folder / CHECK_FILE
-    save_file({"blocks": blocks, "places": places, "answers": answers, **expected_maps}, path)
-    path.chmod(0o644)  # safetensors makes it private, but a model is shared
-    return differences((found, maps), (expected, expected_maps), right.num_classes)
+    expected_maps, maps = map_answers(right, answers), map_answers(ours, answers)
+    save_file({"blocks": blocks, "places": places, "answers": answers, **expected_maps}, folder / CHECK_FILE)
+    (folder / CHECK_FILE).chmod(0o644)  # safetensors makes it private, but a model is shared
+    largest = differences((found, maps), (expected, expected_maps), right.num_classes)
+    files[CHECK_FILE] = file_sha256(folder / CHECK_FILE)
+    return write_bundle_json(replace(written, graphs=replace(graphs, largest_difference=largest)), folder)
 
 
 def _traced(openvino: ModuleType, network: "SegWithU", bundle: Bundle, place: Path) -> dict[str, tuple[bytes, bytes]]:
@@ -252,11 +247,6 @@ def enlarged(blocks: np.ndarray, window_zyx: tuple[int, ...]) -> np.ndarray:
         found = found.repeat(BLOCK, axis)
     z, y, x = window_zyx
     return np.ascontiguousarray(found[:, :z, :y, :x])
-
-
-def places_in(voxels: int) -> np.ndarray:
-    """Choose the voxels whose results are stored, as flat indices."""
-    return np.unique(np.linspace(0, voxels - 1, min(PLACES, voxels)).astype(np.int64))
 
 
 def window_answers(engine: Engine, window: np.ndarray) -> np.ndarray:
