@@ -9,11 +9,12 @@ from pathlib import Path
 from ..util.errors import InputError
 from ..util.strict_json import read_json_object, to_json
 from .bundle import Bundle, file_sha256, read_bundle
+from .curves import read_curves
 from .graph_files import verify_graphs
 from .model_name import folder_name
 from .stage_two_file import verify_stage_two
 from .store_registry import ModelFile, check_paths
-from .weights_file import verify_tensors, verify_weights
+from .weights_file import verify_tensors, verify_weights, weights_path
 
 ORIGIN_FILE = "origin.json"
 """In the folder of a model that was downloaded or imported: from where, when, and the hashes of its files."""
@@ -74,11 +75,23 @@ def check_whole(folder: Path) -> Bundle:
     """
     bundle = read_bundle(folder)
     folder_name(bundle.name, bundle.about["version"])
+    check_files(bundle)
+    return bundle
+
+
+def check_files(bundle: Bundle) -> None:
+    """Check every file of a bundle that its description or its origin names, as far as that needs no torch.
+
+    Raises:
+        InputError: names the file, and what is wrong.
+    """
+    folder = weights_path(bundle).parent
     verify_weights(bundle)
     verify_tensors(bundle)
+    read_curves(folder)
+    verify_files(folder)
     verify_graphs(bundle)
     verify_stage_two(bundle)
-    return bundle
 
 
 def write_origin(folder: Path, source: str, files: tuple[ModelFile, ...]) -> None:

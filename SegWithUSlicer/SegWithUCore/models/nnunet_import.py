@@ -1,7 +1,9 @@
 """From an nnU-Net result folder (`plans.json`, `dataset.json`, `fold_X/checkpoint_final.pth`) to a model bundle."""
 
+import colorsys
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,280 @@ import numpy as np
 import torch
 
 from ..network.backbones import build_backbone
+from ..network.backbones.nnunet import check_architecture, default_taps, network_name
+from ..network.specs import BackboneSpec
 from ..network.weights import checked_tensors, load_plain, load_state, unique_state
 from ..util.atomic_files import atomic_folder
 from ..util.errors import InputError, UsageError, naming
 from ..util.input_files import is_there
-from ..util.strict_json import read_json_object
+from ..util.strict_json import check_schema, read_json_object, schema
 from .bundle import CARD_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
 from .bundle_network import empty_network, write_weights
+from .input_spec import InputSpec, Label, NnunetPreparation, Normalisation
 from .model_card import licence_notice, model_card
-from .nnunet_plans import COPY_AGAIN, PLANS_FILE, NnunetModel, nnunet_model
+
+READERS = {"SimpleITKIO": "", "NibabelIO": "", "SimpleITKIOWithReorient": "RAS", "NibabelIOWithReorient": "RAS"}
+"""Axes that nnU-Net's readers hand to the network; empty: as the file has them."""
+RESAMPLING = "resample_data_or_seg_to_shape"
+PLANS_FILE = "plans.json"
+COPY_AGAIN = "copy it again from its source"
+GOLDEN_ANGLE = 0.381966
+"""Share of the colour circle between neighbouring labels, which keeps any number of them apart."""
+
+
+@dataclass(frozen=True)
+class NnunetModel:
+    """A model as its nnU-Net folder describes it.
+
+    Attributes:
+        name: of the data set.
+        notes: sentences on what this program does otherwise than nnU-Net.
+    """
+
+    name: str
+    input: InputSpec
+    labels: tuple[Label, ...]
+    backbone: BackboneSpec
+    taps: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def nnunet_model(
+    plans: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    configuration: str,
+    folder: Path,
+    orientation: str | None = None,
+    modality: str | None = None,
+) -> NnunetModel:
+    """Put together what plans and data set say; `folder` names them in messages.
+
+    Args:
+        orientation: letters towards which the axes of the training images run, where the plans do not tell.
+        modality: DICOM modality; guessed from the normalisation where None.
+
+    Raises:
+        UsageError: no such configuration.
+        InputError: something that cannot be run as nnU-Net would.
+    """
+    _check_block("plans", plans, folder / PLANS_FILE)
+    _check_block("dataset", dataset, folder / "dataset.json")
+    try:
+        settings = _configuration(plans, configuration, folder)
+        within = f"configurations/{configuration}/"
+        _check_block("configuration", settings, folder / PLANS_FILE, within)
+        _check_supported(settings, configuration, folder)
+        labels = _labels(dataset, folder)
+        channels = _channels(dataset)
+        _check_channels(settings, channels, folder)
+        normalisations = tuple(_normalisation(plans, settings, index, folder) for index in range(len(channels)))
+        architecture = settings.get("architecture") or _architecture_of_old_plans(settings, folder)
+        check_architecture(
+            architecture["arch_kwargs"], str(folder / PLANS_FILE), COPY_AGAIN, f"{within}architecture/arch_kwargs/"
+        )
+        backbone = _backbone(architecture, len(channels), len(labels), settings["patch_size"], folder)
+        ct = "CTNormalization" in settings["normalization_schemes"]
+        spec = InputSpec(
+            channels=channels,
+            modality=modality or ("CT" if ct else "MR"),
+            orientation=_axes(plans, orientation, folder),
+            spacing_mm=_xyz([float(v) for v in settings["spacing"]]),
+            window=_xyz([int(n) for n in settings["patch_size"]]),
+            normalisation=normalisations[0] if len(set(normalisations)) == 1 else normalisations,
+            nnunet=_preparation(settings, folder),
+        )
+        taps = default_taps(architecture["arch_kwargs"])
+        return NnunetModel(str(plans["dataset_name"]), spec, labels, backbone, taps, _notes(spec))
+    except KeyError as error:
+        raise InputError(
+            f"{folder} lacks the entry {error} in plans.json or dataset.json: copy it again from its source."
+        ) from error
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"{folder} has plans.json or dataset.json that cannot be understood: {error}.") from error
+
+
+def _check_block(name: str, data: Mapping[str, Any], path: Path, within: str = "") -> None:
+    schemas = schema(Path(__file__).with_name("nnunet_plans.schema.json"))
+    wanted = {"$defs": schemas["$defs"], **schemas[name]}
+    check_schema(dict(data), wanted, str(path), COPY_AGAIN, "what nnU-Net writes", within)
+
+
+def _check_channels(settings: Mapping[str, Any], channels: Sequence[str], folder: Path) -> None:
+    for field in ("normalization_schemes", "use_mask_for_norm"):
+        if len(settings[field]) != len(channels):
+            raise InputError(
+                f"{folder / PLANS_FILE} has {len(settings[field])} entries at {field}, but dataset.json names "
+                f"{len(channels)} channels ({', '.join(channels)}): {COPY_AGAIN}."
+            )
+
+
+def _configuration(plans: Mapping[str, Any], name: str, folder: Path, seen: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a configuration with what it inherits."""
+    known = plans["configurations"]
+    if name not in known:
+        raise UsageError(f"{folder / PLANS_FILE} has no configuration '{name}': choose one of {', '.join(known)}.")
+    own = dict(known[name])
+    parent = own.pop("inherits_from", None)
+    if parent is None:
+        return own
+    if parent in (*seen, name):
+        raise InputError(f"{folder / PLANS_FILE} has configurations that inherit from each other: {name}, {parent}.")
+    return {**_configuration(plans, parent, folder, (*seen, name)), **own}
+
+
+def _check_supported(settings: Mapping[str, Any], name: str, folder: Path) -> None:
+    if settings.get("previous_stage"):
+        raise InputError(
+            f"{folder}: '{name}' is the second stage of a cascade and needs the result of "
+            f"'{settings['previous_stage']}' as input: import a model of one stage, such as 3d_fullres or 3d_lowres."
+        )
+    if len(settings["patch_size"]) != 3:
+        raise InputError(f"{folder}: '{name}' segments slices, not volumes: import a 3D configuration.")
+    if settings.get("preprocessor_name", "DefaultPreprocessor") != "DefaultPreprocessor":
+        raise InputError(
+            f"{folder}: images are prepared by '{settings['preprocessor_name']}', which is not part of nnU-Net's "
+            "standard: only DefaultPreprocessor can be imported."
+        )
+
+
+def _labels(dataset: Mapping[str, Any], folder: Path) -> tuple[Label, ...]:
+    values: dict[str, int] = {}
+    for name, value in dataset["labels"].items():
+        if isinstance(value, list) and len(value) > 1:
+            raise InputError(
+                f"{folder / 'dataset.json'}: '{name}' is a region made of the labels {value}; region-based models give "
+                "overlapping sigmoid outputs, but the method needs a softmax: train with plain labels."
+            )
+        values[name] = int(value[0] if isinstance(value, list) else value)
+    if "ignore" in values:
+        raise InputError(
+            f"{folder / 'dataset.json'} has an ignore label ({values['ignore']}): models trained on partly labelled "
+            "images cannot be imported."
+        )
+    ordered = sorted(values.items(), key=lambda entry: entry[1])
+    if [value for _, value in ordered] != list(range(len(ordered))) or len(ordered) < 2:
+        raise InputError(
+            f"{folder / 'dataset.json'} has the label values {[value for _, value in ordered]}: they must be 0, 1, 2 "
+            "and so on, without a gap."
+        )
+    return tuple(Label(value, name, _color(value)) for name, value in ordered)
+
+
+def _color(value: int) -> tuple[int, int, int]:
+    if value == 0:
+        return 0, 0, 0
+    red, green, blue = colorsys.hsv_to_rgb((0.1 + (value - 1) * GOLDEN_ANGLE) % 1, 0.75, 0.9)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _channels(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    named = dataset.get("channel_names") or dataset["modality"]
+    names = [str(named[key]) for key in sorted(named, key=int)]
+    return tuple(f"{name} {index + 1}" if names.count(name) > 1 else name for index, name in enumerate(names))
+
+
+def _normalisation(plans: Mapping[str, Any], settings: Mapping[str, Any], channel: int, folder: Path) -> Normalisation:
+    scheme = settings["normalization_schemes"][channel]
+    if scheme == "ZScoreNormalization":  # no clipping: the percentiles 0 and 100
+        return Normalisation("volume", 0.0, 100.0, nonzero_only=bool(settings["use_mask_for_norm"][channel]))
+    if scheme == "CTNormalization":
+        seen = plans["foreground_intensity_properties_per_channel"][str(channel)]
+        low, high = float(seen["percentile_00_5"]), float(seen["percentile_99_5"])
+        return Normalisation("fixed", low, high, float(seen["mean"]), float(seen["std"]))
+    plain = {
+        "NoNormalization": Normalisation("none"),
+        "RescaleTo01Normalization": Normalisation("range", 0, 100),
+        "RGBTo01Normalization": Normalisation("fixed", 0.0, 255.0, 0.0, 255.0),
+    }
+    if scheme not in plain:
+        raise InputError(f"{folder / PLANS_FILE} names the normalisation '{scheme}', which is not one of nnU-Net's.")
+    return plain[scheme]
+
+
+def _preparation(settings: Mapping[str, Any], folder: Path) -> NnunetPreparation:
+    name, how = settings["resampling_fn_data"], settings["resampling_fn_data_kwargs"]
+    if name != RESAMPLING or how.get("order_z", 0) != 0:
+        raise InputError(
+            f"{folder / PLANS_FILE} resamples images by '{name}' {dict(how)}, which this program does not: only "
+            f"nnU-Net's {RESAMPLING} with order_z 0 can be imported."
+        )
+    return NnunetPreparation(int(how.get("order", 3)), how.get("force_separate_z", False))
+
+
+def _axes(plans: Mapping[str, Any], given: str | None, folder: Path) -> str:
+    """`InputSpec.orientation`: nnU-Net's axes are z, y, x of the file, then reordered by `transpose_forward`."""
+    reader = plans["image_reader_writer"]
+    if reader not in READERS:
+        raise InputError(
+            f"{folder / PLANS_FILE} reads images by '{reader}': models of NIfTI, NRRD or MHA volumes can be imported "
+            f"({', '.join(READERS)})."
+        )
+    own = READERS[reader] or given or "xyz"
+    forward = [int(axis) for axis in plans["transpose_forward"]]
+    return "".join(own[2 - axis] for axis in reversed(forward))
+
+
+def _xyz(values: list[Any]) -> tuple[Any, Any, Any]:
+    z, y, x = values
+    return x, y, z
+
+
+def _backbone(
+    architecture: Mapping[str, Any], channels: int, classes: int, patch: Sequence[int], folder: Path
+) -> BackboneSpec:
+    strides = architecture["arch_kwargs"]["strides"]
+    steps = [math.prod(int(s if isinstance(s, int) else s[axis]) for s in strides) for axis in range(3)]
+    if any(int(size) % step for size, step in zip(patch, steps, strict=True)):
+        raise InputError(f"{folder / PLANS_FILE} has the patch size {list(patch)}, no multiple of the strides {steps}.")
+    arguments = {
+        "network": network_name(architecture["network_class_name"]),
+        "in_channels": channels,
+        "num_classes": classes,
+        "architecture": dict(architecture["arch_kwargs"]),
+    }
+    return BackboneSpec("nnunet", arguments, size_divisor=math.gcd(*steps))
+
+
+def _architecture_of_old_plans(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Plans before nnU-Net 2.3 name the network's sizes only; as its ConfigurationManager fills in the rest."""
+    name = settings.get("UNet_class_name")
+    blocks = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
+    if name not in blocks:
+        raise InputError(f"{folder / PLANS_FILE} names no network that this version knows ({name}).")
+    stages = len(settings["n_conv_per_stage_encoder"])
+    base, most = settings["UNet_base_num_features"], settings["unet_max_num_features"]
+    kwargs = {
+        "n_stages": stages,
+        "features_per_stage": [min(base * 2**stage, most) for stage in range(stages)],
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": settings["conv_kernel_sizes"],
+        "strides": settings["pool_op_kernel_sizes"],
+        blocks[name]: settings["n_conv_per_stage_encoder"],
+        "n_conv_per_stage_decoder": settings["n_conv_per_stage_decoder"],
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    return {"network_class_name": f"dynamic_network_architectures.architectures.unet.{name}", "arch_kwargs": kwargs}
+
+
+def _notes(spec: InputSpec) -> tuple[str, ...]:
+    notes = [
+        "One fold in one pass: nnU-Net itself averages mirrored passes, and folds where several are given.",
+        "Logits are brought back to the image linearly along all axes; nnU-Net takes the nearest slice where slices "
+        "are thick.",
+    ]
+    if spec.orientation.islower():
+        notes.append(
+            "Axes are taken as the file has them, as nnU-Net does: images must be stored the way the training images "
+            "were (import again with --orientation to make it safe)."
+        )
+    return tuple(notes)
+
 
 HEAD = {"variant": "paper", "feature_channels": 32, "probes": 8, "aleatoric": True}
 """The paper's head."""

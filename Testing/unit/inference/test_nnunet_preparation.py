@@ -19,7 +19,7 @@ from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, nnu
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.io.volume import orientation_of, reorient, same_grid
 from SegWithUCore.models.input_spec import InputSpec
-from SegWithUCore.models.nnunet_plans import nnunet_model
+from SegWithUCore.models.nnunet_import import nnunet_model
 
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "prepared.json").read_text(encoding="utf-8"))["cases"]
 
