@@ -5,11 +5,13 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from SegWithUCore.calibration.flag_limits import FIGURE
 from SegWithUCore.inference.model import Model
+from SegWithUCore.metrics.patients import by_patient
 from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.curves import CURVES_FILE, write_curves
 from SegWithUCore.models.model_card import model_card
@@ -18,23 +20,22 @@ from SegWithUCore.util.atomic_files import atomic_file, atomic_folder
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithUCore.util.strict_json import read_json_object
 
+from .calibration.bundles import calibrate_run
+from .calibration.cross_validation import predicted_by_run_folds
 from .evaluation.evaluate import Settings, evaluate
 from .evaluation.report import PAGE_FILE, write_report
 from .evaluation.summary import model_curves, recorded, summary
 from .training.backbone import BackboneTrainer
-from .training.calibrate import training_fingerprint
 from .training.case_roles import check_unseen, hashes_of
 from .training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
-from .training.fold_predictions import fit_on_folds
 from .training.head import HeadTrainer, out_of_fold_backbones
-from .training.make_bundle import make_bundle
 from .training.plan import REASONS, RECIPE, SPLIT, PlanOptions, make_plan, table_of
 from .training.recipe import Recipe, read_recipe
 from .training.recipe_check import check_labels_occur, check_recipe
 from .training.run_folder import RunFolder
 from .training.run_record import note_roles, run_record
 from .training.stages import Begun, Stage, content_sha256, noted
-from .training.whole_cases import fit_on_unseen
+from .training.training_fingerprint import training_fingerprint
 
 NEEDED = ("train", "select", "calibration")
 NO_FOLDS = (
@@ -175,19 +176,20 @@ class Pipeline:
         """
         known: dict[str, dict[str, str]] = {}
         remarks: dict[str, list[str]] = {}
-        patients: dict[str, tuple[str, str]] = {}
+        all_cases: list[tuple[Case, str]] = []
         for role in self._roles():
             cases = self.cases(role)
             given = hashes_of(cases, begun.progress)
             remarks[role] = check_unseen(role, given, known, self.job.allow_seen_cases)
-            for case in cases:
-                before, other = patients.setdefault(case.group, (case.name, role))
-                if other != role and not self.job.allow_seen_cases:
-                    raise UsageError(
-                        f"{self._table()} gives {case.name} to {role} and {before} of the same patient "
-                        f"{case.group} to {other}: give all cases of a patient one role."
-                    )
+            all_cases += [(case, role) for case in cases]
             known[role] = given
+        for patient, its in by_patient([case.group for case, _ in all_cases]).items():
+            first, last = all_cases[its[0]], all_cases[its[-1]]
+            if first[1] != last[1] and not self.job.allow_seen_cases:
+                raise UsageError(
+                    f"{self._table()} gives {last[0].name} to {last[1]} and {first[0].name} of the same patient "
+                    f"{patient} to {first[1]}: give all cases of a patient one role."
+                )
         kept: dict[str, Any] = dict(known)
         if not self.job.hashes:
             kept = {role: sorted(seen.values()) for role, seen in known.items()}
@@ -284,14 +286,19 @@ class Pipeline:
         with_folds = recipe.head_training.cross_fit > 0 and recipe.head_training.cross_fit_scratch
         remarks = [*self._remarks("calibration"), *([] if with_folds else [NO_FOLDS])]
         record = run_record(self.run, self._hashes("calibration"), remarks)
-        bundle = make_bundle(self.run, cases, self.calibrated, True, progress=begun.progress, record=record)
-        unseen = [*cases, *self.cases("select")]
-        if with_folds:
-            blocks = fit_on_folds(self.run, bundle, self.cases("train"), unseen, begun.progress)
-        else:
-            blocks = fit_on_unseen(bundle, unseen, progress=begun.progress)
-        _rewrite(replace(bundle, calibration={**(bundle.calibration or {}), **blocks}), self.calibrated)
-        flags = blocks["flags"]
+        folds = partial(predicted_by_run_folds, self.run, self.cases("train"), begun.progress)
+        made = calibrate_run(
+            self.run,
+            cases,
+            self.calibrated,
+            overwrite=True,
+            progress=begun.progress,
+            record=record,
+            validation=self.cases("select"),
+            folds=folds if with_folds else None,
+        )
+        assert made.bundle is not None and made.bundle.calibration is not None
+        flags = made.bundle.calibration["flags"]
         judged = flags["cases"] + flags.get("fold_cases", 0)
         return {"cases": len(cases), "flag_cases": judged, "flags": flags["rules"][FIGURE]["sentence"]}
 

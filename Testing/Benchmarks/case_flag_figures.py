@@ -1,23 +1,16 @@
 """Figures of a whole case that `case_flags.py` compares, lower for worse."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 from scipy.special import softmax
-from stage_two import Measured
 
 from SegWithUCore.inference.prediction import tempered_logits
 from SegWithUCore.metrics.overlap import Band
-from SegWithULab.training.fit_stage_two import (
-    doubt_features,
-    fit_stage_two,
-    fit_table,
-    folds_of,
-    steps_of,
-    table_probability,
-)
+from SegWithUCore.metrics.patients import patient_folds
+from SegWithULab.calibration.cases import CalibrationCase, fit_table
+from SegWithULab.calibration.fit_second_stage import features_of, fit_second_stage, table_probability
 
 FOLDS = 5
 UNCERTAIN, SMOOTHED = 0.25, 2.0
@@ -42,33 +35,29 @@ FIGURES = (
 )
 
 
-def out_of_fold_chances(cases: Sequence[Measured], cache: Path | None) -> list[np.ndarray]:
-    """Error probability with a stage two that was fitted on other patients."""
-    folds = folds_of([case.group for case in cases], 7, FOLDS)
+def out_of_fold_chances(cases: Sequence[CalibrationCase]) -> list[np.ndarray]:
+    """Error probability with a second stage that was fitted on other patients."""
+    folds = patient_folds([case.patient for case in cases], FOLDS, 7)
     found: dict[int, np.ndarray] = {}
     for fold in range(FOLDS):
-        own = np.flatnonzero(folds == fold).tolist()
-        file = cache / f"chances_{fold}.npz" if cache else None
-        if file is not None and file.is_file():
-            with np.load(file) as kept:
-                found |= {number: kept[str(number)] for number in own}
-            continue
         others = [case for case, its in zip(cases, folds, strict=True) if its != fold]
         table = fit_table(others)
-        fitted = fit_stage_two(others, table)
+        fitted = fit_second_stage(others, table)
         assert fitted is not None
-        for number in own:
-            chance = table_probability(cases[number].prediction, table)
-            steps = steps_of(cases[number], fitted.stage.axes)
-            voxels, features = doubt_features(cases[number], chance, fitted.stage.pairs, steps)
+        for number in np.flatnonzero(folds == fold).tolist():
+            chance = table_probability(cases[number], table)
+            voxels, features = features_of(cases[number], chance, fitted.stage.pairs, fitted.stage.axes)
             chance[voxels] = fitted.stage.probability(features)
             found[number] = chance
-        if file is not None:
-            np.savez(file, **{str(number): found[number] for number in own})
     return [found[number] for number in range(len(cases))]
 
 
-def figures_of(case: Measured, chance: np.ndarray, scale: float) -> dict[str, float]:
+def distance_of(case: CalibrationCase) -> np.ndarray:
+    """Distance to the predicted boundary, mm."""
+    return Band().distance(case.prediction.classes, case.view.spacing_mm)
+
+
+def figures_of(case: CalibrationCase, chance: np.ndarray, scale: float) -> dict[str, float]:
     """Compute `FIGURES` of a case from its error probability."""
     p, classes = case.prediction, case.prediction.classes
     tempered, plain = softmax(tempered_logits(p, scale), 0), softmax(p.logits.astype(float), 0)
@@ -76,7 +65,7 @@ def figures_of(case: Measured, chance: np.ndarray, scale: float) -> dict[str, fl
     refitted = tempered * (chance / np.maximum(1 - own, 1e-9))
     np.put_along_axis(refitted, classes[None].astype(np.int64), (1 - chance)[None], 0)
     masks = {index: classes == index for index in range(1, len(plain)) if (classes == index).any()}
-    inside, band = classes > 0, case.distance <= Band().width
+    inside, band = classes > 0, distance_of(case) <= Band().width
     surface = sum(int((mask & ~ndimage.binary_erosion(mask)).sum()) for mask in masks.values())
     wrong, size = float(chance.sum()), int(inside.sum())
     clusters, count = ndimage.label(chance > UNCERTAIN, np.ones((3, 3, 3)))
@@ -104,9 +93,9 @@ def figures_of(case: Measured, chance: np.ndarray, scale: float) -> dict[str, fl
     return dict(zip(FIGURES, values, strict=True))
 
 
-def epistemic_in_band(case: Measured) -> float:
+def epistemic_in_band(case: CalibrationCase) -> float:
     """Minus the mean log of the model part near the predicted surface."""
-    return -float(np.log(case.prediction.epistemic[case.distance <= Band().width] + 1e-6).mean())
+    return -float(np.log(case.prediction.epistemic[distance_of(case) <= Band().width] + 1e-6).mean())
 
 
 def _soft_dice(probability: np.ndarray, mask: np.ndarray) -> float:

@@ -22,18 +22,24 @@ from typing import Any
 import numpy as np
 from case_flag_figures import FIGURES, epistemic_in_band, figures_of, out_of_fold_chances
 from scipy.stats import mannwhitneyu, rankdata
-from stage_two import RESULTS as STAGE_TWO_RESULTS
-from stage_two import measured_cases
 
-from SegWithUCore.calibration.case_level import AMBIGUOUS, SEGMENTED, Volumes, fit_one_interval, fit_volume_interval
 from SegWithUCore.calibration.flag_limits import BAD_SHARE, bad_of_patient, controlled_limit, fit_flag_limit
-from SegWithUCore.calibration.predicted_dice import DicePairs, fit_predicted_dice
+from SegWithUCore.calibration.per_structure import (
+    AMBIGUOUS,
+    SEGMENTED,
+    Volumes,
+    fit_one_interval,
+    fit_predicted_dice,
+    fit_volume_interval,
+)
 from SegWithUCore.metrics.bootstrap import metric_interval, paired_bootstrap
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.registry import resolve_model
-from SegWithULab.training.calibrate import CaseNumbers, case_numbers, flag_case
+from SegWithULab.calibration.blocks import flag_case
+from SegWithULab.calibration.cases import CalibrationCase, CaseNumbers, case_numbers, predicted
+from SegWithULab.training.dataset import find_cases
 
-RESULTS = STAGE_TWO_RESULTS.with_name("case_flags.json")
+RESULTS = Path(__file__).resolve().parent / "results" / "case_flags.json"
 CHOSEN = "lowest soft Dice"
 BEST_IN_FOLDS = "epistemic map in the band"
 """What nearly all folds choose by AUROC; no better than chance allows, so it is only measured beside."""
@@ -57,19 +63,18 @@ def main() -> int:
     """Measure, write the results, print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="hippocampus")
-    data = STAGE_TWO_RESULTS.parents[3].parent / "shared" / "data"
+    data = RESULTS.parents[3].parent / "shared" / "data"
     parser.add_argument("--table", type=Path, default=data / "hippocampus" / "split.csv")
     parser.add_argument("--name", default="case_flags", help="of the two files of results")
-    parser.add_argument("--cache", type=Path, help="folder that keeps what the network said")
     parser.add_argument("--test", action="store_true", help="only measure the test cases, once, for what was chosen")
     options = parser.parse_args()
     bundle = resolve_model(options.model)
     scale, names = float((bundle.calibration or {})["tempering_scale"]), [label.name for label in bundle.labels]
     table, results = options.table, RESULTS.with_stem(options.name)
-    own = _told(measured_cases(table, ("calibration", "select"), options), scale, options.cache, not options.test)
+    own = _told(list(predicted(bundle, find_cases(f"{table}:calibration+select"))), scale, not options.test)
     if options.test:
         found = json.loads(results.read_text(encoding="utf-8"))
-        test = _told(measured_cases(table, ("test",), options), scale, options.cache, False)
+        test = _told(list(predicted(bundle, find_cases(f"{table}:test"))), scale, False)
         found["test"] = _on_test(own, test, bundle)
     else:
         found = {"model": bundle.name, "cases": len(own.patients), "nested": _nested(own, names)}
@@ -79,16 +84,16 @@ def main() -> int:
     return 0
 
 
-def _told(cases: Sequence[Any], scale: float, cache: Path | None, all_figures: bool) -> Told:
+def _told(cases: Sequence[CalibrationCase], scale: float, all_figures: bool) -> Told:
     numbers = [case_numbers(case.prediction, case.truth, scale) for case in cases]
     soft = np.asarray([[each.confidence(index) for index in range(1, len(each.dice))] for each in numbers])
     figures = {CHOSEN: np.nanmin(soft, 1), "mean soft Dice": np.nanmean(soft, 1)}
     figures[BEST_IN_FOLDS] = np.asarray([epistemic_in_band(case) for case in cases])
     if all_figures:
-        chances = out_of_fold_chances(cases, cache)
+        chances = out_of_fold_chances(cases)
         rows = [figures_of(case, chance, scale) for case, chance in zip(cases, chances, strict=True)]
         figures |= {name: np.asarray([row[name] for row in rows]) for name in FIGURES}
-    return Told(numbers, [case.group for case in cases], figures)
+    return Told(numbers, [case.patient for case in cases], figures)
 
 
 def _nested(own: Told, names: Sequence[str]) -> dict[str, Any]:
@@ -190,8 +195,8 @@ def _nested_dice(own: Told) -> dict[str, Any]:
     return {name: _dice_row(each, y, ways["mean"], own.patients) for name, each in ways.items()}
 
 
-def _structures(x: np.ndarray, y: np.ndarray) -> dict[int, DicePairs]:
-    return {column + 1: DicePairs(x[:, column].tolist(), y[:, column].tolist()) for column in range(y.shape[1])}
+def _structures(x: np.ndarray, y: np.ndarray) -> dict[int]:
+    return {column + 1: (x[:, column].tolist(), y[:, column].tolist()) for column in range(y.shape[1])}
 
 
 def _dice_row(predicted: np.ndarray, y: np.ndarray, mean: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def journey(root: Path) -> dict[str, list[list[str]]]:
             [
                 "calibrate",
                 *model,
-                "--cases",
+                "--add" if (root / "SegWithUSlicer/SegWithULab/calibration").is_dir() else "--cases",
                 "table/split.csv:test",
                 "--allow-seen-cases",
                 "--output",

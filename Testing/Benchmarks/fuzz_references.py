@@ -172,7 +172,16 @@ def _calls(command: str, model: str, two: str) -> Callable[[Path], list[str]]:
                     str(given / "out"), "--name", "case", "--unlike-training", "--json"]  # fmt: skip
         more = ["--output", str(given / "out"), "--no-graphs"] if words == "calibrate" else []
         more += ["--unlike-training"] if words == "evaluate" else []
-        return [words, "--model", bundle, "--cases", table, *more, "--allow-seen-cases", "--json"]
+        return [
+            words,
+            "--model",
+            bundle,
+            "--add" if words == "calibrate" else "--cases",
+            table,
+            *more,
+            "--allow-seen-cases",
+            "--json",
+        ]
 
     return call
 

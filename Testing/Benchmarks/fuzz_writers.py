@@ -61,8 +61,8 @@ def _call(
         return ["segment", str(images[number]), "--name", "case", "--model", model, "--output", str(target), "--json"]
     if command == "calibrate":
         table = f"{folder / f'table{CALIBRATED[number]}.csv'}:calibration"
-        return ["calibrate", "--model", bundle, "--cases", table, "--output", str(target), "--no-graphs",
-                "--whole-cases-only", "--allow-seen-cases", "--json"]  # fmt: skip
+        return ["calibrate", "--model", bundle, "--add", table, "--output", str(target), "--no-graphs",
+                "--allow-seen-cases", "--json"]  # fmt: skip
     more = {"--anonymous": ["--anonymous"], "--page": ["--page", "--without-image"]}.get(command.split()[-1], [])
     return ["export", str(folder / "cases" / (CASE, OTHER)[number]), *more, "--output", str(target), "--json"]
 

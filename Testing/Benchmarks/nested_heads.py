@@ -31,18 +31,18 @@ from stage_two import (
     measured_scores,
 )
 
-from SegWithUCore.calibration.temperature_scaling import fit_temperature
+from SegWithUCore.calibration.error_probability import fit_temperature
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import tempered_logits
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
 from SegWithUCore.metrics.error_detection import metrics_of, region_groups
 from SegWithUCore.metrics.overlap import Band
+from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.registry import resolve_model
-from SegWithULab.training.calibrate import predict_case
+from SegWithULab.calibration.cases import predict_case
 from SegWithULab.training.dataset import find_cases
-from SegWithULab.training.fit_stage_two import folds_of
-from SegWithULab.training.fold_networks import write_plain_bundle
+from SegWithULab.training.make_bundle import write_plain_bundle
 from SegWithULab.training.run_folder import RunFolder
 
 NLL, RANKING = "NLL of the class probabilities", "AUPRC of the ranking map"
@@ -80,7 +80,7 @@ def metrics_of_head(source: str, cases: str) -> dict[str, Any]:
     """Metrics by title, one entry a case, and the patients."""
     with tempfile.TemporaryDirectory() as work:
         known = predicted(bundle_of(source, Path(work)), cases)
-    folds = folds_of([case.group for case in known], SEED_OF_FOLDS, FOLDS)
+    folds = patient_folds([case.group for case in known], FOLDS, SEED_OF_FOLDS)
     nll, scores = np.zeros(len(known)), [{TABLE: [], STAGE_TWO: []} for _ in known]
     for fold in range(FOLDS):
         others = [case for case, own in zip(known, folds, strict=True) if own != fold]

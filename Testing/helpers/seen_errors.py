@@ -8,13 +8,14 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from SegWithUCore.inference.prediction import NetworkView, Prediction
+from SegWithULab.calibration.cases import CalibrationCase
 from SegWithULab.training.dataset import Case
 
 SHAPE = (8, 12, 12)
 CASES = [Case(f"case{number}", (), Path()) for number in range(12)]
 
 
-def predicted(*_: Any, told: float = 3, worse: float = 0) -> Iterator[tuple[Prediction, np.ndarray]]:
+def predicted(*_: Any, told: float = 3, worse: float = 0) -> Iterator[CalibrationCase]:
     """Two classes of three compete.
 
     Args:
@@ -32,4 +33,4 @@ def predicted(*_: Any, told: float = 3, worse: float = 0) -> Iterator[tuple[Pred
         flat, view = np.ones(SHAPE, np.float32), NetworkView(image[None], (0, 1, 2), (1.0,) * 3, (1.0,) * 3)
         ranking = odds.astype(np.float32)
         found = Prediction(logits, classes, 1 - classes, flat, ranking, flat, flat, 1.0, view=view)
-        yield found, np.where(wrong, 1 - classes, classes)
+        yield CalibrationCase(found, np.where(wrong, 1 - classes, classes), CASES[seed].group)

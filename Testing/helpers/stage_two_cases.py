@@ -3,12 +3,12 @@
 import numpy as np
 
 from SegWithUCore.calibration.local_features import feature_count
-from SegWithUCore.calibration.stage_two import MAPS, StageTwo
+from SegWithUCore.calibration.second_stage import MAPS, SecondStage
 
 PAIRS = ((0, 1), (1, 0))
 
 
-def made_up_stage(channels: int = 2, seed: int = 5) -> StageTwo:
+def made_up_stage(channels: int = 2, seed: int = 5) -> SecondStage:
     """A stage two for images of so many channels."""
     random = np.random.default_rng(seed)
     width = len(MAPS) + len(PAIRS) + feature_count(channels)
@@ -17,4 +17,4 @@ def made_up_stage(channels: int = 2, seed: int = 5) -> StageTwo:
         for a, b in ((width, 24), (24, 24), (24, 1))
     )
     mean, scale = random.normal(size=(2, width)).astype(np.float32)
-    return StageTwo(PAIRS, (True,) * 3, mean, np.abs(scale) + 1, layers, (-9.0, 0.0, 9.0), (-8.0, -1.0, 5.0), 12)
+    return SecondStage(PAIRS, (True,) * 3, mean, np.abs(scale) + 1, layers, (-9.0, 0.0, 9.0), (-8.0, -1.0, 5.0), 12)

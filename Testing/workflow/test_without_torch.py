@@ -28,7 +28,8 @@ LIGHT = (
     "SegWithUCore.models.weights_file",
     "SegWithUCore.regions.find_regions",
     "SegWithUCore.report.case_report",
-    "SegWithULab.training.recalibrate",
+    "SegWithULab.calibration.bundles",
+    "SegWithULab.calibration.fit",
     "SegWithUCore.worker.check",
     "SegWithUCore.worker.jobs",
 )
@@ -104,7 +105,7 @@ def test_evaluation(packages: Path, tmp_path: Path, labelled: Path) -> None:
 
 
 def test_calibrating_a_model_on_own_cases(packages: Path, tmp_path: Path, labelled: Path) -> None:
-    options = ("--model", "hippocampus", "--cases", f"{labelled}:calibration", "--output", tmp_path / "Mine")
+    options = ("--model", "hippocampus", "--add", f"{labelled}:calibration", "--output", tmp_path / "Mine")
     said = segwithu(packages, "calibrate", *options, cwd=tmp_path)
     assert "Error probability: the model's own stays; 3 patients are too few" in said
     said = segwithu(packages, "check-calibration", *options[:2], "--cases", f"{labelled}:test", cwd=tmp_path)

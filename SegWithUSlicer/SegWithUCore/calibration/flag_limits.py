@@ -15,14 +15,13 @@ their bad ones than is wanted.
 """
 
 import math
-from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..metrics.bootstrap import numbered
+from ..metrics.patients import by_patient, numbered
 
 MISSED_SHARE = 0.2
 """Wanted bound on the share of bad cases that are not flagged."""
@@ -135,8 +134,10 @@ def _worst_part(dice: np.ndarray) -> float:
 
 def bad_of_patient(names: Sequence[Hashable] | np.ndarray, bad: np.ndarray) -> np.ndarray:
     """Count the bad cases of each case's patient; 1 where there is none. They are alike, so together they weigh 1."""
-    counts = Counter(name for name, is_bad in zip(names, bad.tolist(), strict=True) if is_bad)
-    return np.asarray([max(counts[name], 1) for name in names], float)
+    found = np.ones(bad.size)
+    for cases in by_patient(list(names)).values():
+        found[cases] = max(int(bad[cases].sum()), 1)
+    return found
 
 
 def controlled_limit(
@@ -180,7 +181,8 @@ def _rule(known: _Known, bad: np.ndarray, missed_share: float) -> dict[str, Any]
     own = None if known.own.all() else known.own
     limit, p_value = controlled_limit(known.score, bad, weight, missed_share, own), _p_value(known)
     if own is not None and own.sum() < LEAST_CASES:
-        why = f"{own.sum()} cases of the network itself are too few beside those of fold networks, give {LEAST_CASES}"
+        why = f"{own.sum()} cases of the network itself are too few beside those of cross-validation models, "
+        why += f"give {LEAST_CASES}"
         return _no_rule(why, p_value)
     if not bad.any():
         return _no_rule(_no_bad_words(known), p_value)
@@ -225,7 +227,8 @@ def _limit_words(known: _Known, bad: np.ndarray, limit: float, entry: dict[str, 
     on = f"{own} cases"
     if not known.own.all():
         further = known.weight[~known.own]
-        on += f" and on {further.size} that fold networks predicted, each counted as {further.mean():.2g} of a case"
+        on += f" and on {further.size} that cross-validation models predicted, "
+        on += f"each counted as {further.mean():.2g} of a case"
     return (
         f"The limit {limit:.4g}, fitted on {on}, flags {_counted(flagged)} cases ({_percent(entry['flagged_share'])}; "
         f"of those that are not bad {_percent(entry['others_flagged_share'])}) and misses {entry['missed']} of "

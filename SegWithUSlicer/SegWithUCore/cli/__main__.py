@@ -18,7 +18,6 @@ from . import (
     benchmark,
     calibrate,
     check,
-    check_calibration,
     demo,
     evaluate,
     export,
@@ -37,7 +36,7 @@ from .console import Console, ReaderLeftError, reader_left, silence
 
 COMMANDS = (
     *(segment, check, review, web, report, export, models, import_model, adopt, plan, train_model, train, calibrate),
-    *(check_calibration, evaluate, benchmark, demo),
+    *(evaluate, benchmark, demo),
 )
 READER_LEFT = 141
 CANCELLED = "cancelled; partial output was removed."

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.atomic_files import one_writer
-from ..util.errors import OutputError, UsageError
-from .arguments import add_threads_option, check_folder_name, finite_number, whole_number
+from ..util.errors import OutputError
+from .arguments import add_threads_option, check_folder_name, whole_number
 from .console import Console
 from .import_model import ABOUT, parsed_orientation
 
 if TYPE_CHECKING:
     from SegWithULab.evaluation.adopt import Adoption
+    from SegWithULab.evaluation.adopt_folds import FoldPlan
     from SegWithULab.training.dataset import Case
-    from SegWithULab.training.nnunet_folds import FoldPlan
 
     from ..models.nnunet_import import NnunetFolder
 
@@ -49,14 +49,6 @@ def add_commands(commands: Any) -> None:
         "--patient-pattern", help="regular expression whose first group is the patient in a case's name"
     )
     command.add_argument("--epochs", type=whole_number(1, 100_000), help="of each head (default: about 2000 windows)")
-    command.add_argument(
-        "--fold-share",
-        type=finite_number,
-        default=0.0,
-        metavar="SHARE",
-        help="share of a head's batches that networks of other folds predict, which have not seen the case (default 0: "
-        "measured, they make it find errors worse)",
-    )
     command.add_argument("--checkpoint", default="checkpoint_final.pth", help="file within the folds")
     command.add_argument("--configuration", help="such as 3d_fullres (default: the one that was trained)")
     command.add_argument("--orientation", help="as in import-nnunet")
@@ -75,7 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Adopt."""
     console.started()
     from SegWithULab.evaluation.adopt import adoption_stages
-    from SegWithULab.evaluation.adopted_model import PAGE
+    from SegWithULab.evaluation.adopt_page import PAGE
     from SegWithULab.training.stages import has_left, run_stages
 
     job, first = _job(options)
@@ -104,15 +96,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
     """Check everything that can be checked before work begins."""
     from SegWithULab.evaluation.adopt import Adoption
+    from SegWithULab.evaluation.adopt_folds import plan_folds
     from SegWithULab.training.dataset import check_channels
-    from SegWithULab.training.nnunet_folds import plan_folds
 
     from ..models.nnunet_import import read_nnunet_folder
 
     if options.name is not None:
         check_folder_name(options.name, "--name")
-    if not 0 <= options.fold_share <= 1:
-        raise UsageError(f"--fold-share is {options.fold_share:g}: give a share from 0 to 1.")
     reading = {
         "configuration": options.configuration,
         "checkpoint": options.checkpoint,
@@ -146,7 +136,6 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
         work=work,
         epochs=options.epochs,
         hashes=not options.no_hashes,
-        fold_share=options.fold_share,
     ), first
 
 
@@ -180,7 +169,7 @@ def _notes(job: "Adoption") -> list[str]:
             f"Only {len(plan.unseen)} cases are left that the network has not seen: the model will not be calibrated."
         )
     else:
-        from SegWithULab.evaluation.adopted_model import judged_words
+        from SegWithULab.evaluation.adopt_page import judged_words
 
         notes.append(f"Will be calibrated and judged on {judged_words(plan)}.")
     return notes

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..util.errors import UsageError
 from .arguments import add_network_option, add_threads_option
+from .case_roles import add_fold_options, check_fold_options, given_folds
 from .console import Console, table
-from .fold_options import add_fold_options, check_fold_options, given_folds
 
 if TYPE_CHECKING:
     from SegWithULab.benchmark.benchmark import Benchmark
+    from SegWithULab.calibration.cross_validation import Fold
     from SegWithULab.training.dataset import Case
-    from SegWithULab.training.fold_cases import Fold
 
 CASES_HELP = "TABLE.csv:ROLE or an nnU-Net folder"
 JSON_FILE, MARKDOWN_FILE, CSV_FILE, PAGE_FILE = "rivals.json", "rivals.md", "rivals.csv", "rivals.html"

@@ -1,12 +1,15 @@
-"""Options and checks about cases that were seen before, which several commands share."""
+"""Options and checks about cases, which several commands share: who has seen them, whose they are, folds."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..util.errors import UsageError
 from .console import Console
 
 if TYPE_CHECKING:
+    from SegWithULab.calibration.cross_validation import Fold
     from SegWithULab.training.dataset import Case
 
     from ..models.bundle import Bundle
@@ -34,41 +37,24 @@ def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", con
     Raises:
         UsageError: they were, and that was not allowed.
     """
-    from SegWithULab.training.case_roles import hashes_of
+    from SegWithULab.training.case_roles import check_unseen, hashes_of, seen_of
 
     with console.progress("calibrate") as progress:
         given = hashes_of(cases, progress)
-    if options.folder is None:
-        return _record_of_model(options, given)
-    return _record_of_run(options, given)
+    hashes = None if options.no_hashes else given
+    if options.folder is None:  # no torch is needed
+        from ..models.registry import resolve_model
+        from ..models.training_record import TrainingRecord, read_record
 
-
-def _record_of_run(options: argparse.Namespace, given: Mapping[str, str]) -> "TrainingRecord":
-    from SegWithULab.training.case_roles import check_unseen
+        kept = read_record(resolve_model(options.model).folder) or TrainingRecord()
+        remarks = check_unseen("calibration", given, seen_of(kept.roles), options.allow_seen_cases)
+        return kept.with_role("calibration", None if hashes is None else list(hashes), remarks)
     from SegWithULab.training.run_folder import RunFolder
     from SegWithULab.training.run_record import known_to, run_record
 
     run = RunFolder(options.folder)
     remarks = check_unseen("calibration", given, known_to(run), options.allow_seen_cases)
-    return run_record(run, None if options.no_hashes else given, remarks)
-
-
-def _record_of_model(options: argparse.Namespace, given: Mapping[str, str]) -> "TrainingRecord":
-    """No torch is needed."""
-    from SegWithULab.training.case_roles import check_unseen, seen_of
-
-    from ..models.registry import resolve_model
-    from ..models.training_record import TrainingRecord, read_record
-
-    kept = read_record(resolve_model(options.model).folder) or TrainingRecord()
-    if options.whole_cases_only:  # validation cases serve as well, and stay what they are
-        known = {role: seen for role, seen in seen_of(kept.roles).items() if role != "select"}
-        remarks = check_unseen("calibration", given, known, options.allow_seen_cases)
-        select, before = ((kept.roles or {}).get(role, ()) for role in ("select", "calibration"))
-        hashes = dict.fromkeys([*before, *(sha256 for sha256 in given if sha256 not in set(select))])
-        return kept.with_role("calibration", None if options.no_hashes else list(hashes), remarks)
-    remarks = check_unseen("calibration", given, seen_of(kept.roles), options.allow_seen_cases)
-    return kept.with_role("calibration", None if options.no_hashes else list(given), remarks)
+    return run_record(run, hashes, remarks)
 
 
 def test_record(
@@ -92,3 +78,74 @@ def test_record(
     known = seen_of(record.roles if record else None)
     remarks = check_unseen("test", given, known, options.allow_seen_cases)
     return (record or TrainingRecord()).with_role("test", list(given), remarks)
+
+
+def note_patients(cases: "Sequence[Case]", console: Console) -> None:
+    """Say so where nothing tells the patients of cases: nobody would notice two cases of one patient otherwise."""
+    if not any(case.patient for case in cases):
+        console.note(
+            "No case names its patient, so each counts as a patient of its own: if some have several cases, give a "
+            "table with a column 'patient'."
+        )
+
+
+def add_fold_options(command: argparse.ArgumentParser, title: str, words: str) -> None:
+    """Add --folds and --fold-cases."""
+    group = command.add_argument_group(
+        title,
+        "Networks of the model's recipe that were trained from scratch without a part of the training cases, each with "
+        f"a head of its own, predict what they have not seen. {words}",
+    )
+    group.add_argument("--folds", type=Path, nargs="+", metavar="RUN", help="training runs of the folds")
+    group.add_argument("--fold-cases", metavar="CASES", help="the training cases of all folds, such as TABLE.csv:train")
+
+
+def check_fold_options(options: argparse.Namespace) -> None:
+    """Refuse the one without the other.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    if (options.folds is None) != (options.fold_cases is None):
+        raise UsageError("--folds and --fold-cases go together: give the runs, and the cases that they share.")
+
+
+def given_folds(
+    options: argparse.Namespace,
+    bundle: "Bundle",
+    others: "Mapping[str, Sequence[Case]]",
+    console: Console,
+    command: str,
+    trained: "Collection[str] | None" = None,
+) -> "list[Fold]":
+    """Find what each fold's network is to predict, and say whom all have seen.
+
+    Args:
+        others: cases by the option that names them; nobody's are in both.
+        command: whose progress is shown.
+        trained: hashes of the training cases; None for those that the model keeps.
+
+    Raises:
+        InputError, UsageError: see `cross_validation.find_folds`.
+    """
+    if options.folds is None:
+        return []
+    from SegWithULab.calibration.cross_validation import find_folds
+    from SegWithULab.training.dataset import find_cases
+    from SegWithULab.training.run_folder import RunFolder
+
+    from ..models.training_record import read_record
+    from ..models.weights_file import weights_path
+
+    if trained is None:
+        record = read_record(weights_path(bundle).parent)
+        trained = ((record and record.roles) or {}).get("train", ())
+    with console.progress(command) as progress:
+        runs = [RunFolder(run) for run in options.folds]
+        given = find_cases(options.fold_cases)
+        found = find_folds(bundle, trained, runs, given, others, progress)
+    groups = {case.group for case in given}
+    left = len(groups) - len({case.group for fold in found for case in fold.cases})
+    if left:
+        console.note(f"Left out: {left} of {len(groups)} patients of --fold-cases, whom all of the runs have seen.")
+    return found

@@ -64,12 +64,12 @@ def _add_training(commands: Any, part: str) -> argparse.ArgumentParser:
 def run_backbone(options: argparse.Namespace, console: Console) -> int:
     """Train a backbone."""
     from SegWithULab.training.backbone import BackboneTrainer
-    from SegWithULab.training.calibrate import training_fingerprint
     from SegWithULab.training.case_roles import check_unseen, prepared_hashes
     from SegWithULab.training.recipe import read_recipe
     from SegWithULab.training.recipe_check import check_labels_occur, check_recipe
     from SegWithULab.training.run_folder import RunFolder
     from SegWithULab.training.run_record import note_roles
+    from SegWithULab.training.training_fingerprint import training_fingerprint
 
     run = RunFolder(options.folder)
     _check_start(run, "backbone", options, console)
@@ -141,11 +141,11 @@ def _kept_words(trainer: "Trainer") -> str:
 
 def run_head(options: argparse.Namespace, console: Console) -> int:
     """Train a head."""
-    from SegWithULab.training.calibrate import training_fingerprint
     from SegWithULab.training.head import HeadTrainer
     from SegWithULab.training.recipe_check import check_recipe
     from SegWithULab.training.run_folder import RunFolder
     from SegWithULab.training.run_record import note_roles
+    from SegWithULab.training.training_fingerprint import training_fingerprint
 
     run = RunFolder(options.folder)
     _check_start(run, "head", options, console)
@@ -195,10 +195,10 @@ def _begun_on_model(
     run: "RunFolder", options: argparse.Namespace, console: Console
 ) -> "tuple[Recipe, Sequence[PreparedCase], Sequence[PreparedCase]]":
     """Begin a run with the backbone of a model; the run folder is touched only when all that is needed is usable."""
-    from SegWithULab.training.calibrate import training_fingerprint
     from SegWithULab.training.make_bundle import begin_on_model, facts_of_model, recipe_on_model
     from SegWithULab.training.recipe_check import check_recipe
     from SegWithULab.training.run_record import noted_roles
+    from SegWithULab.training.training_fingerprint import training_fingerprint
 
     if options.resume:
         raise UsageError("--recipe begins a run and --resume goes on with one: give one of them.")

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..calibration.local_features import Steps
-from ..calibration.stage_two import HeadMaps, find_doubt, refined
+from ..calibration.second_stage import HeadMaps, find_uncertain_voxels, refined
 from ..io.grid import VoxelGrid
 from ..io.volume import voxel_volume_mm3
 from ..models.input_spec import InputSpec
@@ -175,7 +175,7 @@ def error_probability(
     if stage is None:
         return table
     steps = view.steps(stage.axes)
-    doubt = find_doubt(logits, slice(None), maps, table, stage.pairs, steps)
+    doubt = find_uncertain_voxels(logits, slice(None), maps, table, stage.pairs, steps)
     return refined(stage, doubt, view.image, table, steps)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..calibration.local_features import Steps
-from ..calibration.stage_two import Doubt, HeadMaps, StageTwo, find_doubt, refined
+from ..calibration.second_stage import HeadMaps, SecondStage, UncertainVoxels, find_uncertain_voxels, refined
 from ..io.grid import VoxelGrid
 from ..util.errors import OutputError
 from ..util.plane_files import PlaneFile, plane_pieces
@@ -52,7 +52,7 @@ class StageTwoSweep:
             None keeps them in memory.
     """
 
-    def __init__(self, stage: StageTwo, steps: Steps, image: ImagePlanes, folder: Path | None = None) -> None:
+    def __init__(self, stage: SecondStage, steps: Steps, image: ImagePlanes, folder: Path | None = None) -> None:
         self.stage, self.steps = stage, steps
         self._image, self._folder = image, folder
         self._notes: list[tuple[int, int, np.ndarray | tuple[int, tuple[int, ...]]]] = []
@@ -76,7 +76,7 @@ class StageTwoSweep:
         Raises:
             OutputError: the disk is full.
         """
-        doubt = find_doubt(logits, inner, head_maps(found), table, self.stage.pairs, self.steps)
+        doubt = find_uncertain_voxels(logits, inner, head_maps(found), table, self.stage.pairs, self.steps)
         z, y, x = doubt.voxels
         if not len(z):
             return
@@ -106,7 +106,7 @@ class StageTwoSweep:
             before = table[: planes.stop - first][-halo:] if halo else table[:0]
             probability[planes] = found[planes.start - first : planes.stop - first]
 
-    def _noted(self, planes: slice, first: int) -> Doubt:
+    def _noted(self, planes: slice, first: int) -> UncertainVoxels:
         """Return what was noted of some planes, counted from `first` on."""
         parts = []
         for low, high, noted in self._notes:
@@ -115,16 +115,16 @@ class StageTwoSweep:
             rows = noted if isinstance(noted, np.ndarray) else self._read(*noted)
             z, y, x = rows[:3].view(np.int32).astype(np.intp)
             inside = np.flatnonzero((z >= planes.start) & (z < planes.stop))
-            parts.append(Doubt((z - first, y, x), np.ascontiguousarray(rows[6:].T), rows[3:6]).chosen(inside))
+            parts.append(UncertainVoxels((z - first, y, x), np.ascontiguousarray(rows[6:].T), rows[3:6]).chosen(inside))
         # Planes may come last first.
         parts = sorted((part for part in parts if len(part.voxels[0])), key=lambda part: int(part.voxels[0][0]))
         if not parts:
             nothing = np.empty(0, np.intp)
             columns = np.empty((0, len(self.stage.mean)), np.float32)
-            return Doubt((nothing, nothing, nothing), columns, np.empty((3, 0), np.float32))
+            return UncertainVoxels((nothing, nothing, nothing), columns, np.empty((3, 0), np.float32))
         z, y, x = (np.concatenate([part.voxels[axis] for part in parts]) for axis in range(3))
         columns, normals = np.concatenate([part.columns for part in parts]), [part.normals for part in parts]
-        return Doubt((z, y, x), columns, np.concatenate(normals, 1))
+        return UncertainVoxels((z, y, x), columns, np.concatenate(normals, 1))
 
     def _read(self, place: int, shape: tuple[int, ...]) -> np.ndarray:
         assert self._file is not None

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.case_level import VolumeInterval, soft_dice
-from ..calibration.predicted_dice import PredictedDice
+from ..calibration.per_structure import PredictedDice, VolumeInterval, soft_dice
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, emptiness

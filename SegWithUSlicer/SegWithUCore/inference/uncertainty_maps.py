@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..calibration.case_level import ProbabilitySums
 from ..calibration.error_probability import ErrorProbability, percentiles_of
-from ..calibration.stage_two import DOUBT, StageTwo
+from ..calibration.per_structure import ProbabilitySums
+from ..calibration.second_stage import LOOKS_ABOVE, SecondStage
 from ..case.case_regions import ijk_to_ras, label_table
 from ..io.grid import VoxelGrid
 from ..models.input_spec import Label
@@ -70,7 +70,7 @@ class FittedCalibration:
     tempering_scale: float = 1.0
     model_quantiles: tuple[float, ...] | None = None
     data_quantiles: tuple[float, ...] | None = None
-    stage_two: StageTwo | None = None
+    stage_two: SecondStage | None = None
     halo_mm: float = 0.0
 
     @property
@@ -78,10 +78,12 @@ class FittedCalibration:
         """Error probability of the table above which percentiles are needed: stage two may still raise it."""
         if self.stage_two is None:
             return COMPETES_ABOVE
-        return DOUBT if self.stage_two.line == (1.0, 0.0) else -1.0
+        return LOOKS_ABOVE if self.stage_two.line == (1.0, 0.0) else -1.0
 
     @classmethod
-    def from_json(cls, calibration: Mapping[str, Any] | None, stage_two: StageTwo | None = None) -> "FittedCalibration":
+    def from_json(
+        cls, calibration: Mapping[str, Any] | None, stage_two: SecondStage | None = None
+    ) -> "FittedCalibration":
         """Build from the calibration block of a bundle.
 
         Raises:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .patients import by_patient, numbered
+
 LEVEL_PERCENTILES = (2.5, 97.5)
 _SEED = 0
 
@@ -69,13 +71,12 @@ def metric_interval(metric: Callable[[np.ndarray], float], groups: Sequence[Hash
         metric: of the cases with these indices; draws for which it is NaN are left out.
         groups: of each case.
     """
-    numbers = numbered(groups)
-    members = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
+    members = [np.asarray(cases) for cases in by_patient(groups).values()]
     picks = np.random.default_rng(_SEED).integers(len(members), size=(draws, len(members)))
     found = np.asarray([metric(np.concatenate([members[number] for number in row])) for row in picks])
     found = found[np.isfinite(found)]
     low, high = np.percentile(found, LEVEL_PERCENTILES) if found.size else (float("nan"), float("nan"))
-    return Interval(metric(np.arange(numbers.size)), float(low), float(high))
+    return Interval(metric(np.arange(len(groups))), float(low), float(high))
 
 
 def ratio_interval(above: Sequence[float], below: Sequence[float], groups: Sequence[Hashable]) -> Interval:
@@ -96,9 +97,3 @@ def ratio_interval(above: Sequence[float], below: Sequence[float], groups: Seque
     low, high = np.percentile(found, LEVEL_PERCENTILES) if found.size else (float("nan"), float("nan"))
     whole = values.sum(1)
     return Interval(float(whole[0] / whole[1]) if whole[1] else float("nan"), float(low), float(high))
-
-
-def numbered(groups: Sequence[Hashable]) -> np.ndarray:
-    """Give groups numbers from 0, in order of appearance."""
-    known: dict[Hashable, int] = {}
-    return np.asarray([known.setdefault(group, len(known)) for group in groups], np.int64)

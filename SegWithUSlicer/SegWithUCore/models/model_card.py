@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..calibration.case_level import AMBIGUOUS, SEGMENTED
+from ..calibration.per_structure import AMBIGUOUS, SEGMENTED
 from ..network.specs import HEAD_WORDS, HeadWords
 from .bundle import FITTED_BY, Bundle
 from .quality import input_check_words, model_warnings

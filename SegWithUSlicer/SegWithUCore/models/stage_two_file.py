@@ -1,4 +1,4 @@
-"""The file of a bundle that holds stage two of a head's error probability; see `calibration.stage_two`. No torch."""
+"""The file of a bundle that holds stage two of a head's error probability; see `calibration.second_stage`. No torch."""
 
 import hashlib
 import shutil
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..calibration.local_features import feature_count
-from ..calibration.stage_two import MAPS, StageTwo
+from ..calibration.second_stage import MAPS, SecondStage
 from ..util.errors import InputError
 from ..util.input_files import read_bounded
 from ..util.paths import BUNDLE_FILE
@@ -42,7 +42,9 @@ def _out_of_fold_words(more: Mapping[str, Any]) -> str:
     gap = more["difference"]
     found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
     verdict = "so it was fitted on them, too" if more["taken"] else "so it was fitted without them"
-    words = f"{more['cases']} training cases that fold networks predicted add {found} to its AUPRC, {verdict}."
+    words = (
+        f"{more['cases']} training cases that cross-validation models predicted add {found} to its AUPRC, {verdict}."
+    )
     return f"{words} {more['fold_errors']['sentence']}" if "fold_errors" in more else words
 
 
@@ -51,7 +53,7 @@ def stage_two_path(folder: Path, head: str) -> Path:
     return folder / f"stage_two_{head}.safetensors"
 
 
-def read_stage_two(bundle: Bundle) -> StageTwo | None:
+def read_stage_two(bundle: Bundle) -> SecondStage | None:
     """Read stage two of the default head; None for a bundle that is calibrated without the image.
 
     Raises:
@@ -72,7 +74,7 @@ def verify_stage_two(bundle: Bundle) -> None:
             _read(bundle, head.name, block)
 
 
-def write_stage_two(stage: StageTwo, folder: Path, head: str) -> dict[str, Any]:
+def write_stage_two(stage: SecondStage, folder: Path, head: str) -> dict[str, Any]:
     """Write the arrays into the folder of a bundle; returns the block of its calibration."""
     content = save({name: np.ascontiguousarray(array, np.float32) for name, array in stage.arrays().items()})
     stage_two_path(folder, head).write_bytes(content)
@@ -93,7 +95,7 @@ def copy_further_stages(bundle: Bundle, source: Path, target: Path) -> None:
             shutil.copyfile(stage_two_path(source, head.name), stage_two_path(target, head.name))
 
 
-def _read(bundle: Bundle, head: str, block: Mapping[str, Any]) -> StageTwo:
+def _read(bundle: Bundle, head: str, block: Mapping[str, Any]) -> SecondStage:
     assert bundle.folder is not None
     path = stage_two_path(bundle.folder, head)
     content = read_bounded(path, MAXIMUM_BYTES, RESTORE)
@@ -107,7 +109,7 @@ def _read(bundle: Bundle, head: str, block: Mapping[str, Any]) -> StageTwo:
         arrays = load(content)
         if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("it holds numbers that are not finite or not float32")
-        stage = StageTwo.of(block, arrays)
+        stage = SecondStage.of(block, arrays)
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{path} holds no usable stage two ({error}): {RESTORE}.") from error
     wanted = len(MAPS) + len(stage.pairs) + feature_count(len(bundle.input.channels))

@@ -1,5 +1,9 @@
-"""An nnU-Net adopted as a list of stages: import, heads, predictions, calibration, judgement, model and page."""
+"""An nnU-Net adopted as a list of stages: import, heads, predictions, calibration, judgement, model and page.
 
+The calibration is judged without cases kept apart: each group of cases is measured with what the other groups give.
+"""
+
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -7,48 +11,52 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.calibration.readings import LEVELS, reading
-from SegWithUCore.calibration.site_line import by_patient
+from SegWithUCore.calibration.error_counts import LEVELS, ErrorCounts, count_errors, patient_counts, reading
 from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.prediction import error_probability
+from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.curves import write_curves
 from SegWithUCore.models.nnunet_import import NnunetFolder, about_of, read_nnunet_folder
+from SegWithUCore.models.stage_two_file import BLOCK, read_stage_two
 from SegWithUCore.models.training_record import TrainingRecord, write_record
 from SegWithUCore.models.weights_file import weights_path
 from SegWithUCore.util.atomic_files import atomic_folder
+from SegWithUCore.util.strict_json import read_json_object, to_json
 
-from ..training.calibrate import display_windows, training_fingerprint
+from ..calibration.bundles import written_block
+from ..calibration.cases import CalibrationCase
+from ..calibration.fit import fit
+from ..training.case_reading import read_assessed
 from ..training.case_roles import hashes_of
 from ..training.dataset import Case
-from ..training.fold_networks import (
-    FOLD_SHARE,
-    PREDICTION_FORMAT,
-    PreparedCases,
-    StoredPredictions,
-    adoption_recipe,
-    begin_fold,
-    check_alike,
-    clear_folder,
-    head_epochs_kept,
-    predict_fold,
-    train_fold_head,
-    write_plain_bundle,
-)
-from ..training.nnunet_folds import Fold, FoldPlan
-from ..training.recalibrate import whole_calibration
+from ..training.make_bundle import write_plain_bundle
 from ..training.recipe import Recipe
-from ..training.reference_cases import ReferenceCase
 from ..training.run_folder import RunFolder
 from ..training.run_record import copy_curves, run_record
 from ..training.stages import Begun, Input, Stage, noted
-from .adopted_model import head_words, judged_words, write_adopted
-from .left_out import judge_left_out
+from ..training.training_fingerprint import training_fingerprint
+from .adopt_folds import Fold, FoldPlan
+from .adopt_networks import (
+    PREDICTION_FORMAT,
+    PreparedCases,
+    adoption_recipe,
+    begin_fold,
+    check_alike,
+    head_epochs_kept,
+    load_prediction,
+    predict_fold,
+    prediction_file,
+    train_fold_head,
+)
+from .adopt_page import JUDGED_FILE, head_words, judged_words, trust_of, write_adopted
+from .evaluate import Evaluation, PooledHistograms, Settings, add_case
+from .pictures import WorstCases
 from .report import write_report
 from .summary import model_curves, recorded, summary
-from .trust import trust_of
 
 BACKBONE, HEAD = "backbone_best.safetensors", "head_best.safetensors"
-JUDGED_FILE = "judged.json"
+CALIBRATION_FILE = "calibration.json"
 _SECONDS = {"window": 1.0, "case": 3.0, "fit": 1.0}
 """Guesses before anything was timed; only their proportions count."""
 
@@ -67,7 +75,6 @@ class Adoption:
         work: folder of the stages.
         epochs: of each head, None for the default.
         hashes: keep voxel hashes of the cases in the model, so that it is not judged on them.
-        fold_share: share of a head's batches that networks of other folds predict.
         replaces: whether a bundle in the place of the output is replaced.
     """
 
@@ -80,7 +87,6 @@ class Adoption:
     work: Path
     epochs: int | None = None
     hashes: bool = True
-    fold_share: float = FOLD_SHARE
     replaces: bool = True
 
     def read(self, fold: Fold) -> NnunetFolder:
@@ -90,7 +96,7 @@ class Adoption:
     def recipe(self, first: NnunetFolder) -> Recipe:
         """Make the recipe that all heads share."""
         about = about_of(first, self.about)
-        return adoption_recipe(first, about, max(len(fold.seen) for fold in self.used), self.epochs, self.fold_share)
+        return adoption_recipe(first, about, max(len(fold.seen) for fold in self.used), self.epochs)
 
     @property
     def used(self) -> Sequence[Fold]:
@@ -105,9 +111,10 @@ class Adoption:
         """Where its predictions lie."""
         return self.run(fold).path / "predictions"
 
-    def stored(self) -> StoredPredictions:
-        """All predictions."""
-        return StoredPredictions({case: self.predictions(fold) for case, fold in self.plan.unseen})
+    def predicted(self, name: str) -> CalibrationCase:
+        """Read what the fold that has not seen a case predicted of it."""
+        (fold,) = (fold for case, fold in self.plan.unseen if case == name)
+        return CalibrationCase(*load_prediction(prediction_file(self.predictions(fold), name)), self.cases[name].group)
 
 
 def adoption_stages(job: Adoption, first: NnunetFolder) -> list[Stage]:
@@ -167,14 +174,11 @@ def _import_stage(job: Adoption, first: NnunetFolder, recipe: Recipe) -> Stage:
 
 
 def _head_stage(job: Adoption, fold: Fold, recipe: Recipe, prepared: PreparedCases, listed: list[list[Any]]) -> Stage:
-    run = job.run(fold)
-    runs = {other.name: job.run(other) for other in job.used}
-    others = {case: runs[name] for case, name in fold.by.items() if name in runs and job.fold_share}
-    main = fold is job.used[0]
+    run, main = job.run(fold), fold is job.used[0]
 
     def work(begun: Begun) -> dict[str, Any] | None:
         cases = prepared(fold.seen, begun.progress)
-        train_fold_head(run, cases, others, begun.again, begun.progress)
+        train_fold_head(run, cases, begun.again, begun.progress)
         if not main:
             return None
         look = training_fingerprint(cases, prepared(fold.unseen, begun.progress), recipe)
@@ -186,10 +190,8 @@ def _head_stage(job: Adoption, fold: Fold, recipe: Recipe, prepared: PreparedCas
         work,
         {
             "network": run.path / BACKBONE,
-            **{f"network of fold {name}": other.path / BACKBONE for name, other in runs.items() if others},
             "settings": {"head": dict(recipe.head), **recipe.to_json()["head_training"]},
             "cases": list(fold.seen),
-            "unseen by": dict(fold.by) if others else {},
             "files": listed,
         },
         [run.path / HEAD],
@@ -208,7 +210,7 @@ def _prediction_stage(job: Adoption, fold: Fold, listed: list[list[Any]]) -> Sta
 
     def work(begun: Begun) -> None:
         if not begun.again:
-            clear_folder(target)
+            shutil.rmtree(target, ignore_errors=True)
         bundle = write_plain_bundle(run, run.path / "bundle")
         predict_fold(fold, job.cases, Model(bundle), target, begun.progress)
 
@@ -255,7 +257,7 @@ def _model_stage(job: Adoption, recipe: Recipe) -> Stage:
 def _record(job: Adoption, run: RunFolder) -> TrainingRecord:
     """Note who has seen what: the head's cases, and those that the calibration was fitted on."""
     first = job.used[0]
-    record = run_record(run, None, [head_words(job.plan, first, job.fold_share)])
+    record = run_record(run, None, [head_words(job.plan, first)])
     if not job.hashes:
         return record
     fitted_on = [case for case, _ in job.plan.unseen] if job.plan.groups()[1] else []
@@ -265,14 +267,14 @@ def _record(job: Adoption, run: RunFolder) -> TrainingRecord:
 
 
 def _calibrated(job: Adoption, bundle: Bundle, folder: Path, begun: Begun) -> Bundle:
-    """Fit on all cases; stage two of the error probability goes into `folder` where cross-validation wants it."""
-    stored, names, known = job.stored(), [case for case, _ in job.plan.unseen], []
+    """Fit on all cases; a second stage goes into `folder` where cross-validation wants it."""
+    names, known = [case for case, _ in job.plan.unseen], []
     for number, name in enumerate(names):
         begun.progress("reading", 0.3 * number / len(names), name)
-        known.append(ReferenceCase(*stored(name), job.cases[name].group))
+        known.append(job.predicted(name))
     begun.progress("fitting", 0.3)
-    calibration = whole_calibration(known, bundle, folder)
-    return replace(bundle, calibration=calibration, display=display_windows([case.prediction for case in known]))
+    found = fit(known, bundle.labels)
+    return replace(bundle, calibration=written_block(found, bundle, folder), display=found.display)
 
 
 def _judge_stage(job: Adoption, listed: list[list[Any]]) -> Stage:
@@ -282,11 +284,12 @@ def _judge_stage(job: Adoption, listed: list[list[Any]]) -> Stage:
 
     def work(begun: Begun) -> dict[str, Any]:
         if not begun.again:
-            clear_folder(parts)
+            shutil.rmtree(parts, ignore_errors=True)
         bundle = read_bundle(calibrated)
-        found = judge_left_out(job.cases, groups, job.stored(), bundle, parts, begun.progress)
+        found = LeftOut(Evaluation(Settings(), [], PooledHistograms(), WorstCases()), {}, {})
+        judge_left_out(job, groups, bundle, parts, found, begun)
         result = summary(found.evaluation, bundle)
-        patients = by_patient(list(found.counts.values()), [job.cases[name].group for name in found.counts])
+        patients = patient_counts(list(found.counts.values()), [job.cases[name].group for name in found.counts])
         readings = [reading(patients, level) for level in LEVELS]
         assert bundle.calibration is not None
         trust = trust_of(result, readings, bundle.calibration)
@@ -309,6 +312,58 @@ def _judge_stage(job: Adoption, listed: list[list[Any]]) -> Stage:
         [target],
         seconds=_SECONDS["fit"] * len(groups) * (1 + len(set(groups.values()))),
     )
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Cases measured with calibrations that were fitted without them.
+
+    Attributes:
+        evaluation: as of a model on test cases.
+        counts: voxels and errors by error probability, of each case.
+        with_stage_two: whether the calibration without a group took a second stage, by group.
+    """
+
+    evaluation: Evaluation
+    counts: dict[str, ErrorCounts]
+    with_stage_two: dict[str, bool]
+
+
+def judge_left_out(
+    job: Adoption, groups: Mapping[str, str], bundle: Bundle, folder: Path, found: LeftOut, begun: Begun
+) -> None:
+    """Measure each group with the calibration that the other groups give, and note it in `found`.
+
+    Args:
+        groups: of each case that is measured.
+        bundle: what it all belongs to; its own calibration is not used.
+        folder: keeps the calibrations, so that a second call goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted(set(groups.values()))
+    for number, group in enumerate(names):
+        begun.progress("judging", number / len(names), f"without {group}")
+        place = folder / f"without_{hashlib.sha256(group.encode()).hexdigest()[:16]}"
+        if not place.is_dir():
+            others = [job.predicted(case) for case, its in groups.items() if its != group]
+            with atomic_folder(place) as work:
+                block = written_block(fit(others, bundle.labels), bundle, work)
+                (work / CALIBRATION_FILE).write_text(to_json(block) + "\n", encoding="utf-8")
+        block = read_json_object(place / CALIBRATION_FILE, f"remove {place}, and run the same command again")
+        calibrated = replace(bundle, calibration=block, folder=place)
+        found.with_stage_two[group] = BLOCK in block
+        for name in (case for case, its in groups.items() if its == group):
+            _measure(found, job.cases[name], job.predicted(name), calibrated)
+    begun.progress("judging", 1.0)
+
+
+def _measure(found: LeftOut, case: Case, known: CalibrationCase, bundle: Bundle) -> None:
+    fitted = FittedCalibration.from_json(bundle.calibration, read_stage_two(bundle))
+    chance = error_probability(fitted, known.view, known.prediction.logits, known.prediction.head_maps)
+    assert chance is not None
+    prediction = replace(known.prediction, error_probability=chance)
+    add_case(found.evaluation, case, prediction, known.truth, read_assessed(case, bundle).images, bundle)
+    found.counts[case.name] = count_errors(chance, known.wrong)
 
 
 def _finish_stage(job: Adoption) -> Stage:

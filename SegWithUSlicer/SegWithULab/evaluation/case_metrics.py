@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from SegWithUCore.calibration.case_level import probability_sums, soft_dice
 from SegWithUCore.calibration.error_probability import ErrorProbability
+from SegWithUCore.calibration.per_structure import probability_sums, soft_dice
 from SegWithUCore.inference.prediction import Prediction, tempered_logits
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.metrics.calibration import (
@@ -26,7 +26,7 @@ from SegWithUCore.metrics.overlap import Band, class_dice, class_surface_dice, m
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
 
-from ..training.calibrate import CaseNumbers, case_numbers
+from ..calibration.cases import CaseNumbers, case_numbers
 
 SURFACE_TOLERANCE_MM = 1.0
 UNSEEN_BELOW = 0.1

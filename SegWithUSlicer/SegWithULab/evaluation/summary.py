@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from SegWithUCore.calibration.predicted_dice import PredictedDice
+from SegWithUCore.calibration.per_structure import PredictedDice
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.metrics.bootstrap import mean_interval, metric_interval, paired_bootstrap
 from SegWithUCore.metrics.case_level import (

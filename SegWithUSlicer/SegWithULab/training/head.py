@@ -12,6 +12,7 @@ from SegWithUCore.calibration.error_probability import fit_error_probability
 from SegWithUCore.inference.engines.torch_engine import TorchWindows
 from SegWithUCore.inference.sliding_window import stitched
 from SegWithUCore.metrics.calibration import binary_cross_entropy
+from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.network.backbones import build_backbone, example_input
 from SegWithUCore.network.heads import HEADS
 from SegWithUCore.network.heads.base import temper_logits
@@ -172,16 +173,11 @@ def folds_of(cases: Sequence[PreparedCase], folds: int, seed: int) -> list[int]:
     Raises:
         InputError: fewer patients than folds.
     """
-    patients = sorted({_patient(case) for case in cases})
-    if len(patients) < folds:
-        raise InputError(f"{len(patients)} training patients cannot be cross-fitted in {folds} folds: choose fewer.")
-    order = np.random.default_rng(seed).permutation(len(patients))
-    fold = {patients[patient]: place % folds for place, patient in enumerate(order)}
-    return [fold[_patient(case)] for case in cases]
-
-
-def _patient(case: PreparedCase) -> str:
-    return case.group or case.name
+    patients = [case.group or case.name for case in cases]
+    count = len(set(patients))
+    if count < folds:
+        raise InputError(f"{count} training patients cannot be cross-fitted in {folds} folds: choose fewer.")
+    return patient_folds(patients, folds, seed).tolist()
 
 
 def out_of_fold_backbones(

@@ -1,69 +1,25 @@
-"""From a finished run to a model bundle, and a run that begins with the backbone of a bundle."""
+"""The bundle of a run before anything is fitted, and a run that begins with the backbone of a bundle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.models.bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle
-from SegWithUCore.models.bundle_network import further_heads, load_network, write_weights
-from SegWithUCore.models.model_card import licence_notice
+from SegWithUCore.models.bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
+from SegWithUCore.models.bundle_network import load_network, write_weights
 from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.models.stage_two_file import copy_further_stages
-from SegWithUCore.models.training_record import TrainingRecord, read_record, write_record
-from SegWithUCore.models.weights_file import weights_path
+from SegWithUCore.models.training_record import read_record
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
 from SegWithUCore.network.specs import is_user_network
 from SegWithUCore.network.weights import unique_state
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.errors import InputError
-from SegWithUCore.util.progress import Progress, silent
 
 from .backbone import spec_of
 from .case_roles import seen_of
-from .dataset import Case
-from .recalibrate import calibrated
 from .recipe import Recipe, read_recipe_json, recipe_from_json
 from .run_folder import RunFolder
-from .run_record import FACT, copy_curves, run_record
-
-
-def make_bundle(
-    run: RunFolder,
-    cases: Sequence[Case],
-    target: Path,
-    overwrite: bool = False,
-    progress: Progress = silent,
-    beside: Bundle | None = None,
-    record: TrainingRecord | None = None,
-) -> Bundle:
-    """Write the bundle of a run, calibrated on `cases`; whole or not at all.
-
-    Args:
-        beside: a model of the same backbone, whose heads come along as they are, to be chosen by name.
-        record: how it was trained, and what has seen which cases; None for what the run knows.
-
-    Raises:
-        InputError: the run is unfinished, a case is unusable, the cases hold no errors to fit on, or `beside` has
-            another backbone or no other head.
-        OutputError: `target` exists or cannot be written.
-    """
-    recipe = run.recipe()
-    backbone, head = run.load_best("backbone"), run.load_best("head")
-    with atomic_folder(target, overwrite) as work:
-        name = recipe.head["variant"]
-        specs, tensors = further_heads(beside, backbone, name) if beside else ((), {})
-        digest = write_weights(work, backbone, {name: head, **tensors})
-        plain = plain_bundle(recipe, digest, run.facts())
-        check_bundle(plain, str(run.path / "run.json"))
-        write_record(work, record or run_record(run, {}))
-        copy_curves(run, work)
-        whole = replace(plain, heads=(*plain.heads, *specs))
-        if beside is not None:
-            copy_further_stages(whole, weights_path(beside).parent, work)
-        written = calibrated(whole, cases, work, "cpu", progress)
-        (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
-    return replace(written, folder=target)
+from .run_record import FACT
 
 
 def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained: bool = True) -> Bundle:
@@ -97,6 +53,17 @@ def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained:
         weights_sha256=digest,
         fingerprint=facts["fingerprint"],
     )
+
+
+def write_plain_bundle(run: RunFolder, target: Path, fingerprint: Mapping[str, Any] | None = None) -> Bundle:
+    """Write the network and head of a run as a bundle that is not calibrated; whole or not at all."""
+    recipe = run.recipe()
+    with atomic_folder(target, overwrite=True) as work:
+        digest = write_weights(work, run.load_best("backbone"), {recipe.head["variant"]: run.load_best("head")})
+        plain = plain_bundle(recipe, digest, run.facts() | {"fingerprint": fingerprint})
+        check_bundle(plain, str(run.path / "run.json"))
+        written = write_bundle_json(plain, work)
+    return replace(written, folder=target)
 
 
 _LICENCE = f"backbone_{LICENCE_FILE}"

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from torch.distributions import Categorical
 from toy_models import write_toy_bundle
 
-from SegWithUCore.calibration.temperature_scaling import fit_temperature
+from SegWithUCore.calibration.error_probability import fit_temperature
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.metrics.overlap import Band
@@ -30,8 +30,8 @@ from SegWithULab.benchmark.baselines.dropout import Dropout, DropoutRateSearch, 
 from SegWithULab.benchmark.baselines.ensemble import Ensemble, read_member
 from SegWithULab.benchmark.baselines.from_logits import Softmax, Temperature
 from SegWithULab.benchmark.baselines.local_temperature import LocalTemperature, train
+from SegWithULab.calibration.cases import predict_case
 from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from SegWithULab.training.calibrate import predict_case
 from SegWithULab.training.dataset import Case, find_cases
 
 

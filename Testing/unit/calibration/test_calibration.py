@@ -7,8 +7,7 @@ from sklearn.isotonic import IsotonicRegression
 from torch.nn import functional
 
 from SegWithUCore.calibration import error_probability
-from SegWithUCore.calibration.error_probability import ErrorProbability, fit_error_probability
-from SegWithUCore.calibration.temperature_scaling import fit_temperature
+from SegWithUCore.calibration.error_probability import ErrorProbability, fit_error_probability, fit_temperature
 from SegWithUCore.util.errors import InputError
 
 Cases = tuple[list[np.ndarray], list[np.ndarray]]

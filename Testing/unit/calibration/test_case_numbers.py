@@ -9,9 +9,10 @@ import torch
 from phantoms import asymmetric_array
 from toy_models import registered_toys, toy_network, write_toy_bundle
 
-from SegWithUCore.calibration.case_level import (
+from SegWithUCore.calibration.per_structure import (
     AMBIGUOUS,
     SEGMENTED,
+    PredictedDice,
     VolumeInterval,
     Volumes,
     conformal_quantile,
@@ -20,7 +21,6 @@ from SegWithUCore.calibration.case_level import (
     probability_sums,
     soft_dice,
 )
-from SegWithUCore.calibration.predicted_dice import PredictedDice
 from SegWithUCore.inference.engines.torch_engine import TorchEngine
 from SegWithUCore.inference.structures import (
     CaseLevelCalibration,
@@ -31,7 +31,8 @@ from SegWithUCore.inference.structures import (
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, voxelwise
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
-from SegWithULab.training.calibrate import CaseNumbers, fit_case_level
+from SegWithULab.calibration.blocks import fit_per_structure
+from SegWithULab.calibration.cases import CaseNumbers
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(7, "liver", (1, 2, 3)))
 
@@ -262,7 +263,7 @@ def test_numbers_per_structure_survive_the_bundle() -> None:
         dice = 2 * (maps.classes & truth).sum() / (maps.classes.sum() + truth.sum())
         counts = [np.asarray([1000 - mask.sum(), mask.sum()]) for mask in (maps.classes, truth)]
         cases.append(CaseNumbers(maps.sums, counts[0], counts[1], np.asarray([0.9, dice]), 1.5))
-    numbers = fit_case_level(cases, LABELS)
+    numbers = fit_per_structure(cases, LABELS)
     assert numbers.intervals.keys() == numbers.dice.keys() == {7}
     assert numbers.intervals[7].factor == pytest.approx(1, abs=0.03)  # truth drawn from p
     assert CaseLevelCalibration.from_json(numbers.to_json()) == numbers

@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from SegWithUCore.calibration.predicted_dice import MINIMUM_CASES, DicePairs, PredictedDice, fit_predicted_dice
+from SegWithUCore.calibration.per_structure import MINIMUM_CASES, PredictedDice, fit_predicted_dice
 
-PAIR = ("confidence", "dice")
+Pair = tuple[list[float], list[float]]
 
 
-def following(count: int, seed: int, noise: float = 0.01, slope: float = 0.5, base: float = 0.4) -> DicePairs:
+def following(count: int, seed: int, noise: float = 0.01, slope: float = 0.5, base: float = 0.4) -> Pair:
     """Cases whose Dice follows the soft Dice."""
     random = np.random.default_rng(seed)
     soft = random.uniform(0.7, 0.95, count)
-    return DicePairs(soft.tolist(), (base + slope * soft + random.normal(0, noise, count)).tolist())
+    return (soft.tolist(), (base + slope * soft + random.normal(0, noise, count)).tolist())
 
 
-def saying_nothing(count: int, seed: int) -> DicePairs:
+def saying_nothing(count: int, seed: int) -> Pair:
     random = np.random.default_rng(seed)
-    return DicePairs(random.normal(0.9, 0.02, count).tolist(), random.normal(0.88, 0.03, count).tolist())
+    return (random.normal(0.9, 0.02, count).tolist(), random.normal(0.88, 0.03, count).tolist())
 
 
 def test_a_line_without_noise_comes_back_for_each_structure() -> None:
@@ -36,7 +36,7 @@ def test_structures_are_shown_or_left_out_together() -> None:
     strong, weak = following(40, 2), following(12, 3, noise=0.05)
     assert not fit_predicted_dice({2: weak}).lines[2].informative
     absent = [float("nan")] * 28
-    weak = DicePairs([*weak.confidence, *absent], [*weak.dice, *absent])
+    weak = ([*weak[0], *absent], [*weak[1], *absent])
     together = fit_predicted_dice({1: strong, 2: weak}).lines
     assert together[1].informative and together[2].informative
     assert together[1].difference_high == together[2].difference_high
@@ -53,7 +53,7 @@ def test_what_says_nothing_is_shrunk_to_the_mean_and_called_informative_by_chanc
 
 
 def test_a_falling_line_is_never_held_against_a_case() -> None:
-    pairs = DicePairs(np.linspace(0.8, 0.9, 20).tolist(), np.linspace(0.9, 0.8, 20).tolist())
+    pairs = (np.linspace(0.8, 0.9, 20).tolist(), np.linspace(0.9, 0.8, 20).tolist())
     line = fit_predicted_dice({1: pairs}).lines[1]
     assert (line.slope, line.shrinkage, line.informative) == (0, 0, False)
     assert line(0.8) == line(0.9) == pytest.approx(0.85)
@@ -61,8 +61,8 @@ def test_a_falling_line_is_never_held_against_a_case() -> None:
 
 def test_absent_structures_and_few_cases_give_no_line() -> None:
     few = [0.9] * (MINIMUM_CASES - 1)
-    assert fit_predicted_dice({1: DicePairs([*few, np.nan], [*few, np.nan])}).lines == {}
-    found = fit_predicted_dice({1: DicePairs([*few, 0.8, np.nan], [*few, 0.8, np.nan])})
+    assert fit_predicted_dice({1: ([*few, np.nan], [*few, np.nan])}).lines == {}
+    found = fit_predicted_dice({1: ([*few, 0.8, np.nan], [*few, 0.8, np.nan])})
     assert found.lines[1].cases == MINIMUM_CASES
     assert np.isnan(found.errors[1][-1])
     assert fit_predicted_dice({}).lines == {}
@@ -71,7 +71,7 @@ def test_absent_structures_and_few_cases_give_no_line() -> None:
 def test_each_case_is_predicted_without_its_patient() -> None:
     """An independent count with numpy's least squares, one structure, so that weights by variance fall away."""
     pairs, patients = following(24, 4, noise=0.05), [str(case // 2) for case in range(24)]
-    x, y = np.asarray(pairs.confidence), np.asarray(pairs.dice)
+    x, y = np.asarray(pairs[0]), np.asarray(pairs[1])
     found = fit_predicted_dice({1: pairs}, patients)
     means, steps = np.empty(24), np.empty(24)
     for case in range(24):
@@ -93,7 +93,7 @@ def test_a_weight_of_two_is_a_case_twice() -> None:
     pairs = following(20, 6, noise=0.05)
     weights = np.where(np.arange(20) < 8, 2.0, 1.0)
     order = [*range(20), *range(8)]
-    twice = DicePairs([pairs.confidence[case] for case in order], [pairs.dice[case] for case in order])
+    twice = ([pairs[0][case] for case in order], [pairs[1][case] for case in order])
     by_weight = fit_predicted_dice({1: pairs}, [str(case) for case in range(20)], weights.tolist()).lines[1]
     by_copy = fit_predicted_dice({1: twice}, [str(case) for case in order]).lines[1]
     for name in ("slope", "intercept", "mean", "shrinkage"):
@@ -116,7 +116,7 @@ def test_what_holds_of_other_networks_only_is_not_called_informative() -> None:
         count = 0
         for seed in range(20):
             parts = [own(27, seed), *(following(42, 100 * seed + fold) for fold in (1, 2, 3))]
-            both = DicePairs(*(np.concatenate([getattr(part, name) for part in parts]).tolist() for name in PAIR))
+            both = [np.concatenate([part[place] for part in parts]).tolist() for place in range(2)]
             networks = [None] * 27 + [f"fold{fold}" for fold in (1, 2, 3) for _ in range(42)]
             weights = [1.0 if network is None else 0.5 for network in networks]
             line = fit_predicted_dice({1: both}, None, weights, networks).lines[1]

@@ -1,7 +1,7 @@
 """The table of `check-calibration`: a verdict stands beside both figures that it compares."""
 
-from SegWithUCore.calibration.readings import Reading
-from SegWithUCore.cli.check_calibration import _table
+from SegWithUCore.calibration.error_counts import Reading
+from SegWithUCore.cli.calibrate import _table
 from SegWithUCore.metrics.bootstrap import Interval
 
 

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from SegWithUCore.calibration.readings import LEVELS, Reading, reading
-from SegWithUCore.calibration.site_line import ErrorCounts, count_errors
-from SegWithULab.evaluation.trust import HEADLINES, NO, PARTLY, UNKNOWN, YES, Trust, trust_of
+from SegWithUCore.calibration.error_counts import LEVELS, ErrorCounts, Reading, count_errors, reading
+from SegWithULab.evaluation.adopt_page import HEADLINES, NO, PARTLY, UNKNOWN, YES, Trust, trust_of
 
 
 def patients(count: int, true_share_of: float) -> dict[int, ErrorCounts]:

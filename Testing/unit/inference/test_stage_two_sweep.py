@@ -8,9 +8,9 @@ import pytest
 import SimpleITK as sitk
 from stage_two_cases import made_up_stage
 
-from SegWithUCore.calibration.case_level import ProbabilitySums
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.local_features import Steps
+from SegWithUCore.calibration.per_structure import ProbabilitySums
 from SegWithUCore.inference import second_stage
 from SegWithUCore.inference.engines.base import Engine, Voxelwise
 from SegWithUCore.inference.prediction import NetworkView, error_probability

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from repository import ROOT
 
-from SegWithUCore.calibration.case_level import ProbabilitySums
+from SegWithUCore.calibration.per_structure import ProbabilitySums
 from SegWithUCore.models.bundle import Bundle, bundle_from_json, read_bundle
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.quality import QUALITY, emptiness, model_warnings
 from SegWithUCore.util.errors import InputError
-from SegWithULab.training.calibrate import CaseNumbers, structure_quality
+from SegWithULab.calibration.blocks import structure_quality
+from SegWithULab.calibration.cases import CaseNumbers
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 FINE = {"cases": 20, "present": 20, "missed": 0, "dice": 0.9}

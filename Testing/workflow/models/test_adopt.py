@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.stage_two_file import read_stage_two
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.util.errors import UsageError
-from SegWithULab.evaluation import adopt, adopted_model, summary
-from SegWithULab.training import doubt_network, fit_stage_two, fold_networks
+from SegWithULab.calibration import fit_second_stage
+from SegWithULab.evaluation import adopt, adopt_networks, adopt_page, summary
 from SegWithULab.training.head import HeadTrainer
-from SegWithULab.training.nnunet_folds import Fold, FoldPlan
 
 
 @pytest.fixture
@@ -36,10 +34,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def without(*_: object) -> None:
         raise UsageError("none in tests.")
 
-    monkeypatch.setattr(adopted_model, "add_graphs", without)
+    monkeypatch.setattr(adopt_page, "add_graphs", without)
 
 
-OPTIONS = ("--patient-pattern", "(.*)", "--fold-share", "0.5")
+OPTIONS = ("--patient-pattern", "(.*)")
 
 
 def adopted(call: Command, result: Path, raw: Path, *options: str) -> Outcome:
@@ -56,9 +54,9 @@ def final(outcome: Outcome) -> dict[str, Any]:
 @pytest.fixture
 def helpful_stage_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Six patients are enough for it, it is quick, and cross-validation wants it, whatever it does to noise."""
-    monkeypatch.setattr(fit_stage_two, "LEAST_GROUPS", 6)
-    monkeypatch.setattr(doubt_network, "EPOCHS", 1)
-    monkeypatch.setattr(fit_stage_two.StageTwoCheck, "helps", True)
+    monkeypatch.setattr(fit_second_stage, "LEAST_PATIENTS", 6)
+    monkeypatch.setattr(fit_second_stage, "EPOCHS", 1)
+    monkeypatch.setattr(fit_second_stage.FittedSecondStage, "helps", True)
 
 
 @pytest.mark.usefixtures("quick", "helpful_stage_two")
@@ -78,7 +76,6 @@ def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     assert {role: len(hashes) for role, hashes in record.roles.items()} == {"train": 6, "calibration": 12}
     card = (tmp_path / "blobs" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "each predicted by the one of 2 fold networks that has not seen it" in card
-    assert "networks of other folds, which have not seen them, predicted 50 % of the batches" in card
     page = (tmp_path / "blobs" / "adoption.md").read_text(encoding="utf-8")
     assert "Of the 2 calibrations that judged the model, each fitted without the cases it judged, 2 took it." in page
     assert bundle.calibration["stage_two"]["cases"] == 12 and read_stage_two(bundle) is not None
@@ -91,24 +88,9 @@ def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     _goes_on_without_doing_anything_twice(call, result, raw, tmp_path)
 
 
-def test_the_card_says_what_the_head_was_trained_with_and_why() -> None:
-    first, second = tuple(names(6)), tuple(names(6, 7))
-    folds = tuple(
-        Fold(name, name, seen, unseen, dict.fromkeys(seen, other))
-        for name, other, seen, unseen in (("0", "1", first, second), ("1", "0", second, first))
-    )
-    plan = FoldPlan(folds, "splits_final.json", {name: name for name in (*first, *second)})
-    alone = adopted_model.head_words(plan, folds[0], 0.0)
-    assert "trained on the 6 cases that the network was trained with" in alone
-    assert "of other folds, which have not seen them, were there and not used: heads trained with them found" in alone
-    assert "predicted 50 % of the batches" in adopted_model.head_words(plan, folds[0], 0.5)
-    single = FoldPlan((replace(folds[0], by={}),), "splits_final.json", plan.patients)
-    assert "other folds" not in adopted_model.head_words(single, single.folds[0], 0.0)
-
-
 def _noted_predictions(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    predict = fold_networks.predict_fold
+    predict = adopt_networks.predict_fold
 
     def noted(fold: Any, cases: Any, model: Any, folder: Path, progress: Any) -> None:
         found[folder.parent.name] = list(fold.unseen)

@@ -12,8 +12,8 @@ from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.registry import resolve_model
 from SegWithUCore.models.weights_file import weights_path
+from SegWithULab.calibration.cases import predict_case
 from SegWithULab.evaluation.case_metrics import case_metrics
-from SegWithULab.training.calibrate import predict_case
 from SegWithULab.training.dataset import find_cases
 
 REPRODUCED_CASES = 3

@@ -2,23 +2,24 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from repository import ROOT
-from segwithu_command import Command, Outcome, one_sentence
+from segwithu_command import Command, one_sentence
 
-from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.bundle import read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.network.weights import unique_state
 from SegWithULab.benchmark.baselines import fold_backbones
+from SegWithULab.calibration import fit_second_stage
+from SegWithULab.calibration.cross_validation import Fold
 from SegWithULab.evaluation.frozen_backbone import tensors_sha256
-from SegWithULab.training import doubt_network, fit_stage_two
 from SegWithULab.training.case_roles import hashes_of
 from SegWithULab.training.dataset import Case, find_cases
-from SegWithULab.training.fold_cases import Fold
 from SegWithULab.training.recipe import read_recipe
 from SegWithULab.training.run_folder import RunFolder
 
@@ -75,47 +76,41 @@ def given(split: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
-def test_stage_two_says_what_the_folds_add(
-    given: list[str], tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model before it was calibrated."""
+    folder = Path(shutil.copytree(SHIPPED, tmp_path_factory.mktemp("plain") / "m"))
+    for file in (*folder.glob("graph_*"), *folder.glob("stage_two_context*")):
+        file.unlink()
+    write_bundle_json(replace(read_bundle(folder), calibration=None, display=None, figures=None, graphs=None), folder)
+    return folder
+
+
+def test_a_model_is_calibrated_on_cases_of_folds_too(
+    plain: Path, given: list[str], tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doubt_network, "EPOCHS", 1)
-    monkeypatch.setattr(fit_stage_two.StageTwoCheck, "helps", True)  # twelve cases and one epoch prove nothing
+    monkeypatch.setattr(fit_second_stage, "EPOCHS", 1)
+    monkeypatch.setattr(fit_second_stage.FittedSecondStage, "helps", True)  # 18 cases and one epoch prove nothing
     target = tmp_path / "m"
-    call = ["calibrate", "--model", SHIPPED, "--stage-two-only", "--no-graphs", "--output", target, *given]
-    outcome = segwithu(*call)
+    outcome = segwithu("calibrate", "--model", plain, "--no-graphs", "--output", target, *given)
     assert outcome.code == 0, outcome.err
-    assert f"{FURTHER} training cases that fold networks predicted add" in outcome.out
-    assert f"Errors of fold networks on {FURTHER} cases against the network's own: mean Dice 0." in outcome.out
+    assert f"{FURTHER} training cases that cross-validation models predicted add" in outcome.out
     made = check_whole(target)
     assert made.calibration is not None
     check = made.calibration["stage_two_check"]
     likeness = check["out_of_fold"]["fold_errors"]
     assert likeness["cases"] == check["out_of_fold"]["cases"] == FURTHER and check["cases"] == OWN
-    assert "It takes the place of one fitted on 47 cases; the two were not compared." in outcome.out
     dice = likeness["metrics"][0]
     assert 0.8 < dice["own"] < 0.95 and 0.8 < dice["folds"] < 0.98, "the network that they hold has seen them"
+    for block in (made.calibration["flags"], made.calibration["predicted_dice"]["1"]):
+        assert (block["cases"], block["fold_cases"]) == (OWN, FURTHER)
+    assert made.calibration["volume_interval"]["1"]["cases"] == OWN
+    card = (target / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"of {OWN} cases that the network has not been trained with, and " in card
+    assert made.calibration["flags"]["fold_errors"]["sentence"] in card
     before, after = read_record(SHIPPED), read_record(target)
     assert before is not None and after is not None and before.roles is not None and after.roles is not None
     assert after.roles["train"] == before.roles["train"]
-
-
-def test_flags_and_predicted_dice_count_them_and_intervals_do_not(
-    given: list[str], tmp_path: Path, segwithu: Command
-) -> None:
-    target = tmp_path / "m"
-    call = ["calibrate", "--model", SHIPPED, "--whole-cases-only", "--no-graphs", "--output", target, *given]
-    outcome = segwithu(*call)
-    assert outcome.code == 0, outcome.err
-    assert f"Fitted anew on {OWN} cases: volume interval, predicted Dice, limit of flags." in outcome.out
-    assert f"All but volume intervals also on {FURTHER} that fold networks predicted." in outcome.out
-    made = read_bundle(target).calibration
-    assert made is not None
-    for block in (made["flags"], made["predicted_dice"]["1"]):
-        assert (block["cases"], block["fold_cases"]) == (OWN, FURTHER)
-    assert made["volume_interval"]["1"]["cases"] == OWN
-    card = (target / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert f"of {OWN} cases that the network has not been trained with, and " in card
-    assert made["flags"]["fold_errors"]["sentence"] in card
 
 
 def test_what_a_model_is_compared_with_learns_from_them_too(
@@ -189,56 +184,21 @@ def test_each_fold_keeps_its_own_network_and_cases(given: list[str], tmp_path: P
     assert folds[0].backbone.sha256 != folds[1].backbone.sha256
 
 
-def test_what_too_few_cases_would_take_away_is_kept(given: list[str], tmp_path: Path, segwithu: Command) -> None:
-    table = Path(given[1].removesuffix(":calibration"))
-
-    def calibrated(cases: int) -> Outcome:
-        few = table.with_name("few.csv")
-        few.write_text("\n".join(table.read_text(encoding="utf-8").split("\n")[: cases + 1]) + "\n", encoding="utf-8")
-        words = [f"{few}:calibration" if word == given[1] else word for word in given[:2]]
-        options = ("--whole-cases-only", "--no-graphs", "--output", tmp_path / "m")
-        return segwithu("calibrate", "--model", SHIPPED, *options, *words)
-
-    assert "4 cases are too few for anything that is said of whole cases" in one_sentence(calibrated(4), code=2)
-    assert not (tmp_path / "m").exists()
-    outcome = calibrated(9)
-    assert outcome.code == 0, outcome.err
-    assert "Fitted anew on 9 cases: volume interval." in outcome.out
-    kept = "The model's own predicted Dice is kept, too few cases for another: anterior hippocampus, posterior hippo"
-    assert kept in outcome.out and "The model's own limit of flags is kept" in outcome.out
-    before, after = read_bundle(SHIPPED).calibration, read_bundle(tmp_path / "m").calibration
-    assert before is not None and after is not None
-    assert after["volume_interval"]["1"]["cases"] == 9
-    for name in ("flags", "predicted_dice"):
-        assert after[name] == before[name]
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (
-            ["--stage-two-only", "--fold-cases", "CASES"],
-            f"{OWN} of {OWN} --fold-cases are no training cases",
-        ),
-        ([], "--folds goes with --stage-two-only or --whole-cases-only"),
-    ],
-)
-def test_what_does_not_go_together_is_refused(
-    change: list[str], words: str, given: list[str], tmp_path: Path, segwithu: Command
+def test_cases_that_are_no_training_cases_are_refused(
+    plain: Path, given: list[str], tmp_path: Path, segwithu: Command
 ) -> None:
-    own = given[1]
-    more = [own if word == "CASES" else word for word in change]
-    outcome = segwithu("calibrate", "--model", SHIPPED, "--output", tmp_path / "m", *given, *more)
-    assert words in one_sentence(outcome, code=2)
+    more = ["--fold-cases", given[1]]
+    outcome = segwithu("calibrate", "--model", plain, "--output", tmp_path / "m", *given, *more)
+    assert f"{OWN} of {OWN} --fold-cases are no training cases" in one_sentence(outcome, code=2)
     assert not (tmp_path / "m").exists()
 
 
-def test_another_head_is_refused(given: list[str], tmp_path: Path, segwithu: Command) -> None:
+def test_another_head_is_refused(plain: Path, given: list[str], tmp_path: Path, segwithu: Command) -> None:
     other = RunFolder(tmp_path / "other")
     other.path.mkdir()
     other.start(read_recipe(RECIPE, head={"cross_fit": 2}), {})
     runs = [*given[: given.index("--folds")], "--folds", str(other.path), *given[given.index("--fold-cases") :]]
-    outcome = segwithu("calibrate", "--model", SHIPPED, "--stage-two-only", "--output", tmp_path / "m", *runs)
+    outcome = segwithu("calibrate", "--model", plain, "--output", tmp_path / "m", *runs)
     assert "has another head (variant) than the model hippocampus" in one_sentence(outcome)
 
 
@@ -252,11 +212,11 @@ def test_another_head_is_refused(given: list[str], tmp_path: Path, segwithu: Com
     ],
 )
 def test_a_network_of_which_nobody_knows_enough_is_refused(
-    fact: dict[str, object], words: str, given: list[str], tmp_path: Path, segwithu: Command
+    fact: dict[str, object], words: str, plain: Path, given: list[str], tmp_path: Path, segwithu: Command
 ) -> None:
     runs = given.index("--folds") + 1
     shutil.copytree(given[runs], tmp_path / "run")
     RunFolder(tmp_path / "run").add_facts(fact)
-    call = ["calibrate", "--model", SHIPPED, "--stage-two-only", "--output", tmp_path / "m", *given]
+    call = ["calibrate", "--model", plain, "--output", tmp_path / "m", *given]
     call[call.index(given[runs])] = str(tmp_path / "run")
     assert words.format(tmp_path / "run") in one_sentence(segwithu(*call))

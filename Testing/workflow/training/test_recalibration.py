@@ -50,7 +50,7 @@ def shifted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_six_cases_are_too_few_to_change_a_calibration(cases: str, tmp_path: Path, segwithu: Command) -> None:
     target = tmp_path / "site"
-    outcome = segwithu("calibrate", "--model", SHIPPED, "--cases", cases, "--output", target, "--json", SEEN)
+    outcome = segwithu("calibrate", "--model", SHIPPED, "--add", cases, "--output", target, "--json", SEEN)
     assert outcome.code == 0, outcome.err
     (result,) = (event for event in outcome.events if event["event"] == "result")
     assert result["kept"] is True and result["bundle"] is None
@@ -62,7 +62,7 @@ def test_cases_where_probabilities_fail_move_them(shifted: str, tmp_path: Path, 
     checked = segwithu("check-calibration", "--model", SHIPPED, "--cases", shifted)
     assert checked.code == 0 and ": too optimistic." in checked.out.splitlines()[0], checked.out
     target = tmp_path / "site"
-    outcome = segwithu("calibrate", "--model", SHIPPED, "--cases", shifted, "--output", target)
+    outcome = segwithu("calibrate", "--model", SHIPPED, "--add", shifted, "--output", target)
     assert outcome.code == 0, outcome.err
     before, after = read_bundle(SHIPPED), read_bundle(target)
     assert before.calibration is not None and after.calibration is not None
@@ -91,15 +91,30 @@ def test_damaged_weights_are_not_calibrated(cases: str, tmp_path: Path, segwithu
         file.seek(-4, 2)
         file.write(b"\0\1\2\3")
     target = tmp_path / "new"
-    outcome = segwithu("calibrate", "--model", damaged, "--cases", cases, "--output", target, SEEN)
+    outcome = segwithu("calibrate", "--model", damaged, "--add", cases, "--output", target, SEEN)
     one_sentence(outcome, "weights.safetensors", "damaged", code=1)
     assert not target.exists()
 
 
-def test_a_model_s_training_cases_are_not_noted_anew(cases: str, tmp_path: Path, segwithu: Command) -> None:
-    more = ("--train", cases, "--select", cases)
-    outcome = segwithu("calibrate", "--model", SHIPPED, "--cases", cases, "--output", tmp_path / "new", *more)
-    one_sentence(outcome, "--run", code=2)
+@pytest.mark.parametrize(
+    ("model", "options", "code"),
+    [
+        ("--model", ("--cases",), "already-calibrated"),
+        ("plain", ("--add",), "not-calibrated"),
+        ("--run", ("--add",), "add-to-run"),
+        ("--model", ("--folds", "run", "--fold-cases", "CASES", "--add"), "add-with-folds"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    model: str, options: tuple[str, ...], code: str, cases: str, tmp_path: Path, segwithu: Command
+) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    write_bundle_json(replace(read_bundle(SHIPPED), calibration=None), plain)
+    source = ("--model", plain) if model == "plain" else (model, SHIPPED)
+    outcome = segwithu("calibrate", *source, *options, cases, "--output", tmp_path / "new")
+    assert outcome.code == 2 and outcome.error_codes == [code], outcome.err
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_shipped_calibration_says_its_rules_of_flags() -> None:

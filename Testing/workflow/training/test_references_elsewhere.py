@@ -94,9 +94,8 @@ def test_the_order_of_a_reference_changes_no_figure(
     "call",
     [
         ("check-calibration", "--model", "MODEL", "--cases", "TABLE:test"),
-        ("calibrate", "--model", "MODEL", "--cases", "TABLE:test", "--output", "OUT"),
+        ("calibrate", "--model", "MODEL", "--add", "TABLE:test", "--output", "OUT"),
         ("calibrate", "--model", "RAW", "--cases", "TABLE:test", "--output", "OUT"),
-        ("calibrate", "--model", "MODEL", "--whole-cases-only", "--cases", "TABLE:test", "--output", "OUT"),
         ("evaluate", "--model", "MODEL", "--cases", "TABLE:test", "--report", "OUT"),
         ("plan", "PLANNED", "--output", "OUT"),
     ],

@@ -32,7 +32,7 @@ class Shop:
 
     def calibrate(self, output: Path, role: str, *more: str, source: tuple[str, str] | None = None) -> int:
         option, place = source or ("--run", str(self.run))
-        where = ["--cases", f"{self.table}:{role}", "--output", str(output)]
+        where = ["--add" if option == "--model" else "--cases", f"{self.table}:{role}", "--output", str(output)]
         return main(["calibrate", option, place, *where, "--no-graphs", "--threads", "1", *more])
 
     def evaluate(self, model: Path, role: str, *more: str) -> int:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ...calibration.case_level import ProbabilitySums
+from ...calibration.per_structure import ProbabilitySums
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...calibration.case_level import ProbabilitySums
+from ...calibration.per_structure import ProbabilitySums
 from ...models.bundle import Bundle
 from ...models.graph_files import MAKE_ANEW, graphs_lacking, read_graphs
 from ...models.graphs import MAPS, MAPS_FILE, WINDOW_FILE

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...calibration.case_level import ProbabilitySums
+from ...calibration.per_structure import ProbabilitySums
 from ...network.heads.base import temper_logits
 from ...network.segwithu import SegWithU
 from . import TORCH

@@ -8,9 +8,9 @@ from pathlib import Path
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import Bundle
 
+from ...calibration.cross_validation import Fold
 from ...evaluation.frozen_backbone import FrozenBackbone
-from ...training.fold_cases import Fold
-from ...training.fold_networks import write_plain_bundle
+from ...training.make_bundle import write_plain_bundle
 from .base import BASELINES as BASELINES
 from .base import Baseline, BaselineInputs, FittingCases, FoldBackbone
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import softmax
 
-from SegWithUCore.calibration.temperature_scaling import fit_temperature
+from SegWithUCore.calibration.error_probability import fit_temperature
 from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase

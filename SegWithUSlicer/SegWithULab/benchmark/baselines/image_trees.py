@@ -12,10 +12,10 @@ from SegWithUCore.calibration.local_features import Steps, boundary_normals, loc
 from SegWithUCore.inference.second_stage import steps_on_grid
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.metrics.overlap import Band
+from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase
-from ...training.fit_stage_two import folds_of
 from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, in_parts
 from .softmax_distance import distance_terms
 
@@ -82,7 +82,7 @@ class ImageTrees(Baseline):
         report = in_parts(progress, "fitting boosted trees", [case for _, case in known])
         random, most = np.random.default_rng(self.seed), max(1, MOST_VOXELS // len(cases.calibration))
         most_of_folds = min(most, max(1, MOST_OF_FOLDS // max(1, len(known) - len(cases.calibration))))
-        folds = folds_of([case.group for case in cases.calibration], self.seed, FOLDS)
+        folds = patient_folds([case.group for case in cases.calibration], FOLDS, self.seed)
         further = np.full(len(known) - len(folds), OF_ALL)
         columns, wrong = [], []
         for number, (backbone, case) in enumerate(known):

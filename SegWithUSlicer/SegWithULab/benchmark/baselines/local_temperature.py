@@ -28,7 +28,7 @@ EPOCHS = 20
 LEARNING_RATE = 3e-3
 INITIAL_SPREAD = 1e-3
 LEAST = 0.05
-"""Temperature below which none goes: as in `calibration.temperature_scaling`."""
+"""Temperature below which none goes: as in `calibration.error_probability`."""
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 

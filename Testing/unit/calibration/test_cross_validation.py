@@ -8,47 +8,45 @@ from typing import Any
 import numpy as np
 import pytest
 from segwithu_command import MODEL
-from test_fit_stage_two import made_up
+from test_fit_second_stage import made_up
 
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.stage_two_file import check_words
-from SegWithUCore.models.training_record import TrainingRecord, write_record
 from SegWithUCore.util.errors import InputError, UsageError
-from SegWithULab.training import fit_stage_two as fitting
-from SegWithULab.training import fold_cases, fold_predictions, reference_cases
+from SegWithULab.calibration import cross_validation
+from SegWithULab.calibration import fit_second_stage as fitting
+from SegWithULab.calibration.blocks import errors_alike
+from SegWithULab.calibration.cases import CalibrationCase, PredictedCases, error_metrics, fit_table
+from SegWithULab.calibration.cross_validation import Fold, find_folds, predicted_by_folds
+from SegWithULab.calibration.fit_second_stage import fit_second_stage
 from SegWithULab.training.dataset import Case
-from SegWithULab.training.error_likeness import CaseErrors, errors_alike
-from SegWithULab.training.fit_stage_two import fit_stage_two, fit_table
-from SegWithULab.training.fold_cases import Fold, find_folds
-from SegWithULab.training.fold_predictions import predicted_by_folds
-from SegWithULab.training.reference_cases import OutOfFold, ReferenceCase
 from SegWithULab.training.run_folder import RunFolder
 
 
-def of_folds(cases: list[ReferenceCase]) -> OutOfFold:
-    """The cases as those of one fold network."""
-    named = [replace(case, group=f"fold {number}") for number, case in enumerate(cases)]
-    return OutOfFold(named, [fit_table(named)] * len(named))
+def of_folds(cases: list[CalibrationCase]) -> PredictedCases:
+    """The cases as those of one cross-validation model."""
+    named = [replace(case, patient=f"fold {number}") for number, case in enumerate(cases)]
+    return PredictedCases(cases=named, tables=[fit_table(named)] * len(named))
 
 
 def test_cases_that_show_more_are_fitted_on_and_calibrate_nothing() -> None:
     own = [made_up(seed, told=1.5) for seed in range(10)]
     more = of_folds([made_up(seed, told=1.5) for seed in range(100, 130)])
-    found, alone = (fit_stage_two(own, fit_table(own), out_of_fold=other) for other in (more, None))
+    found, alone = (fit_second_stage(own, fit_table(own), other=other) for other in (more, None))
     assert found is not None and alone is not None
-    check = found.check.out_of_fold
-    assert check is not None and check.taken and check.cases == 30
-    assert check.difference.low > 0 and check.without == pytest.approx(alone.check.stage_two)
-    assert found.check.stage_two == pytest.approx(check.without + check.difference.mean)
+    check = found.check["out_of_fold"]
+    assert check["taken"] and check["cases"] == 30
+    assert check["difference"]["low"] > 0 and check["without"] == pytest.approx(alone.check["stage_two"])
+    assert found.check["stage_two"] == pytest.approx(check["without"] + check["difference"]["mean"])
     assert found.stage.cases == 10, "the last calibration is of the network's own cases"
-    words = check_words(found.check.to_json())
-    assert "30 training cases that fold networks predicted add +0." in words and words.endswith(
+    words = check_words(found.check)
+    assert "30 training cases that cross-validation models predicted add +0." in words and words.endswith(
         "so it was fitted on them, too."
     )
-    assert "out_of_fold" not in alone.check.to_json()
+    assert "out_of_fold" not in alone.check
 
 
-def misleading(seed: int) -> ReferenceCase:
+def misleading(seed: int) -> CalibrationCase:
     """A case whose image shows as many places as it has errors, all of them right."""
     case, random = made_up(seed, told=0), np.random.default_rng(seed)
     shown = np.zeros(case.wrong.size, bool)
@@ -60,9 +58,9 @@ def misleading(seed: int) -> ReferenceCase:
 def test_cases_that_mislead_are_left_out() -> None:
     own = [made_up(seed, told=2) for seed in range(10)]
     more = of_folds([misleading(seed) for seed in range(100, 160)])
-    found, alone = (fit_stage_two(own, fit_table(own), out_of_fold=other) for other in (more, None))
-    assert found is not None and alone is not None and found.check.out_of_fold is not None
-    assert not found.check.out_of_fold.taken and found.check.sentence.endswith("so it was fitted without them.")
+    found, alone = (fit_second_stage(own, fit_table(own), other=other) for other in (more, None))
+    assert found is not None and alone is not None and not found.check["out_of_fold"]["taken"]
+    assert check_words(found.check).endswith("so it was fitted without them.")
     arrays, before = found.stage.arrays(), alone.stage.arrays()
     assert all(np.array_equal(arrays[name], before[name]) for name in before)
     assert found.stage.knots == alone.stage.knots
@@ -78,28 +76,32 @@ def test_a_case_of_a_fold_counts_half(monkeypatch: pytest.MonkeyPatch) -> None:
         return trained_layers(inputs, *others)
 
     monkeypatch.setattr(fitting, "trained_layers", counted)
-    settings, table = fitting.FitSettings.of(cases, 0), fit_table(cases)
-    fitting.fit_members(cases, table, settings)
-    fitting.fit_members(cases, table, settings, of_folds(cases))
+    settings, table = fitting.FitSettings(((0, 1), (1, 0)), (True, True, True), 0), fit_table(cases)
+    fitting._fit_members(cases, table, settings)
+    fitting._fit_members(cases, table, settings, of_folds(cases))
     alone, both = counts
     assert both - alone == pytest.approx(alone / 2, abs=len(cases))
 
 
-def test_what_fold_networks_err_like_is_said() -> None:
-    own = [CaseErrors.of(made_up(seed, told=0, patients=99)) for seed in range(12)]
-    cases = [made_up(seed, told=0, patients=99) for seed in range(20, 50)]
-    same = errors_alike(own, [CaseErrors.of(case) for case in cases])
-    assert "alike, as far as can be told" in same["sentence"] and same["cases"] == 30
+def errors_of(cases: list[CalibrationCase]) -> PredictedCases:
+    return PredictedCases(patients=[c.patient for c in cases], errors=[error_metrics(c) for c in cases])
 
-    def worse(case: ReferenceCase) -> ReferenceCase:
+
+def test_what_cross_validation_models_err_like_is_said() -> None:
+    own = [made_up(seed, told=0, patients=99) for seed in range(12)]
+    cases = [made_up(seed, told=0, patients=99) for seed in range(20, 50)]
+    same = errors_alike(errors_of(own), errors_of(cases))
+    assert all(metric["is_alike"] for metric in same["metrics"]) and same["cases"] == 30
+
+    def worse(case: CalibrationCase) -> CalibrationCase:
         flipped = np.random.default_rng(0).random(case.truth.shape) < 0.2
         return replace(case, truth=np.where(flipped, 1 - case.truth, case.truth))
 
-    other = errors_alike(own, [CaseErrors.of(worse(case)) for case in cases])
+    other = errors_alike(errors_of(own), errors_of([worse(case) for case in cases]))
     dice = other["metrics"][0]
     assert dice["title"] == "mean Dice" and dice["difference"]["high"] < 0 and dice["folds"] < dice["own"]
     assert not dice["is_alike"] and "they differ, beyond chance, in mean Dice" in other["sentence"]
-    few = errors_alike(own[:5], [CaseErrors.of(worse(case)) for case in cases])
+    few = errors_alike(errors_of(own[:5]), errors_of([worse(case) for case in cases]))
     assert "5 patients of the network's own are too few to tell" in few["sentence"]
 
 
@@ -118,16 +120,14 @@ Found = Callable[..., list[list[str]]]
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
     """Says which of the cases a to d, whose hashes are A to D, runs predict; a and b are one patient's."""
-    monkeypatch.setattr(fold_cases, "_check_like", lambda *_: None)
-    monkeypatch.setattr(fold_cases, "LEAST_PATIENTS", 1)
+    monkeypatch.setattr(cross_validation, "_check_like", lambda *_: None)
+    monkeypatch.setattr(cross_validation, "LEAST_PATIENTS", 1)
     monkeypatch.setattr(
-        fold_cases,
+        cross_validation,
         "voxel_hashes",
         lambda cases, _: [f"{case.reference}{case.name.upper()}".lstrip(".") for case in cases],
     )
-    model = tmp_path / "model"
-    write_record(model, TrainingRecord(roles={"train": list("ABCD")}))
-    bundle = replace(read_bundle(MODEL), folder=model)
+    bundle = read_bundle(MODEL)
 
     def named(names: str) -> list[Case]:
         return [Case(name, (), Path(), patient="p" if name in "ab" else name) for name in names]
@@ -137,7 +137,7 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Found:
     ) -> list[list[str]]:
         runs = [run_that_saw(tmp_path / f"run{number}", *hashes) for number, hashes in enumerate(seen)]
         others = {"--own": named(own) if isinstance(own, str) else own}
-        folds = find_folds(bundle, runs, cases or named(names), others)
+        folds = find_folds(bundle, "ABCD", runs, cases or named(names), others)
         return [[case.name for case in fold.cases] for fold in folds]
 
     return shares
@@ -179,29 +179,29 @@ def test_what_cannot_be_told_apart_is_refused(
 
 
 def test_too_few_patients_for_a_table_are_refused(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fold_cases, "LEAST_PATIENTS", 2)
+    monkeypatch.setattr(cross_validation, "LEAST_PATIENTS", 2)
     with pytest.raises(UsageError, match=r"run0 is left with 1 patient\(s\) that it has not seen"):
         found("AC", "D")
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_folds_that_memory_does_not_take_are_refused(together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folds_that_memory_does_not_take_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     one = made_up(0, told=0)
-    monkeypatch.setattr(fold_predictions, "MOST_BYTES", 2 * reference_cases.bytes_of(one))
-    monkeypatch.setattr(fold_predictions, "write_plain_bundle", lambda *_: None)
-    monkeypatch.setattr(fold_predictions, "Model", lambda _: None)
+    monkeypatch.setattr(cross_validation, "MOST_BYTES", 2 * one.bytes)
+    monkeypatch.setattr(cross_validation, "write_plain_bundle", lambda *_: None)
+    monkeypatch.setattr(cross_validation, "Model", lambda _: None)
     predicted: list[str] = []
 
     def predict_case(case: Case, *_: Any) -> tuple[Any, Any]:
         predicted.append(case.name)
         return one.prediction, one.truth
 
-    monkeypatch.setattr(fold_predictions, "predict_case", predict_case)
+    monkeypatch.setattr(cross_validation, "predict_case", predict_case)
 
     def folds(*names: str) -> list[Fold]:
         return [Fold(RunFolder(Path("run")), [Case(name, (), Path()) for name in its]) for its in names]
 
-    assert len(list(predicted_by_folds(folds("ab", "c"[:0] if together else "cd"), together))) == 2
+    found = predicted_by_folds(folds("a", "b"))
+    assert len(found.numbers) == len(found.cases) == len(found.tables) == 2 and found.networks == ["run", "run"]
     with pytest.raises(UsageError, match="--fold-cases"):
-        list(predicted_by_folds(folds("ab", "cd") if together else folds("abc", "d"), together))
+        predicted_by_folds(folds("ab", "cd"))
     assert predicted[-1] == "c", "it is noticed when the case is predicted that is too much"

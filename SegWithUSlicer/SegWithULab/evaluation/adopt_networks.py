@@ -1,55 +1,40 @@
 """The networks of an nnU-Net training: imported, each given a head, and run on the cases that neither has seen."""
 
-import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import NetworkView, Prediction
-from SegWithUCore.models.bundle import Bundle, check_bundle, write_bundle_json
-from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.models.nnunet_import import NnunetFolder, head_recipe
-from SegWithUCore.network.backbones import build_backbone
-from SegWithUCore.network.weights import load_state
-from SegWithUCore.util.atomic_files import atomic_file, atomic_folder
+from SegWithUCore.util.atomic_files import atomic_file
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.progress import Progress
 
-from .backbone import spec_of
-from .calibrate import predict_case
-from .dataset import Case, PreparedCase, prepare
-from .head import HeadTrainer
-from .make_bundle import plain_bundle
-from .nnunet_folds import Fold
-from .recipe import Recipe, recipe_from_json
-from .run_folder import RunFolder
+from ..calibration.cases import predict_case
+from ..training.dataset import Case, PreparedCase, prepare
+from ..training.head import HeadTrainer
+from ..training.recipe import Recipe, recipe_from_json
+from ..training.run_folder import RunFolder
+from .adopt_folds import Fold
 
 HEAD = {"variant": "context", "feature_channels": 32, "probes": 8, "aleatoric": True}
 """The head that the shipped model has by default; docs/models/train.md says what it brings."""
 WINDOWS = 2000
 """Windows that a head is trained with unless the number of epochs is given: the shipped model's best epoch had 1764."""
-FOLD_SHARE = 0.0
-"""Share of the batches that a network of another fold predicts, which has not seen their case. With 0.5 the head finds
-errors worse (`adopt_fold_share.json`): networks that were trained apart have no features in common."""
 
 
-def adoption_recipe(
-    folder: NnunetFolder, about: Mapping[str, str], cases: int, epochs: int | None, fold_share: float = FOLD_SHARE
-) -> Recipe:
+def adoption_recipe(folder: NnunetFolder, about: Mapping[str, str], cases: int, epochs: int | None) -> Recipe:
     """Make the recipe of the heads.
 
     Args:
         cases: that a head is trained with; the most of all folds.
         epochs: None for as many as make about `WINDOWS` windows.
-        fold_share: see `FOLD_SHARE`.
     """
     data = head_recipe(folder, about)
     data["head"] |= HEAD
@@ -59,7 +44,7 @@ def adoption_recipe(
         "learning_rate": 1.5e-3,
         "final_learning_rate": 5e-5,
         "mirror": False,
-        "cross_fit_share": fold_share,
+        "cross_fit_share": 0.0,  # heads trained on other folds' networks found errors worse where measured
         "seed": 1,
     }
     return recipe_from_json(data, folder.source)
@@ -115,50 +100,18 @@ class PreparedCases:
         return [self._kept[name] for name in names]
 
 
-def train_fold_head(
-    run: RunFolder,
-    cases: Sequence[PreparedCase],
-    others: Mapping[str, RunFolder],
-    again: bool,
-    progress: Progress,
-) -> None:
+def train_fold_head(run: RunFolder, cases: Sequence[PreparedCase], again: bool, progress: Progress) -> None:
     """Train the head of one fold; the last epoch counts, so no case is needed to choose one.
 
     Args:
         run: holds recipe and network.
-        others: by the name of a case, the run whose network has not seen it.
         again: go on after the last finished epoch.
     """
     if not again:
         run.forget("head")
-    recipe = run.recipe()
-    trainer = HeadTrainer(recipe, cases, [], run)
-    if others:
-        networks: dict[Path, nn.Module] = {}
-        for other in others.values():
-            if other.path not in networks:
-                networks[other.path] = _frozen(recipe, other)
-        own = trainer.network.backbone
-        trainer.out_of_fold = [networks[others[c.name].path] if c.name in others else own for c in cases]
+    trainer = HeadTrainer(run.recipe(), cases, [], run)
     trainer.resume()
     trainer.fit(progress)
-
-
-def _frozen(recipe: Recipe, run: RunFolder) -> nn.Module:
-    network = build_backbone(spec_of(recipe))
-    load_state(network, run.load_best("backbone"), str(run.path))
-    return network.eval().requires_grad_(False)
-
-
-def write_plain_bundle(run: RunFolder, target: Path, fingerprint: Mapping[str, Any] | None = None) -> Bundle:
-    """Write the network and head of a run as a bundle that is not calibrated; whole or not at all."""
-    recipe = run.recipe()
-    with atomic_folder(target, overwrite=True) as work:
-        digest = write_weights(work, run.load_best("backbone"), {recipe.head["variant"]: run.load_best("head")})
-        plain = plain_bundle(recipe, digest, run.facts() | {"fingerprint": fingerprint})
-        check_bundle(plain, str(run.path / "run.json"))
-        written = write_bundle_json(plain, work)
-    return replace(written, folder=target)
 
 
 def predict_fold(fold: Fold, cases: Mapping[str, Case], model: Model, folder: Path, progress: Progress) -> None:
@@ -208,21 +161,6 @@ def load_prediction(path: Path) -> tuple[Prediction, np.ndarray]:
         raise InputError(f"{path} is damaged ({error}): remove its folder, and run the same command again.") from error
 
 
-@dataclass(frozen=True)
-class StoredPredictions:
-    """Predictions of the unseen cases of all folds, on disk.
-
-    Attributes:
-        places: folder of each case's prediction.
-    """
-
-    places: Mapping[str, Path]
-
-    def __call__(self, name: str) -> tuple[Prediction, np.ndarray]:
-        """Read that of a case, with the true classes."""
-        return load_prediction(prediction_file(self.places[name], name))
-
-
 def head_epochs_kept(run: RunFolder) -> Callable[[], str]:
     """Say what an interrupted training of a head leaves."""
 
@@ -232,8 +170,3 @@ def head_epochs_kept(run: RunFolder) -> Callable[[], str]:
         return "" if not count else "1 epoch" if count == 1 else f"{count} epochs"
 
     return words
-
-
-def clear_folder(folder: Path) -> None:
-    """Remove a folder of predictions that others follow."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from SegWithUCore.calibration.local_features import (
     local_features,
     neighbour_axes,
 )
-from SegWithUCore.calibration.stage_two import DOUBT, HeadMaps, StageTwo, find_doubt, refined
+from SegWithUCore.calibration.second_stage import LOOKS_ABOVE, HeadMaps, SecondStage, find_uncertain_voxels, refined
 from SegWithUCore.models.stage_two_file import BLOCK, read_stage_two, stage_two_path, write_stage_two
 from SegWithUCore.util.errors import InputError
 
@@ -40,14 +40,14 @@ def planes_of(maps: HeadMaps, planes: slice) -> HeadMaps:
 @pytest.mark.parametrize("steps", [Steps(), Steps((0, 1, 1)), Steps((1, 2, 1))])
 def test_slabs_with_a_halo_give_the_bits_of_the_whole(steps: Steps) -> None:
     stage = made_up_stage()
-    whole = find_doubt(LOGITS, slice(None), HEAD, PROBABILITY, PAIRS, steps)
+    whole = find_uncertain_voxels(LOGITS, slice(None), HEAD, PROBABILITY, PAIRS, steps)
     wanted = refined(stage, whole, IMAGE, PROBABILITY, steps)
     assert 0 < whole.voxels[0].size < PROBABILITY.size and not np.array_equal(wanted, PROBABILITY)
     halo, unit = steps.halo[0], steps.unit[0]
     for first, last in ((0, 9), (9, 10), (10, 26)):
         low, high = max(0, first - unit), min(SHAPE[0], last + unit)
         planes = slice(first, last)
-        doubt = find_doubt(
+        doubt = find_uncertain_voxels(
             LOGITS[:, low:high].copy(),
             slice(first - low, last - low),
             planes_of(HEAD, planes),
@@ -92,9 +92,9 @@ def test_results_do_not_depend_on_how_many_voxels_are_asked_at_once() -> None:
 
 
 def test_calm_voxels_keep_the_probability_of_the_table() -> None:
-    doubt = find_doubt(LOGITS, slice(None), HEAD, PROBABILITY, PAIRS, Steps())
+    doubt = find_uncertain_voxels(LOGITS, slice(None), HEAD, PROBABILITY, PAIRS, Steps())
     found = refined(made_up_stage(), doubt, IMAGE, PROBABILITY, Steps())
-    calm = PROBABILITY <= DOUBT
+    calm = PROBABILITY <= LOOKS_ABOVE
     assert calm.any() and np.array_equal(found[calm], PROBABILITY[calm])
     assert found.min() >= 0 and found.max() <= 1
 
@@ -131,7 +131,7 @@ def test_steps_follow_the_spacing() -> None:
 
 
 class TestFile:
-    def bundle(self, folder: Path, stage: StageTwo) -> tuple:
+    def bundle(self, folder: Path, stage: SecondStage) -> tuple:
         bundle = shipped_bundle()
         block = write_stage_two(stage, folder, bundle.default_head.name)
         assert bundle.calibration is not None

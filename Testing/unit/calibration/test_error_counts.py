@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from SegWithUCore.calibration.error_probability import Direction, ErrorProbability, fit_line
-from SegWithUCore.calibration.readings import reading
-from SegWithUCore.calibration.site_line import (
+from SegWithUCore.calibration.error_counts import (
     CENTRES,
     FULL_WEIGHT_PATIENTS,
     ErrorCounts,
-    by_patient,
     count_errors,
     fit_site_line,
     moved,
+    patient_counts,
+    reading,
     weight,
 )
+from SegWithUCore.calibration.error_probability import Direction, ErrorProbability, fit_line
 
 VOXELS = 8_000
 
@@ -58,7 +58,7 @@ def test_few_patients_are_never_enough_and_no_errors_are_nothing() -> None:
 
 def test_cases_of_one_patient_count_as_one() -> None:
     counts = list(patients(8, 0.5, 2.0).values())
-    line = fit_site_line(by_patient(counts, ["a", "a", "b", "b", "c", "c", "d", "d"]))
+    line = fit_site_line(patient_counts(counts, ["a", "a", "b", "b", "c", "c", "d", "d"]))
     assert line is not None and line.patients == 4 and not line.is_better
 
 

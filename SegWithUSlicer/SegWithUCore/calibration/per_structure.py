@@ -1,18 +1,226 @@
-"""Predicted Dice of a structure: how good the segmentation probably is, from the soft Dice of its probabilities.
+"""Volume interval and predicted Dice of a structure, fitted from sums of its tempered probabilities.
 
-All structures share one slope, since a single structure has too few cases for its own, and keep their own mean. The
-slope is shrunk so far to zero, which is the mean, as cases that were left out ask for; whether it is worth showing is
-judged on all structures together. Cases of other networks (of folds) tell about the slope around the means of those
-networks, and nothing about the mean of this one.
+The interval holds the true volume with a fitted probability (split conformal).
+
+The predicted Dice says how good the segmentation probably is, from the soft Dice of its probabilities. All structures
+share one slope, since a single structure has too few cases for its own, and keep their own mean. The slope is shrunk so
+far to zero, which is the mean, as cases that were left out ask for; whether it is worth showing is judged on all
+structures together. Cases that cross-validation models predicted tell about the slope around the means of those models,
+and nothing about the mean of this one.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from ..metrics.bootstrap import Interval, numbered, paired_bootstrap
+from ..metrics.bootstrap import Interval, paired_bootstrap
+from ..metrics.patients import by_patient, numbered
+
+
+@dataclass(frozen=True)
+class ProbabilitySums:
+    """Sums over voxels of the tempered probabilities, one entry a class.
+
+    Attributes:
+        expected: of p, over all voxels.
+        inside: of p, over the voxels predicted as the class.
+        ambiguous: of p (1 - p), over all voxels.
+    """
+
+    expected: np.ndarray
+    inside: np.ndarray
+    ambiguous: np.ndarray
+
+    def __add__(self, other: "ProbabilitySums") -> "ProbabilitySums":
+        return ProbabilitySums(
+            self.expected + other.expected, self.inside + other.inside, self.ambiguous + other.ambiguous
+        )
+
+    @classmethod
+    def zeros(cls, num_classes: int) -> "ProbabilitySums":
+        """Make the sums of no voxels."""
+        return cls(np.zeros(num_classes), np.zeros(num_classes), np.zeros(num_classes))
+
+
+def probability_sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:
+    """Sum probabilities (classes, *any), given the predicted class of each voxel."""
+    flat, chosen = probabilities.reshape(probabilities.shape[0], -1).astype(np.float64), np.ravel(classes)
+    inside = [float(row[chosen == index].sum()) for index, row in enumerate(flat)]
+    return ProbabilitySums(flat.sum(1), np.asarray(inside), (flat * (1 - flat)).sum(1))
+
+
+def soft_dice(expected: float, inside: float, predicted: float) -> float:
+    """Soft Dice confidence: the Dice that calibrated probabilities expect; NaN if nothing is expected.
+
+    Args:
+        expected: sum of p over all voxels.
+        inside: sum of p over the predicted voxels.
+        predicted: number of predicted voxels.
+
+    Source: Borges et al., arXiv 2402.10665.
+    """
+    total = expected + predicted
+    return 2 * inside / total if total > 0 else float("nan")
+
+
+LEVEL = 0.9
+SMALLEST_SCALE_MM3 = 1e-6
+"""Keeps the scores finite where a structure is nowhere in doubt."""
+AMBIGUOUS, SEGMENTED = "ambiguous", "segmented"
+"""What an interval is a multiple of."""
+
+
+@dataclass(frozen=True)
+class VolumeInterval:
+    """From sums of tempered probabilities, or from the segmented volume, to a volume with its interval.
+
+    Attributes:
+        factor: true volume over sum of probabilities, or over segmented volume, on calibration cases.
+        half_width: half the interval in units of the ambiguous volume, the sum of p (1 - p), or of the segmented one.
+        level: share of new cases whose true volume lies in the interval, at least.
+        cases: number of calibration cases.
+        of: `AMBIGUOUS`, or `SEGMENTED` where a plain percentage is narrower.
+        least_mm3: smallest segmented volume of a calibration case, which the width of a plain percentage is for any
+            smaller one.
+        compared: coverage and mean width of either kind on cases that were left out; empty if not compared.
+    """
+
+    factor: float
+    half_width: float
+    level: float
+    cases: int
+    of: str = AMBIGUOUS
+    least_mm3: float = 0.0
+    compared: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def __call__(self, expected_mm3: float, ambiguous_mm3: float, segmented_mm3: float) -> tuple[float, float, float]:
+        """Return the expected volume, and the lower and upper end of its interval, in mm3.
+
+        Args:
+            expected_mm3: sum of the structure's tempered probability over all voxels, times voxel volume.
+            ambiguous_mm3: sum of p (1 - p), times voxel volume.
+            segmented_mm3: number of predicted voxels, times voxel volume.
+        """
+        plain = self.of == SEGMENTED
+        volume = self.factor * (segmented_mm3 if plain else expected_mm3)
+        unit = max(segmented_mm3, self.least_mm3) if plain else max(ambiguous_mm3, SMALLEST_SCALE_MM3)
+        half = self.half_width * unit
+        return volume, max(0.0, volume - half), volume + half
+
+    def to_json(self) -> dict[str, Any]:
+        """For the calibration block of a bundle; what is plain is left out."""
+        plain = {"of": AMBIGUOUS, "least_mm3": 0.0, "compared": {}}
+        return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "VolumeInterval":
+        """From the calibration block of a bundle."""
+        factor, half, level = (float(data[name]) for name in ("factor", "half_width", "level"))
+        least, compared = float(data.get("least_mm3", 0.0)), data.get("compared") or {}
+        return cls(factor, half, level, int(data["cases"]), data.get("of", AMBIGUOUS), least, compared)
+
+
+def conformal_quantile(
+    scores: Sequence[float], level: float = LEVEL, patients: Sequence[Hashable] | None = None
+) -> float | None:
+    """Return the smallest score that bounds that of a new patient's case with probability `level`.
+
+    The scores of a patient count as one altogether, for they are alike.
+
+    Args:
+        patients: of each score; None if every one stands alone.
+
+    Returns:
+        None for too few patients.
+
+    Source: split conformal prediction, Vovk et al., Algorithmic Learning in a Random World (2005); for several cases a
+    patient Lee, Barber and Willett, arXiv 2306.06342.
+    """
+    values = np.asarray(scores, float)
+    numbers = numbered(range(values.size) if patients is None else list(patients))
+    counts = np.bincount(numbers)
+    order = np.argsort(values, kind="stable")
+    bounding = np.cumsum(1 / counts[numbers][order]) >= (counts.size + 1) * level - 1e-9
+    return float(values[order][int(bounding.argmax())]) if bounding.any() else None
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Volumes of one structure, (cases,) each, in mm3; see `VolumeInterval`."""
+
+    expected: np.ndarray
+    ambiguous: np.ndarray
+    segmented: np.ndarray
+    true: np.ndarray
+
+    def chosen(self, which: np.ndarray) -> "Volumes":
+        """Return some of the cases."""
+        return Volumes(*(getattr(self, name)[which] for name in ("expected", "ambiguous", "segmented", "true")))
+
+
+def fit_volume_interval(volumes: Volumes, patients: Sequence[Hashable] | None = None) -> VolumeInterval | None:
+    """Fit one structure on calibration cases; None for too few cases, or a structure that none of them has.
+
+    The interval of the ambiguous volume is compared with a plain percentage of the segmented one, each patient judged
+    by the others; the narrower is kept where it holds as many true volumes, or as many as promised.
+
+    Args:
+        patients: of each case; None if every case stands alone.
+    """
+    names = range(volumes.true.size) if patients is None else patients
+    found = {kind: fit_one_interval(volumes, kind, names) for kind in (AMBIGUOUS, SEGMENTED)}
+    ours, plain = found[AMBIGUOUS], found[SEGMENTED]
+    if ours is None or plain is None:
+        return ours
+    judged = {kind: _judged_without(volumes, kind, names) for kind in found}
+    compared = {kind: each for kind, each in judged.items() if each is not None}
+    if len(compared) < len(found):
+        return ours
+    enough = compared[SEGMENTED]["coverage"] >= min(compared[AMBIGUOUS]["coverage"], LEVEL)
+    narrower = compared[SEGMENTED]["width_mm3"] < compared[AMBIGUOUS]["width_mm3"]
+    return replace(plain if enough and narrower else ours, compared=compared)
+
+
+def fit_one_interval(volumes: Volumes, of: str, patients: Sequence[Hashable] | None = None) -> VolumeInterval | None:
+    """Fit an interval of one kind.
+
+    The factor makes up for volumes that are too large or too small. Each case is scored with the factor of the other
+    patients, so that having fitted it does not make the interval too narrow.
+    """
+    base, true, least = volumes.expected, volumes.true, 0.0
+    unit = np.maximum(volumes.ambiguous, SMALLEST_SCALE_MM3)
+    if of == SEGMENTED:
+        base = volumes.segmented
+        least = float(base[base > 0].min(initial=np.inf))
+        unit = np.maximum(base, least)
+    names = range(base.size) if patients is None else patients
+    numbers = numbered(names)
+    others_base, others_true = (each.sum() - np.bincount(numbers, each)[numbers] for each in (base, true))
+    if true.sum() <= 0 or (others_base <= 0).any():
+        return None
+    factors = others_true / others_base
+    half_width = conformal_quantile((np.abs(true - factors * base) / unit).tolist(), LEVEL, names)
+    if half_width is None:
+        return None
+    return VolumeInterval(float(true.sum() / base.sum()), half_width, LEVEL, int(true.size), of, least)
+
+
+def _judged_without(volumes: Volumes, of: str, patients: Sequence[Hashable]) -> dict[str, float] | None:
+    """Coverage and mean width of intervals fitted on other patients; None where these are too few."""
+    held, widths = np.empty(len(patients), bool), np.empty(len(patients))
+    for own in by_patient(patients).values():
+        others = np.setdiff1d(np.arange(len(patients)), own)
+        fitted = fit_one_interval(volumes.chosen(others), of, [patients[case] for case in others])
+        if fitted is None:
+            return None
+        for case in own:
+            sizes = (volumes.expected[case], volumes.ambiguous[case], volumes.segmented[case])
+            _, low, high = fitted(*map(float, sizes))
+            held[case], widths[case] = low <= volumes.true[case] <= high, high - low
+    return {"coverage": float(held.mean()), "width_mm3": float(widths.mean())}
+
 
 MINIMUM_CASES = 10
 LEAST_VARIANCE = 1e-6
@@ -73,14 +281,6 @@ class PredictedDice:
 
 
 @dataclass(frozen=True)
-class DicePairs:
-    """Soft Dice and true Dice of a structure, one entry a case; NaN where it is neither there nor predicted."""
-
-    confidence: Sequence[float]
-    dice: Sequence[float]
-
-
-@dataclass(frozen=True)
 class DiceFit:
     """Lines by structure, and what those without a case's patient were off by.
 
@@ -99,7 +299,7 @@ class DiceFit:
 
 
 def fit_predicted_dice(
-    structures: Mapping[int, DicePairs],
+    structures: Mapping[int, tuple[Sequence[float], Sequence[float]]],
     patients: Sequence[str] | None = None,
     weights: Sequence[float] | None = None,
     networks: Sequence[Hashable] | None = None,
@@ -107,17 +307,18 @@ def fit_predicted_dice(
     """Fit all structures that at least `MINIMUM_CASES` cases of the network itself have.
 
     Args:
-        structures: of the same cases in the same order.
+        structures: soft Dice and true Dice of the same cases in the same order; NaN where a structure is neither there
+            nor predicted.
         patients: of each case; None if every case stands alone.
         weights: of each case, such as less for those that another network predicted; None for 1.
         networks: what predicted each case, None for the network itself; None if all are its own.
     """
-    count = len(next(iter(structures.values())).dice) if structures else 0
+    count = len(next(iter(structures.values()))[1]) if structures else 0
     kinds: Sequence[Hashable] = [None] * count if networks is None else networks
     own = np.asarray([kind is None for kind in kinds], bool)
     names = list(zip(kinds, range(count) if patients is None else patients, strict=True))
     weight = np.ones(count) if weights is None else np.asarray(weights, float)
-    pairs = {key: np.asarray([pair.confidence, pair.dice], float) for key, pair in structures.items()}
+    pairs = {key: np.asarray(pair, float) for key, pair in structures.items()}
     pairs = {key: each for key, each in pairs.items() if np.isfinite(each[:, own]).all(0).sum() >= MINIMUM_CASES}
     cells, which = _of_each_network(pairs, kinds), numbered(kinds)
     left = _left_out(cells, numbered(names), weight)

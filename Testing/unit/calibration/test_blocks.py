@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from repository import ROOT
 
-from SegWithUCore.calibration.case_level import ProbabilitySums
 from SegWithUCore.calibration.flag_limits import FlagCase, fit_flag_limit
-from SegWithUCore.calibration.predicted_dice import DicePairs, fit_predicted_dice
-from SegWithUCore.cli.__main__ import main
+from SegWithUCore.calibration.per_structure import ProbabilitySums, fit_predicted_dice
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.input_spec import Label
-from SegWithULab.training import fold_predictions
-from SegWithULab.training.calibrate import CaseNumbers
+from SegWithUCore.util.progress import silent
+from SegWithULab.calibration import blocks, cross_validation
+from SegWithULab.calibration.blocks import per_structure_blocks
+from SegWithULab.calibration.cases import CaseNumbers, PredictedCases
 from SegWithULab.training.dataset import Case
 from SegWithULab.training.recipe import read_recipe
 from SegWithULab.training.run_folder import RunFolder
-from SegWithULab.training.whole_cases import PredictedCases, whole_case_blocks
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(1, "organ", (9, 9, 9)))
 
@@ -41,9 +40,11 @@ def predicted(count: int, seed: int, patient: str = "own") -> PredictedCases:
     return found
 
 
-def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_intervals() -> None:
+def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_intervals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     own, other = predicted(20, 0), predicted(60, 1, "fold")
-    alone, both = whole_case_blocks(LABELS, own), whole_case_blocks(LABELS, own, other)
+    alone, both = per_structure_blocks(LABELS, own), per_structure_blocks(LABELS, own, other)
     assert both["volume_interval"] == alone["volume_interval"]
     assert both["volume_interval"]["1"]["cases"] == 20
     assert (alone["flags"]["cases"], both["flags"]["cases"], both["flags"]["fold_cases"]) == (20, 20, 60)
@@ -55,7 +56,8 @@ def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_inter
     )
     assert both["flags"]["figures"]["wrong_mm3"] == alone["flags"]["figures"]["wrong_mm3"]  # ranks are among the own
     assert dice["difference_high"] - dice["difference_low"] < 0.8 * width_of(alone), "more cases tell more"
-    weightless = whole_case_blocks(LABELS, own, other, weight=1e-9)
+    monkeypatch.setattr(blocks, "FOLD_WEIGHT", 1e-9)
+    weightless = per_structure_blocks(LABELS, own, other)
     for name, value in alone["predicted_dice"]["1"].items():
         assert name.startswith("difference") or weightless["predicted_dice"]["1"][name] == pytest.approx(
             value, rel=1e-6
@@ -63,16 +65,17 @@ def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_inter
     rule = both["flags"]["rules"]["soft_dice"]
     assert rule["useful"] and rule["bound"] <= 0.2
     assert (
-        "fitted on 20 cases and on 60 that fold networks predicted, each counted as 0.5 of a case" in rule["sentence"]
+        "fitted on 20 cases and on 60 that cross-validation models predicted, each counted as 0.5 of a case"
+        in rule["sentence"]
     )
     weight_of_bad = both["flags"]["bad_cases"] + 0.5 * both["flags"]["fold_bad_cases"]
     twice_lost = 2 * (rule["bound"] * (weight_of_bad + 1) - 1)
     assert twice_lost == pytest.approx(round(twice_lost), abs=1e-6) and round(twice_lost) >= 2 * rule["missed"]
 
 
-def width_of(blocks: dict[str, Any]) -> float:
+def width_of(found: dict[str, Any]) -> float:
     """Of the interval of what predicted Dice gains."""
-    line = blocks["predicted_dice"]["1"]
+    line = found["predicted_dice"]["1"]
     return float(line["difference_high"] - line["difference_low"])
 
 
@@ -88,12 +91,12 @@ def moved(cases: PredictedCases, soft: float, dice: float) -> PredictedCases:
 def test_networks_that_are_worse_in_both_figures_say_the_same() -> None:
     """They were trained with less; where the figure follows the Dice within each, the limit is the same."""
     own, other = predicted(20, 0), predicted(60, 1, "fold")
-    plain, worse = (whole_case_blocks(LABELS, own, cases) for cases in (other, moved(other, 0.02, 0.06)))
+    plain, worse = (per_structure_blocks(LABELS, own, cases) for cases in (other, moved(other, 0.02, 0.06)))
     for block, name in (("flags", "bad_dice"), ("flags", "fold_bad_cases")):
         assert worse[block][name] == plain[block][name]
-    limits = [blocks["flags"]["rules"]["soft_dice"]["limit"] for blocks in (plain, worse)]
+    limits = [each["flags"]["rules"]["soft_dice"]["limit"] for each in (plain, worse)]
     assert limits[1] == pytest.approx(limits[0], abs=1e-9)
-    lines = [blocks["predicted_dice"]["1"] for blocks in (plain, worse)]
+    lines = [each["predicted_dice"]["1"] for each in (plain, worse)]
     assert [lines[1][name] for name in ("slope", "mean")] == pytest.approx(
         [lines[0][name] for name in ("slope", "mean")]
     )
@@ -140,7 +143,7 @@ def test_few_cases_of_the_network_itself_have_no_rule_beside_others() -> None:
     others = [FlagCase(0.7 + 0.001 * n, 0.7 + 0.001 * n, 0.5, network="fold") for n in range(400)]
     own = [FlagCase(0.7 + 0.02 * n, 0.7 + 0.02 * n) for n in range(16)]
     found = fit_flag_limit([*own, *others])["rules"]["soft_dice"]
-    assert "16 cases of the network itself are too few beside those of fold networks" in found["sentence"]
+    assert "16 cases of the network itself are too few beside those of cross-validation models" in found["sentence"]
     assert found["limit"] is None
 
 
@@ -153,9 +156,9 @@ def test_two_alike_cases_of_a_fold_do_not_decide_the_slope(alike: tuple[float, f
     rare_soft = draw.uniform(0.7, 0.95, 14)
     rare_dice = rare_soft - 0.05 + 0.01 * draw.normal(size=14)
     rare_dice[12:] = alike
-    rare = DicePairs(*([*each[:12], *lacks, *each[12:], *lacks] for each in (rare_soft, rare_dice)))
+    rare = tuple([*each[:12], *lacks, *each[12:], *lacks] for each in (rare_soft, rare_dice))
     networks = [None] * 30 + ["a"] * 10 + ["b"] * 10
-    found = fit_predicted_dice({1: DicePairs(soft, dice), 2: rare}, None, [1.0] * 30 + [0.5] * 20, networks)
+    found = fit_predicted_dice({1: (soft, dice), 2: rare}, None, [1.0] * 30 + [0.5] * 20, networks)
     assert found.lines[1].slope == pytest.approx(1, abs=0.1) and found.lines[2].informative
 
 
@@ -166,25 +169,14 @@ def test_a_fold_of_an_earlier_recipe_predicts_nothing(tmp_path: Path, monkeypatc
     for number, unseen in enumerate(("ab", "cd", "ad")):  # the last was left when there were three folds
         RunFolder(tmp_path / f"fold{number}").start(recipe, {"cases": [c.name for c in train if c.name not in unseen]})
     asked: list[str] = []
-    monkeypatch.setattr(fold_predictions, "Model", lambda _: None)
-    monkeypatch.setattr(fold_predictions, "_with_backbone", lambda *_: None)
-    monkeypatch.setattr(
-        fold_predictions, "predict_into", lambda _b, _m, cases, _f, **_: [asked.append(case.name) for case in cases]
-    )
-    monkeypatch.setattr(fold_predictions, "whole_case_blocks", lambda *_: {})
-    fold_predictions.fit_on_folds(run, read_bundle(ROOT / "Resources" / "Models" / "hippocampus"), train, [])
+    monkeypatch.setattr(cross_validation, "Model", lambda _: None)
+    monkeypatch.setattr(cross_validation, "write_weights", lambda *_: "")
+    monkeypatch.setattr(RunFolder, "load_best", lambda *_: {})
+    monkeypatch.setattr(cross_validation, "predict_case", lambda case, _: asked.append(case.name) or (None, None))
+    monkeypatch.setattr(PredictedCases, "add", lambda *_: None)
+    bundle = read_bundle(ROOT / "Resources" / "Models" / "hippocampus")
+    cross_validation.predicted_by_run_folds(run, train, silent, bundle, 1.0)
     assert asked == ["a", "b", "c", "d"]
-
-
-def test_what_is_kept_cannot_be_asked_for(tmp_path: Any, capsys: Any) -> None:
-    table = tmp_path / "images"
-    for part in ("images", "labels"):
-        (tmp_path / part).mkdir()
-        (tmp_path / part / "a.nii.gz").write_bytes(b"")
-    model = str(ROOT / "Resources" / "Models" / "hippocampus")
-    options = ["--model", model, "--cases", str(table.parent), "--output", str(tmp_path / "new"), "--stage-two-only"]
-    assert main(["calibrate", "--whole-cases-only", *options]) == 2
-    assert "--whole-cases-only keeps stage two" in capsys.readouterr().err
 
 
 def test_the_shipped_model_has_them_of_47_cases() -> None:

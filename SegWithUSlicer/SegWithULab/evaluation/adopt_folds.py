@@ -8,7 +8,7 @@ from SegWithUCore.util.errors import InputError, UsageError
 from SegWithUCore.util.input_files import is_there
 from SegWithUCore.util.strict_json import read_json
 
-from .dataset import IMAGE_SUFFIXES
+from ..training.dataset import IMAGE_SUFFIXES
 
 SPLITS_FILE = "splits_final.json"
 FEWEST_CASES = 8
@@ -29,14 +29,12 @@ class Fold:
         network: NAME of its folder `fold_NAME`.
         seen: cases that its head is trained with.
         unseen: cases that neither network nor head ever sees: what is fitted later is fitted on them.
-        by: for each case of `seen` the name of a fold whose network has not seen it, where there is one.
     """
 
     name: str
     network: str
     seen: tuple[str, ...]
     unseen: tuple[str, ...]
-    by: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -216,8 +214,7 @@ def _plan(listed: Listed, patients: Mapping[str, str], source: str) -> FoldPlan:
     folds = []
     for name, (train, val) in listed.items():
         own = tuple(case for case in val if unseen.get(case) == name)
-        kept = tuple(sorted(train))
-        folds.append(Fold(name, name, kept, own, {case: unseen[case] for case in kept if case in unseen}))
+        folds.append(Fold(name, name, tuple(sorted(train)), own))
     unknown = tuple(sorted(set(patients) - named))
     return FoldPlan(tuple(folds), source, dict(patients), tuple(sorted(dropped - set(unseen))), unknown)
 
@@ -231,7 +228,7 @@ def _foreign(name: str, patients: Mapping[str, str]) -> FoldPlan:
     for number in range(parts):
         own = tuple(case for case in patients if part[patients[case]] == number)
         others = tuple(case for case in patients if part[patients[case]] != number)
-        folds.append(Fold(f"part{number + 1}", name, others, own, {}))
+        folds.append(Fold(f"part{number + 1}", name, others, own))
     return FoldPlan(tuple(folds), "--unseen: the network has seen none of the cases", dict(patients), all_unseen=True)
 
 

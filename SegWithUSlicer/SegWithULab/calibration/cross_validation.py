@@ -1,20 +1,33 @@
-"""Who predicts which training case as a new one: the fold network that has not been trained with its patient."""
+"""Training cases as new cases: each is predicted by a cross-validation model that has not seen its patient.
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+The models are runs of the model's recipe that were trained from scratch without a part of the training cases, each with
+a head of its own (`find_folds`); or, in `segwithu train`, the fold networks of one run under its one head.
+"""
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from SegWithUCore.calibration.error_probability import MOST_VOXELS, fit_temperature
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.prediction import tempered_logits
+from SegWithUCore.metrics.patients import by_patient
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.models.training_record import read_record
-from SegWithUCore.models.weights_file import weights_path
-from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.models.bundle_network import write_weights
+from SegWithUCore.util.errors import InputError, UsageError, naming
 from SegWithUCore.util.progress import Progress, silent
 
-from .backbone import spec_of
-from .case_roles import voxel_hashes
-from .dataset import Case
-from .run_folder import RunFolder
-from .run_record import known_to
+from ..training.backbone import spec_of
+from ..training.case_roles import voxel_hashes
+from ..training.dataset import Case
+from ..training.make_bundle import write_plain_bundle
+from ..training.run_folder import RunFolder
+from ..training.run_record import known_to
+from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table, predict_case
 
 HEAD_SETTINGS = ("variant", "taps", "feature_channels", "probes", "aleatoric")
 """What a fold's head must have in common with the model's, so that its maps mean the same."""
@@ -32,6 +45,7 @@ class Fold:
 
 def find_folds(
     bundle: Bundle,
+    trained: Collection[str],
     runs: Sequence[RunFolder],
     cases: Sequence[Case],
     others: Mapping[str, Sequence[Case]],
@@ -43,6 +57,7 @@ def find_folds(
 
     Args:
         bundle: the model.
+        trained: hashes of its training cases.
         runs: each trained from scratch without a part of the cases.
         cases: all cases that the runs were trained with, and were not.
         others: cases by the option that names them; none may be among `cases`, nor another of its patient.
@@ -56,11 +71,11 @@ def find_folds(
     for run in runs:
         _check_like(bundle, run)
     hashes = voxel_hashes(cases, progress)
-    _check_training_cases(bundle, cases, hashes)
+    _check_training_cases(bundle, trained, cases, hashes)
     known = dict(zip(hashes, cases, strict=True))
     for option, each in others.items():
         _check_apart(cases, known, option, each, voxel_hashes(each, progress))
-    folds = _shared_out(runs, [_seen_groups(run, known) for run in runs], known.values())
+    folds = _shared_out(runs, [_seen_groups(run, known) for run in runs], list(known.values()))
     for fold in folds:
         count = len({case.group for case in fold.cases})
         if count < LEAST_PATIENTS:
@@ -86,18 +101,16 @@ def _check_apart(
         )
 
 
-def _shared_out(runs: Sequence[RunFolder], seen: Sequence[set[str]], cases: Iterable[Case]) -> list[Fold]:
+def _shared_out(runs: Sequence[RunFolder], seen: Sequence[set[str]], cases: Sequence[Case]) -> list[Fold]:
     folds = [Fold(run, []) for run in runs]
-    by_patient: dict[str, list[Case]] = {}
-    for case in cases:
-        by_patient.setdefault(case.group, []).append(case)
+    its = by_patient([case.group for case in cases])
     unseen = {
-        patient: [fold for fold, groups in zip(folds, seen, strict=True) if patient not in groups]
-        for patient in by_patient
+        patient: [fold for fold, groups in zip(folds, seen, strict=True) if patient not in groups] for patient in its
     }
     for patient in sorted(unseen, key=lambda patient: len(unseen[patient])):  # those with a choice fill what is left
         if unseen[patient]:
-            min(unseen[patient], key=lambda fold: len(fold.cases)).cases.extend(by_patient[patient])
+            fold = min(unseen[patient], key=lambda fold: len(fold.cases))
+            fold.cases.extend(cases[index] for index in its[patient])
     return folds
 
 
@@ -129,10 +142,10 @@ def _seen_groups(run: RunFolder, known: Mapping[str, Case]) -> set[str]:
     return groups
 
 
-def _check_training_cases(bundle: Bundle, cases: Sequence[Case], hashes: Sequence[str]) -> None:
+def _check_training_cases(
+    bundle: Bundle, trained: Collection[str], cases: Sequence[Case], hashes: Sequence[str]
+) -> None:
     """Refuse cases that the model was not trained with: some may be test cases, which nobody would notice then."""
-    record = read_record(weights_path(bundle).parent)
-    trained = set((record and record.roles and record.roles.get("train")) or ())
     if not trained:
         raise InputError(
             f"The model {bundle.name} keeps no hashes of its training cases, so nobody can tell whether --fold-cases "
@@ -152,7 +165,7 @@ def _check_like(bundle: Bundle, run: RunFolder) -> None:
         ("input", recipe.input, bundle.input),
         ("labels", [label.value for label in recipe.labels], [label.value for label in bundle.labels]),
         ("backbone", spec_of(recipe), bundle.backbone),
-        *((f"head ({name})", recipe.head[name], _plain(getattr(head, name))) for name in HEAD_SETTINGS),
+        *((f"head ({name})", recipe.head[name], _listed(getattr(head, name))) for name in HEAD_SETTINGS),
     )
     differs = [name for name, other, own in pairs if other != own]
     if differs:
@@ -175,5 +188,74 @@ def _check_like(bundle: Bundle, run: RunFolder) -> None:
         run.check_finished(part)
 
 
-def _plain(value: Any) -> Any:
+def predicted_by_folds(folds: Sequence[Fold], progress: Progress = silent) -> PredictedCases:
+    """Predict the cases of each fold with its network; all of them stay in memory, for the second stage.
+
+    Raises:
+        InputError: a case is unusable, or the cases of a run hold no errors.
+        UsageError: memory does not take them.
+    """
+    total, found = sum(len(fold.cases) for fold in folds), PredictedCases()
+    for fold in folds:
+        first = len(found.cases)
+        with tempfile.TemporaryDirectory() as work:
+            model = Model(write_plain_bundle(fold.run, Path(work) / "fold"))
+            for case in fold.cases:
+                progress("predicting cases out of fold", len(found.cases) / total, case.name)
+                found.cases.append(CalibrationCase(*predict_case(case, model), case.group))
+                if sum(each.bytes for each in found.cases) > MOST_BYTES:
+                    raise UsageError(
+                        f"The --fold-cases take more than {MOST_BYTES >> 30} GB of memory at once: give fewer patients "
+                        "and runs that were trained with those alone, or leave --folds out."
+                    )
+            del model  # it holds its files open, which Windows does not delete
+        own = found.cases[first:]
+        with naming(fold.run.path):
+            found.tables.extend([fit_table(own)] * len(own))
+        scale = _scale(own)
+        for each in own:
+            found.add(each, scale, str(fold.run.path))
+    return found
+
+
+def _scale(cases: Sequence[CalibrationCase]) -> float:
+    """Fit the tempering scale of a network; of larger cases every so many voxels, evenly."""
+    step = max(1, sum(case.truth.size for case in cases) // MOST_VOXELS)
+    logits, truths = [], []
+    for case in cases:
+        softened = tempered_logits(case.prediction)
+        logits.append(softened.reshape(len(softened), -1)[:, ::step].copy())
+        truths.append(np.ravel(case.truth)[::step])
+    return fit_temperature(logits, truths)
+
+
+def predicted_by_run_folds(
+    run: RunFolder, train: Sequence[Case], progress: Progress, bundle: Bundle, scale: float
+) -> PredictedCases:
+    """Predict the training cases of a run with its fold networks and its head; only their numbers are kept.
+
+    Args:
+        run: with fold networks that were trained from scratch.
+        bundle: of the run, without calibration.
+        scale: its tempering scale.
+    """
+    jobs = []
+    for number in range(run.recipe().head_training.cross_fit):  # further folds are of an earlier recipe
+        fold = RunFolder(run.path / f"fold{number}")
+        kept = set(fold.facts()["cases"])
+        jobs.append((fold, [case for case in train if case.name not in kept]))
+    total, found = sum(len(cases) for _, cases in jobs), PredictedCases()
+    for fold, cases in jobs:
+        with tempfile.TemporaryDirectory() as work:
+            heads = {bundle.default_head.name: run.load_best("head")}
+            digest = write_weights(Path(work), fold.load_best("backbone"), heads)
+            model = Model(replace(bundle, folder=Path(work), weights_sha256=digest, graphs=None))
+            for case in cases:
+                progress("predicting cases out of fold", len(found.numbers) / total, case.name)
+                found.add(CalibrationCase(*predict_case(case, model), case.group), scale, fold.path.name)
+            del model  # it holds its files open, which Windows does not delete
+    return found
+
+
+def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""What of a model's calibration is replaced by what new cases say, and why: never by what does not predict better.
+"""A model's calibration as a prior: what new cases change of it, and why; never where they do not predict better.
 
 Of each case only counts and sums are kept, so that any number of cases fits into memory.
 """
@@ -11,29 +11,30 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import binom
 
-from SegWithUCore.calibration.case_level import probability_sums
-from SegWithUCore.calibration.error_probability import ErrorProbability
-from SegWithUCore.calibration.flag_limits import LEAST_CASES, fit_flag_limit
-from SegWithUCore.calibration.predicted_dice import MINIMUM_CASES, PredictedDice
-from SegWithUCore.calibration.site_line import (
+from SegWithUCore.calibration.error_counts import (
     FULL_WEIGHT_PATIENTS,
     LEAST_PATIENTS,
     ErrorCounts,
     SiteLine,
-    by_patient,
     count_errors,
     fit_site_line,
     moved,
+    patient_counts,
     weight,
 )
-from SegWithUCore.inference.prediction import Prediction, tempered_logits
+from SegWithUCore.calibration.error_probability import ErrorProbability
+from SegWithUCore.calibration.flag_limits import LEAST_CASES, fit_flag_limit
+from SegWithUCore.calibration.per_structure import MINIMUM_CASES, PredictedDice, probability_sums
+from SegWithUCore.inference.prediction import tempered_logits
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.metrics.bootstrap import Interval, paired_bootstrap
+from SegWithUCore.metrics.patients import by_patient
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.quality import QUALITY
 from SegWithUCore.review.flags import FlagRules
 
-from .calibrate import CaseNumbers, case_numbers, dice_fit, fit_case_level, flag_case, structure_quality, triage_figures
+from .blocks import Calibration, dice_fit, fit_per_structure, flag_case, structure_quality, triage_figures
+from .cases import CalibrationCase, CaseNumbers, case_numbers
 
 LEAST_INTERVAL_PATIENTS = 9
 """Fewer allow no interval that holds nine in ten."""
@@ -50,38 +51,25 @@ class CaseSummary:
 
     Attributes:
         patient: whom it is of.
-        errors: by error probability, one entry a predicted class.
+        errors: by error probability.
         nll: negative log-likelihood a voxel of the tempered probabilities, one entry a scale.
         numbers: one entry a scale.
     """
 
     patient: str
-    errors: tuple[ErrorCounts, ...]
+    errors: ErrorCounts
     nll: np.ndarray
     numbers: tuple[CaseNumbers, ...]
 
-    @property
-    def all_errors(self) -> ErrorCounts:
-        """Of all classes."""
-        total = self.errors[0]
-        for counts in self.errors[1:]:
-            total = total + counts
-        return total
 
-
-def summary_of(
-    prediction: Prediction, truth: np.ndarray, table: ErrorProbability, scale: float, patient: str
-) -> CaseSummary:
+def summary_of(case: CalibrationCase, table: ErrorProbability, scale: float) -> CaseSummary:
     """Sum up a case under the error probability and the tempering scale that the model has."""
+    prediction, truth = case.prediction, case.truth
     chance = prediction.error_probability
     if chance is None:
         chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
-    wrong = prediction.classes != truth
-    classes = range(prediction.logits.shape[0])
-    here = [prediction.classes == index for index in classes]
-    errors = tuple(count_errors(chance[where], wrong[where]) for where in here)
     plain = case_numbers(prediction, truth, scale)
-    tempered = tempered_logits(prediction, scale).reshape(len(classes), -1)
+    tempered = tempered_logits(prediction, scale).reshape(len(prediction.logits), -1)
     chosen = np.take_along_axis(tempered, np.ravel(truth)[None].astype(np.int64), 0)[0]
     nll, numbers = np.empty(len(SCALES)), []
     for place, factor in enumerate(SCALES):
@@ -90,26 +78,17 @@ def summary_of(
         nll[place] = float((total - chosen / factor).mean())
         sums = probability_sums(np.exp(scaled - total), prediction.classes.ravel())
         numbers.append(replace(plain, sums=sums))
-    return CaseSummary(patient, errors, nll, tuple(numbers))
+    return CaseSummary(case.patient, count_errors(chance, case.wrong), nll, tuple(numbers))
 
 
-@dataclass(frozen=True)
-class Refit:
-    """A calibration block after new cases were seen, and one sentence a part of it: replaced or kept, and why."""
-
-    calibration: Mapping[str, Any]
-    sentences: tuple[str, ...]
-    is_changed: bool
-
-
-def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequence[CaseSummary]) -> Refit:
+def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequence[CaseSummary]) -> Calibration:
     """Take from the new cases what predicts better than the model's own calibration, and keep the rest.
 
     Args:
         calibration: the model's own.
         labels: of the model, background first.
     """
-    patients = by_patient([case.all_errors for case in cases], [case.patient for case in cases])
+    patients = patient_counts([case.errors for case in cases], [case.patient for case in cases])
     line = fit_site_line(patients)
     better = line is not None and line.is_better
     sentences = [_line_sentence(line, len(patients))]
@@ -117,7 +96,7 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     place, words = _chosen_scale(cases, own, labels, FlagRules.fitted(calibration.get("flags")).active)
     off = _structures_off(cases, own, labels)
     changed = better or place != _OWN or bool(off)
-    numbers, more = _case_level(cases, own, labels, place, changed, off)
+    numbers, more = _per_structure(cases, own, labels, place, changed, off)
     quality = structure_quality([case.numbers[_OWN] for case in cases], labels)
     result: dict[str, Any] = {**calibration, **numbers.to_json(), QUALITY: quality}
     result["tempering_scale"] = float(calibration["tempering_scale"] * SCALES[place])
@@ -130,13 +109,12 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
         result["error_probability"] = moved(table, slope, offset).to_json()
     flags, flags_words = calibration.get("flags"), "Limits of flags: the model's own stay."
     if changed:
-        fitted = _fitted_flags(cases, labels, numbers, place, (slope, offset))
-        flags, flags_words = _flags(flags, fitted, len(cases), place != _OWN)
+        flags, flags_words = _flags(cases, flags, labels, numbers, place, (slope, offset))
     result |= {} if flags is None else {"flags": flags}
     sentences += [words, *more, flags_words]
     is_changed = better or place != _OWN or numbers.to_json() != own.to_json()
     result["site"] = {"cases": len(cases), "patients": len(patients), "sentences": sentences}
-    return Refit(result if is_changed else calibration, tuple(sentences), is_changed)
+    return Calibration(result if is_changed else calibration, tuple(sentences), is_changed=is_changed)
 
 
 def _line_sentence(line: SiteLine | None, patients: int) -> str:
@@ -173,10 +151,8 @@ def _chosen_scale(
         has_limits: whether limits of flags are among it.
     """
     kept = "Tempering scale: the model's own stays; "
-    groups: dict[str, list[np.ndarray]] = {}
-    for case in cases:
-        groups.setdefault(case.patient, []).append(case.nll)
-    nll = np.asarray([np.mean(rows, 0) for rows in groups.values()])
+    groups = by_patient([case.patient for case in cases])
+    nll = np.asarray([np.mean([cases[index].nll for index in its], 0) for its in groups.values()])
     if len(nll) < LEAST_PATIENTS:
         return _OWN, f"{kept}{_patients(len(nll))} are too few, give {LEAST_PATIENTS}."
     place, change = _left_out_scale(nll)
@@ -186,7 +162,7 @@ def _chosen_scale(
     figures += f"{change.high:+.5f}) a voxel"
     if change.high >= 0:
         return _OWN, f"{kept}{figures}, no clear gain."
-    anew = fit_case_level([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
+    anew = fit_per_structure([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
     if not (anew.intervals.keys() >= own.intervals.keys() and anew.dice.keys() >= own.dice.keys()):
         need = f"{MINIMUM_CASES} cases of each structure, and {LEAST_INTERVAL_PATIENTS} patients"
         return _OWN, f"{kept}{figures}, but intervals and Dice need {need} to follow."
@@ -213,20 +189,20 @@ def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, lab
         interval = own.intervals.get(label.value)
         if interval is None:
             continue
-        inside: dict[str, list[bool]] = {}
+        inside = []
         for case in cases:
             expected, ambiguous, true = case.numbers[_OWN].volumes_mm3(index)
             _, low, high = interval(expected, ambiguous, case.numbers[_OWN].segmented_mm3(index))
-            inside.setdefault(case.patient, []).append(low <= true <= high)
-        count = sum(sum(its) for its in inside.values())
+            inside.append(low <= true <= high)
+        count, groups = sum(inside), by_patient([case.patient for case in cases])
         # The cases of a patient are alike, so it counts once, by the share of its volumes.
-        held = np.ceil(sum(sum(its) / len(its) for its in inside.values()) - 1e-9)
-        if binom.cdf(held, len(inside), interval.level) < BY_CHANCE:
+        held = np.ceil(sum(sum(inside[n] for n in its) / len(its) for its in groups.values()) - 1e-9)
+        if binom.cdf(held, len(groups), interval.level) < BY_CHANCE:
             found[label.name] = f"the model's own held {count} of {len(cases)} volumes of {label.name}"
     return found
 
 
-def _case_level(
+def _per_structure(
     cases: Sequence[CaseSummary],
     own: CaseLevelCalibration,
     labels: Sequence[Label],
@@ -242,7 +218,7 @@ def _case_level(
     if patients < LEAST_INTERVAL_PATIENTS:
         words = "".join(f", though {text}" for text in off.values())
         return own, [f"{kept}; {_patients(patients)} are too few, give {LEAST_INTERVAL_PATIENTS}{words}."]
-    anew = fit_case_level([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
+    anew = fit_per_structure([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
     why = f"; {', '.join(off.values())}" if off else ""
     missing = [label.name for label in labels[1:] if label.value in own.intervals.keys() - anew.intervals.keys()]
     lacking = f"; the model's own stays for {', '.join(missing)}" if missing else ""
@@ -279,37 +255,26 @@ def _better_dice(
     return {value: line for value, line in anew.dice.items() if value not in own.dice}
 
 
-def _fitted_flags(
+def _flags(
     cases: Sequence[CaseSummary],
+    own: Mapping[str, Any] | None,
     labels: Sequence[Label],
     numbers: CaseLevelCalibration,
     place: int,
     line: tuple[float, float],
-) -> dict[str, Any] | None:
-    """Fit the limits of flags to what the new calibration says of the cases; None for too few cases."""
-    if len(cases) < LEAST_CASES:
-        return None
-    figures = [case.numbers[place] for case in cases]
-    of_flags = [flag_case(each, labels, case.patient) for each, case in zip(figures, cases, strict=True)]
-    wrong = [sum(errors.expected(*line) for errors in case.errors) for case in cases]
-    limit = fit_flag_limit(of_flags)
-    return {**limit, "figures": triage_figures(figures, wrong, numbers, labels)}
-
-
-def _flags(
-    own: Mapping[str, Any] | None, fitted: Mapping[str, Any] | None, cases: int, rescaled: bool
 ) -> tuple[Mapping[str, Any] | None, str]:
-    """Return the block "flags", and why: limits that flag nothing replace the model's own only where these are void.
+    """Fit the block "flags" to what the new calibration says of the cases, and say why it is taken or not.
 
-    Args:
-        own: that the model has.
-        fitted: on the new cases; None for too few.
-        rescaled: whether the tempering scale is another one, to which the model's own limits do not apply.
+    Limits that flag nothing replace the model's own only where these are void: at another tempering scale.
     """
-    kept = "Limits of flags: the model's own stay"
-    if fitted is None:
-        return own, f"{kept}; {cases} cases are too few, give {LEAST_CASES}."
+    kept, count = "Limits of flags: the model's own stay", len(cases)
+    if count < LEAST_CASES:
+        return own, f"{kept}; {count} cases are too few, give {LEAST_CASES}."
+    figures = [case.numbers[place] for case in cases]
+    limit = fit_flag_limit([flag_case(each, labels, case.patient) for each, case in zip(figures, cases, strict=True)])
+    wrong = [case.errors.expected(*line) for case in cases]
+    fitted = {**limit, "figures": triage_figures(figures, wrong, numbers, labels)}
     found = " ".join(rule["sentence"] for rule in fitted["rules"].values())
-    if own is not None and FlagRules.fitted(own).active and not FlagRules.fitted(fitted).active and not rescaled:
-        return {**own, "figures": fitted["figures"]}, f"{kept}; on these {cases} cases: {found}"
-    return fitted, f"Limits of flags: fitted anew on {cases} cases. {found}"
+    if own is not None and FlagRules.fitted(own).active and not FlagRules.fitted(fitted).active and place == _OWN:
+        return {**own, "figures": fitted["figures"]}, f"{kept}; on these {count} cases: {found}"
+    return fitted, f"Limits of flags: fitted anew on {count} cases. {found}"

@@ -9,16 +9,17 @@ import pytest
 from repository import ROOT
 from scipy.special import expit
 
-from SegWithUCore.calibration.case_level import ProbabilitySums
-from SegWithUCore.calibration.site_line import count_errors
+from SegWithUCore.calibration.error_counts import count_errors
+from SegWithUCore.calibration.per_structure import ProbabilitySums
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.model_name import site_version
 from SegWithUCore.review.flags import FlagRules
-from SegWithULab.training.calibrate import CaseNumbers
-from SegWithULab.training.refit import SCALES, CaseSummary, Refit, refit
+from SegWithULab.calibration.blocks import Calibration
+from SegWithULab.calibration.cases import CaseNumbers
+from SegWithULab.calibration.prior import SCALES, CaseSummary, refit
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(1, "organ", (9, 9, 9)))
-VOXELS = 5_000
+VOXELS = 10_000
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +42,27 @@ def cases(
     draw = np.random.default_rng(number)
     found = []
     for patient in range(number):
-        counts = []
-        for _ in LABELS:
-            odds = draw.normal(-3, 2, VOXELS)
-            counts.append(count_errors(expit(odds), draw.random(VOXELS) < expit(odds + offset)))
+        odds = draw.normal(-3, 2, VOXELS)
+        counts = count_errors(expit(odds), draw.random(VOXELS) < expit(odds + offset))
         true = 1000 * volume + 20 * draw.normal()
         dice = np.array([0.99, 0.85 + 0.02 * draw.normal()])
         inside = 1000 * dice[1] if telling else 900
         sums = ProbabilitySums(np.array([9e3, 1000]), np.array([9e3, inside]), np.array([50, 50]))
         numbers = CaseNumbers(sums, np.array([9000, 1000]), np.array([1e4 - true, true]), dice, 1.0)
         nll = 0.1 + 0.01 * (np.arange(len(SCALES)) - scale) ** 2 + 0.001 * draw.normal()
-        found.append(CaseSummary(f"patient {patient}", tuple(counts), nll, (numbers,) * len(SCALES)))
+        found.append(CaseSummary(f"patient {patient}", counts, nll, (numbers,) * len(SCALES)))
     return found
 
 
-def said(found: Refit, part: str) -> str:
-    return next(sentence for sentence in found.sentences if sentence.startswith(part))
+def said(found: Calibration, part: str) -> str:
+    return next(sentence for sentence in found.messages if sentence.startswith(part))
 
 
 def test_cases_like_those_of_the_model_keep_its_calibration(own: dict[str, Any]) -> None:
     for number in (6, 12, 30):
         found = refit(own, LABELS, cases(number))
-        assert not found.is_changed and found.calibration is own
-        assert all("own stay" in sentence for sentence in found.sentences)
+        assert not found.is_changed and found.block is own
+        assert all("own stay" in sentence for sentence in found.messages)
     assert "6 patients are too few" in said(refit(own, LABELS, cases(6)), "Error probability")
 
 
@@ -72,22 +71,22 @@ def test_each_part_needs_its_cases(own: dict[str, Any], number: int, intervals: 
     found = refit(own, LABELS, cases(number, offset=1.5, telling=True))
     assert found.is_changed and "fitted anew" in said(found, "Error probability")
     assert ("fitted anew" in said(found, "Volume intervals")) == intervals
-    assert (found.calibration["volume_interval"] != own["volume_interval"]) == intervals
+    assert (found.block["volume_interval"] != own["volume_interval"]) == intervals
     assert ("fitted anew" in said(found, "Limits of flags")) == flags
-    assert (found.calibration["flags"] != own["flags"]) == flags
+    assert (found.block["flags"] != own["flags"]) == flags
     if not intervals:
         assert "8 patients are too few, give 9" in said(found, "Volume intervals")
     if not flags:
         assert f"{number} cases are too few, give 17" in said(found, "Limits of flags")
-    assert found.calibration["site"]["patients"] == number
-    assert found.calibration["tempering_scale"] == own["tempering_scale"]
+    assert found.block["site"]["patients"] == number
+    assert found.block["tempering_scale"] == own["tempering_scale"]
 
 
 def test_intervals_that_fail_are_replaced_though_probabilities_hold(own: dict[str, Any]) -> None:
     found = refit(own, LABELS, cases(12, volume=1.3))
-    assert found.is_changed and found.calibration["error_probability"] == own["error_probability"]
+    assert found.is_changed and found.block["error_probability"] == own["error_probability"]
     assert "own held 0 of 12 volumes of organ" in said(found, "Volume intervals")
-    assert found.calibration["volume_interval"]["1"]["factor"] == pytest.approx(1.3, abs=0.02)
+    assert found.block["volume_interval"]["1"]["factor"] == pytest.approx(1.3, abs=0.02)
     few = refit(own, LABELS, cases(8, volume=1.3))
     assert not few.is_changed and "own held 0 of 8 volumes" in said(few, "Volume intervals")
 
@@ -104,7 +103,7 @@ def test_two_cases_of_a_patient_are_no_two_patients(own: dict[str, Any]) -> None
 def test_another_scale_is_taken_with_intervals_that_follow(own: dict[str, Any]) -> None:
     found = refit(own, LABELS, cases(20, scale=18))
     assert found.is_changed and "fitted anew" in said(found, "Tempering scale")
-    assert found.calibration["tempering_scale"] == pytest.approx(own["tempering_scale"] * SCALES[14])  # half way
+    assert found.block["tempering_scale"] == pytest.approx(own["tempering_scale"] * SCALES[14])  # half way
     few = refit(own, LABELS, cases(8, scale=20))
     assert not few.is_changed and "need 10 cases" in said(few, "Tempering scale")
 
@@ -120,15 +119,15 @@ def test_no_scale_is_taken_that_limits_of_flags_cannot_follow(own: dict[str, Any
 def test_cases_that_give_no_limit_leave_the_model_its_own(own: dict[str, Any], number: int) -> None:
     found = refit(own, LABELS, cases(number, offset=1.5))
     assert found.is_changed
-    assert found.calibration["flags"]["rules"] == own["flags"]["rules"]
+    assert found.block["flags"]["rules"] == own["flags"]["rules"]
     assert "the model's own stay" in said(found, "Limits of flags")
-    ranked = len(found.calibration["flags"]["figures"]["wrong_share"])
+    ranked = len(found.block["flags"]["figures"]["wrong_share"])
     assert ranked == (number if number >= 17 else len(own["flags"]["figures"]["wrong_share"]))
 
 
 def test_a_limit_of_another_scale_goes_where_none_replaces_it(own: dict[str, Any]) -> None:
     found = refit(own, LABELS, cases(20, scale=18))
-    assert not FlagRules.fitted(found.calibration["flags"]).active
+    assert not FlagRules.fitted(found.block["flags"]).active
     assert "No useful rule" in said(found, "Limits of flags")
 
 

@@ -1,8 +1,9 @@
-"""Stage two of the error probability: a small network that sees the image, on top of the ranking map's table.
+"""Second-stage error classifier: a small network that sees the image, on top of the ranking map's table.
 
-The table (`error_probability`) turns the ranking map into an error probability voxel by voxel. Where that leaves doubt,
-stage two looks at the head's maps, the pair of classes, and image and score around the voxel (`local_features`), and
-shifts the log-odds. Its probabilities are calibrated last, on values cross-validated by patient. numpy alone.
+The table (`error_probability`) turns the ranking map into an error probability voxel by voxel. Where that is above
+`LOOKS_ABOVE`, the second stage reads the head's maps, the pair of classes, and image and score around the voxel
+(`local_features`), and shifts the log-odds. Its probabilities are calibrated last, on values cross-validated by
+patient. numpy alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,9 @@ import numpy as np
 
 from .local_features import Steps, Voxels, boundary_normals, local_features
 
-DOUBT = 0.01
-"""Error probability of the table above which stage two looks; the shipped model has 7 % of voxels there, and 99 % of
-the wrong ones."""
+LOOKS_ABOVE = 0.01
+"""Error probability of the table above which the second stage looks; the shipped model has 7 % of voxels there, and
+99 % of the wrong ones."""
 FLOOR = 1e-6
 MAPS = ("log-odds of the table", "ranking", "log-odds of the softmax", "tempering", "energy", "aleatoric")
 CHUNK = 512
@@ -45,8 +46,8 @@ class HeadMaps:
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """The voxels in doubt of some planes, and what is known of them without the image.
+class UncertainVoxels:
+    """The uncertain voxels of some planes, and what is known of them without the image.
 
     Attributes:
         voxels: indices along z, y and x.
@@ -59,7 +60,7 @@ class Doubt:
     normals: np.ndarray
 
     def features(self, image: np.ndarray, probability: np.ndarray, steps: Steps, first_plane: int = 0) -> np.ndarray:
-        """All that stage two sees, float32 (voxels, features).
+        """All that the second stage reads, float32 (voxels, features).
 
         Args:
             image: as the network gets it, float32 (channels, z, y, x).
@@ -70,23 +71,23 @@ class Doubt:
         around = local_features(image, probability, (z - first_plane, y, x), self.normals, steps)
         return np.concatenate([self.columns, around], 1)
 
-    def chosen(self, which: np.ndarray) -> "Doubt":
+    def chosen(self, which: np.ndarray) -> "UncertainVoxels":
         """Return some of the voxels, by their numbers."""
         z, y, x = (each[which] for each in self.voxels)
-        return Doubt((z, y, x), self.columns[which], self.normals[:, which])
+        return UncertainVoxels((z, y, x), self.columns[which], self.normals[:, which])
 
 
-def find_doubt(
+def find_uncertain_voxels(
     logits: np.ndarray, inner: slice, maps: HeadMaps, probability: np.ndarray, pairs: Pairs, steps: Steps
-) -> Doubt:
-    """Find the voxels in doubt of some planes.
+) -> UncertainVoxels:
+    """Find the uncertain voxels of some planes: where the table is above `LOOKS_ABOVE`.
 
     Args:
         logits: float32 (classes, z, y, x): of the planes and `steps.unit` planes around them, where there are so many.
         inner: which planes of `logits` they are.
         maps, probability: of the planes alone; the table's error probability.
     """
-    z, y, x = np.nonzero(probability > DOUBT)
+    z, y, x = np.nonzero(probability > LOOKS_ABOVE)
     first, second = maps.classes[z, y, x], maps.runner_up[z, y, x]
     within = (z + (inner.start or 0), y, x)
     table = np.clip(probability[z, y, x].astype(np.float64), FLOOR, 1 - FLOOR)
@@ -100,11 +101,11 @@ def find_doubt(
         *((first == one) & (second == other) for one, other in pairs),
     ]
     described = np.stack([np.asarray(column, np.float32) for column in columns], 1)
-    return Doubt((z, y, x), described, boundary_normals(logits, within, first, second, steps))
+    return UncertainVoxels((z, y, x), described, boundary_normals(logits, within, first, second, steps))
 
 
 @dataclass(frozen=True)
-class StageTwo:
+class SecondStage:
     """The fitted second stage.
 
     Attributes:
@@ -135,7 +136,7 @@ class StageTwo:
         In float64 and rounded last: however many voxels a product takes at once, the results are the same.
 
         Args:
-            features: of `Doubt.features`.
+            features: of `UncertainVoxels.features`.
         """
         found = np.empty(len(features), np.float32)
         for start in range(0, len(features), CHUNK):
@@ -144,14 +145,14 @@ class StageTwo:
         return found
 
     def probability(self, features: np.ndarray) -> np.ndarray:
-        """Error probability of voxels in doubt, float32; `features` as for `raw_log_odds`."""
+        """Error probability of uncertain voxels, float32; `features` as for `raw_log_odds`."""
         slope, offset = self.line
         odds = slope * np.interp(self.raw_log_odds(features), self.knots, self.values) + offset
         found: np.ndarray = (1 / (1 + np.exp(-odds))).astype(np.float32)
         return found
 
-    def calm(self, table: np.ndarray) -> np.ndarray:
-        """Error probability of voxels that leave no doubt, float32, of what the table says of them."""
+    def below_threshold(self, table: np.ndarray) -> np.ndarray:
+        """Error probability of all other voxels, float32, from the table's."""
         if self.line == (1.0, 0.0):
             return table
         slope, offset = self.line
@@ -198,7 +199,7 @@ class StageTwo:
         }
 
     @classmethod
-    def of(cls, data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "StageTwo":
+    def of(cls, data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "SecondStage":
         """From the calibration block of a bundle and its file of arrays.
 
         Raises:
@@ -218,17 +219,19 @@ class StageTwo:
         return cls(pairs, tuple(data["axes"]), mean, scale, layers, knots, values, int(data["cases"]), line)
 
 
-def refined(stage: StageTwo, doubt: Doubt, image: np.ndarray, probability: np.ndarray, steps: Steps) -> np.ndarray:
-    """Error probability after stage two, float32 (z, y, x).
+def refined(
+    stage: SecondStage, uncertain: UncertainVoxels, image: np.ndarray, probability: np.ndarray, steps: Steps
+) -> np.ndarray:
+    """Error probability after the second stage, float32 (z, y, x).
 
     Args:
-        doubt: of the whole volume.
+        uncertain: of the whole volume.
         image: as the network gets it, float32 (channels, z, y, x).
         probability: the table's.
     """
-    found = np.array(stage.calm(probability), np.float32)
-    if doubt.voxels[0].size:
-        found[doubt.voxels] = stage.probability(doubt.features(image, probability, steps))
+    found = np.array(stage.below_threshold(probability), np.float32)
+    if uncertain.voxels[0].size:
+        found[uncertain.voxels] = stage.probability(uncertain.features(image, probability, steps))
     return found
 
 

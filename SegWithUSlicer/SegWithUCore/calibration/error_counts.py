@@ -1,0 +1,230 @@
+"""Errors counted by error probability: whether a model's probabilities hold on cases, and how they are moved there.
+
+Site recalibration is one slope and one offset of the log-odds. Few cases say little: both are drawn towards what the
+model has, and count only if they predict patients better who had no part in fitting them. A reading says whether a
+probability holds: how many of the voxels with about that probability were wrong, with intervals over patients.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+
+from ..metrics.bootstrap import Interval, paired_bootstrap, ratio_interval
+from ..metrics.patients import by_patient
+from ..regions.region import UNCERTAIN
+from .error_probability import ErrorProbability, fit_line
+
+FULL_WEIGHT_PATIENTS = 40
+"""From so many patients on, what is fitted on them counts in full; with n of them as much as n / 40."""
+LEAST_PATIENTS = 8
+"""With fewer no interval over patients can be trusted, and nothing is concluded."""
+FLOOR = 1e-6
+_BINS = 1200
+_EDGES = np.linspace(logit(FLOOR), logit(1 - FLOOR), _BINS + 1)
+CENTRES = (_EDGES[:-1] + _EDGES[1:]) / 2
+"""Log-odds of an error in the middle of each bin, 0.023 wide."""
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Voxels and wrong voxels of a case by log-odds of an error; sums over cases are those of all their voxels."""
+
+    voxels: np.ndarray
+    errors: np.ndarray
+
+    def __sub__(self, other: "ErrorCounts") -> "ErrorCounts":
+        return ErrorCounts(self.voxels - other.voxels, self.errors - other.errors)
+
+    def log_loss(self, slope: float = 1.0, offset: float = 0.0) -> float:
+        """Mean over voxels of the log loss of the error probability after slope and offset."""
+        line = slope * CENTRES + offset
+        return float((self.voxels @ np.logaddexp(0, line) - self.errors @ line) / max(self.voxels.sum(), 1.0))
+
+    def expected(self, slope: float = 1.0, offset: float = 0.0) -> float:
+        """Sum of the error probability over voxels, after slope and offset."""
+        return float(self.voxels @ expit(slope * CENTRES + offset))
+
+
+def count_errors(probability: np.ndarray, wrong: np.ndarray) -> ErrorCounts:
+    """Count voxels by their error probability.
+
+    Args:
+        probability: 0 to 1, any shape.
+        wrong: boolean of the same shape.
+    """
+    odds = logit(np.clip(np.ravel(probability).astype(np.float64), FLOOR, 1 - FLOOR))
+    bins = np.clip(((odds - _EDGES[0]) / (_EDGES[1] - _EDGES[0])).astype(np.int64), 0, _BINS - 1)
+    flat = np.ravel(wrong).astype(np.float64)
+    return ErrorCounts(np.bincount(bins, minlength=_BINS).astype(np.float64), np.bincount(bins, flat, _BINS))
+
+
+def patient_counts(cases: Sequence[ErrorCounts], patients: Sequence[Hashable]) -> dict[Hashable, ErrorCounts]:
+    """Sum the cases of each patient."""
+    groups = by_patient(patients)
+    return {patient: sum_counts([cases[index] for index in its]) for patient, its in groups.items()}
+
+
+def sum_counts(counts: Sequence[ErrorCounts]) -> ErrorCounts:
+    """Add counts up; there is at least one."""
+    return ErrorCounts(np.sum([each.voxels for each in counts], 0), np.sum([each.errors for each in counts], 0))
+
+
+def weight(patients: int) -> float:
+    """Say how much what was fitted on so many patients counts beside what the model has, 0 to 1."""
+    return min(1.0, patients / FULL_WEIGHT_PATIENTS)
+
+
+@dataclass(frozen=True)
+class SiteLine:
+    """Slope and offset of the log-odds of an error.
+
+    Attributes:
+        slope, offset: shrunk.
+        patients: that they were fitted on.
+        own_loss, new_loss: log loss a voxel, mean over patients, each predicted without itself.
+        change: 95 % interval, over patients, of the new loss minus the own.
+    """
+
+    slope: float
+    offset: float
+    patients: int
+    own_loss: float
+    new_loss: float
+    change: Interval
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it predicts patients that it was not fitted on better, beyond chance."""
+        return self.patients >= LEAST_PATIENTS and self.change.high < 0
+
+
+def fit_site_line(patients: Mapping[Hashable, ErrorCounts]) -> SiteLine | None:
+    """Fit slope and offset on patients, and judge them on each patient as fitted on the others.
+
+    Returns None if there is nothing to fit: no errors, or fewer than two patients.
+    """
+    all_counts = list(patients.values())
+    if len(all_counts) < 2 or not sum(counts.errors.sum() for counts in all_counts):
+        return None
+    total = sum_counts(all_counts)
+    own = [counts.log_loss() for counts in all_counts]
+    new = [counts.log_loss(*_shrunk(total - counts, len(all_counts) - 1)) for counts in all_counts]
+    change = paired_bootstrap(new, own)
+    line = _shrunk(total, len(all_counts))
+    return SiteLine(*line, len(all_counts), float(np.mean(own)), float(np.mean(new)), change)
+
+
+def _shrunk(counts: ErrorCounts, patients: int) -> tuple[float, float]:
+    slope, offset = fit_line(CENTRES, counts.voxels, counts.errors)
+    share = weight(patients)
+    return 1 + share * (slope - 1), share * offset
+
+
+def moved(table: ErrorProbability, slope: float, offset: float) -> ErrorProbability:
+    """Apply slope and offset to a fitted error probability: the knots, and so that directions come out the same."""
+    odds = slope * logit(np.clip(np.asarray(table.probability), FLOOR, 1 - FLOOR)) + offset
+    # Slope * (s l + o) + offset, in terms of the new log-odds slope * l + offset of the table.
+    directions = tuple(
+        replace(each, offset=slope * each.offset + offset - each.slope * offset) for each in table.directions
+    )
+    return replace(table, probability=tuple(expit(odds).tolist()), directions=directions)
+
+
+LEVELS = tuple(sorted({0.05, 0.1, UNCERTAIN, 0.5}))
+_FACTOR = 1.25
+"""A voxel reads 0.25 if it lies between 0.25 / 1.25 and 0.25 * 1.25."""
+TOO_WIDE = 0.1
+"""Half the width of an interval from which on "it holds" would say nothing."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Voxels with about one error probability.
+
+    Attributes:
+        level: the error probability.
+        voxels, patients: how many have it.
+        read: its mean over these voxels.
+        observed: share of them that were wrong, with its interval over patients; NaN without any.
+        excess: observed minus read, likewise.
+    """
+
+    level: float
+    voxels: int
+    patients: int
+    read: float
+    observed: Interval
+    excess: Interval
+
+    @property
+    def verdict(self) -> str:
+        """One of "too optimistic", "too pessimistic", "holds" and "no verdict"."""
+        if self.patients < LEAST_PATIENTS:
+            return "no verdict"
+        if self.excess.low > 0:
+            return "too optimistic"
+        if self.excess.high < 0:
+            return "too pessimistic"
+        return "no verdict" if self.observed.high - self.observed.low > 2 * TOO_WIDE else "holds"
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the verdict is that more or fewer were wrong than it reads."""
+        return self.verdict.startswith("too ")
+
+    @property
+    def sentence(self) -> str:
+        """The verdict with its figures."""
+        if not self.voxels:
+            return f"No verdict: no voxel reads {self.level:g}."
+        figures = (
+            f"of voxels that read {self.level:g}, {self.observed.mean * 100:.0f} % were wrong "
+            f"({self.observed.low * 100:.0f} to {self.observed.high * 100:.0f})"
+        )
+        if self.patients < LEAST_PATIENTS:
+            few = "1 patient has" if self.patients == 1 else f"only {self.patients} patients have"
+            return f"No verdict: {figures}, but {few} such voxels; give at least {LEAST_PATIENTS}."
+        if self.verdict == "no verdict":
+            return f"No verdict: {figures}; the interval is too wide, give more patients than {self.patients}."
+        words = "the probabilities hold here" if self.verdict == "holds" else self.verdict
+        return f"{figures[0].upper()}{figures[1:]}: {words}."
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "level": self.level,
+            "voxels": self.voxels,
+            "patients": self.patients,
+            "read": self.read if self.voxels else None,
+            "observed": self.observed.mean if self.voxels else None,
+            "interval": [self.observed.low, self.observed.high] if self.voxels else None,
+            "verdict": self.verdict,
+        }
+
+
+def reading(patients: Mapping[Hashable, ErrorCounts], level: float = UNCERTAIN) -> Reading:
+    """Measure what came of the voxels that read about `level`."""
+    here = (logit(level / _FACTOR) <= CENTRES) & (logit(min(level * _FACTOR, 0.999)) >= CENTRES)
+    sums = np.asarray(
+        [
+            (counts.voxels[here].sum(), counts.errors[here].sum(), counts.voxels[here] @ expit(CENTRES[here]))
+            for counts in patients.values()
+            if counts.voxels[here].sum()
+        ]
+    )
+    if not sums.size:
+        nothing = Interval(float("nan"), float("nan"), float("nan"))
+        return Reading(level, 0, 0, float("nan"), nothing, nothing)
+    voxels, errors, read = sums.T
+    groups = range(len(sums))
+    return Reading(
+        level,
+        int(voxels.sum()),
+        len(sums),
+        float(read.sum() / voxels.sum()),
+        ratio_interval(errors.tolist(), voxels.tolist(), groups),
+        ratio_interval((errors - read).tolist(), voxels.tolist(), groups),
+    )

@@ -1,0 +1,194 @@
+"""Calibrated bundles: of a training run, or of a model that is there already; no torch where an engine does without."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SegWithUCore.inference.engines import TORCH
+from SegWithUCore.models.bundle import CARD_FILE, LICENCE_FILE, Bundle, check_bundle, fitted_now, write_bundle_json
+from SegWithUCore.models.graph_files import graphs_lacking, read_graph_file
+from SegWithUCore.models.graphs import GRAPH_FILES, Graphs
+from SegWithUCore.models.model_card import licence_notice, model_card
+from SegWithUCore.models.model_name import site_version
+from SegWithUCore.models.quality import QUALITY, quality_warnings
+from SegWithUCore.models.stage_two_file import BLOCK, copy_further_stages, copy_stage_two, write_stage_two
+from SegWithUCore.models.training_record import TRAINING_FOLDER, TrainingRecord, read_record, write_record
+from SegWithUCore.models.weights_file import verify_weights, weights_path
+from SegWithUCore.util.atomic_files import atomic_folder
+from SegWithUCore.util.errors import OutputError, UsageError
+from SegWithUCore.util.progress import Progress, silent
+
+from ..training.dataset import Case
+from .blocks import Calibration
+from .cases import PredictedCases, predicted
+from .fit import fit
+
+if TYPE_CHECKING:
+    from ..training.run_folder import RunFolder
+
+Folds = Callable[[Bundle, float], PredictedCases]
+"""Predicts training cases with cross-validation models, given the bundle without calibration and its scale."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The bundle that was written, None where the model's own calibration is kept; and a sentence on each part."""
+
+    bundle: Bundle | None
+    messages: tuple[str, ...]
+
+
+def calibrate_run(
+    run: "RunFolder",
+    cases: Sequence[Case],
+    target: Path,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    beside: Bundle | None = None,
+    record: TrainingRecord | None = None,
+    validation: Sequence[Case] = (),
+    folds: Folds | None = None,
+) -> Calibrated:
+    """Write the bundle of a run, calibrated on `cases`; whole or not at all.
+
+    Args:
+        beside: a model of the same backbone, whose heads come along as they are, to be chosen by name.
+        record: how it was trained, and what has seen which cases; None for what the run knows.
+        validation: cases on which the epochs were chosen: what is fitted per structure is fitted on them, too.
+
+    Raises:
+        InputError: the run is unfinished, a case is unusable, the cases hold no errors to fit on, or `beside` has
+            another backbone or no other head.
+        OutputError: `target` exists or cannot be written.
+    """
+    from SegWithUCore.models.bundle_network import further_heads, write_weights
+
+    from ..training.make_bundle import foreign_licence, plain_bundle
+    from ..training.run_record import copy_curves, run_record
+
+    recipe = run.recipe()
+    backbone, head = run.load_best("backbone"), run.load_best("head")
+    with atomic_folder(target, overwrite) as work:
+        name = recipe.head["variant"]
+        specs, tensors = further_heads(beside, backbone, name) if beside else ((), {})
+        digest = write_weights(work, backbone, {name: head, **tensors})
+        plain = plain_bundle(recipe, digest, run.facts())
+        check_bundle(plain, str(run.path / "run.json"))
+        write_record(work, record or run_record(run, {}))
+        copy_curves(run, work)
+        plain = replace(plain, heads=(*plain.heads, *specs))
+        if beside is not None:
+            copy_further_stages(plain, weights_path(beside).parent, work)
+        written, messages = _calibrated(plain, cases, validation, work, TORCH, folds, progress)
+        (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
+    return Calibrated(replace(written, folder=target), messages)
+
+
+def calibrate_model(
+    bundle: Bundle,
+    cases: Sequence[Case],
+    target: Path,
+    overwrite: bool = False,
+    engine: str = TORCH,
+    progress: Progress = silent,
+    record: TrainingRecord | None = None,
+    folds: Folds | None = None,
+) -> Calibrated:
+    """Write a bundle with the same weights, graphs and fingerprint, calibrated on cases; whole or not at all.
+
+    A calibration that is there already is replaced only by what predicts new cases better; where nothing does, no
+    bundle is written. Figures that were measured with the earlier calibration do not come along.
+
+    Args:
+        bundle: read from a folder; its default head is calibrated.
+        engine: what predicts the cases.
+        record: of the training, with what has seen the cases; None for the model's own.
+
+    Raises:
+        InputError: damaged weights or graphs, an unusable case, or cases that hold no errors to fit on.
+        OutputError: the target exists or cannot be written.
+        UsageError: the engine is not there, or cross-validation models are given for a calibrated model.
+    """
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists already: choose another output folder or pass --overwrite.")
+    if folds is not None and bundle.calibration is not None:
+        raise UsageError(f"--folds goes with --cases: the model {bundle.name} is calibrated, and keeps what it has.")
+    verify_weights(bundle)
+    graphs = bundle.graphs if graphs_lacking(bundle) is None else None
+    plain = replace(bundle, figures=None, graphs=graphs)
+    before = bundle.calibration
+    if before is None:
+        with atomic_folder(target, overwrite) as work:
+            _copy_files(bundle, graphs, work, record)
+            written, messages = _calibrated(replace(plain, display=None), cases, (), work, engine, folds, progress)
+        return Calibrated(replace(written, folder=target), messages)
+    kept = read_record(weights_path(bundle).parent)
+    old, new = (set(((each and each.roles) or {}).get("calibration", ())) for each in (kept, record))
+    pairs = predicted(plain, cases, engine, progress)
+    found = fit(pairs, bundle.labels, prior=before, prior_saw_cases=not old.isdisjoint(new))
+    if not found.is_changed:
+        poor = quality_warnings(bundle.name, bundle.labels, {QUALITY: found.block.get(QUALITY)})
+        return Calibrated(None, (*(f"Warning: {warning}" for warning in poor), *found.messages))
+    if record is not None and record.roles:  # what stays of the calibration has seen the earlier cases
+        record = record.with_role("calibration", list({*old, *new}))
+    about = {**bundle.about, "version": site_version(bundle.about["version"])}
+    with atomic_folder(target, overwrite) as work:
+        _copy_files(bundle, graphs, work, record)
+        if found.second_stage is None:
+            copy_stage_two(bundle, work)
+        block = written_block(found, bundle, work)
+        written = _write(replace(plain, calibration=block, about=about), work)
+    return Calibrated(replace(written, folder=target), found.messages)
+
+
+def _calibrated(
+    plain: Bundle,
+    cases: Sequence[Case],
+    validation: Sequence[Case],
+    work: Path,
+    engine: str,
+    folds: Folds | None,
+    progress: Progress,
+) -> tuple[Bundle, tuple[str, ...]]:
+    """Calibrate the bundle whose weights lie in `work` anew; write description and card there."""
+    bundle = write_bundle_json(plain, work)
+    every = predicted(bundle, [*cases, *validation], engine, progress)
+    own = list(islice(every, len(cases)))
+    found = fit(own, bundle.labels, folds=None if folds is None else partial(folds, bundle), validation=every)
+    progress("fitting", 1.0)
+    block = written_block(found, bundle, work)
+    return _write(replace(bundle, calibration=block, display=found.display), work), found.messages
+
+
+def written_block(found: Calibration, bundle: Bundle, folder: Path) -> dict[str, Any]:
+    """Write a new second stage into the folder of a bundle; returns the calibration block that belongs there."""
+    block = dict(found.block)
+    if found.second_stage is not None:
+        block[BLOCK] = write_stage_two(found.second_stage, folder, bundle.default_head.name)
+    return fitted_now(block)
+
+
+def _write(bundle: Bundle, work: Path) -> Bundle:
+    written = write_bundle_json(bundle, work)
+    (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
+    return written
+
+
+def _copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: TrainingRecord | None) -> None:
+    """Copy into `work` what stays the same when a bundle is calibrated."""
+    weights = weights_path(bundle)
+    shutil.copyfile(weights, work / weights.name)
+    for name in GRAPH_FILES if graphs is not None else ():
+        (work / name).write_bytes(read_graph_file(bundle, name))
+    licence = weights.with_name(LICENCE_FILE)
+    if licence.is_file():
+        shutil.copyfile(licence, work / LICENCE_FILE)
+    if (weights.parent / TRAINING_FOLDER).is_dir():
+        shutil.copytree(weights.parent / TRAINING_FOLDER, work / TRAINING_FOLDER)
+    if record is not None:
+        write_record(work, record)
+    copy_further_stages(bundle, weights.parent, work)

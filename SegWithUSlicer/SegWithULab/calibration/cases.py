@@ -1,0 +1,193 @@
+"""Labelled cases as a model predicts them, and the numbers of each case that calibrations are fitted on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy.special import softmax
+
+from SegWithUCore.calibration.error_counts import ErrorCounts, count_errors
+from SegWithUCore.calibration.error_probability import ErrorProbability, fit_with_directions
+from SegWithUCore.calibration.per_structure import ProbabilitySums, probability_sums, soft_dice
+from SegWithUCore.inference.engines import TORCH
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.prediction import NetworkView, Prediction, predict, tempered_logits
+from SegWithUCore.metrics.error_detection import average_precision, region_groups
+from SegWithUCore.metrics.overlap import dice_of
+from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.util.progress import Progress, silent
+
+from ..training.case_reading import read_assessed
+from ..training.dataset import Case
+
+MOST_BYTES, BYTES_BESIDE = 4 << 30, 24
+"""Of all cases that are kept for a fit; of a voxel besides logits and image."""
+
+
+@dataclass(frozen=True)
+class CalibrationCase:
+    """A prediction and what is true.
+
+    Attributes:
+        truth: class of each voxel, (z, y, x).
+        patient: whom the case comes from; the cases of one patient stay in one fold.
+    """
+
+    prediction: Prediction
+    truth: np.ndarray
+    patient: str
+
+    @cached_property
+    def wrong(self) -> np.ndarray:
+        """Where they differ, boolean (z, y, x)."""
+        found: np.ndarray = self.prediction.classes != self.truth
+        return found
+
+    @property
+    def view(self) -> NetworkView:
+        """The image as the network got it."""
+        assert self.prediction.view is not None
+        return self.prediction.view
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the case takes while a second stage is fitted."""
+        outputs = len(self.prediction.logits) + len(self.view.image) + BYTES_BESIDE // 4
+        return 4 * outputs * self.truth.size
+
+
+def predict_case(case: Case, model: Model) -> tuple[Prediction, np.ndarray]:
+    """Prediction of a case, and the true class of each voxel (z, y, x), both of the part that is assessed.
+
+    Raises:
+        InputError: as `read_assessed`, or the model wants another number of channels.
+    """
+    read = read_assessed(case, model.bundle)
+    return predict(read.images, model), read.truth
+
+
+def predicted(
+    bundle: Bundle, cases: Sequence[Case], engine: str = TORCH, progress: Progress = silent
+) -> Iterator[CalibrationCase]:
+    """Predict cases one after the other; raises what `predict_case` raises."""
+    model = Model(bundle, engine=engine) if cases else None
+    for number, case in enumerate(cases):
+        assert model is not None
+        progress("predicting the calibration cases", number / len(cases), case.name)
+        yield CalibrationCase(*predict_case(case, model), case.group)
+
+
+def errors_of_patients(
+    bundle: Bundle, cases: Sequence[Case], engine: str = TORCH, progress: Progress = silent
+) -> tuple[list[ErrorCounts], list[str]]:
+    """Count voxels and errors of each case by the error probability of a calibrated model; and return the patients."""
+    counts, patients = list[ErrorCounts](), list[str]()
+    for case in predicted(bundle, cases, engine, progress):
+        assert case.prediction.error_probability is not None
+        counts.append(count_errors(case.prediction.error_probability, case.wrong))
+        patients.append(case.patient)
+    return counts, patients
+
+
+def fit_table(cases: Sequence[CalibrationCase]) -> ErrorProbability:
+    """Fit the table from the ranking map to an error probability; raises InputError if the cases hold no errors."""
+    predictions = [case.prediction for case in cases]
+    return fit_with_directions(
+        [p.ranking for p in predictions],
+        [case.wrong for case in cases],
+        [p.classes for p in predictions],
+        [p.runner_up for p in predictions],
+    )
+
+
+@dataclass(frozen=True)
+class CaseNumbers:
+    """Numbers of a case per class, background included; arrays have one entry a class.
+
+    Attributes:
+        sums: of its tempered probabilities, in voxels.
+        predicted, true: number of voxels.
+        dice: of prediction and reference, NaN where neither has the class.
+        voxel_mm3: volume of one voxel.
+    """
+
+    sums: ProbabilitySums
+    predicted: np.ndarray
+    true: np.ndarray
+    dice: np.ndarray
+    voxel_mm3: float
+
+    def confidence(self, index: int) -> float:
+        """Soft Dice confidence of class `index`."""
+        return soft_dice(self.sums.expected[index], self.sums.inside[index], self.predicted[index])
+
+    def segmented_mm3(self, index: int) -> float:
+        """Return the predicted volume of class `index`."""
+        return float(self.predicted[index]) * self.voxel_mm3
+
+    def volumes_mm3(self, index: int) -> tuple[float, float, float]:
+        """Return expected, ambiguous and true volume of class `index`."""
+        voxels = np.asarray([self.sums.expected[index], self.sums.ambiguous[index], self.true[index]])
+        expected, ambiguous, true = (voxels * self.voxel_mm3).tolist()
+        return expected, ambiguous, true
+
+
+def case_numbers(prediction: Prediction, truth: np.ndarray, scale: float) -> CaseNumbers:
+    """Compute the numbers of one case.
+
+    Args:
+        truth: class of each voxel.
+        scale: the refitted tempering scale.
+    """
+    classes = range(prediction.logits.shape[0])
+    return CaseNumbers(
+        probability_sums(softmax(tempered_logits(prediction, scale), 0), prediction.classes),
+        np.asarray([np.count_nonzero(prediction.classes == index) for index in classes]),
+        np.asarray([np.count_nonzero(truth == index) for index in classes]),
+        np.asarray([dice_of(prediction.classes == index, truth == index) for index in classes]),
+        prediction.voxel_mm3,
+    )
+
+
+@dataclass(frozen=True)
+class PredictedCases:
+    """Numbers of predicted cases, one entry a case.
+
+    Attributes:
+        wrong_voxels: so many are expected to be wrong, background included; of the network's own cases.
+        networks: that predicted each, where these are cross-validation models.
+        errors: of `error_metrics`; empty where nobody compares them.
+        cases, tables: of cross-validation models, for the second stage: the predictions, and for each the table from
+            its network's ranking map to an error probability; empty where only the numbers are used.
+    """
+
+    numbers: list[CaseNumbers] = field(default_factory=list)
+    wrong_voxels: list[float] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
+    networks: list[str] = field(default_factory=list)
+    errors: list[Mapping[str, float]] = field(default_factory=list)
+    cases: list[CalibrationCase] = field(default_factory=list)
+    tables: list[ErrorProbability] = field(default_factory=list)
+
+    def add(self, case: CalibrationCase, scale: float, network: str | None = None, with_errors: bool = True) -> None:
+        """Sum a case up, tempered with `scale`."""
+        self.numbers.append(case_numbers(case.prediction, case.truth, scale))
+        self.patients.append(case.patient)
+        self.networks.extend([] if network is None else [network])
+        self.errors.extend([error_metrics(case)] if with_errors else [])
+
+
+def error_metrics(case: CalibrationCase) -> dict[str, float]:
+    """Measure what the errors of a case are like, by title; NaN where there is none."""
+    classes, truth = case.prediction.classes, case.truth
+    found = [dice_of(classes == index, truth == index) for index in range(1, len(case.prediction.logits))]
+    known = [value for value in found if np.isfinite(value)]
+    there = np.count_nonzero((classes > 0) | (truth > 0))
+    unsure: np.ndarray = 1 - softmax(case.prediction.logits.astype(np.float64), 0).max(0)
+    return {
+        "mean Dice": float(np.mean(known)) if known else float("nan"),
+        "wrong share of what is drawn or there": float(case.wrong.sum() / there) if there else float("nan"),
+        "AUPRC of the softmax": float(average_precision(region_groups(unsure, case.wrong)["whole"])),
+        "doubt of the softmax at errors": float(unsure[case.wrong].mean()) if case.wrong.any() else float("nan"),
+    }

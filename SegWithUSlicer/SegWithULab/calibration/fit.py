@@ -1,0 +1,211 @@
+"""Fit a model's calibration on labelled cases: anew, or with the model's own calibration as a prior."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from SegWithUCore.calibration.error_probability import (
+    ErrorProbability,
+    fit_percentiles,
+    fit_temperature,
+    fit_with_directions,
+)
+from SegWithUCore.calibration.second_stage import SecondStage
+from SegWithUCore.inference.prediction import Prediction, error_probability, tempered_logits
+from SegWithUCore.inference.uncertainty_maps import FittedCalibration
+from SegWithUCore.models.input_spec import Label
+from SegWithUCore.models.stage_two_file import BLOCK, CHECK, check_words
+from SegWithUCore.regions.region import UNCERTAIN
+
+from .blocks import (
+    LIKENESS,
+    WITHIN,
+    Calibration,
+    errors_alike,
+    per_structure_blocks,
+    within_structures,
+    worse_sentences,
+)
+from .cases import MOST_BYTES, CalibrationCase, PredictedCases, error_metrics, fit_table
+from .fit_second_stage import LEAST_PATIENTS, FittedSecondStage, fit_second_stage
+from .prior import refit, summary_of
+
+WINDOW_PERCENTILES = (50.0, 99.95)
+"""Display window of ranking and calibration maps: dark for the lower half of all voxels, bright for one in 2000."""
+
+
+def fit(
+    cases: Iterable[CalibrationCase],
+    labels: Sequence[Label],
+    prior: Mapping[str, Any] | None = None,
+    folds: Callable[[float], PredictedCases] | None = None,
+    validation: Iterable[CalibrationCase] = (),
+    prior_saw_cases: bool = False,
+) -> Calibration:
+    """Fit a calibration on cases that neither network nor head was trained with.
+
+        made = fit(cases, bundle.labels)                                # everything, on these cases
+        made = fit(cases, bundle.labels, prior=bundle.calibration)      # keep what they do not improve
+
+    Args:
+        cases: predicted; with a prior one after the other, so that any number fits into memory.
+        labels: of the model, background first.
+        prior: the model's calibration block, replaced part by part where the cases show, each patient judged by the
+            others, that another predicts better.
+        folds: predicts training cases with cross-validation models, given the tempering scale; for the second stage,
+            predicted Dice and flags. Without a prior only.
+        validation: predicted cases on which the epochs were chosen: good enough for what is fitted per structure.
+            Without a prior only.
+        prior_saw_cases: the prior was fitted on some of the cases, so its table is not judged on them.
+
+    Raises:
+        InputError: the cases hold no errors to fit on.
+    """
+    if prior is None:
+        return _fit_all(list(cases), labels, folds, validation)
+    # A calibration for a site with few cases (one factor, shrunk towards 1) has its place here, beside `_update`.
+    return _update(cases, labels, prior, prior_saw_cases)
+
+
+def _fit_all(
+    cases: Sequence[CalibrationCase],
+    labels: Sequence[Label],
+    folds: Callable[[float], PredictedCases] | None,
+    validation: Iterable[CalibrationCase],
+) -> Calibration:
+    """Fit everything, with baselines to be measured against.
+
+    The head learns to soften on training cases, where the backbone is wrong too rarely. The scale, one number fitted on
+    cases it has never seen, corrects that. `rivals` holds the baselines: the temperature of temperature scaling, and
+    an error probability from 1 - maximum softmax, fitted as ours is from the ranking map (isotonic, then by direction).
+    """
+    predictions, truths = [case.prediction for case in cases], [case.truth for case in cases]
+    scale = fit_temperature([tempered_logits(p) for p in predictions], truths)
+    other = None if folds is None else folds(scale)
+    table = fit_table(cases)
+    found = fit_second_stage(cases, table, other=other)
+    stage = found.stage if found is not None and found.helps else None
+    chances = [_chance(case, table, stage) for case in cases]
+    own = PredictedCases()
+    for case, chance in chain(
+        zip(cases, chances, strict=True), ((case, _chance(case, table, stage)) for case in validation)
+    ):
+        own.add(case, scale, with_errors=other is not None)
+        own.wrong_voxels.append(float(chance.sum(dtype=np.float64)))
+    unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
+    softmax_table = fit_with_directions(
+        unsure, [case.wrong for case in cases], [p.classes for p in predictions], [p.runner_up for p in predictions]
+    )
+    block = {
+        "cases": len(cases),
+        "error_probability": table.to_json(),
+        "sources": _sources(predictions, chances),
+        "tempering_scale": scale,
+        **per_structure_blocks(labels, own, other),
+        "rivals": {
+            "temperature": fit_temperature([p.logits for p in predictions], truths),
+            "maximum_softmax": softmax_table.to_json(),
+        },
+    }
+    messages: tuple[str, ...] = ()
+    if found is not None:
+        block |= _check_blocks(found, cases, labels, other)
+        messages = _check_messages(block, labels) if other is not None else ()
+    elif other is not None and other.cases:
+        messages = (_left_out(cases),)
+    return Calibration(block, messages, stage, _display_windows(predictions))
+
+
+def _update(
+    cases: Iterable[CalibrationCase], labels: Sequence[Label], prior: Mapping[str, Any], saw_cases: bool
+) -> Calibration:
+    """Refit what the cases better; and fit a second stage where the prior has none and it helps.
+
+    A table that knows some of the cases would look better than on new ones: then the second stage is compared with
+    tables that are fitted anew on the other folds.
+    """
+    table, scale = ErrorProbability.from_json(prior["error_probability"]), float(prior["tempering_scale"])
+    wanted, taken = BLOCK not in prior, 0
+    summaries, kept = [], list[CalibrationCase]()
+    for case in cases:
+        summaries.append(summary_of(case, table, scale))
+        if wanted:
+            taken += case.bytes
+            kept.append(case)
+            if taken > MOST_BYTES:
+                kept.clear()
+    updated = refit(prior, labels, summaries)
+    if not wanted:
+        return updated
+    table = ErrorProbability.from_json(updated.block["error_probability"])
+    found = fit_second_stage(kept, table, fixed_table=not saw_cases) if kept else None
+    if found is None:
+        return replace(updated, messages=(*updated.messages, _left_out(kept)))
+    blocks = _check_blocks(found, kept, labels)
+    updated = replace(updated, messages=(*updated.messages, *_check_messages(blocks, labels)))
+    if not found.helps:
+        return updated
+    return replace(updated, block={**updated.block, **blocks}, second_stage=found.stage, is_changed=True)
+
+
+def _left_out(kept: Sequence[CalibrationCase]) -> str:
+    """Say why no second stage was fitted."""
+    patients = len({case.patient for case in kept})
+    why = "no pair of classes has enough errors in these cases"
+    if not kept:
+        why = f"the cases take more than {MOST_BYTES >> 30} GB of memory at once"
+    elif patients < LEAST_PATIENTS:
+        why = f"{patients} patients are too few, give {LEAST_PATIENTS}"
+    return f"Stage two: left out; {why}."
+
+
+def _check_blocks(
+    found: FittedSecondStage,
+    cases: Sequence[CalibrationCase],
+    labels: Sequence[Label],
+    other: PredictedCases | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Blocks of a calibration that say what cross-validation found."""
+    check, patients = found.check, [case.patient for case in cases]
+    if other is not None and "out_of_fold" in check:
+        own = PredictedCases(patients=patients, errors=[error_metrics(case) for case in cases])
+        check = {**check, "out_of_fold": {**check["out_of_fold"], LIKENESS: errors_alike(own, other)}}
+    return {CHECK: check, WITHIN: within_structures(found.within, patients, labels)}
+
+
+def _check_messages(blocks: Mapping[str, Any], labels: Sequence[Label]) -> tuple[str, ...]:
+    return (check_words(blocks[CHECK]), *worse_sentences(blocks[WITHIN], labels))
+
+
+def _chance(case: CalibrationCase, table: ErrorProbability, stage: SecondStage | None) -> np.ndarray:
+    """Error probability of each voxel; without an image to look at, that of the table."""
+    prediction = case.prediction
+    if prediction.view is None:
+        return table(prediction.ranking, prediction.classes, prediction.runner_up)
+    fitted = FittedCalibration(table, stage_two=stage)
+    chance = error_probability(fitted, prediction.view, prediction.logits, prediction.head_maps)
+    assert chance is not None
+    return chance
+
+
+def _sources(predictions: Sequence[Prediction], chances: Sequence[np.ndarray]) -> dict[str, list[float] | None]:
+    """Percentiles of model and data part among uncertain voxels; see `calibration.error_probability`."""
+    uncertain = [chance > UNCERTAIN for chance in chances]
+    data = [p.aleatoric for p in predictions if p.aleatoric is not None]
+    return {
+        "model": fit_percentiles([p.epistemic for p in predictions], uncertain),
+        "data": fit_percentiles(data, uncertain) if data else None,
+    }
+
+
+def _display_windows(predictions: Sequence[Prediction]) -> dict[str, list[float]]:
+    """Window of each map over all calibration cases; error probability spans 0 to 0.5 in every model."""
+    windows: dict[str, list[float]] = {"error_probability": [0.0, 0.5]}
+    for name in ("ranking", "calibration"):
+        values = np.concatenate([np.ravel(getattr(p, name)) for p in predictions])
+        windows[name] = [float(v) for v in np.percentile(values, WINDOW_PERCENTILES)]
+    return windows

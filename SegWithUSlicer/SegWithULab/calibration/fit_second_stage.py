@@ -1,0 +1,316 @@
+"""Fit the second-stage error classifier, and take it only where cross-validation by patient says that it helps.
+
+Its small networks are trained with numpy alone: a bundle whose engine does without torch is calibrated without torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+
+from SegWithUCore.calibration.error_probability import ErrorProbability, fit_error_probability
+from SegWithUCore.calibration.local_features import neighbour_axes
+from SegWithUCore.calibration.second_stage import FLOOR, Pairs, SecondStage, find_uncertain_voxels
+from SegWithUCore.metrics.bootstrap import paired_bootstrap
+from SegWithUCore.metrics.error_detection import average_precision, region_groups
+from SegWithUCore.metrics.patients import patient_folds
+
+from .blocks import FOLD_WEIGHT, AurocPairs, auroc_within
+from .cases import CalibrationCase, PredictedCases, fit_table
+
+LEAST_PATIENTS = 10
+"""Below this number nothing is cross-validated, and the second stage is left out."""
+FOLDS = 4
+LEAST_ERRORS = 200
+"""Wrong voxels of a pair of classes from which on the networks tell it apart."""
+LEAST_SPREAD = 1e-3
+"""Added to the standard deviation of a feature, so that one which is always the same does not blow up."""
+MOST_VOXELS, MOST_WITH_FOLDS = 120_000, 360_000
+"""Voxels that the networks are trained on, without and with cases of cross-validation models; of more, each case gives
+a random part."""
+
+
+@dataclass(frozen=True)
+class FittedSecondStage:
+    """What was fitted, and what cross-validation says of it.
+
+    Attributes:
+        check: block of a calibration: `cases` measured; AUPRC of the error probability `table` alone and with
+            `stage_two`, mean over cases; their `difference` with its 95 % bootstrap interval; and `out_of_fold`, where
+            there are cases of cross-validation models: their number, AUPRC `without` them, the `difference` that they
+            make, and whether they are `taken`.
+        within: of each case, for the error probability that `check` chooses.
+    """
+
+    stage: SecondStage
+    check: dict[str, Any]
+    within: Sequence[AurocPairs]
+
+    @property
+    def helps(self) -> bool:
+        """Whether it ranks errors better, beyond chance."""
+        return bool(self.check["difference"]["low"] > 0)
+
+
+def fit_second_stage(
+    cases: Sequence[CalibrationCase],
+    table: ErrorProbability,
+    fixed_table: bool = False,
+    other: PredictedCases | None = None,
+    seed: int = 0,
+) -> FittedSecondStage | None:
+    """Fit the second stage on all cases, calibrate it on values that it has not seen, and say whether it helps.
+
+    Args:
+        table: fitted on the same cases.
+        fixed_table: the table comes from other cases, so every fold takes it as it is.
+        other: cases of cross-validation models to fit on, too, where that finds more errors in `cases`; no patient is
+            in both.
+        seed: of the networks.
+
+    Returns:
+        None for too few patients, or where no pair of classes has enough errors.
+    """
+    patients = [case.patient for case in cases]
+    pairs = pairs_of(cases)
+    if not pairs or len(set(patients)) < LEAST_PATIENTS:
+        return None
+    spacing = np.median([case.view.working_mm for case in cases], 0)
+    settings = FitSettings(pairs, neighbour_axes(spacing.tolist()), seed)
+    folds = patient_folds(patients, FOLDS)
+    tables = {
+        fold: table if fixed_table else fit_table([cases[n] for n in np.flatnonzero(folds != fold).tolist()])
+        for fold in np.unique(folds).tolist()
+    }
+    answers, further = _cross_validated(cases, settings, folds, tables), None
+    if other is not None and other.cases:
+        both = _cross_validated(cases, settings, folds, tables, other)
+        without = [answer.auprc for answer in answers]
+        gap = paired_bootstrap([answer.auprc for answer in both], without, groups=patients)
+        further = {
+            "cases": len(other.cases),
+            "without": float(np.nanmean(without)),
+            "difference": asdict(gap),
+            "taken": gap.mean > 0,
+        }
+        answers, other = (both, other) if further["taken"] else (answers, None)
+    last = fit_error_probability([answer.raw for answer in answers], [answer.wrong for answer in answers])
+    values = tuple(logit(np.clip(last.probability, FLOOR, 1 - FLOOR)).tolist())
+    stage = replace(_fit_members(cases, table, settings, other), knots=last.ranking, values=values)
+    before, after = [answer.auprc_table for answer in answers], [answer.auprc for answer in answers]
+    check: dict[str, Any] = {
+        "cases": int(np.isfinite(before).sum()),
+        "table": float(np.nanmean(before)),
+        "stage_two": float(np.nanmean(after)),
+        "difference": asdict(paired_bootstrap(after, before, groups=patients)),
+    }
+    found = FittedSecondStage(stage, check | ({} if further is None else {"out_of_fold": further}), [])
+    within = [answer.within if found.helps else answer.within_table for answer in answers]
+    return replace(found, within=within)
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Settings that all folds share; `pairs` and `axes` as of `SecondStage`."""
+
+    pairs: Pairs
+    axes: tuple[bool, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class HeldOutAnswer:
+    """What a table and a second stage fitted on other patients say of a case.
+
+    Attributes:
+        raw, wrong: log-odds before the last calibration, and errors, of the uncertain voxels.
+        auprc_table, auprc: of the whole case without and with the second stage.
+        within_table, within: the same of each structure, beside the softmax.
+    """
+
+    raw: np.ndarray
+    wrong: np.ndarray
+    auprc_table: float
+    auprc: float
+    within_table: AurocPairs
+    within: AurocPairs
+
+
+def _cross_validated(
+    cases: Sequence[CalibrationCase],
+    settings: FitSettings,
+    folds: np.ndarray,
+    tables: Mapping[int, ErrorProbability],
+    other: PredictedCases | None = None,
+) -> list[HeldOutAnswer]:
+    """Answer for each case with a table and networks that were fitted on other patients."""
+    answers: dict[int, HeldOutAnswer] = {}
+    for fold, table in tables.items():
+        others = [case for case, own in zip(cases, folds, strict=True) if own != fold]
+        stage = _fit_members(others, table, settings, other)
+        for number in np.flatnonzero(folds == fold).tolist():
+            answers[number] = _held_out(cases[number], table, stage)
+    return [answers[number] for number in range(len(cases))]
+
+
+def _held_out(case: CalibrationCase, table: ErrorProbability, stage: SecondStage) -> HeldOutAnswer:
+    before = table_probability(case, table)
+    voxels, features = features_of(case, before, stage.pairs, stage.axes)
+    raw = stage.raw_log_odds(features)
+    after = before.copy()
+    after[voxels] = expit(raw)
+    auprc_table, auprc = (average_precision(region_groups(score, case.wrong)["whole"]) for score in (before, after))
+    within_table, within = (auroc_within(case.prediction, case.truth, score) for score in (before, after))
+    return HeldOutAnswer(raw, case.wrong[voxels], auprc_table, auprc, within_table, within)
+
+
+def _fit_members(
+    cases: Sequence[CalibrationCase],
+    table: ErrorProbability,
+    settings: FitSettings,
+    other: PredictedCases | None = None,
+) -> SecondStage:
+    """Fit the networks and leave out the last calibration.
+
+    A case of a cross-validation model gives the share `FOLD_WEIGHT` of the voxels that one of the network's own would
+    give, or less where there are many; the network's own give as many as without them.
+    """
+    random = np.random.default_rng(settings.seed)
+    most, parts = MOST_VOXELS // len(cases), []
+    known = [(case, table, 1.0) for case in cases]
+    if other is not None:
+        left = (MOST_WITH_FOLDS - MOST_VOXELS) / len(other.cases)
+        share = min(FOLD_WEIGHT, left / most)
+        known += [(*pair, share) for pair in zip(other.cases, other.tables, strict=True)]
+    for case, own, share in known:
+        before = table_probability(case, own)
+        voxels, features = features_of(case, before, settings.pairs, settings.axes, most, random, share)
+        parts.append((features, case.wrong[voxels]))
+    inputs, wrong = (np.concatenate(part) for part in zip(*parts, strict=True))
+    mean, scale = inputs.mean(0), inputs.std(0) + np.float32(LEAST_SPREAD)
+    layers = trained_layers((inputs - mean) / scale, inputs[:, 0], wrong.astype(np.float32), settings.seed)
+    ends = (float(logit(FLOOR)), float(logit(1 - FLOOR)))
+    return SecondStage(settings.pairs, settings.axes, mean, scale, layers, ends, ends, len(cases))
+
+
+def features_of(
+    case: CalibrationCase,
+    probability: np.ndarray,
+    pairs: Pairs,
+    axes: tuple[bool, ...],
+    most: int | None = None,
+    random: np.random.Generator | None = None,
+    share: float = 1.0,
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Return the uncertain voxels of a case, or a random part of them, and their features.
+
+    Args:
+        probability: the table's.
+        most: number of voxels wanted at most; goes with `random`.
+        share: of the voxels that are wanted, so many are taken.
+    """
+    steps, maps = case.view.steps(axes), case.prediction.head_maps
+    found = find_uncertain_voxels(case.prediction.logits, slice(None), maps, probability, pairs, steps)
+    count = found.voxels[0].size
+    wanted = count if most is None else int(min(count, most) * share)
+    if random is not None and count > wanted:
+        found = found.chosen(np.sort(random.choice(count, wanted, replace=False)))
+    return found.voxels, found.features(case.view.image, probability, steps)
+
+
+def table_probability(case: CalibrationCase, table: ErrorProbability) -> np.ndarray:
+    """Error probability of the table alone."""
+    prediction = case.prediction
+    return table(prediction.ranking, prediction.classes, prediction.runner_up)
+
+
+def pairs_of(cases: Sequence[CalibrationCase]) -> Pairs:
+    """Pairs of predicted class and runner-up in which enough voxels are wrong."""
+    keys = []
+    for case in cases:
+        first, second = (
+            each[case.wrong].astype(np.int64) for each in (case.prediction.classes, case.prediction.runner_up)
+        )
+        keys.append(first * 1024 + second)
+    found, counts = np.unique(np.concatenate(keys), return_counts=True)
+    return tuple((int(key // 1024), int(key % 1024)) for key in found[counts >= LEAST_ERRORS])
+
+
+WIDTH = 24
+MEMBERS = 5
+EPOCHS = 4
+BATCH = 512
+RATE = 5e-3
+DECAY = 3e-3
+MOMENTUM, POWER = 0.9, 0.999
+
+Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+def trained_layers(inputs: np.ndarray, table: np.ndarray, wrong: np.ndarray, seed: int) -> Layers:
+    """Train all members side by side with Adam on the cross-entropy, each on its own order of the voxels.
+
+    They begin by adding nothing to the table's log-odds.
+
+    Args:
+        inputs: standardised features, (voxels, features).
+        table: log-odds that the networks correct.
+    """
+    random = np.random.default_rng(seed)
+    values = _beginning(inputs.shape[1], random)
+    optimiser = _Adam(values)
+    batches = max(1, len(inputs) // BATCH)
+    for epoch in range(EPOCHS):
+        orders = np.stack([random.permutation(len(inputs)) for _ in range(MEMBERS)])
+        for number, part in enumerate(np.array_split(orders, batches, 1)):
+            done = (epoch + number / batches) / EPOCHS
+            optimiser.step(_gradients(values, inputs[part], table[part], wrong[part]), done)
+    return tuple((values[n], values[n + 1]) for n in range(0, len(values), 2))
+
+
+def _beginning(features: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Weight and bias of each layer, one after the other; the last layer is 0."""
+    sizes = (features, WIDTH, WIDTH, 1)
+    values = []
+    for before, after in pairwise(sizes):
+        spread = np.sqrt(2 / before) if after > 1 else 0.0
+        values.append((random.standard_normal((MEMBERS, before, after)) * spread).astype(np.float32))
+        values.append(np.zeros((MEMBERS, 1, after), np.float32))
+    return values
+
+
+def _gradients(values: list[np.ndarray], x: np.ndarray, table: np.ndarray, wrong: np.ndarray) -> list[np.ndarray]:
+    """Gradients of the mean cross-entropy of each member's batch; `x` is (members, voxels, features)."""
+    w1, b1, w2, b2, w3, b3 = values
+    first = np.maximum(x @ w1 + b1, 0)
+    second = np.maximum(first @ w2 + b2, 0)
+    odds = (second @ w3 + b3)[..., 0] + table
+    last = ((expit(odds) - wrong) / x.shape[1])[..., None].astype(np.float32)
+    middle = (last @ w3.swapaxes(1, 2)) * (second > 0)
+    outer = (middle @ w2.swapaxes(1, 2)) * (first > 0)
+    found = []
+    for below, back in ((x, outer), (first, middle), (second, last)):
+        found += [below.swapaxes(1, 2) @ back, back.sum(1, keepdims=True)]
+    return found
+
+
+class _Adam:
+    """Adam with decoupled weight decay and a rate that falls along a cosine to 0 (Loshchilov and Hutter 2019)."""
+
+    def __init__(self, values: list[np.ndarray]) -> None:
+        self._values, self._steps = values, 0
+        self._means = [np.zeros_like(value) for value in values]
+        self._powers = [np.zeros_like(value) for value in values]
+
+    def step(self, gradients: list[np.ndarray], done: float) -> None:
+        """Change the values in place; `done` is the part of the training that lies behind."""
+        self._steps += 1
+        rate = RATE * 0.5 * (1 + np.cos(np.pi * done))
+        for value, gradient, mean, power in zip(self._values, gradients, self._means, self._powers, strict=True):
+            mean += (1 - MOMENTUM) * (gradient - mean)
+            power += (1 - POWER) * (gradient * gradient - power)
+            size = np.sqrt(power / (1 - POWER**self._steps)) + 1e-8
+            value -= (rate * (mean / (1 - MOMENTUM**self._steps) / size + DECAY * value)).astype(np.float32)
