@@ -284,7 +284,7 @@ def test_real_worker_is_killed_works_again_and_is_cancelled(
     engine.submit(segment_request(tmp_path / "killed", **long), killed)
     wait_for(engine, lambda: computes(killed))
     assert engine.pid is not None
-    half_written = tmp_path / f".segwithu-host-{engine.pid}-x"
+    half_written = tmp_path / f".segwithu-{engine.pid}-x"
     half_written.mkdir()
     os.kill(engine.pid, signal.SIGKILL)
     wait_for(engine, lambda: killed.final)
