@@ -37,19 +37,19 @@ def _hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 def test_it_is_skipped_where_the_engine_is_missing(
     opened: Opened, module: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slicer's dashboards have no torch, and a question in testing mode counts as declined."""
-    _hide(monkeypatch, "torch", "monai")
+    """Slicer's dashboards have no engine, and a question in testing mode counts as declined."""
+    _hide(monkeypatch, "openvino", "torch")
     result = _by_ctest(module)
     assert (result.testsRun, result.errors, result.failures) == (1, [], [])
-    assert [reason for _case, reason in result.skipped] == ["torch, monai missing"]
+    assert [reason for _case, reason in result.skipped] == ["openvino missing"]
     assert opened.worker.state.value == "stopped"
 
 
 def test_it_says_so_after_reload_and_test(module: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    _hide(monkeypatch, "torch")
+    _hide(monkeypatch, "openvino")
     case = module.SegWithUSlicerTest()  # type: ignore[attr-defined]
     case.runTest()
-    assert case.messages == ["skipped: torch missing"]
+    assert case.messages == ["skipped: openvino missing"]
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def edit(user: User) -> None:
 
 
 def cases(user: User) -> None:
-    """Segment three cases with the command, open their folder, go through them one after the other, review one."""
+    """Segment cases with the command, open their folder, go through them one after the other, review one."""
     from SegWithUSlicerLib.run.launch import end_process_tree, worker_start
     from SegWithUSlicerLib.run.session import PYTHON_SETTING, setting
 
@@ -131,9 +131,8 @@ def cases(user: User) -> None:
         finally:
             if process.poll() is None:
                 end_process_tree(process, None)
-    # Its picture at the end needs matplotlib, which Slicer may lack.
     found = sorted(path.parent.name for path in folder.glob("*/case.json"))
-    user.check("the command segmented three cases (cases.log)", len(found) == 3, found)
+    user.check("the command segmented several cases (cases.log)", len(found) > 1, found)
     user.find("casesButton").collapsed = False
     # What the button does after its dialog, which nobody answers here.
     user.widget.panel.cases.open_list(folder)
@@ -145,7 +144,7 @@ def cases(user: User) -> None:
         user.click("nextCaseButton")
         user.wait("the case", lambda: len(user.runs) == 1 and _open_folder(user) not in ["", *opened])
         opened.append(_open_folder(user))
-    user.check("all cases were opened, one at a time", len(set(opened)) == rows == 3, (rows, opened))
+    user.check("all cases were opened, one at a time", len(set(opened)) == rows == len(found), (rows, opened))
     user.check("the last one is shown over its image", _shown_map(user.runs[-1]) is not None)
     user.check("no case is below the last", not user.find("nextCaseButton").enabled)
     user.click("previousCaseButton")
