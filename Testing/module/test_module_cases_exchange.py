@@ -344,39 +344,3 @@ def test_the_report_is_made_and_opened(listing: Listing, monkeypatch: pytest.Mon
     page = shown[0].read_text(encoding="utf-8")
     assert page.count("<svg") > 3
     assert "Ana" in page
-
-
-def test_the_saved_scene_is_whole_and_the_review_goes_on_in_it(listing: Listing, tmp_path: Path) -> None:
-    listing.list_folder()
-    listing.click(A)
-    listing.reviewing.start("Ana")
-    listing.reviewing.judge()
-    at = listing.reviewing.session.current.id
-    listing.host.popups.answer(str(tmp_path / "open case"))
-    listing.ui.saveSceneButton.click()
-    saved = tmp_path / "open case.mrb"
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [saved.name]
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-    listing.host.close_scene()
-    shutil.rmtree(listing.home)
-    listing.host.load_scene(saved)
-    listing.ui.reviewerEdit.text = "Ana"
-    listing.reviewing.start("Ana")
-    assert listing.reviewing.session.current.id == at
-    assert listing.volumes() == [A]
-
-
-def test_a_scene_that_cannot_be_saved_leaves_the_earlier_file(
-    listing: Listing,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (tmp_path / "scene.mrb").write_text("the earlier one")
-    listing.list_folder()
-    listing.click(A)
-    monkeypatch.setattr(slicer.util, "saveScene", lambda path: Path(path).write_text("half") and False)
-    listing.host.popups.answer(str(tmp_path / "scene.mrb"))
-    listing.ui.saveSceneButton.click()
-    assert "Cannot write" in listing.ui.exportLabel.text
-    assert (tmp_path / "scene.mrb").read_text() == "the earlier one"
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

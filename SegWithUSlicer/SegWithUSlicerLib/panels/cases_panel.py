@@ -18,7 +18,6 @@ from ..guarded import guarded
 from ..i18n import _
 from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
-from .browser_panel import BrowserPanel
 from .case_opener import CaseOpener, PanelContext
 from .cases_table import CasesTable, about_case, summary_text
 from .differences_panel import DifferencesPanel
@@ -55,7 +54,6 @@ class CasesPanel:
             lambda: self.list.rules if self.list is not None else None,
             self._save_review,
         )
-        self.browser = BrowserPanel(ui, lambda: self.list, lambda: self.table.selected, context, self.refresh)
         self._gui = GuiConnections()
         self._stop_reading: Callable[[], None] | None = None
         self._fill_later = Debounce(FILTER_MS, self._fill)
@@ -92,7 +90,6 @@ class CasesPanel:
         self._rules_later.stop()
         self._context.review.on_review_changed = self._context.review.on_next_case = lambda: None
         self.exports.close()
-        self.browser.close()
 
     # -- clicks --
 
@@ -301,7 +298,6 @@ class CasesPanel:
         one = selected[0] if len(selected) == 1 else None
         ui.openCaseButton.enabled = one is not None and one is not self._open_item() and not one.entry.trouble
         self.exports.draw()
-        self.browser.draw()
 
     def _connect(self) -> None:
         ui = self.ui

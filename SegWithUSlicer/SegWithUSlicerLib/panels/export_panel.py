@@ -1,9 +1,7 @@
-"""The section "Export": cases for a colleague, the report of a case, the scene as one file."""
+"""The section "Export": cases for a colleague, and the report of a case."""
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,8 +14,7 @@ import slicer
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.worklist_files import FORMAT
-from SegWithUCore.util.atomic_files import TEMPORARY_PREFIX
-from SegWithUCore.util.errors import InputError, OutputError, SegWithUError
+from SegWithUCore.util.errors import InputError, SegWithUError
 
 from ..cases.case_list import CaseItem
 from ..cases.moved_images import MovedImages
@@ -63,7 +60,6 @@ class ExportPanel:
         ui.exportButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self.draw()))
         ui.startExportButton.connect("clicked(bool)", guarded(self.export_or_cancel))
         ui.reportButton.connect("clicked(bool)", guarded(self.report))
-        ui.saveSceneButton.connect("clicked(bool)", guarded(self.save_scene))
         slicer.app.connect("aboutToQuit()", self._stop)
 
     def draw(self) -> None:
@@ -153,7 +149,7 @@ class ExportPanel:
         found = {FLAGGED: [item for item in shown if item.entry.flags], SELECTED: selected}.get(scope, shown)
         return [item for item in found if not item.entry.trouble]
 
-    # -- report and scene --
+    # -- report --
 
     def report(self) -> None:
         """Make the report of the selected case and open it."""
@@ -182,20 +178,6 @@ class ExportPanel:
             return
         self._show_message(_("The report is {file}.").format(file=target))
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(target)))
-
-    def save_scene(self) -> None:
-        """Save the scene, the open review included, as one file."""
-        title, kind = _("Save the scene"), _("Slicer scene (*.mrb)")
-        begin = str(Path(setting(EXPORT_PLACE_SETTING) or Path.home()) / "scene.mrb")
-        chosen = str(qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, begin, kind) or "")
-        if not chosen:
-            return
-        target = Path(chosen if chosen.endswith(".mrb") else f"{chosen}.mrb")
-        self._save_review()
-        try:
-            self._show_message(_("The scene is in {file}.").format(file=save_bundle(target)))
-        except SegWithUError as error:
-            self._show_message(str(error))
 
     def _show_message(self, text: str) -> None:
         self._message = text
@@ -321,33 +303,3 @@ def export_text(request: ExportRequest, ended: CommandEnd) -> str:
         if request.keep_comments:
             lines.append(_("The comments are in it as they were written: read them before you send it."))
     return " ".join([*lines, *ended.errors])
-
-
-def save_bundle(target: Path) -> Path:
-    """Save the scene; an earlier file is replaced only by a whole one.
-
-    Raises:
-        OutputError: the folder cannot be written to, or the disk is full.
-    """
-    failed = _("Cannot write {path}: free some space or choose another place.").format(path=target)
-    scene = slicer.mrmlScene
-    try:
-        work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
-    except OSError as error:
-        raise OutputError(failed) from error
-    location = scene.GetURL(), scene.GetRootDirectory()
-    try:
-        # Under its own name in a folder beside: Slicer names the folder inside the bundle after the file.
-        made = work / target.name
-        if not slicer.util.saveScene(str(made)) or not made.is_file() or not made.stat().st_size:
-            raise OutputError(failed)
-        made.replace(target)
-        location = str(target), str(target.parent)
-    except OSError as error:
-        raise OutputError(failed) from error
-    finally:
-        # Slicer remembers where it saved and offers that folder again.
-        scene.SetURL(location[0] or "")
-        scene.SetRootDirectory(location[1] or "")
-        shutil.rmtree(work, ignore_errors=True)
-    return target
