@@ -115,10 +115,6 @@ class qSlicerApplication(QT.QObject):
         """The scene."""
         return self._core.scene
 
-    def moduleLogic(self, name: str) -> Any:
-        """A module's real logic."""
-        return self._core.module_logics.get(name)
-
     def moduleManager(self) -> Any:
         """The module manager."""
         return self._manager
@@ -144,10 +140,6 @@ class qSlicerApplication(QT.QObject):
         return QT.QSettings()
 
     def userSettings(self) -> Any:
-        """Settings in a throw-away file."""
-        return QT.QSettings()
-
-    def revisionUserSettings(self) -> Any:
         """Settings in a throw-away file."""
         return QT.QSettings()
 
@@ -200,10 +192,6 @@ class qSlicerApplication(QT.QObject):
     def startupEnvironment(self) -> StartupEnvironment:
         """Environment without Slicer's own variables."""
         return self._launcher.startup_environment
-
-    def moduleDocumentationUrl(self, name: str) -> str:
-        """Where the documentation is."""
-        return f"https://slicer.readthedocs.io/en/latest/user_guide/modules/{name.lower()}.html"
 
     def restart(self) -> None:
         """Remembered; nothing restarts."""

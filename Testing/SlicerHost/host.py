@@ -213,11 +213,6 @@ class SlicerHost:
             raise AssertionError(f"the scene was not loaded from {path}")
         self.process_events()
 
-    def fit_slices(self) -> None:
-        """Show the whole background in every slice view."""
-        for view in self.slice_views.values():
-            view.fit()
-
     def render_slice(self, name: str = "Red", size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """RGB picture (rows from the top) of a slice view with all its layers, outlines, markups and legend."""
         view = self.slice_views[name]

@@ -29,10 +29,6 @@ class _View(QT.QWidget):
         """The VTK interactor."""
         return self._view.interactor
 
-    def scheduleRender(self) -> None:
-        """Remembered; a test renders when it looks."""
-        self._renders_asked += 1
-
     def forceRender(self) -> None:
         """Render now."""
         self._view.render()
@@ -59,10 +55,6 @@ class qMRMLThreeDView(_View):
         """Camera to what is shown."""
         self._view.renderer.ResetCamera()
 
-    def resetCamera(self, *_: bool) -> None:
-        """Camera to what is shown."""
-        self._view.renderer.ResetCamera()
-
 
 @stand_in
 class qMRMLSliceControllerWidget(qMRMLWidget):
@@ -75,10 +67,6 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
     def fitSliceToBackground(self) -> None:
         """Fit."""
         self._view.logic.FitSliceToBackground()
-
-    def setSliceOffsetValue(self, offset: float) -> None:
-        """Move to an offset."""
-        self._view.logic.SetSliceOffset(offset)
 
 
 @stand_in
@@ -107,10 +95,6 @@ class qMRMLSliceWidget(qMRMLWidget):
         """The slice node."""
         return self._view.node
 
-    def mrmlSliceCompositeNode(self) -> Any:
-        """The composite node."""
-        return self._view.composite
-
     def fitSliceToBackground(self) -> None:
         """Fit."""
         self._view.logic.FitSliceToBackground()
@@ -134,10 +118,6 @@ class qMRMLThreeDWidget(qMRMLWidget):
     def mrmlViewNode(self) -> Any:
         """The view node."""
         return self._view.node
-
-    def viewLogic(self) -> Any:
-        """The real view logic."""
-        return self._view.logic
 
 
 def _layout_node(scene: Any) -> Any:
@@ -189,10 +169,6 @@ class qSlicerLayoutManager(QT.QObject):
     def mrmlSliceLogics(self) -> Any:
         """The real collection of slice logics."""
         return slicer.app.applicationLogic().GetSliceLogics()
-
-    def mrmlViewLogics(self) -> Any:
-        """The real collection of view logics."""
-        return slicer.app.applicationLogic().GetViewLogics()
 
     def setLayout(self, layout: int) -> None:
         """Keep the number in the layout node."""

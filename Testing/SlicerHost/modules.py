@@ -86,10 +86,6 @@ class qSlicerModuleManager(QT.QObject):
         """The module, or None."""
         return self._by_name.get(name)
 
-    def modulesNames(self) -> list[str]:
-        """All names."""
-        return sorted(self._by_name)
-
     def _add(self, module: Any) -> None:
         self._by_name[module.name] = module
         setattr(slicer.modules, module.name.lower(), module)

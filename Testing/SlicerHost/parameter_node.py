@@ -95,18 +95,9 @@ class _Wrapper:
             field.write(self.parameterNode, value)
             self._cache[name] = field.read(self.parameterNode)
 
-    def isCached(self, name: str) -> bool:
-        """Whether values of the field are cached: they are, for every type that this stand-in holds."""
-        return bool(self._field(name))
-
     def default(self, name: str) -> Default:
         """Default of a field."""
         return Default(self._field(name).default)
-
-    @classmethod
-    def dataType(cls, name: str) -> Any:
-        """Annotated type of a field."""
-        return cls.allParameters[name].annotation
 
     def connectGui(self, gui: Any) -> int:
         """Connect every widget that has the property SlicerParameterName; the tag undoes it."""

@@ -33,10 +33,6 @@ class ScriptedLoadableModule:
         """Path beside the module's file."""
         return str(Path(self.parent.path).parent / "Resources" / filename)
 
-    def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
-        """A paragraph with a link."""
-        return f'<p>For more information see the <a href="{docPage or self.moduleName}">online documentation</a>.</p>'
-
     def runTest(self, msec: int = 100, **kwargs: Any) -> None:
         """Run the class <Module>Test."""
         import sys

@@ -83,7 +83,8 @@ def test_what_lay_over_one_patient_does_not_lie_over_the_next(listing: Listing) 
 
 
 def test_an_image_that_another_run_was_made_from_stays(listing: Listing) -> None:
-    from SegWithUSlicerLib.scene.load_case import load_case, mark_judged
+    from SegWithUSlicerLib.scene.load_case import load_case
+    from SegWithUSlicerLib.scene.segmentation import mark_judged
 
     listing.list_folder()
     listing.click(A)

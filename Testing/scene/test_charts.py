@@ -4,8 +4,8 @@ import numpy as np
 from loaded_case import loaded_case
 from mrml_headless import HeadlessScene
 
+from SegWithUSlicerLib.scene.case_nodes import find_cases
 from SegWithUSlicerLib.scene.charts import Line, Titles, put_chart
-from SegWithUSlicerLib.scene.load_case import find_cases
 
 PLOT_CLASSES = ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode")
 TITLES = Titles("Risk", "Coverage", "Error rate")

@@ -5,7 +5,8 @@ import pytest
 from loaded_case import LoadedCase, add_pet, load_volume, loaded_case
 from mrml_headless import HeadlessScene, SliceView, coloured
 
-from SegWithUSlicerLib.scene.load_case import find_cases, load_case
+from SegWithUSlicerLib.scene.case_nodes import find_cases
+from SegWithUSlicerLib.scene.load_case import load_case
 from SegWithUSlicerLib.scene.overlay import Overlay
 from SegWithUSlicerLib.scene.segmentation import was_touched
 

@@ -11,7 +11,8 @@ from mrml_headless import HeadlessScene, coloured, observers_on
 from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.review.edit_scores import SegmentStatusWriter, status_for, structure_status
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
-from SegWithUSlicerLib.scene.load_case import find_cases, follow_parent_transform, load_case
+from SegWithUSlicerLib.scene.case_nodes import find_cases
+from SegWithUSlicerLib.scene.load_case import follow_parent_transform, load_case
 from SegWithUSlicerLib.scene.review_nodes import show_original
 from SegWithUSlicerLib.scene.segmentation import was_touched
 

@@ -12,8 +12,8 @@ from written_case import make_case, write_some_regions
 
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.util.errors import InputError
-from SegWithUSlicerLib.scene.case_nodes import is_ours
-from SegWithUSlicerLib.scene.load_case import find_cases, follow_parent_transform, load_case
+from SegWithUSlicerLib.scene.case_nodes import find_cases, is_ours
+from SegWithUSlicerLib.scene.load_case import follow_parent_transform, load_case
 from SegWithUSlicerLib.scene.review_nodes import boxes_of_labels, region_mask, regions_hash, regions_of, world_of
 
 KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]

@@ -28,7 +28,8 @@ from SegWithUSlicerLib.review.store import (
     review_folder,
     save_reviewed,
 )
-from SegWithUSlicerLib.scene.load_case import find_cases, load_case
+from SegWithUSlicerLib.scene.case_nodes import find_cases
+from SegWithUSlicerLib.scene.load_case import load_case
 from SegWithUSlicerLib.scene.review_nodes import regions_hash
 from SegWithUSlicerLib.scene.segmentation import content_hash
 

@@ -8,8 +8,9 @@ from loaded_case import LoadedCase, add_pet, loaded_case
 from mrml_headless import HeadlessScene, SliceView, ThreeDView
 from written_case import write_some_regions
 
+from SegWithUSlicerLib.scene.case_nodes import find_cases
 from SegWithUSlicerLib.scene.focus import CLOSEST_MM, focus_on, restore_zoom
-from SegWithUSlicerLib.scene.load_case import find_cases, load_case
+from SegWithUSlicerLib.scene.load_case import load_case
 from SegWithUSlicerLib.scene.overlay import Overlay
 from SegWithUSlicerLib.scene.review_nodes import RegionMask, box_in_world, region_mask, regions_of, world_of
 

@@ -8,7 +8,7 @@ import vtk
 from loaded_case import add_transform, loaded_case
 
 from SegWithUCore.util.errors import InputError, OutputError
-from SegWithUSlicerLib.scene.load_case import export_volume, is_unchanged, propose_roi, read_roi
+from SegWithUSlicerLib.scene.volume_export import export_volume, is_unchanged, propose_roi, read_roi
 
 
 def _bend(case) -> "slicer.vtkMRMLTransformNode":

@@ -12,8 +12,9 @@ from mrml_headless import HeadlessScene, observers_on
 from written_case import change_case, make_case
 
 from SegWithUSlicerLib.scene.case_images import labelled_box
-from SegWithUSlicerLib.scene.load_case import find_cases, load_case, mark_judged
-from SegWithUSlicerLib.scene.segmentation import segment_array, was_touched
+from SegWithUSlicerLib.scene.case_nodes import find_cases
+from SegWithUSlicerLib.scene.load_case import load_case
+from SegWithUSlicerLib.scene.segmentation import mark_judged, segment_array, was_touched
 from SegWithUSlicerLib.scene.structures import show_in_3d
 
 

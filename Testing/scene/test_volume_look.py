@@ -15,8 +15,7 @@ from SegWithUCore.io.roi import RegionOfInterest, voxel_box
 from SegWithUCore.io.volume import read_image
 from SegWithUSlicerLib.run.models import find_model
 from SegWithUSlicerLib.run.preview import PreflightCheck, PreflightResult
-from SegWithUSlicerLib.scene.load_case import propose_roi, read_roi
-from SegWithUSlicerLib.scene.volume_export import image_features_of
+from SegWithUSlicerLib.scene.volume_export import image_features_of, propose_roi, read_roi
 
 
 class Asked:

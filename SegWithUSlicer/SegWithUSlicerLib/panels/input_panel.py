@@ -16,9 +16,9 @@ from ..parameters import DEVICES, ENGINES, Parameters
 from ..run.models import ModelInfo
 from ..run.preview import PreflightResult, size_ras
 from ..run.session import PYTHON_SETTING, WHEELS_SETTING, choose_python, set_setting, setting
-from ..scene.load_case import is_ours, propose_roi
+from ..scene.case_nodes import is_ours
 from ..scene.slice_views import backgrounds
-from ..scene.volume_export import sequence_frame
+from ..scene.volume_export import propose_roi, sequence_frame
 from .widgets import GuiConnections, OneLine
 
 _SELECTOR_PX = 80

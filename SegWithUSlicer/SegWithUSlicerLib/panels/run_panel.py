@@ -18,7 +18,8 @@ from ..run.controller import Outcome, Phase, RunStatus
 from ..run.models import ModelInfo
 from ..run.preview import PreflightResult
 from ..scene.case_nodes import CaseNodes
-from ..scene.load_case import read_roi, run_of, why_kept
+from ..scene.load_case import run_of, why_kept
+from ..scene.volume_export import read_roi
 from .widgets import OneLine
 
 _STAGES = {

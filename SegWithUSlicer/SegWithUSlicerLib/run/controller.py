@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from SegWithUCore.util.errors import SegWithUError
 
@@ -17,6 +17,10 @@ from ..guarded import details_of, reason_of, report, show_in_console
 from ..i18n import _
 from ..scene.steps import SteppedTask
 from .install_plan import InstallOutcome, InstallResult
+
+if TYPE_CHECKING:
+    from .private_folder import PrivateFolder
+    from .worker import WorkerProcess
 
 
 class Phase(Enum):
@@ -95,31 +99,6 @@ def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str
     return warnings, tuple(text for is_note, text in found if is_note)
 
 
-class Folder(Protocol):
-    """PrivateFolder, as far as it is used."""
-
-    path: Path
-
-    def remove(self) -> bool:
-        """Remove it."""
-
-
-class Worker(Protocol):
-    """WorkerProcess, as far as it is used."""
-
-    def submit(self, request: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> int:
-        """Ask for something."""
-
-    def cancel(self, run_id: int) -> None:
-        """Give it up."""
-
-    def cancel_all(self) -> None:
-        """Give everything up."""
-
-    def will_answer(self, run_id: int | None) -> bool:
-        """Check whether an event of this request is still to come; None: of any request."""
-
-
 @dataclass(frozen=True)
 class RunTools:
     """What a run needs from outside.
@@ -139,12 +118,12 @@ class RunTools:
     """
 
     prepare: Callable[[RunRequest, Callable[[InstallResult], None]], None]
-    new_folder: Callable[[], Folder]
+    new_folder: Callable[[], "PrivateFolder"]
     export: Callable[[Any, Path, Any], Any]
     in_scene: Callable[[Any], bool]
     unchanged: Callable[[Any], bool]
     load: Callable[[Path, RunRequest], SteppedTask[tuple[Any, str]]]
-    keep: Callable[[Any, Folder, Path], bool]
+    keep: Callable[[Any, "PrivateFolder", Path], bool]
     every: Callable[[Callable[[], None]], Callable[[], None]]
     engine_lost: Callable[[], None] = lambda: None
 
@@ -157,7 +136,7 @@ FIRST_S, SLICE_S = 0.2, 0.05
 @dataclass
 class _Run:
     request: RunRequest
-    folder: Folder | None = None
+    folder: "PrivateFolder | None" = None
     exported: list[Any] = field(default_factory=list)
     id: int | None = None
     cancel_sentence: str = ""
@@ -176,7 +155,7 @@ class RunController:
 
     def __init__(
         self,
-        worker: Worker,
+        worker: "WorkerProcess",
         tools: RunTools,
         on_status: Callable[[RunStatus], None] = lambda status: None,
         on_loaded: Callable[[Any], None] = lambda nodes: None,
@@ -421,7 +400,7 @@ def _stop(run: _Run) -> None:
         run.loading.cancel()
 
 
-def _removed(folder: Folder) -> bool:
+def _removed(folder: "PrivateFolder") -> bool:
     try:
         return folder.remove()
     except OSError as error:

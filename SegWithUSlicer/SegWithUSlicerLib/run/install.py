@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..guarded import details_of, reason_of, show_in_console
 from ..i18n import _
@@ -43,36 +43,12 @@ from .install_plan import (
     still_lacking,
 )
 
-__all__ = [
-    "InstallOutcome",
-    "InstallResult",
-    "InstallTools",
-    "Installer",
-    "install",
-    "slicer_tools",
-    "write_constraints",
-]
+if TYPE_CHECKING:
+    from .worker import WorkerProcess
 
 REQUESTER = "SegWithU"
 KEPT = ("numpy", "SimpleITK", "vtk", "requests", "pydicom", "scipy", TORCH)
 """Packages that pip must leave as they are, where they are installed."""
-
-
-class TorchLogic(Protocol):
-    """PyTorchUtilsLogic of the PyTorch extension, as far as it is used."""
-
-    def installTorch(self, *, askConfirmation: bool, torchVersionRequirement: str) -> object | None:  # noqa: N802, N803
-        """Install the build that fits the graphics card; None when the user declines."""
-
-
-class Worker(Protocol):
-    """What of WorkerProcess is used."""
-
-    def submit(self, request: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> int:
-        """Ask for something."""
-
-    def restart(self) -> None:
-        """End the worker, so that the next one sees what was installed."""
 
 
 def installed_version(name: str) -> str | None:
@@ -98,7 +74,7 @@ class InstallTools:
     confirm: Callable[[str], bool]
     pip_install: Callable[[list[str]], object]
     packaging: Any | None
-    torch_logic: Callable[[], TorchLogic | None]
+    torch_logic: Callable[[], Any]
     version_of: Callable[[str], str | None] = installed_version
 
 
@@ -111,7 +87,7 @@ def slicer_tools() -> InstallTools:
     except ImportError:
         packaging = None
 
-    def torch_logic() -> TorchLogic | None:
+    def torch_logic() -> Any:
         try:
             import PyTorchUtils  # type: ignore[import-not-found,unused-ignore]
         except ImportError:
@@ -139,7 +115,7 @@ class Installer:
 
     def __init__(
         self,
-        worker: Worker,
+        worker: "WorkerProcess",
         tools: InstallTools,
         requirements: Path,
         wheels: Path | None = None,

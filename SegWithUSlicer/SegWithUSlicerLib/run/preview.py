@@ -9,7 +9,7 @@ few numbers; no voxels.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -19,10 +19,12 @@ from SegWithUCore.inference.image_features import ImageFeatures
 from SegWithUCore.util.errors import SegWithUError
 
 from ..i18n import _
-from ..scene.load_case import read_roi
-from ..scene.volume_export import image_features_of, own_to_world
-from .controller import Worker, split_deviations
+from ..scene.volume_export import image_features_of, own_to_world, read_roi
+from .controller import split_deviations
 from .models import ModelInfo
+
+if TYPE_CHECKING:
+    from .worker import WorkerProcess
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class PreflightCheck:
         on_result: called with each new answer, on the main thread.
     """
 
-    def __init__(self, worker: Worker, on_result: Callable[[PreflightResult], None]) -> None:
+    def __init__(self, worker: "WorkerProcess", on_result: Callable[[PreflightResult], None]) -> None:
         self._worker = worker
         self._on_result = on_result
         self._question = 0

@@ -13,9 +13,10 @@ from ..guarded import guarded, last_problem
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.later_maps import keep_files, release_gone
-from ..scene.load_case import LoadOptions, export_volume, is_unchanged, load_case_steps, why_kept, work_of_case
+from ..scene.load_case import LoadOptions, load_case_steps, why_kept, work_of_case
 from ..scene.observers import Observations
 from ..scene.steps import SteppedTask, Steps
+from ..scene.volume_export import export_volume, is_unchanged
 from .controller import RunController, RunRequest, RunTools
 from .install import Installer, slicer_tools
 from .install_plan import InstallOutcome, InstallResult

@@ -1,7 +1,4 @@
-"""Load a case folder as nodes of the scene, and update them after a re-run.
-
-`export_volume`, `propose_roi` and `read_roi` (volume_export) are the way out; `load_case` is the way in.
-"""
+"""Load a case folder as nodes of the scene, and update them after a re-run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from SegWithUCore.case.case_file import CaseDescription, read_description
 
 from ..i18n import _
 from .case_images import Volume
-from .case_nodes import CaseNodes, find_cases, find_replaceable, is_ours, new_case_nodes, remove_node
+from .case_nodes import CaseNodes, find_cases, find_replaceable, new_case_nodes, remove_node
 from .map_display import put_maps
 from .read_case import case_bytes, read_case_steps
 from .review_nodes import keep_original, put_regions, read_case_regions
@@ -24,28 +21,11 @@ from .segmentation import (
     JUDGED_ATTRIBUTE,
     PreparedLabels,
     fill_segmentation,
-    mark_judged,
     prepare_labels_steps,
     was_touched,
 )
 from .steps import Steps, finish
 from .structures import fill_table
-from .volume_export import ExportedVolume, export_volume, is_unchanged, propose_roi, read_roi
-
-__all__ = [
-    "CaseNodes",
-    "ExportedVolume",
-    "LoadOptions",
-    "export_volume",
-    "find_cases",
-    "follow_parent_transform",
-    "is_ours",
-    "is_unchanged",
-    "load_case",
-    "mark_judged",
-    "propose_roi",
-    "read_roi",
-]
 
 
 @dataclass(frozen=True)

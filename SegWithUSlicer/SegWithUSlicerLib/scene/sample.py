@@ -8,8 +8,8 @@ import slicer
 from SegWithUCore.util.paths import resource_path
 from SegWithUCore.util.strict_json import read_json_object
 
-from .load_case import propose_roi
 from .slice_views import jump_to
+from .volume_export import propose_roi
 
 SAMPLE_NAME = "SegWithU T1 brain"
 NODE_NAME = "T1 brain"

@@ -80,10 +80,6 @@ class ctkCollapsibleButton(QT.QAbstractButton):
         header = self._header_size()
         return header if self._is_collapsed() else QtWidgets.QAbstractButton.minimumSizeHint(self).expandedTo(header)
 
-    def hitButton(self, position: QtCore.QPoint) -> bool:
-        """Only the header is clickable."""
-        return position.y() < _HEADER
-
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:
         """Header bar with an arrow and the text."""
         painter = QtGui.QPainter(self)

@@ -36,38 +36,12 @@ class ctkCheckBox(QT.QCheckBox):
 
 
 @stand_in
-class ctkPushButton(QT.QPushButton):
-    """A push button; its text alignment is not drawn."""
-
-
-@stand_in
-class ctkMenuButton(QT.QPushButton):
-    """A push button with a menu."""
-
-
-@stand_in
-class ctkSearchBox(QT.QLineEdit):
-    """A line edit for searching."""
-
-    showSearchIcon = stored(bool, "showSearchIcon", False)
-
-
-@stand_in
 class ctkMessageBox(QT.QMessageBox):
     """A message box that may be silenced by a setting."""
 
     dontShowAgainVisible = stored(bool, "dontShowAgainVisible", False)
     dontShowAgainSettingsKey = stored(str, "dontShowAgainSettingsKey", "")
     dontShowAgain = stored(bool, "dontShowAgain", False)
-
-
-@stand_in
-class ctkFittedTextBrowser(QT.QTextBrowser):
-    """A text browser as high as its text."""
-
-    collapsed = stored(bool, "collapsed", True)
-    showDetailsText = stored(str, "showDetailsText", "")
-    hideDetailsText = stored(str, "hideDetailsText", "")
 
 
 @stand_in

@@ -181,10 +181,6 @@ class qMRMLNodeComboBox(QT.QWidget):
         """Select a node by id."""
         self.setCurrentNode(node_id or "")
 
-    def setCurrentNodeIndex(self, index: int) -> None:
-        """Select by place in the list of nodes."""
-        self._become(self._nodes[index] if 0 <= index < len(self._nodes) else None)
-
     def currentNode(self) -> Any:
         """The selected node or None."""
         return self._current
@@ -206,34 +202,6 @@ class qMRMLNodeComboBox(QT.QWidget):
         """Undo addAttribute."""
         self._filter.attributes = [a for a in self._filter.attributes if a[:2] != (node_type, name)]
         self._refresh()
-
-    def setNodeTypeLabel(self, label: str, node_type: str) -> None:
-        """Shown name of a node type in "Create new"."""
-        self._labels[node_type] = label
-
-    def nodeTypeLabel(self, node_type: str) -> str:
-        """The label, or an empty string."""
-        return self._labels.get(node_type, "")
-
-    def addNode(self, node_type: str = "") -> Any:
-        """What "Create new" does: the node is made, announced and selected."""
-        kind = node_type or self._filter.types[0]
-        base = self._stored("baseName", "")
-        node = self._scene.AddNewNodeByClass(kind, self._scene.GenerateUniqueName(base)) if base else None
-        node = node or self._scene.AddNewNodeByClass(kind)
-        for owner, name, value in self._filter.attributes:
-            if node.IsA(owner):
-                node.SetAttribute(name, value or "")
-        self._refresh()
-        self.nodeAddedByUser.emit(node)
-        if self._stored("selectNodeUponCreation", True):
-            self.setCurrentNode(node)
-        return node
-
-    def removeCurrentNode(self) -> None:
-        """What "Delete current" does."""
-        if self._current is not None:
-            self._scene.RemoveNode(self._current)
 
     def _refiltered(self, field: str, value: Any) -> None:
         setattr(self._filter, field, value)
@@ -267,41 +235,3 @@ class qMRMLNodeComboBox(QT.QWidget):
     selectNodeUponCreation = stored(bool, "selectNodeUponCreation", True)
     baseName = stored(str, "baseName", "")
     interactionNodeSingletonTag = stored(str, "interactionNodeSingletonTag", "")
-
-
-@stand_in
-class qMRMLColorTableComboBox(qMRMLNodeComboBox):
-    """Selector of a colour table."""
-
-    def __init__(self, parent: Any = None) -> None:
-        super().__init__(parent)
-        self._filter.types = ["vtkMRMLColorNode"]
-        self._filter.show_hidden = True
-
-
-@stand_in
-class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
-    """Selector of several nodes."""
-
-    checkedNodesChanged = QtCore.Signal()
-    _signals: ClassVar[dict[str, str]] = {"checkedNodesChanged()": "checkedNodesChanged"}
-
-    def __init__(self, parent: Any = None) -> None:
-        super().__init__(parent)
-        self._checked: list[Any] = []
-
-    def check(self, node: Any) -> None:
-        """Tick a node."""
-        if node in self._nodes and node not in self._checked:
-            self._checked.append(node)
-            self.checkedNodesChanged.emit()
-
-    def uncheck(self, node: Any) -> None:
-        """Untick a node."""
-        if node in self._checked:
-            self._checked.remove(node)
-            self.checkedNodesChanged.emit()
-
-    def checkedNodes(self) -> list[Any]:
-        """Ticked nodes that are still listed, in the order of the list."""
-        return [node for node in self._nodes if node in self._checked]

@@ -6,7 +6,6 @@ from typing import Any
 
 import shiboken6
 import slicer
-from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
 from .segment_editor_looks import SegmentEditorLooks
 from .segment_editor_shortcuts import install
@@ -53,10 +52,6 @@ class qMRMLSegmentEditorWidget(SegmentEditorLooks):
     def segmentationNode(self) -> Any:
         """The segmentation node of the selector: None without a scene."""
         return self._parts.segmentation.currentNode()
-
-    def segmentationNodeID(self) -> str:
-        """Its id, or an empty string."""
-        return self._parts.segmentation.currentNodeID
 
     def setSourceVolumeNode(self, node: Any) -> None:
         """Edit on this volume."""
@@ -139,29 +134,10 @@ class qMRMLSegmentEditorWidget(SegmentEditorLooks):
         shown = self._parts.shown_effects
         return self._effects.get(shown[index]) if 0 <= index < len(shown) else None
 
-    def effectCount(self) -> int:
-        """Number of shown buttons, the one without an effect included."""
-        return len(self._parts.shown_effects)
-
-    def availableEffectNames(self) -> tuple[str, ...]:
-        """All effects, shown or not."""
-        return tuple(self._effects)
-
-    def effectNameOrder(self) -> tuple[str, ...]:
-        """The wanted order of the buttons."""
-        return tuple(self._order)
-
     def setEffectNameOrder(self, names: Any) -> None:
         """Order the buttons; unknown names are left out."""
         self._order = list(names)
         self.updateEffectList()
-
-    def setEffectCursor(self, effect: Any) -> None:
-        """The mouse cursor is not drawn."""
-
-    def setupViewObservations(self) -> None:
-        """Take the mouse and keys of the views; an effect that starts does this by itself."""
-        self._views.observe()
 
     def removeViewObservations(self) -> None:
         """Leave the views alone."""
@@ -218,14 +194,6 @@ class qMRMLSegmentEditorWidget(SegmentEditorLooks):
         """For effects in C++ only: its arguments cannot be passed from Python."""
         wrong_use("updateVolume cannot be called from Python")
 
-    def turnOffLightboxes(self) -> bool:
-        """Single slices in every view; whether there was a light box."""
-        return self._views.single_slices()
-
-    def hideLabelLayer(self) -> None:
-        """Empty the label layer of the slice views."""
-        self._views.hide_labels()
-
     def showSourceVolumeInSliceViewers(self, forceShowInBackground: bool = False, fitSlice: bool = False) -> None:
         """Show the source volume unless it is shown; without a segment editor node Slicer crashes here."""
         if self._node is None:
@@ -234,20 +202,6 @@ class qMRMLSegmentEditorWidget(SegmentEditorLooks):
             self._views.show_source(self._node.GetSourceVolumeNode(), forceShowInBackground, fitSlice)
 
     showMasterVolumeInSliceViewers = showSourceVolumeInSliceViewers
-
-    def rotateSliceViewsToSegmentation(self) -> None:
-        """Align the slice views with the segmentation's axes."""
-        matrix = vtkMatrix4x4()
-        if self._logic.GetSegmentationIJKToRAS(matrix):
-            self._views.rotate_to(matrix)
-
-    def interactionNode(self) -> Any:
-        """The node with the mouse mode, or None."""
-        return self._interaction
-
-    def setInteractionNode(self, node: Any) -> None:
-        """The node with the mouse mode."""
-        self._interaction = node
 
 
 def report_left_open() -> None:

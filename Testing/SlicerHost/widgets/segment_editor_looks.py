@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import slicer
 from PySide6 import QtCore, QtWidgets
 
 from ..qt_module import QT
@@ -78,10 +77,6 @@ class SegmentEditorLooks(SegmentEditorState):
         self._columns = int(columns)
         self.updateEffectList()
 
-    def setEffectButtonStyle(self, style: Any) -> None:
-        """Icons, texts or both; effects have no icons here, so their text is shown in any case."""
-        self.__dict__["_stored_effectButtonStyle"] = QtCore.Qt.ToolButtonStyle(style)
-
     def _set_unordered(self, visible: bool) -> None:
         self.__dict__["_stored_unorderedEffectsVisible"] = bool(visible)
         self.updateEffectList()
@@ -89,21 +84,6 @@ class SegmentEditorLooks(SegmentEditorState):
     def setJumpToSelectedSegmentEnabled(self, enable: bool) -> None:
         """Whether a click on a segment moves the slices to it; remembered."""
         self._parts.table.jumpToSelectedSegmentEnabled = bool(enable)
-
-    def jumpSlices(self) -> None:
-        """Move all slice views to the centre of the selected segment."""
-        segmentation = self._logic.GetSegmentationNode()
-        centre = segmentation.GetSegmentCenterRAS(self._logic.GetCurrentSegmentID()) if segmentation else None
-        if centre is not None:
-            slicer.vtkMRMLSliceNode.JumpAllSlices(self._scene, *centre, slicer.vtkMRMLSliceNode.DefaultJumpSlice)
-
-    def segmentationNodeSelectorAddAttribute(self, node_type: str, name: str, value: Any = None) -> None:
-        """List only segmentations with this attribute."""
-        self._parts.segmentation.addAttribute(node_type, name, value)
-
-    def segmentationNodeSelectorRemoveAttribute(self, node_type: str, name: str) -> None:
-        """Undo it."""
-        self._parts.segmentation.removeAttribute(node_type, name)
 
     def sourceVolumeNodeSelectorAddAttribute(self, node_type: str, name: str, value: Any = None) -> None:
         """List only volumes with this attribute."""

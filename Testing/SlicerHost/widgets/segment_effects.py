@@ -66,10 +66,6 @@ class qSlicerSegmentEditorAbstractEffect(QT.QObject):
         """The help shown under the options; Slicer's own texts are not here."""
         return ""
 
-    def optionsFrame(self) -> Any:
-        """The frame of its options; empty here."""
-        return self._frame
-
     def parameterSetNode(self) -> Any:
         """The segment editor node."""
         return self._editor.mrmlSegmentEditorNode()
@@ -82,10 +78,6 @@ class qSlicerSegmentEditorAbstractEffect(QT.QObject):
     def saveStateForUndo(self) -> None:
         """Remember the segmentation as it is."""
         self._editor.saveStateForUndo()
-
-    def selectEffect(self, name: str) -> None:
-        """Change to another effect."""
-        self._editor.setActiveEffectByName(name)
 
     def _attribute(self, name: str) -> str:
         """A parameter of the effect hides a common one, as in Slicer."""
@@ -124,11 +116,6 @@ class qSlicerSegmentEditorAbstractEffect(QT.QObject):
     def setParameter(self, name: str, value: Any) -> None:
         """Set it, for this effect where it is not common."""
         self.setCommonParameter(self._attribute(name), value)
-
-    def setParameterDefault(self, name: str, value: Any) -> None:
-        """Set it unless it has a value."""
-        if not self.parameterDefined(name):
-            self.setParameter(name, value)
 
     def setCommonParameter(self, name: str, value: Any) -> None:
         """Set a parameter that effects share; the node tells it by EffectParameterModified, not by Modified."""

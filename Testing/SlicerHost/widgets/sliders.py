@@ -105,10 +105,6 @@ class ctkSliderWidget(QT.QWidget):
         self._refresh()
         self.decimalsChanged.emit(int(decimals))
 
-    def setSpinBoxVisible(self, visible: bool) -> None:
-        """Show or hide the spin box."""
-        self._box.setVisible(bool(visible))
-
     def _refresh(self) -> None:
         _numbers(self._box, self._bounds)
         self._set(self._value)
@@ -250,9 +246,5 @@ class qMRMLSliderWidget(ctkSliderWidget):
     def mrmlScene(self) -> Any:
         """The scene."""
         return self._scene
-
-    def setQuantity(self, quantity: str) -> None:
-        """Name of the measured quantity."""
-        self.__dict__["_stored_quantity"] = quantity
 
     quantity = stored(str, "quantity", "")
