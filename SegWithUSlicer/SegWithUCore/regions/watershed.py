@@ -1,4 +1,4 @@
-"""Uncertain voxels split into groups worth one look: a watershed of how much is wrong around each voxel.
+"""Uncertain voxels split into regions to review: a watershed of how much is wrong around each voxel.
 
 Every voxel belongs to the density peak that steepest ascent leads to; basins are merged across high saddles as long
 as they fit into one view. SimpleITK's watershed from markers floods the background too and needs a queue for
@@ -180,8 +180,7 @@ def error_density(voxels: UncertainVoxels, spacing_zyx: np.ndarray, sigma_mm: fl
 
     def fill(part: tuple[slice, slice]) -> None:
         here, around = part
-        smooth = _smooth_binned if (factor > 1).any() else _smooth
-        density[here] = smooth(voxels, here, around, factor, sigma)
+        density[here] = _smooth(voxels, here, around, factor, sigma)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(fill, _slabs(voxels, factor, _radius(sigma[0]))))
@@ -205,56 +204,25 @@ def _slabs(voxels: UncertainVoxels, factor: np.ndarray, radius: int) -> Iterator
             yield slice(start, stop), slice(first, end)
 
 
-def _smooth(voxels: UncertainVoxels, here: slice, around: slice, _factor: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Compute the Gaussian mean at the voxels `here`, which are no finer than the Gaussian needs.
-
-    The axes lie in the order x, y, z, so that the first two passes run along memory; the third only makes the values
-    that are asked for. Same arithmetic as `scipy.ndimage.gaussian_filter`.
-    """
-    from scipy.ndimage import gaussian_filter1d
-
-    radius = _radius(sigma[2])
-    low = voxels.zyx[around].min(0)
-    high = voxels.zyx[around].max(0)
-    depth, height, width = (high - low + 1).tolist()
-    shape = (width + 2 * radius, height, depth)
-    grid = np.zeros(shape, np.float32)
-    z, y, x = (voxels.zyx[around] - low).T
-    grid[x + radius, y, z] = voxels.probability[around]
-    inner = grid[radius : radius + width]
-    for axis, sigma_bins in ((2, sigma[0]), (1, sigma[1])):
-        gaussian_filter1d(inner, sigma_bins, axis, output=inner, mode="constant", truncate=_TRUNCATE)
-    z, y, x = (voxels.zyx[here] - low).T
-    indices = np.ravel_multi_index((x + radius, y, z), shape)
-    flat, stride = grid.ravel(), height * depth
-    weights = _weights(sigma[2], radius)
-    total = flat[indices].astype(np.float64) * weights[0]
-    for step in range(radius, 0, -1):
-        pair = flat[indices - step * stride].astype(np.float64) + flat[indices + step * stride]
-        total += pair * weights[step]
-    return total.astype(np.float32)
-
-
-def _weights(sigma: float, radius: int) -> np.ndarray:
-    """Compute weights of a Gaussian cut off at `radius`, from its middle outwards, whose sum over both sides is 1."""
-    steps = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 / sigma**2 * steps**2)
-    return np.asarray((weights / weights.sum())[radius:])
-
-
-def _smooth_binned(
-    voxels: UncertainVoxels, here: slice, around: slice, factor: np.ndarray, sigma: np.ndarray
-) -> np.ndarray:
-    """Compute the Gaussian mean at the voxels `here` by way of larger bins."""
+def _smooth(voxels: UncertainVoxels, here: slice, around: slice, factor: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Compute the Gaussian mean at the voxels `here`, of those `around` them, by way of bins of `factor` voxels."""
     from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-    margin = np.array([_radius(width) for width in sigma]) + 1
+    is_binned = bool((factor > 1).any())
+    # Interpolation asks for bins beyond the outermost voxels; without bins nothing is asked for out there.
+    margin = np.array([_radius(width) for width in sigma]) + 1 if is_binned else np.zeros(3, int)
     low = voxels.zyx[around].min(0) // factor - margin
     bins = voxels.zyx[around] // factor - low
     shape = tuple((bins.max(0) + 1 + margin).tolist())
-    mass = np.bincount(np.ravel_multi_index(tuple(bins.T), shape), voxels.probability[around], int(np.prod(shape)))
-    grid = mass.reshape(shape).astype(np.float32) / np.float32(np.prod(factor))
+    if is_binned:
+        mass = np.bincount(np.ravel_multi_index(tuple(bins.T), shape), voxels.probability[around], int(np.prod(shape)))
+        grid = mass.reshape(shape).astype(np.float32) / np.float32(np.prod(factor))
+    else:
+        grid = np.zeros(shape, np.float32)
+        grid[tuple(bins.T)] = voxels.probability[around]
     for axis in range(3):
         gaussian_filter1d(grid, sigma[axis], axis, output=grid, mode="constant", truncate=_TRUNCATE)
+    if not is_binned:
+        return np.asarray(grid[tuple((voxels.zyx[here] - low).T)])
     places = (voxels.zyx[here] + 0.5) / factor - 0.5 - low
     return np.asarray(map_coordinates(grid, places.T, np.float32, order=1))
