@@ -1,4 +1,4 @@
-"""`segwithu regions` and `worklist`: the regions of segmented cases that are worth a look, and the order of cases."""
+"""`segwithu regions` and `worklist`: the regions to review of segmented cases, and the order of cases."""
 
 import argparse
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ def _add_regions(commands: Any) -> None:
     command = commands.add_parser(
         "regions",
         examples=("regions results/case_1", "regions results/case_1 --threshold 0.4"),
-        help="list the regions of a segmented case that are worth a look",
-        description="Group the uncertain voxels of case folders into regions worth a look each, write regions.csv and "
+        help="list the regions to review of a segmented case",
+        description="Group the uncertain voxels of case folders into regions to review, write regions.csv and "
         "regions.nii.gz into them and print the list. segment has done so already with the standard settings.",
     )
     command.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folder that segment wrote")

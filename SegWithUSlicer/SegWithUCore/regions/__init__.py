@@ -1,1 +1,1 @@
-"""Groups of uncertain voxels that are worth a look."""
+"""Regions to review: groups of uncertain voxels."""

@@ -1,4 +1,4 @@
-"""Find the regions worth a look: group uncertain voxels, and describe each group by place, size and confusions."""
+"""Find the regions to review: group uncertain voxels, and describe each group by place, size and confusions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -104,7 +104,7 @@ class FoundRegions:
     def left_out_sentence(self) -> str:
         """Say that regions are left out, and what that means."""
         return (
-            f"There are {len(self.regions) + self.left_out} regions worth a look, and the {len(self.regions)} with the "
+            f"There are {len(self.regions) + self.left_out} regions to review, and the {len(self.regions)} with the "
             "largest expected wrong volume are listed: so many mean that the model cannot read this image, so check "
             "that it is of the kind that the model was trained on."
         )

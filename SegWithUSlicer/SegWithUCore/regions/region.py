@@ -1,4 +1,4 @@
-"""A region, a connected group of uncertain voxels worth one look, and why it is uncertain in words."""
+"""A region to review, a connected group of uncertain voxels, and why it is uncertain in words."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
