@@ -17,7 +17,7 @@ from ..regions.region import ORDERS, Region
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError, OutputError
 from ..util.input_files import read_bounded
-from ..util.strict_json import parse_json
+from ..util.strict_json import parse_json, typed
 from .log import AuditLog, Clock, NotStoredError, now_utc
 from .log_format import (
     BLIND,
@@ -368,11 +368,10 @@ class ReviewLocation:
 def parse_location(text: str) -> ReviewLocation | None:
     """Parse a remembered location. Returns None for damaged text: it only saves the reviewer a click."""
     try:
-        stored = parse_json(text, "a location")
-        region = stored["region"]
-        return ReviewLocation(None if region is None else int(region), str(stored["order"]), str(stored["when"]))
-    except (InputError, ValueError, KeyError, TypeError):
+        location: ReviewLocation = typed(ReviewLocation, parse_json(text, "a location"))
+    except (InputError, ValueError):
         return None
+    return location
 
 
 def write_location(folder: Path, log_name: str, location: ReviewLocation) -> None:

@@ -13,7 +13,7 @@ from ..util.atomic_files import atomic_file
 from ..util.csv_files import csv_text
 from ..util.errors import InputError
 from ..util.paths import has_links, is_inside, is_own, path_mac, stored_path
-from ..util.strict_json import read_json, to_json
+from ..util.strict_json import read_json, to_json, typed
 from .flags import Flag, FlagRules, Rule
 from .worklist import SECONDS_PER_REGION, SORTS, Rank, ReviewStatus, Triage, Worklist, WorklistEntry
 
@@ -185,26 +185,20 @@ def _entry(row: Mapping[str, Any], folder: Path) -> WorklistEntry:
     def numbers(kind: type, *names: str) -> dict[str, Any]:
         return {name: kind(row[name]) for name in names if row.get(name) is not None}
 
-    ranks = {name: Rank(int(rank["better"]), int(rank["cases"])) for name, rank in (row.get("ranks") or {}).items()}
     figures = numbers(float, "wrong_share", "case_wrong_mm3", "predicted_dice")
     return WorklistEntry(
         name=str(row.get("case") or folder.name),
         folder=folder,
         flags=tuple(Flag(**{**flag, "rule": Rule(flag["rule"])}) for flag in row.get("flags") or []),
         worst_structure=row.get("worst_structure"),
-        reviews=tuple(
-            ReviewStatus(
-                r["reviewer"], int(r["decided"]), int(r["regions"]), r.get("when") or "", int(r.get("unseen") or 0)
-            )
-            for r in row.get("reviews") or []
-        ),
+        reviews=typed(tuple[ReviewStatus, ...], row.get("reviews") or []),
         notes=tuple(row.get("notes") or ()),
         trouble=str(row.get("trouble") or ""),
         triage=Triage(
             figures.get("wrong_share"),
             figures.get("case_wrong_mm3"),
             figures.get("predicted_dice"),
-            ranks,
+            typed(dict[str, Rank], row.get("ranks") or {}),
             bool(row.get("rules_active", True)),
         ),
         **numbers(float, "expected_wrong_mm3", "open_wrong_mm3", "minutes", "unseen_wrong_mm3"),
