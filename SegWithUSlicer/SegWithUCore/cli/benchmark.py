@@ -1,6 +1,7 @@
 """`segwithu benchmark`: every usual baseline on one frozen segmentation."""
 
 import argparse
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 CASES_HELP = "TABLE.csv:ROLE or an nnU-Net folder"
 JSON_FILE, MARKDOWN_FILE, CSV_FILE, PAGE_FILE = "rivals.json", "rivals.md", "rivals.csv", "rivals.html"
 PLOT_FILE = "rivals.png"
-SHOWN = {"auroc whole": 1.0, "auroc band": 1.0, "auprc whole": 1.0, "aurc whole": 1e3, "aurc band": 1e3, "nll": 1.0}
-"""Metrics that are printed, with their factors; the files have all."""
 
 
 def add_commands(commands: Any) -> None:
@@ -183,43 +182,29 @@ def _check_apart(test: "Sequence[Case]", others: "Sequence[Case]", role: str) ->
 
 
 def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
+    """Write the summary as JSON, Markdown, CSV and page, and a plot where matplotlib is installed."""
     from SegWithULab.benchmark.store import write_json
-    from SegWithULab.benchmark.table import benchmark_markdown, benchmark_page, write_table
+    from SegWithULab.benchmark.table import benchmark_markdown, benchmark_page, draw_baselines, write_table
 
     from ..util.atomic_files import atomic_file
 
     write_json(folder / JSON_FILE, summary)
-    plot = _drawn(folder / PLOT_FILE, summary, console)
+    plot = folder / PLOT_FILE if importlib.util.find_spec("matplotlib") else None
+    if plot is None:
+        console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")
+    else:
+        with atomic_file(plot) as work:
+            draw_baselines(summary, work)
     for name, text in ((MARKDOWN_FILE, benchmark_markdown(summary)), (PAGE_FILE, benchmark_page(summary, plot))):
         with atomic_file(folder / name) as work:
             work.write_text(text, encoding="utf-8")
     write_table(folder / CSV_FILE, summary)
 
 
-def _drawn(path: Path, summary: dict[str, Any], console: Console) -> Path | None:
-    """Draw the plot. Returns None without matplotlib, which the metrics do not need."""
-    import importlib.util
-
-    from ..util.atomic_files import atomic_file
-
-    if importlib.util.find_spec("matplotlib") is None:
-        console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")
-        return None
-    from SegWithULab.benchmark.table import draw_baselines
-
-    with atomic_file(path) as work:
-        draw_baselines(summary, work)
-    return path
-
-
 def _text(summary: dict[str, Any]) -> str:
-    rows = []
-    for row in summary["rows"]:
-        means = [(row["figures"].get(title, {}).get("mean"), factor) for title, factor in SHOWN.items()]
-        cells = ["" if mean is None else f"{mean * factor:.4g}" for mean, factor in means]
-        cost = (row["cost"] or {}).get("cpu_share")
-        rows.append([row["row"], *cells, str(row["passes"]), "" if cost is None else f"{100 * cost:+.0f} %"])
-    titles = [f"{title} x 1000" if factor > 1 else title for title, factor in SHOWN.items()]
-    lines = [table(["row", *titles, "passes", "added time"], rows)]
-    lines += [f"{title}: {reason}" for title, reason in summary["not_run"].items()]
-    return "\n".join(lines)
+    """Print the first table; the files have all."""
+    from SegWithULab.benchmark.table import benchmark_tables
+
+    first = benchmark_tables(summary)[0]
+    rows = [[cell.strip("*") for cell in row] for row in first.rows]
+    return "\n".join([table(first.header, rows), *(f"{title}: {why}" for title, why in summary["not_run"].items())])

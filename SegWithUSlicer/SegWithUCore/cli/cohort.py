@@ -5,7 +5,6 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from .console import PLAIN_INTERVAL_S, Console, ReaderLeftError, table
 
 if TYPE_CHECKING:
     from ..cohort.failed_cases import FailedCases
+    from ..cohort.jobs import Failure
     from ..cohort.one_case import Settled
     from ..cohort.run import CaseProgress, CohortCounts
     from ..cohort.workers import Workers
@@ -32,15 +32,6 @@ if TYPE_CHECKING:
 
 _SHOWN_RUNNING = 4
 """Running cases that a line names."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A case that cannot even be begun: its name, what was given for it, and why."""
-
-    name: str
-    given: Path
-    error: Exception
 
 
 class CohortReporter:
@@ -57,7 +48,7 @@ class CohortReporter:
         self.table: FailedCases | None = None
         self._debug, self._settled, self._reported_at = debug, 0, time.monotonic()
 
-    def failed_before(self, failure: Failure) -> None:
+    def failed_before(self, failure: "Failure") -> None:
         """Report a case that could not even be begun."""
         trace = "".join(traceback.format_exception(failure.error))
         self._failed(failure.name, failure.given, failure_sentence(failure.error), trace)

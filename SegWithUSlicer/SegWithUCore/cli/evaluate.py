@@ -83,6 +83,7 @@ def add_commands(commands: Any) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Evaluate a model."""
+    from SegWithULab.evaluation.report import write_report
     from SegWithULab.evaluation.summary import recorded, summary
     from SegWithULab.training.dataset import find_cases
 
@@ -102,7 +103,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.note("Computing intervals, tables and plots..." if folder is not None else "Computing intervals...")
         result = summary(evaluation, bundle)
         if folder is not None:
-            _write_report(folder, result, evaluation, model, options)
+            write_report(folder, result, evaluation, model.bundle, options.cases)
     console.result(_text(result, options), {key: value for key, value in result.items() if key != "details_by_case"})
     if options.report:
         console.note(f"Look at {options.report / 'report.html'}.")
@@ -178,14 +179,6 @@ def _settings(options: argparse.Namespace) -> "Settings":
     if options.surface_tolerance < 0:
         raise UsageError(f"--surface-tolerance is {options.surface_tolerance:g}: give millimetres, 0 or more.")
     return Settings(band, options.surface_tolerance, options.mirrored)
-
-
-def _write_report(
-    folder: Path, result: dict[str, Any], evaluation: "Evaluation", model: "Model", options: argparse.Namespace
-) -> None:
-    from SegWithULab.evaluation.report import write_report
-
-    write_report(folder, result, evaluation, model.bundle, options.cases)
 
 
 def _text(result: dict[str, Any], options: argparse.Namespace) -> str:

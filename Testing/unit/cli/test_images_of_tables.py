@@ -4,10 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.cli.segment import _table_cases
+from SegWithUCore.cli.__main__ import parser
+from SegWithUCore.cli.segment import _asked
+from SegWithUCore.io.inputs import GivenCase
 from SegWithUCore.util.errors import InputError, UsageError
 
 ROWS = [("case", "role"), ("müller", "test"), ("b", "test"), ("c", "train")]
+
+
+def _table_cases(table: Path) -> list[GivenCase]:
+    """Cases that a call with this table as CASE asks for."""
+    options = parser().parse_args(["segment", str(table), "--model", "any", "--output", "out"])
+    return list(_asked(options).tables[table])
 
 
 def table(folder: Path, delimiter: str, encoding: str) -> Path:
