@@ -1,6 +1,5 @@
 """The examples of CONTRIBUTING.md do what they say: each is run as it stands there."""
 
-import argparse
 import csv
 import json
 import re
@@ -17,6 +16,7 @@ from baseline_cases import toy_backbone, toy_case
 from repository import ROOT
 from toy_models import ToyBackbone, registered_toys
 
+from SegWithUCore.cli.arguments import CommandParser
 from SegWithUCore.cli.console import Console
 from SegWithUCore.network.heads import HEADS
 from SegWithUCore.network.segwithu import SegWithU
@@ -95,8 +95,8 @@ def test_the_export_writes_a_table_by_its_command(tmp_path: Path, capsys: pytest
     case = {"format": "segwithu-case", "format_version": 1, "name": "one", "structures": structures}
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "case.json").write_text(json.dumps(case), encoding="utf-8")
-    parser = argparse.ArgumentParser()
-    names["_add_volumes"](parser.add_subparsers(), argparse.ArgumentParser(add_help=False))
+    parser = CommandParser()
+    names["_add_volumes"](parser.add_subparsers())
     options = parser.parse_args(["export-volumes", str(tmp_path / "one"), "--output", str(tmp_path / "v.csv")])
     assert options.run(options, Console()) == 0
     assert capsys.readouterr().out.startswith("2 structures in ")

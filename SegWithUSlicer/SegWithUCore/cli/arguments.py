@@ -194,12 +194,17 @@ def add_engine_option(command: argparse.ArgumentParser) -> None:
 
 
 def opened_model(
-    bundle: "Bundle", options: argparse.Namespace, console: Console, device: str = AUTO, begun: Sequence[Path] = ()
+    bundle: "Bundle",
+    engine: str,
+    console: Console,
+    device: str = AUTO,
+    head: str | None = None,
+    begun: Sequence[Path] = (),
 ) -> "Model":
     """Load a model into the engine that was asked for, or that suits best, and print which.
 
     Args:
-        options: with `engine`, and `head` where the command has it.
+        head: None for the model's default.
         begun: case folders of a run that is resumed: with "auto" their engine is taken.
 
     Raises:
@@ -208,9 +213,9 @@ def opened_model(
     from ..inference.engines.choice import engine_of_cases
     from ..inference.model import Model
 
-    made_with = engine_of_cases(begun) if options.engine == AUTO else None
+    made_with = engine_of_cases(begun) if engine == AUTO else None
     try:
-        model = Model(bundle, device, getattr(options, "head", None), made_with or options.engine)
+        model = Model(bundle, device, head, made_with or engine)
     except UsageError as error:
         if made_with is None:
             raise

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             f"{folder / 'sample.json'} is missing: run the demo from a source checkout or an installed extension."
         )
     sample = read_json_object(folder / "sample.json")
-    model = opened_model(resolve_model(sample["model"]), options, console, "cpu")
+    model = opened_model(resolve_model(sample["model"]), options.engine, console, "cpu")
     for side, box in zip(SIDES, sample["regions"], strict=True):
         target = options.output / side
         roi = RegionOfInterest(tuple(box["centre_ras_mm"]), tuple(box["size_mm"]))

@@ -97,7 +97,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     record = test_record(bundle, cases, options, console)
     if not options.unlike_training and not options.mirrored:
         _look_first(cases, bundle, console)
-    model = opened_model(bundle, options, console, "cpu")
+    model = opened_model(bundle, options.engine, console, "cpu", options.head)
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
         evaluation = _evaluated(cases, model, settings, options, console)
         console.note("Computing intervals, tables and plots..." if folder is not None else "Computing intervals...")

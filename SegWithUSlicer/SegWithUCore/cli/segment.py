@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..cohort.jobs import Asked, Failure
     from ..cohort.run import Cohort
     from ..inference.segment import Job
+    from ..io.inputs import GivenCase
     from ..util.process_lock import ProcessLock
 
 _TABLE = re.compile(r".*\.(csv|tsv|txt):[^:/\\]+", re.IGNORECASE)
@@ -140,7 +141,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             failures = [case for case in share if isinstance(case, Failure)]
         check_output(options.output)
         begun = [job.target for job in jobs] if options.resume else []
-        opened = partial(opened_model, bundle, options, console, options.device, begun)
+        opened = partial(opened_model, bundle, options.engine, console, options.device, options.head, begun)
         if options.dry_run:
             for failure in failures:
                 console.error(plain_name(failure_sentence(failure.error)), case=failure.name)
@@ -171,11 +172,8 @@ def _asked(options: argparse.Namespace) -> "Asked":
     Raises:
         UsageError: there is no case, or an option is none.
     """
-    from SegWithULab.training.dataset import find_images
-
     from ..cohort.jobs import Asked
     from ..io.header_peek import one_of_forms
-    from ..io.inputs import GivenCase
     from ..io.roi import RegionOfInterest
 
     paths = [*options.cases, *(options.input or [])]
@@ -185,18 +183,10 @@ def _asked(options: argparse.Namespace) -> "Asked":
         )
     if options.name is not None:
         check_folder_name(options.name, "--name")
-    tables = {
-        path: [
-            GivenCase(name, files[0], dict(enumerate(files)) if len(files) > 1 else {})
-            for name, files in find_images(str(path))
-        ]
-        for path in paths
-        if _TABLE.fullmatch(path.name) and not path.exists()
-    }
     return Asked(
         paths,
         options.output,
-        tables,
+        {path: _cases_of(path) for path in paths if _TABLE.fullmatch(path.name) and not path.exists()},
         options.each,
         options.name,
         options.channel,
@@ -206,6 +196,16 @@ def _asked(options: argparse.Namespace) -> "Asked":
         options.unlike_training,
         options.include_image,
     )
+
+
+def _cases_of(table: Path) -> "list[GivenCase]":
+    """Return the cases that a split table gives a role: `TABLE.csv:ROLE`."""
+    from SegWithULab.training.dataset import find_images
+
+    from ..io.inputs import GivenCase
+
+    found = find_images(str(table))
+    return [GivenCase(name, files[0], dict(enumerate(files)) if len(files) > 1 else {}) for name, files in found]
 
 
 def _segment(

@@ -4,18 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.cli.__main__ import parser
-from SegWithUCore.cli.segment import _asked
-from SegWithUCore.io.inputs import GivenCase
+from SegWithUCore.cli.segment import _cases_of
 from SegWithUCore.util.errors import InputError, UsageError
 
 ROWS = [("case", "role"), ("müller", "test"), ("b", "test"), ("c", "train")]
-
-
-def _table_cases(table: Path) -> list[GivenCase]:
-    """Cases that a call with this table as CASE asks for."""
-    options = parser().parse_args(["segment", str(table), "--model", "any", "--output", "out"])
-    return list(_asked(options).tables[table])
 
 
 def table(folder: Path, delimiter: str, encoding: str) -> Path:
@@ -31,7 +23,7 @@ def table(folder: Path, delimiter: str, encoding: str) -> Path:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
 def test_images_of_a_role_are_found_without_references(tmp_path: Path, delimiter: str, encoding: str) -> None:
     path = table(tmp_path, delimiter, encoding)
-    both, single = _table_cases(Path(f"{path}:test"))
+    both, single = _cases_of(Path(f"{path}:test"))
     assert (both.name, sorted(both.numbered)) == ("müller", [0, 1])
     assert (single.source, single.numbered) == (tmp_path / "images" / "b.nii.gz", {})
 
@@ -39,7 +31,7 @@ def test_images_of_a_role_are_found_without_references(tmp_path: Path, delimiter
 def test_an_unknown_role_and_a_missing_image_are_named(tmp_path: Path) -> None:
     path = table(tmp_path, ";", "latin-1")
     with pytest.raises(UsageError, match="has no case with role 'tset': choose one of test, train"):
-        _table_cases(Path(f"{path}:tset"))
+        _cases_of(Path(f"{path}:tset"))
     (tmp_path / "images" / "c.nii.gz").unlink()
     with pytest.raises(InputError, match="has no image of case c"):
-        _table_cases(Path(f"{path}:train"))
+        _cases_of(Path(f"{path}:train"))
