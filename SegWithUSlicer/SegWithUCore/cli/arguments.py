@@ -147,11 +147,11 @@ def check_folder_name(name: str, option: str) -> None:
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """Make a reader of whole numbers between two limits, for argparse."""
+    """Make a reader of integers between two limits, for argparse."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{_short(text)} is no whole number from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{_short(text)} is not an integer between {low} and {high}")
         return int(text)
 
     return read
@@ -164,7 +164,7 @@ def finite_number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{_short(text)} is no number")
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a number")
     return value
 
 

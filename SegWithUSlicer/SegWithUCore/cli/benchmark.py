@@ -91,7 +91,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     with console.progress("benchmark") as progress:
         result = benchmark.run(options.output, options.resume, options.repeats, progress)
     if result.replaced:
-        console.note(f"Measured anew, because their settings had changed: {', '.join(result.replaced)}.")
+        console.note(f"Measured again, because their settings had changed: {', '.join(result.replaced)}.")
     summary = benchmark_summary(benchmark, result, reference)
     _write(options.output, summary, console)
     console.result(_text(summary), {key: value for key, value in summary.items() if key != "by_case"})

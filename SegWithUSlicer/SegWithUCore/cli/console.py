@@ -21,7 +21,7 @@ PLAIN_INTERVAL_S = 10.0
 
 
 class ReaderLeftError(KeyboardInterrupt):
-    """Whoever read the output, such as `head`, has ended: the work ends as by Ctrl-C, without a word."""
+    """The reader of the output, such as `head`, has ended: the work ends as by Ctrl-C, without a message."""
 
 
 class Console:

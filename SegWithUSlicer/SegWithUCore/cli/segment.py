@@ -2,8 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +26,8 @@ from .dry_run import dry_run
 from .workers import add_worker_options, workers_request
 
 if TYPE_CHECKING:
-    from ..cohort.jobs import Asked, Failure
-    from ..cohort.run import Cohort
-    from ..inference.segment import Job
+    from ..cohort.jobs import Asked
+    from ..cohort.run import CohortCounts
     from ..io.inputs import GivenCase
     from ..util.process_lock import ProcessLock
 
@@ -121,49 +119,58 @@ def _add_image_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Segment all cases; a failed case does not stop the others."""
-    from ..cohort.jobs import Failure, check_output, jobs_of
     from ..io.reader_process import ReaderProcess
-    from ..models.registry import resolve_model, unreadable_folders
 
     part = None if options.part is None else Part.parse(options.part)
     request = workers_request(options)
     with ReaderProcess() as reader:
-        reader.start()  # it is ready when torch is imported
-        asked = _asked(options)
-        bundle = resolve_model(options.model)
+        reader.start()  # it is ready when these and torch are imported
+        from ..cohort.failed_cases import FailedCases
+        from ..cohort.jobs import check_output, jobs_of, share_of
+        from ..cohort.one_case import Rules
+        from ..cohort.run import Cohort, ModelSource, run_here, run_on_workers
+        from ..models.registry import resolve_model, unreadable_folders
+
+        asked, bundle = _asked(options), resolve_model(options.model)
         for problem in unreadable_folders():
             console.note(f"Warning: {problem}.")
         jobs, failures = jobs_of(asked, bundle.input.channels, reader, console.note)
         if part is not None:
-            everything: list[Job | Failure] = sorted([*jobs, *failures], key=lambda case: case.name)
-            share = part.share(everything)
-            jobs = [case for case in share if not isinstance(case, Failure)]
-            failures = [case for case in share if isinstance(case, Failure)]
+            jobs, failures = share_of(part, jobs, failures)
         check_output(options.output)
         begun = [job.target for job in jobs] if options.resume else []
-        opened = partial(opened_model, bundle, options.engine, console, options.device, options.head, begun)
+        model = partial(opened_model, bundle, options.engine, console, options.device, options.head, begun)
         if options.dry_run:
             for failure in failures:
                 console.error(plain_name(failure_sentence(failure.error)), case=failure.name)
-            replaced, model = options.overwrite and not options.resume, opened() if jobs else None
-            dry_run(jobs, len(failures), model, replaced, options.workers, reader, options.output, console)
+            replaced = options.overwrite and not options.resume
+            opened = model() if jobs else None
+            dry_run(jobs, len(failures), opened, replaced, options.workers, reader, options.output, console)
             return 0
-
-        def run_cases(cohort: "Cohort", lock: "ProcessLock | None") -> None:
-            from ..cohort.run import ModelSource, run_here, run_on_workers
-
-            if request is None:
-                run_here(cohort, opened(), reader)
-            else:
-                source = ModelSource.of(bundle, options.head, options.engine, options.device, options.network)
-                run_on_workers(cohort, source, request, console.note, lock, options.threads)
-
         listed = options.resume or request is not None
-        if len(jobs) + len(failures) == 1 and part is None and not listed:
-            with one_writer(jobs[0].target, overwrite=True) if jobs else nullcontext():  # `run_here` looks at it
-                return _segment(jobs, failures, options, console, partial(run_cases, lock=None), listed)
-        with run_lock(options.output, part) as lock:
-            return _segment(jobs, failures, options, console, partial(run_cases, lock=lock), listed)
+        writer: AbstractContextManager[ProcessLock | None] = nullcontext()
+        if len(jobs) + len(failures) > 1 or part is not None or listed:
+            writer = run_lock(options.output, part)
+        elif jobs:
+            writer = one_writer(jobs[0].target, overwrite=True)  # `run_here` looks at what is there
+        with writer as lock:
+            reporter = CohortReporter(console, len(jobs) + len(failures), options.debug)
+            if listed:
+                reporter.table = FailedCases(options.output)
+                for note in reporter.table.notes:
+                    console.note(f"Warning: {note}")
+            for failure in failures:
+                reporter.failed_before(failure)
+
+            def run_cases(counts: "CohortCounts") -> None:
+                cohort = Cohort(options.output, jobs, Rules(options.resume, options.overwrite), reporter, counts)
+                if request is None:
+                    run_here(cohort, model(), reader)
+                else:
+                    source = ModelSource.of(bundle, options.head, options.engine, options.device, options.network)
+                    run_on_workers(cohort, source, request, console.note, lock, options.threads)
+
+            return segment_cohort(jobs, run_cases, options, reporter)
 
 
 def _asked(options: argparse.Namespace) -> "Asked":
@@ -206,33 +213,3 @@ def _cases_of(table: Path) -> "list[GivenCase]":
 
     found = find_images(str(table))
     return [GivenCase(name, files[0], dict(enumerate(files)) if len(files) > 1 else {}) for name, files in found]
-
-
-def _segment(
-    jobs: "Sequence[Job]",
-    failures: "Sequence[Failure]",
-    options: argparse.Namespace,
-    console: Console,
-    run_cases: "Callable[[Cohort], None]",
-    listed: bool,
-) -> int:
-    """Make the cases, and report them.
-
-    Args:
-        listed: whether failures are kept in a table.
-    """
-    from ..cohort.failed_cases import FailedCases
-    from ..cohort.one_case import Rules
-    from ..cohort.run import Cohort
-
-    reporter = CohortReporter(console, len(jobs) + len(failures), options.debug)
-    if listed:
-        reporter.table = FailedCases(options.output)
-        for note in reporter.table.notes:
-            console.note(f"Warning: {note}")
-    for failure in failures:
-        reporter.failed_before(failure)
-    rules = Rules(options.resume, options.overwrite)
-    return segment_cohort(
-        jobs, lambda counts: run_cases(Cohort(options.output, jobs, rules, reporter, counts)), options, reporter
-    )

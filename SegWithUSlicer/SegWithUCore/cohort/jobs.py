@@ -12,6 +12,7 @@ from ..io.inputs import FolderOfCases, GivenCase, cases_in, channel_inputs, find
 from ..io.plain_names import is_plain, plain_name
 from ..io.roi import RegionOfInterest
 from ..util.errors import InputError, OutputError, UsageError
+from ..util.run_lock import Part
 
 MAXIMUM_NAME_BYTES = 200
 """File systems take 255 bytes a name; temporary names need some of them."""
@@ -169,6 +170,14 @@ def _name_problems(names: Sequence[str]) -> list[str | None]:
         return None
 
     return [problem(name) for name in names]
+
+
+def share_of(part: Part, jobs: Sequence[Job], failures: Sequence[Failure]) -> tuple[list[Job], list[Failure]]:
+    """Return a part's share of the sorted cases, those that cannot be begun among them."""
+    everything: list[Job | Failure] = sorted([*jobs, *failures], key=lambda case: case.name)
+    share = part.share(everything)
+    failed = [case for case in share if isinstance(case, Failure)]
+    return [case for case in share if not isinstance(case, Failure)], failed
 
 
 def check_output(folder: Path) -> None:

@@ -75,14 +75,14 @@ def anonymous_copy(
 ) -> Path:
     """Copy a case folder without names, dates, identifiers and paths; the image is put inside.
 
-    Headers are written anew, so that they hold the geometry and nothing else. Voxels stay as they are.
+    New headers hold the geometry and nothing else. Voxels stay as they are.
 
     Args:
         target: an empty or missing folder; made whole by the caller.
         alias: the name of the case in the copy.
         image_file: where the image lies now, if it was moved.
         keep_comments: of reviewers, as they are.
-        aliases: of reviewers so far, to be gone on with.
+        aliases: existing aliases of reviewers, to be extended.
         image_needed: whether a missing image is an error.
         with_image: whether the image is put inside at all.
 

@@ -156,7 +156,7 @@ def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
     reseeded(tmp_path / "m2", 2)
     shutil.rmtree(tmp_path / "m1")
     outcome = segwithu(*arguments(split, model, output, *few, "--ensemble", tmp_path / "m2", "--resume"))
-    assert "Measured anew, because their settings had changed: ensemble." in outcome.err
+    assert "Measured again, because their settings had changed: ensemble." in outcome.err
     assert measured(output)["rows"][3]["figures"] != second["rows"][3]["figures"]
 
 

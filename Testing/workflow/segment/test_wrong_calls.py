@@ -135,7 +135,7 @@ def test_numbers_of_a_training_are_held_within_limits(
     option: tuple[str, str], segwithu: Command, tmp_path: Path
 ) -> None:
     call = ("train-head", "--run", tmp_path / "run", "--cases", "a:b", "--select", "a:c", *option)
-    one_sentence(segwithu(*call), option[0], option[1][:20], "no whole number", code=2)
+    one_sentence(segwithu(*call), option[0], option[1][:20], code=2)
 
 
 def test_region_that_begins_with_a_minus_may_follow_a_space(segwithu: Command, tiny: Path, tmp_path: Path) -> None:
