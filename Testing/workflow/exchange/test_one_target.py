@@ -92,7 +92,7 @@ def test_a_single_case_has_one_writer_too(data_folder: Path, tiny: Path, tmp_pat
     ("place", "call"),
     [
         ("SegWithULab.training.dataset.find_cases", ["calibrate", "--model", "hippocampus", "--cases", "none.csv"]),
-        ("SegWithUCore.cli.plan._check_target", ["plan", "none.csv"]),
+        ("SegWithULab.training.plan.make_plan", ["plan", "none.csv"]),
         ("SegWithUCore.cli.train_model._check_target", ["train", "none.csv", "--hours", "1"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
