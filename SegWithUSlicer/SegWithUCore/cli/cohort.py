@@ -1,6 +1,5 @@
 """The cases of `segwithu segment`, reported to people and machines as they are settled."""
 
-import argparse
 import contextlib
 import time
 import traceback
@@ -133,13 +132,14 @@ class CohortReporter:
 def segment_cohort(
     jobs: "Sequence[Job]",
     run_cases: "Callable[[CohortCounts], object]",
-    options: argparse.Namespace,
+    output: Path,
     reporter: CohortReporter,
 ) -> int:
     """Segment all and sum up; returns the exit code.
 
     Args:
         run_cases: settles the jobs and counts them.
+        output: the folder of all cases.
 
     Raises:
         KeyboardInterrupt: a single case was interrupted.
@@ -148,7 +148,7 @@ def segment_cohort(
 
     console, failures = reporter.console, reporter.table
     counts = CohortCounts(reporter.total, failed=reporter.total - len(jobs))
-    many = reporter.total > 1 or options.resume or failures is not None
+    many = reporter.total > 1 or failures is not None
 
     def cut_short() -> None:
         console.error(
@@ -179,7 +179,7 @@ def segment_cohort(
         parts += [f"{counts.failed} failed"] if counts.failed else []
         pace, hourly = counts.seconds_per_case, counts.cases_per_hour
         end = "." if pace is None or hourly is None else f"; {pace:.1f} s a case, {hourly:.0f} cases an hour."
-        where = _overview(options.output)
+        where = _overview(output)
         text = f"{', '.join(parts)}{end}" + (f"\n{where}" if where else "")
         console.result(text, _counts_json(counts, interrupted=False))
     if counts.failed and many:

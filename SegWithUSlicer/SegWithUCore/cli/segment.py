@@ -170,7 +170,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
                     source = ModelSource.of(bundle, options.head, options.engine, options.device, options.network)
                     run_on_workers(cohort, source, request, console.note, lock, options.threads)
 
-            return segment_cohort(jobs, run_cases, options, reporter)
+            return segment_cohort(jobs, run_cases, options.output, reporter)
 
 
 def _asked(options: argparse.Namespace) -> "Asked":
