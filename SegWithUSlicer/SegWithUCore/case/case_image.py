@@ -19,7 +19,7 @@ from ..io.volume import read_image
 from ..util.errors import InputError
 from ..util.paths import has_links, is_inside, is_own, stored_path
 from .case_file import CASE_FILE, DAMAGED, DAMAGED_CASE
-from .contents import VOLUMES
+from .case_folders import VOLUMES
 
 IMAGE_FILE = "image.nii.gz"
 OTHER_VOXELS, ELSEWHERE = "other-voxels", "another-place"

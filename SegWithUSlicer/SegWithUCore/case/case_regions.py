@@ -16,7 +16,7 @@ from ..util.atomic_files import atomic_file, sweep_leftovers
 from ..util.errors import InputError
 from ..util.strict_json import to_json
 from .case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case
-from .contents import case_contents
+from .case_folders import case_contents
 from .region_files import HASHES, REGION_LABELS_FILE, REGIONS_FILE, region_file_hashes, regions_csv, regions_text
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Read inputs and finished cases only to check that they are intact; nothing is segmented or written."""
+"""Read inputs, finished cases and models only to check that they are intact; nothing is segmented or written."""
 
 import contextlib
 import os
@@ -14,10 +14,14 @@ from ..io.header_peek import grid_notes
 from ..io.input_reader import IN_THIS_PROCESS, InputReader
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input
 from ..io.volume import check_same_grid, coarse_notes, grid_facts, read_file
-from ..util.errors import InputError, SegWithUError
+from ..models.bundle_files import check_whole
+from ..models.registry import resolve_model
+from ..util.errors import InputError, SegWithUError, UsageError
 from ..util.folder_entries import EntryKind, entry_kind
+from ..util.input_files import is_there
+from ..util.paths import BUNDLE_FILE
 from .case_file import SEGMENTATION_FILE, naming_case, read_description
-from .case_folders import case_folders, deeper_cases, holds_cases
+from .case_folders import case_folders, checked_file, deeper_cases, holds_cases
 from .case_image import (
     ELSEWHERE,
     OTHER_VOXELS,
@@ -25,11 +29,9 @@ from .case_image import (
     check_volume_places,
     checked_image,
     image_path,
-    is_there,
     trusted_path,
     voxel_hash,
 )
-from .contents import checked_file
 from .region_files import REGION_LABELS_FILE, check_region_files, read_regions
 from .segmentation_file import REVIEWED_PATTERN, check_reviewed
 
@@ -45,6 +47,9 @@ class Outcome(StrEnum):
     """A finished case whose image has other voxels now than were segmented, or another place."""
     UNKNOWN = "image not found"
     """A finished case that is whole itself."""
+
+
+BAD = (Outcome.REFUSED, Outcome.CHANGED)
 
 
 @dataclass(frozen=True)
@@ -68,16 +73,21 @@ class Checked:
 def check_paths(
     paths: Sequence[Path], images: Sequence[Path] = (), reader: InputReader = IN_THIS_PROCESS
 ) -> Iterator[Checked]:
-    """Check each input and finished case at `paths`; one that is damaged does not stop the others.
+    """Check each input, finished case and model at `paths`; one that is damaged does not stop the others.
 
     Args:
-        paths: image files, DICOM series, folders in nnU-Net naming, case folders, or folders of any of these.
+        paths: image files, DICOM series, folders in nnU-Net naming, case folders, or folders of any of these; and
+            models by name or folder.
         images: folders in which the images of finished cases lie; others are not opened, because a case that came
             from elsewhere may name any file.
     """
     for path in paths:
+        model = _model_folder(path)
+        if model is not None:
+            yield check_model(model)
+            continue
         try:
-            cases = _cases_at(path)
+            cases = case_folders([path]) if holds_cases(path) else []
             found = [] if cases else [*_inputs_at(path, reader)]
         except SegWithUError as error:
             yield Checked(path, "", Outcome.REFUSED, (str(error),))
@@ -90,9 +100,26 @@ def check_paths(
             yield one if isinstance(one, Checked) else check_input(*one, reader)
 
 
-def _cases_at(path: Path) -> list[Path]:
-    """List the case folders at or directly inside a path; none if it holds inputs."""
-    return case_folders([path]) if holds_cases(path) else []
+def _model_folder(path: Path) -> Path | None:
+    """Find the folder of a model that is named, or lies there; None for anything else."""
+    if not is_there(path / BUNDLE_FILE) and is_there(path):
+        return None
+    try:
+        return resolve_model(str(path)).folder
+    except UsageError:
+        return None
+    except InputError:
+        return path
+
+
+def check_model(folder: Path) -> Checked:
+    """Check that a model is whole."""
+    try:
+        bundle = check_whole(folder)
+    except InputError as error:
+        return Checked(folder, "model", Outcome.REFUSED, (str(error),))
+    facts = {"model": bundle.name, "version": bundle.about["version"]}
+    return Checked(folder, "model", Outcome.WHOLE, (), facts)
 
 
 def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str] | Checked]:

@@ -8,9 +8,9 @@ from typing import Any
 import SimpleITK as sitk
 
 from ..case.case_file import CASE_FILE, CASE_FORMAT, SEGMENTATION_FILE, naming_case, parse_description, read_case
+from ..case.case_folders import VOLUMES, Contents, case_contents
 from ..case.case_image import ELSEWHERE, IMAGE_FILE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part
-from ..case.contents import VOLUMES, Contents, case_contents
 from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, strongest_tint, write_png
 from ..case.region_files import (
     HASHES,

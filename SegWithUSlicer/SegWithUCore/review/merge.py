@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import DAMAGED, read_case
-from ..case.case_folders import case_folders
-from ..case.contents import checked_file
+from ..case.case_folders import case_folders, checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
 from ..util.atomic_files import atomic_file, sweep_leftovers
 from ..util.errors import OTHER_VERSION, InputError, OutputError, SegWithUError, naming

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import DAMAGED
-from ..case.contents import checked_file
+from ..case.case_folders import checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
 from ..regions.region import Competition, Kind, Region, Shape
 from ..util.csv_files import csv_text

@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
+from ..case.case_folders import checked_file
 from ..case.case_image import (
     ELSEWHERE,
     IMAGE_FILE,
@@ -26,7 +27,6 @@ from ..case.case_image import (
     trusted_path,
 )
 from ..case.case_regions import assessed_part, ijk_to_ras
-from ..case.contents import checked_file
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..io.grid import VoxelGrid
 from ..io.header_peek import grid_of

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..case.contents import checked_file
+from ..case.case_folders import checked_file
 from ..case.segmentation_file import read_reviewed
 from ..regions.region import ORDERS
 from ..review.blind import blind_report

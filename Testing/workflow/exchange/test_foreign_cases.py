@@ -15,8 +15,8 @@ from segwithu_command import Command, entries, one_sentence
 
 from SegWithUCore.case import case_image as case_input
 from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.case_folders import case_contents
 from SegWithUCore.case.case_image import OutsideError, case_image, voxel_hash
-from SegWithUCore.case.contents import case_contents
 from SegWithUCore.review.log_format import MAXIMUM_BYTES, MAXIMUM_COMMENT, Verdict, read_log
 from SegWithUCore.review.worklist import make_worklist
 from SegWithUCore.review.worklist_files import path_outside, read_listed, read_worklist, write_worklist
