@@ -1,21 +1,15 @@
 """Write the training record of the shipped model: recipe, logs, and hashes of its cases, from what the project kept.
 
-    segwithu calibrate --model hippocampus --stage-two-only --cases DATA/split.csv:calibration+select \\
-        --allow-seen-cases --output NEW
-    python Testing/Benchmarks/shipped_record.py --data DATA --calibrated NEW --version 1.2.0
-    segwithu calibrate --model Resources/Models/hippocampus --whole-cases-only \\
-        --cases DATA/split.csv:calibration+select --output NEWER
-    python Testing/Benchmarks/shipped_record.py --data DATA --calibrated NEWER --version 1.2.0
-    segwithu calibrate -m Resources/Models/hippocampus --stage-two-only --cases DATA/split.csv:calibration+select \\
-        --allow-seen-cases --folds RUNS/hippocampus_fold1 RUNS/hippocampus_fold2 RUNS/hippocampus_fold3 \\
-        --fold-cases DATA/split.csv:train --output NEWEST
-    python Testing/Benchmarks/shipped_record.py --data DATA --calibrated NEWEST --version 1.3.0
+    segwithu calibrate --run RUNS/context --cases DATA/split.csv:calibration --select DATA/split.csv:select \\
+        --folds RUNS/hippocampus_fold1 RUNS/hippocampus_fold2 RUNS/hippocampus_fold3 \\
+        --fold-cases DATA/split.csv:train --beside hippocampus --output NEW
+    python Testing/Benchmarks/shipped_record.py --data DATA --calibrated NEW --version 1.3.0
     segwithu evaluate --model Resources/Models/hippocampus --cases DATA/split.csv:test --record
 
 The model was made before there were records. Logs lie in `results/`, roles in the data's split table. Checked: the test
 cases are those of the bundle's own figures, and the numbers of calibration and training cases are those it names.
 With `--calibrated` the shipped model becomes what `calibrate` wrote, under another version. DATA is the folder with
-`split.csv` of the hippocampi, RUNS that of the fold networks (`plan.md`).
+`split.csv` of the hippocampi, RUNS that of the trainings (`plan.md`).
 """
 
 import argparse

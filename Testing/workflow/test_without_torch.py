@@ -1,4 +1,4 @@
-"""What works where neither torch nor MONAI is installed: all but training."""
+"""What works where neither torch, MONAI nor scikit-learn is installed: all but training."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from repository import ROOT
 
 pytestmark = pytest.mark.slow
-ABSENT = ("torch", "monai", "functorch", "torchgen")
+ABSENT = ("torch", "monai", "functorch", "torchgen", "sklearn")
 LIGHT = (
     "SegWithUCore.api",
     "SegWithUCore.cli.__main__",

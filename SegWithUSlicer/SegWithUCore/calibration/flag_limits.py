@@ -120,7 +120,7 @@ def fit_flag_limit(cases: Sequence[FlagCase], bad_dice: float | None = None) -> 
         "bad_dice": bad_dice,
         "bad_cases": int((bad & known.own).sum()),
         **(others if others["fold_cases"] else {}),
-        "rules": {FIGURE: _rule(known, bad, MISSED_SHARE)},
+        "rules": {FIGURE: _rule(known, bad)},
     }
 
 
@@ -144,10 +144,9 @@ def controlled_limit(
     scores: np.ndarray,
     bad: np.ndarray,
     weights: np.ndarray | None = None,
-    missed_share: float = MISSED_SHARE,
     own: np.ndarray | None = None,
 ) -> float:
-    """Find the laxest limit whose bound on missed bad cases stays within `missed_share`.
+    """Find the laxest limit whose bound on missed bad cases stays within `MISSED_SHARE`.
 
     Args:
         scores: of the cases, lower for worse; a case is flagged below the limit.
@@ -166,7 +165,7 @@ def controlled_limit(
     for limit in (-math.inf, *((order[:-1] + order[1:]) / 2).tolist(), *above):
         missed = scores >= limit
         own_share = weight[own_bad & missed].sum() / max(weight[own_bad].sum(), 1e-12)
-        if max(bound_of(weight[bad], missed[bad]), own_share) <= missed_share + 1e-12:
+        if max(bound_of(weight[bad], missed[bad]), own_share) <= MISSED_SHARE + 1e-12:
             return float(limit)
     return math.inf
 
@@ -176,10 +175,10 @@ def bound_of(weights: np.ndarray, missed: np.ndarray) -> float:
     return float((weights[missed].sum() + 1) / (weights.sum() + 1))
 
 
-def _rule(known: _Known, bad: np.ndarray, missed_share: float) -> dict[str, Any]:
+def _rule(known: _Known, bad: np.ndarray) -> dict[str, Any]:
     weight = known.weight / bad_of_patient(known.patients, bad)
     own = None if known.own.all() else known.own
-    limit, p_value = controlled_limit(known.score, bad, weight, missed_share, own), _p_value(known)
+    limit, p_value = controlled_limit(known.score, bad, weight, own), _p_value(known)
     if own is not None and own.sum() < LEAST_CASES:
         why = f"{own.sum()} cases of the network itself are too few beside those of cross-validation models, "
         why += f"give {LEAST_CASES}"
@@ -198,20 +197,20 @@ def _rule(known: _Known, bad: np.ndarray, missed_share: float) -> dict[str, Any]
         "bound": bound_of(weight[bad], missed[bad]),
         "p_value": p_value,
     }
-    why = _why_useless(known, p_value, missed_share, flagged)
+    why = _why_useless(known, p_value, flagged)
     if why:
         return {**entry, **_no_rule(why, p_value)}
     return {**entry, "limit": limit, "useful": True, "sentence": _limit_words(known, bad, limit, entry, own_flagged)}
 
 
-def _why_useless(known: _Known, p_value: float | None, missed_share: float, flagged: np.ndarray) -> str:
+def _why_useless(known: _Known, p_value: float | None, flagged: np.ndarray) -> str:
     """Say why the limit is not worth following; empty where it is."""
     if p_value is None or p_value > SIGNIFICANT:
         found = "" if p_value is None else f" (p = {p_value:.2g}; {SIGNIFICANT:g} is asked for)"
         return f"the soft Dice does not follow the Dice of the {known.dice.size} cases{found}"
     for which in (known.own, np.ones_like(known.own)):
         if np.average(flagged[which], weights=known.weight[which]) > MOST_FLAGGED:
-            words = f"to miss at most {_percent(missed_share)} of bad cases it would flag {_counted(flagged[which])}"
+            words = f"to miss at most {_percent(MISSED_SHARE)} of bad cases it would flag {_counted(flagged[which])}"
             return f"{words} cases"
     if not known.own.all():
         alone = _p_value(known.of_own())

@@ -18,7 +18,7 @@ Like Gaussians of 0.7, 1.6 and 3.2 voxels, with 3 voxels a step ("a trous", Hols
 THICK = 2.0
 """An axis whose voxels are more than so many times as long as the shortest is left out: slices stay apart."""
 TILE = 64
-"""Edge of the blocks within which a box is laid around the voxels in doubt."""
+"""Edge of the blocks within which a box is laid around the uncertain voxels."""
 PLANES = 16
 """Smoothed together."""
 FLOOR = 1e-6
@@ -48,7 +48,7 @@ class Steps:
 
     @classmethod
     def on_grid(cls, axes: Sequence[bool], working_mm: Sequence[float], target_mm: Sequence[float]) -> "Steps":
-        """Find the steps in a volume whose voxels are not those that stage two was fitted on.
+        """Find the steps in a volume whose voxels are not those that the second stage was fitted on.
 
         Args:
             axes: along which voxels have neighbours, as in `neighbour_axes`.

@@ -67,7 +67,7 @@ def soft_dice(expected: float, inside: float, predicted: float) -> float:
 
 LEVEL = 0.9
 SMALLEST_SCALE_MM3 = 1e-6
-"""Keeps the scores finite where a structure is nowhere in doubt."""
+"""Keeps the scores finite where a structure is certain everywhere."""
 AMBIGUOUS, SEGMENTED = "ambiguous", "segmented"
 """What an interval is a multiple of."""
 

@@ -138,7 +138,7 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     if stage is None:
         return f"{cases}, without the image{by}"
     more = calibration.get("stage_two_check", {}).get("out_of_fold", {})
-    further = f" and {more['cases']} training cases that fold networks predicted" if more.get("taken") else ""
+    further = f" and {more['cases']} training cases that cross-validation models predicted" if more.get("taken") else ""
     if stage["cases"] == calibration["cases"] and not further:
         return f"{cases}, with the image (stage two){by}"
     return f"{cases}, and stage two, which sees the image, on {stage['cases']}{further}{by}"
@@ -226,12 +226,12 @@ def _flags(bundle: Bundle) -> list[str]:
 
 
 def _fold_words(flags: Mapping[str, Any]) -> str:
-    """Say what fold networks predicted, whose cases were moved to the network's own means."""
+    """Say what cross-validation models predicted, whose cases were moved to the network's own means."""
     if "fold_cases" not in flags:
         return ""
     return (
-        f", and {flags['fold_bad_cases']} of {flags['fold_cases']} training cases that fold networks predicted, moved "
-        "to the network's own means"
+        f", and {flags['fold_bad_cases']} of {flags['fold_cases']} training cases that cross-validation models "
+        "predicted, moved to the network's own means"
     )
 
 
@@ -268,7 +268,7 @@ def _dice_words(line: Mapping[str, Any]) -> str:
         verdict += f", {line['shrinkage']:.0%} of its slope kept"
     cases = f"{line['cases']} cases"
     if "fold_cases" in line:
-        cases += f" and {line['fold_cases']} training cases that fold networks predicted, each"
+        cases += f" and {line['fold_cases']} training cases that cross-validation models predicted, each"
         return f"predicted Dice {verdict} (mean error, {cases} left out in turn: {figures})"
     return f"predicted Dice {verdict} (mean error, each of {cases} left out in turn: {figures})"
 

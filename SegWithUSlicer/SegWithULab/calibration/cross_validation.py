@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -161,11 +160,13 @@ def _check_training_cases(
 
 def _check_like(bundle: Bundle, run: RunFolder) -> None:
     recipe, head = run.recipe(), bundle.default_head
+    own = {name: getattr(head, name) for name in HEAD_SETTINGS}
+    own["taps"] = list(own["taps"])
     pairs = (
         ("input", recipe.input, bundle.input),
         ("labels", [label.value for label in recipe.labels], [label.value for label in bundle.labels]),
         ("backbone", spec_of(recipe), bundle.backbone),
-        *((f"head ({name})", recipe.head[name], _listed(getattr(head, name))) for name in HEAD_SETTINGS),
+        *((f"head ({name})", recipe.head[name], own[name]) for name in HEAD_SETTINGS),
     )
     differs = [name for name, other, own in pairs if other != own]
     if differs:
@@ -255,7 +256,3 @@ def predicted_by_run_folds(
                 found.add(CalibrationCase(*predict_case(case, model), case.group), scale, fold.path.name)
             del model  # it holds its files open, which Windows does not delete
     return found
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

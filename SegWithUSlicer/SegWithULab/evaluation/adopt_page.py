@@ -219,8 +219,8 @@ def judged_words(plan: FoldPlan) -> str:
         )
     if kind == "folds":
         return (
-            f"{cases}, each predicted by the one of {len(plan.folds)} fold networks that has not seen it; each fold "
-            "measured with a calibration of the others"
+            f"{cases}, each predicted by the one of {len(plan.folds)} cross-validation models that has not seen it; "
+            "each fold measured with a calibration of the others"
         )
     how = "third measured with a calibration of the other two" if kind == "thirds" else "patient left out in turn"
     return f"the {cases} that validated fold {plan.folds[0].network}, which the network has not seen; each {how}"

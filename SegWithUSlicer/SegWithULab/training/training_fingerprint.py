@@ -23,52 +23,28 @@ def training_fingerprint(
         (empty for too few cases).
     """
     extents, spacings = np.array([c.extents_mm for c in train]), np.array([c.given_spacing_mm for c in train])
-    both = [*train, *select]
+    both, spec = [*train, *select], recipe.input
+    # With axes taken as they are stored ("xyz") nobody knows which is left and right.
+    mirrored = recipe.backbone_training.mirror and not spec.orientation.islower()
+    axis = left_right_axis(spec.orientation) if mirrored else None
+    looks, quality = {}, {}
+    for number, name in enumerate(spec.channels):
+        own = [case.features[number] for case in train]
+        others = [case.features[number] for case in select] + [case.off_centre_features[number] for case in both]
+        looks[name] = fit_appearance(own, others, axis, spec.channel_normalisations[number].kind == "fixed")
+        quality[name] = fit_quality(own, others, axis)
     return {
         "cases": len(train),
         "field_of_view_mm": {"low": extents.min(0).tolist(), "high": extents.max(0).tolist()},
         "spacing_mm": {"low": spacings.min(0).tolist(), "high": spacings.max(0).tolist()},
-        "channels": {name: _look(number, train, select, recipe) for number, name in enumerate(recipe.input.channels)},
-        IMAGE_QUALITY: quality_of(train, select, recipe.input.channels, _mirror_axis(recipe)),
+        "channels": looks,
+        IMAGE_QUALITY: quality,
         "volumes_mm3": {
             str(value): _volumes(index, both)
             for index, value in enumerate(recipe.label_values)
             if index > 0 and len(train) >= MINIMUM_CASES
         },
     }
-
-
-def _look(
-    channel: int, train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe
-) -> dict[str, Any] | None:
-    others = [c.features[channel] for c in select] + [c.off_centre_features[channel] for c in [*train, *select]]
-    return fit_appearance(
-        [c.features[channel] for c in train],
-        others,
-        _mirror_axis(recipe),
-        recipe.input.channel_normalisations[channel].kind == "fixed",
-    )
-
-
-def quality_of(
-    train: Sequence[PreparedCase], select: Sequence[PreparedCase], channels: Sequence[str], mirror_axis: int | None
-) -> dict[str, Any]:
-    """Fit the block `quality` of a fingerprint: shading, sharpness and brightness of each channel."""
-    both = [*train, *select]
-    return {
-        name: fit_quality(
-            [case.features[number] for case in train],
-            [*(case.features[number] for case in select), *(case.off_centre_features[number] for case in both)],
-            mirror_axis,
-        )
-        for number, name in enumerate(channels)
-    }
-
-
-def _mirror_axis(recipe: Recipe) -> int | None:
-    # With axes taken as they are stored ("xyz") nobody knows which is left and right.
-    mirrored = recipe.backbone_training.mirror and not recipe.input.orientation.islower()
-    return left_right_axis(recipe.input.orientation) if mirrored else None
 
 
 def _volumes(index: int, cases: Sequence[PreparedCase]) -> Mapping[str, float]:

@@ -97,7 +97,8 @@ def about_lines(row: ModelRow) -> list[str]:
     lines.append(text.format(weights=row.licence_weights, data=row.licence_data))
     if row.is_installed:
         lines.append(_("To calibrate it on your labelled cases, type in a terminal:"))
-        lines.append(f"segwithu calibrate --model {row.key} --cases CASES --output FOLDER")
+        wish = "--add" if row.calibrated else "--cases"
+        lines.append(f"segwithu calibrate --model {row.key} {wish} CASES --output FOLDER")
     return lines
 
 

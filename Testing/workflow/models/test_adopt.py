@@ -75,7 +75,7 @@ def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     assert record is not None and record.roles is not None
     assert {role: len(hashes) for role, hashes in record.roles.items()} == {"train": 6, "calibration": 12}
     card = (tmp_path / "blobs" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "each predicted by the one of 2 fold networks that has not seen it" in card
+    assert "each predicted by the one of 2 cross-validation models that has not seen it" in card
     page = (tmp_path / "blobs" / "adoption.md").read_text(encoding="utf-8")
     assert "Of the 2 calibrations that judged the model, each fitted without the cases it judged, 2 took it." in page
     assert bundle.calibration["stage_two"]["cases"] == 12 and read_stage_two(bundle) is not None
