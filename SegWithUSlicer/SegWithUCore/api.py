@@ -22,11 +22,10 @@ from .inference.model import Model
 from .inference.segment import Job, compute_case
 from .inference.structures import StructureMetrics
 from .io.grid import VoxelGrid, check_geometry, check_grid, check_scalar_volume
-from .io.header_peek import FileGrid, one_of_forms
 from .io.input_reader import InputReader
 from .io.inputs import case_name, channel_inputs, find_input
 from .io.roi import RegionOfInterest
-from .io.volume import checked_volume
+from .io.volume import Header, Volume, checked_volume, one_of_forms
 from .models.bundle import Bundle
 from .models.registry import resolve_model
 from .regions.region import Region
@@ -231,13 +230,15 @@ class _MemoryReader(InputReader):
     def __init__(self, images: Mapping[Path, sitk.Image]) -> None:
         self._images = images
 
-    def grid(self, path: Path, series: str | None = None) -> FileGrid | None:
-        """As for files; None for images from memory, which have no header."""
-        return None if path in self._images else super().grid(path, series)
+    def header(self, path: Path, series: str | None = None) -> Header:
+        """As for files; that of images from memory says nothing."""
+        return Header(None) if path in self._images else super().header(path, series)
 
-    def read(self, path: Path, series: str | None = None) -> sitk.Image:
+    def read(self, path: Path, series: str | None = None, header: Header | None = None) -> Volume:
         """As for files."""
-        return self._images[path] if path in self._images else super().read(path, series)
+        if path in self._images:
+            return Volume(self._images[path], Header(None))
+        return super().read(path, series, header)
 
 
 def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _Given:

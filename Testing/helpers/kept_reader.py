@@ -39,7 +39,7 @@ class _KeptChild(reader_process._Child):
         super().__init__()
         self.surroundings, self._owes_an_answer = surroundings, False
 
-    def send(self, request: dict[str, Any]) -> None:
+    def send(self, request: list[Any]) -> None:
         self._owes_an_answer = True
         super().send(request)
 

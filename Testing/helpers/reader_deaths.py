@@ -21,7 +21,7 @@ def watch(event, arguments):
             open(os.environ["READER_HANGS"], "w").close()
             time.sleep(1000)
 
-if "SegWithUCore.io.reader_child" in sys.orig_argv:
+if "SegWithUCore.io.input_reader" in sys.orig_argv:
     sys.addaudithook(watch)
 """
 

@@ -17,7 +17,7 @@ ALLOWED = {
     "SegWithUCore/util/strict_json.py": "is that one way",
     "SegWithUCore/models/bundle.py": "text made a moment ago, to turn tuples into lists",
     "SegWithULab/benchmark/store.py": "likewise",
-    "SegWithUCore/io/reader_child.py": "lines from the process that started it",
+    "SegWithUCore/io/input_reader.py": "lines from the process that started it",
     "SegWithUCore/io/reader_process.py": "lines from a child of its own, whose errors are its death",
 }
 

@@ -12,11 +12,9 @@ import SimpleITK as sitk
 from ..io.dicom_folder import scan_folder
 from ..io.dicom_series import read_slices
 from ..io.grid import VoxelGrid, check_geometry
-from ..io.header_peek import grid_of, on_form
-from ..io.nifti_grid import FORMS
-from ..io.plain_names import original_path, plain_path
-from ..io.volume import read_image
+from ..io.volume import FORMS, Volume, read_header, read_volume
 from ..util.errors import InputError
+from ..util.input_files import original_path
 from ..util.paths import has_links, is_inside, is_own, stored_path
 from .case_file import CASE_FILE, DAMAGED, DAMAGED_CASE
 from .case_folders import VOLUMES
@@ -66,16 +64,15 @@ def case_image(
     path = moved_to or trusted_path(folder, case, channel)
     if not is_there(path):
         raise InputError(f"The image of {folder} is not at {path} any more: say where it is with --image.")
-    wanted = _channel(folder, case, channel)["voxels_sha256"]
-    with plain_path(path) as plain:
-        image = series_with_voxels(plain, wanted)[0] if plain.is_dir() else read_image(plain)
-    checked = checked_image(path, image, folder, case, channel)
+    wanted = channel_hash(folder, case, channel)
+    volume = series_with_voxels(path, wanted)[0] if path.is_dir() else read_volume(path)
+    checked = checked_image(path, volume, folder, case, channel)
     if check_volumes:
         check_volume_places(folder, case)
     return checked
 
 
-def checked_image(path: Path, image: sitk.Image, folder: Path, case: Mapping[str, Any], channel: int = 0) -> sitk.Image:
+def checked_image(path: Path, volume: Volume, folder: Path, case: Mapping[str, Any], channel: int = 0) -> sitk.Image:
     """Return an image that was read, if it is the one that was segmented, at the place that it had then.
 
     Of a NIfTI file with two places that is the one that the case was made with.
@@ -87,18 +84,18 @@ def checked_image(path: Path, image: sitk.Image, folder: Path, case: Mapping[str
     Raises:
         InputError: it holds other voxels, or lies elsewhere.
     """
-    if voxel_hash(image) != _channel(folder, case, channel)["voxels_sha256"]:
+    if voxel_hash(volume.image) != channel_hash(folder, case, channel):
         raise InputError(
             f"{path} holds other voxels than the image of {folder}: give the one that was segmented.", OTHER_VOXELS
         )
     grid = case_grid(folder, case)
     for form in (None, *FORMS):
-        placed = on_form(path, image, form)
+        placed = volume.on_form(form).image
         if VoxelGrid.of(placed).is_at(grid):
             return placed
     raise InputError(
-        f"{path} holds the voxels of {folder}, but at another place: it has {VoxelGrid.of(image).place}, and what was "
-        f"segmented had {grid.place}: give the image with the header that it had, or segment it again.",
+        f"{path} holds the voxels of {folder}, but at another place: it has {VoxelGrid.of(volume.image).place}, and "
+        f"what was segmented had {grid.place}: give the image with the header that it had, or segment it again.",
         ELSEWHERE,
     )
 
@@ -125,11 +122,10 @@ def check_volume_places(folder: Path, case: Mapping[str, Any]) -> None:
     """
     grid = case_grid(folder, case)
     for path in (folder / name for name in VOLUMES if (folder / name).is_file()):
-        claim = grid_of(path)
-        if claim is not None and not claim.grid.is_at(grid):
+        own = read_header(path).grid
+        if own is not None and not own.is_at(grid):
             raise InputError(
-                f"{path} has {claim.grid.place}, and the image that was segmented had {grid.place}: segment the case "
-                "again.",
+                f"{path} has {own.place}, and the image that was segmented had {grid.place}: segment the case again.",
                 ELSEWHERE,
             )
 
@@ -228,12 +224,21 @@ def _channel(folder: Path, case: Mapping[str, Any], channel: int) -> Mapping[str
     return found
 
 
+def channel_hash(folder: Path, case: Mapping[str, Any], channel: int = 0) -> str:
+    """Return the hash of the voxels that a channel had when it was segmented.
+
+    Raises:
+        InputError: `case.json` does not say.
+    """
+    return str(_channel(folder, case, channel)["voxels_sha256"])
+
+
 def _damaged(folder: Path, error: Exception) -> InputError:
     words = f"{folder} does not say which image it was made from ({error!r:.200}): segment the case again."
     return InputError(words, DAMAGED_CASE)
 
 
-def series_with_voxels(folder: Path, wanted: str) -> tuple[sitk.Image, list[Path]]:
+def series_with_voxels(folder: Path, wanted: str) -> tuple[Volume, list[Path]]:
     """Read the DICOM series of a folder and the files of its slices; of several series the one with the wanted voxels.
 
     Args:
@@ -244,17 +249,23 @@ def series_with_voxels(folder: Path, wanted: str) -> tuple[sitk.Image, list[Path
     """
     found = scan_folder(folder)
     if len(found.series) < 2:
-        return read_slices(folder, found.chosen())
+        return read_slices(found, found.chosen())
     for slices in found.series.values():
         try:
-            image, files = read_slices(folder, slices)
+            volume, files = read_slices(found, slices)
         except InputError:
             continue
-        if voxel_hash(image) == wanted:
-            return image, files
-    raise InputError(
-        f"None of the {len(found.series)} series in {folder} holds the voxels that were segmented: give the folder "
-        "of the series that was."
+        if voxel_hash(volume.image) == wanted:
+            return volume, files
+    raise no_such_series(folder, len(found.series))
+
+
+def no_such_series(folder: Path, count: int) -> InputError:
+    """Make the error about a DICOM folder none of whose series is the one that was segmented."""
+    return InputError(
+        f"None of the {count} series in {folder} holds the voxels that were segmented: give the folder of the series "
+        "that was.",
+        code="no-such-series",
     )
 
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from ..io.header_peek import grid_notes
 from ..io.input_reader import IN_THIS_PROCESS, InputReader
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input
-from ..io.volume import check_same_grid, coarse_notes, grid_facts, read_file
+from ..io.volume import Volume, check_same_grid, coarse_notes, grid_facts, read_file
 from ..models.bundle_files import check_whole
 from ..models.registry import resolve_model
 from ..util.errors import InputError, SegWithUError, UsageError
@@ -26,9 +25,11 @@ from .case_image import (
     ELSEWHERE,
     OTHER_VOXELS,
     OutsideError,
+    channel_hash,
     check_volume_places,
     checked_image,
     image_path,
+    no_such_series,
     trusted_path,
     voxel_hash,
 )
@@ -152,14 +153,17 @@ def check_input(case: GivenCase, kind: str, reader: InputReader = IN_THIS_PROCES
     paths = [case.numbered[number] for number in sorted(case.numbered)] or [case.source]
     source = case.source / case.name if len(paths) > 1 else paths[0]
     try:
-        images = [reader.read(path) for path in paths]
-        for path, image in zip(paths[1:], images[1:], strict=True):
-            check_same_grid(path, image, paths[0], images[0])
-        found = [(path, [*grid_notes(path), *coarse_notes(image)]) for path, image in zip(paths, images, strict=True)]
-        notes = tuple(dict.fromkeys(f"{path}: {note}" for path, sentences in found for note in sentences))
+        volumes = [reader.read(path) for path in paths]
+        for path, volume in zip(paths[1:], volumes[1:], strict=True):
+            check_same_grid(path, volume.image, paths[0], volumes[0].image)
     except SegWithUError as error:
         return Checked(source, kind, Outcome.REFUSED, (str(error),))
-    facts = {"grid": grid_facts(images[0]), "voxels_sha256": voxel_hash(images[0])}
+    named = zip(paths, volumes, strict=True)
+    found = [
+        f"{path}: {note}" for path, one in named for note in (*one.header.notes_by(None), *coarse_notes(one.image))
+    ]
+    notes = tuple(dict.fromkeys(found))
+    facts = {"grid": grid_facts(volumes[0].image), "voxels_sha256": voxel_hash(volumes[0].image)}
     return Checked(source, kind, Outcome.DOUBTFUL if notes else Outcome.WHOLE, notes, facts)
 
 
@@ -224,10 +228,27 @@ def _problem(
 ) -> SegWithUError | None:
     """Why an image is not the one that a channel was made from; None if it is."""
     try:
-        checked_image(path, reader.read(path), folder, case, channel)
+        checked_image(path, _read_known(path, channel_hash(folder, case, channel), reader), folder, case, channel)
     except SegWithUError as error:
         return error
     return None
+
+
+def _read_known(path: Path, wanted: str, reader: InputReader) -> Volume:
+    """Read an image; of a DICOM folder with several series the one with the wanted voxels.
+
+    Raises:
+        InputError: it cannot be read, or none of several series has these voxels.
+    """
+    uids = reader.series_uids(path) if path.is_dir() else []
+    if len(uids) < 2:
+        return reader.read(path)
+    for uid in uids:
+        with contextlib.suppress(InputError):
+            volume = reader.read(path, uid)
+            if voxel_hash(volume.image) == wanted:
+                return volume
+    raise no_such_series(path, len(uids))
 
 
 def _weight(problem: SegWithUError | None) -> int:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
 from ..case.structures_table import OUTSIDE
-from ..io.plain_names import plain_name
 from ..regions.region import UNCERTAIN
 from ..review.flags import rules_of_case
 from ..review.worklist import triage_of
 from ..util.errors import INTERRUPTED, OutputError
 from ..util.failures import failure_sentence
+from ..util.input_files import plain_name
 from ..util.interruption import says_farewell
 from ..util.progress import Progress, time_left
 from .console import PLAIN_INTERVAL_S, Console, ReaderLeftError, table

@@ -76,8 +76,7 @@ def dry_run(
 def _predicted(jobs: "Sequence[Job]", model: "Model", reader: "InputReader") -> tuple[list[float], list[float]]:
     """Predict bytes at the peak, the program included, and seconds of cases by their headers."""
     from ..inference.prediction import predicted_seconds, time_window
-    from ..inference.segment import predicted_memory
-    from ..io.header_peek import claim_on_form
+    from ..inference.segment import predicted_memory, read_headers
     from ..io.roi import part_grid
 
     memory: list[float] = []
@@ -86,15 +85,14 @@ def _predicted(jobs: "Sequence[Job]", model: "Model", reader: "InputReader") -> 
         time_window(model)
     for job in jobs:
         try:
-            predicted = predicted_memory(job, model, reader)
-            claim = claim_on_form(job.files[0], reader.grid(job.files[0], *job.series[:1]), job.form)
+            headers = read_headers(job, reader)
         except InputError:  # the run itself will say what is wrong with it
             continue
-        if predicted is not None:
+        if (predicted := predicted_memory(job, model, headers)) is not None:
             memory.append(predicted.total)
-        if claim is not None:
+        if headers[0].grid is not None:
             with contextlib.suppress(InputError):  # the region lies outside
-                seconds.append(predicted_seconds(model, part_grid(claim.grid, job.region)) or 0.0)
+                seconds.append(predicted_seconds(model, part_grid(headers[0].grid, job.region)) or 0.0)
     return memory, seconds
 
 

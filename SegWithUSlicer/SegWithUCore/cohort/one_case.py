@@ -172,7 +172,7 @@ def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCE
         return "is no whole case folder"
     if reason:
         return reason
-    images = read_channels(job.files, model.bundle, job.series, reader, form=job.form)
+    images = [volume.image for volume in read_channels(job, model.bundle, reader)]
     return _other_input(voxels, grid, job, images) or engine  # the engine last: what else is other weighs more
 
 

@@ -12,8 +12,7 @@ from ..case.case_file import SEGMENTATION_FILE, read_case
 from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source, voxel_hash
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.segmentation_file import REVIEWED_PATTERN, image_note, read_layers, reviewed_name, segment_fields
-from ..io.labels import read_labels
-from ..io.volume import read_file, same_grid
+from ..io.volume import read_file, read_labels, same_grid
 from ..models.input_spec import Label
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import read_reviews
@@ -188,8 +187,8 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None, 
         raise InputError(
             f"{folder} has no DICOM series to refer to ({path} {what}): give the folder of the series with --source."
         )
-    image, files = series_with_voxels(path, case["input"]["channels"][0]["voxels_sha256"])
-    image = checked_image(path, image, folder, case)
+    volume, files = series_with_voxels(path, case["input"]["channels"][0]["voxels_sha256"])
+    image = checked_image(path, volume, folder, case)
     headers = [_header(file) for file in files]
     for keyword, what in _SHARED.items():
         if not headers[0].get(keyword):
@@ -210,8 +209,8 @@ def _further(folder: Path, case: Mapping[str, Any], study: str, notes: list[str]
             continue
         headers: list[Dataset] = []
         if path.is_dir():
-            image, files = series_with_voxels(path, channel["voxels_sha256"])
-            if voxel_hash(image) == channel["voxels_sha256"]:
+            volume, files = series_with_voxels(path, channel["voxels_sha256"])
+            if voxel_hash(volume.image) == channel["voxels_sha256"]:
                 headers = [_header(file) for file in files]
         if headers and {str(header.get("StudyInstanceUID")) for header in headers} == {study}:
             found.extend(headers)

@@ -28,7 +28,6 @@ from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.grid import VoxelGrid
-from ..io.plain_names import plain_name
 from ..io.plane_writer import write_image_planes, write_nifti_planes
 from ..io.roi import RegionOfInterest, VoxelBox
 from ..io.volume import check_file, itk_messages_kept_off_the_terminal
@@ -39,6 +38,7 @@ from ..regions.region import UNCERTAIN
 from ..review.flags import case_flags, rules_of_case
 from ..util.atomic_files import atomic_folder
 from ..util.errors import InputError, OutputError
+from ..util.input_files import plain_name
 from ..util.paths import path_mac
 from ..util.plane_files import ChangedPlanes, Planes, PlaneVolume
 from ..util.progress import Progress, silent

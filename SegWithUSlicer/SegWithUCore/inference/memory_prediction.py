@@ -23,9 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from ..io.grid import VoxelGrid
-from ..io.header_peek import FileGrid
 from ..io.roi import RegionOfInterest, part_grid
-from ..io.volume import reorient
+from ..io.volume import Header, reorient
 from ..models.input_spec import PIECE_VOXELS, InputSpec
 from ..regions.region import UNCERTAIN
 from ..util.errors import InputError
@@ -111,7 +110,7 @@ class RunMemory:
 
 
 def memory_from_headers(
-    claims: Sequence[FileGrid | None],
+    headers: Sequence[Header],
     region: RegionOfInterest | None,
     model: Model,
     include_image: bool = False,
@@ -123,10 +122,10 @@ def memory_from_headers(
     Where headers do not say which part will be segmented (DICOM with its places not read yet, nnU-Net's box of nonzero
     voxels), only what reading takes is foreseen: nothing is refused that would have worked.
     """
-    known = [claim for claim in claims if claim is not None]
-    if not known or len(known) < len(claims):
+    whole = headers[0].grid if headers else None
+    if whole is None or any(header.grid is None for header in headers):
         return None
-    whole, stored = known[0].grid, max(claim.voxel_bytes * claim.components for claim in known)
+    stored = max(header.voxel_bytes * header.components for header in headers)
     is_known = whole.placed and model.bundle.input.nnunet is None
     try:
         part = part_grid(whole, region if is_known else None, own_to_world_ras)

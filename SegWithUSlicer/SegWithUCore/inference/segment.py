@@ -13,10 +13,9 @@ import SimpleITK as sitk
 from ..case.case_image import voxel_hash
 from ..case.pictures import can_draw
 from ..io.grid import VoxelGrid
-from ..io.header_peek import check_form, claim_on_form, differs_from_slicer, grid_notes, on_form
 from ..io.input_reader import IN_THIS_PROCESS, InputReader
 from ..io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
-from ..io.volume import apply_transform, check_same_grid, coarse_notes
+from ..io.volume import Header, Volume, apply_transform, check_same_grid, coarse_notes
 from ..models.bundle import Bundle
 from ..util.errors import InputError, UsageError
 from ..util.memory import give_back_freed_memory
@@ -74,7 +73,12 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - begun
 
 
-def segment(job: Job, model: Model, progress: Progress = silent, reader: InputReader = IN_THIS_PROCESS) -> CaseResult:
+def segment(
+    job: Job,
+    model: Model,
+    progress: Progress = silent,
+    reader: InputReader = IN_THIS_PROCESS,
+) -> CaseResult:
     """Segment one case and write its case folder.
 
     Args:
@@ -109,19 +113,18 @@ def compute_case(
 
     Raises:
         InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
-        UsageError: a region in mm for an image with two places, and no form; a region of interest for a model that
-            knows sizes by the field of view alone.
+        UsageError: a region of interest that the image or the model cannot have.
         NotEnoughMemoryError: the run needs more memory than is free.
         OutputError: there is no room for large maps.
     """
-    job = _checked_job(job, model.bundle)
+    job, headers = _checked_job(job, model.bundle, reader)
     seconds: dict[str, float] = {}
-    memory = predicted_memory(job, model, reader, scratch is not None)
+    memory = predicted_memory(job, model, headers, scratch is not None)
     if memory is not None:
         memory.check(job.files[0])
     progress("reading", 0.0, "" if memory is None else memory.words)
     with _timed(seconds, "reading"):
-        given, parts = read_input(job, model.bundle, reader)
+        given, parts = read_input(job, model.bundle, reader, headers)
     box, parts, warnings = _assessed_parts(job, given, parts, model.bundle)
     stored = READ_BYTES if memory is None else memory.stored_bytes
     placement = VoxelGrid.of(parts[0])
@@ -173,61 +176,59 @@ class ReadInput:
         voxels_sha256: of each channel.
         box: the region of interest.
         image: the whole first channel, where it is to be written.
+        notes: doubts that the headers leave; each sentence once.
     """
 
     grid: VoxelGrid
     voxels_sha256: list[str]
     box: VoxelBox
     image: sitk.Image | None
+    notes: list[str]
 
 
-def read_input(job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS) -> tuple[ReadInput, list[sitk.Image]]:
+def read_input(
+    job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS, headers: Sequence[Header] = ()
+) -> tuple[ReadInput, list[sitk.Image]]:
     """Read the images of a job and keep no more of them than it needs: the channels inside the region of interest.
+
+    Args:
+        headers: of the files, where they were read before.
 
     Raises:
         InputError: as `read_channels`, or the region lies outside.
     """
-    images = read_channels(job.files, bundle, job.series, reader, form=job.form)
+    volumes = read_channels(job, bundle, reader, headers)
+    images = [volume.image for volume in volumes]
     grid = VoxelGrid.of(images[0])
     box = voxel_box(job.region, grid) if job.region else whole_grid(grid)
     hashes, parts = [voxel_hash(image) for image in images], [box.crop(image) for image in images]
-    return ReadInput(grid, hashes, box, images[0] if job.include_image else None), parts
+    notes = list(dict.fromkeys(note for volume in volumes for note in volume.header.notes_by(job.form)))
+    return ReadInput(grid, hashes, box, images[0] if job.include_image else None, notes), parts
 
 
 def read_channels(
-    files: Sequence[Path],
-    bundle: Bundle,
-    series: Sequence[str | None] = (),
-    reader: InputReader = IN_THIS_PROCESS,
-    *,
-    form: str | None = None,
-) -> list[sitk.Image]:
-    """Read one image per channel and check that they share one grid; `series` and `form` as in `Job`.
+    job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS, headers: Sequence[Header] = ()
+) -> list[Volume]:
+    """Read one image per channel and check that they share one grid.
 
     Args:
         reader: what reads them.
+        headers: of the files, where they were read before.
 
     Raises:
         InputError: unreadable, wrong number of channels, or different grids.
     """
-    wanted = bundle.input.channels
+    files, wanted = job.files, bundle.input.channels
     if len(files) != len(wanted):
         raise InputError(
             f"The model '{bundle.name}' wants {len(wanted)} channel(s) ({', '.join(wanted)}) but {len(files)} "
             f"file(s) were given for {files[0].name}: name the others with --channel NAME=FILE."
         )
-    images = [reader.read(path, uid) for path, uid in zip_longest(files, series)]
-    images = [on_form(path, image, form) for path, image in zip(files, images, strict=True)]
-    for path, image in zip(files[1:], images[1:], strict=True):
-        check_same_grid(path, image, files[0], images[0])
-    return images
-
-
-def position_warnings(job: Job) -> list[Deviation]:
-    """Warnings about images whose headers leave a doubt (`grid_notes`); each sentence once."""
-    given = zip_longest(job.files, job.series)
-    sentences = dict.fromkeys(note for path, uid in given for note in grid_notes(path, job.form, uid))
-    return [Deviation(WARNING, sentence, "place") for sentence in sentences]
+    given = zip_longest(files, job.series, headers)
+    volumes = [reader.read(path, series, header).on_form(job.form) for path, series, header in given]
+    for path, volume in zip(files[1:], volumes[1:], strict=True):
+        check_same_grid(path, volume.image, files[0], volumes[0].image)
+    return volumes
 
 
 def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: Job) -> list[Deviation]:
@@ -289,7 +290,7 @@ def _assessed_parts(
     Raises:
         InputError: as `checked_against_training`.
     """
-    warnings = position_warnings(job)
+    warnings = [Deviation(WARNING, note, "place") for note in given.notes]
     warnings += [Deviation(WARNING, note, "grey values") for part in parts for note in coarse_notes(part)]
     parts = [apply_transform(part, job.own_to_world_ras) for part in parts]
     warnings += checked_against_training(parts, bundle, job)
@@ -307,33 +308,41 @@ def _structures(
     return structures, [*empty_structures(structures, model.bundle), *unusual]
 
 
-def _checked_job(job: Job, bundle: Bundle) -> Job:
-    """Return the job if its region makes sense for its images and its model.
+def _checked_job(job: Job, bundle: Bundle, reader: InputReader) -> tuple[Job, list[Header]]:
+    """Return the job, if its region of interest makes sense for model and images, and the headers of its files.
 
     Raises:
-        UsageError: a region for a model that takes whole slices, or in mm for an image with two places and no form.
+        UsageError: the model takes whole slices, or the region is in mm, an image has two places, and the job does not
+            say which counts.
+        InputError: a header is damaged.
     """
     if job.region and bundle.input.slice_edge is not None:
         raise UsageError(
             f"The model {bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
             "out the region of interest."
         )
-    if job.region:
-        for path in job.files:
-            check_form(path, job.form)
-    if differs_from_slicer(job.files[0], job.form):  # else Slicer would show the file beside the results
-        return replace(job, include_image=True)
-    return job
+    headers = read_headers(job, reader)
+    for path, header in zip(job.files, headers, strict=True):
+        if job.region:
+            header.check_form(path, job.form)
+    if headers[0].differs_from_slicer(job.form):  # else Slicer would show the file beside the results
+        job = replace(job, include_image=True)
+    return job, headers
 
 
-def predicted_memory(
-    job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS, on_disk: bool = True
-) -> RunMemory | None:
+def read_headers(job: Job, reader: InputReader = IN_THIS_PROCESS) -> list[Header]:
+    """Read the header of each of a job's files.
+
+    Raises:
+        InputError: one is damaged.
+    """
+    return [reader.header(path, uid).on_form(job.form) for path, uid in zip_longest(job.files, job.series)]
+
+
+def predicted_memory(job: Job, model: Model, headers: Sequence[Header], on_disk: bool = True) -> RunMemory | None:
     """Predict the memory of the run from the headers of its files; None if they do not say.
 
     Args:
         on_disk: whether large maps go to the disk.
     """
-    claims = [reader.grid(path, uid) for path, uid in zip_longest(job.files, job.series)]
-    claims = [claim_on_form(path, claim, job.form) for path, claim in zip(job.files, claims, strict=True)]
-    return memory_from_headers(claims, job.region, model, job.include_image, job.own_to_world_ras, on_disk)
+    return memory_from_headers(headers, job.region, model, job.include_image, job.own_to_world_ras, on_disk)

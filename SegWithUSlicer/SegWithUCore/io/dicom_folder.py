@@ -1,15 +1,17 @@
 """Scan a folder of DICOM files: its image series, and what is left out of them."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from ..util.errors import InputError
-from ..util.folder_entries import check_entries
-from .dicom_header import DamagedHeaderError, DicomHeader, DicomKind, dicom_kind, read_header
+from ..util.folder_entries import EntryKind, check_entries, entry_kind
+from ..util.input_files import plain_name
+from .dicom_header import DamagedHeaderError, DicomHeader, DicomKind, dicom_kind, identifiers, read_header
 from .header_fields import strict_number
-from .plain_names import check_plain
 
 UID_TAIL = 12
 """Characters at the end of a series UID that a list shows."""
@@ -20,6 +22,12 @@ _UNFINISHED = {".gz", ".bz2", ".xz", ".zip", ".part", ".partial", ".crdownload",
 _START_BYTES, _TRANSFER_SYNTAXES = 4096, b"1.2.840.10008.1.2"
 """Where almost every DICOM file names its transfer syntax, and how all these names begin."""
 _SIEMENS = "SIEMENS MR HEADER"
+MOST_FILES = 2000
+"""How many files in folders inside are looked at: about a second's work, and more than a disc of one study has beside
+a series."""
+_LEAST_BYTES = 132
+"""Of a DICOM file. Files of the system that block have a size of 0."""
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,85 @@ class DicomFolder:
             "of which the end is enough, or give a folder that holds one."
         )
 
+    @cached_property
+    def _elsewhere(self) -> "tuple[list[tuple[Path, tuple[str, str]]], int, bool]":
+        """DICOM files that are not read with their UIDs, how many entries cannot be opened, and whether that is all.
+
+        These are hidden files and those in folders inside, up to `MOST_FILES`.
+        """
+        entries = list(islice(_not_read(self.folder), MOST_FILES + 1))
+        seen = [file for file, opens in entries[:MOST_FILES] if opens]
+        identified = [(file, uids) for file in seen if (uids := identifiers(file)) is not None]
+        return identified, sum(not opens for _, opens in entries), len(entries) <= MOST_FILES
+
+    def check_all_here(self, slices: Sequence[DicomSlice]) -> None:
+        """Check that no further slice of a series is hidden or lies in a folder inside, as far as `MOST_FILES` goes.
+
+        Copies of slices that are read, by their SOPInstanceUID, are no matter: backups, and the files behind links.
+
+        Raises:
+            InputError: there are some; names the first few, and counts them.
+        """
+        series = slices[0].text("SeriesInstanceUID")
+        known = {one.text("SOPInstanceUID") for one in slices} - {""}
+        known = known if len(known) == len(slices) else set()  # else they do not tell slices apart
+        files = self._elsewhere[0] if series else []
+        missed = [file for file, (uid, instance) in files if uid == series and instance not in known]
+        if missed:
+            named = ", ".join(plain_name(str(file.relative_to(self.folder))) for file in missed[:_NAMED])
+            more = f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else ""
+            raise InputError(
+                f"{self.folder} holds {len(slices)} slices of a series of which {len(missed)} others are hidden or in "
+                f"folders inside ({named}{more}): put all slices of the series into one folder, or take those out.",
+                code="slices-elsewhere",
+            )
+
+    @property
+    def unseen(self) -> list[str]:
+        """Sentences about what `check_all_here` could not look at; they hold no name of a file."""
+        _, closed, all_seen = self._elsewhere
+        found = []
+        if closed:
+            found.append(
+                f"{closed} entries of the folders inside cannot be opened (links to nothing, no permission): check "
+                "that they are no slices of this series."
+            )
+        if not all_seen:
+            found.append(
+                f"Of the files in folders inside only the first {MOST_FILES} were looked at: check that the others "
+                "hold no slices of this series."
+            )
+        return found
+
+
+def _not_read(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Hidden files of a folder, then all in the folders inside, the nearest first; hidden folders are not opened.
+
+    These hold what a program keeps for itself: git's objects, snapshots, the bin.
+
+    Yields:
+        An entry, and whether it can be opened.
+    """
+    waiting, known = deque([folder]), set()
+    while waiting:
+        place = waiting.popleft()
+        try:
+            status, entries = place.stat(), sorted(place.iterdir())
+        except OSError:
+            yield place, False
+            continue
+        if (status.st_dev, status.st_ino) in known:  # a link to a folder above
+            continue
+        known.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            kind, hidden = entry_kind(entry), entry.name.startswith(".")
+            if kind is EntryKind.FOLDER and not hidden:
+                waiting.append(entry)
+            elif kind is EntryKind.FILE and (hidden or place != folder) and entry.stat().st_size >= _LEAST_BYTES:
+                yield entry, True
+            elif not kind.opens and not hidden:
+                yield entry, False
+
 
 def _series_words(uid: str, slices: Sequence[DicomSlice]) -> str:
     name = slices[0].text("SeriesDescription") or "without description"
@@ -123,7 +210,7 @@ def scan_folder(folder: Path) -> DicomFolder:
     """Sort the files of a folder, without its subfolders and hidden files, into series and what is left out.
 
     Raises:
-        InputError: a DICOM image that is damaged or packed in a way that cannot be read; a name that is not UTF-8; a
+        InputError: a DICOM image that is damaged or packed in a way that cannot be read; a
             link to nothing, a pipe, or another entry that cannot be opened: it may be a slice.
     """
     series: dict[str, list[DicomSlice]] = {}
@@ -159,8 +246,6 @@ def _files(folder: Path) -> tuple[list[Path], Counter[str]]:
                 files.append(entry)
     except OSError as error:
         raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions and the disk.") from error
-    for file in files:
-        check_plain(file)
     check_entries(files, "files")
     return files, left_out
 

@@ -4,6 +4,7 @@ pydicom parses; values stay text, so that what is no number can be named as it s
 """
 
 import contextlib
+import functools
 import re
 import struct
 import warnings
@@ -25,64 +26,23 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010
 _DEFERRED_BYTES = 4096
 """Longer values are passed over: nothing of these is needed, and a damaged length asks for no memory."""
-_MAXIMUM_INFLATED_BYTES = 256 << 20
-"""Of a deflated file: more than any slice has, less than would fill a computer's memory."""
 _UID_LENGTH = 64
-_META_START = 144
-"""Bytes up to the second element of the file meta group, from which its length counts (PS3.10, section 7.1)."""
 
-_TAGS = {
-    "ImageType": 0x00080008,
-    "SOPClassUID": 0x00080016,
-    "SOPInstanceUID": 0x00080018,
-    "AccessionNumber": 0x00080050,
-    "Modality": 0x00080060,
-    "SeriesDescription": 0x0008103E,
-    "ComplexImageComponent": 0x00089208,
-    "PatientName": 0x00100010,
-    "PatientID": 0x00100020,
-    "IssuerOfPatientID": 0x00100021,
-    "PatientBirthDate": 0x00100030,
-    "PatientSex": 0x00100040,
-    "PatientAge": 0x00101010,
-    "ContrastBolusAgent": 0x00180010,
-    "SliceThickness": 0x00180050,
-    "KVP": 0x00180060,
-    "EchoTime": 0x00180081,
-    "InversionTime": 0x00180082,
-    "SpacingBetweenSlices": 0x00180088,
-    "TriggerTime": 0x00181060,
-    "ConvolutionKernel": 0x00181210,
-    "DiffusionBValue": 0x00189087,
-    "SiemensCreator": 0x00190010,
-    "NumberOfImagesInMosaic": 0x0019100A,
-    "StudyInstanceUID": 0x0020000D,
-    "SeriesInstanceUID": 0x0020000E,
-    "AcquisitionNumber": 0x00200012,
-    "InstanceNumber": 0x00200013,
-    "ImagePositionPatient": 0x00200032,
-    "ImageOrientationPatient": 0x00200037,
-    "FrameOfReferenceUID": 0x00200052,
-    "TemporalPositionIdentifier": 0x00200100,
-    "ImagesInAcquisition": 0x00201002,
-    "NumberOfSeriesRelatedInstances": 0x00201209,
-    "SamplesPerPixel": 0x00280002,
-    "PhotometricInterpretation": 0x00280004,
-    "NumberOfFrames": 0x00280008,
-    "Rows": 0x00280010,
-    "Columns": 0x00280011,
-    "PixelSpacing": 0x00280030,
-    "BitsAllocated": 0x00280100,
-    "BitsStored": 0x00280101,
-    "HighBit": 0x00280102,
-    "PixelRepresentation": 0x00280103,
-    "RescaleIntercept": 0x00281052,
-    "RescaleSlope": 0x00281053,
-    "RescaleType": 0x00281054,
-    "NumberOfSlices": 0x00540081,
-    "Units": 0x00541001,
-}
-"""What is read, by DICOM's keywords; two private ones are Siemens' (its block of group 0019 is the first)."""
+_KEYWORDS = (
+    *("ImageType", "SOPClassUID", "SOPInstanceUID", "AccessionNumber", "Modality", "SeriesDescription"),
+    *("ComplexImageComponent", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
+    *("PatientAge", "ContrastBolusAgent", "SliceThickness", "KVP", "EchoTime", "InversionTime"),
+    *("SpacingBetweenSlices", "TriggerTime", "ConvolutionKernel", "DiffusionBValue", "StudyInstanceUID"),
+    *("SeriesInstanceUID", "AcquisitionNumber", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("FrameOfReferenceUID", "TemporalPositionIdentifier", "ImagesInAcquisition", "NumberOfSeriesRelatedInstances"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleIntercept", "RescaleSlope"),
+    *("RescaleType", "NumberOfSlices", "Units"),
+)
+"""What is read."""
+_PRIVATE = {"SiemensCreator": 0x00190010, "NumberOfImagesInMosaic": 0x0019100A}
+"""Siemens' own, of its first block of group 0019."""
+_SERIES_UID = 0x0020000E
 _MODALITY_TABLE = 0x00283000
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 """Value representations that are no text, with their code in `struct` (PS3.5, section 6.2)."""
@@ -120,7 +80,7 @@ _NO_IMAGES = {
 IMPLICIT_LITTLE, EXPLICIT_BIG, RLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
 GE_BIG = "1.2.840.113619.5.2"
 """Old scanners of General Electric: a little-endian data set with big-endian voxels."""
-NATIVE = {IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG, GE_BIG}
+NATIVE = {IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, GE_BIG}
 """Transfer syntaxes whose voxels lie in the file as they are (PS3.5, annex A)."""
 JPEG = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70)}
 JPEG_LS = {f"1.2.840.10008.1.2.4.{n}" for n in (80, 81)}
@@ -133,7 +93,7 @@ class PixelElement:
     """Where the voxels lie: element (7FE0,0010).
 
     Attributes:
-        offset: of its value, in bytes from the start of the file (of a deflated one: of the inflated data set).
+        offset: of its value, in bytes from the start of the file.
         length: of its value in bytes; None if it is undefined, as that of compressed voxels is.
         little_endian: byte order of the data set.
     """
@@ -141,11 +101,6 @@ class PixelElement:
     offset: int
     length: int | None
     little_endian: bool
-
-    @property
-    def end(self) -> int:
-        """Offset of what follows a value of known length."""
-        return self.offset + (self.length or 0)
 
 
 @dataclass(frozen=True)
@@ -180,16 +135,12 @@ def read_header(path: Path, transfer_syntax: str = "", last: int | None = None) 
         DamagedHeaderError: it cannot be parsed, or an element reaches beyond the end of the file.
         InputError: the file may not be read.
     """
+    if transfer_syntax == DEFLATED:  # it is not read, and inflating it has no bounds
+        raise DamagedHeaderError("deflated")
     with _opened(path) as file:
-        size = path.stat().st_size
-        if transfer_syntax == DEFLATED:
-            content = _inflated(file)
-            file, size = BytesIO(content), len(content)
-        dataset = _parsed(file, transfer_syntax == DEFLATED, last=last)
-        voxels = _pixel_element(dataset, size)
-        if transfer_syntax == DEFLATED and voxels and not _ends_well(content[voxels.end :]):
-            raise DamagedHeaderError("the inflated data set goes on after its voxels")
-    elements = {keyword: dataset.get_item(tag, keep_deferred=True) for keyword, tag in _TAGS.items() if tag in dataset}
+        dataset = _parsed(file, last=last)
+        voxels = _pixel_element(dataset, path.stat().st_size)
+    elements = {key: dataset.get_item(tag, keep_deferred=True) for key, tag in _tags().items() if tag in dataset}
     values = {keyword: _text(keyword, element) for keyword, element in elements.items()}
     found = {keyword: value for keyword, value in values.items() if value}
     return DicomHeader(found, transfer_syntax, voxels, _MODALITY_TABLE in dataset)
@@ -205,7 +156,7 @@ def identifiers(path: Path) -> tuple[str, str] | None:
     if kind is None:
         return None
     try:
-        values = read_header(path, kind.transfer_syntax, _TAGS["SeriesInstanceUID"]).values
+        values = read_header(path, kind.transfer_syntax, _SERIES_UID).values
     except DamagedHeaderError:
         return None
     return values.get("SeriesInstanceUID", ""), values.get("SOPInstanceUID", "")
@@ -231,16 +182,13 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def voxel_bytes(path: Path, transfer_syntax: str, voxels: PixelElement) -> bytes:
+def voxel_bytes(path: Path, voxels: PixelElement) -> bytes:
     """Read the bytes of a value of known length; fewer if the file has become shorter.
 
     Raises:
-        DamagedHeaderError: a deflated file that can be inflated no more.
         InputError: the file may not be read.
     """
     with _opened(path) as file:
-        if transfer_syntax == DEFLATED:
-            file = BytesIO(_inflated(file))
         file.seek(voxels.offset)
         return file.read(-1 if voxels.length is None else voxels.length)
 
@@ -253,7 +201,7 @@ def encapsulated_bytes(path: Path) -> bytes:
         InputError: the file may not be read.
     """
     with _opened(path) as file:
-        element = _parsed(file, deflated=False, tags=[_PIXEL_DATA], defer=None).get_item(_PIXEL_DATA)
+        element = _parsed(file, tags=[_PIXEL_DATA], defer=None).get_item(_PIXEL_DATA)
     if not isinstance(element.value, bytes):
         raise DamagedHeaderError
     return element.value
@@ -266,21 +214,23 @@ def _opened(path: Path) -> BinaryIO:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from error
 
 
-def _parsed(
-    file: BinaryIO,
-    deflated: bool,
-    tags: list[int] | None = None,
-    defer: int | None = _DEFERRED_BYTES,
-    last: int | None = None,
-) -> "Dataset":
-    from pydicom.filereader import read_dataset, read_partial
+@functools.cache
+def _tags() -> dict[str, int]:
+    """Tags of what is read, by DICOM's keywords."""
+    from pydicom.datadict import tag_for_keyword
 
-    tags = tags or [*_TAGS.values(), _MODALITY_TABLE, _PIXEL_DATA]
+    return {keyword: int(tag_for_keyword(keyword) or 0) for keyword in _KEYWORDS} | _PRIVATE
+
+
+def _parsed(
+    file: BinaryIO, tags: list[int] | None = None, defer: int | None = _DEFERRED_BYTES, last: int | None = None
+) -> "Dataset":
+    from pydicom.filereader import read_partial
+
+    tags = tags or [*_tags().values(), _MODALITY_TABLE, _PIXEL_DATA]
     ends = None if last is None else lambda tag, vr, length: tag > last
     with _no_warnings():
         try:
-            if deflated:
-                return read_dataset(file, False, True, stop_when=ends, defer_size=defer, specific_tags=tags)
             return read_partial(file, ends, defer_size=defer, force=True, specific_tags=tags)
         except not_parsed() as error:
             raise DamagedHeaderError(str(error)) from error
@@ -303,28 +253,6 @@ def not_parsed() -> tuple[type[Exception], ...]:
     library = (BytesLengthException, InvalidDicomError)
     values = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError, struct.error)
     return (*library, *values, EOFError, OSError, RecursionError, zlib.error)
-
-
-def _inflated(file: BinaryIO) -> bytes:
-    """Inflate the data set of a deflated file (PS3.5, section A.5): it has no checksum but must come to its end."""
-    start = file.read(_META_START)
-    file.seek(_META_START + int.from_bytes(start[-4:], "little"))
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        content = stream.decompress(file.read(), _MAXIMUM_INFLATED_BYTES)
-    except zlib.error as error:
-        raise DamagedHeaderError(str(error)) from error
-    if not stream.eof:
-        raise DamagedHeaderError("the compressed stream does not end")
-    return content
-
-
-def _ends_well(rest: bytes) -> bool:
-    """Whether after the voxels nothing follows but padding and signatures (groups FFFA to FFFC).
-
-    The only check there is of a deflated file: damage mostly makes voxels more or fewer.
-    """
-    return not rest or (len(rest) >= 8 and rest[1] == 0xFF and 0xFA <= rest[0] <= 0xFC)
 
 
 def _pixel_element(dataset: "Dataset", size: int) -> PixelElement | None:

@@ -13,13 +13,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..util.errors import InputError
-from .dicom_agreement import ORIGIN, STORAGE, check_agreement
-from .dicom_elsewhere import check_all_here
-from .dicom_folder import MAXIMUM_LISTED, DicomSlice, scan_folder
-from .dicom_pixels import pixel_format
-from .dicom_voxels import check_length, read_voxels
-from .grid import check_grid
-from .volume import checked_volume
+from .dicom_agreement import ORIGIN, STORAGE, check_agreement, doubts
+from .dicom_folder import MAXIMUM_LISTED, DicomFolder, DicomSlice, scan_folder
+from .dicom_voxels import check_length, pixel_format, read_voxels
+from .grid import VoxelGrid, check_grid
+from .volume import Header, Volume, checked_volume
 
 SAME_POSITION_MM = 0.01
 """Slices that are nearer to each other than this have one position: no scanner makes thinner ones."""
@@ -155,30 +153,57 @@ def _missing(geometry: SliceGeometry, order: Sequence[int], gaps: Sequence[int])
     return f"slices missing {', '.join(named)}{more}"
 
 
-def read_series(folder: Path, series: str | None = None) -> sitk.Image:
-    """Read the series of a folder as one float32 volume, slope and intercept of every slice applied.
+@dataclass(frozen=True)
+class _Source:
+    """What reads the voxels of a series: its folder, scanned, and its slices."""
 
-    Slices ascend along the normal, rows x columns; the grid is as exact as the header.
+    found: DicomFolder
+    slices: Sequence[DicomSlice]
+
+
+def series_header(folder: Path, series: str | None = None) -> Header:
+    """Read the headers of the series of a folder: how large its volume will be.
 
     Args:
         series: UID, or the end of one, of the series to take from a folder with several.
 
     Raises:
+        InputError: no or several series, or a damaged file.
+    """
+    found = scan_folder(folder)
+    source = _Source(found, found.chosen(series))
+    columns, rows = (source.slices[0].numbers(keyword) for keyword in ("Columns", "Rows"))
+    if not columns or not rows:
+        return Header(None, source=source)
+    size = (int(columns[0]), int(rows[0]), len(source.slices))
+    axes = tuple(np.eye(3).ravel().tolist())
+    return Header(VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, axes, placed=False), source=source)
+
+
+def read_series(folder: Path, series: str | None = None, header: Header | None = None) -> Volume:
+    """Read the series of a folder as one float32 volume, slope and intercept of every slice applied.
+
+    Slices ascend along the normal, rows x columns; the grid is as exact as the headers.
+
+    Args:
+        series: UID, or the end of one, of the series to take from a folder with several.
+        header: of that series, where it was read before.
+
+    Raises:
         InputError: no or several series, several volumes, patients or kinds of voxels in one, missing or doubled
             slices, slices that make up no even grid, damaged files, and what `checked_volume` finds.
     """
-    return read_slices(folder, scan_folder(folder).chosen(series))[0]
+    source: _Source = (header or series_header(folder, series)).source
+    return read_slices(source.found, source.slices)[0]
 
 
-def read_slices(folder: Path, slices: Sequence[DicomSlice]) -> tuple[sitk.Image, list[Path]]:
-    """Read slices as one volume, as `read_series`; also returns their files, in the order of the volume's slices.
-
-    Args:
-        folder: where they lie, for messages.
+def read_slices(found: DicomFolder, slices: Sequence[DicomSlice]) -> tuple[Volume, list[Path]]:
+    """Read slices of a folder as one volume, as `read_series`; also returns their files, in the order of the slices.
 
     Raises:
         InputError: as `read_series`.
     """
+    folder = found.folder
     if mosaic := next((one for one in slices if one.is_mosaic), None):
         raise InputError(
             f"{mosaic.file} is a Siemens mosaic, a picture whose tiles are the slices of a volume, which is not read "
@@ -189,7 +214,7 @@ def read_slices(folder: Path, slices: Sequence[DicomSlice]) -> tuple[sitk.Image,
     for one in slices:
         _check_header(one)
     check_agreement(folder, slices, STORAGE)
-    check_all_here(folder, slices)
+    found.check_all_here(slices)
     forms = [pixel_format(one) for one in slices]
     geometry = _geometry(folder, slices)
     for one, form in zip(slices, forms, strict=True):
@@ -209,7 +234,9 @@ def read_slices(folder: Path, slices: Sequence[DicomSlice]) -> tuple[sitk.Image,
     image.SetOrigin(slices[order[0]].numbers("ImagePositionPatient"))
     image.SetDirection(geometry.direction())
     check_grid(folder, image)
-    return checked_volume(folder, image), [slices[number].file for number in order]
+    image = checked_volume(folder, image)
+    header = Header(VoxelGrid.of(image), notes=(*doubts(slices), *found.unseen))
+    return Volume(image, header), [slices[number].file for number in order]
 
 
 def _geometry(folder: Path, slices: Sequence[DicomSlice]) -> SliceGeometry:

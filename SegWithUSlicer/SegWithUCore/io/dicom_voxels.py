@@ -1,21 +1,21 @@
-"""The voxels of one DICOM slice, never more than its file holds.
+"""The voxels of one DICOM slice (PS3.3, sections C.7.6.3, C.11.1), never more than its file holds.
 
 Uncompressed voxels are taken from the file itself, RLE is unpacked by pydicom, both to a length that is checked: no
 decoder's buffer is left half filled. JPEG, JPEG-LS and JPEG 2000 are decoded by GDCM, after a look at the stream.
 """
 
-import contextlib
-import os
+import math
 import struct
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..util.errors import InputError
+from ..util.input_files import is_plain
 from .dicom_folder import DicomSlice
 from .dicom_header import (
     GE_BIG,
@@ -28,8 +28,15 @@ from .dicom_header import (
     not_parsed,
     voxel_bytes,
 )
-from .dicom_pixels import PixelFormat
+from .volume import itk_messages_kept_off_the_terminal
 
+_IN_UNITS = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.128": "PET",
+}
+"""Kinds of image whose numbers are measurements, which no display may turn round."""
+_WHOLE_IN_FLOAT32 = 1 << 24
+_MAXIMUM_FLOAT32 = float(np.finfo(np.float32).max)
 _DAMAGED = "its end is missing or damaged: copy it again"
 _INT32, _UINT32 = 1 << 31, 1 << 32
 _NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
@@ -39,6 +46,133 @@ _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _START, _END, _SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 _START_2000 = b"\xff\x4f\xff\x51"
 """SOC and SIZ (ISO/IEC 15444-1, annex A)."""
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """One stored number a pixel.
+
+    Attributes:
+        rows, columns: of the slice.
+        allocated: bits of a number in the file: 8, 16 or 32.
+        stored: how many of these, from the lowest on, hold it.
+        signed: whether it is a two's complement.
+        inverted: whether low numbers are bright (MONOCHROME1).
+        slope, intercept: from stored numbers to values.
+    """
+
+    rows: int
+    columns: int
+    allocated: int
+    stored: int
+    signed: bool
+    inverted: bool
+    slope: float
+    intercept: float
+
+    @property
+    def bytes(self) -> int:
+        """Of the uncompressed voxels."""
+        return self.rows * self.columns * self.allocated // 8
+
+    @property
+    def words(self) -> str:
+        """Size in words: "50 rows x 40 columns x 16 bits"."""
+        return f"{self.rows} rows x {self.columns} columns x {self.allocated} bits"
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Lowest and highest stored number."""
+        half = 1 << (self.stored - 1)
+        return (-half, half - 1) if self.signed else (0, 2 * half - 1)
+
+    def values(self, numbers: np.ndarray) -> np.ndarray:
+        """Values of stored numbers, (rows, columns) float32; bits above the stored ones (old overlays) are dropped.
+
+        MONOCHROME1 is turned round within the range of the stored bits, as GDCM and so Slicer have it.
+        """
+        unused = self.allocated - self.stored
+        if unused:
+            numbers = (numbers << unused) >> unused  # a signed type carries its sign along
+        if self.slope == 1 and not self.inverted and self._whole_in_float32:
+            return np.add(numbers, self.intercept, dtype=np.float32, casting="unsafe")
+        exact = numbers.astype(np.float64)
+        if self.inverted:
+            np.subtract(sum(self.limits), exact, out=exact)
+        exact *= self.slope
+        exact += self.intercept
+        return exact.astype(np.float32)
+
+    @property
+    def _whole_in_float32(self) -> bool:
+        """Whether stored numbers and intercept add up to whole numbers that float32 holds exactly."""
+        largest = max(abs(limit) for limit in self.limits) + abs(self.intercept)
+        return self.intercept.is_integer() and largest <= _WHOLE_IN_FLOAT32
+
+
+def pixel_format(one: DicomSlice) -> PixelFormat:
+    """Read how a slice stores its voxels.
+
+    Raises:
+        InputError: a value is missing, contradicts another, or is none that can be read.
+    """
+    rows, columns, allocated, stored, representation = (
+        _count(one, keyword) for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
+    )
+    high = _count(one, "HighBit") if one.text("HighBit") else stored - 1
+    photometric = one.text("PhotometricInterpretation")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        samples = one.text("SamplesPerPixel") or "1"
+        raise InputError(
+            f"{one.file} has PhotometricInterpretation '{photometric[:20]}' with SamplesPerPixel {samples}: give "
+            "slices of grey values (MONOCHROME2)."
+        )
+    if not rows or not columns:
+        raise InputError(f"{one.file} has {rows} Rows and {columns} Columns: copy or export it again.")
+    if allocated not in (8, 16, 32):
+        raise InputError(f"{one.file} has BitsAllocated {allocated}: give slices of 8, 16 or 32 bits a voxel.")
+    if not 1 <= stored <= allocated or high != stored - 1 or representation > 1:
+        raise InputError(
+            f"{one.file} contradicts itself (BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}, "
+            f"PixelRepresentation {representation}): export the series again."
+        )
+    inverted = photometric == "MONOCHROME1"
+    kind = _IN_UNITS.get(one.text("SOPClassUID"))
+    if inverted and kind:
+        raise InputError(
+            f"{one.file} is a {kind} slice with PhotometricInterpretation MONOCHROME1, of which readers disagree "
+            "whether its numbers are turned round: export the series as MONOCHROME2."
+        )
+    return PixelFormat(rows, columns, allocated, stored, representation == 1, inverted, *_rescale(one))
+
+
+def _count(one: DicomSlice, keyword: str) -> int:
+    numbers = one.numbers(keyword)
+    if len(numbers) != 1 or not numbers[0].is_integer() or numbers[0] < 0:
+        found = f"has {keyword} '{one.shown(keyword)}'" if one.text(keyword) else f"has no {keyword}"
+        raise InputError(f"{one.file} {found} in its header: copy or export it again.", code="no-pixel-count")
+    return int(numbers[0])
+
+
+def _rescale(one: DicomSlice) -> tuple[float, float]:
+    """Slope and intercept; absent ones are 1 and 0."""
+    if one.header.modality_table:
+        raise InputError(
+            f"{one.file} maps its voxels by a table (ModalityLUTSequence), which is not read: export the series with "
+            "rescale slope and intercept."
+        )
+    found = []
+    for keyword, absent in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
+        text, numbers = one.text(keyword), one.numbers(keyword)
+        value = absent if not text else numbers[0] if len(numbers) == 1 else math.nan
+        if not abs(value) < _MAXIMUM_FLOAT32 or (keyword == "RescaleSlope" and value == 0):
+            raise InputError(
+                f"{one.file} has {keyword} '{one.shown(keyword)}', by which voxels have no value: correct its "
+                "header, or export the series again.",
+                code="no-rescale-value",
+            )
+        found.append(value)
+    return found[0], found[1]
 
 
 def read_voxels(one: DicomSlice, form: PixelFormat) -> np.ndarray:
@@ -93,7 +227,7 @@ def check_length(one: DicomSlice, form: PixelFormat) -> None:
 
 def _native(one: DicomSlice, form: PixelFormat, element: PixelElement) -> np.ndarray:
     check_length(one, form)
-    content = voxel_bytes(one.file, one.header.transfer_syntax, element)[: form.bytes]
+    content = voxel_bytes(one.file, element)[: form.bytes]
     if len(content) != form.bytes:
         raise DamagedHeaderError("the file has become shorter")
     big = not element.little_endian or one.header.transfer_syntax == GE_BIG
@@ -166,12 +300,16 @@ def _decoded_by_gdcm(one: DicomSlice, form: PixelFormat) -> np.ndarray:
     whole = form.slope.is_integer() and form.intercept.is_integer()
     if whole and (min(values) < -_INT32 or max(values) >= (_UINT32 if min(values) >= 0 else _INT32)):
         raise _refused(one, f"its RescaleSlope {form.slope:g} makes values beyond 32 bits: export it uncompressed")
-    with _decoder_messages() as messages:
+    with itk_messages_kept_off_the_terminal() as messages, tempfile.TemporaryDirectory() as links:
+        file = one.file
+        if not is_plain(file):  # SimpleITK takes names as UTF-8 and ends the process where one is none
+            file = Path(links) / "slice.dcm"
+            file.symlink_to(one.file.absolute())
         try:
-            image = sitk.ReadImage(str(one.file), sitk.sitkFloat32, imageIO="GDCMImageIO")
+            image = sitk.ReadImage(str(file), sitk.sitkFloat32, imageIO="GDCMImageIO")
         except RuntimeError as error:
             raise _refused(one, _DAMAGED) from error
-        doubts = messages()
+        doubts = messages()  # libjpeg says so where it makes up voxels, and goes on
     if doubts:
         raise _refused(one, f"its compressed voxels are damaged ({doubts}): copy it again")
     if image.GetSize() != (form.columns, form.rows, 1) or image.GetNumberOfComponentsPerPixel() != 1:
@@ -179,29 +317,6 @@ def _decoded_by_gdcm(one: DicomSlice, form: PixelFormat) -> np.ndarray:
             one, f"it decodes to {image.GetSize()} voxels, but its header says {form.words}: export it again"
         )
     return sitk.GetArrayFromImage(image)[0]
-
-
-@contextlib.contextmanager
-def _decoder_messages() -> Iterator[Callable[[], str]]:
-    """Catch what the decoders print on the C-level stderr: libjpeg says so where it makes up voxels, and goes on.
-
-    Yields:
-        A function that returns the first line printed so far, empty if there is none.
-    """
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    with tempfile.TemporaryFile() as sink:
-        kept = os.dup(2)
-
-        def first_line() -> str:
-            sink.seek(0)
-            return sink.read(2000).decode("utf-8", "replace").strip().partition("\n")[0].rstrip(".")
-
-        try:
-            os.dup2(sink.fileno(), 2)
-            yield first_line
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 @dataclass(frozen=True)

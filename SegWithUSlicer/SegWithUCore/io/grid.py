@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,12 @@ class VoxelGrid:
         return cls((i, j, k), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
     @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "VoxelGrid":
+        """Read what `dataclasses.asdict` gave, after JSON; every number stays exact."""
+        read: dict[str, Any] = {name: part if name == "placed" else tuple(part) for name, part in fields.items()}
+        return cls(**read)
+
+    @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> "VoxelGrid":
         """Return the grid that `facts` describes.
 
@@ -224,10 +230,25 @@ class VoxelGrid:
         return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(self.direction))
 
     def facts(self) -> dict[str, list[float]]:
-        """As `volume.grid_facts` of an image on this grid."""
+        """Size, spacing (mm), origin and direction (LPS, row by row) as JSON values."""
         return {
             "size_ijk": list(self.size),
             "spacing_mm": list(self.spacing),
             "origin_lps_mm": list(self.origin),
             "direction_lps": list(self.direction),
         }
+
+
+@dataclass(frozen=True)
+class Placements:
+    """Where a NIfTI header puts its image by each of its two forms.
+
+    Attributes:
+        grids: by the name of the form ("qform", "sform"), as far as the header has it.
+        rule: the form that counts unless the user says otherwise; empty without any.
+        difference: where each of two forms puts the image, in words; empty if that is one place (or none).
+    """
+
+    grids: Mapping[str, VoxelGrid] = field(default_factory=dict)
+    rule: str = ""
+    difference: str = ""

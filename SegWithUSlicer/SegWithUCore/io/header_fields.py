@@ -6,16 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..util.errors import InputError
+from .image_file import unreadable
 
 _SHOWN = 80
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
 _MILLIMETRES = {"", "?", "???", "none", "mm", "millimeter", "millimeters", "millimetre", "millimetres"}
 """How headers write mm, or that they do not know the unit."""
-
-
-def unreadable(path: Path, reason: str, code: str = "") -> InputError:
-    """Make the error about a damaged file, or one that is no image."""
-    return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file.", code)
+_TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
 
 def excerpt(text: str) -> str:
@@ -25,7 +22,7 @@ def excerpt(text: str) -> str:
 
 
 class HeaderFields:
-    """The entries of one file's header.
+    """The entries of one file's text header: parsed strictly, or refused in a sentence that shows the value.
 
     Args:
         mark: what stands between name and value in such a header.
@@ -37,7 +34,7 @@ class HeaderFields:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
-    def get(self, name: str, otherwise: str) -> str:
+    def get(self, name: str, otherwise: str = "") -> str:
         """Return a field that may be missing."""
         return self._values.get(name, otherwise)
 
@@ -73,7 +70,7 @@ class HeaderFields:
             raise self.unsupported(name, "save it with lengths in mm", code="units-not-mm")
 
     def wholes(self, name: str, count: int, least: int) -> list[int]:
-        """`count` whole numbers, each `least` at least.
+        """`count` integers, each `least` at least.
 
         Raises:
             InputError: the field is missing or holds anything else.
@@ -87,7 +84,7 @@ class HeaderFields:
         return values
 
     def whole(self, name: str, otherwise: int, least: int) -> int:
-        """One whole number that may be missing.
+        """One integer that may be missing.
 
         Raises:
             InputError: the field holds anything else.
@@ -100,10 +97,10 @@ class HeaderFields:
         Raises:
             InputError: the field is missing or holds anything else.
         """
-        values = [real(word) for word in self.needed(name).split()]
-        if len(values) != count or not all(math.isfinite(value) for value in values):
+        values = reals(self.needed(name).split())
+        if values is None or len(values) != count:
             raise self.wrong(name)
-        return tuple(values)
+        return values
 
     def truth(self, name: str, otherwise: bool) -> bool:
         """Parse a field that is true or false, and may be missing.
@@ -111,21 +108,20 @@ class HeaderFields:
         Raises:
             InputError: it holds anything else.
         """
-        found = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
         if name not in self:
             return otherwise
-        value = found.get(self._values[name].lower())
+        value = _TRUTH.get(self._values[name].lower())
         if value is None:
             raise self.wrong(name)
         return value
 
 
-def real(word: str) -> float:
-    """Parse a number; NaN for anything else."""
+def reals(words: Iterable[str]) -> tuple[float, ...] | None:
+    """Parse numbers; None if one is anything else."""
     try:
-        return strict_number(word)
+        return tuple(strict_number(word) for word in words)
     except ValueError:
-        return math.nan
+        return None
 
 
 def strict_number(text: str) -> float:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from ..util.errors import InputError, UsageError
 from ..util.folder_entries import EntryKind, check_entries, entry_kind
+from ..util.input_files import plain_name
 from .input_reader import IN_THIS_PROCESS, InputReader
-from .plain_names import plain_name
+from .volume import FORMATS
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
+_NOT_LISTED = {".hdr.gz", ".nia"}
+"""The header of a pair that its voxels stand for, and a form that is refused."""
+SUFFIXES = sorted({end for ends, _ in FORMATS for end in ends} - _NOT_LISTED, key=len, reverse=True)
 _VOXELS_OF_A_PAIR = (".img", ".img.gz")
 """Belong to a header file (.hdr) of the same name."""
 _FINISHED = "case.json"

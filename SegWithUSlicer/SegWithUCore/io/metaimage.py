@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .header_fields import HeaderFields, excerpt, unreadable
-from .stored_voxels import DIRECTION, GZIP, ORIGIN, SPACING, ZLIB, Body, StoredImage, sibling_file
+from .header_fields import HeaderFields, excerpt
+from .image_file import ZLIB, Body, StoredImage, geometry_notes, packing_of, sibling_file, unknown_place, unreadable
 
 SUFFIXES = (".mha", ".mhd")
 _HEADER_BYTES = 1 << 20
@@ -31,7 +31,6 @@ _ORIGINS = ("ImagePosition", "Origin", "Position", "Offset")
 _DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
 _SPACINGS = ("ElementSpacing", "ElementSize")
 """Names of one thing in versions of the format, the one that counts first."""
-_GEOMETRY = {ORIGIN: _ORIGINS, DIRECTION: _DIRECTIONS, SPACING: _SPACINGS}
 _HEEDED = {
     *(*_ORIGINS, *_DIRECTIONS, *_SPACINGS, "ObjectType", "NDims", "DimSize", "ElementNumberOfChannels", "ElementType"),
     *("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize"),
@@ -55,17 +54,15 @@ def read_metaimage_header(path: Path) -> StoredImage:
     size = header.wholes("DimSize", dimension, 1)
     channels = header.whole("ElementNumberOfChannels", 1, 1)
     shape = (*size[::-1], channels) if channels > 1 else tuple(size[::-1])
-    spacing, origin, direction = _geometry(header, dimension)
+    given = [any(name in header for name in names) for names in (_DIRECTIONS, _ORIGINS, _SPACINGS)]
     return StoredImage(
         path,
         shape,
         _number(header),
-        spacing,
-        origin,
-        direction,
+        *_geometry(header, dimension),
         _body(header, end),
         dimension if channels > 1 else None,
-        unsaid=frozenset(what for what, names in _GEOMETRY.items() if not any(name in header for name in names)),
+        notes=geometry_notes("" if given[0] else unknown_place("no TransformMatrix"), *given[1:]),
     )
 
 
@@ -108,7 +105,7 @@ def _number(header: HeaderFields) -> np.dtype[np.generic]:
 
 def _geometry(header: HeaderFields, count: int) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Spacing, origin and direction; MetaImage is LPS as ITK is, and keeps the direction of each axis in a row."""
-    header.check_units("DistanceUnits", [header.get("DistanceUnits", "")])
+    header.check_units("DistanceUnits", [header.get("DistanceUnits")])
     spacing = (1.0,) * count
     for name in _SPACINGS:
         if name in header:
@@ -153,14 +150,7 @@ def _body(header: HeaderFields, end: int) -> Body:
     if skip:
         raise header.unsupported("HeaderSize", "save its voxels without compression")
     length = header.whole("CompressedDataSize", 0, 0)
-    return Body(file, start, _packing(file, start), packed_bytes=length or None)
-
-
-def _packing(file: Path, start: int) -> int:
-    """MetaIO writes zlib streams and reads gzip ones too."""
-    with file.open("rb") as stream:
-        stream.seek(start)
-        return GZIP if stream.read(2) == b"\x1f\x8b" else ZLIB
+    return Body(file, start, packing_of(file, ZLIB, start), packed_bytes=length or None)
 
 
 def _detached(header: HeaderFields, name: str) -> Path:

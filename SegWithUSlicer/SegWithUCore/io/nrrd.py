@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .header_fields import HeaderFields, excerpt, real, unreadable
-from .stored_voxels import DIRECTION, GZIP, ORIGIN, SPACING, Body, StoredImage, sibling_file
+from .header_fields import HeaderFields, excerpt, reals
+from .image_file import GZIP, Body, StoredImage, geometry_notes, sibling_file, unknown_place, unreadable
 
 SUFFIXES = (".nrrd", ".nhdr")
 _HEADER_BYTES = 10_000_000
@@ -62,19 +62,9 @@ def read_nrrd_header(path: Path) -> StoredImage:
     body, (shape, axis) = _body(header, end), _shape(header)
     spatial = [n for n in range(len(shape)) if n != axis]
     _check_units(header, spatial)
-    spacing, origin, direction = _geometry(header, spatial)
-    return StoredImage(
-        path,
-        shape[::-1],
-        _number(header),
-        spacing,
-        origin,
-        direction,
-        body,
-        None if axis is None else len(shape) - 1 - axis,
-        pairs,
-        _unsaid(header, spatial),
-    )
+    geometry, component_axis = _geometry(header, spatial), None if axis is None else len(shape) - 1 - axis
+    notes = _notes(header, spatial)
+    return StoredImage(path, shape[::-1], _number(header), *geometry, body, component_axis, pairs, notes=notes)
 
 
 def _header_text(path: Path) -> tuple[str, int]:
@@ -142,7 +132,7 @@ def _shape(header: HeaderFields) -> tuple[tuple[int, ...], int | None]:
     if dimension > 16:
         raise header.wrong("dimension")
     sizes = tuple(header.wholes("sizes", dimension, 1))
-    kinds = header.get("kinds", "").lower().split() or ["domain"] * dimension
+    kinds = header.get("kinds").lower().split() or ["domain"] * dimension
     if len(kinds) != dimension:
         raise header.wrong("kinds")
     if "complex" in kinds:
@@ -161,7 +151,7 @@ def _geometry(
     """Spacing, origin and direction (LPS) along the axes that are no values of a voxel."""
     count = len(spatial)
     for name in ("axis mins", "axis maxs"):
-        if re.search(r"[0-9]", header.get(name, "")):
+        if re.search(r"[0-9]", header.get(name)):
             raise header.unsupported(name, "save it with a space origin and space directions")
     if "space" not in header and "space dimension" not in header:
         if "space directions" in header or "space origin" in header:
@@ -187,29 +177,28 @@ def _geometry(
 def _check_units(header: HeaderFields, spatial: Sequence[int]) -> None:
     """Refuse other units than mm, of the space or of the first three axes in space (a fourth is time)."""
     for name, axes in (("space units", range(3)), ("units", spatial[:3])):
-        units = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|([^\s"]+)', header.get(name, ""))]
+        units = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|([^\s"]+)', header.get(name))]
         header.check_units(name, [units[axis] for axis in axes if axis < len(units)])
 
 
-def _unsaid(header: HeaderFields, spatial: Sequence[int]) -> frozenset[str]:
-    """Which parts of the geometry are defaults; a header that has a space has directions, too."""
+def _notes(header: HeaderFields, spatial: Sequence[int]) -> tuple[str, ...]:
+    """Say which parts of the geometry are defaults; a header that has a space has directions, too."""
     if "space directions" in header:
-        return frozenset() if "space origin" in header else frozenset({ORIGIN})
-    words = header.get("spacings", "").lower().split()
-    sized = bool(words) and all(words[axis] != "nan" for axis in spatial)
-    return frozenset({DIRECTION, ORIGIN} if sized else {DIRECTION, ORIGIN, SPACING})
+        return geometry_notes("", "space origin" in header, True)
+    words = header.get("spacings").lower().split()
+    unknown = unknown_place("no space with space directions", "whereas Slicer takes right, front and up")
+    return geometry_notes(unknown, False, bool(words) and all(words[axis] != "nan" for axis in spatial))
 
 
 def _spacings(header: HeaderFields, spatial: Sequence[int]) -> tuple[float, ...]:
     """Spacings of a file that says nothing about directions; 1 if it does not say them either, as in ITK."""
     if "spacings" not in header:
         return (1.0,) * len(spatial)
-    dimension = len(header.needed("sizes").split())
-    words = header.needed("spacings").split()
-    found = [1.0 if words[axis].lower() == "nan" else real(words[axis]) for axis in spatial if axis < len(words)]
-    if len(words) != dimension or not all(0 < value < np.inf for value in found):
+    words = ["1" if word.lower() == "nan" else word for word in header.needed("spacings").split()]
+    found = reals(words[axis] for axis in spatial if axis < len(words))
+    if len(words) != len(header.needed("sizes").split()) or found is None or min(found) <= 0:
         raise header.wrong("spacings")
-    return tuple(found)
+    return found
 
 
 def _flips(header: HeaderFields, count: int) -> list[float]:
@@ -230,18 +219,15 @@ def _flips(header: HeaderFields, count: int) -> list[float]:
     return [1.0 if letter in "LPST" else -1.0 for letter in letters]
 
 
-def _vectors(
-    header: HeaderFields, name: str, axes: Sequence[int], length: int, dimension: int | None = None
-) -> np.ndarray:
-    """Parse the vectors of the given axes, one a row."""
-    dimension = dimension or len(header.needed("sizes").split())
+def _vectors(header: HeaderFields, name: str, axes: Sequence[int], length: int, dimension: int) -> np.ndarray:
+    """Parse the vectors of the given axes, one a row; the field holds `dimension` of them."""
     parts = re.findall(r"\([^()]*\)|[^\s()]+", header.needed(name))
     if len(parts) != dimension:
         raise header.wrong(name)
     rows = []
     for axis in axes:
-        values = [real(word) for word in parts[axis].strip("()").split(",")]
-        if len(values) != length or not np.isfinite(values).all():
+        values = reals(parts[axis].strip("()").split(","))
+        if values is None or len(values) != length:
             raise header.wrong(name)
         rows.append(values)
     return np.array(rows, float)
@@ -267,7 +253,9 @@ def _body(header: HeaderFields, end: int) -> Body:
             for _ in range(lines):
                 stream.readline(1 << 20)
             start = stream.tell()
-    return Body(file, start, packing, max(skip, 0), at_end=skip < 0)
+    if packing is None:
+        return Body(file, start + max(skip, 0), at_end=skip < 0)
+    return Body(file, start, packing, skip)
 
 
 def _detached(header: HeaderFields) -> Path:

@@ -1,14 +1,15 @@
 """Images read in a child process, so that a file that no library survives ends the child and not the work.
 
 One child serves a whole cohort, a worker or a command; it is started when needed, and again when it died. It has only
-numpy and SimpleITK loaded, and nothing reaches the disk: voxels come through a pipe (`reader_child`).
+numpy and SimpleITK loaded, and nothing reaches the disk: voxels come through a pipe, straight into the array that takes
+them. `concurrent.futures` cannot do this: Dask's workers are daemonic and may start no process of multiprocessing, and
+it pickles the voxels, at nearly twice the memory and time.
 """
 
 import contextlib
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +22,11 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..util.errors import InputError, SegWithUError
-from .header_peek import FileGrid
-from .input_reader import InputReader, described_image, empty_voxels
-from .plain_names import LINKS_PREFIX
+from .grid import VoxelGrid
+from .input_reader import InputReader
+from .volume import Header, Volume
 
 LIMIT_S = 2 * 3600.0
 """A network drive may take an hour for a large series; what takes longer hangs."""
@@ -36,7 +36,6 @@ _END_WAIT_S = 2.0
 _PIPE_BYTES = 1 << 20
 CREATE_NO_WINDOW = 0x08000000
 """subprocess.CREATE_NO_WINDOW, which exists on Windows only."""
-_Answer = tuple[dict[str, Any], np.ndarray | None]
 
 
 class ReaderEndedError(InputError):
@@ -45,10 +44,6 @@ class ReaderEndedError(InputError):
 
 class ReaderStartError(SegWithUError):
     """The process that reads images does not start."""
-
-
-class ReaderFaultError(RuntimeError):
-    """An error in the child that is no message for users."""
 
 
 class ReaderProcess(InputReader):
@@ -67,6 +62,7 @@ class ReaderProcess(InputReader):
         """
         self._limit_s = limit_s
         self._child: _Child | None = None
+        self._headers = 0
 
     def __enter__(self) -> Self:
         """Nothing to do."""
@@ -103,28 +99,33 @@ class ReaderProcess(InputReader):
     def is_dicom(self, file: Path) -> bool:
         """Whether a file is DICOM; of one that ended the child its reading, later, says so."""
         try:
-            return bool(self._asked("is_dicom", file))
+            return bool(self._asked("is_dicom", file)["value"])
         except ReaderEndedError:
             return False
 
     def folder_words(self, folder: Path) -> str:
         """As `InputReader.folder_words`."""
-        return str(self._asked("folder_words", folder))
+        return str(self._asked("folder_words", folder)["value"])
 
-    def grid(self, path: Path, series: str | None = None) -> FileGrid | None:
-        """As `InputReader.grid`."""
-        found = self._asked("grid", path, series=series)
-        return None if found is None else FileGrid.from_json(found)
+    def series_uids(self, folder: Path) -> list[str]:
+        """As `InputReader.series_uids`."""
+        return list(self._asked("series_uids", folder)["value"])
 
-    def read(self, path: Path, series: str | None = None) -> sitk.Image:
+    def header(self, path: Path, series: str | None = None) -> Header:
+        """As `InputReader.header`; what reads the voxels stays with the child."""
+        self._headers += 1
+        return Header.from_json(self._asked("header", path, series, self._headers)["header"])
+
+    def read(self, path: Path, series: str | None = None, header: Header | None = None) -> Volume:
         """As `InputReader.read`."""
-        return self._asked("read", path, series=series)
+        answer = self._asked("read", path, series, header.source if header else 0)
+        return Volume(answer["image"], Header.from_json(answer["header"]))
 
-    def _asked(self, request: str, path: Path, **options: Any) -> Any:
+    def _asked(self, name: str, path: Path, series: str | None = None, token: int = 0) -> dict[str, Any]:
         self.start()
         assert self._child is not None
         try:
-            self._child.send({"request": request, "path": os.fsencode(path).hex(), "options": options})
+            self._child.send([name, os.fsencode(path).hex(), series, token])
             answer = self._child.answer(self._limit_s)
         except TimeoutError:
             self.close()
@@ -137,7 +138,14 @@ class ReaderProcess(InputReader):
             reason = self._child.end_reason()
             self.close()
             raise ReaderEndedError(_ended_sentence(path, reason))
-        return _content(answer)
+        if "input_error" in answer:
+            raise InputError(answer["input_error"])
+        if "memory_error" in answer:
+            self.close()
+            raise MemoryError
+        if "unexpected" in answer:
+            raise RuntimeError(answer["unexpected"])
+        return answer
 
 
 class _Child:
@@ -147,7 +155,7 @@ class _Child:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "SegWithUCore.io.reader_child"],
+                [sys.executable, "-P", "-m", "SegWithUCore.io.input_reader"],
                 env=_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -161,7 +169,7 @@ class _Child:
         assert self._process.stdout is not None
         _widen(self._process.stdout)
         self._is_ready = False
-        self._answers: queue.SimpleQueue[_Answer | MemoryError | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
 
     @property
@@ -172,19 +180,18 @@ class _Child:
     def lives(self) -> bool:
         return self._process.poll() is None
 
-    def send(self, request: dict[str, Any]) -> None:
+    def send(self, request: list[Any]) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it is gone: the missing answer shows it
             self._process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
             self._process.stdin.flush()
 
-    def answer(self, limit_s: float) -> "_Answer | None":
+    def answer(self, limit_s: float) -> dict[str, Any] | None:
         """Wait for the next answer; None if the child died.
 
         Raises:
             ReaderStartError: it died before it was ready.
             TimeoutError: none came in time.
-            MemoryError: there is no room for the voxels.
         """
         if not self._is_ready:
             if self._next(limit_s) is None:
@@ -192,18 +199,14 @@ class _Child:
             self._is_ready = True
         return self._next(limit_s)
 
-    def _next(self, limit_s: float) -> "_Answer | None":
+    def _next(self, limit_s: float) -> dict[str, Any] | None:
         until = time.monotonic() + limit_s
         while True:
             try:
-                answer = self._answers.get(timeout=_LOOK_UP_S)
+                return self._answers.get(timeout=_LOOK_UP_S)
             except queue.Empty:
                 if time.monotonic() > until:
                     raise TimeoutError from None
-                continue
-            if isinstance(answer, MemoryError):
-                raise answer
-            return answer
 
     def end(self) -> None:
         """Close its stdin, at which it ends; where it does not, or was never asked for anything, kill it."""
@@ -219,8 +222,6 @@ class _Child:
             with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in a disk: the system ends it later
                 self._process.wait(_END_WAIT_S)
         self._stderr.close()
-        for left in Path(tempfile.gettempdir()).glob(f"{LINKS_PREFIX}{self.pid}-*"):
-            shutil.rmtree(left, ignore_errors=True)
 
     def end_reason(self) -> str:
         """Why it died, in words: the name of a signal, or its exit code."""
@@ -240,37 +241,35 @@ class _Child:
         return f"The process that reads images does not start ({reason}; {last[:300]}): install the program anew."
 
     def _listen(self, pipe: IO[bytes]) -> None:
-        with pipe:
+        with pipe, contextlib.suppress(EOFError, OSError):
             for line in pipe:
-                fields = json.loads(line)
-                voxels = None
-                if "image" in fields:
-                    try:
-                        voxels = empty_voxels(fields["image"])
-                    except MemoryError as error:
-                        self._answers.put(error)
-                        return
-                    if not _filled(voxels.data.cast("B"), pipe):
-                        break
-                self._answers.put((fields, voxels))
-                del fields, voxels  # else they would be held until the next answer
+                answer = _received(line, pipe)
+                self._answers.put(answer)
+                if "memory_error" in answer:  # what else is in the pipe are voxels
+                    return
+                del answer  # else its voxels would be held until the next one
         self._answers.put(None)
 
 
-def _content(answer: _Answer) -> Any:
-    """Return what was asked for, or raise the error in its place."""
-    fields, voxels = answer
-    if voxels is not None:
-        return described_image(fields["image"], voxels)
-    if "input_error" in fields:
-        raise InputError(fields["input_error"])
-    if "memory_error" in fields:
-        raise MemoryError
-    if "unexpected" in fields:
-        error = ReaderFaultError(fields["unexpected"])
-        error.add_note(fields["details"])
-        raise error
-    return fields["value"]
+def _received(line: bytes, pipe: IO[bytes]) -> dict[str, Any]:
+    """Parse an answer, and read an image's voxels behind it; nothing is kept of them here.
+
+    Raises:
+        EOFError: the child is gone.
+    """
+    answer: dict[str, Any] = json.loads(line)
+    if "voxel_type" in answer:
+        grid = VoxelGrid.from_json(answer["grid"])
+        try:
+            voxels = np.empty(grid.shape_zyx, answer["voxel_type"])
+        except MemoryError:
+            return {"memory_error": True}
+        _fill(voxels.reshape(-1).view(np.uint8).data, pipe)
+        answer["image"] = grid.image(voxels)
+        for key, value in answer["metadata"].items():
+            with contextlib.suppress(TypeError):  # a text that is no UTF-8 can be got but not set
+                answer["image"].SetMetaData(key, value)
+    return answer
 
 
 def _ended_sentence(path: Path, reason: str) -> str:
@@ -302,11 +301,14 @@ def _widen(pipe: IO[bytes]) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-def _filled(view: memoryview, pipe: IO[bytes]) -> bool:
-    """Read until `view` is full; False if the pipe ends before."""
+def _fill(view: memoryview, pipe: IO[bytes]) -> None:
+    """Read until `view` is full.
+
+    Raises:
+        EOFError: the pipe ends before.
+    """
     while view:
         count = pipe.readinto(view)  # type: ignore[attr-defined]  # a pipe of Popen is a BufferedReader
         if not count:
-            return False
+            raise EOFError
         view = view[count:]
-    return True

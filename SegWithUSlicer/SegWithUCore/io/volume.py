@@ -1,4 +1,4 @@
-"""Reading images and keeping their geometry.
+"""Images as this program takes them: a `Volume` with what its header says, and the geometry of images.
 
 Axis order: SimpleITK images index (i, j, k) = (x, y, z); numpy arrays and tensors are (z, y, x),
 k slowest. Points are RAS millimetres in everything a user sees and LPS inside SimpleITK.
@@ -7,53 +7,312 @@ k slowest. Points are RAS millimetres in everything a user sees and LPS inside S
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..util.errors import InputError, UsageError
 from ..util.input_files import regular_file
-from . import metaimage, nrrd
+from . import metaimage, nifti, nrrd
 from .dicom_header import dicom_kind
-from .grid import check_grid, check_scalar_volume
-from .header_fields import unreadable
-from .nifti_file import check_nifti, is_nifti_name, not_finite_message, read_nifti
-from .plain_names import check_plain
-from .stored_voxels import StoredImage, check_voxels, read_voxels
+from .grid import Placements, VoxelGrid, check_geometry, check_grid, check_scalar_volume, times
+from .image_file import WANTED, StoredImage, check_voxels, checked_place, not_finite, read_voxels, unreadable
 
+FORMATS = (
+    (nrrd.SUFFIXES, nrrd.read_nrrd_header),
+    (metaimage.SUFFIXES, metaimage.read_metaimage_header),
+    (nifti.SUFFIXES, nifti.read_nifti_header),
+)
+"""Ends of file names, and what reads and checks the header of such a file: all that a format needs."""
+FORMS = (nifti.QFORM, nifti.SFORM)
 FloatArray = np.ndarray
-_WANTED = "give an image file (NIfTI, NRRD or MHA)"
 _GREY_LEVELS = 4096
 """Of a CT; an image that keeps so many steps between its darkest and its brightest voxel loses nothing of use."""
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
-def read_image(path: Path) -> sitk.Image:
-    """Read a scalar 3D image of any voxel type as float32.
+@dataclass(frozen=True)
+class Header:
+    """What the header of a file or a DICOM series says, read once: before the voxels, and kept with them.
 
-    A trailing axis of one (a 4D NIfTI holding one volume) is dropped.
+    Attributes:
+        grid: of the one volume; None where only reading says what is wrong. Of a DICOM series only its size is known.
+        voxel_bytes: of one number as stored.
+        components: numbers a voxel.
+        notes: doubts that it leaves, in sentences without a file name.
+        placements: of a NIfTI file, by both forms of its header.
+        source: what reads the voxels.
+    """
+
+    grid: VoxelGrid | None
+    voxel_bytes: int = 4
+    components: int = 1
+    notes: tuple[str, ...] = ()
+    placements: Placements = field(default_factory=Placements)
+    source: Any = None
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Header":
+        """Read what `dataclasses.asdict` gave, after JSON."""
+        grid, placements = fields["grid"], dict(fields["placements"])
+        placements["grids"] = {name: VoxelGrid.from_json(each) for name, each in placements["grids"].items()}
+        read = {
+            "grid": None if grid is None else VoxelGrid.from_json(grid),
+            "notes": tuple(fields["notes"]),
+            "placements": Placements(**placements),
+        }
+        return cls(**{**fields, **read})
+
+    def on_form(self, form: str | None) -> Self:
+        """Return the header by one form of a NIfTI file ("qform" or "sform").
+
+        It stays as it is if the header has not both, or for None: then Slicer's rule decides.
+        """
+        grids = self.placements.grids
+        return self if form is None or len(grids) < 2 else replace(self, grid=grids[form])
+
+    def check_form(self, path: Path, form: str | None) -> None:
+        """Refuse a region of interest in mm in an image that has two places, unless the user says which counts.
+
+        Raises:
+            UsageError: he does not.
+        """
+        if form is None and self.placements.difference:
+            raise UsageError(
+                f"{path} has two places in its header ({self.placements.difference}), so a region in mm is not clear: "
+                f"say which counts with --form {' or --form '.join(FORMS)}."
+            )
+
+    def differs_from_slicer(self, form: str | None) -> bool:
+        """Whether Slicer, which goes by its own rule, would show the voxels at another place than `form` does."""
+        return bool(form and form != self.placements.rule and self.placements.difference)
+
+    def notes_by(self, form: str | None) -> list[str]:
+        """Return the doubts that the header leaves, where the user wants a form."""
+        if not self.placements.difference:
+            return list(self.notes)
+        used = f"the {form} counts, as asked for" if form else f"the {self.placements.rule} counts, as in Slicer"
+        return [f"The image has two places in its header: {self.placements.difference}; {used}."]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image that was read, with what its header said.
+
+    Attributes:
+        image: its voxels, in float32, and its grid.
+        header: of the file or series.
+    """
+
+    image: sitk.Image
+    header: Header
+
+    def on_form(self, form: str | None) -> "Volume":
+        """Put it where one form of its NIfTI header does, as `Header.on_form`."""
+        header = self.header.on_form(form)
+        if header is self.header or header.grid is None:
+            return self
+        return Volume(header.grid.put_on(sitk.Image(self.image)), header)
+
+
+def one_of_forms(name: str) -> str:
+    """Check the name of a form.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if name not in FORMS:
+        raise UsageError(f"'{name}' is no form of a NIfTI header: give {' or '.join(FORMS)}.")
+    return name
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of an image file.
+
+    Raises:
+        InputError: as `read_volume`, as far as header and size of the file tell.
+    """
+    stored = stored_header(path)
+    checked_place(stored)
+    number_bytes = stored.number.itemsize
+    if stored.is_scaled and stored.number.kind != "f":  # whole numbers become float32
+        number_bytes = max(number_bytes, 4)
+    return Header(_grid_of(stored), number_bytes, stored.components, stored.notes,
+                  stored.placements or Placements(), stored)  # fmt: skip
+
+
+def _grid_of(stored: StoredImage) -> VoxelGrid | None:
+    """Take the first three axes, if all others have a length of 1; as `check_grid`, before memory is predicted."""
+    count = len(stored.size)
+    if count < 3 or any(n != 1 for n in stored.size[3:]):
+        return None
+    axes = np.reshape(stored.direction, (count, count))[:3, :3]
+    spacing, origin = stored.spacing[:3], stored.origin[:3]
+    check_geometry(stored.path, stored.size, spacing, origin, axes)
+    i, j, k = stored.size[:3]
+    return VoxelGrid((i, j, k), spacing, origin, tuple(axes.ravel().tolist()))
+
+
+def read_volume(path: Path, header: Header | None = None) -> Volume:
+    """Read a scalar 3D image file of any voxel type as float32.
+
+    A trailing axis of one (a 4D file holding one volume) is dropped.
+
+    Args:
+        header: of that file, where it was read before.
 
     Raises:
         InputError: missing, unreadable or truncated file; not 3D; several values a voxel;
             NaN or infinite voxels; a constant image.
     """
-    return checked_volume(path, read_file(path))
+    if header is None or header.source is None:
+        header = read_header(path)
+    return Volume(checked_volume(path, read_stored(header.source)), header)
+
+
+def read_image(path: Path) -> sitk.Image:
+    """Read the voxels and grid of an image file, as `read_volume`."""
+    return read_volume(path).image
+
+
+def read_file(path: Path) -> sitk.Image:
+    """Read an image file as it is, with every byte checked: any type, axes, and values a voxel.
+
+    Voxels, grid and, of NRRD files, key/value pairs (`GetMetaData`) are those that ITK gives.
+
+    Raises:
+        InputError: no regular file, a damaged or unknown one, or voxels outside the folder of their header.
+    """
+    return read_stored(stored_header(path))
+
+
+def read_labels(path: Path) -> sitk.Image:
+    """Read a label volume as int16, whatever type the file has.
+
+    A trailing axis of one is dropped.
+
+    Raises:
+        InputError: as `read_file`, or labels that are not integers of 16 bits.
+    """
+    image = without_axes_of_one(read_file(path))
+    array = whole_labels(path, sitk.GetArrayViewFromImage(image))
+    labels = sitk.GetImageFromArray(array, isVector=image.GetNumberOfComponentsPerPixel() > 1)
+    labels.CopyInformation(image)
+    return labels
+
+
+def whole_labels(path: Path, array: np.ndarray) -> np.ndarray:
+    """Make labels that were read from `path` int16.
+
+    Raises:
+        InputError: they are not integers of 16 bits.
+    """
+    rounded = np.rint(array)
+    if not np.array_equal(rounded, array):
+        raise InputError(
+            f"{path} is not a label volume: it holds fractions such as {array[rounded != array][0]:g}.",
+            code="fractions-as-labels",
+        )
+    limits = np.iinfo(np.int16)
+    outside = (array < limits.min) | (array > limits.max)
+    if outside.any():
+        raise InputError(
+            f"{path} holds the label {array[outside][0]:.0f}: give labels between {limits.min} and {limits.max}.",
+            code="label-out-of-range",
+        )
+    return rounded.astype(np.int16)
+
+
+def stored_header(path: Path) -> StoredImage:
+    """Read and check the header of an image file of any of the formats; what a format is, the file's name says.
+
+    Raises:
+        InputError: no regular file, a damaged or unknown one, or voxels outside the folder of their header.
+    """
+    regular_file(path, WANTED)
+    name = path.name.lower()
+    try:
+        for suffixes, read in FORMATS:
+            if name.endswith(suffixes):
+                if read is nifti.read_nifti_header and is_dicom(path):  # in haste renamed
+                    break
+                return read(path)
+        if (kind := dicom_kind(path)) is None:
+            raise unreadable(path, "the format is unknown")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the disk and its permissions.") from error
+    if kind.no_image:
+        raise InputError(
+            f"{path} is a DICOM file that holds no image ({kind.no_image}): give the folder of an image series."
+        )
+    raise InputError(
+        f"{path} is one DICOM file, mostly one slice of many: give the folder that holds the whole series."
+    )
+
+
+def read_stored(stored: StoredImage) -> sitk.Image:
+    """Read the voxels of a file whose header was read; key/value pairs of the header become metadata.
+
+    Raises:
+        InputError: as `read_voxels`, or its grid cannot be that of a patient's image.
+    """
+    try:
+        array = np.ascontiguousarray(read_voxels(stored))
+    except OSError as error:
+        sentence = f"{stored.path} cannot be read ({error.strerror}): check the disk and its permissions."
+        raise InputError(sentence) from error
+    image = sitk.GetImageFromArray(array, isVector=array.ndim > len(stored.size))
+    image.SetSpacing(stored.spacing)
+    image.SetOrigin(stored.origin)
+    image.SetDirection(stored.direction)
+    for key, value in stored.fields.items():
+        image.SetMetaData(key, value)
+    check_grid(stored.path, image)
+    return image
+
+
+def check_file(path: Path) -> None:
+    """Check that a volume which was just written is whole: not every library reports a full disk.
+
+    Raises:
+        InputError: it is cut or damaged, or has voxels that are not finite.
+    """
+    check_voxels(stored_header(path))
 
 
 def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
     """Convert what was read from `path` to float32, if it is a usable volume.
 
     Raises:
-        InputError: as `read_image` where the file could be read.
+        InputError: as `read_volume` where the file could be read.
     """
     image = without_axes_of_one(image)
     values, is_complex = image.GetNumberOfComponentsPerPixel(), "complex" in image.GetPixelIDTypeAsString()
     check_scalar_volume(path, image.GetSize(), values, is_complex)
     if image.GetPixelID() != sitk.sitkFloat32:  # else it would be copied
         image = sitk.Cast(image, sitk.sitkFloat32)
-    _check_voxels(path, sitk.GetArrayViewFromImage(image))
+    array = sitk.GetArrayViewFromImage(image)
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():  # a NaN is the least and the largest
+        raise not_finite(path, int(array.size - np.count_nonzero(np.isfinite(array))), array.size)
+    if low == high:
+        raise InputError(f"{path} is empty: every voxel is {low:g}; check that the right file was given.")
+    return image
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, with or without a preamble."""
+    return dicom_kind(path) is not None
+
+
+def without_axes_of_one(image: sitk.Image) -> sitk.Image:
+    """Drop trailing axes of one voxel beyond the third."""
+    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
+        image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
     return image
 
 
@@ -70,84 +329,26 @@ def coarse_notes(image: sitk.Image) -> list[str]:
     ]
 
 
-def without_axes_of_one(image: sitk.Image) -> sitk.Image:
-    """Drop trailing axes of one voxel beyond the third."""
-    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
-        image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
-    return image
-
-
-def read_file(path: Path) -> sitk.Image:
-    """Read an image file with every byte checked: the one way in which this program reads volumes.
-
-    Voxels, grid and, of NRRD files, key/value pairs (`GetMetaData`) are those that ITK gives.
-
-    Raises:
-        InputError: no regular file, a damaged or unknown one, or voxels outside the folder of their header.
-    """
-    regular_file(path, _WANTED)
-    check_plain(path)
-    try:
-        image = read_stored_image(path) if is_stored_image(path) else _read_nifti(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the disk and its permissions.") from error
-    check_grid(path, image)
-    return image
-
-
-def check_file(path: Path) -> None:
-    """Check that a volume which was just written is whole: not every library reports a full disk.
-
-    Raises:
-        InputError: it is cut or damaged, or a NIfTI file with voxels that are not finite.
-    """
-    if is_stored_image(path):
-        check_voxels(stored_header(path))
-    else:
-        check_nifti(path)
-
-
-def _read_nifti(path: Path) -> sitk.Image:
-    if is_dicom(path):
-        raise InputError(_dicom_alone(path))
-    if not is_nifti_name(path):
-        raise unreadable(path, "the format is unknown")
-    return read_nifti(path)
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, with or without a preamble."""
-    return dicom_kind(path) is not None
-
-
-def _dicom_alone(path: Path) -> str:
-    kind = dicom_kind(path)
-    if kind is not None and kind.no_image:
-        return f"{path} is a DICOM file that holds no image ({kind.no_image}): give the folder of an image series."
-    return f"{path} is one DICOM file, mostly one slice of many: give the folder that holds the whole series."
-
-
-def _check_voxels(path: Path, array: FloatArray) -> None:
-    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-    if bad:
-        raise InputError(not_finite_message(path, bad, array.size))
-    if array.size == 0 or float(array.min()) == float(array.max()):
-        value = f"every voxel is {float(array.flat[0]):g}" if array.size else "it has no voxels"
-        raise InputError(f"{path} is empty: {value}; check that the right file was given.")
-
-
 @contextlib.contextmanager
-def itk_messages_kept_off_the_terminal() -> Iterator[None]:
-    """Silence what ITK and its image libraries print on their own; our errors say it in one sentence.
+def itk_messages_kept_off_the_terminal() -> Iterator[Callable[[], str]]:
+    """Catch what ITK and its image libraries print on their own; our errors say it in one sentence.
 
-    The NIfTI and NRRD libraries write to the C-level stderr, so the file descriptor is set aside.
+    These libraries write to the C-level stderr, so the file descriptor is set aside.
+
+    Yields:
+        A function that returns the first line printed so far, empty if there is none.
     """
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     with tempfile.TemporaryFile() as sink:
         kept = os.dup(2)
+
+        def first_line() -> str:
+            sink.seek(0)
+            return sink.read(2000).decode("utf-8", "replace").strip().partition("\n")[0].rstrip(".")
+
         try:
             os.dup2(sink.fileno(), 2)
-            yield
+            yield first_line
         finally:
             os.dup2(kept, 2)
             os.close(kept)
@@ -184,9 +385,9 @@ def _grid_differences(image: sitk.Image, first: sitk.Image) -> list[str]:
     """Describe how two grids differ, each with its values."""
     found = []
     if image.GetSize() != first.GetSize():
-        found.append(f"size {_times(image.GetSize())} instead of {_times(first.GetSize())} voxels")
+        found.append(f"size {times(image.GetSize())} instead of {times(first.GetSize())} voxels")
     if not np.allclose(image.GetSpacing(), first.GetSpacing(), rtol=1e-4):
-        found.append(f"spacing {_times(image.GetSpacing())} instead of {_times(first.GetSpacing())} mm")
+        found.append(f"spacing {times(image.GetSpacing())} instead of {times(first.GetSpacing())} mm")
     if orientation_of(image) != orientation_of(first):
         found.append(f"axes run {orientation_of(image)} instead of {orientation_of(first)}")
     elif (angle := _angle_degrees(image, first)) > 0.01:
@@ -195,10 +396,6 @@ def _grid_differences(image: sitk.Image, first: sitk.Image) -> list[str]:
     if distance > 1e-3 * min(first.GetSpacing()) or not found:
         found.append(f"origin {distance:.3g} mm away")
     return found
-
-
-def _times(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:.5g}" for value in values)
 
 
 def _angle_degrees(a: sitk.Image, b: sitk.Image) -> float:
@@ -211,18 +408,7 @@ def _angle_degrees(a: sitk.Image, b: sitk.Image) -> float:
 
 def grid_facts(image: sitk.Image) -> dict[str, list[float]]:
     """Size, spacing (mm), origin and direction (LPS, row by row) as JSON values."""
-    return _facts(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-
-
-def _facts(
-    size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]
-) -> dict[str, list[float]]:
-    return {
-        "size_ijk": [int(n) for n in size],
-        "spacing_mm": [float(v) for v in spacing],
-        "origin_lps_mm": [float(v) for v in origin],
-        "direction_lps": [float(v) for v in direction],
-    }
+    return VoxelGrid.of(image).facts()
 
 
 def image_on_grid(array: FloatArray, grid: sitk.Image) -> sitk.Image:
@@ -265,38 +451,6 @@ def ras_to_lps(point: Sequence[float]) -> list[float]:
     return [-float(point[0]), -float(point[1]), float(point[2])]
 
 
-def is_stored_image(path: Path) -> bool:
-    """Whether a file is NRRD or MetaImage, by its name as for ITK."""
-    return path.name.lower().endswith(nrrd.SUFFIXES + metaimage.SUFFIXES)
-
-
-def stored_header(path: Path) -> StoredImage:
-    """Read and check the header of an NRRD or MetaImage file.
-
-    Raises:
-        InputError: as `read_nrrd_header` and `read_metaimage_header`.
-    """
-    is_nrrd = path.name.lower().endswith(nrrd.SUFFIXES)
-    return nrrd.read_nrrd_header(path) if is_nrrd else metaimage.read_metaimage_header(path)
-
-
-def read_stored_image(path: Path) -> sitk.Image:
-    """Read an NRRD or MetaImage file; key/value pairs of an NRRD header become metadata.
-
-    Raises:
-        InputError: as `stored_header` and `read_voxels`.
-    """
-    stored = stored_header(path)
-    array = np.ascontiguousarray(read_voxels(stored))
-    image = sitk.GetImageFromArray(array, isVector=array.ndim > len(stored.size))
-    image.SetSpacing(stored.spacing)
-    image.SetOrigin(stored.origin)
-    image.SetDirection(stored.direction)
-    for key, value in stored.fields.items():
-        image.SetMetaData(key, value)
-    return image
-
-
 def apply_transform(image: sitk.Image, own_to_world_ras: Sequence[float] | None) -> sitk.Image:
     """Give voxels the geometry that they have in the world.
 
@@ -313,11 +467,11 @@ def apply_transform(image: sitk.Image, own_to_world_ras: Sequence[float] | None)
         return image
     matrix = np.asarray(own_to_world_ras, float)
     if matrix.size != 16 or not np.isfinite(matrix).all():
-        raise UsageError("The transform of the volume is not a 4 x 4 matrix of numbers: give it anew.")
+        raise UsageError("The transform of the volume is not a 4 x 4 matrix of numbers.")
     matrix = matrix.reshape(4, 4)
     turn = _LPS_RAS @ matrix[:3, :3] @ _LPS_RAS
     if abs(np.linalg.det(turn)) < 1e-9:
-        raise UsageError("The transform of the volume flattens space: choose another transform.")
+        raise UsageError("The volume's transform is singular: choose another transform.")
     axes = turn @ np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
     spacing = np.linalg.norm(axes, axis=0)
     left, _, right = np.linalg.svd(axes / spacing)

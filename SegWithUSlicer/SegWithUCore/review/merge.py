@@ -281,7 +281,7 @@ def _checked_version(source: Path, home: Path) -> tuple[bytes, str]:
         InputError: it is no whole segmentation, or not of this case.
     """
     from ..case.segmentation_file import check_reviewed  # SimpleITK takes its time, and most merges bring logs alone
-    from ..io.labels import read_labels
+    from ..io.volume import read_labels
 
     checked_file(source.parent, source.name)
     content = read_bounded(source, MAXIMUM_VERSION_BYTES, "save it again from Slicer")

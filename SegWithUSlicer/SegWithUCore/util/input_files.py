@@ -1,11 +1,16 @@
 """Files that come from outside: regular files of a known size, never a pipe or device that blocks or does not end."""
 
 import os
+import re
+import sys
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from .errors import InputError
 from .folder_entries import EntryKind, check_link, entry_kind
 
+_NOT_TEXT = re.compile("[\ud800-\udfff]")
+"""How Python writes a byte of a file name that is no UTF-8, usual on old file servers."""
 LONGEST_NAME_BYTES, LONGEST_PATH_BYTES = 255, 4096
 """What file systems take; Windows takes less unless it is set otherwise, and says so itself."""
 
@@ -83,3 +88,24 @@ def path_problem(text: str) -> str | None:
     if len(os.fsencode(text)) > LONGEST_PATH_BYTES:
         return f"is longer than {LONGEST_PATH_BYTES} bytes"
     return None
+
+
+def is_plain(path: Path) -> bool:
+    """Whether the bytes that the system knows `path` by are those of its text in UTF-8."""
+    try:
+        return sys.platform == "win32" or os.fsencode(path) == str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+
+
+def plain_name(name: str) -> str:
+    """Write each byte that is no UTF-8 as in URLs ("M%FCller"); other names stay as they are."""
+    return _NOT_TEXT.sub(lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
+
+
+def original_path(path: Path) -> Path:
+    """Find the file or folder that `plain_name` wrote the path of, if it is there; else return the path as it is."""
+    if "%" not in str(path) or path.exists() or sys.platform == "win32":
+        return path
+    original = Path(os.fsdecode(unquote_to_bytes(str(path))))
+    return original if original.exists() else path

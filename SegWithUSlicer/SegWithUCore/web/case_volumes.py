@@ -29,9 +29,8 @@ from ..case.case_image import (
 from ..case.case_regions import assessed_part, ijk_to_ras
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..io.grid import VoxelGrid
-from ..io.header_peek import grid_of
 from ..io.roi import VoxelBox, whole_grid
-from ..io.volume import check_same_grid, read_file
+from ..io.volume import check_same_grid, read_file, read_header
 from ..review.blind import SamplingInput
 from ..util.errors import InputError
 
@@ -467,6 +466,6 @@ def _assessed(raw: Mapping[str, Any], grid: VoxelGrid) -> VoxelBox:
 
 def _check_size(path: Path, folder: Path) -> None:
     """Refuse a volume that no browser could hold, by its header."""
-    claim = grid_of(path)
-    if claim is not None and claim.grid.voxels > MAXIMUM_VOXELS:
-        raise InputError(f"{path} has {claim.grid.voxels} voxels, too many for a page: review {folder} in 3D Slicer.")
+    grid = read_header(path).grid
+    if grid is not None and grid.voxels > MAXIMUM_VOXELS:
+        raise InputError(f"{path} has {grid.voxels} voxels, too many for a page: review {folder} in 3D Slicer.")

@@ -16,9 +16,9 @@ from ..inference.ood_check import deviations_of_features
 from ..inference.prediction import predicted_seconds, windows_of
 from ..inference.segment import Job, segment
 from ..io.grid import VoxelGrid, check_geometry, times
-from ..io.header_peek import FileGrid
 from ..io.reader_process import ReaderProcess
 from ..io.roi import RegionOfInterest, part_grid
+from ..io.volume import Header
 from ..models.bundle import Bundle, with_head
 from ..models.registry import resolve_model
 from ..util.atomic_files import one_writer
@@ -123,9 +123,9 @@ class JobRunner:
 def _cost(request: Request, model: Model) -> dict[str, Any]:
     """Predict seconds, memory and windows of a run on the grid of a request; no voxel is read."""
     part, region, placement = _part(request), _region(request), _placement(request)
-    claim = FileGrid(_grid(request), UNKNOWN_VOXEL_BYTES)
-    memory = memory_from_headers([claim], region, model, request.flag("include_image"), placement)
-    assert memory is not None  # the only claim is known
+    header = Header(_grid(request), UNKNOWN_VOXEL_BYTES)
+    memory = memory_from_headers([header], region, model, request.flag("include_image"), placement)
+    assert memory is not None  # the only grid is known
     shortage = None
     try:
         memory.check()

@@ -17,8 +17,7 @@ from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.case.segmentation_file import layers_on, segment_fields
 from SegWithUCore.inference.preprocessing import assessed_box, mirrored_copy
 from SegWithUCore.io.grid import check_scalar_volume
-from SegWithUCore.io.labels import read_labels, whole_labels
-from SegWithUCore.io.volume import check_same_grid, image_on_grid, read_file, read_image
+from SegWithUCore.io.volume import check_same_grid, image_on_grid, read_file, read_image, read_labels, whole_labels
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.util.errors import InputError
 

@@ -3,6 +3,7 @@
 Of a large image only the first map is read, the one that is shown; the others are read when they are chosen.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,32 +119,30 @@ def _read(path: Path, look: Look) -> Steps[Volume]:
 
     A private temporary folder goes away, and Slicer must offer to save the nodes instead.
     """
-    from SegWithUCore.io.nifti_file import read_nifti, read_nifti_header, read_nifti_pieces
-    from SegWithUCore.io.nifti_grid import nifti_grid
-    from SegWithUCore.io.nifti_header import NiftiHeader
+    from SegWithUCore.io.image_file import voxel_pieces
+    from SegWithUCore.io.volume import read_header, read_stored
 
     _is_there(path)
-    made: list[vtk.vtkImageData] = []
-
-    def room(header: NiftiHeader) -> np.ndarray:
-        made.append(empty_image(header.size[2::-1], header.number.newbyteorder("=")))
-        return array_of(made[0])
-
     try:
-        header = read_nifti_header(path)
-        if header.is_scaled:  # no file of ours
+        header = read_header(path)
+        stored = header.source
+        if stored.is_scaled or not stored.number.isnative or header.grid is None:  # no file of ours
             import SimpleITK as sitk
 
-            made.append(image_from(sitk.GetArrayViewFromImage(read_nifti(path))))
-            look(array_of(made[0]), 0)
+            image = image_from(sitk.GetArrayViewFromImage(read_stored(stored)))
+            look(array_of(image), 0)
         else:
-            for planes in read_nifti_pieces(path, room):
-                part = array_of(made[0])[planes]
-                look(part, planes.start)
-                yield float(part.nbytes)
+            image = empty_image(stored.shape, stored.number)
+            array, seen = array_of(image), 0
+            for done in voxel_pieces(stored, array.reshape(-1).view(np.uint8).data):
+                planes = slice(seen, done // array[:1].nbytes)
+                if planes.start < planes.stop:
+                    look(array[planes], planes.start)
+                    yield float(array[planes].nbytes)
+                seen = planes.stop
     except (InputError, MemoryError, OSError) as error:
         raise _damaged(path, error) from error
-    return Volume(made[0], _ijk_to_ras(nifti_grid(header).geometry()))
+    return Volume(image, _ijk_to_ras(stored.spacing, stored.origin, stored.direction))
 
 
 def _is_there(path: Path) -> None:
@@ -160,20 +159,19 @@ def _damaged(path: Path, error: Exception) -> Exception:
 
 def _check_file(path: Path, reference: Volume) -> None:
     """Check what is read later as far as its header tells."""
-    from SegWithUCore.io.nifti_file import read_nifti_grid
+    from SegWithUCore.io.volume import read_header
 
     _is_there(path)
     try:
-        grid = read_nifti_grid(path)
+        stored = read_header(path).source
     except (InputError, OSError) as error:
         raise _damaged(path, error) from error
     image = vtk.vtkImageData()
-    image.SetDimensions(grid.size)
-    _same_grid(Volume(image, _ijk_to_ras(grid.geometry())), reference, path)
+    image.SetDimensions(stored.size[:3])
+    _same_grid(Volume(image, _ijk_to_ras(stored.spacing, stored.origin, stored.direction)), reference, path)
 
 
-def _ijk_to_ras(geometry: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]) -> vtk.vtkMatrix4x4:
-    spacing, origin, direction = geometry
+def _ijk_to_ras(spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]) -> vtk.vtkMatrix4x4:
     to_lps = np.eye(4)
     to_lps[:3, :3] = np.array(direction).reshape(3, 3) * np.array(spacing)
     to_lps[:3, 3] = origin

@@ -11,8 +11,8 @@ import slicer
 import vtk
 
 from SegWithUCore.case.case_file import Structure
+from SegWithUCore.io.image_file import check_voxels
 from SegWithUCore.io.nrrd import read_nrrd_header
-from SegWithUCore.io.stored_voxels import check_voxels
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.input_files import regular_file
 

@@ -21,9 +21,8 @@ from SegWithUCore.inference.prediction import segment_images
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, stitch, stitched
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, maps_on_grid, resample_to_grid, voxelwise
-from SegWithUCore.io.labels import read_labels
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
-from SegWithUCore.io.volume import read_image
+from SegWithUCore.io.volume import read_image, read_labels
 from SegWithUCore.metrics.error_detection import auroc, score_groups
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.models.input_spec import InputSpec

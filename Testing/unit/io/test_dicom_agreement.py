@@ -11,7 +11,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
 from SegWithUCore.io.dicom_series import read_series
-from SegWithUCore.io.header_peek import grid_notes
 from SegWithUCore.util.errors import InputError
 
 
@@ -125,8 +124,8 @@ ONE_CONTRAST: dict[str, dict[str, Values]] = {
 @pytest.mark.parametrize("kind", ONE_CONTRAST)
 def test_what_differs_within_one_contrast_is_read_without_a_note(kind: str, brain: sitk.Image, tmp_path: Path) -> None:
     folder = _written(brain, tmp_path / "series", _with(**ONE_CONTRAST[kind]))
-    assert read_series(folder).GetSize() == brain.GetSize()
-    assert grid_notes(folder) == []
+    assert read_series(folder).image.GetSize() == brain.GetSize()
+    assert read_series(folder).header.notes_by(None) == []
 
 
 @pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
@@ -138,7 +137,7 @@ def test_a_scale_that_only_some_slices_have_is_refused(
     folder = _written(brain, tmp_path / "one", _with(**{keyword: lambda k: value if k == 6 else kept}))
     _assert_refused(folder, "rescale-in-some-slices", keyword)
     folder = _written(brain, tmp_path / "all", _with(RescaleSlope=lambda k: value, RescaleIntercept=lambda k: value))
-    assert (sitk.GetArrayFromImage(read_series(folder)) == sitk.GetArrayFromImage(brain)).all()
+    assert (sitk.GetArrayFromImage(read_series(folder).image) == sitk.GetArrayFromImage(brain)).all()
 
 
 @pytest.mark.parametrize("private", [True, False])
@@ -172,11 +171,11 @@ def test_a_series_that_may_be_incomplete_or_mixed_is_read_with_a_note(
     kind: str, brain: sitk.Image, tmp_path: Path
 ) -> None:
     folder = _written(brain, tmp_path / "series", _with(**DOUBTFUL[kind]))
-    assert read_series(folder).GetSize() == brain.GetSize()
-    assert len(grid_notes(folder)) == 1
+    assert read_series(folder).image.GetSize() == brain.GetSize()
+    assert len(read_series(folder).header.notes_by(None)) == 1
 
 
 @pytest.mark.parametrize("keyword", ["ImagesInAcquisition", "InstanceNumber"])
 def test_counts_that_fit_give_no_note(keyword: str, brain: sitk.Image, tmp_path: Path) -> None:
     values: dict[str, Values] = {"ImagesInAcquisition": lambda k: "12", "InstanceNumber": lambda k: str(k + 1)}
-    assert grid_notes(_written(brain, tmp_path / "series", _with(**{keyword: values[keyword]}))) == []
+    assert read_series(_written(brain, tmp_path / "series", _with(**{keyword: values[keyword]}))).header.notes == ()

@@ -10,10 +10,9 @@ import pytest
 import SimpleITK as sitk
 from dicom_phantoms import SERIES, as_mr, write_series
 
-from SegWithUCore.io import dicom_elsewhere
+from SegWithUCore.io import dicom_folder
 from SegWithUCore.io.dicom_folder import scan_folder
 from SegWithUCore.io.dicom_series import read_series
-from SegWithUCore.io.header_peek import grid_notes
 from SegWithUCore.util.errors import InputError
 
 Act = Callable[[Path, Sequence[Path]], None]
@@ -125,8 +124,8 @@ def test_what_is_no_further_slice_is_left_out_and_told(act: Act, left_out: objec
     folder = files[0].parent
     act(folder, files[-3:])
     assert scan_folder(folder).left_out == left_out
-    assert read_series(folder).GetSize()[2] == 12
-    assert grid_notes(folder) == []
+    assert read_series(folder).image.GetSize()[2] == 12
+    assert read_series(folder).header.notes_by(None) == []
 
 
 def test_each_series_of_a_study_is_read_where_it_lies(files: list[Path]) -> None:
@@ -134,7 +133,7 @@ def test_each_series_of_a_study_is_read_where_it_lies(files: list[Path]) -> None
     _moved_to("T1")(study, files[:12])
     shutil.copytree(study / "T1", study / "again")
     for name in ("T1", "again"):
-        assert read_series(study / name).GetSize()[2] == 12
+        assert read_series(study / name).image.GetSize()[2] == 12
 
 
 def test_a_note_says_where_the_search_ended(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,11 +141,11 @@ def test_a_note_says_where_the_search_ended(files: list[Path], monkeypatch: pyte
     (folder / "other").mkdir()
     for number in range(4):
         (folder / "other" / f"{number}.txt").write_bytes(bytes(200))
-    monkeypatch.setattr(dicom_elsewhere, "MOST_FILES", 4)
-    assert grid_notes(folder) == []
-    monkeypatch.setattr(dicom_elsewhere, "MOST_FILES", 3)
-    assert read_series(folder).GetSize()[2] == 12
-    assert len(grid_notes(folder)) == 1
+    monkeypatch.setattr(dicom_folder, "MOST_FILES", 4)
+    assert read_series(folder).header.notes_by(None) == []
+    monkeypatch.setattr(dicom_folder, "MOST_FILES", 3)
+    assert read_series(folder).image.GetSize()[2] == 12
+    assert len(read_series(folder).header.notes_by(None)) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -154,5 +153,5 @@ def test_a_note_counts_links_to_nothing_in_folders_inside(files: list[Path]) -> 
     folder = files[0].parent
     (folder / "other").mkdir()
     (folder / "other" / "IM1").symlink_to("nothing")
-    assert read_series(folder).GetSize()[2] == 12
-    assert len(grid_notes(folder)) == 1
+    assert read_series(folder).image.GetSize()[2] == 12
+    assert len(read_series(folder).header.notes_by(None)) == 1

@@ -70,7 +70,7 @@ def test_a_series_is_the_volume_it_was_made_from(plane: str, ct: sitk.Image, tmp
     known = _like(ct, plane)
     folder = tmp_path / "Bauch Übersicht 1"
     write_series(known, folder)
-    read = read_series(folder)
+    read = read_series(folder).image
     _assert_same(read, known)
     sitk.WriteImage(known, str(tmp_path / "known.nrrd"))
     assert voxel_hash(read) == voxel_hash(read_image(tmp_path / "known.nrrd"))
@@ -80,7 +80,7 @@ def test_slices_stored_from_the_other_end_are_turned_to_the_normal(ct: sitk.Imag
     """A volume whose slices run against their normal cannot be told from one whose slices run along it."""
     flipped = sitk.Flip(ct, (False, False, True))
     write_series(flipped, tmp_path / "series")
-    _assert_same(read_series(tmp_path / "series"), ct)
+    _assert_same(read_series(tmp_path / "series").image, ct)
 
 
 @pytest.mark.parametrize("kind", [CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage])
@@ -96,14 +96,14 @@ def test_slope_and_intercept_of_each_slice_are_honoured(kind: str, ct: sitk.Imag
         dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = kind
 
     write_series(known, tmp_path / "series", scale=lambda number: scales[number % 3], change=of_kind)
-    _assert_same(read_series(tmp_path / "series"), known)
+    _assert_same(read_series(tmp_path / "series").image, known)
 
 
 @pytest.mark.parametrize("scheme", ["RLE", "JPEG2000", "JPEG"])
 def test_compressed_series_gives_the_same_voxels(scheme: str, ct: sitk.Image, tmp_path: Path) -> None:
     files = write_series(ct, tmp_path / "series", change=lambda number, dataset: packed(dataset, scheme, tmp_path))
     assert pydicom.dcmread(files[0]).file_meta.TransferSyntaxUID.is_compressed
-    _assert_same(read_series(tmp_path / "series"), ct)
+    _assert_same(read_series(tmp_path / "series").image, ct)
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ def test_files_without_a_preamble_are_read(ct: sitk.Image, tmp_path: Path) -> No
         dataset.preamble = None
         pydicom.dcmwrite(file, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
         assert file.read_bytes()[128:132] != b"DICM"
-    _assert_same(read_series(tmp_path / "series"), ct)
+    _assert_same(read_series(tmp_path / "series").image, ct)
 
 
 def test_the_patient_is_not_carried_along(ct: sitk.Image, tmp_path: Path) -> None:
     write_series(ct, tmp_path / "series")
-    assert read_series(tmp_path / "series").GetMetaDataKeys() == ()
+    assert read_series(tmp_path / "series").image.GetMetaDataKeys() == ()
 
 
 def test_missing_slices_are_named_by_position(ct: sitk.Image, tmp_path: Path) -> None:
@@ -232,8 +232,8 @@ def test_several_series_are_listed(study: Path) -> None:
 
 
 def test_one_of_several_series_is_chosen_by_the_end_of_its_uid(study: Path, ct: sitk.Image) -> None:
-    _assert_same(read_series(study, ".12"), sitk.Median(ct))
-    _assert_same(read_series(study, SERIES + ".21"), ct[:, :, :5])
+    _assert_same(read_series(study, ".12").image, sitk.Median(ct))
+    _assert_same(read_series(study, SERIES + ".21").image, ct[:, :, :5])
 
 
 @pytest.mark.parametrize(("end", "words"), [("1", ("2 series with a UID that ends with '1'", ".11", ".21")),
@@ -257,7 +257,7 @@ def test_what_is_no_slice_is_left_out_and_told(ct: sitk.Image, tmp_path: Path) -
         "DICOM series, 12 slices; left out: DICOMDIR index 1, not DICOM 1, picture 1, private object 1, "
         "segmentation (SEG) 1, structured report (SR) 1"
     )
-    _assert_same(read_series(folder), ct)
+    _assert_same(read_series(folder).image, ct)
 
 
 def test_a_folder_of_reports_alone_is_refused(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_slices_in_one_file_are_explained(ct: sitk.Image, tmp_path: Path) -> Non
 
 def test_a_single_slice_takes_its_thickness(ct: sitk.Image, tmp_path: Path) -> None:
     write_series(ct[:, :, 3:4], tmp_path / "thick", change=_thick)
-    assert read_series(tmp_path / "thick").GetSpacing() == pytest.approx((3, 3, 4.5))
+    assert read_series(tmp_path / "thick").image.GetSpacing() == pytest.approx((3, 3, 4.5))
     write_series(ct[:, :, 3:4], tmp_path / "unknown")
     _refused(tmp_path / "unknown", "unknown thickness")
 

@@ -12,8 +12,7 @@ from segwithu_command import write
 
 from SegWithUCore.io.dicom_series import read_series
 from SegWithUCore.io.grid import VoxelGrid, check_geometry, check_grid
-from SegWithUCore.io.header_peek import grid_notes
-from SegWithUCore.io.volume import read_image
+from SegWithUCore.io.volume import read_header, read_image
 from SegWithUCore.util.errors import InputError
 
 FILE = Path("somewhere/image.nrrd")
@@ -27,6 +26,10 @@ def _image(
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
     return image
+
+
+def _notes(path: Path) -> list[str]:
+    return read_header(path).notes_by(None)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_dicom_is_checked_too(tmp_path: Path) -> None:
     image = sitk.GetImageFromArray(voxels("u1").astype("i2"))
     write_series(image, tmp_path / "near")
     write_series(image, tmp_path / "far", change=put_far_away)
-    assert read_series(tmp_path / "near").GetSize() == image.GetSize()
+    assert read_series(tmp_path / "near").image.GetSize() == image.GetSize()
     with pytest.raises(InputError, match=r"far begins 12.73 m away from the origin of its space"):
         read_series(tmp_path / "far")
 
@@ -119,14 +122,14 @@ def _edited(path: Path, *changes: tuple[bytes, bytes]) -> Path:
 def test_a_place_that_a_header_does_not_give_is_told(tmp_path: Path) -> None:
     nrrd = write(_image(), tmp_path / "whole.nrrd", compressed=False)
     mha = write(_image(), tmp_path / "whole.mha", compressed=False)
-    assert grid_notes(nrrd) == grid_notes(mha) == []
+    assert _notes(nrrd) == _notes(mha) == []
     copies = {name: tmp_path / name for name in ("a.nrrd", "b.nrrd", "a.mha", "b.mha")}
     for name, copy in copies.items():
         copy.write_bytes((nrrd if name.endswith("nrrd") else mha).read_bytes())
     directions = b"space directions: (1,0,0) (0,1,0) (0,0,1)"
     place, size = "does not say where the image lies", "does not say how large the voxels are: 1 mm is taken"
     spacing = b"spacings: 1 1 1"
-    found = grid_notes(
+    found = _notes(
         _edited(
             copies["a.nrrd"],
             (directions, spacing),
@@ -137,16 +140,16 @@ def test_a_place_that_a_header_does_not_give_is_told(tmp_path: Path) -> None:
     assert [place in note for note in found] == [True]
     assert "whereas Slicer takes right, front and up" in found[0]
     _edited(copies["b.nrrd"], (directions, b""), (b"space: left-posterior-superior\n", b""))
-    found = grid_notes(_edited(copies["b.nrrd"], (b"\nkinds", b"kinds"), (b"space origin: (0,0,0)\n", b"")))
+    found = _notes(_edited(copies["b.nrrd"], (b"\nkinds", b"kinds"), (b"space origin: (0,0,0)\n", b"")))
     assert [place in found[0], size in found[1]] == [True, True]
-    found = grid_notes(_edited(copies["a.mha"], (b"TransformMatrix = 1 0 0 0 1 0 0 0 1\n", b"")))
+    found = _notes(_edited(copies["a.mha"], (b"TransformMatrix = 1 0 0 0 1 0 0 0 1\n", b"")))
     assert [place in note for note in found] == [True]
-    found = grid_notes(_edited(copies["b.mha"], (b"ElementSpacing = 1 1 1\n", b"")))
+    found = _notes(_edited(copies["b.mha"], (b"ElementSpacing = 1 1 1\n", b"")))
     assert [size in note for note in found] == [True]
     for whole, line in ((nrrd, b"space origin: (0,0,0)\n"), (mha, b"Offset = 0 0 0\n")):
-        assert len(grid_notes(_edited(whole, (line, b"")))) == 1
+        assert len(_notes(_edited(whole, (line, b"")))) == 1
         assert read_image(whole).GetOrigin() == (0, 0, 0)
-    found = grid_notes(write_nifti(tmp_path / "image.nii", qform_code=0))
+    found = _notes(write_nifti(tmp_path / "image.nii", qform_code=0))
     assert [place in note and "as in Slicer" in note for note in found] == [True]
 
 

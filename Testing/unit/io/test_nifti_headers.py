@@ -9,10 +9,7 @@ import pytest
 import SimpleITK as sitk
 from nifti_files import nifti_bytes, quaternion, rotation, srow, voxels, write_nifti
 
-from SegWithUCore.io.header_peek import grid_notes
-from SegWithUCore.io.labels import read_labels
-from SegWithUCore.io.nifti_file import check_nifti, read_nifti, read_nifti_grid
-from SegWithUCore.io.volume import read_image
+from SegWithUCore.io.volume import check_file, read_file, read_header, read_image, read_labels
 from SegWithUCore.util.errors import InputError
 
 BOTH = {"qform_code": 1, "sform_code": 1}
@@ -51,11 +48,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "codes": ({"qform_code": 77}, "the codes 77 and 0 of qform and sform"),
     "negative code": ({"sform_code": -1}, "the codes 1 and -1 of qform and sform"),
     **{
-        f"vox_offset {offset}": ({"vox_offset": offset}, f"begin at byte {offset:g} .vox_offset., not at 352 or later")
+        f"vox_offset {offset}": ({"vox_offset": offset}, rf"vox_offset \({offset:g}\).*\[contradictory-header\]")
         for offset in (0.0, -352.0, 348.0, 350.0, np.nan, np.inf, 352.5)
     },
-    "vox_offset 368": ({"vox_offset": 368}, "its end is missing: 16 of 420 bytes"),
-    "vox_offset 1e20": ({"vox_offset": 1e20}, "its end is missing"),
+    "vox_offset 368": ({"vox_offset": 368}, r"16 of 420 bytes.*\[truncated-file\]"),
+    "vox_offset 1e20": ({"vox_offset": 1e20}, r"\[truncated-file\]"),
     "sizeof_hdr": ({"sizeof_hdr": 349}, "349 as its own length .sizeof_hdr. instead of 348 or 540"),
     "sizeof_hdr 0": ({"sizeof_hdr": 0}, "0 as its own length"),
     "magic": ({"magic": b"nix\0"}, r"names its kind b'nix\\x00' instead of b'n\+1\\x00'"),
@@ -69,11 +66,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "bits": ({"bitpix": 8}, r"voxels of 8 bits and of type 4 \(int16\)"),
     "half of the voxels unused": (
         {"datatype": 2, "bitpix": 8},
-        "promises 210 bytes of voxels .* 210 more bytes follow",
+        r"follow the 210 of voxels .*\[bytes-left-over\]",
     ),
-    "a row unused": ({"dim": (3, 5, 6, 6)}, "though 60 more bytes follow"),
-    "bytes left": ({"rest": b"x"}, "though 1 more bytes follow"),
-    "many zeros left": ({"rest": bytes(512)}, "though 512 more bytes follow"),
+    "a row unused": ({"dim": (3, 5, 6, 6)}, r"\[bytes-left-over\]"),
+    "bytes left": ({"rest": b"x"}, r"\[bytes-left-over\]"),
+    "many zeros left": ({"rest": bytes(512)}, r"\[bytes-left-over\]"),
     "slope NaN": ({"scl_slope": np.nan}, r"scales intensities by nan and adds 0 \(scl_slope, scl_inter\)"),
     "intercept infinite": ({"scl_inter": np.inf}, "adds inf"),
     "slope without meaning": ({"scl_slope": 1e-20}, "scales intensities by 1e-20"),
@@ -88,7 +85,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("fields", "words"), REFUSED.values(), ids=REFUSED)
 def test_a_header_that_cannot_be_right_is_refused(fields: dict[str, Any], words: str, tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "image.nii", **fields)
-    for read in (read_nifti, check_nifti, read_image, read_labels):
+    for read in (read_file, check_file, read_image, read_labels):
         with pytest.raises(InputError, match=words) as caught:
             read(path)
         assert str(caught.value).startswith(f"{path} ")
@@ -165,10 +162,11 @@ def test_headers_as_programs_round_them_pass_without_a_word(program: str, tmp_pa
         random = np.random.default_rng(number)
         spacing = random.uniform(0.4, 3, 3)
         path = _head(tmp_path, **PROGRAMS[program](_turned_by(number), spacing, random.uniform(-250, 250, 3)))
-        assert grid_notes(path) == []
-        found, _, direction = read_nifti_grid(path).geometry()
-        np.testing.assert_allclose(found, spacing, rtol=1e-5)
-        axes = np.reshape(direction, (3, 3))
+        assert read_header(path).notes_by(None) == []
+        grid = read_header(path).grid
+        assert grid is not None
+        np.testing.assert_allclose(grid.spacing, spacing, rtol=1e-5)
+        axes = np.reshape(grid.direction, (3, 3))
         assert np.abs(axes @ axes.T - np.eye(3)).max() < 1e-3
 
 
@@ -176,14 +174,14 @@ def test_rounding_near_half_a_turn_is_not_taken_for_two_places(tmp_path: Path) -
     """There a qform in single precision is least exact."""
     for number in range(300):
         turn = rotation(180 - 0.0005 * number, 0.02, -0.01)
-        assert grid_notes(_head(tmp_path, **_ants(turn, np.ones(3), np.array([-90.0, 126, 72])))) == []
+        assert read_header(_head(tmp_path, **_ants(turn, np.ones(3), np.array([-90.0, 126, 72])))).notes_by(None) == []
 
 
 @pytest.mark.parametrize("shear", [0.0002, 0.0008])
 def test_axes_nearly_at_right_angles_are_set_upright(shear: float, tmp_path: Path) -> None:
     """ITK refuses these; the nearest rotation is what it gives in its permissive mode."""
     turn = rotation(5, 6, 7) @ np.array([[1, shear, 0], [0, 1, 0], [0, 0, 1]])
-    image = read_nifti(write_nifti(tmp_path / "image.nii", **SFORM, srow=srow(turn)))
+    image = read_file(write_nifti(tmp_path / "image.nii", **SFORM, srow=srow(turn)))
     direction = np.reshape(image.GetDirection(), (3, 3))
     np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-12)
     assert np.abs(np.diag([-1, -1, 1]) @ direction - turn).max() < shear
@@ -191,18 +189,18 @@ def test_axes_nearly_at_right_angles_are_set_upright(shear: float, tmp_path: Pat
 
 def test_zeros_that_fill_a_block_may_follow(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "image.nii", rest=bytes(511))
-    assert np.array_equal(sitk.GetArrayFromImage(read_nifti(path)), voxels())
+    assert np.array_equal(sitk.GetArrayFromImage(read_file(path)), voxels())
 
 
 def test_bits_that_were_never_filled_in_do_not_matter(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "image.nii", bitpix=0)
-    assert np.array_equal(sitk.GetArrayFromImage(read_nifti(path)), voxels())
+    assert np.array_equal(sitk.GetArrayFromImage(read_file(path)), voxels())
 
 
 def test_a_pair_needs_both_files_and_the_ascii_form_is_refused(tmp_path: Path) -> None:
     (tmp_path / "image.hdr").write_bytes(nifti_bytes(pair=True))
     with pytest.raises(InputError, match=r"of which image\.img is missing: give both"):
-        read_nifti(tmp_path / "image.hdr")
+        read_file(tmp_path / "image.hdr")
     (tmp_path / "image.nia").write_text("<nifti_image />")
     with pytest.raises(InputError, match=r"in ASCII .*save it as \.nii\.gz"):
         read_image(tmp_path / "image.nia")

@@ -13,12 +13,18 @@ import SimpleITK as sitk
 from segwithu_command import real_image, write
 from stored_files import assert_same_image, metaimage, nrrd, real_volume, stored_bytes
 
-from SegWithUCore.io import stored_voxels
+from SegWithUCore.io import image_file
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.header_fields import strict_number
-from SegWithUCore.io.header_peek import grid_of
-from SegWithUCore.io.labels import read_labels
-from SegWithUCore.io.volume import check_file, coarse_notes, read_file, read_image, stored_header
+from SegWithUCore.io.volume import (
+    check_file,
+    coarse_notes,
+    read_file,
+    read_header,
+    read_image,
+    read_labels,
+    stored_header,
+)
 from SegWithUCore.util.errors import InputError
 
 TYPES = [f"sitk{sign}{bits}" for sign in ("Int", "UInt") for bits in (8, 16, 32, 64)] + ["sitkFloat32", "sitkFloat64"]
@@ -48,9 +54,8 @@ def test_what_itk_writes_is_read_as_itk_reads_it(
         path = write(shaped(sitk.Cast(volume, getattr(sitk, kind))), tmp_path / f"{name}{suffix}", compressed)
         known = sitk.ReadImage(str(path))
         assert_same_image(read_file(path), known)
-        claim = grid_of(path)
         if known.GetDimension() == 3:
-            assert claim is not None and claim.grid == VoxelGrid.of(read_file(path))
+            assert read_header(path).grid == VoxelGrid.of(read_file(path))
         check_file(path)
 
 
@@ -156,7 +161,7 @@ def test_units_keys_and_spaces_that_would_be_passed_over_are_refused(
     written, kinds = (nrrd, DOUBTFUL) if suffix == ".nrrd" else (metaimage, DOUBTFUL_META)
     for code, lines in kinds.values():
         path = written(tmp_path / f"image{suffix}", lines, stored_bytes(volume))
-        for look in (read_file, grid_of):
+        for look in (read_file, read_header):
             with pytest.raises(InputError, match=f"image{suffix}") as refusal:
                 look(path)
             assert refusal.value.code == code, lines
@@ -193,7 +198,7 @@ def test_numbers_of_other_scripts_and_languages_are_none(number: str, volume: si
 
 def test_voxels_of_a_metre_are_refused_before_memory_is_foreseen_for_them(volume: sitk.Image, tmp_path: Path) -> None:
     path = nrrd(tmp_path / "image.nrrd", ["spacings: 1000 1000 1000"], stored_bytes(volume))
-    for look in (read_file, grid_of):
+    for look in (read_file, read_header):
         with pytest.raises(InputError, match="1000 x 1000 x 1000 mm"):
             look(path)
 
@@ -281,7 +286,7 @@ def test_every_damage_to_a_compressed_body_is_refused(
     suffix: str, damage: str, library: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library == "zlib":
-        monkeypatch.setattr(stored_voxels, "inflated_at_once", lambda *_arguments: None)
+        monkeypatch.setattr(image_file, "inflated_at_once", lambda *_arguments: None)
     path = write(sitk.ReadImage(str(real_image(data_folder))), tmp_path / f"image{suffix}")
     body = tmp_path / "image.zraw" if suffix == ".mhd" else path
     whole, start, dice = body.read_bytes(), stored_header(path).body.offset, random.Random(f"{suffix}{damage}")

@@ -1,7 +1,6 @@
 """Memory of a run: predicted from headers, refused before anything is allocated, and never much below what is used."""
 
 import csv
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +21,9 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import assessed_box, to_working_grid
 from SegWithUCore.inference.uncertainty_maps import voxelwise
 from SegWithUCore.io.grid import VoxelGrid
-from SegWithUCore.io.header_peek import FileGrid, grid_of
+from SegWithUCore.io.input_reader import IN_THIS_PROCESS
 from SegWithUCore.io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
-from SegWithUCore.io.volume import grid_facts, read_image
+from SegWithUCore.io.volume import Header, grid_facts, read_image
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import NnunetPreparation, Normalisation
@@ -76,26 +75,25 @@ class TestHeaders:
         image = sitk.Cast(sitk.GetImageFromArray(array), kind)
         image.SetSpacing((0.5, 1.5, 2))
         sitk.WriteImage(image, str(tmp_path / name))
-        found = grid_of(tmp_path / name)
-        assert found == FileGrid(VoxelGrid.of(read_image(tmp_path / name)), size)
-        assert FileGrid.from_json(json.loads(json.dumps(found.to_json()))) == found
+        found = IN_THIS_PROCESS.header(tmp_path / name)
+        assert (found.grid, found.voxel_bytes) == (VoxelGrid.of(read_image(tmp_path / name)), size)
 
     def test_a_series_is_as_large_as_its_slices(self, dicom_cases: Path) -> None:
         from SegWithUCore.io.dicom_series import read_series
 
         folder = dicom_cases / "series" / "oblique"
-        found = grid_of(folder)
-        assert found is not None and not found.grid.placed
-        assert found.grid.size == read_series(folder).GetSize()
+        found = IN_THIS_PROCESS.header(folder)
+        assert found.grid is not None
+        assert not found.grid.placed
+        assert found.grid.size == read_series(folder).image.GetSize()
 
-    def test_what_is_no_image_is_refused_or_says_nothing(self, tmp_path: Path) -> None:
+    def test_what_is_no_image_is_refused(self, tmp_path: Path) -> None:
         for name in ("text.nii.gz", "text.png"):
             (tmp_path / name).write_text("no image")
-        assert grid_of(tmp_path / "text.png") is None
-        with pytest.raises(InputError, match="the format is unknown"):
-            grid_of(tmp_path / "text.nii.gz")
+            with pytest.raises(InputError, match="the format is unknown"):
+                IN_THIS_PROCESS.header(tmp_path / name)
         with pytest.raises(InputError, match="holds no DICOM slices"):
-            grid_of(tmp_path)
+            IN_THIS_PROCESS.header(tmp_path)
 
 
 class TestGridsWithoutVoxels:
@@ -185,7 +183,7 @@ class TestPrediction:
     def test_a_whole_grid_counts_although_a_small_part_is_segmented(self, model: Model) -> None:
         whole = cube(700)
         memory = memory_from_headers(
-            [FileGrid(whole, 2)], RegionOfInterest((300.0, 300.0, 300.0), (40.0, 50.0, 40.0)), model
+            [Header(whole, 2)], RegionOfInterest((300.0, 300.0, 300.0), (40.0, 50.0, 40.0)), model
         )
         assert memory is not None
         assert memory.needed > 700**3 * 6

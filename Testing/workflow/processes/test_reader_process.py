@@ -8,6 +8,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from reader_deaths import deadly_names
 from repository import ROOT
 from segwithu_command import PATIENCE_S, child, finished, one_sentence, real_image, tiny_bundle, write
 
-from SegWithUCore.io import reader_process
-from SegWithUCore.io.input_reader import IN_THIS_PROCESS, empty_voxels
+from SegWithUCore import load_model, segment_image
+from SegWithUCore.io import nifti, reader_process
+from SegWithUCore.io.input_reader import IN_THIS_PROCESS
 from SegWithUCore.io.reader_process import ReaderEndedError, ReaderProcess, ReaderStartError
 from SegWithUCore.util.errors import InputError
 
@@ -65,14 +67,37 @@ def test_an_image_is_bit_by_bit_what_reading_in_this_process_gives(
     oblique.SetDirection([0.6, -0.8, 0, 0.8, 0.6, 0, 0, 0, 1])
     series = dicom_cases / "series" / "oblique"
     places = [real_image(data_folder), write(oblique, tmp_path / "a.nrrd"), write(oblique, tmp_path / "a.mha"), series]
+    noise = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(160, 160, 160)).astype(np.float32))
+    places.append(write(noise, tmp_path / "noise.nrrd", False))  # so large that its freed memory is not there any more
     pids = set()
     for place in places:
-        assert_same(reader.read(place), IN_THIS_PROCESS.read(place))
+        assert_same(reader.read(place).image, IN_THIS_PROCESS.read(place).image)
         pids.add(reader.pid)
     assert len(pids) == 1, "one process for all"
-    assert reader.grid(places[1]) == IN_THIS_PROCESS.grid(places[1])
+    header = reader.header(places[1])
+    assert header == replace(IN_THIS_PROCESS.header(places[1]), source=header.source)
+    assert_same(reader.read(places[1], None, header).image, reader.read(places[1]).image)
     assert reader.folder_words(series) == IN_THIS_PROCESS.folder_words(series)
     assert [reader.is_dicom(path) for path in (places[0], next(series.iterdir()))] == [False, True]
+
+
+def test_a_header_is_read_once_a_job(
+    tiny: Path, tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with a region of interest and a form, which ask for both places of the file."""
+    read: list[Path] = []
+    parsed = nifti._Header.parsed
+
+    def counted(path: Path, *rest: Any) -> nifti._Header:
+        read.append(path)
+        return parsed(path, *rest)
+
+    monkeypatch.setattr(nifti._Header, "parsed", counted)
+    image = real_image(data_folder)
+    model = load_model(tiny)
+    for form in (None, "sform"):
+        segment_image(image, model, roi=(20, 25, 15, 24, 24, 24), unlike_training=True, form=form)
+    assert read == [image, image]
 
 
 def test_refusals_are_passed_on_word_for_word(reader: ReaderProcess, data_folder: Path, tmp_path: Path) -> None:
@@ -100,7 +125,7 @@ def test_a_file_that_ends_the_process_is_named_and_the_next_one_is_read(
         for word in (f"Reading {deadly} ended the reading process ({name}): ", cure):
             assert word in str(caught.value)
         assert not reader.is_dicom(deadly), "its reading, later, tells"
-        assert reader.read(real_image(data_folder)).GetSize() == (35, 51, 35)
+        assert reader.read(real_image(data_folder)).image.GetSize() == (35, 51, 35)
 
 
 @ON_LINUX
@@ -174,7 +199,7 @@ def test_ctrl_c_while_a_file_hangs_ends_both_with_one_sentence(
     until(hangs.exists)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to both
     outcome = finished(process, within_s=PATIENCE_S)
-    one_sentence(outcome, "cancelled")
+    one_sentence(outcome, "cancelled", code=130)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 
@@ -187,7 +212,7 @@ def test_nothing_is_imported_from_the_current_folder(
     monkeypatch.setenv("PYTHONPATH", f"{os.pathsep}.{os.pathsep}")
     image = real_image(data_folder).resolve()
     monkeypatch.chdir(tmp_path)
-    assert reader.read(image).GetSize() == (35, 51, 35)
+    assert reader.read(image).image.GetSize() == (35, 51, 35)
 
 
 def test_a_python_in_which_it_does_not_start_is_told_in_one_sentence(
@@ -202,18 +227,20 @@ def test_a_python_in_which_it_does_not_start_is_told_in_one_sentence(
 def test_the_voxels_are_let_go_with_the_image(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that waits for the next answer held them: 0.6 GB of 512 x 512 x 600 during the whole run."""
     made: list[weakref.ref[np.ndarray]] = []
+    empty = np.empty
 
     class Followed(np.ndarray):
         """Can be referred to weakly."""
 
-    def followed(description: dict[str, Any]) -> np.ndarray:
-        voxels = empty_voxels(description).view(Followed)
+    def followed(*arguments: Any) -> np.ndarray:
+        voxels = empty(*arguments).view(Followed)
         made.append(weakref.ref(voxels))
         return voxels
 
-    monkeypatch.setattr(reader_process, "empty_voxels", followed)
     with ReaderProcess() as reader:
-        image = reader.read(real_image(data_folder))
+        monkeypatch.setattr(reader_process.np, "empty", followed)
+        image = reader.read(real_image(data_folder)).image
+        monkeypatch.undo()
         assert image.GetNumberOfPixels() > 1
         del image
         until(lambda: made[0]() is None)

@@ -13,8 +13,7 @@ from nifti_files import rotation, srow, voxels, write_nifti
 from segwithu_command import Command
 
 from SegWithUCore.case.case_image import case_image
-from SegWithUCore.io.header_peek import check_form, differs_from_slicer, grid_notes, on_form
-from SegWithUCore.io.volume import read_image
+from SegWithUCore.io.volume import read_header, read_volume
 from SegWithUCore.util.errors import UsageError
 
 REGION = "--roi=20,25,15,12,12,12"
@@ -102,21 +101,21 @@ def test_a_form_that_does_not_exist_is_refused(
 def test_the_form_decides_only_where_there_are_two(tmp_path: Path) -> None:
     moved = {"sform_code": 2, "srow": srow(rotation(0, 0, 5), (4, 0, 0))}
     two = write_nifti(tmp_path / "two.nii", **moved)
-    image = read_image(two)
-    assert on_form(two, image, None) is image
-    assert on_form(two, image, "qform").GetOrigin() == (0, 0, 0)
-    assert on_form(two, image, "sform").GetOrigin() == (-4, 0, 0)
-    assert image.GetOrigin() == (0, 0, 0)
-    assert (differs_from_slicer(two, "sform"), differs_from_slicer(two, "qform")) == (True, False)
+    volume = read_volume(two)
+    assert volume.on_form(None) is volume
+    assert volume.on_form("qform").image.GetOrigin() == (0, 0, 0)
+    assert volume.on_form("sform").image.GetOrigin() == (-4, 0, 0)
+    assert volume.image.GetOrigin() == (0, 0, 0)
+    header = read_header(two)
+    assert (header.differs_from_slicer("sform"), header.differs_from_slicer("qform")) == (True, False)
     with pytest.raises(UsageError, match="--form qform or --form sform"):
-        check_form(two, None)
-    check_form(two, "sform")
-    one = write_nifti(tmp_path / "one.nii", **moved | {"qform_code": 0})
-    assert on_form(one, read_image(one), "qform").GetOrigin() == (-4, 0, 0)
-    assert not differs_from_slicer(one, "qform")
-    assert grid_notes(one) == grid_notes(one, "qform") == []
-    check_form(one, None)
-    nrrd = tmp_path / "image.nrrd"
-    sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(nrrd))
-    assert on_form(nrrd, image, "sform") is image
-    check_form(nrrd, None)
+        header.check_form(two, None)
+    header.check_form(two, "sform")
+    one = read_volume(write_nifti(tmp_path / "one.nii", **moved | {"qform_code": 0}))
+    sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(tmp_path / "image.nrrd"))
+    for volume in (one, read_volume(tmp_path / "image.nrrd")):
+        assert volume.on_form("qform") is volume
+        assert not volume.header.differs_from_slicer("qform")
+        volume.header.check_form(two, None)
+    assert one.image.GetOrigin() == (-4, 0, 0)
+    assert one.header.notes_by(None) == one.header.notes_by("qform") == []

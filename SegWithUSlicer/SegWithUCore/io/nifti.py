@@ -1,0 +1,346 @@
+"""The header of a NIfTI-1, NIfTI-2 or Analyze 7.5 file, read strictly: what contradicts itself is refused.
+
+Formats: https://nifti.nimh.nih.gov/nifti-1 (nifti1.h) and https://nifti.nimh.nih.gov/nifti-2 (nifti2.h). The NIfTI
+library, through which ITK and Slicer read, puts a default in place of nearly everything that cannot be. For files that
+it reads rightly, grids are those of ITK 5.4 (NiftiImageIO) to the last bit: without a form the place is unknown; of two
+forms the sform counts if its code is 1 (scanner) or if it nearly equals the qform, else the qform.
+"""
+
+import math
+import struct
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..util.errors import InputError
+from .grid import ORTHONORMAL, Placements, VoxelGrid, check_geometry, check_scalar_volume, skew, times
+from .image_file import Body, StoredImage, first_bytes, packing_of, unknown_place, unreadable
+
+SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".nia")
+QFORM, SFORM = "qform", "sform"
+_HEADER_BYTES = {0: 348, 1: 348, 2: 540}
+"""By version; 0 is Analyze."""
+_PADDING_BYTES = 511
+"""Fewer zeros than a disk's block may follow the voxels."""
+_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+"""Numbers that are read, by their code in the header."""
+_COMPLEX = {32, 1792, 2048}
+_COLOURS = {128: 3, 2304: 4}
+_VECTORS = (1005, 1007)
+"""Intents that keep the values of a voxel along the fifth axis: symmetric matrices and vectors."""
+_MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+"""Unknown (usual, taken for mm), metre, mm, micron: as the standard has it, and ITK."""
+_LAYOUT = {
+    "dim": ((40, "8h"), (16, "8q")),
+    "intent_code": ((68, "h"), (504, "i")),
+    "datatype": ((70, "h"), (12, "h")),
+    "bitpix": ((72, "h"), (14, "h")),
+    "pixdim": ((76, "8f"), (104, "8d")),
+    "vox_offset": ((108, "f"), (168, "q")),
+    "scl_slope": ((112, "f"), (176, "d")),
+    "scl_inter": ((116, "f"), (184, "d")),
+    "xyzt_units": ((123, "B"), (500, "i")),
+    "qform_code": ((252, "h"), (344, "i")),
+    "sform_code": ((254, "h"), (348, "i")),
+    "quatern": ((256, "3f"), (352, "3d")),
+    "qoffset": ((268, "3f"), (376, "3d")),
+    "srow": ((280, "12f"), (400, "12d")),
+}
+"""Where fields stand in NIfTI-1 (and Analyze) and in NIfTI-2, and what they are (for `struct`)."""
+_LARGEST_CODE = 5
+_SMALLEST_SLOPE = 2.3e-16
+"""ITK takes a smaller slope for none, the standard does not."""
+_SAME_SIZE = 1e-3
+"""Relative difference of voxel sizes that rounding to four digits explains."""
+_NEARLY_EQUAL = 1e-4
+"""Within which ITK takes two forms for one: elements of the rotation, and mm of the offset."""
+_SCANNER = 1
+_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+_CORRECTION = "(fslorient and nibabel can make them alike)"
+_REMEDY = "correct the header, or export or convert the image again"
+
+
+def read_nifti_header(path: Path) -> StoredImage:
+    """Read and check the header of a scalar volume; of a pair (.hdr with .img) either file may be given.
+
+    Any of the files may be compressed by gzip, whatever its name says.
+
+    Raises:
+        InputError: no such file or another one; a header that contradicts itself; no volume of one real number a voxel.
+    """
+    if path.name.lower().endswith(".nia"):
+        raise InputError(f"{path} is a NIfTI file in ASCII (.nia), which is not read here: save it as .nii.gz.")
+    head, voxels = _partner(path, ".img", ".hdr"), _partner(path, ".hdr", ".img")
+    for each in (head, voxels):
+        if not each.is_file():
+            raise InputError(f"{path} belongs to a pair of files, of which {each.name} is missing: give both.")
+    is_pair = head != voxels
+    header = _Header.parsed(path, first_bytes(path, head, max(_HEADER_BYTES.values())), is_pair)
+    size, number = header.size(), header.number()
+    packing, offset = packing_of(voxels, None), header.offset(is_pair)
+    notes: tuple[str, ...] = ()
+    placements = _placements(header, size)
+    if placements.rule:
+        grid = placements.grids[placements.rule]
+        geometry = grid.spacing, grid.origin, grid.direction
+    else:
+        geometry = header.spacing(), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist())
+        check_geometry(path, size, geometry[0], geometry[1], np.eye(3))
+        notes = (unknown_place("neither qform nor sform"),)
+    start, skip = (offset, 0) if packing is None else (0, offset)
+    body = Body(voxels, start, packing, skip, padding=_PADDING_BYTES)
+    return StoredImage(
+        path, size[::-1], number, *geometry, body, scale=header.scale(), notes=notes, placements=placements
+    )
+
+
+def _partner(path: Path, suffix: str, other: str) -> Path:
+    """Find the header of a pair whose voxels were given, or the reverse; single files are their own partners."""
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    if not name.lower().endswith(suffix):
+        return path
+    stem = name[: -len(suffix)]
+    candidates = [path.with_name(f"{stem}{end}") for end in (other, f"{other}.gz", other.upper())]
+    return next((each for each in candidates if each.is_file()), candidates[0])
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The fields of a header, lengths as they stand in the file.
+
+    Attributes:
+        path: the file that was given.
+        version: 1 or 2; 0 for Analyze, which knows neither place nor scale.
+        order: of its bytes, for `struct`.
+        fields: numbers by their names in the standard.
+    """
+
+    path: Path
+    version: int
+    order: str
+    fields: dict[str, tuple[Any, ...]]
+
+    @classmethod
+    def parsed(cls, path: Path, start: bytes, is_pair: bool) -> "_Header":
+        """Read the fields from the beginning of a file.
+
+        Raises:
+            InputError: it is no NIfTI or Analyze file.
+        """
+        order, version = _kind(path, start, is_pair)
+        places = {name: layout[version == 2] for name, layout in _LAYOUT.items()}
+        fields = {name: struct.unpack_from(order + form, start, at) for name, (at, form) in places.items()}
+        return cls(path, version, order, fields)
+
+    def contradiction(self, found: str, code: str = "contradictory-header") -> InputError:
+        """Make the error about a header that cannot be right: `found` follows "which"."""
+        return InputError(f"{self.path} has a header which {found}: {_REMEDY}.", code)
+
+    def number(self) -> np.dtype[Any]:
+        """Type and byte order of the stored numbers."""
+        (kind,), (bits,) = self.fields["datatype"], self.fields["bitpix"]
+        if kind not in _TYPES:
+            raise self.contradiction(f"gives voxels of the type {kind}, which is not read here")
+        number = np.dtype(self.order + _TYPES[kind])
+        if bits not in (0, number.itemsize * 8):
+            raise self.contradiction(f"gives voxels of {bits} bits and of type {kind} ({number.name})")
+        return number
+
+    def size(self) -> tuple[int, int, int]:
+        """Voxels along i, j and k; trailing axes of one are dropped."""
+        (count, *sizes), (kind,) = self.fields["dim"], self.fields["datatype"]
+        if not 1 <= count <= 7 or min(sizes[:count]) < 1:
+            shown = " x ".join(map(str, sizes[: max(1, min(count, 7))]))
+            raise self.contradiction(f"gives the size {shown} ({count}D)")
+        size, values = sizes[:count], _COLOURS.get(kind, 1)
+        if self.version and self.fields["intent_code"][0] in _VECTORS and count == 5:
+            values = size.pop()
+        while len(size) > 3 and size[-1] == 1:
+            size.pop()
+        check_scalar_volume(self.path, size, values, kind in _COMPLEX)
+        i, j, k = size
+        return i, j, k
+
+    def offset(self, is_pair: bool) -> int:
+        """First byte of the voxels; behind the header and its four bytes of flags where they share a file."""
+        least = 0 if is_pair else _HEADER_BYTES[self.version] + 4
+        (offset,) = self.fields["vox_offset"]
+        if not math.isfinite(offset) or offset != int(offset) or offset < least:
+            raise self.contradiction(f"has an invalid vox_offset ({offset:g}), below {least} or no integer")
+        return int(offset)
+
+    def scale(self) -> tuple[float, float]:
+        """Slope and intercept; a slope of 0 means by the standard that there is none of both."""
+        (slope,), (intercept,) = self.fields["scl_slope"], self.fields["scl_inter"]
+        if not self.version:
+            return 1.0, 0.0
+        found = f"scales intensities by {slope:g} and adds {intercept:g} (scl_slope, scl_inter)"
+        if not (math.isfinite(slope) and math.isfinite(intercept)) or 0 < abs(slope) < _SMALLEST_SLOPE:
+            raise self.contradiction(found)
+        if slope == 0 and intercept != 0:  # the standard adds nothing, ITK and Slicer add the intercept
+            raise self.contradiction(f"{found}, which programs read differently")
+        return (slope, intercept) if slope else (1.0, 0.0)
+
+    def codes(self) -> tuple[int, int]:
+        """Codes of qform and sform, 0 where there is none."""
+        codes = self.fields["qform_code"][0], self.fields["sform_code"][0]
+        if not self.version:
+            return 0, 0
+        if not all(0 <= code <= _LARGEST_CODE for code in codes):
+            raise self.contradiction(f"gives the codes {codes[0]} and {codes[1]} of qform and sform, not 0 to 5")
+        return codes
+
+    def mm_per_unit(self) -> float:
+        """Millimetres of each unit of length in the header."""
+        (units,) = self.fields["xyzt_units"]
+        if not self.version:
+            return 1.0
+        if units & 7 not in _MM_PER_UNIT:
+            raise self.contradiction(f"gives lengths in an unknown unit (xyzt_units {units})")
+        return _MM_PER_UNIT[units & 7]
+
+    def spacing(self) -> tuple[float, float, float]:
+        """Edge lengths of a voxel in mm."""
+        sign, i, j, k, *_ = self.fields["pixdim"]
+        if not np.isfinite([sign, i, j, k]).all() or min(i, j, k) <= 0:
+            raise self.contradiction(f"gives voxels of {times((i, j, k))} (pixdim), of which each must be positive")
+        unit = self.mm_per_unit()
+        return i * unit, j * unit, k * unit
+
+
+def _kind(path: Path, start: bytes, is_pair: bool) -> tuple[str, int]:
+    """Byte order and version."""
+    lengths = {order: struct.unpack_from(f"{order}i", start)[0] for order in "<>" if len(start) >= 4}
+    for order, length in lengths.items():
+        if length not in (348, 540) or len(start) < length:
+            continue
+        if length == 540:
+            magic, wanted, version = start[4:12], b"ni2\0\r\n\x1a\n" if is_pair else b"n+2\0\r\n\x1a\n", 2
+        else:
+            magic, wanted, version = start[344:348], b"ni1\0" if is_pair else b"n+1\0", 1
+        if magic == wanted:
+            return order, version
+        if version == 1 and is_pair and not magic.startswith((b"n+", b"ni")):
+            return order, 0
+        raise InputError(f"{path} names its kind {magic!r} instead of {wanted!r}: {_REMEDY}.", "contradictory-header")
+    if start[344:348] in (b"n+1\0", b"ni1\0") or start[4:7] in (b"n+2", b"ni2"):
+        if len(start) < 348:
+            raise unreadable(path, "the file is truncated", code="truncated-file")
+        found = f"gives {lengths['<']} as its own length (sizeof_hdr) instead of 348 or 540"
+        raise InputError(f"{path} has a header which {found}: {_REMEDY}.", "contradictory-header")
+    raise unreadable(path, "the format is unknown")
+
+
+@dataclass(frozen=True)
+class _Form:
+    """One of a header's two forms: axes (one a column, orthonormal) and offset of the first voxel in mm, both RAS."""
+
+    code: int
+    direction: np.ndarray
+    offset: np.ndarray
+
+
+def _placements(header: _Header, size: tuple[int, int, int]) -> Placements:
+    """Read where both forms put the volume.
+
+    Raises:
+        InputError: a form or voxel size cannot be, the axes are sheared, or the forms differ in voxel size or
+            handedness.
+    """
+    spacing, codes, unit = header.spacing(), header.codes(), header.mm_per_unit()
+    forms: dict[str, _Form] = {}
+    if codes[0]:
+        forms[QFORM] = _qform(header, codes[0], unit)
+    if codes[1]:
+        forms[SFORM] = _sform(header, codes[1], unit, spacing)
+    grids = {}
+    for name, form in forms.items():
+        origin, direction = _TO_LPS @ form.offset, _TO_LPS @ form.direction
+        check_geometry(header.path, size, spacing, origin.tolist(), direction)
+        grids[name] = VoxelGrid(size, spacing, tuple(origin.tolist()), tuple(direction.ravel().tolist()))
+    if len(forms) < 2:
+        return Placements(grids, next(iter(forms), ""))
+    qform, sform = forms.values()
+    if np.linalg.det(qform.direction) * np.linalg.det(sform.direction) < 0:
+        raise header.contradiction(
+            f"lets the axes run towards {grids[QFORM].orientation} by the qform (code {qform.code}) and "
+            f"{grids[SFORM].orientation} by the sform (code {sform.code}), mirror images of each other {_CORRECTION}"
+        )
+    rotation, shift = np.abs(qform.direction - sform.direction).max(), np.abs(qform.offset - sform.offset).max()
+    alike = rotation <= _NEARLY_EQUAL and shift <= _NEARLY_EQUAL
+    rule = SFORM if sform.code == _SCANNER or alike else QFORM
+    return Placements(grids, rule, _difference(forms, grids))
+
+
+def _qform(header: _Header, code: int, unit: float) -> _Form:
+    """Compute the rotation of a quaternion, whose first number the header leaves out (nifti1.h, method 2)."""
+    b, c, d = header.fields["quatern"]
+    qoffset = header.fields["qoffset"]
+    norm = b * b + c * c + d * d
+    if not np.isfinite([b, c, d, *qoffset]).all() or norm > 1 + ORTHONORMAL:
+        numbers = ", ".join(f"{value:g}" for value in (b, c, d, *qoffset))
+        raise header.contradiction(f"gives a qform that is no rotation and place ({numbers})")
+    a = np.sqrt(max(0.0, 1 - norm))
+    if 1 - norm < 1e-7:  # as the NIfTI library: half a turn
+        a = 0.0
+        b, c, d = np.array([b, c, d]) / np.sqrt(norm)
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    sign, *pixdim = header.fields["pixdim"][:4]
+    rotation[:, 2] *= -1 if sign < 0 else 1
+    matrix = rotation * np.asarray(pixdim)
+    if header.version == 1:  # as ITK keeps it: in single precision, of files that it can read
+        matrix = matrix.astype(np.float32).astype(float)
+    return _Form(code, matrix / np.linalg.norm(matrix, axis=0), np.asarray(qoffset) * unit)
+
+
+def _sform(header: _Header, code: int, unit: float, spacing: tuple[float, float, float]) -> _Form:
+    srow, pixdim = np.reshape(header.fields["srow"], (3, 4)), header.fields["pixdim"][1:4]
+    if not np.isfinite(srow).all():
+        raise header.contradiction("gives an sform with NaN or infinite numbers")
+    matrix, offset = srow[:, :3], srow[:, 3] * unit
+    lengths = np.linalg.norm(matrix, axis=0)
+    if np.abs(lengths / pixdim - 1).max() > _SAME_SIZE:
+        qform = " (qform)" if header.fields["qform_code"][0] else ""
+        # ITK, and so Slicer, takes pixdim; nibabel and FSL take the sform: volumes and places would be two.
+        raise header.contradiction(
+            f"gives voxels of {times(spacing)} mm by pixdim{qform} and of {times((lengths * unit).tolist())} mm by the "
+            f"sform {_CORRECTION}",
+            code="two-voxel-sizes",
+        )
+    direction = matrix / lengths
+    if problem := skew(direction):
+        raise header.contradiction(f"{problem} by its sform")
+    if np.abs(direction @ direction.T - np.eye(3)).max() > _NEARLY_EQUAL:  # ITK refuses these, or turns them like this
+        left, _, right = np.linalg.svd(direction)
+        direction = left @ right
+    return _Form(code, direction, offset)
+
+
+def _difference(forms: dict[str, _Form], grids: dict[str, VoxelGrid]) -> str:
+    """Describe where each of two forms puts the image; empty if that is one place."""
+    size, spacing = np.asarray(grids[QFORM].size), np.asarray(grids[QFORM].spacing)
+
+    def point(form: _Form, index: Any) -> np.ndarray:
+        found: np.ndarray = form.direction @ (np.asarray(index) * spacing) + form.offset
+        return found
+
+    ends = list(product(*((0, n - 1) for n in size)))
+    apart = max(float(np.linalg.norm(point(forms[QFORM], end) - point(forms[SFORM], end))) for end in ends)
+    # A qform in single precision is off by up to 6e-4 rad near half turns, where the root of a difference counts.
+    if apart <= max(0.5 * spacing.min(), 1e-3 * float(np.linalg.norm(size * spacing))):
+        return ""
+    described = []
+    for name, form in forms.items():
+        middle = ", ".join(f"{value + 0.0:.1f}" for value in point(form, (size - 1) / 2))
+        axes = f"with axes towards {grids[name].orientation} by its {name} (code {form.code})"
+        described.append(f"at RAS ({middle}) mm {axes}")
+    return f"its middle lies {' and '.join(described)}, up to {apart:.3g} mm apart"
