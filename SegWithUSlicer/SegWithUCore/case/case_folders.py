@@ -1,7 +1,7 @@
 """Find case folders and say which are left out; and the files that may lie in one. No third-party packages."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -47,14 +47,18 @@ def holds_cases(path: Path) -> bool:
     return _is_case(path) or any(_is_case(entry) for entry in _entries(path))
 
 
-def deeper_cases(paths: Sequence[Path]) -> list[str]:
-    """Say which case folders `case_folders` leaves out: hidden ones, and those deeper than directly inside `paths`."""
-    sentences = []
+def deeper_cases(paths: Sequence[Path], given: Sequence[Path] = ()) -> list[str]:
+    """Say which case folders `case_folders` leaves out: hidden ones, and those deeper than directly inside `paths`.
+
+    Args:
+        given: further folders that are looked at, so that nothing in them is left out.
+    """
+    sentences, known = [], {path.resolve() for path in (*paths, *given)}
     for path in paths:
         if hidden := [entry.name for entry in _entries(path, hidden=True) if _is_case(entry)]:
             sentences.append(f"{path}: left out: {len(hidden)} hidden case folder(s) ({', '.join(hidden[:_NAMED])}).")
         beside = [entry for entry in _entries(path) if not _is_case(entry)] if not _is_case(path) else []
-        counts = {entry.name: count for entry in beside if (count := _count_below(entry, _DEEPEST))}
+        counts = {entry.name: count for entry in beside if (count := _count_below(entry, _DEEPEST, known))}
         if counts:
             names = ", ".join(list(counts)[:_NAMED])
             sentences.append(
@@ -64,10 +68,12 @@ def deeper_cases(paths: Sequence[Path]) -> list[str]:
     return sentences
 
 
-def _count_below(folder: Path, depth: int) -> int:
-    if depth == 0:
+def _count_below(folder: Path, depth: int, known: Collection[Path]) -> int:
+    """Count the cases in a folder and deeper, but for folders that are given themselves and what is in them."""
+    if depth == 0 or folder.resolve() in known:
         return 0
-    return sum(1 if _is_case(entry) else _count_below(entry, depth - 1) for entry in _entries(folder))
+    entries = [entry for entry in _entries(folder) if entry.resolve() not in known]
+    return sum(1 if _is_case(entry) else _count_below(entry, depth - 1, known) for entry in entries)
 
 
 def _cases_inside(path: Path) -> list[Path]:

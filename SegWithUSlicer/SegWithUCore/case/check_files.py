@@ -93,7 +93,7 @@ def check_paths(
         except SegWithUError as error:
             yield Checked(path, "", Outcome.REFUSED, (str(error),))
             continue
-        for sentence in deeper_cases([path]) if cases else ():
+        for sentence in deeper_cases([path], paths) if cases else ():
             yield Checked(path, "folder", Outcome.DOUBTFUL, (sentence,))
         for folder in cases:
             yield check_case(folder, images, reader)

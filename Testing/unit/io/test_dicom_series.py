@@ -20,9 +20,12 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from SegWithUCore.case.case_image import voxel_hash
+from SegWithUCore.case.case_image import series_with_voxels, voxel_hash
+from SegWithUCore.case.check_files import _read_known
+from SegWithUCore.io import dicom_folder
 from SegWithUCore.io.dicom_folder import scan_folder
 from SegWithUCore.io.dicom_series import read_series
+from SegWithUCore.io.input_reader import IN_THIS_PROCESS
 from SegWithUCore.io.volume import read_image
 from SegWithUCore.util.errors import InputError
 
@@ -234,6 +237,23 @@ def test_several_series_are_listed(study: Path) -> None:
 def test_one_of_several_series_is_chosen_by_the_end_of_its_uid(study: Path, ct: sitk.Image) -> None:
     _assert_same(read_series(study, ".12").image, sitk.Median(ct))
     _assert_same(read_series(study, SERIES + ".21").image, ct[:, :, :5])
+
+
+def test_the_series_that_was_segmented_is_found_among_several_and_folders_inside_are_read_once(
+    study: Path, ct: sitk.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(ct, study / "inside", series=SERIES + ".99")
+    looked: list[Path] = []
+    monkeypatch.setattr(dicom_folder, "identifiers", lambda file: looked.append(file))
+    wanted = voxel_hash(read_series(study, ".21").image)
+    looked.clear()
+    volume, files = series_with_voxels(study, wanted)
+    assert voxel_hash(volume.image) == wanted
+    assert len(files) == 5
+    assert len(looked) == ct.GetSize()[2]
+    assert voxel_hash(_read_known(study, wanted, IN_THIS_PROCESS).image) == wanted
+    with pytest.raises(InputError, match="no-such-series"):
+        _read_known(study, "0" * 64, IN_THIS_PROCESS)
 
 
 @pytest.mark.parametrize(("end", "words"), [("1", ("2 series with a UID that ends with '1'", ".11", ".21")),

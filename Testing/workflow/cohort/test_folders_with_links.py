@@ -112,7 +112,8 @@ def test_cases_that_lie_deeper_are_told(command: str, results: Path, tmp_path: P
     outcome = segwithu(command, results, *([] if command == "check" else ["--output", tmp_path / "out"]))
     assert outcome.code == 0
     assert "site2" in outcome.err and "2 case" in outcome.err
-    assert deeper_cases([results, results / "site2"])[1:] != [], "named, and still one is deeper"
+    assert len(deeper_cases([results, results / "site2"])) == 1, "named, and still one is deeper"
+    assert deeper_cases([results, results / "site2", results / "site2" / "year"]) == [], "all are named"
     assert deeper_cases([results / CASES[0]]) == []
 
 
