@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io.plain_names import plain_name
 from ..util.atomic_files import one_writer
 from ..util.errors import UsageError
 from ..util.failures import failure_sentence
+from ..util.input_files import plain_name
 from ..util.run_lock import Part, run_lock
 from .arguments import (
     add_cohort_options,
@@ -180,8 +180,8 @@ def _asked(options: argparse.Namespace) -> "Asked":
         UsageError: there is no case, or an option is none.
     """
     from ..cohort.jobs import Asked
-    from ..io.header_peek import one_of_forms
     from ..io.roi import RegionOfInterest
+    from ..io.volume import one_of_forms
 
     paths = [*options.cases, *(options.input or [])]
     if not paths:

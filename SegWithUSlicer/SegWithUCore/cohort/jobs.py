@@ -9,9 +9,9 @@ from pathlib import Path
 from ..inference.segment import Job
 from ..io.input_reader import InputReader
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, channel_inputs, find_input
-from ..io.plain_names import is_plain, plain_name
 from ..io.roi import RegionOfInterest
 from ..util.errors import InputError, OutputError, UsageError
+from ..util.input_files import is_plain, plain_name
 from ..util.run_lock import Part
 
 MAXIMUM_NAME_BYTES = 200
