@@ -75,7 +75,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if options.output.exists() and not options.overwrite and not has_left(job.work, "model", options.output):
             raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
         job = replace(job, replaces=options.output.exists())
-        for note in _notes(job):
+        for note in _notes(job, options.patient_pattern is None):
             console.note(note)
         with console.progress("adopt") as progress:
             found = run_stages(job.work, adoption_stages(job, first), progress, options.redo)["model"]
@@ -153,10 +153,16 @@ def _cases(options: argparse.Namespace) -> "dict[str, Case]":
     return {case.name: replace(case, patient=case.patient or patients[case.name]) for case in found}
 
 
-def _notes(job: "Adoption") -> list[str]:
+def _notes(job: "Adoption", patients_by_name: bool) -> list[str]:
     plan: FoldPlan = job.plan
     kind, _ = plan.groups()
     notes = []
+    if patients_by_name:
+        count = len(set(plan.patients.values()))
+        notes.append(
+            f"Patients are told from the names of cases: {len(plan.patients)} cases of {count} patients; if that is "
+            "wrong, give --patient-pattern."
+        )
     if plan.dropped:
         notes.append(
             f"{len(plan.dropped)} validation cases, such as {plan.dropped[0]}, are not used: their patients were "
