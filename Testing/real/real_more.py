@@ -128,9 +128,12 @@ def random_actions(user: User) -> None:
     names = sorted(_actions(user))
     user.segment_sample()
     user.find("reviewerEdit").text = user.reviewer
+    actions = _actions(user)
     for _number in range(ACTIONS):
-        name = chance.choice(names)
-        done[name] += bool(_actions(user)[name](chance))
+        if not user.runs and not user.session.controller.is_busy:
+            user.segment_sample()  # it was deleted, or the scene closed
+        name = next(name for name in chance.sample(names, len(names)) if actions[name](chance))
+        done[name] += 1
         user.pause(0.02)
     print(f"seed {SEED}: {dict(done)}", flush=True)
     if user.session.controller.is_busy:
@@ -145,7 +148,7 @@ def random_actions(user: User) -> None:
     user.check(
         "views show nodes that exist", all(one is None or slicer.mrmlScene.GetNodeByID(one) for one in shown), shown
     )
-    user.check("something was done", sum(done.values()) > ACTIONS / 4, dict(done))
+    user.check("many different things were done", len(done) > len(names) / 2, dict(done))
     user.picture("after")
     if user.review.session is not None:
         user.click("endReviewButton")
@@ -184,8 +187,10 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
         return action
 
     def switch(name: str, of: str = "checked") -> Callable[[random.Random], bool]:
-        def action(_chance: random.Random) -> bool:
+        def action(chance: random.Random) -> bool:
             box = user.find(name)
+            if not box.visible or chance.random() < 0.5:  # else nothing else would be done
+                return False
             setattr(box, of, not getattr(box, of))
             return True
 
@@ -193,7 +198,7 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
 
     def remove(chance: random.Random) -> bool:
         nodes = [node for run in user.runs for node in run.results]
-        if nodes and chance.random() < 0.3:
+        if nodes and chance.random() < 0.2:
             slicer.mrmlScene.RemoveNode(chance.choice(nodes))
             return True
         return False
@@ -224,7 +229,7 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
         **{name: switch(name, "collapsed") for name in sections.split()},
         "remove a result": remove,
         "visit another module": other_module,
-        "close the scene": lambda chance: chance.random() < 0.05 and slicer.mrmlScene.Clear(0) is None,
+        "close the scene": lambda chance: chance.random() < 0.1 and slicer.mrmlScene.Clear(0) is None,
     }
 
 

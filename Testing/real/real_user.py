@@ -278,11 +278,14 @@ class User:
 
 
 def error_lines() -> list[str]:
-    """Return the lines of Slicer's log that report an error, oldest first; none on the stand-in, which has no log."""
+    """Return the lines of Slicer's log that report an error, oldest first; none on the stand-in, which has no log.
+
+    What is printed to stderr ("FD") is left out: exceptions are seen by their hook.
+    """
     model = getattr(slicer.app, "errorLogModel", lambda: None)()
     rows = [] if model is None else range(model.logEntryCount())
-    lines = [[str(model.data(model.index(row, column))) for column in (2, 4)] for row in rows]
-    return [text for level, text in lines if level in ("Error", "Critical", "Fatal")]
+    lines = [[str(model.data(model.index(row, column))) for column in (2, 3, 4)] for row in rows]
+    return [text for level, origin, text in lines if level in ("Error", "Critical", "Fatal") and origin != "FD"]
 
 
 def _grab(widget: Any, path: Path) -> None:
