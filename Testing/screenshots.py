@@ -28,7 +28,7 @@ WIDTHS = (400, 600)
 VIEW = (560, 480)
 ZOOM_MM = 70.0
 RUN_TIMEOUT_S = 600
-SECTIONS = ("inputsButton", "outputsButton", "overlayButton", "structuresButton", "plotsButton", "reviewButton")
+SECTIONS = ("inputsButton", "overlayButton", "reviewButton")
 
 
 def main() -> None:

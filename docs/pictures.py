@@ -68,7 +68,7 @@ def _shots(host: SlicerHost, home: Path) -> dict[str, Any]:
         elif state == "done":
             _hide_boxes(host)
             ui.show3DBox.checked = True
-            keep(state, run=(ui.runButton, ui.statusLabel), structures=(ui.structuresButton,))
+            keep(state, run=(ui.runButton, ui.statusLabel), structures=(ui.structuresTable,))
             ui.thresholdSlider.value = 0.1
             host.wait(1.0)
             keep("threshold", overlay=(ui.overlayButton,))

@@ -72,7 +72,6 @@ def _measured(home: Path, options: argparse.Namespace) -> dict[str, Any]:
         if options.png:
             _write(host, options.png)
         turns.choose("another map", lambda: setattr(opened.ui.mapBox, "currentIndex", 1))
-        turns.choose("only near the segmentation", lambda: setattr(opened.ui.nearBox, "checked", True))
         opened.ui.reviewerEdit.text = "A. Reader"
         turns.time("start of a review", opened.panel.review.start)
         turns.time("end of the review", opened.panel.review.end)
