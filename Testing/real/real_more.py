@@ -262,6 +262,7 @@ def every_effect(user: User) -> None:
     """Edit with every effect that is offered: each changes the segmentation or not, and undo takes it back."""
     from SegWithUSlicerLib.panels.edit_panel import EFFECTS
 
+    user.set_size(1280, 800)
     nodes = user.segment_sample()
     user.start_review()
     user.find("goOnBox").checked = False

@@ -280,12 +280,13 @@ class User:
 def error_lines() -> list[str]:
     """Return the lines of Slicer's log that report an error, oldest first; none on the stand-in, which has no log.
 
-    What is printed to stderr ("FD") is left out: exceptions are seen by their hook.
+    What is printed to stderr ("FD") and tracebacks are left out: exceptions are seen by their hook.
     """
     model = getattr(slicer.app, "errorLogModel", lambda: None)()
     rows = [] if model is None else range(model.logEntryCount())
     lines = [[str(model.data(model.index(row, column))) for column in (2, 3, 4)] for row in rows]
-    return [text for level, origin, text in lines if level in ("Error", "Critical", "Fatal") and origin != "FD"]
+    wrong = [(origin, text) for level, origin, text in lines if level in ("Error", "Critical", "Fatal")]
+    return [text for origin, text in wrong if origin != "FD" and not text.startswith("Traceback")]
 
 
 def _grab(widget: Any, path: Path) -> None:
