@@ -307,9 +307,13 @@ def _open_folder(user: User) -> str:
 
 
 def _is_alive(pid: int) -> bool:
-    import psutil
-
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    """Whether a process is there, and not only waiting to be collected."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not state.is_file() or state.read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _check_nothing_is_left(user: User, pid: int) -> None:
