@@ -77,7 +77,8 @@ class User:
 
         def surprised(kind: Any, error: Any, trace: Any) -> None:
             text = "".join(traceback.format_exception(kind, error, trace))
-            (seen.surprises if "SegWithU" in text else seen.of_slicer).append(text)
+            is_slicers = trace is not None and "SegWithU" not in text
+            (seen.of_slicer if is_slicers else seen.surprises).append(text)
             hook(kind, error, trace)
 
         sys.excepthook = surprised
