@@ -90,6 +90,8 @@ def saved_cases(user: User) -> None:
     slicer.app.processEvents()
     slicer.util.loadScene(str(path))
     slicer.app.processEvents()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    user.check("nothing is left of the mark of the region", not hierarchy.GetItemByName("Region"))
     user.check("three results are back", len(user.runs) == user.find("resultBox").count == 3, len(user.runs))
     user.find("resultBox").currentIndex = 1
     slicer.app.processEvents()

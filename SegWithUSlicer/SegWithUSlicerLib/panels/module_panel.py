@@ -14,7 +14,7 @@ from ..run.controller import RunRequest, RunStatus
 from ..run.models import ModelInfo, list_models
 from ..run.preview import PreflightCheck, PreflightResult
 from ..run.session import Debounce, session
-from ..scene.case_nodes import CaseNodes, find_cases
+from ..scene.case_nodes import CaseNodes, find_cases, remove_items_without_node
 from ..scene.load_case import follow_parent_transform
 from ..scene.sample import load_sample
 from ..scene.volume_export import freeze_sequence_frame
@@ -264,6 +264,7 @@ class ModulePanel:
 
     def _attach_shown_run(self) -> None:
         """Find the run that the scene shows already, else the one that was chosen when it was saved."""
+        remove_items_without_node(slicer.mrmlScene)
         runs = find_cases(slicer.mrmlScene)
         shown = next((nodes for nodes in runs if _is_shown(nodes)), None)
         if shown is None and runs:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import slicer
+import vtk
 
 from SegWithUCore.case.case_file import MAP_NAMES, CaseDescription, parse_description
 from SegWithUCore.util.strict_json import parse_json
@@ -22,6 +23,7 @@ from .segmentation import was_touched
 MAP_ATTRIBUTE = "SegWithU.Map"
 REGIONS_ATTRIBUTE = "SegWithU.Regions"
 HUB_MODULE = "SegWithU.Run"
+_HIDDEN_ATTRIBUTE = "SegWithU.Hidden"
 
 PLOT_ROLE = "segwithu.plot."
 """Node references of the run's charts begin so."""
@@ -252,7 +254,18 @@ def add_hidden_node(
         item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
         names = slicer.vtkMRMLSubjectHierarchyConstants
         hierarchy.SetItemAttribute(item, names.GetSubjectHierarchyExcludeFromTreeAttributeName(), "1")
+        hierarchy.SetItemAttribute(item, _HIDDEN_ATTRIBUTE, "1")
     return node
+
+
+def remove_items_without_node(scene: "slicer.vtkMRMLScene") -> None:
+    """Remove the hidden items of nodes that are not saved: a scene that is saved in a review keeps them."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    found = vtk.vtkIdList()
+    hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), found)
+    for item in [found.GetId(index) for index in range(found.GetNumberOfIds())]:
+        if hierarchy.GetItemAttribute(item, _HIDDEN_ATTRIBUTE) and hierarchy.GetItemDataNode(item) is None:
+            hierarchy.RemoveItem(item)
 
 
 def remove_node(node: "slicer.vtkMRMLNode") -> None:
