@@ -75,12 +75,11 @@ def test_the_model_is_found_by_the_hashes_that_the_case_names(case: LoadedCase, 
     chart = put_reliability(case.nodes, {"model": titled_model("hippocampus", found)})
     (name, points) = list(drawn(chart).items())[1]
     whole = found.regions["whole"]
-    assert name == f"hippocampus, 44 test cases: {whole.voxels:,} voxels, ECE {whole.expected_calibration_error:.3g}"
+    assert name == "hippocampus, 44 test cases"
     bars = [bar for bar in whole.bins if bar.voxels >= 30]
     assert np.allclose(points, [(bar.predicted, bar.observed) for bar in bars])
     risk = drawn(put_risk_coverage(case.nodes, {"model": titled_model("hippocampus", found)}))
     ((name, points),) = risk.items()
-    assert f"AURC {whole.aurc:.3g}" in name
     assert np.allclose(points, np.stack([whole.coverage, whole.risk], 1))
 
 
@@ -114,10 +113,7 @@ def test_a_case_is_compared_as_an_evaluation_does_and_without_edits(case: Loaded
     assert found.curves == expected
     assert found.missing == [names[1]]
     shown = {"case": titled_case(reference, found.curves)}
-    assert (
-        f"this case against Expert: {expected.voxels:,} voxels, ECE"
-        in list(drawn(put_reliability(case.nodes, shown)))[1]
-    )
+    assert "this case against Expert" in list(drawn(put_reliability(case.nodes, shown)))[1]
 
 
 def test_a_right_case_has_no_risk_and_a_foreign_reference_is_refused(case: LoadedCase) -> None:

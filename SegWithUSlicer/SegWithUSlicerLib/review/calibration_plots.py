@@ -115,11 +115,7 @@ def put_reliability(nodes: CaseNodes, shown: Mapping[str, TitledCurves]) -> "sli
     lines = {"ideal": Line(_("ideal"), [0.0, 1.0], [0.0, 1.0], Style.GUIDE)}
     for key, one in shown.items():
         bins = [bar for bar in one.curves.bins if bar.voxels >= FEWEST_VOXELS] or one.curves.bins
-        text = _("{title}: {voxels} voxels, ECE {ece}")
-        title = text.format(
-            title=one.title, voxels=f"{one.curves.voxels:,}", ece=f"{one.curves.expected_calibration_error:.3g}"
-        )
-        lines[key] = Line(title, [bar.predicted for bar in bins], [bar.observed for bar in bins], Style.POINTS)
+        lines[key] = Line(one.title, [bar.predicted for bar in bins], [bar.observed for bar in bins], Style.POINTS)
     titles = Titles(
         _("{input}: reliability of the error probability").format(input=nodes.label),
         _("Error probability"),
@@ -130,11 +126,7 @@ def put_reliability(nodes: CaseNodes, shown: Mapping[str, TitledCurves]) -> "sli
 
 def put_risk_coverage(nodes: CaseNodes, shown: Mapping[str, TitledCurves]) -> "slicer.vtkMRMLPlotChartNode":
     """Draw, or redraw, the risk-coverage curves, in the order given; see `put_reliability`."""
-    lines = {}
-    for key, one in shown.items():
-        text = _("{title}: {voxels} voxels, AURC {aurc}")
-        title = text.format(title=one.title, voxels=f"{one.curves.voxels:,}", aurc=f"{one.curves.aurc:.3g}")
-        lines[key] = Line(title, one.curves.coverage, one.curves.risk)
+    lines = {key: Line(one.title, one.curves.coverage, one.curves.risk) for key, one in shown.items()}
     titles = Titles(
         _("{input}: risk and coverage").format(input=nodes.label),
         _("Coverage: share of voxels, least uncertain first"),

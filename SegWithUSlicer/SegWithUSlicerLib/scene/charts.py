@@ -19,6 +19,7 @@ from .load_case import put_in_folder
 _COLOURS = ((0.0, 0.45, 0.70), (0.84, 0.37, 0.0), (0.0, 0.62, 0.45), (0.80, 0.47, 0.65))
 _GUIDE_COLOUR = (0.6, 0.6, 0.6)
 _ROOM = 1.4
+_TITLE_PT, _TEXT_PT = 12, 10
 
 
 class Style(Enum):
@@ -70,6 +71,9 @@ def put_chart(nodes: CaseNodes, name: str, titles: Titles, lines: Mapping[str, L
     chart.SetXAxisTitle(titles.x)
     chart.SetYAxisTitle(titles.y)
     chart.SetLegendVisibility(len(lines) > 1)
+    chart.SetTitleFontSize(_TITLE_PT)  # a plot view of the usual layout is small
+    for set_size in (chart.SetLegendFontSize, chart.SetAxisTitleFontSize, chart.SetAxisLabelFontSize):
+        set_size(_TEXT_PT)
     # Room for the legend, which VTK puts over the upper right: every curve of ours ends there.
     chart.SetYAxisRangeAuto(False)
     chart.SetYAxisRange(0.0, _ROOM * max((max(line.y, default=0.0) for line in lines.values()), default=1.0) or 1.0)
