@@ -14,7 +14,7 @@ from .volume import FORMATS
 _NOT_LISTED = {".hdr.gz", ".nia"}
 """The header of a pair that its voxels stand for, and a form that is refused."""
 SUFFIXES = sorted({end for ends, _ in FORMATS for end in ends} - _NOT_LISTED, key=len, reverse=True)
-_VOXELS_OF_A_PAIR = (".img", ".img.gz")
+VOXELS_OF_A_PAIR = (".img", ".img.gz")
 """Belong to a header file (.hdr) of the same name."""
 _FINISHED = "case.json"
 """Of a finished case; the package `case` has its format."""
@@ -213,7 +213,7 @@ def _several(count: int | str, noun: str) -> str:
 def stem_of(path: Path) -> str | None:
     """Return the name of an image file without its suffix; None for other files and for the voxels of a pair."""
     stem, suffix = _split(path.name)
-    if not suffix or (suffix in _VOXELS_OF_A_PAIR and path.with_name(f"{stem}.hdr").is_file()):
+    if not suffix or (suffix in VOXELS_OF_A_PAIR and path.with_name(f"{stem}.hdr").is_file()):
         return None
     return stem
 
