@@ -264,6 +264,7 @@ def test_leftovers_of_a_crash_are_swept_at_the_next_start(opened: Opened) -> Non
     left = temporary_root() / "segwithu-999999999-abc"
     left.mkdir(parents=True)
     (left / "channel_0.nrrd").write_bytes(b"patient")
+    (left / ".lock").write_text("process 999999999 on here\n", encoding="utf-8")
     assert sweep_leftovers() == [left]
     assert not left.exists()
 

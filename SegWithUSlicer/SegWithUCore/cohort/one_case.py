@@ -22,6 +22,7 @@ from ..io.input_reader import IN_THIS_PROCESS, InputReader
 from ..io.roi import RegionOfInterest
 from ..io.volume import grid_facts
 from ..review.reviews import LOG_PATTERN
+from ..util.atomic_files import exists_error
 from ..util.errors import InputError, OutputError
 from ..util.failures import failure_sentence
 from ..util.memory import NotEnoughMemoryError
@@ -136,11 +137,6 @@ def _make(job: Job, model: Model, rules: Rules, listening: Listening, reader: In
             )
     with listening() as progress:
         return segment(replace(job, overwrite=there if rules.resume else rules.overwrite), model, progress, reader)
-
-
-def exists_error(target: Path) -> OutputError:
-    """Make the error of a case folder that is there and is not to be replaced."""
-    return OutputError(f"{target} exists already: choose another output folder or pass --overwrite.", "target-exists")
 
 
 def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> str | None:

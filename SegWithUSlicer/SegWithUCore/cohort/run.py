@@ -17,14 +17,14 @@ from ..inference.segment import Job
 from ..io.input_reader import IN_THIS_PROCESS, InputReader
 from ..io.reader_process import ReaderProcess
 from ..models.bundle import Bundle, read_bundle, with_head
-from ..util.atomic_files import sweep_leftovers
+from ..util.atomic_files import exists_error, sweep_leftovers
 from ..util.errors import SegWithUError
 from ..util.memory import available_bytes, limit_process
 from ..util.process_lock import ProcessLock
 from ..util.progress import Progress
 from . import on_worker
 from .on_worker import RunFacts, UnfitError
-from .one_case import FAILED, FINISHED, SKIPPED, Rules, Settled, exists_error, failed, settle
+from .one_case import FAILED, FINISHED, SKIPPED, Rules, Settled, failed, settle
 from .workers import Answer, ClusterError, Say, Workers, WorkersRequest, connected
 
 SHARED_MEMORY = 0.9

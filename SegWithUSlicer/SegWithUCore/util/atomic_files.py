@@ -148,11 +148,14 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
             _made_parents.remove(folder)
 
 
+def exists_error(target: Path) -> OutputError:
+    """Make the error of a target that is there and is not to be replaced."""
+    return OutputError(f"{target} exists already: choose another output folder or pass --overwrite.", "target-exists")
+
+
 def _check_absent(target: Path, overwrite: bool) -> None:
     if not overwrite and os.path.lexists(target):
-        raise OutputError(
-            f"{target} exists already: choose another output folder or pass --overwrite.", "target-exists"
-        )
+        raise exists_error(target)
 
 
 def _target_lock(target: Path, path: Path) -> ProcessLock | None:

@@ -25,14 +25,14 @@ ORDERS = list(itertools.permutations(range(3)))
 FLIPS = list(itertools.product([False, True], repeat=3))
 Change = Callable[[sitk.Image], sitk.Image]
 
-READERS = {"read_file", "read_image", "read_labels", "read_layers", "read_reference", "ReadImage", "ImageFileReader"}
+READERS = {"read_file", "read_image", "read_volume", "read_labels", "read_layers", "read_reference", "read_stored"}
+READERS |= {"ReadImage", "ImageFileReader"}
 """What opens a volume without asking where another lies."""
 CALLERS = {
     "case/case_image.py": "the image of a finished case",
     "case/case_regions.py": "regions of a finished case",
     "case/check_files.py": "volumes of a finished case",
     "case/segmentation_file.py": "a reviewer's version of a segmentation",
-    "cli/demo.py": "the sample image",
     "export/anonymous.py": "volumes of a finished case",
     "export/dicom.py": "maps and segmentation of a finished case",
     "report/case_report.py": "volumes of a finished case",

@@ -74,7 +74,7 @@ def test_a_path_of_this_user_is_followed_and_one_of_others_is_asked_for(
     changed_case(led_to_others, lambda content: content["input"]["channels"][0].update(file="../../images/scan.nii.gz"))
     changed_case(led_to_others, lambda content: content["input"]["channels"][0].update(file_mac="0" * 64))
     opened = []
-    monkeypatch.setattr(case_input, "read_image", lambda path: opened.append(path))
+    monkeypatch.setattr(case_input, "read_volume", lambda path: opened.append(path))
     monkeypatch.setattr(case_input, "series_with_voxels", lambda path, _hash: opened.append(path))
     for command in (["export", "--output", tmp_path / "no"], ["export", "--anonymous", "--output", tmp_path / "no"]):
         one_sentence(segwithu(command[0], led_to_others, *command[1:]), str(image), "this user", "--images")
