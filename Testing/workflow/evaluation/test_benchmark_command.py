@@ -190,7 +190,7 @@ def test_a_cancelled_benchmark_says_so_and_can_be_gone_on_with(segwithu: Command
         time.sleep(0.01)
     process.terminate()
     outcome = finished(process, 60)
-    assert outcome.code == 1
+    assert outcome.code == 130
     assert "cancelled" in outcome.err
     assert not (output / "benchmark.lock").exists()
     assert segwithu(*arguments(split, model, output, *QUICK, "--resume")).code == 0

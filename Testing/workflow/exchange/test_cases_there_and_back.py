@@ -123,7 +123,7 @@ def _assert_verdicts_at_home(ours: Path, reviewed: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "missing"),
     [
-        (["segment", "x.nii.gz", "--model", "hippocampus", "--output", "out"], "jsonschema"),
+        (["segment", "x.nii.gz", "--model", "hippocampus", "--output", "out"], "safetensors"),
         (["regions", "{case}"], "scipy"),
     ],
     ids=["segment", "regions"],

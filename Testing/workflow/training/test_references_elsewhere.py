@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import SimpleITK as sitk
-from segwithu_command import MODEL, Command, changed_description, entries, refused, tiny_bundle
+from segwithu_command import MODEL, Command, entries, refused, tiny_bundle
 from toy_data_set import write_data_set, write_recipe
 
-from SegWithUCore.models.bundle import block_sha256, read_bundle
+from SegWithUCore.models.bundle import read_bundle
 from SegWithULab.training.dataset import find_cases
 
 Change = Callable[[sitk.Image], sitk.Image]
@@ -156,24 +156,6 @@ def test_a_run_is_calibrated_by_the_places_of_references(tmp_path: Path, segwith
 
 
 @pytest.mark.slow
-def test_a_model_calibrated_before_is_named(hippocampi: Path, tmp_path: Path, segwithu: Command) -> None:
-    old = tiny_bundle(tmp_path / "old")
-    changed_description(old, "calibration/tempering_scale", 1.25)
-    data = json.loads((old / "bundle.json").read_text(encoding="utf-8"))
-    changed_description(old, "calibration_sha256", block_sha256(data["calibration"]))
-    for call in (
-        ("check", old),
-        ("models", "verify", old),
-        ("check-calibration", "--model", old, "--cases", f"{hippocampi}:test"),
-    ):
-        outcome = segwithu(*call)
-        assert outcome.code == 0 and outcome.error_codes == ["calibrate-again"], outcome.err
-        assert "old" in outcome.err
-    for call in (("check", MODEL), ("check", "hippocampus"), ("models", "verify", MODEL)):
-        outcome = segwithu(*call)
-        assert outcome.code == 0 and not outcome.error_codes, outcome.err
-
-
 def test_a_table_of_test_cases_alone_is_nothing_to_plan_on(hippocampi: Path, tmp_path: Path, segwithu: Command) -> None:
     outcome = segwithu("plan", hippocampi, "--output", tmp_path / "out")
     refused(outcome, "nothing-to-plan-on", hippocampi, code=2)
