@@ -88,7 +88,7 @@ def segment_image(
         InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
         UsageError: no region of interest, an array without its spacing, or an option that does not go with the image.
     """
-    region = None if roi is None else RegionOfInterest.parse(",".join(str(number) for number in roi))
+    box = None if roi is None else RegionOfInterest.parse(",".join(str(number) for number in roi))
     channels = list(image) if isinstance(image, list | tuple) else [image]
     is_file = [isinstance(channel, str | Path) for channel in channels]
     if any(is_file) and spacing is not None:
@@ -102,7 +102,7 @@ def segment_image(
         name=given.name,
         files=given.files,
         target=Path(),  # nothing is written
-        region=region,
+        roi=box,
         unlike_training=unlike_training,
         include_image=bool(given.images),
         series=given.series,

@@ -92,7 +92,7 @@ def _predicted(jobs: "Sequence[Job]", model: "Model", reader: "InputReader") -> 
             memory.append(predicted.total)
         if headers[0].grid is not None:
             with contextlib.suppress(InputError):  # the region lies outside
-                seconds.append(predicted_seconds(model, part_grid(headers[0].grid, job.region)) or 0.0)
+                seconds.append(predicted_seconds(model, part_grid(headers[0].grid, job.roi)) or 0.0)
     return memory, seconds
 
 

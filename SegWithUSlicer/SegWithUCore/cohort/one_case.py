@@ -159,7 +159,7 @@ def staleness_reason(job: Job, model: Model, reader: InputReader = IN_THIS_PROCE
         reason = (
             _missing_file(job, case)
             or _other_model(case["model"], model)
-            or _other_region(case["region_of_interest"], job.region)
+            or _other_region(case["region_of_interest"], job.roi)
         )
         voxels = [channel["voxels_sha256"] for channel in case["input"]["channels"]]
         grid: Mapping[str, Any] = dict(case["input"]["grid"])

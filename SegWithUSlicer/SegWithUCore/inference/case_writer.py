@@ -72,7 +72,7 @@ class CaseResult:
         files: image file per channel, in the model's order.
         voxels_sha256: hash of the voxels of each channel, all of them.
         grid: of the images, and of all volumes.
-        region: region of interest as given, None for the whole image.
+        roi: region of interest as given, None for the whole image.
         box: the voxels that were assessed.
         first: the first channel inside `box`, (z, y, x).
         placement: grid of that, as it lies in the world.
@@ -94,7 +94,7 @@ class CaseResult:
     grid: VoxelGrid
     bundle: Bundle
     head: HeadSpec
-    region: RegionOfInterest | None
+    roi: RegionOfInterest | None
     box: VoxelBox
     first: Planes
     placement: VoxelGrid
@@ -243,7 +243,7 @@ def _check_written(path: Path) -> None:
 
 
 def _facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    bundle, region = result.bundle, result.region
+    bundle, roi = result.bundle, result.roi
     return {
         "format": "segwithu-case",
         "format_version": 1,
@@ -257,10 +257,10 @@ def _facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, f
             "grid": result.grid.facts(),
         },
         "region_of_interest": None
-        if region is None
+        if roi is None
         else {
-            "centre_ras_mm": list(region.centre_ras_mm),
-            "size_mm": list(region.size_mm),
+            "centre_ras_mm": list(roi.centre_ras_mm),
+            "size_mm": list(roi.size_mm),
             **result.box.to_json(),
         },
         "assessed": result.box.to_json(),

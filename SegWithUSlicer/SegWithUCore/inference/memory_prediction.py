@@ -61,14 +61,14 @@ class RunMemory:
         stages: bytes beyond what the program holds, by stage.
         program: bytes that the program with its model holds.
         what: the run in words, the subject of a sentence.
-        region: whether a region of interest was given.
+        roi: whether a region of interest was given.
         stored_bytes: of a voxel in the file.
     """
 
     stages: dict[str, float]
     program: int
     what: str
-    region: bool
+    roi: bool
     stored_bytes: int
 
     @property
@@ -92,7 +92,7 @@ class RunMemory:
         largest = max(self.stages, key=self.stages.__getitem__)
         if largest == "reading":
             return ["crop the image to what matters and save it as a smaller file"]
-        smaller = f"give a smaller {REGION_WORDS}" if self.region else f"give a {REGION_WORDS}"
+        smaller = f"give a smaller {REGION_WORDS}" if self.roi else f"give a {REGION_WORDS}"
         return [smaller, "take a model with a smaller window"] if largest == "segmenting" else [smaller]
 
     def check(self, file: Path | None = None) -> None:
@@ -111,7 +111,7 @@ class RunMemory:
 
 def memory_from_headers(
     headers: Sequence[Header],
-    region: RegionOfInterest | None,
+    roi: RegionOfInterest | None,
     model: Model,
     include_image: bool = False,
     own_to_world_ras: Sequence[float] | None = None,
@@ -128,10 +128,10 @@ def memory_from_headers(
     stored = max(header.voxel_bytes * header.components for header in headers)
     is_known = whole.placed and model.bundle.input.nnunet is None
     try:
-        part = part_grid(whole, region if is_known else None, own_to_world_ras)
+        part = part_grid(whole, roi if is_known else None, own_to_world_ras)
     except InputError:  # it lies outside: reading, which knows the place better, says so
         is_known, part = False, whole
-    memory = run_memory(whole, part, model, stored, region, include_image, on_disk)
+    memory = run_memory(whole, part, model, stored, roi, include_image, on_disk)
     return memory if is_known else replace(memory, stages={"reading": memory.stages["reading"]})
 
 
@@ -140,7 +140,7 @@ def run_memory(
     part: VoxelGrid,
     model: Model,
     stored_bytes: int = READ_BYTES,
-    region: RegionOfInterest | None = None,
+    roi: RegionOfInterest | None = None,
     include_image: bool = False,
     on_disk: bool = True,
 ) -> RunMemory:
@@ -178,7 +178,7 @@ def run_memory(
         {stage: need + BUFFERS_BYTES for stage, need in stages.items()},
         model.program_bytes,
         f"The image of {edges} voxels",
-        region is not None,
+        roi is not None,
         stored_bytes,
     )
 

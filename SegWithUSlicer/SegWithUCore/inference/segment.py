@@ -43,7 +43,7 @@ class Job:
         name: of the case and of its folder.
         files: one image file or folder of a DICOM series per channel, in the model's order.
         target: the case folder to be written.
-        region: region of interest, None for the whole image.
+        roi: region of interest, None for the whole image.
         unlike_training: go on although the input is unlike the training cases.
         include_image: also write the image into the case folder.
         own_to_world_ras: linear transform that the image hangs under; only tells the network which way is up.
@@ -55,7 +55,7 @@ class Job:
     name: str
     files: Sequence[Path]
     target: Path
-    region: RegionOfInterest | None = None
+    roi: RegionOfInterest | None = None
     overwrite: bool = False
     unlike_training: bool = False
     include_image: bool = False
@@ -128,9 +128,7 @@ def compute_case(
     box, parts, warnings = _assessed_parts(job, given, parts, model.bundle)
     stored = READ_BYTES if memory is None else memory.stored_bytes
     placement = VoxelGrid.of(parts[0])
-    memory = run_memory(
-        given.grid, placement, model, stored, job.region, job.include_image, on_disk=scratch is not None
-    )
+    memory = run_memory(given.grid, placement, model, stored, job.roi, job.include_image, on_disk=scratch is not None)
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     with _timed(seconds, "segmenting"):
@@ -149,7 +147,7 @@ def compute_case(
         grid=given.grid,
         bundle=model.bundle,
         head=model.head,
-        region=job.region,
+        roi=job.roi,
         box=box,
         first=first,
         placement=placement,
@@ -200,7 +198,7 @@ def read_input(
     volumes = read_channels(job, bundle, reader, headers)
     images = [volume.image for volume in volumes]
     grid = VoxelGrid.of(images[0])
-    box = voxel_box(job.region, grid) if job.region else whole_grid(grid)
+    box = voxel_box(job.roi, grid) if job.roi else whole_grid(grid)
     hashes, parts = [voxel_hash(image) for image in images], [box.crop(image) for image in images]
     notes = list(dict.fromkeys(note for volume in volumes for note in volume.header.notes_by(job.form)))
     return ReadInput(grid, hashes, box, images[0] if job.include_image else None, notes), parts
@@ -246,7 +244,7 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
         sentence = refused[0].sentence.removesuffix(".")
         message = f"{job.files[0]}: {sentence}, or insist with {job.insist_option}."
         raise RefusedInputError(message, refused[0].sentence)
-    if job.region and any(each.kind == "range" for each in bundle.input.channel_normalisations):
+    if job.roi and any(each.kind == "range" for each in bundle.input.channel_normalisations):
         sentence = (
             f"The model '{bundle.name}' scales intensities by the range of the whole image, and a region of interest "
             "has another range: segment the whole image."
@@ -316,14 +314,14 @@ def _checked_job(job: Job, bundle: Bundle, reader: InputReader) -> tuple[Job, li
             say which counts.
         InputError: a header is damaged.
     """
-    if job.region and bundle.input.slice_edge is not None:
+    if job.roi and bundle.input.slice_edge is not None:
         raise UsageError(
             f"The model {bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
             "out the region of interest."
         )
     headers = read_headers(job, reader)
     for path, header in zip(job.files, headers, strict=True):
-        if job.region:
+        if job.roi:
             header.check_form(path, job.form)
     if headers[0].differs_from_slicer(job.form):  # else Slicer would show the file beside the results
         job = replace(job, include_image=True)
@@ -345,4 +343,4 @@ def predicted_memory(job: Job, model: Model, headers: Sequence[Header], on_disk:
     Args:
         on_disk: whether large maps go to the disk.
     """
-    return memory_from_headers(headers, job.region, model, job.include_image, job.own_to_world_ras, on_disk)
+    return memory_from_headers(headers, job.roi, model, job.include_image, job.own_to_world_ras, on_disk)

@@ -92,7 +92,7 @@ def whole_grid(image: sitk.Image | VoxelGrid) -> VoxelBox:
     return VoxelBox((0, 0, 0), VoxelGrid.of(image).size)
 
 
-def voxel_box(region: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelBox:
+def voxel_box(roi: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelBox:
     """Find the box of voxels whose centres lie in the region, cut at the grid's border.
 
     Of the faces the left, posterior and inferior ones belong to the region, in whatever order the voxels are
@@ -103,8 +103,8 @@ def voxel_box(region: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelB
         InputError: the region lies outside the image.
     """
     grid = VoxelGrid.of(image)
-    half = np.asarray(region.size_mm) / 2
-    corners = [np.asarray(region.centre_ras_mm) + half * signs for signs in product((-1.0, 1.0), repeat=3)]
+    half = np.asarray(roi.size_mm) / 2
+    corners = [np.asarray(roi.centre_ras_mm) + half * signs for signs in product((-1.0, 1.0), repeat=3)]
     indices = np.asarray([grid.continuous_index(ras_to_lps(c.tolist())) for c in corners])
     low, high = _centres_between(indices.min(0), indices.max(0), _runs_up(grid))
     middle = np.rint(indices.mean(0)).astype(int)
@@ -112,7 +112,7 @@ def voxel_box(region: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelB
     low, high = np.maximum(low, 0), np.minimum(high, grid.size)
     if (high <= low).any():
         raise InputError(
-            f"The region of interest around RAS {_numbers(region.centre_ras_mm)} lies outside the image, "
+            f"The region of interest around RAS {_numbers(roi.centre_ras_mm)} lies outside the image, "
             f"which spans RAS {_span(grid)}: move the region."
         )
     i, j, k = (int(n) for n in low)
@@ -121,14 +121,14 @@ def voxel_box(region: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelB
 
 
 def part_grid(
-    whole: VoxelGrid, region: RegionOfInterest | None, own_to_world_ras: Sequence[float] | None = None
+    whole: VoxelGrid, roi: RegionOfInterest | None, own_to_world_ras: Sequence[float] | None = None
 ) -> VoxelGrid:
     """Return the grid of the part within the region, oriented as in the world; its origin has no meaning.
 
     Raises:
         InputError: the region lies outside.
     """
-    part = voxel_box(region, whole).crop_grid(whole) if region else whole
+    part = voxel_box(roi, whole).crop_grid(whole) if roi else whole
     return part.axes_after(lambda image: apply_transform(image, own_to_world_ras))
 
 

@@ -100,7 +100,7 @@ class JobRunner:
             name=request.text("name"),
             files=request.files(),
             target=Path(request.text("target")),
-            region=_region(request),
+            roi=_roi(request),
             unlike_training=request.flag("unlike_training"),
             include_image=request.flag("include_image"),
             own_to_world_ras=_placement(request),
@@ -122,9 +122,9 @@ class JobRunner:
 
 def _cost(request: Request, model: Model) -> dict[str, Any]:
     """Predict seconds, memory and windows of a run on the grid of a request; no voxel is read."""
-    part, region, placement = _part(request), _region(request), _placement(request)
+    part, roi, placement = _part(request), _roi(request), _placement(request)
     header = Header(_grid(request), UNKNOWN_VOXEL_BYTES)
-    memory = memory_from_headers([header], region, model, request.flag("include_image"), placement)
+    memory = memory_from_headers([header], roi, model, request.flag("include_image"), placement)
     assert memory is not None  # the only grid is known
     shortage = None
     try:
@@ -145,7 +145,7 @@ def _engine(model: Model) -> dict[str, Any]:
     return {"engine": model.engine.identity(), "engine_reason": model.engine_reason}
 
 
-def _region(request: Request) -> RegionOfInterest | None:
+def _roi(request: Request) -> RegionOfInterest | None:
     block = request.fields.get("region")
     if block is None:
         return None
@@ -160,7 +160,7 @@ def _placement(request: Request) -> Sequence[float] | None:
 
 def _part(request: Request) -> VoxelGrid:
     """Return the grid of the part to be segmented, oriented as in the world."""
-    return part_grid(_grid(request), _region(request), _placement(request))
+    return part_grid(_grid(request), _roi(request), _placement(request))
 
 
 def _features(request: Request) -> dict[str, ImageFeatures]:

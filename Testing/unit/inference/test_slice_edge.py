@@ -84,7 +84,7 @@ def test_a_region_of_interest_is_refused(tmp_path: Path, data_folder: Path) -> N
     whole_slices = replace(bundle, input=replace(bundle.input, spacing_mm=None, slice_edge=64))
     model = Model(whole_slices, torch.device("cpu"))
     file = next((data_folder / "hippocampus" / "images").glob("*.nii.gz"))
-    job = Job("case", (file,), tmp_path / "case", region=RegionOfInterest((0.0, 0.0, 0.0), (10.0, 10.0, 10.0)))
+    job = Job("case", (file,), tmp_path / "case", roi=RegionOfInterest((0.0, 0.0, 0.0), (10.0, 10.0, 10.0)))
     with pytest.raises(UsageError, match="whole slices"):
         segment(job, model)
     assert not (tmp_path / "case").exists()

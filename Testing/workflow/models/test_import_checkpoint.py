@@ -76,7 +76,7 @@ def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(
     job = Job("head", [], tmp_path / "case", region)
     (warning,) = checked_against_training([image], bundle, job)
     assert "range of the whole image" in warning.sentence
-    assert checked_against_training([image], bundle, replace(job, region=None)) == []
+    assert checked_against_training([image], bundle, replace(job, roi=None)) == []
 
 
 def test_the_codes_of_the_tissues_are_those_of_the_dicom_dictionary() -> None:
