@@ -8,7 +8,7 @@ from typing import Any
 UNCERTAIN = 0.25
 """Error probability above which a voxel counts as uncertain, everywhere: in regions, tables, maps' first colour, the
 brush in Slicer and the check of the calibration. Changing it here changes all of them for cases segmented since; the
-`min_density` of `find_regions` was chosen with it, and the percentiles below are of voxels above it: calibrate again."""
+`min_density` of `find_regions` was chosen with it, and percentiles below are of voxels above it: calibrate again."""
 HIGH_FROM, LOW_UNTIL = 75.0, 25.0
 """Percentiles of the calibration cases' uncertain voxels from which uncertainty is called high, and until which low."""
 BACKGROUND = "background"
