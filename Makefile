@@ -3,6 +3,7 @@
 # make test: what guards every change, in a few minutes
 # make test-all: every test, as CI does
 # make test-slicer SLICER=/path/to/Slicer: the workflows and the self test in that Slicer, with pictures; ALL=1: the long ones too
+# make dist: wheel and source archive, checked and tried in an empty environment, into dist/
 # make coverage: every test, and which lines of the product they and their child processes run
 # Each makes .venv when missing and installs what it needs.
 
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-side-by-side test-serial test-slicer coverage docs lint system-libraries clean
+.PHONY: demo test test-all test-side-by-side test-serial test-slicer coverage docs dist lint system-libraries clean
 
 demo: $(VENV)/.desktop
 	$(BIN)/segwithu demo --output demo
@@ -65,6 +66,16 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -E -a -W --keep-going -q -b html docs build/docs
 	@echo "open build/docs/index.html"
 
+# The wheel is tried as a stranger has it: in an empty environment, outside of the checkout.
+dist: $(VENV)/.test
+	rm -rf dist build/dist-trial
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv build/dist-trial
+	build/dist-trial/bin/python -m pip install --quiet dist/*.whl
+	cd build && dist-trial/bin/segwithu models list && dist-trial/bin/segwithu models verify hippocampus --load
+	@echo "dist/ holds what RELEASING.md publishes"
+
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -86,4 +97,4 @@ system-libraries:
 	@sh Testing/system_libraries.sh
 
 clean:
-	rm -rf $(VENV) demo build
+	rm -rf $(VENV) demo build dist

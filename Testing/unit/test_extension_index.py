@@ -123,3 +123,8 @@ def test_the_homepage_says_what_the_index_asks_for() -> None:
     assert "arxiv.org/abs/2604.15271" in page
     assert "Apache-2.0" in page and (ROOT / "LICENSE.txt").is_file()
     assert "Resources/Screenshots/" in page
+
+
+def test_the_entry_follows_the_newest_schema(entry: dict[str, Any]) -> None:
+    """Required and allowed keys of slicer-extension-catalog-entry-schema-v1.0.2.json (Slicer, August 2026)."""
+    assert entry["$schema"].endswith("/Schemas/slicer-extension-catalog-entry-schema-v1.0.2.json#")

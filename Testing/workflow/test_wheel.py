@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
     run_python("-m", "pip", "wheel", *options, "--wheel-dir", folder, ROOT, cwd=folder)
-    (built,) = folder.glob("segwithu_slicer-*.whl")
+    (built,) = folder.glob("segwithu-*.whl")
     return built
 
 
@@ -65,7 +65,7 @@ def test_wheel_holds_models_sample_recipes_and_schemas(wheel: Path) -> None:
 
 def test_wheel_holds_nothing_but_the_engine(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"SegWithUCore", "SegWithULab", "segwithu_slicer"}
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"SegWithUCore", "SegWithULab", "segwithu"}
     assert not [name for name in names if name.endswith((".pyc", ".ui")) or "/Screenshots/" in name]
     licences = {name.split("/licenses/")[1] for name in names if "/licenses/" in name}
     assert {"LICENSE.txt", "Resources/Models/hippocampus/LICENSE.txt", "Resources/SampleData/NOTICE.txt"} <= licences
