@@ -73,7 +73,8 @@ dist: $(VENV)/.test
 	$(BIN)/python -m twine check --strict dist/*
 	$(PYTHON) -m venv build/dist-trial
 	build/dist-trial/bin/python -m pip install --quiet dist/*.whl
-	cd build && dist-trial/bin/segwithu models list && dist-trial/bin/segwithu models verify hippocampus --load
+	cd build && dist-trial/bin/segwithu models list && dist-trial/bin/segwithu models verify hippocampus && \
+		dist-trial/bin/segwithu demo --output dist-trial/demo
 	@echo "dist/ holds what RELEASING.md publishes"
 
 $(BIN)/python:
