@@ -32,7 +32,6 @@ _OUR_PACKAGES = ("SegWithUCore", "SegWithUSlicerLib")
 _DEPENDENCIES = (
     "Colors",
     "Markups",
-    "Plots",
     "SampleData",
     "SegmentEditor",
     "Segmentations",

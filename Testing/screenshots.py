@@ -75,11 +75,11 @@ def states_of_a_run(host: SlicerHost, _home: Path) -> Iterator[str]:
     host.wait(0.5)
     yield "editing"
     ui.editButton.collapsed = True
-    ui.reviewMoreButton.collapsed = ui.budgetButton.collapsed = False
+    ui.reviewMoreButton.collapsed = False
     host.wait(0.5)
-    yield "budget"
+    yield "more"
     ui.endReviewButton.click()
-    ui.reviewMoreButton.collapsed = ui.budgetButton.collapsed = True
+    ui.reviewMoreButton.collapsed = True
     yield "ended"
 
 

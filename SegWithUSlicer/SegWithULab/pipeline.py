@@ -13,7 +13,6 @@ from SegWithUCore.calibration.flag_limits import FIGURE
 from SegWithUCore.inference.model import Model
 from SegWithUCore.metrics.patients import by_patient
 from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
-from SegWithUCore.models.curves import CURVES_FILE, write_curves
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.training_record import TrainingRecord, read_record, write_record
 from SegWithUCore.util.atomic_files import atomic_file, atomic_folder
@@ -24,7 +23,7 @@ from .calibration.bundles import calibrate_run
 from .calibration.cross_validation import predicted_by_run_folds
 from .evaluation.evaluate import Settings, evaluate
 from .evaluation.report import PAGE_FILE, write_report
-from .evaluation.summary import model_curves, recorded, summary
+from .evaluation.summary import recorded, summary
 from .training.backbone import BackboneTrainer
 from .training.case_roles import check_unseen, hashes_of
 from .training.dataset import Case, PreparedCase, check_channels, find_cases, prepare, roles_of
@@ -312,9 +311,6 @@ class Pipeline:
             result = summary(evaluation, model.bundle)
             write_report(work, result, evaluation, model.bundle, f"{self._table()}:test")
             (work / "recorded.json").write_text(json.dumps(recorded(result)), encoding="utf-8")
-            curves = model_curves(evaluation, model.bundle)
-            if curves is not None:
-                write_curves(work, curves)
         dice = {row["title"]: row["mean"] for row in result["table"] if row["title"].startswith("dice ")}
         return {"cases": result["cases"], "dice": dice}
 
@@ -329,8 +325,6 @@ class Pipeline:
                 tested = None if hashes is None else list(hashes)
                 write_record(work, record.with_role("test", tested, self._remarks("test")))
                 bundle = _rewrite(replace(bundle, figures=read_json_object(figures)), work)
-                if (self.evaluation / CURVES_FILE).is_file():
-                    shutil.copyfile(self.evaluation / CURVES_FILE, work / CURVES_FILE)
             begun.progress("compiling", 0.3)
             if self.job.graphs:
                 self.compile_graphs(bundle)

@@ -24,7 +24,6 @@ from typing import Any
 
 from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_files import check_whole
-from SegWithUCore.models.curves import CURVES_FILE
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.stage_two_file import BLOCK
 from SegWithUCore.models.training_record import ROLES, TRAINING_FOLDER, TrainingRecord, write_record
@@ -70,7 +69,6 @@ def take_over(calibrated: Path, version: str) -> None:
     assert (bundle.weights_sha256, bundle.graphs) == (before.weights_sha256, before.graphs), "another model"
     with atomic_folder(MODEL, overwrite=True) as work:
         shutil.copytree(calibrated, work, dirs_exist_ok=True)
-        shutil.copyfile(MODEL / CURVES_FILE, work / CURVES_FILE)  # of the other head
         write_bundle_json(replace(bundle, about={**bundle.about, "version": version}), work)
 
 

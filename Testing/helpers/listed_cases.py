@@ -113,11 +113,6 @@ class Listing:
         for name in names:
             self._press(self.ui.casesTable, self.row(name), QtCore.Qt.KeyboardModifier.ControlModifier)
 
-    def click_difference(self, row: int) -> None:
-        """A click on a region on which reviewers disagree."""
-        self._press(self.ui.differencesTable, row)
-        self.settled()
-
     def _press(self, table: Any, row: int, modifier: Any = None) -> None:
         item = QtWidgets.QTableWidget.item(table, row, 0)
         QtWidgets.QTableWidget.scrollToItem(table, item)

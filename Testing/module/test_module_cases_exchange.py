@@ -80,104 +80,23 @@ def test_flagged_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
     flags = {row["case"]: row["flags"] for row in json.loads((there / "worklist.json").read_text())["cases"]}
     assert all(flags[name] for name in CASES)
 
-    first = read_regions(listing.cases / A)[0]
+    done = subprocess.run(
+        [sys.executable, "-m", "SegWithUCore.cli", "merge-reviews", str(there), "--into", str(listing.cases)],
+        env={**os.environ, "PYTHONPATH": str(PACKAGES)},
+        check=False,
+    )
+    assert done.returncode == 0
     judged(listing.cases / A, "Ana", {1: _verdict("rejected"), 2: _verdict("accepted")}, "no doubt")
-    listing.host.popups.answer(str(there))
-    listing.ui.mergeButton.click()
+    listing.ui.refreshCasesButton.click()
     listing.settled()
     assert listing.status(A).count("; ") == 1
     assert all((listing.cases / name / "review.Bo.jsonl").is_file() for name in CASES)
-    table = listing.ui.differencesTable
-    assert table.rowCount == 1
-    told = [table.item(0, column).text() for column in range(5)]
-    assert told == [A, "1", first.structure, "Ana ✗ rejected; Bo ✎ corrected", "Ana: no doubt"]
-    assert "Reviewers disagree on one region." in listing.ui.differencesLabel.text
-    assert "review.Bo.jsonl is new" in listing.ui.differencesLabel.text
-
-
-def test_the_merge_section_says_how_many_regions_nobody_has_looked_at(listing: Listing) -> None:
-    from SegWithUCore.case.region_files import read_regions
-    from SegWithUSlicerLib.scene.readout import volume_text
-
-    label = listing.ui.differencesLabel
-    listing.list_folder()
-    assert "without a look" not in label.text
-    listing.click(A)
-    listing.reviewing.start("Ana")
-    listing.reviewing.judge()
-    listing.reviewing.panel.accept_rest()
-    state = listing.reviewing.session.state
-    unseen, wrong = len(state.unseen_ids), state.expected_mm3_of(state.unseen_ids)
-    assert unseen > 1
-    listing.ui.endReviewButton.click()
-    listing.ui.refreshCasesButton.click()
-    listing.settled()
-    assert f"{unseen} regions were taken without a look, and nobody has looked at them: " in label.text
-    assert volume_text(wrong) in label.text
-    ranks = [region.rank for region in read_regions(listing.cases / A)]
-    judged(listing.cases / A, "Bo", {rank: _verdict("accepted") for rank in ranks}, "")
-    listing.ui.refreshCasesButton.click()
-    listing.settled()
-    assert "without a look" not in label.text, "Bo has looked"
 
 
 def _verdict(name: str) -> Any:
     from SegWithUCore.review.log_format import Verdict
 
     return Verdict(name)
-
-
-def test_a_click_on_a_disagreement_opens_the_case_at_its_region(listing: Listing) -> None:
-    from SegWithUCore.case.region_files import read_regions
-
-    judged(listing.cases / B, "Ana", {1: _verdict("accepted"), 4: _verdict("accepted")})
-    judged(listing.cases / B, "Bo", {1: _verdict("accepted"), 4: _verdict("rejected")})
-    listing.list_folder()
-    listing.ui.differencesButton.collapsed = False
-    listing.click(A)
-    listing.click_difference(0)
-    region = next(region for region in read_regions(listing.cases / B) if region.rank == 4)
-    assert listing.open_case == B
-    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode").GetCrosshairRAS()
-    assert max(abs(a - b) for a, b in zip(crosshair, region.peak_ras_mm, strict=True)) < 1.0
-    listing.click(A)
-    listing.ui.reviewerEdit.text = "Ana"
-    listing.click_difference(0)
-    assert listing.reviewing.session.current.id == region.id
-
-
-def test_reviews_of_other_cases_are_left_where_they_are_and_said(listing: Listing, tmp_path: Path) -> None:
-    from exchanged_cases import changed_case
-
-    other = tmp_path / "other" / A
-    shutil.copytree(listing.cases / A, other)
-    changed_case(other, lambda case: case["model"].update(weights_sha256="f" * 64))
-    judged(other, "Bo", {1: _verdict("accepted")})
-    listing.list_folder()
-    listing.host.popups.answer(str(other))
-    listing.ui.mergeButton.click()
-    listing.settled()
-    assert "its reviews are left there" in listing.ui.differencesLabel.text
-    assert not list(listing.cases.glob("*/review.*"))
-
-
-def test_merging_while_a_review_is_open_takes_nothing_from_it(listing: Listing, tmp_path: Path) -> None:
-    back = tmp_path / "back"
-    shutil.copytree(listing.cases / A, back / A)
-    judged(back / A, "Ana", {1: _verdict("accepted")})
-    judged(back / A, "Bo", {1: _verdict("accepted")})
-    listing.list_folder()
-    listing.click(A)
-    listing.reviewing.start("Ana")
-    listing.reviewing.judge("rejected")
-    listing.host.popups.answer(str(back))
-    listing.ui.mergeButton.click()
-    listing.settled()
-    assert (listing.cases / A / "review.Bo.jsonl").is_file()
-    listing.reviewing.judge("rejected")
-    verdicts = [line["verdict"] for line in listing.log(A) if line["event"] == "verdict"]
-    assert verdicts == ["rejected", "rejected"]
-    assert listing.ui.differencesTable.rowCount == 1
 
 
 def test_only_selected_cases_are_exported_with_the_open_review(listing: Listing, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PySide6 import QtCore, QtWidgets
 from reviewing import Reviewing
 
 SECTIONS = ("inputsButton", "overlayButton", "advancedButton", "casesButton", "modelsButton")
-INNER = ("editButton", "reviewMoreButton", "budgetButton", "exportButton", "differencesButton")
+INNER = ("editButton", "reviewMoreButton", "exportButton")
 
 
 @pytest.fixture(autouse=True)

@@ -61,7 +61,7 @@ def test_registration(opened: Opened) -> None:
 
 def test_registration_says_where_help_is_and_who_made_what(opened: Opened) -> None:
     module = slicer.modules.segwithuslicer
-    assert {"Segmentations", "SegmentEditor", "Markups", "Colors", "Plots", "SampleData"} <= set(module.dependencies)
+    assert {"Segmentations", "SegmentEditor", "Markups", "Colors", "SampleData"} <= set(module.dependencies)
     assert 'href="https://github.com/SegWithUSlicer/SlicerSegWithU/' in module.helpText
     assert "CC-BY-SA" in module.acknowledgementText
     assert 'href="https://arxiv.org/abs/2604.15271"' in module.acknowledgementText

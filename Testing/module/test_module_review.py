@@ -84,10 +84,10 @@ def test_keys_do_nothing_while_somebody_types(reviewing: Reviewing) -> None:
 
 def test_keys_do_nothing_in_a_number_field(reviewing: Reviewing) -> None:
     reviewing.start()
-    reviewing.ui.budgetButton.collapsed = False
+    reviewing.ui.editButton.collapsed = False
     at = reviewing.session.current.id
     for key in ("N", "Ctrl+Alt+3"):
-        reviewing.press(key, reviewing.ui.budgetBox)
+        reviewing.press(key, reviewing.ui.unsureLimitBox)
     assert (reviewing.session.current.id, reviewing.told("verdict")) == (at, [])
     reviewing.press("N", reviewing.ui.regionsTable)
     assert reviewing.session.current.id != at

@@ -68,7 +68,6 @@ def looks(user: User) -> None:
     )
     user.check("and fill a good part of it", 0.3 < height < 1.0, height)
     user.picture("in-3d")
-    _plot(user)
     user.start_review()
     table = user.find("regionsTable")
     for width in (LEAST_PX, MOST_PX):
@@ -78,10 +77,6 @@ def looks(user: User) -> None:
             f"names of structures can be read at {width} px", table.columnWidth(2) >= least, table.columnWidth(2)
         )
     user.click("acceptButton")
-    strip = user.find("regionsStrip")
-    user.pause(1.5)
-    bare = [row for row in range(strip.count) if strip.item(row).icon().isNull()]
-    user.check("every picture of the film strip is there after a verdict", not bare, bare)
     user.picture("review")
     user.click("endReviewButton")
 
@@ -99,7 +94,7 @@ def widths(user: User) -> None:
         _measure(user, f"{name}-done", MOST_PX)
         for section in ("advancedButton", "casesButton", "modelsButton"):
             user.unfold(section)
-            user.find("logButton").collapsed = user.find("plotsButton").collapsed = False
+            user.find("logButton").collapsed = False
             _measure(user, f"{name}-{section.removesuffix('Button')}", MOST_PX)
         user.unfold("reviewButton")
         user.start_review()
@@ -130,20 +125,6 @@ def _measure(user: User, state: str, most: int) -> None:
         user.check(f"{state}: nothing is cut at {got} px", area.widget().width <= area.viewport().width)
         user.panel_picture(f"{state}-{got}")
     user.check(f"{state}: the main window keeps its width", window.width == before, (before, window.width))
-
-
-def _plot(user: User) -> None:
-    """Show the reliability plot: its legend leaves the end of the ideal line free."""
-    layout = slicer.app.layoutManager()
-    before = layout.layout
-    user.find("advancedButton").collapsed = user.find("plotsButton").collapsed = False
-    user.click("showPlotButton")
-    chart = _nodes("vtkMRMLPlotChartNode")[0]
-    user.check("the legend has room above the curves", chart.GetYAxisRange()[1] >= 1.3, chart.GetYAxisRange())
-    user.picture("plot")
-    layout.setLayout(before)
-    user.find("advancedButton").collapsed = True
-    user.pause(0.2)
 
 
 def _in_3d(segmentation: Any) -> tuple[tuple[float, float], float]:

@@ -214,16 +214,16 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
     presses = (
         "tryItButton runButton proposeButton startReviewButton endReviewButton acceptButton correctButton rejectButton "
         "secondReaderButton undoButton firstButton previousButton nextButton acceptStructureButton flagStructureButton "
-        "clearStructureButton allFirstButton allSecondButton showInputButton showPlotButton copyButton"
+        "clearStructureButton acceptRestButton showInputButton copyButton"
     )
     sections = (
-        "inputsButton overlayButton reviewButton advancedButton casesButton modelsButton editButton budgetButton "
-        "reviewMoreButton plotsButton logButton"
+        "inputsButton overlayButton reviewButton advancedButton casesButton modelsButton editButton "
+        "reviewMoreButton logButton"
     )
     return {
         **{name: press(name) for name in presses.split()},
-        **{name: slide(name) for name in ("thresholdSlider", "opacitySlider", "budgetBox", "unsureLimitBox")},
-        **{name: choose(name) for name in ("mapBox", "colourBox", "resultBox", "orderBox", "plotBox")},
+        **{name: slide(name) for name in ("thresholdSlider", "opacitySlider", "unsureLimitBox")},
+        **{name: choose(name) for name in ("mapBox", "colourBox", "resultBox", "orderBox")},
         **{
             name: switch(name)
             for name in ("legendBox", "show3DBox", "handlesBox", "goOnBox", "keepZoomBox", "originalBox")

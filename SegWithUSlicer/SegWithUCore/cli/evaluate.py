@@ -56,13 +56,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "--record",
         action="store_true",
-        help="write the figures into the model's bundle and model card, and its curves (see --record-curves)",
-    )
-    command.add_argument(
-        "--record-curves",
-        action="store_true",
-        help="write reliability and risk-coverage of the head into the model's curves.json, for the plots in Slicer; "
-        "figures and model card stay as they are",
+        help="write the figures into the model's bundle and model card",
     )
     command.add_argument(
         "--allow-seen-cases",
@@ -111,8 +105,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
         _write_json(options.output, result)
     if options.record:
         _record(model, recorded(result), record)
-    if options.record or options.record_curves:
-        _record_curves(model, evaluation, console)
     return 0
 
 
@@ -165,11 +157,6 @@ def _settings(options: argparse.Namespace) -> "Settings":
             "--record goes with none of --mirrored, --head and --band: a bundle records the figures of images as they "
             "are, of its default head, with a band of 3 mm."
         )
-    if options.record_curves and (options.mirrored or options.band != "3mm"):
-        raise UsageError(
-            "--record-curves goes with neither --mirrored nor --band: a model's curves are those of images as they "
-            "are, with a band of 3 mm."
-        )
     if options.report:
         import matplotlib  # noqa: F401 - said before the run when it is missing
     try:
@@ -215,20 +202,3 @@ def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | No
     written = write_bundle_json(replace(model.bundle, figures=result, about=about), folder)
     with atomic_file(folder / CARD_FILE) as work:
         work.write_text(model_card(written), encoding="utf-8")
-
-
-def _record_curves(model: "Model", evaluation: "Evaluation", console: Console) -> None:
-    from SegWithULab.evaluation.summary import model_curves
-
-    from ..models.curves import CURVES_FILE, write_curves
-    from ..models.weights_file import weights_path
-
-    curves = model_curves(evaluation, model.bundle)
-    folder = weights_path(model.bundle).parent
-    if curves is None:
-        console.note(
-            f"{model.bundle.name} is not calibrated, so there is no error probability: no {CURVES_FILE} written."
-        )
-        return
-    write_curves(folder, curves)
-    console.note(f"Curves of the head {curves.head} in {folder / CURVES_FILE}.")

@@ -9,7 +9,6 @@ from pathlib import Path
 from ..util.errors import InputError
 from ..util.strict_json import read_json_object, to_json
 from .bundle import Bundle, file_sha256, read_bundle
-from .curves import read_curves
 from .graph_files import verify_graphs
 from .model_name import folder_name
 from .stage_two_file import verify_stage_two
@@ -88,7 +87,6 @@ def check_files(bundle: Bundle) -> None:
     folder = weights_path(bundle).parent
     verify_weights(bundle)
     verify_tensors(bundle)
-    read_curves(folder)
     verify_files(folder)
     verify_graphs(bundle)
     verify_stage_two(bundle)

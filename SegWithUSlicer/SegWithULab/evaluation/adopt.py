@@ -16,7 +16,6 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import error_probability
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
-from SegWithUCore.models.curves import write_curves
 from SegWithUCore.models.nnunet_import import NnunetFolder, about_of, read_nnunet_folder
 from SegWithUCore.models.stage_two_file import BLOCK, read_stage_two
 from SegWithUCore.models.training_record import TrainingRecord, write_record
@@ -53,7 +52,7 @@ from .adopt_page import JUDGED_FILE, head_words, judged_words, trust_of, write_a
 from .evaluate import Evaluation, PooledHistograms, Settings, add_case
 from .pictures import WorstCases
 from .report import write_report
-from .summary import model_curves, recorded, summary
+from .summary import recorded, summary
 
 BACKBONE, HEAD = "backbone_best.safetensors", "head_best.safetensors"
 CALIBRATION_FILE = "calibration.json"
@@ -299,9 +298,6 @@ def _judge_stage(job: Adoption, listed: list[list[Any]]) -> Stage:
             kept |= {"readings": [one.to_json() for one in readings], "patients": result["patients"]}
             kept |= {"with_stage_two": list(found.with_stage_two.values())}
             (folder / JUDGED_FILE).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-            curves = model_curves(found.evaluation, bundle)
-            if curves is not None:
-                write_curves(folder, curves)
         return {"trust": trust.level, "headline": trust.headline}
 
     return Stage(

@@ -13,7 +13,6 @@ from typing import Any
 from SegWithUCore.calibration.error_counts import Reading
 from SegWithUCore.inference.engines.compiled_graphs import add_graphs
 from SegWithUCore.models.bundle import CARD_FILE, LICENCE_FILE, Bundle, read_bundle, write_bundle_json
-from SegWithUCore.models.curves import CURVES_FILE
 from SegWithUCore.models.model_card import licence_notice, model_card
 from SegWithUCore.models.quality import model_warnings
 from SegWithUCore.models.stage_two_file import CHECK, check_words
@@ -247,8 +246,6 @@ def write_adopted(
         if known is not None and judged is not None:
             about = {**bundle.about, "judged": judged_words(plan)}
             bundle = replace(bundle, figures=known["figures"], about=about)
-            if (judged / CURVES_FILE).is_file():
-                shutil.copyfile(judged / CURVES_FILE, work / CURVES_FILE)
         bundle = write_bundle_json(bundle, work)
         progress("compiling", 0.3)
         bundle, lacking = _with_graphs(bundle, work)

@@ -17,18 +17,14 @@ from SegWithUCore.metrics.case_level import (
     mean_absolute_error,
     spearman,
 )
-from SegWithUCore.metrics.curves import error_curves
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.models.curves import ModelCurves
 
-from .case_metrics import OUR_SCORE, POOLED_REGIONS
+from .case_metrics import POOLED_REGIONS
 from .evaluate import CaseEvaluation, Evaluation
 from .like_training import input_check
 
 RECORDED = ("cases", "table", "comparisons", "by_case")
 """What a bundle keeps; the rest is for reports."""
-CURVE_REGIONS = ("whole", "band")
-"""The regions whose curves lie beside it."""
 PAIRS = {
     "nll tempered - temperature scaling": ("nll tempered", "nll temperature scaling"),
     "nll tempered by the map alone - temperature scaling": (
@@ -77,24 +73,6 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
         "input_check": input_check({case.name: case.unlike_training for case in cases}, bundle),
         "details_by_case": {case.name: _details(case) for case in cases},
     }
-
-
-def model_curves(evaluation: Evaluation, bundle: Bundle) -> ModelCurves | None:
-    """Return the curves of the error probability over all cases, pooled; None without fitted calibration.
-
-    Args:
-        bundle: its default head was evaluated.
-    """
-    if bundle.calibration_sha256 is None:
-        return None
-    pools = evaluation.pools
-    regions = {
-        region: error_curves(reliability, pools.scores[OUR_SCORE, region].groups())
-        for region, reliability in pools.reliability.items()
-        if region in CURVE_REGIONS and reliability.voxels
-    }
-    head, cases = bundle.default_head.name, len(evaluation.cases)
-    return ModelCurves(head, bundle.weights_sha256, bundle.calibration_sha256, cases, regions)
 
 
 def recorded(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from SegWithUCore.case.case_file import CASE_FILE
 from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import REGIONS_FILE
 from SegWithUCore.review.flags import FlagRules
-from SegWithUCore.review.reviews import LOG_PATTERN, Elsewhere, RegionVerdicts, disagreements
+from SegWithUCore.review.reviews import LOG_PATTERN, Elsewhere
 from SegWithUCore.review.worklist import (
     SECONDS_PER_REGION,
     WorklistEntry,
@@ -32,21 +32,6 @@ Stamp = tuple[tuple[str, int, int], ...]
 """Which files a row depends on, with size and time of change."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A region on which reviewers disagree.
-
-    Attributes:
-        item, case: the row, and the name of the case.
-        reviewers: in the order of `verdicts.verdicts`.
-    """
-
-    item: "CaseItem"
-    case: str
-    reviewers: tuple[str, ...]
-    verdicts: RegionVerdicts
-
-
 @dataclass(eq=False)
 class CaseItem:
     """One row of the list: a case folder.
@@ -55,14 +40,12 @@ class CaseItem:
         entry: the case's entry of the worklist.
         is_read: the numbers were read from the case itself; else they are from a file that may be older, or unknown.
         paces: seconds that reviewers spent on each decided region.
-        differences: regions on which reviewers disagree.
         elsewhere: where other reviews of the case may lie.
     """
 
     entry: WorklistEntry
     is_read: bool = False
     paces: Sequence[float] = ()
-    differences: Sequence[Difference] = field(default=(), repr=False)
     elsewhere: Path | None = None
     stamp: Stamp = field(default=(), repr=False)
 
@@ -157,11 +140,6 @@ class CaseList:
         """Find the row of a case folder."""
         return None if folder is None else self._by_folder.get(os.path.realpath(folder))
 
-    @property
-    def differences(self) -> list[Difference]:
-        """All regions on which reviewers disagree, case by case."""
-        return [difference for item in self.items for difference in item.differences]
-
     def _read(self, item: CaseItem) -> None:
         def also(folder: Path, case: Mapping[str, Any], regions_sha256: str) -> Path | None:
             item.elsewhere = self._also(folder, case, regions_sha256) if self._also is not None else None
@@ -171,15 +149,9 @@ class CaseList:
         try:
             reading = read_for_worklist(item.folder, self.rules, also)
         except InputError as error:
-            item.entry, item.paces, item.differences = unreadable(item.folder, error), (), ()
+            item.entry, item.paces = unreadable(item.folder, error), ()
             return
         item.entry, item.paces = reading.entry(self._seconds), reading.paces
-        found = reading.found
-        names = tuple(review.reviewer for review in found.reviews)
-        item.differences = [
-            Difference(item, item.entry.name, names, verdicts)
-            for verdicts in disagreements(found.regions, found.reviews)
-        ]
 
     def _sort(self) -> None:
         """Put rows that came without an order in one, once: later they must not jump under the user's hand."""

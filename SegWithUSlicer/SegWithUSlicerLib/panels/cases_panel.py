@@ -20,7 +20,6 @@ from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
 from .case_opener import CaseOpener, PanelContext
 from .cases_table import CasesTable, about_case, summary_text
-from .differences_panel import DifferencesPanel
 from .export_panel import ExportPanel
 from .review_setup import settings_folder
 from .widgets import GuiConnections
@@ -46,7 +45,6 @@ class CasesPanel:
         self.opener = CaseOpener(ui, context, self.moved)
         self.opener.on_opened = self._opened
         self.table = CasesTable(ui.casesTable, self.open_row, self._draw_case)
-        self.differences = DifferencesPanel(ui, self._folders, self.open_row, self._merged)
         self.exports = ExportPanel(
             ui,
             self.moved,
@@ -114,7 +112,6 @@ class CasesPanel:
         self.list = found
         self.opener.cancel_question()
         self.opener.message = ""
-        self.differences.clear()
         self.table.reset_sorting()
         share = found.rules.wrong_share if found.rules is not None else None
         with self._gui.updating():
@@ -168,9 +165,6 @@ class CasesPanel:
             set_setting(PLACE_SETTING, str(path.parent if path.is_file() else path))
             self.open_list(path)
 
-    def _folders(self) -> list[Path]:
-        return [item.folder for item in self.list.items] if self.list is not None else []
-
     def _keep_reading(self) -> None:
         if self._stop_reading is None and self.list is not None:
             self._stop_reading = start_timer(READ_EVERY_MS, self._read)
@@ -213,10 +207,6 @@ class CasesPanel:
             percent = self.ui.flagShareBox.value
             self.list.set_wrong_share(percent / 100 if percent > 0 else None)
             self._keep_reading()
-
-    def _merged(self) -> None:
-        self.refresh()
-        self._draw()
 
     def _opened(self) -> None:
         self.follow()
@@ -280,9 +270,6 @@ class CasesPanel:
             return
         ui.readingBar.value = round(100 * found.progress)
         ui.casesLabel.text = summary_text(found, len(self.table.shown), self.reviewer)
-        entries = [item.entry for item in found.items]
-        unseen = sum(one.unseen_regions for one in entries), sum(one.unseen_wrong_mm3 for one in entries)
-        self.differences.show(found.differences, *unseen)
 
     def _draw_case(self) -> None:
         """Update the line about the selected case and the buttons."""

@@ -1,6 +1,5 @@
 """Slicer's segment editor inside the panel, set to the structure of the current region."""
 
-from collections.abc import Callable
 from typing import Any
 
 import qt
@@ -9,12 +8,9 @@ import slicer
 from SegWithUCore.regions.region import UNCERTAIN, Region
 
 from ..guarded import guarded
-from ..i18n import _
-from ..review.corrections import Relabelling, put_on, relabel, relabellings, take_off
+from ..review.corrections import put_on, take_off
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import Observations
-from ..scene.readout import volume_text
-from ..scene.review_nodes import RegionMask
 from ..scene.segmentation import segment_id
 from ..scene.slice_views import preserved_layers
 
@@ -27,32 +23,23 @@ _ROW_PX, _MOST_ROWS = 24, 3
 
 
 class EditPanel:
-    """The section "Edit here", and above it the two buttons of a confusion. The editor is made when it is used first.
+    """The section "Edit here". The editor is made when it is used first.
 
     Args:
         ui: the widgets of the .ui file.
-
-    Attributes:
-        on_relabelled: called when the current region was given to one structure.
     """
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
         self.editor: Any = None
-        self.on_relabelled: Callable[[], None] = lambda: None
         self._nodes: CaseNodes | None = None
         self._region: Region | None = None
-        self._found: RegionMask | None = None
-        self._ways: tuple[Relabelling, ...] = ()
         self._may_run = False
         self._closing = Observations()
         ui.editButton.connect("contentsCollapsed(bool)", guarded(self._collapsed))
         ui.unsureLimitBox.value = round(100 * UNCERTAIN)
         ui.unsureBox.connect("toggled(bool)", guarded(lambda _checked: self._mask()))
         ui.unsureLimitBox.connect("valueChanged(int)", guarded(lambda _percent: self._mask()))
-        ui.allFirstButton.connect("clicked(bool)", guarded(lambda: self._relabel(0)))
-        ui.allSecondButton.connect("clicked(bool)", guarded(lambda: self._relabel(1)))
-        self.refresh()
 
     def show(self, nodes: CaseNodes | None) -> None:
         """Edit the segmentation of this run from now on, or none."""
@@ -60,35 +47,13 @@ class EditPanel:
             self.pause()
             self.ui.editButton.collapsed = True
             self._detach()
-        self._nodes, self._region, self._found = nodes, None, None
-        self.refresh()
+        self._nodes, self._region = nodes, None
 
-    def choose(self, region: Region, found: RegionMask | None) -> None:
-        """Select the structure that this region is about.
-
-        Args:
-            found: its voxels; None if they are not known any more.
-        """
-        self._region, self._found = region, found
-        self.refresh()
+    def choose(self, region: Region) -> None:
+        """Select the structure that this region is about."""
+        self._region = region
         if self._is_running:
             self._select()
-
-    def refresh(self) -> None:
-        """Show what the two buttons of a confusion would do now."""
-        nodes, region, found = self._nodes, self._region, self._found
-        self._ways = ()
-        if nodes is not None and region is not None and found is not None:
-            self._ways = relabellings(nodes, region, found)
-        self.ui.confusionFrame.visible = bool(self._ways)
-        ui = self.ui
-        widgets = ((ui.allFirstButton, ui.allFirstLabel), (ui.allSecondButton, ui.allSecondLabel))
-        for way, (button, label) in zip(self._ways, widgets, strict=False):
-            text = _("All {structure} here").format(structure=way.structure)
-            # The tool tip has a long name whole; an ampersand would make a key of the letter behind it.
-            button.text, button.toolTip = text.replace("&", "&&"), text
-            button.enabled = way.changed_mm3 > 0
-            label.text = _way_text(way)
 
     def resume(self) -> None:
         """Resume editing when the panel becomes visible."""
@@ -191,18 +156,6 @@ class EditPanel:
         else:
             take_off(node)
 
-    def _relabel(self, place: int) -> None:
-        """Give the region to one structure, as one step that the editor can undo."""
-        nodes, found = self._nodes, self._found
-        if nodes is None or found is None or place >= len(self._ways) or not self._attach():
-            return
-        try:
-            self.editor.saveStateForUndo()
-            relabel(nodes, found, self._ways[place])
-        finally:
-            self._mask()
-        self.on_relabelled()
-
     def _select(self) -> None:
         """Select the structure's segment, unless the user has deleted it."""
         segmentation = self._nodes.segmentation if self._nodes is not None else None
@@ -260,14 +213,6 @@ def _arrange(editor: Any) -> None:
         if first is not None and first.layout() is not None:  # tools in the first column, the rest in the second
             columns.setDirection(qt.QBoxLayout.TopToBottom)
             first.layout().setDirection(qt.QBoxLayout.LeftToRight)
-
-
-def _way_text(way: Relabelling) -> str:
-    if not way.changed_mm3:
-        return _("changes nothing")
-    return _("changes {changed}; the model expects {right} of that to be right").format(
-        changed=volume_text(way.changed_mm3), right=volume_text(way.expected_right_mm3)
-    )
 
 
 def _editor_node() -> "slicer.vtkMRMLSegmentEditorNode":

@@ -1,7 +1,6 @@
 """The whole panel: connects its sections with the session and the parameter node."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -22,7 +21,6 @@ from .cases_panel import CasesPanel
 from .input_panel import InputPanel, check_paths
 from .models_panel import ModelsPanel
 from .overlay_panel import KEY, BareImageKey, OverlayPanel
-from .plots_panel import PlotsPanel
 from .review_panel import ReviewPanel
 from .run_panel import Choice, OutputPanel, RunPanel
 from .structures_panel import StructuresPanel
@@ -51,7 +49,6 @@ class ModulePanel:
         self.run = RunPanel(ui, self.session.diagnostics)
         self.overlay = OverlayPanel(ui, self._run_chosen, KEY)
         self.structures = StructuresPanel(ui)
-        self.plots = PlotsPanel(ui, self._model_folder)
         self.review = ReviewPanel(ui)
         self.cases = CasesPanel(ui, self)
         self.models = ModelsPanel(ui, self._models_changed)
@@ -123,7 +120,6 @@ class ModulePanel:
             self.review.scene_closes,
             self.overlay.release,
             lambda: self.structures.show(None),
-            lambda: self.plots.show(None),
             self.cases.follow,
             self._unbind,
         )
@@ -135,7 +131,6 @@ class ModulePanel:
         if shown is not None and shown.hub is node:
             self.overlay.release()
             self.structures.show(None)
-            self.plots.show(None)
         self.review.node_removed(node)
         if node.IsA("vtkMRMLScriptedModuleNode"):
             self.cases.follow()
@@ -258,7 +253,6 @@ class ModulePanel:
         self._list_runs(nodes)
         self.overlay.show_run(nodes)
         self.structures.show(nodes)
-        self.plots.show(nodes)
         self.review.show(nodes)
         self.cases.follow()
 
@@ -275,15 +269,11 @@ class ModulePanel:
         self._list_runs(shown)
         self.overlay.attach(shown)
         self.structures.show(shown)
-        self.plots.show(shown)
         self.review.show(shown)
         self.cases.follow()
 
     def _list_runs(self, current: CaseNodes | None = None) -> None:
         self.overlay.list_runs(find_cases(slicer.mrmlScene), current or self.overlay.nodes)
-
-    def _model_folder(self) -> Path | None:
-        return self.inputs.model.folder if self.inputs.model is not None else None
 
     def _watch_roi(self) -> None:
         """Repeat the prediction when the region is moved or another one is chosen."""

@@ -15,10 +15,16 @@ from ..review.session import ReviewSession
 from ..run.session import Debounce
 from ..scene.case_nodes import CaseNodes
 from . import review_widgets
-from .budget_panel import BudgetPanel
 from .edit_panel import EditPanel
-from .film_strip import FilmStrip
-from .review_setup import ReviewSetup, SectionFolds, closing_text, kept_text, progress_text, settings_folder
+from .review_setup import (
+    ReviewSetup,
+    SectionFolds,
+    closing_text,
+    kept_text,
+    progress_text,
+    rest_question,
+    settings_folder,
+)
 from .review_widgets import ReviewTable, VerdictBar
 
 QUIET_MS = 600
@@ -49,11 +55,8 @@ class ReviewPanel:
         self._is_entered = False
         self.setup = ReviewSetup(ui, self._order_chosen)
         self.table = ReviewTable(ui.regionsTable, self.go_to)
-        self.strip = FilmStrip(ui.regionsStrip, self.go_to)
         self.verdicts = VerdictBar(ui, self.judge, self._draw_progress, self.table.focus)
-        self.budget = BudgetPanel(ui, self.accept_rest)
         self.edit = EditPanel(ui)
-        self.edit.on_relabelled = lambda: self.judge(Verdict.CORRECTED)
         self.folds = SectionFolds(ui, ui.reviewButton)
         self.keys = review_widgets.ReviewKeys(review_widgets.actions_of(self))
         self._edits_later = Debounce(QUIET_MS, self._check_for_edits)
@@ -158,13 +161,11 @@ class ReviewPanel:
         attempt(
             self.keys.remove,
             lambda: self.edit.show(None),
-            lambda: self.budget.show(None),
             lambda: self.verdicts.show(None),
             lambda: blind.append(_blind_text(session)),
             session.close,
             lambda: setattr(self.setup, "message", " ".join(filter(None, [*blind, kept_text(session)]))),
             lambda: self.table.fill([], session.state.verdict_of),
-            self.strip.close,
             self._draw_setup,
             self.folds.unfold,
             self.on_review_changed,
@@ -179,10 +180,10 @@ class ReviewPanel:
             return
         self.verdicts.keep_comment()
         session.show(region_id)
-        self._select(region_id)
+        self.table.select(region_id)
         self.verdicts.show(session)
         if session.current is not None:
-            self.edit.choose(session.current, session.mask(session.current))
+            self.edit.choose(session.current)
         self._draw_progress()
 
     def first(self) -> None:
@@ -214,14 +215,15 @@ class ReviewPanel:
             self.go_to(following)
         else:
             self.verdicts.refresh()
-            self.edit.refresh()
             self._draw_progress()
         self.on_review_changed()
 
     def accept_rest(self) -> None:
-        """Take all regions without a verdict as they are, which is logged as one verdict."""
+        """Take all regions without a verdict as they are, if the reviewer confirms it."""
         session = self.session
-        if session is None:
+        if session is None or session.is_done:
+            return
+        if not slicer.util.confirmOkCancelDisplay(rest_question(session), windowTitle="SegWithU"):
             return
         self.verdicts.keep_comment()
         fact = session.accept_rest()
@@ -235,15 +237,6 @@ class ReviewPanel:
         if self.session is not None:
             for region in regions:
                 self.table.update(region, self.session.state.verdict_of(region))
-                self.strip.update(region)
-
-    def _list(self, session: ReviewSession) -> None:
-        self.table.fill(session.regions, session.state.verdict_of)
-        self.strip.show(session)
-
-    def _select(self, region_id: int) -> None:
-        self.table.select(region_id)
-        self.strip.select(region_id)
 
     def undo(self) -> None:
         """Undo the last verdict or comment and go to its region, or undo all of an accepted rest."""
@@ -267,8 +260,6 @@ class ReviewPanel:
     def _check_for_edits(self) -> None:
         if self.session is not None and self.session.check_for_edits() is not None:
             self._save_later.trigger()
-            self.strip.redraw()
-            self.edit.refresh()
             self._draw_progress()
 
     def _save(self) -> None:
@@ -285,10 +276,9 @@ class ReviewPanel:
         if session is None:
             return
         session.set_order(order)
-        self._list(session)
+        self.table.fill(session.regions, session.state.verdict_of)
         if session.current is not None:
-            self._select(session.current.id)
-        self.budget.refresh()
+            self.table.select(session.current.id)
 
     def _keep_zoom(self, keep: bool) -> None:
         if self.session is not None:
@@ -304,8 +294,7 @@ class ReviewPanel:
         session.keep_zoom = self.ui.keepZoomBox.checked
         self.setup.show_order(session.order)
         self.ui.originalBox.checked = False
-        self._list(session)
-        self.budget.show(session)
+        self.table.fill(session.regions, session.state.verdict_of)
         self.edit.show(session.nodes)
         self._draw_setup()
         self._update_visibility()
@@ -324,19 +313,17 @@ class ReviewPanel:
             self.keys.remove()
             self.edit.pause()
         self.session.set_visible(is_visible)
-        self.strip.set_visible(is_visible and self.ui.editButton.collapsed)
 
     @property
     def _is_in_sight(self) -> bool:
         return self._is_entered and not self.ui.reviewButton.collapsed
 
     def _make_room(self, is_edit_folded: bool) -> None:
-        """Let list, picture, verdicts and editor be in sight together."""
+        """Let list, verdicts and editor be in sight together."""
         self.table.set_short(not is_edit_folded)
         # While editing, keys, list and verdicts lead from region to region.
-        for name in ("firstButton", "previousButton", "nextButton", "regionsStrip"):
+        for name in ("firstButton", "previousButton", "nextButton"):
             getattr(self.ui, name).visible = is_edit_folded
-        self.strip.set_visible(is_edit_folded and self._is_in_sight)
 
     def _draw_setup(self) -> None:
         self.setup.show(self._nodes, self.session is not None)
@@ -347,7 +334,7 @@ class ReviewPanel:
             return
         done = closing_text(self.session)
         self.ui.reviewProgressLabel.text = "\n".join(filter(None, [progress_text(self.session), done]))
-        self.budget.refresh()
+        self.ui.acceptRestButton.enabled = not self.session.is_done
         self.ui.nextButton.enabled = not self.session.is_done
         self.ui.previousButton.enabled = self.session.previous() is not None
         self.ui.undoButton.enabled = self.session.state.next_undo() is not None
@@ -366,6 +353,7 @@ class ReviewPanel:
             ("previousButton", self.previous),
             ("nextButton", self.next),
             ("undoButton", self.undo),
+            ("acceptRestButton", self.accept_rest),
         ):
             getattr(ui, name).connect("clicked(bool)", guarded(action))
 

@@ -114,15 +114,18 @@ def _go_on_text(decided: int, regions: int) -> str:
 
 
 def progress_text(session: ReviewSession) -> str:
-    """Return the lines on regions decided, errors seen, time left, edits, and what could not be written."""
-    lines = [session.state.progress().text]
-    score = session.rescore
-    if score is not None:
-        text = _(
-            "Remaining expected wrong volume {left}; {inside} voxels changed in regions, {outside} outside."
-        ).format(left=volume_text(score.remaining_mm3), inside=score.inside_voxels, outside=score.outside)
-        lines.append(text)
-    return "\n".join(filter(None, [*lines, session.trouble]))
+    """Return the lines on regions decided, errors seen, time left, and what could not be written."""
+    return "\n".join(filter(None, [session.state.progress().text, session.trouble]))
+
+
+def rest_question(session: ReviewSession) -> str:
+    """Ask whether the regions without a verdict are to be taken unseen, with the expected error that they hold."""
+    rest = session.state.rest()
+    text = _(
+        "Take the {n} regions without a verdict as they are, without a look? They hold {wrong} of expected error. They "
+        'are logged as "not looked at" and counted apart; undo takes all of it back.'
+    )
+    return text.format(n=len(rest.regions), wrong=volume_text(rest.expected_wrong_mm3))
 
 
 def closing_text(session: ReviewSession) -> str:

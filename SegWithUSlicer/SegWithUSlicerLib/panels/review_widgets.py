@@ -11,7 +11,6 @@ from SegWithUCore.review.log_format import SPOKEN, Verdict
 
 from ..guarded import guarded
 from ..i18n import _
-from ..review.region_picture import as_ppm, picture_in_review
 from ..review.session import ReviewSession
 from ..scene.readout import volume_text
 from .widgets import GuiConnections, fit_rows, put_cell, set_up_table, updates_disabled
@@ -25,7 +24,7 @@ BUTTONS = {
 
 
 class VerdictBar:
-    """Explanation, thumbnail, verdict buttons and comment of the current region, and the verdict on its structure.
+    """Explanation, verdict buttons and comment of the current region, and the verdict on its structure.
 
     Args:
         ui: the widgets of the .ui file.
@@ -57,13 +56,11 @@ class VerdictBar:
         self._session = session
         region = session.current if session is not None else None
         if session is None or region is None:
-            self.ui.thumbnailLabel.clear()
             self.ui.whyLabel.text = self.ui.commentEdit.text = ""
             return
         self._explain(region, bool(session.nodes.case.raw.get("region_of_interest")))
         self.ui.commentEdit.text = session.state.comment_of(region.id)
         self.refresh()
-        self._draw(session, region)
 
     def _explain(self, region: Region, region_of_interest: bool) -> None:
         """Say what may be wrong, and whether the edge is near; shape and kinds of uncertainty are in the tool tip."""
@@ -108,15 +105,6 @@ class VerdictBar:
             self._session.judge_structure(self._session.current.structure, verdict)
             self.refresh()
             self._on_change()
-
-    def _draw(self, session: ReviewSession, region: Region) -> None:
-        picture = picture_in_review(session, region)
-        if picture is None:
-            self.ui.thumbnailLabel.clear()
-            return
-        pixmap = qt.QPixmap()
-        pixmap.loadFromData(as_ppm(picture))
-        self.ui.thumbnailLabel.setPixmap(pixmap)
 
 
 def _calling(function: Callable[[Any], None], argument: Any) -> Callable[[], None]:

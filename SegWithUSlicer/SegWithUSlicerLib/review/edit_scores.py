@@ -1,6 +1,6 @@
-"""A reviewer's edits: noticed, scored, shown as segment status, and saved in a file."""
+"""A reviewer's edits: noticed, counted, shown as segment status, and saved in a file."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 
@@ -10,11 +10,9 @@ import vtk
 
 from SegWithUCore.review.blind import BlindPosition
 from SegWithUCore.review.log_format import Edited, Verdict
-from SegWithUCore.review.rescoring import Rescore, Rescoring
 from SegWithUCore.review.state import StructureVerdict
 from SegWithUCore.util.errors import OutputError
 
-from ..scene.case_images import array_of
 from ..scene.case_nodes import CaseNodes
 from ..scene.review_nodes import RegionMask, region_labels
 from ..scene.segmentation import mark_judged, segment_id
@@ -28,34 +26,21 @@ class ReviewEdits:
     Args:
         folder, log_name: where the reviewer's version is kept, and whose it is.
         on_edit: called when the segmentation may have been edited.
-        edited_before: an earlier session has edited, so there is something to score already.
-        seen_ids: regions that are accepted or corrected.
 
     Attributes:
-        rescore: what edits have changed; None before the first.
         trouble: why the file does not hold the edits; "" if it does.
     """
 
-    def __init__(
-        self,
-        nodes: CaseNodes,
-        folder: Path,
-        log_name: str,
-        on_edit: Callable[[], None],
-        edited_before: bool,
-        seen_ids: Collection[int],
-    ) -> None:
+    def __init__(self, nodes: CaseNodes, folder: Path, log_name: str, on_edit: Callable[[], None]) -> None:
         self.nodes = nodes
         self.trouble = ""
         self._folder, self._log_name = folder, log_name
         # What was drawn before the review began is the reviewer's too.
         self._is_unsaved = has_unkept_edits(nodes, folder, log_name)
-        self._scores = Scores(nodes)
         self._status = SegmentStatusWriter(nodes)
         self._watch = EditWatch(nodes, on_edit)
-        self.rescore: Rescore | None = self._scores.now(seen_ids) if edited_before and self._is_whole else None
 
-    def check(self, region: int | None, seen_ids: Collection[int]) -> tuple[Change, Edited] | None:
+    def check(self, region: int | None) -> tuple[Change, Edited] | None:
         """Notice edits since the last check. Returns the change and its log event; None if nothing changed.
 
         Args:
@@ -71,15 +56,14 @@ class ReviewEdits:
         names = {structure.value: structure.name for structure in self.nodes.case.structures}
         known = [value for value in sorted(change.structures) if value in names]
         self._status.edited(known)
-        score = self._scores.after(change, seen_ids)
-        self.rescore = score
+        shape, matrix = grid_of(self.nodes)
+        box = self._watch.box
+        differs = read_labels(self.nodes, box) != read_labels(self.nodes, box, original=True)
+        inside = int(np.count_nonzero(region_labels(self.nodes, shape)[box or ...][differs]))
+        count = int(np.count_nonzero(differs))
+        changed_mm3 = round(count * abs(matrix.Determinant()), 3)
         changed = ", ".join(names[value] for value in known)
-        return change, Edited(region, changed, score.inside_voxels, score.outside, round(score.changed_mm3, 3))
-
-    def refresh(self, seen_ids: Collection[int]) -> None:
-        """Repeat the scoring after a verdict."""
-        if self.rescore is not None and self._is_whole:
-            self.rescore = self._scores.seen(seen_ids)
+        return change, Edited(region, changed, inside, count - inside, changed_mm3)
 
     def judge(self, structure_value: int, standing: StructureVerdict) -> None:
         """Set the segment status from the current verdicts; applied when the reviewer moves to another structure."""
@@ -110,38 +94,6 @@ class ReviewEdits:
     def _is_whole(self) -> bool:
         nodes = self.nodes
         return nodes.hub.GetScene() is not None and nodes.segmentation is not None and "error_probability" in nodes.maps
-
-
-class Scores:
-    """Re-scores a run after edits and verdicts.
-
-    The arrays are made at the first edit: a review without edits never pays for them.
-    """
-
-    def __init__(self, nodes: CaseNodes) -> None:
-        self.nodes = nodes
-        self._rescoring: Rescoring | None = None
-
-    def now(self, seen_ids: Collection[int]) -> Rescore:
-        """Score the whole segmentation as it is."""
-        self._rescoring = self._rescoring or self._make()
-        return self._rescoring.after(read_labels(self.nodes), seen_ids)
-
-    def after(self, change: Change, seen_ids: Collection[int]) -> Rescore:
-        """Score after an edit that changed nothing outside `change.box` since the last call."""
-        if self._rescoring is None:
-            return self.now(seen_ids)
-        return self._rescoring.after(change.after, seen_ids, change.box)
-
-    def seen(self, seen_ids: Collection[int]) -> Rescore:
-        """Score after a verdict."""
-        return self.now(seen_ids) if self._rescoring is None else self._rescoring.seen(seen_ids)
-
-    def _make(self) -> Rescoring:
-        shape, matrix = grid_of(self.nodes)
-        error = array_of(self.nodes.maps["error_probability"].GetImageData())
-        original = read_labels(self.nodes, original=True)
-        return Rescoring(error, original, region_labels(self.nodes, shape), abs(matrix.Determinant()))
 
 
 def blind_mask(nodes: CaseNodes, place: BlindPosition) -> RegionMask:

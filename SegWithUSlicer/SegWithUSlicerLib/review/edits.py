@@ -122,6 +122,11 @@ class EditWatch:
         self.check()
 
     @property
+    def box(self) -> Box | None:
+        """The part of the grid that holds all that is labelled now, was at an earlier check, or was by the model."""
+        return _union(self._box, _labelled_part(self.nodes, self.nodes.original))
+
+    @property
     def observer_count(self) -> int:
         """Number of active observers; 0 after `release`."""
         return len(self._observations)
@@ -132,7 +137,7 @@ class EditWatch:
         if stamp == self._stamp:
             return None
         self._stamp = stamp
-        box = _labelled_part(self.nodes)
+        box = _labelled_part(self.nodes, self.nodes.segmentation)
         union = _union(self._box, box)
         if union is None:
             return None
@@ -261,8 +266,9 @@ def _extent(image: "slicer.vtkOrientedImageData", shift: tuple[int, int, int]) -
     return k, j, i
 
 
-def _images(nodes: CaseNodes) -> Iterator[tuple[str, int, "slicer.vtkOrientedImageData"]]:
-    node = nodes.segmentation
+def _images(
+    node: "slicer.vtkMRMLSegmentationNode | None",
+) -> Iterator[tuple[str, int, "slicer.vtkOrientedImageData"]]:
     if node is None:
         return
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
@@ -275,14 +281,14 @@ def _images(nodes: CaseNodes) -> Iterator[tuple[str, int, "slicer.vtkOrientedIma
 
 def _stamp(nodes: CaseNodes) -> tuple[object, ...]:
     """Return a stamp that differs as soon as a voxel may have changed: VTK gives no time of change twice."""
-    return tuple((identifier, label, image.GetMTime()) for identifier, label, image in _images(nodes))
+    return tuple((identifier, label, image.GetMTime()) for identifier, label, image in _images(nodes.segmentation))
 
 
-def _labelled_part(nodes: CaseNodes) -> Box | None:
+def _labelled_part(nodes: CaseNodes, node: "slicer.vtkMRMLSegmentationNode | None") -> Box | None:
     """Return a box of the grid that holds every labelled voxel; the whole grid if an image has a grid of its own."""
     grid, ijk_to_ras = grid_of(nodes)
     part: Box | None = None
-    for _identifier, _label, image in _images(nodes):
+    for _identifier, _label, image in _images(node):
         shift = grid_shift(image, ijk_to_ras)
         if shift is None:
             return whole_box(grid)

@@ -20,7 +20,6 @@ from SegWithUCore.review.log_format import (
     Verdict,
     VerdictGiven,
 )
-from SegWithUCore.review.rescoring import Rescore
 from SegWithUCore.review.session import SHORTEST_LOOK_S, ReviewOptions
 from SegWithUCore.review.state import ReviewState
 from SegWithUCore.util.errors import OutputError
@@ -83,9 +82,7 @@ class ReviewSession:
         self._sort(self._review.regions)
         # From now on a re-run must not put other regions under the reviewer's eyes: it makes nodes of its own.
         mark_judged(nodes.segmentation)
-        self._edits = ReviewEdits(
-            nodes, self.folder, log.path.name, on_edit, bool(self.state.edits), self.state.seen_ids
-        )
+        self._edits = ReviewEdits(nodes, self.folder, log.path.name, on_edit)
         self._timer = ViewTimer(monotonic)
         self._highlight = RegionHighlight(nodes)
         self._is_visible = True
@@ -96,11 +93,6 @@ class ReviewSession:
     def state(self) -> ReviewState:
         """The state of the review after all events."""
         return self._review.state
-
-    @property
-    def rescore(self) -> Rescore | None:
-        """What edits have changed; None before the first."""
-        return self._edits.rescore
 
     @property
     def trouble(self) -> str:
@@ -182,7 +174,6 @@ class ReviewSession:
         self._review.append(VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
         self._edits.judge(self.current.structure_value, self.state.structure(self.current.structure))
         self._edits.save()
-        self._edits.refresh(self.state.seen_ids)
 
     def comment(self, text: str) -> None:
         """Add a comment to the current region."""
@@ -217,7 +208,6 @@ class ReviewSession:
             self._judge_segment(undone.structure)
         elif isinstance(undone, RestAccepted):
             self._judge_structures_of(undone)
-        self._edits.refresh(self.state.seen_ids)
         return fact
 
     def judge_structure(self, name: str, verdict: Verdict | None) -> None:
@@ -226,8 +216,8 @@ class ReviewSession:
         self._judge_segment(name)
 
     def check_for_edits(self) -> Change | None:
-        """Notice edits, log and score them; None if nothing has changed."""
-        found = self._edits.check(self.current.id if self.current is not None else None, self.state.seen_ids)
+        """Notice edits and log them; None if nothing has changed."""
+        found = self._edits.check(self.current.id if self.current is not None else None)
         if found is None:
             return None
         self._review.append(found[1])

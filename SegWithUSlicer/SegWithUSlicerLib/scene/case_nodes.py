@@ -25,8 +25,6 @@ REGIONS_ATTRIBUTE = "SegWithU.Regions"
 HUB_MODULE = "SegWithU.Run"
 _HIDDEN_ATTRIBUTE = "SegWithU.Hidden"
 
-PLOT_ROLE = "segwithu.plot."
-"""Node references of the run's charts begin so."""
 _INPUT, _SEGMENTATION, _TABLE = "segwithu.input", "segwithu.segmentation", "segwithu.table"
 _MAP = "segwithu.map."
 _REGIONS, _REGIONS_TEXT, _ORIGINAL = "segwithu.regions", "segwithu.regions_text", "segwithu.original"
@@ -97,22 +95,9 @@ class CaseNodes:
         return [*([] if self.segmentation is None else [self.segmentation]), *self.maps.values()]
 
     @property
-    def plot_roles(self) -> list[str]:
-        """The node references of the charts, of their series and of the table that these read from."""
-        roles: list[str] = []
-        self.hub.GetNodeReferenceRoles(roles)
-        return [role for role in roles if role.startswith(PLOT_ROLE)]
-
-    @property
-    def plots(self) -> list["slicer.vtkMRMLNode"]:
-        """The charts with their series and table."""
-        nodes = [self.hub.GetNodeReference(role) for role in self.plot_roles]
-        return [node for node in nodes if node is not None]
-
-    @property
     def listed(self) -> list["slicer.vtkMRMLNode"]:
         """All nodes of the run that its folder in the subject hierarchy holds."""
-        return [*self.results, *([] if self.table is None else [self.table]), *self.plots]
+        return [*self.results, *([] if self.table is None else [self.table])]
 
     @property
     def regions(self) -> "slicer.vtkMRMLLabelMapVolumeNode | None":

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from segwithu_command import Command, entries, one_sentence, tiny_bundle
 
-from SegWithUCore.models.curves import read_curves
 from SegWithULab.evaluation.report import PAGE_FILE
 
 NAMES = ("hippocampus_004", "hippocampus_162", "hippocampus_327")
@@ -62,24 +61,6 @@ def test_a_report_has_tables_plots_pictures_and_one_page(segwithu: Command, spli
         assert f"<h2>{title}</h2>" in page
 
 
-def test_recording_curves_leaves_description_and_card_alone(segwithu: Command, split: Path, tmp_path: Path) -> None:
-    model, output = tiny_bundle(tmp_path / "m"), tmp_path / "all.json"
-    before = {path.name: path.read_bytes() for path in model.iterdir()}
-    options = ("--cases", f"{split}:test", "--record-curves", "--output", output)
-    assert segwithu("evaluate", "--model", model, *options).code == 0
-    after = {path.name: path.read_bytes() for path in model.iterdir()}
-    assert {name: after[name] for name in before} == before and set(after) - set(before) == {"curves.json"}
-    (curves,) = read_curves(model)
-    result = json.loads(output.read_text(encoding="utf-8"))
-    assert (curves.cases, curves.head) == (len(NAMES), "paper")
-    shown = result["reliability"]["band"]
-    assert [bar.voxels for bar in curves.regions["band"].bins] == [bar["voxels"] for bar in shown]
-    assert 0 < curves.regions["whole"].aurc < 1
-    uncalibrated = tiny_bundle(tmp_path / "raw", calibrated=False)
-    outcome = segwithu("evaluate", "--model", uncalibrated, "--cases", f"{split}:test", "--record-curves")
-    assert "raw is not calibrated" in outcome.err and not read_curves(uncalibrated)
-
-
 def test_an_existing_report_is_refused_before_anything_is_computed(
     segwithu: Command, split: Path, tmp_path: Path
 ) -> None:
@@ -117,7 +98,6 @@ def test_a_reference_on_another_grid_is_refused(segwithu: Command, split: Path, 
         (("--band", "3cm"), ("3cm", "3mm", "2px")),
         (("--record", "--band", "2px"), ("--record", "--band")),
         (("--record", "--mirrored"), ("--record", "--mirrored")),
-        (("--record-curves", "--mirrored"), ("--record-curves", "--mirrored")),
         (("--surface-tolerance", "-1"), ("--surface-tolerance", "-1")),
     ],
 )

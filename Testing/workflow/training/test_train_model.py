@@ -70,7 +70,6 @@ def test_one_command_makes_a_measured_model(shop: Shop) -> None:
     card = (shop.folder / "model" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "None of them is a training, validation or calibration case" in card
     assert (shop.folder / "model.run" / "evaluation" / "report.html").is_file()
-    assert (shop.folder / "model" / "curves.json").is_file()
 
 
 def test_the_same_command_does_nothing_twice(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ from exchanged_cases import CASES
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.regions.region import ORDERS, in_order
-from SegWithUCore.review.budget import expected_coverage
 from SegWithUSlicerLib.scene.map_display import COLOUR_MAPS
 from SegWithUSlicerLib.scene.readout import volume_text
 
@@ -42,11 +41,11 @@ def test_a_threshold_step_colours_the_bytes_from_it_on_and_no_others(modules: An
         assert alphas == [0] * (2 + step) + [153] * (254 - step)
 
 
-def test_the_budget_line_and_the_orders_are_those_of_the_panel(modules: Any, segmented_cases: Path) -> None:
+def test_the_budget_line_and_the_orders_are_those_of_the_regions(modules: Any, segmented_cases: Path) -> None:
     folder = segmented_cases / CASES[2]
     regions, total = read_regions(folder), float(read_case(folder)["regions"]["expected_wrong_mm3"])
     for order in ORDERS:
-        curve = expected_coverage(regions, total, order)
+        wrong = [0.0, *np.cumsum([region.expected_wrong_mm3 for region in in_order(regions, order)])]
         lines, ids = modules.evaluate(
             """async ({ regions, total, order }) => {
               const { budgetText, inOrder } = await import("./review_state.js");
@@ -58,9 +57,9 @@ def test_the_budget_line_and_the_orders_are_those_of_the_panel(modules: Any, seg
         )
         assert ids == [region.id for region in in_order(regions, order)]
         assert lines == [
-            f"{n} regions cover {int(100 * curve.share[n] + 1e-9)} % of the expected errors "
-            f"({volume_text(float(curve.wrong_mm3[n]))} of {volume_text(total)}); "
-            f"{volume_text(float(curve.remaining_mm3[n]))} remain."
+            f"{n} regions cover {int(100 * min(wrong[n] / total, 1) + 1e-9)} % of the expected errors "
+            f"({volume_text(wrong[n])} of {volume_text(total)}); "
+            f"{volume_text(max(0.0, total - wrong[n]))} remain."
             for n in range(len(regions) + 1)
         ]
 
