@@ -214,15 +214,14 @@ def test_importing_the_package_loads_nothing_third_party(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "expected"), [("docs/user/python.md", "hippocampus"), ("README.md", "mm3 at RAS (")])
-def test_the_pages_code_runs_as_written_and_writes_nothing(page: str, expected: str, tmp_path: Path) -> None:
+def test_the_pages_code_runs_as_written_and_writes_nothing(tmp_path: Path) -> None:
     home, work = tmp_path / "home", tmp_path / "work"
     work.mkdir()
     shutil.copy(SAMPLE, work / "brain.nii.gz")
     (work / "Resources").symlink_to(ROOT / "Resources")
     before: Sequence[str] = entries(work)
-    done = in_a_child(python_block(ROOT / page), work, home)
+    done = in_a_child(python_block(ROOT / "docs" / "user" / "python.md"), work, home)
     assert done.returncode == 0, done.stderr
-    assert expected in done.stdout
+    assert "hippocampus" in done.stdout
     assert entries(work) == before
     assert entries(home) == ["tmp"]
