@@ -51,10 +51,9 @@ class Reviewing:
         """Type a name."""
         self.ui.reviewerEdit.text = reviewer
 
-    def start(self, reviewer: str = "Ana", blind: int = 0) -> None:
+    def start(self, reviewer: str = "Ana") -> None:
         """The click that begins or goes on."""
         self.name(reviewer)
-        self.ui.blindBox.value = blind
         self.ui.startReviewButton.click()
         assert self.session is not None, self.ui.reviewNoteLabel.text
 

@@ -93,7 +93,7 @@ class WebReview:
     @property
     def ids(self) -> list[int]:
         """Of its regions, by rank."""
-        return [region["id"] for region in self.opened["regions"]]
+        return [region["id"] for region in self.client.get(f"/api/cases/{self.case}")["regions"]]
 
     def say(self, *events: dict[str, Any], last: str | None = None) -> tuple[int, dict[str, Any]]:
         """Say something and follow the log, as the page does."""
@@ -110,9 +110,9 @@ class WebReview:
         assert status == 200, (status, answer)
         return answer
 
-    def alive(self, **more: Any) -> tuple[int, dict[str, Any]]:
+    def alive(self) -> tuple[int, dict[str, Any]]:
         """Give a sign of life."""
-        return self.client.post(f"/api/cases/{self.case}/alive", {"session": self.session, "last": self.last, **more})
+        return self.client.post(f"/api/cases/{self.case}/alive", {"session": self.session})
 
     def close(self) -> None:
         """Leave the case."""

@@ -11,12 +11,12 @@ from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import regions_hash, regions_text
 from SegWithUCore.review.log import AuditLog, LogInUseError
 from SegWithUCore.review.log_format import Verdict, VerdictGiven
-from SegWithUCore.review.session import review_header
+from SegWithUCore.review.session import ReviewedCase
 
 
 def main(place: str, reviewer: str) -> None:
     folder = Path(place)
-    header = review_header(read_case(folder), regions_hash(regions_text(folder)), {})
+    header = ReviewedCase(read_case(folder), (), regions_hash(regions_text(folder))).header()
     try:
         log = AuditLog.open(folder, reviewer, header)
     except LogInUseError as error:

@@ -62,14 +62,14 @@ def test_a_saved_scene_goes_on_where_it_stopped_without_any_file(reviewing: Revi
     commented = reviewing.session.current.id
     reviewing.ui.commentEdit.text = "look again, please"
     reviewing.press("N", reviewing.ui.regionsTable)
-    at, order = reviewing.session.current.id, reviewing.ids
+    order = reviewing.ids
     saved = reviewing.host.save_scene(reviewing.host.folder / "mid.mrb")
     reviewing.host.close_scene()
     shutil.rmtree(reviewing.folder())
     reviewing.host.load_scene(saved)
     assert reviewing.ui.startReviewButton.text == f"Go on with the review (2 of {len(ids)} regions)"
     reviewing.start()
-    assert (reviewing.session.current.id, reviewing.ids) == (at, order)
+    assert (reviewing.session.current.id, reviewing.ids) == (commented, order)
     assert reviewing.state.comment_of(commented) == "look again, please"
     reviewing.judge()
     assert len(reviewing.told("verdict")) == 3

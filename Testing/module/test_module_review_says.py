@@ -1,4 +1,4 @@
-"""What a review says: structures as a whole, blind places, the end, the rest, runs that cannot be reviewed."""
+"""What a review says: structures as a whole, the end, the rest, runs that cannot be reviewed."""
 
 from __future__ import annotations
 
@@ -52,28 +52,6 @@ def test_a_structure_is_completed_when_all_its_regions_are_right(reviewing: Revi
     assert {_status(reviewing, name) for name in names} == {"completed"}
 
 
-def test_blind_places_look_like_regions_until_the_end(reviewing: Reviewing) -> None:
-    reviewing.start("Bo")
-    real = len(reviewing.ids)
-    reviewing.ui.endReviewButton.click()
-    reviewing.start("Ana", blind=4)
-    ids, ui = reviewing.ids, reviewing.ui
-    assert ui.regionsTable.rowCount == len(ids) == real + 4
-    assert [reviewing.cell(identifier, 0) for identifier in ids] == [str(rank) for rank in range(1, real + 5)]
-    for _region in ids:
-        assert "blind" not in ui.whyLabel.text
-        assert max(reviewing.off_peak_mm()) < 1
-        reviewing.judge()
-    assert ui.reviewProgressLabel.text.endswith("End the review to see the result on the blind places.")
-    text = (reviewing.folder()).glob("*/review.Ana.jsonl").__next__().read_text(encoding="utf-8")
-    assert '"blind"' not in text
-    ui.endReviewButton.click()
-    assert ui.reviewNoteLabel.text.startswith("0 of 4 judged blind places were wrong: 0 % of places like these")
-    assert len(reviewing.told("blind")) == 4
-    assert ui.startReviewButton.text == f"Go on with the review ({real + 4} of {real + 4} regions)"
-    assert not ui.blindBox.enabled
-
-
 def test_every_region_has_a_reason(reviewing: Reviewing) -> None:
     reviewing.start()
     for identifier in reviewing.ids[:4]:
@@ -110,14 +88,13 @@ def test_the_rest_is_accepted_only_after_saying_what_is_taken_and_undone_at_once
 
 
 def test_a_review_goes_on_after_an_accepted_rest(reviewing: Reviewing) -> None:
-    reviewing.start(blind=3)
+    reviewing.start()
     number = len(reviewing.ids)
     reviewing.judge()
     reviewing.host.popups.answer("OK")
     reviewing.ui.acceptRestButton.click()
     assert reviewing.session.is_done
     reviewing.ui.endReviewButton.click()
-    assert {line["answer"] for line in reviewing.told("blind")} <= {"not looked at", "accepted"}
     reviewing.start()
     assert (reviewing.state.progress().decided, reviewing.state.progress().unseen) == (1, number - 1)
 

@@ -10,7 +10,6 @@ from written_case import change_case
 
 from SegWithUCore.case.region_files import region_file_hashes
 from SegWithUCore.review.log_format import Verdict
-from SegWithUCore.review.session import ReviewOptions
 from SegWithUSlicerLib.review.edit_scores import structure_status
 from SegWithUSlicerLib.review.opening import decided_so_far, obstacle
 from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
@@ -31,9 +30,7 @@ class Seconds:
 def _session(case: LoadedCase, root: Path, reviewer: str = "Ana", **options) -> tuple[ReviewSession, Seconds]:
     seconds = Seconds()
     clock = lambda: datetime(2026, 11, 25, 10, tzinfo=UTC)  # noqa: E731
-    session = ReviewSession(
-        case.nodes, reviewer, root, ReviewOptions(**options), clock=clock, monotonic=seconds, on_edit=lambda: None
-    )
+    session = ReviewSession(case.nodes, reviewer, root, **options, clock=clock, monotonic=seconds, on_edit=lambda: None)
     return session, seconds
 
 
@@ -86,33 +83,23 @@ def test_opening_a_review_keeps_the_run_from_being_replaced(case, tmp_path):
 
 def test_what_was_decided_is_told_before_a_review_is_opened_again(case, tmp_path):
     assert decided_so_far(case.nodes, "Ana", tmp_path) is None
-    session, _seconds = _session(case, tmp_path, blind_places=3)
+    session, _seconds = _session(case, tmp_path)
     for region in session.regions[:2]:
         session.show(region.id)
         session.judge(Verdict.REJECTED)
     session.undo()
     count = len(session.regions)
-    assert count == len(session.real_regions) + 3
     session.close()
     assert decided_so_far(case.nodes, "Ana", tmp_path) == (1, count)
     assert decided_so_far(case.nodes, "Bo", tmp_path) is None
-    # Other options are not asked for again: the review keeps what it was begun with.
-    again, _seconds = _session(case, tmp_path, blind_places=0)
-    assert (len(again.regions), again.has_blind_places) == (count, True)
-    again.close()
 
 
-def test_where_the_place_file_was_lost_the_log_tells_where_it_stopped(case, tmp_path):
+def test_the_log_tells_where_the_review_stopped(case, tmp_path):
     session, seconds = _session(case, tmp_path)
     at = session.regions[1].id
     session.show(at)
     seconds.now += 9
     session.close()
-    for place in session.folder.glob("*.place.json"):
-        place.unlink()
-    for name in case.nodes.hub.GetParameterNames():
-        if name.startswith("place_"):
-            case.nodes.hub.UnsetParameter(name)
     again, _seconds = _session(case, tmp_path)
     assert again.resumed_at == at
     again.close()
@@ -175,7 +162,7 @@ def test_regions_damaged_by_hand_are_an_obstacle_and_no_fault(case):
     assert obstacle(case.nodes)
 
 
-def test_a_review_with_blind_places_goes_on_in_the_browser_and_comes_back(case, tmp_path):
+def test_a_review_goes_on_in_the_browser_and_comes_back(case, tmp_path):
     from SegWithUCore.case.case_file import read_description
     from SegWithUCore.web.case_page import PageCase
     from SegWithUCore.web.case_volumes import read_volumes
@@ -185,7 +172,7 @@ def test_a_review_with_blind_places_goes_on_in_the_browser_and_comes_back(case, 
     regions = {"settings": {"threshold": 0.25}, "expected_wrong_mm3": 200.0, "files_sha256": hashes}
     change_case(case.disk.folder, regions=regions)
     case.nodes = load_case(case.disk.folder, case.volume, lasting=True)
-    session, _seconds = _session(case, tmp_path, blind_places=4)
+    session, _seconds = _session(case, tmp_path)
     mine = {region.id: region for region in session.regions}
     voxels = {region.id: session.mask(region) for region in session.regions}
     session.show(session.regions[2].id)
@@ -193,22 +180,21 @@ def test_a_review_with_blind_places_goes_on_in_the_browser_and_comes_back(case, 
     session.close()
     page = PageCase(read_volumes(session.folder, read_description(session.folder)))
     reviews = OpenReviews()
-    window = reviews.open("1", page, "Ana", ReviewOptions())["session"]
+    window = reviews.open("1", page, "Ana", "peak")["session"]
     review, core = reviews.review(window), reviews.review(window).session
     theirs = {region.id: region for region in core.regions}
-    assert len(mine) == len(page.regions) + 4
     assert theirs.keys() == mine.keys()
     for id_, region in mine.items():
         assert theirs[id_].peak_ras_mm == pytest.approx(region.peak_ras_mm, abs=1e-3)
-        box = review.masks.boxes[id_]
+        box = page.masks.boxes[id_]
         assert (box.index, box.size) == (voxels[id_].offset_ijk, voxels[id_].mask.shape[::-1])
-        start = review.masks.starts[id_]
-        assert review.masks.data[start : start + voxels[id_].mask.size] == voxels[id_].mask.tobytes()
+        start = page.masks.starts[id_]
+        assert page.masks.data[start : start + voxels[id_].mask.size] == voxels[id_].mask.tobytes()
     headers = [json.loads(line) for line in core.log.lines if json.loads(line)["event"] == "opened"]
     assert headers[0]["settings"] == headers[1]["settings"]
     assert {**headers[0], "when": ""} == {**headers[1], "when": ""}
-    assert core.resumed_at == session.regions[2].id
-    assert core.state.verdict_of(core.resumed_at) == Verdict.REJECTED
+    assert core.state.last_region == session.regions[2].id
+    assert core.state.verdict_of(core.state.last_region) == Verdict.REJECTED
     verdict = {"event": "verdict", "region": session.regions[0].id, "verdict": "accepted", "comment": None}
     review.say([{**verdict, "seconds": 1.0}])
     reviews.close(window)

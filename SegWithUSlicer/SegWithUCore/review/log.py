@@ -162,8 +162,8 @@ class AuditLog:
             self.trouble = None
         except OSError as error:
             self.trouble = OutputError(
-                f"Cannot write {self.path}: {error.strerror or error}; the review goes on in memory (lines not "
-                f"stored yet: {self.pending}): free some space or make the folder writable, and it is tried again."
+                f"Cannot write {self.path}: {error.strerror or error} (lines not stored "
+                f"yet: {self.pending}): free some space or make the folder writable, and it is tried again."
             )
             raise self.trouble from error
         except OutputError as error:

@@ -21,16 +21,10 @@ MAXIMUM_LINE_BYTES = 2 << 20
 """Of a line, whose largest part is a comment."""
 MAXIMUM_COMMENT = 100_000
 """Characters of a comment, about forty pages; what is longer is cut when it is written, and says so."""
-MAXIMUM_BLIND = 1000
-"""Blind places of a review; the panel offers a few dozen."""
-BLIND = "blind_places"
-"""Setting in a log's header: how many blind places were asked for."""
-SEAL = "blind_places_sha256"
-"""Setting in a log's header: `BlindSample.sha256` of those that there was room for."""
 
 
 class Verdict(StrEnum):
-    """What a reviewer says about a region, a structure or a blind place."""
+    """What a reviewer says about a region or a structure."""
 
     ACCEPTED = "accepted"
     CORRECTED = "corrected"
@@ -88,7 +82,7 @@ class RestAccepted:
     """All regions without a verdict were taken as they are: each of them counts as not looked at.
 
     Attributes:
-        regions: ids, each without a verdict until then; blind places may be among them.
+        regions: ids, each without a verdict until then.
         expected_wrong_mm3: expected wrong volume that is taken with them.
     """
 
@@ -155,30 +149,11 @@ class StructureJudged:
 
 
 @dataclass(frozen=True)
-class BlindRevealed:
-    """Logged at the end: the region of this id was a blind place, and this was the reviewer's verdict."""
-
-    place: int
-    answer: Verdict | None
-
-
-@dataclass(frozen=True)
 class Closed:
     """The review was left."""
 
 
-Action = (
-    Opened
-    | VerdictGiven
-    | RestAccepted
-    | Commented
-    | Undone
-    | RegionViewed
-    | Edited
-    | StructureJudged
-    | BlindRevealed
-    | Closed
-)
+Action = Opened | VerdictGiven | RestAccepted | Commented | Undone | RegionViewed | Edited | StructureJudged | Closed
 ACTIONS: dict[str, type[Action]] = {
     "opened": Opened,
     "verdict": VerdictGiven,
@@ -188,7 +163,6 @@ ACTIONS: dict[str, type[Action]] = {
     "looked": RegionViewed,
     "edited": Edited,
     "structure": StructureJudged,
-    "blind": BlindRevealed,
     "closed": Closed,
 }
 """Event name in the log to the action."""
@@ -230,13 +204,6 @@ class ParsedLog:
         """Hash of the regions that the log is about; None when it does not say."""
         opened = [event.action for event in self.events if isinstance(event.action, Opened)]
         return opened[-1].regions_sha256 if opened else None
-
-    @property
-    def blind_places(self) -> int:
-        """How many blind places were asked for when the review began."""
-        first = self.events[0].action if self.events else None
-        asked = first.settings.get(BLIND, 0) if isinstance(first, Opened) else 0
-        return asked if type(asked) is int else 0
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,12 @@ from typing import Any
 from ..case.case_file import DAMAGED
 from ..case.case_folders import checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
-from ..regions.region import Competition, Kind, Region, Shape
+from ..regions.region import Region
 from ..util.csv_files import csv_text
 from ..util.errors import InputError
 from .log_format import (
-    MAXIMUM_BLIND,
     NAMES,
-    SEAL,
     SPOKEN,
-    BlindRevealed,
     Event,
     Opened,
     ParsedLog,
@@ -25,28 +22,12 @@ from .log_format import (
     read_log,
 )
 from .reviewer import clean_reviewer_name
-from .state import ReviewState, named_regions
+from .state import ReviewState
 
 LOG_PATTERN = "review.*.jsonl"
 Elsewhere = Callable[[Path, Mapping[str, Any], str], Path | None]
 """Returns a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
 and the hash of the regions; None for none."""
-_BLIND = Region(
-    id=0,
-    rank=0,
-    structure="",
-    structure_value=0,
-    kind=Kind.BOUNDARY,
-    shape=Shape.BLOB,
-    expected_wrong_mm3=0.0,
-    volume_mm3=0.0,
-    peak=0.0,
-    peak_ras_mm=(0.0, 0.0, 0.0),
-    centre_ras_mm=(0.0, 0.0, 0.0),
-    size_mm=(0.0, 0.0, 0.0),
-    competing=(Competition("", "", 0.0),),
-    touches_border=False,
-)
 COLUMNS = ("case", "region", "structure", "expected_wrong_mm3", "reviewer", "verdict", "comment", "reviewers_disagree")
 """Of the table of all verdicts."""
 
@@ -59,7 +40,7 @@ class Review:
         path: of its log.
         reviewer: name in its lines.
         events: all of its lines.
-        state: what holds now; blind places are among its regions.
+        state: what holds now.
     """
 
     path: Path
@@ -157,23 +138,8 @@ def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: s
             )
     if lines.regions_sha256 != wanted:
         raise InputError(f"{path} is about other regions of this case: its verdicts are not counted.")
-    blind = _blind_regions(path, lines, regions)
-    state = ReviewState.replayed(lines.events, [*regions, *blind], total_mm3, {region.id for region in blind})
+    state = ReviewState.replayed(lines.events, regions, total_mm3)
     return Review(path, lines.events[0].reviewer, lines.events, state)
-
-
-def _blind_regions(path: Path, lines: ParsedLog, regions: Sequence[Region]) -> list[Region]:
-    """Make stand-ins for the blind regions in a log: they are in no file before the review is over."""
-    known = {region.id for region in regions}
-    named: set[int] = set()
-    for event in lines.events:
-        named.update(named_regions(event.action))
-    if len(named - known) > MAXIMUM_BLIND:
-        raise InputError(
-            f"{path} speaks of {len(named - known)} places that are no regions of this case, more than the "
-            f"{MAXIMUM_BLIND} that a review may hide: its verdicts are not counted."
-        )
-    return [replace(_BLIND, id=id_) for id_ in sorted(named - known)]
 
 
 @dataclass(frozen=True)
@@ -239,15 +205,8 @@ def agreement_csv(cases: Sequence[tuple[str, Sequence[Region], Sequence[Review]]
 
 
 def ended(review: Review, regions: Sequence[Region]) -> bool:
-    """Whether a review has come to its end: every region has a verdict, and blind places are revealed.
-
-    Args:
-        regions: of the case.
-    """
-    first = review.events[0].action
-    hides = isinstance(first, Opened) and bool(first.settings.get(SEAL))
-    decided = all(review.state.decided(region.id) for region in regions)
-    return decided and (not hides or any(isinstance(event.action, BlindRevealed) for event in review.events))
+    """Whether a review has come to its end: every region of the case has a verdict."""
+    return all(review.state.decided(region.id) for region in regions)
 
 
 def seen_by(reviewer: str, found: CaseReviews) -> CaseReviews:

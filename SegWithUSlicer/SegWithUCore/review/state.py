@@ -1,6 +1,6 @@
 """State of a review: verdicts, comments, time and progress, made by replaying the log."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
 from statistics import median
@@ -12,7 +12,6 @@ from .log_format import (
     NAMES,
     SEEN,
     Action,
-    BlindRevealed,
     Commented,
     Edited,
     Event,
@@ -91,12 +90,9 @@ class _Step:
 
 
 def named_regions(action: Action) -> tuple[int, ...]:
-    """Ids of the regions that a line speaks of, blind places among them."""
-    match action:
-        case BlindRevealed(place, _):
-            return (place,)
-        case RestAccepted(regions, _):
-            return regions
+    """Ids of the regions that a line speaks of."""
+    if isinstance(action, RestAccepted):
+        return action.regions
     region = getattr(action, "region", None)
     return () if region is None else (region,)
 
@@ -110,20 +106,17 @@ class ReviewState:
         last_region: the region of the last line, where a resumed review goes on; None at the start.
     """
 
-    def __init__(
-        self, regions: Sequence[Region], total_expected_wrong_mm3: float, uncounted: Collection[int] = frozenset()
-    ) -> None:
+    def __init__(self, regions: Sequence[Region], total_expected_wrong_mm3: float) -> None:
         """Start a review nobody has begun.
 
         Args:
-            regions: all that are shown, blind places among them.
+            regions: all that are shown.
             total_expected_wrong_mm3: of the whole case, in regions and outside.
-            uncounted: ids whose expected error is none of the case's: blind places.
         """
         self.lines = 0
         self.edits: list[Edited] = []
         self.last_region: int | None = None
-        self._expected_mm3 = {r.id: 0.0 if r.id in uncounted else r.expected_wrong_mm3 for r in regions}
+        self._expected_mm3 = {region.id: region.expected_wrong_mm3 for region in regions}
         self._total_mm3 = total_expected_wrong_mm3
         self._members: dict[str, list[int]] = {}
         for region in regions:
@@ -136,18 +129,14 @@ class ReviewState:
 
     @classmethod
     def replayed(
-        cls,
-        events: Iterable[Event],
-        regions: Sequence[Region],
-        total_expected_wrong_mm3: float,
-        uncounted: Collection[int] = frozenset(),
+        cls, events: Iterable[Event], regions: Sequence[Region], total_expected_wrong_mm3: float
     ) -> "ReviewState":
         """Apply all `events`, the lines of one log from its first on.
 
         Raises:
             InputError: a line does not fit the regions or the lines before it.
         """
-        state = cls(regions, total_expected_wrong_mm3, uncounted)
+        state = cls(regions, total_expected_wrong_mm3)
         for event in events:
             state.apply(event)
         return state
@@ -237,7 +226,7 @@ class ReviewState:
         return RestAccepted(regions, round(self.expected_mm3_of(regions), 3))
 
     def expected_mm3_of(self, regions: Iterable[int]) -> float:
-        """Sum up the expected wrong volume of regions; blind places have none."""
+        """Sum up the expected wrong volume of regions."""
         return fsum(self._expected_mm3[region] for region in regions)
 
     def next_undecided(self, order: Sequence[int], after: int | None = None) -> int | None:
@@ -255,6 +244,12 @@ class ReviewState:
         """Find the region before `before` in `order`, decided or not; None for the first or an unknown one."""
         index = order.index(before) if before in order else 0
         return order[index - 1] if index else None
+
+    def stopped_at(self, order: Sequence[int]) -> int | None:
+        """Find where a resumed review goes on: the region of the last line, or the next without a verdict."""
+        stopped = self.last_region
+        following = self.next_undecided(order, stopped) if stopped in self._verdicts else None
+        return stopped if following is None else following
 
     def next_undo(self) -> Undone | None:
         """Return what to log and apply in order to take back the last thing said; None if there is nothing.

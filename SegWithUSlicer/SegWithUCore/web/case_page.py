@@ -1,6 +1,6 @@
 """What the page is told of a case, as JSON: grid, volumes, structures, regions, flags; nothing of any reviewer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,10 +11,9 @@ from ..case.region_files import parse_regions, regions_hash, regions_text
 from ..io.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
-from ..review.blind import BlindSample
 from ..review.flags import Flag, FlagRules, case_flags, first_lines, rules_of_case
-from ..review.session import ReviewedCase, review_header
-from .case_volumes import STEPS, CaseVolumes, RegionMasks, box_between, box_json, map_window, region_masks
+from ..review.session import ReviewedCase
+from .case_volumes import STEPS, CaseVolumes, box_json, map_window, region_masks
 
 FORMAT = "segwithu-page-case"
 FORMAT_VERSION = 1
@@ -55,7 +54,7 @@ class PageCase:
             self.regions, self.regions_sha256, self.regions_trouble = _regions(volumes)
             labels = volumes.region_labels
             self.masks = region_masks(np.zeros((0, 0, 0)) if labels is None else labels, self.ids)
-            self.reviewed = ReviewedCase(self.raw, self.regions, self.regions_sha256, volumes.sampling_input)
+            self.reviewed = ReviewedCase(self.raw, self.regions, self.regions_sha256)
             self._facts = self._described()
 
     @property
@@ -72,34 +71,16 @@ class PageCase:
         """Everything but the voxels."""
         return {"format": FORMAT, "format_version": FORMAT_VERSION, "id": id_, **self._facts}
 
-    def regions_json(self, regions: Sequence[Region], masks: RegionMasks) -> list[dict[str, Any]]:
-        """List regions, or regions with blind places among them, with where their voxels lie in `masks`."""
-        return [self._region(region, masks) for region in regions]
-
     def identity(self) -> dict[str, Any]:
         """Return what a review that comes back must be about, and the first line that it begins with."""
         raw = self.raw
-        opened = asdict(review_header(raw, self.regions_sha256, dict((raw.get("regions") or {}).get("settings", {}))))
         return {
             "voxels_sha256": [str(channel.get("voxels_sha256") or "") for channel in raw["input"]["channels"]],
             "weights_sha256": str((raw.get("model") or {}).get("weights_sha256") or ""),
             "regions_sha256": self.regions_sha256,
             "case_sha256": self.reviewed.key,
-            "opened": opened,
+            "opened": asdict(self.reviewed.header()),
         }
-
-    def masks_with(self, blind: BlindSample) -> RegionMasks:
-        """Return the voxels of the regions and of blind places."""
-        boxes, starts, parts = dict(self.masks.boxes), dict(self.masks.starts), [self.masks.data]
-        length = len(self.masks.data)
-        for place in blind.places:
-            low, high = place.voxels.min(0), place.voxels.max(0) + 1
-            mask = np.zeros(high - low, np.uint8)
-            mask[tuple((place.voxels - low).T)] = 1
-            boxes[place.region.id], starts[place.region.id] = box_between(low[::-1], high[::-1]), length
-            parts.append(mask.tobytes())
-            length += mask.size
-        return RegionMasks(b"".join(parts), boxes, starts)
 
     def _described(self) -> dict[str, Any]:
         case, volumes = self.volumes.description, self.volumes
@@ -123,7 +104,7 @@ class PageCase:
             "facts": [list(fact) for fact in case_facts(self.raw)],
             "total_expected_wrong_mm3": self.reviewed.expected_wrong_mm3 if self.regions else None,
             "regions_trouble": self.regions_trouble,
-            "regions": self.regions_json(self.regions, self.masks),
+            "regions": [self._region(region) for region in self.regions],
             "masks": self.masks.to_json(),
             "identity": self.identity(),
         }
@@ -143,7 +124,7 @@ class PageCase:
             "histograms": None if histograms is None else asdict(histograms),
         }
 
-    def _region(self, region: Region, masks: RegionMasks) -> dict[str, Any]:
+    def _region(self, region: Region) -> dict[str, Any]:
         words = why(region, bool(self.raw.get("region_of_interest")))
         return {
             "id": region.id,
@@ -161,8 +142,8 @@ class PageCase:
             "size_mm": list(region.size_mm),
             "touches_border": region.touches_border,
             "why": f"{words[:1].upper()}{words[1:]}.",
-            "box": box_json(masks.boxes[region.id]),
-            "mask_start": masks.starts[region.id],
+            "box": box_json(self.masks.boxes[region.id]),
+            "mask_start": self.masks.starts[region.id],
         }
 
 

@@ -31,7 +31,6 @@ from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..io.grid import VoxelGrid
 from ..io.roi import VoxelBox, whole_grid
 from ..io.volume import check_same_grid, read_file, read_header
-from ..review.blind import SamplingInput
 from ..util.errors import InputError
 
 ERROR_PROBABILITY = "error_probability"
@@ -349,23 +348,6 @@ class CaseVolumes:
             maps[name] = float(exact[k - first[2], j - first[1], i - first[0]]) if step else None
         image = None if self.image is None else float(self.image.exact[k, j, i])
         return {"image": image, "label": self.labels.value(index) or 0, "maps": maps}
-
-    def sampling_input(self) -> SamplingInput:
-        """Return what blind places are drawn from.
-
-        Raises:
-            InputError: as `map`.
-        """
-        shape = self.grid.shape_zyx
-        labels = np.zeros(shape, np.int32)
-        labels[self.labels.box.slices_zyx] = self.labels.array
-        _shown, exact = self._map(ERROR_PROBABILITY)
-        risk = np.full(shape, -1.0, np.float32)
-        risk[self.assessed.slices_zyx] = exact
-        names = {structure.value: structure.name for structure in self.description.structures}
-        i, j, k = self.grid.spacing
-        regions = self.region_labels if self.region_labels is not None else np.zeros(shape, np.uint16)
-        return SamplingInput(risk, labels, regions, (k, j, i), self.ijk_to_ras, {0: "background", **names})
 
     def _map(self, name: str) -> tuple[DisplayVolume, np.ndarray]:
         with self._lock:

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..review.log_format import MAXIMUM_BLIND
-from ..review.session import ReviewOptions
 from ..util.errors import UsageError
 from .case_store import CaseStore
 from .case_volumes import DisplayVolume
@@ -51,7 +49,7 @@ class Routes:
         }
         self._post: Table = {
             re.compile(f"{case}/open"): self._open,
-            re.compile(f"{case}/alive"): lambda body, _id: reviews.alive(_text(body, "session"), body.get("at")),
+            re.compile(f"{case}/alive"): lambda body, _id: reviews.alive(_text(body, "session")),
             re.compile(f"{case}/events"): self._events,
             re.compile(f"{case}/close"): self._close,
         }
@@ -81,10 +79,7 @@ class Routes:
         case = self.store.page(id_)
         volumes, session = case.volumes, query.get("session")
         if name == "masks":
-            if session is not None:
-                return Voxels(memoryview(self.reviews.review(session).masks.data))
-            blind = _number(query, "blind", 0, MAXIMUM_BLIND)
-            return Voxels(memoryview(case.masks_with(case.reviewed.blind_sample(blind)).data))
+            return Voxels(memoryview(case.masks.data))
         shown: DisplayVolume | None
         if name == "image":
             shown = None if volumes.image is None else volumes.image.volume
@@ -104,16 +99,15 @@ class Routes:
 
     def _open(self, body: Body, id_: str) -> dict[str, Any]:
         last, pending = body.get("last"), body.get("pending") or []
-        blind = body.get("blind_places", 0)
-        if not (last is None or isinstance(last, str)) or type(blind) is not int:
-            raise UsageError("The page asked for a review in a way that is none of ours.")
-        reviewer, options = _text(body, "reviewer"), ReviewOptions(_text(body, "order"), blind)
-        return self.reviews.open(id_, self.store.page(id_), reviewer, options, last, _events_of(pending))
+        if not (last is None or isinstance(last, str)):
+            raise UsageError("The field 'last' must be a text.")
+        reviewer, order = _text(body, "reviewer"), _text(body, "order")
+        return self.reviews.open(id_, self.store.page(id_), reviewer, order, last, _events_of(pending))
 
     def _events(self, body: Body, id_: str) -> dict[str, Any]:
         events = _events_of(body.get("events"))
         session, last = (_text(body, name) for name in ("session", "last"))
-        return self.reviews.say(session, last, events, body.get("at"))
+        return self.reviews.say(session, last, events)
 
     def _close(self, body: Body, id_: str) -> dict[str, Any]:
         self.reviews.close(_text(body, "session"))

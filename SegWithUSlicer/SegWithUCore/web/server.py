@@ -437,8 +437,6 @@ class PageHandler(BaseHTTPRequestHandler):
             return refused(400, str(error))
         if isinstance(error, SegWithUError):
             return RefusalError(409, {"kind": "damaged", "error": str(error)})
-        if isinstance(error, ModuleNotFoundError):  # blind places need scipy, which a Slicer without the engine lacks
-            return RefusalError(409, {"kind": "missing", "error": f"The package {error.name} is missing: install it."})
         self.server.say(f"unexpected {type(error).__name__}: {error}")
         return refused(500, f"Unexpected {type(error).__name__}: see where segwithu web was started.")
 

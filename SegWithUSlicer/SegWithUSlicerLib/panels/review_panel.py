@@ -120,7 +120,7 @@ class ReviewPanel:
         setup = self.setup
         try:
             session = ReviewSession(
-                self._nodes, setup.reviewer, settings_folder(), setup.options, on_edit=self._edits_later.trigger
+                self._nodes, setup.reviewer, settings_folder(), setup.order, on_edit=self._edits_later.trigger
             )
         except SegWithUError as error:
             setup.message = str(error)
@@ -157,14 +157,12 @@ class ReviewPanel:
         slicer.app.disconnect("aboutToQuit()", self.end)
         self._edits_later.stop()
         self._save_later.stop()
-        blind: list[str] = []
         attempt(
             self.keys.remove,
             lambda: self.edit.show(None),
             lambda: self.verdicts.show(None),
-            lambda: blind.append(_blind_text(session)),
             session.close,
-            lambda: setattr(self.setup, "message", " ".join(filter(None, [*blind, kept_text(session)]))),
+            lambda: setattr(self.setup, "message", kept_text(session)),
             lambda: self.table.fill([], session.state.verdict_of),
             self._draw_setup,
             self.folds.unfold,
@@ -292,7 +290,6 @@ class ReviewPanel:
 
     def _show_session(self, session: ReviewSession) -> None:
         session.keep_zoom = self.ui.keepZoomBox.checked
-        self.setup.show_order(session.order)
         self.ui.originalBox.checked = False
         self.table.fill(session.regions, session.state.verdict_of)
         self.edit.show(session.nodes)
@@ -356,7 +353,3 @@ class ReviewPanel:
             ("acceptRestButton", self.accept_rest),
         ):
             getattr(ui, name).connect("clicked(bool)", guarded(action))
-
-
-def _blind_text(session: ReviewSession) -> str:
-    return (session.finish_blind() if session.is_done else None) or ""

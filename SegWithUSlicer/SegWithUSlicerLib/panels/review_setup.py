@@ -7,7 +7,6 @@ from typing import Any
 import slicer
 
 from SegWithUCore.review.log_format import Verdict
-from SegWithUCore.review.session import ReviewOptions
 from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import guarded
@@ -24,7 +23,7 @@ REVIEWER_SETTING = "SegWithU/Reviewer"
 
 
 class ReviewSetup:
-    """Reviewer, order, blind places, the buttons that start and end a review, and the line for messages.
+    """Reviewer, order, the buttons that start and end a review, and the line for messages.
 
     Args:
         ui: the widgets of the .ui file.
@@ -52,9 +51,9 @@ class ReviewSetup:
         return str(self.ui.reviewerEdit.text)
 
     @property
-    def options(self) -> ReviewOptions:
-        """Options of a review."""
-        return ReviewOptions(list(ORDERS)[max(0, self.ui.orderBox.currentIndex)], self.ui.blindBox.value)
+    def order(self) -> str:
+        """The order that was chosen."""
+        return list(ORDERS)[max(0, self.ui.orderBox.currentIndex)]
 
     def remember_reviewer(self) -> None:
         """Remember the name for the next time."""
@@ -69,11 +68,6 @@ class ReviewSetup:
         self._nodes, self._is_open = nodes, is_open
         self.draw()
 
-    def show_order(self, order: str) -> None:
-        """Show the order of a resumed review."""
-        with self._gui.updating():
-            self.ui.orderBox.currentIndex = list(ORDERS).index(order)
-
     def draw(self) -> None:
         """Show what is true now."""
         ui, is_open = self.ui, self._is_open
@@ -86,8 +80,6 @@ class ReviewSetup:
         ui.endReviewButton.visible = is_open
         ui.reviewerEdit.enabled = not is_open
         ui.reviewerLabel.visible = ui.reviewerEdit.visible = not is_open
-        # A review keeps its own blind places.
-        ui.blindBox.enabled = not is_open and earlier is None
         text = " ".join(filter(None, [self.message, problem]))
         ui.reviewNoteLabel.text = text
         ui.reviewNoteLabel.visible = bool(text)
@@ -138,7 +130,6 @@ def closing_text(session: ReviewSession) -> str:
     text = _("All {n} regions are decided: {rejected} rejected, {second} for a second reader.").format(
         n=len(given), **counts
     )
-    more = _("End the review to see the result on the blind places.") if session.has_blind_places else ""
     unseen = given.count(Verdict.NOT_LOOKED_AT)
     if unseen:
         wrong = volume_text(state.expected_mm3_of(state.unseen_ids))
@@ -146,7 +137,7 @@ def closing_text(session: ReviewSession) -> str:
             "All {n} regions are decided but for {unseen} that were not looked at ({wrong} of expected error): "
             "{rejected} rejected, {second} for a second reader."
         ).format(n=len(given), unseen=unseen, wrong=wrong, **counts)
-    return " ".join(filter(None, [text, more]))
+    return text
 
 
 def kept_text(session: ReviewSession) -> str:

@@ -120,7 +120,7 @@ _LEAST_ROWS, _MOST_ROWS = 3, 4
 
 
 class ReviewTable:
-    """Shows regions in the given order, by rank: an ID would reveal a blind place.
+    """Shows regions in the given order, by rank.
 
     Args:
         table: the QTableWidget.

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import slicer
-import vtk
 
-from SegWithUCore.review.blind import BlindPosition
 from SegWithUCore.review.log_format import Edited, Verdict
 from SegWithUCore.review.state import StructureVerdict
 from SegWithUCore.util.errors import OutputError
 
 from ..scene.case_nodes import CaseNodes
-from ..scene.review_nodes import RegionMask, region_labels
+from ..scene.review_nodes import region_labels
 from ..scene.segmentation import mark_judged, segment_id
 from .edits import Change, EditWatch, grid_of, read_labels
 from .store import has_unkept_edits, save_reviewed
@@ -94,18 +92,6 @@ class ReviewEdits:
     def _is_whole(self) -> bool:
         nodes = self.nodes
         return nodes.hub.GetScene() is not None and nodes.segmentation is not None and "error_probability" in nodes.maps
-
-
-def blind_mask(nodes: CaseNodes, place: BlindPosition) -> RegionMask:
-    """Return the voxels of a blind place, as `region_mask` does for a region."""
-    _shape, matrix = grid_of(nodes)
-    low, high = place.voxels.min(0), place.voxels.max(0)
-    mask = np.zeros(tuple(high - low + 1), bool)
-    mask[tuple((place.voxels - low).T)] = True
-    k, j, i = (int(number) for number in low)
-    copy = vtk.vtkMatrix4x4()
-    copy.DeepCopy(matrix)
-    return RegionMask(mask, (i, j, k), copy)
 
 
 class Status(StrEnum):

@@ -1,29 +1,24 @@
-"""Start a review, or resume one: where its log is, whose segmentation is shown, which places are blind."""
+"""Start a review, or resume one: where its log is, whose segmentation is shown."""
 
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import slicer
 
-from SegWithUCore.review.blind import SamplingInput
 from SegWithUCore.review.log import AuditLog, now_utc
 from SegWithUCore.review.log_format import Edited, read_lines
 from SegWithUCore.review.reviewer import log_path
-from SegWithUCore.review.session import ReviewedCase, ReviewOptions, Session, newest_lines
+from SegWithUCore.review.session import ReviewedCase, Session, newest_lines
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from ..scene.case_images import array_of
 from ..scene.case_nodes import CaseNodes
-from ..scene.review_nodes import region_labels, regions_hash, regions_of, restore_original
+from ..scene.review_nodes import regions_hash, regions_of, restore_original
 from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash
-from .edits import grid_of, read_labels
 from .store import (
     keep_log,
-    kept_location,
     kept_log,
     load_reviewed,
     review_folder,
@@ -53,12 +48,13 @@ def obstacle(nodes: CaseNodes | None) -> str:
 
 
 def open_review(
-    nodes: CaseNodes, reviewer: str, root: Path, options: ReviewOptions, clock: Callable[[], datetime] = now_utc
+    nodes: CaseNodes, reviewer: str, root: Path, order: str, clock: Callable[[], datetime] = now_utc
 ) -> tuple[Session, list[str]]:
     """Resume a reviewer's review of a run, or begin one.
 
     Args:
         root: the folder of Slicer's user settings.
+        order: of a new review.
         clock: returns the time.
 
     Returns:
@@ -74,13 +70,13 @@ def open_review(
     is_newest = _scene_is_newest(nodes, folder, name)
     with suppress(OSError):  # reported by the log
         folder.mkdir(parents=True, exist_ok=True)
-    copy, location = kept_log(nodes, name), kept_location(nodes, name)
+    copy = kept_log(nodes, name)
 
     def keep(log: AuditLog) -> None:
         if nodes.hub.GetScene() is not None:
             keep_log(nodes, name, log.text)
 
-    session = Session.open(reviewed_case(nodes), folder, reviewer, options, clock, copy, location, keep)
+    session = Session.open(reviewed_case(nodes), folder, reviewer, order, clock, copy, keep)
     try:
         return session, [*session.log.notes, *_take_segmentation(nodes, folder, name, is_newest)]
     except BaseException:
@@ -90,7 +86,7 @@ def open_review(
 
 def reviewed_case(nodes: CaseNodes) -> ReviewedCase:
     """Return a run as the core's reviews need it."""
-    return ReviewedCase(nodes.case.raw, regions_of(nodes), regions_hash(nodes), lambda: _sampling_input(nodes))
+    return ReviewedCase(nodes.case.raw, regions_of(nodes), regions_hash(nodes))
 
 
 def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, int] | None:
@@ -107,21 +103,8 @@ def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, in
     if lines is None:
         return None
     log = AuditLog.in_memory(path, reviewer, lines)
-    progress = Session(case, log, case.blind_sample(lines.blind_places)).state.progress()
+    progress = Session(case, log).state.progress()
     return progress.decided, progress.regions
-
-
-def _sampling_input(nodes: CaseNodes) -> SamplingInput:
-    shape, ijk_to_ras = grid_of(nodes)
-    matrix = np.array([[ijk_to_ras.GetElement(row, column) for column in range(4)] for row in range(4)])
-    return SamplingInput(
-        error_probability=array_of(nodes.maps["error_probability"].GetImageData()),
-        labels=read_labels(nodes, original=True),
-        region_labels=region_labels(nodes, shape),
-        spacing_zyx=tuple(np.linalg.norm(matrix[:3, :3], axis=0)[::-1].tolist()),
-        ijk_to_ras=matrix,
-        names={0: "background", **{structure.value: structure.name for structure in nodes.case.structures}},
-    )
 
 
 def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, scene_is_newest: bool) -> list[str]:

@@ -20,7 +20,7 @@ from SegWithUCore.review.log_format import (
     Verdict,
     VerdictGiven,
 )
-from SegWithUCore.review.session import SHORTEST_LOOK_S, ReviewOptions
+from SegWithUCore.review.session import FIRST_ORDER, SHORTEST_LOOK_S
 from SegWithUCore.review.state import ReviewState
 from SegWithUCore.util.errors import OutputError
 
@@ -29,10 +29,9 @@ from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on, restore_zoom
 from ..scene.review_nodes import RegionMask, region_mask, show_original
 from ..scene.segmentation import mark_judged
-from .edit_scores import ReviewEdits, blind_mask
+from .edit_scores import ReviewEdits
 from .edits import Change
 from .opening import open_review
-from .store import keep_location
 
 
 class ReviewSession:
@@ -46,7 +45,7 @@ class ReviewSession:
         clock, monotonic: return the time, and seconds from any point in time.
 
     Attributes:
-        regions: in the chosen order, blind places among them.
+        regions: in the chosen order.
         current: the region that is shown; None before the first.
         keep_zoom: whether the views keep the user's zoom unless a region does not fit.
         folder: where the review's files lie.
@@ -63,7 +62,7 @@ class ReviewSession:
         nodes: CaseNodes,
         reviewer: str,
         root: Path,
-        options: ReviewOptions | None = None,
+        order: str = FIRST_ORDER,
         *,
         on_edit: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = now_utc,
@@ -74,11 +73,10 @@ class ReviewSession:
         self.current: Region | None = None
         self._scene = nodes.hub.GetScene()
         self._clock = clock
-        self._review, self.notes = open_review(nodes, reviewer, root, options or ReviewOptions(), clock)
-        log, self.resumed_at, self.order = self._review.log, self._review.resumed_at, self._review.order
+        self._review, self.notes = open_review(nodes, reviewer, root, order, clock)
+        log, self.resumed_at, self.order = self._review.log, self._review.resumed_at, order
         self.folder = log.path.parent
         self.total_mm3 = self._review.case.expected_wrong_mm3
-        self._blind = self._review.blind
         self._sort(self._review.regions)
         # From now on a re-run must not put other regions under the reviewer's eyes: it makes nodes of its own.
         mark_judged(nodes.segmentation)
@@ -104,30 +102,18 @@ class ReviewSession:
         """Whether every region has a verdict."""
         return self._review.is_done
 
-    @property
-    def has_blind_places(self) -> bool:
-        """Whether there are blind places, which `finish_blind` will reveal."""
-        return bool(self._blind.places)
-
-    @property
-    def real_regions(self) -> list[Region]:
-        """The regions without blind places, for metrics."""
-        return [region for region in self.regions if region.id not in self._blind.ids]
-
     def mask(self, region: Region) -> RegionMask | None:
-        """Return the voxels of a region or blind place; None if the label volume was deleted."""
-        blind = next((place for place in self._blind.places if place.region.id == region.id), None)
-        return region_mask(self.nodes, region.id) if blind is None else blind_mask(self.nodes, blind)
+        """Return the voxels of a region; None if the label volume was deleted."""
+        return region_mask(self.nodes, region.id)
 
     def show(self, region_id: int) -> None:
-        """Look at a region: views, highlight, clock; where the reviewer stopped is remembered."""
+        """Look at a region: views, highlight, clock."""
         region = self.regions[self._index_of[region_id]]
         self._leave_current(region)
         self.current = region
         focus_on(self.nodes, region, self.keep_zoom, voxels=self.mask(region))
         self._mark()
         self._timer.start()
-        self._remember()
 
     def first(self) -> int:
         """Return the ID of the first region."""
@@ -145,7 +131,6 @@ class ReviewSession:
         """Go through the regions in another of `review.region.ORDERS`."""
         self.order = order
         self._sort(self.regions)
-        self._remember()
 
     def set_visible(self, visible: bool) -> None:
         """Follow the panel's visibility.
@@ -229,10 +214,6 @@ class ReviewSession:
         self._edits.save()
         self._review.flush()
 
-    def finish_blind(self) -> str | None:
-        """Report which places were blind and their verdicts. Returns None if there were none."""
-        return self._review.reveal()
-
     def close(self) -> None:
         """End the session: everything on disk, highlight and observers gone, the user's zoom back."""
         if self.nodes.hub.GetScene() is not None:
@@ -240,12 +221,6 @@ class ReviewSession:
         attempt(self._close_log, self._edits.release, self._highlight.release, lambda: restore_zoom(self._scene))
 
     # -- bookkeeping --
-
-    def _remember(self) -> None:
-        region = self.current.id if self.current is not None else None
-        location = self._review.remember(region, self.order, self._clock())
-        if location is not None:
-            keep_location(self.nodes, self._review.log.path.name, location)
 
     def _close_log(self) -> None:
         try:

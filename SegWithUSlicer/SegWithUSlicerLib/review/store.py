@@ -5,7 +5,6 @@ a key made from hashes: the same image, model, region of interest and regions fi
 does not reveal the patient. The scene carries a copy of each reviewer's log, so that an .mrb is complete by itself.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ import slicer
 from SegWithUCore.case.case_file import read_description
 from SegWithUCore.review.reviewer import version_path
 from SegWithUCore.review.reviews import Elsewhere
-from SegWithUCore.review.session import ReviewLocation, case_key, parse_location
+from SegWithUCore.review.session import case_key
 from SegWithUCore.util.atomic_files import atomic_file
 from SegWithUCore.util.errors import InputError, OutputError
 from SegWithUCore.util.strict_json import parse_json
@@ -164,16 +163,6 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     return True
 
 
-def keep_location(nodes: CaseNodes, log_name: str, location: ReviewLocation) -> None:
-    """Keep with the scene where a reviewer stopped."""
-    nodes.hub.SetParameter(_location_key(log_name), location.text)
-
-
-def kept_location(nodes: CaseNodes, log_name: str) -> ReviewLocation | None:
-    """Return where a reviewer stopped, as the scene has it; None for a new review."""
-    return parse_location(nodes.hub.GetParameter(_location_key(log_name)) or "")
-
-
 def is_same_case(folder: Path, nodes: CaseNodes) -> bool:
     """Check whether the folder holds the run in the scene: it may hold a newer one than the saved scene."""
     try:
@@ -213,8 +202,3 @@ def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
         result.SetAndObserveSegmentation(node.GetSegmentation())
     scene.Clear(True)
     return result
-
-
-def _location_key(log_name: str) -> str:
-    # Parameter names become XML attributes, which allow few letters.
-    return "place_" + hashlib.sha256(log_name.encode()).hexdigest()[:16]

@@ -70,7 +70,7 @@ class RegionHighlight:
         return True
 
     def show_mask(self, found: RegionMask) -> None:
-        """Mark any voxels of the input's grid: for a place of the blind sample, which must look like a region."""
+        """Mark any voxels of the input's grid."""
         colour = distinct_colour(self._colours_in_use())
         node = self.node
         if node is None:
@@ -219,7 +219,7 @@ def focus_on(
     Args:
         keep_zoom: leave the zoom alone unless the region does not fit; otherwise frame the region.
         in_3d: also bring it into the 3D views.
-        voxels: what must fit, for a place that is in no label volume (blind sample); by default the region's own.
+        voxels: what must fit; by default the region's own.
             Where the user has deleted the label volume the views only jump.
     """
     scene = nodes.hub.GetScene()

@@ -11,7 +11,6 @@ from review_cases import HEADER, a_region, events_of
 from SegWithUCore.regions.region import Region
 from SegWithUCore.review.log_format import (
     Action,
-    BlindRevealed,
     Closed,
     Commented,
     Edited,
@@ -152,7 +151,6 @@ def test_undo_takes_back_the_newest_verdict() -> None:
         ([VerdictGiven(1, Verdict.ACCEPTED), Undone(1, "verdict", 2)], "only line 1 can be undone"),
         ([VerdictGiven(9, Verdict.ACCEPTED)], "region 9"),
         ([RegionViewed(9, 1.0)], "region 9"),
-        ([BlindRevealed(9, None)], "region 9"),
     ],
 )
 def test_a_log_that_does_not_fit_is_named_by_its_line(facts: list[Action], words: str) -> None:
@@ -232,12 +230,6 @@ def test_next_undecided_goes_round_and_previous_does_not() -> None:
     assert state.next_undecided(order, 3) is None
 
 
-def test_blind_places_count_as_regions_but_their_error_is_not_the_cases() -> None:
-    state = ReviewState([*REGIONS, a_region(5, expected_wrong_mm3=99.0)], TOTAL, uncounted={5})
-    state.apply(events_of(VerdictGiven(5, Verdict.ACCEPTED))[0])
-    assert state.progress().text == "1 of 5 regions, 0 % of expected error seen"
-
-
 def test_steps_with_ten_thousand_regions_touch_few_of_them() -> None:
     regions = [a_region(n, structure=f"structure {n % 3}") for n in range(1, 10_001)]
     order = [region.id for region in regions]
@@ -292,11 +284,6 @@ def test_one_who_looks_after_all_says_more_and_undo_goes_back_step_by_step() -> 
     assert state.verdict_of(2) == Verdict.NOT_LOOKED_AT
     does_the_undo(state)
     assert state.progress().unseen == 0
-
-
-def test_blind_places_of_a_rest_hold_no_expected_error() -> None:
-    state = ReviewState.replayed([], REGIONS, TOTAL, uncounted={1})
-    assert state.rest() == RestAccepted((1, 2, 3, 4), round(5 + 10 / 3 + 2.5, 3))
 
 
 @pytest.mark.parametrize(

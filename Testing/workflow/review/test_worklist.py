@@ -86,15 +86,6 @@ def test_a_review_of_other_regions_is_told_and_not_counted(cases: Path) -> None:
     assert entry.notes == ("review.Ana.jsonl is about other regions of this case: its verdicts are not counted.",)
 
 
-def test_blind_places_do_not_count_as_regions(cases: Path) -> None:
-    folder = cases / CASES[0]
-    log = judged(folder, "Ana", {1: Verdict.ACCEPTED})
-    blind = log.read_text().splitlines()[1].replace(f'"region": {read_regions(folder)[0].id}', '"region": 9999')
-    log.write_text(log.read_text() + blind + "\n")
-    (entry,) = make_worklist([folder]).entries
-    assert (entry.reviews[0].decided, entry.reviews[0].regions) == (1, len(read_regions(folder)))
-
-
 def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
     cases: Path, tmp_path: Path, segwithu: Command
 ) -> None:

@@ -133,7 +133,7 @@ export class Messages {
     show(review) {
         const readOnly = review.who ? `Read-only: ${review.trouble}${sinceText(review.who)}` : "";
         this.warn(review.who ? "" : review.trouble);
-        showText(this.note, [readOnly, review.message, review.blindReport, ...review.notes].filter(Boolean).join(" "));
+        showText(this.note, [readOnly, review.message, ...review.notes].filter(Boolean).join(" "));
         this.retry.hidden = review.isOpen || !(review.who || review.trouble);
         this.saveUnsent.hidden = !review.unsentFile;
     }

@@ -24,8 +24,7 @@ export class CasePage {
         this.actions = actions;
         this.labels = data.labels;
         this.masks = new Uint8Array(0);
-        this.masksAddress = "";
-        this.review = new Review(source, this.description, (what) => this.reviewChanged(what));
+        this.review = new Review(source, this.description, settings.order, (what) => this.reviewChanged(what));
         this.cursor = new CursorLine(source, data);
         this.viewer = new Viewer(data, () => this.moved());
         this.viewer.setSmooth(settings.smooth ?? true);
@@ -76,7 +75,7 @@ export class CasePage {
             this.side.head,
             this.regions.root,
             this.card.root,
-            this.side.budget,
+            this.side.rest,
         );
         this.viewer.root.append(
             element("div", { class: "panel-cell" }, this.overlay.root, this.cursor.root, this.makeSummary()),
@@ -122,12 +121,8 @@ export class CasePage {
     // -- regions --
 
     async loadMasks() {
-        const { masks, regions } = this.review;
-        const address = masks?.url ?? "";
-        if (address !== this.masksAddress) {
-            this.masks = masks ? await loadMasks(this.source, this.data.id, masks, regions) : new Uint8Array(0);
-            this.masksAddress = address;
-        }
+        const { masks, regions } = this.description;
+        this.masks = await loadMasks(this.source, this.data.id, masks, regions);
     }
 
     fillRegions() {
@@ -144,13 +139,14 @@ export class CasePage {
 
     setOrder(order) {
         this.review.order = order;
+        this.settings.order = order;
+        this.actions.settingsChanged();
         this.fillRegions();
     }
 
     goTo(id) {
         const region = this.review.regions.find((one) => one.id === id);
-        // A review may bring other regions; until their voxels are there, nothing can be shown of them.
-        if (!region || this.masksAddress !== (this.review.masks?.url ?? "")) {
+        if (!region) {
             return;
         }
         this.keepComment();
@@ -251,10 +247,11 @@ export class CasePage {
     }
 
     async startReview() {
-        await this.review.open(this.settings.reviewer, this.source.isFile ? 0 : this.settings.blindPlaces);
+        await this.review.open(this.settings.reviewer);
         const { state, orderedIds } = this.review;
-        const resumed = this.review.resumedAt ?? state.lastRegion;
-        const id = nextUndecided(state, orderedIds, resumed) ?? resumed;
+        const stopped = state.lastRegion;
+        const isOpen = stopped !== null && state.verdicts[stopped] === undefined;
+        const id = isOpen ? stopped : (nextUndecided(state, orderedIds, stopped) ?? stopped);
         if (this.review.isOpen && id !== null) {
             this.goTo(id);
         }
@@ -266,7 +263,6 @@ export class CasePage {
             this.viewer.setLabels(this.labels);
         }
         if (regions) {
-            await this.loadMasks();
             this.fillRegions();
         }
         this.update();
@@ -276,7 +272,7 @@ export class CasePage {
         const { review } = this;
         const { state, current } = review;
         const pendingIds = new Set(review.pending.flatMap(({ events }) => events).map(({ region }) => region));
-        this.regions.update(state.verdicts, pendingIds, review.others, review.revealed);
+        this.regions.update(state.verdicts, pendingIds, review.others);
         this.card.show(current, {
             verdict: current ? state.verdicts[current.id] : undefined,
             comment: current ? (state.comments[current.id] ?? "") : "",

@@ -14,7 +14,7 @@ class Application {
     constructor() {
         this.host = document.getElementById("page");
         this.source = hasEmbeddedCase() ? new FileSource() : new ServerSource();
-        this.settings = { reviewer: null, blindPlaces: 0, ...storedSettings() };
+        this.settings = { reviewer: null, order: "expected wrong volume", ...storedSettings() };
         this.casePage = null;
         this.worklist = null;
         this.shown = [];
@@ -256,8 +256,8 @@ class Application {
 
     keepSettings() {
         try {
-            const { reviewer, blindPlaces, smooth } = this.settings;
-            localStorage.setItem(SETTINGS_KEY, JSON.stringify({ reviewer, blindPlaces, smooth }));
+            const { reviewer, order, smooth } = this.settings;
+            localStorage.setItem(SETTINGS_KEY, JSON.stringify({ reviewer, order, smooth }));
         } catch {
             // Without storage the name is asked for again.
         }

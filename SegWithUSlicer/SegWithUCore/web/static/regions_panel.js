@@ -94,7 +94,7 @@ export class RegionsPanel {
     }
 
     // Shows verdicts; `others` is a list of { reviewer, verdicts }, or null.
-    update(verdicts, pendingIds, others, revealed) {
+    update(verdicts, pendingIds, others) {
         for (const [id, { item, verdict, others: line }] of this.items) {
             const given = verdicts[id];
             verdict.textContent = given === undefined ? "" : VERDICT_TEXTS[given] + (pendingIds.has(id) ? " …" : "");
@@ -102,9 +102,6 @@ export class RegionsPanel {
             const said = (others ?? [])
                 .filter((other) => other.verdicts[id])
                 .map((other) => `${other.reviewer}: ${other.verdicts[id]}`);
-            if (revealed?.includes(id)) {
-                said.unshift("blind place");
-            }
             showText(line, said.join("; "));
         }
     }

@@ -17,7 +17,7 @@ const ELSEWHERE_TEXT = "The review went on elsewhere: this is how it stands now.
 
 export class Review {
     // `onChange` is called after anything that is drawn has changed, with `{ regions: true }` when the list has.
-    constructor(source, description, onChange) {
+    constructor(source, description, order, onChange) {
         this.source = source;
         this.description = description;
         this.onChange = onChange;
@@ -27,9 +27,8 @@ export class Review {
         this.last = null;
         this.pending = [];
         this.regions = description.regions;
-        this.masks = description.masks;
         this.labels = null;
-        this.order = "expected wrong volume";
+        this.order = order;
         this.readOnly = true;
         this.isOpen = false;
         this.who = null;
@@ -37,9 +36,6 @@ export class Review {
         this.message = "";
         this.notes = [];
         this.serverProgress = null;
-        this.revealed = null;
-        this.blindReport = null;
-        this.blindPlaces = 0;
         this.others = null;
         this.hasEdits = false;
         this.current = null;
@@ -53,8 +49,8 @@ export class Review {
 
     // -- beginning and end --
 
-    async open(reviewer, blindPlaces = 0) {
-        this.wish = { reviewer, blindPlaces };
+    async open(reviewer) {
+        this.wanted = reviewer;
         document.addEventListener("visibilitychange", this.whenHidden);
         window.addEventListener("pagehide", this.whenLeft);
         await this.openAgain();
@@ -63,15 +59,8 @@ export class Review {
     // Opens the log, for the first time or after a pause. Returns whether it can be written.
     async openAgain() {
         clearTimeout(this.timers.reopen);
-        const { reviewer, blindPlaces } = this.wish;
         const pending = this.pending.length ? this.pending[0].events : undefined;
-        const wish = {
-            reviewer,
-            order: this.order,
-            blind_places: blindPlaces,
-            last: this.last,
-            pending,
-        };
+        const wish = { reviewer: this.wanted, order: this.order, last: this.last, pending };
         let opened;
         try {
             opened = await this.source.open(this.description.id, wish);
@@ -90,11 +79,8 @@ export class Review {
         this.who = null;
         this.trouble = "";
         this.notes = opened.notes ?? [];
-        this.blindPlaces = opened.blind_places ?? 0;
         this.hasEdits = Boolean(opened.has_edits);
         this.labels = opened.labels ?? null;
-        this.order = opened.order ?? this.order;
-        this.resumedAt ??= opened.resumed_at ?? null;
         if (opened.pending_stored) {
             this.pending.shift();
         }
@@ -103,7 +89,6 @@ export class Review {
             this.keepUnsent();
             this.message ||= ELSEWHERE_TEXT;
         }
-        this.takeRegions(opened);
         this.take(opened);
         this.lines = opened.lines;
         this.replay();
@@ -124,7 +109,6 @@ export class Review {
         if (error.status === 423) {
             this.who = { who: content.who, since: content.since };
             this.trouble = error.message;
-            this.takeRegions(content);
             this.lines = content.lines ?? this.lines;
             this.take(content);
             this.replay();
@@ -157,7 +141,7 @@ export class Review {
         window.removeEventListener("pagehide", this.whenLeft);
         if (this.isOpen) {
             await this.sendAll();
-            await this.source.close(this.description.id, this.session, this.at).catch(ignoreLateAnswer);
+            await this.source.close(this.description.id, this.session).catch(ignoreLateAnswer);
         }
         this.isOpen = false;
     }
@@ -165,7 +149,7 @@ export class Review {
     // The page is being left: there is no time to wait for an answer.
     leave() {
         if (this.isOpen) {
-            this.source.close(this.description.id, this.session, this.at).catch(ignoreLateAnswer);
+            this.source.close(this.description.id, this.session).catch(ignoreLateAnswer);
             this.isOpen = false;
             clearInterval(this.timers.alive);
         }
@@ -201,12 +185,7 @@ export class Review {
             return;
         }
         try {
-            const { last, trouble = "" } = await this.source.alive(
-                this.description.id,
-                this.session,
-                this.last,
-                this.at,
-            );
+            const { last, trouble = "" } = await this.source.alive(this.description.id, this.session);
             if (trouble !== this.trouble) {
                 this.trouble = trouble;
                 this.onChange({});
@@ -265,10 +244,6 @@ export class Review {
         this.act([{ event: "rest", regions }]);
     }
 
-    reveal() {
-        this.act([{ event: "reveal" }]);
-    }
-
     // Takes back the last thing said. Returns the region that it was about; null for none.
     undo() {
         const { nextUndo } = this.state;
@@ -285,11 +260,6 @@ export class Review {
 
     get isDone() {
         return this.regions.length > 0 && nextUndecided(this.state, this.orderedIds, null) === null;
-    }
-
-    // Where the reviewer is, so that the review is resumed there, here or in Slicer.
-    get at() {
-        return { region: this.current?.id ?? null, order: this.order };
     }
 
     get ordered() {
@@ -336,7 +306,7 @@ export class Review {
 
     async sendFirst() {
         const [act] = this.pending;
-        const said = { session: this.session, last: this.last, events: act.events, at: this.at };
+        const said = { session: this.session, last: this.last, events: act.events };
         const answer = await this.source.say(this.description.id, said);
         this.pending.shift();
         this.lines = [...this.lines, ...answer.lines];
@@ -363,7 +333,6 @@ export class Review {
             this.timers.retry = setTimeout(() => (this.pending.length ? this.send() : this.tellAlive()), RETRY_MS);
         } else if (kind === "stale") {
             this.pending = [];
-            this.takeRegions(error.content);
             this.lines = error.content.lines ?? this.lines;
             this.take(error.content);
             this.message = STALE_TEXT;
@@ -395,7 +364,7 @@ export class Review {
             return;
         }
         const lines = [...this.lines];
-        for (const event of this.pending.flatMap(({ events }) => events).filter(({ event }) => event !== "reveal")) {
+        for (const event of this.pending.flatMap(({ events }) => events)) {
             lines.push(lineOf(event, this.reviewer, this.description.regions));
         }
         this.unsentFile = reviewFileText(this.description.identity, this.reviewer, lines);
@@ -406,20 +375,13 @@ export class Review {
     take(answer) {
         this.last = answer.last ?? this.last;
         this.serverProgress = answer.progress ?? null;
-        this.revealed = answer.revealed ?? this.revealed;
-        this.blindReport = answer.blind_report ?? this.blindReport;
         this.others = answer.others ?? this.others;
-    }
-
-    takeRegions(answer) {
-        this.regions = answer.regions ?? this.regions;
-        this.masks = answer.masks ?? this.masks;
     }
 
     replay() {
         const acts = this.pending.flatMap(({ events }) => events);
         const total = this.description.total_expected_wrong_mm3 ?? 0;
-        this.state = reviewState([...this.lines, ...acts], this.regions, total, this.revealed ?? []);
+        this.state = reviewState([...this.lines, ...acts], this.regions, total);
     }
 
     get hasUnsaved() {

@@ -1,10 +1,8 @@
-// Beside the views: who reviews, how far the review is, the order of regions, the budget, and files of verdicts.
+// Beside the views: who reviews, how far the review is, the order of regions, the rest, and files of verdicts.
 
 import { ask, element, showText } from "./dom.js";
-import { budgetText, progressText } from "./review_state.js";
+import { progressText } from "./review_state.js";
 import { ORDER_TEXTS, volumeText } from "./texts.js";
-
-const FIRST_BUDGET = 10;
 
 export class ReviewSide {
     // `actions` has start(name), setOrder(order), and, for a page that is a file, save() and load(file).
@@ -13,7 +11,7 @@ export class ReviewSide {
         this.description = description;
         this.actions = actions;
         this.makeHead(worklist.orders, settings, isFile);
-        this.makeBudget();
+        this.rest = element("button", { class: "rest", on: { click: () => this.acceptRest() } }, "Accept the rest");
     }
 
     makeHead(orders, settings, isFile) {
@@ -41,18 +39,12 @@ export class ReviewSide {
             element("label", { class: "field grow" }, "Your name", this.name),
             element("button", { class: "primary" }, "Start review"),
         );
-        this.finish = element(
-            "button",
-            { class: "primary", hidden: true, on: { click: () => this.review.reveal() } },
-            "Finish: show the blind places",
-        );
         this.head = element(
             "div",
             { class: "review-head" },
             this.form,
             this.progress,
             this.bar,
-            this.finish,
             isFile ? this.makeFileRow() : null,
             this.order,
         );
@@ -88,26 +80,6 @@ export class ReviewSide {
         );
     }
 
-    makeBudget() {
-        const regions = this.description.regions.length;
-        this.number = element("input", {
-            type: "number",
-            min: 0,
-            max: regions,
-            value: Math.min(FIRST_BUDGET, regions),
-            "aria-label": "Regions that you mean to look at",
-            on: { input: () => this.sayBudget() },
-        });
-        this.line = element("p", { class: "budget-line" });
-        this.rest = element("button", { on: { click: () => this.acceptRest() } }, "Accept the rest");
-        this.budget = element(
-            "section",
-            { class: "budget", "aria-label": "Budget" },
-            element("div", { class: "row" }, element("label", { class: "check" }, "Budget", this.number), this.rest),
-            this.line,
-        );
-    }
-
     update() {
         const { review } = this;
         const { progress } = review.state;
@@ -115,14 +87,12 @@ export class ReviewSide {
         const text = review.serverProgress && !review.pending.length ? review.serverProgress : progressText(progress);
         this.progress.textContent = hasRegions ? [text, this.closingText()].filter(Boolean).join(". ") : "";
         this.bar.value = progress.regions ? (progress.decided + progress.unseen) / progress.regions : 0;
-        this.bar.hidden = this.order.hidden = this.budget.hidden = !hasRegions;
+        this.bar.hidden = this.order.hidden = this.rest.hidden = !hasRegions;
         this.form.hidden = review.isOpen || review.who !== null || Boolean(this.description.regions_trouble);
-        this.finish.hidden = !(review.canWrite && review.isDone && review.blindPlaces && !review.revealed);
         this.rest.disabled = !review.canWrite || review.isDone;
         if (this.save) {
             this.save.disabled = !review.isOpen || review.lines.length < 2;
         }
-        this.sayBudget();
     }
 
     closingText() {
@@ -135,20 +105,6 @@ export class ReviewSide {
         const unseen = count("not looked at");
         const but = unseen ? ` but for ${unseen} that were not looked at` : "";
         return `All ${review.regions.length} regions are decided${but}: ${count("rejected")} rejected, ${count("needs second reader")} for a second reader`;
-    }
-
-    // Blind places take time but are none of the case's expected errors: the budget counts the case's own regions.
-    sayBudget() {
-        const { review } = this;
-        const { regions, total_expected_wrong_mm3: total } = this.description;
-        if (total === null || total === undefined) {
-            showText(this.line, "");
-            return;
-        }
-        const number = Number(this.number.value) || 0;
-        const isReached = review.canWrite && review.state.progress.decided >= number && !review.isDone;
-        const reached = isReached ? " You have looked at as many: the rest can be accepted." : "";
-        showText(this.line, budgetText(regions, total, review.order, number, volumeText) + reached);
     }
 
     async acceptRest() {

@@ -7,8 +7,8 @@ const UNSEEN = "not looked at";
 // Decided regions before the time left is shown: one region says little about the next.
 const ENOUGH_FOR_A_FORECAST = 2;
 
-// `regions` are those that are shown, `uncounted` ids whose expected error is none of the case's.
-export function reviewState(events, regions, totalMm3, uncounted = []) {
+// `regions` are those of the case.
+export function reviewState(events, regions, totalMm3) {
     const state = {
         verdicts: {},
         comments: {},
@@ -21,7 +21,7 @@ export function reviewState(events, regions, totalMm3, uncounted = []) {
     events.forEach((event, index) => replay(state, steps, event, index + 1));
     const step = steps.at(-1);
     state.nextUndo = step ? { line: step.line, what: step.event.event, region: step.event.region ?? null } : null;
-    state.progress = progressOf(state, regions, totalMm3, new Set(uncounted));
+    state.progress = progressOf(state, regions, totalMm3);
     return state;
 }
 
@@ -87,11 +87,11 @@ function takeBack(state, step) {
     }
 }
 
-function progressOf(state, regions, totalMm3, uncounted) {
+function progressOf(state, regions, totalMm3) {
     const decided = regions.filter(({ id }) => state.verdicts[id] !== undefined && state.verdicts[id] !== UNSEEN);
     const unseen = regions.filter(({ id }) => state.verdicts[id] === UNSEEN).length;
     const seenMm3 = regions
-        .filter(({ id }) => SEEN_VERDICTS.has(state.verdicts[id]) && !uncounted.has(id))
+        .filter(({ id }) => SEEN_VERDICTS.has(state.verdicts[id]))
         .reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
     const open = regions.length - decided.length - unseen;
     const pace =
@@ -164,17 +164,6 @@ export function inOrder(regions, order) {
             return at < 0 ? 0 : first[at] - second[at];
         })
         .map(([, region]) => region);
-}
-
-// What the first `number` regions in an order cover of the case's expected errors.
-export function budgetText(regions, totalMm3, order, number, write) {
-    const count = Math.min(Math.max(number, 0), regions.length);
-    const covered = inOrder(regions, order)
-        .slice(0, count)
-        .reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
-    const share = totalMm3 > 0 ? Math.min(1, covered / totalMm3) : 1;
-    const left = write(Math.max(totalMm3 - covered, 0));
-    return `${count} regions cover ${Math.floor(100 * share + 1e-9)} % of the expected errors (${write(covered)} of ${write(totalMm3)}); ${left} remain.`;
 }
 
 function medianOf(values) {

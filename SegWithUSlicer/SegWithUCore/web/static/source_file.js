@@ -68,7 +68,6 @@ export class FileSource {
         if (!this.lines_.length) {
             this.lines_ = [this.header()];
         }
-        const { case: description } = this.content;
         return {
             session: "file",
             read_only: false,
@@ -76,13 +75,7 @@ export class FileSource {
             lines: [...this.lines_],
             last: String(this.lines_.length),
             changed: false,
-            resumed_at: null,
-            order: null,
             notes: [],
-            regions: description.regions,
-            masks: description.masks,
-            blind_places: 0,
-            revealed: null,
             has_edits: false,
             labels: null,
             others: null,

@@ -72,12 +72,12 @@ export class ServerSource {
         return this.ask(`${caseAddress(id)}/open`, { body: wish });
     }
 
-    alive(id, session, last, at) {
-        return this.ask(`${caseAddress(id)}/alive`, { body: { session, last, at } });
+    alive(id, session) {
+        return this.ask(`${caseAddress(id)}/alive`, { body: { session } });
     }
 
-    close(id, session, at) {
-        return this.ask(`${caseAddress(id)}/close`, { body: { session, at }, keepalive: true });
+    close(id, session) {
+        return this.ask(`${caseAddress(id)}/close`, { body: { session }, keepalive: true });
     }
 
     lines(id, session) {

@@ -32,7 +32,7 @@ const COLUMNS = [
 ];
 
 export class WorklistPage {
-    // `actions` has open(id), reviewerChanged(name, blindPlaces), reload().
+    // `actions` has open(id), reviewerChanged(), reload().
     constructor(worklist, settings, actions) {
         this.worklist = worklist;
         this.settings = settings;
@@ -51,15 +51,6 @@ export class WorklistPage {
             value: settings.reviewer,
             autocomplete: "name",
             maxLength: 100,
-            on: { change: () => this.reviewerChanged() },
-        });
-        this.blind = element("input", {
-            type: "number",
-            id: "blind",
-            min: 0,
-            max: 20,
-            step: 1,
-            value: settings.blindPlaces,
             on: { change: () => this.reviewerChanged() },
         });
         this.filter = element("input", {
@@ -108,15 +99,6 @@ export class WorklistPage {
                 "div",
                 { class: "worklist-controls" },
                 element("label", { class: "field" }, "Your name", this.name),
-                element(
-                    "label",
-                    {
-                        class: "field narrow",
-                        title: "Places that the map calls safe, shown unmarked among the regions of a new review: they measure what the map misses.",
-                    },
-                    "Blind places",
-                    this.blind,
-                ),
                 element("label", { class: "field grow" }, "Filter", this.filter),
                 element("label", { class: "check" }, this.flagged, "Flagged"),
                 element("label", { class: "check" }, this.waiting, "Open for you"),
@@ -151,7 +133,6 @@ export class WorklistPage {
 
     reviewerChanged() {
         this.settings.reviewer = this.name.value.trim();
-        this.settings.blindPlaces = Math.max(0, Math.round(Number(this.blind.value) || 0));
         this.actions.reviewerChanged();
     }
 
