@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -90,7 +91,7 @@ class WebReview:
         self.client, self.case, self.opened = client, case, opened
         self.session, self.last = opened["session"], opened["last"]
 
-    @property
+    @cached_property
     def ids(self) -> list[int]:
         """Of its regions, by rank."""
         return [region["id"] for region in self.client.get(f"/api/cases/{self.case}")["regions"]]

@@ -85,6 +85,7 @@ def killed_reviews(folder: Path, kills: int, seed: int) -> Killed:
             if round_ == kills:
                 review.close()
                 break
+            assert review.ids  # asked for while the server lives
             timer = threading.Timer(dice.random() * 0.3, process.send_signal, [signal.SIGKILL])
             timer.start()
             last, waiting = _judge_until_killed(review, dice, said)
