@@ -180,7 +180,7 @@ def test_a_review_goes_on_in_the_browser_and_comes_back(case, tmp_path):
     session.close()
     page = PageCase(read_volumes(session.folder, read_description(session.folder)))
     reviews = OpenReviews()
-    window = reviews.open("1", page, "Ana", "peak")["session"]
+    window = reviews.open("1", page, "Ana", "expected wrong volume")["session"]
     review, core = reviews.review(window), reviews.review(window).session
     theirs = {region.id: region for region in core.regions}
     assert theirs.keys() == mine.keys()
