@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -126,10 +127,71 @@ def test_every_writer_sweeps_what_a_killed_one_left_and_nothing_of_the_living(tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "living"]
 
 
+EARLY = """
+import os, sys, pathlib
+from SegWithUCore.util import atomic_files, process_lock
+from SegWithUCore.util.atomic_files import atomic_file
+setattr(*{"before its lock": (process_lock, "_opened"), "before its name": (os, "write")}[sys.argv[2]],
+        lambda *arguments: os.kill(os.getpid(), 9))
+with atomic_file(pathlib.Path(sys.argv[1]) / "file"):
+    pass
+"""
+
+
+@pytest.mark.parametrize("when", ["before its lock", "before its name"])
+def test_a_folder_whose_maker_was_killed_before_it_was_locked_is_swept_at_once(when: str, tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", EARLY, tmp_path, when], check=False).returncode == -9
+    assert len(left := list(tmp_path.iterdir())) == 1
+    assert sweep_leftovers(tmp_path) == left
+    assert not any(tmp_path.iterdir())
+
+
+def test_who_sweeps_disturbs_nobody_who_makes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, ended, made = tempfile.mkdtemp, threading.Event(), []
+
+    def made_and_swept(**names: str) -> str:
+        made.append(make(**names))
+        if len(made) % 2:
+            sweep_leftovers(tmp_path)
+        return made[-1]
+
+    def sweep() -> None:
+        while not ended.is_set():
+            sweep_leftovers(tmp_path)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made_and_swept)
+    sweeping = threading.Thread(target=sweep)
+    sweeping.start()
+    try:
+        for number in range(40):
+            with atomic_folder(tmp_path / "target", overwrite=True, lock=False) as work:
+                (work / "file").write_text(str(number))
+            assert (tmp_path / "target" / "file").read_text() == str(number)
+    finally:
+        ended.set()
+        sweeping.join()
+    assert len(made) > 80
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_nobody_sweeps_what_lives_on_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_arguments: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(process_lock.fcntl, "flock", unsupported)
+    with atomic_file(tmp_path / "target") as work:
+        assert sweep_leftovers(tmp_path) == []
+        work.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
 def test_what_has_no_lock_is_swept_after_a_day(tmp_path: Path) -> None:
     names = [f"{TEMPORARY_PREFIX}{name}" for name in ("elsewhere-1-x", "123-x", "", "-", "ä")]
     for name in names:
         (tmp_path / name).mkdir()
+        (tmp_path / name / "part").write_text("half")
     (tmp_path / f"{TEMPORARY_PREFIX}link").symlink_to(tmp_path)
     (tmp_path / f"{TEMPORARY_PREFIX}file").write_text("")
     assert sweep_leftovers(tmp_path) == []

@@ -13,18 +13,20 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from .errors import OutputError
-from .process_lock import LockedError, ProcessLock, remove_stale
+from .process_lock import LockedError, ProcessLock, holder, remove_stale
 
 TEMPORARY_PREFIX = ".segwithu-"
 ABANDONED_AFTER_S = 24 * 3600
 """Age at which a temporary folder that has no lock counts as left over."""
 REMOVAL_ATTEMPTS = 5
-_LOCK_FILE = "lock"
+_LOCK_FILE, _MARKER = "lock", "no-lock"
 _LOCK = re.compile(re.escape(TEMPORARY_PREFIX) + "lock-[0-9a-f]{16}")
+_Filled = TypeVar("_Filled")
 
 _unfinished: set[Path] = set()
 """What this process is making, under temporary names, and its locks on targets."""
@@ -66,11 +68,8 @@ def temporary_folder(place: Path) -> Iterator[Path]:
 
     A lock in it shows others that its process lives: what a killed one left, the next writer beside it sweeps.
     """
-    folder = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=place))
-    _unfinished.add(folder)
-    lock = None
+    folder, lock = _private_folder(place, _locked)
     try:
-        lock = ProcessLock.take_if_possible(folder / _LOCK_FILE)
         yield folder
     finally:
         if lock is not None:
@@ -79,30 +78,68 @@ def temporary_folder(place: Path) -> Iterator[Path]:
         _unfinished.discard(folder)
 
 
+def _private_folder(place: Path, fill: Callable[[Path], _Filled]) -> tuple[Path, _Filled]:
+    """Make a folder under a temporary name; whoever sweeps may remove it until `fill` has put something into it."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=place))
+        try:
+            return folder, fill(folder)
+        except BaseException as error:
+            _unfinished.discard(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            if not isinstance(error, FileNotFoundError):
+                raise
+
+
+def _locked(folder: Path) -> ProcessLock | None:
+    _unfinished.add(folder)
+    lock = ProcessLock.take_if_possible(folder / _LOCK_FILE)
+    if lock is None:
+        _marked(folder)
+    return lock
+
+
+def _marked(folder: Path) -> None:
+    """Keep a folder without a lock from being empty, and so from being swept within a day."""
+    (folder / _MARKER).touch()
+
+
 def sweep_leftovers(folder: Path) -> list[Path]:
     """Remove what killed processes left half-written in `folder`; returns what was removed."""
     removed = []
     for path in folder.glob(f"{TEMPORARY_PREFIX}*") if folder.is_dir() else []:
         if _LOCK.fullmatch(path.name):
             remove_stale(path)
-        elif _is_left_over(path):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                _removed(path)
+        else:
+            with contextlib.suppress(OSError, LockedError):
+                _sweep(path)
             if not os.path.lexists(path):
                 removed.append(path)
     return removed
 
 
-def _is_left_over(path: Path) -> bool:
-    lock = path / _LOCK_FILE
-    try:
-        if path.is_symlink() or not lock.exists():
-            return time.time() - path.lstat().st_mtime > ABANDONED_AFTER_S
-    except OSError:
-        return False
-    return remove_stale(lock)
+def _sweep(path: Path) -> None:
+    """Remove a folder that its maker cannot need: it is empty, its lock is nobody's, or it has none and is a day old.
+
+    Its maker may be about to put its lock into an empty folder; it makes another one where this one is gone.
+
+    Raises:
+        LockedError, OSError: it is in use.
+    """
+    is_folder, lock = path.is_dir() and not path.is_symlink(), path / _LOCK_FILE
+    if is_folder and lock.exists():
+        if holder(lock) is not None:
+            if remove_stale(lock):
+                shutil.rmtree(path, ignore_errors=True)
+            return
+        ProcessLock.take(lock, wait_s=0).release()  # its maker was killed, or is just writing its name into it
+    if is_folder and not any(path.iterdir()):
+        path.rmdir()  # fails if anything has come into it
+    elif time.time() - path.lstat().st_mtime > ABANDONED_AFTER_S:
+        if is_folder:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _removed(path: Path) -> None:
@@ -271,7 +308,7 @@ def _made_meanwhile(target: Path) -> OutputError:
 
 
 def _replace_folder(work: Path, target: Path) -> None:
-    old = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))  # not of `_unfinished`: it must stay
+    old, _ = _private_folder(target.parent, _marked)  # not of `_unfinished`: it must stay
     try:
         target.rename(old / "old")
         move_to_new(work, target)

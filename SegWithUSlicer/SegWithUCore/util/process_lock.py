@@ -45,7 +45,7 @@ class LockedError(Exception):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.who = path, _holder(path) or "another process"
+        self.path, self.who = path, holder(path) or "another process"
         super().__init__(f"{path} is held by {self.who}")
 
 
@@ -126,7 +126,7 @@ class ProcessLock:
 def remove_stale(path: Path) -> bool:
     """Remove a lock file that nobody holds; returns whether it is gone. One that is being made is left alone."""
     try:
-        if _holder(path) is None and time.time() - path.lstat().st_mtime < BEING_MADE_S:
+        if holder(path) is None and time.time() - path.lstat().st_mtime < BEING_MADE_S:
             return False
         ProcessLock.take(path, wait_s=0).release()
     except (LockedError, OSError):
@@ -185,7 +185,7 @@ def _is_at(handle: int, path: Path) -> bool:
         return False
 
 
-def _holder(path: Path) -> str | None:
+def holder(path: Path) -> str | None:
     """Read who holds a lock; None where the file does not say, as while it is made."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _OPENING)) as file:

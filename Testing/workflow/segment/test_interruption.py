@@ -153,12 +153,13 @@ def test_temporary_folder_of_a_live_process_is_not_swept(tmp_path: Path) -> None
 def test_leftover_of_another_host_is_swept_only_after_a_day(tmp_path: Path) -> None:
     assert "elsewhere" not in socket.gethostname()
     fresh, old = (tmp_path / f"{TEMPORARY_PREFIX}elsewhere-1-{name}" for name in ("fresh", "old"))
-    fresh.mkdir()
-    old.mkdir()
+    for folder in (fresh, old):
+        folder.mkdir()
+        (folder / "part").write_text("half")
     long_ago = time.time() - ABANDONED_AFTER_S - 60
     os.utime(old, (long_ago, long_ago))
     assert sweep_leftovers(tmp_path) == [old]
-    assert entries(tmp_path) == [fresh.name]
+    assert entries(tmp_path) == [fresh.name, f"{fresh.name}/part"]
 
 
 def test_ctrl_c_between_both_renamings_keeps_the_folder_that_was_there(
