@@ -27,7 +27,7 @@ from .io.inputs import case_name, channel_inputs, find_input
 from .io.roi import RegionOfInterest
 from .io.volume import Header, Volume, checked_volume, one_of_forms
 from .models.bundle import Bundle
-from .models.registry import resolve_model
+from .models.installed import resolve_model
 from .regions.region import Region
 from .util.errors import InputError, UsageError
 from .util.progress import Progress, silent

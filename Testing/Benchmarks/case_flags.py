@@ -34,7 +34,7 @@ from SegWithUCore.calibration.per_structure import (
 )
 from SegWithUCore.metrics.bootstrap import metric_interval, paired_bootstrap
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.models.installed import resolve_model
 from SegWithULab.calibration.blocks import flag_case
 from SegWithULab.calibration.cases import CalibrationCase, CaseNumbers, case_numbers, predicted
 from SegWithULab.training.dataset import find_cases

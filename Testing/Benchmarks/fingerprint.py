@@ -32,7 +32,7 @@ from SegWithUCore.inference.structures import (  # noqa: E402
     structure_metrics,
 )
 from SegWithUCore.io.volume import read_image, voxel_volume_mm3  # noqa: E402
-from SegWithUCore.models.registry import resolve_model  # noqa: E402
+from SegWithUCore.models.installed import resolve_model  # noqa: E402
 from SegWithULab.training.dataset import find_cases  # noqa: E402
 
 SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"

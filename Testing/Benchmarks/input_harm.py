@@ -28,7 +28,7 @@ from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
 from SegWithUCore.inference.sliding_window import stitched  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
 from SegWithUCore.models.bundle import Bundle  # noqa: E402
-from SegWithUCore.models.registry import resolve_model  # noqa: E402
+from SegWithUCore.models.installed import resolve_model  # noqa: E402
 from SegWithULab.training.case_reading import read_assessed  # noqa: E402
 from SegWithULab.training.dataset import Case, find_cases  # noqa: E402
 

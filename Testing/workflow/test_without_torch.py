@@ -25,7 +25,7 @@ LIGHT = (
     "SegWithUCore.export.dicom",
     "SegWithUCore.models.model_card",
     "SegWithUCore.models.registry",
-    "SegWithUCore.models.weights_file",
+    "SegWithUCore.models.bundle_files",
     "SegWithUCore.regions.find_regions",
     "SegWithUCore.report.case_report",
     "SegWithULab.calibration.bundles",

@@ -184,11 +184,9 @@ class Reading:
             f"of voxels that read {self.level:g}, {self.observed.mean * 100:.0f} % were wrong "
             f"({self.observed.low * 100:.0f} to {self.observed.high * 100:.0f})"
         )
-        if self.patients < LEAST_PATIENTS:
-            few = "1 patient has" if self.patients == 1 else f"only {self.patients} patients have"
-            return f"No verdict: {figures}, but {few} such voxels; give at least {LEAST_PATIENTS}."
         if self.verdict == "no verdict":
-            return f"No verdict: {figures}; the interval is too wide, give more patients than {self.patients}."
+            few = f"{self.patients} patients are too few, or the interval too wide"
+            return f"No verdict: {figures}; {few}: give more patients (at least {LEAST_PATIENTS})."
         words = "the probabilities hold here" if self.verdict == "holds" else self.verdict
         return f"{figures[0].upper()}{figures[1:]}: {words}."
 

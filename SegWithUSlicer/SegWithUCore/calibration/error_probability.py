@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..util.errors import InputError
+from ..util.strict_json import typed
 
 _FLOOR = 1e-6
 _BINS = 400
@@ -159,8 +160,8 @@ class ErrorProbability:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ErrorProbability":
         """From the calibration block of a bundle; one without directions is a plain table."""
-        directions = tuple(Direction(**entry) for entry in data.get("directions", ()))
-        return cls(tuple(data["ranking"]), tuple(data["probability"]), int(data["cases"]), directions)
+        found: ErrorProbability = typed(cls, data)
+        return found
 
 
 def fit_error_probability(rankings: Sequence[np.ndarray], errors: Sequence[np.ndarray]) -> ErrorProbability:

@@ -176,85 +176,63 @@ def bound_of(weights: np.ndarray, missed: np.ndarray) -> float:
 
 
 def _rule(known: _Known, bad: np.ndarray) -> dict[str, Any]:
+    """Fit the rule, and say why it is not useful where it is not."""
     weight = known.weight / bad_of_patient(known.patients, bad)
-    own = None if known.own.all() else known.own
-    limit, p_value = controlled_limit(known.score, bad, weight, own), _p_value(known)
-    if own is not None and own.sum() < LEAST_CASES:
-        why = f"{own.sum()} cases of the network itself are too few beside those of cross-validation models, "
-        why += f"give {LEAST_CASES}"
-        return _no_rule(why, p_value)
+    alone, counted = bool(known.own.all()), int(known.own.sum())
+    limit, p_value = controlled_limit(known.score, bad, weight, None if alone else known.own), _p_value(known)
+    entry: dict[str, Any] = {"limit": None, "useful": False, "p_value": p_value}
+    if not alone and counted < LEAST_CASES:
+        why = f"{counted} cases of the network itself are too few beside those of cross-validation models"
+        return {**entry, "sentence": f"No useful rule: {why}, give {LEAST_CASES}."}
     if not bad.any():
-        return _no_rule(_no_bad_words(known), p_value)
+        own = known.dice[known.own] if known.own.any() else known.dice
+        same = own.size > 0 and own.min() == own.max()
+        why = f"all {own.size} cases have the same Dice ({own[0]:.2f})" if same else "no case is bad"
+        return {**entry, "sentence": f"No useful rule: {why}, so there is nothing to fit on."}
     if math.isinf(limit) and limit > 0:
-        least = bound_of(weight[bad], np.zeros(int(bad.sum()), bool))
-        return _no_rule(f"{_bad_words(known, bad)} allow no bound below {_percent(least)}", p_value)
+        patients, least = np.unique(known.patients[bad]).size, bound_of(weight[bad], np.zeros(int(bad.sum()), bool))
+        alike = "" if patients == bad.sum() else f" of {patients} patients"
+        why = f"{int(bad.sum())} bad cases{alike} allow no bound below {_percent(least)}"
+        return {**entry, "sentence": f"No useful rule: {why}."}
     flagged, missed = known.score < limit, bad & (known.score >= limit)
     own_flagged, own_bad = flagged[known.own], bad[known.own]
-    entry = {
+    entry |= {
         "flagged_share": float(own_flagged.mean()) if own_flagged.size else 0.0,
         "others_flagged_share": float(own_flagged[~own_bad].mean()) if (~own_bad).any() else 0.0,
         "missed": int((missed & known.own).sum()),
         "bound": bound_of(weight[bad], missed[bad]),
-        "p_value": p_value,
     }
     why = _why_useless(known, p_value, flagged)
     if why:
-        return {**entry, **_no_rule(why, p_value)}
-    return {**entry, "limit": limit, "useful": True, "sentence": _limit_words(known, bad, limit, entry, own_flagged)}
+        return {**entry, "sentence": f"No useful rule: {why}."}
+    on = f"{counted} cases"
+    if not alone:
+        further = known.weight[~known.own]
+        on += f" and on {further.size} that cross-validation models predicted, "
+        on += f"each counted as {further.mean():.2g} of a case"
+    sentence = (
+        f"The limit {limit:.4g}, fitted on {on}, flags {own_flagged.sum()} of {counted} cases "
+        f"({_percent(entry['flagged_share'])}; of those that are not bad {_percent(entry['others_flagged_share'])}) "
+        f"and misses {entry['missed']} of {own_bad.sum()} bad ones; of new bad cases like them at most "
+        f"{_percent(entry['bound'])} are missed, on average."
+    )
+    return {**entry, "limit": limit, "useful": True, "sentence": sentence}
 
 
 def _why_useless(known: _Known, p_value: float | None, flagged: np.ndarray) -> str:
     """Say why the limit is not worth following; empty where it is."""
+    of = f"of the {known.dice.size} cases"
     if p_value is None or p_value > SIGNIFICANT:
         found = "" if p_value is None else f" (p = {p_value:.2g}; {SIGNIFICANT:g} is asked for)"
-        return f"the soft Dice does not follow the Dice of the {known.dice.size} cases{found}"
+        return f"the soft Dice does not follow the Dice {of}{found}"
     for which in (known.own, np.ones_like(known.own)):
         if np.average(flagged[which], weights=known.weight[which]) > MOST_FLAGGED:
-            words = f"to miss at most {_percent(MISSED_SHARE)} of bad cases it would flag {_counted(flagged[which])}"
-            return f"{words} cases"
-    if not known.own.all():
-        alone = _p_value(known.of_own())
-        if alone is None or alone > AGREEING:
-            return (
-                f"the soft Dice does not follow the Dice of the network's own {known.own.sum()} cases, only of others"
-            )
+            count = f"{flagged[which].sum()} of {which.sum()} cases"
+            return f"to miss at most {_percent(MISSED_SHARE)} of bad cases it would flag {count}"
+    alone = 0.0 if known.own.all() else _p_value(known.of_own())
+    if alone is None or alone > AGREEING:
+        return f"the soft Dice does not follow the Dice of the network's own {known.own.sum()} {of}, only of others"
     return ""
-
-
-def _limit_words(known: _Known, bad: np.ndarray, limit: float, entry: dict[str, Any], flagged: np.ndarray) -> str:
-    own, own_bad = int(known.own.sum()), int((bad & known.own).sum())
-    on = f"{own} cases"
-    if not known.own.all():
-        further = known.weight[~known.own]
-        on += f" and on {further.size} that cross-validation models predicted, "
-        on += f"each counted as {further.mean():.2g} of a case"
-    return (
-        f"The limit {limit:.4g}, fitted on {on}, flags {_counted(flagged)} cases ({_percent(entry['flagged_share'])}; "
-        f"of those that are not bad {_percent(entry['others_flagged_share'])}) and misses {entry['missed']} of "
-        f"{own_bad} bad ones; of new bad cases like them at most {_percent(entry['bound'])} are missed, on average."
-    )
-
-
-def _no_bad_words(known: _Known) -> str:
-    """Say why no case counts as bad: all have the same Dice, or the user's limit is below all of them."""
-    own = known.dice[known.own] if known.own.any() else known.dice
-    if own.size and own.min() == own.max():
-        return f"all {own.size} cases have the same Dice ({own[0]:.2f}): none is worse, so no limit can be fitted"
-    return "no case is bad, so there is nothing to fit on"
-
-
-def _bad_words(known: _Known, bad: np.ndarray) -> str:
-    count, patients = int(bad.sum()), np.unique(known.patients[bad]).size
-    alike = "" if patients == count else f" of {patients} patient{'' if patients == 1 else 's'}"
-    return f"{count} bad cases{alike}"
-
-
-def _counted(flags: np.ndarray) -> str:
-    return f"{int(flags.sum())} of {flags.size}"
-
-
-def _no_rule(why: str, p_value: float | None) -> dict[str, Any]:
-    return {"limit": None, "useful": False, "p_value": p_value, "sentence": f"No useful rule: {why}."}
 
 
 def _p_value(known: _Known) -> float | None:

@@ -114,13 +114,6 @@ class VolumeInterval:
         plain = {"of": AMBIGUOUS, "least_mm3": 0.0, "compared": {}}
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "VolumeInterval":
-        """From the calibration block of a bundle."""
-        factor, half, level = (float(data[name]) for name in ("factor", "half_width", "level"))
-        least, compared = float(data.get("least_mm3", 0.0)), data.get("compared") or {}
-        return cls(factor, half, level, int(data["cases"]), data.get("of", AMBIGUOUS), least, compared)
-
 
 def conformal_quantile(
     scores: Sequence[float], level: float = LEVEL, patients: Sequence[Hashable] | None = None
@@ -273,11 +266,6 @@ class PredictedDice:
         plain = {"shrinkage": 1.0, "structures": 1, "fold_cases": 0}
         found = {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
         return {**found, "informative": self.informative}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "PredictedDice":
-        """From the calibration block of a bundle."""
-        return cls(**{key: value for key, value in data.items() if key != "informative"})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..io.input_reader import IN_THIS_PROCESS, InputReader
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input
 from ..io.volume import Volume, check_same_grid, coarse_notes, grid_facts, read_file
 from ..models.bundle_files import check_whole
-from ..models.registry import resolve_model
+from ..models.installed import resolve_model
 from ..util.errors import InputError, SegWithUError, UsageError
 from ..util.folder_entries import EntryKind, entry_kind
 from ..util.input_files import is_there

@@ -143,7 +143,7 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
     from SegWithULab.training.dataset import find_cases
 
     from ..metrics.overlap import Band
-    from ..models.registry import resolve_model
+    from ..models.installed import resolve_model
 
     names = tuple(BASELINES) if options.baselines is None else options.baselines.split(",")
     for name in names:

@@ -164,7 +164,7 @@ def _check_options(options: argparse.Namespace) -> None:
 def _of_model(options: argparse.Namespace, cases: "Sequence[Case]", console: Console) -> "Calibrated":
     from SegWithULab.calibration.bundles import calibrate_model
 
-    from ..models.registry import resolve_model
+    from ..models.installed import resolve_model
 
     bundle = resolve_model(options.model)
     if options.add and bundle.calibration is None:
@@ -198,7 +198,7 @@ def _of_run(options: argparse.Namespace, cases: "Sequence[Case]", console: Conso
     from SegWithULab.training.run_folder import RunFolder
     from SegWithULab.training.run_record import known_to
 
-    from ..models.registry import resolve_model
+    from ..models.installed import resolve_model
 
     run = RunFolder(options.folder)
     record, trained = calibration_record(options, cases, console), known_to(run).get("train", {})
@@ -229,7 +229,7 @@ def _predicted_by(folds: "Sequence[Fold]", progress: "Progress", *_: Any) -> "Pr
 
 def compile_graphs(bundle: "Bundle", console: Console) -> None:
     """Give the bundle graphs if it has none yet, or say why it goes without."""
-    from ..models.graph_files import graphs_lacking
+    from ..models.graphs import graphs_lacking
 
     if graphs_lacking(bundle) is None:
         return
@@ -250,8 +250,8 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.training.dataset import find_cases
 
     from ..calibration.error_counts import LEVELS, patient_counts, reading
-    from ..models.registry import resolve_model
-    from ..models.weights_file import verify_weights
+    from ..models.bundle_files import verify_weights
+    from ..models.installed import resolve_model
 
     console.started()
     bundle = resolve_model(options.model)

@@ -43,7 +43,7 @@ def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", con
         given = hashes_of(cases, progress)
     hashes = None if options.no_hashes else given
     if options.folder is None:  # no torch is needed
-        from ..models.registry import resolve_model
+        from ..models.installed import resolve_model
         from ..models.training_record import TrainingRecord, read_record
 
         kept = read_record(resolve_model(options.model).folder) or TrainingRecord()
@@ -67,8 +67,8 @@ def test_record(
     """
     from SegWithULab.training.case_roles import check_unseen, hashes_of, seen_of
 
+    from ..models.bundle_files import weights_path
     from ..models.training_record import TrainingRecord, read_record
-    from ..models.weights_file import weights_path
 
     record = read_record(weights_path(bundle).parent)
     if not options.record and (record is None or not record.roles):
@@ -134,8 +134,8 @@ def given_folds(
     from SegWithULab.training.dataset import find_cases
     from SegWithULab.training.run_folder import RunFolder
 
+    from ..models.bundle_files import weights_path
     from ..models.training_record import read_record
-    from ..models.weights_file import weights_path
 
     if trained is None:
         record = read_record(weights_path(bundle).parent)

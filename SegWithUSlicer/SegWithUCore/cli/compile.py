@@ -31,7 +31,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Compile the graphs of a model."""
     from ..inference.engines.compiled_graphs import compile_model
     from ..inference.engines.openvino_import import OpenVINOImportError
-    from ..models.registry import resolve_model
+    from ..models.installed import resolve_model
 
     try:
         bundle = compile_model(resolve_model(options.model))
@@ -50,7 +50,7 @@ def repeated_differences(bundle: "Bundle") -> dict[str, float] | None:
         UsageError: openvino is not here.
         InputError: they do not give what they gave when they were compiled.
     """
-    from ..models.graph_files import graphs_lacking
+    from ..models.graphs import graphs_lacking
 
     if graphs_lacking(bundle) is not None:
         return None

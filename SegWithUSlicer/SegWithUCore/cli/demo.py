@@ -34,7 +34,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from ..cohort.one_case import case_facts
     from ..inference.segment import Job, segment
     from ..io.roi import RegionOfInterest
-    from ..models.registry import resolve_model
+    from ..models.installed import resolve_model
     from ..util.paths import resources_folder
 
     folder = (resources_folder() or Path("Resources")) / "SampleData"

@@ -82,7 +82,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.training.dataset import find_cases
 
     from ..models.bundle import with_head
-    from ..models.registry import resolve_model
+    from ..models.installed import resolve_model
     from ..util.atomic_files import atomic_folder
 
     settings = _settings(options)
@@ -190,9 +190,9 @@ def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | No
     from dataclasses import replace
 
     from ..models.bundle import CARD_FILE, write_bundle_json
+    from ..models.bundle_files import weights_path
     from ..models.model_card import model_card
     from ..models.training_record import write_record
-    from ..models.weights_file import weights_path
     from ..util.atomic_files import atomic_file
 
     folder = weights_path(model.bundle).parent

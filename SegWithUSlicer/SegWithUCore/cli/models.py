@@ -14,7 +14,7 @@ from .console import Console, table, terminal_line
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
     from ..models.model_row import ModelRow
-    from ..models.store_registry import Offer
+    from ..models.registry import Offer
 
 
 def add_commands(commands: Any) -> None:
@@ -84,9 +84,9 @@ def _add_store(actions: Any) -> None:
 
 def run_list(options: argparse.Namespace, console: Console) -> int:
     """Print all models, usable or not."""
+    from ..models.installed import find_models, model_folders, unreadable_folders
     from ..models.model_row import overview
-    from ..models.registry import find_models, model_folders, unreadable_folders
-    from ..models.store_registry import read_registries
+    from ..models.registry import read_registries
 
     _warn(console, unreadable_folders())
     found = find_models()
@@ -134,8 +134,8 @@ def _available_table(rows: "Sequence[ModelRow]") -> str:
 
 def run_show(options: argparse.Namespace, console: Console) -> int:
     """Print a model's description."""
-    from ..models.registry import resolve_model
-    from ..models.store_registry import read_registries
+    from ..models.installed import resolve_model
+    from ..models.registry import read_registries
 
     bundle = resolve_model(options.model)
     why = read_registries().withdrawn(bundle.name, bundle.about["version"])
@@ -147,9 +147,9 @@ def run_show(options: argparse.Namespace, console: Console) -> int:
 
 def _description(bundle: "Bundle") -> list[str]:
     from ..models.bundle import file_sha256
+    from ..models.bundle_files import weights_path
     from ..models.model_card import calibration_words
     from ..models.quality import input_check_words, model_warnings
-    from ..models.weights_file import weights_path
 
     about, spec, weights = bundle.about, bundle.input, weights_path(bundle)
     calibration, fingerprint = bundle.calibration, bundle.fingerprint
@@ -205,7 +205,7 @@ def _span(span: Any) -> str:
 def run_verify(options: argparse.Namespace, console: Console) -> int:
     """Check every asked model; exit code 1 if one is not whole."""
     from ..models.bundle_files import check_files
-    from ..models.registry import find_models, resolve_model, unreadable_folders
+    from ..models.installed import find_models, resolve_model, unreadable_folders
 
     bundles = [resolve_model(options.model)] if options.model else []
     problems = []
@@ -240,8 +240,8 @@ def run_download(options: argparse.Namespace, console: Console) -> int:
     """Install a model."""
     console.started()
     from ..models.model_name import parse_name
+    from ..models.registry import read_registries
     from ..models.store import download, installed_folder, target_of
-    from ..models.store_registry import read_registries
 
     name, version = parse_name(options.model)
     known = read_registries(None if options.place is None else [options.place], connect=True)

@@ -129,7 +129,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         from ..cohort.jobs import check_output, jobs_of, share_of
         from ..cohort.one_case import Rules
         from ..cohort.run import Cohort, ModelSource, run_here, run_on_workers
-        from ..models.registry import resolve_model, unreadable_folders
+        from ..models.installed import resolve_model, unreadable_folders
 
         asked, bundle = _asked(options), resolve_model(options.model)
         for problem in unreadable_folders():

@@ -49,16 +49,12 @@ from .structures import StructureMetrics, histograms, lowest_and_highest
 from .uncertainty_maps import COMPETES_ABOVE, VoxelMaps
 
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
-MAP_FILES = {
-    "error_probability": ERROR_PROBABILITY_FILE,
-    "ranking": "ranking.nii.gz",
-    "calibration": "calibration.nii.gz",
+MAPS = {
+    "error_probability": (ERROR_PROBABILITY_FILE, "Error probability"),
+    "ranking": ("ranking.nii.gz", "Ranking map"),
+    "calibration": ("calibration.nii.gz", "Calibration map"),
 }
-MAP_TITLES = {
-    "error_probability": "Error probability",
-    "ranking": "Ranking map",
-    "calibration": "Calibration map",
-}
+"""File and title of each map."""
 NOT_ASSESSED = -1.0
 """Value of calibration map and error probability outside the region of interest: no real value is negative."""
 
@@ -126,33 +122,25 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
         try:
             with itk_messages_kept_off_the_terminal():
                 _write_volumes(result, ranges, work, progress)
-        except (RuntimeError, OutputError, _CutShortError) as error:  # SimpleITK's writers raise RuntimeError
+        except (RuntimeError, OutputError) as error:  # SimpleITK's writers raise RuntimeError
             raise OutputError(
                 f"Cannot write {target}: the disk is full or read-only; free some space or choose another place."
             ) from error
         facts = case_facts(result, target, ranges)
+        facts |= {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
         if result.regions is not None:
             facts["regions"][HASHES] = region_file_hashes(work)
-        text = to_json(facts)
-        (work / CASE_FILE).write_text(text + "\n", encoding="utf-8")
-        _write_overview(result, facts, work)
-        for path in work.iterdir():
-            _flush_to_disk(path)
+        (work / CASE_FILE).write_text(to_json(facts) + "\n", encoding="utf-8")
+        write_structures(facts, work / STRUCTURES_FILE)
+        if can_draw():
+            maps, labels = result.maps, dict(enumerate(result.bundle.labels))
+            grid, tint = Grid.of(VoxelGrid.of(result.placement)), strongest_tint(facts)
+            shown = Shown(result.first, maps.classes, maps.error_probability, labels, grid, tint)
+            write_png(preview(shown), work / PREVIEW_FILE)
+        for path in work.iterdir():  # a full disk is noticed now, and not after the folder has got its name
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
     return target
-
-
-def _write_overview(result: CaseResult, facts: Mapping[str, Any], work: Path) -> None:
-    """Write what is looked at first: the table of structures, and a picture where it can be drawn."""
-    write_structures(facts, work / STRUCTURES_FILE)
-    if can_draw():
-        maps, labels = result.maps, result.bundle.labels
-        grid, structures = Grid.of(VoxelGrid.of(result.placement)), dict(enumerate(labels))
-        shown = Shown(result.first, maps.classes, maps.error_probability, structures, grid, strongest_tint(facts))
-        write_png(preview(shown), work / PREVIEW_FILE)
-
-
-class _CutShortError(Exception):
-    """A volume did not reach the disk whole."""
 
 
 def map_planes(maps: VoxelMaps) -> dict[str, Planes]:
@@ -182,22 +170,6 @@ def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
     return ranges
 
 
-def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    """Make the content of `case.json`.
-
-    Args:
-        ranges: from `map_ranges`.
-    """
-    facts = _facts(result, target, ranges)
-    return facts | {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
-
-
-def _flush_to_disk(path: Path) -> None:
-    """Make sure that a full disk is noticed now, and not after the folder has got its name."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
 def _write_volumes(
     result: CaseResult, ranges: Mapping[str, tuple[float, float]], work: Path, progress: Progress
 ) -> None:
@@ -208,7 +180,13 @@ def _write_volumes(
 
     def check(file: str) -> None:
         nonlocal written
-        _check_written(work / file)
+        try:
+            check_file(work / file)
+            whole = (work / file).stat().st_size > 0
+        except (InputError, OSError):
+            whole = False
+        if not whole:
+            raise OutputError(f"{work / file} did not reach the disk whole.")
         written += 1
         progress("writing", written / count)
 
@@ -222,7 +200,7 @@ def _write_volumes(
     write_segmentation_nrrd(path, values, box, grid, labels, image_hash)
     check(SEGMENTATION_NRRD_FILE)
     for name, planes in maps.items():
-        write(MAP_FILES[name], planes, not_assessed_value(name, ranges[name][0]))
+        write(MAPS[name][0], planes, not_assessed_value(name, ranges[name][0]))
     for file, planes in competing.items():
         write(file, planes)
     if result.regions is not None:
@@ -232,37 +210,21 @@ def _write_volumes(
         check(file)
 
 
-def _check_written(path: Path) -> None:
-    try:
-        check_file(path)
-        empty = path.stat().st_size == 0
-    except (InputError, OSError) as error:
-        raise _CutShortError from error
-    if empty:
-        raise _CutShortError
-
-
-def _facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    bundle, roi = result.bundle, result.roi
+def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    """Make the content of `case.json`, but for flags; `ranges` are those of `map_ranges`."""
+    bundle, calibration, roi = result.bundle, result.bundle.calibration or {}, result.roi
+    place = None if roi is None else {"centre_ras_mm": list(roi.centre_ras_mm), "size_mm": list(roi.size_mm)}
+    channels = zip(bundle.input.channels, result.files, result.voxels_sha256, strict=True)
     return {
         "format": "segwithu-case",
         "format_version": 1,
         "name": result.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "input": {
-            "channels": [
-                {"name": channel, **_file_facts(file, target, voxels)}
-                for channel, file, voxels in zip(bundle.input.channels, result.files, result.voxels_sha256, strict=True)
-            ],
+            "channels": [{"name": name, **_file_facts(file, target, voxels)} for name, file, voxels in channels],
             "grid": result.grid.facts(),
         },
-        "region_of_interest": None
-        if roi is None
-        else {
-            "centre_ras_mm": list(roi.centre_ras_mm),
-            "size_mm": list(roi.size_mm),
-            **result.box.to_json(),
-        },
+        "region_of_interest": None if place is None else {**place, **result.box.to_json()},
         "assessed": result.box.to_json(),
         "not_assessed_value": NOT_ASSESSED,
         "model": {
@@ -275,9 +237,9 @@ def _facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, f
             "weights_sha256": bundle.weights_sha256,
             "calibration_sha256": bundle.calibration_sha256,
             "calibrated": bundle.calibration is not None,
-            "calibration_cases": None if bundle.calibration is None else bundle.calibration["cases"],
-            "calibrated_with_image": "stage_two" in (bundle.calibration or {}),
-            "flags": None if bundle.calibration is None else bundle.calibration.get("flags"),
+            "calibration_cases": calibration.get("cases"),
+            "calibrated_with_image": "stage_two" in calibration,
+            "flags": calibration.get("flags"),
         },
         "versions": {  # asked of the modules: what Slicer brings need not have package metadata
             "segwithu-slicer": __version__,
@@ -299,17 +261,16 @@ def _facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, f
 
 
 def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict[str, Any]:
-    window = (result.bundle.display or {}).get(name)
-    low, high = ends
-    if window is None:
-        window = [0.0, 0.5] if name == "error_probability" else [low, high]
+    usual = [0.0, 0.5] if name == "error_probability" else list(ends)
+    window = (result.bundle.display or {}).get(name, usual)
+    file, title = MAPS[name]
     return {
-        "file": MAP_FILES[name],
-        "title": MAP_TITLES[name],
+        "file": file,
+        "title": title,
         "unit": "1",
         "window": window,
         "lower_threshold": UNCERTAIN if name == "error_probability" else window[0],
-        "not_assessed": not_assessed_value(name, low),
+        "not_assessed": not_assessed_value(name, ends[0]),
         "histograms": histograms(map_planes(result.maps)[name], result.maps, result.bundle.labels, ends),
     }
 

@@ -6,7 +6,7 @@ What needs a neighbourhood of each voxel asks for a halo, and works block by blo
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -108,19 +108,22 @@ def pieces_of_slabs(slabs: Iterable[Slab], axis: int) -> Iterator[Piece]:
         axis: of the working grid, that was swept.
     """
     for slab in slabs:
-        for cut in _cuts(slab.sums, axis):
-            within = [slice(None)] * 3
-            within[axis] = cut
-            weights = slab.weights[tuple(within)]
-            yield Piece(slab.planes.start + cut.start, slab.sums[(slice(None), *within)] / weights)
+        for piece in pieces_of_volume(slab.sums, axis):
+            planes = slice(piece.start, piece.start + piece.values.shape[1 + axis])
+            yield Piece(slab.planes.start + piece.start, piece.values / slab.weights[_along(axis, planes)])
 
 
 def pieces_of_volume(stitched: np.ndarray, axis: int) -> Iterator[Piece]:
-    """Cut a stitched volume (outputs, z, y, x) into pieces."""
-    for cut in _cuts(stitched, axis):
-        within = [slice(None)] * 3
-        within[axis] = cut
-        yield Piece(cut.start, stitched[(slice(None), *within)])
+    """Cut (outputs, z, y, x) along an axis so that no piece holds more than `PIECE_VALUES`, or is one plane."""
+    size = stitched.shape[1 + axis]
+    step = max(1, PIECE_VALUES * size // max(1, stitched.size))
+    for start in range(0, size, step):
+        yield Piece(start, stitched[_along(1 + axis, slice(start, min(start + step, size)))])
+
+
+def _along(axis: int, cut: slice) -> tuple[slice, ...]:
+    """Return the index that cuts an array along one axis."""
+    return (*(slice(None),) * axis, cut)
 
 
 def blocks_on_grid(
@@ -135,7 +138,8 @@ def blocks_on_grid(
     """
     parts: Iterator[tuple[int, np.ndarray]]
     if turn.is_all(working, target):
-        parts = ((piece.start, _in_sweep_order(turn.of(piece.values), turn)) for piece in pieces)
+        onwards = slice(None, None, -1 if turn.flips[0] else 1)  # in the order in which planes are swept
+        parts = ((piece.start, turn.of(piece.values)[:, onwards]) for piece in pieces)
     else:
         parts = _interpolated(pieces, working, target, turn)
     count = target.shape_zyx[0]
@@ -157,23 +161,6 @@ def planes_on_grid(volume: np.ndarray, working: VoxelGrid, target: VoxelGrid, pl
     order = np.arange(planes.start, planes.stop)
     needed = np.array([_needed_planes(plane, working, target, turn.swept) for plane in order])
     return _at_planes(Piece(0, volume), needed, order, working, target, turn.swept)
-
-
-def halo_planes(halo_mm: float, target: VoxelGrid) -> int:
-    """Planes of a grid that cover so many mm along its slowest axis."""
-    return math.ceil(halo_mm / target.spacing[2] - 1e-6)
-
-
-def _in_sweep_order(values: np.ndarray, turn: Turn) -> np.ndarray:
-    return values[:, ::-1] if turn.flips[0] else values
-
-
-def _cuts(values: np.ndarray, axis: int) -> Iterator[slice]:
-    """Cut (outputs, z, y, x) along an axis so that no piece holds more than `PIECE_VALUES`, or is one plane."""
-    size = values.shape[1 + axis]
-    step = max(1, PIECE_VALUES * size // max(1, values.size))
-    for start in range(0, size, step):
-        yield slice(start, min(start + step, size))
 
 
 def _with_halo(
@@ -233,9 +220,7 @@ def _interpolated(
             done = last
         if done < count:
             keep = max(0, int(needed[done:, 0].min()) - held.start)
-            within = [slice(None)] * 4
-            within[1 + axis] = slice(keep, None)
-            held = Piece(held.start + keep, values[tuple(within)].copy())
+            held = Piece(held.start + keep, values[_along(1 + axis, slice(keep, None))].copy())
 
 
 def _needed_planes(plane: int, working: VoxelGrid, target: VoxelGrid, axis: int) -> tuple[int, int]:
@@ -253,34 +238,20 @@ def _at_planes(
 ) -> np.ndarray:
     """Interpolate all outputs at some planes of the target, (outputs, planes, y, x) in the order of `planes`."""
     first, last = int(needed[:, 0].min()), int(needed[:, 1].max())
-    within = [slice(None)] * 3
-    within[axis] = slice(first - held.start, last + 1 - held.start)
+    within = _along(axis, slice(first - held.start, last + 1 - held.start))
     origin = np.zeros(3)
     origin[axis] = first
-    source = _moved(working, _point(working, origin))
+    source = replace(working, origin=tuple(_point(working, origin).tolist()))
     width, height, _ = target.size
     low = int(planes.min())
     grid = sitk.Image([width, height, len(planes)], sitk.sitkUInt8)
-    _moved(target, _point(target, np.array([low, 0, 0]))).put_on(grid)
+    replace(target, origin=tuple(_point(target, np.array([low, 0, 0])).tolist())).put_on(grid)
     found = np.empty((len(held.values), len(planes), height, width), np.float32)
     for number, channel in enumerate(held.values):
-        part = sitk.GetImageFromArray(np.ascontiguousarray(channel[tuple(within)]))
-        result = _resampled(source.put_on(part), grid)
+        part = source.put_on(sitk.GetImageFromArray(np.ascontiguousarray(channel[within])))
+        result = sitk.Resample(part, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
         found[number] = sitk.GetArrayViewFromImage(result)  # a view, which holds no longer than the image
     return found if len(planes) < 2 or planes[0] < planes[1] else found[:, ::-1]
-
-
-def _resampled(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    filter_ = sitk.ResampleImageFilter()
-    filter_.SetReferenceImage(grid)
-    filter_.SetInterpolator(sitk.sitkLinear)
-    filter_.SetOutputPixelType(sitk.sitkFloat32)
-    filter_.UseNearestNeighborExtrapolatorOn()
-    return filter_.Execute(image)
-
-
-def _moved(grid: VoxelGrid, origin: np.ndarray) -> VoxelGrid:
-    return VoxelGrid(grid.size, grid.spacing, tuple(origin.tolist()), grid.direction)
 
 
 def _point(grid: VoxelGrid, index_zyx: np.ndarray) -> np.ndarray:

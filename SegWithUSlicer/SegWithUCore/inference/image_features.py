@@ -33,7 +33,6 @@ class ImageFeatures:
         flat: practically all voxels are equal; the other features mean nothing then.
         low, high: intensities at `RANGE_PERCENTILES`; their difference is the contrast.
         noise: deviation of the noise as a share of the contrast, None if an axis has less than three voxels.
-        middle_half: distance of the quartiles as a share of the contrast.
         quantiles: at `PERCENTILES`, the contrast running from 0 to 1.
         cells: the coarse picture, `CELLS`^3 mean ranks of intensity (0 dark, 1 bright), axes z, y, x as stored.
         sharpness: along z, y, x as stored, mean second difference over mean central difference: 0 for what is smooth,
@@ -46,7 +45,6 @@ class ImageFeatures:
     low: float
     high: float
     noise: float | None
-    middle_half: float
     quantiles: tuple[float, ...]
     cells: np.ndarray
     sharpness: tuple[float, float, float] | None = None
@@ -74,13 +72,13 @@ class ImageFeatures:
         if len(quantiles) != len(PERCENTILES):
             raise ValueError(f"{len(quantiles)} quantiles instead of {len(PERCENTILES)}")
         noise = None if data["noise"] is None else float(data["noise"])
-        low, high, half = (float(data[key]) for key in ("low", "high", "middle_half"))
+        low, high = float(data["low"]), float(data["high"])
         edges = data["gradients"], data["sharpness"]
         if None in edges:
-            return cls(bool(data["flat"]), low, high, noise, half, quantiles, cells)
+            return cls(bool(data["flat"]), low, high, noise, quantiles, cells)
         gradients = np.asarray(edges[0], float).reshape((BLOCKS,) * 3)
         z, y, x = (float(value) for value in edges[1])
-        return cls(bool(data["flat"]), low, high, noise, half, quantiles, cells, (z, y, x), gradients)
+        return cls(bool(data["flat"]), low, high, noise, quantiles, cells, (z, y, x), gradients)
 
 
 def image_features(array: np.ndarray) -> ImageFeatures:
@@ -93,17 +91,15 @@ def image_features(array: np.ndarray) -> ImageFeatures:
     sample = array[::step, ::step, ::step].astype(np.float64)
     low, high = (float(v) for v in np.percentile(sample, RANGE_PERCENTILES))
     if high <= low:
-        return ImageFeatures(True, low, high, None, 0.0, (0.0,) * len(PERCENTILES), np.zeros((CELLS,) * 3))
+        return ImageFeatures(True, low, high, None, (0.0,) * len(PERCENTILES), np.zeros((CELLS,) * 3))
     contrast = high - low
     quantiles = np.clip((np.percentile(sample, PERCENTILES) - low) / contrast, 0, 1)
-    first, third = np.percentile(sample, (25, 75))
     sharpness, gradients = _edges(array, step, low, high)
     return ImageFeatures(
         flat=False,
         low=low,
         high=high,
         noise=_noise(array, step, low, high),
-        middle_half=float((third - first) / contrast),
         quantiles=tuple(float(v) for v in quantiles),
         cells=_cell_means(_ranks(sample), CELLS),
         sharpness=sharpness,

@@ -25,7 +25,7 @@ import numpy as np
 from ..io.grid import VoxelGrid
 from ..io.roi import RegionOfInterest, part_grid
 from ..io.volume import Header, reorient
-from ..models.input_spec import PIECE_VOXELS, InputSpec
+from ..models.input_spec import PIECE_VOXELS
 from ..regions.region import UNCERTAIN
 from ..util.errors import InputError
 from ..util.memory import check_memory, give_back_freed_memory, in_words, resident_bytes
@@ -61,15 +61,11 @@ class RunMemory:
         stages: bytes beyond what the program holds, by stage.
         program: bytes that the program with its model holds.
         what: the run in words, the subject of a sentence.
-        roi: whether a region of interest was given.
-        stored_bytes: of a voxel in the file.
     """
 
     stages: dict[str, float]
     program: int
     what: str
-    roi: bool
-    stored_bytes: int
 
     @property
     def needed(self) -> float:
@@ -89,11 +85,9 @@ class RunMemory:
     @property
     def remedies(self) -> list[str]:
         """Ways to make the largest stage smaller."""
-        largest = max(self.stages, key=self.stages.__getitem__)
-        if largest == "reading":
+        if max(self.stages, key=self.stages.__getitem__) == "reading":
             return ["crop the image to what matters and save it as a smaller file"]
-        smaller = f"give a smaller {REGION_WORDS}" if self.roi else f"give a {REGION_WORDS}"
-        return [smaller, "take a model with a smaller window"] if largest == "segmenting" else [smaller]
+        return [f"give a {REGION_WORDS} or a smaller one", "take a model with a smaller window"]
 
     def check(self, file: Path | None = None) -> None:
         """Refuse the run where it needs more than is free.
@@ -125,14 +119,18 @@ def memory_from_headers(
     whole = headers[0].grid if headers else None
     if whole is None or any(header.grid is None for header in headers):
         return None
-    stored = max(header.voxel_bytes * header.components for header in headers)
     is_known = whole.placed and model.bundle.input.nnunet is None
     try:
         part = part_grid(whole, roi if is_known else None, own_to_world_ras)
     except InputError:  # it lies outside: reading, which knows the place better, says so
         is_known, part = False, whole
-    memory = run_memory(whole, part, model, stored, roi, include_image, on_disk)
+    memory = run_memory(whole, part, model, stored_bytes(headers), include_image, on_disk)
     return memory if is_known else replace(memory, stages={"reading": memory.stages["reading"]})
+
+
+def stored_bytes(headers: Sequence[Header]) -> int:
+    """Bytes of a voxel of the widest channel in its file."""
+    return max(header.voxel_bytes * header.components for header in headers)
 
 
 def run_memory(
@@ -140,7 +138,6 @@ def run_memory(
     part: VoxelGrid,
     model: Model,
     stored_bytes: int = READ_BYTES,
-    roi: RegionOfInterest | None = None,
     include_image: bool = False,
     on_disk: bool = True,
 ) -> RunMemory:
@@ -149,7 +146,7 @@ def run_memory(
     Args:
         whole: grid of the images.
         part: grid of what is segmented, as it lies in the world.
-        stored_bytes: of a voxel of the widest channel in its file.
+        stored_bytes: as the function of that name returns.
         include_image: whether a whole image stays in memory to be written.
         on_disk: whether large maps go to the disk.
     """
@@ -164,7 +161,9 @@ def run_memory(
     reading = whole.voxels * (READ_BYTES * (channels - 1) + once)
     copies = READ_BYTES * (part.voxels + (2 if resampled else 1) * working)
     copies += NORMALISING_BYTES * min(working, PIECE_VOXELS)
-    copies += _nnunet_bytes(spec, size != upright.size) * max(part.voxels, working)
+    if spec.nnunet is not None:  # its mask, and while its holes are filled or voxels inside it are copied
+        masked = size != upright.size or any(each.nonzero_only for each in spec.channel_normalisations)
+        copies += (9 if masked else 5) * max(part.voxels, working)
     maps = MAP_BYTES * part.voxels if not on_disk or part.voxels <= IN_MEMORY_VOXELS else 0
     slab = _slab_bytes(size[::-1], Turn.between(upright, part).swept, model, resampled)
     stages = {
@@ -173,14 +172,8 @@ def run_memory(
         "segmenting": kept + array + maps + slab,
         "finding regions": kept + maps + REGIONS_BYTES * part.voxels,
     }
-    edges = " x ".join(str(n) for n in whole.size)
-    return RunMemory(
-        {stage: need + BUFFERS_BYTES for stage, need in stages.items()},
-        model.program_bytes,
-        f"The image of {edges} voxels",
-        roi is not None,
-        stored_bytes,
-    )
+    what = f"The image of {' x '.join(map(str, whole.size))} voxels"
+    return RunMemory({stage: need + BUFFERS_BYTES for stage, need in stages.items()}, model.program_bytes, what)
 
 
 def _slab_bytes(working_zyx: Sequence[int], swept: int, model: Model, resampled: bool) -> float:
@@ -215,13 +208,6 @@ def check_regions_fit(error_probability: Planes | None, file: Path) -> None:
         give_back_freed_memory()
         what = f"Finding regions among {uncertain} uncertain voxels"
         check_memory(what, uncertain * UNCERTAIN_VOXEL_BYTES, [f"give a smaller {REGION_WORDS}"], file=file)
-
-
-def _nnunet_bytes(spec: InputSpec, splines: bool) -> int:
-    """Return the bytes of a voxel of nnU-Net's mask, and while its holes are filled or voxels inside it are copied."""
-    if spec.nnunet is None:
-        return 0
-    return 9 if splines or any(each.nonzero_only for each in spec.channel_normalisations) else 5
 
 
 def peak_memory_mb() -> float | None:

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from ..models.bundle import Bundle, HeadSpec, with_head
 from ..models.quality import QUALITY_KIND, model_warnings
+from ..models.registry import read_registries
 from ..models.stage_two_file import read_stage_two
-from ..models.store_registry import read_registries
 from ..network.specs import is_user_network
 from ..util.errors import UsageError
 from ..util.memory import resident_bytes

@@ -1,8 +1,8 @@
 """The out-of-distribution (OOD) check of each channel: how the training cases look, and what differs from it.
 
-*Appearance* is noise, contrast, grey values and a coarse picture; *quality* is shading, sharpness and brightness, what
-hurts a segmentation most. Severities follow measured harm (`Testing/Benchmarks/results/input_harm.md`): a warning from
-where about a fifth more voxels are wrong.
+*Appearance* is noise, a coarse picture and, of CT, the range of intensities; *quality* is shading, sharpness and
+brightness, what hurts a segmentation most. A warning is given from where about a fifth more voxels are wrong
+(`Testing/Benchmarks/results/input_harm.md`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,6 @@ def fit_appearance(
         template = (template + np.flip(template, mirror_axis)) / 2
     # Rounded before the limits are found, so that these belong to what is stored.
     template = template.round(4)
-    quantiles = np.mean([f.quantiles for f in train], axis=0).round(5)
     both = [f for f in [*train, *others] if not f.flat]
     noises = [f.noise for f in both if f.noise is not None]
     seen = [_template_correlation(f.cells, template, mirror_axis) for f in both]
@@ -49,9 +48,6 @@ def fit_appearance(
     return {
         "cases": len(train),
         "noise": [min(noises), max(noises)],
-        "middle_half": [min(f.middle_half for f in both), max(f.middle_half for f in both)],
-        "quantiles": quantiles.tolist(),
-        "quantile_distance": max(_distance(f, quantiles) for f in both),
         "template": template.ravel().tolist(),
         "mirror_axis": mirror_axis,
         "likeness": min(own for own, _, _ in seen),
@@ -66,7 +62,6 @@ def appearance_deviations(
     channel: str,
     orientation: str,
     like_spacing: bool,
-    sharpness_known: bool = False,
 ) -> list[Deviation]:
     """Compare the look of one channel with the training cases.
 
@@ -75,7 +70,6 @@ def appearance_deviations(
         block: from `fit_appearance`.
         orientation: letters of the model's axes, x, y, z.
         like_spacing: the voxels are about as large as in training; else their noise cannot be compared.
-        sharpness_known: what is smooth is judged by its sharpness, which says more than little noise.
     """
     if features.flat:
         return [
@@ -88,9 +82,7 @@ def appearance_deviations(
         ]
     checks = [
         _picture(features, block, channel, orientation),
-        _noise(features, block, channel, not sharpness_known) if like_spacing else None,
-        _contrast(features, block, channel),
-        _grey_values(features, block, channel),
+        _noise(features, block, channel) if like_spacing else None,
         _intensities(features, block, channel),
     ]
     return [check for check in checks if check is not None]
@@ -118,48 +110,13 @@ def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str, orientati
     return Deviation(WARNING, f"{text}: check the kind of image and the place of the region of interest.", "picture")
 
 
-def _noise(f: ImageFeatures, block: Mapping[str, Any], channel: str, both_sides: bool) -> Deviation | None:
-    low, high = block["noise"]
-    if f.noise is None or low <= f.noise <= high:
+def _noise(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
+    most = block["noise"][1]
+    if f.noise is None or f.noise <= NOISE_WARNED * most:
         return None
-    figures = f"(noise {f.noise:.3f} of the contrast; training cases {low:.3f} to {high:.3f})"
-    if f.noise < low and not both_sides:
-        return None
-    if f.noise < low:
-        text = f"The {channel} image is smoother than the training cases {figures}: look at the boundaries."
-        return Deviation(NOTE, text, "noise")
-    if f.noise <= NOISE_WARNED * high:
-        text = f"The {channel} image is noisier than the training cases {figures}: the result need not be worse."
-        return Deviation(NOTE, text, "noise")
+    figures = f"(noise {f.noise:.3f} of the contrast; training cases at most {most:.3f})"
     text = f"The {channel} image is much noisier than the training cases {figures}"
     return Deviation(WARNING, f"{text}: take a less noisy series, or check the result with care.", "noise")
-
-
-def _contrast(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
-    low, high = block["middle_half"]
-    if low <= f.middle_half <= high:
-        return None
-    less_more = "less" if f.middle_half < low else "more"
-    return Deviation(
-        NOTE,
-        f"The {channel} image has {less_more} contrast than the training cases (the middle half of its voxels spans "
-        f"{100 * f.middle_half:.0f} % of the range of grey values; training cases {100 * low:.0f} % to "
-        f"{100 * high:.0f} %): the result need not be worse.",
-        "contrast",
-    )
-
-
-def _grey_values(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
-    found = _distance(f, np.asarray(block["quantiles"]))
-    if found <= block["quantile_distance"]:
-        return None
-    most = 100 * block["quantile_distance"]
-    return Deviation(
-        NOTE,
-        f"The grey values of the {channel} image are distributed unlike those of the training cases (on average "
-        f"{100 * found:.0f} % of their range away; training cases at most {most:.0f} %): the result need not be worse.",
-        "grey values",
-    )
 
 
 def _intensities(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
@@ -175,10 +132,6 @@ def _intensities(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> De
         f"at {low_from:g} to {low_to:g} and end at {high_from:g} to {high_to:g}: check unit and offset.",
         "intensities",
     )
-
-
-def _distance(f: ImageFeatures, quantiles: np.ndarray) -> float:
-    return float(np.abs(np.asarray(f.quantiles) - quantiles).mean())
 
 
 def _template_correlation(

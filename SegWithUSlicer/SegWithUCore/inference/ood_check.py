@@ -16,7 +16,7 @@ from ..io.grid import VoxelGrid
 from ..io.volume import reorient
 from ..models.bundle import Bundle
 from ..models.quality import IMAGE_QUALITY
-from .deviation import NOTE, REFUSED, WARNING, Deviation, is_refused
+from .deviation import REFUSED, WARNING, Deviation, is_refused
 from .image_features import ImageFeatures, image_features, reorient_axes, reorient_cells
 from .ood_channels import appearance_deviations, quality_deviations
 
@@ -85,10 +85,9 @@ def channel_deviations(features: Mapping[str, ImageFeatures], grid: VoxelGrid, b
         if channel in features and blocks.get(channel) is not None:
             own = to_model_orientation(features[channel], grid, orientation)
             quality = qualities.get(channel)
-            look = appearance_deviations(own, blocks[channel], channel, orientation, like_spacing, quality is not None)
-            better = [] if quality is None else quality_deviations(own, quality, channel, spacing, usual)
-            warned = {each.kind for each in better if each.severity == WARNING}
-            found += [*(each for each in look if each.severity != NOTE or each.kind not in warned), *better]
+            found += appearance_deviations(own, blocks[channel], channel, orientation, like_spacing)
+            if quality is not None:
+                found += quality_deviations(own, quality, channel, spacing, usual)
     return found
 
 
@@ -163,38 +162,26 @@ def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     """
     if bundle.fingerprint is None:
         return []
-    seen = _reoriented(VoxelGrid.of(images[0]), bundle.input.orientation)
-    checks = [_unit(seen, bundle), _tiny(images[0], seen, bundle)]
-    checks += [_labels(name, image) for name, image in zip(bundle.input.channels, images, strict=True)]
-    return [check for check in checks if check is not None]
-
-
-def _unit(seen: VoxelGrid, bundle: Bundle) -> Deviation | None:
-    assert bundle.fingerprint is not None
-    span = bundle.fingerprint["spacing_mm"]
-    pairs = list(zip(seen.spacing, span["low"], span["high"], strict=True))
-    if all(low / UNIT_FACTOR <= value <= UNIT_FACTOR * high for value, low, high in pairs):
-        return None
-    sentence = (
-        f"The voxels are {_triple(seen.spacing)} mm, but those of the training cases of '{bundle.name}' about "
-        f"{_triple(span['low'])} mm: the header seems to have another unit than millimetres, so correct its spacing"
-    )
-    return Deviation(REFUSED, f"{sentence}.", "spacing")
-
-
-def _tiny(image: sitk.Image, seen: VoxelGrid, bundle: Bundle) -> Deviation | None:
-    assert bundle.fingerprint is not None
-    low = bundle.fingerprint["field_of_view_mm"]["low"]
+    seen, span = _reoriented(VoxelGrid.of(images[0]), bundle.input.orientation), bundle.fingerprint["spacing_mm"]
+    least = bundle.fingerprint["field_of_view_mm"]["low"]
+    found, cases = [], f"the training cases of '{bundle.name}'"
+    sides = zip(seen.spacing, span["low"], span["high"], strict=True)
+    if not all(low / UNIT_FACTOR <= value <= UNIT_FACTOR * high for value, low, high in sides):
+        text = (
+            f"The voxels are {_triple(seen.spacing)} mm, but those of {cases} about {_triple(span['low'])} mm: the "
+            "header seems to have another unit than millimetres, so correct its spacing."
+        )
+        found.append(Deviation(REFUSED, text, "spacing"))
     extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
-    if all(extent >= least / TINY_FACTOR for extent, least in zip(extents, low, strict=True)):
-        return None
-    size = " x ".join(str(voxels) for voxels in image.GetSize())
-    sentence = (
-        f"The part to be segmented has {size} voxels and spans {_triple(extents)} mm, too little to show a "
-        f"structure; the training cases of '{bundle.name}' span at least {_triple(low)} mm: give a larger image or "
-        "region of interest"
-    )
-    return Deviation(REFUSED, f"{sentence}.", "field of view")
+    if any(extent < low / TINY_FACTOR for extent, low in zip(extents, least, strict=True)):
+        size = " x ".join(str(voxels) for voxels in images[0].GetSize())
+        text = (
+            f"The part to be segmented has {size} voxels and spans {_triple(extents)} mm, too little to show a "
+            f"structure; {cases} span at least {_triple(least)} mm: give a larger image or region of interest."
+        )
+        found.append(Deviation(REFUSED, text, "field of view"))
+    labels = [_labels(name, image) for name, image in zip(bundle.input.channels, images, strict=True)]
+    return [*found, *(each for each in labels if each is not None)]
 
 
 def _labels(channel: str, image: sitk.Image) -> Deviation | None:

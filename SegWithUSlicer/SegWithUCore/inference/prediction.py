@@ -19,7 +19,7 @@ from ..models.input_spec import InputSpec
 from ..util.progress import Progress, part_of, silent
 from .deviation import WARNING, Deviation
 from .engines.base import DeviceMemoryError
-from .grid_blocks import Turn, blocks_on_grid, halo_planes, pieces_of_slabs
+from .grid_blocks import Turn, blocks_on_grid, pieces_of_slabs
 from .model import Model
 from .preprocessing import network_input, working_shape
 from .sliding_window import count_windows, finished_slabs, stitched, window_plan
@@ -127,7 +127,7 @@ def _maps_by_slabs(prepared: PreparedInput, model: Model, progress: Progress, sc
     begun = time.monotonic()
     slabs = finished_slabs(engine, prepared.array, plan, part_of(progress, *WINDOWS), turn.swept)
     second = second_stage_of(model.fitted, prepared.array, working, target, scratch)
-    halo = max(halo_planes(model.fitted.halo_mm, target), 0 if second is None else second.halo)
+    halo = 0 if second is None else second.halo
     blocks = blocks_on_grid(pieces_of_slabs(slabs, turn.swept), working, target, turn, halo)
     maps = maps_of_blocks(engine, blocks, target.shape_zyx, model.fitted, scratch, second)
     model.window_s = (time.monotonic() - begun) / plan.count

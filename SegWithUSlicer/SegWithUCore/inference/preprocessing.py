@@ -30,7 +30,9 @@ def to_working_grid(image: sitk.Image, spec: InputSpec, labels: bool = False) ->
     size, spacing = working_size(upright, spec)
     if size == upright.GetSize() and np.allclose(upright.GetSpacing(), spacing, rtol=SPACING_TOLERANCE):
         return upright
-    return _resample(upright, size, spacing, sitk.sitkNearestNeighbor if labels else sitk.sitkLinear)
+    how = sitk.sitkNearestNeighbor if labels else sitk.sitkLinear
+    grid = _grid_of(upright, size, spacing)
+    return sitk.Resample(upright, grid, sitk.Transform(), how, 0.0, upright.GetPixelID(), True)
 
 
 def working_size(upright: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -165,7 +167,8 @@ def spline_resampled(
     made, part = -1, np.empty(0)
     for number, index in enumerate(_nearest_slices(array.shape[axis], shape[axis])):
         if index != made:
-            made, part = index, _clipped_zoom(np.take(array, index, axis), in_plane, how.order)
+            values = np.take(array, index, axis)
+            made, part = index, np.clip(_zoomed(values, in_plane, how.order), values.min(), values.max())
         slices[number] = part
     return found
 
@@ -176,19 +179,12 @@ def thick_axis(spacing: Sequence[float], wanted: Sequence[float], separate: bool
     Args:
         separate: as `NnunetPreparation.separate_slices`.
     """
-    deciding = spacing if separate or _has_thick_slices(spacing) else wanted
-    if separate is False or not (separate or _has_thick_slices(deciding)):
+    thick = [max(each) / min(each) > THICK_SLICES for each in (spacing, wanted)]
+    deciding = spacing if separate or thick[0] else wanted
+    if separate is False or not (separate or any(thick)):
         return None
     coarsest = [axis for axis, value in enumerate(deciding) if value == max(deciding)]
     return coarsest[0] if len(coarsest) == 1 else None
-
-
-def _resample(image: sitk.Image, size: Sequence[int], spacing: Sequence[float], interpolator: int) -> sitk.Image:
-    filter_ = sitk.ResampleImageFilter()
-    filter_.SetReferenceImage(_grid_of(image, size, spacing))
-    filter_.SetInterpolator(interpolator)
-    filter_.UseNearestNeighborExtrapolatorOn()
-    return filter_.Execute(image)
 
 
 def _grid_of(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -> sitk.Image:
@@ -223,10 +219,6 @@ def _nnunet_input(
     return found, grid
 
 
-def _has_thick_slices(spacing: Sequence[float]) -> bool:
-    return max(spacing) / min(spacing) > THICK_SLICES
-
-
 def _zoomed_by_planes(array: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
     """Resample (z, y, x) within its slices, and then across them: splines are products of those along each axis.
 
@@ -244,10 +236,6 @@ def _zoomed_by_planes(array: np.ndarray, shape: Sequence[int], order: int) -> np
         for row in range(within[0]):
             found[:, row] = _zoomed(middle[:, row], (across, within[1]), order)
     return np.clip(found, array.min(), array.max(), out=found)  # splines overshoot at edges
-
-
-def _clipped_zoom(values: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
-    return np.clip(_zoomed(values, shape, order), values.min(), values.max())
 
 
 def _zoomed(values: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:

@@ -23,12 +23,20 @@ from ..util.plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..util.progress import Progress, part_of, silent
 from .case_writer import CaseResult, write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, is_refused
-from .memory_prediction import READ_BYTES, RunMemory, check_regions_fit, memory_from_headers, peak_memory_mb, run_memory
+from .memory_prediction import (
+    READ_BYTES,
+    RunMemory,
+    check_regions_fit,
+    memory_from_headers,
+    peak_memory_mb,
+    run_memory,
+    stored_bytes,
+)
 from .model import Model
 from .ood_check import input_deviations
 from .prediction import WINDOWS, prepared_input, segment_prepared
 from .preprocessing import assessed_box
-from .structures import StructureMetrics, empty_structures, structure_deviations, structure_metrics
+from .structures import empty_structures, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, regions_of_maps
 
 FILES_FROM, FILES_TO = 0.83, 0.99
@@ -88,7 +96,9 @@ def segment(
         InputError, UsageError: as `compute_case`.
         OutputError: the case folder exists or cannot be written.
     """
-    result = compute_case(job, model, progress, reader, _existing_folder(job.target))
+    # Nothing is made before there is a result, so large maps go to the nearest folder that is there.
+    scratch = next(folder for folder in job.target.absolute().parents if folder.is_dir())
+    result = compute_case(job, model, progress, reader, scratch)
     if not can_draw():
         sentence = "There is no preview.png, since the package Pillow is missing: pip install pillow."
         result = replace(result, warnings=[*result.warnings, Deviation(NOTE, sentence, "preview")])
@@ -124,11 +134,10 @@ def compute_case(
         memory.check(job.files[0])
     progress("reading", 0.0, "" if memory is None else memory.words)
     with _timed(seconds, "reading"):
-        given, parts = read_input(job, model.bundle, reader, headers)
-    box, parts, warnings = _assessed_parts(job, given, parts, model.bundle)
-    stored = READ_BYTES if memory is None else memory.stored_bytes
-    placement = VoxelGrid.of(parts[0])
-    memory = run_memory(given.grid, placement, model, stored, job.roi, job.include_image, on_disk=scratch is not None)
+        given = read_input(job, model.bundle, reader, headers)
+    parts, placement = given.parts, VoxelGrid.of(given.parts[0])
+    stored = READ_BYTES if memory is None else stored_bytes(headers)
+    memory = run_memory(given.grid, placement, model, stored, job.include_image, on_disk=scratch is not None)
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     with _timed(seconds, "segmenting"):
@@ -136,10 +145,15 @@ def compute_case(
     with _timed(seconds, "finding regions"):
         progress("finding regions", WINDOWS[1])
         check_regions_fit(maps.error_probability, job.files[0])
-        regions = regions_of_maps(maps, model.bundle.labels, box.crop_grid(given.grid))
+        regions = regions_of_maps(maps, model.bundle.labels, given.box.crop_grid(given.grid))
     if regions is not None and regions.left_out:
         notes = [*notes, Deviation(WARNING, regions.left_out_sentence, "regions")]
-    structures, further = _structures(maps, given.grid, model, is_refused(warnings))
+    refused, labels = is_refused(given.warnings), model.bundle.labels
+    structures = structure_metrics(
+        maps, labels, float(np.prod(given.grid.spacing)), model.case_level, assessed=not refused
+    )
+    further = empty_structures(structures, model.bundle)
+    further += [] if refused else structure_deviations(structures, model.bundle, model.case_level)
     return CaseResult(
         name=job.name,
         files=job.files,
@@ -148,13 +162,13 @@ def compute_case(
         bundle=model.bundle,
         head=model.head,
         roi=job.roi,
-        box=box,
+        box=given.box,
         first=first,
         placement=placement,
         maps=maps,
         structures=structures,
         regions=regions,
-        warnings=[*model.notes, *further, *warnings, *notes],
+        warnings=[*model.notes, *further, *given.warnings, *notes],
         device=model.device,
         engine=model.engine.identity(),
         engine_versions=model.engine.versions(),
@@ -172,36 +186,39 @@ class ReadInput:
     Attributes:
         grid: of the images.
         voxels_sha256: of each channel.
-        box: the region of interest.
+        box: the part that is segmented.
+        parts: the channels inside it, as they lie in the world.
         image: the whole first channel, where it is to be written.
-        notes: doubts that the headers leave; each sentence once.
+        warnings: doubts that the headers leave, each once, and how the parts differ from the training cases.
     """
 
     grid: VoxelGrid
     voxels_sha256: list[str]
     box: VoxelBox
+    parts: list[sitk.Image]
     image: sitk.Image | None
-    notes: list[str]
+    warnings: list[Deviation]
 
 
-def read_input(
-    job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS, headers: Sequence[Header] = ()
-) -> tuple[ReadInput, list[sitk.Image]]:
-    """Read the images of a job and keep no more of them than it needs: the channels inside the region of interest.
-
-    Args:
-        headers: of the files, where they were read before.
+def read_input(job: Job, bundle: Bundle, reader: InputReader, headers: Sequence[Header]) -> ReadInput:
+    """Read the images of a job and keep no more of them than it needs.
 
     Raises:
-        InputError: as `read_channels`, or the region lies outside.
+        InputError: as `read_channels` and `checked_against_training`, or the region lies outside.
     """
     volumes = read_channels(job, bundle, reader, headers)
     images = [volume.image for volume in volumes]
     grid = VoxelGrid.of(images[0])
     box = voxel_box(job.roi, grid) if job.roi else whole_grid(grid)
     hashes, parts = [voxel_hash(image) for image in images], [box.crop(image) for image in images]
-    notes = list(dict.fromkeys(note for volume in volumes for note in volume.header.notes_by(job.form)))
-    return ReadInput(grid, hashes, box, images[0] if job.include_image else None, notes), parts
+    notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes_by(job.form))
+    warnings = [Deviation(WARNING, note, "place") for note in notes]
+    warnings += [Deviation(WARNING, note, "grey values") for part in parts for note in coarse_notes(part)]
+    parts = [apply_transform(part, job.own_to_world_ras) for part in parts]
+    warnings += checked_against_training(parts, bundle, job)
+    assessed = assessed_box(parts, bundle.input)
+    image = images[0] if job.include_image else None
+    return ReadInput(grid, hashes, assessed.within(box), [assessed.crop(part) for part in parts], image, warnings)
 
 
 def read_channels(
@@ -273,37 +290,6 @@ def _make_room(grid: VoxelGrid) -> None:
     """Give back what the stage before needed, where the gaps that it left would add up to gigabytes."""
     if grid.voxels > IN_MEMORY_VOXELS:
         give_back_freed_memory()
-
-
-def _existing_folder(target: Path) -> Path:
-    """Return the nearest folder above `target` that is there: nothing is made before there is a result."""
-    return next(folder for folder in target.absolute().parents if folder.is_dir())
-
-
-def _assessed_parts(
-    job: Job, given: ReadInput, parts: Sequence[sitk.Image], bundle: Bundle
-) -> tuple[VoxelBox, list[sitk.Image], list[Deviation]]:
-    """Return the box that is segmented, the channels inside it, and warnings about the input.
-
-    Raises:
-        InputError: as `checked_against_training`.
-    """
-    warnings = [Deviation(WARNING, note, "place") for note in given.notes]
-    warnings += [Deviation(WARNING, note, "grey values") for part in parts for note in coarse_notes(part)]
-    parts = [apply_transform(part, job.own_to_world_ras) for part in parts]
-    warnings += checked_against_training(parts, bundle, job)
-    assessed = assessed_box(parts, bundle.input)
-    return assessed.within(given.box), [assessed.crop(part) for part in parts], warnings
-
-
-def _structures(
-    maps: VoxelMaps, grid: VoxelGrid, model: Model, refused: bool
-) -> tuple[list[StructureMetrics], list[Deviation]]:
-    """Measure the structures, and warn of those unlike the training cases; refused inputs get no case-level numbers."""
-    labels, voxel_mm3 = model.bundle.labels, float(np.prod(grid.spacing))
-    structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
-    unusual = [] if refused else structure_deviations(structures, model.bundle, model.case_level)
-    return structures, [*empty_structures(structures, model.bundle), *unusual]
 
 
 def _checked_job(job: Job, bundle: Bundle, reader: InputReader) -> tuple[Job, list[Header]]:

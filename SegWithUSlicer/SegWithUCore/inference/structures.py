@@ -16,6 +16,7 @@ from ..models.quality import EMPTY_KIND, emptiness
 from ..regions.region import UNCERTAIN
 from ..review.flags import told_apart
 from ..util.plane_files import Planes, plane_pieces
+from ..util.strict_json import typed
 from .deviation import NOTE, WARNING, Deviation
 from .uncertainty_maps import VoxelMaps
 
@@ -32,12 +33,9 @@ class CaseLevelCalibration:
     @classmethod
     def from_json(cls, calibration: Mapping[str, Any] | None) -> "CaseLevelCalibration":
         """From the calibration block of a bundle; empty for bundles without such numbers."""
-        intervals = (calibration or {}).get("volume_interval") or {}
-        dice = (calibration or {}).get("predicted_dice") or {}
-        return cls(
-            {int(value): VolumeInterval.from_json(entry) for value, entry in intervals.items()},
-            {int(value): PredictedDice.from_json(entry) for value, entry in dice.items()},
-        )
+        intervals, dice = ((calibration or {}).get(name) or {} for name in ("volume_interval", "predicted_dice"))
+        found: CaseLevelCalibration = typed(cls, {"intervals": intervals, "dice": dice})
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Entries for the calibration block of a bundle."""
@@ -200,12 +198,29 @@ def structure_deviations(
         structures: metrics, background first.
     """
     volumes: Mapping[str, Any] = (bundle.fingerprint or {}).get("volumes_mm3") or {}
-    checks = []
+    found = []
     for metrics in structures[1:]:
-        value = metrics.label.value
-        checks.append(_unusual_volume(metrics, volumes.get(str(value)), bundle))
-        checks.append(_low_predicted_dice(metrics, calibration))
-    return [check for check in checks if check is not None]
+        name, value, volume = metrics.label.name, metrics.label.value, metrics.volume_mm3
+        span, fitted = volumes.get(str(value)), calibration.dice.get(value)
+        if span is not None and metrics.voxels and not span["low"] <= volume <= span["high"]:
+            trained = (bundle.fingerprint or {}).get("cases") in (None, span["cases"])
+            cases = f"{span['cases']} {'training' if trained else 'training and validation'} cases of '{bundle.name}'"
+            usual = f"{span['low']:.0f} to {span['high']:.0f} mm3"
+            size = "small" if volume < span["low"] else "large"
+            text = (
+                f"The {name} is unusually {size}: {volume:.0f} mm3, in the {cases} {usual}; check whether it "
+                "lies whole within the region of interest and whether the segmentation follows it."
+            )
+            found.append(Deviation(WARNING, text, "volume", value))
+        dice = metrics.predicted_dice
+        if fitted is not None and dice is not None and dice < fitted.lowest:
+            shown, lowest = told_apart(dice, fitted.lowest, 2)
+            text = (
+                f"The segmentation of the {name} is probably poor: predicted Dice {shown}, lower than in any of the "
+                f"{fitted.cases} calibration cases ({lowest} at least)."
+            )
+            found.append(Deviation(WARNING, text, "predicted Dice", value))
+    return found
 
 
 def _case_level_metrics(
@@ -230,34 +245,3 @@ def _case_level_metrics(
             found["dice_estimate"] = dice(confidence)
             found |= {"predicted_dice": found["dice_estimate"]} if dice.informative else {}
     return found
-
-
-def _unusual_volume(metrics: StructureMetrics, span: Mapping[str, Any] | None, bundle: Bundle) -> Deviation | None:
-    if span is None or not metrics.voxels or span["low"] <= metrics.volume_mm3 <= span["high"]:
-        return None
-    name, value = metrics.label.name, metrics.label.value
-    trained = (bundle.fingerprint or {}).get("cases") in (None, span["cases"])
-    kind = "training" if trained else "training and validation"
-    seen = f"in the {span['cases']} {kind} cases of '{bundle.name}' {span['low']:.0f} to {span['high']:.0f} mm3"
-    small_large = "small" if metrics.volume_mm3 < span["low"] else "large"
-    return Deviation(
-        WARNING,
-        f"The {name} is unusually {small_large}: {metrics.volume_mm3:.0f} mm3, {seen}; check whether it lies whole "
-        "within the region of interest and whether the segmentation follows it.",
-        "volume",
-        value,
-    )
-
-
-def _low_predicted_dice(metrics: StructureMetrics, calibration: CaseLevelCalibration) -> Deviation | None:
-    fitted = calibration.dice.get(metrics.label.value)
-    if fitted is None or metrics.predicted_dice is None or metrics.predicted_dice >= fitted.lowest:
-        return None
-    shown, lowest = told_apart(metrics.predicted_dice, fitted.lowest, 2)
-    return Deviation(
-        WARNING,
-        f"The segmentation of the {metrics.label.name} is probably poor: predicted Dice {shown}, lower than in any of "
-        f"the {fitted.cases} calibration cases ({lowest} at least).",
-        "predicted Dice",
-        metrics.label.value,
-    )

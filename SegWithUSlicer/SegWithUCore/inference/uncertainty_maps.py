@@ -63,7 +63,6 @@ class FittedCalibration:
         tempering_scale: by which tempered logits are divided before the softmax.
         model_quantiles, data_quantiles: by `error_probability.fit_percentiles`.
         stage_two: what sees the image too; None for a bundle that is calibrated without it.
-        halo_mm: how far around a voxel its maps look.
     """
 
     error_probability: ErrorProbability | None = None
@@ -71,7 +70,6 @@ class FittedCalibration:
     model_quantiles: tuple[float, ...] | None = None
     data_quantiles: tuple[float, ...] | None = None
     stage_two: SecondStage | None = None
-    halo_mm: float = 0.0
 
     @property
     def competes_above(self) -> float:
@@ -100,8 +98,7 @@ class FittedCalibration:
         sources = calibration.get("sources") or {}
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
-        scale, halo_mm = float(calibration["tempering_scale"]), float(calibration.get("halo_mm", 0.0))
-        return cls(table, scale, model, data, stage_two, halo_mm)
+        return cls(table, float(calibration["tempering_scale"]), model, data, stage_two)
 
 
 def maps_on_grid(
@@ -175,10 +172,7 @@ def maps_of_blocks(
 
 
 def _maps_of_block(engine: Engine, block: Block, fitted: FittedCalibration, second: StageTwoSweep | None) -> VoxelMaps:
-    """Compute the maps of the planes of one block: the one place where maps are made.
-
-    `block.values` has a halo of `fitted.halo_mm` around these planes, for what looks at more than single voxels.
-    """
+    """Compute the maps of the planes of one block: the one place where maps are made."""
     found = voxelwise(engine, block.own, fitted.tempering_scale)
     probability = model = data = None
     if fitted.error_probability:

@@ -5,7 +5,7 @@ This file reads, checks and writes the description, and chooses one of its heads
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,11 @@ from typing import Any
 from ..network.specs import BackboneSpec
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
-from ..util.input_files import is_there
+from ..util.input_files import is_there, read_bounded
 from ..util.paths import BUNDLE_FILE
 from ..util.paths import WEIGHTS_FILE as WEIGHTS_FILE
-from ..util.strict_json import check_schema, read_json, schema, to_json, typed
+from ..util.strict_json import check_schema, read_json, schema, shown, to_json, typed
 from ..version import __version__
-from .graphs import Graphs
 from .input_spec import InputSpec, Label, check_label_values
 
 CARD_FILE = "MODEL_CARD.md"
@@ -26,6 +25,9 @@ LICENCE_FILE = "LICENSE.txt"
 RESTORE = "restore it from its source"
 FITTED_BY = "fitted_by"
 """Of a calibration block: the version of this program that fitted it."""
+WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE = "graph_window.xml", "graph_maps.xml", "graph_constants.bin"
+CHECK_FILE = "graph_check.safetensors"
+GRAPH_FILES = (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE, CHECK_FILE)
 MAXIMUM_BYTES = 16 << 20
 """Of `bundle.json`: the shipped one, with the figures of 44 test cases for two heads, has 0.4 MB."""
 
@@ -54,6 +56,37 @@ class HeadSpec:
         """One entry of the `heads` list; that a head is trained goes without saying, and so do empty blocks."""
         usual = {"trained": True, "calibration": None, "display": None, "figures": None}
         return {key: value for key, value in asdict(self).items() if key not in usual or value != usual[key]}
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The block `graphs` of `bundle.json`; see `models/graphs.py`.
+
+    Attributes:
+        head: name of the head that they compute.
+        weights_sha256: of the weights file that they were made of and read constants from.
+        window_bytes: activations a voxel of a window.
+        files: SHA-256 of each of `GRAPH_FILES`.
+        made_with: versions by package.
+        largest_difference: from torch on the stored input, by name of the output.
+    """
+
+    head: str
+    weights_sha256: str
+    window_bytes: float
+    files: Mapping[str, str]
+    made_with: Mapping[str, str]
+    largest_difference: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Make the block."""
+        return asdict(self)
+
+    @property
+    def sha256(self) -> str:
+        """One hash of all that decides what the graphs compute."""
+        parts = [self.weights_sha256, *(self.files[name] for name in GRAPH_FILES[:3])]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -98,16 +131,6 @@ class Bundle:
         """Hash of the calibration block, None without one."""
         return None if self.calibration is None else block_sha256(self.calibration)
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], folder: Path | None) -> "Bundle":
-        """Build from the content of `bundle.json`, which may be unchecked.
-
-        Raises:
-            ValueError: a field is missing or of the wrong kind.
-        """
-        found: Bundle = typed(cls, {**data, "folder": None})
-        return replace(found, folder=folder)
-
     def to_json(self) -> dict[str, Any]:
         """Make the content of `bundle.json`."""
         return {
@@ -149,6 +172,30 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_hash(path: Path, found: str, wanted: str) -> None:
+    """Check the SHA-256 of a file of a bundle.
+
+    Raises:
+        InputError: it is another than the bundle names.
+    """
+    if found != wanted:
+        raise InputError(
+            f"{path} is damaged or was changed: its SHA-256 is {found[:12]}... instead of {wanted[:12]}...; {RESTORE}.",
+            code="changed-file",
+        )
+
+
+def read_hashed(path: Path, wanted: str, maximum_bytes: int) -> bytes:
+    """Read a file of a bundle.
+
+    Raises:
+        InputError: missing, larger than `maximum_bytes`, or its SHA-256 is not `wanted`.
+    """
+    content = read_bounded(path, maximum_bytes, RESTORE)
+    check_hash(path, hashlib.sha256(content).hexdigest(), wanted)
+    return content
+
+
 def read_bundle(folder: Path) -> Bundle:
     """Read and check the description of a model, without its weights.
 
@@ -167,7 +214,7 @@ def read_unchecked(folder: Path) -> Bundle:
     """
     data = _read_json(folder)
     try:
-        return Bundle.from_json(data, folder)
+        return _from_json(data, folder)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / BUNDLE_FILE} is damaged ({error!r:.200}): {RESTORE}.") from error
 
@@ -182,7 +229,7 @@ def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, 
     source = source or str((folder or Path()) / BUNDLE_FILE)
     check_schema(data, schema(Path(__file__).with_name("bundle.schema.json")), source, remedy, "the bundle format")
     _check_description(data, source, remedy)
-    bundle = Bundle.from_json(data, folder)
+    bundle = _from_json(data, folder)
     if data["calibration_sha256"] != bundle.calibration_sha256:
         raise InputError(f"{source} has a calibration block that does not match its hash: {remedy}.")
     return bundle
@@ -249,56 +296,48 @@ def as_further(bundle: Bundle) -> HeadSpec:
 def _check_description(data: Mapping[str, Any], source: str, remedy: str) -> None:
     """Check what the schema cannot say of parsed JSON that fits it.
 
-    Args:
-        source, remedy: begin and end of every sentence.
-
     Raises:
         InputError: names the field, the value found and what is wanted.
     """
+
+    def check(fine: bool, place: str, found: Any, wanted: str) -> None:
+        if not fine:
+            raise InputError(f"{source} has {shown(found)} at {place}, not {wanted}: {remedy}.", code="damaged-bundle")
+
     heads, spec, divisor = data["heads"], data["input"], data["backbone"]["size_divisor"]
-    if sum(head["default"] for head in heads) != 1 or len({head["name"] for head in heads}) < len(heads):
-        raise InputError(f"{source} needs heads of different names and exactly one default: {remedy}.")
+    names = [head["name"] for head in heads]
+    is_one = sum(head["default"] for head in heads) == 1 and len(set(names)) == len(names)
+    check(is_one, "heads", names, "heads of different names with one default")
     values = check_label_values([label["value"] for label in data["labels"]], source)
-    if isinstance(spec["normalisation"], list) and len(spec["normalisation"]) != len(spec["channels"]):
-        raise InputError(
-            f"{source} has {len(spec['normalisation'])} normalisations for {len(spec['channels'])} channels: give one "
-            "for all, or one a channel."
-        )
+    how = spec["normalisation"]
+    is_each = not isinstance(how, list) or len(how) == len(spec["channels"])
+    check(is_each, "input/normalisation", how, "one for all channels or one a channel")
     divisors = [divisor] * 3 if isinstance(divisor, int) else divisor[::-1]
-    if any(size % by for size, by in zip(spec["window"], divisors, strict=True)):
-        multiples = divisors[0] if len(set(divisors)) == 1 else list(divisors)
-        raise InputError(f"{source} has the window {list(spec['window'])}, not in multiples of {multiples}: {remedy}.")
+    is_multiple = not any(size % by for size, by in zip(spec["window"], divisors, strict=True))
+    check(is_multiple, "input/window", spec["window"], f"multiples of {divisors}")
+    known = {str(value) for value in values}
     places = {"": data, **{f"heads/{number}/": head for number, head in enumerate(heads)}}
-    for place, block in places.items():
-        _check_calibration(block.get("calibration") or {}, values, f"{source} at {place}calibration", remedy)
-    volumes = (data["fingerprint"] or {}).get("volumes_mm3")
-    _check_keys(volumes, values, f"{source} at fingerprint/volumes_mm3", remedy)
+    by_label = {"fingerprint/volumes_mm3": (data["fingerprint"] or {}).get("volumes_mm3")}
+    for place, holder in places.items():
+        block = holder.get("calibration") or {}
+        for part in ("volume_interval", "predicted_dice", "quality"):
+            by_label[f"{place}calibration/{part}"] = block.get(part)
+        for table in filter(None, (block.get("error_probability"), (block.get("rivals") or {}).get("maximum_softmax"))):
+            sizes = [len(table["ranking"]), len(table["probability"])]
+            check(sizes[0] == sizes[1], f"{place}calibration", sizes, "as many values of the ranking as probabilities")
+            pairs = [(each["predicted"], each["runner_up"]) for each in table.get("directions", ())]
+            is_known = all(max(pair) < len(values) for pair in pairs)
+            check(is_known, f"{place}calibration", pairs, f"directions among {len(values)} classes")
+    for place, block in by_label.items():  # else they would be passed over in silence
+        check(
+            set(block or ()) <= known, place, sorted(block or ()), f"labels of the model ({', '.join(sorted(known))})"
+        )
 
 
-def _check_calibration(block: Mapping[str, Any], values: Sequence[int], source: str, remedy: str) -> None:
-    for table in (block.get("error_probability"), (block.get("rivals") or {}).get("maximum_softmax")):
-        if table and len(table["ranking"]) != len(table["probability"]):
-            raise InputError(
-                f"{source} has an error-probability table of {len(table['ranking'])} ranking values and "
-                f"{len(table['probability'])} probabilities: fit it again with `segwithu calibrate`."
-            )
-        for direction in (table or {}).get("directions", ()):
-            if max(direction["predicted"], direction["runner_up"]) >= len(values):
-                raise InputError(
-                    f"{source} has a direction that names the classes {direction['predicted']} and "
-                    f"{direction['runner_up']}, but there are {len(values)}: {remedy}."
-                )
-    for part in ("volume_interval", "predicted_dice", "quality"):
-        _check_keys(block.get(part), values, f"{source}/{part}", remedy)
-
-
-def _check_keys(block: Mapping[str, Any] | None, values: Sequence[int], place: str, remedy: str) -> None:
-    """Refuse numbers of structures that the model does not have, which would be passed over without a word."""
-    for key in block or {}:
-        if key not in {str(value) for value in values}:
-            raise InputError(
-                f"{place} has an entry for the label '{key[:40]}', which the model does not have: {remedy}."
-            )
+def _from_json(data: Mapping[str, Any], folder: Path | None) -> Bundle:
+    """Build a bundle; `ValueError` where a field is missing or of the wrong kind."""
+    found: Bundle = typed(Bundle, {**data, "folder": None})
+    return replace(found, folder=folder)
 
 
 def _read_json(folder: Path) -> Any:

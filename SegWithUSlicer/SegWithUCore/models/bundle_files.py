@@ -1,25 +1,88 @@
-"""The files of a bundle as they travel: which there are, their sizes and hashes, and where they came from."""
+"""The files of a bundle: the weights, checked without torch; all files as they travel; and where they came from."""
 
 import os
 import stat
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from ..util.errors import InputError
-from ..util.strict_json import read_json_object, to_json
-from .bundle import Bundle, file_sha256, read_bundle
-from .graph_files import verify_graphs
+from ..util.input_files import regular_file
+from ..util.paths import BUNDLE_FILE, WEIGHTS_FILE
+from ..util.strict_json import read_json_object, to_json, typed
+from .bundle import CHECK_FILE, RESTORE, Bundle, check_hash, file_sha256, read_bundle
+from .graphs import read_graph_file, read_graphs
 from .model_name import folder_name
+from .registry import ModelFile, check_paths
 from .stage_two_file import verify_stage_two
-from .store_registry import ModelFile, check_paths
-from .weights_file import verify_tensors, verify_weights, weights_path
 
 ORIGIN_FILE = "origin.json"
 """In the folder of a model that was downloaded or imported: from where, when, and the hashes of its files."""
+INSTALL_AGAIN = "delete the model, and download or import it again"
 MAXIMUM_FILES, MAXIMUM_DEPTH = 200, 4
 PASSED_OVER = {"__MACOSX", "Thumbs.db", "desktop.ini", "__pycache__", ORIGIN_FILE}
 """What systems leave in folders and archives, and what belongs to one computer only."""
+FLOATS = ("F16", "F32", "F64")
+"""Kinds of numbers that numpy reads, of those that can be NaN; others are checked when they are loaded."""
+
+
+def weights_path(bundle: Bundle) -> Path:
+    """Return the weights file of a bundle that has a folder.
+
+    Raises:
+        InputError: it has none yet.
+    """
+    if bundle.folder is None:
+        raise InputError(f"The bundle {bundle.name} has not been written to a folder yet.")
+    return bundle.folder / WEIGHTS_FILE
+
+
+def verify_weights(bundle: Bundle) -> None:
+    """Check the weights file against its hash.
+
+    Raises:
+        InputError: missing or changed.
+    """
+    path = weights_path(bundle)
+    regular_file(path, RESTORE)
+    check_hash(path, file_sha256(path), bundle.weights_sha256)
+
+
+def verify_tensors(bundle: Bundle) -> None:
+    """Check that the weights file has tensors of the backbone and of every head, all of them finite.
+
+    Whether they fit the network, only loading tells (`bundle_network.load_network`).
+
+    Raises:
+        InputError: no whole safetensors file, a part without tensors, or a tensor of NaN, infinite or complex numbers.
+    """
+    path = weights_path(bundle)
+    try:
+        with safe_open(path, framework="np") as file:
+            names = list(file.keys())
+            bad = next((name for name in names if not _is_usable(file, name)), None)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a whole safetensors file: {error}.") from error
+    if bad is not None:
+        raise InputError(
+            f"{path} holds no usable weights: '{bad[:120]}' holds complex, NaN or infinite values; {RESTORE}.",
+            code="unusable-weights",
+        )
+    for part in ("backbone", *(f"heads.{head.name}" for head in bundle.heads)):
+        if not any(name.startswith(f"{part}.") for name in names):
+            raise InputError(f"{path} has no weights of '{part}', which {BUNDLE_FILE} names: {RESTORE}.")
+
+
+def _is_usable(file: Any, name: str) -> bool:
+    """Whether a tensor of an open safetensors file holds finite real numbers; what numpy cannot read passes."""
+    kind = file.get_slice(name).get_dtype()
+    if kind not in FLOATS:
+        return not kind.startswith("C")
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(file.get_tensor(name).astype(np.float32, copy=False)).all())
 
 
 def is_passed_over(path: str) -> bool:
@@ -33,30 +96,26 @@ def bundle_paths(folder: Path) -> list[str]:
     Raises:
         InputError: a link, device or pipe, or more files or deeper folders than a bundle has.
     """
-    found = []
-    for path in _walk(folder, 1):
-        found.append(path.relative_to(folder).as_posix())
-        if len(found) > MAXIMUM_FILES:
-            raise InputError(f"{folder} holds more than {MAXIMUM_FILES} files: give the folder of one bundle.")
+    found: list[str] = []
+    try:
+        for place, folders, files in os.walk(folder, onerror=_raise):
+            folders[:] = [name for name in folders if not is_passed_over(name)]
+            here = Path(place)
+            depth = len(here.relative_to(folder).parts)
+            for name in [*folders, *(name for name in files if not is_passed_over(name))]:
+                mode = (here / name).lstat().st_mode
+                if not (stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and depth + 1 < MAXIMUM_DEPTH)):
+                    raise InputError(f"{here / name} is no plain file: a bundle holds no links and no deep folders.")
+            found += [(here / name).relative_to(folder).as_posix() for name in files if not is_passed_over(name)]
+            if len(found) > MAXIMUM_FILES:
+                raise InputError(f"{folder} holds more than {MAXIMUM_FILES} files: give the folder of one bundle.")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}): check the path and its permissions.") from error
     return sorted(found)
 
 
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}): check the path and its permissions.") from error
-    for entry in entries:
-        path = Path(entry.path)
-        if is_passed_over(entry.name):
-            continue
-        mode = entry.stat(follow_symlinks=False).st_mode
-        if stat.S_ISDIR(mode) and depth < MAXIMUM_DEPTH:
-            yield from _walk(path, depth + 1)
-        elif stat.S_ISREG(mode):
-            yield path
-        else:
-            raise InputError(f"{path} is no plain file: a bundle holds files only, no links and no deep folders.")
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def describe_files(folder: Path) -> tuple[ModelFile, ...]:
@@ -87,8 +146,18 @@ def check_files(bundle: Bundle) -> None:
     folder = weights_path(bundle).parent
     verify_weights(bundle)
     verify_tensors(bundle)
-    verify_files(folder)
-    verify_graphs(bundle)
+    origin = read_origin(folder)
+    for file in origin[1] if origin else ():
+        path = folder / file.path
+        if regular_file(path, INSTALL_AGAIN).st_size != file.size or file_sha256(path) != file.sha256:
+            raise InputError(
+                f"{path} was changed since the model was installed (its SHA-256 is no longer {file.sha256[:12]}...): "
+                f"{INSTALL_AGAIN}.",
+                code="changed-file",
+            )
+    if bundle.graphs is not None and bundle.graphs.weights_sha256 == bundle.weights_sha256:
+        read_graphs(bundle)
+        read_graph_file(bundle, CHECK_FILE)
     verify_stage_two(bundle)
 
 
@@ -111,28 +180,10 @@ def read_origin(folder: Path) -> tuple[str, tuple[ModelFile, ...]] | None:
     path = folder / ORIGIN_FILE
     if not path.is_file():
         return None
-    data = read_json_object(path, "download or import the model again", 1 << 20)
+    data = read_json_object(path, INSTALL_AGAIN, 1 << 20)
     try:
-        files = tuple(ModelFile(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in data["files"])
-        check_paths([file.path for file in files], f"{path} names", "as a file")
+        files: tuple[ModelFile, ...] = typed(tuple[ModelFile, ...], data["files"], "files")
+        check_paths([file.path for file in files], str(path))
         return str(data["from"]), files
-    except (LookupError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error!r:.100}): download or import the model again.") from error
-
-
-def verify_files(folder: Path) -> None:
-    """Check every file of a bundle that was downloaded or imported against the hash it came with.
-
-    Raises:
-        InputError: names the first that is missing or was changed.
-    """
-    origin = read_origin(folder)
-    for file in origin[1] if origin else ():
-        path = folder / file.path
-        if not path.is_file():
-            raise InputError(f"{path} is missing: delete the model and download or import it again.")
-        if path.stat().st_size != file.size or file_sha256(path) != file.sha256:
-            raise InputError(
-                f"{path} was changed since the model was installed (its SHA-256 is no longer {file.sha256[:12]}...): "
-                "delete the model and download or import it again."
-            )
+    except (LookupError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error!r:.100}): {INSTALL_AGAIN}.") from error

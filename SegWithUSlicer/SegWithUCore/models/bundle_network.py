@@ -1,6 +1,5 @@
 """The network of a bundle: built, held against the memory that is free, filled with its weights; written again."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ..network.backbones import MAXIMUM_PARAMETERS, build_backbone, example_input
+from ..network.backbones import MAXIMUM_PARAMETERS, build_backbone, count_parameters, example_input
 from ..network.backbones.user_network import register_networks_of
 from ..network.segwithu import SegWithU
 from ..network.specs import is_user_network
@@ -16,47 +15,37 @@ from ..network.weights import checked_tensors, load_state, read_safetensors
 from ..util.errors import InputError, naming
 from ..util.memory import check_memory, in_words
 from ..util.paths import BUNDLE_FILE, user_networks_file
-from .bundle import WEIGHTS_FILE, Bundle, HeadSpec, as_further, file_sha256, named_head
-from .weights_file import verify_weights, weights_path
+from .bundle import RESTORE, WEIGHTS_FILE, Bundle, HeadSpec, as_further, file_sha256, named_head
+from .bundle_files import verify_weights, weights_path
 
 LOADING_COPIES = 2
 """Of the weights while a network is loaded: its own, and those read from the file."""
+FEWEST_BYTES_A_NUMBER = 2
+"""In a weights file: we write 4, others may store half precision."""
 
 
-def check_network_fits(bundle: Bundle, head: HeadSpec) -> None:
-    """Refuse a network whose weights, or the activations of one window, need more memory than is free.
+def _check_fits(bundle: Bundle, head: HeadSpec, most_parameters: int) -> None:
+    """Refuse a network whose weights need more memory than is free, or of more than its file can hold.
 
-    The network is built on torch's "meta" device, where tensors have sizes and no content. Windows are looked at where
-    they run in the computer's own memory. Not looked at: networks whose code is the user's own.
+    The network is built on torch's "meta" device, where tensors have sizes and no content. Not looked at: networks
+    whose code is the user's own. Windows are looked at with the image (`inference/memory_prediction.py`).
 
     Raises:
-        InputError: no computer can hold the weights.
-        NotEnoughMemoryError: this one cannot.
+        InputError, NotEnoughMemoryError.
     """
     if is_user_network(bundle.backbone.kind):
         return
-    place = bundle.folder or bundle.name
-    try:
-        with torch.device("meta"):
-            network = empty_network(bundle, head)
-    except InputError as error:
-        if "overflow" in str(error.__cause__):
-            raise InputError(
-                f"{place} describes a network of more weights than any computer holds ({head.feature_channels} feature "
-                "channels): restore the bundle from its source."
-            ) from error
-        raise
-    weights = sum(part.numel() * part.element_size() for part in [*network.parameters(), *network.buffers()])
-    outputs = network.num_classes + network.head.response_channels
-    voxels = math.prod(bundle.input.window)
-    window = 0 if torch.cuda.is_available() else voxels * (network.window_bytes + 8 * outputs)
-    edges = " x ".join(str(n) for n in bundle.input.window)
-    what = f"The network of {place} ({in_words(weights)} of weights, windows of {edges} voxels)"
-    check_memory(what, LOADING_COPIES * weights + window, ["take a model with fewer channels or a smaller window"])
-
-
-FEWEST_BYTES_A_NUMBER = 2
-"""In a weights file: we write 4, others may store half precision."""
+    with torch.device("meta"):
+        network = empty_network(bundle, head, most_parameters)
+    parts = [*network.parameters(), *network.buffers()]
+    if count_parameters(network) > most_parameters:
+        raise InputError(
+            f"{bundle.folder} describes a network of more weights than {WEIGHTS_FILE} holds: {RESTORE}.",
+            code="damaged-bundle",
+        )
+    weights = sum(part.numel() * part.element_size() for part in parts)
+    what = f"The network of {bundle.folder} ({in_words(weights)} of weights)"
+    check_memory(what, LOADING_COPIES * weights, ["take a smaller model"])
 
 
 def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters: int = MAXIMUM_PARAMETERS) -> SegWithU:
@@ -76,21 +65,16 @@ def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters:
     with naming(source):
         backbone = build_backbone(bundle.backbone, most_parameters)
         example = example_input(bundle.backbone, len(bundle.input.channels), bundle.input.window_zyx)
+        settings = (head.variant, head.feature_channels, head.probes, head.aleatoric)
         try:
-            network = SegWithU(
-                backbone, head.taps, example, head.variant, head.feature_channels, head.probes, head.aleatoric
-            ).eval()
+            network = SegWithU(backbone, head.taps, example, *settings).eval()
         except (RuntimeError, ValueError) as error:  # torch's own words about shapes run over several lines
-            channels = ", ".join(bundle.input.channels)
             raise InputError(
-                f"The backbone of the bundle {bundle.name} does not take its input ({channels}; window "
+                f"The backbone does not take its input ({', '.join(bundle.input.channels)}; window "
                 f"{list(bundle.input.window)}): correct its arguments or the input in {BUNDLE_FILE}."
             ) from error
         if network.num_classes != len(bundle.labels):
-            raise InputError(
-                f"The bundle {bundle.name} names {len(bundle.labels)} labels but its backbone has "
-                f"{network.num_classes} classes: correct bundle.json."
-            )
+            raise InputError(f"The backbone has {network.num_classes} classes for {len(bundle.labels)} labels.")
     return network
 
 
@@ -104,14 +88,13 @@ def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
         InputError: unknown head, damaged weights, weights that do not fit, or a network too large for this computer.
     """
     verify_weights(bundle)
-    head = named_head(bundle, head_name)
-    check_network_fits(bundle, head)
-    network = empty_network(bundle, head, weights_path(bundle).stat().st_size // FEWEST_BYTES_A_NUMBER)
-    tensors = read_safetensors(weights_path(bundle))
-    prefix = f"heads.{head.name}."
-    wanted = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
-    wanted |= {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    load_state(network, wanted, str(weights_path(bundle)))
+    path, head = weights_path(bundle), named_head(bundle, head_name)
+    most_parameters = path.stat().st_size // FEWEST_BYTES_A_NUMBER
+    _check_fits(bundle, head, most_parameters)
+    network = empty_network(bundle, head, most_parameters)
+    tensors = read_safetensors(path)
+    backbone = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
+    load_state(network, {**backbone, **_within(tensors, f"heads.{head.name}.")}, str(path))
     return network
 
 
@@ -145,15 +128,15 @@ def further_heads(
     """
     verify_weights(bundle)
     tensors = read_safetensors(weights_path(bundle))
-    its = {name.removeprefix("backbone."): t for name, t in tensors.items() if name.startswith("backbone.")}
+    its = _within(tensors, "backbone.")
     if its.keys() != backbone.keys() or not all(torch.equal(its[name], backbone[name].float()) for name in its):
         raise InputError(f"The model {bundle.name} has another backbone: its heads cannot go into this bundle.")
     heads = [as_further(bundle) if head.default else head for head in bundle.heads if head.name != taken]
     if not heads:
         raise InputError(f"The model {bundle.name} has no head besides '{taken}', which this bundle has itself.")
-    return tuple(heads), {head.name: _tensors_of(tensors, head.name) for head in heads}
+    return tuple(heads), {head.name: _within(tensors, f"heads.{head.name}.") for head in heads}
 
 
-def _tensors_of(tensors: dict[str, Any], head: str) -> dict[str, torch.Tensor]:
-    prefix = f"heads.{head}."
+def _within(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names begin so, under the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -20,6 +20,7 @@ REGISTRY_VARIABLE = "SEGWITHU_REGISTRY"
 TIMEOUTS_S = (10.0, 60.0)
 """Longest wait for a connection, and longest silence while a file comes; the whole may take as long as it takes."""
 REDIRECTS = 6
+TELL = "tell the people who keep that registry"
 CHUNK = 1 << 20
 _LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
@@ -51,9 +52,7 @@ def chunks_of(url: str, maximum_bytes: int, begun: str = "") -> Iterator[bytes]:
                 received += len(chunk)
                 if received > maximum_bytes:
                     raise InputError(
-                        f"{_shown(url)} has more than the {maximum_bytes} bytes expected: tell the people who keep "
-                        "that registry.",
-                        "too-many-bytes",
+                        f"{_shown(url)} has more than the {maximum_bytes} bytes expected: {TELL}.", "too-many-bytes"
                     )
                 yield chunk
     except requests.exceptions.SSLError as error:
@@ -86,41 +85,27 @@ def _answer(session: "requests.Session", url: str, begun: str) -> "requests.Resp
             asked = urljoin(asked, location)
         except ValueError:
             asked = location  # not an address, so it is refused next
-    raise InputError(
-        f"{_shown(url)} is redirected more than {REDIRECTS} times: tell the people who keep that server.",
-        "redirect-loop",
-    )
+    raise InputError(f"{_shown(url)} is redirected more than {REDIRECTS} times: {TELL}.", "redirect-loop")
 
 
 def _check_answer(answer: "requests.Response", url: str) -> None:
     """Refuse answers that are not the file.
 
     Raises:
-        InputError: names server and status.
+        InputError: names server and reason.
     """
-    status, host = answer.status_code, urlsplit(answer.url).hostname
-    if status in (401, 403, 407):
-        raise InputError(
-            f"{host} refuses access to {_shown(url)} (status {status}): give your password for that server in "
-            "~/.netrc, or fetch the model with a browser and use segwithu models import.",
-            "access-refused",
-        )
-    if status != 200:
-        raise InputError(
-            f"{host} does not send {_shown(url)} (status {status}): check the address, or try again later.",
-            "not-sent",
-        )
-    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise InputError(
-            f"{host} changes files on their way (Content-Encoding): tell the people who keep that server.",
-            "changed-encoding",
-        )
-    if answer.headers.get("Content-Type", "").lower().startswith("text/html") and not url.endswith(".html"):
-        raise InputError(
-            f"{host} answers with a web page instead of {_shown(url)}, as the login page of a network does: log in "
-            "there, or ask your network's administrators to allow that address.",
-            "login-page",
-        )
+    status, encoding = answer.status_code, answer.headers.get("Content-Encoding", "identity")
+    is_page = answer.headers.get("Content-Type", "").lower().startswith("text/html") and not url.endswith(".html")
+    refused = "fetch the model with a browser and use segwithu models import, or give your password in ~/.netrc"
+    faults = (
+        (status in (401, 403, 407), "access-refused", f"status {status}: {refused}"),
+        (status != 200, "not-sent", f"status {status}: check the address, or try again later"),
+        (encoding.lower() != "identity", "changed-encoding", f"it changes files on their way: {TELL}"),
+        (is_page, "login-page", "it answers with a web page, as the login page of a network does: log in there"),
+    )
+    for is_there, code, why in faults:
+        if is_there:
+            raise InputError(f"{urlsplit(answer.url).hostname} does not send {_shown(url)} ({why}).", code)
 
 
 def _shown(url: str) -> str:
@@ -143,10 +128,7 @@ def _checked_address(url: str, begun: str) -> SplitResult:
     if (parts.scheme != "https" and not plain) or not parts.hostname:
         raise InputError(f"{_shown(url)} is not encrypted: give an address with https.", "not-encrypted")
     if parts.username or parts.password:
-        raise InputError(
-            f"The address {_shown(url)} holds a name or password: remove it, and give it in ~/.netrc.",
-            "password-in-address",
-        )
+        raise InputError(f"{_shown(url)} is given with a password: give it in ~/.netrc.", "password-in-address")
     return parts
 
 
@@ -164,8 +146,6 @@ def parsed_address(text: str) -> SplitResult:
     except ValueError as error:
         shown = re.sub(r"//.*@", "//", text.partition("?")[0])[:100]
         raise InputError(
-            f"'{shown}' is no address, by its host or port: correct it in --from or {REGISTRY_VARIABLE}, or tell the "
-            "people who keep the server or registry that names it.",
-            "invalid-address",
+            f"'{shown}' is no address: correct it in --from or {REGISTRY_VARIABLE}, or {TELL}.", "invalid-address"
         ) from error
     return parts

@@ -1,73 +1,29 @@
-"""The compiled graphs of a bundle: their block in its description, and the check of their XML before OpenVINO reads it.
+"""The compiled graphs of a bundle, each file checked before OpenVINO reads it; no torch and no OpenVINO here.
 
 A graph is OpenVINO's XML and constants. Weights are stored once: constants that are tensors of `weights.safetensors`
 are read there, all others in `graph_constants.bin`. In the XML, places count from the begin of the weights file; the
 other file follows it at the next multiple of `ALIGNMENT`. The XML may hold no entities, known operations alone, and
-constants within their file. `graph_files` reads the files.
+constants within their file.
 """
 
-import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 from xml.etree import ElementTree
 
+import numpy as np
+
 from ..util.errors import InputError
+from .bundle import CHECK_FILE, CONSTANTS_FILE, MAPS_FILE, WEIGHTS_FILE, WINDOW_FILE, Bundle, read_hashed
 
-WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE = "graph_window.xml", "graph_maps.xml", "graph_constants.bin"
-CHECK_FILE = "graph_check.safetensors"
-GRAPH_FILES = (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE, CHECK_FILE)
 ALIGNMENT = 64
-
-
-@dataclass(frozen=True)
-class Graphs:
-    """The block `graphs` of `bundle.json`.
-
-    Attributes:
-        head: name of the head that they compute.
-        weights_sha256: of the weights file that they were made of and read constants from.
-        window_bytes: activations a voxel of a window.
-        files: SHA-256 of each of `GRAPH_FILES`.
-        made_with: versions by package.
-        largest_difference: from torch on the stored input, by name of the output.
-    """
-
-    head: str
-    weights_sha256: str
-    window_bytes: float
-    files: Mapping[str, str]
-    made_with: Mapping[str, str]
-    largest_difference: Mapping[str, float]
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Graphs":
-        """Build from the block."""
-        return cls(**data)
-
-    def to_json(self) -> dict[str, Any]:
-        """Make the block."""
-        return asdict(self)
-
-    @property
-    def sha256(self) -> str:
-        """One hash of all that decides what the graphs compute."""
-        parts = [self.weights_sha256, *(self.files[name] for name in (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE))]
-        return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-def others_start(weights_bytes: int) -> int:
-    """Return where `graph_constants.bin` begins behind a weights file of that size."""
-    return -(-weights_bytes // ALIGNMENT) * ALIGNMENT
-
-
+MAKE_ANEW = "make graphs with `segwithu models compile`"
+MAXIMUM_BYTES = {WINDOW_FILE: 16 << 20, MAPS_FILE: 16 << 20, CONSTANTS_FILE: 1 << 30, CHECK_FILE: 16 << 20}
+"""Of each file; the shipped model's have 0.15, 0.1, 0.003 and 0.1 MB."""
+MAXIMUM_WEIGHTS_BYTES = 16 << 30
 MAPS = ("classes", "runner_up", "calibration", "ranking", "epistemic", "probabilities", "aleatoric")
 """In this order: (voxels,) each but the tempered probabilities, (classes, voxels). The last only if the head has a data
 part."""
-
-
 MAXIMUM_LAYERS = 20000
 """Of a graph: the shipped model's window has 230, nnU-Net's largest some 600."""
 MAXIMUM_AXIS = 1 << 31
@@ -90,8 +46,80 @@ OPERATIONS = {
     "VariadicSplit",
 }  # fmt: skip
 """What networks and heads are made of: arithmetic on arrays. No loops, states, files or operations of extensions."""
-_RESTORE = "restore the model from its source"
 _OPSET = re.compile(r"opset([1-9]|[12][0-9])")
+
+
+@dataclass(frozen=True)
+class GraphContent:
+    """The graphs of a bundle as they were read and checked.
+
+    Attributes:
+        window, maps: XML.
+        constants: of both, uint8.
+    """
+
+    window: bytes
+    maps: bytes
+    constants: np.ndarray
+
+
+def graphs_lacking(bundle: Bundle) -> str | None:
+    """Say why no graphs of a bundle can be used, as a clause; None if they can. Files are not looked at."""
+    graphs = bundle.graphs
+    if graphs is None:
+        return f"the model '{bundle.name}' has no compiled graphs"
+    if graphs.head != bundle.default_head.name:
+        return f"the graphs of '{bundle.name}' are of its head '{graphs.head}', not of '{bundle.default_head.name}'"
+    if graphs.weights_sha256 != bundle.weights_sha256:
+        return f"the graphs of '{bundle.name}' are of other weights"
+    if bundle.input.precision != "float32":
+        return f"the model '{bundle.name}' was measured in {bundle.input.precision}, and its graphs are float32"
+    return None
+
+
+def read_graphs(bundle: Bundle) -> GraphContent:
+    """Read the graphs of a bundle and its weights, each held against its hash, and check the XML.
+
+    What was checked is what is returned: nothing is read twice.
+
+    Raises:
+        InputError: a file is missing, too large, damaged or changed, or an XML holds what no graph of ours does.
+    """
+    graphs, folder = bundle.graphs, bundle.folder
+    if graphs is None or folder is None:
+        raise InputError(f"The bundle {bundle.name} has no compiled graphs: {MAKE_ANEW}.")
+    weights = read_hashed(folder / WEIGHTS_FILE, graphs.weights_sha256, MAXIMUM_WEIGHTS_BYTES)
+    constants = joined_constants(weights, read_graph_file(bundle, CONSTANTS_FILE))
+    window, maps = (read_graph_file(bundle, name) for name in (WINDOW_FILE, MAPS_FILE))
+    for name, document in ((WINDOW_FILE, window), (MAPS_FILE, maps)):
+        check_graph(document, len(constants), str(folder / name))
+    return GraphContent(window, maps, constants)
+
+
+def read_graph_file(bundle: Bundle, name: str) -> bytes:
+    """Read one of `GRAPH_FILES`, held against its hash.
+
+    Raises:
+        InputError: missing, too large, or another file than the bundle was written with.
+    """
+    assert bundle.graphs is not None and bundle.folder is not None
+    return read_hashed(bundle.folder / name, bundle.graphs.files[name], MAXIMUM_BYTES[name])
+
+
+def others_start(weights_bytes: int) -> int:
+    """Return where `graph_constants.bin` begins behind a weights file of that size."""
+    return -(-weights_bytes // ALIGNMENT) * ALIGNMENT
+
+
+def joined_constants(weights: bytes, others: bytes) -> np.ndarray:
+    """Put both files of constants into one array, uint8, whose memory begins at a multiple of `ALIGNMENT`."""
+    start = others_start(len(weights))
+    spacious = np.zeros(start + len(others) + ALIGNMENT, np.uint8)
+    begin = -spacious.ctypes.data % ALIGNMENT
+    found = spacious[begin : begin + start + len(others)]
+    found[: len(weights)] = np.frombuffer(weights, np.uint8)
+    found[start:] = np.frombuffer(others, np.uint8)
+    return found
 
 
 def check_graph(document: bytes, constants_bytes: int, source: str) -> None:
@@ -105,51 +133,37 @@ def check_graph(document: bytes, constants_bytes: int, source: str) -> None:
         InputError: entities or a document type, no XML, another element or operation than graphs of ours have, or a
             constant beyond its file.
     """
-    for layer in layers_of(document, source):
-        kind, opset = layer.get("type", ""), layer.get("version", "")
-        if kind not in OPERATIONS or not _OPSET.fullmatch(opset):
-            raise InputError(
-                f"{source} has a layer of type '{kind[:40]}' ({opset[:40]}), which no graph of ours has: {_RESTORE}."
-            )
-        if kind == "Const":
-            _check_constant(layer, constants_bytes, source)
 
+    def check(fine: bool, what: str) -> None:
+        if not fine:
+            raise InputError(f"{source} is not a graph of this program ({what}): {MAKE_ANEW}.", code="foreign-graph")
 
-def layers_of(document: bytes, source: str) -> Iterator[ElementTree.Element]:
-    """Yield the layers of a graph.
-
-    Raises:
-        InputError: entities or a document type, which none of ours has; no XML; or not a graph.
-    """
-    if b"<!" in document or b"<?" in document.replace(b"<?xml", b"", 1):
-        raise InputError(f"{source} has a document type, entity or instruction, as no graph of ours has: {_RESTORE}.")
+    check(b"<!" not in document and b"<?" not in document.replace(b"<?xml", b"", 1), "an entity or instruction")
     try:
         root = ElementTree.fromstring(document)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{source} is not XML ({error}): {_RESTORE}.") from error
+        raise InputError(f"{source} is not XML ({error}): {MAKE_ANEW}.", code="foreign-graph") from error
     layers = root.find("layers")
-    if root.tag != "net" or layers is None or {child.tag for child in root} - {"layers", "edges"}:
-        raise InputError(f"{source} is not a graph of layers and edges alone: {_RESTORE}.")
-    if len(layers) > MAXIMUM_LAYERS:
-        raise InputError(f"{source} has {len(layers)} layers, more than {MAXIMUM_LAYERS}: {_RESTORE}.")
+    if layers is None or root.tag != "net" or {child.tag for child in root} - {"layers", "edges"}:
+        check(False, "more than layers and edges")
+        return
+    check(len(layers) <= MAXIMUM_LAYERS, f"{len(layers)} layers")
     for layer in layers:
-        if layer.tag != "layer" or {child.tag for child in layer} - {"data", "input", "output", "rt_info"}:
-            raise InputError(f"{source} has a layer of an unknown form ('{layer.tag[:40]}'): {_RESTORE}.")
-        yield layer
+        kind, opset = layer.get("type", ""), layer.get("version", "")
+        unknown = {child.tag for child in layer} - {"data", "input", "output", "rt_info"}
+        known = layer.tag == "layer" and not unknown and kind in OPERATIONS and _OPSET.fullmatch(opset) is not None
+        check(known, f"a layer of the type '{kind[:40]}', {opset[:40]}")
+        if kind == "Const":
+            check(_is_within(layer.find("data"), constants_bytes), "a constant outside of its file")
 
 
-def _check_constant(layer: ElementTree.Element, constants_bytes: int, source: str) -> None:
-    data = layer.find("data")
-    fields = {} if data is None else dict(data.attrib)
+def _is_within(data: ElementTree.Element | None, constants_bytes: int) -> bool:
+    """Whether a constant has a readable shape, kind and place, and lies within its file."""
+    fields = {} if data is None else data.attrib
     try:
         shape = [int(axis) for axis in fields.get("shape", "").split(",") if axis.strip()]
         offset, size, width = int(fields["offset"]), int(fields["size"]), BYTES[fields["element_type"]]
     except (KeyError, ValueError):
-        raise InputError(f"{source} has a constant without a readable place and kind: {_RESTORE}.") from None
-    if any(not 0 <= axis < MAXIMUM_AXIS for axis in shape) or size != width * math.prod(shape):
-        raise InputError(f"{source} has a constant of {size} bytes for the shape {shape[:8]}: {_RESTORE}.")
-    if offset < 0 or offset + size > constants_bytes:
-        raise InputError(
-            f"{source} has a constant from byte {offset} to {offset + size}, but its constants end at "
-            f"{constants_bytes}: {_RESTORE}."
-        )
+        return False
+    is_sized = all(0 <= axis < MAXIMUM_AXIS for axis in shape) and size == width * math.prod(shape)
+    return is_sized and 0 <= offset <= constants_bytes - size

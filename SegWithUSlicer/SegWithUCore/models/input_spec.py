@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..util.errors import InputError
-from ..util.strict_json import typed
+from ..util.strict_json import shown, typed
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -150,18 +150,12 @@ class InputSpec:
         how = self.normalisation
         each = how.to_json() if isinstance(how, Normalisation) else [entry.to_json() for entry in how]
         data = {**asdict(self), "normalisation": each}
-        if self.nnunet is None:
-            del data["nnunet"]
-        if self.precision == "float32":
-            del data["precision"]
-        if self.slice_edge is None:
-            del data["slice_edge"]
-        return data
+        usual = {"nnunet": None, "precision": "float32", "slice_edge": None}
+        return {name: value for name, value in data.items() if name not in usual or value != usual[name]}
 
 
 HIGHEST_LABEL = 32767
 """Label files are written and read as int16 (uint8 where all values fit); a larger value would come back as another."""
-LABELS_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -217,16 +211,14 @@ def check_label_values(values: Sequence[Any], source: str) -> list[int]:
         InputError: one is no whole number between 0 and `HIGHEST_LABEL`, background is not first with 0, or two are
             equal.
     """
-    for value in values:
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= HIGHEST_LABEL:
-            raise InputError(
-                f"{source} has the label value {str(value)[:40]}: label files hold whole numbers from 0 to "
-                f"{HIGHEST_LABEL}, so give another."
-            )
-    if not values or values[0] != 0 or len(set(values)) < len(values):
-        listed = f"{list(values)}" if len(values) <= LABELS_NAMED else f"{list(values[:LABELS_NAMED])[:-1]}..."
+    are_whole = all(
+        isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= HIGHEST_LABEL for each in values
+    )
+    if not are_whole or not values or values[0] != 0 or len(set(values)) < len(values):
         raise InputError(
-            f"{source} has the label values {listed}: background must be first with 0, and none may repeat."
+            f"{source} has the label values {shown(list(values))}: they must be different integers between 0 and "
+            f"{HIGHEST_LABEL}, background first with 0.",
+            code="label-values",
         )
     return list(values)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..util.paths import user_models_folder
+from .installed import FoundModel
 from .model_name import VersionKey, version_key
 from .quality import model_warnings
-from .registry import FoundModel
-from .store_registry import Registries
+from .registry import Registries
 
 INSTALLED, AVAILABLE, UPDATE, WITHDRAWN, DAMAGED = "installed", "available", "update", "withdrawn", "damaged"
 _NON_COMMERCIAL = ("-nc", "noncommercial", "non-commercial", "research only")

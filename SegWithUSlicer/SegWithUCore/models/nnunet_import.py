@@ -74,26 +74,27 @@ def nnunet_model(
         settings = _configuration(plans, configuration, folder)
         within = f"configurations/{configuration}/"
         _check_block("configuration", settings, folder / PLANS_FILE, within)
-        _check_supported(settings, configuration, folder)
         labels = _labels(dataset, folder)
-        channels = _channels(dataset)
-        _check_channels(settings, channels, folder)
+        named = dataset.get("channel_names") or dataset["modality"]
+        names = [str(named[key]) for key in sorted(named, key=int)]
+        channels = tuple(f"{name} {index + 1}" if names.count(name) > 1 else name for index, name in enumerate(names))
+        _check_supported(settings, channels, folder)
         normalisations = tuple(_normalisation(plans, settings, index, folder) for index in range(len(channels)))
         architecture = settings.get("architecture") or _architecture_of_old_plans(settings, folder)
         check_architecture(
             architecture["arch_kwargs"], str(folder / PLANS_FILE), COPY_AGAIN, f"{within}architecture/arch_kwargs/"
         )
-        backbone = _backbone(architecture, len(channels), len(labels), settings["patch_size"], folder)
-        ct = "CTNormalization" in settings["normalization_schemes"]
+        how = settings["resampling_fn_data_kwargs"]
         spec = InputSpec(
             channels=channels,
-            modality=modality or ("CT" if ct else "MR"),
+            modality=modality or ("CT" if "CTNormalization" in settings["normalization_schemes"] else "MR"),
             orientation=_axes(plans, orientation, folder),
             spacing_mm=_xyz([float(v) for v in settings["spacing"]]),
             window=_xyz([int(n) for n in settings["patch_size"]]),
             normalisation=normalisations[0] if len(set(normalisations)) == 1 else normalisations,
-            nnunet=_preparation(settings, folder),
+            nnunet=NnunetPreparation(int(how.get("order", 3)), how.get("force_separate_z", False)),
         )
+        backbone = _backbone(architecture, len(channels), len(labels), settings["patch_size"], folder)
         taps = default_taps(architecture["arch_kwargs"])
         return NnunetModel(str(plans["dataset_name"]), spec, labels, backbone, taps, _notes(spec))
     except KeyError as error:
@@ -104,19 +105,15 @@ def nnunet_model(
         raise InputError(f"{folder} has plans.json or dataset.json that cannot be understood: {error}.") from error
 
 
+def _refusal(path: Path, why: str) -> InputError:
+    """Return the refusal of a model that this program cannot run as nnU-Net does."""
+    return InputError(f"{path} {why}: such a model cannot be imported.", code="unsupported-nnunet")
+
+
 def _check_block(name: str, data: Mapping[str, Any], path: Path, within: str = "") -> None:
     schemas = schema(Path(__file__).with_name("nnunet_plans.schema.json"))
     wanted = {"$defs": schemas["$defs"], **schemas[name]}
     check_schema(dict(data), wanted, str(path), COPY_AGAIN, "what nnU-Net writes", within)
-
-
-def _check_channels(settings: Mapping[str, Any], channels: Sequence[str], folder: Path) -> None:
-    for field in ("normalization_schemes", "use_mask_for_norm"):
-        if len(settings[field]) != len(channels):
-            raise InputError(
-                f"{folder / PLANS_FILE} has {len(settings[field])} entries at {field}, but dataset.json names "
-                f"{len(channels)} channels ({', '.join(channels)}): {COPY_AGAIN}."
-            )
 
 
 def _configuration(plans: Mapping[str, Any], name: str, folder: Path, seen: Sequence[str] = ()) -> dict[str, Any]:
@@ -133,41 +130,36 @@ def _configuration(plans: Mapping[str, Any], name: str, folder: Path, seen: Sequ
     return {**_configuration(plans, parent, folder, (*seen, name)), **own}
 
 
-def _check_supported(settings: Mapping[str, Any], name: str, folder: Path) -> None:
+def _check_supported(settings: Mapping[str, Any], channels: Sequence[str], folder: Path) -> None:
+    path, resampling = folder / PLANS_FILE, settings["resampling_fn_data"]
+    preprocessor = settings.get("preprocessor_name", "DefaultPreprocessor")
     if settings.get("previous_stage"):
-        raise InputError(
-            f"{folder}: '{name}' is the second stage of a cascade and needs the result of "
-            f"'{settings['previous_stage']}' as input: import a model of one stage, such as 3d_fullres or 3d_lowres."
-        )
+        raise _refusal(path, f"describes the second stage of a cascade, after '{settings['previous_stage']}'")
     if len(settings["patch_size"]) != 3:
-        raise InputError(f"{folder}: '{name}' segments slices, not volumes: import a 3D configuration.")
-    if settings.get("preprocessor_name", "DefaultPreprocessor") != "DefaultPreprocessor":
-        raise InputError(
-            f"{folder}: images are prepared by '{settings['preprocessor_name']}', which is not part of nnU-Net's "
-            "standard: only DefaultPreprocessor can be imported."
-        )
+        raise _refusal(path, "segments slices, not volumes (import a 3D configuration)")
+    if preprocessor != "DefaultPreprocessor":
+        raise _refusal(path, f"prepares images by '{preprocessor}' instead of DefaultPreprocessor")
+    if resampling != RESAMPLING or settings["resampling_fn_data_kwargs"].get("order_z", 0) != 0:
+        raise _refusal(path, f"resamples images by '{resampling}' instead of {RESAMPLING} with order_z 0")
+    for field in ("normalization_schemes", "use_mask_for_norm"):
+        if len(settings[field]) != len(channels):
+            raise InputError(
+                f"{path} has {len(settings[field])} entries at {field}, but dataset.json names {len(channels)} "
+                f"channels ({', '.join(channels)}): {COPY_AGAIN}."
+            )
 
 
 def _labels(dataset: Mapping[str, Any], folder: Path) -> tuple[Label, ...]:
-    values: dict[str, int] = {}
+    values, path = {}, folder / "dataset.json"
     for name, value in dataset["labels"].items():
         if isinstance(value, list) and len(value) > 1:
-            raise InputError(
-                f"{folder / 'dataset.json'}: '{name}' is a region made of the labels {value}; region-based models give "
-                "overlapping sigmoid outputs, but the method needs a softmax: train with plain labels."
-            )
+            raise _refusal(path, f"says that '{name}' is a region of the labels {value}, which allows no softmax")
         values[name] = int(value[0] if isinstance(value, list) else value)
     if "ignore" in values:
-        raise InputError(
-            f"{folder / 'dataset.json'} has an ignore label ({values['ignore']}): models trained on partly labelled "
-            "images cannot be imported."
-        )
+        raise _refusal(path, f"has an ignore label ({values['ignore']})")
     ordered = sorted(values.items(), key=lambda entry: entry[1])
     if [value for _, value in ordered] != list(range(len(ordered))) or len(ordered) < 2:
-        raise InputError(
-            f"{folder / 'dataset.json'} has the label values {[value for _, value in ordered]}: they must be 0, 1, 2 "
-            "and so on, without a gap."
-        )
+        raise _refusal(path, f"has the label values {[value for _, value in ordered]}, not 0, 1, 2 without a gap")
     return tuple(Label(value, name, _color(value)) for name, value in ordered)
 
 
@@ -176,12 +168,6 @@ def _color(value: int) -> tuple[int, int, int]:
         return 0, 0, 0
     red, green, blue = colorsys.hsv_to_rgb((0.1 + (value - 1) * GOLDEN_ANGLE) % 1, 0.75, 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def _channels(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    named = dataset.get("channel_names") or dataset["modality"]
-    names = [str(named[key]) for key in sorted(named, key=int)]
-    return tuple(f"{name} {index + 1}" if names.count(name) > 1 else name for index, name in enumerate(names))
 
 
 def _normalisation(plans: Mapping[str, Any], settings: Mapping[str, Any], channel: int, folder: Path) -> Normalisation:
@@ -198,28 +184,15 @@ def _normalisation(plans: Mapping[str, Any], settings: Mapping[str, Any], channe
         "RGBTo01Normalization": Normalisation("fixed", 0.0, 255.0, 0.0, 255.0),
     }
     if scheme not in plain:
-        raise InputError(f"{folder / PLANS_FILE} names the normalisation '{scheme}', which is not one of nnU-Net's.")
+        raise _refusal(folder / PLANS_FILE, f"names the normalisation '{scheme}', which is not one of nnU-Net's")
     return plain[scheme]
-
-
-def _preparation(settings: Mapping[str, Any], folder: Path) -> NnunetPreparation:
-    name, how = settings["resampling_fn_data"], settings["resampling_fn_data_kwargs"]
-    if name != RESAMPLING or how.get("order_z", 0) != 0:
-        raise InputError(
-            f"{folder / PLANS_FILE} resamples images by '{name}' {dict(how)}, which this program does not: only "
-            f"nnU-Net's {RESAMPLING} with order_z 0 can be imported."
-        )
-    return NnunetPreparation(int(how.get("order", 3)), how.get("force_separate_z", False))
 
 
 def _axes(plans: Mapping[str, Any], given: str | None, folder: Path) -> str:
     """`InputSpec.orientation`: nnU-Net's axes are z, y, x of the file, then reordered by `transpose_forward`."""
     reader = plans["image_reader_writer"]
     if reader not in READERS:
-        raise InputError(
-            f"{folder / PLANS_FILE} reads images by '{reader}': models of NIfTI, NRRD or MHA volumes can be imported "
-            f"({', '.join(READERS)})."
-        )
+        raise _refusal(folder / PLANS_FILE, f"reads images by '{reader}', not by one of {', '.join(READERS)}")
     own = READERS[reader] or given or "xyz"
     forward = [int(axis) for axis in plans["transpose_forward"]]
     return "".join(own[2 - axis] for axis in reversed(forward))
@@ -251,7 +224,7 @@ def _architecture_of_old_plans(settings: Mapping[str, Any], folder: Path) -> dic
     name = settings.get("UNet_class_name")
     blocks = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
     if name not in blocks:
-        raise InputError(f"{folder / PLANS_FILE} names no network that this version knows ({name}).")
+        raise _refusal(folder / PLANS_FILE, f"names the network {name}, which this version does not know")
     stages = len(settings["n_conv_per_stage_encoder"])
     base, most = settings["UNet_base_num_features"], settings["unet_max_num_features"]
     kwargs = {
@@ -342,14 +315,14 @@ def read_nnunet_folder(
     if not place.is_dir():
         folds = ", ".join(sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))) or "none"
         raise UsageError(f"{folder} has no fold {fold}: choose one of {folds}.")
-    content = read_checkpoint(place / checkpoint)
+    content = _checkpoint(place / checkpoint)
     trained = str((content.get("init_args") or {}).get("configuration") or folder.name.rpartition("__")[2])[:100]
     if configuration is not None and configuration != trained and trained in (plans.get("configurations") or ()):
         raise UsageError(f"{place / checkpoint} was trained as '{trained}', not as '{configuration}'.")
     model = nnunet_model(plans, dataset, configuration or trained, folder, orientation, modality)
     with naming(folder / PLANS_FILE):
         network = build_backbone(model.backbone)
-    load_state(network, own_names(content["network_weights"]), str(place / checkpoint))
+    load_state(network, content["network_weights"], str(place / checkpoint))
     return NnunetFolder(
         model,
         unique_state(network),
@@ -359,27 +332,24 @@ def read_nnunet_folder(
     )
 
 
-def own_names(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names without what compiling (`_orig_mod.`) and training on several devices (`module.`) put before them."""
-    return {re.sub(r"^(module\.|_orig_mod\.)+", "", name): tensor for name, tensor in weights.items()}
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def _checkpoint(path: Path) -> dict[str, Any]:
     """Read an nnU-Net checkpoint without running any code of the file.
 
     nnU-Net logs its losses as numpy scalars, so the plain numbers of numpy are let in; every other class is refused.
+    Names lose what compiling (`_orig_mod.`) and training on several devices (`module.`) put before them.
 
     Raises:
         InputError: missing, damaged, or holding anything else.
     """
-    if not is_there(path):
-        raise InputError(f"{path} does not exist: check the folder, or name another file with --checkpoint.")
-    content = load_plain(path, WEIGHTS_ALONE, _numpy_scalars())
+    scalar = np.float64(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
+    kinds = [type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")]
+    content = load_plain(path, WEIGHTS_ALONE, [*((scalar, name) for name in names), np.dtype, *kinds])
     weights = content.get("network_weights") if isinstance(content, dict) else None
     if not isinstance(weights, Mapping) or not isinstance(content.get("init_args", {}), Mapping | None):
         raise InputError(f"{path} is not an nnU-Net checkpoint: it has no 'network_weights'.")
-    checked_tensors(weights, str(path))
-    return content
+    own = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(name)): tensor for name, tensor in weights.items()}
+    return {**content, "network_weights": checked_tensors(own, str(path))}
 
 
 def about_of(folder: NnunetFolder, given: Mapping[str, str | None]) -> dict[str, str]:
@@ -449,13 +419,6 @@ def head_recipe(folder: NnunetFolder, about: Mapping[str, str]) -> dict[str, Any
         "head": {**HEAD, "taps": list(model.taps)},
         "head_training": {"batch_size": 2, "mirror": False},
     }
-
-
-def _numpy_scalars() -> list[Any]:
-    scalar = np.float64(0).__reduce__()[0]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
-    kinds = [type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")]
-    return [*((scalar, name) for name in names), np.dtype, *kinds]
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -109,26 +109,16 @@ def emptiness(bundle: Bundle, label: Label) -> Emptiness:
     """Say what it means that nothing of a structure was drawn in a case."""
     found = qualities(bundle.calibration).get(label.value)
     seen = ((bundle.fingerprint or {}).get("volumes_mm3") or {}).get(str(label.value))
-    if found is not None and found.present >= EXPECTED_SHARE * found.cases:
-        return _expected(label, f"{found.present} of {found.cases} unseen cases of '{bundle.name}' have it")
+    expected, why = None, f"how many cases have it is not known of the model '{bundle.name}'"
     if found is not None:
-        of = f"{found.present} of {found.cases} unseen cases of '{bundle.name}' have it"
-        return Emptiness(False, f"Nothing was drawn of the {label.name}, which may not be there: {of}.")
-    if seen is not None and seen["low"] > 0:
+        expected = found.present >= EXPECTED_SHARE * found.cases
+        why = f"{found.present} of {found.cases} unseen cases of '{bundle.name}' have it"
+    elif seen is not None:
+        expected = seen["low"] > 0
         span = f"{seen['low']:.0f} to {seen['high']:.0f} mm3"
-        return _expected(label, f"all {seen['cases']} cases that '{bundle.name}' was made with have it, {span}")
-    if seen is not None:
-        return Emptiness(False, f"Nothing was drawn of the {label.name}, which some cases of the training lack, too.")
-    unknown = f"how many cases have it is not known of the model '{bundle.name}'"
-    return Emptiness(None, f"Nothing was drawn of the {label.name}; {unknown}.")
-
-
-def _expected(label: Label, why: str) -> Emptiness:
-    return Emptiness(
-        True,
-        f"Nothing was drawn of the {label.name}, although {why}: check the image and the region of interest, and do "
-        "not use this segmentation of it.",
-    )
+        why = f"the {seen['cases']} cases that '{bundle.name}' was made with have {span} of it"
+    remedy = ": check the image and the region of interest, and do not use this segmentation of it" if expected else ""
+    return Emptiness(expected, f"Nothing was drawn of the {label.name} ({why}){remedy}.")
 
 
 def _lowest_dice(
@@ -138,15 +128,12 @@ def _lowest_dice(
     figures: Mapping[str, Any] | None,
 ) -> tuple[float, int] | None:
     """Return the lower of the mean Dice on cases of the calibration and on test cases, and on how many cases."""
-    means: list[tuple[float, int]] = []
     line = ((calibration or {}).get("predicted_dice") or {}).get(str(label.value))
-    if found is not None and found.dice is not None:
-        means.append((found.dice, found.cases))
-    elif found is None and line is not None:  # as of the shipped model
+    means = [(found.dice, found.cases)] if found is not None and found.dice is not None else []
+    if found is None and line is not None:  # as of the shipped model
         means.append((float(line["mean"]), int(line["cases"])))
-    for row in (figures or {}).get("table") or ():
-        if row.get("title") == f"dice {label.name}" and row.get("cases"):
-            means.append((float(row["mean"]), int(row["cases"])))
+    rows = [row for row in (figures or {}).get("table") or () if row.get("title") == f"dice {label.name}"]
+    means += [(float(row["mean"]), int(row["cases"])) for row in rows if row.get("cases")]
     return min(means, default=None)
 
 
@@ -158,22 +145,20 @@ def _listed(parts: Sequence[str]) -> str:
 IMAGE_QUALITY = "quality"
 """Block of a fingerprint: shading, sharpness and brightness of the training cases, by channel."""
 _PARTS = {
-    "channels": ("picture", "noise", "contrast", "grey values"),
+    "channels": ("picture", "noise"),
     IMAGE_QUALITY: ("shading", "sharpness", "brightness"),
 }
 """Parts of the input check by the block that they need; size and voxels are known to all models with a fingerprint."""
+_ALL_PARTS = ["size", "voxels", *(part for parts in _PARTS.values() for part in parts)]
 
 
 def checks_lacking(bundle: Bundle) -> list[str]:
     """Name the parts of the input check that a model cannot do."""
     if bundle.fingerprint is None:
-        return ["size", "voxels", *(part for parts in _PARTS.values() for part in parts)]
-    lacking: list[str] = []
-    for block, parts in _PARTS.items():
-        known = bundle.fingerprint.get(block) or {}
-        if any(known.get(channel) is None for channel in bundle.input.channels):
-            lacking += parts
-    return lacking
+        return _ALL_PARTS
+    known = {block: bundle.fingerprint.get(block) or {} for block in _PARTS}
+    lacking = [block for block in _PARTS if any(known[block].get(name) is None for name in bundle.input.channels)]
+    return [part for block in lacking for part in _PARTS[block]]
 
 
 def input_check_words(bundle: Bundle) -> str:
@@ -181,9 +166,8 @@ def input_check_words(bundle: Bundle) -> str:
     if bundle.fingerprint is None:
         return "none: nothing is known of the training cases"
     lacking = checks_lacking(bundle)
-    every = ["size", "voxels", *(part for parts in _PARTS.values() for part in parts)]
-    done = f"compares {_joined([part for part in every if part not in lacking])}"
-    cases = f"{done} with {bundle.fingerprint['cases']} training cases"
+    done = _joined([part for part in _ALL_PARTS if part not in lacking])
+    cases = f"compares {done} with {bundle.fingerprint['cases']} training cases"
     return f"{cases}; lacks {_joined(lacking)}" if lacking else cases
 
 

@@ -1,88 +1,252 @@
-"""Where model bundles are looked for: beside the program, then in the user's own folder."""
+"""Registries: files `models.json` that list models, with the size and SHA-256 of each file, licences and withdrawals.
 
-from collections.abc import Sequence
+A registry lies on a server (also at Hugging Face) or in a folder; `SEGWITHU_REGISTRY` names those of a user. No
+third-party packages at file scope, so that Slicer's own process can ask too.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+from urllib.request import url2pathname
 
 from ..util.errors import InputError, UsageError
-from ..util.input_files import is_there, path_problem
-from ..util.paths import BUNDLE_FILE, bundle_folders, resources_folder, user_models_folder
-from ..util.strict_json import shown
-from .bundle import Bundle, read_bundle
-from .model_name import split_name, version_key
+from ..util.input_files import is_there
+from ..util.strict_json import check_schema, parse_json, read_json_object, schema, typed
+from .download import REGISTRY_VARIABLE, chunks_of, parsed_address
+from .model_name import RESERVED, folder_name, version_key
+
+PUBLIC_REGISTRY: str | None = None
+"""Address of the project's own registry, such as "https://host/path/models.json". None: there is none yet. This is the
+one place to set it."""
+REGISTRY_FILE = "models.json"
+MAXIMUM_BYTES = 16 << 20
+REMEDY = "ask whoever keeps that registry"
+_HUGGING_FACE = "huggingface.co"
 
 
 @dataclass(frozen=True)
-class FoundModel:
-    """A folder that looks like a bundle: the bundle, or the sentence that says why it cannot be used."""
+class ModelFile:
+    """One file of a model; `path` is within the model's folder, with forward slashes."""
 
-    folder: Path
-    bundle: Bundle | None
-    problem: str | None
-
-
-def model_folders() -> list[Path]:
-    """Folders whose subfolders are bundles, in order of precedence."""
-    resources = resources_folder()
-    return [*([resources / "Models"] if resources else []), user_models_folder()]
+    path: str
+    size: int
+    sha256: str
+    url: str = ""
 
 
-def find_models(folders: Sequence[Path] | None = None) -> list[FoundModel]:
-    """All bundles, usable or not, sorted by name within each place."""
-    found = []
-    for place in folders if folders is not None else model_folders():
-        for folder in bundle_folders(place).folders:
-            try:
-                found.append(FoundModel(folder, read_bundle(folder), None))
-            except InputError as error:
-                found.append(FoundModel(folder, None, str(error)))
-    return found
+@dataclass(frozen=True)
+class Offer:
+    """One version of a model in a registry.
+
+    Attributes:
+        entry: its entry of `models`, checked.
+        source: folder or address of the registry.
+        base: where the folders of its models lie: a folder, or an address that ends with a slash.
+    """
+
+    entry: Mapping[str, Any]
+    source: str
+    base: Path | str
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.entry["name"])
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+        return str(self.entry["version"])
+
+    @property
+    def key(self) -> str:
+        """`NAME@VERSION`."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that its files lie in, beside the registry."""
+        return self.entry.get("folder") or folder_name(self.name, self.version)
+
+    @property
+    def files(self) -> tuple[ModelFile, ...]:
+        """Its files."""
+        found: tuple[ModelFile, ...] = typed(tuple[ModelFile, ...], self.entry["files"])
+        return found
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def place(self, file: ModelFile) -> Path | str:
+        """Return where a file lies: at an address of its own, else beside the registry."""
+        if file.url:
+            return file.url
+        if isinstance(self.base, Path):
+            return self.base / self.folder / file.path
+        return f"{self.base}{self.folder}/{file.path}"
 
 
-def unreadable_folders(folders: Sequence[Path] | None = None) -> list[str]:
-    """Why folders of models are passed over, as the rest of a sentence each; none where all can be read."""
-    searched = folders if folders is not None else model_folders()
-    return [problem for folder in searched if (problem := bundle_folders(folder).problem)]
+@dataclass(frozen=True)
+class Registries:
+    """The content of all registries that could be read.
+
+    Attributes:
+        listed: every entry, in the order of the registries.
+        problems: why others could not be read, a sentence each.
+    """
+
+    listed: tuple[Offer, ...]
+    problems: tuple[str, ...] = ()
+
+    def offers(self) -> list[Offer]:
+        """List every version once, by name and newest first; of two registries the first counts."""
+        found: dict[str, Offer] = {}
+        for offer in self.listed:
+            found.setdefault(offer.key, offer)
+        newest = sorted(found.values(), key=lambda offer: version_key(offer.version), reverse=True)
+        return sorted(newest, key=lambda offer: offer.name)
+
+    def withdrawn(self, name: str, version: str) -> str | None:
+        """Return why a version, or what it was made of (1.2.0 of 1.2.0+site), was withdrawn; None if it was not."""
+        made_of = (version, version.partition("+")[0])
+        entries = (offer.entry for offer in self.listed if offer.name == name and offer.version in made_of)
+        return next((entry["withdrawn"] for entry in entries if entry.get("withdrawn")), None)
+
+    def find(self, name: str, version: str | None) -> Offer:
+        """Find a version of a model; without one the newest that was not withdrawn.
+
+        Raises:
+            UsageError: no registry has it; the message lists what there is.
+        """
+        offers = self.offers()
+        named = [offer for offer in offers if offer.name == name]
+        chosen = [offer for offer in named if version is None or offer.version == version]
+        if version is None:
+            chosen = [offer for offer in chosen if self.withdrawn(name, offer.version) is None] or chosen
+        if chosen:
+            return chosen[0]
+        if named:
+            known = ", ".join(offer.version for offer in named)
+            raise UsageError(f"There is no version {version} of {name}: choose one of {known}.")
+        known = ", ".join(dict.fromkeys(offer.name for offer in offers)) or "none"
+        raise UsageError(
+            f"No registry at hand has a model '{name}': choose one of {known}, or name a registry with --from or "
+            f"{REGISTRY_VARIABLE}."
+        )
 
 
-def resolve_model(name_or_folder: str) -> Bundle:
-    """Read the bundle in a folder, or of `NAME` or `NAME@VERSION`.
+def read_registries(places: Sequence[str] | None = None, connect: bool = False) -> Registries:
+    """Read registries; one that cannot be read is a problem.
 
-    Without a version the newest installed one counts, and of two with one version that of the first place. A name that
-    no model has may be that of a folder.
+    Args:
+        places: folders and addresses; None for those that are configured.
+        connect: whether servers are asked. Without, their addresses are only checked, so that a wrong one is named.
+    """
+    listed: list[Offer] = []
+    problems: list[str] = []
+    for place in configured_places() if places is None else places:
+        try:
+            if not place.lower().startswith(("http:", "https:")):
+                listed += folder_registry(as_folder(place))
+            elif connect:
+                address = registry_address(place)
+                content = parse_json(b"".join(chunks_of(address, MAXIMUM_BYTES)), address, REMEDY)
+                listed += parse_registry(content, address, f"{address.split('?')[0].rpartition('/')[0]}/")
+            else:
+                parsed_address(place)
+        except InputError as error:
+            problems.append(str(error))
+    return Registries(tuple(listed), tuple(problems))
+
+
+def configured_places() -> list[str]:
+    """Return addresses and folders of the registries to be asked: `SEGWITHU_REGISTRY`, else the project's own."""
+    given = [place.strip() for place in os.environ.get(REGISTRY_VARIABLE, "").split(";")]
+    return [place for place in given if place] or ([PUBLIC_REGISTRY] if PUBLIC_REGISTRY else [])
+
+
+def as_folder(place: str) -> Path:
+    """Return the folder that a text names; it may be a `file://` address."""
+    if place.lower().startswith("file:"):
+        return Path(url2pathname(unquote(parsed_address(place).path)))
+    return Path(place).expanduser()
+
+
+def registry_address(place: str) -> str:
+    """Return the address of the file `models.json` at an address, which may name the folder or the file itself.
+
+    Of a repository at Hugging Face it may also be the page: https://huggingface.co/OWNER/NAME.
+    """
+    parts = parsed_address(place)
+    if parts.hostname == _HUGGING_FACE:
+        folders = parts.path.strip("/").split("/")
+        if len(folders) == (3 if folders[0] in ("datasets", "spaces") else 2):
+            folders += ["resolve", "main"]
+        path = "/" + "/".join("resolve" if name in ("tree", "blob") else name for name in folders)
+        parts = parts._replace(path=path)
+    if not parts.path.endswith(".json"):
+        parts = parts._replace(path=f"{parts.path.rstrip('/')}/{REGISTRY_FILE}")
+    return parts.geturl()
+
+
+def folder_registry(folder: Path) -> list[Offer]:
+    """Read the registry in a folder.
 
     Raises:
-        UsageError: no such model; the message lists those that exist.
-        InputError: the bundle is damaged.
+        InputError: there is none, or it is damaged.
     """
-    path = Path(name_or_folder)
-    if _may_be_a_path(name_or_folder) and is_there(path / BUNDLE_FILE):
-        return read_bundle(path)
-    found = find_models()
-    name, version = split_name(name_or_folder)
-    named = [model.bundle for model in found if model.bundle and model.bundle.name == name]
-    fitting = [bundle for bundle in named if version in (None, bundle.about["version"])]
-    if fitting:
-        return max(fitting, key=lambda bundle: version_key(bundle.about["version"]))
-    for model in found:
-        if model.folder.name in (name_or_folder, f"{name}-{version}"):
-            return read_bundle(model.folder)
-    raise UsageError(_no_such_model(name_or_folder, found, [bundle.about["version"] for bundle in named]))
-
-
-def _no_such_model(wanted: str, found: Sequence[FoundModel], versions: Sequence[str]) -> str:
-    name, version = split_name(wanted)
-    passed_over = "".join(f"; {problem}" for problem in unreadable_folders())
-    if versions:
-        return (
-            f"There is no version {shown(version)[1:-1]} of {name}: choose one of {', '.join(versions)}{passed_over}."
+    path = folder / REGISTRY_FILE
+    if not is_there(path):
+        raise InputError(
+            f"{folder} is no registry of models: it has no {REGISTRY_FILE}; give another folder.", "no-registry"
         )
-    names = ", ".join(dict.fromkeys(model.bundle.name for model in found if model.bundle)) or "none installed"
-    folder = _may_be_a_path(wanted) and Path(wanted).is_dir()
-    hint = f"{wanted} has no {BUNDLE_FILE}" if folder else f"There is no model '{shown(wanted)[1:-1]}'"
-    return f"{hint}: choose one of {names}, or give the folder of a bundle{passed_over}."
+    return parse_registry(read_json_object(path, REMEDY, MAXIMUM_BYTES), str(path), folder)
 
 
-def _may_be_a_path(text: str) -> bool:
-    """Whether the file system can be asked for it at all."""
-    return bool(text) and path_problem(text) is None
+def parse_registry(data: Any, source: str, base: Path | str = "") -> list[Offer]:
+    """Check the content of a `models.json`, and list what it offers.
+
+    Args:
+        source: names it in messages.
+        base: as of `Offer`.
+
+    Raises:
+        InputError: another format or version, a field missing or of the wrong kind, two models of one name and version,
+            files that would lie outside of their folder or overwrite each other.
+    """
+    check_schema(data, schema(Path(__file__).with_name("registry.schema.json")), source, REMEDY, "this format")
+    offers = [Offer(entry, str(base) if isinstance(base, Path) else source, base) for entry in data["models"]]
+    keys: set[str] = set()
+    for offer in offers:
+        if offer.key.lower() in keys:
+            raise InputError(f"{source} lists {offer.key} twice: {REMEDY}.")
+        keys.add(offer.key.lower())
+        folder_name(offer.name, offer.version)
+        check_paths([file.path for file in offer.files], f"{source}: {offer.key}", offer.folder)
+    return offers
+
+
+def check_paths(paths: Sequence[str], source: str, folder: str = "") -> None:
+    """Refuse names of a model's files that some computer cannot have, or would take for one file.
+
+    Args:
+        source: names the file and the model in messages.
+        folder: that they lie in.
+
+    Raises:
+        InputError: names the file.
+    """
+    lower = [path.lower() for path in paths]
+    for path in (*lower, folder):
+        if any(RESERVED.fullmatch(part) or part.endswith(".") for part in path.split("/")):
+            raise InputError(f"{source} has the file '{path}', which Windows cannot have: {REMEDY}.", "file-name")
+        if lower.count(path) > 1 or any(other.startswith(f"{path}/") for other in lower):
+            raise InputError(f"{source} has the file '{path}' twice: {REMEDY}.", "file-name")
+    for name in ("bundle.json", "weights.safetensors"):
+        if name not in paths:
+            raise InputError(f"{source} has no {name}: {REMEDY}.", "file-name")

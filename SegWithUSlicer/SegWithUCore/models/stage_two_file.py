@@ -13,9 +13,7 @@ from safetensors.numpy import load, save
 from ..calibration.local_features import feature_count
 from ..calibration.second_stage import MAPS, SecondStage
 from ..util.errors import InputError
-from ..util.input_files import read_bounded
-from ..util.paths import BUNDLE_FILE
-from .bundle import RESTORE, Bundle
+from .bundle import RESTORE, Bundle, read_hashed
 
 MAXIMUM_BYTES = 16 << 20
 """The shipped model's has 0.03 MB."""
@@ -98,13 +96,7 @@ def copy_further_stages(bundle: Bundle, source: Path, target: Path) -> None:
 def _read(bundle: Bundle, head: str, block: Mapping[str, Any]) -> SecondStage:
     assert bundle.folder is not None
     path = stage_two_path(bundle.folder, head)
-    content = read_bounded(path, MAXIMUM_BYTES, RESTORE)
-    found = hashlib.sha256(content).hexdigest()
-    if found != block["sha256"]:
-        raise InputError(
-            f"{path} is damaged or was changed: its SHA-256 is {found[:12]}... but {BUNDLE_FILE} says "
-            f"{block['sha256'][:12]}...; {RESTORE}."
-        )
+    content = read_hashed(path, block["sha256"], MAXIMUM_BYTES)
     try:
         arrays = load(content)
         if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):

@@ -13,7 +13,8 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..util.atomic_files import move_to_new, one_writer, sweep_leftovers, temporary_folder, temporary_prefix
@@ -23,7 +24,6 @@ from ..util.paths import BUNDLE_FILE, resource_path, user_models_folder
 from ..util.progress import Progress, silent
 from .bundle import file_sha256
 from .bundle_files import (
-    MAXIMUM_DEPTH,
     MAXIMUM_FILES,
     bundle_paths,
     check_whole,
@@ -33,20 +33,20 @@ from .bundle_files import (
     write_origin,
 )
 from .download import chunks_of
+from .installed import FoundModel, find_models
 from .model_name import RESERVED, folder_name, parse_name
-from .registry import FoundModel, find_models
-from .store_registry import REGISTRY_FILE, REMEDY, ModelFile, Offer
+from .registry import REGISTRY_FILE, REMEDY, ModelFile, Offer
 
 SPARE_BYTES = 64 << 20
 """Left free on the disk."""
-MAXIMUM_MEMBERS = 1000
-"""Of an archive, with folders and what systems add."""
 MAXIMUM_UNPACKED = 64 << 30
 MAXIMUM_RATIO, RATIO_COUNTS_FROM = 100, 64 << 20
 """Weights hardly shrink; a member beyond that size which claims to have shrunk more is made to fill disks."""
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 _CHUNK = 1 << 20
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
+Part = tuple[str, int, Callable[[], Iterable[bytes]]]
+"""A file to be installed: its path within the bundle, its bytes, and what reads it."""
 
 
 def target_of(offer: Offer) -> Path:
@@ -85,21 +85,14 @@ def download(offer: Offer, progress: Progress = silent) -> Path:
     target = target_of(offer)
     _check_needs(offer)
     with _work_folder() as work, one_writer(target):
-        _check_space(offer.size)
-        files, before = work / "files", 0
+        files = work / "files"
+        fetch([(file.path, file.size, partial(_chunks, offer, file)) for file in offer.files], files, progress)
         for file in offer.files:
-            for there in _written(_chunks(offer, file), files / file.path):
-                done = before + there
-                detail = f"{file.path}, {done / 1e6:.1f} of {offer.size / 1e6:.1f} MB"
-                progress("downloading", done / offer.size, detail)
             _check_file(files / file.path, file, str(offer.place(file)).partition("?")[0])
-            before += file.size
         try:
             bundle = check_whole(files)
             if (bundle.name, bundle.about["version"]) != (offer.name, offer.version):
-                raise InputError(
-                    f"its files hold {bundle.name} {bundle.about['version']}, another model.", "another-model"
-                )
+                raise InputError(f"its files hold {bundle.name} {bundle.about['version']}.", "another-model")
         except InputError as error:
             raise InputError(
                 f"{offer.key} of {offer.source} is no usable model and was not installed: {error}"
@@ -116,13 +109,17 @@ def import_model(source: Path, progress: Progress = silent) -> Path:
         InputError: no usable bundle; nothing was installed.
         OutputError: the same version is installed already, or the user's folder cannot be written to.
     """
-    with _work_folder() as work:
+    with _work_folder() as work, contextlib.ExitStack() as stack:
         with _reading(source):
             is_folder = source.is_dir()
         if is_folder:
-            folder = _copied(_bundle_folder(source, source), work / "bundle", progress)
+            folder = _bundle_folder(source, source)
+            paths = bundle_paths(folder)
+            parts: list[Part] = [(p, (folder / p).stat().st_size, partial(_file_chunks, folder / p)) for p in paths]
         else:
-            folder = _bundle_folder(_unpacked(source, work / "zip", progress), source)
+            parts = _members(stack.enter_context(_opened(source)), source)
+        fetch(parts, work / "bundle", progress)
+        folder = _bundle_folder(work / "bundle", source)
         try:
             bundle = check_whole(folder)
         except InputError as error:
@@ -134,8 +131,6 @@ def import_model(source: Path, progress: Progress = silent) -> Path:
                 f"{bundle.name} {version} is installed already in {target}: delete it first (segwithu models delete "
                 f"{bundle.name}@{version})."
             )
-        for extra in (path for path in folder.rglob("*") if path.is_file() and is_passed_over(path.name)):
-            extra.unlink()
         write_origin(folder, str(source), describe_files(folder))
         move_to_new(folder, target)
     progress("installed", 1.0)
@@ -166,15 +161,15 @@ def folder_to_delete(name: str) -> Path:
     """Find the folder of the model that a user wants to delete; what is raised as for `delete`."""
     wanted, version = parse_name(name)
     own = user_models_folder()
-    named = [model for model in find_models() if _is_named(model, wanted, version)]
-    mine = [model for model in named if model.folder.parent == own]
+    mine = [model for model in find_models([own]) if _is_named(model, wanted, version)]
     if len(mine) > 1:
         keys = ", ".join(f"{wanted}@{model.bundle.about['version']}" for model in mine if model.bundle)
         raise UsageError(f"Several versions of {wanted} are installed: name one of {keys}.")
-    if not mine and named:
-        raise UsageError(f"{name} came with the program and cannot be deleted ({named[0].folder}).")
     if not mine:
-        raise UsageError(f"No model '{name}' is installed in {own}: see segwithu models list.")
+        raise UsageError(
+            f"No model '{name}' is installed in {own} (what came with the program cannot be deleted): see segwithu "
+            "models list."
+        )
     if mine[0].folder.is_symlink():
         raise UsageError(f"{mine[0].folder} is a link to a folder elsewhere: remove the link yourself.")
     return mine[0].folder
@@ -184,9 +179,8 @@ def _is_named(model: FoundModel, name: str, version: str | None) -> bool:
     """Whether a found model has the name, or for a damaged one its folder."""
     if model.bundle is None:
         return model.folder.name in (name, f"{name}-{version}")
-    if version is None and model.folder.name == name:
-        return True
-    return model.bundle.name == name and version in (None, model.bundle.about["version"])
+    is_folder = version is None and model.folder.name == name
+    return is_folder or (model.bundle.name == name and version in (None, model.bundle.about["version"]))
 
 
 def _check_needs(offer: Offer) -> None:
@@ -204,9 +198,7 @@ def _check_needs(offer: Offer) -> None:
         fits = SpecifierSet(needs).contains(__version__, prereleases=True)
     except InvalidSpecifier:
         raise InputError(
-            f"The registry says that {offer.key} needs segwithu {needs!r}, which names no versions: choose another "
-            "version of the model, or tell the people who keep the registry.",
-            "invalid-needs",
+            f"{offer.key} needs segwithu {needs!r}, which names no versions: {REMEDY}.", "invalid-needs"
         ) from None
     if not fits:
         raise InputError(f"{offer.key} needs segwithu {needs}, this is {__version__}: update the program first.")
@@ -239,20 +231,29 @@ def _work_folder() -> Iterator[Path]:
             ) from error
 
 
-def _check_space(needed: int) -> None:
-    """Refuse to begin where the disk of the user's models has too little room.
+def fetch(parts: Sequence[Part], target: Path, progress: Progress = silent) -> None:
+    """Write files into a new folder.
 
     Raises:
-        OutputError: names both figures.
+        InputError: one cannot be read.
+        OutputError: the disk has too little room.
     """
-    folder = user_models_folder()
-    free = shutil.disk_usage(folder).free
-    if free < needed + SPARE_BYTES:
+    total, done = sum(size for _, size, _ in parts), 0
+    free = shutil.disk_usage(target.parent).free
+    if free < total + SPARE_BYTES:
         raise OutputError(
-            f"{folder} has {free / 1e6:.0f} MB free, but {(needed + SPARE_BYTES) / 1e6:.0f} MB are needed: free some "
-            "space or set SEGWITHU_MODELS to another disk.",
+            f"{target.parent.parent} has {free / 1e6:.0f} MB free, {(total + SPARE_BYTES) / 1e6:.0f} MB are needed: "
+            "free some space or set SEGWITHU_MODELS to another disk.",
             "too-little-space",
         )
+    for path, _, content in parts:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        with (target / path).open("wb") as file:
+            for chunk in content():
+                file.write(chunk)
+                done += len(chunk)
+                detail = f"{path}, {done / 1e6:.1f} of {total / 1e6:.1f} MB"
+                progress("installing", min(0.99, done / max(total, 1)), detail)
 
 
 @contextlib.contextmanager
@@ -273,26 +274,14 @@ def _reading(source: Path) -> Iterator[None]:
         raise InputError(f"{source} cannot be unpacked ({error}): get it again from its source.") from error
 
 
-def _written(chunks: Iterable[bytes], target: Path) -> Iterator[int]:
-    """Write a file to a new folder; yields the bytes that are there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-            yield file.tell()
-
-
 def _chunks(offer: Offer, file: ModelFile) -> Iterator[bytes]:
     """Yield a file of a registry, from its folder or server."""
     place = offer.place(file)
     if isinstance(place, str):
         yield from chunks_of(place, file.size, offer.base if isinstance(offer.base, str) else "")
-        return
-    if (found := regular_file(place).st_size) != file.size:
-        raise InputError(
-            f"{place} has {found} bytes instead of the {file.size} of its registry: copy it again.", "other-size"
-        )
-    yield from _file_chunks(place)
+    else:
+        regular_file(place)
+        yield from _file_chunks(place)
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:
@@ -308,27 +297,12 @@ def _check_file(path: Path, wanted: ModelFile, source: str) -> None:
         InputError: it is another than wanted.
     """
     size, digest = path.stat().st_size, file_sha256(path)
-    if size != wanted.size:
+    if (size, digest) != (wanted.size, wanted.sha256):
         raise InputError(
-            f"{source} has {size} bytes instead of the {wanted.size} of its registry: {REMEDY}.", "other-size"
+            f"{source} is not the file that the registry describes ({size} bytes with SHA-256 {digest[:12]}... instead "
+            f"of {wanted.size} with {wanted.sha256[:12]}...): {REMEDY}.",
+            "other-sha256" if size == wanted.size else "other-size",
         )
-    if digest != wanted.sha256:
-        raise InputError(
-            f"{source} is not the file that the registry describes (SHA-256 {digest[:12]}... instead of "
-            f"{wanted.sha256[:12]}...): {REMEDY}.",
-            "other-sha256",
-        )
-
-
-def _copied(source: Path, target: Path, progress: Progress) -> Path:
-    """Copy the files of a bundle."""
-    paths = bundle_paths(source)
-    _check_space(sum(regular_file(source / path).st_size for path in paths))
-    for number, path in enumerate(paths):
-        progress("copying", 0.9 * number / len(paths), path)
-        for _ in _written(_file_chunks(source / path), target / path):
-            pass
-    return target
 
 
 def _bundle_folder(folder: Path, source: Path) -> Path:
@@ -343,81 +317,61 @@ def _bundle_folder(folder: Path, source: Path) -> Path:
     with _reading(source):
         if (folder / BUNDLE_FILE).is_file():
             return folder
-        if (folder / REGISTRY_FILE).is_file():
-            raise InputError(f"{source} is a registry of models: use segwithu models download NAME --from {source}.")
-        if (folder / "plans.json").is_file() or (folder / "dataset.json").is_file():
-            raise InputError(f"{source} is a result folder of nnU-Net: use segwithu import-nnunet.")
         inner = [path for path in folder.iterdir() if (path / BUNDLE_FILE).is_file()]
+        hints = {
+            REGISTRY_FILE: "a registry of models: use segwithu models download NAME --from",
+            "plans.json": "a result folder of nnU-Net: use segwithu import-nnunet",
+            "dataset.json": "a result folder of nnU-Net: use segwithu import-nnunet",
+        }
+        hint = next((text for name, text in hints.items() if (folder / name).is_file()), "")
     if len(inner) != 1:
-        found = f"{len(inner)} bundles: give one of their folders" if inner else f"no {BUNDLE_FILE}: give a bundle"
-        raise InputError(f"{source} holds {found}.")
+        raise InputError(f"{source} holds {hint or f'{len(inner)} model bundles: give the folder of one'}.")
     return inner[0]
 
 
-def _unpacked(source: Path, target: Path, progress: Progress) -> Path:
-    """Unpack the files of an archive below `target`.
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive.
 
     Raises:
-        InputError: it is damaged, encrypted or made to do harm.
+        InputError: it is none, or cut.
     """
     regular_file(source, "give the folder or zip file of a model bundle")
     with _reading(source):
         if not zipfile.is_zipfile(source):
-            raise InputError(
-                f"{source} is no zip file, or it is cut: give the folder or whole zip file of a model bundle."
-            )
+            raise InputError(f"{source} is no zip file, or it is cut: give the folder or zip file of a model bundle.")
         archive = zipfile.ZipFile(source)
-    target.mkdir()
     with archive:
-        members = _usable_members(archive.infolist(), source)
-        total, before = sum(member.file_size for member in members), 0
-        _check_space(total)
-        for member in members:
-            for there in _written(_member_chunks(archive, member, source), target / member.filename):
-                progress("unpacking", 0.9 * (before + there) / max(total, 1), member.filename)
-            before += member.file_size
-    return target
+        yield archive
 
 
-def _member_chunks(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Path) -> Iterator[bytes]:
-    """Yield the content of a member; zipfile gives no more bytes than the archive's list says, and checks the CRC."""
-    with _reading(source), archive.open(member) as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
-
-
-def _usable_members(members: Sequence[zipfile.ZipInfo], source: Path) -> list[zipfile.ZipInfo]:
-    """Return the files to be unpacked.
+def _members(archive: zipfile.ZipFile, source: Path) -> list[Part]:
+    """Return the files of an archive; zipfile gives no more bytes than its list says, and checks the CRC.
 
     Raises:
         InputError: a name, a link or a size that no bundle has.
     """
-    if len(members) > MAXIMUM_MEMBERS:
-        raise InputError(f"{source} holds {len(members)} entries, a bundle has a few: give the zip file of one model.")
-    usable, seen = [], set()
-    for member in members:
-        name = member.filename
-        parts = name.rstrip("/").split("/")
-        shown = f"{source} holds {name[:80]!r}"
-        if name.startswith("/") or "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
-            raise InputError(f"{shown}, which would lie outside of its folder: do not use this file.")
-        mode = member.external_attr >> 16
-        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise InputError(f"{shown}, which is a link or a device: a bundle holds files only.")
-        if member.is_dir() or is_passed_over(name):
+
+    def chunks(member: zipfile.ZipInfo) -> Iterator[bytes]:
+        with _reading(source), archive.open(member) as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
+    found: dict[str, Part] = {}
+    for member in archive.infolist():
+        name, shrunk = member.filename, member.file_size > MAXIMUM_RATIO * max(member.compress_size, 1)
+        if member.is_dir() or (is_passed_over(name) and ".." not in name):
             continue
-        if len(parts) > MAXIMUM_DEPTH + 1 or not all(_PART.fullmatch(p) and not RESERVED.fullmatch(p) for p in parts):
-            raise InputError(f"{shown}, no name that a file of a bundle may have: give the zip file of one model.")
-        if member.flag_bits & 1:
-            raise InputError(f"{source} is encrypted: unpack it yourself and import the folder.")
-        if member.file_size > MAXIMUM_RATIO * max(member.compress_size, 1) and member.file_size > RATIO_COUNTS_FROM:
+        is_plain = _PATH.fullmatch(name) is not None and not any(map(RESERVED.fullmatch, name.split("/")))
+        is_plain = is_plain and stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
+        is_bomb = shrunk and member.file_size > RATIO_COUNTS_FROM
+        if not is_plain or is_bomb or member.flag_bits & 1 or name.lower() in found:
             raise InputError(
-                f"{shown}, which unpacks to {member.file_size / 1e6:.0f} MB from next to nothing: refused."
+                f"{source} holds {name[:80]!r}, whose name, kind or size no file of a bundle has, or encrypted, or "
+                "twice: give the zip file of one bundle.",
+                "unsafe-archive",
             )
-        if name.lower() in seen:
-            raise InputError(f"{shown} twice: get it again from its source.")
-        seen.add(name.lower())
-        usable.append(member)
-    if len(usable) > MAXIMUM_FILES or sum(member.file_size for member in usable) > MAXIMUM_UNPACKED:
-        raise InputError(f"{source} holds more than a bundle may: give the zip file of one model.")
-    return usable
+        found[name.lower()] = (name, member.file_size, partial(chunks, member))
+    if len(found) > MAXIMUM_FILES or sum(size for _, size, _ in found.values()) > MAXIMUM_UNPACKED:
+        raise InputError(f"{source} holds more than a bundle may: give the zip file of one bundle.", "unsafe-archive")
+    return list(found.values())

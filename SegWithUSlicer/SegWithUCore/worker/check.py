@@ -134,7 +134,7 @@ def _bundle(name_or_folder: str) -> "Bundle":
 
     if (Path(name_or_folder) / BUNDLE_FILE).is_file():
         return read_unchecked(Path(name_or_folder))
-    from ..models.registry import resolve_model
+    from ..models.installed import resolve_model
 
     return resolve_model(name_or_folder)
 

@@ -20,7 +20,7 @@ from ..io.reader_process import ReaderProcess
 from ..io.roi import RegionOfInterest, part_grid
 from ..io.volume import Header
 from ..models.bundle import Bundle, with_head
-from ..models.registry import resolve_model
+from ..models.installed import resolve_model
 from ..util.atomic_files import one_writer
 from ..util.errors import InputError, UsageError
 from ..util.input_files import read_bounded

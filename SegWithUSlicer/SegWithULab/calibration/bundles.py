@@ -9,15 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SegWithUCore.inference.engines import TORCH
-from SegWithUCore.models.bundle import CARD_FILE, LICENCE_FILE, Bundle, check_bundle, fitted_now, write_bundle_json
-from SegWithUCore.models.graph_files import graphs_lacking, read_graph_file
-from SegWithUCore.models.graphs import GRAPH_FILES, Graphs
+from SegWithUCore.models.bundle import (
+    CARD_FILE,
+    GRAPH_FILES,
+    LICENCE_FILE,
+    Bundle,
+    Graphs,
+    check_bundle,
+    fitted_now,
+    write_bundle_json,
+)
+from SegWithUCore.models.bundle_files import verify_weights, weights_path
+from SegWithUCore.models.graphs import graphs_lacking, read_graph_file
 from SegWithUCore.models.model_card import licence_notice, model_card
 from SegWithUCore.models.model_name import site_version
 from SegWithUCore.models.quality import QUALITY, quality_warnings
 from SegWithUCore.models.stage_two_file import BLOCK, copy_further_stages, copy_stage_two, write_stage_two
 from SegWithUCore.models.training_record import TRAINING_FOLDER, TrainingRecord, read_record, write_record
-from SegWithUCore.models.weights_file import verify_weights, weights_path
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.errors import OutputError, UsageError
 from SegWithUCore.util.progress import Progress, silent

@@ -16,10 +16,10 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import error_probability
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
+from SegWithUCore.models.bundle_files import weights_path
 from SegWithUCore.models.nnunet_import import NnunetFolder, about_of, read_nnunet_folder
 from SegWithUCore.models.stage_two_file import BLOCK, read_stage_two
 from SegWithUCore.models.training_record import TrainingRecord, write_record
-from SegWithUCore.models.weights_file import weights_path
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.strict_json import read_json_object, to_json
 

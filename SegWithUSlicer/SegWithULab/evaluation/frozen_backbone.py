@@ -18,7 +18,7 @@ from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.sliding_window import stitched
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.models.weights_file import verify_weights, weights_path
+from SegWithUCore.models.bundle_files import verify_weights, weights_path
 from SegWithUCore.network.heads.base import two_largest
 from SegWithUCore.network.weights import read_safetensors
 

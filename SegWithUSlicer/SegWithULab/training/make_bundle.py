@@ -7,7 +7,7 @@ from typing import Any
 
 from SegWithUCore.models.bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
 from SegWithUCore.models.bundle_network import load_network, write_weights
-from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
 from SegWithUCore.network.specs import is_user_network

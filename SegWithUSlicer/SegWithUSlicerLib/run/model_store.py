@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from SegWithUCore.models.bundle import read_unchecked
+from SegWithUCore.models.installed import FoundModel
 from SegWithUCore.models.model_name import folder_name, version_key
 from SegWithUCore.models.model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow, installed_row
 from SegWithUCore.models.quality import model_warnings
-from SegWithUCore.models.registry import FoundModel
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.paths import bundle_folders, resource_path, user_models_folder
 from SegWithUCore.util.progress import time_left

@@ -31,6 +31,7 @@ from SegWithUCore.inference.structures import (
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, voxelwise
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
+from SegWithUCore.util.strict_json import typed
 from SegWithULab.calibration.blocks import fit_per_structure
 from SegWithULab.calibration.cases import CaseNumbers
 
@@ -161,9 +162,9 @@ class TestVolumeInterval:
 
     def test_the_interval_survives_the_bundle(self) -> None:
         interval = VolumeInterval(0.96, 1.8, 0.9, 27, SEGMENTED, 12.0, {AMBIGUOUS: {"coverage": 0.9, "width_mm3": 3.0}})
-        assert VolumeInterval.from_json(interval.to_json()) == interval
+        assert typed(VolumeInterval, interval.to_json()) == interval
         earlier = {"factor": 0.96, "half_width": 1.8, "level": 0.9, "cases": 27}
-        assert VolumeInterval.from_json(earlier)(100, 10, 50) == (96, 78, 114)
+        assert typed(VolumeInterval, earlier)(100, 10, 50) == (96, 78, 114)
 
 
 class TestPredictedDice:
@@ -175,10 +176,10 @@ class TestPredictedDice:
         assert sums.ambiguous.tolist() == [0, 0]
 
     def test_the_line_survives_the_bundle(self) -> None:
-        assert PredictedDice.from_json(a_line().to_json()) == a_line()
+        assert typed(PredictedDice, a_line().to_json()) == a_line()
         assert a_line().to_json()["informative"] is True
         earlier = {k: v for k, v in a_line().to_json().items() if k not in ("shrinkage", "structures")}
-        assert PredictedDice.from_json(earlier) == a_line()
+        assert typed(PredictedDice, earlier) == a_line()
 
 
 class TestSums:

@@ -94,7 +94,7 @@ def test_a_reading_says_whether_it_holds(offset: float, verdict: str) -> None:
 
 def test_a_reading_of_few_or_unlike_patients_is_no_verdict() -> None:
     few = reading(patients(7, 1.0, 2.0))
-    assert few.verdict == "no verdict" and "only 7 patients" in few.sentence
+    assert few.verdict == "no verdict" and "7 patients are too few" in few.sentence
     unlike = reading(patients(8, 1.0, 0.0, 1.5, seed=4))
     assert unlike.verdict == "no verdict" and "too wide" in unlike.sentence
     none = reading({"a": count_errors(np.full(9, 0.01), np.zeros(9, bool))})

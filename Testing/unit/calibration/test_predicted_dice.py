@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from SegWithUCore.calibration.per_structure import MINIMUM_CASES, PredictedDice, fit_predicted_dice
+from SegWithUCore.util.strict_json import typed
 
 Pair = tuple[list[float], list[float]]
 
@@ -105,7 +106,7 @@ def test_a_model_of_before_keeps_its_lines() -> None:
         "intercept": 0.1, "slope": 0.9, "mean": 0.88, "lowest": 0.8, "error": 0.02, "error_of_mean": 0.03,
         "difference_low": -0.02, "difference_high": -0.001, "cases": 27, "informative": True,
     }  # fmt: skip
-    line = PredictedDice.from_json(earlier)
+    line = typed(PredictedDice, earlier)
     assert (line(0.8), line.informative, line.structures) == (pytest.approx(0.82), True, 1)
 
 

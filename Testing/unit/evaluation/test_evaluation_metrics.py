@@ -1,6 +1,7 @@
 """Evaluations summed up, against scikit-learn on the same voxels and against plain counting."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from SegWithUCore.metrics.overlap import Band
-from SegWithUCore.models.model_card import CARD_ROWS, model_card
+from SegWithUCore.models import model_card as cards
 from SegWithULab.evaluation.case_metrics import measure_case
 from SegWithULab.evaluation.evaluate import Evaluation, PooledHistograms, Settings, add_case
 from SegWithULab.evaluation.pictures import KEPT, WorstCases, cuts
@@ -77,10 +78,12 @@ def test_what_is_said_of_all_cases_is_json_without_nan_and_fits_the_bundle() -> 
     kept = recorded(result)
     assert set(kept) == {"cases", "table", "comparisons", "by_case"}
     titles = {entry["title"] for entry in kept["table"]}
-    assert {title for title, _, _ in CARD_ROWS} <= titles
+    template = Path(cards.__file__).with_name("model_card.md.jinja").read_text(encoding="utf-8")
+    named = re.findall(r'^  \["([^"]+)", "[^"]+", \d+\],$', template, re.MULTILINE)
+    assert len(named) == 17 and set(named) <= titles
     assert bundle.figures is not None
     assert {entry["title"] for entry in bundle.figures["table"]} <= titles
-    assert "AUROC" in model_card(bundle)
+    assert "AUROC" in cards.model_card(bundle)
 
 
 @pytest.mark.filterwarnings("error")

@@ -20,7 +20,7 @@ from SegWithUCore.inference.engines.openvino_engine import OpenVINOEngine
 from SegWithUCore.inference.engines.openvino_import import OpenVINOImportError
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import Bundle, with_head
-from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.training.dataset import find_cases
 

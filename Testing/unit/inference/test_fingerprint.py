@@ -75,7 +75,6 @@ class TestFeatures:
     def test_no_scale_or_offset_of_the_intensities_matters(self, array: np.ndarray) -> None:
         plain, other = image_features(array), image_features(array.astype(np.float64) * 3e4 - 5e6)
         assert other.noise == pytest.approx(plain.noise, rel=1e-3)
-        assert other.middle_half == pytest.approx(plain.middle_half, rel=1e-4)
         np.testing.assert_allclose(other.quantiles, plain.quantiles, atol=1e-4)
         np.testing.assert_allclose(other.cells, plain.cells, atol=1e-4)
 
@@ -160,7 +159,7 @@ class TestRealImages:
             noise = next(entry for entry in found if entry.kind == "noise")
             assert noise.severity == "warning"
             assert "much noisier than the training cases (noise 0.1" in noise.sentence
-            assert "of the contrast; training cases 0.0" in noise.sentence
+            assert "of the contrast; training cases at most 0.0" in noise.sentence
 
     @pytest.mark.parametrize("letters", ["RPS", "RAI", "RSA", "ARS", "RPI"])
     def test_a_header_with_wrong_directions_is_named(

@@ -16,7 +16,7 @@ from toy_models import registered_toys, write_toy_bundle
 
 from SegWithUCore.inference import grid_blocks
 from SegWithUCore.inference.engines.base import Engine
-from SegWithUCore.inference.grid_blocks import Turn, blocks_on_grid, halo_planes, pieces_of_volume
+from SegWithUCore.inference.grid_blocks import Turn, blocks_on_grid, pieces_of_volume
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import segment_images
 from SegWithUCore.inference.preprocessing import network_input
@@ -26,7 +26,7 @@ from SegWithUCore.inference.uncertainty_maps import maps_on_grid
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
 from SegWithUCore.io.volume import read_image
-from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.util import plane_files
 from SegWithUCore.util.errors import OutputError
 from SegWithUCore.util.plane_files import PlaneFile, plane_pieces
@@ -62,15 +62,15 @@ def resampled_at_once(stitched: np.ndarray, working: VoxelGrid, target: VoxelGri
 @pytest.mark.parametrize("letters", ["LPS", "RAS", "ASL", "SRA"])
 @pytest.mark.parametrize(("factor", "degrees"), [(1.0, 0.0), (0.7, 0.0), (1.6, 0.0), (1.2, 11.0)])
 @pytest.mark.parametrize("piece", [1, 3000, 1 << 24])
-@pytest.mark.parametrize("halo_mm", [0.0, 2.5])
+@pytest.mark.parametrize("halo", [0, 3])
 def test_blocks_are_the_whole_cut_with_a_halo(
-    letters: str, factor: float, degrees: float, piece: int, halo_mm: float, monkeypatch: pytest.MonkeyPatch
+    letters: str, factor: float, degrees: float, piece: int, halo: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grid_blocks, "PIECE_VALUES", piece)
     working, target = grids(letters, factor, degrees)
     values = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     whole = resampled_at_once(values, working, target)
-    turn, halo = Turn.between(working, target), halo_planes(halo_mm, target)
+    turn = Turn.between(working, target)
     assert turn.is_all(working, target) == (factor == 1.0)
     seen = np.zeros(len(whole[0]), int)
     for block in blocks_on_grid(pieces_of_volume(values, turn.swept), working, target, turn, halo):

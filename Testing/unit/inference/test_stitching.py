@@ -26,7 +26,7 @@ from SegWithUCore.io.volume import read_image, read_labels
 from SegWithUCore.metrics.error_detection import auroc, score_groups
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.models.input_spec import InputSpec
-from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.network.heads.base import temper_logits
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.util.progress import Progress, silent

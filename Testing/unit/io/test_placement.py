@@ -10,7 +10,7 @@ import torch
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.io.volume import apply_transform, orientation_of
-from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.util.errors import UsageError
 
 IDENTITY = np.eye(4)

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from model_servers import CONTENT, SHA256, FaultyHandler, ModelServer, running
 
 from SegWithUCore.models import download
 from SegWithUCore.models.download import chunks_of
-from SegWithUCore.models.store import _check_file, _chunks, _written
-from SegWithUCore.models.store_registry import ModelFile, Offer
+from SegWithUCore.models.registry import ModelFile, Offer
+from SegWithUCore.models.store import _check_file, _chunks
+from SegWithUCore.models.store import fetch as install
 from SegWithUCore.util.errors import InputError
 
 WANTED = ModelFile("weights.safetensors", len(CONTENT), SHA256)
@@ -45,8 +47,8 @@ def fetch(place: Path | str, target: Path) -> None:
     local = isinstance(place, Path)
     wanted = replace(WANTED, path=place.name) if local else replace(WANTED, url=place)
     offer = Offer({"folder": ".", "files": []}, "registry", place.parent if local else "")
-    for _ in _written(_chunks(offer, wanted), target):
-        pass
+    target.parent.mkdir(exist_ok=True)
+    install([(target.name, wanted.size, partial(_chunks, offer, wanted))], target.parent)
     _check_file(target, wanted, str(place))
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from SegWithUCore.models.installed import find_models
 from SegWithUCore.models.model_row import ModelRow
-from SegWithUCore.models.registry import find_models
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.paths import resource_path
 from SegWithUSlicerLib.run import model_store

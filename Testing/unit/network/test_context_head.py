@@ -18,7 +18,7 @@ from SegWithUCore.network.heads.context import (
     error_log_odds,
     perturbation_energy,
 )
-from SegWithUCore.network.heads.losses import proper_scores
+from SegWithUCore.network.heads.losses import proper_loss
 from SegWithUCore.network.heads.paper import PaperHead, PaperMaps, epistemic_variance
 from SegWithUCore.network.segwithu import SegWithU, channels_first
 
@@ -208,7 +208,7 @@ def test_a_pair_that_training_never_showed_stays_neutral() -> None:
     labels = torch.randint(2, (1, 1, 40))
     for _ in range(20):
         maps = head.maps(logits, head.responses(torch.randn(1, 6, 40)))
-        loss = torch.stack(list(proper_scores(logits, maps, labels, torch.ones_like(labels)).values())).sum()
+        loss = proper_loss(logits, maps, labels, torch.ones_like(labels), torch.Generator()).total
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -226,7 +226,7 @@ def test_proper_scores_are_nll_and_binary_cross_entropy_without_padding(drawn: d
     valid = torch.ones_like(labels)
     valid[..., 40:] = 0
 
-    found = proper_scores(logits, maps, labels, valid)
+    found = proper_loss(logits, maps, labels, valid, torch.Generator()).terms
 
     softened = (logits / torch.sqrt(1 + maps.calibration)).softmax(1)[0, :, :40].T.detach().double().numpy()
     truth = labels[0, 0, :40].numpy()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from SegWithUCore.network.backbones import build_backbone
-from SegWithUCore.network.heads.losses import LossWeights, paper_terms, weighted_sum
+from SegWithUCore.network.heads.losses import paper_loss
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.network.specs import dynunet_spec
 from SegWithUCore.network.weights import all_finite, load_state, unique_state
@@ -229,8 +229,7 @@ def head_steps(network: SegWithU, steps: int = 3) -> list[float]:
     labels = torch.randint(3, (2, 1, 16, 16, 16), generator=torch.Generator().manual_seed(5))
     for _ in range(steps):
         logits, maps = network(noise(2, 1, 16, 16, 16).to(kind))
-        terms = paper_terms(logits, maps, labels, torch.ones_like(labels), torch.Generator().manual_seed(0))
-        loss = weighted_sum(terms, LossWeights())
+        loss = paper_loss(logits, maps, labels, torch.ones_like(labels), torch.Generator().manual_seed(0)).total
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

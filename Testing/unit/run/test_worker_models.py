@@ -7,7 +7,7 @@ import pytest
 from repository import ROOT
 
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.models.registry import resolve_model
+from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.worker import jobs
 

@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from SegWithUCore.network.heads.losses import (
-    LossWeights,
-    negative_log_likelihood,
-    pairwise_ranking,
-    paper_terms,
-    weighted_sum,
-)
+from SegWithUCore.network.heads.base import HeadLoss
+from SegWithUCore.network.heads.losses import negative_log_likelihood, pairwise_ranking, paper_loss
 from SegWithUCore.network.heads.paper import PaperHead, PaperMaps
 
 CLASSES, SHAPE = 3, (2, 1, 4, 5, 6)
@@ -37,9 +32,11 @@ class Sample:
         self.maps = PaperMaps(one[0].exp(), one[1], one[2], one[3], top, one[4].square(), one[5], one[6],
                               one[7].sigmoid(), one[8], 0.3 * draw(CLASSES))  # fmt: skip
 
+    def loss(self, seed: int = 0) -> HeadLoss:
+        return paper_loss(self.logits, self.maps, self.labels, self.valid, torch.Generator().manual_seed(seed))
+
     def losses(self, seed: int = 0) -> dict[str, torch.Tensor]:
-        generator = torch.Generator().manual_seed(seed)
-        return paper_terms(self.logits, self.maps, self.labels, self.valid, generator)
+        return dict(self.loss(seed).terms)
 
     def voxels(self) -> list[dict[str, np.ndarray | float | int]]:
         """One entry per voxel that is not padding, in float64."""
@@ -159,10 +156,10 @@ def test_error_uses_untempered_logits_and_ignores_shifts() -> None:
 
 
 def test_total_weighs_the_terms_as_the_paper_does() -> None:
-    terms = {field.name: torch.tensor(10.0**i) for i, field in enumerate(fields(LossWeights))}
+    total, terms = Sample().loss()
     weights = {"nll": 0.5, "error_correlation": 0.25, "pairwise": 0.25, "tail": 0.25, "trust": 0.05, "anchor": 0.05, "residual": 0.05}  # fmt: skip # noqa: E501
     expected = sum(weights[name] * float(term) for name, term in terms.items())
-    assert float(weighted_sum(terms, LossWeights())) == pytest.approx(expected, rel=1e-6)
+    assert float(total) == pytest.approx(expected, rel=1e-6)
 
 
 def test_nll_of_an_impossible_class_is_floored() -> None:
@@ -176,7 +173,7 @@ def test_anchor_and_ambiguity_are_targets_that_get_no_gradient_themselves() -> N
     for name in ("anchor", "ambiguity"):
         getattr(sample.maps, name).requires_grad_(True)
     sample.maps.ranking.requires_grad_(True)
-    weighted_sum(sample.losses(), LossWeights()).backward()
+    sample.loss().total.backward()
     assert sample.maps.anchor.grad is None
     assert sample.maps.ambiguity.grad is None
     assert sample.maps.ranking.grad is not None
@@ -189,8 +186,7 @@ def test_losses_of_a_real_head_are_finite_and_reach_every_parameter(aleatoric: b
     sample = Sample()
     responses = head.responses(torch.randn(SHAPE[0], 6, *SHAPE[2:]))
     maps = head.maps(sample.logits, responses)
-    terms = paper_terms(sample.logits, maps, sample.labels, sample.valid, torch.Generator().manual_seed(0))
-    weighted_sum(terms, LossWeights()).backward()
+    paper_loss(sample.logits, maps, sample.labels, sample.valid, torch.Generator().manual_seed(0)).total.backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name

@@ -15,7 +15,7 @@ from segwithu_command import MODEL, Command, changed_description, one_sentence
 from SegWithUCore.inference.engines.choice import is_installed
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.models.graph_files import graphs_lacking
+from SegWithUCore.models.graphs import graphs_lacking
 
 pytestmark = pytest.mark.skipif(not is_installed("openvino"), reason="openvino is not installed")
 WATCHER = """

@@ -1,4 +1,4 @@
-"""Files of PyTorch that hold code, or are cut: each is told from the other, and nothing of them is run."""
+"""Files of PyTorch that hold code, or are cut: refused with one code, and nothing of them is run."""
 
 import functools
 import json
@@ -29,38 +29,42 @@ class Runs:
         return self.call
 
 
-def traps(mark: Path) -> dict[str, tuple[Any, str]]:
-    """Objects that would leave `mark`, or are no weights, and the name that is told."""
+def traps(mark: Path) -> dict[str, Any]:
+    """Objects that would leave `mark`, or are no weights."""
     code = f"open({str(mark)!r}, 'w')"
     return {
-        "os.system": (Runs(os.system, f"touch {mark}"), ".system"),
-        "exec": (Runs(exec, code), "exec"),
-        "eval": (Runs(eval, code), "eval"),
-        "partial": (functools.partial(Path.touch, mark), "functools.partial"),
-        "getattr": (Runs(getattr, {}, "clear"), "getattr"),
-        "array": (np.zeros(3), "numpy"),
-        "object array": (np.array([{}], dtype=object), "numpy"),
-        "object scalar": (Runs(np.float64(0).__reduce__()[0], np.dtype("O"), b"x"), "objects that are no weights"),
-        "path": (mark, "pathlib"),
+        "os.system": Runs(os.system, f"touch {mark}"),
+        "exec": Runs(exec, code),
+        "eval": Runs(eval, code),
+        "partial": functools.partial(Path.touch, mark),
+        "getattr": Runs(getattr, {}, "clear"),
+        "array": np.zeros(3),
+        "object array": np.array([{}], dtype=object),
+        "object scalar": Runs(np.float64(0).__reduce__()[0], np.dtype("O"), b"x"),
+        "path": mark,
     }
+
+
+def refusal(file: Path) -> str:
+    """The sentence that refuses a file."""
+    with pytest.raises(InputError) as caught:
+        load_plain(file, "ask for weights alone")
+    assert caught.value.code == "refused-checkpoint"
+    assert str(file) in str(caught.value) and "ask for weights alone" in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("way", ["zip", "legacy", "plain pickle"])
 @pytest.mark.parametrize("kind", list(traps(Path("x"))))
-def test_code_in_a_file_is_named_and_not_run(kind: str, way: str, tmp_path: Path) -> None:
+def test_code_in_a_file_is_refused_and_not_run(kind: str, way: str, tmp_path: Path) -> None:
     mark, file = tmp_path / "ran", tmp_path / "evil.pth"
-    trap, words = traps(mark)[kind]
-    content = {"network_weights": {"a": torch.zeros(2)}, "trap": trap}
+    trap = traps(mark)[kind]
     if way == "plain pickle":
         file.write_bytes(pickle.dumps({"trap": trap}, protocol=2))
     else:
+        content = {"network_weights": {"a": torch.zeros(2)}, "trap": trap}
         torch.save(content, file, _use_new_zipfile_serialization=way == "zip")
-    with pytest.raises(InputError) as caught:
-        load_plain(file, "ask for weights alone")
-    sentence = str(caught.value)
-    for word in (str(file), words, "can run any code", "ask for weights alone"):
-        assert word in sentence
-    assert "copy it again" not in sentence
+    assert "weights_only" not in refusal(file)
     assert not mark.exists()
 
 
@@ -69,39 +73,34 @@ INST, OBJ, EXTENSION = b"(S'true'\nios\nsystem\n.", b"(cos\nsystem\nS'true'\no."
 
 
 @pytest.mark.parametrize("content", [BUILD, INST, OBJ, EXTENSION], ids=["build", "inst", "obj", "extension"])
-def test_code_by_other_instructions_is_named(content: bytes, tmp_path: Path) -> None:
+def test_code_by_other_instructions_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "evil.pth").write_bytes(content)
-    with pytest.raises(InputError, match=r"evil\.pth holds objects that are no weights \((os\.system|extension 1)\)"):
-        load_plain(tmp_path / "evil.pth", "ask")
+    refusal(tmp_path / "evil.pth")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_cut_file_is_called_cut_and_a_whole_one_is_read(legacy: bool, tmp_path: Path) -> None:
+def test_a_cut_file_is_refused_and_a_whole_one_is_read(legacy: bool, tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save({"a": torch.arange(100.0)}, file, _use_new_zipfile_serialization=not legacy)
     whole = file.read_bytes()
     assert load_plain(file, "ask")["a"].tolist() == list(range(100))
     for length in (0, 20, len(whole) // 2, len(whole) - 20):
         file.write_bytes(whole[:length])
-        with pytest.raises(InputError, match="is not a whole PyTorch checkpoint: copy it again"):
-            load_plain(file, "ask")
+        refusal(file)
     file.write_text("what is this?")
-    with pytest.raises(InputError, match="is no file of PyTorch"):
-        load_plain(file, "ask")
+    refusal(file)
 
 
 def test_an_archive_that_unpacks_without_end_is_refused_before_it_does(tmp_path: Path) -> None:
     file = tmp_path / "bomb.pth"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb/data.pkl", b"\x80\x02X\x00\x00\x80\x01" + b"a" * (24 << 20) + b".")
-    with pytest.raises(InputError, match="as no checkpoint does"):
-        load_plain(file, "ask")
+    assert "unpacks from" in refusal(file)
 
 
-def test_a_program_of_torchscript_is_called_one(tmp_path: Path) -> None:
+def test_a_program_of_torchscript_is_refused(tmp_path: Path) -> None:
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "net.pt"))
-    with pytest.raises(InputError, match="is a TorchScript program"):
-        load_plain(tmp_path / "net.pt", "ask")
+    refusal(tmp_path / "net.pt")
 
 
 PLANS: dict[str, tuple[dict[str, Any], str]] = {

@@ -44,11 +44,11 @@ def spoilt(tensor: torch.Tensor, value: float) -> torch.Tensor:
 
 
 TENSORS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
-    "NaN": (lambda t: spoilt(t, math.nan), "NaN"),
-    "infinite": (lambda t: spoilt(t, -math.inf), "an infinite value"),
-    "complex": (lambda t: t.to(torch.complex64), "complex numbers"),
+    "NaN": (lambda t: spoilt(t, math.nan), "NaN or infinite"),
+    "infinite": (lambda t: spoilt(t, -math.inf), "NaN or infinite"),
+    "complex": (lambda t: t.to(torch.complex64), "complex"),
     "whole numbers": (lambda t: t.to(torch.int32), "int32"),
-    "too large for float32": (lambda t: t.double() * 1e300, "an infinite value"),
+    "too large for float32": (lambda t: t.double() * 1e300, "NaN or infinite"),
     "other shape": (lambda t: t[:1].clone(), "shape"),
 }
 
@@ -78,17 +78,17 @@ def test_such_weights_are_not_imported_or_written(kind: str, segwithu: Command, 
     one_sentence(outcome, "checkpoint_final.pth", name, words)
     assert entries(tmp_path / "out") == []
     torch.save({"a": torch.zeros(2), "b": change(torch.ones(2))}, tmp_path / "state.pt")
-    with pytest.raises(InputError, match=f"state.pt holds no usable weights: 'b' holds {words}"):
+    with pytest.raises(InputError, match=r"state.pt holds no usable weights: .b. .*\[unusable-weights\]"):
         read_state_dict(tmp_path / "state.pt")
     if kind != "complex":
-        with pytest.raises(InputError, match=r"'backbone\.b' holds"):
+        with pytest.raises(InputError, match=r"'backbone\.b. holds"):
             write_weights(tmp_path, {"b": change(torch.ones(2))}, {})
         assert not (tmp_path / WEIGHTS).exists()
 
 
 def test_a_tensor_that_repeats_one_number_costs_no_time_and_small_numbers_pass() -> None:
     huge = torch.tensor([math.inf]).expand(10**6, 10**6)
-    with pytest.raises(InputError, match="an infinite value"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         checked_tensors({"huge": huge}, "f")
     fine = {"half": torch.ones(3).half(), "counted": torch.tensor(7), "none": torch.zeros(0), "one": torch.tensor(1.0)}
     assert checked_tensors(fine, "f") == fine

@@ -9,9 +9,9 @@ import torch
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
+from SegWithUCore.models.bundle_files import weights_path
+from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.models.model_card import model_card
-from SegWithUCore.models.registry import resolve_model
-from SegWithUCore.models.weights_file import weights_path
 from SegWithULab.calibration.cases import predict_case
 from SegWithULab.evaluation.case_metrics import case_metrics
 from SegWithULab.training.dataset import find_cases

@@ -259,7 +259,7 @@ def test_a_wrong_file_is_told_and_nothing_is_installed(
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     outcome = segwithu("models", "download", "tiny")
     assert outcome.code == 1
-    assert "is not the file that the registry describes" in outcome.messages[-1]
+    assert "[other-sha256]" in outcome.messages[-1]
     assert [path.name for path in models.iterdir() if path.name[0] != "."] == []
     # a registry that describes another model than it has: every hash is right
     registry = json.loads((server.folder / "models.json").read_text(encoding="utf-8"))
@@ -450,5 +450,5 @@ def test_a_small_disk(segwithu: Command, published: Path, small_disk: Path, monk
     for call in (("download", "tiny", "--from", published), ("import", published / "tiny-1.0.0")):
         outcome = segwithu("models", *call)
         assert outcome.code == 1
-        assert "MB are needed" in outcome.messages[-1]
+        assert "[too-little-space]" in outcome.messages[-1]
     assert [path for path in small_disk.iterdir() if path.name[0] != "."] == []

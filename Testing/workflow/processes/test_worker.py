@@ -244,7 +244,7 @@ def test_time_is_predicted_once_a_window_was_timed(tmp_path: Path) -> None:
 
 def test_predicted_working_grid_is_the_one_that_preprocessing_makes() -> None:
     from SegWithUCore.inference.preprocessing import to_working_grid, working_shape
-    from SegWithUCore.models.registry import resolve_model
+    from SegWithUCore.models.installed import resolve_model
 
     spec = resolve_model("hippocampus").input
     image = sitk.Image([31, 22, 9], sitk.sitkFloat32)

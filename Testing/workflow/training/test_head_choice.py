@@ -13,8 +13,8 @@ from training_runs import Workshop, tiny_recipe
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import read_bundle, with_head
+from SegWithUCore.models.bundle_files import verify_weights
 from SegWithUCore.models.bundle_network import further_heads
-from SegWithUCore.models.weights_file import verify_weights
 from SegWithUCore.network.heads.context import ContextHead
 from SegWithUCore.network.heads.paper import PaperHead
 from SegWithUCore.util.errors import InputError

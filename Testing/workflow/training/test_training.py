@@ -15,7 +15,7 @@ from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.models.weights_file import verify_weights
+from SegWithUCore.models.bundle_files import verify_weights
 from SegWithUCore.util.errors import InputError
 from SegWithULab.training import run_folder, trainer
 from SegWithULab.training.backbone import BackboneTrainer

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...case.case_file import read_case
 from ...models.bundle import Bundle
-from ...models.graph_files import MAKE_ANEW, graphs_lacking
+from ...models.graphs import MAKE_ANEW, graphs_lacking
 from ...util.errors import EngineMissingError, InputError, UsageError
 from . import AUTO, ENGINES, OPENVINO, TORCH
 from .openvino_import import GraphRunError, OpenVINOImportError
@@ -106,9 +106,15 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> "tupl
     if device not in (AUTO, "cpu"):
         return _torch(bundle, device, f"it is not installed, and only it runs on '{device}'"), f"{device} was asked for"
     lacking = graphs_lacking(bundle)
-    order = engine_order(bundle, engine, device)
-    if device == AUTO and order[0] == TORCH and is_installed(TORCH) and (found := _card(lacking is None)):
-        return _torch(bundle, found, ""), "it can use the graphics card"
+    if device == AUTO and engine_order(bundle)[0] == TORCH and is_installed(TORCH) and graphics_card():
+        found = None
+        try:
+            found = choose_device(AUTO)
+        except Exception:  # a broken torch raises anything while it is imported
+            if lacking is not None:
+                raise
+        if found not in (None, "cpu"):
+            return _torch(bundle, str(found), ""), "it can use the graphics card"
     if lacking is None:
         from .openvino_engine import OpenVINOEngine
 
@@ -117,23 +123,6 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> "tupl
         except (OpenVINOImportError, GraphRunError) as error:
             lacking = str(error).removesuffix(".")
     return _torch(bundle, "cpu", f"it is not installed, and {lacking}"), lacking
-
-
-def _card(can_do_without: bool) -> str | None:
-    """Return the graphics card that torch sees here; None if there is none.
-
-    Args:
-        can_do_without: a torch that does not load is no error.
-    """
-    if not graphics_card():
-        return None
-    try:
-        found = choose_device(AUTO)
-    except Exception:  # a broken torch raises anything while it is imported
-        if can_do_without:
-            return None
-        raise
-    return found if found != "cpu" else None
 
 
 def _openvino_asked(bundle: Bundle, device: str) -> "Engine":

@@ -18,21 +18,19 @@ from xml.etree import ElementTree
 import numpy as np
 from safetensors.numpy import load, save_file
 
-from ...models.bundle import Bundle, file_sha256, write_bundle_json
-from ...models.bundle_files import describe_files, read_origin, write_origin
-from ...models.graph_files import MAKE_ANEW, read_graph_file
-from ...models.graphs import (
-    ALIGNMENT,
+from ...models.bundle import (
     CHECK_FILE,
     CONSTANTS_FILE,
     GRAPH_FILES,
     MAPS_FILE,
     WINDOW_FILE,
+    Bundle,
     Graphs,
-    check_graph,
-    others_start,
+    file_sha256,
+    write_bundle_json,
 )
-from ...models.weights_file import weights_path
+from ...models.bundle_files import describe_files, read_origin, weights_path, write_origin
+from ...models.graphs import ALIGNMENT, MAKE_ANEW, check_graph, others_start, read_graph_file
 from ...network.specs import is_user_network
 from ...util.atomic_files import atomic_folder
 from ...util.errors import InputError, UsageError

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...calibration.per_structure import ProbabilitySums
-from ...models.bundle import Bundle
-from ...models.graph_files import MAKE_ANEW, graphs_lacking, read_graphs
-from ...models.graphs import MAPS, MAPS_FILE, WINDOW_FILE
-from ...models.weights_file import weights_path
+from ...models.bundle import MAPS_FILE, WINDOW_FILE, Bundle
+from ...models.bundle_files import weights_path
+from ...models.graphs import MAKE_ANEW, MAPS, graphs_lacking, read_graphs
 from ...util.errors import InputError
 from ...util.memory import check_memory, in_words
 from ...util.processor import threads_in_use
@@ -64,7 +63,11 @@ class OpenVINOEngine(Engine):
         self._source = str(bundle.folder)
         self.window_bytes = bundle.graphs.window_bytes
         self.runtime, self._graphs = openvino_version(openvino), bundle.graphs.sha256
-        self._check_memory(bundle)
+        weights = weights_path(bundle)
+        if weights.is_file():
+            size = weights.stat().st_size
+            what = f"The network of {self._source} ({in_words(size)} of weights)"
+            check_memory(what, LOADING_COPIES * size, ["take a smaller model"])
         content = read_graphs(bundle)
         core = openvino.Core()
         # OpenVINO reads constants where they lie: they stay as long as what was made of them.
@@ -72,16 +75,9 @@ class OpenVINOEngine(Engine):
         self._kept = content
         window = self._compiled(core, content.window, WINDOW_FILE)
         maps = self._compiled(core, content.maps, MAPS_FILE)
-        self._check_window(window, bundle)
-        self._check_maps(maps)
+        self._check_shapes(window, maps, bundle)
         self.precision = self._checked_precision(window, maps)
         self._window, self._maps = window.create_infer_request(), maps.create_infer_request()
-
-    def _check_memory(self, bundle: Bundle) -> None:
-        weights = weights_path(bundle).stat().st_size if weights_path(bundle).is_file() else 0
-        window = int(np.prod(bundle.input.window)) * self.window_bytes
-        what = f"The network of {self._source} ({in_words(weights)} of weights)"
-        check_memory(what, LOADING_COPIES * weights + window, ["take a model with a smaller window"])
 
     def _compiled(self, core: Any, document: bytes, name: str) -> Any:
         try:
@@ -93,31 +89,27 @@ class OpenVINOEngine(Engine):
                 f"{self._source}: openvino {self.runtime} cannot use {name} ({words}): update openvino, or {MAKE_ANEW}."
             ) from error
 
-    def _check_window(self, window: Any, bundle: Bundle) -> None:
+    def _check_shapes(self, window: Any, maps: Any, bundle: Bundle) -> None:
+        """Find what the graphs give, and refuse those that do not fit each other and the model."""
         wanted = [1, len(bundle.input.channels), *bundle.input.window_zyx]
-        given = [list(port.partial_shape.to_shape()) for port in window.inputs if port.partial_shape.is_static]
-        outputs = [list(port.partial_shape.to_shape()) for port in window.outputs if port.partial_shape.is_static]
-        classes = len(bundle.labels)
-        fits = given == [wanted] and len(outputs) == len(window.outputs) >= 2 and outputs[0][1] == classes
-        fits = fits and all(len(shape) == 5 and shape[0] == 1 for shape in outputs)
-        if not fits or any(shape[2:] != wanted[2:] for shape in outputs):
+        ports = [*window.inputs, *window.outputs]
+        shapes = [list(port.partial_shape.to_shape()) for port in ports if port.partial_shape.is_static]
+        outputs = shapes[1:]
+        fits = len(shapes) == len(ports) >= 3 and shapes[0] == wanted
+        fits = fits and all(len(shape) == 5 and shape[0] == 1 and shape[2:] == wanted[2:] for shape in outputs)
+        if fits:
+            self.num_classes, self.response_channels = outputs[0][1], sum(shape[1] for shape in outputs[1:])
+            self.has_aleatoric = len(maps.outputs) == len(MAPS)
+            channels = str(self.num_classes + self.response_channels)
+            fits = self.num_classes == len(bundle.labels) and len(maps.inputs) == 2
+            fits = fits and str(maps.inputs[0].partial_shape[0]) == channels
+            fits = fits and len(maps.outputs) in (len(MAPS) - 1, len(MAPS))
+        if not fits:
             raise InputError(
-                f"{self._source}: {WINDOW_FILE} takes {given} and gives {outputs}, not what {wanted} and {classes} "
-                f"classes need: {MAKE_ANEW}."
+                f"{self._source}: {WINDOW_FILE} and {MAPS_FILE} do not fit the model or each other (shapes {shapes}): "
+                f"{MAKE_ANEW}.",
+                code="foreign-graph",
             )
-        self.num_classes = classes
-        self.response_channels = sum(shape[1] for shape in outputs[1:])
-
-    def _check_maps(self, maps: Any) -> None:
-        channels = [port.partial_shape[0] for port in maps.inputs[:1]]
-        wanted = self.num_classes + self.response_channels
-        count = len(maps.outputs)
-        if len(maps.inputs) != 2 or str(channels[0]) != str(wanted) or count not in (len(MAPS) - 1, len(MAPS)):
-            raise InputError(
-                f"{self._source}: {MAPS_FILE} takes {', '.join(str(each) for each in channels)} channels and gives "
-                f"{count} maps, but {WINDOW_FILE} gives {wanted} channels: {MAKE_ANEW}."
-            )
-        self.has_aleatoric = count == len(MAPS)
 
     def _checked_precision(self, *compiled: Any) -> str:
         """Return in which numbers OpenVINO says that it computes; float32 was asked for, and nothing else will do."""
@@ -201,13 +193,10 @@ def _joined(parts: list[Voxelwise]) -> Voxelwise:
     """Join what was computed of parts that follow each other."""
     if len(parts) == 1:
         return parts[0]
-    first, runner_up, calibration, ranking, epistemic = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("classes", "runner_up", "calibration", "ranking", "epistemic")
-    )
-    data = [part.aleatoric for part in parts if part.aleatoric is not None]
-    sums = functools.reduce(operator.add, (part.sums for part in parts))
-    return Voxelwise(first, runner_up, calibration, ranking, epistemic, np.concatenate(data) if data else None, sums)
+    names = ("classes", "runner_up", "calibration", "ranking", "epistemic", "aleatoric")
+    arrays = [[getattr(part, name) for part in parts] for name in names]
+    joined = [None if each[0] is None else np.concatenate(each) for each in arrays]
+    return Voxelwise(*joined, functools.reduce(operator.add, (part.sums for part in parts)))  # type: ignore[call-arg, arg-type]
 
 
 def _sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:

@@ -3,10 +3,6 @@
 A voxel is in error where the arg max of the untempered logits differs from the reference.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import cast
-
 import torch
 from torch.nn import functional
 
@@ -18,62 +14,23 @@ TAIL_TEMPERATURE = 0.25
 PROBABILITY_FLOOR = 1e-12
 
 
-@dataclass(frozen=True)
-class LossWeights:
-    """Weight of each term; the defaults are the paper's."""
-
-    nll: float = 0.5
-    error_correlation: float = 0.25
-    pairwise: float = 0.25
-    tail: float = 0.25
-    trust: float = 0.05
-    anchor: float = 0.05
-    residual: float = 0.05
+WEIGHTS = {
+    "nll": 0.5,
+    "error_correlation": 0.25,
+    "pairwise": 0.25,
+    "tail": 0.25,
+    "trust": 0.05,
+    "anchor": 0.05,
+    "residual": 0.05,
+}
+"""Of the terms, as in the paper."""
 
 
 def paper_loss(
-    logits: torch.Tensor,
-    maps: UncertaintyMaps,
-    labels: torch.Tensor,
-    valid: torch.Tensor,
-    generator: torch.Generator,
+    logits: torch.Tensor, maps: UncertaintyMaps, labels: torch.Tensor, valid: torch.Tensor, generator: torch.Generator
 ) -> HeadLoss:
     """Sum the paper's terms with the paper's weights; see `LossFunction` for the arguments."""
-    terms = paper_terms(logits, cast(PaperMaps, maps), labels, valid, generator)
-    return HeadLoss(weighted_sum(terms, LossWeights()), terms)
-
-
-def proper_loss(
-    logits: torch.Tensor,
-    maps: UncertaintyMaps,
-    labels: torch.Tensor,
-    valid: torch.Tensor,
-    generator: torch.Generator,
-) -> HeadLoss:
-    """Sum the two proper scores, which need no random draws; see `LossFunction` for the arguments."""
-    terms = proper_scores(logits, maps, labels, valid)
-    return HeadLoss(torch.stack(list(terms.values())).sum(), terms)
-
-
-def paper_terms(
-    logits: torch.Tensor,
-    maps: PaperMaps,
-    labels: torch.Tensor,
-    valid: torch.Tensor,
-    generator: torch.Generator,
-) -> dict[str, torch.Tensor]:
-    """Compute every term, unweighted, over the voxels of a batch that are not padding.
-
-    Args:
-        logits: (batch, classes, *spatial), not tempered.
-        maps: of the same voxels.
-        labels: class of each voxel, (batch, 1, *spatial).
-        valid: 0 in padding, same shape as `labels`.
-        generator: draws the pairs.
-
-    Returns:
-        One scalar per field of `LossWeights`.
-    """
+    assert isinstance(maps, PaperMaps)
     inside = valid.flatten() > 0
     z = flat_voxels(logits)[inside]
     truth = labels.flatten()[inside].long()
@@ -83,20 +40,17 @@ def paper_terms(
     delta = flat_voxels(maps.perturbation)[inside]
     weight = maps.ambiguity.flatten()[inside].detach()
     standard = z_score(ranking)
-    return {
+    trust = delta.square().mean() + 0.25 * (torch.softmax(z + delta, 1) - torch.softmax(z, 1)).square().mean()
+    terms = {
         "nll": negative_log_likelihood(softened, truth),
         "error_correlation": functional.binary_cross_entropy_with_logits(standard, error),
         "pairwise": pairwise_ranking(standard, error, generator),
         "tail": (torch.softmax(-ranking / TAIL_TEMPERATURE, 0) * error).sum(),
-        "trust": delta.square().mean() + 0.25 * (torch.softmax(z + delta, 1) - torch.softmax(z, 1)).square().mean(),
+        "trust": trust,
         "anchor": functional.smooth_l1_loss(standard, z_score(anchor.detach())),
         "residual": ((1 - weight) * maps.residual.flatten()[inside]).mean(),
     }
-
-
-def weighted_sum(terms: Mapping[str, torch.Tensor], weights: LossWeights) -> torch.Tensor:
-    """Add up the terms, each times its weight."""
-    return torch.stack([weight * terms[name] for name, weight in asdict(weights).items()]).sum()
+    return HeadLoss(torch.stack([weight * terms[name] for name, weight in WEIGHTS.items()]).sum(), terms)
 
 
 def negative_log_likelihood(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -126,28 +80,22 @@ def flat_voxels(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.movedim(1, -1).flatten(0, -2)
 
 
-def proper_scores(
-    logits: torch.Tensor, maps: UncertaintyMaps, labels: torch.Tensor, valid: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """Compute the NLL of the tempered probabilities and the cross-entropy of the error probability.
+def proper_loss(
+    logits: torch.Tensor, maps: UncertaintyMaps, labels: torch.Tensor, valid: torch.Tensor, generator: torch.Generator
+) -> HeadLoss:
+    """Sum two proper scores: NLL of the tempered probabilities, and cross-entropy of the error probability.
 
-    The log-odds of the error probability are the ranking map.
-
-    Each is least where the probability is right (Gneiting and Raftery, JASA 2007), over all voxels that are not
-    padding; no weights, pairs or standardised batches move that optimum.
-
-    Args:
-        logits: (batch, classes, *spatial), not tempered.
-        maps: of the same voxels.
-        labels: class of each voxel, (batch, 1, *spatial).
-        valid: 0 in padding, same shape as `labels`.
+    The log-odds of the error probability are the ranking map. Each score is least where the probability is right
+    (Gneiting and Raftery, JASA 2007), over all voxels that are not padding; no weights, pairs or standardised batches
+    move that optimum. See `LossFunction` for the arguments; no random draws are needed.
     """
     inside = valid.flatten() > 0
     z = flat_voxels(logits)[inside]
     truth = labels.flatten()[inside].long()
     error = (z.argmax(1) != truth).float()
     softened = temper_logits(z, maps.calibration.flatten()[inside][:, None])
-    return {
+    terms = {
         "nll": negative_log_likelihood(softened, truth),
         "error_cross_entropy": functional.binary_cross_entropy_with_logits(maps.ranking.flatten()[inside], error),
     }
+    return HeadLoss(torch.stack(list(terms.values())).sum(), terms)

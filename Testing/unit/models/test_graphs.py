@@ -5,21 +5,27 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from repository import ROOT
 
-from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
-from SegWithUCore.models.graph_files import graphs_lacking, joined_constants, read_graphs
-from SegWithUCore.models.graphs import (
-    ALIGNMENT,
+from SegWithUCore.models.bundle import (
     CONSTANTS_FILE,
     GRAPH_FILES,
     MAPS_FILE,
-    OPERATIONS,
     WINDOW_FILE,
+    Bundle,
+    read_bundle,
+    with_head,
+)
+from SegWithUCore.models.graphs import (
+    ALIGNMENT,
+    OPERATIONS,
     check_graph,
-    layers_of,
+    graphs_lacking,
+    joined_constants,
+    read_graphs,
 )
 from SegWithUCore.util.errors import InputError
 
@@ -49,7 +55,7 @@ def test_the_shipped_model_has_graphs_and_stays_small() -> None:
     content = read_graphs(bundle)
     assert content.constants.ctypes.data % ALIGNMENT == 0
     assert sum(path.stat().st_size for path in MODEL.iterdir()) < 14_000_000
-    kinds = {layer.get("type") for layer in layers_of(content.window, "window")}
+    kinds = {layer.get("type") for layer in ElementTree.fromstring(content.window).iter("layer")}
     assert {"Convolution", "AvgPool", "Interpolate"} <= kinds <= OPERATIONS
 
 
@@ -71,46 +77,40 @@ def test_graphs_are_of_one_head_one_weights_file_and_float32(copied: Path) -> No
 @pytest.mark.parametrize("name", GRAPH_FILES[:3])
 def test_a_changed_or_missing_file_is_refused(copied: Path, name: str) -> None:
     bundle = changed(copied, name, lambda content: content[:-1] + b" ", noted=False)
-    with pytest.raises(InputError, match=f"{name} is damaged or was changed: its SHA-256 is .* models compile"):
+    with pytest.raises(InputError, match=f"{name} is damaged or was changed"):
         read_graphs(bundle)
     (copied / name).unlink()
     with pytest.raises(InputError, match=f"{name} does not exist"):
         read_graphs(bundle)
 
 
-HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "entity": (
-        lambda xml: xml.replace(b"<net", b'<!DOCTYPE net [<!ENTITY e SYSTEM "file:///etc/passwd">]><net', 1),
-        "document type, entity or instruction",
-    ),
-    "stylesheet": (lambda xml: xml.replace(b"<net", b'<?xml-stylesheet href="x"?><net', 1), "or instruction"),
-    "cut": (lambda xml: xml[: len(xml) // 2], "is not XML"),
-    "no graph": (lambda xml: b"<model/>", "not a graph of layers and edges alone"),
-    "outside": (lambda xml: xml.replace(b"<layers>", b'<include href="/etc/passwd"/><layers>', 1), "edges alone"),
-    "extension": (
-        lambda xml: xml.replace(b'version="opset1"', b'version="extension"', 1),
-        "which no graph of ours has",
-    ),
-    "loop": (lambda xml: xml.replace(b'type="Add"', b'type="Loop"', 1), "type 'Loop'"),
-    "beyond": (lambda xml: xml.replace(b'offset="', b'offset="9', 1), "but its constants end at"),
-    "before": (lambda xml: xml.replace(b'offset="', b'offset="-', 1), "but its constants end at"),
-    "size": (lambda xml: xml.replace(b'size="', b'size="1', 1), "bytes for the shape"),
-    "no number": (lambda xml: xml.replace(b'offset="', b'offset="x', 1), "without a readable place"),
-    "no text": (lambda xml: b"\xff\xfe\x00" + xml, "is not XML"),
+HOSTILE: dict[str, Callable[[bytes], bytes]] = {
+    "entity": lambda xml: xml.replace(b"<net", b'<!DOCTYPE net [<!ENTITY e SYSTEM "file:///etc/passwd">]><net', 1),
+    "stylesheet": lambda xml: xml.replace(b"<net", b'<?xml-stylesheet href="x"?><net', 1),
+    "cut": lambda xml: xml[: len(xml) // 2],
+    "no graph": lambda xml: b"<model/>",
+    "outside": lambda xml: xml.replace(b"<layers>", b'<include href="/etc/passwd"/><layers>', 1),
+    "extension": lambda xml: xml.replace(b'version="opset1"', b'version="extension"', 1),
+    "loop": lambda xml: xml.replace(b'type="Add"', b'type="Loop"', 1),
+    "beyond": lambda xml: xml.replace(b'offset="', b'offset="9', 1),
+    "before": lambda xml: xml.replace(b'offset="', b'offset="-', 1),
+    "size": lambda xml: xml.replace(b'size="', b'size="1', 1),
+    "no number": lambda xml: xml.replace(b'offset="', b'offset="x', 1),
+    "no text": lambda xml: b"\xff\xfe\x00" + xml,
 }
 
 
 @pytest.mark.parametrize("kind", list(HOSTILE))
 @pytest.mark.parametrize("name", [WINDOW_FILE, MAPS_FILE])
 def test_hostile_xml_is_refused_even_with_a_matching_hash(copied: Path, kind: str, name: str) -> None:
-    change, words = HOSTILE[kind]
-    with pytest.raises(InputError, match=f"{name} .*{words}"):
-        read_graphs(changed(copied, name, change, noted=True))
+    with pytest.raises(InputError, match=name) as raised:
+        read_graphs(changed(copied, name, HOSTILE[kind], noted=True))
+    assert raised.value.code == "foreign-graph"
 
 
 def test_constants_that_are_cut_are_refused(copied: Path) -> None:
     bundle = changed(copied, CONSTANTS_FILE, lambda content: content[:64], noted=True)
-    with pytest.raises(InputError, match=r"has a constant from byte .* but its constants end at"):
+    with pytest.raises(InputError, match=r"\[foreign-graph\]"):
         read_graphs(bundle)
 
 
@@ -123,7 +123,7 @@ def test_too_large_a_file_is_refused_unread(copied: Path) -> None:
 
 def test_a_graph_of_too_many_layers_is_refused() -> None:
     layer = b'<layer id="0" name="a" type="Add" version="opset1"/>'
-    with pytest.raises(InputError, match="layers, more than"):
+    with pytest.raises(InputError, match="20001 layers"):
         check_graph(b"<net><layers>" + layer * 20001 + b"</layers><edges/></net>", 0, "graph")
 
 

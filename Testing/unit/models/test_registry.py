@@ -10,7 +10,7 @@ import pytest
 
 from SegWithUCore.models.model_name import folder_name, parse_name, version_key
 from SegWithUCore.models.model_row import allows_commercial_use
-from SegWithUCore.models.store_registry import (
+from SegWithUCore.models.registry import (
     Registries,
     configured_places,
     parse_registry,
@@ -77,7 +77,7 @@ def _set(*place: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
 FIRST = ("models", 0)
 DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "other format": (_set("format", to="something"), "segwithu-models"),
-    "later version": (_set("format_version", to=2), "update it"),
+    "later version": (_set("format_version", to=2), "format_version"),
     "name": (_set(*FIRST, "name", to="../liver"), "models/0/name"),
     "version": (_set(*FIRST, "version", to="1/2"), "models/0/version"),
     "no licence": (_set(*FIRST, "licence_data", to=None), "licence_data"),
