@@ -10,7 +10,7 @@ and nothing about the mean of this one.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,6 @@ class VolumeInterval:
         of: `AMBIGUOUS`, or `SEGMENTED` where a plain percentage is narrower.
         least_mm3: smallest segmented volume of a calibration case, which the width of a plain percentage is for any
             smaller one.
-        compared: coverage and mean width of either kind on cases that were left out; empty if not compared.
     """
 
     factor: float
@@ -93,7 +92,6 @@ class VolumeInterval:
     cases: int
     of: str = AMBIGUOUS
     least_mm3: float = 0.0
-    compared: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __call__(self, expected_mm3: float, ambiguous_mm3: float, segmented_mm3: float) -> tuple[float, float, float]:
         """Return the expected volume, and the lower and upper end of its interval, in mm3.
@@ -111,7 +109,7 @@ class VolumeInterval:
 
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle; what is plain is left out."""
-        plain = {"of": AMBIGUOUS, "least_mm3": 0.0, "compared": {}}
+        plain = {"of": AMBIGUOUS, "least_mm3": 0.0}
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
 
@@ -163,17 +161,12 @@ def fit_volume_interval(volumes: Volumes, patients: Sequence[Hashable] | None = 
         patients: of each case; None if every case stands alone.
     """
     names = range(volumes.true.size) if patients is None else patients
-    found = {kind: fit_one_interval(volumes, kind, names) for kind in (AMBIGUOUS, SEGMENTED)}
-    ours, plain = found[AMBIGUOUS], found[SEGMENTED]
-    if ours is None or plain is None:
+    ours, plain = (fit_one_interval(volumes, kind, names) for kind in (AMBIGUOUS, SEGMENTED))
+    judged = [_judged_without(volumes, kind, names) for kind in (AMBIGUOUS, SEGMENTED)]
+    if ours is None or plain is None or judged[0] is None or judged[1] is None:
         return ours
-    judged = {kind: _judged_without(volumes, kind, names) for kind in found}
-    compared = {kind: each for kind, each in judged.items() if each is not None}
-    if len(compared) < len(found):
-        return ours
-    enough = compared[SEGMENTED]["coverage"] >= min(compared[AMBIGUOUS]["coverage"], LEVEL)
-    narrower = compared[SEGMENTED]["width_mm3"] < compared[AMBIGUOUS]["width_mm3"]
-    return replace(plain if enough and narrower else ours, compared=compared)
+    (coverage, width), (plain_coverage, plain_width) = judged[0], judged[1]
+    return plain if plain_coverage >= min(coverage, LEVEL) and plain_width < width else ours
 
 
 def fit_one_interval(volumes: Volumes, of: str, patients: Sequence[Hashable] | None = None) -> VolumeInterval | None:
@@ -200,7 +193,7 @@ def fit_one_interval(volumes: Volumes, of: str, patients: Sequence[Hashable] | N
     return VolumeInterval(float(true.sum() / base.sum()), half_width, LEVEL, int(true.size), of, least)
 
 
-def _judged_without(volumes: Volumes, of: str, patients: Sequence[Hashable]) -> dict[str, float] | None:
+def _judged_without(volumes: Volumes, of: str, patients: Sequence[Hashable]) -> tuple[float, float] | None:
     """Coverage and mean width of intervals fitted on other patients; None where these are too few."""
     held, widths = np.empty(len(patients), bool), np.empty(len(patients))
     for own in by_patient(patients).values():
@@ -212,7 +205,7 @@ def _judged_without(volumes: Volumes, of: str, patients: Sequence[Hashable]) -> 
             sizes = (volumes.expected[case], volumes.ambiguous[case], volumes.segmented[case])
             _, low, high = fitted(*map(float, sizes))
             held[case], widths[case] = low <= volumes.true[case] <= high, high - low
-    return {"coverage": float(held.mean()), "width_mm3": float(widths.mean())}
+    return float(held.mean()), float(widths.mean())
 
 
 MINIMUM_CASES = 10
