@@ -95,7 +95,7 @@ class OpenVINOEngine(Engine):
         ports = [*window.inputs, *window.outputs]
         shapes = [list(port.partial_shape.to_shape()) for port in ports if port.partial_shape.is_static]
         outputs = shapes[1:]
-        fits = len(shapes) == len(ports) >= 3 and shapes[0] == wanted
+        fits = len(window.inputs) == 1 and len(shapes) == len(ports) >= 3 and shapes[0] == wanted
         fits = fits and all(len(shape) == 5 and shape[0] == 1 and shape[2:] == wanted[2:] for shape in outputs)
         if fits:
             self.num_classes, self.response_channels = outputs[0][1], sum(shape[1] for shape in outputs[1:])
