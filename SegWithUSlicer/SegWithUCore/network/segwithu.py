@@ -199,7 +199,7 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
     """Find the submodule at a dotted path.
 
     Raises:
-        InputError: there is none; the message suggests near names and lists the outer modules.
+        InputError: there is none; the message suggests near names and lists modules.
     """
     try:
         return backbone.get_submodule(name)
@@ -207,9 +207,8 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
         known = [path for path, _ in backbone.named_modules() if path]
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}; " if near else ""
-        outer = known if len(known) <= MODULES_SHOWN else [path for path in known if "." not in path]
-        within = f", and {len(known) - len(outer)} within them" if len(outer) < len(known) else ""
-        modules = f"{', '.join(outer)}{within}"
+        more = f" and {len(known) - MODULES_SHOWN} more" if len(known) > MODULES_SHOWN else ""
+        modules = f"{', '.join(known[:MODULES_SHOWN])}{more}"
         raise InputError(f"The backbone has no module '{name}': {hint}its modules are {modules}.") from None
 
 
