@@ -152,7 +152,12 @@ def read_registries(places: Sequence[str] | None = None, connect: bool = False) 
     for place in configured_places() if places is None else places:
         try:
             if not place.lower().startswith(("http:", "https:")):
-                listed += folder_registry(as_folder(place))
+                is_file = place.lower().startswith("file:")
+                folder = Path(url2pathname(unquote(parsed_address(place).path)) if is_file else place).expanduser()
+                path = folder / REGISTRY_FILE
+                if not is_there(path):
+                    raise InputError(f"{folder} is no registry of models: it has no {REGISTRY_FILE}.", "no-registry")
+                listed += parse_registry(read_json_object(path, REMEDY, MAXIMUM_BYTES), str(path), folder)
             elif connect:
                 address = registry_address(place)
                 content = parse_json(b"".join(chunks_of(address, MAXIMUM_BYTES)), address, REMEDY)
@@ -170,13 +175,6 @@ def configured_places() -> list[str]:
     return [place for place in given if place] or ([PUBLIC_REGISTRY] if PUBLIC_REGISTRY else [])
 
 
-def as_folder(place: str) -> Path:
-    """Return the folder that a text names; it may be a `file://` address."""
-    if place.lower().startswith("file:"):
-        return Path(url2pathname(unquote(parsed_address(place).path)))
-    return Path(place).expanduser()
-
-
 def registry_address(place: str) -> str:
     """Return the address of the file `models.json` at an address, which may name the folder or the file itself.
 
@@ -192,20 +190,6 @@ def registry_address(place: str) -> str:
     if not parts.path.endswith(".json"):
         parts = parts._replace(path=f"{parts.path.rstrip('/')}/{REGISTRY_FILE}")
     return parts.geturl()
-
-
-def folder_registry(folder: Path) -> list[Offer]:
-    """Read the registry in a folder.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    path = folder / REGISTRY_FILE
-    if not is_there(path):
-        raise InputError(
-            f"{folder} is no registry of models: it has no {REGISTRY_FILE}; give another folder.", "no-registry"
-        )
-    return parse_registry(read_json_object(path, REMEDY, MAXIMUM_BYTES), str(path), folder)
 
 
 def parse_registry(data: Any, source: str, base: Path | str = "") -> list[Offer]:
