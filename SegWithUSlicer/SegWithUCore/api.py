@@ -21,7 +21,7 @@ from .inference.engines import AUTO
 from .inference.model import Model
 from .inference.segment import Job, compute_case
 from .inference.structures import StructureMetrics
-from .io.grid import VoxelGrid, check_geometry, check_grid, check_scalar_volume
+from .io.grid import check_grid
 from .io.input_reader import InputReader
 from .io.inputs import case_name, channel_inputs, find_input
 from .io.roi import RegionOfInterest
@@ -32,8 +32,8 @@ from .regions.region import Region
 from .util.errors import InputError, UsageError
 from .util.progress import Progress, silent
 
-ImageInput: TypeAlias = str | Path | sitk.Image | np.ndarray
-"""One channel: a path, an image, or an array (z, y, x)."""
+ImageInput: TypeAlias = str | Path | sitk.Image
+"""One channel: a path, or an image."""
 VOLUMES = ("segmentation", "error_probability", "ranking", "calibration")
 
 
@@ -59,9 +59,6 @@ def segment_image(
     model: Model,
     roi: Sequence[float] | None = None,
     *,
-    spacing: Sequence[float] | None = None,
-    origin: Sequence[float] = (0, 0, 0),
-    direction: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
     unlike_training: bool = False,
     series: str | None = None,
     form: str | None = None,
@@ -71,14 +68,11 @@ def segment_image(
 
     Args:
         image: a path (image file, folder of a DICOM series, or a folder in nnU-Net naming with one case), a SimpleITK
-            image, or an array (z, y, x); for a model of several channels a sequence of these, in the model's order.
+            image, or for a model of several channels a sequence of these, in the model's order. Of an array make an
+            image by `SimpleITK.GetImageFromArray`, with its spacing, origin and direction.
         model: from `load_model`.
         roi: region of interest, six numbers as `--roi`: centre and edge lengths in mm along the patient's right,
             anterior and superior (RAS); None for the whole image.
-        spacing: of arrays, which need it: mm along x, y, z, the reverse of the array's axes.
-        origin: of arrays, the centre of the first voxel in mm (LPS, as SimpleITK has it).
-        direction: of arrays, 9 numbers row by row (LPS, as SimpleITK has it). By default x runs to the patient's left,
-            y to the back and z up.
         unlike_training: go on although the image is unlike the training cases.
         series: end of the UID of the series to take from a DICOM folder that holds several.
         form: "qform" or "sform", which of them counts in a NIfTI file with two places.
@@ -86,18 +80,14 @@ def segment_image(
 
     Raises:
         InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
-        UsageError: no region of interest, an array without its spacing, or an option that does not go with the image.
+        UsageError: no region of interest, or an option that does not go with the image.
     """
     box = None if roi is None else RegionOfInterest.parse(",".join(str(number) for number in roi))
     channels = list(image) if isinstance(image, list | tuple) else [image]
-    is_file = [isinstance(channel, str | Path) for channel in channels]
-    if any(is_file) and spacing is not None:
-        raise UsageError("spacing goes with arrays: files say themselves how large their voxels are.")
-    if all(is_file):
+    if all(isinstance(channel, str | Path) for channel in channels):
         given = _given_files([Path(str(channel)) for channel in channels], model.bundle, series)
     else:
-        placement = None if spacing is None else (spacing, origin, direction)
-        given = _given_images(channels, model.bundle, placement)
+        given = _given_images(channels, model.bundle)
     job = Job(
         name=given.name,
         files=given.files,
@@ -110,13 +100,13 @@ def segment_image(
         insist_option="unlike_training=True",
     )
     case = compute_case(job, model, progress, _MemoryReader(given.images))
-    return SegmentationResult(case, given.images, as_arrays=isinstance(channels[0], np.ndarray))
+    return SegmentationResult(case, given.images)
 
 
 class SegmentationResult:
     """A segmentation with its uncertainty, on the grid of the input.
 
-    Volumes are SimpleITK images, or arrays (z, y, x) where the input was an array; `image` and `array` give either.
+    Volumes are SimpleITK images; `array` gives them as arrays (z, y, x).
 
     Attributes:
         structures: volume, expected volume with interval, expected wrong volume and predicted Dice of each structure,
@@ -127,33 +117,33 @@ class SegmentationResult:
             should know.
     """
 
-    def __init__(self, case: CaseResult, images: Mapping[Path, sitk.Image], as_arrays: bool) -> None:
+    def __init__(self, case: CaseResult, images: Mapping[Path, sitk.Image]) -> None:
         """Wrap what was computed; see `segment_image`."""
-        self._case, self._images, self._as_arrays = case, images, as_arrays
+        self._case, self._images = case, images
         self.structures: list[StructureMetrics] = list(case.structures)
         self.regions: list[Region] = [] if case.regions is None else list(case.regions.regions)
         self.labels: dict[int, str] = {label.value: label.name for label in case.bundle.labels}
         self.warnings: list[Deviation] = list(case.warnings)
 
     @cached_property
-    def segmentation(self) -> sitk.Image | np.ndarray:
+    def segmentation(self) -> sitk.Image:
         """Label values; 0 outside the region of interest."""
-        return self._volume("segmentation")
+        return self.image("segmentation")
 
     @cached_property
-    def error_probability(self) -> sitk.Image | np.ndarray | None:
+    def error_probability(self) -> sitk.Image | None:
         """Probability that a voxel is wrong, 0 to 1; -1 is not assessed. None if the head is not calibrated."""
-        return self._volume("error_probability") if self._case.maps.error_probability is not None else None
+        return self.image("error_probability") if self._case.maps.error_probability is not None else None
 
     @cached_property
-    def ranking(self) -> sitk.Image | np.ndarray:
+    def ranking(self) -> sitk.Image:
         """Ranking map: orders voxels by risk of error, no unit; what was not assessed is below all other values."""
-        return self._volume("ranking")
+        return self.image("ranking")
 
     @cached_property
-    def calibration(self) -> sitk.Image | np.ndarray:
+    def calibration(self) -> sitk.Image:
         """Calibration map: how much the probabilities are softened, no unit; -1 is not assessed."""
-        return self._volume("calibration")
+        return self.image("calibration")
 
     def image(self, name: str) -> sitk.Image:
         """Return one of `VOLUMES` as a SimpleITK image on the grid of the input.
@@ -202,9 +192,6 @@ class SegmentationResult:
         """Say what was found, for notebooks."""
         found = ", ".join(f"{each.label.name} {each.volume_mm3:.0f} mm3" for each in self.structures[1:])
         return f"<SegmentationResult: {found}; {len(self.regions)} regions, {len(self.warnings)} warnings>"
-
-    def _volume(self, name: str) -> sitk.Image | np.ndarray:
-        return self.array(name) if self._as_arrays else self.image(name)
 
 
 @dataclass(frozen=True)
@@ -261,46 +248,22 @@ def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _
     return _Given(cases[0].name, [each.path for each in inputs], [each.series for each in inputs])
 
 
-def _given_images(
-    images: Sequence[ImageInput], bundle: Bundle, placement: tuple[Sequence[float], ...] | None
-) -> _Given:
+def _given_images(images: Sequence[ImageInput], bundle: Bundle) -> _Given:
     """Check the channels of a case in memory as files are checked.
-
-    Args:
-        placement: spacing, origin and direction of arrays.
 
     Raises:
         InputError: an image that would be refused as a file, too, or another number of channels than the model's.
-        UsageError: something else than images and arrays, or an array without its spacing.
+        UsageError: something else than images.
     """
     _check_count(len(images), bundle)
     checked = {}
     for channel, image in zip(bundle.input.channels, images, strict=True):
         source = Path(f"{channel} image")
-        if isinstance(image, np.ndarray):
-            image = _image_of_array(source, image, placement)
-        elif not isinstance(image, sitk.Image):
-            raise UsageError(f"{type(image).__name__} is no image: give only paths, or SimpleITK images and arrays.")
+        if not isinstance(image, sitk.Image):
+            raise UsageError(f"{type(image).__name__} is no image: give paths or SimpleITK images.", "no-image")
         check_grid(source, image)
         checked[source] = checked_volume(source, image)
     return _Given("image", list(checked), images=checked)
-
-
-def _image_of_array(source: Path, array: np.ndarray, placement: tuple[Sequence[float], ...] | None) -> sitk.Image:
-    if placement is None:
-        raise UsageError("An array does not say how large its voxels are: give spacing=(x, y, z) in mm.")
-    spacing, origin, direction = ([float(number) for number in numbers] for numbers in placement)
-    if (len(spacing), len(origin), len(direction)) != (3, 3, 9):
-        raise UsageError(
-            f"spacing, origin and direction have {len(spacing)}, {len(origin)} and {len(direction)} numbers: give 3, 3 "
-            "and 9."
-        )
-    check_scalar_volume(source, array.shape[::-1], is_complex=array.dtype.kind == "c")
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{source} holds {array.dtype} instead of numbers: give an array of intensities.")
-    check_geometry(source, array.shape[::-1], spacing, origin, np.reshape(direction, (3, 3)))
-    i, j, k = array.shape[::-1]
-    return VoxelGrid((i, j, k), tuple(spacing), tuple(origin), tuple(direction)).image(array.astype(np.float32))
 
 
 def _check_count(given: int, bundle: Bundle) -> None:

@@ -409,8 +409,8 @@ def main() -> int:
     options = _options()
     import torch
 
-    import SegWithUCore.cohort.failed_cases
-    import SegWithUCore.cohort.run  # noqa: F401 - imported once, so that forked processes need not
+    import SegWithUCore.cohort.one_case
+    import SegWithUCore.cohort.workers  # noqa: F401 - imported once, so that forked processes need not
 
     torch.set_num_threads(1)
     begun = time.monotonic()

@@ -76,7 +76,7 @@ COMMANDS = {
 
 def _call(command: str, given: Path, bundle: Path, output: Path) -> list[str]:
     if command.startswith("segment"):
-        options = ["--model", str(bundle), "--output", str(output), "--dry-run", "--json"]
+        options = ["--model", str(bundle), "--output", str(output), "--json"]
         return ["segment", str(given), *command.split()[1:], *options]
     writes = [] if command == "check" else ["--output", str(output)]
     writes += ["--without-image"] if "--page" in command else []
@@ -144,7 +144,7 @@ def _all_there(command: str, output: Path, count: int, control: Ended) -> Callab
         if command == "worklist":
             return len((output / "worklist.csv").read_text("utf-8").splitlines()) == count + 1
         if command.startswith("segment"):
-            return last.event("dry-run").get("cases") == count
+            return last.event("cohort").get("cases", 1) == count
         pattern = "*.html" if "page" in command else "*/case.json"
         return len([path for path in output.glob(pattern) if path.name != "index.html"]) == count
 

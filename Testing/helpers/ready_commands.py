@@ -113,8 +113,8 @@ def serve() -> None:
 
     import SegWithUCore.cli.__main__
     import SegWithUCore.cli.segment
-    import SegWithUCore.cohort.failed_cases
-    import SegWithUCore.cohort.run
+    import SegWithUCore.cohort.one_case
+    import SegWithUCore.cohort.workers
     import SegWithUCore.inference.engines.torch_engine
     import SegWithUCore.io.reader_process
     import SegWithUCore.models.bundle_network  # noqa: F401

@@ -32,7 +32,9 @@ def _flagged_worklist(listing: Listing) -> tuple[Path, float]:
     cases = [read_case(listing.cases / name) for name in CASES]
     shares = sorted(max(figures_of_case(case)["wrong_share"], *map(wrong_share, structures_of(case))) for case in cases)
     limit = round((shares[-1] + shares[-2]) / 2, 4)
-    segwithu("worklist", listing.cases, "--output", listing.home, "--flag-wrong-share", str(limit))
+    rules = listing.home / "rules.json"
+    rules.write_text(json.dumps({"wrong_share": limit, "case_share": limit}))
+    segwithu("worklist", listing.cases, "--output", listing.home, "--rules", rules)
     return listing.home / "worklist.json", limit
 
 

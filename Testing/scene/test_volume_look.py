@@ -72,13 +72,11 @@ def test_the_preview_sends_the_look_and_tells_notes_apart_from_warnings(tmp_path
     asked.answers[0]({"event": "fingerprinted", "deviations": [note, warning]})
     kinds = frozenset({"picture"})
     assert told[-1] == PreflightResult(told[-1].cost, ("Turned.",), False, ("Smooth.",), kinds=kinds, others=())
-    asked.answers[1]({"event": "predicted", "seconds": 3, "memory_mb": 900, "device": "cpu"})
+    asked.answers[1]({"event": "predicted", "memory_mb": 900, "device": "cpu"})
     assert (told[-1].warnings, told[-1].notes) == (("Turned.",), ("Smooth.",))
-    assert told[-1].cost == "About 3 s and 0.9 GB of memory on CPU"
-    asked.answers[1]({"event": "predicted", "seconds": None, "windows": 4, "memory_mb": 900, "device": "cpu"})
-    assert told[-1].cost == "About 0.9 GB of memory and 4 windows on CPU"
+    assert told[-1].cost == "About 0.9 GB of memory on CPU"
     sentence = "The image of 9 x 9 x 9 voxels needs about 5.0 GB of memory."
-    asked.answers[1]({"event": "predicted", "seconds": 3, "memory_mb": 900, "not_enough_memory": sentence})
+    asked.answers[1]({"event": "predicted", "memory_mb": 900, "not_enough_memory": sentence})
     assert told[-1].cost == sentence
 
 

@@ -88,17 +88,16 @@ def test_structures_regions_and_warnings_are_those_of_case_json(result: Segmenta
     assert "regions" in repr(result)
 
 
-def test_a_path_and_an_array_give_the_same_as_an_image(result: SegmentationResult, model: Any) -> None:
+def test_a_path_gives_the_same_as_an_image(result: SegmentationResult, model: Any) -> None:
     from_path = segment_image(SAMPLE, model, ROI)
-    image = sitk.ReadImage(str(SAMPLE))
-    array = sitk.GetArrayFromImage(image)
-    placement = {"spacing": image.GetSpacing(), "origin": image.GetOrigin(), "direction": image.GetDirection()}
-    from_array = segment_image(array, model, ROI, **placement)
     for name in VOLUMES:
         np.testing.assert_array_equal(from_path.array(name), result.array(name))
-        assert isinstance(getattr(from_array, name), np.ndarray)
-        np.testing.assert_array_equal(getattr(from_array, name), result.array(name))
-    assert from_array.image("ranking").GetOrigin() == image.GetOrigin()
+
+
+def image_of(array: np.ndarray, spacing: tuple[float, ...] = (1, 1, 1)) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    return image
 
 
 def test_saved_images_from_memory_make_a_case_folder_of_their_own(
@@ -129,7 +128,7 @@ def test_a_saved_path_is_led_back_to(model: Any, tmp_path: Path) -> None:
 def test_several_channels_in_memory_are_all_kept(tmp_path: Path) -> None:
     model = load_model(tiny_bundle(tmp_path / "two", ("T1", "FLAIR"), calibrated=False))
     t1 = np.random.default_rng(0).normal(size=(36, 52, 36))
-    found = segment_image([t1, t1[::-1]], model, spacing=(1, 1, 1.5))
+    found = segment_image([image_of(t1, (1, 1, 1.5)), image_of(t1[::-1], (1, 1, 1.5))], model)
     assert found.error_probability is None
     assert found.regions == []
     with pytest.raises(UsageError, match="not calibrated"):
@@ -140,9 +139,9 @@ def test_several_channels_in_memory_are_all_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sitk.GetArrayFromImage(second), t1[::-1].astype(np.float32))
     assert second.GetSpacing() == (1, 1, 1.5)
     with pytest.raises(InputError, match=r"wants 2 channel.*T1, FLAIR.*1 image"):
-        segment_image(t1, model, spacing=(1, 1, 1))
+        segment_image(image_of(t1), model)
     with pytest.raises(InputError, match="FLAIR image is not on the grid of T1 image"):
-        segment_image([t1, t1[1:]], model, spacing=(1, 1, 1))
+        segment_image([image_of(t1), image_of(t1[1:])], model)
 
 
 def test_what_the_command_refuses_is_refused(model: Any) -> None:
@@ -162,16 +161,10 @@ ARRAY = np.arange(24.0).reshape(2, 3, 4)
 @pytest.mark.parametrize(
     ("image", "options", "words"),
     [
-        (ARRAY, {}, "spacing"),
-        (ARRAY, {"spacing": (1, 1)}, "give 3, 3 and 9"),
-        (ARRAY, {"spacing": (1, 1, 0)}, "voxels of 1 x 1 x 0 mm"),
-        (ARRAY, {"spacing": (1, 1, 1), "direction": (1, 1, 0, 0, 1, 0, 0, 0, 1)}, "grid of boxes"),
-        (ARRAY[0], {"spacing": (1, 1, 1)}, "2D"),
-        (ARRAY * 1j, {"spacing": (1, 1, 1)}, "complex"),
-        (ARRAY.astype(str), {"spacing": (1, 1, 1)}, "instead of numbers"),
-        (ARRAY * np.nan, {"spacing": (1, 1, 1)}, "T1 image"),
-        (ARRAY * 0, {"spacing": (1, 1, 1)}, "T1 image is empty"),
-        (SAMPLE, {"spacing": (1, 1, 1)}, "spacing goes with arrays"),
+        (ARRAY, {}, "no image"),
+        (image_of(ARRAY[0], (1, 1)), {}, "2D"),
+        (image_of(ARRAY * np.nan), {}, "T1 image"),
+        (image_of(ARRAY * 0), {}, "T1 image is empty"),
         (SAMPLE, {"roi": (1, 2, 3)}, "region of interest"),
         (SAMPLE, {"roi": "brain!"}, "region of interest"),
         (SAMPLE, {"series": "1.2"}, "no folder of DICOM"),
@@ -190,7 +183,7 @@ def test_wrong_calls_say_what_is_wrong(image: Any, options: dict[str, Any], word
 
 def test_files_and_images_do_not_mix(tmp_path: Path) -> None:
     model = load_model(tiny_bundle(tmp_path / "two", ("T1", "FLAIR"), calibrated=False))
-    with pytest.raises(UsageError, match="give only paths"):
+    with pytest.raises(UsageError, match="give paths"):
         segment_image([sitk.ReadImage(str(SAMPLE)), SAMPLE], model)
 
 

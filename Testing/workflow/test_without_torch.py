@@ -15,7 +15,7 @@ ABSENT = ("torch", "monai", "functorch", "torchgen", "sklearn")
 LIGHT = (
     "SegWithUCore.api",
     "SegWithUCore.cli.__main__",
-    "SegWithUCore.cohort.run",
+    "SegWithUCore.cohort.workers",
     "SegWithUCore.inference.segment",
     "SegWithUCore.inference.engines.openvino_engine",
     "SegWithULab.evaluation.evaluate",

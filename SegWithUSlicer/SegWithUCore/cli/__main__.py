@@ -13,31 +13,11 @@ from ..util.interruption import heard_soon
 from ..util.memory import keep_freed_memory
 from ..util.processor import use_threads
 from ..version import __version__
-from . import (
-    adopt,
-    benchmark,
-    calibrate,
-    check,
-    demo,
-    evaluate,
-    export,
-    import_model,
-    models,
-    plan,
-    report,
-    review,
-    segment,
-    train,
-    train_model,
-    web,
-)
+from . import benchmark, calibrate, demo, evaluate, export, import_model, models, review, segment, train, train_model
 from .arguments import PROGRAM, CommandParser, check_arguments
 from .console import Console, ReaderLeftError, reader_left, silence
 
-COMMANDS = (
-    *(segment, check, review, web, report, export, models, import_model, adopt, plan, train_model, train, calibrate),
-    *(evaluate, benchmark, demo),
-)
+COMMANDS = (segment, review, export, models, import_model, train_model, train, calibrate, evaluate, benchmark, demo)
 READER_LEFT = 141
 CANCELLED = "cancelled; partial output was removed."
 

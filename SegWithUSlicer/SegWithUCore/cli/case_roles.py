@@ -1,34 +1,43 @@
-"""Options and checks about cases, which several commands share: who has seen them, whose they are, folds."""
+"""Cases of commands that train, fit and measure: read, compared with those seen before, put into folds."""
 
 import argparse
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.errors import UsageError
+from .arguments import refuse_if
 from .console import Console
 
 if TYPE_CHECKING:
     from SegWithULab.calibration.cross_validation import Fold
-    from SegWithULab.training.dataset import Case
+    from SegWithULab.training.dataset import Case, PreparedCase
 
     from ..models.bundle import Bundle
+    from ..models.input_spec import InputSpec
     from ..models.training_record import TrainingRecord
 
 
-def add_role_options(command: argparse.ArgumentParser) -> None:
-    """Add what is said about cases that were seen before."""
-    group = command.add_argument_group("who has seen which case")
-    group.add_argument(
-        "--allow-seen-cases",
-        action="store_true",
-        help="take cases that were seen in another role, such as validation cases for calibration; the card says so",
-    )
-    group.add_argument(
-        "--no-hashes",
-        action="store_true",
-        help="keep no voxel hashes of the cases in run and model; the card says so",
-    )
+def prepared_of(
+    train_source: str,
+    select_source: str,
+    spec: "InputSpec",
+    label_values: "Sequence[int]",
+    console: Console,
+    train_option: str = "--cases",
+) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
+    """Read training and validation cases as a network wants them."""
+    from SegWithULab.training.dataset import check_channels, find_cases, prepare
+
+    train, select = find_cases(train_source), find_cases(select_source)
+    both = {case.name for case in train} & {case.name for case in select}
+    refuse_if((both, f"{len(both)} cases, such as {min(both, default='')}, are in {train_option} and --select."))
+    check_channels([*train, *select], spec)
+    with console.progress("reading cases") as progress:
+        prepared = []
+        for number, case in enumerate([*train, *select], 1):
+            prepared.append(prepare(case, spec, label_values))
+            progress("reading", number / (len(train) + len(select)), case.name)
+    return prepared[: len(train)], prepared[len(train) :]
 
 
 def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", console: Console) -> "TrainingRecord":
@@ -58,7 +67,7 @@ def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", con
 
 
 def test_record(
-    bundle: "Bundle", cases: "Sequence[Case]", options: argparse.Namespace, console: Console
+    bundle: "Bundle", cases: "Sequence[Case]", allow_seen: bool, record_anyway: bool, console: Console
 ) -> "TrainingRecord | None":
     """Return the model's record with these cases as its test cases; None where there is nothing to compare or note.
 
@@ -70,44 +79,18 @@ def test_record(
     from ..models.bundle_files import weights_path
     from ..models.training_record import TrainingRecord, read_record
 
-    record = read_record(weights_path(bundle).parent)
-    if not options.record and (record is None or not record.roles):
+    record = read_record(weights_path(bundle).parent) or TrainingRecord()
+    if not record_anyway and not record.roles:
         return None
     with console.progress("evaluate") as progress:
         given = hashes_of(cases, progress)
-    known = seen_of(record.roles if record else None)
-    remarks = check_unseen("test", given, known, options.allow_seen_cases)
-    return (record or TrainingRecord()).with_role("test", list(given), remarks)
+    return record.with_role("test", list(given), check_unseen("test", given, seen_of(record.roles), allow_seen))
 
 
 def note_patients(cases: "Sequence[Case]", console: Console) -> None:
-    """Say so where nothing tells the patients of cases: nobody would notice two cases of one patient otherwise."""
+    """Note where no case names its patient: nobody would notice two cases of one patient otherwise."""
     if not any(case.patient for case in cases):
-        console.note(
-            "No case names its patient, so each counts as a patient of its own: if some have several cases, give a "
-            "table with a column 'patient'."
-        )
-
-
-def add_fold_options(command: argparse.ArgumentParser, title: str, words: str) -> None:
-    """Add --folds and --fold-cases."""
-    group = command.add_argument_group(
-        title,
-        "Networks of the model's recipe that were trained from scratch without a part of the training cases, each with "
-        f"a head of its own, predict what they have not seen. {words}",
-    )
-    group.add_argument("--folds", type=Path, nargs="+", metavar="RUN", help="training runs of the folds")
-    group.add_argument("--fold-cases", metavar="CASES", help="the training cases of all folds, such as TABLE.csv:train")
-
-
-def check_fold_options(options: argparse.Namespace) -> None:
-    """Refuse the one without the other.
-
-    Raises:
-        UsageError: one is missing.
-    """
-    if (options.folds is None) != (options.fold_cases is None):
-        raise UsageError("--folds and --fold-cases go together: give the runs, and the cases that they share.")
+        console.note("No case names its patient (column 'patient'), so each counts as a patient of its own.")
 
 
 def given_folds(
@@ -115,19 +98,19 @@ def given_folds(
     bundle: "Bundle",
     others: "Mapping[str, Sequence[Case]]",
     console: Console,
-    command: str,
     trained: "Collection[str] | None" = None,
 ) -> "list[Fold]":
-    """Find what each fold's network is to predict, and say whom all have seen.
+    """Find what each fold's network is to predict, and note whom all have seen.
 
     Args:
         others: cases by the option that names them; nobody's are in both.
-        command: whose progress is shown.
         trained: hashes of the training cases; None for those that the model keeps.
 
     Raises:
-        InputError, UsageError: see `cross_validation.find_folds`.
+        InputError, UsageError: see `cross_validation.find_folds`, or one of the two options is missing.
     """
+    if (options.folds is None) != (options.fold_cases is None):
+        raise UsageError("--folds and --fold-cases go together.", "contradicting-options")
     if options.folds is None:
         return []
     from SegWithULab.calibration.cross_validation import find_folds
@@ -140,7 +123,7 @@ def given_folds(
     if trained is None:
         record = read_record(weights_path(bundle).parent)
         trained = ((record and record.roles) or {}).get("train", ())
-    with console.progress(command) as progress:
+    with console.progress(options.command) as progress:
         runs = [RunFolder(run) for run in options.folds]
         given = find_cases(options.fold_cases)
         found = find_folds(bundle, trained, runs, given, others, progress)

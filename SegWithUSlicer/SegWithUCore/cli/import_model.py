@@ -1,81 +1,128 @@
-"""`segwithu import-nnunet` and `import-checkpoint`: make bundles of models that were trained elsewhere."""
+"""`segwithu import-nnunet`, `import-checkpoint` and `adopt`: make models of networks that were trained elsewhere."""
 
 import argparse
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..util.errors import OutputError, UsageError
-from .arguments import add_network_option, check_folder_name
+from ..util.atomic_files import one_writer
+from ..util.errors import OutputError
+from .arguments import CommandParser, add_command, axes, check_folder_name, refuse_if, whole_number
 from .console import Console
 
 if TYPE_CHECKING:
+    from SegWithULab.evaluation.adopt import Adoption
+    from SegWithULab.training.dataset import Case
+
     from ..models.nnunet_import import NnunetFolder
+
+ABOUT = ("name", "version", "task", "licence_weights", "licence_data", "citation")
+KINDS = {
+    "segwithu": "safetensors checkpoint of the method's authors, head included",
+    "weights": "state dict of the recipe's backbone (safetensors, or .pt of tensors only)",
+}
 
 
 def add_commands(commands: Any) -> None:
-    """Add both."""
-    _add_import_checkpoint(commands)
-    _add_import_nnunet(commands)
+    """Add the three commands."""
+    checkpoint = add_command(commands, "import-checkpoint", run_import_checkpoint)
+    checkpoint.add_argument("source", metavar="FILE", type=Path, help="the file of the foreign network")
+    kinds = "; ".join(f"{kind}: {words}" for kind, words in KINDS.items())
+    checkpoint.add_argument("--kind", required=True, choices=list(KINDS), help=kinds)
+    checkpoint.add_argument("--recipe", required=True, type=Path, help="recipe (JSON) with what no weights file "
+                            "tells: labels, channels, spacing, licence; see Resources/Recipes")  # fmt: skip
+    checkpoint.add_argument("--licence", type=Path, metavar="FILE", help="licence text to hand on with the weights")
+    checkpoint.add_shared("--output", "--overwrite", "--network")
+    nnunet = add_command(commands, "import-nnunet", run_import_nnunet)
+    _add_nnunet_options(nnunet)
+    nnunet.add_argument("--fold", default="0", help="fold to take, a number or 'all' (default 0)")
+    nnunet.add_shared("--output", required=False, help="folder of the bundle to write")
+    nnunet.add_argument("--run", dest="run_folder", type=Path, help="folder of the training run to start")
+    adopt = add_command(commands, "adopt", run_adopt)
+    _add_nnunet_options(adopt)
+    add = adopt.add_argument
+    add("--dataset", required=True, help="the raw data set that it was trained with (imagesTr, labelsTr)")
+    adopt.add_shared("--output", "--threads", "--no-hashes")
+    add("--work", type=Path, help="folder of what is unfinished (default: OUTPUT_adoption)")
+    add("--splits", type=Path, help="splits_final.json (default: looked for, as nnU-Net keeps it)")
+    adopt.add_flag("--unseen", "the network was trained with none of these cases")
+    add("--fold", help="fold whose network goes into the model (default: the first that is there)")
+    add("--patient-pattern", help="regular expression whose first group is the patient in a case's name")
+    add("--epochs", type=whole_number(1, 100_000), help="of each head (default: about 2000 windows)")
+    adopt.add_flag("--redo", "train heads anew whose settings or cases changed")
 
 
-ABOUT = ("name", "version", "task", "licence_weights", "licence_data", "citation")
-
-
-def _add_import_nnunet(commands: Any) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "import-nnunet",
-        examples=("import-nnunet nnUNet_results/Dataset004_Hippocampus --output hippocampus_nnunet",),
-        help="make a model bundle of a trained nnU-Net (version 2)",
-        description="Read one fold of an nnU-Net result folder (plans.json, dataset.json, fold_0). --output writes a "
-        "bundle whose logits equal nnU-Net's, with an untrained uncertainty head; --run starts a training run, so "
-        "that train-head and calibrate can follow.",
-    )
-    command.add_argument("folder", type=Path, metavar="RESULT_FOLDER", help="holds plans.json, dataset.json, fold_0")
-    command.add_argument("--fold", default="0", help="fold to take, a number or 'all' (default 0)")
-    command.add_argument("--configuration", help="such as 3d_fullres (default: the one that was trained)")
-    command.add_argument("--checkpoint", default="checkpoint_final.pth", help="file within the fold")
-    command.add_argument("--output", type=Path, help="folder of the bundle to write")
-    command.add_argument("--run", dest="run_folder", type=Path, help="folder of the training run to start")
-    command.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
-    command.add_argument(
-        "--orientation",
-        help="letters towards which x, y, z of the training images ran, such as LPS (default: axes as stored)",
-    )
-    command.add_argument("--modality", help="DICOM modality (default: CT where intensities are scaled as CT, else MR)")
+def _add_nnunet_options(command: CommandParser) -> None:
+    """Add the result folder of nnU-Net and what it does not tell."""
+    add = command.add_argument
+    add("folder", type=Path, metavar="RESULT_FOLDER", help="holds plans.json, dataset.json, fold_0 ...")
+    add("--configuration", help="such as 3d_fullres (default: the one that was trained)")
+    add("--checkpoint", default="checkpoint_final.pth", help="file within the fold")
+    add("--orientation", type=axes, help="letters towards which x, y, z of the training images ran, such as LPS")
+    add("--modality", help="DICOM modality (default: CT where intensities are scaled as CT, else MR)")
     for name in ABOUT:
-        command.add_argument(f"--{name.replace('_', '-')}", help=f"{name.replace('_', ' ')} noted in the bundle")
-    command.set_defaults(run=run_import_nnunet)
+        add(f"--{name.replace('_', '-')}", help=f"{name.replace('_', ' ')} noted in the model")
+    command.add_shared("--overwrite")
+
+
+def run_import_checkpoint(options: argparse.Namespace, console: Console) -> int:
+    """Make a model bundle of weights that were trained elsewhere.
+
+    Make a model bundle of a foreign network. It is not calibrated, and where the file brings no uncertainty head it
+    gets an untrained one: train-head with a recipe on this model, then calibrate.
+
+    Examples:
+    import-checkpoint weights.safetensors --kind segwithu --recipe recipe.json --output my_model
+    """
+    from SegWithULab.training.import_weights import import_checkpoint
+
+    output = options.output
+    if output.exists() and not options.overwrite:
+        raise OutputError(f"{output} exists already: choose another output folder or pass --overwrite.", "model-exists")
+    given = (options.kind, options.source, options.recipe, output, options.licence, options.overwrite)
+    bundle = import_checkpoint(*given)
+    head = "its own head" if bundle.default_head.trained else "an untrained head"
+    text = f"{bundle.name}, {bundle.backbone.kind} with {head}, not calibrated, in {output}"
+    console.result(text, {"bundle": str(output), "trained_head": bundle.default_head.trained})
+    return 0
 
 
 def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
-    """Import a fold."""
+    """Make a model bundle of a trained nnU-Net (version 2).
+
+    Read one fold of an nnU-Net result folder (plans.json, dataset.json, fold_0). --output writes a bundle whose
+    logits equal nnU-Net's, with an untrained uncertainty head; --run starts a training run, so that train-head and
+    calibrate can follow.
+
+    Examples:
+    import-nnunet nnUNet_results/Dataset004_Hippocampus --output hippocampus_nnunet
+    """
     console.started()
     from ..models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle
 
-    if options.output is None and options.run_folder is None:
-        raise UsageError("Nothing is to be written: give --output for a bundle, --run for a training run, or both.")
-    if options.run_folder is not None and options.run_folder.exists():
-        raise OutputError(f"{options.run_folder} exists already: choose another folder for the training run.")
-    orientation = parsed_orientation(options.orientation)
-    folder = read_nnunet_folder(
-        options.folder, options.fold, options.configuration, options.checkpoint, orientation, options.modality
-    )
+    output, run_folder = options.output, options.run_folder
+    refuse_if((output is None and run_folder is None, "Give --output for a bundle, --run for a training run, or both."))
+    if run_folder is not None and run_folder.exists():
+        raise OutputError(f"{run_folder} exists already: choose another folder for the training run.", "run-exists")
     if options.name is not None:
         check_folder_name(options.name, "--name")
+    folder = read_nnunet_folder(options.folder, options.fold, **_reading(options))
     about = about_of(folder, {name: getattr(options, name) for name in ABOUT})
     for note in folder.model.notes:
         console.note(note)
-    if options.output is not None:
-        bundle = write_nnunet_bundle(folder, about, options.output, options.overwrite)
-        console.result(f"{bundle.name}, not calibrated, in {options.output}", {"bundle": str(options.output)})
-    if options.run_folder is not None:
-        _start_run(folder, about, options.run_folder)
-        console.result(
-            f"backbone of {folder.source} in {options.run_folder}; go on with train-head",
-            {"run": str(options.run_folder)},
-        )
+    if output is not None:
+        bundle = write_nnunet_bundle(folder, about, output, options.overwrite)
+        console.result(f"{bundle.name}, not calibrated, in {output}", {"bundle": str(output)})
+    if run_folder is not None:
+        _start_run(folder, about, run_folder)
+        text = f"backbone of {folder.source} in {run_folder}; go on with train-head"
+        console.result(text, {"run": str(run_folder)})
     return 0
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("configuration", "checkpoint", "orientation", "modality")}
 
 
 def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> None:
@@ -91,64 +138,101 @@ def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> N
         run.save_best("backbone", folder.weights)
 
 
-def parsed_orientation(text: str | None) -> str | None:
-    """Read --orientation; None where it is not given.
+def run_adopt(options: argparse.Namespace, console: Console) -> int:
+    """Make a calibrated model of a trained nnU-Net, in one command.
 
-    Raises:
-        UsageError: it names no axes.
+    Import the networks of an nnU-Net result folder, train an uncertainty head, calibrate on what the networks have
+    not seen, judge, and write the model with its card, which says in words whether its uncertainty can be trusted.
+    Ctrl-C keeps what is finished; the same command goes on.
+
+    Examples:
+    adopt nnUNet_results/Dataset004_Hippocampus --dataset nnUNet_raw/Dataset004_Hippocampus -o hippo
     """
-    if text is None:
-        return None
-    letters = text.upper()
-    if len(letters) != 3 or {"LRAPIS".find(letter) // 2 for letter in letters} != {0, 1, 2}:
-        raise UsageError(f"'{text}' is not an orientation: give one letter of each of LR, AP, IS, such as RAS.")
-    return letters
+    console.started()
+    from SegWithULab.evaluation.adopt import adoption_stages
+    from SegWithULab.evaluation.adopt_page import PAGE
+    from SegWithULab.training.stages import has_left, run_stages
 
-
-KINDS = {
-    "segwithu": "safetensors checkpoint of the method's authors, head included",
-    "weights": "state dict of the recipe's backbone (safetensors, or .pt of tensors only)",
-}
-
-
-def _add_import_checkpoint(commands: Any) -> None:
-    """Add `import-checkpoint`."""
-    command = commands.add_parser(
-        "import-checkpoint",
-        examples=("import-checkpoint weights.safetensors --kind segwithu --recipe recipe.json --output my_model",),
-        help="make a model bundle of weights that were trained elsewhere",
-        description="Make a model bundle of a foreign network. It is not calibrated, and where the file brings no "
-        "uncertainty head it gets an untrained one: train-head with a recipe on this model, then calibrate.",
-    )
-    command.add_argument("source", metavar="FILE", type=Path, help="the file of the foreign network")
-    kinds = "; ".join(f"{kind}: {words}" for kind, words in KINDS.items())
-    command.add_argument("--kind", required=True, choices=list(KINDS), help=kinds)
-    command.add_argument(
-        "--recipe",
-        type=Path,
-        help="recipe (JSON) with what no weights file tells: labels, channels, spacing, licence; see Resources/Recipes",
-    )
-    command.add_argument("--output", required=True, type=Path, help="folder of the bundle to write")
-    command.add_argument("--licence", type=Path, metavar="FILE", help="licence text to hand on with the weights")
-    add_network_option(command)
-    command.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
-    command.set_defaults(run=run_import_checkpoint)
-
-
-def run_import_checkpoint(options: argparse.Namespace, console: Console) -> int:
-    """Write the bundle."""
-    from SegWithULab.training.import_weights import import_checkpoint
-
-    if options.recipe is None:
-        raise UsageError("--recipe is missing: give a recipe with labels, channels and spacing, see Resources/Recipes.")
-    if options.output.exists() and not options.overwrite:
-        raise OutputError(f"{options.output} exists already: choose another output folder or pass --overwrite.")
-    bundle = import_checkpoint(
-        options.kind, options.source, options.recipe, options.output, options.licence, options.overwrite
-    )
-    head = "its own head" if bundle.default_head.trained else "an untrained head"
-    console.result(
-        f"{bundle.name}, {bundle.backbone.kind} with {head}, not calibrated, in {options.output}",
-        {"bundle": str(options.output), "trained_head": bundle.default_head.trained},
-    )
+    job, first = _job(options)
+    output = options.output
+    with one_writer(output, overwrite=True):
+        if output.exists() and not options.overwrite and not has_left(job.work, "model", output):
+            raise OutputError(f"{output} exists already: choose another folder or pass --overwrite.", "model-exists")
+        job = replace(job, replaces=output.exists())
+        for note in _notes(job):
+            console.note(note)
+        with console.progress("adopt") as progress:
+            found = run_stages(job.work, adoption_stages(job, first), progress, options.redo)["model"]
+    if found["graphs"]:
+        console.note(f"No graphs for the engine openvino: {found['graphs']}. The model is whole, and runs on torch.")
+    page, warnings = output / PAGE, found["warnings"]
+    lines = [f"Warning: {warning}" for warning in warnings]
+    lines += [found["headline"], f"The model is in {output}; why, and on how many cases, is in {page}."]
+    lines.append(f"{job.work} holds what was needed on the way and may be deleted.")
+    data = {"bundle": str(output), "page": str(page), "trust": found["trust"], "headline": found["headline"]}
+    console.result("\n".join(lines), {**data, "warnings": warnings})
     return 0
+
+
+def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
+    """Check everything that can be checked before work begins."""
+    from SegWithULab.evaluation.adopt import Adoption
+    from SegWithULab.evaluation.adopt_folds import plan_folds
+    from SegWithULab.training.dataset import check_channels
+
+    from ..models.nnunet_import import read_nnunet_folder
+
+    if options.name is not None:
+        check_folder_name(options.name, "--name")
+    cases = _cases(options)
+    plan = plan_folds(
+        options.folder,
+        Path(options.dataset),
+        {name: case.group for name, case in cases.items()},
+        options.checkpoint,
+        first=options.fold,
+        splits=options.splits,
+        all_unseen=options.unseen,
+    )
+    first = read_nnunet_folder(options.folder, plan.folds[0].network, **_reading(options))
+    used = {name for fold in plan.folds for name in (*fold.seen, *fold.unseen)}
+    cases = {name: case for name, case in cases.items() if name in used}
+    check_channels(list(cases.values()), first.model.input)
+    output = options.output
+    about = {name: getattr(options, name) for name in ABOUT}
+    if about["name"] is None and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", output.name):
+        about["name"] = output.name
+    return Adoption(
+        result=options.folder,
+        cases=cases,
+        plan=plan,
+        options=_reading(options),
+        about=about,
+        output=output,
+        work=options.work or output.with_name(f"{output.name}_adoption"),
+        epochs=options.epochs,
+        hashes=not options.no_hashes,
+    ), first
+
+
+def _cases(options: argparse.Namespace) -> "dict[str, Case]":
+    from SegWithULab.training.dataset import find_cases
+    from SegWithULab.training.split import patients_by_name
+
+    found = find_cases(options.dataset)
+    patients = patients_by_name([case.name for case in found], options.patient_pattern)
+    return {case.name: replace(case, patient=case.patient or patients[case.name]) for case in found}
+
+
+def _notes(job: "Adoption") -> list[str]:
+    plan = job.plan
+    patients = len(set(plan.patients.values()))
+    notes = [f"{len(plan.patients)} cases of {patients} patients; if that is wrong, give --patient-pattern."]
+    if plan.dropped:
+        notes.append(f"{len(plan.dropped)} validation cases are not used, since their patients were trained with: "
+                     f"{plan.dropped[0]} ...")  # fmt: skip
+    if plan.unknown:
+        notes.append(f"{len(plan.unknown)} cases, such as {plan.unknown[0]}, are in no fold and are not used.")
+    if plan.groups()[0] == "none":
+        notes.append(f"Only {len(plan.unseen)} cases were never seen by the network: the model stays uncalibrated.")
+    return notes

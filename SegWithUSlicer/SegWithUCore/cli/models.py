@@ -1,219 +1,160 @@
-"""`segwithu models`: list, show, verify, download, import and delete; `download` and `list --available` connect."""
+"""`segwithu check`, whether inputs, cases and models are whole; `segwithu models`: list, get, compile, delete."""
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError, UsageError
-from . import compile as compiling
-from .arguments import add_network_option
+from .arguments import add_command
 from .console import Console, table, terminal_line
 
 if TYPE_CHECKING:
     from ..models.bundle import Bundle
     from ..models.model_row import ModelRow
-    from ..models.registry import Offer
+
+_NAMED = {"help": "name, NAME@VERSION or folder"}
 
 
 def add_commands(commands: Any) -> None:
-    """Add `segwithu models`."""
+    """Add `check` and `models`."""
+    check = add_command(commands, "check", run_check)
+    check.add_argument("places", nargs="+", type=Path, metavar="INPUT|CASE|MODEL", help="image files, folders of DICOM "
+                       "series or in nnU-Net naming, case folders, models, or folders of any of these")  # fmt: skip
+    check.add_argument("--images", action="append", default=[], type=Path, metavar="FOLDER",
+                       help="folder in which the images of finished cases lie, which are read, too")  # fmt: skip
     command = commands.add_parser("models", shared=False, help="list, show, verify, download, import and delete models")
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser(
-        "list",
-        examples=("models list", "models list --available"),
-        help="all installed models, a line each",
-    )
-    listing.add_argument(
-        "--available",
-        action="store_true",
-        help="also those that the registries in SEGWITHU_REGISTRY offer (connects to their servers)",
-    )
-    listing.set_defaults(run=run_list)
-    show = actions.add_parser(
-        "show", examples=("models show hippocampus",), help="what a model knows and how well it was measured to work"
-    )
-    show.add_argument("model", help="name, NAME@VERSION or folder of an installed model")
-    show.set_defaults(run=run_show)
-    verify = actions.add_parser(
-        "verify",
-        examples=("models verify", "models verify hippocampus --deep"),
-        help="check description, hashes and weights files",
-    )
+
+    listing = add_command(actions, "list", run_list)
+    listing.add_flag("--available", "also those that the registries in SEGWITHU_REGISTRY offer (connects to servers)")
+    show = add_command(actions, "show", run_show)
+    show.add_argument("model", **_NAMED)
+    verify = add_command(actions, "verify", run_verify)
     verify.add_argument("model", nargs="?", help="name, NAME@VERSION or folder (default: all installed models)")
-    verify.add_argument("--load", action="store_true", help="also build the network and load its weights (needs torch)")
-    verify.add_argument(
-        "--deep",
-        action="store_true",
-        help="also run compiled graphs on their stored input and compare with what torch gave there (needs openvino)",
-    )
-    add_network_option(verify)
-    verify.set_defaults(run=run_verify)
-    compiling.add_action(actions)
-    _add_store(actions)
-
-
-def _add_store(actions: Any) -> None:
-    download = actions.add_parser(
-        "download",
-        examples=("models download liver",),
-        help="install a model of a registry (connects to its server)",
-        description="Show size and licences of a model, then download it to your folder of models.",
-    )
+    verify.add_flag("--load", "also build the network and load its weights (needs torch)")
+    verify.add_shared("--network")
+    verify.add_flag("--deep", "also run compiled graphs and compare with what torch gave (needs openvino)")
+    compiling = add_command(actions, "compile", run_compile)
+    compiling.add_argument("model", **_NAMED)
+    compiling.add_shared("--network", "--threads")
+    download = add_command(actions, "download", run_download)
     download.add_argument("model", metavar="NAME[@VERSION]", help="without a version the newest")
-    download.add_argument(
-        "--from", dest="place", metavar="URL|FOLDER", help="registry to take it from (default: SEGWITHU_REGISTRY)"
-    )
-    download.add_argument("--yes", action="store_true", help="accept licences that forbid commercial use")
-    download.add_argument("--withdrawn", action="store_true", help="accept a version that was withdrawn")
-    download.set_defaults(run=run_download)
-    importing = actions.add_parser(
-        "import", examples=("models import my_model.zip",), help="install a model from a folder or zip file"
-    )
+    download.add_argument("--from", dest="place", metavar="URL|FOLDER", help="registry (default: SEGWITHU_REGISTRY)")
+    download.add_flag("--yes", "accept licences that forbid commercial use")
+    download.add_flag("--withdrawn", "accept a version that was withdrawn")
+    importing = add_command(actions, "import", run_import)
     importing.add_argument("source", type=Path, metavar="FOLDER|ZIP", help="bundle that was fetched by hand")
-    importing.set_defaults(run=run_import)
-    delete = actions.add_parser(
-        "delete", examples=("models delete my_model",), help="delete a model from your own folder of models"
-    )
+    delete = add_command(actions, "delete", run_delete)
     delete.add_argument("model", metavar="NAME[@VERSION]", help="with its version where several are installed")
-    delete.add_argument("--yes", action="store_true", help="confirm beforehand what would be asked")
-    delete.set_defaults(run=run_delete)
+    delete.add_flag("--yes", "confirm beforehand what would be asked")
+
+
+def run_check(options: argparse.Namespace, console: Console) -> int:
+    """Read inputs, finished cases and models only to know whether they are whole.
+
+    Read images, DICOM series, finished case folders and models as the other commands would, and say what is wrong
+    with each; nothing is segmented or written. Exit code 1 where one is refused or changed.
+
+    Examples:
+    check DATA
+    """
+    from ..case.check_files import BAD, check_paths
+    from ..io.reader_process import ReaderProcess
+
+    console.started()
+    rows, counts, bad = [], Counter[str](), False
+    with ReaderProcess() as reader:
+        for one in check_paths(options.places, options.images, reader):
+            rows.append([str(one.source), one.kind, str(one.outcome)])
+            counts[str(one.outcome)] += 1
+            bad |= one.outcome in BAD
+            facts = {"source": str(one.source), "kind": one.kind, "outcome": str(one.outcome), **one.facts}
+            console.step("", {"event": "checked", **facts, "warnings": list(one.sentences)})
+            for sentence in one.sentences:
+                if one.outcome in BAD:
+                    console.error(sentence, source=str(one.source))
+                else:
+                    console.note(sentence)
+    summed_up = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    text = f"{table(['what', 'kind', 'outcome'], rows, words=(0, 1, 2))}\n{len(rows)} checked: {summed_up}."
+    console.result(text, {"checked": len(rows), "outcomes": dict(counts)})
+    return 1 if bad else 0
 
 
 def run_list(options: argparse.Namespace, console: Console) -> int:
-    """Print all models, usable or not."""
+    """List all installed models, usable or not.
+
+    Examples:
+    models list
+    models list --available
+    """
     from ..models.installed import find_models, model_folders, unreadable_folders
     from ..models.model_row import overview
     from ..models.registry import read_registries
 
-    _warn(console, unreadable_folders())
-    found = find_models()
-    known = read_registries(connect=options.available)
-    failed = options.available and known.problems
-    for problem in known.problems:
-        if failed:
-            console.error(problem)
-        else:
-            console.note(f"Warning: {problem}")
+    found, known = find_models(), read_registries(connect=options.available)
+    for problem in [*unreadable_folders(), *known.problems]:
+        console.note(f"Warning: {problem.removesuffix('.')}.")
     rows = [row for row in overview(found, known) if options.available or row.folder is not None]
     for row in rows:
         if row.state == "damaged":
             console.error(row.note)
-        elif row.state == "withdrawn" and row.folder is not None:
-            console.note(f"Warning: {row.name} {row.version} was withdrawn: {row.note}")
         elif row.note and row.folder is not None:
-            console.note(f"Warning: {row.note}")
+            console.note(f"Warning: {row.name} {row.version}: {row.note}")
     shown = [row for row in rows if row.state != "damaged"]
-    if not shown:
+    if shown:
+        console.result(_models_table(shown, options.available), {"models": [row.to_json() for row in shown]})
+    else:
         places = " or ".join(str(place) for place in model_folders())
         console.note(f"No model is installed: put bundle folders into {places}.")
-    else:
-        text = _available_table(shown) if options.available else _installed_table(shown)
-        console.result(text, {"models": [row.to_json() for row in shown]})
-    return 1 if failed or any(model.bundle is None for model in found) else 0
+    return 1 if (options.available and known.problems) or any(model.bundle is None for model in found) else 0
 
 
-def _installed_table(rows: "Sequence[ModelRow]") -> str:
-    cells = [[row.name, row.version, ", ".join(row.channels), row.task] for row in rows]
-    return table(["model", "version", "channels", "task"], cells, words=range(4))
-
-
-def _available_table(rows: "Sequence[ModelRow]") -> str:
-    cells = []
+def _models_table(rows: "Sequence[ModelRow]", available: bool) -> str:
+    header, cells = ["model", "version", "channels", "task"], []
     for row in rows:
-        licences = f"{row.licence_weights}, data {row.licence_data}"
-        size = "" if row.size is None else f"{row.size / 1e6:.1f} MB"
-        calibrated = {True: "yes", False: "no", None: "?"}[row.calibrated]
-        cells.append([row.name, row.version, row.state, size, calibrated, licences, row.task])
-    return table(
-        ["model", "version", "state", "size", "calibrated", "licences", "task"], cells, words=(0, 1, 2, 4, 5, 6)
-    )
+        cells.append([row.name, row.version, ", ".join(row.channels), row.task])
+        if available:
+            size = "" if row.size is None else f"{row.size / 1e6:.1f} MB"
+            cells[-1] += [row.state, f"{row.licence_weights}, data {row.licence_data}", size]
+    header += ["state", "licences", "size"] if available else []
+    return table(header, cells, words=range(6))
 
 
 def run_show(options: argparse.Namespace, console: Console) -> int:
-    """Print a model's description."""
+    """Say what a model knows and how well it was measured to work: its card.
+
+    Examples:
+    models show hippocampus
+    """
     from ..models.installed import resolve_model
+    from ..models.model_card import model_card
     from ..models.registry import read_registries
 
     bundle = resolve_model(options.model)
     why = read_registries().withdrawn(bundle.name, bundle.about["version"])
     if why:
         console.note(f"Warning: {bundle.name} {bundle.about['version']} was withdrawn: {why}")
-    console.result("\n".join(_description(bundle)), bundle.to_json())
+    console.result(model_card(bundle), bundle.to_json())
     return 0
 
 
-def _description(bundle: "Bundle") -> list[str]:
-    from ..models.bundle import file_sha256
-    from ..models.bundle_files import weights_path
-    from ..models.model_card import calibration_words
-    from ..models.quality import input_check_words, model_warnings
-
-    about, spec, weights = bundle.about, bundle.input, weights_path(bundle)
-    calibration, fingerprint = bundle.calibration, bundle.fingerprint
-    fitted = f"fitted on {calibration_words(calibration)}" if calibration else "not calibrated"
-    span = fingerprint["field_of_view_mm"] if fingerprint else None
-    lines = [
-        *(f"Warning: {warning}" for warning in model_warnings(bundle)),
-        f"{bundle.name} {about['version']}: {about['task']}",
-        f"  channels        {', '.join(spec.channels)} ({spec.modality}), axes {spec.orientation}, "
-        f"spacing {_spacing(spec)}",
-        f"  field of view   {_span(span)}",
-        f"  structures      {', '.join(f'{label.value} {label.name}' for label in bundle.labels[1:])}",
-        f"  backbone        {bundle.backbone.kind} {dict(bundle.backbone.arguments)}",
-        f"  heads           {', '.join(head.name + (' (default)' if head.default else '') for head in bundle.heads)}",
-        f"  calibration     {fitted}",
-        f"  input check     {input_check_words(bundle)}",
-        f"  licences        weights {about['licence_weights']}, training data {about['licence_data']}",
-        f"  cite            {about['citation']}",
-        f"  weights         {weights}",
-        f"  SHA-256         {file_sha256(weights) if weights.is_file() else 'weights missing'}",
-    ]
-    lines += [f"  notes           {about['notes']}"] if "notes" in about else []
-    return [*lines, *_measured(bundle)]
-
-
-def _measured(bundle: "Bundle") -> list[str]:
-    """Say how well it was measured to work."""
-    if bundle.figures is None:
-        return ["  measured        not yet: segwithu evaluate --record"]
-    from SegWithULab.evaluation.messages import messages
-
-    return ["  measured", *(f"    {sentence}" for sentence in messages(bundle.figures))]
-
-
-def _warn(console: Console, problems: Sequence[str]) -> None:
-    for problem in problems:
-        console.note(f"Warning: {problem}.")
-
-
-def _spacing(spec: Any) -> str:
-    if spec.slice_edge is not None:
-        return f"such that the longer edge of a slice has {spec.slice_edge} voxels"
-    return "as given" if spec.spacing_mm is None else " x ".join(f"{v:g}" for v in spec.spacing_mm) + " mm"
-
-
-def _span(span: Any) -> str:
-    if span is None:
-        return "not recorded"
-    pairs = zip(span["low"], span["high"], strict=True)
-    return " x ".join(f"{low:g}-{high:g}" for low, high in pairs) + " mm"
-
-
 def run_verify(options: argparse.Namespace, console: Console) -> int:
-    """Check every asked model; exit code 1 if one is not whole."""
-    from ..models.bundle_files import check_files
-    from ..models.installed import find_models, resolve_model, unreadable_folders
+    """Check description, hashes and weights files of models.
 
-    bundles = [resolve_model(options.model)] if options.model else []
-    problems = []
-    if not options.model:
-        _warn(console, unreadable_folders())
-        found = find_models()
-        bundles = [model.bundle for model in found if model.bundle]
-        problems = [model.problem or "" for model in found if model.problem]
+    Examples:
+    models verify
+    models verify hippocampus --deep
+    """
+    from ..models.bundle_files import check_files
+    from ..models.installed import find_models, resolve_model
+
+    found = [] if options.model else find_models()
+    bundles = [resolve_model(options.model)] if options.model else [model.bundle for model in found if model.bundle]
+    problems = [model.problem for model in found if model.problem]
     for bundle in bundles:
         try:
             check_files(bundle)
@@ -222,22 +163,91 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
 
                 for head in bundle.heads:
                     load_network(bundle, head.name)
-            repeated = compiling.repeated_differences(bundle) if options.deep else None
+            differences = _repeated_differences(bundle) if options.deep else {}
         except InputError as error:
             problems.append(str(error))
         else:
-            words = "" if repeated is None else f"; {compiling.differences_words(repeated)}"
-            facts = {} if repeated is None else {"largest_difference": repeated}
-            several = sum(other.name == bundle.name for other in bundles) > 1
-            name = f"{bundle.name} {bundle.about['version']} in {bundle.folder}" if several else bundle.name
-            console.result(f"{name}: whole{words}", {"model": bundle.name, "whole": True, **facts})
+            words = f"; {_differences_words(differences)}" if differences else ""
+            facts = {"model": bundle.name, "whole": True, "largest_difference": differences}
+            console.result(f"{bundle.name} {bundle.about['version']} in {bundle.folder}: whole{words}", facts)
     for problem in problems:
         console.error(problem)
     return 1 if problems else 0
 
 
+def _repeated_differences(bundle: "Bundle") -> dict[str, float]:
+    """Run the graphs of a bundle, if it has any, on their stored input.
+
+    Raises:
+        UsageError: openvino is not here.
+        InputError: they do not give what they gave when they were compiled.
+    """
+    from ..models.graphs import graphs_lacking
+
+    if graphs_lacking(bundle) is not None:
+        return {}
+    from ..inference.engines.compiled_graphs import repeated_check
+    from ..inference.engines.openvino_engine import OpenVINOEngine
+    from ..inference.engines.openvino_import import OpenVINOImportError
+
+    try:
+        return dict(repeated_check(bundle, OpenVINOEngine(bundle)))
+    except OpenVINOImportError as error:
+        raise UsageError(f"--deep runs the graphs of '{bundle.name}', but {error}: leave out --deep.") from error
+
+
+def _differences_words(found: Any) -> str:
+    return "largest differences from torch: " + ", ".join(f"{name} {value:.2g}" for name, value in found.items())
+
+
+def run_compile(options: argparse.Namespace, console: Console) -> int:
+    """Compile graphs for the engine openvino into a model.
+
+    Write what the default head needs to run without torch into the bundle, in place of graphs that are there, and
+    compare with torch on a stored input. Needs torch and openvino; nothing is sent anywhere.
+
+    Examples:
+    models compile my_model
+    """
+    from ..inference.engines.compiled_graphs import compile_model
+    from ..inference.engines.openvino_import import OpenVINOImportError
+    from ..models.installed import resolve_model
+
+    try:
+        bundle = compile_model(resolve_model(options.model))
+    except OpenVINOImportError as error:
+        raise UsageError(f"Graphs are compiled by OpenVINO, but {error}: pip install openvino.") from error
+    assert bundle.graphs is not None
+    words = _differences_words(bundle.graphs.largest_difference)
+    console.result(f"{bundle.name}: graphs of the head '{bundle.graphs.head}'; {words}", bundle.graphs.to_json())
+    return 0
+
+
+def compile_graphs(bundle: "Bundle", console: Console) -> None:
+    """Give the bundle graphs if it has none yet, or say why it goes without."""
+    from ..models.graphs import graphs_lacking
+
+    if graphs_lacking(bundle) is None:
+        return
+    from ..inference.engines.openvino_import import OpenVINOImportError
+
+    try:
+        from ..inference.engines.compiled_graphs import compile_model
+
+        compile_model(bundle)
+    except (OpenVINOImportError, InputError, UsageError, ModuleNotFoundError) as error:
+        reason = str(error).removesuffix(".")
+        console.note(f"No graphs for the engine openvino: {reason}. The model is whole, and runs on torch.")
+
+
 def run_download(options: argparse.Namespace, console: Console) -> int:
-    """Install a model."""
+    """Install a model of a registry (connects to its server).
+
+    Show size and licences of a model, then download it to your folder of models.
+
+    Examples:
+    models download liver
+    """
     console.started()
     from ..models.model_name import parse_name
     from ..models.registry import read_registries
@@ -250,43 +260,30 @@ def run_download(options: argparse.Namespace, console: Console) -> int:
     for problem in known.problems:
         console.note(f"Warning: {problem}")
     offer = known.find(name, version)
-    data = {"model": offer.name, "version": offer.version}
-    folder = installed_folder(offer)
-    if folder is not None:
-        console.result(f"{offer.key} is installed already in {folder}", {**data, "folder": str(folder), "new": False})
-        return 0
-    _show_offer(offer, target_of(offer), console)
-    if why := known.withdrawn(name, offer.version):
-        console.note(f"Warning: {offer.key} was withdrawn: {why}")
-        _agree(f"Install {offer.key} although it was withdrawn?", "--withdrawn", options.withdrawn, console)
-    if not offer.entry["commercial_use"]:
-        question = f"The licences of {offer.key} forbid commercial use. Do you agree to them?"
-        _agree(question, "--yes", options.yes, console)
-    with console.progress(f"download {offer.key}") as progress:
-        folder = download(offer, progress)
-    console.result(f"{offer.key} is installed in {folder}", {**data, "folder": str(folder), "new": True})
+    entry, folder = offer.entry, installed_folder(offer)
+    if folder is None:
+        allowed = "" if entry["commercial_use"] else " (no commercial use)"
+        text = f"{offer.key}: {entry['task']}\n  {offer.size / 1e6:.1f} MB, from {offer.source} to {target_of(offer)}\n"
+        text += f"  weights {entry['licence_weights']}, training data {entry['licence_data']}{allowed}\n"
+        text += f"  cite {entry['citation']}"
+        console.step(text, {"event": "offer", **entry, "size": offer.size, "registry": offer.source})
+        if why := known.withdrawn(name, offer.version):
+            console.note(f"Warning: {offer.key} was withdrawn: {why}")
+            _agree(f"Install {offer.key} although it was withdrawn?", "--withdrawn", options.withdrawn, console)
+        if not entry["commercial_use"]:
+            question = f"The licences of {offer.key} forbid commercial use. Do you agree to them?"
+            _agree(question, "--yes", options.yes, console)
+        with console.progress(f"download {offer.key}") as progress:
+            installed = download(offer, progress)
+    else:
+        installed = folder
+    data = {"model": offer.name, "version": offer.version, "folder": str(installed), "new": folder is None}
+    console.result(f"{offer.key} is installed in {installed}", data)
     return 0
 
 
-def _show_offer(offer: "Offer", target: Path, console: Console) -> None:
-    """Show size and licences."""
-    entry = offer.entry
-    allowed = "" if entry["commercial_use"] else " (no commercial use)"
-    lines = [
-        f"{offer.name} {offer.version}: {entry['task']}",
-        f"  size      {offer.size / 1e6:.1f} MB, from {offer.source} to {target}",
-        f"  licences  weights {entry['licence_weights']}, training data {entry['licence_data']}{allowed}",
-        f"  cite      {entry['citation']}",
-    ]
-    data = {"event": "offer", **entry, "size": offer.size, "registry": offer.source}
-    console.step("\n".join(terminal_line(line) for line in lines), data)
-
-
 def _agree(question: str, option: str, confirmed: bool, console: Console) -> None:
-    """Ask, unless it was confirmed beforehand.
-
-    Args:
-        option: that confirms it.
+    """Ask, unless it was confirmed beforehand by an option.
 
     Raises:
         UsageError: the answer is no, or nobody is there to give one.
@@ -301,7 +298,11 @@ def _agree(question: str, option: str, confirmed: bool, console: Console) -> Non
 
 
 def run_import(options: argparse.Namespace, console: Console) -> int:
-    """Install a bundle from a folder or zip file."""
+    """Install a model from a folder or zip file.
+
+    Examples:
+    models import my_model.zip
+    """
     console.started()
     from ..models.bundle import read_bundle
     from ..models.store import import_model
@@ -309,16 +310,18 @@ def run_import(options: argparse.Namespace, console: Console) -> int:
     with console.progress(f"import {options.source.name}") as progress:
         folder = import_model(options.source, progress)
     about = read_bundle(folder).about
-    console.result(
-        f"{about['name']} {about['version']} is installed in {folder}; "
-        f"weights {about['licence_weights']}, training data {about['licence_data']}",
-        {"model": about["name"], "version": about["version"], "folder": str(folder), "new": True},
-    )
+    licences = f"weights {about['licence_weights']}, training data {about['licence_data']}"
+    data = {"model": about["name"], "version": about["version"], "folder": str(folder), "new": True}
+    console.result(f"{about['name']} {about['version']} is installed in {folder}; {licences}", data)
     return 0
 
 
 def run_delete(options: argparse.Namespace, console: Console) -> int:
-    """Delete a model."""
+    """Delete a model from your own folder of models.
+
+    Examples:
+    models delete my_model
+    """
     from ..models.store import delete, folder_to_delete
 
     folder = folder_to_delete(options.model)

@@ -1,57 +1,87 @@
-"""`segwithu regions` and `worklist`: the regions to review of segmented cases, and the order of cases."""
+"""`segwithu regions`, `worklist`, `web` and `merge-reviews`: what to review, where, and what reviewers said."""
 
 import argparse
+import sys
+import threading
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..case.case_file import read_case
+from ..case.case_folders import deeper_cases
 from ..regions.region import UNCERTAIN, Region, in_words
-from ..review.flags import WITHOUT_LIMITS
+from ..review.merge import merge_reviews
+from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
 from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
-from ..review.worklist_files import WORKLIST_CSV, write_worklist
-from ..util.errors import SegWithUError, UsageError
+from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
+from ..util.atomic_files import atomic_file
+from ..util.errors import SegWithUError
 from ..util.failures import failure_sentence
-from .arguments import add_flag_options, asked_cases, finite_number, flag_rules
+from .arguments import add_command, asked_cases, finite_number, given_rules, own_share, refuse_if, whole_number
 from .console import Console, table
-from .workers import add_share_option, own_share
 
 if TYPE_CHECKING:
-    from ..regions.find_regions import FoundRegions, RegionSettings
-
+    from ..regions.find_regions import FoundRegions
+    from ..web.server import PageServer
 
 _MOST_ROWS = 30
-_MOST_CASES = 30
+PORT = 8091
 
 
-def _add_regions(commands: Any) -> None:
-    """Add `regions`."""
-    command = commands.add_parser(
-        "regions",
-        examples=("regions results/case_1", "regions results/case_1 --threshold 0.4"),
-        help="list the regions to review of a segmented case",
-        description="Group the uncertain voxels of case folders into regions to review, write regions.csv and "
-        "regions.nii.gz into them and print the list. segment has done so already with the standard settings.",
-    )
-    command.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folder that segment wrote")
-    command.add_argument(
-        "--threshold", type=finite_number, help=f"error probability above which a voxel is uncertain ({UNCERTAIN:g})"
-    )
-    command.add_argument(
-        "--overwrite", action="store_true", help="also where a review belongs to the regions that are there"
-    )
-    add_share_option(command)
-    command.set_defaults(run=run_regions)
+def add_commands(commands: Any) -> None:
+    """Add the four commands."""
+    regions = add_command(commands, "regions", run_regions)
+    regions.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folder that segment wrote")
+    regions.add_argument("--threshold", type=finite_number, default=UNCERTAIN, help="error probability above which a "
+                         f"voxel is uncertain ({UNCERTAIN:g})")  # fmt: skip
+    regions.add_flag("--overwrite", "also where a review belongs to the regions that are there")
+    regions.add_shared("--part")
+    worklist = add_command(commands, "worklist", run_worklist)
+    worklist.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
+    worklist.add_shared("--output", metavar="DIR", help="folder for the worklist")
+    worklist.add_argument("--sort", choices=list(SORTS), default=BENEFIT, help="the order (default: %(default)s)")
+    worklist.add_shared("--rules")
+    _add_web(commands)
+    merge = add_command(commands, "merge-reviews", run_merge)
+    merge.add_argument("sources", nargs="+", type=Path, metavar="FROM", help="folders that came back, and files "
+                       "*.segwithu.json that pages saved")  # fmt: skip
+    merge.add_argument("--into", type=Path, required=True, metavar="DIR", help="your case folder, or a folder of them")
+    merge.add_argument("--table", type=Path, metavar="FILE", help="also write the verdicts of all reviewers (CSV)")
+
+
+def _add_web(commands: Any) -> None:
+    command = add_command(commands, "web", run_web)
+    add = command.add_argument
+    add("place", type=Path, metavar="CASES", help="folder of cases, a case folder, or worklist.json")
+    add("--port", type=whole_number(0, 65535), default=PORT, help=f"({PORT}); 0 takes a free one")
+    command.add_flag("--open", "open the page in the browser of this desktop")
+    add("--reviewer", default="", metavar="NAME", help="whom the page proposes as reviewer")
+    add("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that hold moved images")
+    add("--host", default="127.0.0.1", help="address to listen at, for a proxy elsewhere; with --behind-proxy")
+    add("--behind-proxy", metavar="ADDRESS", help="https address at which a proxy of yours shows the page")
+    add("--title", help=argparse.SUPPRESS)
+    add("--end-with-input", action="store_true", help=argparse.SUPPRESS)
+    command.add_shared("--rules")
 
 
 def run_regions(options: argparse.Namespace, console: Console) -> int:
-    """Make and print regions; a case that fails does not stop the others."""
-    from ..case.case_regions import make_regions_again
+    """List the regions to review of a segmented case.
 
-    settings = _region_settings(options)
-    folders = own_share(options, options.cases)
-    failed = 0
-    for folder in folders:
+    Group the uncertain voxels of case folders into regions to review, write regions.csv and regions.nii.gz into
+    them and print the list. segment has done so already with the standard settings.
+
+    Examples:
+    regions results/case_1
+    regions results/case_1 --threshold 0.4
+    """
+    from ..case.case_regions import make_regions_again
+    from ..regions.find_regions import RegionSettings
+
+    refuse_if((not 0 < options.threshold < 1, f"--threshold {options.threshold} is not between 0 and 1."))
+    settings, failed = RegionSettings(threshold=options.threshold), 0
+    for folder in own_share(options):
         try:
             found = make_regions_again(folder, settings, options.overwrite)
         except SegWithUError as error:
@@ -59,78 +89,47 @@ def run_regions(options: argparse.Namespace, console: Console) -> int:
             failed += 1
             continue
         data = {"case": str(folder), **found.summary(settings), "regions": [asdict(region) for region in found.regions]}
-        console.result(_regions_text(folder, found.regions, found), data)
+        console.result(_regions_text(folder, found), data)
     return 1 if failed else 0
 
 
-def _region_settings(options: argparse.Namespace) -> "RegionSettings":
-    from ..regions.find_regions import RegionSettings
-
-    if options.threshold is not None and not 0 < options.threshold < 1:
-        raise UsageError(f"--threshold {options.threshold}: give an error probability between 0 and 1.")
-    return RegionSettings() if options.threshold is None else RegionSettings(threshold=options.threshold)
-
-
-def _regions_text(folder: Path, regions: Sequence[Region], found: "FoundRegions") -> str:
-    lines = [str(folder)]
-    if regions:
-        rows = [_region_row(region) for region in regions[:_MOST_ROWS]]
-        lines.append(table(list(rows[0]), [list(row.values()) for row in rows], words=(2, 3, 10)))
-    if len(regions) > _MOST_ROWS:
-        lines.append(f"... and {len(regions) - _MOST_ROWS} more in regions.csv")
-    inside, thin = sum(region.expected_wrong_mm3 for region in regions), sum(found.low_density_mm3.values())
+def _regions_text(folder: Path, found: "FoundRegions") -> str:
+    lines, rows = [str(folder)], []
+    for region in found.regions[:_MOST_ROWS]:
+        place = ", ".join(f"{value:.1f}" for value in region.peak_ras_mm)
+        numbers = [f"{region.expected_wrong_mm3:.0f}", f"{region.volume_mm3:.0f}", f"{region.peak:.2f}", place]
+        likely = in_words(region.competing[0], region.structure)
+        rows.append([str(region.rank), str(region.id), region.structure, region.kind.value, *numbers, likely])
+    if rows:
+        header = ["rank", "id", "structure", "kind", "wrong mm3", "mm3", "peak", "at RAS mm", "most likely"]
+        lines.append(table(header, rows, words=(2, 3, 8)))
+    if len(found.regions) > _MOST_ROWS:
+        lines.append(f"... and {len(found.regions) - _MOST_ROWS} more in regions.csv")
+    inside = sum(region.expected_wrong_mm3 for region in found.regions)
     lines.append(
-        f"{len(regions)} regions hold {inside:.0f} of the {found.expected_wrong_mm3:.0f} mm3 that are expected to be "
-        f"wrong; {thin:.0f} mm3 are spread thin along boundaries, the rest over voxels that are hardly uncertain."
+        f"{len(found.regions)} regions hold {inside:.0f} of {found.expected_wrong_mm3:.0f} mm3 expected error."
     )
-    if found.left_out:
-        lines.append(found.left_out_sentence)
-    return "\n".join(lines)
-
-
-def _region_row(region: Region) -> dict[str, str]:
-    confusion = region.competing[0]
-    return {
-        "rank": str(region.rank),
-        "id": str(region.id),
-        "structure": region.structure,
-        "kind": region.kind.value,
-        "wrong mm3": f"{region.expected_wrong_mm3:.0f}",
-        "mm3": f"{region.volume_mm3:.0f}",
-        "peak": f"{region.peak:.2f}",
-        **{letter: f"{value:.1f}" for letter, value in zip("RAS", region.peak_ras_mm, strict=True)},
-        "most likely": f"{100 * confusion.share:.0f} %: {in_words(confusion, region.structure)}",
-    }
-
-
-def _add_worklist(commands: Any) -> None:
-    """Add `worklist`."""
-    command = commands.add_parser(
-        "worklist",
-        examples=(
-            "worklist results --output results",
-            "worklist results --output results --sort share",
-            "worklist results --output results --sort predicted-dice --flag-soft-dice 0.88",
-        ),
-        help="sort segmented cases by what a look at them buys, or by how bad they may be",
-        description="Write worklist.csv and worklist.json, which list cases in an order: "
-        + "; ".join(f"{name}, by {words}" for name, words in SORTS.items())
-        + ". Reads case.json, regions.csv and the reviews' logs only.",
-    )
-    command.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
-    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the worklist")
-    command.add_argument("--sort", choices=list(SORTS), default=BENEFIT, help="the order (default: %(default)s)")
-    add_flag_options(command)
-    command.set_defaults(run=run_worklist)
+    return "\n".join([*lines, *([found.left_out_sentence] if found.left_out else [])])
 
 
 def run_worklist(options: argparse.Namespace, console: Console) -> int:
-    """Write and print the worklist; 1 if a case could not be read."""
-    worklist = make_worklist(asked_cases(options.cases, console), flag_rules(options), options.sort)
+    """Sort segmented cases by what a look at them buys, or by how bad they may be.
+
+    Write worklist.csv and worklist.json, which list cases in an order: benefit, by the expected wrong volume (mm3)
+    in the regions that nobody has accepted, corrected or taken without a look, per minute that looking at them
+    takes (seconds per region times their number, plus the time to open the case); share, by the expected wrong
+    volume, missed tissue included, as a share of the segmented volume, largest first; mm3, by the expected wrong
+    volume of the whole case (mm3), missed tissue included, largest first; predicted-dice, by the lowest predicted
+    Dice of a structure, lowest first. Reads case.json, regions.csv and the reviews' logs only.
+
+    Examples:
+    worklist results --output results
+    worklist results --output results --sort share
+    """
+    folders = asked_cases(options.cases, console)
+    worklist = make_worklist(folders, given_rules(options.rules, folders, console), options.sort)
     write_worklist(worklist, options.output)
-    for warning in worklist.warnings:
-        console.note(f"Warning: {warning}")
-    for note in worklist.notes:
+    for note in [*(f"Warning: {warning}" for warning in worklist.warnings), *worklist.notes]:
         console.note(note)
     for entry in worklist.entries:
         for note in entry.notes:
@@ -139,40 +138,22 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
             console.error(entry.trouble)
     flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
     data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
-    data["warnings"] = worklist.warnings
-    console.result(_worklist_text(worklist, flagged, options.output), data)
+    text = f"{_worklist_table(worklist)}\nSorted by {SORTS[worklist.sort]}. {flagged} of {len(worklist.entries)} cases "
+    text += f"are flagged; {worklist.pace}. Written to {options.output}."
+    console.result(text, {**data, "warnings": worklist.warnings})
     return 1 if broken else 0
 
 
-def _worklist_text(worklist: Worklist, flagged: int, output: Path) -> str:
-    shown = [entry for entry in worklist.entries if not entry.trouble]
-    lines = [_worklist_table(shown[:_MOST_CASES])] if shown else []
-    if len(shown) > _MOST_CASES:
-        lines.append(f"... and {len(shown) - _MOST_CASES} more in {WORKLIST_CSV}")
-    lines += [f"Sorted by {SORTS[worklist.sort]}.", *_KEY]
-    if any(entry.triage.ranks for entry in shown):
-        lines.append("share > and Dice <: larger, or lower, than in so many of the calibration cases of its model.")
-    inactive = sum(not entry.triage.rules_active for entry in shown)
-    flags = f"{flagged} of {len(worklist.entries)} cases are flagged"
-    if inactive:
-        whose = "this model" if inactive == len(shown) else f"the model of {inactive} of them"
-        flags += f" (no rule is active for {whose}: only {WITHOUT_LIMITS} flag)"
-    lines.append(f"{flags}; {worklist.pace}. Written to {output}.")
-    return "\n".join(lines)
-
-
-_KEY = (
-    "wrong mm3: expected wrong volume, missed tissue included; share: of the segmented volume; pred. Dice: the lowest.",
-    "open: regions that nobody has accepted, corrected or taken; min: to look at them; mm3/min: expected wrong volume "
-    "that a minute shows.",
-)
-
-
-def _worklist_table(entries: Sequence[WorklistEntry]) -> str:
-    rows = [_worklist_row(entry) for entry in entries]
+def _worklist_table(worklist: Worklist) -> str:
+    entries = [entry for entry in worklist.entries if not entry.trouble]
+    if not entries:
+        return "No case could be read."
+    rows = [_worklist_row(entry) for entry in entries[:_MOST_ROWS]]
     kept = [name for name in rows[0] if name == "case" or any(row[name] for row in rows)]
     words = [place for place, name in enumerate(kept) if name in ("case", "worst structure", "reviewed")]
-    return table(kept, [[row[name] for name in kept] for row in rows], words=words)
+    text = table(kept, [[row[name] for name in kept] for row in rows], words=words)
+    more = len(entries) - _MOST_ROWS
+    return f"{text}\n... and {more} more in {WORKLIST_CSV}" if more > 0 else text
 
 
 def _worklist_row(entry: WorklistEntry) -> dict[str, str]:
@@ -181,30 +162,121 @@ def _worklist_row(entry: WorklistEntry) -> dict[str, str]:
     def text(value: float | None, form: str) -> str:
         return format(value, form) if known and value is not None else ""
 
-    def rank(name: str) -> str:
-        return triage.ranks[name].text if known and name in triage.ranks else ""
-
-    share = "" if triage.wrong_share is None or not known else f"{100 * triage.wrong_share:.0f} %"
     return {
         "case": entry.name,
         "flags": str(len(entry.flags)) if entry.flags else "",
         "worst structure": (entry.worst_structure or "") if known else "not calibrated",
         "wrong mm3": text(triage.wrong_mm3, ".0f"),
-        "share": "no volume" if known and triage.is_empty else share,
-        "share >": rank("wrong_share"),
+        "share": "no volume" if known and triage.is_empty else text(triage.wrong_share, ".0%"),
         "pred. Dice": text(triage.predicted_dice, ".2f"),
-        "Dice <": rank("predicted_dice"),
         "open": f"{entry.open_regions} of {entry.regions}" if known else "",
         "min": text(entry.minutes, ".1f"),
         "mm3/min": text(entry.benefit, ".0f"),
-        "reviewed": "; ".join(
-            f"{r.reviewer} {r.decided}/{r.regions}" + (f" ({r.unseen} not looked at)" if r.unseen else "")
-            for r in entry.reviews
-        ),
+        "reviewed": "; ".join(f"{each.reviewer} {each.decided}/{each.regions}" for each in entry.reviews),
     }
 
 
-def add_commands(commands: Any) -> None:
-    """Add `regions` and `worklist`."""
-    _add_regions(commands)
-    _add_worklist(commands)
+def run_web(options: argparse.Namespace, console: Console) -> int:
+    """Review cases in a browser.
+
+    Show segmented cases in a browser and take down verdicts, in the same logs as 3D Slicer. The page is served to
+    this computer alone unless --host says otherwise, and to nobody who has not the link that is printed. Ends with
+    Ctrl-C.
+
+    Examples:
+    web results --open
+    """
+    from ..web.case_store import CaseStore
+    from ..web.reviews import OpenReviews
+    from ..web.routes import Routes
+    from ..web.server import PageServer, is_local, public_address
+
+    if options.behind_proxy:
+        public_address(options.behind_proxy)
+    refuse_if(
+        (
+            not is_local(options.host) and not options.behind_proxy,
+            f"--host {options.host} lets other computers in without encryption: give --behind-proxy with the address "
+            "of your proxy that encrypts; for one colleague use ssh -L.",
+        ),
+        *((not folder.is_dir(), f"--images {folder} is not a folder.") for folder in options.images),
+        (options.place.suffix == ".csv", f"{options.place} is a table: give {WORKLIST_JSON}, which lies beside it."),
+    )
+    console.started()
+    store = CaseStore(options.place, None, options.images)
+    store.rules = given_rules(options.rules, store.folders, console) or store.rules
+    for sentence in deeper_cases([store.place]):
+        console.note(sentence)
+    store.title = options.title or store.title
+    routes = Routes(store, OpenReviews(), options.reviewer)
+    server = PageServer((options.host, options.port), options.behind_proxy, routes, console.error)
+    _say_where(server, options, console)
+    if options.end_with_input:
+        threading.Thread(target=_end_with_input, args=(server, console), daemon=True).start()
+    left = server.run()
+    for sentence in left:
+        console.error(sentence)
+    text = "The page is closed." if left else "The page is closed; every verdict is in its case folder."
+    console.result(text, {"closed": True, "not_stored": len(left)})
+    return 1 if left else 0
+
+
+def _say_where(server: "PageServer", options: argparse.Namespace, console: Console) -> None:
+    """Say where the page is, and open it if asked."""
+    cases, gate = len(server.routes.store.folders), server.gate
+    text = f"Cases of {options.place} in the browser ({cases}):\n  {gate.link}\n"
+    text += "Who has this link sees and reviews them. Ctrl-C ends it."
+    data: dict[str, Any] = {"event": "ready", "url": gate.link, "cases": cases, "port": server.server_port}
+    if options.end_with_input:
+        data |= {"url_once": gate.link_for_once(), "ids": server.routes.store.ids}
+    console.step(text, data)
+    if options.open and not webbrowser.open(gate.link_for_once()):
+        console.note("No browser could be started: open the link yourself.")
+
+
+def _end_with_input(server: "PageServer", console: Console) -> None:
+    """Give a link that works once for each line; end with the program that started this one, also when it dies."""
+    for _line in sys.stdin:
+        console.step("", {"event": "link", "url_once": server.gate.link_for_once()})
+    server.stop()
+
+
+def run_merge(options: argparse.Namespace, console: Console) -> int:
+    """Merge reviews that came back into your cases.
+
+    Put the reviews of exported cases into your own case folders. Cases are known by image, model and regions, so
+    renamed and anonymous ones find home. Logs only grow; what does not fit is kept beside.
+
+    Examples:
+    merge-reviews back_from_colleague --into results --table agreement.csv
+    """
+    done, troubles = merge_reviews(options.sources, options.into)
+    for note in [*deeper_cases(options.sources), *(merged.note for merged in done if merged.note)]:
+        console.note(note)
+    for sentence in troubles:
+        console.error(sentence)
+    cases = _reviewed_cases(options.into, console)
+    if options.table is not None:
+        with atomic_file(options.table) as work:
+            work.write_text(agreement_csv(cases), encoding="utf-8", newline="")
+    split = sum(len(disagreements(regions, reviews)) for _, regions, reviews in cases)
+    unseen = sum(len(unseen_regions(regions, reviews)) for _, regions, reviews in cases)
+    lines = [merged.sentence for merged in done] or ["No reviews came back."]
+    lines.append(f"Reviewers disagree on {split} regions (--table lists all); {unseen} were taken without a look.")
+    merged = [{"case": str(m.folder), "file": m.file, "change": m.change, "note": m.note} for m in done]
+    counts = {"disagreements": split, "not_looked_at": unseen, "failed": len(troubles)}
+    console.result("\n".join(lines), {"merged": merged, **counts})
+    return 1 if troubles else 0
+
+
+def _reviewed_cases(into: Path, console: Console) -> list[tuple[str, Sequence[Region], list[Review]]]:
+    cases: list[tuple[str, Sequence[Region], list[Review]]] = []
+    for folder in asked_cases([into], console):
+        try:
+            found = read_reviews(folder, read_case(folder))
+        except SegWithUError as error:
+            console.error(failure_sentence(error))
+            continue
+        if found.reviews:
+            cases.append((folder.resolve().name, found.regions, list(found.reviews)))
+    return cases

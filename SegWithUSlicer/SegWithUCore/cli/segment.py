@@ -1,208 +1,155 @@
-"""`segwithu segment`: images in, case folders out."""
+"""`segwithu segment`: images in, case folders out; one case or many, here or on workers."""
 
-import argparse
+import contextlib
 import re
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..case.case_file import read_case
+from ..inference.engines import AUTO
 from ..util.atomic_files import one_writer
-from ..util.errors import UsageError
+from ..util.errors import INTERRUPTED, OutputError, UsageError
 from ..util.failures import failure_sentence
 from ..util.input_files import plain_name
+from ..util.interruption import says_farewell
+from ..util.progress import Progress, time_left
 from ..util.run_lock import Part, run_lock
-from .arguments import (
-    add_cohort_options,
-    add_engine_option,
-    add_network_option,
-    add_threads_option,
-    check_folder_name,
-    opened_model,
-)
-from .cohort import CohortReporter, segment_cohort
-from .console import Console
-from .dry_run import dry_run
-from .workers import add_worker_options, workers_request
+from .arguments import add_command, check_folder_name, opened_model, workers_request
+from .case_summary import next_steps, summary
+from .console import PLAIN_INTERVAL_S, Console, ReaderLeftError
 
 if TYPE_CHECKING:
-    from ..cohort.jobs import Asked
-    from ..cohort.run import CohortCounts
+    import argparse
+
+    from ..cohort.jobs import FailedCases, Failure
+    from ..cohort.one_case import Settled
+    from ..inference.segment import Job
+    from ..io.input_reader import InputReader
     from ..io.inputs import GivenCase
-    from ..util.process_lock import ProcessLock
+    from ..models.bundle import Bundle
 
 _TABLE = re.compile(r".*\.(csv|tsv|txt):[^:/\\]+", re.IGNORECASE)
 
 
 def add_commands(commands: Any) -> None:
     """Add `segment`."""
-    command = commands.add_parser(
-        "segment",
-        examples=(
-            "segment brain.nii.gz --model hippocampus --output results --roi -28,-22,-14,36,50,36",
-            "segment -i DATA --each -m hippocampus -o results --resume",
-            "segment DATA/split.csv:test -m my_model -o results",
-        ),
-        help="segment images with uncertainty",
-        description="Segment each CASE in a single forward pass and write OUTPUT/<name>/ with the segmentation, the "
-        "calibration and ranking maps and the error probability, all on the image's own grid.",
-    )
-    command.add_argument(
-        "cases",
-        nargs="*",
-        metavar="CASE",
-        type=Path,
-        help="an image file (NIfTI, NRRD or MHA), the folder of a DICOM series, a folder in nnU-Net naming "
-        "(CASE_0000.nii.gz, CASE_0001.nii.gz), which may hold many cases, or TABLE.csv:ROLE, the cases of a split "
-        "table (columns case, role; images in the folder images beside it)",
-    )
-    command.add_argument("-i", "--input", nargs="+", metavar="CASE", type=Path, help="the same as CASE")
-    command.add_argument(
-        "--each", action="store_true", help="CASE is a folder of cases: every image file and every folder in it is one"
-    )
-    command.add_argument("--model", required=True, help="name of an installed model, or a bundle's folder")
-    command.add_argument("--output", required=True, type=Path, help="folder that receives one folder a case")
-    _add_image_options(command)
-    command.add_argument("--head", help="uncertainty head other than the model's default")
-    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
-    add_engine_option(command)
-    command.add_argument("--overwrite", action="store_true", help="replace existing case folders")
-    command.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on where an earlier run stopped: leave out cases that are there already, made of the same voxels with "
-        "the same model, head and region (others are errors, or replaced with --overwrite); failures are listed in "
-        "OUTPUT/failed.csv",
-    )
-    command.add_argument("--include-image", action="store_true", help="put a copy of the image into the case folder")
-    command.add_argument(
-        "--unlike-training", action="store_true", help="go on although the image is unlike the training cases"
-    )
-    add_network_option(command)
-    add_threads_option(command)
-    add_cohort_options(command)
-    add_worker_options(command)
-    command.set_defaults(run=run)
+    command = add_command(commands, "segment", run)
+    add, flag = command.add_argument, command.add_flag
+    add("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD or MHA), the folder of a DICOM "
+        "series, a folder in nnU-Net naming (CASE_0000.nii.gz), which may hold many cases, or TABLE.csv:ROLE, the "
+        "cases of a split table (columns case, role; folder images beside it)")  # fmt: skip
+    flag("--each", "CASE is a folder of cases: every image file and every folder in it is one")
+    command.add_shared("--model", "--output")
+    add("--channel", action="append", default=[], metavar="NAME=FILE", help="a further channel of a single CASE")
+    add("--series", action="append", default=[], metavar="[NAME=]UID", help="the series to take from a DICOM folder "
+        "with several, by the end of its UID; NAME for a further channel; one case at a time")  # fmt: skip
+    add("--name", help="name of the case folder (default: from the file name); one case at a time")
+    add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
+    add("--form", metavar="sform|qform", help="which of two places counts, of NIfTI files whose header has two")
+    command.add_shared("--head", "--device", "--engine", "--overwrite")
+    flag("--resume", "go on where an earlier run stopped: leave out cases that are there already, made of the same "
+         "voxels with the same model, head and region; failures are listed in OUTPUT/failed.csv")  # fmt: skip
+    flag("--include-image", "put a copy of the image into the case folder")
+    flag("--unlike-training", "go on although the image is unlike the training cases")
+    command.add_shared("--network", "--threads", "--part", "--workers", "--scheduler", "--cluster")
 
 
-def _add_image_options(command: argparse.ArgumentParser) -> None:
-    """Add what a single case needs, and where the region of interest lies."""
-    command.add_argument(
-        "--channel",
-        action="append",
-        default=[],
-        metavar="NAME=FILE",
-        help="a further channel of a model with several (CASE is the first): an image file or the folder of a DICOM "
-        "series; one case at a time",
-    )
-    command.add_argument(
-        "--series",
-        action="append",
-        default=[],
-        metavar="[NAME=]UID",
-        help="the series to take from a DICOM folder with several, by the end of its UID; NAME for the folder of a "
-        "further channel; one case at a time",
-    )
-    command.add_argument("--name", help="name of the case folder (default: from the file name); one case at a time")
-    command.add_argument(
-        "--roi",
-        metavar="R,A,S,dR,dA,dS",
-        help="region of interest: centre and edge lengths in mm along the patient's right, anterior and superior",
-    )
-    command.add_argument(
-        "--form",
-        metavar="sform|qform",
-        help="which of two places counts, of NIfTI files whose header has two (else the one that Slicer uses); --roi "
-        "wants it for such files",
-    )
+def run(options: "argparse.Namespace", console: Console) -> int:
+    """Segment images with uncertainty.
 
+    Segment each CASE in a single forward pass and write OUTPUT/<name>/ with the segmentation, the calibration and
+    ranking maps and the error probability, all on the image's own grid.
 
-def run(options: argparse.Namespace, console: Console) -> int:
-    """Segment all cases; a failed case does not stop the others."""
+    Examples:
+    segment brain.nii.gz --model hippocampus --output results --roi -28,-22,-14,36,50,36
+    segment DATA --each -m hippocampus -o results --resume
+    segment DATA/split.csv:test -m my_model -o results
+    """
     from ..io.reader_process import ReaderProcess
 
     part = None if options.part is None else Part.parse(options.part)
     request = workers_request(options)
     with ReaderProcess() as reader:
         reader.start()  # it is ready when these and torch are imported
-        from ..cohort.failed_cases import FailedCases
-        from ..cohort.jobs import check_output, jobs_of, share_of
-        from ..cohort.one_case import Rules
-        from ..cohort.run import Cohort, ModelSource, run_here, run_on_workers
+        from ..cohort.jobs import FailedCases, Failure, check_output
+        from ..cohort.one_case import Rules, settle_all
+        from ..cohort.workers import Setup, settle_on_workers
+        from ..inference.engines.choice import engine_of_cases
         from ..models.installed import resolve_model, unreadable_folders
 
-        asked, bundle = _asked(options), resolve_model(options.model)
+        bundle = resolve_model(options.model)
         for problem in unreadable_folders():
             console.note(f"Warning: {problem}.")
-        jobs, failures = jobs_of(asked, bundle.input.channels, reader, console.note)
+        found = _cases(options, bundle, reader, console)
         if part is not None:
-            jobs, failures = share_of(part, jobs, failures)
+            found = part.share(sorted(found, key=lambda case: case.name))
+        failures = [case for case in found if isinstance(case, Failure)]
+        jobs = [case for case in found if not isinstance(case, Failure)]
         check_output(options.output)
-        begun = [job.target for job in jobs] if options.resume else []
-        model = partial(opened_model, bundle, options.engine, console, options.device, options.head, begun)
-        if options.dry_run:
-            for failure in failures:
-                console.error(plain_name(failure_sentence(failure.error)), case=failure.name)
-            replaced = options.overwrite and not options.resume
-            opened = model() if jobs else None
-            dry_run(jobs, len(failures), opened, replaced, options.workers, reader, options.output, console)
-            return 0
         listed = options.resume or request is not None
-        writer: AbstractContextManager[ProcessLock | None] = nullcontext()
-        if len(jobs) + len(failures) > 1 or part is not None or listed:
+        many = len(found) > 1 or part is not None or listed
+        writer: AbstractContextManager[Any] = nullcontext()
+        if many:
             writer = run_lock(options.output, part)
         elif jobs:
-            writer = one_writer(jobs[0].target, overwrite=True)  # `run_here` looks at what is there
+            writer = one_writer(jobs[0].target, overwrite=True)  # `settle` looks at what is there
         with writer as lock:
-            reporter = CohortReporter(console, len(jobs) + len(failures), options.debug)
-            if listed:
-                reporter.table = FailedCases(options.output)
-                for note in reporter.table.notes:
-                    console.note(f"Warning: {note}")
+            tally = _Tally(console, len(found), options.debug, FailedCases(options.output) if listed else None)
             for failure in failures:
-                reporter.failed_before(failure)
+                tally.failed(failure.name, failure.given, failure_sentence(failure.error), repr(failure.error))
+            engine = options.engine
+            if options.resume and engine == AUTO:  # a cohort that is gone on with keeps its engine
+                engine = engine_of_cases([job.target for job in jobs]) or AUTO
+            rules = Rules(options.resume, options.overwrite)
+            settled: Iterator[Any] = iter(())
+            if request is not None:
+                more = {"network": options.network, "threads": options.threads}
+                setup = Setup.of(bundle, options.head, engine, options.device, **more)
+                settled = settle_on_workers(jobs, options.output, setup, rules, request, console.note, lock)
+            elif jobs:
+                try:
+                    model = opened_model(bundle, engine, console, options.device, options.head)
+                except UsageError as error:
+                    known = "" if engine == options.engine else f"The cases there were made with {engine}, but: "
+                    raise UsageError(f"{known}{error}") from error
+                settled = settle_all(jobs, options.output, model, rules, tally.listening, reader)
+            return _segmented(settled, tally, options.output, many)
 
-            def run_cases(counts: "CohortCounts") -> None:
-                cohort = Cohort(options.output, jobs, Rules(options.resume, options.overwrite), reporter, counts)
-                if request is None:
-                    run_here(cohort, model(), reader)
-                else:
-                    source = ModelSource.of(bundle, options.head, options.engine, options.device, options.network)
-                    run_on_workers(cohort, source, request, console.note, lock, options.threads)
 
-            return segment_cohort(jobs, run_cases, options.output, reporter)
-
-
-def _asked(options: argparse.Namespace) -> "Asked":
-    """Read what the options say of the cases.
+def _cases(
+    options: "argparse.Namespace", bundle: "Bundle", reader: "InputReader", console: Console
+) -> "list[Job | Failure]":
+    """Find the cases that the options name.
 
     Raises:
-        UsageError: there is no case, or an option is none.
+        UsageError: an option is no region, form or name, or needs a single case.
     """
-    from ..cohort.jobs import Asked
+    from ..cohort.jobs import jobs_of
     from ..io.roi import RegionOfInterest
     from ..io.volume import one_of_forms
 
-    paths = [*options.cases, *(options.input or [])]
-    if not paths:
-        raise UsageError(
-            "There is nothing to segment: give CASE, an image file or a folder; see 'segwithu segment --help'."
-        )
     if options.name is not None:
         check_folder_name(options.name, "--name")
-    return Asked(
-        paths,
+    jobs, failures = jobs_of(
+        options.cases,
         options.output,
-        {path: _cases_of(path) for path in paths if _TABLE.fullmatch(path.name) and not path.exists()},
-        options.each,
-        options.name,
-        options.channel,
-        options.series,
-        None if options.roi is None else RegionOfInterest.parse(options.roi),
-        None if options.form is None else one_of_forms(options.form),
-        options.unlike_training,
-        options.include_image,
+        bundle.input.channels,
+        reader,
+        console.note,
+        tables={path: _cases_of(path) for path in options.cases if _TABLE.fullmatch(path.name) and not path.exists()},
+        each=options.each,
+        name=options.name,
+        channels=options.channel,
+        series=options.series,
+        roi=None if options.roi is None else RegionOfInterest.parse(options.roi),
+        form=None if options.form is None else one_of_forms(options.form),
+        unlike_training=options.unlike_training,
+        include_image=options.include_image,
     )
+    return [*jobs, *failures]
 
 
 def _cases_of(table: Path) -> "list[GivenCase]":
@@ -213,3 +160,157 @@ def _cases_of(table: Path) -> "list[GivenCase]":
 
     found = find_images(str(table))
     return [GivenCase(name, files[0], dict(enumerate(files)) if len(files) > 1 else {}) for name, files in found]
+
+
+def _segmented(settled: Iterator[Any], tally: "_Tally", output: Path, many: bool) -> int:
+    """Settle all cases and sum up; returns the exit code.
+
+    Raises:
+        KeyboardInterrupt: a single case was interrupted.
+    """
+    try:
+        with says_farewell(tally.cut_short) if many else nullcontext(), closing(settled) as found:  # type: ignore[type-var]
+            for each in found:
+                if isinstance(each, int):
+                    tally.waited(each)
+                else:
+                    tally.settled(*each)
+    except KeyboardInterrupt as interrupt:
+        if not many or isinstance(interrupt, ReaderLeftError):
+            raise
+        tally.cut_short()
+        return INTERRUPTED
+    finally:
+        if tally.failures is not None:
+            tally.failures.write()
+    if many:
+        tally.sum_up(output)
+    return 1 if tally.counts["failed"] else 0
+
+
+class _Tally:
+    """Counts and prints what becomes of the cases, and keeps the list of failures.
+
+    Attributes:
+        total: cases, those that could not be begun among them.
+        counts: of cases by what became of them.
+        failures: the list, None if none is kept.
+    """
+
+    def __init__(self, console: Console, total: int, debug: bool, failures: "FailedCases | None") -> None:
+        """Nothing is printed yet."""
+        self.console, self.total, self.failures, self._debug = console, total, failures, debug
+        self.counts = {"done": 0, "there": 0, "failed": 0}
+        self._begun = self._reported = time.monotonic()
+
+    @property
+    def _number(self) -> int:
+        return sum(self.counts.values())
+
+    def _pace(self) -> tuple[float | None, float | None]:
+        """Return cases an hour, and the seconds that are left; None before a case is done."""
+        hours = (time.monotonic() - self._begun) / 3600
+        hourly = self.counts["done"] / hours if self.counts["done"] and hours > 0 else None
+        return hourly, None if hourly is None else round(3600 * (self.total - self._number) / hourly, 1)
+
+    def _title(self, name: str, left: float | None = None) -> str:
+        if self.total == 1 or self.console.as_json:
+            return name
+        return f"{name} ({self._number + 1} of {self.total}{'' if left is None else ', ' + time_left(left)})"
+
+    @contextlib.contextmanager
+    def listening(self, job: "Job") -> Iterator[Progress]:
+        """Say which case of how many is begun, and about how long all will take."""
+        left = self._pace()[1]
+        facts = {"case": job.name, "number": self._number + 1, "of": self.total, "seconds_left": left}
+        self.console.step("", {"event": "case", **facts})
+        with self.console.progress(self._title(job.name, left)) as progress:
+            yield progress
+
+    def waited(self, workers: int) -> None:
+        """Say, every second for machines and now and then for people, how far the workers are."""
+        hourly, left = self._pace()
+        text = ""
+        if time.monotonic() - self._reported >= PLAIN_INTERVAL_S:
+            self._reported = time.monotonic()
+            text = f"{self._number} of {self.total} cases, {self.counts['failed']} failed; {workers} workers"
+            text += "" if left is None else f"; {hourly:.0f} cases an hour, {time_left(left)}"
+        data = {"event": "workers", "workers": workers, "cases": self.total, **self.counts, "seconds_left": left}
+        self.console.step(text, data)
+
+    def settled(self, job: "Job", settled: "Settled") -> None:
+        """Say what became of a case."""
+        if settled["state"] == "failed":
+            self.failed(job.name, job.files[0], settled["reason"], settled["trace"])
+            return
+        if settled["state"] == "there":
+            text = f"{self._title(job.name)}: 100% there already"
+            self.console.step(text, {"event": "there", "case": str(job.target)})
+        else:
+            self._finished(job, settled)
+        self.counts[settled["state"]] += 1
+        if self.failures is not None:
+            self.failures.settled(job.name)
+
+    def _finished(self, job: "Job", settled: "Settled") -> None:
+        """Print the table of a case, and what it is flagged for."""
+        from ..inference.deviation import NOTE
+
+        for severity, sentence in settled["warnings"]:
+            self.console.note(f"{'Note' if severity == NOTE else 'Warning'}: {sentence}")
+        case, known = read_case(job.target), {sentence for _, sentence in settled["warnings"]}
+        for flag in case["flags"]:
+            if flag["sentence"] not in known:
+                self.console.note(f"Flagged: {flag['sentence']}")
+        data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
+        data |= {"flags": case["flags"], **({"worker": settled["worker"]} if "worker" in settled else {})}
+        text = summary(job.name, settled, job.target)
+        self.console.result(
+            text + (next_steps(case, job.target) if self.total == 1 and not settled["refused"] else ""), data
+        )
+
+    def failed(self, name: str, given: Path, reason: str, trace: str) -> None:
+        """Say why a case failed, and note it in the list."""
+        sentence = plain_name(reason)
+        self.console.error(sentence, case=name)
+        if self._debug:
+            self.console.trace(trace)
+        self.counts["failed"] += 1
+        if self.failures is not None:
+            self.failures.failed(name, Path(plain_name(str(given))), sentence)
+
+    def cut_short(self) -> None:
+        """Say what an interrupted run leaves."""
+        whole = self.counts["done"] + self.counts["there"]
+        self.console.error(
+            f"cancelled after {whole} of {self.total} cases, partial output was removed; run the same command with "
+            "--resume to go on."
+        )
+        self.console.step("", self._summed_up(interrupted=True))
+
+    def sum_up(self, output: Path) -> None:
+        """Print the counts, write the overview of the cohort, and say where it is."""
+        hourly, overview = self._pace()[0], _overview(output)
+        parts = ", ".join(f"{count} {state}" for state, count in self.counts.items())
+        pace = "." if hourly is None else f"; {hourly:.0f} cases an hour."
+        self.console.result(f"{self.total} cases: {parts}{pace}\n{overview}".rstrip(), self._summed_up())
+        if self.counts["failed"]:
+            listed = "above" if self.failures is None else self.failures.path
+            self.console.error(f"{self.counts['failed']} of {self.total} cases failed, see {listed}.")
+
+    def _summed_up(self, interrupted: bool = False) -> dict[str, Any]:
+        hourly = self._pace()[0]
+        pace = {"cases_per_hour": None if hourly is None else round(hourly, 1), "interrupted": interrupted}
+        return {"event": "cohort", "cases": self.total, **self.counts, **pace}
+
+
+def _overview(output: Path) -> str:
+    """Write the table of all structures and the page of previews; return where it is. Faults there fail no case."""
+    try:
+        from ..report.cohort_page import INDEX_FILE, write_cohort_overview
+
+        troubles = write_cohort_overview(output) if output.is_dir() else []
+    except (ModuleNotFoundError, OutputError) as error:
+        return f"Warning: no overview: {failure_sentence(error)}"
+    left = f" {len(troubles)} folders that cannot be read are left out there." if troubles else ""
+    return f"Look at {output / INDEX_FILE}.{left}" if (output / INDEX_FILE).is_file() else ""

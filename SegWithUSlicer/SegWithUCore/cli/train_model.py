@@ -1,113 +1,148 @@
-"""`segwithu train`: from a data set to a measured model, in one command that goes on where it was stopped."""
+"""`segwithu plan` and `train`: a recipe for a data set, and the measured model that comes of it."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..util.atomic_files import one_writer
-from ..util.errors import UsageError
-from .arguments import add_network_option, add_threads_option
-from .case_roles import add_role_options
+from ..util.errors import OutputError, UsageError
+from .arguments import CommandParser, add_command, finite_number, refuse_if
 from .console import Console
-from .plan import add_data_argument, add_plan_options, plan_options
+from .models import compile_graphs
+
+if TYPE_CHECKING:
+    from SegWithULab.training.plan import PlanOptions
 
 
 def add_commands(commands: Any) -> None:
-    """Add `train`."""
-    command = commands.add_parser(
-        "train",
-        examples=(
-            'train DATA --output models/atrium --label 1="left atrium" --hours 3',
-            "train DATA/split.csv --output models/heart --modality MR --hours 0.5",
-            "train DATA --recipe my_recipe.json --output models/mine",
-        ),
-        help="make a measured model of a data set: plan, train, calibrate, evaluate",
-        description="Plan a recipe, train backbone, out-of-fold networks (where the hours allow) and head, calibrate, "
-        "measure on the cases kept apart, and write the model with its card, graphs and report. Everything is kept "
-        "after each stage and epoch: the same command goes on where it was stopped, and does nothing twice. Edit "
-        "RUN/plan/recipe.json before the training if you like; it is kept.",
+    """Add `plan` and `train`."""
+    plan = add_command(commands, "plan", run_plan)
+    _add_plan_options(plan)
+    plan.add_shared("--output", "--overwrite", "--threads")
+    train = add_command(commands, "train", run_train)
+    _add_plan_options(train)
+    train.add_shared("--output", metavar="MODEL", help="folder of the model that is written")
+    train.add_argument("--run", dest="folder", type=Path, help="folder of the run (default: MODEL with .run)")
+    train.add_argument("--recipe", type=Path, help="use this recipe instead of a planned one")
+    train.add_flag("--redo", "make stages anew whose inputs have changed")
+    train.add_flag("--no-graphs", "do not compile graphs for the engine openvino")
+    train.add_shared("--overwrite", "--allow-seen-cases", "--no-hashes", "--network", "--threads")
+
+
+def _add_plan_options(command: CommandParser) -> None:
+    """Add the data set, and what the user may ask of a plan."""
+    add = command.add_argument
+    add("data", metavar="DATA", type=Path, help="an nnU-Net data set folder, a split table (columns case, role, "
+        "patient; folders images and labels beside it), or a folder that holds images and labels")  # fmt: skip
+    add("--name", help="name of the model (default: that of the output folder)")
+    add("--task", help="what the model segments, one sentence for its card")
+    add("--modality", help="DICOM modality, such as MR or CT (default: from the intensities)")
+    add("--label", action="append", default=[], metavar="VALUE=NAME", help="name of a structure; once for each")
+    add("--mirror", action=argparse.BooleanOptionalAction, help="whether left and right may be exchanged")
+    add("--hours", type=finite_number, help="time for the whole training; decides the epochs")
+    add("--spacing", type=_spacing, metavar="X,Y,Z", help="voxel size in mm of the network's grid; coarser is faster")
+    add("--patient-pattern", metavar="REGEX", help="finds the patient in names, such as '(p[0-9]+)_'")
+    command.add_flag("--leave-out-bad", "plan without cases that cannot be used")
+
+
+def _spacing(text: str) -> tuple[float, ...]:
+    """Read three voxel sizes, for argparse."""
+    sizes = tuple(finite_number(part) for part in text.split(","))
+    if len(sizes) != 3 or min(sizes) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a voxel size: give three numbers above 0, as in 1.5,1.5,5")
+    return sizes
+
+
+def _plan_options(options: argparse.Namespace) -> "PlanOptions":
+    """Check what the user asks of a plan.
+
+    Raises:
+        UsageError: a value is impossible, or a label is named twice.
+    """
+    from SegWithULab.training.plan import PlanOptions
+
+    refuse_if((options.hours is not None and options.hours <= 0, f"--hours is {options.hours}: give a time above 0."))
+    labels: dict[int, str] = {}
+    for text in options.label:
+        value, _, name = text.partition("=")
+        if not value.strip().isdecimal() or not name.strip() or int(value) in labels:
+            raise UsageError(f'--label is {text!r}: give each value one name, such as 1="left atrium".', "label-name")
+        labels[int(value)] = name.strip()
+    return PlanOptions(
+        options.name or options.output.resolve().name,
+        options.modality,
+        options.task,
+        labels,
+        options.mirror,
+        options.spacing,
+        options.hours,
+        options.patient_pattern,
+        options.leave_out_bad,
     )
-    add_data_argument(command)
-    required = command.add_argument_group("required")
-    required.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="MODEL", help="folder of the model that is written"
-    )
-    command.add_argument("--run", dest="folder", type=Path, help="folder of the run (default: MODEL with .run)")
-    command.add_argument("--recipe", type=Path, help="use this recipe instead of a planned one")
-    add_plan_options(command)
-    command.add_argument("--redo", action="store_true", help="make stages anew whose inputs have changed")
-    command.add_argument("--overwrite", action="store_true", help="replace a model that is there already")
-    command.add_argument("--no-graphs", action="store_true", help="do not compile graphs for the engine openvino")
-    add_role_options(command)
-    add_network_option(command)
-    add_threads_option(command)
-    command.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
-    """Do all stages that are not there yet, and say what came of it."""
-    from SegWithULab.pipeline import Pipeline, TrainingJob
-    from SegWithULab.training.stages import run_stages
+def run_plan(options: argparse.Namespace, console: Console) -> int:
+    """Look at a data set and write a recipe for it.
 
-    from ..models.bundle import read_bundle
-    from ..models.quality import model_warnings
-    from .calibrate import compile_graphs
+    Read every image and reference of a data set, say what is wrong with it, and write a recipe with the reason for
+    each choice (recipe.json, plan.md), and a split by patient (split.csv) where there is none. Nothing is trained;
+    a few steps are made to predict the time.
 
-    asked = plan_options(options)
-    folder = options.folder or options.output.with_name(f"{options.output.name}.run")
+    Examples:
+    plan DATA --output plans/atrium --name left_atrium --label 1="left atrium" --hours 3
+    plan DATA/split.csv --output plans/heart --modality MR
+    """
+    from SegWithULab.training.plan import REASONS, RECIPE, make_plan
+
+    asked, recipe = _plan_options(options), options.output / RECIPE
     with one_writer(options.output, overwrite=True):
-        _check_target(options, folder)
-        job = TrainingJob(
-            options.data,
-            options.output,
-            folder,
-            asked,
-            options.recipe,
-            options.allow_seen_cases,
-            not options.no_hashes,
-            not options.no_graphs,
-        )
-        training = Pipeline(job, console.note, lambda bundle: compile_graphs(bundle, console))
-        with console.progress("train") as progress:
-            facts = run_stages(folder, training.stages(), progress, redo=options.redo)
-    warnings = model_warnings(read_bundle(options.output))
-    data = {"model": str(options.output), "warnings": warnings, **facts}
-    console.result(_words(options.output, folder, facts, training.report(), warnings), data)
+        if recipe.exists() and not options.overwrite:
+            raise OutputError(f"{recipe} exists: choose another folder, or pass --overwrite.", "plan-exists")
+        with console.progress("plan") as progress:
+            made = make_plan(options.data, options.output, asked, progress=progress, note=console.note)
+    text = f"{recipe}, with reasons in {REASONS}. Next:\n"
+    text += f"  segwithu train {options.data} --recipe {recipe} --output models/{made.name}"
+    console.result(text, {"recipe": str(recipe), "cases": made.cases, "unusable": made.unusable})
     return 0
 
 
-def _check_target(options: argparse.Namespace, folder: Path) -> None:
-    """Refuse before hours go by what would be refused at the end.
+def run_train(options: argparse.Namespace, console: Console) -> int:
+    """Make a measured model of a data set: plan, train, calibrate, evaluate.
 
-    Raises:
-        UsageError: another model is there, or model and run share a folder.
+    Plan a recipe, train backbone, out-of-fold networks (where the hours allow) and head, calibrate, measure on the
+    cases kept apart, and write the model with its card, graphs and report. Everything is kept after each stage and
+    epoch: the same command goes on where it was stopped, and does nothing twice. Edit RUN/plan/recipe.json before
+    the training if you like; it is kept.
+
+    Examples:
+    train DATA --output models/atrium --label 1="left atrium" --hours 3
+    train DATA --recipe my_recipe.json --output models/mine
     """
-    from SegWithULab.training.stages import has_left
+    from SegWithULab.pipeline import Pipeline, TrainingJob
+    from SegWithULab.training.stages import has_left, run_stages
 
-    if folder.resolve() == options.output.resolve():
-        raise UsageError(f"--run and --output are both {folder}: give the run a folder of its own.")
-    if options.output.exists() and not options.overwrite and not has_left(folder, "model", options.output):
-        raise UsageError(f"{options.output} exists already: choose another folder, or pass --overwrite.")
+    from ..models.bundle import read_bundle
+    from ..models.quality import model_warnings
 
-
-def _words(
-    output: Path, folder: Path, facts: dict[str, dict[str, Any]], report: Path | None, warnings: Sequence[str] = ()
-) -> str:
-    best, head, measured = facts["backbone"], facts["head"], facts["evaluate"]
+    asked, output = _plan_options(options), options.output
+    folder = options.folder or output.with_name(f"{output.name}.run")
+    refuse_if((folder.resolve() == output.resolve(), f"--run and --output are both {folder}: give two folders."))
+    with one_writer(output, overwrite=True):
+        if output.exists() and not options.overwrite and not has_left(folder, "model", output):
+            raise UsageError(f"{output} exists already: choose another folder, or pass --overwrite.", "model-exists")
+        chosen = (options.allow_seen_cases, not options.no_hashes, not options.no_graphs)
+        job = TrainingJob(options.data, output, folder, asked, options.recipe, *chosen)
+        training = Pipeline(job, console.note, lambda bundle: compile_graphs(bundle, console))
+        with console.progress("train") as progress:
+            facts = run_stages(folder, training.stages(), progress, redo=options.redo)
+    warnings = model_warnings(read_bundle(output))
     lines = [f"Warning: {warning} Give more --hours or cases." for warning in warnings]
-    lines += [f"{output}: trained, calibrated on {facts['calibrate']['cases']} cases."]
-    if "select_dice" in best:
-        lines.append(f"backbone: best epoch {best['epoch'] + 1}, validation Dice {best['select_dice']:.3f}; "
-                     f"head: best epoch {head['epoch'] + 1}")  # fmt: skip
-    if measured:
-        dice = ", ".join(f"{title.removeprefix('dice ')} {value:.3f}" for title, value in measured["dice"].items())
-        lines.append(f"Dice on {measured['cases']} test cases: {dice}")
-    folds = facts["folds"]["folds"]
-    flags = facts["calibrate"]["flag_cases"]
-    lines.append(f"flags: fitted on {flags} cases, {f'{folds} folds' if folds else 'no folds'}")
-    if report is not None:
-        lines.append(f"report: {report}")
+    lines.append(f"{output}: trained, calibrated on {facts['calibrate']['cases']} cases.")
+    if facts["evaluate"]:
+        lines += [f"{title}: {value:.3f} on test cases" for title, value in facts["evaluate"]["dice"].items()]
+    report = training.report()
+    lines += [] if report is None else [f"report: {report}"]
     lines.append(f"card: {output / 'MODEL_CARD.md'}; logs and curves: {folder / 'run'}")
     lines.append(f"next: segwithu segment IMAGE --model {output} --output results")
-    return "\n".join(lines)
+    console.result("\n".join(lines), {"model": str(output), "warnings": warnings, **facts})
+    return 0

@@ -1,21 +1,27 @@
-"""The jobs of a call: which cases its arguments name, what their folders are called, and which cannot be begun."""
+"""The jobs of a call: which cases its arguments name, what their folders are called; and `failed.csv`."""
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..inference.segment import Job
 from ..io.input_reader import InputReader
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, channel_inputs, find_input
-from ..io.roi import RegionOfInterest
+from ..util.csv_files import harmless_cell, read_csv, write_csv
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.input_files import is_plain, plain_name
-from ..util.run_lock import Part
+from ..util.process_lock import LockedError, ProcessLock
 
 MAXIMUM_NAME_BYTES = 200
 """File systems take 255 bytes a name; temporary names need some of them."""
+FAILED_FILE = "failed.csv"
+COLUMNS = ["case", "input", "reason"]
+_LONGEST_REASON = 4000
+LOCK_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -27,157 +33,103 @@ class Failure:
     error: Exception
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a call asks for.
-
-    Attributes:
-        paths: images, folders and tables that are given as cases.
-        output: folder that receives one folder a case.
-        tables: the cases of those paths that are tables.
-        each: whether the paths are folders of cases.
-        name: of the folder of a single case.
-        channels, series: "NAME=FILE" and "[NAME=]UID" of a single case, as `channel_inputs` reads them.
-        roi: region of interest; None for the whole image.
-        form: of NIfTI files whose header has two places.
-        unlike_training: go on although the image is unlike the training cases.
-        include_image: put a copy of the image into the case folder.
-    """
-
-    paths: Sequence[Path]
-    output: Path
-    tables: Mapping[Path, Sequence[GivenCase]] = field(default_factory=dict)
-    each: bool = False
-    name: str | None = None
-    channels: Sequence[str] = ()
-    series: Sequence[str] = ()
-    roi: RegionOfInterest | None = None
-    form: str | None = None
-    unlike_training: bool = False
-    include_image: bool = False
-
-
 def jobs_of(
-    asked: Asked, model_channels: Sequence[str], reader: InputReader, note: Callable[[str], None]
+    paths: Sequence[Path],
+    output: Path,
+    model_channels: Sequence[str],
+    reader: InputReader,
+    note: Callable[[str], None],
+    *,
+    tables: Mapping[Path, Sequence[GivenCase]],
+    each: bool = False,
+    name: str | None = None,
+    channels: Sequence[str] = (),
+    series: Sequence[str] = (),
+    **settings: Any,
 ) -> tuple[list[Job], list[Failure]]:
     """Make the job of each case, and say which cannot be begun.
 
     Args:
+        paths: images, folders and tables that are given as cases.
+        output: folder that receives one folder a case.
         model_channels: names of the model's channels, in its order.
         note: gets kinds of folders, and what is left out of them.
+        tables: the cases of those paths that are tables.
+        each: whether the paths are folders of cases.
+        name: of the folder of a single case.
+        channels, series: "NAME=FILE" and "[NAME=]UID" of a single case, as `channel_inputs` reads them.
+        settings: of every job.
 
     Raises:
-        UsageError: options need a single case, contradict each other, or a name is none of a case folder.
+        UsageError: options need a single case.
     """
     failures: list[Failure] = []
-    cases = _given_cases(asked, reader, note, failures)
-    jobs = []
-    for name, case in zip(_case_names(cases, asked), cases, strict=True):
+    is_single = bool(name or channels or series)
+    if is_single and (each or len(paths) > 1):
+        raise UsageError("--name, --channel and --series go with a single case.", "single-case")
+    cases: list[GivenCase] = []
+    for path in _inside(paths, output, reader, note, failures) if each else paths:
         try:
-            inputs = channel_inputs(case, asked.channels, asked.series, model_channels)
+            cases += tables[path] if path in tables else _found(path, reader, note)
+        except Exception as error:  # noqa: BLE001 - whatever one place holds, the others go on
+            failures.append(Failure(plain_name(path.name), path, error))
+    if is_single and cases and (len(cases) > 1 or (cases[0].numbered and (channels or series))):
+        raise UsageError(f"--name, --channel and --series do not go with {paths[0]}, which says so itself.", "numbered")
+    jobs, names = [], [case.name if name is None else name for case in cases]
+    taken = Counter(each_name.casefold() for each_name in names)
+    for case, own in zip(cases, names, strict=True):
+        try:
+            _check_name(case.source, own, taken[own.casefold()] == 1)
+            inputs = channel_inputs(case, channels, series, model_channels)
         except InputError as error:
-            failures.append(Failure(name, case.source, error))
+            failures.append(Failure(own, case.source, error))
             continue
-        jobs.append(
-            Job(
-                name,
-                [given.path for given in inputs],
-                asked.output / name,
-                asked.roi,
-                unlike_training=asked.unlike_training,
-                include_image=asked.include_image,
-                series=[given.series for given in inputs],
-                form=asked.form,
-            )
-        )
+        files, uids = [given.path for given in inputs], [given.series for given in inputs]
+        jobs.append(Job(own, files, output / own, series=uids, **settings))
     return jobs, failures
 
 
-def _given_cases(
-    asked: Asked, reader: InputReader, note: Callable[[str], None], failures: list[Failure]
-) -> list[GivenCase]:
-    """Find the cases in the paths; whatever one place holds, the others go on."""
-    cases: list[GivenCase] = []
-    for path in _paths(asked, reader, note, failures) if asked.each else asked.paths:
-        if path in asked.tables:
-            cases += asked.tables[path]
-            continue
-        try:
-            given = find_input(path, reader)
-        except Exception as error:  # noqa: BLE001
-            failures.append(Failure(plain_name(path.name), path, error))
-            continue
-        if given.kind:
-            note(f"{path}: {given.kind}.")
-        cases += given.cases
-    if not asked.each:
-        return cases
-    problems = _name_problems([case.name for case in cases])
-    for case, problem in zip(cases, problems, strict=True):
-        if problem:
-            failures.append(Failure(case.name, case.source, InputError(f"{case.source}: {problem}")))
-    return [case for case, problem in zip(cases, problems, strict=True) if not problem]
+def _found(path: Path, reader: InputReader, note: Callable[[str], None]) -> Sequence[GivenCase]:
+    given = find_input(path, reader)
+    if given.kind:
+        note(f"{path}: {given.kind}.")
+    return given.cases
 
 
-def _paths(asked: Asked, reader: InputReader, note: Callable[[str], None], failures: list[Failure]) -> list[Path]:
+def _inside(
+    folders: Sequence[Path],
+    output: Path,
+    reader: InputReader,
+    note: Callable[[str], None],
+    failures: list[Failure],
+) -> list[Path]:
     """List what lies in folders of cases; not the output folder."""
-    if asked.name or asked.channels or asked.series:
-        raise UsageError("--name, --channel and --series go with a single case: leave out --each.")
     paths: list[Path] = []
-    for path in asked.paths:
+    for path in folders:
         try:
             found = cases_in(path, reader) if path.is_dir() else FolderOfCases([path])
-        except Exception as error:  # noqa: BLE001 - as in `_given_cases`
+        except Exception as error:  # noqa: BLE001 - as in `jobs_of`
             failures.append(Failure(plain_name(path.name), path, error))
             continue
         paths += found.paths
         if found.left_out:
             note(f"{path}: left out: {found.left_out}.")
-    output = os.path.realpath(asked.output)  # unlike Path.resolve, also of a link to itself
-    return [path for path in paths if os.path.realpath(path) != output]
+    return [path for path in paths if os.path.realpath(path) != os.path.realpath(output)]
 
 
-def _case_names(cases: Sequence[GivenCase], asked: Asked) -> list[str]:
-    """Folder name of each case.
+def _check_name(source: Path, name: str, is_only: bool) -> None:
+    """Refuse a name that no case folder can have.
 
     Raises:
-        UsageError: equal names, or options that need a single case.
+        InputError: names what was given, and the name.
     """
-    numbered = next((case.source for case in cases if case.numbered), None)
-    if len(asked.paths) > 1 and (asked.name or asked.channels or asked.series):
-        raise UsageError("--name, --channel and --series go with a single case: segment the cases one by one.")
-    if numbered and (asked.channels or asked.series):
-        raise UsageError(f"--channel and --series do not go with {numbered}: the numbers of its files say the channel.")
-    if len(cases) > 1 and asked.name:
-        raise UsageError(f"--name goes with a single case, but {numbered} holds {len(cases)}: leave it out.")
-    names = [case.name if asked.name is None else asked.name for case in cases]
-    for problem in filter(None, _name_problems(names)):
-        raise UsageError(problem)
-    return names
-
-
-def _name_problems(names: Sequence[str]) -> list[str | None]:
-    """Say of each name why a case folder cannot have it; None if it can."""
-    counts = Counter(name.casefold() for name in names)
-
-    def problem(name: str) -> str | None:
-        if counts[name.casefold()] > 1:
-            return f"Two cases would both be named '{name}': give them one by one with --name."
-        if not name or Path(name).name != name or name.startswith(".") or not is_plain(Path(name)):
-            return f"'{name}' cannot be the name of a case folder: choose another with --name."
-        if len(os.fsencode(name)) > MAXIMUM_NAME_BYTES:
-            return f"'{name[:20]}...' is too long for the name of a case folder: choose another with --name."
-        return None
-
-    return [problem(name) for name in names]
-
-
-def share_of(part: Part, jobs: Sequence[Job], failures: Sequence[Failure]) -> tuple[list[Job], list[Failure]]:
-    """Return a part's share of the sorted cases, those that cannot be begun among them."""
-    everything: list[Job | Failure] = sorted([*jobs, *failures], key=lambda case: case.name)
-    share = part.share(everything)
-    failed = [case for case in share if isinstance(case, Failure)]
-    return [case for case in share if not isinstance(case, Failure)], failed
+    problem = "" if is_only else f"two cases would both be named '{name}'"
+    if not name or Path(name).name != name or name.startswith(".") or not is_plain(Path(name)):
+        problem = f"'{name}' cannot be the name of a case folder"
+    if len(os.fsencode(name)) > MAXIMUM_NAME_BYTES:
+        problem = f"'{name[:20]}...' is too long for the name of a case folder"
+    if problem:
+        raise InputError(f"{source}: {problem}: segment it alone with --name.", "case-name")
 
 
 def check_output(folder: Path) -> None:
@@ -189,9 +141,78 @@ def check_output(folder: Path) -> None:
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
-    if not existing.is_dir():
-        raise OutputError(f"{existing} is a file: give a folder for --output.")
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise OutputError(f"{existing} is not a folder that can be written to: give another --output.", "no-output")
     if not is_plain(folder):
-        raise OutputError(f"{folder} has a name that is not UTF-8: give another folder for --output.")
-    if not os.access(existing, os.W_OK):
-        raise OutputError(f"{existing} cannot be written to: give another folder for --output.")
+        raise OutputError(f"{folder} has a name that is not UTF-8: give another folder for --output.", "output-name")
+
+
+class FailedCases:
+    """`failed.csv` beside the case folders: which cases could not be made, and why.
+
+    The failures of this run are merged into the file; rows of cases that it did not touch stay as they are.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, output: Path) -> None:
+        """Look at the file, if there is one.
+
+        Raises:
+            OutputError: it is no list of failed cases.
+        """
+        self.path = output / FAILED_FILE
+        self._settled: set[str] = set()
+        self._failed: list[list[str]] = []
+        self._rows()
+
+    def settled(self, case: str) -> None:
+        """Take a case that is in its folder off the list."""
+        self._settled.add(harmless_cell(case))
+
+    def failed(self, case: str, given: Path, reason: str) -> None:
+        """Add a case that failed; it is in the file when this returns.
+
+        Args:
+            given: what was given for the case.
+            reason: one sentence.
+        """
+        self.settled(case)
+        self._failed.append([harmless_cell(case), str(given), reason[:_LONGEST_REASON]])
+        self.write()
+
+    def write(self) -> None:
+        """Bring the file up to date; it is removed where nothing failed.
+
+        Raises:
+            OutputError: the place cannot be written to.
+        """
+        if not self._failed and not os.path.lexists(self.path):
+            return
+        lock = None
+        with contextlib.suppress(LockedError, OSError):  # two parts of a cohort must not lose each other's rows
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = ProcessLock.take(self.path.with_name(f".{FAILED_FILE}.lock"), LOCK_WAIT_S)
+        try:
+            rows = [row for row in self._rows() if row[0] not in self._settled] + self._failed
+            if rows:
+                write_csv(self.path, COLUMNS, rows)
+            else:
+                self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"Cannot remove {self.path}: {error.strerror}; check its permissions.") from error
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _rows(self) -> list[list[str]]:
+        if not os.path.lexists(self.path):
+            return []
+        try:
+            header, *rows = read_csv(self.path) or [[]]
+        except InputError:
+            header, rows = [], []
+        if header != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+            raise OutputError(f"{self.path} is not a list of failed cases: rename it.", "foreign-failed-csv")
+        return rows

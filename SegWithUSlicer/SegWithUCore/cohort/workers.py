@@ -1,73 +1,82 @@
-"""Workers of a Dask cluster: started on this computer, found at a scheduler, or asked for as batch jobs.
+"""Cases on workers of a Dask cluster: started here, found at a scheduler, or asked for as SLURM jobs.
 
-with connected(WorkersRequest(workers=4), folder, print) as workers:
-for answer in workers.each({"a": (image,)}.items(), function, RunFacts("run-1")):
-...
+    with connected(request, folder) as client:
+        setup = ready_workers(client, Setup.of(bundle, head, engine, device))
+        for name, answer in each_case(client, setup, function, {"a": (image,)}.items()):
+            ...
+
+The package `distributed` is loaded inside functions only: it belongs to the extra `cluster`.
 """
 
 import contextlib
-import importlib
 import importlib.util
 import itertools
 import logging
-import shutil
+import os
+import socket
 import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..case.case_file import CASE_FILE
+from ..inference.model import Model, user_network_sha256
+from ..inference.segment import Job
+from ..io.reader_process import ReaderProcess
+from ..models.bundle import Bundle, read_bundle, with_head
+from ..util.atomic_files import exists_error, sweep_leftovers
 from ..util.errors import SegWithUError, UsageError
-from ..util.failures import failure_sentence
-from .on_worker import CaseFunction, RunFacts, UnfitError, ask, call
+from ..util.memory import available_bytes, give_back_freed_memory, keep_freed_memory, limit_process
+from ..util.process_lock import ProcessLock
+from ..util.processor import usable_cores, use_threads
+from ..version import __version__
+from .one_case import FINISHED, Rules, Settled, failed, settle
 
-ALLOWED_DEATHS = 1
-"""Workers that may die with a case, by chance, before Dask gives it up."""
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 1,
+    # Dask gives a killed worker up after 15 s; a busy computer took longer to load packages.
+    "distributed.deploy.lost-worker-timeout": 300.0,
+}
 RETRIES = 3
 """Of a case that an unfit worker was given: another may do."""
 LOCAL = "127.0.0.1"
-RETURN_S = 300.0
-"""For a killed worker here to come back. Dask gives up after 15 s; a busy computer took longer to load packages:
-the run went on with one worker less."""
-CLOSE_S = 3.0
-"""For a cluster to close by itself; then its processes are killed."""
+SHARED_MEMORY = 0.9
+"""Share of the free memory that the workers of this computer divide among them."""
+CLOSE_S = 1.0
 ANSWER_S = 20.0
 """For a scheduler to answer."""
-SAY_EVERY_S = 60.0
-"""How often a run without workers says so."""
-LOST_AFTER_S = 300.0
-"""Without a scheduler."""
-CHECK_S = 1.0
-LOOK_S = 0.005
-_CLASSES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
-_LOOK = {"slurm": "squeue", "pbs": "qstat", "lsf": "bjobs", "sge": "qstat"}
-JOB_QUEUES = tuple(_CLASSES)
-"""Batch systems whose configuration dask-jobqueue reads."""
-_KEYS_PATTERN = ".dask-jobqueue.worker.*"
-Say = Callable[[str], None]
+START_S = 120.0
+"""For workers of this computer to start."""
+SEEN_AFTER_S = 60.0
+"""For a folder that another computer made to be seen here: network file systems keep what they know for so long."""
+CHECK_S, LOOK_S = 1.0, 0.01
 
 
 class ClusterError(SegWithUError):
     """The workers cannot be had, or do not fit to this run."""
 
 
+class UnfitError(SegWithUError):
+    """This worker cannot do cases of the run."""
+
+
 @dataclass(frozen=True)
 class WorkersRequest:
-    """Workers on this computer, of a running scheduler, or as jobs of a batch system.
+    """Workers on this computer, of a running scheduler, or as SLURM jobs.
 
     Attributes:
         workers: how many; None for those that a scheduler has.
-        scheduler: address, or the file that `dask scheduler --scheduler-file` wrote.
-        job_queue: one of `JOB_QUEUES`.
-        most: workers of an adaptive batch cluster.
+        scheduler: its address.
+        cluster: "slurm".
     """
 
     workers: int | None = None
     scheduler: str | None = None
-    job_queue: str | None = None
-    most: int | None = None
+    cluster: str | None = None
 
     def check(self) -> None:
         """Refuse options that contradict each other, and a missing package.
@@ -76,395 +85,366 @@ class WorkersRequest:
             UsageError: names the option and what to do.
             ClusterError: the extra is not installed.
         """
-        if self.scheduler is not None and (self.workers is not None or self.job_queue is not None):
-            raise UsageError("--scheduler has its own workers: leave out --workers and --cluster.")
-        if self.job_queue is not None and self.workers is None:
-            raise UsageError("--cluster needs --workers N, the number of workers to ask for.")
-        if self.most is not None and self.job_queue is None:
-            raise UsageError("--adapt goes with --cluster: leave it out.")
-        if self.most is not None and self.workers is not None and self.most < self.workers:
-            raise UsageError(f"--adapt {self.most} is less than --workers {self.workers}: give at least as many.")
-        place = self.scheduler
-        if place is not None and not place.startswith(("tcp://", "tls://")):
-            if "://" in place or not place.endswith(".json"):
-                raise UsageError(
-                    f"--scheduler {place!r} is no scheduler: give tcp://HOST:PORT, tls://HOST:PORT, or the file that "
-                    "'dask scheduler --scheduler-file FILE.json' wrote."
-                )
-            if not Path(place).is_file():
-                raise UsageError(
-                    f"--scheduler {place} does not exist: start 'dask scheduler --scheduler-file {place}' first."
-                )
-        for package in ["distributed", *(["dask_jobqueue"] if self.job_queue else [])]:
+        if (self.scheduler is None) == (self.workers is None):
+            raise UsageError("Give --workers N (with --cluster, too), or --scheduler ADDRESS alone.", "workers-options")
+        if self.scheduler is not None and (self.cluster or not self.scheduler.startswith(("tcp://", "tls://"))):
+            raise UsageError(f"--scheduler {self.scheduler!r} is not tcp://HOST:PORT, alone.", "no-scheduler")
+        for package in ["distributed", *(["dask_jobqueue"] if self.cluster else [])]:
             if importlib.util.find_spec(package) is None:
-                name = package.replace("_", "-")
                 raise ClusterError(
-                    f"Workers need the package {name}, which is not installed: run 'pip install "
-                    '"segwithu-slicer[cluster]"\', or leave out --workers, --scheduler and --cluster.',
+                    f"Workers need the package {package}: run 'pip install \"segwithu-slicer[cluster]\"'.",
                     "package-missing",
                 )
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What became of a case.
+class Setup:
+    """What a worker must know, and agree with, to do cases of a run; the network itself does not travel.
 
     Attributes:
-        name: of the case, unique in its run.
-        value: what the function returned; None if it failed.
-        reason, trace: of a failure.
-        worker: that did it.
+        folder: of the bundle, the same on all computers.
+        head: other than the default.
+        engine, device: as the user asks for them.
+        identity: what results depend on beside images, settings and the engine: names and hashes.
+        network: file and factory of the user's own network.
+        threads: of each worker; None for the cores that it may use.
+        memory: bytes that each worker may use; None for what the system allows.
+        lock: path and content of the run's lock file, by which a worker knows that it shares the folder.
+        runtime: what the engine must be, in words; empty as long as no worker was asked.
     """
 
-    name: str
-    value: dict[str, Any] | None
-    reason: str = ""
-    trace: str = ""
-    worker: str = ""
+    folder: str
+    head: str | None
+    engine: str
+    device: str
+    identity: tuple[str | None, ...]
+    network: str | None = None
+    threads: int | None = None
+    memory: int | None = None
+    lock: tuple[str, str] | None = None
+    runtime: str = ""
+
+    @classmethod
+    def of(cls, bundle: Bundle, head: str | None, engine: str, device: str, **more: Any) -> "Setup":
+        """Describe the model of this run."""
+        assert bundle.folder is not None
+        return cls(str(bundle.folder.resolve()), head, engine, device, _identity(bundle, head), **more)
 
 
-class Workers:
-    """A cluster with a client.
+def _identity(bundle: Bundle, head: str | None) -> tuple[str | None, ...]:
+    """Return what results depend on beside images, settings and the engine, the version of this program included."""
+    bundle = with_head(bundle, head)
+    hashes = (bundle.weights_sha256, bundle.calibration_sha256, user_network_sha256(bundle))
+    return (__version__, bundle.name, str(bundle.about["version"]), bundle.default_head.name, *hashes)
 
-    Attributes:
-        client: of `distributed`.
-        cluster: ours; None at a scheduler of others.
-        address: of the scheduler.
-        running: the last message about each case that has not ended, by its name.
-        count: workers that stood when last looked.
+
+_ONE_CASE = threading.Lock()
+"""A network keeps state between its layers: one case at a time in a process, whatever threads the worker has."""
+_kept: dict[str, Any] = {}
+"""The model of this worker, and the setup that it was loaded by."""
+_READER = ReaderProcess()
+
+
+def on_worker(function: Callable[..., Any], setup: Setup, *arguments: Any) -> Any:
+    """Call `function(model, *arguments)` on this worker, with the model of the run.
+
+    Raises:
+        UnfitError: another worker may do.
     """
-
-    def __init__(self, client: Any, cluster: Any, request: WorkersRequest, say: Say) -> None:
-        """Keep what `connected` made."""
-        self.client, self.cluster, self.request, self.say = client, cluster, request, say
-        self.address = str(client.scheduler.address)  # a client that lost its scheduler no longer knows it
-        self.running: dict[str, dict[str, Any]] = {}
-        self.count = 0
-        self._seen = self._said = time.monotonic()
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the workers are children of this process."""
-        return self.cluster is not None and self.request.job_queue is None
-
-    def gone(self) -> ClusterError:
-        """Return the error that says that the scheduler is lost."""
-        return ClusterError(
-            f"The scheduler at {self.address} is gone: start it again, and this run with --resume.", "scheduler-gone"
-        )
-
-    def get_ready(self, run: RunFacts, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """Wait for workers, and call a function on each that stands, which gets ready for the run.
-
-        Returns:
-            What the function returned, by the address of the worker. One that dies meanwhile is left out.
-
-        Raises:
-            ClusterError: local workers do not start, or the function fails on one.
-        """
-        begun = time.monotonic()
-        wanted = self.request.workers or 1
-        answers: dict[str, Any] = {}
-        while not answers:  # all that stood may have died meanwhile
-            while self._look() < (wanted if self.is_local else 1):
-                if self.is_local and time.monotonic() - begun > 2 * SAY_EVERY_S:
-                    raise ClusterError(
-                        f"Only {self.count} of {wanted} workers started: see what else runs on this computer.",
-                        "workers-not-started",
-                    )
-                time.sleep(0.05 if self.is_local else 0.5)
-            found = self.client.run(ask, run, function, arguments, on_error="return")
-            for address, answer in found.items():
-                if isinstance(answer, UnfitError):
-                    raise ClusterError(f"The worker at {address} cannot do cases: {answer}")
-                if isinstance(answer, BaseException) and not isinstance(answer, OSError):
-                    raise ClusterError(f"The worker at {address} cannot do cases: {_sentence(answer)}", "worker-unfit")
-            answers = {address: answer for address, answer in found.items() if not isinstance(answer, BaseException)}
-        return answers
-
-    def each(
-        self, cases: Iterable[tuple[str, tuple[Any, ...]]], function: CaseFunction, run: RunFacts
-    ) -> Iterator[Answer | None]:
-        """Do all cases; what became of each comes as it ends.
-
-        A worker has one case at a time, the others wait here: one that dies takes no waiting case along.
-
-        Args:
-            cases: names and arguments of the function.
-
-        Yields:
-            An answer, or None about every second in which there is none.
-
-        Raises:
-            ClusterError: the scheduler is gone.
-        """
-        from distributed import as_completed
-
-        done = as_completed(loop=self.client.loop, with_results=True, raise_errors=False)
-        futures: dict[Any, tuple[str, Any]] = {}
-        left, more, looked = iter(cases), True, 0.0
-        self.client.subscribe_topic(run.id, lambda event: self.running.update({event[1]["case"]: event[1]}))
+    with _ONE_CASE:
         try:
-            while True:
-                if more and len(futures) < max(1, self.count):
-                    free = max(1, self.count) - len(futures)
-                    given = list(itertools.islice(left, max(0, free)))
-                    more = len(given) >= free
-                    for name, arguments in given:
-                        future = self.client.submit(
-                            call, function, name, arguments, run, key=f"{name}-{run.id}", pure=False, retries=RETRIES
-                        )
-                        futures[future.key] = (name, future)
-                        done.add(future)
-                if not futures:
-                    return
-                batch = done.next_batch(block=False)
-                for future, result in batch:
-                    name, _ = futures.pop(future.key)
-                    self.running.pop(name, None)
-                    if future.status == "cancelled":
-                        raise self.gone()
-                    yield _answer(name, future.status, result)
-                if time.monotonic() - looked >= CHECK_S:
-                    looked = time.monotonic()
-                    self._look()
-                    yield None
-                elif not batch:
-                    time.sleep(LOOK_S)
+            return function(_warm_model(setup), *arguments)
         finally:
-            with contextlib.suppress(Exception):  # the scheduler is gone
-                self.client.unsubscribe_topic(run.id)
-                self.client.cancel([future for _, future in futures.values()])
-
-    def _look(self) -> int:
-        """Count the workers that stand now; say every minute that there are none.
-
-        Raises:
-            ClusterError: the scheduler is gone.
-        """
-        now, status = time.monotonic(), self.client.status
-        if status == "closed" or (status != "running" and now - self._seen > LOST_AFTER_S):
-            raise self.gone()
-        self.count = len(self.client.nthreads()) if status == "running" else 0
-        if self.count:
-            self._seen = self._said = now
-        elif now - self._said >= SAY_EVERY_S:
-            self._said = now
-            queue = self.request.job_queue
-            look = f"start one with 'dask worker {self.address} --nthreads 1', or wait"
-            if queue is not None:
-                look = f"see '{_LOOK[queue]}' for the state of the jobs, and their log files for errors"
-            self.say(
-                f"There is no worker at the scheduler {self.address} for {(now - self._seen) / 60:.0f} min: {look}."
-            )
-        return self.count
-
-    def close(self, at_once: bool = False) -> None:
-        """Leave a scheduler of others; end our own cluster with all its processes, within seconds.
-
-        Args:
-            at_once: local workers are killed, whatever they are doing.
-        """
-        children = _started_processes() if self.is_local else []
-        if at_once and self.is_local:
-            for nanny in self.cluster.workers.values():
-                nanny.auto_restart = False
-            _kill(children)
-        with contextlib.suppress(Exception):
-            self.client.close(timeout=CLOSE_S / 3)
-        if self.cluster is not None:
-            with contextlib.suppress(Exception):
-                self.cluster.close(timeout=CLOSE_S / 3 if at_once else CLOSE_S)
-        _kill([*children, *(_started_processes() if self.is_local else [])])
+            give_back_freed_memory()
 
 
-def _answer(name: str, status: str, result: Any) -> Answer:
-    """Return what became of a case that Dask is done with."""
+def _warm_model(setup: Setup) -> Model:
+    """Return the model of this worker, loaded once a process.
+
+    Raises:
+        UnfitError: this worker has another version, folder, model or engine.
+    """
+    here = f"The worker on {socket.gethostname()}"
+    if setup.lock is not None and not _is_there(*setup.lock):
+        raise UnfitError(
+            f"{here} does not see the same folder at {Path(setup.lock[0]).parent}: give an --output that all share.",
+            "folder-not-shared",
+        )
+    asked = replace(setup, lock=None, runtime="")
+    if _kept.get("setup") != asked:
+        _kept.clear()  # memory first: two models need not fit
+        os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's: gives memory back that the next case needs again
+        keep_freed_memory()
+        use_threads(setup.threads or usable_cores())
+        limit_process(setup.memory)
+        try:
+            _kept["model"] = _loaded(setup)
+        except UnfitError:
+            raise
+        except SegWithUError as error:
+            raise UnfitError(f"{here} cannot load the model: {error}") from error
+        _kept["setup"] = asked
+    model: Model = _kept["model"]
+    if setup.runtime and _runtime(model) != setup.runtime:
+        raise UnfitError(f"{here} has {_runtime(model)} instead of {setup.runtime}: install the same.", "other-engine")
+    return model
+
+
+def _loaded(setup: Setup) -> Model:
+    if setup.network is not None:
+        from ..network.backbones.user_network import register_network
+
+        register_network(setup.network)
+    bundle = read_bundle(Path(setup.folder))
+    if _identity(bundle, setup.head) != setup.identity:
+        raise UnfitError(
+            f"A worker has another model in {setup.folder}, or another version of this program: install the same.",
+            "other-model",
+        )
+    return Model(bundle, setup.device, setup.head, setup.engine)
+
+
+def _is_there(path: str, content: str) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(encoding="utf-8") == content
+    return False
+
+
+def _runtime(model: Model) -> str:
+    """Say what runs a model: the same words, the same results."""
+    facts = model.engine.identity()
+    version, graphs = str(facts["version"]).partition("+")[0], str(facts.get("graphs_sha256") or "none")[:12]
+    return f"{facts['name']} {version} ({facts['precision']}, graphs {graphs}) on {model.device}"
+
+
+def _settle_on_worker(model: Model, job: Job, rules: Rules) -> Settled:
+    return {**settle(job, model, rules, reader=_READER), "worker": socket.gethostname()}
+
+
+def settle_on_workers(
+    jobs: Sequence[Job],
+    output: Path,
+    setup: Setup,
+    rules: Rules,
+    request: WorkersRequest,
+    say: Callable[[str], None],
+    lock: ProcessLock | None = None,
+) -> Iterator[tuple[Job, Settled] | int]:
+    """Settle cases on workers, as `settle_all` does here.
+
+    Args:
+        say: prints a note.
+        lock: of the output folder, by which workers know that they see the same one.
+
+    Yields:
+        A job and what became of it; or about every second the number of workers.
+
+    Raises:
+        ClusterError: there are no workers, or unfit ones.
+    """
+    if lock is not None:
+        setup = replace(setup, lock=(str(lock.path.resolve()), lock.path.read_text(encoding="utf-8")))
+    sweep_leftovers(output)
+    named = {job.name: job for job in jobs}
+    free = [job for job in jobs if rules.resume or rules.overwrite or not job.target.exists()]
+    # A worker may die after it made a case and before it said so: what the run itself made is left as it is.
+    own = rules if rules.overwrite else replace(rules, resume=True)
+    try:
+        with connected(request, output) as client:
+            setup = ready_workers(client, setup, request)
+            say(f"The workers run {setup.runtime}.")
+            for name in named.keys() - {job.name for job in free}:
+                yield named[name], failed(exists_error(named[name].target))
+            cases = ((job.name, (job, own)) for job in free)
+            for answer in each_case(client, setup, _settle_on_worker, cases):
+                if isinstance(answer, int):
+                    yield answer
+                    continue
+                name, value = answer
+                yield named[name], failed(value) if isinstance(value, Exception) else _seen(named[name], value)
+    finally:
+        sweep_leftovers(output)
+
+
+def _seen(job: Job, settled: Settled) -> Settled:
+    """Wait until a case that a worker wrote is here, too; it failed if it does not come."""
+    end = time.monotonic() + SEEN_AFTER_S
+    while settled["state"] == FINISHED and not (job.target / CASE_FILE).is_file():
+        if time.monotonic() > end:
+            message = f"{job.target} was written by {settled['worker']}, but not here: give a shared --output."
+            return failed(ClusterError(message, "folder-not-shared"))
+        time.sleep(0.5)
+    return settled
+
+
+def ready_workers(client: Any, setup: Setup, request: WorkersRequest) -> Setup:
+    """Wait for workers and let each load the model; returns the setup with the engine that they share.
+
+    Raises:
+        ClusterError: workers of this computer do not start, or one cannot do cases of the run.
+    """
+    local = request.workers if request.cluster is None else None
+    if local is not None:
+        free = available_bytes()
+        setup = replace(
+            setup,
+            threads=setup.threads or max(1, usable_cores() // local),
+            memory=None if free is None else int(SHARED_MEMORY * free / local),
+        )
+    found: dict[str, Any] = {}
+    while not found:  # all that stood may have died meanwhile
+        try:
+            client.wait_for_workers(local or 1, timeout=None if local is None else START_S)
+        except TimeoutError as error:
+            raise ClusterError(f"Not all {local} workers started: see what else runs here.", "no-workers") from error
+        answers = client.run(on_worker, _runtime, setup, on_error="return")
+        for address, answer in answers.items():
+            if isinstance(answer, BaseException) and not isinstance(answer, OSError):
+                raise ClusterError(f"The worker at {address} cannot do cases: {answer}") from answer
+        found = {address: answer for address, answer in answers.items() if not isinstance(answer, BaseException)}
+    if len(set(found.values())) > 1:
+        places = ", ".join(f"{runtime} at {address}" for address, runtime in sorted(found.items())[:4])
+        raise ClusterError(
+            f"The workers would make different results ({places}): name one with --engine and --device.",
+            "different-engines",
+        )
+    return replace(setup, runtime=next(iter(found.values())))
+
+
+def each_case(
+    client: Any, setup: Setup, function: Callable[..., Any], cases: Iterable[tuple[str, tuple[Any, ...]]]
+) -> Iterator[tuple[str, Any] | int]:
+    """Call `function(model, *arguments)` for all cases on workers; what became of each comes as it ends.
+
+    A worker has one case at a time, the others wait here: one that dies takes no waiting case along.
+
+    Args:
+        cases: names, and arguments of the function.
+
+    Yields:
+        The name of a case, and its value or its exception; or about every second the number of workers.
+
+    Raises:
+        ClusterError: the scheduler is gone.
+    """
+    from distributed import as_completed
+
+    done = as_completed(loop=client.loop, with_results=True, raise_errors=False)
+    names: dict[Any, str] = {}
+    left, count, looked = iter(cases), 0, 0.0
+    while True:
+        if time.monotonic() - looked >= CHECK_S:
+            looked, count = time.monotonic(), len(client.nthreads())
+            yield count
+        for name, arguments in itertools.islice(left, max(0, max(1, count) - len(names))):
+            future = client.submit(on_worker, function, setup, *arguments, pure=False, retries=RETRIES)
+            names[future] = name
+            done.add(future)
+        if not names:
+            return
+        batch = done.next_batch(block=False)
+        for future, result in batch:
+            if future.status == "cancelled" or client.status == "closed":
+                raise _gone(client)
+            yield names.pop(future), result if future.status == "finished" else _failure(result)
+        if not batch:
+            time.sleep(LOOK_S)
+
+
+def _gone(client: Any) -> ClusterError:
+    return ClusterError("The scheduler is gone: start it again, and this run with --resume.", "scheduler-gone")
+
+
+def _failure(result: Any) -> Exception:
     from distributed.scheduler import KilledWorker
 
-    if status == "finished":
-        return Answer(name, result.get("value"), result.get("reason", ""), result.get("trace", ""), result["worker"])
     error = result[1] if isinstance(result, tuple) and len(result) > 1 else result
-    reason = f"{name} was not made: {_sentence(error)}"
     if isinstance(error, KilledWorker):
-        failure = ClusterError(
-            f"{name} was not made: {error.allowed_failures + 1} workers were killed while they made it, by the system "
-            "when memory runs out, by the batch system or by hand; free some memory or give fewer --workers, and try "
-            "it again with --resume.",
+        return ClusterError(
+            f"{error.allowed_failures + 1} workers were killed while they made this case, mostly for lack of memory: "
+            "give fewer --workers, and try it again with --resume.",
             "worker-killed",
         )
-        reason = str(failure)
-    elif isinstance(error, ModuleNotFoundError):
-        reason = f"{name} was not made: a worker lacks the package {error.name}; install the same there."
-    return Answer(name, None, reason)
-
-
-def _sentence(error: Any) -> str:
-    return failure_sentence(error) if isinstance(error, Exception) else " ".join(str(error).split())[:300]
+    return error if isinstance(error, Exception) else ClusterError(str(error))
 
 
 @contextlib.contextmanager
-def connected(request: WorkersRequest, shared: Path, say: Say) -> Iterator[Workers]:
-    """Have workers for the time of the block.
+def connected(request: WorkersRequest, shared: Path) -> Iterator[Any]:
+    """Have a client of workers for the time of the block.
 
     Args:
-        shared: a folder that all computers see, in which the keys of batch jobs lie meanwhile.
-        say: prints a note.
+        shared: a folder that all computers see, in which the keys of SLURM jobs lie meanwhile.
 
     Raises:
-        ClusterError: they cannot be had.
+        ClusterError: they cannot be had, or the scheduler is lost.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     import dask
-    import distributed  # noqa: F401 - its settings must be there before some are changed for a while
-
-    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": ALLOWED_DEATHS}
-    if request.job_queue is None:  # a lost job is replaced after 15 s, and that is well
-        settings["distributed.deploy.lost-worker-timeout"] = RETURN_S
-    folder = Path(tempfile.mkdtemp(prefix="segwithu-cluster-"))
-    try:
-        with dask.config.set(settings), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            workers = _opened(request, folder, shared, say)
-            try:
-                yield workers
-            except BaseException as error:
-                lost = workers.client.status == "closed"  # asked before we close it ourselves
-                workers.close(at_once=True)
-                if lost and isinstance(error, Exception) and not isinstance(error, SegWithUError):
-                    raise workers.gone() from error  # whatever was asked of the closed client
-                raise
-            workers.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _opened(request: WorkersRequest, folder: Path, shared: Path, say: Say) -> Workers:
-    """Start or find the cluster.
-
-    Args:
-        folder: where local workers keep their files.
-    """
     from distributed import Client
-    from distributed.security import Security
 
-    if request.scheduler is not None:
-        place = request.scheduler
+    cluster = client = None
+    with (
+        tempfile.TemporaryDirectory(prefix="segwithu-cluster-", ignore_cleanup_errors=True) as folder,
+        dask.config.set(SETTINGS),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
         try:
-            options: dict[str, Any] = {"address": place} if "://" in place else {"scheduler_file": place}
-            client = Client(**options, timeout=ANSWER_S, set_as_default=False)
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ClusterError(
-                f"No scheduler answers at {place} ({_short(error)}): check that it runs, that its port is open, and "
-                "for tls:// that distributed.comm.tls in ~/.config/dask names its certificates.",
-                "no-scheduler",
-            ) from error
-        address = str(client.scheduler.address)
-        if address.startswith("tcp://") and not _is_loopback(address):
-            say(_plain_warning(address))
-        return Workers(client, None, request, say)
-    # Keys that only this run knows, so that no other user of the computer can use its ports.
-    security = None if importlib.util.find_spec("cryptography") is None else Security.temporary()
-    protocol = "tcp://" if security is None else "tls://"
-    if request.job_queue is None:
-        cluster = _local_cluster(request.workers or 1, folder, security, protocol)
-    else:
-        cluster = _batch_cluster(request, request.job_queue, shared, security, protocol)
-        if security is None:
-            say(_plain_warning(cluster.scheduler_address))
-    return Workers(Client(cluster, security=security, set_as_default=False), cluster, request, say)
+            try:
+                cluster = None if request.scheduler else _cluster(request, folder, shared)
+                client = Client(request.scheduler or cluster, timeout=ANSWER_S, set_as_default=False)
+            except Exception as error:
+                where = request.scheduler or f"as described in docs/user/cohorts.md ({request.cluster or 'here'})"
+                reason = " ".join(str(error).split())[:300] or type(error).__name__
+                raise ClusterError(f"No workers {where}: {reason}.", "no-workers") from error
+            yield client
+        except BaseException as error:
+            lost = client is not None and client.status == "closed"  # asked before we close it ourselves
+            for nanny in getattr(cluster, "workers", {}).values():
+                nanny.auto_restart = False
+            _kill_children()
+            if lost and isinstance(error, Exception) and not isinstance(error, SegWithUError):
+                raise _gone(client) from error
+            raise
+        finally:
+            for each in (client, cluster):
+                with contextlib.suppress(Exception):
+                    each.close(timeout=CLOSE_S)  # type: ignore[union-attr]
+            _kill_children()
 
 
-def _local_cluster(workers: int, folder: Path, security: Any, protocol: str) -> Any:
-    """Start workers on this computer; they and the scheduler listen on 127.0.0.1 only."""
-    from distributed import LocalCluster
+def _cluster(request: WorkersRequest, folder: str, shared: Path) -> Any:
+    """Start workers; their connections are encrypted with keys that only this run knows."""
+    if request.cluster is None:
+        from distributed import LocalCluster
 
-    try:
         return LocalCluster(
-            n_workers=workers,
+            n_workers=request.workers,
             threads_per_worker=1,
-            processes=True,
             host=LOCAL,
-            protocol=protocol,
-            security=security,
+            security=True,
             dashboard_address=f"{LOCAL}:0",
             worker_dashboard_address=None,
             memory_limit=0,
-            local_directory=str(folder),
+            local_directory=folder,
             silence_logs=logging.CRITICAL,
         )
-    except BaseException as error:
-        _kill(_started_processes())
-        if not isinstance(error, Exception):
-            raise
-        raise ClusterError(
-            f"The {workers} workers could not be started here ({_short(error)}): see what ended one, such as a lack of "
-            "memory, give fewer --workers, or try again.",
-            "workers-not-started",
-        ) from error
+    from dask_jobqueue import SLURMCluster
 
-
-def _batch_cluster(request: WorkersRequest, queue: str, shared: Path, security: Any, protocol: str) -> Any:
-    """Submit workers as jobs of a batch system, as dask-jobqueue's configuration describes them."""
-    import dask
-
-    module = importlib.import_module("dask_jobqueue")
-    for old in shared.glob(_KEYS_PATTERN):  # of a client that was killed
-        old.unlink(missing_ok=True)
-    options = dict(dask.config.get(f"jobqueue.{queue}.scheduler-options", {}) or {})
-    options.setdefault("dashboard_address", f"{LOCAL}:0")
-    extra = list(dask.config.get(f"jobqueue.{queue}.worker-extra-args", []) or [])
-    if "--nthreads" not in extra:  # else each core of a job becomes a thread, and a case may have several cores
-        extra += ["--nthreads", "1"]
-    try:
-        cluster = getattr(module, _CLASSES[queue])(
-            security=security,
-            protocol=protocol,
-            shared_temp_directory=str(shared),
-            scheduler_options=options,
-            worker_extra_args=extra,
-            silence_logs=logging.CRITICAL,
-        )
-        if request.most is None:
-            cluster.scale(request.workers)
-        else:
-            cluster.adapt(minimum=request.workers, maximum=request.most)
-    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
-        raise ClusterError(
-            f"Jobs of {queue} cannot be set up ({_short(error)}): describe them under jobqueue.{queue} in "
-            "~/.config/dask/jobqueue.yaml, as docs/user/cohorts.md shows.",
-            "no-jobs",
-        ) from error
-    return cluster
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split()).removesuffix(".")[:300] or type(error).__name__
-
-
-def _plain_warning(address: str) -> str:
-    return (
-        f"Warning: {address} is not encrypted, and anybody who reaches it can run any program as its user: use tls:// "
-        "(see docs/user/cohorts.md), or a network that only you reach."
+    return SLURMCluster(
+        n_workers=request.workers,
+        security=True,
+        shared_temp_directory=str(shared),
+        silence_logs=logging.CRITICAL,
     )
 
 
-def _is_loopback(address: str) -> bool:
-    host = address.partition("://")[2].rpartition(":")[0].strip("[]")
-    return host.startswith("127.") or host in ("localhost", "::1")
-
-
-def _started_processes() -> list[Any]:
-    """List the child processes of this one that Dask started, with theirs."""
+def _kill_children() -> None:
+    """Kill the processes that Dask started, with theirs."""
     import psutil
 
-    with contextlib.suppress(psutil.Error):
-        found = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-        return [*found, *(grandchild for child in found for grandchild in child.children(recursive=True))]
-    return []
-
-
-def _kill(processes: list[Any]) -> None:
-    for process in processes:
-        with contextlib.suppress(Exception):  # it has ended
-            process.kill()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "spawn_main" in " ".join(child.cmdline()):
+                for each in [child, *child.children(recursive=True)]:
+                    each.kill()

@@ -35,7 +35,6 @@ class Model:
         engine_reason: why it is this one, as a clause.
         asked: engine and device as they were asked for.
         program_bytes: memory that the program holds with the network loaded.
-        window_s: seconds that a window took in the latest run, with its share of the maps; None before the first.
 
     Raises:
         InputError, UsageError: as `open_engine`, or there is no such head.
@@ -54,7 +53,6 @@ class Model:
         self.network_sha256 = user_network_sha256(bundle)
         self.notes: list[Deviation] = model_notes(self.bundle, self.head, self.network_sha256)
         self.program_bytes = resident_bytes()
-        self.window_s: float | None = None
 
     @property
     def engine_words(self) -> str:

@@ -3,7 +3,6 @@
 `predict` keeps the logits, too: for fitting and for measuring on cases with references.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +20,8 @@ from .deviation import WARNING, Deviation
 from .engines.base import DeviceMemoryError
 from .grid_blocks import Turn, blocks_on_grid, pieces_of_slabs
 from .model import Model
-from .preprocessing import network_input, working_shape
-from .sliding_window import count_windows, finished_slabs, stitched, window_plan
+from .preprocessing import network_input
+from .sliding_window import finished_slabs, stitched, window_plan
 from .uncertainty_maps import FittedCalibration, VoxelMaps, maps_of_blocks, resample_to_grid, second_stage_of, voxelwise
 
 WINDOWS = (0.02, 0.8)
@@ -90,48 +89,16 @@ def segment_prepared(
     return maps, notes
 
 
-def predicted_seconds(model: Model, part: VoxelGrid) -> float | None:
-    """Predict what a run takes from what windows took in the model's latest one; None before its first.
-
-    Args:
-        part: grid of what is segmented, as it lies in the world.
-    """
-    if model.window_s is None:
-        return None
-    return model.window_s * windows_of(model, part) / (WINDOWS[1] - WINDOWS[0])
-
-
-def windows_of(model: Model, part: VoxelGrid) -> int:
-    """Count the windows of a run; `part` as for `predicted_seconds`."""
-    spec = model.bundle.input
-    return count_windows(working_shape(part, spec), spec.window_zyx)
-
-
-def time_window(model: Model) -> None:
-    """Segment one window of zeros, so that the model knows how long a window takes.
-
-    A first pass, not counted, pays for what is set up once.
-    """
-    spec = model.bundle.input
-    size = spec.window_zyx[::-1]
-    grid = VoxelGrid((size[0], size[1], size[2]), spec.spacing_mm or (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()))
-    for _ in range(2):
-        segment_prepared(PreparedInput(np.zeros((len(spec.channels), *spec.window_zyx), np.float32), grid, grid), model)
-
-
 def _maps_by_slabs(prepared: PreparedInput, model: Model, progress: Progress, scratch: Path | None) -> VoxelMaps:
     """Sweep along the axis that is the slowest of the images, so that planes are finished as files hold them."""
     working, target, engine = prepared.working, prepared.target, model.engine
     turn = Turn.between(working, target)
     plan = window_plan(prepared.array.shape[1:], model.bundle.input)
-    begun = time.monotonic()
     slabs = finished_slabs(engine, prepared.array, plan, part_of(progress, *WINDOWS), turn.swept)
     second = second_stage_of(model.fitted, prepared.array, working, target, scratch)
     halo = 0 if second is None else second.halo
     blocks = blocks_on_grid(pieces_of_slabs(slabs, turn.swept), working, target, turn, halo)
-    maps = maps_of_blocks(engine, blocks, target.shape_zyx, model.fitted, scratch, second)
-    model.window_s = (time.monotonic() - begun) / plan.count
-    return maps
+    return maps_of_blocks(engine, blocks, target.shape_zyx, model.fitted, scratch, second)
 
 
 @dataclass(frozen=True)

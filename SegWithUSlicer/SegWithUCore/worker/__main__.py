@@ -22,6 +22,7 @@ from ..util.interruption import end_now
 from ..util.memory import NotEnoughMemoryError, give_back_freed_memory, keep_freed_memory
 from ..util.processor import usable_cores, use_threads
 from ..util.progress import Progress, TimeLeft
+from ..util.strict_json import parse_json
 from ..version import __version__
 from .check import check, installed_versions
 from .protocol import PROTOCOL, Channel, Request, open_channel
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 PROGRESS_INTERVAL_S = 0.1
 """More events a second than a person can see would only keep the parent busy."""
+ENGINE_REQUESTS = ("warm", "predict_cost", "fingerprint", "segment")
 ENDING = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -71,26 +73,24 @@ class Worker:
         """Do one request; False ends the worker. Whatever goes wrong becomes one event, and the worker stays."""
         identity: Any = None
         try:
-            request = Request.parse(line)
-            identity = request.id
-            if request.kind == "quit":
+            data = parse_json(line, "A request", "send one object a line")
+            identity = data.get("id") if isinstance(data, dict) else None
+            request = Request.of(data)
+            if request.request == "quit":
                 return False
-            self._send({**self._done(request), "id": identity})
+            self._send({**self._done(request, identity), "id": identity})
         except Exception as error:  # noqa: BLE001 - the last resort of a process that has to stay usable
             self._send({"event": "error", "id": identity, **failure(error)})
         finally:
             give_back_freed_memory()  # a warm worker waits for minutes, and the memory is Slicer's meanwhile
         return True
 
-    def _done(self, request: Request) -> dict[str, Any]:
-        if request.kind == "check":
-            for name in ("model", "head", "device", "engine"):
-                if request.fields.get(name):  # empty: the default
-                    request.text(name)  # refuses what cannot be a name
-            return {"event": "checked", **check(request.fields)}
-        if request.kind not in ("warm", "predict_cost", "fingerprint", "segment"):
-            raise UsageError(f"There is no request '{request.kind}': parent and worker are of different versions.")
-        report = self._reporter(request)
+    def _done(self, request: Request, identity: Any) -> dict[str, Any]:
+        if request.request == "check":
+            return {"event": "checked", **check(request)}
+        if request.request not in ENGINE_REQUESTS:
+            raise UsageError(f"There is no request '{request.request}': parent and worker are of different versions.")
+        report = self._reporter(identity)
         if self._jobs is None:
             report("starting the engine", 0.0)
             from .jobs import JobRunner
@@ -98,7 +98,7 @@ class Worker:
             self._jobs = JobRunner()
         return self._jobs.answer(request, report)
 
-    def _reporter(self, request: Request) -> Progress:
+    def _reporter(self, identity: Any) -> Progress:
         left = TimeLeft()
         last_stage, last_time = "", 0.0
 
@@ -108,7 +108,7 @@ class Worker:
             if stage == last_stage and now - last_time < PROGRESS_INTERVAL_S and fraction < 1:
                 return
             last_stage, last_time = stage, now
-            event = {"event": "progress", "id": request.id, "stage": stage, "fraction": round(fraction, 4)}
+            event = {"event": "progress", "id": identity, "stage": stage, "fraction": round(fraction, 4)}
             self._send({**event, "detail": detail, "seconds_left": seconds_left})
 
         return report
@@ -120,9 +120,11 @@ class Worker:
             end_now(0)
 
 
+_KINDS: dict[type[Exception], str] = {InputError: "input", OutputError: "output", UsageError: "usage"}
+
+
 def failure(error: Exception) -> dict[str, Any]:
     """Return kind, sentence and details of an error; details only if it is a bug of ours."""
-    known: dict[type[Exception], str] = {InputError: "input", OutputError: "output", UsageError: "usage"}
     details = None if isinstance(error, SegWithUError) else traceback.format_exc()
     more: dict[str, Any] = {}
     words = str(error).lower()
@@ -136,10 +138,10 @@ def failure(error: Exception) -> dict[str, Any]:
         kind = "missing"
         text = f"{error.problem}: press Apply to install what is missing, or choose another engine under Advanced."
     elif isinstance(error, SegWithUError):
-        kind, text = next((kind for type_, kind in known.items() if isinstance(error, type_)), "unexpected"), str(error)
+        kind = next((kind for type_, kind in _KINDS.items() if isinstance(error, type_)), "unexpected")
         # A refusal that the user may overrule says so without an option of the command line.
         refused = getattr(error, "refused_sentence", None)
-        text, more = refused or text, {"refused": refused is not None}
+        text, more = refused or str(error), {"refused": refused is not None}
     elif out_of_memory:
         kind = "memory"
         text = "There is not enough memory for this: give a smaller region of interest, or close other programs."
@@ -148,8 +150,7 @@ def failure(error: Exception) -> dict[str, Any]:
         kind, text = "missing", f"{name} cannot be imported ({error}): install what the engine needs, then try again."
     else:
         kind, text = "unexpected", f"Unexpected {type(error).__name__}: {error} (copy the diagnostics and report it)."
-        text = " ".join(text.split())
-    return {"kind": kind, "text": text, "details": details, **more}
+    return {"kind": kind, "text": " ".join(text.split()), "details": details, **more}
 
 
 def _leave_on_terminate() -> None:

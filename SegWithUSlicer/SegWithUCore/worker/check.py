@@ -9,18 +9,15 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..inference.engines import AUTO, OPENVINO, TORCH
 from ..inference.engines.openvino_import import keep_openvino_quiet
 from ..util.errors import InputError, UsageError
 from ..util.paths import BUNDLE_FILE
-
-if TYPE_CHECKING:
-    from ..models.bundle import Bundle
+from .protocol import Request
 
 OK, MISSING, BROKEN, TOO_OLD, TOO_NEW = "ok", "missing", "broken", "too_old", "too_new"
 NNUNET = "nnunet"
@@ -72,20 +69,21 @@ def installed_versions() -> dict[str, str | None]:
     return {package.name: _metadata_version(package.name) for package in PACKAGES}
 
 
-def check(fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def check(request: Request) -> dict[str, Any]:
     """Answer the request "check".
 
     Args:
-        fields: of the request: `model`, `head`, `device` and `engine` of the run; without a model any engine will
-            do. `networks` is "nnunet" where torch will run a network of nnU-Net that is no model yet.
+        request: `model`, `head`, `device` and `engine` of the run; without a model any engine will do.
 
     Returns:
         `usable`: whether a run can begin; `packages`: entries (name, state, version, problem as a part of a sentence or
         None, needs) of what every run needs, then those of the engine that will run, or that is lacking; `remark`: why
         a better engine is passed over, or None; `devices`, `python`, `platform`.
     """
-    base, (entries, remark) = _checked(None), _engine_entries(_wanted_engines(fields or {}))
-    if any(entry["name"] == TORCH for entry in entries) and _is_nnunet(fields or {}):
+    engines, is_nnunet = _wanted(request)
+    base, (entries, remark) = _checked(None), _engine_entries(engines)
+    has_torch = any(entry["name"] == TORCH for entry in entries)
+    if has_torch and is_nnunet:
         works = all(entry["state"] == OK for entry in entries)
         entries = entries + [_tried(one) if works else _untried(one) for one in PACKAGES if one.engine == NNUNET]
     usable = all(entry["state"] == OK for entry in base + entries)
@@ -93,50 +91,35 @@ def check(fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "usable": usable,
         "packages": base + entries,
         "remark": remark if usable else None,
-        "devices": devices(any(entry["name"] == TORCH for entry in entries)) if usable else [],
+        "devices": devices(has_torch) if usable else [],
         "python": platform.python_version(),
         "platform": {"system": platform.system(), "machine": platform.machine()},
     }
 
 
-def _wanted_engines(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the engines that may run what a request names, the best first; none where the run itself says why."""
-    engine, device = str(fields.get("engine") or AUTO), str(fields.get("device") or AUTO)
+def _wanted(request: Request) -> tuple[tuple[str, ...], bool]:
+    """Return the engines that may run a model, the best first, and whether its network is one of nnU-Net.
+
+    No engine where the run itself will say why.
+    """
+    engine, device = request.engine or AUTO, request.device or AUTO
     unread = (OPENVINO, TORCH) if engine == AUTO else (engine,)
-    if not fields.get("model"):
-        return unread
+    if not request.model:
+        return unread, request.networks == NNUNET
     try:
         # Here, for they need NumPy, and without it the check must still speak.
         from ..inference.engines.choice import engine_order
-        from ..models.bundle import with_head
+        from ..models.bundle import read_unchecked, with_head
+        from ..models.installed import resolve_model
 
-        bundle = _bundle(str(fields["model"]))
-        return engine_order(with_head(bundle, str(fields.get("head") or "") or None), engine, device)
+        folder = Path(request.model)  # as Slicer's window names it: read without jsonschema
+        bundle = read_unchecked(folder) if (folder / BUNDLE_FILE).is_file() else resolve_model(request.model)
+        order = engine_order(with_head(bundle, request.head or None), engine, device)
+        return order, NNUNET in (request.networks, bundle.backbone.kind)
     except ImportError:  # an engine is named with what else is lacking, not only when that is there
-        return unread if device in (AUTO, "cpu") else () if engine == OPENVINO else (TORCH,)
+        return unread if device in (AUTO, "cpu") else () if engine == OPENVINO else (TORCH,), False
     except (InputError, UsageError):
-        return ()
-
-
-def _is_nnunet(fields: Mapping[str, Any]) -> bool:
-    """Whether a network of nnU-Net will run."""
-    if fields.get("networks") or not fields.get("model"):
-        return fields.get("networks") == NNUNET
-    try:
-        return _bundle(str(fields["model"])).backbone.kind == NNUNET
-    except (ImportError, InputError, UsageError):  # the run itself says why
-        return False
-
-
-def _bundle(name_or_folder: str) -> "Bundle":
-    """Read the description of a model; of one in a folder, as Slicer's window names it, without jsonschema."""
-    from ..models.bundle import read_unchecked
-
-    if (Path(name_or_folder) / BUNDLE_FILE).is_file():
-        return read_unchecked(Path(name_or_folder))
-    from ..models.installed import resolve_model
-
-    return resolve_model(name_or_folder)
+        return (), False
 
 
 def _engine_entries(engines: tuple[str, ...]) -> tuple[list[dict[str, Any]], str | None]:

@@ -9,109 +9,81 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..inference.engines import AUTO
 from ..util.atomic_files import TEMPORARY_PREFIX, sweep_leftovers
-from ..util.errors import InputError, UsageError
+from ..util.errors import UsageError
 from ..util.input_files import path_problem
 from ..util.processes import take_standard_streams
-from ..util.strict_json import parse_json
+from ..util.strict_json import typed
 
 PROTOCOL = 1
+Three = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Region:
+    """The region of interest of a request."""
+
+    centre_ras_mm: Three
+    size_mm: Three
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid of a volume, with the fields of the grid in `case.json`."""
+
+    size_ijk: tuple[int, int, int]
+    spacing_mm: Three
+    origin_lps_mm: Three = (0.0, 0.0, 0.0)
+    direction_lps: Sequence[float] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One line from the parent: `kind` is its "request" field, `id` is repeated in every answer."""
+    """One line from the parent; fields that a kind of request does not need are ignored.
 
-    kind: str
-    id: Any
-    fields: Mapping[str, Any]
+    Attributes:
+        request: its kind.
+        head: "" for the model's default.
+        networks: "nnunet" where torch will run a network of nnU-Net that is no model yet.
+        own_to_world_ras: linear transform that the volume hangs under, 4 x 4 row by row.
+        features: image features by channel, as `ImageFeatures.to_json` gives them.
+    """
+
+    request: str
+    model: str = ""
+    head: str = ""
+    device: str = ""
+    engine: str = AUTO
+    networks: str = ""
+    name: str = ""
+    files: tuple[str, ...] = ()
+    target: str = ""
+    region: Region | None = None
+    grid: Grid | None = None
+    own_to_world_ras: Sequence[float] | None = None
+    features: Mapping[str, Any] | None = None
+    unlike_training: bool = False
+    include_image: bool = False
 
     @classmethod
-    def parse(cls, line: bytes) -> "Request":
-        """Read a line.
+    def of(cls, data: Mapping[str, Any]) -> "Request":
+        """Decode a request.
 
         Raises:
-            UsageError: not JSON, or no "request" field.
+            UsageError: a field is missing or of another type, or a text cannot be a name.
         """
         try:
-            data = parse_json(line, "A request", "send one object a line")
-        except InputError as error:
-            raise UsageError(str(error)) from error
-        if not isinstance(data, dict) or not isinstance(data.get("request"), str):
-            raise UsageError('A request has no "request" field: send an object such as {"request": "check"}.')
-        return cls(data["request"], data.get("id"), data)
-
-    def text(self, name: str, default: str | None = None) -> str:
-        """Return a field that must be a non-empty string.
-
-        Raises:
-            UsageError: missing (without `default`) or of another kind.
-        """
-        value = self.fields.get(name, default)
-        if not _is_path(value):
+            request: Request = typed(cls, data)
+        except ValueError as error:
+            raise UsageError(f"The request is unusable: {error}.", "unusable-request") from error
+        texts = (request.model, request.head, request.device, request.engine, request.name, request.target)
+        lengths = (len(request.own_to_world_ras or range(16)), len(request.grid.direction_lps) if request.grid else 9)
+        if any(path_problem(text) for text in (*texts, *request.files) if text) or lengths != (16, 9):
             raise UsageError(
-                f"The request '{self.kind}' has {name} = {_short(value)}: give a text that can be a name.",
-                "unusable-text",
+                f"The request '{request.request[:40]}' has an unusable text or matrix.", "unusable-request"
             )
-        return value
-
-    def flag(self, name: str) -> bool:
-        """Return a field that is true or false; False if absent."""
-        return bool(self.fields.get(name, False))
-
-    def files(self, name: str = "files") -> list[Path]:
-        """Return a field that must be a list of at least one path.
-
-        Raises:
-            UsageError: missing, empty or of another kind.
-        """
-        value = self.fields.get(name)
-        if not isinstance(value, list) or not value or not all(_is_path(path) for path in value):
-            raise UsageError(
-                f"The request '{self.kind}' has {name} = {_short(value)}: give a list with a path per channel.",
-                "unusable-paths",
-            )
-        return [Path(path) for path in value]
-
-    def numbers(self, name: str, block: Mapping[str, Any], count: int) -> Sequence[float]:
-        """Return a list of `count` numbers inside a block of the request.
-
-        Raises:
-            UsageError: missing, of another length or kind.
-        """
-        value = block.get(name) if isinstance(block, Mapping) else None
-        if not isinstance(value, list) or len(value) != count or not all(_is_number(n) for n in value):
-            raise UsageError(f"The request '{self.kind}' has {name} = {_short(value)}: give {count} numbers.")
-        return value
-
-
-def _line(event: Mapping[str, Any]) -> str:
-    """Encode an event as JSON; numbers that are not finite become null, for the other side reads no NaN."""
-    try:
-        return json.dumps(event, ensure_ascii=False, default=str, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(event), ensure_ascii=False, default=str, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and path_problem(value) is None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        return request
 
 
 class Channel:
@@ -129,15 +101,23 @@ class Channel:
                 yield line
 
     def send(self, event: Mapping[str, Any]) -> None:
-        """Write one event.
+        """Write one event; numbers that are not finite become null, for the other side reads no NaN.
 
         Raises:
             OSError: the parent is gone.
         """
-        line = _line(event).encode("utf-8", "replace") + b"\n"
+        line = json.dumps(_finite(event), ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
         with self._lock:
             self._writer.write(line)
             self._writer.flush()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def open_channel() -> Channel:

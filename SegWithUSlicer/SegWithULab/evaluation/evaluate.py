@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.cohort import on_worker
-from SegWithUCore.cohort.run import ModelSource, warm_model
 from SegWithUCore.inference.deviation import Deviation
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.ood_check import input_deviations
@@ -196,9 +193,9 @@ def add_case(
     )
 
 
-def evaluate_on_worker(case: Case, source: ModelSource, settings: Settings) -> dict[str, Any]:
+def evaluate_on_worker(model: Model, case: Case, settings: Settings) -> Evaluation:
     """Measure one case on a worker; what travels back are its figures, counts in bins and one picture."""
-    return {"evaluation": evaluate([case], warm_model(source), settings, on_worker.progress)}
+    return evaluate([case], model, settings)
 
 
 def in_order(cases: Sequence[Case], found: Mapping[str, Evaluation], settings: Settings) -> Evaluation:

@@ -32,7 +32,7 @@ class PreflightResult:
     """The worker's answer for one choice of inputs.
 
     Attributes:
-        cost: one line on time and memory.
+        cost: one line on memory.
         warnings: why the image does not fit the model.
         refused: it is so far from the training cases that the run will be refused.
         notes: what is unusual about it but need not matter.
@@ -111,7 +111,7 @@ class PreflightCheck:
         except SegWithUError as error:
             self._set_result(PreflightResult(str(error)))
             return
-        self._set_result(PreflightResult(_("Predicting time and memory ...")))
+        self._set_result(PreflightResult(_("Predicting memory ...")))
         asked = _Question(self._question, fields, image_features_of(volume, box), model, others)
         self._compare(asked, model, partial(self._compared, asked))
         cost = {"request": "predict_cost", **fields, "model": str(model.folder), "head": head}
@@ -150,7 +150,7 @@ class PreflightCheck:
             self._compare(asked, other, partial(answered, other.name))
 
     def _predicted(self, asked: _Question, event: Mapping[str, Any]) -> None:
-        """Take the answer about time and memory, or why there is none."""
+        """Take the answer about memory, or why there is none."""
         if asked.number == self._question and event.get("event") != "progress":
             self._answer(event)
 
@@ -159,7 +159,7 @@ class PreflightCheck:
         if kind == "predicted":
             self._set_result(replace(now, cost=cost_text(event)))
         elif kind == "error" and event.get("kind") in ("missing", "start", "crashed"):
-            self._set_result(replace(now, cost=_("Time and memory are predicted after the first run.")))
+            self._set_result(replace(now, cost=_("Memory is predicted after the first run.")))
         elif kind == "error":
             self._set_result(replace(now, cost=str(event.get("text") or "")))
 
@@ -183,16 +183,11 @@ def _result_of(event: Mapping[str, Any]) -> PreflightResult:
 
 
 def cost_text(event: Mapping[str, Any]) -> str:
-    """Return the line for an event "predicted": memory, with time or windows, or the sentence of a refusal."""
+    """Return the line for an event "predicted": memory, or the sentence of a refusal."""
     if event.get("not_enough_memory"):
         return str(event["not_enough_memory"])
     memory, device = float(event.get("memory_mb") or 0) / 1000, str(event.get("device") or "cpu").upper()
-    if event.get("seconds") is None:
-        text = _("About {memory:.1f} GB of memory and {n} windows on {device}")
-        return text.format(memory=memory, n=event.get("windows"), device=device)
-    seconds = float(event["seconds"])
-    time = _("{n:.0f} s").format(n=max(1, seconds)) if seconds < 90 else _("{n:.0f} min").format(n=seconds / 60)
-    return _("About {time} and {memory:.1f} GB of memory on {device}").format(time=time, memory=memory, device=device)
+    return _("About {memory:.1f} GB of memory on {device}").format(memory=memory, device=device)
 
 
 def size_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float, float]:

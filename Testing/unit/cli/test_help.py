@@ -37,8 +37,8 @@ def test_required_options_stand_apart(name: str) -> None:
 
 
 def test_short_forms_stand_beside_long_ones() -> None:
-    options = TOP.parse_args(["segment", "-i", "a.nii.gz", "b.nii.gz", "-o", "out", "-m", "hippocampus"])
-    assert (str(options.output), options.model, len(options.input)) == ("out", "hippocampus", 2)
+    options = TOP.parse_args(["segment", "a.nii.gz", "b.nii.gz", "-o", "out", "-m", "hippocampus"])
+    assert (str(options.output), options.model, len(options.cases)) == ("out", "hippocampus", 2)
     for name, command in COMMANDS.items():
         own = own_options(command)
         assert ("--output" in own) == ("-o" in own), name

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from SegWithUCore.cli.cohort import next_steps, summary
+from SegWithUCore.cli.case_summary import next_steps, summary
 from SegWithUCore.cohort.one_case import case_facts
 from SegWithUCore.inference.deviation import Deviation
 from SegWithUCore.inference.structures import StructureMetrics
@@ -64,13 +64,7 @@ def test_one_case_ends_with_the_commands_that_list_and_review_its_regions(tmp_pa
     target = tmp_path / "Käthe M"
     target.mkdir()
     (target / "preview.png").touch()
-    found = {"count": 15, "expected_wrong_in_regions_mm3": 432.97, "expected_wrong_mm3": 822.78}
-    lines = next_steps({"regions": found}, target).splitlines()
-    assert lines[0] == "15 regions worth a look, with 433 of the 823 mm3 that are expected to be wrong."
-    assert lines[1:3] == [
-        f"  list them    segwithu regions '{target}'",
-        f"  review them  segwithu web '{target}' --open",
-    ]
-    assert lines[3].endswith(str(target / "preview.png"))
-    assert next_steps({"regions": None}, target).splitlines() == lines[3:]
-    assert next_steps({"regions": found}, target, refused=True).splitlines() == lines[3:]
+    text = next_steps({"regions": {"count": 15, "expected_wrong_in_regions_mm3": 432.97}}, target)
+    for part in ("15", "433 mm3", f"segwithu regions '{target}'", f"segwithu web '{target}' --open"):
+        assert part in text
+    assert next_steps({"regions": None}, target).split() == ["picture", *str(target / "preview.png").split()]

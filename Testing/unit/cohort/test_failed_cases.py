@@ -1,12 +1,12 @@
 """`failed.csv` stays readable whatever the names, and a cohort never stops for it."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from SegWithUCore.cohort.failed_cases import COLUMNS, FailedCases
+from SegWithUCore.cohort.jobs import COLUMNS, FailedCases
 from SegWithUCore.util.csv_files import read_csv
+from SegWithUCore.util.errors import OutputError
 
 NAMES = ["a\r=HYPERLINK(1).nii", "a\nb", 'a"b', "=1+1", "a;=1", "M\udcfcller.nii", "ä,b", "-5", "\x1b[31m", "'x"]
 
@@ -20,7 +20,6 @@ def test_any_names_are_written_and_found_again(tmp_path: Path) -> None:
     assert len(rows) == 1 + len(NAMES)
     assert b"\r" not in (tmp_path / "failed.csv").read_bytes()
     later = FailedCases(tmp_path)
-    assert later.notes == []
     for name in NAMES[:-1]:
         later.settled(name)
     later.write()
@@ -31,27 +30,11 @@ def test_any_names_are_written_and_found_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["foreign", "not text", "cut", "folder", "pipe", "link"])
-def test_what_is_no_list_is_set_aside_and_kept(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("content", [b"my,own\n1,2\n", b"\xff\xfe", b'case,input,reason\n"a'])
+def test_a_file_that_is_no_list_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "failed.csv"
-    contents = {"foreign": b"my,own\n1,2\n", "not text": b"\xff\xfe", "cut": b'case,input,reason\n"a'}
-    if kind in contents:
-        path.write_bytes(contents[kind])
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(path)
-    else:
-        path.symlink_to(tmp_path / "gone")
-    (tmp_path / "failed.csv.unread-1").write_text("earlier")
-    failed = FailedCases(tmp_path)
-    aside = tmp_path / "failed.csv.unread-2"
-    assert len(failed.notes) == 1
-    assert str(path) in failed.notes[0]
-    assert aside.name in failed.notes[0]
-    assert os.path.lexists(aside)
-    if kind in contents:
-        assert aside.read_bytes() == contents[kind]
-    failed.failed("a", tmp_path / "a.nii", "It is broken.")
-    assert read_csv(path)[1:] == [["a", str(tmp_path / "a.nii"), "It is broken."]]
-    assert (tmp_path / "failed.csv.unread-1").read_text() == "earlier"
+    path.write_bytes(content)
+    with pytest.raises(OutputError) as error:
+        FailedCases(tmp_path)
+    assert error.value.code == "foreign-failed-csv" and str(path) in str(error.value)
+    assert path.read_bytes() == content

@@ -14,11 +14,17 @@ from SegWithUCore.network.specs import BackboneSpec
 from SegWithUCore.util.errors import EngineMissingError
 from SegWithUCore.worker import check as checks
 from SegWithUCore.worker.__main__ import failure
+from SegWithUCore.worker.protocol import Request
 
 MODEL = str(ROOT / "Resources" / "Models" / "hippocampus")
 BASE = [package.name for package in checks.PACKAGES if package.engine is None]
 NNUNETS = BackboneSpec("nnunet", {})
 LIGHT, HEAVY = [*BASE, "openvino"], [*BASE, "torch", "monai"]
+
+
+def asked(fields: dict[str, str]) -> dict[str, Any]:
+    """What the worker answers to "check"."""
+    return checks.check(Request.of({"request": "check", **fields}))
 
 
 class Packages:
@@ -38,7 +44,7 @@ class Packages:
         return {"name": package.name, "state": state, "problem": None if state == checks.OK else f"it is {state}"}
 
     def names(self, **fields: str) -> tuple[bool, list[str]]:
-        answer = checks.check(fields)
+        answer = asked(fields)
         return answer["usable"], [entry["name"] for entry in answer["packages"]]
 
 
@@ -82,12 +88,12 @@ def test_networks_of_nnunet_need_a_package_of_their_own_beside_torch(
 def test_torch_that_is_there_stands_in_for_openvino(packages: Packages) -> None:
     packages.states = {"openvino": "missing"}
     assert packages.names(model=MODEL) == (True, HEAVY)
-    assert checks.check({"model": MODEL})["remark"] is None
+    assert asked({"model": MODEL})["remark"] is None
     packages.states = {"openvino": "broken"}
-    assert checks.check({"model": MODEL})["remark"] == (
+    assert asked({"model": MODEL})["remark"] == (
         "openvino cannot be used (openvino: it is broken), so torch runs the model."
     )
-    assert checks.check({"model": MODEL})["devices"] == ["cpu", "cuda"]
+    assert asked({"model": MODEL})["devices"] == ["cpu", "cuda"]
     assert packages.names(model=MODEL, engine="openvino") == (False, LIGHT)
 
 

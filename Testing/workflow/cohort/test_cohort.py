@@ -16,10 +16,10 @@ from segwithu_command import (
     Command,
     changed_description,
     one_sentence,
+    refused,
     write,
 )
 
-from SegWithUCore.cohort.run import CohortCounts
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.util.run_lock import Part, run_lock
 
@@ -67,7 +67,7 @@ def test_what_is_there_stays_and_what_is_missing_is_made(
     shutil.rmtree(made / NAMES[1])
     outcome = segwithu.segment(*images, "--resume", model=tiny, output=made)
     assert outcome.code == 0, outcome.err
-    assert "1 case done, 2 were there already; " in outcome.out
+    assert "1 done, 2 there, 0 failed" in outcome.out
     assert f"written to {made / NAMES[1]}" in outcome.out
     after = stamps(made)
     assert {name for name in NAMES if after[name] == before[name]} == {NAMES[0], NAMES[2]}
@@ -89,7 +89,7 @@ def test_a_cohort_that_moved_and_changed_its_format_is_still_there(
     before = stamps(made)
     outcome = segwithu.segment(*moved, "--resume", model=tiny, output=made)
     assert outcome.code == 0, outcome.err
-    assert "0 cases done, 3 were there already." in outcome.out
+    assert "0 done, 3 there, 0 failed" in outcome.out
     assert stamps(made) == before
 
 
@@ -134,17 +134,17 @@ def _not_a_case(output: Path) -> None:
     (output / NAMES[0] / "case.json").write_text('{"format": "segwithu-case"}')
 
 
-CHANGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
-    "voxels": (_other_voxels, ("other voxels than", f"{NAMES[0]}.nii.gz holds")),
-    "grid": (_other_grid, ("another grid than",)),
-    "weights": (_other_weights, ("other weights or another calibration of the model 'tiny'",)),
-    "calibration": (_other_calibration, ("other weights or another calibration",)),
-    "head": (_other_head, ("the head 'another' instead of 'paper'",)),
-    "model": (_other_model, ("the model 'liver'", "instead of 'tiny'")),
-    "region": (_other_region, ("the region 1,2,3,9,9,9 instead of the whole image",)),
-    "lost map": (_lost_map, ("lacks ranking.nii.gz",)),
-    "emptied file": (_emptied_file, ("lacks segmentation.nii.gz",)),
-    "not a case": (_not_a_case, ("is no whole case folder",)),
+CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "voxels": (_other_voxels, f"{NAMES[0]}.nii.gz"),
+    "grid": (_other_grid, f"{NAMES[0]}.nii.gz"),
+    "weights": (_other_weights, "weights file"),
+    "calibration": (_other_calibration, "calibration"),
+    "head": (_other_head, "paper"),
+    "model": (_other_model, "liver"),
+    "region": (_other_region, "region of interest"),
+    "lost map": (_lost_map, "ranking.nii.gz"),
+    "emptied file": (_emptied_file, "segmentation.nii.gz"),
+    "not a case": (_not_a_case, "case folder"),
 }
 
 
@@ -152,20 +152,20 @@ CHANGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
 def test_a_folder_that_was_made_otherwise_is_named_and_replaced_only_when_told(
     what: str, made: Path, images: list[Path], tiny: Path, segwithu: Command
 ) -> None:
-    change, words = CHANGES[what]
+    change, named = CHANGES[what]
     change(made)
     before = stamps(made)
     outcome = segwithu.segment(*images[:2], "--resume", model=tiny, output=made)
     assert outcome.code == 1
-    for word in (str(made / NAMES[0]), *words, "--overwrite"):
+    for word in (str(made / NAMES[0]), named, "--overwrite", "[case-outdated]"):
         assert word in outcome.messages[-2]
-    assert "lost then" not in outcome.messages[-2]
-    assert "0 cases done, 1 was there already, 1 failed." in outcome.out
+    assert "reviews" not in outcome.messages[-2]
+    assert "0 done, 1 there, 1 failed" in outcome.out
     assert stamps(made) == before
     assert list(failures(made)) == [NAMES[0]]
     replaced = segwithu.segment(*images[:2], "--resume", "--overwrite", model=tiny, output=made)
     assert replaced.code == 0, replaced.err
-    assert "1 case done, 1 was there already; " in replaced.out
+    assert "1 done, 1 there, 0 failed" in replaced.out
     changed = {name for name, stamp in stamps(made).items() if stamp != before[name]}
     assert changed == {NAMES[0]}
     assert not (made / "failed.csv").exists()
@@ -174,7 +174,7 @@ def test_a_folder_that_was_made_otherwise_is_named_and_replaced_only_when_told(
 
 def test_options_of_this_run_count_too(made: Path, images: list[Path], tiny: Path, segwithu: Command) -> None:
     region = segwithu.segment(images[0], "--resume", "--roi=17,25,17,20,20,20", model=tiny, output=made)
-    assert "was made of the whole image instead of the region 17,25,17,20,20,20" in region.messages[0]
+    assert "region of interest (null instead of [17" in region.messages[0]
     with_image = segwithu.segment(images[0], "--resume", "--include-image", model=tiny, output=made)
     assert "lacks image.nii.gz" in with_image.messages[0]
 
@@ -183,7 +183,7 @@ def test_reviews_that_would_be_lost_are_told(made: Path, images: list[Path], tin
     judged(made / NAMES[0], "Ana", {1: Verdict.ACCEPTED})
     _other_head(made)
     outcome = segwithu.segment(images[0], "--resume", model=tiny, output=made)
-    assert "the reviews in it are lost then" in outcome.messages[0]
+    assert "with the reviews in it" in outcome.messages[0]
     assert (made / NAMES[0] / "review.Ana.jsonl").is_file()
 
 
@@ -202,9 +202,10 @@ class TestEngines:
     ) -> None:
         self.made_with(made / NAMES[0], name="openvino", version="2026.4.1")
         outcome = segwithu.segment(*images, "--resume", model=tiny, output=made)
-        one_sentence(outcome, "The cases in", "engine openvino", "has no compiled graphs", "models compile", code=2)
+        assert outcome.code == 2
+        assert "made with openvino" in outcome.messages[0] and "has no compiled graphs" in outcome.messages[0]
         outcome = segwithu.segment(images[0], "--resume", "--engine", "torch", model=tiny, output=made)
-        assert "was made with the engine openvino 2026.4.1 instead of torch" in outcome.messages[0]
+        assert "another engine" in outcome.messages[0] and outcome.error_codes == ["case-outdated"]
 
     @pytest.mark.parametrize("engine", [{"version": "1.0"}, {"precision": "bfloat16"}, {"graphs_sha256": "0" * 64}])
     def test_another_version_precision_or_graph_is_another_result(
@@ -213,7 +214,7 @@ class TestEngines:
         self.made_with(made / NAMES[0], **engine)
         outcome = segwithu.segment(images[0], "--resume", model=tiny, output=made)
         assert outcome.code == 1
-        assert "was made with the engine torch" in outcome.messages[0]
+        assert outcome.error_codes == ["case-outdated"]
         assert segwithu.segment(images[0], "--resume", "--overwrite", model=tiny, output=made).code == 0
 
     def test_a_review_is_not_replaced_because_of_an_engine(
@@ -224,7 +225,7 @@ class TestEngines:
         for options in (["--resume"], ["--resume", "--overwrite"]):
             outcome = segwithu.segment(images[0], *options, model=tiny, output=made)
             assert outcome.code == 1
-            assert "which is no reason to lose the reviews in it: it stays" in outcome.messages[0]
+            assert outcome.error_codes == ["case-reviewed"]
         assert (made / NAMES[0] / "review.Ana.jsonl").is_file()
 
 
@@ -234,12 +235,12 @@ def test_a_folder_of_cases_is_resumed_with_the_output_inside(
     study = tmp_path / "study"
     for path in images[:2]:
         write(sitk.ReadImage(str(path)), study / path.name)
-    refused = segwithu.segment(study, model=tiny, output=study / "results")
-    one_sentence(refused, "holds 2 image files", "--each")
+    several = segwithu.segment(study, model=tiny, output=study / "results")
+    one_sentence(several, "holds 2 image files", "--each")
     named = segwithu.segment(study, "--each", "--name", "x", model=tiny, output=study / "results")
-    one_sentence(named, "leave out --each", code=2)
+    one_sentence(named, "--name", code=2)
     (study / "lost").mkdir()
-    for expected in ("2 cases done, 1 failed; ", "0 cases done, 2 were there already, 1 failed."):
+    for expected in ("2 done, 0 there, 1 failed", "0 done, 2 there, 1 failed"):
         outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=study / "results")
         assert outcome.code == 1
         assert expected in outcome.out
@@ -254,7 +255,7 @@ def test_failures_are_listed_with_reasons_until_they_are_gone(
         path.write_text("no image")
     outcome = segwithu.segment(bad, tmp_path, formula, *images, "--resume", model=tiny, output=made)
     assert outcome.code == 1
-    assert f"3 of 6 cases failed, see {made / 'failed.csv'}; the others are complete." in outcome.messages[-1]
+    assert f"3 of 6 cases failed, see {made / 'failed.csv'}." in outcome.messages[-1]
     told = failures(made)
     assert list(told) == [tmp_path.name, "bad", "'=1+2"]
     assert "the format is unknown" in told["bad"]
@@ -267,16 +268,12 @@ def test_failures_are_listed_with_reasons_until_they_are_gone(
     assert list(failures(made)) == [tmp_path.name]
 
 
-def test_a_failed_csv_of_somebody_else_is_kept_beside_the_new_one(
+def test_a_failed_csv_of_somebody_else_is_refused_before_the_work(
     made: Path, images: list[Path], tiny: Path, segwithu: Command
 ) -> None:
     (made / "failed.csv").write_text("my,own\n1,2\n")
-    outcome = segwithu.segment(*images, "--resume", model=tiny, output=made)
-    assert outcome.code == 0
-    assert f"{made / 'failed.csv'} holds something else than failed cases" in outcome.err
-    kept = made / "failed.csv.unread-1"
-    assert kept.read_text() == "my,own\n1,2\n"
-    kept.unlink()
+    refused(segwithu.segment(*images, "--resume", model=tiny, output=made), "foreign-failed-csv", made / "failed.csv")
+    assert (made / "failed.csv").read_text() == "my,own\n1,2\n"
 
 
 def test_a_second_run_ends_at_once_and_names_the_first_and_the_ways_on(
@@ -300,35 +297,17 @@ def test_parts_make_all_cases_once_at_the_same_time_as_each_other(
         shutil.rmtree(made / name)
     with run_lock(made, Part(2, 2)):
         first = segwithu.segment(*reversed(images), "--resume", "--part", "1/2", model=tiny, output=made)
-        assert "2 cases done; " in first.out, first.err
+        assert "2 done, 0 there" in first.out, first.err
         one_sentence(segwithu.segment(*images, "--resume", "--part", "1/3", model=tiny, output=made), "worked on")
     assert sorted(stamps(made)) == [NAMES[0], NAMES[2]]
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "8")
     monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
     second = segwithu.segment(*images, "--resume", "--part", "slurm", model=tiny, output=made)
-    assert "1 case done; " in second.out, second.err
+    assert "1 done, 0 there" in second.out, second.err
     assert {path.name for path in made.iterdir()} == {*NAMES, *OVERVIEW}
     for wrong in ("0/2", "3/2", "1", "x/y", "1/0"):
         one_sentence(segwithu.segment(*images, "--part", wrong, model=tiny, output=made), "--part", "I/N", code=2)
-
-
-def test_a_dry_run_says_what_the_cohort_would_take_and_makes_nothing(
-    made: Path, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
-) -> None:
-    shutil.rmtree(made / NAMES[1])
-    before = stamps(made)
-    outcome = segwithu.segment(*images, tmp_path, "--resume", "--dry-run", model=tiny, output=made)
-    assert outcome.code == 0, outcome.err
-    assert outcome.out.startswith("4 cases: 1 to be made, 2 whose folder exists, 1 that cannot be begun.\n")
-    for line in ("Memory a case: ", "Workers: 1 at once; ", "Time: about ", f"Nothing was made in {made}."):
-        assert f"\n{line}" in outcome.out
-    told = segwithu.segment(*images, "--dry-run", "--json", model=tiny, output=tmp_path / "new").events[-1]
-    assert (told["cases"], told["to_make"], told["workers"]) == (3, 3, 1)
-    assert 200 < int(str(told["memory_mb"])) < 3000
-    assert float(str(told["hours"])) > 0
-    assert stamps(made) == before
-    assert not (tmp_path / "new").exists()
 
 
 def test_machines_read_where_the_cohort_is(
@@ -351,17 +330,11 @@ def test_machines_read_where_the_cohort_is(
     ]
     first, second = (float(str(event["seconds"])) for event in events if event["event"] == "result")
     assert begun[0]["seconds_left"] is None
-    assert float(str(begun[1]["seconds_left"])) == pytest.approx(2 * first, abs=0.15), "two cases are to be made"
+    assert float(str(begun[1]["seconds_left"])) > first, "two cases are to be made"
     summed = events[-2]
     assert (summed["done"], summed["there"], summed["failed"]) == (2, 1, 1)
-    assert float(str(summed["seconds_per_case"])) == pytest.approx((first + second) / 2, abs=0.02)
+    assert 0 < float(str(summed["cases_per_hour"])) < 3600 / min(first, second)
     assert events[-3]["case"] == "bad"
-
-
-def test_throughput_is_that_of_the_cases_made() -> None:
-    tally = CohortCounts(5, finished=2, skipped=2, failed=1, seconds=24.0)
-    assert (tally.complete, tally.seconds_per_case) == (4, 12.0)
-    assert CohortCounts(5, skipped=5).seconds_per_case is None
 
 
 def test_a_changed_bundle_is_another_model(images: list[Path], tiny: Path, tmp_path: Path, segwithu: Command) -> None:
@@ -370,4 +343,4 @@ def test_a_changed_bundle_is_another_model(images: list[Path], tiny: Path, tmp_p
     assert segwithu.segment(images[0], model=model, output=tmp_path / "out").code == 0
     changed_description(model, "about/version", "9.9")
     outcome = segwithu.segment(images[0], "--resume", model=model, output=tmp_path / "out")
-    assert "instead of 'tiny' 9.9" in outcome.messages[0]
+    assert "another model" in outcome.messages[0] and "9.9" in outcome.messages[0]

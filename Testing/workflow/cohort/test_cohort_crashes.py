@@ -37,7 +37,7 @@ def test_files_that_end_their_reader_are_rows_and_the_next_case_runs(
     deadly = [f"ends-{name}" for name in ("SIGABRT", "SIGKILL", "SIGSEGV")]
     for name in ("begin", *deadly, "last"):
         shutil.copy(real_image(data_folder), study / f"{name}.nii.gz")
-    for done in ("2 cases done, 3 failed; ", "0 cases done, 2 were there already, 3 failed."):
+    for done in ("2 done, 0 there, 3 failed", "0 done, 2 there, 3 failed"):
         outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
         assert outcome.code == 1
         assert done in outcome.out
@@ -75,7 +75,7 @@ def test_names_that_are_no_utf8_are_read_and_written_as_in_urls(
     (study / os.fsdecode(b"bad\xff.nrrd")).write_text("no image")
     (study / "plain.nii.gz").symlink_to(real_image(data_folder))
     outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
-    assert "3 cases done, 1 failed; " in outcome.out, outcome.err
+    assert "3 done, 0 there, 1 failed" in outcome.out, outcome.err
     shown = {name: str(tmp_path / "%C4rzte" / name) for name in ("bad%FF.nrrd", "M%FCller.nii.gz")}
     assert failures(output) == {"bad%FF": f"{shown['bad%FF.nrrd']} {failures(output)['bad%FF'].split(' ', 1)[1]}"}
     assert sorted(path.name for path in output.iterdir()) == sorted(
@@ -86,7 +86,7 @@ def test_names_that_are_no_utf8_are_read_and_written_as_in_urls(
     for place in (odd[0], None):
         assert case_image(output / "M%FCller", cases[0], place).GetSize() == (35, 51, 35)
     again = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
-    assert "0 cases done, 3 were there already, 1 failed." in again.out
+    assert "0 done, 3 there, 1 failed" in again.out
     one_sentence(segwithu.segment(odd[0], model=tiny, output=study / "out"), "not UTF-8", "--output")
 
 
@@ -98,7 +98,7 @@ def test_names_that_no_case_folder_can_have_cost_their_own_cases_only(
     for name in ("same.nii.gz", "Same.nrrd", f"{'n' * 230}.nii.gz", "good.nii.gz"):
         shutil.copy(real_image(data_folder), study / name)
     outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
-    assert "1 case done, 3 failed; " in outcome.out, outcome.err
+    assert "1 done, 0 there, 3 failed" in outcome.out, outcome.err
     told = failures(output)
     assert "both be named 'same'" in told["same"]
     assert "both be named 'Same'" in told["Same"]

@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,6 @@ from cohort_kills import OVERVIEW, assert_same_cases, hidden_in
 from segwithu_command import Command, Outcome, changed_description, one_sentence
 from worker_deaths import deadly_cases
 
-from SegWithUCore.cohort import on_worker, run
 from SegWithUCore.cohort import workers as module
 
 pytestmark = [
@@ -127,7 +127,7 @@ def test_workers_make_what_one_process_makes_and_say_how_far_they_are(
     assert len(failures(output)) == 5 and "exists already" in failures(output)[NAMES[0]], refused.err
     shutil.rmtree(output / NAMES[2])
     again = segwithu.segment(*images, *options[:2], "--resume", model=tiny, output=output)
-    assert "1 case done, 4 were there already; " in again.out, again.err
+    assert "1 done, 4 there" in again.out, again.err
     assert_same_cases(output, made, NAMES)
 
 
@@ -152,7 +152,7 @@ def test_a_worker_killed_in_its_case_costs_time_alone(
     outcome = segwithu.segment(*cases, "--scheduler", workers.address, model=tiny, output=output)
     killer.join()
     assert outcome.code == 0, outcome.err
-    assert "4 cases done; " in outcome.out
+    assert "4 done, 0 there, 0 failed" in outcome.out
     assert sorted(path.name for path in output.iterdir()) == sorted([waits, *NAMES[:3], *OVERVIEW])
 
 
@@ -177,7 +177,7 @@ def test_a_case_that_kills_its_workers_is_a_row_and_takes_no_other_along(
     cases = [*copies(images, tmp_path / "in", "kills-1"), *images]
     outcome = segwithu.segment(*cases, "--scheduler", workers.address, model=tiny, output=output)
     assert outcome.code == 1
-    assert "5 cases done, 1 failed; " in outcome.out, outcome.err
+    assert "5 done, 0 there, 1 failed" in outcome.out, outcome.err
     reason = failures(output)["kills-1"]
     assert list(failures(output)) == ["kills-1"]
     assert "2 workers were killed while they made it" in reason and "[worker-killed]" in reason
@@ -185,20 +185,20 @@ def test_a_case_that_kills_its_workers_is_a_row_and_takes_no_other_along(
     (tmp_path / "in" / "kills-1.nii.gz").rename(tmp_path / "in" / "mild.nii.gz")
     again = segwithu.segment(tmp_path / "in" / "mild.nii.gz", *images, "--scheduler", workers.address, "--resume",
                              model=tiny, output=output)  # fmt: skip
-    assert "1 case done, 5 were there already; " in again.out, again.err
+    assert "1 done, 5 there" in again.out, again.err
     shutil.rmtree(output / "mild")
     (output / "failed.csv").unlink(missing_ok=True)
     (output / "index.html").touch()
     assert_same_cases(output, made, NAMES)
 
 
-def test_a_case_larger_than_a_worker_s_share_of_memory_is_done_alone(
+def test_a_case_larger_than_a_worker_s_share_of_memory_is_a_failed_case(
     images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "SHARED_MEMORY", 1e-6)
+    monkeypatch.setattr(module, "SHARED_MEMORY", 1e-6)
     outcome = segwithu.segment(*images[:2], "--workers", "1", model=tiny, output=tmp_path / "out")
-    assert outcome.code == 0, outcome.err
-    assert "2 cases done; " in outcome.out
+    assert outcome.code == 1
+    assert sorted(failures(tmp_path / "out")) == sorted(NAMES[:2])
 
 
 def _refused(outcome: Outcome, *words: str) -> None:
@@ -221,32 +221,40 @@ def test_unfit_workers_are_refused_before_the_first_case(
     def refused() -> Outcome:
         return segwithu.segment(images[0], "--scheduler", workers.address, model=tiny, output=output)
 
-    facts, whole, ready = run.RunFacts, run._identity, module.Workers.get_ready
+    of, ready = module.Setup.of, module.ready_workers
+    for changed, code in (
+        ({"identity": ("tiny",)}, "other-model"),
+        ({"folder": "/nowhere"}, ""),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module.Setup, "of", lambda *a, changed=changed, **k: replace(of(*a, **k), **changed))
+            _refused(refused(), f"[{code}]" if code else "/nowhere")
     with monkeypatch.context() as patch:
-        patch.setattr(run, "RunFacts", lambda *a, **k: facts(*a, **{**k, "version": "9.9"}))
-        _refused(refused(), "[other-version]", " instead of 9.9")
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "RunFacts", lambda *a, **k: facts(*a, **{**k, "lock": (k["lock"][0], "another's")}))
+        patch.setattr(module, "ready_workers", lambda c, s, r: ready(c, replace(s, lock=(s.lock[0], "another's")), r))
         _refused(refused(), "[folder-not-shared]", str(output))
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "_identity", lambda bundle: tuple({**dict(whole(bundle)), "weights": "x"}.items()))
-        _refused(refused(), "[other-model]", "another weights (")
-    with monkeypatch.context() as patch:
-        patch.setattr(module.Workers, "get_ready", lambda *_: {"tcp://a": "torch 1, on cpu", "tcp://b": "torch 2"})
-        _refused(refused(), "[different-engines]", "torch 1, on cpu at tcp://a, torch 2 at tcp://b")
     assert not output.exists(), "nothing was begun"
     with monkeypatch.context() as patch:  # as where a worker comes later
-        patch.setattr(module.Workers, "get_ready", lambda *a: {**ready(*a), **dict.fromkeys(ready(*a), "torch 9.9")})
+        patch.setattr(module, "ready_workers", lambda *a: replace(ready(*a), runtime="torch 9.9"))
         outcome = refused()
         assert "[other-engine]" in failures(output)[NAMES[0]], outcome.err
-        assert "than this run (torch 9.9)" in failures(output)[NAMES[0]]
+        assert "instead of torch 9.9" in failures(output)[NAMES[0]]
+
+
+def test_workers_that_would_make_different_results_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = SimpleNamespace(
+        wait_for_workers=lambda *_, **__: None, run=lambda *_, **__: {"tcp://a": "torch 1", "tcp://b": "torch 2"}
+    )
+    setup = module.Setup("/m", None, "torch", "cpu", ())
+    with pytest.raises(module.ClusterError) as error:
+        module.ready_workers(client, setup, module.WorkersRequest(scheduler="tcp://a:1"))
+    assert error.value.code == "different-engines"
 
 
 def test_a_case_that_a_worker_wrote_elsewhere_fails(
     workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "SEEN_AFTER_S", 0.1)
-    monkeypatch.setattr(run, "CASE_FILE", "elsewhere.json")
+    monkeypatch.setattr(module, "SEEN_AFTER_S", 0.1)
+    monkeypatch.setattr(module, "CASE_FILE", "elsewhere.json")
     outcome = segwithu.segment(images[0], "--scheduler", workers.address, model=tiny, output=tmp_path / "out")
     assert outcome.code == 1
     assert "[folder-not-shared]" in failures(tmp_path / "out")[NAMES[0]]
@@ -265,18 +273,13 @@ def test_a_model_changed_at_the_same_place_is_another_model_for_a_warm_worker(
     assert case["model"]["version"] == "9.9"
 
 
-def test_a_scheduler_of_others_is_warned_about_and_one_that_is_not_there_named(
-    workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_scheduler_that_is_not_there_is_named(
+    images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_is_loopback", lambda address: False)
-    outcome = segwithu.segment(images[0], "--scheduler", workers.address, model=tiny, output=tmp_path / "out")
-    assert outcome.code == 0, outcome.err
-    assert "is not encrypted" in outcome.err
     monkeypatch.setattr(module, "ANSWER_S", 1.0)
     absent = "tcp://127.0.0.1:9"
-    one_sentence(
-        segwithu.segment(images[0], "--scheduler", absent, model=tiny, output=tmp_path / "no"), absent, "check that"
-    )
+    outcome = segwithu.segment(images[0], "--scheduler", absent, model=tiny, output=tmp_path / "no")
+    assert outcome.code == 1 and absent in outcome.messages[-1] and outcome.error_codes == ["no-workers"]
     for wrong in ("localhost", "http://x", "absent.json"):
         one_sentence(
             segwithu.segment(images[0], "--scheduler", wrong, model=tiny, output=tmp_path / "no"), wrong, code=2
@@ -302,32 +305,4 @@ def test_workers_keep_the_memory_that_they_free_and_use_the_cores_they_were_give
     found = workers.client.run(lambda: (os.environ.get("MALLOC_TRIM_THRESHOLD_"), os.environ["OMP_NUM_THREADS"]))
     told = {value for value in found.values() if value[0] is None}
     assert told, "no worker that did a case is left"
-    assert on_worker.DASK_TRIM not in {value[0] for value in told}
-
-
-def test_an_encrypted_scheduler_wants_its_certificates(
-    images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import dask
-    from distributed import LocalCluster
-    from distributed.security import Security
-
-    security = Security.temporary()
-    keys = {"ca-file": security.tls_ca_file, "cert": security.tls_client_cert, "key": security.tls_client_key}
-    for name, text in keys.items():
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(on_worker, "kept", {})  # the worker is a thread of this process
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1", protocol="tls://", security=security,
-        dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, memory_limit=0,
-    ) as cluster:  # fmt: skip
-        address = cluster.scheduler_address
-        assert address.startswith("tls://")
-        options = ["--scheduler", address, "--threads", "1"]
-        monkeypatch.setattr(module, "ANSWER_S", 3.0)
-        one_sentence(segwithu.segment(images[0], *options, model=tiny, output=tmp_path / "no"), address, "certificates")
-        tls = {"ca-file": "ca-file", "client.cert": "cert", "client.key": "key"}
-        with dask.config.set({f"distributed.comm.tls.{name}": str(tmp_path / file) for name, file in tls.items()}):
-            outcome = segwithu.segment(images[0], *options, model=tiny, output=tmp_path / "out")
-        assert outcome.code == 0, outcome.err
-        assert "is not encrypted" not in outcome.err
+    assert "65536" not in {value[0] for value in told}

@@ -276,7 +276,7 @@ WRONG_CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no output": ((), ("--output", "--run")),
     "fold": (("--output", "OUT", "--fold", "3"), ("no fold 3", "choose one of 0")),
     "configuration": (("--output", "OUT", "--configuration", "2d"), ("'3d_fullres'", "'2d'")),
-    "orientation": (("--output", "OUT", "--orientation", "RRS"), ("'RRS'", "LR, AP, IS")),
+    "orientation": (("--output", "OUT", "--orientation", "RRS"), ("'RRS'", "--orientation")),
     "name": (("--output", "OUT", "--name", "a/b"), ("'a/b'",)),
 }
 

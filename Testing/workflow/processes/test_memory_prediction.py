@@ -296,7 +296,7 @@ class TestRefusal:
 
 
 def request(kind: str, **fields: Any) -> Request:
-    return Request(kind, 1, {"request": kind, **fields})
+    return Request.of({"request": kind, **fields})
 
 
 def quiet(_stage: str, _fraction: float, _detail: str = "") -> None:

@@ -90,7 +90,8 @@ def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
     cases: Path, tmp_path: Path, segwithu: Command
 ) -> None:
     output = tmp_path / "lists" / "monday"
-    outcome = segwithu("worklist", cases, "--output", output, "--flag-wrong-share", "0.01")
+    (tmp_path / "rules.json").write_text('{"wrong_share": 0.01, "case_share": 0.01}')
+    outcome = segwithu("worklist", cases, "--output", output, "--rules", tmp_path / "rules.json")
     assert outcome.code == 0, outcome.err
     assert "3 of 3 cases are flagged" in outcome.out
     with (output / "worklist.csv").open(encoding="utf-8") as file:

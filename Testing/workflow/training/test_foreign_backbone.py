@@ -84,7 +84,7 @@ def test_wrong_calls_are_one_sentence_and_leave_the_run_alone(
     run, path = tmp_path / "run", recipe(tmp_path / "r.json", model)
     other = recipe(tmp_path / "other.json", model, backbone={"kind": "dynunet", "filters": [4, 4, 8]})
     calls: list[tuple[tuple[str | Path, ...], tuple[str, ...], int]] = [
-        (("--recipe", path, "--resume"), ("holds no run to go on with", "leave out --resume"), 2),
+        (("--recipe", path, "--resume"), ("holds no run", "leave out --resume"), 2),
         (("--recipe", other), ("other.json does not say whose backbone", "train-backbone"), 1),
         (("--recipe", recipe(tmp_path / "no.json", "nobody")), ("there is no model 'nobody'".capitalize(),), 2),
         (("--recipe", recipe(tmp_path / "w.json", model, heads={})), ("unknown field 'heads'",), 1),

@@ -152,7 +152,6 @@ def test_without_folds_flags_have_fewer_cases(shop: Shop, tmp_path: Path, capsys
     assert bundle.calibration is not None
     flags = bundle.calibration["flags"]
     assert flags["cases"] > bundle.calibration["cases"]  # validation cases too
-    assert f"flags: fitted on {flags['cases']} cases, no folds" in said_after.out
     card = (tmp_path / "model" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"of {flags['cases']} cases that the network has not been trained with" in card
     assert "No out-of-fold networks were trained" in card
@@ -169,7 +168,7 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(
 
     (tmp_path / "there").mkdir()
     refused("there exists already: choose another folder, or pass --overwrite", output=tmp_path / "there")
-    refused("give the run a folder of its own", "--run", str(tmp_path / "new"))
+    refused("give two folders", "--run", str(tmp_path / "new"))
     refused("--hours is -1", "--hours", "-1")
     refused("'filters'", recipe=write_recipe(tmp_path / "bad.json", backbone={"filters": [4, 8]}))
     without = tmp_path / "table"

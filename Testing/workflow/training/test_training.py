@@ -139,7 +139,7 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(
 
 def test_nothing_is_resumed_where_nothing_was_begun(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
     assert workshop.train("backbone", "never", "--resume") == 2
-    assert "holds no run to go on with: leave out --resume" in capsys.readouterr().err
+    assert "holds no run: leave out --resume" in capsys.readouterr().err
 
 
 def test_beginning_the_backbone_again_forgets_the_head_that_was_made_for_it(workshop: Workshop) -> None:
