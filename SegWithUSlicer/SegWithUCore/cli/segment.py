@@ -105,7 +105,7 @@ def run(options: "argparse.Namespace", console: Console) -> int:
                 engine = engine_of_cases([job.target for job in jobs]) or AUTO
             rules = Rules(options.resume, options.overwrite)
             settled: Iterator[Any] = iter(())
-            if request is not None:
+            if request is not None and jobs:
                 more = {"network": options.network, "threads": options.threads}
                 setup = Setup.of(bundle, options.head, engine, options.device, **more)
                 settled = settle_on_workers(jobs, options.output, setup, rules, request, console.note, lock)
