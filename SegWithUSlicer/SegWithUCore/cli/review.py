@@ -1,8 +1,6 @@
 """`segwithu regions`, `worklist`, `web` and `merge-reviews`: what to review, where, and what reviewers said."""
 
 import argparse
-import sys
-import threading
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -61,8 +59,6 @@ def _add_web(commands: Any) -> None:
     add("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that hold moved images")
     add("--host", default="127.0.0.1", help="address to listen at, for a proxy elsewhere; with --behind-proxy")
     add("--behind-proxy", metavar="ADDRESS", help="https address at which a proxy of yours shows the page")
-    add("--title", help=argparse.SUPPRESS)
-    add("--end-with-input", action="store_true", help=argparse.SUPPRESS)
     command.add_shared("--rules")
 
 
@@ -207,12 +203,9 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     store.rules = given_rules(options.rules, store.folders, console) or store.rules
     for sentence in deeper_cases([store.place]):
         console.note(sentence)
-    store.title = options.title or store.title
     routes = Routes(store, OpenReviews(), options.reviewer)
     server = PageServer((options.host, options.port), options.behind_proxy, routes, console.error)
     _say_where(server, options, console)
-    if options.end_with_input:
-        threading.Thread(target=_end_with_input, args=(server, console), daemon=True).start()
     left = server.run()
     for sentence in left:
         console.error(sentence)
@@ -227,18 +220,9 @@ def _say_where(server: "PageServer", options: argparse.Namespace, console: Conso
     text = f"Cases of {options.place} in the browser ({cases}):\n  {gate.link}\n"
     text += "Who has this link sees and reviews them. Ctrl-C ends it."
     data: dict[str, Any] = {"event": "ready", "url": gate.link, "cases": cases, "port": server.server_port}
-    if options.end_with_input:
-        data |= {"url_once": gate.link_for_once(), "ids": server.routes.store.ids}
     console.step(text, data)
     if options.open and not webbrowser.open(gate.link_for_once()):
         console.note("No browser could be started: open the link yourself.")
-
-
-def _end_with_input(server: "PageServer", console: Console) -> None:
-    """Give a link that works once for each line; end with the program that started this one, also when it dies."""
-    for _line in sys.stdin:
-        console.step("", {"event": "link", "url_once": server.gate.link_for_once()})
-    server.stop()
 
 
 def run_merge(options: argparse.Namespace, console: Console) -> int:

@@ -41,19 +41,6 @@ def test_it_ends_cleanly_and_gives_every_review_back(case: Path, end: signal.Sig
     assert not list(case.glob("*.lock"))
 
 
-def test_it_ends_with_the_program_that_started_it(case: Path) -> None:
-    with started(case, "--end-with-input") as (process, ready):
-        client = WebClient(ready["url"])
-        key = ready["url_once"].rpartition("=")[2]
-        assert client.token not in ready["url_once"]
-        assert client.post("/api/enter", {"once": key})[1] == {"token": client.token}
-        review = client.open("1", "Ana")
-        review.judge(review.ids[0])
-        _out, err = process.communicate(timeout=PATIENCE_S)  # closes its input
-        assert process.returncode == 0, err
-    assert lines_of(case, "Ana")[-1]["event"] == "closed"
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="the browser is a shell script")
 def test_a_browser_is_started_with_a_link_that_works_once(
     case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
