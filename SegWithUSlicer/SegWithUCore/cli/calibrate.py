@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,16 +139,12 @@ def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: C
     folds = given_folds(options, bundle, {"--cases": cases}, console, trained)
     target = (cases, options.output, options.overwrite)
     with console.progress("calibrate") as progress:
-        by_folds = partial(_of_folds, predicted_by_folds, folds, progress) if folds else None
+        by_folds = (lambda *_: predicted_by_folds(folds, progress)) if folds else None
         if options.folder is not None:
             return calibrate_run(run, *target, progress, beside, record, validation, by_folds)
         engine = TORCH if options.no_graphs else options.engine
         bundle = replace(bundle, graphs=None) if options.no_graphs else bundle
         return calibrate_model(bundle, *target, engine, progress, record, by_folds)
-
-
-def _of_folds(predicted_by_folds: Any, folds: Any, progress: Any, *_: Any) -> Any:
-    return predicted_by_folds(folds, progress)
 
 
 def run_check(options: argparse.Namespace, console: Console) -> int:

@@ -104,7 +104,7 @@ def run(options: "argparse.Namespace", console: Console) -> int:
             if options.resume and engine == AUTO:  # a cohort that is gone on with keeps its engine
                 engine = engine_of_cases([job.target for job in jobs]) or AUTO
             rules = Rules(options.resume, options.overwrite)
-            settled: Iterator[Any] = iter(())
+            settled: Any = (each for each in ())
             if request is not None and jobs:
                 more = {"network": options.network, "threads": options.threads}
                 setup = Setup.of(bundle, options.head, engine, options.device, **more)
@@ -162,14 +162,14 @@ def _cases_of(table: Path) -> "list[GivenCase]":
     return [GivenCase(name, files[0], dict(enumerate(files)) if len(files) > 1 else {}) for name, files in found]
 
 
-def _segmented(settled: Iterator[Any], tally: "_Tally", output: Path, many: bool) -> int:
+def _segmented(settled: Any, tally: "_Tally", output: Path, many: bool) -> int:
     """Settle all cases and sum up; returns the exit code.
 
     Raises:
         KeyboardInterrupt: a single case was interrupted.
     """
     try:
-        with says_farewell(tally.cut_short) if many else nullcontext(), closing(settled) as found:  # type: ignore[type-var]
+        with says_farewell(tally.cut_short) if many else nullcontext(), closing(settled) as found:
             for each in found:
                 if isinstance(each, int):
                     tally.waited(each)

@@ -57,11 +57,7 @@ CHECK_S, LOOK_S = 1.0, 0.01
 
 
 class ClusterError(SegWithUError):
-    """The workers cannot be had, or do not fit to this run."""
-
-
-class UnfitError(SegWithUError):
-    """This worker cannot do cases of the run."""
+    """Workers cannot be had, or one does not fit to this run."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,7 @@ def on_worker(function: Callable[..., Any], setup: Setup, *arguments: Any) -> An
     """Call `function(model, *arguments)` on this worker, with the model of the run.
 
     Raises:
-        UnfitError: another worker may do.
+        ClusterError: another worker may do.
     """
     with _ONE_CASE:
         try:
@@ -162,11 +158,11 @@ def _warm_model(setup: Setup) -> Model:
     """Return the model of this worker, loaded once a process.
 
     Raises:
-        UnfitError: this worker has another version, folder, model or engine.
+        ClusterError: this worker has another version, folder, model or engine.
     """
     here = f"The worker on {socket.gethostname()}"
     if setup.lock is not None and not _is_there(*setup.lock):
-        raise UnfitError(
+        raise ClusterError(
             f"{here} does not see the same folder at {Path(setup.lock[0]).parent}: give an --output that all share.",
             "folder-not-shared",
         )
@@ -179,14 +175,14 @@ def _warm_model(setup: Setup) -> Model:
         limit_process(setup.memory)
         try:
             _kept["model"] = _loaded(setup)
-        except UnfitError:
-            raise
         except SegWithUError as error:
-            raise UnfitError(f"{here} cannot load the model: {error}") from error
+            raise ClusterError(f"{here} cannot load the model: {error}") from error
         _kept["setup"] = asked
     model: Model = _kept["model"]
     if setup.runtime and _runtime(model) != setup.runtime:
-        raise UnfitError(f"{here} has {_runtime(model)} instead of {setup.runtime}: install the same.", "other-engine")
+        raise ClusterError(
+            f"{here} has {_runtime(model)} instead of {setup.runtime}: install the same.", "other-engine"
+        )
     return model
 
 
@@ -197,7 +193,7 @@ def _loaded(setup: Setup) -> Model:
         register_network(setup.network)
     bundle = read_bundle(Path(setup.folder))
     if _identity(bundle, setup.head) != setup.identity:
-        raise UnfitError(
+        raise ClusterError(
             f"A worker has another model in {setup.folder}, or another version of this program: install the same.",
             "other-model",
         )
