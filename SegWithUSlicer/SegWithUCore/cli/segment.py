@@ -104,7 +104,7 @@ def run(options: "argparse.Namespace", console: Console) -> int:
             if options.resume and engine == AUTO:  # a cohort that is gone on with keeps its engine
                 engine = engine_of_cases([job.target for job in jobs]) or AUTO
             rules = Rules(options.resume, options.overwrite)
-            settled: Any = (each for each in ())
+            settled: Any = (None for _ in range(0))
             if request is not None and jobs:
                 more = {"network": options.network, "threads": options.threads}
                 setup = Setup.of(bundle, options.head, engine, options.device, **more)
