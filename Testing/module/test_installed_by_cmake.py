@@ -65,6 +65,7 @@ def test_every_script_of_ours_is_installed(installed: Path) -> None:
     there = {path.relative_to(installed) for path in installed.rglob("*.py")}
     assert there == ours
     assert (installed / "SegWithUCore/models/bundle.schema.json").is_file()
+    assert (installed / "SegWithUCore/models/model_card.md.jinja").is_file()
 
 
 def test_resources_lie_beside_the_module(installed: Path) -> None:
