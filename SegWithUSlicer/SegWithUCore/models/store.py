@@ -6,7 +6,6 @@ more than they are, are refused, and nothing of them stays. Only `download` conn
 """
 
 import contextlib
-import errno
 import lzma
 import re
 import shutil
@@ -194,14 +193,12 @@ def _check_needs(offer: Offer) -> None:
     from ..version import __version__
 
     needs = (offer.entry.get("needs") or {}).get("segwithu", "")
+    begin = f"{offer.key} needs segwithu {needs}, this is {__version__}"
     try:
-        fits = SpecifierSet(needs).contains(__version__, prereleases=True)
+        if not SpecifierSet(needs).contains(__version__, prereleases=True):
+            raise InputError(f"{begin}: update the program first.")
     except InvalidSpecifier:
-        raise InputError(
-            f"{offer.key} needs segwithu {needs!r}, which names no versions: {REMEDY}.", "invalid-needs"
-        ) from None
-    if not fits:
-        raise InputError(f"{offer.key} needs segwithu {needs}, this is {__version__}: update the program first.")
+        raise InputError(f"{begin}, but that names no versions: {REMEDY}.", "invalid-needs") from None
 
 
 @contextlib.contextmanager
@@ -225,9 +222,8 @@ def _work_folder() -> Iterator[Path]:
         try:
             yield work
         except OSError as error:
-            full = "; free some space" if error.errno == errno.ENOSPC else ""
             raise OutputError(
-                f"Cannot write to {place} ({error.strerror}){full}: nothing was installed.", "unwritable-models-folder"
+                f"Cannot write to {place} ({error.strerror}): nothing was installed.", "unwritable-models-folder"
             ) from error
 
 
