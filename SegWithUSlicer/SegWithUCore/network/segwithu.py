@@ -91,30 +91,25 @@ class SegWithU(nn.Module):
         Raises:
             InputError: some of it is not finite, where no gradient is asked for: a class would be chosen all the same.
         """
-        logits, responses = self._answer(image, backbone or self.backbone)
-        output = torch.cat([logits, responses if responses.requires_grad else channels_first(responses)], 1)
-        if not output.requires_grad:
-            _check_finite(output)
-        return output
+        return torch.cat(self.window_answer(image, backbone), 1)
 
-    def window_answer(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def window_answer(
+        self, image: torch.Tensor, backbone: nn.Module | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute what `window_output` gives in two parts, without the memory that joining them takes.
 
-        Args:
-            image: (batch, channels, *spatial).
-
         Returns:
-            Logits and responses, channels first in memory.
+            Logits and responses, channels first in memory where no gradient is asked for.
 
         Raises:
-            InputError: some of it is not finite.
+            InputError: as `window_output`.
         """
-        with torch.no_grad():
-            logits, responses = self._answer(image, self.backbone)
-            parts = logits, channels_first(responses)
-        for part in parts:
-            _check_finite(part)
-        return parts
+        logits, responses = self._answer(image, backbone or self.backbone)
+        if not responses.requires_grad:
+            responses = channels_first(responses)
+            for part in (logits, responses):
+                _check_finite(part)
+        return logits, responses
 
     def _answer(self, image: torch.Tensor, backbone: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad(), recorded_taps(backbone, self.taps) as recorded:
