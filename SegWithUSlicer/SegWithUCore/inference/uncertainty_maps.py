@@ -101,31 +101,6 @@ class FittedCalibration:
         return cls(table, float(calibration["tempering_scale"]), model, data, stage_two)
 
 
-def maps_on_grid(
-    engine: Engine,
-    stitched: np.ndarray,
-    working: sitk.Image | VoxelGrid,
-    target: sitk.Image | VoxelGrid,
-    fitted: FittedCalibration | None = None,
-    image: np.ndarray | None = None,
-) -> VoxelMaps:
-    """Compute segmentation and maps at the voxels of `target`.
-
-    Logits and responses are brought to the target grid first (they are linear, so interpolating them
-    is sound), then the non-linear maps follow once, voxel by voxel: segmentation and maps agree everywhere.
-
-    Args:
-        engine: what made `stitched`.
-        stitched: (channels, z, y, x) on the grid of `working`.
-        fitted: on calibration cases; None leaves out what needs it.
-        image: as the network got it, on the grid of `working`; None leaves stage two out.
-    """
-    fitted, own, goal = fitted or FittedCalibration(), VoxelGrid.of(working), VoxelGrid.of(target)
-    second = second_stage_of(fitted, image, own, goal)
-    blocks = _blocks_of_volume(stitched, own, goal, 0 if second is None else second.halo)
-    return maps_of_blocks(engine, blocks, goal.shape_zyx, fitted, second=second)
-
-
 def maps_of_blocks(
     engine: Engine,
     blocks: Iterable[Block],
@@ -248,16 +223,11 @@ def resample_to_grid(
     stitched: np.ndarray, working: sitk.Image | VoxelGrid, target: sitk.Image | VoxelGrid
 ) -> np.ndarray:
     """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
-    shape = VoxelGrid.of(target).shape_zyx
-    whole = np.empty((len(stitched), *shape), np.float32)
-    for block in _blocks_of_volume(stitched, VoxelGrid.of(working), VoxelGrid.of(target)):
+    own, goal = VoxelGrid.of(working), VoxelGrid.of(target)
+    turn, whole = Turn.between(own, goal), np.empty((len(stitched), *goal.shape_zyx), np.float32)
+    for block in blocks_on_grid(pieces_of_volume(stitched, turn.swept), own, goal, turn):
         whole[:, block.planes] = block.own
     return whole
-
-
-def _blocks_of_volume(stitched: np.ndarray, working: VoxelGrid, target: VoxelGrid, halo: int = 0) -> Iterable[Block]:
-    turn = Turn.between(working, target)
-    return blocks_on_grid(pieces_of_volume(stitched, turn.swept), working, target, turn, halo)
 
 
 def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> FoundRegions | None:

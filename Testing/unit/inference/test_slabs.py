@@ -13,6 +13,7 @@ from phantoms import rotation
 from repository import ROOT
 from segwithu_command import SAMPLE
 from toy_models import registered_toys, write_toy_bundle
+from whole_maps import maps_on_grid
 
 from SegWithUCore.inference import grid_blocks
 from SegWithUCore.inference.engines.base import Engine
@@ -22,7 +23,6 @@ from SegWithUCore.inference.prediction import segment_images
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.inference.sliding_window import count_windows, stitch, window_plan
-from SegWithUCore.inference.uncertainty_maps import maps_on_grid
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
 from SegWithUCore.io.volume import read_image

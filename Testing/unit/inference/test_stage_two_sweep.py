@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from stage_two_cases import made_up_stage
+from whole_maps import maps_on_grid
 
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.local_features import Steps
@@ -15,7 +16,7 @@ from SegWithUCore.inference import second_stage
 from SegWithUCore.inference.engines.base import Engine, Voxelwise
 from SegWithUCore.inference.prediction import NetworkView, error_probability
 from SegWithUCore.inference.second_stage import StageTwoSweep, head_maps
-from SegWithUCore.inference.uncertainty_maps import FittedCalibration, maps_on_grid, resample_to_grid, voxelwise
+from SegWithUCore.inference.uncertainty_maps import FittedCalibration, resample_to_grid, voxelwise
 
 SHAPE = (20, 12, 14)
 RANDOM = np.random.default_rng(8)

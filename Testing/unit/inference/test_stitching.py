@@ -12,6 +12,7 @@ from repository import ROOT
 from scipy.stats import spearmanr
 from torch import nn
 from toy_models import ToyBackbone, registered_toys, toy_network
+from whole_maps import maps_on_grid
 
 from SegWithUCore.inference import grid_blocks, uncertainty_maps
 from SegWithUCore.inference.engines.base import WindowRunner
@@ -20,7 +21,7 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import segment_images
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, stitch, stitched
-from SegWithUCore.inference.uncertainty_maps import VoxelMaps, maps_on_grid, resample_to_grid, voxelwise
+from SegWithUCore.inference.uncertainty_maps import VoxelMaps, resample_to_grid, voxelwise
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
 from SegWithUCore.io.volume import read_image, read_labels
 from SegWithUCore.metrics.error_detection import auroc, score_groups
