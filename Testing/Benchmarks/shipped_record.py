@@ -26,7 +26,7 @@ from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bun
 from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.stage_two_file import BLOCK
-from SegWithUCore.models.training_record import ROLES, TRAINING_FOLDER, TrainingRecord, write_record
+from SegWithUCore.models.training_record import ROLE_WORDS, TRAINING_FOLDER, TrainingRecord, write_record
 from SegWithUCore.util.atomic_files import atomic_file, atomic_folder
 from SegWithULab.training.case_roles import check_unseen, hashes_of, seen_of
 from SegWithULab.training.dataset import find_cases
@@ -94,7 +94,7 @@ def main() -> None:
     data = options.data
     if options.calibrated is not None:
         take_over(options.calibrated, options.version)
-    hashes = {role: hashes_of(find_cases(f"{data / 'split.csv'}:{role}")) for role in ROLES}
+    hashes = {role: hashes_of(find_cases(f"{data / 'split.csv'}:{role}")) for role in ROLE_WORDS}
     check(read_bundle(MODEL), {role: set(found.values()) for role, found in hashes.items()})
     recipes = ROOT / "Resources" / "Recipes"
     backbone = read_recipe(recipes / "hippocampus.json").to_json()

@@ -18,7 +18,6 @@ TRAINING_FOLDER, RECORD_FILE = "training", "record.json"
 VERSION = 1
 MAXIMUM_BYTES = 16 << 20
 """Of a record: 70 bytes a case."""
-ROLES = ("train", "select", "calibration", "test")
 ROLE_WORDS = {
     "train": "a training case",
     "select": "a validation case (select)",
