@@ -72,13 +72,11 @@ class ImageFeatures:
         if len(quantiles) != len(PERCENTILES):
             raise ValueError(f"{len(quantiles)} quantiles instead of {len(PERCENTILES)}")
         noise = None if data["noise"] is None else float(data["noise"])
-        low, high = float(data["low"]), float(data["high"])
-        edges = data["gradients"], data["sharpness"]
-        if None in edges:
-            return cls(bool(data["flat"]), low, high, noise, quantiles, cells)
-        gradients = np.asarray(edges[0], float).reshape((BLOCKS,) * 3)
-        z, y, x = (float(value) for value in edges[1])
-        return cls(bool(data["flat"]), low, high, noise, quantiles, cells, (z, y, x), gradients)
+        plain = (bool(data["flat"]), float(data["low"]), float(data["high"]), noise, quantiles, cells)
+        if data["gradients"] is None or data["sharpness"] is None:
+            return cls(*plain)
+        z, y, x = map(float, data["sharpness"])
+        return cls(*plain, (z, y, x), np.asarray(data["gradients"], float).reshape((BLOCKS,) * 3))
 
 
 def image_features(array: np.ndarray) -> ImageFeatures:
