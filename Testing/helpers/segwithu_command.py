@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 import torch
-from kept_reader import kept_reader
 from repository import ROOT
 
 from SegWithUCore.cli.__main__ import main
@@ -78,7 +77,7 @@ class Command:
         self._capture.readouterr()
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            with one_thread(), kept_reader():
+            with one_thread():
                 code = main([str(argument) for argument in arguments])
         except SystemExit as error:  # argparse
             code = int(error.code or 0)

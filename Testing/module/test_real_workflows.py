@@ -181,11 +181,11 @@ def test_slicer_is_ended_only_while_a_workflow_runs(
 def test_without_the_engine_the_report_says_what_to_do(
     script: Any, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script, "_is_installed", lambda name: name not in ("openvino", "deflate"))
+    monkeypatch.setattr(script, "_is_installed", lambda name: name not in ("openvino", "safetensors"))
     report = script.run(tmp_path, _user(script, opened, tmp_path), NAMES)
     assert {result.status for result in report.results} == {"skipped"}
     assert report.exit_code == 2
-    assert "openvino, deflate missing" in report.problem
+    assert "openvino, safetensors missing" in report.problem
     assert "then run this script again" in report.problem
     assert "pip install" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

@@ -42,7 +42,7 @@ def test_an_entry_that_cannot_be_opened_is_not_taken_for_absent(tmp_path: Path) 
         "annexed": EntryKind.LINK_TO_NOTHING,
         "beneath": EntryKind.LINK_TO_NOTHING,
         "loop": EntryKind.LINK_TO_ITSELF,
-        "pipe": EntryKind.PIPE,
+        "pipe": EntryKind.SPECIAL,
         "gone": EntryKind.ABSENT,
     }
     assert {name: entry_kind(tmp_path / name) for name in wanted} == wanted

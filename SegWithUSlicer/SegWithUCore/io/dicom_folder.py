@@ -1,50 +1,105 @@
-"""Scan a folder of DICOM files: its image series, and what is left out of them."""
+"""Scan a folder of DICOM files: its image series, and what is left out of them.
 
-from collections import Counter, deque
+pydicom parses headers; their values stay text, so that what is no number can be named as it stands in the file.
+"""
+
+import contextlib
+import functools
+import os
+import re
+import struct
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError
 from ..util.folder_entries import EntryKind, check_entries, entry_kind
 from ..util.input_files import plain_name
-from .dicom_header import DamagedHeaderError, DicomHeader, DicomKind, dicom_kind, identifiers, read_header
 from .header_fields import strict_number
 
-UID_TAIL = 12
-"""Characters at the end of a series UID that a list shows."""
-MAXIMUM_LISTED, MAXIMUM_SHOWN = 12, 120
-_DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
-_UNFINISHED = {".gz", ".bz2", ".xz", ".zip", ".part", ".partial", ".crdownload", ".tmp"}
-"""Behind the suffix of a slice: packed, or not copied to its end."""
-_START_BYTES, _TRANSFER_SYNTAXES = 4096, b"1.2.840.10008.1.2"
-"""Where almost every DICOM file names its transfer syntax, and how all these names begin."""
-_SIEMENS = "SIEMENS MR HEADER"
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
 MOST_FILES = 2000
 """How many files in folders inside are looked at: about a second's work, and more than a disc of one study has beside
 a series."""
+EXPLICIT_BIG, RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
+NATIVE = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", EXPLICIT_BIG}
+"""Transfer syntaxes whose voxels lie in the file as they are (PS3.5, annex A), and none at all."""
+JPEG_2000 = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91)}
+_READ = NATIVE | {RLE} | JPEG_2000 | {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81)}
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+"""Is not read: there is no bound on what it inflates to."""
+_STANDARD_ROOT, _STORAGE = "1.2.840.10008.", "1.2.840.10008.5.1.4.1.1."
+_NO_IMAGES = ("1.2.840.10008.1.3.10", *(_STORAGE + n for n in ("4.2", "9", "11", "30", "66", "67", "88", "104", "481")))
+"""Classes of objects that are no images, or whose voxels are no intensities, or the beginnings of such classes."""
+_KEYWORDS = (
+    *("ImageType", "SOPClassUID", "SOPInstanceUID", "AccessionNumber", "Modality", "SeriesDescription"),
+    *("ComplexImageComponent", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
+    *("PatientAge", "ContrastBolusAgent", "SliceThickness", "KVP", "EchoTime", "InversionTime"),
+    *("SpacingBetweenSlices", "TriggerTime", "ConvolutionKernel", "DiffusionBValue", "StudyInstanceUID"),
+    *("SeriesInstanceUID", "AcquisitionNumber", "InstanceNumber", "ImagePositionPatient"),
+    *("ImageOrientationPatient", "FrameOfReferenceUID", "TemporalPositionIdentifier", "ImagesInAcquisition"),
+    *("NumberOfSeriesRelatedInstances", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows"),
+    *("Columns", "PixelSpacing", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("RescaleIntercept", "RescaleSlope", "RescaleType", "NumberOfSlices", "Units", "ModalityLUTSequence"),
+)
+_UNSIGNED_SHORT = {"SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
+                   "PixelRepresentation", "NumberOfSlices", "NumberOfImagesInMosaic"}  # fmt: skip
+_META = {"MediaStorageSOPClassUID": 0x00020002, "TransferSyntaxUID": 0x00020010}
+_PRIVATE = {"SiemensCreator": 0x00190010, "NumberOfImagesInMosaic": 0x0019100A}
+"""Siemens' own, of its first block of group 0019."""
+_SERIES_UID, _PIXEL_DATA = 0x0020000E, 0x7FE00010
+_BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+"""Value representations that are no text, with their code in `struct` (PS3.5, section 6.2)."""
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_DEFERRED_BYTES = 4096
+"""Longer values are passed over: nothing of these is needed, and a damaged length asks for no memory."""
+_PREAMBLE, _START_BYTES = 128, 4096
+"""What almost every file meta group lies within."""
 _LEAST_BYTES = 132
 """Of a DICOM file. Files of the system that block have a size of 0."""
-_NAMED = 3
+_SUFFIXES = {".dcm", ".dicom", ".ima"}
+_UNFINISHED = {".gz", ".bz2", ".xz", ".zip", ".part", ".partial", ".crdownload", ".tmp"}
+"""Behind the suffix of a slice: packed, or not copied to its end."""
+_SHOWN, _LISTED, _NAMED = 120, 12, 3
+
+
+class DamagedError(Exception):
+    """The file ends early, or is no DICOM data set throughout."""
 
 
 @dataclass(frozen=True)
 class DicomSlice:
-    """One image file and what its header says."""
+    """One image file and what its header says.
+
+    Attributes:
+        file: the place.
+        values: by DICOM keyword, blanks stripped, of several values joined by a backslash; what is empty is not there.
+        syntax: UID of the transfer syntax; empty for a file without a file meta group.
+        offset: of the voxels, in bytes from the start of the file; None if it holds none.
+        length: of the voxels in bytes; None if it is undefined, as that of compressed voxels is.
+    """
 
     file: Path
-    header: DicomHeader
+    values: Mapping[str, str]
+    syntax: str
+    offset: int | None
+    length: int | None
 
     def text(self, keyword: str) -> str:
         """Return a header value as it stands there; empty if it is absent."""
-        return self.header.values.get(keyword, "")
+        return self.values.get(keyword, "")
 
     def shown(self, keyword: str) -> str:
         """Shorten a header value for a message."""
         text = self.text(keyword)
-        return text if len(text) <= MAXIMUM_SHOWN else f"{text[:MAXIMUM_SHOWN]}..."
+        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
     def numbers(self, keyword: str) -> tuple[float, ...]:
         """Parse the numbers of a header entry; empty if it is absent or holds something else."""
@@ -53,24 +108,23 @@ class DicomSlice:
         except ValueError:
             return ()
 
+    def refused(self, why: str, code: str = "bad-slice") -> InputError:
+        """Make the error about this file."""
+        return InputError(f"{self.file} cannot be read as an image: {why}.", code)
+
     @property
     def is_picture(self) -> bool:
         """In colour, or of no known place in space: a screenshot, a dose report."""
         several = self.text("NumberOfFrames") not in ("", "0", "1") or self.is_mosaic
-        return self.in_colour or not (several or self.text("ImagePositionPatient"))
+        in_colour = self.text("SamplesPerPixel") not in ("", "1")
+        palette = self.text("PhotometricInterpretation").startswith("PALETTE")
+        return in_colour or palette or not (several or self.text("ImagePositionPatient"))
 
     @property
     def is_mosaic(self) -> bool:
         """Whether the slices of a volume are tiles of one picture, as old scanners of Siemens write functional MR."""
-        counted = self.text("SiemensCreator").startswith(_SIEMENS) and self.text("NumberOfImagesInMosaic")
+        counted = self.text("SiemensCreator").startswith("SIEMENS MR HEADER") and self.text("NumberOfImagesInMosaic")
         return "MOSAIC" in self.text("ImageType").split("\\") or bool(counted)
-
-    @property
-    def in_colour(self) -> bool:
-        """Whether each pixel is a colour, or the number of one in a palette."""
-        return self.text("SamplesPerPixel") not in ("", "1") or self.text("PhotometricInterpretation").startswith(
-            "PALETTE"
-        )
 
 
 @dataclass(frozen=True)
@@ -80,7 +134,7 @@ class DicomFolder:
     Attributes:
         folder: the place.
         series: slices by series UID.
-        left_out: number of files of each kind that are no slices ("structured report (SR)": 1).
+        left_out: number of files of each kind that are no slices ("Comprehensive SR Storage": 1).
     """
 
     folder: Path
@@ -89,15 +143,11 @@ class DicomFolder:
 
     @property
     def description(self) -> str:
-        """Kind of the folder in words: "DICOM series, 113 slices"."""
+        """Kind of the folder in words: "DICOM series, 113 slices; left out: folder 1"."""
         counts = [len(slices) for slices in self.series.values()]
         words = f"DICOM series, {counts[0]} slices" if len(counts) == 1 else f"DICOM, {len(counts)} series"
-        return f"{words}; left out: {self.left_out_words}" if self.left_out else words
-
-    @property
-    def left_out_words(self) -> str:
-        """What was left out in words: "not DICOM 2, structured report (SR) 1"."""
-        return ", ".join(f"{what} {count}" for what, count in sorted(self.left_out.items()))
+        left_out = ", ".join(f"{what} {count}" for what, count in sorted(self.left_out.items()))
+        return f"{words}; left out: {left_out}" if left_out else words
 
     def chosen(self, wanted: str | None = None) -> Sequence[DicomSlice]:
         """Choose the slices of the only series, or of the one whose UID ends with `wanted`.
@@ -109,33 +159,52 @@ class DicomFolder:
         if len(uids) == 1:
             return self.series[uids[0]]
         if not self.series:
-            left = f" (left out: {self.left_out_words})" if self.left_out else ""
-            raise InputError(f"{self.folder} holds no DICOM slices{left}: give the folder of an image series.")
-        shown = uids or list(self.series)
-        of_these = "" if wanted is None else f" with a UID that ends with '{wanted}'" if uids else ""
-        none = f", none with a UID that ends with '{wanted}'" if not uids else ""
-        listed = "; ".join(_series_words(uid, self.series[uid]) for uid in shown[:MAXIMUM_LISTED])
-        more = f"; and {len(shown) - MAXIMUM_LISTED} more" if len(shown) > MAXIMUM_LISTED else ""
+            message = f"{self.folder} holds no DICOM slices ({self.description}): give the folder of an image series."
+            raise InputError(message, "no-series")
+        listed = [
+            f"'{slices[0].text('SeriesDescription')}', {len(slices)} slices, UID ...{uid[-_LISTED:]}"
+            for uid, slices in self.series.items()
+            if uid in uids or not uids
+        ]
+        more = f"; and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+        wish = "" if wanted is None else f", {len(uids) or 'none'} with a UID that ends with '{wanted}'"
         raise InputError(
-            f"{self.folder} holds {len(shown)} series{of_these} ({listed}{more}){none}: choose one with --series UID, "
-            "of which the end is enough, or give a folder that holds one."
+            f"{self.folder} holds {len(self.series)} series{wish} ({'; '.join(listed[:_LISTED])}{more}): choose one "
+            "with --series UID, of which the end is enough, or give a folder that holds one.",
+            "several-series",
         )
 
     @cached_property
-    def _elsewhere(self) -> "tuple[list[tuple[Path, tuple[str, str]]], int, bool]":
-        """DICOM files that are not read with their UIDs, how many entries cannot be opened, and whether that is all.
+    def _elsewhere(self) -> tuple[list[tuple[Path, str, str]], list[str]]:
+        """DICOM files that are not read, with their UIDs: hidden ones and those in folders inside.
 
-        These are hidden files and those in folders inside, up to `MOST_FILES`.
+        Also returns what could not be looked at, in sentences without the name of a file.
         """
-        entries = list(islice(_not_read(self.folder), MOST_FILES + 1))
-        seen = [file for file, opens in entries[:MOST_FILES] if opens]
-        identified = [(file, uids) for file in seen if (uids := identifiers(file)) is not None]
-        return identified, sum(not opens for _, opens in entries), len(entries) <= MOST_FILES
+        found: list[tuple[Path, str, str]] = []
+        closed = seen = 0
+        for entry, opens in _entries_not_read(self.folder):
+            seen += opens
+            closed += not opens
+            if seen > MOST_FILES:
+                break
+            if opens and (uids := identifiers(entry)):
+                found.append((entry, *uids))
+        notes = []
+        if closed:
+            notes.append(f"{closed} entries of the folders inside cannot be opened: check that they are no slices of "
+                         "this series.")  # fmt: skip
+        if seen > MOST_FILES:
+            notes.append(f"Of the files in folders inside only the first {MOST_FILES} were looked at: check that the "
+                         "others hold no slices of this series.")  # fmt: skip
+        return found, notes
 
-    def check_all_here(self, slices: Sequence[DicomSlice]) -> None:
+    def check_all_here(self, slices: Sequence[DicomSlice]) -> list[str]:
         """Check that no further slice of a series is hidden or lies in a folder inside, as far as `MOST_FILES` goes.
 
         Copies of slices that are read, by their SOPInstanceUID, are no matter: backups, and the files behind links.
+
+        Returns:
+            Sentences about what could not be looked at.
 
         Raises:
             InputError: there are some; names the first few, and counts them.
@@ -143,67 +212,39 @@ class DicomFolder:
         series = slices[0].text("SeriesInstanceUID")
         known = {one.text("SOPInstanceUID") for one in slices} - {""}
         known = known if len(known) == len(slices) else set()  # else they do not tell slices apart
-        files = self._elsewhere[0] if series else []
-        missed = [file for file, (uid, instance) in files if uid == series and instance not in known]
+        found, notes = self._elsewhere
+        missed = [file for file, uid, instance in found if series and uid == series and instance not in known]
         if missed:
             named = ", ".join(plain_name(str(file.relative_to(self.folder))) for file in missed[:_NAMED])
-            more = f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else ""
             raise InputError(
                 f"{self.folder} holds {len(slices)} slices of a series of which {len(missed)} others are hidden or in "
-                f"folders inside ({named}{more}): put all slices of the series into one folder, or take those out.",
+                f"folders inside (such as {named}): put all slices of the series into one folder, or take those out.",
                 code="slices-elsewhere",
             )
-
-    @property
-    def unseen(self) -> list[str]:
-        """Sentences about what `check_all_here` could not look at; they hold no name of a file."""
-        _, closed, all_seen = self._elsewhere
-        found = []
-        if closed:
-            found.append(
-                f"{closed} entries of the folders inside cannot be opened (links to nothing, no permission): check "
-                "that they are no slices of this series."
-            )
-        if not all_seen:
-            found.append(
-                f"Of the files in folders inside only the first {MOST_FILES} were looked at: check that the others "
-                "hold no slices of this series."
-            )
-        return found
+        return notes
 
 
-def _not_read(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Hidden files of a folder, then all in the folders inside, the nearest first; hidden folders are not opened.
-
-    These hold what a program keeps for itself: git's objects, snapshots, the bin.
+def _entries_not_read(top: Path) -> Iterator[tuple[Path, bool]]:
+    """Hidden files of a folder, then all in the folders inside; hidden folders hold what a program keeps for itself.
 
     Yields:
         An entry, and whether it can be opened.
     """
-    waiting, known = deque([folder]), set()
-    while waiting:
-        place = waiting.popleft()
-        try:
-            status, entries = place.stat(), sorted(place.iterdir())
-        except OSError:
-            yield place, False
-            continue
+    known, closed = set(), []
+    for place, folders, files in os.walk(top, followlinks=True, onerror=lambda error: closed.append(error)):
+        status = Path(place).stat()
         if (status.st_dev, status.st_ino) in known:  # a link to a folder above
+            folders.clear()
             continue
         known.add((status.st_dev, status.st_ino))
-        for entry in entries:
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for entry in (Path(place) / name for name in sorted(files)):
             kind, hidden = entry_kind(entry), entry.name.startswith(".")
-            if kind is EntryKind.FOLDER and not hidden:
-                waiting.append(entry)
-            elif kind is EntryKind.FILE and (hidden or place != folder) and entry.stat().st_size >= _LEAST_BYTES:
+            if kind is EntryKind.FILE and (hidden or place != str(top)) and entry.stat().st_size >= _LEAST_BYTES:
                 yield entry, True
             elif not kind.opens and not hidden:
                 yield entry, False
-
-
-def _series_words(uid: str, slices: Sequence[DicomSlice]) -> str:
-    name = slices[0].text("SeriesDescription") or "without description"
-    return f"'{name}', {len(slices)} slices, UID ...{uid[-UID_TAIL:]}"
+    yield from ((Path(str(error.filename)), False) for error in closed)
 
 
 def scan_folder(folder: Path) -> DicomFolder:
@@ -214,77 +255,40 @@ def scan_folder(folder: Path) -> DicomFolder:
             link to nothing, a pipe, or another entry that cannot be opened: it may be a slice.
     """
     series: dict[str, list[DicomSlice]] = {}
-    files, left_out = _files(folder)
-    no_dicom: list[Path] = []
-    for file in files:
-        kind = dicom_kind(file)
-        if kind is None:
-            no_dicom.append(file)
-        elif isinstance(found := _slice_or_kind(file, kind), DicomSlice):
-            series.setdefault(found.text("SeriesInstanceUID"), []).append(found)
-        else:
-            left_out[found] += 1
-    _check_others(no_dicom, {one.file.suffix for slices in series.values() for one in slices})
-    left_out["not DICOM"] = len(no_dicom)
-    for uid in [uid for uid, slices in series.items() if all(one.is_picture for one in slices)]:
-        left_out["picture"] += len(series.pop(uid))
-    return DicomFolder(folder, series, +left_out)
-
-
-def _files(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """List the files of a folder that may be slices, and count the other entries by their kind."""
     left_out: Counter[str] = Counter()
-    files = []
+    files, others = [], []
     try:
         for entry in sorted(folder.iterdir()):
-            kind = "folder" if entry.is_dir() else "file"
-            if entry.name.startswith("."):
-                left_out[f"hidden {kind}"] += 1
-            elif kind == "folder":
-                left_out[kind] += 1
+            hidden, inside = entry.name.startswith("."), entry.is_dir()
+            if hidden or inside:
+                left_out[("hidden " if hidden else "") + ("folder" if inside else "file")] += 1
             else:
                 files.append(entry)
     except OSError as error:
         raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions and the disk.") from error
     check_entries(files, "files")
-    return files, left_out
-
-
-def _slice_or_kind(file: Path, kind: DicomKind) -> DicomSlice | str:
-    """Read a slice with its header, or say in words what else the file is.
-
-    Raises:
-        InputError: an image that cannot be read, or a file that says of itself to be of two classes.
-    """
-    try:
-        header = read_header(file, kind.transfer_syntax)
-    except DamagedHeaderError:
-        header = DicomHeader({}, kind.transfer_syntax, None)
-    inside = header.values.get("SOPClassUID", "")
-    if kind.private and not inside:  # by damage, as likely as not
-        raise InputError(unreadable(file, kind))
-    inside = inside or kind.sop_class
-    if kind.sop_class and inside != kind.sop_class:
-        raise InputError(
-            f"{file} is of the class {kind.sop_class} by its file meta group, but {inside} by its SOPClassUID: copy or "
-            "export it again."
-        )
-    kind = DicomKind(inside, kind.transfer_syntax)
-    if kind.no_image or kind.private:
-        return kind.no_image or "private object"
-    if header.voxels is not None and kind.readable and kind.stored and {"Rows", "Columns"} <= header.values.keys():
-        return DicomSlice(file, header)
-    raise InputError(unreadable(file, kind))
+    for file in files:
+        found = _looked_at(file)
+        if found is None:
+            others.append(file)
+        elif isinstance(found, str):
+            left_out[found] += 1
+        else:
+            series.setdefault(found.text("SeriesInstanceUID"), []).append(found)
+    _check_others(others, {one.file.suffix for slices in series.values() for one in slices})
+    left_out["not DICOM"] = len(others)
+    for uid in [uid for uid, slices in series.items() if all(one.is_picture for one in slices)]:
+        left_out["picture"] += len(series.pop(uid))
+    return DicomFolder(folder, series, +left_out)
 
 
 def _check_others(files: Sequence[Path], suffixes: set[str]) -> None:
     """Refuse files that are no DICOM but were: slices whose beginning was lost would be left out unseen."""
     for file in files if suffixes else ():
-        with file.open("rb") as content:
-            start = content.read(_START_BYTES)
+        start = _start(file)
         name = Path(file.stem) if file.suffix.lower() in _UNFINISHED else file
         empty = not start.strip(b"\0") and file.suffix in suffixes
-        if empty or name.suffix.lower() in _DICOM_SUFFIXES or (b"\0" in start and _TRANSFER_SYNTAXES in start):
+        if empty or name.suffix.lower() in _SUFFIXES or (b"\0" in start and b"1.2.840.10008.1.2" in start):
             raise InputError(
                 f"{file} lies among DICOM slices and looks like one, but is none (its beginning is missing or "
                 "damaged, or it is packed): copy or unpack it again, or take it out.",
@@ -292,7 +296,171 @@ def _check_others(files: Sequence[Path], suffixes: set[str]) -> None:
             )
 
 
-def unreadable(file: Path, kind: DicomKind | None = None) -> str:
-    """Word the error about a DICOM image that cannot be read."""
-    kind = kind or dicom_kind(file) or DicomKind("", "")
-    return f"{file} cannot be read as an image: {kind.unreadable}."
+def is_dicom(file: Path) -> bool:
+    """Whether a file is DICOM, with or without a preamble.
+
+    Raises:
+        InputError: the file may not be read.
+    """
+    start = _start(file)
+    return start[_PREAMBLE : _PREAMBLE + 4] == b"DICM" or _parsed(file, start) is not None
+
+
+def identifiers(file: Path) -> tuple[str, str] | None:
+    """Series UID and instance UID of a DICOM file, read no farther than to these; None for any other file.
+
+    Raises:
+        InputError: the file may not be read.
+    """
+    one = _parsed(file, _start(file), _SERIES_UID)
+    return None if one is None else (one.text("SeriesInstanceUID"), one.text("SOPInstanceUID"))
+
+
+def _looked_at(file: Path) -> DicomSlice | str | None:
+    """Read a slice with its header, or say in words what else the file is; None for one that is no DICOM.
+
+    Raises:
+        InputError: an image that cannot be read, or a file that says of itself to be of two classes.
+    """
+    start = _start(file)
+    if not is_dicom(file):
+        return None
+    meta = _meta(start)
+    one = _parsed(file, start) or DicomSlice(file, {}, meta.get("TransferSyntaxUID", ""), None, None)
+    inside, outside = one.text("SOPClassUID"), meta.get("MediaStorageSOPClassUID", "")
+    if inside and outside not in ("", inside):
+        raise one.refused(f"it is of the class {outside} by its file meta group, but {inside} by its SOPClassUID: copy "
+                          "or export it again")  # fmt: skip
+    kind = inside or outside
+    if any(kind == each or kind.startswith(f"{each}.") for each in _NO_IMAGES):
+        return _name(kind).removesuffix(" Storage")
+    if inside and not kind.startswith(_STANDARD_ROOT):
+        return "private object"
+    if one.syntax not in _READ:
+        raise one.refused(f"its voxels are compressed as {_name(one.syntax)}, transfer syntax {one.syntax}: export the "
+                          "series uncompressed")  # fmt: skip
+    is_stored = not kind or kind.startswith(_STORAGE)
+    if one.offset is None or not is_stored or not {"Rows", "Columns"} <= one.values.keys():
+        raise one.refused("its end is missing or damaged: copy it again")
+    return one
+
+
+def _name(uid: str) -> str:
+    """Return the name of a UID in the standard."""
+    import pydicom
+
+    name = str(pydicom.uid.UID(uid, pydicom.config.IGNORE).name)
+    return "an unknown scheme" if name == uid else name
+
+
+def _start(file: Path) -> bytes:
+    try:
+        with file.open("rb") as content:
+            return content.read(_PREAMBLE + 4 + _START_BYTES)
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}): check its permissions and the disk.") from error
+
+
+def _meta(start: bytes) -> Mapping[str, str]:
+    """UIDs of the file meta group; empty where there is none, or it is damaged."""
+    from pydicom.filereader import read_dataset
+
+    content = BytesIO(start[_PREAMBLE + 4 :] if start[_PREAMBLE : _PREAMBLE + 4] == b"DICM" else start)
+    try:
+        with damage_named():
+            return _values(read_dataset(content, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2), _META)
+    except DamagedError:
+        return {}
+
+
+def _parsed(file: Path, start: bytes, last: int | None = None) -> DicomSlice | None:
+    """Read a header; None for a file that is no DICOM, or is damaged.
+
+    Without a preamble it must begin with group 2 or, as old files do, with group 8, and name its class by a UID.
+
+    Args:
+        last: tag after which no more is read; None reads all.
+    """
+    with_preamble = start[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
+    if (not with_preamble and start[:2] not in (b"\2\0", b"\x08\0")) or _DEFLATED in start:
+        return None
+    from pydicom.filereader import read_partial
+
+    ends = None if last is None else lambda tag, vr, length: tag > last
+    tags = _tags()
+    try:
+        with damage_named(), file.open("rb") as content:
+            dataset = read_partial(content, ends, defer_size=_DEFERRED_BYTES, force=True,
+                                   specific_tags=[*tags.values(), _PIXEL_DATA])  # fmt: skip
+            values, meta = _values(dataset, tags), _meta(start)
+            offset, length = _voxels(dataset, file.stat().st_size)
+    except DamagedError:
+        return None
+    known = with_preamble or re.fullmatch(r"[0-9]+(\.[0-9]+)+", values.get("SOPClassUID", ""))
+    return DicomSlice(file, values, meta.get("TransferSyntaxUID", ""), offset, length) if known else None
+
+
+def _voxels(dataset: "Dataset", size: int) -> tuple[int | None, int | None]:
+    """Where the voxels lie in a file of this size: offset and length."""
+    if _PIXEL_DATA not in dataset:
+        return None, None
+    element = dataset.get_item(_PIXEL_DATA, keep_deferred=True)
+    if element.length == _UNDEFINED_LENGTH:
+        return element.value_tell, None
+    if element.value_tell + element.length > size:
+        raise DamagedError("the voxels reach beyond the end of the file")
+    return element.value_tell, element.length
+
+
+@contextlib.contextmanager
+def damage_named() -> Iterator[None]:
+    """Let pydicom, which trusts lengths and value representations as they stand, raise one error, and never warn.
+
+    Raises:
+        DamagedError: for whatever it raises.
+    """
+    import pydicom
+
+    try:
+        with pydicom.config.disable_value_validation(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (DamagedError, InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise DamagedError(str(error)) from error
+
+
+@functools.cache
+def _tags() -> dict[str, int]:
+    from pydicom.datadict import tag_for_keyword
+
+    return {keyword: int(tag_for_keyword(keyword) or 0) for keyword in _KEYWORDS} | _PRIVATE
+
+
+def _values(dataset: "Dataset", tags: Mapping[str, int]) -> dict[str, str]:
+    """Values as text, those that are there and not empty."""
+    elements = {key: dataset.get_item(tag, keep_deferred=True) for key, tag in tags.items() if tag in dataset}
+    values = {keyword: _text(keyword, element) for keyword, element in elements.items()}
+    return {keyword: value for keyword, value in values.items() if value}
+
+
+def _text(keyword: str, element: Any) -> str:
+    """Decode a value as text; what is no UTF-8 is taken for Latin-1."""
+    value = element.value
+    if keyword == "ModalityLUTSequence":
+        return "given"
+    if not isinstance(value, bytes):  # empty, or far too long
+        return ""
+    if element.length not in (len(value), _UNDEFINED_LENGTH):
+        raise DamagedError(f"{keyword} reaches beyond the end of the file")
+    kind = "FD" if keyword == "DiffusionBValue" else "US" if keyword in _UNSIGNED_SHORT else ""
+    if kind:
+        code = ("<" if element.is_little_endian else ">") + _BINARY.get(element.VR, _BINARY[kind])
+        whole = len(value) - len(value) % struct.calcsize(code)
+        return "\\".join(str(number) for (number,) in struct.iter_unpack(code, value[:whole]))
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    return "".join(letter if letter.isprintable() else "?" for letter in text.strip(" \0"))

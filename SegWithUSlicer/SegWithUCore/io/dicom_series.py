@@ -1,4 +1,4 @@
-"""Reading a DICOM series as one volume.
+"""Read a DICOM series as one volume.
 
 Order and geometry come from each slice's own position and orientation, never from file names or instance numbers.
 """
@@ -13,9 +13,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..util.errors import InputError
-from .dicom_agreement import ORIGIN, STORAGE, check_agreement, doubts
-from .dicom_folder import MAXIMUM_LISTED, DicomFolder, DicomSlice, scan_folder
-from .dicom_voxels import check_length, pixel_format, read_voxels
+from ..util.memory import check_memory
+from .dicom_folder import DicomFolder, DicomSlice, scan_folder
+from .dicom_voxels import pixel_format, read_voxels
 from .grid import VoxelGrid, check_grid
 from .volume import Header, Volume, checked_volume
 
@@ -25,22 +25,130 @@ OFF_GRID = 0.05
 """How far a slice may lie from its position on an even grid, as a share of the step: headers round positions."""
 SHIFTED = 0.1
 """How far slices may be shifted against each other within their plane, as a share of a pixel."""
-_NAMED = 3
-"""Gaps that a message names one by one."""
 SAME = 1e-4
 """Tolerance within which headers of one series agree: direction cosines, and millimetres of a pixel."""
+SAME_NUMBER = 0.01
+"""Share of a number by which roundings of it differ: scanners write the echo time that they reached in each slice."""
 _LEAST_MM, _MOST_MM = 0.001, 100.0
 """Between which distances of pixels and slices lie."""
 _FARTHEST_MM = 10_000.0
 """How far from the origin a slice may lie along each axis."""
-_TELLING_APART = {
-    "TemporalPositionIdentifier": "temporal position",
-    "TriggerTime": "trigger time",
-    "AcquisitionNumber": "acquisition",
-    "ImageType": "image type",
-}
+_LISTED = 4
+_TELLING_APART = ("TemporalPositionIdentifier", "TriggerTime", "AcquisitionNumber", "ImageType")
 """What distinguishes the volumes of one contrast in a series that holds several."""
+_COUNTS = ("ImagesInAcquisition", "NumberOfSlices", "NumberOfSeriesRelatedInstances")
+"""How many images there are; not every scanner writes one of them, and it may count several volumes."""
 Numbers = tuple[float, ...]
+Read = Callable[[DicomSlice, str], object]
+
+
+def _number(one: DicomSlice, keyword: str) -> object:
+    """Read a number; 0 is none, as scanners write for what was not used."""
+    numbers = one.numbers(keyword)
+    return (numbers[0] or "") if len(numbers) == 1 else one.text(keyword)
+
+
+def _part(position: int) -> Read:
+    """One of several values, counted from 0."""
+    return lambda one, keyword: [*one.text(keyword).split("\\"), "", "", ""][position]
+
+
+_SPLIT = "move the files of each to a folder of its own beside this one, or convert the series with dcm2niix"
+_AGREEMENT: tuple[tuple[str, str, Read], ...] = (
+    ("PatientID", "mixed-patients", DicomSlice.text),
+    ("IssuerOfPatientID", "mixed-patients", DicomSlice.text),
+    ("PatientName", "mixed-patients", lambda one, keyword: one.text(keyword).rstrip("^= ")),  # PS3.5, 6.2.1.1
+    ("PatientBirthDate", "mixed-patients", DicomSlice.text),
+    ("PatientSex", "mixed-patients", DicomSlice.text),
+    ("PatientAge", "mixed-patients", lambda one, keyword: one.text(keyword).lstrip("0")),
+    ("StudyInstanceUID", "mixed-studies", DicomSlice.text),
+    ("FrameOfReferenceUID", "mixed-frames-of-reference", DicomSlice.text),
+    ("Modality", "mixed-modalities", DicomSlice.text),
+    ("SOPClassUID", "mixed-image-kinds", DicomSlice.text),
+    ("EchoTime", "mixed-contrasts", _number),
+    ("InversionTime", "mixed-contrasts", _number),
+    ("DiffusionBValue", "mixed-contrasts", _number),
+    ("KVP", "mixed-contrasts", _number),
+    ("ImageType", "mixed-contrasts", _part(0)),
+    ("ImageType", "mixed-contrasts", _part(2)),
+    ("ComplexImageComponent", "mixed-contrasts", DicomSlice.text),
+    ("ContrastBolusAgent", "mixed-contrasts", lambda one, keyword: " ".join(one.text(keyword).casefold().split())),
+    ("ConvolutionKernel", "mixed-contrasts", DicomSlice.text),
+    ("Units", "mixed-contrasts", DicomSlice.text),
+    ("RescaleType", "mixed-contrasts", lambda one, keyword: one.text(keyword) or None),
+    *((keyword, "mixed-pixel-formats", DicomSlice.text) for keyword in (
+        *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
+        "PixelRepresentation")),
+    ("RescaleSlope", "rescale-in-some-slices", lambda one, keyword: one.text(keyword) != ""),
+    ("RescaleIntercept", "rescale-in-some-slices", lambda one, keyword: one.text(keyword) != ""),
+)  # fmt: skip
+"""What all slices of a series must say alike: keyword, code of the refusal, and how the value of a slice is read.
+
+De-identified exports and archives put several patients or contrasts under one series UID. Where their slices lie one
+after the other, only these values tell. A value that only some slices have is a difference: a scanner writes the same
+attributes into all slices of a volume, and a slice without `InversionTime` or `ContrastBolusAgent` says that it was
+made without. `RescaleType` alone may be left out (None) where it is the usual one. `AcquisitionNumber` differs within
+the volumes of many CT scanners, and the later values of `ImageType` differ with filters.
+"""
+_SHOWN = ("mixed-modalities", "mixed-image-kinds", "mixed-contrasts", "mixed-pixel-formats")
+"""Refusals that show values: those of patients they do not."""
+
+
+def _check_agreement(folder: Path, slices: Sequence[DicomSlice]) -> None:
+    """Check that all slices say the same; what is absent in all of them is no matter.
+
+    Raises:
+        InputError: names what differs, the values unless they are a patient's, how many slices have each, and a file.
+    """
+    for keyword, code, read in _AGREEMENT:
+        groups: dict[object, list[DicomSlice]] = {}
+        for one in slices:
+            if (value := read(one, keyword)) is not None:
+                groups.setdefault(value, []).append(one)
+        numbers = sorted(value for value in groups if isinstance(value, float))
+        for lower, number in pairwise(numbers):  # numbers that differ by a rounding are one
+            if number <= lower * (1 + SAME_NUMBER):
+                groups[number] = groups.pop(lower) + groups[number]
+        if len(groups) < 2:
+            continue
+        found = sorted(groups.values(), key=len, reverse=True)
+        listed = [
+            f"{(one[0].shown(keyword) if code in _SHOWN else 'given') if one[0].text(keyword) else 'none'}: "
+            f"{len(one)} slices such as {one[0].file.name}"
+            for one in found[:_LISTED]
+        ]
+        raise InputError(
+            f"{folder} holds one series whose slices differ in {keyword} ({len(found)} values; {'; '.join(listed)}): "
+            f"{_SPLIT}.",
+            code,
+        )
+
+
+def _doubts(slices: Sequence[DicomSlice]) -> list[str]:
+    """Sentences about a series that can be read but may be incomplete or mixed; they hold no name of a file."""
+    found = []
+    counts = {numbers[0]: keyword for keyword in _COUNTS for one in slices if len(numbers := one.numbers(keyword)) == 1}
+    if counts and (most := max(counts)) > len(slices):
+        found.append(
+            f"By its headers ({counts[most]}) the series has {most:.0f} images, but {len(slices)} slices are here: "
+            "check that none is missing, unless the headers count several volumes."
+        )
+    ordered = sorted(number for one in slices for number in one.numbers("InstanceNumber"))
+    without_gap = len(ordered) == len(slices) > 1 and all(b == a + 1 for a, b in pairwise(ordered))
+    if without_gap and ordered[0] > 1:
+        found.append(
+            f"The slices are numbered from {ordered[0]:.0f} to {ordered[-1]:.0f} (InstanceNumber): check that those "
+            "before are not missing."
+        )
+    scales = Counter((one.text("RescaleSlope"), one.text("RescaleIntercept")) for one in slices)
+    if len(slices) / 2 < (count := max(scales.values())) < len(slices):
+        found.append(
+            f"{len(slices) - count} of {len(slices)} slices have another RescaleSlope or RescaleIntercept than the "
+            "rest: check that their grey values are on one scale."
+        )
+    if (orders := len({one.text("AccessionNumber") for one in slices})) > 1:
+        found.append(f"The slices have {orders} accession numbers: check that they belong to one study.")
+    return found
 
 
 @dataclass(frozen=True)
@@ -70,14 +178,6 @@ class SliceGeometry:
         """Position of each slice along the normal in mm."""
         return np.asarray(self.positions @ self.normal)
 
-    def axis_position(self, number: int) -> tuple[str, float]:
-        """Letter of the RAS axis nearest to the normal, and the coordinate of a slice's middle on it in mm."""
-        axis = int(np.abs(self.normal).argmax())
-        middle = self.positions[number].astype(float)
-        for step, pixel, count in zip((self.rows, self.columns), self.pixel_mm, self.size, strict=True):
-            middle = middle + step * pixel * (count - 1) / 2
-        return "RAS"[axis], float(middle[axis] * (-1, -1, 1)[axis])
-
     def order(self) -> list[int]:
         """Slice numbers in ascending order along the normal."""
         return [int(n) for n in np.argsort(self.along, kind="stable")]
@@ -91,66 +191,47 @@ class SliceGeometry:
         """Mean distance between neighbouring slices; 0 for a single one."""
         return float(np.ptp(self.along)) / max(1, len(self.positions) - 1)
 
+    def place(self, number: int) -> str:
+        """Where the middle of a slice lies on the RAS axis nearest to the normal: "S = 12.00 mm"."""
+        axis = int(np.abs(self.normal).argmax())
+        middle = self.positions[number].astype(float)
+        for step, pixel, count in zip((self.rows, self.columns), self.pixel_mm, self.size, strict=True):
+            middle = middle + step * pixel * (count - 1) / 2
+        return f"{'RAS'[axis]} = {float(middle[axis] * (-1, -1, 1)[axis]):.2f} mm"
 
-def millimetres(value: float) -> str:
-    """Format a position: "12.0", "-3.75"."""
-    return f"{round(value, 2) + 0.0:.2f}".removesuffix("0")
+    def repeated(self) -> list[tuple[int, int]]:
+        """Pairs of neighbouring slices with one position along the normal."""
+        along = self.along
+        return [(a, b) for a, b in pairwise(self.order()) if along[b] - along[a] <= SAME_POSITION_MM]
 
+    def problem(self) -> str:
+        """Why the slices, all at different positions, make up no even grid; empty if they do.
 
-def repeated_positions(geometry: SliceGeometry) -> list[tuple[int, int]]:
-    """Pairs of neighbouring slices with one position along the normal."""
-    order, along = geometry.order(), geometry.along
-    return [(a, b) for a, b in pairwise(order) if along[b] - along[a] <= SAME_POSITION_MM]
-
-
-def uneven_stack(geometry: SliceGeometry) -> str | None:
-    """Why the slices, all at different positions, make up no even grid; None if they do.
-
-    Returns:
-        The end of a sentence whose subject is the series, with what to do.
-    """
-    if len(geometry.positions) < 2:
-        return None
-    order, along = geometry.order(), np.sort(geometry.along)
-    steps = np.diff(along)
-    step = float(np.sort(steps)[(len(steps) - 1) // 2])
-    allowed = max(SAME_POSITION_MM, OFF_GRID * step)
-    shift = _largest_shift(geometry)
-    if shift > SHIFTED * min(geometry.pixel_mm):
-        return (
-            f"has slices that are shifted against each other by up to {shift:.2f} mm within their plane (a tilted "
-            "gantry): resample it to right angles first, for example in Slicer's DICOM module"
-        )
-    counts = np.maximum(1, np.rint(steps / step))
-    off = np.abs(steps - counts * step)
-    if (off > 2 * allowed).any():
-        return (
-            f"has slices {millimetres(float(steps.min()))} to {millimetres(float(steps.max()))} mm apart: "
-            "resample it to even spacing first"
-        )
-    gaps = [int(n) for n in np.flatnonzero(counts > 1)]
-    if gaps:
-        return f"has {_missing(geometry, order, gaps)}: copy the whole series"
-    ideal = along[0] + np.arange(len(along)) * geometry.step_mm()
-    drift = float(np.abs(along - ideal).max())
-    if drift > allowed:
-        return f"has slices up to {drift:.2f} mm away from even spacing: resample it to even spacing first"
-    return None
-
-
-def _largest_shift(geometry: SliceGeometry) -> float:
-    offsets = geometry.positions - geometry.positions[geometry.order()[0]]
-    within = offsets - np.outer(offsets @ geometry.normal, geometry.normal)
-    return float(np.linalg.norm(within, axis=1).max())
-
-
-def _missing(geometry: SliceGeometry, order: Sequence[int], gaps: Sequence[int]) -> str:
-    named = []
-    for gap in gaps[:_NAMED]:
-        (letter, a), (_, b) = geometry.axis_position(order[gap]), geometry.axis_position(order[gap + 1])
-        named.append(f"between {letter} = {millimetres(min(a, b))} and {millimetres(max(a, b))} mm")
-    more = f" and at {len(gaps) - _NAMED} more places" if len(gaps) > _NAMED else ""
-    return f"slices missing {', '.join(named)}{more}"
+        Returns:
+            The end of a sentence whose subject is the series, with what to do.
+        """
+        if len(self.positions) < 2:
+            return ""
+        order, along = self.order(), np.sort(self.along)
+        steps = np.diff(along)
+        step = float(np.sort(steps)[(len(steps) - 1) // 2])
+        allowed = max(SAME_POSITION_MM, OFF_GRID * step)
+        offsets = self.positions - self.positions[order[0]]
+        within = offsets - np.outer(offsets @ self.normal, self.normal)
+        if (shift := float(np.linalg.norm(within, axis=1).max())) > SHIFTED * min(self.pixel_mm):
+            return (
+                f"has slices that are shifted against each other by up to {shift:.2f} mm within their plane (a tilted "
+                "gantry): resample it to right angles first, for example in Slicer's DICOM module"
+            )
+        counts = np.maximum(1, np.rint(steps / step))
+        gaps = np.flatnonzero(counts > 1)
+        if (np.abs(steps - counts * step) <= 2 * allowed).all() and gaps.size:
+            first = f"between {self.place(order[gaps[0]])} and {self.place(order[gaps[0] + 1])}"
+            return f"has slices missing at {gaps.size} place(s), first {first}: copy the whole series"
+        ideal = along[0] + np.arange(len(along)) * self.step_mm()
+        if gaps.size or np.abs(steps - step).max() > 2 * allowed or np.abs(along - ideal).max() > allowed:
+            return f"has slices {steps.min():.2f} to {steps.max():.2f} mm apart: resample it to even spacing first"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -204,161 +285,98 @@ def read_slices(found: DicomFolder, slices: Sequence[DicomSlice]) -> tuple[Volum
         InputError: as `read_series`.
     """
     folder = found.folder
-    if mosaic := next((one for one in slices if one.is_mosaic), None):
-        raise InputError(
-            f"{mosaic.file} is a Siemens mosaic, a picture whose tiles are the slices of a volume, which is not read "
-            "here: convert the series with dcm2niix.",
-            code="siemens-mosaic",
-        )
-    check_agreement(folder, slices, ORIGIN)
     for one in slices:
-        _check_header(one)
-    check_agreement(folder, slices, STORAGE)
-    found.check_all_here(slices)
+        _check_kind(one)
+    _check_agreement(folder, slices)
+    notes = found.check_all_here(slices)
     forms = [pixel_format(one) for one in slices]
     geometry = _geometry(folder, slices)
-    for one, form in zip(slices, forms, strict=True):
-        check_length(one, form)
-    if repeated_positions(geometry):
+    if geometry.repeated():
         raise _repeated(folder, slices, geometry)
-    if problem := uneven_stack(geometry):
-        raise InputError(f"{folder} {problem}.")
+    if problem := geometry.problem():
+        raise InputError(f"{folder} {problem}.", "no-even-grid")
     order = geometry.order()
-    step = geometry.step_mm() or _thickness_mm(slices[order[0]])
+    first = slices[order[0]]
+    step = geometry.step_mm() or _thickness_mm(first)
+    needed = 3 * 4 * len(order) * forms[0].rows * forms[0].columns
+    check_memory(f"Reading {len(order)} slices", needed, ["give a smaller image"], file=folder)
     voxels = np.empty((len(order), forms[0].rows, forms[0].columns), np.float32)
-    for index, number in enumerate(order):
-        voxels[index] = read_voxels(slices[number], forms[number])
+    for index, values in enumerate(read_voxels([slices[n] for n in order], [forms[n] for n in order])):
+        voxels[index] = values
     image = sitk.GetImageFromArray(voxels)
     del voxels  # before checked_volume takes as much again
     image.SetSpacing([*geometry.pixel_mm, step])
-    image.SetOrigin(slices[order[0]].numbers("ImagePositionPatient"))
+    image.SetOrigin(first.numbers("ImagePositionPatient"))
     image.SetDirection(geometry.direction())
     check_grid(folder, image)
     image = checked_volume(folder, image)
-    header = Header(VoxelGrid.of(image), notes=(*doubts(slices), *found.unseen))
+    header = Header(VoxelGrid.of(image), notes=(*_doubts(slices), *notes))
     return Volume(image, header), [slices[number].file for number in order]
 
 
+def _check_kind(one: DicomSlice) -> None:
+    """Refuse what is no slice in grey values at a known place."""
+    if one.is_mosaic:
+        raise one.refused("it is a Siemens mosaic, whose tiles are the slices of a volume: convert the series with "
+                          "dcm2niix", "siemens-mosaic")  # fmt: skip
+    if one.text("NumberOfFrames") and one.numbers("NumberOfFrames") != (1,):
+        frames = one.shown("NumberOfFrames")
+        raise one.refused(f"its NumberOfFrames is '{frames}': convert enhanced multi-frame DICOM to NIfTI or NRRD "
+                          "first, for example in Slicer", "several-frames")  # fmt: skip
+    if one.is_picture:
+        raise one.refused("it is a picture in colour or without a position among slices: take it out", "picture-slice")
+    for keyword, count, least, most in (
+        ("ImagePositionPatient", 3, -_FARTHEST_MM, _FARTHEST_MM),
+        ("ImageOrientationPatient", 6, -2, 2),
+        ("PixelSpacing", 2, _LEAST_MM, _MOST_MM),
+    ):
+        numbers = one.numbers(keyword)
+        if len(numbers) != count or not all(least <= value <= most for value in numbers):
+            raise one.refused(f"it has {keyword} '{one.shown(keyword)}', where {count} numbers from {least:g} to "
+                              f"{most:g} are expected: export the series again", "unusual-header-numbers")  # fmt: skip
+
+
 def _geometry(folder: Path, slices: Sequence[DicomSlice]) -> SliceGeometry:
-    _check_alike(folder, slices, "sizes", _size, lambda n: f"{n[0]:.0f} x {n[1]:.0f} pixels")
-    _check_alike(folder, slices, "pixel spacings", _pixel_mm, lambda n: f"{n[0]:.4g} x {n[1]:.4g} mm")
-    _check_alike(folder, slices, "orientations", lambda one: one.numbers("ImageOrientationPatient"), _orientation_words)
-    rows, columns = np.reshape(slices[0].numbers("ImageOrientationPatient"), (2, 3))
+    first = slices[0]
+    for keyword in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
+        known = first.numbers(keyword)
+        others = [one for one in slices if not np.allclose(known, one.numbers(keyword), rtol=0, atol=SAME)]
+        if others:
+            raise InputError(
+                f"{folder} holds one series whose slices differ in {keyword} ({first.file.name} has "
+                f"{first.shown(keyword)}, {len(others)} slices such as {others[0].file.name} have "
+                f"{others[0].shown(keyword)}): keep those that belong together.",
+                "mixed-geometry",
+            )
+    rows, columns = np.reshape(first.numbers("ImageOrientationPatient"), (2, 3))
     lengths = np.linalg.norm([rows, columns], axis=1)
     if not np.allclose(lengths, 1, atol=0.01) or abs(float(rows @ columns)) > 0.01:
-        raise InputError(f"{slices[0].file} has rows and columns that are not at right angles: check its origin.")
-    width, height = _size(slices[0])
+        raise first.refused("its rows and columns are not at right angles: check its origin", "no-right-angles")
+    (width,), (height,) = first.numbers("Columns"), first.numbers("Rows")
+    y_mm, x_mm = first.numbers("PixelSpacing")
     positions = np.array([one.numbers("ImagePositionPatient") for one in slices])
-    return SliceGeometry(
-        positions, rows / lengths[0], columns / lengths[1], _pixel_mm(slices[0]), (int(width), int(height))
-    )
-
-
-def _check_header(one: DicomSlice) -> None:
-    """Check what positions a slice in space, each value by its own sentence."""
-    _check_one_frame(one)
-    if one.in_colour:
-        found = f"SamplesPerPixel {one.shown('SamplesPerPixel')}, {one.shown('PhotometricInterpretation')}"
-        raise InputError(f"{one.file} is a picture in colour ({found}) among slices: take it out.")
-    if one.is_picture:
-        raise InputError(f"{one.file} is a picture without a position, among slices: take it out.")
-    far = f"numbers of at most {_FARTHEST_MM / 1000:.0f} m are expected"
-    _check_numbers(one, "ImagePositionPatient", "position", 3, lambda v: abs(v) <= _FARTHEST_MM, far)
-    _check_numbers(one, "ImageOrientationPatient", "orientation", 6, lambda v: abs(v) < 2, "cosines are expected")
-    near = f"distances from {_LEAST_MM} to {_MOST_MM:.0f} mm are expected"
-    _check_numbers(one, "PixelSpacing", "pixel spacing", 2, lambda v: _LEAST_MM <= v <= _MOST_MM, near)
-
-
-def _check_one_frame(one: DicomSlice) -> None:
-    text, numbers = one.text("NumberOfFrames"), one.numbers("NumberOfFrames")
-    if not text or numbers == (1,):
-        return
-    if len(numbers) == 1 and numbers[0].is_integer() and numbers[0] > 1:
-        raise InputError(
-            f"{one.file} holds {text} slices in one file (enhanced multi-frame DICOM): convert it to NIfTI or "
-            "NRRD first, for example in Slicer."
-        )
-    raise InputError(
-        f"{one.file} has NumberOfFrames '{one.shown('NumberOfFrames')}', which is no number of slices: "
-        "copy or export it again."
-    )
-
-
-def _check_numbers(
-    one: DicomSlice, keyword: str, what: str, count: int, usual: Callable[[float], bool], expected: str
-) -> None:
-    """Check that a header entry holds `count` numbers, each a usual one; NaN is none."""
-    text, numbers = one.text(keyword), one.numbers(keyword)
-    if not text:
-        raise InputError(f"{one.file} has no {what} in its header: give slices whose place in space is known.")
-    if len(numbers) != count or not all(usual(value) for value in numbers):
-        raise InputError(
-            f"{one.file} has the {what} '{one.shown(keyword)}' ({keyword}), where {count} {expected}: correct its "
-            "header, or export the series again.",
-            code="unusual-header-numbers",
-        )
-
-
-def _size(one: DicomSlice) -> Numbers:
-    """Columns and rows."""
-    return one.numbers("Columns") + one.numbers("Rows")
-
-
-def _pixel_mm(one: DicomSlice) -> tuple[float, float]:
-    """Distance between columns (x), and between rows (y); the header has them the other way round."""
-    y, x = one.numbers("PixelSpacing")
-    return x, y
+    return SliceGeometry(positions, rows / lengths[0], columns / lengths[1], (x_mm, y_mm), (int(width), int(height)))
 
 
 def _thickness_mm(one: DicomSlice) -> float:
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
         if (numbers := one.numbers(keyword)) and _LEAST_MM <= numbers[0] <= _MOST_MM:
             return numbers[0]
-    raise InputError(f"{one.file} is a single slice of unknown thickness: give a whole series.")
-
-
-def _orientation_words(numbers: Numbers) -> str:
-    rows, columns = np.reshape(numbers, (2, 3))
-    plane = ("sagittal", "coronal", "axial")[int(np.abs(np.cross(rows, columns)).argmax())]
-    return f"{plane} ({', '.join(f'{v + 0.0:.3f}' for v in numbers)})"
-
-
-def _check_alike(
-    folder: Path,
-    slices: Sequence[DicomSlice],
-    what: str,
-    value: Callable[[DicomSlice], Numbers],
-    words: Callable[[Numbers], str],
-) -> None:
-    counts: Counter[Numbers] = Counter()
-    for one in slices:
-        numbers = value(one)
-        if numbers not in counts:  # written otherwise, it may still be the same
-            numbers = next((known for known in counts if np.allclose(known, numbers, rtol=0, atol=SAME)), numbers)
-        counts[numbers] += 1
-    if len(counts) > 1:
-        listed = "; ".join(f"{words(numbers)}: {count} slices" for numbers, count in counts.most_common(4))
-        raise InputError(
-            f"{folder} mixes slices of {len(counts)} {what} in one series ({listed}): keep those that belong together."
-        )
+    raise one.refused("it is a single slice of unknown thickness: give a whole series")
 
 
 def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometry) -> InputError:
     """Make the error about slices at one position: several volumes if the headers tell them apart, else copies."""
-    pairs = repeated_positions(geometry)
-    for keyword, what in _TELLING_APART.items():
-        counts = Counter(one.shown(keyword) or "none" for one in slices)
+    pairs = geometry.repeated()
+    for keyword in _TELLING_APART:
         if all(slices[a].text(keyword) != slices[b].text(keyword) for a, b in pairs):
-            listed = ", ".join(f"{value}: {count} slices" for value, count in counts.most_common(MAXIMUM_LISTED))
+            count = len({one.text(keyword) for one in slices})
             return InputError(
-                f"{folder} holds {len(counts)} volumes in one series, which differ in {what} ({listed}): move the "
-                "files of one to a folder of its own (beside this one, not inside).",
-                code="several-volumes",
+                f"{folder} holds {count} volumes in one series, which differ in {keyword}: {_SPLIT}.", "several-volumes"
             )
-    letter, where = geometry.axis_position(pairs[0][0])
     names = " and ".join(slices[number].file.name for number in pairs[0])
     return InputError(
-        f"{folder} has more than one slice at {len(pairs)} place(s), such as {names} at {letter} = "
-        f"{millimetres(where)} mm: remove the copies.",
+        f"{folder} has more than one slice at {len(pairs)} place(s), such as {names} at {geometry.place(pairs[0][0])}: "
+        "remove the copies.",
         code="repeated-slices",
     )

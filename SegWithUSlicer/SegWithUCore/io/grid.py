@@ -100,10 +100,10 @@ def check_scalar_volume(path: Path, size: Sequence[int], values: int = 1, is_com
     if len(size) != 3:
         sizes = " x ".join(str(n) for n in size)
         raise InputError(f"{path} is {len(size)}D ({sizes}): give one 3D volume, for a sequence one of its frames.")
-    if values != 1:
-        raise InputError(f"{path} holds {values} values a voxel: give one scalar file a channel.")
     if is_complex:
         raise InputError(f"{path} holds complex voxels: give the magnitude image.")
+    if values != 1:
+        raise InputError(f"{path} holds {values} values a voxel: give one scalar file a channel.")
 
 
 def times(values: Sequence[float]) -> str:
@@ -135,12 +135,6 @@ class VoxelGrid:
             return image
         i, j, k = (int(n) for n in image.GetSize())
         return cls((i, j, k), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "VoxelGrid":
-        """Read what `dataclasses.asdict` gave, after JSON; every number stays exact."""
-        read: dict[str, Any] = {name: part if name == "placed" else tuple(part) for name, part in fields.items()}
-        return cls(**read)
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> "VoxelGrid":

@@ -8,6 +8,10 @@ from pathlib import Path
 from ..util.errors import InputError
 from .image_file import unreadable
 
+DETACHED = "voxels-in-another-file"
+"""Error code of a header whose voxels lie elsewhere."""
+NO_VOLUME = "no-volume"
+"""Error code of what is not one scalar volume of three axes."""
 _SHOWN = 80
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
 _MILLIMETRES = {"", "?", "???", "none", "mm", "millimeter", "millimeters", "millimetre", "millimetres"}

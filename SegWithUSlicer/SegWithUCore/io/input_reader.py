@@ -1,33 +1,18 @@
-"""Everything that is done with image files before a case is computed, in this process or in a child of its own.
+"""Look at image files and DICOM folders, and read them.
 
-Run as a module (`python -m SegWithUCore.io.input_reader`) it is that child: it answers what `reader_process` asks on
-stdin. When stdin closes, the parent is gone: the child ends at once, also in the middle of a file.
+Nothing native reads a file of others here: NIfTI, NRRD and MetaImage are read by Python, zlib and numpy, DICOM headers
+by pydicom, and GDCM decodes compressed slices in a process of its own (`dicom_decoder`).
 """
 
-import contextlib
-import json
-import os
-import queue
-import signal
-import sys
-import threading
-import traceback
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, BinaryIO
 
-import SimpleITK as sitk
-
-from ..util.errors import InputError
-from ..util.processes import take_standard_streams
-from .dicom_folder import scan_folder
+from .dicom_folder import is_dicom, scan_folder
 from .dicom_series import read_series, series_header
-from .grid import VoxelGrid
-from .volume import Header, Volume, is_dicom, read_header, read_volume
+from .volume import Header, Volume, read_header, read_volume
 
 
 class InputReader:
-    """Looks at image files and DICOM folders, and reads them, in this process; `ReaderProcess` does it in a child."""
+    """Looks at inputs, and reads them."""
 
     def is_dicom(self, file: Path) -> bool:
         """Whether a file is DICOM."""
@@ -74,90 +59,3 @@ class InputReader:
 
 
 IN_THIS_PROCESS = InputReader()
-"""For work that a file may end: tests, scripts, a single image."""
-_KEPT_HEADERS = 16
-"""Of files that are read next: the channels of a case."""
-
-
-def main() -> None:
-    """Answer until stdin closes."""
-    _set_apart()
-    requests, answers = take_standard_streams()
-    asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, asked), daemon=True).start()
-    kept: dict[int, Header] = {}
-    _send(answers, {"ready": True})
-    while True:
-        _send(answers, *_answer(kept, *asked.get()))
-
-
-def _set_apart() -> None:
-    """Leave Ctrl-C to the parent, dump no core (it would hold a patient's image), and die first for want of memory."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "win32":
-        return
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):  # Linux only
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def _listen(requests: BinaryIO, asked: "queue.SimpleQueue[Any]") -> None:
-    for line in requests:
-        asked.put(json.loads(line))
-    os._exit(0)  # from this thread, while another one reads a file
-
-
-def _answer(
-    kept: dict[int, Header], name: str, path: str, series: str | None, token: int
-) -> tuple[dict[str, Any], sitk.Image | None]:
-    """Call a method of `InputReader`; returns what it gave or raised, and the image of a volume.
-
-    Args:
-        kept: headers by their tokens.
-        token: of a header, by which it is asked for again when the voxels are read.
-    """
-    place = Path(os.fsdecode(bytes.fromhex(path)))
-    try:
-        if name == "read":
-            volume = IN_THIS_PROCESS.read(place, series, kept.pop(token, None))
-            return _described(volume), volume.image
-        if name == "header":
-            if len(kept) >= _KEPT_HEADERS:
-                kept.clear()
-            kept[token] = header = IN_THIS_PROCESS.header(place, series)
-            return {"header": asdict(replace(header, source=token))}, None
-        return {"value": getattr(IN_THIS_PROCESS, name)(place)}, None
-    except InputError as error:
-        return {"input_error": str(error)}, None
-    except MemoryError:
-        return {"memory_error": True}, None
-    except Exception as error:  # noqa: BLE001 - a fault of ours: the parent raises it where it can be seen
-        return {"unexpected": f"{type(error).__name__}: {error}\n{traceback.format_exc()}"}, None
-
-
-def _described(volume: Volume) -> dict[str, Any]:
-    """Say all of a volume but its voxels."""
-    image = volume.image
-    return {
-        "header": asdict(replace(volume.header, source=None)),
-        "grid": asdict(VoxelGrid.of(image)),
-        "metadata": {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()},
-        "voxel_type": sitk.GetArrayViewFromImage(image).dtype.str,
-    }
-
-
-def _send(answers: BinaryIO, answer: dict[str, Any], image: sitk.Image | None = None) -> None:
-    """Write a line, in ASCII so that a name that is no text passes too, and the voxels of an image behind it."""
-    try:
-        answers.write(json.dumps(answer).encode("ascii") + b"\n")
-        if image is not None:
-            answers.write(sitk.GetArrayViewFromImage(image).data.cast("B"))
-        answers.flush()
-    except OSError:  # the reader of this pipe is gone
-        os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

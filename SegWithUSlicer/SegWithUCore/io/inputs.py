@@ -11,11 +11,7 @@ from ..util.input_files import plain_name
 from .input_reader import IN_THIS_PROCESS, InputReader
 from .volume import FORMATS
 
-_NOT_LISTED = {".hdr.gz", ".nia"}
-"""The header of a pair that its voxels stand for, and a form that is refused."""
-SUFFIXES = sorted({end for ends, _ in FORMATS for end in ends} - _NOT_LISTED, key=len, reverse=True)
-VOXELS_OF_A_PAIR = (".img", ".img.gz")
-"""Belong to a header file (.hdr) of the same name."""
+SUFFIXES = sorted({end for ends, _ in FORMATS for end in ends}, key=len, reverse=True)
 _FINISHED = "case.json"
 """Of a finished case; the package `case` has its format."""
 _NUMBERED = re.compile(r"(.+)_(\d{4})")
@@ -213,9 +209,7 @@ def _several(count: int | str, noun: str) -> str:
 def stem_of(path: Path) -> str | None:
     """Return the name of an image file without its suffix; None for other files and for the voxels of a pair."""
     stem, suffix = _split(path.name)
-    if not suffix or (suffix in VOXELS_OF_A_PAIR and path.with_name(f"{stem}.hdr").is_file()):
-        return None
-    return stem
+    return stem if suffix else None
 
 
 def case_name(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The header of a MetaImage file (`.mha`, `.mhd`), read strictly: whatever is not understood is refused.
+"""The header of a MetaImage file (`.mha`), read strictly: whatever is not understood is refused.
 
 Format: https://itk.org/Wiki/ITK/MetaIO/Documentation, and what MetaIO does where that is silent. Needs numpy alone.
 """
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .header_fields import HeaderFields, excerpt
-from .image_file import ZLIB, Body, StoredImage, geometry_notes, packing_of, sibling_file, unknown_place, unreadable
+from .header_fields import DETACHED, NO_VOLUME, HeaderFields, excerpt
+from .image_file import ZLIB, Body, StoredImage, geometry_notes, packing_of, unreadable
 
-SUFFIXES = (".mha", ".mhd")
+SUFFIXES = (".mha",)
 _HEADER_BYTES = 1 << 20
 _TYPES = {
     "CHAR": "i1",
@@ -27,15 +27,14 @@ _TYPES = {
     "FLOAT": "f4",
     "DOUBLE": "f8",
 }
-_ORIGINS = ("ImagePosition", "Origin", "Position", "Offset")
-_DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
-_SPACINGS = ("ElementSpacing", "ElementSize")
-"""Names of one thing in versions of the format, the one that counts first."""
+_ORIGIN, _AXES, _SPACING = "Offset", "TransformMatrix", "ElementSpacing"
+_OTHER_NAMES = ("ImagePosition", "Origin", "Position", "Rotation", "Orientation", "ElementSize")
+"""Of the same things, in old versions of the format."""
 _HEEDED = {
-    *(*_ORIGINS, *_DIRECTIONS, *_SPACINGS, "ObjectType", "NDims", "DimSize", "ElementNumberOfChannels", "ElementType"),
+    *(_ORIGIN, _AXES, _SPACING, *_OTHER_NAMES, "ObjectType", "NDims", "DimSize", "ElementNumberOfChannels"),
     *("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize"),
     *("HeaderSize", "ElementDataFile", "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset"),
-    "DistanceUnits",
+    *("DistanceUnits", "ElementType"),
 }
 _AS_WRITTEN = {re.sub("[^a-z]", "", name.lower()): name for name in _HEEDED}
 
@@ -44,25 +43,22 @@ def read_metaimage_header(path: Path) -> StoredImage:
     """Read and check the header of a MetaImage file.
 
     Raises:
-        InputError: it is damaged, or of a kind that is not read, or its voxels lie outside its folder.
+        InputError: it is damaged, or of a kind that is not read, or its voxels lie in another file.
     """
     values, end = _parsed(path)
     header = HeaderFields(path, values, " = ")
-    (dimension,) = header.wholes("NDims", 1, 1)
-    if not 2 <= dimension <= 4:
-        raise header.unsupported("NDims", "give a volume of three axes")
-    size = header.wholes("DimSize", dimension, 1)
-    channels = header.whole("ElementNumberOfChannels", 1, 1)
+    if header.wholes("NDims", 1, 1) != [3]:
+        raise header.unsupported("NDims", "give one volume of three axes", NO_VOLUME)
+    size, channels = header.wholes("DimSize", 3, 1), header.whole("ElementNumberOfChannels", 1, 1)
     shape = (*size[::-1], channels) if channels > 1 else tuple(size[::-1])
-    given = [any(name in header for name in names) for names in (_DIRECTIONS, _ORIGINS, _SPACINGS)]
     return StoredImage(
         path,
         shape,
         _number(header),
-        *_geometry(header, dimension),
+        *_geometry(header),
         _body(header, end),
-        dimension if channels > 1 else None,
-        notes=geometry_notes("" if given[0] else unknown_place("no TransformMatrix"), *given[1:]),
+        3 if channels > 1 else None,
+        notes=geometry_notes(_AXES in header, _ORIGIN in header, _SPACING in header),
     )
 
 
@@ -103,30 +99,18 @@ def _number(header: HeaderFields) -> np.dtype[np.generic]:
     return np.dtype((">" if True in orders else "<") + code)
 
 
-def _geometry(header: HeaderFields, count: int) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+def _geometry(header: HeaderFields) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Spacing, origin and direction; MetaImage is LPS as ITK is, and keeps the direction of each axis in a row."""
     header.check_units("DistanceUnits", [header.get("DistanceUnits")])
-    spacing = (1.0,) * count
-    for name in _SPACINGS:
-        if name in header:
-            spacing = header.reals(name, count)
-            if min(spacing) <= 0:
-                raise header.wrong(name)
-            break
-    origin_name, axes = _only(header, _ORIGINS), _only(header, _DIRECTIONS)
-    origin = header.reals(origin_name, count) if origin_name else (0.0,) * count
-    matrix = np.reshape(header.reals(axes, count * count), (count, count)) if axes else np.eye(count)
-    if axes and np.linalg.det(matrix) == 0:
-        raise header.wrong(axes)
+    for name in _OTHER_NAMES:
+        if name in header and (name != "ElementSize" or _SPACING not in header):
+            raise header.unsupported(name, f"save it with {_ORIGIN}, {_AXES} and {_SPACING}")
+    spacing = header.reals(_SPACING, 3) if _SPACING in header else (1.0,) * 3
+    origin = header.reals(_ORIGIN, 3) if _ORIGIN in header else (0.0,) * 3
+    matrix = np.reshape(header.reals(_AXES, 9) if _AXES in header else np.eye(3), (3, 3))
+    if min(spacing) <= 0 or np.linalg.det(matrix) == 0:
+        raise header.wrong(_SPACING if min(spacing) <= 0 else _AXES)
     return spacing, origin, tuple(float(value) for value in matrix.T.ravel())
-
-
-def _only(header: HeaderFields, names: tuple[str, ...]) -> str | None:
-    """Choose the one of several names for the same thing that the header uses."""
-    found = [name for name in names if name in header]
-    if len({tuple(header.needed(name).split()) for name in found}) > 1:
-        raise unreadable(header.path, f"its header contradicts itself ({' and '.join(found)})")
-    return found[0] if found else None
 
 
 def _body(header: HeaderFields, end: int) -> Body:
@@ -138,22 +122,10 @@ def _body(header: HeaderFields, end: int) -> Body:
     for name, plain in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
         if name in header and header.reals(name, 1) != (plain,):
             raise header.unsupported(name, "save it with its real intensities")
-    packed = header.truth("CompressedData", False)
-    name = header.needed("ElementDataFile")
-    if name.upper() == "LOCAL":
-        file, start = header.path, end
-    else:
-        file, start = _detached(header, name), 0
-    skip = header.whole("HeaderSize", 0, -1)
-    if not packed:
-        return Body(file, skip if skip > 0 else start, at_end=skip < 0)
-    if skip:
-        raise header.unsupported("HeaderSize", "save its voxels without compression")
-    length = header.whole("CompressedDataSize", 0, 0)
-    return Body(file, start, packing_of(file, ZLIB, start), packed_bytes=length or None)
-
-
-def _detached(header: HeaderFields, name: str) -> Path:
-    if re.match(r"LIST\b", name, re.IGNORECASE) or "%" in name:
-        raise header.unsupported("ElementDataFile", "save its voxels as one file")
-    return sibling_file(header.path, name)
+    if header.needed("ElementDataFile").upper() != "LOCAL" or header.get("HeaderSize", "0") != "0":
+        raise header.unsupported("ElementDataFile", "save header and voxels as one file", DETACHED)
+    if not header.truth("CompressedData", False):
+        return Body(end)
+    if header.whole("CompressedDataSize", 0, 0) not in (0, header.path.stat().st_size - end):
+        raise header.wrong("CompressedDataSize")
+    return Body(end, packing_of(header.path, ZLIB, end))

@@ -1,4 +1,4 @@
-"""The header of a NIfTI-1, NIfTI-2 or Analyze 7.5 file, read strictly: what contradicts itself is refused.
+"""The header of a NIfTI-1 or NIfTI-2 file, read strictly: what contradicts itself is refused.
 
 Formats: https://nifti.nimh.nih.gov/nifti-1 (nifti1.h) and https://nifti.nimh.nih.gov/nifti-2 (nifti2.h). The NIfTI
 library, through which ITK and Slicer read, puts a default in place of nearly everything that cannot be. For files that
@@ -17,18 +17,18 @@ import numpy as np
 
 from ..util.errors import InputError
 from .grid import ORTHONORMAL, Placements, VoxelGrid, check_geometry, check_scalar_volume, skew, times
-from .image_file import Body, StoredImage, first_bytes, packing_of, unknown_place, unreadable
+from .image_file import Body, StoredImage, first_bytes, geometry_notes, packing_of, unreadable
 
-SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".nia")
+SUFFIXES = (".nii", ".nii.gz")
 QFORM, SFORM = "qform", "sform"
-_HEADER_BYTES = {0: 348, 1: 348, 2: 540}
-"""By version; 0 is Analyze."""
+_HEADER_BYTES = {1: 348, 2: 540}
+"""By version."""
 _PADDING_BYTES = 511
 """Fewer zeros than a disk's block may follow the voxels."""
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 """Numbers that are read, by their code in the header."""
-_COMPLEX = {32, 1792, 2048}
-_COLOURS = {128: 3, 2304: 4}
+_OTHER_TYPES = {32: 0, 1792: 0, 2048: 0, 128: 3, 2304: 4}
+"""Of several numbers a voxel, which are refused; 0 stands for complex ones."""
 _VECTORS = (1005, 1007)
 """Intents that keep the values of a voxel along the fifth axis: symmetric matrices and vectors."""
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
@@ -49,7 +49,7 @@ _LAYOUT = {
     "qoffset": ((268, "3f"), (376, "3d")),
     "srow": ((280, "12f"), (400, "12d")),
 }
-"""Where fields stand in NIfTI-1 (and Analyze) and in NIfTI-2, and what they are (for `struct`)."""
+"""Where fields stand in NIfTI-1 and in NIfTI-2, and what they are (for `struct`)."""
 _LARGEST_CODE = 5
 _SMALLEST_SLOPE = 2.3e-16
 """ITK takes a smaller slope for none, the standard does not."""
@@ -64,47 +64,27 @@ _REMEDY = "correct the header, or export or convert the image again"
 
 
 def read_nifti_header(path: Path) -> StoredImage:
-    """Read and check the header of a scalar volume; of a pair (.hdr with .img) either file may be given.
-
-    Any of the files may be compressed by gzip, whatever its name says.
+    """Read and check the header of a scalar volume, compressed by gzip or not, whatever its name says.
 
     Raises:
-        InputError: no such file or another one; a header that contradicts itself; no volume of one real number a voxel.
+        InputError: another file; a header that contradicts itself; no volume of one real number a voxel.
     """
-    if path.name.lower().endswith(".nia"):
-        raise InputError(f"{path} is a NIfTI file in ASCII (.nia), which is not read here: save it as .nii.gz.")
-    head, voxels = _partner(path, ".img", ".hdr"), _partner(path, ".hdr", ".img")
-    for each in (head, voxels):
-        if not each.is_file():
-            raise InputError(f"{path} belongs to a pair of files, of which {each.name} is missing: give both.")
-    is_pair = head != voxels
-    header = _Header.parsed(path, first_bytes(path, head, max(_HEADER_BYTES.values())), is_pair)
-    size, number = header.size(), header.number()
-    packing, offset = packing_of(voxels, None), header.offset(is_pair)
-    notes: tuple[str, ...] = ()
+    header = _Header.parsed(path, first_bytes(path, max(_HEADER_BYTES.values())))
+    header.check()
+    size, number = header.size(), np.dtype(header.order + _TYPES[header.fields["datatype"][0]])
+    packing, offset = packing_of(path, None), int(header.fields["vox_offset"][0])
+    slope, intercept = header.fields["scl_slope"][0], header.fields["scl_inter"][0]
+    scale = (slope, intercept) if slope else (1.0, 0.0)  # by the standard 0 means that there is none of both
     placements = _placements(header, size)
     if placements.rule:
         grid = placements.grids[placements.rule]
         geometry = grid.spacing, grid.origin, grid.direction
     else:
-        geometry = header.spacing(), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist())
+        geometry = header.spacing, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist())
         check_geometry(path, size, geometry[0], geometry[1], np.eye(3))
-        notes = (unknown_place("neither qform nor sform"),)
     start, skip = (offset, 0) if packing is None else (0, offset)
-    body = Body(voxels, start, packing, skip, padding=_PADDING_BYTES)
-    return StoredImage(
-        path, size[::-1], number, *geometry, body, scale=header.scale(), notes=notes, placements=placements
-    )
-
-
-def _partner(path: Path, suffix: str, other: str) -> Path:
-    """Find the header of a pair whose voxels were given, or the reverse; single files are their own partners."""
-    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    if not name.lower().endswith(suffix):
-        return path
-    stem = name[: -len(suffix)]
-    candidates = [path.with_name(f"{stem}{end}") for end in (other, f"{other}.gz", other.upper())]
-    return next((each for each in candidates if each.is_file()), candidates[0])
+    body, notes = Body(start, packing, skip, _PADDING_BYTES), geometry_notes(bool(placements.rule), True, True)
+    return StoredImage(path, size[::-1], number, *geometry, body, scale=scale, notes=notes, placements=placements)
 
 
 @dataclass(frozen=True)
@@ -113,7 +93,7 @@ class _Header:
 
     Attributes:
         path: the file that was given.
-        version: 1 or 2; 0 for Analyze, which knows neither place nor scale.
+        version: 1 or 2.
         order: of its bytes, for `struct`.
         fields: numbers by their names in the standard.
     """
@@ -124,13 +104,13 @@ class _Header:
     fields: dict[str, tuple[Any, ...]]
 
     @classmethod
-    def parsed(cls, path: Path, start: bytes, is_pair: bool) -> "_Header":
+    def parsed(cls, path: Path, start: bytes) -> "_Header":
         """Read the fields from the beginning of a file.
 
         Raises:
-            InputError: it is no NIfTI or Analyze file.
+            InputError: it is no NIfTI file.
         """
-        order, version = _kind(path, start, is_pair)
+        order, version = _kind(path, start)
         places = {name: layout[version == 2] for name, layout in _LAYOUT.items()}
         fields = {name: struct.unpack_from(order + form, start, at) for name, (at, form) in places.items()}
         return cls(path, version, order, fields)
@@ -139,99 +119,90 @@ class _Header:
         """Make the error about a header that cannot be right: `found` follows "which"."""
         return InputError(f"{self.path} has a header which {found}: {_REMEDY}.", code)
 
-    def number(self) -> np.dtype[Any]:
-        """Type and byte order of the stored numbers."""
-        (kind,), (bits,) = self.fields["datatype"], self.fields["bitpix"]
-        if kind not in _TYPES:
-            raise self.contradiction(f"gives voxels of the type {kind}, which is not read here")
-        number = np.dtype(self.order + _TYPES[kind])
-        if bits not in (0, number.itemsize * 8):
-            raise self.contradiction(f"gives voxels of {bits} bits and of type {kind} ({number.name})")
-        return number
+    def check(self) -> None:
+        """Check each field by itself.
+
+        Raises:
+            InputError: one contradicts another, or cannot be.
+        """
+        (kind,), (bits,), (offset,) = (self.fields[name] for name in ("datatype", "bitpix", "vox_offset"))
+        (count, *sizes), (sign, i, j, k, *_) = self.fields["dim"], self.fields["pixdim"]
+        (slope,), (intercept,), (units,) = (self.fields[name] for name in ("scl_slope", "scl_inter", "xyzt_units"))
+        codes, least = self.codes, _HEADER_BYTES[self.version] + 4
+        is_known = kind in _TYPES
+        problems = {
+            f"gives the size {times(sizes[: max(1, min(count, 7))])} ({count}D)": (
+                not 1 <= count <= 7 or min(sizes[:count]) < 1
+            ),
+            f"gives voxels of the type {kind}, which is not read here": not is_known and kind not in _OTHER_TYPES,
+            f"gives voxels of {bits} bits and of the type {kind}": (
+                is_known and bits not in (0, np.dtype(_TYPES[kind]).itemsize * 8)
+            ),
+            f"has an invalid vox_offset ({offset:g}), below {least} or no integer": not offset >= least
+            or offset % 1 != 0,
+            f"scales intensities by {slope:g} and adds {intercept:g} (scl_slope, scl_inter)": (
+                not (math.isfinite(slope) and math.isfinite(intercept))
+                or 0 < abs(slope) < _SMALLEST_SLOPE
+                or (slope == 0 and intercept != 0)  # the standard adds nothing, ITK and Slicer add the intercept
+            ),
+            f"gives the codes {codes[0]} and {codes[1]} of qform and sform, not 0 to 5": (
+                not 0 <= min(codes) <= max(codes) <= _LARGEST_CODE
+            ),
+            f"gives voxels of {times((i, j, k))} (pixdim), of which each must be positive": (
+                not np.isfinite([sign, i, j, k]).all() or min(i, j, k) <= 0
+            ),
+            f"gives lengths in an unknown unit (xyzt_units {units})": units & 7 not in _MM_PER_UNIT,
+        }
+        if problem := next((words for words, is_so in problems.items() if is_so), None):
+            raise self.contradiction(problem)
 
     def size(self) -> tuple[int, int, int]:
-        """Voxels along i, j and k; trailing axes of one are dropped."""
+        """Voxels along i, j and k; trailing axes of one are dropped.
+
+        Raises:
+            InputError: no volume of one real number a voxel.
+        """
         (count, *sizes), (kind,) = self.fields["dim"], self.fields["datatype"]
-        if not 1 <= count <= 7 or min(sizes[:count]) < 1:
-            shown = " x ".join(map(str, sizes[: max(1, min(count, 7))]))
-            raise self.contradiction(f"gives the size {shown} ({count}D)")
-        size, values = sizes[:count], _COLOURS.get(kind, 1)
-        if self.version and self.fields["intent_code"][0] in _VECTORS and count == 5:
+        size, values = sizes[:count], _OTHER_TYPES.get(kind, 1)
+        if self.fields["intent_code"][0] in _VECTORS and count == 5:
             values = size.pop()
         while len(size) > 3 and size[-1] == 1:
             size.pop()
-        check_scalar_volume(self.path, size, values, kind in _COMPLEX)
+        check_scalar_volume(self.path, size, values, values == 0)
         i, j, k = size
         return i, j, k
 
-    def offset(self, is_pair: bool) -> int:
-        """First byte of the voxels; behind the header and its four bytes of flags where they share a file."""
-        least = 0 if is_pair else _HEADER_BYTES[self.version] + 4
-        (offset,) = self.fields["vox_offset"]
-        if not math.isfinite(offset) or offset != int(offset) or offset < least:
-            raise self.contradiction(f"has an invalid vox_offset ({offset:g}), below {least} or no integer")
-        return int(offset)
-
-    def scale(self) -> tuple[float, float]:
-        """Slope and intercept; a slope of 0 means by the standard that there is none of both."""
-        (slope,), (intercept,) = self.fields["scl_slope"], self.fields["scl_inter"]
-        if not self.version:
-            return 1.0, 0.0
-        found = f"scales intensities by {slope:g} and adds {intercept:g} (scl_slope, scl_inter)"
-        if not (math.isfinite(slope) and math.isfinite(intercept)) or 0 < abs(slope) < _SMALLEST_SLOPE:
-            raise self.contradiction(found)
-        if slope == 0 and intercept != 0:  # the standard adds nothing, ITK and Slicer add the intercept
-            raise self.contradiction(f"{found}, which programs read differently")
-        return (slope, intercept) if slope else (1.0, 0.0)
-
+    @property
     def codes(self) -> tuple[int, int]:
         """Codes of qform and sform, 0 where there is none."""
-        codes = self.fields["qform_code"][0], self.fields["sform_code"][0]
-        if not self.version:
-            return 0, 0
-        if not all(0 <= code <= _LARGEST_CODE for code in codes):
-            raise self.contradiction(f"gives the codes {codes[0]} and {codes[1]} of qform and sform, not 0 to 5")
-        return codes
+        return self.fields["qform_code"][0], self.fields["sform_code"][0]
 
+    @property
     def mm_per_unit(self) -> float:
         """Millimetres of each unit of length in the header."""
-        (units,) = self.fields["xyzt_units"]
-        if not self.version:
-            return 1.0
-        if units & 7 not in _MM_PER_UNIT:
-            raise self.contradiction(f"gives lengths in an unknown unit (xyzt_units {units})")
-        return _MM_PER_UNIT[units & 7]
+        return _MM_PER_UNIT[self.fields["xyzt_units"][0] & 7]
 
+    @property
     def spacing(self) -> tuple[float, float, float]:
         """Edge lengths of a voxel in mm."""
-        sign, i, j, k, *_ = self.fields["pixdim"]
-        if not np.isfinite([sign, i, j, k]).all() or min(i, j, k) <= 0:
-            raise self.contradiction(f"gives voxels of {times((i, j, k))} (pixdim), of which each must be positive")
-        unit = self.mm_per_unit()
-        return i * unit, j * unit, k * unit
+        i, j, k = self.fields["pixdim"][1:4]
+        return i * self.mm_per_unit, j * self.mm_per_unit, k * self.mm_per_unit
 
 
-def _kind(path: Path, start: bytes, is_pair: bool) -> tuple[str, int]:
+def _kind(path: Path, start: bytes) -> tuple[str, int]:
     """Byte order and version."""
-    lengths = {order: struct.unpack_from(f"{order}i", start)[0] for order in "<>" if len(start) >= 4}
-    for order, length in lengths.items():
-        if length not in (348, 540) or len(start) < length:
-            continue
-        if length == 540:
-            magic, wanted, version = start[4:12], b"ni2\0\r\n\x1a\n" if is_pair else b"n+2\0\r\n\x1a\n", 2
-        else:
-            magic, wanted, version = start[344:348], b"ni1\0" if is_pair else b"n+1\0", 1
-        if magic == wanted:
-            return order, version
-        if version == 1 and is_pair and not magic.startswith((b"n+", b"ni")):
-            return order, 0
-        raise InputError(f"{path} names its kind {magic!r} instead of {wanted!r}: {_REMEDY}.", "contradictory-header")
-    if start[344:348] in (b"n+1\0", b"ni1\0") or start[4:7] in (b"n+2", b"ni2"):
-        if len(start) < 348:
-            raise unreadable(path, "the file is truncated", code="truncated-file")
-        found = f"gives {lengths['<']} as its own length (sizeof_hdr) instead of 348 or 540"
-        raise InputError(f"{path} has a header which {found}: {_REMEDY}.", "contradictory-header")
-    raise unreadable(path, "the format is unknown")
+    for order in "<>" if len(start) >= 4 else "":
+        (length,) = struct.unpack_from(f"{order}i", start)
+        if length == 540 <= len(start) and start[4:12] == b"n+2\0\r\n\x1a\n":
+            return order, 2
+        if length == 348 <= len(start) and start[344:348] == b"n+1\0":
+            return order, 1
+    if start[344:347] not in (b"n+1", b"ni1") and start[4:7] not in (b"n+2", b"ni2"):
+        raise unreadable(path, "the format is unknown")
+    if len(start) < 348:
+        raise unreadable(path, "the file is truncated", code="truncated-file")
+    found = "gives a length of itself or a magic that are not those of a NIfTI file in one piece"
+    raise InputError(f"{path} has a header which {found}: {_REMEDY}.", "contradictory-header")
 
 
 @dataclass(frozen=True)
@@ -250,7 +221,7 @@ def _placements(header: _Header, size: tuple[int, int, int]) -> Placements:
         InputError: a form or voxel size cannot be, the axes are sheared, or the forms differ in voxel size or
             handedness.
     """
-    spacing, codes, unit = header.spacing(), header.codes(), header.mm_per_unit()
+    spacing, codes, unit = header.spacing, header.codes, header.mm_per_unit
     forms: dict[str, _Form] = {}
     if codes[0]:
         forms[QFORM] = _qform(header, codes[0], unit)

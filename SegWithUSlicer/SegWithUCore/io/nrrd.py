@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .header_fields import HeaderFields, excerpt, reals
-from .image_file import GZIP, Body, StoredImage, geometry_notes, sibling_file, unknown_place, unreadable
+from .header_fields import DETACHED, NO_VOLUME, HeaderFields, excerpt, reals
+from .image_file import GZIP, Body, StoredImage, geometry_notes, unreadable
 
-SUFFIXES = (".nrrd", ".nhdr")
+SUFFIXES = (".nrrd",)
 _HEADER_BYTES = 10_000_000
 """At most: segmentations keep a few hundred bytes a segment in their header."""
-_LINES_SKIPPED = 10_000
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -43,9 +42,6 @@ _SPACES = {
     "right-anterior-superior": "RAS",
     "left-anterior-superior": "LAS",
     "left-posterior-superior": "LPS",
-    "right-anterior-superior-time": "RAST",
-    "left-anterior-superior-time": "LAST",
-    "left-posterior-superior-time": "LPST",
 }
 
 
@@ -53,8 +49,7 @@ def read_nrrd_header(path: Path) -> StoredImage:
     """Read and check the header of an NRRD file; `fields` are its key/value pairs.
 
     Raises:
-        InputError: it is damaged, or of a kind that is not read; its voxels lie outside its folder, or in another
-            file though it is a segmentation (`.seg.nrrd`).
+        InputError: it is damaged, or of a kind that is not read; its voxels lie in another file.
     """
     text, end = _header_text(path)
     values, pairs = _parsed(path, text)
@@ -140,8 +135,8 @@ def _shape(header: HeaderFields) -> tuple[tuple[int, ...], int | None]:
     others = [axis for axis, kind in enumerate(kinds) if kind not in _DOMAIN_KINDS]
     if len(others) > 1:
         raise header.unsupported("kinds", "give one scalar volume")
-    if not 2 <= dimension - len(others) <= 4:
-        raise header.unsupported("dimension", "give a volume of three axes")
+    if dimension - len(others) != 3:
+        raise header.unsupported("dimension", "give one volume of three axes", NO_VOLUME)
     return sizes, others[0] if others else None
 
 
@@ -149,45 +144,42 @@ def _geometry(
     header: HeaderFields, spatial: Sequence[int]
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Spacing, origin and direction (LPS) along the axes that are no values of a voxel."""
-    count = len(spatial)
     for name in ("axis mins", "axis maxs"):
         if re.search(r"[0-9]", header.get(name)):
             raise header.unsupported(name, "save it with a space origin and space directions")
     if "space" not in header and "space dimension" not in header:
         if "space directions" in header or "space origin" in header:
             raise unreadable(header.path, "its header has directions or an origin, but no space that they belong to")
-        identity = tuple(float(value) for value in np.eye(count).ravel())
-        return _spacings(header, spatial), (0.0,) * count, identity
+        return _spacings(header, spatial), (0.0,) * 3, tuple(np.eye(3).ravel().tolist())
     if "spacings" in header and re.search(r"[0-9]", header.needed("spacings")):
         raise unreadable(header.path, "its header has spacings and a space, of which only one can count")
-    flips = np.array(_flips(header, count))
-    vectors = _vectors(header, "space directions", spatial, count, len(header.needed("sizes").split())) * flips
-    origin = np.zeros(count)
-    if "space origin" in header:
-        origin = _vectors(header, "space origin", [0], count, 1)[0] * flips
+    name = header.get("space").lower()
+    letters = _SPACES.get(name, name.upper())
+    if letters not in _SPACES.values():
+        remedy = "it does not say where left and right are; save it in LPS or RAS"
+        raise header.unsupported("space" if name else "space dimension", remedy, code="space-without-sides")
+    flips = np.array([1.0 if letter in "LPS" else -1.0 for letter in letters])
+    vectors = _vectors(header, "space directions", spatial, len(header.needed("sizes").split())) * flips
+    origin = _vectors(header, "space origin", [0], 1)[0] * flips if "space origin" in header else np.zeros(3)
     spacing = np.sqrt((vectors**2).sum(axis=1))
-    if not np.isfinite(spacing).all() or (spacing <= 0).any():
-        raise header.wrong("space directions")
-    direction = (vectors / spacing[:, None]).T
-    if np.linalg.det(direction) == 0:
+    if not np.isfinite(spacing).all() or (spacing <= 0).any() or np.linalg.det(direction := vectors.T / spacing) == 0:
         raise header.wrong("space directions")
     return tuple(map(float, spacing)), tuple(map(float, origin)), tuple(map(float, direction.ravel()))
 
 
 def _check_units(header: HeaderFields, spatial: Sequence[int]) -> None:
-    """Refuse other units than mm, of the space or of the first three axes in space (a fourth is time)."""
-    for name, axes in (("space units", range(3)), ("units", spatial[:3])):
+    """Refuse other units than mm, of the space or of the axes in space."""
+    for name, axes in (("space units", range(3)), ("units", spatial)):
         units = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|([^\s"]+)', header.get(name))]
         header.check_units(name, [units[axis] for axis in axes if axis < len(units)])
 
 
 def _notes(header: HeaderFields, spatial: Sequence[int]) -> tuple[str, ...]:
     """Say which parts of the geometry are defaults; a header that has a space has directions, too."""
-    if "space directions" in header:
-        return geometry_notes("", "space origin" in header, True)
     words = header.get("spacings").lower().split()
-    unknown = unknown_place("no space with space directions", "whereas Slicer takes right, front and up")
-    return geometry_notes(unknown, False, bool(words) and all(words[axis] != "nan" for axis in spatial))
+    has_spacing = bool(words) and all(words[axis] != "nan" for axis in spatial)
+    has_axes = "space directions" in header
+    return geometry_notes(has_axes, "space origin" in header, has_axes or has_spacing, "whereas Slicer takes RAS")
 
 
 def _spacings(header: HeaderFields, spatial: Sequence[int]) -> tuple[float, ...]:
@@ -201,25 +193,7 @@ def _spacings(header: HeaderFields, spatial: Sequence[int]) -> tuple[float, ...]
     return found
 
 
-def _flips(header: HeaderFields, count: int) -> list[float]:
-    """Signs that turn the space of the file into LPS; also of spaces with time, all of which ITK takes for LPS."""
-    unsided = "it does not say where left and right are; save it in LPS or RAS"
-    if "space" not in header:  # ITK writes such 2D and 4D files, in its own LPS
-        if header.wholes("space dimension", 1, 1) != [count]:
-            raise header.wrong("space dimension")
-        if count == 3:
-            raise header.unsupported("space dimension", unsided, code="space-without-sides")
-        return [1.0] * count
-    name = header.needed("space").lower()
-    letters = _SPACES.get(name, name.upper())
-    if letters not in _SPACES.values():
-        raise header.unsupported("space", unsided, code="space-without-sides")
-    if len(letters) != count:
-        raise header.wrong("space")
-    return [1.0 if letter in "LPST" else -1.0 for letter in letters]
-
-
-def _vectors(header: HeaderFields, name: str, axes: Sequence[int], length: int, dimension: int) -> np.ndarray:
+def _vectors(header: HeaderFields, name: str, axes: Sequence[int], dimension: int) -> np.ndarray:
     """Parse the vectors of the given axes, one a row; the field holds `dimension` of them."""
     parts = re.findall(r"\([^()]*\)|[^\s()]+", header.needed(name))
     if len(parts) != dimension:
@@ -227,7 +201,7 @@ def _vectors(header: HeaderFields, name: str, axes: Sequence[int], length: int, 
     rows = []
     for axis in axes:
         values = reals(parts[axis].strip("()").split(","))
-        if values is None or len(values) != length:
+        if values is None or len(values) != 3:
             raise header.wrong(name)
         rows.append(values)
     return np.array(rows, float)
@@ -238,30 +212,7 @@ def _body(header: HeaderFields, end: int) -> Body:
     encoding = header.needed("encoding").lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise header.unsupported("encoding", "save it with 'raw' or 'gzip'")
-    packing = None if encoding == "raw" else GZIP
-    file, start = header.path, end
-    if "data file" in header:
-        file, start = _detached(header), 0
-    skip, lines = header.whole("byte skip", 0, -1), header.whole("line skip", 0, 0)
-    if packing and skip < 0:
-        raise header.wrong("byte skip")
-    if lines > _LINES_SKIPPED:
-        raise header.unsupported("line skip", f"at most {_LINES_SKIPPED} lines can be skipped")
-    if lines:
-        with file.open("rb") as stream:
-            stream.seek(start)
-            for _ in range(lines):
-                stream.readline(1 << 20)
-            start = stream.tell()
-    if packing is None:
-        return Body(file, start + max(skip, 0), at_end=skip < 0)
-    return Body(file, start, packing, skip)
-
-
-def _detached(header: HeaderFields) -> Path:
-    name = header.needed("data file")
-    if header.path.name.lower().endswith(".seg.nrrd"):
-        raise header.unsupported("data file", "save the segmentation from Slicer as one file")
-    if re.match(r"LIST\b", name) or "%" in name:
-        raise header.unsupported("data file", "save its voxels as one file")
-    return sibling_file(header.path, name)
+    for name in ("data file", "line skip", "byte skip"):
+        if header.get(name, "0") != "0":
+            raise header.unsupported(name, "save header and voxels as one file", DETACHED)
+    return Body(end, None if encoding == "raw" else GZIP)

@@ -5,9 +5,10 @@ k slowest. Points are RAS millimetres in everything a user sees and LPS inside S
 """
 
 import contextlib
+import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,15 +18,25 @@ import SimpleITK as sitk
 
 from ..util.errors import InputError, UsageError
 from ..util.input_files import regular_file
+from ..util.memory import check_memory
 from . import metaimage, nifti, nrrd
-from .dicom_header import dicom_kind
-from .grid import Placements, VoxelGrid, check_geometry, check_grid, check_scalar_volume, times
+from .dicom_folder import is_dicom
+from .grid import Placements, VoxelGrid, check_geometry, check_grid, check_scalar_volume
+from .header_fields import DETACHED
 from .image_file import WANTED, StoredImage, check_voxels, checked_place, not_finite, read_voxels, unreadable
+
+
+def _read_no_pair(path: Path) -> StoredImage:
+    raise InputError(
+        f"{path} is one of two files, header and voxels: save both as one .nii.gz, .nrrd or .mha.", DETACHED
+    )
+
 
 FORMATS = (
     (nrrd.SUFFIXES, nrrd.read_nrrd_header),
     (metaimage.SUFFIXES, metaimage.read_metaimage_header),
     (nifti.SUFFIXES, nifti.read_nifti_header),
+    ((".hdr", ".img", ".hdr.gz", ".img.gz", ".nia", ".nhdr", ".mhd"), _read_no_pair),
 )
 """Ends of file names, and what reads and checks the header of such a file: all that a format needs."""
 FORMS = (nifti.QFORM, nifti.SFORM)
@@ -54,18 +65,6 @@ class Header:
     notes: tuple[str, ...] = ()
     placements: Placements = field(default_factory=Placements)
     source: Any = None
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "Header":
-        """Read what `dataclasses.asdict` gave, after JSON."""
-        grid, placements = fields["grid"], dict(fields["placements"])
-        placements["grids"] = {name: VoxelGrid.from_json(each) for name, each in placements["grids"].items()}
-        read = {
-            "grid": None if grid is None else VoxelGrid.from_json(grid),
-            "notes": tuple(fields["notes"]),
-            "placements": Placements(**placements),
-        }
-        return cls(**{**fields, **read})
 
     def on_form(self, form: str | None) -> Self:
         """Return the header by one form of a NIfTI file ("qform" or "sform").
@@ -141,26 +140,14 @@ def read_header(path: Path) -> Header:
     number_bytes = stored.number.itemsize
     if stored.is_scaled and stored.number.kind != "f":  # whole numbers become float32
         number_bytes = max(number_bytes, 4)
-    return Header(_grid_of(stored), number_bytes, stored.components, stored.notes,
-                  stored.placements or Placements(), stored)  # fmt: skip
-
-
-def _grid_of(stored: StoredImage) -> VoxelGrid | None:
-    """Take the first three axes, if all others have a length of 1; as `check_grid`, before memory is predicted."""
-    count = len(stored.size)
-    if count < 3 or any(n != 1 for n in stored.size[3:]):
-        return None
-    axes = np.reshape(stored.direction, (count, count))[:3, :3]
-    spacing, origin = stored.spacing[:3], stored.origin[:3]
-    check_geometry(stored.path, stored.size, spacing, origin, axes)
-    i, j, k = stored.size[:3]
-    return VoxelGrid((i, j, k), spacing, origin, tuple(axes.ravel().tolist()))
+    i, j, k = stored.size
+    grid = VoxelGrid((i, j, k), stored.spacing, stored.origin, stored.direction)
+    check_geometry(path, grid.size, grid.spacing, grid.origin, np.reshape(grid.direction, (3, 3)))
+    return Header(grid, number_bytes, stored.components, stored.notes, stored.placements or Placements(), stored)
 
 
 def read_volume(path: Path, header: Header | None = None) -> Volume:
     """Read a scalar 3D image file of any voxel type as float32.
-
-    A trailing axis of one (a 4D file holding one volume) is dropped.
 
     Args:
         header: of that file, where it was read before.
@@ -180,7 +167,7 @@ def read_image(path: Path) -> sitk.Image:
 
 
 def read_file(path: Path) -> sitk.Image:
-    """Read an image file as it is, with every byte checked: any type, axes, and values a voxel.
+    """Read an image file as it is, with every byte checked: any type, and values a voxel.
 
     Voxels, grid and, of NRRD files, key/value pairs (`GetMetaData`) are those that ITK gives.
 
@@ -193,12 +180,10 @@ def read_file(path: Path) -> sitk.Image:
 def read_labels(path: Path) -> sitk.Image:
     """Read a label volume as int16, whatever type the file has.
 
-    A trailing axis of one is dropped.
-
     Raises:
         InputError: as `read_file`, or labels that are not integers of 16 bits.
     """
-    image = without_axes_of_one(read_file(path))
+    image = read_file(path)
     array = whole_labels(path, sitk.GetArrayViewFromImage(image))
     labels = sitk.GetImageFromArray(array, isVector=image.GetNumberOfComponentsPerPixel() > 1)
     labels.CopyInformation(image)
@@ -241,17 +226,11 @@ def stored_header(path: Path) -> StoredImage:
                 if read is nifti.read_nifti_header and is_dicom(path):  # in haste renamed
                     break
                 return read(path)
-        if (kind := dicom_kind(path)) is None:
+        if not is_dicom(path):
             raise unreadable(path, "the format is unknown")
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the disk and its permissions.") from error
-    if kind.no_image:
-        raise InputError(
-            f"{path} is a DICOM file that holds no image ({kind.no_image}): give the folder of an image series."
-        )
-    raise InputError(
-        f"{path} is one DICOM file, mostly one slice of many: give the folder that holds the whole series."
-    )
+    raise InputError(f"{path} is one DICOM file: give the folder that holds the whole series.", "one-dicom-file")
 
 
 def read_stored(stored: StoredImage) -> sitk.Image:
@@ -260,6 +239,10 @@ def read_stored(stored: StoredImage) -> sitk.Image:
     Raises:
         InputError: as `read_voxels`, or its grid cannot be that of a patient's image.
     """
+    checked_place(stored)
+    voxels = math.prod(stored.shape)
+    needed = voxels * (stored.number.itemsize + 4)
+    check_memory(f"Reading {voxels} voxels", needed, ["give a smaller image"], file=stored.path)
     try:
         array = np.ascontiguousarray(read_voxels(stored))
     except OSError as error:
@@ -290,7 +273,6 @@ def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
     Raises:
         InputError: as `read_volume` where the file could be read.
     """
-    image = without_axes_of_one(image)
     values, is_complex = image.GetNumberOfComponentsPerPixel(), "complex" in image.GetPixelIDTypeAsString()
     check_scalar_volume(path, image.GetSize(), values, is_complex)
     if image.GetPixelID() != sitk.sitkFloat32:  # else it would be copied
@@ -301,18 +283,6 @@ def checked_volume(path: Path, image: sitk.Image) -> sitk.Image:
         raise not_finite(path, int(array.size - np.count_nonzero(np.isfinite(array))), array.size)
     if low == high:
         raise InputError(f"{path} is empty: every voxel is {low:g}; check that the right file was given.")
-    return image
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, with or without a preamble."""
-    return dicom_kind(path) is not None
-
-
-def without_axes_of_one(image: sitk.Image) -> sitk.Image:
-    """Drop trailing axes of one voxel beyond the third."""
-    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
-        image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
     return image
 
 
@@ -371,39 +341,14 @@ def check_same_grid(path: Path, image: sitk.Image, first_path: Path, first: sitk
     """Refuse an image that does not lie on the grid of the first one.
 
     Raises:
-        InputError: names what differs (size, spacing, directions, origin) and by how much.
+        InputError: names both grids.
     """
     if not same_grid(image, first):
-        difference = ", ".join(_grid_differences(image, first))
+        grids = [f"{grid.place}, axes towards {grid.orientation}" for grid in map(VoxelGrid.of, (image, first))]
         raise InputError(
-            f"{path} is not on the grid of {first_path} ({difference}): resample one to the other first.",
+            f"{path} is not on the grid of {first_path} ({grids[0]} instead of {grids[1]}): resample one to the other.",
             code="other-grid",
         )
-
-
-def _grid_differences(image: sitk.Image, first: sitk.Image) -> list[str]:
-    """Describe how two grids differ, each with its values."""
-    found = []
-    if image.GetSize() != first.GetSize():
-        found.append(f"size {times(image.GetSize())} instead of {times(first.GetSize())} voxels")
-    if not np.allclose(image.GetSpacing(), first.GetSpacing(), rtol=1e-4):
-        found.append(f"spacing {times(image.GetSpacing())} instead of {times(first.GetSpacing())} mm")
-    if orientation_of(image) != orientation_of(first):
-        found.append(f"axes run {orientation_of(image)} instead of {orientation_of(first)}")
-    elif (angle := _angle_degrees(image, first)) > 0.01:
-        found.append(f"axes turned by {angle:.3g} degrees")
-    distance = float(np.linalg.norm(np.subtract(image.GetOrigin(), first.GetOrigin())))
-    if distance > 1e-3 * min(first.GetSpacing()) or not found:
-        found.append(f"origin {distance:.3g} mm away")
-    return found
-
-
-def _angle_degrees(a: sitk.Image, b: sitk.Image) -> float:
-    """Angle of the rotation from the axes of one image to those of the other."""
-    first, second = (np.reshape(image.GetDirection(), (3, 3)) for image in (a, b))
-    # By the distance of the matrices, which unlike the arc cosine of the trace is exact for small angles.
-    share = float(np.linalg.norm(first - second)) / np.sqrt(8)
-    return float(np.degrees(2 * np.arcsin(min(1.0, share))))
 
 
 def grid_facts(image: sitk.Image) -> dict[str, list[float]]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import OutputError
+from .errors import OutputError, os_errors_named
 from .process_lock import LockedError, ProcessLock, holder, remove_stale
 
 TEMPORARY_PREFIX = ".segwithu-"
@@ -41,10 +41,7 @@ def remove_unfinished() -> None:
     for _ in range(REMOVAL_ATTEMPTS):  # it may go on writing meanwhile
         left = [path for path in tuple(_unfinished) if os.path.lexists(path)]
         for path in left:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                _removed(path)
+            _remove(path)
         if not left:
             break
     _remove_empty(_made_parents)
@@ -136,14 +133,15 @@ def _sweep(path: Path) -> None:
     if is_folder and not any(path.iterdir()):
         path.rmdir()  # fails if anything has come into it
     elif time.time() - path.lstat().st_mtime > ABANDONED_AFTER_S:
-        if is_folder:
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
 
 
-def _removed(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a disk that became read-only, or somebody else's file: it stays
+def _remove(path: Path) -> None:
+    """Remove a file or folder; on a disk that became read-only, or of somebody else, it stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
 
 
@@ -160,7 +158,7 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
         OutputError: `target` exists (without `overwrite`), another writer has it, or the place cannot be written to.
     """
     _check_absent(target, overwrite)
-    with _os_errors_named(target):
+    with os_errors_named(target):
         made = [folder for folder in target.parents if not folder.exists()]
         _prepare_parent(target)
         name = hashlib.sha256(target.name.encode(errors="surrogatepass")).hexdigest()[:16]
@@ -253,7 +251,7 @@ def atomic_file(target: Path, overwrite: bool = True) -> Iterator[Path]:
 @contextlib.contextmanager
 def _renamed_into(target: Path) -> Iterator[Path]:
     """Yield a temporary path that the block renames to `target`, and by which users do not know it."""
-    with _os_errors_named(target):
+    with os_errors_named(target):
         _prepare_parent(target)
         with temporary_folder(target.parent) as private:
             try:
@@ -316,12 +314,3 @@ def _replace_folder(work: Path, target: Path) -> None:
         if not os.path.lexists(target):  # an error, or Ctrl-C between the two
             (old / "old").rename(target)
         shutil.rmtree(old, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _os_errors_named(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"Cannot write {target}: {reason}; free some space or choose another place.") from error

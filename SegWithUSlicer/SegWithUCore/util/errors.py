@@ -89,3 +89,17 @@ def naming(source: Path | str) -> Iterator[None]:
         if str(source) in str(error):
             raise
         raise InputError(f"{source}: {error}") from error
+
+
+@contextlib.contextmanager
+def os_errors_named(target: Path) -> Iterator[None]:
+    """Say of a failure to write what was to be written.
+
+    Raises:
+        OutputError: for every OSError of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"Cannot write {target}: {reason}; free some space or choose another place.") from error

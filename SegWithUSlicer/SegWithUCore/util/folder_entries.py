@@ -26,9 +26,7 @@ class EntryKind(StrEnum):
     ABSENT = "not there"
     LINK_TO_NOTHING = "a link to nothing"
     LINK_TO_ITSELF = "a link to itself"
-    PIPE = "a pipe (FIFO)"
-    SOCKET = "a socket"
-    DEVICE = "a device"
+    SPECIAL = "a pipe, a socket or a device"
     UNREADABLE = "not to be read with these permissions, or its disk is not reachable"
 
     @property
@@ -37,12 +35,7 @@ class EntryKind(StrEnum):
         return self in (EntryKind.FILE, EntryKind.FOLDER)
 
 
-_KINDS = {
-    stat.S_IFREG: EntryKind.FILE,
-    stat.S_IFDIR: EntryKind.FOLDER,
-    stat.S_IFIFO: EntryKind.PIPE,
-    stat.S_IFSOCK: EntryKind.SOCKET,
-}
+_KINDS = {stat.S_IFREG: EntryKind.FILE, stat.S_IFDIR: EntryKind.FOLDER}
 
 
 def entry_kind(path: Path) -> EntryKind:
@@ -54,7 +47,7 @@ def entry_kind(path: Path) -> EntryKind:
     except (OSError, ValueError) as error:
         loop = isinstance(error, OSError) and error.errno == errno.ELOOP
         return EntryKind.LINK_TO_ITSELF if loop else EntryKind.UNREADABLE
-    kind = _KINDS.get(stat.S_IFMT(mode), EntryKind.DEVICE)
+    kind = _KINDS.get(stat.S_IFMT(mode), EntryKind.SPECIAL)
     needed = os.R_OK | (os.X_OK if kind is EntryKind.FOLDER else 0)
     return kind if not kind.opens or os.access(path, needed) else EntryKind.UNREADABLE
 

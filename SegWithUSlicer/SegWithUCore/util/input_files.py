@@ -79,15 +79,11 @@ def path_problem(text: str) -> str | None:
     if "\0" in text:
         return "holds a NUL character"
     try:
-        os.fsencode(text)
+        too_long = any(len(os.fsencode(part)) > LONGEST_NAME_BYTES for part in Path(text).parts)
+        too_long |= len(os.fsencode(text)) > LONGEST_PATH_BYTES
     except UnicodeEncodeError:
         return "holds half a character (a surrogate)"
-    parts = Path(text).parts
-    if any(len(os.fsencode(part)) > LONGEST_NAME_BYTES for part in parts):
-        return f"has a name of more than {LONGEST_NAME_BYTES} bytes"
-    if len(os.fsencode(text)) > LONGEST_PATH_BYTES:
-        return f"is longer than {LONGEST_PATH_BYTES} bytes"
-    return None
+    return f"is longer than {LONGEST_PATH_BYTES} bytes, or a name in it than {LONGEST_NAME_BYTES}" if too_long else None
 
 
 def is_plain(path: Path) -> bool:

@@ -8,9 +8,6 @@ import contextlib
 import ctypes
 import os
 import platform
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,7 +22,6 @@ _UNLIMITED = 1 << 60
 """Control groups without a limit show a number near 2^63."""
 _CACHE_LINES = ("active_file", "inactive_file")
 """Of `memory.stat`: files kept in memory, which the kernel drops before it ends a process."""
-_VM_STAT = re.compile(r"^Pages (free|inactive|speculative|purgeable):\s+(\d+)\.", re.MULTILINE)
 
 
 class NotEnoughMemoryError(InputError):
@@ -97,35 +93,27 @@ def limit_process(size: int | None) -> None:
 
 
 def available_bytes(proc: Path = Path("/proc")) -> int | None:
-    """Memory that this process can still get, swap included; None if the system does not say.
+    """Memory that this process can still get; None if the system does not say.
 
-    The least of: memory that the system calls available with free swap, what the control groups of the process and
-    their parents leave (version 1 and 2), what its address space may still grow by (`ulimit -v`), and what
-    `limit_process` leaves.
+    The least of: memory that Linux calls available with free swap, what the control groups of the process and their
+    parents leave (version 1 and 2), and what `limit_process` leaves. Other systems refuse memory themselves.
 
     Args:
         proc: where Linux shows its state.
     """
     if os.environ.get(IGNORE_VARIABLE) == "1":
         return None
-    found = _system_available(proc)
-    if _process_limit is None:
-        return found
-    left = max(0, _process_limit - resident_bytes())
-    return left if found is None else min(left, found)
-
-
-def _system_available(proc: Path) -> int | None:
-    if sys.platform == "win32":
-        return _windows_available()
-    if sys.platform == "darwin":
-        return _mac_available()
     meminfo = _numbers(proc / "meminfo", 1024)
-    swap = meminfo.get("SwapFree", 0)
-    found = [meminfo["MemAvailable"] + swap] if "MemAvailable" in meminfo else []
-    found += _cgroups_free(proc, swap)
-    address_space = _address_space_left(proc)
-    found += [] if address_space is None else [address_space]
+    found = [meminfo["MemAvailable"] + meminfo.get("SwapFree", 0)] if "MemAvailable" in meminfo else []
+    for folder, version in control_groups("memory", proc):
+        # Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst
+        names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        limit, used = (_number(folder / name) for name in names)
+        if limit is not None and used is not None:
+            stat = _numbers(folder / "memory.stat")
+            found.append(limit - used + sum(stat.get(f"total_{name}", stat.get(name, 0)) for name in _CACHE_LINES))
+    if _process_limit is not None:
+        found.append(_process_limit - resident_bytes())
     return max(0, min(found)) if found else None
 
 
@@ -154,81 +142,6 @@ def _number(path: Path) -> int | None:
         number = int(path.read_text(encoding="ascii"))
         return number if number < _UNLIMITED else None
     return None
-
-
-def _cgroups_free(proc: Path, swap: int) -> list[int]:
-    """Return the bytes that each control group with a limit leaves to this process."""
-    free = (_cgroup_free(folder, version, swap) for folder, version in control_groups("memory", proc))
-    return [each for each in free if each is not None]
-
-
-def _cgroup_free(folder: Path, version: int, swap: int) -> int | None:
-    """Return the bytes that one control group leaves, swap included; None without a limit.
-
-    Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
-    """
-    files = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-    limit, used = (_number(folder / name) for name in files)
-    if limit is None or used is None:
-        return None
-    stat = _numbers(folder / "memory.stat")
-    cache = sum(stat.get(f"total_{name}", stat.get(name, 0)) for name in _CACHE_LINES)
-    free = limit - used + cache
-    if version == 2:
-        most, swapped = _number(folder / "memory.swap.max"), _number(folder / "memory.swap.current")
-        return free + (swap if most is None else min(swap, max(0, most - (swapped or 0))))
-    most, both = _number(folder / "memory.memsw.limit_in_bytes"), _number(folder / "memory.memsw.usage_in_bytes")
-    return free + swap if most is None or both is None else min(free + swap, most - both + cache)
-
-
-def _address_space_left(proc: Path) -> int | None:
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit in (resource.RLIM_INFINITY, -1) or limit >= _UNLIMITED:
-        return None
-    try:
-        pages = int((proc / "self" / "statm").read_text(encoding="ascii").split()[0])
-    except (OSError, ValueError, IndexError):
-        return None
-    return limit - pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _mac_available() -> int | None:
-    try:
-        output = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, check=True, timeout=5).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return mac_free_bytes(output)
-
-
-def mac_free_bytes(vm_stat: str) -> int | None:
-    """Free memory and what macOS gives up at once, from what its command `vm_stat` prints."""
-    page = re.search(r"page size of (\d+) bytes", vm_stat)
-    counts = [int(count) for _, count in _VM_STAT.findall(vm_stat)]
-    return int(page[1]) * sum(counts) if page and counts else None
-
-
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX of the Windows interface."""
-
-    _fields_ = [
-        ("length", ctypes.c_uint32),
-        ("load", ctypes.c_uint32),
-        *(
-            (name, ctypes.c_uint64)
-            for name in ("total", "available", "total_page", "available_page", "total_virtual", "virtual", "extended")
-        ),
-    ]
-
-
-def _windows_available() -> int | None:
-    """Return the bytes that this process may still commit, memory and page file."""
-    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
-    library = getattr(ctypes, "windll", None)
-    if library is None or not library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-        return None
-    return int(status.available_page)
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .input_files import is_there
+from .input_files import is_there, path_problem
 
 BUNDLE_FILE = "bundle.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -91,8 +91,6 @@ def user_folder() -> Path:
 
 
 KEY_FILE = "paths.key"
-LONGEST, LONGEST_NAME = 4096, 255
-"""Of a path in characters, and of a name in it in bytes."""
 _KEY_BYTES = 32
 _ATTEMPTS, _BETWEEN_S = 10, 0.02
 
@@ -103,10 +101,9 @@ def stored_path(folder: Path, text: object) -> Path:
     Raises:
         ValueError: it is no path.
     """
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise ValueError(f"{text!r:.80} is no path")
-    if len(text) > LONGEST or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(text).parts):
-        raise ValueError(f"{text[:40]!r}... is too long for a path")
+    problem = path_problem(text) if isinstance(text, str) and text else "is no path"
+    if not isinstance(text, str) or problem:
+        raise ValueError(f"{text!r:.80} {problem}")
     # Not Path.resolve(), which would look at the disk, or at a server.
     return Path(os.path.abspath(Path(folder).resolve() / text))  # noqa: PTH100
 

@@ -3,7 +3,6 @@
 A numpy array does; `PlaneFile` is one on disk. Work that follows goes through both in the pieces of `plane_pieces`.
 """
 
-import contextlib
 import math
 import tempfile
 from abc import ABC, abstractmethod
@@ -13,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .errors import OutputError
+from .errors import os_errors_named
 
 IN_MEMORY_VOXELS = 1 << 25
 """Maps of up to so many voxels stay in memory: 16 bytes each."""
@@ -65,7 +64,7 @@ class PlaneFile(PlaneVolume):
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
         self._folder = folder
-        with self._disk_errors_named():
+        with os_errors_named(self._folder):
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed with this object
         self._plane_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
 
@@ -86,7 +85,7 @@ class PlaneFile(PlaneVolume):
         whole = np.ascontiguousarray(np.broadcast_to(values, (count, *self.shape[1:])), self.dtype)
         view = whole.reshape(-1).view(np.uint8).data
         done = 0
-        with self._disk_errors_named():
+        with os_errors_named(self._folder):
             self._file.seek(first * self._plane_bytes)
             while done < len(view):
                 done += self._file.write(view[done:])
@@ -94,17 +93,6 @@ class PlaneFile(PlaneVolume):
     def __len__(self) -> int:
         """Count the planes."""
         return self.shape[0]
-
-    @contextlib.contextmanager
-    def _disk_errors_named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise OutputError(
-                f"Cannot keep maps of {' x '.join(str(n) for n in self.shape[::-1])} voxels in {self._folder} "
-                f"({reason}): free some space or choose another output folder."
-            ) from error
 
     def _place(self, planes: slice) -> tuple[int, int]:
         first, last, step = planes.indices(self.shape[0])

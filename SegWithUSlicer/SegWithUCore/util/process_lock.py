@@ -140,17 +140,7 @@ def _opened(path: Path) -> int:
     Raises:
         OSError: it cannot be written to, or is a pipe or device.
     """
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR | _OPENING, 0o666)
-    except PermissionError:  # another user's
-        handle = os.open(path, os.O_RDONLY | _OPENING)
-        try:
-            if not _is_locked_now(handle):
-                raise LockedError(path)
-            path.unlink()  # nobody holds it
-        finally:
-            os.close(handle)
-        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | _OPENING, 0o666)
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | _OPENING, 0o666)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "it is no regular file, so no lock of ours")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import OutputError, UsageError
+from .errors import OutputError, UsageError, os_errors_named
 from .process_lock import LockedError, ProcessLock, remove_stale
 
 _LOCK_NAME = re.compile(r"\.run(?:-(?P<number>[0-9]+)-of-(?P<count>[0-9]+))?\.lock")
@@ -101,13 +101,11 @@ def run_lock(folder: Path, part: Part | None = None) -> Iterator[ProcessLock | N
     path = folder / (".run.lock" if part is None else f".run-{part.number}-of-{part.count}.lock")
     made = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = ProcessLock.take_if_possible(path)
+        with os_errors_named(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = ProcessLock.take_if_possible(path)
     except LockedError as error:
         raise RunLockedError(folder, error) from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"Cannot write {path}: {reason}; free some space or choose another place.") from error
     try:
         for other in folder.glob(".run*.lock"):
             found = _LOCK_NAME.fullmatch(other.name)

@@ -53,7 +53,6 @@ PACKAGES = (
     Package("packaging", "packaging", "23"),
     Package("pydicom", "pydicom", "3"),
     Package("safetensors", "safetensors", "0.4"),
-    Package("deflate", "deflate", "0.7"),
     Package("openvino", "openvino", "2025.2", engine=OPENVINO),
     Package("torch", "torch", "2.8", engine=TORCH),
     Package("monai", "monai", "1.6", "1.7", engine=TORCH),

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from SegWithUCore.inference.image_features import ImageFeatures, image_features, random_crop
 from SegWithUCore.inference.ood_check import to_model_orientation
 from SegWithUCore.inference.preprocessing import assessed_box, network_input, to_working_grid
-from SegWithUCore.io.inputs import SUFFIXES, VOXELS_OF_A_PAIR
+from SegWithUCore.io.inputs import SUFFIXES
 from SegWithUCore.io.volume import extents_mm, reorient
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.util.csv_files import read_user_table
@@ -24,7 +24,7 @@ from SegWithUCore.util.strict_json import shown
 from .case_reading import SEGMENTATION_SUFFIX, case_hash, class_indices, read_case
 from .case_reading import Case as Case
 
-IMAGE_SUFFIXES = tuple(dict.fromkeys((".nii.gz", ".nii", *(end for end in SUFFIXES if end not in VOXELS_OF_A_PAIR))))
+IMAGE_SUFFIXES = tuple(dict.fromkeys((".nii.gz", ".nii", *SUFFIXES)))
 """Of two files of one name the first of these counts."""
 
 

@@ -22,7 +22,7 @@ OPENVINO_MB = {"Linux": (59, 184), "Windows": (85, 256), "Darwin": (38, 154)}
 """Download and size on disk by system, measured on the wheels of 2026.4.1 (Intel Macs: 2025.4.1, the larger one)."""
 SMALL_MB = {
     "pydicom": (2.4, 15), "pillow": (7.2, 22), "jsonschema": (0.7, 4), "jinja2": (0.2, 1.5), "packaging": (0.2, 1.2),
-    "safetensors": (0.6, 1.4), "deflate": (0.1, 0.2), "monai": (1.5, 16), NNUNETS_NETWORKS: (0.1, 0.5),
+    "safetensors": (0.6, 1.4), "monai": (1.5, 16), NNUNETS_NETWORKS: (0.1, 0.5),
 }  # fmt: skip
 """The same of the other packages, with what they bring along."""
 

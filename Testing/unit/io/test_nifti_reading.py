@@ -94,20 +94,6 @@ def test_sequences_and_slices_are_refused_and_trailing_ones_are_not(shape: tuple
         read_file(path)
 
 
-@pytest.mark.parametrize("given", ["image.hdr", "image.img"])
-def test_pairs_of_header_and_voxels_are_read_from_either(given: str, tmp_path: Path) -> None:
-    (tmp_path / "image.hdr").write_bytes(nifti_bytes(pair=True, qoffset=(1, 2, 3)))
-    (tmp_path / "image.img").write_bytes(voxels().tobytes())
-    _assert_equal(read_file(tmp_path / given), sitk.ReadImage(str(tmp_path / given)))
-
-
-def test_analyze_is_read_without_a_place(tmp_path: Path) -> None:
-    header = nifti_bytes(pair=True, magic=b"\0\0\0\0", qoffset=(1, 2, 3), srow=srow() * np.nan, scl_slope=9)
-    (tmp_path / "image.hdr").write_bytes(header)
-    (tmp_path / "image.img").write_bytes(voxels().tobytes())
-    _assert_equal(read_file(tmp_path / "image.img"), sitk.ReadImage(str(tmp_path / "image.hdr")))
-
-
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])
 @pytest.mark.parametrize("big", [False, True])
 def test_nifti_2_gives_what_nibabel_gives(suffix: str, big: bool, tmp_path: Path) -> None:

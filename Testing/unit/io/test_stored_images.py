@@ -13,7 +13,6 @@ import SimpleITK as sitk
 from segwithu_command import real_image, write
 from stored_files import assert_same_image, metaimage, nrrd, real_volume, stored_bytes
 
-from SegWithUCore.io import image_file
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.header_fields import strict_number
 from SegWithUCore.io.volume import (
@@ -28,12 +27,9 @@ from SegWithUCore.io.volume import (
 from SegWithUCore.util.errors import InputError
 
 TYPES = [f"sitk{sign}{bits}" for sign in ("Int", "UInt") for bits in (8, 16, 32, 64)] + ["sitkFloat32", "sitkFloat64"]
-SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+SUFFIXES = (".nrrd", ".mha")
 SHAPES: dict[str, Callable[[sitk.Image], sitk.Image]] = {
     "3D": lambda image: image,
-    "2D": lambda image: image[:, :, 4],
-    "4D": lambda image: sitk.JoinSeries([image, image + 1]),
-    "one of 4D": lambda image: sitk.JoinSeries([image]),
     "colours": lambda image: sitk.Compose([image, image + 1, image + 2]),
 }
 DIRECTIONS = "space directions: (0.42,0.56,0) (-0.72,0.54,0) (0,0,2.5)"
@@ -54,8 +50,7 @@ def test_what_itk_writes_is_read_as_itk_reads_it(
         path = write(shaped(sitk.Cast(volume, getattr(sitk, kind))), tmp_path / f"{name}{suffix}", compressed)
         known = sitk.ReadImage(str(path))
         assert_same_image(read_file(path), known)
-        if known.GetDimension() == 3:
-            assert read_header(path).grid == VoxelGrid.of(read_file(path))
+        assert read_header(path).grid == VoxelGrid.of(read_file(path))
         check_file(path)
 
 
@@ -65,18 +60,17 @@ def test_whole_head_is_read_as_itk_reads_it(suffix: str, data_folder: Path, tmp_
     assert_same_image(read_file(path), sitk.ReadImage(str(path)))
 
 
-@pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
 @pytest.mark.parametrize("encoding", ["raw", "gzip"])
 @pytest.mark.parametrize("space", ["left-posterior-superior", "right-anterior-superior", "LAS"])
 def test_what_pynrrd_writes_is_read_as_itk_reads_it(
-    space: str, encoding: str, detached: bool, volume: sitk.Image, tmp_path: Path
+    space: str, encoding: str, volume: sitk.Image, tmp_path: Path
 ) -> None:
     facts = {"space": space, "space directions": np.array([[0.42, 0.56, 0], [-0.72, 0.54, 0], [0, 0, 2.5]])}
     facts |= {"space origin": np.array([1.5, -2.25, 3]), "kinds": ["domain"] * 3, "encoding": encoding}
     voxels = sitk.GetArrayFromImage(volume).T
     for order in "<>":
-        path = tmp_path / ("image.nhdr" if detached else "image.nrrd")
-        pynrrd.write(str(path), voxels.astype(f"{order}i2"), dict(facts), detached_header=detached)
+        path = tmp_path / "image.nrrd"
+        pynrrd.write(str(path), voxels.astype(f"{order}i2"), dict(facts))
         assert_same_image(read_file(path), sitk.ReadImage(str(path)))
 
 
@@ -104,9 +98,6 @@ VALID_NRRD: dict[str, tuple[list[str], dict[str, str], Callable[[bytes], bytes]]
     "LAS": (["space: LAS", DIRECTIONS, "space origin: (1,2,-3)"], {}, bytes),
     "no origin": (["space: RAS", DIRECTIONS], {}, bytes),
     "frame": (["space: RAS", DIRECTIONS, "measurement frame: (1,0,0) (0,1,0) (0,0,1)"], {}, bytes),
-    "bytes skipped": (["byte skip: 5"], {}, lambda voxels: b"12345" + voxels),
-    "voxels at the end": (["byte skip: -1"], {}, lambda voxels: b"whatever" + voxels),
-    "lines and bytes skipped": (["lineskip: 2", "byteskip: 1"], {}, lambda voxels: b"one\ntwo\n3" + voxels),
     "gzip": ([], {"encoding": "gzip"}, gzip.compress),
     "two members": (
         [],
@@ -114,7 +105,6 @@ VALID_NRRD: dict[str, tuple[list[str], dict[str, str], Callable[[bytes], bytes]]
         lambda voxels: gzip.compress(voxels[:99]) + gzip.compress(voxels[99:]),
     ),
     "zeros behind": ([], {"encoding": "gzip"}, lambda voxels: gzip.compress(voxels) + bytes(512)),
-    "bytes skipped of gzip": (["byte skip: 5"], {"encoding": "gzip"}, lambda voxels: gzip.compress(b"abcde" + voxels)),
 }
 
 
@@ -134,11 +124,16 @@ DOUBTFUL: dict[str, tuple[str, list[str]]] = {
     "spacings in cm": ("units-not-mm", ["spacings: 1 1 1", 'units: "cm" "cm" "cm"']),
     "space of no name": ("space-without-sides", ["space dimension: 3", DIRECTIONS, "space origin: (1,2,-3)"]),
     "scanner space": ("space-without-sides", ["space: scanner-xyz", DIRECTIONS]),
+    "space and time": ("space-without-sides", ["space: RAST", DIRECTIONS]),
+    "voxels elsewhere": ("voxels-in-another-file", ["data file: image.raw"]),
+    "bytes to be skipped": ("voxels-in-another-file", ["byte skip: 5"]),
+    "lines to be skipped": ("voxels-in-another-file", ["lineskip: 2"]),
     "a field as a key": ("misspelt-field", ["spacings:=2 2 2"]),
 }
 DOUBTFUL_META: dict[str, tuple[str, list[str]]] = {
     "cm": ("units-not-mm", ["DistanceUnits = cm"]),
     "um": ("units-not-mm", ["DistanceUnits = um"]),
+    "bytes to be skipped": ("voxels-in-another-file", ["HeaderSize = 5"]),
     **{
         line: ("misspelt-field", [line])
         for line in (
@@ -167,7 +162,7 @@ def test_units_keys_and_spaces_that_would_be_passed_over_are_refused(
             assert refusal.value.code == code, lines
 
 
-def test_units_in_mm_and_of_time_are_read(volume: sitk.Image, tmp_path: Path) -> None:
+def test_units_in_mm_are_read(volume: sitk.Image, tmp_path: Path) -> None:
     for units in ('"mm" "mm" "mm"', '"" "" ""', '"MM" "millimeters" "???"'):
         lines = ["space: LPS", DIRECTIONS, f"space units: {units}"]
         path = nrrd(tmp_path / "image.nrrd", lines, stored_bytes(volume))
@@ -175,10 +170,6 @@ def test_units_in_mm_and_of_time_are_read(volume: sitk.Image, tmp_path: Path) ->
     for unit in ("mm", "?"):
         path = metaimage(tmp_path / "image.mha", [f"DistanceUnits = {unit}"], stored_bytes(volume))
         assert_same_image(read_file(path), sitk.ReadImage(str(path)))
-    directions = "space directions: (1,0,0,0) (0,2,0,0) (0,0,3,0) (0,0,0,1)"
-    lines = ["space: LPST", directions, 'space units: "mm" "mm" "mm" "s"', 'units: "mm" "mm" "mm" "s"']
-    path = nrrd(tmp_path / "film.nrrd", lines, stored_bytes(volume), dimension="4", sizes="19 17 11 1")
-    assert read_file(path).GetSpacing() == (1, 2, 3, 1)
 
 
 @pytest.mark.parametrize("number", ["1_0", "\u0662", "\uff12", "0x2", "1e999", "nan", "inf", "1d0", "", "+", "1.2.3"])
@@ -211,12 +202,9 @@ def test_usual_numbers_are_read() -> None:
 VALID_META: dict[str, list[str]] = {
     "nothing but voxels": [],
     "spacing": ["ElementSpacing = 0.5 1 2", "ElementSize = 0.5 1 1.5"],
-    "size for spacing": ["ElementSize = 0.5 1 2"],
     "directions": ["TransformMatrix = 0 1 0 -1 0 0 0 0 1", "Offset = 1 2 3", "CenterOfRotation = 0 0 0"],
-    "old names": ["Rotation = 0 1 0 -1 0 0 0 0 1", "Position = 1 2 3"],
     "own fields": ["Comment = a = b", "0008|0060 = CT", "Modality = MET_MOD_CT", "AnatomicalOrientation = RAI"],
     "plain intensities": ["ElementToIntensityFunctionSlope = 1", "ElementToIntensityFunctionOffset = 0"],
-    "voxels at the end": ["HeaderSize = -1"],
 }
 
 
@@ -248,13 +236,14 @@ def test_compressed_metaimage_that_leaves_its_length_out_holds_the_true_voxels(
         assert_same_image(read_file(path), whole_on_plain_grid(volume))
 
 
-def test_spaces_with_time_are_not_mirrored(volume: sitk.Image, tmp_path: Path) -> None:
-    directions = "space directions: (1,0,0,0) (0,2,0,0) (0,0,3,0) (0,0,0,1)"
-    lines = ["space: right-anterior-superior-time", directions, "space origin: (1,2,3,0)"]
-    path = nrrd(tmp_path / "film.nrrd", lines, stored_bytes(volume), dimension="4", sizes="19 17 11 1")
-    read = read_file(path)
-    assert read.GetOrigin() == (-1, -2, 3, 0)
-    assert read.GetDirection()[::5] == (-1, -1, 1, 1)
+def test_what_is_no_volume_of_three_axes_or_lies_in_two_files_is_refused(volume: sitk.Image, tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        for shaped in (volume[:, :, 4], sitk.JoinSeries([volume, volume])):
+            with pytest.raises(InputError, match="no-volume"):
+                read_file(write(shaped, tmp_path / f"image{suffix}"))
+    for suffix in (".nhdr", ".mhd", ".hdr"):
+        with pytest.raises(InputError, match="voxels-in-another-file"):
+            read_file(write(volume, tmp_path / f"image{suffix}"))
 
 
 def test_keys_and_values_of_a_segmentation_stay_as_they_are(volume: sitk.Image, tmp_path: Path) -> None:
@@ -279,22 +268,18 @@ def _damaged(whole: bytes, start: int, kind: str, dice: random.Random) -> bytes:
     return bytes(content)
 
 
-@pytest.mark.parametrize("library", ["libdeflate", "zlib"])
 @pytest.mark.parametrize("damage", ["bit", "zeros", "cut"])
-@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd", ".mha", ".mhd"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd", ".mha", ".nii.gz"])
 def test_every_damage_to_a_compressed_body_is_refused(
-    suffix: str, damage: str, library: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suffix: str, damage: str, data_folder: Path, tmp_path: Path
 ) -> None:
-    if library == "zlib":
-        monkeypatch.setattr(image_file, "inflated_at_once", lambda *_arguments: None)
     path = write(sitk.ReadImage(str(real_image(data_folder))), tmp_path / f"image{suffix}")
-    body = tmp_path / "image.zraw" if suffix == ".mhd" else path
-    whole, start, dice = body.read_bytes(), stored_header(path).body.offset, random.Random(f"{suffix}{damage}")
+    whole, start, dice = path.read_bytes(), stored_header(path).body.offset, random.Random(f"{suffix}{damage}")
     for _ in range(60):
         content = _damaged(whole, start, damage, dice)
         if content == whole:  # zeros over zeros
             continue
-        body.write_bytes(content)
+        path.write_bytes(content)
         for reading in (read_file, check_file):
             with pytest.raises(InputError, match="cannot be read as an image") as caught:
                 reading(path)

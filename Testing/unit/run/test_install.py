@@ -43,7 +43,7 @@ def test_openvino_never_brings_another_numpy_nor_its_telemetry() -> None:
 
 @pytest.mark.parametrize("system", ["Linux", "Windows", "Darwin", "Other"])
 def test_first_click_downloads_at_most_100_megabytes(system: str) -> None:
-    small = ("pydicom", "safetensors", "deflate", "jsonschema", "jinja2", "pillow", "packaging")
+    small = ("pydicom", "safetensors", "jsonschema", "jinja2", "pillow", "packaging")
     plan = make_plan(checked(openvino="missing", **dict.fromkeys(small, "missing")))
     download, disk = plan.megabytes(system)
     assert 30 < download <= 100 < disk
@@ -244,7 +244,7 @@ def test_offline_everything_comes_from_the_folder_of_wheels(tmp_path: Path) -> N
 def test_offline_openvino_comes_from_the_folder_of_wheels(tmp_path: Path) -> None:
     (tmp_path / "openvino-2026.4.1-cp312-none-any.whl").touch()
     slicer = FakeSlicer(torch_extension=False)
-    result, _worker = run(slicer, checked(openvino="missing", deflate="missing"), checked(), wheels=tmp_path)
+    result, _worker = run(slicer, checked(openvino="missing", jinja2="missing"), checked(), wheels=tmp_path)
     assert result.outcome is InstallOutcome.READY
     offline = ["--no-index", "--find-links", str(tmp_path)]
     assert [call[:-2] for call in slicer.pip] == [
@@ -325,14 +325,14 @@ def test_plan_names_each_package_once() -> None:
 
 
 def test_installing_through_the_stand_in_of_slicer_packaging(slicer_host: Any) -> None:
-    slicer_host.packaging.pretend = {"deflate": None, "safetensors": "0.6.2", "jsonschema": "4.26.0"}
+    slicer_host.packaging.pretend = {"jinja2": None, "safetensors": "0.6.2", "jsonschema": "4.26.0"}
     tools = slicer_tools()
     assert tools.packaging is not None
     tools = InstallTools(lambda _text: True, tools.pip_install, tools.packaging, tools.torch_logic)
-    plan = InstallPlan(openvino=True, packages=("deflate", "monai"))
+    plan = InstallPlan(openvino=True, packages=("jinja2", "monai"))
     assert install(plan, tools, REQUIREMENTS) is None
     small, monai, openvino = slicer_host.packaging.installations
-    assert small.requirements == ["deflate>=0.7"]
+    assert small.requirements == ["jinja2>=3.1"]
     assert small.options["requester"] == "SegWithU"
     assert monai.requirements[:2] == ["monai>=1.6,<1.7", "-c"]
     assert openvino.requirements[:2] == ["--no-deps", "openvino>=2025.2"]

@@ -123,7 +123,7 @@ def test_where_the_run_will_say_what_is_wrong_no_engine_is_asked_for(
 
 
 def test_a_lacking_package_of_every_run_is_told_with_the_engine(packages: Packages) -> None:
-    packages.states = {"deflate": "missing", "openvino": "missing", "torch": "missing", "monai": "missing"}
+    packages.states = {"safetensors": "missing", "openvino": "missing", "torch": "missing", "monai": "missing"}
     assert packages.names(model=MODEL) == (False, LIGHT)
 
 
@@ -157,7 +157,7 @@ def test_the_engine_is_known_before_jsonschema_is_there(packages: Packages, monk
     real = builtins.__import__
 
     def without(name: str, *rest: Any, **options: Any) -> Any:
-        if name.partition(".")[0] in ("jsonschema", "safetensors", "deflate", "jinja2", "PIL", "pydicom"):
+        if name.partition(".")[0] in ("jsonschema", "safetensors", "jinja2", "PIL", "pydicom"):
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
         return real(name, *rest, **options)
 

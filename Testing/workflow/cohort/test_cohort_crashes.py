@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 from cohort_kills import OVERVIEW
-from reader_deaths import deadly_names
 from segwithu_command import PATIENCE_S, Command, child, finished, one_sentence, real_image, write
 
 from SegWithUCore.case.case_file import read_case
@@ -25,27 +24,6 @@ def failures(output: Path) -> dict[str, str]:
     """The reason of each case in `failed.csv`."""
     with (output / "failed.csv").open(encoding="utf-8", newline="") as file:
         return {row["case"]: row["reason"] for row in csv.DictReader(file)}
-
-
-@ON_LINUX
-def test_files_that_end_their_reader_are_rows_and_the_next_case_runs(
-    data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deadly_names(tmp_path / "hook", monkeypatch)
-    study, output = tmp_path / "study", tmp_path / "out"
-    study.mkdir()
-    deadly = [f"ends-{name}" for name in ("SIGABRT", "SIGKILL", "SIGSEGV")]
-    for name in ("begin", *deadly, "last"):
-        shutil.copy(real_image(data_folder), study / f"{name}.nii.gz")
-    for done in ("2 done, 0 there, 3 failed", "0 done, 2 there, 3 failed"):
-        outcome = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
-        assert outcome.code == 1
-        assert done in outcome.out
-        assert list(failures(output)) == deadly
-        for name, told in failures(output).items():
-            assert told.startswith(f"Reading {study / name}.nii.gz ended the reading process ({name[5:]}): ")
-        assert len(outcome.messages) == 4, "a sentence a failed case, and the sum"
-        assert sorted(path.name for path in output.iterdir()) == sorted(["begin", "failed.csv", "last", *OVERVIEW])
 
 
 def test_a_header_that_itk_does_not_survive_is_one_failed_case(

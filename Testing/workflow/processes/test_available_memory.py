@@ -16,7 +16,6 @@ from SegWithUCore.util.memory import (
     available_bytes,
     check_memory,
     in_words,
-    mac_free_bytes,
     resident_bytes,
 )
 from SegWithUCore.util.processor import control_groups
@@ -61,7 +60,6 @@ class FakeLinux:
 @pytest.fixture
 def linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLinux:
     monkeypatch.delenv(IGNORE_VARIABLE, raising=False)
-    monkeypatch.setattr(memory, "_address_space_left", lambda _proc: None)
     return FakeLinux(tmp_path)
 
 
@@ -88,26 +86,12 @@ def test_version_2_group_and_its_parents_limit_what_is_free(linux: FakeLinux) ->
 
 
 @ON_LINUX
-def test_swap_counts_as_far_as_the_group_may_use_it(linux: FakeLinux) -> None:
-    linux.meminfo(available=8 * GB, swap=4 * GB)
-    linux.group(2, "/a", memory__max=2 * GB, memory__current=1 * GB, memory__swap__max=0, memory__swap__current=0)
-    assert available_bytes(linux.proc) == 1 * GB
-    linux.files(linux.cgroups / "v2" / "a", memory__swap__max="max")
-    assert available_bytes(linux.proc) == 5 * GB
-
-
-@ON_LINUX
 def test_version_1_group_limits_what_is_free(linux: FakeLinux) -> None:
     none, limit = 9223372036854771712, 3 * GB
     linux.group(1, "/job", memory__limit_in_bytes=none, memory__usage_in_bytes=GB)
     assert available_bytes(linux.proc) == 8 * GB
     linux.files(linux.cgroups / "v1" / "job", memory__limit_in_bytes=limit)
     linux.files(linux.cgroups / "v1" / "job", memory__stat=f"inactive_file 7\ntotal_inactive_file {GB // 2}")
-    assert available_bytes(linux.proc) == 5 * GB // 2
-    linux.meminfo(available=8 * GB, swap=4 * GB)
-    assert available_bytes(linux.proc) == 5 * GB // 2 + 4 * GB
-    both = {"memory__memsw__limit_in_bytes": limit, "memory__memsw__usage_in_bytes": GB}
-    linux.files(linux.cgroups / "v1" / "job", **both)
     assert available_bytes(linux.proc) == 5 * GB // 2
 
 
@@ -146,8 +130,7 @@ def test_this_process_is_known_by_what_it_holds() -> None:
 @pytest.mark.serial
 @ON_LINUX
 def test_real_limits_count(tmp_path: Path) -> None:
-    """Of the address space; and of a control group, where this computer lets tests make one (mostly root)."""
-    assert 0.8 * GB < _seen_free(f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({GB}, {GB}))") < GB
+    """Of a control group, where this computer lets tests make one (mostly root)."""
     groups = list(control_groups("memory"))
     own, version = groups[0] if groups else (tmp_path / "none", 2)
     folder = own / f"segwithu-test-{os.getpid()}"
@@ -160,8 +143,7 @@ def test_real_limits_count(tmp_path: Path) -> None:
         if limit.exists():
             limit.write_text(str(GB))
             free = _seen_free(f"open({str(folder / 'cgroup.procs')!r}, 'w').write('0')")
-            swap = memory._numbers(Path("/proc/meminfo"), 1024).get("SwapFree", 0)
-            assert 0.8 * GB < free <= GB + swap
+            assert 0.8 * GB < free <= GB
     finally:
         folder.rmdir()
 
@@ -172,15 +154,6 @@ def _seen_free(before: str) -> int:
     environment = {**os.environ, "PYTHONPATH": str(PACKAGES)}
     call = [sys.executable, "-c", code]
     return int(subprocess.run(call, check=True, capture_output=True, text=True, env=environment).stdout)
-
-
-def test_macos_counts_what_it_gives_up_at_once() -> None:
-    told = (
-        "Mach Virtual Memory Statistics: (page size of 16384 bytes)\nPages free:      1000.\nPages active:    5000.\n"
-        "Pages inactive:  200.\nPages speculative:   30.\nPages wired down: 9000.\nPages purgeable:  4.\n"
-    )
-    assert mac_free_bytes(told) == 16384 * 1234
-    assert mac_free_bytes("something else") is None
 
 
 def test_the_refusal_names_both_figures_and_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

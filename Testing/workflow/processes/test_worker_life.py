@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from reader_deaths import write_hook
 from repository import PACKAGES
 from worker_parent import (
     ON_LINUX,
     PATIENCE_S,
-    SAMPLE,
     Parent,
     is_computing,
     module,
@@ -47,26 +44,6 @@ def test_closed_stdin_ends_a_computing_worker_and_leaves_nothing(start: Callable
     assert parent.close() == 0
     assert all(told["fraction"] < 0.5 for told in parent.rest()), "it went on for long"
     assert not any(tmp_path.iterdir())
-    _until_gone(parent.process.pid)
-
-
-@ON_LINUX
-def test_a_deadly_file_is_an_error_and_a_hanging_one_ends(start: Callable[..., Parent], tmp_path: Path) -> None:
-    for name in ("ends-SIGSEGV.nii.gz", "hangs-1.nii.gz"):
-        shutil.copy(SAMPLE, tmp_path / name)
-    parent = start(write_hook(tmp_path / "hook"), READER_HANGS=str(tmp_path / "hangs"))
-    parent.event()
-    answer = parent.ask(segment_request(tmp_path / "one", file=tmp_path / "ends-SIGSEGV.nii.gz"))
-    assert (answer["event"], answer["kind"]) == ("error", "input")
-    assert answer["text"].startswith(f"Reading {tmp_path / 'ends-SIGSEGV.nii.gz'} ended the reading process (SIGSEGV)")
-    assert parent.ask(segment_request(tmp_path / "two"))["event"] == "result"
-    parent.send(segment_request(tmp_path / "three", file=tmp_path / "hangs-1.nii.gz"))
-    until = time.monotonic() + PATIENCE_S
-    while not (tmp_path / "hangs").exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    assert len(processes_of_group(parent.process.pid)) == 2
-    assert parent.close() == 0
     _until_gone(parent.process.pid)
 
 

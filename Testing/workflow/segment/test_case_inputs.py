@@ -66,7 +66,7 @@ def _touch(folder: Path, names: Sequence[str]) -> Path:
         ("_0000.nii", "_0000"),
         ("liver_000.nii", "liver_000"),
         ("1.2.840.dcm", "1.2.840.dcm"),
-        ("Größe 1.img.gz", "Größe 1"),
+        ("Größe 1.nii.gz", "Größe 1"),
     ],
 )
 def test_name_of_a_case_is_its_file_name_without_suffix_and_channel_number(name: str, case: str) -> None:
@@ -86,7 +86,6 @@ def test_folder_in_nnunet_naming_is_many_cases(tmp_path: Path) -> None:
     ("names", "kind"),
     [
         (["a_0000.mha"], "1 case of 1 channel in nnU-Net naming"),
-        (["a_0000.hdr", "a_0000.img", "b_0000.hdr", "b_0000.img"], "2 cases of 1 channel in nnU-Net naming"),
         (["a_0000.nii", "b_0000.nii", "b_0001.nii"], "2 cases of 1 to 2 channels in nnU-Net naming"),
         (
             ["a_0000.nii", "mask.nii"],
@@ -123,7 +122,7 @@ def test_folder_of_folders_names_those_with_images(tmp_path: Path) -> None:
 
 
 def test_folder_of_cases_is_every_image_and_folder_in_it(glioma: tuple[sitk.Image, ...], tmp_path: Path) -> None:
-    folder = _touch(tmp_path / "study", ["b.nii.gz", "a.nrrd", "notes.txt", ".hidden.nii", "p.hdr", "p.img"])
+    folder = _touch(tmp_path / "study", ["b.nii.gz", "a.nrrd", "notes.txt", ".hidden.nii", "p.hdr"])
     write_series(_whole(glioma[0]), folder / "series")
     _touch(folder / ".git", ["a.nii"])
     assert [place.name for place in cases_in(folder).paths] == ["a.nrrd", "b.nii.gz", "p.hdr", "series"]

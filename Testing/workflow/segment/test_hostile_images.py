@@ -135,24 +135,14 @@ def _headers_for(target: str, folder: Path, voxels: bytes) -> list[Path]:
     ]
 
 
-def test_voxels_of_a_detached_header_lie_inside_its_folder(voxels: bytes, tmp_path: Path) -> None:
+def test_no_header_takes_voxels_from_another_file(voxels: bytes, tmp_path: Path) -> None:
     (tmp_path / "secret.raw").write_bytes(voxels)
-    case = tmp_path / "case"
-    (case / "deep").mkdir(parents=True)
-    for name in ("inside.raw", "deep/inside.raw", "with space.raw"):
-        (case / name).write_bytes(voxels)
-        for header in _headers_for(name, case, voxels):
-            assert stored_bytes(read_file(header)) == voxels
-    (case / "link.raw").symlink_to(tmp_path / "secret.raw")
-    (case / "folder").symlink_to(tmp_path)
-    outside = ["../secret.raw", str(tmp_path / "secret.raw"), str(case / "inside.raw"), "deep/../../secret.raw"]
-    outside += ["..\\secret.raw", "C:\\secret.raw", "\\\\server\\share\\secret.raw", "//server/share/secret.raw"]
-    for name in [*outside, "link.raw", "folder/secret.raw", "inside.raw\x00"]:
-        for header in _headers_for(name, case, voxels):
-            for reading in (read_file, read_header):
-                with pytest.raises(InputError, match="outside its own folder") as caught:
-                    reading(header)
-                assert str(header) in str(caught.value)
+    for header in _headers_for("secret.raw", tmp_path, voxels):
+        for reading in (read_file, read_header):
+            with pytest.raises(InputError) as caught:
+                reading(header)
+            assert caught.value.code == "voxels-in-another-file"
+            assert str(header) in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "missing", "loop"])
@@ -247,7 +237,7 @@ def test_the_command_names_what_killed_it_before(
         (nrrd(tmp_path / "ascii.nrrd", [], voxels, encoding="ascii"), "'encoding: ascii'"),
         (metaimage(tmp_path / "axes.mha", [], voxels, NDims="99"), "'NDims = 99'"),
         (nrrd(tmp_path / "claim.nrrd", [], voxels, sizes="2000 2000 1250"), "10000000000 bytes"),
-        (nrrd(tmp_path / "letter.nhdr", ["data file: /etc/passwd"], b""), "'/etc/passwd', outside its own folder"),
+        (nrrd(tmp_path / "letter.nhdr", ["data file: /etc/passwd"], b""), "voxels-in-another-file"),
         (flipped, "damaged"),
     ):
         outcome = segwithu.segment(path, model=model, output=tmp_path / "results")

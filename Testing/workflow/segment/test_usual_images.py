@@ -24,7 +24,7 @@ TYPES = {
     "float32": sitk.sitkFloat32,
     "float64": sitk.sitkFloat64,
 }
-FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr", ".hdr")
+FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 @pytest.fixture(scope="module")
