@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..util.input_files import is_plain
 from .dicom_folder import EXPLICIT_BIG, JPEG_2000, NATIVE, RLE, DamagedError, DicomSlice, damage_named
 
 _IN_UNITS = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.128"}
@@ -203,6 +204,8 @@ def _check_stream(one: DicomSlice, form: PixelFormat) -> None:
     from pydicom.encaps import generate_frames
     from pydicom.filereader import read_partial
 
+    if not is_plain(one.file):
+        raise one.refused("its name is no UTF-8, and its voxels are compressed: rename it")
     tag = 0x7FE00010
     try:
         with damage_named(), one.file.open("rb") as file:

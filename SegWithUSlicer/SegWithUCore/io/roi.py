@@ -42,15 +42,10 @@ class RegionOfInterest:
             numbers = [float(part) for part in text.split(",")]
         except ValueError:
             numbers = []
-        if len(numbers) != 6 or not np.isfinite(numbers).all() or min(numbers[3:]) <= 0:
+        if len(numbers) != 6 or not np.abs(numbers).max() <= FARTHEST_MM or min(numbers[3:]) <= 0:
             raise UsageError(
                 f"'{text[:80]}' is not a region of interest: give R,A,S,dR,dA,dS, the centre and the edge lengths in "
-                "mm."
-            )
-        if max(map(abs, numbers)) > FARTHEST_MM:
-            raise UsageError(
-                f"'{text[:80]}' is not a region of interest: {max(numbers, key=abs):g} mm is farther than any scanner "
-                f"reaches; give numbers up to {FARTHEST_MM:g}."
+                f"mm, up to {FARTHEST_MM:g}."
             )
         r, a, s, dr, da, ds = numbers
         return cls((r, a, s), (dr, da, ds))
