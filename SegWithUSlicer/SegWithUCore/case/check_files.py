@@ -10,9 +10,9 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from ..io.input_reader import IN_THIS_PROCESS, InputReader
+from ..io.input_reader import IN_THIS_PROCESS
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input
-from ..io.volume import Volume, check_same_grid, coarse_notes, grid_facts, read_file
+from ..io.volume import check_same_grid, coarse_notes, grid_facts, read_file
 from ..models.bundle_files import check_whole
 from ..models.installed import resolve_model
 from ..util.errors import InputError, SegWithUError, UsageError
@@ -25,11 +25,9 @@ from .case_image import (
     ELSEWHERE,
     OTHER_VOXELS,
     OutsideError,
-    channel_hash,
+    case_image,
     check_volume_places,
-    checked_image,
     image_path,
-    no_such_series,
     trusted_path,
     voxel_hash,
 )
@@ -71,9 +69,7 @@ class Checked:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_paths(
-    paths: Sequence[Path], images: Sequence[Path] = (), reader: InputReader = IN_THIS_PROCESS
-) -> Iterator[Checked]:
+def check_paths(paths: Sequence[Path], images: Sequence[Path] = ()) -> Iterator[Checked]:
     """Check each input, finished case and model at `paths`; one that is damaged does not stop the others.
 
     Args:
@@ -89,16 +85,16 @@ def check_paths(
             continue
         try:
             cases = case_folders([path]) if holds_cases(path) else []
-            found = [] if cases else [*_inputs_at(path, reader)]
+            found = [] if cases else [*_inputs_at(path)]
         except SegWithUError as error:
             yield Checked(path, "", Outcome.REFUSED, (str(error),))
             continue
         for sentence in deeper_cases([path], paths) if cases else ():
             yield Checked(path, "folder", Outcome.DOUBTFUL, (sentence,))
         for folder in cases:
-            yield check_case(folder, images, reader)
+            yield check_case(folder, images)
         for one in found:
-            yield one if isinstance(one, Checked) else check_input(*one, reader)
+            yield one if isinstance(one, Checked) else check_input(*one)
 
 
 def _model_folder(path: Path) -> Path | None:
@@ -123,16 +119,16 @@ def check_model(folder: Path) -> Checked:
     return Checked(folder, "model", Outcome.WHOLE, (), facts)
 
 
-def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str] | Checked]:
+def _inputs_at(path: Path) -> Iterator[tuple[GivenCase, str] | Checked]:
     """List the inputs at a path, or in the folders inside it; one of these without any is refused alone.
 
     Raises:
         InputError: there are none.
     """
     try:
-        given = find_input(path, reader)
+        given = find_input(path)
     except InputError:
-        found = cases_in(path, reader) if entry_kind(path) is EntryKind.FOLDER else FolderOfCases([])
+        found = cases_in(path) if entry_kind(path) is EntryKind.FOLDER else FolderOfCases([])
         inside = [entry for entry in found.paths if entry != path]
         if not inside:
             raise
@@ -140,7 +136,7 @@ def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str
             yield Checked(path, "folder", Outcome.DOUBTFUL, (f"{path}: left out: {found.left_out}.",))
         for entry in inside:
             try:
-                yield from _inputs_at(entry, reader)
+                yield from _inputs_at(entry)
             except SegWithUError as error:
                 yield Checked(entry, "", Outcome.REFUSED, (str(error),))
         return
@@ -148,12 +144,12 @@ def _inputs_at(path: Path, reader: InputReader) -> Iterator[tuple[GivenCase, str
         yield case, given.kind or "image"
 
 
-def check_input(case: GivenCase, kind: str, reader: InputReader = IN_THIS_PROCESS) -> Checked:
+def check_input(case: GivenCase, kind: str) -> Checked:
     """Read every channel of an input as `segment` would."""
     paths = [case.numbered[number] for number in sorted(case.numbered)] or [case.source]
     source = case.source / case.name if len(paths) > 1 else paths[0]
     try:
-        volumes = [reader.read(path) for path in paths]
+        volumes = [IN_THIS_PROCESS.read(path) for path in paths]
         for path, volume in zip(paths[1:], volumes[1:], strict=True):
             check_same_grid(path, volume.image, paths[0], volumes[0].image)
     except SegWithUError as error:
@@ -167,11 +163,11 @@ def check_input(case: GivenCase, kind: str, reader: InputReader = IN_THIS_PROCES
     return Checked(source, kind, Outcome.DOUBTFUL if notes else Outcome.WHOLE, notes, facts)
 
 
-def check_case(folder: Path, images: Sequence[Path] = (), reader: InputReader = IN_THIS_PROCESS) -> Checked:
+def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
     """Read every volume of a finished case, and the image that it was made from where it is found.
 
     Args:
-        images, reader: see `check_paths`.
+        images: see `check_paths`.
     """
     try:
         case = read_description(folder).raw
@@ -179,7 +175,7 @@ def check_case(folder: Path, images: Sequence[Path] = (), reader: InputReader = 
             _check_volumes(folder, case)
             versions = [checked_file(folder, path.name) for path in sorted(folder.glob(REVIEWED_PATTERN))]
             notes = tuple(note for path in versions if (note := check_reviewed(path, folder, case)))
-            found = _check_image(folder, case, images, reader)
+            found = _check_image(folder, case, images)
     except SegWithUError as error:
         return Checked(folder, "case", Outcome.REFUSED, (str(error),))
     outcome = Outcome.DOUBTFUL if notes and found.outcome is Outcome.WHOLE else found.outcome
@@ -206,7 +202,7 @@ def _check_volumes(folder: Path, case: Mapping[str, Any]) -> None:
     check_volume_places(folder, case)
 
 
-def _check_image(folder: Path, case: Mapping[str, Any], images: Sequence[Path], reader: InputReader) -> Checked:
+def _check_image(folder: Path, case: Mapping[str, Any], images: Sequence[Path]) -> Checked:
     """Read the images that a whole case was made from, as far as they are found: their voxels and place count."""
     version = str(case["versions"]["segwithu-slicer"])
     facts = {"version": version}
@@ -215,7 +211,7 @@ def _check_image(folder: Path, case: Mapping[str, Any], images: Sequence[Path], 
         if not found:
             sentence = f"The image of {folder} was not looked at: name the folder that it lies in with --images."
             return Checked(folder, "case", Outcome.UNKNOWN, (sentence,), facts)
-        problems = [_problem(path, folder, case, number, reader) for path in found]
+        problems = [_problem(path, folder, case, number) for path in found]
         if problem := min(problems, key=_weight):
             sentence = f"{folder}, made by version {version}, is not to be relied on: {problem}"
             outcome = Outcome.CHANGED if problem.code in (ELSEWHERE, OTHER_VOXELS) else Outcome.REFUSED
@@ -223,32 +219,13 @@ def _check_image(folder: Path, case: Mapping[str, Any], images: Sequence[Path], 
     return Checked(folder, "case", Outcome.WHOLE, (), facts)
 
 
-def _problem(
-    path: Path, folder: Path, case: Mapping[str, Any], channel: int, reader: InputReader
-) -> SegWithUError | None:
+def _problem(path: Path, folder: Path, case: Mapping[str, Any], channel: int) -> SegWithUError | None:
     """Why an image is not the one that a channel was made from; None if it is."""
     try:
-        checked_image(path, _read_known(path, channel_hash(folder, case, channel), reader), folder, case, channel)
+        case_image(folder, case, path, channel, check_volumes=False)
     except SegWithUError as error:
         return error
     return None
-
-
-def _read_known(path: Path, wanted: str, reader: InputReader) -> Volume:
-    """Read an image; of a DICOM folder with several series the one with the wanted voxels.
-
-    Raises:
-        InputError: it cannot be read, or none of several series has these voxels.
-    """
-    uids = reader.series_uids(path) if path.is_dir() else []
-    if len(uids) < 2:
-        return reader.read(path)
-    for uid in uids:
-        with contextlib.suppress(InputError):
-            volume = reader.read(path, uid)
-            if voxel_hash(volume.image) == wanted:
-                return volume
-    raise no_such_series(path, len(uids))
 
 
 def _weight(problem: SegWithUError | None) -> int:

@@ -62,22 +62,20 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     check DATA
     """
     from ..case.check_files import BAD, check_paths
-    from ..io.reader_process import ReaderProcess
 
     console.started()
     rows, counts, bad = [], Counter[str](), False
-    with ReaderProcess() as reader:
-        for one in check_paths(options.places, options.images, reader):
-            rows.append([str(one.source), one.kind, str(one.outcome)])
-            counts[str(one.outcome)] += 1
-            bad |= one.outcome in BAD
-            facts = {"source": str(one.source), "kind": one.kind, "outcome": str(one.outcome), **one.facts}
-            console.step("", {"event": "checked", **facts, "warnings": list(one.sentences)})
-            for sentence in one.sentences:
-                if one.outcome in BAD:
-                    console.error(sentence, source=str(one.source))
-                else:
-                    console.note(sentence)
+    for one in check_paths(options.places, options.images):
+        rows.append([str(one.source), one.kind, str(one.outcome)])
+        counts[str(one.outcome)] += 1
+        bad |= one.outcome in BAD
+        facts = {"source": str(one.source), "kind": one.kind, "outcome": str(one.outcome), **one.facts}
+        console.step("", {"event": "checked", **facts, "warnings": list(one.sentences)})
+        for sentence in one.sentences:
+            if one.outcome in BAD:
+                console.error(sentence, source=str(one.source))
+            else:
+                console.note(sentence)
     summed_up = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     text = f"{table(['what', 'kind', 'outcome'], rows, words=(0, 1, 2))}\n{len(rows)} checked: {summed_up}."
     console.result(text, {"checked": len(rows), "outcomes": dict(counts)})

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..cohort.jobs import FailedCases, Failure
     from ..cohort.one_case import Settled
     from ..inference.segment import Job
-    from ..io.input_reader import InputReader
     from ..io.inputs import GivenCase
     from ..models.bundle import Bundle
 
@@ -68,60 +67,54 @@ def run(options: "argparse.Namespace", console: Console) -> int:
     segment DATA --each -m hippocampus -o results --resume
     segment DATA/split.csv:test -m my_model -o results
     """
-    from ..io.reader_process import ReaderProcess
+    from ..cohort.jobs import FailedCases, Failure, check_output
+    from ..cohort.one_case import Rules, settle_all
+    from ..cohort.workers import Setup, settle_on_workers
+    from ..inference.engines.choice import engine_of_cases
+    from ..models.installed import resolve_model, unreadable_folders
 
     part = None if options.part is None else Part.parse(options.part)
     request = workers_request(options)
-    with ReaderProcess() as reader:
-        reader.start()  # it is ready when these and torch are imported
-        from ..cohort.jobs import FailedCases, Failure, check_output
-        from ..cohort.one_case import Rules, settle_all
-        from ..cohort.workers import Setup, settle_on_workers
-        from ..inference.engines.choice import engine_of_cases
-        from ..models.installed import resolve_model, unreadable_folders
-
-        bundle = resolve_model(options.model)
-        for problem in unreadable_folders():
-            console.note(f"Warning: {problem}.")
-        found = _cases(options, bundle, reader, console)
-        if part is not None:
-            found = part.share(sorted(found, key=lambda case: case.name))
-        failures = [case for case in found if isinstance(case, Failure)]
-        jobs = [case for case in found if not isinstance(case, Failure)]
-        check_output(options.output)
-        listed = options.resume or request is not None
-        many = len(found) > 1 or part is not None or listed
-        writer: AbstractContextManager[Any] = nullcontext()
-        if many:
-            writer = run_lock(options.output, part)
+    bundle = resolve_model(options.model)
+    for problem in unreadable_folders():
+        console.note(f"Warning: {problem}.")
+    found = _cases(options, bundle, console)
+    if part is not None:
+        found = part.share(sorted(found, key=lambda case: case.name))
+    failures = [case for case in found if isinstance(case, Failure)]
+    jobs = [case for case in found if not isinstance(case, Failure)]
+    check_output(options.output)
+    listed = options.resume or request is not None
+    many = len(found) > 1 or part is not None or listed
+    writer: AbstractContextManager[Any] = nullcontext()
+    if many:
+        writer = run_lock(options.output, part)
+    elif jobs:
+        writer = one_writer(jobs[0].target, overwrite=True)  # `settle` looks at what is there
+    with writer as lock:
+        tally = _Tally(console, len(found), options.debug, FailedCases(options.output) if listed else None)
+        for failure in failures:
+            tally.failed(failure.name, failure.given, failure_sentence(failure.error), repr(failure.error))
+        engine = options.engine
+        if options.resume and engine == AUTO:  # a cohort that is gone on with keeps its engine
+            engine = engine_of_cases([job.target for job in jobs]) or AUTO
+        rules = Rules(options.resume, options.overwrite)
+        settled: Any = (None for _ in range(0))
+        if request is not None and jobs:
+            more = {"network": options.network, "threads": options.threads}
+            setup = Setup.of(bundle, options.head, engine, options.device, **more)
+            settled = settle_on_workers(jobs, options.output, setup, rules, request, console.note, lock)
         elif jobs:
-            writer = one_writer(jobs[0].target, overwrite=True)  # `settle` looks at what is there
-        with writer as lock:
-            tally = _Tally(console, len(found), options.debug, FailedCases(options.output) if listed else None)
-            for failure in failures:
-                tally.failed(failure.name, failure.given, failure_sentence(failure.error), repr(failure.error))
-            engine = options.engine
-            if options.resume and engine == AUTO:  # a cohort that is gone on with keeps its engine
-                engine = engine_of_cases([job.target for job in jobs]) or AUTO
-            rules = Rules(options.resume, options.overwrite)
-            settled: Any = (None for _ in range(0))
-            if request is not None and jobs:
-                more = {"network": options.network, "threads": options.threads}
-                setup = Setup.of(bundle, options.head, engine, options.device, **more)
-                settled = settle_on_workers(jobs, options.output, setup, rules, request, console.note, lock)
-            elif jobs:
-                try:
-                    model = opened_model(bundle, engine, console, options.device, options.head)
-                except UsageError as error:
-                    known = "" if engine == options.engine else f"The cases there were made with {engine}, but: "
-                    raise UsageError(f"{known}{error}") from error
-                settled = settle_all(jobs, options.output, model, rules, tally.listening, reader)
-            return _segmented(settled, tally, options.output, many)
+            try:
+                model = opened_model(bundle, engine, console, options.device, options.head)
+            except UsageError as error:
+                known = "" if engine == options.engine else f"The cases there were made with {engine}, but: "
+                raise UsageError(f"{known}{error}") from error
+            settled = settle_all(jobs, options.output, model, rules, tally.listening)
+        return _segmented(settled, tally, options.output, many)
 
 
-def _cases(
-    options: "argparse.Namespace", bundle: "Bundle", reader: "InputReader", console: Console
-) -> "list[Job | Failure]":
+def _cases(options: "argparse.Namespace", bundle: "Bundle", console: Console) -> "list[Job | Failure]":
     """Find the cases that the options name.
 
     Raises:
@@ -137,7 +130,6 @@ def _cases(
         options.cases,
         options.output,
         bundle.input.channels,
-        reader,
         console.note,
         tables={path: _cases_of(path) for path in options.cases if _TABLE.fullmatch(path.name) and not path.exists()},
         each=options.each,

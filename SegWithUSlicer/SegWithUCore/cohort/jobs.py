@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.segment import Job
-from ..io.input_reader import InputReader
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, channel_inputs, find_input
 from ..util.csv_files import harmless_cell, read_csv, write_csv
 from ..util.errors import InputError, OutputError, UsageError
@@ -37,7 +36,6 @@ def jobs_of(
     paths: Sequence[Path],
     output: Path,
     model_channels: Sequence[str],
-    reader: InputReader,
     note: Callable[[str], None],
     *,
     tables: Mapping[Path, Sequence[GivenCase]],
@@ -68,9 +66,9 @@ def jobs_of(
     if is_single and (each or len(paths) > 1):
         raise UsageError("--name, --channel and --series go with a single case.", "single-case")
     cases: list[GivenCase] = []
-    for path in _inside(paths, output, reader, note, failures) if each else paths:
+    for path in _inside(paths, output, note, failures) if each else paths:
         try:
-            cases += tables[path] if path in tables else _found(path, reader, note)
+            cases += tables[path] if path in tables else _found(path, note)
         except Exception as error:  # noqa: BLE001 - whatever one place holds, the others go on
             failures.append(Failure(plain_name(path.name), path, error))
     if is_single and cases and (len(cases) > 1 or (cases[0].numbered and (channels or series))):
@@ -89,8 +87,8 @@ def jobs_of(
     return jobs, failures
 
 
-def _found(path: Path, reader: InputReader, note: Callable[[str], None]) -> Sequence[GivenCase]:
-    given = find_input(path, reader)
+def _found(path: Path, note: Callable[[str], None]) -> Sequence[GivenCase]:
+    given = find_input(path)
     if given.kind:
         note(f"{path}: {given.kind}.")
     return given.cases
@@ -99,7 +97,6 @@ def _found(path: Path, reader: InputReader, note: Callable[[str], None]) -> Sequ
 def _inside(
     folders: Sequence[Path],
     output: Path,
-    reader: InputReader,
     note: Callable[[str], None],
     failures: list[Failure],
 ) -> list[Path]:
@@ -107,7 +104,7 @@ def _inside(
     paths: list[Path] = []
     for path in folders:
         try:
-            found = cases_in(path, reader) if path.is_dir() else FolderOfCases([path])
+            found = cases_in(path) if path.is_dir() else FolderOfCases([path])
         except Exception as error:  # noqa: BLE001 - as in `jobs_of`
             failures.append(Failure(plain_name(path.name), path, error))
             continue

@@ -17,7 +17,6 @@ from ..inference.case_writer import SEGMENTATION_NRRD_FILE, CaseResult
 from ..inference.deviation import is_refused
 from ..inference.model import Model
 from ..inference.segment import Job, read_channels, segment
-from ..io.input_reader import IN_THIS_PROCESS, InputReader
 from ..io.volume import grid_facts
 from ..review.reviews import LOG_PATTERN
 from ..util.atomic_files import exists_error, sweep_leftovers
@@ -61,18 +60,15 @@ def settle_all(
     model: Model,
     rules: Rules,
     listening: Listening = _silently,
-    reader: InputReader = IN_THIS_PROCESS,
 ) -> Iterator[tuple[Job, Settled]]:
     """Settle cases one after the other in this process; whatever happens to one, the others go on."""
     sweep_leftovers(output)
     for job in jobs:
-        yield job, settle(job, model, rules, listening, reader)
+        yield job, settle(job, model, rules, listening)
     sweep_leftovers(output)
 
 
-def settle(
-    job: Job, model: Model, rules: Rules, listening: Listening = _silently, reader: InputReader = IN_THIS_PROCESS
-) -> Settled:
+def settle(job: Job, model: Model, rules: Rules, listening: Listening = _silently) -> Settled:
     """Make a case, or find it made, or fail.
 
     It may be called again for the same case, also after its process was killed: with `rules.resume` a case that is
@@ -81,7 +77,6 @@ def settle(
     Args:
         job: its own `overwrite` is not looked at.
         listening: to the computation; not called for a case that is there.
-        reader: what reads the images.
 
     Returns:
         "state" (`FINISHED`, `SKIPPED` or `FAILED`), "seconds"; of a finished case what `case_facts` returns; of a
@@ -89,7 +84,7 @@ def settle(
     """
     begun = time.perf_counter()
     try:
-        result = _make(job, model, rules, listening, reader)
+        result = _make(job, model, rules, listening)
     except Exception as error:  # noqa: BLE001 - whatever happens to one case, the others go on
         return failed(error)
     facts = {"state": SKIPPED} if result is None else {"state": FINISHED, **case_facts(result)}
@@ -112,7 +107,7 @@ def case_facts(result: CaseResult) -> dict[str, Any]:
     }
 
 
-def _make(job: Job, model: Model, rules: Rules, listening: Listening, reader: InputReader) -> CaseResult | None:
+def _make(job: Job, model: Model, rules: Rules, listening: Listening) -> CaseResult | None:
     """Return the result of a case; None if it is there already.
 
     Raises:
@@ -122,7 +117,7 @@ def _make(job: Job, model: Model, rules: Rules, listening: Listening, reader: In
     if there and not rules.resume and not rules.overwrite:
         raise exists_error(job.target)
     if there and rules.resume:
-        other = staleness(job, model, reader)
+        other = staleness(job, model)
         if other is None:
             return None
         kind, difference = other
@@ -140,10 +135,10 @@ def _make(job: Job, model: Model, rules: Rules, listening: Listening, reader: In
                 "case-outdated",
             )
     with listening(job) as progress:
-        return segment(replace(job, overwrite=there if rules.resume else rules.overwrite), model, progress, reader)
+        return segment(replace(job, overwrite=there if rules.resume else rules.overwrite), model, progress)
 
 
-def staleness(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> tuple[str, str] | None:
+def staleness(job: Job, model: Model) -> tuple[str, str] | None:
     """Say why the existing case folder does not match this job: what differs, and a clause; None if it matches.
 
     Settings are compared first. Then the images are read, and known by their voxels and grid as everywhere: paths and
@@ -164,7 +159,7 @@ def staleness(job: Job, model: Model, reader: InputReader = IN_THIS_PROCESS) -> 
         return "folder", f"lacks {missing}"
     changed = [name for name in now if before[name] != now[name]]
     if not changed or changed == [ENGINE]:  # else the images need not be read
-        images = [volume.image for volume in read_channels(job, model.bundle, reader)]
+        images = [volume.image for volume in read_channels(job, model.bundle)]
         if [voxel_hash(image) for image in images] != voxels:
             return "voxels", f"was made of other voxels than {' and '.join(map(str, job.files))} hold"
         if not _same_grid(grid, grid_facts(images[0])):

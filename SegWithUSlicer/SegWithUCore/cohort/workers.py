@@ -26,7 +26,6 @@ from typing import Any
 from ..case.case_file import CASE_FILE
 from ..inference.model import Model, user_network_sha256
 from ..inference.segment import Job
-from ..io.reader_process import ReaderProcess
 from ..models.bundle import Bundle, read_bundle, with_head
 from ..util.atomic_files import exists_error, sweep_leftovers
 from ..util.errors import SegWithUError, UsageError
@@ -138,7 +137,6 @@ _ONE_CASE = threading.Lock()
 """A network keeps state between its layers: one case at a time in a process, whatever threads the worker has."""
 _kept: dict[str, Any] = {}
 """The model of this worker, and the setup that it was loaded by."""
-_READER = ReaderProcess()
 
 
 def on_worker(function: Callable[..., Any], setup: Setup, *arguments: Any) -> Any:
@@ -214,7 +212,7 @@ def _runtime(model: Model) -> str:
 
 
 def _settle_on_worker(model: Model, job: Job, rules: Rules) -> Settled:
-    return {**settle(job, model, rules, reader=_READER), "worker": socket.gethostname()}
+    return {**settle(job, model, rules), "worker": socket.gethostname()}
 
 
 def settle_on_workers(

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..util.errors import InputError, UsageError
 from ..util.folder_entries import EntryKind, check_entries, entry_kind
 from ..util.input_files import plain_name
-from .input_reader import IN_THIS_PROCESS, InputReader
+from .dicom_folder import is_dicom, scan_folder
 from .volume import FORMATS
 
 SUFFIXES = sorted({end for ends, _ in FORMATS for end in ends}, key=len, reverse=True)
@@ -59,11 +59,8 @@ class GivenInput:
     kind: str = ""
 
 
-def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
+def find_input(path: Path) -> GivenInput:
     """Look at an argument; what kind a folder is, its contents decide.
-
-    Args:
-        reader: what looks into files.
 
     Raises:
         InputError: a folder that holds neither a DICOM series nor images in nnU-Net naming, or both.
@@ -72,17 +69,17 @@ def find_input(path: Path, reader: InputReader = IN_THIS_PROCESS) -> GivenInput:
         return GivenInput([GivenCase(case_name(path), path)])
     found = _listed(path)
     numbered = {file: match for file in found.images if (match := _NUMBERED.fullmatch(stem_of(file) or ""))}
-    if any(reader.is_dicom(file) for file in found.files):
-        mixed = next((file.name for file in numbered if file in found.closed or not reader.is_dicom(file)), None)
+    if any(is_dicom(file) for file in found.files):
+        mixed = next((file.name for file in numbered if file in found.closed or not is_dicom(file)), None)
         if mixed:
             raise InputError(
                 f"{path} holds DICOM files and images in nnU-Net naming ({mixed}): keep them in folders of their own."
             )
-        return GivenInput([GivenCase(plain_name(path.resolve().name), path)], reader.folder_words(path))
+        return GivenInput([GivenCase(plain_name(path.resolve().name), path)], scan_folder(path).description)
     if not numbered:
-        raise InputError(_no_input(path, found, reader))
-    left_out = found.left_out(numbered, reader)
-    if deeper := [folder for folder in found.folders if _holds_input(folder, reader)]:
+        raise InputError(_no_input(path, found))
+    left_out = found.left_out(numbered)
+    if deeper := [folder for folder in found.folders if _holds_input(folder)]:
         left_out.append(f"{_several(len(deeper), 'folder')} with images ({_names(deeper)})")
     if others := len(found.images) - len(numbered):
         left_out.append(f"{_several(others, 'image')} without a channel number")
@@ -102,7 +99,7 @@ class FolderOfCases:
     left_out: str = ""
 
 
-def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> FolderOfCases:
+def cases_in(folder: Path) -> FolderOfCases:
     """List the image files and folders in a folder of cases.
 
     A folder that is a DICOM series or in nnU-Net naming itself is its own only input, and so is one without anything.
@@ -112,10 +109,10 @@ def cases_in(folder: Path, reader: InputReader = IN_THIS_PROCESS) -> FolderOfCas
     """
     found = _listed(folder)
     numbered = any(_NUMBERED.fullmatch(stem_of(file) or "") for file in found.images)
-    if numbered or any(reader.is_dicom(file) for file in found.files):
+    if numbered or any(is_dicom(file) for file in found.files):
         return FolderOfCases([folder])
     closed = [path for path in found.closed if stem_of(path) is None and not _OTHER.fullmatch(path.name)]
-    left_out = "; ".join(found.left_out(closed, reader))
+    left_out = "; ".join(found.left_out(closed))
     return FolderOfCases(sorted([*found.images, *found.folders, *closed]) or [folder], left_out)
 
 
@@ -133,11 +130,11 @@ class _Listed:
         """What has the name of an image, whether it can be opened or not."""
         return sorted(path for path in (*self.files, *self.closed) if stem_of(path) is not None)
 
-    def left_out(self, taken: Collection[Path], reader: InputReader) -> list[str]:
+    def left_out(self, taken: Collection[Path]) -> list[str]:
         """Say in words what is neither taken nor of another kind: what is hidden, and what cannot be opened."""
         hidden = [path for path in self.hidden if stem_of(path) and not path.name.startswith(_RESOURCE_FORK)]
         hidden_folders = [path for path in self.hidden if entry_kind(path) is EntryKind.FOLDER]
-        folders = [path for path in hidden_folders if _holds_input(path, reader)]
+        folders = [path for path in hidden_folders if _holds_input(path)]
         closed = [path for path in self.closed if path not in taken and stem_of(path) is None]
         kinds = (
             (hidden, "hidden image"),
@@ -161,7 +158,7 @@ def _listed(folder: Path) -> _Listed:
     )
 
 
-def _no_input(folder: Path, found: _Listed, reader: InputReader) -> str:
+def _no_input(folder: Path, found: _Listed) -> str:
     if (folder / _FINISHED).is_file():
         return f"{folder} is a finished case, which holds results: give the image that was segmented."
     if images := found.images:
@@ -169,7 +166,7 @@ def _no_input(folder: Path, found: _Listed, reader: InputReader) -> str:
             f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): pass --each if "
             f"each is a case, or give the files themselves, such as {images[0]}."
         )
-    inside = [entry for entry in found.folders if _holds_input(entry, reader)]
+    inside = [entry for entry in found.folders if _holds_input(entry)]
     advice = "give an image file or a DICOM series"
     if inside:
         advice = f"pass --each if each folder in it is a case, or give one of those in it: {_names(inside)}"
@@ -178,9 +175,9 @@ def _no_input(folder: Path, found: _Listed, reader: InputReader) -> str:
     return f"{folder} is a folder without images: {advice}."
 
 
-def _holds_input(folder: Path, reader: InputReader) -> bool:
+def _holds_input(folder: Path) -> bool:
     found = _listed(folder)
-    return bool(found.images) or any(reader.is_dicom(file) for file in found.files)
+    return bool(found.images) or any(is_dicom(file) for file in found.files)
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -14,7 +14,6 @@ from ..inference.model import Model, user_network_sha256
 from ..inference.ood_check import deviations_of_features
 from ..inference.segment import Job, segment
 from ..io.grid import VoxelGrid, check_geometry
-from ..io.reader_process import ReaderProcess
 from ..io.roi import RegionOfInterest, part_grid
 from ..io.volume import Header
 from ..models.bundle import Bundle, with_head
@@ -40,8 +39,6 @@ class JobRunner:
     def __init__(self) -> None:
         self._model: Model | None = None
         self._described: tuple[str, bytes, Bundle] | None = None
-        self._reader = ReaderProcess()
-        self._reader.start()  # it is ready when the model is
 
     def answer(self, request: Request, report: Progress) -> dict[str, Any]:
         """Do a request and return the event that answers it, without its id."""
@@ -102,7 +99,7 @@ class JobRunner:
             include_image=request.include_image,
             own_to_world_ras=request.own_to_world_ras,
         )
-        result = segment(job, model, report, self._reader)
+        result = segment(job, model, report)
         return {
             "event": "result",
             "case": request.target,
