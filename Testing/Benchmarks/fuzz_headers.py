@@ -215,7 +215,7 @@ def _alias(rng: random.Random) -> File:
     key, other = rng.choice([("Offset", "Position"), ("Offset", "Origin"), ("TransformMatrix", "Rotation"),
                              ("TransformMatrix", "Orientation")])  # fmt: skip
     content = meta().replace(f"\n{key} =".encode(), f"\n{other} =".encode())
-    return File(f"{other} in place of {key}", ".mha", content, SPACING, ORIGIN, right=True)
+    return File(f"{other} in place of {key}", ".mha", content, SPACING, ORIGIN, right=False)
 
 
 def _numbers(rng: random.Random) -> File:
