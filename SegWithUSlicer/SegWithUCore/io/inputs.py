@@ -131,17 +131,13 @@ class _Listed:
         return sorted(path for path in (*self.files, *self.closed) if stem_of(path) is not None)
 
     def left_out(self, taken: Collection[Path]) -> list[str]:
-        """Say in words what is neither taken nor of another kind: what is hidden, and what cannot be opened."""
-        hidden = [path for path in self.hidden if stem_of(path) and not path.name.startswith(_RESOURCE_FORK)]
-        hidden_folders = [path for path in self.hidden if entry_kind(path) is EntryKind.FOLDER]
-        folders = [path for path in hidden_folders if _holds_input(path)]
-        closed = [path for path in self.closed if path not in taken and stem_of(path) is None]
-        kinds = (
-            (hidden, "hidden image"),
-            (folders, "hidden folder with images"),
-            (closed, "entry that cannot be opened"),
-        )
-        return [f"{_several(len(paths), words)} ({_names(paths)})" for paths, words in kinds if paths]
+        """Say in words what may be an input and is hidden or cannot be opened, unless it is taken."""
+        unseen = [path for path in self.closed if path not in taken and stem_of(path) is None]
+        for path in self.hidden:
+            is_image = stem_of(path) is not None and not path.name.startswith(_RESOURCE_FORK)
+            if is_image or (entry_kind(path) is EntryKind.FOLDER and _holds_input(path)):
+                unseen.append(path)
+        return [f"{len(unseen)} hidden or not to be opened ({_names(unseen)})"] if unseen else []
 
 
 def _listed(folder: Path) -> _Listed:

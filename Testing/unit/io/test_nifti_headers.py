@@ -63,7 +63,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "8 dimensions": ({"dim": (8, 5, 6, 7)}, r"\(8D\)"),
     "unknown type": ({"datatype": 1}, "voxels of the type 1, which is not read here"),
     "long double": ({"datatype": 1536, "bitpix": 128}, "voxels of the type 1536"),
-    "bits": ({"bitpix": 8}, r"voxels of 8 bits and of type 4 \(int16\)"),
+    "bits": ({"bitpix": 8}, "voxels of 8 bits"),
     "half of the voxels unused": (
         {"datatype": 2, "bitpix": 8},
         r"follow the 210 of voxels .*\[bytes-left-over\]",
@@ -74,7 +74,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "slope NaN": ({"scl_slope": np.nan}, r"scales intensities by nan and adds 0 \(scl_slope, scl_inter\)"),
     "intercept infinite": ({"scl_inter": np.inf}, "adds inf"),
     "slope without meaning": ({"scl_slope": 1e-20}, "scales intensities by 1e-20"),
-    "slope 0 with an intercept": ({"scl_slope": 0, "scl_inter": 5}, "which programs read differently"),
+    "slope 0 with an intercept": ({"scl_slope": 0, "scl_inter": 5}, "adds 5"),
     "complex": ({"datatype": 32, "bitpix": 64}, "holds complex voxels: give the magnitude image"),
     "colours": ({"datatype": 128, "bitpix": 24}, "holds 3 values a voxel"),
     "vectors": ({"dim": (5, 5, 6, 7, 1, 3), "intent_code": 1007}, "holds 3 values a voxel"),
