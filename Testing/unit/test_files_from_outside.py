@@ -97,7 +97,7 @@ def test_json_is_read_as_written(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(to_json(content), encoding="utf-8")
     assert read_json_object(tmp_path / "a.json") == content
     (tmp_path / "a.json").write_text("[1]", encoding="utf-8")
-    with pytest.raises(InputError, match="a list"):
+    with pytest.raises(InputError, match="instead of a JSON object"):
         read_json_object(tmp_path / "a.json")
     with pytest.raises(ValueError, match="JSON"):
         to_json(float("nan"))
