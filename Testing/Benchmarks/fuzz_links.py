@@ -85,7 +85,7 @@ def _call(command: str, given: Path, bundle: Path, output: Path) -> list[str]:
 
 def _atomic(command: str, output: Path) -> list[Path]:
     """What must stay empty after a failure; the other cases come through a worklist and an export."""
-    return [] if command.startswith(("export", "worklist")) else [output]
+    return [] if command.startswith(("export", "worklist", "segment")) else [output]
 
 
 def _chosen(rng: random.Random, files: Sequence[Path]) -> list[Path]:
