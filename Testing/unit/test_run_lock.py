@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from SegWithUCore.util.errors import UsageError
 from SegWithUCore.util.run_lock import Part, RunLockedError, run_lock
 
 
@@ -17,24 +16,6 @@ def test_shares_hold_every_case_once_and_differ_by_one_at_most() -> None:
     assert {len(share) for share in shares} == {6, 7}
     assert Part.parse("4/4").share(cases) == shares[3]
     assert Part(3, 3).share(cases[:2]) == []
-
-
-@pytest.mark.parametrize(
-    ("task", "first", "step", "count", "part"),
-    [("0", "0", "1", "8", "1/8"), ("7", "0", "1", "8", "8/8"), ("5", "1", "2", "4", "3/4"), ("9", "9", "", "1", "1/1")],
-)
-def test_tasks_of_slurm_arrays_are_shares(
-    task: str, first: str, step: str, count: str, part: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in (("ID", task), ("MIN", first), ("STEP", step), ("COUNT", count)):
-        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
-    assert str(Part.parse("slurm")) == part
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "99")
-    with pytest.raises(UsageError, match="contiguous array"):
-        Part.parse("slurm")
-    monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
-    with pytest.raises(UsageError, match="--array"):
-        Part.parse("slurm")
 
 
 def test_equal_shares_work_at_the_same_time_and_others_do_not(tmp_path: Path) -> None:

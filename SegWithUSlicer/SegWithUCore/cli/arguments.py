@@ -83,7 +83,7 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "--network": {"metavar": "FILE.py:FACTORY", "help": "your own network, for models whose backbone it is"},
     "--threads": {"type": whole_number(1, 1024), "metavar": "N", "help": "CPU threads (default: the cores)"},
-    "--part": {"metavar": "I/N", "help": "only the I-th of N equal shares of the cases; slurm: of a SLURM array"},
+    "--part": {"metavar": "I/N", "help": "only the I-th of N equal shares of the cases, such as 3/8"},
     "--workers": {"type": whole_number(1, 10_000), "metavar": "N", "help": "N workers here, or of --cluster"},
     "--scheduler": {"metavar": "ADDRESS", "help": "use the workers of a Dask scheduler, tcp://HOST:PORT"},
     "--cluster": {"choices": ("slurm",), "help": "workers as SLURM jobs, as dask-jobqueue's configuration has them"},

@@ -4,7 +4,6 @@ The lock saves double work and mixed messages, never a result: a case folder is 
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,35 +27,17 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """Read "I/N", or "slurm" for the place of this task in its SLURM array.
+        """Read "I/N".
 
         Raises:
-            UsageError: it is neither, or there is no such array.
+            UsageError: it is anything else.
         """
-        if text == "slurm":
-            return cls._of_slurm()
         found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
         number, count = (int(found[1]), int(found[2])) if found else (0, 0)
         if not 1 <= number <= count <= _MOST_PARTS:
-            raise UsageError(f"--part {text!r} is no share: give I/N with I from 1 to N, such as 3/8, or 'slurm'.")
-        return cls(number, count)
-
-    @classmethod
-    def _of_slurm(cls) -> "Part":
-        names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP")
-        found = [os.environ.get(name, "") for name in names]
-        if not all(text.isdigit() for text in found[:2]):
             raise UsageError(
-                "--part slurm needs the variables SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT: submit the script "
-                "with sbatch --array=1-N, or give --part I/N."
-            )
-        task, count = int(found[0]), int(found[1])
-        first, step = (int(text) if text.isdigit() else 1 for text in found[2:])
-        number = (task - first) // max(1, step) + 1
-        if not 1 <= number <= count <= _MOST_PARTS:
-            raise UsageError(
-                f"--part slurm: task {task} of an array with {count} tasks from {first} on is no share: submit a "
-                "contiguous array such as --array=1-8, or give --part I/N."
+                f"--part {text!r} is no share: give I/N with I from 1 to N, such as 3/8; in a SLURM array from 1 on "
+                "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT."
             )
         return cls(number, count)
 
