@@ -33,7 +33,7 @@ def voxels(volume: sitk.Image) -> bytes:
 NRRD_REFUSED: dict[str, tuple[list[str], dict[str, str], Callable[[bytes], bytes], str]] = {
     "ascii over binary": ([], {"encoding": "ascii"}, bytes, "'encoding: ascii'"),
     "hex": ([], {"encoding": "hex"}, lambda body: body.hex().encode(), "'encoding: hex'"),
-    "claims 10 GB plain": ([], {"sizes": "2000 2000 1250"}, bytes, "9999992894 of 10000000000 bytes"),
+    "claims 10 GB plain": ([], {"sizes": "2000 2000 1250"}, bytes, "[truncated-file]"),
     "claims 10 GB packed": (
         [],
         {"sizes": "2000 2000 1250", "encoding": "gzip"},
@@ -43,7 +43,7 @@ NRRD_REFUSED: dict[str, tuple[list[str], dict[str, str], Callable[[bytes], bytes
     "sizes beyond all": ([], {"sizes": "999999999999 999999999999 999999999999"}, bytes, "[truncated-file]"),
     "packed more than claimed": ([], {"encoding": "gzip"}, lambda body: gzip.compress(body * 9), "[bytes-left-over]"),
     "one byte more": ([], {}, lambda body: body + b"1", "[bytes-left-over]"),
-    "one byte less": ([], {}, lambda body: body[:-1], "1 of 7106 bytes"),
+    "one byte less": ([], {}, lambda body: body[:-1], "[truncated-file]"),
     "something behind gzip": ([], {"encoding": "gzip"}, lambda body: gzip.compress(body) + b"x", "[damaged-file]"),
     "16 axes": ([], {"dimension": "16", "sizes": "1 " * 16}, bytes, "'dimension: 16'"),
     "no volume": ([], {"sizes": "19 0 11"}, bytes, "'sizes: 19 0 11'"),
@@ -70,7 +70,7 @@ NRRD_REFUSED: dict[str, tuple[list[str], dict[str, str], Callable[[bytes], bytes
 }
 META_REFUSED: dict[str, tuple[list[str], dict[str, str], Callable[[bytes], bytes], str]] = {
     "99 axes": ([], {"NDims": "99"}, bytes, "'NDims = 99'"),
-    "claims 10 GB plain": ([], {"DimSize": "2000 2000 1250"}, bytes, "9999992894 of 10000000000 bytes"),
+    "claims 10 GB plain": ([], {"DimSize": "2000 2000 1250"}, bytes, "[truncated-file]"),
     "claims 10 GB packed": (
         ["CompressedData = True"],
         {"DimSize": "2000 2000 1250"},
@@ -90,11 +90,11 @@ META_REFUSED: dict[str, tuple[list[str], dict[str, str], Callable[[bytes], bytes
         lambda body: zlib.compress(body) + b"1",
         "[damaged-file]",
     ),
-    "wrong length": (["CompressedData = True", "CompressedDataSize = 9"], {}, zlib.compress, "[bytes-left-over]"),
+    "wrong length": (["CompressedData = True", "CompressedDataSize = 9"], {}, zlib.compress, "CompressedDataSize = 9"),
     "text": (["BinaryData = False"], {}, bytes, "'BinaryData = False'"),
     "negative spacing": (["ElementSpacing = -1 1 1"], {}, bytes, "'ElementSpacing = -1 1 1'"),
     "NaN origin": (["Offset = nan 0 0"], {}, bytes, "'Offset = nan 0 0'"),
-    "two origins": (["Offset = 1 2 3", "Position = 4 5 6"], {}, bytes, "contradicts itself (Position and Offset)"),
+    "two origins": (["Offset = 1 2 3", "Position = 4 5 6"], {}, bytes, "Position = 4 5 6"),
     "flat": (["TransformMatrix = 1 0 0 1 0 0 0 0 1"], {}, bytes, "'TransformMatrix = 1 0 0 1 0 0 0 0 1'"),
     "too few directions": (["TransformMatrix = 1 0 0 1"], {}, bytes, "'TransformMatrix = 1 0 0 1'"),
     "intensities to be scaled": (["ElementToIntensityFunctionSlope = 2"], {}, bytes, "FunctionSlope = 2'"),
@@ -179,7 +179,7 @@ def test_a_refused_file_leaves_no_handle_open(voxels: bytes, tmp_path: Path) -> 
     headers += [nrrd(tmp_path / "packed.nrrd", [], gzip.compress(voxels)[:-9], encoding="gzip")]
     before = len(list(Path("/proc/self/fd").iterdir()))
     for header in headers * 10:
-        with pytest.raises(InputError, match=r"(truncated|damaged)-file"):
+        with pytest.raises(InputError, match=r"(truncated|damaged|another)-file"):
             read_file(header)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
@@ -237,7 +237,7 @@ def test_the_command_names_what_killed_it_before(
         (nrrd(tmp_path / "ascii.nrrd", [], voxels, encoding="ascii"), "'encoding: ascii'"),
         (metaimage(tmp_path / "axes.mha", [], voxels, NDims="99"), "'NDims = 99'"),
         (nrrd(tmp_path / "claim.nrrd", [], voxels, sizes="2000 2000 1250"), "10000000000 bytes"),
-        (nrrd(tmp_path / "letter.nhdr", ["data file: /etc/passwd"], b""), "voxels-in-another-file"),
+        (nrrd(tmp_path / "letter.nhdr", ["data file: /etc/passwd"], b""), "header and voxels"),
         (flipped, "damaged"),
     ):
         outcome = segwithu.segment(path, model=model, output=tmp_path / "results")
