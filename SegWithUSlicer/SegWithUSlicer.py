@@ -195,7 +195,6 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         channels: Sequence[Any] = (),
         unlikeTraining: bool = False,
         head: str = "",
-        outputSegmentation: Any = None,
         engine: str = "auto",
     ) -> Any:
         """Segment a volume and wait for the result; Slicer stays responsive meanwhile.
@@ -208,12 +207,10 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             channels: volumes of the further channels.
             unlikeTraining: continue although the input is far from the training cases.
             head: an uncertainty head of the model other than its default.
-            outputSegmentation: a segmentation whose content is replaced, unless somebody has worked on it; by default
-                that of the last run of these volumes and this model, or a new one.
             engine: "auto", "torch" or "openvino", what runs the network.
 
         Returns:
-            CaseNodes: `.segmentation`, `.maps` by name, `.table`, `.case`.
+            CaseNodes: `.segmentation`, `.maps` by name, `.case` with the structures.
 
         Raises:
             ValueError: no such model or head, or the wrong number of volumes.
@@ -222,7 +219,6 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         from SegWithUSlicerLib.run.controller import RunRequest
         from SegWithUSlicerLib.run.models import find_model
         from SegWithUSlicerLib.run.session import session
-        from SegWithUSlicerLib.scene.volume_export import freeze_sequence_frame
 
         chosen = find_model(model)
         volumes = [volumeNode, *channels]
@@ -231,9 +227,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         if head and head not in chosen.heads:
             raise ValueError(f"the model '{chosen.name}' has no head '{head}': choose one of {', '.join(chosen.heads)}")
         controller = session().controller
-        frozen = [freeze_sequence_frame(volume) for volume in volumes]
-        choices = roiNode, device, unlikeTraining, head, outputSegmentation
-        controller.start(RunRequest(frozen, chosen.folder, *choices, engine=engine))
+        controller.start(RunRequest(volumes, chosen.folder, roiNode, device, unlikeTraining, head, engine))
         return _finished(controller)
 
 

@@ -52,7 +52,7 @@ def states_of_a_run(host: SlicerHost, _home: Path) -> Iterator[str]:
     host.wait(lambda: ui.bannerFrame.visible, timeout=RUN_TIMEOUT_S)
     yield "unfit"
     ui.tryItButton.click()
-    host.wait(lambda: ui.costLabel.text.startswith("About"), timeout=RUN_TIMEOUT_S)
+    host.wait(lambda: bool(ui.likenessLabel.text), timeout=RUN_TIMEOUT_S)
     yield "chosen"
     ui.runButton.click()
     host.wait(lambda: ui.progressBar.visible and ui.progressBar.value > 0, timeout=RUN_TIMEOUT_S)
@@ -92,7 +92,6 @@ def states_of_cases(host: SlicerHost, home: Path) -> Iterator[str]:
     ui.reviewerEdit.text = "Ana"
     panel.cases.open_list(home / "demo")
     panel.cases.list.source.title = "/home/ana/cases"  # the picture shall not tell where it was made
-    ui.flagShareBox.value = 10.0
     host.wait(1.0)
     panel.cases.next()
     panel.review.start()
@@ -119,8 +118,8 @@ def states_of_models(host: SlicerHost, home: Path) -> Iterator[str]:
     models.registry_entered()
     ui.modelsButton.collapsed = False
     models.refresh()
-    host.wait(lambda: len(models.table.rows) > 1, timeout=RUN_TIMEOUT_S)
-    models.table.select("hippocampus@1.3.1")
+    host.wait(lambda: len(models.rows) > 1, timeout=RUN_TIMEOUT_S)
+    models.select("hippocampus@1.3.1")
     ui.registryEdit.text = "https://models.hospital.org/segwithu"  # the picture shall not tell where it was made
     yield "models"
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .parameter_types import Choice, Maximum, Minimum, WithinRange, node_class_of, split_annotated
+from .parameter_types import Choice, WithinRange, node_class_of, split_annotated
 from .qt_module import QT
 
 
@@ -38,13 +36,8 @@ def _property(widget: Any, name: str, signal: str) -> GuiConnector:
 
 
 def _bounds(notes: list[Any]) -> tuple[float | None, float | None]:
-    low = high = None
-    for note in notes:
-        if isinstance(note, WithinRange | Minimum):
-            low = note.minimum
-        if isinstance(note, WithinRange | Maximum):
-            high = note.maximum
-    return low, high
+    within = next((note for note in notes if isinstance(note, WithinRange)), None)
+    return (within.minimum, within.maximum) if within else (None, None)
 
 
 def _number(widget: Any, notes: list[Any], signal: str, needs_bounds: bool) -> GuiConnector:
@@ -70,9 +63,6 @@ def _items(widget: Any, labelled: list[tuple[str, Any]]) -> GuiConnector:
 
 
 def _combo(widget: Any, bare: Any, notes: list[Any]) -> GuiConnector | None:
-    if isinstance(bare, type) and issubclass(bare, enum.Enum):
-        label = getattr(bare, "label", lambda member: member.name)
-        return _items(widget, [(label(member), member) for member in bare])
     choice = next((note for note in notes if isinstance(note, Choice)), None)
     if bare in (str, int, float, bool):
         if choice is None:
@@ -84,14 +74,6 @@ def _combo(widget: Any, bare: Any, notes: list[Any]) -> GuiConnector | None:
 def _node(widget: Any, kind: type) -> GuiConnector:
     widget.nodeTypes = [kind.__name__]
     return GuiConnector(widget, "currentNodeChanged(vtkMRMLNode*)", widget.currentNode, widget.setCurrentNode)
-
-
-def _text(widget: Any) -> GuiConnector:
-    return GuiConnector(widget, "textChanged()", widget.toPlainText, widget.setPlainText)
-
-
-def _path(widget: Any, name: str, signal: str) -> GuiConnector:
-    return GuiConnector(widget, signal, lambda: Path(getattr(widget, name)), lambda v: setattr(widget, name, str(v)))
 
 
 def _by_class(widget: Any, bare: Any, notes: list[Any]) -> GuiConnector | None:
@@ -107,12 +89,6 @@ def _by_class(widget: Any, bare: Any, notes: list[Any]) -> GuiConnector | None:
         return _number(widget, notes, "valueChanged(double)", "Slider" in name)
     if bare is str and name == "QLineEdit":
         return _property(widget, "text", "textChanged(QString)")
-    if bare is str and name == "QTextEdit":
-        return _text(widget)
-    if bare is Path and name == "ctkPathLineEdit":
-        return _path(widget, "currentPath", "currentPathChanged(QString)")
-    if bare is Path and name == "ctkDirectoryButton":
-        return _path(widget, "directory", "directoryChanged(QString)")
     return None
 
 

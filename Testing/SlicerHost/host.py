@@ -43,7 +43,6 @@ _STAND_IN_MODULES = (
     "slicer.ScriptedLoadableModule",
     "slicer.i18n",
     "slicer.parameterNodeWrapper",
-    "slicer.packaging",
 )
 _PUBLISHED = ("app", "mrmlScene", "modules", "selfTests")
 
@@ -119,11 +118,6 @@ class SlicerHost:
             "slicer.i18n": scripted_module.build_i18n(),
             "slicer.parameterNodeWrapper": parameter_node.build_module(),
         }
-        if self._release != "5.10":  # slicer.packaging came with 5.12
-            made["slicer.packaging"] = packaging_stand_in.build_module(self.packaging)
-        else:
-            sys.modules.pop("slicer.packaging", None)
-            slicer.__dict__.pop("packaging", None)
         self._real_pip = (slicer.util.pip_install, slicer.util.pip_uninstall)
         slicer.util.pip_install = self.packaging.pip_install
         slicer.util.pip_uninstall = self.packaging.pip_uninstall

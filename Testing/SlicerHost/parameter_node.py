@@ -194,7 +194,7 @@ def isParameterNodeWrapper(subject: Any) -> bool:
 def build_module() -> types.ModuleType:
     """The module `slicer.parameterNodeWrapper`."""
     module = types.ModuleType("slicer.parameterNodeWrapper")
-    for name in ("Default", "WithinRange", "Choice", "Minimum", "Maximum", "ObservedList"):
+    for name in ("Default", "WithinRange", "Choice"):
         setattr(module, name, getattr(parameter_types, name))
     module.parameterNodeWrapper = parameterNodeWrapper  # type: ignore[attr-defined]
     module.isParameterNodeWrapper = isParameterNodeWrapper  # type: ignore[attr-defined]

@@ -1,9 +1,7 @@
-"""How a typed field of a parameter node is checked and stored: str, int, float, bool, node, enum, Optional, lists."""
+"""How a typed field of a parameter node is checked and stored: str, int, float, bool, node, lists."""
 
 from __future__ import annotations
 
-import enum
-import types
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -42,30 +40,6 @@ class Choice:
         """ValueError for another value."""
         if value not in self.choices:
             raise ValueError(f"{value!r} is not one of {self.choices}")
-
-
-@dataclass(frozen=True)
-class Minimum:
-    """Annotation: value >= minimum."""
-
-    minimum: float
-
-    def validate(self, value: Any) -> None:
-        """ValueError below."""
-        if value < self.minimum:
-            raise ValueError(f"{value!r} is below {self.minimum}")
-
-
-@dataclass(frozen=True)
-class Maximum:
-    """Annotation: value <= maximum."""
-
-    maximum: float
-
-    def validate(self, value: Any) -> None:
-        """ValueError above."""
-        if value > self.maximum:
-            raise ValueError(f"{value!r} is above {self.maximum}")
 
 
 class Serializer(Protocol):
@@ -130,80 +104,6 @@ class _Node:
         node.RemoveNodeReferenceIDs(name)
 
 
-class _Optional:
-    """A plain value or None."""
-
-    default = None
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def is_in(self, node: Any, name: str) -> bool:
-        return bool(node.HasParameter(f"{name}_1")) or bool(self._inner.is_in(node, f"{name}_0"))
-
-    def check(self, value: Any) -> None:
-        if value is not None:
-            self._inner.check(value)
-
-    def write(self, node: Any, name: str, value: Any) -> None:
-        if value is None:
-            self._inner.remove(node, f"{name}_0")
-            node.SetParameter(f"{name}_1", "True")
-        else:
-            node.UnsetParameter(f"{name}_1")
-            self._inner.write(node, f"{name}_0", value)
-
-    def read(self, node: Any, name: str) -> Any:
-        return None if node.HasParameter(f"{name}_1") else self._inner.read(node, f"{name}_0")
-
-    def remove(self, node: Any, name: str) -> None:
-        node.UnsetParameter(f"{name}_1")
-        self._inner.remove(node, f"{name}_0")
-
-
-class ObservedList(list):  # type: ignore[type-arg]
-    """The value of a list field: changing it in place writes it back."""
-
-    def __init__(self, values: Iterable[Any], save: Callable[[list[Any]], None]) -> None:
-        super().__init__(values)
-        self._save = save
-
-    def _then_save(self, change: Callable[..., Any], *args: Any) -> Any:
-        result = change(*args)
-        self._save(list(self))
-        return result
-
-    def append(self, value: Any) -> None:
-        """Add one value."""
-        self._then_save(super().append, value)
-
-    def extend(self, values: Iterable[Any]) -> None:
-        """Add values."""
-        self._then_save(super().extend, values)
-
-    def insert(self, index: Any, value: Any) -> None:
-        """Insert one value."""
-        self._then_save(super().insert, index, value)
-
-    def remove(self, value: Any) -> None:
-        """Take out a value."""
-        self._then_save(super().remove, value)
-
-    def pop(self, index: Any = -1) -> Any:
-        """Take out by place."""
-        return self._then_save(super().pop, index)
-
-    def clear(self) -> None:
-        """Take out everything."""
-        self._then_save(super().clear)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self._then_save(super().__setitem__, index, value)
-
-    def __delitem__(self, index: Any) -> None:
-        self._then_save(super().__delitem__, index)
-
-
 class _List:
     """list[...] of any of the above: a length and one entry per element."""
 
@@ -234,15 +134,9 @@ class _List:
             self._element.remove(node, f"{name}_{index}")
         node.SetParameter(f"{name}_len", str(len(value)))
 
-    def read(self, node: Any, name: str) -> ObservedList:
-        values = [self._element.read(node, f"{name}_{index}") for index in range(self._length(node, name))]
-
-        def save(changed: list[Any]) -> None:
-            self.check(changed)
-            with slicer.util.NodeModify(node):
-                self.write(node, name, changed)
-
-        return ObservedList(values, save)
+    def read(self, node: Any, name: str) -> tuple[Any, ...]:
+        # In Slicer a list that is changed in place writes itself back; here it cannot be changed in place.
+        return tuple(self._element.read(node, f"{name}_{index}") for index in range(self._length(node, name)))
 
     def remove(self, node: Any, name: str) -> None:
         for index in range(self._length(node, name)):
@@ -258,10 +152,6 @@ def split_annotated(annotation: Any) -> tuple[Any, list[Any]]:
     return annotation, []
 
 
-def _enum_serializer(kind: type[enum.Enum]) -> _Plain:
-    return _Plain((kind,), next(iter(kind)), lambda value: value.name, lambda text: kind[text])
-
-
 _PLAIN: dict[Any, Callable[[], _Plain]] = {
     str: lambda: _Plain((str,), "", str, str),
     bool: lambda: _Plain((bool,), False, str, lambda text: text == "True"),
@@ -275,17 +165,10 @@ def make_serializer(annotation: Any) -> Any:
     bare, _ = split_annotated(annotation)
     if bare in _PLAIN:
         return _PLAIN[bare]()
-    if isinstance(bare, type) and issubclass(bare, enum.Enum):
-        return _enum_serializer(bare)
     if isinstance(bare, type) and issubclass(bare, slicer.vtkMRMLNode):
         return _Node(bare)
     if typing.get_origin(bare) is list:
         return _List(make_serializer(typing.get_args(bare)[0]))
-    if typing.get_origin(bare) in (typing.Union, types.UnionType):
-        inner = [kind for kind in typing.get_args(bare) if kind is not type(None)]
-        if len(inner) == 1 and len(typing.get_args(bare)) == 2:
-            made = make_serializer(inner[0])
-            return made if isinstance(made, _Node) else _Optional(made)
     raise TypeError(f"a parameter node field cannot be of type {annotation!r} here")
 
 

@@ -5,15 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from repository import ROOT
-
 from SegWithUCore.inference.engines import OPENVINO, TORCH
 from SegWithUCore.worker.check import NNUNET, PACKAGES
-from SegWithUSlicerLib.run.install import Installer, InstallTools
-from SegWithUSlicerLib.run.install_plan import InstallResult, PlatformFacts
+from SegWithUSlicerLib.run.install import Installer, InstallResult, InstallTools
 
-REQUIREMENTS = ROOT / "Resources" / "requirements.txt"
-LINUX = PlatformFacts("Linux", "x86_64", (3, 12))
 SHIPPED = {"numpy": "2.4.6", "SimpleITK": "2.5.0", "scipy": "1.16.0", "requests": "2.32.0"}
 
 
@@ -57,22 +52,18 @@ class FakeWorker:
 class FakeSlicer:
     """Slicer's tools, with a record of their use."""
 
-    def __init__(self, consent: bool = True, modern: bool = True, torch_extension: bool = True) -> None:
+    def __init__(self, consent: bool = True, torch_extension: bool = True) -> None:
         self.consent = consent
         self.asked: list[str] = []
         self.pip: list[list[str]] = []
-        self.ensured: list[dict[str, Any]] = []
         self.torch: list[dict[str, Any]] = []
         self.constraints = ""
         self.versions = dict(SHIPPED)
         self.torch_result: Any = object()
         self.fail: Exception | None = None
         self.order: list[str] = []
-        packaging = SimpleNamespace(load_requirements=lambda path: f"parsed {path}", pip_ensure=self._ensure)
         logic = SimpleNamespace(installTorch=self._install_torch) if torch_extension else None
-        self.tools = InstallTools(
-            self._confirm, self._pip, packaging if modern else None, lambda: logic, self.versions.get
-        )
+        self.tools = InstallTools(self._confirm, self._pip, lambda: logic, self.versions.get)
 
     def _confirm(self, text: str) -> bool:
         self.asked.append(text)
@@ -84,11 +75,6 @@ class FakeSlicer:
         if self.torch_result is not None:
             self.versions["torch"] = "2.9.0+cu128"
         return self.torch_result
-
-    def _ensure(self, requirements: str, *, constraints: str, **options: Any) -> None:
-        self.order.append("pip_ensure")
-        self.ensured.append({"requirements": requirements, **options})
-        self._read(constraints)
 
     def _pip(self, arguments: list[str]) -> None:
         self.order.append("pip_install")
@@ -108,14 +94,13 @@ class FakeSlicer:
 def run(
     slicer: FakeSlicer,
     *answers: Mapping[str, Any],
-    facts: PlatformFacts = LINUX,
     wheels: Path | None = None,
     other_python: bool = False,
     need: Mapping[str, Any] | None = None,
 ) -> tuple[InstallResult, FakeWorker]:
     worker = FakeWorker(*answers)
     results: list[InstallResult] = []
-    Installer(worker, slicer.tools, REQUIREMENTS, wheels, facts, other_python, need).begin(results.append)
+    Installer(worker, slicer.tools, wheels, other_python, need).begin(results.append)
     assert len(results) == 1, "one result, always"
     assert results[0].sentence
     return results[0], worker

@@ -35,7 +35,7 @@ def main() -> None:
         reviewing.press("Ctrl+Alt+E")
         editor = reviewing.panel.edit.editor
         editor.setActiveEffectByName("Paint")
-        found = reviewing.session.mask(reviewing.session.current)
+        found = reviewing.mask
         image = reviewing.nodes.inputs[0].GetImageData()
         stroke = np.zeros(image.GetDimensions()[::-1], bool)
         box = tuple(slice(at, at + size) for at, size in zip(found.offset_ijk[::-1], found.mask.shape, strict=True))

@@ -47,6 +47,13 @@ class Reviewing:
         """The regions in the order of the list."""
         return [region.id for region in self.session.regions]
 
+    @property
+    def mask(self) -> Any:
+        """The voxels of the current region."""
+        from SegWithUSlicerLib.scene.review_nodes import region_mask
+
+        return region_mask(self.nodes, self.session.current.id)
+
     def name(self, reviewer: str) -> None:
         """Type a name."""
         self.ui.reviewerEdit.text = reviewer

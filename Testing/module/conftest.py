@@ -73,7 +73,7 @@ def reviewing(opened: Opened) -> Iterator[Reviewing]:
     else:
         segment_crop(opened)
         opened.host.save_scene(scene)
-    opened.ui.goOnBox.checked = opened.ui.keepZoomBox.checked = True
+    opened.ui.goOnBox.checked = True
     yield found
     found.panel.end()
 

@@ -58,16 +58,14 @@ def _names_in(folder: Path) -> str:
     return "\n".join(f"{path.relative_to(folder)}\n{path.read_bytes().decode('latin-1')}" for path in files)
 
 
-def test_flagged_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
+def test_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
     listing: Listing,
     tmp_path: Path,
 ) -> None:
     from SegWithUCore.case.region_files import read_regions
 
     listing.list_folder()
-    listing.ui.flagShareBox.value = 1.0
-    listing.settled()
-    assert listing.ui.startExportButton.text == "Export 3 cases..."
+    assert listing.ui.startExportButton.text == "Export cases (3)..."
     sent = _exported(listing, tmp_path / "out")
     assert listing.ui.exportLabel.text == f"3 of 3 cases are in {sent}."
     there = Path(shutil.move(sent, tmp_path / "colleague"))
@@ -77,8 +75,6 @@ def test_flagged_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
     for name in CASES:
         count = len(read_regions(listing.cases / name))
         assert seen["cases"][name] == {"status": f"3 of {count}", "images": [name], "open": name}
-    flags = {row["case"]: row["flags"] for row in json.loads((there / "worklist.json").read_text())["cases"]}
-    assert all(flags[name] for name in CASES)
 
     done = subprocess.run(
         [sys.executable, "-m", "SegWithUCore.cli", "merge-reviews", str(there), "--into", str(listing.cases)],
@@ -128,7 +124,6 @@ def test_an_anonymous_export_tells_no_names_but_keeps_who_is_who(
     assert not ui.commentsBox.enabled
     ui.anonymousBox.checked = True
     ui.commentsBox.checked = with_comments
-    ui.exportScopeBox.currentIndex = 2
     sent = _exported(listing, tmp_path / "out")
     ui.exportScopeBox.currentIndex = 0
     told = _names_in(sent)
@@ -144,9 +139,8 @@ def test_a_moved_image_goes_into_the_export_and_a_lost_one_stops_it(listing: Lis
     moved = listing.home / "archive"
     (listing.home / "images").rename(moved)
     listing.list_folder()
-    listing.ui.exportScopeBox.currentIndex = 2
-    listing.ui.startExportButton.click()
-    assert "3 of 3 cases lack their image" in listing.ui.exportLabel.text
+    lost = _exported(listing, tmp_path / "lost")
+    assert not lost.exists() and A in listing.ui.exportLabel.text
     listing.click(A)
     listing.host.popups.answer(str(moved / f"{A}.nii.gz"))
     listing.ui.imageFileButton.click()
@@ -173,7 +167,7 @@ def test_cancel_leaves_no_process_and_nothing_half_written(
 ) -> None:
     listing.list_folder(_many(listing))
     ui, process = listing.ui, listing.panel.exports.process
-    ui.exportScopeBox.currentIndex, ui.anonymousBox.checked = 2, anonymous
+    ui.anonymousBox.checked = anonymous
     threads = threading.active_count()
     _export(listing, tmp_path / "out")
     assert (ui.startExportButton.text, ui.exportBar.visible) == ("Cancel", True)
@@ -186,14 +180,13 @@ def test_cancel_leaves_no_process_and_nothing_half_written(
     assert ui.exportLabel.text == "Export cancelled: nothing was written."
     assert list((tmp_path / "out").iterdir()) == []
     assert listing.opened.private_folders() == []
-    assert (ui.startExportButton.text, ui.exportBar.visible) == ("Export 30 cases...", False)
+    assert (ui.startExportButton.text, ui.exportBar.visible) == ("Export cases (30)...", False)
     listing.host.wait(lambda: threading.active_count() <= threads, timeout=120)
     ui.exportScopeBox.currentIndex = 0
 
 
 def test_an_export_that_the_system_kills_says_so_and_leaves_nothing(listing: Listing, tmp_path: Path) -> None:
     listing.list_folder(_many(listing))
-    listing.ui.exportScopeBox.currentIndex = 2
     _export(listing, tmp_path / "out")
     process = listing.panel.exports.process
     listing.host.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
@@ -207,7 +200,6 @@ def test_an_export_that_the_system_kills_says_so_and_leaves_nothing(listing: Lis
 
 def test_quitting_slicer_ends_an_export(listing: Listing, tmp_path: Path) -> None:
     listing.list_folder(_many(listing))
-    listing.ui.exportScopeBox.currentIndex = 2
     _export(listing, tmp_path / "out")
     process = listing.panel.exports.process
     listing.host.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
@@ -221,7 +213,6 @@ def test_quitting_slicer_ends_an_export(listing: Listing, tmp_path: Path) -> Non
 
 def test_slicer_answers_while_an_export_runs(listing: Listing, tmp_path: Path) -> None:
     listing.list_folder(_many(listing, 8))
-    listing.ui.exportScopeBox.currentIndex = 2
     _export(listing, tmp_path / "out")
     listing.click(f"{A} (case003)")
     assert (listing.open_case, listing.panel.exports.process.is_busy) == (f"{A} (case003)", True)
@@ -232,7 +223,6 @@ def test_slicer_answers_while_an_export_runs(listing: Listing, tmp_path: Path) -
 
 def test_an_export_that_cannot_be_written_says_why_in_one_sentence(listing: Listing, tmp_path: Path) -> None:
     listing.list_folder()
-    listing.ui.exportScopeBox.currentIndex = 2
     (tmp_path / "file").write_text("no folder can be made here")
     listing.panel.exports.export([listing.cases / A], tmp_path / "file" / "below")
     listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=60)
@@ -258,7 +248,7 @@ def test_the_report_is_made_and_opened(listing: Listing, monkeypatch: pytest.Mon
     listing.reviewing.start("Ana")
     listing.reviewing.judge("rejected")
     listing.ui.reportButton.click()
-    listing.host.wait(lambda: not listing.panel.exports.reporting.is_busy, timeout=60)
+    listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=60)
     assert shown == [listing.cases / A / "report.html"]
     page = shown[0].read_text(encoding="utf-8")
     assert page.count("<svg") > 3

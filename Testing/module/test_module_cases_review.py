@@ -266,7 +266,7 @@ def test_a_case_segmented_anew_is_loaded_beside_what_the_scene_holds(listing: Li
     listing.click(A)
     old = listing.opened.nodes
     changed_case(listing.cases / A, lambda case: case.update(created="2026-12-24T00:00:00+00:00"))
-    listing.panel.open(listing.cases / A)
+    listing.panel.opener.open(listing.cases / A)
     assert listing.opened.nodes.hub is not old.hub
     assert listing.opened.nodes.case.created == "2026-12-24T00:00:00+00:00"
 
@@ -320,19 +320,6 @@ def test_a_moved_image_is_asked_for_once_for_all_cases_moved_with_it(listing: Li
     listing.click(B)
     assert (listing.open_case, listing.ui.imageFrame.visible, listing.volumes()) == (B, False, [B])
     assert listing.host.popups.unused == 0
-
-
-def test_the_place_is_remembered_after_a_new_start(listing: Listing) -> None:
-    from SegWithUSlicerLib.cases.moved_images import MovedImages
-
-    moved = _move_images(listing)
-    listing.list_folder()
-    listing.click(A)
-    _answer(listing, moved / f"{A}.nii.gz")
-    listing.panel.opener.moved = MovedImages(listing.panel.moved._file)
-    listing.click(C)
-    assert (listing.open_case, listing.ui.imageFrame.visible) == (C, False)
-    listing.panel.opener.moved = listing.panel.moved
 
 
 def test_another_image_is_refused_by_its_voxels_and_asked_for_again(listing: Listing) -> None:
@@ -396,9 +383,9 @@ def test_a_dicom_series_is_found_by_its_folder(listing: Listing, data_folder: Pa
     listing.click(name)
     assert listing.ui.imageFrame.visible
     from SegWithUCore.case.case_file import read_case
-    from SegWithUSlicerLib.cases.moved_images import recorded_path
+    from SegWithUCore.case.case_image import image_path
 
-    told = recorded_path(case, read_case(case), 0)
+    told = image_path(case, read_case(case), 0)
     listing.host.popups.answer(str(home / "moved series" / told.relative_to(series)))
     listing.ui.imageFolderButton.click()
     assert listing.open_case == name

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Thrower:
 
     def __call__(self, callback: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         inner = inspect.unwrap(callback)
+        inner = inner.func if isinstance(inner, partial) else inner
         name = f"{inner.__qualname__}:{inner.__code__.co_firstlineno}"
         if name not in self.names:
             self.names.append(name)
@@ -156,7 +158,7 @@ def test_in_every_callback_of_a_review_and_an_edit(reviewing: Reviewing) -> None
         is_ready = editor is not None and editor.mrmlSegmentEditorNode() is not None
         if reviewing.session is not None and is_ready and not ui.editButton.collapsed:
             editor.setActiveEffectByName("Paint")
-            found = reviewing.session.mask(reviewing.session.current)
+            found = reviewing.mask
             whole = np.zeros(slicer.util.arrayFromVolume(reviewing.nodes.inputs[0]).shape, bool)
             box = [slice(at, at + size) for at, size in zip(found.offset_ijk[::-1], found.mask.shape, strict=True)]
             whole[tuple(box)] = found.mask

@@ -38,7 +38,7 @@ class Store:
         return str(self.ui.modelsMessageLabel.text).splitlines()
 
     def rows(self) -> dict[str, str]:
-        return {row.key: row.state for row in self.panel.table.rows}
+        return {row.key: row.state for row in self.panel.rows}
 
     def offered(self) -> list[str]:
         """Names in the list of models of the section Inputs."""
@@ -75,7 +75,7 @@ def store(opened: Opened, registry: Path, tmp_path: Path, monkeypatch: pytest.Mo
     found.ui.registryEdit.text = str(registry)
     found.panel.registry_entered()
     found.ui.modelsButton.collapsed = False
-    assert found.click("refreshModelsButton") == ["The list is up to date."]
+    assert found.click("refreshModelsButton") == ["Refresh the list: it is up to date."]
     yield found
     found.ui.registryEdit.text = ""
     found.panel.registry_entered()
@@ -87,14 +87,14 @@ def store(opened: Opened, registry: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_model_is_downloaded_after_its_licences_were_shown_verified_and_deleted(store: Store) -> None:
     ui, target = store.ui, store.home / "models" / "liver-1.2.0"
     assert store.rows() == {"hippocampus@1.3.1": "installed", "liver@1.2.0": "available"}
-    store.panel.table.select("hippocampus@1.3.1")
-    assert "On 44 test cases: Dice 0.90" in ui.modelsInfoLabel.text
+    store.panel.select("hippocampus@1.3.1")
+    assert "How good it is: " in ui.modelsInfoLabel.text
     assert (ui.downloadModelButton.enabled, ui.deleteModelButton.enabled, ui.verifyModelButton.enabled) == (
         False,
         False,
         True,
     )
-    store.panel.table.select("liver@1.2.0")
+    store.panel.select("liver@1.2.0")
     assert ui.modelsTable.item(1, 4).text() == "CC-BY-NC-SA-4.0, non-commercial"
     store.click("downloadModelButton", "Cancel")
     asked = store.opened.host.popups.shown[-1].text
@@ -108,7 +108,7 @@ def test_a_model_is_downloaded_after_its_licences_were_shown_verified_and_delete
         file.seek(-4, 2)
         file.write(b"\0\1\2\3")
     assert "damaged" in store.click("verifyModelButton")[0]
-    store.panel.table.select("liver@1.2.0")
+    store.panel.select("liver@1.2.0")
     assert store.click("deleteModelButton", "OK") == ["Delete liver@1.2.0: it is deleted."]
     assert not target.exists() and store.offered() == ["hippocampus"]
 
@@ -158,7 +158,7 @@ def test_a_job_ends_with_slicer_and_with_a_click(store: Store, tmp_path: Path) -
     store.panel.refresh()
     pids = [store.panel.process.pid]
     store.ui.cancelModelButton.click()
-    assert store.settle() == ["Refresh the list was cancelled: nothing was changed."]
+    assert store.settle() == ["Refresh the list: it was cancelled, and nothing was changed."]
     assert all(pid is None or not alive(pid) for pid in pids)
 
 
@@ -166,19 +166,16 @@ def test_packages_are_asked_for_before_a_job_that_needs_them(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from SegWithUSlicerLib.panels import models_panel
-    from SegWithUSlicerLib.run.install_plan import InstallOutcome, InstallResult
+    from SegWithUSlicerLib.run.install import InstallOutcome, InstallResult
 
     asked = []
-    for name in ("plans.json", "dataset.json"):
-        (tmp_path / "result").mkdir(exist_ok=True)
-        (tmp_path / "result" / name).write_text("{}", encoding="utf-8")
 
     class Session:
         def prepare(self, request: Any, on_result: Any) -> None:
-            asked.append((request.engine, request.networks))
+            asked.append(request.engine)
             on_result(InstallResult(InstallOutcome.DECLINED, "Nothing was installed."))
 
     monkeypatch.setattr(models_panel, "session", Session)
-    assert store.click("importFolderButton", str(tmp_path / "result")) == ["Nothing was installed."]
-    assert asked == [("torch", "nnunet")]
-    assert not (tmp_path / "models").exists()
+    monkeypatch.setattr(models_panel, "STORE_PACKAGES", ("no_such_package",))
+    assert store.click("refreshModelsButton") == ["Nothing was installed."]
+    assert asked == ["auto"]

@@ -132,8 +132,6 @@ def test_click_and_arrow_keys_choose_a_region(reviewing: Reviewing) -> None:
     reviewing.press("Down", table)
     assert reviewing.session.current.id == reviewing.ids[5]
     assert max(reviewing.off_peak_mm()) < min(reviewing.nodes.inputs[0].GetSpacing())
-    reviewing.ui.firstButton.click()
-    assert (reviewing.row(), reviewing.ui.previousButton.enabled) == (0, False)
 
 
 def test_without_going_on_the_region_stays(reviewing: Reviewing) -> None:
@@ -156,12 +154,3 @@ def test_another_order_keeps_region_and_verdicts(reviewing: Reviewing) -> None:
     assert (reviewing.session.current.id, reviewing.ids[reviewing.row()]) == (at, at)
     assert reviewing.cell(judged) == "✗ rejected"
     assert {i: reviewing.cell(i, 0) for i in reviewing.ids} == ranks
-
-
-def test_framing_zooms_and_the_end_gives_the_zoom_back(reviewing: Reviewing) -> None:
-    before = reviewing.appearance()
-    reviewing.ui.keepZoomBox.checked = False
-    reviewing.start()
-    assert reviewing.appearance() != before
-    reviewing.ui.endReviewButton.click()
-    assert reviewing.appearance() == before

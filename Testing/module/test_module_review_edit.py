@@ -21,7 +21,7 @@ def _editor(reviewing: Reviewing) -> Any:
 
 def _voxels(reviewing: Reviewing) -> np.ndarray:
     """The current region's voxels on the input's grid, (z, y, x)."""
-    found = reviewing.session.mask(reviewing.session.current)
+    found = reviewing.mask
     whole = np.zeros(slicer.util.arrayFromVolume(reviewing.nodes.inputs[0]).shape, bool)
     box = tuple(slice(at, at + size) for at, size in zip(found.offset_ijk[::-1], found.mask.shape, strict=True))
     whole[box] = found.mask
@@ -36,12 +36,6 @@ def _correct(reviewing: Reviewing, erase: bool = False) -> Any:
     reviewing.host.paint(editor, _voxels(reviewing), erase)
     reviewing.host.wait(lambda: len(reviewing.state.edits) > before)
     return editor
-
-
-def _status(reviewing: Reviewing, value: int) -> str:
-    from SegWithUSlicerLib.review.edit_scores import structure_status
-
-    return str(structure_status(reviewing.nodes, value))
 
 
 def test_the_editor_is_made_when_it_is_opened_first_on_structure_and_image(reviewing: Reviewing) -> None:
@@ -90,33 +84,6 @@ def test_an_edit_without_a_verdict_reaches_the_disk_too(reviewing: Reviewing) ->
     reviewing.start()
     _correct(reviewing)
     reviewing.host.wait(lambda: any(reviewing.folder().glob("*/segmentation_reviewed.Ana.seg.nrrd")))
-
-
-def test_undo_of_an_edit_keeps_the_status_that_was_given(reviewing: Reviewing) -> None:
-    reviewing.start()
-    value, name = reviewing.session.current.structure_value, reviewing.session.current.structure
-    editor = _correct(reviewing)
-    reviewing.ui.acceptStructureButton.click()
-    other = next(r.id for r in reviewing.session.regions if r.structure != name)
-    reviewing.panel.go_to(other)
-    assert _status(reviewing, value) == "completed"
-    editor.undo()
-    assert _status(reviewing, value) == "notstarted", "undo takes the status along"
-    reviewing.host.wait(lambda: len(reviewing.state.edits) == 2)
-    reviewing.ui.endReviewButton.click()
-    # What was accepted has changed since, so it is to be looked at again; not as if nobody ever had.
-    assert _status(reviewing, value) == "inprogress"
-
-
-def test_the_models_own_contour_is_shown_on_demand(reviewing: Reviewing) -> None:
-    reviewing.start()
-    reviewing.host.leave_module()  # without the mark, so that only the contour differs
-    reviewing.host.enter_module()
-    before = reviewing.host.render_slice("Red").astype(int)
-    reviewing.ui.originalBox.checked = True
-    assert np.abs(reviewing.host.render_slice("Red").astype(int) - before).sum() > 0
-    reviewing.ui.endReviewButton.click()
-    assert not reviewing.nodes.original.GetDisplayNode().GetVisibility()
 
 
 def test_leaving_the_module_or_closing_the_section_gives_views_and_keys_back(reviewing: Reviewing) -> None:
@@ -272,38 +239,35 @@ def _ways_out(reviewing: Reviewing) -> dict[str, Any]:
         "delete the map",
     ],
 )
-def test_the_mask_goes_on_every_way_out_and_the_users_settings_come_back(reviewing: Reviewing, way: str) -> None:
+def test_the_mask_goes_on_every_way_out_and_the_brush_stays(reviewing: Reviewing, way: str) -> None:
     reviewing.start()
     ui, editor = reviewing.ui, _editor(reviewing)
     ui.unsureBox.checked = False
     node = editor.mrmlSegmentEditorNode()
-    node.SetSourceVolumeIntensityMask(True)
-    node.SetSourceVolumeIntensityMaskRange(11, 222)
     editor.effectByName("Paint").setCommonParameter("BrushAbsoluteDiameter", "7")
     ui.unsureBox.checked = True
     assert _mask_of(editor) == (True, 0.25)
     try:
         _ways_out(reviewing)[way]()
-        assert (node.GetSourceVolumeIntensityMask(), node.GetSourceVolumeIntensityMaskRange()) == (True, (11, 222))
-        assert (node.GetAttribute("BrushAbsoluteDiameter"), node.GetAttribute("BrushSphere")) == ("7", "0")
+        assert not node.GetSourceVolumeIntensityMask()
+        assert node.GetAttribute("BrushAbsoluteDiameter") == "7"
     finally:
-        node.SetSourceVolumeIntensityMask(False)
         ui.unsureBox.checked, ui.reviewButton.collapsed = True, False
 
 
 def test_closing_the_scene_leaves_no_mask_to_the_next_one(reviewing: Reviewing) -> None:
     reviewing.start()
     node = _editor(reviewing).mrmlSegmentEditorNode()
-    masks: list[tuple[bool, str | None]] = []
+    masks: list[bool] = []
 
     def note(*_: Any) -> None:
-        masks.append((bool(node.GetSourceVolumeIntensityMask()), node.GetAttribute("BrushSphere")))
+        masks.append(bool(node.GetSourceVolumeIntensityMask()))
 
     # After the panel's own observer, before Slicer resets the node.
     tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.StartCloseEvent, note, -1.0)
     reviewing.host.close_scene()
     slicer.mrmlScene.RemoveObserver(tag)
-    assert masks == [(False, "0")]
+    assert masks == [False]
     assert not node.GetSourceVolumeIntensityMask()
 
 
@@ -329,6 +293,3 @@ def test_the_mask_goes_also_when_something_fails(
     assert not _mask_of(editor)[0]
     monkeypatch.undo()
     edit.pause()
-
-
-# -- all of a confusion to one structure --

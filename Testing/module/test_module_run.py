@@ -19,14 +19,13 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     assert set(nodes.maps) == {"error_probability", "ranking", "calibration"}
     for node in nodes.maps.values():
         assert node.GetImageData().GetScalarType() == vtk.VTK_FLOAT
-        assert node.GetVoxelValueQuantity() is not None
     volumes = {s.name: s.volume_mm3 for s in nodes.case.structures}
     assert all(500 < volume < 6000 for volume in volumes.values()), volumes
     opened.panel.structures._clicked(0, 0)
     shown = opened.coloured()
-    opened.panel.key.press()
+    opened.host.press_key("P")
     assert shown > opened.coloured() + 200
-    opened.panel.key.let_go()
+    opened.host.press_key("P")
     assert (opened.overlay.map_name, opened.ui.mapBox.currentText) == ("error_probability", "Error probability")
     assert "% of the anterior hippocampus" in opened.ui.readoutLabel.text
     assert opened.ui.structuresTable.rowCount == 2
@@ -38,7 +37,6 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     assert "mm" in opened.ui.structuresTable.item(0, 3).text()
     assert " to " not in opened.ui.structuresTable.item(0, 4).text(), "the interval is in the tool tip"
     assert " to " in opened.ui.structuresTable.item(0, 4).toolTip()
-    assert "47 calibration cases" in opened.ui.structuresTable.item(0, 4).toolTip()
     assert opened.private_folders() == []
     assert alive(opened.worker.pid)
 
@@ -60,7 +58,7 @@ def test_threshold_and_opacity_change_the_picture_and_the_readout(opened: Opened
     assert opened.host.slice_views["Red"].composite.GetForegroundOpacity() == pytest.approx(0.1)
 
 
-def test_other_map_and_none_and_legend(opened: Opened) -> None:
+def test_other_map_and_none(opened: Opened) -> None:
     segment_crop(opened)
     ui = opened.ui
     ui.mapBox.currentIndex = 1
@@ -68,21 +66,19 @@ def test_other_map_and_none_and_legend(opened: Opened) -> None:
     assert ui.thresholdSlider.maximum == pytest.approx(opened.overlay.window[1], abs=0.01)
     ui.colourBox.currentIndex = 1
     assert opened.overlay.colour_map == "Viridis"
-    ui.legendBox.checked = False
-    assert not opened.overlay.legend
     ui.mapBox.currentIndex = 3
     assert opened.overlay.map_name is None
     assert not ui.thresholdSlider.enabled
     assert opened.host.slice_views["Red"].composite.GetForegroundVolumeID() is None
 
 
-def test_held_key_shows_the_bare_image(opened: Opened) -> None:
+def test_a_key_shows_the_bare_image(opened: Opened) -> None:
     segment_crop(opened)
     opened.panel.structures._clicked(0, 0)
     shown = opened.coloured()
-    opened.panel.key.press()
+    opened.host.press_key("P")
     assert opened.coloured() == 0
-    opened.panel.key.let_go()
+    opened.host.press_key("P")
     assert opened.coloured() == shown
 
 
@@ -204,18 +200,16 @@ def test_user_who_goes_on_reads_not_assessed(opened: Opened) -> None:
     assert texts == ["far from the training cases", *["not assessed"] * 3]
 
 
-def test_time_and_memory_are_predicted_and_a_warning_stands_before_the_run(opened: Opened) -> None:
+def test_a_warning_stands_before_the_run(opened: Opened) -> None:
     opened.panel.inputs.choose(sample_crop(), None)
-    opened.wait(lambda: opened.ui.costLabel.text.startswith("About"))
-    assert "GB of memory on CPU" in opened.ui.costLabel.text
-    assert opened.ui.likenessLabel.text.startswith("No warning; ")
+    opened.wait(lambda: opened.ui.likenessLabel.text.startswith("No warning; "))
     assert not opened.ui.bannerFrame.visible
     from SegWithUSlicerLib.scene.sample import load_volume
 
     opened.panel.inputs.choose(load_volume(), None)
     opened.wait(lambda: opened.ui.bannerFrame.visible)
     assert "Not assessed" in opened.ui.bannerLabel.text
-    assert "press Propose for a region of their size" in opened.ui.bannerLabel.text
+    assert "press Propose for a region" in opened.ui.bannerLabel.text
     assert opened.ui.statusLabel.text == "", "not said twice"
 
 

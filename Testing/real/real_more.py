@@ -49,10 +49,16 @@ def transform(user: User) -> None:
     user.check("the results follow the image", not any(node.GetTransformNodeID() for node in nodes.spatial))
 
 
+def _work_on(nodes: Any) -> None:
+    """Rename a segment, so that the next run leaves this result alone."""
+    segment = nodes.segmentation.GetSegmentation().GetNthSegment(0)
+    segment.SetName(f"{segment.GetName()} (mine)")
+
+
 def two_results(user: User) -> None:
     """Segment the same image twice into two results: either is shown, reviewed and deleted without the other."""
     first = user.segment_sample()
-    user.find("outputSelector").setCurrentNode(None)
+    _work_on(first)
     user.click("runButton")
     second = user.finish()
     user.check("there are two results", len(user.runs) == 2 and first.hub is not second.hub, len(user.runs))
@@ -77,7 +83,7 @@ def saved_cases(user: User) -> None:
     """Save a scene of three results with a review begun, load it, and go on with the review."""
     user.segment_sample()
     for _more in range(2):
-        user.find("outputSelector").setCurrentNode(None)
+        _work_on(user.runs[-1])
         user.click("runButton")
         user.finish()
     user.find("resultBox").currentIndex = 1
@@ -107,7 +113,6 @@ def worker_fails_in_review(user: User) -> None:
     user.segment_sample()
     user.start_review()
     user.click("acceptButton")
-    user.find("outputSelector").setCurrentNode(None)
     user.click("runButton")
     pid = user.until_computing()
     user.click("rejectButton")
@@ -142,7 +147,7 @@ def random_actions(user: User) -> None:
         user.wait("the run to end", lambda: not user.session.controller.is_busy)
     for nodes in user.runs:
         user.check("each result has its case", bool(nodes.case.structures))
-        parts = [node for node in (nodes.segmentation, nodes.table, *nodes.maps.values()) if node is not None]
+        parts = [node for node in (nodes.segmentation, *nodes.maps.values()) if node is not None]
         user.check("its nodes are in the scene", all(node.GetScene() is slicer.mrmlScene for node in parts))
     shown = {
         composite.GetForegroundVolumeID() for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
@@ -213,7 +218,7 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
 
     presses = (
         "tryItButton runButton proposeButton startReviewButton endReviewButton acceptButton correctButton rejectButton "
-        "secondReaderButton undoButton firstButton previousButton nextButton acceptStructureButton flagStructureButton "
+        "secondReaderButton undoButton previousButton nextButton acceptStructureButton flagStructureButton "
         "clearStructureButton acceptRestButton showInputButton copyButton"
     )
     sections = (
@@ -224,10 +229,7 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
         **{name: press(name) for name in presses.split()},
         **{name: slide(name) for name in ("thresholdSlider", "opacitySlider", "unsureLimitBox")},
         **{name: choose(name) for name in ("mapBox", "colourBox", "resultBox", "orderBox")},
-        **{
-            name: switch(name)
-            for name in ("legendBox", "show3DBox", "handlesBox", "goOnBox", "keepZoomBox", "originalBox")
-        },
+        **{name: switch(name) for name in ("show3DBox", "handlesBox", "goOnBox")},
         **{name: switch(name, "collapsed") for name in sections.split()},
         "remove a result": remove,
         "visit another module": other_module,
@@ -245,8 +247,6 @@ def console_script(user: User) -> None:
         "from SegWithUSlicer import SegWithUSlicerLogic\n"
         "nodes = SegWithUSlicerLogic().process(volumeNode, model='hippocampus', roiNode=roiNode)\n"
         "highest = slicer.util.arrayFromVolume(nodes.maps['error_probability']).max()\n"
-        "from SegWithUSlicerLib.scene.later_maps import load_map\n"
-        "load_map(nodes, 'ranking')\n"
     )
     names["slicer"] = slicer
     exec(script, names)

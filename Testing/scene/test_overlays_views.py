@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import slicer
 from loaded_case import LoadedCase, add_pet, load_volume, loaded_case
 from mrml_headless import HeadlessScene, SliceView, coloured
 
@@ -18,6 +19,13 @@ def _bare(case: LoadedCase) -> None:
     case.nodes.segmentation.GetDisplayNode().SetVisibility(False)
 
 
+def _without_legend(case: LoadedCase) -> None:
+    for node in case.nodes.maps.values():
+        legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
+        if legend is not None:
+            legend.SetVisibility(False)
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "+".join(kind) or "plain")
 def test_overlay_colours_the_voxels_above_the_threshold_and_no_others(tmp_path, data_folder, kind):
     case = loaded_case(tmp_path, data_folder, **kind)
@@ -26,7 +34,7 @@ def test_overlay_colours_the_voxels_above_the_threshold_and_no_others(tmp_path, 
     grey = case.view.pixels()
     overlay = Overlay(case.nodes)
     assert overlay.show("error_probability") == 1
-    overlay.set_legend(False)
+    _without_legend(case)
     shown = case.view.pixels(tmp_path / "shown.png")
     assert not coloured(grey).any()
     assert coloured(shown)[row, column]
@@ -58,7 +66,7 @@ def test_threshold_hides_voxels(tmp_path, data_folder):
     case.focus_on(case.voxel())
     overlay = Overlay(case.nodes)
     overlay.show("ranking")
-    overlay.set_legend(False)
+    _without_legend(case)
     areas = []
     for threshold in (-13, -5, -1, 0.5):
         overlay.set_threshold(threshold)
@@ -73,15 +81,15 @@ def test_voxels_that_were_not_assessed_are_never_coloured(tmp_path, data_folder)
     overlay = Overlay(case.nodes)
     for name in overlay.available:
         overlay.show(name)
-        overlay.set_legend(False)
+        _without_legend(case)
         overlay.set_threshold(-1e9)
         for offset, is_drawn in ((3, False), (-3, True)):
             case.focus_on((half + offset, 20, 15))
             shown = case.view.pixels()
-            overlay.hide_while(True)
+            overlay.hide(True)
             # Against the bare image: the lowest colour is black, which is no colour of its own.
             assert np.array_equal(shown, case.view.pixels()) != is_drawn, name
-            overlay.hide_while(False)
+            overlay.hide(False)
 
 
 def test_switching_off_gives_the_users_own_foreground_and_opacity_back(tmp_path, data_folder):
@@ -124,8 +132,8 @@ def test_overlay_changes_neither_background_nor_zoom_nor_the_images_window(tmp_p
     overlay = Overlay(case.nodes)
     overlay.show("ranking")
     overlay.set_threshold(-3)
-    overlay.hide_while(True)
-    overlay.hide_while(False)
+    overlay.hide(True)
+    overlay.hide(False)
     assert state() == before
     overlay.release()
     assert state() == before
@@ -232,7 +240,7 @@ def test_a_deleted_map_gives_the_view_back(tmp_path, data_folder):
     case.scene.RemoveNode(case.nodes.maps["ranking"])
     assert overlay.map_name is None
     assert case.view.composite.GetForegroundVolumeID() == pet.GetID()
-    assert overlay.observer_count == 0
+    assert len(overlay._observations) + len(overlay._layers) == 0
 
 
 def test_a_saved_and_loaded_bundle_shows_the_same_picture(tmp_path, data_folder):

@@ -12,7 +12,7 @@ from mrml_headless import HeadlessScene, SliceView, ThreeDView, coloured, observ
 from SegWithUSlicerLib.scene.focus import CANDIDATES, RegionHighlight, distinct_colour, focus_on
 from SegWithUSlicerLib.scene.map_display import COLOUR_MAPS
 from SegWithUSlicerLib.scene.overlay import Overlay
-from SegWithUSlicerLib.scene.review_nodes import box_in_world, region_mask, regions_of, world_of
+from SegWithUSlicerLib.scene.review_nodes import region_mask, regions_of, world_of
 
 KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]
 
@@ -25,7 +25,11 @@ def _case(folder, data, **kind) -> LoadedCase:
 
 def _projected(case: LoadedCase, view: SliceView, region_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest row and column of a region's box in a view."""
-    pixels = [view.pixel_of(corner) for corner in box_in_world(case.nodes, region_mask(case.nodes, region_id))]
+    found = region_mask(case.nodes, region_id)
+    low = np.array(found.offset_ijk) - 0.5
+    corners = np.array(np.meshgrid(*zip(low, low + found.mask.shape[::-1], strict=True))).reshape(3, 8).T
+    own = [found.ijk_to_ras.MultiplyPoint([*corner, 1.0])[:3] for corner in corners]
+    pixels = [view.pixel_of(world_of(case.nodes, corner)) for corner in own]
     return np.min(pixels, axis=0), np.max(pixels, axis=0)
 
 
@@ -60,7 +64,7 @@ def test_the_region_is_outlined_where_it_lies_in_every_slice_view(tmp_path, data
 def test_the_outline_is_bright_and_leaves_the_inside_free(tmp_path, data_folder):
     case = _case(tmp_path, data_folder)
     region = max(regions_of(case.nodes), key=lambda one: one.volume_mm3)
-    focus_on(case.nodes, region, keep_zoom=False)
+    focus_on(case.nodes, region)
     bare = case.view.pixels()
     highlight = RegionHighlight(case.nodes)
     highlight.show(region.id)
@@ -137,7 +141,7 @@ def test_nothing_but_the_mark_changes(tmp_path, data_folder):
     highlight.release()
     assert state() == before
     assert case.scene.GetNumberOfNodes() == count + 1 or case.scene.GetNumberOfNodes() == count
-    assert highlight.observer_count == 0
+    assert len(highlight._observations) == 0
     assert [observers_on(case.scene), observers_on(case.volume)] == watched
     assert np.array_equal(case.view.pixels(), picture)
 
@@ -189,7 +193,7 @@ def test_nodes_deleted_by_the_user_and_closed_scenes_are_survived(tmp_path, data
     assert not coloured(case.view.pixels()).any()
     case.scene.Clear(False)
     assert highlight.node is None
-    assert highlight.observer_count == 0
+    assert len(highlight._observations) == 0
     highlight.release()
 
 

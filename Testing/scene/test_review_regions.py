@@ -152,8 +152,9 @@ def test_boxes_are_those_of_scipy():
     expected = {number: box for number, box in enumerate(find_objects(labels), 1) if box is not None}
     assert len(expected) > 4
     assert boxes_of_labels(labels) == expected
-    sparse = (labels.astype(np.uint32) * 400_000_000).astype(np.uint32)
-    assert set(boxes_of_labels(sparse)) == {np.uint32(number * 400_000_000) for number in expected}
+    for wrong in (labels.astype(np.uint32) * 400_000_000, labels.astype(np.float32), -labels):
+        with pytest.raises(InputError, match="no labels"):
+            boxes_of_labels(wrong)
 
 
 def test_thousands_of_regions_are_looked_up_once_and_then_at_hand_at_once(tmp_path, data_folder):

@@ -1,4 +1,4 @@
-"""A review session without the panel: time, order, edits and status, on a real case in the scene."""
+"""A review session without the panel: time, order and edits, on a real case in the scene."""
 
 import json
 from datetime import UTC, datetime
@@ -10,10 +10,10 @@ from written_case import change_case
 
 from SegWithUCore.case.region_files import region_file_hashes
 from SegWithUCore.review.log_format import Verdict
-from SegWithUSlicerLib.review.edit_scores import structure_status
 from SegWithUSlicerLib.review.opening import decided_so_far, obstacle
 from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
 from SegWithUSlicerLib.scene.load_case import load_case
+from SegWithUSlicerLib.scene.review_nodes import region_mask
 from SegWithUSlicerLib.scene.segmentation import was_touched
 
 
@@ -105,26 +105,7 @@ def test_the_log_tells_where_the_review_stopped(case, tmp_path):
     again.close()
 
 
-def test_a_structure_is_in_progress_completed_and_flagged_as_its_regions_say(case, tmp_path):
-    session, _seconds = _session(case, tmp_path, order="structure")
-    value, name = session.regions[0].structure_value, session.regions[0].structure
-    own = [region for region in session.regions if region.structure == name]
-    for region in own:
-        session.show(region.id)
-        session.judge(Verdict.ACCEPTED)
-    assert structure_status(case.nodes, value) == "notstarted"
-    session.set_visible(False)
-    assert structure_status(case.nodes, value) == "completed"
-    session.set_visible(True)
-    session.judge(Verdict.SECOND_READER)
-    session.set_visible(False)
-    assert structure_status(case.nodes, value) == "flagged"
-    session.undo()
-    session.close()
-    assert structure_status(case.nodes, value) == "completed"
-
-
-def test_undoing_a_verdict_on_a_structure_takes_its_status_back(case, tmp_path):
+def test_a_verdict_on_a_structure_is_undone(case, tmp_path):
     session, _seconds = _session(case, tmp_path)
     name = session.regions[0].structure
     session.judge_structure(name, Verdict.ACCEPTED)
@@ -132,7 +113,7 @@ def test_undoing_a_verdict_on_a_structure_takes_its_status_back(case, tmp_path):
     undone = session.undo()
     assert (undone.what, undone.region) == ("structure", None)
     session.close()
-    assert structure_status(case.nodes, session.regions[0].structure_value) == "notstarted"
+    assert not session.state.structure(name).explicit
 
 
 def test_an_edit_says_how_the_segmentation_differs_from_the_models(case, tmp_path):
@@ -174,7 +155,7 @@ def test_a_review_goes_on_in_the_browser_and_comes_back(case, tmp_path):
     case.nodes = load_case(case.disk.folder, case.volume, lasting=True)
     session, _seconds = _session(case, tmp_path)
     mine = {region.id: region for region in session.regions}
-    voxels = {region.id: session.mask(region) for region in session.regions}
+    voxels = {region.id: region_mask(case.nodes, region.id) for region in session.regions}
     session.show(session.regions[2].id)
     session.judge(Verdict.REJECTED)
     session.close()

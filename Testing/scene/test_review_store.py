@@ -14,14 +14,11 @@ from written_case import change_case
 from SegWithUCore.case.case_file import read_description
 from SegWithUCore.case.segmentation_file import IMAGE_KEY, check_reviewed, read_reviewed
 from SegWithUCore.review.reviewer import version_path
-from SegWithUCore.review.session import ReviewLocation, case_key
+from SegWithUCore.review.session import case_key
 from SegWithUCore.util.errors import InputError, OutputError
-from SegWithUSlicerLib.review.edit_scores import SegmentStatusWriter, structure_status
 from SegWithUSlicerLib.review.edits import EditWatch, read_labels
 from SegWithUSlicerLib.review.store import (
-    keep_location,
     keep_log,
-    kept_location,
     kept_log,
     kept_log_names,
     load_reviewed,
@@ -127,9 +124,8 @@ def test_the_reviewed_segmentation_comes_back_with_everything(tmp_path, data_fol
     case = loaded_case(tmp_path, data_folder, empty_structure=True, **kind)
     segmentation = case.nodes.segmentation.GetSegmentation()
     paint(case, 2, (0, 0, 0))
-    book = SegmentStatusWriter(case.nodes)
-    book.judge(1, "accepted")
-    book.leave()
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    logic.SetSegmentStatus(segmentation.GetSegment("SegWithU_1"), logic.Completed)
     segmentation.AddEmptySegment("lesion", "Läsion")
     path = save_reviewed(case.nodes, case.disk.folder, NAME)
     assert path == version_path(case.disk.folder, NAME)
@@ -145,8 +141,8 @@ def test_the_reviewed_segmentation_comes_back_with_everything(tmp_path, data_fol
     assert np.array_equal(read_labels(nodes), expected)
     assert watch.check().changed.sum() == 1
     assert content_hash(nodes.segmentation) == content
-    assert structure_status(nodes, 1) == "completed"
     loaded = nodes.segmentation.GetSegmentation()
+    assert logic.GetSegmentStatus(loaded.GetSegment("SegWithU_1")) == logic.Completed
     assert loaded.GetSegment("lesion").GetName() == "Läsion"
     assert loaded.GetSegment("SegWithU_1").GetTerminology() == codes
     assert np.array_equal(read_labels(nodes, original=True), case.disk.labels)
@@ -232,19 +228,3 @@ def test_what_slicer_writes_of_an_emptied_segmentation_is_an_empty_version(tmp_p
     labels, note = read_reviewed(path, sitk.ReadImage(str(case.disk.image)), case.nodes.case.raw)
     assert note == ""
     assert not labels.any()
-
-
-def test_each_reviewer_goes_on_where_he_stopped(tmp_path, data_folder):
-    case = loaded_case(tmp_path, data_folder, regions=True)
-    first, second = "review.Ünal 医師.jsonl", "review.b.jsonl"
-    assert kept_location(case.nodes, first) is None
-    keep_location(case.nodes, first, ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00"))
-    keep_location(case.nodes, second, ReviewLocation(None, "position", "2026-11-25T10:00:00+00:00"))
-    assert kept_location(case.nodes, first) == ReviewLocation(3, "peak", "2026-11-25T10:00:00+00:00")
-    assert kept_location(case.nodes, second).region is None
-    case.headless.save_bundle(tmp_path / "scene.mrb")
-
-    headless = HeadlessScene(tmp_path / "again")
-    headless.load_bundle(tmp_path / "scene.mrb")
-    (nodes,) = find_cases(headless.scene)
-    assert kept_location(nodes, first).region == 3

@@ -93,20 +93,16 @@ def test_codes_are_written_as_slicers_own_serialiser_writes_them(tmp_path, data_
     assert ours == theirs
 
 
-def test_maps_carry_quantity_unit_and_the_mark_as_results(tmp_path, data_folder):
+def test_maps_carry_the_mark_as_results(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     ranking = case.nodes.maps["ranking"]
     assert ranking.GetAttribute("SegWithU.Map") == "ranking"
-    assert ranking.GetVoxelValueQuantity().GetCodeValue() == "ranking"
-    assert ranking.GetVoxelValueUnits().GetAsString().startswith("1|UCUM") or (
-        ranking.GetVoxelValueUnits().GetCodeValue() == "1"
-    )
     assert not is_ours(case.volume)
 
 
 def test_nodes_do_not_point_at_files_of_the_case_folder(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
-    for node in [*case.nodes.results, case.nodes.table]:
+    for node in case.nodes.results:
         assert node.GetStorageNode() is None
 
 
@@ -119,34 +115,12 @@ def test_results_share_one_folder_beside_the_input(tmp_path, data_folder):
     hierarchy.CreateItem(study, volume)
     nodes = load_case(disk.folder, volume)
     load_case(disk.folder, volume)
-    parents = {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in [*nodes.results, nodes.table]}
+    parents = {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in nodes.results}
     assert len(parents) == 1
     folder = parents.pop()
     assert hierarchy.GetItemParent(folder) == study
     assert hierarchy.GetItemName(folder) == "Hippocampus with uncertainty"
-    assert hierarchy.GetNumberOfItemChildren(folder) == 5
-
-
-def test_table_says_not_assessed_where_there_is_no_figure(tmp_path, data_folder):
-    case = loaded_case(tmp_path, data_folder, calibrated=False)
-    table = case.nodes.table.GetTable()
-    columns = {table.GetColumnName(index): index for index in range(table.GetNumberOfColumns())}
-    assert list(columns) == [
-        "Label",
-        "Structure",
-        "Volume",
-        "Expected volume",
-        "Predicted Dice",
-        "Expected wrong",
-        "Uncertain share",
-        "Uncertain",
-        "Flag",
-    ]
-    row = {name: table.GetValue(0, index).ToString() for name, index in columns.items()}
-    assert row["Structure"] == "anterior hippocampus"
-    assert row["Volume"] == f"{int((case.disk.labels == 1).sum())} mm³"
-    assert row["Expected wrong"] == row["Uncertain share"] == row["Uncertain"] == "not assessed"
-    assert row["Flag"] == "volume outside the training range — “check”"
+    assert hierarchy.GetNumberOfItemChildren(folder) == 4
 
 
 def test_showing_a_structure_centres_every_view_on_it_and_keeps_the_zoom(tmp_path, data_folder):

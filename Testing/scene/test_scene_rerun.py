@@ -19,7 +19,7 @@ from SegWithUSlicerLib.scene.structures import show_in_3d
 
 
 def _ids(case: LoadedCase) -> list[str]:
-    return [node.GetID() for node in [case.nodes.hub, *case.nodes.results, case.nodes.table]]
+    return [node.GetID() for node in [case.nodes.hub, *case.nodes.results]]
 
 
 def _shrink_labels(case: LoadedCase) -> np.ndarray:
@@ -159,6 +159,18 @@ def test_deleted_results_come_back_in_the_same_set(tmp_path, data_folder):
     assert "ranking" in again.maps
 
 
+def test_another_place_has_a_set_of_its_own_and_one_nearby_does_not(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder)
+    places = ([0, 0, 0], [5, 0, 0], [40, 0, 0])
+    sets = []
+    for place in places:
+        change_case(case.disk.folder, region_of_interest={"centre_ras_mm": place, "size_mm": [30, 30, 30]})
+        sets.append(load_case(case.disk.folder, case.volume))
+    assert sets[0] != case.nodes, "the whole image is another place"
+    assert sets[1] == sets[0]
+    assert sets[2] not in (case.nodes, sets[0])
+
+
 def test_another_input_and_another_model_have_sets_of_their_own(tmp_path, data_folder):
     headless = HeadlessScene(tmp_path / "slicer")
     disk = make_case(data_folder, tmp_path)
@@ -176,7 +188,7 @@ def test_another_input_and_another_model_have_sets_of_their_own(tmp_path, data_f
 def test_many_reruns_leave_no_nodes_and_no_observers(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     load_case(case.disk.folder, case.volume)
-    watched = [case.volume, case.view.composite, case.nodes.table, *case.nodes.results]
+    watched = [case.volume, case.view.composite, *case.nodes.results]
     watched += [node.GetDisplayNode() for node in case.nodes.results]
     before, count = [observers_on(node) for node in watched], case.scene.GetNumberOfNodes()
     for _run in range(100):

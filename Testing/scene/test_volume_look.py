@@ -1,7 +1,6 @@
 """How the voxels look that a run would see: what the window sends to the worker instead of them."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,53 +62,38 @@ def test_a_volume_without_voxels_has_no_look(tmp_path, data_folder):
 def test_the_preview_sends_the_look_and_tells_notes_apart_from_warnings(tmp_path, data_folder):
     case, asked, told = loaded_case(tmp_path, data_folder), Asked(), []
     preview = PreflightCheck(asked, told.append)
-    preview.ask(case.volume, None, find_model("hippocampus"), "cpu")
-    request = asked.requests[0]
+    preview.ask(case.volume, None, find_model("hippocampus"))
+    (request,) = asked.requests
     assert request["request"] == "fingerprint"
     assert request["features"]["T1"]["noise"] == image_features_of(case.volume, None).noise
     note, warning = {"severity": "note", "sentence": "Smooth."}, {"severity": "warning", "sentence": "Turned."}
     note["kind"], warning["kind"] = "noise", "picture"
     asked.answers[0]({"event": "fingerprinted", "deviations": [note, warning]})
-    kinds = frozenset({"picture"})
-    assert told[-1] == PreflightResult(told[-1].cost, ("Turned.",), False, ("Smooth.",), kinds=kinds, others=())
-    asked.answers[1]({"event": "predicted", "memory_mb": 900, "device": "cpu"})
-    assert (told[-1].warnings, told[-1].notes) == (("Turned.",), ("Smooth.",))
-    assert told[-1].cost == "About 0.9 GB of memory on CPU"
-    sentence = "The image of 9 x 9 x 9 voxels needs about 5.0 GB of memory."
-    asked.answers[1]({"event": "predicted", "memory_mb": 900, "not_enough_memory": sentence})
-    assert told[-1].cost == sentence
+    assert told[-1] == PreflightResult(("Turned.",), False, ("Smooth.",), kinds=frozenset({"picture"}))
+    preview.reset()
+    asked.answers[0]({"event": "fingerprinted", "deviations": [warning]})
+    assert told[-1] == PreflightResult(), "an answer that comes too late"
+
+
+def test_what_keeps_an_image_from_being_compared_is_told_unless_the_run_will_install_it(tmp_path, data_folder):
+    case, asked, told = loaded_case(tmp_path, data_folder), Asked(), []
+    preview = PreflightCheck(asked, told.append)
+    preview.ask(case.volume, None, find_model("hippocampus"))
+    asked.answers[0]({"event": "error", "kind": "input", "text": "The model is damaged."})
+    assert told[-1].trouble == "The model is damaged."
+    asked.answers[0]({"event": "error", "kind": "missing", "text": "scipy is missing."})
+    assert told[-1] == PreflightResult()
 
 
 def test_an_image_is_like_the_training_images_only_if_it_was_compared_with_them(tmp_path, data_folder):
-    case, asked, told = loaded_case(tmp_path, data_folder), Asked(), []
+    case, asked, told = loaded_case(tmp_path, data_folder), Asked(), [PreflightResult()]
     preview, model = PreflightCheck(asked, told.append), find_model("hippocampus")
     for known in (True, False):
-        preview.ask(case.volume, None, replace(model, knows_images=known), "cpu")
-        asked.answers[-2]({"event": "fingerprinted", "deviations": []})
-        assert (told[-1].is_like, told[-1].fits) == (known, True)
-    preview.ask(case.volume, None, model, "cpu")
-    asked.answers[-2](
+        preview.ask(case.volume, None, replace(model, knows_images=known))
+        asked.answers[-1]({"event": "fingerprinted", "deviations": []})
+        assert told[-1].is_like == known
+    preview.ask(case.volume, None, model)
+    asked.answers[-1](
         {"event": "fingerprinted", "deviations": [{"severity": "note", "sentence": "x", "kind": "noise"}]}
     )
-    assert (told[-1].is_like, told[-1].fits) == (False, True)
-
-
-def test_other_models_are_asked_about_an_image_that_does_not_fit(tmp_path, data_folder):
-    case, asked, told = loaded_case(tmp_path, data_folder), Asked(), []
-    model = find_model("hippocampus")
-    one, two = (replace(model, name=name, folder=model.folder.parent / name) for name in ("heart", "liver"))
-    several, blind = replace(one, name="b", channels=("T1", "T2")), replace(one, name="c", knows_images=False)
-    preview = PreflightCheck(asked, told.append)
-    preview.ask(case.volume, None, model, "cpu", "", [model, one, several, two, blind])
-    assert len(asked.requests) == 2
-    refused = {"event": "fingerprinted", "deviations": [{"severity": "refused", "sentence": "x", "kind": "empty"}]}
-    asked.answers[0](refused)
-    assert told[-1].others is None, "not known yet"
-    assert [Path(request["model"]).name for request in asked.requests[2:]] == ["heart", "liver"]
-    asked.answers[2](refused)
-    asked.answers[3]({"event": "fingerprinted", "deviations": []})
-    assert told[-1].others == ("liver",)
-    assert (told[-1].refused, told[-1].warnings) == (True, ("x",)), "of the chosen model"
-    preview.reset()
-    asked.answers[3]({"event": "fingerprinted", "deviations": []})
-    assert told[-1] == PreflightResult(), "an answer that comes too late"
+    assert not told[-1].is_like

@@ -1,4 +1,4 @@
-"""The list of cases behind the panel: case folders read step by step, filtered, sorted, with each reviewer's status.
+"""The list of cases behind the panel: case folders read step by step, filtered, with each reviewer's status.
 
 Needs neither Qt nor MRML, and loads nothing.
 """
@@ -6,7 +6,7 @@ Needs neither Qt nor MRML, and loads nothing.
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,15 +16,7 @@ from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import REGIONS_FILE
 from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.reviews import LOG_PATTERN, Elsewhere
-from SegWithUCore.review.worklist import (
-    SECONDS_PER_REGION,
-    WorklistEntry,
-    by_benefit,
-    pace_of,
-    read_for_worklist,
-    unreadable,
-    with_pace,
-)
+from SegWithUCore.review.worklist import SECONDS_PER_REGION, WorklistEntry, by_benefit, read_for_worklist, unreadable
 from SegWithUCore.review.worklist_files import read_listed
 from SegWithUCore.util.errors import InputError
 
@@ -39,13 +31,11 @@ class CaseItem:
     Attributes:
         entry: the case's entry of the worklist.
         is_read: the numbers were read from the case itself; else they are from a file that may be older, or unknown.
-        paces: seconds that reviewers spent on each decided region.
         elsewhere: where other reviews of the case may lie.
     """
 
     entry: WorklistEntry
     is_read: bool = False
-    paces: Sequence[float] = ()
     elsewhere: Path | None = None
     stamp: Stamp = field(default=(), repr=False)
 
@@ -66,7 +56,7 @@ class CaseList:
     Attributes:
         title: what is listed, for people.
         items: in the order of the worklist; those of a folder are sorted by benefit as soon as all were read.
-        rules: of flags, that the worklist's maker gave or the user has set; None for those of each case's model.
+        rules: of flags, that the worklist's maker gave; None for those of each case's model.
 
     Raises:
         InputError: the folder holds no cases, or the file is no worklist.
@@ -82,28 +72,9 @@ class CaseList:
             self.rules, self._seconds = listed.rules, listed.seconds_per_region
         else:
             entries = [WorklistEntry(folder.resolve().name, folder) for folder in case_folders([path])]
-        self._given_rules = self.rules
         self.items = [CaseItem(entry) for entry in entries]
         self._by_folder = {os.path.realpath(item.folder): item for item in self.items}
         self._waiting = deque(self.items)
-
-    def set_wrong_share(self, share: float | None) -> None:
-        """Flag cases of which more than this share, or of one of their structures, is expected to be wrong.
-
-        All are read again.
-
-        Args:
-            share: from 0 to 1; None for the rules of each case's model, or what else the worklist's maker gave.
-        """
-        given = self._given_rules
-        changed = replace(given or FlagRules(), wrong_share=share, case_share=share)
-        self.rules = None if share is None and given is None else changed
-        self._waiting = deque(self.items)
-
-    @property
-    def pace(self) -> float:
-        """Seconds per region, behind the minutes."""
-        return self._seconds
 
     @property
     def progress(self) -> float:
@@ -119,15 +90,17 @@ class CaseList:
             self._read(item)
             done.append(item)
         if done and not self._waiting and not self._is_sorted:
-            self._sort()
+            # Once: later they must not jump under the user's hand.
+            self._is_sorted = True
+            ranks = {id(entry): rank for rank, entry in enumerate(by_benefit([item.entry for item in self.items]))}
+            self.items.sort(key=lambda item: ranks[id(item.entry)])
             return self.items
         return done
 
-    def recheck(self) -> int:
-        """Let rows be read again that have changed since; returns how many wait now."""
+    def recheck(self) -> None:
+        """Let rows be read again that have changed since."""
         waiting = set(self._waiting)
         self._waiting.extend(item for item in self.items if item not in waiting and _stamp_of(item) != item.stamp)
-        return len(self._waiting)
 
     def read_again(self, folder: Path | None) -> CaseItem | None:
         """Read the row of a case folder; None if it is not listed."""
@@ -147,20 +120,9 @@ class CaseList:
 
         item.stamp, item.is_read = _stamp_of(item), True
         try:
-            reading = read_for_worklist(item.folder, self.rules, also)
+            item.entry = read_for_worklist(item.folder, self.rules, also).entry(self._seconds)
         except InputError as error:
-            item.entry, item.paces = unreadable(item.folder, error), ()
-            return
-        item.entry, item.paces = reading.entry(self._seconds), reading.paces
-
-    def _sort(self) -> None:
-        """Put rows that came without an order in one, once: later they must not jump under the user's hand."""
-        self._is_sorted = True
-        self._seconds, _decided = pace_of([pace for item in self.items for pace in item.paces])
-        for item in self.items:
-            item.entry = with_pace(item.entry, self._seconds)
-        rank_of = {id(entry): rank for rank, entry in enumerate(by_benefit([item.entry for item in self.items]))}
-        self.items.sort(key=lambda item: rank_of[id(item.entry)])
+            item.entry = unreadable(item.folder, error)
 
 
 def _stamp_of(item: CaseItem) -> Stamp:

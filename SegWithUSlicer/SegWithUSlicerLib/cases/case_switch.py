@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import slicer
-import vtk
 
 from SegWithUCore.util.errors import InputError
 
@@ -24,10 +22,10 @@ from ..review.store import (
     review_folder,
     reviewed_by,
 )
-from ..scene.case_images import image_from
+from ..scene.case_images import ijk_to_ras, image_from
 from ..scene.case_nodes import CaseNodes, find_cases, remove_node
 from ..scene.load_case import LoadOptions, load_case_steps, remove_folder
-from ..scene.steps import Steps, finish
+from ..scene.steps import Steps
 from .moved_images import ImageMissingError, MovedImages
 
 if TYPE_CHECKING:
@@ -63,32 +61,27 @@ def find_images(
         ImageMissingError: the first is nowhere where it could be.
         InputError: `case.json` does not say which images it was made from.
     """
-    image = moved.image(folder, raw)[0] if first is None else first
+    image = moved.image(folder, raw) if first is None else first
     recorded = raw["input"]["channels"]
     channels, notes = {str(recorded[0].get("name") or _("image")): image}, []
     for number, channel in enumerate(recorded[1:], 1):
         try:
-            channels[str(channel.get("name") or number)] = moved.image(folder, raw, number)[0]
+            channels[str(channel.get("name") or number)] = moved.image(folder, raw, number)
         except ImageMissingError as error:
             notes.append(_("Shown without {channel}: {reason}").format(channel=channel.get("name"), reason=error))
     return FoundImages(channels, notes)
 
 
-def put_case(folder: Path, name: str, found: FoundImages | None) -> CaseNodes:
-    """Load a case folder into Slicer's scene, with its images.
+def put_case_steps(folder: Path, name: str, found: FoundImages | None) -> Steps[CaseNodes]:
+    """Load a case folder into Slicer's scene, with its images; given up, or after an error, the scene is as it was.
 
     Args:
         name: of the case; what the nodes are named after.
         found: None shows the case without its image.
 
     Raises:
-        InputError: the folder is damaged or does not fit the image. The scene is then as it was.
+        InputError: the folder is damaged or does not fit the image.
     """
-    return finish(put_case_steps(folder, name, found))
-
-
-def put_case_steps(folder: Path, name: str, found: FoundImages | None) -> Steps[CaseNodes]:
-    """Do what `put_case` does in steps; given up, or after an error, the scene is as it was."""
     if found is None:
         return (yield from load_case_steps(folder, None, LoadOptions(lasting=True)))
     volumes = []
@@ -114,18 +107,13 @@ def unkept_work(nodes: CaseNodes, root: Path) -> str:
         text = _("{case} stays in the scene: the folder that it was loaded from does not hold it any more.")
         return text.format(case=nodes.label)
     logs = review_folder(nodes, root)
-    if not holds_logs(logs, nodes):
+    if not all(_holds(logs / name, kept_log(nodes, name)) for name in kept_log_names(nodes)):
         text = _("{case} stays in the scene: lines of its review are not on the disk. Save the scene.")
         return text.format(case=nodes.label)
     if not has_unkept_edits(nodes, logs, reviewed_by(nodes)):
         return ""
     text = _("{case} stays in the scene: its segmentation was edited and is in no file. Start its review, or save it.")
     return text.format(case=nodes.label)
-
-
-def holds_logs(folder: Path, nodes: CaseNodes) -> bool:
-    """Check whether the logs in a folder hold everything that the scene's copies hold."""
-    return all(_holds(folder / name, kept_log(nodes, name)) for name in kept_log_names(nodes))
 
 
 def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
@@ -142,7 +130,7 @@ def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
     images = [node for node in nodes.inputs if node.GetAttribute(IMAGE_ATTRIBUTE) and node.GetID() not in used]
     remove_folder(nodes)
     parts = [
-        *nodes.listed,
+        *nodes.results,
         nodes.regions,
         nodes.regions_text,
         nodes.original,
@@ -180,18 +168,7 @@ def _put_volume(image: "sitk.Image", name: str) -> "slicer.vtkMRMLScalarVolumeNo
         raise InputError(_("The image of {name} is no volume with one value a voxel.").format(name=name))
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     node.SetAttribute(IMAGE_ATTRIBUTE, "1")
-    node.SetIJKToRASMatrix(_ijk_to_ras(image))
+    node.SetIJKToRASMatrix(ijk_to_ras(image.GetSpacing(), image.GetOrigin(), image.GetDirection()))
     node.SetAndObserveImageData(image_from(SimpleITK.GetArrayViewFromImage(image)))
     node.CreateDefaultDisplayNodes()
     return node
-
-
-def _ijk_to_ras(image: "sitk.Image") -> vtk.vtkMatrix4x4:
-    to_lps = np.eye(4)
-    to_lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    to_lps[:3, 3] = image.GetOrigin()
-    matrix = vtk.vtkMatrix4x4()
-    for row, values in enumerate(np.diag([-1.0, -1.0, 1.0, 1.0]) @ to_lps):
-        for column, value in enumerate(values):
-            matrix.SetElement(row, column, value)
-    return matrix

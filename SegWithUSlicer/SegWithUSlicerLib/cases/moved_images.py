@@ -1,26 +1,19 @@
-"""Find images that have moved since their cases were segmented: asked for once, checked by their voxels, remembered.
+"""Find images that have moved since their cases were segmented: asked for once, and checked by their voxels.
 
-One answer serves the other cases whose images were moved in the same way: the changed part of the path is replaced.
-A path guessed in this way counts only if its voxels are those that were segmented.
+One answer serves the other cases whose images were moved in the same way, until Slicer ends: the changed part of the
+path is replaced. A path guessed in this way counts only if its voxels are those that were segmented.
 """
 
-import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from SegWithUCore.util.atomic_files import atomic_file
-from SegWithUCore.util.errors import InputError, OutputError
-from SegWithUCore.util.strict_json import read_json_object
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
-
-FILE_NAME = "moved-images.json"
-MOST_KEPT = 200
 
 
 class ImageMissingError(InputError):
@@ -28,18 +21,13 @@ class ImageMissingError(InputError):
 
 
 class MovedImages:
-    """The moves of images that the user has confirmed.
+    """The moves of images that the user has confirmed."""
 
-    Args:
-        file: keeps them from one start of Slicer to the next.
-    """
+    def __init__(self) -> None:
+        self._moves: list[tuple[str, str]] = []
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._moves: list[tuple[str, str]] = _read(file)
-
-    def image(self, folder: Path, case: Mapping[str, Any], channel: int = 0) -> "tuple[sitk.Image, Path]":
-        """Read the image of a case, with the voxels that were segmented, and return its path too.
+    def image(self, folder: Path, case: Mapping[str, Any], channel: int = 0) -> "sitk.Image":
+        """Read the image of a case, with the voxels that were segmented.
 
         Args:
             case: the content of `case.json`.
@@ -48,15 +36,15 @@ class MovedImages:
             ImageMissingError: it is nowhere where it could be.
             InputError: `case.json` does not say where it should be.
         """
-        from SegWithUCore.case.case_image import ELSEWHERE, case_image
+        from SegWithUCore.case.case_image import ELSEWHERE, case_image, image_path
 
-        recorded = recorded_path(folder, case, channel)
-        followed, why = may_follow(folder, case, channel), ""
+        recorded = image_path(folder, case, channel)
+        followed, why = _may_follow(folder, case, channel), ""
         for path in ([recorded] if followed else []) + list(self._guesses(recorded)):
             if not path.exists():
                 continue
             try:
-                return case_image(folder, case, path, channel, check_volumes=False), path  # loading does
+                return case_image(folder, case, path, channel, check_volumes=False)  # loading does
             except InputError as error:
                 # An error at the recorded path is reported, and a changed place; a wrong guess is just no answer.
                 why = why or (str(error) if path == recorded or error.code == ELSEWHERE else "")
@@ -67,45 +55,33 @@ class MovedImages:
 
     def find(self, folder: Path, case: Mapping[str, Any]) -> Path | None:
         """Find the image of a case by the known moves. Returns None if it is at its recorded path, or not found."""
-        if self.is_at_recorded_path(folder, case):
-            return None
-        return next((path for path in self._guesses(recorded_path(folder, case, 0)) if path.exists()), None)
+        from SegWithUCore.case.case_image import image_path
 
-    @staticmethod
-    def is_at_recorded_path(folder: Path, case: Mapping[str, Any]) -> bool:
-        """Check whether the image of a case is at its recorded path; a path by others that leaves its folder is not."""
-        return may_follow(folder, case, 0) and recorded_path(folder, case, 0).exists()
+        recorded = image_path(folder, case, 0)
+        if _may_follow(folder, case, 0) and recorded.exists():
+            return None
+        return next((path for path in self._guesses(recorded) if path.exists()), None)
 
     def learn(self, folder: Path, case: Mapping[str, Any], path: Path) -> "sitk.Image":
-        """Record the path that the user chose, if it is the image; returns the image.
+        """Remember the path that the user chose, if it is the image; returns the image.
 
         Raises:
             InputError: it is another one.
         """
-        from SegWithUCore.case.case_image import case_image
+        from SegWithUCore.case.case_image import case_image, image_path
 
         image = case_image(folder, case, path, check_volumes=False)
-        old, new = _changed_part(recorded_path(folder, case, 0), path)
-        self._moves = [(old, new), *(move for move in self._moves if move != (old, new))][:MOST_KEPT]
-        # A settings folder that cannot be written only costs the user an answer after the next start.
-        with suppress(OutputError), atomic_file(self._file) as work:
-            work.write_text(json.dumps({"moves": self._moves}, ensure_ascii=False) + "\n", encoding="utf-8")
+        self._moves.insert(0, _changed_part(image_path(folder, case, 0), path.absolute()))
         return image
 
     def _guesses(self, recorded: PurePath) -> Iterator[Path]:
         for old, new in self._moves:
-            if recorded == PurePath(old):
-                yield Path(new)
-            elif recorded.is_relative_to(old):
+            if recorded.is_relative_to(old):
                 yield Path(new) / recorded.relative_to(old)
 
 
-def may_follow(folder: Path, case: Mapping[str, Any], channel: int) -> bool:
-    """Check whether the path that a case names is in its folder, or was written by this user.
-
-    Raises:
-        InputError: `case.json` does not say.
-    """
+def _may_follow(folder: Path, case: Mapping[str, Any], channel: int) -> bool:
+    """Check whether the path that a case names is in its folder, or was written by this user."""
     from SegWithUCore.case.case_image import OutsideError, trusted_path
 
     try:
@@ -115,31 +91,10 @@ def may_follow(folder: Path, case: Mapping[str, Any], channel: int) -> bool:
     return True
 
 
-def recorded_path(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
-    """Return where the image of a case should lie.
-
-    Raises:
-        InputError: `case.json` does not say.
-    """
-    from SegWithUCore.case.case_image import image_path
-
-    return image_path(folder, case, channel)
-
-
-def _changed_part(recorded: Path, now: Path) -> tuple[str, str]:
+def _changed_part(old: Path, new: Path) -> tuple[str, str]:
     """Return the two paths without their common end; their folders if they are the same."""
-    old, new = recorded, now.absolute()
     if old == new:  # the user has confirmed what a case of others said: that holds for this folder and no other
         return str(old.parent), str(new.parent)
     while old.name == new.name and old != old.parent and new != new.parent:
         old, new = old.parent, new.parent
     return str(old), str(new)
-
-
-def _read(file: Path) -> list[tuple[str, str]]:
-    """Read the moves that were recorded earlier; a damaged file only costs the user an answer."""
-    try:
-        recorded = read_json_object(file)["moves"]
-        return [(str(old), str(new)) for old, new in recorded]
-    except (InputError, ValueError, KeyError, TypeError):
-        return []

@@ -7,13 +7,12 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.regions.region import Region
 from SegWithUCore.review.reviewer import clean_reviewer_name
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
 from SegWithUCore.util.errors import SegWithUError
 
 from ..cases.case_list import CaseItem, CaseList, matches, reviewer_progress
-from ..cases.moved_images import FILE_NAME, MovedImages
+from ..cases.moved_images import MovedImages
 from ..guarded import guarded
 from ..i18n import _
 from ..review.store import review_folder_elsewhere
@@ -21,8 +20,8 @@ from ..run.session import Debounce, set_setting, setting, start_timer
 from .case_opener import CaseOpener, PanelContext
 from .cases_table import CasesTable, about_case, summary_text
 from .export_panel import ExportPanel
-from .review_setup import settings_folder
-from .widgets import GuiConnections
+from .review_panel import settings_folder
+from .widgets import connect_clicks
 
 PLACE_SETTING = "SegWithU/CasesPlace"
 READ_EVERY_MS, READ_FOR_S = 10, 0.04
@@ -41,7 +40,7 @@ class CasesPanel:
     def __init__(self, ui: Any, context: PanelContext) -> None:
         self.ui, self._context = ui, context
         self.list: CaseList | None = None
-        self.moved = MovedImages(settings_folder() / "SegWithU" / FILE_NAME)
+        self.moved = MovedImages()
         self.opener = CaseOpener(ui, context, self.moved)
         self.opener.on_opened = self._opened
         self.table = CasesTable(ui.casesTable, self.open_row, self._draw_case)
@@ -52,11 +51,9 @@ class CasesPanel:
             lambda: self.list.rules if self.list is not None else None,
             self._save_review,
         )
-        self._gui = GuiConnections()
         self._stop_reading: Callable[[], None] | None = None
         self._fill_later = Debounce(FILTER_MS, self._fill)
         self._row_later = Debounce(ROW_MS, self._read_opened)
-        self._rules_later = Debounce(ROW_MS, self._set_rules)
         context.review.on_review_changed, context.review.on_next_case = self._row_later.trigger, self.next_open
         self._connect()
         self._draw()
@@ -85,7 +82,6 @@ class CasesPanel:
         self._end_reading()
         self._fill_later.stop()
         self._row_later.stop()
-        self._rules_later.stop()
         self._context.review.on_review_changed = self._context.review.on_next_case = lambda: None
         self.exports.close()
 
@@ -112,10 +108,6 @@ class CasesPanel:
         self.list = found
         self.opener.cancel_question()
         self.opener.message = ""
-        self.table.reset_sorting()
-        share = found.rules.wrong_share if found.rules is not None else None
-        with self._gui.updating():
-            self.ui.flagShareBox.value = 100 * (share or 0.0)
         self.ui.casesButton.collapsed = False
         self._fill()
         self._draw()
@@ -127,35 +119,17 @@ class CasesPanel:
             self.list.recheck()
             self._keep_reading()
 
-    def open(self, folder: Path) -> None:
-        """Open a case folder."""
-        self.opener.open(folder)
-
-    def open_row(self, item: CaseItem, region: Region | None = None) -> None:
-        """Open a case of the list.
-
-        Args:
-            region: go there instead of where its review stopped.
-        """
-        self.opener.open(item.folder, region)
-
-    def previous(self) -> None:
-        """Open the case above."""
-        self._step(self.table.neighbour(-1))
+    def open_row(self, item: CaseItem) -> None:
+        """Open a case of the list."""
+        self.opener.open(item.folder)
 
     def next(self) -> None:
         """Open the case below."""
-        self._step(self.table.neighbour(1))
+        self._step(self.table.next())
 
     def next_open(self) -> None:
         """Open the next case that this reviewer has not decided as a whole."""
         self._step(self.table.next_open(self.reviewer))
-
-    def open_selected(self) -> None:
-        """Open the selected case."""
-        selected = self.table.selected
-        if len(selected) == 1:
-            self.open_row(selected[0])
 
     # -- the list --
 
@@ -202,12 +176,6 @@ class CasesPanel:
             self._draw()
             self._draw_case()
 
-    def _set_rules(self) -> None:
-        if self.list is not None:
-            percent = self.ui.flagShareBox.value
-            self.list.set_wrong_share(percent / 100 if percent > 0 else None)
-            self._keep_reading()
-
     def _opened(self) -> None:
         self.follow()
         self.refresh()
@@ -221,7 +189,7 @@ class CasesPanel:
     @property
     def reviewer(self) -> str:
         """The name in the reviewer's own logs; "" where none was entered."""
-        name = self._context.review.setup.reviewer
+        name = self._context.review.reviewer
         return clean_reviewer_name(name) if name.strip() else ""
 
     @property
@@ -279,27 +247,21 @@ class CasesPanel:
         lines += [_("{count} cases are selected.").format(count=len(selected))] if len(selected) > 1 else []
         ui.caseLabel.text = "\n".join(lines)
         ui.caseLabel.visible = bool(lines)
-        ui.previousCaseButton.enabled = self.table.neighbour(-1) is not None
-        ui.nextCaseButton.enabled = self.table.neighbour(1) is not None
+        ui.nextCaseButton.enabled = self.table.next() is not None
         ui.nextOpenCaseButton.enabled = self.table.next_open(self.reviewer) is not None
-        one = selected[0] if len(selected) == 1 else None
-        ui.openCaseButton.enabled = one is not None and one is not self._open_item() and not one.entry.trouble
         self.exports.draw()
 
     def _connect(self) -> None:
         ui = self.ui
-        for name, action in (
-            ("openWorklistButton", self.choose_worklist),
-            ("openFolderButton", self.choose_folder),
-            ("refreshCasesButton", self.refresh),
-            ("previousCaseButton", self.previous),
-            ("openCaseButton", self.open_selected),
-            ("nextCaseButton", self.next),
-            ("nextOpenCaseButton", self.next_open),
-        ):
-            getattr(ui, name).connect("clicked(bool)", guarded(action))
+        connect_clicks(
+            ui,
+            openWorklistButton=self.choose_worklist,
+            openFolderButton=self.choose_folder,
+            refreshCasesButton=self.refresh,
+            nextCaseButton=self.next,
+            nextOpenCaseButton=self.next_open,
+        )
         ui.caseFilterEdit.connect("textChanged(QString)", guarded(lambda _text: self._fill_later.trigger()))
         ui.reviewerEdit.connect("textChanged(QString)", guarded(lambda _text: self._fill_later.trigger()))
-        self._gui.connect(ui.flagShareBox, lambda _value: self._rules_later.trigger())
         for box in (ui.onlyFlaggedBox, ui.onlyOpenBox):
             box.connect("toggled(bool)", guarded(lambda _checked: self._fill()))

@@ -8,7 +8,6 @@ import slicer
 from SegWithUCore.regions.region import UNCERTAIN, Region
 
 from ..guarded import guarded
-from ..review.corrections import put_on, take_off
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import Observations
 from ..scene.segmentation import segment_id
@@ -17,6 +16,8 @@ from ..scene.slice_views import preserved_layers
 EDITOR_TAG = "SegWithU"
 EFFECTS = ("Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing", "Margin")
 """What corrects a region; the rest works on whole structures, and is in Slicer's own module."""
+_BRUSH = {"SegWithU.Brush": "1", "BrushSphere": "1", "BrushDiameterIsRelative": "0", "BrushAbsoluteDiameter": "8"}
+"""Of Paint and Erase at first: a sphere of 4 mm radius."""
 _UNDO_STATES = 10
 _ROW_PX, _MOST_ROWS = 24, 3
 """Of the list of structures: the review chooses one, the others scroll."""
@@ -97,8 +98,8 @@ class EditPanel:
 
     def _attach(self) -> bool:
         """Set the editor to segmentation and image; False if there is nothing to edit."""
-        nodes, segmentation = self._nodes, self._nodes.segmentation if self._nodes is not None else None
-        if nodes is None or segmentation is None:
+        segmentation = self._nodes.segmentation if self._nodes is not None else None
+        if segmentation is None:
             return False
         with preserved_layers():
             if self.editor is None:
@@ -109,9 +110,7 @@ class EditPanel:
             self._connect_scene()
             if self.editor.segmentationNode() is not segmentation:
                 self.editor.setSegmentationNode(segmentation)
-            take_off(self.editor.mrmlSegmentEditorNode())
-            if nodes.inputs and self.editor.sourceVolumeNode() is not nodes.inputs[0]:
-                self.editor.setSourceVolumeNode(nodes.inputs[0])
+            self._take_off()
         return True
 
     def _connect_scene(self) -> None:
@@ -152,9 +151,22 @@ class EditPanel:
         if node is None:
             return
         if self._is_running and self.ui.unsureBox.checked and error_map is not None:
-            put_on(node, error_map, self.ui.unsureLimitBox.value / 100)
+            node.SetAndObserveSourceVolumeNode(error_map)
+            node.SetSourceVolumeIntensityMaskRange(self.ui.unsureLimitBox.value / 100, 1.0)
+            node.SetSourceVolumeIntensityMask(True)
+            if node.GetAttribute("SegWithU.Brush") is None:  # closing a scene resets the node
+                for name, value in _BRUSH.items():
+                    node.SetAttribute(name, value)
         else:
-            take_off(node)
+            self._take_off()
+
+    def _take_off(self) -> None:
+        """Free the brush, and let the tools look at the image again."""
+        node = self.editor.mrmlSegmentEditorNode() if self.editor is not None else None
+        if node is not None:
+            node.SetSourceVolumeIntensityMask(False)
+            inputs = self._nodes.inputs if self._nodes is not None else []
+            node.SetAndObserveSourceVolumeNode(inputs[0] if inputs else None)
 
     def _select(self) -> None:
         """Select the structure's segment, unless the user has deleted it."""
@@ -169,14 +181,12 @@ class EditPanel:
     def _let_go(self) -> None:
         if self.editor is None:
             return
-        node = self.editor.mrmlSegmentEditorNode()
         try:
             self.editor.setActiveEffect(None)
             self.editor.removeViewObservations()
             self.editor.uninstallKeyboardShortcuts()
         finally:
-            if node is not None:
-                take_off(node)
+            self._take_off()
 
     def _make(self) -> Any:
         editor = slicer.qMRMLSegmentEditorWidget()

@@ -12,13 +12,13 @@ from SegWithUCore.util.paths import user_models_folder
 
 from ..guarded import guarded
 from ..i18n import _
-from ..parameters import DEVICES, ENGINES, Parameters
+from ..parameters import Parameters
 from ..run.models import ModelInfo
 from ..run.preview import PreflightResult, size_ras
 from ..run.session import PYTHON_SETTING, WHEELS_SETTING, choose_python, set_setting, setting
 from ..scene.case_nodes import is_ours
-from ..scene.slice_views import backgrounds
-from ..scene.volume_export import propose_roi, sequence_frame
+from ..scene.slice_views import shown_volumes
+from ..scene.volume_export import propose_roi
 from .widgets import GuiConnections, OneLine
 
 _SELECTOR_PX = 80
@@ -43,11 +43,15 @@ class InputPanel:
         self._selectors: list[Any] = []
         self._gui = GuiConnections()
         self._likeness = OneLine(ui.likenessLabel, ui.likenessButton, ui.likenessDetailsLabel)
-        self._fill()
+        ui.modelBox.addItems([model.name for model in self.models])
+        # The default allows files and folders, and then Browse asks for a file.
+        ui.pythonEdit.filters = ctk.ctkPathLineEdit.Files
+        ui.wheelsEdit.filters = ctk.ctkPathLineEdit.Dirs
+        ui.pythonEdit.currentPath = setting(PYTHON_SETTING)
+        ui.wheelsEdit.currentPath = setting(WHEELS_SETTING)
+        self.show_preflight(PreflightResult())
         self._gui.connect(ui.modelBox, self._model_chosen)
         self._gui.connect(ui.headBox, self._head_chosen)
-        self._gui.connect(ui.deviceBox, self._device_chosen)
-        self._gui.connect(ui.engineBox, self._engine_chosen)
         self._gui.connect(ui.handlesBox, self.show_handles, self._has_handles)
         ui.proposeButton.connect("clicked(bool)", guarded(self.propose))
         ui.pythonEdit.connect("currentPathChanged(QString)", guarded(choose_python))
@@ -85,8 +89,6 @@ class InputPanel:
         with self._gui.updating():
             if names:
                 self.ui.modelBox.currentIndex = names.index(parameters.model) if parameters.model in names else 0
-            self.ui.deviceBox.currentIndex = DEVICES.index(parameters.device) if parameters.device in DEVICES else 0
-            self.ui.engineBox.currentIndex = ENGINES.index(parameters.engine) if parameters.engine in ENGINES else 0
             chosen = list(parameters.channels)
             self._fill_heads(parameters.head)
             self._make_selectors()
@@ -125,13 +127,9 @@ class InputPanel:
             return
         selector = self._selectors[0]
         offered = [selector.nodeFromIndex(index) for index in range(selector.nodeCount())]
-        shown = [node for node in offered if node is not None and node.GetID() in backgrounds()]
+        shown = [node for node in offered if node is not None and node.GetID() in shown_volumes()[0]]
         if len(shown or offered) == 1:
             selector.setCurrentNode((shown or offered)[0])
-
-    def replace_volume(self, index: int, volume: "slicer.vtkMRMLScalarVolumeNode") -> None:
-        """Put another volume into one channel: the copy of a sequence's frame."""
-        self._selectors[index].setCurrentNode(volume)
 
     def hide_own_maps(self) -> None:
         """Leave our own results out of the selectors: to be called when such nodes were added."""
@@ -182,21 +180,17 @@ class InputPanel:
             assert self.model is not None and self.model.field_of_view_mm is not None
             size = " x ".join(f"{length:.0f}" for length in self.model.field_of_view_mm)
             return text.format(model=self.model.name, size=size)
-        frame = sequence_frame(self.volumes[0])
-        if frame is not None:
-            text = _("Press Apply: frame {number} of the sequence is segmented, as a copy.")
-            return text.format(number=frame + 1)
         return _("Press Apply.")
 
     def show_preflight(self, result: PreflightResult) -> None:
-        """Show in one line whether the image is like the training images, then predicted time and memory.
+        """Show in one line whether the image is like the training images, or why that is not known.
 
         Warnings have a banner of their own, so that nothing is said here then.
         """
-        text = _("Looks like the training images.") if result.is_like else _notes_text(len(result.notes))
+        text = _("Looks like the training images.") if result.is_like else result.trouble
+        if result.notes:
+            text = _("No warning; notes on the image: {n}.").format(n=len(result.notes))
         self._likeness.show("" if result.warnings else text, result.notes)
-        self.ui.costLabel.text = result.cost
-        self.ui.costLabel.visible = bool(result.cost)
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""
@@ -204,20 +198,6 @@ class InputPanel:
         for name in names.split():
             getattr(self.ui, name).enabled = enabled
         self._enable_propose(enabled)
-
-    def _fill(self) -> None:
-        self.ui.modelBox.addItems([model.name for model in self.models])
-        titles = {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("NVIDIA GPU (CUDA)"), "mps": _("Apple GPU (MPS)")}
-        for device in DEVICES:
-            self.ui.deviceBox.addItem(titles[device])
-        engines = {"auto": _("Automatic"), "torch": _("torch"), "openvino": _("OpenVINO (CPU)")}
-        self.ui.engineBox.addItems([engines[engine] for engine in ENGINES])
-        # The default allows files and folders, and then Browse asks for a file.
-        self.ui.pythonEdit.filters = ctk.ctkPathLineEdit.Files
-        self.ui.wheelsEdit.filters = ctk.ctkPathLineEdit.Dirs
-        self.ui.pythonEdit.currentPath = setting(PYTHON_SETTING)
-        self.ui.wheelsEdit.currentPath = setting(WHEELS_SETTING)
-        self.show_preflight(PreflightResult())
 
     def _fill_heads(self, chosen: str = "") -> None:
         """Offer the heads of the model, where there is a choice."""
@@ -281,16 +261,6 @@ class InputPanel:
             self._parameters.head = self.head
             self._changed()
 
-    def _engine_chosen(self, index: int) -> None:
-        if self._parameters is not None:
-            self._parameters.engine = ENGINES[index]
-            self._changed()
-
-    def _device_chosen(self, index: int) -> None:
-        if self._parameters is not None:
-            self._parameters.device = DEVICES[index]
-            self._changed()
-
     def _changed(self) -> None:
         self._show_model()
         self._on_change()
@@ -325,14 +295,6 @@ def check_paths() -> str:
     if wheels and not Path(wheels).is_dir():
         return _("There is no folder {path}: open Advanced and choose another one.").format(path=wheels)
     return ""
-
-
-def _notes_text(notes: int) -> str:
-    if not notes:
-        return ""
-    if notes == 1:
-        return _("No warning; one note on the image.")
-    return _("No warning; {n} notes on the image.").format(n=notes)
 
 
 def _tool_tip(channel: str) -> str:

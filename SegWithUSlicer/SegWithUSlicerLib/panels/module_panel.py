@@ -15,14 +15,16 @@ from ..run.preview import PreflightCheck, PreflightResult
 from ..run.session import Debounce, session
 from ..scene.case_nodes import CaseNodes, find_cases, remove_items_without_node
 from ..scene.load_case import follow_parent_transform
+from ..scene.observers import Observations
 from ..scene.sample import load_sample
-from ..scene.volume_export import freeze_sequence_frame
+from ..scene.slice_views import shown_volumes
 from .cases_panel import CasesPanel
 from .input_panel import InputPanel, check_paths
 from .models_panel import ModelsPanel
-from .overlay_panel import KEY, BareImageKey, OverlayPanel
+from .overlay_panel import KEY, OverlayPanel
 from .review_panel import ReviewPanel
-from .run_panel import Choice, OutputPanel, RunPanel
+from .review_widgets import ReviewKeys
+from .run_panel import Choice, RunPanel
 from .structures_panel import StructuresPanel
 
 PREVIEW_DELAY_MS = 400
@@ -41,11 +43,10 @@ class ModulePanel:
         self._parameters: Parameters | None = None
         self._gui_tag: int | None = None
         self._is_current = self._is_reviewing = self._models_are_old = False
-        self._roi_tag: tuple[Any, int] | None = None
-        self._transform_tags: list[tuple[Any, int]] = []
+        self._roi_watch, self._transform_watch = Observations(), Observations()
+        self._placed: CaseNodes | None = None
         self.session = session()
         self.inputs = InputPanel(ui, models, self._inputs_changed)
-        self.outputs = OutputPanel(ui)
         self.run = RunPanel(ui, self.session.diagnostics)
         self.overlay = OverlayPanel(ui, self._run_chosen, KEY)
         self.structures = StructuresPanel(ui)
@@ -53,7 +54,7 @@ class ModulePanel:
         self.cases = CasesPanel(ui, self)
         self.models = ModelsPanel(ui, self._models_changed)
         self._row_changed, self.review.on_review_changed = self.review.on_review_changed, self._review_changed
-        self.key = BareImageKey(self.overlay.show_bare_image)
+        self.key = ReviewKeys({KEY: self.overlay.toggle})
         self.preview = PreflightCheck(self.session.worker, self._preflight_changed)
         self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
         listen(self._problem_came)
@@ -71,8 +72,7 @@ class ModulePanel:
         self._parameters = parameters
         self.inputs.bind(parameters)
         self._gui_tag = parameters.connectGui(self.ui)
-        self.outputs.bind(parameters)
-        self._parameters_tag = parameters.AddObserver("ModifiedEvent", guarded(lambda *_: self._parameters_changed()))
+        self._parameters_tag = parameters.AddObserver("ModifiedEvent", guarded(lambda *_: self._watch_roi()))
         self._watch_roi()
         self._attach_shown_run()
         self._draw()
@@ -83,7 +83,6 @@ class ModulePanel:
         if not self.is_busy:
             self.inputs.choose_shown()
         self._list_runs()
-        self.outputs.draw()
         self.overlay.refresh()
         self.review.enter()
         self.cases.enter()
@@ -91,6 +90,7 @@ class ModulePanel:
     def exit(self) -> None:
         """React to another module being shown: a run continues, the overlay stays, a review pauses."""
         self.key.remove()
+        self.overlay.show_again()
         self.review.exit()
 
     def close(self) -> None:
@@ -117,7 +117,8 @@ class ModulePanel:
             self._preview_later.stop,
             self.preview.reset,
             self.cases.opener.give_up,
-            self.review.scene_closes,
+            self.review.end,
+            lambda: self.review.show(None),
             self.overlay.release,
             lambda: self.structures.show(None),
             self.cases.follow,
@@ -169,13 +170,10 @@ class ModulePanel:
         parameters, model = self._parameters, self.inputs.model
         if parameters is None or model is None or not self.inputs.is_complete or self.session.controller.is_busy:
             return
-        for index, volume in enumerate(self.inputs.volumes):
-            self.inputs.replace_volume(index, freeze_sequence_frame(volume))
         self._is_current = True
         self.run.problem = None
-        output = self.outputs.chosen
-        choices = parameters.roi, parameters.device, unlike_training, self.inputs.head, output, output is None
-        self.session.controller.start(RunRequest(self.inputs.volumes, model.folder, *choices, engine=parameters.engine))
+        choices = parameters.roi, parameters.device, unlike_training, self.inputs.head, parameters.engine
+        self.session.controller.start(RunRequest(self.inputs.volumes, model.folder, *choices))
 
     def _run_chosen(self, index: int) -> None:
         runs = find_cases(slicer.mrmlScene)
@@ -188,7 +186,6 @@ class ModulePanel:
         self._is_current = False
         self.run.problem = None
         self._watch_roi()
-        self._follow_inputs()
         if not self.session.controller.is_busy:
             self.preview.reset()
             self._preview_later.trigger()
@@ -204,8 +201,7 @@ class ModulePanel:
         parameters, model = self._parameters, self.inputs.model
         if parameters is None or model is None or not self.inputs.is_complete or self.is_busy or self.session.is_over:
             return
-        volume, models, places = self.inputs.volumes[0], self.inputs.models, (parameters.device, parameters.engine)
-        self.preview.ask(volume, parameters.roi, model, places, self.inputs.head, models)
+        self.preview.ask(self.inputs.volumes[0], parameters.roi, model)
 
     def _preflight_changed(self, result: PreflightResult) -> None:
         self.inputs.show_preflight(result)
@@ -232,29 +228,21 @@ class ModulePanel:
         self.inputs.hide_own_maps()
         self.inputs.show_handles(False)
         self.show_run(nodes)
-        self.outputs.show_run(nodes)
 
     # -- drawing and bookkeeping --
 
     def _draw(self) -> None:
         controller = self.session.controller
         self.inputs.set_enabled(not controller.is_busy)
-        self.outputs.set_enabled(not controller.is_busy)
-        model = self.inputs.model.name if self.inputs.model is not None else ""
-        has_region = self._parameters is not None and self._parameters.roi is not None
-        choice = Choice(model, self.inputs.hint(), self.inputs.is_complete, has_region, self._is_reviewing)
+        choice = Choice(self.inputs.hint(), self.inputs.is_complete, self._is_reviewing)
         self.run.show(controller.status, choice, self.preview.result, self._is_current)
 
     def show_run(self, nodes: CaseNodes) -> None:
         """Show a run in all sections."""
         if self._parameters is not None:
             self._parameters.run = nodes.hub
-        self._watch_transforms(nodes)
-        self._list_runs(nodes)
         self.overlay.show_run(nodes)
-        self.structures.show(nodes)
-        self.review.show(nodes)
-        self.cases.follow()
+        self._show(nodes)
 
     def _attach_shown_run(self) -> None:
         """Find the run that the scene shows already, else the one that was chosen when it was saved."""
@@ -265,11 +253,14 @@ class ModulePanel:
             chosen = self._parameters.run if self._parameters is not None else None
             shown = next((nodes for nodes in runs if nodes.hub is chosen), runs[-1])
         self.inputs.hide_own_maps()
-        self._watch_transforms(shown)
-        self._list_runs(shown)
         self.overlay.attach(shown)
-        self.structures.show(shown)
-        self.review.show(shown)
+        self._show(shown)
+
+    def _show(self, nodes: CaseNodes | None) -> None:
+        self._watch_transforms(nodes)
+        self._list_runs(nodes)
+        self.structures.show(nodes)
+        self.review.show(nodes)
         self.cases.follow()
 
     def _list_runs(self, current: CaseNodes | None = None) -> None:
@@ -279,13 +270,10 @@ class ModulePanel:
         """Repeat the prediction when the region is moved or another one is chosen."""
         self.inputs.draw_handles()
         roi = self._parameters.roi if self._parameters is not None else None
-        if self._roi_tag is not None and self._roi_tag[0] is roi:
-            return
-        if self._roi_tag is not None:
-            self._roi_tag[0].RemoveObserver(self._roi_tag[1])
-            self._roi_tag = None
-        if roi is not None:
-            self._roi_tag = (roi, roi.AddObserver("ModifiedEvent", guarded(lambda *_: self._roi_moved())))
+        if roi is None or not self._roi_watch.watches(roi):
+            self._roi_watch.clear()
+            if roi is not None:
+                self._roi_watch.add(roi, "ModifiedEvent", self._roi_moved)
 
     def _review_changed(self) -> None:
         self._row_changed()
@@ -293,31 +281,21 @@ class ModulePanel:
             self._is_reviewing = not self._is_reviewing
             self._draw()
 
-    def _follow_inputs(self) -> None:
-        if not self.session.controller.is_busy:
-            roi = self._parameters.roi if self._parameters is not None else None
-            self.outputs.follow(self.inputs.volumes, self.inputs.model, roi)
-
-    def _parameters_changed(self) -> None:
-        self._watch_roi()
-        self.outputs.choice_may_have_changed()
-
-    def _roi_moved(self) -> None:
+    def _roi_moved(self, _roi: Any, _event: str) -> None:
         self._is_current = False
-        self._follow_inputs()
         self._preview_later.trigger()
 
     def _watch_transforms(self, nodes: CaseNodes | None) -> None:
         """Watch the input's transform, so that results stay on the anatomy when it changes."""
-        for watched, tag in self._transform_tags:
-            watched.RemoveObserver(tag)
-        self._transform_tags = []
-        if nodes is None:
-            return
-        event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-        for volume in nodes.inputs[:1]:
-            tag = volume.AddObserver(event, guarded(lambda *_: follow_parent_transform(nodes)))
-            self._transform_tags.append((volume, tag))
+        self._transform_watch.clear()
+        self._placed = nodes
+        for volume in nodes.inputs[:1] if nodes is not None else []:
+            event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+            self._transform_watch.add(volume, event, self._transform_changed)
+
+    def _transform_changed(self, _volume: Any, _event: str) -> None:
+        if self._placed is not None:
+            follow_parent_transform(self._placed)
 
     def _unbind(self) -> None:
         parameters, self._parameters = self._parameters, None
@@ -326,15 +304,10 @@ class ModulePanel:
             if self._gui_tag is not None:
                 parameters.disconnectGui(self._gui_tag)
         self.inputs.bind(None)
-        self.outputs.bind(None)
         self._watch_roi()
         self._watch_transforms(None)
 
 
 def _is_shown(nodes: CaseNodes) -> bool:
     """Check whether a map of the run is over its image in some view; nothing is changed by looking."""
-    ids = {node.GetID() for node in nodes.maps.values()}
-    scene = nodes.hub.GetScene()
-    count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")
-    views = [scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode") for index in range(count)]
-    return any(view.GetForegroundVolumeID() in ids for view in views)
+    return not shown_volumes(nodes.hub.GetScene())[1].isdisjoint(node.GetID() for node in nodes.maps.values())

@@ -1,32 +1,31 @@
 """The section "Selective review", from the reviewer's name to the last verdict."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import slicer
 
+from SegWithUCore.regions.region import reasons
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import attempt, guarded
-from ..review.opening import obstacle
+from ..i18n import _
+from ..review.opening import decided_so_far, obstacle
 from ..review.session import ReviewSession
-from ..run.session import Debounce
+from ..run.session import Debounce, set_setting, setting
 from ..scene.case_nodes import CaseNodes
-from . import review_widgets
+from ..scene.readout import volume_text
 from .edit_panel import EditPanel
-from .review_setup import (
-    ReviewSetup,
-    SectionFolds,
-    closing_text,
-    kept_text,
-    progress_text,
-    rest_question,
-    settings_folder,
-)
-from .review_widgets import ReviewTable, VerdictBar
+from .review_widgets import BUTTONS, ORDERS, VERDICTS, ReviewKeys, ReviewTable, actions_of, keys_text
+from .widgets import GuiConnections, connect_clicks
 
+REVIEWER_SETTING = "SegWithU/Reviewer"
+SECTIONS = ("inputsButton", "overlayButton", "advancedButton", "casesButton", "modelsButton")
+"""Folded during a review."""
 QUIET_MS = 600
 """So long after the last change of the segmentation a stroke is taken as finished."""
 SAVE_MS = 3000
@@ -42,28 +41,38 @@ class ReviewPanel:
         ui: the widgets of the .ui file.
 
     Attributes:
+        message: of the last action.
         on_review_changed: called when the review began, ended, or a verdict was given or taken back.
         on_next_case: called when the reviewer wants the next open case of a list.
     """
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
+        self.message = ""
         self.on_review_changed: Callable[[], None] = lambda: None
         self.on_next_case: Callable[[], None] = lambda: None
         self.session: ReviewSession | None = None
         self._nodes: CaseNodes | None = None
         self._is_entered = False
-        self.setup = ReviewSetup(ui, self._order_chosen)
+        self._folded: list[str] = []
+        self._gui = GuiConnections()
         self.table = ReviewTable(ui.regionsTable, self.go_to)
-        self.verdicts = VerdictBar(ui, self.judge, self._draw_progress, self.table.focus)
         self.edit = EditPanel(ui)
-        self.folds = SectionFolds(ui, ui.reviewButton)
-        self.keys = review_widgets.ReviewKeys(review_widgets.actions_of(self))
+        self.keys = ReviewKeys(actions_of(self))
         self._edits_later = Debounce(QUIET_MS, self._check_for_edits)
         self._save_later = Debounce(SAVE_MS, self._save)
-        ui.reviewKeysLabel.text = review_widgets.keys_text()
+        # Positions are known only after the layout has taken the folding in.
+        self._scroll_later = Debounce(0, self._scroll)
+        ui.reviewKeysLabel.text = keys_text()
+        ui.reviewerEdit.text = setting(REVIEWER_SETTING)
+        ui.orderBox.addItems(list(ORDERS.values()))
         self._connect()
         self.show(None)
+
+    @property
+    def reviewer(self) -> str:
+        """The name that was entered."""
+        return str(self.ui.reviewerEdit.text)
 
     # -- what the module panel calls --
 
@@ -73,7 +82,7 @@ class ReviewPanel:
         if self.session is not None and self.session.nodes.hub is not hub:
             self.end()
         if self._nodes is None or self._nodes.hub is not hub:
-            self.setup.message = ""
+            self.message = ""
         self._nodes = nodes
         self._draw_setup()
 
@@ -91,13 +100,8 @@ class ReviewPanel:
     def close(self) -> None:
         """Let go of everything."""
         self.end()
-        self.folds.close()
+        self._scroll_later.stop()
         self.edit.close()
-
-    def scene_closes(self) -> None:
-        """React before the scene is emptied."""
-        self.end()
-        self.show(None)
 
     def node_removed(self, node: Any) -> None:
         """React to a removed node: a review that has lost one of its own ends."""
@@ -117,20 +121,27 @@ class ReviewPanel:
         """Start a review of the shown run, or resume it."""
         if self.session is not None or self._nodes is None or not self.ui.startReviewButton.enabled:
             return
-        setup = self.setup
+        order = list(ORDERS)[max(0, self.ui.orderBox.currentIndex)]
         try:
             session = ReviewSession(
-                self._nodes, setup.reviewer, settings_folder(), setup.order, on_edit=self._edits_later.trigger
+                self._nodes, self.reviewer, settings_folder(), order, on_edit=self._edits_later.trigger
             )
         except SegWithUError as error:
-            setup.message = str(error)
+            self.message = str(error)
             self._draw_setup()
             return
-        self.session, setup.message = session, " ".join(session.notes)
-        setup.remember_reviewer()
+        self.session, self.message = session, " ".join(session.notes)
+        set_setting(REVIEWER_SETTING, self.reviewer)
         slicer.app.connect("aboutToQuit()", self.end)
-        self._show_session(session)
-        self.folds.fold()
+        self.table.fill(session.regions, session.state.verdict_of)
+        self.edit.show(session.nodes)
+        self._draw_setup()
+        self._update_visibility()
+        self.go_to(session.resumed_at if session.resumed_at is not None else session.first())
+        self.table.focus()
+        self._folded = [name for name in SECTIONS if not getattr(self.ui, name).collapsed]
+        self._fold(True)
+        self._scroll_later.trigger()
         self.on_review_changed()
 
     def leave(self) -> str:
@@ -138,7 +149,7 @@ class ReviewPanel:
         session = self.session
         if session is None:
             return ""
-        self.verdicts.keep_comment()
+        self.keep_comment()
         session.save()
         if not session.trouble:
             self.end()
@@ -152,7 +163,7 @@ class ReviewPanel:
         session = self.session
         if session is None:
             return
-        self.verdicts.keep_comment()
+        self.keep_comment()
         self.session = None
         slicer.app.disconnect("aboutToQuit()", self.end)
         self._edits_later.stop()
@@ -160,14 +171,25 @@ class ReviewPanel:
         attempt(
             self.keys.remove,
             lambda: self.edit.show(None),
-            lambda: self.verdicts.show(None),
             session.close,
-            lambda: setattr(self.setup, "message", kept_text(session)),
+            lambda: setattr(self, "message", kept_text(session)),
             lambda: self.table.fill([], session.state.verdict_of),
             self._draw_setup,
-            self.folds.unfold,
+            lambda: self._fold(False),
             self.on_review_changed,
         )
+
+    def _fold(self, folded: bool) -> None:
+        """Fold the sections that were open, or open them again; what the user has opened meanwhile stays open."""
+        for name in self._folded:
+            getattr(self.ui, name).collapsed = folded
+
+    def _scroll(self) -> None:
+        area = self.ui.reviewButton.parent()
+        while area is not None and not area.inherits("QScrollArea"):
+            area = area.parent()
+        if area is not None:
+            area.verticalScrollBar().value = self.ui.reviewButton.y
 
     # -- steps --
 
@@ -176,17 +198,21 @@ class ReviewPanel:
         session = self.session
         if session is None:
             return
-        self.verdicts.keep_comment()
+        self.keep_comment()
         session.show(region_id)
         self.table.select(region_id)
-        self.verdicts.show(session)
-        if session.current is not None:
-            self.edit.choose(session.current)
+        region = session.current
+        assert region is not None
+        # What may be wrong, and whether the edge is near; shape and kinds of uncertainty are in the tool tip.
+        said = [
+            f"{part[:1].upper()}{part[1:]}."
+            for part in reasons(region, bool(session.nodes.case.raw.get("region_of_interest")))
+        ]
+        self.ui.whyLabel.text = " ".join([said[0], said[-1]] if region.touches_border else said[:1])
+        self.ui.whyLabel.toolTip = "\n".join(said)
+        self.ui.commentEdit.text = session.state.comment_of(region.id)
+        self.edit.choose(region)
         self._draw_progress()
-
-    def first(self) -> None:
-        """Go to the first region."""
-        self._go(self.session.first() if self.session is not None else None)
 
     def previous(self) -> None:
         """Go to the region before."""
@@ -205,51 +231,72 @@ class ReviewPanel:
         session = self.session
         if session is None or session.current is None:
             return
-        self.verdicts.keep_comment()
+        self.keep_comment()
         session.judge(verdict)
         self._update_rows([session.current.id])
         following = session.next_undecided()
         if self.ui.goOnBox.checked and following is not None:
             self.go_to(following)
-        else:
-            self.verdicts.refresh()
+        self._changed()
+
+    def judge_structure(self, verdict: Verdict | None) -> None:
+        """Give the whole structure of the current region a verdict; None: as its regions say."""
+        if self.session is not None and self.session.current is not None:
+            self.session.judge_structure(self.session.current.structure, verdict)
             self._draw_progress()
-        self.on_review_changed()
 
     def accept_rest(self) -> None:
         """Take all regions without a verdict as they are, if the reviewer confirms it."""
         session = self.session
         if session is None or session.is_done:
             return
-        if not slicer.util.confirmOkCancelDisplay(rest_question(session), windowTitle="SegWithU"):
+        rest = session.state.rest()
+        text = _(
+            "Take the {n} regions without a verdict as they are, without a look? They hold {wrong} of expected error. "
+            'They are logged as "not looked at" and counted apart; undo takes all of it back.'
+        ).format(n=len(rest.regions), wrong=volume_text(rest.expected_wrong_mm3))
+        if not slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"):
             return
-        self.verdicts.keep_comment()
+        self.keep_comment()
         fact = session.accept_rest()
         if fact is not None:
             self._update_rows(fact.regions)
-        self.verdicts.refresh()
-        self._draw_progress()
-        self.on_review_changed()
-
-    def _update_rows(self, regions: Sequence[int]) -> None:
-        if self.session is not None:
-            for region in regions:
-                self.table.update(region, self.session.state.verdict_of(region))
+        self._changed()
 
     def undo(self) -> None:
         """Undo the last verdict or comment and go to its region, or undo all of an accepted rest."""
         session = self.session
         if session is None:
             return
-        self.verdicts.keep_comment()
+        self.keep_comment()
         fact = session.undo()
         if fact is not None and fact.region is not None:
             self._update_rows([fact.region])
-            self.verdicts.show(session)
+            if session.current is not None:
+                self.ui.commentEdit.text = session.state.comment_of(session.current.id)
             self.go_to(fact.region)
         elif fact is not None:
             self._update_rows([region.id for region in session.regions])
-        self.verdicts.refresh()
+        self._changed()
+
+    def write_comment(self) -> None:
+        """Put the keyboard into the comment."""
+        self.ui.commentEdit.setFocus()
+        self.ui.commentEdit.selectAll()
+
+    def keep_comment(self) -> None:
+        """Log the comment that was typed, if it differs from what is known."""
+        session = self.session
+        if session is not None and session.current is not None:
+            session.comment(self.ui.commentEdit.text.strip())
+            self._draw_progress()
+
+    def _update_rows(self, regions: Sequence[int]) -> None:
+        if self.session is not None:
+            for region in regions:
+                self.table.update(region, self.session.state.verdict_of(region))
+
+    def _changed(self) -> None:
         self._draw_progress()
         self.on_review_changed()
 
@@ -269,40 +316,22 @@ class ReviewPanel:
         self._save_later.set_delay(round(max(SAVE_MS, REST_FACTOR * 1000 * (monotonic() - began))))
         self._draw_progress()
 
-    def _order_chosen(self, order: str) -> None:
+    def _order_chosen(self, index: int) -> None:
         session = self.session
         if session is None:
             return
-        session.set_order(order)
+        session.set_order(list(ORDERS)[index])
         self.table.fill(session.regions, session.state.verdict_of)
         if session.current is not None:
             self.table.select(session.current.id)
 
-    def _keep_zoom(self, keep: bool) -> None:
-        if self.session is not None:
-            self.session.keep_zoom = keep
-
-    def _show_original(self, visible: bool) -> None:
-        if self.session is not None:
-            self.session.show_original(visible)
-
     # -- drawing and bookkeeping --
-
-    def _show_session(self, session: ReviewSession) -> None:
-        session.keep_zoom = self.ui.keepZoomBox.checked
-        self.ui.originalBox.checked = False
-        self.table.fill(session.regions, session.state.verdict_of)
-        self.edit.show(session.nodes)
-        self._draw_setup()
-        self._update_visibility()
-        self.go_to(session.resumed_at if session.resumed_at is not None else session.first())
-        self.table.focus()
 
     def _update_visibility(self) -> None:
         """Run keys, clock and editor only while the review is visible."""
-        is_visible = self._is_in_sight
         if self.session is None:
             return
+        is_visible = self._is_entered and not self.ui.reviewButton.collapsed
         if is_visible:
             self.keys.install()
             self.edit.resume()
@@ -311,45 +340,110 @@ class ReviewPanel:
             self.edit.pause()
         self.session.set_visible(is_visible)
 
-    @property
-    def _is_in_sight(self) -> bool:
-        return self._is_entered and not self.ui.reviewButton.collapsed
-
     def _make_room(self, is_edit_folded: bool) -> None:
         """Let list, verdicts and editor be in sight together."""
         self.table.set_short(not is_edit_folded)
         # While editing, keys, list and verdicts lead from region to region.
-        for name in ("firstButton", "previousButton", "nextButton"):
-            getattr(self.ui, name).visible = is_edit_folded
+        for widget in (self.ui.previousButton, self.ui.nextButton):
+            widget.visible = is_edit_folded
 
     def _draw_setup(self) -> None:
-        self.setup.show(self._nodes, self.session is not None)
-        self.ui.reviewFrame.visible = self.session is not None
+        ui, nodes, is_open = self.ui, self._nodes, self.session is not None
+        problem, earlier = "", None
+        if not is_open:
+            problem = obstacle(nodes) or ("" if self.reviewer.strip() else _("Enter your name to begin."))
+            if nodes is not None and not problem:
+                try:
+                    earlier = decided_so_far(nodes, self.reviewer, settings_folder())
+                except SegWithUError:  # reported when the review is opened
+                    earlier = None
+        go_on = _("Go on with the review ({decided} of {regions} regions)")
+        ui.startReviewButton.text = (
+            _("Start review") if earlier is None else go_on.format(decided=earlier[0], regions=earlier[1])
+        )
+        ui.reviewButton.visible = nodes is not None
+        ui.startReviewButton.enabled = not is_open and not problem
+        ui.endReviewButton.visible = ui.reviewFrame.visible = is_open
+        for widget in (ui.startReviewButton, ui.reviewerLabel, ui.reviewerEdit):
+            widget.visible = not is_open
+        ui.reviewNoteLabel.text = " ".join(filter(None, [self.message, problem]))
+        ui.reviewNoteLabel.visible = bool(ui.reviewNoteLabel.text)
 
     def _draw_progress(self) -> None:
-        if self.session is None:
+        session = self.session
+        if session is None:
             return
-        done = closing_text(self.session)
-        self.ui.reviewProgressLabel.text = "\n".join(filter(None, [progress_text(self.session), done]))
-        self.ui.acceptRestButton.enabled = not self.session.is_done
-        self.ui.nextButton.enabled = not self.session.is_done
-        self.ui.previousButton.enabled = self.session.previous() is not None
-        self.ui.undoButton.enabled = self.session.state.next_undo() is not None
+        lines = [session.state.progress().text, session.trouble, closing_text(session)]
+        self.ui.reviewProgressLabel.text = "\n".join(filter(None, lines))
+        self.ui.nextButton.enabled = self.ui.acceptRestButton.enabled = not session.is_done
+        self.ui.previousButton.enabled = session.previous() is not None
+        self.ui.undoButton.enabled = session.state.next_undo() is not None
+        if session.current is None:
+            return
+        name = session.current.structure
+        state = session.state.structure(name)
+        verdict = _("no verdict yet") if state.verdict is None else VERDICTS[state.verdict]
+        unseen = _(", {n} not looked at").format(n=state.unseen) if state.unseen else ""
+        text = _("{structure}: {verdict} ({decided} of {regions} regions{unseen})")
+        self.ui.structureVerdictLabel.text = text.format(
+            structure=name, verdict=verdict, decided=state.decided, regions=state.regions, unseen=unseen
+        )
+        self.ui.clearStructureButton.enabled = state.explicit
 
     def _connect(self) -> None:
         ui = self.ui
+        self._gui.connect(ui.orderBox, self._order_chosen)
         ui.reviewButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self._update_visibility()))
         ui.editButton.connect("contentsCollapsed(bool)", guarded(self._make_room))
+        ui.reviewerEdit.connect("textChanged(QString)", guarded(lambda _text: self._draw_setup()))
         ui.reviewerEdit.connect("returnPressed()", guarded(self.start))
-        ui.keepZoomBox.connect("toggled(bool)", guarded(self._keep_zoom))
-        ui.originalBox.connect("toggled(bool)", guarded(self._show_original))
-        for name, action in (
-            ("startReviewButton", self.start),
-            ("endReviewButton", self.end),
-            ("firstButton", self.first),
-            ("previousButton", self.previous),
-            ("nextButton", self.next),
-            ("undoButton", self.undo),
-            ("acceptRestButton", self.accept_rest),
-        ):
-            getattr(ui, name).connect("clicked(bool)", guarded(action))
+        ui.commentEdit.connect("editingFinished()", guarded(self.keep_comment))
+        ui.commentEdit.connect("returnPressed()", guarded(self.table.focus))
+        connect_clicks(
+            ui,
+            startReviewButton=self.start,
+            endReviewButton=self.end,
+            previousButton=self.previous,
+            nextButton=self.next,
+            undoButton=self.undo,
+            acceptRestButton=self.accept_rest,
+            acceptStructureButton=lambda: self.judge_structure(Verdict.ACCEPTED),
+            flagStructureButton=lambda: self.judge_structure(Verdict.SECOND_READER),
+            clearStructureButton=lambda: self.judge_structure(None),
+        )
+        for verdict, name in BUTTONS.items():
+            getattr(ui, name).connect("clicked(bool)", guarded(partial(self.judge, verdict)))
+
+
+def settings_folder() -> Path:
+    """Return where Slicer keeps the user's settings."""
+    return Path(slicer.app.userSettings().fileName()).parent
+
+
+def closing_text(session: ReviewSession) -> str:
+    """Return the message when every region has a verdict; "" before."""
+    if not session.is_done:
+        return ""
+    state = session.state
+    given = [state.verdict_of(region.id) for region in session.regions]
+    unseen = given.count(Verdict.NOT_LOOKED_AT)
+    text = _("All {n} regions are decided: {rejected} rejected, {second} for a second reader.")
+    if unseen:
+        text = _(
+            "All {n} regions are decided but for {unseen} that were not looked at ({wrong} of expected error): "
+            "{rejected} rejected, {second} for a second reader."
+        )
+    return text.format(
+        n=len(given),
+        rejected=given.count(Verdict.REJECTED),
+        second=given.count(Verdict.SECOND_READER),
+        unseen=unseen,
+        wrong=volume_text(state.expected_mm3_of(state.unseen_ids)),
+    )
+
+
+def kept_text(session: ReviewSession) -> str:
+    """Return the message after the end: where the review was saved, or why it was not."""
+    if session.trouble:
+        return session.trouble
+    return _("{progress}: kept in {folder}.").format(progress=session.state.progress().text, folder=session.folder)

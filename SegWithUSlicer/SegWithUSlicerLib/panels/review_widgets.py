@@ -1,17 +1,17 @@
-"""Widgets of the review section: verdict bar, table of regions, texts, keys."""
+"""Widgets of the review section: table of regions, texts, keys."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import qt
 import slicer
 
-from SegWithUCore.regions.region import Kind, Region, reasons
+from SegWithUCore.regions.region import Kind, Region
 from SegWithUCore.review.log_format import SPOKEN, Verdict
 
 from ..guarded import guarded
 from ..i18n import _
-from ..review.session import ReviewSession
 from ..scene.readout import volume_text
 from .widgets import GuiConnections, fit_rows, put_cell, set_up_table, updates_disabled
 
@@ -21,98 +21,6 @@ BUTTONS = {
     Verdict.REJECTED: "rejectButton",
     Verdict.SECOND_READER: "secondReaderButton",
 }
-
-
-class VerdictBar:
-    """Explanation, verdict buttons and comment of the current region, and the verdict on its structure.
-
-    Args:
-        ui: the widgets of the .ui file.
-        on_verdict: called with the verdict on the current region.
-        on_change: called after a comment or a verdict on the structure.
-        on_comment_done: called when the reviewer has finished a comment by Enter.
-    """
-
-    def __init__(
-        self,
-        ui: Any,
-        on_verdict: Callable[[Verdict], None],
-        on_change: Callable[[], None],
-        on_comment_done: Callable[[], None],
-    ) -> None:
-        self.ui = ui
-        self._session: ReviewSession | None = None
-        self._on_change = on_change
-        for verdict, name in BUTTONS.items():
-            getattr(ui, name).connect("clicked(bool)", guarded(_calling(on_verdict, verdict)))
-        ui.commentEdit.connect("editingFinished()", guarded(self.keep_comment))
-        ui.commentEdit.connect("returnPressed()", guarded(on_comment_done))
-        ui.acceptStructureButton.connect("clicked(bool)", guarded(_calling(self.judge_structure, Verdict.ACCEPTED)))
-        ui.flagStructureButton.connect("clicked(bool)", guarded(_calling(self.judge_structure, Verdict.SECOND_READER)))
-        ui.clearStructureButton.connect("clicked(bool)", guarded(_calling(self.judge_structure, None)))
-
-    def show(self, session: ReviewSession | None) -> None:
-        """Show the current region of a review, or nothing."""
-        self._session = session
-        region = session.current if session is not None else None
-        if session is None or region is None:
-            self.ui.whyLabel.text = self.ui.commentEdit.text = ""
-            return
-        self._explain(region, bool(session.nodes.case.raw.get("region_of_interest")))
-        self.ui.commentEdit.text = session.state.comment_of(region.id)
-        self.refresh()
-
-    def _explain(self, region: Region, region_of_interest: bool) -> None:
-        """Say what may be wrong, and whether the edge is near; shape and kinds of uncertainty are in the tool tip."""
-        said = [_capital(part) for part in reasons(region, region_of_interest)]
-        shown = [said[0], said[-1]] if region.touches_border else said[:1]
-        self.ui.whyLabel.text, self.ui.whyLabel.toolTip = " ".join(shown), "\n".join(said)
-
-    def refresh(self) -> None:
-        """Show what holds for the current region's structure."""
-        session = self._session
-        if session is None or session.current is None:
-            return
-        name = session.current.structure
-        state = session.state.structure(name)
-        text = _("no verdict yet") if state.verdict is None else VERDICTS[state.verdict]
-        line = _("{structure}: {verdict} ({decided} of {regions} regions)")
-        if state.unseen:
-            line = _("{structure}: {verdict} ({decided} of {regions} regions, {unseen} not looked at)")
-        self.ui.structureVerdictLabel.text = line.format(
-            structure=name, verdict=text, decided=state.decided, regions=state.regions, unseen=state.unseen
-        )
-        self.ui.clearStructureButton.enabled = state.explicit
-
-    def write_comment(self) -> None:
-        """Put the keyboard into the comment."""
-        self.ui.commentEdit.setFocus()
-        self.ui.commentEdit.selectAll()
-
-    def keep_comment(self) -> None:
-        """Log the comment that was typed, if it differs from what is known."""
-        session = self._session
-        if session is None or session.current is None:
-            return
-        text = self.ui.commentEdit.text.strip()
-        if text != session.state.comment_of(session.current.id):
-            session.comment(text)
-            self._on_change()
-
-    def judge_structure(self, verdict: Verdict | None) -> None:
-        """Give the whole structure of the current region a verdict; None: as its regions say."""
-        if self._session is not None and self._session.current is not None:
-            self._session.judge_structure(self._session.current.structure, verdict)
-            self.refresh()
-            self._on_change()
-
-
-def _calling(function: Callable[[Any], None], argument: Any) -> Callable[[], None]:
-    return lambda: function(argument)
-
-
-def _capital(sentence: str) -> str:
-    return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
 _VERDICT, _STRUCTURE, _ERROR = 1, 2, 3
@@ -262,20 +170,20 @@ def key_text(key: str) -> str:
 
 def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
     """Return the action of each key in the section "Selective review"."""
-    judging = {key: _calling_with(panel.judge, verdict) for key, verdict in zip(VERDICT_KEYS, SPOKEN, strict=True)}
+    judging = {key: partial(panel.judge, verdict) for key, verdict in zip(VERDICT_KEYS, SPOKEN, strict=True)}
     return {
         NEXT: panel.next,
         PREVIOUS: panel.previous,
         **judging,
         UNDO: panel.undo,
         EDIT: panel.edit.toggle,
-        COMMENT: panel.verdicts.write_comment,
+        COMMENT: panel.write_comment,
         NEXT_CASE: lambda: panel.on_next_case(),
     }
 
 
 class ReviewKeys:
-    """Keyboard shortcuts of a review; installed while the review is visible.
+    """Keyboard shortcuts of a section; installed while it is visible.
 
     Args:
         actions: what each key does.
@@ -330,7 +238,3 @@ def takes_text(widget: Any) -> bool:
     if widget.inherits("QLineEdit") or widget.inherits("QTextEdit") or widget.inherits("QPlainTextEdit"):
         return not widget.isReadOnly()
     return bool(widget.inherits("QAbstractSpinBox") or (widget.inherits("QComboBox") and widget.isEditable()))
-
-
-def _calling_with(function: Callable[[Any], None], argument: Any) -> Callable[[], None]:
-    return lambda: function(argument)

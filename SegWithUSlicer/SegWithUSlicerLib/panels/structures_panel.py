@@ -9,7 +9,7 @@ from SegWithUCore.case.case_file import CaseDescription, Structure
 from ..guarded import guarded
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
-from ..scene.readout import dice_text, dice_tip, expected_tip, typeset, volume_text
+from ..scene.readout import dice_text, expected_text, typeset, volume_text
 from ..scene.structures import show_in_3d, show_structure
 from .cases_table import RULES
 from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table
@@ -61,7 +61,7 @@ class StructuresPanel:
             texts = _texts(structure, refused)
             # Names may be cut off, and of flags the table has words only.
             tips = {0: texts[0], 1: "\n".join(map(typeset, structure.flags)) or texts[1]}
-            tips |= {} if refused else {2: dice_tip(structure), 4: expected_tip(structure)}
+            tips |= {} if refused else {4: expected_text(structure)}
             for column, text in enumerate(texts):
                 item = put_cell(table, row, column, text, tips.get(column, ""))
                 if column == 0:

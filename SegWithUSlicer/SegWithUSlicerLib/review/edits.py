@@ -14,12 +14,14 @@ import numpy as np
 import slicer
 import vtk
 
+from SegWithUCore.review.log_format import Edited
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from ..scene.case_images import array_of, labelled_box
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import Observations
+from ..scene.review_nodes import region_labels
 from ..scene.segmentation import segment_id
 
 Box = tuple[slice, slice, slice]
@@ -99,6 +101,22 @@ def labels_on_grid(
     return labels
 
 
+def edited_event(nodes: CaseNodes, change: Change, box: Box | None, region: int | None) -> Edited:
+    """Return how the segmentation differs from the model's after an edit.
+
+    Args:
+        box: outside of it nothing differs.
+        region: id of the region at hand.
+    """
+    names = {structure.value: structure.name for structure in nodes.case.structures}
+    changed = ", ".join(names[value] for value in sorted(change.structures) if value in names)
+    shape, matrix = grid_of(nodes)
+    differs = read_labels(nodes, box) != read_labels(nodes, box, original=True)
+    inside = int(np.count_nonzero(region_labels(nodes, shape)[box or ...][differs]))
+    count = int(np.count_nonzero(differs))
+    return Edited(region, changed, inside, count - inside, round(count * abs(matrix.Determinant()), 3))
+
+
 class EditWatch:
     """Notices edits of a run's segmentation. Call `release` when done.
 
@@ -125,11 +143,6 @@ class EditWatch:
     def box(self) -> Box | None:
         """The part of the grid that holds all that is labelled now, was at an earlier check, or was by the model."""
         return _union(self._box, _labelled_part(self.nodes, self.nodes.original))
-
-    @property
-    def observer_count(self) -> int:
-        """Number of active observers; 0 after `release`."""
-        return len(self._observations)
 
     def check(self) -> Change | None:
         """Return what has changed since the last check (at first, since construction); None for nothing."""

@@ -1,6 +1,6 @@
 """One reviewer's review of one run, without Qt: regions, verdicts, edits, time.
 
-Every act becomes a line of the log before it holds; the scene gets a copy of the log, views and status follow.
+Every act becomes a line of the log before it holds; the scene gets a copy of the log, views follow.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,12 +26,11 @@ from SegWithUCore.util.errors import OutputError
 
 from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
-from ..scene.focus import RegionHighlight, focus_on, restore_zoom
-from ..scene.review_nodes import RegionMask, region_mask, show_original
+from ..scene.focus import RegionHighlight, focus_on
 from ..scene.segmentation import mark_judged
-from .edit_scores import ReviewEdits
-from .edits import Change
+from .edits import Change, EditWatch, edited_event
 from .opening import open_review
+from .store import has_unkept_edits, save_reviewed
 
 
 class ReviewSession:
@@ -47,11 +46,9 @@ class ReviewSession:
     Attributes:
         regions: in the chosen order.
         current: the region that is shown; None before the first.
-        keep_zoom: whether the views keep the user's zoom unless a region does not fit.
         folder: where the review's files lie.
         resumed_at: id of the region where an earlier session stopped; None for a new review.
         notes: what the reviewer should know about how the review was found.
-        total_mm3: expected wrong volume of the whole case.
 
     Raises:
         UsageError, LogInUseError, InputError, OutputError: as `open_review`.
@@ -69,18 +66,17 @@ class ReviewSession:
         monotonic: Callable[[], float] = system_monotonic,
     ) -> None:
         self.nodes = nodes
-        self.keep_zoom = True
         self.current: Region | None = None
-        self._scene = nodes.hub.GetScene()
-        self._clock = clock
         self._review, self.notes = open_review(nodes, reviewer, root, order, clock)
         log, self.resumed_at, self.order = self._review.log, self._review.resumed_at, order
         self.folder = log.path.parent
-        self.total_mm3 = self._review.case.expected_wrong_mm3
         self._sort(self._review.regions)
         # From now on a re-run must not put other regions under the reviewer's eyes: it makes nodes of its own.
         mark_judged(nodes.segmentation)
-        self._edits = ReviewEdits(nodes, self.folder, log.path.name, on_edit)
+        # What was drawn before the review began is the reviewer's too.
+        self._is_unsaved = has_unkept_edits(nodes, self.folder, log.path.name)
+        self._watch = EditWatch(nodes, on_edit)
+        self._edit_trouble = ""
         self._timer = ViewTimer(monotonic)
         self._highlight = RegionHighlight(nodes)
         self._is_visible = True
@@ -95,23 +91,19 @@ class ReviewSession:
     @property
     def trouble(self) -> str:
         """Why the disk does not hold everything; "" if it does."""
-        return self._review.trouble or self._edits.trouble
+        return self._review.trouble or self._edit_trouble
 
     @property
     def is_done(self) -> bool:
         """Whether every region has a verdict."""
         return self._review.is_done
 
-    def mask(self, region: Region) -> RegionMask | None:
-        """Return the voxels of a region; None if the label volume was deleted."""
-        return region_mask(self.nodes, region.id)
-
     def show(self, region_id: int) -> None:
         """Look at a region: views, highlight, clock."""
         region = self.regions[self._index_of[region_id]]
-        self._leave_current(region)
+        self._leave_current()
         self.current = region
-        focus_on(self.nodes, region, self.keep_zoom, voxels=self.mask(region))
+        focus_on(self.nodes, region)
         self._mark()
         self._timer.start()
 
@@ -135,19 +127,14 @@ class ReviewSession:
     def set_visible(self, visible: bool) -> None:
         """Follow the panel's visibility.
 
-        Only while it is visible time counts and the region is marked; when it is hidden, edits and status are written.
+        Only while it is visible time counts and the region is marked; when it is hidden, edits are written.
         """
         self._is_visible = visible
         self._timer.set_visible(visible)
         self._mark()
         if not visible:
             self.check_for_edits()
-            self._edits.leave()
-            self._edits.save()
-
-    def show_original(self, visible: bool) -> None:
-        """Draw the model's own contours beside the edited ones, or hide them."""
-        show_original(self.nodes, visible)
+            self._save_edits()
 
     # -- verdicts, comments, edits --
 
@@ -157,8 +144,7 @@ class ReviewSession:
             return
         self.check_for_edits()
         self._review.append(VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
-        self._edits.judge(self.current.structure_value, self.state.structure(self.current.structure))
-        self._edits.save()
+        self._save_edits()
 
     def comment(self, text: str) -> None:
         """Add a comment to the current region."""
@@ -171,9 +157,7 @@ class ReviewSession:
             return None
         self.check_for_edits()
         fact = self._review.accept_rest()
-        if fact is not None:
-            self._judge_structures_of(fact)
-        self._edits.save()
+        self._save_edits()
         return fact
 
     def undo(self) -> Undone | None:
@@ -182,43 +166,44 @@ class ReviewSession:
         Returns:
             The event that undoes it; None if there is nothing to undo.
         """
-        fact = self._review.undo()
-        if fact is None:
-            return None
-        undone = self._review.actions[fact.line - 1]
-        if fact.region is not None:
-            region = self.regions[self._index_of[fact.region]]
-            self._edits.judge(region.structure_value, self.state.structure(region.structure))
-        elif isinstance(undone, StructureJudged):
-            self._judge_segment(undone.structure)
-        elif isinstance(undone, RestAccepted):
-            self._judge_structures_of(undone)
-        return fact
+        return self._review.undo()
 
     def judge_structure(self, name: str, verdict: Verdict | None) -> None:
         """Give a whole structure a verdict; None takes it back to what its regions say."""
         self._review.append(StructureJudged(name, verdict, ""))
-        self._judge_segment(name)
 
     def check_for_edits(self) -> Change | None:
         """Notice edits and log them; None if nothing has changed."""
-        found = self._edits.check(self.current.id if self.current is not None else None)
-        if found is None:
-            return None
-        self._review.append(found[1])
-        return found[0]
+        nodes = self.nodes
+        if nodes.hub.GetScene() is None or nodes.segmentation is None or "error_probability" not in nodes.maps:
+            return None  # the run is falling apart: what is gone is no edit
+        change = self._watch.check()
+        if change is not None:
+            self._is_unsaved = True
+            region = self.current.id if self.current is not None else None
+            self._review.append(edited_event(nodes, change, self._watch.box, region))
+        return change
+
+    def _save_edits(self) -> None:
+        """Write the edits that no file holds yet. A failure is reported as `trouble`, and the next call tries again."""
+        if self._is_unsaved and self.nodes.segmentation is not None:
+            try:
+                save_reviewed(self.nodes, self.folder, self._review.log.path.name)
+                self._is_unsaved, self._edit_trouble = False, ""
+            except OutputError as error:
+                self._edit_trouble = str(error)
 
     def save(self) -> None:
         """Write edits and log lines that are not on disk yet; a failure is reported as `trouble`."""
         self.check_for_edits()
-        self._edits.save()
+        self._save_edits()
         self._review.flush()
 
     def close(self) -> None:
-        """End the session: everything on disk, highlight and observers gone, the user's zoom back."""
+        """End the session: everything on disk, highlight and observers gone."""
         if self.nodes.hub.GetScene() is not None:
-            attempt(self.save, lambda: self._leave_current(None), lambda: self.show_original(False))
-        attempt(self._close_log, self._edits.release, self._highlight.release, lambda: restore_zoom(self._scene))
+            attempt(self.save, self._leave_current)
+        attempt(self._close_log, self._watch.release, self._highlight.release)
 
     # -- bookkeeping --
 
@@ -235,30 +220,17 @@ class ReviewSession:
         self._index_of = {identifier: index for index, identifier in enumerate(self._ids)}
 
     def _mark(self) -> None:
-        mask = self.mask(self.current) if self.current is not None and self._is_visible else None
-        if mask is None:
-            self._highlight.hide()
+        if self.current is not None and self._is_visible:
+            self._highlight.show(self.current.id)
         else:
-            self._highlight.show_mask(mask)
+            self._highlight.hide()
 
-    def _leave_current(self, following: Region | None) -> None:
+    def _leave_current(self) -> None:
         if self.current is None:
             return
         seconds = self._timer.take()
         if seconds >= SHORTEST_LOOK_S:
             self._review.append(RegionViewed(self.current.id, round(seconds, 1)))
-        if following is None or following.structure != self.current.structure:
-            self._edits.leave()
-
-    def _judge_structures_of(self, fact: RestAccepted) -> None:
-        regions = [self.regions[self._index_of[identifier]] for identifier in fact.regions]
-        for value, name in {region.structure_value: region.structure for region in regions}.items():
-            self._edits.judge(value, self.state.structure(name))
-
-    def _judge_segment(self, name: str) -> None:
-        value = next((one.value for one in self.nodes.case.structures if one.name == name), None)
-        if value is not None:
-            self._edits.judge(value, self.state.structure(name))
 
 
 class ViewTimer:

@@ -1,27 +1,16 @@
 """Run a `segwithu` command in a child process, so that Slicer stays responsive: progress, result, clean cancel.
 
-Exports and most jobs of the store need no torch; for importing an nnU-Net result the panel asks for it before.
+Exports and jobs of the store need no torch.
 """
 
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..i18n import _
 from .child_process import ChildProcess, Event, PolledProcess, StartTimer
-from .launch import (
-    WorkerStart,
-    WorkerStartError,
-    core_parent,
-    end_reason,
-    process_options,
-    python_executable,
-    without_slicers_python,
-    worker_environment,
-)
+from .launch import WorkerStartError, child_start, end_reason
 
 COMMAND_MODULE = "SegWithUCore.cli"
 LOG_LINES = 50
@@ -33,7 +22,7 @@ class CommandEnd:
 
     Attributes:
         result: what it returned; None if it failed or was cancelled.
-        errors: its sentences about what failed.
+        errors: its sentences about what failed, and its warnings.
         cancelled: the user gave it up; no process is left then, and nothing half-written.
     """
 
@@ -45,9 +34,8 @@ class CommandEnd:
 @dataclass
 class _Run:
     output: Path
-    on_progress: Callable[[float, str], None]
+    on_progress: Callable[[float, Event], None]
     on_end: Callable[[CommandEnd], None]
-    on_event: Callable[[Event], None]
     result: Mapping[str, Any] | None = None
     errors: list[str] = field(default_factory=list)
     is_cancelled: bool = False
@@ -73,21 +61,18 @@ class CommandProcess(PolledProcess):
         self,
         arguments: Sequence[str],
         output: Path,
-        on_progress: Callable[[float, str], None],
+        on_progress: Callable[[float, Event], None],
         on_end: Callable[[CommandEnd], None],
-        on_event: Callable[[Event], None] = lambda _event: None,
-        python: str = "",
-        before_slicer: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Run `segwithu ARGUMENTS... --json`.
 
         Args:
             arguments: of the command line.
             output: what it makes; half-written things beside it are removed after a cancelled command.
-            on_progress: called with the share done, 0 to 1, and what is worked on.
+            on_progress: called with the share done, 0 to 1, and the event, which has stage and detail.
             on_end: called once.
-            on_event: called with each event of progress, for its stage and the time left.
-            python, before_slicer: a Python that the user chose, as for `worker_start`; by default Slicer's own.
+            environment: variables to add.
 
         Raises:
             RuntimeError: a command is running.
@@ -95,11 +80,12 @@ class CommandProcess(PolledProcess):
         if self._run is not None:
             raise RuntimeError("a command is running")
         try:
-            self._start_child(command_start(arguments, python, before_slicer))
+            start = child_start(COMMAND_MODULE, [*arguments, "--json"])
+            self._start_child(replace(start, environment={**start.environment, **(environment or {})}))
         except WorkerStartError as error:
             on_end(CommandEnd(errors=[str(error)]))
             return
-        self._run = _Run(output, on_progress, on_end, on_event)
+        self._run = _Run(output, on_progress, on_end)
 
     def cancel(self) -> None:
         """Give the command up. Returns at once; `on_end` is called when no process is left."""
@@ -121,9 +107,8 @@ class CommandProcess(PolledProcess):
             return
         kind = event.get("event")
         if kind == "progress" and not run.is_cancelled:
-            run.on_progress(float(event.get("fraction") or 0.0), str(event.get("detail") or ""))
-            run.on_event(event)
-        elif kind == "error":
+            run.on_progress(float(event.get("fraction") or 0.0), event)
+        elif kind == "error" or (kind == "note" and str(event.get("text")).startswith("Warning:")):
             run.errors.append(str(event.get("text") or ""))
         elif kind == "result":
             run.result = event
@@ -146,22 +131,3 @@ class CommandProcess(PolledProcess):
         # A result that was complete before the click on Cancel came through is there, and is reported.
         is_cancelled = run.is_cancelled and run.result is None
         run.on_end(CommandEnd(run.result, () if is_cancelled else run.errors, is_cancelled))
-
-
-def command_start(
-    arguments: Sequence[str], python: str = "", before_slicer: Mapping[str, str] | None = None
-) -> WorkerStart:
-    """Return how to start a command on this computer, with Slicer's own Python or one that the user chose.
-
-    Raises:
-        WorkerStartError: there is no Python to start.
-    """
-    parent = os.environ if before_slicer is None or not python else without_slicers_python(before_slicer)
-    return WorkerStart(
-        [python_executable(python or None), "-m", COMMAND_MODULE, *arguments, "--json"],
-        worker_environment(parent, core_parent()),
-        process_options(sys.platform),
-    )
-
-
-LOG_LINES = 50

@@ -16,7 +16,7 @@ from SegWithUCore.util.errors import SegWithUError
 from ..guarded import details_of, reason_of, report, show_in_console
 from ..i18n import _
 from ..scene.steps import SteppedTask
-from .install_plan import InstallOutcome, InstallResult
+from .install import InstallOutcome, InstallResult
 
 if TYPE_CHECKING:
     from .private_folder import PrivateFolder
@@ -74,10 +74,7 @@ class RunRequest:
         model: the bundle's folder.
         unlike_training: continue although the input is far from the training cases.
         head: an uncertainty head other than the model's default.
-        output: the segmentation to write into; None for that of an earlier run of these volumes, or a new one.
-        new: without `output`, always make a new segmentation.
         engine: what runs the network.
-        networks: "nnunet" where networks of nnU-Net are to run that are no model yet.
     """
 
     volumes: Sequence[Any]
@@ -86,10 +83,7 @@ class RunRequest:
     device: str = "auto"
     unlike_training: bool = False
     head: str = ""
-    output: Any = None
-    new: bool = False
     engine: str = "auto"
-    networks: str = ""
 
 
 def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -110,9 +104,8 @@ class RunTools:
         export: writes a volume to a path, with the region of interest; gives an ExportedVolume.
         in_scene: whether an exported volume is still there.
         unchanged: whether it is still there as it was.
-        load: the task that puts a case folder into the scene as the request asks; it returns the nodes, and what the
-            user should know about where they are, one sentence or "". Only its last step touches the scene.
-        keep: takes a run's folder over if the nodes still read from the case in it; whether it did.
+        load: the task that puts a case folder into the scene as the request asks; it returns the nodes. Only its last
+            step touches the scene.
         every: calls back again and again until what it returns is called, while a result is loaded.
         engine_lost: called if a package is missing after all, so that the next `prepare` checks again.
     """
@@ -122,8 +115,7 @@ class RunTools:
     export: Callable[[Any, Path, Any], Any]
     in_scene: Callable[[Any], bool]
     unchanged: Callable[[Any], bool]
-    load: Callable[[Path, RunRequest], SteppedTask[tuple[Any, str]]]
-    keep: Callable[[Any, "PrivateFolder", Path], bool]
+    load: Callable[[Path, RunRequest], SteppedTask[Any]]
     every: Callable[[Callable[[], None]], Callable[[], None]]
     engine_lost: Callable[[], None] = lambda: None
 
@@ -141,7 +133,7 @@ class _Run:
     id: int | None = None
     cancel_sentence: str = ""
     engine_remark: str = ""
-    loading: SteppedTask[tuple[Any, str]] | None = None
+    loading: SteppedTask[Any] | None = None
     stop_loading: Callable[[], None] = lambda: None
 
 
@@ -168,8 +160,6 @@ class RunController:
         self.status = RunStatus()
         self.nodes: Any = None
         """What the last finished run was loaded as."""
-        self.refused: RunRequest | None = None
-        """The request that was refused because it is unlike the training cases; the user may insist."""
 
     @property
     def is_busy(self) -> bool:
@@ -184,7 +174,7 @@ class RunController:
         """
         if self._run is not None:
             raise RuntimeError("a run is going on")
-        self.refused = self.nodes = None
+        self.nodes = None
         run = self._run = _Run(request)
         with self._ends_on_error(run):
             self._set_status(RunStatus(Phase.CHECKING, stage=_("checking the engine")))
@@ -227,20 +217,17 @@ class RunController:
             run.folder.remove()
 
     def _prepared(self, run: _Run, result: InstallResult) -> None:
-        if run is self._run:
-            with self._ends_on_error(run):
-                self._go_on(run, result)
-
-    def _go_on(self, run: _Run, result: InstallResult) -> None:
-        if run.cancel_sentence:
-            self._end(Outcome.CANCELLED, run.cancel_sentence)
-        elif result.outcome is InstallOutcome.DECLINED:
-            self._end(Outcome.DECLINED, result.sentence, result.details)
-        elif result.outcome is InstallOutcome.FAILED:
-            self._end(Outcome.FAILED, result.sentence, result.details)
-        else:
-            run.engine_remark = result.remark
-            self._send(run)
+        if run is not self._run:
+            return
+        with self._ends_on_error(run):
+            if run.cancel_sentence:
+                self._end(Outcome.CANCELLED, run.cancel_sentence)
+            elif result.outcome is not InstallOutcome.READY:
+                declined = result.outcome is InstallOutcome.DECLINED
+                self._end(Outcome.DECLINED if declined else Outcome.FAILED, result.sentence, result.details)
+            else:
+                run.engine_remark = result.remark
+                self._send(run)
 
     def _send(self, run: _Run) -> None:
         self._set_status(RunStatus(Phase.RUNNING, stage=_("writing the image")))
@@ -276,22 +263,20 @@ class RunController:
         return request
 
     def _event(self, run: _Run, event: Mapping[str, Any]) -> None:
-        if run is self._run:
-            with self._ends_on_error(run):
-                self._react(run, event)
-
-    def _react(self, run: _Run, event: Mapping[str, Any]) -> None:
+        if run is not self._run:
+            return
         kind = event.get("event")
-        if kind == "cancelled":
-            self._end(Outcome.CANCELLED, run.cancel_sentence)
-        elif self.status.phase is Phase.CANCELLING:
-            return  # its last words, until "cancelled" says that nobody works on it any more
-        elif kind == "progress":
-            self._progress(event)
-        elif kind == "result":
-            self._result(run, event)
-        elif kind == "error":
-            self._error(run, event)
+        with self._ends_on_error(run):
+            if kind == "cancelled":
+                self._end(Outcome.CANCELLED, run.cancel_sentence)
+            elif self.status.phase is Phase.CANCELLING:
+                return  # its last words, until "cancelled" says that nobody works on it any more
+            elif kind == "progress":
+                self._progress(event)
+            elif kind == "result":
+                self._result(run, event)
+            elif kind == "error":
+                self._error(run, event)
 
     def _progress(self, event: Mapping[str, Any]) -> None:
         fraction, left = event.get("fraction"), event.get("seconds_left")
@@ -325,7 +310,7 @@ class RunController:
             self._end(Outcome.FAILED, _sentence(error))
             return
         if is_done:
-            self._loaded(run, event, case)
+            self._loaded(run, event)
             return
         self._set_status(replace(self.status, fraction=run.loading.fraction))
         if is_first:
@@ -336,25 +321,22 @@ class RunController:
             with self._ends_on_error(run):
                 self._load(run, event, SLICE_S)
 
-    def _loaded(self, run: _Run, event: Mapping[str, Any], case: Path) -> None:
+    def _loaded(self, run: _Run, event: Mapping[str, Any]) -> None:
         assert run.loading is not None
         run.stop_loading()
-        self.nodes, remark = run.loading.result
-        if run.folder is not None and self._tools.keep(self.nodes, run.folder, case):
-            run.folder = None
+        self.nodes = run.loading.result
         self.on_loaded(self.nodes)
         text = _("Done in {seconds:.0f} s on {device}: drag the threshold, or click a structure in the table.")
         engine = (event.get("engine") or {}).get("name")
         device = str(event.get("device") or "cpu").upper() + (f" ({engine})" if engine else "")
         done = text.format(seconds=event.get("seconds") or 0, device=device)
-        self._end(Outcome.DONE, " ".join(filter(None, [done, run.engine_remark, remark])))
+        self._end(Outcome.DONE, " ".join(filter(None, [done, run.engine_remark])))
 
     def _error(self, run: _Run, event: Mapping[str, Any]) -> None:
         text, details = str(event.get("text") or _("The run failed.")), str(event.get("details") or "")
         if event.get("kind") == "missing":
             self._tools.engine_lost()
         if event.get("refused"):
-            self.refused = run.request
             self._set_status(replace(self.status, warnings=(text,)))
             text = _("Not assessed: press Propose for a region that fits, or choose another image, then Apply.")
             self._end(Outcome.REFUSED, text, details)

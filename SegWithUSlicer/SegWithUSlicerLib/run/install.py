@@ -13,42 +13,55 @@ Nothing is ever installed for a Python that the user chose under "Advanced": pip
 """
 
 import importlib.metadata
+import platform
 import subprocess
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from SegWithUCore.worker.check import PACKAGES
+
 from ..guarded import details_of, reason_of, show_in_console
 from ..i18n import _
-from .install_plan import (
-    MONAI,
-    NEEDS,
-    NNUNETS_NETWORKS,
-    OPENVINO,
-    TORCH,
-    TORCH_REQUIREMENT,
-    InstallOutcome,
-    InstallPlan,
-    InstallResult,
-    PlatformFacts,
-    again,
-    make_plan,
-    other_python_lacks,
-    platform_facts,
-    platform_problem,
-    question,
-    still_lacking,
-)
 
 if TYPE_CHECKING:
     from .worker import WorkerProcess
 
-REQUESTER = "SegWithU"
+TORCH, OPENVINO, NNUNETS_NETWORKS = "torch", "openvino", "dynamic-network-architectures"
+ALONE = (OPENVINO, NNUNETS_NETWORKS)
+"""Installed without what they name as needed: nnU-Net's networks would bring a torchvision that they do not use."""
+NEEDS = {package.name: package.needs for package in PACKAGES}
+SHIPPED = frozenset({"numpy", "scipy", "SimpleITK"})
+"""Slicer's own: they are never installed or changed by us."""
 KEPT = ("numpy", "SimpleITK", "vtk", "requests", "pydicom", "scipy", TORCH)
 """Packages that pip must leave as they are, where they are installed."""
+
+
+def again() -> str:
+    """Name the click that tries again, as every sentence of an `InstallResult` does that asks for one."""
+    return _("press Apply again")
+
+
+class InstallOutcome(Enum):
+    """How an installation ended."""
+
+    READY = "ready"
+    DECLINED = "declined"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class InstallResult:
+    """The outcome, one sentence that names the next click, details for the log, and why a better engine is not used."""
+
+    outcome: InstallOutcome
+    sentence: str = ""
+    details: str = ""
+    remark: str = ""
 
 
 def installed_version(name: str) -> str | None:
@@ -66,14 +79,12 @@ class InstallTools:
     Attributes:
         confirm: ask the user a question; True is consent.
         pip_install: slicer.util.pip_install with a list of arguments, so that paths may hold spaces.
-        packaging: the module slicer.packaging (5.12 and newer), None in 5.10.
         torch_logic: gives PyTorchUtilsLogic, None if the PyTorch extension is not installed.
         version_of: version of an installed package, or None.
     """
 
     confirm: Callable[[str], bool]
     pip_install: Callable[[list[str]], object]
-    packaging: Any | None
     torch_logic: Callable[[], Any]
     version_of: Callable[[str], str | None] = installed_version
 
@@ -81,11 +92,6 @@ class InstallTools:
 def slicer_tools() -> InstallTools:
     """Return the tools of the running Slicer."""
     import slicer.util
-
-    try:
-        import slicer.packaging as packaging
-    except ImportError:
-        packaging = None
 
     def torch_logic() -> Any:
         try:
@@ -97,7 +103,7 @@ def slicer_tools() -> InstallTools:
     def confirm(text: str) -> bool:
         return bool(slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"))
 
-    return InstallTools(confirm, slicer.util.pip_install, packaging, torch_logic)
+    return InstallTools(confirm, slicer.util.pip_install, torch_logic)
 
 
 class Installer:
@@ -106,9 +112,7 @@ class Installer:
     Args:
         worker: the worker process; it is restarted after installing.
         tools: what Slicer offers.
-        requirements: the file Resources/requirements.txt.
         wheels: install from this folder of wheels, without a network.
-        facts: of this computer.
         other_python: the worker runs in a Python that the user chose; it is checked, never changed.
         need: model, head, device and engine of the run, as fields of the request "check"; without, any engine will do.
     """
@@ -117,42 +121,32 @@ class Installer:
         self,
         worker: "WorkerProcess",
         tools: InstallTools,
-        requirements: Path,
         wheels: Path | None = None,
-        facts: PlatformFacts | None = None,
         other_python: bool = False,
         need: Mapping[str, Any] | None = None,
     ) -> None:
         self._worker = worker
         self._tools = tools
-        self._requirements = requirements
         self._wheels = wheels
-        self._facts = facts or platform_facts()
         self._other_python = other_python
         self._check = {"request": "check", **(need or {})}
 
     def begin(self, on_result: Callable[[InstallResult], None]) -> None:
         """Bring the engine into a working state; `on_result` is called once, on the main thread."""
-        problem = platform_problem(self._facts)
-        if problem is not None and not self._other_python:
-            on_result(InstallResult(InstallOutcome.FAILED, problem))
-            return
 
         def checked(event: Mapping[str, Any]) -> None:
             try:
                 result = self._after_check(event)
             except Exception as error:  # noqa: BLE001 - whoever waits for the result must get one
                 show_in_console(error)
-                result = _unexpected(error)
+                text = _("The packages could not be checked ({reason}): copy the diagnostics, then {again}.")
+                sentence = text.format(reason=reason_of(error), again=again())
+                result = InstallResult(InstallOutcome.FAILED, sentence, details_of(error))
             if result is not None:
                 on_result(result)
                 return
             self._worker.restart()
-            self._worker.submit(self._check, rechecked)
-
-        def rechecked(event: Mapping[str, Any]) -> None:
-            if event.get("event") != "progress":
-                on_result(judge(event))
+            self._worker.submit(self._check, lambda e: None if e.get("event") == "progress" else on_result(judge(e)))
 
         self._worker.submit(self._check, lambda e: None if e.get("event") == "progress" else checked(e))
 
@@ -162,49 +156,72 @@ class Installer:
             return judge(event)
         if self._other_python:
             return InstallResult(InstallOutcome.FAILED, other_python_lacks(event))
-        plan = make_plan(event, self._facts)
-        return install(plan, self._tools, self._requirements, self._wheels, self._facts.system)
+        return install(_faulty(event), self._tools, self._wheels)
 
 
 def judge(event: Mapping[str, Any]) -> InstallResult:
     """Return ready or failed, from the worker's final answer to "check"."""
     if event.get("event") == "cancelled":
-        return InstallResult(
-            InstallOutcome.DECLINED, _("The check of the packages was cancelled: {again}.").format(again=again())
-        )
+        text = _("The check of the packages was cancelled: {again}.")
+        return InstallResult(InstallOutcome.DECLINED, text.format(again=again()))
     if event.get("event") != "checked":
         return InstallResult(InstallOutcome.FAILED, str(event.get("text", "")), str(event.get("details") or ""))
     if event["usable"]:
-        remark = str(event.get("remark") or "")
-        return InstallResult(InstallOutcome.READY, _("The engine is ready."), remark=remark)
-    return InstallResult(InstallOutcome.FAILED, make_plan(event).impossible or still_lacking(event))
+        return InstallResult(InstallOutcome.READY, _("The engine is ready."), remark=str(event.get("remark") or ""))
+    faulty = _faulty(event)
+    text = _("The engine still lacks something ({problems}): copy the diagnostics, then {again}.")
+    if any(entry["name"] == OPENVINO for entry in faulty):
+        text = _("openvino does not work here ({problems}): choose the engine torch under Advanced, then {again}.")
+    sentence = impossible(faulty) or text.format(problems=_problems(faulty), again=again())
+    return InstallResult(InstallOutcome.FAILED, sentence)
 
 
-def install(
-    plan: InstallPlan, tools: InstallTools, requirements: Path, wheels: Path | None = None, system: str = "Linux"
-) -> InstallResult | None:
-    """Carry out the plan, after consent. Returns None if all steps went well and the worker should check again.
+def install(faulty: list[Mapping[str, Any]], tools: InstallTools, wheels: Path | None = None) -> InstallResult | None:
+    """Install what is missing or broken, after consent. Returns None if the worker should check again.
 
     Args:
-        system: of this computer, as `platform` says; it decides how much is downloaded.
+        faulty: entries of the worker's answer to "check".
     """
-    problem = plan.impossible or _missing_tool(plan, tools, wheels)
+    names = [entry["name"] for entry in faulty]
+    problem = impossible(faulty) or _missing_tool(names, tools, wheels)
     if problem is not None:
         return InstallResult(InstallOutcome.FAILED, problem)
-    if not tools.confirm(question(plan, wheels, system)):
+    if not tools.confirm(question(names, wheels)):
         return _declined()
     try:
         with tempfile.TemporaryDirectory(prefix="segwithu-constraints-") as folder:
-            if wheels is not None:
-                return _from_wheels(plan, tools, requirements, wheels, Path(folder))
-            return _from_network(plan, tools, requirements, Path(folder))
+            return _install(faulty, tools, wheels, Path(folder))
     except Exception as error:  # noqa: BLE001 - pip, light-the-torch and Slicer raise whatever they like
         text = _(
             "Installing failed ({reason}): check the network and the free disk space, or choose a folder of wheels, "
             "then {again}."
         )
-        sentence = text.format(reason=_reason(error), again=again())
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, subprocess.CalledProcessError):
+            reason = _("pip ended with exit code {code}").format(code=error.returncode)
+        sentence = text.format(reason=" ".join(reason.split())[:300], again=again())
         return InstallResult(InstallOutcome.FAILED, sentence, traceback.format_exc())
+
+
+def _install(
+    faulty: list[Mapping[str, Any]], tools: InstallTools, wheels: Path | None, folder: Path
+) -> InstallResult | None:
+    wanted = {entry["name"]: f"{entry['name']}{NEEDS[entry['name']]}" for entry in faulty}
+    if TORCH in wanted and wheels is None:
+        # Consent was given for all packages at once.
+        if tools.torch_logic().installTorch(askConfirmation=False, torchVersionRequirement=NEEDS[TORCH]) is None:
+            return _declined()
+        del wanted[TORCH]
+    options = ["-c", str(write_constraints(folder, tools.version_of))]  # now it holds the new torch too
+    options += ["--no-index", "--find-links", str(wheels)] if wheels is not None else []
+    broken = {entry["name"] for entry in faulty if entry["state"] == "broken"}
+    usual = [need for name, need in wanted.items() if name not in (*broken, *ALONE)]
+    alone = [need for name, need in wanted.items() if name in ALONE and name not in broken]
+    repaired = [need for name, need in wanted.items() if name in broken]  # pip takes them for installed
+    for packages, how in ((usual, []), (alone, ["--no-deps"]), (repaired, ["--force-reinstall", "--no-deps"])):
+        if packages:
+            tools.pip_install([*how, *packages, *options])
+    return None
 
 
 def write_constraints(folder: Path, version_of: Callable[[str], str | None] = installed_version) -> Path:
@@ -215,13 +232,11 @@ def write_constraints(folder: Path, version_of: Callable[[str], str | None] = in
     return path
 
 
-def _missing_tool(plan: InstallPlan, tools: InstallTools, wheels: Path | None) -> str | None:
-    if wheels is not None:
-        if any(wheels.glob("*.whl")):
-            return None
+def _missing_tool(names: list[str], tools: InstallTools, wheels: Path | None) -> str | None:
+    if wheels is not None and not any(wheels.glob("*.whl")):
         text = _("There are no wheels (*.whl) in {folder}: choose the folder that holds them.")
         return text.format(folder=wheels)
-    if plan.torch and tools.torch_logic() is None:
+    if wheels is None and TORCH in names and tools.torch_logic() is None:
         text = _(
             "The PyTorch extension is missing: install 'PyTorch' in the Extensions Manager, restart Slicer, then "
             "{again}; without a network choose a folder of wheels under Advanced."
@@ -230,83 +245,65 @@ def _missing_tool(plan: InstallPlan, tools: InstallTools, wheels: Path | None) -
     return None
 
 
-def _from_network(plan: InstallPlan, tools: InstallTools, requirements: Path, folder: Path) -> InstallResult | None:
-    if plan.torch:
-        logic = tools.torch_logic()
-        assert logic is not None  # see _missing_tool
-        # Consent was given for all packages at once.
-        if logic.installTorch(askConfirmation=False, torchVersionRequirement=TORCH_REQUIREMENT) is None:
-            return _declined()
-    constraints = write_constraints(folder, tools.version_of)  # now it holds the new torch too
-    if plan.small:
-        try:
-            _ensure(tools, requirements, constraints)
-        except RuntimeError as error:
-            if "declin" in str(error).lower():
-                return _declined()
-            raise
-    if MONAI in plan.packages:
-        tools.pip_install([f"{MONAI}{NEEDS[MONAI]}", "-c", str(constraints)])
-    _alone(plan, tools, requirements, ["-c", str(constraints)])
-    return None
-
-
-def _ensure(tools: InstallTools, requirements: Path, constraints: Path) -> None:
-    if tools.packaging is None:
-        tools.pip_install(["-r", str(requirements), "-c", str(constraints)])
-        return
-    tools.packaging.pip_ensure(
-        tools.packaging.load_requirements(str(requirements)),
-        constraints=str(constraints),
-        requester=REQUESTER,
-        prompt_install=False,  # consent was given for all packages at once
-        prompt_restart=False,  # they are imported by the worker only
-    )
-
-
-def _from_wheels(
-    plan: InstallPlan, tools: InstallTools, requirements: Path, wheels: Path, folder: Path
-) -> InstallResult | None:
-    constraints = write_constraints(folder, tools.version_of)
-    offline = ["--no-index", "--find-links", str(wheels), "-c", str(constraints)]
-    wanted = [f"{TORCH}{TORCH_REQUIREMENT}"] if plan.torch else []
-    wanted += [f"{MONAI}{NEEDS[MONAI]}"] if MONAI in plan.packages else []
-    wanted += ["-r", str(requirements)] if plan.small else []
-    if wanted:
-        tools.pip_install([*wanted, *offline])
-    _alone(plan, tools, requirements, offline)
-    return None
-
-
-def _alone(plan: InstallPlan, tools: InstallTools, requirements: Path, options: list[str]) -> None:
-    """Install what must come without the packages that it names: OpenVINO, nnU-Net's networks, and what is broken.
-
-    nnU-Net's networks would bring another torchvision, which they do not use.
-
-    Broken packages are forced upon pip, which takes them for installed.
-    """
-    if plan.openvino:
-        tools.pip_install(["--no-deps", f"{OPENVINO}{NEEDS[OPENVINO]}", *options])
-    if NNUNETS_NETWORKS in plan.packages:
-        tools.pip_install(["--no-deps", f"{NNUNETS_NETWORKS}{NEEDS[NNUNETS_NETWORKS]}", *options])
-    if plan.repair:
-        lines = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
-        lines += [f"{name}{NEEDS[name]}" for name in (MONAI, OPENVINO, NNUNETS_NETWORKS)]
-        wanted = [line for line in lines if line.startswith(plan.repair)]
-        tools.pip_install(["--force-reinstall", "--no-deps", *wanted, *options])
-
-
-def _unexpected(error: Exception) -> InstallResult:
-    text = _("The packages could not be checked ({reason}): copy the diagnostics, then {again}.")
-    return InstallResult(InstallOutcome.FAILED, text.format(reason=reason_of(error), again=again()), details_of(error))
-
-
 def _declined() -> InstallResult:
     text = _("Nothing was done because the packages are not installed: {again} to install them.")
     return InstallResult(InstallOutcome.DECLINED, text.format(again=again()))
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, subprocess.CalledProcessError):
-        return _("pip ended with exit code {code}").format(code=error.returncode)
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+def question(names: list[str], wheels: Path | None = None) -> str:
+    """Return the question to the user before anything is downloaded or installed: what, from where, how large."""
+    source = _("from the folder {folder}").format(folder=wheels) if wheels else _("from the internet (PyPI)")
+    size = _("Download: a few MB.")
+    if TORCH in names:
+        size = _("torch is large: about 0.2 GB for the processor (0.7 GB on disk), about 3 GB for an NVIDIA card.")
+    elif OPENVINO in names:
+        size = _("Download: at most 100 MB; size on disk: at most 300 MB.")
+    text = _(
+        "SegWithU needs these Python packages: {names}.\n\nThey are installed {source} into this Slicer; the packages "
+        "that Slicer ships stay as they are.\n\n{size}\n\nInstall them now?"
+    )
+    return text.format(names=", ".join(names), source=source, size=size)
+
+
+def impossible(faulty: list[Mapping[str, Any]]) -> str | None:
+    """Return why nothing can be installed here, in one sentence with the next click; None if something can."""
+    for entry in faulty:
+        name, problem = entry["name"], entry["problem"]
+        if name in SHIPPED:
+            text = _(
+                "{name}, which Slicer ships, cannot be used ({problem}): install a current Slicer (5.10 or newer)."
+            )
+            return text.format(name=name, problem=problem)
+        if name == TORCH and (platform.system(), platform.machine()) == ("Darwin", "x86_64"):
+            return _(
+                "This needs PyTorch, of which there is none for Intel macOS any more: choose a model with compiled "
+                "graphs, its default head and the engine auto; on a Mac with Apple silicon install the arm64 Slicer."
+            )
+        if name == TORCH and entry["state"] != "missing":
+            text = _(
+                "torch is installed but cannot be used ({problem}): uninstall it in the module of the PyTorch "
+                "extension, restart Slicer, then {again}; on Windows a Slicer in a short folder such as C:\\Slicer "
+                "avoids half-installed packages."
+            )
+            return text.format(problem=problem, again=again())
+    return None
+
+
+def other_python_lacks(checked: Mapping[str, Any]) -> str:
+    """Return what a Python that the user chose lacks: we do not install into it, and Slicer's own would not help."""
+    faulty = _faulty(checked)
+    needs = " ".join(f'"{entry["name"]}{entry["needs"]}"' for entry in faulty)
+    text = _(
+        "The Python chosen under Advanced ({version}) cannot be used ({problems}): install {needs} there with pip, or "
+        "clear the choice to use Slicer's own Python; then {again}."
+    )
+    version = checked.get("python") or "?"
+    return text.format(version=version, problems=_problems(faulty), needs=needs, again=again())
+
+
+def _faulty(checked: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [entry for entry in checked["packages"] if entry["state"] != "ok"]
+
+
+def _problems(faulty: list[Mapping[str, Any]]) -> str:
+    return "; ".join(f"{entry['name']}: {entry['problem']}" for entry in faulty)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def end_reason(code: int | None, system: str = sys.platform) -> str:
 
 
 WORKER_MODULE = "SegWithUCore.worker"
-DEFAULT_IDLE_MINUTES = 10.0
+IDLE_MINUTES = "10"
 # Values of subprocess.CREATE_NEW_PROCESS_GROUP and CREATE_NO_WINDOW, which exist on Windows only.
 CREATE_NEW_PROCESS_GROUP = 0x00000200
 CREATE_NO_WINDOW = 0x08000000
@@ -172,12 +172,11 @@ class WorkerStart:
             raise WorkerStartError(text.format(program=self.command[0], reason=reason)) from error
 
 
-def python_executable(override: str | None = None, own: str | None = None) -> str:
+def python_executable(override: str = "") -> str:
     """Return the Python that runs the worker.
 
     Args:
-        override: one that the user chose; it must exist.
-        own: that of this process, default sys.executable, which is PythonSlicer inside Slicer.
+        override: one that the user chose; it must exist. By default sys.executable, which is PythonSlicer in Slicer.
 
     Raises:
         WorkerStartError: there is none.
@@ -187,22 +186,16 @@ def python_executable(override: str | None = None, own: str | None = None) -> st
             text = _("There is no Python at {path}: choose another one in the advanced settings, or none.")
             raise WorkerStartError(text.format(path=override))
         return override
-    found = sys.executable if own is None else own
-    if not found:
+    if not sys.executable:
         raise WorkerStartError(
             _("This Slicer does not report where its Python is: choose one in the advanced settings.")
         )
-    return found
+    return sys.executable
 
 
 def core_parent() -> Path:
     """Return the folder that holds SegWithUCore: beside this package, in the source tree and when installed."""
     return Path(__file__).resolve().parents[2]
-
-
-def worker_command(python: str, idle_minutes: float = DEFAULT_IDLE_MINUTES) -> list[str]:
-    """Return the command line. `-m` with PYTHONPATH works through the launcher that PythonSlicer is when installed."""
-    return [python, "-m", WORKER_MODULE, "--idle-minutes", f"{idle_minutes:g}"]
 
 
 def worker_environment(parent: Mapping[str, str], core: Path) -> dict[str, str]:
@@ -224,11 +217,6 @@ def worker_environment(parent: Mapping[str, str], core: Path) -> dict[str, str]:
     return environment
 
 
-def without_slicers_python(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment for another Python: no variable names a Python's files, not even one set by the user."""
-    return {name: value for name, value in environment.items() if name not in ("PYTHONHOME", "PYTHONPLATLIBDIR")}
-
-
 def process_options(system: str) -> dict[str, Any]:
     """Return options that set the worker's process tree apart, so that it can be ended as a whole.
 
@@ -240,11 +228,13 @@ def process_options(system: str) -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def worker_start(
-    python: str | None = None,
+def child_start(
+    module: str,
+    arguments: Sequence[str] = (),
+    python: str = "",
     before_slicer: Mapping[str, str] | None = None,
 ) -> WorkerStart:
-    """Return how to start the worker on this computer.
+    """Return how to start a module of the core on this computer; `-m` works through the launcher of PythonSlicer too.
 
     Args:
         python: one that the user chose; by default Slicer's own.
@@ -253,9 +243,16 @@ def worker_start(
     Raises:
         WorkerStartError: there is no Python to start.
     """
-    parent = os.environ if before_slicer is None or not python else without_slicers_python(before_slicer)
+    parent: Mapping[str, str] = os.environ
+    if before_slicer is not None and python:  # no variable names a Python's files, not even one set by the user
+        parent = {key: value for key, value in before_slicer.items() if key not in ("PYTHONHOME", "PYTHONPLATLIBDIR")}
     return WorkerStart(
-        worker_command(python_executable(python), DEFAULT_IDLE_MINUTES),
+        [python_executable(python), "-m", module, *arguments],
         worker_environment(parent, core_parent()),
         process_options(sys.platform),
     )
+
+
+def worker_start(python: str = "", before_slicer: Mapping[str, str] | None = None) -> WorkerStart:
+    """Return how to start the worker; see `child_start`."""
+    return child_start(WORKER_MODULE, ("--idle-minutes", IDLE_MINUTES), python, before_slicer)

@@ -31,7 +31,6 @@ class ModelInfo:
     folder: Path
     task: str
     channels: tuple[str, ...]
-    modality: str
     field_of_view_mm: tuple[float, float, float] | None
     calibrated: bool
     heads: tuple[str, ...]
@@ -82,7 +81,6 @@ def read_model(folder: Path) -> ModelInfo | None:
             folder=folder,
             task=str(bundle.about.get("task") or bundle.name),
             channels=tuple(str(channel) for channel in bundle.input.channels),
-            modality=str(bundle.input.modality or ""),
             field_of_view_mm=_field_of_view(bundle),
             calibrated=bundle.calibration is not None,
             heads=tuple(str(head.name) for head in heads),

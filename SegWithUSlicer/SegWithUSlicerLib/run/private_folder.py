@@ -11,7 +11,6 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from SegWithUCore.util.process_lock import ProcessLock, remove_stale
 
@@ -29,10 +28,7 @@ _live: dict[Path, ProcessLock | None] = {}
 class PrivateFolder:
     """A folder that only this user can enter; its name says which process owns it and nothing about a patient.
 
-    It is removed by `remove`, at the end of a `with` block, when the object is forgotten, and when Python ends.
-
-        with PrivateFolder(temporary_root) as folder:
-            write(folder / "image.nrrd")
+    It is removed by `remove`, when the object is forgotten, and when Python ends.
     """
 
     def __init__(self, root: Path) -> None:
@@ -47,14 +43,6 @@ class PrivateFolder:
         """Remove the folder; False when something still holds a file in it (the next sweep takes it)."""
         self._finalizer.detach()
         return _remove(self.path)
-
-    def __enter__(self) -> Path:
-        return self.path
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
 
 
 def sweep(root: Path) -> list[Path]:

@@ -7,19 +7,13 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.util.paths import resource_path
-
 from ..guarded import guarded, last_problem
-from ..i18n import _
 from ..scene.case_nodes import CaseNodes
-from ..scene.later_maps import keep_files, release_gone
-from ..scene.load_case import LoadOptions, load_case_steps, why_kept, work_of_case
-from ..scene.observers import Observations
-from ..scene.steps import SteppedTask, Steps
+from ..scene.load_case import LoadOptions, load_case_steps, work_of_case
+from ..scene.steps import SteppedTask
 from ..scene.volume_export import export_volume, is_unchanged
 from .controller import RunController, RunRequest, RunTools
-from .install import Installer, slicer_tools
-from .install_plan import InstallOutcome, InstallResult
+from .install import Installer, InstallOutcome, InstallResult, slicer_tools
 from .launch import WorkerStart, worker_start
 from .private_folder import PrivateFolder, sweep
 from .worker import WorkerProcess, WorkerState
@@ -96,22 +90,13 @@ class Session:
         self.is_over = False
         """Whether Slicer quits or the module is reloaded: nothing may start the worker again."""
         self._ready: set[tuple[str, ...]] = set()
-        self._observations = Observations()
-        scene = slicer.mrmlScene
-        for event in (scene.NodeRemovedEvent, scene.EndCloseEvent):
-            self._observations.add(scene, event, self._runs_may_be_gone)
-
-    def _runs_may_be_gone(self, scene: "slicer.vtkMRMLScene", _event: str) -> None:
-        release_gone(scene)
 
     def prepare(self, request: RunRequest, on_result: Callable[[InstallResult], None]) -> None:
         """Bring what a run needs into a working state; checked once a need, until the worker misses something."""
-        need = {
-            "model": str(request.model), "head": request.head, "device": request.device, "engine": request.engine,
-        } | ({"networks": request.networks} if request.networks else {})  # fmt: skip
+        need = {"model": str(request.model), "head": request.head, "device": request.device, "engine": request.engine}
         key = tuple(need.values())
         if key in self._ready:
-            on_result(InstallResult(InstallOutcome.READY, ""))
+            on_result(InstallResult(InstallOutcome.READY))
             return
 
         def remember(result: InstallResult) -> None:
@@ -123,7 +108,6 @@ class Session:
         Installer(
             self.worker,
             slicer_tools(),
-            resource_path("requirements.txt"),
             Path(wheels) if wheels else None,
             other_python=bool(setting(PYTHON_SETTING)),
             need=need,
@@ -144,8 +128,6 @@ class Session:
         self.is_over = True
         self.worker.stop()
         self.controller.drop_run()
-        self._observations.clear()
-        release_gone(None)
 
     def diagnostics(self) -> str:
         """Return what a bug report needs: versions, state, the worker's last lines. No names of patients or files."""
@@ -170,26 +152,16 @@ class Session:
             in_scene=lambda exported: slicer.mrmlScene.GetNodeByID(exported.node_id) is not None,
             unchanged=is_unchanged,
             load=_load,
-            keep=keep_files,
             every=lambda callback: start_timer(LOADING_INTERVAL_MS, callback),
             engine_lost=self.check_again,
         )
 
 
-def _load(folder: Path, request: RunRequest) -> SteppedTask[tuple[CaseNodes, str]]:
-    """Make the task that puts a result where the request asks for it; the sentence says why it is elsewhere."""
-    return SteppedTask(_load_steps(folder, request), work_of_case(folder, request.volumes[0]))
-
-
-def _load_steps(folder: Path, request: RunRequest) -> Steps[tuple[CaseNodes, str]]:
-    output, volumes = request.output, request.volumes
-    kept = why_kept(output) if output is not None and output.GetScene() is not None else ""
-    options = LoadOptions(volumes[1:], output=output, new=request.new)
-    nodes = yield from load_case_steps(folder, volumes[0], options)
-    if not kept or nodes.segmentation is None:
-        return nodes, ""
-    text = _("{kept} and stays as it is: the result is in '{name}'.")
-    return nodes, text.format(kept=kept, name=nodes.segmentation.GetName())
+def _load(folder: Path, request: RunRequest) -> SteppedTask[CaseNodes]:
+    """Make the task that puts a result into the scene."""
+    volumes = request.volumes
+    steps = load_case_steps(folder, volumes[0], LoadOptions(volumes[1:]))
+    return SteppedTask(steps, work_of_case(folder, volumes[0]))
 
 
 def choose_python(path: str) -> None:
@@ -201,7 +173,7 @@ def choose_python(path: str) -> None:
 
 def _start() -> WorkerStart:
     python = setting(PYTHON_SETTING)
-    return worker_start(python or None, before_slicer=slicer.util.startupEnvironment() if python else None)
+    return worker_start(python, before_slicer=slicer.util.startupEnvironment() if python else None)
 
 
 _session: Session | None = None

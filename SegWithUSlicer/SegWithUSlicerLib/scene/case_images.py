@@ -1,14 +1,16 @@
 """The volumes of a case in memory: images with their geometry, and what is looked up in their voxels."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
 
 from SegWithUCore.case.case_file import MapInfo
+from SegWithUCore.util.errors import InputError
+
+from ..i18n import _
 
 Box = tuple[slice, ...]
 
@@ -28,8 +30,7 @@ class Volume:
     @property
     def spacing_kji(self) -> list[float]:
         """Edges of a voxel in mm along k, j, i."""
-        columns = [[self.ijk_to_ras.GetElement(row, column) for row in range(3)] for column in (2, 1, 0)]
-        return [float(np.linalg.norm(column)) for column in columns]
+        return np.linalg.norm(matrix_array(self.ijk_to_ras)[:3, 2::-1], axis=0).tolist()
 
 
 @dataclass
@@ -53,7 +54,6 @@ class CaseImages:
     Attributes:
         boxes: of each label, on the whole grid.
         region_boxes: the same of the regions.
-        later: files of maps that were not read yet, by name.
     """
 
     labels: Volume
@@ -61,7 +61,6 @@ class CaseImages:
     maps: dict[str, MapVolume] = field(default_factory=dict)
     regions: Volume | None = None
     region_boxes: Mapping[int, Box] = field(default_factory=dict)
-    later: dict[str, Path] = field(default_factory=dict)
 
 
 def array_of(image: vtk.vtkImageData) -> np.ndarray:
@@ -110,53 +109,31 @@ def shifted(box: Box, offset_kji: Sequence[int]) -> Box:
     return tuple(slice(side.start - by, side.stop - by) for side, by in zip(box, offset_kji, strict=True))
 
 
-class LabelBoxes:
-    """The smallest box around each label but 0, found while a label volume is read plane by plane."""
+def boxes_of_labels(labels_kji: np.ndarray) -> dict[int, Box]:
+    """Return the smallest box around each label but 0.
 
-    def __init__(self) -> None:
-        self.boxes: dict[int, Box] = {}
+    Raises:
+        InputError: there are values that are no labels.
+    """
+    from scipy.ndimage import find_objects  # takes its time
 
-    def look(self, planes: np.ndarray, first: int) -> None:
-        """Take in the next planes (k, j, i), of which the first is number `first`."""
-        inside = labelled_box(planes != 0)
-        if inside is None:
-            return
-        part, corner = planes[inside], (first + inside[0].start, inside[1].start, inside[2].start)
-        for label in _labels_in(part):
-            box = labelled_box(part == label)
-            assert box is not None
-            found = shifted(box, [-start for start in corner])
-            known = self.boxes.get(label)
-            self.boxes[label] = found if known is None else union([known, found]) or found
+    # A larger value is no label: the lookup takes room for each below it.
+    if labels_kji.dtype.kind not in "iu" or labels_kji.min(initial=0) < 0 or labels_kji.max(initial=0) > 1 << 20:
+        raise InputError(_("The file holds values that are no labels: segment the case again."))
+    found = enumerate(find_objects(labels_kji), 1)
+    return {label: box for label, box in found if box is not None}
 
 
-def _labels_in(part: np.ndarray) -> list[int]:
-    is_small = part.dtype == np.uint8
-    found = np.flatnonzero(np.bincount(part.ravel(), minlength=1)) if is_small else np.unique(part)
-    return [int(label) for label in found if label]
+def matrix_array(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
+    """Return the 4 x 4 numbers of a matrix."""
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
 
-class Extremes:
-    """Lowest and highest value above that of voxels that were not assessed, found while a map is read."""
-
-    def __init__(self, not_assessed: float) -> None:
-        self._not_assessed = not_assessed
-        self._low, self._high = np.inf, -np.inf
-
-    def look(self, planes: np.ndarray, _first: int = 0) -> None:
-        """Take in the next planes."""
-        low = planes.min()
-        # Without the copy that a selection makes, where all of it was assessed.
-        assessed = planes if low > self._not_assessed else planes[planes > self._not_assessed]
-        if assessed.size:
-            self._low = min(self._low, float(assessed.min() if assessed is not planes else low))
-            self._high = max(self._high, float(assessed.max()))
-
-    @property
-    def ends(self) -> tuple[float, float] | None:
-        """Lowest and highest value; None if nothing was assessed."""
-        return None if self._low > self._high else (self._low, self._high)
-
-
-Look = Callable[[np.ndarray, int], None]
-"""Looks at planes (k, j, i) and the number of the first."""
+def ijk_to_ras(spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]) -> vtk.vtkMatrix4x4:
+    """Return the matrix of a grid that is given as image files give it: LPS, and the direction row by row."""
+    to_lps = np.eye(4)
+    to_lps[:3, :3] = np.array(direction).reshape(3, 3) * np.array(spacing)
+    to_lps[:3, 3] = origin
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy((np.diag([-1.0, -1.0, 1.0, 1.0]) @ to_lps).ravel().tolist())
+    return matrix

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import slicer
 import vtk
 
 from SegWithUCore.case.case_file import MAP_NAMES, CaseDescription, parse_description
 from SegWithUCore.util.strict_json import parse_json
 
+from .observers import nodes_of
 from .segmentation import was_touched
 
 MAP_ATTRIBUTE = "SegWithU.Map"
@@ -25,11 +27,10 @@ REGIONS_ATTRIBUTE = "SegWithU.Regions"
 HUB_MODULE = "SegWithU.Run"
 _HIDDEN_ATTRIBUTE = "SegWithU.Hidden"
 
-_INPUT, _SEGMENTATION, _TABLE = "segwithu.input", "segwithu.segmentation", "segwithu.table"
-_MAP = "segwithu.map."
-_REGIONS, _REGIONS_TEXT, _ORIGINAL = "segwithu.regions", "segwithu.regions_text", "segwithu.original"
+INPUT, SEGMENTATION, MAP = "segwithu.input", "segwithu.segmentation", "segwithu.map."
+REGIONS, REGIONS_TEXT, ORIGINAL = "segwithu.regions", "segwithu.regions_text", "segwithu.original"
+"""The roles of a run's nodes."""
 _CASE, _MODEL, _LABEL, _FOLDER = "case_json", "model", "label", "case_folder"
-_LATER = "later_maps"
 
 
 @dataclass(frozen=True)
@@ -62,57 +63,40 @@ class CaseNodes:
     @property
     def inputs(self) -> list["slicer.vtkMRMLScalarVolumeNode"]:
         """The input volumes that are still in the scene, first channel first."""
-        count = self.hub.GetNumberOfNodeReferences(_INPUT)
-        nodes = [self.hub.GetNthNodeReference(_INPUT, index) for index in range(count)]
+        count = self.hub.GetNumberOfNodeReferences(INPUT)
+        nodes = [self.hub.GetNthNodeReference(INPUT, index) for index in range(count)]
         return [node for node in nodes if node is not None]
 
     @property
     def segmentation(self) -> "slicer.vtkMRMLSegmentationNode | None":
         """The predicted structures."""
-        return self.hub.GetNodeReference(_SEGMENTATION)
-
-    @property
-    def table(self) -> "slicer.vtkMRMLTableNode | None":
-        """The table of structures."""
-        return self.hub.GetNodeReference(_TABLE)
+        return self.hub.GetNodeReference(SEGMENTATION)
 
     @property
     def maps(self) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
         """The maps by name, in the order of `MAP_NAMES`."""
-        nodes = {name: self.hub.GetNodeReference(_MAP + name) for name in MAP_NAMES}
+        nodes = {name: self.hub.GetNodeReference(MAP + name) for name in MAP_NAMES}
         return {name: node for name, node in nodes.items() if node is not None}
 
     @property
-    def later(self) -> list[str]:
-        """The maps of a large image that are loaded when they are chosen, and are in no node now."""
-        text = self.hub.GetParameter(_LATER)
-        there, names = self.maps, parse_json(text, self.hub.GetName()) if text else []
-        return [name for name in MAP_NAMES if name in names and name not in there]
-
-    @property
     def results(self) -> list["slicer.vtkMRMLDisplayableNode"]:
-        """All results with a position in space: segmentation and maps."""
+        """All results: segmentation and maps. The run's folder in the subject hierarchy holds them."""
         return [*([] if self.segmentation is None else [self.segmentation]), *self.maps.values()]
-
-    @property
-    def listed(self) -> list["slicer.vtkMRMLNode"]:
-        """All nodes of the run that its folder in the subject hierarchy holds."""
-        return [*self.results, *([] if self.table is None else [self.table])]
 
     @property
     def regions(self) -> "slicer.vtkMRMLLabelMapVolumeNode | None":
         """The label volume of the regions (value = id), cut to what it labels; see `review_nodes.region_labels`."""
-        return self.hub.GetNodeReference(_REGIONS)
+        return self.hub.GetNodeReference(REGIONS)
 
     @property
     def regions_text(self) -> "slicer.vtkMRMLTextNode | None":
         """The regions' table as text; read it through `review_nodes.regions_of`."""
-        return self.hub.GetNodeReference(_REGIONS_TEXT)
+        return self.hub.GetNodeReference(REGIONS_TEXT)
 
     @property
     def original(self) -> "slicer.vtkMRMLSegmentationNode | None":
         """The model's own segmentation, beside the one that is edited."""
-        return self.hub.GetNodeReference(_ORIGINAL)
+        return self.hub.GetNodeReference(ORIGINAL)
 
     @property
     def spatial(self) -> list["slicer.vtkMRMLDisplayableNode"]:
@@ -124,32 +108,9 @@ class CaseNodes:
         """The node that gives the run's position in the world: the input, or what is left of the results."""
         return next(iter([*self.inputs, *self.spatial]), None)
 
-    def set_segmentation(self, node: "slicer.vtkMRMLSegmentationNode") -> None:
-        """Remember the segmentation."""
-        self.hub.SetNodeReferenceID(_SEGMENTATION, node.GetID())
-
-    def set_table(self, node: "slicer.vtkMRMLTableNode") -> None:
-        """Remember the table."""
-        self.hub.SetNodeReferenceID(_TABLE, node.GetID())
-
-    def set_map(self, name: str, node: "slicer.vtkMRMLScalarVolumeNode") -> None:
-        """Remember a map."""
-        self.hub.SetNodeReferenceID(_MAP + name, node.GetID())
-
-    def set_later(self, names: Sequence[str]) -> None:
-        """Remember which maps are loaded when they are chosen."""
-        self.hub.SetParameter(_LATER, json.dumps(list(names)) if names else "")
-
-    def set_regions(
-        self, volume: "slicer.vtkMRMLLabelMapVolumeNode | None", text: "slicer.vtkMRMLTextNode | None"
-    ) -> None:
-        """Remember the regions; None forgets them."""
-        self.hub.SetNodeReferenceID(_REGIONS, None if volume is None else volume.GetID())
-        self.hub.SetNodeReferenceID(_REGIONS_TEXT, None if text is None else text.GetID())
-
-    def set_original(self, node: "slicer.vtkMRMLSegmentationNode") -> None:
-        """Remember the model's own segmentation."""
-        self.hub.SetNodeReferenceID(_ORIGINAL, node.GetID())
+    def remember(self, role: str, node: "slicer.vtkMRMLNode | None") -> None:
+        """Remember a node in one of the roles above (a map's is `MAP` and its name); None forgets it."""
+        self.hub.SetNodeReferenceID(role, None if node is None else node.GetID())
 
     def set_case(self, case: CaseDescription, folder: Path | None = None) -> None:
         """Keep the text of `case.json` with the scene (ASCII: it passes through XML attributes).
@@ -179,7 +140,7 @@ def new_case_nodes(
     hub.SetModuleName(HUB_MODULE)
     hub.SetParameter(_LABEL, label)
     for index, node in enumerate(inputs):
-        hub.SetNthNodeReferenceID(_INPUT, index, node.GetID())
+        hub.SetNthNodeReferenceID(INPUT, index, node.GetID())
     return CaseNodes(hub)
 
 
@@ -187,27 +148,32 @@ def find_cases(
     scene: "slicer.vtkMRMLScene | None" = None, input_node: "slicer.vtkMRMLScalarVolumeNode | None" = None
 ) -> list[CaseNodes]:
     """List the runs in a scene, oldest first; with an input, only those made from it."""
-    scene = scene or slicer.mrmlScene
-    count = scene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode")
-    hubs = [scene.GetNthNodeByClass(index, "vtkMRMLScriptedModuleNode") for index in range(count)]
+    hubs = nodes_of(scene or slicer.mrmlScene, "vtkMRMLScriptedModuleNode")
     found = [CaseNodes(hub) for hub in hubs if hub.GetModuleName() == HUB_MODULE]
     return [nodes for nodes in found if input_node is None or input_node in nodes.inputs]
 
 
 def find_replaceable(
-    scene: "slicer.vtkMRMLScene", inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"], model_name: str
+    scene: "slicer.vtkMRMLScene", inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"], case: CaseDescription
 ) -> CaseNodes | None:
-    """Find the newest run of the same inputs and model, if nobody has edited or judged its segmentation since."""
-    if not inputs:
-        return None
+    """Find the newest run of the same inputs, model and place, if nobody has edited or judged its result since."""
     same = [
         nodes
-        for nodes in find_cases(scene, inputs[0])
-        if nodes.inputs == list(inputs) and nodes.model_name == model_name
+        for nodes in (find_cases(scene, inputs[0]) if inputs else [])
+        if nodes.inputs == list(inputs) and nodes.model_name == case.model_name and _same_place(nodes.case, case)
     ]
     if not same or (same[-1].segmentation is not None and was_touched(same[-1].segmentation)):
         return None
     return same[-1]
+
+
+def _same_place(one: CaseDescription, other: CaseDescription) -> bool:
+    """Check whether two cases are of the whole image, or of regions of which each holds the other's middle."""
+    first, second = (case.raw.get("region_of_interest") for case in (one, other))
+    if first is None or second is None:
+        return first is second
+    apart = np.abs(np.subtract(first["centre_ras_mm"], second["centre_ras_mm"]))
+    return bool((apart < np.minimum(first["size_mm"], second["size_mm"]) / 2).all())
 
 
 def is_ours(node: "slicer.vtkMRMLNode | None") -> bool:

@@ -13,19 +13,12 @@ from SegWithUCore.case.case_file import CaseDescription, read_description
 
 from ..i18n import _
 from .case_images import Volume
-from .case_nodes import CaseNodes, find_cases, find_replaceable, new_case_nodes, remove_node
+from .case_nodes import SEGMENTATION, CaseNodes, find_cases, find_replaceable, new_case_nodes
 from .map_display import put_maps
 from .read_case import case_bytes, read_case_steps
 from .review_nodes import keep_original, put_regions, read_case_regions
-from .segmentation import (
-    JUDGED_ATTRIBUTE,
-    PreparedLabels,
-    fill_segmentation,
-    prepare_labels_steps,
-    was_touched,
-)
+from .segmentation import PreparedLabels, fill_segmentation, prepare_labels_steps
 from .steps import Steps, finish
-from .structures import fill_table
 
 
 @dataclass(frozen=True)
@@ -36,22 +29,18 @@ class LoadOptions:
         channels: the further channels of the input.
         scene: needed only without an input; by default Slicer's.
         lasting: the folder stays where it is, so that a review may be kept in it.
-        output: replace the content of this segmentation (see `output.why_kept`), whose node and name stay.
-        new: without `output`, make nodes of its own also if there are some of the same inputs and model.
     """
 
     channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = ()
     scene: "slicer.vtkMRMLScene | None" = None
     lasting: bool = False
-    output: "slicer.vtkMRMLSegmentationNode | None" = None
-    new: bool = False
 
 
 def load_case(case_folder: Path, input_node: "slicer.vtkMRMLScalarVolumeNode | None", **options: Any) -> CaseNodes:
-    """Load a case folder, or update the nodes of the same inputs and model in place.
+    """Load a case folder, or update the nodes of the same inputs, model and place in place.
 
-    A segmentation that was edited or judged since is left alone, also if it is `output`: the case then gets nodes of
-    its own, named with its time. Nothing is shown and no view is changed; the files may be deleted afterwards.
+    A segmentation that was edited or judged since is left alone: the case then gets nodes of its own, named with its
+    time. Nothing is shown and no view is changed; the files may be deleted afterwards.
 
     Args:
         input_node: the volume that the case was made from; None to load a case without its image.
@@ -80,15 +69,13 @@ def load_case_steps(
     regions = read_case_regions(folder, None if images.regions is None else images.region_boxes)
     prepared = yield from prepare_labels_steps(case.structures, images.labels, images.boxes)
     inputs = [] if input_node is None else [input_node, *wanted.channels]
-    nodes, is_taken = _nodes_for(scene, case, inputs, wanted.output, wanted.new)
+    nodes = find_replaceable(scene, inputs, case) or new_case_nodes(scene, inputs, _label(scene, case, inputs))
     nodes.set_case(case, folder if wanted.lasting else None)
-    nodes.set_later(list(images.later))
     put_maps(nodes, images)
-    _put_segmentation(scene, nodes, case, (images.labels, prepared), input_node, is_taken)
+    _put_segmentation(scene, nodes, case, (images.labels, prepared), input_node)
     put_regions(nodes, regions, images.regions, images.region_boxes)
     keep_original(nodes)
     follow_parent_transform(nodes)
-    _put_table(scene, nodes, case)
     put_in_folder(nodes)
     return nodes
 
@@ -98,30 +85,6 @@ def work_of_case(case_folder: Path, input_node: "slicer.vtkMRMLScalarVolumeNode 
     image = None if input_node is None else input_node.GetImageData()
     voxels = 0 if image is None else image.GetNumberOfPoints()
     return case_bytes(read_description(Path(case_folder)), voxels)
-
-
-def _nodes_for(
-    scene: "slicer.vtkMRMLScene",
-    case: CaseDescription,
-    inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"],
-    output: "slicer.vtkMRMLSegmentationNode | None",
-    new: bool,
-) -> tuple[CaseNodes, bool]:
-    """Return the nodes to be filled, and whether their segmentation was taken from elsewhere."""
-    if output is None:
-        found = None if new else find_replaceable(scene, inputs, case.model_name)
-        return found or new_case_nodes(scene, inputs, _label(scene, case, inputs)), False
-    if output.GetScene() is None or why_kept(output):
-        return new_case_nodes(scene, inputs, _label(scene, case, inputs)), False
-    owner = run_of(output)
-    if owner is not None and owner.inputs == list(inputs) and owner.model_name == case.model_name:
-        return owner, False
-    if owner is not None:
-        remove_folder(owner)
-    take_over(output)
-    nodes = new_case_nodes(scene, inputs, _label(scene, case, inputs))
-    nodes.set_segmentation(output)
-    return nodes, True
 
 
 def follow_parent_transform(nodes: CaseNodes) -> None:
@@ -160,12 +123,11 @@ def _put_segmentation(
     case: CaseDescription,
     labelled: tuple[Volume, PreparedLabels],
     input_node: "slicer.vtkMRMLScalarVolumeNode | None",
-    is_taken: bool,
 ) -> None:
     node, (labels, prepared) = nodes.segmentation, labelled
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _("{input} segmentation").format(input=nodes.label))
-        nodes.set_segmentation(node)
+        nodes.remember(SEGMENTATION, node)
     if node.GetSegmentation().GetNumberOfSegments() == 0:
         node.CreateDefaultDisplayNodes()
         # Outlines only: a fill would mix with the colours of the map and make them unreadable.
@@ -174,7 +136,7 @@ def _put_segmentation(
     follow_parent_transform(nodes)
     reference = input_node or next(iter(nodes.maps.values()), None) or _volume_node(labels)
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-    fill_segmentation(node, case.structures, prepared, anew=is_taken)
+    fill_segmentation(node, case.structures, prepared)
 
 
 def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":
@@ -184,14 +146,6 @@ def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":
     matrix.DeepCopy(volume.ijk_to_ras)
     node.SetIJKToRASMatrix(matrix)
     return node
-
-
-def _put_table(scene: "slicer.vtkMRMLScene", nodes: CaseNodes, case: CaseDescription) -> None:
-    table = nodes.table
-    if table is None:
-        table = scene.AddNewNodeByClass("vtkMRMLTableNode", _("{input} structures").format(input=nodes.label))
-        nodes.set_table(table)
-    fill_table(table, case)
 
 
 _FOLDER_ATTRIBUTE = "SegWithU.Run"
@@ -205,7 +159,7 @@ def put_in_folder(nodes: CaseNodes) -> int:
     """
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(nodes.hub.GetScene())
     folder = _folder(hierarchy, nodes)
-    for node in nodes.listed:
+    for node in nodes.results:
         item = hierarchy.GetItemByDataNode(node)
         if item == hierarchy.GetInvalidItemID():
             hierarchy.CreateItem(folder, node)
@@ -220,7 +174,7 @@ def remove_folder(nodes: CaseNodes) -> None:
     found = _own_folder(hierarchy, nodes)
     if found is None:
         return
-    own = [hierarchy.GetItemByDataNode(node) for node in nodes.listed]
+    own = [hierarchy.GetItemByDataNode(node) for node in nodes.results]
     inside = vtk.vtkIdList()
     hierarchy.GetItemChildren(found, inside)
     if {inside.GetId(index) for index in range(inside.GetNumberOfIds())} <= set(own):
@@ -232,7 +186,7 @@ def remove_folder(nodes: CaseNodes) -> None:
 def _own_folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNodes) -> int | None:
     """Return our subject hierarchy folder that holds a part of the run."""
     invalid = hierarchy.GetInvalidItemID()
-    for node in nodes.listed:
+    for node in nodes.results:
         item = hierarchy.GetItemByDataNode(node)
         parent = invalid if item == invalid else hierarchy.GetItemParent(item)
         if parent != invalid and hierarchy.GetItemAttribute(parent, _FOLDER_ATTRIBUTE):
@@ -252,33 +206,3 @@ def _folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNodes) -
     folder = hierarchy.CreateFolderItem(beside, _("{input} with uncertainty").format(input=nodes.label))
     hierarchy.SetItemAttribute(folder, _FOLDER_ATTRIBUTE, "1")
     return folder
-
-
-def run_of(segmentation: "slicer.vtkMRMLSegmentationNode") -> CaseNodes | None:
-    """Return the run whose result this is; None for a segmentation of another module or of the user."""
-    scene = segmentation.GetScene()
-    runs = [] if scene is None else find_cases(scene)
-    return next((nodes for nodes in runs if nodes.segmentation is segmentation), None)
-
-
-def why_kept(segmentation: "slicer.vtkMRMLSegmentationNode") -> str:
-    """Return why a run does not replace the content of this segmentation, in half a sentence; "" if it does."""
-    name, run = segmentation.GetName(), run_of(segmentation)
-    if run is None:
-        if segmentation.GetSegmentation().GetNumberOfSegments() == 0:
-            return ""
-        return _("'{name}' holds segments that this module has not made").format(name=name)
-    if segmentation.GetAttribute(JUDGED_ATTRIBUTE):
-        return _("'{name}' was reviewed").format(name=name)
-    return _("'{name}' was edited").format(name=name) if was_touched(segmentation) else ""
-
-
-def take_over(segmentation: "slicer.vtkMRMLSegmentationNode") -> None:
-    """Free a segmentation from its run: the run's maps, table and regions told of what is replaced, and are removed."""
-    run = run_of(segmentation)
-    if run is None:
-        return
-    parts = [*run.maps.values(), run.table, run.regions, run.regions_text, run.original, run.hub]
-    for part in parts:
-        if part is not None:
-            remove_node(part)

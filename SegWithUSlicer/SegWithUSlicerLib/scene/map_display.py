@@ -1,12 +1,13 @@
 """How a map is drawn: fixed window, threshold, colours and legend, all on display nodes only."""
 
+import numpy as np
 import slicer
 
 from SegWithUCore.case.case_file import MapInfo
 
-from ..i18n import _
 from .case_images import CaseImages, MapVolume
-from .case_nodes import MAP_ATTRIBUTE, CaseNodes
+from .case_nodes import MAP, MAP_ATTRIBUTE, CaseNodes
+from .observers import nodes_of
 
 # Perceptually uniform and readable with the common forms of colour blindness. Built-in nodes of every Slicer,
 # which are not saved with a scene: they are named by id, never copied.
@@ -50,8 +51,18 @@ def prepare_display(
         volume.SetAndObserveDisplayNodeID(display.GetID())
     keep_fixed(volume)
     if is_new:
-        suggested = window[0] if info.lower_threshold is None else info.lower_threshold
-        set_threshold(volume, suggested)
+        set_threshold(volume, _first_threshold(info, window))
+
+
+def _first_threshold(info: MapInfo, window: tuple[float, float]) -> float:
+    """Return the threshold of the case; of a map that would colour everything, one for a tenth of structures."""
+    lower = window[0] if info.lower_threshold is None else info.lower_threshold
+    if lower > window[0] or info.histograms is None:
+        return lower
+    counts = sum((np.asarray(bins) for value, bins in info.histograms.counts.items() if value), np.zeros(1))
+    above = np.append(0.0, counts[::-1].cumsum())
+    ends = np.linspace(info.histograms.high, info.histograms.low, counts.size + 1)
+    return min(float(np.interp(above[-1] / 10, above, ends)), window[1])
 
 
 def fixed_window(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float]:
@@ -120,7 +131,7 @@ def show_legend(volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, visible
         if not visible:
             return
         legend = logic.AddDefaultColorLegendDisplayNode(volume)
-        legend.SetTitleText(legend_title(info))
+        legend.SetTitleText(info.title if info.unit == "1" else f"{info.title} ({info.unit})")
         legend.SetLabelFormat("%.2f")
         legend.SetSize(*_LEGEND_SIZE)
         legend.SetPosition(0.98, 0.05)
@@ -134,18 +145,9 @@ def show_legend(volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, visible
 
 def _legend_view(scene: "slicer.vtkMRMLScene") -> str:
     """Return the ID of the one slice view that has the legend: Red, or the first that the layout shows."""
-    count = scene.GetNumberOfNodesByClass("vtkMRMLSliceNode")
-    views = [scene.GetNthNodeByClass(index, "vtkMRMLSliceNode") for index in range(count)]
+    views = nodes_of(scene, "vtkMRMLSliceNode")
     views.sort(key=lambda view: (not view.IsMappedInLayout(), view.GetLayoutName() != "Red"))
     return views[0].GetID() if views else ""
-
-
-def legend_title(info: MapInfo) -> str:
-    """Return the map's title and, if it has one, its unit."""
-    return info.title if info.unit == "1" else _("{title} ({unit})").format(title=info.title, unit=info.unit)
-
-
-_QUANTITY_SCHEME = "99SEGWITHU"
 
 
 def put_maps(nodes: CaseNodes, images: CaseImages) -> None:
@@ -163,23 +165,12 @@ def put_map(nodes: CaseNodes, entry: MapVolume) -> None:
     """Put one map into the scene of its run, in place of the one it had."""
     name, title = entry.info.name, f"{nodes.label} {entry.info.title}"
     node = nodes.maps.get(name) or nodes.hub.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeNode", title)
-    nodes.set_map(name, node)
+    nodes.remember(MAP + name, node)
     was_modifying = node.StartModify()
     try:
         node.SetAttribute(MAP_ATTRIBUTE, name)
         node.SetAndObserveImageData(entry.volume.image)
         node.SetIJKToRASMatrix(entry.volume.ijk_to_ras)
-        quantity, units = _codes(entry.info)
-        node.SetVoxelValueQuantity(quantity)
-        node.SetVoxelValueUnits(units)
         prepare_display(node, entry.info, entry.window, entry.floor, entry.top)
     finally:
         node.EndModify(was_modifying)
-
-
-def _codes(info: MapInfo) -> tuple["slicer.vtkCodedEntry", "slicer.vtkCodedEntry"]:
-    quantity, units = slicer.vtkCodedEntry(), slicer.vtkCodedEntry()
-    # DICOM has no code for these quantities yet: a private scheme, as its rules ask for.
-    quantity.SetValueSchemeMeaning(info.name, _QUANTITY_SCHEME, info.quantity)
-    units.SetValueSchemeMeaning(info.unit, "UCUM", "no units" if info.unit == "1" else info.unit)
-    return quantity, units

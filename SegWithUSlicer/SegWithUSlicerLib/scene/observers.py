@@ -1,12 +1,18 @@
-"""Keep track of observers, so that every one that was added is removed."""
+"""Nodes of a scene, and observers on them: every one that was added is removed."""
 
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import slicer
 import vtk
 
 from ..guarded import guarded
+
+
+def nodes_of(scene: "slicer.vtkMRMLScene", kind: str) -> list["slicer.vtkMRMLNode"]:
+    """List the nodes of a class in a scene, in its order."""
+    return [scene.GetNthNodeByClass(index, kind) for index in range(scene.GetNumberOfNodesByClass(kind))]
 
 
 class Observations:
@@ -55,16 +61,6 @@ class Observations:
     def watches(self, watched: vtk.vtkObject) -> bool:
         """Check whether there is any observer of ours on the object."""
         return any(other is watched for other, tag in self._tags)
-
-    def remove(self, watched: vtk.vtkObject) -> None:
-        """Take our observers off one object."""
-        kept = []
-        for other, tag in self._tags:
-            if other is watched:
-                other.RemoveObserver(tag)
-            else:
-                kept.append((other, tag))
-        self._tags = kept
 
     def clear(self) -> None:
         """Take all our observers off."""

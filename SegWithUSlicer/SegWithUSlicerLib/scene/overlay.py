@@ -5,22 +5,29 @@ and the image's own window are never changed.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import slicer
 
 from SegWithUCore.case.case_file import MapInfo
 
-from . import later_maps, map_display
+from . import map_display
 from .case_nodes import MAP_ATTRIBUTE, CaseNodes
-from .map_display import COLOUR_MAPS, DEFAULT_COLOUR_MAP
 from .observers import Observations
 from .readout import AboveThreshold, share_above
 from .slice_views import ViewLayers
-from .steps import Steps, finish
-
-__all__ = ["COLOUR_MAPS", "DEFAULT_COLOUR_MAP", "DEFAULT_OPACITY", "Overlay"]
 
 DEFAULT_OPACITY = 0.6
+
+
+@dataclass(frozen=True)
+class OverlaySettings:
+    """How a map is shown; `threshold` in its unit, `opacity` from 0 to 1, `colour_map` None for one of the user's."""
+
+    map_name: str
+    threshold: float | None
+    opacity: float
+    colour_map: str | None
 
 
 class Overlay:
@@ -47,7 +54,6 @@ class Overlay:
         self._observations = Observations()
         self._layers = ViewLayers(self._scene, lambda: nodes.inputs, self._layers_changed, self._map_chosen)
         self._map_name: str | None = None
-        self._legend = True
         self._segmentation_was_visible: bool | None = None
         self._adopt_shown_map()
 
@@ -58,8 +64,8 @@ class Overlay:
 
     @property
     def available(self) -> dict[str, MapInfo]:
-        """The maps that can be shown, by name, in the order in which to offer them; some may have to be loaded."""
-        there = {*self.nodes.maps, *later_maps.loadable(self.nodes)}
+        """The maps that can be shown, by name, in the order in which to offer them."""
+        there = self.nodes.maps
         return {name: info for name, info in self._case.maps.items() if name in there}
 
     @property
@@ -91,48 +97,33 @@ class Overlay:
         return None if volume is None else map_display.colour_map_of(volume.GetDisplayNode())
 
     @property
-    def legend(self) -> bool:
-        """Whether the legend of the shown map is wanted."""
-        return self._legend
+    def settings(self) -> OverlaySettings | None:
+        """How the map is shown now; None if none is."""
+        if self._map_name is None:
+            return None
+        return OverlaySettings(self._map_name, self.threshold, self.opacity, self.colour_map)
 
-    @property
-    def observer_count(self) -> int:
-        """Number of active observers; 0 after `release`."""
-        return len(self._observations) + self._layers.observer_count
-
-    def needs_loading(self, map_name: str | None) -> bool:
-        """Check whether `show` would have to load this map first."""
-        return map_name is not None and map_name not in self.nodes.maps
-
-    def loading_steps(self, map_name: str) -> Steps[None]:
-        """Do in steps what showing a map must do first; nothing is shown yet.
-
-        Raises:
-            KeyError: the run has no such map.
-            InputError: its file is gone or damaged.
-        """
-        if map_name not in self.available:
-            raise KeyError(map_name)
-        yield from later_maps.load_map_steps(self.nodes, map_name)
+    def apply(self, settings: OverlaySettings) -> None:
+        """Show the map as another one was shown before; the threshold only if it is the same map."""
+        self.set_opacity(settings.opacity)
+        if settings.map_name == self._map_name and settings.threshold is not None:
+            self.set_threshold(settings.threshold)
+        if settings.colour_map is not None:
+            self.set_colour_map(settings.colour_map)
 
     def show(self, map_name: str | None) -> int:
         """Show a map in every slice view that shows the input; None switches the overlay off.
-
-        A map that is not loaded yet is loaded, which takes some seconds; the panel does that in `loading_steps`.
 
         Returns:
             In how many views it is drawn.
 
         Raises:
             KeyError: the run has no such map.
-            InputError: it cannot be loaded.
         """
-        self.hide_while(False)
+        self.hide(False)
         if map_name is None:
             self.release()
             return 0
-        if self.needs_loading(map_name):
-            finish(self.loading_steps(map_name))
         volume = self.nodes.maps[map_name]
         opacity = self.opacity
         self._hide_legend()
@@ -160,21 +151,19 @@ class Overlay:
             with self._observations.paused():
                 map_display.set_colour_map(volume.GetDisplayNode(), name)
 
-    def set_legend(self, visible: bool) -> None:
-        """Show or hide the legend of the map that is shown."""
-        self._legend = bool(visible)
-        volume = self._volume()
-        if volume is not None:
-            self._show_legend(volume, self._legend)
+    @property
+    def is_hidden(self) -> bool:
+        """Whether the bare image is shown."""
+        return self._layers.blanked
 
-    def hide_while(self, held: bool) -> None:
-        """Show the bare image while a key is held: no map, no legend, no outlines; then everything as before."""
+    def hide(self, held: bool) -> None:
+        """Show the bare image: no map, no legend, no outlines; or everything as before."""
         if held == self._layers.blanked:
             return
         self._layers.blank(held)
         volume, segmentation = self._volume(), self.nodes.segmentation
         if volume is not None:
-            self._show_legend(volume, self._legend and not held)
+            self._show_legend(volume, not held)
         display = None if segmentation is None else segmentation.GetDisplayNode()
         if display is None:
             return
@@ -194,7 +183,7 @@ class Overlay:
 
     def release(self) -> None:
         """Switch off, give every view the user's own foreground back, and leave no observer."""
-        self.hide_while(False)
+        self.hide(False)
         self._hide_legend()
         self._observations.clear()
         self._layers.clear()
@@ -207,8 +196,6 @@ class Overlay:
         for name, volume in self.nodes.maps.items():
             if name in self._case.maps and self._layers.adopt(volume):
                 self._map_name = name
-                legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(volume)
-                self._legend = legend is None or bool(legend.GetVisibility())
                 self._attend(volume)
                 return
 
@@ -218,7 +205,7 @@ class Overlay:
         self._observations.add(volume.GetDisplayNode(), "ModifiedEvent", self._display_changed)
         self._observations.add(self._scene, self._scene.StartCloseEvent, self._scene_closing)
         self._observations.add(self._scene, self._scene.NodeAboutToBeRemovedEvent, self._node_goes, with_node=True)
-        self._show_legend(volume, self._legend)
+        self._show_legend(volume, True)
 
     def _show_legend(self, volume: "slicer.vtkMRMLScalarVolumeNode", visible: bool) -> None:
         if self._map_name is not None:

@@ -91,32 +91,6 @@ def dice_text(structure: Structure) -> str:
     return _("not informative") if structure.predicted_dice_informative is False else _("not assessed")
 
 
-def expected_tip(structure: Structure) -> str:
-    """Explain the expected volume and its interval; empty without an interval."""
-    if structure.expected_interval_mm3 is None or structure.calibration_cases is None:
-        return ""
-    text = _(
-        "The calibrated model expects {expected}. In nine of ten cases like the training cases, the volume that an "
-        "expert would draw lies in the interval: measured on {count} calibration cases, not assumed."
-    )
-    return text.format(expected=expected_text(structure), count=structure.calibration_cases)
-
-
-def dice_tip(structure: Structure) -> str:
-    """Explain the predicted Dice, or why there is none; empty if the model does not predict it."""
-    if structure.predicted_dice is not None:
-        text = _("The overlap with an expert's drawing that the model expects for this case (1 is perfect).")
-        if structure.dice_cases is None:
-            return text
-        return text + " " + _("Fitted on {count} cases.").format(count=structure.dice_cases)
-    if structure.predicted_dice_informative is False:
-        return _(
-            "On the calibration cases, the model could not tell better from worse segmentations any "
-            "better than their mean does: no value is shown, and none raises a flag."
-        )
-    return ""
-
-
 def _voxels_above(histograms: Histograms, counts: Sequence[float], threshold: float) -> float:
     if histograms.high <= histograms.low:
         return sum(counts) if threshold <= histograms.low else 0.0

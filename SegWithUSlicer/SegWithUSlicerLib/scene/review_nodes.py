@@ -18,8 +18,8 @@ from SegWithUCore.regions.region import Region
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from .case_images import Box, Volume, array_of, image_from, labelled_box, shifted, union
-from .case_nodes import REGIONS_ATTRIBUTE, CaseNodes, add_hidden_node
+from .case_images import Box, Volume, array_of, boxes_of_labels, image_from, shifted, union
+from .case_nodes import ORIGINAL, REGIONS, REGIONS_ATTRIBUTE, REGIONS_TEXT, CaseNodes, add_hidden_node
 
 _OFFSET_ATTRIBUTE = "SegWithU.RegionsOffset"
 _REMEMBERED = 8
@@ -72,7 +72,8 @@ def put_regions(nodes: CaseNodes, regions_csv: str | None, labels: Volume | None
         return
     volume = nodes.regions or _hidden(nodes, "vtkMRMLLabelMapVolumeNode", _("{input} regions"))
     text = nodes.regions_text or _hidden(nodes, "vtkMRMLTextNode", _("{input} region figures"))
-    nodes.set_regions(volume, text)
+    nodes.remember(REGIONS, volume)
+    nodes.remember(REGIONS_TEXT, text)
     box = union(list(boxes.values())) or (slice(0, 1),) * 3
     offset = tuple(side.start for side in box[::-1])
     volume.SetAttribute(REGIONS_ATTRIBUTE, "1")
@@ -145,14 +146,6 @@ def world_of(nodes: CaseNodes, point_ras_mm: Sequence[float]) -> tuple[float, fl
     return world[0], world[1], world[2]
 
 
-def box_in_world(nodes: CaseNodes, found: RegionMask) -> np.ndarray:
-    """Return the corners of the box around a region's voxels (their outer faces), in world RAS mm; shape 8 x 3."""
-    low = np.array(found.offset_ijk) - 0.5
-    high = low + found.mask.shape[::-1]
-    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, 8).T
-    return np.array([world_of(nodes, found.ijk_to_ras.MultiplyPoint([*corner, 1.0])[:3]) for corner in corners])
-
-
 def _hidden(nodes: CaseNodes, kind: str, name: str) -> "slicer.vtkMRMLNode":
     return add_hidden_node(nodes.hub.GetScene(), kind, name.format(input=nodes.label))
 
@@ -196,33 +189,6 @@ def _remember(cache: dict[int, Any], time: int, found: Any) -> None:
     cache[time] = found
 
 
-def boxes_of_labels(labels_kji: np.ndarray) -> dict[int, tuple[slice, ...]]:
-    """Return the smallest box around each label but 0, as slices along k, j, i.
-
-    One sort of the labelled voxels: scipy's `find_objects` would make a list as long as the highest label is high.
-    """
-    whole = labelled_box(labels_kji != 0)
-    if whole is None:
-        return {}
-    voxels = np.nonzero(labels_kji[whole])
-    values = labels_kji[whole][voxels]
-    order = np.argsort(values, kind="stable")
-    labels, starts = np.unique(values[order], return_index=True)
-    sides = [
-        (np.minimum.reduceat(axis[order], starts) + side.start, np.maximum.reduceat(axis[order], starts) + side.start)
-        for axis, side in zip(voxels, whole, strict=True)
-    ]
-    return {
-        int(label): tuple(slice(int(low[row]), int(high[row]) + 1) for low, high in sides)
-        for row, label in enumerate(labels)
-    }
-
-
-OUTLINE_OPACITY = 0.8
-OUTLINE_THICKNESS = 1
-_TOWARDS_WHITE = 0.5
-
-
 def keep_original(nodes: CaseNodes) -> None:
     """Copy the current segmentation, replacing an earlier copy: to be called as soon as it was filled."""
     source = nodes.segmentation
@@ -231,9 +197,6 @@ def keep_original(nodes: CaseNodes) -> None:
     copy = slicer.vtkSegmentation()
     copy.DeepCopy(source.GetSegmentation())
     copy.RemoveRepresentation(slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName())
-    for identifier in copy.GetSegmentIDs():
-        segment = copy.GetSegment(identifier)
-        segment.SetColor(*(part + (1 - part) * _TOWARDS_WHITE for part in segment.GetColor()))
     node = nodes.original
     if node is not None:
         # Exchanged as a whole: Slicer's tree has no item for a hidden node and complains of segments that join it.
@@ -242,8 +205,9 @@ def keep_original(nodes: CaseNodes) -> None:
         title = _("{input} segmentation (model's own)").format(input=nodes.label)
         node = add_hidden_node(source.GetScene(), "vtkMRMLSegmentationNode", title)
         node.SetAndObserveSegmentation(copy)
-        _prepare_display(node)
-        nodes.set_original(node)
+        node.CreateDefaultDisplayNodes()  # the reader of a saved scene would make one that is visible
+        node.GetDisplayNode().SetVisibility(False)
+        nodes.remember(ORIGINAL, node)
     node.SetAndObserveTransformNodeID(source.GetTransformNodeID())
 
 
@@ -252,36 +216,13 @@ def restore_original(nodes: CaseNodes) -> bool:
     node = nodes.segmentation
     if nodes.original is None or node is None:
         return False
-    restored, now = slicer.vtkSegmentation(), node.GetSegmentation()
-    restored.DeepCopy(nodes.original.GetSegmentation())
-    colours = {structure.name: structure.color for structure in nodes.case.structures}
-    for identifier in restored.GetSegmentIDs():
-        segment, shown = restored.GetSegment(identifier), now.GetSegment(identifier)
-        colour = [part / 255 for part in colours.get(segment.GetName(), (255, 255, 255))]
-        segment.SetColor(*(colour if shown is None else shown.GetColor()))
+    segmentation = node.GetSegmentation()
+    colours = {name: segmentation.GetSegment(name).GetColor() for name in segmentation.GetSegmentIDs()}
     was_modifying = node.StartModify()
-    now.DeepCopy(restored)
+    segmentation.DeepCopy(nodes.original.GetSegmentation())
+    for name, colour in colours.items():
+        segment = segmentation.GetSegment(name)
+        if segment is not None:
+            segment.SetColor(*colour)
     node.EndModify(was_modifying)
     return True
-
-
-def show_original(nodes: CaseNodes, visible: bool) -> bool:
-    """Show or hide the model's own outlines in the slice views. Returns False if no copy exists."""
-    if nodes.original is None:
-        return False
-    nodes.original.CreateDefaultDisplayNodes()
-    nodes.original.GetDisplayNode().SetVisibility(visible)
-    return True
-
-
-def _prepare_display(node: "slicer.vtkMRMLSegmentationNode") -> None:
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
-    was_modifying = display.StartModify()
-    display.SetVisibility(False)
-    display.SetVisibility2DFill(False)
-    display.SetVisibility2DOutline(True)
-    display.SetVisibility3D(False)
-    display.SetOpacity2DOutline(OUTLINE_OPACITY)
-    display.SetSliceIntersectionThickness(OUTLINE_THICKNESS)
-    display.EndModify(was_modifying)

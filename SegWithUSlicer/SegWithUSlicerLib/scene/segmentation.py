@@ -16,7 +16,7 @@ from SegWithUCore.io.nrrd import read_nrrd_header
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.input_files import regular_file
 
-from .case_images import Box, Volume, array_of, empty_image, labelled_box, shifted, union
+from .case_images import Box, Volume, array_of, empty_image, labelled_box, matrix_array, shifted, union
 from .steps import STEP_BYTES, Steps, finish
 
 CONTENT_ATTRIBUTE = "SegWithU.Content"
@@ -84,16 +84,11 @@ def fill_segmentation(
     node: "slicer.vtkMRMLSegmentationNode",
     structures: Sequence[Structure],
     prepared: PreparedLabels,
-    *,
-    anew: bool = False,
 ) -> None:
     """Make the node hold exactly these structures, in label order, each also when it is empty; one step for observers.
 
     Segments that were there before keep their colour and display; a 3D surface that was shown is made again.
     The content's hash is kept for `was_touched`.
-
-    Args:
-        anew: what was there before is of another image or model, and no segment is kept.
     """
     ordered = sorted(structures, key=lambda structure: structure.value)
     segmentation = node.GetSegmentation()
@@ -103,7 +98,7 @@ def fill_segmentation(
     try:
         node.SetSourceRepresentationToBinaryLabelmap()
         segmentation.RemoveRepresentation(surface)
-        _remove_other_segments(segmentation, [] if anew else [segment_id(structure.value) for structure in ordered])
+        _remove_other_segments(segmentation, [segment_id(structure.value) for structure in ordered])
         for structure in ordered:
             _put_segment(segmentation, structure, prepared.image)
         segmentation.ReorderSegments([segment_id(structure.value) for structure in ordered])
@@ -144,8 +139,8 @@ def labelmap_of(segment: "slicer.vtkSegment") -> "slicer.vtkOrientedImageData | 
 
 def segment_array(segment: "slicer.vtkSegment") -> tuple[np.ndarray, "slicer.vtkOrientedImageData | None"]:
     """Return the segment's voxels as booleans (axes k, j, i) and their image; None without a label map."""
-    image = segment.GetRepresentation(_labelmap())
-    if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
+    image = labelmap_of(segment)
+    if image is None:
         return np.zeros((0, 0, 0), dtype=bool), image
     return array_of(image) == segment.GetLabelValue(), image
 
@@ -262,7 +257,7 @@ def _position(image: "slicer.vtkOrientedImageData", box: Sequence[slice]) -> tup
     image.GetImageToWorldMatrix(matrix)
     first = [side.start + image.GetExtent()[2 * axis] for axis, side in zip((2, 1, 0), box, strict=True)][::-1]
     corner = np.array(matrix.MultiplyPoint([*first, 1.0])[:3])
-    axes = np.array([[matrix.GetElement(row, column) for row in range(3)] for column in range(3)])
+    axes = matrix_array(matrix)[:3, :3].T
     spacing = np.linalg.norm(axes, axis=1)
     # The odd summand keeps usual origins (halves, quarters) away from where rounding noise would tip the floor.
     return tuple(math.floor(along + 0.3717) for along in axes @ corner / spacing**2)

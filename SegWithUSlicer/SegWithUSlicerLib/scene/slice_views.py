@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import slicer
 
 from .case_nodes import is_ours
-from .observers import Observations
+from .observers import Observations, nodes_of
 
 _FOREGROUND_ROLE = "segwithu.user_foreground"
 _OPACITY_ATTRIBUTE = "SegWithU.UserForegroundOpacity"
@@ -48,6 +48,9 @@ class ViewLayers:
         self.opacity = 0.0
         self.blanked = False
 
+    def __len__(self) -> int:
+        return len(self._observations)
+
     @property
     def count(self) -> int:
         """In how many views the volume is shown."""
@@ -61,11 +64,6 @@ class ViewLayers:
         """
         is_gone = self.volume_id is None or self._scene.GetNodeByID(self.volume_id) is None
         return self.count == 0 and (is_gone or bool(self._released))
-
-    @property
-    def observer_count(self) -> int:
-        """Number of active observers."""
-        return len(self._observations)
 
     def show(self, volume: "slicer.vtkMRMLScalarVolumeNode", opacity: float) -> int:
         """Show a volume wherever its image is shown, also in released views; returns in how many views."""
@@ -116,9 +114,8 @@ class ViewLayers:
         self._observations.clear()
         self.volume_id, self.blanked = None, False
 
-    def _views(self) -> Iterator["slicer.vtkMRMLSliceCompositeNode"]:
-        for index in range(self._scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-            yield self._scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+    def _views(self) -> list["slicer.vtkMRMLSliceCompositeNode"]:
+        return nodes_of(self._scene, "vtkMRMLSliceCompositeNode")
 
     def _is_target(self, view: "slicer.vtkMRMLSliceCompositeNode") -> bool:
         return view.GetBackgroundVolumeID() in {node.GetID() for node in self._backgrounds()}
@@ -217,24 +214,21 @@ def _forget(view: "slicer.vtkMRMLSliceCompositeNode") -> None:
 @contextmanager
 def preserved_layers() -> Iterator[None]:
     """Restore the layers of all slice views: Segment Editor empties the label layer for a new segmentation."""
-    scene = slicer.mrmlScene
-    count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")
-    views = [scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode") for index in range(count)]
-    before = [(v.GetBackgroundVolumeID(), v.GetForegroundVolumeID(), v.GetLabelVolumeID()) for v in views]
+    before = {view: _layers(view) for view in nodes_of(slicer.mrmlScene, "vtkMRMLSliceCompositeNode")}
     try:
         yield
     finally:
-        for view, (background, foreground, label) in zip(views, before, strict=True):
-            if (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID(), view.GetLabelVolumeID()) != (
-                background,
-                foreground,
-                label,
-            ):
+        for view, layers in before.items():
+            if _layers(view) != layers:
                 was_modifying = view.StartModify()
-                view.SetBackgroundVolumeID(background)
-                view.SetForegroundVolumeID(foreground)
-                view.SetLabelVolumeID(label)
+                view.SetBackgroundVolumeID(layers[0])
+                view.SetForegroundVolumeID(layers[1])
+                view.SetLabelVolumeID(layers[2])
                 view.EndModify(was_modifying)
+
+
+def _layers(view: "slicer.vtkMRMLSliceCompositeNode") -> tuple[str, str, str]:
+    return view.GetBackgroundVolumeID(), view.GetForegroundVolumeID(), view.GetLabelVolumeID()
 
 
 def jump_to(point_ras: Sequence[float], scene: "slicer.vtkMRMLScene | None" = None) -> None:
@@ -254,9 +248,7 @@ def jump_to(point_ras: Sequence[float], scene: "slicer.vtkMRMLScene | None" = No
         crosshair.SetCrosshairRAS(r, a, s)
 
 
-def backgrounds(scene: "slicer.vtkMRMLScene | None" = None) -> set[str]:
-    """Return the IDs of the volumes that are in the background of some view."""
-    scene = scene or slicer.mrmlScene
-    count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")
-    views = [scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode") for index in range(count)]
-    return {view.GetBackgroundVolumeID() for view in views if view.GetBackgroundVolumeID()}
+def shown_volumes(scene: "slicer.vtkMRMLScene | None" = None) -> tuple[set[str], set[str]]:
+    """Return the IDs of the volumes in the background and in the foreground of some view."""
+    views = nodes_of(scene or slicer.mrmlScene, "vtkMRMLSliceCompositeNode")
+    return {view.GetBackgroundVolumeID() for view in views}, {view.GetForegroundVolumeID() for view in views}

@@ -42,23 +42,13 @@ class SteppedTask(Generic[Result]):
     def __init__(self, steps: "Steps[Result]", total: float) -> None:
         self._steps: Steps[Result] | None = steps
         self._total, self._done = max(total, 1.0), 0.0
-        self._result: Any = None
+        self.result: Any = None
+        """What the steps have returned."""
 
     @property
     def fraction(self) -> float:
         """How much is done, 0 to 1."""
         return min(self._done / self._total, 1.0)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing is left to do, or it was cancelled."""
-        return self._steps is None
-
-    @property
-    def result(self) -> Result:
-        """What the steps have returned."""
-        result: Result = self._result
-        return result
 
     def run(self, seconds: float) -> bool:
         """Go on for so long, at least by one step; True once all is done. What a step raises ends the task."""
@@ -67,7 +57,7 @@ class SteppedTask(Generic[Result]):
             try:
                 self._done += next(self._steps)
             except StopIteration as end:
-                self._steps, self._result = None, end.value
+                self._steps, self.result = None, end.value
             except BaseException:
                 self._steps = None
                 raise

@@ -1,41 +1,12 @@
-"""The structures of a case: as a table node, centred in the slice views, and in 3D."""
+"""The structures of a case: centred in the slice views, and in 3D."""
 
 import numpy as np
 import slicer
 import vtk
 
-from SegWithUCore.case.case_file import CaseDescription, Structure
-
-from ..i18n import _
-from .readout import dice_text, expected_text, volume_text
+from .observers import nodes_of
 from .segmentation import segment_array, segment_id
 from .slice_views import jump_to
-
-
-def fill_table(node: "slicer.vtkMRMLTableNode", case: CaseDescription) -> None:
-    """Write one row a structure, in the case's order.
-
-    The columns are text, because "not assessed" must be able to stand in them; the first is the label value.
-    """
-    was_modifying = node.StartModify()
-    try:
-        node.RemoveAllColumns()
-        table = node.GetTable()
-        values = vtk.vtkIntArray()
-        values.SetName(_("Label"))
-        for structure in case.structures:
-            values.InsertNextValue(structure.value)
-        table.AddColumn(values)
-        for title, texts in _text_columns(case).items():
-            column = vtk.vtkStringArray()
-            column.SetName(title)
-            for text in texts:
-                column.InsertNextValue(text)
-            table.AddColumn(column)
-        node.SetUseColumnTitleAsColumnHeader(True)
-    finally:
-        node.EndModify(was_modifying)
-    node.Modified()
 
 
 def centre_of_structure(node: "slicer.vtkMRMLSegmentationNode", value: int) -> tuple[float, float, float] | None:
@@ -90,31 +61,10 @@ def _look_at(node: "slicer.vtkMRMLSegmentationNode") -> None:
     radius = float(np.linalg.norm(high - low)) / 2
     if radius <= 0:  # all structures are empty
         return
-    scene = node.GetScene()
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLCameraNode")):
-        camera = scene.GetNthNodeByClass(index, "vtkMRMLCameraNode")
+    for camera in nodes_of(node.GetScene(), "vtkMRMLCameraNode"):
         forward = np.array(camera.GetFocalPoint()) - np.array(camera.GetPosition())
         forward = forward / (np.linalg.norm(forward) or 1.0)
         camera.SetFocalPoint(*(low + high) / 2)
         camera.SetPosition(*((low + high) / 2 - forward * radius / np.sin(np.radians(camera.GetViewAngle() / 2))))
         camera.SetParallelScale(radius)
         camera.ResetClippingRange()
-
-
-def _text_columns(case: CaseDescription) -> dict[str, list[str]]:
-    return {
-        _("Structure"): [structure.name for structure in case.structures],
-        _("Volume"): [volume_text(structure.volume_mm3) for structure in case.structures],
-        _("Expected volume"): [expected_text(structure) for structure in case.structures],
-        _("Predicted Dice"): [dice_text(structure) for structure in case.structures],
-        _("Expected wrong"): [volume_text(structure.expected_wrong_mm3) for structure in case.structures],
-        _("Uncertain share"): [_share_text(structure) for structure in case.structures],
-        _("Uncertain"): [volume_text(structure.uncertain_mm3) for structure in case.structures],
-        _("Flag"): ["; ".join(structure.flags) for structure in case.structures],
-    }
-
-
-def _share_text(structure: Structure) -> str:
-    if structure.uncertain_share is None:
-        return _("not assessed")
-    return f"{100 * structure.uncertain_share:.1f} %"

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
-from vtk.util.numpy_support import vtk_to_numpy
 
 from SegWithUCore.inference.image_features import ImageFeatures, image_features
 from SegWithUCore.util.errors import InputError, OutputError
 
 from ..i18n import _
+from .case_images import array_of, matrix_array
+from .observers import nodes_of
 
 Matrix = tuple[tuple[float, ...], ...]
 Roi = tuple[float, float, float, float, float, float]
@@ -31,8 +32,7 @@ class ExportedVolume:
 
     Attributes:
         path: the file written.
-        node_id, name: the volume it came from.
-        size_ijk: voxels along i, j, k.
+        node_id: the volume it came from.
         own_to_world_ras: 4 x 4, row by row: from the volume's own RAS millimetres to the world's, through all
             linear parent transforms; the identity where `parent_is_linear` is False.
         roi_ras: region of interest in the volume's own RAS frame: centre R, A, S and edge lengths; None for all.
@@ -41,8 +41,6 @@ class ExportedVolume:
 
     path: Path
     node_id: str
-    name: str
-    size_ijk: tuple[int, int, int]
     own_to_world_ras: Matrix
     parent_is_linear: bool
     roi_ras: Roi | None
@@ -64,6 +62,9 @@ def export_volume(
         InputError: the volume is empty or has several values a voxel, or the region lies outside it.
         OutputError: the file cannot be written.
     """
+    if _is_frame(volume):
+        text = _("{volume} is a frame of a sequence: clone it in the module Data, and choose the copy.")
+        raise InputError(text.format(volume=volume.GetName()))
     image = _scalar_image(volume)
     region = None if roi is None else read_roi(roi, volume)
     matrix = vtk.vtkMatrix4x4()
@@ -77,10 +78,7 @@ def export_volume(
     if writer.GetWriteError() or not Path(path).is_file():
         raise OutputError(_("{path} cannot be written: free some space or choose another place.").format(path=path))
     to_world, linear = own_to_world(volume)
-    i, j, k = image.GetDimensions()
-    return ExportedVolume(
-        Path(path), volume.GetID(), volume.GetName(), (i, j, k), to_world, linear, region, image.GetMTime()
-    )
+    return ExportedVolume(Path(path), volume.GetID(), to_world, linear, region, image.GetMTime())
 
 
 def is_unchanged(exported: ExportedVolume, scene: "slicer.vtkMRMLScene | None" = None) -> bool:
@@ -98,8 +96,7 @@ def own_to_world(volume: "slicer.vtkMRMLTransformableNode") -> tuple[Matrix, boo
     linear = parent is None or bool(parent.IsTransformToWorldLinear())
     if parent is not None and linear:
         parent.GetMatrixTransformToWorld(matrix)
-    rows = tuple(tuple(matrix.GetElement(row, column) for column in range(4)) for row in range(4))
-    return rows, linear
+    return tuple(map(tuple, matrix_array(matrix).tolist())), linear
 
 
 def read_roi(roi: "slicer.vtkMRMLMarkupsROINode", volume: "slicer.vtkMRMLScalarVolumeNode") -> Roi:
@@ -202,9 +199,7 @@ def image_features_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None)
     image = volume.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0 or image.GetNumberOfScalarComponents() != 1:
         return None
-    i, j, k = image.GetDimensions()
-    array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(k, j, i)
-    part = array if box is None else array[_slices(volume, box, (i, j, k))]
+    part = array_of(image) if box is None else array_of(image)[_slices(volume, box, image.GetDimensions())]
     return image_features(part) if part.size else None
 
 
@@ -226,45 +221,8 @@ def _slices(
     return k, j, i
 
 
-def sequence_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> int | None:
-    """Return the frame (from 0) of a sequence that a volume shows; None if the volume is no proxy of a sequence."""
+def _is_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> bool:
+    """Check whether a volume is a frame of a sequence, which would turn to another image under its result."""
     scene = volume.GetScene()
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")):
-        browser = scene.GetNthNodeByClass(index, "vtkMRMLSequenceBrowserNode")
-        if browser.GetSequenceNode(volume) is not None:
-            return int(browser.GetSelectedItemNumber())
-    return None
-
-
-def freeze_sequence_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> "slicer.vtkMRMLScalarVolumeNode":
-    """Return the volume itself, or a copy of the current frame of a sequence, which replaces the proxy in the views.
-
-    The copy of the same frame is used again, so that a re-run updates its results.
-    """
-    frame = sequence_frame(volume)
-    if frame is None:
-        return volume
-    name = _("{volume} frame {number}").format(volume=volume.GetName(), number=frame + 1)
-    scene = volume.GetScene()
-    copy = _same_frame(scene, volume, name)
-    if copy is None:
-        copy = slicer.vtkSlicerVolumesLogic.CloneVolume(scene, volume, name)
-        copy.SetAttribute(_FRAME_OF, volume.GetID())
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-        view = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
-        if view.GetBackgroundVolumeID() == volume.GetID():
-            view.SetBackgroundVolumeID(copy.GetID())
-    return copy
-
-
-_FRAME_OF = "SegWithU.FrameOf"
-
-
-def _same_frame(
-    scene: "slicer.vtkMRMLScene", volume: "slicer.vtkMRMLScalarVolumeNode", name: str
-) -> "slicer.vtkMRMLScalarVolumeNode | None":
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")):
-        node = scene.GetNthNodeByClass(index, "vtkMRMLScalarVolumeNode")
-        if node.GetAttribute(_FRAME_OF) == volume.GetID() and node.GetName() == name:
-            return node
-    return None
+    browsers = [] if scene is None else nodes_of(scene, "vtkMRMLSequenceBrowserNode")
+    return any(browser.GetSequenceNode(volume) is not None for browser in browsers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +19,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
-
-
-class Side(enum.Enum):
-    """A choice."""
-
-    LEFT = "left"
-    RIGHT = "right"
 
 
 class ExampleModule(ScriptedLoadableModule):
@@ -66,7 +58,7 @@ class ExampleParameters:
     count: Annotated[int, WithinRange(1, 9)] = 3
     quiet: bool = False
     note: str = ""
-    side: Side = Side.LEFT
+    side: Annotated[str, Choice(["LEFT", "RIGHT"])] = "LEFT"
     device: Annotated[str, Choice(["auto", "cpu"])] = "auto"
 
 

@@ -1,4 +1,4 @@
-"""The stand-in of the application as a fixture, for its stand-in of `slicer.packaging`."""
+"""The stand-in of the application as a fixture, for its stand-in of pip."""
 
 from SlicerHost.fixtures import slicer_host
 

@@ -11,7 +11,7 @@ import pytest
 from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.run import controller as controller_module
 from SegWithUSlicerLib.run.controller import Outcome, Phase, RunController, RunRequest, RunStatus, RunTools
-from SegWithUSlicerLib.run.install_plan import InstallOutcome, InstallResult
+from SegWithUSlicerLib.run.install import InstallOutcome, InstallResult
 from SegWithUSlicerLib.scene.steps import SteppedTask, Steps
 
 OWN_TO_WORLD = ((1.0, 0.0, 0.0, 5.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
@@ -69,7 +69,7 @@ class Bench:
         self.load_error: Exception | None = None
         self.ready: Callable[[InstallResult], None] | None = None
         self.lost = 0
-        self.load_steps, self.keeps = 0, False
+        self.load_steps = 0
         self.tick: Callable[[], None] | None = None
         self.controller = RunController(self.worker, self._tools(), self._status, self._shown)
 
@@ -81,7 +81,6 @@ class Bench:
             in_scene=lambda exported: self.present,
             unchanged=lambda exported: self.unchanged,
             load=self._load,
-            keep=lambda nodes, folder, case: self.keeps,
             every=self._every,
             engine_lost=lambda: setattr(self, "lost", self.lost + 1),
         )
@@ -114,16 +113,16 @@ class Bench:
         else:
             self.controller._tools = replace(self.controller._tools, **{step: fail})
 
-    def _load(self, folder: Path, request: RunRequest) -> SteppedTask[tuple[str, str]]:
+    def _load(self, folder: Path, request: RunRequest) -> SteppedTask[str]:
         return SteppedTask(self._load_steps(folder, request), self.load_steps + 1)
 
-    def _load_steps(self, folder: Path, request: RunRequest) -> Steps[tuple[str, str]]:
+    def _load_steps(self, folder: Path, request: RunRequest) -> Steps[str]:
         for _ in range(self.load_steps):
             self.log.append("step")
             yield 1.0
         if self.load_error is not None:
             raise self.load_error
-        return f"nodes of {folder}", "It is elsewhere." if request.output else ""
+        return f"nodes of {folder}"
 
     def _every(self, callback: Callable[[], None]) -> Callable[[], None]:
         self.tick = callback
@@ -174,13 +173,6 @@ def test_run_from_click_to_nodes(bench: Bench) -> None:
     assert not bench.controller.is_busy
 
 
-def test_where_the_result_went_is_told_at_the_end(bench: Bench) -> None:
-    bench.start(output="a reviewed one")
-    bench.worker.say(event="result", case="/private/case", warnings=[], seconds=5.0, device="cpu")
-    assert bench.status.sentence.startswith("Done in 5 s")
-    assert bench.status.sentence.endswith(" It is elsewhere.")
-
-
 def test_the_chosen_head_reaches_the_worker(bench: Bench) -> None:
     bench.start(head="paper")
     assert bench.worker.asked[0][0]["head"] == "paper"
@@ -207,7 +199,6 @@ def test_refusal_keeps_the_request_for_a_user_who_insists(bench: Bench) -> None:
     bench.worker.say(event="error", kind="input", text="spans 182 mm", refused=True)
     assert (bench.status.outcome, bench.status.warnings) == (Outcome.REFUSED, ("spans 182 mm",))
     assert "Propose" in bench.status.sentence
-    assert bench.controller.refused is not None
     assert bench.folder.removed == 1
 
 
@@ -428,10 +419,3 @@ def test_quitting_in_the_middle_of_loading(bench: Bench, monkeypatch: pytest.Mon
     said = len(bench.statuses)
     bench.controller.drop_run()
     assert (bench.tick, bench.folder.removed, bench.loaded, len(bench.statuses)) == (None, 1, [], said)
-
-
-def test_files_that_maps_are_still_read_from_stay(bench: Bench) -> None:
-    bench.keeps = True
-    bench.start()
-    bench.worker.say(event="result", case="/c", warnings=[])
-    assert (bench.status.outcome, bench.folder.removed) == (Outcome.DONE, 0)

@@ -16,7 +16,6 @@ from SegWithUSlicerLib.run.launch import (
     process_options,
     python_executable,
     taskkill_command,
-    worker_command,
     worker_environment,
     worker_start,
 )
@@ -28,12 +27,6 @@ SLICER = {
     "PYTHONPATH": "/opt/Slicer/lib/Slicer-5.12/qt-scripted-modules:/opt/Slicer/bin/Python",
     "PYTHONSTARTUP": "/home/someone/.pythonrc",
 }
-
-
-def test_command_line_works_through_a_launcher() -> None:
-    python = r"C:\Program Files\Slicer\bin\PythonSlicer.exe"
-    assert worker_command(python, 10) == [python, "-m", "SegWithUCore.worker", "--idle-minutes", "10"]
-    assert worker_command(python, 0.5)[-1] == "0.5"
 
 
 def test_environment_keeps_slicers_python_and_drops_its_modules() -> None:
@@ -58,13 +51,15 @@ def test_process_is_set_apart(system: str, options: dict[str, Any]) -> None:
     assert process_options(system) == options
 
 
-def test_python_is_slicers_unless_the_user_chose_another() -> None:
-    assert python_executable(None, "/opt/Slicer/bin/PythonSlicer") == "/opt/Slicer/bin/PythonSlicer"
-    assert python_executable(sys.executable, "/opt/Slicer/bin/PythonSlicer") == sys.executable
+def test_python_is_slicers_unless_the_user_chose_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/Slicer/bin/PythonSlicer")
+    assert python_executable() == "/opt/Slicer/bin/PythonSlicer"
+    assert python_executable(__file__) == __file__
     with pytest.raises(WorkerStartError, match="nowhere"):
         python_executable("/nowhere/python")
     with pytest.raises(WorkerStartError, match="advanced settings"):
-        python_executable(None, "")
+        monkeypatch.setattr(sys, "executable", "")
+        python_executable()
 
 
 def test_another_python_gets_the_environment_from_before_slicer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +67,7 @@ def test_another_python_gets_the_environment_from_before_slicer(monkeypatch: pyt
     for name, value in SLICER.items():
         monkeypatch.setenv(name, value)
     before = {"PATH": "/usr/bin", "PYTHONHOME": "/somewhere", "HOME": "/home/someone"}
-    own = worker_start(None, before_slicer=before).environment
+    own = worker_start("", before_slicer=before).environment
     other = worker_start(sys.executable, before_slicer=before).environment
     assert own["PYTHONHOME"] == SLICER["PYTHONHOME"]
     assert "PYTHONHOME" not in other
@@ -83,7 +78,7 @@ def test_another_python_gets_the_environment_from_before_slicer(monkeypatch: pyt
 
 def test_start_on_this_computer_points_to_the_core() -> None:
     start = worker_start()
-    assert start.command[0] == sys.executable
+    assert start.command == [sys.executable, "-m", "SegWithUCore.worker", "--idle-minutes", "10"]
     assert (core_parent() / "SegWithUCore" / "worker" / "__main__.py").is_file()
     assert start.environment["PYTHONPATH"] == str(core_parent())
 

@@ -1,7 +1,7 @@
 """Figures of a structure as the user reads them; needs no Slicer."""
 
 from SegWithUCore.case.case_file import Structure, parse_description
-from SegWithUSlicerLib.scene.readout import dice_text, dice_tip, expected_text, expected_tip, typeset
+from SegWithUSlicerLib.scene.readout import dice_text, expected_text, typeset
 
 PLAIN = {"value": 1, "name": "anterior", "color": (1, 2, 3)}
 
@@ -28,17 +28,6 @@ def test_sentences_of_the_engine_have_the_units_of_tables() -> None:
 def test_a_useless_prediction_reads_not_informative() -> None:
     useless = Structure(**PLAIN, predicted_dice_informative=False)
     assert dice_text(useless) == "not informative"
-    assert "none raises a flag" in dice_tip(useless)
-    assert "expert" in dice_tip(Structure(**PLAIN, predicted_dice=0.9, predicted_dice_informative=True))
-    known = dice_tip(Structure(**PLAIN, predicted_dice=0.9, predicted_dice_informative=True, dice_cases=47))
-    assert known.endswith("Fitted on 47 cases.")
-    assert dice_tip(Structure(**PLAIN)) == ""
-
-
-def test_the_tip_names_the_cases_behind_the_interval() -> None:
-    ends = {"expected_volume_mm3": 2180.4, "expected_interval_mm3": (2010.0, 2350.0)}
-    assert "27 calibration cases" in expected_tip(Structure(**PLAIN, **ends, calibration_cases=27))
-    assert expected_tip(Structure(**PLAIN, **ends)) == expected_tip(Structure(**PLAIN)) == ""
 
 
 def test_numbers_of_a_case_file_are_read() -> None:
