@@ -83,6 +83,7 @@ def _call(command: str, case: Path, image: Path, output: Path) -> list[str]:
     if command == "report":
         return ["report", str(case), *where, "--output", str(output / "report.html"), "--json"]
     more = ["--page", "--with-image"] if "--page" in command else []
+    where = [] if inside else ["--images", str(image.parent)]
     return ["export", str(case), *where, *more, "--output", str(output / "out"), "--json"]
 
 

@@ -101,7 +101,8 @@ def run_list(options: argparse.Namespace, console: Console) -> int:
         if row.state == "damaged":
             console.error(row.note)
         elif row.note and row.folder is not None:
-            console.note(f"Warning: {row.name} {row.version}: {row.note}")
+            withdrawn = " was withdrawn" if row.state == "withdrawn" else ""
+            console.note(f"Warning: {row.name} {row.version}{withdrawn}: {row.note}")
     shown = [row for row in rows if row.state != "damaged"]
     if shown:
         console.result(_models_table(shown, options.available), {"models": [row.to_json() for row in shown]})
@@ -148,8 +149,10 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     models verify hippocampus --deep
     """
     from ..models.bundle_files import check_files
-    from ..models.installed import find_models, resolve_model
+    from ..models.installed import find_models, resolve_model, unreadable_folders
 
+    for problem in [] if options.model else unreadable_folders():
+        console.note(f"Warning: {problem}.")
     found = [] if options.model else find_models()
     bundles = [resolve_model(options.model)] if options.model else [model.bundle for model in found if model.bundle]
     problems = [model.problem for model in found if model.problem]
@@ -166,8 +169,13 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
             problems.append(str(error))
         else:
             words = f"; {_differences_words(differences)}" if differences else ""
-            facts = {"model": bundle.name, "whole": True, "largest_difference": differences}
-            console.result(f"{bundle.name} {bundle.about['version']} in {bundle.folder}: whole{words}", facts)
+            facts = {
+                "model": bundle.name,
+                "folder": str(bundle.folder),
+                "whole": True,
+                "largest_difference": differences,
+            }
+            console.result(f"{bundle.name}: whole{words}", facts)
     for problem in problems:
         console.error(problem)
     return 1 if problems else 0
