@@ -35,11 +35,10 @@ from ..util.processor import usable_cores, use_threads
 from ..version import __version__
 from .one_case import FINISHED, Rules, Settled, failed, settle
 
-SETTINGS = {
-    "distributed.scheduler.allowed-failures": 1,
-    # Dask gives a killed worker up after 15 s; a busy computer took longer to load packages.
-    "distributed.deploy.lost-worker-timeout": 300.0,
-}
+ALLOWED_DEATHS = 1
+"""Workers that may die with a case, by chance, before Dask gives it up."""
+RETURN_S = 300.0
+"""For a killed worker here to come back: Dask gives up after 15 s; a busy computer took longer to load packages."""
 RETRIES = 3
 """Of a case that an unfit worker was given: another may do."""
 LOCAL = "127.0.0.1"
@@ -377,9 +376,12 @@ def connected(request: WorkersRequest, shared: Path) -> Iterator[Any]:
     from distributed import Client
 
     cluster = client = None
+    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": ALLOWED_DEATHS}
+    if request.cluster is None:
+        settings["distributed.deploy.lost-worker-timeout"] = RETURN_S
     with (
         tempfile.TemporaryDirectory(prefix="segwithu-cluster-", ignore_cleanup_errors=True) as folder,
-        dask.config.set(SETTINGS),
+        dask.config.set(settings),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -423,14 +425,21 @@ def _cluster(request: WorkersRequest, folder: str, shared: Path) -> Any:
             local_directory=folder,
             silence_logs=logging.CRITICAL,
         )
+    import dask
     from dask_jobqueue import SLURMCluster
 
-    return SLURMCluster(
-        n_workers=request.workers,
+    given = {
+        name: dask.config.get(f"jobqueue.slurm.{name}", None) for name in ("scheduler-options", "worker-extra-args")
+    }
+    cluster = SLURMCluster(
         security=True,
         shared_temp_directory=str(shared),
+        scheduler_options={"dashboard_address": f"{LOCAL}:0", **(given["scheduler-options"] or {})},
+        worker_extra_args=[*(given["worker-extra-args"] or []), "--nthreads", "1"],  # a case has all cores of its job
         silence_logs=logging.CRITICAL,
     )
+    cluster.adapt(minimum=request.workers, maximum=request.workers)  # a job that ends is replaced
+    return cluster
 
 
 def _kill_children() -> None:
