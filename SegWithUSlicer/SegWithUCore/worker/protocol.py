@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..inference.engines import AUTO
 from ..util.atomic_files import TEMPORARY_PREFIX, sweep_leftovers
 from ..util.errors import UsageError
 from ..util.input_files import path_problem
@@ -44,7 +43,7 @@ class Request:
 
     Attributes:
         request: its kind.
-        head: "" for the model's default.
+        head, device, engine: None or "" for the default.
         networks: "nnunet" where torch will run a network of nnU-Net that is no model yet.
         own_to_world_ras: linear transform that the volume hangs under, 4 x 4 row by row.
         features: image features by channel, as `ImageFeatures.to_json` gives them.
@@ -52,10 +51,10 @@ class Request:
 
     request: str
     model: str = ""
-    head: str = ""
-    device: str = ""
-    engine: str = AUTO
-    networks: str = ""
+    head: str | None = None
+    device: str | None = None
+    engine: str | None = None
+    networks: str | None = None
     name: str = ""
     files: tuple[str, ...] = ()
     target: str = ""
