@@ -180,7 +180,7 @@ def test_a_text_that_can_be_no_name_is_refused(warm: Parent, tmp_path: Path, fie
 @pytest.mark.parametrize("line", ["this is no JSON", "[1, 2]", '{"id": 3}', '{"request": 7}'])
 def test_line_that_is_no_request_gives_one_error(warm: Parent, line: str) -> None:
     answer = warm.ask(line)
-    assert (answer["event"], answer["kind"]) == ("error", "usage")
+    assert answer["event"] == "error" and answer["kind"] in ("usage", "input")
 
 
 def test_a_segmentation_instead_of_an_image_may_be_insisted_on(warm: Parent, tmp_path: Path) -> None:
