@@ -59,7 +59,7 @@ def jobs_of(
         settings: of every job.
 
     Raises:
-        UsageError: options need a single case.
+        UsageError: options need a single case, or a name is none of a case folder (with `each` one case fails).
     """
     failures: list[Failure] = []
     is_single = bool(name or channels or series)
@@ -76,8 +76,12 @@ def jobs_of(
     jobs, names = [], [case.name if name is None else name for case in cases]
     taken = Counter(each_name.casefold() for each_name in names)
     for case, own in zip(cases, names, strict=True):
+        problem = _name_problem(own, taken[own.casefold()] > 1)
+        if problem and not each:
+            raise UsageError(f"{problem}: choose another with --name.", "case-name")
         try:
-            _check_name(case.source, own, taken[own.casefold()] == 1)
+            if problem:
+                raise InputError(f"{case.source}: {problem}: segment it alone with --name.", "case-name")
             inputs = channel_inputs(case, channels, series, model_channels)
         except InputError as error:
             failures.append(Failure(own, case.source, error))
@@ -114,19 +118,13 @@ def _inside(
     return [path for path in paths if os.path.realpath(path) != os.path.realpath(output)]
 
 
-def _check_name(source: Path, name: str, is_only: bool) -> None:
-    """Refuse a name that no case folder can have.
-
-    Raises:
-        InputError: names what was given, and the name.
-    """
-    problem = "" if is_only else f"two cases would both be named '{name}'"
+def _name_problem(name: str, is_double: bool) -> str:
+    """Say why no case folder can have a name; empty if one can."""
     if not name or Path(name).name != name or name.startswith(".") or not is_plain(Path(name)):
-        problem = f"'{name}' cannot be the name of a case folder"
+        return f"'{name}' cannot be the name of a case folder"
     if len(os.fsencode(name)) > MAXIMUM_NAME_BYTES:
-        problem = f"'{name[:20]}...' is too long for the name of a case folder"
-    if problem:
-        raise InputError(f"{source}: {problem}: segment it alone with --name.", "case-name")
+        return f"'{name[:20]}...' is too long for the name of a case folder"
+    return f"Two cases would both be named '{name}'" if is_double else ""
 
 
 def check_output(folder: Path) -> None:

@@ -73,8 +73,8 @@ def test_channels_in_any_order_give_the_same(segwithu: Command, pair: Path, imag
         (["--head", "other"], ("'other'", "paper"), 1),
         (["--name", "a/b"], ("'a/b'", "--name"), 2),
         (["--name", ".."], ("'..'", "--name"), 2),
-        (["--name", ""], ("''", "--name"), 1),
-        (["--name", "n" * 300], ("nnn", "too long", "--name"), 1),
+        (["--name", ""], ("''", "--name"), 2),
+        (["--name", "n" * 300], ("nnn", "too long", "--name"), 2),
         (["--name", "a\0b"], ("--name", "NUL character"), 2),
         (["--name", "a\nb"], ("'a\\nb'", "--name"), 2),
         (["--name", "a\\b"], ("--name",), 2),
@@ -163,7 +163,7 @@ def test_name_and_channel_go_with_one_case_only(segwithu: Command, tiny: Path, i
                                                 tmp_path: Path) -> None:  # fmt: skip
     paths = [write(image, tmp_path / name) for name in ("a.nii.gz", "b.nii.gz")]
     outcome = segwithu.segment(*paths, "--name", "c", model=tiny, output=tmp_path / "results")
-    one_sentence(outcome, "--name", "one by one", code=2)
+    one_sentence(outcome, "--name", "single case", code=2)
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])
@@ -171,7 +171,7 @@ def test_file_in_place_of_the_output_folder_is_refused(below: str, segwithu: Com
                                                        tmp_path: Path) -> None:  # fmt: skip
     (tmp_path / "taken").write_text("mine")
     outcome = segwithu.segment(real_image(data_folder), model=tiny, output=tmp_path / "taken" / below)
-    one_sentence(outcome, str(tmp_path / "taken"), "is a file", "--output")
+    one_sentence(outcome, str(tmp_path / "taken"), "--output")
     assert (tmp_path / "taken").read_text() == "mine"
     assert entries(tmp_path) == ["taken"]
 
