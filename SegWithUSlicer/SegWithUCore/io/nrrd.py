@@ -179,7 +179,9 @@ def _notes(header: HeaderFields, spatial: Sequence[int]) -> tuple[str, ...]:
     words = header.get("spacings").lower().split()
     has_spacing = bool(words) and all(words[axis] != "nan" for axis in spatial)
     has_axes = "space directions" in header
-    return geometry_notes(has_axes, "space origin" in header, has_axes or has_spacing, "whereas Slicer takes RAS")
+    return geometry_notes(
+        has_axes, "space origin" in header, has_axes or has_spacing, "whereas Slicer takes right, front and up"
+    )
 
 
 def _spacings(header: HeaderFields, spatial: Sequence[int]) -> tuple[float, ...]:
