@@ -210,9 +210,9 @@ def test_offline_everything_comes_from_the_folder_of_wheels(tmp_path: Path) -> N
 def test_offline_openvino_comes_from_the_folder_of_wheels(tmp_path: Path) -> None:
     (tmp_path / "openvino-2026.4.1-cp312-none-any.whl").touch()
     slicer = FakeSlicer(torch_extension=False)
-    result, _worker = run(slicer, checked(openvino="missing", deflate="missing"), checked(), wheels=tmp_path)
+    result, _worker = run(slicer, checked(openvino="missing", pydicom="missing"), checked(), wheels=tmp_path)
     assert result.outcome is InstallOutcome.READY
-    assert [call[:-5] for call in slicer.pip] == [["deflate>=0.7"], ["--no-deps", "openvino>=2025.2"]]
+    assert [call[:-5] for call in slicer.pip] == [["pydicom>=3"], ["--no-deps", "openvino>=2025.2"]]
     assert all(call[-3:] == ["--no-index", "--find-links", str(tmp_path)] for call in slicer.pip)
 
 
