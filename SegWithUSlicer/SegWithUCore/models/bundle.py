@@ -133,6 +133,7 @@ class Bundle:
 
     def to_json(self) -> dict[str, Any]:
         """Make the content of `bundle.json`."""
+        blocks = ("weights_sha256", "calibration", "calibration_sha256", "fingerprint", "display", "figures")
         return {
             "format_version": 1,
             "about": dict(self.about),
@@ -140,12 +141,7 @@ class Bundle:
             "labels": [label.to_json() for label in self.labels],
             "backbone": asdict(self.backbone),
             "heads": [head.to_json() for head in self.heads],
-            "weights_sha256": self.weights_sha256,
-            "calibration": self.calibration,
-            "calibration_sha256": self.calibration_sha256,
-            "fingerprint": self.fingerprint,
-            "display": self.display,
-            "figures": self.figures,
+            **{name: getattr(self, name) for name in blocks},
             **({} if self.graphs is None else {"graphs": self.graphs.to_json()}),
         }
 

@@ -209,22 +209,17 @@ def _work_folder() -> Iterator[Path]:
         OutputError: the user's folder of models cannot be written to.
     """
     place = user_models_folder()
-    with contextlib.ExitStack() as stack:
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            sweep_leftovers(place)
-            work = stack.enter_context(temporary_folder(place))
-        except OSError as error:
-            raise OutputError(
-                f"Cannot write to {place} ({error.strerror}): set SEGWITHU_MODELS to another folder.",
-                "unwritable-models-folder",
-            ) from error
-        try:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        sweep_leftovers(place)
+        with temporary_folder(place) as work:
             yield work
-        except OSError as error:
-            raise OutputError(
-                f"Cannot write to {place} ({error.strerror}): nothing was installed.", "unwritable-models-folder"
-            ) from error
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write to {place} ({error.strerror}), so nothing was installed: free some space, or set "
+            "SEGWITHU_MODELS to another folder.",
+            "unwritable-models-folder",
+        ) from error
 
 
 def fetch(parts: Sequence[Part], target: Path, progress: Progress = silent) -> None:
