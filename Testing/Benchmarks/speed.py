@@ -44,7 +44,7 @@ from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWind
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.prediction import segment_images  # noqa: E402
 from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
-from SegWithUCore.inference.sliding_window import count_windows, stitched  # noqa: E402
+from SegWithUCore.inference.sliding_window import WindowPlan, stitched  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box  # noqa: E402
 from SegWithUCore.io.volume import read_image  # noqa: E402
@@ -176,7 +176,7 @@ def whole_case(
     image = read_image(SAMPLE)
     part = voxel_box(RegionOfInterest(CENTRE, size), image).crop(image)
     spec = next(iter(models.values())).bundle.input
-    count = count_windows(network_input([part], spec)[0].shape[1:], spec.window_zyx)
+    count = WindowPlan.overlapping(network_input([part], spec)[0].shape[1:], spec.window_zyx).count
     jobs: dict[str, Callable[[], Any]] = {name: partial(segmented, part, run, spec) for name, run in bare.items()}
     jobs |= {name: partial(segment_images, [part], model) for name, model in models.items()}
     if count <= MOST_PASSES_WINDOWS:

@@ -171,11 +171,6 @@ class Reading:
         return "no verdict" if self.observed.high - self.observed.low > 2 * TOO_WIDE else "holds"
 
     @property
-    def is_off(self) -> bool:
-        """Whether the verdict is that more or fewer were wrong than it reads."""
-        return self.verdict.startswith("too ")
-
-    @property
     def sentence(self) -> str:
         """The verdict with its figures."""
         if not self.voxels:

@@ -57,12 +57,6 @@ def working_size(upright: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[tupl
     return tuple(int(n) for n in voxels), spec.spacing_mm
 
 
-def working_shape(part: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[int, ...]:
-    """Return the size (z, y, x) that `to_working_grid` would give, without resampling anything."""
-    upright = VoxelGrid.of(part).axes_after(lambda image: reorient(image, spec.orientation))
-    return working_size(upright, spec)[0][::-1]
-
-
 def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.ndarray, sitk.Image]:
     """Working-grid array of all channels and the grid it lies on.
 

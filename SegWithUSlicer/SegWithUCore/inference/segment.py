@@ -25,7 +25,6 @@ from .case_writer import CaseResult, write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, is_refused
 from .memory_prediction import (
     READ_BYTES,
-    RunMemory,
     check_regions_fit,
     memory_from_headers,
     peak_memory_mb,
@@ -129,7 +128,7 @@ def compute_case(
     """
     job, headers = _checked_job(job, model.bundle, reader)
     seconds: dict[str, float] = {}
-    memory = predicted_memory(job, model, headers, scratch is not None)
+    memory = memory_from_headers(headers, job.roi, model, job.include_image, job.own_to_world_ras, scratch is not None)
     if memory is not None:
         memory.check(job.files[0])
     progress("reading", 0.0, "" if memory is None else memory.words)
@@ -137,7 +136,7 @@ def compute_case(
         given = read_input(job, model.bundle, reader, headers)
     parts, placement = given.parts, VoxelGrid.of(given.parts[0])
     stored = READ_BYTES if memory is None else stored_bytes(headers)
-    memory = run_memory(given.grid, placement, model, stored, job.include_image, on_disk=scratch is not None)
+    memory = run_memory(given.grid, placement, model, stored, job.include_image, scratch is not None)
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     with _timed(seconds, "segmenting"):
@@ -305,28 +304,10 @@ def _checked_job(job: Job, bundle: Bundle, reader: InputReader) -> tuple[Job, li
             f"The model {bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
             "out the region of interest."
         )
-    headers = read_headers(job, reader)
+    headers = [reader.header(path, uid).on_form(job.form) for path, uid in zip_longest(job.files, job.series)]
     for path, header in zip(job.files, headers, strict=True):
         if job.roi:
             header.check_form(path, job.form)
     if headers[0].differs_from_slicer(job.form):  # else Slicer would show the file beside the results
         job = replace(job, include_image=True)
     return job, headers
-
-
-def read_headers(job: Job, reader: InputReader = IN_THIS_PROCESS) -> list[Header]:
-    """Read the header of each of a job's files.
-
-    Raises:
-        InputError: one is damaged.
-    """
-    return [reader.header(path, uid).on_form(job.form) for path, uid in zip_longest(job.files, job.series)]
-
-
-def predicted_memory(job: Job, model: Model, headers: Sequence[Header], on_disk: bool = True) -> RunMemory | None:
-    """Predict the memory of the run from the headers of its files; None if they do not say.
-
-    Args:
-        on_disk: whether large maps go to the disk.
-    """
-    return memory_from_headers(headers, job.roi, model, job.include_image, job.own_to_world_ras, on_disk)

@@ -70,11 +70,6 @@ class WindowPlan:
         return np.pad(image, [(0, 0), *((gap // 2, gap - gap // 2) for gap in gaps)])
 
 
-def count_windows(shape: Sequence[int], window: Sequence[int]) -> int:
-    """Count the windows that cover a volume of `shape`, both (z, y, x)."""
-    return math.prod(len(overlapping_starts(*edge)) for edge in zip(shape, window, strict=True))
-
-
 def overlapping_starts(size: int, window: int) -> tuple[int, ...]:
     """First voxels of the windows along one axis: one step apart, the last one pushed back to the border."""
     step, last = max(1, int(window * (1 - OVERLAP))), max(0, size - window)

@@ -22,7 +22,7 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import segment_images
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.segment import Job, segment
-from SegWithUCore.inference.sliding_window import count_windows, stitch, window_plan
+from SegWithUCore.inference.sliding_window import WindowPlan, stitch, window_plan
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
 from SegWithUCore.io.volume import read_image
@@ -117,7 +117,7 @@ def test_a_real_case_of_several_windows_is_the_same_as_at_once(shipped: Model, c
     # 1 mm is what the model was trained on: only this test makes it resample.
     bundle = replace(shipped.bundle, input=replace(shipped.bundle.input, spacing_mm=(1.0, 1.0, 1.0)))
     array, working = network_input([image], bundle.input)
-    assert count_windows(array.shape[1:], bundle.input.window_zyx) >= 4
+    assert WindowPlan.overlapping(array.shape[1:], bundle.input.window_zyx).count >= 4
     model = _with_bundle(shipped, bundle)
     seen = RememberedWindows(shipped.engine)
     vars(model).update(engine=seen)

@@ -20,7 +20,7 @@ from SegWithUCore.inference.engines.torch_engine import TorchEngine, TorchWindow
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import segment_images
 from SegWithUCore.inference.preprocessing import network_input
-from SegWithUCore.inference.sliding_window import WindowPlan, count_windows, stitch, stitched
+from SegWithUCore.inference.sliding_window import WindowPlan, stitch, stitched
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, resample_to_grid, voxelwise
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
 from SegWithUCore.io.volume import read_image, read_labels
@@ -76,7 +76,7 @@ def one_pass(network: SegWithU, image: np.ndarray) -> np.ndarray:
 
 def test_stitching_a_local_network_equals_one_big_pass() -> None:
     network, image = local_network(), noise()
-    assert count_windows(SHAPE, WINDOW) > 20
+    assert WindowPlan.overlapping(SHAPE, WINDOW).count > 20
     output = stitched_output(TorchWindows(network), image, WINDOW)
     expected = one_pass(network, image)
     assert expected.std() > 0.1
@@ -106,7 +106,7 @@ def test_windows_overlap_by_half_and_edges_count_least() -> None:
 
     output = stitched_output(TorchWindows(Position()), noise((8, 8, 32)), (8, 8, 16))[0, 4, 4]
     # Windows start at 0, 8 and 16: voxel 16 is at the edge of one and next to the centre of another.
-    assert count_windows((8, 8, 32), (8, 8, 16)) == 3
+    assert WindowPlan.overlapping((8, 8, 32), (8, 8, 16)).count == 3
     assert output[16] < 0.1
     assert output[12] == pytest.approx(0.5, abs=0.05)
     assert output[0] == pytest.approx(1)
@@ -118,7 +118,7 @@ def test_progress_of_windows_is_monotone_counts_all_and_ends_at_one(shape: tuple
     runner = TorchWindows(local_network())
     stitched_output(runner, noise(shape), WINDOW, lambda stage, done, detail="": seen.append((done, detail)))
     fractions = [fraction for fraction, _ in seen]
-    total = count_windows(shape, WINDOW)
+    total = WindowPlan.overlapping(shape, WINDOW).count
     assert len(seen) == total
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -233,7 +233,7 @@ def test_small_windows_stay_near_one_pass_on_a_training_crop(
     image = read_image(data_folder / "hippocampus" / "images" / "hippocampus_004.nii.gz")
     array, working = network_input([image], model.bundle.input)
     output = stitched_output(model.engine, array, (32, 48, 32))
-    assert count_windows(array.shape[1:], (32, 48, 32)) > 1
+    assert WindowPlan.overlapping(array.shape[1:], (32, 48, 32)).count > 1
     windowed = maps_on_grid(model.engine, output, working, image, model.fitted)
     single = in_one_pass(model, image, (48, 64, 48))
     figures = differences(windowed, single)
@@ -248,7 +248,7 @@ def test_small_windows_stay_near_one_pass_on_a_training_crop(
 
 def in_one_pass(model: Model, image: sitk.Image, window: tuple[int, int, int]) -> VoxelMaps:
     array, working = network_input([image], model.bundle.input)
-    assert count_windows(array.shape[1:], window) == 1
+    assert WindowPlan.overlapping(array.shape[1:], window).count == 1
     return maps_on_grid(model.engine, stitched_output(model.engine, array, window), working, image, model.fitted)
 
 

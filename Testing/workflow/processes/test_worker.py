@@ -229,14 +229,17 @@ def test_cost_is_predicted_from_a_grid(warm: Parent) -> None:
 
 
 def test_predicted_working_grid_is_the_one_that_preprocessing_makes() -> None:
-    from SegWithUCore.inference.preprocessing import to_working_grid, working_shape
+    from SegWithUCore.inference.preprocessing import to_working_grid, working_size
+    from SegWithUCore.io.grid import VoxelGrid
+    from SegWithUCore.io.volume import reorient
     from SegWithUCore.models.installed import resolve_model
 
     spec = resolve_model("hippocampus").input
     image = sitk.Image([31, 22, 9], sitk.sitkFloat32)
     image.SetSpacing([0.7, 1.3, 3.1])
     image.SetDirection([0, 0.1, 0.995, -1, 0, 0, 0, -0.995, 0.1])
-    assert working_shape(image, spec) == to_working_grid(image, spec).GetSize()[::-1]
+    upright = VoxelGrid.of(image).axes_after(lambda one: reorient(one, spec.orientation))
+    assert working_size(upright, spec)[0] == to_working_grid(image, spec).GetSize()
 
 
 def test_nothing_reached_for_a_network(warm: Parent) -> None:
