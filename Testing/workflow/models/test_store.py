@@ -94,7 +94,8 @@ def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
     verified = segwithu("models", "verify").out.splitlines()
     assert [line.split()[0] for line in verified] == ["hippocampus", "tiny"]
     assert all(line.endswith(": whole") for line in verified)
-    assert "installed already" in segwithu("models", "download", "tiny@1.0.0").out
+    again = segwithu("models", "download", "tiny@1.0.0", "--json").events[-1]
+    assert again["new"] is False
 
     add_to_registry(version_of(tiny, tmp_path, "1.10.0", task="Newer."), server.folder)
     assert states(segwithu)["tiny@1.10.0"] == "update"
@@ -115,7 +116,7 @@ def test_versions_of_one_name_are_told_apart_and_what_came_with_the_program_is_n
     add_to_registry(MODEL, published)
     said = segwithu("models", "download", "hippocampus", "--from", published).out
     version = read_bundle(MODEL).about["version"]
-    assert f"hippocampus@{version} is installed already in" in said and not models.exists()
+    assert f"hippocampus@{version} is installed in" in said and not models.exists()
     assert segwithu("models", "import", MODEL).code == 0  # a copy of one's own is no mistake
     lines = segwithu("models", "verify").out.splitlines()
     assert [line.endswith(": whole") for line in lines] == [True, True] and lines[0] != lines[1]
@@ -162,7 +163,7 @@ def test_withdrawn_models_say_so_wherever_they_are_met(
     for call in (("models", "list"), ("models", "show", "tiny")):
         outcome = segwithu(*call)
         assert outcome.code == 0
-        assert outcome.messages == [f"Warning: tiny 1.0.0 was withdrawn: {why}"]
+        assert len(outcome.messages) == 1 and why in outcome.messages[0]
     assert states(segwithu)["tiny@1.0.0"] == "withdrawn"
     segmented = segwithu.segment(real_image(data_folder), model=Path("tiny"), output=tmp_path / "out")
     assert segmented.code == 0
