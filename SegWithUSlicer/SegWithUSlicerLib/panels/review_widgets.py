@@ -13,7 +13,7 @@ from SegWithUCore.review.log_format import SPOKEN, Verdict
 from ..guarded import guarded
 from ..i18n import _
 from ..scene.readout import volume_text
-from .widgets import GuiConnections, fit_rows, put_cell, set_up_table, updates_disabled
+from .widgets import ROW_PX, GuiConnections, fit_rows, put_cell, set_up_table, updates_disabled
 
 BUTTONS = {
     Verdict.ACCEPTED: "acceptButton",
@@ -59,8 +59,8 @@ class ReviewTable:
             table.clearContents()
             table.setRowCount(len(regions))
             for row, region in enumerate(regions):
-                texts = _texts(region, verdict_of(region.id))
-                for column, text in enumerate(texts):  # no cell is left, and there may be thousands
+                # No cell is left, and there may be thousands.
+                for column, text in enumerate(_texts(region, verdict_of(region.id))):
                     item = qt.QTableWidgetItem(text)
                     if column == _STRUCTURE:
                         item.setToolTip(text)
@@ -78,6 +78,8 @@ class ReviewTable:
 
     def _fit(self) -> None:
         fit_rows(self._table, len(self._ids), _LEAST_ROWS, self._most_rows)
+        # Lines that wrap make the section too short at times: the table gives way, or it would lie over the buttons.
+        self._table.setMinimumHeight(ROW_PX * (_LEAST_ROWS - 1))
 
     def select(self, region_id: int) -> None:
         """Mark a region's row and scroll to it; `on_chosen` is not called."""
