@@ -94,7 +94,7 @@ class Command:
 def child(*arguments: str | Path, **options: object) -> "subprocess.Popen[str]":
     """Start the command as a process of its own."""
     call = [sys.executable, "-m", "SegWithUCore.cli", *(str(argument) for argument in arguments)]
-    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, **options)  # type: ignore[call-overload]
+    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **{"cwd": ROOT, **options})  # type: ignore[call-overload]
 
 
 def finished(process: "subprocess.Popen[str]", within_s: float, already_read: str = "") -> Outcome:

@@ -1,6 +1,7 @@
 """`segwithu demo`: the shipped model on both sides of the shipped image, with a picture of each."""
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Segment the shipped brain image and draw a picture.
 
     Segment both hippocampi of the MNI152 average with the shipped model, and write a case folder of each with a
-    picture. Uses no network.
+    picture, and the image itself as brain.nii.gz. Uses no network.
 
     Examples:
     demo --output demo
@@ -45,5 +46,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
             result = segment(Job(side, [folder / sample["file"]], target, roi, overwrite=True), model, progress)
         facts = case_facts(result)
         console.result(summary(side, facts, target), {"case": str(target), "structures": facts["structures"]})
+    shutil.copyfile(folder / sample["file"], options.output / "brain.nii.gz")
     console.note(f"Each folder in {options.output} has a picture, and opens in 3D Slicer or any NIfTI viewer.")
     return 0

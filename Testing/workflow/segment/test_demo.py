@@ -8,9 +8,10 @@ import pytest
 import SimpleITK as sitk
 
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.cli.demo import SIDES
 
 pytestmark = pytest.mark.slow
+
+SIDES = ("left", "right")
 
 
 @pytest.fixture(scope="module")
