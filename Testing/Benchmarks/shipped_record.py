@@ -28,10 +28,10 @@ from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.stage_two_file import BLOCK
 from SegWithUCore.models.training_record import ROLE_WORDS, TRAINING_FOLDER, TrainingRecord, write_record
 from SegWithUCore.util.atomic_files import atomic_file, atomic_folder
-from SegWithULab.training.case_roles import check_unseen, hashes_of, seen_of
 from SegWithULab.training.dataset import find_cases
 from SegWithULab.training.recipe import read_recipe
 from SegWithULab.training.run_folder import RunFolder
+from SegWithULab.training.run_record import check_unseen, hashes_of, seen_of
 
 ROOT = Path(__file__).parents[2]
 MODEL, RESULTS = ROOT / "Resources" / "Models" / "hippocampus", ROOT / "Testing" / "Benchmarks" / "results"

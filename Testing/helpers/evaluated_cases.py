@@ -10,8 +10,7 @@ from segwithu_command import MODEL
 
 from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
-from SegWithULab.evaluation.evaluate import Evaluation, PooledHistograms, Settings, add_case
-from SegWithULab.evaluation.pictures import WorstCases
+from SegWithULab.evaluation.evaluate import Evaluation, Settings, add_case
 from SegWithULab.training.dataset import Case
 
 SHAPE = (18, 22, 20)
@@ -70,7 +69,7 @@ def evaluated(
         patients: among whom the cases are dealt out; 0 for one each.
     """
     bundle = shipped_bundle(calibrated)
-    found = Evaluation(settings or Settings(), [], PooledHistograms(), WorstCases())
+    found = Evaluation(settings or Settings())
     for number, seed in enumerate([*seeds, *range(900, 900 + flawless)]):
         patient = f"patient{number % patients}" if patients else None
         case = Case(f"case{seed}", (), Path(), patient)

@@ -1,7 +1,6 @@
 """`segwithu benchmark`: every usual baseline on one frozen segmentation."""
 
 import argparse
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,6 @@ def add_commands(commands: Any) -> None:
     command.add_shared("--model", action="append", help="name or folder of a model; further ones of the same backbone")
     add("--cases", required=True, help=f"test cases: {CASES_HELP}")
     add("--calibration", required=True, help="cases for temperatures and error probabilities, likewise")
-    add("--train", help="the backbone's training cases, for the feature density, likewise")
     add("--select", help="validation cases, which choose the dropout rate, likewise")
     add("--ensemble", nargs="+", type=Path, default=[], metavar="DIR", help="bundles or training runs whose backbones "
         "form an ensemble with the frozen one (two for one of 3)")  # fmt: skip
@@ -45,27 +43,24 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     Segment the test cases once with the model's backbone and let every baseline say where that segmentation is
     wrong: softmax, temperature scaling, distance to the boundary, test-time augmentation, Monte-Carlo dropout, deep
-    ensemble, feature density, and the heads of the models. What is fitted is fitted on calibration, training and
-    validation cases. Killed or cancelled, the command goes on with --resume.
+    ensemble, and the heads of the models. What is fitted is fitted on calibration and validation cases.
+    Killed or cancelled, the command goes on with --resume.
 
     Examples:
     benchmark -m hippocampus --cases split.csv:test --calibration split.csv:calibration -o benchmark
     """
-    from SegWithULab.benchmark.summary import benchmark_summary, reference_row
     from SegWithULab.benchmark.table import benchmark_tables
 
     benchmark = _benchmark(options)
-    reference = reference_row(benchmark.chosen.baselines)
     for title, reason in benchmark.chosen.not_run.items():
         console.note(f"{title}: {reason}")
     if options.folds is not None or options.fold_cases is not None:
         _add_folds(benchmark, options, console)
     with console.progress("benchmark") as progress:
-        result = benchmark.run(options.output, options.resume, options.repeats, progress)
-    if result.replaced:
-        console.note(f"Measured again, because their settings had changed: {', '.join(result.replaced)}.")
-    summary = benchmark_summary(benchmark, result, reference)
-    _write(options.output, summary, console)
+        summary = benchmark.run(options.output, options.resume, options.repeats, progress)
+    if summary["measured_again"]:
+        console.note(f"Measured again, because their settings had changed: {', '.join(summary['measured_again'])}.")
+    _write(options.output, summary)
     first = benchmark_tables(summary)[0]
     rows = [[cell.strip("*") for cell in row] for row in first.rows]
     text = "\n".join([table(first.header, rows), *(f"{title}: {why}" for title, why in summary["not_run"].items())])
@@ -96,8 +91,7 @@ def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Con
 
 def _check_unseen(test: "Sequence[Case]", folds: "Sequence[Fold]") -> None:
     """Refuse networks that have seen a test case, if only to choose their epoch."""
-    from SegWithULab.training.case_roles import hashes_of
-    from SegWithULab.training.run_record import known_to
+    from SegWithULab.training.run_record import hashes_of, known_to
 
     hashes = hashes_of(test)
     for fold in folds:
@@ -119,14 +113,14 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
         refuse_if((name not in BASELINES, f"--baselines: '{name}' is not one of {', '.join(BASELINES)}."))
     band, bundles = parsed_band(options.band), [resolve_model(model) for model in options.model]
     test, roles = find_cases(options.cases), {}
-    for role in ("train", "select", "calibration"):
+    for role in ("select", "calibration"):
         source = getattr(options, role)
         roles[role] = find_cases(source) if source else []
         files = {path.resolve() for case in roles[role] for path in case.channels}
         both = [case.name for case in test if any(path.resolve() in files for path in case.channels)]
         refuse_if((both, f"{len(both)} cases, such as {', '.join(both[:1])}, are in --cases and --{role}."))
     backbone = frozen_backbone(bundles[0])
-    fitting = FittingCases(backbone, roles["train"], roles["select"], roles["calibration"])
+    fitting = FittingCases(backbone, roles["select"], roles["calibration"])
     inputs = BaselineInputs(backbone, bundles, options.ensemble, band, options.mirror)
     chosen = select_baselines(names, inputs, fitting)
     reasons = " ".join(f"{title} {reason}" for title, reason in chosen.not_run.items())
@@ -134,22 +128,16 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
     return Benchmark(chosen, test, fitting, band)
 
 
-def _write(folder: Path, summary: dict[str, Any], console: Console) -> None:
-    """Write the summary as JSON, Markdown, CSV and page, and a plot where matplotlib is installed."""
-    from SegWithULab.benchmark.store import write_json
-    from SegWithULab.benchmark.table import benchmark_markdown, benchmark_page, draw_baselines, write_table
+def _write(folder: Path, summary: dict[str, Any]) -> None:
+    """Write the summary as JSON, Markdown, CSV and page."""
+    from SegWithULab.benchmark.table import benchmark_texts, write_table
 
     from ..util.atomic_files import atomic_file
+    from ..util.strict_json import to_json
 
-    write_json(folder / f"{NAME}.json", summary)
-    plot = folder / f"{NAME}.png" if importlib.util.find_spec("matplotlib") else None
-    if plot is None:
-        console.note("No plot: matplotlib is missing; install segwithu-slicer[desktop], which brings it.")
-    else:
-        with atomic_file(plot) as work:
-            draw_baselines(summary, work)
-    texts = {f"{NAME}.md": benchmark_markdown(summary), f"{NAME}.html": benchmark_page(summary, plot)}
-    for name, text in texts.items():
+    text, page = benchmark_texts(summary)
+    texts = {f"{NAME}.json": to_json(summary) + "\n", f"{NAME}.md": text, f"{NAME}.html": page}
+    for name, content in texts.items():
         with atomic_file(folder / name) as work:
-            work.write_text(text, encoding="utf-8")
+            work.write_text(content, encoding="utf-8")
     write_table(folder / f"{NAME}.csv", summary)

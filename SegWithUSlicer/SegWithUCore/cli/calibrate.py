@@ -125,11 +125,10 @@ def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: C
             raise UsageError(f"The model {bundle.name} is calibrated: add cases by --add.", "already-calibrated")
         record = calibration_record(options, cases, console)
     else:
-        from SegWithULab.training.case_roles import check_unseen, hashes_of
         from SegWithULab.training.dataset import find_cases
         from SegWithULab.training.make_bundle import plain_bundle
         from SegWithULab.training.run_folder import RunFolder
-        from SegWithULab.training.run_record import known_to
+        from SegWithULab.training.run_record import check_unseen, hashes_of, known_to
 
         run = RunFolder(options.folder)
         record, known = calibration_record(options, cases, console), known_to(run)

@@ -46,7 +46,7 @@ def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", con
     Raises:
         UsageError: they were, and that was not allowed.
     """
-    from SegWithULab.training.case_roles import check_unseen, hashes_of, seen_of
+    from SegWithULab.training.run_record import check_unseen, hashes_of, seen_of
 
     with console.progress("calibrate") as progress:
         given = hashes_of(cases, progress)
@@ -74,7 +74,7 @@ def test_record(
     Raises:
         UsageError: the model has seen some of them, and that was not allowed.
     """
-    from SegWithULab.training.case_roles import check_unseen, hashes_of, seen_of
+    from SegWithULab.training.run_record import check_unseen, hashes_of, seen_of
 
     from ..models.bundle_files import weights_path
     from ..models.training_record import TrainingRecord, read_record

@@ -65,8 +65,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     evaluate -m models/atrium --cases split.csv:test --record
     """
     from SegWithULab.evaluation.evaluate import Settings
-    from SegWithULab.evaluation.messages import messages
-    from SegWithULab.evaluation.report import write_report
+    from SegWithULab.evaluation.report import messages, write_report
     from SegWithULab.evaluation.summary import recorded, summary
     from SegWithULab.training.dataset import find_cases
 
@@ -87,7 +86,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     cases = find_cases(options.cases)
     record = test_record(bundle, cases, options.allow_seen_cases, options.record, console)
     if not options.unlike_training and not options.mirrored:  # before minutes go by
-        from SegWithULab.evaluation.like_training import check_like_training
+        from SegWithULab.evaluation.evaluate import check_like_training
 
         notes = check_like_training(cases, bundle)
         for note in notes[:_MOST_NOTES]:

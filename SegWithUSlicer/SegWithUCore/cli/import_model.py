@@ -75,7 +75,7 @@ def run_import_checkpoint(options: argparse.Namespace, console: Console) -> int:
     Examples:
     import-checkpoint weights.safetensors --kind segwithu --recipe recipe.json --output my_model
     """
-    from SegWithULab.training.import_weights import import_checkpoint
+    from SegWithULab.training.make_bundle import import_checkpoint
 
     output = options.output
     if output.exists() and not options.overwrite:
@@ -150,7 +150,7 @@ def run_adopt(options: argparse.Namespace, console: Console) -> int:
     """
     console.started()
     from SegWithULab.evaluation.adopt import adoption_stages
-    from SegWithULab.evaluation.adopt_page import PAGE
+    from SegWithULab.evaluation.report import PAGE_FILE
     from SegWithULab.training.stages import has_left, run_stages
 
     job, first = _job(options)
@@ -165,11 +165,11 @@ def run_adopt(options: argparse.Namespace, console: Console) -> int:
             found = run_stages(job.work, adoption_stages(job, first), progress, options.redo)["model"]
     if found["graphs"]:
         console.note(f"No graphs for the engine openvino: {found['graphs']}. The model is whole, and runs on torch.")
-    page, warnings = output / PAGE, found["warnings"]
+    warnings = found["warnings"]
     lines = [f"Warning: {warning}" for warning in warnings]
-    lines += [found["headline"], f"The model is in {output}; why, and on how many cases, is in {page}."]
+    lines += [found["headline"], f"The model is in {output}; its {PAGE_FILE} has all metrics."]
     lines.append(f"{job.work} holds what was needed on the way and may be deleted.")
-    data = {"bundle": str(output), "page": str(page), "trust": found["trust"], "headline": found["headline"]}
+    data = {"bundle": str(output), "trust": found["trust"], "headline": found["headline"]}
     console.result("\n".join(lines), {**data, "warnings": warnings})
     return 0
 
@@ -217,7 +217,7 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
 
 def _cases(options: argparse.Namespace) -> "dict[str, Case]":
     from SegWithULab.training.dataset import find_cases
-    from SegWithULab.training.split import patients_by_name
+    from SegWithULab.training.plan import patients_by_name
 
     found = find_cases(options.dataset)
     patients = patients_by_name([case.name for case in found], options.patient_pattern)
@@ -233,6 +233,4 @@ def _notes(job: "Adoption") -> list[str]:
                      f"{plan.dropped[0]} ...")  # fmt: skip
     if plan.unknown:
         notes.append(f"{len(plan.unknown)} cases, such as {plan.unknown[0]}, are in no fold and are not used.")
-    if plan.groups()[0] == "none":
-        notes.append(f"Only {len(plan.unseen)} cases were never seen by the network: the model stays uncalibrated.")
-    return notes
+    return [*notes, plan.message]

@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
 def run_backbone(options: argparse.Namespace, console: Console) -> int:
     """Train a segmentation backbone.
 
-    Log, curves and checkpoints go to the run folder after every epoch; the best epoch is the one with the lowest proper
+    Log and checkpoints go to the run folder after every epoch; the best epoch is the one with the lowest proper
     score on the validation cases. Equal seeds, machine and threads give equal bits, also after --resume.
 
     Examples:
@@ -48,12 +48,11 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     train-backbone --run runs/atrium --cases split.csv:train --select split.csv:select --resume
     """
     from SegWithULab.training.backbone import BackboneTrainer
-    from SegWithULab.training.case_roles import check_unseen, prepared_hashes
+    from SegWithULab.training.dataset import training_fingerprint
     from SegWithULab.training.recipe import read_recipe
     from SegWithULab.training.recipe_check import check_labels_occur, check_recipe
     from SegWithULab.training.run_folder import RunFolder
-    from SegWithULab.training.run_record import note_roles
-    from SegWithULab.training.training_fingerprint import training_fingerprint
+    from SegWithULab.training.run_record import note_roles, noted_roles
 
     run = RunFolder(options.folder)
     _check_start(run, "backbone", options, console)
@@ -67,7 +66,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     check_recipe(recipe, source)
     train, select = _cases(options, recipe, console)
     check_labels_occur(recipe, train, source)
-    check_unseen("select", prepared_hashes(select), {"train": prepared_hashes(train)}, options.allow_seen_cases)
+    noted_roles({}, train, select, options.allow_seen_cases)  # refuses before anything is replaced
     if options.resume:
         run.change_recipe(recipe)
     else:  # only now that recipe and cases are known to be usable
@@ -81,20 +80,20 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
 def run_head(options: argparse.Namespace, console: Console) -> int:
     """Train an uncertainty head on the frozen backbone of a run.
 
-    Log, curves and checkpoints go to the run folder after every epoch; the best epoch is the one with the lowest proper
+    Log and checkpoints go to the run folder after every epoch; the best epoch is the one with the lowest proper
     score on the validation cases. Equal seeds, machine and threads give equal bits, also after --resume.
 
     Examples:
     train-head --run runs/atrium --recipe recipe.json --cases split.csv:train --select split.csv:select
     train-head --run runs/atrium --cases split.csv:train --select split.csv:select --resume
     """
+    from SegWithULab.training.dataset import training_fingerprint
     from SegWithULab.training.head import HeadTrainer
     from SegWithULab.training.make_bundle import names_a_model
     from SegWithULab.training.recipe import read_recipe_json
     from SegWithULab.training.recipe_check import check_recipe
     from SegWithULab.training.run_folder import RunFolder
     from SegWithULab.training.run_record import note_roles
-    from SegWithULab.training.training_fingerprint import training_fingerprint
 
     run = RunFolder(options.folder)
     _check_start(run, "head", options, console)
@@ -170,10 +169,10 @@ def _with_another_head(run: "RunFolder", options: argparse.Namespace) -> "Recipe
 
 def _begun_on_model(run: "RunFolder", options: argparse.Namespace, console: Console) -> "tuple[Recipe, Prepared]":
     """Begin a run with the backbone of a model; the run folder is touched only when all that is needed is usable."""
+    from SegWithULab.training.dataset import training_fingerprint
     from SegWithULab.training.make_bundle import begin_on_model, facts_of_model, recipe_on_model
     from SegWithULab.training.recipe_check import check_recipe
     from SegWithULab.training.run_record import noted_roles
-    from SegWithULab.training.training_fingerprint import training_fingerprint
 
     refuse_if((options.resume, "--recipe begins a run and --resume goes on with one: give one of them."))
     begun = (run.path / "run.json").exists()

@@ -142,7 +142,7 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
         lines += [f"{title}: {value:.3f} on test cases" for title, value in facts["evaluate"]["dice"].items()]
     report = training.report()
     lines += [] if report is None else [f"report: {report}"]
-    lines.append(f"card: {output / 'MODEL_CARD.md'}; logs and curves: {folder / 'run'}")
+    lines.append(f"card: {output / 'MODEL_CARD.md'}; logs: {folder / 'run'}")
     lines.append(f"next: segwithu segment IMAGE --model {output} --output results")
     console.result("\n".join(lines), {"model": str(output), "warnings": warnings, **facts})
     return 0

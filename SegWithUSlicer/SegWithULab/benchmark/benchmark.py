@@ -1,8 +1,8 @@
 """All baselines on one frozen segmentation: fit what is to be fitted, measure every case, go on where a run stopped."""
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from SegWithUCore.metrics.calibration import (
 from SegWithUCore.metrics.error_detection import score_metrics
 from SegWithUCore.metrics.overlap import Band, class_dice
 from SegWithUCore.util.progress import Progress, part_of, silent
+from SegWithUCore.util.run_lock import run_lock
 
 from ..evaluation.case_metrics import scored_regions
 from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
@@ -27,46 +28,16 @@ from ..training.dataset import Case
 from .baselines import BaselineSet
 from .baselines.base import Baseline, FittingCases, UncertaintyPrediction, unsure_of
 from .cost import REPEATS, measured_costs
-from .store import BaselineFolder, BenchmarkFolder, names_sha256, read_json, write_json
+from .store import Store, names_sha256
+from .summary import benchmark_summary
 
 FITTED, CALIBRATED, MEASURED = 0.25, 0.45, 0.9
 """Share of the whole job after which each part is done, for the progress."""
 AS_IT_IS = ErrorProbability((0.0, 1.0), (0.0, 1.0), 0)
 """Of a score that is an error probability already."""
-
-
-@dataclass(frozen=True)
-class RowMetrics:
-    """One row of the table before it is summed up.
-
-    Attributes:
-        row, baseline: title of the answer, and whose it is.
-        by_case: metrics of each case in order, by title; NaN where there is none.
-    """
-
-    row: str
-    baseline: Baseline
-    by_case: list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class BenchmarkResult:
-    """All that is known afterwards.
-
-    Attributes:
-        rows: in the order of the table.
-        case_facts: of each test case: `voxels` and `errors` by region, `dice` by structure.
-        costs: from `cost.measured_costs`.
-        not_run: reasons by title.
-        replaced: baselines whose earlier metrics were of other settings.
-    """
-
-    cases: Sequence[Case]
-    rows: list[RowMetrics]
-    case_facts: list[dict[str, Any]]
-    costs: dict[str, dict[str, Any]]
-    not_run: Mapping[str, str]
-    replaced: list[str]
+REFITTED = "refitted "
+"""Begins the titles of metrics of a score that was made an error probability on the calibration cases."""
+Regions = Mapping[str, np.ndarray | None]
 
 
 class Benchmark:
@@ -83,142 +54,111 @@ class Benchmark:
         self.chosen, self.cases, self.fitting, self.band = chosen, cases, fitting, band
         self.backbone: FrozenBackbone = fitting.backbone
 
-    def settings(self) -> dict[str, Any]:
+    def run(self, path: Path, resume: bool, repeats: int = REPEATS, progress: Progress = silent) -> dict[str, Any]:
+        """Do what is not done yet, and sum it up.
+
+        Raises:
+            OutputError, UsageError: see `Store`; another process works in the folder.
+            InputError: a case cannot be used, or a model segments otherwise than the frozen backbone.
+        """
+        with run_lock(path):
+            store, baselines = Store(path, self._settings(), resume), self.chosen.baselines
+            replaced = [each.name for each in baselines if store.identify(each.name, self._identity(each))]
+            for number, baseline in enumerate(baselines):
+                part = part_of(progress, FITTED * number / len(baselines), FITTED * (number + 1) / len(baselines))
+                fitted = store.read("rivals", baseline.name, "fitted.npz")
+                if fitted is None:
+                    baseline.fit(self.fitting, part)
+                    store.write(baseline.state(), "rivals", baseline.name, "fitted.npz")
+                else:
+                    baseline.load_state(fitted)
+            self._refit(store, progress)
+            self._measure(store, progress)
+            costs = store.read("cost.json")
+            if costs is None or replaced or any(each.name not in costs for each in baselines):
+                # All of them again: times of different runs do not compare.
+                part = part_of(progress, MEASURED, 1.0)
+                costs = measured_costs(self.backbone, baselines, self.cases, repeats, part)
+                store.write(costs, "cost.json")
+            progress("done", 1.0)
+            rows = []
+            for baseline in baselines:
+                found = [store.read("rivals", baseline.name, "cases", f"{case.name}.json") for case in self.cases]
+                rows += [(row, baseline, [_numbers(its[row]) for its in found]) for row in baseline.rows]
+            facts = [store.read("cases", f"{case.name}.json") for case in self.cases]
+            about: dict[str, Any] = {"model": f"{self.backbone.bundle.name} {self.backbone.bundle.about['version']}"}
+            about |= {"backbone_sha256": self.backbone.sha256, "band": str(self.band), "measured_again": replaced}
+            return about | benchmark_summary(self.chosen, self.fitting, self.cases, rows, facts, costs)
+
+    def _settings(self) -> dict[str, Any]:
         """Return what must not change in a run that goes on."""
+        folds = sorted(f"{fold.backbone.sha256} {names_sha256(fold.cases)}" for fold in self.fitting.folds)
         return {
             "backbone": self.backbone.sha256,
             "input": self.backbone.bundle.input.to_json(),
             "band": str(self.band),
             "test_cases": names_sha256(self.cases),
             "calibration_cases": names_sha256(self.fitting.calibration),
-            "fold_cases": self._folds_sha256(),
+            "fold_cases": hashlib.sha256("\n".join(folds).encode()).hexdigest() if folds else None,
         }
 
-    def _folds_sha256(self) -> str | None:
-        """Hash of the networks of folds and their cases, in whatever order they were named; None without any."""
-        parts = sorted(f"{fold.backbone.sha256} {names_sha256(fold.cases)}" for fold in self.fitting.folds)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else None
+    def _identity(self, baseline: Baseline) -> dict[str, Any]:
+        """Return all that decides what a baseline answers; metrics of another identity are not its own."""
+        roles = {role: names_sha256(getattr(self.fitting, role)) for role in sorted({*baseline.needs, *baseline.uses})}
+        rows, settings = list(baseline.rows), baseline.settings()
+        return {"revision": baseline.revision, "settings": settings, "cases": roles, "rows": rows}
 
-    def run(self, path: Path, resume: bool, repeats: int = REPEATS, progress: Progress = silent) -> BenchmarkResult:
-        """Do what is not done yet. Every file in `path` is whole or absent, so a killed run can be resumed.
-
-        Raises:
-            OutputError, UsageError: see `BenchmarkFolder`.
-            InputError: a case cannot be used, or a model segments otherwise than the frozen backbone.
-        """
-        folder = BenchmarkFolder(path, self.settings(), resume)
-        try:
-            folders = {baseline.name: folder.of(baseline, self.fitting) for baseline in self.chosen.baselines}
-            count = len(self.chosen.baselines)
-            for number, baseline in enumerate(self.chosen.baselines):
-                part = part_of(progress, FITTED * number / count, FITTED * (number + 1) / count)
-                self._fit(baseline, folders[baseline.name], part)
-            self._refit(folders, progress)
-            self._measure(folder, folders, progress)
-            replaced = any(files.replaced for files in folders.values())
-            costs = self._costs(folder, replaced, repeats, progress)
-            progress("done", 1.0)
-            return self._result(folder, folders, costs)
-        finally:
-            folder.release()
-
-    def _fit(self, baseline: Baseline, files: BaselineFolder, progress: Progress) -> None:
-        state = files.fitted()
-        if state is None:
-            baseline.fit(self.fitting, progress)
-            files.save_fitted(baseline.state())
-        else:
-            baseline.load_state(state)
-
-    def _refit(self, folders: Mapping[str, BaselineFolder], progress: Progress) -> None:
+    def _refit(self, store: Store, progress: Progress) -> None:
         """Make every score an error probability on the calibration cases, as ours is made."""
         cases = self.fitting.calibration
-        open_ones = [baseline for baseline in self.chosen.baselines if folders[baseline.name].refits() is None]
+        waiting = [each for each in self.chosen.baselines if store.read("rivals", each.name, "refits.json") is None]
         for number, case in enumerate(cases):
-            share = FITTED + (CALIBRATED - FITTED) * number / len(cases)
-            missing = [baseline for baseline in open_ones if not folders[baseline.name].has_scores(case.name)]
-            if not missing:
-                continue
-            seen = self.backbone.segmented(case)
+            share, place = FITTED + (CALIBRATED - FITTED) * number / len(cases), ("calibration", f"{case.name}.npz")
+            missing = [each for each in waiting if not store.path.joinpath("rivals", each.name, *place).is_file()]
+            seen = self.backbone.segmented(case) if missing else None
             for baseline in missing:
+                assert seen is not None
                 progress("scoring the calibration cases", share, f"{case.name}, {baseline.name}")
                 scores = {f"row{row}": answer.score for row, answer in enumerate(_in_order(baseline, seen))}
                 frozen = {"error": seen.error, "classes": seen.classes, "runner_up": seen.runner_up}
-                folders[baseline.name].save_scores(case.name, scores | frozen)
-        for baseline in open_ones:
+                store.write(scores | frozen, "rivals", baseline.name, *place)
+        for baseline in waiting:
             progress("fitting error probabilities", CALIBRATED, baseline.name)
-            files = folders[baseline.name]
-            tables = {}
+            folder, tables = ("rivals", baseline.name), {}
+            known = [store.read(*folder, "calibration", f"{case.name}.npz") for case in cases]
             for number, row in enumerate(baseline.rows):
+                parts = ([each[part] for each in known] for part in (f"row{number}", "error", "classes", "runner_up"))
                 again = baseline.is_refitted(row, self.fitting)
-                tables[row] = self._table(files, f"row{number}") if again else AS_IT_IS
-            files.save_refits(tables)
+                tables[row] = (fit_with_directions(*parts) if again else AS_IT_IS).to_json()
+            store.write(tables, *folder, "refits.json")
+            shutil.rmtree(store.path.joinpath(*folder, "calibration"))
 
-    def _table(self, files: BaselineFolder, row: str) -> ErrorProbability:
-        parts = (row, "error", "classes", "runner_up")
-        return fit_with_directions(*([files.scores(c.name, part) for c in self.fitting.calibration] for part in parts))
-
-    def _measure(self, folder: BenchmarkFolder, folders: Mapping[str, BaselineFolder], progress: Progress) -> None:
+    def _measure(self, store: Store, progress: Progress) -> None:
+        labels = self.backbone.bundle.labels
         for number, case in enumerate(self.cases):
-            share = CALIBRATED + (MEASURED - CALIBRATED) * number / len(self.cases)
-            missing = [
-                baseline for baseline in self.chosen.baselines if folders[baseline.name].metrics(case.name) is None
-            ]
-            facts = folder.case_facts(case.name)
-            if not missing and facts is not None:
+            share, file = CALIBRATED + (MEASURED - CALIBRATED) * number / len(self.cases), f"{case.name}.json"
+            missing = [each for each in self.chosen.baselines if store.read("rivals", each.name, "cases", file) is None]
+            if not missing and store.read("cases", file) is not None:
                 continue
             seen = self.backbone.segmented(case)
             near = self.band.distance(seen.classes, seen.spacing_zyx) <= self.band.width
-            regions = scored_regions(seen.classes, seen.truth, near, self.backbone.bundle.labels)
+            regions = scored_regions(seen.classes, seen.truth, near, labels)
             for baseline in missing:
                 progress("measuring", share, f"{case.name}, {baseline.name}")
-                metrics = self._metrics(baseline, folders[baseline.name], seen, regions)
-                folders[baseline.name].save_metrics(case.name, metrics)
-            if facts is None:
-                folder.save_case_facts(case.name, self._facts(seen, regions))
-
-    def _metrics(
-        self, baseline: Baseline, files: BaselineFolder, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]
-    ) -> dict[str, dict[str, float | None]]:
-        tables = files.refits() or {}
-        found = {}
-        for row, answer in zip(baseline.rows, _in_order(baseline, seen), strict=True):
-            metrics = prediction_metrics(answer, seen, regions)
-            metrics |= refitted_metrics(answer, tables[row], seen, regions)
-            found[row] = {title: finite(value) for title, value in metrics.items()}
-        return found
-
-    def _facts(self, seen: FrozenCase, regions: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
-        labels = self.backbone.bundle.labels
-        dice = class_dice(seen.classes, seen.truth, len(labels))
-        named = {label.name: finite(value) for label, value in zip(labels[1:], dice, strict=True)}
-        return {"regions": region_counts(seen, regions), "dice": named}
-
-    def _costs(
-        self, folder: BenchmarkFolder, fresh: bool, repeats: int, progress: Progress
-    ) -> dict[str, dict[str, Any]]:
-        """Measure anew if a baseline is new, or `fresh`: times of different runs do not compare."""
-        if folder.cost_file.is_file():
-            known: dict[str, dict[str, Any]] = read_json(folder.cost_file)
-            if {baseline.name for baseline in self.chosen.baselines} <= set(known) and not fresh:
-                return known
-        part = part_of(progress, MEASURED, 1.0)
-        costs = measured_costs(self.backbone, self.chosen.baselines, self.cases, repeats, part)
-        write_json(folder.cost_file, costs)
-        return costs
-
-    def _result(
-        self, folder: BenchmarkFolder, folders: Mapping[str, BaselineFolder], costs: dict[str, dict[str, Any]]
-    ) -> BenchmarkResult:
-        rows = []
-        for baseline in self.chosen.baselines:
-            of_cases = [folders[baseline.name].metrics(case.name) or {} for case in self.cases]
-            rows += [
-                RowMetrics(row, baseline, [_numbers(metrics[row]) for metrics in of_cases]) for row in baseline.rows
-            ]
-        facts = [folder.case_facts(case.name) or {} for case in self.cases]
-        replaced = [name for name, files in folders.items() if files.replaced]
-        return BenchmarkResult(self.cases, rows, facts, costs, self.chosen.not_run, replaced)
+                tables, found = store.read("rivals", baseline.name, "refits.json"), {}
+                for row, answer in zip(baseline.rows, _in_order(baseline, seen), strict=True):
+                    metrics = prediction_metrics(answer, seen, regions)
+                    metrics |= refitted_metrics(answer, ErrorProbability.from_json(tables[row]), seen, regions)
+                    found[row] = {title: finite(value) for title, value in metrics.items()}
+                store.write(found, "rivals", baseline.name, "cases", file)
+            masks = {name: np.ones(seen.truth.shape, bool) if mask is None else mask for name, mask in regions.items()}
+            counts = {
+                name: {"voxels": int(np.count_nonzero(mask)), "errors": int(np.count_nonzero(seen.error & mask))}
+                for name, mask in masks.items()
+            }
+            dice = class_dice(seen.classes, seen.truth, len(labels))
+            named = {label.name: finite(value) for label, value in zip(labels[1:], dice, strict=True)}
+            store.write({"regions": counts, "dice": named}, "cases", file)
 
 
 def _in_order(baseline: Baseline, seen: FrozenCase) -> list[UncertaintyPrediction]:
@@ -228,11 +168,6 @@ def _in_order(baseline: Baseline, seen: FrozenCase) -> list[UncertaintyPredictio
 
 def _numbers(metrics: Mapping[str, float | None]) -> dict[str, float]:
     return {title: float("nan") if value is None else value for title, value in metrics.items()}
-
-
-Regions = Mapping[str, np.ndarray | None]
-REFITTED = "refitted "
-"""Begins the titles of metrics of a score that was made an error probability on the calibration cases."""
 
 
 def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions: Regions) -> dict[str, float]:
@@ -249,13 +184,13 @@ def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions:
     metrics = score_metrics(answer.score, case.error, regions)
     if answer.probabilities is not None:
         p = answer.probabilities
-        chance = unsure_of(case.classes, p)
+        chance, near = unsure_of(case.classes, p), regions["band"]
         metrics |= {
             "nll": negative_log_likelihood(p, case.truth),
             "brier": multiclass_brier_score(p, case.truth),
             "ace": mean_class_calibration_error(p, case.truth),
             "ece whole": expected_calibration_error(chance, case.error),
-            "ece band": _within(chance, case.error, regions["band"]),
+            "ece band": expected_calibration_error(chance[near], case.error[near]),
         }
     return metrics
 
@@ -267,23 +202,8 @@ def refitted_metrics(
 
     Brier score and ECE are of the event that the frozen class is wrong.
     """
-    chance = table(answer.score, case.classes, case.runner_up)
-    chosen = {name: regions[name] for name in ("whole", "band")}
-    metrics = score_metrics(chance, case.error, chosen)
+    chance, near = table(answer.score, case.classes, case.runner_up), regions["band"]
+    metrics = score_metrics(chance, case.error, {name: regions[name] for name in ("whole", "band")})
     metrics["brier"] = brier_score(chance, case.error)
-    metrics["ece band"] = _within(chance, case.error, regions["band"])
+    metrics["ece band"] = expected_calibration_error(chance[near], case.error[near])
     return {f"{REFITTED}{title}": value for title, value in metrics.items()}
-
-
-def region_counts(case: FrozenCase, regions: Regions) -> dict[str, dict[str, int]]:
-    """Voxels and errors by region."""
-    masks = {name: np.ones(case.truth.shape, bool) if mask is None else mask for name, mask in regions.items()}
-    return {
-        name: {"voxels": int(np.count_nonzero(mask)), "errors": int(np.count_nonzero(case.error & mask))}
-        for name, mask in masks.items()
-    }
-
-
-def _within(probability: np.ndarray, event: np.ndarray, mask: np.ndarray | None) -> float:
-    assert mask is not None
-    return expected_calibration_error(probability[mask], event[mask])

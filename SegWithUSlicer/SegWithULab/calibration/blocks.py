@@ -1,4 +1,4 @@
-"""Blocks of a calibration that are fitted per structure or case: intervals, predicted Dice, flags, quality, checks.
+"""Blocks of a calibration that are fitted per structure or case: intervals, predicted Dice, flags, quality.
 
 They are fitted on every case that the network has not been trained with: calibration and validation cases, which the
 network itself predicts, and training cases that cross-validation models predict. Volume intervals are of the network's
@@ -6,11 +6,10 @@ own cases alone.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 
 from SegWithUCore.calibration.flag_limits import FlagCase, fit_flag_limit
 from SegWithUCore.calibration.per_structure import (
@@ -21,10 +20,7 @@ from SegWithUCore.calibration.per_structure import (
     fit_volume_interval,
 )
 from SegWithUCore.calibration.second_stage import SecondStage
-from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.inference.structures import CaseLevelCalibration
-from SegWithUCore.metrics.bootstrap import metric_interval, paired_bootstrap
-from SegWithUCore.metrics.error_detection import auroc, region_groups
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.quality import QUALITY, measured_quality
 from SegWithUCore.review.flags import FIGURE_DIGITS, finite_share
@@ -69,10 +65,10 @@ def per_structure_blocks(
     if other is not None:
         pairs = zip(other.numbers, other.patients, other.networks, strict=True)
         flag_cases += [flag_case(case, labels, patient, FOLD_WEIGHT, network) for case, patient, network in pairs]
-    figures = triage_figures(own.numbers, own.wrong_voxels, numbers, labels)
-    flags = {**fit_flag_limit(flag_cases), "figures": figures}
-    if other is not None and own.errors and other.errors:
-        flags[LIKENESS] = errors_alike(own, other)
+    flags = {
+        **fit_flag_limit(flag_cases),
+        "figures": triage_figures(own.numbers, own.wrong_voxels, numbers, labels),
+    }
     return {**numbers.to_json(), QUALITY: structure_quality(own.numbers, labels), "flags": flags}
 
 
@@ -160,121 +156,3 @@ def triage_figures(
         ]
         found["predicted_dice"] += [min(dice)] if dice else []
     return {name: sorted(round(value, FIGURE_DIGITS) for value in values) for name, values in found.items() if values}
-
-
-WITHIN = "within_structures"
-"""Of a calibration block."""
-GROWN = 2
-"""Voxels around a predicted structure that belong to it here: where it was drawn too small."""
-AurocPairs = Mapping[int, tuple[float, float]]
-"""By class index: AUROC of the error probability and of 1 - maximum softmax within a structure; NaN without errors."""
-
-
-def auroc_within(prediction: Prediction, truth: np.ndarray, score: np.ndarray) -> AurocPairs:
-    """Compare a score with the softmax within each structure as predicted, and `GROWN` voxels around it.
-
-    Over a whole image most of the ranking is that far voxels are safe. Within a structure that is no help, and there a
-    head can do worse than the softmax it begins with. The part is known without the reference: of voxels that only the
-    reference gives to a structure every one is wrong, so among them a score would gain by ignoring that errors are
-    rarer on that side of the boundary.
-    """
-    wrong = prediction.classes != truth
-    spread = prediction.logits.astype(np.float64) - prediction.logits.max(0)
-    unsure = (1 - 1 / np.exp(spread).sum(0)).astype(np.float32)
-    masks: dict[str, np.ndarray | None] = {
-        str(index): binary_dilation(prediction.classes == index, iterations=GROWN)
-        for index in range(1, len(prediction.logits))
-    }
-    ours, plain = (region_groups(np.asarray(each, np.float32), wrong, masks) for each in (score, unsure))
-    return {int(key): (auroc(ours[key]), auroc(plain[key])) for key in masks}
-
-
-def within_structures(
-    cases: Sequence[AurocPairs], patients: Sequence[str], labels: Sequence[Label]
-) -> dict[str, dict[str, Any]]:
-    """Sum up over cases, by label value, for the calibration block of a bundle.
-
-    Args:
-        cases: measured with what was fitted on other patients.
-        labels: of the model, background first.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for index, label in enumerate(labels[1:], 1):
-        pairs = np.asarray([case[index] for case in cases])
-        known = np.isfinite(pairs).all(1)
-        if not known.any():
-            continue
-        own = [patient for patient, counts in zip(patients, known, strict=True) if counts]
-        gap = paired_bootstrap(pairs[known, 0].tolist(), pairs[known, 1].tolist(), groups=own)
-        ours, plain = pairs[known].mean(0).tolist()
-        found[str(label.value)] = {
-            "cases": int(known.sum()),
-            "error_probability": ours,
-            "softmax": plain,
-            "difference": asdict(gap),
-        }
-    return found
-
-
-def worse_sentences(found: Mapping[str, Mapping[str, Any]], labels: Sequence[Label]) -> list[str]:
-    """Name the structures within which the error probability ranks worse than the softmax, beyond chance."""
-    entries = [(label.name, found[str(label.value)]) for label in labels[1:] if str(label.value) in found]
-    return [
-        f"Within {name} the error probability ranks errors worse than the plain softmax: AUROC "
-        f"{entry['error_probability']:.3f} against {entry['softmax']:.3f} (cross-validated, {entry['cases']} "
-        "cases). Compare voxels of one structure by the softmax there, not by the error probability."
-        for name, entry in entries
-        if entry["difference"]["high"] < 0
-    ]
-
-
-LIKENESS = "fold_errors"
-"""Of the blocks that are fitted on cases of cross-validation models, too."""
-LEAST_OWN_PATIENTS = 8
-"""Of the network itself, below which nothing is said beyond chance: with 5 two alike networks differ in 10 % of draws,
-with 2 in 40 %."""
-
-
-def errors_alike(own: PredictedCases, folds: PredictedCases) -> dict[str, Any]:
-    """Compare the errors of the network itself with those of cross-validation models, on cases that neither has seen.
-
-    Only if they are alike can the models' cases stand for the network's own.
-
-    Returns:
-        `cases` of the folds; `metrics`, each with `title`, the means `own` and `folds`, their
-        `difference` with its 95 % bootstrap interval over patients of both, and `is_alike`, whether that holds 0; and a
-        `sentence`.
-    """
-    compared = [_compared(title, own, folds) for title in folds.errors[0]]
-    metrics = [each for each in compared if np.isfinite(each["difference"]["mean"])]
-    listed = ", ".join(f"{each['title']} {each['folds']:.3g} (own {each['own']:.3g})" for each in metrics)
-    other = [each["title"] for each in metrics if not each["is_alike"]]
-    verdict = f"they differ, beyond chance, in {' and '.join(other)}" if other else "alike, as far as can be told"
-    patients = len(set(own.patients))
-    if patients < LEAST_OWN_PATIENTS:
-        verdict = f"{patients} patients of the network's own are too few to tell whether they differ"
-    count = len(folds.errors)
-    sentence = f"Errors of cross-validation models on {count} cases against the network's own: {listed}; {verdict}."
-    return {"cases": count, "metrics": metrics, "sentence": sentence}
-
-
-def _compared(title: str, own: PredictedCases, folds: PredictedCases) -> dict[str, Any]:
-    values = np.asarray([errors[title] for errors in [*own.errors, *folds.errors]])
-    is_fold = np.arange(len(values)) >= len(own.errors)
-    groups = [("own", patient) for patient in own.patients] + [("fold", patient) for patient in folds.patients]
-
-    def mean_of(which: np.ndarray) -> float:
-        there = values[which][np.isfinite(values[which])]
-        return float(there.mean()) if there.size else float("nan")
-
-    def gap(which: np.ndarray) -> float:
-        return mean_of(which[is_fold[which]]) - mean_of(which[~is_fold[which]])
-
-    found = metric_interval(gap, groups)
-    return {
-        "title": title,
-        "own": mean_of(np.flatnonzero(~is_fold)),
-        "folds": mean_of(np.flatnonzero(is_fold)),
-        "difference": asdict(found),
-        "is_alike": bool(found.low <= 0 <= found.high),
-    }

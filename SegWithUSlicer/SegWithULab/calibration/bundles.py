@@ -76,7 +76,7 @@ def calibrate_run(
     from SegWithUCore.models.bundle_network import further_heads, write_weights
 
     from ..training.make_bundle import foreign_licence, plain_bundle
-    from ..training.run_record import copy_curves, run_record
+    from ..training.run_record import copy_logs, run_record
 
     recipe = run.recipe()
     backbone, head = run.load_best("backbone"), run.load_best("head")
@@ -87,13 +87,13 @@ def calibrate_run(
         plain = plain_bundle(recipe, digest, run.facts())
         check_bundle(plain, str(run.path / "run.json"))
         write_record(work, record or run_record(run, {}))
-        copy_curves(run, work)
+        copy_logs(run, work)
         plain = replace(plain, heads=(*plain.heads, *specs))
         if beside is not None:
             copy_further_stages(plain, weights_path(beside).parent, work)
-        written, messages = _calibrated(plain, cases, validation, work, TORCH, folds, progress)
-        (work / LICENCE_FILE).write_text(licence_notice(written.about) + foreign_licence(run), encoding="utf-8")
-    return Calibrated(replace(written, folder=target), messages)
+        made = _calibrated(plain, cases, validation, work, TORCH, folds, progress)
+        (work / LICENCE_FILE).write_text(licence_notice(plain.about) + foreign_licence(run), encoding="utf-8")
+    return replace(made, bundle=replace(made.bundle, folder=target)) if made.bundle else made
 
 
 def calibrate_model(
@@ -123,34 +123,32 @@ def calibrate_model(
     """
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already: choose another output folder or pass --overwrite.")
-    if folds is not None and bundle.calibration is not None:
+    before, kept = bundle.calibration, read_record(weights_path(bundle).parent)
+    if folds is not None and before is not None:
         raise UsageError(f"--folds goes with --cases: the model {bundle.name} is calibrated, and keeps what it has.")
     verify_weights(bundle)
     graphs = bundle.graphs if graphs_lacking(bundle) is None else None
     plain = replace(bundle, figures=None, graphs=graphs)
-    before = bundle.calibration
-    if before is None:
-        with atomic_folder(target, overwrite) as work:
-            _copy_files(bundle, graphs, work, record)
-            written, messages = _calibrated(replace(plain, display=None), cases, (), work, engine, folds, progress)
-        return Calibrated(replace(written, folder=target), messages)
-    kept = read_record(weights_path(bundle).parent)
-    old, new = (set(((each and each.roles) or {}).get("calibration", ())) for each in (kept, record))
-    pairs = predicted(plain, cases, engine, progress)
-    found = fit(pairs, bundle.labels, prior=before, prior_saw_cases=not old.isdisjoint(new))
-    if not found.is_changed:
-        poor = quality_warnings(bundle.name, bundle.labels, {QUALITY: found.block.get(QUALITY)})
-        return Calibrated(None, (*(f"Warning: {warning}" for warning in poor), *found.messages))
-    if record is not None and record.roles:  # what stays of the calibration has seen the earlier cases
-        record = record.with_role("calibration", list({*old, *new}))
-    about = {**bundle.about, "version": site_version(bundle.about["version"])}
+    if before is not None:
+        old, new = (set(((each and each.roles) or {}).get("calibration", ())) for each in (kept, record))
+        cases_seen = not old.isdisjoint(new)
+        found = fit(predicted(plain, cases, engine, progress), bundle.labels, prior=before, prior_saw_cases=cases_seen)
+        if not found.is_changed:
+            poor = quality_warnings(bundle.name, bundle.labels, {QUALITY: found.block.get(QUALITY)})
+            return Calibrated(None, (*(f"Warning: {warning}" for warning in poor), *found.messages))
+        if record is not None and record.roles:  # what stays of the calibration has seen the earlier cases
+            record = record.with_role("calibration", list({*old, *new}))
     with atomic_folder(target, overwrite) as work:
         _copy_files(bundle, graphs, work, record)
-        if found.second_stage is None:
-            copy_stage_two(bundle, work)
-        block = written_block(found, bundle, work)
-        written = _write(replace(plain, calibration=block, about=about), work)
-    return Calibrated(replace(written, folder=target), found.messages)
+        if before is None:
+            made = _calibrated(replace(plain, display=None), cases, (), work, engine, folds, progress)
+        else:
+            if found.second_stage is None:
+                copy_stage_two(bundle, work)
+            about = {**bundle.about, "version": site_version(bundle.about["version"])}
+            block = written_block(found, bundle, work)
+            made = Calibrated(_write(replace(plain, calibration=block, about=about), work), found.messages)
+    return replace(made, bundle=replace(made.bundle, folder=target)) if made.bundle else made
 
 
 def _calibrated(
@@ -161,15 +159,15 @@ def _calibrated(
     engine: str,
     folds: Folds | None,
     progress: Progress,
-) -> tuple[Bundle, tuple[str, ...]]:
-    """Calibrate the bundle whose weights lie in `work` anew; write description and card there."""
+) -> Calibrated:
+    """Calibrate the bundle whose weights lie in `work` from nothing; write description and card there."""
     bundle = write_bundle_json(plain, work)
     every = predicted(bundle, [*cases, *validation], engine, progress)
     own = list(islice(every, len(cases)))
     found = fit(own, bundle.labels, folds=None if folds is None else partial(folds, bundle), validation=every)
     progress("fitting", 1.0)
     block = written_block(found, bundle, work)
-    return _write(replace(bundle, calibration=block, display=found.display), work), found.messages
+    return Calibrated(_write(replace(bundle, calibration=block, display=found.display), work), found.messages)
 
 
 def written_block(found: Calibration, bundle: Bundle, folder: Path) -> dict[str, Any]:

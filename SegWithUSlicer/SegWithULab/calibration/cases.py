@@ -1,6 +1,6 @@
 """Labelled cases as a model predicts them, and the numbers of each case that calibrations are fitted on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +13,6 @@ from SegWithUCore.calibration.per_structure import ProbabilitySums, probability_
 from SegWithUCore.inference.engines import TORCH
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import NetworkView, Prediction, predict, tempered_logits
-from SegWithUCore.metrics.error_detection import average_precision, region_groups
 from SegWithUCore.metrics.overlap import dice_of
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.util.progress import Progress, silent
@@ -156,8 +155,7 @@ class PredictedCases:
 
     Attributes:
         wrong_voxels: so many are expected to be wrong, background included; of the network's own cases.
-        networks: that predicted each, where these are cross-validation models.
-        errors: of `error_metrics`; empty where nobody compares them.
+        networks: that predicted each; empty for the network itself.
         cases, tables: of cross-validation models, for the second stage: the predictions, and for each the table from
             its network's ranking map to an error probability; empty where only the numbers are used.
     """
@@ -166,28 +164,11 @@ class PredictedCases:
     wrong_voxels: list[float] = field(default_factory=list)
     patients: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
-    errors: list[Mapping[str, float]] = field(default_factory=list)
     cases: list[CalibrationCase] = field(default_factory=list)
     tables: list[ErrorProbability] = field(default_factory=list)
 
-    def add(self, case: CalibrationCase, scale: float, network: str | None = None, with_errors: bool = True) -> None:
+    def add(self, case: CalibrationCase, scale: float, network: str = "") -> None:
         """Sum a case up, tempered with `scale`."""
         self.numbers.append(case_numbers(case.prediction, case.truth, scale))
         self.patients.append(case.patient)
-        self.networks.extend([] if network is None else [network])
-        self.errors.extend([error_metrics(case)] if with_errors else [])
-
-
-def error_metrics(case: CalibrationCase) -> dict[str, float]:
-    """Measure what the errors of a case are like, by title; NaN where there is none."""
-    classes, truth = case.prediction.classes, case.truth
-    found = [dice_of(classes == index, truth == index) for index in range(1, len(case.prediction.logits))]
-    known = [value for value in found if np.isfinite(value)]
-    there = np.count_nonzero((classes > 0) | (truth > 0))
-    unsure: np.ndarray = 1 - softmax(case.prediction.logits.astype(np.float64), 0).max(0)
-    return {
-        "mean Dice": float(np.mean(known)) if known else float("nan"),
-        "wrong share of what is drawn or there": float(case.wrong.sum() / there) if there else float("nan"),
-        "AUPRC of the softmax": float(average_precision(region_groups(unsure, case.wrong)["whole"])),
-        "doubt of the softmax at errors": float(unsure[case.wrong].mean()) if case.wrong.any() else float("nan"),
-    }
+        self.networks.append(network)

@@ -17,19 +17,16 @@ from SegWithUCore.inference.prediction import tempered_logits
 from SegWithUCore.metrics.patients import by_patient
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.bundle_network import write_weights
-from SegWithUCore.util.errors import InputError, UsageError, naming
+from SegWithUCore.util.errors import UsageError, naming
 from SegWithUCore.util.progress import Progress, silent
 
 from ..training.backbone import spec_of
-from ..training.case_roles import voxel_hashes
 from ..training.dataset import Case
-from ..training.make_bundle import write_plain_bundle
+from ..training.make_bundle import HEAD_SETTINGS, write_plain_bundle
 from ..training.run_folder import RunFolder
-from ..training.run_record import known_to
+from ..training.run_record import known_to, voxel_hashes
 from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table, predict_case
 
-HEAD_SETTINGS = ("variant", "taps", "feature_channels", "probes", "aleatoric")
-"""What a fold's head must have in common with the model's, so that its maps mean the same."""
 LEAST_PATIENTS = 5
 """Of a fold, whose table and scale are fitted on them."""
 
@@ -70,47 +67,49 @@ def find_folds(
     for run in runs:
         _check_like(bundle, run)
     hashes = voxel_hashes(cases, progress)
-    _check_training_cases(bundle, trained, cases, hashes)
-    known = dict(zip(hashes, cases, strict=True))
-    for option, each in others.items():
-        _check_apart(cases, known, option, each, voxel_hashes(each, progress))
-    folds = _shared_out(runs, [_seen_groups(run, known) for run in runs], list(known.values()))
-    for fold in folds:
-        count = len({case.group for case in fold.cases})
-        if count < LEAST_PATIENTS:
-            raise UsageError(
-                f"{fold.run.path} is left with {count} patient(s) that it has not seen and no other run predicts: give "
-                f"fewer runs, or such that were trained without {LEAST_PATIENTS} or more."
-            )
-    return folds
-
-
-def _check_apart(
-    cases: Sequence[Case], known: Collection[str], option: str, others: Sequence[Case], hashes: Sequence[str]
-) -> None:
-    patients = {case.patient for case in cases} - {None}
-    shared = [
-        case.name for case, sha256 in zip(others, hashes, strict=True) if sha256 in known or case.patient in patients
-    ]
-    if shared:
-        raise UsageError(
-            f"--fold-cases and {option} share {len(shared)} case(s), by voxels or patient, {shared[0]} first: what is "
-            "fitted on the ones is judged on the others, so give the training cases alone, such as --fold-cases "
-            "TABLE.csv:train."
+    if not trained:
+        raise _refusal(f"the model {bundle.name} keeps no hashes of its training cases: leave --folds out")
+    strange = [case.name for case, sha256 in zip(cases, hashes, strict=True) if sha256 not in trained]
+    if strange:  # some may be test cases, which nobody would notice then
+        raise _refusal(
+            f"{len(strange)} of {len(cases)} --fold-cases are no training cases of the model {bundle.name}, "
+            f"{strange[0]} first"
         )
-
-
-def _shared_out(runs: Sequence[RunFolder], seen: Sequence[set[str]], cases: Sequence[Case]) -> list[Fold]:
-    folds = [Fold(run, []) for run in runs]
-    its = by_patient([case.group for case in cases])
+    known = dict(zip(hashes, cases, strict=True))
+    patients = {case.patient for case in cases} - {None}
+    for option, each in others.items():
+        pairs = zip(each, voxel_hashes(each, progress), strict=True)
+        shared = [case.name for case, sha256 in pairs if sha256 in known or case.patient in patients]
+        if shared:
+            raise _refusal(
+                f"--fold-cases and {option} share {len(shared)} case(s), by voxels or patient, {shared[0]} first"
+            )
+    seen = [_seen_groups(run, known) for run in runs]
+    folds, unique = [Fold(run, []) for run in runs], list(known.values())
+    its = by_patient([case.group for case in unique])
     unseen = {
         patient: [fold for fold, groups in zip(folds, seen, strict=True) if patient not in groups] for patient in its
     }
     for patient in sorted(unseen, key=lambda patient: len(unseen[patient])):  # those with a choice fill what is left
         if unseen[patient]:
             fold = min(unseen[patient], key=lambda fold: len(fold.cases))
-            fold.cases.extend(cases[index] for index in its[patient])
+            fold.cases.extend(unique[index] for index in its[patient])
+    for fold in folds:
+        count = len({case.group for case in fold.cases})
+        if count < LEAST_PATIENTS:
+            raise _refusal(
+                f"{fold.run.path} is left with {count} patient(s) that it has not seen and no other run predicts, and "
+                f"{LEAST_PATIENTS} are needed: give fewer runs, or others"
+            )
     return folds
+
+
+def _refusal(problem: str) -> UsageError:
+    return UsageError(
+        f"{problem[0].upper()}{problem[1:]}; give --fold-cases all training cases of the model, such as "
+        "TABLE.csv:train, and --folds runs of its recipe, each trained without another part of their patients.",
+        "unusable-folds",
+    )
 
 
 def _seen_groups(run: RunFolder, known: Mapping[str, Case]) -> set[str]:
@@ -118,73 +117,37 @@ def _seen_groups(run: RunFolder, known: Mapping[str, Case]) -> set[str]:
     roles = known_to(run)
     seen = {sha256 for role in roles.values() for sha256 in role}
     if not seen:
-        raise InputError(f"{run.path} keeps no hashes of its cases: train it without --no-hashes.")
+        raise _refusal(f"{run.path} keeps no hashes of its cases (train it without --no-hashes)")
     others = [name or sha256[:12] for sha256, name in roles.get("train", {}).items() if sha256 not in known]
     if others:
-        raise UsageError(
-            f"{run.path} was trained with {len(others)} case(s) that are not among --fold-cases, {others[0]} first: "
-            "give all training cases, so that nobody's second image counts as unseen."
+        raise _refusal(
+            f"{run.path} was trained with {len(others)} case(s) that are not among --fold-cases, {others[0]} first"
         )
     groups = {case.group for sha256, case in known.items() if sha256 in seen}
-    unseen = {case.group for case in known.values()} - groups
-    if not groups or not unseen:
-        validated = {case.group for sha256, case in known.items() if sha256 in roles.get("select", {})}
-        which = (
-            f"all of the patients of --fold-cases, {len(validated)} of them to choose its epoch on"
-            if validated
-            else (f"{'all' if groups else 'none'} of the patients of --fold-cases")
-        )
-        raise UsageError(
-            f"{run.path} has seen {which}: give runs that were each trained without another part of them, and chose "
-            "their epoch on cases outside of --fold-cases."
+    if not groups or groups >= {case.group for case in known.values()}:
+        raise _refusal(
+            f"{run.path} has seen {'all' if groups else 'none'} of the patients of --fold-cases, in training or to "
+            "choose its epoch"
         )
     return groups
 
 
-def _check_training_cases(
-    bundle: Bundle, trained: Collection[str], cases: Sequence[Case], hashes: Sequence[str]
-) -> None:
-    """Refuse cases that the model was not trained with: some may be test cases, which nobody would notice then."""
-    if not trained:
-        raise InputError(
-            f"The model {bundle.name} keeps no hashes of its training cases, so nobody can tell whether --fold-cases "
-            "are those: leave --folds out."
-        )
-    strange = [case.name for case, sha256 in zip(cases, hashes, strict=True) if sha256 not in trained]
-    if strange:
-        raise UsageError(
-            f"{len(strange)} of {len(cases)} --fold-cases are no training cases of the model {bundle.name}, "
-            f"{strange[0]} first: give those that it was trained with, such as --fold-cases TABLE.csv:train."
-        )
-
-
 def _check_like(bundle: Bundle, run: RunFolder) -> None:
-    recipe, head = run.recipe(), bundle.default_head
+    """Refuse a run of another network, input or head than the model's, and one that may have seen all cases."""
+    recipe, head, facts = run.recipe(), bundle.default_head, run.facts()
     own = {name: getattr(head, name) for name in HEAD_SETTINGS}
-    own["taps"] = list(own["taps"])
     pairs = (
         ("input", recipe.input, bundle.input),
-        ("labels", [label.value for label in recipe.labels], [label.value for label in bundle.labels]),
+        ("labels", recipe.label_values, [label.value for label in bundle.labels]),
         ("backbone", spec_of(recipe), bundle.backbone),
-        *((f"head ({name})", recipe.head[name], own[name]) for name in HEAD_SETTINGS),
+        *((f"head ({name})", recipe.head[name], own[name]) for name in HEAD_SETTINGS if name != "taps"),
+        ("head (taps)", list(recipe.head["taps"]), list(own["taps"])),
     )
-    differs = [name for name, other, own in pairs if other != own]
+    differs = [name for name, other, its in pairs if other != its]
     if differs:
-        raise InputError(
-            f"{run.path} has another {differs[0]} than the model {bundle.name}: give runs of its own recipe, with its "
-            f'head, whose variant is "{head.variant}".'
-        )
-    facts = run.facts()
-    if not facts.keys().isdisjoint(("origin", "backbone_source")):
-        raise InputError(
-            f"The backbone in {run.path} was not trained there, so nobody knows what it has seen: give runs of "
-            "train-backbone."
-        )
-    if "cases" in facts:
-        raise InputError(
-            f"{run.path} is a copy that train-head makes for its own use, which may have seen all cases: give runs of "
-            "train-backbone."
-        )
+        raise _refusal(f"{run.path} has another {differs[0]} than the model {bundle.name}")
+    if not facts.keys().isdisjoint(("origin", "backbone_source", "cases")):
+        raise _refusal(f"the backbone in {run.path} was not made by train-backbone, so nobody knows what it has seen")
     for part in ("backbone", "head"):
         run.check_finished(part)
 

@@ -21,16 +21,8 @@ from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.stage_two_file import BLOCK, CHECK, check_words
 from SegWithUCore.regions.region import UNCERTAIN
 
-from .blocks import (
-    LIKENESS,
-    WITHIN,
-    Calibration,
-    errors_alike,
-    per_structure_blocks,
-    within_structures,
-    worse_sentences,
-)
-from .cases import MOST_BYTES, CalibrationCase, PredictedCases, error_metrics, fit_table
+from .blocks import Calibration, per_structure_blocks
+from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table
 from .fit_second_stage import LEAST_PATIENTS, FittedSecondStage, fit_second_stage
 from .prior import refit, summary_of
 
@@ -94,13 +86,13 @@ def _fit_all(
     for case, chance in chain(
         zip(cases, chances, strict=True), ((case, _chance(case, table, stage)) for case in validation)
     ):
-        own.add(case, scale, with_errors=other is not None)
+        own.add(case, scale)
         own.wrong_voxels.append(float(chance.sum(dtype=np.float64)))
     unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
     softmax_table = fit_with_directions(
         unsure, [case.wrong for case in cases], [p.classes for p in predictions], [p.runner_up for p in predictions]
     )
-    block = {
+    block: dict[str, Any] = {
         "cases": len(cases),
         "error_probability": table.to_json(),
         "sources": _sources(predictions, chances),
@@ -111,12 +103,9 @@ def _fit_all(
             "maximum_softmax": softmax_table.to_json(),
         },
     }
-    messages: tuple[str, ...] = ()
     if found is not None:
-        block |= _check_blocks(found, cases, labels, other)
-        messages = _check_messages(block, labels) if other is not None else ()
-    elif other is not None and other.cases:
-        messages = (_left_out(cases),)
+        block[CHECK] = found.check
+    messages = (_about_second_stage(found, cases),) if other is not None and (found or other.cases) else ()
     return Calibration(block, messages, stage, _display_windows(predictions))
 
 
@@ -143,42 +132,23 @@ def _update(
         return updated
     table = ErrorProbability.from_json(updated.block["error_probability"])
     found = fit_second_stage(kept, table, fixed_table=not saw_cases) if kept else None
-    if found is None:
-        return replace(updated, messages=(*updated.messages, _left_out(kept)))
-    blocks = _check_blocks(found, kept, labels)
-    updated = replace(updated, messages=(*updated.messages, *_check_messages(blocks, labels)))
-    if not found.helps:
+    updated = replace(updated, messages=(*updated.messages, _about_second_stage(found, kept)))
+    if found is None or not found.helps:
         return updated
-    return replace(updated, block={**updated.block, **blocks}, second_stage=found.stage, is_changed=True)
+    return replace(updated, block={**updated.block, CHECK: found.check}, second_stage=found.stage, is_changed=True)
 
 
-def _left_out(kept: Sequence[CalibrationCase]) -> str:
-    """Say why no second stage was fitted."""
-    patients = len({case.patient for case in kept})
-    why = "no pair of classes has enough errors in these cases"
-    if not kept:
-        why = f"the cases take more than {MOST_BYTES >> 30} GB of memory at once"
-    elif patients < LEAST_PATIENTS:
-        why = f"{patients} patients are too few, give {LEAST_PATIENTS}"
-    return f"Stage two: left out; {why}."
-
-
-def _check_blocks(
-    found: FittedSecondStage,
-    cases: Sequence[CalibrationCase],
-    labels: Sequence[Label],
-    other: PredictedCases | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Blocks of a calibration that say what cross-validation found."""
-    check, patients = found.check, [case.patient for case in cases]
-    if other is not None and "out_of_fold" in check:
-        own = PredictedCases(patients=patients, errors=[error_metrics(case) for case in cases])
-        check = {**check, "out_of_fold": {**check["out_of_fold"], LIKENESS: errors_alike(own, other)}}
-    return {CHECK: check, WITHIN: within_structures(found.within, patients, labels)}
-
-
-def _check_messages(blocks: Mapping[str, Any], labels: Sequence[Label]) -> tuple[str, ...]:
-    return (check_words(blocks[CHECK]), *worse_sentences(blocks[WITHIN], labels))
+def _about_second_stage(found: FittedSecondStage | None, cases: Sequence[CalibrationCase]) -> str:
+    """Say what cross-validation found of the second stage, or why none was fitted."""
+    if found is not None:
+        return check_words(found.check)
+    patients = len({case.patient for case in cases})
+    if not cases:
+        return f"Stage two: left out; the cases take more than {MOST_BYTES >> 30} GB of memory at once."
+    return (
+        f"Stage two: left out; {patients} patients are too few (give {LEAST_PATIENTS}), or no pair of classes has "
+        "enough errors in these cases."
+    )
 
 
 def _chance(case: CalibrationCase, table: ErrorProbability, stage: SecondStage | None) -> np.ndarray:

@@ -18,7 +18,7 @@ from SegWithUCore.metrics.bootstrap import paired_bootstrap
 from SegWithUCore.metrics.error_detection import average_precision, region_groups
 from SegWithUCore.metrics.patients import patient_folds
 
-from .blocks import FOLD_WEIGHT, AurocPairs, auroc_within
+from .blocks import FOLD_WEIGHT
 from .cases import CalibrationCase, PredictedCases, fit_table
 
 LEAST_PATIENTS = 10
@@ -42,12 +42,10 @@ class FittedSecondStage:
             `stage_two`, mean over cases; their `difference` with its 95 % bootstrap interval; and `out_of_fold`, where
             there are cases of cross-validation models: their number, AUPRC `without` them, the `difference` that they
             make, and whether they are `taken`.
-        within: of each case, for the error probability that `check` chooses.
     """
 
     stage: SecondStage
     check: dict[str, Any]
-    within: Sequence[AurocPairs]
 
     @property
     def helps(self) -> bool:
@@ -85,31 +83,25 @@ def fit_second_stage(
         fold: table if fixed_table else fit_table([cases[n] for n in np.flatnonzero(folds != fold).tolist()])
         for fold in np.unique(folds).tolist()
     }
-    answers, further = _cross_validated(cases, settings, folds, tables), None
+    answers, further = _cross_validated(cases, settings, folds, tables), dict[str, Any]()
     if other is not None and other.cases:
         both = _cross_validated(cases, settings, folds, tables, other)
         without = [answer.auprc for answer in answers]
         gap = paired_bootstrap([answer.auprc for answer in both], without, groups=patients)
-        further = {
-            "cases": len(other.cases),
-            "without": float(np.nanmean(without)),
-            "difference": asdict(gap),
-            "taken": gap.mean > 0,
-        }
-        answers, other = (both, other) if further["taken"] else (answers, None)
+        found = {"cases": len(other.cases), "without": float(np.nanmean(without)), "difference": asdict(gap)}
+        further = {"out_of_fold": {**found, "taken": gap.mean > 0}}
+        answers, other = (both, other) if gap.mean > 0 else (answers, None)
     last = fit_error_probability([answer.raw for answer in answers], [answer.wrong for answer in answers])
     values = tuple(logit(np.clip(last.probability, FLOOR, 1 - FLOOR)).tolist())
     stage = replace(_fit_members(cases, table, settings, other), knots=last.ranking, values=values)
     before, after = [answer.auprc_table for answer in answers], [answer.auprc for answer in answers]
-    check: dict[str, Any] = {
+    check = {
         "cases": int(np.isfinite(before).sum()),
         "table": float(np.nanmean(before)),
         "stage_two": float(np.nanmean(after)),
         "difference": asdict(paired_bootstrap(after, before, groups=patients)),
     }
-    found = FittedSecondStage(stage, check | ({} if further is None else {"out_of_fold": further}), [])
-    within = [answer.within if found.helps else answer.within_table for answer in answers]
-    return replace(found, within=within)
+    return FittedSecondStage(stage, check | further)
 
 
 @dataclass(frozen=True)
@@ -128,15 +120,12 @@ class HeldOutAnswer:
     Attributes:
         raw, wrong: log-odds before the last calibration, and errors, of the uncertain voxels.
         auprc_table, auprc: of the whole case without and with the second stage.
-        within_table, within: the same of each structure, beside the softmax.
     """
 
     raw: np.ndarray
     wrong: np.ndarray
     auprc_table: float
     auprc: float
-    within_table: AurocPairs
-    within: AurocPairs
 
 
 def _cross_validated(
@@ -162,9 +151,8 @@ def _held_out(case: CalibrationCase, table: ErrorProbability, stage: SecondStage
     raw = stage.raw_log_odds(features)
     after = before.copy()
     after[voxels] = expit(raw)
-    auprc_table, auprc = (average_precision(region_groups(score, case.wrong)["whole"]) for score in (before, after))
-    within_table, within = (auroc_within(case.prediction, case.truth, score) for score in (before, after))
-    return HeldOutAnswer(raw, case.wrong[voxels], auprc_table, auprc, within_table, within)
+    areas = (average_precision(region_groups(score, case.wrong)["whole"]) for score in (before, after))
+    return HeldOutAnswer(raw, case.wrong[voxels], *areas)
 
 
 def _fit_members(

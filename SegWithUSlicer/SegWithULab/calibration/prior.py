@@ -12,7 +12,6 @@ from scipy.special import logsumexp
 from scipy.stats import binom
 
 from SegWithUCore.calibration.error_counts import (
-    FULL_WEIGHT_PATIENTS,
     LEAST_PATIENTS,
     ErrorCounts,
     SiteLine,
@@ -91,12 +90,11 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     patients = patient_counts([case.errors for case in cases], [case.patient for case in cases])
     line = fit_site_line(patients)
     better = line is not None and line.is_better
-    sentences = [_line_sentence(line, len(patients))]
     own = CaseLevelCalibration.from_json(calibration)
-    place, words = _chosen_scale(cases, own, labels, FlagRules.fitted(calibration.get("flags")).active)
+    place, about_scale = _chosen_scale(cases, own, labels, FlagRules.fitted(calibration.get("flags")).active)
     off = _structures_off(cases, own, labels)
     changed = better or place != _OWN or bool(off)
-    numbers, more = _per_structure(cases, own, labels, place, changed, off)
+    numbers, about_numbers = _per_structure(cases, own, labels, place, off) if changed else (own, [])
     quality = structure_quality([case.numbers[_OWN] for case in cases], labels)
     result: dict[str, Any] = {**calibration, **numbers.to_json(), QUALITY: quality}
     result["tempering_scale"] = float(calibration["tempering_scale"] * SCALES[place])
@@ -107,37 +105,41 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     elif better:
         table = ErrorProbability.from_json(calibration["error_probability"])
         result["error_probability"] = moved(table, slope, offset).to_json()
-    flags, flags_words = calibration.get("flags"), "Limits of flags: the model's own stay."
+    messages = [_about_line(line, len(patients)), about_scale, *about_numbers]
     if changed:
-        flags, flags_words = _flags(cases, flags, labels, numbers, place, (slope, offset))
-    result |= {} if flags is None else {"flags": flags}
-    sentences += [words, *more, flags_words]
+        flags, about_flags = _flags(cases, calibration.get("flags"), labels, numbers, place, (slope, offset))
+        result |= {} if flags is None else {"flags": flags}
+        messages.append(about_flags)
+    else:
+        messages.append(f"Volume intervals, predicted Dice, limits of flags: {KEPT}.")
     is_changed = better or place != _OWN or numbers.to_json() != own.to_json()
-    result["site"] = {"cases": len(cases), "patients": len(patients), "sentences": sentences}
-    return Calibration(result if is_changed else calibration, tuple(sentences), is_changed=is_changed)
+    result["site"] = {"cases": len(cases), "patients": len(patients), "sentences": messages}
+    return Calibration(result if is_changed else calibration, tuple(messages), is_changed=is_changed)
 
 
-def _line_sentence(line: SiteLine | None, patients: int) -> str:
+KEPT, REPLACED = "the model's own stay", "fitted anew"
+
+
+def _too_few(count: int, what: str, least: int) -> str:
+    return f"{count} {what} are too few, give {least}"
+
+
+def _change(change: Interval) -> str:
+    return f"{change.mean:+.5f} ({change.low:+.5f} to {change.high:+.5f}) a voxel"
+
+
+def _about_line(line: SiteLine | None, patients: int) -> str:
+    """Say whether the error probability was moved, and why."""
     if line is None:
-        return f"Error probability: the model's own stays; the {_patients(patients)} hold nothing to fit on."
-    offset = round(line.offset, 2) + 0.0  # never -0.00
-    figures = (
-        f"on {_patients(patients)}, each judged by the others, slope {line.slope:.2f} and offset {offset:+.2f} "
-        f"change the log loss by {line.change.mean:+.5f} ({line.change.low:+.5f} to {line.change.high:+.5f}) from "
-        f"{line.own_loss:.5f} a voxel"
+        return f"Error probability: {KEPT}; the patients ({patients}) hold nothing to fit on."
+    measured = (
+        f"on {patients} patients, each judged by the others, slope {line.slope:.2f} and offset {line.offset:+.2f} "
+        f"change the log loss by {_change(line.change)}"
     )
     if line.is_better:
-        share = weight(patients)
-        words = f"; they count {100 * share:.0f} %, and in full from {FULL_WEIGHT_PATIENTS} patients on"
-        half = "" if share == 1 else words
-        return f"Error probability: fitted anew; {figures}{half}."
-    if patients < LEAST_PATIENTS:
-        return f"Error probability: the model's own stays; {_patients(patients)} are too few, give {LEAST_PATIENTS}."
-    return f"Error probability: the model's own stays; {figures}, no clear gain."
-
-
-def _patients(number: int) -> str:
-    return "1 patient" if number == 1 else f"{number} patients"
+        return f"Error probability: {REPLACED}; {measured}; they count {weight(patients):.0%}."
+    few = f"; {_too_few(patients, 'patients', LEAST_PATIENTS)}" if patients < LEAST_PATIENTS else ""
+    return f"Error probability: {KEPT}; {measured}{few}."
 
 
 def _chosen_scale(
@@ -150,32 +152,26 @@ def _chosen_scale(
     Args:
         has_limits: whether limits of flags are among it.
     """
-    kept = "Tempering scale: the model's own stays; "
+    kept = f"Tempering scale: {KEPT}"
     groups = by_patient([case.patient for case in cases])
     nll = np.asarray([np.mean([cases[index].nll for index in its], 0) for its in groups.values()])
     if len(nll) < LEAST_PATIENTS:
-        return _OWN, f"{kept}{_patients(len(nll))} are too few, give {LEAST_PATIENTS}."
-    place, change = _left_out_scale(nll)
+        return _OWN, f"{kept}; {_too_few(len(nll), 'patients', LEAST_PATIENTS)}."
+    place = _shrunk_place(nll)
     if place == _OWN:
-        return _OWN, f"{kept}it is the best for {_patients(len(nll))}, shrunk."
-    figures = f"{SCALES[place]:.2f} times the own changes the NLL by {change.mean:+.5f} ({change.low:+.5f} to "
-    figures += f"{change.high:+.5f}) a voxel"
+        return _OWN, f"{kept}; it is the best."
+    others = [_shrunk_place(np.delete(nll, left, 0)) for left in range(len(nll))]
+    change = paired_bootstrap([row[its] for row, its in zip(nll, others, strict=True)], nll[:, _OWN].tolist())
+    measured = f"{SCALES[place]:.2f} times it changes the NLL by {_change(change)}"
     if change.high >= 0:
-        return _OWN, f"{kept}{figures}, no clear gain."
+        return _OWN, f"{kept}; {measured}, no clear gain."
     anew = fit_per_structure([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
     if not (anew.intervals.keys() >= own.intervals.keys() and anew.dice.keys() >= own.dice.keys()):
-        need = f"{MINIMUM_CASES} cases of each structure, and {LEAST_INTERVAL_PATIENTS} patients"
-        return _OWN, f"{kept}{figures}, but intervals and Dice need {need} to follow."
+        need = f"need {MINIMUM_CASES} cases of each structure, and {LEAST_INTERVAL_PATIENTS} patients"
+        return _OWN, f"{kept}; {measured}, but intervals and Dice {need}, to follow."
     if has_limits and len(cases) < LEAST_CASES:
-        return _OWN, f"{kept}{figures}, but limits of flags need {LEAST_CASES} cases to follow."
-    return place, f"Tempering scale: fitted anew; {figures}."
-
-
-def _left_out_scale(nll: np.ndarray) -> tuple[int, Interval]:
-    """Return the place of the shrunk scale, and what scales fitted without each patient change for that one."""
-    others = [_shrunk_place(np.delete(nll, left, 0)) for left in range(len(nll))]
-    new = [row[place] for row, place in zip(nll, others, strict=True)]
-    return _shrunk_place(nll), paired_bootstrap(new, nll[:, _OWN].tolist())
+        return _OWN, f"{kept}; {measured}, but limits of flags need {LEAST_CASES} cases to follow."
+    return place, f"Tempering scale: {REPLACED}; {measured}."
 
 
 def _shrunk_place(nll: np.ndarray) -> int:
@@ -183,7 +179,7 @@ def _shrunk_place(nll: np.ndarray) -> int:
 
 
 def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label]) -> dict[str, str]:
-    """Structures whose own interval held fewer true volumes than it would by chance, with the figures."""
+    """Structures whose own interval held fewer true volumes than it would by chance, with how many it held."""
     found = {}
     for index, label in enumerate(labels[1:], 1):
         interval = own.intervals.get(label.value)
@@ -194,42 +190,31 @@ def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, lab
             expected, ambiguous, true = case.numbers[_OWN].volumes_mm3(index)
             _, low, high = interval(expected, ambiguous, case.numbers[_OWN].segmented_mm3(index))
             inside.append(low <= true <= high)
-        count, groups = sum(inside), by_patient([case.patient for case in cases])
+        groups = by_patient([case.patient for case in cases])
         # The cases of a patient are alike, so it counts once, by the share of its volumes.
         held = np.ceil(sum(sum(inside[n] for n in its) / len(its) for its in groups.values()) - 1e-9)
         if binom.cdf(held, len(groups), interval.level) < BY_CHANCE:
-            found[label.name] = f"the model's own held {count} of {len(cases)} volumes of {label.name}"
+            found[label.name] = f"the model's own held {sum(inside)} of {len(cases)} volumes of {label.name}"
     return found
 
 
 def _per_structure(
-    cases: Sequence[CaseSummary],
-    own: CaseLevelCalibration,
-    labels: Sequence[Label],
-    place: int,
-    changed: bool,
-    off: Mapping[str, str],
+    cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label], place: int, off: Mapping[str, str]
 ) -> tuple[CaseLevelCalibration, list[str]]:
-    """Intervals and predicted Dice: those of the new cases where these are enough and something has changed."""
-    count, kept = len(cases), "Volume intervals: the model's own stay"
-    patients = len({case.patient for case in cases})
-    if not changed:
-        return own, [f"{kept}; they hold here as far as {count} cases can tell."]
+    """Intervals and predicted Dice: those of the new cases where these are enough."""
+    names = [case.patient for case in cases]
+    patients, why = len(set(names)), "".join(f"; {text}" for text in off.values())
     if patients < LEAST_INTERVAL_PATIENTS:
-        words = "".join(f", though {text}" for text in off.values())
-        return own, [f"{kept}; {_patients(patients)} are too few, give {LEAST_INTERVAL_PATIENTS}{words}."]
-    anew = fit_per_structure([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
-    why = f"; {', '.join(off.values())}" if off else ""
-    missing = [label.name for label in labels[1:] if label.value in own.intervals.keys() - anew.intervals.keys()]
-    lacking = f"; the model's own stays for {', '.join(missing)}" if missing else ""
-    sentences = [f"Volume intervals: fitted anew on {count} cases{why}{lacking}."]
+        few = _too_few(patients, "patients", LEAST_INTERVAL_PATIENTS)
+        return own, [f"Volume intervals: {KEPT}; {few}{why}."]
+    anew = fit_per_structure([case.numbers[place] for case in cases], labels, names)
     dice = dict(anew.dice) if place != _OWN else _better_dice(cases, own, anew, labels)
-    for label in labels[1:]:
-        if label.value in dice:
-            sentences.append(f"Predicted Dice of {label.name}: fitted anew on {dice[label.value].cases} cases.")
-        elif label.value in own.dice:
-            sentences.append(f"Predicted Dice of {label.name}: the model's own stays.")
-    return CaseLevelCalibration({**own.intervals, **anew.intervals}, {**own.dice, **dice}), sentences
+    called = {label.value: label.name for label in labels[1:]}
+    messages = [
+        f"{what}: {REPLACED} on {len(cases)} cases for {', '.join(called[value] for value in new) or 'none'}{reason}."
+        for what, new, reason in (("Volume intervals", anew.intervals, why), ("Predicted Dice", dice, ""))
+    ]
+    return CaseLevelCalibration({**own.intervals, **anew.intervals}, {**own.dice, **dice}), messages
 
 
 def _better_dice(
@@ -263,18 +248,17 @@ def _flags(
     place: int,
     line: tuple[float, float],
 ) -> tuple[Mapping[str, Any] | None, str]:
-    """Fit the block "flags" to what the new calibration says of the cases, and say why it is taken or not.
+    """Fit the block "flags" to what the new calibration says of the cases, and say whether it is taken.
 
     Limits that flag nothing replace the model's own only where these are void: at another tempering scale.
     """
-    kept, count = "Limits of flags: the model's own stay", len(cases)
-    if count < LEAST_CASES:
-        return own, f"{kept}; {count} cases are too few, give {LEAST_CASES}."
+    if len(cases) < LEAST_CASES:
+        return own, f"Limits of flags: {KEPT}; {_too_few(len(cases), 'cases', LEAST_CASES)}."
     figures = [case.numbers[place] for case in cases]
     limit = fit_flag_limit([flag_case(each, labels, case.patient) for each, case in zip(figures, cases, strict=True)])
     wrong = [case.errors.expected(*line) for case in cases]
     fitted = {**limit, "figures": triage_figures(figures, wrong, numbers, labels)}
     found = " ".join(rule["sentence"] for rule in fitted["rules"].values())
     if own is not None and FlagRules.fitted(own).active and not FlagRules.fitted(fitted).active and place == _OWN:
-        return {**own, "figures": fitted["figures"]}, f"{kept}; on these {count} cases: {found}"
-    return fitted, f"Limits of flags: fitted anew on {count} cases. {found}"
+        return {**own, "figures": fitted["figures"]}, f"Limits of flags: {KEPT}; on these {len(cases)} cases: {found}"
+    return fitted, f"Limits of flags: {REPLACED} on {len(cases)} cases. {found}"

@@ -1,9 +1,8 @@
-"""An nnU-Net adopted as a list of stages: import, heads, predictions, calibration, judgement, model and page.
+"""An nnU-Net adopted as a list of stages: import, a head for each fold, calibration with its judgement, model.
 
 The calibration is judged without cases kept apart: each group of cases is measured with what the other groups give.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,53 +10,93 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.calibration.error_counts import LEVELS, ErrorCounts, count_errors, patient_counts, reading
+import numpy as np
+import torch
+
+from SegWithUCore.calibration.error_counts import LEVELS, Reading, count_errors, patient_counts, reading
+from SegWithUCore.inference.engines.compiled_graphs import add_graphs
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import error_probability
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
-from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
+from SegWithUCore.models.bundle import CARD_FILE, LICENCE_FILE, Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_files import weights_path
-from SegWithUCore.models.nnunet_import import NnunetFolder, about_of, read_nnunet_folder
-from SegWithUCore.models.stage_two_file import BLOCK, read_stage_two
+from SegWithUCore.models.model_card import licence_notice, model_card
+from SegWithUCore.models.nnunet_import import NnunetFolder, about_of, head_recipe, read_nnunet_folder
+from SegWithUCore.models.quality import model_warnings
 from SegWithUCore.models.training_record import TrainingRecord, write_record
+from SegWithUCore.regions.region import UNCERTAIN
 from SegWithUCore.util.atomic_files import atomic_folder
-from SegWithUCore.util.strict_json import read_json_object, to_json
+from SegWithUCore.util.errors import InputError, SegWithUError
+from SegWithUCore.util.progress import Progress, part_of
+from SegWithUCore.util.strict_json import read_json_object
 
 from ..calibration.bundles import written_block
-from ..calibration.cases import CalibrationCase
+from ..calibration.cases import CalibrationCase, predict_case
 from ..calibration.fit import fit
 from ..training.case_reading import read_assessed
-from ..training.case_roles import hashes_of
-from ..training.dataset import Case
+from ..training.dataset import Case, PreparedCase, file_facts, prepare, training_fingerprint
+from ..training.head import HeadTrainer
 from ..training.make_bundle import write_plain_bundle
-from ..training.recipe import Recipe
+from ..training.recipe import Recipe, recipe_from_json
 from ..training.run_folder import RunFolder
-from ..training.run_record import copy_curves, run_record
-from ..training.stages import Begun, Input, Stage, noted
-from ..training.training_fingerprint import training_fingerprint
+from ..training.run_record import copy_logs, hashes_of, run_record
+from ..training.stages import Begun, Stage, noted
 from .adopt_folds import Fold, FoldPlan
-from .adopt_networks import (
-    PREDICTION_FORMAT,
-    PreparedCases,
-    adoption_recipe,
-    begin_fold,
-    check_alike,
-    head_epochs_kept,
-    load_prediction,
-    predict_fold,
-    prediction_file,
-    train_fold_head,
-)
-from .adopt_page import JUDGED_FILE, head_words, judged_words, trust_of, write_adopted
-from .evaluate import Evaluation, PooledHistograms, Settings, add_case
-from .pictures import WorstCases
-from .report import write_report
+from .evaluate import Evaluation, add_case
+from .report import PAGE_FILE, with_interval, write_report
 from .summary import recorded, summary
 
 BACKBONE, HEAD = "backbone_best.safetensors", "head_best.safetensors"
-CALIBRATION_FILE = "calibration.json"
-_SECONDS = {"window": 1.0, "case": 3.0, "fit": 1.0}
-"""Guesses before anything was timed; only their proportions count."""
+JUDGED_FILE = "judged.json"
+WINDOWS = 2000
+"""Windows that a head is trained with unless the number of epochs is given: the shipped model's best epoch had 1764."""
+
+YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "not known"
+GOOD_AUROC, POOR_AUROC = 0.8, 0.7
+"""Of the error probability in the whole image: from here on it points at errors; below it hardly does."""
+FAR_OFF = 1.5
+"""So many times as often wrong as it reads, and a probability misleads."""
+HEADLINES = {
+    YES: "Yes: the uncertainty of this model can be trusted on images like these.",
+    PARTLY: "With care: the uncertainty of this model helps, with the limits named here.",
+    NO: "No: do not rely on the uncertainty of this model.",
+    UNKNOWN: "Not known: there were too few cases to tell whether the uncertainty can be trusted.",
+}
+
+
+def verdict(result: Mapping[str, Any], readings: Sequence[Reading]) -> tuple[str, str]:
+    """Say whether the uncertainty can be trusted.
+
+    Args:
+        result: `summary.summary` of cases that nothing was fitted on.
+        readings: of the error probability on these cases, at several levels.
+
+    Returns:
+        The answer, and a line with the figures that decide: does it find errors, do the probabilities hold, and the
+        volume intervals?
+    """
+    rows = {row["title"]: row for row in result["table"]}
+    auroc = rows.get("auroc whole error probability", {})
+    found = auroc.get("mean") is not None
+    known = [each for each in readings if each.verdict != "no verdict"]
+    far_off = [each for each in known if each.excess.low > 0 and each.observed.mean > FAR_OFF * each.read]
+    gain = result["comparisons"].get("auprc whole, error probability - softmax by direction")
+    limits = [each.sentence for each in known if each.is_off]
+    if isinstance(gain, Mapping) and gain["high"] < 0:
+        limits.append(f"The softmax, calibrated alike, finds errors better (AUPRC {gain['mean']:+.3g}).")
+    for row in result["structures"]:
+        held = row.get("volume_interval") or {"coverage": None}
+        share, level = held["coverage"], held.get("level", 0.0)
+        if share is not None and share < level - 2 * np.sqrt(level * (1 - level) / held["cases"]):
+            limits.append(f"{share:.0%} of the volumes of {row['structure']} lie in their {level:.0%} intervals.")
+    if (found and auroc["low"] < POOR_AUROC) or far_off:
+        answer = NO
+    elif not found or all(each.level != UNCERTAIN for each in known):
+        answer = UNKNOWN
+    else:
+        answer = PARTLY if limits or auroc["low"] < GOOD_AUROC else YES
+    figures = f"AUROC of the error probability: {with_interval(auroc)}."
+    return answer, " ".join([HEADLINES[answer], figures, *limits])
 
 
 @dataclass(frozen=True)
@@ -72,7 +111,7 @@ class Adoption:
         about: what the user says of the model, by field.
         output: the bundle to be written.
         work: folder of the stages.
-        epochs: of each head, None for the default.
+        epochs: of each head, None for as many as make about `WINDOWS` windows.
         hashes: keep voxel hashes of the cases in the model, so that it is not judged on them.
         replaces: whether a bundle in the place of the output is replaced.
     """
@@ -88,33 +127,6 @@ class Adoption:
     hashes: bool = True
     replaces: bool = True
 
-    def read(self, fold: Fold) -> NnunetFolder:
-        """Read the network of a fold."""
-        return read_nnunet_folder(self.result, fold.network, **self.options)
-
-    def recipe(self, first: NnunetFolder) -> Recipe:
-        """Make the recipe that all heads share."""
-        about = about_of(first, self.about)
-        return adoption_recipe(first, about, max(len(fold.seen) for fold in self.used), self.epochs)
-
-    @property
-    def used(self) -> Sequence[Fold]:
-        """The folds that are needed: all, or the first alone where too few cases are left to fit anything on."""
-        return self.plan.folds if self.plan.groups()[0] != "none" else self.plan.folds[:1]
-
-    def run(self, fold: Fold) -> RunFolder:
-        """Where a fold's network and head lie."""
-        return RunFolder(self.work / f"fold_{fold.name}")
-
-    def predictions(self, fold: Fold) -> Path:
-        """Where its predictions lie."""
-        return self.run(fold).path / "predictions"
-
-    def predicted(self, name: str) -> CalibrationCase:
-        """Read what the fold that has not seen a case predicted of it."""
-        (fold,) = (fold for case, fold in self.plan.unseen if case == name)
-        return CalibrationCase(*load_prediction(prediction_file(self.predictions(fold), name)), self.cases[name].group)
-
 
 def adoption_stages(job: Adoption, first: NnunetFolder) -> list[Stage]:
     """List the stages of an adoption.
@@ -122,258 +134,204 @@ def adoption_stages(job: Adoption, first: NnunetFolder) -> list[Stage]:
     Args:
         first: the network of the first fold, read and so known to be usable.
     """
-    recipe = job.recipe(first)
-    prepared = PreparedCases(job.cases, recipe)
-    kind, _ = job.plan.groups()
-    listed = _listed(job.cases)
-    stages = [_import_stage(job, first, recipe)]
-    for fold in job.used:
-        stages.append(_head_stage(job, fold, recipe, prepared, listed))
-        if kind != "none":
-            stages.append(_prediction_stage(job, fold, listed))
-    stages.append(_model_stage(job, recipe))
-    if kind != "none":
-        stages.append(_judge_stage(job, listed))
-    stages.append(_finish_stage(job))
-    return stages
+    return _Stages(job, first).stages()
 
 
-def _listed(cases: Mapping[str, Case]) -> list[list[Any]]:
-    """Size and time of every file: a data set of many gigabytes is not hashed at each call."""
-    files = [path for case in cases.values() for path in (*case.channels, case.reference)]
-    return [[path.name, path.stat().st_size, int(path.stat().st_mtime)] for path in files]
+class _Stages:
+    """The stages of one adoption, and what they share."""
+
+    def __init__(self, job: Adoption, first: NnunetFolder) -> None:
+        self.job, self.first, self.plan = job, first, job.plan
+        self.groups = job.plan.groups
+        self.folds = self.plan.folds if self.groups else self.plan.folds[:1]
+        self.main = self.run(self.folds[0])
+        self.recipe = self._recipe()
+        self.calibrated, self.judged = job.work / "calibrated", job.work / "judged"
+        self._prepared: dict[str, PreparedCase] = {}
+
+    def run(self, fold: Fold) -> RunFolder:
+        """Where a fold's network and head lie."""
+        return RunFolder(self.job.work / f"fold_{fold.name}")
+
+    def stages(self) -> list[Stage]:
+        """List the stages in their order."""
+        listed = file_facts(list(self.job.cases.values()))
+        networks = {f"fold {fold.name}": self.run(fold).path / BACKBONE for fold in self.folds}
+        heads = {f"head of {fold.name}": self.run(fold).path / HEAD for fold in self.folds}
+        imported = {
+            "plans": self.job.result / "plans.json",
+            "data set": self.job.result / "dataset.json",
+            "recipe": self.recipe.to_json(),
+            "folds": [[fold.name, fold.network] for fold in self.folds],
+            **{f"fold {fold.network}": self._checkpoint(fold) for fold in self.folds},
+        }
+        stages = [Stage("import", self._import, imported, list(networks.values()))]
+        for fold in self.folds:
+            settings = {"head": dict(self.recipe.head), **self.recipe.to_json()["head_training"]}
+            inputs = {"network": networks[f"fold {fold.name}"], "settings": settings, "files": listed}
+            name = "head" if fold is self.folds[0] else f"head of fold {fold.name}"
+            target = [heads[f"head of {fold.name}"]]
+            stages.append(Stage(name, self._train(fold), {**inputs, "cases": list(fold.seen)}, target, costly=True))
+        results = [self.calibrated, *([self.judged] if self.groups else [])]
+        inputs = {**networks, **heads, "groups": self.groups, "files": listed}
+        stages.append(Stage("calibration", self._calibrate, inputs, results))
+        about = {**self.recipe.about, "hashes": self.job.hashes}
+        inputs = {"model": self.calibrated, "about": about, "output": str(self.job.output.resolve())}
+        stages.append(Stage("model", self._write, inputs, [self.job.output], editable=True))
+        return stages
+
+    def _checkpoint(self, fold: Fold) -> Path:
+        return self.job.result / f"fold_{fold.network}" / str(self.job.options["checkpoint"])
+
+    def _recipe(self) -> Recipe:
+        """Make the recipe that all heads share."""
+        most = max(len(fold.seen) for fold in self.folds)
+        data = head_recipe(self.first, about_of(self.first, self.job.about))
+        data["head"] |= {"variant": "context", "feature_channels": 32, "probes": 8, "aleatoric": True}
+        data["head_training"] = {
+            "epochs": self.job.epochs or max(1, round(WINDOWS / max(1, most))),
+            "batch_size": 1,
+            "learning_rate": 1.5e-3,
+            "final_learning_rate": 5e-5,
+            "mirror": False,
+            "cross_fit_share": 0.0,  # heads trained on other folds' networks found errors worse where measured
+            "seed": 1,
+        }
+        return recipe_from_json(data, self.first.source)
+
+    def _import(self, begun: Begun) -> None:
+        """Put each network into a run as if the run had trained it; a head on the same network stays."""
+        for number, fold in enumerate(self.folds):
+            begun.progress("importing", number / len(self.folds), f"fold {fold.network}")
+            read = self.first
+            if fold.network != self.folds[0].network:
+                read = read_nnunet_folder(self.job.result, fold.network, **self.job.options)
+            if (read.model.backbone, read.model.input) != (self.first.model.backbone, self.first.model.input):
+                raise InputError(
+                    f"{read.source} has another network or input than {self.first.source}: give folds of one training.",
+                    "other-network",
+                )
+            run = self.run(fold)
+            run.path.mkdir(parents=True, exist_ok=True)
+            if not _holds(run, read.weights):
+                run.forget("backbone")
+            run.start(self.recipe, {"origin": f"imported from the nnU-Net result folder {read.source}"})
+            run.save_best("backbone", read.weights)
+
+    def _cases(self, names: Sequence[str], progress: Progress) -> list[PreparedCase]:
+        """Bring cases onto the working grid, each once."""
+        for number, name in enumerate(names):
+            progress("reading", number / len(names), name)
+            if name not in self._prepared:
+                self._prepared[name] = prepare(self.job.cases[name], self.recipe.input, self.recipe.label_values)
+        return [self._prepared[name] for name in names]
+
+    def _train(self, fold: Fold) -> Any:
+        def work(begun: Begun) -> Mapping[str, Any]:
+            """Train the head of a fold; the last epoch counts, so no case is needed to choose one."""
+            run, cases = self.run(fold), self._cases(fold.seen, part_of(begun.progress, 0.0, 0.05))
+            if not begun.again:
+                run.forget("head")
+            trainer = HeadTrainer(run.recipe(), cases, [], run)
+            trainer.resume()
+            trainer.fit(part_of(begun.progress, 0.05, 1.0))
+            if fold is not self.folds[0]:
+                return {}
+            return {"fingerprint": training_fingerprint(cases, self._cases(fold.unseen, begun.progress), self.recipe)}
+
+        return work
+
+    def _calibrate(self, begun: Begun) -> Mapping[str, Any]:
+        """Predict what no network has seen, fit on it, and judge; without calibration where too few cases are left."""
+        bundle = write_plain_bundle(self.main, self.main.path / "bundle", noted(self.job.work)["head"]["fingerprint"])
+        known = self._predicted(part_of(begun.progress, 0.0, 0.6)) if self.groups else {}
+        with atomic_folder(self.calibrated, overwrite=True) as work:
+            shutil.copyfile(weights_path(bundle), work / weights_path(bundle).name)
+            if known:
+                begun.progress("fitting", 0.6)
+                found = fit(list(known.values()), bundle.labels)
+                block = written_block(found, bundle, work)
+                bundle = replace(bundle, calibration=block, display=found.display)
+            write_bundle_json(bundle, work)
+            copy_logs(self.main, work)
+        return self._judge(known, read_bundle(self.calibrated), part_of(begun.progress, 0.7, 1.0)) if known else {}
+
+    def _predicted(self, progress: Progress) -> dict[str, CalibrationCase]:
+        """Predict each case with the network and head that have not seen it; all of them stay in memory."""
+        found: dict[str, CalibrationCase] = {}
+        for fold in self.folds:
+            model = Model(write_plain_bundle(self.run(fold), self.run(fold).path / "bundle"))
+            for name in fold.unseen:
+                progress("predicting", len(found) / len(self.groups), name)
+                case = self.job.cases[name]
+                found[name] = CalibrationCase(*predict_case(case, model), case.group)
+        return found
+
+    def _judge(self, known: Mapping[str, CalibrationCase], bundle: Bundle, progress: Progress) -> Mapping[str, Any]:
+        """Measure each group with the calibration that the other groups give."""
+        evaluation = Evaluation()
+        counts, names = [], sorted(set(self.groups.values()))
+        for number, group in enumerate(names):
+            progress("judging", number / len(names), f"without {group}")
+            made = fit([known[name] for name, its in self.groups.items() if its != group], bundle.labels)
+            fitted = FittedCalibration.from_json(made.block, made.second_stage)
+            for name in (name for name, its in self.groups.items() if its == group):
+                one, case = known[name], self.job.cases[name]
+                chance = error_probability(fitted, one.view, one.prediction.logits, one.prediction.head_maps)
+                assert chance is not None
+                counts.append(count_errors(chance, one.wrong))
+                prediction, images = (
+                    replace(one.prediction, error_probability=chance),
+                    read_assessed(case, bundle).images,
+                )
+                add_case(evaluation, case, prediction, one.truth, images, replace(bundle, calibration=made.block))
+        result = summary(evaluation, bundle)
+        patients = patient_counts(counts, [case.group for case in evaluation.cases])
+        answer, line = verdict(result, [reading(patients, level) for level in LEVELS])
+        with atomic_folder(self.judged, overwrite=True) as work:
+            write_report(work, result, evaluation, bundle, self.plan.message, [*model_warnings(bundle), line])
+            (work / JUDGED_FILE).write_text(json.dumps(recorded(result)) + "\n", encoding="utf-8")
+        return {"trust": answer, "headline": line}
+
+    def _write(self, begun: Begun) -> Mapping[str, Any]:
+        """Write the finished model; whole or not at all."""
+        with atomic_folder(self.job.output, self.job.replaces) as work:
+            shutil.copytree(self.calibrated, work, dirs_exist_ok=True)
+            bundle, about = read_bundle(work), {**self.recipe.about}
+            if self.groups:
+                figures = read_json_object(self.judged / JUDGED_FILE, "remove its folder, and run again")
+                bundle, about["judged"] = replace(bundle, figures=figures), self.plan.message
+                shutil.copyfile(self.judged / PAGE_FILE, work / PAGE_FILE)
+            write_record(work, self._record())
+            bundle, lacking = write_bundle_json(replace(bundle, about={**bundle.about, **about}), work), None
+            begun.progress("compiling", 0.3)
+            try:
+                bundle = add_graphs(replace(bundle, folder=work), work)
+            except (SegWithUError, ImportError) as error:
+                lacking = str(error).removesuffix(".")
+            (work / CARD_FILE).write_text(model_card(bundle), encoding="utf-8")
+            (work / LICENCE_FILE).write_text(licence_notice(bundle.about), encoding="utf-8")
+        judged = noted(self.job.work)["calibration"]
+        line = judged.get("headline", f"{HEADLINES[UNKNOWN]} {self.plan.message}")
+        trust = judged.get("trust", UNKNOWN)
+        return {"trust": trust, "headline": line, "graphs": lacking, "warnings": model_warnings(bundle)}
+
+    def _record(self) -> TrainingRecord:
+        """Note who has seen what: the head's cases, and those that the calibration was fitted on."""
+        seen, plan = self.folds[0].seen, self.plan
+        saw = "has not seen (the user's word)" if plan.all_unseen else "was trained with, so it saw fewer of its errors"
+        remarks = [f"The head was trained on {len(seen)} cases that the network {saw}.", f"Folds: {plan.source}."]
+        record = run_record(self.main, None, remarks)
+        if not self.job.hashes:
+            return record
+        cases = {"train": seen, "calibration": tuple(self.groups)}
+        roles = {role: hashes_of([self.job.cases[name] for name in names]) for role, names in cases.items() if names}
+        return replace(record, roles={role: sorted(hashes) for role, hashes in roles.items()})
 
 
-def _import_stage(job: Adoption, first: NnunetFolder, recipe: Recipe) -> Stage:
-    def work(begun: Begun) -> None:
-        folders = {job.used[0].network: first}
-        for number, fold in enumerate(job.used):
-            begun.progress("importing", number / len(job.used), f"fold {fold.network}")
-            if fold.network not in folders:
-                folders[fold.network] = job.read(fold)
-            check_alike([first, folders[fold.network]])
-            begin_fold(job.run(fold), recipe, folders[fold.network])
-
-    names = sorted({fold.network for fold in job.used})
-    checkpoints = {f"fold {name}": job.result / f"fold_{name}" / job.options["checkpoint"] for name in names}
-    inputs: dict[str, Input] = {
-        "plans": job.result / "plans.json",
-        "data set": job.result / "dataset.json",
-        **checkpoints,
-    }
-    inputs |= {"recipe": recipe.to_json(), "folds": [[fold.name, fold.network] for fold in job.used]}
-    return Stage(
-        "import",
-        "importing the networks",
-        work,
-        inputs,
-        [job.run(fold).path / BACKBONE for fold in job.used],
-        seconds=5.0 * len(names),
-    )
-
-
-def _head_stage(job: Adoption, fold: Fold, recipe: Recipe, prepared: PreparedCases, listed: list[list[Any]]) -> Stage:
-    run, main = job.run(fold), fold is job.used[0]
-
-    def work(begun: Begun) -> dict[str, Any] | None:
-        cases = prepared(fold.seen, begun.progress)
-        train_fold_head(run, cases, begun.again, begun.progress)
-        if not main:
-            return None
-        look = training_fingerprint(cases, prepared(fold.unseen, begun.progress), recipe)
-        return {"fingerprint": look}
-
-    return Stage(
-        _numbered("head", job, fold),
-        "training the head" if main else f"training the head of fold {fold.name}",
-        work,
-        {
-            "network": run.path / BACKBONE,
-            "settings": {"head": dict(recipe.head), **recipe.to_json()["head_training"]},
-            "cases": list(fold.seen),
-            "files": listed,
-        },
-        [run.path / HEAD],
-        seconds=_SECONDS["window"] * recipe.head_training.epochs * len(fold.seen),
-        costly=True,
-        kept=head_epochs_kept(run),
-    )
-
-
-def _numbered(name: str, job: Adoption, fold: Fold) -> str:
-    return name if fold is job.used[0] else f"{name} of fold {fold.name}"
-
-
-def _prediction_stage(job: Adoption, fold: Fold, listed: list[list[Any]]) -> Stage:
-    run, target = job.run(fold), job.predictions(fold)
-
-    def work(begun: Begun) -> None:
-        if not begun.again:
-            shutil.rmtree(target, ignore_errors=True)
-        bundle = write_plain_bundle(run, run.path / "bundle")
-        predict_fold(fold, job.cases, Model(bundle), target, begun.progress)
-
-    return Stage(
-        _numbered("predictions", job, fold),
-        f"predicting what fold {fold.name} has not seen",
-        work,
-        {
-            "network": run.path / BACKBONE,
-            "head": run.path / HEAD,
-            "cases": list(fold.unseen),
-            "files": listed,
-            "format": PREDICTION_FORMAT,
-        },
-        [target],
-        seconds=_SECONDS["case"] * len(fold.unseen),
-    )
-
-
-def _model_stage(job: Adoption, recipe: Recipe) -> Stage:
-    """Calibrate; or, where too few cases are left, write the model without."""
-    kind, groups = job.plan.groups()
-    run, target = job.run(job.used[0]), job.work / "calibrated"
-
-    def work(begun: Begun) -> None:
-        bundle = write_plain_bundle(run, run.path / "bundle", noted(job.work)["head"]["fingerprint"])
-        with atomic_folder(target, overwrite=True) as folder:
-            shutil.copyfile(weights_path(bundle), folder / weights_path(bundle).name)
-            write_bundle_json(_calibrated(job, bundle, folder, begun) if groups else bundle, folder)
-            copy_curves(run, folder)
-            write_record(folder, _record(job, run))
-
-    places = {f"predictions of fold {fold.name}": job.predictions(fold) for fold in job.used if kind != "none"}
-    return Stage(
-        "calibration",
-        "calibrating" if groups else "writing the model",
-        work,
-        {"head": run.path / HEAD, **places, "about": dict(recipe.about), "hashes": job.hashes},
-        [target],
-        seconds=_SECONDS["fit"] * (5 + len(groups)),
-    )
-
-
-def _record(job: Adoption, run: RunFolder) -> TrainingRecord:
-    """Note who has seen what: the head's cases, and those that the calibration was fitted on."""
-    first = job.used[0]
-    record = run_record(run, None, [head_words(job.plan, first)])
-    if not job.hashes:
-        return record
-    fitted_on = [case for case, _ in job.plan.unseen] if job.plan.groups()[1] else []
-    roles = {"train": first.seen, "calibration": fitted_on}
-    found = {role: sorted(hashes_of([job.cases[name] for name in names])) for role, names in roles.items() if names}
-    return replace(record, roles=found)
-
-
-def _calibrated(job: Adoption, bundle: Bundle, folder: Path, begun: Begun) -> Bundle:
-    """Fit on all cases; a second stage goes into `folder` where cross-validation wants it."""
-    names, known = [case for case, _ in job.plan.unseen], []
-    for number, name in enumerate(names):
-        begun.progress("reading", 0.3 * number / len(names), name)
-        known.append(job.predicted(name))
-    begun.progress("fitting", 0.3)
-    found = fit(known, bundle.labels)
-    return replace(bundle, calibration=written_block(found, bundle, folder), display=found.display)
-
-
-def _judge_stage(job: Adoption, listed: list[list[Any]]) -> Stage:
-    _, groups = job.plan.groups()
-    target, parts = job.work / "judged", job.work / "left_out"
-    calibrated = job.work / "calibrated"
-
-    def work(begun: Begun) -> dict[str, Any]:
-        if not begun.again:
-            shutil.rmtree(parts, ignore_errors=True)
-        bundle = read_bundle(calibrated)
-        found = LeftOut(Evaluation(Settings(), [], PooledHistograms(), WorstCases()), {}, {})
-        judge_left_out(job, groups, bundle, parts, found, begun)
-        result = summary(found.evaluation, bundle)
-        patients = patient_counts(list(found.counts.values()), [job.cases[name].group for name in found.counts])
-        readings = [reading(patients, level) for level in LEVELS]
-        assert bundle.calibration is not None
-        trust = trust_of(result, readings, bundle.calibration)
-        with atomic_folder(target, overwrite=True) as folder:
-            write_report(folder, result, found.evaluation, bundle, judged_words(job.plan))
-            kept: dict[str, Any] = {"figures": recorded(result), "answers": [vars(answer) for answer in trust.answers]}
-            kept |= {"readings": [one.to_json() for one in readings], "patients": result["patients"]}
-            kept |= {"with_stage_two": list(found.with_stage_two.values())}
-            (folder / JUDGED_FILE).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        return {"trust": trust.level, "headline": trust.headline}
-
-    return Stage(
-        "judgement",
-        "judging on cases left out",
-        work,
-        {"model": calibrated / "bundle.json", "groups": dict(groups), "files": listed},
-        [target],
-        seconds=_SECONDS["fit"] * len(groups) * (1 + len(set(groups.values()))),
-    )
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Cases measured with calibrations that were fitted without them.
-
-    Attributes:
-        evaluation: as of a model on test cases.
-        counts: voxels and errors by error probability, of each case.
-        with_stage_two: whether the calibration without a group took a second stage, by group.
-    """
-
-    evaluation: Evaluation
-    counts: dict[str, ErrorCounts]
-    with_stage_two: dict[str, bool]
-
-
-def judge_left_out(
-    job: Adoption, groups: Mapping[str, str], bundle: Bundle, folder: Path, found: LeftOut, begun: Begun
-) -> None:
-    """Measure each group with the calibration that the other groups give, and note it in `found`.
-
-    Args:
-        groups: of each case that is measured.
-        bundle: what it all belongs to; its own calibration is not used.
-        folder: keeps the calibrations, so that a second call goes on.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    names = sorted(set(groups.values()))
-    for number, group in enumerate(names):
-        begun.progress("judging", number / len(names), f"without {group}")
-        place = folder / f"without_{hashlib.sha256(group.encode()).hexdigest()[:16]}"
-        if not place.is_dir():
-            others = [job.predicted(case) for case, its in groups.items() if its != group]
-            with atomic_folder(place) as work:
-                block = written_block(fit(others, bundle.labels), bundle, work)
-                (work / CALIBRATION_FILE).write_text(to_json(block) + "\n", encoding="utf-8")
-        block = read_json_object(place / CALIBRATION_FILE, f"remove {place}, and run the same command again")
-        calibrated = replace(bundle, calibration=block, folder=place)
-        found.with_stage_two[group] = BLOCK in block
-        for name in (case for case, its in groups.items() if its == group):
-            _measure(found, job.cases[name], job.predicted(name), calibrated)
-    begun.progress("judging", 1.0)
-
-
-def _measure(found: LeftOut, case: Case, known: CalibrationCase, bundle: Bundle) -> None:
-    fitted = FittedCalibration.from_json(bundle.calibration, read_stage_two(bundle))
-    chance = error_probability(fitted, known.view, known.prediction.logits, known.prediction.head_maps)
-    assert chance is not None
-    prediction = replace(known.prediction, error_probability=chance)
-    add_case(found.evaluation, case, prediction, known.truth, read_assessed(case, bundle).images, bundle)
-    found.counts[case.name] = count_errors(chance, known.wrong)
-
-
-def _finish_stage(job: Adoption) -> Stage:
-    calibrated, judged = job.work / "calibrated", job.work / "judged"
-    kind, _ = job.plan.groups()
-    inputs = {"model": calibrated, **({"judgement": judged / JUDGED_FILE} if kind != "none" else {})}
-    return Stage(
-        "model",
-        "writing the model and its page",
-        lambda begun: write_adopted(
-            job.plan, calibrated, judged if kind != "none" else None, job.output, begun.progress, job.replaces
-        ),
-        inputs,
-        [job.output],
-        seconds=20.0,
-        editable=True,
-    )
+def _holds(run: RunFolder, weights: Mapping[str, torch.Tensor]) -> bool:
+    try:
+        known = run.load_best("backbone")
+    except InputError:  # none yet, or damaged
+        return False
+    return known.keys() == weights.keys() and all(torch.equal(known[name], tensor) for name, tensor in weights.items())

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from SegWithUCore.util.errors import InputError, UsageError
-from SegWithUCore.util.input_files import is_there
-from SegWithUCore.util.strict_json import read_json
+from SegWithUCore.util.strict_json import read_json, typed
 
 from ..training.dataset import IMAGE_SUFFIXES
 
@@ -57,31 +56,37 @@ class FoldPlan:
     all_unseen: bool = False
 
     @property
-    def networks(self) -> list[str]:
-        """The folds' networks, each once."""
-        return list(dict.fromkeys(fold.network for fold in self.folds))
+    def unseen(self) -> dict[str, Fold]:
+        """Every case that is used for fitting, with the fold that predicts it."""
+        return {case: fold for fold in self.folds for case in fold.unseen}
 
     @property
-    def unseen(self) -> list[tuple[str, Fold]]:
-        """Every case that is used for fitting, with the fold that predicts it."""
-        return [(case, fold) for fold in self.folds for case in fold.unseen]
+    def groups(self) -> dict[str, str]:
+        """Deal the unseen cases into groups, each of which is judged by what the others give; empty for too few.
 
-    def groups(self) -> tuple[str, dict[str, str]]:
-        """Deal the unseen cases into groups, each of which is judged by what the others give.
-
-        Returns:
-            `folds`, `thirds`, `patients` or `none` (too few to fit anything); and the group of each case.
+        The folds where several are used; else thirds of the patients, or each patient by itself where cases are few.
         """
-        cases = {case: fold.name for case, fold in self.unseen}
+        cases = {case: fold.name for case, fold in self.unseen.items()}
         patients = sorted({self.patients[case] for case in cases})
         if len(cases) < FEWEST_CASES or len(patients) < 2:
-            return "none", {}
-        if len([fold for fold in self.folds if fold.unseen]) > 1:
-            return "folds", cases
-        if len(cases) >= THIRDS_FROM and len(patients) >= FOREIGN_FOLDS:
-            third = {patient: str(place % 3 + 1) for place, patient in enumerate(patients)}
-            return "thirds", {case: third[self.patients[case]] for case in cases}
-        return "patients", {case: self.patients[case] for case in cases}
+            return {}
+        if len(set(cases.values())) > 1:
+            return cases
+        parts = 3 if len(cases) >= THIRDS_FROM else len(patients)
+        part = {patient: str(place % parts) for place, patient in enumerate(patients)}
+        return {case: part[self.patients[case]] for case in cases}
+
+    @property
+    def message(self) -> str:
+        """Say on what the model is calibrated and judged."""
+        groups = self.groups
+        if not groups:
+            return f"Only {len(self.unseen)} cases are left that the network has not seen: nothing can be fitted."
+        patients = len({self.patients[case] for case in groups})
+        return (
+            f"{len(groups)} cases (patients: {patients}) that the networks and heads predicting them have not seen, in "
+            f"{len(set(groups.values()))} groups, each measured with a calibration of the others"
+        )
 
 
 def plan_folds(
@@ -107,7 +112,7 @@ def plan_folds(
         UsageError: there is no such fold.
         InputError: nobody knows which cases a network has seen, or two sources contradict each other.
     """
-    names = present_folds(folder, checkpoint)
+    names = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
     if first is not None and first not in names:
         raise UsageError(f"{folder} has no fold {first} with {checkpoint}: choose one of {', '.join(names) or 'none'}.")
     if not names:
@@ -118,119 +123,101 @@ def plan_folds(
     if first == "all" or not numbered:
         raise InputError(
             f"{folder / 'fold_all'} was trained on every case, so none is left to calibrate on: give a result folder "
-            "with fold_0, or cases that it never saw with --unseen."
+            "with fold_0, or cases that it never saw with --unseen.",
+            "all-cases-trained-with",
         )
     ordered = sorted(numbered, key=lambda name: (name != first, int(name)))
-    file = splits if splits is not None else find_splits(folder, dataset)
-    listed = _by_splits(file, ordered, patients) if file is not None else _by_validation(folder, ordered, patients)
-    _check_validation(folder, listed, file)
+    file = splits or _find_splits(folder, dataset)
+    validated = {name: _predicted(folder, name) & set(patients) for name in ordered}
+    if file is None:
+        listed: Listed = {
+            name: ([case for case in patients if case not in val], val) for name, val in validated.items()
+        }
+    else:
+        listed = _read_splits(file, ordered, patients)
+    for name, (train, val) in listed.items():
+        if not val and file is None:
+            raise InputError(
+                f"Nobody knows which cases the network of {folder / f'fold_{name}'} has seen: give nnU-Net's "
+                f"{SPLITS_FILE} with --splits (it is in nnUNet_preprocessed), or, if it saw none of these cases, "
+                "--unseen.",
+                "unknown-splits",
+            )
+        odd = validated[name] & set(train)
+        if odd:  # what was trained with would count as unseen
+            raise InputError(
+                f"{file} trains fold {name} with {min(odd)}, but {folder / f'fold_{name}' / 'validation'} holds it "
+                "as a validation case, so these are not the splits of this training: give the right file with "
+                "--splits.",
+                "other-splits",
+            )
     return _plan(listed, patients, file.name if file is not None else "the validation predictions of each fold")
 
 
-def present_folds(folder: Path, checkpoint: str) -> list[str]:
-    """Names of the folds that have a checkpoint."""
-    return sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
-
-
-def find_splits(folder: Path, dataset: Path) -> Path | None:
+def _find_splits(folder: Path, dataset: Path) -> Path | None:
     """Look for `splits_final.json` where nnU-Net, or who copied its folders, puts it."""
-    name = folder.resolve().parent.name
+    base, name = dataset.resolve().parent.parent, folder.resolve().parent.name
     roots = [folder.resolve(), folder.resolve().parent, dataset.resolve()]
-    base = dataset.resolve().parent.parent
     roots += [base / "nnUNet_preprocessed" / name, base / "preprocessed" / name]
     return next((root / SPLITS_FILE for root in roots if (root / SPLITS_FILE).is_file()), None)
 
 
-Listed = dict[str, tuple[list[str], list[str]]]
+Listed = Mapping[str, tuple[Sequence[str], set[str]]]
 """By fold: the cases trained with and those that validate."""
 
 
-def _by_splits(file: Path, folds: Sequence[str], known: Mapping[str, str]) -> Listed:
-    if not is_there(file):
-        raise InputError(f"{file} does not exist: give nnU-Net's {SPLITS_FILE} with --splits.")
-    data = read_json(file, COPY_AGAIN)
-    if not isinstance(data, list) or not all(
-        isinstance(entry, dict) and all(_names(entry.get(part)) for part in ("train", "val")) for entry in data
-    ):
-        raise InputError(f"{file} is not nnU-Net's list of folds with 'train' and 'val': {COPY_AGAIN}.")
-    listed: Listed = {}
-    for name in folds:
-        if int(name) >= len(data):
-            raise InputError(f"{file} has {len(data)} folds, and the result folder has fold_{name}: {COPY_AGAIN}.")
-        train, val = data[int(name)]["train"], data[int(name)]["val"]
-        both = set(train) & set(val)
-        if both:
-            raise InputError(f"{file} trains and validates fold {name} with {min(both)}: {COPY_AGAIN}.")
-        missing = next((case for case in [*train, *val] if case not in known), None)
-        if missing is not None:
-            raise InputError(f"{file} names the case {missing}, which the data set lacks: give the same data set.")
-        listed[name] = (list(train), list(val))
-    return listed
+@dataclass(frozen=True)
+class _Split:
+    train: tuple[str, ...]
+    val: tuple[str, ...]
 
 
-def _by_validation(folder: Path, folds: Sequence[str], known: Mapping[str, str]) -> Listed:
-    """nnU-Net predicts a fold's validation cases when its training ends: their names are the files'."""
-    listed: Listed = {}
-    for name in folds:
-        val = sorted(_predicted(folder, name) & set(known))
-        if not val:
+def _read_splits(file: Path, folds: Sequence[str], known: Mapping[str, str]) -> Listed:
+    """Read nnU-Net's splits, and hold them against folds and data set."""
+    try:
+        data: tuple[_Split, ...] = typed(tuple[_Split, ...], read_json(file, COPY_AGAIN), "the list of folds")
+        listed = {name: (data[int(name)].train, set(data[int(name)].val)) for name in folds}
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{file} does not hold the folds {', '.join(folds)} ({error}): {COPY_AGAIN}.") from error
+    for name, (train, val) in listed.items():
+        wrong = sorted((set(train) & val) | ((set(train) | val) - known.keys()))
+        if wrong:
             raise InputError(
-                f"Nobody knows which cases the network of {folder / f'fold_{name}'} has seen: give nnU-Net's "
-                f"{SPLITS_FILE} with --splits (it is in nnUNet_preprocessed), or, if it saw none of these cases, "
-                "--unseen."
+                f"{file} names the case {wrong[0]} in fold {name} twice, or the data set lacks it: {COPY_AGAIN}."
             )
-        listed[name] = ([case for case in known if case not in val], val)
     return listed
-
-
-def _check_validation(folder: Path, listed: Listed, splits: Path | None) -> None:
-    """Refuse splits other than those of the training: what was trained with would count as unseen."""
-    for name, (train, _) in listed.items():
-        odd = _predicted(folder, name) & set(train)
-        if odd and splits is not None:
-            raise InputError(
-                f"{splits} trains fold {name} with {min(odd)}, but {folder / f'fold_{name}' / 'validation'} holds it "
-                "as a validation case, so these are not the splits of this training: give the right file with --splits."
-            )
 
 
 def _predicted(folder: Path, fold: str) -> set[str]:
+    """Find the validation cases of a fold: nnU-Net predicts them when its training ends."""
     place = folder / f"fold_{fold}" / "validation"
     files = [path.name for path in place.iterdir()] if place.is_dir() else []
     return {name.removesuffix(suffix) for name in files for suffix in IMAGE_SUFFIXES if name.endswith(suffix)}
 
 
 def _plan(listed: Listed, patients: Mapping[str, str], source: str) -> FoldPlan:
-    dropped: set[str] = set()
     unseen: dict[str, str] = {}
     for name, (train, val) in listed.items():
         trained = {patients[case] for case in train}
-        for case in val:
-            if patients[case] in trained:
-                dropped.add(case)
-            else:
+        for case in sorted(val):
+            if patients[case] not in trained:
                 unseen.setdefault(case, name)
-    named = {case for train, val in listed.values() for case in (*train, *val)}
-    folds = []
-    for name, (train, val) in listed.items():
-        own = tuple(case for case in val if unseen.get(case) == name)
-        folds.append(Fold(name, name, tuple(sorted(train)), own))
-    unknown = tuple(sorted(set(patients) - named))
-    return FoldPlan(tuple(folds), source, dict(patients), tuple(sorted(dropped - set(unseen))), unknown)
+    validating = {case for _, val in listed.values() for case in val}
+    folds = tuple(
+        Fold(name, name, tuple(sorted(train)), tuple(case for case, its in unseen.items() if its == name))
+        for name, (train, _) in listed.items()
+    )
+    unknown = set(patients) - validating - {case for train, _ in listed.values() for case in train}
+    return FoldPlan(folds, source, dict(patients), tuple(sorted(validating - set(unseen))), tuple(sorted(unknown)))
 
 
 def _foreign(name: str, patients: Mapping[str, str]) -> FoldPlan:
     """Deal cases that the network has never seen: in each part a head is trained without the others' patients."""
     known = sorted(set(patients.values()))
-    parts = min(FOREIGN_FOLDS, len(known))
-    part = {patient: place % parts for place, patient in enumerate(known)}
+    part = {patient: place % FOREIGN_FOLDS for place, patient in enumerate(known)}
     folds = []
-    for number in range(parts):
+    for number in range(min(FOREIGN_FOLDS, len(known))):
         own = tuple(case for case in patients if part[patients[case]] == number)
         others = tuple(case for case in patients if part[patients[case]] != number)
         folds.append(Fold(f"part{number + 1}", name, others, own))
     return FoldPlan(tuple(folds), "--unseen: the network has seen none of the cases", dict(patients), all_unseen=True)
-
-
-def _names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)

@@ -22,15 +22,15 @@ from SegWithUCore.metrics.calibration import (
     negative_log_likelihood,
 )
 from SegWithUCore.metrics.error_detection import metrics_of, region_groups
-from SegWithUCore.metrics.overlap import Band, class_dice, class_surface_dice, mean_dice
+from SegWithUCore.metrics.overlap import Band, class_dice
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
 
-from ..calibration.cases import CaseNumbers, case_numbers
+from ..calibration.cases import CaseNumbers
 
 SURFACE_TOLERANCE_MM = 1.0
 UNSEEN_BELOW = 0.1
-"""Error probability under which a wrong voxel goes unseen: pictures leave it clear (`pictures.HIDDEN_BELOW`)."""
+"""Error probability under which a wrong voxel goes unseen: pictures leave it clear."""
 HEADLINES = {"auroc", "auprc", "aurc", "augrc"}
 
 
@@ -41,6 +41,7 @@ class CaseMeasurement:
     Attributes:
         prediction, truth: what the network says, and the class of each voxel.
         error: where they differ.
+        band: voxels near the predicted surface.
         regions, scores: by name.
         probabilities: plain softmax, (classes, z, y, x).
     """
@@ -48,16 +49,10 @@ class CaseMeasurement:
     prediction: Prediction
     truth: np.ndarray
     error: np.ndarray
+    band: np.ndarray
     regions: Mapping[str, np.ndarray | None]
     scores: Mapping[str, np.ndarray]
     probabilities: np.ndarray
-
-    @property
-    def band(self) -> np.ndarray:
-        """Voxels near the predicted surface."""
-        near = self.regions["band"]
-        assert near is not None
-        return near
 
 
 def measure_case(
@@ -66,14 +61,10 @@ def measure_case(
     """Compare a prediction with the true class of each voxel, (z, y, x)."""
     distance = band.distance(prediction.classes, spacing_zyx)
     probabilities = softmax(prediction.logits.astype(np.float64), 0)
-    return CaseMeasurement(
-        prediction,
-        truth,
-        prediction.classes != truth,
-        scored_regions(prediction.classes, truth, distance <= band.width, bundle.labels),
-        error_scores(prediction, probabilities, distance, bundle.calibration),
-        probabilities,
-    )
+    near, error = distance <= band.width, prediction.classes != truth
+    regions = scored_regions(prediction.classes, truth, near, bundle.labels)
+    scores = error_scores(prediction, probabilities, distance, bundle.calibration)
+    return CaseMeasurement(prediction, truth, error, near, regions, scores, probabilities)
 
 
 def case_metrics(
@@ -117,15 +108,6 @@ def recorded_metrics(
     if bundle.calibration is not None:
         metrics |= _calibrated_metrics(case, bundle.calibration)
     return metrics
-
-
-def surface_metrics(
-    case: CaseMeasurement, spacing_zyx: Sequence[float], bundle: Bundle, tolerance_mm: float
-) -> dict[str, float]:
-    """Surface Dice of each structure by title."""
-    found = class_surface_dice(case.prediction.classes, case.truth, len(bundle.labels), tolerance_mm, list(spacing_zyx))
-    names = [label.name for label in bundle.labels[1:]]
-    return {f"surface dice {name}": value for name, value in zip(names, found, strict=True)}
 
 
 NONE = float("nan")
@@ -190,16 +172,6 @@ def confidences(
     return found
 
 
-def case_level_sums(case: CaseMeasurement, calibration: Mapping[str, Any] | None) -> CaseNumbers:
-    """Sum over the case, with temperature-scaled probabilities as the bundle says."""
-    return case_numbers(case.prediction, case.truth, 1.0 if calibration is None else calibration["tempering_scale"])
-
-
-def case_risk(case: CaseMeasurement, num_classes: int) -> float:
-    """1 - mean Dice over the structures that prediction or reference have; NaN if there are none."""
-    return 1 - mean_dice(case.prediction.classes, case.truth, num_classes)
-
-
 OUR_SCORE = "error probability"
 """What a user sees; absent without fitted calibration."""
 BASELINE_SCORE = "softmax by direction"
@@ -208,10 +180,7 @@ POOLED_REGIONS = ("whole", "band", "inside")
 
 
 def error_scores(
-    prediction: Prediction,
-    probabilities: np.ndarray,
-    distance: np.ndarray,
-    calibration: Mapping[str, Any] | None,
+    prediction: Prediction, probabilities: np.ndarray, distance: np.ndarray, calibration: Mapping[str, Any] | None
 ) -> dict[str, np.ndarray]:
     """Scores by name, higher = riskier, each (z, y, x), float32, so that sorting and counting see the same ties.
 

@@ -1,78 +1,45 @@
-"""A model on cases with references: every case segmented as `segment` does, measured, and summed up."""
+"""A model on cases with references: every case segmented as `segment` does, and measured.
+
+Before an evaluation some cases are compared with those that the model was trained with, so that another organ is
+refused at once; during it all are.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.inference.deviation import Deviation
+from SegWithUCore.inference.deviation import NOTE, REFUSED, WARNING, Deviation
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.ood_check import input_deviations
 from SegWithUCore.inference.prediction import Prediction, predict
+from SegWithUCore.inference.preprocessing import assessed_box
 from SegWithUCore.metrics.calibration import Reliability
-from SegWithUCore.metrics.error_detection import ScoreHistogram, region_histogram
-from SegWithUCore.metrics.overlap import Band
+from SegWithUCore.metrics.overlap import Band, class_surface_dice, mean_dice
 from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.models.quality import checks_lacking
+from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.progress import Progress, silent
 
-from ..training.case_reading import read_assessed
+from ..calibration.cases import case_numbers
+from ..training.case_reading import read_assessed, read_images
 from ..training.dataset import Case
 from .case_metrics import (
     OUR_SCORE,
     POOLED_REGIONS,
     SURFACE_TOLERANCE_MM,
     StructureMeasurement,
-    case_level_sums,
-    case_risk,
     confidences,
     detection_metrics,
     measure_case,
     measure_structures,
     recorded_metrics,
-    surface_metrics,
 )
-from .pictures import WorstCases
 
-
-class PooledHistograms:
-    """Histograms by score and region; the pools of two sets of cases add up to those of both.
-
-    Attributes:
-        scores: by (score, region).
-        reliability: of the error probability, by region; empty without fitted calibration.
-    """
-
-    def __init__(self) -> None:
-        self.scores: dict[tuple[str, str], ScoreHistogram] = {}
-        self.reliability: dict[str, Reliability] = {}
-
-    def include(self, other: "PooledHistograms") -> None:
-        """Add the counts of other cases."""
-        for key, scores in other.scores.items():
-            self.scores[key] = self.scores[key] + scores if key in self.scores else scores
-        for region, reliability in other.reliability.items():
-            known = self.reliability.get(region)
-            self.reliability[region] = reliability if known is None else known + reliability
-
-    def add_case(
-        self, scores: Mapping[str, np.ndarray], error: np.ndarray, regions: Mapping[str, np.ndarray | None]
-    ) -> None:
-        """Count the voxels of a case.
-
-        Args:
-            scores: by name, higher = riskier.
-            error: where the segmentation is wrong.
-            regions: masks by name; those of `POOLED_REGIONS` are counted.
-        """
-        for region in POOLED_REGIONS:
-            mask = regions[region]
-            for name, score in scores.items():
-                key, counted = (name, region), region_histogram(score, error, mask)
-                self.scores[key] = self.scores[key] + counted if key in self.scores else counted
-            if OUR_SCORE in scores:
-                here = slice(None) if mask is None else mask
-                self.reliability.setdefault(region, Reliability()).add(scores[OUR_SCORE][here], error[here])
+LOOKED_AT = 5
+"""Cases that are compared before an evaluation, spread over all of them."""
 
 
 @dataclass(frozen=True)
@@ -119,29 +86,32 @@ class CaseEvaluation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Cases, their voxels pooled, and the worst of them."""
+    """Measured cases.
 
-    settings: Settings
-    cases: list[CaseEvaluation]
-    pools: PooledHistograms
-    worst: WorstCases
+    Attributes:
+        reliability: of the error probability over the voxels of all cases, by region; empty without fitted calibration.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    cases: list[CaseEvaluation] = field(default_factory=list)
+    reliability: dict[str, Reliability] = field(default_factory=dict)
 
     def include(self, other: "Evaluation") -> None:
         """Add the cases of another evaluation with the same settings after the own ones."""
         self.cases.extend(other.cases)
-        self.pools.include(other.pools)
-        self.worst.include(other.worst)
+        for region, counts in other.reliability.items():
+            self.reliability[region] = self.reliability[region] + counts if region in self.reliability else counts
 
 
 def evaluate(
     cases: Sequence[Case], model: Model, settings: Settings | None = None, progress: Progress = silent
 ) -> Evaluation:
-    """Measure every case, one after the other; memory holds one case, histograms, and the pictures of the worst.
+    """Measure every case, one after the other; memory holds one case and counts.
 
     Raises:
         InputError: an image or reference cannot be used.
     """
-    found = Evaluation(settings or Settings(), [], PooledHistograms(), WorstCases())
+    found = Evaluation(settings or Settings())
     for number, case in enumerate(cases):
         progress("evaluating", number / len(cases), case.name)
         read = read_assessed(case, model.bundle, found.settings.mirrored)
@@ -164,19 +134,22 @@ def add_case(
         truth: class of each voxel, (z, y, x).
         images: the channels, on the grid of the prediction.
     """
-    settings = found.settings
+    settings, classes = found.settings, len(bundle.labels)
     spacing = images[0].GetSpacing()[::-1]
     seen = measure_case(prediction, truth, spacing, bundle, settings.band)
     detection = detection_metrics(seen)
     metrics = recorded_metrics(seen, detection, bundle)
     if not settings.band.in_slices:
-        metrics |= surface_metrics(seen, spacing, bundle, settings.tolerance_mm)
-    numbers = case_level_sums(seen, bundle.calibration)
+        dice = class_surface_dice(prediction.classes, truth, classes, settings.tolerance_mm, list(spacing))
+        metrics |= {f"surface dice {label.name}": each for label, each in zip(bundle.labels[1:], dice, strict=True)}
+    scale = 1.0 if bundle.calibration is None else bundle.calibration["tempering_scale"]
+    numbers = case_numbers(prediction, truth, scale)
     structures = measure_structures(numbers, bundle.labels, bundle.calibration)
-    risk = case_risk(seen, len(bundle.labels))
-    found.pools.add_case(seen.scores, seen.error, seen.regions)
-    found.worst.see(case.name, seen, images[0], risk)
+    risk = 1 - mean_dice(prediction.classes, truth, classes)
     masks = {name: np.ones(truth.shape, bool) if mask is None else mask for name, mask in seen.regions.items()}
+    for region in POOLED_REGIONS if OUR_SCORE in seen.scores else ():
+        counts = found.reliability.setdefault(region, Reliability())
+        counts.add(seen.scores[OUR_SCORE][masks[region]], seen.error[masks[region]])
     found.cases.append(
         CaseEvaluation(
             case.name,
@@ -194,13 +167,63 @@ def add_case(
 
 
 def evaluate_on_worker(model: Model, case: Case, settings: Settings) -> Evaluation:
-    """Measure one case on a worker; what travels back are its figures, counts in bins and one picture."""
+    """Measure one case on a worker; what travels back are its metrics and counts in bins."""
     return evaluate([case], model, settings)
 
 
 def in_order(cases: Sequence[Case], found: Mapping[str, Evaluation], settings: Settings) -> Evaluation:
     """Put evaluations of single cases together as `evaluate` would have made them."""
-    whole = Evaluation(settings, [], PooledHistograms(), WorstCases())
+    whole = Evaluation(settings)
     for case in cases:
         whole.include(found[case.name])
     return whole
+
+
+def input_check(found: Mapping[str, Sequence[Deviation]], bundle: Bundle) -> dict[str, Any] | None:
+    """Sum up the input check of an evaluation; None where the model does not know its training cases.
+
+    Args:
+        found: deviations of all cases, by name.
+
+    Returns:
+        `cases` looked at; `lacks`, the parts of the check that the model cannot do; `unlike`, the names of those with a
+        warning or more; `noted`, of those with notes alone; and `found`, all sentences by case.
+    """
+    if bundle.fingerprint is None:
+        return None
+    worst = {name: {each.severity for each in its} for name, its in found.items()}
+    return {
+        "cases": len(found),
+        "lacks": checks_lacking(bundle),
+        "unlike": [name for name, severities in worst.items() if severities & {WARNING, REFUSED}],
+        "noted": [name for name, severities in worst.items() if severities == {NOTE}],
+        "found": {name: [each.to_json() for each in its] for name, its in found.items() if its},
+    }
+
+
+def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
+    """Compare some cases with the training cases; returns the warnings about them, each sentence once.
+
+    Raises:
+        InputError: most of them are so unlike that metrics would mean nothing, or one cannot be read.
+    """
+    if bundle.fingerprint is None:
+        return []
+    looked = list(cases)[:: max(1, len(cases) // LOOKED_AT)][:LOOKED_AT]
+    refused, notes = [], []
+    for case in looked:
+        images = read_images(case)
+        if len(images) != len(bundle.input.channels):
+            continue  # what reads all of them says so
+        box = assessed_box(images, bundle.input)
+        found = input_deviations([box.crop(image) for image in images], bundle)
+        refused += [each.sentence for each in found if each.severity == REFUSED][:1]
+        notes += [f"{case.name}: {each.sentence}" for each in found]
+    if len(refused) * 2 > len(looked):
+        raise InputError(
+            f"{len(refused)} of {len(looked)} cases that were compared with the training cases of '{bundle.name}' are "
+            f"too unlike them for metrics to mean anything ({refused[0].rstrip('.')}): choose the model that was made "
+            "for such images, or go on with --unlike-training.",
+            "unlike-training",
+        )
+    return list(dict.fromkeys(notes))

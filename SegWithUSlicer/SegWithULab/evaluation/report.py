@@ -1,152 +1,220 @@
-"""The report of an evaluation: its folder (JSON, CSV, Markdown, plots, worst cases) and one HTML page.
+"""The report of an evaluation: its folder (JSON, CSV, Markdown, plots), one HTML page, and a few lines.
 
-The page loads nothing from elsewhere and prints on A4.
+The page loads nothing from elsewhere and prints on A4. Tables are made once, for Markdown and HTML.
 """
 
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.report.render import render
 from SegWithUCore.util.csv_files import table_of, write_csv
 
-from .evaluate import CaseEvaluation, Evaluation
-from .pictures import WorstCase, draw_worst
+from .case_metrics import OUR_SCORE
 from .plots import draw_plots
-from .report_tables import Table, markdown, number, report_tables
+
+if TYPE_CHECKING:
+    from .evaluate import CaseEvaluation, Evaluation
 
 PAGE_FILE = "report.html"
+NAMES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "aurc": "AURC x 1000",
+    "e-aurc": "e-AURC x 1000",
+    "augrc": "AUGRC x 1000",
+    "fpr95": "FPR at 95 % TPR",
+    "risk at 80 %": "risk at 80 % coverage",
+    "found in 1 %": "errors in riskiest 1 %",
+    "found in 5 %": "in riskiest 5 %",
+}
+"""Metrics of error detection, as they are shown."""
+WITHOUT = "-"
+"""Stands for a metric that does not exist, as in a region without errors."""
+NAMED = 5
+"""Cases with an OOD warning that are named among the lines; the report has all."""
 
 
-def evaluation_page(
-    name: str,
-    about: str,
+@dataclass(frozen=True)
+class Table:
+    """A table with its title and a note below the title.
+
+    Attributes:
+        words: number of columns on the left that hold words; the others hold metrics.
+    """
+
+    title: str
+    note: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
+
+
+def write_report(
+    folder: Path,
     result: Mapping[str, Any],
-    tables: Sequence[Table],
-    plots: Mapping[str, Path],
-    pictures: Mapping[str, Sequence[tuple[str, Path]]],
-) -> str:
-    """Build the whole page.
+    evaluation: "Evaluation",
+    bundle: Bundle,
+    source: str,
+    alerts: Sequence[str] = (),
+) -> None:
+    """Write `figures.json`, `figures.csv`, `figures.md`, `plots/` and `report.html`.
+
+    There are no plots where matplotlib is not installed, as in Slicer.
 
     Args:
-        name: of the model.
-        about: sentences on model and cases.
-        plots: files by the words under them.
-        pictures: of the worst cases by kind: words and files.
+        folder: that exists and is empty; the caller makes it appear whole or not at all.
+        result: from `summary.summary`.
+        source: where the cases come from, in the user's words.
+        alerts: what stands above all else.
     """
-    return tables_page(
-        f"{name}: evaluation",
-        [_lead(result), about],
-        tables,
-        before={"Curves": list(plots.items())},
-        after=pictures,
+    title = f"{bundle.name} {bundle.about['version']}: evaluation"
+    about = (
+        f"{messages(result)[0]} Cases: {source}. Weights {bundle.weights_sha256[:12]}"
+        f"{'' if bundle.calibration is None else f', calibration {str(bundle.calibration_sha256)[:12]}'}. Means are "
+        "over cases; intervals hold 95 % of bootstrap draws of patients."
+        f"{' Left and right of all cases were exchanged first.' if evaluation.settings.mirrored else ''}"
     )
+    tables = report_tables(result)
+    (folder / "figures.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_csv(folder / "figures.csv", *table_of([_csv_row(case) for case in evaluation.cases]))
+    (folder / "figures.md").write_text("\n\n".join([f"# {title}", *alerts, about, markdown(tables)]), encoding="utf-8")
+    drawable = importlib.util.find_spec("matplotlib") is not None
+    plots = draw_plots(evaluation, result, folder / "plots") if drawable else {}
+    page = tables_page(title, [about], tables, list(plots.items()), alerts)
+    (folder / PAGE_FILE).write_text(page, encoding="utf-8")
 
 
 def tables_page(
     title: str,
     lead: Sequence[str],
     tables: Sequence[Table],
-    before: Mapping[str, Sequence[tuple[str, Path]]],
-    after: Mapping[str, Sequence[tuple[str, Path]]] = MappingProxyType({}),
+    plots: Sequence[tuple[str, Path]] = (),
     alerts: Sequence[str] = (),
 ) -> str:
     """Render one HTML page of tables; cells between double stars, as in Markdown, are bold.
 
     Args:
         lead: paragraphs below the title.
-        before: pictures above the tables, words and files by heading.
-        after: those below.
+        plots: words and files, above the tables.
         alerts: warnings that stand above all else.
     """
-    return render(
-        "evaluation.html",
-        title=title,
-        heading=title,
-        alerts=alerts,
-        lead=[text for text in lead if text],
-        tables_shown=tables,
-        before=list(before.items()),
-        after=list(after.items()),
+    texts = {"title": title, "heading": title, "alerts": alerts, "lead": [text for text in lead if text]}
+    return render("evaluation.html", **texts, tables_shown=tables, plots=plots)
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """Format the tables one after the other."""
+    parts = []
+    for table in tables:
+        rule = ["---"] * table.words + ["---:"] * (len(table.header) - table.words)
+        lines = [f"| {' | '.join(cells)} |" for cells in (table.header, rule, *table.rows)]
+        parts.append(f"## {table.title}\n{table.note}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def number(value: float | None, factor: float = 1.0) -> str:
+    """Three significant digits."""
+    return WITHOUT if value is None else f"{value * factor:.3g}"
+
+
+def with_interval(entry: Mapping[str, Any], key: str = "mean", factor: float = 1.0) -> str:
+    """Format a metric with its bootstrap interval in brackets."""
+    if entry.get(key) is None or entry.get("low") is None:
+        return number(entry.get(key), factor)
+    return f"{number(entry[key], factor)} ({number(entry['low'], factor)} to {number(entry['high'], factor)})"
+
+
+def factor_of(metric: str) -> float:
+    """Return by what a metric of error detection is multiplied where it is shown."""
+    return 1000.0 if NAMES[metric].endswith("x 1000") else 1.0
+
+
+def report_tables(result: Mapping[str, Any]) -> list[Table]:
+    """All tables of `summary.summary` that have rows."""
+    tolerance = result["surface_tolerance_mm"]
+    surface = (
+        "no surface Dice, for no spacing is trusted" if tolerance is None else f"surface Dice within {tolerance:g} mm"
     )
+    regions = [
+        [row["region"], str(row["voxels"]), str(row["errors"]), with_interval(row["error_rate"]),
+         str(row["cases_without_errors"]), str(row["cases_without_voxels"])]
+        for row in result["regions"]
+    ]  # fmt: skip
+    confidences = [
+        [row["confidence"], *(with_interval(row[metric], "value", 100.0) for metric in ("aurc", "e-aurc", "augrc")),
+         with_interval(row["spearman"], "value"), str(row["cases"])]
+        for row in result["confidences"]
+    ]  # fmt: skip
+    comparisons = [
+        [title, number(value) if isinstance(value, float) else with_interval(value)]
+        for title, value in result["comparisons"].items()
+    ]
+    predicted = [
+        [row["structure"], *(with_interval(row["predicted_dice"][key], "value") for key in
+         ("mean_absolute_error", "mean_absolute_error_of_mean", "spearman")),
+         "yes" if row["predicted_dice"]["informative"] else "no, not shown to users"]
+        for row in result["structures"] if "predicted_dice" in row
+    ]  # fmt: skip
+    volumes = [
+        [row["structure"], *(number(row["volume_interval"][key]) for key in
+         ("level", "coverage", "width", "relative_width", "cases"))]
+        for row in result["structures"] if "volume_interval" in row
+    ]  # fmt: skip
+    check = result.get("input_check") or {"cases": 0, "unlike": [], "found": {}}
+    differences = [[name, each["severity"], each["sentence"]] for name, its in check["found"].items() for each in its]
+    probabilities = ("nll", "brier", "ace", "error probability", "wrong voxels")
+    tables = [
+        _spread(result, "Segmentation", f"Cases without the structure are left out; {surface}.", ("dice", "surface")),
+        Table("Regions", f"band: within {result['band']} of the predicted surface; inside: predicted as a structure, "
+              "beyond the band; a structure: what prediction or reference give to it.",
+              ["region", "voxels", "wrong", "share wrong, mean over cases", "cases without errors", "without voxels"],
+              regions),
+        Table("Error detection, mean over cases", "Each score as a finder of wrong voxels; softmax: 1 - maximum "
+              "softmax; distance: minus the distance to the predicted surface. Cases without errors are left out.",
+              ["region", "score", *NAMES.values()], _detection(result), words=2),
+        _spread(result, "Probabilities", "NLL, Brier score and ACE of class probabilities; ECE and Brier score of the "
+                "error probability; unseen: wrong with an error probability below 0.1.", probabilities),
+        Table("Comparisons", "Differences pair the cases.", ["comparison", "value"], comparisons),
+        Table("Whole cases", "Risk of a case: 1 - mean Dice. The true order is the best there is; any order tells "
+              "nothing.", ["confidence", "AURC x 100", "e-AURC x 100", "AUGRC x 100", "Spearman with Dice", "cases"],
+              confidences),
+        Table("Predicted Dice", "Mean absolute error, and that of the calibration cases' mean Dice.",
+              ["structure", "error", "error of the mean", "Spearman with true Dice", "informative"], predicted),
+        Table("Volume intervals", "Share of cases whose true volume lies in the interval, and its width.",
+              ["structure", "level", "covered", "width mm³", "width / true volume", "cases"], volumes),
+        Table("Input check", f"{len(check['unlike'])} of {check['cases']} cases look unlike the training cases.",
+              ["case", "severity", "what differs, and what to do"],
+              sorted(differences, key=lambda row: row[1] == "note"), words=3),
+    ]  # fmt: skip
+    return [table for table in tables if table.rows]
 
 
-def cases_in_words(result: Mapping[str, Any]) -> str:
-    """Say how many cases of how many patients."""
-    cases, patients = result["cases"], result["patients"]
-    words = "1 case" if cases == 1 else f"{cases} cases"
-    return words if cases == patients else f"{words} of {patients} patients"
+def _spread(result: Mapping[str, Any], title: str, note: str, starts: tuple[str, ...]) -> Table:
+    """Make the table of the metrics whose titles start with one of some words."""
+    rows = [
+        [entry["title"], with_interval(entry), f"{number(entry['p10'])} to {number(entry['p90'])}", str(entry["cases"])]
+        for entry in result["table"]
+        if entry["title"].startswith(starts) and entry["cases"]
+    ]
+    return Table(title, note, ["metric", "mean (95 % interval)", "10 % to 90 % of cases", "cases"], rows)
 
 
-def write_report(folder: Path, result: Mapping[str, Any], evaluation: Evaluation, bundle: Bundle, source: str) -> None:
-    """Write `figures.json`, `figures.csv`, `figures.md`, `plots/`, `worst/` and `report.html`.
-
-    Args:
-        folder: that exists and is empty; the caller makes it appear whole or not at all.
-        result: from `summary.summary`.
-        source: where the cases come from, in the user's words.
-
-    There are no plots and pictures where matplotlib is not installed, as in Slicer.
-    """
-    (folder / "figures.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    _write_csv(folder / "figures.csv", evaluation.cases)
-    tables = report_tables(result)
-    about = _about(bundle, evaluation, source)
-    head = f"# {bundle.name} {bundle.about['version']}: evaluation\n{cases_in_words(result)}. {about}\n\n"
-    (folder / "figures.md").write_text(head + markdown(tables), encoding="utf-8")
-    drawable = importlib.util.find_spec("matplotlib") is not None
-    plots = draw_plots(evaluation, result, folder / "plots") if drawable else {}
-    pictures = {
-        "Worst cases by Dice": evaluation.worst.by_dice,
-        "Most error unseen at low error probability": evaluation.worst.by_unseen,
-    }
-    drawn = {kind: _draw(cases, bundle, folder / "worst", kind) for kind, cases in pictures.items() if drawable}
-    page = evaluation_page(f"{bundle.name} {bundle.about['version']}", about, result, tables, plots, drawn)
-    (folder / PAGE_FILE).write_text(page, encoding="utf-8")
+def _detection(result: Mapping[str, Any]) -> list[list[str]]:
+    found = {(row["region"], row["score"], row["figure"]): row for row in result["detection"]}
+    scores = dict.fromkeys(row["score"] for row in result["detection"])
+    rows = []
+    for region, score in ((row["region"], score) for row in result["regions"] for score in scores):
+        cells = [with_interval(found[region, score, metric], factor=factor_of(metric)) for metric in NAMES]
+        rows += [[region, score, *cells]] if cells[0] != WITHOUT else []
+    return rows
 
 
-def _lead(result: Mapping[str, Any]) -> str:
-    rows = {row["title"]: row for row in result["table"]}
-    dice = [f"{title[5:]} {number(row['mean'])}" for title, row in rows.items() if title.startswith("dice ")]
-    said = [f"{cases_in_words(result)}. Mean Dice: {', '.join(dice)}."]
-    score = "error probability" if "auroc whole error probability" in rows else "ranking"
-    whole, band = (rows.get(f"auroc {region} {score}") for region in ("whole", "band"))
-    if whole and band and whole["mean"] is not None and band["mean"] is not None:
-        said.append(
-            f"The {score} finds wrong voxels with an AUROC of {number(whole['mean'])} in the whole image and "
-            f"{number(band['mean'])} within {result['band']} of the predicted surface."
-        )
-    return " ".join(said)
-
-
-def _about(bundle: Bundle, evaluation: Evaluation, source: str) -> str:
-    calibrated = "" if bundle.calibration is None else f", calibration {str(bundle.calibration_sha256)[:12]}"
-    mirrored = " Left and right of all cases were exchanged first." if evaluation.settings.mirrored else ""
-    return (
-        f"Cases: {source}. Weights {bundle.weights_sha256[:12]}{calibrated}. Means are over cases; intervals hold 95 % "
-        f"of bootstrap draws of patients.{mirrored}"
-    )
-
-
-def _draw(cases: list[WorstCase], bundle: Bundle, folder: Path, kind: str) -> list[tuple[str, Path]]:
-    folder.mkdir(exist_ok=True)
-    drawn = []
-    for rank, worst in enumerate(cases, 1):
-        path = folder / f"{'dice' if 'Dice' in kind else 'unseen'}_{rank}_{worst.name}.png"
-        draw_worst(worst, bundle.labels, path)
-        drawn.append((f"{worst.name}: {worst.why}", path))
-    return drawn
-
-
-def _write_csv(path: Path, cases: list[CaseEvaluation]) -> None:
-    write_csv(path, *table_of([_csv_row(case) for case in cases]))
-
-
-def _csv_row(case: CaseEvaluation) -> dict[str, str]:
+def _csv_row(case: "CaseEvaluation") -> dict[str, str]:
     metrics: dict[str, float] = {"mean dice": 1 - case.risk, **case.metrics}
     for structure in case.structures:
         metrics |= {
@@ -157,3 +225,50 @@ def _csv_row(case: CaseEvaluation) -> dict[str, str]:
     metrics |= {" ".join(key): value for key, value in case.detection.items()}
     written = {title: f"{value:.8g}" if value == value else "" for title, value in metrics.items()}
     return {"case": case.name, "patient": case.group, **written}
+
+
+def cases_in_words(result: Mapping[str, Any]) -> str:
+    """Say how many cases of how many patients."""
+    cases, patients = result["cases"], result.get("patients", result["cases"])
+    words = "1 case" if cases == 1 else f"{cases} cases"
+    return words if cases == patients else f"{words} of {patients} patients"
+
+
+def messages(result: Mapping[str, Any]) -> list[str]:
+    """Summarise an evaluation in a few lines, as `evaluate` and `models show` print; without what does not exist.
+
+    Args:
+        result: of `summary.summary`, or the part of it that a bundle keeps.
+    """
+    rows = {row["title"]: row for row in result["table"] if row.get("cases")}
+    dice = [f"{title[5:]} {with_interval(row)}" for title, row in rows.items() if title.startswith("dice ")]
+    details = result.get("details_by_case") or {}
+    worst = {name: case["mean_dice"] for name, case in details.items() if case.get("mean_dice") is not None}
+    lowest = min(worst, key=lambda name: worst[name]) if len(worst) > 1 else None
+    end = f"; lowest {number(worst[lowest])} ({lowest})" if lowest else ""
+    lines = [f"Dice, {cases_in_words(result)}: {', '.join(dice)}{end}."]
+    check = result.get("input_check")
+    if check is not None:
+        unlike = check["unlike"]
+        names = f" ({', '.join(unlike[:NAMED])}{', ...' if len(unlike) > NAMED else ''})" if unlike else ""
+        lacks = f"; not compared: {', '.join(check['lacks'])}" if check["lacks"] else ""
+        noted = f"notes on {len(check['noted'])} more"
+        lines.append(f"OOD check: warnings on {len(unlike)} of {check['cases']} cases{names}; {noted}{lacks}.")
+    score = OUR_SCORE if f"auroc whole {OUR_SCORE}" in rows else "ranking"
+    parts = []
+    for region, where in (("whole", "whole image"), ("band", "near the surface")):
+        ours, softmax = rows.get(f"auroc {region} {score}"), rows.get(f"auroc {region} softmax")
+        if ours is not None:
+            beside = "" if softmax is None else f" (softmax {softmax['mean']:.3f})"
+            parts.append(f"{where} {ours['mean']:.3f}{beside}")
+    lines += [f"Error detection, AUROC of the {score}: {', '.join(parts)}."] if parts else []
+    if "error probability brier" in rows:
+        error = rows.get("error probability ece band", {"mean": None})
+        ratio = number(result["comparisons"].get("wrong voxels, expected / true"))
+        ece = f"ECE near the surface {number(error['mean'])}"
+        lines.append(f"Error probability: {ece}; wrong voxels, expected / true: {ratio}.")
+    elif "auroc whole ranking" in rows:
+        lines.append("Not calibrated: the model has no error probability.")
+    intervals = {row["structure"]: row.get("volume_interval") or {} for row in result.get("structures") or []}
+    held = [f"{name} {each['coverage']:.0%}" for name, each in intervals.items() if each.get("coverage") is not None]
+    return [*lines, f"Volume intervals, coverage: {', '.join(held)}."] if held else lines

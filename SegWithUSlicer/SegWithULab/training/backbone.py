@@ -88,7 +88,13 @@ class BackboneTrainer(Trainer):
     ) -> None:
         self.recipe = recipe
         self.settings = recipe.backbone_training
-        self.network = _network_of(recipe, run, start)
+        torch.manual_seed(self.settings.seed)
+        spec = spec_of(recipe)
+        run.check_network(spec.kind)
+        self.network = build_backbone(supervised(spec, self.settings))
+        check_gradients(self.network, self.settings.precision)
+        if start is not None:
+            _load_plain(self.network, start)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.average_decay))
         loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
         self.loss: nn.Module = DeepSupervisionLoss(loss, weight_mode="exp")
@@ -142,18 +148,6 @@ class BackboneTrainer(Trainer):
         """Return the averaged weights without the deep supervision heads, which a bundle has no use for."""
         state = unique_state(self.average.module)
         return {name: tensor for name, tensor in state.items() if not _supervises(name)}
-
-
-def _network_of(recipe: Recipe, run: RunFolder, start: Mapping[str, torch.Tensor] | None) -> nn.Module:
-    """Build the network to train, with heads of deep supervision where the kind has them."""
-    torch.manual_seed(recipe.backbone_training.seed)
-    spec = spec_of(recipe)
-    run.check_network(spec.kind)
-    network = build_backbone(supervised(spec, recipe.backbone_training))
-    check_gradients(network, recipe.backbone_training.precision)
-    if start is not None:
-        _load_plain(network, start)
-    return network
 
 
 def supervised(spec: BackboneSpec, training: BackboneTraining) -> BackboneSpec:

@@ -1,20 +1,23 @@
-"""Cases with references, found through a split table or an nnU-Net folder."""
+"""Cases with references, found through a split table or an nnU-Net folder; prepared, and what they look like."""
 
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from SegWithUCore.inference.image_features import ImageFeatures, image_features, random_crop
+from SegWithUCore.inference.ood_channels import MINIMUM_CASES, fit_appearance, fit_quality
 from SegWithUCore.inference.ood_check import to_model_orientation
 from SegWithUCore.inference.preprocessing import assessed_box, network_input, to_working_grid
 from SegWithUCore.io.inputs import SUFFIXES
 from SegWithUCore.io.volume import extents_mm, reorient
 from SegWithUCore.models.input_spec import InputSpec
+from SegWithUCore.models.quality import IMAGE_QUALITY
 from SegWithUCore.util.csv_files import read_user_table
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithUCore.util.folder_entries import EntryKind, entry_kind
@@ -23,6 +26,7 @@ from SegWithUCore.util.strict_json import shown
 
 from .case_reading import SEGMENTATION_SUFFIX, case_hash, class_indices, read_case
 from .case_reading import Case as Case
+from .recipe import Recipe
 
 IMAGE_SUFFIXES = tuple(dict.fromkeys((".nii.gz", ".nii", *SUFFIXES)))
 """Of two files of one name the first of these counts."""
@@ -71,17 +75,25 @@ def find_cases(source: str) -> list[Case]:
         UsageError: the table, role or folder does not exist.
         InputError: an image or reference is missing.
     """
-    place, _, role = source.rpartition(":")
-    if not place or "/" in role or "\\" in role:
-        place, role = source, ""
-    path = Path(place)
-    if path.is_dir() and not role and (path / "images").is_dir() and (path / "labels").is_dir():
-        return _cases_of_folders(path / "images", path / "labels")
-    if path.is_dir():
-        return _nnunet_cases(path, role or "Tr")
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist: give TABLE.csv:ROLE or an nnU-Net data set folder.")
-    return _table_cases(path, role)
+    path, role = _parts(source)
+    if path.is_file():
+        return [
+            _case(_folder(path, row, "images"), _folder(path, row, "labels"), row["case"], row.get("patient") or None)
+            for row in _chosen(path, role)
+        ]
+    if not path.is_dir():
+        raise UsageError(f"{path} does not exist: give TABLE.csv:ROLE or an nnU-Net data set folder.", "no-data-set")
+    images, labels = path / "images", path / "labels"
+    if role or not (images.is_dir() and labels.is_dir()):
+        images, labels = path / f"images{role or 'Tr'}", path / f"labels{role or 'Tr'}"
+    if not labels.is_dir():
+        raise UsageError(
+            f"{path} has no folder {labels.name}: give an nnU-Net data set folder or TABLE.csv:ROLE.", "no-data-set"
+        )
+    names = sorted({_stem(file) for file in labels.iterdir() if file.name.endswith(IMAGE_SUFFIXES)})
+    if not names:
+        raise InputError(f"{labels} holds no label files: check the folder.", "no-cases")
+    return [_case(images, labels, name) for name in names]
 
 
 def find_images(source: str) -> list[tuple[str, tuple[Path, ...]]]:
@@ -97,11 +109,16 @@ def find_images(source: str) -> list[tuple[str, tuple[Path, ...]]]:
         UsageError: the table or the role does not exist.
         InputError: an image is missing.
     """
-    place, _, role = source.rpartition(":")
-    table = Path(place)
+    table, role = _parts(source)
     if not table.is_file():
-        raise UsageError(f"{table} does not exist: give TABLE.csv:ROLE, or images.")
+        raise UsageError(f"{table} does not exist: give TABLE.csv:ROLE, or images.", "no-data-set")
     return [(row["case"], _channels(_folder(table, row, "images"), row["case"])) for row in _chosen(table, role)]
+
+
+def _parts(source: str) -> tuple[Path, str]:
+    """Part a path and a role behind a colon; the colon of "C:/data" is none."""
+    place, _, role = source.rpartition(":")
+    return (Path(source), "") if not place or "/" in role or "\\" in role else (Path(place), role)
 
 
 def roles_of(table: Path) -> list[str]:
@@ -141,18 +158,6 @@ def _check_name(table: Path, name: str) -> None:
         )
 
 
-def _table_cases(table: Path, role: str) -> list[Case]:
-    return [
-        _case(
-            _folder(table, row, "images"),
-            _folder(table, row, "labels"),
-            row["case"],
-            row.get("patient") or None,
-        )
-        for row in _chosen(table, role)
-    ]
-
-
 def _folder(table: Path, row: Mapping[str, str], column: str) -> Path:
     """Return the folder that a row names in a column, or the folder of the column's name; both beside the table.
 
@@ -176,20 +181,6 @@ def _chosen(table: Path, role: str) -> list[dict[str, str]]:
         roles = ", ".join(sorted(there))
         raise UsageError(f"{table} has no case with role '{missing}': choose one of {roles}, as in {table.name}:ROLE.")
     return [row for row in rows if row["role"] in wanted]
-
-
-def _nnunet_cases(folder: Path, part: str) -> list[Case]:
-    labels = folder / f"labels{part}"
-    if not labels.is_dir():
-        raise UsageError(f"{folder} has no folder labels{part}: give an nnU-Net data set folder or TABLE.csv:ROLE.")
-    return _cases_of_folders(folder / f"images{part}", labels)
-
-
-def _cases_of_folders(images: Path, labels: Path) -> list[Case]:
-    names = sorted({_stem(path) for path in labels.iterdir() if path.name.endswith(IMAGE_SUFFIXES)})
-    if not names:
-        raise InputError(f"{labels} holds no label files: check the folder.")
-    return [_case(images, labels, name) for name in names]
 
 
 def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> Case:
@@ -236,6 +227,12 @@ def _stem(path: Path) -> str:
         if path.name.endswith(suffix):
             return path.name[: -len(suffix)]
     return path.stem
+
+
+def file_facts(cases: Sequence[Case]) -> list[list[Any]]:
+    """Name, size and time of all files of some cases, which are not hashed, for they may have many gigabytes."""
+    files = [path for case in cases for path in (*case.channels, case.reference)]
+    return [[path.name, path.stat().st_size, int(path.stat().st_mtime)] for path in files]
 
 
 def check_channels(cases: Sequence[Case], spec: InputSpec) -> None:
@@ -301,3 +298,44 @@ def left_right_axis(orientation: str) -> int:
         )
     letters = orientation.upper()
     return 2 - next(i for i, letter in enumerate(letters) if letter in "LR")
+
+
+def training_fingerprint(
+    train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe
+) -> dict[str, Any]:
+    """Compute the fingerprint block: ranges and averages of training cases; limits include validation cases.
+
+    Returns:
+        `cases`, `field_of_view_mm` and `spacing_mm` of the training cases; `channels`, for each channel's look, and
+        `quality` likewise (None for too few cases); `volumes_mm3`, the volumes of each structure in the references
+        (empty for too few cases).
+    """
+    extents, spacings = np.array([c.extents_mm for c in train]), np.array([c.given_spacing_mm for c in train])
+    both, spec = [*train, *select], recipe.input
+    # With axes taken as they are stored ("xyz") nobody knows which is left and right.
+    mirrored = recipe.backbone_training.mirror and not spec.orientation.islower()
+    axis = left_right_axis(spec.orientation) if mirrored else None
+    looks, quality = {}, {}
+    for number, name in enumerate(spec.channels):
+        own = [case.features[number] for case in train]
+        others = [case.features[number] for case in select] + [case.off_centre_features[number] for case in both]
+        looks[name] = fit_appearance(own, others, axis, spec.channel_normalisations[number].kind == "fixed")
+        quality[name] = fit_quality(own, others, axis)
+    return {
+        "cases": len(train),
+        "field_of_view_mm": {"low": extents.min(0).tolist(), "high": extents.max(0).tolist()},
+        "spacing_mm": {"low": spacings.min(0).tolist(), "high": spacings.max(0).tolist()},
+        "channels": looks,
+        IMAGE_QUALITY: quality,
+        "volumes_mm3": {
+            str(value): _volumes(index, both)
+            for index, value in enumerate(recipe.label_values)
+            if index > 0 and len(train) >= MINIMUM_CASES
+        },
+    }
+
+
+def _volumes(index: int, cases: Sequence[PreparedCase]) -> Mapping[str, float]:
+    """Smallest and largest volume of a class in the references, 0 where a case lacks it."""
+    volumes = [float((case.labels == index).sum() * np.prod(case.spacing_mm)) for case in cases]
+    return {"cases": len(cases), "low": min(volumes), "high": max(volumes)}

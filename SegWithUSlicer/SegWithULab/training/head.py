@@ -20,7 +20,7 @@ from SegWithUCore.network.heads.losses import negative_log_likelihood
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.network.weights import load_state
 from SegWithUCore.util.errors import InputError
-from SegWithUCore.util.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, part_of, silent
 
 from .augmentation import WindowSampler, augmentation, mirroring, thick_axis_of
 from .backbone import BackboneTrainer, spec_of, training_window
@@ -42,15 +42,8 @@ def network_of(recipe: Recipe, run: RunFolder) -> SegWithU:
     torch.manual_seed(recipe.head_training.seed)
     example = example_input(spec, len(recipe.input.channels), recipe.input.window_zyx)
     head = recipe.head
-    return SegWithU(
-        backbone,
-        head["taps"],
-        example,
-        head["variant"],
-        head["feature_channels"],
-        head["probes"],
-        head["aleatoric"],
-    )
+    sizes = (head["feature_channels"], head["probes"], head["aleatoric"])
+    return SegWithU(backbone, head["taps"], example, head["variant"], *sizes)
 
 
 class HeadTrainer(Trainer):
@@ -102,25 +95,13 @@ class HeadTrainer(Trainer):
 
     def fit(self, progress: Progress = silent) -> None:
         """Train, after the cross-fitted backbones if the recipe asks for them; one progress over both."""
-        share = 0.0
-
-        def of_folds(stage: str, fraction: float, detail: str = "") -> None:
-            nonlocal share
-            share = self._folds_share()
-            progress(stage, share * fraction, detail)
-
-        def of_head(stage: str, fraction: float, detail: str = "") -> None:
-            progress(stage, share + (1 - share) * fraction, detail)
-
-        if self.settings.cross_fit and not self.out_of_fold:
-            self.out_of_fold = out_of_fold_backbones(self.recipe, self.train_cases, self.run, of_folds)
-        super().fit(of_head)
-
-    def _folds_share(self) -> float:
-        """Return the share of the work that goes into cross-fitted backbones, in epochs over all cases."""
-        settings = self.settings
-        folds = (settings.cross_fit - 1) * settings.cross_fit_epochs
-        return folds / (folds + settings.epochs)
+        settings, share = self.settings, 0.0
+        if settings.cross_fit and not self.out_of_fold:
+            folds = (settings.cross_fit - 1) * settings.cross_fit_epochs  # in epochs over all cases
+            share = folds / (folds + settings.epochs)
+            part = part_of(progress, 0.0, share)
+            self.out_of_fold = out_of_fold_backbones(self.recipe, self.train_cases, self.run, part)
+        super().fit(part_of(progress, share, 1.0))
 
     def backbones_for(self, cases: Sequence[int], seed: int) -> list[nn.Module]:
         """Return the backbone of each window: out-of-fold ones for a share of the batches, else the frozen one."""
@@ -193,42 +174,30 @@ def out_of_fold_backbones(
             `backbone_training` says.
         run: holds the backbone to start from.
     """
-    folds = folds_of(cases, recipe.head_training.cross_fit, recipe.head_training.seed)
-    made, count = {}, len(set(folds))
-    for number, fold in enumerate(sorted(set(folds))):
-        others = [case for case, its in zip(cases, folds, strict=True) if its != fold]
-
-        def report(stage: str, fraction: float, detail: str = "", done: int = number) -> None:
-            progress(f"{stage}, fold {done + 1} of {count}", (done + fraction) / count, detail)
-
-        made[fold] = _without(recipe, others, run, RunFolder(run.path / f"fold{fold}"), report)
+    settings = recipe.head_training
+    folds = folds_of(cases, settings.cross_fit, settings.seed)
+    training = replace(recipe.backbone_training, epochs=settings.cross_fit_epochs, seed=settings.seed)
+    of_fold = replace(recipe, backbone_training=training)
+    made: dict[int, nn.Module] = {}
+    for number in sorted(set(folds)):
+        others = [case for case, fold in zip(cases, folds, strict=True) if fold != number]
+        folder, names = RunFolder(run.path / f"fold{number}"), [case.name for case in others]
+        begun = folder.load_state("backbone") is not None
+        if begun and (folder.facts().get("cases") != names or _of_backbone(folder.recipe()) != _of_backbone(of_fold)):
+            folder.forget("backbone")
+            begun = False
+        if not begun:
+            folder.start(of_fold, {"cases": names})
+        start = None if settings.cross_fit_scratch else run.load_best("backbone")
+        trainer = BackboneTrainer(of_fold, others, [], folder, start=start)
+        trainer.resume()
+        count = len(set(folds))
+        trainer.fit(part_of(progress, len(made) / count, (len(made) + 1) / count))
+        backbone = build_backbone(spec_of(of_fold))
+        load_state(backbone, folder.load_best("backbone"), str(folder.path))
+        made[number] = backbone.eval().requires_grad_(False)
     return [made[fold] for fold in folds]
 
 
-def _without(
-    recipe: Recipe, kept: Sequence[PreparedCase], run: RunFolder, folder: RunFolder, progress: Progress
-) -> nn.Module:
-    settings = recipe.head_training
-    training = replace(recipe.backbone_training, epochs=settings.cross_fit_epochs, seed=settings.seed)
-    recipe = replace(recipe, backbone_training=training)
-    _begin_unless_begun(folder, recipe, [case.name for case in kept])
-    start = None if settings.cross_fit_scratch else run.load_best("backbone")
-    trainer = BackboneTrainer(recipe, kept, [], folder, start=start)
-    trainer.resume()
-    trainer.fit(progress)
-    backbone = build_backbone(spec_of(recipe))
-    load_state(backbone, folder.load_best("backbone"), str(folder.path))
-    return backbone.eval().requires_grad_(False)
-
-
-def _begin_unless_begun(folder: RunFolder, recipe: Recipe, cases: Sequence[str]) -> None:
-    """Keep what a fold's folder holds if it was begun with the same recipe and cases, else begin it again."""
-    if folder.load_state("backbone") is not None:
-        if folder.facts().get("cases") == list(cases) and _backbone_part(folder.recipe()) == _backbone_part(recipe):
-            return
-        folder.forget("backbone")
-    folder.start(recipe, {"cases": list(cases)})
-
-
-def _backbone_part(recipe: Recipe) -> tuple[Any, ...]:
+def _of_backbone(recipe: Recipe) -> tuple[Any, ...]:
     return recipe.input, recipe.labels, recipe.backbone, recipe.backbone_training

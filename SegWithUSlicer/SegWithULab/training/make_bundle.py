@@ -1,25 +1,46 @@
-"""The bundle of a run before anything is fitted, and a run that begins with the backbone of a bundle."""
+"""Bundles before anything is fitted, of runs and of weights trained elsewhere; and runs that begin with a bundle."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.models.bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
-from SegWithUCore.models.bundle_network import load_network, write_weights
+import torch
+
+from SegWithUCore.models.bundle import (
+    CARD_FILE,
+    LICENCE_FILE,
+    Bundle,
+    HeadSpec,
+    check_bundle,
+    file_sha256,
+    write_bundle_json,
+)
+from SegWithUCore.models.bundle_network import empty_network, load_network, write_weights
 from SegWithUCore.models.installed import resolve_model
+from SegWithUCore.models.model_card import licence_notice, model_card
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
 from SegWithUCore.network.specs import is_user_network
-from SegWithUCore.network.weights import unique_state
+from SegWithUCore.network.weights import (
+    authors_sizes,
+    load_authors_checkpoint,
+    load_state,
+    read_state_dict,
+    unique_state,
+)
 from SegWithUCore.util.atomic_files import atomic_folder
-from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.errors import InputError, naming
+from SegWithUCore.util.input_files import read_bounded, regular_file
 
 from .backbone import spec_of
-from .case_roles import seen_of
 from .recipe import Recipe, read_recipe_json, recipe_from_json
 from .run_folder import RunFolder
-from .run_record import FACT
+from .run_record import FACT, seen_of
+
+HEAD_SETTINGS = ("variant", "taps", "feature_channels", "probes", "aleatoric")
+"""Of a recipe's head and a bundle's alike."""
+_LICENCE = f"backbone_{LICENCE_FILE}"
 
 
 def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained: bool = True) -> Bundle:
@@ -31,15 +52,8 @@ def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained:
         trained: whether the head was.
     """
     head, backbone = recipe.head, spec_of(recipe)
-    spec = HeadSpec(
-        name=head["variant"],
-        variant=head["variant"],
-        taps=tuple(head["taps"]),
-        feature_channels=head["feature_channels"],
-        probes=head["probes"],
-        aleatoric=head["aleatoric"],
-        trained=trained,
-    )
+    settings = {**{name: head[name] for name in HEAD_SETTINGS}, "taps": tuple(head["taps"])}
+    spec = HeadSpec(name=head["variant"], trained=trained, **settings)
     about = dict(recipe.about) | ({"origin": facts["origin"]} if "origin" in facts else {})
     if is_user_network(backbone.kind):
         about |= {"network_file": network_file(backbone.kind).name, "network_sha256": network_sha256(backbone.kind)}
@@ -66,9 +80,6 @@ def write_plain_bundle(run: RunFolder, target: Path, fingerprint: Mapping[str, A
     return replace(written, folder=target)
 
 
-_LICENCE = f"backbone_{LICENCE_FILE}"
-
-
 def names_a_model(data: Mapping[str, Any]) -> bool:
     """Whether the backbone of a recipe, as JSON, is that of a model."""
     return set(data.get("backbone", {})) == {"model"}
@@ -90,24 +101,14 @@ def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[
     if not names_a_model(data):
         raise InputError(
             f'{path} does not say whose backbone to train on: give "backbone": {{"model": "NAME or folder"}}, or train '
-            "one with train-backbone."
+            "one with train-backbone.",
+            "no-backbone",
         )
     bundle = resolve_model(str(data["backbone"]["model"]))
-    described = bundle.to_json()
-    settings = bundle.default_head
-    blocks = {
-        "input": described["input"],
-        "labels": described["labels"],
-        "head": {
-            "variant": settings.variant,
-            "taps": list(settings.taps),
-            "feature_channels": settings.feature_channels,
-            "probes": settings.probes,
-            "aleatoric": settings.aleatoric,
-        },
-    }
-    whole = {**blocks, **data, "backbone": described["backbone"]}
-    return recipe_from_json(whole, str(path), head=head), bundle
+    described, settings = bundle.to_json(), bundle.default_head.to_json()
+    own = {name: settings[name] for name in HEAD_SETTINGS}
+    blocks = {"input": described["input"], "labels": described["labels"], "head": own}
+    return recipe_from_json({**blocks, **data, "backbone": described["backbone"]}, str(path), head=head), bundle
 
 
 def begin_on_model(run: RunFolder, recipe: Recipe, bundle: Bundle) -> None:
@@ -129,19 +130,91 @@ def begin_on_model(run: RunFolder, recipe: Recipe, bundle: Bundle) -> None:
 
 def facts_of_model(recipe: Recipe, bundle: Bundle) -> dict[str, Any]:
     """Tell what a run with the backbone of a model knows when it begins: what it has seen, and where it comes from."""
-    origin = bundle.about.get("origin") if recipe.about["name"] == bundle.name else origin_of(bundle)
+    origin = bundle.about.get("origin")
+    if recipe.about["name"] != bundle.name:
+        further = f"; there: {origin}" if origin else ""
+        about = f"{bundle.name} {bundle.about['version']} (SHA-256 {bundle.weights_sha256})"
+        origin = f"from the model {about}{further}"
     record = read_record(bundle.folder)
     seen = {} if record is None else {FACT: None if record.roles is None else seen_of(record.roles)}
     return {**seen, **({"origin": origin} if origin else {})}
-
-
-def origin_of(bundle: Bundle) -> str:
-    """Where a backbone comes from, in words."""
-    further = f"; there: {bundle.about['origin']}" if "origin" in bundle.about else ""
-    return f"from the model {bundle.name} {bundle.about['version']} (SHA-256 {bundle.weights_sha256}){further}"
 
 
 def foreign_licence(run: RunFolder) -> str:
     """Return the licence that came with the backbone, to be handed on; empty if it was trained here."""
     path = run.path / _LICENCE
     return f"\nThe backbone came with this licence:\n\n{path.read_text(encoding='utf-8')}" if path.is_file() else ""
+
+
+MAXIMUM_LICENCE_BYTES = 1 << 20
+HEAD_SEED = 0
+"""Of the random weights of a head that no file brings."""
+PAPER_TAPS = ["upsamples.1.conv_block", "upsamples.2.conv_block", "output_block"]
+"""Taps of the authors' head on their DynUNet of five levels."""
+
+
+KINDS = ("segwithu", "weights")
+"""What `--kind` names: a checkpoint of the method's authors, head included; a state dict of the recipe's backbone."""
+
+
+def import_checkpoint(
+    kind: str,
+    source: Path,
+    recipe_file: Path,
+    target: Path,
+    licence: Path | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write the bundle of a foreign network, "not calibrated"; whole or not at all.
+
+    Args:
+        kind: one of `KINDS`.
+        source: the file of the foreign network.
+        recipe_file: says what no weights file does: labels, channels, spacing, licence. Training settings are ignored.
+        licence: text to be handed on with the weights; None for a notice of our own.
+
+    Raises:
+        InputError: a file is unreadable, or weights and recipe do not fit.
+        OutputError: `target` exists or cannot be written.
+    """
+    regular_file(source, f"give the file for --kind {kind}")
+    blocks, brings_head = read_recipe_json(recipe_file), kind == "segwithu"
+    if brings_head:
+        blocks = _described(source, blocks)
+    origin = f"imported from {source.resolve().parent.name}/{source.name} ({kind}, SHA-256 {file_sha256(source)})"
+    facts = {"fingerprint": None, "origin": origin}
+    bundle = plain_bundle(recipe_from_json(blocks, str(recipe_file)), "0" * 64, facts, trained=brings_head)
+    check_bundle(bundle, str(recipe_file))
+    torch.manual_seed(HEAD_SEED)
+    with naming(str(recipe_file)):
+        network = empty_network(bundle)
+    if brings_head:
+        load_authors_checkpoint(network, source)
+    else:
+        load_state(network.backbone, read_state_dict(source), str(source))
+    text = licence_notice(bundle.about) if licence is None else _text(licence)
+    with atomic_folder(target, overwrite) as work:
+        digest = write_weights(work, unique_state(network.backbone), {bundle.default_head.name: network.head_state()})
+        written = write_bundle_json(replace(bundle, weights_sha256=digest), work, str(recipe_file))
+        (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
+        (work / LICENCE_FILE).write_text(text, encoding="utf-8")
+    return replace(written, folder=target)
+
+
+def _described(source: Path, blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """Take filters and sizes of the head from the authors' tensors, and the paper's taps if the recipe names none."""
+    kind = str(blocks.get("backbone", {}).get("kind", "dynunet"))[:60]
+    if kind != "dynunet":
+        raise InputError(f"{source} holds a dynunet, but the recipe's backbone is a {kind}: correct the recipe.")
+    filters, sizes = authors_sizes(source)
+    backbone = {"kind": "dynunet", "filters": filters, **blocks.get("backbone", {})}
+    head = {"variant": "paper", "taps": PAPER_TAPS, **sizes, **blocks.get("head", {})}
+    return {**blocks, "backbone": backbone, "head": head}
+
+
+def _text(path: Path) -> str:
+    content = read_bounded(path, MAXIMUM_LICENCE_BYTES, "give the licence of the weights")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} cannot be read as text ({error}): give the licence of the weights.") from error

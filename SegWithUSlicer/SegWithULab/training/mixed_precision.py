@@ -56,6 +56,7 @@ class SliceWiseGradients(TorchFunctionMode):
 
     Affects convolutions on the CPU in bfloat16, plain and transposed, whose weights are trained, wherever a network
     calls `torch.conv3d` or `torch.conv_transpose3d`, as PyTorch's layers do; of TorchScript see `check_gradients`.
+    Unusual ones (`_geometry`) are computed in float32.
 
     Raises:
         InputError: a convolution whose weights are trained is computed without gradients: they would come later, when
@@ -67,11 +68,21 @@ class SliceWiseGradients(TorchFunctionMode):
     ) -> Any:
         """Compute `func`; PyTorch calls this for each of its functions."""
         named = kwargs or {}
-        if func is torch.conv3d:
-            return _convolution(func, False, *args, **named)
-        if func is torch.conv_transpose3d:
-            return _convolution(func, True, *args, **named)
-        return func(*args, **named)
+        if func not in (torch.conv3d, torch.conv_transpose3d):
+            return func(*args, **named)
+        transposed = func is torch.conv_transpose3d
+        further = ("output_padding", "groups", "dilation") if transposed else ("dilation", "groups")
+        given = {**dict(zip(("input", "weight", "bias", "stride", "padding", *further), args, strict=False)), **named}
+        tensors = [given.get(name) for name in ("input", "weight", "bias")]
+        if not _concerned(given["input"], given["weight"]):
+            return func(*args, **named)
+        geometry = _geometry(given, transposed)
+        with torch.autocast("cpu", enabled=False), torch._C.DisableTorchFunction():
+            if geometry is None:
+                floats = {name: each.float() if torch.is_tensor(each) else each for name, each in given.items()}
+                return func(**floats).to(torch.bfloat16)
+            low = [None if tensor is None else tensor.to(torch.bfloat16) for tensor in tensors]
+            return _SliceWise.apply(*low, geometry)  # type: ignore[no-untyped-call]
 
 
 class Geometry(NamedTuple):
@@ -85,35 +96,15 @@ class Geometry(NamedTuple):
     groups: int
 
 
-def _convolution(
-    plain: Callable[..., torch.Tensor],
-    transposed: bool,
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: int | str | Sequence[int] = 0,
-    *rest: Any,
-    **named: Any,
-) -> torch.Tensor:
-    """Compute `plain`, with the names and the order of arguments of `torch.conv3d` or `torch.conv_transpose3d`."""
-    if not _concerned(input, weight) or (isinstance(padding, str) and not _is_fit(padding, stride)):
-        return plain(input, weight, bias, stride, padding, *rest, **named)
-    if input.ndim == 4:
-        return _convolution(plain, transposed, input[None], weight, bias, stride, padding, *rest, **named)[0]
-    order = ("output_padding", "groups", "dilation") if transposed else ("dilation", "groups")
-    options = {"output_padding": 0, "groups": 1, "dilation": 1, **dict(zip(order, rest, strict=False)), **named}
-    dilation = _triple(options["dilation"])
-    if isinstance(padding, str):
-        padding, beyond = _named_padding(padding, weight.shape[2:], dilation)
-        input = functional.pad(input, beyond) if any(beyond) else input
-    geometry = Geometry(
-        _triple(stride), _triple(padding), dilation, transposed, _triple(options["output_padding"]), options["groups"]
-    )
-    low = [None if tensor is None else tensor.to(torch.bfloat16) for tensor in (input, weight, bias)]
-    with torch.autocast("cpu", enabled=False), torch._C.DisableTorchFunction():
-        output: torch.Tensor = _SliceWise.apply(*low, geometry)  # type: ignore[no-untyped-call]
-    return output
+def _geometry(given: Mapping[str, Any], transposed: bool) -> Geometry | None:
+    """Read the arguments of a convolution; None for padding by name, no batch axis, or an unusual output padding."""
+    if given["input"].ndim != 5 or isinstance(given.get("padding", 0), str):
+        return None
+    stride, dilation = _triple(given.get("stride", 1)), _triple(given.get("dilation", 1))
+    padding, extra = _triple(given.get("padding", 0)), _triple(given.get("output_padding", 0))
+    if any(more >= step for more, step in zip(extra, stride, strict=True)):
+        return None
+    return Geometry(stride, padding, dilation, transposed, extra, given.get("groups", 1))
 
 
 def _concerned(input: torch.Tensor, weight: torch.Tensor) -> bool:
@@ -136,22 +127,6 @@ def _triple(value: Any) -> tuple[int, int, int]:
     numbers = [operator.index(part) for part in value] if isinstance(value, Sequence) else [operator.index(value)]
     z, y, x = numbers if len(numbers) == 3 else numbers * 3
     return z, y, x
-
-
-def _is_fit(padding: str, stride: Any) -> bool:
-    """Whether PyTorch accepts a padding by name; else it is left to PyTorch to say why not."""
-    return padding == "valid" or (padding == "same" and _triple(stride) == (1, 1, 1))
-
-
-def _named_padding(
-    padding: str, kernel: Sequence[int], dilation: Sequence[int]
-) -> tuple[tuple[int, int, int], list[int]]:
-    """Return padding "same" or "valid" in voxels on both sides, and what `functional.pad` adds behind."""
-    if padding == "valid":
-        return (0, 0, 0), [0] * 6
-    totals = [step * (size - 1) for size, step in zip(kernel, dilation, strict=True)]
-    beyond = [part for total in reversed(totals) for part in (0, total % 2)]
-    return _triple([total // 2 for total in totals]), beyond
 
 
 class _SliceWise(torch.autograd.Function):
@@ -201,12 +176,8 @@ def weight_gradient(
         geometry.padding,
         geometry.dilation,
     )
-    margins = [(0, 0), (0, 0), (padding, padding)]
-    if any(extra >= step for extra, step in zip(geometry.output_padding, geometry.stride, strict=True)):
-        margins[:2] = [_exact_margin(axis, input, grad_output, weight, geometry) for axis in (2, 1)]
-        paddings = [0, 0]
-    if any(map(any, margins)):
-        input = functional.pad(input, [part for margin in margins for part in margin])
+    if padding:
+        input = functional.pad(input, [0, 0, 0, 0, padding, padding])
     flat, last = _slices(grad_output), stride * (grad_output.shape[2] - 1) + 1
     kernel = weight[:, :, 0]
     parts = []
@@ -215,15 +186,6 @@ def weight_gradient(
         fixed = (strides, paddings, dilations, False, [0, 0], geometry.groups, [False, True, False])
         parts.append(torch.ops.aten.convolution_backward(flat, slices, kernel, None, *fixed)[1])
     return torch.stack(parts, 2)
-
-
-def _exact_margin(
-    axis: int, input: torch.Tensor, grad_output: torch.Tensor, weight: torch.Tensor, geometry: Geometry
-) -> tuple[int, int]:
-    """Return the voxels to add before and behind, or to take away, so that the kernel stands where `grad_output` is."""
-    stands = geometry.stride[axis] * (grad_output.shape[2 + axis] - 1) + 1
-    reach = stands + geometry.dilation[axis] * (weight.shape[2 + axis] - 1)
-    return geometry.padding[axis], reach - input.shape[2 + axis] - geometry.padding[axis]
 
 
 def _slices(volumes: torch.Tensor) -> torch.Tensor:

@@ -1,14 +1,15 @@
-"""Plan a recipe for a data set, with the reason for each choice: spacing, window, levels, normalisation, epochs.
+"""Plan a recipe for a data set, with the reason for each choice, and a split by patient where there is none.
 
 The rules follow nnU-Net's planner (Isensee et al., Nature Methods 18, 2021), with the budget of a processor instead of
-a graphics card; `Choice.reason` says what differs.
+a graphics card; the reasons say what differs.
 """
 
 import json
 import math
 import re
+import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +19,11 @@ import numpy as np
 
 from SegWithUCore.util.atomic_files import atomic_file
 from SegWithUCore.util.csv_files import write_csv
-from SegWithUCore.util.errors import UsageError
+from SegWithUCore.util.errors import InputError, UsageError
 from SegWithUCore.util.progress import Progress, silent
 
-from .dataset import find_cases
+from .dataset import PreparedCase, find_cases
 from .recipe import Recipe, read_recipe_json, recipe_from_json
-from .split import patients_by_name, roles
 from .survey import CaseMetadata, Survey, survey_for_plan
 
 RECIPE, REASONS, SPLIT = "recipe.json", "plan.md", "split.csv"
@@ -57,23 +57,13 @@ COLORS = (
 """Okabe and Ito's palette, which colour-blind people can tell apart."""
 _SIDE = re.compile(r"left|right|\bl\b|\br\b|_l$|_r$|^l_|^r_|ventric|atri", re.IGNORECASE)
 """Names of structures that have a side, or lie in a heart, which is not symmetric."""
+SHARES = {"train": 0.6, "select": 0.1, "calibration": 0.15, "test": 0.15}
+"""Of the patients. Calibration and test get more than select: intervals and flags are fitted and judged on cases."""
+FEWEST_PATIENTS = 10
+"""So that select, calibration and test have one each at least."""
 
-
-@dataclass(frozen=True)
-class Choice:
-    """One decision of the plan: what was chosen, and why."""
-
-    name: str
-    value: str
-    reason: str
-
-
-@dataclass
-class Plan:
-    """A recipe that fits `recipe.schema.json`, and the choices in their order."""
-
-    recipe: dict[str, Any]
-    choices: list[Choice] = field(default_factory=list)
+Choices = dict[str, tuple[str, str]]
+"""The decisions of a plan in their order: by name, what was chosen and why."""
 
 
 @dataclass(frozen=True)
@@ -105,22 +95,12 @@ class PlanOptions:
 
 @dataclass(frozen=True)
 class PlanResult:
-    """What a plan came to.
-
-    Attributes:
-        name: of the model.
-        table: of the split.
-        cases, unusable: how many.
-        backbone_s, folds_s, head_s: predicted time of the trainings.
-    """
+    """The name of the model, the table of the split, and how many cases can be used and cannot."""
 
     name: str
     table: Path
     cases: int
     unusable: int
-    backbone_s: float
-    folds_s: float
-    head_s: float
 
 
 def make_plan(
@@ -147,33 +127,47 @@ def make_plan(
 
     table = table_of(data)
     found = survey_for_plan(data, table, options.leave_out_bad, progress, note)
-    split = None if table.is_file() else _drawn_split(found, options.patient_pattern)
-    planned_on = [one for one in found.cases if split is None or split[one.case.name][1] != "test"]
-    planned = plan(replace(found, cases=planned_on), options)
-    recipe = planned.recipe if given is None else read_recipe_json(given)
+    usable = {one.case.name for one in found.cases}
+    split: dict[str, tuple[str, str]] = {}
+    if not table.is_file():
+        split = _drawn_split(found, options.patient_pattern)
+    planned_on = [one for one in found.cases if not split or split[one.case.name][1] != "test"]
+    recipe, choices = plan(replace(found, cases=planned_on), options)
+    recipe = recipe if given is None else read_recipe_json(given)
     check_recipe(recipe_from_json(recipe, str(given or RECIPE)), str(given or RECIPE))
     note("Timing a few steps of the training...")
     step_s = time_step(recipe_from_json(recipe, RECIPE))
-    train = _training_cases(found, split, table)
+    train = sum(role == "train" for _, role in split.values())
+    if not split:
+        train = sum(case.name in usable for case in find_cases(f"{table}:train"))
     if options.hours is not None and given is None:
-        recipe, choice = choose_epochs(recipe, options.hours, step_s, train)
-        planned.choices.append(choice)
-    whole = recipe_from_json(recipe, RECIPE)
-    seconds = training_seconds(whole, step_s, train)
-    page = _page(planned, found, _cost(whole, step_s, train, seconds), split, data)
+        recipe, choices["epochs, folds"] = choose_epochs(recipe, options.hours, step_s, train)
+    epoch = _epoch_s(step_s, train, recipe_from_json(recipe, RECIPE).backbone_training.batch_size)
+    lines = [f"# Plan for {recipe['about']['name']}", "", f"From {len(found.cases)} cases of `{data}`.", ""]
+    lines += ["| what | chosen | because |", "|---|---|---|"]
+    lines += [f"| {name} | {value} | {reason} |" for name, (value, reason) in choices.items()]
+    lines += ["", f"An epoch of the backbone takes about {epoch:.0f} s here: {train} cases, {step_s:.2f} s a step."]
+    if split:
+        counts = Counter(role for _, role in split.values())
+        listed = ", ".join(f"{count} {role}" for role, count in counts.items())
+        lines += ["", "## Split", "", f"Drawn by patient (seed 0): {listed}. The plan does not look at *test*."]
+    problems = [*found.unusable.values(), *found.warnings] or ["none was found"]
+    lines += ["", "## Problems of the data", "", *(f"- {message}" for message in problems), ""]
     output.mkdir(parents=True, exist_ok=True)
-    if split is not None:
+    if split:
         rows = []
         for one in found.cases:
             folders = one.case.channels[0].parent.resolve(), one.case.reference.parent.resolve()
             patient, role = split[one.case.name]
             rows.append([one.case.name, role, patient, *map(str, folders)])
         write_csv(output / SPLIT, ["case", "role", "patient", "images", "labels"], rows)
-    for name, text in ((REASONS, page), (RECIPE, json.dumps(recipe, indent=1, ensure_ascii=False) + "\n")):
+    texts = {REASONS: "\n".join(lines), RECIPE: json.dumps(recipe, indent=1, ensure_ascii=False) + "\n"}
+    for name, text in texts.items():
         with atomic_file(output / name) as work:
             work.write_text(text, encoding="utf-8")
-    where = table if split is None else output / SPLIT
-    return PlanResult(recipe["about"]["name"], where, len(found.cases), len(found.unusable), *seconds)
+    return PlanResult(
+        recipe["about"]["name"], output / SPLIT if split else table, len(found.cases), len(found.unusable)
+    )
 
 
 def table_of(data: Path) -> Path:
@@ -191,33 +185,86 @@ def _drawn_split(found: Survey, pattern: str | None) -> dict[str, tuple[str, str
     return {name: (patient, drawn[name]) for name, patient in patients.items()}
 
 
-def _training_cases(found: Survey, split: Mapping[str, tuple[str, str]] | None, table: Path) -> int:
-    if split is not None:
-        return sum(role == "train" for _, role in split.values())
-    usable = {one.case.name for one in found.cases}
-    return sum(case.name in usable for case in find_cases(f"{table}:train"))
+def patients_by_name(names: Sequence[str], pattern: str | None = None) -> dict[str, str]:
+    """Tell the patient of each case from its name.
+
+    Without a pattern, names that agree up to their last separator belong together ("patient002_frame01" and
+    "patient002_frame12"), if that gives groups of at most a tenth of all cases: "heart_001" and "heart_002" stay apart.
+    Putting two patients together costs little; taking one patient's cases apart would make every figure too good.
+
+    Args:
+        names: of the cases.
+        pattern: regular expression whose first group is the patient.
+
+    Raises:
+        UsageError: the pattern is none, has no group, or does not match a name.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        if pattern is None:
+            groups[re.sub(r"[_\-. ][^_\-. ]*$", "", name)].append(name)
+            continue
+        try:
+            found = re.search(pattern, name)
+            patient = found.group(1) if found else None
+        except (re.error, IndexError):
+            patient = None
+        if not patient:
+            raise UsageError(
+                f"--patient-pattern {pattern!r} does not find a patient in the name {name}: give a regular expression "
+                "with a group, such as '(patient[0-9]+)'.",
+                "bad-patient-pattern",
+            )
+        groups[patient].append(name)
+    if pattern is None and max(map(len, groups.values())) > max(4, len(names) // 10):
+        return {name: name for name in names}
+    return {name: group for group, members in groups.items() for name in members}
 
 
-def plan(found: Survey, options: PlanOptions) -> Plan:
-    """Plan a recipe of 100 epochs; `choose_epochs` fits their number to the hours.
+def roles(patients: Mapping[str, str]) -> dict[str, str]:
+    """Draw a role for each case; all cases of a patient get the same.
+
+    Args:
+        patients: of each case.
+
+    Raises:
+        InputError: fewer than `FEWEST_PATIENTS` patients.
+    """
+    known = sorted(set(patients.values()))
+    if len(known) < FEWEST_PATIENTS:
+        raise InputError(
+            f"There are {len(known)} patients, and {FEWEST_PATIENTS} are the fewest to train, choose, calibrate and "
+            "test on: add cases, or write a split table by hand (columns case, role, patient).",
+            "too-few-patients",
+        )
+    order = [known[place] for place in np.random.default_rng(0).permutation(len(known))]
+    drawn: dict[str, str] = {}
+    for role, share in SHARES.items():
+        if role != "train":
+            for _ in range(max(1, round(share * len(known)))):
+                drawn[order.pop()] = role
+    return {case: drawn.get(patient, "train") for case, patient in patients.items()}
+
+
+def plan(found: Survey, options: PlanOptions) -> tuple[dict[str, Any], Choices]:
+    """Plan a recipe of 100 epochs that fits `recipe.schema.json`; `choose_epochs` fits their number to the hours.
 
     Raises:
         UsageError: a name is given to a label value that does not occur.
     """
-    choices: list[Choice] = []
+    choices: Choices = {}
     modality = _modality(found, options, choices)
     (orientation, count), *_ = Counter(one.orientation for one in found.cases).most_common(1)
-    choices.append(Choice("orientation", orientation, f"that of {count} of {len(found.cases)} images"))
+    choices["orientation"] = orientation, f"that of {count} of {len(found.cases)} images"
     spacing = _spacing(found, orientation, options, choices)
     window, levels, flat = _window(found, orientation, spacing, choices)
     labels = _labels(found, options)
     batch = max(1, min(LARGEST_BATCH, BATCH_VOXELS // math.prod(window)))
-    choices.append(Choice("batch", f"{batch} windows", f"at most {BATCH_VOXELS:,} voxels a step"))
-    mirror = _mirror(labels, options, choices)
+    choices["batch"] = f"{batch} windows", f"at most {BATCH_VOXELS:,} voxels a step"
     channels = len(found.cases[0].case.channels)
     names = [modality] if channels == 1 else [f"{modality} {number}" for number in range(1, channels + 1)]
     filters = [min(FIRST_FILTERS * 2**level, MOST_FILTERS) for level in range(levels)]
-    precision = "bfloat16" if has_bfloat16() else "float32"
+    mirror, precision = _mirror(labels, options, choices), "bfloat16" if has_bfloat16() else "float32"
     training = {"batch_size": batch, "precision": precision, "mirror": mirror, "seed": 1}
     recipe = {
         "about": {
@@ -249,7 +296,7 @@ def plan(found: Survey, options: PlanOptions) -> Plan:
         },
         "head_training": {"epochs": 24, "learning_rate": 0.0015, "final_learning_rate": 0.00005, **training},
     }
-    return Plan(recipe, choices)
+    return recipe, choices
 
 
 def taps_of(levels: int) -> list[str]:
@@ -264,22 +311,21 @@ def _along(found: CaseMetadata, orientation: str) -> tuple[np.ndarray, np.ndarra
     return np.array(found.size)[order], np.array(found.spacing_mm)[order]
 
 
-def _modality(found: Survey, options: PlanOptions, choices: list[Choice]) -> str:
+def _modality(found: Survey, options: PlanOptions, choices: Choices) -> str:
     air = float(np.mean([min(one.lowest) < AIR_HU and one.integers for one in found.cases]))
     if options.modality:
-        choice = Choice("modality", options.modality, "your choice")
+        choice = options.modality, "your choice"
     elif air > 0.5:
-        reason = f"integers below {AIR_HU} in {100 * air:.0f} % of the images, as only air in a CT has"
-        choice = Choice("modality", "CT", reason)
+        choice = "CT", f"integers below {AIR_HU} in {100 * air:.0f} % of the images, as only air in a CT has"
     else:
-        choice = Choice("modality", "MR", "intensities have no unit (give --modality where that is wrong)")
-    choices.append(choice)
-    return choice.value
+        choice = "MR", "intensities have no unit (give --modality where that is wrong)"
+    choices["modality"] = choice
+    return choice[0]
 
 
-def _spacing(found: Survey, orientation: str, options: PlanOptions, choices: list[Choice]) -> tuple[float, ...]:
+def _spacing(found: Survey, orientation: str, options: PlanOptions, choices: Choices) -> tuple[float, ...]:
     spacings = np.array([_along(one, orientation)[1] for one in found.cases])
-    median = np.median(spacings, 0)
+    median, reason = np.median(spacings, 0), "median of the images"
     if options.spacing_mm is not None:
         median, reason = np.array(options.spacing_mm, float), "your choice"
     elif np.ptp(spacings, 0).max() <= EQUAL_SPACING * median.max():
@@ -288,24 +334,20 @@ def _spacing(found: Survey, orientation: str, options: PlanOptions, choices: lis
         axis = int(median.argmax())
         median[axis] = max(np.percentile(spacings[:, axis], 10), np.delete(median, axis).max())
         reason = "median of the images; across thick slices their 10th percentile, so that few slices are lost"
-    else:
-        reason = "median of the images"
     value = tuple(float(f"{part:.5g}") for part in median)
-    choices.append(Choice("spacing", f"{_times(value)} mm", reason))
+    choices["spacing"] = f"{_times(value)} mm", reason
     return value
 
 
 def _window(
-    found: Survey, orientation: str, spacing: Sequence[float], choices: list[Choice]
+    found: Survey, orientation: str, spacing: Sequence[float], choices: Choices
 ) -> tuple[tuple[int, ...], int, int]:
     """Choose the window, the number of levels, and how many of them look within thick slices only."""
-    sizes = []
-    for one in found.cases:
-        size, own = _along(one, orientation)
-        sizes.append(np.rint(size * own / np.array(spacing)))
-    wanted, share = np.max(sizes, axis=0), "all"
+    pairs = [_along(one, orientation) for one in found.cases]
+    sizes = [np.rint(size * own / np.array(spacing)) for size, own in pairs]
+    wanted = np.max(sizes, axis=0)
     if wanted.prod() > WINDOW_VOXELS:
-        wanted, share = np.percentile(sizes, 95, axis=0), "95 % of the"
+        wanted = np.percentile(sizes, 95, axis=0)
     ratio = max(spacing) / min(spacing)
     flat = math.ceil(math.log2(ratio)) if ratio >= THICK_RATIO else 0
     thick = int(np.argmax(spacing)) if flat else -1
@@ -314,8 +356,7 @@ def _window(
         extents = window * np.array(spacing)
         if thick >= 0 and window[thick] * 4 < np.delete(window, thick).max():
             extents[thick] = 0
-        longest = extents >= extents.max() * 0.99
-        window[longest] *= 0.97
+        window[extents >= extents.max() * 0.99] *= 0.97
     # Halve as long as the shortest axis that is halved keeps enough voxels; 1.03: sizes are rounded up afterwards.
     shortest = min(float(size) for axis, size in enumerate(window) if axis != thick)
     deepest = int(math.log2(max(1.0, shortest / FEWEST_DEEPEST) * 1.03)) + 1
@@ -326,21 +367,21 @@ def _window(
         for part, full, by in zip(window, wanted, divisors, strict=True)
     )
     covers = bool(np.all(np.array(rounded) >= wanted))
-    what = f"covers {share} cases whole" if covers else f"cut out of larger images, at most {WINDOW_VOXELS:,} voxels"
-    choices.append(Choice("window", f"{_times(rounded)} voxels", what))
-    choices.append(Choice("levels", str(levels), f"the deepest keeps {FEWEST_DEEPEST} voxels or more along an axis"))
-    flat = min(flat, levels)
+    what = "covers most cases whole" if covers else f"cut out of larger images, at most {WINDOW_VOXELS:,} voxels"
+    choices["window"] = f"{_times(rounded)} voxels", what
+    choices["levels"] = str(levels), f"the deepest keeps {FEWEST_DEEPEST} voxels or more along an axis"
     if flat:
         reason = f"slices are {ratio:.1f} times as thick as pixels are wide, so their number is never halved"
-        choices.append(Choice("flat levels", str(flat), reason))
-    return rounded, levels, flat
+        choices["flat levels"] = str(min(flat, levels)), reason
+    return rounded, levels, min(flat, levels)
 
 
-def _normalisation(found: Survey, modality: str, choices: list[Choice]) -> dict[str, Any] | list[dict[str, Any]]:
+def _normalisation(found: Survey, modality: str, choices: Choices) -> dict[str, Any] | list[dict[str, Any]]:
     if modality != "CT":
         reason = "percentiles 0.5 and 99.5 clipped, then mean 0 and deviation 1 in each image: units differ"
-        choices.append(Choice("normalisation", "volume", reason))
+        choices["normalisation"] = "volume", reason
         return {"kind": "volume", "low": 0.5, "high": 99.5}
+    choices["normalisation"] = "fixed", "percentiles 0.5 and 99.5 of labelled voxels: CT has units"
     blocks = []
     for channel in range(len(found.cases[0].case.channels)):
         values = np.concatenate([one.foreground[channel] for one in found.cases])
@@ -348,8 +389,6 @@ def _normalisation(found: Survey, modality: str, choices: list[Choice]) -> dict[
         inside = np.clip(values, low, high)
         numbers = {"low": low, "high": high, "mean": inside.mean(), "std": max(float(inside.std()), 1e-3)}
         blocks.append({"kind": "fixed", **{name: round(float(value), 2) for name, value in numbers.items()}})
-    reason = f"{blocks[0]['low']:g} to {blocks[0]['high']:g}, percentiles 0.5 and 99.5 of labelled voxels: CT has units"
-    choices.append(Choice("normalisation", "fixed", reason))
     return blocks[0] if len(blocks) == 1 else blocks
 
 
@@ -368,45 +407,37 @@ def _labels(found: Survey, options: PlanOptions) -> list[dict[str, Any]]:
     return labels
 
 
-def _mirror(labels: Sequence[Mapping[str, Any]], options: PlanOptions, choices: list[Choice]) -> bool:
+def _mirror(labels: Sequence[Mapping[str, Any]], options: PlanOptions, choices: Choices) -> bool:
     names = [str(label["name"]) for label in labels[1:]]
     sided = [name for name in names if _SIDE.search(name) or name.startswith("structure ")]
-    mirror = not sided if options.mirror is None else options.mirror
-    reason = "no name of a structure has a side"
+    mirror, reason = not sided, "no name of a structure has a side"
     if options.mirror is not None:
-        reason = "your choice"
+        mirror, reason = options.mirror, "your choice"
     elif sided:
         reason = f"'{sided[0]}' may have a side (give --mirror where left and right may be exchanged)"
-    choices.append(Choice("mirror", "yes" if mirror else "no", reason))
+    choices["mirror"] = "yes" if mirror else "no", reason
     return mirror
 
 
 def time_step(recipe: Recipe, steps: int = 2) -> float:
     """Train the backbone for a few steps on noise, and return the seconds of the fastest after the first."""
-    import torch
-    from monai.losses import DiceCELoss
+    from .backbone import BackboneTrainer
+    from .run_folder import RunFolder
 
-    from SegWithUCore.network.backbones import build_backbone
-
-    from .backbone import spec_of, supervised
-    from .mixed_precision import autocast
-
-    network = build_backbone(supervised(spec_of(recipe), recipe.backbone_training)).train()
-    settings, window = recipe.backbone_training, recipe.input.window_zyx
-    image = torch.randn(settings.batch_size, len(recipe.input.channels), *window)
-    labels = torch.randint(0, len(recipe.labels), (settings.batch_size, 1, *window)).float()
-    loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
-    seconds = []
-    for _ in range(1 + steps):
-        begun = time.perf_counter()
-        with autocast(settings.precision):
-            output = network(image)
-        first = output[:, 0] if output.ndim == 6 else output
-        optimiser.zero_grad()
-        loss(first.float(), labels).backward()
-        optimiser.step()
-        seconds.append(time.perf_counter() - begun)
+    shape, random = recipe.input.window_zyx, np.random.default_rng(0)
+    image = random.standard_normal((len(recipe.input.channels), *shape)).astype(np.float32)
+    labels = random.integers(0, len(recipe.labels), shape).astype(np.int16)
+    noise = PreparedCase("noise", image, labels, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+    size = recipe.backbone_training.batch_size
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        run.start(recipe, {})
+        trainer = BackboneTrainer(recipe, [noise] * size, [], run)
+        batch, seconds = trainer.sampler.batch(0, range(size)), []
+        for number in range(1 + steps):
+            begun = time.perf_counter()
+            trainer._step(batch, range(size), number)
+            seconds.append(time.perf_counter() - begun)
     return min(seconds[1:])
 
 
@@ -414,7 +445,9 @@ def _epoch_s(step_s: float, cases: int, batch_size: int) -> float:
     return step_s * EPOCH_OVERHEAD * -(-cases // batch_size)
 
 
-def choose_epochs(recipe: Mapping[str, Any], hours: float, step_s: float, cases: int) -> tuple[dict[str, Any], Choice]:
+def choose_epochs(
+    recipe: Mapping[str, Any], hours: float, step_s: float, cases: int
+) -> tuple[dict[str, Any], tuple[str, str]]:
     """Choose epochs and cross-validation models for a given time.
 
     Args:
@@ -427,33 +460,18 @@ def choose_epochs(recipe: Mapping[str, Any], hours: float, step_s: float, cases:
     """
     backbone, head = recipe["backbone_training"], recipe["head_training"]
     fitting = int(hours * 3600 * BACKBONE_SHARE / _epoch_s(step_s, cases, backbone["batch_size"]))
-    alone = max(FEWEST_EPOCHS, min(MOST_EPOCHS, fitting))
+    epochs, folds = max(FEWEST_EPOCHS, min(MOST_EPOCHS, fitting)), 0
     head_epoch = HEAD_EPOCH * _epoch_s(step_s, cases, head["batch_size"])
     head = {**head, "epochs": max(FEWEST_EPOCHS, min(head["epochs"], int(hours * 3600 * HEAD_SHARE / head_epoch)))}
-    shared = alone // FOLDS  # backbone and folds take three times as long as the backbone
-    if shared >= EPOCHS_BEFORE_FOLDS:
-        head |= {"cross_fit": FOLDS, "cross_fit_epochs": shared, "cross_fit_scratch": True}
-        epochs, folds = shared, str(FOLDS)
+    reason = f"what {hours:g} h allow; cross-validation models come from {FOLDS * EPOCHS_BEFORE_FOLDS} epochs on"
+    if epochs // FOLDS >= EPOCHS_BEFORE_FOLDS:  # backbone and folds take three times as long as the backbone
+        epochs, folds = epochs // FOLDS, FOLDS
+        head |= {"cross_fit": FOLDS, "cross_fit_epochs": epochs, "cross_fit_scratch": True}
         reason = f"{hours:g} h allow the backbone and {FOLDS} models that have never seen a third of the cases each"
-    else:
-        epochs, folds = alone, "none"
-        allowed = f"allow {alone} epochs" if fitting >= alone else f"are too short even for {alone} epochs, the fewest,"
-        reason = (
-            f"{hours:g} h {allowed} of the backbone; cross-validation models come from {FOLDS * EPOCHS_BEFORE_FOLDS} "
-            "epochs on, so the limit of flags is fitted on calibration and validation cases alone"
-        )
-        if alone < FEW_EPOCHS:
-            reason += f"; fewer than {FEW_EPOCHS} are too few for a good model: give more hours"
+    elif epochs < FEW_EPOCHS:
+        reason += f"; fewer than {FEW_EPOCHS} epochs are too few for a good model: give more hours"
     changed = {**recipe, "backbone_training": {**backbone, "epochs": epochs}, "head_training": head}
-    return changed, Choice("epochs, folds", f"{epochs}, {folds}", reason)
-
-
-def training_seconds(recipe: Recipe, step_s: float, cases: int) -> tuple[float, float, float]:
-    """Predict the seconds of the backbone's training, of all cross-validation models, and of the head's."""
-    backbone, head = recipe.backbone_training, recipe.head_training
-    epoch = _epoch_s(step_s, cases, backbone.batch_size)
-    folds = max(0, head.cross_fit - 1) * head.cross_fit_epochs  # each is trained on all cases but its own fold
-    return epoch * backbone.epochs, epoch * folds, epoch * HEAD_EPOCH * head.epochs
+    return changed, (f"{epochs}, {folds}", reason)
 
 
 def has_bfloat16() -> bool:
@@ -465,32 +483,5 @@ def has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _cost(recipe: Recipe, step_s: float, cases: int, seconds: tuple[float, float, float]) -> str:
-    backbone_h, folds_h, head_h = (part / 3600 for part in seconds)
-    settings = recipe.backbone_training
-    later = head_h * (1 - BACKBONE_SHARE) / HEAD_SHARE
-    folds = f"{recipe.head_training.cross_fit} cross-validation models about {folds_h:.1f} h, " if folds_h else ""
-    return (
-        f"A step of {settings.batch_size} windows takes {step_s:.2f} s here (measured), an epoch of {cases} cases "
-        f"about {_epoch_s(step_s, cases, settings.batch_size):.0f} s, {settings.epochs} epochs about {backbone_h:.1f} "
-        f"h; {folds}head, calibration and evaluation about {later:.1f} h more."
-    )
-
-
 def _times(values: Sequence[float]) -> str:
     return " x ".join(f"{value:g}" for value in values)
-
-
-def _page(plan: Plan, found: Survey, cost: str, split: Mapping[str, tuple[str, str]] | None, source: Path) -> str:
-    """Write the reasons down, as Markdown."""
-    lines = [f"# Plan for {plan.recipe['about']['name']}", "", f"From {len(found.cases)} cases of `{source}`.", ""]
-    lines += ["| what | chosen | because |", "|---|---|---|"]
-    lines += [f"| {choice.name} | {choice.value} | {choice.reason} |" for choice in plan.choices]
-    lines += ["", "## Cost", "", cost]
-    if split is not None:
-        counts = Counter(role for _, role in split.values())
-        listed = ", ".join(f"{count} {role}" for role, count in counts.items())
-        lines += ["", "## Split", "", f"Drawn by patient (seed 0): {listed}. The plan does not look at *test*."]
-    problems = [*found.unusable.values(), *found.warnings]
-    lines += ["", "## Problems of the data", "", *(f"- {message}" for message in problems or ["none was found"])]
-    return "\n".join(lines) + "\n"

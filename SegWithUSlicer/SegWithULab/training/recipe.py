@@ -1,6 +1,5 @@
 """A recipe: all that decides how a model is made, in one JSON file that anyone can run again."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from SegWithUCore.util.strict_json import check_schema, read_json, schema, shown
 
 _KINDS = Path(backbone_spec.__file__).parent / "backbones" / "backbones.schema.json"
 """Names the kinds of backbones, with the arguments of each."""
+SEE_RECIPES = "see Resources/Recipes for a complete one"
 MAXIMUM_BYTES = 4 << 20
 """Of a recipe; that of an imported nnU-Net, with its whole architecture, has 10 kB."""
 
@@ -155,9 +155,9 @@ def read_recipe_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: missing file, or no JSON object.
     """
-    data = read_json(path, "give a recipe, see Resources/Recipes for a complete one", MAXIMUM_BYTES)
+    data = read_json(path, SEE_RECIPES, MAXIMUM_BYTES)
     if not isinstance(data, dict) or not isinstance(data.get("backbone", {}), dict):
-        raise InputError(f"{path} is not a recipe: see Resources/Recipes for a complete one.")
+        raise InputError(f"{path} is not a recipe: {SEE_RECIPES}.", "not-a-recipe")
     if "file" in data.get("backbone", {}):
         data["backbone"]["file"] = str((path.parent / str(data["backbone"]["file"])).resolve())
     return data
@@ -170,7 +170,22 @@ def recipe_from_json(
     head: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """Build a recipe from parsed JSON; `source` names it in messages. See `read_recipe`."""
-    _check_fields(data, source)
+    block = data.get("backbone")
+    if isinstance(block, Mapping) and "model" in block:
+        raise InputError(
+            f"{source} takes its backbone from the model {shown(block['model'])}: only train-head can, give it there.",
+            "backbone-of-a-model",
+        )
+    # First, since which fields belong to an unknown kind no schema can say.
+    kind = block.get("kind") if isinstance(block, Mapping) else None
+    known = [name for name in schema(_KINDS) if not name.startswith("$") and name != "title"]
+    if isinstance(kind, str) and kind not in known and not is_user_network(kind):
+        raise InputError(
+            f"{source} has {shown(kind)} for 'kind' (backbone): choose from {', '.join(known)}, or, for your own "
+            f"network, {USER_PREFIX}FACTORY.",
+            "unknown-backbone",
+        )
+    check_schema(data, schema(Path(__file__).with_name("recipe.schema.json")), source, SEE_RECIPES, "a recipe")
     try:
         check_label_values([entry["value"] for entry in data["labels"]], source)
         return Recipe(
@@ -183,44 +198,4 @@ def recipe_from_json(
             head_training=HeadTraining(**{**data.get("head_training", {}), **(head or {})}),
         )
     except (TypeError, ValueError) as error:
-        raise InputError(f"{source} is not a usable recipe: {error}.") from error
-
-
-def _check_fields(data: Mapping[str, Any], source: str) -> None:
-    """Hold a recipe against its schema.
-
-    Raises:
-        InputError: names the field, its value and what is wanted; or the backbone is that of a model.
-    """
-    backbone = data.get("backbone")
-    if isinstance(backbone, Mapping) and "model" in backbone:
-        raise InputError(
-            f"{source} takes its backbone from the model {shown(backbone['model'])}: only train-head can, give it "
-            "there."
-        )
-    _check_kind(backbone, source)
-    wanted = schema(Path(__file__).with_name("recipe.schema.json"))
-    check_schema(data, wanted, source, "see Resources/Recipes for a complete one", "a recipe")
-    _check_scale(data.get("backbone_training", {}).get("scale"), source)
-
-
-def _check_kind(backbone: Any, source: str) -> None:
-    """Refuse an unknown kind of backbone first: which fields belong to it nobody could say."""
-    kind = backbone.get("kind") if isinstance(backbone, Mapping) else None
-    known = [name for name in schema(_KINDS) if not name.startswith("$") and name != "title"]
-    if isinstance(kind, str) and kind not in known and not is_user_network(kind):
-        near = difflib.get_close_matches(kind, known, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise InputError(
-            f"{source} has {shown(kind)} for 'kind' (backbone): {hint}choose from {', '.join(known)}, or "
-            f"{USER_PREFIX}FACTORY for your own network."
-        )
-
-
-def _check_scale(scale: Any, source: str) -> None:
-    """Refuse a pair whose larger number is first, which no schema can say."""
-    if scale is not None and scale[0] > scale[1]:
-        raise InputError(
-            f"{source} has {shown(scale)} for 'scale' (backbone_training): give the smallest and the largest factor, "
-            "such as [0.7, 1.5]."
-        )
+        raise InputError(f"{source} is not a usable recipe: {error}.", "not-a-recipe") from error

@@ -1,6 +1,5 @@
 """What can be wrong with a recipe and shows only when its parts are put together: found before any image is read."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -40,66 +39,37 @@ def check_recipe(recipe: Recipe, source: str, trains_backbone: bool = True) -> N
     trainings: list[BackboneTraining | HeadTraining] = [recipe.head_training]
     if trains_backbone:
         trainings.insert(0, recipe.backbone_training)
-    _check_backbone(recipe, source, trains_backbone)
-    _check_head(recipe, source)
+    if "filters" in recipe.backbone:
+        filters, flat = recipe.backbone["filters"], recipe.backbone.get("flat_levels", 0)
+        heads, most = recipe.backbone_training.deep_supervision_heads if trains_backbone else 0, len(filters) - 2
+        if len(filters) < FEWEST_LEVELS or flat > len(filters) or heads > most:
+            raise InputError(
+                f"{source} has 'filters' {shown(filters)}, 'flat_levels' {flat} and 'deep_supervision_heads' {heads}: "
+                f"give {FEWEST_LEVELS} levels or more, no more flat ones, and {max(most, 0)} heads at most.",
+                "impossible-levels",
+            )
+    head = recipe.head
+    if head["variant"] not in HEADS:
+        known = ", ".join(sorted(HEADS))
+        raise InputError(f"{source} has {shown(head['variant'])} for 'variant' (head): choose from {known}.", "no-head")
     with naming(source):
         for training in trainings:
             training_window(recipe, training)
             if training.mirror:
                 left_right_axis(recipe.input.orientation)
+        spec = spec_of(recipe)
         if trains_backbone:
-            build_backbone(supervised(spec_of(recipe), recipe.backbone_training))
-        _build(recipe)
+            build_backbone(supervised(spec, recipe.backbone_training))
+        example = example_input(spec, len(recipe.input.channels), recipe.input.window_zyx)
+        sizes = (head["feature_channels"], head["probes"], head["aleatoric"])
+        network = SegWithU(build_backbone(spec), head["taps"], example, head["variant"], *sizes)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise InputError(
+            f"{source} has the head '{head['variant']}', which has no parameters to train: leave train-head out and "
+            "calibrate, or choose another head.",
+            "untrainable-head",
+        )
     check_bundle(plain_bundle(recipe, "0" * 64, {"fingerprint": None}), source)
-
-
-def _build(recipe: Recipe) -> None:
-    """Build the network with taps and head."""
-    spec, head = spec_of(recipe), recipe.head
-    example = example_input(spec, len(recipe.input.channels), recipe.input.window_zyx)
-    SegWithU(
-        build_backbone(spec),
-        head["taps"],
-        example,
-        head["variant"],
-        head["feature_channels"],
-        head["probes"],
-        head["aleatoric"],
-    )
-
-
-def _check_backbone(recipe: Recipe, source: str, trained: bool) -> None:
-    block = recipe.backbone
-    if "filters" not in block:
-        return
-    levels, flat = len(block["filters"]), block.get("flat_levels", 0)
-    if levels < FEWEST_LEVELS:
-        raise InputError(
-            f"{source} has {shown(block['filters'])} for 'filters' (backbone), {levels} level(s): give the channels of "
-            f"{FEWEST_LEVELS} or more, such as [16, 32, 64, 128]."
-        )
-    if flat > levels:
-        raise InputError(
-            f"{source} has {flat} for 'flat_levels' (backbone), which has {levels} levels: give {levels} or fewer."
-        )
-    heads, most = recipe.backbone_training.deep_supervision_heads, levels - 2
-    if trained and heads > most:
-        raise InputError(
-            f"{source} has {heads} for 'deep_supervision_heads' (backbone_training): {levels} levels have {most} at "
-            "most."
-        )
-
-
-def _check_head(recipe: Recipe, source: str) -> None:
-    variant = recipe.head["variant"]
-    if variant not in HEADS:
-        raise InputError(f"{source} has {shown(variant)} for 'variant' (head): {_choose(variant, HEADS)}.")
-
-
-def _choose(found: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(found, known, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"{hint}choose from {', '.join(sorted(known))}"
 
 
 def check_labels_occur(recipe: Recipe, cases: Sequence[PreparedCase], source: str) -> None:
@@ -108,23 +78,19 @@ def check_labels_occur(recipe: Recipe, cases: Sequence[PreparedCase], source: st
     Raises:
         InputError: names the structures and their label values.
     """
-    seen: set[int] = set()
-    for case in cases:
-        seen |= set(np.unique(case.labels).tolist())
+    seen = {index for case in cases for index in np.unique(case.labels).tolist()}
     absent = [label for index, label in enumerate(recipe.labels) if index not in seen and index > 0]
     if absent:
         names = ", ".join(f"{label.name} ({label.value})" for label in absent)
         raise InputError(
-            f"No training case holds {names}, which {source} names: take it out of the labels, or check the references."
+            f"No training case holds {names}, which {source} names: remove it there, or check the references.",
+            "absent-label",
         )
 
 
-TEXTS = ("about/", "$schema")
-LATER = ("head/", "head_training/")
-CHANGEABLE = ("backbone_training/epochs", "backbone_training/validate_every")
+CHANGEABLE = ("about/", "$schema", "backbone_training/epochs", "backbone_training/validate_every")
 """What a run of a backbone may go on with: it changes neither network nor what was learnt from."""
-
-
+OF_HEAD = ("head/", "head_training/")
 GO_ON_OR_BEGIN = "leave out --recipe to go on as it was begun, or pass --restart to begin again"
 
 
@@ -145,29 +111,17 @@ def resumed_recipe(
     Raises:
         UsageError: the file differs in something that epochs have been trained with.
     """
-    allowed = (*TEXTS, *CHANGEABLE, *(() if head_begun else LATER))
     before, after = dict(_leaves(kept.to_json())), dict(_leaves(given.to_json()))
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    fixed = [name for name in changed if not name.startswith(allowed)]
+    fixed = [name for name in changed if not name.startswith(CHANGEABLE if head_begun else CHANGEABLE + OF_HEAD)]
     if fixed:
-        name = fixed[0]
-        more = f" (and {len(fixed) - 1} more: {', '.join(fixed[1:4])})" if len(fixed) > 1 else ""
         raise UsageError(
-            f"{source} has {shown(after.get(name))} for {name}, and the run was begun with "
-            f"{shown(before.get(name))}{more}: {way_out}."
+            f"{source} has {shown(after.get(fixed[0]))} for {fixed[0]}, and the run was begun with "
+            f"{shown(before.get(fixed[0]))}: {way_out}.",
+            "other-recipe",
         )
-    going_on = replace(
-        kept,
-        about=given.about,
-        backbone_training=replace(
-            kept.backbone_training,
-            epochs=given.backbone_training.epochs,
-            validate_every=given.backbone_training.validate_every,
-        ),
-    )
-    if not head_begun:
-        going_on = replace(going_on, head=given.head, head_training=given.head_training)
-    return going_on, changed
+    kept = replace(kept, about=given.about, backbone_training=given.backbone_training)
+    return (kept if head_begun else replace(kept, head=given.head, head_training=given.head_training)), changed
 
 
 def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,6 @@
-"""The folder of one training run: recipe, log, curves, checkpoints."""
+"""The folder of one training run: recipe, log, checkpoints."""
 
 import contextlib
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,12 @@ from SegWithUCore.util.strict_json import read_json_object, to_json
 
 from .recipe import Recipe, recipe_from_json
 
-PLOTS_A_ROW = 5
-
 
 class RunFolder:
     """Paths and files of a run.
 
-    `run.json` (recipe and facts), and for each part ("backbone", "head") `PART_log.csv`, `PART_curves.png`,
-    `PART_last.pt` (to resume) and `PART_best.safetensors`. In `fold<k>` the same of an
-    out-of-fold backbone.
+    `run.json` (recipe and facts), and for each part ("backbone", "head") `PART_log.csv`, `PART_last.pt` (to resume) and
+    `PART_best.safetensors`. In `fold<k>` the same of an out-of-fold backbone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,12 +89,12 @@ class RunFolder:
         if not is_there(file):
             raise InputError(
                 f"{self.path} is not a training run: it has no run.json; start with train-backbone, or with train-head "
-                "--recipe on a model."
+                "--recipe on a model.",
+                "not-a-run",
             )
         data = read_json_object(file, "begin again with --restart")
-        for block in ("recipe", "facts"):
-            if not isinstance(data.get(block), dict):
-                raise InputError(f"{file} has no block '{block}': begin again with --restart.")
+        if not all(isinstance(data.get(block), dict) for block in ("recipe", "facts")):
+            raise InputError(f"{file} has no blocks 'recipe' and 'facts': begin again with --restart.", "not-a-run")
         return data
 
     def _write_json(self, data: Mapping[str, Any]) -> None:
@@ -141,48 +137,17 @@ class RunFolder:
             RunFolder(fold).forget("backbone")
         gone = ("backbone", "head") if part == "backbone" else (part,)
         for each in gone:
-            for name in (f"{each}_last.pt", f"{each}_best.safetensors", f"{each}_log.csv", f"{each}_curves.png"):
-                (self.path / name).unlink(missing_ok=True)
+            for end in ("last.pt", "best.safetensors", "log.csv"):
+                (self.path / f"{each}_{end}").unlink(missing_ok=True)
         with contextlib.suppress(InputError):  # without run.json, or with a damaged one, which is then written anew
             noted = {f"{each}_{fact}" for each in gone for fact in ("best", "finished")}
             data = self._read_json()
             self._write_json({**data, "facts": {key: fact for key, fact in data["facts"].items() if key not in noted}})
 
-    def write_log(self, part: str, rows: Sequence[Mapping[str, float]], draws: bool = True) -> None:
-        """Write `PART_log.csv` and redraw `PART_curves.png`; every row has the same columns, `epoch` first.
+    def write_log(self, part: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write `PART_log.csv`; every row has the same columns, `epoch` first.
 
-        Args:
-            draws: whether the curves are drawn now.
-
-        There are no curves where matplotlib is not installed, as in Slicer.
         What was not measured (NaN in a row) is an empty cell.
         """
         measured = [{name: value if value == value else "" for name, value in row.items()} for row in rows]
         write_csv(self.path / f"{part}_log.csv", *table_of(measured))
-        if draws and importlib.util.find_spec("matplotlib") is not None:
-            with atomic_file(self.path / f"{part}_curves.png") as work:
-                draw_curves(rows, work)
-
-
-def draw_curves(rows: Sequence[Mapping[str, float]], target: Path) -> None:
-    """Draw one small plot a column of the log, over epochs."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = [name for name in rows[0] if name not in ("epoch", "seconds")]
-    columns = min(PLOTS_A_ROW, len(names))
-    lines = -(-len(names) // columns)
-    size = (3.2 * columns, 2.4 * lines)
-    figure, axes = pyplot.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
-    for axis in axes.flat[len(names) :]:
-        axis.set_axis_off()
-    for axis, name in zip(axes.flat, names, strict=False):
-        points = [(row["epoch"], row[name]) for row in rows if row[name] == row[name]]
-        axis.plot([p[0] for p in points], [p[1] for p in points])
-        axis.set_title(name.replace("_", " "), fontsize=9)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.tick_params(labelsize=7)
-    figure.savefig(target, dpi=110, format="png")
-    pyplot.close(figure)

@@ -1,29 +1,96 @@
-"""What a run knows of its cases and its training, and the record that its bundle gets of both."""
+"""Who has seen which case, what a run notes of that, and the record that its bundle gets.
+
+The same voxels are found under any name, and no case is judged by what has seen it. No torch is needed.
+"""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from SegWithUCore.models.training_record import TRAINING_FOLDER, TrainingRecord
+from SegWithUCore.models.training_record import ROLE_WORDS, TRAINING_FOLDER, TrainingRecord
 from SegWithUCore.util.csv_files import read_csv
+from SegWithUCore.util.errors import UsageError
+from SegWithUCore.util.progress import Progress, silent
 
-from .case_roles import check_unseen, prepared_hashes
-from .dataset import PreparedCase
-from .recipe import Recipe
-from .run_folder import RunFolder
+from .case_reading import case_hash, read_images
+from .dataset import Case, PreparedCase
+
+if TYPE_CHECKING:
+    from .run_folder import RunFolder
 
 FACT, REMARKS = "voxels_sha256", "remarks"
 """Of `run.json`: role -> hash -> name (None where hashes were to be left out), and sentences for the model card."""
+ALLOW = "--allow-seen-cases"
+Known = Mapping[str, Mapping[str, str]]
+"""Cases that were seen: by role, voxel hash -> name ("" where the name is not known)."""
 
 
-def known_to(run: RunFolder) -> dict[str, dict[str, str]]:
+def voxel_hashes(cases: Sequence[Case], progress: Progress = silent) -> list[str]:
+    """Hash the voxels of each case, in order.
+
+    Raises:
+        InputError: as `read_images`.
+    """
+    found = []
+    for number, case in enumerate(cases):
+        progress("comparing with the cases of training", number / len(cases), case.name)
+        found.append(case_hash(read_images(case)))
+    return found
+
+
+def hashes_of(cases: Sequence[Case], progress: Progress = silent) -> dict[str, str]:
+    """Hash the voxels of each case; returns hash -> name, the last name of those with the same voxels."""
+    return dict(zip(voxel_hashes(cases, progress), (case.name for case in cases), strict=True))
+
+
+def check_unseen(role: str, given: Mapping[str, str], known: Known, allowed: bool) -> list[str]:
+    """Refuse cases of a role that were seen in another one.
+
+    Args:
+        role: what the cases are to be used for.
+        given: hash -> name.
+        known: cases that were seen; those of the same role do not count, nor of test.
+        allowed: whether the user wants them all the same.
+
+    Returns:
+        A sentence for the model card for each role in which some were seen.
+
+    Raises:
+        UsageError: some were seen and that was not allowed; names the first and under which name it was seen.
+    """
+    remarks = []
+    for other, seen in known.items():
+        both = [sha256 for sha256 in given if sha256 in seen]
+        if other in (role, "test") or not both:
+            continue
+        if not allowed:
+            name, before = given[both[0]], seen[both[0]]
+            alias = f" under the name {before}" if before and before != name else ""
+            raise UsageError(
+                f"{len(both)} of {len(given)} {role} cases were seen before: the image of {name} is that of "
+                f"{ROLE_WORDS[other]}{alias}; leave them out, or pass {ALLOW}, which the model card will say.",
+                "seen-cases",
+            )
+        harm = "metrics look better than on new cases"
+        if role == "calibration":
+            harm = "an error probability fitted on them may be too low on new cases"
+        remarks.append(f"{len(both)} of {len(given)} {role} cases were {other} cases ({ALLOW}), so {harm}.")
+    return remarks
+
+
+def seen_of(roles: Mapping[str, Sequence[str]] | None) -> dict[str, dict[str, str]]:
+    """Return the cases of a bundle's record, whose names nobody knows."""
+    return {role: dict.fromkeys(hashes, "") for role, hashes in (roles or {}).items()}
+
+
+def known_to(run: "RunFolder") -> dict[str, dict[str, str]]:
     """Return the cases that a run has seen; empty where it does not know."""
     return {role: dict(seen) for role, seen in (run.facts().get(FACT) or {}).items()}
 
 
 def note_roles(
-    run: RunFolder,
+    run: "RunFolder",
     train: Sequence[PreparedCase],
     select: Sequence[PreparedCase],
     allowed: bool = False,
@@ -55,13 +122,13 @@ def noted_roles(
     known, remarks = facts.get(FACT, {}), list(facts.get(REMARKS, []))
     roles: dict[str, dict[str, str]] = {role: dict(seen) for role, seen in (known or {}).items()}
     for role, cases in (("train", train), ("select", select)):
-        given = prepared_hashes(cases)
+        given = {case.voxels_sha256: case.name for case in cases}
         remarks += [one for one in check_unseen(role, given, roles, allowed) if one not in remarks]
         roles[role] = {**roles.get(role, {}), **given}
     return {FACT: roles if hashes and known is not None else None, REMARKS: remarks}
 
 
-def run_record(run: RunFolder, calibration: Mapping[str, str] | None, remarks: Sequence[str] = ()) -> TrainingRecord:
+def run_record(run: "RunFolder", calibration: Mapping[str, str] | None, remarks: Sequence[str] = ()) -> TrainingRecord:
     """Make the record of a bundle that is made of a run.
 
     Args:
@@ -69,10 +136,23 @@ def run_record(run: RunFolder, calibration: Mapping[str, str] | None, remarks: S
         remarks: further sentences for the card.
     """
     facts, recipe = run.facts(), run.recipe()
+    planned = {"backbone": recipe.backbone_training.epochs, "head": recipe.head_training.epochs}
+    trainings = []
+    for part, epochs in planned.items():
+        log, best = run.path / f"{part}_log.csv", facts.get(f"{part}_best")
+        if not log.is_file():  # not trained here
+            continue
+        found: dict[str, Any] = {"part": part, "epochs": len(read_csv(log)) - 1, "planned": epochs}
+        if best:
+            scores = {name: value for name, value in best.items() if name != "epoch"}
+            found |= {"best_epoch": best["epoch"] + 1, "scores": scores}
+        trainings.append(found)
+    portable = recipe.to_json()
+    if "file" in portable["backbone"]:  # where it lies on this computer is nobody else's business
+        portable["backbone"] = {**portable["backbone"], "file": Path(str(portable["backbone"]["file"])).name}
     roles = facts.get(FACT, {})
-    trainings = [one for part in ("backbone", "head") if (one := _training(part, run, recipe, facts)) is not None]
     record = TrainingRecord(
-        recipe=_portable(recipe.to_json()),
+        recipe=portable,
         trainings=tuple(trainings),
         roles=None if roles is None else {role: sorted(seen) for role, seen in roles.items()},
         remarks=tuple(facts.get(REMARKS, [])),
@@ -80,33 +160,8 @@ def run_record(run: RunFolder, calibration: Mapping[str, str] | None, remarks: S
     return record.with_role("calibration", None if calibration is None else list(calibration), remarks)
 
 
-def _training(part: str, run: RunFolder, recipe: Recipe, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Tell how a part was trained; None where it was not trained here."""
-    log = run.path / f"{part}_log.csv"
-    if not log.is_file():
-        return None
-    settings = recipe.backbone_training if part == "backbone" else recipe.head_training
-    found: dict[str, Any] = {"part": part, "epochs": len(read_csv(log)) - 1, "planned": settings.epochs}
-    best = facts.get(f"{part}_best")
-    if best:
-        scores = {name: value for name, value in best.items() if name != "epoch"}
-        found |= {"best_epoch": best["epoch"] + 1, "scores": scores}
-    return found
-
-
-def _portable(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Leave out where the file of a user's own network lies on this computer."""
-    backbone = dict(recipe["backbone"])
-    if "file" in backbone:
-        backbone["file"] = Path(str(backbone["file"])).name
-    return {**recipe, "backbone": backbone}
-
-
-def copy_curves(run: RunFolder, bundle: Path) -> None:
-    """Put logs and curves of a run beside the record of its bundle."""
-    folder = bundle / TRAINING_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in ("backbone", "head"):
-        for name in (f"{part}_log.csv", f"{part}_curves.png"):
-            if (run.path / name).is_file():
-                shutil.copyfile(run.path / name, folder / name)
+def copy_logs(run: "RunFolder", bundle: Path) -> None:
+    """Put the logs of a run beside the record of its bundle."""
+    (bundle / TRAINING_FOLDER).mkdir(parents=True, exist_ok=True)
+    for log in run.path.glob("*_log.csv"):
+        shutil.copyfile(log, bundle / TRAINING_FOLDER / log.name)

@@ -3,51 +3,42 @@
 A stage says what it reads (`inputs`: files, folders, settings), what it leaves (`outputs`: files, folders) and how it
 works. `run_stages` does them in order and notes in `stages.json` of the job's folder the hashes of both:
 
-- a stage whose inputs and outputs are what was noted is *there* and is passed over;
+- a stage whose inputs and outputs are what was noted is passed over;
 - one that ended early is called again and goes on by itself (`Begun.again`), if its inputs are the same still;
-- one whose inputs changed since is done anew; one that took long (`costly`) only if the user says so (`redo`);
+- one whose inputs changed since is done again; one that took long (`costly`) only if the user says so (`redo`);
 - outputs that people may edit (`editable`), such as a recipe, are taken as they lie there, and what reads them follows;
-  they are replaced only if the user says so, or if the outputs are to lie elsewhere by now.
+  they are replaced only if the user says so.
 
-Progress is one share over all stages, by the seconds that each is expected to take, with the time left at the pace so
-far. Ctrl-C becomes one sentence: what is kept, and that the same
-call goes on. Only one process works in a folder. Used by `segwithu train`; general enough for any such job:
+Only one process works in a folder.
 
     stages = [
-        Stage("head", "training the head", train_head, {"backbone": run / "backbone_best.safetensors",
-              "settings": recipe_block}, [run / "head_best.safetensors"], seconds=900, costly=True),
-        Stage("calibrate", "calibrating", calibrate, {"head": run / "head_best.safetensors", "cases": names},
-              [run / "calibrated"], seconds=60),
+        Stage("head", train_head, {"backbone": run / "backbone_best.safetensors", "settings": recipe_block},
+              [run / "head_best.safetensors"], costly=True),
+        Stage("calibrate", calibrate, {"head": run / "head_best.safetensors", "cases": names}, [run / "calibrated"]),
     ]
     noted = run_stages(folder, stages, progress)     # {"head": {...}, "calibrate": {...}}: what each `work` returned
 """
 
-import contextlib
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from SegWithUCore.util.atomic_files import atomic_file
-from SegWithUCore.util.errors import CancelledError, InputError, OutputError, UsageError
+from SegWithUCore.util.errors import CancelledError, InputError, UsageError
 from SegWithUCore.util.input_files import is_there
-from SegWithUCore.util.progress import Progress, TimeLeft, silent
-from SegWithUCore.util.run_lock import RunLockedError, run_lock
-from SegWithUCore.util.strict_json import read_json_object, shown, to_json
+from SegWithUCore.util.progress import Progress, part_of, silent
+from SegWithUCore.util.run_lock import run_lock
+from SegWithUCore.util.strict_json import read_json_object, to_json, typed
 
 STAGES_FILE = "stages.json"
-FORMAT = 1
-GO_ON = "run the same command to go on"
-Input = Path | str | int | float | bool | None | Sequence[Any] | Mapping[str, Any]
-"""A file or folder, whose content counts, or a setting that JSON can hold."""
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
 class Begun:
-    """What a stage's `work` is told.
+    """What a stage's `work` gets.
 
     Attributes:
         again: an earlier call began this stage with the same inputs and did not end it: go on with what it left.
@@ -63,58 +54,64 @@ class Stage:
     """One step of a long job.
 
     Attributes:
-        name: short, for `stages.json` and messages.
-        words: what is being done, for the progress ("training the head").
+        name: short, for `stages.json`, progress and messages.
         work: does it; what it returns (JSON, or None) is noted, and handed out by `run_stages`, now and later.
-        inputs: all that the outputs follow from, by name; files need to exist only when the stage begins. Where inputs,
-            outputs or seconds depend on earlier stages, give a function.
+        inputs: all that the outputs follow from, by name: paths of files and folders, whose content counts, and
+            settings that JSON can hold. Where inputs or outputs depend on earlier stages, give a function.
         outputs: files and folders that `work` leaves, each whole or absent.
-        seconds: expected; only their proportions count once something is done.
-        costly: work of hours, never done anew unasked.
+        costly: work of hours, never done again unasked.
         editable: people may change its outputs; they are kept then.
-        kept: says what an interrupted `work` leaves ("12 epochs"); empty for nothing.
     """
 
     name: str
-    words: str
     work: Callable[[Begun], Mapping[str, Any] | None]
-    inputs: Mapping[str, Input] | Callable[[], Mapping[str, Input]]
+    inputs: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
     outputs: Sequence[Path] | Callable[[], Sequence[Path]]
-    seconds: float | Callable[[], float] = 60.0
     costly: bool = False
     editable: bool = False
-    kept: Callable[[], str] = field(default=lambda: "")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What `stages.json` notes of a stage: hashes of its inputs by name and of its outputs in order."""
+
+    done: bool
+    inputs: Mapping[str, str]
+    outputs: tuple[str, ...] = ()
+    facts: Mapping[str, Any] | None = None
 
 
 def run_stages(
-    folder: Path, stages: Sequence[Stage], progress: Progress = silent, redo: bool = False, go_on: str = GO_ON
+    folder: Path, stages: Sequence[Stage], progress: Progress = silent, redo: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Do all stages that are not there yet.
+    """Do all stages that are not done yet.
 
     Args:
         folder: of the job, made if there is none; `stages.json` lies here.
-        redo: do a costly stage anew whose inputs changed.
-        go_on: what to do after an interruption, the end of that sentence.
+        redo: do a costly stage again whose inputs changed.
 
     Returns:
         What each stage noted, by its name.
 
     Raises:
-        CancelledError: Ctrl-C; with what is kept.
+        CancelledError: Ctrl-C.
         UsageError: the inputs of a costly stage changed; names the first that did.
         InputError: an input is missing, or `stages.json` is damaged; besides what the stages raise.
         OutputError: another process works in the folder, or it cannot be written to.
     """
-    with _alone(folder):
-        job = _Job(folder, stages, progress)
+    with run_lock(folder):
+        entries = _read(folder)
         for number, stage in enumerate(stages):
+            place = f"{number + 1} of {len(stages)}"
+            share = part_of(progress, number / len(stages), (number + 1) / len(stages))
             try:
-                job.do(number, stage, redo)
-            except KeyboardInterrupt:
-                raise CancelledError(_kept_words(stages, number, folder, go_on)) from None
-            except CancelledError as error:  # said by the stage itself, as by a child process
-                raise CancelledError(_kept_words(stages, number, folder, go_on)) from error
-        return {stage.name: job.facts(stage) for stage in stages}
+                _do(folder, entries, stage, _named(share, f"stage {place}, {stage.name}"), redo)
+            except (KeyboardInterrupt, CancelledError):
+                raise CancelledError(
+                    f"cancelled in stage {place} ('{stage.name}'); the stages before it and finished epochs are kept "
+                    f"in {folder}; run the same command to go on."
+                ) from None
+        return {stage.name: dict(entries[stage.name].facts or {}) for stage in stages}
 
 
 def noted(folder: Path) -> dict[str, dict[str, Any]]:
@@ -123,81 +120,21 @@ def noted(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: `stages.json` is damaged.
     """
-    return {name: dict(entry.get("facts") or {}) for name, entry in _read(folder).items()}
+    return {name: dict(entry.facts or {}) for name, entry in _read(folder).items()}
 
 
 def has_left(folder: Path, name: str, path: Path) -> bool:
-    """Tell whether a stage that ended is what left the first of its outputs at `path`: there, or as it lies there now.
+    """Tell whether a stage whose only output is `path` has left what lies there.
+
+    Such a stage has the path as its input "output", so that what was edited since is known, too.
 
     Raises:
         InputError: `stages.json` is damaged, or what lies there cannot be read.
     """
     entry = _read(folder).get(name)
-    if entry is None or not entry.get("done"):
+    if entry is None or not entry.done:
         return entry is not None
-    return _is_place(entry, path) or entry.get("outputs", {}).get("0") == content_sha256(path)
-
-
-class _Job:
-    """The stages of one call, with what is known of earlier ones."""
-
-    def __init__(self, folder: Path, stages: Sequence[Stage], progress: Progress) -> None:
-        self.folder, self.stages, self.progress = folder, stages, progress
-        self.entries = _read(folder)
-        self.passed_over: set[int] = set()
-        self.left, self.share = TimeLeft(), 0.0
-
-    def facts(self, stage: Stage) -> dict[str, Any]:
-        return dict(self.entries[stage.name].get("facts") or {})
-
-    def do(self, number: int, stage: Stage, redo: bool) -> None:
-        """Do one stage, unless what it made of the same inputs is still there."""
-        entry, given = self.entries.get(stage.name, {}), _now(stage.inputs)
-        inputs = {name: _digest(value, stage.name) for name, value in given.items()}
-        changed = [name for name in inputs if entry.get("inputs", {}).get(name) != inputs[name]] if entry else []
-        there = bool(entry.get("done")) and all(path.exists() for path in _now(stage.outputs))
-        edited = _edited(stage, entry) if there else None
-        if there and not changed and (edited is None or (stage.editable and _is_place(entry, _now(stage.outputs)[0]))):
-            self.passed_over.add(number)
-            return
-        if not redo and changed and (stage.costly or edited is not None):
-            raise UsageError(_changed_words(stage, given[changed[0]], changed[0], entry, self.folder))
-        if not redo and edited is not None and stage.costly:
-            raise UsageError(_refusal(stage, f"{edited} has changed since", self.folder))
-        again = bool(entry) and not changed and not entry.get("done")
-        self._note(stage, {"done": False, "inputs": inputs, "settings": _settings(given)})
-        begun = time.monotonic()
-        facts = stage.work(Begun(again, self._progress_of(number, stage)))
-        seconds = round(time.monotonic() - begun, 1)
-        made = _now(stage.outputs)
-        missing = [path for path in made if not path.exists()]
-        if missing:
-            raise InputError(f"The stage '{stage.name}' ended without {missing[0]}: run it again.")
-        outputs = {str(place): content_sha256(path) for place, path in enumerate(made)}
-        whole = {"done": True, "inputs": inputs, "settings": _settings(given), "outputs": outputs}
-        if made and not made[0].resolve().is_relative_to(self.folder.resolve()):  # the folder itself may be moved
-            whole["place"] = str(made[0].resolve())
-        self._note(stage, {**whole, "seconds": seconds, "facts": dict(facts or {})})
-
-    def _progress_of(self, number: int, of: Stage) -> Progress:
-        numbered = [(place, max(_now(one.seconds), 0.1)) for place, one in enumerate(self.stages)]
-        expected = {place: seconds for place, seconds in numbered if place not in self.passed_over}
-        before = sum(seconds for place, seconds in expected.items() if place < number)
-
-        def report(stage: str, fraction: float, detail: str = "") -> None:
-            # Never less than before, although stages may be expected to take longer by now.
-            self.share = max(self.share, (before + expected[number] * fraction) / sum(expected.values()))
-            here, left = f"stage {number + 1} of {len(self.stages)}", self.left.message(self.share)
-            after = f"all done in {left.removesuffix(' left')}" if left else ""
-            self.progress(of.words, self.share, ", ".join(filter(None, [here, detail, after])))
-
-        report("", 0.0)
-        return report
-
-    def _note(self, stage: Stage, entry: Mapping[str, Any]) -> None:
-        self.entries[stage.name] = dict(entry)
-        with atomic_file(self.folder / STAGES_FILE) as work:
-            work.write_text(to_json({"format": FORMAT, "stages": self.entries}) + "\n", encoding="utf-8")
+    return entry.inputs.get("output") == _digest(str(path.resolve()), name) or entry.outputs == (content_sha256(path),)
 
 
 def content_sha256(path: Path) -> str:
@@ -207,54 +144,60 @@ def content_sha256(path: Path) -> str:
         InputError: it cannot be read.
     """
     digest = hashlib.sha256()
-    with _named(path):
+    try:
         if not path.is_dir():
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-        for inner in sorted(path.rglob("*")):
-            if inner.is_file():
-                with inner.open("rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
-                digest.update(f"{inner.relative_to(path).as_posix()}\0{content}\n".encode())
+        for inner in sorted(each for each in path.rglob("*") if each.is_file()):
+            with inner.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{inner.relative_to(path).as_posix()}\0{content}\n".encode())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let no other process work in the folder.
+def _do(folder: Path, entries: dict[str, _Entry], stage: Stage, progress: Progress, redo: bool) -> None:
+    """Do one stage, unless what it made of the same inputs is still there."""
+    inputs = {name: _digest(value, stage.name) for name, value in _now(stage.inputs).items()}
+    entry, outputs = entries.get(stage.name), _now(stage.outputs)
+    changed = [name for name, digest in inputs.items() if entry is not None and entry.inputs.get(name) != digest]
+    is_done = entry is not None and entry.done and all(path.exists() for path in outputs)
+    is_own = is_done and "output" not in changed  # else another's, which the caller has agreed to replace
+    is_edited = is_own and entry is not None and entry.outputs != tuple(map(content_sha256, outputs))
+    if is_done and not changed and (stage.editable or not is_edited):
+        return
+    if not redo and ((changed and is_edited) or (stage.costly and (changed or is_edited))):
+        what = f"its input '{changed[0]}'" if changed else "what it made"
+        raise UsageError(
+            f"{what} has changed since the stage '{stage.name}' in {folder} was done: change it back, choose another "
+            "folder, or pass --redo to do this stage and those that follow again.",
+            "stage-changed",
+        )
+    again = entry is not None and not entry.done and not changed
+    _write(folder, entries, stage, _Entry(False, inputs))
+    progress("", 0.0)
+    facts = stage.work(Begun(again, progress))
+    outputs = _now(stage.outputs)
+    missing = [path for path in outputs if not path.exists()]
+    if missing:
+        raise InputError(f"The stage '{stage.name}' ended without {missing[0]}: run it again.", "missing-output")
+    _write(folder, entries, stage, _Entry(True, inputs, tuple(map(content_sha256, outputs)), dict(facts or {})))
 
-    Raises:
-        OutputError: one does.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(run_lock(folder))
-        except RunLockedError as error:
-            raise OutputError(
-                f"{folder} is being worked on by {error.who}: wait until it ends, or end it first.", "folder-in-use"
-            ) from error
-        yield
+
+def _named(progress: Progress, name: str) -> Progress:
+    """Let the progress of a stage begin with its name."""
+    return lambda stage, fraction, detail="": progress(": ".join(filter(None, [name, stage])), fraction, detail)
 
 
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
-
-
-def _digest(value: Input, stage: str) -> str:
+def _digest(value: Any, stage: str) -> str:
     if not isinstance(value, Path):
         return hashlib.sha256(to_json(value).encode()).hexdigest()
     if not value.exists():
-        raise InputError(f"{value} is not there, and the stage '{stage}' needs it: restore it, or begin again.")
+        raise InputError(
+            f"{value} is not there, and the stage '{stage}' needs it: restore it, or begin again.", "missing-input"
+        )
     return content_sha256(value)
-
-
-def _settings(inputs: Mapping[str, Input]) -> dict[str, Any]:
-    """Return the inputs that are no files, so that a message can say what they were."""
-    return {name: value for name, value in inputs.items() if not isinstance(value, Path)}
 
 
 def _now(value: _Value | Callable[[], _Value]) -> _Value:
@@ -262,56 +205,19 @@ def _now(value: _Value | Callable[[], _Value]) -> _Value:
     return value() if callable(value) else value
 
 
-def _is_place(entry: Mapping[str, Any], path: Path) -> bool:
-    """Whether a stage left the first of its outputs at `path`; where is noted only outside of the job's folder."""
-    return entry.get("place") in (None, str(path.resolve()))
+def _write(folder: Path, entries: dict[str, _Entry], stage: Stage, entry: _Entry) -> None:
+    entries[stage.name] = entry
+    with atomic_file(folder / STAGES_FILE) as work:
+        stages = {name: vars(each) for name, each in entries.items()}
+        work.write_text(to_json({"stages": stages}) + "\n", encoding="utf-8")
 
 
-def _edited(stage: Stage, entry: Mapping[str, Any]) -> Path | None:
-    """Return the first output that is not as the stage left it."""
-    known = entry.get("outputs", {})
-    changed = (
-        path for number, path in enumerate(_now(stage.outputs)) if known.get(str(number)) != content_sha256(path)
-    )
-    return next(changed, None)
-
-
-def _changed_words(stage: Stage, value: Input, name: str, entry: Mapping[str, Any], folder: Path) -> str:
-    before = entry.get("settings", {}).get(name)
-    if isinstance(value, Path):
-        what = f"{value} has changed since"
-    elif isinstance(value, Mapping) and isinstance(before, Mapping):
-        field_ = next((key for key in {**before, **value} if before.get(key) != value.get(key)), name)
-        what = f"{name}/{field_} was {shown(before.get(field_))} and is {shown(value.get(field_))}"
-    else:
-        what = f"{name} was {shown(before)} and is {shown(value)}"
-    return _refusal(stage, what, folder)
-
-
-def _refusal(stage: Stage, what: str, folder: Path) -> str:
-    return (
-        f"The stage '{stage.name}' in {folder} was made with something else ({what}): change it back, choose another "
-        "folder, or pass --redo to make this stage and those that follow anew."
-    )
-
-
-def _kept_words(stages: Sequence[Stage], number: int, folder: Path, go_on: str) -> str:
-    kept = [stage.name for stage in stages[:number]]
-    of_this = stages[number].kept()
-    if of_this:
-        kept.append(f"{of_this} of '{stages[number].name}'")
-    words = f"kept in {folder}: {', '.join(kept)}" if kept else f"nothing was finished yet in {folder}"
-    return f"cancelled in stage {number + 1} of {len(stages)} ('{stages[number].name}'); {words}; {go_on}."
-
-
-def _read(folder: Path) -> dict[str, dict[str, Any]]:
+def _read(folder: Path) -> dict[str, _Entry]:
     file = folder / STAGES_FILE
     if not is_there(file):
         return {}
-    data = read_json_object(file, "remove it to begin again")
-    stages = data.get("stages")
-    if data.get("format") != FORMAT or not isinstance(stages, dict):
-        raise InputError(f"{file} is no list of stages of this version: remove it to begin again.")
-    if not all(isinstance(entry, dict) for entry in stages.values()):
-        raise InputError(f"{file} is damaged: remove it to begin again.")
-    return stages
+    try:
+        data = read_json_object(file, "remove it to begin again")
+        return dict(typed(dict[str, _Entry], data.get("stages"), "stages"))
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error}): remove it to begin again.", "damaged-stages") from error

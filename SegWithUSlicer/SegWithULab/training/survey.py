@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -90,16 +90,16 @@ def survey(cases: Sequence[Case], progress: Progress = silent) -> Survey:
             found.cases.append(_read(case, found))
         except InputError as error:
             found.unusable[case.name] = str(error)
+    usual = Counter(len(one.case.channels) for one in found.cases).most_common(1)
+    for one in [one for one in found.cases if len(one.case.channels) != usual[0][0]]:
+        found.cases.remove(one)
+        found.unusable[one.case.name] = (
+            f"Case {one.case.name} has {len(one.case.channels)} channel(s) and most have {usual[0][0]}: give it the "
+            "same files."
+        )
     if not found.cases:
         name, reason = next(iter(found.unusable.items()))
         raise InputError(f"None of {len(cases)} cases can be used; {name}: {reason}")
-    usual = Counter(len(one.case.channels) for one in found.cases).most_common(1)[0][0]
-    for one in [one for one in found.cases if len(one.case.channels) != usual]:
-        found.cases.remove(one)
-        found.unusable[one.case.name] = (
-            f"Case {one.case.name} has {len(one.case.channels)} channel(s) and most have {usual}: give it the same "
-            "files."
-        )
     found.warnings += _warnings(found.cases)
     return found
 
@@ -146,14 +146,13 @@ def _warnings(cases: Sequence[CaseMetadata]) -> list[str]:
     empty = [one.case.name for one in cases if not one.label_voxels]
     if empty:
         warnings.append(
-            f"{len(empty)} case(s), such as {empty[0]}, have an empty reference: correct if there is nothing to "
-            "segment, otherwise the annotation is missing."
+            f"{len(empty)} case(s), such as {empty[0]}, have an empty reference: is the annotation missing?"
         )
-    for value, count in sorted(Counter(value for one in cases for value in one.label_voxels).items()):
-        if count < RARE_SHARE * len(cases):
-            warnings.append(
-                f"Label {value} is in {count} of {len(cases)} cases: an annotation error, or too rare to be learnt."
-            )
+    warnings += [
+        f"Label {value} is in {count} of {len(cases)} cases: an annotation error, or too rare to be learnt."
+        for value, count in sorted(Counter(value for one in cases for value in one.label_voxels).items())
+        if count < RARE_SHARE * len(cases)
+    ]
     orientations = Counter(one.orientation for one in cases)
     if len(orientations) > 1:
         listed = ", ".join(f"{count} {letters}" for letters, count in orientations.most_common(4))
@@ -177,11 +176,11 @@ def survey_for_plan(
     sources = [str(data)]
     if table.is_file():
         sources = [f"{table}:{role}" for role in roles_of(table) if role != "test"]
-        if not sources:
-            raise UsageError(
-                f"{table} has no case of another role than test: give train, select and calibration cases.",
-                code="nothing-to-plan-on",
-            )
+    if not sources:
+        raise UsageError(
+            f"{table} has no case of another role than test: give train, select and calibration cases.",
+            code="nothing-to-plan-on",
+        )
     found = survey([case for source in sources for case in find_cases(source)], progress)
     for message in (*found.unusable.values(), *found.warnings):
         note(message)
@@ -192,18 +191,13 @@ def survey_for_plan(
             code="unusable-cases",
         )
     description = data / "dataset.json"
-    if not description.is_file():
-        return found
-    described = read_json_object(description, "restore it, or remove it")
-    labels = described.get("labels", {})
-    pairs = labels.items() if isinstance(labels, dict) else ()
-    # nnU-Net's second version writes {"liver": 1}, the first {"1": "liver"}.
-    names = {value: str(name) for name, value in pairs if isinstance(value, int)}
-    names |= {int(value): name for value, name in pairs if isinstance(name, str) and value.isdecimal()}
-    channels = described.get("channel_names", described.get("modality", {}))
-    numbered = isinstance(channels, dict) and all(str(key).isdecimal() for key in channels)
-    return replace(
-        found,
-        names={**{value: name for value, name in names.items() if value}, **found.names},
-        channels=[str(channels[key]) for key in sorted(channels, key=int)] if numbered else [],
-    )
+    described = read_json_object(description, "restore it, or remove it") if description.is_file() else {}
+    labels, channels = described.get("labels"), described.get("channel_names", described.get("modality"))
+    if isinstance(labels, dict):
+        # nnU-Net's second version writes {"liver": 1}, the first {"1": "liver"}.
+        pairs = [(value, name) if isinstance(value, int) else (name, value) for name, value in labels.items()]
+        names = {int(value): str(name) for value, name in pairs if str(value).isdecimal()}
+        found.names = {**{value: name for value, name in names.items() if value}, **found.names}
+    if isinstance(channels, dict) and all(str(key).isdecimal() for key in channels):
+        found.channels = [str(channels[key]) for key in sorted(channels, key=int)]
+    return found

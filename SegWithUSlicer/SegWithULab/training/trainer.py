@@ -4,7 +4,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -17,9 +17,6 @@ from .augmentation import WindowSampler, case_seed, epoch_order
 from .dataset import PreparedCase
 from .recipe import BackboneTraining, HeadTraining
 from .run_folder import RunFolder
-
-CURVES_EVERY_S = 20.0
-"""Drawing them takes up to a second, longer than an epoch of a small network."""
 
 
 class Trainer(ABC):
@@ -63,19 +60,12 @@ class Trainer(ABC):
         self.run = run
         self.trained, self.sampler = network, sampler
         self.parameters = list(parameters)
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        rate, decay = settings.learning_rate, settings.weight_decay
+        self.optimiser = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=decay)
         self.rows: list[dict[str, float]] = []
         self.best, self.best_epoch, self.next_epoch = math.inf, -1, 0
         self.scheduler = self._scheduler()
         self.left = TimeLeft()
-        self._drawn = time.monotonic()
-
-    @property
-    def steps_an_epoch(self) -> int:
-        """Number of batches."""
-        return -(-len(self.train_cases) // self._common.batch_size)
 
     @abstractmethod
     def rate(self, step: int, steps: int) -> float:
@@ -119,36 +109,32 @@ class Trainer(ABC):
         for name, module in self.modules().items():
             module.load_state_dict(state[name])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.rows, self.best, self.next_epoch = state["rows"], state["best"], state["next_epoch"]
-        self.best_epoch = state["best_epoch"]
+        self.rows, self.best = state["rows"], state["best"]
+        self.best_epoch, self.next_epoch = state["best_epoch"], state["next_epoch"]
         self.scheduler = self._scheduler()
         return True
 
     def fit(self, progress: Progress = silent) -> None:
-        """Train until the last epoch or until patience is out; writes after each epoch all but the curves."""
-        epochs = self._common.epochs
+        """Train until the last epoch or until patience is out; writes log and checkpoints after each epoch."""
+        epochs, every = self._common.epochs, self._common.validate_every
         self.left = TimeLeft()
         for epoch in range(self.next_epoch, epochs):
-            if self._is_over:
+            if self.next_epoch - 1 - self.best_epoch >= self.patience:
                 break
             begun = time.monotonic()
             terms = self._epoch(epoch, progress)
-            scores = self.score() if self._validates(epoch) else {}
+            validates = bool(self.validation_cases) and (epoch == epochs - 1 or epoch % every == 0)
+            scores = self.score() if validates else {}
             self._note(epoch, terms, scores, time.monotonic() - begun)
             said = [text.format(scores[name]) for name, text in self.scores.items() if name in scores]
-            done = (epoch + 1) / epochs
-            detail = [f"epoch {epoch + 1}/{epochs}", f"loss {terms['loss']:.4f}", *said, self.left.message(done)]
-            progress(f"training the {self.part}", done, ", ".join(filter(None, detail)))
+            self._tell(progress, epoch + 1, epoch, terms["loss"], said)
         self.run.add_facts({f"{self.part}_finished": self.next_epoch})
 
-    @property
-    def _is_over(self) -> bool:
-        """Whether no epoch follows."""
-        return self.next_epoch == self._common.epochs or self.next_epoch - 1 - self.best_epoch >= self.patience
-
-    def _validates(self, epoch: int) -> bool:
-        last = epoch == self._common.epochs - 1
-        return bool(self.validation_cases) and (last or epoch % self._common.validate_every == 0)
+    def _tell(self, progress: Progress, done: float, epoch: int, loss: float, said: Sequence[str] = ()) -> None:
+        """Report that so many epochs are done."""
+        share = done / self._common.epochs
+        detail = [f"epoch {epoch + 1}/{self._common.epochs}", f"loss {loss:.4f}", *said, self.left.message(share)]
+        progress(f"training the {self.part}", share, ", ".join(filter(None, detail)))
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
         """Train on every case once; returns the mean terms of the loss."""
@@ -161,10 +147,7 @@ class Trainer(ABC):
             seed = case_seed(settings.seed, epoch, count + number)
             terms = self._step(self.sampler.batch(epoch, cases), cases, seed)
             sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
-            done = (epoch + (number + 1) / len(batches)) / settings.epochs
-            loss = sums["loss"] / (number + 1)
-            detail = [f"epoch {epoch + 1}/{settings.epochs}", f"loss {loss:.4f}", self.left.message(done)]
-            progress(f"training the {self.part}", done, ", ".join(filter(None, detail)))
+            self._tell(progress, epoch + (number + 1) / len(batches), epoch, sums["loss"] / (number + 1))
         return {name: value / len(batches) for name, value in sums.items()}
 
     def _step(self, batch: Mapping[str, torch.Tensor], cases: Sequence[int], seed: int) -> dict[str, float]:
@@ -172,57 +155,43 @@ class Trainer(ABC):
         self.optimiser.zero_grad()
         loss.backward()
         size = nn.utils.clip_grad_norm_(self.parameters, self._common.gradient_clip)
-        if not torch.isfinite(size + loss.detach()):
-            raise self._diverged(float(loss.detach()), float(size))
+        if not torch.isfinite(size + loss.detach()):  # no step can be made, before the weights are spoilt
+            other = "" if self._common.precision == "float32" else " or the 'precision' \"float32\""
+            raise InputError(
+                f"Training the {self.part} in {self.run.path} stopped in epoch {self.next_epoch + 1} at a loss of "
+                f"{float(loss.detach()):g} whose gradient has the length {float(size):g}, and the epochs before are "
+                f"kept: begin again with a lower 'learning_rate'{other} under '{self.part}_training'.",
+                "training-diverged",
+            )
         self.optimiser.step()
         self.scheduler.step()
         self.after_step()
         return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
 
-    def _diverged(self, loss: float, gradient: float) -> InputError:
-        """Say that no step can be made, before the weights are spoilt."""
-        remedy = "a lower 'learning_rate'"
-        if self._common.precision != "float32":
-            remedy += " or the 'precision' \"float32\""
-        return InputError(
-            f"Training the {self.part} in {self.run.path} stopped in epoch {self.next_epoch + 1} at a loss of {loss:g} "
-            f"whose gradient has the length {gradient:g}, and the epochs before are kept: begin anew with a recipe "
-            f"that has {remedy} under '{self.part}_training'."
-        )
-
     def _scheduler(self) -> LambdaLR:
         """Make a scheduler for the next epoch. It has no state but the step."""
         for group in self.optimiser.param_groups:
             group["initial_lr"] = self._common.learning_rate
-        steps = self._common.epochs * self.steps_an_epoch
-        first = self.next_epoch * self.steps_an_epoch
+        an_epoch = -(-len(self.train_cases) // self._common.batch_size)
+        steps, first = self._common.epochs * an_epoch, self.next_epoch * an_epoch
         return LambdaLR(self.optimiser, lambda step: self.rate(step, steps), last_epoch=first - 1)
 
     def _note(self, epoch: int, terms: dict[str, float], scores: dict[str, float], seconds: float) -> None:
         """Keep the weights if they are the best so far, and write log and checkpoint."""
         nothing = dict.fromkeys(self.scores, math.nan)
         self.rows.append({"epoch": epoch, **terms, **nothing, **scores, "seconds": seconds})
-        if scores and sum(scores[name] for name in self.minimised) < self.best:
-            self.best, self.best_epoch = sum(scores[name] for name in self.minimised), epoch
+        total = sum(scores[name] for name in self.minimised) if scores else math.inf
+        if total < self.best or not self.validation_cases:
             self.run.save_best(self.part, self.best_weights())
+        if total < self.best:
+            self.best, self.best_epoch = total, epoch
             self.run.add_facts({f"{self.part}_best": {"epoch": epoch, **scores}})
-        elif not self.validation_cases:
-            self.run.save_best(self.part, self.best_weights())
         self.next_epoch = epoch + 1
-        draws = self._is_over or time.monotonic() - self._drawn >= CURVES_EVERY_S
-        self.run.write_log(self.part, [{**row, "epoch": int(row["epoch"]) + 1} for row in self.rows], draws)
-        self._drawn = time.monotonic() if draws else self._drawn
-        self.run.save_state(self.part, self._state())
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            **{name: module.state_dict() for name, module in self.modules().items()},
-            "optimiser": self.optimiser.state_dict(),
-            "rows": self.rows,
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "next_epoch": self.next_epoch,
-        }
+        self.run.write_log(self.part, [{**row, "epoch": int(row["epoch"]) + 1} for row in self.rows])
+        state = {name: module.state_dict() for name, module in self.modules().items()}
+        kept = ("rows", "best", "best_epoch", "next_epoch")
+        state |= {"optimiser": self.optimiser.state_dict(), **{name: getattr(self, name) for name in kept}}
+        self.run.save_state(self.part, state)
 
 
 def cosine(share: float) -> float:

@@ -22,12 +22,10 @@ from SegWithULab.training.dataset import find_cases
 
 
 @pytest.mark.parametrize(
-    ("head", "first_row", "parameters"),
-    [("context", "ranking map, head 'context'", 63_444), ("paper", "SegWithU as published", 117_704)],
+    ("head", "first_row"),
+    [("context", "ranking map, head 'context'"), ("paper", "SegWithU as published")],
 )
-def test_a_head_answers_what_the_model_says_as_shipped(
-    data_folder: Path, head: str, first_row: str, parameters: int
-) -> None:
+def test_a_head_answers_what_the_model_says_as_shipped(data_folder: Path, head: str, first_row: str) -> None:
     bundle = read_bundle(MODEL)
     frozen = frozen_backbone(bundle)
     seen = frozen.segmented(find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[0])
@@ -42,7 +40,6 @@ def test_a_head_answers_what_the_model_says_as_shipped(
     np.testing.assert_allclose(ranking.probabilities, expected, rtol=1e-9)
     assert predicted.error_probability is not None
     np.testing.assert_array_equal(chance.score, predicted.error_probability)
-    assert rival.added_parameters == parameters
 
 
 @pytest.mark.parametrize("role", ["calibration", "test"])

@@ -16,16 +16,16 @@ from SegWithUCore.inference.engines.torch_engine import BackboneAlone
 from SegWithUCore.inference.model import Model
 from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models.bundle import read_bundle
-from SegWithULab.benchmark.baselines import image_trees, local_temperature, softmax_distance
+from SegWithULab.benchmark.baselines import distance, image_trees, local_temperature
 from SegWithULab.benchmark.baselines.base import Baseline, FittingCases, FoldBackbone
-from SegWithULab.benchmark.baselines.image_trees import ImageTrees
-from SegWithULab.benchmark.baselines.softmax_distance import (
+from SegWithULab.benchmark.baselines.distance import (
     PENALTY,
     TERMS,
     SoftmaxDistance,
     distance_terms,
     logistic_weights,
 )
+from SegWithULab.benchmark.baselines.image_trees import ImageTrees
 from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 
 
@@ -98,7 +98,7 @@ def test_softmax_with_distance_learns_that_the_boundary_is_wrong_and_not_the_mid
 def test_voxels_that_are_left_out_of_the_fit_are_counted_by_others(
     backbone: FrozenBackbone, cases: Cases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(softmax_distance, "SURE_LOG_ODDS", 100.0)
+    monkeypatch.setattr(distance, "SURE_LOG_ODDS", 100.0)
     case = next(iter(cases.seen.values()))
     rows = SoftmaxDistance(Band(0.1, False))._rows(case)
     assert len(rows[0]) < case.error.size

@@ -15,14 +15,13 @@ from SegWithUCore.models.model_card import calibration_words
 from SegWithUCore.models.stage_two_file import BLOCK, CHECK, read_stage_two, stage_two_path
 from SegWithUCore.models.training_record import read_record
 from SegWithULab.calibration import bundles, fit
-from SegWithULab.calibration.blocks import WITHIN
 from SegWithULab.calibration.bundles import calibrate_model
 
 
 def without_stage_two(calibration: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the shipped model was calibrated with before it saw the image."""
     assert calibration is not None and BLOCK in calibration
-    return {key: value for key, value in calibration.items() if key not in (BLOCK, CHECK, WITHIN)}
+    return {key: value for key, value in calibration.items() if key not in (BLOCK, CHECK)}
 
 
 def test_stage_two_is_added_and_all_else_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,10 @@ from test_fit_second_stage import made_up
 
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.stage_two_file import check_words
-from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.util.errors import UsageError
 from SegWithULab.calibration import cross_validation
 from SegWithULab.calibration import fit_second_stage as fitting
-from SegWithULab.calibration.blocks import errors_alike
-from SegWithULab.calibration.cases import CalibrationCase, PredictedCases, error_metrics, fit_table
+from SegWithULab.calibration.cases import CalibrationCase, PredictedCases, fit_table
 from SegWithULab.calibration.cross_validation import Fold, find_folds, predicted_by_folds
 from SegWithULab.calibration.fit_second_stage import fit_second_stage
 from SegWithULab.training.dataset import Case
@@ -81,28 +80,6 @@ def test_a_case_of_a_fold_counts_half(monkeypatch: pytest.MonkeyPatch) -> None:
     fitting._fit_members(cases, table, settings, of_folds(cases))
     alone, both = counts
     assert both - alone == pytest.approx(alone / 2, abs=len(cases))
-
-
-def errors_of(cases: list[CalibrationCase]) -> PredictedCases:
-    return PredictedCases(patients=[c.patient for c in cases], errors=[error_metrics(c) for c in cases])
-
-
-def test_what_cross_validation_models_err_like_is_said() -> None:
-    own = [made_up(seed, told=0, patients=99) for seed in range(12)]
-    cases = [made_up(seed, told=0, patients=99) for seed in range(20, 50)]
-    same = errors_alike(errors_of(own), errors_of(cases))
-    assert all(metric["is_alike"] for metric in same["metrics"]) and same["cases"] == 30
-
-    def worse(case: CalibrationCase) -> CalibrationCase:
-        flipped = np.random.default_rng(0).random(case.truth.shape) < 0.2
-        return replace(case, truth=np.where(flipped, 1 - case.truth, case.truth))
-
-    other = errors_alike(errors_of(own), errors_of([worse(case) for case in cases]))
-    dice = other["metrics"][0]
-    assert dice["title"] == "mean Dice" and dice["difference"]["high"] < 0 and dice["folds"] < dice["own"]
-    assert not dice["is_alike"] and "they differ, beyond chance, in mean Dice" in other["sentence"]
-    few = errors_alike(errors_of(own[:5]), errors_of([worse(case) for case in cases]))
-    assert "5 patients of the network's own are too few to tell" in few["sentence"]
 
 
 def run_that_saw(folder: Path, *hashes: str) -> RunFolder:
@@ -174,7 +151,7 @@ def test_a_name_alone_makes_no_patient(found: Found) -> None:
 def test_what_cannot_be_told_apart_is_refused(
     seen: tuple[str, ...], more: dict[str, str], words: str, found: Found
 ) -> None:
-    with pytest.raises((UsageError, InputError), match=words):
+    with pytest.raises(UsageError, match=words):
         found(*seen, **more)
 
 

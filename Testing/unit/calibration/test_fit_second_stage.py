@@ -3,14 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from scipy.ndimage import gaussian_filter
 
 from SegWithUCore.inference.prediction import NetworkView, Prediction
 from SegWithUCore.metrics.patients import patient_folds
-from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.stage_two_file import check_words
-from SegWithULab.calibration.blocks import auroc_within, within_structures, worse_sentences
 from SegWithULab.calibration.cases import CalibrationCase, fit_table
 from SegWithULab.calibration.fit_second_stage import fit_second_stage
 
@@ -66,34 +63,3 @@ def test_equal_seeds_give_equal_networks() -> None:
     stages = [fit_second_stage(cases, fit_table(cases)) for _ in range(2)]
     first, second = (found.stage.arrays() for found in stages if found is not None)
     assert all(np.array_equal(first[name], second[name]) for name in first)
-
-
-def test_structures_where_the_softmax_ranks_better_are_named() -> None:
-    labels = [Label(0, "background", (0, 0, 0)), Label(1, "organ", (1, 2, 3)), Label(2, "other", (1, 2, 3))]
-    cases = [{1: (0.80 + n / 1000, 0.85), 2: (0.9, 0.8)} for n in range(12)]
-    found = within_structures(cases, [str(n) for n in range(12)], labels)
-    assert found["1"]["difference"]["high"] < 0 < found["2"]["difference"]["low"]
-    (sentence,) = worse_sentences(found, labels)
-    assert "Within organ" in sentence and "0.850" in sentence
-    empty = [{1: (float("nan"), float("nan")), 2: (0.9, 0.8)}]
-    assert set(within_structures(empty, ["a"], labels)) == {"2"}
-
-
-def test_within_a_structure_both_scores_see_the_same_voxels() -> None:
-    case = made_up(3, told=0)
-    p = case.prediction
-    sure = 1 / (1 + np.exp(-np.abs(p.logits[0] - p.logits[1])))
-    ours, plain = auroc_within(p, case.truth, 1 - sure)[1]
-    assert ours == pytest.approx(plain, abs=1e-6) and 0.5 < ours < 1
-
-
-def test_knowing_the_direction_of_errors_counts_within_a_structure() -> None:
-    random = np.random.default_rng(0)
-    edge = random.normal(0, 1, SHAPE)
-    logits = np.stack([edge, -edge]).astype(np.float32)
-    classes = logits.argmax(0).astype(np.uint8)
-    chance = np.where(classes == 1, 0.6, 0.1) * np.exp(-np.abs(edge))  # drawn too large more often than too small
-    truth = np.where(random.random(SHAPE) < chance, 1 - classes, classes)
-    flat = np.ones(SHAPE, np.float32)
-    ours, plain = auroc_within(Prediction(logits, classes, 1 - classes, flat, flat, flat, None, 1.0), truth, chance)[1]
-    assert ours > plain + 0.03

@@ -95,7 +95,7 @@ def test_two_cases_of_a_patient_are_no_two_patients(own: dict[str, Any]) -> None
     twice = [replace(case, patient=f"patient {number // 2}") for number, case in enumerate(cases(12, volume=1.3))]
     found = refit(own, LABELS, twice)
     assert not found.is_changed
-    assert "6 patients are too few, give 9, though the model's own held 0 of 12" in said(found, "Volume intervals")
+    assert "6 patients are too few, give 9; the model's own held 0 of 12" in said(found, "Volume intervals")
     once = refit(own, LABELS, [replace(case, patient="one") for case in cases(12, volume=1.3)])
     assert "held 0 of 12" not in said(once, "Volume intervals"), "one patient may be off by chance"
 

@@ -12,9 +12,8 @@ from evaluated_cases import evaluated
 from SegWithUCore.inference.deviation import NOTE, WARNING, Deviation
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.util.errors import InputError
-from SegWithULab.evaluation.like_training import check_like_training, input_check
-from SegWithULab.evaluation.messages import messages
-from SegWithULab.evaluation.report_tables import report_tables
+from SegWithULab.evaluation.evaluate import check_like_training, input_check
+from SegWithULab.evaluation.report import messages, report_tables
 from SegWithULab.evaluation.summary import summary
 from SegWithULab.training.dataset import Case
 
@@ -41,7 +40,7 @@ def test_metrics_that_do_not_exist_are_left_out() -> None:
         {"title": "dice organ", "mean": 1.0, "cases": 1},
         {"title": "auroc whole ranking", "mean": None, "cases": 0},
     ]
-    assert messages({"cases": 1, "table": table, "comparisons": {}}) == ["Dice, 1 case: organ 1.000."]
+    assert messages({"cases": 1, "table": table, "comparisons": {}}) == ["Dice, 1 case: organ 1."]
 
 
 def test_a_calibrated_model_that_draws_nothing_is_not_called_uncalibrated() -> None:
@@ -58,8 +57,9 @@ def test_a_calibrated_model_that_draws_nothing_is_not_called_uncalibrated() -> N
 def test_another_organ_is_told_before_anything_is_measured(tmp_path: Path) -> None:
     bundle = read_bundle(MODEL)
     hearts = [made_case(tmp_path, f"heart{number}", 50, 5.0) for number in range(3)]
-    with pytest.raises(InputError, match=r"^3 of 3 cases .* too unlike them .* go on with --unlike-training\.$"):
+    with pytest.raises(InputError) as error:
         check_like_training(hearts, bundle)
+    assert error.value.code == "unlike-training"
     small = made_case(tmp_path, "small", 40, 1.0)
     assert any(note.startswith("heart0: ") for note in check_like_training([small, small, hearts[0]], bundle))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from SegWithUCore.calibration.error_counts import LEVELS, ErrorCounts, Reading, count_errors, reading
-from SegWithULab.evaluation.adopt_page import HEADLINES, NO, PARTLY, UNKNOWN, YES, Trust, trust_of
+from SegWithULab.evaluation.adopt import HEADLINES, NO, PARTLY, UNKNOWN, YES, verdict
 
 
 def patients(count: int, true_share_of: float) -> dict[int, ErrorCounts]:
@@ -28,7 +28,6 @@ def result(
     auroc: tuple[float, float, float] = (0.95, 0.93, 0.97), gain: float = 0.1, covered: float = 0.9
 ) -> dict[str, Any]:
     mean, low, high = auroc
-    error = {"value": 0.05, "low": 0.04, "high": 0.06}
     return {
         "table": [{"title": "auroc whole error probability", "mean": mean, "low": low, "high": high}],
         "comparisons": {
@@ -40,15 +39,9 @@ def result(
             {
                 "structure": "left ventricle",
                 "volume_interval": {"cases": 40, "coverage": covered, "level": 0.9},
-                "predicted_dice": {
-                    "informative": True, "mean_absolute_error": error, "mean_absolute_error_of_mean": error
-                },
             }
         ],
     }  # fmt: skip
-
-
-CALIBRATION: dict[str, Any] = {"cases": 40, "flags": {"rules": {"dice": {"useful": True, "sentence": "Flags five."}}}}
 
 
 @pytest.mark.parametrize(
@@ -68,19 +61,10 @@ CALIBRATION: dict[str, Any] = {"cases": 40, "flags": {"rules": {"dice": {"useful
          "far too optimistic", "pessimistic", "seven patients"],
 )  # fmt: skip
 def test_figures_decide(figures: dict[str, Any], read: list[Reading], level: str) -> None:
-    trust = trust_of(figures, read, CALIBRATION)
-    assert (trust.level, trust.headline) == (level, HEADLINES[level])
-    assert len(trust.answers) == 5
-    assert all(answer.words.endswith((".", ")")) for answer in trust.answers), [a.words for a in trust.answers]
+    answer, line = verdict(figures, read)
+    assert answer == level and line.startswith(HEADLINES[level])
 
 
-def test_what_was_not_fitted_is_said() -> None:
-    figures = {**result(), "structures": [{"structure": "left ventricle"}]}
-    trust = trust_of(figures, readings(), {"cases": 8, "flags": None})
-    assert [answer.level for answer in trust.answers] == [YES, YES, UNKNOWN, UNKNOWN, UNKNOWN]
-    assert "8 cases are too few" in trust.answers[2].words
-    assert trust.level == YES
-
-
-def test_nothing_judged_is_not_known() -> None:
-    assert Trust([]).level == UNKNOWN
+def test_what_was_not_fitted_does_not_count() -> None:
+    assert verdict({**result(), "structures": [{"structure": "left ventricle"}]}, readings())[0] == YES
+    assert verdict({"table": [], "comparisons": {}, "structures": []}, readings())[0] == UNKNOWN

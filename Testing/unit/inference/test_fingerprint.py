@@ -26,9 +26,8 @@ from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, empt
 from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.quality import EMPTY_KIND
-from SegWithULab.training.dataset import find_cases, prepare
+from SegWithULab.training.dataset import find_cases, prepare, training_fingerprint
 from SegWithULab.training.recipe import Recipe, read_recipe
-from SegWithULab.training.training_fingerprint import training_fingerprint
 
 TRAIN, SELECT, NEW = 50, 10, 5
 """Cases of the real data set that these tests fit on, and new ones."""

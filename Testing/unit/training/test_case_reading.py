@@ -16,8 +16,8 @@ from segwithu_command import MODEL, write
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.util.errors import InputError
 from SegWithULab.training.case_reading import Case, read_assessed, read_case, read_images
-from SegWithULab.training.case_roles import voxel_hashes
 from SegWithULab.training.dataset import prepare
+from SegWithULab.training.run_record import voxel_hashes
 from SegWithULab.training.survey import survey
 
 SIZE, SPACING = (7, 9, 6), (0.8, 1.0, 1.5)

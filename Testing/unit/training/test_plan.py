@@ -12,10 +12,9 @@ from SegWithUCore.cli.__main__ import main
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.training.case_reading import read_reference
 from SegWithULab.training.dataset import Case, find_cases
-from SegWithULab.training.plan import PlanOptions, plan, taps_of
+from SegWithULab.training.plan import PlanOptions, patients_by_name, plan, roles, taps_of
 from SegWithULab.training.recipe import read_recipe
 from SegWithULab.training.recipe_check import check_recipe
-from SegWithULab.training.split import patients_by_name, roles
 from SegWithULab.training.survey import CaseMetadata, Survey, survey
 
 NAMES = {1: "anterior hippocampus", 2: "posterior hippocampus"}
@@ -30,14 +29,14 @@ def facts(
 
 
 def planned(*cases: CaseMetadata) -> dict[str, object]:
-    recipe = plan(Survey(list(cases), names={1: "liver"}), PlanOptions("liver")).recipe
+    recipe = plan(Survey(list(cases), names={1: "liver"}), PlanOptions("liver"))[0]
     return {**recipe["input"], **recipe["backbone"], **recipe["backbone_training"]}
 
 
 def test_the_shipped_recipe_is_what_is_planned_for_its_cases(data_folder: Path) -> None:
     table = data_folder / "hippocampus" / "split.csv"
     found = survey(find_cases(f"{table}:train"))
-    recipe = plan(found, PlanOptions("hippocampus", labels=NAMES)).recipe
+    recipe = plan(found, PlanOptions("hippocampus", labels=NAMES))[0]
     assert recipe["input"]["window"] == [48, 64, 48]
     assert recipe["input"]["spacing_mm"] == [1, 1, 1]
     assert recipe["input"]["orientation"] == "RAS"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from training_runs import tiny_recipe
 
 from SegWithUCore.cli.__main__ import main
@@ -28,13 +29,13 @@ def test_the_recipes_of_the_repository_can_be_built(tmp_path: Path) -> None:
     ("changes", "named"),
     [
         ({"about": {"name": "Left Atrium"}}, ("about/name", "Left Atrium")),
-        ({"head": {"variant": "contxt"}}, ("variant", "contxt", "did you mean 'context'")),
+        ({"head": {"variant": "contxt"}}, ("variant", "contxt", "context")),
         ({"head": {"taps": ["upsamples.7.conv_block"]}}, ("upsamples.7.conv_block", "did you mean")),
-        ({"backbone": {"kind": "dynnet"}}, ("kind", "dynnet", "did you mean 'dynunet'")),
+        ({"backbone": {"kind": "dynnet"}}, ("kind", "dynnet", "dynunet")),
         ({"backbone": {"kind": "unet"}}, ("kind", "unet", "meshnet")),
-        ({"backbone": {"filters": [16]}}, ("filters", "[16]", "3 or more")),
+        ({"backbone": {"filters": [16]}}, ("filters", "[16]", "3 levels")),
         ({"backbone": {"flat_levels": 9}}, ("flat_levels", "9")),
-        ({"backbone_training": {"deep_supervision_heads": 5}}, ("deep_supervision_heads", "5", "1 at most")),
+        ({"backbone_training": {"deep_supervision_heads": 5}}, ("deep_supervision_heads", "5", "1 heads")),
         ({"backbone_training": {"window": [31, 44, 32]}}, ("31", "multiples of 4")),
         ({"head_training": {"window": [32, 44]}}, ("[32, 44]", "multiples of 4")),
         ({"input": {"window": [32, 45, 32]}}, ("45",)),
@@ -55,6 +56,13 @@ def test_what_would_stop_a_later_stage_stops_the_first_one(
     assert "unexpected" not in said
     assert said.count("\n") == 1
     assert not run.exists()
+
+
+def test_a_head_without_parameters_is_refused_before_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("SegWithULab.training.recipe_check.SegWithU", lambda *_: torch.nn.ReLU())
+    with pytest.raises(InputError) as error:
+        check_recipe(recipe(), "r.json")
+    assert error.value.code == "untrainable-head"
 
 
 def test_a_structure_that_no_training_case_holds_is_named() -> None:

@@ -20,7 +20,7 @@ from SegWithUCore.io.roi import RegionOfInterest
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import Normalisation
-from SegWithULab.training.import_weights import IMPORTERS
+from SegWithULab.training.make_bundle import KINDS as KNOWN
 
 RECIPE = ROOT / "examples" / "brainchop" / "recipes" / "meshnet_tissue_light.json"
 
@@ -54,7 +54,7 @@ def imported(segwithu: Command, source: Path, kind: str, recipe_file: Path, targ
 
 
 def test_every_kind_that_the_command_offers_has_an_importer() -> None:
-    assert list(KINDS) == list(IMPORTERS)
+    assert list(KINDS) == list(KNOWN)
 
 
 def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(

@@ -18,10 +18,10 @@ from SegWithULab.benchmark.baselines import fold_backbones
 from SegWithULab.calibration import fit_second_stage
 from SegWithULab.calibration.cross_validation import Fold
 from SegWithULab.evaluation.frozen_backbone import tensors_sha256
-from SegWithULab.training.case_roles import hashes_of
 from SegWithULab.training.dataset import Case, find_cases
 from SegWithULab.training.recipe import read_recipe
 from SegWithULab.training.run_folder import RunFolder
+from SegWithULab.training.run_record import hashes_of
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 RECIPE = ROOT / "Resources" / "Recipes" / "hippocampus.json"
@@ -67,7 +67,7 @@ def given(split: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         run.save_best("backbone", unique_state(network.backbone))
         run.save_best("head", network.head_state())
         for part in ("backbone", "head"):
-            run.write_log(part, [{"epoch": 1, "loss": 1.0}], draws=False)
+            run.write_log(part, [{"epoch": 1, "loss": 1.0}])
         run.add_facts({"backbone_finished": 1, "head_finished": 1})
     runs = [str(folder / "fold0"), str(folder / "fold1")]
     return [
@@ -98,16 +98,12 @@ def test_a_model_is_calibrated_on_cases_of_folds_too(
     made = check_whole(target)
     assert made.calibration is not None
     check = made.calibration["stage_two_check"]
-    likeness = check["out_of_fold"]["fold_errors"]
-    assert likeness["cases"] == check["out_of_fold"]["cases"] == FURTHER and check["cases"] == OWN
-    dice = likeness["metrics"][0]
-    assert 0.8 < dice["own"] < 0.95 and 0.8 < dice["folds"] < 0.98, "the network that they hold has seen them"
+    assert check["out_of_fold"]["cases"] == FURTHER and check["cases"] == OWN
     for block in (made.calibration["flags"], made.calibration["predicted_dice"]["1"]):
         assert (block["cases"], block["fold_cases"]) == (OWN, FURTHER)
     assert made.calibration["volume_interval"]["1"]["cases"] == OWN
     card = (target / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"of {OWN} cases that the network has not been trained with, and " in card
-    assert made.calibration["flags"]["fold_errors"]["sentence"] in card
     before, after = read_record(SHIPPED), read_record(target)
     assert before is not None and after is not None and before.roles is not None and after.roles is not None
     assert after.roles["train"] == before.roles["train"]
@@ -199,16 +195,16 @@ def test_another_head_is_refused(plain: Path, given: list[str], tmp_path: Path, 
     other.start(read_recipe(RECIPE, head={"cross_fit": 2}), {})
     runs = [*given[: given.index("--folds")], "--folds", str(other.path), *given[given.index("--fold-cases") :]]
     outcome = segwithu("calibrate", "--model", plain, "--output", tmp_path / "m", *runs)
-    assert "has another head (variant) than the model hippocampus" in one_sentence(outcome)
+    assert "has another head (variant) than the model hippocampus" in one_sentence(outcome, code=2)
 
 
 @pytest.mark.parametrize(
     ("fact", "words"),
     [
         ({"head_finished": 0}, "The head in {0} is not finished, 1 of 8 epochs are there"),
-        ({"origin": "from elsewhere"}, "The backbone in {0} was not trained there"),
-        ({"backbone_source": "an nnU-Net"}, "The backbone in {0} was not trained there"),
-        ({"cases": ["hippocampus_001"]}, "{0} is a copy that train-head makes for its own use"),
+        ({"origin": "from elsewhere"}, "The backbone in {0} was not made by train-backbone"),
+        ({"backbone_source": "an nnU-Net"}, "The backbone in {0} was not made by train-backbone"),
+        ({"cases": ["hippocampus_001"]}, "The backbone in {0} was not made by train-backbone"),
     ],
 )
 def test_a_network_of_which_nobody_knows_enough_is_refused(
@@ -219,4 +215,5 @@ def test_a_network_of_which_nobody_knows_enough_is_refused(
     RunFolder(tmp_path / "run").add_facts(fact)
     call = ["calibrate", "--model", plain, "--output", tmp_path / "m", *given]
     call[call.index(given[runs])] = str(tmp_path / "run")
-    assert words.format(tmp_path / "run") in one_sentence(segwithu(*call))
+    outcome = segwithu(*call)
+    assert words.format(tmp_path / "run") in one_sentence(outcome, code=outcome.code)

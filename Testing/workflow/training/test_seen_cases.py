@@ -59,7 +59,7 @@ def test_the_bundle_says_how_it_was_trained_and_with_which_voxels(shop: Shop) ->
     assert backbone["best_epoch"] in (1, 2)
     assert head["part"] == "head"
     assert sorted(path.name for path in (shop.model / "training").iterdir()) == [
-        "backbone_curves.png", "backbone_log.csv", "head_curves.png", "head_log.csv", "record.json",
+        "backbone_log.csv", "head_log.csv", "record.json",
     ]  # fmt: skip
     text = card(shop.model)
     assert f"The backbone was trained for 2 of 2 epochs; the best, epoch {backbone['best_epoch']}, is kept" in text

@@ -1,7 +1,6 @@
 """Training on a few real cases through the command line: it improves, resumes bit for bit, and ends in a bundle."""
 
 import json
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +16,6 @@ from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_files import verify_weights
 from SegWithUCore.util.errors import InputError
-from SegWithULab.training import run_folder, trainer
 from SegWithULab.training.backbone import BackboneTrainer
 from SegWithULab.training.dataset import find_cases, prepare
 from SegWithULab.training.head import HeadTrainer
@@ -85,12 +83,8 @@ def test_a_worse_later_epoch_does_not_replace_the_best(workshop: Workshop, monke
     save = RunFolder.save_best
     monkeypatch.setattr(RunFolder, "save_best", lambda *a: (kept.append(1), save(*a))[1])
     changes = {"epochs": 3, "validate_every": 1, "batch_size": 6}
-    drawn: list[int] = []
-    monkeypatch.setattr(run_folder, "draw_curves", lambda rows, work: (drawn.append(len(rows)), work.touch()))
-    monkeypatch.setattr(trainer, "CURVES_EVERY_S", math.inf)
     assert workshop.train("backbone", "worse", recipe=tiny_recipe(backbone_training=changes)) == 0
     assert len(kept) == 2
-    assert drawn == [3], "curves are drawn at the end, and not after each epoch"
     assert RunFolder(workshop.folder / "worse").facts()["backbone_best"] == {
         "epoch": 1,
         "select_brier": 0.2,
@@ -185,15 +179,12 @@ def test_another_head_is_trained_on_the_backbone_that_is_there(
     assert run.recipe() == now
 
 
-def test_a_run_folder_holds_configuration_log_and_curves(workshop: Workshop) -> None:
+def test_a_run_folder_holds_the_whole_configuration(workshop: Workshop) -> None:
     run = workshop.folder / "whole"
     settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert settings["recipe"]["backbone_training"]["average_decay"] == 0.8
     assert settings["recipe"]["backbone_training"]["gradient_clip"] == 12.0  # defaults filled in
     assert settings["facts"]["fingerprint"]["cases"] == 6
-    for part in PARTS:
-        curves = sitk.ReadImage(str(run / f"{part}_curves.png"))
-        assert min(curves.GetSize()) > 100
 
 
 def test_calibrate_writes_a_bundle_that_segment_uses(workshop: Workshop, tmp_path: Path) -> None:

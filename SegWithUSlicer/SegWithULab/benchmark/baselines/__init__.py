@@ -19,12 +19,10 @@ from .base import Baseline, BaselineInputs, FittingCases, FoldBackbone
 from . import from_logits as from_logits
 from . import local_temperature as local_temperature
 from . import distance as distance
-from . import softmax_distance as softmax_distance
 from . import image_trees as image_trees
 from . import augmentation as augmentation
 from . import dropout as dropout
 from . import ensemble as ensemble
-from . import density as density
 from . import heads as heads
 # isort: on
 

@@ -45,8 +45,7 @@ class Augmentation(Baseline):
         """With the number of passes."""
         sides = "with" if self.mirror else "without"
         return (
-            f"{PASSES} passes with the training's augmentations ({sides} exchange of left and right), turned back and "
-            "averaged with the plain pass; 1 - mean probability of the frozen class, or mutual information"
+            f"{PASSES} passes under the training's augmentations ({sides} exchange of left and right) and a plain one"
         )
 
     def settings(self) -> dict[str, Any]:

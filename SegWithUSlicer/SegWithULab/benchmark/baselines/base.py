@@ -43,12 +43,11 @@ class FittingCases:
 
     Attributes:
         backbone: the frozen one.
-        train, select, calibration: training, validation and calibration cases; empty if none were given.
+        select, calibration: validation and calibration cases; empty if none were given.
         folds: training cases as new ones, for what learns where a segmentation is wrong.
     """
 
     backbone: FrozenBackbone
-    train: Sequence[Case] = ()
     select: Sequence[Case] = ()
     calibration: Sequence[Case] = ()
     folds: Sequence[FoldBackbone] = ()
@@ -115,13 +114,8 @@ class Baseline(ABC):
     def how(self) -> str:
         """One sentence that says how it was run; after fitting also what was fitted."""
 
-    @property
-    def added_parameters(self) -> int:
-        """Numbers it needs beyond the backbone's."""
-        return 0
-
     def lacks(self, cases: FittingCases) -> str | None:
-        """Say what is missing to run it, such as "no train cases given (--train)". Returns None if it can run."""
+        """Say what is missing to run it, such as "no select cases given (--select)". Returns None if it can run."""
         missing = [role for role in self.needs if not getattr(cases, role)]
         return f"no {missing[0]} cases given (--{missing[0]})" if missing else None
 

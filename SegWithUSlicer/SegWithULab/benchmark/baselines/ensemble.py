@@ -16,7 +16,7 @@ from SegWithUCore.inference.uncertainty_maps import resample_to_grid
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import InputSpec
-from SegWithUCore.network.backbones import build_backbone, count_parameters
+from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.weights import load_state
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.paths import BUNDLE_FILE
@@ -73,12 +73,7 @@ def _of_run(folder: Path) -> tuple[nn.Module, InputSpec, list[int], str]:
     recipe = run.recipe()
     network = build_backbone(spec_of(recipe))
     load_state(network, run.load_best("backbone"), str(folder))
-    settings, best = recipe.backbone_training, run.facts().get("backbone_best", {})
-    log = folder / "backbone_log.csv"
-    done = len(log.read_text(encoding="utf-8").splitlines()) - 1 if log.is_file() else settings.epochs
-    length = f"{settings.epochs} epochs" if done >= settings.epochs else f"{done} of {settings.epochs} epochs so far"
-    score = f", Dice {best['select_dice']:.3f} on its validation cases" if "select_dice" in best else ""
-    return network, recipe.input, recipe.label_values, f"{folder.name} (seed {settings.seed}, {length}{score})"
+    return network, recipe.input, recipe.label_values, f"{folder.name} (seed {recipe.backbone_training.seed})"
 
 
 class Ensemble(Baseline):
@@ -103,15 +98,7 @@ class Ensemble(Baseline):
     def how(self) -> str:
         """With its members."""
         others = "; ".join(member.about for member in self.members)
-        return (
-            f"the frozen backbone and {others}; 1 - mean probability of the frozen class, or mutual information; "
-            "errors are those of the frozen segmentation, not of the ensemble's"
-        )
-
-    @property
-    def added_parameters(self) -> int:
-        """Those of the other members."""
-        return sum(count_parameters(member.network) for member in self.members)
+        return f"mean of the frozen backbone and {others}; errors are those of the frozen segmentation"
 
     def lacks(self, cases: FittingCases) -> str | None:
         """Ask for members."""

@@ -50,7 +50,6 @@ class Temperature(Baseline):
     name = "temperature"
     needs = ("calibration",)
     rows = ("temperature scaling", "temperature scaling, entropy")
-    added_parameters = 1
 
     def __init__(self) -> None:
         self.temperature = 1.0

@@ -10,11 +10,10 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict, tempered_logits
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.training_record import read_record
-from SegWithUCore.network.backbones import count_parameters
 from SegWithUCore.util.errors import InputError
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, backbone_sha256
-from ...training.case_roles import hashes_of
+from ...training.run_record import hashes_of
 from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline
 
 
@@ -49,20 +48,11 @@ class Head(Baseline):
     def how(self) -> str:
         """With what the bundle says of it."""
         spec, bundle = self.model.head, self.model.bundle
-        trained = "" if spec.trained else "; not trained"
-        fitted = bundle.calibration["cases"] if self.model.fitted.error_probability and bundle.calibration else None
-        probability = f"; error probability as fitted on {fitted} calibration cases, in the bundle" if fitted else ""
+        fitted = (bundle.calibration or {}).get("cases", "no")
         return (
-            f"variant '{spec.variant}', {spec.feature_channels} features, {spec.probes} probes, taps "
-            f"{', '.join(spec.taps)}{trained}; NLL and Brier of the ranking map's row are of the probabilities "
-            f"tempered by the calibration map alone{probability}"
+            f"variant '{spec.variant}'{'' if spec.trained else ', not trained'}, calibrated on {fitted} cases, in the "
+            "bundle; probabilities of the ranking map's row are tempered by the calibration map alone"
         )
-
-    @property
-    def added_parameters(self) -> int:
-        """Of fusion and head."""
-        network = self.model.network
-        return count_parameters(network) - count_parameters(network.backbone)
 
     def is_refitted(self, row: str, cases: FittingCases) -> bool:
         """Not the error probability of a stage two that has seen one of the calibration cases, by their voxels."""

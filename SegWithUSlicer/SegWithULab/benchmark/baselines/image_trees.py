@@ -17,7 +17,7 @@ from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase
 from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, in_parts
-from .softmax_distance import distance_terms
+from .distance import distance_terms
 
 IN_DOUBT = 0.0025
 """Probability of an error by the softmax above which trees judge a voxel: below there is next to nothing to find."""
@@ -58,12 +58,10 @@ class ImageTrees(Baseline):
     @property
     def how(self) -> str:
         """With the number of voxels."""
-        voxels = f" on {len(self._seen['wrong'])} voxels" if self._seen else ""
+        voxels = len(self._seen.get("wrong", ()))
         return (
-            f"{TREES['max_iter']} boosted trees (scikit-learn, seed {self.seed}) of softmax, distance to the predicted "
-            f"boundary and the image at several scales, fitted{voxels} of the calibration cases (and of --folds, if "
-            f"given) where the softmax gives an error {IN_DOUBT:g} or more; calibration cases are judged by trees of "
-            "other ones; elsewhere the softmax"
+            "boosted trees of softmax, distance to the predicted boundary and the image at several scales, fitted on "
+            f"{voxels} voxels of the calibration cases (and of --folds, if given) that the softmax is unsure of"
         )
 
     def settings(self) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
-from SegWithUCore.network.backbones import count_parameters
 from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
@@ -127,15 +126,9 @@ class LocalTemperatureScaling(Baseline):
     def how(self) -> str:
         """With the epoch that was kept."""
         return (
-            "logits / T with T of each voxel from a tree of 5x5x5 convolutions (dilation 2) on logits and image, "
-            f"fitted by NLL on the calibration cases (and those of --folds, if given; Adam, {EPOCHS} epochs, seed "
-            f"{self.seed}; epoch {self.best_epoch} kept)"
+            "logits / T with T of each voxel from a tree of convolutions on logits and image, fitted by NLL on the "
+            f"calibration cases (and those of --folds, if given); epoch {self.best_epoch} of {EPOCHS}"
         )
-
-    @property
-    def added_parameters(self) -> int:
-        """Of the small network."""
-        return count_parameters(self.network)
 
     def settings(self) -> dict[str, Any]:
         """How it is fitted."""
