@@ -112,7 +112,6 @@ def _check_options(options: argparse.Namespace) -> None:
 def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: Console) -> "Calibrated":
     """Calibrate the run or the model."""
     from SegWithULab.calibration.bundles import calibrate_model, calibrate_run
-    from SegWithULab.calibration.cross_validation import predicted_by_folds
 
     from ..models.installed import resolve_model
 
@@ -136,6 +135,8 @@ def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: C
         check_unseen("select", hashes_of(validation), {**known, "calibration": hashes_of(cases)}, False)
         bundle = plain_bundle(run.recipe(), "", run.facts())
     folds = given_folds(options, bundle, {"--cases": cases}, console, trained)
+    if folds:  # which needs torch
+        from SegWithULab.calibration.cross_validation import predicted_by_folds
     target = (cases, options.output, options.overwrite)
     with console.progress("calibrate") as progress:
         by_folds = (lambda *_: predicted_by_folds(folds, progress)) if folds else None

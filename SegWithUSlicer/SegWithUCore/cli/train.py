@@ -138,7 +138,7 @@ def _fit(trainer: "Trainer", part: str, options: argparse.Namespace, console: Co
     """
 
     def kept() -> str:
-        return f"cancelled: {trainer.next_epoch} epochs are kept in {trainer.run.path}; go on with --resume."
+        return f"cancelled; epochs kept in {trainer.run.path}: {trainer.next_epoch}. Go on with --resume."
 
     with console.progress(options.command) as progress:
         if options.resume:

@@ -81,7 +81,7 @@ def verdict(result: Mapping[str, Any], readings: Sequence[Reading]) -> tuple[str
     known = [each for each in readings if each.verdict != "no verdict"]
     far_off = [each for each in known if each.excess.low > 0 and each.observed.mean > FAR_OFF * each.read]
     gain = result["comparisons"].get("auprc whole, error probability - softmax by direction")
-    limits = [each.sentence for each in known if each.is_off]
+    limits = [each.sentence for each in known if each.verdict.startswith("too ")]
     if isinstance(gain, Mapping) and gain["high"] < 0:
         limits.append(f"The softmax, calibrated alike, finds errors better (AUPRC {gain['mean']:+.3g}).")
     for row in result["structures"]:

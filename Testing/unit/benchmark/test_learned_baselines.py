@@ -171,7 +171,7 @@ def test_local_temperatures_learn_from_folds_as_their_networks_segment_them(
         return 1
 
     monkeypatch.setattr(local_temperature, "train", trained)
-    fitting: Any = FittingCases(backbone, (), select, own, [FoldBackbone(other, fold)])  # type: ignore[arg-type]
+    fitting: Any = FittingCases(backbone, select, own, [FoldBackbone(other, fold)])  # type: ignore[arg-type]
     local_temperature.LocalTemperatureScaling(backbone).fit(fitting)
     for logits, network, name in zip(read, (backbone, other, backbone), "abc", strict=True):
         np.testing.assert_array_equal(logits, network.stitched(BackboneAlone(network.module), prepared[name].image))

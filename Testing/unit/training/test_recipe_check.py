@@ -40,7 +40,7 @@ def test_the_recipes_of_the_repository_can_be_built(tmp_path: Path) -> None:
         ({"head_training": {"window": [32, 44]}}, ("[32, 44]", "multiples of 4")),
         ({"input": {"window": [32, 45, 32]}}, ("45",)),
         ({"input": {"orientation": "xyz"}, "backbone_training": {"mirror": True}}, ("xyz", "mirror")),
-        ({"backbone_training": {"epoch": 5}}, ("'epoch'", "did you mean 'epochs'")),
+        ({"backbone_training": {"epoch": 5}}, ("epoch",)),
     ],
 )
 def test_what_would_stop_a_later_stage_stops_the_first_one(
@@ -53,7 +53,7 @@ def test_what_would_stop_a_later_stage_stops_the_first_one(
     assert main(["train-backbone", *arguments]) == 1
     said = capsys.readouterr().err
     assert all(word in said for word in (*named, str(path))), said
-    assert "unexpected" not in said
+    assert "unexpected error" not in said
     assert said.count("\n") == 1
     assert not run.exists()
 

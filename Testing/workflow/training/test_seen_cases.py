@@ -78,7 +78,7 @@ def test_calibrating_on_seen_cases_is_refused_unless_allowed(
 ) -> None:
     for source in (None, ("--model", str(shop.model))):
         assert shop.calibrate(tmp_path / "new", role, source=source) == 2
-        assert f"cases to calibrate on were seen before: the image of {role}0 is that of a" in capsys.readouterr().err
+        assert f"calibration cases were seen before: the image of {role}0 is that of a" in capsys.readouterr().err
         assert not (tmp_path / "new").exists()
     assert shop.calibrate(tmp_path / "new", role, "--allow-seen-cases") == 0
     count = {"train": 4, "select": 2}[role]
@@ -89,7 +89,7 @@ def test_calibrating_on_seen_cases_is_refused_unless_allowed(
 def test_evaluating_on_seen_cases_is_refused(role: str, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     before = card(shop.model)
     assert shop.evaluate(shop.model, role, "--record") == 2
-    assert "cases to judge the model on were seen before" in capsys.readouterr().err
+    assert "test cases were seen before" in capsys.readouterr().err
     assert card(shop.model) == before
 
 
@@ -126,17 +126,14 @@ def test_the_same_image_under_another_name_is_found(
         shop.table = other / "split.csv"
         assert shop.train("backbone", tmp_path / "run", "--recipe", str(shop.recipe)) == 2
         said = capsys.readouterr().err
-        assert (
-            "1 of 3 cases to choose the epoch on were seen before: the image of alias is that of a training case"
-            in said
-        )
+        assert "1 of 3 select cases were seen before: the image of alias is that of a training case" in said
         assert "under the name train1" in said
         assert not (tmp_path / "run" / "run.json").exists()
     finally:
         shop.table = table
     run = shutil.copytree(shop.run, tmp_path / "head")
     assert shop.train("head", run, "--restart", train="select", select="test") == 2
-    assert "cases to train with were seen before: the image of select0 is that of a validation case" in (
+    assert "train cases were seen before: the image of select0 is that of a validation case" in (
         capsys.readouterr().err
     )
 
@@ -149,7 +146,7 @@ def test_a_refused_head_on_a_model_leaves_the_folder_as_it_was(
     recipe.write_text(json.dumps({"about": about, "backbone": {"model": str(shop.model)}}), encoding="utf-8")
     on_model = ("--recipe", str(recipe))
     assert shop.train("head", tmp_path / "run", *on_model, train="train", select="calibration") == 2
-    assert "cases to choose the epoch on were seen before" in capsys.readouterr().err
+    assert "select cases were seen before" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     own = shutil.copytree(shop.run, tmp_path / "own")
     before = {path.name: path.read_bytes() for path in own.iterdir()}

@@ -74,10 +74,10 @@ class Dropout(Baseline):
     revision = 2
     needs = ("select",)
     rows = ("Monte-Carlo dropout", "Monte-Carlo dropout, mutual information")
-    passes = 1 + PASSES
 
     def __init__(self, backbone: FrozenBackbone, seed: int = 0) -> None:
         self.backbone, self.seed, self.rate = backbone, seed, RATES[0]
+        self.passes = 1 + PASSES
 
     @property
     def how(self) -> str:
