@@ -90,7 +90,7 @@ def listing(opened: Opened, segmented: Path, tmp_path: Path) -> Iterator[Listing
     panel.moved._moves = []
     found.ui.reviewerEdit.text = ""
     found.ui.goOnBox.checked = True
-    for box in (found.ui.onlyFlaggedBox, found.ui.onlyOpenBox, found.ui.anonymousBox, found.ui.commentsBox):
+    for box in (found.ui.onlyFlaggedBox, found.ui.onlyOpenBox, found.ui.anonymousBox):
         box.checked = False
     found.ui.caseFilterEdit.text = ""
     yield found

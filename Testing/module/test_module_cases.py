@@ -33,7 +33,7 @@ def _flagged_worklist(listing: Listing) -> tuple[Path, float]:
     shares = sorted(max(figures_of_case(case)["wrong_share"], *map(wrong_share, structures_of(case))) for case in cases)
     limit = round((shares[-1] + shares[-2]) / 2, 4)
     rules = listing.home / "rules.json"
-    rules.write_text(json.dumps({"wrong_share": limit, "case_share": limit}))
+    rules.write_text(json.dumps({"wrong_share": limit}))
     segwithu("worklist", listing.cases, "--output", listing.home, "--rules", rules)
     return listing.home / "worklist.json", limit
 

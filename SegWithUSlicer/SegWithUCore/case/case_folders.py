@@ -1,9 +1,10 @@
 """Find case folders and say which are left out; and the files that may lie in one. No third-party packages."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
 
 from ..util.atomic_files import TEMPORARY_PREFIX
@@ -53,27 +54,15 @@ def deeper_cases(paths: Sequence[Path], given: Sequence[Path] = ()) -> list[str]
     Args:
         given: further folders that are looked at, so that nothing in them is left out.
     """
-    sentences, known = [], {path.resolve() for path in (*paths, *given)}
-    for path in paths:
-        if hidden := [entry.name for entry in _entries(path, hidden=True) if _is_case(entry)]:
-            sentences.append(f"{path}: left out: {len(hidden)} hidden case folder(s) ({', '.join(hidden[:_NAMED])}).")
-        beside = [entry for entry in _entries(path) if not _is_case(entry)] if not _is_case(path) else []
-        counts = {entry.name: count for entry in beside if (count := _count_below(entry, _DEEPEST, known))}
-        if counts:
-            names = ", ".join(list(counts)[:_NAMED])
-            sentences.append(
-                f"{path}: left out: {len(counts)} folder(s) with {sum(counts.values())} case(s) in them ({names}): "
-                "name them, too."
-            )
-    return sentences
-
-
-def _count_below(folder: Path, depth: int, known: Collection[Path]) -> int:
-    """Count the cases in a folder and deeper, but for folders that are given themselves and what is in them."""
-    if depth == 0 or folder.resolve() in known:
-        return 0
-    entries = [entry for entry in _entries(folder) if entry.resolve() not in known]
-    return sum(1 if _is_case(entry) else _count_below(entry, depth - 1, known) for entry in entries)
+    known, left = {path.resolve() for path in (*paths, *given)}, dict[Path, str]()
+    for path, depth in product(paths, range(1, _DEEPEST + 2)):
+        for file in sorted(path.glob("/".join([*["*"] * depth, CASE_FILE]))):
+            folder, real = file.parent, file.parent.resolve()
+            is_listed = real in known or (real.parent in known and not folder.name.startswith("."))
+            if not is_listed and not any(part.startswith(TEMPORARY_PREFIX) for part in folder.relative_to(path).parts):
+                left.setdefault(real, str(folder))
+    names = ", ".join(list(left.values())[:_NAMED])
+    return [f"Left out: {len(left)} case(s) that are hidden or lie deeper ({names}): name them, too."] if left else []
 
 
 def _cases_inside(path: Path) -> list[Path]:
@@ -93,12 +82,11 @@ def _cases_inside(path: Path) -> list[Path]:
     raise InputError(f"{path} is no case folder and holds none: give folders that segment wrote.")
 
 
-def _entries(folder: Path, hidden: bool = False) -> list[Path]:
-    """List what may be a case in a folder, or what is hidden there; nothing in what is none, or is closed."""
+def _entries(folder: Path) -> list[Path]:
+    """List what may be a case in a folder; nothing in what is none, or is closed."""
     if entry_kind(folder) is not EntryKind.FOLDER:
         return []
-    names = (entry for entry in folder.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX))
-    return sorted(entry for entry in names if entry.name.startswith(".") is hidden)
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def _is_case(folder: Path) -> bool:

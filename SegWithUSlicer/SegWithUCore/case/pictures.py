@@ -1,7 +1,7 @@
 """Pictures of a case: cuts upright as in Slicer's views, in true proportions, with a tint for the error probability.
 
 The patient's right is at the left of axial and coronal pictures (radiological convention), in every picture of ours.
-`preview.png` shows a whole segmentation, a thumbnail one region; the report draws contours over the same views.
+`preview.png` shows a whole segmentation; the report draws regions in the same views.
 """
 
 import importlib.util
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from ..io.grid import VoxelGrid
     from ..models.input_spec import Label
-    from ..regions.region import Region
 
 PREVIEW_FILE = "preview.png"
 TINT_FROM = 0.05
@@ -39,14 +38,13 @@ ROW_DOWN, COLUMN_RIGHT = {"S": "I", "A": "P"}, {"R": "L", "A": "P"}
 """The way a picture runs, as Slicer's views do: superior or anterior at the top, the patient's right or anterior at the
 left."""
 OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}
-PREVIEW_PIXELS, THUMBNAIL_PIXELS = 288, 96
-PREVIEW_AROUND, THUMBNAIL_AROUND = 1.3, 1.8
-"""Edge of what is shown, as a multiple of the largest extent of all structures, or of the region."""
-PREVIEW_LEAST_MM, THUMBNAIL_LEAST_MM = 36.0, 24.0
+PREVIEW_PIXELS = 288
+PREVIEW_AROUND = 1.3
+"""Edge of what is shown, as a multiple of the largest extent of all structures."""
+PREVIEW_LEAST_MM = 36.0
 """Smallest edge shown, so that what is tiny is seen with its surroundings."""
 GAP, LINE = 4, 20
 """Pixels between the views of a preview, and of a line of text."""
-THUMBNAIL_TINT, THUMBNAIL_TINT_SHARE, THUMBNAIL_CONTOUR = (255, 140, 0), 0.35, (0, 230, 230)
 _GREY, _WHITE = (190, 190, 190), (255, 255, 255)
 _MOST_NAMED = 40
 """Structures in the legend of a preview."""
@@ -223,41 +221,6 @@ def scale_mm(edge_mm: float) -> float:
     return float(max(step * power for step in (1, 2, 5) if step * power <= most))
 
 
-def thumbnail(
-    image: np.ndarray,
-    labels: np.ndarray,
-    region_labels: np.ndarray,
-    region: "Region",
-    peak_zyx: Sequence[int],
-    grid: Grid,
-    pixels: int = THUMBNAIL_PIXELS,
-) -> np.ndarray:
-    """Draw a region in the plane in which it extends most, through its peak. Takes as long for any size of image.
-
-    The plane lies across the region's shortest edge; of equal ones it is the axial, then the coronal.
-
-    Args:
-        image: intensities, (z, y, x) like all arrays here.
-        labels: predicted label values, outlined.
-        region_labels: region id of each voxel; those of `region` are tinted.
-        peak_zyx: index of the voxel in the middle of the picture, the region's peak.
-
-    Returns:
-        RGB, (rows, columns, 3), uint8, `pixels` square.
-    """
-    extent = region.size_mm[::-1]
-    across = min(range(3), key=lambda axis: (extent[axis], "SAR".index(grid.axes[axis])))
-    largest = max(extent[axis] for axis in range(3) if axis != across)
-    edge_mm = max(THUMBNAIL_LEAST_MM, THUMBNAIL_AROUND * largest)
-    view = View(image, grid, across, int(peak_zyx[across]), peak_zyx, edge_mm, pixels)
-    picture = view.grey(grey_window(view.values[view.inside]))
-    where = view.nearest(region_labels) == region.id
-    tint = np.asarray(THUMBNAIL_TINT) * THUMBNAIL_TINT_SHARE
-    picture[where] = np.rint(picture[where] * (1 - THUMBNAIL_TINT_SHARE) + tint).astype(np.uint8)
-    picture[outline(view.nearest(labels))] = THUMBNAIL_CONTOUR
-    return picture
-
-
 @dataclass(frozen=True)
 class Shown:
     """What a preview shows; volumes (z, y, x) of one shape. Only the planes that are shown are computed with.
@@ -312,8 +275,7 @@ def preview(shown: Shown) -> np.ndarray:
     if shown.error_probability is not None:
         rows.append([view.with_risk(window, shown.error_probability, shown.top) for view in views])
     step, width = PREVIEW_PIXELS + GAP, 3 * (PREVIEW_PIXELS + GAP) + GAP
-    legend = _legend_lines(shown, width)
-    height = LINE + len(rows) * step + GAP + LINE * (len(legend) + 2)
+    height = LINE + len(rows) * step + GAP + LINE * 3
     canvas = Image.new("RGB", (width, height), (24, 24, 24))
     draw = ImageDraw.Draw(canvas)
     for number, view in enumerate(views):
@@ -323,7 +285,7 @@ def preview(shown: Shown) -> np.ndarray:
             y = LINE + place * step
             canvas.paste(Image.fromarray(row[number]), (x, y))
             _sides(draw, view, x, y)
-    _legend(draw, shown, legend, LINE + len(rows) * step + GAP)
+    _legend(draw, shown, LINE + len(rows) * step + GAP)
     return np.asarray(canvas)
 
 
@@ -372,28 +334,13 @@ def _sides(draw: "ImageDraw", view: View, x: int, y: int) -> None:
     _text(draw, (x + 8, base - 10), f"{mm:g} mm", _WHITE, "lm", shadow=True)
 
 
-def _legend_lines(shown: Shown, width: int) -> list[list["Label"]]:
-    """Structures of each line of the legend."""
-    lines: list[list[Label]] = [[]]
-    used = 0
+def _legend(draw: "ImageDraw", shown: Shown, y: int) -> None:
+    """Name the structures in their colours, as far as there is room, and the colours of the error probability."""
+    x = GAP
     for label in list(shown.structures.values())[1 : _MOST_NAMED + 1]:
-        needed = 44 + 8 * len(label.name)
-        if lines[-1] and used + needed > width:
-            lines.append([])
-            used = 0
-        lines[-1].append(label)
-        used += needed
-    return lines
-
-
-def _legend(draw: "ImageDraw", shown: Shown, lines: Sequence[Sequence["Label"]], y: int) -> None:
-    for line in lines:
-        x = GAP
-        for label in line:
-            draw.line([(x, y + LINE // 2), (x + 24, y + LINE // 2)], tuple(label.color), 3)
-            _text(draw, (x + 30, y + LINE // 2), label.name, _WHITE, "lm")
-            x += 44 + 8 * len(label.name)
-        y += LINE
+        _text(draw, (x, y + LINE // 2), label.name, tuple(label.color), "lm")
+        x += 16 + 8 * len(label.name)
+    y += LINE
     words, x = "not calibrated: there is no error probability", GAP
     if shown.error_probability is not None:
         at, colours = zip(*tint_stops(), strict=True)

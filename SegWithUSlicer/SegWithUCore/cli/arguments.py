@@ -91,7 +91,6 @@ SHARED: dict[str, dict[str, Any]] = {
         "type": Path,
         "help": 'JSON file of limits beyond which a case is flagged, such as {"wrong_share": 0.2}',
     },
-    "--keep-comments": {"action": "store_true", "help": "with --anonymous: keep the comments as they are"},
     "--allow-seen-cases": {"action": "store_true", "help": "take cases seen in another role; the card says so"},
     "--no-hashes": {"action": "store_true", "help": "keep no voxel hashes of the cases; the card says so"},
     "--folds": {"type": Path, "nargs": "+", "metavar": "RUN", "help": "training runs of cross-validation models"},

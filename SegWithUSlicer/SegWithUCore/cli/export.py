@@ -24,8 +24,7 @@ def add_commands(commands: Any) -> None:
     report.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folders that segment wrote")
     report.add_argument("--image", type=Path, help="where the image of the case lies now, if it was moved")
     report.add_shared("--output", required=False, help="the page (default: report.html in the case)")
-    report.add_flag("--anonymous", "without names, dates, paths and comments")
-    report.add_shared("--keep-comments", "--rules", "--part")
+    report.add_shared("--rules", "--part")
     _add_export(commands)
     dicom = add_command(commands, "export-dicom", run_dicom)
     dicom.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
@@ -40,8 +39,7 @@ def _add_export(commands: Any) -> None:
     add("--list", type=Path, metavar="FILE", dest="worklist", help="cases of a worklist.json")
     command.add_shared("--output", help="the folder to be made")
     flag("--flagged", "only cases that the rules flag")
-    flag("--anonymous", "without names, dates, identifiers, paths and comments; who is who is kept in DIR-names.json")
-    command.add_shared("--keep-comments")
+    flag("--anonymous", "without reviews, names, dates, identifiers and paths; who is who is kept in DIR-names.json")
     flag("--page", "instead one HTML file a case and an index, anonymous, reviewed offline in any browser")
     image = command.add_mutually_exclusive_group()
     image.add_argument("--with-image", action="store_true", help=f"with --page: put the image in; {_FACE}")
@@ -55,29 +53,24 @@ def _add_export(commands: Any) -> None:
 def run_report(options: argparse.Namespace, console: Console) -> int:
     """Write a report of a segmented case as one HTML page.
 
-    Write one HTML page about a case: figures, flags, pictures of its regions in three planes, verdicts, audit
-    trail, versions and hashes. It loads nothing from elsewhere.
+    Write one HTML page about a case: figures, flags, pictures of its regions in three planes, verdicts,
+    versions and hashes. It loads nothing from elsewhere.
 
     Examples:
     report results/case_1
-    report results/case_1 --anonymous --output case.html
+    report results/case_1 --output case.html
     """
-    from ..export.case_export import write_anonymous_report
     from ..report.case_report import REPORT_FILE, write_report
 
     console.started()
     refuse_if(
-        (options.keep_comments and not options.anonymous, "--keep-comments goes with --anonymous."),
         ((options.image or options.output) and len(options.cases) > 1, "--image and --output go with one CASE."),
     )
     rules, failed = given_rules(options.rules, options.cases, console), 0
     for folder in own_share(options):
         target = options.output or folder / REPORT_FILE
         try:
-            if options.anonymous:
-                write_anonymous_report(folder, target, options.image, rules, options.keep_comments)
-            else:
-                write_report(folder, target, options.image, rules)
+            write_report(folder, target, options.image, rules)
         except SegWithUError as error:
             console.error(failure_sentence(error))
             failed += 1
@@ -108,8 +101,7 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     if not folders:
         return 1
     rules = given_rules(options.rules, folders, console)
-    given = (options.flagged, options.anonymous, options.keep_comments)
-    settings = ExportSettings(*given, rules, images, options.images)
+    settings = ExportSettings(options.flagged, options.anonymous, rules, images, options.images)
     try:
         found = _exported(folders, options, settings, console)
     except NothingExportedError as error:
@@ -124,8 +116,6 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
         console.note(f"Left out: {len(found.left_out) - _MOST_ROWS} more files; --json lists all.")
     for note in found.notes:
         console.note(note)
-    if options.keep_comments:
-        console.note("The comments are in the export as they were written: read them before you send it.")
     failed = len(found.troubles) + len(troubles)
     text = f"{len(found.names)} of {len(folders) + len(troubles)} cases are in {options.output}."
     if found.names_file is not None:
@@ -156,14 +146,12 @@ def _check_options(options: argparse.Namespace) -> None:
     Raises:
         UsageError: which and why.
     """
-    chosen, comments = options.with_image or options.without_image, options.keep_comments
+    chosen = options.with_image or options.without_image
     refuse_if(
         (not options.cases and options.worklist is None, "Nothing to export: give CASES, or a worklist with --list."),
         (options.own_list and options.worklist is None, "--own-list goes with --list."),
         (chosen and not options.page, "--with-image and --without-image go with --page."),
         (options.page and not chosen, f"--page needs --with-image ({_FACE}) or --without-image."),
-        (comments and options.page, "--keep-comments does not go with --page: pages hold no reviews of others."),
-        (comments and not options.anonymous, "--keep-comments goes with --anonymous."),
         *((not folder.is_dir(), f"--images {folder} is not a folder.") for folder in options.images),
     )
 

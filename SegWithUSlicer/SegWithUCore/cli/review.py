@@ -125,8 +125,8 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
     folders = asked_cases(options.cases, console)
     worklist = make_worklist(folders, given_rules(options.rules, folders, console), options.sort)
     write_worklist(worklist, options.output)
-    for note in [*(f"Warning: {warning}" for warning in worklist.warnings), *worklist.notes]:
-        console.note(note)
+    for warning in worklist.warnings:
+        console.note(f"Warning: {warning}")
     for entry in worklist.entries:
         for note in entry.notes:
             console.note(f"{entry.name}: {note}")

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,6 @@ from ..case.segmentation_file import REVIEWED_PATTERN, check_reviewed
 from ..io.volume import check_file
 from ..report.case_report import REPORT_FILE, write_report
 from ..review.flags import FlagRules, flags_of_case
-from ..review.reviewer import Aliases
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
 from ..util.atomic_files import atomic_file, atomic_folder
@@ -28,34 +26,20 @@ from .anonymous import anonymous_copy, write_volume
 _PART_BYTES = 1 << 20
 README = "README.txt"
 _README = """\
-SegWithU: {cases} to look at
-{line}
+SegWithU: {cases} to look at. For research, not for clinical use.
 
-For research, not for clinical use.
+worklist.csv lists the cases in the order in which a look pays most, with the reasons why they are flagged. Each case
+has a folder: open report.html in it with any browser. It holds the image, the model's segmentation
+(segmentation.seg.nrrd for 3D Slicer), how likely each voxel is to be wrong (error_probability.nii.gz, -1 was not
+assessed), the regions worth a look (regions.csv, regions.nii.gz), and reviews with reviewers' own versions, if any.
 
-What is here
-- worklist.csv: the cases in the order in which a look pays most, with the reasons why they are flagged.
-  Opens in any spreadsheet. worklist.json is the same for programs.
-- One folder a case. Open report.html in it with any browser; no network is needed.
-  image.nii.gz            the image
-  segmentation.seg.nrrd   the model's segmentation, for 3D Slicer (segmentation.nii.gz for other programs)
-  error_probability.nii.gz   how likely each voxel is to be wrong, 0 to 1; -1 was not assessed
-  regions.csv, regions.nii.gz   the regions worth a look, as a table and as a label volume
-  review.NAME.jsonl       what each reviewer said so far
-  segmentation_reviewed.NAME.seg.nrrd   the reviewer's own version, where there is one
-
-How to review
-1. In 3D Slicer with the SegWithU extension, open a case folder and review it under your own name.
-   Neither torch nor a graphics card is needed. Without the extension, any viewer shows the files.
-2. Your verdicts are written into the case folder as you give them.
-3. Send the folder back. Whoever sent it to you runs
-   segwithu merge-reviews THIS_FOLDER --into THEIR_CASES
-   Nothing of yours or theirs is lost.
+To review, open a case folder in 3D Slicer with the SegWithU extension, under your own name. Verdicts are written into
+the folder. Send it back: segwithu merge-reviews THIS_FOLDER --into THEIR_CASES loses nothing of either side.
 """
 _README_ANONYMOUS = """
 About names
-Names, dates, identifiers and paths were left out of file names, headers, logs and reports. The voxels are as they
-were: writing burnt into an image or a face in a head scan is still there. Review under a name that you may share.
+Reviews, names, dates, identifiers and paths were left out of the folder. The voxels are as they were: writing burnt
+into an image or a face in a head scan is still there. Review under a name that you may share.
 """
 
 
@@ -65,8 +49,7 @@ class ExportSettings:
 
     Attributes:
         flagged: only cases that the rules flag.
-        anonymous: without names, dates, identifiers and paths.
-        keep_comments: in anonymous exports.
+        anonymous: without reviews, names, dates, identifiers and paths.
         rules: of flags; None for those of each case's model.
         images: where the images of cases lie now that were moved, by case folder.
         image_folders: where the images of all other cases are looked for that do not lie in their case folders.
@@ -74,7 +57,6 @@ class ExportSettings:
 
     flagged: bool = False
     anonymous: bool = False
-    keep_comments: bool = False
     rules: FlagRules | None = None
     images: Mapping[Path, Path] = field(default_factory=dict)
     image_folders: Sequence[Path] = ()
@@ -91,7 +73,6 @@ class Exported:
         notes: on files that were, one sentence each.
         skipped: cases that no rule flags.
         names_file: keeps which case is which in an anonymous export, beside it; else None.
-        aliases: of the reviewers in an anonymous export.
         files: DICOM files of each case, by its name.
     """
 
@@ -101,7 +82,6 @@ class Exported:
     notes: list[str] = field(default_factory=list)
     skipped: int = 0
     names_file: Path | None = None
-    aliases: Aliases = field(default_factory=Aliases)
     files: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -138,7 +118,7 @@ def export_cases(
         worklist = make_worklist([work / name for name in found.names], settings.rules)
         write_worklist(worklist, work, settings.anonymous)
         cases = f"{len(found.names)} segmented {'case' if len(found.names) == 1 else 'cases'}"
-        text = _README.format(cases=cases, line="=" * len(f"SegWithU: {cases} to look at"))
+        text = _README.format(cases=cases)
         (work / README).write_text(text + (_README_ANONYMOUS if settings.anonymous else ""), encoding="utf-8")
     return found
 
@@ -219,13 +199,12 @@ def _export_case(folder: Path, target: Path, settings: ExportSettings, found: Ex
         InputError: it cannot be exported; among others, a reviewer's version belongs to another case.
     """
     contents, image_file = case_contents(folder), image_file_of(folder, settings)
-    case = read_case(folder)
-    versions = [path for path in contents.reviews if path.match(REVIEWED_PATTERN)]
-    notes = [f"{target.name}: {note}" for path in versions if (note := check_reviewed(path, folder, case))]
-    left_out = list(contents.left_out)
+    left_out, notes = list(contents.left_out), list[str]()
     if settings.anonymous:
-        anonymous_copy(folder, target, target.name, image_file, settings.keep_comments, found.aliases)
+        anonymous_copy(folder, target, target.name, image_file)
     else:
+        case, versions = read_case(folder), [path for path in contents.reviews if path.match(REVIEWED_PATTERN)]
+        notes = [f"{target.name}: {note}" for path in versions if (note := check_reviewed(path, folder, case))]
         _copy(contents, folder, target, image_file)
     try:
         write_report(target, rules=settings.rules)
@@ -233,16 +212,6 @@ def _export_case(folder: Path, target: Path, settings: ExportSettings, found: Ex
         left_out.append(f"{REPORT_FILE} of {target.name}: it needs the package {error.name}, which is missing here.")
     found.left_out += left_out
     found.notes += notes
-
-
-def write_anonymous_report(
-    folder: Path, output: Path, image_file: Path | None, rules: FlagRules | None, keep_comments: bool
-) -> None:
-    """Write the report of a case without names, dates, identifiers and paths; raises as `write_report`."""
-    with tempfile.TemporaryDirectory() as private:
-        alias = "case-001"
-        copy = anonymous_copy(folder, Path(private) / alias, alias, image_file, keep_comments, image_needed=False)
-        write_report(copy, output, None, rules)
 
 
 def image_file_of(folder: Path, settings: ExportSettings) -> Path | None:
@@ -329,9 +298,8 @@ def write_names(path: Path, found: Exported) -> None:
     """
     content = {
         "format": "segwithu-names",
-        "note": "Stays with the sender: tells which case and reviewer of the anonymous export is which.",
+        "note": "Stays with the sender: tells which case of the anonymous export is which.",
         "cases": {name: str(folder) for name, folder in found.names.items()},
-        "reviewers": {alias: reviewer for reviewer, alias in found.aliases.reviewers.items()},
     }
     with atomic_file(path, overwrite=False) as work:
         work.touch(mode=0o600)  # before it holds a name; Windows knows no such modes

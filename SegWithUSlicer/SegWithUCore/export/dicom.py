@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, read_case
-from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source, voxel_hash
+from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.segmentation_file import REVIEWED_PATTERN, image_note, read_layers, reviewed_name, segment_fields
 from ..io.volume import read_file, read_labels, same_grid
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 SEGMENTATION_DICOM, PROBABILITY_DICOM = "segmentation.dcm", "error_probability.dcm"
-LEAST_RELEASE = "0.27"
-"""Of highdicom: the release that Slicer brings."""
+LEAST_RELEASE = "0.28"
+"""Of highdicom: the first that names the window and the sources of parametric maps."""
 REQUIREMENT = f"highdicom>={LEAST_RELEASE}"
 _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName"),
@@ -103,7 +103,7 @@ def _export_case(folder: Path, target: Path, moved_to: Path | None, notes: list[
     with warnings.catch_warnings():  # about values in headers of the series, which are taken over as they are
         warnings.simplefilter("ignore")
         try:
-            source = source_series(folder, case, moved_to, own)
+            source = source_series(folder, case, moved_to)
             made = dict(_objects(folder, case, source, own))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
@@ -162,14 +162,13 @@ def _on_grid(path: Path, grid: sitk.Image, read: Any) -> np.ndarray:
     return values
 
 
-def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None, notes: list[str]) -> SourceSeries:
+def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) -> SourceSeries:
     """Read the series of a case's first channel, on whose grid all results lie.
 
     Args:
         folder: the case folder.
         case: the content of its `case.json`.
         moved_to: folder where the series lies now, if it was moved or converted in between.
-        notes: gets which other channels cannot be named as sources, one sentence each.
 
     Raises:
         InputError: the case was not made from DICOM, the series is gone, holds other voxels or lies elsewhere in space,
@@ -195,29 +194,7 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None, 
             raise InputError(f"{files[0]} names no {what} ({keyword}): DICOM results cannot refer to this series.")
     for header in headers:
         _set_grid(header, headers[0], float(image.GetSpacing()[2]))
-    return SourceSeries(path, image, headers, _further(folder, case, str(headers[0].StudyInstanceUID), notes))
-
-
-def _further(folder: Path, case: Mapping[str, Any], study: str, notes: list[str]) -> list["Dataset"]:
-    """Headers of the other channels' slices, with notes on channels that results cannot refer to."""
-    found: list[Dataset] = []
-    for number, channel in enumerate(case["input"]["channels"][1:], 1):
-        try:
-            path = trusted_source(folder, case, number)
-        except InputError as error:
-            notes.append(f"channel {channel['name']} is not named as a source: {error}")
-            continue
-        headers: list[Dataset] = []
-        if path.is_dir():
-            volume, files = series_with_voxels(path, channel["voxels_sha256"])
-            if voxel_hash(volume.image) == channel["voxels_sha256"]:
-                headers = [_header(file) for file in files]
-        if headers and {str(header.get("StudyInstanceUID")) for header in headers} == {study}:
-            found.extend(headers)
-        else:
-            why = "belongs to another study" if headers else "is not where it was as a DICOM series"
-            notes.append(f"channel {channel['name']} is not named as a source, because it {why}.")
-    return found
+    return SourceSeries(path, image, headers)
 
 
 def _header(file: Path) -> "Dataset":
@@ -285,8 +262,7 @@ def _reviewed_segments(
             kinds = (codes.get("category"), codes.get("type"), codes.get("modifier"))
             label = Label(free, fields.name or f"segment {number + 1}", (red, green, blue), *kinds)
             free += 1
-        body = [codes[key] for key in ("region", "region_modifier") if key in codes] if "region" in codes else []
-        found.append(Segment(label, fields.layer, fields.value, body=body))
+        found.append(Segment(label, fields.layer, fields.value))
     if not found:  # a plain label volume
         found = [Segment(label, 0, label.value) for label in structures.values()]
     reviewed = Segments(layers, sorted(found, key=lambda segment: segment.label.value))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,13 +45,11 @@ class SourceSeries:
         folder: where it lies.
         image: the volume.
         headers: of its slices, without voxels, text decoded and to be written as UTF-8.
-        further: headers of the other channels' slices, as far as they lie where they were and belong to the study.
     """
 
     folder: Path
     image: sitk.Image
     headers: Sequence["Dataset"]
-    further: Sequence["Dataset"] = ()
 
 
 class SegmentAlgorithm(Enum):
@@ -71,14 +68,12 @@ class Segment:
         label: name, colour, codes; its value is that of the case, or the next free one.
         layer, inside: where its voxels are: those of `Segments.layers[layer]` that have the value `inside`.
         made_by: model, reviewer, or both.
-        body: where in the body it lies, and a further word about that.
     """
 
     label: Label
     layer: int
     inside: int
     made_by: SegmentAlgorithm = SegmentAlgorithm.MODEL
-    body: Sequence[Code] = ()
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,6 @@ def segmentation_object(
             segment_descriptions=[
                 _description(number, segment, origin) for number, segment in enumerate(segments.entries, start=1)
             ],
-            further_source_images=source.further or None,
             **_common_fields(source, origin, title),
         )
     found.SpecificCharacterSet = UNICODE
@@ -177,6 +171,7 @@ def segmentation_object(
 def _description(number: int, segment: Segment, origin: ModelProvenance) -> Any:
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentDescription
+    from highdicom.sr import CodedConcept
 
     label = segment.label
     found = SegmentDescription(
@@ -186,22 +181,14 @@ def _description(number: int, segment: Segment, origin: ModelProvenance) -> Any:
         segmented_property_type=_concept(_type_of(label)),
         algorithm_type=segment.made_by.value,
         algorithm_identification=None if segment.made_by is SegmentAlgorithm.REVIEWER else _algorithm(origin),
-        anatomic_regions=[_concept(code) for code in segment.body[:1]] or None,
         display_color=CIELabColor.from_rgb(*label.color),
     )
     if label.modifier is not None and label.type is not None:
-        _modify(found.SegmentedPropertyTypeCodeSequence[0], "SegmentedPropertyTypeModifierCodeSequence", label.modifier)
-    if len(segment.body) > 1:
-        _modify(found.AnatomicRegionSequence[0], "AnatomicRegionModifierSequence", segment.body[1])
+        kind = found.SegmentedPropertyTypeCodeSequence[0]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [CodedConcept.from_code(_concept(label.modifier))]
     by_model = f"Label value {label.value} of the model {text(origin.model)}"
     found.SegmentDescription = "Added by the reviewer" if segment.made_by is SegmentAlgorithm.REVIEWER else by_model
     return found
-
-
-def _modify(item: "Dataset", keyword: str, code: Code) -> None:
-    from highdicom.sr import CodedConcept
-
-    setattr(item, keyword, [CodedConcept.from_code(_concept(code))])
 
 
 def _algorithm(origin: ModelProvenance) -> Any:
@@ -236,10 +223,13 @@ def probability_object(
     slices = [k for k, values_there in enumerate(values) if (values_there >= 0).any()]
     if not slices:
         raise InputError(f"No voxel of {source.folder} was assessed: there is no error probability to be stored.")
+    from highdicom import VOILUTTransformation
+    from highdicom.pm import ParametricMap
+
+    center, width = (window[0] + window[1]) / 2, float(window[1] - window[0])
     with _header_errors(source):
-        found = _parametric_map(
-            source,
-            window,
+        found = ParametricMap(
+            voi_lut_transformations=[VOILUTTransformation(center, width, voi_lut_function="LINEAR_EXACT")],
             source_images=[source.headers[k] for k in slices],
             pixel_array=np.ascontiguousarray(values[slices], np.float32),
             contains_recognizable_visual_features=False,
@@ -251,57 +241,6 @@ def probability_object(
     found.FloatPixelPaddingValue = found.FloatPixelPaddingRangeLimit = NOT_ASSESSED
     found.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy(source)]
     return _ascending(found)
-
-
-def _parametric_map(source: SourceSeries, window: Sequence[float], **fields: Any) -> "Dataset":
-    """Make the object; highdicom before 0.28 takes neither the function of a window nor further source images."""
-    from highdicom import VOILUTTransformation
-    from highdicom.pm import ParametricMap
-
-    center, width = (window[0] + window[1]) / 2, float(window[1] - window[0])
-    shown = VOILUTTransformation(center, width, voi_lut_function="LINEAR_EXACT")
-    if "voi_lut_transformations" in signature(ParametricMap).parameters:
-        return ParametricMap(voi_lut_transformations=[shown], further_source_images=source.further or None, **fields)
-    found = ParametricMap(window_center=center, window_width=width, **fields)
-    found.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = [shown]
-    _name_frame_sources(found, fields["source_images"])
-    _name_further_sources(found, source.further)
-    return found
-
-
-def _name_frame_sources(found: "Dataset", images: Sequence["Dataset"]) -> None:
-    """Name the source image of each frame, as highdicom 0.28 does."""
-    from highdicom.sr import CodedConcept
-    from pydicom.dataset import Dataset
-    from pydicom.sr.codedict import codes
-
-    positions = np.asarray([image.ImagePositionPatient for image in images], float)
-    for group in found.PerFrameFunctionalGroupsSequence:
-        position = np.asarray(group.PlanePositionSequence[0].ImagePositionPatient, float)
-        image = images[int(np.linalg.norm(positions - position, axis=1).argmin())]
-        item, derivation = Dataset(), Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-        item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
-        item.SpatialLocationsPreserved = "YES"
-        derivation.SourceImageSequence = [item]
-        derivation.DerivationCodeSequence = [CodedConcept.from_code(codes.DCM.UnspecifiedMethodOfCalculation)]
-        group.DerivationImageSequence = [derivation]
-
-
-def _name_further_sources(found: "Dataset", images: Sequence["Dataset"]) -> None:
-    """Name further source images of the object, as highdicom 0.28 does."""
-    from pydicom.dataset import Dataset
-
-    series: dict[str, list[Dataset]] = {}
-    for image in images:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-        series.setdefault(str(image.SeriesInstanceUID), []).append(item)
-        found.SourceImageSequence.append(item)
-    for uid, items in series.items():
-        item = Dataset()
-        item.SeriesInstanceUID, item.ReferencedInstanceSequence = uid, items
-        found.ReferencedSeriesSequence.append(item)
 
 
 def _mapping() -> Any:
@@ -449,11 +388,11 @@ def terminology(tags: str) -> Mapping[str, Code]:
             "scheme^value^meaning".
 
     Returns:
-        Those of "category", "type", "modifier", "region" and "region_modifier" that are there.
+        Those of "category", "type" and "modifier" that are there.
     """
     entry = next((tag for tag in tags.split("|") if tag.startswith("TerminologyEntry:")), "")
     parts = entry.removeprefix("TerminologyEntry:").split("~")
-    positions = {"category": 1, "type": 2, "modifier": 3, "region": 5, "region_modifier": 6}
+    positions = {"category": 1, "type": 2, "modifier": 3}
     found = {}
     for what, index in positions.items():
         code = parts[index].split("^") if index < len(parts) else []

@@ -35,9 +35,9 @@ from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
 from ..review.worklist import triage_of
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
-from .pictures import CASING, REGION_LINE, REVIEWED_LINES, PlanePicture, Volumes, pictures_around
+from .pictures import REGION_COLOUR, REVIEWED_COLOURS, PlanePicture, Volumes, pictures_around
 from .render import render
-from .tables import case_facts, hash_facts, other_regions_table, reviews_table, structures_table, trail_table
+from .tables import case_facts, hash_facts, other_regions_table, reviews_table, structures_table
 
 REPORT_FILE = "report.html"
 SHOWN_REGIONS = 12
@@ -99,7 +99,6 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None, rules: Fl
         check_limits([case], rules)
     drawn = _drawn(folder, case, found, shown, image_file)
     flags = case_flags(case, used, reviews, regions)
-    colours = {int(entry["value"]): _html_colour(entry["color"]) for entry in structures}
     drawn_ids, hashes = {region.id for region in shown}, hash_facts(case)
     differing = [f"{row.region.rank}" for row in disagreements(regions, reviews)[:MOST_LISTED]]
     versions = ", ".join(f"{name} {version}" for name, version in (case.get("versions") or {}).items())
@@ -113,7 +112,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None, rules: Fl
         no_flag=no_flag_sentence(used.active),
         ranks=triage_of(case, used.active).sentences,
         structures=structures_table(case),
-        named=[(str(entry["name"]), colours[int(entry["value"])]) for entry in structures][:MOST_NAMED],
+        named=[(str(entry["name"]), tuple(map(int, entry["color"][:3]))) for entry in structures][:MOST_NAMED],
         overview=drawn.overview,
         reviewed=drawn.reviewed,
         calibrated=case.get("regions") is not None,
@@ -123,14 +122,11 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None, rules: Fl
         others=other_regions_table([region for region in regions if region.id not in drawn_ids], reviews),
         reviews=reviews_table(regions, reviews),
         disagreements=", ".join(differing) or "none",
-        trails=[trail_table(review, bool(case.get("anonymous"))) for review in reviews],
         facts=case_facts(case),
         versions=[("Versions", versions), *hashes],
         hashes=[name for name, _ in hashes],
-        CASING=CASING,
-        COLOURS=colours,
-        REGION_LINE=REGION_LINE,
-        REVIEWED_LINES=REVIEWED_LINES,
+        REGION_COLOUR=REGION_COLOUR,
+        REVIEWED_COLOURS=REVIEWED_COLOURS,
         TINT_FROM=TINT_FROM,
         TINT_STOPS=tint_stops(),
     )
@@ -145,10 +141,6 @@ def _in_order_of_need(regions: Sequence[Region], reviews: Sequence[Review]) -> l
         if verdict in (Verdict.REJECTED, Verdict.SECOND_READER)
     }
     return sorted(regions, key=lambda region: (region.id not in urgent, region.rank))
-
-
-def _html_colour(color: Sequence[int]) -> str:
-    return "#" + "".join(f"{min(255, max(0, int(part))):02x}" for part in color[:3])
 
 
 def _lead(case: Mapping[str, Any], regions: int) -> str:
@@ -219,7 +211,8 @@ def _drawn(
         if array is not None and array.shape != image.GetSize()[::-1]:
             raise InputError(f"{folder / file} is not on the image's grid: segment the case again.")
     grid, values = Grid.of(VoxelGrid.of(image)), sitk.GetArrayViewFromImage(image)
-    volumes = Volumes(values, labels, risk, reviewed, region_labels, grid, strongest_tint(case))
+    colours = {int(entry["value"]): np.clip(entry["color"], 0, 255) for entry in structures_of(case)}
+    volumes = Volumes(values, labels, risk, reviewed, region_labels, grid, colours, strongest_tint(case))
     regions = {}
     for region in shown:
         i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))

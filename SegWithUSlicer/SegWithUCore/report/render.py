@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,11 +41,6 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def svg_path(lines: Sequence[Sequence[tuple[float, float]]]) -> str:
-    """Format lines of (x, y) as the data of an SVG path."""
-    return "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line) for line in lines)
-
-
 @cache
 def _environment() -> "Environment":
     """Set up Jinja once; imported here, because it is not in Slicer before the engine is installed."""
@@ -63,7 +57,6 @@ def _environment() -> "Environment":
     environment.globals["alerts"] = ()  # what a page gives takes its place
     environment.tests["bold"] = lambda cell: bool(_BOLD.fullmatch(cell))
     environment.filters["zipped"] = zip  # as long as the shorter
-    environment.filters["svg_path"] = svg_path
     environment.filters["png_base64"] = lambda pixels: base64.b64encode(png_bytes(pixels)).decode()
     environment.filters["file_base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()
     return environment

@@ -1,21 +1,18 @@
-"""Content of the report's tables, as plain text: structures, facts of case and model, reviews, audit trails."""
+"""Content of the report's tables, as plain text: structures, facts of case and model, reviews."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from ..case.structures_table import OUTSIDE
 from ..regions.region import Region
 from ..review.flags import informative_dice, structures_of, wrong_share
-from ..review.log_format import NAMES, SPOKEN, Event, Opened, RegionViewed, Verdict
+from ..review.log_format import SPOKEN, Verdict
 from ..review.reviews import Review
 
 MOST_REGIONS = 100
 """Regions without pictures that are listed; the rest is in `regions.csv`."""
-MOST_EVENTS = 200
-"""Of an audit trail that are printed, the last ones; the log beside the report has all."""
 NOT_ASSESSED = "not assessed"
 ALL_TOGETHER = "all together"
 
@@ -26,14 +23,11 @@ class ReportTable:
 
     Attributes:
         left: how many rows were left out.
-        reviewer, file: of an audit trail, whose log has all of it.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 0
-    reviewer: str = ""
-    file: str = ""
 
 
 def structures_table(case: Mapping[str, Any]) -> ReportTable:
@@ -150,43 +144,6 @@ def reviews_table(regions: Sequence[Region], reviews: Sequence[Review]) -> Repor
         without_a_look = f"{len(unseen)} ({wrong:.0f} mm³)" if unseen else "0"
         rows.append([review.reviewer, f"{looked} of {len(regions)}", *counts, without_a_look])
     return ReportTable(["reviewer", "regions", *(verdict.value for verdict in Verdict)], rows)
-
-
-def trail_table(review: Review, anonymous: bool) -> ReportTable:
-    """List the events of a review.
-
-    Args:
-        anonymous: give times from the beginning of the review on, no dates.
-    """
-    events = [event for event in review.events if not isinstance(event.action, RegionViewed)]
-    rows = [
-        [_when(event, review, anonymous), NAMES[type(event.action)], _detail(event)] for event in events[-MOST_EVENTS:]
-    ]
-    header = ["since the beginning" if anonymous else "when (UTC)", "event", "what"]
-    return ReportTable(header, rows, len(events) - len(rows), review.reviewer, review.path.name)
-
-
-def _when(event: Event, review: Review, anonymous: bool) -> str:
-    if not anonymous:
-        return event.when.replace("T", " ").removesuffix("Z")
-    return str(datetime.fromisoformat(event.when) - datetime.fromisoformat(review.events[0].when))
-
-
-def _detail(event: Event) -> str:
-    """Fields of an event in words; hashes and settings stay in the log."""
-    if isinstance(event.action, Opened):
-        return f"{event.action.model} {event.action.model_version}, head {event.action.head}"
-    values = ((field.name, getattr(event.action, field.name)) for field in fields(event.action))
-    return ", ".join(_field(name, value) for name, value in values if value not in (None, ""))
-
-
-def _field(name: str, value: object) -> str:
-    if isinstance(value, tuple):
-        return f"{len(value)} {name} not looked at"
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    if name == "seconds":
-        return f"{text} s"
-    return f"“{text}”" if name == "comment" else f"{name.replace('_', ' ')} {text}"
 
 
 def _times(values: Sequence[float]) -> str:

@@ -1,1 +1,1 @@
-"""Selective review: the regions to review, in order; budget, verdicts and audit trail. No torch, no Slicer."""
+"""Selective review: the regions to review, in order; verdicts, log, worklist, flags. No torch, no Slicer."""

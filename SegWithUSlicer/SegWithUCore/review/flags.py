@@ -1,8 +1,8 @@
 """Which cases need a look: the figures of a case, limits that the user sees and sets, and the reason for each flag."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from ..case.case_file import CASE_FILE, DAMAGED, naming_case, read_case
 from ..models.quality import EMPTY_KIND, QUALITY_KIND
 from ..regions.region import Region
 from ..util.errors import InputError, UsageError
-from ..util.strict_json import read_json
+from ..util.strict_json import read_json_object
 from .log_format import Verdict
 from .reviews import Review, read_reviews
 
@@ -25,19 +25,18 @@ WARNED = frozenset({"warning", "refused"})
 """Severities of a difference from the training cases that raise a flag; a note does not."""
 WITHOUT_LIMITS = "the checks of input and model, empty structures and reviewers"
 """What flags a case although no limit is set."""
-LIMITS = ("wrong_mm3", "wrong_share", "interval_share", "dice", "case_share", "soft_dice")
-_WANTED = {True: "a number, or null to switch it off", False: "true or false"}
-UNINFORMATIVE = ", which on calibration cases did not tell better from worse segmentations"
+_LIMITED = {
+    "wrong_share": ("an expected wrong volume", "expected_wrong_mm3"),
+    "soft_dice": ("a soft Dice", "soft_dice"),
+}
+"""Limits of `FlagRules`: what an entry of a structure must have, in words and by its key."""
 _WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
 
 
 class Rule(StrEnum):
     """What a flag is about."""
 
-    WRONG_VOLUME = "expected wrong volume"
     WRONG_SHARE = "expected wrong share"
-    INTERVAL = "volume interval"
-    DICE = "predicted Dice"
     SOFT_DICE = "soft Dice"
     FINGERPRINT = "fingerprint"
     EMPTY = "empty structure"
@@ -75,61 +74,24 @@ class FlagRules:
     """Limits beyond which a case is flagged; None switches a rule off.
 
     Attributes:
-        wrong_mm3: most expected wrong volume of a structure, mm3.
-        wrong_share: the same as a share of the structure's volume.
-        interval_share: widest volume interval, as a share of the expected volume.
-        dice: lowest predicted Dice.
-        case_share: most expected wrong volume of the whole segmentation, missed tissue included, as a share of it.
-        fingerprint: whether differences from the training cases raise flags.
-        reviewer: whether a rejected verdict or a wish for a second reader does.
+        wrong_share: most expected wrong volume of a structure as a share of its volume, and of the whole case, missed
+            tissue included, as a share of the segmented volume.
         soft_dice: lowest soft Dice of a structure, which is what the fitted limit is about.
-        informative_only: whether `dice` counts only where the prediction is informative, as in fitted limits; one that
-            a user sets always acts.
     """
 
-    wrong_mm3: float | None = None
     wrong_share: float | None = None
-    interval_share: float | None = None
-    dice: float | None = None
-    fingerprint: bool = True
-    reviewer: bool = True
-    case_share: float | None = None
-    informative_only: bool = False
     soft_dice: float | None = None
 
     def __post_init__(self) -> None:
-        for name in LIMITS:
+        for name, most in (("wrong_share", math.inf), ("soft_dice", 1.0)):
             limit = getattr(self, name)
-            if limit is not None and not (math.isfinite(limit) and limit >= 0):
-                raise UsageError(f"The flag rule {name} has the limit {limit}: give a number that is not negative.")
-        for name in ("dice", "soft_dice"):
-            if (limit := getattr(self, name)) is not None and limit > 1:
-                raise UsageError(f"The flag rule {name} has the limit {limit:g}: give a Dice from 0 to 1.")
+            if limit is not None and not (isinstance(limit, int | float) and 0 <= limit <= most and limit < math.inf):
+                raise UsageError(f"The flag rule {name} has the limit {limit!r:.40}: give one from 0 to {most:g}.")
 
     @property
     def active(self) -> bool:
         """Whether any limit of a figure is set; else only what needs none raises flags (`WITHOUT_LIMITS`)."""
-        return any(getattr(self, name) is not None for name in LIMITS)
-
-    def to_json(self) -> dict[str, Any]:
-        """For `worklist.json` and files of rules."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], origin: str = "The flag rules") -> "FlagRules":
-        """Rules from JSON; what is not named keeps its default.
-
-        Raises:
-            UsageError: a name is unknown, or a value is not what it should be.
-        """
-        known = {field.name for field in fields(cls)}
-        for name, value in data.items():
-            if name not in known:
-                raise UsageError(f"{origin}: '{name}' is no rule; there are {', '.join(sorted(known))}.")
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (isinstance(value, bool) if name not in LIMITS else value is None or number):
-                raise UsageError(f"{origin}: {name} is {value!r}: give {_WANTED[name in LIMITS]}.")
-        return cls(**data)
+        return self != FlagRules()
 
     @classmethod
     def fitted(cls, calibration: Mapping[str, Any] | None) -> "FlagRules":
@@ -139,23 +101,20 @@ class FlagRules:
             calibration: the block "flags" of a bundle's calibration, or None.
         """
         rules = (calibration or {}).get("rules") or {}
-        limits = {name: entry["limit"] for name, entry in rules.items() if name in LIMITS and entry["useful"]}
-        return cls(**limits, informative_only=True)
+        return cls(**{name: float(entry["limit"]) for name, entry in rules.items() if entry["useful"]})
 
 
 def read_rules(path: Path) -> FlagRules:
-    """Rules from a JSON file.
+    """Read limits from a JSON file, such as {"wrong_share": 0.2}.
 
     Raises:
-        UsageError: it cannot be read, or holds something else.
+        UsageError: it cannot be read, or names something else.
     """
     try:
-        data = read_json(path, "give a JSON file of limits")
-    except InputError as error:
-        raise UsageError(f"The flag rules cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise UsageError(f'The flag rules {path} are no JSON object: give for example {{"wrong_share": 0.2}}.')
-    return FlagRules.from_json(data, str(path))
+        return FlagRules(**read_json_object(path, "give a JSON file of limits"))
+    except (InputError, TypeError) as error:
+        known = ", ".join(_LIMITED)
+        raise UsageError(f"The flag rules in {path} cannot be read ({error}): there are {known}.") from error
 
 
 def flags_of_case(folder: Path, rules: FlagRules | None = None) -> list[Flag]:
@@ -174,7 +133,7 @@ def flags_of_case(folder: Path, rules: FlagRules | None = None) -> list[Flag]:
 
 
 def rules_of_case(case: Mapping[str, Any]) -> FlagRules:
-    """Return the rules that the case's model brings; if it brings none, only those that need no limit.
+    """Return the limits that the case's model brings; if it brings none, only what needs no limit raises flags.
 
     Raises:
         InputError: they are damaged.
@@ -182,8 +141,7 @@ def rules_of_case(case: Mapping[str, Any]) -> FlagRules:
     try:
         return FlagRules.fitted((case.get("model") or {}).get("flags"))
     except (*DAMAGED, UsageError) as error:
-        why = error if isinstance(error, UsageError) else repr(error)
-        raise InputError(f"The flag rules in {CASE_FILE} are damaged ({why}): segment the case again.") from error
+        raise InputError(f"The flag rules in {CASE_FILE} are damaged ({error!r}): segment the case again.") from error
 
 
 def case_flags(
@@ -199,30 +157,25 @@ def case_flags(
         InputError: the case is damaged.
     """
     try:
-        found = [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
+        found = _of_warnings(case)
+        found += [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
         found += _of_whole(case, rules)
-        found = [*flags_of_warnings(case, rules.fingerprint), *found]
     except DAMAGED as error:
         raise InputError(f"{CASE_FILE} is damaged ({error!r:.200}): segment the case again.") from error
-    return [*found, *(_of_reviewers(reviews, regions) if rules.reviewer else [])]
+    return [*found, *_of_reviewers(reviews, regions)]
 
 
-def flags_of_warnings(case: Mapping[str, Any], fingerprint: bool) -> list[Flag]:
-    """Flag what the case warns of; first the model and empty structures, which no option switches off.
-
-    Args:
-        fingerprint: whether differences from the training cases raise flags.
-    """
+def _of_warnings(case: Mapping[str, Any]) -> list[Flag]:
+    """Flag what the case warns of; first the model, then empty structures."""
     names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-    warnings = (case.get("fingerprint") or {}).get("warnings") or []
     found: dict[Rule, list[Flag]] = {Rule.MODEL: [], Rule.EMPTY: [], Rule.FINGERPRINT: []}
-    for warning in warnings:
+    for warning in (case.get("fingerprint") or {}).get("warnings") or []:
         if warning["severity"] in WARNED:
             structure = warning.get("structure")
             name = None if structure is None else names.get(int(structure))
             rule = _OF_KIND.get(str(warning.get("kind")), Rule.FINGERPRINT)
             found[rule].append(Flag(rule, name, None, None, str(warning["sentence"])))
-    return [*found[Rule.MODEL], *found[Rule.EMPTY], *(found[Rule.FINGERPRINT] if fingerprint else [])]
+    return [flag for flags in found.values() for flag in flags]
 
 
 def first_lines(flags: Iterable[Flag], rules: Collection[Rule] = (Rule.MODEL, Rule.EMPTY)) -> list[str]:
@@ -239,15 +192,6 @@ def wrong_share(entry: Mapping[str, Any]) -> float | None:
     """Divide the expected wrong volume by the volume; infinite if it is empty, None if not assessed."""
     wrong = entry.get("expected_wrong_mm3")
     return None if wrong is None else share_of(float(wrong), float(entry["volume_mm3"]))
-
-
-def interval_share(entry: Mapping[str, Any]) -> float | None:
-    """Width of a structure's volume interval over its expected volume; None if there is none."""
-    interval, expected = entry.get("expected_interval_mm3"), entry.get("expected_volume_mm3")
-    if interval is None or expected is None:
-        return None
-    low, high = map(float, interval)
-    return share_of(high - low, float(expected))
 
 
 def share_of(part: float, whole: float) -> float:
@@ -273,28 +217,14 @@ def informative_dice(entry: Mapping[str, Any]) -> float | None:
 
 
 def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
-    name, wrong = str(entry["name"]), entry.get("expected_wrong_mm3")
-    if rules.wrong_mm3 is not None and wrong is not None and wrong > rules.wrong_mm3:
-        words = f"{name}: {wrong:.0f} mm3 are expected to be wrong, above the limit of {rules.wrong_mm3:g} mm3."
-        yield Flag(Rule.WRONG_VOLUME, name, float(wrong), rules.wrong_mm3, words)
-    share = wrong_share(entry)
+    name, share, soft = str(entry["name"]), wrong_share(entry), entry.get("soft_dice")
     if rules.wrong_share is not None and share is not None and share > rules.wrong_share:
-        figure = _finite(share)
-        what = "it is empty, and" if figure is None else f"{_percent(share)} of its volume"
-        words = f"{name}: {what} ({wrong:.0f} mm3) is expected to be wrong, above the limit of "
+        is_empty = math.isinf(share)
+        what = "it is empty, and" if is_empty else f"{_percent(share)} of its volume"
+        words = f"{name}: {what} ({entry['expected_wrong_mm3']:.0f} mm3) is expected to be wrong, above the limit of "
+        figure = None if is_empty else share  # JSON knows no infinity
         yield Flag(Rule.WRONG_SHARE, name, figure, rules.wrong_share, f"{words}{_percent(rules.wrong_share)}.")
-    width = interval_share(entry)
-    if rules.interval_share is not None and width is not None and width > rules.interval_share:
-        low, high = entry["expected_interval_mm3"]
-        words = f"{name}: its volume lies between {low:.0f} and {high:.0f} mm3, an interval of "
-        words += f"{_percent(width)} of the expected volume, above the limit of {_percent(rules.interval_share)}."
-        yield Flag(Rule.INTERVAL, name, _finite(width), rules.interval_share, words)
-    dice = informative_dice(entry) if rules.informative_only else dice_estimate(entry)
-    if rules.dice is not None and dice is not None and dice < rules.dice:
-        words = "the predicted Dice is {}, below the limit of {}".format(*told_apart(dice, rules.dice, 2))
-        doubt = "" if informative_dice(entry) is not None else UNINFORMATIVE
-        yield Flag(Rule.DICE, name, dice, rules.dice, f"{name}: {words}{doubt}.")
-    if rules.soft_dice is not None and (soft := entry.get("soft_dice")) is not None and soft < rules.soft_dice:
+    if rules.soft_dice is not None and soft is not None and soft < rules.soft_dice:
         words = "its own probabilities expect a Dice of {} (soft Dice), below the limit of {}"
         words = words.format(*told_apart(float(soft), rules.soft_dice, 3))
         yield Flag(Rule.SOFT_DICE, name, float(soft), rules.soft_dice, f"{name}: {words}.")
@@ -303,12 +233,12 @@ def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
 def _of_whole(case: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
     figures = figures_of_case(case)
     share, wrong = figures["wrong_share"], figures["wrong_mm3"]
-    if rules.case_share is None or share is None or wrong is None or share <= rules.case_share:
+    if rules.wrong_share is None or share is None or wrong is None or share <= rules.wrong_share:
         return
-    words = f"{_percent(share)} of the segmented volume" if share < LARGEST else "nothing was found, and as much as"
+    words = f"{_percent(share)} of the segmented volume" if share < LARGEST else "Nothing was found, and as much as"
     words += f" ({wrong:.0f} mm3, missed tissue included) is expected to be wrong, above the limit of "
-    words = f"{words[0].upper()}{words[1:]}{_percent(rules.case_share)}."
-    yield Flag(Rule.WRONG_SHARE, None, share if share < LARGEST else None, rules.case_share, words)
+    words += f"{_percent(rules.wrong_share)}."
+    yield Flag(Rule.WRONG_SHARE, None, share if share < LARGEST else None, rules.wrong_share, words)
 
 
 def no_flag_sentence(active: bool) -> str:
@@ -335,17 +265,14 @@ def check_limits(cases: Sequence[Mapping[str, Any]], rules: FlagRules) -> list[s
         UsageError: none of the cases has the figure that a limit is about.
     """
     notes = []
-    for limit, (option, what, figure) in _LIMITED.items():
+    for limit, (what, key) in _LIMITED.items():
         if getattr(rules, limit) is None or not cases:
             continue
-        lacking = sum(all(figure(entry) is None for entry in structures_of(case)) for case in cases)
+        lacking = sum(all(entry.get(key) is None for entry in structures_of(case)) for case in cases)
         if lacking == len(cases):
-            raise UsageError(
-                f"{option} {getattr(rules, limit):g} cannot act, since none of the cases has {what}: their model gives "
-                "none, so leave it out."
-            )
+            raise UsageError(f"The flag rule {limit} cannot act, since no case has {what}: leave it out.")
         if lacking:
-            notes.append(f"{option} does not act on {lacking} of {len(cases)} cases, which lack {what}.")
+            notes.append(f"The flag rule {limit} does not act on {lacking} of {len(cases)} cases, which lack {what}.")
     return notes
 
 
@@ -363,20 +290,6 @@ def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Itera
             if standing.explicit and standing.verdict in _WISHES:
                 said = _WISHES[standing.verdict].format("the whole structure")
                 yield Flag(Rule.REVIEWER, name, None, None, f"{name}: {review.reviewer} {said}.")
-
-
-_LIMITED: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], object]]] = {
-    "wrong_mm3": ("The rule wrong_mm3", "an expected wrong volume", lambda entry: entry.get("expected_wrong_mm3")),
-    "wrong_share": ("--flag-wrong-share", "an expected wrong volume", lambda entry: entry.get("expected_wrong_mm3")),
-    "interval_share": ("The rule interval_share", "a volume interval", interval_share),
-    "dice": ("The rule dice", "a predicted Dice", dice_estimate),
-    "soft_dice": ("--flag-soft-dice", "a soft Dice", lambda entry: entry.get("soft_dice")),
-}
-"""Option or rule, and figure, of each limit, and what an entry of a structure says of it."""
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None  # JSON knows no infinity
 
 
 def _percent(share: float) -> str:

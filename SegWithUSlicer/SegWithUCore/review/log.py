@@ -5,30 +5,19 @@ import hashlib
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.input_files import read_bounded
 from ..util.process_lock import LockedError, ProcessLock
-from .log_format import MAXIMUM_BYTES, WANTED, Action, Event, Opened, ParsedLog, merged, read_lines, to_line
+from .log_format import MAXIMUM_BYTES, WANTED, Action, Event, Opened, ParsedLog, read_lines, to_line
 from .reviewer import clean_reviewer_name, log_path, safe_reviewer_name
 
-__all__ = ["AuditLog", "LogInUseError", "NotStoredError", "safe_reviewer_name"]
+__all__ = ["AuditLog", "LogInUseError", "safe_reviewer_name"]
 
 Clock = Callable[[], datetime]
 _APPENDING = os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-
-
-class NotStoredError(OutputError):
-    """What was appended is kept in memory but not on disk yet; the next `append` or `flush` tries again.
-
-    Attributes:
-        event: what was appended; the review goes on with it.
-    """
-
-    def __init__(self, message: str, event: Event) -> None:
-        super().__init__(message)
-        self.event = event
 
 
 def now_utc() -> datetime:
@@ -85,11 +74,10 @@ class AuditLog:
         with contextlib.suppress(OSError):  # a folder that cannot be written to shows at the first write
             log._lock = take_log_lock(log._beside("lock"))
         try:
-            log._read(scene_copy.encode(errors="replace"), header)
-            with contextlib.suppress(NotStoredError):  # kept as `trouble`
-                log.append(header)
+            log._read(scene_copy.encode(errors="replace"), header.regions_sha256)
+            log.append(header)
         except BaseException:
-            log._release()
+            log.abandon()
             raise
         return log
 
@@ -121,20 +109,14 @@ class AuditLog:
         return len(self._lines) - self._stored
 
     def append(self, action: Action) -> Event:
-        """Add a line; it is on disk when this returns.
-
-        Raises:
-            NotStoredError: it could not be written; nothing is lost, and it is written with the next line.
-        """
+        """Add a line; it is on disk when this returns, or kept in memory for the next writing: see `trouble`."""
         when = self._clock().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         event = Event(when, self.reviewer, action)
         self._lines.append(to_line(event))
         self._events.append(event)
-        try:
-            if self._writes:
+        if self._writes:
+            with contextlib.suppress(OutputError):
                 self.flush()
-        except OutputError as error:
-            raise NotStoredError(str(error), event) from error
         return event
 
     @property
@@ -142,9 +124,7 @@ class AuditLog:
         """Whether nobody else has changed the file since it was read or written here."""
         try:
             return self.path.stat().st_size in (0, self._size)
-        except FileNotFoundError:  # removed: all is in memory, and the next line writes it again
-            return True
-        except OSError:  # a disk that is gone for now: writing says so
+        except OSError:  # removed: the next line writes all of it again; or a disk that is gone: writing says so
             return True
 
     def flush(self) -> None:
@@ -162,8 +142,8 @@ class AuditLog:
             self.trouble = None
         except OSError as error:
             self.trouble = OutputError(
-                f"Cannot write {self.path}: {error.strerror or error} (lines not stored "
-                f"yet: {self.pending}): free some space or make the folder writable, and it is tried again."
+                f"Cannot write {self.path}: {error.strerror or error} (lines not stored yet: {self.pending}): free "
+                "some space or make the folder writable, and it is tried again."
             )
             raise self.trouble from error
         except OutputError as error:
@@ -180,13 +160,10 @@ class AuditLog:
             if self.pending:
                 self.flush()
         finally:
-            self._release()
+            self.abandon()
 
     def abandon(self) -> None:
         """Let others write the log without bringing anything more to disk."""
-        self._release()
-
-    def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -194,75 +171,54 @@ class AuditLog:
     def _beside(self, ending: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{ending}")
 
-    def _unused(self, ending: str) -> Path:
-        """Find a name beside the log that nothing has yet."""
-        path, number = self._beside(ending), 2
-        while path.exists():
-            path, number = self._beside(f"{ending}-{number}"), number + 1
-        return path
-
-    def _read(self, copy: bytes, header: Opened) -> None:
+    def _read(self, copy: bytes, wanted: str) -> None:
+        """Read the file, and a scene's copy of it; what does not fit is kept beside the file."""
         if self.path.is_symlink():  # a folder from elsewhere must not have another file of ours written to
             raise InputError(f"{self.path} is a link: put the file itself there, or {WANTED}.")
         content = read_bounded(self.path, MAXIMUM_BYTES, WANTED) if os.path.lexists(self.path) else b""
-        stored = read_lines(content, str(self.path))
-        merge = merged(stored, copy)
-        lines, wanted = merge.kept, header.regions_sha256
-        if stored.cut:
-            self._keep_cut(stored)
-        if merge.other_lines and lines.regions_sha256 != wanted == merge.other_lines.regions_sha256:
-            self._check_reviewer(lines)
-            self._keep_as_other_regions(lines, content)
-            lines, stored = merge.other_lines, ParsedLog((), ())
-        elif merge.other:
-            self._keep_copy(merge.other)
-        self._check_reviewer(lines)
-        if lines.events and lines.regions_sha256 != wanted:
-            self._keep_as_other_regions(lines, content)
-            lines = stored = ParsedLog((), ())
-        self._events, self._lines = list(lines.events), list(lines.whole)
-        on_disk = stored.whole[:-1] if stored.unended else stored.whole
-        self._stored, self._size = len(on_disk), sum(map(len, on_disk))
-
-    def _check_reviewer(self, lines: ParsedLog) -> None:
-        for event in lines.events:
+        lines = stored = read_lines(content, str(self.path))
+        for event in stored.events:
             if event.reviewer != self.reviewer:
                 raise UsageError(
                     f"{self.path} is the review of '{event.reviewer}', and '{self.reviewer}' would have the same file "
                     "name: enter another reviewer name."
                 )
+        if stored.cut:
+            kept = self._keep("damaged", stored.cut + b"\n")
+            self._first.append(partial(os.truncate, self.path, stored.size))
+            self.notes.append(f"A crash cut the last line of {self.path.name}: its {len(stored.cut)} bytes are kept in "
+                              f"{kept}, see whether your last verdict is missing.")  # fmt: skip
+        if stored.events and stored.regions_sha256 != wanted:
+            ending = f"of-regions-{(stored.regions_sha256 or 'unknown')[:8]}"
+            number = next(n for n in range(1, 1000) if not self._beside(_numbered(ending, n)).exists())
+            kept = self._keep(_numbered(ending, number), b"".join(stored.whole))
+            self._first.append(lambda: self.path.unlink(missing_ok=True))
+            self.notes.append(f"{self.path.name} was about other regions of this case: it is kept as {kept}.")
+            lines = stored = ParsedLog()
+        if copy and (longer := self._longer(lines, copy, wanted)) is None:
+            kept = self._keep(f"from-scene-{hashlib.sha256(copy).hexdigest()[:8]}", copy, once=True)
+            self.notes.append(f"The scene holds another review than {self.path.name}: its copy is kept as {kept}.")
+        elif copy and longer is not None:
+            lines = longer
+        self._events, self._lines = list(lines.events), list(lines.whole)
+        on_disk = stored.whole[:-1] if stored.unended else stored.whole
+        self._stored, self._size = len(on_disk), sum(map(len, on_disk))
 
-    def _keep_cut(self, stored: ParsedLog) -> None:
-        damaged = self._beside("damaged")
-        self._first += [
-            lambda: _append(damaged, stored.cut + b"\n"),
-            lambda: os.truncate(self.path, stored.size),
-        ]
-        self.notes.append(
-            f"The last line of {self.path.name} was cut by a crash ({len(stored.cut)} bytes, kept in {damaged.name}); "
-            "everything before it is there: see whether your last verdict is missing."
-        )
+    def _longer(self, lines: ParsedLog, copy: bytes, wanted: str) -> ParsedLog | None:
+        """Return what to go on with of the file's lines and a scene's copy; None if the copy does not fit."""
+        try:
+            copied = read_lines(copy, "the scene's copy")
+        except InputError:  # must not stand in the way of a sound file
+            return None
+        fits = copied.regions_sha256 == wanted and all(event.reviewer == self.reviewer for event in copied.events)
+        return lines.longer(copied) if fits else None
 
-    def _keep_copy(self, other: bytes) -> None:
-        mark = hashlib.sha256(other).hexdigest()[:8]
-        kept = self._beside(f"from-scene-{mark}")
-        if not kept.exists():
-            self._first.append(lambda: _append(kept, other))
-        self.notes.append(
-            f"The review in the scene and {self.path.name} went different ways: the file goes on, and the scene's "
-            f"copy is kept as {kept.name}."
-        )
-
-    def _keep_as_other_regions(self, lines: ParsedLog, content: bytes) -> None:
-        kept = self._unused(f"of-regions-{(lines.regions_sha256 or 'unknown')[:8]}")
-        self._first += [
-            lambda: _append(kept, b"".join(lines.whole)),
-            lambda: self.path.unlink(missing_ok=True),
-        ]
-        where = self.path.name if content else "The review in the scene"
-        self.notes.append(
-            f"{where} is about other regions of this case: it is kept as {kept.name}, and a new review begins."
-        )
+    def _keep(self, ending: str, content: bytes, once: bool = False) -> str:
+        """Have content added to a file beside the log before anything is written; returns that file's name."""
+        path = self._beside(ending)
+        if not (once and path.exists()):
+            self._first.append(partial(_append, path, content))
+        return path.name
 
     def _write(self) -> None:
         """Write the lines that are not on disk, or leave the file as it was.
@@ -310,6 +266,10 @@ class AuditLog:
                     "rename that file, and this review is written anew as a whole."
                 )
         return size
+
+
+def _numbered(ending: str, number: int) -> str:
+    return ending if number == 1 else f"{ending}-{number}"
 
 
 def _append(path: Path, data: bytes) -> None:
@@ -365,7 +325,7 @@ def take_log_lock(path: Path) -> ProcessLock:
         return ProcessLock.take(path)
     except LockedError as error:
         raise LogInUseError(
-            f"{path.name.removesuffix('.lock')} is being written by {error.who}, so this reviewer has the case open "
-            f"already: close that window or take another reviewer name; if it is long gone, delete {path}.",
+            f"{path.name.removesuffix('.lock')} is being written by {error.who}: close that window or take another "
+            f"reviewer name; if it is long gone, delete {path}.",
             error.who,
         ) from error

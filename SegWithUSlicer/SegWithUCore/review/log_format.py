@@ -1,16 +1,14 @@
-"""Format of a review log: actions and verdicts, JSON lines, cut last lines, and merging two copies of one log."""
+"""Format of a review log: actions and verdicts, JSON lines, cut last lines."""
 
-import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from ..util.errors import OTHER_VERSION, InputError
 from ..util.input_files import read_bounded
-from ..util.strict_json import parse_json
+from ..util.strict_json import parse_json, to_json, typed
 
 FORMAT = 2
 """Of the lines; a log of another format is not gone on with."""
@@ -189,8 +187,8 @@ class ParsedLog:
         unended: whether only the end of the last whole line is missing.
     """
 
-    whole: tuple[bytes, ...]
-    events: tuple[Event, ...]
+    whole: tuple[bytes, ...] = ()
+    events: tuple[Event, ...] = ()
     cut: bytes = b""
     unended: bool = False
 
@@ -205,20 +203,12 @@ class ParsedLog:
         opened = [event.action for event in self.events if isinstance(event.action, Opened)]
         return opened[-1].regions_sha256 if opened else None
 
-
-@dataclass(frozen=True)
-class Merge:
-    """Two copies of one log made one.
-
-    Attributes:
-        kept: the one that goes on.
-        other: the one that does not fit it, as it was; empty when one begins the other.
-        other_lines: the same taken apart; None when there is none or it is damaged.
-    """
-
-    kept: ParsedLog
-    other: bytes = b""
-    other_lines: ParsedLog | None = None
+    def longer(self, other: "ParsedLog") -> "ParsedLog | None":
+        """Return the longer of two copies of one log; None where neither begins the other."""
+        shared = min(len(self.whole), len(other.whole))
+        if self.whole[:shared] != other.whole[:shared]:
+            return None
+        return other if len(other.whole) > shared else self
 
 
 def to_line(event: Event) -> bytes:
@@ -231,11 +221,7 @@ def to_line(event: Event) -> bytes:
     }
     if len(content.get("comment") or "") > MAXIMUM_COMMENT:
         content["comment"] = f"{content['comment'][:MAXIMUM_COMMENT]} [cut after {MAXIMUM_COMMENT} characters]"
-    try:
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-        return f"{text}\n".encode()
-    except UnicodeEncodeError:  # half a character, as a text box may hand over: UTF-8 has no way to write it
-        return f"{json.dumps(content, allow_nan=False)}\n".encode()
+    return f"{to_json(content, indent=None)}\n".encode()
 
 
 def read_lines(content: bytes, source: str) -> ParsedLog:
@@ -258,15 +244,13 @@ def read_lines(content: bytes, source: str) -> ParsedLog:
     for number, part in enumerate(parts, 1):
         try:
             events.append(_event(part))
-        except _OtherFormatError as error:
-            words = f"{source}: {error}: review it with the version of this extension that wrote it, or {WANTED}."
-            raise InputError(words, OTHER_VERSION) from error
-        except ValueError as error:
-            if number == len(parts) and not isinstance(error, _TooLongError):
+        except (InputError, ValueError) as error:
+            code = OTHER_VERSION if OTHER_VERSION in str(error) else ""
+            if number == len(parts) and len(part) <= MAXIMUM_LINE_BYTES and not code:
                 break
             raise InputError(
-                f"{source}: line {number} of {len(parts)} is damaged ({error!s:.200}): repair that line, "
-                "or rename the file to begin a new review."
+                f"{source}: line {number} of {len(parts)} is damaged ({error!s:.200}): repair that line, or {WANTED}.",
+                code,
             ) from error
     whole = tuple(part + b"\n" for part in parts[: len(events)])
     size = sum(map(len, whole))
@@ -282,78 +266,29 @@ def read_log(path: Path) -> ParsedLog:
     return read_lines(read_bounded(path, MAXIMUM_BYTES, WANTED), str(path))
 
 
-def merged(first: ParsedLog, second: bytes) -> Merge:
-    """Make one of two copies of a log: the longer one where one begins the other, else `first` beside the other."""
-    try:
-        copy = read_lines(second, "the copy")
-    except InputError:  # a damaged copy must not stand in the way of a sound file: it is kept beside it
-        return Merge(first, second)
-    shared = min(len(first.whole), len(copy.whole))
-    if first.whole[:shared] != copy.whole[:shared]:
-        return Merge(first, second, copy)
-    return Merge(copy if len(copy.whole) > shared else first)
-
-
-class _OtherFormatError(ValueError):
-    pass
-
-
-class _TooLongError(ValueError):
-    """No crash leaves so much of a line."""
-
-
 def _event(line: bytes) -> Event:
-    """Read one line.
+    if len(line) > MAXIMUM_LINE_BYTES:
+        raise ValueError(f"it has {len(line)} bytes, more than {MAXIMUM_LINE_BYTES}")
+    return read_event(parse_json(line, "the line"))
+
+
+def read_event(content: Any) -> Event:
+    """Read an event from the JSON of a line; keys that are not its own are passed over.
 
     Raises:
-        ValueError: it is not an event, said in a few words.
+        ValueError: it is no event, or of another format.
     """
-    if len(line) > MAXIMUM_LINE_BYTES:
-        raise _TooLongError(f"it has {len(line)} bytes, more than {MAXIMUM_LINE_BYTES}")
-    try:
-        content = parse_json(line, "the line")
-    except InputError as error:
-        raise ValueError("not a line of JSON") from error
-    if not isinstance(content, dict):
-        raise ValueError("not an object")
-    when, reviewer = (content.pop(key, None) for key in ("when", "reviewer"))
-    if not isinstance(when, str) or not isinstance(reviewer, str):
-        raise ValueError("when or reviewer is missing")
-    return Event(when, reviewer, read_action(content))
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("when", "reviewer")):
+        raise ValueError("it is no object with when and reviewer")
+    return Event(content["when"], content["reviewer"], read_action(content))
 
 
 def read_action(content: Mapping[str, Any]) -> Action:
-    """Read an action from the JSON of a line; keys that are not its own are passed over.
-
-    Raises:
-        ValueError: it is no action, said in a few words.
-    """
-    name = content.get("event")
-    if name == "opened" and isinstance(content.get("format"), int) and content["format"] != FORMAT:
-        raise _OtherFormatError(f"its lines have format {content['format']}, this version knows {FORMAT}")
-    if not isinstance(name, str) or name not in ACTIONS:
-        raise ValueError(f"unknown event {name!r:.40}")
-    kind = ACTIONS[name]
-    known = {field.name: field.type for field in fields(kind)}
-    if missing := sorted(known.keys() - content.keys()):
-        raise ValueError(f"{missing[0]} is missing")
-    return kind(**{key: _typed(key, content[key], hint) for key, hint in known.items()})
-
-
-def _typed(key: str, value: Any, hint: Any) -> Any:
-    """Convert a value of a line to the type of the event's field."""
-    if isinstance(value, bool):
-        raise ValueError(f"{key} is {value!r:.40}")
-    if hint in (Verdict, Verdict | None):
-        return Verdict(value) if value is not None or hint is Verdict else None
-    if hint == tuple[int, ...]:
-        if not isinstance(value, list) or any(type(number) is not int for number in value):
-            raise ValueError(f"{key} is {value!r:.40}")
-        return tuple(value)
-    if hint is float:
-        hint = int | float
-    elif hint not in (int, str, int | None, str | None):
-        hint = dict
-    if not isinstance(value, hint) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{key} is {value!r:.40}")
-    return value
+    """Read an action from the JSON of a line; raises as `read_event`."""
+    kind = ACTIONS.get(str(content.get("event")))
+    if kind is None:
+        raise ValueError(f"unknown event {content.get('event')!r:.40}")
+    if kind is Opened and content.get("format", FORMAT) != FORMAT:
+        raise ValueError(f"{OTHER_VERSION}: its format is {content['format']!r:.20}, this version reads {FORMAT}")
+    action: Action = typed(kind, content)
+    return action

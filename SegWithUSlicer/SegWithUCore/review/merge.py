@@ -3,10 +3,9 @@
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ from ..case.case_file import DAMAGED, read_case
 from ..case.case_folders import case_folders, checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
 from ..util.atomic_files import atomic_file, sweep_leftovers
-from ..util.errors import OTHER_VERSION, InputError, OutputError, SegWithUError, naming
+from ..util.errors import OTHER_VERSION, InputError, OutputError, SegWithUError, UsageError, naming
 from ..util.folder_entries import NOT_OPENABLE
 from ..util.input_files import read_bounded
-from ..util.strict_json import read_json_object
+from ..util.strict_json import read_json_object, typed
 from .log import take_log_lock
-from .log_format import MAXIMUM_BYTES, Event, Opened, ParsedLog, merged, read_action, read_lines, read_log, to_line
-from .reviewer import clean_reviewer_name, log_path, parsed_time, unchanged_copy, version_path
+from .log_format import MAXIMUM_BYTES, Event, ParsedLog, read_event, read_lines, read_log, to_line
+from .reviewer import clean_reviewer_name, log_path, version_path
 from .reviews import LOG_PATTERN, review_of
 
 PAGE_FORMAT = "segwithu-page-review"
@@ -29,10 +28,26 @@ ENDING = ".segwithu.json"
 MAXIMUM_LINES = 100_000
 LONGEST_NAME = 200
 _SAVE_AGAIN = "let the reviewer save the verdicts again"
-Identity = tuple[tuple[str, ...], str, str]
-"""Of a case, by which its reviews know it: hashes of voxels, weights and regions."""
 MAXIMUM_VERSION_BYTES = 1 << 30
 """Of a segmentation that came back, which is compressed."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """By what a case's reviews know it."""
+
+    voxels_sha256: tuple[str, ...]
+    weights_sha256: str
+    regions_sha256: str
+
+
+@dataclass(frozen=True)
+class PageReview:
+    """A review that a page saved; `lines` are those of a log."""
+
+    identity: Identity
+    reviewer: str
+    lines: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -41,8 +56,8 @@ class Merged:
 
     Attributes:
         folder: the case that it went into.
-        file: its name.
-        change: "new", "longer", "nothing new", "kept beside" or "own copy".
+        file: its name there.
+        change: "new", "longer", "nothing new" or "kept beside".
         sentence: the same for people.
         note: what to know of the file, a sentence; empty if nothing.
     """
@@ -69,17 +84,9 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
     Raises:
         InputError: a place holds no cases.
     """
-    folders = [into] if isinstance(into, Path) else list(into)
-    named = str(folders[0]) if len(folders) == 1 else f"any of the {len(folders)} places"
     homes: dict[Identity, list[Path]] = {}
     done: list[Merged] = []
     troubles: list[str] = []
-    for folder in case_folders(folders):
-        sweep_leftovers(folder)
-        try:
-            homes.setdefault(_identity(folder), []).append(folder)
-        except InputError as error:
-            troubles.append(str(error))
 
     def attempt(path: Path, merge: Callable[[], list[Merged]]) -> None:
         try:
@@ -90,17 +97,24 @@ def merge_reviews(sources: Sequence[Path], into: Path | Sequence[Path]) -> tuple
             reason = error.strerror or str(error)
             troubles.append(f"Cannot merge {path}: {reason}; make the case folder writable, or free space.")
 
-    places, saved = _sorted_out(sources)
-    for path in saved:
-        attempt(path, partial(_merge_page_review, path, homes, named))
-    for folder in case_folders(places):
-        try:
-            home = _home(folder, homes.get(_identity(folder), []), named)
-        except InputError as error:
-            troubles.append(str(error))
-            continue
+    def known(folder: Path) -> list[Merged]:
+        sweep_leftovers(folder)
+        homes.setdefault(_identity(folder), []).append(folder)
+        return []
+
+    def came_back(folder: Path) -> list[Merged]:
+        home = _home(folder, homes.get(_identity(folder), []))
         for path in sorted(folder.glob(LOG_PATTERN)):
             attempt(path, partial(_merge_log, path, home))
+        return []
+
+    for folder in case_folders([into] if isinstance(into, Path) else list(into)):
+        attempt(folder, partial(known, folder))
+    places, saved = _sorted_out(sources)
+    for path in saved:
+        attempt(path, partial(_merge_page_review, path, homes))
+    for folder in case_folders(places):
+        attempt(folder, partial(came_back, folder))
     return done, troubles
 
 
@@ -108,7 +122,7 @@ def _sorted_out(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Tell folders of cases from reviews that pages saved.
 
     Raises:
-        InputError: a place does not exist.
+        InputError: a place does not exist, or holds neither.
     """
     places: list[Path] = []
     saved: list[Path] = []
@@ -120,32 +134,28 @@ def _sorted_out(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         saved += inside
         try:
             case_folders([source])
+            places.append(source)
         except InputError as error:
-            if error.code == NOT_OPENABLE:
+            if error.code == NOT_OPENABLE or not (inside or source.is_dir()):
                 raise
-            if not inside and source.is_dir():
+            if not inside:
                 what = f"no case folder and no file that a page saved (*{ENDING})"
                 raise InputError(f"{source} holds {what}: give the folder that came back.") from error
-            if not inside:
-                raise
-        else:
-            places.append(source)
     return places, saved
 
 
 def _identity(folder: Path) -> Identity:
-    """Return what a review belongs to: voxels, weights and regions."""
     case = read_case(folder)
     checked_file(folder, REGIONS_FILE)
     try:
         check_region_files(folder, case, labels=False)
         voxels = tuple(str(channel["voxels_sha256"]) for channel in case["input"]["channels"])
-        return voxels, str(case["model"]["weights_sha256"]), regions_hash(regions_text(folder))
+        return Identity(voxels, str(case["model"]["weights_sha256"]), regions_hash(regions_text(folder)))
     except DAMAGED as error:
         raise InputError(f"{folder} has no regions that a review could belong to ({error!r}).") from error
 
 
-def _home(source: Path, folders: list[Path], into: str) -> Path:
+def _home(source: Path, folders: list[Path]) -> Path:
     """Return the case folder that a source belongs to: of several with its identity, the one of its name.
 
     Raises:
@@ -153,11 +163,11 @@ def _home(source: Path, folders: list[Path], into: str) -> Path:
     """
     named = [folder for folder in folders if source.is_dir() and folder.resolve().name == source.resolve().name]
     found = named if len(named) == 1 else folders
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"{source} fits {len(found)} cases of {into} equally well: merge into one of them.")
-    raise InputError(f"{into} has no case with the image, model and regions of {source}: its reviews are left there.")
+    if len(found) > 1:
+        raise InputError(f"{source} fits {len(found)} of the cases equally well: merge into one of them.")
+    if not found:
+        raise InputError(f"No case has the image, model and regions of {source}: its reviews are left there.")
+    return found[0]
 
 
 def _check_fits(path: Path, lines: ParsedLog, home: Path) -> None:
@@ -171,12 +181,12 @@ def _check_fits(path: Path, lines: ParsedLog, home: Path) -> None:
         review_of(path, lines, parse_regions(text, str(home / REGIONS_FILE)), regions_hash(text), 0.0)
 
 
-def _merge_page_review(path: Path, homes: Mapping[Identity, list[Path]], into: str) -> list[Merged]:
+def _merge_page_review(path: Path, homes: Mapping[Identity, list[Path]]) -> list[Merged]:
     """Merge a review that a page saved."""
     identity, lines = read_page_review(path)
-    home = _home(path, homes.get(identity, []), into)
+    home = _home(path, homes.get(identity, []))
     _check_fits(path, lines, home)
-    return [_merge_lines(path.name, lines, home)]
+    return [_merge_lines(lines, home)]
 
 
 def _merge_log(path: Path, home: Path) -> list[Merged]:
@@ -187,81 +197,56 @@ def _merge_log(path: Path, home: Path) -> list[Merged]:
         return []
     _check_fits(path, lines, home)
     version = version_path(path.parent, path.name)
-    content, note = b"", ""
-    if os.path.lexists(version) and not unchanged_copy(lines.events):
-        content, note = _checked_version(version, home)
-    outcome = _merge_lines(path.name, lines, home)
-    if not content:
-        return [outcome]
+    content, note = _checked_version(version, home) if os.path.lexists(version) else (b"", "")
+    outcome = _merge_lines(lines, home)
     target = version_path(home, log_path(home, lines.events[0].reviewer).name)
-    versions = _put_version(content, target, outcome)
-    return [outcome, *(replace(one, note=note) for one in versions)]
+    if not content or (target.is_file() and content == target.read_bytes()):
+        return [outcome]
+    return [outcome, _put_version(content, target, outcome.change == "longer", note)]
 
 
-def _merge_lines(name: str, lines: ParsedLog, home: Path) -> Merged:
-    """Merge the lines of one log; `name` is that of the file in which they came."""
-    if unchanged_copy(lines.events):
-        return Merged(home, name, "own copy", f"{name} is the anonymous copy that was sent: left out.")
-    target = log_path(home, lines.events[0].reviewer)
+def _merge_lines(lines: ParsedLog, home: Path) -> Merged:
+    """Merge the lines of one log."""
+    target, content = log_path(home, lines.events[0].reviewer), b"".join(lines.whole)
+    merged = partial(Merged, home, target.name)
     lock = take_log_lock(target.with_name(f"{target.name}.lock"))
     try:
-        merged_log = _put_log(lines, target)
+        own = read_log(target) if target.exists() else ParsedLog()
+        if own.events and own.events[0].reviewer != lines.events[0].reviewer:
+            raise OutputError(f"{target} is the review of another person with the same file name: nothing is merged.")
+        if own.longer(lines) is None:
+            beside = _write_beside(target, "from", content)
+            words = f"{home.name}: {target.name} went different ways: what came back is kept as {beside}."
+            return merged("kept beside", words)
+        more = len(lines.whole) - len(own.whole)
+        if more <= 0:
+            return merged("nothing new", f"{home.name}: {target.name} brings nothing new.")
+        if own.cut:  # what a crash left of a last line is never thrown away
+            _write(target.with_name(f"{target.name}.damaged"), own.cut + b"\n")
+        _write(target, content)
     finally:
         lock.release()
-    return replace(merged_log, note=_clock_note(name, lines))
+    change = "longer" if own.events else "new"
+    return merged(change, f"{home.name}: {target.name} is {change}, {more} lines more.")
 
 
-def _clock_note(name: str, lines: ParsedLog) -> str:
-    """Return a sentence on the first line that is older than the one before it; empty if there is none."""
-    times = [parsed_time(event.when) for event in lines.events]
-    back = next((number for number, (before, when) in enumerate(pairwise(times), 2) if when < before), None)
-    words = "is older than the line before it: a clock was set back, or the file was changed."
-    return "" if back is None else f"Line {back} of {name} ({lines.events[back - 1].when:.40}) {words}"
-
-
-def _put_log(lines: ParsedLog, target: Path) -> Merged:
-    content, home = b"".join(lines.whole), target.parent
-    if not target.exists():
-        _write(target, content)
-        return Merged(home, target.name, "new", f"{home.name}: {target.name} is new, {len(lines.whole)} lines.")
-    own = read_log(target)
-    if own.events and own.events[0].reviewer != lines.events[0].reviewer:
-        raise OutputError(f"{target} is the review of another person with the same file name: nothing is merged.")
-    merge = merged(own, content)
-    if merge.other:
-        beside = target.with_name(f"{target.name}.from-{hashlib.sha256(content).hexdigest()[:8]}")
-        if not beside.exists():
-            _write(beside, content)
-        words = f"{home.name}: {target.name} went different ways: what came back is kept as {beside.name}."
-        return Merged(home, target.name, "kept beside", words)
-    more = len(merge.kept.whole) - len(own.whole)
-    if more <= 0:
-        return Merged(home, target.name, "nothing new", f"{home.name}: {target.name} brings nothing new.")
-    if own.cut:  # what a crash left of a last line is never thrown away
-        _write(target.with_name(f"{target.name}.damaged"), own.cut + b"\n")
-    _write(target, content)
-    return Merged(home, target.name, "longer", f"{home.name}: {target.name} goes on, {more} lines more.")
-
-
-def _put_version(content: bytes, target: Path, log: Merged) -> list[Merged]:
+def _put_version(content: bytes, target: Path, goes_on: bool, note: str) -> Merged:
     """Put the reviewer's version beside its log; one that differs from ours replaces it only if its log goes on."""
-    home = target.parent
-    if target.is_file() and content == target.read_bytes():
-        return []
-    mark = hashlib.sha256(content).hexdigest()[:8]
-    if not target.exists():
-        _write(target, content)
-        return [Merged(home, target.name, "new", f"{home.name}: {target.name} is new.")]
-    if log.change != "longer":
-        beside = target.with_name(f"{target.name}.from-{mark}")
-        _write(beside, content)
-        return [
-            Merged(home, target.name, "kept beside", f"{home.name}: another {target.name} is kept as {beside.name}.")
-        ]
-    older = target.with_name(f"{target.name}.before-{mark}")
-    _write(older, target.read_bytes())
+    merged = partial(Merged, target.parent, target.name, note=note)
+    if target.exists() and not goes_on:
+        beside = _write_beside(target, "from", content)
+        words = f"{target.parent.name}: another {target.name} is kept as {beside}."
+        return merged("kept beside", words)
+    kept = f"; ours is kept as {_write_beside(target, 'before', target.read_bytes())}" if target.exists() else ""
     _write(target, content)
-    return [Merged(home, target.name, "longer", f"{home.name}: {target.name} is newer; ours is kept as {older.name}.")]
+    return merged("longer" if kept else "new", f"{target.parent.name}: {target.name} is new{kept}.")
+
+
+def _write_beside(target: Path, word: str, content: bytes) -> str:
+    """Write content beside a file under a name made of its hash, and return that name."""
+    beside = target.with_name(f"{target.name}.{word}-{hashlib.sha256(content).hexdigest()[:8]}")
+    _write(beside, content)
+    return beside.name
 
 
 def _write(target: Path, content: bytes) -> None:
@@ -299,40 +284,21 @@ def read_page_review(path: Path) -> tuple[Identity, ParsedLog]:
     if content.get("format") != PAGE_FORMAT:
         raise InputError(f"{path} is no review that a page saved: {_SAVE_AGAIN}.")
     if content.get("format_version") != PAGE_VERSION:
-        version = content.get("format_version")
-        words = f"{path} has format version {version!r:.20}, this version reads {PAGE_VERSION}: {_SAVE_AGAIN}."
-        raise InputError(words, OTHER_VERSION)
+        words = f"{path} has format version {content.get('format_version')!r:.20}, this version reads {PAGE_VERSION}"
+        raise InputError(f"{words}: {_SAVE_AGAIN}.", OTHER_VERSION)
     try:
-        given, reviewer, lines = content["identity"], content["reviewer"], content["lines"]
-        voxels, weights, regions = (given[name] for name in ("voxels_sha256", "weights_sha256", "regions_sha256"))
-        if not isinstance(voxels, list) or not all(isinstance(one, str) for one in (*voxels, weights, regions)):
-            raise ValueError("no hashes of a case")
-        if not isinstance(reviewer, str) or not 0 < len(reviewer.strip()) <= LONGEST_NAME:
-            raise ValueError("it names no reviewer")
-        if not isinstance(lines, list):
-            raise ValueError("it has no lines")
-        if len(lines) > MAXIMUM_LINES:
-            raise ValueError(f"{len(lines)} lines, more than {MAXIMUM_LINES}")
-        name = clean_reviewer_name(reviewer)
-        data = b"".join(to_line(_event_of(number, line, name)) for number, line in enumerate(lines, 1))
-    except (LookupError, TypeError, ValueError) as error:
+        found: PageReview = typed(PageReview, content)
+        name = clean_reviewer_name(found.reviewer)
+        if len(name) > LONGEST_NAME or len(found.lines) > MAXIMUM_LINES:
+            raise ValueError("the reviewer's name is too long, or there are too many lines")
+        data = b"".join(to_line(_page_event(line, name)) for line in found.lines)
+    except (ValueError, UsageError) as error:
         raise InputError(f"{path} is damaged ({error!s:.200}): {_SAVE_AGAIN}.") from error
-    parsed = read_lines(data, str(path))
-    if not parsed.events or not isinstance(parsed.events[0].action, Opened):
-        raise InputError(f"{path} does not begin with the opening of a review: {_SAVE_AGAIN}.")
-    if parsed.regions_sha256 != regions:
-        raise InputError(f"{path} is about other regions than it says: {_SAVE_AGAIN}.")
-    return (tuple(voxels), weights, regions), parsed
+    return found.identity, read_lines(data, str(path))
 
 
-def _event_of(number: int, line: Any, reviewer: str) -> Event:
-    if not isinstance(line, dict):
-        raise ValueError(f"line {number} is no object")
-    try:
-        when, action = str(line["when"]), read_action(line)
-        time = datetime.fromisoformat(when)
-    except (LookupError, ValueError) as error:
-        raise ValueError(f"line {number}: {error!s:.150}") from error
-    if time.tzinfo is None or line.get("reviewer") != reviewer:
-        raise ValueError(f"line {number} is of another reviewer, or has no time zone")
-    return Event(when, reviewer, action)
+def _page_event(line: Any, reviewer: str) -> Event:
+    event = read_event(line)
+    if datetime.fromisoformat(event.when).tzinfo is None or event.reviewer != reviewer:
+        raise ValueError("a line is of another reviewer, or has no time zone")
+    return event

@@ -1,36 +1,12 @@
-"""Reviewer names: cleaning, file names of logs, aliases, and anonymous copies of logs."""
+"""Reviewer names, and the files of a reviewer in a case folder."""
 
 import hashlib
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from ..util.errors import UsageError
-from .log_format import (
-    ACTIONS,
-    Action,
-    Commented,
-    Edited,
-    Event,
-    Opened,
-    ParsedLog,
-    StructureJudged,
-    Undone,
-    VerdictGiven,
-    to_line,
-)
 
-FIRST_DAY = datetime(2000, 1, 1, tzinfo=UTC)
-"""Every anonymous log begins then; the time between its lines stays."""
-COPY_MARK = "anonymous_copy"
-"""Setting in the first line of an anonymous log: how many lines the copy has."""
-
-
-_HASH = re.compile(r"[0-9a-f]{64}")
 MAXIMUM_BYTES = 80
 """Of a name within a file name; file systems allow 255 for all of it."""
 
@@ -90,94 +66,3 @@ def version_path(folder: Path, log_name: str) -> Path:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
-
-
-@dataclass
-class Aliases:
-    """Names of reviewers and what stands for them, the same in all cases of one export."""
-
-    reviewers: dict[str, str] = field(default_factory=dict)
-
-    def reviewer(self, name: str) -> str:
-        """Return the alias of a reviewer."""
-        return self.reviewers.setdefault(name, f"reviewer {len(self.reviewers) + 1}")
-
-    def reviewer_of_file(self, name: str) -> str:
-        """Return the alias of a reviewer of whom the part of a file name is known."""
-        known = {safe_reviewer_name(reviewer): alias for reviewer, alias in self.reviewers.items()}
-        return known.get(name) or self.reviewer(name)
-
-
-def anonymous_log(
-    lines: ParsedLog,
-    case: Mapping[str, Any],
-    aliases: Aliases,
-    structures: Collection[str],
-    keep_comments: bool = False,
-) -> bytes:
-    """Rewrite a log without names, dates and free text.
-
-    Args:
-        case: the anonymous content of `case.json`, whose name and model replace those of the log.
-        structures: names that may stay; segments that a reviewer added lose theirs.
-    """
-    first = parsed_time(lines.events[0].when) if lines.events else FIRST_DAY
-    others: dict[str, str] = {}
-    copied = []
-    for number, event in enumerate(lines.events):
-        action = _anonymous_action(event.action, case, structures, others, keep_comments)
-        if number == 0 and isinstance(action, Opened):
-            action = replace(action, settings={COPY_MARK: len(lines.events)})
-        when = FIRST_DAY + max(timedelta(0), parsed_time(event.when) - first)
-        stamp = when.isoformat(timespec="seconds").replace("+00:00", "Z")
-        copied.append(to_line(Event(stamp, aliases.reviewer(event.reviewer), action)))
-    return b"".join(copied)
-
-
-def unchanged_copy(events: Sequence[Event]) -> bool:
-    """Whether a log is an anonymous copy that was not continued: its content is known where it came from."""
-    first = events[0].action if events else None
-    return isinstance(first, Opened) and first.settings.get(COPY_MARK) == len(events)
-
-
-def _anonymous_action(
-    action: Action, case: Mapping[str, Any], structures: Collection[str], others: dict[str, str], keep_comments: bool
-) -> Action:
-    match action:
-        case Opened():
-            return _anonymous_header(action, case)
-        case Undone() if action.what not in ACTIONS:
-            return replace(action, what="")
-        case VerdictGiven() if not keep_comments:
-            return replace(action, comment=None)
-        case Commented() if not keep_comments:
-            return replace(action, comment="")
-        case StructureJudged():
-            comment = action.comment if keep_comments else ""
-            return replace(action, structure=_structure(action.structure, structures, others), comment=comment)
-        case Edited():
-            return replace(action, structure=_structure(action.structure, structures, others))
-    return action
-
-
-def _anonymous_header(action: Opened, case: Mapping[str, Any]) -> Opened:
-    model = case["model"]
-    known = {"model": "name", "model_version": "version", "head": "head"}
-    words: dict[str, Any] = {name: str(model.get(key) or "") for name, key in known.items()}
-    for name in ("weights_sha256", "calibration_sha256", "regions_sha256"):
-        value = getattr(action, name)
-        words[name] = value if _HASH.fullmatch(value) else ""
-    return replace(action, case=case["name"], settings={}, **words)
-
-
-def _structure(name: str, known: Collection[str], others: dict[str, str]) -> str:
-    return name if name in known else others.setdefault(name, f"segment {len(others) + 1}")
-
-
-def parsed_time(text: str) -> datetime:
-    """Parse a time of a log; the first day if it is none."""
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        return FIRST_DAY
-    return when if when.tzinfo else when.replace(tzinfo=UTC)

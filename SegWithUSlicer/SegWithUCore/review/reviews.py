@@ -204,19 +204,11 @@ def agreement_csv(cases: Sequence[tuple[str, Sequence[Region], Sequence[Review]]
     return csv_text(COLUMNS, rows)
 
 
-def ended(review: Review, regions: Sequence[Region]) -> bool:
-    """Whether a review has come to its end: every region of the case has a verdict."""
-    return all(review.state.decided(region.id) for region in regions)
-
-
 def seen_by(reviewer: str, found: CaseReviews) -> CaseReviews:
-    """Leave the reviews that a reviewer may see: two do not see each other's verdicts before both have ended.
+    """Leave the reviews that a reviewer may see: the own ones, since nobody is to judge by what others said.
 
     Args:
         reviewer: name as entered; "" for nobody, who sees none.
     """
     name = clean_reviewer_name(reviewer) if reviewer.strip() else ""
-    own = [review for review in found.reviews if review.reviewer == name]
-    done = any(ended(review, found.regions) for review in own)
-    others = [review for review in found.reviews if review not in own and done and ended(review, found.regions)]
-    return replace(found, reviews=tuple(sorted((*own, *others), key=lambda review: review.reviewer)))
+    return replace(found, reviews=tuple(review for review in found.reviews if review.reviewer == name))

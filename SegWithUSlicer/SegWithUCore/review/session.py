@@ -15,7 +15,7 @@ from typing import Any
 from ..regions.region import Region, in_order
 from ..util.errors import InputError, OutputError
 from ..util.input_files import read_bounded
-from .log import AuditLog, Clock, NotStoredError, now_utc
+from .log import AuditLog, Clock, now_utc
 from .log_format import MAXIMUM_BYTES, Action, Closed, Opened, ParsedLog, RestAccepted, Undone, read_lines
 from .reviewer import log_path
 from .state import ReviewState
@@ -128,11 +128,11 @@ class Session:
         Args:
             path: of its log.
         """
-        lines = newest_lines(path, case.regions_sha256) or ParsedLog((), ())
+        lines = newest_lines(path, case.regions_sha256) or ParsedLog()
         reviewer = lines.events[0].reviewer if lines.events else ""
         with suppress(InputError):
             return cls(case, AuditLog.in_memory(path, reviewer, lines))
-        return cls(case, AuditLog.in_memory(path, reviewer, ParsedLog((), ())))
+        return cls(case, AuditLog.in_memory(path, reviewer, ParsedLog()))
 
     @property
     def is_done(self) -> bool:
@@ -156,11 +156,7 @@ class Session:
             InputError: it does not fit the lines before it; nothing is written.
         """
         self.state.check(action)
-        try:
-            event = self.log.append(action)
-        except NotStoredError as error:  # written with the next line
-            event = error.event
-        self.state.apply(event)
+        self.state.apply(self.log.append(action))
         self._keep(self.log)
 
     def trial(self) -> "Session":

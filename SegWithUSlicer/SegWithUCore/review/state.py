@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
-from statistics import median
 
 from ..regions.region import Region
 from ..util.errors import InputError
-from ..util.progress import time_left
 from .log_format import (
     NAMES,
     SEEN,
@@ -25,9 +23,6 @@ from .log_format import (
 
 __all__ = ["Progress", "ReviewState", "StructureVerdict", "Verdict"]
 
-ENOUGH_FOR_A_FORECAST = 2
-"""Decided regions before the time left is shown: one region says little about the next."""
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -36,28 +31,21 @@ class Progress:
     Attributes:
         decided, regions: how many have a verdict of somebody who looked, and how many there are.
         seen_share: part of the case's expected wrong volume that lies in accepted or corrected regions, 0 to 1.
-        seconds_left: for the undecided regions at the median pace; None before `ENOUGH_FOR_A_FORECAST` are decided.
         unseen: how many were taken without a look.
     """
 
     decided: int
     regions: int
     seen_share: float
-    seconds_left: float | None
     unseen: int = 0
 
     @property
     def text(self) -> str:
-        """For people: "7 of 12 regions, 86 % of expected error seen, about 2 min left"."""
+        """For people: "7 of 12 regions, 86 % of expected error seen"."""
         # Rounded down: 100 % is said only when nothing is left.
-        parts = [
-            f"{self.decided} of {self.regions} regions",
-            *([f"{self.unseen} not looked at"] if self.unseen else []),
-            f"{int(self.seen_share * 100 + 1e-9)} % of expected error seen",
-        ]
-        if self.seconds_left and self.decided + self.unseen < self.regions:
-            parts.append(time_left(self.seconds_left))
-        return ", ".join(parts)
+        unseen = f", {self.unseen} not looked at" if self.unseen else ""
+        share = int(self.seen_share * 100 + 1e-9)
+        return f"{self.decided} of {self.regions} regions{unseen}, {share} % of expected error seen"
 
 
 @dataclass(frozen=True)
@@ -267,10 +255,7 @@ class ReviewState:
         seen = self.expected_mm3_of(self.seen_ids)
         share = min(1.0, seen / self._total_mm3) if self._total_mm3 > 0 else 1.0
         unseen = self.unseen_ids
-        paces = [self._seconds.get(region, 0.0) for region in self._verdicts if region not in unseen]
-        undecided = len(self._expected_mm3) - len(self._verdicts)
-        left = median(paces) * undecided if len(paces) >= ENOUGH_FOR_A_FORECAST else None
-        return Progress(len(paces), len(self._expected_mm3), share, left, len(unseen))
+        return Progress(len(self._verdicts) - len(unseen), len(self._expected_mm3), share, len(unseen))
 
     def structure(self, name: str) -> StructureVerdict:
         """Return a structure's status; one without regions is accepted only by the reviewer's own word."""

@@ -6,25 +6,22 @@ Standard library only.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ..case.case_file import naming_case, read_case
-from ..regions.region import Region
 from ..util.errors import InputError
 from ..util.folder_entries import lost_link
 from .flags import (
     FIGURE_DIGITS,
-    FIGURES,
     LARGEST,
     Flag,
     FlagRules,
     Rule,
     case_flags,
-    check_limits,
     dice_estimate,
     figures_of_case,
     first_lines,
@@ -39,14 +36,12 @@ SECONDS_PER_REGION = 20.0
 SECONDS_TO_OPEN = 15.0
 """Assumed for opening a case and finding one's way: without it one large region would beat any case of many."""
 ENOUGH_DECIDED = 5
-SORTED_BY = (
-    "the expected wrong volume (mm3) in the regions that nobody has accepted, corrected or taken without a look, per "
-    "minute that looking at them takes (seconds per region times their number, plus the time to open the case)"
-)
 
 BENEFIT = "benefit"
 SORTS = {
-    BENEFIT: SORTED_BY,
+    BENEFIT: "the expected wrong volume (mm3) in the regions that nobody has accepted, corrected or taken without a "
+    "look, per minute that looking at them takes (seconds per region times their number, plus the time to open the "
+    "case)",
     "share": "the expected wrong volume, missed tissue included, as a share of the segmented volume, largest first",
     "mm3": "the expected wrong volume of the whole case (mm3), missed tissue included, largest first",
     "predicted-dice": "the lowest predicted Dice of a structure, lowest first",
@@ -101,10 +96,9 @@ class Triage:
         """Say how the case ranks, for people."""
         said = []
         if (rank := self.ranks.get("wrong_share")) and self.wrong_share is not None:
-            what = f"{100 * self.wrong_share:.0f} %"
             said.append(
-                f"The expected wrong volume, missed tissue included, is {what} of the segmented volume: larger than "
-                f"in {rank.text} calibration cases."
+                f"The expected wrong volume, missed tissue included, is {100 * self.wrong_share:.0f} % of the "
+                f"segmented volume: larger than in {rank.text} calibration cases."
             )
         elif self.is_empty and self.wrong_mm3 is not None:
             said.append(f"Nothing was segmented; {self.wrong_mm3:.0f} mm3 are expected to be missed.")
@@ -116,8 +110,31 @@ class Triage:
         return said
 
 
-UNKNOWN = Triage()
-"""Of a case that was not read."""
+def triage_of(case: Mapping[str, Any], rules_active: bool) -> Triage:
+    """Return the figures of a case, and its ranks among the calibration cases of its model.
+
+    Args:
+        case: the content of its `case.json`.
+        rules_active: whether any limit of a figure can flag it.
+    """
+    figures = figures_of_case(case)
+    known = ((case.get("model") or {}).get("flags") or {}).get("figures") or {}
+    found = Triage(figures["wrong_share"], figures["wrong_mm3"], figures["predicted_dice"], rules_active=rules_active)
+    silent = {"wrong_share"} if found.is_empty else set()
+    if any(dice_estimate(entry) is not None and entry.get("predicted_dice") is None for entry in case["structures"]):
+        silent.add("predicted_dice")
+    ranks = {
+        name: _rank(value, [float(other) for other in known[name]], low_is_bad=name == "predicted_dice")
+        for name, value in figures.items()
+        if value is not None and known.get(name) and name not in silent
+    }
+    return replace(found, ranks=ranks)
+
+
+def _rank(value: float, others: list[float], low_is_bad: bool) -> Rank:
+    value = round(value, FIGURE_DIGITS)  # as theirs, else a tie would look like the worst of all
+    better = sum(other > value if low_is_bad else other < value for other in others)
+    return Rank(better, sum(math.isfinite(other) for other in others))
 
 
 @dataclass(frozen=True)
@@ -150,47 +167,59 @@ class WorklistEntry:
 
     Attributes:
         name: of the case.
-        folder: of the case; None for a result that lies in none, as in a scene of Slicer.
+        folder: of the case.
         flags: with their reasons.
         worst_structure: the one with the largest expected wrong volume; None without calibration.
         expected_wrong_mm3: of that structure.
-        regions: number of regions; None if nothing is calibrated.
+        regions: number of regions; None if nothing is calibrated, or the case was not read.
         open_regions: those that nobody has accepted, corrected or taken without a look.
         open_wrong_mm3: expected wrong volume that these hold.
-        minutes: that reviewing them takes.
         reviews: of each reviewer.
         notes: what is wrong with its reviews, one sentence each.
         trouble: why the case could not be read; "" where it could.
         unseen_regions: those that were taken without a look and that nobody has looked at.
         unseen_wrong_mm3: expected wrong volume that these hold.
         triage: figures of the whole case, and its ranks among the calibration cases.
+        paces: seconds that reviewers spent on each region that they decided.
+        seconds_per_region: by which the minutes are estimated.
     """
 
     name: str
-    folder: Path | None
+    folder: Path
     flags: tuple[Flag, ...] = ()
     worst_structure: str | None = None
     expected_wrong_mm3: float | None = None
     regions: int | None = None
     open_regions: int = 0
     open_wrong_mm3: float = 0.0
-    minutes: float = 0.0
     reviews: tuple[ReviewStatus, ...] = ()
     notes: tuple[str, ...] = ()
     trouble: str = ""
     unseen_regions: int = 0
     unseen_wrong_mm3: float = 0.0
-    triage: Triage = UNKNOWN
+    triage: Triage = Triage()
+    paces: tuple[float, ...] = ()
+    seconds_per_region: float = SECONDS_PER_REGION
+
+    @property
+    def minutes(self) -> float:
+        """That reviewing the open regions takes."""
+        seconds = SECONDS_TO_OPEN + self.seconds_per_region * self.open_regions
+        return seconds / 60 if self.open_regions else 0.0
 
     @property
     def benefit(self) -> float:
         """Expected wrong mm3 seen per minute; 0 if nothing is left to review."""
         return self.open_wrong_mm3 / self.minutes if self.minutes else 0.0
 
-    @property
-    def precedence(self) -> tuple[bool, bool]:
-        """Sort key before any figure: cases that lack a structure come first, those that could not be read last."""
-        return bool(self.trouble), all(flag.rule is not Rule.EMPTY for flag in self.flags)
+
+_KEYS: dict[str, Callable[[WorklistEntry], float | None]] = {
+    BENEFIT: lambda entry: -entry.benefit,
+    "share": lambda entry: None if entry.triage.wrong_share is None else -entry.triage.wrong_share,
+    "mm3": lambda entry: None if entry.triage.wrong_mm3 is None else -entry.triage.wrong_mm3,
+    "predicted-dice": lambda entry: entry.triage.predicted_dice,
+}
+"""What each of `SORTS` sorts by, lowest first."""
 
 
 @dataclass(frozen=True)
@@ -198,13 +227,11 @@ class Worklist:
     """Cases in order.
 
     Attributes:
-        entries: best benefit first, or as `sort` says; before these cases that lack a structure, after them those that
-            could not be read.
+        entries: as `sort` says; before these cases that lack a structure, after them those that could not be read.
         seconds_per_region: for the estimate of minutes.
         decided: regions behind that figure; 0 if it is the assumed one.
         rules: that the user gave; None if each case's own were used.
         sort: of `SORTS`.
-        notes: limits that do not act on some of the cases, one sentence each.
     """
 
     entries: tuple[WorklistEntry, ...]
@@ -212,12 +239,11 @@ class Worklist:
     decided: int
     rules: FlagRules | None
     sort: str = BENEFIT
-    notes: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
-        """What is to be known of the models of the cases."""
-        return model_warnings(self.entries)
+        """What is to be known of the models of the cases, each sentence once."""
+        return first_lines((flag for entry in self.entries for flag in entry.flags), (Rule.MODEL,))
 
     @property
     def pace(self) -> str:
@@ -225,72 +251,6 @@ class Worklist:
         if self.decided:
             return f"{self.seconds_per_region:.0f} s per region, the median of {self.decided} decided regions"
         return f"{self.seconds_per_region:.0f} s per region, assumed: fewer than {ENOUGH_DECIDED} are decided yet"
-
-
-@dataclass(frozen=True)
-class CaseReading:
-    """What a worklist reads of a case.
-
-    Attributes:
-        folder: None for a result that lies in none.
-        case: the content of `case.json`.
-        found: its regions, and the reviews that may be seen.
-        all_reviews: those, and others of which only the progress is told.
-        rules_active: whether any limit of a figure can flag it.
-    """
-
-    folder: Path | None
-    case: Mapping[str, Any]
-    found: CaseReviews
-    all_reviews: tuple[Review, ...]
-    flags: tuple[Flag, ...]
-    rules_active: bool = True
-
-    @property
-    def paces(self) -> list[float]:
-        """Seconds that reviewers spent on each region that they decided."""
-        spent = [
-            review.state.seconds_on(region)
-            for review in self.found.reviews
-            for region, verdict in review.verdicts(self.found.regions).items()
-            if verdict in SPOKEN
-        ]
-        return [seconds for seconds in spent if seconds > 0]
-
-    def entry(self, seconds_per_region: float = SECONDS_PER_REGION) -> WorklistEntry:
-        """Make the case's row."""
-        case, found = self.case, self.found
-        assessed = [entry for entry in structures_of(case) if entry.get("expected_wrong_mm3") is not None]
-        worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
-        waiting, unseen = open_regions(found), unseen_regions(found.regions, found.reviews)
-        return WorklistEntry(
-            name=str(case["name"]),
-            folder=self.folder,
-            flags=self.flags,
-            worst_structure=None if worst is None else str(worst["name"]),
-            expected_wrong_mm3=None if worst is None else float(worst["expected_wrong_mm3"]),
-            regions=None if case.get("regions") is None else len(found.regions),
-            open_regions=len(waiting),
-            open_wrong_mm3=sum(region.expected_wrong_mm3 for region in waiting),
-            minutes=_minutes(len(waiting), seconds_per_region),
-            reviews=tuple(self._status(review) for review in self.all_reviews),
-            notes=found.notes,
-            unseen_regions=len(unseen),
-            unseen_wrong_mm3=sum(region.expected_wrong_mm3 for region in unseen),
-            triage=triage_of(case, self.rules_active),
-        )
-
-    def _status(self, review: Review) -> ReviewStatus:
-        regions = self.found.regions
-        given = list(review.verdicts(regions).values())
-        unseen = given.count(Verdict.NOT_LOOKED_AT)
-        when = "" if self.case.get("anonymous") else review.when
-        return ReviewStatus(review.reviewer, len(given) - unseen, len(regions), when, unseen)
-
-
-def model_warnings(entries: Sequence[WorklistEntry]) -> list[str]:
-    """Return what is to be known of the models of some cases, each sentence once."""
-    return first_lines((flag for entry in entries for flag in entry.flags), (Rule.MODEL,))
 
 
 def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None, sort: str = BENEFIT) -> Worklist:
@@ -301,142 +261,96 @@ def make_worklist(folders: Sequence[Path], rules: FlagRules | None = None, sort:
     Args:
         rules: None for those that each case's model brings.
         sort: of `SORTS`.
-
-    Raises:
-        UsageError: a limit of `rules` can act on none of the cases.
     """
-    readings: list[CaseReading] = []
-    broken: list[WorklistEntry] = []
-    for folder in folders:
-        try:
-            readings.append(read_for_worklist(folder, rules))
-        except InputError as error:
-            broken.append(unreadable(folder, error))
-    seconds, decided = pace_of([pace for reading in readings for pace in reading.paces])
-    notes = [] if rules is None else check_limits([reading.case for reading in readings], rules)
-    entries = in_sort([reading.entry(seconds) for reading in readings], sort)
-    return Worklist((*entries, *broken), seconds, decided, rules, sort, tuple(notes))
+    return worklist_of([read_for_worklist(folder, rules) for folder in folders], rules, sort)
+
+
+def worklist_of(entries: Sequence[WorklistEntry], rules: FlagRules | None = None, sort: str = BENEFIT) -> Worklist:
+    """Sort entries, with minutes at the pace of their reviewers.
+
+    Cases that lack a structure come first, then those with the figure of the order, then those without; those that
+    could not be read are last.
+    """
+    paces = [pace for entry in entries for pace in entry.paces]
+    is_known = len(paces) >= ENOUGH_DECIDED
+    seconds = median(paces) if is_known else SECONDS_PER_REGION
+
+    def key(entry: WorklistEntry) -> tuple[Any, ...]:
+        figure = _KEYS[sort](entry)
+        lacks = any(flag.rule is Rule.EMPTY for flag in entry.flags)
+        return bool(entry.trouble), not lacks, figure is None, figure or 0.0, entry.name, str(entry.folder)
+
+    ordered = sorted((replace(entry, seconds_per_region=seconds) for entry in entries), key=key)
+    return Worklist(tuple(ordered), seconds, len(paces) if is_known else 0, rules, sort)
 
 
 def read_for_worklist(
     folder: Path, rules: FlagRules | None = None, also: Elsewhere | None = None, reviewer: str | None = None
-) -> CaseReading:
-    """Read what a worklist needs of one case.
+) -> WorklistEntry:
+    """Read the row of one case; of one that is no case folder, or damaged, it says why.
 
     Args:
         rules: None for those that the case's model brings.
         also: returns another folder whose reviews count too.
         reviewer: for whom; of other reviews that this one may not see yet only the progress is told.
-
-    Raises:
-        InputError: it is no case folder, or damaged.
     """
-    case = read_case(folder)
-    with naming_case(folder):
-        found = read_reviews(folder, case, also)
-        reading = reading_of(folder, case, found if reviewer is None else seen_by(reviewer, found), rules)
-        reading = replace(reading, all_reviews=found.reviews)
-        reading.entry()  # what is damaged is found here, and not when all cases are put in order
-        return reading
+    try:
+        case = read_case(folder)
+        with naming_case(folder):
+            found = read_reviews(folder, case, also)
+            seen = found if reviewer is None else seen_by(reviewer, found)
+            return entry_of(folder, case, seen, found.reviews, rules)
+    except InputError as error:
+        name = folder.name if lost_link(folder) else folder.resolve().name  # not that of an annex key
+        return WorklistEntry(name, folder, trouble=str(error))
 
 
-def reading_of(
-    folder: Path | None, case: Mapping[str, Any], found: CaseReviews, rules: FlagRules | None = None
-) -> CaseReading:
-    """Prepare what a worklist needs of a case that was read already.
+def entry_of(
+    folder: Path,
+    case: Mapping[str, Any],
+    found: CaseReviews,
+    all_reviews: Sequence[Review],
+    rules: FlagRules | None = None,
+) -> WorklistEntry:
+    """Make the row of a case.
 
     Args:
+        found: the reviews that count.
+        all_reviews: those, and others of which only the progress is told.
         rules: None for those that the case's model brings.
     """
-    used = rules or rules_of_case(case)
-    flags = tuple(case_flags(case, used, found.reviews, found.regions))
-    return CaseReading(folder, case, found, found.reviews, flags, used.active)
-
-
-def unreadable(folder: Path, error: InputError) -> WorklistEntry:
-    """Make the row of a case that cannot be read."""
-    name = folder.name if lost_link(folder) else folder.resolve().name  # not that of an annex key
-    return WorklistEntry(name, folder, trouble=str(error))
-
-
-def pace_of(paces: Sequence[float]) -> tuple[float, int]:
-    """Seconds per region, and the number of decided regions behind that figure; 0 if it is the assumed one."""
-    enough = len(paces) >= ENOUGH_DECIDED
-    return (median(paces), len(paces)) if enough else (SECONDS_PER_REGION, 0)
-
-
-def with_pace(entry: WorklistEntry, seconds_per_region: float) -> WorklistEntry:
-    """Recompute a row's minutes at another pace."""
-    return replace(entry, minutes=_minutes(entry.open_regions, seconds_per_region))
-
-
-def by_benefit(entries: Sequence[WorklistEntry]) -> list[WorklistEntry]:
-    """Rows with the best benefit first, before these cases that lack a structure; those that could not be read last."""
-    return sorted(entries, key=lambda entry: (entry.precedence, -entry.benefit, entry.name, str(entry.folder)))
-
-
-def in_sort(entries: Sequence[WorklistEntry], sort: str) -> list[WorklistEntry]:
-    """Rows in an order of `SORTS`, first cases that lack a structure.
-
-    Those without the figure come later, those that could not be read last.
-    """
-    if sort == BENEFIT:
-        return by_benefit(entries)
-
-    def key(entry: WorklistEntry) -> tuple[tuple[bool, bool], bool, float, str]:
-        figure = _figure(entry, sort)
-        return entry.precedence, figure is None, 0.0 if figure is None else figure, entry.name
-
-    return sorted(entries, key=key)
-
-
-def _figure(entry: WorklistEntry, sort: str) -> float | None:
-    """Return what a row is sorted by, lowest first."""
-    triage = entry.triage
-    if sort == "predicted-dice":
-        return triage.predicted_dice
-    figure = triage.wrong_share if sort == "share" else triage.wrong_mm3
-    return None if figure is None else -figure
-
-
-def open_regions(found: CaseReviews) -> list[Region]:
-    """List the regions that nobody has accepted, corrected or taken without a look.
-
-    One that somebody rejected stays open, whoever took it without a look.
-    """
-    seen = {id_ for review in found.reviews for id_, v in review.verdicts(found.regions).items() if v in SEEN}
-    seen |= {region.id for region in unseen_regions(found.regions, found.reviews)}
-    return [region for region in found.regions if region.id not in seen]
-
-
-def _minutes(open_regions: int, seconds: float) -> float:
-    return (SECONDS_TO_OPEN + seconds * open_regions) / 60 if open_regions else 0.0
-
-
-def triage_of(case: Mapping[str, Any], rules_active: bool) -> Triage:
-    """Return the figures of a case, and its ranks among the calibration cases of its model.
-
-    Args:
-        case: the content of its `case.json`.
-        rules_active: whether any limit of a figure can flag it.
-    """
-    figures = figures_of_case(case)
-    known = ((case.get("model") or {}).get("flags") or {}).get("figures") or {}
-    share_found, wrong, dice = (figures[name] for name in FIGURES)
-    found = Triage(share_found, wrong, dice, rules_active=rules_active)
-    silent = {"wrong_share"} if found.is_empty else set()
-    estimated = [entry for entry in case["structures"] if dice_estimate(entry) is not None]
-    if not all(entry.get("predicted_dice") is not None for entry in estimated):
-        silent.add("predicted_dice")
-    ranks = {
-        name: _rank(value, [float(other) for other in known[name]], low_is_bad=name == "predicted_dice")
-        for name, value in figures.items()
-        if value is not None and known.get(name) and name not in silent
-    }
-    return replace(found, ranks=ranks)
-
-
-def _rank(value: float, others: list[float], low_is_bad: bool) -> Rank:
-    value = round(value, FIGURE_DIGITS)  # as theirs, else a tie would look like the worst of all
-    better = sum(other > value if low_is_bad else other < value for other in others)
-    return Rank(better, sum(math.isfinite(other) for other in others))
+    used, regions = rules or rules_of_case(case), found.regions
+    assessed = [entry for entry in structures_of(case) if entry.get("expected_wrong_mm3") is not None]
+    worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
+    unseen = unseen_regions(regions, found.reviews)
+    # One that somebody rejected stays open, whoever took it without a look.
+    done = {id_ for review in found.reviews for id_, verdict in review.verdicts(regions).items() if verdict in SEEN}
+    done |= {region.id for region in unseen}
+    waiting = [region for region in regions if region.id not in done]
+    spent = [
+        review.state.seconds_on(region)
+        for review in found.reviews
+        for region, verdict in review.verdicts(regions).items()
+        if verdict in SPOKEN
+    ]
+    statuses = []
+    for review in all_reviews:
+        given = list(review.verdicts(regions).values())
+        taken, when = given.count(Verdict.NOT_LOOKED_AT), "" if case.get("anonymous") else review.when
+        statuses.append(ReviewStatus(review.reviewer, len(given) - taken, len(regions), when, taken))
+    return WorklistEntry(
+        name=str(case["name"]),
+        folder=folder,
+        flags=tuple(case_flags(case, used, found.reviews, regions)),
+        worst_structure=None if worst is None else str(worst["name"]),
+        expected_wrong_mm3=None if worst is None else float(worst["expected_wrong_mm3"]),
+        regions=None if case.get("regions") is None else len(regions),
+        open_regions=len(waiting),
+        open_wrong_mm3=sum(region.expected_wrong_mm3 for region in waiting),
+        reviews=tuple(statuses),
+        notes=found.notes,
+        unseen_regions=len(unseen),
+        unseen_wrong_mm3=sum(region.expected_wrong_mm3 for region in unseen),
+        triage=triage_of(case, used.active),
+        paces=tuple(seconds for seconds in spent if seconds > 0),
+    )

@@ -13,9 +13,9 @@ from ..util.atomic_files import atomic_file
 from ..util.csv_files import csv_text
 from ..util.errors import InputError
 from ..util.paths import has_links, is_inside, is_own, path_mac, stored_path
-from ..util.strict_json import read_json, to_json, typed
-from .flags import Flag, FlagRules, Rule
-from .worklist import SECONDS_PER_REGION, SORTS, Rank, ReviewStatus, Triage, Worklist, WorklistEntry
+from ..util.strict_json import read_json_object, to_json
+from .flags import FlagRules
+from .worklist import SECONDS_PER_REGION, SORTS, Worklist, WorklistEntry
 
 WORKLIST_CSV, WORKLIST_JSON = "worklist.csv", "worklist.json"
 FORMAT = "segwithu-worklist"
@@ -25,6 +25,7 @@ COLUMNS = (
     *("wrong_share", "case_wrong_mm3", "predicted_dice", "share_larger_than", "dice_lower_than"),
     *("reviewed", "trouble", "folder"),
 )
+_WANTED = "give one that segwithu worklist wrote"
 
 
 def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) -> None:
@@ -34,10 +35,12 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         anonymous: leave out when it was made.
 
     Raises:
-        InputError: a row has no case folder.
         OutputError: the folder cannot be written to.
     """
-    rows = [_row(rank, entry, folder) for rank, entry in enumerate(worklist.entries, 1)]
+    rows = [
+        {"rank": rank, **row_json(entry), **_folder_entry(entry.folder, folder)}
+        for rank, entry in enumerate(worklist.entries, 1)
+    ]
     content = {
         "format": FORMAT,
         "format_version": 1,
@@ -47,50 +50,40 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         "pace": worklist.pace,
         "warnings": worklist.warnings,
         "seconds_per_region": worklist.seconds_per_region,
-        "rules": None if worklist.rules is None else worklist.rules.to_json(),
+        "rules": None if worklist.rules is None else asdict(worklist.rules),
         "cases": rows,
     }
-    table = csv_text(COLUMNS, (_cells(row, entry) for row, entry in zip(rows, worklist.entries, strict=True)))
+    cells = []
+    for row, entry in zip(rows, worklist.entries, strict=True):
+        ranks = {name: rank.text for name, rank in entry.triage.ranks.items()}
+        joined = {  # lists are joined, for spreadsheets
+            **row,
+            "flags": "; ".join(dict.fromkeys(flag.rule.value for flag in entry.flags)),
+            "reasons": " ".join(flag.sentence for flag in entry.flags),
+            "share_larger_than": ranks.get("wrong_share", ""),
+            "dice_lower_than": ranks.get("predicted_dice", ""),
+            "reviewed": "; ".join(review.text for review in entry.reviews),
+        }
+        cells.append([joined[name] for name in COLUMNS])
     with atomic_file(folder / WORKLIST_JSON) as work:
         work.write_text(to_json(content) + "\n", encoding="utf-8")
     with atomic_file(folder / WORKLIST_CSV) as work:
-        work.write_text(table, encoding="utf-8", newline="")
+        work.write_text(csv_text(COLUMNS, cells), encoding="utf-8", newline="")
 
 
-def _cells(row: Mapping[str, Any], entry: WorklistEntry) -> list[Any]:
-    """Return the row of the table for spreadsheets; lists are joined with semicolons."""
-    ranks = {name: rank.text for name, rank in entry.triage.ranks.items()}
-    joined = {
-        **row,
-        "flags": "; ".join(dict.fromkeys(flag.rule.value for flag in entry.flags)),
-        "reasons": " ".join(flag.sentence for flag in entry.flags),
-        "share_larger_than": ranks.get("wrong_share", ""),
-        "dice_lower_than": ranks.get("predicted_dice", ""),
-        "reviewed": "; ".join(review.text for review in entry.reviews),
-    }
-    return [joined[name] for name in COLUMNS]
-
-
-def _row(rank: int, entry: WorklistEntry, base: Path) -> dict[str, Any]:
-    if entry.folder is None:
-        raise InputError(f"{entry.name} lies in no case folder: a worklist can only list cases that do.")
-    counted = {
-        "open_regions": entry.open_regions,
-        "open_wrong_mm3": _rounded(entry.open_wrong_mm3),
-        "unseen_regions": entry.unseen_regions,
-        "unseen_wrong_mm3": _rounded(entry.unseen_wrong_mm3),
-        "minutes": _rounded(entry.minutes),
-        "benefit_mm3_per_minute": _rounded(entry.benefit),
-    }
-    triage = entry.triage
+def row_json(entry: WorklistEntry) -> dict[str, Any]:
+    """Describe a case as `worklist.json` and the page do."""
+    triage, counted = entry.triage, dict[str, Any]()
+    for name in ("open_regions", "open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3", "minutes"):
+        counted[name] = None if entry.regions is None else _rounded(getattr(entry, name))
     return {
-        "rank": rank,
         "case": entry.name,
         "flags": [flag.to_json() for flag in entry.flags],
         "worst_structure": entry.worst_structure,
         "expected_wrong_mm3": _rounded(entry.expected_wrong_mm3),
         "regions": entry.regions,
-        **(counted if entry.regions is not None else dict.fromkeys(counted)),
+        **counted,
+        "benefit_mm3_per_minute": None if entry.regions is None else _rounded(entry.benefit),
         "reviews": [{**asdict(review), "text": review.text} for review in entry.reviews],
         "wrong_share": _rounded(triage.wrong_share, 4),
         "case_wrong_mm3": _rounded(triage.wrong_mm3),
@@ -99,7 +92,6 @@ def _row(rank: int, entry: WorklistEntry, base: Path) -> dict[str, Any]:
         "rules_active": triage.rules_active,
         "notes": list(entry.notes),
         "trouble": entry.trouble,
-        **_folder_entry(entry.folder, base),
     }
 
 
@@ -144,7 +136,7 @@ def path_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
 
 
 def read_listed(path: Path) -> Worklist:
-    """Read a `worklist.json` as it was written; reviews may have gone on since.
+    """Read the cases of a `worklist.json` by name and folder, in its order, with its limits and pace.
 
     Raises:
         InputError: it is no worklist, damaged, or another user's that leads out of its folder.
@@ -157,18 +149,18 @@ def read_listed(path: Path) -> Worklist:
             "write so: open the folder of the cases itself."
         )
     try:
-        rules = content.get("rules")
+        rules = None if content.get("rules") is None else FlagRules(**content["rules"])
         seconds = float(content.get("seconds_per_region") or SECONDS_PER_REGION)
-        entries = tuple(_entry(row, folder) for row, folder in rows)
-        return Worklist(entries, seconds, 0, None if rules is None else FlagRules.from_json(rules, str(path)))
+        entries = tuple(WorklistEntry(str(row.get("case") or folder.name), folder) for row, folder in rows)
     except DAMAGED as error:
-        raise InputError(f"{path} is damaged ({error!r}): make it again with segwithu worklist.") from error
+        raise InputError(f"{path} is damaged ({error!r}): {_WANTED}.") from error
+    return Worklist(entries, seconds, 0, rules)
 
 
 def _content(path: Path) -> dict[str, Any]:
-    content = read_json(path, "give one that segwithu worklist wrote")
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path} is no worklist: give one that segwithu worklist wrote.")
+    content = read_json_object(path, _WANTED)
+    if content.get("format") != FORMAT:
+        raise InputError(f"{path} is no worklist: {_WANTED}.")
     return content
 
 
@@ -178,29 +170,4 @@ def _rows(path: Path, content: Mapping[str, Any]) -> list[tuple[Mapping[str, Any
             stored_path(path.parent, row.get("image") or ".")
         return [(row, stored_path(path.parent, row["folder"])) for row in content["cases"]]
     except DAMAGED as error:
-        raise InputError(f"{path} is no worklist ({error!r}): give one that segwithu worklist wrote.") from error
-
-
-def _entry(row: Mapping[str, Any], folder: Path) -> WorklistEntry:
-    def numbers(kind: type, *names: str) -> dict[str, Any]:
-        return {name: kind(row[name]) for name in names if row.get(name) is not None}
-
-    figures = numbers(float, "wrong_share", "case_wrong_mm3", "predicted_dice")
-    return WorklistEntry(
-        name=str(row.get("case") or folder.name),
-        folder=folder,
-        flags=tuple(Flag(**{**flag, "rule": Rule(flag["rule"])}) for flag in row.get("flags") or []),
-        worst_structure=row.get("worst_structure"),
-        reviews=typed(tuple[ReviewStatus, ...], row.get("reviews") or []),
-        notes=tuple(row.get("notes") or ()),
-        trouble=str(row.get("trouble") or ""),
-        triage=Triage(
-            figures.get("wrong_share"),
-            figures.get("case_wrong_mm3"),
-            figures.get("predicted_dice"),
-            typed(dict[str, Rank], row.get("ranks") or {}),
-            bool(row.get("rules_active", True)),
-        ),
-        **numbers(float, "expected_wrong_mm3", "open_wrong_mm3", "minutes", "unseen_wrong_mm3"),
-        **numbers(int, "regions", "open_regions", "unseen_regions"),
-    )
+        raise InputError(f"{path} is no worklist ({error!r}): {_WANTED}.") from error

@@ -6,6 +6,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
@@ -123,6 +124,8 @@ def typed(kind: Any, value: Any, place: str = "") -> Any:
         return tuple(typed(kinds[index], inner, f"{place}/{index}") for index, inner in enumerate(value))
     if origin in (dict, Mapping) and isinstance(value, Mapping):
         return {of[0](key): typed(of[1], inner, f"{place}/{key}") for key, inner in value.items()}
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(value)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):

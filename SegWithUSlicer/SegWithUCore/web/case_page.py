@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..case.case_file import CaseDescription, MapInfo, Structure, naming_case
+from ..case.case_file import CaseDescription, MapInfo, naming_case
 from ..case.region_files import parse_regions, regions_hash, regions_text
 from ..io.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
-from ..review.flags import Flag, FlagRules, case_flags, first_lines, rules_of_case
+from ..review.flags import FlagRules, case_flags, first_lines, rules_of_case
 from ..review.session import ReviewedCase
 from .case_volumes import STEPS, CaseVolumes, box_json, map_window, region_masks
 
@@ -19,11 +19,6 @@ FORMAT = "segwithu-page-case"
 FORMAT_VERSION = 1
 _AXIS_ALIGNED = 1e-4
 """Sine of the angle from which a grid counts as oblique."""
-
-_OF_STRUCTURE = (
-    *("value", "name", "color", "volume_mm3", "expected_volume_mm3", "expected_interval_mm3", "predicted_dice"),
-    *("predicted_dice_informative", "calibration_cases", "expected_wrong_mm3", "uncertain_mm3", "flags"),
-)
 
 
 class PageCase:
@@ -84,13 +79,9 @@ class PageCase:
 
     def _described(self) -> dict[str, Any]:
         case, volumes = self.volumes.description, self.volumes
-        anonymous = bool(self.raw.get("anonymous"))
         flags = case_flags(self.raw, self._rules or rules_of_case(self.raw))
         return {
             "name": case.name,
-            "anonymous": anonymous,
-            "created": "" if anonymous else case.created,
-            "model": " ".join(filter(None, [case.model_name, str((self.raw.get("model") or {}).get("version") or "")])),
             "grid": _grid(volumes),
             "crop": None if self._crop is None else box_json(self._crop),
             "image": None if volumes.image is None else {"url": "volumes/image", **volumes.image.facts()},
@@ -98,58 +89,30 @@ class PageCase:
             "labels": {"url": "volumes/labels", **volumes.labels.facts()},
             "maps": {name: self._map(name, info) for name, info in case.maps.items()},
             "first_map": next(iter(case.maps), None),
-            "structures": [_structure(structure) for structure in case.structures],
-            "flags": [flag_json(flag) for flag in flags],
+            "structures": [asdict(structure) for structure in case.structures],
+            "flags": [flag.to_json() for flag in flags],
             "warnings": first_lines(flags),
             "facts": [list(fact) for fact in case_facts(self.raw)],
             "total_expected_wrong_mm3": self.reviewed.expected_wrong_mm3 if self.regions else None,
             "regions_trouble": self.regions_trouble,
             "regions": [self._region(region) for region in self.regions],
-            "masks": self.masks.to_json(),
+            "masks": {"url": "volumes/masks", "dtype": "uint8", "bytes": len(self.masks.data)},
             "identity": self.identity(),
         }
 
     def _map(self, name: str, info: MapInfo) -> dict[str, Any]:
-        histograms = info.histograms
-        return {
-            "url": f"volumes/{name}",
-            "dtype": "uint8",
-            "box": box_json(self.volumes.assessed),
-            "title": info.title,
-            "unit": info.unit,
-            "quantity": info.quantity,
-            "window": list(map_window(info)),
-            "lower_threshold": info.lower_threshold,
-            "steps": STEPS,
-            "histograms": None if histograms is None else asdict(histograms),
-        }
+        shown = {"url": f"volumes/{name}", "dtype": "uint8", "box": box_json(self.volumes.assessed), "steps": STEPS}
+        return {**asdict(info), **shown, "window": list(map_window(info))}
 
     def _region(self, region: Region) -> dict[str, Any]:
         words = why(region, bool(self.raw.get("region_of_interest")))
         return {
-            "id": region.id,
-            "rank": region.rank,
-            "structure": region.structure,
-            "structure_value": region.structure_value,
-            "kind": region.kind.value,
-            "shape": region.shape.value,
-            "expected_wrong_mm3": region.expected_wrong_mm3,
-            "volume_mm3": region.volume_mm3,
-            "peak": region.peak,
+            **asdict(region),
             "peak_ijk": self.volumes.index_of(region.peak_ras_mm),
-            "peak_ras_mm": list(region.peak_ras_mm),
-            "centre_ijk": self.volumes.index_of(region.centre_ras_mm),
-            "size_mm": list(region.size_mm),
-            "touches_border": region.touches_border,
             "why": f"{words[:1].upper()}{words[1:]}.",
             "box": box_json(self.masks.boxes[region.id]),
             "mask_start": self.masks.starts[region.id],
         }
-
-
-def flag_json(flag: Flag) -> dict[str, Any]:
-    """Say of a flag what the page shows."""
-    return {"rule": flag.rule.value, "structure": flag.structure, "sentence": flag.sentence}
 
 
 def _regions(volumes: CaseVolumes) -> tuple[tuple[Region, ...], str, str]:
@@ -172,11 +135,6 @@ def _grid(volumes: CaseVolumes) -> dict[str, Any]:
         "size": list(grid.size),
         "spacing": list(grid.spacing),
         "ijk_to_ras": matrix.tolist(),
-        "letters": grid.orientation,
         "oblique": bool((np.minimum(directions, 1 - directions) > _AXIS_ALIGNED).any()),
         "voxel_mm3": float(np.prod(grid.spacing)),
     }
-
-
-def _structure(structure: Structure) -> dict[str, Any]:
-    return {name: getattr(structure, name) for name in _OF_STRUCTURE}

@@ -13,22 +13,11 @@ from ..regions.region import ORDERS
 from ..review.flags import FlagRules, no_flag_sentence
 from ..review.log_format import SPOKEN
 from ..review.reviewer import clean_reviewer_name
-from ..review.reviews import ended
-from ..review.worklist import (
-    SORTED_BY,
-    CaseReading,
-    Worklist,
-    WorklistEntry,
-    by_benefit,
-    model_warnings,
-    pace_of,
-    read_for_worklist,
-    unreadable,
-)
-from ..review.worklist_files import read_listed
+from ..review.worklist import Worklist, WorklistEntry, read_for_worklist, worklist_of
+from ..review.worklist_files import read_listed, row_json
 from ..util.errors import InputError
 from ..version import __version__
-from .case_page import PageCase, flag_json
+from .case_page import PageCase
 from .case_volumes import read_volumes
 
 KEPT_CASES = 3
@@ -66,7 +55,7 @@ class CaseStore:
         if self.place.is_file():
             listed = read_listed(self.place)
             self.rules = self.rules or listed.rules
-            found = [entry.folder for entry in listed.entries if entry.folder is not None]
+            found = [entry.folder for entry in listed.entries]
         else:
             found = case_folders([self.place])
         with self._lock:
@@ -122,6 +111,12 @@ class CaseStore:
     def _voxels(self) -> int:
         return sum(page.volumes.grid.voxels for page in self._pages.values())
 
+    def _entry(self, folder: Path, reviewer: str) -> WorklistEntry:
+        try:
+            return read_for_worklist(_no_link(folder), self.rules, reviewer=reviewer)
+        except InputError as error:
+            return WorklistEntry(folder.name, folder, trouble=str(error))
+
     def worklist(self, reviewer: str) -> dict[str, Any]:
         """List all cases as the page shows them to a reviewer, best benefit first.
 
@@ -129,26 +124,24 @@ class CaseStore:
             reviewer: name as entered; "" for nobody yet.
         """
         self.refresh()
-        readings: dict[Path, CaseReading] = {}
-        broken: list[WorklistEntry] = []
         ids = {folder: id_ for id_, folder in self._folders.items()}
-        for folder in ids:
-            try:
-                readings[folder] = read_for_worklist(_no_link(folder), self.rules, reviewer=reviewer)
-            except InputError as error:
-                broken.append(unreadable(folder, error))
-        seconds, decided = pace_of([pace for reading in readings.values() for pace in reading.paces])
-        entries = by_benefit([*(reading.entry(seconds) for reading in readings.values()), *broken])
         name = clean_reviewer_name(reviewer) if reviewer.strip() else ""
+        worklist = worklist_of([self._entry(folder, name) for folder in ids])
         return {
-            **settings_json(seconds, decided),
+            **settings_json(worklist),
             "title": self.title,
             "reviewer": name,
-            "warnings": model_warnings(entries),
+            "warnings": worklist.warnings,
             "cases": [
-                {"id": ids[entry.folder], **_row(entry, readings.get(entry.folder), name)}
-                for entry in entries
-                if entry.folder is not None
+                {
+                    **row_json(entry),
+                    "id": ids[entry.folder],
+                    "name": entry.name,
+                    "reviews": [{**asdict(one), "own": one.reviewer == name} for one in entry.reviews],
+                    "no_flag": no_flag_sentence(entry.triage.rules_active),
+                    "sentences": entry.triage.sentences,
+                }
+                for entry in worklist.entries
             ],
         }
 
@@ -164,45 +157,15 @@ def _no_link(folder: Path) -> Path:
     return folder
 
 
-def settings_json(seconds_per_region: float, decided: int = 0) -> dict[str, Any]:
-    """Return what the page needs to know besides cases.
-
-    Args:
-        decided: regions behind the pace; 0 if it is the assumed one.
-    """
+def settings_json(worklist: Worklist) -> dict[str, Any]:
+    """Return what the page needs to know besides cases."""
     titles = [f"{verdict.value[:1].upper()}{verdict.value[1:]}" for verdict in SPOKEN]
     return {
         "version": __version__,
-        "seconds_per_region": seconds_per_region,
-        "pace": Worklist((), seconds_per_region, decided, None).pace,
-        "sorted_by": SORTED_BY,
+        "pace": worklist.pace,
         "orders": list(ORDERS),
         "verdicts": [
             {"value": verdict.value, "title": title, "key": key}
             for verdict, title, key in zip(SPOKEN, titles, KEYS, strict=True)
         ],
-    }
-
-
-def _row(entry: WorklistEntry, reading: CaseReading | None, reviewer: str) -> dict[str, Any]:
-    reviews = () if reading is None else reading.all_reviews
-    over = {review.reviewer for review in reviews if reading is not None and ended(review, reading.found.regions)}
-    return {
-        "name": entry.name,
-        "flags": [flag_json(flag) for flag in entry.flags],
-        "worst_structure": entry.worst_structure,
-        "expected_wrong_mm3": entry.expected_wrong_mm3,
-        "regions": entry.regions,
-        "open_regions": entry.open_regions,
-        "open_wrong_mm3": entry.open_wrong_mm3,
-        "minutes": entry.minutes,
-        "benefit": entry.benefit,
-        "reviews": [
-            {**asdict(one), "text": one.text, "own": one.reviewer == reviewer, "ended": one.reviewer in over}
-            for one in entry.reviews
-        ],
-        "no_flag": no_flag_sentence(entry.triage.rules_active),
-        "ranks": entry.triage.sentences,
-        "notes": list(entry.notes),
-        "trouble": entry.trouble,
     }

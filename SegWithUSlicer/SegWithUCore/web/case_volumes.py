@@ -78,14 +78,6 @@ class DisplayVolume:
         i, j, k = (slice(first, first + size) for first, size in zip(start, box.size, strict=True))
         return DisplayVolume(np.ascontiguousarray(self.array[k, j, i]), box)
 
-    def value(self, index: Sequence[int]) -> int | None:
-        """Return the number at a voxel (i, j, k) of the grid; None outside the box."""
-        inside = [at - first for at, first in zip(index, self.box.index, strict=True)]
-        if any(not 0 <= at < size for at, size in zip(inside, self.box.size, strict=True)):
-            return None
-        i, j, k = inside
-        return int(self.array[k, j, i])
-
 
 @dataclass(frozen=True)
 class DisplayImage:
@@ -94,7 +86,6 @@ class DisplayImage:
     Attributes:
         window: of values, drawn black and white at first.
         range: lowest and highest value.
-        exact: the values (k, j, i), in as few bytes as hold them.
     """
 
     volume: DisplayVolume
@@ -102,7 +93,6 @@ class DisplayImage:
     offset: float
     window: tuple[float, float]
     range: tuple[float, float]
-    exact: np.ndarray = field(repr=False)
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
@@ -164,10 +154,10 @@ def display_image(array: np.ndarray) -> DisplayImage:
     """Take intensities (k, j, i): exactly where the page's type holds them, else in equal steps over their range."""
     low, high = float(array.min()), float(array.max())
     window = _window(array, low, high)
-    exact = _as_int16(array, low, high)
+    exact = _as_int16(array, low, high) if array.size <= LARGE_VOXELS else None
     whole = VoxelBox((0, 0, 0), (array.shape[2], array.shape[1], array.shape[0]))
-    if array.size <= LARGE_VOXELS and exact is not None:
-        return DisplayImage(DisplayVolume(exact, whole), 1.0, 0.0, window, (low, high), exact)
+    if exact is not None:
+        return DisplayImage(DisplayVolume(exact, whole), 1.0, 0.0, window, (low, high))
     kind = np.int16 if array.size <= LARGE_VOXELS else np.uint8
     # With 8 bits what is far brighter than the window, as metal is, must not take the steps away from it.
     start, end = (low, high) if kind is np.int16 else _wider(window, low, high)
@@ -177,8 +167,7 @@ def display_image(array: np.ndarray) -> DisplayImage:
     numbers = np.empty(array.shape, kind)
     for k in range(array.shape[0]):
         numbers[k] = np.clip(np.rint((array[k].astype(np.float64) - offset) / scale), first, last)
-    exact = array.copy() if exact is None else exact  # a view's numbers would be gone with its image
-    return DisplayImage(DisplayVolume(numbers, whole), scale, offset, window, (low, high), exact)
+    return DisplayImage(DisplayVolume(numbers, whole), scale, offset, window, (low, high))
 
 
 def _as_int16(array: np.ndarray, low: float, high: float) -> np.ndarray | None:
@@ -244,15 +233,6 @@ class RegionMasks:
     boxes: dict[int, VoxelBox]
     starts: dict[int, int]
 
-    def to_json(self, query: str = "") -> dict[str, Any]:
-        """As JSON of the page.
-
-        Args:
-            query: of the address, for other masks than those of the case's own regions.
-        """
-        url = f"volumes/masks?{query}" if query else "volumes/masks"
-        return {"url": url, "dtype": "uint8", "bytes": len(self.data)}
-
 
 def region_masks(labels: np.ndarray, ids: Sequence[int]) -> RegionMasks:
     """Take the regions' voxels from a label volume (k, j, i); a region without any gets an empty box.
@@ -306,7 +286,7 @@ class CaseVolumes:
     image_trouble: str = "The image is not part of this page."
     _lock: threading.Lock = field(repr=False, default_factory=threading.Lock)
     _kept: list[sitk.Image] = field(repr=False, default_factory=list)
-    _maps: dict[str, tuple[DisplayVolume, np.ndarray]] = field(repr=False, default_factory=dict)
+    _maps: dict[str, DisplayVolume] = field(repr=False, default_factory=dict)
 
     @cached_property
     def grid(self) -> VoxelGrid:
@@ -330,42 +310,17 @@ class CaseVolumes:
         Raises:
             InputError: its file is damaged, or lies on another grid.
         """
-        return self._map(name)[0]
-
-    def values(self, index: Sequence[int]) -> dict[str, Any]:
-        """Return the exact values at a voxel (i, j, k) of the grid, of the maps that were read so far.
-
-        Raises:
-            InputError: there is no such voxel.
-        """
-        if any(not 0 <= at < size for at, size in zip(index, self.grid.size, strict=True)):
-            raise InputError(f"Voxel {list(index)} lies outside the grid of {list(self.grid.size)} voxels.")
-        i, j, k = index
-        maps: dict[str, float | None] = {}
-        for name, (shown, exact) in list(self._maps.items()):
-            step = shown.value(index)
-            first = shown.box.index
-            maps[name] = float(exact[k - first[2], j - first[1], i - first[0]]) if step else None
-        image = None if self.image is None else float(self.image.exact[k, j, i])
-        return {"image": image, "label": self.labels.value(index) or 0, "maps": maps}
-
-    def _map(self, name: str) -> tuple[DisplayVolume, np.ndarray]:
         with self._lock:
             if name not in self._maps:
                 self._maps[name] = self._read_map(self.description.maps[name])
             return self._maps[name]
 
-    def _read_map(self, info: MapInfo) -> tuple[DisplayVolume, np.ndarray]:
+    def _read_map(self, info: MapInfo) -> DisplayVolume:
         path = checked_file(self.folder, info.file)
         _check_size(path, self.folder)
         image = read_file(path)
         check_same_grid(path, image, self.folder / SEGMENTATION_FILE, self.first)
-        array = sitk.GetArrayViewFromImage(image)
-        shown = display_map(array, map_window(info), info.not_assessed, self.assessed)
-        if self.assessed == whole_grid(image):
-            self._kept.append(image)  # else the values would be gone with it
-            return shown, array
-        return shown, np.array(array[self.assessed.slices_zyx])
+        return display_map(sitk.GetArrayViewFromImage(image), map_window(info), info.not_assessed, self.assessed)
 
 
 def map_window(info: MapInfo) -> tuple[float, float]:

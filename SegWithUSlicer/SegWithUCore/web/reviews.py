@@ -32,7 +32,6 @@ from ..review.log_format import (
     read_action,
 )
 from ..review.reviewer import clean_reviewer_name, log_path, version_path
-from ..review.reviews import ended, read_reviews, seen_by
 from ..review.session import SHORTEST_LOOK_S, Session
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.strict_json import parse_json
@@ -112,7 +111,6 @@ class OpenReview:
             "progress": session.state.progress().text,
             "stored": not session.trouble,
             "trouble": session.trouble,
-            "others": self.others() if session.is_done else None,
         }
 
     def say(self, events: Lines) -> dict[str, Any]:
@@ -147,21 +145,6 @@ class OpenReview:
         """List what was said after the first `known` lines, without openings and endings."""
         lines = parsed_lines(self.session.log.lines[known:])
         return [line for line in lines if line["event"] not in ("opened", "closed")]
-
-    def others(self) -> list[dict[str, Any]] | None:
-        """Return what other reviewers said, once both have ended; None before."""
-        found, reviewer = read_reviews(self.case.volumes.folder, self.case.raw), self.session.log.reviewer
-        if not any(review.reviewer == reviewer and ended(review, found.regions) for review in found.reviews):
-            return None
-        return [
-            {
-                "reviewer": review.reviewer,
-                "verdicts": {str(id_): verdict for id_, verdict in review.verdicts(found.regions).items()},
-                "comments": {str(r.id): text for r in found.regions if (text := review.state.comment_of(r.id))},
-            }
-            for review in seen_by(reviewer, found).reviews
-            if review.reviewer != reviewer
-        ]
 
     def read_edited(self) -> list[str]:
         """Read the reviewer's own version of the segmentation, made in Slicer; return notes on it, a sentence each."""

@@ -44,7 +44,6 @@ class Routes:
             re.compile("/api/worklist"): self._worklist,
             re.compile(case): lambda _query, id_: store.page(id_).to_json(id_),
             re.compile(f"{case}/volumes/([a-z_]{{1,40}})"): self._volume,
-            re.compile(f"{case}/value"): self._value,
             re.compile(f"{case}/lines"): lambda query, _id: reviews.review(query.get("session", "")).to_json(),
         }
         self._post: Table = {
@@ -89,13 +88,8 @@ class Routes:
             shown = volumes.map(name)
         if shown is None:
             raise KeyError(name)
-        last = shown.box.size[2]
-        first = _number(query, "from", 0, last)
-        return _voxels(shown.array[first : _number(query, "to", last, last)])
-
-    def _value(self, query: Query, id_: str) -> dict[str, Any]:
-        most = 1 << 20
-        return self.store.page(id_).volumes.values([_number(query, axis, -1, most) for axis in "ijk"])
+        array = shown.array.astype(shown.array.dtype.newbyteorder("<"), copy=False)
+        return Voxels(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # an empty array cannot be cast
 
     def _open(self, body: Body, id_: str) -> dict[str, Any]:
         last, pending = body.get("last"), body.get("pending") or []
@@ -128,19 +122,7 @@ def _text(body: Body, name: str) -> str:
     return value
 
 
-def _number(query: Query, name: str, default: int, most: int) -> int:
-    text = query.get(name, str(default))
-    if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise UsageError(f"'{name}' is no whole number: {text[:40]!r}.")
-    return min(int(text), most)
-
-
 def _events_of(value: Any) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(event, dict) for event in value):
         raise UsageError("The field 'events' must be a list of objects.")
     return value
-
-
-def _voxels(array: np.ndarray) -> Voxels:
-    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return Voxels(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)  # an empty array cannot be cast

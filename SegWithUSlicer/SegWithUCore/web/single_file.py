@@ -27,7 +27,7 @@ from ..export.case_export import (
 )
 from ..io.roi import VoxelBox, whole_grid
 from ..report.render import render
-from ..review.worklist import SECONDS_PER_REGION, make_worklist
+from ..review.worklist import make_worklist, worklist_of
 from ..util.errors import InputError
 from ..util.progress import Progress, silent
 from .case_page import PageCase
@@ -72,7 +72,7 @@ def export_pages(
         for name, folder in in_turn(named, "writing pages", progress):
             with exported(folder, work / name, found):
                 image = image_file_of(folder, settings.export) if settings.with_image else None
-                anonymous_copy(folder, work / name, name, image, with_image=settings.with_image)
+                anonymous_copy(folder, work / name, name, image, settings.with_image)
                 (work / f"{name}.html").write_text(case_page(work / name, settings), encoding="utf-8")
         if not found.names:
             raise NothingExportedError(found.troubles, len(folders))
@@ -107,8 +107,7 @@ def case_page(folder: Path, settings: PageSettings) -> str:
     return joined_page(
         {
             "case": case.to_json(ID),
-            "worklist": {**settings_json(SECONDS_PER_REGION), "title": case.volumes.description.name, "cases": []},
-            "identity": case.identity(),
+            "worklist": {**settings_json(worklist_of([])), "title": case.volumes.description.name, "cases": []},
             "volumes": {name: _packed(data) for name, data in parts.items()},
         }
     )

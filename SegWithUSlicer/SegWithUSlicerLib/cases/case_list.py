@@ -6,7 +6,7 @@ Needs neither Qt nor MRML, and loads nothing.
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,9 +16,8 @@ from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import REGIONS_FILE
 from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.reviews import LOG_PATTERN, Elsewhere
-from SegWithUCore.review.worklist import SECONDS_PER_REGION, WorklistEntry, by_benefit, read_for_worklist, unreadable
+from SegWithUCore.review.worklist import SECONDS_PER_REGION, WorklistEntry, read_for_worklist, worklist_of
 from SegWithUCore.review.worklist_files import read_listed
-from SegWithUCore.util.errors import InputError
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Which files a row depends on, with size and time of change."""
@@ -30,7 +29,7 @@ class CaseItem:
 
     Attributes:
         entry: the case's entry of the worklist.
-        is_read: the numbers were read from the case itself; else they are from a file that may be older, or unknown.
+        is_read: the numbers were read from the case; else they are not known yet.
         elsewhere: where other reviews of the case may lie.
     """
 
@@ -42,7 +41,6 @@ class CaseItem:
     @property
     def folder(self) -> Path:
         """The case folder."""
-        assert self.entry.folder is not None  # every entry of a list on disk has one
         return self.entry.folder
 
 
@@ -92,8 +90,9 @@ class CaseList:
         if done and not self._waiting and not self._is_sorted:
             # Once: later they must not jump under the user's hand.
             self._is_sorted = True
-            ranks = {id(entry): rank for rank, entry in enumerate(by_benefit([item.entry for item in self.items]))}
-            self.items.sort(key=lambda item: ranks[id(item.entry)])
+            entries = worklist_of([item.entry for item in self.items]).entries
+            ranks = {entry.folder: rank for rank, entry in enumerate(entries)}
+            self.items.sort(key=lambda item: ranks[item.folder])
             return self.items
         return done
 
@@ -119,10 +118,7 @@ class CaseList:
             return item.elsewhere
 
         item.stamp, item.is_read = _stamp_of(item), True
-        try:
-            item.entry = read_for_worklist(item.folder, self.rules, also).entry(self._seconds)
-        except InputError as error:
-            item.entry = unreadable(item.folder, error)
+        item.entry = replace(read_for_worklist(item.folder, self.rules, also), seconds_per_region=self._seconds)
 
 
 def _stamp_of(item: CaseItem) -> Stamp:
@@ -179,8 +175,7 @@ def reviewer_progress(entry: WorklistEntry, reviewer: str) -> ReviewerProgress:
 
 def matches(entry: WorklistEntry, text: str) -> bool:
     """Check whether all words of a filter occur in the texts about a case."""
-    folder = "" if entry.folder is None else entry.folder.name
-    texts: list[Any] = [entry.name, folder, entry.worst_structure or "", entry.trouble]
+    texts: list[Any] = [entry.name, entry.folder.name, entry.worst_structure or "", entry.trouble]
     texts += [part for flag in entry.flags for part in (flag.rule.value, flag.sentence)]
     texts += [status.reviewer for status in entry.reviews]
     whole = "\n".join(map(str, texts)).casefold()

@@ -142,10 +142,7 @@ class CasesTable:
 
 
 RULES = {
-    Rule.WRONG_VOLUME: _("wrong volume"),
     Rule.WRONG_SHARE: _("wrong share"),
-    Rule.INTERVAL: _("wide interval"),
-    Rule.DICE: _("low Dice"),
     Rule.SOFT_DICE: _("low soft Dice"),
     Rule.FINGERPRINT: _("unlike training"),
     Rule.EMPTY: _("empty structure"),
@@ -157,7 +154,7 @@ RULES = {
 
 def name_text(entry: WorklistEntry) -> str:
     """Return the name of a case, with its folder's name if that differs, to tell copies apart."""
-    folder = entry.name if entry.folder is None else entry.folder.name
+    folder = entry.folder.name
     return entry.name if entry.name == folder else _("{case} ({folder})").format(case=entry.name, folder=folder)
 
 

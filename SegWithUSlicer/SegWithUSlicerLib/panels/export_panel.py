@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,6 @@ class ExportPanel:
         ui.startExportButton.enabled = busy or count > 0
         for widget in (ui.exportScopeBox, ui.anonymousBox):
             widget.enabled = not busy
-        ui.commentsBox.enabled = not busy and ui.anonymousBox.checked
         ui.reportButton.enabled = not busy and len(self._cases()[1]) == 1
         ui.exportBar.visible = busy
         ui.exportLabel.text = self._message
@@ -94,7 +94,7 @@ class ExportPanel:
 
     def export(self, folders: Sequence[Path], parent: Path) -> None:
         """Begin an export into a new folder in `parent`."""
-        anonymous, comments, rules = self.ui.anonymousBox.checked, self.ui.commentsBox.checked, self._rules()
+        anonymous, rules = self.ui.anonymousBox.checked, self._rules()
         output = _free_folder(parent)
         names = _names_file(output)
         try:
@@ -104,9 +104,8 @@ class ExportPanel:
             listed.write_text(json.dumps({"format": FORMAT, "cases": rows}), "utf-8")
             arguments = ["export", "--list", str(listed), "--own-list", "--output", str(output)]
             arguments += ["--anonymous"] if anonymous else []
-            arguments += ["--keep-comments"] if anonymous and comments else []
             if rules is not None:
-                (private.path / "rules.json").write_text(json.dumps(rules.to_json()), "utf-8")
+                (private.path / "rules.json").write_text(json.dumps(asdict(rules)), "utf-8")
                 arguments += ["--rules", str(private.path / "rules.json")]
         except OSError as error:
             self._show_message(str(error))
@@ -125,8 +124,6 @@ class ExportPanel:
                 lines = [text.format(count=done, all=len(folders), folder=output)]
                 if anonymous:
                     lines.append(_("Who is who is in {file}: keep that file to yourself.").format(file=names))
-                if anonymous and comments:
-                    lines.append(_("The comments are in it as they were written: read them before you send it."))
                 self._show_message(" ".join([*lines, *ended.errors]))
 
         self._start(arguments, output, end, _("Exporting to {folder}.").format(folder=output))

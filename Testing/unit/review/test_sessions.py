@@ -16,7 +16,7 @@ from SegWithUCore.review.log_format import (
     VerdictGiven,
     to_line,
 )
-from SegWithUCore.review.reviews import CaseReviews, Review, ended, review_of, seen_by
+from SegWithUCore.review.reviews import CaseReviews, Review, review_of, seen_by
 from SegWithUCore.review.session import ReviewedCase, Session
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.web.reviews import OpenReview, is_said
@@ -32,19 +32,10 @@ def review(name: str, decided: int) -> Review:
     return review_of(Path(f"review.{name}.jsonl"), lines, REGIONS, "r" * 64, 15.0)
 
 
-def test_a_review_has_ended_when_all_is_decided() -> None:
-    assert [ended(review("A", n), REGIONS) for n in (0, 1, 2)] == [False, False, True]
-
-
-@pytest.mark.parametrize(
-    ("own", "other", "seen"),
-    [(0, 2, ["A"]), (2, 0, ["A"]), (2, 2, ["A", "B"]), (1, 1, ["A"]), (None, 2, [])],
-)
-def test_others_are_seen_when_both_have_ended(own: int | None, other: int, seen: list[str]) -> None:
-    reviews = [review("B", other), *([] if own is None else [review("A", own)])]
-    found = seen_by("  A ", CaseReviews(tuple(REGIONS), tuple(reviews), ()))
-    assert [one.reviewer for one in found.reviews] == seen
-    assert seen_by("", CaseReviews(tuple(REGIONS), tuple(reviews), ())).reviews == ()
+def test_a_reviewer_sees_the_own_review_alone() -> None:
+    reviews = CaseReviews(tuple(REGIONS), (review("B", 2), review("A", 2)), ())
+    assert [one.reviewer for one in seen_by("  A ", reviews).reviews] == ["A"]
+    assert seen_by("C", reviews).reviews == seen_by("", reviews).reviews == ()
 
 
 CASE = {"name": "case", "model": {"name": "m"}, "regions": {"expected_wrong_mm3": 15.0, "settings": {"split": 0.9}}}

@@ -17,8 +17,8 @@ from SegWithUCore.review.flags import (
     told_apart,
 )
 from SegWithUCore.review.reviews import CaseReviews
-from SegWithUCore.review.worklist import SORTS, in_sort, reading_of, triage_of, unreadable
-from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.review.worklist import SORTS, WorklistEntry, entry_of, triage_of, worklist_of
+from SegWithUCore.util.errors import UsageError
 
 FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "wrong_mm3": [10.0, 20.0, 900.0]}
 
@@ -38,9 +38,9 @@ def case(
 
 
 def order(sort: str, *cases: dict[str, Any]) -> list[str]:
-    entries = [reading_of(Path(c["name"]), c, CaseReviews((), (), ())).entry() for c in cases]
-    broken = unreadable(Path("broken"), InputError("no"))
-    return [entry.name for entry in in_sort([broken, *entries], sort)]
+    entries = [entry_of(Path(c["name"]), c, CaseReviews((), (), ()), ()) for c in cases]
+    broken = WorklistEntry("broken", Path("broken"), trouble="no")
+    return [entry.name for entry in worklist_of([broken, *entries], sort=sort).entries]
 
 
 def test_the_share_counts_missed_tissue_and_is_ranked() -> None:
@@ -84,9 +84,9 @@ def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off()
         {"severity": "warning", "sentence": "noisy", "kind": "noise", "structure": None},
     ]
     warned = {**case(), "fingerprint": {"warnings": warnings}}
-    found = case_flags(warned, FlagRules(fingerprint=False, reviewer=False))
+    found = case_flags(warned, FlagRules())
     assert [(flag.rule, flag.structure, flag.sentence) for flag in found] == [
-        (Rule.MODEL, None, "poor"), (Rule.EMPTY, "atrium", "lacks"),
+        (Rule.MODEL, None, "poor"), (Rule.EMPTY, "atrium", "lacks"), (Rule.FINGERPRINT, None, "noisy"),
     ]  # fmt: skip
     assert first_lines(found) == ["poor", "lacks"]
 
@@ -116,12 +116,6 @@ def test_each_order_sorts_by_its_figure_and_puts_what_is_unknown_last() -> None:
     assert order("predicted-dice", large, small, unknown) == ["small", "large", "unknown", "broken"]
 
 
-def test_a_limit_that_a_user_sets_acts_also_where_the_prediction_is_not_informative() -> None:
-    (flag,) = case_flags(case(), FlagRules(dice=0.85))
-    assert "0.82, below the limit of 0.85, which on calibration cases did not tell better" in flag.sentence
-    assert case_flags(case(), FlagRules(dice=0.85, informative_only=True)) == []
-
-
 def test_a_figure_and_its_limit_never_read_the_same() -> None:
     assert told_apart(0.8966, 0.8969, 3) == ("0.8966", "0.8969")
     assert told_apart(0.89, 0.9, 2) == ("0.89", "0.90")
@@ -129,21 +123,24 @@ def test_a_figure_and_its_limit_never_read_the_same() -> None:
 
 
 def test_the_share_of_the_whole_case_is_limited_too() -> None:
-    (flag,) = case_flags(case(), FlagRules(wrong_share=0.25, case_share=0.25))
+    (flag,) = case_flags(case(), FlagRules(wrong_share=0.25))
     assert flag.structure is None
     assert flag.sentence.startswith("30 % of the segmented volume (30 mm3, missed tissue included)")
 
 
 def test_a_limit_that_cannot_act_is_refused_and_one_that_acts_on_some_says_so() -> None:
-    with pytest.raises(UsageError, match=r"rule dice 0.8 cannot act, since none of the cases has a predicted Dice"):
-        check_limits([case(dice=None)], FlagRules(dice=0.8))
-    (note,) = check_limits([case(), case(dice=None)], FlagRules(dice=0.8))
-    assert note == "The rule dice does not act on 1 of 2 cases, which lack a predicted Dice."
-    with pytest.raises(UsageError, match="from 0 to 1"):
-        FlagRules(dice=82)
+    with pytest.raises(UsageError, match="soft_dice"):
+        check_limits([case()], FlagRules(soft_dice=0.8))
+    known = case()
+    known["structures"][1]["soft_dice"] = 0.9
+    (note,) = check_limits([known, case()], FlagRules(soft_dice=0.8))
+    assert note == "The flag rule soft_dice does not act on 1 of 2 cases, which lack a soft Dice."
+    for wrong in ({"soft_dice": 82}, {"wrong_share": -0.1}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            FlagRules(**wrong)
 
 
 def test_without_an_active_rule_it_is_said_so() -> None:
-    assert not FlagRules.fitted({"rules": {"dice": {"limit": None, "useful": False}}}).active
+    assert not FlagRules.fitted({"rules": {"soft_dice": {"limit": None, "useful": False}}}).active
     assert no_flag_sentence(active=False).startswith("No rule is active for this model")
     assert no_flag_sentence(active=True) == "No rule flags this case."

@@ -87,7 +87,7 @@ def test_a_missing_or_old_highdicom_is_said_with_the_command_that_installs_it(
     ):
         monkeypatch.setitem(sys.modules, "highdicom", module)
         outcome = segwithu("export-dicom", dicom_cases / "cases", "--output", tmp_path / "sent")
-        one_sentence(outcome, said, 'pip install "highdicom>=0.27"', code=2)
+        one_sentence(outcome, said, 'pip install "highdicom>=0.28"', code=2)
     assert entries(tmp_path) == []
 
 

@@ -72,7 +72,7 @@ def test_verdicts_of_a_colleague_without_torch_come_home(ours: Path, tmp_path: P
     flagged = sorted(shares, key=shares.__getitem__)[-FLAGGED:]
     limit = (sorted(shares.values())[-FLAGGED] + sorted(shares.values())[-FLAGGED - 1]) / 2
 
-    (tmp_path / "rules.json").write_text(f'{{"wrong_share": {limit}, "case_share": {limit}}}')
+    (tmp_path / "rules.json").write_text(f'{{"wrong_share": {limit}}}')
     done("export", ours, "--output", tmp_path / "sent", "--flagged", "--rules", tmp_path / "rules.json")
     assert sorted(folder.name for folder in case_folders([tmp_path / "sent"])) == sorted(flagged)
     there = tmp_path / "colleague" / "inbox"

@@ -19,7 +19,7 @@ from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.pictures import Grid, scale_mm, tinted
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.report.case_report import SHOWN_REGIONS
-from SegWithUCore.report.pictures import Volumes, chained, pictures_around, voxel_edges
+from SegWithUCore.report.pictures import REVIEWED_COLOURS, Volumes, pictures_around
 from SegWithUCore.report.render import png_bytes
 from SegWithUCore.review.log_format import Verdict
 
@@ -105,13 +105,12 @@ def test_names_and_comments_are_shown_as_they_were_written(case: Path, segwithu:
         assert said in page.text
 
 
-def test_verdicts_of_each_reviewer_and_their_trail_are_told(case: Path, segwithu: Command) -> None:
+def test_verdicts_of_each_reviewer_are_told(case: Path, segwithu: Command) -> None:
     judged(case, "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED}, comment="too thick")
     judged(case, "Ben", {1: Verdict.ACCEPTED, 2: Verdict.CORRECTED})
     page = reported(segwithu, case)
     assert "Ana: rejected too thick" in page.text
     assert "Regions on which the reviewers disagree (rank): 2." in page.text
-    assert "Audit trail of Ben" in page.text
     first = re.search(r"(\d+)\. (?:anterior|posterior) hippocampus:", page.text)
     assert first is not None
     assert first[1] == "2"  # rejected, so it comes first
@@ -123,7 +122,6 @@ def test_what_nobody_looked_at_is_counted_apart(case: Path, segwithu: Command) -
     number, wrong = len(rest.regions), f"{rest.expected_wrong_mm3:.0f}"
     words = " ".join(page.text.split())
     assert f"Ana2 of {number + 2}1010{number} ({wrong} mm³)" in words  # one cell after the other
-    assert f"{number} regions not looked at, expected wrong mm3 {rest.expected_wrong_mm3:.4g}" in words
 
 
 def test_each_shown_region_has_three_pictures_and_the_overview_too(case: Path, segwithu: Command) -> None:
@@ -145,8 +143,10 @@ def test_a_reviewer_s_contour_is_drawn_where_it_differs(case: Path, segwithu: Co
     after = reported(segwithu, case)
     assert "where changed" not in before.text
     assert "Ana, where changed" in after.text
-    dashed = [a for tag, a in after.tags if tag == "path" and a.get("stroke-dasharray")]
-    assert len(dashed) > 4
+    white = [
+        sum((picture == REVIEWED_COLOURS[0]).all(-1).sum() for picture in page.pictures()) for page in (before, after)
+    ]
+    assert white[1] > white[0] + 50
 
 
 def test_a_missing_image_leaves_a_page_without_pictures(case: Path, tmp_path: Path, segwithu: Command) -> None:
@@ -214,31 +214,19 @@ def test_pictures_come_back_from_their_png_files() -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(pixels)))), pixels)
 
 
-def test_contours_run_along_the_edges_of_voxels() -> None:
-    labels = np.zeros((5, 6), np.uint8)
-    labels[1:3, 2:5] = 1
-    edges = voxel_edges(labels)
-    assert len(edges) == 2 * (2 + 3)
-    (line,) = chained(edges)
-    assert line[0] == line[-1]
-    assert set(line) == {(0.5, 1.5), (0.5, 4.5), (2.5, 1.5), (2.5, 4.5)}
-
-
 def test_pictures_lie_as_their_letters_say() -> None:
     """A bright block towards the patient's right, anterior and superior, in an array whose axes run the other ways."""
     image = np.zeros((40, 40, 40), np.float32)
     image[5:12, 5:12, 5:12] = 1  # the beginning of axes that run to inferior, posterior and left
     image += np.random.default_rng(0).random(image.shape, np.float32) * 0.01
-    volumes = Volumes(image, image > 0.5, None, {}, None, Grid((1.0, 1.0, 1.0), "IPL"))
+    volumes = Volumes(image, image > 0.5, None, {}, None, Grid((1.0, 1.0, 1.0), "IPL"), {1: (0, 0, 255)})
     for picture, letters in zip(pictures_around(volumes, (11, 11, 11), 20.0), ("ALPR", "SLIR", "SPIA"), strict=True):
         assert "".join(picture.letters) == letters
         rows, columns = np.nonzero(picture.pixels[..., 0] > 128)
         assert rows.mean() < 128  # anterior or superior is at the top
         assert columns.mean() < 128  # right or anterior is at the left
-        (lines,) = picture.model.values()
-        xs = [x for line in lines for x, _ in line]
-        assert min(xs) == pytest.approx(columns.min(), abs=5)
-        assert max(xs) - min(xs) == pytest.approx(7 * 256 / picture.edge_mm)
+        drawn = np.nonzero((picture.pixels == (0, 0, 255)).all(-1))[1]
+        assert drawn.max() - drawn.min() + 1 == pytest.approx(7 * 256 / picture.edge_mm, abs=1.5)
 
 
 def test_the_tint_begins_where_it_says_and_grows() -> None:

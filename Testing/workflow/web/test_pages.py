@@ -44,9 +44,9 @@ def unpacked(data: dict[str, Any], name: str, facts: dict[str, Any]) -> np.ndarr
 
 def saved(data: dict[str, Any], reviewer: str, *events: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """What the page saves after these events."""
-    opened = {"event": "opened", **data["identity"]["opened"]}
+    opened = {"event": "opened", **data["case"]["identity"]["opened"]}
     lines = [{"when": "2026-11-27T08:00:00Z", "reviewer": reviewer, **event} for event in (opened, *events)]
-    facts = {"format": "segwithu-page-review", "format_version": 1, "identity": data["identity"]}
+    facts = {"format": "segwithu-page-review", "format_version": 1, "identity": data["case"]["identity"]}
     return {**facts, "reviewer": reviewer, "lines": lines, **changes}
 
 
@@ -138,7 +138,8 @@ def test_a_page_tells_no_names_and_a_name_in_it_ends_no_script(case: Path, tmp_p
         for told in (PLANTED, "Ana Ben", "2026-11-27", str(tmp_path), "/tmp/"):
             assert told not in text, (page.name, told)
         assert hostile not in text
-    assert embedded(tmp_path / "pages" / "case-001.html")["case"]["model"].startswith(hostile)
+    facts = dict(embedded(tmp_path / "pages" / "case-001.html")["case"]["facts"])
+    assert facts["Model"].startswith(hostile)
     names = json.loads((tmp_path / "pages-names.json").read_text())
     assert names["cases"] == {"case-001": str(renamed)}
 

@@ -93,10 +93,6 @@ export function localVoxel(voxel, frame) {
     return voxel.map((index, axis) => index - frame.index[axis]);
 }
 
-export function wholeVoxel(voxel, frame) {
-    return voxel.map((index, axis) => index + frame.index[axis]);
-}
-
 function shiftedMatrix(matrix, index) {
     return matrix
         .slice(0, 3)

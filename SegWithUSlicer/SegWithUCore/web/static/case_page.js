@@ -25,7 +25,7 @@ export class CasePage {
         this.labels = data.labels;
         this.masks = new Uint8Array(0);
         this.review = new Review(source, this.description, settings.order, (what) => this.reviewChanged(what));
-        this.cursor = new CursorLine(source, data);
+        this.cursor = new CursorLine(data);
         this.viewer = new Viewer(data, () => this.moved());
         this.viewer.setSmooth(settings.smooth ?? true);
         this.overlay = new OverlayPanel(
@@ -272,7 +272,7 @@ export class CasePage {
         const { review } = this;
         const { state, current } = review;
         const pendingIds = new Set(review.pending.flatMap(({ events }) => events).map(({ region }) => region));
-        this.regions.update(state.verdicts, pendingIds, review.others);
+        this.regions.update(state.verdicts, pendingIds);
         this.card.show(current, {
             verdict: current ? state.verdicts[current.id] : undefined,
             comment: current ? (state.comments[current.id] ?? "") : "",
@@ -298,7 +298,7 @@ export class CasePage {
     }
 
     moved() {
-        this.cursor.follow(this.viewer.voxel, this.labels, this.overlay?.map ?? null);
+        this.cursor.show(this.viewer.voxel, this.labels, this.overlay?.map ?? null);
     }
 
     // -- files of verdicts --
@@ -338,7 +338,6 @@ export class CasePage {
 
     close() {
         this.keepComment();
-        this.cursor.close();
         window.removeEventListener("beforeunload", this.whenLeaving);
         this.viewer.close();
         return this.review.close();

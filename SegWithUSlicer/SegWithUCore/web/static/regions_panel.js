@@ -45,7 +45,6 @@ export class RegionsPanel {
     makeItem(region) {
         const picture = element("canvas", { width: 2 * THUMBNAIL_PX, height: 2 * THUMBNAIL_PX, "aria-hidden": "true" });
         const verdict = element("span", { class: "verdict" });
-        const others = element("span", { class: "others" });
         const item = element(
             "li",
             {
@@ -66,10 +65,9 @@ export class RegionsPanel {
                     `${KIND_TEXTS[region.kind] ?? region.kind} · ${volumeText(region.expected_wrong_mm3)}`,
                 ),
                 verdict,
-                others,
             ),
         );
-        this.items.set(region.id, { item, picture, verdict, others, region, isDrawn: false });
+        this.items.set(region.id, { item, picture, verdict, region, isDrawn: false });
         this.seen.observe(item);
         return item;
     }
@@ -93,16 +91,11 @@ export class RegionsPanel {
         }
     }
 
-    // Shows verdicts; `others` is a list of { reviewer, verdicts }, or null.
-    update(verdicts, pendingIds, others) {
-        for (const [id, { item, verdict, others: line }] of this.items) {
+    update(verdicts, pendingIds) {
+        for (const [id, { item, verdict }] of this.items) {
             const given = verdicts[id];
             verdict.textContent = given === undefined ? "" : VERDICT_TEXTS[given] + (pendingIds.has(id) ? " …" : "");
             item.dataset.verdict = given ?? "";
-            const said = (others ?? [])
-                .filter((other) => other.verdicts[id])
-                .map((other) => `${other.reviewer}: ${other.verdicts[id]}`);
-            showText(line, said.join("; "));
         }
     }
 

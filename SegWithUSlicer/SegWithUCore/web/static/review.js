@@ -36,7 +36,6 @@ export class Review {
         this.message = "";
         this.notes = [];
         this.serverProgress = null;
-        this.others = null;
         this.hasEdits = false;
         this.current = null;
         this.timer = new ViewTimer();
@@ -375,7 +374,6 @@ export class Review {
     take(answer) {
         this.last = answer.last ?? this.last;
         this.serverProgress = answer.progress ?? null;
-        this.others = answer.others ?? this.others;
     }
 
     replay() {

@@ -1,11 +1,7 @@
 // State of a review, made by replaying the lines of its log: the rules of `review/state.py`.
 
-import { timeLeft } from "./texts.js";
-
 const SEEN_VERDICTS = new Set(["accepted", "corrected"]);
 const UNSEEN = "not looked at";
-// Decided regions before the time left is shown: one region says little about the next.
-const ENOUGH_FOR_A_FORECAST = 2;
 
 // `regions` are those of the case.
 export function reviewState(events, regions, totalMm3) {
@@ -93,20 +89,15 @@ function progressOf(state, regions, totalMm3) {
     const seenMm3 = regions
         .filter(({ id }) => SEEN_VERDICTS.has(state.verdicts[id]))
         .reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
-    const open = regions.length - decided.length - unseen;
-    const pace =
-        decided.length >= ENOUGH_FOR_A_FORECAST ? medianOf(decided.map(({ id }) => state.seconds[id] ?? 0)) : null;
     return {
         decided: decided.length,
         regions: regions.length,
         unseen,
-        open,
         seenShare: totalMm3 > 0 ? Math.min(1, seenMm3 / totalMm3) : 1,
-        secondsLeft: pace === null ? null : pace * open,
     };
 }
 
-// "7 of 12 regions, 86 % of expected error seen, about 2 min left"
+// "7 of 12 regions, 86 % of expected error seen"
 export function progressText(progress) {
     const parts = [`${progress.decided} of ${progress.regions} regions`];
     if (progress.unseen) {
@@ -114,9 +105,6 @@ export function progressText(progress) {
     }
     // Rounded down: 100 % is said only when nothing is left.
     parts.push(`${Math.floor(progress.seenShare * 100 + 1e-9)} % of expected error seen`);
-    if (progress.secondsLeft && progress.open) {
-        parts.push(timeLeft(progress.secondsLeft));
-    }
     return parts.join(", ");
 }
 
@@ -164,10 +152,4 @@ export function inOrder(regions, order) {
             return at < 0 ? 0 : first[at] - second[at];
         })
         .map(([, region]) => region);
-}
-
-function medianOf(values) {
-    const sorted = [...values].sort((a, b) => a - b);
-    const middle = sorted.length >> 1;
-    return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }

@@ -23,7 +23,7 @@ export class FileSource {
     }
 
     get identity() {
-        return this.content.identity;
+        return this.content.case.identity;
     }
 
     async enter() {
@@ -36,10 +36,6 @@ export class FileSource {
 
     async case() {
         return this.content.case;
-    }
-
-    async value() {
-        return null;
     }
 
     async volume(_id, description, bytes) {
@@ -78,7 +74,6 @@ export class FileSource {
             notes: [],
             has_edits: false,
             labels: null,
-            others: null,
         };
     }
 

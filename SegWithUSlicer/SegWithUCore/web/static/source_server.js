@@ -44,11 +44,6 @@ export class ServerSource {
         return this.ask(caseAddress(id));
     }
 
-    value(id, voxel) {
-        const [i, j, k] = voxel;
-        return this.ask(`${caseAddress(id)}/value?i=${i}&j=${j}&k=${k}`);
-    }
-
     // The bytes of a volume, in chunks of whole slices where it is large. `description` is { url, dtype, box }.
     async volume(id, description, bytes) {
         const answer = await this.fetch(`${caseAddress(id)}/${description.url}`);

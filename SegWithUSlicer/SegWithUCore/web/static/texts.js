@@ -67,33 +67,14 @@ export const ORDER_TEXTS = {
 };
 
 const RULE_TEXTS = {
-    "expected wrong volume": "wrong volume",
     "expected wrong share": "wrong share",
-    "volume interval": "wide interval",
-    "predicted Dice": "low Dice",
     "soft Dice": "low soft Dice",
     fingerprint: "unlike training",
     "empty structure": "empty structure",
     model: "weak model",
     reviewer: "reviewer",
-    wrong_mm3: "wrong volume",
-    wrong_share: "wrong share",
-    interval_share: "wide interval",
-    dice: "low Dice",
-    soft_dice: "low soft Dice",
 };
 
 export function ruleText(rule) {
     return RULE_TEXTS[rule] ?? rule;
-}
-
-// "about 20 s left", "about 8 min left", "about 3 h 5 min left"
-export function timeLeft(seconds) {
-    if (seconds < 55) {
-        return `about ${Math.max(1, Math.round(seconds / 10)) * 10} s left`;
-    }
-    const minutes = Math.round(seconds / 60);
-    return minutes < 60
-        ? `about ${Math.max(1, minutes)} min left`
-        : `about ${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
 }

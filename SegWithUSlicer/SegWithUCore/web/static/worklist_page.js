@@ -222,7 +222,7 @@ export class WorklistPage {
     tell(one) {
         const reasons = one.trouble ? [one.trouble] : [...one.flags.map(({ sentence }) => sentence), ...one.notes];
         const lines = reasons.length ? reasons : [one.no_flag];
-        lines.push(...one.ranks);
+        lines.push(...one.sentences);
         this.about.replaceChildren(element("strong", {}, one.name), ...lines.map((line) => element("p", {}, line)));
     }
 }
