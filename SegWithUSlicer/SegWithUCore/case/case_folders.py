@@ -58,7 +58,7 @@ def deeper_cases(paths: Sequence[Path], given: Sequence[Path] = ()) -> list[str]
     for path, depth in product(paths, range(1, _DEEPEST + 2)):
         for file in sorted(path.glob("/".join([*["*"] * depth, CASE_FILE]))):
             folder, real = file.parent, file.parent.resolve()
-            is_listed = real in known or (real.parent in known and not folder.name.startswith("."))
+            is_listed = real in known or (folder.parent.resolve() in known and not folder.name.startswith("."))
             if not is_listed and not any(part.startswith(TEMPORARY_PREFIX) for part in folder.relative_to(path).parts):
                 left.setdefault(real, str(folder))
     names = ", ".join(list(left.values())[:_NAMED])
