@@ -163,15 +163,15 @@ def test_what_two_crashes_left_is_kept_both_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (b"", "not valid JSON"),
-        (b"\xff\xfe", "no UTF-8"),
+        (b"", "JSON"),
+        (b"\xff\xfe", "line 3"),
         (b"[1]", "no object"),
         (b'{"event": "closed"}', "when and reviewer"),
         (b'{"when": "", "reviewer": "Anna", "event": "shrug"}', "unknown event 'shrug'"),
         (b'{"when": "", "reviewer": "Anna", "event": "looked", "region": 1}', "no seconds"),
         (b'{"when": "", "reviewer": "Anna", "event": "looked", "region": "1", "seconds": 1}', 'region is "1"'),
         (b'{"when": "", "reviewer": "Anna", "event": "looked", "region": true, "seconds": 1}', "region is true"),
-        (b'{"when": "", "reviewer": "Anna", "event": "looked", "region": 1, "seconds": NaN}', "no number"),
+        (b'{"when": "", "reviewer": "Anna", "event": "looked", "region": 1, "seconds": NaN}', "finite"),
         (
             b'{"when": "", "reviewer": "Anna", "event": "rest", "regions": [1, true], "expected_wrong_mm3": 1}',
             "regions",
