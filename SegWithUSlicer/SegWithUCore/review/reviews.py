@@ -11,7 +11,7 @@ from ..case.case_folders import checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
 from ..regions.region import Region
 from ..util.csv_files import csv_text
-from ..util.errors import InputError
+from ..util.errors import InputError, naming
 from .log_format import (
     NAMES,
     SPOKEN,
@@ -94,7 +94,8 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     for path in [path for place in (folder, other) if place is not None for path in sorted(place.glob(LOG_PATTERN))]:
         try:
             checked_file(path.parent, path.name)
-            reviews.append(review_of(path, read_log(path), regions, wanted, total))
+            with naming(path):
+                reviews.append(review_of(path, read_log(path), regions, wanted, total))
         except InputError as error:
             notes.append(str(error).replace(f"{folder}{os.sep}", ""))  # a report must not reveal where it was made
     return CaseReviews(regions, tuple(reviews), tuple(notes))
