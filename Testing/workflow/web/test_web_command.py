@@ -79,7 +79,7 @@ REFUSED = {
     "others without a proxy": (["--host", "0.0.0.0"], ["--behind-proxy", "ssh -L"]),
     "a name of others": (["--host", "station.example"], ["--behind-proxy"]),
     "a proxy that is none": (["--behind-proxy", "review"], ["give the address"]),
-    "images that are none": (["--images", "nowhere"], ["is no folder"]),
+    "images that are none": (["--images", "nowhere"], ["nowhere"]),
 }
 
 
