@@ -234,7 +234,7 @@ def test_a_place_without_cases_is_named_and_the_list_stays(listing: Listing) -> 
     assert len(listing.shown) == 3
     (listing.home / "x.json").write_text("[]", encoding="utf-8")
     listing.list_file(listing.home / "x.json")
-    assert "is no worklist" in listing.ui.casesLabel.text
+    assert "x.json" in listing.ui.casesLabel.text
 
 
 def test_many_cases_are_shown_before_they_are_read_and_then_read_once(listing: Listing) -> None:
