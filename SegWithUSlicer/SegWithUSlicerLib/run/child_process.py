@@ -3,6 +3,7 @@
 No Qt: the timer is passed in.
 """
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -34,11 +35,13 @@ POLL_INTERVAL_MS = 50
 class ChildProcess:
     """A child process with a reader thread per pipe, started at once.
 
-    Events go into a queue together with this object, so that late events of a child that was given up are recognised.
+    The threads hand over bytes and text only; `next_event` parses them on the main thread. A thread that makes
+    containers can be the one that collects garbage, and Qt objects that are destroyed outside of the main thread crash
+    the application (seen four times in about 60 runs of the tests).
 
     Args:
         start: command line, environment and options.
-        arrived: receives (this object, event).
+        arrived: receives this object once for each event, so that those of a child that was given up are recognised.
         log: receives lines of stderr.
 
     Attributes:
@@ -50,13 +53,12 @@ class ChildProcess:
         WorkerStartError: the system refuses to start it.
     """
 
-    def __init__(
-        self, start: WorkerStart, arrived: "queue.SimpleQueue[tuple[ChildProcess, Event]]", log: deque[str]
-    ) -> None:
+    def __init__(self, start: WorkerStart, arrived: "queue.SimpleQueue[ChildProcess]", log: deque[str]) -> None:
         self.pid: int | None = None
         self.versions: Mapping[str, Any] = {}
         self.leaving = False
         self._arrived = arrived
+        self._events: deque[bytes | str] = deque()
         self._log = log
         self._process: subprocess.Popen[bytes] = start.popen()
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
@@ -98,7 +100,7 @@ class ChildProcess:
             except Exception as error:  # noqa: BLE001 - whoever waits for the end must hear of it
                 self._log.append(f"ending process {self.pid or self._process.pid} failed: {error}")
             finally:
-                self._arrived.put((self, {"event": TREE_ENDED}))
+                self._hand_over(TREE_ENDED)
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
@@ -113,28 +115,33 @@ class ChildProcess:
         except OSError as error:
             self._log.append(f"half-written output stays: {error.strerror}")
 
-    def _read_events(self) -> None:
+    def next_event(self) -> Event | None:
+        """Return the next event that was handed over; None for a line that is no event, which goes to the log."""
+        found = self._events.popleft()
+        if isinstance(found, str):
+            return {"event": found, "code": self._process.returncode}
         try:
-            self._hand_out_lines()
+            return parse_json(found, "an event of the process")
+        except InputError:
+            self._log.append(found.decode("utf-8", "replace").rstrip())
+            return None
+
+    def _hand_over(self, event: bytes | str) -> None:
+        self._events.append(event)
+        self._arrived.put(self)
+
+    def _read_events(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            with self._process.stdout as lines:
+                for line in lines:
+                    self._hand_over(line)
         except Exception as error:  # noqa: BLE001 - a reader that stops silently would leave the run waiting
             self._log.append(f"its events cannot be read: {error}")
         self._log_reader.join(EXIT_WAIT_S)  # so that its last lines are there when its end is reported
-        try:
-            code = self._process.wait(EXIT_WAIT_S)
-        except subprocess.TimeoutExpired:
-            code = None
-        self._arrived.put((self, {"event": ENDED, "code": code}))
-
-    def _hand_out_lines(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                try:
-                    event = parse_json(line, "an event of the process")
-                except InputError:
-                    self._log.append(line.decode("utf-8", "replace").rstrip())
-                    continue
-                self._arrived.put((self, event))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(EXIT_WAIT_S)
+        self._hand_over(ENDED)
 
     def _read_log(self) -> None:
         assert self._process.stderr is not None
@@ -158,7 +165,7 @@ class PolledProcess:
         self._start_timer = start_timer
         self._stop_timer: Callable[[], None] | None = None
         self._child: ChildProcess | None = None
-        self._arrived: queue.SimpleQueue[tuple[ChildProcess, Event]] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[ChildProcess] = queue.SimpleQueue()
         self._log: deque[str] = deque(maxlen=log_lines)
 
     @property
@@ -179,10 +186,12 @@ class PolledProcess:
         """Hand out what has arrived; main thread only."""
         while True:
             try:
-                child, event = self._arrived.get_nowait()
+                child = self._arrived.get_nowait()
             except queue.Empty:
                 break
-            self._dispatch(child, event)
+            event = child.next_event()
+            if event is not None:
+                self._dispatch(child, event)
         self._after_poll()
 
     def _dispatch(self, child: ChildProcess, event: Event) -> None:
