@@ -116,7 +116,7 @@ def test_what_needs_torch_is_one_sentence(packages: Path, tmp_path: Path) -> Non
     image = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
     paper = ["segment", str(image), "--model", "hippocampus", "--head", "paper", "--output", "out"]
     compiling = ["models", "compile", "hippocampus"]
-    for call, words in ((paper, "segwithu-slicer[torch]"), (compiling, "segwithu-slicer[train]")):
+    for call, words in ((paper, ".[torch]"), (compiling, ".[train]")):
         done = light(packages, "-m", "SegWithUCore.cli", *call, cwd=tmp_path)
         assert done.returncode in (1, 2)
         assert words in done.stderr
@@ -129,4 +129,4 @@ def test_training_says_what_it_lacks(packages: Path, tmp_path: Path) -> None:
     code = "from SegWithUCore.util.failures import failure_sentence\n"
     code += "try:\n    import SegWithULab.training.head\n"
     code += "except ImportError as error:\n    print(failure_sentence(error))"
-    assert "pip install 'segwithu-slicer[train]'" in light(packages, "-c", code, cwd=tmp_path).stdout
+    assert 'pip install ".[train]"' in light(packages, "-c", code, cwd=tmp_path).stdout

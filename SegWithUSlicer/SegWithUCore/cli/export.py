@@ -180,7 +180,7 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
 
     Write DICOM Segmentations (the model's, and each reviewer's version) and the error probability as a Parametric
     Map, which refer to the series that was segmented. They carry its patient, and the reviewer's name: de-identify
-    the series with your archive's tool first. Needs highdicom: pip install 'highdicom>=0.27'.
+    the series with your archive's tool first. Needs highdicom: pip install 'highdicom>=0.28'.
 
     Examples:
     export-dicom results/case_1 --output dicom --source STUDY

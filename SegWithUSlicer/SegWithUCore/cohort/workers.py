@@ -86,7 +86,7 @@ class WorkersRequest:
         for package in ["distributed", *(["dask_jobqueue"] if self.cluster else [])]:
             if importlib.util.find_spec(package) is None:
                 raise ClusterError(
-                    f"Workers need the package {package}: run 'pip install \"segwithu-slicer[cluster]\"'.",
+                    f'Workers need the package {package}: pip install ".[cluster]" in the checkout.',
                     "package-missing",
                 )
 

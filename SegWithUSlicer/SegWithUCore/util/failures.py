@@ -13,8 +13,8 @@ def failure_sentence(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory for this: give a smaller region of interest with --roi."
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("torch", "monai"):
-        return "this needs torch: pip install 'segwithu-slicer[train]' (in a checkout: pip install '.[train]')."
+        return 'this needs torch: pip install ".[train]" in the checkout.'
     if isinstance(error, ModuleNotFoundError):
-        return f"the package {error.name} is missing here: install it, or segwithu-slicer[desktop], which brings it."
+        return f'the package {error.name} is missing here: pip install ".[desktop]" in the checkout brings it.'
     reason = " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {reason} (run again with --debug and report it)."

@@ -73,7 +73,7 @@ def test_json_is_one_object_a_line_also_for_errors() -> None:
 def test_a_missing_package_is_named() -> None:
     sentence = failure_sentence(ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib"))
     assert "matplotlib is missing" in sentence
-    assert "segwithu-slicer[desktop]" in sentence
+    assert 'pip install ".[desktop]"' in sentence
 
 
 def test_words_stand_left_and_figures_right() -> None:

@@ -79,7 +79,7 @@ DEVICES = (AUTO, "cpu", "cuda", "mps")
 AS_ASKED = "as asked for"
 INSTALL = {
     OPENVINO: "pip install 'openvino>=2025.2'",
-    TORCH: "pip install 'segwithu-slicer[torch]' (in a checkout: pip install '.[torch]')",
+    TORCH: 'pip install ".[torch]" in the checkout',
 }
 
 

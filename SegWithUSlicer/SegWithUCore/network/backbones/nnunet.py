@@ -110,5 +110,5 @@ def _package(module: str) -> Any:
     except ImportError as error:
         raise InputError(
             "nnU-Net models need the package dynamic-network-architectures, which is missing here: "
-            "pip install dynamic-network-architectures, or segwithu-slicer[nnunet], which brings it."
+            'pip install ".[nnunet]" in the checkout.'
         ) from error
