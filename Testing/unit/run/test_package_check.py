@@ -9,6 +9,7 @@ import pytest
 from repository import ROOT
 
 from SegWithUCore.inference.engines import choice
+from SegWithUCore.models import bundle as bundles
 from SegWithUCore.models.bundle import read_unchecked
 from SegWithUCore.network.specs import BackboneSpec
 from SegWithUCore.util.errors import EngineMissingError
@@ -75,7 +76,8 @@ def test_networks_of_nnunet_need_a_package_of_their_own_beside_torch(
 ) -> None:
     networks = "dynamic-network-architectures"
     assert packages.names(networks="nnunet", model=MODEL, engine="torch") == (True, [*HEAVY, networks])
-    monkeypatch.setattr(checks, "_bundle", lambda _: replace(read_unchecked(Path(MODEL)), backbone=NNUNETS))
+    found = replace(read_unchecked(Path(MODEL)), backbone=NNUNETS)
+    monkeypatch.setattr(bundles, "read_unchecked", lambda _: found)
     assert packages.names(model=MODEL, device="cuda") == (True, [*HEAVY, networks])
     assert packages.names(model=MODEL) == (True, LIGHT), "its graphs need neither"
     packages.states = {networks: "missing"}
@@ -143,7 +145,7 @@ def test_an_engine_is_named_although_no_model_can_be_read_without_numpy(
     real = builtins.__import__
 
     def without(name: str, *rest: Any, **options: Any) -> Any:
-        if name == "inference.engines.available":
+        if name == "inference.engines.choice":
             raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
         return real(name, *rest, **options)
 
