@@ -71,12 +71,10 @@ class Warm:
 
 @contextmanager
 def warm_worker(engine: str) -> Iterator[Warm]:
-    """Start a worker and load the model."""
+    """Start a worker; its first run loads the model."""
     process = worker_start().popen()
     try:
-        worker = Warm(process, engine)
-        list(worker.ask(request="warm"))
-        yield worker
+        yield Warm(process, engine)
     finally:
         process.kill()
         process.wait()

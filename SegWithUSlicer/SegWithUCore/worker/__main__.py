@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PROGRESS_INTERVAL_S = 0.1
 """More events a second than a person can see would only keep the parent busy."""
-ENGINE_REQUESTS = ("warm", "predict_cost", "fingerprint", "segment")
+ENGINE_REQUESTS = ("fingerprint", "segment")
 ENDING = {signal.SIGTERM, signal.SIGINT}
 
 

@@ -1,4 +1,4 @@
-"""The worker's jobs that need an engine: load, predict the memory, compare with the training cases, segment."""
+"""The worker's jobs: compare with the training cases, segment."""
 
 import contextlib
 import time
@@ -9,19 +9,16 @@ import numpy as np
 
 from ..inference.engines import AUTO
 from ..inference.image_features import ImageFeatures
-from ..inference.memory_prediction import memory_from_headers
 from ..inference.model import Model, user_network_sha256
 from ..inference.ood_check import deviations_of_features
 from ..inference.segment import Job, segment
 from ..io.grid import VoxelGrid, check_geometry
 from ..io.roi import RegionOfInterest, part_grid
-from ..io.volume import Header
 from ..models.bundle import Bundle, with_head
 from ..models.installed import resolve_model
 from ..util.atomic_files import one_writer
 from ..util.errors import InputError, UsageError
 from ..util.input_files import read_bounded
-from ..util.memory import NotEnoughMemoryError
 from ..util.paths import BUNDLE_FILE
 from ..util.progress import Progress
 from ..util.strict_json import MAXIMUM_BYTES
@@ -29,8 +26,6 @@ from .protocol import Request
 
 LONGEST_AXIS = 1_000_000
 """Voxels along one axis of the grid in a request: more than any image has."""
-UNKNOWN_VOXEL_BYTES = 4
-"""Of a volume that is not in a file yet."""
 
 
 class JobRunner:
@@ -42,16 +37,14 @@ class JobRunner:
 
     def answer(self, request: Request, report: Progress) -> dict[str, Any]:
         """Do a request and return the event that answers it, without its id."""
-        jobs = {"warm": _warmed, "predict_cost": _cost, "segment": self._segment}
         try:
             if request.request == "fingerprint":  # Slicer's window sends the grid and image features of the voxels
                 found = deviations_of_features(_features(request), _part(request), self._bundle(request.model))
                 return {"event": "fingerprinted", "deviations": [deviation.to_json() for deviation in found]}
-            with one_writer(Path(request.target)) if request.target else contextlib.nullcontext():
-                model = self._loaded(request, report)
-                answer = jobs[request.request](request, model, report)
-            engine = {"engine": model.engine.identity(), "engine_reason": model.engine_reason}
-            return {**answer, "device": answer.get("device", model.device), **engine}
+            if not request.files or not request.name or not request.target:
+                raise UsageError("The request 'segment' lacks files, name or target.", "unusable-request")
+            with one_writer(Path(request.target)):
+                return self._segment(request, self._loaded(request, report), report)
         except (MemoryError, RuntimeError):
             self._model = None  # the network may be left on another device
             raise
@@ -88,8 +81,6 @@ class JobRunner:
 
     def _segment(self, request: Request, model: Model, report: Progress) -> dict[str, Any]:
         begun = time.monotonic()
-        if not request.files or not request.name or not request.target:
-            raise UsageError("The request 'segment' lacks files, name or target.", "unusable-request")
         job = Job(
             name=request.name,
             files=[Path(file) for file in request.files],
@@ -106,26 +97,11 @@ class JobRunner:
             "structures": [metrics.to_json() for metrics in result.structures],
             "warnings": [warning.to_json() for warning in result.warnings],
             "device": result.device,
+            "engine": model.engine.identity(),
+            "engine_reason": model.engine_reason,
             "seconds": round(time.monotonic() - begun, 2),
             "peak_memory_mb": result.peak_memory_mb,
         }
-
-
-def _warmed(request: Request, model: Model, report: Progress) -> dict[str, Any]:
-    return {"event": "warmed", "model": model.bundle.name}
-
-
-def _cost(request: Request, model: Model, report: Progress) -> dict[str, Any]:
-    """Predict the memory of a run on the grid of a request; no voxel is read."""
-    header = Header(_grid(request), UNKNOWN_VOXEL_BYTES)
-    memory = memory_from_headers([header], _roi(request), model, request.include_image, request.own_to_world_ras)
-    assert memory is not None  # the only grid is known
-    shortage = None
-    try:
-        memory.check()
-    except NotEnoughMemoryError as error:
-        shortage = error.sentence
-    return {"event": "predicted", "memory_mb": round(memory.total / 1e6), "not_enough_memory": shortage}
 
 
 def _roi(request: Request) -> RegionOfInterest | None:

@@ -13,7 +13,6 @@ import torch
 from exchanged_cases import CASES
 from repository import BENCHMARKS
 from segwithu_command import MODEL, SAMPLE, SAMPLE_ROI, Command, changed_description, one_sentence, tiny_bundle
-from worker_parent import REGION
 
 from SegWithUCore.case.case_regions import whole_image
 from SegWithUCore.inference.memory_prediction import RunMemory, check_regions_fit, memory_from_headers, run_memory
@@ -23,7 +22,7 @@ from SegWithUCore.inference.uncertainty_maps import voxelwise
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.input_reader import IN_THIS_PROCESS
 from SegWithUCore.io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
-from SegWithUCore.io.volume import Header, grid_facts, read_image
+from SegWithUCore.io.volume import Header, read_image
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import NnunetPreparation, Normalisation
@@ -234,31 +233,20 @@ class TestRefusal:
         assert "3.0 GB are free" in rows[0]["reason"]
         assert (tmp_path / "out" / CASES[0] / "case.json").is_file()
 
-    def test_the_worker_says_beforehand_what_it_refuses_with(self, tmp_path: Path, free: Any) -> None:
-        engine = JobRunner()
-        fields = {"model": "hippocampus", "device": "cpu"}
-        small = engine.answer(
-            request("predict_cost", **fields, grid=grid_facts(read_image(SAMPLE)), region=REGION), quiet
-        )
-        assert small["not_enough_memory"] is None
+    def test_the_worker_refuses_without_words_of_the_command_line(self, tmp_path: Path, free: Any) -> None:
         free(3 * 10**9)
-        grid = {"size_ijk": [1500] * 3, "spacing_mm": [1.0] * 3, "direction_lps": [-1, 0, 0, 0, -1, 0, 0, 0, 1]}
-        region = {"centre_ras_mm": [700] * 3, "size_mm": [40] * 3}
-        told = engine.answer(request("predict_cost", **fields, grid=grid, region=region), quiet)
         job = {"name": "huge", "target": str(tmp_path / "case"), "files": [str(huge(tmp_path, 1500))]}
+        region = {"centre_ras_mm": [700] * 3, "size_mm": [40] * 3}
         with pytest.raises(NotEnoughMemoryError) as caught:
-            engine.answer(request("segment", **fields, **job, region=region), quiet)
-        assert told["not_enough_memory"] == caught.value.sentence
+            JobRunner().answer(request("segment", model="hippocampus", device="cpu", **job, region=region), quiet)
         assert "--" not in caught.value.sentence and str(tmp_path) not in caught.value.sentence
 
     @pytest.mark.serial
     @pytest.mark.skipif(sys.platform != "linux", reason="measures as Linux shows it")
     def test_predicting_allocates_no_grid(self) -> None:
-        engine = JobRunner()
-        fields = {"model": "hippocampus", "device": "cpu", "grid": {"size_ijk": [9000] * 3, "spacing_mm": [0.1] * 3}}
+        fields = {"model": "hippocampus", "grid": {"size_ijk": [9000] * 3, "spacing_mm": [0.1] * 3}}
         before = available_memory.resident_bytes()
-        for kind in ("predict_cost", "fingerprint"):
-            assert engine.answer(request(kind, **fields), quiet)["event"] in ("predicted", "fingerprinted")
+        assert JobRunner().answer(request("fingerprint", **fields), quiet)["event"] == "fingerprinted"
         assert available_memory.resident_bytes() - before < 10**9
 
     def test_more_uncertain_voxels_than_fit_are_refused(self, tmp_path: Path, free: Any) -> None:

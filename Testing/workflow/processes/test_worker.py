@@ -132,7 +132,8 @@ def test_bad_request_gives_one_error_and_the_worker_stays(
     assert words in answer["text"]
     assert answer["details"] is None
     assert not any(tmp_path.iterdir())
-    assert warm.ask({"request": "warm", "id": 2, "model": "hippocampus", "device": "cpu"})["event"] == "warmed"
+    again = {"request": "fingerprint", "id": 2, "model": "hippocampus", "grid": GRID}
+    assert warm.ask(again)["event"] == "fingerprinted"
 
 
 GRID = {"size_ijk": [35, 51, 35], "spacing_mm": [1, 1, 1]}
@@ -151,15 +152,9 @@ GRID = {"size_ijk": [35, 51, 35], "spacing_mm": [1, 1, 1]}
         ({"origin_lps_mm": [1e308, 0, 0]}, "unusable-grid"),
     ],
 )
-@pytest.mark.parametrize("kind", ["predict_cost", "fingerprint"])
-def test_a_grid_that_no_image_has_is_refused_at_once(warm: Parent, kind: str, grid: dict[str, Any], code: str) -> None:
-    answer = warm.ask({"request": kind, "id": 1, "model": "hippocampus", "grid": {**GRID, **grid}})
+def test_a_grid_that_no_image_has_is_refused_at_once(warm: Parent, grid: dict[str, Any], code: str) -> None:
+    answer = warm.ask({"request": "fingerprint", "id": 1, "model": "hippocampus", "grid": {**GRID, **grid}})
     assert (answer["event"], answer["kind"], code_of(answer["text"])) == ("error", "usage", code)
-
-
-def test_a_huge_grid_has_a_predicted_cost(warm: Parent) -> None:
-    answer = warm.ask({"request": "predict_cost", "model": "hippocampus", "grid": {**GRID, "size_ijk": [10**6] * 3}})
-    assert answer["event"] == "predicted" and answer["not_enough_memory"]
 
 
 @pytest.mark.parametrize("text", ["\ud800", "/tmp/\ud800x", "n" * 5000], ids=["surrogate", "in a path", "long"])
@@ -218,14 +213,6 @@ def test_fingerprint_takes_the_look_of_the_voxels_from_the_request(warm: Parent)
     assert warm.ask(request)["deviations"] == []
     answer = warm.ask({**request, "features": {"T1": {"flat": False}}})
     assert (answer["event"], answer["kind"]) == ("error", "usage")
-
-
-def test_cost_is_predicted_from_a_grid(warm: Parent) -> None:
-    ask = {"request": "predict_cost", "id": 1, "model": "hippocampus", "grid": grid_facts(read_image(SAMPLE))}
-    small, whole = warm.ask({**ask, "region": REGION}), warm.ask(ask)
-    assert small["event"] == "predicted"
-    assert 50 < small["memory_mb"] < 2000
-    assert whole["memory_mb"] > small["memory_mb"]
 
 
 def test_predicted_working_grid_is_the_one_that_preprocessing_makes() -> None:

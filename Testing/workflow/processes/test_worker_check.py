@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from repository import ROOT
-from worker_parent import Parent, module, state_of
+from worker_parent import Parent, module, segment_request, state_of
 
 from SegWithUCore.worker.check import PACKAGES
 
@@ -24,7 +24,7 @@ def test_bare_python_says_what_is_missing_and_what_is_half_installed(
     assert str(tmp_path / "torch") in torch["problem"]
     assert torch["needs"] == ">=2.8"
     assert state_of(parent, "monai")["state"] == "missing"
-    answer = parent.ask({"request": "warm", "id": 1, "model": "hippocampus"})
+    answer = parent.ask(segment_request(tmp_path / "case"))
     assert (answer["event"], answer["kind"]) == ("error", "missing")
 
 
