@@ -53,6 +53,7 @@ PACKAGES = (
     Package("packaging", "packaging", "23"),
     Package("pydicom", "pydicom", "3"),
     Package("safetensors", "safetensors", "0.4"),
+    Package("zlib-ng", "zlib_ng", "0.5"),
     Package("openvino", "openvino", "2025.2", engine=OPENVINO),
     Package("torch", "torch", "2.8", engine=TORCH),
     Package("monai", "monai", "1.6", "1.7", engine=TORCH),
