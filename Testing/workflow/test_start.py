@@ -45,7 +45,7 @@ COMMANDS = {
     "segment --help": "--roi",
     "check --help": "--images",
     "models list": "hippocampus",
-    "models show hippocampus": "SHA-256",
+    "models show hippocampus": "Dice, anterior hippocampus",
     "models verify": "hippocampus: whole",
     "worklist {cases} --output {out}": "cases are flagged",
     "report {case}": "report.html",

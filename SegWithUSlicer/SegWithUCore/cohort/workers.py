@@ -398,7 +398,7 @@ def connected(request: WorkersRequest, shared: Path) -> Iterator[Any]:
             lost = client is not None and client.status == "closed"  # asked before we close it ourselves
             for nanny in getattr(cluster, "workers", {}).values():
                 nanny.auto_restart = False
-            _kill_children()
+            _kill_children(request)
             if lost and isinstance(error, Exception) and not isinstance(error, SegWithUError):
                 raise _gone(client) from error
             raise
@@ -406,7 +406,7 @@ def connected(request: WorkersRequest, shared: Path) -> Iterator[Any]:
             for each in (client, cluster):
                 with contextlib.suppress(Exception):
                     each.close(timeout=CLOSE_S)  # type: ignore[union-attr]
-            _kill_children()
+            _kill_children(request)
 
 
 def _cluster(request: WorkersRequest, folder: str, shared: Path) -> Any:
@@ -442,11 +442,11 @@ def _cluster(request: WorkersRequest, folder: str, shared: Path) -> Any:
     return cluster
 
 
-def _kill_children() -> None:
-    """Kill the processes that Dask started, with theirs."""
+def _kill_children(request: WorkersRequest) -> None:
+    """Kill the processes that Dask started for this run, with theirs; those of a scheduler stay."""
     import psutil
 
-    for child in psutil.Process().children():
+    for child in [] if request.scheduler else psutil.Process().children():
         with contextlib.suppress(psutil.Error):
             if "spawn_main" in " ".join(child.cmdline()):
                 for each in [child, *child.children(recursive=True)]:

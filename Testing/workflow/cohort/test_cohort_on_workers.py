@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 from cohort_kills import OVERVIEW, assert_same_cases, hidden_in
 from segwithu_command import Command, Outcome, changed_description, one_sentence
 from worker_deaths import deadly_cases
@@ -195,10 +196,23 @@ def test_a_case_that_kills_its_workers_is_a_row_and_takes_no_other_along(
 def test_a_case_larger_than_a_worker_s_share_of_memory_is_a_failed_case(
     images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SHARED_MEMORY", 1e-6)
-    outcome = segwithu.segment(*images[:2], "--workers", "1", model=tiny, output=tmp_path / "out")
+    sitk.WriteImage(sitk.Image([500] * 3, sitk.sitkUInt8), str(tmp_path / "large.nii.gz"))
+    monkeypatch.setattr(module, "available_bytes", lambda: int(1.5e9 / module.SHARED_MEMORY))
+    outcome = segwithu.segment(tmp_path / "large.nii.gz", images[0], "--workers", "1", model=tiny,
+                               output=tmp_path / "out")  # fmt: skip
     assert outcome.code == 1
-    assert sorted(failures(tmp_path / "out")) == sorted(NAMES[:2])
+    assert "1 done, 0 there, 1 failed" in outcome.out, outcome.err
+    assert list(failures(tmp_path / "out")) == ["large"]
+    assert "of memory more than" in failures(tmp_path / "out")["large"]
+
+
+def test_a_share_of_memory_too_small_for_the_model_is_a_refusal(
+    images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARED_MEMORY", 1e-6)
+    outcome = segwithu.segment(images[0], "--workers", "1", model=tiny, output=tmp_path / "out")
+    _refused(outcome, "cannot load the model", "of memory more than")
+    assert not (tmp_path / "out").exists(), "nothing was begun"
 
 
 def _refused(outcome: Outcome, *words: str) -> None:
@@ -301,8 +315,12 @@ def test_evaluate_does_on_workers_what_it_does_here(
     assert results[0] == results[1]
 
 
-def test_workers_keep_the_memory_that_they_free_and_use_the_cores_they_were_given(workers: Workers) -> None:
+def test_workers_stay_keep_the_memory_that_they_free_and_use_the_cores_they_were_given(
+    workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
+) -> None:
+    before = workers.pids()
+    options = ["--scheduler", workers.address, "--threads", "2"]
+    assert segwithu.segment(images[0], *options, model=tiny, output=tmp_path / "out").code == 0
+    assert workers.pids() == before, "a run ended workers that are not its own"
     found = workers.client.run(lambda: (os.environ.get("MALLOC_TRIM_THRESHOLD_"), os.environ["OMP_NUM_THREADS"]))
-    told = {value for value in found.values() if value[0] is None}
-    assert told, "no worker that did a case is left"
-    assert "65536" not in {value[0] for value in told}
+    assert set(found.values()) == {(None, "2")}

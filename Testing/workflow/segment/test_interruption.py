@@ -57,7 +57,7 @@ def test_interrupted_run_ends_soon_with_one_sentence_and_leaves_nothing(number: 
     assert entries(tmp_path) == []
 
 
-@pytest.mark.parametrize("stage", ["write_segmentation_nrrd", "case_facts", "_flush_to_disk"])
+@pytest.mark.parametrize("stage", ["write_segmentation_nrrd", "case_facts", "os.fsync"])
 def test_interrupted_writing_leaves_nothing_and_keeps_the_old_case(
     stage: str, capfd: pytest.CaptureFixture[str], data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +72,7 @@ def test_interrupted_writing_leaves_nothing_and_keeps_the_old_case(
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)  # the signal ends this sleep
 
-    monkeypatch.setattr(case_writer, stage, interrupted)
+    monkeypatch.setattr(f"{case_writer.__name__}.{stage}", interrupted)
     outcome = Command(capfd).segment(real_image(data_folder), "--overwrite", model=model, output=output)
     one_sentence(outcome, "cancelled", code=130)
     assert entries(output) == ["hippocampus_001", "hippocampus_001/notes.txt"]
