@@ -5,6 +5,7 @@
 # make test-slicer SLICER=/path/to/Slicer: the workflows and the self test in that Slicer, with pictures; ALL=1: the long ones too
 # make dist: wheel and source archive, checked and tried in an empty environment, into dist/
 # make test-first-installation SLICER=... WHEELS=FOLDER: in a copy of that Slicer, from wheels, without a network
+# make pictures SLICER=...: the pictures of README and docs, taken in that Slicer
 # make coverage: every test, and which lines of the product they and their child processes run
 # Each makes .venv when missing and installs what it needs.
 
@@ -13,7 +14,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-side-by-side test-serial test-slicer test-first-installation coverage docs dist lint system-libraries clean
+.PHONY: demo test test-all test-side-by-side test-serial test-slicer test-first-installation pictures coverage docs dist lint system-libraries clean
 
 demo: $(VENV)/.desktop
 	$(BIN)/segwithu demo --output demo
@@ -52,6 +53,11 @@ test-slicer:
 
 test-first-installation: $(BIN)/python
 	$(BIN)/python Testing/real/first_installation.py --slicer "$(SLICER)" --wheels "$(WHEELS)" --output build/first-installation
+
+pictures:
+	"$(SLICER)" --no-splash --testing --additional-module-paths "$(CURDIR)/SegWithUSlicer" \
+		--python-script "$(CURDIR)/Testing/real/run_workflows.py" --only documentation_pictures --output "$(CURDIR)/build/pictures"
+	cd build/pictures && cp step?.png wide.png panel.png views.png cases.png models.png "$(CURDIR)/Resources/Screenshots"
 
 # The count stays beside a failed test: a killed child loses its own.
 coverage: $(VENV)/.test system-libraries

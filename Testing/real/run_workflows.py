@@ -32,12 +32,13 @@ if str(HERE) not in sys.path:
 from first_installation import first_installation  # noqa: E402
 from real_looks import LOOKS  # noqa: E402
 from real_more import MORE  # noqa: E402
+from real_pictures import documentation_pictures  # noqa: E402
 from real_report import FAILED, PASSED, SKIPPED, TIMED_OUT, Report, Result  # noqa: E402
 from real_user import MODULE, TimeIsUpError, User, read_settings, write_settings  # noqa: E402
 from real_workflows import TEN  # noqa: E402
 
 ROOT = HERE.parents[1]
-WORKFLOWS = (*TEN, *LOOKS, *MORE, first_installation)
+WORKFLOWS = (*TEN, *LOOKS, *MORE, documentation_pictures, first_installation)
 LIMIT_S = 300.0
 GRACE_S = 60.0
 """So much longer than a workflow may take, a Slicer that does not answer at all is ended."""
@@ -53,7 +54,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="also the long ones")
     chosen = parser.parse_known_args(list(arguments))[0]
     some = [workflow.__name__ for workflow in (*TEN, *LOOKS)]
-    chosen.only = chosen.only or (names[:-1] if chosen.all else some)  # the last wants a copy of Slicer
+    chosen.only = chosen.only or (names[:-2] if chosen.all else some)  # the last wants a copy of Slicer
     return chosen
 
 

@@ -94,11 +94,11 @@ def test_pictures_of_the_catalogue_are_files_of_the_branch_and_show_the_module(
     assert all(url.startswith(base) for url in (cmake["ICONURL"], *shots))
     with Image.open(ROOT / cmake["ICONURL"].removeprefix(base)) as icon:
         assert icon.format == "PNG" and icon.size[0] == icon.size[1] >= 128
-    made = (ROOT / "docs" / "pictures.py").read_text(encoding="utf-8")
+    made = (ROOT / "Testing" / "real" / "real_pictures.py").read_text(encoding="utf-8")
     for url in shots:
         with Image.open(ROOT / url.removeprefix(base)) as shot:
             assert shot.format == "PNG" and min(shot.size) > 300
-        assert url.rsplit("/", 1)[1] in made, "a picture of the panel, not of the command line"
+        assert f'"{url.rsplit("/", 1)[1].removesuffix(".png")}"' in made, "taken in the real application"
 
 
 def test_contributors_are_the_same_everywhere_and_nobody_is_made_up(cmake: dict[str, str]) -> None:
