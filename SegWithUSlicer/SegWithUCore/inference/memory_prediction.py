@@ -36,8 +36,6 @@ from .preprocessing import SPACING_TOLERANCE, working_size
 
 REGION_WORDS = "region of interest"
 """As the remedies say it; the command line adds its option."""
-READER_BYTES = 125_000_000
-"""What the process that reads images holds without an image (measured on Linux)."""
 READ_BYTES = 4
 """A voxel of an image as it is read, and of all arrays: float32."""
 NORMALISING_BYTES = 20
@@ -74,8 +72,8 @@ class RunMemory:
 
     @property
     def total(self) -> float:
-        """Bytes at the peak, the program and the process that reads images included."""
-        return self.needed + self.program + READER_BYTES
+        """Bytes at the peak, the program included."""
+        return self.needed + self.program
 
     @property
     def words(self) -> str:

@@ -29,16 +29,14 @@ def test_whole_intensities_stay_what_they_are(low, high):
     image = display_image(array)
     assert (image.scale, image.offset) == (1.0, 0.0)
     assert np.array_equal(image.volume.array, array)
-    assert np.array_equal(image.exact, array)
     assert image.range == (array.min(), array.max())
 
 
-def test_fractions_are_off_by_half_a_step_of_16_bits_at_most_and_stay_exact_beside():
+def test_fractions_are_off_by_half_a_step_of_16_bits_at_most():
     array = (numbers() * 1e-3).astype(np.float32)
     image = display_image(array)
     shown = image.volume.array * image.scale + image.offset
     assert np.abs(shown - array).max() <= np.ptp(array) / 65535 / 2 * 1.001
-    assert np.array_equal(image.exact, array)
 
 
 def test_a_large_image_has_8_bits_which_metal_does_not_take_from_the_tissue(monkeypatch):
@@ -50,7 +48,6 @@ def test_a_large_image_has_8_bits_which_metal_does_not_take_from_the_tissue(monk
     shown = image.volume.array * image.scale + image.offset
     inside = (array >= image.window[0]) & (array <= image.window[1])
     assert np.abs(shown - array)[inside].max() <= 2 * np.ptp(image.window) / 255
-    assert np.array_equal(image.exact, array)
 
 
 @pytest.mark.parametrize("window", [(0.0, 0.5), (0.1, 0.9), (-3.0, 7.5), (0.0, 1 / 3)])
@@ -78,8 +75,6 @@ def test_labels_are_cut_to_what_they_fill(value, kind):
     shown = display_labels(array, "it")
     assert (shown.array.dtype, shown.box) == (kind, VoxelBox((4, 2, 1), (1, 4, 2)))
     assert (shown.array == value).all()
-    assert shown.value((4, 2, 1)) == value
-    assert shown.value((0, 0, 0)) is None
 
 
 @pytest.mark.parametrize("wrong", [-1.0, 65536.0, 1.5])
@@ -103,7 +98,6 @@ def test_a_crop_keeps_the_voxels_where_they_are():
     part = volume.crop(VoxelBox((2, -5, 1), (3, 9, 90)))
     assert part.box == VoxelBox((2, 0, 1), (3, 4, 4))
     assert np.array_equal(part.array, array[1:5, 0:4, 2:5])
-    assert part.value((4, 3, 4)) == volume.value((4, 3, 4)) == array[4, 3, 4]
 
 
 def test_masks_hold_each_regions_voxels_and_an_id_without_any_has_none():

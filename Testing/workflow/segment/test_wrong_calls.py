@@ -104,7 +104,7 @@ def test_wrong_option_is_named(
 
 @pytest.mark.parametrize(
     ("output", "words"),
-    [("a\0b", "NUL character"), ("a\x1b[31mb", "control character"), ("n" * 300, "more than 255 bytes"),
+    [("a\0b", "NUL character"), ("a\x1b[31mb", "control character"), ("n" * 300, "or a name in it than 255"),
      ("n/" * 3000, "longer than 4096 bytes")],
     ids=["NUL", "escape", "long name", "long path"],
 )  # fmt: skip
