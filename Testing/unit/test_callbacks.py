@@ -29,7 +29,7 @@ def _guarded_names(tree: ast.Module) -> set[str]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _is_guard(node.value.func):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            names |= {getattr(target, "attr", getattr(target, "id", "")) for target in node.targets}
     return names
 
 

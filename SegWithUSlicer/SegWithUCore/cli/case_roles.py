@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..util.errors import UsageError
 from .arguments import refuse_if
 from .console import Console
 
@@ -109,8 +108,7 @@ def given_folds(
     Raises:
         InputError, UsageError: see `cross_validation.find_folds`, or one of the two options is missing.
     """
-    if (options.folds is None) != (options.fold_cases is None):
-        raise UsageError("--folds and --fold-cases go together.", "contradicting-options")
+    refuse_if(((options.folds is None) != (options.fold_cases is None), "--folds and --fold-cases go together."))
     if options.folds is None:
         return []
     from SegWithULab.calibration.cross_validation import find_folds

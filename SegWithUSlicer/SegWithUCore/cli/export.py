@@ -189,7 +189,7 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
 
     folders = asked_cases(options.cases, console)
     if options.source and len(folders) > 1:
-        raise UsageError("--source goes with one CASE.", "single-case")
+        raise UsageError("--source goes with one CASE.", "source-of-one-case")
     with console.progress("export-dicom") as progress:
         found = export_dicom(folders, options.output, options.source, progress)
         progress("done", 1.0)

@@ -104,7 +104,7 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
     output, run_folder = options.output, options.run_folder
     refuse_if((output is None and run_folder is None, "Give --output for a bundle, --run for a training run, or both."))
     if run_folder is not None and run_folder.exists():
-        raise OutputError(f"{run_folder} exists already: choose another folder for the training run.", "run-exists")
+        raise OutputError(f"{run_folder} exists already: choose another folder for the training run.", "run-there")
     if options.name is not None:
         check_folder_name(options.name, "--name")
     folder = read_nnunet_folder(options.folder, options.fold, **_reading(options))

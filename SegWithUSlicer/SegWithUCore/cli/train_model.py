@@ -101,7 +101,7 @@ def run_plan(options: argparse.Namespace, console: Console) -> int:
         with console.progress("plan") as progress:
             made = make_plan(options.data, options.output, asked, progress=progress, note=console.note)
     text = f"{recipe}, with reasons in {REASONS}. Next:\n"
-    text += f"  segwithu train {options.data} --recipe {recipe} --output models/{made.name}"
+    text += f"  segwithu train {made.table} --recipe {recipe} --output models/{made.name}"
     console.result(text, {"recipe": str(recipe), "cases": made.cases, "unusable": made.unusable})
     return 0
 
@@ -129,7 +129,7 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     refuse_if((folder.resolve() == output.resolve(), f"--run and --output are both {folder}: give two folders."))
     with one_writer(output, overwrite=True):
         if output.exists() and not options.overwrite and not has_left(folder, "model", output):
-            raise UsageError(f"{output} exists already: choose another folder, or pass --overwrite.", "model-exists")
+            raise UsageError(f"{output} exists already: choose another folder, or pass --overwrite.", "name-taken")
         chosen = (options.allow_seen_cases, not options.no_hashes, not options.no_graphs)
         job = TrainingJob(options.data, output, folder, asked, options.recipe, *chosen)
         training = Pipeline(job, console.note, lambda bundle: compile_graphs(bundle, console))

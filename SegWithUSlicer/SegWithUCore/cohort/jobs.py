@@ -72,7 +72,9 @@ def jobs_of(
         except Exception as error:  # noqa: BLE001 - whatever one place holds, the others go on
             failures.append(Failure(plain_name(path.name), path, error))
     if is_single and cases and (len(cases) > 1 or (cases[0].numbered and (channels or series))):
-        raise UsageError(f"--name, --channel and --series do not go with {paths[0]}, which says so itself.", "numbered")
+        raise UsageError(
+            f"--name, --channel and --series do not go with {paths[0]}, which says so itself.", "own-channels"
+        )
     jobs, names = [], [case.name if name is None else name for case in cases]
     taken = Counter(each_name.casefold() for each_name in names)
     for case, own in zip(cases, names, strict=True):
@@ -81,7 +83,7 @@ def jobs_of(
             raise UsageError(f"{problem}: choose another with --name.", "case-name")
         try:
             if problem:
-                raise InputError(f"{case.source}: {problem}: segment it alone with --name.", "case-name")
+                raise InputError(f"{case.source}: {problem}: segment it alone with --name.", "name-of-no-case")
             inputs = channel_inputs(case, channels, series, model_channels)
         except InputError as error:
             failures.append(Failure(own, case.source, error))

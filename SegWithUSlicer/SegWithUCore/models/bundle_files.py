@@ -69,7 +69,7 @@ def verify_tensors(bundle: Bundle) -> None:
     if bad is not None:
         raise InputError(
             f"{path} holds no usable weights: '{bad[:120]}' holds complex, NaN or infinite values; {RESTORE}.",
-            code="unusable-weights",
+            code="weights-not-finite",
         )
     for part in ("backbone", *(f"heads.{head.name}" for head in bundle.heads)):
         if not any(name.startswith(f"{part}.") for name in names):
@@ -153,7 +153,7 @@ def check_files(bundle: Bundle) -> None:
             raise InputError(
                 f"{path} was changed since the model was installed (its SHA-256 is no longer {file.sha256[:12]}...): "
                 f"{INSTALL_AGAIN}.",
-                code="changed-file",
+                code="changed-since-installed",
             )
     if bundle.graphs is not None and bundle.graphs.weights_sha256 == bundle.weights_sha256:
         read_graphs(bundle)

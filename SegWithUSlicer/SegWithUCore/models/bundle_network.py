@@ -41,7 +41,7 @@ def _check_fits(bundle: Bundle, head: HeadSpec, most_parameters: int) -> None:
     if count_parameters(network) > most_parameters:
         raise InputError(
             f"{bundle.folder} describes a network of more weights than {WEIGHTS_FILE} holds: {RESTORE}.",
-            code="damaged-bundle",
+            code="network-too-large",
         )
     weights = sum(part.numel() * part.element_size() for part in parts)
     what = f"The network of {bundle.folder} ({in_words(weights)} of weights)"

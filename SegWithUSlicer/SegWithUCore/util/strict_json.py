@@ -159,7 +159,7 @@ def _check_values(content: Any, source: str, remedy: str, within: str = "") -> N
             raise InputError(f"{source} holds more than {what}: {remedy}.")
         too_large = isinstance(value, int) and abs(value) >= _TOO_LARGE
         if too_large or (isinstance(value, float) and not math.isfinite(value)):
-            found = f"{str(value)[:_SHOWN]} at {place or 'the top level'}, which is not finite or too large"
+            found = f"{str(value)[:_SHOWN]} at {place.rstrip('/') or 'the top level'}, which is not finite or too large"
             raise InputError(f"{source} holds {found}: {remedy}.")
         inner = value.items() if isinstance(value, Mapping) else enumerate(value if isinstance(value, _ARRAYS) else ())
         waiting += [(f"{place}{str(key)[:40].replace('/', ' ')}/", each) for key, each in inner]

@@ -42,7 +42,7 @@ class JobRunner:
                 found = deviations_of_features(_features(request), _part(request), self._bundle(request.model))
                 return {"event": "fingerprinted", "deviations": [deviation.to_json() for deviation in found]}
             if not request.files or not request.name or not request.target:
-                raise UsageError("The request 'segment' lacks files, name or target.", "unusable-request")
+                raise UsageError("The request 'segment' lacks files, name or target.", "incomplete-request")
             with one_writer(Path(request.target)):
                 return self._segment(request, self._loaded(request, report), report)
         except (MemoryError, RuntimeError):
@@ -121,7 +121,7 @@ def _features(request: Request) -> dict[str, ImageFeatures]:
     try:
         return {channel: ImageFeatures.from_json(block) for channel, block in (request.features or {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"The request has unusable features ({error}).", "unusable-request") from error
+        raise UsageError(f"The request has unusable features ({error}).", "unusable-features") from error
 
 
 def _grid(request: Request) -> VoxelGrid:

@@ -148,7 +148,7 @@ def test_a_plan_of_an_nnunet_folder_can_be_trained(
     said = capsys.readouterr()
     first = sorted((nnunet_folder / "labelsTr").iterdir())[0].name.removesuffix(".nii.gz")
     assert f"{first} and twin hold the same image" in said.err
-    assert f"--cases {target / 'split.csv'}:train" in said.out
+    assert f"segwithu train {target / 'split.csv'} --recipe {target / 'recipe.json'} " in said.out
     recipe = read_recipe(target / "recipe.json")
     check_recipe(recipe, "recipe.json")
     assert [label.name for label in recipe.labels] == ["background", "Anterior", "Posterior"]

@@ -116,5 +116,5 @@ def test_a_window_that_does_not_fit_the_strides_is_refused(tmp_path: Path) -> No
     changed_description(folder, "backbone/size_divisor", [1, y, x])
     assert read_bundle(folder).backbone.size_divisors == (1, y, x)
     changed_description(folder, "backbone/size_divisor", [z, y, 2 * x])
-    with pytest.raises(InputError, match=rf"window .* not in multiples of \[{2 * x}, {y}, {z}\]"):
+    with pytest.raises(InputError, match=rf"json .* at input/window, not multiples of \[{2 * x}, {y}, {z}\]"):
         read_bundle(folder)

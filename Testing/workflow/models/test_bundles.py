@@ -80,7 +80,7 @@ def _cut_weights_with_their_hash(folder: Path) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "no JSON": (_text(b'{"format_version": 1,'), ("bundle.json is not valid JSON", "restore")),
-    "no UTF-8": (_text(b"\xff\xfe{}"), ("bundle.json is no UTF-8 text", "restore")),
+    "no UTF-8": (_text(b"\xff\xfe{}"), ("bundle.json is not valid JSON", "restore")),
     "nested without end": (_text(b"[" * 100_000), ("bundle.json is nested more than 100 levels", "restore")),
     "a list": (_text(b"[]"), ("bundle.json does not fit the bundle format", "restore")),
     "unknown field": (_set("figgures", 1), ("bundle.json does not fit", "'figgures'")),
@@ -97,7 +97,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "backbone argument": (_set("backbone/arguments/size", 3), ("'dynunet'", "'size'")),
     "backbone 2D": (_set("backbone/arguments/spatial_dims", 2), ("tiny", "bundle.json")),
     "variant": (_set("heads/0/variant", "other"), ("'other'", "paper")),
-    "tap": (_set("heads/0/taps/0", "nowhere"), ("'nowhere'", "output_block")),
+    "tap": (_set("heads/0/taps/0", "nowhere"), ("'nowhere'", "input_block")),
     "probes": (_set("heads/0/probes", 5), (WEIGHTS, "do not fit", "expected")),
     "calibration": (_set("calibration/cases", 28), ("bundle.json", "does not match its hash")),
     "calibration hash": (_set("calibration_sha256", None), ("bundle.json", "does not match its hash")),

@@ -108,7 +108,7 @@ class OpenVINOEngine(Engine):
             raise InputError(
                 f"{self._source}: {WINDOW_FILE} and {MAPS_FILE} do not fit the model or each other (shapes {shapes}): "
                 f"{MAKE_ANEW}.",
-                code="foreign-graph",
+                code="graph-of-another-model",
             )
 
     def _checked_precision(self, *compiled: Any) -> str:
