@@ -156,6 +156,7 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     found = [] if options.model else find_models()
     bundles = [resolve_model(options.model)] if options.model else [model.bundle for model in found if model.bundle]
     problems = [model.problem for model in found if model.problem]
+    named = Counter(bundle.name for bundle in bundles)
     for bundle in bundles:
         try:
             check_files(bundle)
@@ -168,6 +169,7 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
         except InputError as error:
             problems.append(str(error))
         else:
+            name = f"{bundle.name} {bundle.about['version']} in {bundle.folder}"
             words = f"; {_differences_words(differences)}" if differences else ""
             facts = {
                 "model": bundle.name,
@@ -175,7 +177,7 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
                 "whole": True,
                 "largest_difference": differences,
             }
-            console.result(f"{bundle.name}: whole{words}", facts)
+            console.result(f"{name if named[bundle.name] > 1 else bundle.name}: whole{words}", facts)
     for problem in problems:
         console.error(problem)
     return 1 if problems else 0

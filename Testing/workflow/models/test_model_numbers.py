@@ -192,7 +192,8 @@ def test_what_is_no_number_in_json_is_refused(literal: str, segwithu: Command, c
     text = path.read_text(encoding="utf-8")
     assert '"tempering_scale": ' in text
     path.write_text(text.replace('"tempering_scale": ', f'"tempering_scale": {literal}, "other": '), encoding="utf-8")
-    one_sentence(segwithu("models", "verify", copy), str(path), f"holds {float(literal)} at calibration/tempering_scale,")
+    named = f"holds {float(literal)} at calibration/tempering_scale,"
+    one_sentence(segwithu("models", "verify", copy), str(path), named)
 
 
 def test_nan_that_was_computed_is_named_where_a_bundle_is_written(tiny: Path, tmp_path: Path) -> None:

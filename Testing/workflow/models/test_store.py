@@ -92,8 +92,7 @@ def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
     assert any("weights CC-BY-SA-4.0, training data CC-BY-SA-4.0" in line for line in outcome.messages)
     assert entries(models / "tiny-1.0.0") == ["bundle.json", "origin.json", WEIGHTS]
     verified = segwithu("models", "verify").out.splitlines()
-    assert [line.split()[0] for line in verified] == ["hippocampus", "tiny"]
-    assert all(line.endswith(": whole") for line in verified)
+    assert verified == ["hippocampus: whole", "tiny: whole"]
     again = segwithu("models", "download", "tiny@1.0.0", "--json").events[-1]
     assert again["new"] is False
 
