@@ -32,15 +32,17 @@ NAMES = [
     "close_scene",
 ]
 RADIUS = 3
+REAL = TESTING / "real"
+SCRIPTS = sorted(path.stem for path in REAL.glob("*.py"))
 
 
 @pytest.fixture(scope="module")
 def script(opened_once: Opened) -> Iterator[Any]:
     """The script, imported while the application runs."""
-    sys.path.insert(0, str(TESTING / "real"))
+    sys.path.insert(0, str(REAL))
     yield importlib.import_module("run_workflows")
-    sys.path.remove(str(TESTING / "real"))
-    for name in ("run_workflows", "real_user", "real_workflows", "real_looks", "real_more", "real_report"):
+    sys.path.remove(str(REAL))
+    for name in SCRIPTS:
         sys.modules.pop(name, None)
 
 
@@ -218,9 +220,8 @@ def test_every_widget_that_is_clicked_is_in_the_panel() -> None:
 
 
 def test_only_slicer_and_the_standard_library_are_imported() -> None:
-    own = {"first_installation", "real_looks", "real_more", "real_report", "real_user", "real_workflows"}
-    own |= {"SegWithUCore", "SegWithUSlicer", "SegWithUSlicerLib"}
-    for path in (TESTING / "real").glob("*.py"):
+    own = {*SCRIPTS, "SegWithUCore", "SegWithUSlicer", "SegWithUSlicerLib"}
+    for path in REAL.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []

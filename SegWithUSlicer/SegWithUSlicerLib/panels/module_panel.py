@@ -102,7 +102,7 @@ class ModulePanel:
             self.models.close,
             self.review.close,
             self._preview_later.stop,
-            self.overlay.release,
+            self.overlay.forget,
             self._unbind,
         )
         controller = self.session.controller
@@ -119,7 +119,7 @@ class ModulePanel:
             self.cases.opener.give_up,
             self.review.end,
             lambda: self.review.show(None),
-            self.overlay.release,
+            self.overlay.forget,
             lambda: self.structures.show(None),
             self.cases.follow,
             self._unbind,

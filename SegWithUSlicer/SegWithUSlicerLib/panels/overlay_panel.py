@@ -82,8 +82,13 @@ class OverlayPanel:
         self.refresh()
 
     def release(self) -> None:
-        """Let go of everything: before the scene closes, or the panel goes."""
+        """Let go of everything; the next run is shown as this one was."""
         self.attach(None)
+
+    def forget(self) -> None:
+        """Let go of everything before the scene closes, or the panel goes: the next run is shown as the first was."""
+        self.release()
+        self._former = None
 
     def toggle(self) -> None:
         """Show the bare image, or everything again."""
