@@ -108,7 +108,7 @@ class ReliabilityBin:
 class Reliability:
     """Counts, events and sums of probability by probability; sums of these are those of all their voxels.
 
-    Bins are the upper 16 bits of a float32, as in `ScoreHistogram`: 2^-8 of the probability wide.
+    Bins are the upper 16 bits of a float32, as in `error_detection.binned_groups`: 2^-8 of the probability wide.
     """
 
     def __init__(self) -> None:

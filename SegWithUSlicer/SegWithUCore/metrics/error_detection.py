@@ -156,45 +156,29 @@ CHUNK = 1 << 18
 """Voxels a step: their casts fit L2."""
 
 
-class ScoreHistogram:
-    """Counts of voxels and of wrong voxels by score; sums of histograms are histograms of all their voxels."""
+def binned_groups(score: np.ndarray, error: np.ndarray) -> ScoreGroups:
+    """Group voxels by the upper half of their score's bits, safest first: `score_groups` without sorting.
 
-    def __init__(self) -> None:
-        self._voxels = np.zeros(BINS, np.int64)
-        self._wrong = np.zeros(BINS, np.int64)
+    Args:
+        score: higher = riskier, any shape; counted as float32; negative values are in order.
+        error: boolean, of the same shape.
 
-    def add(self, score: np.ndarray, error: np.ndarray) -> None:
-        """Count voxels.
-
-        Args:
-            score: higher = riskier, any shape; counted as float32; negative values are in order.
-            error: boolean, of the same shape.
-
-        Raises:
-            ValueError: another shape, or a score that is not a number.
-        """
-        if score.shape != error.shape:
-            raise ValueError(f"{score.shape} scores but {error.shape} errors.")
-        flat, wrong = np.ravel(score), np.ravel(error)
-        if wrong.dtype != np.bool_:
-            wrong = wrong.astype(np.bool_)
-        if np.isnan(flat).any():
-            raise ValueError(f"{np.isnan(flat).sum()} scores are not a number.")
-        for start in range(0, flat.size, CHUNK):
-            scores = np.ascontiguousarray(flat[start : start + CHUNK], "<f4")
-            upper = (scores + np.float32(0)).view("<u2")[1::2].astype(np.intp)  # + 0: -0 counts as 0
-            self._voxels += np.bincount(upper, minlength=BINS)
-            self._wrong += np.bincount(upper[np.flatnonzero(wrong[start : start + CHUNK])], minlength=BINS)
-
-    def __add__(self, other: "ScoreHistogram") -> "ScoreHistogram":
-        both = ScoreHistogram()
-        both._voxels, both._wrong = self._voxels + other._voxels, self._wrong + other._wrong
-        return both
-
-    def groups(self) -> ScoreGroups:
-        """Return the bins that hold voxels, safest first, for every function of `error_detection`."""
-        voxels, wrong = self._voxels[_IN_ORDER], self._wrong[_IN_ORDER]
-        return ScoreGroups(voxels[voxels > 0], wrong[voxels > 0])
+    Raises:
+        ValueError: another shape, or a score that is not a number.
+    """
+    if score.shape != error.shape:
+        raise ValueError(f"{score.shape} scores but {error.shape} errors.")
+    flat, is_wrong = np.ravel(score), np.ravel(error).astype(np.bool_, copy=False)
+    if np.isnan(flat).any():
+        raise ValueError(f"{np.isnan(flat).sum()} scores are not a number.")
+    voxels, wrong = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    for start in range(0, flat.size, CHUNK):
+        scores = np.ascontiguousarray(flat[start : start + CHUNK], "<f4")
+        upper = (scores + np.float32(0)).view("<u2")[1::2].astype(np.intp)  # + 0: -0 counts as 0
+        voxels += np.bincount(upper, minlength=BINS)
+        wrong += np.bincount(upper[np.flatnonzero(is_wrong[start : start + CHUNK])], minlength=BINS)
+    voxels, wrong = voxels[_IN_ORDER], wrong[_IN_ORDER]
+    return ScoreGroups(voxels[voxels > 0], wrong[voxels > 0])
 
 
 _IN_ORDER = np.concatenate([np.arange(BINS - 1, BINS // 2 - 1, -1), np.arange(BINS // 2)])
@@ -238,7 +222,8 @@ def region_groups(
         regions: boolean masks of that shape by name, None for all voxels.
     """
     if score.size > sorted_up_to:
-        return {name: region_histogram(score, error, mask).groups() for name, mask in regions.items()}
+        inside = {name: ... if mask is None else mask for name, mask in regions.items()}
+        return {name: binned_groups(score[mask], error[mask]) for name, mask in inside.items()}
     order = np.argsort(score, axis=None, kind="stable")
     ascending, wrong = np.ravel(score)[order], np.ravel(error)[order]
     groups = {}
@@ -246,16 +231,6 @@ def region_groups(
         here = slice(None) if mask is None else np.ravel(mask)[order]
         groups[name] = score_groups(ascending[here], wrong[here])
     return groups
-
-
-def region_histogram(score: np.ndarray, error: np.ndarray, mask: np.ndarray | None) -> ScoreHistogram:
-    """Count the voxels of one region, to be added to those of other cases; `mask` is None for all voxels."""
-    histogram = ScoreHistogram()
-    if mask is None:
-        histogram.add(score, error)
-    else:
-        histogram.add(score[mask], error[mask])
-    return histogram
 
 
 def score_metrics(

@@ -40,10 +40,7 @@ def _out_of_fold_words(more: Mapping[str, Any]) -> str:
     gap = more["difference"]
     found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
     verdict = "so it was fitted on them, too" if more["taken"] else "so it was fitted without them"
-    words = (
-        f"{more['cases']} training cases that cross-validation models predicted add {found} to its AUPRC, {verdict}."
-    )
-    return f"{words} {more['fold_errors']['sentence']}" if "fold_errors" in more else words
+    return f"{more['cases']} training cases that cross-validation models predicted add {found} to its AUPRC, {verdict}."
 
 
 def stage_two_path(folder: Path, head: str) -> Path:

@@ -29,6 +29,7 @@ from SegWithUCore.models.input_spec import Label
 from ..calibration.cases import CaseNumbers
 
 SURFACE_TOLERANCE_MM = 1.0
+"""Of surface Dice, which is left out where the band counts voxels, because then no spacing is trusted."""
 UNSEEN_BELOW = 0.1
 """Error probability under which a wrong voxel goes unseen: pictures leave it clear."""
 HEADLINES = {"auroc", "auprc", "aurc", "augrc"}

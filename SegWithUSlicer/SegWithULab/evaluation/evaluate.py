@@ -48,12 +48,10 @@ class Settings:
 
     Attributes:
         band: around the predicted surface.
-        tolerance_mm: of surface Dice; it is left out where the band counts voxels, because then no spacing is trusted.
         mirrored: exchange left and right of all cases first.
     """
 
     band: Band = field(default_factory=Band)
-    tolerance_mm: float = SURFACE_TOLERANCE_MM
     mirrored: bool = False
 
 
@@ -140,7 +138,7 @@ def add_case(
     detection = detection_metrics(seen)
     metrics = recorded_metrics(seen, detection, bundle)
     if not settings.band.in_slices:
-        dice = class_surface_dice(prediction.classes, truth, classes, settings.tolerance_mm, list(spacing))
+        dice = class_surface_dice(prediction.classes, truth, classes, SURFACE_TOLERANCE_MM, list(spacing))
         metrics |= {f"surface dice {label.name}": each for label, each in zip(bundle.labels[1:], dice, strict=True)}
     scale = 1.0 if bundle.calibration is None else bundle.calibration["tempering_scale"]
     numbers = case_numbers(prediction, truth, scale)

@@ -18,6 +18,7 @@ from SegWithUCore.metrics.case_level import (
 )
 from SegWithUCore.models.bundle import Bundle
 
+from .case_metrics import SURFACE_TOLERANCE_MM
 from .evaluate import CaseEvaluation, Evaluation, input_check
 
 RECORDED = ("cases", "table", "comparisons", "by_case")
@@ -62,7 +63,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
         "by_case": {case.name: _finite(case.metrics) for case in cases},
         "patients": len(set(groups)),
         "band": str(settings.band),
-        "surface_tolerance_mm": None if settings.band.in_slices else settings.tolerance_mm,
+        "surface_tolerance_mm": None if settings.band.in_slices else SURFACE_TOLERANCE_MM,
         "regions": [_region_row(name, cases) for name in cases[0].voxels],
         "detection": [
             dict(zip(("figure", "region", "score"), key, strict=True))

@@ -8,7 +8,6 @@ from SegWithUCore.metrics.error_detection import (
     METRICS,
     metrics_of,
     region_groups,
-    region_histogram,
     score_groups,
     score_metrics,
 )
@@ -51,13 +50,3 @@ def test_binning_of_large_volumes_moves_no_metric_much() -> None:
         assert binned[name].voxels.size < exact[name].voxels.size
         for title, value in metrics_of(binned[name]).items():
             assert value == pytest.approx(METRICS[title](exact[name]), abs=1e-3), title
-
-
-def test_cases_pool_into_the_figures_of_all_their_voxels() -> None:
-    (score, error, regions), (score2, error2, regions2) = scored(), scored(1)
-    pooled = region_histogram(score, error, regions["band"]) + region_histogram(score2, error2, regions2["band"])
-    both = np.concatenate([score[regions["band"]], score2[regions2["band"]]])
-    wrong = np.concatenate([error[regions["band"]], error2[regions2["band"]]])
-    found = metrics_of(pooled.groups())
-    for title, figure in METRICS.items():
-        assert found[title] == pytest.approx(figure(score_groups(both, wrong)), abs=2e-3), title

@@ -6,11 +6,11 @@ from sklearn.metrics import roc_curve
 
 from SegWithUCore.metrics.error_detection import (
     ScoreGroups,
-    ScoreHistogram,
     augrc,
     aurc,
     auroc,
     average_precision,
+    binned_groups,
     excess_aurc,
     false_positive_rate,
     risk_at_coverage,
@@ -28,18 +28,12 @@ def skewed(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return score, generator.random(size) < np.clip(0.05 * (score + 0.05), 0, 0.9)
 
 
-def histogram(score: np.ndarray, error: np.ndarray) -> ScoreHistogram:
-    counted = ScoreHistogram()
-    counted.add(score, error)
-    return counted
-
-
 @pytest.mark.parametrize("figure", FIGURES)
 @pytest.mark.parametrize("seed", range(3))
 def test_metrics_of_a_histogram_are_close_to_those_of_sorting(figure, seed: int) -> None:  # type: ignore[no-untyped-def]
     score, error = skewed(200_000, seed)
     exact = figure(score_groups(score, error))
-    groups = histogram(score, error).groups()
+    groups = binned_groups(score, error)
     assert figure(groups) == pytest.approx(exact, rel=2e-3)
     assert auroc(groups) == pytest.approx(auroc(score_groups(score, error)), abs=1e-5)
 
@@ -48,52 +42,40 @@ def test_negative_scores_are_in_order() -> None:
     score = np.asarray([-1e30, -2.0, -1.0, -1e-30, 0.0, 1e-30, 1.0, 2.0, 1e30], np.float32)
     for rank in range(score.size):
         error = np.arange(score.size) == rank
-        assert histogram(score, error).groups().wrong.tolist() == error.astype(int).tolist()
+        assert binned_groups(score, error).wrong.tolist() == error.astype(int).tolist()
 
 
 def test_zero_has_one_place_whatever_its_sign() -> None:
-    assert histogram(np.asarray([0.0, -0.0], np.float32), np.asarray([True, False])).groups().voxels.tolist() == [2]
-
-
-def test_histograms_of_parts_add_up_to_that_of_the_whole() -> None:
-    score, error = skewed(70_001)
-    parts = histogram(score[:13], error[:13]) + histogram(score[13:], error[13:])
-    whole = histogram(score, error).groups()
-    assert (parts.groups().voxels == whole.voxels).all()
-    assert (parts.groups().wrong == whole.wrong).all()
-    assert whole.total == score.size and whole.errors == error.sum()
+    assert binned_groups(np.asarray([0.0, -0.0], np.float32), np.asarray([True, False])).voxels.tolist() == [2]
 
 
 def test_shape_kind_and_byte_order_of_the_scores_do_not_matter() -> None:
     score, error = skewed(6000)
-    whole = histogram(score, error).groups()
+    whole = binned_groups(score, error)
     for other in (score.astype(">f4"), score.astype(np.float64), score.reshape(10, 20, 30).transpose(2, 1, 0)):
-        groups = histogram(other, error if other.ndim == 1 else error.reshape(10, 20, 30).transpose(2, 1, 0)).groups()
+        groups = binned_groups(other, error if other.ndim == 1 else error.reshape(10, 20, 30).transpose(2, 1, 0))
         assert (groups.voxels == whole.voxels).all()
         assert (groups.wrong == whole.wrong).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.nan])
-def test_a_score_that_is_no_number_is_refused_and_nothing_is_counted(bad: float) -> None:
-    counted = ScoreHistogram()
+def test_a_score_that_is_no_number_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="1 scores are not a number"):
-        counted.add(np.asarray([0.5, bad], np.float32), np.zeros(2, bool))
-    assert counted.groups().total == 0
+        binned_groups(np.asarray([0.5, bad], np.float32), np.zeros(2, bool))
 
 
 def test_infinite_scores_count_as_the_highest() -> None:
     score = np.asarray([np.inf, 1.0, -np.inf], np.float32)
-    assert histogram(score, np.asarray([True, False, False])).groups().wrong.tolist() == [0, 0, 1]
+    assert binned_groups(score, np.asarray([True, False, False])).wrong.tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_values_that_repeat_are_exact(figure) -> None:  # type: ignore[no-untyped-def]
-    """Distances take few values; their metrics by histogram are those of sorting, also over several cases."""
+    """Distances take few values; their metrics by histogram are those of sorting."""
     generator = np.random.default_rng(4)
     score = -np.sqrt(generator.integers(0, 60, 20_000)).astype(np.float32)
     error = generator.random(score.size) < 0.3 / (1 - score)
-    groups = (histogram(score[:7000], error[:7000]) + histogram(score[7000:], error[7000:])).groups()
-    assert figure(groups) == pytest.approx(figure(score_groups(score, error)), rel=1e-12)
+    assert figure(binned_groups(score, error)) == pytest.approx(figure(score_groups(score, error)), rel=1e-12)
 
 
 def test_false_positive_rate_equals_the_roc_curve_of_scikit_learn() -> None:
