@@ -159,7 +159,7 @@ def test_the_converter_writes_what_import_checkpoint_takes_or_says_what_is_wrong
     authors = data_folder / "reference_head" / "d_checkpoint_as_the_authors_write_it.safetensors"
     wrong: list[tuple[Path | str, Path, tuple[str, ...]]] = [
         (mesh, unet, ("holds a meshnet", "is a dynunet")),
-        (authors, RECIPE, ("is no UTF-8 text", "model.json")),
+        (authors, RECIPE, ("is not valid JSON", "model.json")),
         (tmp_path, RECIPE, ("is a folder", "model.json")),
         (mesh, tmp_path / "none.json", ("none.json does not exist",)),
     ]
@@ -219,7 +219,7 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
             weights,
             "weights",
             recipe(tmp_path / "two.json", path, labels=four_labels()[:2]),
-            ("names 2 labels", "3 classes"),
+            ("two.json", "3 classes for 2 labels"),
         ),
         (weights, "weights", recipe(tmp_path / "t.json", path, head=taps), ("'layers.30'", "layers.9")),
         (
@@ -233,7 +233,7 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
         (mesh, "segwithu", recipe(tmp_path / "b.json", backbone=None), ("not a whole safetensors file",)),
         (tmp_path, "weights", path, ("is a folder", "--kind weights")),
         (authors, "segwithu", RECIPE, ("holds a dynunet", "is a meshnet")),
-        (authors, "weights", dynunet, ("do not fit", "unexpected")),
+        (authors, "weights", dynunet, ("do not fit", "missing")),
         (tmp_path / "evil.pt", "weights", dynunet, ("evil.pt", "nothing else is ever loaded", "state_dict()")),
         (tmp_path / "cut.pt", "weights", dynunet, ("cut.pt", "nothing else is ever loaded")),
         (tmp_path / "list.pt", "weights", dynunet, ("list.pt", "state_dict() alone")),
@@ -247,7 +247,7 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
         assert not (tmp_path / "m").exists()
     assert not (tmp_path / "touched").exists()
     call = ("import-checkpoint", mesh, "--kind", "weights", "--output", tmp_path / "m")
-    one_sentence(segwithu(*call), "--recipe is missing", code=2)
+    one_sentence(segwithu(*call), "arguments are required: --recipe", code=2)
     (tmp_path / "m").mkdir()
     one_sentence(segwithu(*call, "--recipe", RECIPE), "exists already", "--overwrite")
     assert not list((tmp_path / "m").iterdir())
