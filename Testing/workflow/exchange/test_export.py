@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_an_anonymous_export_tells_nobody(identified: Path, tmp_path: Path, segw
     assert b"2026-01-01" not in everything  # when the reviews were made
     names = json.loads((tmp_path / "sent-names.json").read_text(encoding="utf-8"))
     assert names["cases"] == {"case-001": str(identified)}
-    assert not list((tmp_path / "sent").rglob("*review*")), "reviews of others stay here"
+    assert not {name for name in entries(tmp_path / "sent") if re.search(r"(?<!p)review", name)}, "reviews stay here"
 
 
 def test_an_anonymous_export_still_holds_everything_that_is_needed(
@@ -282,7 +283,7 @@ def test_the_cases_of_a_list_are_exported_with_images_from_where_they_lie_now(
             sitk.ReadImage(str(path / "image.nii.gz")) for path in (tmp_path / "sent" / name, segmented_cases / name)
         )
         assert (sitk.GetArrayViewFromImage(sent) == sitk.GetArrayViewFromImage(own)).all()
-    one_sentence(segwithu("export", "--output", tmp_path / "more"), "nothing to export", "--list", code=2)
+    one_sentence(segwithu("export", "--output", tmp_path / "more"), "--list", code=2)
 
 
 def test_reviews_come_home_to_cases_that_lie_in_many_places(segmented_cases: Path, tmp_path: Path) -> None:
