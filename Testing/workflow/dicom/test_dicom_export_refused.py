@@ -54,7 +54,7 @@ def test_what_does_not_belong_to_the_case_is_refused(
     ("keyword", "value", "word"),
     [
         ("FrameOfReferenceUID", None, "names no frame of reference"),
-        ("StudyInstanceUID", "9.9.9", "2 studies in one series"),
+        ("StudyInstanceUID", "9.9.9", "differ in StudyInstanceUID"),
         ("StudyDate", "yesterday", "yesterday"),
     ],
 )

@@ -82,7 +82,7 @@ def test_the_lock_of_a_process_that_was_ended_holds_nobody_up(
 
 def test_a_single_case_has_one_writer_too(data_folder: Path, tiny: Path, tmp_path: Path, segwithu: Command) -> None:
     call = ["segment", real_image(data_folder), "--model", tiny, "--output", tmp_path / "out"]
-    with held_command("SegWithUCore.cli.segment.segment_cohort", *call) as first:
+    with held_command("SegWithUCore.cohort.one_case.settle_all", *call) as first:
         refused(segwithu(*call), "target-in-use", tmp_path / "out" / "hippocampus_001")
         assert first.go_on().code == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["hippocampus_001"]
@@ -93,7 +93,7 @@ def test_a_single_case_has_one_writer_too(data_folder: Path, tiny: Path, tmp_pat
     [
         ("SegWithULab.training.dataset.find_cases", ["calibrate", "--model", "hippocampus", "--cases", "none.csv"]),
         ("SegWithULab.training.plan.make_plan", ["plan", "none.csv"]),
-        ("SegWithUCore.cli.train_model._check_target", ["train", "none.csv", "--hours", "1"]),
+        ("SegWithULab.pipeline.TrainingJob", ["train", "none.csv", "--hours", "1"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
