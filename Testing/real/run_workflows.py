@@ -52,8 +52,9 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     names = [workflow.__name__ for workflow in WORKFLOWS]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--all", action="store_true", help="also the long ones")
+    parser.add_argument("--ten", action="store_true", help="the ten things that users do, without widths and looks")
     chosen = parser.parse_known_args(list(arguments))[0]
-    some = [workflow.__name__ for workflow in (*TEN, *LOOKS)]
+    some = [workflow.__name__ for workflow in (TEN if chosen.ten else (*TEN, *LOOKS))]
     chosen.only = chosen.only or (names[:-2] if chosen.all else some)  # the last wants a copy of Slicer
     return chosen
 
