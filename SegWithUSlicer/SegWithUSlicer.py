@@ -240,7 +240,7 @@ def _finished(controller: Any) -> Any:
         time.sleep(0.01)
     status = controller.status
     if status.outcome is not Outcome.DONE:
-        raise RuntimeError(" ".join([*status.warnings, status.sentence]))
+        raise RuntimeError(" ".join([*status.warnings, status.message]))
     return controller.nodes
 
 

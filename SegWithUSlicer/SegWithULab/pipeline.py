@@ -31,9 +31,9 @@ from .training.dataset import (
     check_channels,
     file_facts,
     find_cases,
+    ood_reference,
     prepare,
     roles_of,
-    training_fingerprint,
 )
 from .training.head import HeadTrainer, out_of_fold_backbones
 from .training.plan import REASONS, RECIPE, SPLIT, PlanOptions, make_plan, table_of
@@ -223,7 +223,7 @@ class Pipeline:
             self.run.forget("backbone")
             self.run.start(recipe, {})
         note_roles(self.run, train, select, self.job.allow_seen_cases, self.job.hashes)
-        self.run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
+        self.run.add_facts({"ood_reference": ood_reference(train, select, recipe)})
         trainer = BackboneTrainer(recipe, train, select, self.run)
         trainer.resume()
         trainer.fit(begun.progress)
@@ -279,7 +279,7 @@ class Pipeline:
         assert made.bundle is not None and made.bundle.calibration is not None
         flags = made.bundle.calibration["flags"]
         judged = flags["cases"] + flags.get("fold_cases", 0)
-        return {"cases": len(cases), "flag_cases": judged, "flags": flags["rules"][FIGURE]["sentence"]}
+        return {"cases": len(cases), "flag_cases": judged, "flags": flags["rules"][FIGURE]["message"]}
 
     def _evaluate(self, begun: Begun) -> Mapping[str, Any]:
         with atomic_folder(self.evaluation, True) as work:
@@ -304,7 +304,7 @@ class Pipeline:
                 record = read_record(work) or TrainingRecord()
                 tested = None if hashes is None else list(hashes)
                 write_record(work, record.with_role("test", tested, self._remarks("test")))
-                bundle = write_bundle_json(replace(bundle, figures=read_json_object(measured)), work)
+                bundle = write_bundle_json(replace(bundle, metrics=read_json_object(measured)), work)
                 (work / CARD_FILE).write_text(model_card(bundle), encoding="utf-8")
             begun.progress("compiling", 0.3)
             if self.job.graphs:

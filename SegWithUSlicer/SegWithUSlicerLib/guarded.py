@@ -24,7 +24,7 @@ _OURS = ("SegWithUCore", "SegWithUSlicerLib", "SegWithUSlicer")
 class Problem:
     """An unexpected exception, in one sentence for the user and with all that a bug report needs."""
 
-    sentence: str
+    message: str
     details: str
 
 

@@ -82,7 +82,7 @@ def main() -> int:
         "same_command_again_seconds": round(seconds_again, 1),
         "same_answer_again": again["headline"] == said["headline"],
         "machine": f"{os.cpu_count()} cores, shared with many other jobs; {platform.platform()}",
-        "judged": {**_chosen(_read(model / "bundle.json")["figures"]), **_words(work)},
+        "judged": {**_chosen(_read(model / "bundle.json")["metrics"]), **_words(work)},
         "test": on_test(table, model, options.most_test, LEFT_OUT.get(options.name, ())),
     }
     path = HERE / "results" / f"adopt_{options.name}.json"
@@ -108,7 +108,7 @@ def validation_dice(result: Path) -> dict[str, float]:
 def on_test(table: Path, model: Path, most: int | None, left_out: Sequence[str] = ()) -> dict[str, Any]:
     """Evaluate on the test cases: figures, intervals, and how often voxels that read so much were wrong."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "figures.json"
+        file = Path(folder) / "metrics.json"
         source = f"{_shortened(table, Path(folder), most, left_out)}:test" if most or left_out else f"{table}:test"
         call = ["evaluate", "--model", model, "--cases", source, "--output", file, "--threads", "1"]
         segwithu([*call, "--unlike-training"])
@@ -137,7 +137,7 @@ def _chosen(figures: dict[str, Any]) -> dict[str, Any]:
     rows = {row["title"]: row for row in figures["table"]}
     titles = [title for title in rows if title.startswith("dice ")] + [title for title in ROWS if title in rows]
     found = {title: {key: rows[title].get(key) for key in ("mean", "low", "high")} for title in titles}
-    return {"cases": figures["cases"], "figures": found}
+    return {"cases": figures["cases"], "metrics": found}
 
 
 def _words(work: Path) -> dict[str, Any]:

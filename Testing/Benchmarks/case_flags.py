@@ -3,7 +3,7 @@
     python Testing/Benchmarks/case_flags.py [--model NAME] [--table SPLIT.csv] [--cache FOLDER] [--test] [--name N]
 
 Everything is judged on calibration and select cases, each patient left out in turn: figure, limit, line and interval
-are fitted on the others. Error probabilities are of a stage two that was fitted on other patients (five folds). A case
+are fitted on the others. Error probabilities are of a second stage that was fitted on other patients (5 folds). A case
 is bad if its lowest Dice is in the lowest fifth. With --test then once on the test cases, all fitted on calibration and
 select, for what was chosen. Writes `results/N.json` and `.md` (case_flags).
 The table is that of the hippocampi in `../shared/data` unless another is given.
@@ -51,7 +51,7 @@ class Told:
 
     numbers: Sequence[CaseNumbers]
     patients: Sequence[str]
-    figures: Mapping[str, np.ndarray]
+    metrics: Mapping[str, np.ndarray]
 
     @property
     def lowest_dice(self) -> np.ndarray:
@@ -104,28 +104,28 @@ def _nested_flags(own: Told) -> dict[str, Any]:
     """Each figure with its limit fitted on the other patients; and the figure chosen on these, by AUROC."""
     dice, patients = own.lowest_dice, np.asarray(own.patients)
     bad = dice < np.quantile(dice, BAD_SHARE, method="higher")
-    flagged: dict[str, np.ndarray] = {name: np.zeros(dice.size, bool) for name in [*own.figures, "chosen anew"]}
+    flagged: dict[str, np.ndarray] = {name: np.zeros(dice.size, bool) for name in [*own.metrics, "chosen anew"]}
     standing = np.zeros(dice.size)
     chosen: Counter[str] = Counter()
     for patient in np.unique(patients):
         left, rest = patients == patient, patients != patient
         bad_rest = dice[rest] < np.quantile(dice[rest], BAD_SHARE, method="higher")
         weight = 1 / bad_of_patient(patients[rest].tolist(), bad_rest)
-        for name, score in own.figures.items():
+        for name, score in own.metrics.items():
             flagged[name][left] = score[left] < controlled_limit(score[rest], bad_rest, weight)
-        best = max(own.figures, key=lambda name: _auroc(own.figures[name][rest], bad_rest))
+        best = max(own.metrics, key=lambda name: _auroc(own.metrics[name][rest], bad_rest))
         chosen[best] += int(left.sum())
         flagged["chosen anew"][left] = flagged[best][left]
-        score = own.figures[best]
+        score = own.metrics[best]
         standing[left] = (score[left] - score[rest].mean()) / score[rest].std()
-    scores = {**own.figures, "chosen anew": standing}
+    scores = {**own.metrics, "chosen anew": standing}
     rows = {name: _flag_row(scores[name], flagged[name], dice, bad, own.patients) for name in scores}
     differences = {
-        name: asdict(_spearman_difference(own.figures[CHOSEN], score, dice, own.patients))
-        for name, score in own.figures.items()
+        name: asdict(_spearman_difference(own.metrics[CHOSEN], score, dice, own.patients))
+        for name, score in own.metrics.items()
         if name != CHOSEN
     }
-    return {"bad cases": int(bad.sum()), "figures": rows, "chosen in folds": dict(chosen), "chosen minus": differences}
+    return {"bad cases": int(bad.sum()), "metrics": rows, "chosen in folds": dict(chosen), "chosen minus": differences}
 
 
 def _flag_row(
@@ -238,7 +238,7 @@ def _on_test(own: Told, test: Told, bundle: Bundle) -> dict[str, Any]:
     own_bad, flags = own.lowest_dice < fitted["bad_dice"], {}
     for name in (CHOSEN, BEST_IN_FOLDS):
         weight = 1 / bad_of_patient(own.patients, own_bad)
-        limit, score = controlled_limit(own.figures[name], own_bad, weight), test.figures[name]
+        limit, score = controlled_limit(own.metrics[name], own_bad, weight), test.metrics[name]
         flags[name] = {**_flag_row(score, score < limit, dice, bad, test.patients), "limit": limit}
     x, y = _pairs(own.numbers)
     lines = fit_predicted_dice(_structures(x, y), own.patients).lines
@@ -287,7 +287,7 @@ def _page(found: Mapping[str, Any]) -> str:
         "| figure | bad cases caught | others flagged | for 80 % | AUROC | Spearman |",
         "|---|---|---|---|---|---|",
     ]
-    rows = sorted(flags["figures"].items(), key=lambda item: -item[1]["spearman"]["mean"])
+    rows = sorted(flags["metrics"].items(), key=lambda item: -item[1]["spearman"]["mean"])
     for name, row in rows:
         cells = [str(row["caught"]), f"{row['others flagged']:.0%}", f"{row['others flagged for 80 %']:.0%}"]
         cells += [f"{row['auroc']:.3f}", _interval(row["spearman"])]

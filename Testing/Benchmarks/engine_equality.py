@@ -50,7 +50,7 @@ def main() -> int:
     models = {name: Model(bundle, engine=name) for name in ("torch", "openvino")}
     rows = [compared(case, models, bundle) for case in cases]
     found = pooled(rows) | {
-        "figures": figures(cases, models, bundle),
+        "metrics": figures(cases, models, bundle),
         "engines": {name: model.engine.identity() for name, model in models.items()},
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "by_case": rows,
@@ -141,7 +141,7 @@ def within_limits(found: dict[str, Any]) -> bool:
         and found["margin_of_other_labels"] <= NEAR_TIE
         and found["share_within_1e-3"] >= CLOSE_SHARE
         and found["largest_expected_wrong_difference"] <= MOST_VOLUME
-        and not found["figures"]["beyond"]
+        and not found["metrics"]["beyond"]
     )
 
 

@@ -55,7 +55,10 @@ def main() -> int:
     for title, group in _groups(images, arguments.data).items():
         results[title] = _measured(group, model, len(group) if "legit" in title else SEGMENTED)
         print(f"{title:45} {_line(results[title])}", flush=True)
-    facts = {"model": model.bundle.name, "fitted_on": model.bundle.fingerprint and model.bundle.fingerprint["cases"]}
+    facts = {
+        "model": model.bundle.name,
+        "fitted_on": model.bundle.ood_reference and model.bundle.ood_reference["cases"],
+    }
     RESULTS.write_text(json.dumps({**facts, "groups": results, "speed_s": _speed()}, indent=1) + "\n", encoding="utf-8")
     return 0
 
@@ -94,7 +97,7 @@ def _measured(group: Sequence[trials.Trial], model: Model, segmented: int) -> di
     found = {i: [] if is_refused(before[i]) else _found_in(group[i][1], model) for i in chosen}
     for number, (name, _) in enumerate(group):
         for entry in [*before[number], *found.get(number, [])]:
-            examples.setdefault(entry.kind, f"{name}: {entry.sentence}")
+            examples.setdefault(entry.kind, f"{name}: {entry.message}")
     return {
         "images": len(group),
         "before_the_run": _shares(before) | {"by_check": _by_check(before)},

@@ -31,7 +31,7 @@ VALUES: tuple[Any, ...] = (
     [None],
     2**70,
 )
-_ABOUT_ONLY = ("about", "figures")
+_ABOUT_ONLY = ("about", "metrics")
 """Blocks of a bundle whose texts and numbers are shown and change no result."""
 
 

@@ -153,15 +153,15 @@ def random_model(shape: Shape, folder: Path) -> tuple[Bundle, sitk.Image]:
         heads=(head,),
         input=replace(known.input, window=shape.window, spacing_mm=None),
         graphs=None,
-        figures=None,
-        fingerprint=None,
+        metrics=None,
+        ood_reference=None,
     )
     torch.manual_seed(0)
     network = empty_network(plain)
     digest = write_weights(folder, unique_state(network.backbone), {head.name: network.head_state()})
     image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=shape.window[::-1]).astype(np.float32))
     calibration = {**(known.calibration or {})}
-    calibration.pop("stage_two", None)  # which was fitted for other features
+    calibration.pop("second_stage", None)  # which was fitted for other features
     written = write_bundle_json(replace(plain, weights_sha256=digest, calibration=calibration), folder)
     return add_graphs(written, folder), image
 

@@ -71,7 +71,7 @@ def _per_mm3(result: Result) -> list[str]:
 
 def _per_look(result: Result) -> list[str]:
     of, ours, extent = result["questions"], result["ours"]["share"], result["settings"]["extent_mm"]
-    places, pieces = of[VOLUME]["rivals"][VOXELS]["looks"][2], of[LOOKS]["rivals"][VOXELS]["share"]
+    places, pieces = of[VOLUME]["baselines"][VOXELS]["looks"][2], of[LOOKS]["baselines"][VOXELS]["share"]
     overtaken = next((k for k, (we, they) in enumerate(zip(ours, pieces, strict=True), 1) if they > we), None)
     until = f" From k = {overtaken} on, where so many voxels all touch, the voxels are ahead." if overtaken else ""
     first = result["regions"]["groups"]["first 1 of a case"]["median_diagonal_mm"]
@@ -108,7 +108,7 @@ def _expected(facts: Result) -> list[str]:
 
 
 def _against(question: Result, name: str) -> str:
-    row = question["rivals"][name]
+    row = question["baselines"][name]
     mean, low, high = row["ours_better_by_mean"]
     word = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
     return f"{name} {row['mean_share']:.3f} (ours {word}: {mean:+.3f}, {low:+.3f} to {high:+.3f})"
@@ -120,7 +120,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _shares(result: Result, question: str) -> list[str]:
-    ours, them = result["ours"], result["questions"][question]["rivals"]
+    ours, them = result["ours"], result["questions"][question]["baselines"]
     head = ["share of wrong voxels after k regions' volume" if question == VOLUME else "share after k looks"]
     rows = [["reviewed mm³ (regions)", *(f"{value:.0f}" for value in ours["mm3"]), ""]]
     rows.append(["**regions**", *(f"**{value:.3f}**" for value in ours["share"]), f"**{ours['mean_share']:.3f}**"])
@@ -138,14 +138,14 @@ def _parameters(values: Result) -> str:
 
 def _differences(result: Result, question: str) -> list[str]:
     rows = []
-    for name, row in result["questions"][question]["rivals"].items():
+    for name, row in result["questions"][question]["baselines"].items():
         each = [row["ours_better_by"][k - 1] for k in SHOWN] + [row["ours_better_by_mean"]]
         rows.append([name, *(f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in each)])
     return _table(["regions better by, k =", *(str(k) for k in SHOWN), "mean of 1 to 10"], rows)
 
 
 def _looks_taken(result: Result) -> list[str]:
-    them = result["questions"][VOLUME]["rivals"]
+    them = result["questions"][VOLUME]["baselines"]
     rows = [[name, *(f"{value:.1f}" for value in row["looks"])] for name, row in them.items()]
     head = ["places that have to be looked at for it", *(str(k) for k in result["looks"])]
     note = "Whole components of entropy are few because one spans the structure: such a place is no single look."

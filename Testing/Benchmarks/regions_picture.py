@@ -34,7 +34,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 
 def _lines(axes: Any, question: dict[str, Any], x: list[float], ours: dict[str, Any]) -> None:
-    for colour, (name, row) in zip(COLOURS, question["rivals"].items(), strict=True):
+    for colour, (name, row) in zip(COLOURS, question["baselines"].items(), strict=True):
         style = "--" if name.startswith("single voxels") else ":" if name.startswith("our") else "-"
         axes.plot(x, row["share"], style, color=colour, label=name)
     axes.plot(x, ours["share"], "o-", color="#1b9e77", linewidth=2.5, label=OURS)

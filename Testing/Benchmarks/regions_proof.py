@@ -80,7 +80,7 @@ def _measured(
             print(f"{question.name}; {rival.name}: {dict(parameters)}, {seen.share.mean():.3f}", file=sys.stderr)
             rows[rival.name] = {"parameters": dict(parameters), **_row(seen, ours, test)}
         limits = {"equal_looks": question.equal_looks, "view_mm": question.view_mm}
-        questions[question.name] = {**limits, "rivals": rows}
+        questions[question.name] = {**limits, "baselines": rows}
     return {
         "model": read_bundle(SHIPPED_MODEL).name,
         "cases": {"select": len(select), "calibration": len(calibration), "test": len(test)},

@@ -51,7 +51,7 @@ def main() -> int:
     if options.only:
         print(json.dumps(_measured(options)))
         return 0
-    names = [f"{what}/{slices}" for slices in LIMITS_S for what in SHARES] + ["rival"]
+    names = [f"{what}/{slices}" for slices in LIMITS_S for what in SHARES] + ["baseline"]
     rows = {name: _in_own_process(options, name) for name in names}
     text = _report(rows)
     (options.output / "regions_speed.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -69,7 +69,7 @@ def _in_own_process(options: argparse.Namespace, name: str) -> dict[str, Any]:
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
     crops = _crops(options.cases)
-    if options.only == "rival":
+    if options.only == "baseline":
         return _against_simpleitk(crops)
     what, slices = options.only.split("/")
     if "finer" in what:
@@ -189,14 +189,14 @@ def _report(rows: dict[str, dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
-        if name == "rival":
+        if name == "baseline":
             continue
         what, slices = name.split("/")
         figures = [f"{row[key]:.1f}" for key in ("alone_s", "wall_s", "cpu_s", "limit_s")]
         memory = [f"{row[key]:.0f}" for key in ("peak_mib_above_maps", "maps_mib")]
         count = [f"{row['spacing_mm']:.1f}", f"{row['uncertain_voxels']:,}", f"{row['regions']:,}"]
         lines.append("| " + " | ".join([what, slices, *count, *figures, *memory, f"{row['load_average']:.0f}"]) + " |")
-    rival = rows["rival"]
+    rival = rows["baseline"]
     lines += [
         "",
         f"The watershed alone, without merging, on {RIVAL_SLICES} slices ({rival['uncertain_voxels']:,} uncertain "

@@ -25,7 +25,7 @@ from typing import Any
 from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.model_card import model_card
-from SegWithUCore.models.stage_two_file import BLOCK
+from SegWithUCore.models.second_stage_file import BLOCK
 from SegWithUCore.models.training_record import ROLE_WORDS, TRAINING_FOLDER, TrainingRecord, write_record
 from SegWithUCore.util.atomic_files import atomic_file, atomic_folder
 from SegWithULab.training.dataset import find_cases
@@ -57,10 +57,10 @@ def training(part: str, planned: int) -> dict[str, Any]:
 def check(bundle: Bundle, names: dict[str, set[str]]) -> None:
     """Compare roles with what the bundle says of itself."""
     assert bundle.calibration is not None
-    assert bundle.fingerprint is not None
-    assert bundle.figures is None or set(bundle.figures["by_case"]) == names["test"], "other test cases"
+    assert bundle.ood_reference is not None
+    assert bundle.metrics is None or set(bundle.metrics["by_case"]) == names["test"], "other test cases"
     assert bundle.calibration["cases"] == len(names["calibration"]), "other calibration cases"
-    assert bundle.fingerprint["cases"] == len(names["train"]), "other training cases"
+    assert bundle.ood_reference["cases"] == len(names["train"]), "other training cases"
 
 
 def take_over(calibrated: Path, version: str) -> None:
@@ -73,13 +73,13 @@ def take_over(calibrated: Path, version: str) -> None:
 
 
 def seen_again(bundle: Bundle, hashes: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the hashes of each role, with what stage two was fitted on, and remarks for the card."""
+    """Return the hashes of each role, with what second stage was fitted on, and remarks for the card."""
     roles = {role: sorted(found) for role, found in hashes.items()}
     stage = (bundle.calibration or {}).get(BLOCK)
     if stage is None or stage["cases"] == len(hashes["calibration"]):
         return roles, []
     both = {**hashes["calibration"], **hashes["select"]}
-    assert stage["cases"] == len(both), "stage two was fitted on other cases"
+    assert stage["cases"] == len(both), "second stage was fitted on other cases"
     known = seen_of({role: found for role, found in roles.items() if role != "test"})
     return {**roles, "calibration": sorted(both)}, check_unseen("calibration", both, known, allowed=True)
 

@@ -115,7 +115,7 @@ def opened(folder: Path) -> tuple[dict[str, Model], dict[str, WindowRunner]]:
     heads = {head.name: head for head in bundle.heads}
     papers = (replace(as_further(bundle), default=False), replace(heads["paper"], default=True, calibration=None))
     plain = replace(
-        bundle, heads=papers, graphs=None, display=None, figures=None, calibration=heads["paper"].calibration
+        bundle, heads=papers, graphs=None, display=None, metrics=None, calibration=heads["paper"].calibration
     )
     paper = add_graphs(write_bundle_json(plain, folder / "paper"), folder / "paper")
     models = {

@@ -102,5 +102,5 @@ def run(
     results: list[InstallResult] = []
     Installer(worker, slicer.tools, wheels, other_python, need).begin(results.append)
     assert len(results) == 1, "one result, always"
-    assert results[0].sentence
+    assert results[0].message
     return results[0], worker

@@ -14,7 +14,7 @@ HEADER = Opened("case", "hippocampus", "1.0", "segwithu", "w" * 64, "c" * 64, "r
 
 def a_region(id_: int, **changes: Any) -> Region:
     """A region with an expected wrong volume of ten over its id."""
-    figures: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "id": id_,
         "rank": id_,
         "structure": "anterior",
@@ -30,7 +30,7 @@ def a_region(id_: int, **changes: Any) -> Region:
         "competing": (Competition("anterior", "background", 0.71),),
         "touches_border": False,
     }
-    return Region(**(figures | changes))
+    return Region(**(metrics | changes))
 
 
 def events_of(*facts: Action) -> list[Event]:

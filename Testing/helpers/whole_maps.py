@@ -17,7 +17,7 @@ def maps_on_grid(
     fitted: FittedCalibration | None = None,
     image: np.ndarray | None = None,
 ) -> VoxelMaps:
-    """Segmentation and maps at the voxels of `target`; `image` as the network got it, None leaves stage two out."""
+    """Segmentation and maps at the voxels of `target`; `image` as the network got it, None leaves second stage out."""
     fitted, own, goal = fitted or FittedCalibration(), VoxelGrid.of(working), VoxelGrid.of(target)
     second, turn = second_stage_of(fitted, image, own, goal), Turn.between(own, goal)
     halo = 0 if second is None else second.halo

@@ -223,7 +223,7 @@ def _case_json(
                 "direction_lps": list(image.GetDirection()),
             },
         },
-        "region_of_interest": None,
+        "roi": None,
         "assessed": {"index_ijk": [0, 0, 0], "size_ijk": list(image.GetSize())},
         "not_assessed_value": -1.0,
         "model": {
@@ -236,11 +236,11 @@ def _case_json(
             "calibration_cases": 27 if calibrated else None,
             "calibrated_with_image": False,
         },
-        "fingerprint": {"warnings": []},
+        "ood": {"warnings": []},
         "structures": [_structure(value, labels, maps, voxel) for value in values],
         "maps": {name: _map_json(name, array, labels, assessed) for name, array in maps.items()},
         "flags": [
-            {"rule": "fingerprint", "structure": NAMES[1], "sentence": "volume outside the training range — “check”"}
+            {"rule": "ood_reference", "structure": NAMES[1], "message": "volume outside the training range — “check”"}
         ],
         "timings_s": {},
     }

@@ -27,10 +27,10 @@ def _all_regions(listing: Listing, name: str) -> dict:
 def _flagged_worklist(listing: Listing) -> tuple[Path, float]:
     """A worklist whose limit flags the one case with the largest share, of a structure or the whole; the limit."""
     from SegWithUCore.case.case_file import read_case
-    from SegWithUCore.review.flags import figures_of_case, structures_of, wrong_share
+    from SegWithUCore.review.flags import metrics_of_case, structures_of, wrong_share
 
     cases = [read_case(listing.cases / name) for name in CASES]
-    shares = sorted(max(figures_of_case(case)["wrong_share"], *map(wrong_share, structures_of(case))) for case in cases)
+    shares = sorted(max(metrics_of_case(case)["wrong_share"], *map(wrong_share, structures_of(case))) for case in cases)
     limit = round((shares[-1] + shares[-2]) / 2, 4)
     rules = listing.home / "rules.json"
     rules.write_text(json.dumps({"wrong_share": limit}))
@@ -65,7 +65,7 @@ def test_a_worklist_keeps_its_order_and_its_limits(listing: Listing) -> None:
     }
     (flagged,) = [name for name in CASES if flags[name]]
     listing.select(flagged)
-    assert flags[flagged][0]["sentence"].replace("mm3", "mm³") in listing.ui.caseLabel.text
+    assert flags[flagged][0]["message"].replace("mm3", "mm³") in listing.ui.caseLabel.text
 
 
 def test_filters_show_only_what_is_asked_for(listing: Listing) -> None:

@@ -85,7 +85,7 @@ class Report:
         )
         return (
             '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>SegWithUSlicer in 3D Slicer</title>'
-            f"<style>{_STYLE}</style><h1>SegWithUSlicer in 3D Slicer</h1><p><b>{escape(self.sentence)}</b> "
+            f"<style>{_STYLE}</style><h1>SegWithUSlicer in 3D Slicer</h1><p><b>{escape(self.message)}</b> "
             f"{escape(self.problem)}</p><table>{facts}</table><h2>Workflows</h2><table>{rows}</table>"
             + "".join(map(_section, self.results))
             + "</html>\n"

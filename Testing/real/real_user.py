@@ -156,7 +156,7 @@ class User:
         """Wait for the end of the run; the result, or an error with what the panel says."""
         self.wait("the end of the run", lambda: not self.session.controller.is_busy)
         if self.outcome != "done":
-            raise AssertionError(f"the run ended as '{self.outcome}': {self.session.controller.status.sentence}")
+            raise AssertionError(f"the run ended as '{self.outcome}': {self.session.controller.status.message}")
         return self.runs[-1]
 
     def segment_sample(self) -> Any:
@@ -171,7 +171,7 @@ class User:
 
         def computes() -> bool:
             if not session.controller.is_busy:
-                raise AssertionError(f"the run ended before it was seen: {session.controller.status.sentence}")
+                raise AssertionError(f"the run ended before it was seen: {session.controller.status.message}")
             return session.controller.status.phase.value == "running" and session.worker.state.value == "busy"
 
         self.wait("the worker to compute", computes)

@@ -210,7 +210,7 @@ def crash(user: User) -> None:
     user.find("logButton").collapsed = False
     user.click("copyButton")
     copied = qt.QApplication.clipboard().text()
-    user.check("the diagnostics tell of the crash", user.session.controller.status.sentence in copied)
+    user.check("the diagnostics tell of the crash", user.session.controller.status.message in copied)
     user.picture("crashed")
     user.click("runButton")
     user.finish()

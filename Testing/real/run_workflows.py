@@ -188,7 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     load_module()
     slicer.util.selectModule(MODULE)
     report = run(folder, User(folder, chosen.timeout), chosen.only, watch=True)
-    print(f"{report.sentence} {report.problem}\n{folder / 'report.html'}", flush=True)
+    print(f"{report.message} {report.problem}\n{folder / 'report.html'}", flush=True)
     return report.exit_code
 
 

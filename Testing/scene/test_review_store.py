@@ -86,7 +86,7 @@ def test_the_key_follows_the_hashes_and_nothing_that_names_the_patient(tmp_path,
         {**raw, "input": {**raw["input"], "channels": [channel, channel]}},
         {**raw, "model": {**raw["model"], "weights_sha256": "9" * 64}},
         {**raw, "model": {**raw["model"], "calibration_sha256": "9" * 64}},
-        {**raw, "region_of_interest": {"centre_ras_mm": [1, 2, 3], "size_mm": [9, 9, 9]}},
+        {**raw, "roi": {"centre_ras_mm": [1, 2, 3], "size_mm": [9, 9, 9]}},
     ]
     assert {case_key(one, "a") for one in same} == {key}
     assert len({key, case_key(raw, "b"), *(case_key(one, "a") for one in other)}) == 7

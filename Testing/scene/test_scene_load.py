@@ -174,7 +174,7 @@ def test_case_without_its_image_loads_on_its_own_grid(tmp_path, data_folder):
 def test_case_without_optional_blocks_loads(tmp_path, data_folder):
     headless = HeadlessScene(tmp_path / "slicer")
     disk = make_case(data_folder, tmp_path)
-    change_case(disk.folder, flags=None, fingerprint=None, model=None, region_of_interest=None)
+    change_case(disk.folder, flags=None, ood_reference=None, model=None, roi=None)
     nodes = load_case(disk.folder, load_volume(headless.scene, disk.image, "x"))
     assert list(nodes.maps) == ["error_probability", "ranking", "calibration"]
 

@@ -164,7 +164,7 @@ def test_another_place_has_a_set_of_its_own_and_one_nearby_does_not(tmp_path, da
     places = ([0, 0, 0], [5, 0, 0], [40, 0, 0])
     sets = []
     for place in places:
-        change_case(case.disk.folder, region_of_interest={"centre_ras_mm": place, "size_mm": [30, 30, 30]})
+        change_case(case.disk.folder, roi={"centre_ras_mm": place, "size_mm": [30, 30, 30]})
         sets.append(load_case(case.disk.folder, case.volume))
     assert sets[0] != case.nodes, "the whole image is another place"
     assert sets[1] == sets[0]

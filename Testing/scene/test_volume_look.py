@@ -64,14 +64,14 @@ def test_the_preview_sends_the_look_and_tells_notes_apart_from_warnings(tmp_path
     preview = PreflightCheck(asked, told.append)
     preview.ask(case.volume, None, find_model("hippocampus"))
     (request,) = asked.requests
-    assert request["request"] == "fingerprint"
+    assert request["request"] == "ood_reference"
     assert request["features"]["T1"]["noise"] == image_features_of(case.volume, None).noise
-    note, warning = {"severity": "note", "sentence": "Smooth."}, {"severity": "warning", "sentence": "Turned."}
+    note, warning = {"severity": "note", "message": "Smooth."}, {"severity": "warning", "message": "Turned."}
     note["kind"], warning["kind"] = "noise", "picture"
-    asked.answers[0]({"event": "fingerprinted", "deviations": [note, warning]})
+    asked.answers[0]({"event": "ood_checked", "deviations": [note, warning]})
     assert told[-1] == PreflightResult(("Turned.",), False, ("Smooth.",), kinds=frozenset({"picture"}))
     preview.reset()
-    asked.answers[0]({"event": "fingerprinted", "deviations": [warning]})
+    asked.answers[0]({"event": "ood_checked", "deviations": [warning]})
     assert told[-1] == PreflightResult(), "an answer that comes too late"
 
 
@@ -90,10 +90,8 @@ def test_an_image_is_like_the_training_images_only_if_it_was_compared_with_them(
     preview, model = PreflightCheck(asked, told.append), find_model("hippocampus")
     for known in (True, False):
         preview.ask(case.volume, None, replace(model, knows_images=known))
-        asked.answers[-1]({"event": "fingerprinted", "deviations": []})
+        asked.answers[-1]({"event": "ood_checked", "deviations": []})
         assert told[-1].is_like == known
     preview.ask(case.volume, None, model)
-    asked.answers[-1](
-        {"event": "fingerprinted", "deviations": [{"severity": "note", "sentence": "x", "kind": "noise"}]}
-    )
+    asked.answers[-1]({"event": "ood_checked", "deviations": [{"severity": "note", "message": "x", "kind": "noise"}]})
     assert not told[-1].is_like

@@ -72,7 +72,7 @@ def test_tables_with_names_of_others_are_harmless(segmented_cases: Path, tmp_pat
     assert_harmless((tmp_path / "worklist.csv").read_bytes().decode())
     found = read_reviews(case, read_case(case))
     assert_harmless(agreement_csv([(HOSTILE, found.regions, found.reviews)]))
-    row = {"row": HOSTILE, "rival": "=1", "passes": 1, "added_parameters": 0, "cost": None, "figures": {}}
+    row = {"row": HOSTILE, "baseline": "=1", "passes": 1, "added_parameters": 0, "cost": None, "metrics": {}}
     write_table(tmp_path / "rivals.csv", {"rows": [row]})
     assert_harmless((tmp_path / "rivals.csv").read_bytes().decode())
 

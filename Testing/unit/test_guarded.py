@@ -29,8 +29,8 @@ def test_exception_is_printed_and_told(told: list[Problem], monkeypatch: pytest.
     monkeypatch.setattr(sys, "excepthook", lambda kind, _error, _trace: printed.append(kind))
     assert guarded(_fails)() is None
     assert printed == [ValueError]
-    assert "(ValueError: odd number)" in told[0].sentence
-    assert "Copy diagnostics" in told[0].sentence
+    assert "(ValueError: odd number)" in told[0].message
+    assert "Copy diagnostics" in told[0].message
     assert "in _fails: raise ValueError" in told[0].details
     assert boundary.last_problem() is told[0]
 

@@ -41,7 +41,7 @@ UNUSED = {
 """What a window needs none of: each would delay the first one."""
 COMMANDS = {
     "--help": "usage:",
-    "--version": "segwithu-slicer",
+    "--version": "segwithu",
     "segment --help": "--roi",
     "check --help": "--images",
     "models list": "hippocampus",

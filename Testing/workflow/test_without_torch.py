@@ -99,9 +99,9 @@ def labelled(tmp_path: Path, data_folder: Path) -> Path:
 
 
 def test_evaluation(packages: Path, tmp_path: Path, labelled: Path) -> None:
-    options = ("--model", "hippocampus", "--cases", f"{labelled}:test", "--output", tmp_path / "figures.json")
+    options = ("--model", "hippocampus", "--cases", f"{labelled}:test", "--output", tmp_path / "metrics.json")
     segwithu(packages, "evaluate", *options, cwd=tmp_path)
-    assert json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))["cases"] == 1
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["cases"] == 1
 
 
 def test_calibrating_a_model_on_own_cases(packages: Path, tmp_path: Path, labelled: Path) -> None:

@@ -171,7 +171,7 @@ class Reading:
         return "no verdict" if self.observed.high - self.observed.low > 2 * TOO_WIDE else "holds"
 
     @property
-    def sentence(self) -> str:
+    def message(self) -> str:
         """The verdict with its figures."""
         if not self.voxels:
             return f"No verdict: no voxel reads {self.level:g}."

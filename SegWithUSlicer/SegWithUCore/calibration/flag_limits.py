@@ -183,17 +183,17 @@ def _rule(known: _Known, bad: np.ndarray) -> dict[str, Any]:
     entry: dict[str, Any] = {"limit": None, "useful": False, "p_value": p_value}
     if not alone and counted < LEAST_CASES:
         why = f"{counted} cases of the network itself are too few beside those of cross-validation models"
-        return {**entry, "sentence": f"No useful rule: {why}, give {LEAST_CASES}."}
+        return {**entry, "message": f"No useful rule: {why}, give {LEAST_CASES}."}
     if not bad.any():
         own = known.dice[known.own] if known.own.any() else known.dice
         same = own.size > 0 and own.min() == own.max()
         why = f"all {own.size} cases have the same Dice ({own[0]:.2f})" if same else "no case is bad"
-        return {**entry, "sentence": f"No useful rule: {why}, so there is nothing to fit on."}
+        return {**entry, "message": f"No useful rule: {why}, so there is nothing to fit on."}
     if math.isinf(limit) and limit > 0:
         patients, least = np.unique(known.patients[bad]).size, bound_of(weight[bad], np.zeros(int(bad.sum()), bool))
         alike = "" if patients == bad.sum() else f" of {patients} patients"
         why = f"{int(bad.sum())} bad cases{alike} allow no bound below {_percent(least)}"
-        return {**entry, "sentence": f"No useful rule: {why}."}
+        return {**entry, "message": f"No useful rule: {why}."}
     flagged, missed = known.score < limit, bad & (known.score >= limit)
     own_flagged, own_bad = flagged[known.own], bad[known.own]
     entry |= {
@@ -204,7 +204,7 @@ def _rule(known: _Known, bad: np.ndarray) -> dict[str, Any]:
     }
     why = _why_useless(known, p_value, flagged)
     if why:
-        return {**entry, "sentence": f"No useful rule: {why}."}
+        return {**entry, "message": f"No useful rule: {why}."}
     on = f"{counted} cases"
     if not alone:
         further = known.weight[~known.own]
@@ -216,7 +216,7 @@ def _rule(known: _Known, bad: np.ndarray) -> dict[str, Any]:
         f"and misses {entry['missed']} of {own_bad.sum()} bad ones; of new bad cases like them at most "
         f"{_percent(entry['bound'])} are missed, on average."
     )
-    return {**entry, "limit": limit, "useful": True, "sentence": sentence}
+    return {**entry, "limit": limit, "useful": True, "message": sentence}
 
 
 def _why_useless(known: _Known, p_value: float | None, flagged: np.ndarray) -> str:

@@ -202,7 +202,7 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
 
 def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
     own = [flag for flag in flags if flag["structure"] == entry["name"]]
-    by_rule = {"flags": [flag["sentence"] for flag in own], "flag_rules": [flag["rule"] for flag in own]}
+    by_rule = {"flags": [flag["message"] for flag in own], "flag_rules": [flag["rule"] for flag in own]}
     found: Structure = typed(Structure, {**entry, **by_rule}, "structures")
     return found
 

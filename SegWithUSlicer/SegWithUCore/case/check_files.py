@@ -204,7 +204,7 @@ def _check_volumes(folder: Path, case: Mapping[str, Any]) -> None:
 
 def _check_image(folder: Path, case: Mapping[str, Any], images: Sequence[Path]) -> Checked:
     """Read the images that a whole case was made from, as far as they are found: their voxels and place count."""
-    version = str(case["versions"]["segwithu-slicer"])
+    version = str(case["versions"]["segwithu"])
     facts = {"version": version}
     for number in range(len(case["input"]["channels"])):
         found = list(_image_paths(folder, case, number, images))

@@ -30,7 +30,7 @@ def parser() -> CommandParser:
         description="Segment medical images and say where the segmentation may be wrong. "
         "For research, not for clinical use.",
     )
-    top.add_argument("--version", action="version", version=f"segwithu-slicer {__version__}")
+    top.add_argument("--version", action="version", version=f"segwithu {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add_commands(commands)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from SegWithULab.calibration.cross_validation import Fold
     from SegWithULab.training.dataset import Case
 
-NAME = "rivals"
+NAME = "baselines"
 """Of the files that are written."""
 
 
@@ -83,7 +83,7 @@ def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Con
     others = {"--cases": benchmark.cases, "--calibration": fitting.calibration, "--select": fitting.select}
     folds = given_folds(options, bundle, others, console)
     _check_unseen(benchmark.cases, folds)
-    check = (bundle.calibration or {}).get("stage_two_check") or {}
+    check = (bundle.calibration or {}).get("second_stage_check") or {}
     if not (check.get("out_of_fold") or {}).get("taken"):
         console.note(f"Baselines learn from more cases than the second stage of {bundle.name}, fitted without folds.")
     benchmark.fitting = replace(fitting, folds=fold_backbones(folds))

@@ -175,8 +175,8 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     note_patients(cases, console)
     readings, headline = [reading(patients, level) for level in LEVELS], reading(patients)
     data = {"model": bundle.name, "cases": len(cases), "patients": len(patients), "verdict": headline.verdict}
-    data |= {"sentence": headline.sentence, "readings": [one.to_json() for one in readings]}
-    console.result(f"{headline.sentence}\n{_table(readings)}", data)
+    data |= {"message": headline.message, "readings": [one.to_json() for one in readings]}
+    console.result(f"{headline.message}\n{_table(readings)}", data)
     return 0
 
 

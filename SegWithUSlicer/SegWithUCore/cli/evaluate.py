@@ -154,6 +154,6 @@ def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | No
     if record is not None:
         write_record(folder, record)
     about = {key: text for key, text in model.bundle.about.items() if key != "judged"}  # of figures that go now
-    written = write_bundle_json(replace(model.bundle, figures=result, about=about), folder)
+    written = write_bundle_json(replace(model.bundle, metrics=result, about=about), folder)
     with atomic_file(folder / CARD_FILE) as work:
         work.write_text(model_card(written), encoding="utf-8")

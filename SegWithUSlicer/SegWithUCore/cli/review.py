@@ -245,7 +245,7 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
             work.write_text(agreement_csv(cases), encoding="utf-8", newline="")
     split = sum(len(disagreements(regions, reviews)) for _, regions, reviews in cases)
     unseen = sum(len(unseen_regions(regions, reviews)) for _, regions, reviews in cases)
-    lines = [merged.sentence for merged in done] or ["No reviews came back."]
+    lines = [merged.message for merged in done] or ["No reviews came back."]
     lines.append(f"Reviewers disagree on {split} regions (--table lists all); {unseen} were taken without a look.")
     merged = [{"case": str(m.folder), "file": m.file, "change": m.change, "note": m.note} for m in done]
     counts = {"disagreements": split, "not_looked_at": unseen, "failed": len(troubles)}

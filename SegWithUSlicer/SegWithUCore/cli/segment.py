@@ -252,7 +252,7 @@ class _Tally:
             self.console.note(f"{'Note' if severity == NOTE else 'Warning'}: {sentence}")
         case, known = read_case(job.target), {sentence for _, sentence in settled["warnings"]}
         for flag in case["flags"]:
-            if flag["sentence"] not in known:
+            if flag["message"] not in known:
                 self.console.note(f"Flagged: {flag['sentence']}")
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
         data |= {"flags": case["flags"], **({"worker": settled["worker"]} if "worker" in settled else {})}

@@ -48,7 +48,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     train-backbone --run runs/atrium --cases split.csv:train --select split.csv:select --resume
     """
     from SegWithULab.training.backbone import BackboneTrainer
-    from SegWithULab.training.dataset import training_fingerprint
+    from SegWithULab.training.dataset import ood_reference
     from SegWithULab.training.recipe import read_recipe
     from SegWithULab.training.recipe_check import check_labels_occur, check_recipe
     from SegWithULab.training.run_folder import RunFolder
@@ -73,7 +73,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
         run.forget("backbone")
         run.start(recipe, {})
     note_roles(run, train, select, options.allow_seen_cases, not options.no_hashes)
-    run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
+    run.add_facts({"ood_reference": ood_reference(train, select, recipe)})
     return _fit(BackboneTrainer(recipe, train, select, run), "backbone", options, console)
 
 
@@ -87,7 +87,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     train-head --run runs/atrium --recipe recipe.json --cases split.csv:train --select split.csv:select
     train-head --run runs/atrium --cases split.csv:train --select split.csv:select --resume
     """
-    from SegWithULab.training.dataset import training_fingerprint
+    from SegWithULab.training.dataset import ood_reference
     from SegWithULab.training.head import HeadTrainer
     from SegWithULab.training.make_bundle import names_a_model
     from SegWithULab.training.recipe import read_recipe_json
@@ -109,8 +109,8 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     if not options.resume:
         run.forget("head")
     run.change_recipe(recipe)  # a refusal above leaves the run as it was
-    if "fingerprint" not in run.facts():  # the backbone was imported, not trained here
-        run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
+    if "ood_reference" not in run.facts():  # the backbone was imported, not trained here
+        run.add_facts({"ood_reference": ood_reference(train, select, recipe)})
     return _fit(HeadTrainer(recipe, train, select, run), "head", options, console)
 
 
@@ -169,7 +169,7 @@ def _with_another_head(run: "RunFolder", options: argparse.Namespace) -> "Recipe
 
 def _begun_on_model(run: "RunFolder", options: argparse.Namespace, console: Console) -> "tuple[Recipe, Prepared]":
     """Begin a run with the backbone of a model; the run folder is touched only when all that is needed is usable."""
-    from SegWithULab.training.dataset import training_fingerprint
+    from SegWithULab.training.dataset import ood_reference
     from SegWithULab.training.make_bundle import begin_on_model, facts_of_model, recipe_on_model
     from SegWithULab.training.recipe_check import check_recipe
     from SegWithULab.training.run_record import noted_roles
@@ -186,7 +186,7 @@ def _begun_on_model(run: "RunFolder", options: argparse.Namespace, console: Cons
     facts = facts_of_model(recipe, bundle)
     noted_roles(facts, train, select, options.allow_seen_cases)  # refuses before all is replaced
     begin_on_model(run, recipe, bundle)
-    run.add_facts({"fingerprint": training_fingerprint(train, select, recipe)})
+    run.add_facts({"ood_reference": ood_reference(train, select, recipe)})
     return recipe, (train, select)
 
 

@@ -101,7 +101,7 @@ def case_facts(result: CaseResult) -> dict[str, Any]:
     """Return what is reported of a result: its structures, warnings and how far it was assessed; no arrays."""
     return {
         "structures": [structure.to_json() for structure in result.structures],
-        "warnings": [(warning.severity, warning.sentence) for warning in result.warnings],
+        "warnings": [(warning.severity, warning.message) for warning in result.warnings],
         "refused": is_refused(result.warnings),
         "calibrated": result.maps.error_probability is not None,
     }
@@ -171,7 +171,7 @@ def staleness(job: Job, model: Model) -> tuple[str, str] | None:
 
 def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a result depends on beside the images, the engine last: whatever else differs weighs more."""
-    model, roi, engine = case["model"], case["region_of_interest"], case["engine"]
+    model, roi, engine = case["model"], case["roi"], case["engine"]
     return {
         "model": [model["name"], model["version"]],
         "weights file": model["weights_sha256"],

@@ -188,7 +188,7 @@ def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dic
     kept = _kept(case, {
         **_CASE,
         "maps": {name: _map_of(names) for name in ("error_probability", "ranking", "calibration")},
-        "regions": {**_REGIONS, "boundary_haze_mm3": dict.fromkeys(names.values(), NUMBERS)},
+        "regions": {**_REGIONS, "diffuse_mm3": dict.fromkeys(names.values(), NUMBERS)},
     })  # fmt: skip
     facts = {
         **kept,
@@ -202,7 +202,7 @@ def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dic
             "grid": _kept(case["input"]["grid"], _numbers("size_ijk spacing_mm origin_lps_mm direction_lps")),
         },
         "model": {"version": "?", **kept["model"], "task": f"Segmentation of {found}."},
-        "fingerprint": {"warnings": _warnings(case, names)},
+        "ood": {"warnings": _warnings(case, names)},
         "structures": [_kept(entry, _STRUCTURE) for entry in case["structures"]],
     }
     return {**facts, "flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
@@ -211,7 +211,7 @@ def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dic
 def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:
     """Word the warnings of a case by their kind alone."""
     made = []
-    for warning in (case.get("fingerprint") or {}).get("warnings") or []:
+    for warning in (case.get("ood") or {}).get("warnings") or []:
         kind, structure = warning.get("kind"), warning.get("structure")
         structure = structure if isinstance(structure, int) and structure in names else None
         what = kind if kind in KINDS else "something"
@@ -219,7 +219,7 @@ def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[st
         severity = warning["severity"] if warning["severity"] in _SEVERITIES else "warning"
         words = _KIND_WORDS.get(what, "{whom} is unlike the training cases: {what}").format(whom=whom, what=what)
         sentence = f"{words} (details were left out for anonymity)."
-        made.append({"severity": severity, "sentence": sentence, "kind": what, "structure": structure})
+        made.append({"severity": severity, "message": sentence, "kind": what, "structure": structure})
     return made
 
 
@@ -270,10 +270,10 @@ _BOX = _numbers("centre_ras_mm size_mm index_ijk size_ijk")
 _CASE = {
     "format": re.compile(CASE_FORMAT),
     **_numbers("format_version not_assessed_value peak_memory_mb"),
-    "region_of_interest": _BOX,
+    "roi": _BOX,
     "assessed": _BOX,
     "versions": {
-        **dict.fromkeys(["segwithu-slicer", "python", "torch", "monai", "openvino", "numpy", "SimpleITK"], _VERSION),
+        **dict.fromkeys(["segwithu", "python", "torch", "monai", "openvino", "numpy", "SimpleITK"], _VERSION),
         "platform": re.compile("linux|darwin|win32"),
     },
     "device": re.compile(r"(cpu|mps|cuda)(:[0-9]{1,3})?"),
@@ -298,7 +298,7 @@ _CASE = {
                 ("wrong_share", "soft_dice"),
                 _numbers("flagged_share others_flagged_share missed bound p_value limit useful"),
             ),
-            "figures": dict.fromkeys(FIGURES, NUMBERS),
+            "metrics": dict.fromkeys(FIGURES, NUMBERS),
         },
     },
 }

@@ -108,7 +108,7 @@ class ModelProvenance:
 
     Attributes:
         model: name and version.
-        software: of this program, "segwithu-slicer 1.0.0".
+        software: of this program, "segwithu 1.0.0".
         facts: what else identifies the model and settings, by name: hashes, head.
         weights_sha256: stands as the serial number of the device: equal weights are one device.
     """
@@ -123,7 +123,7 @@ class ModelProvenance:
         """From the content of `case.json`."""
         model, hashes = case["model"], ("weights_sha256", "calibration_sha256", "network_sha256")
         facts = {key: str(model[key]) for key in ("head", *hashes) if model.get(key)}
-        software = f"segwithu-slicer {case['versions']['segwithu-slicer']}"
+        software = f"segwithu {case['versions']['segwithu']}"
         return cls(f"{model['name']} {model['version']}", software, facts, str(model["weights_sha256"]))
 
 

@@ -28,13 +28,13 @@ class Deviation:
 
     Attributes:
         severity: `NOTE`, `WARNING` or `REFUSED`.
-        sentence: what differs, the value found and that of the training cases, and what to do.
+        message: what differs, the value found and that of the training cases, and what to do.
         kind: what was compared, one of `KINDS`.
         structure: label value of the structure that it is about, None for the image.
     """
 
     severity: str
-    sentence: str
+    message: str
     kind: str
     structure: int | None = None
 
@@ -47,12 +47,12 @@ class RefusedInputError(InputError):
     """The input is so unlike the training cases that a result would be meaningless; the user may insist.
 
     Attributes:
-        refused_sentence: why, without a way to insist.
+        refused_message: why, without a way to insist.
     """
 
-    def __init__(self, message: str, refused_sentence: str) -> None:
+    def __init__(self, message: str, refused_message: str) -> None:
         super().__init__(message)
-        self.refused_sentence = refused_sentence
+        self.refused_message = refused_message
 
 
 def is_refused(found: Sequence[Deviation]) -> bool:

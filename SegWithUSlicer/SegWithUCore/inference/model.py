@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ..models.bundle import Bundle, HeadSpec, with_head
 from ..models.quality import QUALITY_KIND, model_warnings
 from ..models.registry import read_registries
-from ..models.stage_two_file import read_stage_two
+from ..models.second_stage_file import read_second_stage
 from ..network.specs import is_user_network
 from ..util.errors import UsageError
 from ..util.memory import resident_bytes
@@ -44,7 +44,7 @@ class Model:
         self, bundle: Bundle, device: "str | torch.device" = "cpu", head: str | None = None, engine: str = TORCH
     ) -> None:
         self.bundle = with_head(bundle, head)
-        self.fitted = FittedCalibration.from_json(self.bundle.calibration, read_stage_two(self.bundle))
+        self.fitted = FittedCalibration.from_json(self.bundle.calibration, read_second_stage(self.bundle))
         self.asked = (engine, str(device))
         self.engine, self.engine_reason = open_engine(self.bundle, *self.asked)
         self.device: str = self.engine.device

@@ -1,6 +1,6 @@
 """The out-of-distribution (OOD) check: does the input look like what the model was trained on?
 
-A bundle's *fingerprint* holds what its training cases have in common: field of view, spacing and, for each channel,
+A bundle's *OOD reference* holds what its training cases have in common: field of view, spacing and, for each channel,
 what `ood_channels` compares. A *deviation* is one way in which an input differs from it; its sentence is shown before
 any result. No model can segment some inputs: a header in another unit, few voxels, a segmentation instead of an image.
 """
@@ -39,7 +39,7 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     """
     grid = VoxelGrid.of(images[0])
     found = grid_deviations(grid, bundle)
-    if bundle.fingerprint is None or "channels" not in bundle.fingerprint or is_refused(found):
+    if bundle.ood_reference is None or "channels" not in bundle.ood_reference or is_refused(found):
         return found
     features = {
         name: image_features(sitk.GetArrayViewFromImage(image))
@@ -64,7 +64,7 @@ def deviations_of_features(
 
 def grid_deviations(grid: VoxelGrid, bundle: Bundle) -> list[Deviation]:
     """Compare field of view and spacing alone."""
-    if bundle.fingerprint is None:
+    if bundle.ood_reference is None:
         return []
     seen = _reoriented(grid, bundle.input.orientation)
     extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
@@ -74,12 +74,12 @@ def grid_deviations(grid: VoxelGrid, bundle: Bundle) -> list[Deviation]:
 
 def channel_deviations(features: Mapping[str, ImageFeatures], grid: VoxelGrid, bundle: Bundle) -> list[Deviation]:
     """Compare how the channels look; empty for bundles that do not know how the training cases looked."""
-    if bundle.fingerprint is None:
+    if bundle.ood_reference is None:
         return []
-    blocks: Mapping[str, Any] = bundle.fingerprint.get("channels") or {}
-    qualities: Mapping[str, Any] = bundle.fingerprint.get(IMAGE_QUALITY) or {}
+    blocks: Mapping[str, Any] = bundle.ood_reference.get("channels") or {}
+    qualities: Mapping[str, Any] = bundle.ood_reference.get(IMAGE_QUALITY) or {}
     orientation, found = bundle.input.orientation, []
-    spacing, usual = _reoriented(grid, orientation).spacing, bundle.fingerprint["spacing_mm"]
+    spacing, usual = _reoriented(grid, orientation).spacing, bundle.ood_reference["spacing_mm"]
     like_spacing = _spacing(spacing, bundle) is None
     for channel in bundle.input.channels:
         if channel in features and blocks.get(channel) is not None:
@@ -109,9 +109,9 @@ def _reoriented(grid: VoxelGrid, orientation: str) -> VoxelGrid:
 
 
 def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None:
-    assert bundle.fingerprint is not None
-    span = bundle.fingerprint["field_of_view_mm"]
-    seen = f"the {bundle.fingerprint['cases']} training cases of '{bundle.name}' span {_range(span)} mm"
+    assert bundle.ood_reference is not None
+    span = bundle.ood_reference["field_of_view_mm"]
+    seen = f"the {bundle.ood_reference['cases']} training cases of '{bundle.name}' span {_range(span)} mm"
     kind = "field of view"
     given = f"The part to be segmented spans {_triple(extents)} mm, but {seen}"
     if any(e > REFUSED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):
@@ -124,8 +124,8 @@ def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None
 
 
 def _spacing(spacing: Sequence[float], bundle: Bundle) -> Deviation | None:
-    assert bundle.fingerprint is not None
-    span = bundle.fingerprint["spacing_mm"]
+    assert bundle.ood_reference is not None
+    span = bundle.ood_reference["spacing_mm"]
     pairs = zip(spacing, span["low"], span["high"], strict=True)
     if all(low / SPACING_FACTOR <= value <= SPACING_FACTOR * high for value, low, high in pairs):
         return None
@@ -160,10 +160,10 @@ def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     Args:
         images: the channels, cut to the region of interest.
     """
-    if bundle.fingerprint is None:
+    if bundle.ood_reference is None:
         return []
-    seen, span = _reoriented(VoxelGrid.of(images[0]), bundle.input.orientation), bundle.fingerprint["spacing_mm"]
-    least = bundle.fingerprint["field_of_view_mm"]["low"]
+    seen, span = _reoriented(VoxelGrid.of(images[0]), bundle.input.orientation), bundle.ood_reference["spacing_mm"]
+    least = bundle.ood_reference["field_of_view_mm"]["low"]
     found, cases = [], f"the training cases of '{bundle.name}'"
     sides = zip(seen.spacing, span["low"], span["high"], strict=True)
     if not all(low / UNIT_FACTOR <= value <= UNIT_FACTOR * high for value, low, high in sides):

@@ -138,7 +138,7 @@ def error_probability(
     if fitted.error_probability is None:
         return None
     table = fitted.error_probability(maps.ranking, maps.classes, maps.runner_up)
-    stage = fitted.stage_two
+    stage = fitted.second_stage
     if stage is None:
         return table
     steps = view.steps(stage.axes)
@@ -173,7 +173,7 @@ class Prediction:
 
     @property
     def head_maps(self) -> HeadMaps:
-        """What stage two of the error probability reads."""
+        """What second stage of the error probability reads."""
         return HeadMaps(self.classes, self.runner_up, self.ranking, self.calibration, self.epistemic, self.aleatoric)
 
 

@@ -42,7 +42,7 @@ def head_maps(found: Voxelwise) -> HeadMaps:
     return HeadMaps(found.classes, found.runner_up, found.ranking, found.calibration, found.epistemic, found.aleatoric)
 
 
-class StageTwoSweep:
+class SecondStageSweep:
     """The second stage of one case.
 
     Args:
@@ -90,7 +90,7 @@ class StageTwoSweep:
                 self._file.flush()
             except OSError as error:
                 raise OutputError(
-                    f"Cannot keep what stage two notes in {self._folder} ({error.strerror or error}): free some space "
+                    f"Cannot keep the second stage in {self._folder} ({error.strerror or error}): free some space "
                     "or choose another output folder."
                 ) from error
         self._notes.append((int(z.min()) + first_plane, int(z.max()) + first_plane, noted))

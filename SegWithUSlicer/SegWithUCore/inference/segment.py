@@ -257,9 +257,9 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     found = input_deviations(images, bundle)
     refused = [deviation for deviation in found if deviation.severity == REFUSED]
     if refused and not job.unlike_training:
-        sentence = refused[0].sentence.removesuffix(".")
+        sentence = refused[0].message.removesuffix(".")
         message = f"{job.files[0]}: {sentence}, or insist with {job.insist_option}."
-        raise RefusedInputError(message, refused[0].sentence)
+        raise RefusedInputError(message, refused[0].message)
     if job.roi and any(each.kind == "range" for each in bundle.input.channel_normalisations):
         sentence = (
             f"The model '{bundle.name}' scales intensities by the range of the whole image, and a region of interest "

@@ -185,7 +185,7 @@ def empty_structures(structures: Sequence[StructureMetrics], bundle: Bundle) -> 
     for label in empty:
         what = emptiness(bundle, label)
         is_wrong = what.expected or (nothing and what.expected is None)
-        found.append(Deviation(WARNING if is_wrong else NOTE, what.sentence, EMPTY_KIND, label.value))
+        found.append(Deviation(WARNING if is_wrong else NOTE, what.message, EMPTY_KIND, label.value))
     return found
 
 
@@ -197,13 +197,13 @@ def structure_deviations(
     Args:
         structures: metrics, background first.
     """
-    volumes: Mapping[str, Any] = (bundle.fingerprint or {}).get("volumes_mm3") or {}
+    volumes: Mapping[str, Any] = (bundle.ood_reference or {}).get("volumes_mm3") or {}
     found = []
     for metrics in structures[1:]:
         name, value, volume = metrics.label.name, metrics.label.value, metrics.volume_mm3
         span, fitted = volumes.get(str(value)), calibration.dice.get(value)
         if span is not None and metrics.voxels and not span["low"] <= volume <= span["high"]:
-            trained = (bundle.fingerprint or {}).get("cases") in (None, span["cases"])
+            trained = (bundle.ood_reference or {}).get("cases") in (None, span["cases"])
             cases = f"{span['cases']} {'training' if trained else 'training and validation'} cases of '{bundle.name}'"
             usual = f"{span['low']:.0f} to {span['high']:.0f} mm3"
             size = "small" if volume < span["low"] else "large"

@@ -21,7 +21,7 @@ from ..util.errors import InputError
 from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, room_for
 from .engines.base import Engine, Voxelwise
 from .grid_blocks import Block, Turn, blocks_on_grid, pieces_of_volume, planes_on_grid
-from .second_stage import StageTwoSweep, steps_on_grid
+from .second_stage import SecondStageSweep, steps_on_grid
 
 COMPETES_ABOVE = 0.05
 """Below this error probability files name no runner-up and no percentile: they would be noise, and large."""
@@ -62,25 +62,25 @@ class FittedCalibration:
         error_probability: from ranking map and classes to error probability.
         tempering_scale: by which tempered logits are divided before the softmax.
         model_quantiles, data_quantiles: by `error_probability.fit_percentiles`.
-        stage_two: what sees the image too; None for a bundle that is calibrated without it.
+        second_stage: what sees the image too; None for a bundle that is calibrated without it.
     """
 
     error_probability: ErrorProbability | None = None
     tempering_scale: float = 1.0
     model_quantiles: tuple[float, ...] | None = None
     data_quantiles: tuple[float, ...] | None = None
-    stage_two: SecondStage | None = None
+    second_stage: SecondStage | None = None
 
     @property
     def competes_above(self) -> float:
-        """Error probability of the table above which percentiles are needed: stage two may still raise it."""
-        if self.stage_two is None:
+        """Error probability of the table above which percentiles are needed: second stage may still raise it."""
+        if self.second_stage is None:
             return COMPETES_ABOVE
-        return LOOKS_ABOVE if self.stage_two.line == (1.0, 0.0) else -1.0
+        return LOOKS_ABOVE if self.second_stage.line == (1.0, 0.0) else -1.0
 
     @classmethod
     def from_json(
-        cls, calibration: Mapping[str, Any] | None, stage_two: SecondStage | None = None
+        cls, calibration: Mapping[str, Any] | None, second_stage: SecondStage | None = None
     ) -> "FittedCalibration":
         """Build from the calibration block of a bundle.
 
@@ -98,7 +98,7 @@ class FittedCalibration:
         sources = calibration.get("sources") or {}
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
-        return cls(table, float(calibration["tempering_scale"]), model, data, stage_two)
+        return cls(table, float(calibration["tempering_scale"]), model, data, second_stage)
 
 
 def maps_of_blocks(
@@ -107,7 +107,7 @@ def maps_of_blocks(
     shape: Sequence[int],
     fitted: FittedCalibration,
     folder: Path | None = None,
-    second: StageTwoSweep | None = None,
+    second: SecondStageSweep | None = None,
 ) -> VoxelMaps:
     """Compute segmentation and maps block by block, each as soon as it is there.
 
@@ -146,7 +146,9 @@ def maps_of_blocks(
     return VoxelMaps(**maps, sums=sums)  # type: ignore[arg-type]
 
 
-def _maps_of_block(engine: Engine, block: Block, fitted: FittedCalibration, second: StageTwoSweep | None) -> VoxelMaps:
+def _maps_of_block(
+    engine: Engine, block: Block, fitted: FittedCalibration, second: SecondStageSweep | None
+) -> VoxelMaps:
     """Compute the maps of the planes of one block: the one place where maps are made."""
     found = voxelwise(engine, block.own, fitted.tempering_scale)
     probability = model = data = None
@@ -171,7 +173,7 @@ def second_stage_of(
     working: VoxelGrid,
     target: VoxelGrid,
     folder: Path | None = None,
-) -> StageTwoSweep | None:
+) -> SecondStageSweep | None:
     """Prepare the second stage for a case; None for a model that is calibrated without the image.
 
     Args:
@@ -179,12 +181,12 @@ def second_stage_of(
         target: grid of the maps.
         folder: as for `maps_of_blocks`.
     """
-    stage = fitted.stage_two
+    stage = fitted.second_stage
     if stage is None or image is None or fitted.error_probability is None:
         return None
     notes = folder if target.voxels > IN_MEMORY_VOXELS else None
     planes = partial(planes_on_grid, image, working, target)
-    return StageTwoSweep(stage, steps_on_grid(stage.axes, working, target), planes, notes)
+    return SecondStageSweep(stage, steps_on_grid(stage.axes, working, target), planes, notes)
 
 
 def voxelwise(engine: Engine, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:

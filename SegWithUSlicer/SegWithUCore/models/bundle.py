@@ -50,11 +50,11 @@ class HeadSpec:
     trained: bool = True
     calibration: Mapping[str, Any] | None = None
     display: Mapping[str, Any] | None = None
-    figures: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One entry of the `heads` list; that a head is trained goes without saying, and so do empty blocks."""
-        usual = {"trained": True, "calibration": None, "display": None, "figures": None}
+        usual = {"trained": True, "calibration": None, "display": None, "metrics": None}
         return {key: value for key, value in asdict(self).items() if key not in usual or value != usual[key]}
 
 
@@ -97,9 +97,9 @@ class Bundle:
         folder: where it was read from; None for a bundle not yet written.
         about: name, version, task, licences, citation.
         calibration: fitted tables, or None ("not calibrated").
-        fingerprint: ranges of field of view and spacing over the training cases, or None.
+        ood_reference: ranges of field of view and spacing over the training cases, or None.
         display: window of each map, or None.
-        figures: what was measured on test cases, or None.
+        metrics: what was measured on test cases, or None.
         graphs: compiled for its default head, or None.
     """
 
@@ -111,9 +111,9 @@ class Bundle:
     heads: tuple[HeadSpec, ...]
     weights_sha256: str
     calibration: Mapping[str, Any] | None = None
-    fingerprint: Mapping[str, Any] | None = None
+    ood_reference: Mapping[str, Any] | None = None
     display: Mapping[str, Any] | None = None
-    figures: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None
     graphs: Graphs | None = None
 
     @property
@@ -133,7 +133,7 @@ class Bundle:
 
     def to_json(self) -> dict[str, Any]:
         """Make the content of `bundle.json`."""
-        blocks = ("weights_sha256", "calibration", "calibration_sha256", "fingerprint", "display", "figures")
+        blocks = ("weights_sha256", "calibration", "calibration_sha256", "ood_reference", "display", "metrics")
         return {
             "format_version": 1,
             "about": dict(self.about),
@@ -158,7 +158,7 @@ def block_sha256(block: Mapping[str, Any]) -> str:
     """
     flags = block.get("flags")
     if flags is not None:
-        block = {**block, "flags": {name: value for name, value in flags.items() if name != "figures"}}
+        block = {**block, "flags": {name: value for name, value in flags.items() if name != "metrics"}}
     return hashlib.sha256(json.dumps(block, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -272,8 +272,8 @@ def with_head(bundle: Bundle, name: str | None) -> Bundle:
     chosen, default = named_head(bundle, name), bundle.default_head
     if chosen is default:
         return bundle
-    blocks = {block: getattr(chosen, block) for block in ("calibration", "display", "figures")}
-    changed = {chosen.name: replace(chosen, default=True, calibration=None, display=None, figures=None)}
+    blocks = {block: getattr(chosen, block) for block in ("calibration", "display", "metrics")}
+    changed = {chosen.name: replace(chosen, default=True, calibration=None, display=None, metrics=None)}
     changed[default.name] = as_further(bundle)
     return replace(bundle, heads=tuple(changed.get(head.name, head) for head in bundle.heads), **blocks)
 
@@ -285,7 +285,7 @@ def as_further(bundle: Bundle) -> HeadSpec:
         default=False,
         calibration=bundle.calibration,
         display=bundle.display,
-        figures=bundle.figures,
+        metrics=bundle.metrics,
     )
 
 
@@ -313,12 +313,14 @@ def _check_description(data: Mapping[str, Any], source: str, remedy: str) -> Non
     check(is_multiple, "input/window", spec["window"], f"multiples of {divisors}")
     known = {str(value) for value in values}
     places = {"": data, **{f"heads/{number}/": head for number, head in enumerate(heads)}}
-    by_label = {"fingerprint/volumes_mm3": (data["fingerprint"] or {}).get("volumes_mm3")}
+    by_label = {"ood_reference/volumes_mm3": (data["ood_reference"] or {}).get("volumes_mm3")}
     for place, holder in places.items():
         block = holder.get("calibration") or {}
         for part in ("volume_interval", "predicted_dice", "quality"):
             by_label[f"{place}calibration/{part}"] = block.get(part)
-        for table in filter(None, (block.get("error_probability"), (block.get("rivals") or {}).get("maximum_softmax"))):
+        for table in filter(
+            None, (block.get("error_probability"), (block.get("baselines") or {}).get("maximum_softmax"))
+        ):
             sizes = [len(table["ranking"]), len(table["probability"])]
             check(sizes[0] == sizes[1], f"{place}calibration", sizes, "as many values of the ranking as probabilities")
             pairs = [(each["predicted"], each["runner_up"]) for each in table.get("directions", ())]

@@ -17,7 +17,7 @@ from .bundle import CHECK_FILE, RESTORE, Bundle, check_hash, file_sha256, read_b
 from .graphs import read_graph_file, read_graphs
 from .model_name import folder_name
 from .registry import ModelFile, check_paths
-from .stage_two_file import verify_stage_two
+from .second_stage_file import verify_second_stage
 
 ORIGIN_FILE = "origin.json"
 """In the folder of a model that was downloaded or imported: from where, when, and the hashes of its files."""
@@ -158,7 +158,7 @@ def check_files(bundle: Bundle) -> None:
     if bundle.graphs is not None and bundle.graphs.weights_sha256 == bundle.weights_sha256:
         read_graphs(bundle)
         read_graph_file(bundle, CHECK_FILE)
-    verify_stage_two(bundle)
+    verify_second_stage(bundle)
 
 
 def write_origin(folder: Path, source: str, files: tuple[ModelFile, ...]) -> None:

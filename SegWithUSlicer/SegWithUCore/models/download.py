@@ -72,7 +72,7 @@ def chunks_of(url: str, maximum_bytes: int, begun: str = "") -> Iterator[bytes]:
 def _answer(session: "requests.Session", url: str, begun: str) -> "requests.Response":
     """Ask for `url` and follow redirects, none of them to plain http."""
     # requests asks for gzip by itself: lengths would then not be the file's
-    headers = {"Accept-Encoding": "identity", "User-Agent": f"segwithu-slicer/{__version__}"}
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"segwithu/{__version__}"}
     asked = url
     for _ in range(REDIRECTS):
         _checked_address(asked, begun)

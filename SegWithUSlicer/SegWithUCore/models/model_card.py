@@ -7,7 +7,7 @@ from typing import Any
 from ..network.specs import HEAD_WORDS, HeadWords
 from .bundle import FITTED_BY, Bundle
 from .quality import input_check_words, model_warnings
-from .stage_two_file import CHECK, check_words
+from .second_stage_file import CHECK, check_words
 from .training_record import TrainingRecord, read_record
 
 LICENCE_PAGES = {
@@ -37,8 +37,8 @@ def model_card(bundle: Bundle) -> str:
     """Write the card: what the model is for, how it was made, how well it works, how to read its maps."""
     from jinja2 import Environment  # not in Slicer before the engine is installed
 
-    calibration, figures, record = bundle.calibration or {}, bundle.figures or {}, read_record(bundle.folder)
-    span = (bundle.fingerprint or {}).get("field_of_view_mm")
+    calibration, figures, record = bundle.calibration or {}, bundle.metrics or {}, read_record(bundle.folder)
+    span = (bundle.ood_reference or {}).get("field_of_view_mm")
     by_title = {entry["title"]: entry for entry in figures.get("table", ()) if entry["cases"]}
     numbers = [calibration.get(block) or {} for block in ("volume_interval", "predicted_dice")]
     structures = [(label.name, *(block.get(str(label.value)) for block in numbers)) for label in bundle.labels[1:]]
@@ -49,7 +49,7 @@ def model_card(bundle: Bundle) -> str:
         about={"notes": "", "origin": "", "data": "", "judged": "", **bundle.about},
         input=bundle.input,
         warnings=model_warnings(bundle),
-        fingerprint=bundle.fingerprint,
+        ood_reference=bundle.ood_reference,
         sides=list(zip(span["low"], span["high"], strict=True)) if span else [],
         input_check=input_check_words(bundle),
         arguments=dict(bundle.backbone.arguments),
@@ -61,7 +61,7 @@ def model_card(bundle: Bundle) -> str:
         fitted_on=calibration_words(calibration) if calibration else "",
         check=check_words(calibration[CHECK]) if CHECK in calibration else "",
         record=record,
-        figures=figures,
+        metrics=figures,
         apart="" if "judged" in bundle.about else f" {_apart(record)}",
         by_title=by_title,
         structures=[row for row in structures if row[1] or row[2]],
@@ -80,14 +80,14 @@ def _head_words(variant: str) -> HeadWords:
 
 def calibration_words(calibration: Mapping[str, Any]) -> str:
     """Say on how many cases the error probability was fitted, whether it sees the image, and by which version."""
-    stage, words = calibration.get("stage_two"), f"{calibration['cases']} calibration cases"
-    more = calibration.get("stage_two_check", {}).get("out_of_fold", {})
+    stage, words = calibration.get("second_stage"), f"{calibration['cases']} calibration cases"
+    more = calibration.get("second_stage_check", {}).get("out_of_fold", {})
     if stage is None:
         words += ", without the image"
     elif stage["cases"] == calibration["cases"] and not more.get("taken"):
-        words += ", with the image (stage two)"
+        words += ", with the image (second stage)"
     else:
-        words += f", and stage two, which sees the image, on {stage['cases']}"
+        words += f", and second stage, which sees the image, on {stage['cases']}"
         words += f" and {more['cases']} training cases that cross-validation models predicted" if more else ""
     return words + (f", by segwithu {calibration[FITTED_BY]['segwithu']}" if FITTED_BY in calibration else "")
 

@@ -62,11 +62,11 @@ class Emptiness:
 
     Attributes:
         expected: whether the structure should be there; None if nobody knows.
-        sentence: for people.
+        message: for people.
     """
 
     expected: bool | None
-    sentence: str
+    message: str
 
 
 def qualities(calibration: Mapping[str, Any] | None) -> dict[int, StructureQuality]:
@@ -76,7 +76,7 @@ def qualities(calibration: Mapping[str, Any] | None) -> dict[int, StructureQuali
 
 def model_warnings(bundle: Bundle) -> list[str]:
     """Say which structures a model does not draw, or too poorly to be used; nothing where that is not known."""
-    return quality_warnings(bundle.name, bundle.labels, bundle.calibration, bundle.figures)
+    return quality_warnings(bundle.name, bundle.labels, bundle.calibration, bundle.metrics)
 
 
 def quality_warnings(
@@ -87,7 +87,7 @@ def quality_warnings(
     Args:
         name: of the model.
         labels: background first.
-        figures: what was measured on test cases.
+        metrics: what was measured on test cases.
     """
     known, undrawn, poor = qualities(calibration), [], []
     for label in labels[1:]:
@@ -108,7 +108,7 @@ def quality_warnings(
 def emptiness(bundle: Bundle, label: Label) -> Emptiness:
     """Say what it means that nothing of a structure was drawn in a case."""
     found = qualities(bundle.calibration).get(label.value)
-    seen = ((bundle.fingerprint or {}).get("volumes_mm3") or {}).get(str(label.value))
+    seen = ((bundle.ood_reference or {}).get("volumes_mm3") or {}).get(str(label.value))
     expected, why = None, f"how many cases have it is not known of the model '{bundle.name}'"
     if found is not None:
         expected = found.present >= EXPECTED_SHARE * found.cases
@@ -125,14 +125,14 @@ def _lowest_dice(
     label: Label,
     found: StructureQuality | None,
     calibration: Mapping[str, Any] | None,
-    figures: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
 ) -> tuple[float, int] | None:
     """Return the lower of the mean Dice on cases of the calibration and on test cases, and on how many cases."""
     line = ((calibration or {}).get("predicted_dice") or {}).get(str(label.value))
     means = [(found.dice, found.cases)] if found is not None and found.dice is not None else []
     if found is None and line is not None:  # as of the shipped model
         means.append((float(line["mean"]), int(line["cases"])))
-    rows = [row for row in (figures or {}).get("table") or () if row.get("title") == f"dice {label.name}"]
+    rows = [row for row in (metrics or {}).get("table") or () if row.get("title") == f"dice {label.name}"]
     means += [(float(row["mean"]), int(row["cases"])) for row in rows if row.get("cases")]
     return min(means, default=None)
 
@@ -154,20 +154,20 @@ _ALL_PARTS = ["size", "voxels", *(part for parts in _PARTS.values() for part in 
 
 def checks_lacking(bundle: Bundle) -> list[str]:
     """Name the parts of the input check that a model cannot do."""
-    if bundle.fingerprint is None:
+    if bundle.ood_reference is None:
         return _ALL_PARTS
-    known = {block: bundle.fingerprint.get(block) or {} for block in _PARTS}
+    known = {block: bundle.ood_reference.get(block) or {} for block in _PARTS}
     lacking = [block for block in _PARTS if any(known[block].get(name) is None for name in bundle.input.channels)]
     return [part for block in lacking for part in _PARTS[block]]
 
 
 def input_check_words(bundle: Bundle) -> str:
     """Say what an image is compared with, and what is missing."""
-    if bundle.fingerprint is None:
+    if bundle.ood_reference is None:
         return "none: nothing is known of the training cases"
     lacking = checks_lacking(bundle)
     done = _joined([part for part in _ALL_PARTS if part not in lacking])
-    cases = f"compares {done} with {bundle.fingerprint['cases']} training cases"
+    cases = f"compares {done} with {bundle.ood_reference['cases']} training cases"
     return f"{cases}; lacks {_joined(lacking)}" if lacking else cases
 
 

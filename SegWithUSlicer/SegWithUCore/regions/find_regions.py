@@ -89,7 +89,7 @@ class FoundRegions:
         regions: rank 1 first.
         labels: (z, y, x), the region's id or 0; uint16, or uint32 beyond 65 535 regions.
         expected_wrong_mm3: of everything that was assessed.
-        low_density_mm3: expected wrong volume of uncertain voxels spread too thin to make a region, by structure name;
+        diffuse_mm3: expected wrong volume of uncertain voxels spread too thin to make a region, by structure name;
             of the regions beyond `MOST_REGIONS`, too.
         left_out: how many regions these are, those with the least expected wrong volume.
     """
@@ -97,7 +97,7 @@ class FoundRegions:
     regions: tuple[Region, ...]
     labels: np.ndarray
     expected_wrong_mm3: float
-    low_density_mm3: dict[str, float]
+    diffuse_mm3: dict[str, float]
     left_out: int = 0
 
     @property
@@ -116,7 +116,7 @@ class FoundRegions:
             "settings": settings.to_json(),
             "expected_wrong_mm3": self.expected_wrong_mm3,
             "expected_wrong_in_regions_mm3": float(sum(region.expected_wrong_mm3 for region in self.regions)),
-            "boundary_haze_mm3": self.low_density_mm3,
+            "diffuse_mm3": self.diffuse_mm3,
         }
 
 
@@ -146,7 +146,7 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
         _described(assessed, voxels, region, int(region.max(initial=0))),
         _label_volume(voxels, region),
         total,
-        _low_density_mm3(assessed, voxels, region == 0, voxel_mm3),
+        _diffuse_mm3(assessed, voxels, region == 0, voxel_mm3),
         left_out,
     )
 
@@ -174,9 +174,7 @@ def _label_volume(voxels: UncertainVoxels, region: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _low_density_mm3(
-    assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_mm3: float
-) -> dict[str, float]:
+def _diffuse_mm3(assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_mm3: float) -> dict[str, float]:
     """Sum the expected wrong volume left out, by the structure that the voxels are about."""
     about = np.where(voxels.segmentation != 0, voxels.segmentation, voxels.runner_up)[thin]
     mass = np.bincount(about, voxels.probability[thin]) * voxel_mm3

@@ -110,18 +110,18 @@ def in_order(regions: Sequence[Region], order: str) -> list[Region]:
     return sorted(regions, key=ORDERS[order])
 
 
-def why(region: Region, region_of_interest: bool = False) -> str:
+def why(region: Region, roi: bool = False) -> str:
     """Say what may be wrong in a region and what makes it uncertain, in one line.
 
     Args:
-        region_of_interest: only a part of the image was segmented, so that an edge is that part's.
+        roi: only a part of the image was segmented, so that an edge is that part's.
     """
-    return "; ".join(reasons(region, region_of_interest))
+    return "; ".join(reasons(region, roi))
 
 
-def reasons(region: Region, region_of_interest: bool = False) -> list[str]:
+def reasons(region: Region, roi: bool = False) -> list[str]:
     """Say the same as `why`, one part of the sentence each: first what may be wrong; last, where so, the edge."""
-    edge = "region of interest" if region_of_interest else "image"
+    edge = "region of interest" if roi else "image"
     parts = [_what(region), SHAPES[region.shape], *_uncertainty(region)]
     if region.touches_border:
         parts.append(f"touches the edge of the {edge}: the structure may go on outside")

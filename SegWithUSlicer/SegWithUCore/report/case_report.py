@@ -156,10 +156,10 @@ def _lead(case: Mapping[str, Any], regions: int) -> str:
 
 def _flags(case: Mapping[str, Any], flags: Sequence[Flag]) -> list[tuple[str, str]]:
     """Kind and sentence of each flag, and of each warning that is no flag."""
-    flagged = {flag.sentence for flag in flags}
-    warnings = [w for w in (case.get("fingerprint") or {}).get("warnings") or [] if w["sentence"] not in flagged]
-    items = [(flag.rule.value, flag.sentence) for flag in flags]
-    items += [(str(warning["severity"]), str(warning["sentence"])) for warning in warnings]
+    flagged = {flag.message for flag in flags}
+    warnings = [w for w in (case.get("ood") or {}).get("warnings") or [] if w["message"] not in flagged]
+    items = [(flag.rule.value, flag.message) for flag in flags]
+    items += [(str(warning["severity"]), str(warning["message"])) for warning in warnings]
     return [(kind, _typeset(sentence)) for kind, sentence in items]
 
 
@@ -175,7 +175,7 @@ def _card(case: Mapping[str, Any], region: Region, reviews: Sequence[Review], dr
         f"{region.expected_wrong_mm3:.0f} mm³ expected wrong of {region.volume_mm3:.0f} mm³ · "
         f"highest error probability {region.peak:.2f} at R {r:.1f}, A {a:.1f}, S {s:.1f} mm"
     )
-    reason = why(region, case.get("region_of_interest") is not None)
+    reason = why(region, case.get("roi") is not None)
     given = ((one.reviewer, one.state.verdict_of(region.id), one.state.comment_of(region.id)) for one in reviews)
     return {
         "region": region,

@@ -70,7 +70,7 @@ def _lead(rows: Sequence[Mapping[str, Any]], inactive: bool) -> str:
 def _row(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
     """Make the content of a case on the page; links are relative to it, "" for none."""
     triage, name = triage_of(case, rules_of_case(case).active), str(case["name"])
-    flags = [(str(flag["rule"]), str(flag["sentence"])) for flag in case.get("flags") or []]
+    flags = [(str(flag["rule"]), str(flag["message"])) for flag in case.get("flags") or []]
     lacks = any(rule == Rule.EMPTY for rule, _ in flags)
     share = triage.wrong_share
     preview, report = (f"{quote(folder.name)}/{file}" if (folder / file).is_file() else "" for file in _FILES)

@@ -78,7 +78,7 @@ def _wrong(entry: Mapping[str, Any]) -> str:
 def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and value of each fact on where the segmentation comes from."""
     grid, model, engine = case["input"]["grid"], case["model"], case.get("engine") or {}
-    roi = case.get("region_of_interest")
+    roi = case.get("roi")
     limit = ((model.get("flags") or {}).get("rules") or {}).get("soft_dice") or {}
     rows = [
         *((f"Image ({c['name']})", PurePosixPath(str(c.get("file") or "")).name) for c in case["input"]["channels"]),
@@ -89,7 +89,7 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Calibration", _calibration(model)),
         ("Predicted Dice", _cases_behind(case, "dice_cases")),
         ("Volume intervals", _cases_behind(case, "calibration_cases")),
-        ("Limit of flags", str(limit.get("sentence") or "")),  # none for several, as of the shipped head 'paper'
+        ("Limit of flags", str(limit.get("message") or "")),  # none for several, as of the shipped head 'paper'
         ("Device", str(case.get("device", ""))),
         ("Engine", " ".join(str(engine.get(key) or "") for key in ("name", "version", "precision")).strip()),
     ]

@@ -16,7 +16,7 @@ from .log_format import Verdict
 from .reviews import Review, read_reviews
 
 FIGURES = ("wrong_share", "wrong_mm3", "predicted_dice")
-"""What a bundle keeps of its calibration cases (`calibration.flags.figures`), sorted, for each of them."""
+"""What a bundle keeps of its calibration cases (`calibration.flags.metrics`), sorted, for each of them."""
 FIGURE_DIGITS = 6
 """Of the figures that a bundle keeps."""
 LARGEST = 1e6
@@ -38,7 +38,7 @@ class Rule(StrEnum):
 
     WRONG_SHARE = "expected wrong share"
     SOFT_DICE = "soft Dice"
-    FINGERPRINT = "fingerprint"
+    OOD = "ood"
     EMPTY = "empty structure"
     MODEL = "model"
     REVIEWER = "reviewer"
@@ -54,15 +54,15 @@ class Flag:
     Attributes:
         rule: that raised it.
         structure: name; None for the whole case.
-        figure, limit: what was found and what is allowed, in the rule's unit; None if the rule has no figure.
-        sentence: for people.
+        value, limit: what was found and what is allowed, in the rule's unit; None if the rule has no figure.
+        message: for people.
     """
 
     rule: Rule
     structure: str | None
-    figure: float | None
+    value: float | None
     limit: float | None
-    sentence: str
+    message: str
 
     def to_json(self) -> dict[str, Any]:
         """For `case.json` and `worklist.json`."""
@@ -168,19 +168,19 @@ def case_flags(
 def _of_warnings(case: Mapping[str, Any]) -> list[Flag]:
     """Flag what the case warns of; first the model, then empty structures."""
     names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-    found: dict[Rule, list[Flag]] = {Rule.MODEL: [], Rule.EMPTY: [], Rule.FINGERPRINT: []}
-    for warning in (case.get("fingerprint") or {}).get("warnings") or []:
+    found: dict[Rule, list[Flag]] = {Rule.MODEL: [], Rule.EMPTY: [], Rule.OOD: []}
+    for warning in (case.get("ood") or {}).get("warnings") or []:
         if warning["severity"] in WARNED:
             structure = warning.get("structure")
             name = None if structure is None else names.get(int(structure))
-            rule = _OF_KIND.get(str(warning.get("kind")), Rule.FINGERPRINT)
-            found[rule].append(Flag(rule, name, None, None, str(warning["sentence"])))
+            rule = _OF_KIND.get(str(warning.get("kind")), Rule.OOD)
+            found[rule].append(Flag(rule, name, None, None, str(warning["message"])))
     return [flag for flags in found.values() for flag in flags]
 
 
 def first_lines(flags: Iterable[Flag], rules: Collection[Rule] = (Rule.MODEL, Rule.EMPTY)) -> list[str]:
     """Return what stands above all else of a case, or of many with `Rule.MODEL` alone; each sentence once."""
-    return list(dict.fromkeys(flag.sentence for flag in flags if flag.rule in rules))
+    return list(dict.fromkeys(flag.message for flag in flags if flag.rule in rules))
 
 
 def structures_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -231,7 +231,7 @@ def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
 
 
 def _of_whole(case: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
-    figures = figures_of_case(case)
+    figures = metrics_of_case(case)
     share, wrong = figures["wrong_share"], figures["wrong_mm3"]
     if rules.wrong_share is None or share is None or wrong is None or share <= rules.wrong_share:
         return
@@ -305,7 +305,7 @@ def told_apart(value: float, limit: float, digits: int) -> tuple[str, str]:
     return texts
 
 
-def figures_of_case(case: Mapping[str, Any]) -> dict[str, float | None]:
+def metrics_of_case(case: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the `FIGURES` of a case.
 
     Args:

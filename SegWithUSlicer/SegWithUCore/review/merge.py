@@ -59,14 +59,14 @@ class Merged:
         folder: the case that it went into.
         file: its name there.
         change: "new", "longer", "nothing new" or "kept beside".
-        sentence: the same for people.
+        message: the same for people.
         note: what to know of the file, a sentence; empty if nothing.
     """
 
     folder: Path
     file: str
     change: str
-    sentence: str
+    message: str
     note: str = ""
 
 

@@ -227,7 +227,7 @@ def case_key(raw: Mapping[str, Any], regions_sha256: str) -> str:
     facts = [
         [channel.get("voxels_sha256") for channel in (raw.get("input") or {}).get("channels") or []],
         [model.get("weights_sha256"), model.get("calibration_sha256"), model.get("head")],
-        raw.get("region_of_interest"),
+        raw.get("roi"),
         regions_sha256,
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:KEY_LETTERS]

@@ -23,8 +23,8 @@ from .flags import (
     Rule,
     case_flags,
     dice_estimate,
-    figures_of_case,
     first_lines,
+    metrics_of_case,
     rules_of_case,
     structures_of,
 )
@@ -117,8 +117,8 @@ def triage_of(case: Mapping[str, Any], rules_active: bool) -> Triage:
         case: the content of its `case.json`.
         rules_active: whether any limit of a figure can flag it.
     """
-    figures = figures_of_case(case)
-    known = ((case.get("model") or {}).get("flags") or {}).get("figures") or {}
+    figures = metrics_of_case(case)
+    known = ((case.get("model") or {}).get("flags") or {}).get("metrics") or {}
     found = Triage(figures["wrong_share"], figures["wrong_mm3"], figures["predicted_dice"], rules_active=rules_active)
     silent = {"wrong_share"} if found.is_empty else set()
     if any(dice_estimate(entry) is not None and entry.get("predicted_dice") is None for entry in case["structures"]):

@@ -59,7 +59,7 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         joined = {  # lists are joined, for spreadsheets
             **row,
             "flags": "; ".join(dict.fromkeys(flag.rule.value for flag in entry.flags)),
-            "reasons": " ".join(flag.sentence for flag in entry.flags),
+            "reasons": " ".join(flag.message for flag in entry.flags),
             "share_larger_than": ranks.get("wrong_share", ""),
             "dice_lower_than": ranks.get("predicted_dice", ""),
             "reviewed": "; ".join(review.text for review in entry.reviews),

@@ -28,33 +28,42 @@ class SegWithUError(Exception):
     Args:
         message: one sentence.
         code: names the kind of failure in two or more lower-case words joined by hyphens, such as `truncated-file`. It
-            stays the same when the sentence is rephrased, so tests and scripts look at it. It ends the message in
-            brackets: a message passes through processes, tables and logs that know nothing of this class.
+            stays the same when the message is rephrased, so tests and scripts check it. It ends the message in
+            brackets: a message passes through processes, tables and logs that do not know this class. By default the
+            code that the message already has, else that of the class.
     """
 
     exit_code = 1
+    usual_code = "failed-run"
 
     def __init__(self, message: str = "", code: str = "") -> None:
+        if message and not code and not code_of(message):
+            code = self.usual_code
         super().__init__(f"{message} [{code}]" if code else message)
 
     @property
     def code(self) -> str:
-        """The error code, empty if there is none."""
-        return code_of(str(self))
+        """The error code."""
+        return code_of(str(self)) or self.usual_code
 
 
 class InputError(SegWithUError):
     """An image, a case or a model bundle is not usable as it is."""
 
+    usual_code = "unusable-input"
+
 
 class OutputError(SegWithUError):
     """A result could not be written."""
+
+    usual_code = "cannot-write"
 
 
 class UsageError(SegWithUError):
     """The call itself is wrong: options that contradict, names that do not exist."""
 
     exit_code = 2
+    usual_code = "wrong-usage"
 
 
 class EngineMissingError(UsageError):
@@ -65,15 +74,18 @@ class EngineMissingError(UsageError):
         remedy: what to type.
     """
 
+    usual_code = "needs-package"
+
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}: {remedy}.")
         self.problem = problem
 
 
 class CancelledError(SegWithUError):
-    """The user ended the work; the message says what is kept and how to go on."""
+    """The user ended the work; the message says what is kept and how to resume."""
 
     exit_code = INTERRUPTED
+    usual_code = "cancelled-run"
 
 
 @contextlib.contextmanager

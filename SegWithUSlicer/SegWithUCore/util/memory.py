@@ -29,7 +29,7 @@ class NotEnoughMemoryError(InputError):
 
     Attributes:
         needed, free: bytes.
-        sentence: without the name of the file.
+        message: without the name of the file.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class NotEnoughMemoryError(InputError):
         """
         self.needed, self.free = needed, free
         ways = [*remedies, "close other programs", "use a computer with more memory"]
-        self.sentence = (
+        self.message = (
             f"{what} needs about {in_words(needed)} of memory more than the program holds already, but only "
             f"{in_words(free)} are free: {', '.join(ways[:-1])} or {ways[-1]}."
         )
         begin = "" if file is None else f"{file}: "
-        super().__init__(begin + (self.sentence if file is None else self.sentence[0].lower() + self.sentence[1:]))
+        super().__init__(begin + (self.message if file is None else self.message[0].lower() + self.message[1:]))
 
 
 def check_memory(

@@ -105,7 +105,7 @@ class PageCase:
         return {**asdict(info), **shown, "window": list(map_window(info))}
 
     def _region(self, region: Region) -> dict[str, Any]:
-        words = why(region, bool(self.raw.get("region_of_interest")))
+        words = why(region, bool(self.raw.get("roi")))
         return {
             **asdict(region),
             "peak_ijk": self.volumes.index_of(region.peak_ras_mm),

@@ -167,7 +167,7 @@ def _index(copies: Sequence[Path], settings: PageSettings) -> str:
         {
             "file": f"{entry.name}.html",
             "name": entry.name,
-            "flags": " ".join(flag.sentence for flag in entry.flags),
+            "flags": " ".join(flag.message for flag in entry.flags),
             "structure": entry.worst_structure or "",
             "regions": entry.regions,
             "minutes": f"{entry.minutes:.0f}",

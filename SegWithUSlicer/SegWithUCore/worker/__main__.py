@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PROGRESS_INTERVAL_S = 0.1
 """More events a second than a person can see would only keep the parent busy."""
-ENGINE_REQUESTS = ("fingerprint", "segment")
+ENGINE_REQUESTS = ("ood_check", "segment")
 ENDING = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -52,7 +52,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until asked to quit, idle for too long, or left by the parent."""
-        versions = {"segwithu-slicer": __version__, "python": platform.python_version(), **installed_versions()}
+        versions = {"segwithu": __version__, "python": platform.python_version(), **installed_versions()}
         self._send({"event": "started", "pid": os.getpid(), "protocol": PROTOCOL, "versions": versions})
         threading.Thread(target=self._listen, name="requests", daemon=True).start()
         while True:
@@ -133,14 +133,14 @@ def failure(error: Exception) -> dict[str, Any]:
         isinstance(error, RuntimeError) and ("out of memory" in words or ("memory" in words and "alloc" in words))
     )
     if isinstance(error, NotEnoughMemoryError):  # of a file that Slicer made for the run: its name says nothing
-        kind, text = "memory", error.sentence
+        kind, text = "memory", error.message
     elif isinstance(error, EngineMissingError):
         kind = "missing"
         text = f"{error.problem}: press Apply to install what is missing, or choose another engine under Advanced."
     elif isinstance(error, SegWithUError):
         kind = next((kind for type_, kind in _KINDS.items() if isinstance(error, type_)), "unexpected")
         # A refusal that the user may overrule says so without an option of the command line.
-        refused = getattr(error, "refused_sentence", None)
+        refused = getattr(error, "refused_message", None)
         text, more = refused or str(error), {"refused": refused is not None}
     elif out_of_memory:
         kind = "memory"

@@ -38,9 +38,9 @@ class JobRunner:
     def answer(self, request: Request, report: Progress) -> dict[str, Any]:
         """Do a request and return the event that answers it, without its id."""
         try:
-            if request.request == "fingerprint":  # Slicer's window sends the grid and image features of the voxels
+            if request.request == "ood_check":  # Slicer's window sends the grid and image features of the voxels
                 found = deviations_of_features(_features(request), _part(request), self._bundle(request.model))
-                return {"event": "fingerprinted", "deviations": [deviation.to_json() for deviation in found]}
+                return {"event": "ood_checked", "deviations": [deviation.to_json() for deviation in found]}
             if not request.files or not request.name or not request.target:
                 raise UsageError("The request 'segment' lacks files, name or target.", "incomplete-request")
             with one_writer(Path(request.target)):

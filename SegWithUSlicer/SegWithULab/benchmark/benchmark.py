@@ -66,10 +66,10 @@ class Benchmark:
             replaced = [each.name for each in baselines if store.identify(each.name, self._identity(each))]
             for number, baseline in enumerate(baselines):
                 part = part_of(progress, FITTED * number / len(baselines), FITTED * (number + 1) / len(baselines))
-                fitted = store.read("rivals", baseline.name, "fitted.npz")
+                fitted = store.read("baselines", baseline.name, "fitted.npz")
                 if fitted is None:
                     baseline.fit(self.fitting, part)
-                    store.write(baseline.state(), "rivals", baseline.name, "fitted.npz")
+                    store.write(baseline.state(), "baselines", baseline.name, "fitted.npz")
                 else:
                     baseline.load_state(fitted)
             self._refit(store, progress)
@@ -83,7 +83,7 @@ class Benchmark:
             progress("done", 1.0)
             rows = []
             for baseline in baselines:
-                found = [store.read("rivals", baseline.name, "cases", f"{case.name}.json") for case in self.cases]
+                found = [store.read("baselines", baseline.name, "cases", f"{case.name}.json") for case in self.cases]
                 rows += [(row, baseline, [_numbers(its[row]) for its in found]) for row in baseline.rows]
             facts = [store.read("cases", f"{case.name}.json") for case in self.cases]
             about: dict[str, Any] = {"model": f"{self.backbone.bundle.name} {self.backbone.bundle.about['version']}"}
@@ -111,20 +111,20 @@ class Benchmark:
     def _refit(self, store: Store, progress: Progress) -> None:
         """Make every score an error probability on the calibration cases, as ours is made."""
         cases = self.fitting.calibration
-        waiting = [each for each in self.chosen.baselines if store.read("rivals", each.name, "refits.json") is None]
+        waiting = [each for each in self.chosen.baselines if store.read("baselines", each.name, "refits.json") is None]
         for number, case in enumerate(cases):
             share, place = FITTED + (CALIBRATED - FITTED) * number / len(cases), ("calibration", f"{case.name}.npz")
-            missing = [each for each in waiting if not store.path.joinpath("rivals", each.name, *place).is_file()]
+            missing = [each for each in waiting if not store.path.joinpath("baselines", each.name, *place).is_file()]
             seen = self.backbone.segmented(case) if missing else None
             for baseline in missing:
                 assert seen is not None
                 progress("scoring the calibration cases", share, f"{case.name}, {baseline.name}")
                 scores = {f"row{row}": answer.score for row, answer in enumerate(_in_order(baseline, seen))}
                 frozen = {"error": seen.error, "classes": seen.classes, "runner_up": seen.runner_up}
-                store.write(scores | frozen, "rivals", baseline.name, *place)
+                store.write(scores | frozen, "baselines", baseline.name, *place)
         for baseline in waiting:
             progress("fitting error probabilities", CALIBRATED, baseline.name)
-            folder, tables = ("rivals", baseline.name), {}
+            folder, tables = ("baselines", baseline.name), {}
             known = [store.read(*folder, "calibration", f"{case.name}.npz") for case in cases]
             for number, row in enumerate(baseline.rows):
                 parts = ([each[part] for each in known] for part in (f"row{number}", "error", "classes", "runner_up"))
@@ -137,7 +137,9 @@ class Benchmark:
         labels = self.backbone.bundle.labels
         for number, case in enumerate(self.cases):
             share, file = CALIBRATED + (MEASURED - CALIBRATED) * number / len(self.cases), f"{case.name}.json"
-            missing = [each for each in self.chosen.baselines if store.read("rivals", each.name, "cases", file) is None]
+            missing = [
+                each for each in self.chosen.baselines if store.read("baselines", each.name, "cases", file) is None
+            ]
             if not missing and store.read("cases", file) is not None:
                 continue
             seen = self.backbone.segmented(case)
@@ -145,12 +147,12 @@ class Benchmark:
             regions = scored_regions(seen.classes, seen.truth, near, labels)
             for baseline in missing:
                 progress("measuring", share, f"{case.name}, {baseline.name}")
-                tables, found = store.read("rivals", baseline.name, "refits.json"), {}
+                tables, found = store.read("baselines", baseline.name, "refits.json"), {}
                 for row, answer in zip(baseline.rows, _in_order(baseline, seen), strict=True):
                     metrics = prediction_metrics(answer, seen, regions)
                     metrics |= refitted_metrics(answer, ErrorProbability.from_json(tables[row]), seen, regions)
                     found[row] = {title: finite(value) for title, value in metrics.items()}
-                store.write(found, "rivals", baseline.name, "cases", file)
+                store.write(found, "baselines", baseline.name, "cases", file)
             masks = {name: np.ones(seen.truth.shape, bool) if mask is None else mask for name, mask in regions.items()}
             counts = {
                 name: {"voxels": int(np.count_nonzero(mask)), "errors": int(np.count_nonzero(seen.error & mask))}

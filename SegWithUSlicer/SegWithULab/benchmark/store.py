@@ -1,8 +1,8 @@
 """The folder of a benchmark: what was fitted and every case's metrics, so that a run goes on where it stopped.
 
-`settings.json` says what is compared on which cases. `rivals/NAME/` holds, for each baseline, `identity.json`, what was
-fitted (`fitted.npz`), the tables that make its scores error probabilities (`refits.json`), and `cases/CASE.json`. Every
-file is whole or absent.
+`settings.json` says what is compared on which cases. `baselines/NAME/` holds, for each baseline, `identity.json`, what
+was fitted (`fitted.npz`), the tables that make its scores error probabilities (`refits.json`), and `cases/CASE.json`.
+Every file is whole or absent.
 """
 
 import hashlib
@@ -61,14 +61,14 @@ class Store:
 
     def identify(self, name: str, identity: Mapping[str, Any]) -> bool:
         """Keep what decides the answers of a baseline; returns whether files of another identity were removed."""
-        folder = self.path / "rivals" / name
-        is_other = folder.is_dir() and self.read("rivals", name, "identity.json") != _plain(identity)
+        folder = self.path / "baselines" / name
+        is_other = folder.is_dir() and self.read("baselines", name, "identity.json") != _plain(identity)
         if is_other:
             shutil.rmtree(folder)
         for part in ("cases", "calibration"):
             (folder / part).mkdir(parents=True, exist_ok=True)
             sweep_leftovers(folder / part)
-        self.write(identity, "rivals", name, "identity.json")
+        self.write(identity, "baselines", name, "identity.json")
         return is_other
 
     def read(self, *place: str) -> Any:

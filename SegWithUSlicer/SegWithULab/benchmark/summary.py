@@ -68,11 +68,11 @@ def benchmark_summary(
         "rows": [
             {
                 "row": row,
-                "rival": baseline.name,
+                "baseline": baseline.name,
                 "how": baseline.how,
                 "passes": baseline.passes,
                 "cost": costs.get(baseline.name),
-                "figures": {title: spread(_values(by_case, title), groups) for title in by_case[0]},
+                "metrics": {title: spread(_values(by_case, title), groups) for title in by_case[0]},
                 "against_reference": {}
                 if row == reference
                 else {title: _difference(by_case, against, title, groups) for title in COMPARED if title in by_case[0]},

@@ -58,7 +58,7 @@ def benchmark_tables(result: Mapping[str, Any]) -> list[Table]:
     plain = "Of each row's own class probabilities; ECE is of 1 - the probability of the frozen class."
     fair = (
         "The fair comparison of error probabilities: every score is made one as ours is, isotonic and then by "
-        "predicted class and runner-up, on the same calibration cases. One with a stage two that was fitted on some of "
+        "predicted class and runner-up, on the same calibration cases. One whose second stage was fitted on some of "
         "them stands as it is. Brier score and ECE of the event that a voxel is wrong."
     )
 
@@ -105,10 +105,10 @@ def write_table(path: Path, result: Mapping[str, Any]) -> None:
     """Write a CSV file with a line a row: means, intervals and costs."""
     lines = []
     for row in result["rows"]:
-        found: dict[str, Any] = {"row": row["row"], "rival": row["rival"], "passes": row["passes"]}
+        found: dict[str, Any] = {"row": row["row"], "baseline": row["baseline"], "passes": row["passes"]}
         for key in ("cpu_s", "cpu_share"):
             found[f"added {key}"] = (row["cost"] or {}).get(key)
-        for title, entry in row["figures"].items():
+        for title, entry in row["metrics"].items():
             found |= {title: entry["mean"], f"{title} low": entry.get("low"), f"{title} high": entry.get("high")}
         lines.append({name: "" if value is None else _plain(value) for name, value in found.items()})
     write_csv(path, *table_of(lines))
@@ -130,7 +130,7 @@ def _metrics(result: Mapping[str, Any], title: str, note: str, metrics: Sequence
     columns = []
     for metric in metrics:
         kind = metric.removeprefix(REFITTED).split()[0]
-        means = [row["figures"].get(metric, {}).get("mean") for row in result["rows"]]
+        means = [row["metrics"].get(metric, {}).get("mean") for row in result["rows"]]
         there = [mean for mean in means if mean is not None]
         best = (max(there) if kind in HIGHER_IS_BETTER else min(there)) if there else None
         cells = [number(mean, factor_of(kind) if kind in NAMES else 1.0) for mean in means]
@@ -142,7 +142,7 @@ def _metrics(result: Mapping[str, Any], title: str, note: str, metrics: Sequence
         )
     found: dict[tuple[str, ...], list[str]] = {}
     for row, shown in zip(result["rows"], zip(*columns, strict=True), strict=True):
-        found.setdefault((row["rival"], *shown), []).append(row["row"])
+        found.setdefault((row["baseline"], *shown), []).append(row["row"])
     rows = [["; ".join(names), *cells] for (_, *cells), names in found.items() if set(cells) != {WITHOUT}]
     return Table(title, note, ["row", *map(_named, metrics)], rows)
 
@@ -158,7 +158,7 @@ def _by_baseline(
     """Make a table with a line a baseline."""
     of: dict[str, list[Mapping[str, Any]]] = {}
     for row in result["rows"]:
-        of.setdefault(row["rival"], []).append(row)
+        of.setdefault(row["baseline"], []).append(row)
     rows = [["; ".join(row["row"] for row in its), *cells(its[0])] for its in of.values()]
     rows += [list(pair) for pair in (further or {}).items()]
     return Table(title, note, ["rows", *header], rows, words=2 if further is not None else 1)

@@ -67,7 +67,7 @@ def per_structure_blocks(
         flag_cases += [flag_case(case, labels, patient, FOLD_WEIGHT, network) for case, patient, network in pairs]
     flags = {
         **fit_flag_limit(flag_cases),
-        "figures": triage_figures(own.numbers, own.wrong_voxels, numbers, labels),
+        "metrics": triage_metrics(own.numbers, own.wrong_voxels, numbers, labels),
     }
     return {**numbers.to_json(), QUALITY: structure_quality(own.numbers, labels), "flags": flags}
 
@@ -133,7 +133,7 @@ def flag_case(
     return FlagCase(min(soft, default=float("nan")), min(known, default=float("nan")), weight, patient, network)
 
 
-def triage_figures(
+def triage_metrics(
     cases: Sequence[CaseNumbers],
     wrong_voxels: Sequence[float],
     numbers: CaseLevelCalibration,

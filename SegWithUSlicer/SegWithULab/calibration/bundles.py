@@ -24,7 +24,7 @@ from SegWithUCore.models.graphs import graphs_lacking, read_graph_file
 from SegWithUCore.models.model_card import licence_notice, model_card
 from SegWithUCore.models.model_name import site_version
 from SegWithUCore.models.quality import QUALITY, quality_warnings
-from SegWithUCore.models.stage_two_file import BLOCK, copy_further_stages, copy_stage_two, write_stage_two
+from SegWithUCore.models.second_stage_file import BLOCK, copy_further_stages, copy_second_stage, write_second_stage
 from SegWithUCore.models.training_record import TRAINING_FOLDER, TrainingRecord, read_record, write_record
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.errors import OutputError, UsageError
@@ -128,7 +128,7 @@ def calibrate_model(
         raise UsageError(f"--folds goes with --cases: the model {bundle.name} is calibrated, and keeps what it has.")
     verify_weights(bundle)
     graphs = bundle.graphs if graphs_lacking(bundle) is None else None
-    plain = replace(bundle, figures=None, graphs=graphs)
+    plain = replace(bundle, metrics=None, graphs=graphs)
     if before is not None:
         old, new = (set(((each and each.roles) or {}).get("calibration", ())) for each in (kept, record))
         cases_seen = not old.isdisjoint(new)
@@ -144,7 +144,7 @@ def calibrate_model(
             made = _calibrated(replace(plain, display=None), cases, (), work, engine, folds, progress)
         else:
             if found.second_stage is None:
-                copy_stage_two(bundle, work)
+                copy_second_stage(bundle, work)
             about = {**bundle.about, "version": site_version(bundle.about["version"])}
             block = written_block(found, bundle, work)
             made = Calibrated(_write(replace(plain, calibration=block, about=about), work), found.messages)
@@ -174,7 +174,7 @@ def written_block(found: Calibration, bundle: Bundle, folder: Path) -> dict[str,
     """Write a new second stage into the folder of a bundle; returns the calibration block that belongs there."""
     block = dict(found.block)
     if found.second_stage is not None:
-        block[BLOCK] = write_stage_two(found.second_stage, folder, bundle.default_head.name)
+        block[BLOCK] = write_second_stage(found.second_stage, folder, bundle.default_head.name)
     return fitted_now(block)
 
 

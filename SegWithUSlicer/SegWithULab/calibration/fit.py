@@ -18,7 +18,7 @@ from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.prediction import Prediction, error_probability, tempered_logits
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.input_spec import Label
-from SegWithUCore.models.stage_two_file import BLOCK, CHECK, check_words
+from SegWithUCore.models.second_stage_file import BLOCK, CHECK, check_words
 from SegWithUCore.regions.region import UNCERTAIN
 
 from .blocks import Calibration, per_structure_blocks
@@ -72,7 +72,7 @@ def _fit_all(
     """Fit everything, with baselines to be measured against.
 
     The head learns to soften on training cases, where the backbone is wrong too rarely. The scale, one number fitted on
-    cases it has never seen, corrects that. `rivals` holds the baselines: the temperature of temperature scaling, and
+    cases it has never seen, corrects that. `baselines` holds the baselines: the temperature of temperature scaling, and
     an error probability from 1 - maximum softmax, fitted as ours is from the ranking map (isotonic, then by direction).
     """
     predictions, truths = [case.prediction for case in cases], [case.truth for case in cases]
@@ -98,7 +98,7 @@ def _fit_all(
         "sources": _sources(predictions, chances),
         "tempering_scale": scale,
         **per_structure_blocks(labels, own, other),
-        "rivals": {
+        "baselines": {
             "temperature": fit_temperature([p.logits for p in predictions], truths),
             "maximum_softmax": softmax_table.to_json(),
         },
@@ -144,9 +144,9 @@ def _about_second_stage(found: FittedSecondStage | None, cases: Sequence[Calibra
         return check_words(found.check)
     patients = len({case.patient for case in cases})
     if not cases:
-        return f"Stage two: left out; the cases take more than {MOST_BYTES >> 30} GB of memory at once."
+        return f"Second stage: left out; the cases take more than {MOST_BYTES >> 30} GB of memory at once."
     return (
-        f"Stage two: left out; {patients} patients are too few (give {LEAST_PATIENTS}), or no pair of classes has "
+        f"Second stage: left out; {patients} patients are too few (give {LEAST_PATIENTS}), or no pair of classes has "
         "enough errors in these cases."
     )
 
@@ -156,7 +156,7 @@ def _chance(case: CalibrationCase, table: ErrorProbability, stage: SecondStage |
     prediction = case.prediction
     if prediction.view is None:
         return table(prediction.ranking, prediction.classes, prediction.runner_up)
-    fitted = FittedCalibration(table, stage_two=stage)
+    fitted = FittedCalibration(table, second_stage=stage)
     chance = error_probability(fitted, prediction.view, prediction.logits, prediction.head_maps)
     assert chance is not None
     return chance

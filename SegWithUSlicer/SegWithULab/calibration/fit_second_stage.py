@@ -39,7 +39,7 @@ class FittedSecondStage:
 
     Attributes:
         check: block of a calibration: `cases` measured; AUPRC of the error probability `table` alone and with
-            `stage_two`, mean over cases; their `difference` with its 95 % bootstrap interval; and `out_of_fold`, where
+            `second_stage`, mean over cases; their `difference` with its 95 % bootstrap interval; `out_of_fold`, where
             there are cases of cross-validation models: their number, AUPRC `without` them, the `difference` that they
             make, and whether they are `taken`.
     """
@@ -98,7 +98,7 @@ def fit_second_stage(
     check = {
         "cases": int(np.isfinite(before).sum()),
         "table": float(np.nanmean(before)),
-        "stage_two": float(np.nanmean(after)),
+        "second_stage": float(np.nanmean(after)),
         "difference": asdict(paired_bootstrap(after, before, groups=patients)),
     }
     return FittedSecondStage(stage, check | further)

@@ -32,7 +32,7 @@ from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.quality import QUALITY
 from SegWithUCore.review.flags import FlagRules
 
-from .blocks import Calibration, dice_fit, fit_per_structure, flag_case, structure_quality, triage_figures
+from .blocks import Calibration, dice_fit, fit_per_structure, flag_case, structure_quality, triage_metrics
 from .cases import CalibrationCase, CaseNumbers, case_numbers
 
 LEAST_INTERVAL_PATIENTS = 9
@@ -99,9 +99,9 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     result: dict[str, Any] = {**calibration, **numbers.to_json(), QUALITY: quality}
     result["tempering_scale"] = float(calibration["tempering_scale"] * SCALES[place])
     slope, offset = (line.slope, line.offset) if line is not None and better else (1.0, 0.0)
-    if better and "stage_two" in calibration:  # which begins with the table: only what it says last is moved
-        first, second = calibration["stage_two"].get("line", (1.0, 0.0))
-        result["stage_two"] = {**calibration["stage_two"], "line": [slope * first, slope * second + offset]}
+    if better and "second_stage" in calibration:  # which begins with the table: only what it says last is moved
+        first, second = calibration["second_stage"].get("line", (1.0, 0.0))
+        result["second_stage"] = {**calibration["second_stage"], "line": [slope * first, slope * second + offset]}
     elif better:
         table = ErrorProbability.from_json(calibration["error_probability"])
         result["error_probability"] = moved(table, slope, offset).to_json()
@@ -257,8 +257,8 @@ def _flags(
     figures = [case.numbers[place] for case in cases]
     limit = fit_flag_limit([flag_case(each, labels, case.patient) for each, case in zip(figures, cases, strict=True)])
     wrong = [case.errors.expected(*line) for case in cases]
-    fitted = {**limit, "figures": triage_figures(figures, wrong, numbers, labels)}
-    found = " ".join(rule["sentence"] for rule in fitted["rules"].values())
+    fitted = {**limit, "metrics": triage_metrics(figures, wrong, numbers, labels)}
+    found = " ".join(rule["message"] for rule in fitted["rules"].values())
     if own is not None and FlagRules.fitted(own).active and not FlagRules.fitted(fitted).active and place == _OWN:
-        return {**own, "figures": fitted["figures"]}, f"Limits of flags: {KEPT}; on these {len(cases)} cases: {found}"
+        return {**own, "metrics": fitted["metrics"]}, f"Limits of flags: {KEPT}; on these {len(cases)} cases: {found}"
     return fitted, f"Limits of flags: {REPLACED} on {len(cases)} cases. {found}"

@@ -34,7 +34,7 @@ from ..calibration.bundles import written_block
 from ..calibration.cases import CalibrationCase, predict_case
 from ..calibration.fit import fit
 from ..training.case_reading import read_assessed
-from ..training.dataset import Case, PreparedCase, file_facts, prepare, training_fingerprint
+from ..training.dataset import Case, PreparedCase, file_facts, ood_reference, prepare
 from ..training.head import HeadTrainer
 from ..training.make_bundle import write_plain_bundle
 from ..training.recipe import Recipe, recipe_from_json
@@ -81,7 +81,7 @@ def verdict(result: Mapping[str, Any], readings: Sequence[Reading]) -> tuple[str
     known = [each for each in readings if each.verdict != "no verdict"]
     far_off = [each for each in known if each.excess.low > 0 and each.observed.mean > FAR_OFF * each.read]
     gain = result["comparisons"].get("auprc whole, error probability - softmax by direction")
-    limits = [each.sentence for each in known if each.verdict.startswith("too ")]
+    limits = [each.message for each in known if each.verdict.startswith("too ")]
     if isinstance(gain, Mapping) and gain["high"] < 0:
         limits.append(f"The softmax, calibrated alike, finds errors better (AUPRC {gain['mean']:+.3g}).")
     for row in result["structures"]:
@@ -237,13 +237,13 @@ class _Stages:
             trainer.fit(part_of(begun.progress, 0.05, 1.0))
             if fold is not self.folds[0]:
                 return {}
-            return {"fingerprint": training_fingerprint(cases, self._cases(fold.unseen, begun.progress), self.recipe)}
+            return {"ood_reference": ood_reference(cases, self._cases(fold.unseen, begun.progress), self.recipe)}
 
         return work
 
     def _calibrate(self, begun: Begun) -> Mapping[str, Any]:
         """Predict what no network has seen, fit on it, and judge; without calibration where too few cases are left."""
-        bundle = write_plain_bundle(self.main, self.main.path / "bundle", noted(self.job.work)["head"]["fingerprint"])
+        bundle = write_plain_bundle(self.main, self.main.path / "bundle", noted(self.job.work)["head"]["ood_reference"])
         known = self._predicted(part_of(begun.progress, 0.0, 0.6)) if self.groups else {}
         with atomic_folder(self.calibrated, overwrite=True) as work:
             shutil.copyfile(weights_path(bundle), work / weights_path(bundle).name)
@@ -300,7 +300,7 @@ class _Stages:
             bundle, about = read_bundle(work), {**self.recipe.about}
             if self.groups:
                 figures = read_json_object(self.judged / JUDGED_FILE, "remove its folder, and run again")
-                bundle, about["judged"] = replace(bundle, figures=figures), self.plan.message
+                bundle, about["judged"] = replace(bundle, metrics=figures), self.plan.message
                 shutil.copyfile(self.judged / PAGE_FILE, work / PAGE_FILE)
             write_record(work, self._record())
             bundle, lacking = write_bundle_json(replace(bundle, about={**bundle.about, **about}), work), None

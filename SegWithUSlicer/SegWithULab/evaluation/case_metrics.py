@@ -197,7 +197,7 @@ def error_scores(
         scores[OUR_SCORE] = (
             table(prediction.ranking, prediction.classes, prediction.runner_up) if ours is None else ours
         )
-        baseline = ErrorProbability.from_json(calibration["rivals"]["maximum_softmax"])
+        baseline = ErrorProbability.from_json(calibration["baselines"]["maximum_softmax"])
         scores[BASELINE_SCORE] = baseline(scores["softmax"], prediction.classes, prediction.runner_up)
     return {name: np.asarray(score, np.float32) for name, score in scores.items()}
 
@@ -234,7 +234,7 @@ def _calibrated_metrics(case: CaseMeasurement, calibration: Mapping[str, Any]) -
     ours, theirs, near, error = case.scores[OUR_SCORE], case.scores[BASELINE_SCORE], case.band, case.error
     logits = case.prediction.logits.astype(np.float64)
     softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
-    scaled = softmax(logits / calibration["rivals"]["temperature"], 0)
+    scaled = softmax(logits / calibration["baselines"]["temperature"], 0)
     return {
         **_probability_metrics("tempered", softened, case.truth),
         **_probability_metrics("temperature scaling", scaled, case.truth),

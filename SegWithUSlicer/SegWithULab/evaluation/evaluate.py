@@ -187,7 +187,7 @@ def input_check(found: Mapping[str, Sequence[Deviation]], bundle: Bundle) -> dic
         `cases` looked at; `lacks`, the parts of the check that the model cannot do; `unlike`, the names of those with a
         warning or more; `noted`, of those with notes alone; and `found`, all sentences by case.
     """
-    if bundle.fingerprint is None:
+    if bundle.ood_reference is None:
         return None
     worst = {name: {each.severity for each in its} for name, its in found.items()}
     return {
@@ -205,7 +205,7 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
     Raises:
         InputError: most of them are so unlike that metrics would mean nothing, or one cannot be read.
     """
-    if bundle.fingerprint is None:
+    if bundle.ood_reference is None:
         return []
     looked = list(cases)[:: max(1, len(cases) // LOOKED_AT)][:LOOKED_AT]
     refused, notes = [], []
@@ -215,8 +215,8 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
             continue  # what reads all of them says so
         box = assessed_box(images, bundle.input)
         found = input_deviations([box.crop(image) for image in images], bundle)
-        refused += [each.sentence for each in found if each.severity == REFUSED][:1]
-        notes += [f"{case.name}: {each.sentence}" for each in found]
+        refused += [each.message for each in found if each.severity == REFUSED][:1]
+        notes += [f"{case.name}: {each.message}" for each in found]
     if len(refused) * 2 > len(looked):
         raise InputError(
             f"{len(refused)} of {len(looked)} cases that were compared with the training cases of '{bundle.name}' are "

@@ -62,7 +62,7 @@ def write_report(
     source: str,
     alerts: Sequence[str] = (),
 ) -> None:
-    """Write `figures.json`, `figures.csv`, `figures.md`, `plots/` and `report.html`.
+    """Write `metrics.json`, `metrics.csv`, `metrics.md`, `plots/` and `report.html`.
 
     There are no plots where matplotlib is not installed, as in Slicer.
 
@@ -80,9 +80,9 @@ def write_report(
         f"{' Left and right of all cases were exchanged first.' if evaluation.settings.mirrored else ''}"
     )
     tables = report_tables(result)
-    (folder / "figures.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    write_csv(folder / "figures.csv", *table_of([_csv_row(case) for case in evaluation.cases]))
-    (folder / "figures.md").write_text("\n\n".join([f"# {title}", *alerts, about, markdown(tables)]), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_csv(folder / "metrics.csv", *table_of([_csv_row(case) for case in evaluation.cases]))
+    (folder / "metrics.md").write_text("\n\n".join([f"# {title}", *alerts, about, markdown(tables)]), encoding="utf-8")
     drawable = importlib.util.find_spec("matplotlib") is not None
     plots = draw_plots(evaluation, result, folder / "plots") if drawable else {}
     page = tables_page(title, [about], tables, list(plots.items()), alerts)
@@ -166,7 +166,7 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
         for row in result["structures"] if "volume_interval" in row
     ]  # fmt: skip
     check = result.get("input_check") or {"cases": 0, "unlike": [], "found": {}}
-    differences = [[name, each["severity"], each["sentence"]] for name, its in check["found"].items() for each in its]
+    differences = [[name, each["severity"], each["message"]] for name, its in check["found"].items() for each in its]
     probabilities = ("nll", "brier", "ace", "error probability", "wrong voxels")
     tables = [
         _spread(result, "Segmentation", f"Cases without the structure are left out; {surface}.", ("dice", "surface")),
@@ -205,7 +205,7 @@ def _spread(result: Mapping[str, Any], title: str, note: str, starts: tuple[str,
 
 
 def _detection(result: Mapping[str, Any]) -> list[list[str]]:
-    found = {(row["region"], row["score"], row["figure"]): row for row in result["detection"]}
+    found = {(row["region"], row["score"], row["value"]): row for row in result["detection"]}
     scores = dict.fromkeys(row["score"] for row in result["detection"])
     rows = []
     for region, score in ((row["region"], score) for row in result["regions"] for score in scores):

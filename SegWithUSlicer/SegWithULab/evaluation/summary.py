@@ -66,7 +66,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
         "surface_tolerance_mm": None if settings.band.in_slices else SURFACE_TOLERANCE_MM,
         "regions": [_region_row(name, cases) for name in cases[0].voxels],
         "detection": [
-            dict(zip(("figure", "region", "score"), key, strict=True))
+            dict(zip(("value", "region", "score"), key, strict=True))
             | spread([case.detection[key] for case in cases], groups)
             for key in cases[0].detection
         ],

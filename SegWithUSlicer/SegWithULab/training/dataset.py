@@ -300,9 +300,7 @@ def left_right_axis(orientation: str) -> int:
     return 2 - next(i for i, letter in enumerate(letters) if letter in "LR")
 
 
-def training_fingerprint(
-    train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe
-) -> dict[str, Any]:
+def ood_reference(train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe) -> dict[str, Any]:
     """Compute the fingerprint block: ranges and averages of training cases; limits include validation cases.
 
     Returns:

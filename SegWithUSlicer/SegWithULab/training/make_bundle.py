@@ -48,7 +48,7 @@ def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained:
 
     Args:
         digest: hash of the weights file.
-        facts: `fingerprint`, None if unknown; `origin` of a backbone that was not trained here.
+        facts: `ood_reference`, None if unknown; `origin` of a backbone that was not trained here.
         trained: whether the head was.
     """
     head, backbone = recipe.head, spec_of(recipe)
@@ -65,16 +65,16 @@ def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained:
         backbone=backbone,
         heads=(spec,),
         weights_sha256=digest,
-        fingerprint=facts["fingerprint"],
+        ood_reference=facts["ood_reference"],
     )
 
 
-def write_plain_bundle(run: RunFolder, target: Path, fingerprint: Mapping[str, Any] | None = None) -> Bundle:
+def write_plain_bundle(run: RunFolder, target: Path, ood_reference: Mapping[str, Any] | None = None) -> Bundle:
     """Write the network and head of a run as a bundle that is not calibrated; whole or not at all."""
     recipe = run.recipe()
     with atomic_folder(target, overwrite=True) as work:
         digest = write_weights(work, run.load_best("backbone"), {recipe.head["variant"]: run.load_best("head")})
-        plain = plain_bundle(recipe, digest, run.facts() | {"fingerprint": fingerprint})
+        plain = plain_bundle(recipe, digest, run.facts() | {"ood_reference": ood_reference})
         check_bundle(plain, str(run.path / "run.json"))
         written = write_bundle_json(plain, work)
     return replace(written, folder=target)
@@ -182,7 +182,7 @@ def import_checkpoint(
     if brings_head:
         blocks = _described(source, blocks)
     origin = f"imported from {source.resolve().parent.name}/{source.name} ({kind}, SHA-256 {file_sha256(source)})"
-    facts = {"fingerprint": None, "origin": origin}
+    facts = {"ood_reference": None, "origin": origin}
     bundle = plain_bundle(recipe_from_json(blocks, str(recipe_file)), "0" * 64, facts, trained=brings_head)
     check_bundle(bundle, str(recipe_file))
     torch.manual_seed(HEAD_SEED)

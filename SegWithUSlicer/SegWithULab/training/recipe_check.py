@@ -69,7 +69,7 @@ def check_recipe(recipe: Recipe, source: str, trains_backbone: bool = True) -> N
             "calibrate, or choose another head.",
             "untrainable-head",
         )
-    check_bundle(plain_bundle(recipe, "0" * 64, {"fingerprint": None}), source)
+    check_bundle(plain_bundle(recipe, "0" * 64, {"ood_reference": None}), source)
 
 
 def check_labels_occur(recipe: Recipe, cases: Sequence[PreparedCase], source: str) -> None:

@@ -176,7 +176,7 @@ def reviewer_progress(entry: WorklistEntry, reviewer: str) -> ReviewerProgress:
 def matches(entry: WorklistEntry, text: str) -> bool:
     """Check whether all words of a filter occur in the texts about a case."""
     texts: list[Any] = [entry.name, entry.folder.name, entry.worst_structure or "", entry.trouble]
-    texts += [part for flag in entry.flags for part in (flag.rule.value, flag.sentence)]
+    texts += [part for flag in entry.flags for part in (flag.rule.value, flag.message)]
     texts += [status.reviewer for status in entry.reviews]
     whole = "\n".join(map(str, texts)).casefold()
     return all(word in whole for word in text.casefold().split())

@@ -144,7 +144,7 @@ class CasesTable:
 RULES = {
     Rule.WRONG_SHARE: _("wrong share"),
     Rule.SOFT_DICE: _("low soft Dice"),
-    Rule.FINGERPRINT: _("unlike training"),
+    Rule.OOD: _("unlike training"),
     Rule.EMPTY: _("empty structure"),
     Rule.MODEL: _("weak model"),
     Rule.REVIEWER: _("reviewer"),
@@ -180,7 +180,7 @@ def cell_tips(item: CaseItem) -> dict[int, str]:
     entry = item.entry
     lines = [status.text for status in entry.reviews] + list(entry.notes) + ([entry.trouble] if entry.trouble else [])
     tips = {0: f"{entry.name}\n{item.folder}", 1: "\n".join(lines), 6: entry.worst_structure or ""}
-    return {**tips, 2: "\n".join(typeset(flag.sentence) for flag in entry.flags)}
+    return {**tips, 2: "\n".join(typeset(flag.message) for flag in entry.flags)}
 
 
 def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
@@ -210,5 +210,5 @@ def about_case(item: CaseItem) -> list[str]:
             "No rule is active for the model of {case}: its calibration cases gave no limit that tells bad cases "
             "from good ones. Only the checks of input and model, empty structures and reviewers can flag it."
         )
-    reasons = [flag.sentence for flag in entry.flags] or [none.format(case=entry.name)]
+    reasons = [flag.message for flag in entry.flags] or [none.format(case=entry.name)]
     return [typeset(sentence) for sentence in (*reasons, *entry.triage.sentences, *entry.notes)]

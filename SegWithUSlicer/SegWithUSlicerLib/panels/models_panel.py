@@ -201,7 +201,7 @@ class ModelsPanel:
             if result.outcome is InstallOutcome.READY:
                 self._start(task, then)
             else:
-                self._message = result.sentence.replace(again(), _("press the button again"))
+                self._message = result.message.replace(again(), _("press the button again"))
                 self.draw()
 
         session().prepare(RunRequest([], resource_path("Models/hippocampus"), device="cpu"), prepared)

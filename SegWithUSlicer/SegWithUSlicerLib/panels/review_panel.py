@@ -204,10 +204,7 @@ class ReviewPanel:
         region = session.current
         assert region is not None
         # What may be wrong, and whether the edge is near; shape and kinds of uncertainty are in the tool tip.
-        said = [
-            f"{part[:1].upper()}{part[1:]}."
-            for part in reasons(region, bool(session.nodes.case.raw.get("region_of_interest")))
-        ]
+        said = [f"{part[:1].upper()}{part[1:]}." for part in reasons(region, bool(session.nodes.case.raw.get("roi")))]
         self.ui.whyLabel.text = " ".join([said[0], said[-1]] if region.touches_border else said[:1])
         self.ui.whyLabel.toolTip = "\n".join(said)
         self.ui.commentEdit.text = session.state.comment_of(region.id)

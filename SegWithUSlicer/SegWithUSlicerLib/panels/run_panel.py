@@ -57,8 +57,8 @@ class RunPanel:
         self.ui.runButton.text = _("Cancel") if busy else _("Apply")
         self.ui.runButton.enabled = status.phase is not Phase.CANCELLING if busy else choice.is_complete
         self._show_progress(status, busy)
-        text = status.sentence if is_current else ""
-        problem = self.problem.sentence if self.problem is not None else ""
+        text = status.message if is_current else ""
+        problem = self.problem.message if self.problem is not None else ""
         is_past = choice.is_reviewing and status.outcome is Outcome.DONE
         # Where the banner says what to do first, it is not said again.
         hint = "" if result.refused else choice.hint
@@ -70,7 +70,7 @@ class RunPanel:
     def show_problem(self, problem: Problem) -> None:
         """Say that something went wrong unexpectedly, and bring Copy diagnostics in sight."""
         self.problem = problem
-        self.write(f"{problem.sentence}\n{problem.details}")
+        self.write(f"{problem.message}\n{problem.details}")
         self._open_log()
 
     def _open_log(self) -> None:
@@ -112,7 +112,7 @@ class RunPanel:
         self.ui.insistButton.visible = bool(warnings) and refused and not busy
 
     def _log(self, status: RunStatus) -> None:
-        line = status.sentence if status.phase is Phase.IDLE else status.stage
+        line = status.message if status.phase is Phase.IDLE else status.stage
         if line and line != self._last_stage:
             self._last_stage = line
             self.write(f"{line}\n{status.details}" if status.details else line)

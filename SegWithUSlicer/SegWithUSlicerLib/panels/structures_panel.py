@@ -90,7 +90,7 @@ class StructuresPanel:
 
 def was_refused(case: CaseDescription) -> bool:
     """Check whether the user insisted on a run that is far from the training cases: its numbers mean nothing."""
-    warnings = (case.raw.get("fingerprint") or {}).get("warnings") or []
+    warnings = (case.raw.get("ood") or {}).get("warnings") or []
     return any(warning.get("severity") == "refused" for warning in warnings)
 
 

@@ -49,7 +49,7 @@ class RunStatus:
     """What the panel shows of a run.
 
     Attributes:
-        sentence: one sentence that names the next click, empty while running.
+        message: one sentence that names the next click, empty while running.
         stage, fraction, seconds_left: progress; `fraction` is None if it is not known.
         warnings: why the input does not fit the model.
         details: for the log.
@@ -57,7 +57,7 @@ class RunStatus:
 
     phase: Phase = Phase.IDLE
     outcome: Outcome = Outcome.NONE
-    sentence: str = ""
+    message: str = ""
     stage: str = ""
     fraction: float | None = None
     seconds_left: float | None = None
@@ -88,7 +88,7 @@ class RunRequest:
 
 def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Split what the engine reports about an input into warnings and notes; notes need no banner."""
-    found = [(entry.get("severity") == "note", str(entry.get("sentence", ""))) for entry in deviations]
+    found = [(entry.get("severity") == "note", str(entry.get("message", ""))) for entry in deviations]
     warnings = tuple(text for is_note, text in found if not is_note)
     return warnings, tuple(text for is_note, text in found if is_note)
 
@@ -131,7 +131,7 @@ class _Run:
     folder: "PrivateFolder | None" = None
     exported: list[Any] = field(default_factory=list)
     id: int | None = None
-    cancel_sentence: str = ""
+    cancel_message: str = ""
     engine_remark: str = ""
     loading: SteppedTask[Any] | None = None
     stop_loading: Callable[[], None] = lambda: None
@@ -184,15 +184,15 @@ class RunController:
         """Give the run up; the status says so when no process works on it any more.
 
         Args:
-            sentence: why, with the next click; by default that the user cancelled.
+            message: why, with the next click; by default that the user cancelled.
         """
         run = self._run
         if run is None or self.status.phase is Phase.CANCELLING:
             return
-        run.cancel_sentence = sentence or _("Cancelled: press Apply to start again.")
+        run.cancel_message = sentence or _("Cancelled: press Apply to start again.")
         with self._ends_on_error(run):
             if run.loading is not None:
-                self._end(Outcome.CANCELLED, run.cancel_sentence)  # the worker is done, and the scene untouched
+                self._end(Outcome.CANCELLED, run.cancel_message)  # the worker is done, and the scene untouched
                 return
             if run.id is None:
                 self._worker.cancel_all()
@@ -200,7 +200,7 @@ class RunController:
                 self._worker.cancel(run.id)
             self._set_status(RunStatus(Phase.CANCELLING, stage=_("cancelling"), warnings=self.status.warnings))
             if run is self._run and not self._worker.will_answer(run.id):
-                self._end(Outcome.CANCELLED, run.cancel_sentence)  # nobody is left who would say "cancelled"
+                self._end(Outcome.CANCELLED, run.cancel_message)  # nobody is left who would say "cancelled"
 
     def check_inputs(self) -> None:
         """Cancel if an input is not in the scene any more: to be called when nodes were removed."""
@@ -220,11 +220,11 @@ class RunController:
         if run is not self._run:
             return
         with self._ends_on_error(run):
-            if run.cancel_sentence:
-                self._end(Outcome.CANCELLED, run.cancel_sentence)
+            if run.cancel_message:
+                self._end(Outcome.CANCELLED, run.cancel_message)
             elif result.outcome is not InstallOutcome.READY:
                 declined = result.outcome is InstallOutcome.DECLINED
-                self._end(Outcome.DECLINED if declined else Outcome.FAILED, result.sentence, result.details)
+                self._end(Outcome.DECLINED if declined else Outcome.FAILED, result.message, result.details)
             else:
                 run.engine_remark = result.remark
                 self._send(run)
@@ -268,7 +268,7 @@ class RunController:
         kind = event.get("event")
         with self._ends_on_error(run):
             if kind == "cancelled":
-                self._end(Outcome.CANCELLED, run.cancel_sentence)
+                self._end(Outcome.CANCELLED, run.cancel_message)
             elif self.status.phase is Phase.CANCELLING:
                 return  # its last words, until "cancelled" says that nobody works on it any more
             elif kind == "progress":

@@ -59,7 +59,7 @@ class InstallResult:
     """The outcome, one sentence that names the next click, details for the log, and why a better engine is not used."""
 
     outcome: InstallOutcome
-    sentence: str = ""
+    message: str = ""
     details: str = ""
     remark: str = ""
 

@@ -84,7 +84,7 @@ def read_model(folder: Path) -> ModelInfo | None:
             field_of_view_mm=_field_of_view(bundle),
             calibrated=bundle.calibration is not None,
             heads=tuple(str(head.name) for head in heads),
-            knows_images=bool(((bundle.fingerprint or {}).get("channels") or {}).get(str(bundle.input.channels[0]))),
+            knows_images=bool(((bundle.ood_reference or {}).get("channels") or {}).get(str(bundle.input.channels[0]))),
             warnings=tuple(model_warnings(bundle)),
         )
     except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):  # nothing was checked
@@ -96,7 +96,7 @@ def _field_of_view(bundle: Bundle) -> tuple[float, float, float] | None:
 
     None if there is no fingerprint, or if the model takes axes as they are stored ("xyz").
     """
-    span = ((bundle.fingerprint or {}).get("field_of_view_mm") or {}).get("high")
+    span = ((bundle.ood_reference or {}).get("field_of_view_mm") or {}).get("high")
     orientation = bundle.input.orientation
     if not span or orientation.islower():
         return None

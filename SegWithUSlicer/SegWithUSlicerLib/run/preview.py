@@ -78,7 +78,7 @@ class PreflightCheck:
             return
         features = image_features_of(volume, box)
         request: dict[str, Any] = {
-            "request": "fingerprint",
+            "request": "ood_check",
             "model": str(model.folder),
             "head": "",
             "grid": grid_of(volume),
@@ -101,7 +101,7 @@ class PreflightCheck:
 
 
 def _result_of(event: Mapping[str, Any], was_compared: bool) -> PreflightResult:
-    if event.get("event") != "fingerprinted":
+    if event.get("event") != "ood_checked":
         # What is missing or crashed is told by the run, which can install it.
         tells = event.get("event") == "error" and event.get("kind") not in ("missing", "start", "crashed")
         return PreflightResult(trouble=str(event.get("text") or "") if tells else "")

@@ -138,7 +138,7 @@ class Session:
         }
         lines = [f"{name}: {value}" for name, value in info.items()]
         status = self.controller.status
-        lines += [f"run: {status.phase.value}, {status.outcome.value}: {status.sentence}", *status.warnings]
+        lines += [f"run: {status.phase.value}, {status.outcome.value}: {status.message}", *status.warnings]
         lines += [status.details] if status.details else []
         problem = last_problem()
         lines += ["", "last problem:", problem.details] if problem is not None else []

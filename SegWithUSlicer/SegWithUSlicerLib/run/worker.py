@@ -16,7 +16,7 @@ from .launch import WorkerStart, WorkerStartError, end_reason, worker_start
 OnEvent = Callable[[Event], None]
 LOG_LINES = 200
 CRASH_LINES = 12
-FINAL_EVENTS = frozenset({"result", "error", "checked", "fingerprinted", "cancelled"})
+FINAL_EVENTS = frozenset({"result", "error", "checked", "ood_checked", "cancelled"})
 
 
 class WorkerState(Enum):

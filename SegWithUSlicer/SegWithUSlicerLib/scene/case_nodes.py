@@ -169,7 +169,7 @@ def find_replaceable(
 
 def _same_place(one: CaseDescription, other: CaseDescription) -> bool:
     """Check whether two cases are of the whole image, or of regions of which each holds the other's middle."""
-    first, second = (case.raw.get("region_of_interest") for case in (one, other))
+    first, second = (case.raw.get("roi") for case in (one, other))
     if first is None or second is None:
         return first is second
     apart = np.abs(np.subtract(first["centre_ras_mm"], second["centre_ras_mm"]))

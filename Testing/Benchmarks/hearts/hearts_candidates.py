@@ -1,6 +1,6 @@
 """Compare candidates for the hearts' backbone on *select* and *calibration*, patient by patient.
 
-    python Testing/Benchmarks/hearts/hearts_candidates.py --output Testing/Benchmarks/results/hearts_candidates
+    python Testing/Benchmarks/hearts/acdc_candidates.py --output Testing/Benchmarks/results/acdc_candidates
 
 Each candidate with weights segments the 44 volumes of 22 patients in its input's windows, in one pass without
 mirroring. For the first volume of each patient (end-diastole) it does so again with copies that are turned by 90
@@ -187,7 +187,7 @@ def table(found: dict[str, Any]) -> str:
         "# Candidates for the hearts' backbone",
         "",
         "Dice on *select* and *calibration* (44 volumes of 22 patients), means over patients, by "
-        "`hearts/hearts_candidates.py`; turned, mirrored and enlarged: end-diastole only, – where it was left out.",
+        "`hearts/acdc_candidates.py`; turned, mirrored and enlarged: end-diastole only, – where it was left out.",
         "",
         "| " + " | ".join([*head, *changes]) + " |",
         "|" + "---|" * (len(head) + len(changes)),

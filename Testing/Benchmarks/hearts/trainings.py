@@ -105,11 +105,11 @@ def planned(choice: str | None) -> list[Training]:
     if choice == NNUNET:
         return found + [Training(f"{NNUNET}_fold{fold}", None, fold=fold) for fold in FOLDS]
     recipe = RECIPES / f"{choice}.json"
-    found += [Training(f"hearts_member{seed}", recipe, seed=seed, waits_for=waits) for seed in MEMBERS]
+    found += [Training(f"acdc_member{seed}", recipe, seed=seed, waits_for=waits) for seed in MEMBERS]
     for fold in FOLDS:
         table = f"folds/acdc/fold{fold}.csv"
         found.append(
-            Training(f"hearts_fold{fold}", recipe, f"{table}:train", f"{table}:select", fold=fold, waits_for=waits)
+            Training(f"acdc_fold{fold}", recipe, f"{table}:train", f"{table}:select", fold=fold, waits_for=waits)
         )
     return found + [_head_of(training) for training in found if training.in_runs]
 

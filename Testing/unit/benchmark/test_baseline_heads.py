@@ -43,7 +43,7 @@ def test_a_head_answers_what_the_model_says_as_shipped(data_folder: Path, head: 
 
 
 @pytest.mark.parametrize("role", ["calibration", "test"])
-def test_stage_two_is_refitted_on_cases_that_it_has_not_seen_alone(data_folder: Path, role: str) -> None:
+def test_second_stage_is_refitted_on_cases_that_it_has_not_seen_alone(data_folder: Path, role: str) -> None:
     bundle = read_bundle(MODEL)
     frozen = frozen_backbone(bundle)
     cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:{role}")[:2]
@@ -51,7 +51,7 @@ def test_stage_two_is_refitted_on_cases_that_it_has_not_seen_alone(data_folder: 
     fitting = FittingCases(frozen, calibration=cases)
     assert context.is_refitted(context.rows[1], fitting) is (role == "test")
     assert context.is_refitted(context.rows[0], fitting), "the ranking map is no probability"
-    assert all(paper.is_refitted(row, fitting) for row in paper.rows), "it has no stage two"
+    assert all(paper.is_refitted(row, fitting) for row in paper.rows), "it has no second stage"
 
 
 def test_a_score_that_is_a_probability_stays_as_it_is() -> None:

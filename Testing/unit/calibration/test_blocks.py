@@ -54,7 +54,7 @@ def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_inter
     assert (
         both["flags"]["bad_dice"] == alone["flags"]["bad_dice"] and dice["mean"] == alone["predicted_dice"]["1"]["mean"]
     )
-    assert both["flags"]["figures"]["wrong_mm3"] == alone["flags"]["figures"]["wrong_mm3"]  # ranks are among the own
+    assert both["flags"]["metrics"]["wrong_mm3"] == alone["flags"]["metrics"]["wrong_mm3"]  # ranks are among the own
     assert dice["difference_high"] - dice["difference_low"] < 0.8 * width_of(alone), "more cases tell more"
     monkeypatch.setattr(blocks, "FOLD_WEIGHT", 1e-9)
     weightless = per_structure_blocks(LABELS, own, other)
@@ -66,7 +66,7 @@ def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_inter
     assert rule["useful"] and rule["bound"] <= 0.2
     assert (
         "fitted on 20 cases and on 60 that cross-validation models predicted, each counted as 0.5 of a case"
-        in rule["sentence"]
+        in rule["message"]
     )
     weight_of_bad = both["flags"]["bad_cases"] + 0.5 * both["flags"]["fold_bad_cases"]
     twice_lost = 2 * (rule["bound"] * (weight_of_bad + 1) - 1)
@@ -143,7 +143,7 @@ def test_few_cases_of_the_network_itself_have_no_rule_beside_others() -> None:
     others = [FlagCase(0.7 + 0.001 * n, 0.7 + 0.001 * n, 0.5, network="fold") for n in range(400)]
     own = [FlagCase(0.7 + 0.02 * n, 0.7 + 0.02 * n) for n in range(16)]
     found = fit_flag_limit([*own, *others])["rules"]["soft_dice"]
-    assert "16 cases of the network itself are too few beside those of cross-validation models" in found["sentence"]
+    assert "16 cases of the network itself are too few beside those of cross-validation models" in found["message"]
     assert found["limit"] is None
 
 

@@ -1,4 +1,4 @@
-"""Stage two fitted on training cases, too, which fold networks predicted: taken where that finds more errors."""
+"""Second stage fitted on training cases, too, which fold networks predicted: taken where that finds more errors."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from segwithu_command import MODEL
 from test_fit_second_stage import made_up
 
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.models.stage_two_file import check_words
+from SegWithUCore.models.second_stage_file import check_words
 from SegWithUCore.util.errors import UsageError
 from SegWithULab.calibration import cross_validation
 from SegWithULab.calibration import fit_second_stage as fitting
@@ -35,8 +35,8 @@ def test_cases_that_show_more_are_fitted_on_and_calibrate_nothing() -> None:
     assert found is not None and alone is not None
     check = found.check["out_of_fold"]
     assert check["taken"] and check["cases"] == 30
-    assert check["difference"]["low"] > 0 and check["without"] == pytest.approx(alone.check["stage_two"])
-    assert found.check["stage_two"] == pytest.approx(check["without"] + check["difference"]["mean"])
+    assert check["difference"]["low"] > 0 and check["without"] == pytest.approx(alone.check["second_stage"])
+    assert found.check["second_stage"] == pytest.approx(check["without"] + check["difference"]["mean"])
     assert found.stage.cases == 10, "the last calibration is of the network's own cases"
     words = check_words(found.check)
     assert "30 training cases that cross-validation models predicted add +0." in words and words.endswith(

@@ -87,16 +87,16 @@ def test_a_reading_says_whether_it_holds(offset: float, verdict: str) -> None:
     found = reading(patients(12, 1.0, offset, 0.1))
     assert found.verdict == verdict
     assert found.observed.low <= found.observed.mean <= found.observed.high
-    assert found.sentence.startswith("Of voxels that read 0.25, ") and found.sentence.endswith(".")
-    assert ("the probabilities hold here" in found.sentence) == (verdict == "holds")
+    assert found.message.startswith("Of voxels that read 0.25, ") and found.message.endswith(".")
+    assert ("the probabilities hold here" in found.message) == (verdict == "holds")
     assert found.read == pytest.approx(0.25, abs=0.01)
 
 
 def test_a_reading_of_few_or_unlike_patients_is_no_verdict() -> None:
     few = reading(patients(7, 1.0, 2.0))
-    assert few.verdict == "no verdict" and "7 patients are too few" in few.sentence
+    assert few.verdict == "no verdict" and "7 patients are too few" in few.message
     unlike = reading(patients(8, 1.0, 0.0, 1.5, seed=4))
-    assert unlike.verdict == "no verdict" and "too wide" in unlike.sentence
+    assert unlike.verdict == "no verdict" and "too wide" in unlike.message
     none = reading({"a": count_errors(np.full(9, 0.01), np.zeros(9, bool))})
-    assert none.verdict == "no verdict" and none.sentence == "No verdict: no voxel reads 0.25."
+    assert none.verdict == "no verdict" and none.message == "No verdict: no voxel reads 0.25."
     assert none.to_json()["observed"] is None

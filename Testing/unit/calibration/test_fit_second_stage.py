@@ -1,4 +1,4 @@
-"""Stage two is taken where the image tells errors, and left out where it does not."""
+"""Second stage is taken where the image tells errors, and left out where it does not."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from SegWithUCore.inference.prediction import NetworkView, Prediction
 from SegWithUCore.metrics.patients import patient_folds
-from SegWithUCore.models.stage_two_file import check_words
+from SegWithUCore.models.second_stage_file import check_words
 from SegWithULab.calibration.cases import CalibrationCase, fit_table
 from SegWithULab.calibration.fit_second_stage import fit_second_stage
 

@@ -121,8 +121,8 @@ def test_cases_that_give_no_limit_leave_the_model_its_own(own: dict[str, Any], n
     assert found.is_changed
     assert found.block["flags"]["rules"] == own["flags"]["rules"]
     assert "the model's own stay" in said(found, "Limits of flags")
-    ranked = len(found.block["flags"]["figures"]["wrong_share"])
-    assert ranked == (number if number >= 17 else len(own["flags"]["figures"]["wrong_share"]))
+    ranked = len(found.block["flags"]["metrics"]["wrong_share"])
+    assert ranked == (number if number >= 17 else len(own["flags"]["metrics"]["wrong_share"]))
 
 
 def test_a_limit_of_another_scale_goes_where_none_replaces_it(own: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Stage two of the error probability: features of finite reach, the same in parts as in the whole, and its file."""
+"""Second stage of the error probability: features of finite reach, the same in parts as in the whole, and its file."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluated_cases import shipped_bundle
-from stage_two_cases import PAIRS, made_up_stage
+from second_stage_cases import PAIRS, made_up_stage
 
 from SegWithUCore.calibration.local_features import (
     PER_CHANNEL,
@@ -16,7 +16,7 @@ from SegWithUCore.calibration.local_features import (
     neighbour_axes,
 )
 from SegWithUCore.calibration.second_stage import LOOKS_ABOVE, HeadMaps, SecondStage, find_uncertain_voxels, refined
-from SegWithUCore.models.stage_two_file import BLOCK, read_stage_two, stage_two_path, write_stage_two
+from SegWithUCore.models.second_stage_file import BLOCK, read_second_stage, second_stage_path, write_second_stage
 from SegWithUCore.util.errors import InputError
 
 SHAPE = (26, 24, 22)
@@ -133,37 +133,37 @@ def test_steps_follow_the_spacing() -> None:
 class TestFile:
     def bundle(self, folder: Path, stage: SecondStage) -> tuple:
         bundle = shipped_bundle()
-        block = write_stage_two(stage, folder, bundle.default_head.name)
+        block = write_second_stage(stage, folder, bundle.default_head.name)
         assert bundle.calibration is not None
         return replace(bundle, folder=folder, calibration={**bundle.calibration, BLOCK: block}), block
 
     def test_it_comes_back_as_it_was(self, tmp_path: Path) -> None:
         stage = made_up_stage(channels=1)
         bundle, _ = self.bundle(tmp_path, stage)
-        found = read_stage_two(bundle)
+        found = read_second_stage(bundle)
         assert found is not None
         features = RANDOM.normal(size=(9, stage.mean.size)).astype(np.float32)
         assert np.array_equal(found.probability(features), stage.probability(features))
-        assert read_stage_two(shipped_bundle()) is None
+        assert read_second_stage(shipped_bundle()) is None
 
     def test_a_changed_file_is_refused(self, tmp_path: Path) -> None:
         bundle, _ = self.bundle(tmp_path, made_up_stage(channels=1))
-        path = stage_two_path(tmp_path, bundle.default_head.name)
+        path = second_stage_path(tmp_path, bundle.default_head.name)
         path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
         with pytest.raises(InputError, match="was changed"):
-            read_stage_two(bundle)
+            read_second_stage(bundle)
         path.unlink()
         with pytest.raises(InputError, match="does not exist"):
-            read_stage_two(bundle)
+            read_second_stage(bundle)
 
     def test_arrays_that_do_not_fit_are_refused(self, tmp_path: Path) -> None:
         bundle, _ = self.bundle(tmp_path, made_up_stage(channels=2))
         with pytest.raises(InputError, match="features, but the model has"):
-            read_stage_two(bundle)
+            read_second_stage(bundle)
         stage = made_up_stage(channels=1)
         broken = replace(stage, layers=stage.layers[::-1])
         with pytest.raises(InputError, match="do not fit together"):
-            read_stage_two(self.bundle(tmp_path, broken)[0])
+            read_second_stage(self.bundle(tmp_path, broken)[0])
         broken = replace(stage, mean=stage.mean * np.float32(np.nan))
         with pytest.raises(InputError, match="not finite"):
-            read_stage_two(self.bundle(tmp_path, broken)[0])
+            read_second_stage(self.bundle(tmp_path, broken)[0])

@@ -12,7 +12,7 @@ from SegWithUSlicerLib.cases.case_list import CaseList, matches, reviewer_progre
 ENTRY = WorklistEntry(
     name="Müller T1",
     folder=Path("/data/case-7"),
-    flags=(Flag(Rule.FINGERPRINT, None, None, None, "The image is noisier than the training cases."),),
+    flags=(Flag(Rule.OOD, None, None, None, "The image is noisier than the training cases."),),
     worst_structure="posterior hippocampus",
     expected_wrong_mm3=83.0,
     regions=4,
@@ -21,7 +21,9 @@ ENTRY = WorklistEntry(
 )
 
 
-@pytest.mark.parametrize("text", ["", "  ", "müller", "MÜLLER t1", "case-7", "noisier posterior", "fingerprint", "bo"])
+@pytest.mark.parametrize(
+    "text", ["", "  ", "müller", "MÜLLER t1", "case-7", "noisier posterior", "ood_reference", "bo"]
+)
 def test_all_words_of_a_filter_must_occur_anywhere(text: str) -> None:
     assert matches(ENTRY, text)
 

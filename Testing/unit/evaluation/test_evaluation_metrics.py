@@ -28,7 +28,7 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def row(result: dict[str, object], figure: str, region: str, score: str) -> dict[str, float]:
-    rows = [r for r in result["detection"] if (r["figure"], r["region"], r["score"]) == (figure, region, score)]  # type: ignore[attr-defined]
+    rows = [r for r in result["detection"] if (r["value"], r["region"], r["score"]) == (figure, region, score)]  # type: ignore[attr-defined]
     assert len(rows) == 1
     return dict(rows[0])
 
@@ -78,8 +78,8 @@ def test_what_is_said_of_all_cases_is_json_without_nan_and_fits_the_bundle() -> 
     template = Path(cards.__file__).with_name("model_card.md.jinja").read_text(encoding="utf-8")
     named = re.findall(r'^  \["([^"]+)", "[^"]+", \d+\],$', template, re.MULTILINE)
     assert len(named) == 17 and set(named) <= titles
-    assert bundle.figures is not None
-    assert {entry["title"] for entry in bundle.figures["table"]} <= titles
+    assert bundle.metrics is not None
+    assert {entry["title"] for entry in bundle.metrics["table"]} <= titles
     assert "AUROC" in cards.model_card(bundle)
 
 

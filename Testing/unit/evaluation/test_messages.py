@@ -29,7 +29,7 @@ def made_case(folder: Path, name: str, size: int, spacing: float) -> Case:
 
 
 def test_the_metrics_of_the_shipped_model_are_summarised() -> None:
-    dice, detection, calibration = messages(json.loads((MODEL / "bundle.json").read_text(encoding="utf-8"))["figures"])
+    dice, detection, calibration = messages(json.loads((MODEL / "bundle.json").read_text(encoding="utf-8"))["metrics"])
     assert "44 cases" in dice and "anterior hippocampus 0.897" in dice
     assert "near the surface 0.94" in detection and "softmax 0.931" in detection
     assert "expected / true" in calibration
@@ -70,10 +70,10 @@ def test_cases_that_look_unlike_the_training_cases_are_counted_and_named() -> No
     check = input_check({"one": [note, warning], "two": [note], "three": []}, bundle)
     assert check is not None
     assert (check["cases"], check["unlike"], check["noted"]) == (3, ["one"], ["two"])
-    assert [entry["sentence"] for entry in check["found"]["one"]] == ["Smooth.", "Noisy."]
+    assert [entry["message"] for entry in check["found"]["one"]] == ["Smooth.", "Noisy."]
     said = messages({"cases": 3, "table": [], "comparisons": {}, "input_check": check})[1]
     assert "1 of 3 cases (one)" in said and "notes on 1 more" in said
-    assert input_check({"one": []}, replace(bundle, fingerprint=None)) is None
+    assert input_check({"one": []}, replace(bundle, ood_reference=None)) is None
 
 
 def test_an_evaluation_lists_in_its_report_what_the_input_check_found() -> None:

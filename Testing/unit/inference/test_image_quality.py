@@ -105,7 +105,7 @@ class TestRealImages:
         for image in images:
             strong = deviations([changed(image, lambda a: a * field(8, a.shape))], bundle)
             assert said(strong)["shading"] == "warning"
-            assert any("correct the bias field first" in entry.sentence for entry in strong)
+            assert any("correct the bias field first" in entry.message for entry in strong)
             faint = deviations([changed(image, lambda a: a * field(1.5, a.shape))], bundle)
             assert "warning" not in said(faint).values()
 
@@ -136,7 +136,7 @@ class TestRealImages:
         for image in images:
             found = [entry for entry in deviations([changed(image, spotted)], bundle) if entry.kind == "grey values"]
             assert [entry.severity for entry in found] == ["warning"]
-            assert "dark but for a few bright voxels" in found[0].sentence
+            assert "dark but for a few bright voxels" in found[0].message
 
     def test_voxels_finer_than_in_training_are_not_called_blurred(
         self, bundle: Bundle, images: list[sitk.Image]
@@ -154,13 +154,15 @@ class TestRealImages:
 def test_models_without_the_newer_block_run_as_before_and_say_what_they_lack(
     bundle: Bundle, images: list[sitk.Image]
 ) -> None:
-    assert bundle.fingerprint is not None
+    assert bundle.ood_reference is not None
     assert checks_lacking(bundle) == []
-    old = replace(bundle, fingerprint={key: part for key, part in bundle.fingerprint.items() if key != IMAGE_QUALITY})
+    old = replace(
+        bundle, ood_reference={key: part for key, part in bundle.ood_reference.items() if key != IMAGE_QUALITY}
+    )
     assert checks_lacking(old) == ["shading", "sharpness", "brightness"]
     assert input_check_words(old).endswith("with 126 training cases; lacks shading, sharpness and brightness")
     assert said(deviations([sitk.SmoothingRecursiveGaussian(images[0], 1.5)], old)) == {}
-    assert "nothing is known" in input_check_words(replace(bundle, fingerprint=None))
+    assert "nothing is known" in input_check_words(replace(bundle, ood_reference=None))
 
 
 def test_few_cases_fit_nothing_and_empty_images_say_nothing() -> None:

@@ -18,7 +18,7 @@ def said(array: np.ndarray, spacing: float = 1.0) -> list[str]:
     image.SetSpacing((spacing,) * 3)
     found = odd_inputs([image], MODEL)
     assert {each.severity for each in found} <= {REFUSED}
-    return [each.sentence for each in found]
+    return [each.message for each in found]
 
 
 def test_an_image_is_nothing_odd() -> None:

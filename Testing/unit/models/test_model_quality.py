@@ -23,7 +23,7 @@ FINE = {"cases": 20, "present": 20, "missed": 0, "dice": 0.9}
 @pytest.fixture(scope="module")
 def shipped() -> Bundle:
     """The model in the box, without figures of test cases."""
-    return replace(read_bundle(SHIPPED), figures=None)
+    return replace(read_bundle(SHIPPED), metrics=None)
 
 
 def with_quality(bundle: Bundle, **first: Any) -> Bundle:
@@ -54,7 +54,7 @@ def test_a_model_is_warned_of_where_it_draws_nothing_or_too_poorly(shipped: Bund
 
 def test_figures_of_test_cases_count_too(shipped: Bundle) -> None:
     figures = {"table": [{"title": "dice posterior hippocampus", "mean": 0.12, "cases": 4}]}
-    (warning,) = model_warnings(replace(with_quality(shipped), figures=figures))
+    (warning,) = model_warnings(replace(with_quality(shipped), metrics=figures))
     assert "posterior" in warning and "0.12" in warning
 
 
@@ -72,9 +72,9 @@ def test_a_structure_is_expected_where_nearly_all_cases_have_it(shipped: Bundle)
     assert emptiness(with_quality(shipped, present=19), label).expected is True
     assert emptiness(with_quality(shipped, present=18), label).expected is False
     assert emptiness(shipped, label).expected is True  # all its training cases have it
-    tumour = {**(shipped.fingerprint or {}), "volumes_mm3": {"1": {"cases": 60, "low": 0.0, "high": 9.0}}}
-    assert emptiness(replace(shipped, fingerprint=tumour), label).expected is False
-    assert emptiness(replace(shipped, fingerprint=None), label).expected is None
+    tumour = {**(shipped.ood_reference or {}), "volumes_mm3": {"1": {"cases": 60, "low": 0.0, "high": 9.0}}}
+    assert emptiness(replace(shipped, ood_reference=tumour), label).expected is False
+    assert emptiness(replace(shipped, ood_reference=None), label).expected is None
 
 
 def test_the_card_says_it_first(shipped: Bundle) -> None:

@@ -29,7 +29,7 @@ class TestWhatBecomesARegion:
         phantom = Phantom().predict(ball((30, 30, 30), 12), ORGAN)
         found = find_regions(phantom.assessed())
         assert found.regions == ()
-        assert found.low_density_mm3 == {}
+        assert found.diffuse_mm3 == {}
         assert found.expected_wrong_mm3 == 0
         assert not found.labels.any()
         assert found.labels.shape == SHAPE
@@ -49,7 +49,7 @@ class TestWhatBecomesARegion:
         found = find_regions(phantom.assessed())
         assert voxels_of(found, found.regions[0].id)[30, 30, 52], "the blob comes first"
         assert len(found.regions) == 1
-        assert found.low_density_mm3["organ"] > 0.8 * 0.26 * (shell(organ) & ~lesion).sum()
+        assert found.diffuse_mm3["organ"] > 0.8 * 0.26 * (shell(organ) & ~lesion).sum()
 
     def test_of_too_many_regions_the_largest_are_listed_and_the_rest_is_counted(
         self, monkeypatch: pytest.MonkeyPatch
@@ -68,7 +68,7 @@ class TestWhatBecomesARegion:
             np.testing.assert_array_equal(voxels_of(found, after.id), voxels_of(every, before.id))
         assert set(np.unique(found.labels)) == {0, 1, 2}
         left = sum(each.expected_wrong_mm3 for each in every.regions[2:])
-        assert sum(found.low_density_mm3.values()) == pytest.approx(left + sum(every.low_density_mm3.values()))
+        assert sum(found.diffuse_mm3.values()) == pytest.approx(left + sum(every.diffuse_mm3.values()))
         assert "There are 4 regions" in found.left_out_sentence and "the 2 with the largest" in found.left_out_sentence
 
     def test_a_thick_patch_of_a_thin_shell_comes_alone(self) -> None:
@@ -117,7 +117,7 @@ class TestWhatBecomesARegion:
     def test_a_volume_that_is_uncertain_everywhere_is_still_finished(self) -> None:
         phantom = Phantom(shape=(30, 30, 30)).doubt(np.ones((30, 30, 30), bool), 0.5, ORGAN)
         found = find_regions(phantom.assessed())
-        assert sum(region.volume_mm3 for region in found.regions) + sum(found.low_density_mm3.values()) > 0
+        assert sum(region.volume_mm3 for region in found.regions) + sum(found.diffuse_mm3.values()) > 0
         assert all(region.touches_border for region in found.regions)
 
     def test_every_uncertain_voxel_is_in_one_region_or_haze(self) -> None:
@@ -128,7 +128,7 @@ class TestWhatBecomesARegion:
         uncertain = phantom.error > SETTINGS.threshold
         assert not found.labels[~uncertain].any()
         left = phantom.error[uncertain & (found.labels == 0)].sum()
-        assert sum(found.low_density_mm3.values()) == pytest.approx(left, rel=1e-5)
+        assert sum(found.diffuse_mm3.values()) == pytest.approx(left, rel=1e-5)
 
     def test_regions_are_connected(self) -> None:
         rng = np.random.default_rng(4)

@@ -18,7 +18,7 @@ BOTH_WAYS = (
 
 
 @pytest.mark.parametrize(
-    ("region", "sentence"),
+    ("region", "message"),
     [
         (
             replace(MISSED, shape=Shape.THIN, model_percentile=94.6),
@@ -83,6 +83,6 @@ def test_percentiles_are_written_as_people_say_them(percentile: float, words: st
 
 def test_model_comes_before_data_and_edges_may_be_the_rois() -> None:
     region = replace(MISSED, model_percentile=80.0, data_percentile=10.0, touches_border=True)
-    sentence = why(region, region_of_interest=True)
+    sentence = why(region, roi=True)
     assert sentence.index("model uncertainty is high") < sentence.index("data uncertainty is low")
     assert sentence.endswith("touches the edge of the region of interest: the structure may go on outside")

@@ -72,7 +72,7 @@ def case(name: str, wrong: float) -> dict[str, Any]:
             {"value": 3, "name": "organ", "color": [9, 9, 9], "voxels": 100, "volume_mm3": 100.0,
              "expected_wrong_mm3": wrong, "expected_volume_mm3": 101.5, "expected_interval_mm3": [90.0, 113.0]},
         ],
-        "flags": [{"rule": "predicted Dice", "structure": "organ", "figure": 1, "limit": 2, "sentence": "Low <b>."}],
+        "flags": [{"rule": "predicted Dice", "structure": "organ", "value": 1, "limit": 2, "message": "Low <b>."}],
     }  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def case(
             {"value": 1, "name": "atrium", "volume_mm3": 100.0, "expected_wrong_mm3": wrong, "dice_estimate": dice,
              "predicted_dice": dice if informative else None, "predicted_dice_informative": informative},
         ],
-        "model": {"flags": {"rules": {}, "figures": FIGURES}},
+        "model": {"flags": {"rules": {}, "metrics": FIGURES}},
     }  # fmt: skip
 
 
@@ -72,36 +72,36 @@ def test_a_prediction_that_is_not_informative_gives_no_rank() -> None:
 def test_a_tie_with_all_calibration_cases_is_not_the_worst_of_them() -> None:
     """A bundle rounds its figures: 0.78976999 is what all of these have, and no less."""
     constant = case(dice=0.78976999, informative=True)
-    constant["model"]["flags"]["figures"] = {"predicted_dice": [0.78977] * 16}
+    constant["model"]["flags"]["metrics"] = {"predicted_dice": [0.78977] * 16}
     assert triage_of(constant, rules_active=True).ranks["predicted_dice"].text == "0 of 16"
 
 
 def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off() -> None:
     warnings = [
-        {"severity": "note", "sentence": "may lack", "kind": EMPTY_KIND, "structure": 1},
-        {"severity": "warning", "sentence": "lacks", "kind": EMPTY_KIND, "structure": 1},
-        {"severity": "warning", "sentence": "poor", "kind": QUALITY_KIND, "structure": None},
-        {"severity": "warning", "sentence": "noisy", "kind": "noise", "structure": None},
+        {"severity": "note", "message": "may lack", "kind": EMPTY_KIND, "structure": 1},
+        {"severity": "warning", "message": "lacks", "kind": EMPTY_KIND, "structure": 1},
+        {"severity": "warning", "message": "poor", "kind": QUALITY_KIND, "structure": None},
+        {"severity": "warning", "message": "noisy", "kind": "noise", "structure": None},
     ]
-    warned = {**case(), "fingerprint": {"warnings": warnings}}
+    warned = {**case(), "ood": {"warnings": warnings}}
     found = case_flags(warned, FlagRules())
-    assert [(flag.rule, flag.structure, flag.sentence) for flag in found] == [
-        (Rule.MODEL, None, "poor"), (Rule.EMPTY, "atrium", "lacks"), (Rule.FINGERPRINT, None, "noisy"),
+    assert [(flag.rule, flag.structure, flag.message) for flag in found] == [
+        (Rule.MODEL, None, "poor"), (Rule.EMPTY, "atrium", "lacks"), (Rule.OOD, None, "noisy"),
     ]  # fmt: skip
     assert first_lines(found) == ["poor", "lacks"]
 
 
 def test_cases_that_lack_a_structure_come_first_in_every_order() -> None:
     empty, worse = case("empty", wrong=1.0, missed=1.0, dice=0.99), case("worse", wrong=80.0, missed=80.0, dice=0.1)
-    warning = {"severity": "warning", "sentence": "lacks", "kind": EMPTY_KIND, "structure": 1}
-    empty["fingerprint"] = {"warnings": [warning]}
+    warning = {"severity": "warning", "message": "lacks", "kind": EMPTY_KIND, "structure": 1}
+    empty["ood_reference"] = {"warnings": [warning]}
     for sort in SORTS:
         assert order(sort, worse, empty) == ["empty", "worse", "broken"], sort
 
 
 def test_models_without_figures_give_no_rank() -> None:
     old = case()
-    del old["model"]["flags"]["figures"]
+    del old["model"]["flags"]["metrics"]
     assert triage_of(old, rules_active=True).sentences == []
 
 
@@ -125,7 +125,7 @@ def test_a_figure_and_its_limit_never_read_the_same() -> None:
 def test_the_share_of_the_whole_case_is_limited_too() -> None:
     (flag,) = case_flags(case(), FlagRules(wrong_share=0.25))
     assert flag.structure is None
-    assert flag.sentence.startswith("30 % of the segmented volume (30 mm3, missed tissue included)")
+    assert flag.message.startswith("30 % of the segmented volume (30 mm3, missed tissue included)")
 
 
 def test_a_limit_that_cannot_act_is_refused_and_one_that_acts_on_some_says_so() -> None:

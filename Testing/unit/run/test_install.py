@@ -44,7 +44,7 @@ def test_openvino_that_does_not_import_is_tried_again_once_and_then_one_sentence
     assert slicer.pip[0][:3] == ["--force-reinstall", "--no-deps", "openvino>=2025.2"]
     assert worker.log == ["check", "restart", "check"]
     assert result.outcome is InstallOutcome.FAILED
-    assert "it is broken" in result.sentence and "engine torch" in result.sentence
+    assert "it is broken" in result.message and "engine torch" in result.message
 
 
 def test_torch_that_stands_in_for_a_broken_openvino_is_told_and_nothing_is_asked() -> None:
@@ -77,7 +77,7 @@ def test_adopting_in_a_light_slicer_installs_torch_and_nnunets_networks_after_on
     assert slicer.order == ["torch", "pip_install", "pip_install"]
     assert slicer.pip[-1][:2] == ["--no-deps", "dynamic-network-architectures>=0.4,<0.5"], "no other torchvision"
     result, _ = run(FakeSlicer(consent=False), checked(**lacking))
-    assert result.outcome is InstallOutcome.DECLINED and "pip" not in result.sentence
+    assert result.outcome is InstallOutcome.DECLINED and "pip" not in result.message
 
 
 def test_constraints_keep_what_slicer_ships_and_the_new_torch() -> None:
@@ -129,8 +129,8 @@ def test_failed_installation_says_why_and_what_to_do(error: Exception, words: st
     slicer.fail = error
     result, worker = run(slicer, checked(monai="missing"))
     assert result.outcome is InstallOutcome.FAILED
-    assert words in result.sentence
-    assert "press Apply again" in result.sentence
+    assert words in result.message
+    assert "press Apply again" in result.message
     assert "Traceback" in result.details
     assert worker.log == ["check"]
 
@@ -139,7 +139,7 @@ def test_trial_import_decides_whether_it_worked() -> None:
     slicer = FakeSlicer()
     result, worker = run(slicer, checked(monai="missing"), checked(monai="broken"))
     assert result.outcome is InstallOutcome.FAILED
-    assert "monai: it is broken" in result.sentence
+    assert "monai: it is broken" in result.message
     assert worker.log == ["check", "restart", "check"]
 
 
@@ -147,7 +147,7 @@ def test_missing_pytorch_extension_is_told_before_anything_is_asked() -> None:
     slicer = FakeSlicer(torch_extension=False)
     result, _worker = run(slicer, checked(torch="missing"))
     assert result.outcome is InstallOutcome.FAILED
-    assert "Extensions Manager" in result.sentence
+    assert "Extensions Manager" in result.message
     assert not slicer.asked
 
 
@@ -156,8 +156,8 @@ def test_unusable_torch_is_not_installed_over(state: str) -> None:
     slicer = FakeSlicer()
     result, _worker = run(slicer, checked(torch=state, monai="missing"))
     assert result.outcome is InstallOutcome.FAILED
-    assert f"it is {state}" in result.sentence
-    assert "PyTorch extension" in result.sentence
+    assert f"it is {state}" in result.message
+    assert "PyTorch extension" in result.message
     assert slicer.untouched
     assert not slicer.asked
 
@@ -166,7 +166,7 @@ def test_package_of_slicer_is_never_replaced() -> None:
     slicer = FakeSlicer()
     result, _worker = run(slicer, checked(numpy="too_old", monai="missing"))
     assert result.outcome is InstallOutcome.FAILED
-    assert "numpy" in result.sentence
+    assert "numpy" in result.message
     assert slicer.untouched
 
 
@@ -176,9 +176,9 @@ def test_python_that_the_user_chose_is_never_repaired(lacking: dict[str, str]) -
     slicer = FakeSlicer()
     result, worker = run(slicer, {**checked(**lacking), "python": "3.12.9"}, other_python=True)
     assert result.outcome is InstallOutcome.FAILED
-    assert "chosen under Advanced (3.12.9)" in result.sentence
-    assert all(f'"{name}>=' in result.sentence for name in lacking)
-    assert "which Slicer ships" not in result.sentence
+    assert "chosen under Advanced (3.12.9)" in result.message
+    assert all(f'"{name}>=' in result.message for name in lacking)
+    assert "which Slicer ships" not in result.message
     assert slicer.untouched
     assert not slicer.asked
     assert worker.log == ["check"]
@@ -197,7 +197,7 @@ def test_offline_everything_comes_from_the_folder_of_wheels(tmp_path: Path) -> N
     slicer = FakeSlicer(torch_extension=False)
     result, _worker = run(slicer, checked(torch="missing", monai="missing"), wheels=wheels)
     assert result.outcome is InstallOutcome.FAILED
-    assert str(wheels) in result.sentence
+    assert str(wheels) in result.message
     (wheels / "torch-2.9.0-cp312-none-any.whl").touch()
     result, _worker = run(slicer, checked(torch="missing", monai="missing"), checked(), wheels=wheels)
     assert result.outcome is InstallOutcome.READY
@@ -225,7 +225,7 @@ def test_intel_mac_runs_models_with_graphs_and_refuses_where_torch_is_needed(mon
         slicer = FakeSlicer()
         result, worker = run(slicer, checked(torch=state, monai="missing"))
         assert result.outcome is InstallOutcome.FAILED
-        assert "Intel macOS" in result.sentence
+        assert "Intel macOS" in result.message
         assert worker.log == ["check"]
         assert slicer.untouched
         assert not slicer.asked
@@ -235,7 +235,7 @@ def test_crash_of_the_check_is_a_failure_with_its_reason() -> None:
     slicer = FakeSlicer()
     crash = {"event": "error", "kind": "crashed", "text": "The process ended (signal SIGSEGV).", "details": "cuda"}
     result, _worker = run(slicer, crash)
-    assert (result.outcome, result.sentence, result.details) == (InstallOutcome.FAILED, crash["text"], "cuda")
+    assert (result.outcome, result.message, result.details) == (InstallOutcome.FAILED, crash["text"], "cuda")
     assert slicer.untouched
     assert judge({"event": "cancelled"}).outcome is InstallOutcome.DECLINED
 
@@ -246,7 +246,7 @@ def test_exception_between_check_and_installation_gives_a_result() -> None:
     object.__setattr__(slicer.tools, "confirm", None)
     result, worker = run(slicer, checked(monai="missing"))
     assert result.outcome is InstallOutcome.FAILED
-    assert "TypeError" in result.sentence
+    assert "TypeError" in result.message
     assert worker.log == ["check"]
 
 

@@ -43,7 +43,7 @@ def test_damaged_bundles_are_left_out_and_the_first_of_a_name_counts(tmp_path: P
         folder.mkdir()
     good = _changed(first, "good")
     _changed(second, "good", calibration=None)
-    other = _changed(second, "other", fingerprint=None, calibration=None)
+    other = _changed(second, "other", ood_reference=None, calibration=None)
     for number, blocks in enumerate(
         ({"heads": 3}, {"input": {}}, {"labels": [{"value": "x"}]}, {"backbone": {"a": 1}})
     ):

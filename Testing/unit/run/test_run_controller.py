@@ -189,7 +189,7 @@ def test_region_and_further_channels_reach_the_worker(bench: Bench) -> None:
 
 def test_warning_stands_before_anything_is_shown(bench: Bench) -> None:
     bench.start()
-    bench.worker.say(event="result", case="/c", warnings=[{"severity": "warning", "sentence": "too large"}])
+    bench.worker.say(event="result", case="/c", warnings=[{"severity": "warning", "message": "too large"}])
     assert bench.log.index("running none 1") < bench.log.index("shown")
     assert bench.status.warnings == ("too large",)
 
@@ -198,7 +198,7 @@ def test_refusal_keeps_the_request_for_a_user_who_insists(bench: Bench) -> None:
     bench.start()
     bench.worker.say(event="error", kind="input", text="spans 182 mm", refused=True)
     assert (bench.status.outcome, bench.status.warnings) == (Outcome.REFUSED, ("spans 182 mm",))
-    assert "Propose" in bench.status.sentence
+    assert "Propose" in bench.status.message
     assert bench.folder.removed == 1
 
 
@@ -211,7 +211,7 @@ def test_cancel_waits_until_no_process_works(bench: Bench) -> None:
     bench.controller.cancel()  # a second click changes nothing
     bench.worker.say(event="cancelled")
     assert (bench.status.phase, bench.status.outcome) == (Phase.IDLE, Outcome.CANCELLED)
-    assert "press Apply" in bench.status.sentence
+    assert "press Apply" in bench.status.message
     assert (bench.worker.cancelled, bench.folder.removed, bench.loaded) == ([1], 1, [])
 
 
@@ -229,7 +229,7 @@ def test_why_a_better_engine_is_not_used_stands_behind_the_result(bench: Bench) 
     assert bench.ready is not None
     bench.ready(InstallResult(InstallOutcome.READY, "ready", remark="openvino cannot be used (it is broken)."))
     bench.worker.say(event="result", case="/c", warnings=[])
-    assert bench.status.sentence.endswith("openvino cannot be used (it is broken).")
+    assert bench.status.message.endswith("openvino cannot be used (it is broken).")
 
 
 def test_removed_input_cancels_and_says_so(bench: Bench) -> None:
@@ -239,7 +239,7 @@ def test_removed_input_cancels_and_says_so(bench: Bench) -> None:
     bench.present = False
     bench.controller.check_inputs()
     bench.worker.say(event="cancelled")
-    assert "image was removed" in bench.status.sentence
+    assert "image was removed" in bench.status.message
     assert bench.folder.removed == 1
 
 
@@ -248,13 +248,13 @@ def test_result_of_a_changed_image_is_not_shown(bench: Bench) -> None:
     bench.unchanged = False
     bench.worker.say(event="result", case="/c", warnings=[])
     assert (bench.status.outcome, bench.loaded, bench.folder.removed) == (Outcome.OUTDATED, [], 1)
-    assert "press Apply again" in bench.status.sentence
+    assert "press Apply again" in bench.status.message
 
 
 def test_crash_is_told_with_its_reason_and_the_next_run_works(bench: Bench) -> None:
     bench.start()
     bench.worker.say(event="error", kind="crashed", text="ended (signal SIGKILL)", details="last words")
-    assert (bench.status.outcome, bench.status.sentence) == (Outcome.FAILED, "ended (signal SIGKILL)")
+    assert (bench.status.outcome, bench.status.message) == (Outcome.FAILED, "ended (signal SIGKILL)")
     assert bench.status.details == "last words"
     assert bench.folder.removed == 1
     bench.start()
@@ -274,7 +274,7 @@ def test_missing_package_makes_the_next_run_look_again(bench: Bench) -> None:
 def test_engine_that_is_not_there_ends_the_run(bench: Bench, result: InstallOutcome, outcome: Outcome) -> None:
     bench.start(ready=False)
     bench.ready(InstallResult(result, "press Apply again"))
-    assert (bench.status.outcome, bench.status.sentence) == (outcome, "press Apply again")
+    assert (bench.status.outcome, bench.status.message) == (outcome, "press Apply again")
     assert (bench.worker.asked, bench.folder.removed) == ([], 0)
 
 
@@ -283,7 +283,7 @@ def test_image_that_cannot_be_written_ends_the_run(bench: Bench, error: Exceptio
     bench.export_error = error
     bench.start()
     assert bench.status.outcome is Outcome.FAILED
-    assert ("outside" in bench.status.sentence) or ("No space left" in bench.status.sentence)
+    assert ("outside" in bench.status.message) or ("No space left" in bench.status.message)
     assert (bench.folder.removed, bench.controller.is_busy) == (1, False)
 
 
@@ -330,8 +330,8 @@ def test_any_exception_at_any_step_ends_the_run_and_is_told(
         bench.worker.say(event="result", case="/c", warnings=[])
     assert (bench.controller.is_busy, bench.status.phase) == (False, Phase.IDLE)
     assert bench.status.outcome is Outcome.FAILED
-    assert type(error).__name__ in bench.status.sentence
-    assert "Copy diagnostics" in bench.status.sentence
+    assert type(error).__name__ in bench.status.message
+    assert "Copy diagnostics" in bench.status.message
     assert "test_run_controller.py" in bench.status.details
     assert bench.folder.removed == (0 if step in ("prepare", "new_folder") else 1)
     monkeypatch.undo()
@@ -369,8 +369,8 @@ def test_details_name_no_file_of_the_user(bench: Bench) -> None:
     bench.load_error = OSError(13, "Permission denied", "/home/someone/Meier, Anna.nrrd")
     bench.start()
     bench.worker.say(event="result", case="/c", warnings=[])
-    assert "Permission denied" in bench.status.sentence
-    assert "Anna" not in bench.status.sentence + bench.status.details
+    assert "Permission denied" in bench.status.message
+    assert "Anna" not in bench.status.message + bench.status.details
 
 
 def test_large_result_is_loaded_a_while_at_a_time_with_progress(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ def _other_model(output: Path) -> None:
 
 def _other_region(output: Path) -> None:
     box = {"centre_ras_mm": [1.0, 2.0, 3.0], "size_mm": [9.0, 9.0, 9.0]}
-    changed_case(output / NAMES[0], lambda case: case.update(region_of_interest=box))
+    changed_case(output / NAMES[0], lambda case: case.update(roi=box))
 
 
 def _lost_map(output: Path) -> None:

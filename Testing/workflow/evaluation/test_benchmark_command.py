@@ -93,12 +93,12 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
     assert result["fitted_on"] == {"select": 1, "calibration": 2}
     rows = {row["row"]: row for row in result["rows"]}
     assert len(rows) == 17
-    passes = {row["rival"]: row["passes"] for row in result["rows"]}
+    passes = {row["baseline"]: row["passes"] for row in result["rows"]}
     assert (passes["softmax"], passes["augmentation"], passes["dropout"], passes["ensemble"]) == (1, 6, 3, 3)
     for name in ROLES["test"]:
         counts = json.loads((output / "cases" / f"{name}.json").read_text(encoding="utf-8"))["regions"]
         for rival in passes:
-            figures = json.loads((output / "rivals" / rival / "cases" / f"{name}.json").read_text(encoding="utf-8"))
+            figures = json.loads((output / "baselines" / rival / "cases" / f"{name}.json").read_text(encoding="utf-8"))
             for row, found in figures.items():
                 for region in ("whole", "band"):
                     share = counts[region]["errors"] / counts[region]["voxels"]
@@ -106,7 +106,7 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
                     # Traub et al. 2024: with this share of errors, and no other, AUGRC follows from AUROC
                     expected = (1 - found[f"auroc {region}"]) * right * share + share**2 / 2
                     assert found[f"augrc {region}"] == pytest.approx(expected, abs=1e-4), (row, region)
-    costs = {row["rival"]: row["cost"] for row in result["rows"]}
+    costs = {row["baseline"]: row["cost"] for row in result["rows"]}
     assert costs["dropout"]["cpu_s"] > costs["softmax"]["cpu_s"] > 0
     assert costs["augmentation"]["cpu_share"] > 2
     text = (output / "rivals.md").read_text(encoding="utf-8")
@@ -115,7 +115,7 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
     assert [line["row"] for line in lines] == list(rows)
     for line in lines:
         assert float(line["auprc whole"]) == pytest.approx(
-            rows[line["row"]]["figures"]["auprc whole"]["mean"], rel=1e-4
+            rows[line["row"]]["metrics"]["auprc whole"]["mean"], rel=1e-4
         )
         assert line["row"] in text
     page = (output / "rivals.html").read_text(encoding="utf-8")
@@ -139,7 +139,7 @@ def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
     }
     for title, reason in first["not_run"].items():
         assert f"| {title} | {reason} |" in (output / "rivals.md").read_text(encoding="utf-8")
-    kept = output / "rivals" / "softmax" / "cases" / f"{ROLES['test'][0]}.json"
+    kept = output / "baselines" / "softmax" / "cases" / f"{ROLES['test'][0]}.json"
     before = kept.stat().st_mtime_ns
     reseeded(tmp_path / "m1", 1)
     outcome = segwithu(*arguments(split, model, output, *few, "--ensemble", tmp_path / "m1", "--resume"))
@@ -148,13 +148,13 @@ def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
     assert set(second["not_run"]) == {"Monte-Carlo dropout"}
     assert [row["row"] for row in second["rows"]][-2] == "deep ensemble of 2"
     assert kept.stat().st_mtime_ns == before
-    same = [row["figures"] for row in second["rows"][:3]]
-    assert same == [row["figures"] for row in first["rows"]]
+    same = [row["metrics"] for row in second["rows"][:3]]
+    assert same == [row["metrics"] for row in first["rows"]]
     reseeded(tmp_path / "m2", 2)
     shutil.rmtree(tmp_path / "m1")
     outcome = segwithu(*arguments(split, model, output, *few, "--ensemble", tmp_path / "m2", "--resume"))
     assert "Measured again, because their settings had changed: ensemble." in outcome.err
-    assert measured(output)["rows"][3]["figures"] != second["rows"][3]["figures"]
+    assert measured(output)["rows"][3]["metrics"] != second["rows"][3]["metrics"]
 
 
 def test_a_killed_benchmark_goes_on_where_it_stopped_and_ends_alike(
@@ -163,7 +163,7 @@ def test_a_killed_benchmark_goes_on_where_it_stopped_and_ends_alike(
     model, whole, killed = tiny_bundle(tmp_path / "m"), tmp_path / "whole", tmp_path / "killed"
     assert segwithu(*arguments(split, model, whole, *QUICK)).code == 0
     process = child(*arguments(split, model, killed, *QUICK))
-    made = killed / "rivals" / "softmax" / "cases" / f"{ROLES['test'][0]}.json"
+    made = killed / "baselines" / "softmax" / "cases" / f"{ROLES['test'][0]}.json"
     deadline = time.monotonic() + 120
     while not made.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -243,7 +243,7 @@ def test_rows_are_compared_with_the_first_where_no_head_is_among_them(
     assert found["reference"] == "maximum softmax"
     against = {row["row"]: row["against_reference"] for row in found["rows"]}
     assert against["maximum softmax"] == {}
-    rows = {row["row"]: row["figures"] for row in found["rows"]}
+    rows = {row["row"]: row["metrics"] for row in found["rows"]}
     for title, entry in against["distance to boundary"].items():
         if entry is None:
             assert title in ("nll", "brier", "ace")

@@ -40,16 +40,16 @@ def test_a_report_has_tables_plots_pictures_and_one_page(segwithu: Command, spli
     outcome = segwithu("evaluate", "--model", model, "--cases", f"{split}:test", "--report", report, "--output", output)
     assert outcome.code == 0
     assert str(report / PAGE_FILE) in outcome.err
-    result = json.loads((report / "figures.json").read_text(encoding="utf-8"))
+    result = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     assert result == json.loads(output.read_text(encoding="utf-8"))
     assert (result["cases"], result["patients"]) == (3, 2)
-    with (report / "figures.csv").open(encoding="utf-8", newline="") as file:
+    with (report / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(entry["case"], entry["patient"]) for entry in rows] == list(zip(NAMES, ("one", "two", "two"), strict=True))
     for entry in rows:
         for title, value in result["by_case"][entry["case"]].items():
             assert float(entry[title]) == pytest.approx(value, rel=1e-6)
-    text = (report / "figures.md").read_text(encoding="utf-8")
+    text = (report / "metrics.md").read_text(encoding="utf-8")
     assert "3 cases of 2 patients" in text
     page = (report / PAGE_FILE).read_text(encoding="utf-8")
     pictures = [path for path in entries(report) if path.endswith(".png")]

@@ -85,8 +85,8 @@ def identified(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
               {"ID": "Bogumila", "Name": "Bogumila tumour", "LabelValue": "3", "Layer": "0",
                "Tags": "DICOM.PatientID:PID-7741093|TerminologyEntry:x|"}.items()}  # fmt: skip
     edited(folder, reviewer, {**fields, "PatientName": "Krzywicka", "StudyDate": "20240318"})
-    warning = {"severity": "warning", "sentence": f"{source} is unlike the training cases.", "kind": "noise"}
-    changed_case(folder, lambda c: c.update(fingerprint={"warnings": [warning]}, patient="Krzywicka"))
+    warning = {"severity": "warning", "message": f"{source} is unlike the training cases.", "kind": "noise"}
+    changed_case(folder, lambda c: c.update(ood={"warnings": [warning]}, patient="Krzywicka"))
     (folder / "notes.txt").write_text("Krzywicka")
     described = sitk.ReadImage(str(folder / "image.nii.gz"))
     described.SetMetaData("ITK_FileNotes", "Krzywicka Bogumila 19531127")

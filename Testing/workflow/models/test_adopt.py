@@ -12,7 +12,7 @@ from segwithu_command import Command, Outcome, one_sentence
 
 from SegWithUCore import __version__
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.models.stage_two_file import read_stage_two
+from SegWithUCore.models.second_stage_file import read_second_stage
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.util.errors import UsageError
 from SegWithULab.calibration import fit_second_stage
@@ -52,14 +52,14 @@ def final(outcome: Outcome) -> dict[str, Any]:
 
 
 @pytest.fixture
-def helpful_stage_two(monkeypatch: pytest.MonkeyPatch) -> None:
+def helpful_second_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Six patients are enough for it, it is quick, and cross-validation wants it, whatever it does to noise."""
     monkeypatch.setattr(fit_second_stage, "LEAST_PATIENTS", 6)
     monkeypatch.setattr(fit_second_stage, "EPOCHS", 1)
     monkeypatch.setattr(fit_second_stage.FittedSecondStage, "helps", True)
 
 
-@pytest.mark.usefixtures("quick", "helpful_stage_two")
+@pytest.mark.usefixtures("quick", "helpful_second_stage")
 def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,15 +69,17 @@ def test_two_folds_give_a_model_fitted_on_all_their_validation_cases(
     found = final(adopted(call, result, raw, *OPTIONS))
     bundle = read_bundle(tmp_path / "blobs")
     assert bundle.calibration is not None and bundle.calibration["cases"] == 12
-    assert bundle.figures is not None and bundle.figures["cases"] == 12
+    assert bundle.metrics is not None and bundle.metrics["cases"] == 12
     assert seen == {"fold_0": second, "fold_1": first}, "each network predicts what it has not seen"
     record = read_record(tmp_path / "blobs")
     assert record is not None and record.roles is not None
     assert {role: len(hashes) for role, hashes in record.roles.items()} == {"train": 6, "calibration": 12}
     card = (tmp_path / "blobs" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "12 cases (patients: 12)" in card and "in 2 groups" in card
-    assert bundle.calibration["stage_two"]["cases"] == 12 and read_stage_two(bundle) is not None
-    assert f"with the image (stage two), by segwithu {__version__}. Stage two, which sees the image: AUPRC" in card
+    assert bundle.calibration["second_stage"]["cases"] == 12 and read_second_stage(bundle) is not None
+    assert (
+        f"with the image (second stage), by segwithu {__version__}. Second stage, which sees the image: AUPRC" in card
+    )
     assert found["headline"] and (tmp_path / "blobs" / "report.html").is_file()
     image = raw / "imagesTr" / "blob001_0000.nii.gz"
     outcome = call.segment(image, "--unlike-training", model=tmp_path / "blobs", output=tmp_path / "case")
@@ -115,7 +117,7 @@ def test_too_few_unseen_cases_leave_it_uncalibrated(call: Command, tmp_path: Pat
     found = final(adopted(call, result, raw, "--patient-pattern", "(.*)"))
     assert found["trust"] == "not known"
     bundle = read_bundle(tmp_path / "blobs")
-    assert bundle.calibration is None and bundle.figures is None
+    assert bundle.calibration is None and bundle.metrics is None
     card = (tmp_path / "blobs" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "not calibrated" in card and "that the network was trained with" in card
     assert "tage two" not in card

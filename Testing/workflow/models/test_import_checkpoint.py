@@ -75,7 +75,7 @@ def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(
     image, region = sitk.Image(64, 64, 64, sitk.sitkFloat32), RegionOfInterest.parse("0,0,0,30,30,30")
     job = Job("head", [], tmp_path / "case", region)
     (warning,) = checked_against_training([image], bundle, job)
-    assert "range of the whole image" in warning.sentence
+    assert "range of the whole image" in warning.message
     assert checked_against_training([image], bundle, replace(job, roi=None)) == []
 
 
@@ -107,7 +107,7 @@ def test_a_real_t1_is_segmented_plausibly_and_not_calibrated(
     facts = json.loads((case / "case.json").read_text(encoding="utf-8"))
     assert facts["model"]["calibrated"] is False
     assert facts["model"]["head_trained"] is False
-    assert any("not trained" in warning["sentence"] for warning in facts["fingerprint"]["warnings"])
+    assert any("not trained" in warning["message"] for warning in facts["ood_reference"]["warnings"])
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(case / "segmentation.nii.gz")))
     voxels = sitk.GetArrayFromImage(image)
     white, grey = (np.median(voxels[labels == value]) for value in (1, 2))

@@ -162,7 +162,7 @@ FIELDS = {
     "heads/0/probes": (10**6, -1),
     "heads/0/taps": ([], "output_block", ["a"] * 100),
     "display": ({"ranking": [1, 0]}, {"ranking": [0, 1e308]}),
-    "fingerprint": (
+    "ood_reference": (
         {"cases": 1, "field_of_view_mm": ONES, "spacing_mm": {"low": [0, 1, 1], "high": [1, 1, 1]}},
         {"cases": 1, "field_of_view_mm": ONES, "spacing_mm": {"low": [5, 5, 5], "high": [1, 1, 1]}},
         {"cases": 1, "spacing_mm": ONES, "field_of_view_mm": {"low": [1, 1, 1], "high": [1e9, 1, 1]}},
@@ -209,7 +209,7 @@ def test_the_highest_label_comes_back_as_it_went(copy: Path) -> None:
     for block in ("volume_interval", "predicted_dice"):
         entry = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))["calibration"][block]
         calibrated(copy, block, {"1": entry["1"], str(HIGHEST_LABEL): entry["2"]})
-    changed_description(copy, "fingerprint", None)
+    changed_description(copy, "ood_reference", None)
     values = label_values(np.array([0, 1, 2]), read_bundle(copy).labels)
     assert values.tolist() == [0, 1, HIGHEST_LABEL]
 

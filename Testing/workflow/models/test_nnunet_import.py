@@ -134,7 +134,7 @@ def test_head_is_trained_and_calibrated_on_an_imported_backbone(
     assert segwithu("calibrate", *call).code == 0
     bundle = read_bundle(tmp_path / "bundle")
     assert bundle.calibration is not None
-    assert bundle.fingerprint is not None
+    assert bundle.ood_reference is not None
     assert "untrained" not in bundle.about["notes"]
     network, imported = load_network(bundle), read_nnunet_folder(result)
     state = network.backbone.state_dict()

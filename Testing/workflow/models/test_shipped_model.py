@@ -43,10 +43,10 @@ def test_our_head_is_the_default_and_the_papers_may_be_chosen(bundle: Bundle) ->
 @pytest.mark.parametrize("head", ["context", "paper"])
 def test_own_figures_are_reproduced_on_test_cases(bundle: Bundle, head: str, data_folder: Path) -> None:
     bundle = with_head(bundle, head)
-    assert bundle.figures is not None
-    recorded = bundle.figures["by_case"]
+    assert bundle.metrics is not None
+    recorded = bundle.metrics["by_case"]
     cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")
-    assert len(recorded) == len(cases) == bundle.figures["cases"]
+    assert len(recorded) == len(cases) == bundle.metrics["cases"]
     model = Model(bundle, torch.device("cpu"))
     for case in cases[:: len(cases) // REPRODUCED_CASES][:REPRODUCED_CASES]:
         prediction, truth = predict_case(case, model)
@@ -82,13 +82,13 @@ def test_numbers_per_structure_are_fitted_on_calibration_cases(bundle: Bundle) -
 
 
 def test_the_fingerprint_knows_how_126_training_cases_look(bundle: Bundle) -> None:
-    assert bundle.fingerprint is not None
-    look = bundle.fingerprint["channels"]["T1"]
+    assert bundle.ood_reference is not None
+    look = bundle.ood_reference["channels"]["T1"]
     assert look["cases"] == 126
     assert look["mirror_axis"] == 2
     assert 0 < look["noise"][0] < look["noise"][1] < 0.05
-    quality = bundle.fingerprint["quality"]["T1"]
+    quality = bundle.ood_reference["quality"]["T1"]
     assert quality["cases"] == 126
     assert 2 < quality["shading"] < 3
     assert all(0.5 < value < 0.7 for value in quality["sharpness"])
-    assert {span["cases"] for span in bundle.fingerprint["volumes_mm3"].values()} == {146}
+    assert {span["cases"] for span in bundle.ood_reference["volumes_mm3"].values()} == {146}

@@ -167,7 +167,7 @@ def test_the_refusal_names_both_figures_and_what_to_do(monkeypatch: pytest.Monke
         "close other programs or use a computer with more memory."
     )
     assert str(caught.value) == f"{tmp_path / 'a.nrrd'}: t{expected}"
-    assert caught.value.sentence == f"T{expected}"
+    assert caught.value.message == f"T{expected}"
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,8 @@ def test_bad_request_gives_one_error_and_the_worker_stays(
     assert words in answer["text"]
     assert answer["details"] is None
     assert not any(tmp_path.iterdir())
-    again = {"request": "fingerprint", "id": 2, "model": "hippocampus", "grid": GRID}
-    assert warm.ask(again)["event"] == "fingerprinted"
+    again = {"request": "ood_check", "id": 2, "model": "hippocampus", "grid": GRID}
+    assert warm.ask(again)["event"] == "ood_checked"
 
 
 GRID = {"size_ijk": [35, 51, 35], "spacing_mm": [1, 1, 1]}
@@ -153,7 +153,7 @@ GRID = {"size_ijk": [35, 51, 35], "spacing_mm": [1, 1, 1]}
     ],
 )
 def test_a_grid_that_no_image_has_is_refused_at_once(warm: Parent, grid: dict[str, Any], code: str) -> None:
-    answer = warm.ask({"request": "fingerprint", "id": 1, "model": "hippocampus", "grid": {**GRID, **grid}})
+    answer = warm.ask({"request": "ood_check", "id": 1, "model": "hippocampus", "grid": {**GRID, **grid}})
     assert (answer["event"], answer["kind"], code_of(answer["text"])) == ("error", "usage", code)
 
 
@@ -191,10 +191,10 @@ def test_whole_head_is_refused_in_words_without_command_line_options(warm: Paren
     answer = warm.ask(segment_request(tmp_path / "case", region=None))
     assert (answer["kind"], answer["refused"]) == ("input", True)
     assert "--" not in answer["text"]
-    ask = {"request": "fingerprint", "id": 1, "model": "hippocampus", "grid": grid_facts(read_image(SAMPLE))}
+    ask = {"request": "ood_check", "id": 1, "model": "hippocampus", "grid": grid_facts(read_image(SAMPLE))}
     found = warm.ask(ask)
     assert [entry["severity"] for entry in found["deviations"]] == ["refused"]
-    assert found["deviations"][0]["sentence"] == answer["text"]
+    assert found["deviations"][0]["message"] == answer["text"]
     small = warm.ask({**ask, "region": REGION})
     # The sample is an average of 152 heads: smoother than any of them, which is worth a note but no warning.
     assert {entry["severity"] for entry in small["deviations"]} <= {"note"}
@@ -205,7 +205,7 @@ def test_fingerprint_takes_the_look_of_the_voxels_from_the_request(warm: Parent)
         RegionOfInterest(tuple(REGION["centre_ras_mm"]), tuple(REGION["size_mm"])), read_image(SAMPLE)
     ).crop(read_image(SAMPLE))
     array = sitk.GetArrayFromImage(image)
-    request = {"request": "fingerprint", "model": "hippocampus", "grid": grid_facts(image)}
+    request = {"request": "ood_check", "model": "hippocampus", "grid": grid_facts(image)}
     for change, expected in ((1, {"note"}), (-1, {"note", "warning"})):
         features = {"T1": image_features(change * array).to_json()}
         found = warm.ask({**request, "features": features})["deviations"]

@@ -40,33 +40,33 @@ def test_the_share_is_that_of_the_structure_s_volume(case: Path) -> None:
     *flags, whole = raised(case, wrong_share=0.01)
     assert whole.structure is None
     for flag, entry in zip(flags, read_case(case)["structures"][1:], strict=True):
-        assert flag.figure == pytest.approx(entry["expected_wrong_mm3"] / entry["volume_mm3"])
-        assert "above the limit of 1 %" in flag.sentence
+        assert flag.value == pytest.approx(entry["expected_wrong_mm3"] / entry["volume_mm3"])
+        assert "above the limit of 1 %" in flag.message
 
 
 def test_an_empty_structure_with_expected_errors_is_flagged(case: Path) -> None:
     with_figures(case, volume_mm3=0.0, expected_wrong_mm3=3.0)
     (flag,) = (flag for flag in raised(case, wrong_share=0.9) if flag.structure)
-    assert flag.figure is None
-    assert "it is empty" in flag.sentence
+    assert flag.value is None
+    assert "it is empty" in flag.message
 
 
 def test_warnings_are_flagged_and_notes_are_not(case: Path) -> None:
     warnings = [
-        {"severity": "note", "sentence": "A note.", "kind": "noise", "structure": None},
-        {"severity": "warning", "sentence": "Larger than in training.", "kind": "volume", "structure": 2},
+        {"severity": "note", "message": "A note.", "kind": "noise", "structure": None},
+        {"severity": "warning", "message": "Larger than in training.", "kind": "volume", "structure": 2},
     ]
-    changed_case(case, lambda content: content.update(fingerprint={"warnings": warnings}))
+    changed_case(case, lambda content: content.update(ood={"warnings": warnings}))
     (flag,) = raised(case)
-    assert (flag.structure, flag.sentence) == ("posterior hippocampus", "Larger than in training.")
+    assert (flag.structure, flag.message) == ("posterior hippocampus", "Larger than in training.")
 
 
 def test_what_a_reviewer_rejected_or_wants_read_again_is_flagged(case: Path) -> None:
     judged(case, "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED, 3: Verdict.SECOND_READER})
     flags = raised(case)
     assert {flag.rule for flag in flags} == {Rule.REVIEWER}
-    assert sum(flag.figure or 0 for flag in flags) == 2
-    assert any("Ana wants a second reader for 1 region" in flag.sentence for flag in flags)
+    assert sum(flag.value or 0 for flag in flags) == 2
+    assert any("Ana wants a second reader for 1 region" in flag.message for flag in flags)
 
 
 def test_the_model_s_fitted_rules_hold_where_the_user_gives_none(case: Path) -> None:
@@ -96,7 +96,7 @@ def test_the_limit_misses_so_many_bad_cases_as_the_bound_allows() -> None:
     assert rule["flagged_share"] == flagged.mean() and rule["others_flagged_share"] == 0
     assert rule["limit"] == pytest.approx((dice[24] + dice[25]) / 2)
     assert FlagRules.fitted(fitted).soft_dice == rule["limit"]
-    assert "fitted on 50 cases" in rule["sentence"] and "misses 5 of 30 bad ones" in rule["sentence"]
+    assert "fitted on 50 cases" in rule["message"] and "misses 5 of 30 bad ones" in rule["message"]
 
 
 def test_the_bound_holds_for_new_bad_cases() -> None:
@@ -116,7 +116,7 @@ def test_alike_cases_of_few_patients_prove_little() -> None:
     dice = np.r_[np.linspace(0.5, 0.6, 40), np.linspace(0.8, 0.9, 40)]
     cases = [FlagCase(each, each, patient=f"{number // 14}") for number, each in enumerate(dice.tolist())]
     rule = fit_flag_limit(cases, bad_dice=0.7)["rules"]["soft_dice"]
-    assert not rule["useful"] and "40 bad cases of 3 patients allow no bound below 25 %" in rule["sentence"]
+    assert not rule["useful"] and "40 bad cases of 3 patients allow no bound below 25 %" in rule["message"]
     alone = fit_flag_limit(some_cases(dice, dice), bad_dice=0.7)["rules"]["soft_dice"]
     assert alone["useful"] and alone["p_value"] < 1e-9
     few = [FlagCase(each, each, patient=f"{number // 20}") for number, each in enumerate(dice.tolist())]
@@ -162,15 +162,15 @@ def test_too_few_bad_cases_for_the_bound_are_said() -> None:
     dice = np.linspace(0.5, 0.9, 15)
     rule = fit_flag_limit(some_cases(dice, dice))["rules"]["soft_dice"]
     assert rule["limit"] is None
-    assert "3 bad cases allow no bound below 25 %" in rule["sentence"]
-    assert "no case is bad" in fit_flag_limit(some_cases(dice, dice), bad_dice=0.1)["rules"]["soft_dice"]["sentence"]
+    assert "3 bad cases allow no bound below 25 %" in rule["message"]
+    assert "no case is bad" in fit_flag_limit(some_cases(dice, dice), bad_dice=0.1)["rules"]["soft_dice"]["message"]
     assert fit_flag_limit([])["rules"]["soft_dice"]["useful"] is False
 
 
 def test_cases_of_one_dice_are_not_called_good() -> None:
     found = fit_flag_limit(some_cases(np.linspace(0.1, 0.2, 28), np.zeros(28)))
     assert found["bad_cases"] == 0
-    sentence = found["rules"]["soft_dice"]["sentence"]
+    sentence = found["rules"]["soft_dice"]["message"]
     assert "no case is bad" not in sentence and "all 28 cases have the same Dice (0.00)" in sentence
 
 
@@ -184,7 +184,7 @@ def test_a_figure_that_says_nothing_gives_no_rule() -> None:
     dice = np.linspace(0.5, 0.9, 40)
     rule = fit_flag_limit(some_cases(np.resize([0.1, 0.2], 40), dice))["rules"]["soft_dice"]
     assert rule["limit"] is None
-    assert rule["sentence"].startswith("No useful rule: the soft Dice does not follow the Dice of the 40 cases")
+    assert rule["message"].startswith("No useful rule: the soft Dice does not follow the Dice of the 40 cases")
 
 
 def test_a_rule_that_would_flag_nearly_all_cases_is_none() -> None:
@@ -193,14 +193,14 @@ def test_a_rule_that_would_flag_nearly_all_cases_is_none() -> None:
     score[:4] = 0.895  # half of the bad ones look like the best
     rule = fit_flag_limit(some_cases(score, dice))["rules"]["soft_dice"]
     assert not rule["useful"]
-    assert "it would flag 39 of 40" in rule["sentence"]
+    assert "it would flag 39 of 40" in rule["message"]
 
 
 def test_a_low_soft_dice_is_flagged_below_the_limit_only(case: Path) -> None:
     with_figures(case, soft_dice=0.8)
     (flag,) = raised(case, soft_dice=0.81)
-    assert (flag.rule, flag.figure, flag.limit) == (Rule.SOFT_DICE, 0.8, 0.81)
-    assert "its own probabilities expect a Dice of 0.800 (soft Dice)" in flag.sentence
+    assert (flag.rule, flag.value, flag.limit) == (Rule.SOFT_DICE, 0.8, 0.81)
+    assert "its own probabilities expect a Dice of 0.800 (soft Dice)" in flag.message
     assert raised(case, soft_dice=0.8) == []
     with pytest.raises(UsageError, match="soft_dice"):
         raised(case, soft_dice=80)
@@ -211,7 +211,7 @@ def test_a_model_s_useful_rule_flags_the_case_that_segment_writes(
 ) -> None:
     model = shutil.copytree(MODEL, tmp_path / "model")
     bundle = read_bundle(model)
-    rule = {"limit": 0.01, "useful": True, "sentence": "For the test."}
+    rule = {"limit": 0.01, "useful": True, "message": "For the test."}
     calibration = {**(bundle.calibration or {}), "flags": {**(bundle.calibration or {})["flags"]}}
     calibration["flags"]["rules"] = {"wrong_share": rule}
     write_bundle_json(replace(bundle, calibration=calibration), model)

@@ -104,7 +104,7 @@ def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
         assert not Path(row["folder"]).is_absolute()
         assert (folder / "case.json").samefile(output / row["folder"] / "case.json")
         assert row["flags"] == "expected wrong share"
-        assert all(flag["sentence"] in row["reasons"] for flag in entry["flags"])
+        assert all(flag["message"] in row["reasons"] for flag in entry["flags"])
         assert float(row["benefit_mm3_per_minute"]) == entry["benefit_mm3_per_minute"] > 0
     content = json.loads((output / "worklist.json").read_text(encoding="utf-8"))
     assert "per minute" in content["sorted_by"]

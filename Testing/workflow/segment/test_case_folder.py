@@ -138,8 +138,8 @@ def test_case_json_repeats_the_bundles_hashes_and_tells_the_region(sample_case: 
     assert facts["model"]["weights_sha256"] == bundle["weights_sha256"] == file_sha256(MODEL / "weights.safetensors")
     assert facts["model"]["calibration_sha256"] == block_sha256(bundle["calibration"])
     assert facts["model"]["calibrated"] is True
-    assert facts["region_of_interest"]["index_ijk"] == [axis.start for axis in REGION_ZYX[::-1]]
-    assert facts["region_of_interest"]["size_ijk"] == [36, 50, 36]
+    assert facts["roi"]["index_ijk"] == [axis.start for axis in REGION_ZYX[::-1]]
+    assert facts["roi"]["size_ijk"] == [36, 50, 36]
     assert facts["input"]["grid"]["size_ijk"] == [197, 233, 189]
 
 

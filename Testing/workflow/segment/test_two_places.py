@@ -47,8 +47,8 @@ def test_the_place_is_that_of_slicer_and_both_are_named_once(
     assert f"{qform} with axes towards RAS by its qform (code 1)" in told[0]
     assert f"{sform} with axes towards RAS by its sform (code {code}), up to 8 mm apart" in told[0]
     assert told[0].endswith(f"the {counts} counts, as in Slicer.")
-    warnings = _case(tmp_path / "out" / "image")["fingerprint"]["warnings"]
-    assert [entry["kind"] for entry in warnings if "two places" in entry["sentence"]] == ["place"]
+    warnings = _case(tmp_path / "out" / "image")["ood_reference"]["warnings"]
+    assert [entry["kind"] for entry in warnings if "two places" in entry["message"]] == ["place"]
     assert str(tmp_path) not in json.dumps(warnings)
     results = sitk.ReadImage(str(tmp_path / "out" / "image" / "segmentation.nii.gz"))
     assert results.GetOrigin() == sitk.ReadImage(str(path)).GetOrigin()

@@ -207,7 +207,7 @@ def test_overwrite_replaces_an_old_case_and_keeps_it_when_the_new_run_fails(
 def test_too_large_a_part_is_refused_unless_told_otherwise(segwithu: Command, data_folder: Path,
                                                            tmp_path: Path) -> None:  # fmt: skip
     model = tiny_bundle(tmp_path / "models" / "small-view")
-    _give_fingerprint(model, highest_mm=(20, 20, 20))
+    _give_ood_reference(model, highest_mm=(20, 20, 20))
     case, output = real_image(data_folder), tmp_path / "results"
     words = (str(case), "35 x 51 x 35 mm", "10-20 x 10-20 x 10-20 mm", "region of interest", "--unlike-training")
     one_sentence(segwithu.segment(case, model=model, output=output), *words)
@@ -223,10 +223,10 @@ def test_whole_head_is_refused_by_the_model_in_the_box(segwithu: Command, tmp_pa
     assert not (tmp_path / "results").exists()
 
 
-def _give_fingerprint(model: Path, highest_mm: tuple[int, int, int]) -> None:
+def _give_ood_reference(model: Path, highest_mm: tuple[int, int, int]) -> None:
     one = {"low": [1, 1, 1], "high": [1, 1, 1]}
     span = {"low": [10, 10, 10], "high": list(highest_mm)}
-    changed_description(model, "fingerprint", {"cases": 5, "field_of_view_mm": span, "spacing_mm": one})
+    changed_description(model, "ood_reference", {"cases": 5, "field_of_view_mm": span, "spacing_mm": one})
 
 
 def test_a_bad_case_does_not_stop_the_good_one(

@@ -63,7 +63,7 @@ def given(split: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         seen = {hashes[name]: name for name in names[number::2]}
         recipe = read_recipe(RECIPE)
         recipe.head["variant"] = bundle.default_head.variant
-        run.start(recipe, {"voxels_sha256": {"train": seen}, "fingerprint": None})
+        run.start(recipe, {"voxels_sha256": {"train": seen}, "ood_reference": None})
         run.save_best("backbone", unique_state(network.backbone))
         run.save_best("head", network.head_state())
         for part in ("backbone", "head"):
@@ -80,9 +80,9 @@ def given(split: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped model before it was calibrated."""
     folder = Path(shutil.copytree(SHIPPED, tmp_path_factory.mktemp("plain") / "m"))
-    for file in (*folder.glob("graph_*"), *folder.glob("stage_two_context*")):
+    for file in (*folder.glob("graph_*"), *folder.glob("second_stage_context*")):
         file.unlink()
-    write_bundle_json(replace(read_bundle(folder), calibration=None, display=None, figures=None, graphs=None), folder)
+    write_bundle_json(replace(read_bundle(folder), calibration=None, display=None, metrics=None, graphs=None), folder)
     return folder
 
 
@@ -97,7 +97,7 @@ def test_a_model_is_calibrated_on_cases_of_folds_too(
     assert f"{FURTHER} training cases that cross-validation models predicted add" in outcome.out
     made = check_whole(target)
     assert made.calibration is not None
-    check = made.calibration["stage_two_check"]
+    check = made.calibration["second_stage_check"]
     assert check["out_of_fold"]["cases"] == FURTHER and check["cases"] == OWN
     for block in (made.calibration["flags"], made.calibration["predicted_dice"]["1"]):
         assert (block["cases"], block["fold_cases"]) == (OWN, FURTHER)
@@ -128,7 +128,7 @@ def test_what_a_model_is_compared_with_learns_from_them_too(
         found.append(json.loads((output / name / "rivals.json").read_text(encoding="utf-8")))
         text = (output / name / "rivals.md").read_text(encoding="utf-8")
         assert (f"Fitted on {FURTHER} training cases, too" in text) == (more is folds)
-    both, alone = ({row["row"]: row["figures"] for row in each["rows"]} for each in found)
+    both, alone = ({row["row"]: row["metrics"] for row in each["rows"]} for each in found)
     assert both["maximum softmax"] == alone["maximum softmax"]
     assert both["softmax with distance"] != alone["softmax with distance"]
     assert found[0]["folds"] == {"networks": 2, "cases": FURTHER, "rows": ["softmax with distance"]}

@@ -63,8 +63,8 @@ def test_a_head_is_trained_on_the_models_backbone_which_stays_as_it_is(
     assert bundle.backbone == first.backbone
     assert (bundle.input, bundle.labels, bundle.name) == (first.input, first.labels, "tiny-again")
     assert bundle.about["origin"] == f"from the model tiny {first.about['version']} (SHA-256 {first.weights_sha256})"
-    assert bundle.fingerprint is not None
-    assert bundle.fingerprint["cases"] == 6
+    assert bundle.ood_reference is not None
+    assert bundle.ood_reference["cases"] == 6
     assert LICENCE in (made / "LICENSE.txt").read_text(encoding="utf-8")
     assert "not trained here: from the model tiny" in (made / "MODEL_CARD.md").read_text(encoding="utf-8")
 

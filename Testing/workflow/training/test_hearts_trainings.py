@@ -135,26 +135,26 @@ def test_a_training_that_ends_with_an_error_is_told(tmp_path: Path) -> None:
 def test_trainings_wait_for_the_choice_and_follow_it() -> None:
     waiting = [training for training in planned(None) if training.waits_for]
     assert [training.name for training in waiting] == [
-        "hearts_member2",
-        "hearts_member3",
-        "hearts_fold1",
-        "hearts_fold2",
-        "hearts_fold3",
-        "hearts_fold1_head",
-        "hearts_fold2_head",
-        "hearts_fold3_head",
+        "acdc_member2",
+        "acdc_member3",
+        "acdc_fold1",
+        "acdc_fold2",
+        "acdc_fold3",
+        "acdc_fold1_head",
+        "acdc_fold2_head",
+        "acdc_fold3_head",
     ]
     follows = {training.name: training for training in planned("standard_view")}
     assert all(follows[training.name].waits_for is None for training in waiting)
-    assert follows["hearts_member3"].seed == 3
-    assert follows["hearts_fold2"].cases == "folds/acdc/fold2.csv:train"
+    assert follows["acdc_member3"].seed == 3
+    assert follows["acdc_fold2"].cases == "folds/acdc/fold2.csv:train"
     assert {training.fold for training in planned("nnunet") if training.name.startswith("nnunet_")} == {1, 2, 3}
 
 
 def test_a_head_waits_for_its_backbone(tmp_path: Path) -> None:
-    (head,) = (each for each in planned("standard_view") if each.name == "hearts_fold2_head")
-    assert (head.run, head.part) == ("hearts_fold2", "head")
-    assert hearts_trainings.why_not(head, options(tmp_path)) == "the backbone hearts_fold2"
+    (head,) = (each for each in planned("standard_view") if each.name == "acdc_fold2_head")
+    assert (head.run, head.part) == ("acdc_fold2", "head")
+    assert hearts_trainings.why_not(head, options(tmp_path)) == "the backbone acdc_fold2"
     assert done(head, options(tmp_path)) and not (tmp_path / "runs").exists()
 
 

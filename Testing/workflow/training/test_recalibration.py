@@ -68,7 +68,7 @@ def test_cases_where_probabilities_fail_move_them(shifted: str, tmp_path: Path, 
     assert before.calibration is not None and after.calibration is not None
     assert file_sha256(target / "weights.safetensors") == before.weights_sha256 == after.weights_sha256
     assert (target / "LICENSE.txt").read_bytes() == (SHIPPED / "LICENSE.txt").read_bytes()
-    assert (after.fingerprint, after.figures, after.graphs) == (before.fingerprint, None, before.graphs)
+    assert (after.ood_reference, after.metrics, after.graphs) == (before.ood_reference, None, before.graphs)
     assert after.about["version"] == before.about["version"] + "+site"
     assert after.calibration["site"]["cases"] == 8
     assert after.calibration["flags"] == before.calibration["flags"]
@@ -121,4 +121,4 @@ def test_the_shipped_calibration_says_its_rules_of_flags() -> None:
     flags = json.loads((SHIPPED / "bundle.json").read_text(encoding="utf-8"))["calibration"]["flags"]
     assert flags["cases"] == 47  # validation cases too
     card = (SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert all(rule["sentence"] in card for rule in flags["rules"].values())
+    assert all(rule["message"] in card for rule in flags["rules"].values())

@@ -56,8 +56,8 @@ def copied(shop: Shop, folder: Path) -> Path:
 def test_one_command_makes_a_measured_model(shop: Shop) -> None:
     model = read_bundle(shop.folder / "model")
     assert model.calibration is not None
-    assert model.figures is not None
-    assert model.figures["cases"] == 2
+    assert model.metrics is not None
+    assert model.metrics["cases"] == 2
     flags = model.calibration["flags"]
     assert (flags["cases"], flags["fold_cases"]) == (4, 4)  # calibration and select; training out of fold
     record = read_record(shop.folder / "model")
@@ -116,8 +116,8 @@ def test_corrected_references_are_measured_anew_and_trained_with_only_if_wanted(
     assert "epoch 1/" not in capsys.readouterr().err
     after = read_bundle(model)
     assert after.weights_sha256 == before.weights_sha256 and after.calibration == before.calibration
-    assert before.figures is not None and after.figures is not None
-    assert after.figures["table"] != before.figures["table"]
+    assert before.metrics is not None and after.metrics is not None
+    assert after.metrics["table"] != before.metrics["table"]
     shutil.copy(data / "labels" / "train0.nii.gz", data / "labels" / "train1.nii.gz")
     assert shop.train(model, data=data / "split.csv") == 2
     assert "'backbone' in" in (said := capsys.readouterr().err) and "'cases'" in said

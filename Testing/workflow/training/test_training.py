@@ -184,7 +184,7 @@ def test_a_run_folder_holds_the_whole_configuration(workshop: Workshop) -> None:
     settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert settings["recipe"]["backbone_training"]["average_decay"] == 0.8
     assert settings["recipe"]["backbone_training"]["gradient_clip"] == 12.0  # defaults filled in
-    assert settings["facts"]["fingerprint"]["cases"] == 6
+    assert settings["facts"]["ood_reference"]["cases"] == 6
 
 
 def test_calibrate_writes_a_bundle_that_segment_uses(workshop: Workshop, tmp_path: Path) -> None:
@@ -194,8 +194,8 @@ def test_calibrate_writes_a_bundle_that_segment_uses(workshop: Workshop, tmp_pat
     verify_weights(bundle)
     assert bundle.calibration is not None
     assert bundle.calibration["cases"] == 1
-    assert bundle.fingerprint is not None
-    assert bundle.fingerprint["channels"] == {"T1": None}  # six cases say too little about how images vary
+    assert bundle.ood_reference is not None
+    assert bundle.ood_reference["channels"] == {"T1": None}  # six cases say too little about how images vary
     assert bundle.calibration["volume_interval"] == bundle.calibration["predicted_dice"] == {}  # and one about numbers
     assert (target / "MODEL_CARD.md").read_text(encoding="utf-8").startswith("# hippocampus")
     assert (target / "LICENSE.txt").is_file()

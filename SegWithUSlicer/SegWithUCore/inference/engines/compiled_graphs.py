@@ -115,7 +115,7 @@ def _described(bundle: Bundle, folder: Path, network: "SegWithU", openvino: Modu
 
     (folder / CHECK_FILE).write_bytes(b"")
     files = {name: file_sha256(folder / name) for name in GRAPH_FILES}
-    versions = {"openvino": openvino_version(openvino), "torch": torch.__version__, "segwithu-slicer": __version__}
+    versions = {"openvino": openvino_version(openvino), "torch": torch.__version__, "segwithu": __version__}
     head, weights = bundle.default_head.name, bundle.weights_sha256
     graphs = Graphs(head, weights, network.window_bytes, files, versions, largest_difference={})
     written = replace(bundle, folder=folder, graphs=graphs)

@@ -69,7 +69,7 @@ export const ORDER_TEXTS = {
 const RULE_TEXTS = {
     "expected wrong share": "wrong share",
     "soft Dice": "low soft Dice",
-    fingerprint: "unlike training",
+    ood_reference: "unlike training",
     "empty structure": "empty structure",
     model: "weak model",
     reviewer: "reviewer",

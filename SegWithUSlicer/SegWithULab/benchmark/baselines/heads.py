@@ -55,9 +55,9 @@ class Head(Baseline):
         )
 
     def is_refitted(self, row: str, cases: FittingCases) -> bool:
-        """Not the error probability of a stage two that has seen one of the calibration cases, by their voxels."""
+        """Not the error probability of a second stage that has seen one of the calibration cases, by their voxels."""
         folder = self.model.bundle.folder
-        if row != self.rows[-1] or self.model.fitted.stage_two is None or folder is None:
+        if row != self.rows[-1] or self.model.fitted.second_stage is None or folder is None:
             return True
         record = read_record(folder)
         roles = (record and record.roles) or {}

@@ -41,7 +41,7 @@ TREES: dict[str, Any] = {
 class ImageTrees(Baseline):
     """Histogram-based boosted trees of scikit-learn on softmax, distance and the image around a voxel.
 
-    The features of the image are those that stage two of the error probability sees (`calibration.local_features`).
+    The features of the image are those that second stage of the error probability sees (`calibration.local_features`).
     """
 
     name = "image-trees"

@@ -1,4 +1,4 @@
-"""The file of a bundle that holds stage two of a head's error probability; see `calibration.second_stage`. No torch."""
+"""The file of a bundle that holds the second stage of a head; see `calibration.second_stage`. No torch."""
 
 import hashlib
 import shutil
@@ -17,10 +17,10 @@ from .bundle import RESTORE, Bundle, read_hashed
 
 MAXIMUM_BYTES = 16 << 20
 """The shipped model's has 0.03 MB."""
-CHECK = "stage_two_check"
+CHECK = "second_stage_check"
 """Of a calibration block: what cross-validation said."""
-BLOCK = "stage_two"
-"""Of a calibration block: what stage two is beside its arrays, and the hash of their file."""
+BLOCK = "second_stage"
+"""Of a calibration block: what second stage is beside its arrays, and the hash of their file."""
 
 
 def check_words(check: Mapping[str, Any]) -> str:
@@ -29,8 +29,8 @@ def check_words(check: Mapping[str, Any]) -> str:
     found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
     verdict = "taken" if gap["low"] > 0 else "left out"
     words = (
-        f"Stage two, which sees the image: AUPRC {check['stage_two']:.4f} instead of {check['table']:.4f}, {found}, by "
-        f"cross-validation over {check['cases']} cases: {verdict}."
+        f"Second stage, which sees the image: AUPRC {check['second_stage']:.4f} instead of {check['table']:.4f}, "
+        f"{found}, by cross-validation over {check['cases']} cases: {verdict}."
     )
     more = check.get("out_of_fold")
     return words if more is None else f"{words} {_out_of_fold_words(more)}"
@@ -43,13 +43,13 @@ def _out_of_fold_words(more: Mapping[str, Any]) -> str:
     return f"{more['cases']} training cases that cross-validation models predicted add {found} to its AUPRC, {verdict}."
 
 
-def stage_two_path(folder: Path, head: str) -> Path:
+def second_stage_path(folder: Path, head: str) -> Path:
     """Name the file of a head."""
-    return folder / f"stage_two_{head}.safetensors"
+    return folder / f"second_stage_{head}.safetensors"
 
 
-def read_stage_two(bundle: Bundle) -> SecondStage | None:
-    """Read stage two of the default head; None for a bundle that is calibrated without the image.
+def read_second_stage(bundle: Bundle) -> SecondStage | None:
+    """Read second stage of the default head; None for a bundle that is calibrated without the image.
 
     Raises:
         InputError: the file is missing, damaged or changed, or its arrays do not fit the model.
@@ -60,39 +60,39 @@ def read_stage_two(bundle: Bundle) -> SecondStage | None:
     return _read(bundle, bundle.default_head.name, block)
 
 
-def verify_stage_two(bundle: Bundle) -> None:
-    """Check stage two of every head that has one; see `read_stage_two`."""
-    read_stage_two(bundle)
+def verify_second_stage(bundle: Bundle) -> None:
+    """Check second stage of every head that has one; see `read_second_stage`."""
+    read_second_stage(bundle)
     for head in bundle.heads:
         block = (head.calibration or {}).get(BLOCK)
         if block is not None:
             _read(bundle, head.name, block)
 
 
-def write_stage_two(stage: SecondStage, folder: Path, head: str) -> dict[str, Any]:
+def write_second_stage(stage: SecondStage, folder: Path, head: str) -> dict[str, Any]:
     """Write the arrays into the folder of a bundle; returns the block of its calibration."""
     content = save({name: np.ascontiguousarray(array, np.float32) for name, array in stage.arrays().items()})
-    stage_two_path(folder, head).write_bytes(content)
+    second_stage_path(folder, head).write_bytes(content)
     return {**stage.to_json(), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def copy_stage_two(bundle: Bundle, target: Path) -> None:
+def copy_second_stage(bundle: Bundle, target: Path) -> None:
     """Copy the file of the default head, if the bundle has one."""
     name = bundle.default_head.name
     if bundle.folder is not None and BLOCK in (bundle.calibration or {}):
-        shutil.copyfile(stage_two_path(bundle.folder, name), stage_two_path(target, name))
+        shutil.copyfile(second_stage_path(bundle.folder, name), second_stage_path(target, name))
 
 
 def copy_further_stages(bundle: Bundle, source: Path, target: Path) -> None:
     """Copy the files of the further heads of `bundle` that have one, from the folder of the bundle they come from."""
     for head in bundle.heads:
         if not head.default and (head.calibration or {}).get(BLOCK) is not None:
-            shutil.copyfile(stage_two_path(source, head.name), stage_two_path(target, head.name))
+            shutil.copyfile(second_stage_path(source, head.name), second_stage_path(target, head.name))
 
 
 def _read(bundle: Bundle, head: str, block: Mapping[str, Any]) -> SecondStage:
     assert bundle.folder is not None
-    path = stage_two_path(bundle.folder, head)
+    path = second_stage_path(bundle.folder, head)
     content = read_hashed(path, block["sha256"], MAXIMUM_BYTES)
     try:
         arrays = load(content)
@@ -100,7 +100,7 @@ def _read(bundle: Bundle, head: str, block: Mapping[str, Any]) -> SecondStage:
             raise ValueError("it holds numbers that are not finite or not float32")
         stage = SecondStage.of(block, arrays)
     except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path} holds no usable stage two ({error}): {RESTORE}.") from error
+        raise InputError(f"{path} holds no usable second stage ({error}): {RESTORE}.") from error
     wanted = len(MAPS) + len(stage.pairs) + feature_count(len(bundle.input.channels))
     if stage.mean.size != wanted:
         raise InputError(f"{path} looks at {stage.mean.size} features, but the model has {wanted}: {RESTORE}.")

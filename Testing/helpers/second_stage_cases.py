@@ -1,4 +1,4 @@
-"""A made-up stage two for tests: random networks, so that every feature counts."""
+"""A made-up second stage for tests: random networks, so that every feature counts."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ PAIRS = ((0, 1), (1, 0))
 
 
 def made_up_stage(channels: int = 2, seed: int = 5) -> SecondStage:
-    """A stage two for images of so many channels."""
+    """A second stage for images of so many channels."""
     random = np.random.default_rng(seed)
     width = len(MAPS) + len(PAIRS) + feature_count(channels)
     layers = tuple(

@@ -1,4 +1,4 @@
-"""Stage two while a case is segmented: the bits that predicting it for evaluation gives."""
+"""Second stage while a case is segmented: the bits that predicting it for evaluation gives."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from stage_two_cases import made_up_stage
+from second_stage_cases import made_up_stage
 from whole_maps import maps_on_grid
 
 from SegWithUCore.calibration.error_probability import ErrorProbability
@@ -15,7 +15,7 @@ from SegWithUCore.calibration.per_structure import ProbabilitySums
 from SegWithUCore.inference import second_stage
 from SegWithUCore.inference.engines.base import Engine, Voxelwise
 from SegWithUCore.inference.prediction import NetworkView, error_probability
-from SegWithUCore.inference.second_stage import StageTwoSweep, head_maps
+from SegWithUCore.inference.second_stage import SecondStageSweep, head_maps
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration, resample_to_grid, voxelwise
 
 SHAPE = (20, 12, 14)
@@ -70,7 +70,7 @@ def test_segmenting_gives_the_bits_of_predicting(
     working, target = working_grid("LPS"), target_grid(letters, factor)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)
     stage = replace(made_up_stage(channels=1), axes=(True, False, True), line=(0.8, 0.1))
-    fitted = FittedCalibration(table, stage_two=stage)
+    fitted = FittedCalibration(table, second_stage=stage)
     output, view = resample_to_grid(OUTPUTS, working, target), NetworkView.of(IMAGE, working, target)
     found = voxelwise(FormulaEngine(), output)
     whole = error_probability(fitted, view, output[:3], head_maps(found))
@@ -88,7 +88,7 @@ def test_noted_in_parts_is_noted_at_once(on_disk: bool, tmp_path: Path) -> None:
     found = voxelwise(FormulaEngine(), OUTPUTS)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)(found.ranking, found.classes, found.runner_up)
     folders = (None, tmp_path if on_disk else None)
-    whole, parts = (StageTwoSweep(stage, steps, lambda planes: IMAGE[:, planes], folder) for folder in folders)
+    whole, parts = (SecondStageSweep(stage, steps, lambda planes: IMAGE[:, planes], folder) for folder in folders)
     whole.note(OUTPUTS[:3], slice(None), 0, found, table)
     for planes in (slice(7, 20), slice(0, 7)):
         some = voxelwise(FormulaEngine(), OUTPUTS[:, planes])
@@ -102,8 +102,8 @@ def test_noted_in_parts_is_noted_at_once(on_disk: bool, tmp_path: Path) -> None:
 
 def test_without_an_image_the_table_stays() -> None:
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)
-    fitted = FittedCalibration(table, stage_two=made_up_stage(channels=1))
+    fitted = FittedCalibration(table, second_stage=made_up_stage(channels=1))
     grid = working_grid("LPS")
     plain = maps_on_grid(FormulaEngine(), OUTPUTS, grid, grid, fitted)
-    calm = maps_on_grid(FormulaEngine(), OUTPUTS, grid, grid, replace(fitted, stage_two=None), IMAGE)
+    calm = maps_on_grid(FormulaEngine(), OUTPUTS, grid, grid, replace(fitted, second_stage=None), IMAGE)
     assert np.array_equal(np.asarray(plain.error_probability), np.asarray(calm.error_probability))

@@ -26,7 +26,7 @@ from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, empt
 from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.quality import EMPTY_KIND
-from SegWithULab.training.dataset import find_cases, prepare, training_fingerprint
+from SegWithULab.training.dataset import find_cases, ood_reference, prepare
 from SegWithULab.training.recipe import Recipe, read_recipe
 
 TRAIN, SELECT, NEW = 50, 10, 5
@@ -48,7 +48,7 @@ def bundle(data_folder: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathF
     )
     with registered_toys():
         toy = write_toy_bundle(tmp_path_factory.mktemp("models") / "toy", "local", (8, 8, 8))
-    return replace(toy, fingerprint=training_fingerprint(train, select, recipe))
+    return replace(toy, ood_reference=ood_reference(train, select, recipe))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ class TestRealImages:
     def test_inverted_intensities_are_named(self, bundle: Bundle, images: list[sitk.Image]) -> None:
         for image in images:
             found = deviations([changed(image, lambda a: a.max() + a.min() - a)], bundle)
-            assert any("dark and bright seem to be exchanged" in entry.sentence for entry in found)
+            assert any("dark and bright seem to be exchanged" in entry.message for entry in found)
             assert all(entry.severity in ("note", "warning") for entry in found)
 
     def test_noise_is_named_with_the_value_found_and_that_of_the_training_cases(
@@ -157,8 +157,8 @@ class TestRealImages:
             found = deviations([changed(image, lambda a: a + random.normal(0, 0.3 * np.ptp(a), a.shape))], bundle)
             noise = next(entry for entry in found if entry.kind == "noise")
             assert noise.severity == "warning"
-            assert "much noisier than the training cases (noise 0.1" in noise.sentence
-            assert "of the contrast; training cases at most 0.0" in noise.sentence
+            assert "much noisier than the training cases (noise 0.1" in noise.message
+            assert "of the contrast; training cases at most 0.0" in noise.message
 
     @pytest.mark.parametrize("letters", ["RPS", "RAI", "RSA", "ARS", "RPI"])
     def test_a_header_with_wrong_directions_is_named(
@@ -173,7 +173,7 @@ class TestRealImages:
     def test_the_sentence_names_the_directions_that_would_fit(self, bundle: Bundle, images: list[sitk.Image]) -> None:
         wrong = sitk.DICOMOrient(images[0], "RAS")
         wrong.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation("RPS"))
-        sentence = next(entry.sentence for entry in deviations([wrong], bundle) if entry.kind == "picture")
+        sentence = next(entry.message for entry in deviations([wrong], bundle) if entry.kind == "picture")
         assert "RPS instead of RAS" in sentence or "LPS instead of RAS" in sentence  # both sides are alike to the model
 
     @pytest.mark.parametrize("factor", [0.5, 2.0])
@@ -188,7 +188,7 @@ class TestRealImages:
     def test_an_empty_part_is_refused(self, bundle: Bundle, images: list[sitk.Image]) -> None:
         found = deviations([changed(images[0], np.zeros_like)], bundle)
         assert is_refused(found)
-        assert "practically all voxels are 0" in found[0].sentence
+        assert "practically all voxels are 0" in found[0].message
         faint = changed(images[0], lambda a: np.random.default_rng(0).normal(100, 1, a.shape))
         assert "warning" in {entry.severity for entry in deviations([faint], bundle)}
 
@@ -251,8 +251,8 @@ def test_a_volume_that_no_training_case_has_is_flagged_with_its_structure(bundle
         figures = [StructureMetrics(labels[0], 1, 1.0), StructureMetrics(labels[1], int(volume), volume)]
         flags = structure_deviations(figures, bundle, NOT_FITTED)
         assert [(flag.structure, flag.severity) for flag in flags] == [(1, "warning")]
-        assert words in flags[0].sentence
-        assert f"the {TRAIN + SELECT} training and validation cases of" in flags[0].sentence
+        assert words in flags[0].message
+        assert f"the {TRAIN + SELECT} training and validation cases of" in flags[0].message
     empty = [StructureMetrics(labels[0], 1, 1.0), StructureMetrics(labels[1], 0, 0.0)]
     assert structure_deviations(empty, bundle, NOT_FITTED) == []  # said once, of its own kind
     (missing,) = empty_structures(empty, bundle)
@@ -262,11 +262,11 @@ def test_a_volume_that_no_training_case_has_is_flagged_with_its_structure(bundle
 
 
 def test_bundles_without_the_newer_blocks_are_compared_by_grid_alone(bundle: Bundle, images: list[sitk.Image]) -> None:
-    assert bundle.fingerprint is not None
-    old = {key: bundle.fingerprint[key] for key in ("cases", "field_of_view_mm", "spacing_mm")}
+    assert bundle.ood_reference is not None
+    old = {key: bundle.ood_reference[key] for key in ("cases", "field_of_view_mm", "spacing_mm")}
     inverted = changed(images[0], lambda a: -a)
-    assert deviations([inverted], replace(bundle, fingerprint=old)) == []
-    assert deviations([inverted], replace(bundle, fingerprint=None)) == []
+    assert deviations([inverted], replace(bundle, ood_reference=old)) == []
+    assert deviations([inverted], replace(bundle, ood_reference=None)) == []
 
 
 def test_every_kind_that_the_code_names_is_listed() -> None:
