@@ -54,12 +54,10 @@ def codes_of_the_product() -> list[tuple[str, str, str]]:
     return found
 
 
-def test_codes_are_words_with_hyphens_and_each_has_one_meaning():
+def test_codes_are_words_with_hyphens_and_each_is_of_one_class():
     found = codes_of_the_product()
     assert len({code for code, _, _ in found}) > 50, "the test sees no codes"
     assert [entry for entry in found if not CODE.fullmatch(entry[0])] == []
     for code in {code for code, _, _ in found}:
         kinds = {kind for each, kind, _ in found if each == code}
-        written = {place for each, _, place in found if each == code}
         assert len(kinds) == 1, f"{code} is raised as {sorted(kinds)}"
-        assert len(written) == 1, f"{code} is written in {sorted(written)}: make it a constant, or choose another"

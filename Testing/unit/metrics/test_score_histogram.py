@@ -28,7 +28,7 @@ def skewed(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return score, generator.random(size) < np.clip(0.05 * (score + 0.05), 0, 0.9)
 
 
-@pytest.mark.parametrize("value", FIGURES)
+@pytest.mark.parametrize("figure", FIGURES)
 @pytest.mark.parametrize("seed", range(3))
 def test_metrics_of_a_histogram_are_close_to_those_of_sorting(figure, seed: int) -> None:  # type: ignore[no-untyped-def]
     score, error = skewed(200_000, seed)
@@ -69,7 +69,7 @@ def test_infinite_scores_count_as_the_highest() -> None:
     assert binned_groups(score, np.asarray([True, False, False])).wrong.tolist() == [0, 0, 1]
 
 
-@pytest.mark.parametrize("value", FIGURES)
+@pytest.mark.parametrize("figure", FIGURES)
 def test_values_that_repeat_are_exact(figure) -> None:  # type: ignore[no-untyped-def]
     """Distances take few values; their metrics by histogram are those of sorting."""
     generator = np.random.default_rng(4)

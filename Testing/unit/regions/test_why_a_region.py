@@ -18,7 +18,7 @@ BOTH_WAYS = (
 
 
 @pytest.mark.parametrize(
-    ("region", "message"),
+    ("region", "sentence"),
     [
         (
             replace(MISSED, shape=Shape.THIN, model_percentile=94.6),
