@@ -171,7 +171,7 @@ def table(kept: dict[str, Any]) -> str:
         "largest difference of a logit": ("", lambda f: f"{f['largest_logit_difference']:.2g}"),
         "figures of the model card beyond rounding": (
             "0",
-            lambda f: f"{len(f['figures']['beyond'])} of {f['figures']['compared']}",
+            lambda f: f"{len(f['metrics']['beyond'])} of {f['metrics']['compared']}",
         ),
     }
     for title, (limit, value) in rows.items():

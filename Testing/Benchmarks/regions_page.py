@@ -84,7 +84,7 @@ def _per_look(result: Result) -> list[str]:
         f" {ours[2]:.0%}.{until}",
         "- **Against groups of entropy or of thick boundary it depends on what one look is.** Cut to"
         f" {extent:.0f} mm: {at}. But our own blobs may be larger than that (the first region of a case: median"
-        f" {first:.0f} mm); cut as the rivals are, ours would show {of[LOOKS]['rivals'][OURS_CUT]['mean_share']:.3f}."
+        f" {first:.0f} mm); cut as the baselines, ours would show {of[LOOKS]['baselines'][OURS_CUT]['mean_share']:.3f}."
         f" Cut to {of[LARGER]['view_mm']:.0f} mm, as large as our largest on *select*: {larger}.",
     ]
 

@@ -82,7 +82,7 @@ def test_volumes_are_those_of_the_commands_files(name: str, result: Segmentation
 def test_structures_regions_and_warnings_are_those_of_case_json(result: SegmentationResult, case_folder: Path) -> None:
     case = read_case(case_folder)
     assert [structure.to_json() for structure in result.structures] == case["structures"]
-    assert [warning.to_json() for warning in result.warnings] == case["ood_reference"]["warnings"]
+    assert [warning.to_json() for warning in result.warnings] == case["ood"]["warnings"]
     assert len(result.regions) == case["regions"]["count"] > 0
     assert result.labels == {0: "background", 1: "anterior hippocampus", 2: "posterior hippocampus"}
     assert "regions" in repr(result)

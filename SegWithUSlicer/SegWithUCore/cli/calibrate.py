@@ -89,7 +89,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
             *(f"Warning: {warning}" for warning in model_warnings(bundle)),
             f"{bundle.name} {version}, calibrated on {len(cases)} cases, in {options.output}",
             *made.messages,
-            *(f"flags by {name}: {rule['sentence']}" for name, rule in rules.items()),
+            *(f"flags by {name}: {rule['message']}" for name, rule in rules.items()),
         ]
         data = {"bundle": str(options.output), "model": bundle.name, "version": version, "kept": False}
         console.result("\n".join(lines), {**data, "sentences": list(made.messages)})

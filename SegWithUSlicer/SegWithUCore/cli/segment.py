@@ -253,7 +253,7 @@ class _Tally:
         case, known = read_case(job.target), {sentence for _, sentence in settled["warnings"]}
         for flag in case["flags"]:
             if flag["message"] not in known:
-                self.console.note(f"Flagged: {flag['sentence']}")
+                self.console.note(f"Flagged: {flag['message']}")
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
         data |= {"flags": case["flags"], **({"worker": settled["worker"]} if "worker" in settled else {})}
         text = summary(job.name, settled, job.target)

@@ -37,9 +37,9 @@ def model_card(bundle: Bundle) -> str:
     """Write the card: what the model is for, how it was made, how well it works, how to read its maps."""
     from jinja2 import Environment  # not in Slicer before the engine is installed
 
-    calibration, figures, record = bundle.calibration or {}, bundle.metrics or {}, read_record(bundle.folder)
+    calibration, metrics, record = bundle.calibration or {}, bundle.metrics or {}, read_record(bundle.folder)
     span = (bundle.ood_reference or {}).get("field_of_view_mm")
-    by_title = {entry["title"]: entry for entry in figures.get("table", ()) if entry["cases"]}
+    by_title = {entry["title"]: entry for entry in metrics.get("table", ()) if entry["cases"]}
     numbers = [calibration.get(block) or {} for block in ("volume_interval", "predicted_dice")]
     structures = [(label.name, *(block.get(str(label.value)) for block in numbers)) for label in bundle.labels[1:]]
     template = Path(__file__).with_name("model_card.md.jinja").read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def model_card(bundle: Bundle) -> str:
         fitted_on=calibration_words(calibration) if calibration else "",
         check=check_words(calibration[CHECK]) if CHECK in calibration else "",
         record=record,
-        metrics=figures,
+        metrics=metrics,
         apart="" if "judged" in bundle.about else f" {_apart(record)}",
         by_title=by_title,
         structures=[row for row in structures if row[1] or row[2]],

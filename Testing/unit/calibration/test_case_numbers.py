@@ -216,7 +216,7 @@ class TestFigures:
         return structure_metrics(maps_of(self.probability), LABELS, 2.0, numbers, assessed)[1]
 
     def test_figures_are_in_mm3_with_interval_and_predicted_dice(self) -> None:
-        p, found = self.probability, self.metrics(self.numbers)
+        p, found = self.probability, self.figures(self.numbers)
         assert found.expected_volume_mm3 == pytest.approx(0.9 * 2 * p.sum())
         assert found.expected_interval_mm3 is not None
         assert found.expected_interval_mm3[1] - found.expected_volume_mm3 == pytest.approx(4 * (p * (1 - p)).sum())
@@ -228,24 +228,24 @@ class TestFigures:
     def test_what_does_not_beat_the_mean_is_not_told_and_raises_no_flag(self, toy: Bundle) -> None:
         line = a_line(difference_high=0.001, lowest=1.0)
         numbers = CaseLevelCalibration({}, {7: line})
-        found = self.metrics(numbers)
+        found = self.figures(numbers)
         assert (found.predicted_dice, found.predicted_dice_informative) == (None, False)
         assert structure_deviations([found, found], toy, numbers) == []
 
     def test_a_low_predicted_dice_raises_a_flag_where_it_is_informative(self, toy: Bundle) -> None:
         numbers = CaseLevelCalibration({}, {7: a_line(lowest=1.0)})
-        flags = structure_deviations([self.metrics(numbers)] * 2, toy, numbers)
+        flags = structure_deviations([self.figures(numbers)] * 2, toy, numbers)
         assert [(flag.structure, flag.kind) for flag in flags] == [(7, "predicted Dice")]
         assert "lower than in any of the 27 calibration cases" in flags[0].message
 
     def test_far_from_the_training_cases_nothing_is_said_of_a_structure_as_a_whole(self) -> None:
-        found = self.metrics(self.numbers, assessed=False)
+        found = self.figures(self.numbers, assessed=False)
         assert found.expected_volume_mm3 is found.expected_interval_mm3 is found.predicted_dice is None
         assert found.predicted_dice_informative is None
         assert found.volume_mm3 == 1000
 
     def test_bundles_without_such_numbers_give_the_plain_expected_volume(self) -> None:
-        found = self.metrics(CaseLevelCalibration.from_json({"cases": 1}))
+        found = self.figures(CaseLevelCalibration.from_json({"cases": 1}))
         assert found.expected_volume_mm3 == pytest.approx(2 * self.probability.sum())
         assert found.expected_interval_mm3 is found.predicted_dice is found.predicted_dice_informative is None
         assert found.soft_dice is not None  # needs no fit

@@ -21,9 +21,7 @@ ENTRY = WorklistEntry(
 )
 
 
-@pytest.mark.parametrize(
-    "text", ["", "  ", "müller", "MÜLLER t1", "case-7", "noisier posterior", "ood_reference", "bo"]
-)
+@pytest.mark.parametrize("text", ["", "  ", "müller", "MÜLLER t1", "case-7", "noisier posterior", "ood", "bo"])
 def test_all_words_of_a_filter_must_occur_anywhere(text: str) -> None:
     assert matches(ENTRY, text)
 

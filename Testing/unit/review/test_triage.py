@@ -94,7 +94,7 @@ def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off()
 def test_cases_that_lack_a_structure_come_first_in_every_order() -> None:
     empty, worse = case("empty", wrong=1.0, missed=1.0, dice=0.99), case("worse", wrong=80.0, missed=80.0, dice=0.1)
     warning = {"severity": "warning", "message": "lacks", "kind": EMPTY_KIND, "structure": 1}
-    empty["ood_reference"] = {"warnings": [warning]}
+    empty["ood"] = {"warnings": [warning]}
     for sort in SORTS:
         assert order(sort, worse, empty) == ["empty", "worse", "broken"], sort
 

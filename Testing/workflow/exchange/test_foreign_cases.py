@@ -398,9 +398,7 @@ def test_planted_names_do_not_come_through(case: Path, tmp_path: Path, segwithu:
     content = plant(read_case(case))
     content["versions"].update(torch=PLANTED, platform=PLANTED)
     content.update(device=PLANTED, flags=[{"rule": "dice", "structure": PLANTED, "message": PLANTED}])
-    content["ood_reference"]["warnings"] = [
-        {"severity": "warning", "kind": "noise", "message": PLANTED, "structure": 1}
-    ]
+    content["ood"]["warnings"] = [{"severity": "warning", "kind": "noise", "message": PLANTED, "structure": 1}]
     content["maps"]["ranking"].update(title=PLANTED, unit=PLANTED)
     content["model"]["task"] = content["model"]["version"] = PLANTED
     content["model"]["flags"]["rules"]["soft_dice"]["message"] = PLANTED
@@ -413,7 +411,7 @@ def test_planted_names_do_not_come_through(case: Path, tmp_path: Path, segwithu:
     for path in (tmp_path / "sent").rglob("*"):
         assert PLANTED.encode() not in path.name.encode() + (path.read_bytes() if path.is_file() else b""), path
     sent = read_case(tmp_path / "sent" / "case-001")
-    assert "noise" in sent["ood_reference"]["warnings"][0]["message"]
+    assert "noise" in sent["ood"]["warnings"][0]["message"]
     assert [flag["rule"] for flag in sent["flags"]] == ["ood_reference"]
     assert sent["timings_s"] and sent["maps"]["error_probability"]["histograms"]["counts"]["1"]
     table = case / "regions.csv"

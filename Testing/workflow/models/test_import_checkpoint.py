@@ -107,7 +107,7 @@ def test_a_real_t1_is_segmented_plausibly_and_not_calibrated(
     facts = json.loads((case / "case.json").read_text(encoding="utf-8"))
     assert facts["model"]["calibrated"] is False
     assert facts["model"]["head_trained"] is False
-    assert any("not trained" in warning["message"] for warning in facts["ood_reference"]["warnings"])
+    assert any("not trained" in warning["message"] for warning in facts["ood"]["warnings"])
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(case / "segmentation.nii.gz")))
     voxels = sitk.GetArrayFromImage(image)
     white, grey = (np.median(voxels[labels == value]) for value in (1, 2))

@@ -79,7 +79,7 @@ def test_a_useless_network_is_named_first_everywhere(
     assert done.err.count(f"Warning: {warning}") == SEGMENTED
     for folder in sorted(seg.glob("hippocampus_*")):
         case = read_case(folder)
-        kinds = [entry["kind"] for entry in case["ood_reference"]["warnings"] if entry["severity"] == "warning"]
+        kinds = [entry["kind"] for entry in case["ood"]["warnings"] if entry["severity"] == "warning"]
         expected = [QUALITY_KIND] * (1 + len(others)) + [EMPTY_KIND] * (2 if draws_nothing else 0)
         assert kinds[: len(expected)] == expected
         assert case["flags"][0]["rule"] == "model"
@@ -121,6 +121,6 @@ def test_an_empty_segmentation_of_a_model_that_knows_no_case_is_flagged(tmp_path
         outcome = segwithu("segment", image, "--model", tmp_path / "toy", "--output", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     case = read_case(tmp_path / "out" / "dark")
-    (warning,) = [entry for entry in case["ood_reference"]["warnings"] if entry["kind"] == EMPTY_KIND]
+    (warning,) = [entry for entry in case["ood"]["warnings"] if entry["kind"] == EMPTY_KIND]
     assert (warning["severity"], warning["structure"]) == ("warning", 1)
     assert [(flag["rule"], flag["structure"]) for flag in case["flags"]] == [("empty structure", "class 1")]

@@ -113,7 +113,7 @@ def test_a_changed_file_is_said_with_the_result(
     assert "was changed since the model was made" in outcome.err
     case = next((tmp_path / "out").iterdir())
     facts = json.loads((case / "case.json").read_text(encoding="utf-8"))
-    assert any("was changed since" in warning["message"] for warning in facts["ood_reference"]["warnings"])
+    assert any("was changed since" in warning["message"] for warning in facts["ood"]["warnings"])
     assert facts["model"]["network_sha256"] != read_bundle(bundle).about["network_sha256"]
 
 

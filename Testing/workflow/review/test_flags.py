@@ -221,4 +221,4 @@ def test_a_model_s_useful_rule_flags_the_case_that_segment_writes(
     flags = read_case(tmp_path / "out" / "hippocampus_001")["flags"]
     assert [flag["rule"] for flag in flags] == ["expected wrong share"] * 3
     assert [flag.to_json() for flag in flags_of_case(tmp_path / "out" / "hippocampus_001")] == flags
-    assert all(f"Flagged: {flag['sentence']}" in outcome.err for flag in flags)
+    assert all(f"Flagged: {flag['message']}" in outcome.err for flag in flags)

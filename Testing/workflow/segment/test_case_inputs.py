@@ -117,7 +117,7 @@ def test_folder_that_is_neither_is_explained(names: list[str], words: str, tmp_p
 def test_folder_of_folders_names_those_with_images(tmp_path: Path) -> None:
     _touch(tmp_path / "imagesTr", ["a_0000.nii.gz"])
     _touch(tmp_path / "texts", ["a.txt"])
-    with pytest.raises(InputError, match=r"give one of those in it: imagesTr\.$"):
+    with pytest.raises(InputError, match=r"give one of those in it: imagesTr\."):
         find_input(tmp_path)
 
 

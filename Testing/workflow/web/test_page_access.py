@@ -33,7 +33,7 @@ def window(segmented_cases: Path, tmp_path: Path, chromium: Any) -> Iterator[Vis
         for entry, payload in zip(case["structures"], PAYLOADS, strict=False):
             entry["name"] = payload
         case["maps"]["error_probability"]["title"] = PAYLOADS[4]
-        case["ood_reference"]["warnings"] = [{"severity": "warning", "message": PAYLOADS[2], "kind": "noise"}]
+        case["ood"]["warnings"] = [{"severity": "warning", "message": PAYLOADS[2], "kind": "noise"}]
         case["created"] = PAYLOADS[5]
 
     changed_case(folder, rename)
