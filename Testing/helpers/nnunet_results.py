@@ -48,23 +48,6 @@ def residual_encoder(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def old_plans(data: dict[str, Any]) -> dict[str, Any]:
-    """The same network in the words of nnU-Net 2.0 to 2.2."""
-    block = settings(data)
-    kwargs = block.pop("architecture")["arch_kwargs"]
-    block |= {
-        "UNet_class_name": "PlainConvUNet",
-        "UNet_base_num_features": kwargs["features_per_stage"][0],
-        "unet_max_num_features": kwargs["features_per_stage"][-1],
-        "n_conv_per_stage_encoder": kwargs["n_conv_per_stage"],
-        "n_conv_per_stage_decoder": kwargs["n_conv_per_stage_decoder"],
-        "num_pool_per_axis": [3, 3, 3],
-        "pool_op_kernel_sizes": kwargs["strides"],
-        "conv_kernel_sizes": kwargs["kernel_sizes"],
-    }
-    return data
-
-
 def nnunets_network(data: dict[str, Any], channels: int = 1, classes: int = 3, seed: int = 0) -> nn.Module:
     """The network as nnU-Net's `get_network_from_plans` builds it for training, with deep supervision."""
     architecture = settings(data)["architecture"]

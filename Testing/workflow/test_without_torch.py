@@ -84,7 +84,7 @@ def test_demo_and_what_follows_a_case(packages: Path, tmp_path: Path) -> None:
     segwithu(packages, "export", "demo/left", "--output", "sent", cwd=tmp_path)
     segwithu(packages, "export", "demo/left", "--anonymous", "--output", "anonymous", cwd=tmp_path)
     assert (tmp_path / "sent" / "left").is_dir()
-    segwithu(packages, "models", "verify", "hippocampus", "--deep", cwd=tmp_path)
+    segwithu(packages, "models", "verify", "hippocampus", cwd=tmp_path)
 
 
 @pytest.fixture

@@ -36,7 +36,6 @@ def add_commands(commands: Any) -> None:
     verify.add_argument("model", nargs="?", help="name, NAME@VERSION or folder (default: all installed models)")
     verify.add_flag("--load", "also build the network and load its weights (needs torch)")
     verify.add_shared("--network")
-    verify.add_flag("--deep", "also run compiled graphs and compare with what torch gave (needs openvino)")
     compiling = add_command(actions, "compile", run_compile)
     compiling.add_argument("model", **_NAMED)
     compiling.add_shared("--network", "--threads")
@@ -46,7 +45,7 @@ def add_commands(commands: Any) -> None:
     download.add_flag("--yes", "accept licences that forbid commercial use")
     download.add_flag("--withdrawn", "accept a version that was withdrawn")
     importing = add_command(actions, "import", run_import)
-    importing.add_argument("source", type=Path, metavar="FOLDER|ZIP", help="bundle that was fetched by hand")
+    importing.add_argument("source", type=Path, metavar="FOLDER", help="bundle that was fetched by hand")
     delete = add_command(actions, "delete", run_delete)
     delete.add_argument("model", metavar="NAME[@VERSION]", help="with its version where several are installed")
     delete.add_flag("--yes", "confirm beforehand what would be asked")
@@ -146,7 +145,6 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
 
     Examples:
     models verify
-    models verify hippocampus --deep
     """
     from ..models.bundle_files import check_files
     from ..models.installed import find_models, resolve_model, unreadable_folders
@@ -165,43 +163,15 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
 
                 for head in bundle.heads:
                     load_network(bundle, head.name)
-            differences = _repeated_differences(bundle) if options.deep else {}
         except InputError as error:
             problems.append(str(error))
         else:
             name = f"{bundle.name} {bundle.about['version']} in {bundle.folder}"
-            words = f"; {_differences_words(differences)}" if differences else ""
-            facts = {
-                "model": bundle.name,
-                "folder": str(bundle.folder),
-                "whole": True,
-                "largest_difference": differences,
-            }
-            console.result(f"{name if named[bundle.name] > 1 else bundle.name}: whole{words}", facts)
+            facts = {"model": bundle.name, "folder": str(bundle.folder), "whole": True}
+            console.result(f"{name if named[bundle.name] > 1 else bundle.name}: whole", facts)
     for problem in problems:
         console.error(problem)
     return 1 if problems else 0
-
-
-def _repeated_differences(bundle: "Bundle") -> dict[str, float]:
-    """Run the graphs of a bundle, if it has any, on their stored input.
-
-    Raises:
-        UsageError: openvino is not here.
-        InputError: they do not give what they gave when they were compiled.
-    """
-    from ..models.graphs import graphs_lacking
-
-    if graphs_lacking(bundle) is not None:
-        return {}
-    from ..inference.engines.compiled_graphs import repeated_check
-    from ..inference.engines.openvino_engine import OpenVINOEngine
-    from ..inference.engines.openvino_import import OpenVINOImportError
-
-    try:
-        return dict(repeated_check(bundle, OpenVINOEngine(bundle)))
-    except OpenVINOImportError as error:
-        raise UsageError(f"--deep runs the graphs of '{bundle.name}', but {error}: leave out --deep.") from error
 
 
 def _differences_words(found: Any) -> str:
@@ -212,7 +182,7 @@ def run_compile(options: argparse.Namespace, console: Console) -> int:
     """Compile graphs for the engine openvino into a model.
 
     Write what the default head needs to run without torch into the bundle, in place of graphs that are there, and
-    compare with torch on a stored input. Needs torch and openvino; nothing is sent anywhere.
+    compare with torch on a random input. Needs torch and openvino; nothing is sent anywhere.
 
     Examples:
     models compile my_model
@@ -306,10 +276,10 @@ def _agree(question: str, option: str, confirmed: bool, console: Console) -> Non
 
 
 def run_import(options: argparse.Namespace, console: Console) -> int:
-    """Install a model from a folder or zip file.
+    """Install a model from a folder.
 
     Examples:
-    models import my_model.zip
+    models import my_model
     """
     console.started()
     from ..models.bundle import read_bundle

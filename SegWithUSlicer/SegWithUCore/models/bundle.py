@@ -26,8 +26,7 @@ RESTORE = "restore it from its source"
 FITTED_BY = "fitted_by"
 """Of a calibration block: the version of this program that fitted it."""
 WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE = "graph_window.xml", "graph_maps.xml", "graph_constants.bin"
-CHECK_FILE = "graph_check.safetensors"
-GRAPH_FILES = (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE, CHECK_FILE)
+GRAPH_FILES = (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE)
 MAXIMUM_BYTES = 16 << 20
 """Of `bundle.json`: the shipped one, with the figures of 44 test cases for two heads, has 0.4 MB."""
 
@@ -68,7 +67,7 @@ class Graphs:
         window_bytes: activations a voxel of a window.
         files: SHA-256 of each of `GRAPH_FILES`.
         made_with: versions by package.
-        largest_difference: from torch on the stored input, by name of the output.
+        largest_difference: from torch on a random input, by name of the output.
     """
 
     head: str
@@ -85,7 +84,7 @@ class Graphs:
     @property
     def sha256(self) -> str:
         """One hash of all that decides what the graphs compute."""
-        parts = [self.weights_sha256, *(self.files[name] for name in GRAPH_FILES[:3])]
+        parts = [self.weights_sha256, *(self.files[name] for name in GRAPH_FILES)]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

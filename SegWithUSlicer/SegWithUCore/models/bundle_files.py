@@ -13,8 +13,8 @@ from ..util.errors import InputError
 from ..util.input_files import regular_file
 from ..util.paths import BUNDLE_FILE, WEIGHTS_FILE
 from ..util.strict_json import read_json_object, to_json, typed
-from .bundle import CHECK_FILE, RESTORE, Bundle, check_hash, file_sha256, read_bundle
-from .graphs import read_graph_file, read_graphs
+from .bundle import RESTORE, Bundle, check_hash, file_sha256, read_bundle
+from .graphs import read_graphs
 from .model_name import folder_name
 from .registry import ModelFile, check_paths
 from .second_stage_file import verify_second_stage
@@ -157,7 +157,6 @@ def check_files(bundle: Bundle) -> None:
             )
     if bundle.graphs is not None and bundle.graphs.weights_sha256 == bundle.weights_sha256:
         read_graphs(bundle)
-        read_graph_file(bundle, CHECK_FILE)
     verify_second_stage(bundle)
 
 

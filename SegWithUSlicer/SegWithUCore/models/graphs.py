@@ -14,12 +14,12 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..util.errors import InputError
-from .bundle import CHECK_FILE, CONSTANTS_FILE, MAPS_FILE, WEIGHTS_FILE, WINDOW_FILE, Bundle, read_hashed
+from .bundle import CONSTANTS_FILE, MAPS_FILE, WEIGHTS_FILE, WINDOW_FILE, Bundle, read_hashed
 
 ALIGNMENT = 64
 MAKE_ANEW = "make graphs with `segwithu models compile`"
-MAXIMUM_BYTES = {WINDOW_FILE: 16 << 20, MAPS_FILE: 16 << 20, CONSTANTS_FILE: 1 << 30, CHECK_FILE: 16 << 20}
-"""Of each file; the shipped model's have 0.15, 0.1, 0.003 and 0.1 MB."""
+MAXIMUM_BYTES = {WINDOW_FILE: 16 << 20, MAPS_FILE: 16 << 20, CONSTANTS_FILE: 1 << 30}
+"""Of each file; the shipped model's have 0.15, 0.1 and 0.003 MB."""
 MAXIMUM_WEIGHTS_BYTES = 16 << 30
 MAPS = ("classes", "runner_up", "calibration", "ranking", "epistemic", "probabilities", "aleatoric")
 """In this order: (voxels,) each but the tempered probabilities, (classes, voxels). The last only if the head has a data
@@ -89,15 +89,15 @@ def read_graphs(bundle: Bundle) -> GraphContent:
     if graphs is None or folder is None:
         raise InputError(f"The bundle {bundle.name} has no compiled graphs: {MAKE_ANEW}.")
     weights = read_hashed(folder / WEIGHTS_FILE, graphs.weights_sha256, MAXIMUM_WEIGHTS_BYTES)
-    constants = joined_constants(weights, read_graph_file(bundle, CONSTANTS_FILE))
-    window, maps = (read_graph_file(bundle, name) for name in (WINDOW_FILE, MAPS_FILE))
+    window, maps, others = (read_graph_file(bundle, name) for name in (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE))
+    constants = joined_constants(weights, others)
     for name, document in ((WINDOW_FILE, window), (MAPS_FILE, maps)):
         check_graph(document, len(constants), str(folder / name))
     return GraphContent(window, maps, constants)
 
 
 def read_graph_file(bundle: Bundle, name: str) -> bytes:
-    """Read one of `GRAPH_FILES`, held against its hash.
+    """Read one of `GRAPH_FILES` after checking its hash.
 
     Raises:
         InputError: missing, too large, or another file than the bundle was written with.

@@ -18,7 +18,7 @@ from ..network.weights import checked_tensors, load_plain, load_state, unique_st
 from ..util.atomic_files import atomic_folder
 from ..util.errors import InputError, UsageError, naming
 from ..util.input_files import is_there
-from ..util.strict_json import check_schema, read_json_object, schema
+from ..util.strict_json import check_schema, read_json_object, schema, shown
 from .bundle import CARD_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
 from .bundle_network import empty_network, write_weights
 from .input_spec import InputSpec, Label, NnunetPreparation, Normalisation
@@ -26,8 +26,16 @@ from .model_card import licence_notice, model_card
 
 READERS = {"SimpleITKIO": "", "NibabelIO": "", "SimpleITKIOWithReorient": "RAS", "NibabelIOWithReorient": "RAS"}
 """Axes that nnU-Net's readers hand to the network; empty: as the file has them."""
+NORMALISATIONS = {
+    "NoNormalization": Normalisation("none"),
+    "RescaleTo01Normalization": Normalisation("range", 0, 100),
+    "RGBTo01Normalization": Normalisation("fixed", 0.0, 255.0, 0.0, 255.0),
+    "ZScoreNormalization": Normalisation("volume", 0.0, 100.0),  # no clipping: the percentiles 0 and 100
+    "CTNormalization": Normalisation("fixed"),
+}
+"""By nnU-Net's names; the constants of CT images are in the plans."""
 RESAMPLING = "resample_data_or_seg_to_shape"
-PLANS_FILE = "plans.json"
+PLANS_FILE, DATASET_FILE = "plans.json", "dataset.json"
 COPY_AGAIN = "copy it again from its source"
 GOLDEN_ANGLE = 0.381966
 """Share of the colour circle between neighbouring labels, which keeps any number of them apart."""
@@ -58,56 +66,65 @@ def nnunet_model(
     orientation: str | None = None,
     modality: str | None = None,
 ) -> NnunetModel:
-    """Put together what plans and data set say; `folder` names them in messages.
+    """Read the model that plans and data set describe; `folder` names them in messages.
 
     Args:
-        orientation: letters towards which the axes of the training images run, where the plans do not tell.
+        orientation: letters towards which the axes of the training images run, where the plans do not define them.
         modality: DICOM modality; guessed from the normalisation where None.
 
     Raises:
         UsageError: no such configuration.
         InputError: something that cannot be run as nnU-Net would.
     """
-    _check_block("plans", plans, folder / PLANS_FILE)
-    _check_block("dataset", dataset, folder / "dataset.json")
+    path = folder / PLANS_FILE
+    _check_block("plans", plans, path)
+    _check_block("dataset", dataset, folder / DATASET_FILE)
     try:
-        settings = _configuration(plans, configuration, folder)
+        settings = _configuration(plans, configuration, path)
         within = f"configurations/{configuration}/"
-        _check_block("configuration", settings, folder / PLANS_FILE, within)
-        labels = _labels(dataset, folder)
-        named = dataset.get("channel_names") or dataset["modality"]
+        _check_block("configuration", settings, path, within)
+        named, schemes = dataset["channel_names"], settings["normalization_schemes"]
         names = [str(named[key]) for key in sorted(named, key=int)]
         channels = tuple(f"{name} {index + 1}" if names.count(name) > 1 else name for index, name in enumerate(names))
-        _check_supported(settings, channels, folder)
-        normalisations = tuple(_normalisation(plans, settings, index, folder) for index in range(len(channels)))
-        architecture = settings.get("architecture") or _architecture_of_old_plans(settings, folder)
-        check_architecture(
-            architecture["arch_kwargs"], str(folder / PLANS_FILE), COPY_AGAIN, f"{within}architecture/arch_kwargs/"
-        )
-        how = settings["resampling_fn_data_kwargs"]
+        _check_supported(plans, settings, len(channels), path)
+        architecture, how = settings["architecture"], settings["resampling_fn_data_kwargs"]
+        kwargs, patch = architecture["arch_kwargs"], [int(n) for n in settings["patch_size"]]
+        check_architecture(kwargs, str(path), COPY_AGAIN, f"{within}architecture/arch_kwargs/")
+        strides = [math.prod(int(s if isinstance(s, int) else s[axis]) for s in kwargs["strides"]) for axis in range(3)]
+        if any(size % step for size, step in zip(patch, strides, strict=True)):
+            raise _refusal(path, "patch_size", patch, f"multiples of the strides {strides}")
+        normalisations = tuple(_normalisation(plans, settings, index) for index in range(len(channels)))
+        # nnU-Net's axes are z, y, x of the file, then reordered by `transpose_forward`.
+        own, forward = READERS[plans["image_reader_writer"]] or orientation or "xyz", plans["transpose_forward"]
         spec = InputSpec(
             channels=channels,
-            modality=modality or ("CT" if "CTNormalization" in settings["normalization_schemes"] else "MR"),
-            orientation=_axes(plans, orientation, folder),
+            modality=modality or ("CT" if "CTNormalization" in schemes else "MR"),
+            orientation="".join(own[2 - int(axis)] for axis in reversed(forward)),
             spacing_mm=_xyz([float(v) for v in settings["spacing"]]),
-            window=_xyz([int(n) for n in settings["patch_size"]]),
+            window=_xyz(patch),
             normalisation=normalisations[0] if len(set(normalisations)) == 1 else normalisations,
             nnunet=NnunetPreparation(int(how.get("order", 3)), how.get("force_separate_z", False)),
         )
-        backbone = _backbone(architecture, len(channels), len(labels), settings["patch_size"], folder)
-        taps = default_taps(architecture["arch_kwargs"])
-        return NnunetModel(str(plans["dataset_name"]), spec, labels, backbone, taps, _notes(spec))
-    except KeyError as error:
+        labels = _labels(dataset, folder / DATASET_FILE)
+        arguments = {
+            "network": network_name(architecture["network_class_name"]),
+            "in_channels": len(channels),
+            "num_classes": len(labels),
+            "architecture": dict(kwargs),
+        }
+        backbone = BackboneSpec("nnunet", arguments, size_divisor=math.gcd(*strides))
+        return NnunetModel(str(plans["dataset_name"]), spec, labels, backbone, default_taps(kwargs), _notes(spec))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{folder} lacks the entry {error} in plans.json or dataset.json: copy it again from its source."
+            f"{folder} has an entry missing or wrong in {PLANS_FILE} or {DATASET_FILE} ({error!r:.200}): {COPY_AGAIN}."
         ) from error
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise InputError(f"{folder} has plans.json or dataset.json that cannot be understood: {error}.") from error
 
 
-def _refusal(path: Path, why: str) -> InputError:
+def _refusal(path: Path, key: str, value: Any, wanted: str) -> InputError:
     """Return the refusal of a model that this program cannot run as nnU-Net does."""
-    return InputError(f"{path} {why}: such a model cannot be imported.", code="unsupported-nnunet")
+    return InputError(
+        f"{path} has {shown(value)} at {key}, not {wanted}: such a model cannot be imported.", code="unsupported-nnunet"
+    )
 
 
 def _check_block(name: str, data: Mapping[str, Any], path: Path, within: str = "") -> None:
@@ -116,51 +133,54 @@ def _check_block(name: str, data: Mapping[str, Any], path: Path, within: str = "
     check_schema(dict(data), wanted, str(path), COPY_AGAIN, "what nnU-Net writes", within)
 
 
-def _configuration(plans: Mapping[str, Any], name: str, folder: Path, seen: Sequence[str] = ()) -> dict[str, Any]:
+def _configuration(plans: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
     """Return a configuration with what it inherits."""
-    known = plans["configurations"]
-    if name not in known:
-        raise UsageError(f"{folder / PLANS_FILE} has no configuration '{name}': choose one of {', '.join(known)}.")
-    own = dict(known[name])
-    parent = own.pop("inherits_from", None)
-    if parent is None:
-        return own
-    if parent in (*seen, name):
-        raise InputError(f"{folder / PLANS_FILE} has configurations that inherit from each other: {name}, {parent}.")
-    return {**_configuration(plans, parent, folder, (*seen, name)), **own}
+    known, found, following, seen = plans["configurations"], dict[str, Any](), name, list[str]()
+    while following is not None:
+        if following not in known:
+            raise UsageError(f"{path} has no configuration '{following}': choose one of {', '.join(known)}.")
+        if following in seen:
+            raise _refusal(path, "inherits_from", following, "a configuration that does not inherit from this one")
+        seen.append(following)
+        found = {**known[following], **found}
+        following = known[following].get("inherits_from")
+    return found
 
 
-def _check_supported(settings: Mapping[str, Any], channels: Sequence[str], folder: Path) -> None:
-    path, resampling = folder / PLANS_FILE, settings["resampling_fn_data"]
+def _check_supported(plans: Mapping[str, Any], settings: Mapping[str, Any], channels: int, path: Path) -> None:
+    """Refuse what this program does not do as nnU-Net does."""
+    schemes, reader = settings["normalization_schemes"], plans["image_reader_writer"]
     preprocessor = settings.get("preprocessor_name", "DefaultPreprocessor")
-    if settings.get("previous_stage"):
-        raise _refusal(path, f"describes the second stage of a cascade, after '{settings['previous_stage']}'")
-    if len(settings["patch_size"]) != 3:
-        raise _refusal(path, "segments slices, not volumes (import a 3D configuration)")
-    if preprocessor != "DefaultPreprocessor":
-        raise _refusal(path, f"prepares images by '{preprocessor}' instead of DefaultPreprocessor")
-    if resampling != RESAMPLING or settings["resampling_fn_data_kwargs"].get("order_z", 0) != 0:
-        raise _refusal(path, f"resamples images by '{resampling}' instead of {RESAMPLING} with order_z 0")
-    for field in ("normalization_schemes", "use_mask_for_norm"):
-        if len(settings[field]) != len(channels):
-            raise InputError(
-                f"{path} has {len(settings[field])} entries at {field}, but dataset.json names {len(channels)} "
-                f"channels ({', '.join(channels)}): {COPY_AGAIN}."
-            )
+    resampling = (settings["resampling_fn_data"], settings["resampling_fn_data_kwargs"].get("order_z", 0))
+    known, masks = len(schemes) == channels and NORMALISATIONS.keys() >= set(schemes), settings["use_mask_for_norm"]
+    checks = (
+        ("previous_stage", (stage := settings.get("previous_stage")), not stage, "none: a cascade"),
+        ("patch_size", settings["patch_size"], len(settings["patch_size"]) == 3, "three sizes of a 3D configuration"),
+        ("preprocessor_name", preprocessor, preprocessor == "DefaultPreprocessor", "DefaultPreprocessor"),
+        ("resampling_fn_data", list(resampling), resampling == (RESAMPLING, 0), f"{RESAMPLING} with order_z 0"),
+        ("image_reader_writer", reader, reader in READERS, f"one of {', '.join(READERS)}"),
+        (
+            "normalization_schemes",
+            schemes,
+            known,
+            f"{channels} of {', '.join(NORMALISATIONS)}",
+        ),
+        ("use_mask_for_norm", masks, len(masks) == channels, "one for each channel"),
+        ("architecture", None, bool(settings.get("architecture")), "the network, which nnU-Net writes since 2.3"),
+    )
+    for key, value, is_so, wanted in checks:
+        if not is_so:
+            raise _refusal(path, key, value, wanted)
 
 
-def _labels(dataset: Mapping[str, Any], folder: Path) -> tuple[Label, ...]:
-    values, path = {}, folder / "dataset.json"
-    for name, value in dataset["labels"].items():
-        if isinstance(value, list) and len(value) > 1:
-            raise _refusal(path, f"says that '{name}' is a region of the labels {value}, which allows no softmax")
-        values[name] = int(value[0] if isinstance(value, list) else value)
-    if "ignore" in values:
-        raise _refusal(path, f"has an ignore label ({values['ignore']})")
-    ordered = sorted(values.items(), key=lambda entry: entry[1])
-    if [value for _, value in ordered] != list(range(len(ordered))) or len(ordered) < 2:
-        raise _refusal(path, f"has the label values {[value for _, value in ordered]}, not 0, 1, 2 without a gap")
-    return tuple(Label(value, name, _color(value)) for name, value in ordered)
+def _labels(dataset: Mapping[str, Any], path: Path) -> tuple[Label, ...]:
+    given = dataset["labels"]
+    values = [-1 if isinstance(value, list) else int(value) for value in given.values()]
+    if "ignore" in given or sorted(values) != list(range(len(values))) or len(values) < 2:
+        wanted = "labels 0, 1, 2, ... without a gap, regions of several labels or an ignore label"
+        raise _refusal(path, "labels", dict(given), wanted)
+    ordered = sorted(zip(values, given, strict=True))
+    return tuple(Label(value, name, _color(value)) for value, name in ordered)
 
 
 def _color(value: int) -> tuple[int, int, int]:
@@ -170,80 +190,22 @@ def _color(value: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _normalisation(plans: Mapping[str, Any], settings: Mapping[str, Any], channel: int, folder: Path) -> Normalisation:
+def _normalisation(plans: Mapping[str, Any], settings: Mapping[str, Any], channel: int) -> Normalisation:
     scheme = settings["normalization_schemes"][channel]
-    if scheme == "ZScoreNormalization":  # no clipping: the percentiles 0 and 100
-        return Normalisation("volume", 0.0, 100.0, nonzero_only=bool(settings["use_mask_for_norm"][channel]))
+    found = NORMALISATIONS[scheme]
+    if scheme == "ZScoreNormalization":
+        return replace(found, nonzero_only=bool(settings["use_mask_for_norm"][channel]))
     if scheme == "CTNormalization":
         seen = plans["foreground_intensity_properties_per_channel"][str(channel)]
-        low, high = float(seen["percentile_00_5"]), float(seen["percentile_99_5"])
-        return Normalisation("fixed", low, high, float(seen["mean"]), float(seen["std"]))
-    plain = {
-        "NoNormalization": Normalisation("none"),
-        "RescaleTo01Normalization": Normalisation("range", 0, 100),
-        "RGBTo01Normalization": Normalisation("fixed", 0.0, 255.0, 0.0, 255.0),
-    }
-    if scheme not in plain:
-        raise _refusal(folder / PLANS_FILE, f"names the normalisation '{scheme}', which is not one of nnU-Net's")
-    return plain[scheme]
+        names = ("percentile_00_5", "percentile_99_5", "mean", "std")
+        low, high, mean, std = (float(seen[name]) for name in names)
+        return Normalisation("fixed", low, high, mean, std)
+    return found
 
 
-def _axes(plans: Mapping[str, Any], given: str | None, folder: Path) -> str:
-    """`InputSpec.orientation`: nnU-Net's axes are z, y, x of the file, then reordered by `transpose_forward`."""
-    reader = plans["image_reader_writer"]
-    if reader not in READERS:
-        raise _refusal(folder / PLANS_FILE, f"reads images by '{reader}', not by one of {', '.join(READERS)}")
-    own = READERS[reader] or given or "xyz"
-    forward = [int(axis) for axis in plans["transpose_forward"]]
-    return "".join(own[2 - axis] for axis in reversed(forward))
-
-
-def _xyz(values: list[Any]) -> tuple[Any, Any, Any]:
+def _xyz(values: Sequence[Any]) -> tuple[Any, Any, Any]:
     z, y, x = values
     return x, y, z
-
-
-def _backbone(
-    architecture: Mapping[str, Any], channels: int, classes: int, patch: Sequence[int], folder: Path
-) -> BackboneSpec:
-    strides = architecture["arch_kwargs"]["strides"]
-    steps = [math.prod(int(s if isinstance(s, int) else s[axis]) for s in strides) for axis in range(3)]
-    if any(int(size) % step for size, step in zip(patch, steps, strict=True)):
-        raise InputError(f"{folder / PLANS_FILE} has the patch size {list(patch)}, no multiple of the strides {steps}.")
-    arguments = {
-        "network": network_name(architecture["network_class_name"]),
-        "in_channels": channels,
-        "num_classes": classes,
-        "architecture": dict(architecture["arch_kwargs"]),
-    }
-    return BackboneSpec("nnunet", arguments, size_divisor=math.gcd(*steps))
-
-
-def _architecture_of_old_plans(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Plans before nnU-Net 2.3 name the network's sizes only; as its ConfigurationManager fills in the rest."""
-    name = settings.get("UNet_class_name")
-    blocks = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
-    if name not in blocks:
-        raise _refusal(folder / PLANS_FILE, f"names the network {name}, which this version does not know")
-    stages = len(settings["n_conv_per_stage_encoder"])
-    base, most = settings["UNet_base_num_features"], settings["unet_max_num_features"]
-    kwargs = {
-        "n_stages": stages,
-        "features_per_stage": [min(base * 2**stage, most) for stage in range(stages)],
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": settings["conv_kernel_sizes"],
-        "strides": settings["pool_op_kernel_sizes"],
-        blocks[name]: settings["n_conv_per_stage_encoder"],
-        "n_conv_per_stage_decoder": settings["n_conv_per_stage_decoder"],
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
-    return {"network_class_name": f"dynamic_network_architectures.architectures.unet.{name}", "arch_kwargs": kwargs}
 
 
 def _notes(spec: InputSpec) -> tuple[str, ...]:

@@ -1,17 +1,11 @@
-"""The user's own models: install from a registry, a folder or a zip file, and delete.
+"""The user's own models: install from a registry or a folder, and delete.
 
 A model lies in `NAME-VERSION` in the user's folder of models. It is put together in a private folder there and appears
-by one renaming. Archives are taken for hostile: names that lead out of the folder, links, and files that unpack to far
-more than they are, are refused, and nothing of them stays. Only `download` connects to anything.
+by one renaming. Only `download` connects to a server.
 """
 
 import contextlib
-import lzma
-import re
 import shutil
-import stat
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,28 +16,15 @@ from ..util.input_files import regular_file
 from ..util.paths import BUNDLE_FILE, resource_path, user_models_folder
 from ..util.progress import Progress, silent
 from .bundle import file_sha256
-from .bundle_files import (
-    MAXIMUM_FILES,
-    bundle_paths,
-    check_whole,
-    describe_files,
-    is_passed_over,
-    read_origin,
-    write_origin,
-)
-from .download import chunks_of
+from .bundle_files import bundle_paths, check_whole, describe_files, read_origin, write_origin
+from .download import CHUNK, chunks_of
 from .installed import FoundModel, find_models
-from .model_name import RESERVED, folder_name, parse_name
-from .registry import REGISTRY_FILE, REMEDY, ModelFile, Offer
+from .model_name import folder_name, parse_name
+from .registry import REMEDY, ModelFile, Offer
 
 SPARE_BYTES = 64 << 20
 """Left free on the disk."""
-MAXIMUM_UNPACKED = 64 << 30
-MAXIMUM_RATIO, RATIO_COUNTS_FROM = 100, 64 << 20
-"""Weights hardly shrink; a member beyond that size which claims to have shrunk more is made to fill disks."""
-_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
-_CHUNK = 1 << 20
-_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
+NOT_A_MODEL, UNREADABLE = "not-a-model", "unreadable-source"
 Part = tuple[str, int, Callable[[], Iterable[bytes]]]
 """A file to be installed: its path within the bundle, its bytes, and what reads it."""
 
@@ -102,36 +83,33 @@ def download(offer: Offer, progress: Progress = silent) -> Path:
 
 
 def import_model(source: Path, progress: Progress = silent) -> Path:
-    """Install the bundle in a folder or zip file in the user's folder of models; returns its folder.
+    """Install the bundle in a folder in the user's folder of models; returns its folder.
 
     Raises:
         InputError: no usable bundle; nothing was installed.
         OutputError: the same version is installed already, or the user's folder cannot be written to.
     """
-    with _work_folder() as work, contextlib.ExitStack() as stack:
-        with _reading(source):
-            is_folder = source.is_dir()
-        if is_folder:
-            folder = _bundle_folder(source, source)
-            paths = bundle_paths(folder)
-            parts: list[Part] = [(p, (folder / p).stat().st_size, partial(_file_chunks, folder / p)) for p in paths]
-        else:
-            parts = _members(stack.enter_context(_opened(source)), source)
-        fetch(parts, work / "bundle", progress)
-        folder = _bundle_folder(work / "bundle", source)
+    folder = _bundle_folder(source)
+    parts: list[Part] = [
+        (path, (folder / path).stat().st_size, partial(_file_chunks, folder / path)) for path in bundle_paths(folder)
+    ]
+    with _work_folder() as work:
+        files = work / "files"
+        fetch(parts, files, progress)
         try:
-            bundle = check_whole(folder)
+            bundle = check_whole(files)
         except InputError as error:
-            raise InputError(str(error).replace(str(folder), str(source))) from error
+            raise InputError(str(error).replace(str(files), str(folder))) from error
         version = bundle.about["version"]
         target = user_models_folder() / folder_name(bundle.name, version)
         if target.exists():
             raise OutputError(
                 f"{bundle.name} {version} is installed already in {target}: delete it first (segwithu models delete "
-                f"{bundle.name}@{version})."
+                f"{bundle.name}@{version}).",
+                code="exists-already",
             )
-        write_origin(folder, str(source), describe_files(folder))
-        move_to_new(folder, target)
+        write_origin(files, str(source), describe_files(files))
+        move_to_new(files, target)
     progress("installed", 1.0)
     return target
 
@@ -247,24 +225,6 @@ def fetch(parts: Sequence[Part], target: Path, progress: Progress = silent) -> N
                 progress("installing", min(0.99, done / max(total, 1)), detail)
 
 
-@contextlib.contextmanager
-def _reading(source: Path) -> Iterator[None]:
-    """Name what cannot be read, so that it is not taken for what cannot be written.
-
-    Raises:
-        InputError: the block failed to read.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{source} cannot be read ({error.strerror}): check its permissions, or copy it again.",
-            "unreadable-source",
-        ) from error
-    except _ARCHIVE_ERRORS as error:
-        raise InputError(f"{source} cannot be unpacked ({error}): get it again from its source.") from error
-
-
 def _chunks(offer: Offer, file: ModelFile) -> Iterator[bytes]:
     """Yield a file of a registry, from its folder or server."""
     place = offer.place(file)
@@ -276,9 +236,12 @@ def _chunks(offer: Offer, file: ModelFile) -> Iterator[bytes]:
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:
-    with _reading(path), path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+    except OSError as error:  # not to be mistaken for a place that cannot be written to
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions.", UNREADABLE) from error
 
 
 def _check_file(path: Path, wanted: ModelFile, source: str) -> None:
@@ -296,73 +259,24 @@ def _check_file(path: Path, wanted: ModelFile, source: str) -> None:
         )
 
 
-def _bundle_folder(folder: Path, source: Path) -> Path:
+def _bundle_folder(source: Path) -> Path:
     """Return the folder itself or the only one in it, whichever holds the bundle.
 
-    Args:
-        source: names it in messages.
-
     Raises:
-        InputError: neither does; what it looks like instead.
+        InputError: neither does.
     """
-    with _reading(source):
-        if (folder / BUNDLE_FILE).is_file():
-            return folder
-        inner = [path for path in folder.iterdir() if (path / BUNDLE_FILE).is_file()]
-        hints = {
-            REGISTRY_FILE: "a registry of models: use segwithu models download NAME --from",
-            "plans.json": "a result folder of nnU-Net: use segwithu import-nnunet",
-            "dataset.json": "a result folder of nnU-Net: use segwithu import-nnunet",
-        }
-        hint = next((text for name, text in hints.items() if (folder / name).is_file()), "")
+    try:
+        if not source.is_dir():
+            raise InputError(f"{source} is not a folder: give the (unpacked) folder of a model bundle.", NOT_A_MODEL)
+        if (source / BUNDLE_FILE).is_file():
+            return source
+        inner = [path for path in source.iterdir() if (path / BUNDLE_FILE).is_file()]
+    except OSError as error:
+        raise InputError(f"{source} cannot be read ({error.strerror}): check its permissions.", UNREADABLE) from error
     if len(inner) != 1:
-        raise InputError(f"{source} holds {hint or f'{len(inner)} model bundles: give the folder of one'}.")
+        raise InputError(
+            f"{source} holds {len(inner)} model bundles: give the folder of one (for a registry use segwithu models "
+            "download --from, for a result folder of nnU-Net segwithu import-nnunet).",
+            NOT_A_MODEL,
+        )
     return inner[0]
-
-
-@contextlib.contextmanager
-def _opened(source: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an archive.
-
-    Raises:
-        InputError: it is none, or cut.
-    """
-    regular_file(source, "give the folder or zip file of a model bundle")
-    with _reading(source):
-        if not zipfile.is_zipfile(source):
-            raise InputError(f"{source} is no zip file, or it is cut: give the folder or zip file of a model bundle.")
-        archive = zipfile.ZipFile(source)
-    with archive:
-        yield archive
-
-
-def _members(archive: zipfile.ZipFile, source: Path) -> list[Part]:
-    """Return the files of an archive; zipfile gives no more bytes than its list says, and checks the CRC.
-
-    Raises:
-        InputError: a name, a link or a size that no bundle has.
-    """
-
-    def chunks(member: zipfile.ZipInfo) -> Iterator[bytes]:
-        with _reading(source), archive.open(member) as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
-
-    found: dict[str, Part] = {}
-    for member in archive.infolist():
-        name, shrunk = member.filename, member.file_size > MAXIMUM_RATIO * max(member.compress_size, 1)
-        if member.is_dir() or (is_passed_over(name) and ".." not in name):
-            continue
-        is_plain = _PATH.fullmatch(name) is not None and not any(map(RESERVED.fullmatch, name.split("/")))
-        is_plain = is_plain and stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
-        is_bomb = shrunk and member.file_size > RATIO_COUNTS_FROM
-        if not is_plain or is_bomb or member.flag_bits & 1 or name.lower() in found:
-            raise InputError(
-                f"{source} holds {name[:80]!r}, whose name, kind or size no file of a bundle has, or encrypted, or "
-                "twice: give the zip file of one bundle.",
-                "unsafe-archive",
-            )
-        found[name.lower()] = (name, member.file_size, partial(chunks, member))
-    if len(found) > MAXIMUM_FILES or sum(size for _, size, _ in found.values()) > MAXIMUM_UNPACKED:
-        raise InputError(f"{source} holds more than a bundle may: give the zip file of one bundle.", "unsafe-archive")
-    return list(found.values())

@@ -57,7 +57,6 @@ class ModelsPanel:
             refreshModelsButton=self.refresh,
             downloadModelButton=self.download,
             importFolderButton=self.import_folder,
-            importZipButton=self.import_zip,
             verifyModelButton=self.verify,
             deleteModelButton=self.delete,
             cancelModelButton=self.cancel,
@@ -71,7 +70,7 @@ class ModelsPanel:
         """Show what can be done now."""
         ui, row, busy = self.ui, self.selected, self.is_busy
         ui.modelsInfoLabel.text = "\n".join(about_lines(row))
-        for widget in (ui.refreshModelsButton, ui.importFolderButton, ui.importZipButton, ui.registryEdit):
+        for widget in (ui.refreshModelsButton, ui.importFolderButton, ui.registryEdit):
             widget.enabled = not busy
         ui.downloadModelButton.enabled = not busy and row is not None and row.folder is None
         ui.verifyModelButton.enabled = not busy and row is not None and row.is_installed
@@ -146,15 +145,7 @@ class ModelsPanel:
     def import_folder(self) -> None:
         """Install from the folder of a bundle."""
         title = _("Folder of a model")
-        self._import(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(PLACE_SETTING)))
-
-    def import_zip(self) -> None:
-        """Install from a zip file."""
-        title, kind = _("Zip file of a model"), _("Model ({name})").format(name="*.zip")
-        place = setting(PLACE_SETTING)
-        self._import(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, place, kind))
-
-    def _import(self, chosen: Any) -> None:
+        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(PLACE_SETTING))
         if chosen:
             set_setting(PLACE_SETTING, str(Path(str(chosen)).parent))
             self._begin(model_store.import_model(Path(str(chosen))))

@@ -121,7 +121,7 @@ def download(row: ModelRow) -> ModelTask:
 
 
 def import_model(source: Path) -> ModelTask:
-    """Install a bundle from a folder or zip file."""
+    """Install a bundle from a folder."""
     title, target = _("Import {name}").format(name=source.name), user_models_folder() / source.name
     return ModelTask(title, ("models", "import", str(source)), target, _("it is installed."))
 

@@ -14,7 +14,6 @@ from nnunet_results import (
     CONFIGURATION,
     dataset,
     nnunets_network,
-    old_plans,
     plans,
     residual_encoder,
     settings,
@@ -55,12 +54,11 @@ def test_logits_equal_those_of_the_network_that_nnunet_builds(
     assert float((logits - expected).abs().max()) < 1e-4
 
 
-def test_old_plans_and_compiled_names_give_the_same_weights(result: Path, tmp_path: Path) -> None:
+def test_compiled_names_give_the_same_weights(result: Path, tmp_path: Path) -> None:
     whole = read_nnunet_folder(result)
     network = nnunets_network(plans())
     renamed = {f"module._orig_mod.{name}": tensor for name, tensor in network.state_dict().items()}
-    other = read_nnunet_folder(write_result_folder(tmp_path, old_plans(plans()), network, network_weights=renamed))
-    assert other.model.backbone.arguments["architecture"]["kernel_sizes"] == [[3, 3, 3]] * 4
+    other = read_nnunet_folder(write_result_folder(tmp_path, plans(), network, network_weights=renamed))
     assert list(other.weights) == list(whole.weights)
     assert all(torch.equal(tensor, whole.weights[name]) for name, tensor in other.weights.items())
 
@@ -212,24 +210,25 @@ class Trap:
 
 
 REFUSALS: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
-    "cascade": (_set(previous_stage="3d_lowres"), ("second stage of a cascade", "'3d_lowres'")),
-    "slices": (_set(patch_size=[48, 40]), ("segments slices", "3D configuration")),
-    "preprocessor": (_set(preprocessor_name="Mine"), ("'Mine'", "DefaultPreprocessor")),
-    "resampling": (_set(resampling_fn_data="resample_torch_fornnunet"), ("'resample_torch_fornnunet'",)),
-    "normalisation": (_set(normalization_schemes=["Mine"]), ("plans.json", "'Mine'")),
-    "reader": (_set(image_reader_writer="NaturalImage2DIO"), ("'NaturalImage2DIO'", "SimpleITKIO")),
+    "cascade": (_set(previous_stage="3d_lowres"), ("previous_stage", "3d_lowres")),
+    "slices": (_set(patch_size=[48, 40]), ("patch_size", "[48, 40]")),
+    "preprocessor": (_set(preprocessor_name="Mine"), ("Mine", "DefaultPreprocessor")),
+    "resampling": (_set(resampling_fn_data="resample_torch_fornnunet"), ("resample_torch_fornnunet",)),
+    "normalisation": (_set(normalization_schemes=["Mine"]), ("plans.json", "Mine")),
+    "reader": (_set(image_reader_writer="NaturalImage2DIO"), ("NaturalImage2DIO", "SimpleITKIO")),
     "patch": (_set(patch_size=[40, 52, 40]), ("[40, 52, 40]", "[8, 8, 8]")),
-    "inherits in a ring": (_set(inherits_from=CONFIGURATION), ("inherit from each other",)),
+    "plans before 2.3": (_set(architecture=None), ("architecture", "2.3")),
+    "inherits in a ring": (_set(inherits_from=CONFIGURATION), ("inherits_from",)),
     "no spacing": (_set(spacing=None), ("plans.json", "configurations/3d_fullres/spacing", "None")),
     "network": (_network(network_class_name="os.system"), ("os.system", "PlainConvUNet")),
     "layer": (_network(nonlin="os.system"), ("os.system", "nonlin", "LeakyReLU")),
     "argument": (_network(color="red"), ("'nnunet'", "'color'")),
     "lists": (_network(n_conv_per_stage=[2, 2]), ("'nnunet'", "do not fit")),
     "other weights": (_network(features_per_stage=[4, 8, 16, 16]), ("checkpoint_final.pth", "do not fit", "shape")),
-    "regions": (_labels(background=0, whole=[1, 2], core=2), ("'whole' is a region", "softmax")),
-    "ignore": (_labels(background=0, organ=1, ignore=2), ("ignore label (2)",)),
-    "gap": (_labels(background=0, organ=2), ("[0, 2]", "without a gap")),
-    "no labels": (lambda folder: (folder / "dataset.json").write_text("{}"), ("lacks the entry 'labels'",)),
+    "regions": (_labels(background=0, whole=[1, 2], core=2), ("labels", "whole")),
+    "ignore": (_labels(background=0, organ=1, ignore=2), ("labels", "ignore")),
+    "gap": (_labels(background=0, organ=2), ("labels", "organ")),
+    "no labels": (lambda folder: (folder / "dataset.json").write_text("{}"), ("dataset.json", "missing")),
     "no JSON": (lambda folder: (folder / "plans.json").write_text("{"), ("plans.json is not valid JSON",)),
     "no plans": (lambda folder: (folder / "plans.json").unlink(), ("is not an nnU-Net result folder", "plans.json")),
     "no checkpoint": (lambda folder: (folder / "fold_0" / "checkpoint_final.pth").unlink(), ("does not exist",)),

@@ -1,25 +1,21 @@
-"""Compile the graphs of a bundle for OpenVINO, and compare them with torch on a stored input.
+"""Compile the graphs of a bundle for OpenVINO, and compare them with torch on a random input.
 
-Tracing needs torch and OpenVINO and is done when a model is made, never while segmenting. The stored input with torch's
-answers lets any computer repeat the comparison (`segwithu models verify --deep`), without torch.
+Tracing needs torch and OpenVINO and is done when a model is made, never while segmenting.
 """
 
 import hashlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
-from safetensors.numpy import load, save_file
 
 from ...models.bundle import (
-    CHECK_FILE,
     CONSTANTS_FILE,
     GRAPH_FILES,
     MAPS_FILE,
@@ -30,7 +26,7 @@ from ...models.bundle import (
     write_bundle_json,
 )
 from ...models.bundle_files import describe_files, read_origin, weights_path, write_origin
-from ...models.graphs import ALIGNMENT, MAKE_ANEW, check_graph, others_start, read_graph_file
+from ...models.graphs import ALIGNMENT, check_graph, others_start
 from ...network.specs import is_user_network
 from ...util.atomic_files import atomic_folder
 from ...util.errors import InputError, UsageError
@@ -107,31 +103,19 @@ def add_graphs(bundle: Bundle, folder: Path) -> Bundle:
 
 
 def _described(bundle: Bundle, folder: Path, network: "SegWithU", openvino: ModuleType) -> Bundle:
-    """Run both engines on one input, store what torch gives, and write the description."""
+    """Compare both engines on one input, and write the description."""
     import torch
 
     from .openvino_engine import OpenVINOEngine
     from .torch_engine import TorchEngine
 
-    (folder / CHECK_FILE).write_bytes(b"")
     files = {name: file_sha256(folder / name) for name in GRAPH_FILES}
-    versions = {"openvino": openvino_version(openvino), "torch": torch.__version__, "segwithu": __version__}
+    versions = {"openvino": openvino_version(openvino), "torch": torch.__version__, "segwithu-slicer": __version__}
     head, weights = bundle.default_head.name, bundle.weights_sha256
     graphs = Graphs(head, weights, network.window_bytes, files, versions, largest_difference={})
     written = replace(bundle, folder=folder, graphs=graphs)
-    right, ours = TorchEngine(network), OpenVINOEngine(written)
-    window_zyx = bundle.input.window_zyx
-    blocks = example_input(len(bundle.input.channels), window_zyx)
-    window = enlarged(blocks, window_zyx)
-    expected, found = window_answers(right, window), window_answers(ours, window)
-    voxels = expected.shape[1]
-    places = np.unique(np.linspace(0, voxels - 1, min(PLACES, voxels)).astype(np.int64))
-    answers = np.ascontiguousarray(expected[:, places])
-    expected_maps, maps = map_answers(right, answers), map_answers(ours, answers)
-    save_file({"blocks": blocks, "places": places, "answers": answers, **expected_maps}, folder / CHECK_FILE)
-    (folder / CHECK_FILE).chmod(0o644)  # safetensors makes it private, but a model is shared
-    largest = differences((found, maps), (expected, expected_maps), right.num_classes)
-    files[CHECK_FILE] = file_sha256(folder / CHECK_FILE)
+    window = example_window(len(bundle.input.channels), bundle.input.window_zyx)
+    largest = engine_differences(OpenVINOEngine(written), TorchEngine(network), window)
     return write_bundle_json(replace(written, graphs=replace(graphs, largest_difference=largest)), folder)
 
 
@@ -220,90 +204,34 @@ def _tensor_places(weights: bytes) -> dict[bytes, int]:
     return found
 
 
-BLOCK = 4
-"""Voxels along each axis that share a value of the stored input."""
-STEPS_A_UNIT = 32
-"""Steps of the stored whole numbers in one unit of a normalised image."""
+BLOCK, STEPS_A_UNIT = 4, 32
+"""Voxels along each axis that share a value of the example, and its steps in one unit of a normalised image."""
 PLACES = 1024
-"""Voxels whose results are stored, evenly spread."""
-SLACK, LEAST_LIMIT = 20.0, 1e-3
-"""Another processor rounds otherwise: so many times the difference that was noted is still the same network."""
+"""Voxels whose maps are compared, evenly spread."""
 FLOAT_MAPS = ("calibration", "ranking", "epistemic", "aleatoric")
 
 
-def example_input(channels: int, window_zyx: tuple[int, ...]) -> np.ndarray:
-    """Draw the input to be stored, int8 (channels, z, y, x) in blocks."""
+def example_window(channels: int, window_zyx: tuple[int, ...]) -> np.ndarray:
+    """Draw a window of random blocks, float32 (channels, z, y, x)."""
     blocks = [-(-size // BLOCK) for size in window_zyx]
-    drawn = np.random.RandomState(0).randint(-64, 65, (channels, *blocks))
-    return drawn.astype(np.int8)
-
-
-def enlarged(blocks: np.ndarray, window_zyx: tuple[int, ...]) -> np.ndarray:
-    """Make the window of a stored input, float32 (channels, z, y, x)."""
-    found = blocks.astype(np.float32) / STEPS_A_UNIT
+    found = np.random.RandomState(0).randint(-64, 65, (channels, *blocks)).astype(np.float32) / STEPS_A_UNIT
     for axis in (1, 2, 3):
         found = found.repeat(BLOCK, axis)
     z, y, x = window_zyx
     return np.ascontiguousarray(found[:, :z, :y, :x])
 
 
-def window_answers(engine: Engine, window: np.ndarray) -> np.ndarray:
-    """Logits and responses of a window, (channels, voxels)."""
-    joined = np.concatenate(engine.window(window))
-    return joined.reshape(len(joined), -1)
-
-
-def map_answers(engine: Engine, chunk: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute maps of some voxels, by name, and their classes."""
-    found = engine.maps(np.ascontiguousarray(chunk))
-    maps = {name: getattr(found, name) for name in FLOAT_MAPS if getattr(found, name) is not None}
-    return {name: np.array(values) for name, values in {**maps, "classes": found.classes}.items()}
-
-
-Answers: TypeAlias = tuple[np.ndarray, Mapping[str, np.ndarray]]
-"""Logits and responses, (channels, voxels), and maps of some chunk, by name."""
-
-
-def differences(found: Answers, expected: Answers, classes: int) -> dict[str, float]:
-    """Largest absolute differences by output; of the labels the share that differs.
-
-    Args:
-        found, expected: of two engines, the maps of the same chunk.
-        classes: how many of the channels are logits.
-    """
-    (values, maps), (right_values, right_maps) = found, expected
-    gap = np.abs(values - right_values)
-    labels = values[:classes].argmax(0) != right_values[:classes].argmax(0)
+def engine_differences(engine: Engine, reference: Engine, window: np.ndarray) -> dict[str, float]:
+    """Return the largest absolute differences of two engines by output; of the labels the share that differs."""
+    values, right = (np.concatenate(each.window(window)).reshape(-1, window[0].size) for each in (engine, reference))
+    places = np.unique(np.linspace(0, window[0].size - 1, min(PLACES, window[0].size)).astype(np.int64))
+    chunk = np.ascontiguousarray(right[:, places])
+    maps, right_maps = engine.maps(chunk), reference.maps(chunk)
+    classes, gap = reference.num_classes, np.abs(values - right)
+    present = [name for name in FLOAT_MAPS if getattr(right_maps, name) is not None]
     return {
         "logits": float(gap[:classes].max()),
         "responses": float(gap[classes:].max(initial=0)),
-        "labels": float(labels.mean()),
-        **{name: float(np.abs(maps[name] - right_maps[name]).max()) for name in FLOAT_MAPS if name in right_maps},
+        "labels": float((values[:classes].argmax(0) != right[:classes].argmax(0)).mean()),
+        **{name: float(np.abs(getattr(maps, name) - getattr(right_maps, name)).max()) for name in present},
     }
-
-
-def repeated_check(bundle: Bundle, engine: Engine) -> dict[str, float]:
-    """Run the graphs of a bundle on its stored input; return the differences from what torch gave.
-
-    Raises:
-        InputError: the stored input is damaged, or a difference is far larger than when the graphs were made.
-    """
-    assert bundle.graphs is not None
-    place = f"{bundle.folder}/{CHECK_FILE}"
-    stored = load(read_graph_file(bundle, CHECK_FILE))
-    window_zyx = bundle.input.window_zyx
-    try:
-        answers = window_answers(engine, enlarged(stored["blocks"], window_zyx))
-        found, maps = answers[:, stored["places"]], map_answers(engine, stored["answers"])
-        expected_maps = {name: stored[name] for name in (*FLOAT_MAPS, "classes") if name in stored}
-        repeated = differences((found, maps), (stored["answers"], expected_maps), engine.num_classes)
-    except (KeyError, ValueError, IndexError) as error:
-        raise InputError(f"{place} does not fit the graphs ({error!r:.100}): {MAKE_ANEW}.") from error
-    for name, value in repeated.items():
-        limit = SLACK * bundle.graphs.largest_difference.get(name, 0.0) + LEAST_LIMIT
-        if not value <= limit:
-            raise InputError(
-                f"{place}: the graphs give {name} that differ from torch's by {value:.3g}, more than the {limit:.3g} "
-                f"that rounding explains: {MAKE_ANEW}."
-            )
-    return repeated
