@@ -172,7 +172,7 @@ class Pipeline:
                 "to measure the model); add rows, or give the folder of the data, so that roles are drawn.",
                 "missing-role",
             )
-        return {"cases": made.cases}
+        return {"cases": len(made.cases)}
 
     def _files(self, *roles: str) -> dict[str, Any]:
         """Return what a stage reads of the cases of some roles: what is done with others is not done again for them."""

@@ -35,10 +35,8 @@ def _add_plan_options(command: CommandParser) -> None:
     add("data", metavar="DATA", type=Path, help="an nnU-Net data set folder, a split table (columns case, role, "
         "patient; folders images and labels beside it), or a folder that holds images and labels")  # fmt: skip
     add("--name", help="name of the model (default: that of the output folder)")
-    add("--task", help="what the model segments, one sentence for its card")
     add("--modality", help="DICOM modality, such as MR or CT (default: from the intensities)")
     add("--label", action="append", default=[], metavar="VALUE=NAME", help="name of a structure; once for each")
-    add("--mirror", action=argparse.BooleanOptionalAction, help="whether left and right may be exchanged")
     add("--hours", type=finite_number, help="time for the whole training; decides the epochs")
     add("--spacing", type=_spacing, metavar="X,Y,Z", help="voxel size in mm of the network's grid; coarser is faster")
     add("--patient-pattern", metavar="REGEX", help="finds the patient in names, such as '(p[0-9]+)_'")
@@ -71,9 +69,7 @@ def _plan_options(options: argparse.Namespace) -> "PlanOptions":
     return PlanOptions(
         options.name or options.output.resolve().name,
         options.modality,
-        options.task,
         labels,
-        options.mirror,
         options.spacing,
         options.hours,
         options.patient_pattern,
@@ -92,7 +88,7 @@ def run_plan(options: argparse.Namespace, console: Console) -> int:
     plan DATA --output plans/atrium --name left_atrium --label 1="left atrium" --hours 3
     plan DATA/split.csv --output plans/heart --modality MR
     """
-    from SegWithULab.training.plan import REASONS, RECIPE, make_plan
+    from SegWithULab.training.plan import REASONS, RECIPE, SPLIT, make_plan, table_of
 
     asked, recipe = _plan_options(options), options.output / RECIPE
     with one_writer(options.output, overwrite=True):
@@ -101,8 +97,10 @@ def run_plan(options: argparse.Namespace, console: Console) -> int:
         with console.progress("plan") as progress:
             made = make_plan(options.data, options.output, asked, progress=progress, note=console.note)
     text = f"{recipe}, with reasons in {REASONS}. Next:\n"
-    text += f"  segwithu train {made.table} --recipe {recipe} --output models/{made.name}"
-    console.result(text, {"recipe": str(recipe), "cases": made.cases, "unusable": made.unusable})
+    table = table_of(options.data)
+    table = table if table.is_file() else options.output / SPLIT
+    text += f"  segwithu train {table} --recipe {recipe} --output models/{asked.name}"
+    console.result(text, {"recipe": str(recipe), "cases": len(made.cases), "unusable": len(made.unusable)})
     return 0
 
 

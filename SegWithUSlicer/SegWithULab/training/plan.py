@@ -4,12 +4,11 @@ The rules follow nnU-Net's planner (Isensee et al., Nature Methods 18, 2021), wi
 a graphics card; the reasons say what differs.
 """
 
-import json
 import math
 import re
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +20,11 @@ from SegWithUCore.util.atomic_files import atomic_file
 from SegWithUCore.util.csv_files import write_csv
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithUCore.util.progress import Progress, silent
+from SegWithUCore.util.strict_json import to_json
 
-from .dataset import PreparedCase, find_cases
+from .dataset import PreparedCase, find_cases, roles_of
 from .recipe import Recipe, read_recipe_json, recipe_from_json
-from .survey import CaseMetadata, Survey, survey_for_plan
+from .survey import CaseMetadata, Survey, add_names, survey
 
 RECIPE, REASONS, SPLIT = "recipe.json", "plan.md", "split.csv"
 WINDOW_VOXELS = 1 << 18
@@ -55,12 +55,12 @@ COLORS = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
 )  # fmt: skip
 """Okabe and Ito's palette, which colour-blind people can tell apart."""
-_SIDE = re.compile(r"left|right|\bl\b|\br\b|_l$|_r$|^l_|^r_|ventric|atri", re.IGNORECASE)
-"""Names of structures that have a side, or lie in a heart, which is not symmetric."""
-SHARES = {"train": 0.6, "select": 0.1, "calibration": 0.15, "test": 0.15}
-"""Of the patients. Calibration and test get more than select: intervals and flags are fitted and judged on cases."""
+_SIDE = re.compile(r"left|right|\bl\b|\br\b|_l$|_r$|^l_|^r_|ventric|atri|^structure ", re.IGNORECASE)
+"""Names of structures that have a side, or lie in a heart, which is not symmetric, or say nothing."""
+SHARES = {"select": 0.1, "calibration": 0.15, "test": 0.15}
+"""Of the patients, the others train. Intervals and flags are fitted and judged on the cases of the last two."""
 FEWEST_PATIENTS = 10
-"""So that select, calibration and test have one each at least."""
+"""So that every role has a patient."""
 
 Choices = dict[str, tuple[str, str]]
 """The decisions of a plan in their order: by name, what was chosen and why."""
@@ -73,9 +73,7 @@ class PlanOptions:
     Attributes:
         name: of the model.
         modality: DICOM modality.
-        task: what the model segments, for its card.
         labels: names of label values.
-        mirror: whether left and right may be exchanged.
         spacing_mm: along the axes of the orientation.
         hours: for the whole training.
         patient_pattern: regular expression whose first group is the patient.
@@ -84,23 +82,11 @@ class PlanOptions:
 
     name: str
     modality: str | None = None
-    task: str | None = None
     labels: Mapping[int, str] = field(default_factory=dict)
-    mirror: bool | None = None
     spacing_mm: tuple[float, ...] | None = None
     hours: float | None = None
     patient_pattern: str | None = None
     leave_out_bad: bool = False
-
-
-@dataclass(frozen=True)
-class PlanResult:
-    """The name of the model, the table of the split, and how many cases can be used and cannot."""
-
-    name: str
-    table: Path
-    cases: int
-    unusable: int
 
 
 def make_plan(
@@ -110,7 +96,7 @@ def make_plan(
     given: Path | None = None,
     progress: Progress = silent,
     note: Callable[[str], None] = lambda message: None,
-) -> PlanResult:
+) -> Survey:
     """Survey a data set, plan a recipe, time a step, and write recipe, reasons and, where there is none, a split.
 
     Args:
@@ -126,53 +112,70 @@ def make_plan(
     from .recipe_check import check_recipe
 
     table = table_of(data)
-    found = survey_for_plan(data, table, options.leave_out_bad, progress, note)
-    usable = {one.case.name for one in found.cases}
-    split: dict[str, tuple[str, str]] = {}
-    if not table.is_file():
-        split = _drawn_split(found, options.patient_pattern)
+    found = _survey_of(data, table, options.leave_out_bad, progress, note)
+    split = {} if table.is_file() else _drawn_split(found, options.patient_pattern)
     planned_on = [one for one in found.cases if not split or split[one.case.name][1] != "test"]
     recipe, choices = plan(replace(found, cases=planned_on), options)
-    recipe = recipe if given is None else read_recipe_json(given)
-    check_recipe(recipe_from_json(recipe, str(given or RECIPE)), str(given or RECIPE))
+    recipe, source = (recipe, RECIPE) if given is None else (read_recipe_json(given), str(given))
+    checked = recipe_from_json(recipe, source)
+    check_recipe(checked, source)
     note("Timing a few steps of the training...")
-    step_s = time_step(recipe_from_json(recipe, RECIPE))
+    step_s, usable = time_step(checked), {one.case.name for one in found.cases}
     train = sum(role == "train" for _, role in split.values())
-    if not split:
-        train = sum(case.name in usable for case in find_cases(f"{table}:train"))
+    train = train if split else sum(case.name in usable for case in find_cases(f"{table}:train"))
     if options.hours is not None and given is None:
         recipe, choices["epochs, folds"] = choose_epochs(recipe, options.hours, step_s, train)
-    epoch = _epoch_s(step_s, train, recipe_from_json(recipe, RECIPE).backbone_training.batch_size)
+    epoch = _epoch_s(step_s, train, checked.backbone_training.batch_size)
     lines = [f"# Plan for {recipe['about']['name']}", "", f"From {len(found.cases)} cases of `{data}`.", ""]
     lines += ["| what | chosen | because |", "|---|---|---|"]
     lines += [f"| {name} | {value} | {reason} |" for name, (value, reason) in choices.items()]
     lines += ["", f"An epoch of the backbone takes about {epoch:.0f} s here: {train} cases, {step_s:.2f} s a step."]
+    output.mkdir(parents=True, exist_ok=True)
     if split:
         counts = Counter(role for _, role in split.values())
         listed = ", ".join(f"{count} {role}" for role, count in counts.items())
         lines += ["", "## Split", "", f"Drawn by patient (seed 0): {listed}. The plan does not look at *test*."]
+        rows = [
+            [one.case.name, *reversed(split[one.case.name]),
+             *(str(file.parent.resolve()) for file in (one.case.channels[0], one.case.reference))]
+            for one in found.cases
+        ]  # fmt: skip
+        write_csv(output / SPLIT, ["case", "role", "patient", "images", "labels"], rows)
     problems = [*found.unusable.values(), *found.warnings] or ["none was found"]
     lines += ["", "## Problems of the data", "", *(f"- {message}" for message in problems), ""]
-    output.mkdir(parents=True, exist_ok=True)
-    if split:
-        rows = []
-        for one in found.cases:
-            folders = one.case.channels[0].parent.resolve(), one.case.reference.parent.resolve()
-            patient, role = split[one.case.name]
-            rows.append([one.case.name, role, patient, *map(str, folders)])
-        write_csv(output / SPLIT, ["case", "role", "patient", "images", "labels"], rows)
-    texts = {REASONS: "\n".join(lines), RECIPE: json.dumps(recipe, indent=1, ensure_ascii=False) + "\n"}
-    for name, text in texts.items():
+    for name, text in ((REASONS, "\n".join(lines)), (RECIPE, to_json(recipe) + "\n")):
         with atomic_file(output / name) as work:
             work.write_text(text, encoding="utf-8")
-    return PlanResult(
-        recipe["about"]["name"], output / SPLIT if split else table, len(found.cases), len(found.unusable)
-    )
+    return found
 
 
 def table_of(data: Path) -> Path:
     """Return the split table of a data set; a path that is not a file if it has none."""
     return data / SPLIT if data.is_dir() else data
+
+
+def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress, note: Callable[[str], None]) -> Survey:
+    """Survey the cases that may be planned on: all, or those of every role but *test*."""
+    sources = [str(data)]
+    if table.is_file():
+        sources = [f"{table}:{role}" for role in roles_of(table) if role != "test"]
+    cases = [case for source in sources for case in find_cases(source)]
+    if not cases:
+        raise UsageError(
+            f"{table} has no case of another role than test: give train, select and calibration cases.",
+            code="nothing-to-plan-on",
+        )
+    found = survey(cases, progress)
+    for message in (*found.unusable.values(), *found.warnings):
+        note(message)
+    if found.unusable and not leave_out_bad:
+        raise InputError(
+            f"{len(found.unusable)} of {len(cases)} cases cannot be used (see above): correct them, or pass "
+            "--leave-out-bad.",
+            code="unusable-cases",
+        )
+    add_names(found, data / "dataset.json")
+    return found
 
 
 def _drawn_split(found: Survey, pattern: str | None) -> dict[str, tuple[str, str]]:
@@ -186,11 +189,11 @@ def _drawn_split(found: Survey, pattern: str | None) -> dict[str, tuple[str, str
 
 
 def patients_by_name(names: Sequence[str], pattern: str | None = None) -> dict[str, str]:
-    """Tell the patient of each case from its name.
+    """Derive the patient of each case from its name.
 
     Without a pattern, names that agree up to their last separator belong together ("patient002_frame01" and
     "patient002_frame12"), if that gives groups of at most a tenth of all cases: "heart_001" and "heart_002" stay apart.
-    Putting two patients together costs little; taking one patient's cases apart would make every figure too good.
+    Putting two patients together costs little; taking one patient's cases apart would make every metric too good.
 
     Args:
         names: of the cases.
@@ -199,26 +202,24 @@ def patients_by_name(names: Sequence[str], pattern: str | None = None) -> dict[s
     Raises:
         UsageError: the pattern is none, has no group, or does not match a name.
     """
-    groups: dict[str, list[str]] = defaultdict(list)
+    if pattern is None:
+        found = {name: re.sub(r"[_\-. ][^_\-. ]*$", "", name) for name in names}
+        largest = Counter(found.values()).most_common(1)[0][1]
+        return {name: name for name in names} if largest > max(4, len(names) // 10) else found
+    found = {}
     for name in names:
-        if pattern is None:
-            groups[re.sub(r"[_\-. ][^_\-. ]*$", "", name)].append(name)
-            continue
         try:
-            found = re.search(pattern, name)
-            patient = found.group(1) if found else None
+            match = re.search(pattern, name)
+            found[name] = (match and match.group(1)) or ""
         except (re.error, IndexError):
-            patient = None
-        if not patient:
+            found[name] = ""
+        if not found[name]:
             raise UsageError(
                 f"--patient-pattern {pattern!r} does not find a patient in the name {name}: give a regular expression "
                 "with a group, such as '(patient[0-9]+)'.",
                 "bad-patient-pattern",
             )
-        groups[patient].append(name)
-    if pattern is None and max(map(len, groups.values())) > max(4, len(names) // 10):
-        return {name: name for name in names}
-    return {name: group for group, members in groups.items() for name in members}
+    return found
 
 
 def roles(patients: Mapping[str, str]) -> dict[str, str]:
@@ -238,11 +239,7 @@ def roles(patients: Mapping[str, str]) -> dict[str, str]:
             "too-few-patients",
         )
     order = [known[place] for place in np.random.default_rng(0).permutation(len(known))]
-    drawn: dict[str, str] = {}
-    for role, share in SHARES.items():
-        if role != "train":
-            for _ in range(max(1, round(share * len(known)))):
-                drawn[order.pop()] = role
+    drawn = {order.pop(): role for role, share in SHARES.items() for _ in range(max(1, round(share * len(known))))}
     return {case: drawn.get(patient, "train") for case, patient in patients.items()}
 
 
@@ -259,18 +256,22 @@ def plan(found: Survey, options: PlanOptions) -> tuple[dict[str, Any], Choices]:
     spacing = _spacing(found, orientation, options, choices)
     window, levels, flat = _window(found, orientation, spacing, choices)
     labels = _labels(found, options)
+    structures = [str(label["name"]) for label in labels[1:]]
     batch = max(1, min(LARGEST_BATCH, BATCH_VOXELS // math.prod(window)))
     choices["batch"] = f"{batch} windows", f"at most {BATCH_VOXELS:,} voxels a step"
     channels = len(found.cases[0].case.channels)
     names = [modality] if channels == 1 else [f"{modality} {number}" for number in range(1, channels + 1)]
     filters = [min(FIRST_FILTERS * 2**level, MOST_FILTERS) for level in range(levels)]
-    mirror, precision = _mirror(labels, options, choices), "bfloat16" if has_bfloat16() else "float32"
-    training = {"batch_size": batch, "precision": precision, "mirror": mirror, "seed": 1}
+    sided = [name for name in structures if _SIDE.search(name)]
+    reason = f"'{sided[0]}' may have a side" if sided else "no name of a structure has a side"
+    choices["mirror"] = "no" if sided else "yes", f"{reason} (edit `mirror` in {RECIPE} where that is wrong)"
+    precision = "bfloat16" if has_bfloat16() else "float32"
+    training = {"batch_size": batch, "precision": precision, "mirror": not sided, "seed": 1}
     recipe = {
         "about": {
             "name": options.name,
             "version": "1.0.0",
-            "task": options.task or f"{', '.join(str(label['name']) for label in labels[1:])} in {modality} images.",
+            "task": f"{', '.join(structures)} in {modality} images.",
             "licence_weights": "not stated",
             "licence_data": "not stated",
             "data": f"the training cases of {options.name}",
@@ -313,12 +314,11 @@ def _along(found: CaseMetadata, orientation: str) -> tuple[np.ndarray, np.ndarra
 
 def _modality(found: Survey, options: PlanOptions, choices: Choices) -> str:
     air = float(np.mean([min(one.lowest) < AIR_HU and one.integers for one in found.cases]))
+    choice = "MR", "intensities have no unit (give --modality where that is wrong)"
     if options.modality:
         choice = options.modality, "your choice"
     elif air > 0.5:
         choice = "CT", f"integers below {AIR_HU} in {100 * air:.0f} % of the images, as only air in a CT has"
-    else:
-        choice = "MR", "intensities have no unit (give --modality where that is wrong)"
     choices["modality"] = choice
     return choice[0]
 
@@ -405,18 +405,6 @@ def _labels(found: Survey, options: PlanOptions) -> list[dict[str, Any]]:
         color = COLORS[number % len(COLORS)]
         labels.append({"value": value, "name": names.get(value, f"structure {value}"), "color": list(color)})
     return labels
-
-
-def _mirror(labels: Sequence[Mapping[str, Any]], options: PlanOptions, choices: Choices) -> bool:
-    names = [str(label["name"]) for label in labels[1:]]
-    sided = [name for name in names if _SIDE.search(name) or name.startswith("structure ")]
-    mirror, reason = not sided, "no name of a structure has a side"
-    if options.mirror is not None:
-        mirror, reason = options.mirror, "your choice"
-    elif sided:
-        reason = f"'{sided[0]}' may have a side (give --mirror where left and right may be exchanged)"
-    choices["mirror"] = "yes" if mirror else "no", reason
-    return mirror
 
 
 def time_step(recipe: Recipe, steps: int = 2) -> float:

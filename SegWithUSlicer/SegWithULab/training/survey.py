@@ -1,7 +1,7 @@
-"""What a data set holds, and what is wrong with it: read once, before a recipe is planned."""
+"""Read a data set once before its training is planned: what it holds, and what is wrong with it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +11,12 @@ import SimpleITK as sitk
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.case.segmentation_file import segment_fields
 from SegWithUCore.io.volume import orientation_of, read_file
-from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.progress import Progress, silent
 from SegWithUCore.util.strict_json import read_json_object
 
 from .case_reading import SEGMENTATION_SUFFIX, read_case
-from .dataset import Case, find_cases, roles_of
+from .dataset import Case
 
 FOREGROUND_SAMPLE = 10_000
 """Voxels of a case that intensity statistics are taken from: nnU-Net takes as many."""
@@ -84,19 +84,18 @@ def survey(cases: Sequence[Case], progress: Progress = silent) -> Survey:
         InputError: no case can be used.
     """
     found = Survey()
+    usual = Counter(len(case.channels) for case in cases).most_common(1)[0][0]
     for number, case in enumerate(cases):
         progress("reading the data set", number / len(cases), case.name)
         try:
+            if len(case.channels) != usual:
+                raise InputError(
+                    f"Case {case.name} has {len(case.channels)} channel(s) and most have {usual}: give it the same "
+                    "files."
+                )
             found.cases.append(_read(case, found))
         except InputError as error:
             found.unusable[case.name] = str(error)
-    usual = Counter(len(one.case.channels) for one in found.cases).most_common(1)
-    for one in [one for one in found.cases if len(one.case.channels) != usual[0][0]]:
-        found.cases.remove(one)
-        found.unusable[one.case.name] = (
-            f"Case {one.case.name} has {len(one.case.channels)} channel(s) and most have {usual[0][0]}: give it the "
-            "same files."
-        )
     if not found.cases:
         name, reason = next(iter(found.unusable.items()))
         raise InputError(f"None of {len(cases)} cases can be used; {name}: {reason}")
@@ -134,7 +133,7 @@ def _read(case: Case, found: Survey) -> CaseMetadata:
 
 
 def _warnings(cases: Sequence[CaseMetadata]) -> list[str]:
-    """List equal images, empty references, rare structures and mixed orientations."""
+    """List equal images, empty references and rare structures."""
     by_hash: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for one in cases:
         by_hash[one.voxels_sha256].append(one.case.name)
@@ -143,55 +142,23 @@ def _warnings(cases: Sequence[CaseMetadata]) -> list[str]:
         for names in by_hash.values()
         if len(names) > 1
     ]
-    empty = [one.case.name for one in cases if not one.label_voxels]
-    if empty:
-        warnings.append(
-            f"{len(empty)} case(s), such as {empty[0]}, have an empty reference: is the annotation missing?"
-        )
     warnings += [
+        f"Case {one.case.name} has an empty reference: is the annotation missing?"
+        for one in cases
+        if not one.label_voxels
+    ]
+    return warnings + [
         f"Label {value} is in {count} of {len(cases)} cases: an annotation error, or too rare to be learnt."
         for value, count in sorted(Counter(value for one in cases for value in one.label_voxels).items())
         if count < RARE_SHARE * len(cases)
     ]
-    orientations = Counter(one.orientation for one in cases)
-    if len(orientations) > 1:
-        listed = ", ".join(f"{count} {letters}" for letters, count in orientations.most_common(4))
-        warnings.append(f"Images have different orientations ({listed}): all are turned to one before training.")
-    return warnings
 
 
-def survey_for_plan(
-    data: Path, table: Path, leave_out_bad: bool, progress: Progress, note: Callable[[str], None]
-) -> Survey:
-    """Survey the cases that may be planned on: all, or those of every role but *test*.
-
-    Args:
-        table: of the split; need not exist.
-        note: receives each error and warning.
-
-    Raises:
-        UsageError: the table has no case of another role than *test*.
-        InputError: a case cannot be used, and is not to be left out.
-    """
-    sources = [str(data)]
-    if table.is_file():
-        sources = [f"{table}:{role}" for role in roles_of(table) if role != "test"]
-    if not sources:
-        raise UsageError(
-            f"{table} has no case of another role than test: give train, select and calibration cases.",
-            code="nothing-to-plan-on",
-        )
-    found = survey([case for source in sources for case in find_cases(source)], progress)
-    for message in (*found.unusable.values(), *found.warnings):
-        note(message)
-    if found.unusable and not leave_out_bad:
-        raise InputError(
-            f"{len(found.unusable)} of {len(found.unusable) + len(found.cases)} cases cannot be used (see above): "
-            "correct them, or pass --leave-out-bad.",
-            code="unusable-cases",
-        )
-    description = data / "dataset.json"
-    described = read_json_object(description, "restore it, or remove it") if description.is_file() else {}
+def add_names(found: Survey, description: Path) -> None:
+    """Take over what nnU-Net's `dataset.json` calls labels and channels; nothing where there is no such file."""
+    if not description.is_file():
+        return
+    described = read_json_object(description, "restore it, or remove it")
     labels, channels = described.get("labels"), described.get("channel_names", described.get("modality"))
     if isinstance(labels, dict):
         # nnU-Net's second version writes {"liver": 1}, the first {"1": "liver"}.
@@ -200,4 +167,3 @@ def survey_for_plan(
         found.names = {**{value: name for value, name in names.items() if value}, **found.names}
     if isinstance(channels, dict) and all(str(key).isdecimal() for key in channels):
         found.channels = [str(channels[key]) for key in sorted(channels, key=int)]
-    return found

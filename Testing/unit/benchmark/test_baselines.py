@@ -21,11 +21,9 @@ from SegWithUCore.util.errors import InputError
 from SegWithULab.benchmark.baselines import frozen_backbone
 from SegWithULab.benchmark.baselines.augmentation import Augmentation
 from SegWithULab.benchmark.baselines.base import FittingCases, PassAverage, unsure_of
-from SegWithULab.benchmark.baselines.distance import NO_BOUNDARY, Distance
 from SegWithULab.benchmark.baselines.dropout import Dropout, DroppedBackbone
 from SegWithULab.benchmark.baselines.ensemble import Ensemble, read_member
-from SegWithULab.benchmark.baselines.from_logits import Softmax, Temperature
-from SegWithULab.benchmark.baselines.local_temperature import LocalTemperature, train
+from SegWithULab.benchmark.baselines.from_logits import NO_BOUNDARY, Distance, Softmax, Temperature
 from SegWithULab.calibration.cases import predict_case
 from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithULab.training.dataset import Case, find_cases
@@ -107,32 +105,6 @@ def test_the_frozen_segmentation_is_what_the_whole_model_predicts(data_folder: P
     np.testing.assert_array_equal(seen.classes, predicted.classes)
     np.testing.assert_array_equal(seen.runner_up, predicted.runner_up)
     np.testing.assert_array_equal(seen.logits, predicted.logits)
-
-
-def test_local_temperature_learns_from_the_image() -> None:
-    def read(number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        place = torch.Generator().manual_seed(number)
-        true = 2 * torch.randn(1, 3, 10, 16, 24, generator=place)
-        image = torch.zeros(1, 1, 10, 16, 24)
-        image[..., 12:] = 1
-        truth = Categorical(logits=true.movedim(1, -1)).sample()
-        return true * torch.where(image > 0, 3.0, 1.0), image, truth
-
-    torch.manual_seed(0)
-    network = LocalTemperature(3, 1)
-    kept = train(network, read, 12, 2, seed=0)
-    logits, image, truth = read(99)
-    with torch.no_grad():
-        temperatures = network(logits, image)
-        losses = [
-            float(torch.nn.functional.cross_entropy(logits / t, truth))
-            for t in (temperatures, torch.tensor(1.0), torch.tensor(1.8))
-        ]
-    assert 1 <= kept <= 20
-    assert float(temperatures.min()) > 0
-    assert float(temperatures[..., 16:].mean()) > 1.5 * float(temperatures[..., :8].mean())
-    assert losses[0] < losses[1] - 0.1
-    assert losses[0] < losses[2] - 0.02
 
 
 def test_without_turning_or_noise_a_pass_of_augmentation_is_the_plain_one(

@@ -33,7 +33,6 @@ QUICK = ("--baselines", "softmax,temperature,distance,heads", "--repeats", "1")
 def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how good a rival is, or how quick on average."""
     monkeypatch.setattr("SegWithULab.benchmark.cost.CASES", 1)
-    monkeypatch.setattr("SegWithULab.benchmark.baselines.local_temperature.EPOCHS", 1)
     monkeypatch.setattr("SegWithULab.benchmark.baselines.dropout.PASSES", 2)
     monkeypatch.setitem(TREES, "max_iter", 5)
     monkeypatch.setattr("SegWithULab.benchmark.baselines.dropout.RATES", (0.1, 0.2))
@@ -213,7 +212,7 @@ def test_a_folder_of_another_benchmark_or_of_something_else_is_refused(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--baselines", "softmax,magic"), ("magic", "local-temperature")),
+        (("--baselines", "softmax,magic"), ("magic", "image-trees")),
         (("--repeats", "0"), ("--repeats", "0")),
         (("--band", "3cm"), ("--band", "3cm")),
         (("--baselines", "ensemble"), ("No baseline", "--ensemble")),

@@ -120,7 +120,7 @@ def test_what_a_model_is_compared_with_learns_from_them_too(
     for option, role in (("--cases", "test"), ("--calibration", "calibration")):
         (tmp_path / role).mkdir()
         call += [option, table_of(find_cases(f"{split}:{role}")[:2], tmp_path / role, role)]
-    call += ["--baselines", "softmax,softmax-distance"]
+    call += ["--baselines", "softmax,image-trees"]
     found = []
     for name, more in (("both", folds), ("alone", [])):
         outcome = segwithu(*call, *more, "--output", output / name)
@@ -130,8 +130,8 @@ def test_what_a_model_is_compared_with_learns_from_them_too(
         assert (f"Fitted on {FURTHER} training cases, too" in text) == (more is folds)
     both, alone = ({row["row"]: row["metrics"] for row in each["rows"]} for each in found)
     assert both["maximum softmax"] == alone["maximum softmax"]
-    assert both["softmax with distance"] != alone["softmax with distance"]
-    assert found[0]["folds"] == {"networks": 2, "cases": FURTHER, "rows": ["softmax with distance"]}
+    assert both["boosted trees with the image"] != alone["boosted trees with the image"]
+    assert found[0]["folds"] == {"networks": 2, "cases": FURTHER, "rows": ["boosted trees with the image"]}
     assert found[1]["folds"] is None
     assert segwithu(*call, *turned(folds), "--resume", "--output", output / "both").code == 0
     forgotten = segwithu(*call, "--resume", "--output", output / "both")
@@ -156,7 +156,7 @@ def test_a_benchmark_s_test_cases_are_none_that_folds_show_or_know(
     call = ["benchmark", "--model", SHIPPED, "--repeats", "1", "--output", tmp_path / "o", *given[2:]]
     call += ["--calibration", table_of(find_cases(f"{split}:calibration")[:2], tmp_path / "calibration", "calibration")]
     test = table_of(find_cases(f"{split}:test")[:1], tmp_path / "test", "test")
-    learning = ["--baselines", "softmax-distance"]
+    learning = ["--baselines", "image-trees"]
     refused = segwithu(*call, *learning, "--cases", table_of(copied, tmp_path / "copied", "test"))
     one_sentence(refused, "--fold-cases and --cases share 1 case(s)", "a first", code=2)
     one_sentence(segwithu(*call, "--baselines", "softmax", "--cases", test), "None of the baselines learns", code=2)

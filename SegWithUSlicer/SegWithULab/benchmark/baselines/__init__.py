@@ -17,8 +17,6 @@ from .base import Baseline, BaselineInputs, FittingCases, FoldBackbone
 # In the order of the table. A new baseline is a file and its line here.
 # isort: off
 from . import from_logits as from_logits
-from . import local_temperature as local_temperature
-from . import distance as distance
 from . import image_trees as image_trees
 from . import augmentation as augmentation
 from . import dropout as dropout

@@ -13,7 +13,7 @@ from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from ...training.dataset import Case, PreparedCase, prepare
+from ...training.dataset import Case
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,6 @@ class FittingCases:
         own = [(self.backbone, case) for case in self.calibration]
         return own + [(fold.backbone, case) for fold in self.folds for case in fold.cases]
 
-    def prepared(self, case: Case) -> PreparedCase:
-        """Prepare a case on the network's working grid."""
-        bundle = self.backbone.bundle
-        return prepare(case, bundle.input, [label.value for label in bundle.labels])
-
 
 @dataclass(frozen=True)
 class BaselineInputs:
@@ -92,7 +87,6 @@ class Baseline(ABC):
         passes: network passes a window, that of the frozen segmentation included.
         own_pass: whether it runs the frozen backbone itself, in whose place it then stands; else it works on top.
         needs: roles without which it cannot be fitted.
-        uses: further roles that fitting reads if they are given.
         learns_from_folds: whether it is fitted on the cases of `FittingCases.folds`, too.
     """
 
@@ -101,7 +95,6 @@ class Baseline(ABC):
     passes: int = 1
     own_pass: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
-    uses: ClassVar[tuple[str, ...]] = ()
     learns_from_folds: ClassVar[bool] = False
 
     @property

@@ -1,4 +1,4 @@
-"""Baselines that need nothing but the frozen logits: softmax and temperature scaling."""
+"""Baselines that need nothing but the frozen segmentation: softmax, temperature scaling, distance to the boundary."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import softmax
 
 from SegWithUCore.calibration.error_probability import fit_temperature
+from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase
@@ -19,6 +20,9 @@ from .base import (
     in_parts,
     unsure_of,
 )
+
+NO_BOUNDARY = 1e4
+"""Distance where there is no boundary."""
 
 
 class Softmax(Baseline):
@@ -87,6 +91,26 @@ class Temperature(Baseline):
         }
 
 
+class Distance(Baseline):
+    """Distance to the predicted boundary: knows geometry and nothing else."""
+
+    name = "distance"
+    rows = ("distance to boundary",)
+    how = "minus the distance to the nearest boundary voxel of the frozen segmentation; no probabilities"
+
+    def __init__(self, band: Band) -> None:
+        self.band = band
+
+    def settings(self) -> dict[str, bool]:
+        """Return whether the distance is counted in mm or in voxels of a slice."""
+        return {"in_slices": self.band.in_slices}
+
+    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
+        """Answers by row."""
+        distance = np.minimum(self.band.distance(case.classes, case.spacing_zyx), NO_BOUNDARY)
+        return {self.rows[0]: UncertaintyPrediction((-distance).astype(np.float32))}
+
+
 @baseline("softmax")
 def _softmax(_inputs: BaselineInputs) -> list[Baseline]:
     return [Softmax()]
@@ -95,3 +119,8 @@ def _softmax(_inputs: BaselineInputs) -> list[Baseline]:
 @baseline("temperature", title="temperature scaling")
 def _temperature(_inputs: BaselineInputs) -> list[Baseline]:
     return [Temperature()]
+
+
+@baseline("distance", title="distance to boundary")
+def _distance(inputs: BaselineInputs) -> list[Baseline]:
+    return [Distance(inputs.band)]

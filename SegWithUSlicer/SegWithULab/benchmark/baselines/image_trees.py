@@ -16,9 +16,10 @@ from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase
-from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, in_parts
-from .distance import distance_terms
+from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, entropy, in_parts
 
+FARTHEST = 20.0
+"""Distance beyond which all is equally far, mm or voxels."""
 IN_DOUBT = 0.0025
 """Probability of an error by the softmax above which trees judge a voxel: below there is next to nothing to find."""
 MOST_VOXELS = 200_000
@@ -141,14 +142,26 @@ class ImageTrees(Baseline):
         normals = boundary_normals(case.logits, (z, y, x), classes, runner_up, steps)
         around = local_features(image, unsure.astype(np.float32), (z, y, x), normals, steps)
         distance = self.band.distance(case.classes, case.spacing_zyx)
-        terms = distance_terms(case.probabilities[:, z, y, x], distance[z, y, x])
-        found = np.concatenate([terms[1:], classes[None], runner_up[None], around.T]).T
+        terms = _distance_terms(case.probabilities[:, z, y, x], distance[z, y, x])
+        found = np.concatenate([terms, classes[None], runner_up[None], around.T]).T
         return (z, y, x), np.ascontiguousarray(found, np.float32)
 
     @staticmethod
     def _steps(case: FrozenCase) -> Steps:
         axes = neighbour_axes(tuple(case.working.GetSpacing()[::-1]))
         return steps_on_grid(axes, case.working, case.images[0])
+
+
+def _distance_terms(probabilities: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Combine softmax and distance to the predicted boundary, all of order 1, float64 (terms, voxels).
+
+    Args:
+        probabilities: of the softmax, (classes, voxels).
+    """
+    unsure = np.clip(1 - probabilities.max(0), 1e-9, 1 - 1e-9)
+    odds = np.log(unsure / (1 - unsure)) / 4
+    away = np.minimum(distance, FARTHEST) / 4
+    return np.stack([odds, odds**2 / 4, entropy(probabilities), away, away**2 / 4, odds * away / 4])
 
 
 def _threads() -> AbstractContextManager[Any]:
