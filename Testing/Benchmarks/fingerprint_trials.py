@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore.inference.preprocessing import mirrored_copy
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
 from SegWithUCore.io.volume import image_on_grid, orientation_of, read_image
 
@@ -57,7 +56,10 @@ def misdirected(image: sitk.Image, letters: str) -> sitk.Image:
 
 def mirrored(image: sitk.Image) -> sitk.Image:
     """The other side of the head."""
-    return mirrored_copy(image)
+    axis = next(i for i, letter in enumerate(orientation_of(image)) if letter in "LR")
+    flipped = sitk.Flip(image, [i == axis for i in range(3)])
+    flipped.CopyInformation(image)
+    return flipped
 
 
 def empty_crops(image: sitk.Image) -> Iterator[Trial]:

@@ -9,8 +9,9 @@ from scipy.ndimage import gaussian_filter
 from segwithu_command import MODEL
 
 from SegWithUCore.inference.prediction import Prediction
+from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models.bundle import Bundle, read_bundle, with_head
-from SegWithULab.evaluation.evaluate import Evaluation, Settings, add_case
+from SegWithULab.evaluation.evaluate import Evaluation, add_case
 from SegWithULab.training.dataset import Case
 
 SHAPE = (18, 22, 20)
@@ -60,7 +61,7 @@ def image(orientation: str = "LPS") -> sitk.Image:
 
 
 def evaluated(
-    seeds: range, settings: Settings | None = None, calibrated: bool = True, flawless: int = 0, patients: int = 0
+    seeds: range, band: Band | None = None, calibrated: bool = True, flawless: int = 0, patients: int = 0
 ) -> tuple[Evaluation, Bundle]:
     """An evaluation of made-up cases.
 
@@ -69,7 +70,7 @@ def evaluated(
         patients: among whom the cases are dealt out; 0 for one each.
     """
     bundle = shipped_bundle(calibrated)
-    found = Evaluation(settings or Settings())
+    found = Evaluation(band or Band())
     for number, seed in enumerate([*seeds, *range(900, 900 + flawless)]):
         patient = f"patient{number % patients}" if patients else None
         case = Case(f"case{seed}", (), Path(), patient)

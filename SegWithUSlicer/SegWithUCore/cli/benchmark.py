@@ -58,8 +58,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
         _add_folds(benchmark, options, console)
     with console.progress("benchmark") as progress:
         summary = benchmark.run(options.output, options.resume, options.repeats, progress)
-    if summary["measured_again"]:
-        console.note(f"Measured again, because their settings had changed: {', '.join(summary['measured_again'])}.")
     _write(options.output, summary)
     first = benchmark_tables(summary)[0]
     rows = [[cell.strip("*") for cell in row] for row in first.rows]
@@ -129,8 +127,8 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
 
 
 def _write(folder: Path, summary: dict[str, Any]) -> None:
-    """Write the summary as JSON, Markdown, CSV and page."""
-    from SegWithULab.benchmark.table import benchmark_texts, write_table
+    """Write the summary as JSON, Markdown and page."""
+    from SegWithULab.benchmark.table import benchmark_texts
 
     from ..util.atomic_files import atomic_file
     from ..util.strict_json import to_json
@@ -140,4 +138,3 @@ def _write(folder: Path, summary: dict[str, Any]) -> None:
     for name, content in texts.items():
         with atomic_file(folder / name) as work:
             work.write_text(content, encoding="utf-8")
-    write_table(folder / f"{NAME}.csv", summary)

@@ -6,17 +6,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..util.errors import InputError, UsageError
-from .arguments import CASES_HELP, add_command, opened_model, refuse_if, workers_request
+from ..util.errors import UsageError
+from .arguments import CASES_HELP, add_command, opened_model, refuse_if
 from .case_roles import test_record
 from .console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from SegWithULab.evaluation.evaluate import Evaluation, Settings
-    from SegWithULab.training.dataset import Case
-
     from ..inference.model import Model
     from ..models.training_record import TrainingRecord
 
@@ -32,10 +27,9 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--report", type=Path, metavar="DIR", help="folder for tables, plots and one HTML page")
     command.add_shared("--overwrite", help="replace an existing report")
     command.add_argument("--band", default="3mm", help="around the predicted surface: 3mm (default), or 2px in slices")
-    command.add_flag("--mirrored", "exchange left and right of all cases first")
     command.add_flag("--record", "write the figures into the model's bundle and model card")
     command.add_flag("--unlike-training", "go on although the cases look unlike the training cases")
-    shared = ("--allow-seen-cases", "--engine", "--network", "--threads", "--workers", "--scheduler", "--cluster")
+    shared = ("--allow-seen-cases", "--engine", "--network", "--threads")
     command.add_shared(*shared)
 
 
@@ -64,7 +58,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     evaluate -m hippocampus --cases split.csv:test --report evaluation
     evaluate -m models/atrium --cases split.csv:test --record
     """
-    from SegWithULab.evaluation.evaluate import Settings
+    from SegWithULab.evaluation.evaluate import check_like_training, evaluate
     from SegWithULab.evaluation.report import messages, write_report
     from SegWithULab.evaluation.summary import recorded, summary
     from SegWithULab.training.dataset import find_cases
@@ -75,19 +69,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     refuse_if(
         (
-            options.record and (options.mirrored or options.head or options.band != "3mm"),
-            "--record goes with none of --mirrored, --head and --band.",
+            options.record and (options.head or options.band != "3mm"),
+            "--record goes with neither --head nor --band.",
         )
     )
     if options.report:
         import matplotlib  # noqa: F401 - said before the run when it is missing
-    settings = Settings(parsed_band(options.band), mirrored=options.mirrored)
+    band = parsed_band(options.band)
     bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)
     record = test_record(bundle, cases, options.allow_seen_cases, options.record, console)
-    if not options.unlike_training and not options.mirrored:  # before minutes go by
-        from SegWithULab.evaluation.evaluate import check_like_training
-
+    if not options.unlike_training:  # before minutes go by
         notes = check_like_training(cases, bundle)
         for note in notes[:_MOST_NOTES]:
             console.note(f"Note: {note}")
@@ -95,7 +87,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
             console.note(f"... and {len(notes) - _MOST_NOTES} more differences from the training cases.")
     model = opened_model(bundle, options.engine, console, "cpu", options.head)
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
-        evaluation = _evaluated(cases, model, settings, options, console)
+        with console.progress("evaluate") as progress:
+            evaluation = evaluate(cases, model, band, progress)
         result = summary(evaluation, bundle)
         if folder is not None:
             write_report(folder, result, evaluation, model.bundle, options.cases)
@@ -109,36 +102,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.record:
         _record(model, recorded(result), record)
     return 0
-
-
-def _evaluated(
-    cases: "Sequence[Case]", model: "Model", settings: "Settings", options: argparse.Namespace, console: Console
-) -> "Evaluation":
-    """Measure all cases, here or on workers; the first that fails ends it."""
-    from SegWithULab.evaluation.evaluate import evaluate, evaluate_on_worker, in_order
-
-    from ..cohort.workers import Setup, connected, each_case, ready_workers
-
-    request = workers_request(options)
-    if request is None:
-        with console.progress("evaluate") as progress:
-            return evaluate(cases, model, settings, progress)
-    # The engine that was chosen here, so that each worker takes the same.
-    more = {"network": options.network, "threads": options.threads}
-    setup = Setup.of(model.bundle, options.head, model.engine.name, model.device, **more)
-    found: dict[str, Evaluation] = {}
-    with connected(request, Path.cwd()) as client:
-        setup = ready_workers(client, setup, request)
-        named = ((case.name, (case, settings)) for case in cases)
-        for answer in each_case(client, setup, evaluate_on_worker, named):
-            if isinstance(answer, int):
-                continue
-            name, value = answer
-            if isinstance(value, Exception):
-                raise InputError(f"{name}: {value}") from value
-            found[name] = value
-            console.step(f"{len(found)} of {len(cases)} cases measured", {"event": "measured", "case": name})
-    return in_order(cases, found, settings)
 
 
 def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | None") -> None:

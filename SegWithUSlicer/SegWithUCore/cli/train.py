@@ -57,7 +57,8 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     run = RunFolder(options.folder)
     _check_start(run, "backbone", options, console)
     if options.resume:
-        recipe = _resumed_recipe(run, options, console)
+        refuse_if((options.recipe, "--resume goes on with the run's own recipe: leave --recipe out, or --restart."))
+        recipe = run.recipe(backbone=_replaced(options))
     elif options.recipe is None:
         raise UsageError("--recipe is missing: give a recipe file, for example Resources/Recipes/hippocampus.json.")
     else:
@@ -90,8 +91,8 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.training.dataset import ood_reference
     from SegWithULab.training.head import HeadTrainer
     from SegWithULab.training.make_bundle import names_a_model
-    from SegWithULab.training.recipe import read_recipe_json
-    from SegWithULab.training.recipe_check import check_recipe
+    from SegWithULab.training.recipe import read_recipe, read_recipe_json
+    from SegWithULab.training.recipe_check import check_recipe, with_another_head
     from SegWithULab.training.run_folder import RunFolder
     from SegWithULab.training.run_record import note_roles
 
@@ -99,7 +100,10 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     _check_start(run, "head", options, console)
     again = options.recipe is not None and options.restart and (run.path / "run.json").exists()
     if options.recipe is None or (again and not names_a_model(read_recipe_json(options.recipe))):
-        recipe = run.recipe(head=_replaced(options)) if options.recipe is None else _with_another_head(run, options)
+        recipe = run.recipe(head=_replaced(options))
+        if options.recipe is not None:
+            given = read_recipe(options.recipe, head=_replaced(options))
+            recipe = with_another_head(recipe, given, str(options.recipe))
         run.load_best("backbone")
         check_recipe(recipe, str(options.recipe or run.path / "run.json"), recipe.head_training.cross_fit > 0)
         train, select = _cases(options, recipe, console)
@@ -112,22 +116,6 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     if "ood_reference" not in run.facts():  # the backbone was imported, not trained here
         run.add_facts({"ood_reference": ood_reference(train, select, recipe)})
     return _fit(HeadTrainer(recipe, train, select, run), "head", options, console)
-
-
-def _resumed_recipe(run: "RunFolder", options: argparse.Namespace, console: Console) -> "Recipe":
-    """Return the recipe of a run that is resumed, with what a recipe file given beside may change."""
-    from SegWithULab.training.recipe import read_recipe
-    from SegWithULab.training.recipe_check import resumed_recipe
-
-    replaced = _replaced(options)
-    kept = run.recipe(backbone=replaced)
-    if options.recipe is not None:
-        seed = {"seed": kept.backbone_training.seed}  # --seed of the first call, perhaps
-        given = read_recipe(options.recipe, backbone=seed | replaced)
-        kept, changed = resumed_recipe(kept, given, str(options.recipe), run.load_state("head") is not None)
-        if changed:
-            console.note(f"Going on with what {options.recipe} changes: {', '.join(changed)}.")
-    return kept
 
 
 def _fit(trainer: "Trainer", part: str, options: argparse.Namespace, console: Console) -> int:
@@ -153,18 +141,6 @@ def _fit(trainer: "Trainer", part: str, options: argparse.Namespace, console: Co
     text = f"best epoch {best['epoch'] + 1}: {score.format(**best)}, in {trainer.run.path}"
     console.result(text, {**best, "epoch": best["epoch"] + 1})
     return 0
-
-
-def _with_another_head(run: "RunFolder", options: argparse.Namespace) -> "Recipe":
-    """Return the run's recipe with the head of a recipe file that is otherwise the same."""
-    from SegWithULab.training.recipe import read_recipe
-    from SegWithULab.training.recipe_check import resumed_recipe
-
-    kept = run.recipe()
-    trained = {name: getattr(kept.backbone_training, name) for name in ("seed", "epochs", "validate_every")}
-    given = read_recipe(options.recipe, backbone=trained, head=_replaced(options))
-    way_out = "give the run's own recipe with another head, or begin another run"
-    return resumed_recipe(kept, given, str(options.recipe), head_begun=False, way_out=way_out)[0]
 
 
 def _begun_on_model(run: "RunFolder", options: argparse.Namespace, console: Console) -> "tuple[Recipe, Prepared]":

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..io.grid import VoxelGrid
 from ..io.roi import VoxelBox, whole_grid
-from ..io.volume import orientation_of, reorient
+from ..io.volume import reorient
 from ..models.input_spec import InputSpec, NnunetPreparation
 from ..util.errors import InputError
 
@@ -107,15 +107,6 @@ def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
     i, j, k = (int(place[0]) for place in places)
     di, dj, dk = (int(place[-1] - place[0]) + 1 for place in places)
     return VoxelBox((i, j, k), (di, dj, dk))
-
-
-def mirrored_copy(image: sitk.Image) -> sitk.Image:
-    """Exchange left and right along the left-right voxel axis; the grid stays where it is."""
-    letters = orientation_of(image)
-    axis = next(i for i, letter in enumerate(letters) if letter in "LR")
-    flipped = sitk.Flip(image, [i == axis for i in range(3)])
-    flipped.CopyInformation(image)
-    return flipped
 
 
 THICK_SLICES = 3.0

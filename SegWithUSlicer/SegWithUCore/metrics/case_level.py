@@ -1,16 +1,10 @@
-"""How well a confidence tells good cases from bad ones, and how well a case's numbers hold.
-
-The risk of a case is a real number, such as 1 - mean Dice; otherwise the metrics are those of `error_detection` with
-cases for voxels. Cases for which risk or confidence is NaN are left out.
-"""
+"""Measure how well the numbers of cases hold: predicted Dice and volume intervals; NaN cases are left out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
-
-from .error_detection import ScoreGroups, augrc, aurc
 
 
 @dataclass(frozen=True)
@@ -28,41 +22,6 @@ class IntervalMetrics:
     width: float
     relative_width: float
     cases: int
-
-
-def case_groups(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] | np.ndarray) -> ScoreGroups:
-    """Cases by confidence, the surest first; `wrong` holds sums of risk.
-
-    Args:
-        confidence: higher = better, one a case.
-        risk: 0 to 1, one a case.
-    """
-    sure, risks = np.asarray(confidence, float), np.asarray(risk, float)
-    known = np.isfinite(sure) & np.isfinite(risks)
-    values, numbers = np.unique(-sure[known], return_inverse=True)
-    return ScoreGroups(
-        np.bincount(numbers, minlength=values.size), np.bincount(numbers, risks[known], minlength=values.size)
-    )
-
-
-def case_aurc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] | np.ndarray) -> float:
-    """Area under the risk-coverage curve over cases: mean over k of the mean risk of the k surest; NaN without cases.
-
-    Source: Jaeger et al., ICLR 2023; with 1 - mean Dice as risk: Zenk et al., Medical Image Analysis 101 (2025).
-    """
-    return aurc(case_groups(confidence, risk))
-
-
-def case_excess_aurc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] | np.ndarray) -> float:
-    """AURC beyond that of the confidence that orders the cases by their true risk."""
-    sure, risks = np.asarray(confidence, float), np.asarray(risk, float)
-    known = np.isfinite(sure) & np.isfinite(risks)
-    return case_aurc(sure[known], risks[known]) - case_aurc(-risks[known], risks[known])
-
-
-def case_augrc(confidence: Sequence[float] | np.ndarray, risk: Sequence[float] | np.ndarray) -> float:
-    """Area under the generalised risk-coverage curve over cases (Traub et al., NeurIPS 2024); NaN without cases."""
-    return augrc(case_groups(confidence, risk))
 
 
 def spearman(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:

@@ -1,7 +1,6 @@
 """All baselines on one frozen segmentation: fit what is to be fitted, measure every case, go on where a run stopped."""
 
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from .cost import REPEATS, measured_costs
 from .store import Store, names_sha256
 from .summary import benchmark_summary
 
-FITTED, CALIBRATED, MEASURED = 0.25, 0.45, 0.9
+PREPARED, MEASURED = 0.45, 0.9
 """Share of the whole job after which each part is done, for the progress."""
 AS_IT_IS = ErrorProbability((0.0, 1.0), (0.0, 1.0), 0)
 """Of a score that is an error probability already."""
@@ -63,19 +62,14 @@ class Benchmark:
         """
         with run_lock(path):
             store, baselines = Store(path, self._settings(), resume), self.chosen.baselines
-            replaced = [each.name for each in baselines if store.identify(each.name, self._identity(each))]
+            for each in baselines:
+                store.begin(each.name, self._identity(each))
             for number, baseline in enumerate(baselines):
-                part = part_of(progress, FITTED * number / len(baselines), FITTED * (number + 1) / len(baselines))
-                fitted = store.read("baselines", baseline.name, "fitted.npz")
-                if fitted is None:
-                    baseline.fit(self.fitting, part)
-                    store.write(baseline.state(), "baselines", baseline.name, "fitted.npz")
-                else:
-                    baseline.load_state(fitted)
-            self._refit(store, progress)
+                start, end = PREPARED * number / len(baselines), PREPARED * (number + 1) / len(baselines)
+                self._prepare(baseline, store, part_of(progress, start, end))
             self._measure(store, progress)
             costs = store.read("cost.json")
-            if costs is None or replaced or any(each.name not in costs for each in baselines):
+            if costs is None or any(each.name not in costs for each in baselines):
                 # All of them again: times of different runs do not compare.
                 part = part_of(progress, MEASURED, 1.0)
                 costs = measured_costs(self.backbone, baselines, self.cases, repeats, part)
@@ -87,7 +81,7 @@ class Benchmark:
                 rows += [(row, baseline, [_numbers(its[row]) for its in found]) for row in baseline.rows]
             facts = [store.read("cases", f"{case.name}.json") for case in self.cases]
             about: dict[str, Any] = {"model": f"{self.backbone.bundle.name} {self.backbone.bundle.about['version']}"}
-            about |= {"backbone_sha256": self.backbone.sha256, "band": str(self.band), "measured_again": replaced}
+            about |= {"backbone_sha256": self.backbone.sha256, "band": str(self.band)}
             return about | benchmark_summary(self.chosen, self.fitting, self.cases, rows, facts, costs)
 
     def _settings(self) -> dict[str, Any]:
@@ -108,35 +102,35 @@ class Benchmark:
         rows, settings = list(baseline.rows), baseline.settings()
         return {"revision": baseline.revision, "settings": settings, "cases": roles, "rows": rows}
 
-    def _refit(self, store: Store, progress: Progress) -> None:
-        """Make every score an error probability on the calibration cases, as ours is made."""
-        cases = self.fitting.calibration
-        waiting = [each for each in self.chosen.baselines if store.read("baselines", each.name, "refits.json") is None]
+    def _prepare(self, baseline: Baseline, store: Store, progress: Progress) -> None:
+        """Fit a baseline, and make its scores error probabilities on the calibration cases, as ours are made."""
+        folder, cases = ("baselines", baseline.name), self.fitting.calibration
+        fitted = store.read(*folder, "fitted.npz")
+        if fitted is None:
+            baseline.fit(self.fitting, part_of(progress, 0.0, 0.5))
+            store.write(baseline.state(), *folder, "fitted.npz")
+        else:
+            baseline.load_state(fitted)
+        if store.read(*folder, "refits.json") is not None:
+            return
+        scores, frozen = [], []
         for number, case in enumerate(cases):
-            share, place = FITTED + (CALIBRATED - FITTED) * number / len(cases), ("calibration", f"{case.name}.npz")
-            missing = [each for each in waiting if not store.path.joinpath("baselines", each.name, *place).is_file()]
-            seen = self.backbone.segmented(case) if missing else None
-            for baseline in missing:
-                assert seen is not None
-                progress("scoring the calibration cases", share, f"{case.name}, {baseline.name}")
-                scores = {f"row{row}": answer.score for row, answer in enumerate(_in_order(baseline, seen))}
-                frozen = {"error": seen.error, "classes": seen.classes, "runner_up": seen.runner_up}
-                store.write(scores | frozen, "baselines", baseline.name, *place)
-        for baseline in waiting:
-            progress("fitting error probabilities", CALIBRATED, baseline.name)
-            folder, tables = ("baselines", baseline.name), {}
-            known = [store.read(*folder, "calibration", f"{case.name}.npz") for case in cases]
-            for number, row in enumerate(baseline.rows):
-                parts = ([each[part] for each in known] for part in (f"row{number}", "error", "classes", "runner_up"))
-                again = baseline.is_refitted(row, self.fitting)
-                tables[row] = (fit_with_directions(*parts) if again else AS_IT_IS).to_json()
-            store.write(tables, *folder, "refits.json")
-            shutil.rmtree(store.path.joinpath(*folder, "calibration"))
+            progress("scoring the calibration cases", 0.5 + 0.5 * number / len(cases), f"{case.name}, {baseline.name}")
+            seen = self.backbone.segmented(case)
+            scores.append([answer.score for answer in _in_order(baseline, seen)])
+            frozen.append((seen.error, seen.classes, seen.runner_up))
+        tables = {
+            row: fit_with_directions(its, *zip(*frozen, strict=True))
+            if baseline.is_refitted(row, self.fitting)
+            else AS_IT_IS
+            for row, its in zip(baseline.rows, zip(*scores, strict=True), strict=True)
+        }
+        store.write({row: table.to_json() for row, table in tables.items()}, *folder, "refits.json")
 
     def _measure(self, store: Store, progress: Progress) -> None:
         labels = self.backbone.bundle.labels
         for number, case in enumerate(self.cases):
-            share, file = CALIBRATED + (MEASURED - CALIBRATED) * number / len(self.cases), f"{case.name}.json"
+            share, file = PREPARED + (MEASURED - PREPARED) * number / len(self.cases), f"{case.name}.json"
             missing = [
                 each for each in self.chosen.baselines if store.read("baselines", each.name, "cases", file) is None
             ]

@@ -7,7 +7,6 @@ Every file is whole or absent.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,24 +51,20 @@ class Store:
             )
         changed = [key for key, value in _plain(settings).items() if known.get(key) != value]
         if changed:
-            key = changed[0]
-            raise UsageError(
-                f"{path} was begun with other {key.replace('_', ' ')} ({shown(known.get(key))}, now "
-                f"{shown(settings[key])}): choose another output folder.",
-                "other-benchmark",
-            )
+            raise _other(path, f"other {changed[0].replace('_', ' ')}", known.get(changed[0]), settings[changed[0]])
 
-    def identify(self, name: str, identity: Mapping[str, Any]) -> bool:
-        """Keep what decides the answers of a baseline; returns whether files of another identity were removed."""
-        folder = self.path / "baselines" / name
-        is_other = folder.is_dir() and self.read("baselines", name, "identity.json") != _plain(identity)
-        if is_other:
-            shutil.rmtree(folder)
-        for part in ("cases", "calibration"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-            sweep_leftovers(folder / part)
+    def begin(self, name: str, identity: Mapping[str, Any]) -> None:
+        """Note what decides the answers of a baseline.
+
+        Raises:
+            UsageError: the metrics that are there were measured with something else.
+        """
+        known = self.read("baselines", name, "identity.json")
+        if known not in (None, _plain(identity)):
+            raise _other(self.path, f"another baseline '{name}'", known, identity)
+        (self.path / "baselines" / name / "cases").mkdir(parents=True, exist_ok=True)
+        sweep_leftovers(self.path / "baselines" / name / "cases")
         self.write(identity, "baselines", name, "identity.json")
-        return is_other
 
     def read(self, *place: str) -> Any:
         """Read a JSON object, or the arrays of an .npz file; None where it is not there yet."""
@@ -94,6 +89,13 @@ class Store:
 def names_sha256(cases: Sequence[Case]) -> str:
     """Hash of the names of cases."""
     return hashlib.sha256("\n".join(case.name for case in cases).encode()).hexdigest()
+
+
+def _other(path: Path, what: str, known: Any, now: Any) -> UsageError:
+    return UsageError(
+        f"{path} was begun with {what} ({shown(known)}, now {shown(now)}): choose another output folder.",
+        "other-benchmark",
+    )
 
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,7 @@
-"""The baselines' table as Markdown, CSV and one HTML page."""
+"""The table of baselines as Markdown and as one HTML page."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from SegWithUCore.util.csv_files import table_of, write_csv
 
 from ..evaluation.report import (
     NAMES,
@@ -99,23 +96,6 @@ def benchmark_texts(result: Mapping[str, Any]) -> tuple[str, str]:
     )
     tables = benchmark_tables(result)
     return f"# {title}\n{about}\n\n{markdown(tables)}", tables_page(title, [about], tables)
-
-
-def write_table(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a CSV file with a line a row: means, intervals and costs."""
-    lines = []
-    for row in result["rows"]:
-        found: dict[str, Any] = {"row": row["row"], "baseline": row["baseline"], "passes": row["passes"]}
-        for key in ("cpu_s", "cpu_share"):
-            found[f"added {key}"] = (row["cost"] or {}).get(key)
-        for title, entry in row["metrics"].items():
-            found |= {title: entry["mean"], f"{title} low": entry.get("low"), f"{title} high": entry.get("high")}
-        lines.append({name: "" if value is None else _plain(value) for name, value in found.items()})
-    write_csv(path, *table_of(lines))
-
-
-def _plain(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _named(title: str) -> str:

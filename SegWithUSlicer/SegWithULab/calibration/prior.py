@@ -1,14 +1,13 @@
-"""A model's calibration as a prior: what new cases change of it, and why; never where they do not predict better.
+"""Refit a model's calibration on new cases: each part only where that predicts better, with the reason.
 
 Of each case only counts and sums are kept, so that any number of cases fits into memory.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 from scipy.stats import binom
 
 from SegWithUCore.calibration.error_counts import (
@@ -23,8 +22,7 @@ from SegWithUCore.calibration.error_counts import (
 )
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.flag_limits import LEAST_CASES, fit_flag_limit
-from SegWithUCore.calibration.per_structure import MINIMUM_CASES, PredictedDice, probability_sums
-from SegWithUCore.inference.prediction import tempered_logits
+from SegWithUCore.calibration.per_structure import PredictedDice
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.metrics.bootstrap import Interval, paired_bootstrap
 from SegWithUCore.metrics.patients import by_patient
@@ -37,47 +35,26 @@ from .cases import CalibrationCase, CaseNumbers, case_numbers
 
 LEAST_INTERVAL_PATIENTS = 9
 """Fewer allow no interval that holds nine in ten."""
-SCALES = np.exp(np.linspace(-0.8, 0.8, 21))
-"""Tempering scales that are tried, in units of the model's own."""
-_OWN = 10
-"""Where the model's own scale stands among them."""
 BY_CHANCE = 0.05
 
 
 @dataclass(frozen=True)
 class CaseSummary:
-    """What a case says about a calibration.
-
-    Attributes:
-        patient: whom it is of.
-        errors: by error probability.
-        nll: negative log-likelihood a voxel of the tempered probabilities, one entry a scale.
-        numbers: one entry a scale.
-    """
+    """What a case shows about a calibration: its patient, its errors by error probability, and its numbers."""
 
     patient: str
     errors: ErrorCounts
-    nll: np.ndarray
-    numbers: tuple[CaseNumbers, ...]
+    numbers: CaseNumbers
 
 
 def summary_of(case: CalibrationCase, table: ErrorProbability, scale: float) -> CaseSummary:
     """Sum up a case under the error probability and the tempering scale that the model has."""
-    prediction, truth = case.prediction, case.truth
+    prediction = case.prediction
     chance = prediction.error_probability
     if chance is None:
         chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
-    plain = case_numbers(prediction, truth, scale)
-    tempered = tempered_logits(prediction, scale).reshape(len(prediction.logits), -1)
-    chosen = np.take_along_axis(tempered, np.ravel(truth)[None].astype(np.int64), 0)[0]
-    nll, numbers = np.empty(len(SCALES)), []
-    for place, factor in enumerate(SCALES):
-        scaled = tempered / factor
-        total = logsumexp(scaled, 0)
-        nll[place] = float((total - chosen / factor).mean())
-        sums = probability_sums(np.exp(scaled - total), prediction.classes.ravel())
-        numbers.append(replace(plain, sums=sums))
-    return CaseSummary(case.patient, count_errors(chance, case.wrong), nll, tuple(numbers))
+    numbers = case_numbers(prediction, case.truth, scale)
+    return CaseSummary(case.patient, count_errors(chance, case.wrong), numbers)
 
 
 def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequence[CaseSummary]) -> Calibration:
@@ -91,13 +68,11 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     line = fit_site_line(patients)
     better = line is not None and line.is_better
     own = CaseLevelCalibration.from_json(calibration)
-    place, about_scale = _chosen_scale(cases, own, labels, FlagRules.fitted(calibration.get("flags")).active)
     off = _structures_off(cases, own, labels)
-    changed = better or place != _OWN or bool(off)
-    numbers, about_numbers = _per_structure(cases, own, labels, place, off) if changed else (own, [])
-    quality = structure_quality([case.numbers[_OWN] for case in cases], labels)
+    changed = better or bool(off)
+    numbers, about_numbers = _per_structure(cases, own, labels, off) if changed else (own, [])
+    quality = structure_quality([case.numbers for case in cases], labels)
     result: dict[str, Any] = {**calibration, **numbers.to_json(), QUALITY: quality}
-    result["tempering_scale"] = float(calibration["tempering_scale"] * SCALES[place])
     slope, offset = (line.slope, line.offset) if line is not None and better else (1.0, 0.0)
     if better and "second_stage" in calibration:  # which begins with the table: only what it says last is moved
         first, second = calibration["second_stage"].get("line", (1.0, 0.0))
@@ -105,19 +80,19 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     elif better:
         table = ErrorProbability.from_json(calibration["error_probability"])
         result["error_probability"] = moved(table, slope, offset).to_json()
-    messages = [_about_line(line, len(patients)), about_scale, *about_numbers]
+    messages = [_about_line(line, len(patients)), *about_numbers]
     if changed:
-        flags, about_flags = _flags(cases, calibration.get("flags"), labels, numbers, place, (slope, offset))
+        flags, about_flags = _flags(cases, calibration.get("flags"), labels, numbers, (slope, offset))
         result |= {} if flags is None else {"flags": flags}
         messages.append(about_flags)
     else:
         messages.append(f"Volume intervals, predicted Dice, limits of flags: {KEPT}.")
-    is_changed = better or place != _OWN or numbers.to_json() != own.to_json()
+    is_changed = better or numbers.to_json() != own.to_json()
     result["site"] = {"cases": len(cases), "patients": len(patients), "sentences": messages}
     return Calibration(result if is_changed else calibration, tuple(messages), is_changed=is_changed)
 
 
-KEPT, REPLACED = "the model's own stay", "fitted anew"
+KEPT, REPLACED = "the model's own stay", "refitted"
 
 
 def _too_few(count: int, what: str, least: int) -> str:
@@ -131,7 +106,7 @@ def _change(change: Interval) -> str:
 def _about_line(line: SiteLine | None, patients: int) -> str:
     """Say whether the error probability was moved, and why."""
     if line is None:
-        return f"Error probability: {KEPT}; the patients ({patients}) hold nothing to fit on."
+        return f"Error probability: {KEPT}; the patients ({patients}) have no errors to fit."
     measured = (
         f"on {patients} patients, each judged by the others, slope {line.slope:.2f} and offset {line.offset:+.2f} "
         f"change the log loss by {_change(line.change)}"
@@ -142,102 +117,66 @@ def _about_line(line: SiteLine | None, patients: int) -> str:
     return f"Error probability: {KEPT}; {measured}{few}."
 
 
-def _chosen_scale(
-    cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label], has_limits: bool
-) -> tuple[int, str]:
-    """Return the place of the tempering scale to take, and why.
-
-    What was fitted for the own scale holds for that alone, so another is taken only where all of it can be fitted anew.
-
-    Args:
-        has_limits: whether limits of flags are among it.
-    """
-    kept = f"Tempering scale: {KEPT}"
-    groups = by_patient([case.patient for case in cases])
-    nll = np.asarray([np.mean([cases[index].nll for index in its], 0) for its in groups.values()])
-    if len(nll) < LEAST_PATIENTS:
-        return _OWN, f"{kept}; {_too_few(len(nll), 'patients', LEAST_PATIENTS)}."
-    place = _shrunk_place(nll)
-    if place == _OWN:
-        return _OWN, f"{kept}; it is the best."
-    others = [_shrunk_place(np.delete(nll, left, 0)) for left in range(len(nll))]
-    change = paired_bootstrap([row[its] for row, its in zip(nll, others, strict=True)], nll[:, _OWN].tolist())
-    measured = f"{SCALES[place]:.2f} times it changes the NLL by {_change(change)}"
-    if change.high >= 0:
-        return _OWN, f"{kept}; {measured}, no clear gain."
-    anew = fit_per_structure([case.numbers[place] for case in cases], labels, [case.patient for case in cases])
-    if not (anew.intervals.keys() >= own.intervals.keys() and anew.dice.keys() >= own.dice.keys()):
-        need = f"need {MINIMUM_CASES} cases of each structure, and {LEAST_INTERVAL_PATIENTS} patients"
-        return _OWN, f"{kept}; {measured}, but intervals and Dice {need}, to follow."
-    if has_limits and len(cases) < LEAST_CASES:
-        return _OWN, f"{kept}; {measured}, but limits of flags need {LEAST_CASES} cases to follow."
-    return place, f"Tempering scale: {REPLACED}; {measured}."
-
-
-def _shrunk_place(nll: np.ndarray) -> int:
-    return _OWN + int(np.rint((int(nll.mean(0).argmin()) - _OWN) * weight(len(nll))))
-
-
-def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label]) -> dict[str, str]:
-    """Structures whose own interval held fewer true volumes than it would by chance, with how many it held."""
-    found = {}
+def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label]) -> list[str]:
+    """Name the structures whose own interval held fewer true volumes than it would by chance, and how many it held."""
+    found = []
     for index, label in enumerate(labels[1:], 1):
         interval = own.intervals.get(label.value)
         if interval is None:
             continue
         inside = []
         for case in cases:
-            expected, ambiguous, true = case.numbers[_OWN].volumes_mm3(index)
-            _, low, high = interval(expected, ambiguous, case.numbers[_OWN].segmented_mm3(index))
+            expected, ambiguous, true = case.numbers.volumes_mm3(index)
+            _, low, high = interval(expected, ambiguous, case.numbers.segmented_mm3(index))
             inside.append(low <= true <= high)
         groups = by_patient([case.patient for case in cases])
         # The cases of a patient are alike, so it counts once, by the share of its volumes.
         held = np.ceil(sum(sum(inside[n] for n in its) / len(its) for its in groups.values()) - 1e-9)
         if binom.cdf(held, len(groups), interval.level) < BY_CHANCE:
-            found[label.name] = f"the model's own held {sum(inside)} of {len(cases)} volumes of {label.name}"
+            found.append(f"the model's own held {sum(inside)} of {len(cases)} volumes of {label.name}")
     return found
 
 
 def _per_structure(
-    cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label], place: int, off: Mapping[str, str]
+    cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label], off: Sequence[str]
 ) -> tuple[CaseLevelCalibration, list[str]]:
     """Intervals and predicted Dice: those of the new cases where these are enough."""
     names = [case.patient for case in cases]
-    patients, why = len(set(names)), "".join(f"; {text}" for text in off.values())
+    patients, why = len(set(names)), "".join(f"; {text}" for text in off)
     if patients < LEAST_INTERVAL_PATIENTS:
         few = _too_few(patients, "patients", LEAST_INTERVAL_PATIENTS)
         return own, [f"Volume intervals: {KEPT}; {few}{why}."]
-    anew = fit_per_structure([case.numbers[place] for case in cases], labels, names)
-    dice = dict(anew.dice) if place != _OWN else _better_dice(cases, own, anew, labels)
+    fitted = fit_per_structure([case.numbers for case in cases], labels, names)
+    dice = _better_dice(cases, own, fitted, labels)
     called = {label.value: label.name for label in labels[1:]}
     messages = [
         f"{what}: {REPLACED} on {len(cases)} cases for {', '.join(called[value] for value in new) or 'none'}{reason}."
-        for what, new, reason in (("Volume intervals", anew.intervals, why), ("Predicted Dice", dice, ""))
+        for what, new, reason in (("Volume intervals", fitted.intervals, why), ("Predicted Dice", dice, ""))
     ]
-    return CaseLevelCalibration({**own.intervals, **anew.intervals}, {**own.dice, **dice}), messages
+    return CaseLevelCalibration({**own.intervals, **fitted.intervals}, {**own.dice, **dice}), messages
 
 
 def _better_dice(
-    cases: Sequence[CaseSummary], own: CaseLevelCalibration, anew: CaseLevelCalibration, labels: Sequence[Label]
+    cases: Sequence[CaseSummary], own: CaseLevelCalibration, fitted: CaseLevelCalibration, labels: Sequence[Label]
 ) -> dict[int, PredictedDice]:
     """Lines of predicted Dice: all of them where they are off by less, each patient left out in turn, than the own.
 
     Structures are judged together; one that had no line gets its new one in any case.
     """
     patients = [case.patient for case in cases]
-    left = dice_fit([case.numbers[_OWN] for case in cases], labels, patients)
+    left = dice_fit([case.numbers for case in cases], labels, patients)
     new, before = list[float](), list[float]()
     for index, label in enumerate(labels[1:], 1):
         line = own.dice.get(label.value)
-        if line is None or label.value not in anew.dice:
+        if line is None or label.value not in fitted.dice:
             continue
         new += left.errors[label.value].tolist()
-        before += [abs(line(case.numbers[_OWN].confidence(index)) - float(case.numbers[_OWN].dice[index]))
+        before += [abs(line(case.numbers.confidence(index)) - float(case.numbers.dice[index]))
                    for case in cases]  # fmt: skip
     judged = len(new) // len(cases)
     if not judged or paired_bootstrap(new, before, groups=patients * judged).high < 0:
-        return dict(anew.dice)
-    return {value: line for value, line in anew.dice.items() if value not in own.dice}
+        return dict(fitted.dice)
+    return {value: line for value, line in fitted.dice.items() if value not in own.dice}
 
 
 def _flags(
@@ -245,20 +184,21 @@ def _flags(
     own: Mapping[str, Any] | None,
     labels: Sequence[Label],
     numbers: CaseLevelCalibration,
-    place: int,
     line: tuple[float, float],
 ) -> tuple[Mapping[str, Any] | None, str]:
     """Fit the block "flags" to what the new calibration says of the cases, and say whether it is taken.
 
-    Limits that flag nothing replace the model's own only where these are void: at another tempering scale.
+    Limits that flag nothing do not replace the model's own.
     """
     if len(cases) < LEAST_CASES:
         return own, f"Limits of flags: {KEPT}; {_too_few(len(cases), 'cases', LEAST_CASES)}."
-    figures = [case.numbers[place] for case in cases]
-    limit = fit_flag_limit([flag_case(each, labels, case.patient) for each, case in zip(figures, cases, strict=True)])
+    numbers_of = [case.numbers for case in cases]
+    limit = fit_flag_limit(
+        [flag_case(each, labels, case.patient) for each, case in zip(numbers_of, cases, strict=True)]
+    )
     wrong = [case.errors.expected(*line) for case in cases]
-    fitted = {**limit, "metrics": triage_metrics(figures, wrong, numbers, labels)}
+    fitted = {**limit, "metrics": triage_metrics([case.numbers for case in cases], wrong, numbers, labels)}
     found = " ".join(rule["message"] for rule in fitted["rules"].values())
-    if own is not None and FlagRules.fitted(own).active and not FlagRules.fitted(fitted).active and place == _OWN:
+    if own is not None and FlagRules.fitted(own).active and not FlagRules.fitted(fitted).active:
         return {**own, "metrics": fitted["metrics"]}, f"Limits of flags: {KEPT}; on these {len(cases)} cases: {found}"
     return fitted, f"Limits of flags: {REPLACED} on {len(cases)} cases. {found}"

@@ -1,4 +1,4 @@
-"""Metrics of one case with a reference: segmentation, ranking, calibration, surfaces, case-level numbers, confidences.
+"""Metrics of one case with a reference: segmentation, ranking, calibration, surfaces, numbers per structure.
 
 `CaseMeasurement` holds the voxels that all of them are computed from.
 """
@@ -11,7 +11,6 @@ import numpy as np
 from scipy.special import softmax
 
 from SegWithUCore.calibration.error_probability import ErrorProbability
-from SegWithUCore.calibration.per_structure import probability_sums, soft_dice
 from SegWithUCore.inference.prediction import Prediction, tempered_logits
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.metrics.calibration import (
@@ -152,27 +151,6 @@ def measure_structures(
     return found
 
 
-def confidences(
-    case: CaseMeasurement, numbers: CaseNumbers, structures: Sequence[StructureMeasurement]
-) -> dict[str, float]:
-    """Compute confidences in the case, by name: higher = better."""
-    classes = range(1, case.probabilities.shape[0])
-    plain = probability_sums(case.probabilities, case.prediction.classes)
-    inside = case.prediction.classes > 0
-    found = {
-        "soft Dice": _mean([numbers.confidence(index) for index in classes]),
-        "soft Dice, plain softmax": _mean(
-            [soft_dice(plain.expected[c], plain.inside[c], numbers.predicted[c]) for c in classes]
-        ),
-        "mean maximum softmax": float(case.probabilities.max(0).mean()),
-    }
-    if OUR_SCORE in case.scores:
-        found["predicted Dice"] = _mean([structure.predicted_dice for structure in structures])
-        wrong = float(case.scores[OUR_SCORE].sum(dtype=np.float64))
-        found["expected wrong share"] = -wrong / int(inside.sum()) if inside.any() else NONE
-    return found
-
-
 OUR_SCORE = "error probability"
 """What a user sees; absent without fitted calibration."""
 BASELINE_SCORE = "softmax by direction"
@@ -247,8 +225,3 @@ def _calibrated_metrics(case: CaseMeasurement, calibration: Mapping[str, Any]) -
         "wrong voxels expected": float(ours.sum(dtype=np.float64)),
         "wrong voxels unseen": float(np.count_nonzero(error & (ours < UNSEEN_BELOW))),
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else NONE

@@ -31,7 +31,6 @@ from .case_metrics import (
     POOLED_REGIONS,
     SURFACE_TOLERANCE_MM,
     StructureMeasurement,
-    confidences,
     detection_metrics,
     measure_case,
     measure_structures,
@@ -40,19 +39,6 @@ from .case_metrics import (
 
 LOOKED_AT = 5
 """Cases that are compared before an evaluation, spread over all of them."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the measurement.
-
-    Attributes:
-        band: around the predicted surface.
-        mirrored: exchange left and right of all cases first.
-    """
-
-    band: Band = field(default_factory=Band)
-    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +51,6 @@ class CaseEvaluation:
         detection: error detection by (metric, region, score).
         structures: numbers per structure.
         risk: 1 - mean Dice.
-        confidences: how sure the model was, by name.
         voxels, errors: of the part that is assessed, by region.
         unlike_training: how its images differ from the training cases.
     """
@@ -76,7 +61,6 @@ class CaseEvaluation:
     detection: dict[tuple[str, str, str], float]
     structures: list[StructureMeasurement]
     risk: float
-    confidences: dict[str, float]
     voxels: dict[str, int]
     errors: dict[str, int]
     unlike_training: list[Deviation] = field(default_factory=list)
@@ -87,32 +71,25 @@ class Evaluation:
     """Measured cases.
 
     Attributes:
+        band: around the predicted surface.
         reliability: of the error probability over the voxels of all cases, by region; empty without fitted calibration.
     """
 
-    settings: Settings = field(default_factory=Settings)
+    band: Band = field(default_factory=Band)
     cases: list[CaseEvaluation] = field(default_factory=list)
     reliability: dict[str, Reliability] = field(default_factory=dict)
 
-    def include(self, other: "Evaluation") -> None:
-        """Add the cases of another evaluation with the same settings after the own ones."""
-        self.cases.extend(other.cases)
-        for region, counts in other.reliability.items():
-            self.reliability[region] = self.reliability[region] + counts if region in self.reliability else counts
 
-
-def evaluate(
-    cases: Sequence[Case], model: Model, settings: Settings | None = None, progress: Progress = silent
-) -> Evaluation:
+def evaluate(cases: Sequence[Case], model: Model, band: Band | None = None, progress: Progress = silent) -> Evaluation:
     """Measure every case, one after the other; memory holds one case and counts.
 
     Raises:
         InputError: an image or reference cannot be used.
     """
-    found = Evaluation(settings or Settings())
+    found = Evaluation(band or Band())
     for number, case in enumerate(cases):
         progress("evaluating", number / len(cases), case.name)
-        read = read_assessed(case, model.bundle, found.settings.mirrored)
+        read = read_assessed(case, model.bundle)
         add_case(found, case, predict(read.images, model), read.truth, read.images, model.bundle)
     progress("evaluating", 1.0)
     return found
@@ -132,12 +109,12 @@ def add_case(
         truth: class of each voxel, (z, y, x).
         images: the channels, on the grid of the prediction.
     """
-    settings, classes = found.settings, len(bundle.labels)
+    classes = len(bundle.labels)
     spacing = images[0].GetSpacing()[::-1]
-    seen = measure_case(prediction, truth, spacing, bundle, settings.band)
+    seen = measure_case(prediction, truth, spacing, bundle, found.band)
     detection = detection_metrics(seen)
     metrics = recorded_metrics(seen, detection, bundle)
-    if not settings.band.in_slices:
+    if not found.band.in_slices:
         dice = class_surface_dice(prediction.classes, truth, classes, SURFACE_TOLERANCE_MM, list(spacing))
         metrics |= {f"surface dice {label.name}": each for label, each in zip(bundle.labels[1:], dice, strict=True)}
     scale = 1.0 if bundle.calibration is None else bundle.calibration["tempering_scale"]
@@ -156,25 +133,11 @@ def add_case(
             detection,
             structures,
             risk,
-            confidences(seen, numbers, structures),
             {name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
             {name: int(np.count_nonzero(seen.error & mask)) for name, mask in masks.items()},
             input_deviations(images, bundle),
         )
     )
-
-
-def evaluate_on_worker(model: Model, case: Case, settings: Settings) -> Evaluation:
-    """Measure one case on a worker; what travels back are its metrics and counts in bins."""
-    return evaluate([case], model, settings)
-
-
-def in_order(cases: Sequence[Case], found: Mapping[str, Evaluation], settings: Settings) -> Evaluation:
-    """Put evaluations of single cases together as `evaluate` would have made them."""
-    whole = Evaluation(settings)
-    for case in cases:
-        whole.include(found[case.name])
-    return whole
 
 
 def input_check(found: Mapping[str, Sequence[Deviation]], bundle: Bundle) -> dict[str, Any] | None:

@@ -15,7 +15,6 @@ from SegWithUCore.report.render import render
 from SegWithUCore.util.csv_files import table_of, write_csv
 
 from .case_metrics import OUR_SCORE
-from .plots import draw_plots
 
 if TYPE_CHECKING:
     from .evaluate import CaseEvaluation, Evaluation
@@ -33,6 +32,10 @@ NAMES = {
     "found in 5 %": "in riskiest 5 %",
 }
 """Metrics of error detection, as they are shown."""
+COLOR = "#d55e00"
+FEWEST_VOXELS = 100
+"""Of a bin whose observed frequency is drawn."""
+PLOT_WORDS = "Reliability: share of wrong voxels by error probability; below, the number of voxels."
 WITHOUT = "-"
 """Stands for a metric that does not exist, as in a region without errors."""
 NAMED = 5
@@ -77,16 +80,44 @@ def write_report(
         f"{messages(result)[0]} Cases: {source}. Weights {bundle.weights_sha256[:12]}"
         f"{'' if bundle.calibration is None else f', calibration {str(bundle.calibration_sha256)[:12]}'}. Means are "
         "over cases; intervals hold 95 % of bootstrap draws of patients."
-        f"{' Left and right of all cases were exchanged first.' if evaluation.settings.mirrored else ''}"
     )
     tables = report_tables(result)
     (folder / "metrics.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     write_csv(folder / "metrics.csv", *table_of([_csv_row(case) for case in evaluation.cases]))
     (folder / "metrics.md").write_text("\n\n".join([f"# {title}", *alerts, about, markdown(tables)]), encoding="utf-8")
     drawable = importlib.util.find_spec("matplotlib") is not None
-    plots = draw_plots(evaluation, result, folder / "plots") if drawable else {}
-    page = tables_page(title, [about], tables, list(plots.items()), alerts)
+    plots = [(PLOT_WORDS, _reliability_plot(folder, result))] if drawable and result["reliability"] else []
+    page = tables_page(title, [about], tables, plots, alerts)
     (folder / PAGE_FILE).write_text(page, encoding="utf-8")
+
+
+def _reliability_plot(folder: Path, result: Mapping[str, Any]) -> Path:
+    """Draw observed error frequency against error probability, and voxels below, in the whole image and in the band."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure = pyplot.figure(figsize=(9.4, 4.1), layout="constrained")
+    axes = figure.subplots(2, 2, height_ratios=[3, 1], sharex=True)
+    for column, region in enumerate(("whole", "band")):
+        bars = result["reliability"].get(region, [])
+        filled = [bar for bar in bars if bar["voxels"] >= FEWEST_VOXELS]
+        curve, counts = axes[0][column], axes[1][column]
+        curve.plot([0, 1], [0, 1], color="black", lw=0.8, label="ideal")
+        points = [bar["predicted"] for bar in filled], [bar["observed"] for bar in filled]
+        curve.plot(*points, "o-", color=COLOR, ms=4, label=OUR_SCORE)
+        curve.set(title=region, xlim=(0, 1), ylim=(0, 1), ylabel="share that is wrong")
+        curve.grid(color="#dddddd", lw=0.6)
+        curve.legend(fontsize=8, frameon=False)
+        centres = [(bar["low"] + bar["high"]) / 2 for bar in bars]
+        counts.bar(centres, [bar["voxels"] for bar in bars], width=0.045, color=COLOR)
+        counts.set(yscale="log", xlabel="error probability", ylabel="voxels")
+    (folder / "plots").mkdir()
+    path = folder / "plots" / "reliability.png"
+    figure.savefig(path, dpi=110, format="png", facecolor="white")
+    pyplot.close(figure)
+    return path
 
 
 def tables_page(
@@ -145,11 +176,6 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
          str(row["cases_without_errors"]), str(row["cases_without_voxels"])]
         for row in result["regions"]
     ]  # fmt: skip
-    confidences = [
-        [row["confidence"], *(with_interval(row[metric], "value", 100.0) for metric in ("aurc", "e-aurc", "augrc")),
-         with_interval(row["spearman"], "value"), str(row["cases"])]
-        for row in result["confidences"]
-    ]  # fmt: skip
     comparisons = [
         [title, number(value) if isinstance(value, float) else with_interval(value)]
         for title, value in result["comparisons"].items()
@@ -180,9 +206,6 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
         _spread(result, "Probabilities", "NLL, Brier score and ACE of class probabilities; ECE and Brier score of the "
                 "error probability; unseen: wrong with an error probability below 0.1.", probabilities),
         Table("Comparisons", "Differences pair the cases.", ["comparison", "value"], comparisons),
-        Table("Whole cases", "Risk of a case: 1 - mean Dice. The true order is the best there is; any order tells "
-              "nothing.", ["confidence", "AURC x 100", "e-AURC x 100", "AUGRC x 100", "Spearman with Dice", "cases"],
-              confidences),
         Table("Predicted Dice", "Mean absolute error, and that of the calibration cases' mean Dice.",
               ["structure", "error", "error of the mean", "Spearman with true Dice", "informative"], predicted),
         Table("Volume intervals", "Share of cases whose true volume lies in the interval, and its width.",
@@ -221,7 +244,6 @@ def _csv_row(case: "CaseEvaluation") -> dict[str, str]:
             f"{what} {structure.name}": getattr(structure, what)
             for what in ("predicted_dice", "true_mm3", "expected_mm3", "low_mm3", "high_mm3")
         }
-    metrics |= {f"confidence {name}": value for name, value in case.confidences.items()}
     metrics |= {" ".join(key): value for key, value in case.detection.items()}
     written = {title: f"{value:.8g}" if value == value else "" for title, value in metrics.items()}
     return {"case": case.name, "patient": case.group, **written}

@@ -9,9 +9,6 @@ import numpy as np
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.metrics.bootstrap import mean_interval, metric_interval, paired_bootstrap
 from SegWithUCore.metrics.case_level import (
-    case_augrc,
-    case_aurc,
-    case_excess_aurc,
     interval_metrics,
     mean_absolute_error,
     spearman,
@@ -37,12 +34,6 @@ PAIRS = {
 DRAWS = 1000
 """Of the bootstrap over patients."""
 Metric = Callable[[np.ndarray, np.ndarray], float]
-CONFIDENCE_METRICS: dict[str, Metric] = {
-    "aurc": case_aurc,
-    "e-aurc": case_excess_aurc,
-    "augrc": case_augrc,
-    "spearman": lambda confidence, risk: spearman(confidence, 1 - risk),
-}
 
 
 def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
@@ -51,9 +42,9 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
     Returns:
         `cases`, `table` (title, mean, p10, p90, cases that have it, low and high of the mean's bootstrap interval),
         `comparisons` and `by_case`; and beyond what a bundle records, `patients`, `band`, `regions`, `detection`,
-        `confidences`, `structures`, `reliability`, `input_check` and `details_by_case`.
+        `structures`, `reliability`, `input_check` and `details_by_case`.
     """
-    cases, settings = evaluation.cases, evaluation.settings
+    cases, band = evaluation.cases, evaluation.band
     groups = [case.group for case in cases]
     titles = list(dict.fromkeys(title for case in cases for title in case.metrics))
     return {
@@ -62,15 +53,14 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
         "comparisons": _comparisons(evaluation),
         "by_case": {case.name: _finite(case.metrics) for case in cases},
         "patients": len(set(groups)),
-        "band": str(settings.band),
-        "surface_tolerance_mm": None if settings.band.in_slices else SURFACE_TOLERANCE_MM,
+        "band": str(band),
+        "surface_tolerance_mm": None if band.in_slices else SURFACE_TOLERANCE_MM,
         "regions": [_region_row(name, cases) for name in cases[0].voxels],
         "detection": [
             dict(zip(("value", "region", "score"), key, strict=True))
             | spread([case.detection[key] for case in cases], groups)
             for key in cases[0].detection
         ],
-        "confidences": _confidence_table(cases),
         "structures": _structure_table(cases, bundle),
         "reliability": {
             region: [asdict(bar) for bar in counted.diagram()] for region, counted in evaluation.reliability.items()
@@ -80,7 +70,6 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
             case.name: {
                 "patient": case.group,
                 "mean_dice": finite(1 - case.risk),
-                "confidences": _finite(case.confidences),
                 "structures": [_finite(asdict(entry)) for entry in case.structures],
                 "detection": _finite({" ".join(key): value for key, value in case.detection.items()}),
             }
@@ -129,23 +118,6 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
 def _region_row(name: str, cases: Sequence[CaseEvaluation]) -> dict[str, Any]:
     voxels, errors = [case.voxels[name] for case in cases], [case.errors[name] for case in cases]
     return {"region": name, **region_row(voxels, errors, [case.group for case in cases])}
-
-
-def _confidence_table(cases: Sequence[CaseEvaluation]) -> list[dict[str, Any]]:
-    """Make a row for each confidence: AURC, e-AURC, AUGRC with 1 - mean Dice as risk, Spearman with mean Dice.
-
-    Also "true order", the best there is, and "any order", which tells nothing.
-    """
-    risk, groups = np.asarray([case.risk for case in cases]), [case.group for case in cases]
-    rows: list[dict[str, Any]] = []
-    for name in cases[0].confidences:
-        sure = np.asarray([case.confidences[name] for case in cases])
-        found = {title: _with_interval(metric, sure, risk, groups) for title, metric in CONFIDENCE_METRICS.items()}
-        rows.append({"confidence": name, "cases": int(np.isfinite(sure + risk).sum()), **found})
-    for name, sure in (("true order", -risk), ("any order", np.zeros(risk.size))):
-        plain = {title: {"value": finite(metric(sure, risk))} for title, metric in CONFIDENCE_METRICS.items()}
-        rows.append({"confidence": name, "cases": int(np.isfinite(risk).sum()), **plain})
-    return rows
 
 
 def _structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[dict[str, Any]]:

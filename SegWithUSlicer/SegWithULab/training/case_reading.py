@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.case.segmentation_file import layers_on, segment_fields
-from SegWithUCore.inference.preprocessing import assessed_box, mirrored_copy
+from SegWithUCore.inference.preprocessing import assessed_box
 from SegWithUCore.io.grid import check_scalar_volume
 from SegWithUCore.io.volume import check_same_grid, image_on_grid, read_file, read_image, read_labels, whole_labels
 from SegWithUCore.models.bundle import Bundle
@@ -95,22 +95,16 @@ def read_case(case: Case) -> ReadCase:
     return ReadCase(images, read_reference(case.reference, images[0], case.channels[0]))
 
 
-def read_assessed(case: Case, bundle: Bundle, mirrored: bool = False) -> AssessedCase:
+def read_assessed(case: Case, bundle: Bundle) -> AssessedCase:
     """Read a case, cut to the part that a model assesses.
-
-    Args:
-        mirrored: exchange left and right first.
 
     Raises:
         InputError: as `read_case`, or the reference holds a label that the model does not know.
     """
     read = read_case(case)
-    images, labels = read.images, read.reference
-    if mirrored:
-        images, labels = [mirrored_copy(image) for image in images], mirrored_copy(labels)
-    box = assessed_box(images, bundle.input)
-    truth = class_indices(box.crop(labels), [label.value for label in bundle.labels], case.reference)
-    return AssessedCase([box.crop(image) for image in images], truth)
+    box = assessed_box(read.images, bundle.input)
+    truth = class_indices(box.crop(read.reference), [label.value for label in bundle.labels], case.reference)
+    return AssessedCase([box.crop(image) for image in read.images], truth)
 
 
 def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:

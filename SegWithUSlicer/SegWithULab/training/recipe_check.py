@@ -1,14 +1,12 @@
-"""What can be wrong with a recipe and shows only when its parts are put together: found before any image is read."""
+"""Check a recipe as a whole before any image is read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from SegWithUCore.models.bundle import check_bundle
 from SegWithUCore.network.backbones import build_backbone, example_input
-from SegWithUCore.network.heads import HEADS
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.util.errors import InputError, UsageError, naming
 from SegWithUCore.util.strict_json import shown
@@ -49,9 +47,6 @@ def check_recipe(recipe: Recipe, source: str, trains_backbone: bool = True) -> N
                 "impossible-levels",
             )
     head = recipe.head
-    if head["variant"] not in HEADS:
-        known = ", ".join(sorted(HEADS))
-        raise InputError(f"{source} has {shown(head['variant'])} for 'variant' (head): choose from {known}.", "no-head")
     with naming(source):
         for training in trainings:
             training_window(recipe, training)
@@ -88,46 +83,21 @@ def check_labels_occur(recipe: Recipe, cases: Sequence[PreparedCase], source: st
         )
 
 
-CHANGEABLE = ("about/", "$schema", "backbone_training/epochs", "backbone_training/validate_every")
-"""What a run of a backbone may go on with: it changes neither network nor what was learnt from."""
-OF_HEAD = ("head/", "head_training/")
-GO_ON_OR_BEGIN = "leave out --recipe to go on as it was begun, or pass --restart to begin again"
-
-
-def resumed_recipe(
-    kept: Recipe, given: Recipe, source: str, head_begun: bool, way_out: str = GO_ON_OR_BEGIN
-) -> tuple[Recipe, list[str]]:
-    """Return the recipe to go on with when a run is resumed with a recipe file, and the fields that it changes.
-
-    Names and texts, the number of epochs and how often is validated may change; so may everything about the head
-    until it is trained.
+def with_another_head(kept: Recipe, given: Recipe, source: str) -> Recipe:
+    """Return the recipe of a run with the texts and the head of another recipe for the same backbone.
 
     Args:
         kept: of the run folder.
         given: of the file `source`.
-        head_begun: whether the run's head has an epoch.
-        way_out: what a refusal proposes.
 
     Raises:
-        UsageError: the file differs in something that epochs have been trained with.
+        UsageError: the file differs in something that the backbone was trained with.
     """
-    before, after = dict(_leaves(kept.to_json())), dict(_leaves(given.to_json()))
-    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    fixed = [name for name in changed if not name.startswith(CHANGEABLE if head_begun else CHANGEABLE + OF_HEAD)]
-    if fixed:
-        raise UsageError(
-            f"{source} has {shown(after.get(fixed[0]))} for {fixed[0]}, and the run was begun with "
-            f"{shown(before.get(fixed[0]))}: {way_out}.",
-            "other-recipe",
-        )
-    kept = replace(kept, about=given.about, backbone_training=given.backbone_training)
-    return (kept if head_begun else replace(kept, head=given.head, head_training=given.head_training)), changed
-
-
-def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the path of each value that is no object, such as "backbone/filters", and the value."""
-    if not isinstance(value, Mapping):
-        yield place.removesuffix("/"), list(value) if isinstance(value, tuple) else value
-        return
-    for name, inner in value.items():
-        yield from _leaves(inner, f"{place}{name}/")
+    for block in ("input", "labels", "backbone"):
+        if getattr(kept, block) != getattr(given, block):
+            raise UsageError(
+                f"{source} has another block '{block}' than the run: give the run's own recipe with another head, or "
+                "begin another run.",
+                "other-recipe",
+            )
+    return replace(kept, about=given.about, head=given.head, head_training=given.head_training)

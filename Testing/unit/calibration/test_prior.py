@@ -13,10 +13,9 @@ from SegWithUCore.calibration.error_counts import count_errors
 from SegWithUCore.calibration.per_structure import ProbabilitySums
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.model_name import site_version
-from SegWithUCore.review.flags import FlagRules
 from SegWithULab.calibration.blocks import Calibration
 from SegWithULab.calibration.cases import CaseNumbers
-from SegWithULab.calibration.prior import SCALES, CaseSummary, refit
+from SegWithULab.calibration.prior import CaseSummary, refit
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(1, "organ", (9, 9, 9)))
 VOXELS = 10_000
@@ -31,10 +30,8 @@ def own() -> dict[str, Any]:
     return {**block, "volume_interval": {"1": interval}, "predicted_dice": {}}
 
 
-def cases(
-    number: int, offset: float = 0.0, volume: float = 1.0, scale: int = 10, telling: bool = False
-) -> list[CaseSummary]:
-    """Cases whose log-odds of an error lie `offset` above what is read, and whose best scale stands at `scale`.
+def cases(number: int, offset: float = 0.0, volume: float = 1.0, telling: bool = False) -> list[CaseSummary]:
+    """Cases whose log-odds of an error lie `offset` above what is read.
 
     Args:
         telling: the soft Dice of a case is its Dice; else it is the same for all.
@@ -49,8 +46,7 @@ def cases(
         inside = 1000 * dice[1] if telling else 900
         sums = ProbabilitySums(np.array([9e3, 1000]), np.array([9e3, inside]), np.array([50, 50]))
         numbers = CaseNumbers(sums, np.array([9000, 1000]), np.array([1e4 - true, true]), dice, 1.0)
-        nll = 0.1 + 0.01 * (np.arange(len(SCALES)) - scale) ** 2 + 0.001 * draw.normal()
-        found.append(CaseSummary(f"patient {patient}", counts, nll, (numbers,) * len(SCALES)))
+        found.append(CaseSummary(f"patient {patient}", counts, numbers))
     return found
 
 
@@ -69,10 +65,10 @@ def test_cases_like_those_of_the_model_keep_its_calibration(own: dict[str, Any])
 @pytest.mark.parametrize(("number", "intervals", "flags"), [(8, False, False), (9, True, False), (17, True, True)])
 def test_each_part_needs_its_cases(own: dict[str, Any], number: int, intervals: bool, flags: bool) -> None:
     found = refit(own, LABELS, cases(number, offset=1.5, telling=True))
-    assert found.is_changed and "fitted anew" in said(found, "Error probability")
-    assert ("fitted anew" in said(found, "Volume intervals")) == intervals
+    assert found.is_changed and "refitted" in said(found, "Error probability")
+    assert ("refitted" in said(found, "Volume intervals")) == intervals
     assert (found.block["volume_interval"] != own["volume_interval"]) == intervals
-    assert ("fitted anew" in said(found, "Limits of flags")) == flags
+    assert ("refitted" in said(found, "Limits of flags")) == flags
     assert (found.block["flags"] != own["flags"]) == flags
     if not intervals:
         assert "8 patients are too few, give 9" in said(found, "Volume intervals")
@@ -100,21 +96,6 @@ def test_two_cases_of_a_patient_are_no_two_patients(own: dict[str, Any]) -> None
     assert "held 0 of 12" not in said(once, "Volume intervals"), "one patient may be off by chance"
 
 
-def test_another_scale_is_taken_with_intervals_that_follow(own: dict[str, Any]) -> None:
-    found = refit(own, LABELS, cases(20, scale=18))
-    assert found.is_changed and "fitted anew" in said(found, "Tempering scale")
-    assert found.block["tempering_scale"] == pytest.approx(own["tempering_scale"] * SCALES[14])  # half way
-    few = refit(own, LABELS, cases(8, scale=20))
-    assert not few.is_changed and "need 10 cases" in said(few, "Tempering scale")
-
-
-def test_no_scale_is_taken_that_limits_of_flags_cannot_follow(own: dict[str, Any]) -> None:
-    found = refit(own, LABELS, cases(12, scale=16))
-    assert not found.is_changed and "but limits of flags need 17 cases" in said(found, "Tempering scale")
-    without = {**own, "flags": {**own["flags"], "rules": {}}}
-    assert "fitted anew" in said(refit(without, LABELS, cases(12, scale=16)), "Tempering scale")
-
-
 @pytest.mark.parametrize("number", [15, 17])
 def test_cases_that_give_no_limit_leave_the_model_its_own(own: dict[str, Any], number: int) -> None:
     found = refit(own, LABELS, cases(number, offset=1.5))
@@ -123,12 +104,6 @@ def test_cases_that_give_no_limit_leave_the_model_its_own(own: dict[str, Any], n
     assert "the model's own stay" in said(found, "Limits of flags")
     ranked = len(found.block["flags"]["metrics"]["wrong_share"])
     assert ranked == (number if number >= 17 else len(own["flags"]["metrics"]["wrong_share"]))
-
-
-def test_a_limit_of_another_scale_goes_where_none_replaces_it(own: dict[str, Any]) -> None:
-    found = refit(own, LABELS, cases(20, scale=18))
-    assert not FlagRules.fitted(found.block["flags"]).active
-    assert "No useful rule" in said(found, "Limits of flags")
 
 
 def test_versions_of_copies_are_told_apart() -> None:

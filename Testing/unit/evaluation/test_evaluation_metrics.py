@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models import model_card as cards
 from SegWithULab.evaluation.case_metrics import measure_case
-from SegWithULab.evaluation.evaluate import Evaluation, Settings, add_case
+from SegWithULab.evaluation.evaluate import Evaluation, add_case
 from SegWithULab.evaluation.report import markdown, report_tables, write_report
 from SegWithULab.evaluation.summary import recorded, summary
 from SegWithULab.training.dataset import Case
@@ -117,7 +117,7 @@ def test_without_calibration_there_is_no_error_probability_and_all_else() -> Non
 
 
 def test_a_band_in_voxels_trusts_no_spacing() -> None:
-    result = summary(*evaluated(range(2), Settings(Band(2, in_slices=True))))
+    result = summary(*evaluated(range(2), Band(2, in_slices=True)))
     assert not any(entry["title"].startswith("surface dice") for entry in result["table"])
     assert "2 voxels in the plane of the slices" in markdown(report_tables(result))
 

@@ -60,8 +60,8 @@ def result(
     ids=["good", "finds few", "finds none", "softmax is better", "narrow intervals", "a little optimistic",
          "far too optimistic", "pessimistic", "seven patients"],
 )  # fmt: skip
-def test_figures_decide(figures: dict[str, Any], read: list[Reading], level: str) -> None:
-    answer, line = verdict(figures, read)
+def test_metrics_decide(metrics: dict[str, Any], read: list[Reading], level: str) -> None:
+    answer, line = verdict(metrics, read)
     assert answer == level and line.startswith(HEADLINES[level])
 
 

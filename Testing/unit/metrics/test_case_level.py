@@ -11,9 +11,6 @@ from scipy.stats import spearmanr
 
 from SegWithUCore.metrics.bootstrap import mean_interval, metric_interval, paired_bootstrap, ratio_interval
 from SegWithUCore.metrics.case_level import (
-    case_augrc,
-    case_aurc,
-    case_excess_aurc,
     interval_metrics,
     mean_absolute_error,
     spearman,
@@ -34,36 +31,11 @@ def cases(size: int = 40, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
     return (np.round(confidence, 1) if ties else confidence), risk
 
 
-def brute_force(confidence: np.ndarray, risk: np.ndarray, generalised: bool, seed: int = 0) -> float:
-    order = np.lexsort((np.random.default_rng(seed).random(risk.size), -confidence))
-    summed = np.cumsum(risk[order])
-    return float(np.mean(summed / (risk.size if generalised else np.arange(1, risk.size + 1))))
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_aurc_over_cases_is_the_mean_risk_of_the_surest(ties: bool) -> None:
-    confidence, risk = cases(ties=ties)
-    seeds = range(4000 if ties else 1)
-    for figure, generalised in ((case_aurc, False), (case_augrc, True)):
-        expected = [brute_force(confidence, risk, generalised, seed) for seed in seeds]
-        spread = 4 * np.std(expected) / np.sqrt(len(expected))
-        assert figure(confidence, risk) == pytest.approx(np.mean(expected), abs=max(1e-12, spread))
-
-
-def test_excess_over_cases_is_zero_for_the_true_order_only() -> None:
-    confidence, risk = cases()
-    assert case_excess_aurc(-risk, risk) == pytest.approx(0, abs=1e-15)
-    assert 0 < case_excess_aurc(confidence, risk) < case_excess_aurc(risk, risk)
-
-
 def test_cases_without_a_figure_are_left_out() -> None:
     confidence, risk = cases()
     more = np.r_[confidence, np.nan, 1.0], np.r_[risk, 0.5, np.nan]
-    assert case_aurc(*more) == case_aurc(confidence, risk)
-    assert case_excess_aurc(*more) == case_excess_aurc(confidence, risk)
     assert spearman(*more) == spearman(confidence, risk)
     assert mean_absolute_error(*more) == mean_absolute_error(confidence, risk)
-    assert np.isnan(case_aurc([], []))
     assert np.isnan(mean_absolute_error([np.nan], [1.0]))
 
 

@@ -218,9 +218,8 @@ def test_what_training_gets_does_not_depend_on_the_order_of_a_reference(case: Ca
     turned = changed(case, lambda image: stored(image, (1, 2, 0), (False, True, True)))
     first, second = (prepare(one, bundle.input, [0, 1, 2]).labels for one in (case, turned))
     assert np.array_equal(first, second)
-    for mirrored in (False, True):
-        known, other = (read_assessed(one, bundle, mirrored).truth for one in (case, turned))
-        assert np.array_equal(known, other)
+    known, other = (read_assessed(one, bundle).truth for one in (case, turned))
+    assert np.array_equal(known, other)
     assert survey([case]).cases[0].label_voxels == survey([turned]).cases[0].label_voxels
 
 

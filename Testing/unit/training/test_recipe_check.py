@@ -1,4 +1,4 @@
-"""What is wrong with a recipe is said before any image is read, and what a resumed run may change of it."""
+"""What is wrong with a recipe is found before any image is read, and which recipe may bring another head."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from SegWithUCore.cli.__main__ import main
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.training.dataset import PreparedCase
 from SegWithULab.training.recipe import Recipe, recipe_from_json
-from SegWithULab.training.recipe_check import check_labels_occur, check_recipe, resumed_recipe
+from SegWithULab.training.recipe_check import check_labels_occur, check_recipe, with_another_head
 
 
 def recipe(**changes: Mapping[str, Any]) -> Recipe:
@@ -74,29 +74,19 @@ def test_a_structure_that_no_training_case_holds_is_named() -> None:
     check_labels_occur(recipe(), [case], "r.json")
 
 
-def test_a_resumed_run_takes_over_texts_epochs_and_an_untrained_head() -> None:
-    kept = recipe()
-    given = recipe(
-        about={"name": "better"},
-        backbone_training={"epochs": 30},
-        head={"variant": "context"},
-        head_training={"patience": 3},
+def test_another_head_comes_with_its_texts_and_settings() -> None:
+    given = recipe(about={"name": "better"}, head={"variant": "context"}, head_training={"patience": 3})
+    assert with_another_head(recipe(), given, "new.json") == given
+    changed = recipe(backbone_training={"epochs": 30})
+    assert with_another_head(recipe(), changed, "new.json") == recipe(), "what trained the backbone stays"
+
+
+@pytest.mark.parametrize("changes", [{"backbone": {"filters": [8, 16, 32]}}, {"input": {"window": [32, 48, 32]}}])
+def test_a_recipe_for_another_backbone_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as error:
+        with_another_head(recipe(), recipe(**changes), "new.json")
+    assert (
+        error.value.code == "other-recipe"
+        and "new.json" in str(error.value)
+        and next(iter(changes)) in str(error.value)
     )
-    going_on, changed = resumed_recipe(kept, given, "new.json", head_begun=False)
-    assert going_on == given
-    assert set(changed) == {"about/name", "backbone_training/epochs", "head/variant", "head_training/patience"}
-    assert resumed_recipe(kept, kept, "new.json", head_begun=True) == (kept, [])
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"backbone_training": {"learning_rate": 0.9}}, "has 0.9 for backbone_training/learning_rate"),
-        ({"backbone": {"filters": [8, 16, 32]}}, r"has \[8, 16, 32\] for backbone/filters"),
-        ({"input": {"window": [32, 48, 32]}}, "input/window"),
-        ({"head": {"variant": "context"}}, 'has "context" for head/variant, and the run was begun with "paper"'),
-    ],
-)
-def test_a_resumed_run_refuses_what_epochs_were_trained_with(changes: dict[str, Any], named: str) -> None:
-    with pytest.raises(UsageError, match=named):
-        resumed_recipe(recipe(), recipe(**changes), "new.json", head_begun=True)

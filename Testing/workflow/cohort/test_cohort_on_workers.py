@@ -300,21 +300,6 @@ def test_a_scheduler_that_is_not_there_is_named(
         )
 
 
-def test_evaluate_does_on_workers_what_it_does_here(
-    workers: Workers, data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
-) -> None:
-    for part in ("images", "labels"):
-        (tmp_path / part).symlink_to(data_folder / "hippocampus" / part)
-    (tmp_path / "split.csv").write_text("case,role\n" + "".join(f"{name},test\n" for name in NAMES[:3]))
-    call = ["evaluate", "--model", tiny, "--cases", f"{tmp_path}/split.csv:test"]
-    results = []
-    for name, options in (("here", []), ("there", ["--scheduler", workers.address])):
-        outcome = segwithu(*call, "--output", tmp_path / f"{name}.json", *options)
-        assert outcome.code == 0, outcome.err
-        results.append(json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")))
-    assert results[0] == results[1]
-
-
 def test_workers_stay_keep_the_memory_that_they_free_and_use_the_cores_they_were_given(
     workers: Workers, images: list[Path], tiny: Path, segwithu: Command, tmp_path: Path
 ) -> None:

@@ -1,6 +1,5 @@
 """`segwithu benchmark`: one segmentation for all rows, nothing fitted on test cases, resumed after a kill."""
 
-import csv
 import json
 import re
 import shutil
@@ -91,7 +90,7 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
     assert (result["cases"], result["patients"], result["not_run"]) == (3, 2, {})
     assert result["fitted_on"] == {"select": 1, "calibration": 2}
     rows = {row["row"]: row for row in result["rows"]}
-    assert len(rows) == 17
+    assert len(rows) == 15
     passes = {row["baseline"]: row["passes"] for row in result["rows"]}
     assert (passes["softmax"], passes["augmentation"], passes["dropout"], passes["ensemble"]) == (1, 6, 3, 3)
     for name in ROLES["test"]:
@@ -109,14 +108,7 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
     assert costs["dropout"]["cpu_s"] > costs["softmax"]["cpu_s"] > 0
     assert costs["augmentation"]["cpu_share"] > 2
     text = (output / "rivals.md").read_text(encoding="utf-8")
-    with (output / "rivals.csv").open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert [line["row"] for line in lines] == list(rows)
-    for line in lines:
-        assert float(line["auprc whole"]) == pytest.approx(
-            rows[line["row"]]["metrics"]["auprc whole"]["mean"], rel=1e-4
-        )
-        assert line["row"] in text
+    assert all(title in text for title in rows)
     page = (output / "rivals.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|src=\"(?!data:)", page)
     assert "**" not in page
@@ -152,8 +144,8 @@ def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
     reseeded(tmp_path / "m2", 2)
     shutil.rmtree(tmp_path / "m1")
     outcome = segwithu(*arguments(split, model, output, *few, "--ensemble", tmp_path / "m2", "--resume"))
-    assert "Measured again, because their settings had changed: ensemble." in outcome.err
-    assert measured(output)["rows"][3]["metrics"] != second["rows"][3]["metrics"]
+    one_sentence(outcome, "another baseline 'ensemble'", "[other-benchmark]", code=2)
+    assert measured(output) == second
 
 
 def test_a_killed_benchmark_goes_on_where_it_stopped_and_ends_alike(

@@ -53,7 +53,7 @@ def test_a_report_has_tables_plots_pictures_and_one_page(segwithu: Command, spli
     assert "3 cases of 2 patients" in text
     page = (report / PAGE_FILE).read_text(encoding="utf-8")
     pictures = [path for path in entries(report) if path.endswith(".png")]
-    assert page.count(PNG) == len(pictures) == 2
+    assert page.count(PNG) == len(pictures) == 1
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert not re.search(r"https?://", page)
     for title in re.findall(r"^## (.+)$", text, re.MULTILINE):
@@ -96,7 +96,6 @@ def test_a_reference_on_another_grid_is_refused(segwithu: Command, split: Path, 
     [
         (("--band", "3cm"), ("3cm", "3mm", "2px")),
         (("--record", "--band", "2px"), ("--record", "--band")),
-        (("--record", "--mirrored"), ("--record", "--mirrored")),
     ],
 )
 def test_wrong_options_are_refused_in_one_sentence(

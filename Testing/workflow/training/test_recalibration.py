@@ -75,7 +75,7 @@ def test_cases_where_probabilities_fail_move_them(shifted: str, tmp_path: Path, 
     card = (target / "MODEL_CARD.md").read_text(encoding="utf-8")
     for sentence in after.calibration["site"]["sentences"]:
         assert sentence in outcome.out and sentence in card
-    assert "Error probability: fitted anew" in card and "8 cases are too few, give 17" in card
+    assert "Error probability: refitted" in card and "8 cases are too few, give 17" in card
 
 
 def test_a_model_that_is_not_calibrated_cannot_be_checked(cases: str, tmp_path: Path, segwithu: Command) -> None:

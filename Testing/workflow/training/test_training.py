@@ -175,7 +175,7 @@ def test_another_head_is_trained_on_the_backbone_that_is_there(
     capsys.readouterr()
     recipe.write_text(json.dumps(tiny_recipe(input={"orientation": "LPS"})), encoding="utf-8")
     assert workshop.train("head", "another-head", "--recipe", str(recipe), "--restart") == 2
-    assert "for input/orientation, and the run was begun with" in capsys.readouterr().err
+    assert "[other-recipe]" in capsys.readouterr().err
     assert run.recipe() == now
 
 

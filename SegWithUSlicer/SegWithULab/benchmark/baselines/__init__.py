@@ -45,13 +45,13 @@ def select_baselines(names: Collection[str], inputs: BaselineInputs, cases: Fitt
         InputError: a model or member does not fit the frozen backbone.
     """
     result = BaselineSet([])
-    for name, family in BASELINES.items():
-        for built in family.make(inputs) if name in names else ():
+    for name, (title, make) in BASELINES.items():
+        for built in make(inputs) if name in names else ():
             lacking = built.lacks(cases)
             if lacking is None:
                 result.baselines.append(built)
             else:
-                result.not_run[family.title] = f"not run: {lacking}."
+                result.not_run[title] = f"not run: {lacking}."
     return result
 
 

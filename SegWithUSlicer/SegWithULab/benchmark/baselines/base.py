@@ -142,21 +142,8 @@ class Baseline(ABC):
 Factory = Callable[[BaselineInputs], Sequence[Baseline]]
 
 
-@dataclass(frozen=True)
-class BaselineFamily:
-    """One name for `--baselines`.
-
-    Attributes:
-        title: in words, for what is not run.
-        make: builds its baselines, most often one.
-    """
-
-    title: str
-    make: Factory
-
-
-BASELINES: dict[str, BaselineFamily] = {}
-"""All families by name, in the order of the table."""
+BASELINES: dict[str, tuple[str, Factory]] = {}
+"""By the name for `--baselines`, in the order of the table: the title, and what builds the baselines."""
 
 
 def baseline(name: str, title: str = "") -> Callable[[Factory], Factory]:
@@ -164,11 +151,11 @@ def baseline(name: str, title: str = "") -> Callable[[Factory], Factory]:
 
     Args:
         name: for `--baselines`.
-        title: in words; the name if not given.
+        title: for what is not run; the name if not given.
     """
 
     def register(make: Factory) -> Factory:
-        BASELINES[name] = BaselineFamily(title or name, make)
+        BASELINES[name] = (title or name, make)
         return make
 
     return register
