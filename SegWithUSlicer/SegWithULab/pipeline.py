@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,10 +40,11 @@ from .training.plan import REASONS, RECIPE, SPLIT, PlanOptions, make_plan, table
 from .training.recipe import Recipe, read_recipe
 from .training.recipe_check import check_labels_occur, check_recipe
 from .training.run_folder import RunFolder
-from .training.run_record import check_unseen, hashes_of, note_roles, run_record
+from .training.run_record import check_unseen, hashes_of, noted_roles, run_record
 from .training.stages import Begun, Stage, noted
 
-NEEDED = ("train", "select", "calibration")
+TRAINED = ("train", "select")
+NEEDED = (*TRAINED, "calibration")
 NO_FOLDS = (
     "No out-of-fold networks were trained, so predicted Dice and the limit of flags are fitted on calibration and "
     "validation cases alone: give `segwithu train` more --hours."
@@ -98,47 +99,39 @@ class Pipeline:
         weights, head = self.run.path / "backbone_best.safetensors", self.run.path / "head_best.safetensors"
         plan = [self.recipe_file, self.folder / "plan" / REASONS]
         output = str(self.job.output.resolve())
-
-        def case_inputs() -> dict[str, Any]:
-            files = {"table": self._table(), "files": self._files(*self._roles())}
-            return {**files, "allowed": self.job.allow_seen_cases}
-
-        def of_recipe(*names: str) -> dict[str, Any]:
-            recipe = self.recipe().to_json()
-            return {name: recipe[name] for name in names}
-
-        def backbone_inputs() -> dict[str, Any]:
-            parts = of_recipe("input", "labels", "backbone", "backbone_training")
-            return {"cases": self._files("train", "select"), **parts}
+        results = {"model": self.calibrated, "evaluation": self.evaluation, "graphs": self.job.graphs, "output": output}
 
         def fold_inputs() -> dict[str, Any]:
-            settings = of_recipe("head_training")["head_training"]
+            settings = self.recipe().head_training
             names = ("cross_fit", "cross_fit_epochs", "cross_fit_scratch", "seed")
-            return {"backbone": weights, **{name: settings[name] for name in names}}
+            return {"backbone": weights, **{name: getattr(settings, name) for name in names}}
 
         def head_inputs() -> dict[str, Any]:
             folds = {path.parent.name: path for path in self._fold_weights()}
-            cases = self._files("train", "select")
-            return {"backbone": weights, "cases": cases, **of_recipe("head", "head_training"), **folds}
+            return {"backbone": weights, **self._inputs(TRAINED, "head", "head_training"), **folds}
 
-        def calibrate_inputs() -> dict[str, Any]:
-            return {"backbone": weights, "head": head, "cases": self._files(*NEEDED), **of_recipe("about")}
-
-        def model_inputs() -> dict[str, Any]:
-            graphs = self.job.graphs
-            return {"model": self.calibrated, "evaluation": self.evaluation, "graphs": graphs, "output": output}
-
+        of_backbone = partial(self._inputs, TRAINED, "input", "labels", "backbone", "backbone_training")
         return [
             Stage("plan", self._plan, self._data_inputs, plan, editable=True),
-            Stage("cases", self._compare, case_inputs, [self.cases_file]),
-            Stage("backbone", self._backbone, backbone_inputs, [weights], costly=True),
+            Stage("cases", self._compare, self._case_inputs, [self.cases_file]),
+            Stage("backbone", self._backbone, of_backbone, [weights], costly=True),
             Stage("folds", self._folds, fold_inputs, self._fold_weights, costly=True),
             Stage("head", self._head, head_inputs, [head], costly=True),
-            Stage("calibrate", self._calibrate, calibrate_inputs, [self.calibrated]),
-            Stage("evaluate", self._evaluate, lambda: {"model": self.calibrated, "cases": self._files("test")},
+            Stage("calibrate", self._calibrate,
+                  lambda: {"backbone": weights, "head": head, **self._inputs(NEEDED, "about")}, [self.calibrated]),
+            Stage("evaluate", self._evaluate, lambda: {"model": self.calibrated, **self._inputs(["test"])},
                   [self.evaluation]),
-            Stage("model", self._model, model_inputs, [self.job.output], editable=True),
+            Stage("model", self._model, results, [self.job.output], editable=True),
         ]  # fmt: skip
+
+    def _inputs(self, roles: Sequence[str], *blocks: str) -> dict[str, Any]:
+        """Return the files of the cases of some roles, and blocks of the recipe."""
+        recipe = self.recipe().to_json() if blocks else {}
+        return {"cases": self._files(*roles), **{name: recipe[name] for name in blocks}}
+
+    def _case_inputs(self) -> dict[str, Any]:
+        files = self._files(*self._roles())
+        return {"table": self._table(), "files": files, "allowed": self.job.allow_seen_cases}
 
     def recipe(self) -> Recipe:
         """Read the recipe, which may have been edited since it was planned."""
@@ -222,8 +215,8 @@ class Pipeline:
         else:
             self.run.forget("backbone")
             self.run.start(recipe, {})
-        note_roles(self.run, train, select, self.job.allow_seen_cases, self.job.hashes)
-        self.run.add_facts({"ood_reference": ood_reference(train, select, recipe)})
+        facts = noted_roles(self.run.facts(), train, select, self.job.allow_seen_cases, self.job.hashes)
+        self.run.add_facts(facts | {"ood_reference": ood_reference(train, select, recipe)})
         trainer = BackboneTrainer(recipe, train, select, self.run)
         trainer.resume()
         trainer.fit(begun.progress)

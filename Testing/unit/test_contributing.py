@@ -21,7 +21,7 @@ from SegWithUCore.cli.console import Console
 from SegWithUCore.network.heads import HEADS
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithULab.benchmark.baselines import select_baselines
-from SegWithULab.benchmark.baselines.base import BASELINES, BaselineInputs, FittingCases
+from SegWithULab.benchmark.baselines.base import BASELINES, BaselineInputs
 from SegWithULab.benchmark.benchmark import prediction_metrics
 
 STEPS = 30
@@ -80,7 +80,7 @@ def test_the_baseline_is_selected_by_its_name_and_scores_a_case(tmp_path: Path) 
     with registered_toys():
         backbone = toy_backbone(tmp_path / "frozen")
         case = toy_case(backbone)
-        chosen = select_baselines(["random"], BaselineInputs(backbone), FittingCases(backbone))
+        chosen = select_baselines(["random"], BaselineInputs(backbone))
         (built,) = chosen.baselines
         (answer,) = built.answers(case).values()
     everywhere = {"whole": None, "band": np.ones(case.classes.shape, bool)}

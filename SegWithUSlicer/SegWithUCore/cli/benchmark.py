@@ -27,7 +27,6 @@ def add_commands(commands: Any) -> None:
     command.add_shared("--model", action="append", help="name or folder of a model; further ones of the same backbone")
     add("--cases", required=True, help=f"test cases: {CASES_HELP}")
     add("--calibration", required=True, help="cases for temperatures and error probabilities, likewise")
-    add("--select", help="validation cases, which choose the dropout rate, likewise")
     add("--ensemble", nargs="+", type=Path, default=[], metavar="DIR", help="bundles or training runs whose backbones "
         "form an ensemble with the frozen one (two for one of 3)")  # fmt: skip
     add("--baselines", help="which ones, separated by commas (default: all); a wrong name lists them")
@@ -42,8 +41,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Compare a model's uncertainty with every usual baseline on the same frozen segmentation.
 
     Segment the test cases once with the model's backbone and let every baseline say where that segmentation is
-    wrong: softmax, temperature scaling, distance to the boundary, test-time augmentation, Monte-Carlo dropout, deep
-    ensemble, and the heads of the models. What is fitted is fitted on calibration and validation cases.
+    wrong: softmax, temperature scaling, distance to the boundary, test-time augmentation, deep ensemble, trees on
+    the image, and the heads of the models. What is fitted is fitted on calibration cases.
     Killed or cancelled, the command goes on with --resume.
 
     Examples:
@@ -78,7 +77,7 @@ def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Con
     learns = any(baseline.learns_from_folds for baseline in benchmark.chosen.baselines)
     refuse_if((not learns, "None of the baselines learns from --folds: leave it out, or add one, such as image-trees."))
     fitting, bundle = benchmark.fitting, benchmark.backbone.bundle
-    others = {"--cases": benchmark.cases, "--calibration": fitting.calibration, "--select": fitting.select}
+    others = {"--cases": benchmark.cases, "--calibration": fitting.calibration}
     folds = given_folds(options, bundle, others, console)
     _check_unseen(benchmark.cases, folds)
     check = (bundle.calibration or {}).get("second_stage_check") or {}
@@ -110,31 +109,27 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
     for name in names:
         refuse_if((name not in BASELINES, f"--baselines: '{name}' is not one of {', '.join(BASELINES)}."))
     band, bundles = parsed_band(options.band), [resolve_model(model) for model in options.model]
-    test, roles = find_cases(options.cases), {}
-    for role in ("select", "calibration"):
-        source = getattr(options, role)
-        roles[role] = find_cases(source) if source else []
-        files = {path.resolve() for case in roles[role] for path in case.channels}
-        both = [case.name for case in test if any(path.resolve() in files for path in case.channels)]
-        refuse_if((both, f"{len(both)} cases, such as {', '.join(both[:1])}, are in --cases and --{role}."))
+    test, calibration = find_cases(options.cases), find_cases(options.calibration)
+    files = {path.resolve() for case in calibration for path in case.channels}
+    both = [case.name for case in test if any(path.resolve() in files for path in case.channels)]
+    refuse_if((both, f"{len(both)} cases, such as {', '.join(both[:1])}, are in --cases and --calibration."))
     backbone = frozen_backbone(bundles[0])
-    fitting = FittingCases(backbone, roles["select"], roles["calibration"])
+    fitting = FittingCases(backbone, calibration)
     inputs = BaselineInputs(backbone, bundles, options.ensemble, band, options.mirror)
-    chosen = select_baselines(names, inputs, fitting)
+    chosen = select_baselines(names, inputs)
     reasons = " ".join(f"{title} {reason}" for title, reason in chosen.not_run.items())
     refuse_if((not chosen.baselines, f"No baseline can be run: {reasons}"))
     return Benchmark(chosen, test, fitting, band)
 
 
 def _write(folder: Path, summary: dict[str, Any]) -> None:
-    """Write the summary as JSON, Markdown and page."""
-    from SegWithULab.benchmark.table import benchmark_texts
+    """Write the summary as JSON and Markdown."""
+    from SegWithULab.benchmark.table import benchmark_text
 
     from ..util.atomic_files import atomic_file
     from ..util.strict_json import to_json
 
-    text, page = benchmark_texts(summary)
-    texts = {f"{NAME}.json": to_json(summary) + "\n", f"{NAME}.md": text, f"{NAME}.html": page}
+    texts = {f"{NAME}.json": to_json(summary) + "\n", f"{NAME}.md": benchmark_text(summary)}
     for name, content in texts.items():
         with atomic_file(folder / name) as work:
             work.write_text(content, encoding="utf-8")

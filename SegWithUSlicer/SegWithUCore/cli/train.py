@@ -52,7 +52,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.training.recipe import read_recipe
     from SegWithULab.training.recipe_check import check_labels_occur, check_recipe
     from SegWithULab.training.run_folder import RunFolder
-    from SegWithULab.training.run_record import note_roles, noted_roles
+    from SegWithULab.training.run_record import noted_roles
 
     run = RunFolder(options.folder)
     _check_start(run, "backbone", options, console)
@@ -73,7 +73,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     else:  # only now that recipe and cases are known to be usable
         run.forget("backbone")
         run.start(recipe, {})
-    note_roles(run, train, select, options.allow_seen_cases, not options.no_hashes)
+    run.add_facts(noted_roles(run.facts(), train, select, options.allow_seen_cases, not options.no_hashes))
     run.add_facts({"ood_reference": ood_reference(train, select, recipe)})
     return _fit(BackboneTrainer(recipe, train, select, run), "backbone", options, console)
 
@@ -94,7 +94,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.training.recipe import read_recipe, read_recipe_json
     from SegWithULab.training.recipe_check import check_recipe, with_another_head
     from SegWithULab.training.run_folder import RunFolder
-    from SegWithULab.training.run_record import note_roles
+    from SegWithULab.training.run_record import noted_roles
 
     run = RunFolder(options.folder)
     _check_start(run, "head", options, console)
@@ -109,7 +109,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
         train, select = _cases(options, recipe, console)
     else:
         recipe, (train, select) = _begun_on_model(run, options, console)
-    note_roles(run, train, select, options.allow_seen_cases, not options.no_hashes)
+    run.add_facts(noted_roles(run.facts(), train, select, options.allow_seen_cases, not options.no_hashes))
     if not options.resume:
         run.forget("head")
     run.change_recipe(recipe)  # a refusal above leaves the run as it was

@@ -98,9 +98,7 @@ class Benchmark:
 
     def _identity(self, baseline: Baseline) -> dict[str, Any]:
         """Return all that decides what a baseline answers; metrics of another identity are not its own."""
-        roles = {role: names_sha256(getattr(self.fitting, role)) for role in baseline.needs}
-        rows, settings = list(baseline.rows), baseline.settings()
-        return {"revision": baseline.revision, "settings": settings, "cases": roles, "rows": rows}
+        return {"revision": baseline.revision, "settings": baseline.settings(), "rows": list(baseline.rows)}
 
     def _prepare(self, baseline: Baseline, store: Store, progress: Progress) -> None:
         """Fit a baseline, and make its scores error probabilities on the calibration cases, as ours are made."""

@@ -1,8 +1,7 @@
 """The time that a baseline takes over the bare backbone, all baselines measured in one run."""
 
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,6 @@ CASES = 3
 """Test cases that are timed; time does not depend on what is seen."""
 REPEATS = 5
 BARE = "bare backbone"
-
-
-def timed(job: Callable[[], Any]) -> tuple[float, Any]:
-    """Run a job; return its processor time over all threads, which other programs disturb little, and its result."""
-    begun = time.process_time()
-    result = job()
-    return time.process_time() - begun, result
 
 
 def measured_costs(
@@ -49,11 +41,12 @@ def measured_costs(
     pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in (BARE, *(each.name for each in baselines))}
     for number, (case, read) in enumerate(turns):
         progress("measuring time", number / len(turns), case.name)
-
-        segmented = partial(backbone.of_images, case.name, case.group, read.images, read.truth)
         for baseline in baselines:
-            bare, seen = timed(segmented)
-            spent, _ = timed(partial(baseline.answers, seen))
+            begun = time.process_time()  # over all threads; other programs disturb it little
+            seen = backbone.of_images(case.name, case.group, read.images, read.truth)
+            between = time.process_time()
+            baseline.answers(seen)
+            bare, spent = between - begun, time.process_time() - between
             pairs[BARE].append((bare, bare))
             pairs[baseline.name].append((spent - bare if baseline.own_pass else spent, bare))
     found: dict[str, dict[str, Any]] = {

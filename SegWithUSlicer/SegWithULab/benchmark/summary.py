@@ -17,11 +17,8 @@ from .baselines.base import Baseline, FittingCases
 from .baselines.heads import Head
 from .cost import BARE
 
-DETECTED = ("auprc whole", "auprc band", "aurc whole", "aurc band")
-COMPARED = (
-    *("auroc whole", "auroc band", *DETECTED, "nll", "brier", "ace"),
-    *(f"refitted {title}" for title in (*DETECTED, "brier", "ece band")),
-)
+FAIR = ("auprc whole", "auprc band", "aurc whole", "aurc band", "brier", "ece band")
+COMPARED = ("nll", *(f"refitted {title}" for title in FAIR))
 """Metrics that are compared with the reference row, case by case, and kept of each case; the folder has all."""
 Row = tuple[str, Baseline, Sequence[Mapping[str, float]]]
 """Title, whose it is, and the metrics of each case by title; NaN where there is none."""
@@ -47,18 +44,18 @@ def benchmark_summary(
     reference = shipped[0] if shipped else rows[0][0]
     against = next(by_case for row, _, by_case in rows if row == reference)
     learning = [row for each in chosen.baselines if each.learns_from_folds for row in each.rows]
+    counts = {
+        name: [[each["regions"][name][what] for each in facts] for what in ("voxels", "errors")]
+        for name in facts[0]["regions"]
+    }
     fold_cases = sum(len(fold.cases) for fold in fitting.folds)
     return {
         "cases": len(cases),
         "patients": len(set(groups)),
-        "fitted_on": {role: len(getattr(fitting, role)) for role in ("select", "calibration")},
+        "fitted_on": {"calibration": len(fitting.calibration)},
         "folds": {"networks": len(fitting.folds), "cases": fold_cases, "rows": learning} if fitting.folds else None,
         "regions": [
-            {
-                "region": name,
-                **region_row(_counts(facts, name, "voxels"), _counts(facts, name, "errors"), groups),
-            }
-            for name in facts[0]["regions"]
+            {"region": name, **region_row(voxels, errors, groups)} for name, (voxels, errors) in counts.items()
         ],
         "dice": {
             name: spread([np.nan if each["dice"][name] is None else each["dice"][name] for each in facts], groups)
@@ -90,16 +87,12 @@ def benchmark_summary(
         },
         "by_case": {
             case.name: {
-                row: {title: _rounded(by_case[number].get(title, np.nan)) for title in COMPARED}
+                row: {title: finite(by_case[number].get(title, np.nan)) for title in COMPARED}
                 for row, _, by_case in rows
             }
             for number, case in enumerate(cases)
         },
     }
-
-
-def _counts(facts: Sequence[Mapping[str, Any]], region: str, what: str) -> list[int]:
-    return [each["regions"][region][what] for each in facts]
 
 
 def _values(by_case: Sequence[Mapping[str, float]], title: str) -> list[float]:
@@ -117,7 +110,3 @@ def _difference(
     ends = ("mean", "low", "high")
     found: dict[str, Any] = {name: finite(getattr(gap, name)) for name in ends}
     return {**found, "relative": {name: finite(getattr(ratio, name) - 1) for name in ends}}
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None

@@ -130,24 +130,22 @@ def calibrate_model(
     graphs = bundle.graphs if graphs_lacking(bundle) is None else None
     plain = replace(bundle, metrics=None, graphs=graphs)
     if before is not None:
-        old, new = (set(((each and each.roles) or {}).get("calibration", ())) for each in (kept, record))
-        cases_seen = not old.isdisjoint(new)
-        found = fit(predicted(plain, cases, engine, progress), bundle.labels, prior=before, prior_saw_cases=cases_seen)
+        found = fit(predicted(plain, cases, engine, progress), bundle.labels, prior=before)
         if not found.is_changed:
             poor = quality_warnings(bundle.name, bundle.labels, {QUALITY: found.block.get(QUALITY)})
             return Calibrated(None, (*(f"Warning: {warning}" for warning in poor), *found.messages))
         if record is not None and record.roles:  # what stays of the calibration has seen the earlier cases
-            record = record.with_role("calibration", list({*old, *new}))
+            seen = [((each and each.roles) or {}).get("calibration", ()) for each in (kept, record)]
+            record = record.with_role("calibration", sorted({*seen[0], *seen[1]}))
     with atomic_folder(target, overwrite) as work:
         _copy_files(bundle, graphs, work, record)
         if before is None:
             made = _calibrated(replace(plain, display=None), cases, (), work, engine, folds, progress)
         else:
-            if found.second_stage is None:
-                copy_second_stage(bundle, work)
+            copy_second_stage(bundle, work)
             about = {**bundle.about, "version": site_version(bundle.about["version"])}
-            block = written_block(found, bundle, work)
-            made = Calibrated(_write(replace(plain, calibration=block, about=about), work), found.messages)
+            fitted = replace(plain, calibration=fitted_now(found.block), about=about)
+            made = Calibrated(_write(fitted, work), found.messages)
     return replace(made, bundle=replace(made.bundle, folder=target)) if made.bundle else made
 
 

@@ -5,7 +5,7 @@ a head of its own (`find_folds`); or, in `segwithu train`, the fold networks of 
 """
 
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from SegWithUCore.metrics.patients import by_patient
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.util.errors import UsageError, naming
-from SegWithUCore.util.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, part_of, silent
 
 from ..training.backbone import spec_of
 from ..training.dataset import Case
@@ -161,25 +161,31 @@ def predicted_by_folds(folds: Sequence[Fold], progress: Progress = silent) -> Pr
     """
     total, found = sum(len(fold.cases) for fold in folds), PredictedCases()
     for fold in folds:
-        first = len(found.cases)
+        own, first = list[CalibrationCase](), len(found.cases)
         with tempfile.TemporaryDirectory() as work:
-            model = Model(write_plain_bundle(fold.run, Path(work) / "fold"))
-            for case in fold.cases:
-                progress("predicting cases out of fold", len(found.cases) / total, case.name)
-                found.cases.append(CalibrationCase(*predict_case(case, model), case.group))
-                if sum(each.bytes for each in found.cases) > MOST_BYTES:
+            bundle = write_plain_bundle(fold.run, Path(work) / "fold")
+            for case in _predicted(bundle, fold.cases, part_of(progress, first / total, 1.0)):
+                own.append(case)
+                if sum(each.bytes for each in (*found.cases, *own)) > MOST_BYTES:
                     raise UsageError(
                         f"The --fold-cases take more than {MOST_BYTES >> 30} GB of memory at once: give fewer patients "
                         "and runs that were trained with those alone, or leave --folds out."
                     )
-            del model  # it holds its files open, which Windows does not delete
-        own = found.cases[first:]
         with naming(fold.run.path):
             found.tables.extend([fit_table(own)] * len(own))
+        found.cases.extend(own)
         scale = _scale(own)
         for each in own:
             found.add(each, scale, str(fold.run.path))
     return found
+
+
+def _predicted(bundle: Bundle, cases: Sequence[Case], progress: Progress) -> Iterator[CalibrationCase]:
+    model = Model(bundle)
+    for number, case in enumerate(cases):
+        progress("predicting cases out of fold", number / len(cases), case.name)
+        yield CalibrationCase(*predict_case(case, model), case.group)
+    # The model ends here: it holds its files open, which Windows does not delete.
 
 
 def _scale(cases: Sequence[CalibrationCase]) -> float:
@@ -203,19 +209,15 @@ def predicted_by_run_folds(
         bundle: of the run, without calibration.
         scale: its tempering scale.
     """
-    jobs = []
-    for number in range(run.recipe().head_training.cross_fit):  # further folds are of an earlier recipe
+    count, found = run.recipe().head_training.cross_fit, PredictedCases()  # further folds are of an earlier recipe
+    for number in range(count):
         fold = RunFolder(run.path / f"fold{number}")
         kept = set(fold.facts()["cases"])
-        jobs.append((fold, [case for case in train if case.name not in kept]))
-    total, found = sum(len(cases) for _, cases in jobs), PredictedCases()
-    for fold, cases in jobs:
+        cases = [case for case in train if case.name not in kept]
         with tempfile.TemporaryDirectory() as work:
             heads = {bundle.default_head.name: run.load_best("head")}
             digest = write_weights(Path(work), fold.load_best("backbone"), heads)
-            model = Model(replace(bundle, folder=Path(work), weights_sha256=digest, graphs=None))
-            for case in cases:
-                progress("predicting cases out of fold", len(found.numbers) / total, case.name)
-                found.add(CalibrationCase(*predict_case(case, model), case.group), scale, fold.path.name)
-            del model  # it holds its files open, which Windows does not delete
+            own = replace(bundle, folder=Path(work), weights_sha256=digest, graphs=None)
+            for each in _predicted(own, cases, part_of(progress, number / count, (number + 1) / count)):
+                found.add(each, scale, fold.path.name)
     return found

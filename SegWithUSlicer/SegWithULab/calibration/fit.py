@@ -1,7 +1,6 @@
 """Fit a model's calibration on labelled cases: anew, or with the model's own calibration as a prior."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -18,12 +17,12 @@ from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.prediction import Prediction, error_probability, tempered_logits
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.input_spec import Label
-from SegWithUCore.models.second_stage_file import BLOCK, CHECK, check_words
+from SegWithUCore.models.second_stage_file import CHECK, check_words
 from SegWithUCore.regions.region import UNCERTAIN
 
 from .blocks import Calibration, per_structure_blocks
-from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table
-from .fit_second_stage import LEAST_PATIENTS, FittedSecondStage, fit_second_stage
+from .cases import CalibrationCase, PredictedCases, fit_table
+from .fit_second_stage import fit_second_stage
 from .prior import refit, summary_of
 
 WINDOW_PERCENTILES = (50.0, 99.95)
@@ -36,7 +35,6 @@ def fit(
     prior: Mapping[str, Any] | None = None,
     folds: Callable[[float], PredictedCases] | None = None,
     validation: Iterable[CalibrationCase] = (),
-    prior_saw_cases: bool = False,
 ) -> Calibration:
     """Fit a calibration on cases that neither network nor head was trained with.
 
@@ -52,15 +50,15 @@ def fit(
             predicted Dice and flags. Without a prior only.
         validation: predicted cases on which the epochs were chosen: good enough for what is fitted per structure.
             Without a prior only.
-        prior_saw_cases: the prior was fitted on some of the cases, so its table is not judged on them.
 
     Raises:
         InputError: the cases hold no errors to fit on.
     """
     if prior is None:
         return _fit_all(list(cases), labels, folds, validation)
-    # A calibration for a site with few cases (one factor, shrunk towards 1) has its place here, beside `_update`.
-    return _update(cases, labels, prior, prior_saw_cases)
+    # A calibration for a site with few cases (one factor, shrunk towards 1) has its place here.
+    table, scale = ErrorProbability.from_json(prior["error_probability"]), float(prior["tempering_scale"])
+    return refit(prior, labels, [summary_of(case, table, scale) for case in cases])
 
 
 def _fit_all(
@@ -105,50 +103,8 @@ def _fit_all(
     }
     if found is not None:
         block[CHECK] = found.check
-    messages = (_about_second_stage(found, cases),) if other is not None and (found or other.cases) else ()
+    messages = (check_words(found.check),) if found is not None and other is not None else ()
     return Calibration(block, messages, stage, _display_windows(predictions))
-
-
-def _update(
-    cases: Iterable[CalibrationCase], labels: Sequence[Label], prior: Mapping[str, Any], saw_cases: bool
-) -> Calibration:
-    """Refit what the cases better; and fit a second stage where the prior has none and it helps.
-
-    A table that knows some of the cases would look better than on new ones: then the second stage is compared with
-    tables that are fitted anew on the other folds.
-    """
-    table, scale = ErrorProbability.from_json(prior["error_probability"]), float(prior["tempering_scale"])
-    wanted, taken = BLOCK not in prior, 0
-    summaries, kept = [], list[CalibrationCase]()
-    for case in cases:
-        summaries.append(summary_of(case, table, scale))
-        if wanted:
-            taken += case.bytes
-            kept.append(case)
-            if taken > MOST_BYTES:
-                kept.clear()
-    updated = refit(prior, labels, summaries)
-    if not wanted:
-        return updated
-    table = ErrorProbability.from_json(updated.block["error_probability"])
-    found = fit_second_stage(kept, table, fixed_table=not saw_cases) if kept else None
-    updated = replace(updated, messages=(*updated.messages, _about_second_stage(found, kept)))
-    if found is None or not found.helps:
-        return updated
-    return replace(updated, block={**updated.block, CHECK: found.check}, second_stage=found.stage, is_changed=True)
-
-
-def _about_second_stage(found: FittedSecondStage | None, cases: Sequence[CalibrationCase]) -> str:
-    """Say what cross-validation found of the second stage, or why none was fitted."""
-    if found is not None:
-        return check_words(found.check)
-    patients = len({case.patient for case in cases})
-    if not cases:
-        return f"Second stage: left out; the cases take more than {MOST_BYTES >> 30} GB of memory at once."
-    return (
-        f"Second stage: left out; {patients} patients are too few (give {LEAST_PATIENTS}), or no pair of classes has "
-        "enough errors in these cases."
-    )
 
 
 def _chance(case: CalibrationCase, table: ErrorProbability, stage: SecondStage | None) -> np.ndarray:

@@ -24,6 +24,8 @@ from .cases import CalibrationCase, PredictedCases, fit_table
 LEAST_PATIENTS = 10
 """Below this number nothing is cross-validated, and the second stage is left out."""
 FOLDS = 4
+SEED = 0
+"""Of the networks."""
 LEAST_ERRORS = 200
 """Wrong voxels of a pair of classes from which on the networks tell it apart."""
 LEAST_SPREAD = 1e-3
@@ -31,6 +33,10 @@ LEAST_SPREAD = 1e-3
 MOST_VOXELS, MOST_WITH_FOLDS = 120_000, 360_000
 """Voxels that the networks are trained on, without and with cases of cross-validation models; of more, each case gives
 a random part."""
+
+
+Settings = tuple[Pairs, tuple[bool, ...]]
+"""`pairs` and `axes` of a `SecondStage`, which all folds share."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +62,14 @@ class FittedSecondStage:
 def fit_second_stage(
     cases: Sequence[CalibrationCase],
     table: ErrorProbability,
-    fixed_table: bool = False,
     other: PredictedCases | None = None,
-    seed: int = 0,
 ) -> FittedSecondStage | None:
-    """Fit the second stage on all cases, calibrate it on values that it has not seen, and say whether it helps.
+    """Fit the second stage on all cases, calibrate it on values that it has not seen, and measure whether it helps.
 
     Args:
         table: fitted on the same cases.
-        fixed_table: the table comes from other cases, so every fold takes it as it is.
         other: cases of cross-validation models to fit on, too, where that finds more errors in `cases`; no patient is
             in both.
-        seed: of the networks.
 
     Returns:
         None for too few patients, or where no pair of classes has enough errors.
@@ -77,10 +79,10 @@ def fit_second_stage(
     if not pairs or len(set(patients)) < LEAST_PATIENTS:
         return None
     spacing = np.median([case.view.working_mm for case in cases], 0)
-    settings = FitSettings(pairs, neighbour_axes(spacing.tolist()), seed)
+    settings = (pairs, neighbour_axes(spacing.tolist()))
     folds = patient_folds(patients, FOLDS)
     tables = {
-        fold: table if fixed_table else fit_table([cases[n] for n in np.flatnonzero(folds != fold).tolist()])
+        fold: fit_table([cases[n] for n in np.flatnonzero(folds != fold).tolist()])
         for fold in np.unique(folds).tolist()
     }
     answers, further = _cross_validated(cases, settings, folds, tables), dict[str, Any]()
@@ -105,15 +107,6 @@ def fit_second_stage(
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """Settings that all folds share; `pairs` and `axes` as of `SecondStage`."""
-
-    pairs: Pairs
-    axes: tuple[bool, ...]
-    seed: int
-
-
-@dataclass(frozen=True)
 class HeldOutAnswer:
     """What a table and a second stage fitted on other patients say of a case.
 
@@ -130,7 +123,7 @@ class HeldOutAnswer:
 
 def _cross_validated(
     cases: Sequence[CalibrationCase],
-    settings: FitSettings,
+    settings: Settings,
     folds: np.ndarray,
     tables: Mapping[int, ErrorProbability],
     other: PredictedCases | None = None,
@@ -158,7 +151,7 @@ def _held_out(case: CalibrationCase, table: ErrorProbability, stage: SecondStage
 def _fit_members(
     cases: Sequence[CalibrationCase],
     table: ErrorProbability,
-    settings: FitSettings,
+    settings: Settings,
     other: PredictedCases | None = None,
 ) -> SecondStage:
     """Fit the networks and leave out the last calibration.
@@ -166,7 +159,7 @@ def _fit_members(
     A case of a cross-validation model gives the share `FOLD_WEIGHT` of the voxels that one of the network's own would
     give, or less where there are many; the network's own give as many as without them.
     """
-    random = np.random.default_rng(settings.seed)
+    random = np.random.default_rng(SEED)
     most, parts = MOST_VOXELS // len(cases), []
     known = [(case, table, 1.0) for case in cases]
     if other is not None:
@@ -175,13 +168,13 @@ def _fit_members(
         known += [(*pair, share) for pair in zip(other.cases, other.tables, strict=True)]
     for case, own, share in known:
         before = table_probability(case, own)
-        voxels, features = features_of(case, before, settings.pairs, settings.axes, most, random, share)
+        voxels, features = features_of(case, before, *settings, most, random, share)
         parts.append((features, case.wrong[voxels]))
     inputs, wrong = (np.concatenate(part) for part in zip(*parts, strict=True))
     mean, scale = inputs.mean(0), inputs.std(0) + np.float32(LEAST_SPREAD)
-    layers = trained_layers((inputs - mean) / scale, inputs[:, 0], wrong.astype(np.float32), settings.seed)
+    layers = trained_layers((inputs - mean) / scale, inputs[:, 0], wrong.astype(np.float32), SEED)
     ends = (float(logit(FLOOR)), float(logit(1 - FLOOR)))
-    return SecondStage(settings.pairs, settings.axes, mean, scale, layers, ends, ends, len(cases))
+    return SecondStage(*settings, mean, scale, layers, ends, ends, len(cases))
 
 
 def features_of(

@@ -76,18 +76,16 @@ class FrozenBackbone:
     """The backbone of a model, run as `segment` runs it.
 
     Args:
-        model: whose backbone and input count; of its heads only where the paper's is tapped, or else the default.
+        model: whose backbone and input count.
 
     Attributes:
         module: the backbone, in eval mode.
-        taps: modules whose inputs baselines read or disturb.
         sha256: of its weights.
     """
 
     def __init__(self, model: Model) -> None:
         self.bundle: Bundle = model.bundle
         self.device = model.device
-        self.taps = usual_taps(model.bundle)
         self.module: nn.Module = model.network.backbone
         self.sha256 = backbone_sha256(model.bundle)
 
@@ -112,12 +110,6 @@ class FrozenBackbone:
         array, working, raw, logits = self.logits(images)
         first, second = two_largest(torch.from_numpy(logits)[None])[1][0].to(torch.uint8).numpy()
         return FrozenCase(name, group, images, truth, array, working, raw, logits, first, second)
-
-
-def usual_taps(bundle: Bundle) -> tuple[str, ...]:
-    """Taps of the paper's head if there is one, else of the default head: baselines do not change with our head."""
-    papers = [head.taps for head in bundle.heads if head.variant == "paper"]
-    return papers[0] if papers else bundle.default_head.taps
 
 
 def backbone_sha256(bundle: Bundle) -> str:

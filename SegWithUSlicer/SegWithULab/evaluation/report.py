@@ -87,7 +87,8 @@ def write_report(
     (folder / "metrics.md").write_text("\n\n".join([f"# {title}", *alerts, about, markdown(tables)]), encoding="utf-8")
     drawable = importlib.util.find_spec("matplotlib") is not None
     plots = [(PLOT_WORDS, _reliability_plot(folder, result))] if drawable and result["reliability"] else []
-    page = tables_page(title, [about], tables, plots, alerts)
+    texts = {"title": title, "heading": title, "alerts": alerts, "lead": [about]}
+    page = render("evaluation.html", **texts, tables_shown=tables, plots=plots)
     (folder / PAGE_FILE).write_text(page, encoding="utf-8")
 
 
@@ -118,24 +119,6 @@ def _reliability_plot(folder: Path, result: Mapping[str, Any]) -> Path:
     figure.savefig(path, dpi=110, format="png", facecolor="white")
     pyplot.close(figure)
     return path
-
-
-def tables_page(
-    title: str,
-    lead: Sequence[str],
-    tables: Sequence[Table],
-    plots: Sequence[tuple[str, Path]] = (),
-    alerts: Sequence[str] = (),
-) -> str:
-    """Render one HTML page of tables; cells between double stars, as in Markdown, are bold.
-
-    Args:
-        lead: paragraphs below the title.
-        plots: words and files, above the tables.
-        alerts: warnings that stand above all else.
-    """
-    texts = {"title": title, "heading": title, "alerts": alerts, "lead": [text for text in lead if text]}
-    return render("evaluation.html", **texts, tables_shown=tables, plots=plots)
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -49,7 +49,10 @@ class RunFolder:
 
     def facts(self) -> dict[str, Any]:
         """Read what the trainings noted: cases, fingerprint, best epochs."""
-        return dict(self._read_json()["facts"])
+        facts = dict(self._read_json()["facts"])
+        if "fingerprint" in facts:  # as runs of version 1.3 call it
+            facts.setdefault("ood_reference", facts.pop("fingerprint"))
+        return facts
 
     def check_finished(self, part: str) -> None:
         """Refuse a part whose training is still to go on.

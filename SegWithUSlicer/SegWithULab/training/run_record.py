@@ -1,4 +1,4 @@
-"""Who has seen which case, what a run notes of that, and the record that its bundle gets.
+"""Track which cases a run has seen, and write the training record of its bundle.
 
 The same voxels are found under any name, and no case is judged by what has seen it. No torch is needed.
 """
@@ -87,17 +87,6 @@ def seen_of(roles: Mapping[str, Sequence[str]] | None) -> dict[str, dict[str, st
 def known_to(run: "RunFolder") -> dict[str, dict[str, str]]:
     """Return the cases that a run has seen; empty where it does not know."""
     return {role: dict(seen) for role, seen in (run.facts().get(FACT) or {}).items()}
-
-
-def note_roles(
-    run: "RunFolder",
-    train: Sequence[PreparedCase],
-    select: Sequence[PreparedCase],
-    allowed: bool = False,
-    hashes: bool = True,
-) -> None:
-    """Note in a run with which cases it is trained and validated; see `noted_roles`."""
-    run.add_facts(noted_roles(run.facts(), train, select, allowed, hashes))
 
 
 def noted_roles(

@@ -8,7 +8,6 @@ import torch
 from baseline_cases import SHAPE, other_weights, toy_backbone, toy_case
 from monai.transforms import Compose, RandAffined, RandFlipd
 from segwithu_command import MODEL
-from sklearn.metrics import average_precision_score
 from torch.distributions import Categorical
 from toy_models import write_toy_bundle
 
@@ -21,12 +20,11 @@ from SegWithUCore.util.errors import InputError
 from SegWithULab.benchmark.baselines import frozen_backbone
 from SegWithULab.benchmark.baselines.augmentation import Augmentation
 from SegWithULab.benchmark.baselines.base import FittingCases, PassAverage, unsure_of
-from SegWithULab.benchmark.baselines.dropout import Dropout, DroppedBackbone
 from SegWithULab.benchmark.baselines.ensemble import Ensemble, read_member
 from SegWithULab.benchmark.baselines.from_logits import NO_BOUNDARY, Distance, Softmax, Temperature
 from SegWithULab.calibration.cases import predict_case
 from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from SegWithULab.training.dataset import Case, find_cases
+from SegWithULab.training.dataset import find_cases
 
 
 @pytest.fixture
@@ -154,37 +152,6 @@ def test_augmented_passes_are_drawn_from_case_and_pass_alone(backbone: FrozenBac
     for row, answer in first.items():
         np.testing.assert_array_equal(answer.score, again[row].score)
         assert answer.score.shape == SHAPE
-
-
-def test_dropout_is_unbiased_behind_a_linear_layer_and_leaves_no_hook(
-    backbone: FrozenBackbone, case: FrozenCase
-) -> None:
-    image = torch.from_numpy(case.array)[None]
-    plain = backbone.module(image)
-    dropped = DroppedBackbone(backbone.module, backbone.taps, 0.3, range(400))
-    passes = dropped.window_output(image)[0].unflatten(0, (400, -1))[:, None]
-    spread = passes.std(0)
-    assert float(spread.max()) > 0.1
-    error = (passes.mean(0) - plain).abs()
-    assert bool((error <= 5 * spread / 20 + 1e-6).all())
-    assert torch.equal(backbone.module(image), plain)
-
-
-def test_the_dropout_rate_is_the_one_that_finds_most_errors_of_select_cases(
-    backbone: FrozenBackbone, case: FrozenCase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FrozenBackbone, "segmented", lambda _self, _case: case)
-    found = {}
-    for rate in (0.05, 0.1, 0.2, 0.4):
-        rival = Dropout(backbone)
-        rival.rate = rate
-        found[rate] = average_precision_score(case.error.ravel(), rival.answers(case)[rival.rows[0]].score.ravel())
-    fitted = Dropout(backbone)
-    fitted.fit(FittingCases(backbone, select=[Case(case.name, (), Path())]))
-    assert fitted.rate == max(found, key=lambda rate: found[rate])
-    again = Dropout(backbone)
-    again.load_state(fitted.state())
-    assert again.rate == fitted.rate
 
 
 def test_an_ensemble_is_the_mean_of_its_members_and_judges_the_frozen_class(

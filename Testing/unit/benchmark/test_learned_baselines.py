@@ -104,9 +104,9 @@ def test_trees_of_cases_without_an_error_fear_none(backbone: FrozenBackbone, cas
 def test_without_scikit_learn_the_row_says_so(
     backbone: FrozenBackbone, cases: Cases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ImageTrees(Band()).lacks(cases.fitting()) is None
+    assert ImageTrees(Band()).lacks() is None
     monkeypatch.setattr(image_trees.importlib.util, "find_spec", lambda name: None)
-    missing = ImageTrees(Band()).lacks(cases.fitting())
+    missing = ImageTrees(Band()).lacks()
     assert missing is not None
     assert "pip install scikit-learn" in missing
 

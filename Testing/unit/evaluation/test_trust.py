@@ -45,7 +45,7 @@ def result(
 
 
 @pytest.mark.parametrize(
-    ("figures", "read", "level"),
+    ("metrics", "read", "level"),
     [
         (result(), readings(), YES),
         (result(auroc=(0.75, 0.72, 0.8)), readings(), PARTLY),

@@ -1,5 +1,6 @@
 """Pages from templates: whatever a value holds is shown as text, and templates are complete."""
 
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import jinja2
 import pytest
 
 from SegWithUCore.report.render import TEMPLATES, render
-from SegWithULab.evaluation.report import Table, tables_page
+from SegWithULab.evaluation.report import Table
 
 HOSTILE = "<script>alert(\"1\")</script> & 'tail' {{ 7 + 7 }} {% raw %} \ud800"
 
@@ -28,6 +29,14 @@ class Seen(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def tables_page(
+    title: str, lead: Sequence[str], tables: Sequence[Table], plots: Sequence[tuple[str, Path]] = ()
+) -> str:
+    """What `evaluate --report` renders."""
+    texts = {"title": title, "heading": title, "alerts": [], "lead": [text for text in lead if text]}
+    return render("evaluation.html", **texts, tables_shown=tables, plots=plots)
 
 
 def test_hostile_text_stays_text_wherever_it_stands(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """`segwithu benchmark`: one segmentation for all rows, nothing fitted on test cases, resumed after a kill."""
 
 import json
-import re
 import shutil
 import time
 from pathlib import Path
@@ -32,9 +31,7 @@ QUICK = ("--baselines", "softmax,temperature,distance,heads", "--repeats", "1")
 def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how good a rival is, or how quick on average."""
     monkeypatch.setattr("SegWithULab.benchmark.cost.CASES", 1)
-    monkeypatch.setattr("SegWithULab.benchmark.baselines.dropout.PASSES", 2)
     monkeypatch.setitem(TREES, "max_iter", 5)
-    monkeypatch.setattr("SegWithULab.benchmark.baselines.dropout.RATES", (0.1, 0.2))
 
 
 @pytest.fixture
@@ -82,17 +79,16 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
     members = [tmp_path / "m1", tmp_path / "m2"]
     for seed, member in enumerate(members, 1):
         reseeded(member, seed)
-    roles = ["--select", f"{split}:select"]
-    call = arguments(split, model, output, *roles, "--ensemble", *members, "--mirror", "--repeats", "1")
+    call = arguments(split, model, output, "--ensemble", *members, "--mirror", "--repeats", "1")
     outcome = segwithu(*call)
     assert outcome.code == 0, outcome.err
     result = json.loads((output / "rivals.json").read_text(encoding="utf-8"))
     assert (result["cases"], result["patients"], result["not_run"]) == (3, 2, {})
-    assert result["fitted_on"] == {"select": 1, "calibration": 2}
+    assert result["fitted_on"] == {"calibration": 2}
     rows = {row["row"]: row for row in result["rows"]}
-    assert len(rows) == 15
+    assert len(rows) == 13
     passes = {row["baseline"]: row["passes"] for row in result["rows"]}
-    assert (passes["softmax"], passes["augmentation"], passes["dropout"], passes["ensemble"]) == (1, 6, 3, 3)
+    assert (passes["softmax"], passes["augmentation"], passes["ensemble"]) == (1, 6, 3)
     for name in ROLES["test"]:
         counts = json.loads((output / "cases" / f"{name}.json").read_text(encoding="utf-8"))["regions"]
         for rival in passes:
@@ -105,27 +101,19 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
                     expected = (1 - found[f"auroc {region}"]) * right * share + share**2 / 2
                     assert found[f"augrc {region}"] == pytest.approx(expected, abs=1e-4), (row, region)
     costs = {row["baseline"]: row["cost"] for row in result["rows"]}
-    assert costs["dropout"]["cpu_s"] > costs["softmax"]["cpu_s"] > 0
     assert costs["augmentation"]["cpu_share"] > 2
     text = (output / "rivals.md").read_text(encoding="utf-8")
     assert all(title in text for title in rows)
-    page = (output / "rivals.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?://|src=\"(?!data:)", page)
-    assert "**" not in page
-    assert sorted(re.findall(r"<b>(.+?)</b>", page)) == sorted(re.findall(r"\*\*(.+?)\*\*", text))
-    for title in re.findall(r"^## (.+)$", text, re.MULTILINE):
-        assert f"<h2>{title}</h2>" in page
 
 
 def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
     segwithu: Command, split: Path, tmp_path: Path
 ) -> None:
     model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
-    few = ("--baselines", "softmax,ensemble,dropout", "--repeats", "1")
+    few = ("--baselines", "softmax,ensemble", "--repeats", "1")
     assert segwithu(*arguments(split, model, output, *few)).code == 0
     first = measured(output)
     assert first["not_run"] == {
-        "Monte-Carlo dropout": "not run: no select cases given (--select).",
         "deep ensemble": "not run: no members given (--ensemble).",
     }
     for title, reason in first["not_run"].items():
@@ -136,7 +124,7 @@ def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
     outcome = segwithu(*arguments(split, model, output, *few, "--ensemble", tmp_path / "m1", "--resume"))
     assert outcome.code == 0
     second = measured(output)
-    assert set(second["not_run"]) == {"Monte-Carlo dropout"}
+    assert second["not_run"] == {}
     assert [row["row"] for row in second["rows"]][-2] == "deep ensemble of 2"
     assert kept.stat().st_mtime_ns == before
     same = [row["metrics"] for row in second["rows"][:3]]
@@ -220,8 +208,8 @@ def test_wrong_options_are_refused_before_anything_is_computed(
 
 def test_test_cases_among_those_that_are_fitted_on_are_refused(segwithu: Command, split: Path, tmp_path: Path) -> None:
     call = ["benchmark", "--model", tiny_bundle(tmp_path / "m"), "--cases", f"{split}:test", "--output", tmp_path / "o"]
-    outcome = segwithu(*call, "--calibration", f"{split}:calibration", "--select", f"{split}:test")
-    one_sentence(outcome, "3 cases", ROLES["test"][0], "--select", code=2)
+    outcome = segwithu(*call, "--calibration", f"{split}:test")
+    one_sentence(outcome, "3 cases", ROLES["test"][0], "--calibration", code=2)
 
 
 def test_rows_are_compared_with_the_first_where_no_head_is_among_them(

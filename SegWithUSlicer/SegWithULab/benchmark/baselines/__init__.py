@@ -12,14 +12,13 @@ from ...calibration.cross_validation import Fold
 from ...evaluation.frozen_backbone import FrozenBackbone
 from ...training.make_bundle import write_plain_bundle
 from .base import BASELINES as BASELINES
-from .base import Baseline, BaselineInputs, FittingCases, FoldBackbone
+from .base import Baseline, BaselineInputs, FoldBackbone
 
 # In the order of the table. A new baseline is a file and its line here.
 # isort: off
 from . import from_logits as from_logits
 from . import image_trees as image_trees
 from . import augmentation as augmentation
-from . import dropout as dropout
 from . import ensemble as ensemble
 from . import heads as heads
 # isort: on
@@ -38,7 +37,7 @@ class BaselineSet:
     not_run: dict[str, str] = field(default_factory=dict)
 
 
-def select_baselines(names: Collection[str], inputs: BaselineInputs, cases: FittingCases) -> BaselineSet:
+def select_baselines(names: Collection[str], inputs: BaselineInputs) -> BaselineSet:
     """Build the baselines of these names, and tell apart those that can be run.
 
     Raises:
@@ -47,7 +46,7 @@ def select_baselines(names: Collection[str], inputs: BaselineInputs, cases: Fitt
     result = BaselineSet([])
     for name, (title, make) in BASELINES.items():
         for built in make(inputs) if name in names else ():
-            lacking = built.lacks(cases)
+            lacking = built.lacks()
             if lacking is None:
                 result.baselines.append(built)
             else:

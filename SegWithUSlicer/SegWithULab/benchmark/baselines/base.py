@@ -39,16 +39,15 @@ class FoldBackbone:
 
 @dataclass(frozen=True)
 class FittingCases:
-    """Cases by role; none of them is a test case.
+    """What baselines are fitted on; none of it is a test case.
 
     Attributes:
         backbone: the frozen one.
-        select, calibration: validation and calibration cases; empty if none were given.
+        calibration: cases.
         folds: training cases as new ones, for what learns where a segmentation is wrong.
     """
 
     backbone: FrozenBackbone
-    select: Sequence[Case] = ()
     calibration: Sequence[Case] = ()
     folds: Sequence[FoldBackbone] = ()
 
@@ -86,7 +85,6 @@ class Baseline(ABC):
         revision: grows when the code changes its answers, so that old metrics are not taken for new ones.
         passes: network passes a window, that of the frozen segmentation included.
         own_pass: whether it runs the frozen backbone itself, in whose place it then stands; else it works on top.
-        needs: roles without which it cannot be fitted.
         learns_from_folds: whether it is fitted on the cases of `FittingCases.folds`, too.
     """
 
@@ -94,7 +92,6 @@ class Baseline(ABC):
     revision: ClassVar[int] = 1
     passes: int = 1
     own_pass: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ()
     learns_from_folds: ClassVar[bool] = False
 
     @property
@@ -107,10 +104,9 @@ class Baseline(ABC):
     def how(self) -> str:
         """One sentence that says how it was run; after fitting also what was fitted."""
 
-    def lacks(self, cases: FittingCases) -> str | None:
-        """Say what is missing to run it, such as "no select cases given (--select)". Returns None if it can run."""
-        missing = [role for role in self.needs if not getattr(cases, role)]
-        return f"no {missing[0]} cases given (--{missing[0]})" if missing else None
+    def lacks(self) -> str | None:
+        """Return what is missing to run it, such as "no members given (--ensemble)"; None if it can run."""
+        return None
 
     def is_refitted(self, row: str, cases: FittingCases) -> bool:
         """Whether a row's score is to be made an error probability on the calibration cases.

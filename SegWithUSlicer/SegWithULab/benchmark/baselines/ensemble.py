@@ -24,7 +24,7 @@ from SegWithUCore.util.paths import BUNDLE_FILE
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, tensors_sha256
 from ...training.backbone import spec_of
 from ...training.run_folder import RunFolder
-from .base import Baseline, BaselineInputs, FittingCases, PassAverage, UncertaintyPrediction, baseline
+from .base import Baseline, BaselineInputs, PassAverage, UncertaintyPrediction, baseline
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Ensemble(Baseline):
         others = "; ".join(member.about for member in self.members)
         return f"mean of the frozen backbone and {others}; errors are those of the frozen segmentation"
 
-    def lacks(self, cases: FittingCases) -> str | None:
+    def lacks(self) -> str | None:
         """Ask for members."""
         return None if self.members else "no members given (--ensemble)"
 

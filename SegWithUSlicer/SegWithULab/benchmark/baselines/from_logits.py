@@ -52,7 +52,6 @@ class Temperature(Baseline):
     """
 
     name = "temperature"
-    needs = ("calibration",)
     rows = ("temperature scaling", "temperature scaling, entropy")
 
     def __init__(self) -> None:

@@ -115,14 +115,9 @@ def heads_of(bundles: Sequence[Bundle], backbone: FrozenBackbone, device: str) -
 
 
 def _titles(bundles: Sequence[Bundle]) -> list[str]:
-    """Names, or those of the folders where names are equal; numbered where these are equal too."""
+    """Names, numbered by their place where names are equal."""
     names = [bundle.name for bundle in bundles]
-    if len(set(names)) < len(names):
-        names = [bundle.folder.resolve().name if bundle.folder else bundle.name for bundle in bundles]
-    return [
-        name if names.count(name) == 1 else f"{name}-{1 + names[:place].count(name)}"
-        for place, name in enumerate(names)
-    ]
+    return [f"{name}-{place}" if names.count(name) > 1 else name for place, name in enumerate(names, 1)]
 
 
 @baseline("heads", title="heads of the models")

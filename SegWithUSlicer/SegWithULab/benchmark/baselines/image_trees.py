@@ -46,7 +46,6 @@ class ImageTrees(Baseline):
     """
 
     name = "image-trees"
-    needs = ("calibration",)
     learns_from_folds = True
     rows = ("boosted trees with the image",)
 
@@ -69,11 +68,10 @@ class ImageTrees(Baseline):
         """How they are grown."""
         return {"in_slices": self.band.in_slices, "seed": self.seed, "in_doubt": IN_DOUBT, **TREES}
 
-    def lacks(self, cases: FittingCases) -> str | None:
-        """Say what is missing; scikit-learn may be."""
-        if importlib.util.find_spec("sklearn") is None:
-            return "the package scikit-learn is missing (pip install scikit-learn)"
-        return super().lacks(cases)
+    def lacks(self) -> str | None:
+        """Ask for scikit-learn where it is missing."""
+        there = importlib.util.find_spec("sklearn") is not None
+        return None if there else "the package scikit-learn is missing (pip install scikit-learn)"
 
     def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
         """Fit on the calibration cases, and on those of folds, which all of the trees see."""
