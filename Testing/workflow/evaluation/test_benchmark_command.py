@@ -117,7 +117,7 @@ def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
         "deep ensemble": "not run: no members given (--ensemble).",
     }
     for title, reason in first["not_run"].items():
-        assert f"| {title} | {reason} |" in (output / "rivals.md").read_text(encoding="utf-8")
+        assert f"| {title} | - | - | {reason} |" in (output / "rivals.md").read_text(encoding="utf-8")
     kept = output / "baselines" / "softmax" / "cases" / f"{ROLES['test'][0]}.json"
     before = kept.stat().st_mtime_ns
     reseeded(tmp_path / "m1", 1)
