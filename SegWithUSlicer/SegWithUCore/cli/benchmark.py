@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..util.atomic_files import atomic_folder
+from ..util.strict_json import to_json
 from .arguments import CASES_HELP, add_command, refuse_if, whole_number
 from .case_roles import given_folds
 from .console import Console, table
@@ -33,8 +35,7 @@ def add_commands(commands: Any) -> None:
     command.add_flag("--mirror", "let test-time augmentation exchange left and right, as the backbone's training did")
     add("--band", default="3mm", help="around the predicted surface: 3mm (default), or 2px in slices")
     add("--repeats", type=whole_number(1, 1000), default=5, help="turns in which time is measured (default: 5)")
-    command.add_shared("--folds", "--fold-cases", "--network", "--threads", "--output")
-    command.add_flag("--resume", "go on where an earlier run in the folder stopped")
+    command.add_shared("--folds", "--fold-cases", "--network", "--threads", "--output", "--overwrite")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -43,21 +44,22 @@ def run(options: argparse.Namespace, console: Console) -> int:
     Segment the test cases once with the model's backbone and let every baseline say where that segmentation is
     wrong: softmax, temperature scaling, distance to the boundary, test-time augmentation, deep ensemble, trees on
     the image, and the heads of the models. What is fitted is fitted on calibration cases.
-    Killed or cancelled, the command goes on with --resume.
 
     Examples:
     benchmark -m hippocampus --cases split.csv:test --calibration split.csv:calibration -o benchmark
     """
-    from SegWithULab.benchmark.table import benchmark_tables
+    from SegWithULab.benchmark.table import benchmark_tables, benchmark_text
 
-    benchmark = _benchmark(options)
-    for title, reason in benchmark.chosen.not_run.items():
-        console.note(f"{title}: {reason}")
-    if options.folds is not None or options.fold_cases is not None:
-        _add_folds(benchmark, options, console)
-    with console.progress("benchmark") as progress:
-        summary = benchmark.run(options.output, options.resume, options.repeats, progress)
-    _write(options.output, summary)
+    with atomic_folder(options.output, options.overwrite) as folder:
+        benchmark = _benchmark(options)
+        for title, reason in benchmark.chosen.not_run.items():
+            console.note(f"{title}: {reason}")
+        if options.folds is not None or options.fold_cases is not None:
+            _add_folds(benchmark, options, console)
+        with console.progress("benchmark") as progress:
+            summary = benchmark.run(options.repeats, progress)
+        for name, content in ((f"{NAME}.json", to_json(summary) + "\n"), (f"{NAME}.md", benchmark_text(summary))):
+            (folder / name).write_text(content, encoding="utf-8")
     first = benchmark_tables(summary)[0]
     rows = [[cell.strip("*") for cell in row] for row in first.rows]
     text = "\n".join([table(first.header, rows), *(f"{title}: {why}" for title, why in summary["not_run"].items())])
@@ -120,16 +122,3 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
     reasons = " ".join(f"{title} {reason}" for title, reason in chosen.not_run.items())
     refuse_if((not chosen.baselines, f"No baseline can be run: {reasons}"))
     return Benchmark(chosen, test, fitting, band)
-
-
-def _write(folder: Path, summary: dict[str, Any]) -> None:
-    """Write the summary as JSON and Markdown."""
-    from SegWithULab.benchmark.table import benchmark_text
-
-    from ..util.atomic_files import atomic_file
-    from ..util.strict_json import to_json
-
-    texts = {f"{NAME}.json": to_json(summary) + "\n", f"{NAME}.md": benchmark_text(summary)}
-    for name, content in texts.items():
-        with atomic_file(folder / name) as work:
-            work.write_text(content, encoding="utf-8")

@@ -57,10 +57,7 @@ def benchmark_summary(
         "regions": [
             {"region": name, **region_row(voxels, errors, groups)} for name, (voxels, errors) in counts.items()
         ],
-        "dice": {
-            name: spread([np.nan if each["dice"][name] is None else each["dice"][name] for each in facts], groups)
-            for name in facts[0]["dice"]
-        },
+        "dice": {name: spread([each["dice"][name] for each in facts], groups) for name in facts[0]["dice"]},
         "reference": reference,
         "rows": [
             {

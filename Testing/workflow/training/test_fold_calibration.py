@@ -133,15 +133,7 @@ def test_what_a_model_is_compared_with_learns_from_them_too(
     assert both["boosted trees with the image"] != alone["boosted trees with the image"]
     assert found[0]["folds"] == {"networks": 2, "cases": FURTHER, "rows": ["boosted trees with the image"]}
     assert found[1]["folds"] is None
-    assert segwithu(*call, *turned(folds), "--resume", "--output", output / "both").code == 0
-    forgotten = segwithu(*call, "--resume", "--output", output / "both")
-    one_sentence(forgotten, "begun with other fold cases", code=2)
     one_sentence(segwithu(*call, *folds[:3], "--output", tmp_path / "none"), "go together", code=2)
-
-
-def turned(folds: list[str]) -> list[str]:
-    """The options with the two runs the other way round."""
-    return [folds[0], folds[2], folds[1], *folds[3:]]
 
 
 def test_a_benchmark_s_test_cases_are_none_that_folds_show_or_know(

@@ -1,7 +1,6 @@
 """Test-time augmentation with the transforms that the backbone was trained with."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,10 +46,6 @@ class Augmentation(Baseline):
         return (
             f"{PASSES} passes under the training's augmentations ({sides} exchange of left and right) and a plain one"
         )
-
-    def settings(self) -> dict[str, Any]:
-        """Return passes, mirror and seed."""
-        return {"passes": PASSES, "mirror": self.mirror, "seed": self.seed}
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""

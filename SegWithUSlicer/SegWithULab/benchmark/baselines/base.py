@@ -1,10 +1,10 @@
 """The base class of all baselines, and the registry that a new one enters by its decorator."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -82,14 +82,12 @@ class Baseline(ABC):
 
     Attributes:
         name: for files and `--baselines`.
-        revision: grows when the code changes its answers, so that old metrics are not taken for new ones.
         passes: network passes a window, that of the frozen segmentation included.
         own_pass: whether it runs the frozen backbone itself, in whose place it then stands; else it works on top.
         learns_from_folds: whether it is fitted on the cases of `FittingCases.folds`, too.
     """
 
     name: str
-    revision: ClassVar[int] = 1
     passes: int = 1
     own_pass: ClassVar[bool] = False
     learns_from_folds: ClassVar[bool] = False
@@ -116,19 +114,8 @@ class Baseline(ABC):
         """
         return True
 
-    def settings(self) -> dict[str, Any]:
-        """Return what decides its answers besides revision, backbone and cases, for JSON."""
-        return {}
-
     def fit(self, cases: FittingCases, progress: Progress = silent) -> None:  # noqa: B027 - many have nothing to fit
         """Fit on the given cases, never on test cases."""
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return what was fitted."""
-        return {}
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:  # noqa: B027 - nor anything to take over
-        """Take over what an earlier run fitted."""
 
     @abstractmethod
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.special import softmax
@@ -103,10 +102,6 @@ class Ensemble(Baseline):
     def lacks(self) -> str | None:
         """Ask for members."""
         return None if self.members else "no members given (--ensemble)"
-
-    def settings(self) -> dict[str, Any]:
-        """Return the hashes of the members."""
-        return {"members": [member.sha256 for member in self.members]}
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""

@@ -1,7 +1,5 @@
 """Baselines that need nothing but the frozen segmentation: softmax, temperature scaling, distance to the boundary."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from scipy.special import softmax
 
@@ -73,14 +71,6 @@ class Temperature(Baseline):
             truths.append(seen.truth)
         self.temperature = fit_temperature(logits, truths)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the temperature."""
-        return {"temperature": np.asarray(self.temperature)}
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over a temperature."""
-        self.temperature = float(state["temperature"])
-
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""
         p = softmax(case.logits.astype(np.float64) / self.temperature, 0)
@@ -99,10 +89,6 @@ class Distance(Baseline):
 
     def __init__(self, band: Band) -> None:
         self.band = band
-
-    def settings(self) -> dict[str, bool]:
-        """Return whether the distance is counted in mm or in voxels of a slice."""
-        return {"in_slices": self.band.in_slices}
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row."""

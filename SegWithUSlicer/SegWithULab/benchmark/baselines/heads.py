@@ -1,7 +1,6 @@
 """The heads of SegWithU models, the paper's and every other one, each with the calibration that it is shipped with."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.special import softmax
@@ -30,7 +29,6 @@ class Head(Baseline):
     """
 
     own_pass = True
-    revision = 2
 
     def __init__(self, model: Model, title: str, default: bool) -> None:
         self.model, self.title, self.default = model, title, default
@@ -63,12 +61,6 @@ class Head(Baseline):
         roles = (record and record.roles) or {}
         seen = {sha256 for role, hashes in roles.items() if role != "test" for sha256 in hashes}
         return seen.isdisjoint(hashes_of(cases.calibration))
-
-    def settings(self) -> dict[str, Any]:
-        """Hashes of weights and calibration."""
-        bundle = self.model.bundle
-        calibration = bundle.calibration_sha256 if self.model.fitted.error_probability else None
-        return {"weights": bundle.weights_sha256, "head": self.model.head.to_json(), "calibration": calibration}
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row.

@@ -1,7 +1,6 @@
 """Boosted trees that see softmax, distance and the image: the strongest simple baseline."""
 
 import importlib.util
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -51,22 +50,17 @@ class ImageTrees(Baseline):
 
     def __init__(self, band: Band, seed: int = 0) -> None:
         self.band, self.seed = band, seed
-        self._seen: dict[str, np.ndarray] = {}
+        self._voxels, self._knows_errors = 0, False
         self._trees: list[Any] = []
         self._fold_of: dict[str, int] = {}
 
     @property
     def how(self) -> str:
         """With the number of voxels."""
-        voxels = len(self._seen.get("wrong", ()))
         return (
             "boosted trees of softmax, distance to the predicted boundary and the image at several scales, fitted on "
-            f"{voxels} voxels of the calibration cases (and of --folds, if given) that the softmax is unsure of"
+            f"{self._voxels} voxels of the calibration cases (and of --folds, if given) that the softmax is unsure of"
         )
-
-    def settings(self) -> dict[str, Any]:
-        """How they are grown."""
-        return {"in_slices": self.band.in_slices, "seed": self.seed, "in_doubt": IN_DOUBT, **TREES}
 
     def lacks(self) -> str | None:
         """Ask for scikit-learn where it is missing."""
@@ -90,28 +84,15 @@ class ImageTrees(Baseline):
             chosen = np.sort(random.permutation(len(found))[:wanted])
             columns.append(found[chosen])
             wrong.append(seen.error[voxels][chosen])
-        self.load_state(
-            {
-                "columns": np.concatenate(columns),
-                "wrong": np.concatenate(wrong),
-                "fold": np.repeat(np.concatenate([folds, further]), [len(each) for each in wrong]),
-                "names": np.asarray([case.name for case in cases.calibration]),
-                "folds": folds,
-            }
-        )
+        fold = np.repeat(np.concatenate([folds, further]), [len(each) for each in wrong])
+        self._grow(np.concatenate(columns), np.concatenate(wrong), fold, int(folds.max()) + 1)
+        self._fold_of = {case.name: number for case, number in zip(cases.calibration, folds.tolist(), strict=True)}
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the voxels that the trees are grown from: growing them again is quick, and nothing is unpickled."""
-        return self._seen
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Grow the trees: one set of each fold's other cases for its own, and one of all for new cases."""
-        self._seen = {name: np.asarray(values) for name, values in state.items()}
-        self._fold_of = dict(zip(self._seen["names"].tolist(), self._seen["folds"].tolist(), strict=True))
-        columns, wrong, fold = (self._seen[name] for name in ("columns", "wrong", "fold"))
-        count = int(self._seen["folds"].max()) + 1
+    def _grow(self, columns: np.ndarray, wrong: np.ndarray, fold: np.ndarray, count: int) -> None:
+        """Grow one set of trees on each fold's other cases for its own, and one on all for new cases."""
         others = [fold != number for number in range(count if count > 1 else 0)]
         self._trees = [self._grown(columns[each], wrong[each]) for each in [*others, np.ones(fold.shape, bool)]]
+        self._voxels, self._knows_errors = len(wrong), bool(wrong.any())
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row; a calibration case is judged as a new one, by trees that have not seen it."""
@@ -120,7 +101,7 @@ class ImageTrees(Baseline):
         if len(columns):
             with _threads():
                 chances = self._trees[self._fold_of.get(case.name, OF_ALL)].predict_proba(columns)
-            score[voxels] = chances[:, 1] if self._seen["wrong"].any() else 0
+            score[voxels] = chances[:, 1] if self._knows_errors else 0
         return {self.rows[0]: UncertaintyPrediction(score)}
 
     def _grown(self, columns: np.ndarray, wrong: np.ndarray) -> Any:
