@@ -191,7 +191,7 @@ class Pipeline:
                 raise UsageError(
                     f"{self._table()} gives {last[0].name} to {last[1]} and {first[0].name} of the same patient "
                     f"{patient} to {first[1]}: give all cases of a patient one role.",
-                    "patient-in-two-roles",
+                    "seen-cases",
                 )
         with atomic_file(self.cases_file) as work:
             work.write_text(to_json(known if self.job.hashes else {}) + "\n", encoding="utf-8")

@@ -149,7 +149,7 @@ def plan_folds(
                 f"{file} trains fold {name} with {min(odd)}, but {folder / f'fold_{name}' / 'validation'} holds it "
                 "as a validation case, so these are not the splits of this training: give the right file with "
                 "--splits.",
-                "other-splits",
+                "unknown-splits",
             )
     return _plan(listed, patients, file.name if file is not None else "the validation predictions of each fold")
 

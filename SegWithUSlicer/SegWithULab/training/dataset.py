@@ -92,7 +92,7 @@ def find_cases(source: str) -> list[Case]:
         )
     names = sorted({_stem(file) for file in labels.iterdir() if file.name.endswith(IMAGE_SUFFIXES)})
     if not names:
-        raise InputError(f"{labels} holds no label files: check the folder.", "no-cases")
+        raise InputError(f"{labels} holds no label files: check the folder.", "no-data-set")
     return [_case(images, labels, name) for name in names]
 
 
@@ -154,7 +154,7 @@ def _check_name(table: Path, name: str) -> None:
         raise InputError(
             f"{table} has the case {shown(name)}, which {problem}: give names of files in images/ and labels/ without "
             "folder and suffix; other folders go into the columns images and labels.",
-            code="not-a-case-name",
+            code="not-a-path",
         )
 
 

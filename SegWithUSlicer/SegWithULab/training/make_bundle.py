@@ -102,7 +102,7 @@ def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[
         raise InputError(
             f'{path} does not say whose backbone to train on: give "backbone": {{"model": "NAME or folder"}}, or train '
             "one with train-backbone.",
-            "no-backbone",
+            "wrong-recipe",
         )
     bundle = resolve_model(str(data["backbone"]["model"]))
     described, settings = bundle.to_json(), bundle.default_head.to_json()

@@ -163,7 +163,7 @@ def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress,
     if not cases:
         raise UsageError(
             f"{table} has no case of another role than test: give train, select and calibration cases.",
-            code="nothing-to-plan-on",
+            code="missing-role",
         )
     found = survey(cases, progress)
     for message in (*found.unusable.values(), *found.warnings):
@@ -217,7 +217,7 @@ def patients_by_name(names: Sequence[str], pattern: str | None = None) -> dict[s
             raise UsageError(
                 f"--patient-pattern {pattern!r} does not find a patient in the name {name}: give a regular expression "
                 "with a group, such as '(patient[0-9]+)'.",
-                "bad-patient-pattern",
+                "wrong-option",
             )
     return found
 
@@ -398,7 +398,7 @@ def _labels(found: Survey, options: PlanOptions) -> list[dict[str, Any]]:
         if value not in known:
             there = ", ".join(map(str, known))
             raise UsageError(
-                f'--label {value}="{name}" names a value that no reference holds: they hold {there}.', code="no-label"
+                f'--label {value}="{name}" names a value that no reference holds: they hold {there}.', code="wrong-option"
             )
     labels: list[dict[str, Any]] = [{"value": 0, "name": "background", "color": [0, 0, 0]}]
     for number, value in enumerate(known):

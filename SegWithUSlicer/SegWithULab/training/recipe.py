@@ -157,7 +157,7 @@ def read_recipe_json(path: Path) -> dict[str, Any]:
     """
     data = read_json(path, SEE_RECIPES, MAXIMUM_BYTES)
     if not isinstance(data, dict) or not isinstance(data.get("backbone", {}), dict):
-        raise InputError(f"{path} is not a recipe: {SEE_RECIPES}.", "not-a-recipe")
+        raise InputError(f"{path} is not a recipe: {SEE_RECIPES}.", "wrong-recipe")
     if "file" in data.get("backbone", {}):
         data["backbone"]["file"] = str((path.parent / str(data["backbone"]["file"])).resolve())
     return data
@@ -174,7 +174,7 @@ def recipe_from_json(
     if isinstance(block, Mapping) and "model" in block:
         raise InputError(
             f"{source} takes its backbone from the model {shown(block['model'])}: only train-head can, give it there.",
-            "backbone-of-a-model",
+            "wrong-recipe",
         )
     # First, since which fields belong to an unknown kind no schema can say.
     kind = block.get("kind") if isinstance(block, Mapping) else None
@@ -183,7 +183,7 @@ def recipe_from_json(
         raise InputError(
             f"{source} has {shown(kind)} for 'kind' (backbone): choose from {', '.join(known)}, or, for your own "
             f"network, {USER_PREFIX}FACTORY.",
-            "unknown-backbone",
+            "wrong-recipe",
         )
     check_schema(data, schema(Path(__file__).with_name("recipe.schema.json")), source, SEE_RECIPES, "a recipe")
     try:
@@ -198,4 +198,4 @@ def recipe_from_json(
             head_training=HeadTraining(**{**data.get("head_training", {}), **(head or {})}),
         )
     except (TypeError, ValueError) as error:
-        raise InputError(f"{source} is not a usable recipe: {error}.", "not-a-recipe") from error
+        raise InputError(f"{source} is not a usable recipe: {error}.", "wrong-recipe") from error

@@ -44,7 +44,7 @@ def check_recipe(recipe: Recipe, source: str, trains_backbone: bool = True) -> N
             raise InputError(
                 f"{source} has 'filters' {shown(filters)}, 'flat_levels' {flat} and 'deep_supervision_heads' {heads}: "
                 f"give {FEWEST_LEVELS} levels or more, no more flat ones, and {max(most, 0)} heads at most.",
-                "impossible-levels",
+                "wrong-recipe",
             )
     head = recipe.head
     with naming(source):
@@ -62,7 +62,7 @@ def check_recipe(recipe: Recipe, source: str, trains_backbone: bool = True) -> N
         raise InputError(
             f"{source} has the head '{head['variant']}', which has no parameters to train: leave train-head out and "
             "calibrate, or choose another head.",
-            "untrainable-head",
+            "wrong-recipe",
         )
     check_bundle(plain_bundle(recipe, "0" * 64, {"ood_reference": None}), source)
 
@@ -79,7 +79,7 @@ def check_labels_occur(recipe: Recipe, cases: Sequence[PreparedCase], source: st
         names = ", ".join(f"{label.name} ({label.value})" for label in absent)
         raise InputError(
             f"No training case holds {names}, which {source} names: remove it there, or check the references.",
-            "absent-label",
+            "unknown-label",
         )
 
 

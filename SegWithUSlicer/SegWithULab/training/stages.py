@@ -181,7 +181,7 @@ def _do(folder: Path, entries: dict[str, _Entry], stage: Stage, progress: Progre
     outputs = _now(stage.outputs)
     missing = [path for path in outputs if not path.exists()]
     if missing:
-        raise InputError(f"The stage '{stage.name}' ended without {missing[0]}: run it again.", "missing-output")
+        raise InputError(f"The stage '{stage.name}' ended without {missing[0]}: run it again.", "missing-file")
     _write(folder, entries, stage, _Entry(True, inputs, tuple(map(content_sha256, outputs)), dict(facts or {})))
 
 
@@ -195,7 +195,7 @@ def _digest(value: Any, stage: str) -> str:
         return hashlib.sha256(to_json(value).encode()).hexdigest()
     if not value.exists():
         raise InputError(
-            f"{value} is not there, and the stage '{stage}' needs it: restore it, or begin again.", "missing-input"
+            f"{value} is not there, and the stage '{stage}' needs it: restore it, or begin again.", "missing-file"
         )
     return content_sha256(value)
 
@@ -220,4 +220,4 @@ def _read(folder: Path) -> dict[str, _Entry]:
         data = read_json_object(file, "remove it to begin again")
         return dict(typed(dict[str, _Entry], data.get("stages"), "stages"))
     except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}): remove it to begin again.", "damaged-stages") from error
+        raise InputError(f"{file} is damaged ({error}): remove it to begin again.", "damaged-file") from error

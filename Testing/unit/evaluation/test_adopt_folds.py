@@ -96,7 +96,7 @@ def test_other_splits_than_those_of_the_training_are_refused(tmp_path: Path) -> 
     training.validate(0, [*training.cases[:9], training.cases[20]])
     with pytest.raises(InputError, match="case020") as error:
         training.plan()
-    assert error.value.code == "other-splits"
+    assert error.value.code == "unknown-splits"
 
 
 def test_cases_that_the_network_never_saw_are_dealt_in_parts(tmp_path: Path) -> None:

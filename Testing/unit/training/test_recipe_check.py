@@ -62,7 +62,7 @@ def test_a_head_without_parameters_is_refused_before_a_training(monkeypatch: pyt
     monkeypatch.setattr("SegWithULab.training.recipe_check.SegWithU", lambda *_: torch.nn.ReLU())
     with pytest.raises(InputError) as error:
         check_recipe(recipe(), "r.json")
-    assert error.value.code == "untrainable-head"
+    assert error.value.code == "wrong-recipe"
 
 
 def test_a_structure_that_no_training_case_holds_is_named() -> None:

@@ -138,7 +138,7 @@ def test_other_processes_missing_inputs_and_damage(job: Job, tmp_path: Path) -> 
     job.folder.mkdir()
     for damaged in ('{"format": 9}', '{"stages": {"first": 3}}', '{"stages": {"first": {"done": true}}}'):
         (job.folder / "stages.json").write_text(damaged)
-        job.refused(InputError, "damaged-stages")
+        job.refused(InputError, "damaged-file")
 
 
 def test_one_progress_over_all_stages_does_not_go_back(job: Job) -> None:
