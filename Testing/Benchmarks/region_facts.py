@@ -5,9 +5,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from baselines_review import LOOKS, SHIPPED, Seen, compared, our_regions
 from region_cases import ScoredCase
 from review_orders import by_regions, by_voxels
-from review_rivals import LOOKS, SHIPPED, Seen, compared, our_regions
 
 from SegWithUCore.regions.find_regions import RegionSettings
 from SegWithUCore.regions.region import Kind

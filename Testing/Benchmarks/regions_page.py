@@ -19,8 +19,8 @@ def page(result: Result) -> str:
     lines += ["", "![Share of the wrong voxels seen](regions.png)", ""]
     titles = {
         VOLUME: "Equal volume, any number of looks",
-        LOOKS: f"Equal looks, groups of rivals cut to {result['settings']['extent_mm']:.0f} mm, no more volume",
-        LARGER: f"Equal looks, groups of rivals cut to {result['questions'][LARGER]['view_mm']:.0f} mm, no more volume",
+        LOOKS: f"Equal looks, groups of baselines cut to {result['settings']['extent_mm']:.0f} mm, no more volume",
+        LARGER: f"Equal looks, groups cut to {result['questions'][LARGER]['view_mm']:.0f} mm, no more volume",
     }
     for name, title in titles.items():
         lines += [f"## {title}", "", *_shares(result, name), "", *_differences(result, name), ""]
@@ -34,7 +34,8 @@ def page(result: Result) -> str:
 def _method(result: Result) -> list[str]:
     cases = result["cases"]
     return [
-        f"Model {result['model']}. Parameters of rivals chosen on {cases['select']} *select* cases (largest mean share",
+        f"Model {result['model']}. Parameters of baselines chosen on {cases['select']} *select* cases (largest mean "
+        "share",
         "over k = 1 to 10, anew for each table), entropy calibrated (isotonic) and refitted by direction on",
         f"{cases['calibration']} *calibration* cases as our own score is, figures of {cases['test']} *test* cases.",
         "Share: of the truly wrong voxels of a case that lie in what was looked at, mean over cases. The volume is",
@@ -76,7 +77,7 @@ def _per_look(result: Result) -> list[str]:
     until = f" From k = {overtaken} on, where so many voxels all touch, the voxels are ahead." if overtaken else ""
     first = result["regions"]["groups"]["first 1 of a case"]["median_diagonal_mm"]
     at, larger = (
-        "; ".join(_against(of[name], rival) for rival in (ENTROPY, GROUPED, PATCHES)) for name in (LOOKS, LARGER)
+        "; ".join(_against(of[name], baseline) for baseline in (ENTROPY, GROUPED, PATCHES)) for name in (LOOKS, LARGER)
     )
     return [
         "- **Per look they beat single voxels,** which nobody can look at one by one: as many voxels as 3 regions hold"
@@ -84,7 +85,7 @@ def _per_look(result: Result) -> list[str]:
         f" {ours[2]:.0%}.{until}",
         "- **Against groups of entropy or of thick boundary it depends on what one look is.** Cut to"
         f" {extent:.0f} mm: {at}. But our own blobs may be larger than that (the first region of a case: median"
-        f" {first:.0f} mm); cut as the baselines, ours would show {of[LOOKS]['baselines'][OURS_CUT]['mean_share']:.3f}."
+        f" {first:.0f} mm); cut likewise, ours would show {of[LOOKS]['baselines'][OURS_CUT]['mean_share']:.3f}."
         f" Cut to {of[LARGER]['view_mm']:.0f} mm, as large as our largest on *select*: {larger}.",
     ]
 

@@ -2,7 +2,7 @@
 
     python Testing/Benchmarks/regions_proof.py [--data ../shared/data/hippocampus/split.csv] [--cache DIR] [--choose]
 
-Parameters of the rivals are chosen on *select*, the table from entropy to error probability is fitted on
+Parameters of the baselines are chosen on *select*, the table from entropy to error probability is fitted on
 *calibration*, figures are those of *test*. Writes `results/regions.json`, `.md` and `.png`. `--choose` also measures
 other settings of the regions on *select* (minutes); otherwise that table is kept as it was.
 """
@@ -19,22 +19,22 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 
 import numpy as np  # noqa: E402
+from baselines_review import (  # noqa: E402
+    LOOKS,
+    SHIPPED,
+    Question,
+    Seen,
+    baselines,
+    chosen,
+    compared,
+    our_regions,
+    seen_by,
+)
 from region_cases import SHIPPED_MODEL, ScoredCase, entropy_table, remembered_cases  # noqa: E402
 from region_facts import region_facts, settings_table  # noqa: E402
 from regions_page import page  # noqa: E402
 from regions_picture import draw  # noqa: E402
 from review_orders import by_regions  # noqa: E402
-from review_rivals import (  # noqa: E402
-    LOOKS,
-    SHIPPED,
-    Question,
-    Seen,
-    chosen,
-    compared,
-    our_regions,
-    rivals,
-    seen_by,
-)
 
 from SegWithUCore.models.bundle import read_bundle  # noqa: E402
 
@@ -70,15 +70,15 @@ def _measured(
     select: Sequence[ScoredCase], calibration: Sequence[ScoredCase], test: Sequence[ScoredCase]
 ) -> dict[str, Any]:
     on_select, ours = our_regions(select, SHIPPED), our_regions(test, SHIPPED)
-    them = rivals(entropy_table(calibration))
+    them = baselines(entropy_table(calibration))
     questions = {}
     for question in _questions(select):
         rows = {}
-        for rival in them:
-            parameters = chosen(rival, select, on_select, question)
-            seen = seen_by(rival, parameters, test, ours, question)
-            print(f"{question.name}; {rival.name}: {dict(parameters)}, {seen.share.mean():.3f}", file=sys.stderr)
-            rows[rival.name] = {"parameters": dict(parameters), **_row(seen, ours, test)}
+        for baseline in them:
+            parameters = chosen(baseline, select, on_select, question)
+            seen = seen_by(baseline, parameters, test, ours, question)
+            print(f"{question.name}; {baseline.name}: {dict(parameters)}, {seen.share.mean():.3f}", file=sys.stderr)
+            rows[baseline.name] = {"parameters": dict(parameters), **_row(seen, ours, test)}
         limits = {"equal_looks": question.equal_looks, "view_mm": question.view_mm}
         questions[question.name] = {**limits, "baselines": rows}
     return {

@@ -36,7 +36,7 @@ from SegWithUCore.regions.watershed import (  # noqa: E402
 LIMITS_S = {300: 2.0, 1000: 20.0}
 SHARES = {"every tile": 1.0, "one tile in ten": 0.1, "every tile, finer voxels": 1.0}
 FINER = 1.25
-RIVAL_SLICES = 100
+BASELINE_SLICES = 100
 CROPS = 12
 
 
@@ -108,7 +108,7 @@ def _one_run(assessed: Assessed) -> dict[str, float]:
 
 def _against_simpleitk(crops: Sequence[ScoredCase]) -> dict[str, Any]:
     """Only the watershed, ours and SimpleITK's, from the same density and with the same summits as markers."""
-    assessed = tiled(crops, (RIVAL_SLICES, 512, 512), 1.0, seed=0)
+    assessed = tiled(crops, (BASELINE_SLICES, 512, 512), 1.0, seed=0)
     settings = RegionSettings()
     voxels = uncertain_voxels(assessed.error_probability, assessed.segmentation, assessed.runner_up, settings.threshold)
     voxels = type(voxels)(voxels.zyx, voxels.probability, np.zeros(len(voxels), np.int64), voxels.shape_zyx)
@@ -196,18 +196,18 @@ def _report(rows: dict[str, dict[str, Any]]) -> str:
         memory = [f"{row[key]:.0f}" for key in ("peak_mib_above_maps", "maps_mib")]
         count = [f"{row['spacing_mm']:.1f}", f"{row['uncertain_voxels']:,}", f"{row['regions']:,}"]
         lines.append("| " + " | ".join([what, slices, *count, *figures, *memory, f"{row['load_average']:.0f}"]) + " |")
-    rival = rows["baseline"]
+    baseline = rows["baseline"]
     lines += [
         "",
-        f"The watershed alone, without merging, on {RIVAL_SLICES} slices ({rival['uncertain_voxels']:,} uncertain "
-        f"voxels, {rival['basins']:,} basins), CPU seconds: ours {rival['ours_cpu_s']:.2f}, SimpleITK's",
-        f"`MorphologicalWatershedFromMarkers` with our summits as markers {rival['simpleitk_cpu_s']:.1f};",
-        f"{rival['same_basin']:.2%} of the uncertain voxels are in the same basin.",
+        f"The watershed alone, without merging, on {BASELINE_SLICES} slices ({baseline['uncertain_voxels']:,} "
+        f"uncertain voxels, {baseline['basins']:,} basins), CPU seconds: ours {baseline['ours_cpu_s']:.2f},",
+        f"SimpleITK's `MorphologicalWatershedFromMarkers` with our summits as markers {baseline['simpleitk_cpu_s']:.1f};",
+        f"{baseline['same_basin']:.2%} of the uncertain voxels are in the same basin.",
     ]
-    if "skimage_cpu_s" in rival:
+    if "skimage_cpu_s" in baseline:
         lines.append(
-            f"scikit-image's `watershed(mask=)` with the same markers: {rival['skimage_cpu_s']:.2f} s, "
-            f"{rival['skimage_same_basin']:.2%} in the same basin."
+            f"scikit-image's `watershed(mask=)` with the same markers: {baseline['skimage_cpu_s']:.2f} s, "
+            f"{baseline['skimage_same_basin']:.2%} in the same basin."
         )
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Frozen cases of toy backbones for tests of rivals."""
+"""Frozen cases of toy backbones for tests of baselines."""
 
 from pathlib import Path
 

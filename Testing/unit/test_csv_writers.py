@@ -15,7 +15,6 @@ from SegWithUCore.review.reviews import agreement_csv, read_reviews
 from SegWithUCore.review.worklist import make_worklist
 from SegWithUCore.review.worklist_files import write_worklist
 from SegWithUCore.util.csv_files import csv_text, harmless_cell, records, table_of
-from SegWithULab.benchmark.table import write_table
 
 HOSTILE = "a\r=cmd|' /C calc'!A0"
 
@@ -72,9 +71,6 @@ def test_tables_with_names_of_others_are_harmless(segmented_cases: Path, tmp_pat
     assert_harmless((tmp_path / "worklist.csv").read_bytes().decode())
     found = read_reviews(case, read_case(case))
     assert_harmless(agreement_csv([(HOSTILE, found.regions, found.reviews)]))
-    row = {"row": HOSTILE, "baseline": "=1", "passes": 1, "added_parameters": 0, "cost": None, "metrics": {}}
-    write_table(tmp_path / "rivals.csv", {"rows": [row]})
-    assert_harmless((tmp_path / "rivals.csv").read_bytes().decode())
 
 
 def test_regions_of_a_hostile_model_are_harmless_and_read_again(segmented_cases: Path) -> None:

@@ -398,7 +398,8 @@ def _labels(found: Survey, options: PlanOptions) -> list[dict[str, Any]]:
         if value not in known:
             there = ", ".join(map(str, known))
             raise UsageError(
-                f'--label {value}="{name}" names a value that no reference holds: they hold {there}.', code="wrong-option"
+                f'--label {value}="{name}" names a value that no reference holds: they hold {there}.',
+                code="wrong-option",
             )
     labels: list[dict[str, Any]] = [{"value": 0, "name": "background", "color": [0, 0, 0]}]
     for number, value in enumerate(known):

@@ -1,4 +1,4 @@
-"""Heads among the rivals: they answer as shipped, and only for the frozen backbone."""
+"""Heads among the baselines: they answer as shipped, and only for the frozen backbone."""
 
 from pathlib import Path
 
@@ -29,10 +29,10 @@ def test_a_head_answers_what_the_model_says_as_shipped(data_folder: Path, head: 
     bundle = read_bundle(MODEL)
     frozen = frozen_backbone(bundle)
     seen = frozen.segmented(find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[0])
-    rivals = heads_of([bundle], frozen, torch.device("cpu"))
-    assert [len(rival.rows) for rival in rivals] == [2, 2]
-    (rival,) = (one for one in rivals if one.rows[0].startswith(first_row))
-    ranking, chance = (rival.answers(seen)[row] for row in rival.rows)
+    baselines = heads_of([bundle], frozen, torch.device("cpu"))
+    assert [len(baseline.rows) for baseline in baselines] == [2, 2]
+    (baseline,) = (one for one in baselines if one.rows[0].startswith(first_row))
+    ranking, chance = (baseline.answers(seen)[row] for row in baseline.rows)
     model = Model(bundle, torch.device("cpu"), head)
     predicted = predict(seen.images, model)
     np.testing.assert_array_equal(ranking.score, predicted.ranking)

@@ -1,4 +1,4 @@
-"""Every rival's answers against an independent way to get them."""
+"""Every baseline's answers against an independent way to get them."""
 
 from pathlib import Path
 
@@ -85,12 +85,12 @@ def test_equal_passes_have_no_mutual_information() -> None:
 def test_temperature_is_the_one_that_calibrating_a_model_fits(data_folder: Path) -> None:
     frozen = frozen_backbone(read_bundle(MODEL))
     cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:calibration")[:3]
-    rival = Temperature()
-    rival.fit(FittingCases(frozen, calibration=cases))
+    baseline = Temperature()
+    baseline.fit(FittingCases(frozen, calibration=cases))
     model = Model(read_bundle(MODEL), torch.device("cpu"))
     predicted = [predict_case(case, model) for case in cases]
     expected = fit_temperature([p.logits for p, _ in predicted], [truth for _, truth in predicted])
-    assert rival.temperature == pytest.approx(expected, rel=1e-6)
+    assert baseline.temperature == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_frozen_segmentation_is_what_the_whole_model_predicts(data_folder: Path) -> None:
@@ -105,24 +105,26 @@ def test_the_frozen_segmentation_is_what_the_whole_model_predicts(data_folder: P
 def test_without_turning_or_noise_a_pass_of_augmentation_is_the_plain_one(
     backbone: FrozenBackbone, case: FrozenCase
 ) -> None:
-    rival = Augmentation(backbone, mirror=False)
+    baseline = Augmentation(backbone, mirror=False)
     transform = Compose([RandFlipd(["image", "labels", "valid"], prob=0.0, spatial_axis=2)])
-    np.testing.assert_array_equal(rival.turned_back(case, 1, transform), case.stitched)
+    np.testing.assert_array_equal(baseline.turned_back(case, 1, transform), case.stitched)
 
 
 def test_a_mirrored_pass_sees_the_other_side_and_is_mirrored_back(backbone: FrozenBackbone, case: FrozenCase) -> None:
-    rival = Augmentation(backbone, mirror=True)
+    baseline = Augmentation(backbone, mirror=True)
     transform = Compose([RandFlipd(["image", "labels", "valid"], prob=1.0, spatial_axis=2)])
     with torch.no_grad():
         seen = backbone.module(torch.from_numpy(case.array[..., ::-1].copy())[None])[0]
-    np.testing.assert_allclose(rival.turned_back(case, 1, transform), seen.numpy()[..., ::-1], atol=1e-5)
-    assert np.abs(rival.turned_back(case, 1, transform) - case.stitched).max() > 0.05  # this backbone looks to one side
+    np.testing.assert_allclose(baseline.turned_back(case, 1, transform), seen.numpy()[..., ::-1], atol=1e-5)
+    assert (
+        np.abs(baseline.turned_back(case, 1, transform) - case.stitched).max() > 0.05
+    )  # this backbone looks to one side
 
 
 def test_a_turned_pass_is_turned_back(tmp_path: Path) -> None:
     frozen = toy_backbone(tmp_path / "local", "local")  # logits follow from the voxel alone
     seen = toy_case(frozen, 3)
-    rival = Augmentation(frozen, mirror=False)
+    baseline = Augmentation(frozen, mirror=False)
     keys = ["image", "labels", "valid"]
     turn = RandAffined(
         keys,
@@ -133,7 +135,7 @@ def test_a_turned_pass_is_turned_back(tmp_path: Path) -> None:
         padding_mode="zeros",
     )
     transform = Compose([turn])
-    back = rival.turned_back(seen, 1, transform)
+    back = baseline.turned_back(seen, 1, transform)
     gap = np.abs(back - seen.stitched)[1]
     spread = float(seen.stitched[1].std())
     assert (gap == 0).any()  # out of the picture
@@ -155,9 +157,9 @@ def test_an_ensemble_is_the_mean_of_its_members_and_judges_the_frozen_class(
     backbone: FrozenBackbone, case: FrozenCase, tmp_path: Path
 ) -> None:
     members = [read_member(other_weights(tmp_path / f"m{seed}", seed=seed), backbone) for seed in (5, 6)]
-    rival = Ensemble(backbone, members)
-    assert rival.passes == 3
-    answer = rival.answers(case)["deep ensemble of 3"]
+    baseline = Ensemble(backbone, members)
+    assert baseline.passes == 3
+    answer = baseline.answers(case)["deep ensemble of 3"]
     image = torch.from_numpy(case.array)[None]
     networks = [backbone.module, *(member.network for member in members)]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The benchmark of the regions measures what it says: shares, looks, views and rivals on cases with known answers."""
+"""The benchmark of the regions measures what it says: shares, looks, views, baselines on known cases."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import region_cases
+from baselines_review import LOOKS, Question, Seen, baselines, chosen, our_regions, seen_by, seen_in
 from region_cases import ScoredCase, entropy, remembered_cases
 from region_facts import region_facts, settings_tried
 from region_phantoms import NAMES, ORGAN, SHAPE, Phantom, ball
@@ -23,7 +24,6 @@ from review_orders import (
     in_groups,
     in_views,
 )
-from review_rivals import LOOKS, Question, Seen, chosen, our_regions, rivals, seen_by, seen_in
 
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.regions.find_regions import RegionSettings
@@ -96,7 +96,7 @@ class TestOrder:
         order = by_voxels(row([0, 0, 0, 1]), np.ones((1, 1, 4)))
         assert order.wrong.tolist() == [0, 0.25, 0.5, 0.75, 1]
 
-    def test_equal_looks_hold_a_rival_to_the_looks_and_equal_volume_does_not(self) -> None:
+    def test_equal_looks_hold_a_baseline_to_the_looks_and_equal_volume_does_not(self) -> None:
         orders, voxels = [self.order()] * len(LOOKS), np.full(len(LOOKS), 4)
         share, looks, seen = seen_in(orders, voxels, equal_looks=True)
         assert (share[0], looks[0], seen[0]) == (0.5, 1, 2)
@@ -182,7 +182,7 @@ class TestLooks:
 class TestRivals:
     def test_parameters_are_those_that_show_most(self, calibrated: ScoredCase) -> None:
         table = ErrorProbability((0.0, 1.0), (0.0, 1.0), 1)
-        components = rivals(table)[0]
+        components = baselines(table)[0]
         question = Question("equal looks", True, 20.0)
         ours = our_regions([calibrated], SETTINGS)
         best = chosen(components, [calibrated], ours, question)
@@ -193,7 +193,7 @@ class TestRivals:
     def test_the_same_score_in_the_same_groups_shows_the_same(self, calibrated: ScoredCase) -> None:
         table = ErrorProbability((0.0, 1.0), (0.0, 1.0), 1)  # the phantom's entropy is its error probability
         ours = our_regions([calibrated], SETTINGS)
-        grouped = next(rival for rival in rivals(table) if rival.name == "entropy, grouped as our regions")
+        grouped = next(baseline for baseline in baselines(table) if baseline.name == "entropy, grouped as our regions")
         for equal_looks in (True, False):
             question = Question("", equal_looks, float("inf"))
             seen: Seen = seen_by(grouped, {"threshold": SETTINGS.threshold}, [calibrated], ours, question)

@@ -140,7 +140,7 @@ def test_the_schema_of_recipes_names_every_setting_and_no_other() -> None:
         assert wanted.get("type", of_bundle[field].get("type")) == of_bundle[field].get("type")
 
 
-@pytest.mark.parametrize("place", ["Resources", "Testing/Benchmarks/hearts", "examples/brainchop"])
+@pytest.mark.parametrize("place", ["Resources", "Testing/Benchmarks/acdc", "examples/brainchop"])
 def test_every_recipe_of_the_repository_fits_the_schema(place: str) -> None:
     found = sorted((ROOT / place).glob("[Rr]ecipes/*.json"))
     assert found

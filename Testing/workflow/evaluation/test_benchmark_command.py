@@ -29,7 +29,7 @@ QUICK = ("--baselines", "softmax,temperature,distance,heads", "--repeats", "1")
 
 @pytest.fixture(autouse=True)
 def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here looks at how good a rival is, or how quick on average."""
+    """No test here looks at how good a baseline is, or how quick on average."""
     monkeypatch.setattr("SegWithULab.benchmark.cost.CASES", 1)
     monkeypatch.setitem(TREES, "max_iter", 5)
 
@@ -67,7 +67,7 @@ def reseeded(folder: Path, seed: int) -> Bundle:
 
 def measured(output: Path) -> dict[str, Any]:
     """The summary without what depends on the clock."""
-    found: dict[str, Any] = json.loads((output / "rivals.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((output / "baselines.json").read_text(encoding="utf-8"))
     del found["bare"], found["made_with"]
     for row in found["rows"]:
         del row["cost"]
@@ -82,7 +82,7 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
     call = arguments(split, model, output, "--ensemble", *members, "--mirror", "--repeats", "1")
     outcome = segwithu(*call)
     assert outcome.code == 0, outcome.err
-    result = json.loads((output / "rivals.json").read_text(encoding="utf-8"))
+    result = json.loads((output / "baselines.json").read_text(encoding="utf-8"))
     assert (result["cases"], result["patients"], result["not_run"]) == (3, 2, {})
     assert result["fitted_on"] == {"calibration": 2}
     rows = {row["row"]: row for row in result["rows"]}
@@ -93,7 +93,7 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
     assert regions["whole"]["errors"] > regions["band"]["errors"] > 0
     costs = {row["baseline"]: row["cost"] for row in result["rows"]}
     assert costs["augmentation"]["cpu_share"] > 2
-    text = (output / "rivals.md").read_text(encoding="utf-8")
+    text = (output / "baselines.md").read_text(encoding="utf-8")
     assert all(title in text for title in rows)
 
 
@@ -108,7 +108,7 @@ def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
         "deep ensemble": "not run: no members given (--ensemble).",
     }
     for title, reason in first["not_run"].items():
-        assert f"| {title} | - | - | {reason} |" in (output / "rivals.md").read_text(encoding="utf-8")
+        assert f"| {title} | - | - | {reason} |" in (output / "baselines.md").read_text(encoding="utf-8")
     reseeded(tmp_path / "m1", 1)
     one_sentence(segwithu(*arguments(split, model, output, *few)), str(output), "--overwrite")
     outcome = segwithu(*arguments(split, model, output, *few, "--ensemble", tmp_path / "m1", "--overwrite"))

@@ -1,4 +1,4 @@
-"""Time of rivals: what is measured is what a job takes."""
+"""Time of baselines: what is measured is what a job takes."""
 
 from pathlib import Path
 
@@ -78,8 +78,8 @@ def test_added_time_leaves_out_the_frozen_pass(tmp_path: Path, monkeypatch: pyte
 
         monkeypatch.setattr(FrozenBackbone, "of_images", slower)
         monkeypatch.setattr(cost, "read_assessed", lambda _case, _bundle: AssessedCase(case.images, case.truth))
-        rivals = [Busy(clock, 0.1), OwnPass(clock, 0.05, backbone)]
-        costs = measured_costs(backbone, rivals, [Case(case.name, (), Path())], repeats=3)
+        baselines = [Busy(clock, 0.1), OwnPass(clock, 0.05, backbone)]
+        costs = measured_costs(backbone, baselines, [Case(case.name, (), Path())], repeats=3)
     assert costs[BARE]["cpu_s"] == pytest.approx(0.2)
     assert costs["busy-0.1"]["cpu_s"] == pytest.approx(0.1)
     assert costs["busy-0.05"]["cpu_s"] == pytest.approx(0.05)  # its frozen pass of 0.2 s is left out

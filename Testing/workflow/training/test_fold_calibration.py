@@ -125,8 +125,8 @@ def test_what_a_model_is_compared_with_learns_from_them_too(
     for name, more in (("both", folds), ("alone", [])):
         outcome = segwithu(*call, *more, "--output", output / name)
         assert outcome.code == 0, outcome.err
-        found.append(json.loads((output / name / "rivals.json").read_text(encoding="utf-8")))
-        text = (output / name / "rivals.md").read_text(encoding="utf-8")
+        found.append(json.loads((output / name / "baselines.json").read_text(encoding="utf-8")))
+        text = (output / name / "baselines.md").read_text(encoding="utf-8")
         assert (f"Fitted on {FURTHER} training cases, too" in text) == (more is folds)
     both, alone = ({row["row"]: row["metrics"] for row in each["rows"]} for each in found)
     assert both["maximum softmax"] == alone["maximum softmax"]

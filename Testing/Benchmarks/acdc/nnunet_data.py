@@ -1,6 +1,6 @@
 """The data set of hearts in nnU-Net's folders, planned and preprocessed by nnU-Net's own code.
 
-    NNUNET/bin/python Testing/Benchmarks/hearts/nnunet_data.py --data ../shared/data/acdc --runs ../runs/hearts
+    NNUNET/bin/python Testing/Benchmarks/acdc/nnunet_data.py --data ../shared/data/acdc --runs ../runs/acdc
 
 Training and *select* cases go to imagesTr, *calibration* to imagesTs; *test* cases stay where they are. Fold 0 of
 `splits_final.json` trains on all training cases and validates on *select*, as the other candidates do; folds 1 to 3

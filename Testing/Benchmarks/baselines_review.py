@@ -21,12 +21,12 @@ Parameters = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Question:
-    """What is held equal between the regions and their rivals.
+    """What is held equal between the regions and their baselines.
 
     Attributes:
         name: of the question.
-        equal_looks: a rival may look no more often than the regions, besides seeing no larger volume.
-        view_mm: groups of rivals are cut into boxes of this diagonal; infinite: as large as they come.
+        equal_looks: a baseline may look no more often than the regions, besides seeing no larger volume.
+        view_mm: groups of baselines are cut into boxes of this diagonal; infinite: as large as they come.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Rival:
+class Baseline:
     """A way to go through a case.
 
     Attributes:
-        name: of the rival.
+        name: of the baseline.
         orders: from case, voxels after each of `LOOKS`, view_mm and parameters to the order for each of `LOOKS`.
         grid: parameters to choose from.
     """
@@ -58,8 +58,8 @@ class Seen:
     voxels: np.ndarray
 
 
-def rivals(table: ErrorProbability) -> list[Rival]:
-    """All rivals.
+def baselines(table: ErrorProbability) -> list[Baseline]:
+    """All baselines.
 
     Args:
         table: from entropy to error probability.
@@ -79,14 +79,14 @@ def rivals(table: ErrorProbability) -> list[Rival]:
     thresholds = tuple({"threshold": value} for value in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6))
     levels = tuple({"threshold": value} for value in (0.15, 0.2, 0.25, 0.3))
     return [
-        Rival("entropy, connected components", _components, thresholds),
-        Rival("entropy, grouped as our regions", partial(_regions, plain), levels),
-        Rival("the same, by direction", partial(_regions, directed), levels),
-        Rival("thickest boundary, uncertain voxels", _patches, tuple(p for p in patches if p["only_uncertain"])),
-        Rival("thickest boundary, whole shell", _patches, tuple(p for p in patches if not p["only_uncertain"])),
-        Rival("single voxels, entropy", partial(_clusters, lambda case: case.entropy), ({},)),
-        Rival("single voxels, error probability", partial(_clusters, lambda case: case.error_probability), ({},)),
-        Rival("our regions, cut likewise", _our_regions_in_views, ({},)),
+        Baseline("entropy, connected components", _components, thresholds),
+        Baseline("entropy, grouped as our regions", partial(_regions, plain), levels),
+        Baseline("the same, by direction", partial(_regions, directed), levels),
+        Baseline("thickest boundary, uncertain voxels", _patches, tuple(p for p in patches if p["only_uncertain"])),
+        Baseline("thickest boundary, whole shell", _patches, tuple(p for p in patches if not p["only_uncertain"])),
+        Baseline("single voxels, entropy", partial(_clusters, lambda case: case.entropy), ({},)),
+        Baseline("single voxels, error probability", partial(_clusters, lambda case: case.error_probability), ({},)),
+        Baseline("our regions, cut likewise", _our_regions_in_views, ({},)),
     ]
 
 
@@ -132,20 +132,22 @@ def seen_in(orders: Sequence[ReviewOrder], voxels: np.ndarray, equal_looks: bool
     return share, looks, [float(count) for count in reached]
 
 
-def seen_by(rival: Rival, parameters: Parameters, cases: Sequence[ScoredCase], ours: Seen, question: Question) -> Seen:
-    """What a rival shows of each case within the volume (and looks) of the regions."""
+def seen_by(
+    baseline: Baseline, parameters: Parameters, cases: Sequence[ScoredCase], ours: Seen, question: Question
+) -> Seen:
+    """What a baseline shows of each case within the volume (and looks) of the regions."""
     rows = [
-        seen_in(rival.orders(case, voxels, question.view_mm, **parameters), voxels, question.equal_looks)
+        seen_in(baseline.orders(case, voxels, question.view_mm, **parameters), voxels, question.equal_looks)
         for case, voxels in zip(cases, ours.voxels, strict=True)
     ]
     return Seen(*(np.array(part) for part in zip(*rows, strict=True)))
 
 
-def chosen(rival: Rival, cases: Sequence[ScoredCase], ours: Seen, question: Question) -> Parameters:
+def chosen(baseline: Baseline, cases: Sequence[ScoredCase], ours: Seen, question: Question) -> Parameters:
     """The parameters whose share of the wrong voxels, mean over cases and `LOOKS`, is largest."""
-    if len(rival.grid) == 1:
-        return rival.grid[0]
-    return max(rival.grid, key=lambda one: float(seen_by(rival, one, cases, ours, question).share.mean()))
+    if len(baseline.grid) == 1:
+        return baseline.grid[0]
+    return max(baseline.grid, key=lambda one: float(seen_by(baseline, one, cases, ours, question).share.mean()))
 
 
 def our_regions(cases: Sequence[ScoredCase], settings: RegionSettings) -> Seen:

@@ -16,10 +16,10 @@ from training_runs import small_data_set, tiny_recipe
 
 pytest.importorskip("fcntl")
 
-import hearts_trainings
+import acdc_trainings
 import nnunet_data
 import trainings
-from hearts_trainings import commands, done, locked, status
+from acdc_trainings import commands, done, locked, status
 from patient_folds import read_rows, write_fold_tables, write_unseen_table
 from trainings import Training, planned, progress_of
 
@@ -52,7 +52,7 @@ def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(tmp_path: Path, 
     assert done(whole, options(tmp_path))
     driver = (
         f"import sys; sys.path[:0] = {sys.path!r}; from argparse import Namespace; from pathlib import PosixPath; "
-        f"from trainings import Training; from hearts_trainings import done; done({killed!r}, {options(tmp_path)!r})"
+        f"from trainings import Training; from acdc_trainings import done; done({killed!r}, {options(tmp_path)!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", driver], start_new_session=True)
     try:
@@ -85,7 +85,7 @@ def _gets_a_head(training: Training, folder: Path) -> None:
     head = replace(training, name="killed_head", recipe=folder / "context.json", backbone_of=training.name)
     head = replace(head, cases="../data/split.csv:train", select="../data/split.csv:select")
     before = trainings.sha256(trainings.weights_of(training, folder / "runs"))
-    assert hearts_trainings.why_not(head, options(folder)) is None
+    assert acdc_trainings.why_not(head, options(folder)) is None
     assert done(head, options(folder)), (folder / "runs" / "killed_head.log").read_text(encoding="utf-8")
     at = progress_of(head, folder / "runs")
     assert at.finished and at.epochs == 1
@@ -103,7 +103,7 @@ def test_a_finished_training_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
     rows = [f"{epoch},1.0,0.1,0.8,2.0" for epoch in range(EPOCHS)]
     log_text = "\n".join(["epoch,loss,select_brier,select_dice,seconds", *rows])
     (folder / "backbone_log.csv").write_text(log_text, encoding="utf-8")
-    monkeypatch.setattr(hearts_trainings, "_run", lambda *_: pytest.fail("it was trained again"))
+    monkeypatch.setattr(acdc_trainings, "_run", lambda *_: pytest.fail("it was trained again"))
     assert done(training, options(tmp_path))
 
 
@@ -154,7 +154,7 @@ def test_trainings_wait_for_the_choice_and_follow_it() -> None:
 def test_a_head_waits_for_its_backbone(tmp_path: Path) -> None:
     (head,) = (each for each in planned("standard_view") if each.name == "acdc_fold2_head")
     assert (head.run, head.part) == ("acdc_fold2", "head")
-    assert hearts_trainings.why_not(head, options(tmp_path)) == "the backbone acdc_fold2"
+    assert acdc_trainings.why_not(head, options(tmp_path)) == "the backbone acdc_fold2"
     assert done(head, options(tmp_path)) and not (tmp_path / "runs").exists()
 
 

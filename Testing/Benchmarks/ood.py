@@ -1,8 +1,8 @@
-"""How often the fingerprint complains about images like the training cases, and how often about others.
+"""How often the OOD check complains about images like the training cases, and how often about others.
 
-    python Testing/Benchmarks/fingerprint.py [--model hippocampus] [--data ../shared/data]
+    python Testing/Benchmarks/ood.py [--model hippocampus] [--data ../shared/data]
 
-Writes `results/fingerprint.json`. *Before the run*: what is said of the image alone. *After*: also of what was found
+Writes `results/ood.json`. *Before the run*: what is said of the image alone. *After*: also of what was found
 in it. Every limit was fitted on train and select cases; the test cases are used here only.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "Benchmarks")]
 
-import fingerprint_trials as trials  # noqa: E402
+import ood_trials as trials  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 
@@ -36,7 +36,7 @@ from SegWithUCore.models.installed import resolve_model  # noqa: E402
 from SegWithULab.training.dataset import find_cases  # noqa: E402
 
 SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
-RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "fingerprint.json"
+RESULTS = ROOT / "Testing" / "Benchmarks" / "results" / "ood.json"
 CROPS = 40
 SEGMENTED = 12
 """Images of a group that are also segmented, where not all are: a network pass takes a second."""

@@ -1,8 +1,8 @@
 """Train what the evidence on hearts needs, one training after the other, each going on where it stopped.
 
-    python Testing/Benchmarks/hearts/hearts_trainings.py --status
-    nohup python Testing/Benchmarks/hearts/hearts_trainings.py --background > /dev/null 2>&1 &
-    python Testing/Benchmarks/hearts/hearts_trainings.py --collect
+    python Testing/Benchmarks/acdc/acdc_trainings.py --status
+    nohup python Testing/Benchmarks/acdc/acdc_trainings.py --background > /dev/null 2>&1 &
+    python Testing/Benchmarks/acdc/acdc_trainings.py --collect
 
 A training that is killed at any moment loses the epoch it was in. Several drivers may run at once, one a core: what one
 trains the others leave alone, also when the driver dies and its training lives on. `../plan.md` has the plan and the
@@ -73,7 +73,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     beside = ROOT.parent
-    parser.add_argument("--runs", type=Path, default=beside / "runs" / "hearts", help="folder of the runs")
+    parser.add_argument("--runs", type=Path, default=beside / "runs" / "acdc", help="folder of the runs")
     parser.add_argument("--data", type=Path, default=beside / "shared" / "data", help="folder with acdc, hippocampus")
     parser.add_argument("--nnunet", type=Path, default=beside / "venv-nnunet", help="environment with nnunetv2 2.8")
     parser.add_argument("--threads", type=int, default=1, help="of each training (OMP_NUM_THREADS)")

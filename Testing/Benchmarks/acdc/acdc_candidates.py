@@ -1,6 +1,6 @@
 """Compare candidates for the hearts' backbone on *select* and *calibration*, patient by patient.
 
-    python Testing/Benchmarks/hearts/acdc_candidates.py --output Testing/Benchmarks/results/acdc_candidates
+    python Testing/Benchmarks/acdc/acdc_candidates.py --output Testing/Benchmarks/results/acdc_candidates
 
 Each candidate with weights segments the 44 volumes of 22 patients in its input's windows, in one pass without
 mirroring. For the first volume of each patient (end-diastole) it does so again with copies that are turned by 90
@@ -73,7 +73,7 @@ def main() -> int:
     """Score what has weights, write the table and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     beside = ROOT.parent
-    parser.add_argument("--runs", type=Path, default=beside / "runs" / "hearts")
+    parser.add_argument("--runs", type=Path, default=beside / "runs" / "acdc")
     parser.add_argument("--data", type=Path, default=beside / "shared" / "data" / "acdc")
     parser.add_argument("--only", nargs="+", choices=CANDIDATES, default=CANDIDATES)
     parser.add_argument("--without-copies", nargs="+", choices=CANDIDATES, default=[], metavar="NAME")
@@ -187,7 +187,7 @@ def table(found: dict[str, Any]) -> str:
         "# Candidates for the hearts' backbone",
         "",
         "Dice on *select* and *calibration* (44 volumes of 22 patients), means over patients, by "
-        "`hearts/acdc_candidates.py`; turned, mirrored and enlarged: end-diastole only, – where it was left out.",
+        "`acdc/acdc_candidates.py`; turned, mirrored and enlarged: end-diastole only, – where it was left out.",
         "",
         "| " + " | ".join([*head, *changes]) + " |",
         "|" + "---|" * (len(head) + len(changes)),

@@ -18,7 +18,7 @@ ROOT = HERE.parents[2]
 RECIPES = HERE / "recipes"
 SHIPPED = ROOT / "Resources" / "Recipes"
 HIPPOCAMPUS = SHIPPED / "hippocampus.json"
-HEADS = {"hippocampus": SHIPPED / "hippocampus_context.json", "hearts": SHIPPED / "acdc_context.json"}
+HEADS = {"hippocampus": SHIPPED / "hippocampus_context.json", "acdc": SHIPPED / "acdc_context.json"}
 """Recipes whose head each fold's network gets."""
 CHOICE = HERE / "choice.json"
 NNUNET = "nnunet"

@@ -1,4 +1,4 @@
-"""Inputs that the fingerprint should let pass, and inputs that it should notice, made of real images."""
+"""Inputs that the OOD check should let pass, and inputs that it should notice, made of real images."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Tables of cases: thirds of the training patients, each left out once, and the test cases that nobody has seen.
 
-    python Testing/Benchmarks/hearts/patient_folds.py --data ../shared/data/acdc --output ../runs/hearts/folds/acdc
+    python Testing/Benchmarks/acdc/patient_folds.py --data ../shared/data/acdc --output ../runs/acdc/folds/acdc
 
 No patient is on both sides of a fold. Standard library only, for nnU-Net's environment reads it too.
 """

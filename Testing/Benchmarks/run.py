@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Measure again what README and docs quote, and what later versions are measured with.
+
+    python Testing/Benchmarks/run.py                       # list the benchmarks
+    python Testing/Benchmarks/run.py speed --output out    # run one; --help lists its options
+
+Each benchmark is a module beside this file and writes the file of its name in `results/`, or in the folder that its
+options name. Use an idle machine, and compare only metrics of one run.
+"""
+
+import ast
+import runpy
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+QUOTED = {
+    "speed": "speed.py",
+    "head-cost": "head_cost.py",
+    "large-volumes": "large_volumes.py",
+    "memory-prediction": "memory_prediction.py",
+    "start-cost": "start_cost.py",
+    "cancel": "cancel.py",
+    "regions-speed": "regions_speed.py",
+    "regions": "regions_proof.py",
+    "large-result": "large_result_in_slicer.py",
+    "page-speed": "page_speed.py",
+    "web-speed": "web_speed.py",
+    "web-kills": "web_kills.py",
+    "cohort": "cohort_on_workers.py",
+    "engine-equality": "engine_equality.py",
+    "nnunet-equality": "nnunet_equality.py",
+    "meshnet": "meshnet.py",
+    "input-harm": "input_harm.py",
+    "ood": "ood.py",
+    "case-flags": "case_flags.py",
+    "acdc-folds": "acdc/patient_folds.py",
+    "acdc-candidates": "acdc/acdc_candidates.py",
+}
+"""Benchmarks whose results README or docs quote."""
+CHECKS = {
+    "equality": "equality.py",
+    "fuzz": "fuzz.py",
+    "acdc-trainings": "acdc/acdc_trainings.py",
+    "acdc-nnunet": "acdc/nnunet_data.py",
+    "placement": "placement.py",
+    "brain-training": "brain_training.py",
+}
+"""Checks of a change, and trainings behind the evidence."""
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a module's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def main() -> int:
+    """List the benchmarks, or run one in this process as if its file had been called."""
+    names = {**QUOTED, **CHECKS}
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        for name, file in names.items():
+            print(f"  {name:18} {first_line(HERE / file)}")
+        return 0
+    file = names.get(sys.argv[1])
+    if file is None:
+        print(f"There is no benchmark {sys.argv[1]}: choose one of {', '.join(names)}.", file=sys.stderr)
+        return 2
+    path = HERE / file
+    sys.argv = [f"run.py {sys.argv[1]}", *sys.argv[2:]]
+    sys.path[:0] = [str(HERE), str(path.parent)]
+    runpy.run_path(str(path), run_name="__main__")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
