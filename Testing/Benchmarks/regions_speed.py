@@ -201,7 +201,7 @@ def _report(rows: dict[str, dict[str, Any]]) -> str:
         "",
         f"The watershed alone, without merging, on {BASELINE_SLICES} slices ({baseline['uncertain_voxels']:,} "
         f"uncertain voxels, {baseline['basins']:,} basins), CPU seconds: ours {baseline['ours_cpu_s']:.2f},",
-        f"SimpleITK's `MorphologicalWatershedFromMarkers` with our summits as markers {baseline['simpleitk_cpu_s']:.1f};",
+        f"SimpleITK's `MorphologicalWatershedFromMarkers` with our markers {baseline['simpleitk_cpu_s']:.1f};",
         f"{baseline['same_basin']:.2%} of the uncertain voxels are in the same basin.",
     ]
     if "skimage_cpu_s" in baseline:
