@@ -80,7 +80,7 @@ class Pipeline:
     """The stages of one training, and what they share.
 
     Attributes:
-        run: what `train-backbone` and `train-head` would have written, in `run/`; beside it `plan/`, `calibrated/`,
+        run: what `train-backbone` and `train-head` would have written, in `run/`; next to it `plan/`, `calibrated/`,
             `evaluation/`.
         note: receives warnings on the data.
         compile_graphs: gives a bundle graphs for the engine openvino, where it can.
@@ -202,7 +202,7 @@ class Pipeline:
         return dict(read_json_object(self.cases_file)[role]) if self.job.hashes else None
 
     def _remarks(self, role: str) -> list[str]:
-        """Return what the card says of the cases of a role that were seen in another one."""
+        """Return the remarks for the card on cases of a role that were seen in another one."""
         return list(noted(self.folder)["cases"]["remarks"].get(role, []))
 
     def _backbone(self, begun: Begun) -> Mapping[str, Any]:

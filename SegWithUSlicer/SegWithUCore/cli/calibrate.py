@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
     add("--select", metavar="CASES", help="with --run: its validation cases; intervals, predicted Dice and flags are "
         "fitted on them, too")  # fmt: skip
     calibrate.add_shared("--output", "--overwrite")
-    add("--beside", help="with --run: model of the same backbone whose heads come along")
+    add("--heads-of", help="with --run: model of the same backbone whose heads come along")
     calibrate.add_flag("--no-graphs", "do not compile graphs for the engine openvino; the model needs torch then")
     calibrate.add_shared("--folds", "--fold-cases", "--allow-seen-cases", "--no-hashes")
     calibrate.add_shared("--engine", "--network", "--threads")
@@ -105,7 +105,7 @@ def _check_options(options: argparse.Namespace) -> None:
     refuse_if(
         (is_run and options.engine == OPENVINO, "--engine openvino goes with --model: a run has no graphs yet."),
         (not is_run and options.select is not None, "--select goes with --run."),
-        (not is_run and options.beside is not None, "--beside goes with --run: a model keeps all its heads."),
+        (not is_run and options.heads_of is not None, "--heads-of goes with --run: a model keeps all its heads."),
     )
 
 
@@ -115,7 +115,7 @@ def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: C
 
     from ..models.installed import resolve_model
 
-    beside = resolve_model(options.beside) if options.beside else None
+    heads_of = resolve_model(options.heads_of) if options.heads_of else None
     if options.folder is None:
         bundle, trained = resolve_model(options.model), None
         if options.add and bundle.calibration is None:
@@ -141,7 +141,7 @@ def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: C
     with console.progress("calibrate") as progress:
         by_folds = (lambda *_: predicted_by_folds(folds, progress)) if folds else None
         if options.folder is not None:
-            return calibrate_run(run, *target, progress, beside, record, validation, by_folds)
+            return calibrate_run(run, *target, progress, heads_of, record, validation, by_folds)
         engine = TORCH if options.no_graphs else options.engine
         bundle = replace(bundle, graphs=None) if options.no_graphs else bundle
         return calibrate_model(bundle, *target, engine, progress, record, by_folds)

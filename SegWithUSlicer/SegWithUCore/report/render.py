@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 NOT_FOR_CLINICAL_USE = (
     "For research, not for clinical use. A low error probability does not mean that the segmentation is correct."
 )
-_BOLD = re.compile(r"\*\*[^*]*\*\*")
 
 
 def render(template: str, **values: Any) -> str:
@@ -55,7 +53,6 @@ def _environment() -> "Environment":
     )
     environment.globals["NOT_FOR_CLINICAL_USE"] = NOT_FOR_CLINICAL_USE
     environment.globals["alerts"] = ()  # what a page gives takes its place
-    environment.tests["bold"] = lambda cell: bool(_BOLD.fullmatch(cell))
     environment.filters["zipped"] = zip  # as long as the shorter
     environment.filters["png_base64"] = lambda pixels: base64.b64encode(png_bytes(pixels)).decode()
     environment.filters["file_base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()

@@ -21,7 +21,7 @@ FAIR = ("auprc whole", "auprc band", "aurc whole", "aurc band", "brier", "ece ba
 COMPARED = ("nll", *(f"refitted {title}" for title in FAIR))
 """Metrics that are compared with the reference row, case by case, and kept of each case; the folder has all."""
 Row = tuple[str, Baseline, Sequence[Mapping[str, float]]]
-"""Title, whose it is, and the metrics of each case by title; NaN where there is none."""
+"""Title, baseline, and the metrics of each case by title; NaN for a missing metric."""
 
 
 def benchmark_summary(

@@ -34,8 +34,8 @@ class Calibration:
 
     Attributes:
         block: of a bundle; `bundles.written_block` adds what belongs to a second stage that was fitted here.
-        messages: one sentence a part: what was fitted, or kept, and why.
-        second_stage: fitted here; None where there is none, or where the prior's stays.
+        messages: one per part: what was fitted, or kept, and why.
+        second_stage: fitted here; None if not, or where the prior's stays.
         display: windows of the maps; None where the prior's stay.
         is_changed: whether anything is not the prior's.
     """

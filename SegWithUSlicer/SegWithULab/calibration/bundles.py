@@ -44,7 +44,7 @@ Folds = Callable[[Bundle, float], PredictedCases]
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The bundle that was written, None where the model's own calibration is kept; and a sentence on each part."""
+    """The bundle that was written, None where the model's own calibration is kept; and a message on each part."""
 
     bundle: Bundle | None
     messages: tuple[str, ...]
@@ -56,7 +56,7 @@ def calibrate_run(
     target: Path,
     overwrite: bool = False,
     progress: Progress = silent,
-    beside: Bundle | None = None,
+    heads_of: Bundle | None = None,
     record: TrainingRecord | None = None,
     validation: Sequence[Case] = (),
     folds: Folds | None = None,
@@ -64,12 +64,12 @@ def calibrate_run(
     """Write the bundle of a run, calibrated on `cases`; whole or not at all.
 
     Args:
-        beside: a model of the same backbone, whose heads come along as they are, to be chosen by name.
+        heads_of: a model of the same backbone, whose heads come along as they are, to be chosen by name.
         record: how it was trained, and what has seen which cases; None for what the run knows.
         validation: cases on which the epochs were chosen: what is fitted per structure is fitted on them, too.
 
     Raises:
-        InputError: the run is unfinished, a case is unusable, the cases hold no errors to fit on, or `beside` has
+        InputError: the run is unfinished, a case is unusable, the cases contain no errors to fit, or `heads_of` has
             another backbone or no other head.
         OutputError: `target` exists or cannot be written.
     """
@@ -82,15 +82,15 @@ def calibrate_run(
     backbone, head = run.load_best("backbone"), run.load_best("head")
     with atomic_folder(target, overwrite) as work:
         name = recipe.head["variant"]
-        specs, tensors = further_heads(beside, backbone, name) if beside else ((), {})
+        specs, tensors = further_heads(heads_of, backbone, name) if heads_of else ((), {})
         digest = write_weights(work, backbone, {name: head, **tensors})
         plain = plain_bundle(recipe, digest, run.facts())
         check_bundle(plain, str(run.path / "run.json"))
         write_record(work, record or run_record(run, {}))
         copy_logs(run, work)
         plain = replace(plain, heads=(*plain.heads, *specs))
-        if beside is not None:
-            copy_further_stages(plain, weights_path(beside).parent, work)
+        if heads_of is not None:
+            copy_further_stages(plain, weights_path(heads_of).parent, work)
         made = _calibrated(plain, cases, validation, work, TORCH, folds, progress)
         (work / LICENCE_FILE).write_text(licence_notice(plain.about) + foreign_licence(run), encoding="utf-8")
     return replace(made, bundle=replace(made.bundle, folder=target)) if made.bundle else made
@@ -106,7 +106,7 @@ def calibrate_model(
     record: TrainingRecord | None = None,
     folds: Folds | None = None,
 ) -> Calibrated:
-    """Write a bundle with the same weights, graphs and fingerprint, calibrated on cases; whole or not at all.
+    """Write a bundle with the same weights, graphs and OOD reference, calibrated on cases; whole or not at all.
 
     A calibration that is there already is replaced only by what predicts new cases better; where nothing does, no
     bundle is written. Figures that were measured with the earlier calibration do not come along.
@@ -117,7 +117,7 @@ def calibrate_model(
         record: of the training, with what has seen the cases; None for the model's own.
 
     Raises:
-        InputError: damaged weights or graphs, an unusable case, or cases that hold no errors to fit on.
+        InputError: damaged weights or graphs, an unusable case, or cases that contain no errors to fit.
         OutputError: the target exists or cannot be written.
         UsageError: the engine is not there, or cross-validation models are given for a calibrated model.
     """

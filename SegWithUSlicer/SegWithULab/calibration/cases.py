@@ -30,7 +30,7 @@ class CalibrationCase:
 
     Attributes:
         truth: class of each voxel, (z, y, x).
-        patient: whom the case comes from; the cases of one patient stay in one fold.
+        patient: of the case; the cases of one patient stay in one fold.
     """
 
     prediction: Prediction

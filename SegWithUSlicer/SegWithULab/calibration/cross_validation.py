@@ -70,7 +70,7 @@ def find_folds(
     if not trained:
         raise _refusal(f"the model {bundle.name} keeps no hashes of its training cases: leave --folds out")
     strange = [case.name for case, sha256 in zip(cases, hashes, strict=True) if sha256 not in trained]
-    if strange:  # some may be test cases, which nobody would notice then
+    if strange:  # some may be test cases, which would then go unnoticed
         raise _refusal(
             f"{len(strange)} of {len(cases)} --fold-cases are no training cases of the model {bundle.name}, "
             f"{strange[0]} first"
@@ -113,7 +113,7 @@ def _refusal(problem: str) -> UsageError:
 
 
 def _seen_groups(run: RunFolder, known: Mapping[str, Case]) -> set[str]:
-    """Find whom a run was trained with; `known` are the cases by the hash of their voxels."""
+    """Find the patients that a run was trained with; `known` are the cases by the hash of their voxels."""
     roles = known_to(run)
     seen = {sha256 for role in roles.values() for sha256 in role}
     if not seen:
@@ -147,7 +147,7 @@ def _check_like(bundle: Bundle, run: RunFolder) -> None:
     if differs:
         raise _refusal(f"{run.path} has another {differs[0]} than the model {bundle.name}")
     if not facts.keys().isdisjoint(("origin", "backbone_source", "cases")):
-        raise _refusal(f"the backbone in {run.path} was not made by train-backbone, so nobody knows what it has seen")
+        raise _refusal(f"the backbone in {run.path} was not made by train-backbone, so it is unknown what it has seen")
     for part in ("backbone", "head"):
         run.check_finished(part)
 

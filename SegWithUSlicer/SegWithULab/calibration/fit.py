@@ -1,4 +1,4 @@
-"""Fit a model's calibration on labelled cases: anew, or with the model's own calibration as a prior."""
+"""Fit a model's calibration on labelled cases: all of it, or with the model's own calibration as a prior."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -52,7 +52,7 @@ def fit(
             Without a prior only.
 
     Raises:
-        InputError: the cases hold no errors to fit on.
+        InputError: the cases contain no errors to fit.
     """
     if prior is None:
         return _fit_all(list(cases), labels, folds, validation)

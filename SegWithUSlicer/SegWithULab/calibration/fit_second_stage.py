@@ -1,4 +1,4 @@
-"""Fit the second-stage error classifier, and take it only where cross-validation by patient says that it helps.
+"""Fit the second-stage error classifier, and take it only where cross-validation by patient shows that it helps.
 
 Its small networks are trained with numpy alone: a bundle whose engine does without torch is calibrated without torch.
 """
@@ -41,7 +41,7 @@ Settings = tuple[Pairs, tuple[bool, ...]]
 
 @dataclass(frozen=True)
 class FittedSecondStage:
-    """What was fitted, and what cross-validation says of it.
+    """What was fitted, and its cross-validation.
 
     Attributes:
         check: block of a calibration: `cases` measured; AUPRC of the error probability `table` alone and with

@@ -74,7 +74,7 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     quality = structure_quality([case.numbers for case in cases], labels)
     result: dict[str, Any] = {**calibration, **numbers.to_json(), QUALITY: quality}
     slope, offset = (line.slope, line.offset) if line is not None and better else (1.0, 0.0)
-    if better and "second_stage" in calibration:  # which begins with the table: only what it says last is moved
+    if better and "second_stage" in calibration:  # which begins with the table: only its last output is moved
         first, second = calibration["second_stage"].get("line", (1.0, 0.0))
         result["second_stage"] = {**calibration["second_stage"], "line": [slope * first, slope * second + offset]}
     elif better:
@@ -104,7 +104,7 @@ def _change(change: Interval) -> str:
 
 
 def _about_line(line: SiteLine | None, patients: int) -> str:
-    """Say whether the error probability was moved, and why."""
+    """Return whether the error probability was moved, and why."""
     if line is None:
         return f"Error probability: {KEPT}; the patients ({patients}) have no errors to fit."
     measured = (
@@ -186,7 +186,7 @@ def _flags(
     numbers: CaseLevelCalibration,
     line: tuple[float, float],
 ) -> tuple[Mapping[str, Any] | None, str]:
-    """Fit the block "flags" to what the new calibration says of the cases, and say whether it is taken.
+    """Fit the block "flags" under the new calibration, and return whether it is taken.
 
     Limits that flag nothing do not replace the model's own.
     """

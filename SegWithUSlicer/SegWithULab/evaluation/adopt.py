@@ -65,14 +65,14 @@ HEADLINES = {
 
 
 def verdict(result: Mapping[str, Any], readings: Sequence[Reading]) -> tuple[str, str]:
-    """Say whether the uncertainty can be trusted.
+    """Judge whether the uncertainty can be trusted.
 
     Args:
         result: `summary.summary` of cases that nothing was fitted on.
         readings: of the error probability on these cases, at several levels.
 
     Returns:
-        The answer, and a line with the figures that decide: does it find errors, do the probabilities hold, and the
+        The answer, and a line with the metrics that decide: does it find errors, do the probabilities hold, and the
         volume intervals?
     """
     rows = {row["title"]: row for row in result["table"]}
@@ -95,8 +95,8 @@ def verdict(result: Mapping[str, Any], readings: Sequence[Reading]) -> tuple[str
         answer = UNKNOWN
     else:
         answer = PARTLY if limits or auroc["low"] < GOOD_AUROC else YES
-    figures = f"AUROC of the error probability: {with_interval(auroc)}."
-    return answer, " ".join([HEADLINES[answer], figures, *limits])
+    metrics = f"AUROC of the error probability: {with_interval(auroc)}."
+    return answer, " ".join([HEADLINES[answer], metrics, *limits])
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Adoption:
         cases: of the data set, by name, with patients.
         plan: who has seen what.
         options: of `read_nnunet_folder` beyond folder and fold.
-        about: what the user says of the model, by field.
+        about: description of the model that the user gives, by field.
         output: the bundle to be written.
         work: folder of the stages.
         epochs: of each head, None for as many as make about `WINDOWS` windows.
@@ -299,8 +299,8 @@ class _Stages:
             shutil.copytree(self.calibrated, work, dirs_exist_ok=True)
             bundle, about = read_bundle(work), {**self.recipe.about}
             if self.groups:
-                figures = read_json_object(self.judged / JUDGED_FILE, "remove its folder, and run again")
-                bundle, about["judged"] = replace(bundle, metrics=figures), self.plan.message
+                metrics = read_json_object(self.judged / JUDGED_FILE, "remove its folder, and run again")
+                bundle, about["judged"] = replace(bundle, metrics=metrics), self.plan.message
                 shutil.copyfile(self.judged / PAGE_FILE, work / PAGE_FILE)
             write_record(work, self._record())
             bundle, lacking = write_bundle_json(replace(bundle, about={**bundle.about, **about}), work), None

@@ -41,7 +41,7 @@ class FoldPlan:
     """All folds that are used; the network of the first goes into the model.
 
     Attributes:
-        source: where it is known from who has seen what, in words.
+        source: of the knowledge which network has seen which case, for messages.
         patients: of each case.
         dropped: validation cases that are not used, for another case of the same patient was trained with.
         unknown: cases of the data set that no fold names.
@@ -78,7 +78,7 @@ class FoldPlan:
 
     @property
     def message(self) -> str:
-        """Say on what the model is calibrated and judged."""
+        """Describe the cases on which the model is calibrated and judged."""
         groups = self.groups
         if not groups:
             return f"Only {len(self.unseen)} cases are left that the network has not seen: nothing can be fitted."
@@ -102,7 +102,7 @@ def plan_folds(
 
     Args:
         folder: nnU-Net's result folder.
-        dataset: folder of the raw data set, whose name says where nnU-Net keeps its splits.
+        dataset: folder of the raw data set, whose name leads to nnU-Net's splits.
         patients: of each case of the data set.
         first: fold whose network goes into the model; None for the first that is there.
         splits: `splits_final.json`; None to look for it, and else go by the validation predictions.
@@ -110,7 +110,7 @@ def plan_folds(
 
     Raises:
         UsageError: there is no such fold.
-        InputError: nobody knows which cases a network has seen, or two sources contradict each other.
+        InputError: it is unknown which cases a network has seen, or two sources contradict each other.
     """
     names = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
     if first is not None and first not in names:

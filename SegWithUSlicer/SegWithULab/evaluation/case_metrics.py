@@ -39,7 +39,7 @@ class CaseMeasurement:
     """A case while it is measured; arrays (z, y, x).
 
     Attributes:
-        prediction, truth: what the network says, and the class of each voxel.
+        prediction, truth: of the network, and the true class of each voxel.
         error: where they differ.
         band: voxels near the predicted surface.
         regions, scores: by name.

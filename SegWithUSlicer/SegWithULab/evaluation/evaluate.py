@@ -163,7 +163,7 @@ def input_check(found: Mapping[str, Sequence[Deviation]], bundle: Bundle) -> dic
 
 
 def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
-    """Compare some cases with the training cases; returns the warnings about them, each sentence once.
+    """Compare some cases with the training cases; returns the warnings about them, each once.
 
     Raises:
         InputError: most of them are so unlike that metrics would mean nothing, or one cannot be read.
@@ -175,7 +175,7 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
     for case in looked:
         images = read_images(case)
         if len(images) != len(bundle.input.channels):
-            continue  # what reads all of them says so
+            continue  # refused when all of them are read
         box = assessed_box(images, bundle.input)
         found = input_deviations([box.crop(image) for image in images], bundle)
         refused += [each.message for each in found if each.severity == REFUSED][:1]

@@ -47,14 +47,14 @@ class Table:
     """A table with its title and a note below the title.
 
     Attributes:
-        words: number of columns on the left that hold words; the others hold metrics.
+        texts: number of columns on the left that hold text; the others hold metrics.
     """
 
     title: str
     note: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    words: int = 1
+    texts: int = 1
 
 
 def write_report(
@@ -72,7 +72,7 @@ def write_report(
     Args:
         folder: that exists and is empty; the caller makes it appear whole or not at all.
         result: from `summary.summary`.
-        source: where the cases come from, in the user's words.
+        source: of the cases, as the user named it.
         alerts: what stands above all else.
     """
     title = f"{bundle.name} {bundle.about['version']}: evaluation"
@@ -125,7 +125,7 @@ def markdown(tables: Sequence[Table]) -> str:
     """Format the tables one after the other."""
     parts = []
     for table in tables:
-        rule = ["---"] * table.words + ["---:"] * (len(table.header) - table.words)
+        rule = ["---"] * table.texts + ["---:"] * (len(table.header) - table.texts)
         lines = [f"| {' | '.join(cells)} |" for cells in (table.header, rule, *table.rows)]
         parts.append(f"## {table.title}\n{table.note}\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
@@ -185,7 +185,7 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
               regions),
         Table("Error detection, mean over cases", "Each score as a finder of wrong voxels; softmax: 1 - maximum "
               "softmax; distance: minus the distance to the predicted surface. Cases without errors are left out.",
-              ["region", "score", *NAMES.values()], _detection(result), words=2),
+              ["region", "score", *NAMES.values()], _detection(result), texts=2),
         _spread(result, "Probabilities", "NLL, Brier score and ACE of class probabilities; ECE and Brier score of the "
                 "error probability; unseen: wrong with an error probability below 0.1.", probabilities),
         Table("Comparisons", "Differences pair the cases.", ["comparison", "value"], comparisons),
@@ -195,13 +195,13 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
               ["structure", "level", "covered", "width mm³", "width / true volume", "cases"], volumes),
         Table("Input check", f"{len(check['unlike'])} of {check['cases']} cases look unlike the training cases.",
               ["case", "severity", "what differs, and what to do"],
-              sorted(differences, key=lambda row: row[1] == "note"), words=3),
+              sorted(differences, key=lambda row: row[1] == "note"), texts=3),
     ]  # fmt: skip
     return [table for table in tables if table.rows]
 
 
 def _spread(result: Mapping[str, Any], title: str, note: str, starts: tuple[str, ...]) -> Table:
-    """Make the table of the metrics whose titles start with one of some words."""
+    """Make the table of the metrics whose titles begin with one of `starts`."""
     rows = [
         [entry["title"], with_interval(entry), f"{number(entry['p10'])} to {number(entry['p90'])}", str(entry["cases"])]
         for entry in result["table"]
@@ -233,10 +233,10 @@ def _csv_row(case: "CaseEvaluation") -> dict[str, str]:
 
 
 def cases_in_words(result: Mapping[str, Any]) -> str:
-    """Say how many cases of how many patients."""
+    """Format the number of cases and of patients."""
     cases, patients = result["cases"], result.get("patients", result["cases"])
-    words = "1 case" if cases == 1 else f"{cases} cases"
-    return words if cases == patients else f"{words} of {patients} patients"
+    text = "1 case" if cases == 1 else f"{cases} cases"
+    return text if cases == patients else f"{text} of {patients} patients"
 
 
 def messages(result: Mapping[str, Any]) -> list[str]:
@@ -264,8 +264,8 @@ def messages(result: Mapping[str, Any]) -> list[str]:
     for region, where in (("whole", "whole image"), ("band", "near the surface")):
         ours, softmax = rows.get(f"auroc {region} {score}"), rows.get(f"auroc {region} softmax")
         if ours is not None:
-            beside = "" if softmax is None else f" (softmax {softmax['mean']:.3f})"
-            parts.append(f"{where} {ours['mean']:.3f}{beside}")
+            compared = "" if softmax is None else f" (softmax {softmax['mean']:.3f})"
+            parts.append(f"{where} {ours['mean']:.3f}{compared}")
     lines += [f"Error detection, AUROC of the {score}: {', '.join(parts)}."] if parts else []
     if "error probability brier" in rows:
         error = rows.get("error probability ece band", {"mean": None})

@@ -151,7 +151,7 @@ def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path)
     """Return the class of each voxel, int16 (z, y, x): class c has the label value `label_values[c]`.
 
     Raises:
-        InputError: `source` holds a value that is none of them.
+        InputError: `source` holds another value.
     """
     values = sitk.GetArrayViewFromImage(labels)
     unknown = sorted(set(np.unique(values).tolist()) - set(label_values))

@@ -66,7 +66,7 @@ def find_cases(source: str) -> list[Case]:
 
     Args:
         source: `TABLE.csv:ROLE` (columns `case`, `role` and, where several cases come from one patient, `patient`;
-            files in `images/` and `labels/` beside the table, or in the folders that its columns `images` and
+            files in `images/` and `labels/` next to the table, or in the folders that its columns `images` and
             `labels` name, counted from the table; several roles as in `TABLE.csv:calibration+select`),
             an nnU-Net data set folder, optionally with `:Tr` or `:Ts` (imagesTr and labelsTr by default),
             or a folder that holds `images/` and `labels/`.
@@ -116,7 +116,7 @@ def find_images(source: str) -> list[tuple[str, tuple[Path, ...]]]:
 
 
 def _parts(source: str) -> tuple[Path, str]:
-    """Part a path and a role behind a colon; the colon of "C:/data" is none."""
+    """Split a path and a role behind a colon; the colon of "C:/data" does not count."""
     place, _, role = source.rpartition(":")
     return (Path(source), "") if not place or "/" in role or "\\" in role else (Path(place), role)
 
@@ -125,18 +125,18 @@ def roles_of(table: Path) -> list[str]:
     """List the roles that a split table names, in the order in which they turn up.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a split table.
     """
     return list(dict.fromkeys(row["role"] for row in _rows(table)))
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
-    rows = read_user_table(table, ("case", "role"), "give a split table, one row a case")
+    rows = read_user_table(table, ("case", "role"), "give a split table, one row per case")
     for row in rows:
         _check_name(table, row["case"])
     twice = [case for case, count in Counter(row["case"] for row in rows).items() if count > 1]
     if twice:
-        raise InputError(f"{table} has {len(twice)} case(s) more than once, such as {twice[0]}: keep one row a case.")
+        raise InputError(f"{table} has {len(twice)} case(s) more than once, such as {twice[0]}: keep one row per case.")
     return rows
 
 
@@ -159,7 +159,7 @@ def _check_name(table: Path, name: str) -> None:
 
 
 def _folder(table: Path, row: Mapping[str, str], column: str) -> Path:
-    """Return the folder that a row names in a column, or the folder of the column's name; both beside the table.
+    """Return the folder that a row names in a column, or the folder of the column's name; both next to the table.
 
     Raises:
         InputError: no folder can be called so.
@@ -248,7 +248,7 @@ def check_channels(cases: Sequence[Case], spec: InputSpec) -> None:
             numbered = ", ".join(f"{case.name}_{number:04d}" for number in range(len(wanted)))
             raise InputError(
                 f"Case {case.name} has {len(case.channels)} image file(s) ({names}) and the recipe wants "
-                f"{len(wanted)} channel(s) ({', '.join(wanted)}): give one file a channel, such as {numbered}."
+                f"{len(wanted)} channel(s) ({', '.join(wanted)}): give one file per channel, such as {numbered}."
             )
 
 
@@ -289,7 +289,7 @@ def left_right_axis(orientation: str) -> int:
     """Find the tensor axis (z, y, x numbering) along which left and right lie, for an orientation such as "RAS".
 
     Raises:
-        InputError: axes are taken as stored ("xyz"), so that nobody knows.
+        InputError: axes are taken as stored ("xyz"), so left and right are unknown.
     """
     if set(orientation) <= set("xyz"):
         raise InputError(
@@ -301,7 +301,7 @@ def left_right_axis(orientation: str) -> int:
 
 
 def ood_reference(train: Sequence[PreparedCase], select: Sequence[PreparedCase], recipe: Recipe) -> dict[str, Any]:
-    """Compute the fingerprint block: ranges and averages of training cases; limits include validation cases.
+    """Compute the reference of the OOD check: ranges and averages of training cases; limits include validation cases.
 
     Returns:
         `cases`, `field_of_view_mm` and `spacing_mm` of the training cases; `channels`, for each channel's look, and
@@ -310,7 +310,7 @@ def ood_reference(train: Sequence[PreparedCase], select: Sequence[PreparedCase],
     """
     extents, spacings = np.array([c.extents_mm for c in train]), np.array([c.given_spacing_mm for c in train])
     both, spec = [*train, *select], recipe.input
-    # With axes taken as they are stored ("xyz") nobody knows which is left and right.
+    # With axes taken as they are stored ("xyz") left and right are unknown.
     mirrored = recipe.backbone_training.mirror and not spec.orientation.islower()
     axis = left_right_axis(spec.orientation) if mirrored else None
     looks, quality = {}, {}

@@ -167,11 +167,11 @@ def out_of_fold_backbones(
     """Train or read the out-of-fold backbone of each training case, frozen; a fold shares one object.
 
     A fold that is done is read from `RUN/fold<k>`. One that was interrupted goes on after its last epoch. One that was
-    made with another recipe or other cases is made anew.
+    made with another recipe or other cases is made again.
 
     Args:
         recipe: `head_training.cross_fit` folds of `cross_fit_epochs` further epochs, otherwise trained as
-            `backbone_training` says.
+            `backbone_training` describes.
         run: holds the backbone to start from.
     """
     settings = recipe.head_training

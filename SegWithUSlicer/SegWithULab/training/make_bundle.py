@@ -129,7 +129,7 @@ def begin_on_model(run: RunFolder, recipe: Recipe, bundle: Bundle) -> None:
 
 
 def facts_of_model(recipe: Recipe, bundle: Bundle) -> dict[str, Any]:
-    """Tell what a run with the backbone of a model knows when it begins: what it has seen, and where it comes from."""
+    """Return what a run with the backbone of a model notes when it begins: seen cases, and where it comes from."""
     origin = bundle.about.get("origin")
     if recipe.about["name"] != bundle.name:
         further = f"; there: {origin}" if origin else ""
@@ -170,7 +170,7 @@ def import_checkpoint(
     Args:
         kind: one of `KINDS`.
         source: the file of the foreign network.
-        recipe_file: says what no weights file does: labels, channels, spacing, licence. Training settings are ignored.
+        recipe_file: holds what no weights file does: labels, channels, spacing, licence. Training settings are ignored.
         licence: text to be handed on with the weights; None for a notice of our own.
 
     Raises:

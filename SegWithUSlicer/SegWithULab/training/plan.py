@@ -200,7 +200,7 @@ def patients_by_name(names: Sequence[str], pattern: str | None = None) -> dict[s
         pattern: regular expression whose first group is the patient.
 
     Raises:
-        UsageError: the pattern is none, has no group, or does not match a name.
+        UsageError: the pattern is not valid, has no group, or does not match a name.
     """
     if pattern is None:
         found = {name: re.sub(r"[_\-. ][^_\-. ]*$", "", name) for name in names}

@@ -48,7 +48,7 @@ class RunFolder:
         return recipe_from_json(self._read_json()["recipe"], str(self.path / "run.json"), **settings)
 
     def facts(self) -> dict[str, Any]:
-        """Read what the trainings noted: cases, fingerprint, best epochs."""
+        """Read what the trainings noted: cases, reference of the OOD check, best epochs."""
         facts = dict(self._read_json()["facts"])
         if "fingerprint" in facts:  # as runs of version 1.3 call it
             facts.setdefault("ood_reference", facts.pop("fingerprint"))
@@ -58,7 +58,7 @@ class RunFolder:
         """Refuse a part whose training is still to go on.
 
         Raises:
-            InputError: says how many epochs are there.
+            InputError: names the number of finished epochs.
         """
         self.load_best(part)
         facts, log = self.facts(), self.path / f"{part}_log.csv"
@@ -142,7 +142,7 @@ class RunFolder:
         for each in gone:
             for end in ("last.pt", "best.safetensors", "log.csv"):
                 (self.path / f"{each}_{end}").unlink(missing_ok=True)
-        with contextlib.suppress(InputError):  # without run.json, or with a damaged one, which is then written anew
+        with contextlib.suppress(InputError):  # without run.json, or with a damaged one, which is then written again
             noted = {f"{each}_{fact}" for each in gone for fact in ("best", "finished")}
             data = self._read_json()
             self._write_json({**data, "facts": {key: fact for key, fact in data["facts"].items() if key not in noted}})

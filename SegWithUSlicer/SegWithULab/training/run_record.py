@@ -54,7 +54,7 @@ def check_unseen(role: str, given: Mapping[str, str], known: Known, allowed: boo
         allowed: whether the user wants them all the same.
 
     Returns:
-        A sentence for the model card for each role in which some were seen.
+        A message for the model card for each role in which some were seen.
 
     Raises:
         UsageError: some were seen and that was not allowed; names the first and under which name it was seen.
@@ -80,7 +80,7 @@ def check_unseen(role: str, given: Mapping[str, str], known: Known, allowed: boo
 
 
 def seen_of(roles: Mapping[str, Sequence[str]] | None) -> dict[str, dict[str, str]]:
-    """Return the cases of a bundle's record, whose names nobody knows."""
+    """Return the cases of a bundle's record, which has no names."""
     return {role: dict.fromkeys(hashes, "") for role, hashes in (roles or {}).items()}
 
 
@@ -137,7 +137,7 @@ def run_record(run: "RunFolder", calibration: Mapping[str, str] | None, remarks:
             found |= {"best_epoch": best["epoch"] + 1, "scores": scores}
         trainings.append(found)
     portable = recipe.to_json()
-    if "file" in portable["backbone"]:  # where it lies on this computer is nobody else's business
+    if "file" in portable["backbone"]:  # its place on this computer is private
         portable["backbone"] = {**portable["backbone"], "file": Path(str(portable["backbone"]["file"])).name}
     roles = facts.get(FACT, {})
     record = TrainingRecord(
@@ -150,7 +150,7 @@ def run_record(run: "RunFolder", calibration: Mapping[str, str] | None, remarks:
 
 
 def copy_logs(run: "RunFolder", bundle: Path) -> None:
-    """Put the logs of a run beside the record of its bundle."""
+    """Copy the logs of a run to the record of its bundle."""
     (bundle / TRAINING_FOLDER).mkdir(parents=True, exist_ok=True)
     for log in run.path.glob("*_log.csv"):
         shutil.copyfile(log, bundle / TRAINING_FOLDER / log.name)

@@ -1,13 +1,13 @@
 """A long job as a list of stages, each done once and kept: whatever ends the job, the same call goes on behind it.
 
-A stage says what it reads (`inputs`: files, folders, settings), what it leaves (`outputs`: files, folders) and how it
+A stage names what it reads (`inputs`: files, folders, settings), what it leaves (`outputs`: files, folders) and how it
 works. `run_stages` does them in order and notes in `stages.json` of the job's folder the hashes of both:
 
 - a stage whose inputs and outputs are what was noted is passed over;
 - one that ended early is called again and goes on by itself (`Begun.again`), if its inputs are the same still;
-- one whose inputs changed since is done again; one that took long (`costly`) only if the user says so (`redo`);
+- one whose inputs changed since is done again; one that took long (`costly`) only if the user asks for it (`redo`);
 - outputs that people may edit (`editable`), such as a recipe, are taken as they lie there, and what reads them follows;
-  they are replaced only if the user says so.
+  they are replaced only if the user asks for it.
 
 Only one process works in a folder.
 
@@ -124,7 +124,7 @@ def noted(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def has_left(folder: Path, name: str, path: Path) -> bool:
-    """Tell whether a stage whose only output is `path` has left what lies there.
+    """Return whether a stage whose only output is `path` has left what lies there.
 
     Such a stage has the path as its input "output", so that what was edited since is known, too.
 

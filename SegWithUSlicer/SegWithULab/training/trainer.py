@@ -23,7 +23,7 @@ class Trainer(ABC):
     """One training run, resumable after any epoch.
 
     Everything random follows from (seed, epoch, case), and the learning rate from (step, steps), so a resumed run ends
-    like one that nobody interrupted.
+    like an uninterrupted one.
 
     Args:
         settings: of this training.
@@ -126,14 +126,14 @@ class Trainer(ABC):
             validates = bool(self.validation_cases) and (epoch == epochs - 1 or epoch % every == 0)
             scores = self.score() if validates else {}
             self._note(epoch, terms, scores, time.monotonic() - begun)
-            said = [text.format(scores[name]) for name, text in self.scores.items() if name in scores]
-            self._tell(progress, epoch + 1, epoch, terms["loss"], said)
+            shown = [text.format(scores[name]) for name, text in self.scores.items() if name in scores]
+            self._report(progress, epoch + 1, epoch, terms["loss"], shown)
         self.run.add_facts({f"{self.part}_finished": self.next_epoch})
 
-    def _tell(self, progress: Progress, done: float, epoch: int, loss: float, said: Sequence[str] = ()) -> None:
+    def _report(self, progress: Progress, done: float, epoch: int, loss: float, shown: Sequence[str] = ()) -> None:
         """Report that so many epochs are done."""
         share = done / self._common.epochs
-        detail = [f"epoch {epoch + 1}/{self._common.epochs}", f"loss {loss:.4f}", *said, self.left.message(share)]
+        detail = [f"epoch {epoch + 1}/{self._common.epochs}", f"loss {loss:.4f}", *shown, self.left.message(share)]
         progress(f"training the {self.part}", share, ", ".join(filter(None, detail)))
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
@@ -147,7 +147,7 @@ class Trainer(ABC):
             seed = case_seed(settings.seed, epoch, count + number)
             terms = self._step(self.sampler.batch(epoch, cases), cases, seed)
             sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
-            self._tell(progress, epoch + (number + 1) / len(batches), epoch, sums["loss"] / (number + 1))
+            self._report(progress, epoch + (number + 1) / len(batches), epoch, sums["loss"] / (number + 1))
         return {name: value / len(batches) for name, value in sums.items()}
 
     def _step(self, batch: Mapping[str, torch.Tensor], cases: Sequence[int], seed: int) -> dict[str, float]:

@@ -35,7 +35,14 @@ def workshop(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Wor
     again["head"] = {**recipe["head"], "variant": "context"}
     (shop.folder / "context.json").write_text(json.dumps(again), encoding="utf-8")
     assert shop.train("head", "context-run", "--recipe", str(shop.folder / "context.json")) == 0
-    arguments = ["calibrate", "--run", f"{shop.folder / 'context-run'}", *cases, "--beside", f"{shop.folder / 'paper'}"]
+    arguments = [
+        "calibrate",
+        "--run",
+        f"{shop.folder / 'context-run'}",
+        *cases,
+        "--heads-of",
+        f"{shop.folder / 'paper'}",
+    ]
     assert main([*arguments, "--output", f"{shop.folder / 'both'}"]) == 0
     return shop
 

@@ -30,7 +30,7 @@ class BaselineSet:
 
     Attributes:
         baselines: that are run.
-        not_run: one sentence for each that is not, by title.
+        not_run: reason for each that is not, by title.
     """
 
     baselines: list[Baseline]

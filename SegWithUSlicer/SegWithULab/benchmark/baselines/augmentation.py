@@ -17,7 +17,7 @@ from ...training.dataset import left_right_axis
 from .base import Baseline, BaselineInputs, PassAverage, UncertaintyPrediction, baseline
 
 PASSES = 5
-"""Augmented ones, beside that of the frozen segmentation."""
+"""Augmented ones, in addition to that of the frozen segmentation."""
 
 
 class Augmentation(Baseline):

@@ -100,7 +100,7 @@ class Baseline(ABC):
     @property
     @abstractmethod
     def how(self) -> str:
-        """One sentence that says how it was run; after fitting also what was fitted."""
+        """Description of how it was run; after fitting also of what was fitted."""
 
     def lacks(self) -> str | None:
         """Return what is missing to run it, such as "no members given (--ensemble)"; None if it can run."""
@@ -110,7 +110,7 @@ class Baseline(ABC):
         """Whether a row's score is to be made an error probability on the calibration cases.
 
         Not one that is an error probability already, was fitted on them, and was calibrated last on values of cases
-        that it had not seen: what it says of them now would look surer than it is on new cases.
+        that it had not seen: on these cases it would now look surer than on new ones.
         """
         return True
 

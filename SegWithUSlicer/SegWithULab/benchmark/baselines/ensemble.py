@@ -34,7 +34,7 @@ class Member:
         network: in eval mode.
         input: what it is fed.
         sha256: of its weights.
-        about: in words, for the table.
+        about: description for the table.
     """
 
     network: nn.Module

@@ -38,13 +38,13 @@ class Head(Baseline):
     def rows(self) -> tuple[str, ...]:
         """Titles of the ranking map, and of the error probability if there is one."""
         spec = self.model.head
-        words = f"head '{spec.name}' of {self.title}"
-        ranking = f"{'SegWithU as published: ' if spec.variant == 'paper' else ''}ranking map, {words}"
-        return (ranking, f"error probability, {words}") if self.model.fitted.error_probability else (ranking,)
+        head = f"head '{spec.name}' of {self.title}"
+        ranking = f"{'SegWithU as published: ' if spec.variant == 'paper' else ''}ranking map, {head}"
+        return (ranking, f"error probability, {head}") if self.model.fitted.error_probability else (ranking,)
 
     @property
     def how(self) -> str:
-        """With what the bundle says of it."""
+        """With its description in the bundle."""
         spec, bundle = self.model.head, self.model.bundle
         fitted = (bundle.calibration or {}).get("cases", "no")
         return (

@@ -112,7 +112,7 @@ class ImageTrees(Baseline):
             return grown.fit(columns, wrong)
 
     def _columns(self, case: FrozenCase) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-        """Return the voxels in doubt, and what trees see of them, float32 (voxels, columns)."""
+        """Return the uncertain voxels, and their features for the trees, float32 (voxels, columns)."""
         unsure = 1 - case.probabilities.max(0)
         z, y, x = np.nonzero(unsure >= IN_DOUBT)
         classes, runner_up = case.classes[z, y, x], case.runner_up[z, y, x]
