@@ -75,7 +75,7 @@ def test_a_case_of_a_fold_counts_half(monkeypatch: pytest.MonkeyPatch) -> None:
         return trained_layers(inputs, *others)
 
     monkeypatch.setattr(fitting, "trained_layers", counted)
-    settings, table = fitting.FitSettings(((0, 1), (1, 0)), (True, True, True), 0), fit_table(cases)
+    settings, table = (((0, 1), (1, 0)), (True, True, True)), fit_table(cases)
     fitting._fit_members(cases, table, settings)
     fitting._fit_members(cases, table, settings, of_folds(cases))
     alone, both = counts
