@@ -17,22 +17,24 @@ INTRODUCTION = """# Commands
 
 *This page is generated from the program's own help. Do not edit it.*
 
-Errors are one sentence on stderr. Nothing half-written stays behind.
+Errors are one sentence on stderr. Partial output is removed.
 
 | exit code | meaning |
 |---|---|
 | 0 | done |
 | 1 | the work failed, or a check found something |
 | 2 | the call is wrong |
+| 130 | stopped by Ctrl-C or SIGTERM |
+| 141 | the reader of the output has closed it |
 
-Models are looked for in the folder of the shipped models and in your own folder: `SEGWITHU_MODELS`, or
+Models are searched in the folder of the shipped models and in your own folder: `SEGWITHU_MODELS`, or
 `SegWithUSlicer/Models` among the application data.
 """
 
 
 def commands_page() -> str:
     """The page as MyST Markdown: one section for each command."""
-    os.environ["COLUMNS"] = "100"  # argparse wraps lines to the terminal
+    os.environ["COLUMNS"] = "84"  # argparse wraps lines to the terminal
     from SegWithUCore.cli.__main__ import parser
 
     sections = [f"## `{leaf.prog}`\n\n```text\n{leaf.format_help()}```\n" for leaf in parser().leaves()]
