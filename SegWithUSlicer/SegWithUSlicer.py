@@ -32,7 +32,6 @@ _OUR_PACKAGES = ("SegWithUCore", "SegWithUSlicerLib")
 _DEPENDENCIES = (
     "Colors",
     "Markups",
-    "SampleData",
     "SegmentEditor",
     "Segmentations",
     "SubjectHierarchy",
@@ -71,17 +70,16 @@ class SegWithUSlicer(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", _on_startup_completed)
 
     def resourcePath(self, filename: str) -> str:
-        """Return the path of a file in Resources/, beside the module or at the top of a source checkout."""
+        """Return the path of a file in Resources/, next to the module or at the top of a source checkout."""
         return str(resource_path(filename))
 
 
 @guarded
 def _on_startup_completed() -> None:
-    from SegWithUSlicerLib.run.session import sweep_leftovers
-    from SegWithUSlicerLib.scene.sample import register_sample_data
+    from SegWithUSlicerLib.run.private_folder import remove_leftovers
+    from SegWithUSlicerLib.run.session import temporary_root
 
-    register_sample_data()
-    sweep_leftovers()
+    remove_leftovers(temporary_root())
 
 
 class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -94,7 +92,7 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel: Any = None
 
     def resourcePath(self, filename: str) -> str:
-        """Return the path of a file in Resources/, beside the module or at the top of a source checkout."""
+        """Return the path of a file in Resources/, next to the module or at the top of a source checkout."""
         return str(resource_path(filename))
 
     def setup(self) -> None:
@@ -214,7 +212,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
 
         Raises:
             ValueError: no such model or head, or the wrong number of volumes.
-            RuntimeError: the run failed, was refused or cancelled; the message is one sentence.
+            RuntimeError: the run failed, was refused or cancelled; the message names the next click.
         """
         from SegWithUSlicerLib.run.controller import RunRequest
         from SegWithUSlicerLib.run.models import find_model
@@ -223,7 +221,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         chosen = find_model(model)
         volumes = [volumeNode, *channels]
         if len(volumes) != len(chosen.channels) or None in volumes:
-            raise ValueError(f"the model '{chosen.name}' wants a volume each of {', '.join(chosen.channels)}")
+            raise ValueError(f"the model '{chosen.name}' needs one volume for each of {', '.join(chosen.channels)}")
         if head and head not in chosen.heads:
             raise ValueError(f"the model '{chosen.name}' has no head '{head}': choose one of {', '.join(chosen.heads)}")
         controller = session().controller
@@ -232,7 +230,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
 
 
 def _finished(controller: Any) -> Any:
-    """Wait for the end of a run, with Slicer responsive; its nodes, or its sentence as an error."""
+    """Wait for the end of a run, with Slicer responsive; its nodes, or its message as an error."""
     from SegWithUSlicerLib.run.controller import Outcome
 
     while controller.is_busy:
@@ -271,7 +269,7 @@ class SegWithUSlicerTest(ScriptedLoadableModuleTest):
         versions = installed_versions()
         needed = [one.name for one in PACKAGES if one.engine in (None, OPENVINO)]
         missing = [name for name in needed if versions[name] is None]
-        if missing:  # nobody is there who could consent to installing them
+        if missing:  # nobody can consent to installing them
             self.skipTest(f"{', '.join(missing)} missing")
         sample = load_sample()
         nodes = SegWithUSlicerLogic().process(sample.volume, model=sample.model, roiNode=sample.roi, device="cpu")

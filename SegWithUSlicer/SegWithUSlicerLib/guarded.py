@@ -1,8 +1,8 @@
-"""The boundary with Qt and MRML: an exception in a callback is told, and leaves nothing busy.
+"""The boundary with Qt and MRML: report exceptions in callbacks and reset the busy state.
 
-Qt, VTK and Slicer print an exception of a Python callback and go on; the user sees a panel that has stopped half-way.
-So every callable that is given to them is guarded: the console prints the exception as before, and the panel says what
-happened and goes on. No Qt and no MRML here.
+Qt, VTK and Slicer print an exception of a Python callback and continue; the panel may then be half drawn.
+So every callable that is given to them is guarded: the console prints the exception as before, and the panel shows
+what happened. No Qt and no MRML here.
 """
 
 import inspect
@@ -22,32 +22,32 @@ _OURS = ("SegWithUCore", "SegWithUSlicerLib", "SegWithUSlicer")
 
 @dataclass(frozen=True)
 class Problem:
-    """An unexpected exception, in one sentence for the user and with all that a bug report needs."""
+    """An unexpected exception: a message for the user, and what a bug report needs."""
 
     message: str
     details: str
 
 
-class _Told:
+class _State:
     listener: Callable[[Problem], None] | None = None
     last: Problem | None = None
 
 
 def listen(listener: Callable[[Problem], None] | None) -> None:
-    """Tell problems to this listener from now on, the panel; None is nobody."""
-    _Told.listener = listener
+    """Report problems to this listener, the panel, from now on; None reports them to the console only."""
+    _State.listener = listener
 
 
 def last_problem() -> Problem | None:
     """Return the last problem of this session."""
-    return _Told.last
+    return _State.last
 
 
 def guarded(callback: Callable[..., Result]) -> Callable[..., Result | None]:
     """Guard what Qt, VTK or Slicer call: an exception is reported, and None returned.
 
     Returns:
-        A function that may be given more arguments than the callback takes: PythonQt passes all that a signal has.
+        A function that may be given more arguments than the callback takes: PythonQt passes all arguments of a signal.
     """
     most = _most_arguments(callback)
 
@@ -76,25 +76,25 @@ def attempt(*steps: Callable[[], Any]) -> None:
 
 
 def report(error: Exception) -> None:
-    """Print an exception to the console as Python does, and tell the panel."""
+    """Print an exception to the console as Python does, and report it to the panel."""
     show_in_console(error)
-    _Told.last = problem_of(error)
-    if _Told.listener is None:
+    _State.last = problem_of(error)
+    if _State.listener is None:
         return
     try:
-        _Told.listener(_Told.last)
+        _State.listener(_State.last)
     except Exception as other:  # noqa: BLE001 - the panel itself cannot be drawn
         show_in_console(other)
 
 
 def show_in_console(error: Exception) -> None:
-    """Print an exception to Slicer's console as if nobody had caught it."""
+    """Print an exception to Slicer's console as if it had not been caught."""
     sys.excepthook(type(error), error, error.__traceback__)
 
 
 def problem_of(error: Exception) -> Problem:
-    """Put an exception into words."""
-    text = _("Something unexpected went wrong ({reason}): press Copy diagnostics and report it; you can go on working.")
+    """Describe an exception for the user."""
+    text = _("Something unexpected went wrong ({reason}): press Copy diagnostics and report it; you can continue.")
     return Problem(text.format(reason=reason_of(error)), details_of(error))
 
 
@@ -118,7 +118,7 @@ def _short(file: str) -> str:
 
 
 def _most_arguments(callback: Callable[..., Any]) -> int | None:
-    """Return how many arguments a callback takes by place, None for any number."""
+    """Return how many positional arguments a callback takes, None for any number."""
     kinds = [parameter.kind for parameter in inspect.signature(callback).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return None

@@ -11,7 +11,6 @@ import slicer
 from PySide6 import QtCore, QtWidgets
 
 from .file_io import qSlicerCoreIOManager
-from .launcher import Launcher, StartupEnvironment
 from .modules import qSlicerModuleManager
 from .qt_module import QT
 from .widgets.stand_in import stand_in, stored
@@ -99,7 +98,6 @@ class qSlicerApplication(QT.QObject):
         self._layout: Any = None
         self._window: Any = None
         self._pauses = 0
-        self._launcher = Launcher(folder)
         self.__dict__["_stored_temporaryPath"] = str(folder)
         self.__dict__["_stored_cachePath"] = str(folder / "cache")
         qt_application().focusChanged.connect(self._focus_moved)
@@ -188,10 +186,6 @@ class qSlicerApplication(QT.QObject):
         """Let rendering go on."""
         self._pauses -= 1
         self.renderPaused.emit(self._pauses > 0)
-
-    def startupEnvironment(self) -> StartupEnvironment:
-        """Environment without Slicer's own variables."""
-        return self._launcher.startup_environment
 
     def restart(self) -> None:
         """Remembered; nothing restarts."""

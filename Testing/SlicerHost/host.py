@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PySide6 import QtCore, QtWidgets
 from shiboken6 import isValid
 
-from . import packaging_stand_in, parameter_node, sample_data, scripted_module, strict
+from . import packaging_stand_in, parameter_node, scripted_module, strict
 from .application import qSlicerApplication, qSlicerMainWindow, qt_application
 from .file_io import read_scene, write_scene
 from .keys import press_key
@@ -39,7 +39,6 @@ from .widgets.stand_in import CTK_CLASSES, SLICER_CLASSES
 _STAND_IN_MODULES = (
     "qt",
     "ctk",
-    "SampleData",
     "slicer.ScriptedLoadableModule",
     "slicer.i18n",
     "slicer.parameterNodeWrapper",
@@ -83,7 +82,6 @@ class SlicerHost:
         slicer.modules = Modules()
         slicer.selfTests = {}
         self.app = qSlicerApplication(self.core, self.folder, self._release, self._testing)
-        self.app._launcher = self._launcher
         slicer.app = self.app
         self._make_views()
         self._register_core_modules()
@@ -113,7 +111,6 @@ class SlicerHost:
         made = {
             "qt": QT,
             "ctk": ctk,
-            "SampleData": sample_data.build_module(),
             "slicer.ScriptedLoadableModule": scripted_module.build_module(),
             "slicer.i18n": scripted_module.build_i18n(),
             "slicer.parameterNodeWrapper": parameter_node.build_module(),
@@ -138,7 +135,6 @@ class SlicerHost:
     def _register_core_modules(self) -> None:
         for name, logic in self.core.module_logics.items():
             self.app.moduleManager()._add(qSlicerLoadableModule(name, "", logic))
-        self.app.moduleManager()._add(qSlicerLoadableModule("SampleData", "", None))
 
     def open_module(self, path: str | Path) -> Any:
         """Load the module's file, tell it that start-up is complete and (by default) select it; returns its widget."""

@@ -8,21 +8,6 @@ import sys
 from pathlib import Path
 
 
-class StartupEnvironment:
-    """QProcessEnvironment, as far as slicer.util.startupEnvironment() reads it."""
-
-    def __init__(self, values: dict[str, str]) -> None:
-        self._values = values
-
-    def keys(self) -> tuple[str, ...]:
-        """Names of all variables."""
-        return tuple(self._values)
-
-    def value(self, name: str, default: str = "") -> str:
-        """Value of a variable."""
-        return self._values.get(name, default)
-
-
 class Launcher:
     """Sets PYTHONHOME, as Slicer's launcher does on Linux and Windows (SuperBuild/External_python.cmake).
 
@@ -56,12 +41,3 @@ class Launcher:
         os.environ.pop("PYTHONHOME", None)
         if "PYTHONHOME" in self._before:
             os.environ["PYTHONHOME"] = self._before["PYTHONHOME"]
-
-    @property
-    def startup_environment(self) -> StartupEnvironment:
-        """The environment that the launcher itself was started with."""
-        now = dict(os.environ)
-        now.pop("PYTHONHOME", None)
-        if "PYTHONHOME" in self._before:
-            now["PYTHONHOME"] = self._before["PYTHONHOME"]
-        return StartupEnvironment(now)

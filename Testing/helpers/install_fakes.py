@@ -95,12 +95,11 @@ def run(
     slicer: FakeSlicer,
     *answers: Mapping[str, Any],
     wheels: Path | None = None,
-    other_python: bool = False,
     need: Mapping[str, Any] | None = None,
 ) -> tuple[InstallResult, FakeWorker]:
     worker = FakeWorker(*answers)
     results: list[InstallResult] = []
-    Installer(worker, slicer.tools, wheels, other_python, need).begin(results.append)
+    Installer(worker, slicer.tools, wheels, need).begin(results.append)
     assert len(results) == 1, "one result, always"
     assert results[0].message
     return results[0], worker

@@ -15,6 +15,7 @@ from repository import ROOT
 from SlicerHost.host import SlicerHost
 
 MODULE = ROOT / "SegWithUSlicer" / "SegWithUSlicer.py"
+SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
 RUN_TIMEOUT_S = float(os.environ.get("SEGWITHU_RUN_TIMEOUT", "240"))
 """A run takes about ten seconds; machines that do other work meanwhile may need longer."""
 
@@ -102,11 +103,15 @@ def alive(pid: int) -> bool:
     return not stat.is_file() or stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
 
 
+def sample_volume() -> Any:
+    """The image of the sample, loaded once a scene and not shown."""
+    found = slicer.mrmlScene.GetFirstNodeByName("T1 brain")
+    return found or slicer.util.loadVolume(str(SAMPLE), {"name": "T1 brain", "show": False})
+
+
 def sample_crop(name: str = "Crop", factor: tuple[float, float, float] = (1, 1, 1)) -> Any:
     """A small volume on one hippocampus of the sample, of a training image's size times a factor along R, A, S."""
-    from SegWithUSlicerLib.scene.sample import load_volume
-
-    whole = load_volume()
+    whole = sample_volume()
     matrix, inverse = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     whole.GetIJKToRASMatrix(matrix)
     vtk.vtkMatrix4x4.Invert(matrix, inverse)

@@ -16,9 +16,7 @@ EXAMPLE = Path(SlicerHost.__file__).parent / "example" / "ExampleModule.py"
 
 
 def _ramp():
-    import SampleData
-
-    return SampleData.SampleDataLogic().downloadSample("Ramp")
+    return sys.modules["ExampleModule"].make_ramp()
 
 
 def test_module_is_set_up_then_entered_then_left_then_cleaned_up():

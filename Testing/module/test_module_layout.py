@@ -54,11 +54,10 @@ def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewi
     assert not ui.advancedButton.collapsed, "what the user opens stays open"
 
 
-@pytest.mark.parametrize(("name", "kind"), [("wheelsEdit", "Directory"), ("pythonEdit", "OpenFileName")])
-def test_browse_asks_for_what_is_wanted(opened: Opened, name: str, kind: str) -> None:
+def test_browse_asks_for_a_folder_of_wheels(opened: Opened) -> None:
     opened.host.popups.answer("")
-    getattr(opened.ui, name).browse()
-    assert kind in opened.host.popups.shown[-1].kind
+    opened.ui.wheelsEdit.browse()
+    assert "Directory" in opened.host.popups.shown[-1].kind
 
 
 @pytest.mark.parametrize("name", ["error_probability", "ranking", "calibration"])
@@ -107,7 +106,7 @@ def test_what_is_unusual_about_an_image_is_one_line_and_the_rest_on_demand(opene
     assert ui.likenessDetailsLabel.visible
     assert ui.likenessDetailsLabel.text == "• It is bright.\n• It is 12 % larger."
     show(PreflightResult(is_like=True))
-    assert (ui.likenessLabel.text, ui.likenessLabel.toolTip) == ("Looks like the training images.", "")
+    assert (ui.likenessLabel.text, ui.likenessLabel.toolTip) == ("The image is similar to the training images.", "")
     assert (ui.likenessButton.visible, ui.likenessDetailsLabel.visible) == (False, False)
     show(PreflightResult())
     assert ui.likenessLabel.visible is False, "a model that does not know its training images claims nothing"
@@ -119,7 +118,7 @@ FAR = "The part spans 197 x 233 x 189 mm, but the training cases span 32 x 45 x 
 @pytest.mark.parametrize(
     ("result", "line"),
     [
-        ({}, "Check the result with care: unusual points: 1."),
+        ({}, "Check the result carefully: 1 unusual properties of the image."),
         ({"refused": True, "kinds": frozenset({"field of view"})}, "press Propose for a region."),
         ({"refused": True, "kinds": frozenset({"picture"})}, "or add a model."),
         ({"refused": True, "kinds": frozenset({"empty"})}, "check the image and the region."),
@@ -127,19 +126,18 @@ FAR = "The part spans 197 x 233 x 189 mm, but the training cases span 32 x 45 x 
     ids=["care", "too large", "another picture", "empty"],
 )
 def test_a_banner_is_one_line_with_the_next_click(opened: Opened, result: dict[str, Any], line: str) -> None:
-    from SegWithUSlicerLib.panels.run_panel import Choice
     from SegWithUSlicerLib.run.controller import RunStatus
     from SegWithUSlicerLib.run.preview import PreflightResult
 
     ui, warned = opened.ui, PreflightResult(**{"warnings": (FAR,), **result})
-    opened.panel.run.show(RunStatus(), Choice("", True), warned, False)
+    opened.panel.run.show(RunStatus(), warned, False, "", True, False)
     assert re.sub("<[^>]*>", "", ui.bannerLabel.text).endswith(line)
     assert ui.bannerLabel.toolTip.startswith(FAR)
     assert ui.bannerDetailsLabel.visible is False
     ui.bannerButton.click()
     assert (ui.bannerDetailsLabel.visible, ui.bannerDetailsLabel.text.startswith(f"• {FAR}")) == (True, True)
     ui.bannerButton.click()
-    opened.panel.run.show(RunStatus(), Choice("", True), PreflightResult(), False)
+    opened.panel.run.show(RunStatus(), PreflightResult(), False, "", True, False)
     assert ui.bannerFrame.visible is False
 
 

@@ -61,7 +61,7 @@ def test_registration(opened: Opened) -> None:
 
 def test_registration_says_where_help_is_and_who_made_what(opened: Opened) -> None:
     module = slicer.modules.segwithuslicer
-    assert {"Segmentations", "SegmentEditor", "Markups", "Colors", "SampleData"} <= set(module.dependencies)
+    assert {"Segmentations", "SegmentEditor", "Markups", "Colors"} <= set(module.dependencies)
     assert 'href="https://github.com/SegWithUSlicer/SlicerSegWithU/' in module.helpText
     assert "CC-BY-SA" in module.acknowledgementText
     assert 'href="https://arxiv.org/abs/2604.15271"' in module.acknowledgementText
@@ -76,25 +76,11 @@ def test_opening_starts_nothing_and_names_the_first_click(opened: Opened) -> Non
     assert "hippocampus" in opened.ui.modelLabel.text.lower()
 
 
-def test_sample_comes_from_the_local_file_once(opened: Opened) -> None:
-    import SampleData
-
-    logic = SampleData.SampleDataLogic()
-    volume = logic.downloadSample("SegWithU T1 brain")
-    assert logic.downloadSample("SegWithU T1 brain") is volume
-    assert volume.GetImageData().GetDimensions() == (197, 233, 189)
-
-
-def test_a_click_in_sample_data_shows_the_volume_also_when_it_was_loaded(opened: Opened) -> None:
-    import SampleData
-
-    source = SampleData.SampleDataLogic().sourceForSampleName("SegWithU T1 brain")
+def test_the_sample_is_loaded_once(opened: Opened) -> None:
     for _click in range(2):
-        loaded = SampleData.SampleDataLogic().downloadFromSource(source)
-        for view in opened.host.slice_views.values():
-            assert view.composite.GetBackgroundVolumeID() == loaded.GetID()
-            view.composite.SetBackgroundVolumeID(None)
-    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 1
+        opened.ui.tryItButton.click()
+    (volume,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    assert volume.GetImageData().GetDimensions() == (197, 233, 189)
 
 
 def test_try_it_loads_image_and_region_and_shows_them(opened: Opened) -> None:
@@ -227,23 +213,24 @@ def test_key_is_there_only_while_the_module_is_open(opened: Opened) -> None:
     assert len(window.findChildren(qt.QShortcut)) == 1
 
 
-def test_wrong_python_is_told_with_the_next_click(opened: Opened) -> None:
+def test_wrong_folder_of_wheels_is_told_with_the_next_click(opened: Opened) -> None:
     opened.ui.tryItButton.click()
-    opened.ui.pythonEdit.currentPath = "/no/such/python"
+    opened.ui.wheelsEdit.currentPath = "/no/such/folder"
     opened.ui.runButton.click()
     assert "open Advanced" in opened.ui.statusLabel.text
     assert not opened.controller.is_busy
-    opened.ui.pythonEdit.currentPath = ""
+    opened.ui.wheelsEdit.currentPath = ""
 
 
 def test_leftovers_of_a_crash_are_swept_at_the_next_start(opened: Opened) -> None:
-    from SegWithUSlicerLib.run.session import sweep_leftovers, temporary_root
+    from SegWithUSlicerLib.run.private_folder import remove_leftovers
+    from SegWithUSlicerLib.run.session import temporary_root
 
     left = temporary_root() / "segwithu-999999999-abc"
     left.mkdir(parents=True)
     (left / "channel_0.nrrd").write_bytes(b"patient")
     (left / ".lock").write_text("process 999999999 on here\n", encoding="utf-8")
-    assert sweep_leftovers() == [left]
+    assert remove_leftovers(temporary_root()) == [left]
     assert not left.exists()
 
 

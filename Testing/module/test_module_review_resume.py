@@ -41,7 +41,7 @@ def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing) -> None:
     shutil.copytree(folder, reviewing.folder(), dirs_exist_ok=True)
     shutil.rmtree(Path(folder).parents[3], ignore_errors=True)
     reviewing.name("Ana")
-    assert reviewing.ui.startReviewButton.text.startswith("Go on with the review (3 of ")
+    assert reviewing.ui.startReviewButton.text.startswith("Resume the review (3 of ")
     reviewing.start()
     assert reviewing.session.current.id == int(at)
     first, second, third = reviewing.ids[:3]
@@ -67,7 +67,7 @@ def test_a_saved_scene_goes_on_where_it_stopped_without_any_file(reviewing: Revi
     reviewing.host.close_scene()
     shutil.rmtree(reviewing.folder())
     reviewing.host.load_scene(saved)
-    assert reviewing.ui.startReviewButton.text == f"Go on with the review (2 of {len(ids)} regions)"
+    assert reviewing.ui.startReviewButton.text == f"Resume the review (2 of {len(ids)} regions)"
     reviewing.start()
     assert (reviewing.session.current.id, reviewing.ids) == (commented, order)
     assert reviewing.state.comment_of(commented) == "look again, please"
@@ -121,7 +121,7 @@ def test_a_rerun_during_a_review_keeps_the_reviewed_one(
     segment_crop(reviewing.opened, first.inputs[0])
     assert reviewing.nodes.hub is not first.hub
     assert reviewing.session is None
-    assert reviewing.ui.startReviewButton.text.startswith("Go on with the review (1 of ")
+    assert reviewing.ui.startReviewButton.text.startswith("Resume the review (1 of ")
     reviewing.start()
     assert reviewing.cell(reviewing.ids[0]) == "✓ accepted"
     reviewing.ui.resultBox.currentIndex = 0
@@ -219,7 +219,7 @@ def test_reloading_the_module_in_mid_review_ends_it_and_it_goes_on_in_new_code(r
         host.process_events()
         after = Reviewing(Opened(host))
         assert (old.session, after.panel is old) == (None, False)
-        assert after.ui.startReviewButton.text.startswith("Go on with the review (1 of ")
+        assert after.ui.startReviewButton.text.startswith("Resume the review (1 of ")
         after.ui.startReviewButton.click()
         assert after.session.current.id == at
         after.judge()

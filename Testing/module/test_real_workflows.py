@@ -226,7 +226,7 @@ def test_only_slicer_and_the_standard_library_are_imported() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
             tops = {name.split(".")[0] for name in names}
-            assert tops <= own | {"slicer", "vtk", "qt", "numpy", "SampleData"} | set(sys.stdlib_module_names), path
+            assert tops <= own | {"slicer", "vtk", "qt", "numpy"} | set(sys.stdlib_module_names), path
 
 
 def test_options_stand_among_those_of_slicer(script: Any) -> None:

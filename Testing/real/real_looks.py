@@ -15,24 +15,9 @@ SCROLL_BAR_PX = 54
 
 
 def start_up(user: User) -> None:
-    """Start Slicer: nothing of ours is reported, and the sample is offered and shown by a click."""
-    import SampleData
-
+    """Start Slicer: nothing of ours is reported."""
     ours = [line for line in error_lines() if "SegWithU" in line]
     user.check("no error line of ours since the start", not ours, ours)
-    offered = slicer.modules.sampleDataSources.get("SegWithU", [])
-    user.check("the sample is offered once", len(offered) == 1, len(offered))
-    user.check(
-        "it can be asked for by name", SampleData.SampleDataLogic().downloadSample("SegWithU T1 brain") is not None
-    )
-    slicer.mrmlScene.Clear(0)
-    offered[0].customDownloader(offered[0])  # what a click calls
-    slicer.app.processEvents()
-    shown = {composite.GetBackgroundVolumeID() for composite in _nodes("vtkMRMLSliceCompositeNode")}
-    user.check("its image is in all slice views", len(shown) == 1 and None not in shown, shown)
-    user.check(
-        "the panel has chosen it", None not in user.widget.panel.inputs.volumes or not user.find("runButton").enabled
-    )
 
 
 def delete_map(user: User) -> None:

@@ -285,11 +285,10 @@ def every_effect(user: User) -> None:
             for button in apply[:1]:
                 button.click()
         user.pause(0.8)
-        while editor.undoEnabled if hasattr(editor, "undoEnabled") else _voxels(nodes) != before:
-            editor.undo()
-            slicer.app.processEvents()
-            if _voxels(nodes) == before:
-                break
+        for _step in range(3):
+            if _voxels(nodes) != before:  # Slicer complains of an undo that has nothing to undo
+                editor.undo()
+                slicer.app.processEvents()
         user.check(f"undo takes {effect} back", _voxels(nodes) == before, (effect, _voxels(nodes), before))
     user.check("the main window keeps its width", slicer.util.mainWindow().width == width)
     user.picture("edited")

@@ -53,7 +53,7 @@ class Report:
         return 2 if self.count(SKIPPED) else 0
 
     @property
-    def sentence(self) -> str:
+    def message(self) -> str:
         """Say in one line how it went."""
         wrong, skipped = self.count(FAILED, TIMED_OUT, STARTED), self.count(SKIPPED)
         return f"{self.count(PASSED)} of {len(self.results)} workflows passed, {wrong} failed, {skipped} were skipped."

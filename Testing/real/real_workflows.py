@@ -118,10 +118,9 @@ def edit(user: User) -> None:
 def cases(user: User) -> None:
     """Segment cases with the command, open their folder, go through them one after the other, review one."""
     from SegWithUSlicerLib.run.launch import end_process_tree, worker_start
-    from SegWithUSlicerLib.run.session import PYTHON_SETTING, setting
 
     folder = user.folder / "cases"
-    start = worker_start(setting(PYTHON_SETTING) or None)
+    start = worker_start()
     command = [start.command[0], "-m", "SegWithUCore.cli", "demo", "--output", str(folder)]
     with (user.folder / "cases.log").open("wb") as log:
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}

@@ -77,10 +77,7 @@ def load_module() -> None:
 def engine_problem() -> str:
     """Say what the engine lacks and what to do, or nothing."""
     from SegWithUCore.util.paths import resource_path
-    from SegWithUSlicerLib.run.session import PYTHON_SETTING, setting
 
-    if setting(PYTHON_SETTING):  # another Python than Slicer's: its own check speaks in the first run
-        return ""
     lines = resource_path("requirements.txt").read_text(encoding="utf-8").splitlines()
     names = ["openvino", *(re.split(r"[^\w.-]", line)[0] for line in lines if line and not line.startswith("#"))]
     missing = [name for name in names if not _is_installed(name)]

@@ -14,7 +14,7 @@ from SegWithUCore.case.case_file import read_description
 from SegWithUSlicerLib.scene.load_case import load_case
 from SegWithUSlicerLib.scene.map_display import COLOUR_MAPS
 from SegWithUSlicerLib.scene.overlay import Overlay
-from SegWithUSlicerLib.scene.readout import sentence, share_above, volume_text
+from SegWithUSlicerLib.scene.readout import above_text, share_above, volume_text
 
 
 def test_window_dragged_by_the_user_is_put_back_and_the_picture_stays(tmp_path, data_folder):
@@ -194,6 +194,6 @@ def test_readout_ends_at_all_and_nothing(tmp_path, data_folder):
 def test_readout_reads_as_a_sentence_with_units(tmp_path, data_folder):
     case = read_description(make_case(data_folder, tmp_path, empty_structure=True).folder)
     first, _second, empty = share_above(case, "error_probability", 0.5)
-    assert sentence(first) == f"{100 * first.share:.1f} % of the anterior hippocampus, {first.volume_mm3:.0f} mm³"
-    assert sentence(empty) == "empty structure 3: empty"
+    assert above_text(first) == f"{100 * first.share:.1f} % of the anterior hippocampus, {first.volume_mm3:.0f} mm³"
+    assert above_text(empty) == "empty structure 3: empty"
     assert [volume_text(volume) for volume in (None, 42.4, 12340.0)] == ["not assessed", "42 mm³", "12.3 mL"]

@@ -121,7 +121,7 @@ def test_an_edit_says_how_the_segmentation_differs_from_the_models(case, tmp_pat
     session.show(session.regions[0].id)
     for place in ((2, 2, 2), (2, 2, 3)):
         paint(case, 1, place)
-        assert session.check_for_edits() is not None
+        assert session.check_for_edits()
     edits = session.state.edits
     assert [(edit.voxels_inside, edit.voxels_outside) for edit in edits] == [(0, 1), (0, 2)]
     session.close()
@@ -131,7 +131,7 @@ def test_a_run_that_lost_its_segmentation_is_closed_without_inventing_an_edit(ca
     session, _seconds = _session(case, tmp_path)
     session.show(session.regions[0].id)
     case.scene.RemoveNode(case.nodes.segmentation)
-    assert session.check_for_edits() is None
+    assert not session.check_for_edits()
     assert "deleted" in obstacle(case.nodes)
     session.judge(Verdict.ACCEPTED)
     session.close()

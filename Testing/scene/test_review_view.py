@@ -93,7 +93,7 @@ def test_nothing_but_the_place_changes(tmp_path, data_folder):
     assert pet.GetScene() is not None
 
 
-def test_cameras_move_only_to_what_they_cannot_see_and_keep_their_distance(tmp_path, data_folder):
+def test_cameras_keep_their_direction_and_distance(tmp_path, data_folder):
     case = _with_sizes(tmp_path, data_folder)
     camera = ThreeDView(case.headless).camera
     region = regions_of(case.nodes)[1]
@@ -102,11 +102,6 @@ def test_cameras_move_only_to_what_they_cannot_see_and_keep_their_distance(tmp_p
     def pose():
         return np.array([*camera.GetPosition(), *camera.GetFocalPoint(), *camera.GetViewUp(), camera.GetViewAngle()])
 
-    camera.SetPosition(*(centre + np.array([0, 300, 0])))
-    camera.SetFocalPoint(*(centre + np.array([15, 0, 5])))
-    before = pose()
-    focus_on(case.nodes, region)
-    assert np.array_equal(pose(), before)
     camera.SetPosition(500, 900, 40)
     camera.SetFocalPoint(500, 700, 40)
     before = pose()

@@ -193,23 +193,23 @@ def _other_labels(disk):
 
 
 DAMAGES = {
-    "is missing": lambda disk: (disk.folder / "segmentation.nii.gz").unlink(),
-    "cannot be read": _cut,
+    "no-such-file": lambda disk: (disk.folder / "segmentation.nii.gz").unlink(),
+    "damaged-file": _cut,
     "not valid JSON": lambda disk: (disk.folder / "case.json").write_text("{"),
     "format version 2": lambda disk: change_case(disk.folder, format_version=2),
     "is damaged": lambda disk: change_case(disk.folder, structures=[{"value": 1}]),
-    "label 2": _other_labels,
+    "unknown-label": _other_labels,
 }
 
 
-@pytest.mark.parametrize("message", DAMAGES)
-def test_damaged_case_is_one_clear_error_and_leaves_the_scene_as_it_was(tmp_path, data_folder, message):
+@pytest.mark.parametrize("part", DAMAGES)
+def test_damaged_case_is_one_clear_error_and_leaves_the_scene_as_it_was(tmp_path, data_folder, part):
     headless = HeadlessScene(tmp_path / "slicer")
     disk = make_case(data_folder, tmp_path)
     volume = load_volume(headless.scene, disk.image, "x")
     before = _all_nodes(headless.scene)
-    DAMAGES[message](disk)
-    with pytest.raises(InputError, match=message):
+    DAMAGES[part](disk)
+    with pytest.raises(InputError, match=part):
         load_case(disk.folder, volume)
     assert _all_nodes(headless.scene) == before
 
@@ -219,5 +219,5 @@ def test_case_of_another_grid_is_refused(tmp_path: Path, data_folder: Path):
     disk = make_case(data_folder, tmp_path)
     volume = load_volume(headless.scene, disk.image, "shifted")
     volume.SetOrigin(3, 0, 0)
-    with pytest.raises(InputError, match="mm off its image"):
+    with pytest.raises(InputError, match="other-grid"):
         load_case(disk.folder, volume)

@@ -11,7 +11,6 @@ from loaded_case import LoadedCase, add_transform, load_volume, loaded_case, pai
 from mrml_headless import HeadlessScene, observers_on
 from written_case import change_case, make_case
 
-from SegWithUSlicerLib.scene.case_images import labelled_box
 from SegWithUSlicerLib.scene.case_nodes import find_cases
 from SegWithUSlicerLib.scene.load_case import load_case
 from SegWithUSlicerLib.scene.segmentation import mark_judged, segment_array, was_touched
@@ -83,7 +82,8 @@ def _edit(case: LoadedCase) -> None:
 
 def _edit_within_the_same_extent(case: LoadedCase) -> None:
     inside = case.disk.labels == 1
-    box = labelled_box(inside)
+    places = np.argwhere(inside)
+    box = tuple(slice(low, high + 1) for low, high in zip(places.min(axis=0), places.max(axis=0), strict=True))
     gap = np.argwhere(case.disk.labels[box] == 0)[0]
     paint(case, 1, tuple(int(part) + side.start for part, side in zip(gap, box, strict=True)))
 

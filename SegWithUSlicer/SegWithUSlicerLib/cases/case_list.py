@@ -6,21 +6,16 @@ Needs neither Qt nor MRML, and loads nothing.
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from SegWithUCore.case.case_file import CASE_FILE
 from SegWithUCore.case.case_folders import case_folders
-from SegWithUCore.case.region_files import REGIONS_FILE
 from SegWithUCore.review.flags import FlagRules
-from SegWithUCore.review.reviews import LOG_PATTERN, Elsewhere
+from SegWithUCore.review.reviews import Elsewhere
 from SegWithUCore.review.worklist import SECONDS_PER_REGION, WorklistEntry, read_for_worklist, worklist_of
 from SegWithUCore.review.worklist_files import read_listed
-
-Stamp = tuple[tuple[str, int, int], ...]
-"""Which files a row depends on, with size and time of change."""
 
 
 @dataclass(eq=False)
@@ -30,13 +25,10 @@ class CaseItem:
     Attributes:
         entry: the case's entry of the worklist.
         is_read: the numbers were read from the case; else they are not known yet.
-        elsewhere: where other reviews of the case may lie.
     """
 
     entry: WorklistEntry
     is_read: bool = False
-    elsewhere: Path | None = None
-    stamp: Stamp = field(default=(), repr=False)
 
     @property
     def folder(self) -> Path:
@@ -80,7 +72,7 @@ class CaseList:
         return 1.0 - len(self._waiting) / max(1, len(self.items))
 
     def read_some(self, seconds: float) -> list[CaseItem]:
-        """Read rows that wait for it for so long (at least one); returns them. Call until `progress` is 1."""
+        """Read waiting rows for this time (at least one row) and return them. Call until `progress` is 1."""
         until = monotonic() + seconds
         done: list[CaseItem] = []
         while self._waiting and (not done or monotonic() < until):
@@ -96,10 +88,9 @@ class CaseList:
             return self.items
         return done
 
-    def recheck(self) -> None:
-        """Let rows be read again that have changed since."""
-        waiting = set(self._waiting)
-        self._waiting.extend(item for item in self.items if item not in waiting and _stamp_of(item) != item.stamp)
+    def read_all_again(self) -> None:
+        """Let all rows be read again, by `read_some`: reviewers may have continued meanwhile."""
+        self._waiting = deque(self.items)
 
     def read_again(self, folder: Path | None) -> CaseItem | None:
         """Read the row of a case folder; None if it is not listed."""
@@ -113,27 +104,8 @@ class CaseList:
         return None if folder is None else self._by_folder.get(os.path.realpath(folder))
 
     def _read(self, item: CaseItem) -> None:
-        def also(folder: Path, case: Mapping[str, Any], regions_sha256: str) -> Path | None:
-            item.elsewhere = self._also(folder, case, regions_sha256) if self._also is not None else None
-            return item.elsewhere
-
-        item.stamp, item.is_read = _stamp_of(item), True
-        item.entry = replace(read_for_worklist(item.folder, self.rules, also), seconds_per_region=self._seconds)
-
-
-def _stamp_of(item: CaseItem) -> Stamp:
-    """List the files that a row depends on, in case and review folders, with size and time of change."""
-    found = []
-    for folder in (item.folder, item.elsewhere):
-        try:
-            entries = [] if folder is None else list(os.scandir(folder))
-        except OSError:  # reported when the case is read
-            continue
-        for entry in entries:
-            if entry.name in (CASE_FILE, REGIONS_FILE) or Path(entry.name).match(LOG_PATTERN):
-                status = entry.stat()
-                found.append((entry.path, status.st_size, status.st_mtime_ns))
-    return tuple(sorted(found))
+        found = read_for_worklist(item.folder, self.rules, self._also)
+        item.entry, item.is_read = replace(found, seconds_per_region=self._seconds), True
 
 
 @dataclass(frozen=True)
@@ -141,10 +113,10 @@ class ReviewerProgress:
     """Progress of the reviewers of a case.
 
     Attributes:
-        own: regions that the reviewer has decided; None if he has not begun.
+        own: regions that the reviewer has decided; None before the review was started.
         others: the other reviewers with theirs.
-        regions: number of regions; None if nothing is calibrated.
-        unseen: regions that the reviewer has taken without a look.
+        regions: number of regions; None if the model is not calibrated.
+        unseen: regions that the reviewer has accepted without looking at them.
     """
 
     own: int | None

@@ -1,4 +1,4 @@
-"""Load a case folder into the scene, and remove it again if nothing is lost by that.
+"""Load a case folder into the scene, and remove it again if nothing would be lost.
 
 A case is only removed from the scene if all of it is on disk; what is not stays, and is reported.
 """
@@ -24,8 +24,7 @@ from ..review.store import (
 )
 from ..scene.case_images import ijk_to_ras, image_from
 from ..scene.case_nodes import CaseNodes, find_cases, remove_node
-from ..scene.load_case import LoadOptions, load_case_steps, remove_folder
-from ..scene.steps import Steps
+from ..scene.load_case import load_case, remove_folder
 from .moved_images import ImageMissingError, MovedImages
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class FoundImages:
 
     Attributes:
         channels: by name, in the model's order; the first is always there.
-        notes: which further ones are missing, one sentence each.
+        notes: a message for each further channel that is missing.
     """
 
     channels: Mapping[str, "sitk.Image"]
@@ -59,7 +58,7 @@ def find_images(
 
     Raises:
         ImageMissingError: the first is nowhere where it could be.
-        InputError: `case.json` does not say which images it was made from.
+        InputError: `case.json` does not name its images.
     """
     image = moved.image(folder, raw) if first is None else first
     recorded = raw["input"]["channels"]
@@ -72,8 +71,8 @@ def find_images(
     return FoundImages(channels, notes)
 
 
-def put_case_steps(folder: Path, name: str, found: FoundImages | None) -> Steps[CaseNodes]:
-    """Load a case folder into Slicer's scene, with its images; given up, or after an error, the scene is as it was.
+def put_case(folder: Path, name: str, found: FoundImages | None) -> CaseNodes:
+    """Load a case folder into Slicer's scene, with its images; after an error the scene is as it was.
 
     Args:
         name: of the case; what the nodes are named after.
@@ -83,13 +82,12 @@ def put_case_steps(folder: Path, name: str, found: FoundImages | None) -> Steps[
         InputError: the folder is damaged or does not fit the image.
     """
     if found is None:
-        return (yield from load_case_steps(folder, None, LoadOptions(lasting=True)))
+        return load_case(folder, None, lasting=True)
     volumes = []
     try:
         for number, (channel, image) in enumerate(found.channels.items()):
             volumes.append(_put_volume(image, name if number == 0 else f"{name} {channel}"))
-            yield 0.0
-        return (yield from load_case_steps(folder, volumes[0], LoadOptions(volumes[1:], lasting=True)))
+        return load_case(folder, volumes[0], volumes[1:], lasting=True)
     except BaseException:
         for volume in volumes:
             remove_node(volume)
@@ -97,7 +95,7 @@ def put_case_steps(folder: Path, name: str, found: FoundImages | None) -> Steps[
 
 
 def unkept_work(nodes: CaseNodes, root: Path) -> str:
-    """Return why a case must stay in the scene, in one sentence; "" if everything about it is on disk.
+    """Return why a case must stay in the scene; "" if everything about it is on disk.
 
     Args:
         root: the folder of Slicer's user settings.
@@ -112,7 +110,7 @@ def unkept_work(nodes: CaseNodes, root: Path) -> str:
         return text.format(case=nodes.label)
     if not has_unkept_edits(nodes, logs, reviewed_by(nodes)):
         return ""
-    text = _("{case} stays in the scene: its segmentation was edited and is in no file. Start its review, or save it.")
+    text = _("{case} stays in the scene: its edited segmentation is not on the disk. Start its review, or save it.")
     return text.format(case=nodes.label)
 
 

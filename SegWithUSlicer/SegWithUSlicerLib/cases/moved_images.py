@@ -34,7 +34,7 @@ class MovedImages:
 
         Raises:
             ImageMissingError: it is nowhere where it could be.
-            InputError: `case.json` does not say where it should be.
+            InputError: `case.json` does not name its path.
         """
         from SegWithUCore.case.case_image import ELSEWHERE, case_image, image_path
 
@@ -51,7 +51,7 @@ class MovedImages:
         text = _("The image of {case} is not at {path} any more: choose where it is now.")
         if not followed:
             text = _("The image of {case} was recorded at {path} by somebody else: choose where it is.")
-        raise ImageMissingError(why or text.format(case=folder.name, path=recorded))
+        raise ImageMissingError(why or text.format(case=folder.name, path=recorded), code="" if why else "no-such-file")
 
     def find(self, folder: Path, case: Mapping[str, Any]) -> Path | None:
         """Find the image of a case by the known moves. Returns None if it is at its recorded path, or not found."""
@@ -93,7 +93,7 @@ def _may_follow(folder: Path, case: Mapping[str, Any], channel: int) -> bool:
 
 def _changed_part(old: Path, new: Path) -> tuple[str, str]:
     """Return the two paths without their common end; their folders if they are the same."""
-    if old == new:  # the user has confirmed what a case of others said: that holds for this folder and no other
+    if old == new:  # a path recorded by another user was confirmed, for this folder only
         return str(old.parent), str(new.parent)
     while old.name == new.name and old != old.parent and new != new.parent:
         old, new = old.parent, new.parent

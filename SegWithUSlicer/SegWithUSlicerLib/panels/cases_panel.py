@@ -17,7 +17,7 @@ from ..guarded import guarded
 from ..i18n import _
 from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
-from .case_opener import CaseOpener, PanelContext
+from .case_opener import CaseOpener
 from .cases_table import CasesTable, about_case, summary_text
 from .export_panel import ExportPanel
 from .review_panel import settings_folder
@@ -34,14 +34,14 @@ class CasesPanel:
 
     Args:
         ui: the widgets of the .ui file.
-        context: the whole panel.
+        panel: the whole panel, a `ModulePanel`.
     """
 
-    def __init__(self, ui: Any, context: PanelContext) -> None:
-        self.ui, self._context = ui, context
+    def __init__(self, ui: Any, panel: Any) -> None:
+        self.ui, self._panel = ui, panel
         self.list: CaseList | None = None
         self.moved = MovedImages()
-        self.opener = CaseOpener(ui, context, self.moved)
+        self.opener = CaseOpener(ui, panel, self.moved)
         self.opener.on_opened = self._opened
         self.table = CasesTable(ui.casesTable, self.open_row, self._draw_case)
         self.exports = ExportPanel(
@@ -54,21 +54,19 @@ class CasesPanel:
         self._stop_reading: Callable[[], None] | None = None
         self._fill_later = Debounce(FILTER_MS, self._fill)
         self._row_later = Debounce(ROW_MS, self._read_opened)
-        context.review.on_review_changed, context.review.on_next_case = self._row_later.trigger, self.next_open
+        panel.review.on_review_changed, panel.review.on_next_case = self._row_later.trigger, self.next_open
         self._connect()
         self._draw()
 
     # -- what the module panel calls --
 
-    def enter(self) -> None:
-        """React to the module being shown: reviewers may have gone on meanwhile."""
-        if self.list is not None:
-            self.refresh()
-
     def follow(self) -> None:
-        """Mark the case that is shown now."""
+        """Mark the case that is shown now, and show how far the review of the one before is."""
         if self.list is not None:
-            self.table.show_opened(self._open_item())
+            before, item = self.table.opened, self._open_item()
+            self.table.show_opened(item)
+            if before is not None and before is not item:
+                self._read_row(before.folder)
         self._draw_case()
 
     def draw(self) -> None:
@@ -77,12 +75,11 @@ class CasesPanel:
         self._draw_case()
 
     def close(self) -> None:
-        """Let go of everything; an export that is running is given up."""
-        self.opener.give_up()
+        """Release everything; a running export is cancelled."""
         self._end_reading()
         self._fill_later.stop()
         self._row_later.stop()
-        self._context.review.on_review_changed = self._context.review.on_next_case = lambda: None
+        self._panel.review.on_review_changed = self._panel.review.on_next_case = lambda: None
         self.exports.close()
 
     # -- clicks --
@@ -114,9 +111,9 @@ class CasesPanel:
         self._keep_reading()
 
     def refresh(self) -> None:
-        """Read what has changed on the disk."""
+        """Read all cases again."""
         if self.list is not None:
-            self.list.recheck()
+            self.list.read_all_again()
             self._keep_reading()
 
     def open_row(self, item: CaseItem) -> None:
@@ -128,7 +125,7 @@ class CasesPanel:
         self._step(self.table.next())
 
     def next_open(self) -> None:
-        """Open the next case that this reviewer has not decided as a whole."""
+        """Open the next case in which this reviewer has regions left to decide."""
         self._step(self.table.next_open(self.reviewer))
 
     # -- the list --
@@ -170,7 +167,10 @@ class CasesPanel:
 
     def _read_opened(self) -> None:
         """Show how far the review of the open case is now."""
-        item = self.list.read_again(self._open_folder) if self.list is not None else None
+        self._read_row(self._open_folder)
+
+    def _read_row(self, folder: Path | None) -> None:
+        item = self.list.read_again(folder) if self.list is not None else None
         if item is not None:
             self.table.update(item)
             self._draw()
@@ -178,18 +178,18 @@ class CasesPanel:
 
     def _opened(self) -> None:
         self.follow()
-        self.refresh()
+        self._read_opened()
 
     def _save_review(self) -> None:
-        if self._context.review.session is not None:
-            self._context.review.session.save()
+        if self._panel.review.session is not None:
+            self._panel.review.session.save()
 
     # -- what is shown --
 
     @property
     def reviewer(self) -> str:
         """The name in the reviewer's own logs; "" where none was entered."""
-        name = self._context.review.reviewer
+        name = self._panel.review.reviewer
         return clean_reviewer_name(name) if name.strip() else ""
 
     @property

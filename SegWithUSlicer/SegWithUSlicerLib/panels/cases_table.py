@@ -16,7 +16,7 @@ from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_tab
 
 _LEAST_ROWS, _MOST_ROWS = 3, 10
 _WIDEST_PX = (135, 135, 110, 90, 60, 50, 190)
-"""So wide that in a panel of usual width only the structure's name is cut off; tool tips have the whole texts."""
+"""In a panel of usual width only the structure's name is cut off; tool tips have the full texts."""
 _OPENED = "▶ "
 
 
@@ -34,7 +34,8 @@ class CasesTable:
         self.shown: Sequence[CaseItem] = ()
         """The cases in the order in which they are shown."""
         self._reviewer = ""
-        self._opened: CaseItem | None = None
+        self.opened: CaseItem | None = None
+        """The case that is marked as open."""
         self._gui = GuiConnections()
         titles = [_("Case"), _("Status"), _("Flags"), _("Likely wrong"), _("Regions"), _("Min"), _("Worst structure")]
         set_up_table(table, titles)
@@ -50,13 +51,13 @@ class CasesTable:
 
     def next(self) -> CaseItem | None:
         """Return the case below the open one, or below the selected one if none is open."""
-        at = self._row_of(self._opened or next(iter(self.selected), None))
+        at = self._row_of(self.opened or next(iter(self.selected), None))
         wanted = 0 if at is None else at + 1
         return self.shown[wanted] if wanted < len(self.shown) else None
 
     def next_open(self, reviewer: str) -> CaseItem | None:
         """Return the next case below that this reviewer has not finished; the search wraps around."""
-        at = self._row_of(self._opened or next(iter(self.selected), None))
+        at = self._row_of(self.opened or next(iter(self.selected), None))
         begin = 0 if at is None else at + 1
         order = [*self.shown[begin:], *self.shown[: max(0, begin - 1)]]
         return next((item for item in order if reviewer_progress(item.entry, reviewer).is_open), None)
@@ -72,7 +73,7 @@ class CasesTable:
             opened: the case that is open.
         """
         chosen = {id(item) for item in self.selected}
-        self.shown, self._reviewer, self._opened = items, reviewer, opened
+        self.shown, self._reviewer, self.opened = items, reviewer, opened
         table = self._table
         with self._gui.updating(), updates_disabled(table):
             table.setRowCount(len(items))
@@ -95,9 +96,9 @@ class CasesTable:
 
     def show_opened(self, item: CaseItem | None) -> None:
         """Mark the case that is open, select it and scroll to it; `on_open` is not called."""
-        if item is self._opened:  # what the user has selected meanwhile stays selected
+        if item is self.opened:  # what the user has selected meanwhile stays selected
             return
-        before, self._opened = self._opened, item
+        before, self.opened = self.opened, item
         self.update(before)
         self.update(item)
         row = self._row_of(item)
@@ -118,7 +119,7 @@ class CasesTable:
 
     def _texts(self, item: CaseItem) -> tuple[str, ...]:
         entry = item.entry
-        name = f"{_OPENED if item is self._opened else ''}{name_text(entry)}"
+        name = f"{_OPENED if item is self.opened else ''}{name_text(entry)}"
         if not item.is_read and not entry.reviews and entry.regions is None:
             return name, _("..."), "", "", "", "", ""
         if entry.trouble:
@@ -137,23 +138,23 @@ class CasesTable:
             self._activated(row, column)
 
     def _activated(self, row: int, _column: int) -> None:
-        if 0 <= row < len(self.shown) and self.shown[row] is not self._opened:
+        if 0 <= row < len(self.shown) and self.shown[row] is not self.opened:
             self._on_open(self.shown[row])
 
 
 RULES = {
     Rule.WRONG_SHARE: _("wrong share"),
     Rule.SOFT_DICE: _("low soft Dice"),
-    Rule.OOD: _("unlike training"),
+    Rule.OOD: _("out of distribution"),
     Rule.EMPTY: _("empty structure"),
     Rule.MODEL: _("weak model"),
     Rule.REVIEWER: _("reviewer"),
 }
-"""Short for a column; the reasons stand below the list."""
+"""Abbreviated for a column; the reasons are below the list."""
 
 
 def name_text(entry: WorklistEntry) -> str:
-    """Return the name of a case, with its folder's name if that differs, to tell copies apart."""
+    """Return the name of a case, with its folder's name if that differs, to distinguish copies."""
     folder = entry.folder.name
     return entry.name if entry.name == folder else _("{case} ({folder})").format(case=entry.name, folder=folder)
 
@@ -207,8 +208,8 @@ def about_case(item: CaseItem) -> list[str]:
     none = _("No rule flags {case}.")
     if not entry.triage.rules_active:
         none = _(
-            "No rule is active for the model of {case}: its calibration cases gave no limit that tells bad cases "
-            "from good ones. Only the checks of input and model, empty structures and reviewers can flag it."
+            "No rule is active for the model of {case}: its calibration cases gave no limit that separates bad "
+            "cases from good ones. Only the checks of input and model, empty structures and reviewers can flag it."
         )
     reasons = [flag.message for flag in entry.flags] or [none.format(case=entry.name)]
-    return [typeset(sentence) for sentence in (*reasons, *entry.triage.sentences, *entry.notes)]
+    return [typeset(message) for message in (*reasons, *entry.triage.sentences, *entry.notes)]

@@ -11,7 +11,6 @@ from ..guarded import guarded
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import Observations
 from ..scene.segmentation import segment_id
-from ..scene.slice_views import preserved_layers
 
 EDITOR_TAG = "SegWithU"
 EFFECTS = ("Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing", "Margin")
@@ -72,7 +71,7 @@ class EditPanel:
         self.ui.editButton.collapsed = not self.ui.editButton.collapsed
 
     def close(self) -> None:
-        """Let go of the scene."""
+        """Release the scene."""
         self.show(None)
 
     @property
@@ -101,16 +100,15 @@ class EditPanel:
         segmentation = self._nodes.segmentation if self._nodes is not None else None
         if segmentation is None:
             return False
-        with preserved_layers():
-            if self.editor is None:
-                self.editor = self._make()
-            rows = 1 + min(segmentation.GetSegmentation().GetNumberOfSegments(), _MOST_ROWS)
-            for table in slicer.util.findChildren(self.editor, className="qMRMLSegmentsTableView"):
-                table.setFixedHeight(_ROW_PX * rows)
-            self._connect_scene()
-            if self.editor.segmentationNode() is not segmentation:
-                self.editor.setSegmentationNode(segmentation)
-            self._take_off()
+        if self.editor is None:
+            self.editor = self._make()
+        rows = 1 + min(segmentation.GetSegmentation().GetNumberOfSegments(), _MOST_ROWS)
+        for table in slicer.util.findChildren(self.editor, className="qMRMLSegmentsTableView"):
+            table.setFixedHeight(_ROW_PX * rows)
+        self._connect_scene()
+        if self.editor.segmentationNode() is not segmentation:
+            self.editor.setSegmentationNode(segmentation)
+        self._take_off()
         return True
 
     def _connect_scene(self) -> None:
@@ -131,7 +129,7 @@ class EditPanel:
         if self.editor.mrmlSegmentEditorNode() is not None:
             self.editor.setSegmentationNode(None)
         if slicer.mrmlScene.IsClosing():
-            # It looks at its node again only when the scene is closed, and forgets what it shows.
+            # It reads its node again only when the scene is closed, and forgets what it shows.
             self._closing.clear()
             self._closing.add(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._scene_closed)
             return
@@ -143,7 +141,7 @@ class EditPanel:
         self._detach()
 
     def _mask(self) -> None:
-        """Hold the brush to unsure voxels, or free it, as the user has ticked."""
+        """Restrict the brush to uncertain voxels, or free it, as the user has ticked."""
         error_map = self._nodes.maps.get("error_probability") if self._nodes is not None else None
         self.ui.unsureBox.enabled = error_map is not None
         self.ui.unsureLimitBox.enabled = error_map is not None and self.ui.unsureBox.checked
@@ -161,7 +159,7 @@ class EditPanel:
             self._take_off()
 
     def _take_off(self) -> None:
-        """Free the brush, and let the tools look at the image again."""
+        """Free the brush, and let the tools use the image again."""
         node = self.editor.mrmlSegmentEditorNode() if self.editor is not None else None
         if node is not None:
             node.SetSourceVolumeIntensityMask(False)

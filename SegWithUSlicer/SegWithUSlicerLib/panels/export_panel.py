@@ -36,7 +36,7 @@ class ExportPanel:
 
     Args:
         ui: the widgets of the .ui file.
-        moved: knows where images lie that were moved.
+        moved: finds images that were moved.
         cases: gives the cases that are shown, and those that are selected.
         rules: gives the rules of flags that hold for the list.
         save_review: brings an open review to the disk.
@@ -134,7 +134,7 @@ class ExportPanel:
         if len(selected) != 1 or self.process.is_busy:
             return
         folder = selected[0].folder
-        # A folder that cannot be written to: the page lies with the other temporary files then.
+        # If the folder is read-only, the page is written to the temporary files.
         target = (folder if os.access(folder, os.W_OK) else Path(slicer.app.temporaryPath)) / REPORT_FILE
         image = self._row(folder).get("image")
         arguments = ["report", str(folder), "--output", str(target), *(["--image", image] if image else [])]

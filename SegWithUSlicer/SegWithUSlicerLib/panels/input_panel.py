@@ -15,7 +15,7 @@ from ..i18n import _
 from ..parameters import Parameters
 from ..run.models import ModelInfo
 from ..run.preview import PreflightResult, size_ras
-from ..run.session import PYTHON_SETTING, WHEELS_SETTING, choose_python, set_setting, setting
+from ..run.session import WHEELS_SETTING, set_setting, setting
 from ..scene.case_nodes import is_ours
 from ..scene.slice_views import shown_volumes
 from ..scene.volume_export import propose_roi
@@ -45,16 +45,13 @@ class InputPanel:
         self._likeness = OneLine(ui.likenessLabel, ui.likenessButton, ui.likenessDetailsLabel)
         ui.modelBox.addItems([model.name for model in self.models])
         # The default allows files and folders, and then Browse asks for a file.
-        ui.pythonEdit.filters = ctk.ctkPathLineEdit.Files
         ui.wheelsEdit.filters = ctk.ctkPathLineEdit.Dirs
-        ui.pythonEdit.currentPath = setting(PYTHON_SETTING)
         ui.wheelsEdit.currentPath = setting(WHEELS_SETTING)
         self.show_preflight(PreflightResult())
         self._gui.connect(ui.modelBox, self._model_chosen)
         self._gui.connect(ui.headBox, self._head_chosen)
         self._gui.connect(ui.handlesBox, self.show_handles, self._has_handles)
         ui.proposeButton.connect("clicked(bool)", guarded(self.propose))
-        ui.pythonEdit.connect("currentPathChanged(QString)", guarded(choose_python))
         ui.wheelsEdit.connect("currentPathChanged(QString)", guarded(lambda path: set_setting(WHEELS_SETTING, path)))
 
     @property
@@ -166,7 +163,7 @@ class InputPanel:
         return display is not None and bool(display.GetVisibility() and display.GetHandlesInteractive())
 
     def hint(self) -> str:
-        """Return one sentence that names the next click."""
+        """Return a message that names the next click."""
         if not self.models:
             return _("There is no model: put a model folder into {folder} and open the module again.").format(
                 folder=user_models_folder()
@@ -183,18 +180,18 @@ class InputPanel:
         return _("Press Apply.")
 
     def show_preflight(self, result: PreflightResult) -> None:
-        """Show in one line whether the image is like the training images, or why that is not known.
+        """Show in one line whether the image is similar to the training images, or why that is not known.
 
-        Warnings have a banner of their own, so that nothing is said here then.
+        Warnings have a banner of their own; the line is empty then.
         """
-        text = _("Looks like the training images.") if result.is_like else result.trouble
+        text = _("The image is similar to the training images.") if result.is_like else result.trouble
         if result.notes:
             text = _("No warning; notes on the image: {n}.").format(n=len(result.notes))
         self._likeness.show("" if result.warnings else text, result.notes)
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""
-        names = "tryItButton modelBox channelsFrame roiSelector headBox deviceBox engineBox pythonEdit wheelsEdit"
+        names = "tryItButton modelBox channelsFrame roiSelector headBox deviceBox engineBox wheelsEdit"
         for name in names.split():
             getattr(self.ui, name).enabled = enabled
         self._enable_propose(enabled)
@@ -287,11 +284,9 @@ class InputPanel:
         return any(own > _LARGER * seen for own, seen in zip(size, model.field_of_view_mm, strict=True))
 
 
-def check_paths() -> str:
-    """Return why the chosen Python or folder of wheels cannot be used, empty if they can."""
-    python, wheels = setting(PYTHON_SETTING), setting(WHEELS_SETTING)
-    if python and not Path(python).is_file():
-        return _("There is no Python at {path}: open Advanced and choose another one.").format(path=python)
+def wheels_problem() -> str:
+    """Return why the chosen folder of wheels cannot be used, empty if it can or if none is chosen."""
+    wheels = setting(WHEELS_SETTING)
     if wheels and not Path(wheels).is_dir():
         return _("There is no folder {path}: open Advanced and choose another one.").format(path=wheels)
     return ""

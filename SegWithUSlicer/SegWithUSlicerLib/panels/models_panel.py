@@ -10,15 +10,12 @@ import slicer
 
 from SegWithUCore.models.download import REGISTRY_VARIABLE
 from SegWithUCore.models.model_row import ModelRow
-from SegWithUCore.util.paths import resource_path
 
 from ..guarded import guarded
 from ..i18n import _
 from ..run import model_store
 from ..run.child_process import Event
 from ..run.command import CommandEnd, CommandProcess
-from ..run.controller import RunRequest
-from ..run.install import InstallOutcome, InstallResult, again
 from ..run.model_store import ModelTask, about_lines, cells, installed_rows, merged_rows
 from ..run.session import session, set_setting, setting, start_timer
 from ..run.worker import WorkerState
@@ -47,7 +44,6 @@ class ModelsPanel:
         self._stop = guarded(self.process.stop)
         self._offered: Sequence[ModelRow] = ()
         self._message = self._stage = ""
-        self._is_waiting = False
         self._gui = GuiConnections()
         set_up_table(ui.modelsTable, [_("Model"), _("State"), _("Size"), _("Calibrated"), _("Licence")])
         ui.registryEdit.text = setting(REGISTRY_SETTING)
@@ -57,7 +53,6 @@ class ModelsPanel:
             refreshModelsButton=self.refresh,
             downloadModelButton=self.download,
             importFolderButton=self.import_folder,
-            verifyModelButton=self.verify,
             deleteModelButton=self.delete,
             cancelModelButton=self.cancel,
         )
@@ -73,7 +68,6 @@ class ModelsPanel:
         for widget in (ui.refreshModelsButton, ui.importFolderButton, ui.registryEdit):
             widget.enabled = not busy
         ui.downloadModelButton.enabled = not busy and row is not None and row.folder is None
-        ui.verifyModelButton.enabled = not busy and row is not None and row.is_installed
         ui.deleteModelButton.enabled = not busy and row is not None and row.own
         for widget in (ui.modelsBar, ui.modelsStageLabel, ui.cancelModelButton):
             widget.visible = busy
@@ -83,8 +77,8 @@ class ModelsPanel:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is running, or packages are looked for."""
-        return self.process.is_busy or self._is_waiting
+        """Whether a job is running."""
+        return self.process.is_busy
 
     def close(self) -> None:
         """End what is running; what was finished stays."""
@@ -150,12 +144,6 @@ class ModelsPanel:
             set_setting(PLACE_SETTING, str(Path(str(chosen)).parent))
             self._begin(model_store.import_model(Path(str(chosen))))
 
-    def verify(self) -> None:
-        """Check the files of the selected model."""
-        row = self.selected
-        if row is not None:
-            self._begin(model_store.verify(row))
-
     def delete(self) -> None:
         """Delete the selected model, after a question."""
         row = self.selected
@@ -175,29 +163,18 @@ class ModelsPanel:
     # -- a job --
 
     def _begin(self, task: ModelTask, then: Callable[[CommandEnd], None] = lambda _end: None) -> None:
-        """Make sure that the packages are there, which asks before it installs any, and start."""
+        """Start a job, if the packages that it needs are installed."""
         if self.is_busy:
             return
         self._message, self._stage = "", task.title
         self.ui.modelsBar.value = 0
-        if all(importlib.util.find_spec(name) is not None for name in STORE_PACKAGES):  # nothing is imported
-            self._start(task, then)
+        missing = [name for name in STORE_PACKAGES if importlib.util.find_spec(name) is None]  # nothing is imported
+        if missing:
+            text = _("{title} needs Python packages ({names}): press Try it and Apply first, which installs them.")
+            self._message = text.format(title=task.title, names=", ".join(missing))
+            self.draw()
             return
-        self._is_waiting = True
-        self._stage = _("{title}: looking for the packages that it needs").format(title=task.title)
-        self.draw()
 
-        def prepared(result: InstallResult) -> None:
-            self._is_waiting = False
-            if result.outcome is InstallOutcome.READY:
-                self._start(task, then)
-            else:
-                self._message = result.message.replace(again(), _("press the button again"))
-                self.draw()
-
-        session().prepare(RunRequest([], resource_path("Models/hippocampus"), device="cpu"), prepared)
-
-    def _start(self, task: ModelTask, then: Callable[[CommandEnd], None]) -> None:
         def progress(fraction: float, event: Event) -> None:
             self.ui.modelsBar.value = round(100 * fraction)
             parts = [task.title, *(str(event.get(name) or "") for name in ("stage", "detail"))]

@@ -19,12 +19,12 @@ from ..scene.observers import Observations
 from ..scene.sample import load_sample
 from ..scene.slice_views import shown_volumes
 from .cases_panel import CasesPanel
-from .input_panel import InputPanel, check_paths
+from .input_panel import InputPanel, wheels_problem
 from .models_panel import ModelsPanel
 from .overlay_panel import KEY, OverlayPanel
 from .review_panel import ReviewPanel
 from .review_widgets import ReviewKeys
-from .run_panel import Choice, RunPanel
+from .run_panel import RunPanel
 from .structures_panel import StructuresPanel
 
 PREVIEW_DELAY_MS = 400
@@ -85,7 +85,6 @@ class ModulePanel:
         self._list_runs()
         self.overlay.refresh()
         self.review.enter()
-        self.cases.enter()
 
     def exit(self) -> None:
         """React to another module being shown: a run continues, the overlay stays, a review pauses."""
@@ -94,7 +93,7 @@ class ModulePanel:
         self.review.exit()
 
     def close(self) -> None:
-        """Let go of scene and session."""
+        """Release scene and session."""
         listen(None)
         attempt(
             self.key.remove,
@@ -111,12 +110,12 @@ class ModulePanel:
 
     def scene_closes(self) -> None:
         """React before the scene is emptied."""
+        self._is_current = False  # the message of the last run concerns an image that is gone
         text = _("Cancelled because the scene was closed: press Try it, or load an image and choose it.")
         self.session.controller.cancel(text)
         attempt(
             self._preview_later.stop,
             self.preview.reset,
-            self.cases.opener.give_up,
             self.review.end,
             lambda: self.review.show(None),
             self.overlay.forget,
@@ -163,7 +162,7 @@ class ModulePanel:
         self._start(True)
 
     def _start(self, unlike_training: bool) -> None:
-        problem = check_paths()
+        problem = wheels_problem()
         if problem:
             self.ui.statusLabel.text = problem
             return
@@ -214,14 +213,14 @@ class ModulePanel:
         self._draw()
 
     def _problem_came(self, problem: Problem) -> None:
-        """Say what happened, and show again what is true: a callback has stopped half-way."""
+        """Show what happened and draw the panel again: a callback was interrupted."""
         self.run.show_problem(problem)
         while qt.QApplication.overrideCursor() is not None:
             qt.QApplication.restoreOverrideCursor()
         for draw in (self._draw, self.cases.draw):
             try:
                 draw()
-            except Exception as error:  # noqa: BLE001 - told already, and drawing again would not end
+            except Exception as error:  # noqa: BLE001 - reported already, and drawing again would not end
                 show_in_console(error)
 
     def _loaded(self, nodes: CaseNodes) -> None:
@@ -234,8 +233,8 @@ class ModulePanel:
     def _draw(self) -> None:
         controller = self.session.controller
         self.inputs.set_enabled(not controller.is_busy)
-        choice = Choice(self.inputs.hint(), self.inputs.is_complete, self._is_reviewing)
-        self.run.show(controller.status, choice, self.preview.result, self._is_current)
+        hint, can_run = self.inputs.hint(), self.inputs.is_complete
+        self.run.show(controller.status, self.preview.result, self._is_current, hint, can_run, self._is_reviewing)
 
     def show_run(self, nodes: CaseNodes) -> None:
         """Show a run in all sections."""
@@ -309,5 +308,5 @@ class ModulePanel:
 
 
 def _is_shown(nodes: CaseNodes) -> bool:
-    """Check whether a map of the run is over its image in some view; nothing is changed by looking."""
+    """Check whether a map of the run is over its image in some view; nothing is changed."""
     return not shown_volumes(nodes.hub.GetScene())[1].isdisjoint(node.GetID() for node in nodes.maps.values())

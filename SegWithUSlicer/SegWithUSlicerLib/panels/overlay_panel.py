@@ -11,7 +11,7 @@ from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.map_display import COLOUR_MAPS
 from ..scene.overlay import Overlay, OverlaySettings
-from ..scene.readout import sentence
+from ..scene.readout import above_text
 from .review_widgets import key_text
 from .widgets import GuiConnections
 
@@ -60,7 +60,7 @@ class OverlayPanel:
         self.ui.resultBox.visible = self.ui.resultLabel.visible = len(runs) > 1
 
     def attach(self, nodes: CaseNodes | None) -> None:
-        """Follow a run without changing any view: what it shows already (a loaded scene) is taken up."""
+        """Follow a run without changing any view: what it shows already (a loaded scene) is adopted."""
         if self.overlay is not None:
             self._former = self.overlay.settings or self._former
             self.overlay.release()
@@ -82,11 +82,11 @@ class OverlayPanel:
         self.refresh()
 
     def release(self) -> None:
-        """Let go of everything; the next run is shown as this one was."""
+        """Release everything; the next run is shown as this one was."""
         self.attach(None)
 
     def forget(self) -> None:
-        """Let go of everything before the scene closes, or the panel goes: the next run is shown as the first was."""
+        """Release everything before the scene or the panel is closed: the next run is shown as the first was."""
         self.release()
         self._former = None
 
@@ -154,7 +154,7 @@ class OverlayPanel:
 
     def _read_out(self) -> None:
         rows = self.overlay.readout() if self.overlay is not None else []
-        lines = [_("Above: {what}").format(what=sentence(row)) for row in rows]
+        lines = [_("Above: {what}").format(what=above_text(row)) for row in rows]
         self.ui.readoutLabel.text = "\n".join(lines) or _("Above the threshold: not assessed.")
 
     def _show_map(self, index: int) -> None:
@@ -182,7 +182,7 @@ class OverlayPanel:
 
 
 def _decimals(step: float) -> int:
-    """Return so many decimals that no step is rounded away: those of the step, or one more than its first digit."""
+    """Return how many decimals show each step: those of the step, or one more than its first digit."""
     if step <= 0:
         return _LEAST_DECIMALS
     most = max(_LEAST_DECIMALS, 1 + math.ceil(-math.log10(step)))
@@ -193,7 +193,7 @@ MAP_TITLES = {
     "ranking": _("Uncertainty, unscaled (ranking map)"),
     "calibration": _("Softened probabilities (calibration map)"),
 }
-"""What a map says, before the name that the method gives it."""
+"""Titles that replace the names of the method."""
 
 
 def _colours_index(overlay: Overlay) -> int:

@@ -27,9 +27,9 @@ REVIEWER_SETTING = "SegWithU/Reviewer"
 SECTIONS = ("inputsButton", "overlayButton", "advancedButton", "casesButton", "modelsButton")
 """Folded during a review."""
 QUIET_MS = 600
-"""So long after the last change of the segmentation a stroke is taken as finished."""
+"""Time after the last change of the segmentation after which a stroke counts as finished."""
 SAVE_MS = 3000
-"""So long after the last stroke the edited segmentation is written; a verdict and leaving write it at once."""
+"""Time after the last stroke after which the edits are written; a verdict and leaving write them at once."""
 REST_FACTOR = 10
 """Quiet before the next writing, in times that the last one took."""
 
@@ -61,7 +61,7 @@ class ReviewPanel:
         self.keys = ReviewKeys(actions_of(self))
         self._edits_later = Debounce(QUIET_MS, self._check_for_edits)
         self._save_later = Debounce(SAVE_MS, self._save)
-        # Positions are known only after the layout has taken the folding in.
+        # Positions are known only after the layout was updated.
         self._scroll_later = Debounce(0, self._scroll)
         ui.reviewKeysLabel.text = keys_text()
         ui.reviewerEdit.text = setting(REVIEWER_SETTING)
@@ -98,7 +98,7 @@ class ReviewPanel:
         self._update_visibility()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         self.end()
         self._scroll_later.stop()
         self.edit.close()
@@ -194,7 +194,7 @@ class ReviewPanel:
     # -- steps --
 
     def go_to(self, region_id: int) -> None:
-        """Look at a region."""
+        """Show a region."""
         session = self.session
         if session is None:
             return
@@ -204,9 +204,9 @@ class ReviewPanel:
         region = session.current
         assert region is not None
         # What may be wrong, and whether the edge is near; shape and kinds of uncertainty are in the tool tip.
-        said = [f"{part[:1].upper()}{part[1:]}." for part in reasons(region, bool(session.nodes.case.raw.get("roi")))]
-        self.ui.whyLabel.text = " ".join([said[0], said[-1]] if region.touches_border else said[:1])
-        self.ui.whyLabel.toolTip = "\n".join(said)
+        lines = [f"{part[:1].upper()}{part[1:]}." for part in reasons(region, bool(session.nodes.case.raw.get("roi")))]
+        self.ui.whyLabel.text = " ".join([lines[0], lines[-1]] if region.touches_border else lines[:1])
+        self.ui.whyLabel.toolTip = "\n".join(lines)
         self.ui.commentEdit.text = session.state.comment_of(region.id)
         self.edit.choose(region)
         self._draw_progress()
@@ -237,20 +237,20 @@ class ReviewPanel:
         self._changed()
 
     def judge_structure(self, verdict: Verdict | None) -> None:
-        """Give the whole structure of the current region a verdict; None: as its regions say."""
+        """Give the whole structure of the current region a verdict; None: as its regions."""
         if self.session is not None and self.session.current is not None:
             self.session.judge_structure(self.session.current.structure, verdict)
             self._draw_progress()
 
     def accept_rest(self) -> None:
-        """Take all regions without a verdict as they are, if the reviewer confirms it."""
+        """Accept all regions without a verdict unseen, if the reviewer confirms it."""
         session = self.session
         if session is None or session.is_done:
             return
         rest = session.state.rest()
         text = _(
-            "Take the {n} regions without a verdict as they are, without a look? They hold {wrong} of expected error. "
-            'They are logged as "not looked at" and counted apart; undo takes all of it back.'
+            "Accept the {n} regions without a verdict without looking at them? They hold {wrong} of expected error. "
+            'They are logged as "not looked at" and counted apart; undo reverts all of it.'
         ).format(n=len(rest.regions), wrong=volume_text(rest.expected_wrong_mm3))
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"):
             return
@@ -300,7 +300,7 @@ class ReviewPanel:
     # -- what comes from elsewhere --
 
     def _check_for_edits(self) -> None:
-        if self.session is not None and self.session.check_for_edits() is not None:
+        if self.session is not None and self.session.check_for_edits():
             self._save_later.trigger()
             self._draw_progress()
 
@@ -337,13 +337,6 @@ class ReviewPanel:
             self.edit.pause()
         self.session.set_visible(is_visible)
 
-    def _make_room(self, is_edit_folded: bool) -> None:
-        """Let list, verdicts and editor be in sight together."""
-        self.table.set_short(not is_edit_folded)
-        # While editing, keys, list and verdicts lead from region to region.
-        for widget in (self.ui.previousButton, self.ui.nextButton):
-            widget.visible = is_edit_folded
-
     def _draw_setup(self) -> None:
         ui, nodes, is_open = self.ui, self._nodes, self.session is not None
         problem, earlier = "", None
@@ -354,9 +347,9 @@ class ReviewPanel:
                     earlier = decided_so_far(nodes, self.reviewer, settings_folder())
                 except SegWithUError:  # reported when the review is opened
                     earlier = None
-        go_on = _("Go on with the review ({decided} of {regions} regions)")
+        resume = _("Resume the review ({decided} of {regions} regions)")
         ui.startReviewButton.text = (
-            _("Start review") if earlier is None else go_on.format(decided=earlier[0], regions=earlier[1])
+            _("Start review") if earlier is None else resume.format(decided=earlier[0], regions=earlier[1])
         )
         ui.reviewButton.visible = nodes is not None
         ui.startReviewButton.enabled = not is_open and not problem
@@ -391,7 +384,6 @@ class ReviewPanel:
         ui = self.ui
         self._gui.connect(ui.orderBox, self._order_chosen)
         ui.reviewButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self._update_visibility()))
-        ui.editButton.connect("contentsCollapsed(bool)", guarded(self._make_room))
         ui.reviewerEdit.connect("textChanged(QString)", guarded(lambda _text: self._draw_setup()))
         ui.reviewerEdit.connect("returnPressed()", guarded(self.start))
         ui.commentEdit.connect("editingFinished()", guarded(self.keep_comment))

@@ -41,7 +41,6 @@ class ReviewTable:
         self._gui = GuiConnections()
         self._ids: list[int] = []
         self._rows: dict[int, int] = {}
-        self._most_rows = _MOST_ROWS
         set_up_table(table, ["#", "", _("Structure"), _("Error"), _("Kind")], stretches_last=False)
         table.horizontalHeaderItem(_VERDICT).setToolTip(_("The sign of your verdict."))
         table.horizontalHeaderItem(_ERROR).setToolTip(_("The volume in the region that is expected to be wrong."))
@@ -68,17 +67,9 @@ class ReviewTable:
             table.resizeColumnsToContents()
             self._fit()
 
-    def set_short(self, is_short: bool) -> None:
-        """Leave room for the editor, or take it back; the current region stays in sight."""
-        self._most_rows = _LEAST_ROWS if is_short else _MOST_ROWS
-        self._fit()
-        row = self._table.currentRow()
-        if row >= 0:
-            self._table.scrollToItem(self._table.item(row, 0))
-
     def _fit(self) -> None:
-        fit_rows(self._table, len(self._ids), _LEAST_ROWS, self._most_rows)
-        # Lines that wrap make the section too short at times: the table gives way, or it would lie over the buttons.
+        fit_rows(self._table, len(self._ids), _LEAST_ROWS, _MOST_ROWS)
+        # Wrapped lines may make the section too short: the table shrinks, or it would cover the buttons.
         self._table.setMinimumHeight(ROW_PX * (_LEAST_ROWS - 1))
 
     def select(self, region_id: int) -> None:

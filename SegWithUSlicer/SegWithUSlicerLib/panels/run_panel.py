@@ -1,7 +1,6 @@
 """The section "Run": Apply, progress, warning banner, log."""
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import qt
@@ -13,21 +12,6 @@ from ..run.preview import PreflightResult
 from .widgets import OneLine
 
 _MODELS_PAGE = "https://github.com/SegWithUSlicer/SlicerSegWithU/tree/main/docs/models"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is chosen to be segmented.
-
-    Attributes:
-        hint: the next click, if the last run does not name one.
-        is_complete: whether a run could be started.
-        is_reviewing: a review is open, so that the last run's next click is done.
-    """
-
-    hint: str
-    is_complete: bool
-    is_reviewing: bool = False
 
 
 class RunPanel:
@@ -47,34 +31,39 @@ class RunPanel:
         """What went wrong unexpectedly, shown until the next run or choice."""
         ui.copyButton.connect("clicked(bool)", guarded(self.copy_diagnostics))
 
-    def show(self, status: RunStatus, choice: Choice, result: PreflightResult, is_current: bool) -> None:
+    def show(
+        self, status: RunStatus, result: PreflightResult, is_current: bool, hint: str, can_run: bool, is_reviewing: bool
+    ) -> None:
         """Draw a status.
 
         Args:
-            is_current: whether the last run's words still concern the chosen inputs.
+            is_current: whether the last run's message still concerns the chosen inputs.
+            hint: the next click, if the last run does not name one.
+            can_run: whether the inputs are complete.
+            is_reviewing: a review is open, so that the last run's next click is done.
         """
         busy = status.phase is not Phase.IDLE
         self.ui.runButton.text = _("Cancel") if busy else _("Apply")
-        self.ui.runButton.enabled = status.phase is not Phase.CANCELLING if busy else choice.is_complete
+        self.ui.runButton.enabled = status.phase is not Phase.CANCELLING if busy else can_run
         self._show_progress(status, busy)
         text = status.message if is_current else ""
         problem = self.problem.message if self.problem is not None else ""
-        is_past = choice.is_reviewing and status.outcome is Outcome.DONE
-        # Where the banner says what to do first, it is not said again.
-        hint = "" if result.refused else choice.hint
+        is_past = is_reviewing and status.outcome is Outcome.DONE
+        # Where the banner names what to do first, it is not repeated.
+        hint = "" if result.refused else hint
         self.ui.statusLabel.text = problem or ("" if busy else text or hint)
         self.ui.statusLabel.visible = bool(self.ui.statusLabel.text) and (bool(problem) or not is_past)
         self._show_banner(status, result, is_current)
         self._log(status)
 
     def show_problem(self, problem: Problem) -> None:
-        """Say that something went wrong unexpectedly, and bring Copy diagnostics in sight."""
+        """Show an unexpected error, and bring Copy diagnostics into view."""
         self.problem = problem
         self.write(f"{problem.message}\n{problem.details}")
         self._open_log()
 
     def _open_log(self) -> None:
-        """Bring Copy diagnostics in sight."""
+        """Bring Copy diagnostics into view."""
         self.ui.advancedButton.collapsed = self.ui.logButton.collapsed = False
 
     def copy_diagnostics(self) -> None:
@@ -94,7 +83,7 @@ class RunPanel:
             bar.setRange(0, 100)
             bar.value = 0
             return
-        # An empty range makes Qt draw a bar that only says "busy".
+        # An empty range makes Qt draw a bar without a value.
         bar.setRange(0, 0 if status.fraction is None else 100)
         if status.fraction is not None:
             bar.value = round(100 * status.fraction)
@@ -120,17 +109,17 @@ class RunPanel:
                 self._open_log()
 
 
-def _banner_text(points: int, refused: bool, result: PreflightResult) -> str:
+def _banner_text(warnings: int, refused: bool, result: PreflightResult) -> str:
     """Return one line: what is wrong, and the next click."""
     if "empty" in result.kinds:
         start = _("<b>Not assessed.</b> ") if refused else ""
         return start + _("The part to be segmented is empty: check the image and the region.")
     if refused and result.kinds == {"field of view"}:
-        return _("<b>Not assessed.</b> This is far more than the training images show: press Propose for a region.")
+        return _("<b>Not assessed.</b> This is far larger than the training images: press Propose for a region.")
     if refused:
         text = _(
-            "<b>Not assessed.</b> This is too unlike the training images: press Propose, choose another image or "
-            "model, or <a href='{url}'>add a model</a>."
+            "<b>Not assessed.</b> This differs too much from the training images: press Propose, choose another "
+            "image or model, or <a href='{url}'>add a model</a>."
         )
         return text.format(url=_MODELS_PAGE)
-    return _("<b>Check the result with care:</b> unusual points: {n}.").format(n=points)
+    return _("<b>Check the result carefully:</b> {n} unusual properties of the image.").format(n=warnings)

@@ -15,7 +15,7 @@ from .cases_table import RULES
 from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table
 
 _WIDEST_PX = (130, 110, 95)
-"""Of the first columns: structure, flag and Dice are in sight in a panel of 360 px."""
+"""Of the first columns: structure, flag and Dice are visible in a panel of 360 px."""
 _MOST_ROWS = 8
 
 
@@ -36,11 +36,11 @@ class StructuresPanel:
         set_up_table(table, titles)
         table.setToolTip(
             _(
-                "Flag: which rule is against the structure; its tool tip says why. Pred. Dice: the overlap with an "
+                "Flag: which rule flags the structure; its tool tip has the reason. Pred. Dice: the overlap with an "
                 "expert's drawing that the model expects. "
-                "Volume: what the segmentation holds. Expected: the volume that the calibrated model expects; its tool "
-                "tip has the interval that holds the true one in nine of ten cases. Likely wrong: how much of the "
-                "segmentation is expected to be wrong. A click shows the structure and centres it."
+                "Volume: of the segmentation. Expected: the volume that the calibrated model expects; its tool tip "
+                "has the interval that contains the true volume in nine of ten cases. Likely wrong: the expected "
+                "volume of errors. A click shows the structure and centres it."
             )
         )
         table.connect("cellClicked(int,int)", guarded(self._clicked))
@@ -59,7 +59,7 @@ class StructuresPanel:
             assert case is not None
             refused = was_refused(case)
             texts = _texts(structure, refused)
-            # Names may be cut off, and of flags the table has words only.
+            # Names may be cut off, and flags are abbreviated.
             tips = {0: texts[0], 1: "\n".join(map(typeset, structure.flags)) or texts[1]}
             tips |= {} if refused else {4: expected_text(structure)}
             for column, text in enumerate(texts):
@@ -104,10 +104,10 @@ def _texts(structure: Structure, refused: bool) -> list[str]:
 
 
 def flag_text(structure: Structure) -> str:
-    """Return the rules that flag a structure, each in a word or two; the sentence of a rule that has none."""
-    known = {rule.value: words for rule, words in RULES.items()}
+    """Return the rules that flag a structure, abbreviated; the message of a rule without an abbreviation."""
+    known = {rule.value: name for rule, name in RULES.items()}
     flags = zip(structure.flag_rules, structure.flags, strict=True)
-    return "; ".join(dict.fromkeys(known.get(rule, sentence) for rule, sentence in flags))
+    return "; ".join(dict.fromkeys(known.get(rule, message) for rule, message in flags))
 
 
 def _swatch(color: tuple[int, int, int]) -> Any:

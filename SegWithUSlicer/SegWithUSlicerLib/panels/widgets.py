@@ -15,7 +15,7 @@ _KINDS = (
     ("QDoubleSpinBox", "value", "valueChanged(double)"),
     ("ctkSliderWidget", "value", "valueChanged(double)"),
 )
-"""Classes of widgets, the property that holds the value, and the signal that says that it changed."""
+"""Classes of widgets, the property that holds the value, and the signal of its changes."""
 
 
 class GuiConnections:
@@ -137,31 +137,31 @@ def updates_disabled(widget: Any) -> Iterator[None]:
 
 
 class OneLine:
-    """A line whose sentences stand in its tool tip, and below it after a click on "Details".
+    """A line with details in its tool tip, and below it after a click on "Details".
 
     Args:
         line: the label that is always read.
         button: a checkable button.
-        details: the label for the sentences.
+        details: the label for the details.
     """
 
     def __init__(self, line: Any, button: Any, details: Any) -> None:
         self._line, self._button, self._details = line, button, details
         button.connect("toggled(bool)", guarded(lambda _checked: self._draw()))
 
-    def show(self, text: str, sentences: Sequence[str]) -> None:
+    def show(self, text: str, details: Sequence[str]) -> None:
         """Show a line, or nothing for "".
 
         Args:
-            sentences: what it is the short form of; none if it says all.
+            details: messages that the line summarises; none if it is complete.
         """
-        sentences = [typeset(sentence) for sentence in sentences]
+        details = [typeset(message) for message in details]
         self._line.text, self._line.visible = text, bool(text)
-        self._line.toolTip = "\n".join(sentences)
-        self._button.visible = bool(text) and bool(sentences)
-        if not sentences:
+        self._line.toolTip = "\n".join(details)
+        self._button.visible = bool(text) and bool(details)
+        if not details:
             self._button.checked = False
-        self._details.text = "\n".join(f"\N{BULLET} {sentence}" for sentence in sentences)
+        self._details.text = "\n".join(f"\N{BULLET} {message}" for message in details)
         self._draw()
 
     def _draw(self) -> None:

@@ -29,7 +29,7 @@ from .store import (
 
 
 def obstacle(nodes: CaseNodes | None) -> str:
-    """Return why this run cannot be reviewed, in one sentence; "" if it can."""
+    """Return why this run cannot be reviewed; "" if it can."""
     if nodes is None:
         return _("Segment a volume first: its uncertain regions are then listed here.")
     if "error_probability" not in nodes.case.maps:
@@ -43,7 +43,7 @@ def obstacle(nodes: CaseNodes | None) -> str:
     except InputError as error:  # a scene that was edited by hand
         return str(error)
     if not regions:
-        return _("No voxel is uncertain enough for a look. That does not mean that everything is correct.")
+        return _("No voxel is uncertain enough to be reviewed. That does not mean that everything is correct.")
     return ""
 
 
@@ -58,12 +58,12 @@ def open_review(
         clock: returns the time.
 
     Returns:
-        The review, and what the reviewer should know, one sentence each.
+        The review, and messages for the reviewer.
 
     Raises:
         UsageError, LogInUseError, InputError: as `Session.open`.
         InputError: the reviewer's version of the segmentation is damaged.
-        OutputError: another reviewer's edits, which must make room, cannot be kept.
+        OutputError: another reviewer's edits, which have to be saved before, cannot be written.
     """
     folder = review_folder(nodes, root)
     name = log_path(folder, reviewer).name

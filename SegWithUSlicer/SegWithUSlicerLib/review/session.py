@@ -28,7 +28,7 @@ from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on
 from ..scene.segmentation import mark_judged
-from .edits import Change, EditWatch, edited_event
+from .edits import EditWatch, edited_event
 from .opening import open_review
 from .store import has_unkept_edits, save_reviewed
 
@@ -46,7 +46,7 @@ class ReviewSession:
     Attributes:
         regions: in the chosen order.
         current: the region that is shown; None before the first.
-        folder: where the review's files lie.
+        folder: of the review's files.
         resumed_at: id of the region where an earlier session stopped; None for a new review.
         notes: what the reviewer should know about how the review was found.
 
@@ -99,7 +99,7 @@ class ReviewSession:
         return self._review.is_done
 
     def show(self, region_id: int) -> None:
-        """Look at a region: views, highlight, clock."""
+        """Show a region: views, highlight, clock."""
         region = self.regions[self._index_of[region_id]]
         self._leave_current()
         self.current = region
@@ -169,20 +169,20 @@ class ReviewSession:
         return self._review.undo()
 
     def judge_structure(self, name: str, verdict: Verdict | None) -> None:
-        """Give a whole structure a verdict; None takes it back to what its regions say."""
+        """Give a whole structure a verdict; None removes it, so that the verdicts of its regions count."""
         self._review.append(StructureJudged(name, verdict, ""))
 
-    def check_for_edits(self) -> Change | None:
-        """Notice edits and log them; None if nothing has changed."""
+    def check_for_edits(self) -> bool:
+        """Notice edits and log them; False if nothing has changed."""
         nodes = self.nodes
         if nodes.hub.GetScene() is None or nodes.segmentation is None or "error_probability" not in nodes.maps:
-            return None  # the run is falling apart: what is gone is no edit
-        change = self._watch.check()
-        if change is not None:
+            return False  # the run is falling apart: what is gone is no edit
+        changed = self._watch.check()
+        if changed:
             self._is_unsaved = True
             region = self.current.id if self.current is not None else None
-            self._review.append(edited_event(nodes, change, self._watch.box, region))
-        return change
+            self._review.append(edited_event(nodes, changed, self._watch.box, region))
+        return bool(changed)
 
     def _save_edits(self) -> None:
         """Write the edits that no file holds yet. A failure is reported as `trouble`, and the next call tries again."""

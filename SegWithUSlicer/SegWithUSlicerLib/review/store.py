@@ -1,6 +1,6 @@
 """Where a review is stored: in the case folder or the user's own folder, with a copy in the scene.
 
-Files lie in the case folder where the run was loaded from one that stays; else in a folder of the user's own, named by
+Files are in the case folder if the run was loaded from a permanent one; else in a folder of the user's own, named by
 a key made from hashes: the same image, model, region of interest and regions find their review again, and the name
 does not reveal the patient. The scene carries a copy of each reviewer's log, so that an .mrb is complete by itself.
 """
@@ -89,7 +89,7 @@ def kept_log_names(nodes: CaseNodes) -> list[str]:
 
 
 def reviewed_by(nodes: CaseNodes) -> str:
-    """Return the log name of the reviewer whose edits the scene's segmentation holds; "" for nobody yet."""
+    """Return the log name of the reviewer whose edits the scene's segmentation holds; "" if there is none yet."""
     return nodes.hub.GetParameter(_REVIEWED_BY) or ""
 
 
@@ -99,15 +99,15 @@ def set_reviewed_by(nodes: CaseNodes, log_name: str) -> None:
 
 
 def save_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> Path:
-    """Write the segmentation as it is now as a reviewer's version, whole or not at all.
+    """Write the segmentation as it is now as a reviewer's version, completely or not at all.
 
     By Slicer's own writer, which keeps everything that Slicer knows about segments: status, codes, layers, segments of
     the reviewer's own.
 
     Raises:
-        OutputError: the segmentation was deleted, or the file did not reach the disk whole.
+        OutputError: the segmentation was deleted, or the file on the disk is incomplete.
     """
-    from SegWithUCore.case.segmentation_file import mark_image  # takes its time, for SimpleITK
+    from SegWithUCore.case.segmentation_file import mark_image  # slow to import: SimpleITK
 
     target = version_path(folder, log_name)
     if nodes.segmentation is None:
@@ -128,7 +128,7 @@ def has_unkept_edits(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     """Check whether the scene's segmentation differs from the model's and from what a reviewer's file holds.
 
     Args:
-        log_name: the file name of the reviewer's log; "" for edits that nobody has made his own.
+        log_name: the file name of the reviewer's log; "" for edits that belong to no reviewer.
     """
     node = nodes.segmentation
     if node is None or node.GetAttribute(CONTENT_ATTRIBUTE) == content_hash(node):
@@ -141,8 +141,8 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     """Put a reviewer's version into the run's segmentation; False if there is none, or nothing differs.
 
     Raises:
-        InputError: the file is damaged, lies elsewhere or was made on another image. The segmentation is then as it
-            was.
+        InputError: the file is damaged, or was made at another place or on another image. The segmentation then stays
+            as it was.
     """
     from SegWithUCore.case.segmentation_file import check_reviewed
 
@@ -151,7 +151,8 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
         return False
     reviewed = _read(path)
     if reviewed.GetSegmentation().GetNumberOfSegments() == 0:
-        raise InputError(_("{path} cannot be read: remove it to begin from the model's result.").format(path=path))
+        text = _("{path} cannot be read: remove it to begin from the model's result.")
+        raise InputError(text.format(path=path), code="damaged-file")
     if content_hash(reviewed) == content_hash(node):
         return False
     check_reviewed(path, folder, nodes.case.raw)

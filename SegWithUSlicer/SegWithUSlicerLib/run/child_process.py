@@ -22,9 +22,9 @@ from .launch import WorkerStart, end_process_tree
 
 Event = Mapping[str, Any]
 StartTimer = Callable[[int, Callable[[], None]], Callable[[], None]]
-"""Calls a function every so many milliseconds on the main thread; what it returns stops that."""
+"""Calls a function repeatedly on the main thread, with an interval in milliseconds; the returned function stops it."""
 ENDED = "ended"
-"""Our own event: the process ended by itself, "code" says how."""
+"""Our own event: the process ended by itself, with exit code "code"."""
 TREE_ENDED = "tree_ended"
 """Our own event: the process tree was ended by `end`."""
 EXIT_WAIT_S = 2.0
@@ -41,7 +41,7 @@ class ChildProcess:
 
     Args:
         start: command line, environment and options.
-        arrived: receives this object once for each event, so that those of a child that was given up are recognised.
+        arrived: receives this object once for each event, so that those of an abandoned child are recognised.
         log: receives lines of stderr.
 
     Attributes:
@@ -97,7 +97,7 @@ class ChildProcess:
                 if not end_process_tree(self._process, self.pid):
                     self._log.append(f"process {self.pid or self._process.pid} does not end")
                 self.remove_half_written(output)
-            except Exception as error:  # noqa: BLE001 - whoever waits for the end must hear of it
+            except Exception as error:  # noqa: BLE001 - the caller waits for the end
                 self._log.append(f"ending process {self.pid or self._process.pid} failed: {error}")
             finally:
                 self._hand_over(TREE_ENDED)
@@ -154,7 +154,7 @@ class PolledProcess:
     """Base of what owns a child process: starts it, and hands out its events on the main thread.
 
     Threads only read pipes and fill a queue; `poll`, called by a timer on the main thread, hands out what arrived, so
-    that callbacks may touch nodes. Subclasses say what follows from an event.
+    that callbacks may touch nodes. Subclasses define the reaction to an event.
 
     Args:
         start_timer: see StartTimer; None if the caller polls by itself.
@@ -199,7 +199,7 @@ class PolledProcess:
         if kind == TREE_ENDED:
             self._on_tree_ended(child)
         elif child is not self._child:
-            return  # a late event of a child that was given up
+            return  # a late event of an abandoned child
         elif kind == ENDED:
             self._on_ended(child, event.get("code"))
         elif kind == "started":
@@ -244,4 +244,4 @@ class PolledProcess:
         raise NotImplementedError
 
     def _after_poll(self) -> None:
-        """Go on after all events were handed out."""
+        """Continue after all events were handed out."""

@@ -22,7 +22,7 @@ class CommandEnd:
 
     Attributes:
         result: what it returned; None if it failed or was cancelled.
-        errors: its sentences about what failed, and its warnings.
+        errors: messages of errors and warnings.
         cancelled: the user gave it up; no process is left then, and nothing half-written.
     """
 
@@ -69,7 +69,7 @@ class CommandProcess(PolledProcess):
 
         Args:
             arguments: of the command line.
-            output: what it makes; half-written things beside it are removed after a cancelled command.
+            output: what it makes; half-written files next to it are removed after a cancelled command.
             on_progress: called with the share done, 0 to 1, and the event, which has stage and detail.
             on_end: called once.
             environment: variables to add.

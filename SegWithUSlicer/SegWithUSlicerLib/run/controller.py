@@ -15,7 +15,6 @@ from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import details_of, reason_of, report, show_in_console
 from ..i18n import _
-from ..scene.steps import SteppedTask
 from .install import InstallOutcome, InstallResult
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class RunStatus:
     """What the panel shows of a run.
 
     Attributes:
-        message: one sentence that names the next click, empty while running.
+        message: names the next click; empty while running.
         stage, fraction, seconds_left: progress; `fraction` is None if it is not known.
         warnings: why the input does not fit the model.
         details: for the log.
@@ -104,9 +103,7 @@ class RunTools:
         export: writes a volume to a path, with the region of interest; gives an ExportedVolume.
         in_scene: whether an exported volume is still there.
         unchanged: whether it is still there as it was.
-        load: the task that puts a case folder into the scene as the request asks; it returns the nodes. Only its last
-            step touches the scene.
-        every: calls back again and again until what it returns is called, while a result is loaded.
+        load: puts a case folder into the scene as the request asks, and returns the nodes.
         engine_lost: called if a package is missing after all, so that the next `prepare` checks again.
     """
 
@@ -115,14 +112,11 @@ class RunTools:
     export: Callable[[Any, Path, Any], Any]
     in_scene: Callable[[Any], bool]
     unchanged: Callable[[Any], bool]
-    load: Callable[[Path, RunRequest], SteppedTask[Any]]
-    every: Callable[[Callable[[], None]], Callable[[], None]]
+    load: Callable[[Path, RunRequest], Any]
     engine_lost: Callable[[], None] = lambda: None
 
 
 CASE_FOLDER = "case"
-FIRST_S, SLICE_S = 0.2, 0.05
-"""How long loading a result may keep the window waiting: at first, where small results are done, and then at a time."""
 
 
 @dataclass
@@ -133,8 +127,6 @@ class _Run:
     id: int | None = None
     cancel_message: str = ""
     engine_remark: str = ""
-    loading: SteppedTask[Any] | None = None
-    stop_loading: Callable[[], None] = lambda: None
 
 
 class RunController:
@@ -142,7 +134,7 @@ class RunController:
 
     Args:
         on_status: called after each change of `status`.
-        on_loaded: called with what `RunTools.load` gave, before the status says that the run is done.
+        on_loaded: called with what `RunTools.load` gave, before the status is done.
     """
 
     def __init__(
@@ -180,8 +172,8 @@ class RunController:
             self._set_status(RunStatus(Phase.CHECKING, stage=_("checking the engine")))
             self._tools.prepare(request, lambda result: self._prepared(run, result))
 
-    def cancel(self, sentence: str = "") -> None:
-        """Give the run up; the status says so when no process works on it any more.
+    def cancel(self, message: str = "") -> None:
+        """Cancel the run; the status changes to cancelled when no process works on it any more.
 
         Args:
             message: why, with the next click; by default that the user cancelled.
@@ -189,18 +181,15 @@ class RunController:
         run = self._run
         if run is None or self.status.phase is Phase.CANCELLING:
             return
-        run.cancel_message = sentence or _("Cancelled: press Apply to start again.")
+        run.cancel_message = message or _("Cancelled: press Apply to start again.")
         with self._ends_on_error(run):
-            if run.loading is not None:
-                self._end(Outcome.CANCELLED, run.cancel_message)  # the worker is done, and the scene untouched
-                return
             if run.id is None:
                 self._worker.cancel_all()
             else:
                 self._worker.cancel(run.id)
             self._set_status(RunStatus(Phase.CANCELLING, stage=_("cancelling"), warnings=self.status.warnings))
             if run is self._run and not self._worker.will_answer(run.id):
-                self._end(Outcome.CANCELLED, run.cancel_message)  # nobody is left who would say "cancelled"
+                self._end(Outcome.CANCELLED, run.cancel_message)  # no process is left that would send "cancelled"
 
     def check_inputs(self) -> None:
         """Cancel if an input is not in the scene any more: to be called when nodes were removed."""
@@ -211,8 +200,6 @@ class RunController:
     def drop_run(self) -> None:
         """Drop the run without any callback, and remove its folder: for quitting, after the worker ended."""
         run, self._run = self._run, None
-        if run is not None:
-            _stop(run)
         if run is not None and run.folder is not None:
             run.folder.remove()
 
@@ -235,7 +222,7 @@ class RunController:
             run.folder = self._tools.new_folder()
             request = self._request(run, run.folder.path)
         except (SegWithUError, OSError) as error:
-            self._end(Outcome.FAILED, _sentence(error))
+            self._end(Outcome.FAILED, _message(error))
             return
         run.id = self._worker.submit(request, lambda event: self._event(run, event))
 
@@ -255,7 +242,7 @@ class RunController:
             "device": asked.device,
             "engine": asked.engine,
             "unlike_training": asked.unlike_training,
-            # Tells the network which way is up; nothing is resampled.
+            # Gives the network the upright orientation; nothing is resampled.
             "own_to_world_ras": [number for row in first.own_to_world_ras for number in row],
         }
         if first.roi_ras is not None:
@@ -270,7 +257,7 @@ class RunController:
             if kind == "cancelled":
                 self._end(Outcome.CANCELLED, run.cancel_message)
             elif self.status.phase is Phase.CANCELLING:
-                return  # its last words, until "cancelled" says that nobody works on it any more
+                return  # late events, until "cancelled": no process works on it any more
             elif kind == "progress":
                 self._progress(event)
             elif kind == "result":
@@ -290,42 +277,20 @@ class RunController:
         )
 
     def _result(self, run: _Run, event: Mapping[str, Any]) -> None:
-        # Told before anything is loaded: a warning stands before any colour is shown.
+        # Before anything is loaded: a warning is visible before any colour.
         warnings, _notes = split_deviations(event.get("warnings") or [])
         self._set_status(replace(self.status, stage=_("loading the result"), fraction=1.0, warnings=warnings))
-        self._load(run, event, FIRST_S)
-
-    def _load(self, run: _Run, event: Mapping[str, Any], seconds: float) -> None:
-        """Go on with loading the result for a while."""
         if not all(self._tools.unchanged(one) for one in run.exported):
             text = _("The image changed while it was segmented, so the result is not shown: press Apply again.")
             self._end(Outcome.OUTDATED, text)
             return
-        case = Path(str(event["case"]))
         try:
-            is_first = run.loading is None
-            run.loading = run.loading or self._tools.load(case, run.request)
-            is_done = run.loading.run(seconds)
+            nodes = self._tools.load(Path(str(event["case"])), run.request)
         except SegWithUError as error:
-            self._end(Outcome.FAILED, _sentence(error))
+            self._end(Outcome.FAILED, _message(error))
             return
-        if is_done:
-            self._loaded(run, event)
-            return
-        self._set_status(replace(self.status, fraction=run.loading.fraction))
-        if is_first:
-            run.stop_loading = self._tools.every(lambda: self._load_on(run, event))
-
-    def _load_on(self, run: _Run, event: Mapping[str, Any]) -> None:
-        if run is self._run:
-            with self._ends_on_error(run):
-                self._load(run, event, SLICE_S)
-
-    def _loaded(self, run: _Run, event: Mapping[str, Any]) -> None:
-        assert run.loading is not None
-        run.stop_loading()
-        self.nodes = run.loading.result
-        self.on_loaded(self.nodes)
+        self.nodes = nodes
+        self.on_loaded(nodes)
         text = _("Done in {seconds:.0f} s on {device}: drag the threshold, or click a structure in the table.")
         engine = (event.get("engine") or {}).get("name")
         device = str(event.get("device") or "cpu").upper() + (f" ({engine})" if engine else "")
@@ -345,7 +310,7 @@ class RunController:
 
     @contextmanager
     def _ends_on_error(self, run: _Run) -> Iterator[None]:
-        """End the run as failed where anything at all is raised in this block: nobody else would end it."""
+        """End the run as failed where anything is raised in this block: nothing else would end it."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - MRML, VTK and NumPy raise whatever they like
@@ -359,13 +324,11 @@ class RunController:
             finally:
                 self._end(Outcome.FAILED, text.format(reason=reason_of(error)), details_of(error))
 
-    def _end(self, outcome: Outcome, sentence: str, details: str = "") -> None:
+    def _end(self, outcome: Outcome, message: str, details: str = "") -> None:
         run, self._run = self._run, None
-        if run is not None:
-            _stop(run)
         if run is not None and run.folder is not None and not _removed(run.folder):
             details = f"{details}\n{run.folder.path} is held by another program; the next start removes it.".strip()
-        self._set_status(RunStatus(Phase.IDLE, outcome, sentence, warnings=self.status.warnings, details=details))
+        self._set_status(RunStatus(Phase.IDLE, outcome, message, warnings=self.status.warnings, details=details))
 
     def _set_status(self, status: RunStatus) -> None:
         self.status = status
@@ -373,13 +336,6 @@ class RunController:
             self.on_status(status)
         except Exception as error:  # noqa: BLE001 - a panel that cannot be drawn does not end a run
             report(error)
-
-
-def _stop(run: _Run) -> None:
-    """Stop loading a result; where it is done, nothing happens."""
-    run.stop_loading()
-    if run.loading is not None:
-        run.loading.cancel()
 
 
 def _removed(folder: "PrivateFolder") -> bool:
@@ -390,7 +346,7 @@ def _removed(folder: "PrivateFolder") -> bool:
         return False
 
 
-def _sentence(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         return _("The private folder cannot be written ({reason}): free some space, then press Apply again.").format(
             reason=error.strerror or error

@@ -8,8 +8,6 @@ Slicer's own process.
 
 OpenVINO is installed without what it names as needed: it would replace Slicer's NumPy (2025.4 wants one below 2.4)
 and bring a package that reports home.
-
-Nothing is ever installed for a Python that the user chose under "Advanced": pip would change Slicer's own.
 """
 
 import importlib.metadata
@@ -41,11 +39,6 @@ KEPT = ("numpy", "SimpleITK", "vtk", "requests", "pydicom", "scipy", TORCH)
 """Packages that pip must leave as they are, where they are installed."""
 
 
-def again() -> str:
-    """Name the click that tries again, as every sentence of an `InstallResult` does that asks for one."""
-    return _("press Apply again")
-
-
 class InstallOutcome(Enum):
     """How an installation ended."""
 
@@ -56,7 +49,7 @@ class InstallOutcome(Enum):
 
 @dataclass(frozen=True)
 class InstallResult:
-    """The outcome, one sentence that names the next click, details for the log, and why a better engine is not used."""
+    """The outcome, a message that names the next click, details for the log, and why a better engine is not used."""
 
     outcome: InstallOutcome
     message: str = ""
@@ -113,7 +106,6 @@ class Installer:
         worker: the worker process; it is restarted after installing.
         tools: what Slicer offers.
         wheels: install from this folder of wheels, without a network.
-        other_python: the worker runs in a Python that the user chose; it is checked, never changed.
         need: model, head, device and engine of the run, as fields of the request "check"; without, any engine will do.
     """
 
@@ -122,13 +114,11 @@ class Installer:
         worker: "WorkerProcess",
         tools: InstallTools,
         wheels: Path | None = None,
-        other_python: bool = False,
         need: Mapping[str, Any] | None = None,
     ) -> None:
         self._worker = worker
         self._tools = tools
         self._wheels = wheels
-        self._other_python = other_python
         self._check = {"request": "check", **(need or {})}
 
     def begin(self, on_result: Callable[[InstallResult], None]) -> None:
@@ -137,11 +127,10 @@ class Installer:
         def checked(event: Mapping[str, Any]) -> None:
             try:
                 result = self._after_check(event)
-            except Exception as error:  # noqa: BLE001 - whoever waits for the result must get one
+            except Exception as error:  # noqa: BLE001 - the caller waits for a result
                 show_in_console(error)
-                text = _("The packages could not be checked ({reason}): copy the diagnostics, then {again}.")
-                sentence = text.format(reason=reason_of(error), again=again())
-                result = InstallResult(InstallOutcome.FAILED, sentence, details_of(error))
+                text = _("The packages could not be checked ({reason}): copy the diagnostics, then press Apply again.")
+                result = InstallResult(InstallOutcome.FAILED, text.format(reason=reason_of(error)), details_of(error))
             if result is not None:
                 on_result(result)
                 return
@@ -154,26 +143,22 @@ class Installer:
         """Return the result if there is nothing (more) to do; None after an installation that has to be checked."""
         if event.get("event") != "checked" or event["usable"]:
             return judge(event)
-        if self._other_python:
-            return InstallResult(InstallOutcome.FAILED, other_python_lacks(event))
         return install(_faulty(event), self._tools, self._wheels)
 
 
 def judge(event: Mapping[str, Any]) -> InstallResult:
     """Return ready or failed, from the worker's final answer to "check"."""
     if event.get("event") == "cancelled":
-        text = _("The check of the packages was cancelled: {again}.")
-        return InstallResult(InstallOutcome.DECLINED, text.format(again=again()))
+        return InstallResult(InstallOutcome.DECLINED, _("The check of the packages was cancelled: press Apply again."))
     if event.get("event") != "checked":
         return InstallResult(InstallOutcome.FAILED, str(event.get("text", "")), str(event.get("details") or ""))
     if event["usable"]:
         return InstallResult(InstallOutcome.READY, _("The engine is ready."), remark=str(event.get("remark") or ""))
     faulty = _faulty(event)
-    text = _("The engine still lacks something ({problems}): copy the diagnostics, then {again}.")
+    text = _("The engine still lacks something ({problems}): copy the diagnostics, then press Apply again.")
     if any(entry["name"] == OPENVINO for entry in faulty):
-        text = _("openvino does not work here ({problems}): choose the engine torch under Advanced, then {again}.")
-    sentence = impossible(faulty) or text.format(problems=_problems(faulty), again=again())
-    return InstallResult(InstallOutcome.FAILED, sentence)
+        text = _("openvino does not work here ({problems}): choose the engine torch under Advanced, and press Apply.")
+    return InstallResult(InstallOutcome.FAILED, impossible(faulty) or text.format(problems=_problems(faulty)))
 
 
 def install(faulty: list[Mapping[str, Any]], tools: InstallTools, wheels: Path | None = None) -> InstallResult | None:
@@ -194,13 +179,13 @@ def install(faulty: list[Mapping[str, Any]], tools: InstallTools, wheels: Path |
     except Exception as error:  # noqa: BLE001 - pip, light-the-torch and Slicer raise whatever they like
         text = _(
             "Installing failed ({reason}): check the network and the free disk space, or choose a folder of wheels, "
-            "then {again}."
+            "then press Apply again."
         )
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, subprocess.CalledProcessError):
             reason = _("pip ended with exit code {code}").format(code=error.returncode)
-        sentence = text.format(reason=" ".join(reason.split())[:300], again=again())
-        return InstallResult(InstallOutcome.FAILED, sentence, traceback.format_exc())
+        message = text.format(reason=" ".join(reason.split())[:300])
+        return InstallResult(InstallOutcome.FAILED, message, traceback.format_exc())
 
 
 def _install(
@@ -217,7 +202,7 @@ def _install(
     broken = {entry["name"] for entry in faulty if entry["state"] == "broken"}
     usual = [need for name, need in wanted.items() if name not in (*broken, *ALONE)]
     alone = [need for name, need in wanted.items() if name in ALONE and name not in broken]
-    repaired = [need for name, need in wanted.items() if name in broken]  # pip takes them for installed
+    repaired = [need for name, need in wanted.items() if name in broken]  # for pip they are installed
     for packages, how in ((usual, []), (alone, ["--no-deps"]), (repaired, ["--force-reinstall", "--no-deps"])):
         if packages:
             tools.pip_install([*how, *packages, *options])
@@ -237,17 +222,16 @@ def _missing_tool(names: list[str], tools: InstallTools, wheels: Path | None) ->
         text = _("There are no wheels (*.whl) in {folder}: choose the folder that holds them.")
         return text.format(folder=wheels)
     if wheels is None and TORCH in names and tools.torch_logic() is None:
-        text = _(
+        return _(
             "The PyTorch extension is missing: install 'PyTorch' in the Extensions Manager, restart Slicer, then "
-            "{again}; without a network choose a folder of wheels under Advanced."
+            "press Apply again; without a network choose a folder of wheels under Advanced."
         )
-        return text.format(again=again())
     return None
 
 
 def _declined() -> InstallResult:
-    text = _("Nothing was done because the packages are not installed: {again} to install them.")
-    return InstallResult(InstallOutcome.DECLINED, text.format(again=again()))
+    text = _("Nothing was done because the packages are not installed: press Apply again to install them.")
+    return InstallResult(InstallOutcome.DECLINED, text)
 
 
 def question(names: list[str], wheels: Path | None = None) -> str:
@@ -266,7 +250,7 @@ def question(names: list[str], wheels: Path | None = None) -> str:
 
 
 def impossible(faulty: list[Mapping[str, Any]]) -> str | None:
-    """Return why nothing can be installed here, in one sentence with the next click; None if something can."""
+    """Return why nothing can be installed here, with the next click; None if something can."""
     for entry in faulty:
         name, problem = entry["name"], entry["problem"]
         if name in SHIPPED:
@@ -282,23 +266,11 @@ def impossible(faulty: list[Mapping[str, Any]]) -> str | None:
         if name == TORCH and entry["state"] != "missing":
             text = _(
                 "torch is installed but cannot be used ({problem}): uninstall it in the module of the PyTorch "
-                "extension, restart Slicer, then {again}; on Windows a Slicer in a short folder such as C:\\Slicer "
-                "avoids half-installed packages."
+                "extension, restart Slicer, then press Apply again; on Windows a Slicer in a short folder such as "
+                "C:\\Slicer avoids half-installed packages."
             )
-            return text.format(problem=problem, again=again())
+            return text.format(problem=problem)
     return None
-
-
-def other_python_lacks(checked: Mapping[str, Any]) -> str:
-    """Return what a Python that the user chose lacks: we do not install into it, and Slicer's own would not help."""
-    faulty = _faulty(checked)
-    needs = " ".join(f'"{entry["name"]}{entry["needs"]}"' for entry in faulty)
-    text = _(
-        "The Python chosen under Advanced ({version}) cannot be used ({problems}): install {needs} there with pip, or "
-        "clear the choice to use Slicer's own Python; then {again}."
-    )
-    version = checked.get("python") or "?"
-    return text.format(version=version, problems=_problems(faulty), needs=needs, again=again())
 
 
 def _faulty(checked: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""Start the worker's process, end it with everything it started, and say why it ended.
+"""Start the worker's process, end it with everything it started, and report why it ended.
 
 In Slicer the child is a launcher and the worker its child: ending the child alone would leave the worker computing.
 """
@@ -34,12 +34,6 @@ def end_process_tree(process: "subprocess.Popen[bytes]", reported_pid: int | Non
     return _end_on_posix(process, reported_pid)
 
 
-def taskkill_command(pid: int, environment: "dict[str, str] | os._Environ[str]") -> list[str]:
-    """Return the command that ends a process tree on Windows."""
-    root = environment.get("SystemRoot") or r"C:\Windows"
-    return [rf"{root}\System32\taskkill.exe", "/T", "/F", "/PID", str(pid)]
-
-
 def _end_on_windows(
     process: "subprocess.Popen[bytes]",
     reported_pid: int | None,
@@ -49,7 +43,8 @@ def _end_on_windows(
     for pid in dict.fromkeys(pid for pid in (reported_pid, process.pid) if pid is not None):
         if pid == process.pid and process.poll() is not None:
             continue
-        command = taskkill_command(pid, os.environ)
+        program = str(Path(os.environ.get("SYSTEMROOT") or "C:/Windows") / "System32" / "taskkill.exe")
+        command = [program, "/T", "/F", "/PID", str(pid)]
         run(command, capture_output=True, timeout=LIMIT_S, creationflags=CREATE_NO_WINDOW, check=False)
     try:
         process.wait(LIMIT_S)
@@ -113,7 +108,7 @@ def _linux_group_lives(group: int) -> bool:
 
 
 def end_reason(code: int | None, system: str = sys.platform) -> str:
-    """Return why a process ended, in words, from its exit code as `subprocess` gives it."""
+    """Return why a process ended, from its exit code as `subprocess` gives it."""
     if code is None:
         return _("it cannot be reached")
     if system == "win32":
@@ -140,7 +135,7 @@ CREATE_NO_WINDOW = 0x08000000
 
 
 class WorkerStartError(Exception):
-    """The worker cannot be started; the message is one sentence for the user."""
+    """The worker cannot be started; the message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -168,33 +163,12 @@ class WorkerStart:
             )
         except OSError as error:
             reason = error.strerror or str(error)
-            text = _("{program} cannot be started ({reason}): choose another Python in the advanced settings.")
+            text = _("{program} cannot be started ({reason}): copy the diagnostics and report it.")
             raise WorkerStartError(text.format(program=self.command[0], reason=reason)) from error
 
 
-def python_executable(override: str = "") -> str:
-    """Return the Python that runs the worker.
-
-    Args:
-        override: one that the user chose; it must exist. By default sys.executable, which is PythonSlicer in Slicer.
-
-    Raises:
-        WorkerStartError: there is none.
-    """
-    if override:
-        if not Path(override).is_file():
-            text = _("There is no Python at {path}: choose another one in the advanced settings, or none.")
-            raise WorkerStartError(text.format(path=override))
-        return override
-    if not sys.executable:
-        raise WorkerStartError(
-            _("This Slicer does not report where its Python is: choose one in the advanced settings.")
-        )
-    return sys.executable
-
-
 def core_parent() -> Path:
-    """Return the folder that holds SegWithUCore: beside this package, in the source tree and when installed."""
+    """Return the folder that holds SegWithUCore: next to this package, in the source tree and when installed."""
     return Path(__file__).resolve().parents[2]
 
 
@@ -202,9 +176,7 @@ def worker_environment(parent: Mapping[str, str], core: Path) -> dict[str, str]:
     """Return the environment of the worker, made from that of its parent.
 
     Slicer's PYTHONPATH names the folders of all modules, whose files may shadow packages: only ours is left (the
-    launcher adds what Slicer's Python needs). For Slicer's own Python, PYTHONHOME and the library paths, which point
-    to its files and DLLs, stay. Another Python ends at once where it inherits them ("No module named 'encodings'"):
-    it gets the environment from before Slicer's launcher.
+    launcher adds what Slicer's Python needs). PYTHONHOME and the library paths, which point to Slicer's files, stay.
     """
     environment = dict(parent)
     for name in ("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS"):
@@ -212,8 +184,8 @@ def worker_environment(parent: Mapping[str, str], core: Path) -> dict[str, str]:
     environment["PYTHONPATH"] = str(core)
     environment["PYTHONUTF8"] = "1"
     environment["PYTHONNOUSERSITE"] = "1"  # packages of another Python must not be mixed with Slicer's
-    environment["PYTHONSAFEPATH"] = "1"  # nor what happens to lie in the current folder
-    environment["PYTHONUNBUFFERED"] = "1"  # the last words of a crash arrive
+    environment["PYTHONSAFEPATH"] = "1"  # nor files of the current folder
+    environment["PYTHONUNBUFFERED"] = "1"  # the last lines before a crash arrive
     return environment
 
 
@@ -228,31 +200,12 @@ def process_options(system: str) -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def child_start(
-    module: str,
-    arguments: Sequence[str] = (),
-    python: str = "",
-    before_slicer: Mapping[str, str] | None = None,
-) -> WorkerStart:
-    """Return how to start a module of the core on this computer; `-m` works through the launcher of PythonSlicer too.
-
-    Args:
-        python: one that the user chose; by default Slicer's own.
-        before_slicer: the environment without what Slicer's launcher added, for a Python that is not Slicer's.
-
-    Raises:
-        WorkerStartError: there is no Python to start.
-    """
-    parent: Mapping[str, str] = os.environ
-    if before_slicer is not None and python:  # no variable names a Python's files, not even one set by the user
-        parent = {key: value for key, value in before_slicer.items() if key not in ("PYTHONHOME", "PYTHONPLATLIBDIR")}
-    return WorkerStart(
-        [python_executable(python), "-m", module, *arguments],
-        worker_environment(parent, core_parent()),
-        process_options(sys.platform),
-    )
+def child_start(module: str, arguments: Sequence[str] = ()) -> WorkerStart:
+    """Return how to start a module of the core; `-m` works through the launcher of PythonSlicer too."""
+    environment = worker_environment(os.environ, core_parent())
+    return WorkerStart([sys.executable, "-m", module, *arguments], environment, process_options(sys.platform))
 
 
-def worker_start(python: str = "", before_slicer: Mapping[str, str] | None = None) -> WorkerStart:
-    """Return how to start the worker; see `child_start`."""
-    return child_start(WORKER_MODULE, ("--idle-minutes", IDLE_MINUTES), python, before_slicer)
+def worker_start() -> WorkerStart:
+    """Return how to start the worker."""
+    return child_start(WORKER_MODULE, ("--idle-minutes", IDLE_MINUTES))

@@ -67,10 +67,10 @@ def size_text(size: int | None) -> str:
 
 
 def about_lines(row: ModelRow | None) -> list[str]:
-    """Return what is said of the selected model; of none, where models lie and how one is made."""
+    """Describe the selected model; without one, where models are and how to make one."""
     if row is None:
         return [
-            _("Click a model to read what it is for. Your models lie in {folder}.").format(folder=user_models_folder()),
+            _("Click a model to read what it is for. Your models are in {folder}.").format(folder=user_models_folder()),
             _("To make a calibrated model of an nnU-Net training, type in a terminal:"),
             "segwithu adopt RESULT_FOLDER --dataset RAW_DATA_SET --output FOLDER",
         ]
@@ -96,8 +96,8 @@ class ModelTask:
     Attributes:
         title: for the user, such as "Download liver@1.2.0".
         arguments: of the command line.
-        output: what it makes; half-written things beside it are removed if it is ended.
-        done: how it ended, if it went well.
+        output: what it makes; half-written files next to it are removed if it is ended.
+        done: the message after success.
     """
 
     title: str
@@ -126,12 +126,6 @@ def import_model(source: Path) -> ModelTask:
     return ModelTask(title, ("models", "import", str(source)), target, _("it is installed."))
 
 
-def verify(row: ModelRow) -> ModelTask:
-    """Check the files of an installed model."""
-    title = _("Verify {model}").format(model=row.key)
-    return ModelTask(title, ("models", "verify", str(row.folder)), Path(str(row.folder)), _("it is whole."))
-
-
 def delete(row: ModelRow) -> ModelTask:
     """Delete a model of the user's, after a question."""
     title = _("Delete {model}").format(model=row.key)
@@ -139,7 +133,7 @@ def delete(row: ModelRow) -> ModelTask:
 
 
 def download_question(row: ModelRow) -> str:
-    """Ask with size and licences of a version; what restricts its use is said in a sentence of its own."""
+    """Ask with size and licences of a version; restrictions of its use are named separately."""
     text = _(
         "Download {model}, {size}?\n\n{task}\n\nLicence of the weights: {weights}. Licence of the training data: "
         "{data}."
@@ -152,7 +146,7 @@ def download_question(row: ModelRow) -> str:
     )
     lines = [text]
     if not row.commercial_use:
-        lines.append(_("These licences forbid commercial use. OK says that you agree to them."))
+        lines.append(_("These licences forbid commercial use. OK accepts them."))
     if row.state == WITHDRAWN:
         lines.append(_("This version was withdrawn: {why} OK installs it all the same.").format(why=row.note))
     return "\n\n".join(lines)

@@ -20,7 +20,7 @@ class ModelInfo:
     Attributes:
         version: of the bundle.
         channels: names of the input volumes, in the model's order.
-        field_of_view_mm: largest training case along R, A, S; None for a model that takes whole images.
+        field_of_view_mm: largest training case along R, A, S; None for a model of whole images.
         calibrated: whether there is an error probability.
         heads: names of the uncertainty heads, the default first.
         warnings: which structures it does not draw, or too poorly to be used.
@@ -52,7 +52,7 @@ def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
 
 
 def _is_newer(model: ModelInfo, other: ModelInfo | None) -> bool:
-    """Whether it takes another's place in the list; of two with one version the first counts."""
+    """Check whether a model replaces another in the list; of two with one version the first counts."""
     return other is None or version_key(model.version) > version_key(other.version)
 
 
@@ -71,7 +71,7 @@ def find_model(name_or_folder: str) -> ModelInfo:
 
 
 def read_model(folder: Path) -> ModelInfo | None:
-    """Read what the panel shows of a bundle. Returns None if it cannot be read; the worker says why when asked."""
+    """Read what the panel shows of a bundle. Returns None if it cannot be read; the worker reports why."""
     try:
         bundle = read_unchecked(folder)
         heads = sorted(bundle.heads, key=lambda head: not head.default)
@@ -94,7 +94,7 @@ def read_model(folder: Path) -> ModelInfo | None:
 def _field_of_view(bundle: Bundle) -> tuple[float, float, float] | None:
     """Return the largest training case along R, A, S, from the axes that the bundle's orientation names.
 
-    None if there is no fingerprint, or if the model takes axes as they are stored ("xyz").
+    None if there is no OOD reference, or if the model takes axes as they are stored ("xyz").
     """
     span = ((bundle.ood_reference or {}).get("field_of_view_mm") or {}).get("high")
     orientation = bundle.input.orientation

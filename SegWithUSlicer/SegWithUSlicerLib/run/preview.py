@@ -1,7 +1,7 @@
 """Ask the worker before a run whether the image is like the training cases of the model.
 
-Nothing is written for it: the worker gets the grid of the volume, the region, and how the voxels in it look, in a
-few numbers; no voxels.
+Nothing is written for it: the worker gets the grid of the volume, the region, and a few statistics of the voxels
+in it; no voxels.
 """
 
 from collections.abc import Callable, Mapping
@@ -102,9 +102,9 @@ class PreflightCheck:
 
 def _result_of(event: Mapping[str, Any], was_compared: bool) -> PreflightResult:
     if event.get("event") != "ood_checked":
-        # What is missing or crashed is told by the run, which can install it.
-        tells = event.get("event") == "error" and event.get("kind") not in ("missing", "start", "crashed")
-        return PreflightResult(trouble=str(event.get("text") or "") if tells else "")
+        # Missing packages and crashes are reported by the run, which can install packages.
+        is_shown = event.get("event") == "error" and event.get("kind") not in ("missing", "start", "crashed")
+        return PreflightResult(trouble=str(event.get("text") or "") if is_shown else "")
     found = event.get("deviations") or []
     warnings, notes = split_deviations(found)
     refused = any(entry.get("severity") == "refused" for entry in found)

@@ -1,4 +1,4 @@
-"""Private temporary folders for patient data: removed in every outcome, and swept after a crash."""
+"""Private temporary folders for patient data: removed in every outcome, after a crash at the next start."""
 
 import contextlib
 import os
@@ -19,14 +19,14 @@ _NAME = re.compile(rf"{PREFIX}\d+-[A-Za-z0-9_]+")
 _ATTEMPTS = 10
 _PAUSE_S = 0.1
 _LOCK_FILE = ".lock"
-"""In each folder: its process holds it, so that a sweep knows which folders are left over."""
+"""In each folder: its process holds it, so that folders without a living process are known."""
 _UNLOCKED_S = 24 * 3600
 """Age of a folder without a lock that counts as left over."""
 _live: dict[Path, ProcessLock | None] = {}
 
 
 class PrivateFolder:
-    """A folder that only this user can enter; its name says which process owns it and nothing about a patient.
+    """A folder that only this user can enter; its name has the owning process and nothing about a patient.
 
     It is removed by `remove`, when the object is forgotten, and when Python ends.
     """
@@ -40,12 +40,12 @@ class PrivateFolder:
         self._finalizer = weakref.finalize(self, _remove, self.path)
 
     def remove(self) -> bool:
-        """Remove the folder; False when something still holds a file in it (the next sweep takes it)."""
+        """Remove the folder; False when something still holds a file in it (the next start removes it)."""
         self._finalizer.detach()
         return _remove(self.path)
 
 
-def sweep(root: Path) -> list[Path]:
+def remove_leftovers(root: Path) -> list[Path]:
     """Remove the folders of processes that ended without removing them; returns what was removed.
 
     Folders of living processes and of other users are left alone, and links are not followed.
@@ -60,7 +60,7 @@ def _leftovers(root: Path) -> Iterator[Path]:
         try:
             status = path.lstat()
         except FileNotFoundError:
-            continue  # another Slicer sweeps at the same time
+            continue  # another Slicer removes it at the same time
         if not stat.S_ISDIR(status.st_mode) or (sys.platform != "win32" and status.st_uid != os.getuid()):
             continue
         lock = path / _LOCK_FILE

@@ -1,6 +1,7 @@
 """The session that panel and scripts of one Slicer share: worker with timer, private folders, installer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,18 @@ import slicer
 
 from ..guarded import guarded, last_problem
 from ..scene.case_nodes import CaseNodes
-from ..scene.load_case import LoadOptions, load_case_steps, work_of_case
-from ..scene.steps import SteppedTask
+from ..scene.load_case import load_case
 from ..scene.volume_export import export_volume, is_unchanged
 from .controller import RunController, RunRequest, RunTools
 from .install import Installer, InstallOutcome, InstallResult, slicer_tools
-from .launch import WorkerStart, worker_start
-from .private_folder import PrivateFolder, sweep
-from .worker import WorkerProcess, WorkerState
+from .private_folder import PrivateFolder
+from .worker import WorkerProcess
 
-PYTHON_SETTING = "SegWithU/Python"
 WHEELS_SETTING = "SegWithU/Wheels"
-LOADING_INTERVAL_MS = 5
-"""Between two steps of loading, in which the window answers."""
 
 
 def start_timer(interval_ms: int, callback: Callable[[], None]) -> Callable[[], None]:
-    """Call back on the main thread every so many milliseconds; what is returned ends that."""
+    """Call back repeatedly on the main thread; the returned function stops it."""
     timer = qt.QTimer()
     timer.setInterval(interval_ms)
     called = guarded(callback)
@@ -39,8 +35,18 @@ def start_timer(interval_ms: int, callback: Callable[[], None]) -> Callable[[], 
     return stop
 
 
+@contextmanager
+def waiting_cursor() -> Iterator[None]:
+    """Show that Slicer works on something."""
+    qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
+    try:
+        yield
+    finally:
+        qt.QApplication.restoreOverrideCursor()
+
+
 class Debounce:
-    """Calls back once things have been quiet for so many milliseconds."""
+    """Calls back once, after a delay without another trigger."""
 
     def __init__(self, delay_ms: int, callback: Callable[[], None]) -> None:
         self._timer = qt.QTimer()
@@ -53,7 +59,7 @@ class Debounce:
         self._timer.start()
 
     def set_delay(self, delay_ms: int) -> None:
-        """Wait so long from the next time on."""
+        """Change the delay from the next trigger on."""
         self._timer.setInterval(delay_ms)
 
     def stop(self) -> None:
@@ -64,11 +70,6 @@ class Debounce:
 def temporary_root() -> Path:
     """Return the parent of private folders, in Slicer's temporary folder, which the user may have moved."""
     return Path(slicer.app.temporaryPath) / "SegWithU"
-
-
-def sweep_leftovers() -> list[Path]:
-    """Remove what a crashed Slicer left in the temporary folder."""
-    return sweep(temporary_root())
 
 
 def setting(name: str) -> str:
@@ -85,7 +86,7 @@ class Session:
     """One worker and its controller; the same for the panel and for scripts."""
 
     def __init__(self) -> None:
-        self.worker = WorkerProcess(start_timer, _start)
+        self.worker = WorkerProcess(start_timer)
         self.controller = RunController(self.worker, self._tools())
         self.is_over = False
         """Whether Slicer quits or the module is reloaded: nothing may start the worker again."""
@@ -109,19 +110,12 @@ class Session:
             self.worker,
             slicer_tools(),
             Path(wheels) if wheels else None,
-            other_python=bool(setting(PYTHON_SETTING)),
             need=need,
         ).begin(remember)
 
     def check_again(self) -> None:
         """Check the packages again before the next run."""
         self._ready.clear()
-
-    def python_changed(self) -> None:
-        """Let another Python take effect at once: the worker that runs belongs to the one before."""
-        self.check_again()
-        if self.worker.state is not WorkerState.STOPPED:
-            self.worker.restart()
 
     def end(self) -> None:
         """End the worker and whatever it is doing, and leave no file: for quitting and reloading."""
@@ -152,28 +146,14 @@ class Session:
             in_scene=lambda exported: slicer.mrmlScene.GetNodeByID(exported.node_id) is not None,
             unchanged=is_unchanged,
             load=_load,
-            every=lambda callback: start_timer(LOADING_INTERVAL_MS, callback),
             engine_lost=self.check_again,
         )
 
 
-def _load(folder: Path, request: RunRequest) -> SteppedTask[CaseNodes]:
-    """Make the task that puts a result into the scene."""
-    volumes = request.volumes
-    steps = load_case_steps(folder, volumes[0], LoadOptions(volumes[1:]))
-    return SteppedTask(steps, work_of_case(folder, volumes[0]))
-
-
-def choose_python(path: str) -> None:
-    """Run the engine in this Python from now on; "" is Slicer's own."""
-    if path != setting(PYTHON_SETTING):
-        set_setting(PYTHON_SETTING, path)
-        session().python_changed()
-
-
-def _start() -> WorkerStart:
-    python = setting(PYTHON_SETTING)
-    return worker_start(python, before_slicer=slicer.util.startupEnvironment() if python else None)
+def _load(folder: Path, request: RunRequest) -> CaseNodes:
+    """Put a result into the scene."""
+    with waiting_cursor():
+        return load_case(folder, request.volumes[0], request.volumes[1:])
 
 
 _session: Session | None = None

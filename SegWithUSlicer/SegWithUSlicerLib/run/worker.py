@@ -58,33 +58,22 @@ class WorkerProcess(PolledProcess):
     Args:
         start_timer: see StartTimer; None if the caller polls by itself.
         start: returns how to start it, default `worker_start`; called at every start.
-        on_state: called when `state` changed.
 
     Every request gets progress events and then exactly one of FINAL_EVENTS, always out of `poll`. Besides the
     worker's own kinds of error ("input", "output", "usage", "memory", "missing", "unexpected") there are "crashed"
     and "start".
     """
 
-    def __init__(
-        self,
-        start_timer: StartTimer | None = None,
-        start: Callable[[], WorkerStart] = worker_start,
-        on_state: Callable[[WorkerState], None] | None = None,
-    ) -> None:
+    def __init__(self, start_timer: StartTimer | None = None, start: Callable[[], WorkerStart] = worker_start) -> None:
         super().__init__(start_timer, LOG_LINES)
         self._start = start
-        self._on_state = on_state
-        self._state = WorkerState.STOPPED
+        self.state = WorkerState.STOPPED
+        """Where the worker is now."""
         self._waiting: deque[_Run] = deque()
         self._running: _Run | None = None
         self._unreported: deque[tuple[_Run, Event]] = deque()
         self._ending: list[_Ending] = []
         self._last_id = 0
-
-    @property
-    def state(self) -> WorkerState:
-        """Where the worker is now."""
-        return self._state
 
     def submit(self, request: Mapping[str, Any], on_event: OnEvent) -> int:
         """Ask for something; starts the worker if needed. Requests are done in order.
@@ -103,7 +92,7 @@ class WorkerProcess(PolledProcess):
         return self._last_id
 
     def cancel(self, run_id: int) -> None:
-        """Give a run up: none of its events comes any more but one, "cancelled", when no process works on it.
+        """Cancel a run: its only further event is "cancelled", when no process works on it.
 
         Returns at once; the worker's process tree is gone within two seconds. Requests behind it are still done.
         """
@@ -115,7 +104,7 @@ class WorkerProcess(PolledProcess):
             self._end_child(run.output, cancelled=run)
 
     def cancel_all(self) -> None:
-        """Give up everything that was asked."""
+        """Cancel all requests."""
         for run in [*self._waiting, *([self._running] if self._running else [])]:
             self.cancel(run.id)
 
@@ -155,7 +144,7 @@ class WorkerProcess(PolledProcess):
             self._stop_polling()
 
     def _on_started(self) -> None:
-        self._set_state(WorkerState.READY)
+        self.state = WorkerState.READY
 
     def _on_event(self, event: Event) -> None:
         run = self._running
@@ -163,7 +152,7 @@ class WorkerProcess(PolledProcess):
             return
         if event.get("event") in FINAL_EVENTS:
             self._running = None
-            self._set_state(WorkerState.READY)
+            self.state = WorkerState.READY
         run.on_event(event)
 
     def _send_next(self) -> None:
@@ -172,14 +161,14 @@ class WorkerProcess(PolledProcess):
             return
         if self._child is None:
             self._start_worker()
-        elif self._state is WorkerState.READY and not self._child.leaving:
+        elif self.state is WorkerState.READY and not self._child.leaving:
             run = self._running = self._waiting.popleft()
-            self._set_state(WorkerState.BUSY)
+            self.state = WorkerState.BUSY
             try:
                 self._child.send({**run.request, "id": run.id})
             except Exception as error:  # noqa: BLE001 - what cannot be written as JSON would never be answered
                 self._running = None
-                self._set_state(WorkerState.READY)
+                self.state = WorkerState.READY
                 self._unreported.append((run, _unexpected(error)))
 
     def _start_worker(self) -> None:
@@ -190,7 +179,7 @@ class WorkerProcess(PolledProcess):
         except Exception as error:  # noqa: BLE001 - tried again at every poll, it would fail for ever
             self._fail_waiting(_unexpected(error))
         else:
-            self._set_state(WorkerState.STARTING)
+            self.state = WorkerState.STARTING
 
     def _on_ended(self, child: ChildProcess, code: int | None) -> None:
         """Report a crash, or accept the end after idle minutes; the next request starts a new worker."""
@@ -198,13 +187,13 @@ class WorkerProcess(PolledProcess):
         self._log.append(f"worker {child.pid} ended: {'idle' if child.leaving else reason}")
         run, self._running = self._running, None
         self._child = None
-        self._set_state(WorkerState.STOPPED)
+        self.state = WorkerState.STOPPED
         child.remove_half_written(run.output if run else None)
         details = "\n".join(list(self._log)[-CRASH_LINES:])
         if child.leaving:
             self._waiting.extendleft([run] if run else [])  # it was sent while the worker was already on its way out
         elif run is not None:
-            text = _("The segmentation process ended ({reason}): press Apply again, it starts anew.")
+            text = _("The segmentation process ended ({reason}): press Apply again.")
             text = text.format(reason=reason)
             self._unreported.append((run, {"event": "error", "kind": "crashed", "text": text, "details": details}))
         elif child.pid is None:
@@ -222,19 +211,13 @@ class WorkerProcess(PolledProcess):
         if child is not None:
             self._ending.append(_Ending(child, child.end(output), cancelled))
             self._keep_polling()
-        self._set_state(WorkerState.STOPPED)
+        self.state = WorkerState.STOPPED
 
     def _on_tree_ended(self, child: ChildProcess) -> None:
         for ending in [ending for ending in self._ending if ending.child is child]:
             self._ending.remove(ending)
             if ending.cancelled is not None:
                 self._unreported.append((ending.cancelled, {"event": "cancelled"}))
-
-    def _set_state(self, state: WorkerState) -> None:
-        if state is not self._state:
-            self._state = state
-            if self._on_state is not None:
-                self._on_state(state)
 
 
 def _unexpected(error: Exception) -> Event:

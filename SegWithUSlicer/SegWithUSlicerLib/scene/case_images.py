@@ -84,17 +84,6 @@ def empty_image(shape_kji: Sequence[int], dtype: np.dtype) -> vtk.vtkImageData:
     return image
 
 
-def labelled_box(mask_kji: np.ndarray) -> Box | None:
-    """Return the smallest box around all True voxels, a slice per axis; None if there are none."""
-    box = []
-    for axis in range(mask_kji.ndim):
-        hit = np.flatnonzero(mask_kji.any(axis=tuple(other for other in range(mask_kji.ndim) if other != axis)))
-        if not len(hit):
-            return None
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
-
-
 def union(boxes: Sequence[Box]) -> Box | None:
     """Return the smallest box around all boxes; None of none."""
     if not boxes:
@@ -105,7 +94,7 @@ def union(boxes: Sequence[Box]) -> Box | None:
 
 
 def shifted(box: Box, offset_kji: Sequence[int]) -> Box:
-    """Return the box as it lies in what begins `offset_kji` further."""
+    """Return the box relative to an origin that is `offset_kji` further."""
     return tuple(slice(side.start - by, side.stop - by) for side, by in zip(box, offset_kji, strict=True))
 
 
@@ -115,11 +104,11 @@ def boxes_of_labels(labels_kji: np.ndarray) -> dict[int, Box]:
     Raises:
         InputError: there are values that are no labels.
     """
-    from scipy.ndimage import find_objects  # takes its time
+    from scipy.ndimage import find_objects  # slow to import
 
-    # A larger value is no label: the lookup takes room for each below it.
+    # A larger value is no label: the lookup needs memory for each smaller value.
     if labels_kji.dtype.kind not in "iu" or labels_kji.min(initial=0) < 0 or labels_kji.max(initial=0) > 1 << 20:
-        raise InputError(_("The file holds values that are no labels: segment the case again."))
+        raise InputError(_("The file holds values that are no labels: segment the case again."), code="label-values")
     found = enumerate(find_objects(labels_kji), 1)
     return {label: box for label, box in found if box is not None}
 

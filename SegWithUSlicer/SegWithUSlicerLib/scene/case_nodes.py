@@ -41,7 +41,7 @@ class CaseNodes:
 
     @property
     def case(self) -> CaseDescription:
-        """The content of `case.json` when the run was loaded; shared by all who ask, so nobody changes it."""
+        """The content of `case.json` when the run was loaded; shared, so it must not be changed."""
         return _description(self.hub.GetParameter(_CASE), self.hub.GetName())
 
     @property
@@ -95,7 +95,7 @@ class CaseNodes:
 
     @property
     def original(self) -> "slicer.vtkMRMLSegmentationNode | None":
-        """The model's own segmentation, beside the one that is edited."""
+        """The model's own segmentation, next to the one that is edited."""
         return self.hub.GetNodeReference(ORIGINAL)
 
     @property
@@ -116,9 +116,9 @@ class CaseNodes:
         """Keep the text of `case.json` with the scene (ASCII: it passes through XML attributes).
 
         Args:
-            folder: where the case lies, if it stays there.
+            folder: of the case, if it is permanent.
         """
-        # The maps as they were found on disk: later there is no folder to look into.
+        # The maps as they were found on disk: later the folder may be gone.
         entries = case.raw.get("maps") or {}
         maps = {name: {**(entries.get(name) or {}), "file": info.file} for name, info in case.maps.items()}
         self.hub.SetParameter(_CASE, json.dumps({**case.raw, "maps": maps}))
@@ -156,7 +156,7 @@ def find_cases(
 def find_replaceable(
     scene: "slicer.vtkMRMLScene", inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"], case: CaseDescription
 ) -> CaseNodes | None:
-    """Find the newest run of the same inputs, model and place, if nobody has edited or judged its result since."""
+    """Find the newest run of the same inputs, model and place, if its result was neither edited nor judged since."""
     same = [
         nodes
         for nodes in (find_cases(scene, inputs[0]) if inputs else [])
@@ -168,7 +168,7 @@ def find_replaceable(
 
 
 def _same_place(one: CaseDescription, other: CaseDescription) -> bool:
-    """Check whether two cases are of the whole image, or of regions of which each holds the other's middle."""
+    """Check whether two cases are of the whole image, or of regions that contain each other's centre."""
     first, second = (case.raw.get("roi") for case in (one, other))
     if first is None or second is None:
         return first is second

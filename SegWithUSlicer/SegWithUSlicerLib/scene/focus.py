@@ -4,9 +4,6 @@ One hidden segmentation node that is never saved. It only adds: layers, layout, 
 are not touched.
 """
 
-import math
-from collections.abc import Iterable
-
 import numpy as np
 import slicer
 from vtk.util.numpy_support import numpy_to_vtk
@@ -22,8 +19,8 @@ from .slice_views import jump_to
 SEGMENT = "region"
 OUTLINE_THICKNESS = 3
 OPACITY_3D = 0.7
-# Saturated, so that they stand out from greys, and in none of the overlays' colour maps.
-CANDIDATES = ((1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (0.3, 0.5, 1.0))
+COLOUR = (1.0, 0.0, 1.0)
+"""Saturated, so that it stands out from greys, and in none of the overlays' colour maps."""
 
 
 class RegionHighlight:
@@ -46,7 +43,7 @@ class RegionHighlight:
         return self._node if alive else None
 
     def show(self, region_id: int) -> bool:
-        """Mark this region, and no other; False, and nothing is marked, where its voxels are gone.
+        """Mark this region and no other. Returns False, and marks nothing, if its voxels were deleted.
 
         Raises:
             KeyError: there is no such region.
@@ -55,13 +52,12 @@ class RegionHighlight:
         if found is None:
             self.hide()
             return False
-        colour = distinct_colour(self._structure_colours())
         node = self.node
         if node is None:
-            node = self._make(_segmentation_of(found, colour))
+            node = self._make(_segmentation_of(found))
         else:
             # Exchanged as a whole: Slicer's tree has no item for a hidden node and complains of segments that join it.
-            node.SetAndObserveSegmentation(_segmentation_of(found, colour))
+            node.SetAndObserveSegmentation(_segmentation_of(found))
         node.GetDisplayNode().SetVisibility(True)
         self._follow()
         return True
@@ -107,13 +103,6 @@ class RegionHighlight:
         if reference is not None and node is not None and reference.GetTransformNodeID() != node.GetTransformNodeID():
             node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
 
-    def _structure_colours(self) -> list[tuple[float, float, float]]:
-        node = self.nodes.segmentation
-        if node is None:
-            return []
-        segmentation = node.GetSegmentation()
-        return [segmentation.GetNthSegment(index).GetColor() for index in range(segmentation.GetNumberOfSegments())]
-
     def _reference_moved(self, _node: object, _event: str) -> None:
         self._follow()
 
@@ -122,21 +111,11 @@ class RegionHighlight:
         self._node = None
 
 
-def distinct_colour(in_use: Iterable[tuple[float, float, float]]) -> tuple[float, float, float]:
-    """Return the candidate that is farthest from all colours in use; with none in use, the first."""
-    taken = [np.array(colour) for colour in in_use]
-
-    def distance(candidate: tuple[float, float, float]) -> float:
-        return min((float(np.linalg.norm(colour - candidate)) for colour in taken), default=0.0)
-
-    return max(CANDIDATES, key=distance)
-
-
-def _segmentation_of(found: RegionMask, colour: tuple[float, float, float]) -> "slicer.vtkSegmentation":
+def _segmentation_of(found: RegionMask) -> "slicer.vtkSegmentation":
     converter = slicer.vtkSegmentationConverter
     segment = slicer.vtkSegment()
     segment.SetName(_("Region"))
-    segment.SetColor(*colour)
+    segment.SetColor(*COLOUR)
     segment.AddRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName(), _image_of(found))
     segmentation = slicer.vtkSegmentation()
     segmentation.SetSourceRepresentationName(converter.GetSegmentationBinaryLabelmapRepresentationName())
@@ -158,30 +137,12 @@ def _image_of(found: RegionMask) -> "slicer.vtkOrientedImageData":
 
 
 def focus_on(nodes: CaseNodes, region: Region) -> None:
-    """Bring a region into all views of the scene that the run lies in; zoom and layout stay as they are."""
+    """Bring a region into the middle of all views of the scene; zoom, direction and layout stay as they are."""
     scene = nodes.hub.GetScene()
     jump_to(world_of(nodes, region.peak_ras_mm), scene)
     centre = np.array(world_of(nodes, region.centre_ras_mm))
     for camera in nodes_of(scene, "vtkMRMLCameraNode"):
-        _bring_into_sight(camera, centre)
-
-
-def _bring_into_sight(camera: "slicer.vtkMRMLCameraNode", centre: np.ndarray) -> None:
-    """Move a camera sideways to `centre`, unless the centre is within the middle half of its view."""
-    position, focus = np.array(camera.GetPosition()), np.array(camera.GetFocalPoint())
-    forward = focus - position
-    distance = float(np.linalg.norm(forward))
-    if not distance:
-        return
-    forward = forward / distance
-    depth = float(np.dot(centre - position, forward))
-    across = float(np.linalg.norm(centre - position - depth * forward))
-    if camera.GetParallelProjection():
-        reach = camera.GetParallelScale()
-    else:
-        reach = depth * math.tan(math.radians(camera.GetViewAngle() / 2))
-    if depth > 0 and across <= reach / 2:
-        return
-    camera.SetFocalPoint(*centre)
-    camera.SetPosition(*(centre - forward * distance))
-    camera.ResetClippingRange()
+        shift = centre - camera.GetFocalPoint()
+        camera.SetPosition(*(camera.GetPosition() + shift))
+        camera.SetFocalPoint(*centre)
+        camera.ResetClippingRange()

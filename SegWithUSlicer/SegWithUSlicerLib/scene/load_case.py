@@ -1,10 +1,8 @@
 """Load a case folder as nodes of the scene, and update them after a re-run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import slicer
 import vtk
@@ -12,31 +10,21 @@ import vtk
 from SegWithUCore.case.case_file import CaseDescription, read_description
 
 from ..i18n import _
-from .case_images import Volume
+from .case_images import CaseImages, Volume
 from .case_nodes import SEGMENTATION, CaseNodes, find_cases, find_replaceable, new_case_nodes
 from .map_display import put_maps
-from .read_case import case_bytes, read_case_steps
+from .read_case import read_case_images
 from .review_nodes import keep_original, put_regions, read_case_regions
-from .segmentation import PreparedLabels, fill_segmentation, prepare_labels_steps
-from .steps import Steps, finish
+from .segmentation import fill_segmentation, labels_image
 
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """How a case is loaded.
-
-    Attributes:
-        channels: the further channels of the input.
-        scene: needed only without an input; by default Slicer's.
-        lasting: the folder stays where it is, so that a review may be kept in it.
-    """
-
-    channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = ()
-    scene: "slicer.vtkMRMLScene | None" = None
-    lasting: bool = False
-
-
-def load_case(case_folder: Path, input_node: "slicer.vtkMRMLScalarVolumeNode | None", **options: Any) -> CaseNodes:
+def load_case(
+    case_folder: Path,
+    input_node: "slicer.vtkMRMLScalarVolumeNode | None",
+    channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = (),
+    scene: "slicer.vtkMRMLScene | None" = None,
+    lasting: bool = False,
+) -> CaseNodes:
     """Load a case folder, or update the nodes of the same inputs, model and place in place.
 
     A segmentation that was edited or judged since is left alone: the case then gets nodes of its own, named with its
@@ -44,47 +32,27 @@ def load_case(case_folder: Path, input_node: "slicer.vtkMRMLScalarVolumeNode | N
 
     Args:
         input_node: the volume that the case was made from; None to load a case without its image.
-        options: of `LoadOptions`, by name.
+        channels: the further channels of the input.
+        scene: needed only without an input; by default Slicer's.
+        lasting: the folder is permanent, so that a review may be kept in it.
 
     Raises:
-        InputError: the folder is not whole, or does not fit the input. The scene is then as it was.
+        InputError: the folder is incomplete, or does not fit the input. The scene is then as it was.
     """
-    return finish(load_case_steps(case_folder, input_node, LoadOptions(**options)))
-
-
-def load_case_steps(
-    case_folder: Path,
-    input_node: "slicer.vtkMRMLScalarVolumeNode | None",
-    options: LoadOptions | None = None,
-) -> Steps[CaseNodes]:
-    """Do what `load_case` does in steps; see `work_of_case` for how much they are.
-
-    Only the last step touches the scene: given up before it, everything is as it was.
-    """
-    wanted = options or LoadOptions()
-    scene = wanted.scene or (slicer.mrmlScene if input_node is None else input_node.GetScene())
-    folder = Path(case_folder)
-    case = read_description(folder)
-    images = yield from read_case_steps(folder, case, input_node)
-    regions = read_case_regions(folder, None if images.regions is None else images.region_boxes)
-    prepared = yield from prepare_labels_steps(case.structures, images.labels, images.boxes)
-    inputs = [] if input_node is None else [input_node, *wanted.channels]
+    scene = scene or (slicer.mrmlScene if input_node is None else input_node.GetScene())
+    case = read_description(case_folder)
+    images = read_case_images(case_folder, case, input_node)
+    regions = read_case_regions(case_folder, None if images.regions is None else images.region_boxes)
+    inputs = [] if input_node is None else [input_node, *channels]
     nodes = find_replaceable(scene, inputs, case) or new_case_nodes(scene, inputs, _label(scene, case, inputs))
-    nodes.set_case(case, folder if wanted.lasting else None)
+    nodes.set_case(case, case_folder if lasting else None)
     put_maps(nodes, images)
-    _put_segmentation(scene, nodes, case, (images.labels, prepared), input_node)
+    _put_segmentation(nodes, case, images)
     put_regions(nodes, regions, images.regions, images.region_boxes)
     keep_original(nodes)
     follow_parent_transform(nodes)
     put_in_folder(nodes)
     return nodes
-
-
-def work_of_case(case_folder: Path, input_node: "slicer.vtkMRMLScalarVolumeNode | None") -> float:
-    """Estimate how much `load_case_steps` has to do, in the unit of its steps."""
-    image = None if input_node is None else input_node.GetImageData()
-    voxels = 0 if image is None else image.GetNumberOfPoints()
-    return case_bytes(read_description(Path(case_folder)), voxels)
 
 
 def follow_parent_transform(nodes: CaseNodes) -> None:
@@ -117,16 +85,11 @@ def _time_of(case: CaseDescription) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _put_segmentation(
-    scene: "slicer.vtkMRMLScene",
-    nodes: CaseNodes,
-    case: CaseDescription,
-    labelled: tuple[Volume, PreparedLabels],
-    input_node: "slicer.vtkMRMLScalarVolumeNode | None",
-) -> None:
-    node, (labels, prepared) = nodes.segmentation, labelled
+def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImages) -> None:
+    node = nodes.segmentation
     if node is None:
-        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _("{input} segmentation").format(input=nodes.label))
+        title = _("{input} segmentation").format(input=nodes.label)
+        node = nodes.hub.GetScene().AddNewNodeByClass("vtkMRMLSegmentationNode", title)
         nodes.remember(SEGMENTATION, node)
     if node.GetSegmentation().GetNumberOfSegments() == 0:
         node.CreateDefaultDisplayNodes()
@@ -134,9 +97,9 @@ def _put_segmentation(
         node.GetDisplayNode().SetVisibility2DFill(False)
     # All results have nodes by now. Before the reference geometry, which is taken relative to the transform.
     follow_parent_transform(nodes)
-    reference = input_node or next(iter(nodes.maps.values()), None) or _volume_node(labels)
+    reference = next(iter([*nodes.inputs, *nodes.maps.values()]), None) or _volume_node(images.labels)
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-    fill_segmentation(node, case.structures, prepared)
+    fill_segmentation(node, case.structures, labels_image(case.structures, images.labels, images.boxes))
 
 
 def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":
@@ -152,10 +115,10 @@ _FOLDER_ATTRIBUTE = "SegWithU.Run"
 
 
 def put_in_folder(nodes: CaseNodes) -> int:
-    """Gather the run's nodes in one folder beside the input and return the folder's item id.
+    """Gather the run's nodes in one folder next to the input and return the folder's item id.
 
     Items that no plugin has made (outside the application) are made here. A folder that the user renamed or moved
-    is used as it is; one that he deleted is made again.
+    is used as it is; one that the user deleted is made again.
     """
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(nodes.hub.GetScene())
     folder = _folder(hierarchy, nodes)
@@ -199,10 +162,10 @@ def _folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNodes) -
     found = _own_folder(hierarchy, nodes)
     if found is not None:
         return found
-    beside = hierarchy.GetSceneItemID()
+    parent = hierarchy.GetSceneItemID()
     if nodes.inputs:
         item = hierarchy.GetItemByDataNode(nodes.inputs[0])
-        beside = beside if item == invalid else hierarchy.GetItemParent(item)
-    folder = hierarchy.CreateFolderItem(beside, _("{input} with uncertainty").format(input=nodes.label))
+        parent = parent if item == invalid else hierarchy.GetItemParent(item)
+    folder = hierarchy.CreateFolderItem(parent, _("{input} with uncertainty").format(input=nodes.label))
     hierarchy.SetItemAttribute(folder, _FOLDER_ATTRIBUTE, "1")
     return folder

@@ -72,10 +72,10 @@ def fixed_window(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float
 
 
 def keep_fixed(volume: "slicer.vtkMRMLScalarVolumeNode") -> bool:
-    """Put back what nobody may change by dragging: window, upper threshold, thresholding itself.
+    """Restore what dragging the mouse must not change: window, upper threshold, and that there is a threshold.
 
     Returns:
-        Whether anything had to be put back.
+        Whether anything had to be restored.
     """
     display = volume.GetDisplayNode()
     low, high = fixed_window(volume)
@@ -154,7 +154,7 @@ def put_maps(nodes: CaseNodes, images: CaseImages) -> None:
     """Put the maps of a run into its scene, in place of those it had; what is not among them goes."""
     scene = nodes.hub.GetScene()
     for name, node in nodes.maps.items():
-        # A map of the former run that this one lacks must not be taken for a result of this one.
+        # A map of the earlier run must not be mistaken for a result of this one.
         if name not in images.maps:
             scene.RemoveNode(node)
     for entry in images.maps.values():

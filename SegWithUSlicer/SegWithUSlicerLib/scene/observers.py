@@ -19,7 +19,8 @@ class Observations:
     """The observers that one object has placed on VTK objects.
 
     The callbacks are methods and held weakly: an owner that is dropped without `clear` stops reacting instead of
-    living on, half taken apart, until the scene goes. Whoever owns an Observations still calls `clear` when done.
+    staying alive, partly closed, until the scene is deleted. The owner still calls `clear` when
+    done.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class Observations:
                 alive(caller, name, *node)
 
         if with_node:
-            forward.CallDataType = vtk.VTK_OBJECT  # type: ignore[attr-defined]  # VTK looks for it
+            forward.CallDataType = vtk.VTK_OBJECT  # type: ignore[attr-defined]  # VTK reads it
         self._tags.append((watched, watched.AddObserver(event, guarded(forward))))
 
     @contextmanager

@@ -33,7 +33,7 @@ class OverlaySettings:
 class Overlay:
     """The overlay of one run.
 
-    A map that is already in the foreground (a loaded scene) is taken up as it is. Call `release` when done.
+    A map that is already in the foreground (a loaded scene) is adopted as it is. Call `release` when done.
 
     Args:
         nodes: the run.
@@ -59,7 +59,7 @@ class Overlay:
 
     @property
     def map_name(self) -> str | None:
-        """The map that is shown; None when the overlay is off or the user has taken all views back."""
+        """The map that is shown; None when the overlay is off or the user has chosen other foregrounds."""
         return self._map_name
 
     @property
@@ -92,7 +92,7 @@ class Overlay:
 
     @property
     def colour_map(self) -> str | None:
-        """The name in COLOUR_MAPS; None when no map is shown or the user has chosen a colour node of his own."""
+        """The name in COLOUR_MAPS; None when no map is shown or the user has chosen another colour node."""
         volume = self._volume()
         return None if volume is None else map_display.colour_map_of(volume.GetDisplayNode())
 
@@ -232,7 +232,7 @@ class Overlay:
 
     def _layers_changed(self) -> None:
         if self._layers.is_over:
-            # The user has taken the views back, or the map is gone: the overlay is off, without a fight.
+            # The user has chosen other foregrounds, or the map was deleted: the overlay is off.
             self.release()
         self._notify()
 

@@ -1,4 +1,4 @@
-"""Texts about structures, and what lies above a threshold, from the histograms in `case.json`; no MRML needed."""
+"""Texts about structures, and what is above a threshold, from the histograms in `case.json`; no MRML needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class AboveThreshold:
 def share_above(case: CaseDescription, map_name: str, threshold: float) -> list[AboveThreshold]:
     """List per structure the share and volume of voxels at or above `threshold` (in the map's unit).
 
-    Inside the bin that the threshold cuts, voxels are taken as evenly spread. Empty if the case has no
+    Inside the bin that the threshold cuts, voxels are assumed to be evenly distributed. Empty if the case has no
     such map or the map has no histograms.
     """
     info = case.maps.get(map_name)
@@ -50,17 +50,17 @@ def share_above(case: CaseDescription, map_name: str, threshold: float) -> list[
     return rows
 
 
-def sentence(row: AboveThreshold) -> str:
-    """Word a row for the user: "3.1 % of the anterior hippocampus, 42 mm3"."""
+def above_text(row: AboveThreshold) -> str:
+    """Format a row for the user: "3.1 % of the anterior hippocampus, 42 mm3"."""
     if row.share is None:
         return _("{name}: empty").format(name=row.name)
     text = _("{percent:.1f} % of the {name}").format(percent=100 * row.share, name=row.name)
     return text if row.volume_mm3 is None else f"{text}, {volume_text(row.volume_mm3)}"
 
 
-def typeset(sentence: str) -> str:
-    """Write the unit of volumes as tables do; sentences of the engine are plain text."""
-    return sentence.replace("mm3", "mm³")
+def typeset(text: str) -> str:
+    """Write the unit of volumes as tables do; messages of the engine are plain text."""
+    return text.replace("mm3", "mm³")
 
 
 def volume_text(volume_mm3: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The regions of a run and the model's own segmentation as nodes, so that a review goes on after loading an .mrb.
+"""The regions of a run and the model's own segmentation as nodes, so that a review resumes after loading an .mrb.
 
 A hidden text node holds the text of `regions.csv`, a hidden label volume (value = id) the voxels, cut to the box that
 holds any. Both hang on the run's hub. Which box each region fills is looked up once a volume, not once a click.
@@ -55,7 +55,7 @@ def read_case_regions(case_folder: Path, boxes: Mapping[int, Box] | None) -> str
     odd = ids ^ set(boxes)
     if odd:
         text = _("{file} and {labels} do not hold the same regions (id {id}): make the regions again.")
-        raise InputError(text.format(file=path, labels=REGION_LABELS_FILE, id=min(odd)))
+        raise InputError(text.format(file=path, labels=REGION_LABELS_FILE, id=min(odd)), code="damaged-file")
     return path.read_text(encoding="utf-8")
 
 
@@ -71,7 +71,7 @@ def put_regions(nodes: CaseNodes, regions_csv: str | None, labels: Volume | None
         _remove(nodes)
         return
     volume = nodes.regions or _hidden(nodes, "vtkMRMLLabelMapVolumeNode", _("{input} regions"))
-    text = nodes.regions_text or _hidden(nodes, "vtkMRMLTextNode", _("{input} region figures"))
+    text = nodes.regions_text or _hidden(nodes, "vtkMRMLTextNode", _("{input} region table"))
     nodes.remember(REGIONS, volume)
     nodes.remember(REGIONS_TEXT, text)
     box = union(list(boxes.values())) or (slice(0, 1),) * 3

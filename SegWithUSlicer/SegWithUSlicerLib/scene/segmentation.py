@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import slicer
@@ -16,8 +15,7 @@ from SegWithUCore.io.nrrd import read_nrrd_header
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.input_files import regular_file
 
-from .case_images import Box, Volume, array_of, empty_image, labelled_box, matrix_array, shifted, union
-from .steps import STEP_BYTES, Steps, finish
+from .case_images import Box, Volume, array_of, boxes_of_labels, image_from, matrix_array, union
 
 CONTENT_ATTRIBUTE = "SegWithU.Content"
 JUDGED_ATTRIBUTE = "SegWithU.Judged"
@@ -35,60 +33,37 @@ def segment_id(value: int) -> str:
     return f"SegWithU_{value}"
 
 
-class PreparedLabels(NamedTuple):
-    """A label map that is ready to become segments, with the hash of its content."""
-
-    image: "slicer.vtkOrientedImageData"
-    content: str
-
-
-def prepare_labels_steps(
+def labels_image(
     structures: Sequence[Structure], labels: Volume, boxes: Mapping[int, Box]
-) -> Steps[PreparedLabels]:
-    """Cut the labels to what is labelled and hash them, which takes long in a large volume.
+) -> "slicer.vtkOrientedImageData":
+    """Cut a label map to the box that holds all labels, in the type that Slicer's segments use.
+
+    Surfaces and edits of a small organ in a large volume then take the size of the organ, not of the CT.
 
     Args:
         boxes: of each label that occurs, on the whole grid.
     """
-    # Surfaces and edits of a small organ in a large volume then take its size, not the CT's.
-    whole = union(list(boxes.values())) or tuple(slice(0, 1) for _axis in range(3))
+    whole = union(list(boxes.values())) or (slice(0, 1),) * 3
     highest = max((structure.value for structure in structures), default=0)
-    array, dtype = labels.array, np.dtype(np.uint8 if highest < 256 else np.int16)
-    cut = empty_image([side.stop - side.start for side in whole], dtype)
-    part = array_of(cut)
-    planes = max(1, STEP_BYTES // max(1, part[:1].nbytes))
-    for start in range(0, len(part), planes):
-        stop = min(start + planes, len(part))
-        part[start:stop] = array[whole[0].start + start : whole[0].start + stop, whole[1], whole[2]]
-        yield 0.5 * part[start:stop].nbytes
+    cut = image_from(labels.array[whole].astype(np.uint8 if highest < 256 else np.int16))
     image = slicer.vtkOrientedImageData()
     k, j, i = whole
     image.SetExtent(i.start, i.stop - 1, j.start, j.stop - 1, k.start, k.stop - 1)
     image.GetPointData().SetScalars(cut.GetPointData().GetScalars())
     image.SetImageToWorldMatrix(labels.ijk_to_ras)
-    corner = [side.start for side in whole]
-    entries = [
-        _Entry(
-            segment_id(structure.value),
-            structure.name,
-            image,
-            structure.value,
-            shifted(boxes[structure.value], corner) if structure.value in boxes else None,
-        )
-        for structure in structures
-    ]
-    return PreparedLabels(image, (yield from _hash_steps(entries)))
+    return image
 
 
 def fill_segmentation(
-    node: "slicer.vtkMRMLSegmentationNode",
-    structures: Sequence[Structure],
-    prepared: PreparedLabels,
+    node: "slicer.vtkMRMLSegmentationNode", structures: Sequence[Structure], image: "slicer.vtkOrientedImageData"
 ) -> None:
     """Make the node hold exactly these structures, in label order, each also when it is empty; one step for observers.
 
     Segments that were there before keep their colour and display; a 3D surface that was shown is made again.
     The content's hash is kept for `was_touched`.
+
+    Args:
+        image: see `labels_image`.
     """
     ordered = sorted(structures, key=lambda structure: structure.value)
     segmentation = node.GetSegmentation()
@@ -98,14 +73,16 @@ def fill_segmentation(
     try:
         node.SetSourceRepresentationToBinaryLabelmap()
         segmentation.RemoveRepresentation(surface)
-        _remove_other_segments(segmentation, [segment_id(structure.value) for structure in ordered])
+        wanted = [segment_id(structure.value) for structure in ordered]
+        for identifier in segmentation.GetSegmentIDs():
+            if identifier not in wanted:
+                segmentation.RemoveSegment(identifier)
         for structure in ordered:
-            _put_segment(segmentation, structure, prepared.image)
-        segmentation.ReorderSegments([segment_id(structure.value) for structure in ordered])
+            _put_segment(segmentation, structure, image)
+        segmentation.ReorderSegments(wanted)
         if had_surface:
             node.CreateClosedSurfaceRepresentation()
-        _known_hash(segmentation, prepared.content)
-        node.SetAttribute(CONTENT_ATTRIBUTE, prepared.content)
+        node.SetAttribute(CONTENT_ATTRIBUTE, content_hash(node))
         node.RemoveAttribute(JUDGED_ATTRIBUTE)
     finally:
         node.EndModify(was_modifying)
@@ -125,7 +102,7 @@ def was_touched(node: "slicer.vtkMRMLSegmentationNode") -> bool:
 
 
 def mark_judged(node: "slicer.vtkMRMLSegmentationNode") -> None:
-    """Say that a verdict was given on this segmentation: a re-run must not replace it."""
+    """Mark that a verdict was given on this segmentation: a re-run must not replace it."""
     node.SetAttribute(JUDGED_ATTRIBUTE, "1")
 
 
@@ -148,36 +125,22 @@ def segment_array(segment: "slicer.vtkSegment") -> tuple[np.ndarray, "slicer.vtk
 def content_hash(node: "slicer.vtkMRMLSegmentationNode") -> str:
     """Hash every segment's ID, name, voxels and position: not layers or extents; file round trips do not matter.
 
-    Computed again only after a change: it is asked for whenever results are listed.
+    Computed again only after a change: it is needed whenever results are listed.
     """
     segmentation = node.GetSegmentation()
-    known = _hashes.get(_state_of(segmentation))
-    return known or _known_hash(segmentation, finish(_hash_steps(_entries_of(segmentation))))
-
-
-class _Entry(NamedTuple):
-    """A segment as it is hashed; `box` is around its voxels, None if it has none."""
-
-    identifier: str
-    name: str
-    image: "slicer.vtkOrientedImageData | None"
-    value: int
-    box: Box | None
+    state = state_of(segmentation)
+    if state not in _hashes:
+        while len(_hashes) >= _REMEMBERED:
+            _hashes.pop(next(iter(_hashes)))
+        _hashes[state] = _hash_of(segmentation)
+    return _hashes[state]
 
 
 _hashes: dict[tuple[object, ...], str] = {}
 _REMEMBERED = 16
 
 
-def _known_hash(segmentation: "slicer.vtkSegmentation", content: str) -> str:
-    """Remember the hash of a segmentation as it is now."""
-    while len(_hashes) >= _REMEMBERED:
-        _hashes.pop(next(iter(_hashes)))
-    _hashes[_state_of(segmentation)] = content
-    return content
-
-
-def _state_of(segmentation: "slicer.vtkSegmentation") -> tuple[object, ...]:
+def state_of(segmentation: "slicer.vtkSegmentation") -> tuple[object, ...]:
     """Return what changes with the content: VTK never gives out a time of change twice."""
     state: list[object] = []
     for identifier in segmentation.GetSegmentIDs():
@@ -187,28 +150,22 @@ def _state_of(segmentation: "slicer.vtkSegmentation") -> tuple[object, ...]:
     return tuple(state)
 
 
-def _entries_of(segmentation: "slicer.vtkSegmentation") -> list[_Entry]:
-    entries = []
-    for identifier in segmentation.GetSegmentIDs():
-        segment = segmentation.GetSegment(identifier)
-        mask, image = segment_array(segment)
-        entries.append(_Entry(identifier, segment.GetName(), image, segment.GetLabelValue(), labelled_box(mask)))
-    return entries
-
-
-def _hash_steps(entries: Sequence[_Entry]) -> Steps[str]:
+def _hash_of(segmentation: "slicer.vtkSegmentation") -> str:
     digest = hashlib.sha256()
-    for entry in sorted(entries, key=lambda entry: entry.identifier):
-        digest.update(f"{entry.identifier}\n{entry.name}\n".encode())
-        if entry.box is None or entry.image is None:
+    boxes: dict[object, dict[int, Box]] = {}  # segments share images
+    for identifier in sorted(segmentation.GetSegmentIDs()):
+        segment = segmentation.GetSegment(identifier)
+        digest.update(f"{identifier}\n{segment.GetName()}\n".encode())
+        image = labelmap_of(segment)
+        if image is None:
             continue
-        part = array_of(entry.image)[entry.box]
-        digest.update(repr((part.shape, _position(entry.image, entry.box))).encode())
-        # Whole bytes at once: any number of voxels times eight.
-        planes = 8 * max(1, STEP_BYTES // max(1, 8 * part[:1].size))
-        for start in range(0, len(part), planes):
-            digest.update(np.packbits(part[start : start + planes] == entry.value).tobytes())
-            yield float(part[start : start + planes].size)
+        if image not in boxes:
+            boxes[image] = boxes_of_labels(array_of(image))
+        box = boxes[image].get(segment.GetLabelValue())
+        if box is not None:
+            mask = array_of(image)[box] == segment.GetLabelValue()
+            digest.update(repr((mask.shape, _position(image, box))).encode())
+            digest.update(np.packbits(mask).tobytes())
     return digest.hexdigest()
 
 
@@ -245,14 +202,8 @@ def _put_segment(
         segmentation.AddSegment(segment, identifier)
 
 
-def _remove_other_segments(segmentation: "slicer.vtkSegmentation", wanted: Sequence[str]) -> None:
-    for identifier in segmentation.GetSegmentIDs():
-        if identifier not in wanted:
-            segmentation.RemoveSegment(identifier)
-
-
 def _position(image: "slicer.vtkOrientedImageData", box: Sequence[slice]) -> tuple[int, ...]:
-    """Return where the box begins, in whole voxels along the image's axes from the world's origin."""
+    """Return where the box begins, in voxels along the image's axes from the world's origin."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     first = [side.start + image.GetExtent()[2 * axis] for axis, side in zip((2, 1, 0), box, strict=True)][::-1]

@@ -1,11 +1,10 @@
-"""The foreground layer of the slice views: taken for a map, given back as it was.
+"""The foreground layer of the slice views: borrowed for a map, and restored.
 
 What the user had in the foreground of a view, and its opacity, is remembered on the view's composite node: it is
 saved with the scene, so that a scene loaded with an overlay still knows what to go back to.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import slicer
 
@@ -58,9 +57,9 @@ class ViewLayers:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to show: no view holds the volume, and it was deleted or the user let it go.
+        """Whether nothing is left to show: no view holds the volume, and it was deleted or the user chose another one.
 
-        Views that only turned to another image do not end it: they get the volume back when they return.
+        Views that only show another image do not end it: they get the volume back when they return.
         """
         is_gone = self.volume_id is None or self._scene.GetNodeByID(self.volume_id) is None
         return self.count == 0 and (is_gone or bool(self._released))
@@ -211,28 +210,8 @@ def _forget(view: "slicer.vtkMRMLSliceCompositeNode") -> None:
     view.RemoveAttribute(_OPACITY_ATTRIBUTE)
 
 
-@contextmanager
-def preserved_layers() -> Iterator[None]:
-    """Restore the layers of all slice views: Segment Editor empties the label layer for a new segmentation."""
-    before = {view: _layers(view) for view in nodes_of(slicer.mrmlScene, "vtkMRMLSliceCompositeNode")}
-    try:
-        yield
-    finally:
-        for view, layers in before.items():
-            if _layers(view) != layers:
-                was_modifying = view.StartModify()
-                view.SetBackgroundVolumeID(layers[0])
-                view.SetForegroundVolumeID(layers[1])
-                view.SetLabelVolumeID(layers[2])
-                view.EndModify(was_modifying)
-
-
-def _layers(view: "slicer.vtkMRMLSliceCompositeNode") -> tuple[str, str, str]:
-    return view.GetBackgroundVolumeID(), view.GetForegroundVolumeID(), view.GetLabelVolumeID()
-
-
 def jump_to(point_ras: Sequence[float], scene: "slicer.vtkMRMLScene | None" = None) -> None:
-    """Move all slice views, and the crosshair, to a point, which lies in the middle of each view then.
+    """Move all slice views, and the crosshair, to a point, which is then in the middle of each view.
 
     Args:
         point_ras: R, A, S in world millimetres (parent transforms applied).

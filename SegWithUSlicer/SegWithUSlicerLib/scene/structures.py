@@ -54,7 +54,7 @@ def show_in_3d(node: "slicer.vtkMRMLSegmentationNode", visible: bool = True) -> 
 
 
 def _look_at(node: "slicer.vtkMRMLSegmentationNode") -> None:
-    """Turn to a segmentation in all 3D views, from where they look now, so that it fills them."""
+    """Centre a segmentation in all 3D views and fit it to them; the direction of view stays."""
     bounds = [0.0] * 6
     node.GetRASBounds(bounds)
     low, high = np.array(bounds[::2]), np.array(bounds[1::2])

@@ -100,9 +100,9 @@ def own_to_world(volume: "slicer.vtkMRMLTransformableNode") -> tuple[Matrix, boo
 
 
 def read_roi(roi: "slicer.vtkMRMLMarkupsROINode", volume: "slicer.vtkMRMLScalarVolumeNode") -> Roi:
-    """Read the region as the engine takes it: R, A, S of the centre and dR, dA, dS edge lengths, in mm.
+    """Read the region in the form that the engine needs: R, A, S of the centre and dR, dA, dS edge lengths, in mm.
 
-    The frame is the volume's own (without parent transforms). A region that is turned against it gives the
+    The frame is the volume's own (without parent transforms). A region that is rotated against it gives the
     upright box around the region.
 
     Raises:
@@ -148,7 +148,7 @@ def propose_roi(
     own = list((low + high) / 2)
     if centre_ras is not None:
         volume.TransformPointFromWorld([float(part) for part in centre_ras], own)
-    # Inside the volume as a whole: a box that sticks out would promise more than can be segmented.
+    # Inside the volume as a whole: a larger box would promise more than can be segmented.
     centre = np.clip(own, low + size / 2, high - size / 2)
     roi = volume.GetScene().AddNewNodeByClass(
         "vtkMRMLMarkupsROINode", name or _("{volume} region of interest").format(volume=volume.GetName())
@@ -206,7 +206,7 @@ def image_features_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None)
 def _slices(
     volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi, size_ijk: tuple[int, int, int]
 ) -> tuple[slice, slice, slice]:
-    """Return where the box lies in the array (k, j, i).
+    """Return the slices of the box in the array (k, j, i).
 
     As in the engine, the left, posterior and inferior faces belong to the region and the others do not.
     """

@@ -30,22 +30,12 @@ class ExampleModule(ScriptedLoadableModule):
         self.parent.categories = ["Testing"]
         self.parent.contributors = ["SegWithUSlicer"]
         self.parent.helpText = _("Doubles a volume.")
-        slicer.app.connect("startupCompleted()", register_sample_data)
 
 
-def register_sample_data():
-    """Called when the application has started."""
-    import SampleData
-
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="Example", sampleName="Ramp", uris="", fileNames="Ramp", nodeNames="Ramp", customDownloader=make_ramp
-    )
-
-
-def make_ramp(source):
-    """The sample: no network, no file."""
+def make_ramp():
+    """A volume whose values rise from voxel to voxel."""
     values = np.arange(20 * 30 * 40, dtype=np.int16).reshape(20, 30, 40)
-    return slicer.util.addVolumeFromArray(values, name=source.nodeNames)
+    return slicer.util.addVolumeFromArray(values, name="Ramp")
 
 
 @parameterNodeWrapper
@@ -162,7 +152,7 @@ class ExampleModuleTest(ScriptedLoadableModuleTest):
     def runTest(self):
         """Run it all."""
         slicer.mrmlScene.Clear()
-        volume = make_ramp(type("Source", (), {"nodeNames": "Ramp"}))
+        volume = make_ramp()
         made = ExampleModuleLogic().process(volume, 2)
         self.assertEqual(Path(made.GetName()).name, "Ramp times 2")
         self.delayDisplay("Test passed")

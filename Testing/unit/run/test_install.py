@@ -170,20 +170,6 @@ def test_package_of_slicer_is_never_replaced() -> None:
     assert slicer.untouched
 
 
-@pytest.mark.parametrize("lacking", [{"torch": "missing", "monai": "missing"}, {"numpy": "missing"}])
-def test_python_that_the_user_chose_is_never_repaired(lacking: dict[str, str]) -> None:
-    """Installing would change Slicer's own Python, and help nothing."""
-    slicer = FakeSlicer()
-    result, worker = run(slicer, {**checked(**lacking), "python": "3.12.9"}, other_python=True)
-    assert result.outcome is InstallOutcome.FAILED
-    assert "chosen under Advanced (3.12.9)" in result.message
-    assert all(f'"{name}>=' in result.message for name in lacking)
-    assert "which Slicer ships" not in result.message
-    assert slicer.untouched
-    assert not slicer.asked
-    assert worker.log == ["check"]
-
-
 def test_broken_package_is_installed_again() -> None:
     slicer = FakeSlicer()
     result, _worker = run(slicer, checked(monai="broken"), checked())

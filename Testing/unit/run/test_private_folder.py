@@ -14,7 +14,7 @@ import pytest
 from repository import PACKAGES
 
 from SegWithUSlicerLib.run import private_folder
-from SegWithUSlicerLib.run.private_folder import PrivateFolder, sweep
+from SegWithUSlicerLib.run.private_folder import PrivateFolder, remove_leftovers
 
 ON_POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 NOBODY = 65534
@@ -123,12 +123,12 @@ def test_sweep_takes_what_dead_processes_left_and_nothing_else(tmp_path: Path) -
         an_age_ago = time.time() - 10 * 86400
         os.utime(old, (an_age_ago, an_age_ago))
         (tmp_path / f"segwithu-{dead_pid()}-file").write_text("not a folder", encoding="utf-8")
-        assert sorted(sweep(tmp_path)) == sorted([*left, old])
+        assert sorted(remove_leftovers(tmp_path)) == sorted([*left, old])
         assert all(path.is_dir() for path in kept)
         mine.remove()
         other.kill()
         other.wait()
-        assert sweep(tmp_path) == [living]
+        assert remove_leftovers(tmp_path) == [living]
 
 
 @ON_POSIX
@@ -138,7 +138,7 @@ def test_sweep_follows_no_link(tmp_path: Path) -> None:
     fill(precious)
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / f"segwithu-{dead_pid()}-link").symlink_to(precious, target_is_directory=True)
-    assert sweep(tmp_path / "root") == []
+    assert remove_leftovers(tmp_path / "root") == []
     assert (precious / "case" / "image.nrrd").is_file()
 
 
@@ -146,8 +146,8 @@ def test_sweep_follows_no_link(tmp_path: Path) -> None:
 def test_sweep_leaves_other_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder_of(tmp_path, dead_pid())
     monkeypatch.setattr(private_folder.os, "getuid", lambda: os.geteuid() + 1)
-    assert sweep(tmp_path) == []
+    assert remove_leftovers(tmp_path) == []
 
 
 def test_sweep_of_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    assert sweep(tmp_path / "nowhere") == []
+    assert remove_leftovers(tmp_path / "nowhere") == []

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from SegWithUCore.util.errors import InputError
-from SegWithUSlicerLib.run import controller as controller_module
 from SegWithUSlicerLib.run.controller import Outcome, Phase, RunController, RunRequest, RunStatus, RunTools
 from SegWithUSlicerLib.run.install import InstallOutcome, InstallResult
-from SegWithUSlicerLib.scene.steps import SteppedTask, Steps
 
 OWN_TO_WORLD = ((1.0, 0.0, 0.0, 5.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
@@ -69,8 +67,6 @@ class Bench:
         self.load_error: Exception | None = None
         self.ready: Callable[[InstallResult], None] | None = None
         self.lost = 0
-        self.load_steps = 0
-        self.tick: Callable[[], None] | None = None
         self.controller = RunController(self.worker, self._tools(), self._status, self._shown)
 
     def _tools(self) -> RunTools:
@@ -81,7 +77,6 @@ class Bench:
             in_scene=lambda exported: self.present,
             unchanged=lambda exported: self.unchanged,
             load=self._load,
-            every=self._every,
             engine_lost=lambda: setattr(self, "lost", self.lost + 1),
         )
 
@@ -113,26 +108,10 @@ class Bench:
         else:
             self.controller._tools = replace(self.controller._tools, **{step: fail})
 
-    def _load(self, folder: Path, request: RunRequest) -> SteppedTask[str]:
-        return SteppedTask(self._load_steps(folder, request), self.load_steps + 1)
-
-    def _load_steps(self, folder: Path, request: RunRequest) -> Steps[str]:
-        for _ in range(self.load_steps):
-            self.log.append("step")
-            yield 1.0
+    def _load(self, folder: Path, request: RunRequest) -> str:
         if self.load_error is not None:
             raise self.load_error
         return f"nodes of {folder}"
-
-    def _every(self, callback: Callable[[], None]) -> Callable[[], None]:
-        self.tick = callback
-        return lambda: setattr(self, "tick", None)
-
-    def one_step_at_a_time(self, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-        """Let loading take so many steps, of which each is a turn of the event loop."""
-        self.load_steps = steps
-        monkeypatch.setattr(controller_module, "FIRST_S", 0.0)
-        monkeypatch.setattr(controller_module, "SLICE_S", 0.0)
 
     def start(self, ready: bool = True, **request: Any) -> None:
         """Click, and let the engine be ready."""
@@ -371,51 +350,3 @@ def test_details_name_no_file_of_the_user(bench: Bench) -> None:
     bench.worker.say(event="result", case="/c", warnings=[])
     assert "Permission denied" in bench.status.message
     assert "Anna" not in bench.status.message + bench.status.details
-
-
-def test_large_result_is_loaded_a_while_at_a_time_with_progress(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.one_step_at_a_time(monkeypatch, steps=3)
-    bench.start()
-    bench.worker.say(event="result", case="/private/case", warnings=[])
-    assert bench.log.count("step") == 1, "the event loop turns between two steps"
-    seen = []
-    while bench.tick is not None:
-        assert (bench.controller.is_busy, bench.folder.removed, bench.loaded) == (True, 0, [])
-        seen.append((bench.status.stage, bench.status.fraction))
-        bench.tick()
-    assert seen == [("loading the result", share) for share in (0.25, 0.5, 0.75)]
-    assert (bench.loaded, bench.status.outcome, bench.folder.removed) == (["nodes of /private/case"], Outcome.DONE, 1)
-
-
-def test_cancel_or_removed_image_in_the_middle_of_loading_ends_at_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench.one_step_at_a_time(monkeypatch, steps=3)
-    for times, act in enumerate((bench.controller.cancel, bench.controller.check_inputs), 1):
-        bench.present = True
-        bench.start()
-        bench.worker.say(event="result", case="/c", warnings=[])
-        bench.present = times == 1
-        act()
-        assert (bench.status.phase, bench.status.outcome) == (Phase.IDLE, Outcome.CANCELLED)
-        assert (bench.tick, bench.loaded, bench.folder.removed, bench.worker.cancelled) == (None, [], times, [])
-    assert bench.log.count("step") == 2
-
-
-def test_image_that_changes_while_its_result_is_loaded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.one_step_at_a_time(monkeypatch, steps=2)
-    bench.start()
-    bench.worker.say(event="result", case="/c", warnings=[])
-    bench.unchanged = False
-    assert bench.tick is not None
-    bench.tick()
-    assert (bench.status.outcome, bench.loaded, bench.tick) == (Outcome.OUTDATED, [], None)
-
-
-def test_quitting_in_the_middle_of_loading(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.one_step_at_a_time(monkeypatch, steps=2)
-    bench.start()
-    bench.worker.say(event="result", case="/c", warnings=[])
-    said = len(bench.statuses)
-    bench.controller.drop_run()
-    assert (bench.tick, bench.folder.removed, bench.loaded, len(bench.statuses)) == (None, 1, [], said)

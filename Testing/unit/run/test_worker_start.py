@@ -10,12 +10,9 @@ import pytest
 
 from SegWithUSlicerLib.run import launch
 from SegWithUSlicerLib.run.launch import (
-    WorkerStartError,
     core_parent,
     end_reason,
     process_options,
-    python_executable,
-    taskkill_command,
     worker_environment,
     worker_start,
 )
@@ -51,31 +48,6 @@ def test_process_is_set_apart(system: str, options: dict[str, Any]) -> None:
     assert process_options(system) == options
 
 
-def test_python_is_slicers_unless_the_user_chose_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/opt/Slicer/bin/PythonSlicer")
-    assert python_executable() == "/opt/Slicer/bin/PythonSlicer"
-    assert python_executable(__file__) == __file__
-    with pytest.raises(WorkerStartError, match="nowhere"):
-        python_executable("/nowhere/python")
-    with pytest.raises(WorkerStartError, match="advanced settings"):
-        monkeypatch.setattr(sys, "executable", "")
-        python_executable()
-
-
-def test_another_python_gets_the_environment_from_before_slicer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With Slicer's PYTHONHOME every other Python ends at once: no module named 'encodings'."""
-    for name, value in SLICER.items():
-        monkeypatch.setenv(name, value)
-    before = {"PATH": "/usr/bin", "PYTHONHOME": "/somewhere", "HOME": "/home/someone"}
-    own = worker_start("", before_slicer=before).environment
-    other = worker_start(sys.executable, before_slicer=before).environment
-    assert own["PYTHONHOME"] == SLICER["PYTHONHOME"]
-    assert "PYTHONHOME" not in other
-    assert "LD_LIBRARY_PATH" not in other
-    assert (other["PATH"], other["HOME"]) == ("/usr/bin", "/home/someone")
-    assert other["PYTHONPATH"] == str(core_parent())
-
-
 def test_start_on_this_computer_points_to_the_core() -> None:
     start = worker_start()
     assert start.command == [sys.executable, "-m", "SegWithUCore.worker", "--idle-minutes", "10"]
@@ -102,13 +74,14 @@ def test_reason_of_an_end_is_told_in_words(code: int | None, system: str, words:
     assert words in end_reason(code, system)
 
 
-def test_windows_ends_the_tree_of_the_worker_and_of_its_launcher() -> None:
+def test_windows_ends_the_tree_of_the_worker_and_of_its_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSTEMROOT", "D:/Win")
     calls: list[list[str]] = []
     process = SimpleNamespace(pid=100, poll=lambda: None, wait=lambda _timeout: 1)
     assert launch._end_on_windows(process, 200, run=lambda command, **_: calls.append(command))  # type: ignore[arg-type]
     assert [call[-1] for call in calls] == ["200", "100"]
     assert all(call[1:4] == ["/T", "/F", "/PID"] for call in calls)
-    assert taskkill_command(7, {"SystemRoot": r"D:\Win"})[0] == r"D:\Win\System32\taskkill.exe"
+    assert calls[0][0] == str(Path("D:/Win/System32/taskkill.exe"))
 
 
 def test_windows_does_not_kill_a_number_that_is_free_again() -> None:

@@ -19,7 +19,7 @@ from web_client import lines_of, served
 from SegWithUCore.case.case_file import read_case, read_description
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.reviews import Review, read_reviews
-from SegWithUSlicerLib.scene.readout import sentence, share_above
+from SegWithUSlicerLib.scene.readout import above_text, share_above
 
 ACCEPT, REJECT, SECOND, UNDO = "Control+Alt+Digit1", "Control+Alt+Digit3", "Control+Alt+Digit4", "Control+Alt+KeyZ"
 COMMENT = "Control+Alt+KeyC"
@@ -130,7 +130,7 @@ def _check_readout(window: Visit, folder: Path) -> None:
         slider.fill(str(round(threshold / 0.002)))
         assert float(window.text(".threshold-value").removeprefix("from ")) == threshold
         rows = [re.sub(r"\s+", " ", text) for text in window.page.locator("td.above").all_inner_texts()]
-        expected = [sentence(row) for row in share_above(case, "error_probability", threshold)]
+        expected = [above_text(row) for row in share_above(case, "error_probability", threshold)]
         assert rows == [re.sub(r" of the .*,", "", text) for text in expected]
 
 
