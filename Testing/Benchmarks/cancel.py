@@ -1,4 +1,4 @@
-"""How soon a run ends after Ctrl-C and SIGTERM, wherever it is, and what it leaves.
+"""Measure how soon a run ends after Ctrl-C and SIGTERM, wherever it is, and what it leaves.
 
     python Testing/Benchmarks/cancel.py MODEL [--repeat N] [--output FOLDER]
 

@@ -1,4 +1,4 @@
-"""Which figure of a whole case flags bad ones, whether predicted Dice says more than a constant, and which intervals.
+"""Compare metrics of a whole case that flag bad ones, predicted Dice with a constant, and volume intervals.
 
     python Testing/Benchmarks/case_flags.py [--model NAME] [--table SPLIT.csv] [--cache FOLDER] [--test] [--name N]
 

@@ -1,4 +1,4 @@
-"""What handing out cases to workers costs: 500 cases that sleep 20 ms, on two workers of this computer.
+"""Measure the overhead of workers: 500 cases that sleep 20 ms, on two workers of this computer.
 
     python Testing/Benchmarks/cohort_on_workers.py
 

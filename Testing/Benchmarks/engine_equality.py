@@ -1,4 +1,4 @@
-"""How far OpenVINO's results lie from torch's, on the test cases of the hippocampus.
+"""Compare results of OpenVINO and torch on the test cases of the hippocampus.
 
     python Testing/Benchmarks/engine_equality.py --data FOLDER [--output FOLDER]
 

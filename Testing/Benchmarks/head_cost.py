@@ -1,4 +1,4 @@
-"""What the uncertainty head adds to a whole case: three models on torch and on OpenVINO, all in one run.
+"""Time what the uncertainty head adds to a whole case: three models on torch and on OpenVINO, in one run.
 
     python Testing/Benchmarks/head_cost.py [--threads 1] [--repeat 3] [--only NAME] [--output FOLDER]
 

@@ -1,4 +1,4 @@
-"""What hurts the shipped model, and whether the input check says so: shifts of real images in several strengths.
+"""Shift real images in several strengths: how far the shipped model gets worse, and whether the OOD check warns.
 
     python Testing/Benchmarks/input_harm.py [--data ../shared/data] [--role test] [--every 2] [--rows ROWS.jsonl]
 

@@ -1,4 +1,4 @@
-"""Whole volumes up to 512 x 512 x 600: memory as the system counts it, held against what was foreseen.
+"""Measure time and memory of whole volumes up to 512 x 512 x 600, and compare with the predicted memory.
 
     python Testing/Benchmarks/large_volumes.py [--only NAME ...] [--repeat-windows] [--output FOLDER]
 

@@ -1,4 +1,4 @@
-"""How well the memory of a run is predicted: ten and more shapes, each in a process of its own.
+"""Compare predicted with used memory: ten and more shapes, each in a process of its own.
 
     python Testing/Benchmarks/memory_prediction.py [--only NAME ...] [--output FOLDER]
 

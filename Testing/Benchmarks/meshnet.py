@@ -1,4 +1,4 @@
-"""Does the uncertainty head learn on a backbone that nobody here trained?
+"""Train and measure the uncertainty head on a backbone that was trained elsewhere (MeshNet).
 
 brainchop's small MeshNet (5 filters) is the frozen backbone; the segmentation of its large one (20 filters) stands for
 the truth. One T1 volume is cut by space: the right half trains, parts of the left half select, calibrate and test, with

@@ -1,4 +1,4 @@
-"""Does an imported nnU-Net give what nnU-Net itself gives? Prepared images, logits and segmentations side by side.
+"""Compare an imported nnU-Net with nnU-Net itself: prepared images, logits and segmentations.
 
     python Testing/Benchmarks/nnunet_equality.py --work DIR --data ../shared/data/hippocampus [--iterations 60]
 

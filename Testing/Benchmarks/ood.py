@@ -1,4 +1,4 @@
-"""How often the OOD check complains about images like the training cases, and how often about others.
+"""Count false alarms and detections of the OOD check on images like the training cases and on others.
 
     python Testing/Benchmarks/ood.py [--model hippocampus] [--data ../shared/data]
 

@@ -1,4 +1,4 @@
-"""How fast the review page is: python Testing/Benchmarks/page_speed.py [--output FOLDER].
+"""Time the review page: `run.py page-speed [--output FOLDER]`.
 
 A whole brain of 182 x 218 x 182 voxels, assessed as a whole, and a volume of 512 x 512 x 300 voxels with a region of
 interest of 308 x 308 x 180 are served by `segwithu web` and opened in headless Chromium without a GPU, 1366 x 768

@@ -1,4 +1,4 @@
-"""Whether the regions are worth it: how much of what is wrong they show, against other ways to go through a case.
+"""Compare regions with other ways to review a case: how much of what is wrong each shows.
 
     python Testing/Benchmarks/regions_proof.py [--data ../shared/data/hippocampus/split.csv] [--cache DIR] [--choose]
 

@@ -1,4 +1,4 @@
-"""How long regions take on large volumes, and how much memory beyond the maps they are made from.
+"""Measure time and memory of making regions on large volumes.
 
     python Testing/Benchmarks/regions_speed.py [--cases TABLE.csv:test] [--repeat 3] [--output FOLDER]
 

@@ -1,4 +1,4 @@
-"""What a window and a whole case cost: bare backbone, context and paper's head, on torch and on OpenVINO.
+"""Time a window and a whole case: bare backbone, context and paper's head, on torch and on OpenVINO.
 
     python Testing/Benchmarks/speed.py [--threads 1] [--repeat 3] [--output FOLDER]
 

@@ -1,4 +1,4 @@
-"""Processor time of commands that need no network: `start_cost.py [--repeats 10]`.
+"""Time commands that need no network (processor time): `run.py start-cost [--repeats 10]`.
 
 Each runs in a process of its own, whose user and system time the system counts. The fastest and the middle of the
 repeats are written to results/start_cost.md: on a busy machine only the fastest says what the command itself takes.

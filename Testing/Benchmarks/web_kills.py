@@ -1,4 +1,4 @@
-"""Kill `segwithu web` while somebody reviews, again and again, and look for every verdict in the log.
+"""Kill `segwithu web` during reviews, again and again, and look for every verdict in the log.
 
     python Testing/Benchmarks/web_kills.py CASE [--kills 50] [--seed 20261127] [--output FILE]
 

@@ -1,4 +1,4 @@
-"""Compare candidates for the hearts' backbone on *select* and *calibration*, patient by patient.
+"""Compare candidates for the ACDC backbone on *select* and *calibration*, patient by patient.
 
     python Testing/Benchmarks/acdc/acdc_candidates.py --output Testing/Benchmarks/results/acdc_candidates
 
@@ -184,7 +184,7 @@ def table(found: dict[str, Any]) -> str:
     changes = [name for name in CHANGES if name != AS_IT_IS]
     head = ["candidate", "epochs", "hours", *STRUCTURES, "mean (95 %)", "against the best (95 %)", "worst patient"]
     lines = [
-        "# Candidates for the hearts' backbone",
+        "# Candidates for the ACDC backbone",
         "",
         "Dice on *select* and *calibration* (44 volumes of 22 patients), means over patients, by "
         "`acdc/acdc_candidates.py`; turned, mirrored and enlarged: end-diastole only, – where it was left out.",

@@ -1,4 +1,4 @@
-"""Train what the evidence on hearts needs, one training after the other, each going on where it stopped.
+"""Train what the evidence on ACDC needs, one training after the other, each resumed where it stopped.
 
     python Testing/Benchmarks/acdc/acdc_trainings.py --status
     nohup python Testing/Benchmarks/acdc/acdc_trainings.py --background > /dev/null 2>&1 &

@@ -1,4 +1,4 @@
-"""The data set of hearts in nnU-Net's folders, planned and preprocessed by nnU-Net's own code.
+"""Write ACDC in nnU-Net's folders, planned and preprocessed by nnU-Net's own code.
 
     NNUNET/bin/python Testing/Benchmarks/acdc/nnunet_data.py --data ../shared/data/acdc --runs ../runs/acdc
 

@@ -1,4 +1,4 @@
-"""Tables of cases: thirds of the training patients, each left out once, and the test cases that nobody has seen.
+"""Write tables of cases: thirds of the training patients, each left out once, and the unseen test cases.
 
     python Testing/Benchmarks/acdc/patient_folds.py --data ../shared/data/acdc --output ../runs/acdc/folds/acdc
 

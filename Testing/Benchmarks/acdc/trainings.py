@@ -1,4 +1,4 @@
-"""Which trainings the evidence on hearts needs, what each waits for, and how far it has come.
+"""Trainings that the evidence on ACDC needs, what each waits for, and how far it has come.
 
 `../plan.md` says what they are for and what they cost.
 """
