@@ -205,7 +205,7 @@ def test_a_table_without_its_columns_or_with_a_case_twice_is_one_clear_sentence(
     with pytest.raises(InputError, match=r"split.csv begins with 'name;part' and needs the columns 'case', 'role'"):
         find_cases(f"{table}:train")
     table.write_text("case,role\na,train\nb,train\na,select\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"has 1 case\(s\) more than once, such as a: keep one row a case"):
+    with pytest.raises(InputError, match=r"split.csv has 1 case\(s\) more than once, such as a"):
         find_cases(f"{table}:train")
 
 

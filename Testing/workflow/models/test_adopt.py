@@ -179,7 +179,7 @@ def cascade(plans: dict[str, Any]) -> None:
     ("change", "file", "word"),
     [
         (regions, "dataset.json", "region"),
-        (two_dimensional, "plans.json", "slices"),
+        (two_dimensional, "plans.json", "patch_size"),
         (cascade, "plans.json", "cascade"),
     ],
 )
