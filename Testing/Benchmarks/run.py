@@ -23,7 +23,6 @@ QUOTED = {
     "cancel": "cancel.py",
     "regions-speed": "regions_speed.py",
     "regions": "regions_proof.py",
-    "large-result": "large_result_in_slicer.py",
     "page-speed": "page_speed.py",
     "web-speed": "web_speed.py",
     "web-kills": "web_kills.py",
