@@ -32,8 +32,8 @@ from .regions.region import Region
 from .util.errors import InputError, UsageError
 from .util.progress import Progress, silent
 
+# One channel: a path, or an image.
 ImageInput: TypeAlias = str | Path | sitk.Image
-"""One channel: a path, or an image."""
 VOLUMES = ("segmentation", "error_probability", "ranking", "calibration")
 
 
@@ -73,7 +73,7 @@ def segment_image(
         model: from `load_model`.
         roi: region of interest, six numbers as `--roi`: centre and edge lengths in mm along the patient's right,
             anterior and superior (RAS); None for the whole image.
-        unlike_training: go on although the image is unlike the training cases.
+        unlike_training: continue although the image is out of distribution.
         series: end of the UID of the series to take from a DICOM folder that holds several.
         form: "qform" or "sform", which of them counts in a NIfTI file with two places.
         progress: called with stage, fraction and details.
@@ -111,7 +111,7 @@ class SegmentationResult:
     Attributes:
         structures: volume, expected volume with interval, expected wrong volume and predicted Dice of each structure,
             background first.
-        regions: regions worth a look, largest expected error first; empty if the head is not calibrated.
+        regions: regions to review, largest expected error first; empty if the head is not calibrated.
         labels: name of each label value, 0 is the background.
         warnings: how the input differs from the training cases (the out-of-distribution check), and what else the user
             should know.
@@ -260,7 +260,7 @@ def _given_images(images: Sequence[ImageInput], bundle: Bundle) -> _Given:
     for channel, image in zip(bundle.input.channels, images, strict=True):
         source = Path(f"{channel} image")
         if not isinstance(image, sitk.Image):
-            raise UsageError(f"{type(image).__name__} is no image: give paths or SimpleITK images.", "no-image")
+            raise UsageError(f"{type(image).__name__} is not an image: give paths or SimpleITK images.", "no-image")
         check_grid(source, image)
         checked[source] = checked_volume(source, image)
     return _Given("image", list(checked), images=checked)
@@ -269,7 +269,5 @@ def _given_images(images: Sequence[ImageInput], bundle: Bundle) -> _Given:
 def _check_count(given: int, bundle: Bundle) -> None:
     wanted = bundle.input.channels
     if given != len(wanted):
-        raise InputError(
-            f"The model '{bundle.name}' wants {len(wanted)} channel(s) ({', '.join(wanted)}) but {given} image(s) were "
-            "given: give a sequence of them in that order."
-        )
+        given_and_wanted = f"{given} image(s) instead of {len(wanted)} channel(s) ({', '.join(wanted)})"
+        raise InputError(f"The model '{bundle.name}' got {given_and_wanted}: give them in that order.", "channel-count")

@@ -33,6 +33,12 @@ def changed_case(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     (folder / "case.json").write_text(json.dumps(case, ensure_ascii=False), encoding="utf-8")
 
 
+def limited(folder: Path, **limits: float) -> None:
+    """Give the model of a case limits of flags, as a calibration fits them."""
+    rules = {name: {"limit": limit, "useful": True, "message": "For the test."} for name, limit in limits.items()}
+    changed_case(folder, lambda case: case["model"]["flags"].update(rules=rules))
+
+
 def changed_regions(folder: Path, text: str) -> None:
     """Change `regions.csv` as `segwithu regions` does, which tells `case.json` of it."""
     (folder / "regions.csv").write_text(text, encoding="utf-8")

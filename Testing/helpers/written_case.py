@@ -239,9 +239,7 @@ def _case_json(
         "ood": {"warnings": []},
         "structures": [_structure(value, labels, maps, voxel) for value in values],
         "maps": {name: _map_json(name, array, labels, assessed) for name, array in maps.items()},
-        "flags": [
-            {"rule": "ood_reference", "structure": NAMES[1], "message": "volume outside the training range — “check”"}
-        ],
+        "flags": [{"rule": "ood", "structure": NAMES[1], "message": "volume outside the training range — “check”"}],
         "timings_s": {},
     }
 

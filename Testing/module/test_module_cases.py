@@ -26,15 +26,17 @@ def _all_regions(listing: Listing, name: str) -> dict:
 
 def _flagged_worklist(listing: Listing) -> tuple[Path, float]:
     """A worklist whose limit flags the one case with the largest share, of a structure or the whole; the limit."""
+    from exchanged_cases import limited
+
     from SegWithUCore.case.case_file import read_case
     from SegWithUCore.review.flags import metrics_of_case, structures_of, wrong_share
 
     cases = [read_case(listing.cases / name) for name in CASES]
     shares = sorted(max(metrics_of_case(case)["wrong_share"], *map(wrong_share, structures_of(case))) for case in cases)
     limit = round((shares[-1] + shares[-2]) / 2, 4)
-    rules = listing.home / "rules.json"
-    rules.write_text(json.dumps({"wrong_share": limit}))
-    segwithu("worklist", listing.cases, "--output", listing.home, "--rules", rules)
+    for name in CASES:
+        limited(listing.cases / name, wrong_share=limit)
+    segwithu("worklist", listing.cases, "--output", listing.home)
     return listing.home / "worklist.json", limit
 
 

@@ -17,7 +17,7 @@ from SegWithUCore.util.atomic_files import (
     TEMPORARY_PREFIX,
     atomic_file,
     atomic_folder,
-    sweep_leftovers,
+    remove_leftovers,
 )
 from SegWithUCore.util.errors import OutputError
 from SegWithUCore.util.process_lock import LockedError, ProcessLock, remove_stale
@@ -142,7 +142,7 @@ with atomic_file(pathlib.Path(sys.argv[1]) / "file"):
 def test_a_folder_whose_maker_was_killed_before_it_was_locked_is_swept_at_once(when: str, tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", EARLY, tmp_path, when], check=False).returncode == -9
     assert len(left := list(tmp_path.iterdir())) == 1
-    assert sweep_leftovers(tmp_path) == left
+    assert remove_leftovers(tmp_path) == left
     assert not any(tmp_path.iterdir())
 
 
@@ -152,12 +152,12 @@ def test_who_sweeps_disturbs_nobody_who_makes_a_folder(tmp_path: Path, monkeypat
     def made_and_swept(**names: str) -> str:
         made.append(make(**names))
         if len(made) % 2:
-            sweep_leftovers(tmp_path)
+            remove_leftovers(tmp_path)
         return made[-1]
 
     def sweep() -> None:
         while not ended.is_set():
-            sweep_leftovers(tmp_path)
+            remove_leftovers(tmp_path)
 
     monkeypatch.setattr(tempfile, "mkdtemp", made_and_swept)
     sweeping = threading.Thread(target=sweep)
@@ -182,7 +182,7 @@ def test_nobody_sweeps_what_lives_on_a_file_system_without_locks(
 
     monkeypatch.setattr(process_lock.fcntl, "flock", unsupported)
     with atomic_file(tmp_path / "target") as work:
-        assert sweep_leftovers(tmp_path) == []
+        assert remove_leftovers(tmp_path) == []
         work.write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
@@ -194,11 +194,11 @@ def test_what_has_no_lock_is_swept_after_a_day(tmp_path: Path) -> None:
         (tmp_path / name / "part").write_text("half")
     (tmp_path / f"{TEMPORARY_PREFIX}link").symlink_to(tmp_path)
     (tmp_path / f"{TEMPORARY_PREFIX}file").write_text("")
-    assert sweep_leftovers(tmp_path) == []
+    assert remove_leftovers(tmp_path) == []
     long_ago = time.time() - ABANDONED_AFTER_S - 60
     for name in [*names, f"{TEMPORARY_PREFIX}file"]:
         os.utime(tmp_path / name, (long_ago, long_ago))
-    assert len(sweep_leftovers(tmp_path)) == len(names) + 1
+    assert len(remove_leftovers(tmp_path)) == len(names) + 1
     assert [path.name for path in tmp_path.iterdir()] == [f"{TEMPORARY_PREFIX}link"]
 
 

@@ -126,7 +126,7 @@ def test_what_needs_torch_is_one_sentence(packages: Path, tmp_path: Path) -> Non
 def test_training_says_what_it_lacks(packages: Path, tmp_path: Path) -> None:
     done = light(packages, "-m", "SegWithUCore.cli", "import-checkpoint", "--help", cwd=tmp_path)
     assert done.returncode == 0
-    code = "from SegWithUCore.util.failures import failure_sentence\n"
+    code = "from SegWithUCore.util.failures import failure_message\n"
     code += "try:\n    import SegWithULab.training.head\n"
-    code += "except ImportError as error:\n    print(failure_sentence(error))"
+    code += "except ImportError as error:\n    print(failure_message(error))"
     assert 'pip install ".[train]"' in light(packages, "-c", code, cwd=tmp_path).stdout

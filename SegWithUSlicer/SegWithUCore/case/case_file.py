@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..util.errors import OTHER_VERSION, InputError
+from ..util.errors import OTHER_VERSION, InputError, naming
 from ..util.folder_entries import lost_link
 from ..util.input_files import is_there
 from ..util.strict_json import read_json, typed
@@ -16,20 +16,20 @@ CASE_FILE = "case.json"
 CASE_FORMAT = "segwithu-case"
 FORMAT_VERSION = 1
 SEGMENTATION_FILE = "segmentation.nii.gz"
+# The first one that a case has is shown first.
 MAP_NAMES = ("error_probability", "ranking", "calibration")
-"""In the order in which a user meets them; the first that a case has is shown first."""
+# For cases without titles, such as anonymous copies.
 DEFAULT_TITLES = {
     "error_probability": "Error probability",
     "ranking": "Ranking map",
     "calibration": "Calibration map",
 }
-"""Of cases without titles, as anonymous copies are."""
+# Files have 30 kB, with a hundred structures about 1 MB.
 MAXIMUM_BYTES = 16 << 20
-"""Of `case.json`: ours have 30 kB, with a hundred structures about 1 MB."""
+# Errors of reading a value of another type than a case should have.
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-"""What reading a value raises that is not what a case should hold."""
-DAMAGED_CASE = "damaged-case"
-"""Error code of such a case."""
+# Error codes of such a case, and of a folder that is not one.
+DAMAGED_CASE, NOT_A_CASE = "damaged-case", "not-a-case"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Structure:
         expected_interval_mm3: holds the true volume of nine in ten cases, as measured on `calibration_cases`.
         dice_cases: so many cases the predicted Dice was fitted on.
         predicted_dice_informative: False if the predicted Dice does not beat a constant; it is left out then.
-        flags, flag_rules: what is said against it in sentences, and by which rule each.
+        flags, flag_rules: messages of its flags, and the rule of each.
     """
 
     value: int
@@ -122,28 +122,25 @@ def naming_case(folder: Path) -> Iterator[None]:
     """Name the case in errors of the block that reads its files.
 
     Raises:
-        InputError: a value is not what it should be, or the block says so; names the folder.
+        InputError: a value is damaged, or the block raises it; names the folder.
     """
     try:
-        yield
+        with naming(folder):
+            yield
     except DAMAGED as error:
-        words = f"{folder} is damaged ({CASE_FILE}: {error!r:.200}): segment the case again."
-        raise InputError(words, DAMAGED_CASE) from error
-    except InputError as error:
-        if str(folder) in str(error):
-            raise
-        raise InputError(f"{folder}: {error}") from error
+        message = f"{folder} is damaged ({CASE_FILE}: {error!r:.200}): segment the case again."
+        raise InputError(message, DAMAGED_CASE) from error
 
 
 def read_case(folder: Path) -> dict[str, Any]:
     """Read a case folder's `case.json` as JSON.
 
     Raises:
-        InputError: it is no case folder, damaged, or of another format version.
+        InputError: it is not a case folder, damaged, or of another format version.
     """
     path = folder / CASE_FILE
     if not is_there(path) and not lost_link(path):
-        raise InputError(f"{folder} is no case folder (it has no {CASE_FILE}): give one that segment wrote.")
+        raise InputError(f"{folder} is not a case folder: it has no {CASE_FILE}.", NOT_A_CASE)
     case = read_json(path, "segment the case again", MAXIMUM_BYTES)
     _check_format(case, str(path))
     return dict(case)
@@ -151,14 +148,11 @@ def read_case(folder: Path) -> dict[str, Any]:
 
 def _check_format(raw: Any, origin: str) -> None:
     if not isinstance(raw, Mapping) or raw.get("format") != CASE_FORMAT:
-        raise InputError(f"{origin} is not of a SegWithU case: give a folder that segment wrote.")
+        raise InputError(f"{origin} is not of a SegWithU case: give a folder that segment wrote.", NOT_A_CASE)
     version = raw.get("format_version")
     if version != FORMAT_VERSION:
-        raise InputError(
-            f"{origin} has format version {version}, this SegWithU reads {FORMAT_VERSION}: segment the case again, or "
-            "use the version that wrote it.",
-            OTHER_VERSION,
-        )
+        found = f"{version} instead of {FORMAT_VERSION}"
+        raise InputError(f"{origin} has format version {found}: segment the case again.", OTHER_VERSION)
 
 
 def read_description(folder: Path) -> CaseDescription:
@@ -183,21 +177,22 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
     """
     _check_format(raw, origin)
     try:
+        spacing = ((raw.get("input") or {}).get("grid") or {}).get("spacing_mm")
         return CaseDescription(
             name=str(raw["name"]),
             created=str(raw.get("created") or ""),
             model_name=str((raw.get("model") or {}).get("name") or ""),
-            # The engine also sums up the background, which is no structure.
+            # The engine also sums up the background, which is not a structure.
             structures=tuple(
                 _structure(entry, raw.get("flags") or []) for entry in raw["structures"] if int(entry["value"]) != 0
             ),
             maps=_maps(raw, case_folder),
-            voxel_mm3=_voxel_mm3(raw),
+            voxel_mm3=None if spacing is None else math.prod(float(edge) for edge in spacing),
             raw=raw,
         )
     except DAMAGED as error:
-        words = f"{origin} is damaged ({type(error).__name__}: {error!s:.200}): segment the case again."
-        raise InputError(words, DAMAGED_CASE) from error
+        message = f"{origin} is damaged ({type(error).__name__}: {error!s:.200}): segment the case again."
+        raise InputError(message, DAMAGED_CASE) from error
 
 
 def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
@@ -223,8 +218,3 @@ def _maps(raw: Mapping[str, Any], case_folder: Path | None) -> dict[str, MapInfo
         if case_folder is None or (case_folder / info.file).is_file():
             found[name] = info
     return found
-
-
-def _voxel_mm3(raw: Mapping[str, Any]) -> float | None:
-    spacing = ((raw.get("input") or {}).get("grid") or {}).get("spacing_mm")
-    return None if spacing is None else math.prod(float(edge) for edge in spacing)

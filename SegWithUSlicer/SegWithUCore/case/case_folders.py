@@ -12,31 +12,29 @@ from ..util.errors import InputError
 from ..util.folder_entries import EntryKind, check_entries, check_link, entry_kind
 from ..util.input_files import regular_file
 from ..util.paths import is_inside
-from .case_file import CASE_FILE, SEGMENTATION_FILE
+from .case_file import CASE_FILE, NOT_A_CASE, SEGMENTATION_FILE
 from .region_files import REGION_LABELS_FILE, REGIONS_FILE
 
+# Files that show that a folder without a `case.json` was a case.
 MARKS = (SEGMENTATION_FILE, "regions.csv", "review.*.jsonl")
-"""Files that show that a folder without a `case.json` was a case."""
-BESIDE_CASES = frozenset({"index.html", "structures.csv", "failed.csv", "worklist.csv", "worklist.json"})
-"""What commands write into a folder of cases."""
+# What commands write into a folder of cases.
+BESIDE_CASES = ("index.html", "structures.csv", "failed*.csv", "worklist.csv", "worklist.json")
+# Folders between the one that is given and a case that is listed as left out, and how many of them are listed.
 _DEEPEST, _NAMED = 3, 5
-"""Folders between the one that is named and a case that is told to be left out, and how many of them are named."""
-_TOLD_BY_READING = (EntryKind.LINK_TO_NOTHING, EntryKind.UNREADABLE)
-"""What fails alone as a damaged case does."""
 
 
 def case_folders(paths: Sequence[Path]) -> list[Path]:
     """List the case folders among `paths` and directly inside them, each once, in the order given, then by name.
 
-    A folder that was a case and lost its `case.json` is among them, and so is a link that leads to nothing: reading it
-    says what is wrong, and the others go on. What a run writes beside its cases is passed over, so that a shell may
-    name all that lies there (`results/*`).
+    A folder that was a case and lost its `case.json` is among them, and so is an entry that cannot be opened: reading
+    it fails with the reason, and the others continue. What a run writes beside its cases is skipped, so that a shell
+    may name all entries (`results/*`).
 
     Raises:
-        InputError: a path is neither a case folder nor holds any, or holds a pipe or a link to itself.
+        InputError: a path is neither a case folder nor holds any.
     """
     found: dict[str, Path] = {}
-    named = [path for path in paths if not (path.name in BESIDE_CASES and path.is_file())] or paths
+    named = [path for path in paths if not (_is_one_of(path.name, BESIDE_CASES) and path.is_file())] or paths
     for path in named:
         for folder in [path] if (path / CASE_FILE).is_file() else _cases_inside(path):
             found.setdefault(os.path.realpath(folder), folder)
@@ -49,7 +47,7 @@ def holds_cases(path: Path) -> bool:
 
 
 def deeper_cases(paths: Sequence[Path], given: Sequence[Path] = ()) -> list[str]:
-    """Say which case folders `case_folders` leaves out: hidden ones, and those deeper than directly inside `paths`.
+    """Report case folders that `case_folders` leaves out: hidden ones, and those deeper than directly inside `paths`.
 
     Args:
         given: further folders that are looked at, so that nothing in them is left out.
@@ -66,7 +64,7 @@ def deeper_cases(paths: Sequence[Path], given: Sequence[Path] = ()) -> list[str]
 
 
 def _cases_inside(path: Path) -> list[Path]:
-    """List the cases in a folder, and beside cases what cannot be opened; a path that is one itself stands alone.
+    """List the cases in a folder, with entries beside them that cannot be opened; or the path itself if it is a case.
 
     Raises:
         InputError: there are none.
@@ -74,12 +72,11 @@ def _cases_inside(path: Path) -> list[Path]:
     entries = _entries(path)
     lost = [entry for entry in entries if _is_lost(entry)]
     if any(_is_case(entry) for entry in entries):
-        check_entries([entry for entry in lost if entry_kind(entry) not in _TOLD_BY_READING], "entries")
         return [entry for entry in entries if entry in lost or _is_case(entry)]
     if _is_case(path) or _is_lost(path):
         return [path]
     check_entries(lost, "entries")
-    raise InputError(f"{path} is no case folder and holds none: give folders that segment wrote.")
+    raise InputError(f"{path} is not a case folder and holds none: give folders that segment wrote.", NOT_A_CASE)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -97,26 +94,26 @@ def _is_case(folder: Path) -> bool:
 
 
 def _is_lost(entry: Path) -> bool:
-    """Whether an entry cannot be opened though it may be a case folder: a link to nothing, say; not a closed file."""
+    """Whether an entry cannot be opened though it may be a case folder, such as a link to nothing; not a file."""
     kind = entry_kind(entry)
     closed_file = os.path.isfile(entry)  # noqa: PTH113 - Path.is_file raises behind a folder that is closed
-    return not (kind.opens or kind is EntryKind.ABSENT or entry.name in BESIDE_CASES or closed_file)
+    return not (kind.opens or kind is EntryKind.ABSENT or _is_one_of(entry.name, BESIDE_CASES) or closed_file)
 
 
+# Volumes on the grid of the image.
 VOLUMES = (
     *("segmentation.nii.gz", "error_probability.nii.gz", "ranking.nii.gz", "calibration.nii.gz", "runner_up.nii.gz"),
     *("model_percentile.nii.gz", "data_percentile.nii.gz", REGION_LABELS_FILE),
 )
-"""On the grid of the image, which may lie beside them."""
+# What `segment` and `regions` write.
 MODEL_FILES = (
     *(CASE_FILE, "image.nii.gz", *VOLUMES, REGIONS_FILE, "segmentation.seg.nrrd"),
     *("structures.csv", "preview.png"),
 )
-"""What `segment` and `regions` write."""
+# What reviewers add.
 REVIEW_PATTERNS = ("review.*.jsonl", "segmentation_reviewed*.seg.nrrd")
-"""What reviewers add."""
-MADE_ANEW = ("report.html", "*.lock", f"{TEMPORARY_PREFIX}*")
-"""What belongs to where it lies and can be made again."""
+# What can be made again and is not copied.
+REPRODUCIBLE = ("report.html", "*.lock", f"{TEMPORARY_PREFIX}*")
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def case_contents(folder: Path) -> Contents:
     """Look at what lies in a case folder.
 
     Raises:
-        InputError: it cannot be listed, or one of `MODEL_FILES` is no regular file or a link that leads elsewhere.
+        InputError: it cannot be listed, or one of `MODEL_FILES` is not a regular file or a link that leads elsewhere.
     """
     check_link(folder, "give a case folder")
     try:
@@ -154,8 +151,8 @@ def case_contents(folder: Path) -> Contents:
                 reviews.append(checked_file(folder, name))
             except InputError as error:
                 left_out.append(str(error))
-        elif not _is_one_of(name, MADE_ANEW):
-            left_out.append(f"{folder / name} is no file of a case.")
+        elif not _is_one_of(name, REPRODUCIBLE):
+            left_out.append(f"{folder / name} is not a file of a case.")
     return Contents(model, tuple(reviews), tuple(left_out))
 
 
@@ -163,7 +160,7 @@ def checked_file(folder: Path, name: str) -> Path:
     """Return a file of a case folder.
 
     Raises:
-        InputError: it is no regular file, or a link that leads out of the folder.
+        InputError: it is not a regular file, or a link that leads out of the folder.
     """
     path = folder / name
     if not is_inside(folder, Path(name)):

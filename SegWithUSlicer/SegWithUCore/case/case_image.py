@@ -1,5 +1,6 @@
 """Find and read the image that a case folder was made from: known by a hash of its voxels, and where these lie."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -14,28 +15,28 @@ from ..io.dicom_series import read_slices
 from ..io.grid import VoxelGrid, check_geometry
 from ..io.volume import FORMS, Volume, read_header, read_volume
 from ..util.errors import InputError
-from ..util.input_files import original_path
+from ..util.input_files import is_there, original_path
 from ..util.paths import has_links, is_inside, is_own, stored_path
 from .case_file import CASE_FILE, DAMAGED, DAMAGED_CASE
 from .case_folders import VOLUMES
 
 IMAGE_FILE = "image.nii.gz"
+# Error codes of an image with other voxels than were segmented, and of a volume at another place.
 OTHER_VOXELS, ELSEWHERE = "other-voxels", "another-place"
-"""Error codes of an image that is not the one that was segmented, and of a volume that does not lie where that lay."""
 
 
 class OutsideError(InputError):
-    """The image is said to lie outside the case folder, by another user: this user is asked for it.
+    """Another user's `case.json` names an image outside the case folder.
 
     Attributes:
-        path: where `case.json` says that it lies; that path was not opened.
+        path: of that image, which was not opened.
     """
 
     def __init__(self, folder: Path, path: Path) -> None:
         self.path = path
         super().__init__(
-            f"The image of {folder} is said to lie at {path}, outside that folder, and this user did not write so: "
-            "give the image with --image, or for many cases the folder of the images with export --images."
+            f"{folder} was made by another user from an image outside that folder ({path}): give the image with "
+            "--image, or for many cases the folder of the images with export --images."
         )
 
 
@@ -63,7 +64,7 @@ def case_image(
     """
     path = moved_to or trusted_path(folder, case, channel)
     if not is_there(path):
-        raise InputError(f"The image of {folder} is not at {path} any more: say where it is with --image.")
+        raise InputError(f"The image of {folder} is not at {path} any more: give its place with --image.")
     wanted = channel_hash(folder, case, channel)
     volume = series_with_voxels(path, wanted)[0] if path.is_dir() else read_volume(path)
     checked = checked_image(path, volume, folder, case, channel)
@@ -85,26 +86,21 @@ def checked_image(path: Path, volume: Volume, folder: Path, case: Mapping[str, A
         InputError: it holds other voxels, or lies elsewhere.
     """
     if voxel_hash(volume.image) != channel_hash(folder, case, channel):
-        raise InputError(
-            f"{path} holds other voxels than the image of {folder}: give the one that was segmented.", OTHER_VOXELS
-        )
+        raise InputError(f"{path} has other voxels than the image of {folder}: give its own image.", OTHER_VOXELS)
     grid = case_grid(folder, case)
     for form in (None, *FORMS):
         placed = volume.on_form(form).image
         if VoxelGrid.of(placed).is_at(grid):
             return placed
-    raise InputError(
-        f"{path} holds the voxels of {folder}, but at another place: it has {VoxelGrid.of(volume.image).place}, and "
-        f"what was segmented had {grid.place}: give the image with the header that it had, or segment it again.",
-        ELSEWHERE,
-    )
+    places = f"{VoxelGrid.of(volume.image).place} instead of {grid.place}"
+    raise InputError(f"{path} has the voxels of {folder} at another place, {places}: restore its header.", ELSEWHERE)
 
 
 def case_grid(folder: Path, case: Mapping[str, Any]) -> VoxelGrid:
     """Return the grid of the image that was segmented, on which all volumes of a case lie.
 
     Raises:
-        InputError: `case.json` does not say, or it is no grid of an image.
+        InputError: `case.json` does not say, or it is not a grid of an image.
     """
     try:
         grid = VoxelGrid.of_facts(case["input"]["grid"])
@@ -124,22 +120,8 @@ def check_volume_places(folder: Path, case: Mapping[str, Any]) -> None:
     for path in (folder / name for name in VOLUMES if (folder / name).is_file()):
         own = read_header(path).grid
         if own is not None and not own.is_at(grid):
-            raise InputError(
-                f"{path} has {own.place}, and the image that was segmented had {grid.place}: segment the case again.",
-                ELSEWHERE,
-            )
-
-
-def is_there(path: Path) -> bool:
-    """Whether there is a file or folder.
-
-    Raises:
-        InputError: the path may not be read.
-    """
-    try:
-        return path.exists()
-    except OSError as error:
-        raise InputError(f"{path} cannot be looked at ({error.strerror}): give the image with --image.") from error
+            places = f"{own.place} instead of {grid.place}"
+            raise InputError(f"{path} lies elsewhere than the image, {places}: segment the case again.", ELSEWHERE)
 
 
 def image_path(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
@@ -186,31 +168,37 @@ def _source(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
         raise _damaged(folder, error) from error
 
 
-def image_among(folders: Sequence[Path], folder: Path, case: Mapping[str, Any]) -> Path | None:
-    """Find the image of a case in folders that the user named, at any depth: by its name, then by its voxels.
+def find_image(
+    folder: Path, case: Mapping[str, Any], folders: Sequence[Path], channel: int = 0
+) -> tuple[Path, sitk.Image] | None:
+    """Find and read an image of a case: where this user had it, else by name in the folders given, at any depth.
 
     Args:
-        folders: where images lie now.
         folder: of the case.
+        folders: where images lie now.
 
     Returns:
-        A file, or the folder of a DICOM series; None if none of them holds it.
+        A file, or the folder of a DICOM series, and the image; None if it is not found.
 
     Raises:
-        InputError: `case.json` does not say which image it was made from; or it is there, with another place.
+        InputError: `case.json` names no image, or none of the files of its name is the one that was segmented; then
+            the reason of the best of them, and one with the right voxels at another place is better.
     """
-    name, moved = _source(folder, case, 0).name, None
+    with contextlib.suppress(OutsideError):  # another user wrote where it lies
+        path = trusted_path(folder, case, channel)
+        if is_there(path):
+            return path, case_image(folder, case, path, channel, check_volumes=False)
+    name, problems = _source(folder, case, channel).name, list[InputError]()
     for root in folders:
         for parent, subfolders, files in os.walk(root):
             if name in files or name in subfolders:
+                path = Path(parent) / name
                 try:
-                    case_image(folder, case, Path(parent) / name)
-                except InputError as error:  # another image of that name: the next one may be it
-                    moved = error if error.code == ELSEWHERE else moved
-                    continue
-                return Path(parent) / name
-    if moved is not None:
-        raise moved
+                    return path, case_image(folder, case, path, channel, check_volumes=False)
+                except InputError as error:  # the next one of that name may be it
+                    problems.append(error)
+    if problems:
+        raise min(problems, key=lambda error: {ELSEWHERE: 0, OTHER_VOXELS: 2}.get(error.code, 1))
     return None
 
 
@@ -257,16 +245,8 @@ def series_with_voxels(folder: Path, wanted: str) -> tuple[Volume, list[Path]]:
             continue
         if voxel_hash(volume.image) == wanted:
             return volume, files
-    raise no_such_series(folder, len(found.series))
-
-
-def no_such_series(folder: Path, count: int) -> InputError:
-    """Make the error about a DICOM folder none of whose series is the one that was segmented."""
-    return InputError(
-        f"None of the {count} series in {folder} holds the voxels that were segmented: give the folder of the series "
-        "that was.",
-        code="no-such-series",
-    )
+    message = f"None of the {len(found.series)} series in {folder} has the voxels that were segmented: give its folder."
+    raise InputError(message, "no-such-series")
 
 
 def voxel_hash(image: sitk.Image) -> str:

@@ -12,7 +12,7 @@ from ..io.plane_writer import write_nifti_planes
 from ..io.roi import VoxelBox, whole_grid
 from ..io.volume import check_file, itk_messages_kept_off_the_terminal, read_file
 from ..models.input_spec import Label
-from ..util.atomic_files import atomic_file, sweep_leftovers
+from ..util.atomic_files import atomic_file, remove_leftovers
 from ..util.errors import InputError
 from ..util.strict_json import to_json
 from .case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case
@@ -81,10 +81,10 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
         overwrite: also if other regions of this case were reviewed; the reviews stay, but belong to none.
 
     Raises:
-        InputError: it is no case folder, is not calibrated, or was made before runner-ups were kept.
+        InputError: it is not a case folder, is not calibrated, or was made before runner-ups were kept.
         OutputError: it cannot be written to.
     """
-    sweep_leftovers(folder)
+    remove_leftovers(folder)
     case_contents(folder)  # nothing is read through a link that leads elsewhere
     case = read_case(folder)
     with naming_case(folder):
@@ -126,12 +126,12 @@ def assessed_part(case: Mapping[str, Any], grid: sitk.Image | VoxelGrid) -> Voxe
         grid: of the image.
 
     Raises:
-        InputError: it is no box.
+        InputError: it is not a box.
     """
     entry = case["assessed"]
     index, size = ([int(n) for n in entry[key]] for key in ("index_ijk", "size_ijk"))
     if not len(index) == len(size) == 3:
-        raise InputError(f"The assessed part is no box: {entry!r:.100}.")
+        raise InputError(f"The assessed part is not a box: {entry!r:.100}.")
     return VoxelBox((index[0], index[1], index[2]), (size[0], size[1], size[2]))
 
 
@@ -140,10 +140,8 @@ def _keep_reviews(folder: Path, found: "FoundRegions", overwrite: bool) -> None:
     old, reviews = folder / REGIONS_FILE, sorted(folder.glob("review.*.jsonl"))
     same = old.is_file() and regions_text(folder) == regions_csv(found.regions)
     if reviews and not same and not overwrite:
-        raise InputError(
-            f"{folder} has been reviewed ({reviews[0].name}) with other regions: pass --overwrite to make new ones, "
-            "to which that review no longer belongs."
-        )
+        message = f"{folder} has reviews of other regions ({reviews[0].name}): pass --overwrite to give these up."
+        raise InputError(message, "reviewed-regions")
 
 
 def ijk_to_ras(image: sitk.Image | VoxelGrid) -> np.ndarray:
@@ -158,9 +156,7 @@ def _read(folder: Path, file: str, case: Mapping[str, Any], kind: int) -> sitk.I
     path = folder / file
     if not path.is_file():
         if file == ERROR_PROBABILITY_FILE and not (case.get("model") or {}).get("calibrated"):
-            raise InputError(
-                f"{folder} has no regions: its model is not calibrated, so nothing says how much is wrong."
-            )
+            raise InputError(f"{folder} has no regions: its model is not calibrated.", "no-calibration")
         raise InputError(f"{path} is missing: segment the case again.")
     image = read_file(path)
     return image if kind == sitk.sitkUnknown else sitk.Cast(image, kind)

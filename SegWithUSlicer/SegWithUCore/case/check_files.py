@@ -1,9 +1,7 @@
-"""Read inputs, finished cases and models only to check that they are intact; nothing is segmented or written."""
+"""Read inputs and finished cases only to check that they are intact; nothing is segmented or written."""
 
-import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -13,39 +11,26 @@ import SimpleITK as sitk
 from ..io.input_reader import IN_THIS_PROCESS
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input
 from ..io.volume import check_same_grid, coarse_notes, grid_facts, read_file
-from ..models.bundle_files import check_whole
-from ..models.installed import resolve_model
-from ..util.errors import InputError, SegWithUError, UsageError
+from ..util.errors import InputError, SegWithUError
 from ..util.folder_entries import EntryKind, entry_kind
-from ..util.input_files import is_there
-from ..util.paths import BUNDLE_FILE
 from .case_file import SEGMENTATION_FILE, naming_case, read_description
 from .case_folders import case_folders, checked_file, deeper_cases, holds_cases
-from .case_image import (
-    ELSEWHERE,
-    OTHER_VOXELS,
-    OutsideError,
-    case_image,
-    check_volume_places,
-    image_path,
-    trusted_path,
-    voxel_hash,
-)
+from .case_image import ELSEWHERE, OTHER_VOXELS, check_volume_places, find_image, voxel_hash
 from .region_files import REGION_LABELS_FILE, check_region_files, read_regions
 from .segmentation_file import REVIEWED_PATTERN, check_reviewed
 
 
 class Outcome(StrEnum):
-    """What a check came to."""
+    """The result of a check."""
 
     WHOLE = "whole"
+    # Read, with warnings.
     DOUBTFUL = "doubtful"
-    """Read, with warnings."""
     REFUSED = "refused"
+    # A finished case whose image has other voxels now than were segmented, or another place.
     CHANGED = "changed"
-    """A finished case whose image has other voxels now than were segmented, or another place."""
+    # A finished case that is intact itself.
     UNKNOWN = "image not found"
-    """A finished case that is whole itself."""
 
 
 BAD = (Outcome.REFUSED, Outcome.CHANGED)
@@ -58,65 +43,39 @@ class Checked:
     Attributes:
         source: file or folder.
         kind: "image", "DICOM series, 113 slices", "case", ...
-        sentences: warnings, or the reason of a refusal.
-        facts: for machines, of an input: `grid` (see `grid_facts`) and `voxels_sha256` of its first channel.
+        messages: warnings, or the reason of a refusal.
+        metadata: for machines, of an input: `grid` (see `grid_facts`) and `voxels_sha256` of its first channel.
     """
 
     source: Path
     kind: str
     outcome: Outcome
-    sentences: tuple[str, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_paths(paths: Sequence[Path], images: Sequence[Path] = ()) -> Iterator[Checked]:
-    """Check each input, finished case and model at `paths`; one that is damaged does not stop the others.
+    """Check each input and finished case at `paths`; one that is damaged does not stop the others.
 
     Args:
-        paths: image files, DICOM series, folders in nnU-Net naming, case folders, or folders of any of these; and
-            models by name or folder.
-        images: folders in which the images of finished cases lie; others are not opened, because a case that came
+        paths: image files, DICOM series, folders in nnU-Net naming, case folders, or folders of any of these.
+        images: folders that hold the images of finished cases; other images are not opened, because a case that came
             from elsewhere may name any file.
     """
     for path in paths:
-        model = _model_folder(path)
-        if model is not None:
-            yield check_model(model)
-            continue
         try:
-            cases = case_folders([path]) if holds_cases(path) else []
-            found = [] if cases else [*_inputs_at(path)]
+            if not holds_cases(path):
+                for one in _inputs_at(path):
+                    yield one if isinstance(one, Checked) else check_input(*one)
+                continue
+            cases = case_folders([path])
         except SegWithUError as error:
             yield Checked(path, "", Outcome.REFUSED, (str(error),))
             continue
-        for sentence in deeper_cases([path], paths) if cases else ():
-            yield Checked(path, "folder", Outcome.DOUBTFUL, (sentence,))
+        for message in deeper_cases([path], paths):
+            yield Checked(path, "folder", Outcome.DOUBTFUL, (message,))
         for folder in cases:
             yield check_case(folder, images)
-        for one in found:
-            yield one if isinstance(one, Checked) else check_input(*one)
-
-
-def _model_folder(path: Path) -> Path | None:
-    """Find the folder of a model that is named, or lies there; None for anything else."""
-    if not is_there(path / BUNDLE_FILE) and is_there(path):
-        return None
-    try:
-        return resolve_model(str(path)).folder
-    except UsageError:
-        return None
-    except InputError:
-        return path
-
-
-def check_model(folder: Path) -> Checked:
-    """Check that a model is whole."""
-    try:
-        bundle = check_whole(folder)
-    except InputError as error:
-        return Checked(folder, "model", Outcome.REFUSED, (str(error),))
-    facts = {"model": bundle.name, "version": bundle.about["version"]}
-    return Checked(folder, "model", Outcome.WHOLE, (), facts)
 
 
 def _inputs_at(path: Path) -> Iterator[tuple[GivenCase, str] | Checked]:
@@ -159,8 +118,8 @@ def check_input(case: GivenCase, kind: str) -> Checked:
         f"{path}: {note}" for path, one in named for note in (*one.header.notes_by(None), *coarse_notes(one.image))
     ]
     notes = tuple(dict.fromkeys(found))
-    facts = {"grid": grid_facts(volumes[0].image), "voxels_sha256": voxel_hash(volumes[0].image)}
-    return Checked(source, kind, Outcome.DOUBTFUL if notes else Outcome.WHOLE, notes, facts)
+    metadata = {"grid": grid_facts(volumes[0].image), "voxels_sha256": voxel_hash(volumes[0].image)}
+    return Checked(source, kind, Outcome.DOUBTFUL if notes else Outcome.WHOLE, notes, metadata)
 
 
 def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
@@ -175,11 +134,18 @@ def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
             _check_volumes(folder, case)
             versions = [checked_file(folder, path.name) for path in sorted(folder.glob(REVIEWED_PATTERN))]
             notes = tuple(note for path in versions if (note := check_reviewed(path, folder, case)))
-            found = _check_image(folder, case, images)
+            version, channels = str(case["versions"]["segwithu"]), len(case["input"]["channels"])
     except SegWithUError as error:
         return Checked(folder, "case", Outcome.REFUSED, (str(error),))
-    outcome = Outcome.DOUBTFUL if notes and found.outcome is Outcome.WHOLE else found.outcome
-    return replace(found, outcome=outcome, sentences=(*found.sentences, *notes))
+    outcome = Outcome.DOUBTFUL if notes else Outcome.WHOLE
+    try:
+        if any(find_image(folder, case, images, number) is None for number in range(channels)):
+            message = f"The image of {folder} was not checked: name the folder that holds it with --images."
+            outcome, notes = Outcome.UNKNOWN, (message, *notes)
+    except SegWithUError as error:
+        outcome = Outcome.CHANGED if error.code in (ELSEWHERE, OTHER_VOXELS) else Outcome.REFUSED
+        notes = (f"{folder}, made by version {version}, is not reliable: {error}", *notes)
+    return Checked(folder, "case", outcome, notes, {"version": version})
 
 
 def _check_volumes(folder: Path, case: Mapping[str, Any]) -> None:
@@ -200,50 +166,3 @@ def _check_volumes(folder: Path, case: Mapping[str, Any]) -> None:
         first = first or image
         check_same_grid(path, image, folder / SEGMENTATION_FILE, first)
     check_volume_places(folder, case)
-
-
-def _check_image(folder: Path, case: Mapping[str, Any], images: Sequence[Path]) -> Checked:
-    """Read the images that a whole case was made from, as far as they are found: their voxels and place count."""
-    version = str(case["versions"]["segwithu"])
-    facts = {"version": version}
-    for number in range(len(case["input"]["channels"])):
-        found = list(_image_paths(folder, case, number, images))
-        if not found:
-            sentence = f"The image of {folder} was not looked at: name the folder that it lies in with --images."
-            return Checked(folder, "case", Outcome.UNKNOWN, (sentence,), facts)
-        problems = [_problem(path, folder, case, number) for path in found]
-        if problem := min(problems, key=_weight):
-            sentence = f"{folder}, made by version {version}, is not to be relied on: {problem}"
-            outcome = Outcome.CHANGED if problem.code in (ELSEWHERE, OTHER_VOXELS) else Outcome.REFUSED
-            return Checked(folder, "case", outcome, (sentence,), facts)
-    return Checked(folder, "case", Outcome.WHOLE, (), facts)
-
-
-def _problem(path: Path, folder: Path, case: Mapping[str, Any], channel: int) -> SegWithUError | None:
-    """Why an image is not the one that a channel was made from; None if it is."""
-    try:
-        case_image(folder, case, path, channel, check_volumes=False)
-    except SegWithUError as error:
-        return error
-    return None
-
-
-def _weight(problem: SegWithUError | None) -> int:
-    """Rank what was found of files with one name: none is best, and another patient's image says least."""
-    if problem is None:
-        return 0
-    return {ELSEWHERE: 1, OTHER_VOXELS: 3}.get(problem.code, 2)
-
-
-def _image_paths(folder: Path, case: Mapping[str, Any], channel: int, images: Sequence[Path]) -> Iterator[Path]:
-    """Where the image of a channel may lie: where this user had it, or under its name in the folders given."""
-    with contextlib.suppress(OutsideError):  # another user wrote where
-        path = trusted_path(folder, case, channel)
-        if is_there(path):
-            yield path
-            return
-    name = image_path(folder, case, channel).name
-    for root in images:
-        for parent, folders, files in os.walk(root):
-            if name in files or name in folders:
-                yield Path(parent) / name

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..util.atomic_files import atomic_file
-from ..util.plane_files import Planes
-from ..util.plane_files import plane_across as voxels_across
+from ..util.plane_files import Planes, plane_across
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -23,31 +22,31 @@ if TYPE_CHECKING:
     from ..models.input_spec import Label
 
 PREVIEW_FILE = "preview.png"
+# Error probability from which the tint begins.
 TINT_FROM = 0.05
-"""Error probability from which the tint begins."""
+# Colours at both ends, which differ in brightness too.
 TINT_LOW, TINT_HIGH = (255, 176, 0), (213, 60, 0)
-"""Colours at both ends, which differ in brightness too."""
+# Share of the tint in a pixel at both ends.
 TINT_SHARES = (0.15, 0.75)
-"""How much of the pixel is tint at both ends."""
+# Longest scale bar, as a share of the picture's edge.
 SCALE_BAR_SHARE = 0.35
-"""Of the picture's edge, that a scale bar may be long."""
 TITLES = {"S": "axial", "A": "coronal", "R": "sagittal"}
+# Intensities drawn black and white.
 PERCENTILES = (1.0, 99.0)
-"""Of the intensities shown, drawn black and white."""
+# The way a picture runs, as Slicer's views do: superior or anterior at the top, the patient's right or anterior at the
+# left.
 ROW_DOWN, COLUMN_RIGHT = {"S": "I", "A": "P"}, {"R": "L", "A": "P"}
-"""The way a picture runs, as Slicer's views do: superior or anterior at the top, the patient's right or anterior at the
-left."""
 OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}
 PREVIEW_PIXELS = 288
+# Edge of what is shown, as a multiple of the largest extent of all structures.
 PREVIEW_AROUND = 1.3
-"""Edge of what is shown, as a multiple of the largest extent of all structures."""
+# Smallest edge shown, so that a tiny structure is seen with its surroundings.
 PREVIEW_LEAST_MM = 36.0
-"""Smallest edge shown, so that what is tiny is seen with its surroundings."""
+# Pixels between the views of a preview, and of a line of text.
 GAP, LINE = 4, 20
-"""Pixels between the views of a preview, and of a line of text."""
 _GREY, _WHITE = (190, 190, 190), (255, 255, 255)
+# Structures in the legend of a preview.
 _MOST_NAMED = 40
-"""Structures in the legend of a preview."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class View:
 
     def cut(self, volume: Planes) -> np.ndarray:
         """Return the voxels of the plane, (down, right)."""
-        voxels = voxels_across(volume, self._axis, self._index)
+        voxels = plane_across(volume, self._axis, self._index)
         return voxels if self.axes[0] < self.axes[1] else voxels.T
 
     def nearest(self, volume: Planes) -> np.ndarray:
@@ -285,7 +284,7 @@ def preview(shown: Shown) -> np.ndarray:
             y = LINE + place * step
             canvas.paste(Image.fromarray(row[number]), (x, y))
             _sides(draw, view, x, y)
-    _legend(draw, shown, LINE + len(rows) * step + GAP)
+    _legend(draw, shown, extent_mm, LINE + len(rows) * step + GAP)
     return np.asarray(canvas)
 
 
@@ -323,42 +322,34 @@ def _where(shown: Shown) -> tuple[list[int], list[int], float]:
 
 
 def _sides(draw: "ImageDraw", view: View, x: int, y: int) -> None:
-    """Write the patient's sides and a scale bar into a view."""
+    """Write the patient's sides into a view."""
     half, edge = PREVIEW_PIXELS // 2, PREVIEW_PIXELS
     places = ((half, 10), (edge - 10, half), (half, edge - 10), (10, half))
     for letter, at in zip(view.letters, places, strict=True):
-        _text(draw, (x + at[0], y + at[1]), letter, _WHITE, "mm", shadow=True)
-    mm = scale_mm(view.edge_mm)
-    length, base = round(mm / view.edge_mm * edge), y + edge - 8
-    draw.line([(x + 8, base), (x + 8 + length, base)], _WHITE, 2)
-    _text(draw, (x + 8, base - 10), f"{mm:g} mm", _WHITE, "lm", shadow=True)
+        _text(draw, (x + at[0], y + at[1]), letter, _WHITE, "mm")
 
 
-def _legend(draw: "ImageDraw", shown: Shown, y: int) -> None:
-    """Name the structures in their colours, as far as there is room, and the colours of the error probability."""
+def _legend(draw: "ImageDraw", shown: Shown, shown_mm: float, y: int) -> None:
+    """Name the structures in their colours, as far as there is room, and the colour of the error probability."""
     x = GAP
     for label in list(shown.structures.values())[1 : _MOST_NAMED + 1]:
         _text(draw, (x, y + LINE // 2), label.name, tuple(label.color), "lm")
         x += 16 + 8 * len(label.name)
     y += LINE
-    words, x = "not calibrated: there is no error probability", GAP
+    text, colour = "not calibrated: there is no error probability", _WHITE
     if shown.error_probability is not None:
-        at, colours = zip(*tint_stops(), strict=True)
-        for column in range(120):
-            mixed = tuple(int(np.interp(column / 119, at, part)) for part in zip(*colours, strict=True))
-            draw.line([(GAP + column, y + 4), (GAP + column, y + LINE - 4)], mixed)
-        words, x = f"error probability, {TINT_FROM:g} to {shown.top:g} and more (lower: clear)", GAP + 130
-    _text(draw, (x, y + LINE // 2), words, _WHITE, "lm")
+        text, colour = f"error probability from {TINT_FROM:g} (pale) to {shown.top:g} and more (strong)", TINT_LOW
+    _text(draw, (GAP, y + LINE // 2), f"{text}; edges are {shown_mm:.0f} mm long", colour, "lm")
     note = "R right, L left, A anterior, P posterior, S superior, I inferior of the patient. Not for clinical use."
     _text(draw, (GAP, y + LINE + LINE // 2), note, _GREY, "lm")
 
 
-def _text(draw: "ImageDraw", at: tuple[int, int], text: str, colour: Any, anchor: str, shadow: bool = False) -> None:
-    """Write a line; with a Pillow that has no FreeType only plain letters can be written."""
+def _text(draw: "ImageDraw", at: tuple[int, int], text: str, colour: Any, anchor: str) -> None:
+    """Write a line with a black edge; with a Pillow that has no FreeType only plain letters can be written."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(13)
-    stroke: dict[str, Any] = {"stroke_width": 2, "stroke_fill": (0, 0, 0)} if shadow else {}
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        text, anchor, stroke = text.encode("ascii", "replace").decode(), "la", {}
-    draw.text(at, text, colour, font=font, anchor=anchor, **stroke)
+    if isinstance(font, ImageFont.FreeTypeFont):
+        draw.text(at, text, colour, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
+    else:
+        draw.text(at, text.encode("ascii", "replace").decode(), colour, font=font)

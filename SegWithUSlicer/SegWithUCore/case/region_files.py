@@ -21,13 +21,13 @@ COLUMNS = (
     *("shape", "size_i", "size_j", "size_k", "touches_border", "model_percentile", "data_percentile"),
     "structure_value",
 )
+# Key of the hashes of both files, in the block `regions` of `case.json`.
 HASHES = "files_sha256"
-"""Of both files, in the block `regions` of `case.json`."""
 MAKE_AGAIN = "run segwithu regions again"
+# Enough for 80 000 regions, where a large case has a few hundred.
 MAXIMUM_BYTES = 16 << 20
-"""Of `regions.csv`: 80 000 regions, where a large case has a few hundred."""
+# `regions.nii.gz` has a few bytes per region.
 MAXIMUM_LABEL_BYTES = 1 << 30
-"""Of `regions.nii.gz`, which has a few bytes a region."""
 _WAY = re.compile(r"(?P<truth>.*) read as (?P<read_as>.*) (?P<share>[0-9.]+)")
 
 
@@ -83,7 +83,7 @@ def regions_text(case_folder: Path) -> str:
     """Read the text of a case folder's `regions.csv`, with LF line ends.
 
     Raises:
-        InputError: there is none, it is no regular file, too large, or no UTF-8.
+        InputError: there is none, it is not a regular file, too large, or not UTF-8.
     """
     path = Path(case_folder) / REGIONS_FILE
     if not path.exists():
@@ -91,7 +91,7 @@ def regions_text(case_folder: Path) -> str:
     try:
         text = read_bounded(path, MAXIMUM_BYTES, MAKE_AGAIN).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no UTF-8 text (byte {error.start}): {MAKE_AGAIN}.") from None
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}): {MAKE_AGAIN}.") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -127,10 +127,8 @@ def check_region_files(case_folder: Path, case: Mapping[str, Any], labels: bool 
     found = region_file_hashes(case_folder) if labels else {REGIONS_FILE: regions_hash(regions_text(case_folder))}
     for name, sha256 in found.items():
         if not isinstance(stored, Mapping) or stored.get(name) != sha256:
-            raise InputError(
-                f"{Path(case_folder) / name} is not the one that {CASE_FILE} speaks of, as after an interrupted "
-                f"segwithu regions: {MAKE_AGAIN}."
-            )
+            path = Path(case_folder) / name
+            raise InputError(f"{path} is not the file of {CASE_FILE}: {MAKE_AGAIN}.", "regions-changed")
 
 
 def _competing(confusions: Sequence[Competition]) -> str:

@@ -19,10 +19,10 @@ from .case_file import naming_case
 from .case_image import ELSEWHERE, case_grid
 
 REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
+# Header entry: hash of the voxels of the (first) image that was segmented, as `case.json` has it.
 IMAGE_KEY = "SegWithU_ImageSHA256"
-"""Header entry: hash of the voxels of the (first) image that was segmented, as `case.json` has it."""
+# Error code of a reviewed segmentation that was made on another image.
 OF_ANOTHER = "of-another-image"
-"""Error code of a reviewed segmentation that was made on another image."""
 _TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 
@@ -50,7 +50,7 @@ class SegmentFields:
 
 
 def read_reviewed(path: Path, grid: sitk.Image | VoxelGrid, case: Mapping[str, Any]) -> tuple[np.ndarray, str]:
-    """Read the label values (z, y, x) of a reviewed segmentation, without segments that are no structure of the case.
+    """Read the label values (z, y, x) of a reviewed segmentation, without segments of other structures.
 
     Segments are known by their names, else by their label values; where two overlap, the later one counts.
 
@@ -112,11 +112,8 @@ def image_note(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> str:
             "Slicer saves outside of a review: check that it is of this patient."
         )
     if told != wanted:
-        raise InputError(
-            f"{path} was made on another image (voxels {told:.12}) than this case (voxels {wanted:.12}): put it into "
-            "the folder of its own case.",
-            OF_ANOTHER,
-        )
+        message = f"{path} was made on another image than this case: put it into the folder of its own case."
+        raise InputError(message, OF_ANOTHER)
     return ""
 
 
@@ -141,11 +138,8 @@ def layers_on(path: Path, image: sitk.Image, grid: sitk.Image | VoxelGrid) -> li
     stored = [sitk.GetArrayFromImage(layer) for layer in _layers(image)]
     layers = [_moved(array, own.offset_on(wanted), wanted.shape_zyx) for array in stored]
     if any(np.count_nonzero(before) != np.count_nonzero(after) for before, after in zip(stored, layers, strict=True)):
-        raise InputError(
-            f"{path} does not lie on its image: it has {own.place}, and the image has {wanted.place}: segment on the "
-            "image's own grid, and save it again from Slicer.",
-            ELSEWHERE,
-        )
+        places = f"{own.place} instead of {wanted.place}"
+        raise InputError(f"{path} has labels outside its image ({places}): save it again from Slicer.", ELSEWHERE)
     return layers
 
 

@@ -9,8 +9,8 @@ from ..util.errors import InputError
 from .case_file import naming_case, read_case
 
 STRUCTURES_FILE = "structures.csv"
+# Name of the background in tables: tissue of structures that the segmentation has missed.
 OUTSIDE = "outside (missed tissue)"
-"""What the background stands for in tables: tissue of a structure that the segmentation has missed."""
 COLUMNS = (
     *("case", "structure", "label", "voxels", "volume_mm3", "expected_volume_mm3", "expected_low_mm3"),
     *("expected_high_mm3", "predicted_dice", "expected_wrong_mm3", "uncertain_mm3", "model", "flags"),

@@ -4,22 +4,20 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import NoReturn
 
 from ..util.errors import INTERRUPTED, SegWithUError
-from ..util.failures import failure_sentence
+from ..util.failures import failure_message
 from ..util.interruption import heard_soon
 from ..util.memory import keep_freed_memory
 from ..util.processor import use_threads
 from ..version import __version__
 from . import benchmark, calibrate, demo, evaluate, export, import_model, models, review, segment, train, train_model
 from .arguments import PROGRAM, CommandParser, check_arguments
-from .console import Console, ReaderLeftError, reader_left, silence
+from .console import CANCELLED, Console, ReaderLeftError, reader_left, silence
 
 COMMANDS = (segment, review, export, models, import_model, train_model, train, calibrate, evaluate, benchmark, demo)
 READER_LEFT = 141
-CANCELLED = "cancelled; partial output was removed."
 
 
 def parser() -> CommandParser:
@@ -41,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
     0 done, 1 the work failed, 2 the call is wrong, 130 it was cancelled by Ctrl-C or SIGTERM, 141 (as of programs that
-    the signal SIGPIPE ends) nobody reads the output any more.
+    the signal SIGPIPE ends) the reader of the output has ended.
     """
     try:
         try:
@@ -72,7 +70,7 @@ def _run(options: argparse.Namespace) -> int:
     console = Console(options.json)
     keep_freed_memory()
     try:
-        with heard_soon(partial(console.error, CANCELLED)):
+        with heard_soon(lambda: console.on_cancel()):
             check_arguments(options)
             if getattr(options, "network", None):
                 from ..network.backbones.user_network import register_network
@@ -86,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
             console.error(CANCELLED)
         raise
     except Exception as error:  # noqa: BLE001 - the last resort of a program: say it in one sentence
-        console.error(failure_sentence(error))
+        console.error(failure_message(error))
         if options.debug:
             console.trace(error)
         return error.exit_code if isinstance(error, SegWithUError) else 1

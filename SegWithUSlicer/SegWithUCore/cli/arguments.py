@@ -6,7 +6,6 @@ command.add_flag("--anonymous", "without names")
 """
 
 import argparse
-import contextlib
 import inspect
 import math
 import re
@@ -15,25 +14,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..case.case_file import read_case
 from ..case.case_folders import case_folders, deeper_cases
 from ..inference.engines import AUTO, ENGINES
-from ..review.flags import FlagRules, check_limits, read_rules
-from ..util.errors import InputError, UsageError
-from ..util.input_files import path_problem
-from ..util.run_lock import Part
+from ..util.errors import UsageError
+from ..util.input_files import is_plain, path_problem
 from .console import Console, terminal_line
 
 if TYPE_CHECKING:
-    from ..cohort.workers import WorkersRequest
     from ..inference.model import Model
     from ..models.bundle import Bundle
 
 PROGRAM = "segwithu"
-CASES_HELP = "TABLE.csv:ROLE (columns case, role; folders images and labels beside it) or an nnU-Net folder"
+CASES_HELP = "TABLE.csv:ROLE (columns case, role; with folders images and labels next to it) or an nnU-Net folder"
 _SHORT = {"--output": "-o", "--model": "-m"}
+# Options whose last folder is made here.
 _WRITTEN = ("output", "run_folder")
-"""Options whose last folder is made here."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _SHOWN = 40
@@ -70,6 +65,7 @@ def axes(text: str) -> str:
     return letters
 
 
+# Options of several commands, as `argparse` takes them.
 SHARED: dict[str, dict[str, Any]] = {
     "--model": {"required": True, "help": "name of an installed model, or a bundle's folder"},
     "--output": {"required": True, "type": Path, "help": "folder to write"},
@@ -84,19 +80,11 @@ SHARED: dict[str, dict[str, Any]] = {
     "--network": {"metavar": "FILE.py:FACTORY", "help": "your own network, for models whose backbone it is"},
     "--threads": {"type": whole_number(1, 1024), "metavar": "N", "help": "CPU threads (default: the cores)"},
     "--part": {"metavar": "I/N", "help": "only the I-th of N equal shares of the cases, such as 3/8"},
-    "--workers": {"type": whole_number(1, 10_000), "metavar": "N", "help": "N workers here, or of --cluster"},
-    "--scheduler": {"metavar": "ADDRESS", "help": "use the workers of a Dask scheduler, tcp://HOST:PORT"},
-    "--cluster": {"choices": ("slurm",), "help": "workers as SLURM jobs, as dask-jobqueue's configuration has them"},
-    "--rules": {
-        "type": Path,
-        "help": 'JSON file of limits beyond which a case is flagged, such as {"wrong_share": 0.2}',
-    },
-    "--allow-seen-cases": {"action": "store_true", "help": "take cases seen in another role; the card says so"},
-    "--no-hashes": {"action": "store_true", "help": "keep no voxel hashes of the cases; the card says so"},
+    "--allow-seen-cases": {"action": "store_true", "help": "take cases seen in another role; the model card notes it"},
+    "--no-hashes": {"action": "store_true", "help": "keep no voxel hashes of the cases; the model card notes it"},
     "--folds": {"type": Path, "nargs": "+", "metavar": "RUN", "help": "training runs of cross-validation models"},
     "--fold-cases": {"metavar": "CASES", "help": "the training cases of all folds, such as TABLE.csv:train"},
 }
-"""Options of several commands, as `argparse` takes them."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -112,20 +100,14 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, *, shared: bool = True, **given: Any) -> None:
         super().__init__(add_help=False, formatter_class=_HelpFormatter, **given)
         self.commands: dict[str, CommandParser] = {}
-        self.needed = self.add_argument_group("required options")
-        self.others = self.add_argument_group("options")
         self.add_argument("-h", "--help", action="help", help="show this help message and exit")
         if shared:
             self.add_flag("--json", "print JSON lines for machines instead of words")
             self.add_flag("--debug", "show the Python traceback of an error")
 
     def add_argument(self, *names: Any, **given: Any) -> argparse.Action:
-        """Add an argument as `argparse` does, required options in a group of their own."""
-        if not names[0].startswith("-"):
-            return super().add_argument(*names, **given)
-        if names[0] in _SHORT:
-            names = (_SHORT[names[0]], *names)
-        return (self.needed if given.get("required") else self.others).add_argument(*names, **given)
+        """Add an argument as `argparse` does, and with it the short name of an option that has one."""
+        return super().add_argument(*([_SHORT[names[0]]] if names[0] in _SHORT else []), *names, **given)
 
     def add_flag(self, name: str, help_: str) -> None:
         """Add an option that is given or not."""
@@ -135,10 +117,6 @@ class CommandParser(argparse.ArgumentParser):
         """Add options of `SHARED`, with `changed` arguments."""
         for name in names:
             self.add_argument(name, **{**SHARED[name], **changed})
-
-    def add_mutually_exclusive_group(self, *, required: bool = False) -> argparse._MutuallyExclusiveGroup:
-        """Add options that exclude each other, to the group that they belong to."""
-        return (self.needed if required else self.others).add_mutually_exclusive_group(required=required)
 
     def add_subparsers(self, **given: Any) -> Any:
         """Add commands as `argparse` does, and keep their parsers."""
@@ -200,8 +178,8 @@ def check_arguments(options: argparse.Namespace) -> None:
             if not isinstance(path, str | Path):
                 continue
             problem = path_problem(str(path)) if isinstance(path, Path) or "\0" in path else None
-            if problem is None and option in _WRITTEN and _CONTROL.search(str(path)):
-                problem = "holds a control character"
+            if problem is None and option in _WRITTEN and (_CONTROL.search(str(path)) or not is_plain(Path(path))):
+                problem = "holds a control character, or is not UTF-8"
             if problem:
                 name = {"cases": "CASE", "folder": "the folder", "source": "FILE"}.get(option, f"--{option}")
                 raise UsageError(f"{name}: {_short(str(path))} {problem}, as no path may: give another.")
@@ -214,10 +192,8 @@ def check_folder_name(name: str, option: str) -> None:
         UsageError: names the option and the name.
     """
     if _CONTROL.search(name) or re.search(r"[/\\]", name) or _RESERVED.fullmatch(name) or name.endswith((".", " ")):
-        raise UsageError(
-            f"{_short(name)} cannot be the name of a folder, on Windows at least: choose another with {option}.",
-            "folder-name",
-        )
+        message = f"{_short(name)} cannot be the name of a folder, on Windows at least: choose another with {option}."
+        raise UsageError(message, "folder-name")
 
 
 def refuse_if(*refusals: tuple[Any, str]) -> None:
@@ -249,46 +225,6 @@ def opened_model(
     text = f"{model.bundle.name}: 100% loaded, {model.engine_words}"
     console.step(terminal_line(text), {**facts, "reason": model.engine_reason})
     return model
-
-
-def workers_request(options: argparse.Namespace) -> "WorkersRequest | None":
-    """Return which workers the options ask for; None for this process alone.
-
-    Raises:
-        UsageError: options contradict each other.
-        ClusterError: a package is missing.
-    """
-    from ..cohort.workers import WorkersRequest
-
-    asked = (options.workers, options.scheduler, options.cluster)
-    if all(value is None for value in asked):
-        return None
-    request = WorkersRequest(*asked)
-    request.check()
-    return request
-
-
-def own_share(options: argparse.Namespace) -> list[Path]:
-    """Return the case folders of this part, of all if there are no parts."""
-    return list(options.cases) if options.part is None else Part.parse(options.part).share(sorted(options.cases))
-
-
-def given_rules(path: Path | None, folders: Sequence[Path], console: Console) -> FlagRules | None:
-    """Read the limits beyond which cases are flagged; None if none are given, so that each case's own hold.
-
-    Raises:
-        InputError: the file is no JSON file of limits.
-        UsageError: a limit can act on none of the cases.
-    """
-    if path is None:
-        return None
-    rules, cases = read_rules(path), []
-    for folder in folders:
-        with contextlib.suppress(InputError):
-            cases.append(read_case(folder))
-    for note in check_limits(cases, rules) if rules.active else []:
-        console.note(note)
-    return rules
 
 
 def asked_cases(paths: Sequence[Path], console: Console) -> list[Path]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from SegWithULab.calibration.cross_validation import Fold
     from SegWithULab.training.dataset import Case
 
+# Name of the files that are written.
 NAME = "baselines"
-"""Of the files that are written."""
 
 
 def add_commands(commands: Any) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from ..calibration.error_counts import Reading
 
+# Below so many calibration cases the user is warned.
 FEW_CASES = 8
-"""Below so many calibration cases the user is warned."""
 
 
 def add_commands(commands: Any) -> None:

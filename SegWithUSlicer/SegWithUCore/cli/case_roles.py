@@ -87,7 +87,7 @@ def test_record(
 
 
 def note_patients(cases: "Sequence[Case]", console: Console) -> None:
-    """Note where no case names its patient: nobody would notice two cases of one patient otherwise."""
+    """Note where no case names its patient: two cases of one patient would go unnoticed otherwise."""
     if not any(case.patient for case in cases):
         console.note("No case names its patient (column 'patient'), so each counts as a patient of its own.")
 
@@ -102,7 +102,7 @@ def given_folds(
     """Find what each fold's network is to predict, and note whom all have seen.
 
     Args:
-        others: cases by the option that names them; nobody's are in both.
+        others: cases by the option that names them; no case may be in both.
         trained: hashes of the training cases; None for those that the model keeps.
 
     Raises:

@@ -10,14 +10,18 @@ import sys
 import time
 import traceback
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TextIO
 
 from ..util.errors import code_of
 from ..util.progress import Progress, TimeLeft
 
+# Without a terminal (log files, CI) one line in this time shows that work continues.
 PLAIN_INTERVAL_S = 10.0
-"""Without a terminal (log files, CI) a line this often is enough to see that work goes on."""
+
+
+CANCELLED = "cancelled; partial output was removed."
 
 
 class ReaderLeftError(KeyboardInterrupt):
@@ -35,6 +39,7 @@ class Console:
     def __init__(self, as_json: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.as_json = as_json
         self._line = ""
+        self.on_cancel: Callable[[], object] = partial(self.error, CANCELLED)  # where Ctrl-C has to end the process
         self.out = out or sys.stdout
         self.err = err or sys.stderr
         for stream in (self.out, self.err):
@@ -46,7 +51,7 @@ class Console:
         self._print(text, {"event": "result", **data}, self.out)
 
     def note(self, text: str) -> None:
-        """Something worth knowing that is no result."""
+        """Print information that is not a result."""
         self._print(terminal_line(text), {"event": "note", "text": text}, self.err)
 
     def step(self, text: str, data: dict[str, Any]) -> None:
@@ -76,7 +81,7 @@ class Console:
             _write(terminal_text(text), stream)
 
     def _json(self, data: dict[str, Any]) -> str:
-        """One line; a terminal of another encoding than UTF-8 gets ASCII, since its own escapes are no JSON."""
+        """One line; a terminal of another encoding than UTF-8 gets ASCII, since its escapes are not JSON."""
         return json.dumps(data, ensure_ascii=(self.out.encoding or "utf-8").lower().replace("-", "") != "utf8")
 
     @contextlib.contextmanager
@@ -110,12 +115,12 @@ class Console:
 
 
 def reader_left(error: OSError) -> bool:
-    """Whether writing failed because nobody reads any more; Windows has no number of its own for it."""
+    """Whether writing failed because the reader has ended; Windows has no number of its own for it."""
     return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL)
 
 
 def silence(*streams: TextIO) -> None:
-    """Let what is left of streams that nobody reads go nowhere: Python would complain about it when it ends."""
+    """Discard the rest of streams without a reader: Python would complain about it when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
         with contextlib.suppress(OSError, ValueError):  # a stream without a file
@@ -148,8 +153,8 @@ def terminal_line(text: str) -> str:
     )
 
 
+# Marks that reverse the direction of text (Unicode, annex 9): a name could look like another one.
 _DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks by which text runs the other way (Unicode, annex 9): a name could look like another."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (0,)) -> str:

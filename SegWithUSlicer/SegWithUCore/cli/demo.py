@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ..case.case_file import read_case
 from ..util.errors import InputError
 from ..util.strict_json import read_json_object
 from .arguments import add_command, opened_model
@@ -28,7 +29,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     Examples:
     demo --output demo
     """
-    from ..cohort.one_case import case_facts
     from ..inference.segment import Job, segment
     from ..io.roi import RegionOfInterest
     from ..models.installed import resolve_model
@@ -44,8 +44,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         roi = RegionOfInterest(tuple(box["centre_ras_mm"]), tuple(box["size_mm"]))
         with console.progress(side) as progress:
             result = segment(Job(side, [folder / sample["file"]], target, roi, overwrite=True), model, progress)
-        facts = case_facts(result)
-        console.result(summary(side, facts, target), {"case": str(target), "structures": facts["structures"]})
+        structures = [each.to_json() for each in result.structures]
+        console.result(summary(read_case(target), target), {"case": str(target), "structures": structures})
     shutil.copyfile(folder / sample["file"], options.output / "brain.nii.gz")
     console.note(f"Each folder in {options.output} has a picture, and opens in 3D Slicer or any NIfTI viewer.")
     return 0

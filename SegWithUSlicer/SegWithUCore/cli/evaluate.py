@@ -28,16 +28,15 @@ def add_commands(commands: Any) -> None:
     command.add_shared("--overwrite", help="replace an existing report")
     command.add_argument("--band", default="3mm", help="around the predicted surface: 3mm (default), or 2px in slices")
     command.add_flag("--record", "write the figures into the model's bundle and model card")
-    command.add_flag("--unlike-training", "go on although the cases look unlike the training cases")
-    shared = ("--allow-seen-cases", "--engine", "--network", "--threads")
-    command.add_shared(*shared)
+    command.add_flag("--unlike-training", "continue although the cases are out of distribution")
+    command.add_shared("--allow-seen-cases", "--engine", "--network", "--threads")
 
 
 def parsed_band(text: str) -> Any:
     """Read --band.
 
     Raises:
-        UsageError: it is no band.
+        UsageError: it is not a band.
     """
     from ..metrics.overlap import Band
 
@@ -74,7 +73,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         )
     )
     if options.report:
-        import matplotlib  # noqa: F401 - said before the run when it is missing
+        import matplotlib  # noqa: F401 - refused before the run when it is missing
     band = parsed_band(options.band)
     bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)

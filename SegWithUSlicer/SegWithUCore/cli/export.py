@@ -2,17 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..review.worklist_files import path_outside, read_worklist
 from ..util.errors import SegWithUError, UsageError
-from ..util.failures import failure_sentence
+from ..util.failures import failure_message
 from ..util.paths import stored_path
-from .arguments import add_command, asked_cases, given_rules, own_share, refuse_if
+from .arguments import add_command, asked_cases, refuse_if
 from .console import Console
-
-if TYPE_CHECKING:
-    from ..export.case_export import ExportSettings
 
 _MOST_ROWS = 30
 _FACE = "a face can be recognised in the image of a head, and writing may be burnt into it"
@@ -24,7 +21,6 @@ def add_commands(commands: Any) -> None:
     report.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folders that segment wrote")
     report.add_argument("--image", type=Path, help="where the image of the case lies now, if it was moved")
     report.add_shared("--output", required=False, help="the page (default: report.html in the case)")
-    report.add_shared("--rules", "--part")
     _add_export(commands)
     dicom = add_command(commands, "export-dicom", run_dicom)
     dicom.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
@@ -47,7 +43,6 @@ def _add_export(commands: Any) -> None:
     flag("--own-list", "FILE of --list is yours: also follow paths in it that lead out of its folder")
     add("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that hold images which are "
         "neither in their case folders nor where you segmented them")  # fmt: skip
-    command.add_shared("--rules")
 
 
 def run_report(options: argparse.Namespace, console: Console) -> int:
@@ -66,13 +61,13 @@ def run_report(options: argparse.Namespace, console: Console) -> int:
     refuse_if(
         ((options.image or options.output) and len(options.cases) > 1, "--image and --output go with one CASE."),
     )
-    rules, failed = given_rules(options.rules, options.cases, console), 0
-    for folder in own_share(options):
+    failed = 0
+    for folder in options.cases:
         target = options.output or folder / REPORT_FILE
         try:
-            write_report(folder, target, options.image, rules)
+            write_report(folder, target, options.image)
         except SegWithUError as error:
-            console.error(failure_sentence(error))
+            console.error(failure_message(error))
             failed += 1
         else:
             console.result(f"Written to {target}.", {"case": str(folder), "report": str(target)})
@@ -89,29 +84,29 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     export results --output for_colleague --flagged --anonymous
     export results --output pages --page --without-image
     """
-    from ..export.case_export import ExportSettings, NothingExportedError
+    from ..export.case_export import ExportSettings, export_cases
 
     console.started()
     _check_options(options)
     folders, images, troubles = _asked(options, console)
     if options.with_image:
         console.note(f"The pages hold the image: {_FACE}. Names, dates, identifiers and paths are left out.")
-    for sentence in troubles:
-        console.error(sentence)
+    for message in troubles:
+        console.error(message)
     if not folders:
         return 1
-    rules = given_rules(options.rules, folders, console)
-    settings = ExportSettings(options.flagged, options.anonymous, rules, images, options.images)
-    try:
-        found = _exported(folders, options, settings, console)
-    except NothingExportedError as error:
-        for sentence in error.troubles:
-            console.error(sentence)
-        raise
-    for sentence in found.troubles:
-        console.error(sentence)
-    for sentence in found.left_out[:_MOST_ROWS]:
-        console.note(f"Left out: {sentence}")
+    with_image = options.with_image or not options.page
+    settings = ExportSettings(options.flagged, options.anonymous, with_image, images, options.images)
+    export = export_cases
+    if options.page:
+        from ..web.single_file import export_pages as export
+    with console.progress("export") as progress:
+        found = export(folders, options.output, settings, progress)
+        progress("done", 1.0)
+    for message in found.troubles:
+        console.error(message)
+    for message in found.left_out[:_MOST_ROWS]:
+        console.note(f"Left out: {message}")
     if len(found.left_out) > _MOST_ROWS:
         console.note(f"Left out: {len(found.left_out) - _MOST_ROWS} more files; --json lists all.")
     for note in found.notes:
@@ -124,20 +119,6 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     data |= {"left_out": found.left_out, "notes": found.notes, "output": str(options.output)}
     console.result(text, data)
     return 1 if failed else 0
-
-
-def _exported(folders: list[Path], options: argparse.Namespace, settings: "ExportSettings", console: Console) -> Any:
-    from ..export.case_export import export_cases
-
-    with console.progress("export") as progress:
-        if options.page:
-            from ..web.single_file import PageSettings, export_pages
-
-            found: Any = export_pages(folders, options.output, PageSettings(settings, options.with_image), progress)
-        else:
-            found = export_cases(folders, options.output, settings, progress)
-        progress("done", 1.0)
-    return found
 
 
 def _check_options(options: argparse.Namespace) -> None:

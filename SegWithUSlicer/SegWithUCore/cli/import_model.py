@@ -50,7 +50,7 @@ def add_commands(commands: Any) -> None:
     add("--fold", help="fold whose network goes into the model (default: the first that is there)")
     add("--patient-pattern", help="regular expression whose first group is the patient in a case's name")
     add("--epochs", type=whole_number(1, 100_000), help="of each head (default: about 2000 windows)")
-    adopt.add_flag("--redo", "train heads anew whose settings or cases changed")
+    adopt.add_flag("--redo", "train heads again whose settings or cases changed")
 
 
 def _add_nnunet_options(command: CommandParser) -> None:
@@ -116,7 +116,7 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
         console.result(f"{bundle.name}, not calibrated, in {output}", {"bundle": str(output)})
     if run_folder is not None:
         _start_run(folder, about, run_folder)
-        text = f"backbone of {folder.source} in {run_folder}; go on with train-head"
+        text = f"backbone of {folder.source} in {run_folder}; continue with train-head"
         console.result(text, {"run": str(run_folder)})
     return 0
 
@@ -143,7 +143,7 @@ def run_adopt(options: argparse.Namespace, console: Console) -> int:
 
     Import the networks of an nnU-Net result folder, train an uncertainty head, calibrate on what the networks have
     not seen, judge, and write the model with its card, which says in words whether its uncertainty can be trusted.
-    Ctrl-C keeps what is finished; the same command goes on.
+    Ctrl-C keeps what is finished; the same command resumes.
 
     Examples:
     adopt nnUNet_results/Dataset004_Hippocampus --dataset nnUNet_raw/Dataset004_Hippocampus -o hippo

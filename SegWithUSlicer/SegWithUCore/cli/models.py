@@ -1,4 +1,4 @@
-"""`segwithu check`, whether inputs, cases and models are whole; `segwithu models`: list, get, compile, delete."""
+"""`segwithu check`, whether inputs and cases are intact; `segwithu models`: list, get, compile, delete."""
 
 import argparse
 import sys
@@ -21,8 +21,8 @@ _NAMED = {"help": "name, NAME@VERSION or folder"}
 def add_commands(commands: Any) -> None:
     """Add `check` and `models`."""
     check = add_command(commands, "check", run_check)
-    check.add_argument("places", nargs="+", type=Path, metavar="INPUT|CASE|MODEL", help="image files, folders of DICOM "
-                       "series or in nnU-Net naming, case folders, models, or folders of any of these")  # fmt: skip
+    check.add_argument("places", nargs="+", type=Path, metavar="INPUT|CASE", help="image files, folders of DICOM "
+                       "series or in nnU-Net naming, case folders, or folders of any of these")  # fmt: skip
     check.add_argument("--images", action="append", default=[], type=Path, metavar="FOLDER",
                        help="folder in which the images of finished cases lie, which are read, too")  # fmt: skip
     command = commands.add_parser("models", shared=False, help="list, show, verify, download, import and delete models")
@@ -52,10 +52,10 @@ def add_commands(commands: Any) -> None:
 
 
 def run_check(options: argparse.Namespace, console: Console) -> int:
-    """Read inputs, finished cases and models only to know whether they are whole.
+    """Check that inputs and finished cases are intact.
 
-    Read images, DICOM series, finished case folders and models as the other commands would, and say what is wrong
-    with each; nothing is segmented or written. Exit code 1 where one is refused or changed.
+    Read images, DICOM series and finished case folders as the other commands would, and report what is wrong with
+    each; nothing is segmented or written. Exit code 1 where one is refused or changed. For models see models verify.
 
     Examples:
     check DATA
@@ -68,13 +68,13 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
         rows.append([str(one.source), one.kind, str(one.outcome)])
         counts[str(one.outcome)] += 1
         bad |= one.outcome in BAD
-        facts = {"source": str(one.source), "kind": one.kind, "outcome": str(one.outcome), **one.facts}
-        console.step("", {"event": "checked", **facts, "warnings": list(one.sentences)})
-        for sentence in one.sentences:
+        metadata = {"source": str(one.source), "kind": one.kind, "outcome": str(one.outcome), **one.metadata}
+        console.step("", {"event": "checked", **metadata, "warnings": list(one.messages)})
+        for message in one.messages:
             if one.outcome in BAD:
-                console.error(sentence, source=str(one.source))
+                console.error(message, source=str(one.source))
             else:
-                console.note(sentence)
+                console.note(message)
     summed_up = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     text = f"{table(['what', 'kind', 'outcome'], rows, words=(0, 1, 2))}\n{len(rows)} checked: {summed_up}."
     console.result(text, {"checked": len(rows), "outcomes": dict(counts)})
@@ -174,10 +174,6 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     return 1 if problems else 0
 
 
-def _differences_words(found: Any) -> str:
-    return "largest differences from torch: " + ", ".join(f"{name} {value:.2g}" for name, value in found.items())
-
-
 def run_compile(options: argparse.Namespace, console: Console) -> int:
     """Compile graphs for the engine openvino into a model.
 
@@ -196,8 +192,9 @@ def run_compile(options: argparse.Namespace, console: Console) -> int:
     except OpenVINOImportError as error:
         raise UsageError(f"Graphs are compiled by OpenVINO, but {error}: pip install openvino.") from error
     assert bundle.graphs is not None
-    words = _differences_words(bundle.graphs.largest_difference)
-    console.result(f"{bundle.name}: graphs of the head '{bundle.graphs.head}'; {words}", bundle.graphs.to_json())
+    differences = ", ".join(f"{name} {value:.2g}" for name, value in bundle.graphs.largest_difference.items())
+    text = f"{bundle.name}: graphs of the head '{bundle.graphs.head}'; largest differences from torch: {differences}"
+    console.result(text, bundle.graphs.to_json())
     return 0
 
 
@@ -264,7 +261,7 @@ def _agree(question: str, option: str, confirmed: bool, console: Console) -> Non
     """Ask, unless it was confirmed beforehand by an option.
 
     Raises:
-        UsageError: the answer is no, or nobody is there to give one.
+        UsageError: the answer is no, or there is no terminal for it.
     """
     if confirmed:
         return

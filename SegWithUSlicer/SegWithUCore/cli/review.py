@@ -1,4 +1,4 @@
-"""`segwithu regions`, `worklist`, `web` and `merge-reviews`: what to review, where, and what reviewers said."""
+"""`segwithu regions`, `worklist`, `web` and `merge-reviews`: what to review, where, and the reviews."""
 
 import argparse
 import webbrowser
@@ -12,17 +12,16 @@ from ..case.case_folders import deeper_cases
 from ..regions.region import UNCERTAIN, Region, in_words
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
-from ..review.worklist import BENEFIT, SORTS, Worklist, WorklistEntry, make_worklist
+from ..review.worklist import BENEFIT, PACE, SORTS, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
 from ..util.atomic_files import atomic_file
 from ..util.errors import SegWithUError
-from ..util.failures import failure_sentence
-from .arguments import add_command, asked_cases, finite_number, given_rules, own_share, refuse_if, whole_number
+from ..util.failures import failure_message
+from .arguments import add_command, asked_cases, finite_number, refuse_if, whole_number
 from .console import Console, table
 
 if TYPE_CHECKING:
     from ..regions.find_regions import FoundRegions
-    from ..web.server import PageServer
 
 _MOST_ROWS = 30
 PORT = 8091
@@ -35,15 +34,13 @@ def add_commands(commands: Any) -> None:
     regions.add_argument("--threshold", type=finite_number, default=UNCERTAIN, help="error probability above which a "
                          f"voxel is uncertain ({UNCERTAIN:g})")  # fmt: skip
     regions.add_flag("--overwrite", "also where a review belongs to the regions that are there")
-    regions.add_shared("--part")
     worklist = add_command(commands, "worklist", run_worklist)
     worklist.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
     worklist.add_shared("--output", metavar="DIR", help="folder for the worklist")
     worklist.add_argument("--sort", choices=list(SORTS), default=BENEFIT, help="the order (default: %(default)s)")
-    worklist.add_shared("--rules")
     _add_web(commands)
     merge = add_command(commands, "merge-reviews", run_merge)
-    merge.add_argument("sources", nargs="+", type=Path, metavar="FROM", help="folders that came back, and files "
+    merge.add_argument("sources", nargs="+", type=Path, metavar="FROM", help="returned folders, and files "
                        "*.segwithu.json that pages saved")  # fmt: skip
     merge.add_argument("--into", type=Path, required=True, metavar="DIR", help="your case folder, or a folder of them")
     merge.add_argument("--table", type=Path, metavar="FILE", help="also write the verdicts of all reviewers (CSV)")
@@ -59,7 +56,6 @@ def _add_web(commands: Any) -> None:
     add("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that hold moved images")
     add("--host", default="127.0.0.1", help="address to listen at, for a proxy elsewhere; with --behind-proxy")
     add("--behind-proxy", metavar="ADDRESS", help="https address at which a proxy of yours shows the page")
-    command.add_shared("--rules")
 
 
 def run_regions(options: argparse.Namespace, console: Console) -> int:
@@ -77,11 +73,11 @@ def run_regions(options: argparse.Namespace, console: Console) -> int:
 
     refuse_if((not 0 < options.threshold < 1, f"--threshold {options.threshold} is not between 0 and 1."))
     settings, failed = RegionSettings(threshold=options.threshold), 0
-    for folder in own_share(options):
+    for folder in options.cases:
         try:
             found = make_regions_again(folder, settings, options.overwrite)
         except SegWithUError as error:
-            console.error(failure_sentence(error))
+            console.error(failure_message(error))
             failed += 1
             continue
         data = {"case": str(folder), **found.summary(settings), "regions": [asdict(region) for region in found.regions]}
@@ -112,18 +108,16 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
     """Sort segmented cases by what a look at them buys, or by how bad they may be.
 
     Write worklist.csv and worklist.json, which list cases in an order: benefit, by the expected wrong volume (mm3)
-    in the regions that nobody has accepted, corrected or taken without a look, per minute that looking at them
+    in the regions that no reviewer has accepted, corrected or taken without a look, per minute that looking at them
     takes (seconds per region times their number, plus the time to open the case); share, by the expected wrong
-    volume, missed tissue included, as a share of the segmented volume, largest first; mm3, by the expected wrong
-    volume of the whole case (mm3), missed tissue included, largest first; predicted-dice, by the lowest predicted
-    Dice of a structure, lowest first. Reads case.json, regions.csv and the reviews' logs only.
+    volume, missed tissue included, as a share of the segmented volume, largest first; predicted-dice, by the lowest
+    predicted Dice of a structure, lowest first. Reads case.json, regions.csv and the reviews' logs only.
 
     Examples:
     worklist results --output results
     worklist results --output results --sort share
     """
-    folders = asked_cases(options.cases, console)
-    worklist = make_worklist(folders, given_rules(options.rules, folders, console), options.sort)
+    worklist = make_worklist(asked_cases(options.cases, console), options.sort)
     write_worklist(worklist, options.output)
     for warning in worklist.warnings:
         console.note(f"Warning: {warning}")
@@ -135,7 +129,7 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
     flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
     data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
     text = f"{_worklist_table(worklist)}\nSorted by {SORTS[worklist.sort]}. {flagged} of {len(worklist.entries)} cases "
-    text += f"are flagged; {worklist.pace}. Written to {options.output}."
+    text += f"are flagged; {PACE}. Written to {options.output}."
     console.result(text, {**data, "warnings": worklist.warnings})
     return 1 if broken else 0
 
@@ -145,15 +139,13 @@ def _worklist_table(worklist: Worklist) -> str:
     if not entries:
         return "No case could be read."
     rows = [_worklist_row(entry) for entry in entries[:_MOST_ROWS]]
-    kept = [name for name in rows[0] if name == "case" or any(row[name] for row in rows)]
-    words = [place for place, name in enumerate(kept) if name in ("case", "worst structure", "reviewed")]
-    text = table(kept, [[row[name] for name in kept] for row in rows], words=words)
+    text = table(list(rows[0]), [list(row.values()) for row in rows], words=(0, 2, 9))
     more = len(entries) - _MOST_ROWS
     return f"{text}\n... and {more} more in {WORKLIST_CSV}" if more > 0 else text
 
 
 def _worklist_row(entry: WorklistEntry) -> dict[str, str]:
-    triage, known = entry.triage, entry.regions is not None
+    metrics, known = entry.metrics, entry.regions is not None
 
     def text(value: float | None, form: str) -> str:
         return format(value, form) if known and value is not None else ""
@@ -162,9 +154,9 @@ def _worklist_row(entry: WorklistEntry) -> dict[str, str]:
         "case": entry.name,
         "flags": str(len(entry.flags)) if entry.flags else "",
         "worst structure": (entry.worst_structure or "") if known else "not calibrated",
-        "wrong mm3": text(triage.wrong_mm3, ".0f"),
-        "share": "no volume" if known and triage.is_empty else text(triage.wrong_share, ".0%"),
-        "pred. Dice": text(triage.predicted_dice, ".2f"),
+        "wrong mm3": text(metrics.get("wrong_mm3"), ".0f"),
+        "share": text(metrics.get("wrong_share"), ".0%"),
+        "pred. Dice": text(metrics.get("predicted_dice"), ".2f"),
         "open": f"{entry.open_regions} of {entry.regions}" if known else "",
         "min": text(entry.minutes, ".1f"),
         "mm3/min": text(entry.benefit, ".0f"),
@@ -176,7 +168,7 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     """Review cases in a browser.
 
     Show segmented cases in a browser and take down verdicts, in the same logs as 3D Slicer. The page is served to
-    this computer alone unless --host says otherwise, and to nobody who has not the link that is printed. Ends with
+    this computer only unless --host is given, and only with the printed link. Ends with
     Ctrl-C.
 
     Examples:
@@ -196,16 +188,20 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
             "of your proxy that encrypts; for one colleague use ssh -L.",
         ),
         *((not folder.is_dir(), f"--images {folder} is not a folder.") for folder in options.images),
-        (options.place.suffix == ".csv", f"{options.place} is a table: give {WORKLIST_JSON}, which lies beside it."),
+        (options.place.suffix == ".csv", f"{options.place} is a table: give {WORKLIST_JSON}, in the same folder."),
     )
     console.started()
-    store = CaseStore(options.place, None, options.images)
-    store.rules = given_rules(options.rules, store.folders, console) or store.rules
+    store = CaseStore(options.place, options.images)
     for sentence in deeper_cases([store.place]):
         console.note(sentence)
     routes = Routes(store, OpenReviews(), options.reviewer)
     server = PageServer((options.host, options.port), options.behind_proxy, routes, console.error)
-    _say_where(server, options, console)
+    cases, gate = len(store.folders), server.gate
+    text = f"Cases of {options.place} in the browser ({cases}):\n  {gate.link}\n"
+    text += "Everybody who has this link sees and reviews them. Ctrl-C ends it."
+    console.step(text, {"event": "ready", "url": gate.link, "cases": cases, "port": server.server_port})
+    if options.open and not webbrowser.open(gate.link_for_once()):
+        console.note("No browser could be started: open the link yourself.")
     left = server.run()
     for sentence in left:
         console.error(sentence)
@@ -214,22 +210,11 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     return 1 if left else 0
 
 
-def _say_where(server: "PageServer", options: argparse.Namespace, console: Console) -> None:
-    """Say where the page is, and open it if asked."""
-    cases, gate = len(server.routes.store.folders), server.gate
-    text = f"Cases of {options.place} in the browser ({cases}):\n  {gate.link}\n"
-    text += "Who has this link sees and reviews them. Ctrl-C ends it."
-    data: dict[str, Any] = {"event": "ready", "url": gate.link, "cases": cases, "port": server.server_port}
-    console.step(text, data)
-    if options.open and not webbrowser.open(gate.link_for_once()):
-        console.note("No browser could be started: open the link yourself.")
-
-
 def run_merge(options: argparse.Namespace, console: Console) -> int:
-    """Merge reviews that came back into your cases.
+    """Merge returned reviews into your cases.
 
     Put the reviews of exported cases into your own case folders. Cases are known by image, model and regions, so
-    renamed and anonymous ones find home. Logs only grow; what does not fit is kept beside.
+    renamed and anonymous ones are found. Logs only grow; what does not fit is kept in files of its own.
 
     Examples:
     merge-reviews back_from_colleague --into results --table agreement.csv
@@ -237,15 +222,15 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
     done, troubles = merge_reviews(options.sources, options.into)
     for note in [*deeper_cases(options.sources), *(merged.note for merged in done if merged.note)]:
         console.note(note)
-    for sentence in troubles:
-        console.error(sentence)
+    for message in troubles:
+        console.error(message)
     cases = _reviewed_cases(options.into, console)
     if options.table is not None:
         with atomic_file(options.table) as work:
             work.write_text(agreement_csv(cases), encoding="utf-8", newline="")
     split = sum(len(disagreements(regions, reviews)) for _, regions, reviews in cases)
     unseen = sum(len(unseen_regions(regions, reviews)) for _, regions, reviews in cases)
-    lines = [merged.message for merged in done] or ["No reviews came back."]
+    lines = [merged.message for merged in done] or ["There are no reviews."]
     lines.append(f"Reviewers disagree on {split} regions (--table lists all); {unseen} were taken without a look.")
     merged = [{"case": str(m.folder), "file": m.file, "change": m.change, "note": m.note} for m in done]
     counts = {"disagreements": split, "not_looked_at": unseen, "failed": len(troubles)}
@@ -259,7 +244,7 @@ def _reviewed_cases(into: Path, console: Console) -> list[tuple[str, Sequence[Re
         try:
             found = read_reviews(folder, read_case(folder))
         except SegWithUError as error:
-            console.error(failure_sentence(error))
+            console.error(failure_message(error))
             continue
         if found.reviews:
             cases.append((folder.resolve().name, found.regions, list(found.reviews)))

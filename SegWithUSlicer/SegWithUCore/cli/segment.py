@@ -12,19 +12,18 @@ from ..case.case_file import read_case
 from ..inference.engines import AUTO
 from ..util.atomic_files import one_writer
 from ..util.errors import INTERRUPTED, OutputError, UsageError
-from ..util.failures import failure_sentence
+from ..util.failures import failure_message
 from ..util.input_files import plain_name
-from ..util.interruption import says_farewell
 from ..util.progress import Progress, time_left
 from ..util.run_lock import Part, run_lock
-from .arguments import add_command, check_folder_name, opened_model, workers_request
+from .arguments import add_command, check_folder_name, opened_model, whole_number
 from .case_summary import next_steps, summary
-from .console import PLAIN_INTERVAL_S, Console, ReaderLeftError
+from .console import Console, ReaderLeftError
 
 if TYPE_CHECKING:
     import argparse
 
-    from ..cohort.jobs import FailedCases, Failure
+    from ..cohort.jobs import Failure
     from ..cohort.one_case import Settled
     from ..inference.segment import Job
     from ..io.inputs import GivenCase
@@ -39,7 +38,7 @@ def add_commands(commands: Any) -> None:
     add, flag = command.add_argument, command.add_flag
     add("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD or MHA), the folder of a DICOM "
         "series, a folder in nnU-Net naming (CASE_0000.nii.gz), which may hold many cases, or TABLE.csv:ROLE, the "
-        "cases of a split table (columns case, role; folder images beside it)")  # fmt: skip
+        "cases of a split table (columns case, role; with a folder images next to it)")  # fmt: skip
     flag("--each", "CASE is a folder of cases: every image file and every folder in it is one")
     command.add_shared("--model", "--output")
     add("--channel", action="append", default=[], metavar="NAME=FILE", help="a further channel of a single CASE")
@@ -49,11 +48,14 @@ def add_commands(commands: Any) -> None:
     add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
     add("--form", metavar="sform|qform", help="which of two places counts, of NIfTI files whose header has two")
     command.add_shared("--head", "--device", "--engine", "--overwrite")
-    flag("--resume", "go on where an earlier run stopped: leave out cases that are there already, made of the same "
+    flag("--resume", "resume an earlier run: leave out cases that are there already, made of the same "
          "voxels with the same model, head and region; failures are listed in OUTPUT/failed.csv")  # fmt: skip
     flag("--include-image", "put a copy of the image into the case folder")
-    flag("--unlike-training", "go on although the image is unlike the training cases")
-    command.add_shared("--network", "--threads", "--part", "--workers", "--scheduler", "--cluster")
+    flag("--unlike-training", "continue although the image is out of distribution")
+    command.add_shared("--network", "--threads")
+    add("--part", metavar="I/N", help="only the I-th of N equal shares of the cases, such as 3/8")
+    add("--workers", type=whole_number(1, 10_000), metavar="N", help="share the cases among N workers on this computer")
+    add("--scheduler", metavar="ADDRESS", help="share the cases among the workers of a Dask scheduler, tcp://HOST:PORT")
 
 
 def run(options: "argparse.Namespace", console: Console) -> int:
@@ -67,14 +69,14 @@ def run(options: "argparse.Namespace", console: Console) -> int:
     segment DATA --each -m hippocampus -o results --resume
     segment DATA/split.csv:test -m my_model -o results
     """
-    from ..cohort.jobs import FailedCases, Failure, check_output
+    from ..cohort.jobs import Failure, check_failed_file
     from ..cohort.one_case import Rules, settle_all
-    from ..cohort.workers import Setup, settle_on_workers
+    from ..cohort.workers import Setup, settle_on_workers, uses_workers
     from ..inference.engines.choice import engine_of_cases
     from ..models.installed import resolve_model, unreadable_folders
 
     part = None if options.part is None else Part.parse(options.part)
-    request = workers_request(options)
+    on_workers = uses_workers(options.workers, options.scheduler)
     bundle = resolve_model(options.model)
     for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
@@ -83,27 +85,30 @@ def run(options: "argparse.Namespace", console: Console) -> int:
         found = part.share(sorted(found, key=lambda case: case.name))
     failures = [case for case in found if isinstance(case, Failure)]
     jobs = [case for case in found if not isinstance(case, Failure)]
-    check_output(options.output)
-    listed = options.resume or request is not None
-    many = len(found) > 1 or part is not None or listed
+    listed: Path | None = None
+    if options.resume or on_workers:
+        listed = options.output / f"failed{'' if part is None else f'-{part.number}-of-{part.count}'}.csv"
+        check_failed_file(listed)
+    many = len(found) > 1 or part is not None or listed is not None
     writer: AbstractContextManager[Any] = nullcontext()
     if many:
         writer = run_lock(options.output, part)
     elif jobs:
         writer = one_writer(jobs[0].target, overwrite=True)  # `settle` looks at what is there
     with writer as lock:
-        tally = _Tally(console, len(found), options.debug, FailedCases(options.output) if listed else None)
+        tally = _Tally(console, len(found), options.debug, listed)
         for failure in failures:
-            tally.failed(failure.name, failure.given, failure_sentence(failure.error), repr(failure.error))
+            tally.failed(failure.name, failure.given, failure_message(failure.error), repr(failure.error))
         engine = options.engine
-        if options.resume and engine == AUTO:  # a cohort that is gone on with keeps its engine
+        if options.resume and engine == AUTO:  # a resumed cohort keeps its engine
             engine = engine_of_cases([job.target for job in jobs]) or AUTO
         rules = Rules(options.resume, options.overwrite)
         settled: Any = (None for _ in range(0))
-        if request is not None and jobs:
+        if on_workers and jobs:
             more = {"network": options.network, "threads": options.threads}
             setup = Setup.of(bundle, options.head, engine, options.device, **more)
-            settled = settle_on_workers(jobs, options.output, setup, rules, request, console.note, lock)
+            where = (options.workers, options.scheduler)
+            settled = settle_on_workers(jobs, options.output, setup, rules, *where, console.note, lock)
         elif jobs:
             try:
                 model = opened_model(bundle, engine, console, options.device, options.head)
@@ -118,7 +123,7 @@ def _cases(options: "argparse.Namespace", bundle: "Bundle", console: Console) ->
     """Find the cases that the options name.
 
     Raises:
-        UsageError: an option is no region, form or name, or needs a single case.
+        UsageError: an option is not a region, form or name, or needs a single case.
     """
     from ..cohort.jobs import jobs_of
     from ..io.roi import RegionOfInterest
@@ -160,21 +165,22 @@ def _segmented(settled: Any, tally: "_Tally", output: Path, many: bool) -> int:
     Raises:
         KeyboardInterrupt: a single case was interrupted.
     """
+    from ..cohort.jobs import write_failed
+
+    if many:
+        tally.console.on_cancel = tally.cut_short
     try:
-        with says_farewell(tally.cut_short) if many else nullcontext(), closing(settled) as found:
+        with closing(settled) as found:
             for each in found:
-                if isinstance(each, int):
-                    tally.waited(each)
-                else:
-                    tally.settled(*each)
+                tally.settled(*each)
     except KeyboardInterrupt as interrupt:
         if not many or isinstance(interrupt, ReaderLeftError):
             raise
         tally.cut_short()
         return INTERRUPTED
     finally:
-        if tally.failures is not None:
-            tally.failures.write()
+        if tally.listed is not None:
+            write_failed(tally.listed, tally.failures)
     if many:
         tally.sum_up(output)
     return 1 if tally.counts["failed"] else 0
@@ -186,14 +192,15 @@ class _Tally:
     Attributes:
         total: cases, those that could not be begun among them.
         counts: of cases by what became of them.
-        failures: the list, None if none is kept.
+        failures: name, what was given and reason of each case that failed.
+        listed: the file that lists them; None for none.
     """
 
-    def __init__(self, console: Console, total: int, debug: bool, failures: "FailedCases | None") -> None:
-        """Nothing is printed yet."""
-        self.console, self.total, self.failures, self._debug = console, total, failures, debug
+    def __init__(self, console: Console, total: int, debug: bool, listed: Path | None) -> None:
+        self.console, self.total, self.listed, self._debug = console, total, listed, debug
+        self.failures: list[tuple[str, Path, str]] = []
         self.counts = {"done": 0, "there": 0, "failed": 0}
-        self._begun = self._reported = time.monotonic()
+        self._begun = time.monotonic()
 
     @property
     def _number(self) -> int:
@@ -219,17 +226,6 @@ class _Tally:
         with self.console.progress(self._title(job.name, left)) as progress:
             yield progress
 
-    def waited(self, workers: int) -> None:
-        """Say, every second for machines and now and then for people, how far the workers are."""
-        hourly, left = self._pace()
-        text = ""
-        if time.monotonic() - self._reported >= PLAIN_INTERVAL_S:
-            self._reported = time.monotonic()
-            text = f"{self._number} of {self.total} cases, {self.counts['failed']} failed; {workers} workers"
-            text += "" if left is None else f"; {hourly:.0f} cases an hour, {time_left(left)}"
-        data = {"event": "workers", "workers": workers, "cases": self.total, **self.counts, "seconds_left": left}
-        self.console.step(text, data)
-
     def settled(self, job: "Job", settled: "Settled") -> None:
         """Say what became of a case."""
         if settled["state"] == "failed":
@@ -241,8 +237,6 @@ class _Tally:
         else:
             self._finished(job, settled)
         self.counts[settled["state"]] += 1
-        if self.failures is not None:
-            self.failures.settled(job.name)
 
     def _finished(self, job: "Job", settled: "Settled") -> None:
         """Print the table of a case, and what it is flagged for."""
@@ -256,7 +250,7 @@ class _Tally:
                 self.console.note(f"Flagged: {flag['message']}")
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
         data |= {"flags": case["flags"], **({"worker": settled["worker"]} if "worker" in settled else {})}
-        text = summary(job.name, settled, job.target)
+        text = summary(case, job.target, settled["refused"])
         self.console.result(
             text + (next_steps(case, job.target) if self.total == 1 and not settled["refused"] else ""), data
         )
@@ -268,8 +262,7 @@ class _Tally:
         if self._debug:
             self.console.trace(trace)
         self.counts["failed"] += 1
-        if self.failures is not None:
-            self.failures.failed(name, Path(plain_name(str(given))), sentence)
+        self.failures.append((name, Path(plain_name(str(given))), sentence))
 
     def cut_short(self) -> None:
         """Say what an interrupted run leaves."""
@@ -287,8 +280,8 @@ class _Tally:
         pace = "." if hourly is None else f"; {hourly:.0f} cases an hour."
         self.console.result(f"{self.total} cases: {parts}{pace}\n{overview}".rstrip(), self._summed_up())
         if self.counts["failed"]:
-            listed = "above" if self.failures is None else self.failures.path
-            self.console.error(f"{self.counts['failed']} of {self.total} cases failed, see {listed}.")
+            where = self.listed or "above"
+            self.console.error(f"{self.counts['failed']} of {self.total} cases failed, see {where}.")
 
     def _summed_up(self, interrupted: bool = False) -> dict[str, Any]:
         hourly = self._pace()[0]
@@ -303,6 +296,6 @@ def _overview(output: Path) -> str:
 
         troubles = write_cohort_overview(output) if output.is_dir() else []
     except (ModuleNotFoundError, OutputError) as error:
-        return f"Warning: no overview: {failure_sentence(error)}"
+        return f"Warning: no overview: {failure_message(error)}"
     left = f" {len(troubles)} folders that cannot be read are left out there." if troubles else ""
     return f"Look at {output / INDEX_FILE}.{left}" if (output / INDEX_FILE).is_file() else ""

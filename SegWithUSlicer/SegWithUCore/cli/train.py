@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import CancelledError, OutputError, UsageError
-from ..util.interruption import says_farewell
 from .arguments import CASES_HELP, add_command, refuse_if, whole_number
 from .case_roles import prepared_of
 from .console import Console
@@ -30,7 +29,7 @@ def add_commands(commands: Any) -> None:
             'model ("backbone": {"model": "NAME"}), or with --restart the own one with another head')  # fmt: skip
         add("--cases", required=True, help=f"training cases: {CASES_HELP}")
         add("--select", required=True, help="cases that choose the best epoch, given in the same way")
-        command.add_flag("--resume", "go on after the last completed epoch")
+        command.add_flag("--resume", "resume after the last completed epoch")
         command.add_flag("--restart", "begin again and replace what the run holds")
         add("--epochs", type=whole_number(1, 1_000_000), help="replaces the recipe's number of epochs")
         add("--seed", type=whole_number(0, 2**63 - 1), help="replaces the recipe's seed")
@@ -122,7 +121,7 @@ def _fit(trainer: "Trainer", part: str, options: argparse.Namespace, console: Co
     """Train, and say which epoch is the best, or what is kept where Ctrl-C ends it.
 
     Raises:
-        CancelledError: with the sentence.
+        CancelledError: with the message.
     """
 
     def kept() -> str:
@@ -132,8 +131,8 @@ def _fit(trainer: "Trainer", part: str, options: argparse.Namespace, console: Co
         if options.resume:
             trainer.resume()
         try:
-            with says_farewell(lambda: console.error(kept())):
-                trainer.fit(progress)
+            console.on_cancel = lambda: console.error(kept())
+            trainer.fit(progress)
         except KeyboardInterrupt:
             raise CancelledError(kept()) from None
     best = trainer.run.facts()[f"{part}_best"]
@@ -150,7 +149,7 @@ def _begun_on_model(run: "RunFolder", options: argparse.Namespace, console: Cons
     from SegWithULab.training.recipe_check import check_recipe
     from SegWithULab.training.run_record import noted_roles
 
-    refuse_if((options.resume, "--recipe begins a run and --resume goes on with one: give one of them."))
+    refuse_if((options.resume, "--recipe begins a run and --resume continues one: give one of them."))
     begun = (run.path / "run.json").exists()
     if begun and ((run.path / "backbone_last.pt").exists() or "backbone_best" in run.facts()):
         raise OutputError(f"{run.path} has trained a backbone of its own: give another folder.", "own-backbone")

@@ -24,7 +24,7 @@ def add_commands(commands: Any) -> None:
     train.add_shared("--output", metavar="MODEL", help="folder of the model that is written")
     train.add_argument("--run", dest="folder", type=Path, help="folder of the run (default: MODEL with .run)")
     train.add_argument("--recipe", type=Path, help="use this recipe instead of a planned one")
-    train.add_flag("--redo", "make stages anew whose inputs have changed")
+    train.add_flag("--redo", "repeat stages whose inputs have changed")
     train.add_flag("--no-graphs", "do not compile graphs for the engine openvino")
     train.add_shared("--overwrite", "--allow-seen-cases", "--no-hashes", "--network", "--threads")
 
@@ -33,7 +33,7 @@ def _add_plan_options(command: CommandParser) -> None:
     """Add the data set, and what the user may ask of a plan."""
     add = command.add_argument
     add("data", metavar="DATA", type=Path, help="an nnU-Net data set folder, a split table (columns case, role, "
-        "patient; folders images and labels beside it), or a folder that holds images and labels")  # fmt: skip
+        "patient; with folders images and labels next to it), or a folder that holds images and labels")  # fmt: skip
     add("--name", help="name of the model (default: that of the output folder)")
     add("--modality", help="DICOM modality, such as MR or CT (default: from the intensities)")
     add("--label", action="append", default=[], metavar="VALUE=NAME", help="name of a structure; once for each")
@@ -109,7 +109,7 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
 
     Plan a recipe, train backbone, out-of-fold networks (where the hours allow) and head, calibrate, measure on the
     cases kept apart, and write the model with its card, graphs and report. Everything is kept after each stage and
-    epoch: the same command goes on where it was stopped, and does nothing twice. Edit RUN/plan/recipe.json before
+    epoch: the same command resumes, and does nothing twice. Edit RUN/plan/recipe.json before
     the training if you like; it is kept.
 
     Examples:

@@ -1,6 +1,5 @@
 """The jobs of a call: which cases its arguments name, what their folders are called; and `failed.csv`."""
 
-import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,17 +9,14 @@ from typing import Any
 
 from ..inference.segment import Job
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, channel_inputs, find_input
-from ..util.csv_files import harmless_cell, read_csv, write_csv
-from ..util.errors import InputError, OutputError, UsageError
+from ..util.csv_files import read_csv, write_csv
+from ..util.errors import InputError, OutputError, UsageError, os_errors_named
 from ..util.input_files import is_plain, plain_name
-from ..util.process_lock import LockedError, ProcessLock
 
+# File systems take 255 bytes a name; temporary names need some of them.
 MAXIMUM_NAME_BYTES = 200
-"""File systems take 255 bytes a name; temporary names need some of them."""
-FAILED_FILE = "failed.csv"
 COLUMNS = ["case", "input", "reason"]
 _LONGEST_REASON = 4000
-LOCK_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ def jobs_of(
         settings: of every job.
 
     Raises:
-        UsageError: options need a single case, or a name is none of a case folder (with `each` one case fails).
+        UsageError: options need a single case, or a name cannot be that of a case folder (with `each` one case fails).
     """
     failures: list[Failure] = []
     is_single = bool(name or channels or series)
@@ -69,12 +65,10 @@ def jobs_of(
     for path in _inside(paths, output, note, failures) if each else paths:
         try:
             cases += tables[path] if path in tables else _found(path, note)
-        except Exception as error:  # noqa: BLE001 - whatever one place holds, the others go on
+        except Exception as error:  # noqa: BLE001 - a fault in one place does not stop the others
             failures.append(Failure(plain_name(path.name), path, error))
     if is_single and cases and (len(cases) > 1 or (cases[0].numbered and (channels or series))):
-        raise UsageError(
-            f"--name, --channel and --series do not go with {paths[0]}, which says so itself.", "own-channels"
-        )
+        raise UsageError(f"--name, --channel and --series do not go with {paths[0]}, which has them.", "own-channels")
     jobs, names = [], [case.name if name is None else name for case in cases]
     taken = Counter(each_name.casefold() for each_name in names)
     for case, own in zip(cases, names, strict=True):
@@ -129,87 +123,29 @@ def _name_problem(name: str, is_double: bool) -> str:
     return f"Two cases would both be named '{name}'" if is_double else ""
 
 
-def check_output(folder: Path) -> None:
-    """Find out before the work whether results can be written.
+def check_failed_file(path: Path) -> None:
+    """Refuse a file in the place of the list of failed cases that is not such a list.
 
     Raises:
-        OutputError: the place is no folder or not writable.
+        OutputError: it is something else.
     """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise OutputError(f"{existing} is not a folder that can be written to: give another --output.", "no-output")
-    if not is_plain(folder):
-        raise OutputError(f"{folder} has a name that is not UTF-8: give another folder for --output.", "output-name")
-
-
-class FailedCases:
-    """`failed.csv` beside the case folders: which cases could not be made, and why.
-
-    The failures of this run are merged into the file; rows of cases that it did not touch stay as they are.
-
-    Attributes:
-        path: the file.
-    """
-
-    def __init__(self, output: Path) -> None:
-        """Look at the file, if there is one.
-
-        Raises:
-            OutputError: it is no list of failed cases.
-        """
-        self.path = output / FAILED_FILE
-        self._settled: set[str] = set()
-        self._failed: list[list[str]] = []
-        self._rows()
-
-    def settled(self, case: str) -> None:
-        """Take a case that is in its folder off the list."""
-        self._settled.add(harmless_cell(case))
-
-    def failed(self, case: str, given: Path, reason: str) -> None:
-        """Add a case that failed; it is in the file when this returns.
-
-        Args:
-            given: what was given for the case.
-            reason: one sentence.
-        """
-        self.settled(case)
-        self._failed.append([harmless_cell(case), str(given), reason[:_LONGEST_REASON]])
-        self.write()
-
-    def write(self) -> None:
-        """Bring the file up to date; it is removed where nothing failed.
-
-        Raises:
-            OutputError: the place cannot be written to.
-        """
-        if not self._failed and not os.path.lexists(self.path):
-            return
-        lock = None
-        with contextlib.suppress(LockedError, OSError):  # two parts of a cohort must not lose each other's rows
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = ProcessLock.take(self.path.with_name(f".{FAILED_FILE}.lock"), LOCK_WAIT_S)
+    if os.path.lexists(path):
         try:
-            rows = [row for row in self._rows() if row[0] not in self._settled] + self._failed
-            if rows:
-                write_csv(self.path, COLUMNS, rows)
-            else:
-                self.path.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"Cannot remove {self.path}: {error.strerror}; check its permissions.") from error
-        finally:
-            if lock is not None:
-                lock.release()
-
-    def _rows(self) -> list[list[str]]:
-        if not os.path.lexists(self.path):
-            return []
-        try:
-            header, *rows = read_csv(self.path) or [[]]
+            header = read_csv(path)[:1]
         except InputError:
-            header, rows = [], []
-        if header != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
-            raise OutputError(f"{self.path} is not a list of failed cases: rename it.", "foreign-failed-csv")
-        return rows
+            header = []
+        if header != [COLUMNS]:
+            raise OutputError(f"{path} is not a list of failed cases: rename it.", "foreign-failed-csv")
+
+
+def write_failed(path: Path, rows: Sequence[tuple[str, Path, str]]) -> None:
+    """Write the list of failed cases: name, what was given for it, reason; without any, remove an earlier list.
+
+    Raises:
+        OutputError: the place cannot be written to.
+    """
+    with os_errors_named(path):
+        if rows:
+            write_csv(path, COLUMNS, [(name, str(given), reason[:_LONGEST_REASON]) for name, given, reason in rows])
+        else:
+            path.unlink(missing_ok=True)

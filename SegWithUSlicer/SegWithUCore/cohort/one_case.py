@@ -19,26 +19,22 @@ from ..inference.model import Model
 from ..inference.segment import Job, read_channels, segment
 from ..io.volume import grid_facts
 from ..review.reviews import LOG_PATTERN
-from ..util.atomic_files import exists_error, sweep_leftovers
+from ..util.atomic_files import exists_error, remove_leftovers
 from ..util.errors import InputError, OutputError
-from ..util.failures import failure_sentence
+from ..util.failures import failure_message
 from ..util.progress import Progress, silent
 from ..util.strict_json import shown
 
+# The states of a settled case.
 FINISHED, SKIPPED, FAILED = "done", "there", "failed"
-"""What can become of a case: `state` of `settle`."""
+# In mm, and for cosines: the loss of formats with single precision.
 GRID_TOLERANCE = 1e-4
-"""mm, and cosines: what formats with single precision lose of a header."""
 ENGINE = "engine"
 _LONGEST_TRACE = 20_000
+# The outcome of a case; see `settle`.
 Settled = dict[str, Any]
-"""What became of a case, small and plain; see `settle`."""
+# Called when a case begins to be computed; gives the listener of its progress.
 Listening = Callable[[Job], AbstractContextManager[Progress]]
-"""Called when a case begins to be computed; gives the listener of its progress."""
-
-
-def _silently(_: Job) -> AbstractContextManager[Progress]:
-    return nullcontext(silent)
 
 
 @dataclass(frozen=True)
@@ -59,16 +55,16 @@ def settle_all(
     output: Path,
     model: Model,
     rules: Rules,
-    listening: Listening = _silently,
+    listening: Listening = lambda _job: nullcontext(silent),
 ) -> Iterator[tuple[Job, Settled]]:
-    """Settle cases one after the other in this process; whatever happens to one, the others go on."""
-    sweep_leftovers(output)
+    """Settle cases one after the other in this process; a fault of one does not stop the others."""
+    remove_leftovers(output)
     for job in jobs:
         yield job, settle(job, model, rules, listening)
-    sweep_leftovers(output)
+    remove_leftovers(output)
 
 
-def settle(job: Job, model: Model, rules: Rules, listening: Listening = _silently) -> Settled:
+def settle(job: Job, model: Model, rules: Rules, listening: Listening = lambda _job: nullcontext(silent)) -> Settled:
     """Make a case, or find it made, or fail.
 
     It may be called again for the same case, also after its process was killed: with `rules.resume` a case that is
@@ -85,7 +81,7 @@ def settle(job: Job, model: Model, rules: Rules, listening: Listening = _silentl
     begun = time.perf_counter()
     try:
         result = _make(job, model, rules, listening)
-    except Exception as error:  # noqa: BLE001 - whatever happens to one case, the others go on
+    except Exception as error:  # noqa: BLE001 - a fault of one case does not stop the others
         return failed(error)
     facts = {"state": SKIPPED} if result is None else {"state": FINISHED, **case_facts(result)}
     return {**facts, "seconds": time.perf_counter() - begun}
@@ -94,7 +90,7 @@ def settle(job: Job, model: Model, rules: Rules, listening: Listening = _silentl
 def failed(error: Exception) -> Settled:
     """Return what is known of a case that failed: a sentence and the traceback."""
     trace = "".join(traceback.format_exception(error))[-_LONGEST_TRACE:]
-    return {"state": FAILED, "reason": failure_sentence(error), "trace": trace, "seconds": 0.0}
+    return {"state": FAILED, "reason": failure_message(error), "trace": trace, "seconds": 0.0}
 
 
 def case_facts(result: CaseResult) -> dict[str, Any]:
@@ -123,17 +119,11 @@ def _make(job: Job, model: Model, rules: Rules, listening: Listening) -> CaseRes
         kind, difference = other
         reviewed = any(job.target.glob(LOG_PATTERN))
         if reviewed and kind == ENGINE:
-            raise OutputError(
-                f"{job.target} {difference}, which is no reason to lose its reviews: choose another output folder, or "
-                "delete it.",
-                "case-reviewed",
-            )
+            message = f"{job.target} {difference}, but has reviews: choose another output folder, or delete it."
+            raise OutputError(message, "case-reviewed")
         if not rules.overwrite:
-            lost = ", with the reviews in it" if reviewed else ""
-            raise OutputError(
-                f"{job.target} {difference}: choose another output folder, or replace it{lost} by --overwrite.",
-                "case-outdated",
-            )
+            way_out = f"or replace it{', with its reviews,' if reviewed else ''} by --overwrite"
+            raise OutputError(f"{job.target} {difference}: choose another output folder, {way_out}.", "case-outdated")
     with listening(job) as progress:
         return segment(replace(job, overwrite=there if rules.resume else rules.overwrite), model, progress)
 
@@ -152,11 +142,16 @@ def staleness(job: Job, model: Model) -> tuple[str, str] | None:
         before, now = _settings_of_case(case), _settings_of_job(job, model)
         voxels = [channel["voxels_sha256"] for channel in case["input"]["channels"]]
         grid: Mapping[str, Any] = dict(case["input"]["grid"])
-        missing = next((name for name in _files_of(case, job) if not _has_content(job.target / name)), None)
+        names = [SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, *(entry["file"] for entry in case["maps"].values())]
+        names += [REGIONS_FILE, REGION_LABELS_FILE] if case["regions"] is not None else []
+        names += [IMAGE_FILE] if job.include_image else []
+        missing = [
+            name for name in names if not (job.target / name).is_file() or not (job.target / name).stat().st_size
+        ]
     except (InputError, KeyError, TypeError, AttributeError):
         return "folder", "is not a complete case folder"
     if missing:
-        return "folder", f"lacks {missing}"
+        return "folder", f"lacks {missing[0]}"
     changed = [name for name in now if before[name] != now[name]]
     if not changed or changed == [ENGINE]:  # else the images need not be read
         images = [volume.image for volume in read_channels(job, model.bundle)]
@@ -170,7 +165,7 @@ def staleness(job: Job, model: Model) -> tuple[str, str] | None:
 
 
 def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a result depends on beside the images, the engine last: whatever else differs weighs more."""
+    """Return what a result depends on besides the images, the engine last: whatever else differs weighs more."""
     model, roi, engine = case["model"], case["roi"], case["engine"]
     return {
         "model": [model["name"], model["version"]],
@@ -194,16 +189,6 @@ def _settings_of_job(job: Job, model: Model) -> dict[str, Any]:
         "region of interest": None if job.roi is None else [*job.roi.centre_ras_mm, *job.roi.size_mm],
         ENGINE: [engine[name] for name in ("name", "version", "precision", "graphs_sha256")],
     }
-
-
-def _files_of(case: Mapping[str, Any], job: Job) -> list[str]:
-    names = [SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, *(entry["file"] for entry in case["maps"].values())]
-    names += [REGIONS_FILE, REGION_LABELS_FILE] if case["regions"] is not None else []
-    return names + ([IMAGE_FILE] if job.include_image else [])
-
-
-def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
 
 
 def _same_grid(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -1,9 +1,4 @@
-"""Cases on workers of a Dask cluster: started here, found at a scheduler, or asked for as SLURM jobs.
-
-    with connected(request, folder) as client:
-        setup = ready_workers(client, Setup.of(bundle, head, engine, device))
-        for name, answer in each_case(client, setup, function, {"a": (image,)}.items()):
-            ...
+"""Cases on workers of a Dask cluster, which are started here or belong to a running scheduler.
 
 The package `distributed` is loaded inside functions only: it belongs to the extra `cluster`.
 """
@@ -18,7 +13,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +22,7 @@ from ..case.case_file import CASE_FILE
 from ..inference.model import Model, user_network_sha256
 from ..inference.segment import Job
 from ..models.bundle import Bundle, read_bundle, with_head
-from ..util.atomic_files import exists_error, sweep_leftovers
+from ..util.atomic_files import exists_error, remove_leftovers
 from ..util.errors import SegWithUError, UsageError
 from ..util.memory import available_bytes, give_back_freed_memory, keep_freed_memory, limit_process
 from ..util.process_lock import ProcessLock
@@ -35,60 +30,46 @@ from ..util.processor import usable_cores, use_threads
 from ..version import __version__
 from .one_case import FINISHED, Rules, Settled, failed, settle
 
+# Workers that may die while they make a case, before Dask gives it up.
 ALLOWED_DEATHS = 1
-"""Workers that may die with a case, by chance, before Dask gives it up."""
+# Time limit for the restart of a killed worker: Dask gives up after 15 s, too soon for a busy computer.
 RETURN_S = 300.0
-"""For a killed worker here to come back: Dask gives up after 15 s; a busy computer took longer to load packages."""
+# Tries of a case whose worker does not fit: another may.
 RETRIES = 3
-"""Of a case that an unfit worker was given: another may do."""
 LOCAL = "127.0.0.1"
+# Share of the free memory that the workers of this computer divide among them.
 SHARED_MEMORY = 0.9
-"""Share of the free memory that the workers of this computer divide among them."""
 CLOSE_S = 1.0
+# Time limit for the answer of a scheduler.
 ANSWER_S = 20.0
-"""For a scheduler to answer."""
+# Time limit for the start of workers on this computer.
 START_S = 120.0
-"""For workers of this computer to start."""
+# Network file systems may show a folder of another computer so much later.
 SEEN_AFTER_S = 60.0
-"""For a folder that another computer made to be seen here: network file systems keep what they know for so long."""
 CHECK_S, LOOK_S = 1.0, 0.01
 
 
 class ClusterError(SegWithUError):
-    """Workers cannot be had, or one does not fit to this run."""
+    """There are no workers, or a worker does not fit this run."""
 
 
-@dataclass(frozen=True)
-class WorkersRequest:
-    """Workers on this computer, of a running scheduler, or as SLURM jobs.
+def uses_workers(workers: int | None, scheduler: str | None) -> bool:
+    """Return whether a run uses workers: a number of them here, or those of a running scheduler.
 
-    Attributes:
-        workers: how many; None for those that a scheduler has.
-        scheduler: its address.
-        cluster: "slurm".
+    Raises:
+        UsageError: both are given, or the scheduler has no such address.
+        ClusterError: the extra `cluster` is not installed.
     """
-
-    workers: int | None = None
-    scheduler: str | None = None
-    cluster: str | None = None
-
-    def check(self) -> None:
-        """Refuse options that contradict each other, and a missing package.
-
-        Raises:
-            UsageError: names the option and what to do.
-            ClusterError: the extra is not installed.
-        """
-        if (self.scheduler is None) == (self.workers is None):
-            raise UsageError("Give --workers N (with --cluster, too), or --scheduler ADDRESS alone.", "workers-options")
-        if self.scheduler is not None and (self.cluster or not self.scheduler.startswith(("tcp://", "tls://"))):
-            raise UsageError(f"--scheduler {self.scheduler!r} is not tcp://HOST:PORT, alone.", "no-scheduler")
-        for package in ["distributed", *(["dask_jobqueue"] if self.cluster else [])]:
-            if importlib.util.find_spec(package) is None:
-                raise ClusterError(
-                    f'Workers need the package {package}: pip install ".[cluster]" in the checkout.',
-                    "package-missing",
-                )
+    if workers is None and scheduler is None:
+        return False
+    if workers is not None and scheduler is not None:
+        raise UsageError("--workers and --scheduler exclude each other: give one of them.", "workers-options")
+    if scheduler is not None and not scheduler.startswith(("tcp://", "tls://")):
+        raise UsageError(f"--scheduler {scheduler!r} is not an address such as tcp://HOST:PORT.", "no-scheduler")
+    if importlib.util.find_spec("distributed") is None:
+        message = 'Workers need the package distributed: pip install ".[cluster]" in the checkout.'
+        raise ClusterError(message, "package-missing")
+    return True
 
 
 @dataclass(frozen=True)
@@ -99,7 +80,7 @@ class Setup:
         folder: of the bundle, the same on all computers.
         head: other than the default.
         engine, device: as the user asks for them.
-        identity: what results depend on beside images, settings and the engine: names and hashes.
+        identity: what results depend on besides images, settings and the engine: names and hashes.
         network: file and factory of the user's own network.
         threads: of each worker; None for the cores that it may use.
         memory: bytes that each worker may use; None for what the system allows.
@@ -126,29 +107,35 @@ class Setup:
 
 
 def _identity(bundle: Bundle, head: str | None) -> tuple[str | None, ...]:
-    """Return what results depend on beside images, settings and the engine, the version of this program included."""
+    """Return what results depend on besides images, settings and the engine, the version of this program included."""
     bundle = with_head(bundle, head)
     hashes = (bundle.weights_sha256, bundle.calibration_sha256, user_network_sha256(bundle))
     return (__version__, bundle.name, str(bundle.about["version"]), bundle.default_head.name, *hashes)
 
 
+# A network keeps state between its layers: one case at a time in a process, whatever threads the worker has.
 _ONE_CASE = threading.Lock()
-"""A network keeps state between its layers: one case at a time in a process, whatever threads the worker has."""
+# The model of this worker, and the setup that it was loaded by.
 _kept: dict[str, Any] = {}
-"""The model of this worker, and the setup that it was loaded by."""
 
 
-def on_worker(function: Callable[..., Any], setup: Setup, *arguments: Any) -> Any:
-    """Call `function(model, *arguments)` on this worker, with the model of the run.
+def settle_here(setup: Setup, job: Job, rules: Rules) -> Settled:
+    """Settle a case on this worker, with the model of the run.
 
     Raises:
-        ClusterError: another worker may do.
+        ClusterError: this worker does not fit; another may.
     """
     with _ONE_CASE:
         try:
-            return function(_warm_model(setup), *arguments)
+            return {**settle(job, _warm_model(setup), rules), "worker": socket.gethostname()}
         finally:
             give_back_freed_memory()
+
+
+def runtime_here(setup: Setup) -> str:
+    """Load the model on this worker and return its `_runtime`; raises as `settle_here`."""
+    with _ONE_CASE:
+        return _runtime(_warm_model(setup))
 
 
 def _warm_model(setup: Setup) -> Model:
@@ -158,11 +145,14 @@ def _warm_model(setup: Setup) -> Model:
         ClusterError: this worker has another version, folder, model or engine.
     """
     here = f"The worker on {socket.gethostname()}"
-    if setup.lock is not None and not _is_there(*setup.lock):
-        raise ClusterError(
-            f"{here} does not see the same folder at {Path(setup.lock[0]).parent}: give an --output that all share.",
-            "folder-not-shared",
-        )
+    path, content = setup.lock or ("", "")
+    try:
+        is_shared = not path or Path(path).read_text(encoding="utf-8") == content
+    except OSError:
+        is_shared = False
+    if not is_shared:
+        message = f"{here} does not see the folder {Path(path).parent}: give a shared --output."
+        raise ClusterError(message, "folder-not-shared")
     asked = replace(setup, lock=None, runtime="")
     if _kept.get("setup") != asked:
         _kept.clear()  # memory first: two models need not fit
@@ -177,9 +167,7 @@ def _warm_model(setup: Setup) -> Model:
         _kept["setup"] = asked
     model: Model = _kept["model"]
     if setup.runtime and _runtime(model) != setup.runtime:
-        raise ClusterError(
-            f"{here} has {_runtime(model)} instead of {setup.runtime}: install the same.", "other-engine"
-        )
+        raise ClusterError(f"{here} has {_runtime(model)} instead of {setup.runtime}: install it.", "other-engine")
     return model
 
 
@@ -190,17 +178,9 @@ def _loaded(setup: Setup) -> Model:
         register_network(setup.network)
     bundle = read_bundle(Path(setup.folder))
     if _identity(bundle, setup.head) != setup.identity:
-        raise ClusterError(
-            f"A worker has another model in {setup.folder}, or another version of this program: install the same.",
-            "other-model",
-        )
+        message = f"A worker has another model in {setup.folder}, or another version of this program: install the same."
+        raise ClusterError(message, "other-model")
     return Model(bundle, setup.device, setup.head, setup.engine)
-
-
-def _is_there(path: str, content: str) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(path).read_text(encoding="utf-8") == content
-    return False
 
 
 def _runtime(model: Model) -> str:
@@ -210,53 +190,73 @@ def _runtime(model: Model) -> str:
     return f"{facts['name']} {version} ({facts['precision']}, graphs {graphs}) on {model.device}"
 
 
-def _settle_on_worker(model: Model, job: Job, rules: Rules) -> Settled:
-    return {**settle(job, model, rules), "worker": socket.gethostname()}
-
-
 def settle_on_workers(
     jobs: Sequence[Job],
     output: Path,
     setup: Setup,
     rules: Rules,
-    request: WorkersRequest,
-    say: Callable[[str], None],
+    workers: int | None,
+    scheduler: str | None,
+    note: Callable[[str], None],
     lock: ProcessLock | None = None,
-) -> Iterator[tuple[Job, Settled] | int]:
-    """Settle cases on workers, as `settle_all` does here.
+) -> Iterator[tuple[Job, Settled]]:
+    """Settle cases on workers, as `settle_all` does in this process.
+
+    A worker has one case at a time, the others wait here: a worker that dies takes no waiting case along.
 
     Args:
-        say: prints a note.
-        lock: of the output folder, by which workers know that they see the same one.
+        workers: to be started on this computer; None with a scheduler.
+        scheduler: address of a running scheduler; None for workers here.
+        note: prints a note.
+        lock: of the output folder, by which workers recognise the shared folder.
 
     Yields:
-        A job and what became of it; or about every second the number of workers.
+        A job and what became of it.
 
     Raises:
-        ClusterError: there are no workers, or unfit ones.
+        ClusterError: there are no workers, a worker does not fit, or the scheduler is gone.
     """
     if lock is not None:
         setup = replace(setup, lock=(str(lock.path.resolve()), lock.path.read_text(encoding="utf-8")))
-    sweep_leftovers(output)
-    named = {job.name: job for job in jobs}
+    remove_leftovers(output)
     free = [job for job in jobs if rules.resume or rules.overwrite or not job.target.exists()]
-    # A worker may die after it made a case and before it said so: what the run itself made is left as it is.
+    # A worker may die after it made a case and before it reported it: what this run made is left as it is.
     own = rules if rules.overwrite else replace(rules, resume=True)
     try:
-        with connected(request, output) as client:
-            setup = ready_workers(client, setup, request)
-            say(f"The workers run {setup.runtime}.")
-            for name in named.keys() - {job.name for job in free}:
-                yield named[name], failed(exists_error(named[name].target))
-            cases = ((job.name, (job, own)) for job in free)
-            for answer in each_case(client, setup, _settle_on_worker, cases):
-                if isinstance(answer, int):
-                    yield answer
-                    continue
-                name, value = answer
-                yield named[name], failed(value) if isinstance(value, Exception) else _seen(named[name], value)
+        with connected(workers, scheduler) as client:
+            setup = ready_workers(client, setup, workers)
+            note(f"The workers run {setup.runtime}.")
+            for job in jobs:
+                if job not in free:
+                    yield job, failed(exists_error(job.target))
+            yield from _each_case(client, setup, own, free)
     finally:
-        sweep_leftovers(output)
+        remove_leftovers(output)
+
+
+def _each_case(client: Any, setup: Setup, rules: Rules, jobs: Sequence[Job]) -> Iterator[tuple[Job, Settled]]:
+    from distributed import as_completed
+
+    done = as_completed(loop=client.loop, with_results=True, raise_errors=False)
+    running: dict[Any, Job] = {}
+    left, count, looked = iter(jobs), 0, 0.0
+    while True:
+        if time.monotonic() - looked >= CHECK_S:
+            looked, count = time.monotonic(), len(client.nthreads())
+        for job in itertools.islice(left, max(0, max(1, count) - len(running))):
+            future = client.submit(settle_here, setup, job, rules, pure=False, retries=RETRIES)
+            running[future] = job
+            done.add(future)
+        if not running:
+            return
+        batch = done.next_batch(block=False)
+        for future, result in batch:
+            if future.status == "cancelled" or client.status == "closed":
+                raise _scheduler_gone()
+            job = running.pop(future)
+            yield job, _seen(job, result) if future.status == "finished" else failed(_failure(result))
+        if not batch:
+            time.sleep(LOOK_S)
 
 
 def _seen(job: Job, settled: Settled) -> Settled:
@@ -270,13 +270,12 @@ def _seen(job: Job, settled: Settled) -> Settled:
     return settled
 
 
-def ready_workers(client: Any, setup: Setup, request: WorkersRequest) -> Setup:
+def ready_workers(client: Any, setup: Setup, local: int | None) -> Setup:
     """Wait for workers and let each load the model; returns the setup with the engine that they share.
 
     Raises:
         ClusterError: workers of this computer do not start, or one cannot do cases of the run.
     """
-    local = request.workers if request.cluster is None else None
     if local is not None:
         free = available_bytes()
         setup = replace(
@@ -290,61 +289,19 @@ def ready_workers(client: Any, setup: Setup, request: WorkersRequest) -> Setup:
             client.wait_for_workers(local or 1, timeout=None if local is None else START_S)
         except TimeoutError as error:
             raise ClusterError(f"Not all {local} workers started: see what else runs here.", "no-workers") from error
-        answers = client.run(on_worker, _runtime, setup, on_error="return")
+        answers = client.run(runtime_here, setup, on_error="return")
         for address, answer in answers.items():
             if isinstance(answer, BaseException) and not isinstance(answer, OSError):
                 raise ClusterError(f"The worker at {address} cannot do cases: {answer}") from answer
         found = {address: answer for address, answer in answers.items() if not isinstance(answer, BaseException)}
     if len(set(found.values())) > 1:
         places = ", ".join(f"{runtime} at {address}" for address, runtime in sorted(found.items())[:4])
-        raise ClusterError(
-            f"The workers would make different results ({places}): name one with --engine and --device.",
-            "different-engines",
-        )
+        message = f"The workers would make different results ({places}): choose one with --engine and --device."
+        raise ClusterError(message, "different-engines")
     return replace(setup, runtime=next(iter(found.values())))
 
 
-def each_case(
-    client: Any, setup: Setup, function: Callable[..., Any], cases: Iterable[tuple[str, tuple[Any, ...]]]
-) -> Iterator[tuple[str, Any] | int]:
-    """Call `function(model, *arguments)` for all cases on workers; what became of each comes as it ends.
-
-    A worker has one case at a time, the others wait here: one that dies takes no waiting case along.
-
-    Args:
-        cases: names, and arguments of the function.
-
-    Yields:
-        The name of a case, and its value or its exception; or about every second the number of workers.
-
-    Raises:
-        ClusterError: the scheduler is gone.
-    """
-    from distributed import as_completed
-
-    done = as_completed(loop=client.loop, with_results=True, raise_errors=False)
-    names: dict[Any, str] = {}
-    left, count, looked = iter(cases), 0, 0.0
-    while True:
-        if time.monotonic() - looked >= CHECK_S:
-            looked, count = time.monotonic(), len(client.nthreads())
-            yield count
-        for name, arguments in itertools.islice(left, max(0, max(1, count) - len(names))):
-            future = client.submit(on_worker, function, setup, *arguments, pure=False, retries=RETRIES)
-            names[future] = name
-            done.add(future)
-        if not names:
-            return
-        batch = done.next_batch(block=False)
-        for future, result in batch:
-            if future.status == "cancelled" or client.status == "closed":
-                raise _gone(client)
-            yield names.pop(future), result if future.status == "finished" else _failure(result)
-        if not batch:
-            time.sleep(LOOK_S)
-
-
-def _gone(client: Any) -> ClusterError:
+def _scheduler_gone() -> ClusterError:
     return ClusterError("The scheduler is gone: start it again, and this run with --resume.", "scheduler-gone")
 
 
@@ -362,23 +319,21 @@ def _failure(result: Any) -> Exception:
 
 
 @contextlib.contextmanager
-def connected(request: WorkersRequest, shared: Path) -> Iterator[Any]:
-    """Have a client of workers for the time of the block.
-
-    Args:
-        shared: a folder that all computers see, in which the keys of SLURM jobs lie meanwhile.
+def connected(workers: int | None, scheduler: str | None) -> Iterator[Any]:
+    """Connect to a scheduler, or start workers here for the time of the block; yields the client.
 
     Raises:
-        ClusterError: they cannot be had, or the scheduler is lost.
+        ClusterError: they are not available, or the scheduler is lost.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     import dask
     from distributed import Client
 
     cluster = client = None
-    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": ALLOWED_DEATHS}
-    if request.cluster is None:
-        settings["distributed.deploy.lost-worker-timeout"] = RETURN_S
+    settings = {
+        "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
+        "distributed.deploy.lost-worker-timeout": RETURN_S,
+    }
     with (
         tempfile.TemporaryDirectory(prefix="segwithu-cluster-", ignore_cleanup_errors=True) as folder,
         dask.config.set(settings),
@@ -387,66 +342,49 @@ def connected(request: WorkersRequest, shared: Path) -> Iterator[Any]:
         warnings.simplefilter("ignore")
         try:
             try:
-                cluster = None if request.scheduler else _cluster(request, folder, shared)
-                client = Client(request.scheduler or cluster, timeout=ANSWER_S, set_as_default=False)
+                cluster = None if workers is None else _local_cluster(workers, folder)
+                client = Client(scheduler or cluster, timeout=ANSWER_S, set_as_default=False)
             except Exception as error:
-                where = request.scheduler or f"as described in docs/user/cohorts.md ({request.cluster or 'here'})"
                 reason = " ".join(str(error).split())[:300] or type(error).__name__
-                raise ClusterError(f"No workers {where}: {reason}.", "no-workers") from error
+                raise ClusterError(f"No workers at {scheduler or 'this computer'}: {reason}.", "no-workers") from error
             yield client
         except BaseException as error:
-            lost = client is not None and client.status == "closed"  # asked before we close it ourselves
+            lost = client is not None and client.status == "closed"  # read before this process closes the client
             for nanny in getattr(cluster, "workers", {}).values():
                 nanny.auto_restart = False
-            _kill_children(request)
+            _kill_children(cluster)
             if lost and isinstance(error, Exception) and not isinstance(error, SegWithUError):
-                raise _gone(client) from error
+                raise _scheduler_gone() from error
             raise
         finally:
             for each in (client, cluster):
                 with contextlib.suppress(Exception):
                     each.close(timeout=CLOSE_S)  # type: ignore[union-attr]
-            _kill_children(request)
+            _kill_children(cluster)
 
 
-def _cluster(request: WorkersRequest, folder: str, shared: Path) -> Any:
-    """Start workers; their connections are encrypted with keys that only this run knows."""
-    if request.cluster is None:
-        from distributed import LocalCluster
+def _local_cluster(workers: int, folder: str) -> Any:
+    """Start workers on this computer; their connections are encrypted with keys of this run."""
+    from distributed import LocalCluster
 
-        return LocalCluster(
-            n_workers=request.workers,
-            threads_per_worker=1,
-            host=LOCAL,
-            security=True,
-            dashboard_address=f"{LOCAL}:0",
-            worker_dashboard_address=None,
-            memory_limit=0,
-            local_directory=folder,
-            silence_logs=logging.CRITICAL,
-        )
-    import dask
-    from dask_jobqueue import SLURMCluster
-
-    given = {
-        name: dask.config.get(f"jobqueue.slurm.{name}", None) for name in ("scheduler-options", "worker-extra-args")
-    }
-    cluster = SLURMCluster(
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        host=LOCAL,
         security=True,
-        shared_temp_directory=str(shared),
-        scheduler_options={"dashboard_address": f"{LOCAL}:0", **(given["scheduler-options"] or {})},
-        worker_extra_args=[*(given["worker-extra-args"] or []), "--nthreads", "1"],  # a case has all cores of its job
+        dashboard_address=f"{LOCAL}:0",
+        worker_dashboard_address=None,
+        memory_limit=0,
+        local_directory=folder,
         silence_logs=logging.CRITICAL,
     )
-    cluster.adapt(minimum=request.workers, maximum=request.workers)  # a job that ends is replaced
-    return cluster
 
 
-def _kill_children(request: WorkersRequest) -> None:
-    """Kill the processes that Dask started for this run, with theirs; those of a scheduler stay."""
+def _kill_children(cluster: Any) -> None:
+    """Kill the processes that Dask started for this run, with their children."""
     import psutil
 
-    for child in [] if request.scheduler else psutil.Process().children():
+    for child in [] if cluster is None else psutil.Process().children():
         with contextlib.suppress(psutil.Error):
             if "spawn_main" in " ".join(child.cmdline()):
                 for each in [child, *child.children(recursive=True)]:

@@ -8,21 +8,12 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..case import region_files
 from ..case.case_file import CASE_FILE, CASE_FORMAT, SEGMENTATION_FILE, naming_case, parse_description, read_case
 from ..case.case_folders import VOLUMES, Contents, case_contents
 from ..case.case_image import IMAGE_FILE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part
 from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, strongest_tint, write_png
-from ..case.region_files import (
-    HASHES,
-    REGION_LABELS_FILE,
-    REGIONS_FILE,
-    check_region_files,
-    parse_regions,
-    region_file_hashes,
-    regions_csv,
-    regions_text,
-)
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..inference.deviation import KINDS
@@ -37,18 +28,18 @@ from ..util.errors import InputError, OutputError
 from ..util.strict_json import to_json
 
 SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
+# Replaces a value that may not be exported.
 LEFT_OUT = object()
-"""Instead of a value that may not go out."""
+# What may be exported at a place of `case.json`: a number, a boolean, or a list of them.
 NUMBERS = object()
-"""What may go out at a place of `case.json`: a number, a truth value, or a list of them."""
+# A name given by the author of the model.
 NAME = re.compile(r"(?s).{0,100}")
-"""A name that the model's maker gave."""
 _SEVERITIES = ("note", "warning", "refused")
+# Warnings other than OOD warnings.
 _KIND_WORDS = {
     EMPTY_KIND: "Nothing was drawn of the {whom}",
     QUALITY_KIND: "The model does not draw a structure, or too poorly to be used for it",
 }
-"""Of warnings that are not about differences from the training cases."""
 
 
 def anonymous_copy(
@@ -136,20 +127,18 @@ def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dic
     """
     if content.get("regions") is None:
         return
-    check_region_files(folder, case)
-    text = regions_text(folder)
-    regions = parse_regions(text, str(folder / REGIONS_FILE))
+    region_files.check_region_files(folder, case)
+    text = region_files.regions_text(folder)
+    regions = region_files.parse_regions(text, str(folder / region_files.REGIONS_FILE))
     names = {name for entry in content["structures"] for name in (entry["name"], _plain(entry["name"]))}
     named = {region.structure for region in regions}
     named |= {name for region in regions for one in region.competing for name in (one.truth, one.read_as)}
-    if regions_csv(regions) != text or not named <= names:
-        raise InputError(
-            f"{folder / REGIONS_FILE} holds more than regions of the structures in {CASE_FILE}, and an anonymous copy "
-            "must not pass that on: run segwithu regions again."
-        )
-    (target / REGIONS_FILE).write_text(text, encoding="utf-8", newline="")
-    if (target / REGION_LABELS_FILE).is_file():
-        content["regions"][HASHES] = region_file_hashes(target)
+    if region_files.regions_csv(regions) != text or not named <= names:
+        message = f"{folder / region_files.REGIONS_FILE} has other content than regions: run segwithu regions again."
+        raise InputError(message, "foreign-regions")
+    (target / region_files.REGIONS_FILE).write_text(text, encoding="utf-8", newline="")
+    if (target / region_files.REGION_LABELS_FILE).is_file():
+        content["regions"][region_files.HASHES] = region_files.region_file_hashes(target)
 
 
 def _plain(name: str) -> str:
@@ -168,9 +157,7 @@ def write_volume(image: sitk.Image, path: Path) -> None:
             sitk.WriteImage(image, str(path), useCompression=True)
         check_file(path)
     except (RuntimeError, InputError, OSError) as error:
-        raise OutputError(
-            f"Cannot write {path}: the disk is full or read-only; free some space or choose another place."
-        ) from error
+        raise OutputError(f"Cannot write {path}: the disk is full or read-only; choose another place.") from error
 
 
 def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dict[str, Any]:
@@ -269,23 +256,10 @@ _CODE = {
 _BOX = _numbers("centre_ras_mm size_mm index_ijk size_ijk")
 _CASE = {
     "format": re.compile(CASE_FORMAT),
-    **_numbers("format_version not_assessed_value peak_memory_mb"),
+    **_numbers("format_version not_assessed_value"),
     "roi": _BOX,
     "assessed": _BOX,
-    "versions": {
-        **dict.fromkeys(["segwithu", "python", "torch", "monai", "openvino", "numpy", "SimpleITK"], _VERSION),
-        "platform": re.compile("linux|darwin|win32"),
-    },
-    "device": re.compile(r"(cpu|mps|cuda)(:[0-9]{1,3})?"),
-    "engine": {
-        "name": re.compile("torch|openvino"),
-        "version": _VERSION,
-        "precision": re.compile("float32|bfloat16"),
-        "graphs_sha256": _HASH,
-    },
-    "timings_s": dict.fromkeys(
-        ("reading", "preparing", "segmenting", "computing the maps", "finding regions"), NUMBERS
-    ),
+    "versions": {"segwithu": _VERSION},
     "model": {
         "name": NAME,
         "head": NAME,

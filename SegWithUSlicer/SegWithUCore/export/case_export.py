@@ -9,11 +9,11 @@ from random import SystemRandom
 
 from ..case.case_file import CASE_FILE, read_case, read_description
 from ..case.case_folders import Contents, case_contents
-from ..case.case_image import IMAGE_FILE, OutsideError, case_image, image_among, is_there, trusted_path
+from ..case.case_image import IMAGE_FILE, case_image, find_image
 from ..case.segmentation_file import REVIEWED_PATTERN, check_reviewed
 from ..io.volume import check_file
 from ..report.case_report import REPORT_FILE, write_report
-from ..review.flags import FlagRules, flags_of_case
+from ..review.flags import flags_of_case
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
 from ..util.atomic_files import atomic_file, atomic_folder
@@ -23,23 +23,19 @@ from ..util.progress import Progress, silent
 from ..util.strict_json import to_json
 from .anonymous import anonymous_copy, write_volume
 
-_PART_BYTES = 1 << 20
+_SHOWN = 5
 README = "README.txt"
 _README = """\
-SegWithU: {cases} to look at. For research, not for clinical use.
+SegWithU: {cases} to review. For research, not for clinical use.
 
-worklist.csv lists the cases in the order in which a look pays most, with the reasons why they are flagged. Each case
-has a folder: open report.html in it with any browser. It holds the image, the model's segmentation
-(segmentation.seg.nrrd for 3D Slicer), how likely each voxel is to be wrong (error_probability.nii.gz, -1 was not
-assessed), the regions worth a look (regions.csv, regions.nii.gz), and reviews with reviewers' own versions, if any.
-
-To review, open a case folder in 3D Slicer with the SegWithU extension, under your own name. Verdicts are written into
-the folder. Send it back: segwithu merge-reviews THIS_FOLDER --into THEIR_CASES loses nothing of either side.
+worklist.csv lists the cases in the order of review, with the reasons for their flags. Open report.html in the folder of
+a case with a browser, or the folder in 3D Slicer with the SegWithU extension and your own name. It holds the image, the
+segmentation, the error probability (-1: not assessed), the regions to review, and reviews. Verdicts are written into
+the folder: send it back for segwithu merge-reviews THIS_FOLDER --into THEIR_CASES, which loses nothing.
 """
 _README_ANONYMOUS = """
-About names
-Reviews, names, dates, identifiers and paths were left out of the folder. The voxels are as they were: writing burnt
-into an image or a face in a head scan is still there. Review under a name that you may share.
+Reviews, names, dates, identifiers and paths were left out, but not text burnt into an image or a face in a head scan.
+Review under a name that you may share.
 """
 
 
@@ -49,15 +45,15 @@ class ExportSettings:
 
     Attributes:
         flagged: only cases that the rules flag.
-        anonymous: without reviews, names, dates, identifiers and paths.
-        rules: of flags; None for those of each case's model.
+        anonymous: without reviews, names, dates, identifiers and paths; pages always are.
+        with_image: whether pages hold the image, in which a face may be recognised.
         images: where the images of cases lie now that were moved, by case folder.
         image_folders: where the images of all other cases are looked for that do not lie in their case folders.
     """
 
     flagged: bool = False
     anonymous: bool = False
-    rules: FlagRules | None = None
+    with_image: bool = True
     images: Mapping[Path, Path] = field(default_factory=dict)
     image_folders: Sequence[Path] = ()
 
@@ -85,18 +81,6 @@ class Exported:
     files: dict[str, list[str]] = field(default_factory=dict)
 
 
-class NothingExportedError(InputError):
-    """No case could be exported.
-
-    Attributes:
-        troubles: why, one sentence for each case but the one in the message.
-    """
-
-    def __init__(self, troubles: Sequence[str], cases: int) -> None:
-        first, *self.troubles = troubles or [f"no rule flags any of the {cases} cases."]
-        super().__init__(f"Nothing was exported: {first}")
-
-
 def export_cases(
     folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
 ) -> Exported:
@@ -104,31 +88,35 @@ def export_cases(
 
     Raises:
         UsageError: the folder's name reveals a case's name.
-        NothingExportedError: no case can be exported.
+        InputError: no case can be exported.
         OutputError: the folder or the file of names exists, or cannot be written.
     """
-    found = Exported(names_file=names_file_of(output, folders) if settings.anonymous else None)
-    with export_folder(output, found) as work:
-        named = named_cases(folders, settings, found)
+    with export_folder(folders, output, settings) as (work, named, found):
         for name, folder in in_turn(named, "exporting", progress):
             with exported(folder, work / name, found):
                 _export_case(folder, work / name, settings, found)
-        if not found.names:
-            raise NothingExportedError(found.troubles, len(folders))
-        worklist = make_worklist([work / name for name in found.names], settings.rules)
-        write_worklist(worklist, work, settings.anonymous)
-        cases = f"{len(found.names)} segmented {'case' if len(found.names) == 1 else 'cases'}"
-        text = _README.format(cases=cases)
+        write_worklist(make_worklist([work / name for name in found.names]), work, settings.anonymous)
+        text = _README.format(cases=f"{len(found.names)} segmented case(s)")
         (work / README).write_text(text + (_README_ANONYMOUS if settings.anonymous else ""), encoding="utf-8")
     return found
 
 
 @contextlib.contextmanager
-def export_folder(output: Path, found: Exported) -> Iterator[Path]:
-    """Yield a folder that becomes the export, together with its file of names, or neither; raises as they do."""
+def export_folder(
+    folders: Sequence[Path], output: Path, settings: ExportSettings
+) -> Iterator[tuple[Path, dict[str, Path], Exported]]:
+    """Yield a folder that becomes the export, together with its file of names, or neither; and the cases by name.
+
+    Raises:
+        UsageError, InputError, OutputError: as `export_cases`.
+    """
+    found = Exported(names_file=names_file_of(output, folders) if settings.anonymous else None)
     with contextlib.ExitStack() as undo:
         with atomic_folder(output) as work:
-            yield work
+            yield work, named_cases(folders, settings, found), found
+            if not found.names:
+                reasons = " ".join(found.troubles[:_SHOWN]) or f"no rule flags any of the {len(folders)} cases."
+                raise InputError(f"Nothing was exported: {reasons}")
             if found.names_file is not None:
                 write_names(found.names_file, found)
                 undo.callback(found.names_file.unlink, missing_ok=True)
@@ -178,7 +166,7 @@ def named_cases(folders: Sequence[Path], settings: ExportSettings, found: Export
         SystemRandom().shuffle(order)
     for folder in order:
         try:
-            if settings.flagged and not flags_of_case(folder, settings.rules):
+            if settings.flagged and not flags_of_case(folder):
                 found.skipped += 1
                 continue
             check_link(folder, "take it out")
@@ -207,7 +195,7 @@ def _export_case(folder: Path, target: Path, settings: ExportSettings, found: Ex
         notes = [f"{target.name}: {note}" for path in versions if (note := check_reviewed(path, folder, case))]
         _copy(contents, folder, target, image_file)
     try:
-        write_report(target, rules=settings.rules)
+        write_report(target)
     except ModuleNotFoundError as error:  # a Slicer in which the engine is not installed exports without
         left_out.append(f"{REPORT_FILE} of {target.name}: it needs the package {error.name}, which is missing here.")
     found.left_out += left_out
@@ -215,22 +203,18 @@ def _export_case(folder: Path, target: Path, settings: ExportSettings, found: Ex
 
 
 def image_file_of(folder: Path, settings: ExportSettings) -> Path | None:
-    """Where the image of a case lies that is neither in its folder nor where this user segmented it; None if it is.
+    """Return where the image of a case lies; None for in its folder, or where this user segmented it.
 
     Raises:
         InputError: it is not in the folders of images.
     """
     if folder in settings.images or not settings.image_folders:
         return settings.images.get(folder)
-    case = read_case(folder)
-    with contextlib.suppress(OutsideError):  # another user wrote where: it is looked for in the folders given
-        if is_there(trusted_path(folder, case)):
-            return None
-    found = image_among(settings.image_folders, folder, case)
+    found = find_image(folder, read_case(folder), settings.image_folders)
     if found is None:
         where = ", ".join(map(str, settings.image_folders))
         raise InputError(f"The image of {folder} is not in {where}: give another folder with --images.")
-    return found
+    return found[0]
 
 
 def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | None) -> None:
@@ -245,30 +229,9 @@ def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | Non
     for path in (*contents.model.values(), *contents.reviews):
         if path.name.endswith((".nii.gz", ".nrrd")):
             check_file(path)
-        _copy_file(path, target / path.name)
+        shutil.copyfile(path, target / path.name)
     if not (target / IMAGE_FILE).is_file():
         write_volume(image, target / IMAGE_FILE)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    """Copy a file, and distinguish which of the two sides fails.
-
-    Raises:
-        InputError: it cannot be read.
-        OSError: the copy cannot be written.
-    """
-    try:
-        with source.open("rb") as read, target.open("wb") as written:
-            while True:
-                try:
-                    part = read.read(_PART_BYTES)
-                except OSError as error:
-                    raise InputError(f"{source} cannot be read ({error.strerror}): check the disk.") from error
-                if not part:
-                    return
-                written.write(part)
-    except PermissionError as error:
-        raise InputError(f"{source} cannot be copied ({error.strerror}): check its permissions.") from error
 
 
 def names_file_of(output: Path, folders: Sequence[Path]) -> Path:
@@ -280,10 +243,8 @@ def names_file_of(output: Path, folders: Sequence[Path]) -> Path:
     """
     path = output.with_name(f"{output.name}-names.json")
     if path.exists():
-        raise OutputError(
-            f"{path} tells who is who in an earlier export: move it, or give --output another name.",
-            "names-file-exists",
-        )
+        message = f"{path} names the cases of an earlier export: move it, or give --output another name."
+        raise OutputError(message, "names-file-exists")
     for folder in folders:
         if (folder / CASE_FILE).is_file() and folder.resolve().name.casefold() in output.name.casefold():
             raise UsageError(f"The output folder {output.name} tells the name of a case: give it another name.")
@@ -291,14 +252,14 @@ def names_file_of(output: Path, folders: Sequence[Path]) -> Path:
 
 
 def write_names(path: Path, found: Exported) -> None:
-    """Write who is who, for nobody but this user to read.
+    """Write the real names of the cases, readable by this user only.
 
     Raises:
         OutputError: it cannot be written.
     """
     content = {
         "format": "segwithu-names",
-        "note": "Stays with the sender: tells which case of the anonymous export is which.",
+        "note": "Stays with the sender: names the cases of the anonymous export.",
         "cases": {name: str(folder) for name, folder in found.names.items()},
     }
     with atomic_file(path, overwrite=False) as work:

@@ -17,37 +17,26 @@ from ..models.input_spec import Label
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import read_reviews
 from ..util.atomic_files import atomic_folder
-from ..util.errors import InputError, UsageError
+from ..util.errors import NEEDS_PACKAGE, InputError, UsageError
 from ..util.progress import Progress, silent
+from . import dicom_objects as objects
 from .case_export import Exported, exported, free_name, in_turn
-from .dicom_objects import (
-    UNICODE,
-    ModelProvenance,
-    Segment,
-    SegmentAlgorithm,
-    Segments,
-    SeriesTitle,
-    SourceSeries,
-    probability_object,
-    segmentation_object,
-    terminology,
-)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 SEGMENTATION_DICOM, PROBABILITY_DICOM = "segmentation.dcm", "error_probability.dcm"
+# The first release of highdicom that writes the window and the sources of parametric maps.
 LEAST_RELEASE = "0.28"
-"""Of highdicom: the first that names the window and the sources of parametric maps."""
 REQUIREMENT = f"highdicom>={LEAST_RELEASE}"
+# Attributes that every object must have, but which may be empty (type 2).
 _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
 )
-"""Attributes that every object must have, but which may be empty (type 2)."""
 _SEXES = ("", "M", "F", "O")
+# Attributes that results copy from the series; reading checked that all slices agree.
 _SHARED = {"StudyInstanceUID": "study", "FrameOfReferenceUID": "frame of reference"}
-"""What results take over from the series; that all slices say the same was checked when they were read."""
 _GREY = (128, 128, 128)
 
 
@@ -83,13 +72,11 @@ def _check_installed() -> None:
         import highdicom
         from packaging.version import Version
     except ImportError as error:
-        raise UsageError(
-            f'DICOM objects need the package {error.name}, which is not installed: run `pip install "{REQUIREMENT}"`.'
-        ) from error
+        message = f"DICOM objects need the package {error.name}: pip install '{REQUIREMENT}'."
+        raise UsageError(message, NEEDS_PACKAGE) from error
     if Version(highdicom.__version__) < Version(LEAST_RELEASE):
-        raise UsageError(
-            f'DICOM objects need a newer highdicom than {highdicom.__version__}: run `pip install "{REQUIREMENT}"`.'
-        )
+        found = f"instead of {highdicom.__version__}"
+        raise UsageError(f"DICOM objects need {REQUIREMENT} {found}: pip install '{REQUIREMENT}'.", NEEDS_PACKAGE)
 
 
 def _export_case(folder: Path, target: Path, moved_to: Path | None, notes: list[str]) -> list[str]:
@@ -118,14 +105,14 @@ def _export_case(folder: Path, target: Path, moved_to: Path | None, notes: list[
 
 
 def _objects(
-    folder: Path, case: Mapping[str, Any], source: SourceSeries, notes: list[str]
+    folder: Path, case: Mapping[str, Any], source: objects.SourceSeries, notes: list[str]
 ) -> Iterator[tuple[str, "Dataset"]]:
     """File name and content of each object of a case."""
-    origin = ModelProvenance.from_case(case)
+    origin = objects.ModelProvenance.from_case(case)
     prefix = f"SegWithU {case['model']['name']}"
     model = _model_segments(folder, case, source.image)
-    title = SeriesTitle("SEGMENTATION", f"{prefix}: segmentation", 1)
-    yield SEGMENTATION_DICOM, segmentation_object(source, model, origin, title)
+    title = objects.SeriesTitle("SEGMENTATION", f"{prefix}: segmentation", 1)
+    yield SEGMENTATION_DICOM, objects.segmentation_object(source, model, origin, title)
     reviewers = {safe_reviewer_name(r.reviewer): r.reviewer for r in read_reviews(folder, dict(case)).reviews}
     number = 1
     for path in sorted(folder.glob(REVIEWED_PATTERN)):
@@ -135,16 +122,16 @@ def _objects(
             notes.append(f"{path.name} holds no segments and was left out.")
             continue
         number += 1
-        title = SeriesTitle("REVIEWED", f"{prefix}: reviewed by {reviewer or 'somebody'}", number, reviewer)
+        title = objects.SeriesTitle("REVIEWED", f"{prefix}: reviewed by {reviewer or 'somebody'}", number, reviewer)
         name = f"{path.name.removesuffix('.seg.nrrd')}.dcm"
-        yield name, segmentation_object(source, segments, origin, title)
+        yield name, objects.segmentation_object(source, segments, origin, title)
     facts = case["maps"].get("error_probability")
     if facts is None:
         notes.append("no parametric map, because the model is not calibrated.")
         return
     values = _on_grid(folder / ERROR_PROBABILITY_FILE, source.image, read_file)
-    title = SeriesTitle("ERROR_PROB", f"{prefix}: error probability", 99)
-    yield PROBABILITY_DICOM, probability_object(source, values, facts["window"], origin, title)
+    title = objects.SeriesTitle("ERROR_PROB", f"{prefix}: error probability", 99)
+    yield PROBABILITY_DICOM, objects.probability_object(source, values, facts["window"], origin, title)
 
 
 def _on_grid(path: Path, grid: sitk.Image, read: Any) -> np.ndarray:
@@ -162,7 +149,7 @@ def _on_grid(path: Path, grid: sitk.Image, read: Any) -> np.ndarray:
     return values
 
 
-def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) -> SourceSeries:
+def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) -> objects.SourceSeries:
     """Read the series of a case's first channel, on whose grid all results lie.
 
     Args:
@@ -177,15 +164,12 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) 
     try:
         path = moved_to or trusted_source(folder, case)
     except OutsideError as error:
-        raise InputError(
-            f"The DICOM series of {folder} is said to lie at {error.path}, outside that folder, and this user did not "
-            "write so: give the folder of the series with --source."
-        ) from error
+        message = f"Another user segmented {folder} from the series in {error.path}: give its folder with --source."
+        raise InputError(message, "foreign-source") from error
     if not path.is_dir():
-        what = "is no folder" if path.exists() else "is not there"
-        raise InputError(
-            f"{folder} has no DICOM series to refer to ({path} {what}): give the folder of the series with --source."
-        )
+        what = "is not a folder" if path.exists() else "is not there"
+        message = f"{folder} has no DICOM series ({path} {what}): give the folder of the series with --source."
+        raise InputError(message, "no-source-series")
     volume, files = series_with_voxels(path, case["input"]["channels"][0]["voxels_sha256"])
     image = checked_image(path, volume, folder, case)
     headers = [_header(file) for file in files]
@@ -194,7 +178,7 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) 
             raise InputError(f"{files[0]} names no {what} ({keyword}): DICOM results cannot refer to this series.")
     for header in headers:
         _set_grid(header, headers[0], float(image.GetSpacing()[2]))
-    return SourceSeries(path, image, headers)
+    return objects.SourceSeries(path, image, headers)
 
 
 def _header(file: Path) -> "Dataset":
@@ -203,7 +187,7 @@ def _header(file: Path) -> "Dataset":
 
     header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
     header.decode()
-    header.SpecificCharacterSet = UNICODE
+    header.SpecificCharacterSet = objects.UNICODE
     for keyword in _MAY_BE_EMPTY:
         if header.get(keyword) is None:
             setattr(header, keyword, "")
@@ -226,15 +210,15 @@ def _set_grid(header: "Dataset", first: "Dataset", step_mm: float) -> None:
     header.SliceThickness = f"{thickness or step_mm:.10g}"
 
 
-def _model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> Segments:
+def _model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> objects.Segments:
     """Read the model's own segments, empty ones too; raises as `_on_grid`."""
     voxels = _on_grid(folder / SEGMENTATION_FILE, grid, read_labels)
-    return Segments([voxels], [Segment(label, 0, label.value) for label in _structures(case)])
+    return objects.Segments([voxels], [objects.Segment(label, 0, label.value) for label in _structures(case)])
 
 
 def _reviewed_segments(
-    path: Path, case: Mapping[str, Any], grid: sitk.Image, model: Segments, notes: list[str]
-) -> Segments:
+    path: Path, case: Mapping[str, Any], grid: sitk.Image, model: objects.Segments, notes: list[str]
+) -> objects.Segments:
     """Read a reviewer's segments: the structures of the case and those that the reviewer added.
 
     Args:
@@ -251,27 +235,27 @@ def _reviewed_segments(
     structures = {label.name: label for label in _structures(case)}
     own = {segment.label.name: model.mask(segment) for segment in model.entries}
     free = max([label.value for label in structures.values()], default=0) + 1
-    found: list[Segment] = []
+    found: list[objects.Segment] = []
     for number, fields in enumerate(segment_fields(image)):
         if fields.layer >= len(layers):
             continue
-        codes = dict(terminology(fields.tags))
+        codes = dict(objects.terminology(fields.tags))
         label = structures.get(fields.name)
         if label is None:
             red, green, blue = fields.color or _GREY
             kinds = (codes.get("category"), codes.get("type"), codes.get("modifier"))
             label = Label(free, fields.name or f"segment {number + 1}", (red, green, blue), *kinds)
             free += 1
-        found.append(Segment(label, fields.layer, fields.value))
+        found.append(objects.Segment(label, fields.layer, fields.value))
     if not found:  # a plain label volume
-        found = [Segment(label, 0, label.value) for label in structures.values()]
-    reviewed = Segments(layers, sorted(found, key=lambda segment: segment.label.value))
+        found = [objects.Segment(label, 0, label.value) for label in structures.values()]
+    reviewed = objects.Segments(layers, sorted(found, key=lambda segment: segment.label.value))
     for segment in reviewed.entries:
         before = own.get(segment.label.name)
         if before is None:
-            segment.made_by = SegmentAlgorithm.REVIEWER
+            segment.made_by = objects.SegmentAlgorithm.REVIEWER
         elif not np.array_equal(reviewed.mask(segment), before):
-            segment.made_by = SegmentAlgorithm.MODEL_AND_REVIEWER
+            segment.made_by = objects.SegmentAlgorithm.MODEL_AND_REVIEWER
     return reviewed
 
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
+# DICOM's name for UTF-8 (PS3.3, section C.12.1.1.2).
 UNICODE = "ISO_IR 192"
-"""DICOM's name for UTF-8 (PS3.3, section C.12.1.1.2)."""
 MANUFACTURER = "SegWithU for 3D Slicer"
 EQUIPMENT = "SegWithU (for research, not for clinical use)"
 _MOST_IN_SERIES_NUMBER = 2**31 - 1
+# Private coding scheme ("99", PS3.3, section 8.2) for what public schemes lack.
 SCHEME = "99SEGWITHU"
-"""Coding scheme of what no public one has; "99" marks private schemes (PS3.3, section 8.2)."""
 SCHEME_NAME = "Names of structures in SegWithU models"
 ERROR_PROBABILITY = Code(SCHEME, "ERRORPROBABILITY", "Probability that the voxel's label is wrong")
 NO_CATEGORY = Code(SCHEME, "STRUCTURE", "Structure of unspecified kind")
@@ -33,8 +33,8 @@ ENTIRE_BODY = Code("SCT", "38266002", "Entire Body")
 NO_UNIT = Code("UCUM", "1", "no units")
 PROCESSING_EQUIPMENT = Code("DCM", "109102", "Processing Equipment")
 NOT_ASSESSED = -1.0
+# Longest string or person name, and longest value or scheme of a code.
 LONG, SHORT = 64, 16
-"""Characters of a long string or person name, and of a code's value or scheme."""
 
 
 @dataclass(frozen=True)
@@ -347,10 +347,8 @@ def _header_errors(source: SourceSeries) -> Iterator[None]:
         yield
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(
-            f"The headers of the series in {source.folder} do not allow a DICOM object that refers to it "
-            f"({reason}): correct them in the archive."
-        ) from error
+        message = f"The headers in {source.folder} do not allow DICOM results ({reason}): correct them in the archive."
+        raise InputError(message, "unusable-headers") from error
 
 
 def text(value: object, most: int = LONG) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from ..util.atomic_files import move_to_new, one_writer, sweep_leftovers, temporary_folder, temporary_prefix
+from ..util.atomic_files import move_to_new, one_writer, remove_leftovers, temporary_folder, temporary_prefix
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.input_files import regular_file
 from ..util.paths import BUNDLE_FILE, resource_path, user_models_folder
@@ -189,7 +189,7 @@ def _work_folder() -> Iterator[Path]:
     place = user_models_folder()
     try:
         place.mkdir(parents=True, exist_ok=True)
-        sweep_leftovers(place)
+        remove_leftovers(place)
         with temporary_folder(place) as work:
             yield work
     except OSError as error:

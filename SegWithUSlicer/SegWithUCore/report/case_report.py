@@ -19,32 +19,22 @@ from ..case.segmentation_file import OF_ANOTHER, REVIEWED_PATTERN, read_reviewed
 from ..io.grid import VoxelGrid
 from ..io.volume import ras_to_lps, read_file
 from ..regions.region import Region, why
-from ..review.flags import (
-    Flag,
-    FlagRules,
-    case_flags,
-    check_limits,
-    first_lines,
-    no_flag_sentence,
-    rules_of_case,
-    structures_of,
-)
+from ..review.flags import Flag, case_flags, first_lines, no_flag_message, rules_of_case, structures_of
 from ..review.log_format import Verdict
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
-from ..review.worklist import triage_of
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
 from .pictures import REGION_COLOUR, REVIEWED_COLOURS, PlanePicture, Volumes, pictures_around
 from .render import render
-from .tables import case_facts, hash_facts, other_regions_table, reviews_table, structures_table
+from .tables import case_facts, hash_facts, reviews_table, structures_table
 
 REPORT_FILE = "report.html"
 SHOWN_REGIONS = 12
+# Structures in the legend.
 MOST_NAMED = 60
-"""Structures in the legend."""
+# Regions on which reviewers disagree that are listed.
 MOST_LISTED = 100
-"""Regions on which reviewers disagree that are listed."""
 
 
 @dataclass
@@ -64,15 +54,12 @@ class _Drawn:
     notes: list[str] = field(default_factory=list)
 
 
-def write_report(
-    folder: Path, output: Path | None = None, image_file: Path | None = None, rules: FlagRules | None = None
-) -> Path:
-    """Write the report of a case and return its path; without the image it has no pictures, and says so.
+def write_report(folder: Path, output: Path | None = None, image_file: Path | None = None) -> Path:
+    """Write the report of a case and return its path; without the image it has no pictures, and a note.
 
     Args:
         output: None for `report.html` in the case folder.
         image_file: where the image lies now, if it was moved.
-        rules: of flags; None for those of the case's model.
 
     Raises:
         InputError: the case is damaged, or `image_file` is not its image.
@@ -83,24 +70,22 @@ def write_report(
     with naming_case(folder):
         if case.get("regions") is not None:
             check_region_files(folder, case)
-        page = _page(folder, case, image_file, rules)
+        page = _page(folder, case, image_file)
     target = output or folder / REPORT_FILE
     with atomic_file(target) as work:
         work.write_text(page, encoding="utf-8", errors="backslashreplace")  # names may hold half characters
     return target
 
 
-def _page(folder: Path, case: dict[str, Any], image_file: Path | None, rules: FlagRules | None) -> str:
+def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
     found = read_reviews(folder, case)
     regions, reviews, structures = found.regions, found.reviews, structures_of(case)
     shown = _in_order_of_need(regions, reviews)[:SHOWN_REGIONS]
-    used = rules or rules_of_case(case)
-    if rules is not None:
-        check_limits([case], rules)
+    rules = rules_of_case(case)
     drawn = _drawn(folder, case, found, shown, image_file)
-    flags = case_flags(case, used, reviews, regions)
-    drawn_ids, hashes = {region.id for region in shown}, hash_facts(case)
-    differing = [f"{row.region.rank}" for row in disagreements(regions, reviews)[:MOST_LISTED]]
+    flags = case_flags(case, rules, reviews, regions)
+    hashes = hash_facts(case)
+    differing = [f"{region.rank}" for region in disagreements(regions, reviews)[:MOST_LISTED]]
     versions = ", ".join(f"{name} {version}" for name, version in (case.get("versions") or {}).items())
     return render(
         "case.html",
@@ -109,8 +94,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None, rules: Fl
         alerts=[_typeset(sentence) for sentence in first_lines(flags)],
         lead=[_lead(case, len(regions))],
         flags=[*_flags(case, flags), *(("note", note) for note in [*found.notes, *drawn.notes])],
-        no_flag=no_flag_sentence(used.active),
-        ranks=triage_of(case, used.active).sentences,
+        no_flag=no_flag_message(rules.active),
         structures=structures_table(case),
         named=[(str(entry["name"]), tuple(map(int, entry["color"][:3]))) for entry in structures][:MOST_NAMED],
         overview=drawn.overview,
@@ -119,7 +103,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None, rules: Fl
         top=strongest_tint(case),
         cards=[_card(case, region, reviews, drawn) for region in shown],
         regions=len(regions),
-        others=other_regions_table([region for region in regions if region.id not in drawn_ids], reviews),
+        others=len(regions) - len(shown),
         reviews=reviews_table(regions, reviews),
         disagreements=", ".join(differing) or "none",
         facts=case_facts(case),
@@ -149,13 +133,13 @@ def _lead(case: Mapping[str, Any], regions: int) -> str:
         return f"{task} The model is not calibrated: nothing says how much may be wrong."
     inside, total = found["expected_wrong_in_regions_mm3"], found["expected_wrong_mm3"]
     return (
-        f"{task} {regions} regions are worth a look; they hold {inside:.0f} of the {total:.0f} "
+        f"{task} {regions} regions are to be reviewed; they hold {inside:.0f} of the {total:.0f} "
         "mm³ that are expected to be wrong."
     )
 
 
 def _flags(case: Mapping[str, Any], flags: Sequence[Flag]) -> list[tuple[str, str]]:
-    """Kind and sentence of each flag, and of each warning that is no flag."""
+    """Kind and message of each flag, and of each other warning."""
     flagged = {flag.message for flag in flags}
     warnings = [w for w in (case.get("ood") or {}).get("warnings") or [] if w["message"] not in flagged]
     items = [(flag.rule.value, flag.message) for flag in flags]

@@ -9,8 +9,7 @@ from ..case.case_file import DAMAGED, read_case
 from ..case.case_folders import case_folders, holds_cases
 from ..case.pictures import PREVIEW_FILE
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
-from ..review.flags import WITHOUT_LIMITS, Rule, rules_of_case
-from ..review.worklist import triage_of
+from ..review.flags import Rule, metrics_of_case
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
 from .case_report import REPORT_FILE
@@ -40,15 +39,14 @@ def write_cohort_overview(output: Path) -> list[str]:
         try:
             rows.append(_row(folder, read_case(folder)))
         except (InputError, *DAMAGED):
-            continue  # the table has said so
+            continue  # reported by the table
     rows.sort(key=lambda row: row["order"])
-    inactive = bool(rows) and not any(row["rules_active"] for row in rows)
     page = render(
         "cohort.html",
         title=f"{output.resolve().name}: {len(rows)} cases",
         heading=output.resolve().name,
         alerts=list(dict.fromkeys(sentence for row in rows for sentence in row["warnings"])),
-        lead=[_lead(rows, inactive)],
+        lead=[_lead(rows)],
         rows=rows,
         table=STRUCTURES_FILE,
     )
@@ -57,11 +55,9 @@ def write_cohort_overview(output: Path) -> list[str]:
     return troubles
 
 
-def _lead(rows: Sequence[Mapping[str, Any]], inactive: bool) -> str:
+def _lead(rows: Sequence[Mapping[str, Any]]) -> str:
     flagged = sum(bool(row["flags"]) for row in rows)
     words = f"{len(rows)} cases, {flagged} flagged" if len(rows) != 1 else f"1 case, {flagged} flagged"
-    if inactive:
-        words += f" (no rule is active for this model: only {WITHOUT_LIMITS} flag a case)"
     return (
         f"{words}. First come those that lack a structure, then the largest expected wrong share of what is segmented."
     )
@@ -69,10 +65,9 @@ def _lead(rows: Sequence[Mapping[str, Any]], inactive: bool) -> str:
 
 def _row(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
     """Make the content of a case on the page; links are relative to it, "" for none."""
-    triage, name = triage_of(case, rules_of_case(case).active), str(case["name"])
+    name, share = str(case["name"]), metrics_of_case(case)["wrong_share"]
     flags = [(str(flag["rule"]), str(flag["message"])) for flag in case.get("flags") or []]
     lacks = any(rule == Rule.EMPTY for rule, _ in flags)
-    share = triage.wrong_share
     preview, report = (f"{quote(folder.name)}/{file}" if (folder / file).is_file() else "" for file in _FILES)
     return {
         "name": name,
@@ -80,10 +75,8 @@ def _row(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
         "preview": preview,
         "report": report,
         "share": "" if share is None else f"{100 * min(share, 9.99):.0f} %",
-        "sentences": triage.sentences,
         "flags": [sentence for _, sentence in flags],
         "structures": [[row[0], row[1], row[-1]] for row in structures_table(case).rows],
         "order": (not lacks, share is None, -(share or 0.0), name),
-        "rules_active": triage.rules_active,
         "warnings": [sentence for rule, sentence in flags if rule == Rule.MODEL],
     }

@@ -8,13 +8,13 @@ import numpy as np
 from ..case.pictures import Grid, View, outline, scale_mm, three_views
 
 EDGE_PIXELS = 256
+# Edge of what is shown, as a multiple of the largest extent of the region.
 AROUND = 1.8
-"""Edge of what is shown, as a multiple of the largest extent of the region."""
+# Smallest edge shown, so that a tiny region is seen with its surroundings.
 LEAST_MM = 36.0
-"""Smallest edge shown, so that a tiny region is seen with its surroundings."""
 REGION_COLOUR = (57, 255, 20)
+# Outlines of the first reviewers who changed something; others are not drawn.
 REVIEWED_COLOURS = ((255, 255, 255), (240, 160, 208))
-"""Of the outlines of reviewers who changed something; more reviewers are not drawn."""
 
 
 @dataclass(frozen=True)

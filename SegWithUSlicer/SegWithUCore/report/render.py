@@ -1,4 +1,4 @@
-"""HTML pages from the templates beside this file: self-contained, and whatever a value holds is shown as text."""
+"""HTML pages from the templates in this package: self-contained, and whatever a value holds is shown as text."""
 
 import base64
 import io

@@ -11,23 +11,16 @@ from ..review.flags import informative_dice, structures_of, wrong_share
 from ..review.log_format import SPOKEN, Verdict
 from ..review.reviews import Review
 
-MOST_REGIONS = 100
-"""Regions without pictures that are listed; the rest is in `regions.csv`."""
 NOT_ASSESSED = "not assessed"
 ALL_TOGETHER = "all together"
 
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of plain text.
-
-    Attributes:
-        left: how many rows were left out.
-    """
+    """A table of plain text."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    left: int = 0
 
 
 def structures_table(case: Mapping[str, Any]) -> ReportTable:
@@ -79,7 +72,6 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and value of each fact on where the segmentation comes from."""
     grid, model, engine = case["input"]["grid"], case["model"], case.get("engine") or {}
     roi = case.get("roi")
-    limit = ((model.get("flags") or {}).get("rules") or {}).get("soft_dice") or {}
     rows = [
         *((f"Image ({c['name']})", PurePosixPath(str(c.get("file") or "")).name) for c in case["input"]["channels"]),
         ("Grid", f"{_times(grid['size_ijk'])} voxels of {_times(grid['spacing_mm'])} mm"),
@@ -87,9 +79,6 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Segmented", str(case.get("created", "")).replace("T", " ").replace("+00:00", " UTC")),
         ("Model", f"{model['name']} {model['version']}, head {model['head']}"),
         ("Calibration", _calibration(model)),
-        ("Predicted Dice", _cases_behind(case, "dice_cases")),
-        ("Volume intervals", _cases_behind(case, "calibration_cases")),
-        ("Limit of flags", str(limit.get("message") or "")),  # none for several, as of the shipped head 'paper'
         ("Device", str(case.get("device", ""))),
         ("Engine", " ".join(str(engine.get(key) or "") for key in ("name", "version", "precision")).strip()),
     ]
@@ -104,11 +93,6 @@ def _calibration(model: Mapping[str, Any]) -> str:
     return f"on {model['calibration_cases']} cases, {sees} the image"
 
 
-def _cases_behind(case: Mapping[str, Any], key: str) -> str:
-    counts = sorted({int(entry[key]) for entry in case.get("structures") or [] if entry.get(key) is not None})
-    return f"fitted on {' and '.join(map(str, counts))} cases" if counts else ""
-
-
 def hash_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Hashes of image, weights and calibration."""
     model = case["model"]
@@ -118,18 +102,6 @@ def hash_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Calibration", model.get("calibration_sha256")),
     ]
     return [(f"SHA-256: {name}", str(value)) for name, value in hashes if value]
-
-
-def other_regions_table(regions: Sequence[Region], reviews: Sequence[Review]) -> ReportTable:
-    """List regions without pictures with their verdicts."""
-    rows = []
-    for region in regions[:MOST_REGIONS]:
-        given = [(review.reviewer, review.state.verdict_of(region.id)) for review in reviews]
-        verdicts = "; ".join(f"{reviewer}: {verdict.value}" for reviewer, verdict in given if verdict is not None)
-        wrong, volume = f"{region.expected_wrong_mm3:.0f}", f"{region.volume_mm3:.0f}"
-        rows.append([str(region.rank), region.structure, region.kind.value, wrong, volume, verdicts])
-    header = ["rank", "structure", "what may be wrong", "expected wrong mm³", "mm³", "verdicts"]
-    return ReportTable(header, rows, len(regions) - len(rows))
 
 
 def reviews_table(regions: Sequence[Region], reviews: Sequence[Review]) -> ReportTable:

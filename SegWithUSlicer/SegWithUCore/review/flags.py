@@ -1,4 +1,4 @@
-"""Which cases need a look: the figures of a case, limits that the user sees and sets, and the reason for each flag."""
+"""Flags of cases to review first: the metrics of a case, limits fitted on calibration cases, and a reason for each."""
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -7,29 +7,22 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ..case.case_file import CASE_FILE, DAMAGED, naming_case, read_case
+from ..case.case_file import naming_case, read_case
 from ..models.quality import EMPTY_KIND, QUALITY_KIND
 from ..regions.region import Region
-from ..util.errors import InputError, UsageError
-from ..util.strict_json import read_json_object
 from .log_format import Verdict
 from .reviews import Review, read_reviews
 
+# What a bundle keeps of its calibration cases (`calibration.flags.metrics`), sorted, for each of them.
 FIGURES = ("wrong_share", "wrong_mm3", "predicted_dice")
-"""What a bundle keeps of its calibration cases (`calibration.flags.metrics`), sorted, for each of them."""
+# Precision of the metrics in a bundle.
 FIGURE_DIGITS = 6
-"""Of the figures that a bundle keeps."""
+# Stands for the infinite share of an empty segmentation, since JSON has no infinity.
 LARGEST = 1e6
-"""Stands for the infinite share of an empty segmentation, since JSON knows no infinity."""
+# Severities of a difference from the training cases that raise a flag; a note does not.
 WARNED = frozenset({"warning", "refused"})
-"""Severities of a difference from the training cases that raise a flag; a note does not."""
+# What flags a case although no limit is set.
 WITHOUT_LIMITS = "the checks of input and model, empty structures and reviewers"
-"""What flags a case although no limit is set."""
-_LIMITED = {
-    "wrong_share": ("an expected wrong volume", "expected_wrong_mm3"),
-    "soft_dice": ("a soft Dice", "soft_dice"),
-}
-"""Limits of `FlagRules`: what an entry of a structure must have, in words and by its key."""
 _WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
 
 
@@ -82,12 +75,6 @@ class FlagRules:
     wrong_share: float | None = None
     soft_dice: float | None = None
 
-    def __post_init__(self) -> None:
-        for name, most in (("wrong_share", math.inf), ("soft_dice", 1.0)):
-            limit = getattr(self, name)
-            if limit is not None and not (isinstance(limit, int | float) and 0 <= limit <= most and limit < math.inf):
-                raise UsageError(f"The flag rule {name} has the limit {limit!r:.40}: give one from 0 to {most:g}.")
-
     @property
     def active(self) -> bool:
         """Whether any limit of a figure is set; else only what needs none raises flags (`WITHOUT_LIMITS`)."""
@@ -104,44 +91,25 @@ class FlagRules:
         return cls(**{name: float(entry["limit"]) for name, entry in rules.items() if entry["useful"]})
 
 
-def read_rules(path: Path) -> FlagRules:
-    """Read limits from a JSON file, such as {"wrong_share": 0.2}.
-
-    Raises:
-        UsageError: it cannot be read, or names something else.
-    """
-    try:
-        return FlagRules(**read_json_object(path, "give a JSON file of limits"))
-    except (InputError, TypeError) as error:
-        known = ", ".join(_LIMITED)
-        raise UsageError(f"The flag rules in {path} cannot be read ({error}): there are {known}.") from error
-
-
-def flags_of_case(folder: Path, rules: FlagRules | None = None) -> list[Flag]:
+def flags_of_case(folder: Path) -> list[Flag]:
     """Find the flags of a case folder.
 
-    Args:
-        rules: None for those that were fitted with the case's model.
-
     Raises:
-        InputError: it is no case folder, or damaged.
+        InputError: it is not a case folder, or damaged.
     """
     case = read_case(folder)
     with naming_case(folder):
         found = read_reviews(folder, case)
-        return case_flags(case, rules or rules_of_case(case), found.reviews, found.regions)
+        return case_flags(case, rules_of_case(case), found.reviews, found.regions)
 
 
 def rules_of_case(case: Mapping[str, Any]) -> FlagRules:
     """Return the limits that the case's model brings; if it brings none, only what needs no limit raises flags.
 
     Raises:
-        InputError: they are damaged.
+        LookupError, TypeError, ValueError: they are damaged, which `naming_case` reports.
     """
-    try:
-        return FlagRules.fitted((case.get("model") or {}).get("flags"))
-    except (*DAMAGED, UsageError) as error:
-        raise InputError(f"The flag rules in {CASE_FILE} are damaged ({error!r}): segment the case again.") from error
+    return FlagRules.fitted((case.get("model") or {}).get("flags"))
 
 
 def case_flags(
@@ -154,14 +122,12 @@ def case_flags(
         reviews, regions: of `reviews.read_reviews`.
 
     Raises:
-        InputError: the case is damaged.
+        LookupError, TypeError, ValueError: the case is damaged, which `naming_case` reports.
     """
-    try:
-        found = _of_warnings(case)
-        found += [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
-        found += _of_whole(case, rules)
-    except DAMAGED as error:
-        raise InputError(f"{CASE_FILE} is damaged ({error!r:.200}): segment the case again.") from error
+    whole = metrics_of_case(case)
+    found = _of_warnings(case)
+    found += [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
+    found += _of_share(None, whole["wrong_share"], whole["wrong_mm3"], rules.wrong_share)
     return [*found, *_of_reviewers(reviews, regions)]
 
 
@@ -211,37 +177,33 @@ def dice_estimate(entry: Mapping[str, Any]) -> float | None:
 
 
 def informative_dice(entry: Mapping[str, Any]) -> float | None:
-    """Predicted Dice of a structure; None if there is none or it says nothing."""
+    """Predicted Dice of a structure; None if there is none or it is not informative."""
     dice = entry.get("predicted_dice")
     return None if dice is None or not entry.get("predicted_dice_informative") else float(dice)
 
 
 def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
-    name, share, soft = str(entry["name"]), wrong_share(entry), entry.get("soft_dice")
-    if rules.wrong_share is not None and share is not None and share > rules.wrong_share:
-        is_empty = math.isinf(share)
-        what = "it is empty, and" if is_empty else f"{_percent(share)} of its volume"
-        words = f"{name}: {what} ({entry['expected_wrong_mm3']:.0f} mm3) is expected to be wrong, above the limit of "
-        figure = None if is_empty else share  # JSON knows no infinity
-        yield Flag(Rule.WRONG_SHARE, name, figure, rules.wrong_share, f"{words}{_percent(rules.wrong_share)}.")
+    name, soft = str(entry["name"]), entry.get("soft_dice")
+    yield from _of_share(name, wrong_share(entry), entry.get("expected_wrong_mm3"), rules.wrong_share)
     if rules.soft_dice is not None and soft is not None and soft < rules.soft_dice:
-        words = "its own probabilities expect a Dice of {} (soft Dice), below the limit of {}"
-        words = words.format(*told_apart(float(soft), rules.soft_dice, 3))
-        yield Flag(Rule.SOFT_DICE, name, float(soft), rules.soft_dice, f"{name}: {words}.")
+        found, limit = told_apart(float(soft), rules.soft_dice, 3)
+        message = f"{name}: its own probabilities expect a Dice of {found} (soft Dice), below the limit of {limit}."
+        yield Flag(Rule.SOFT_DICE, name, float(soft), rules.soft_dice, message)
 
 
-def _of_whole(case: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
-    figures = metrics_of_case(case)
-    share, wrong = figures["wrong_share"], figures["wrong_mm3"]
-    if rules.wrong_share is None or share is None or wrong is None or share <= rules.wrong_share:
+def _of_share(name: str | None, share: float | None, wrong: float | None, limit: float | None) -> Iterator[Flag]:
+    """Flag a structure, or the whole case, of which too much is expected to be wrong."""
+    if limit is None or share is None or wrong is None or share <= limit:
         return
-    words = f"{_percent(share)} of the segmented volume" if share < LARGEST else "Nothing was found, and as much as"
-    words += f" ({wrong:.0f} mm3, missed tissue included) is expected to be wrong, above the limit of "
-    words += f"{_percent(rules.wrong_share)}."
-    yield Flag(Rule.WRONG_SHARE, None, share if share < LARGEST else None, rules.wrong_share, words)
+    is_empty, missed = share >= LARGEST, "" if name else ", missed tissue included"
+    of_what = "its volume" if name else "the segmented volume"
+    found = "nothing was segmented, and as much as" if is_empty else f"{_percent(share)} of {of_what}"
+    message = f"{found} ({wrong:.0f} mm3{missed}) is expected to be wrong, above the limit of {_percent(limit)}."
+    message = f"{name}: {message}" if name else f"{message[:1].upper()}{message[1:]}"
+    yield Flag(Rule.WRONG_SHARE, name, None if is_empty else share, limit, message)  # JSON has no infinity
 
 
-def no_flag_sentence(active: bool) -> str:
+def no_flag_message(active: bool) -> str:
     """Say why a case has no flag.
 
     Args:
@@ -250,30 +212,9 @@ def no_flag_sentence(active: bool) -> str:
     if active:
         return "No rule flags this case."
     return (
-        "No rule is active for this model: its calibration cases gave no limit that tells bad cases from good ones. "
-        f"Only {WITHOUT_LIMITS} can flag a case, unless you set a limit."
+        "No rule is active for this model: its calibration cases gave no limit that separates bad cases from good "
+        f"ones. Only {WITHOUT_LIMITS} can flag a case: see the order of the worklist."
     )
-
-
-def check_limits(cases: Sequence[Mapping[str, Any]], rules: FlagRules) -> list[str]:
-    """Check that limits which a user has set can act; returns a sentence for each that some cases escape.
-
-    Args:
-        cases: contents of their `case.json`.
-
-    Raises:
-        UsageError: none of the cases has the figure that a limit is about.
-    """
-    notes = []
-    for limit, (what, key) in _LIMITED.items():
-        if getattr(rules, limit) is None or not cases:
-            continue
-        lacking = sum(all(entry.get(key) is None for entry in structures_of(case)) for case in cases)
-        if lacking == len(cases):
-            raise UsageError(f"The flag rule {limit} cannot act, since no case has {what}: leave it out.")
-        if lacking:
-            notes.append(f"The flag rule {limit} does not act on {lacking} of {len(cases)} cases, which lack {what}.")
-    return notes
 
 
 def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Iterator[Flag]:

@@ -54,7 +54,7 @@ class AuditLog:
     ) -> "AuditLog":
         """Go on with a reviewer's log, or begin one.
 
-        Where the folder cannot be written to, the review goes on in memory: see `trouble`.
+        Where the folder cannot be written to, the review continues in memory: see `trouble`.
 
         Args:
             folder: of the case.
@@ -63,10 +63,10 @@ class AuditLog:
                 another name and a new one begun.
             clock: returns the time, with its time zone.
             scene_copy: `text` of the same log as a scene holds it. What the file lacks of it is added to the file; a
-                copy that does not fit is kept beside the file.
+                copy that does not fit is kept in another file.
 
         Raises:
-            UsageError: there is no name, or another person's file has this name.
+            UsageError: there is no name, or another reviewer's file has this name.
             LogInUseError: the same reviewer has the case open elsewhere.
             InputError: the log cannot be read, or a line in the middle is damaged.
         """
@@ -154,7 +154,7 @@ class AuditLog:
         """Let others write the log.
 
         Raises:
-            OutputError: there are lines that could not be brought to disk.
+            OutputError: there are lines that could not be stored.
         """
         try:
             if self.pending:
@@ -172,31 +172,27 @@ class AuditLog:
         return self.path.with_name(f"{self.path.name}.{ending}")
 
     def _read(self, copy: bytes, wanted: str) -> None:
-        """Read the file, and a scene's copy of it; what does not fit is kept beside the file."""
+        """Read the file, and a scene's copy of it; what does not fit is kept in another file."""
         if self.path.is_symlink():  # a folder from elsewhere must not have another file of ours written to
             raise InputError(f"{self.path} is a link: put the file itself there, or {WANTED}.")
         content = read_bounded(self.path, MAXIMUM_BYTES, WANTED) if os.path.lexists(self.path) else b""
         lines = stored = read_lines(content, str(self.path))
         for event in stored.events:
             if event.reviewer != self.reviewer:
-                raise UsageError(
-                    f"{self.path} is the review of '{event.reviewer}', and '{self.reviewer}' would have the same file "
-                    "name: enter another reviewer name."
-                )
+                whose = f"'{event.reviewer}', whose name gives the same file name as '{self.reviewer}'"
+                raise UsageError(f"{self.path} is the review of {whose}: enter another name.", "reviewer-name")
         if stored.cut:
             kept = self._keep("damaged", stored.cut + b"\n")
             self._first.append(partial(os.truncate, self.path, stored.size))
             self.notes.append(f"A crash cut the last line of {self.path.name}: its {len(stored.cut)} bytes are kept in "
                               f"{kept}, see whether your last verdict is missing.")  # fmt: skip
         if stored.events and stored.regions_sha256 != wanted:
-            ending = f"of-regions-{(stored.regions_sha256 or 'unknown')[:8]}"
-            number = next(n for n in range(1, 1000) if not self._beside(_numbered(ending, n)).exists())
-            kept = self._keep(_numbered(ending, number), b"".join(stored.whole))
+            kept = self._keep("of-regions", b"".join(stored.whole), once=True)
             self._first.append(lambda: self.path.unlink(missing_ok=True))
             self.notes.append(f"{self.path.name} was about other regions of this case: it is kept as {kept}.")
             lines = stored = ParsedLog()
         if copy and (longer := self._longer(lines, copy, wanted)) is None:
-            kept = self._keep(f"from-scene-{hashlib.sha256(copy).hexdigest()[:8]}", copy, once=True)
+            kept = self._keep("from-scene", copy, once=True)
             self.notes.append(f"The scene holds another review than {self.path.name}: its copy is kept as {kept}.")
         elif copy and longer is not None:
             lines = longer
@@ -205,7 +201,7 @@ class AuditLog:
         self._stored, self._size = len(on_disk), sum(map(len, on_disk))
 
     def _longer(self, lines: ParsedLog, copy: bytes, wanted: str) -> ParsedLog | None:
-        """Return what to go on with of the file's lines and a scene's copy; None if the copy does not fit."""
+        """Return the lines to continue, of the file and a scene's copy; None if the copy does not fit."""
         try:
             copied = read_lines(copy, "the scene's copy")
         except InputError:  # must not stand in the way of a sound file
@@ -213,9 +209,13 @@ class AuditLog:
         fits = copied.regions_sha256 == wanted and all(event.reviewer == self.reviewer for event in copied.events)
         return lines.longer(copied) if fits else None
 
-    def _keep(self, ending: str, content: bytes, once: bool = False) -> str:
-        """Have content added to a file beside the log before anything is written; returns that file's name."""
-        path = self._beside(ending)
+    def _keep(self, kind: str, content: bytes, once: bool = False) -> str:
+        """Have content kept in another file before anything is written; returns that file's name.
+
+        Args:
+            once: in a file of its own, named by its hash.
+        """
+        path = self._beside(f"{kind}-{hashlib.sha256(content).hexdigest()[:8]}" if once else kind)
         if not (once and path.exists()):
             self._first.append(partial(_append, path, content))
         return path.name
@@ -231,10 +231,8 @@ class AuditLog:
             there = self._checked_size(handle)
             data = b"".join(self._lines[self._stored :])
             if self._size + len(data) > MAXIMUM_BYTES:  # nobody could open the review again
-                raise OutputError(
-                    f"{self.path} is full ({self._size} of the {MAXIMUM_BYTES} bytes that a log may have): what was "
-                    "said since is in memory alone; close the review and begin it again under another name."
-                )
+                message = f"{self.path} is full: the last lines are in memory only; begin again under another name."
+                raise OutputError(message, "full-log")
             try:
                 _write_all(handle, data[there - self._size :])
                 os.fsync(handle)
@@ -261,15 +259,9 @@ class AuditLog:
             os.lseek(handle, self._size, os.SEEK_SET)
             beyond = os.read(handle, size) if size > self._size else b""
             if not beyond or not b"".join(self._lines[self._stored :]).startswith(beyond):
-                raise OutputError(
-                    f"{self.path} was changed by another program while it was being reviewed, so nothing is written: "
-                    "rename that file, and this review is written anew as a whole."
-                )
+                message = f"{self.path} was changed by another program: rename it, and this review is written again."
+                raise OutputError(message, "changed-log")
         return size
-
-
-def _numbered(ending: str, number: int) -> str:
-    return ending if number == 1 else f"{ending}-{number}"
 
 
 def _append(path: Path, data: bytes) -> None:
@@ -324,8 +316,6 @@ def take_log_lock(path: Path) -> ProcessLock:
     try:
         return ProcessLock.take(path)
     except LockedError as error:
-        raise LogInUseError(
-            f"{path.name.removesuffix('.lock')} is being written by {error.who}: close that window or take another "
-            f"reviewer name; if it is long gone, delete {path}.",
-            error.who,
-        ) from error
+        log = path.name.removesuffix(".lock")
+        message = f"{log} is being written by {error.who}: close that window, or take another reviewer name."
+        raise LogInUseError(message, error.who) from error

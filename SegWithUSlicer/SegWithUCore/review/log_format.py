@@ -10,15 +10,15 @@ from ..util.errors import OTHER_VERSION, InputError
 from ..util.input_files import read_bounded
 from ..util.strict_json import parse_json, to_json, typed
 
+# Format of the lines; a log of another format is not continued.
 FORMAT = 2
-"""Of the lines; a log of another format is not gone on with."""
 WANTED = "rename the file to begin a new review"
+# About 100 000 lines, one per second for more than a day.
 MAXIMUM_BYTES = 16 << 20
-"""Of a log: about 100 000 lines, one every second for more than a day and a night."""
+# Most of a long line is its comment.
 MAXIMUM_LINE_BYTES = 2 << 20
-"""Of a line, whose largest part is a comment."""
+# Characters, about forty pages; a longer comment is cut, with a note.
 MAXIMUM_COMMENT = 100_000
-"""Characters of a comment, about forty pages; what is longer is cut when it is written, and says so."""
 
 
 class Verdict(StrEnum):
@@ -31,15 +31,15 @@ class Verdict(StrEnum):
     NOT_LOOKED_AT = "not looked at"
 
 
+# Verdicts after which a region's expected errors count as seen: it was looked at, and is right now.
 SEEN = frozenset({Verdict.ACCEPTED, Verdict.CORRECTED})
-"""Verdicts after which a region's expected errors count as seen: it was looked at, and is right now."""
+# Verdicts that somebody gives after a look; the other one is what `RestAccepted` leaves.
 SPOKEN = tuple(verdict for verdict in Verdict if verdict is not Verdict.NOT_LOOKED_AT)
-"""Verdicts that somebody gives after a look; the other one is what `RestAccepted` leaves."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The review was begun or gone on with.
+    """The review was begun or resumed.
 
     Attributes:
         case: name of the case.
@@ -152,6 +152,7 @@ class Closed:
 
 
 Action = Opened | VerdictGiven | RestAccepted | Commented | Undone | RegionViewed | Edited | StructureJudged | Closed
+# Event name in the log to the action.
 ACTIONS: dict[str, type[Action]] = {
     "opened": Opened,
     "verdict": VerdictGiven,
@@ -163,7 +164,6 @@ ACTIONS: dict[str, type[Action]] = {
     "structure": StructureJudged,
     "closed": Closed,
 }
-"""Event name in the log to the action."""
 NAMES = {kind: name for name, kind in ACTIONS.items()}
 
 
@@ -212,7 +212,7 @@ class ParsedLog:
 
 
 def to_line(event: Event) -> bytes:
-    """One JSON object with an end of line, UTF-8; a comment beyond `MAXIMUM_COMMENT` is cut and says so."""
+    """One JSON object with an end of line, UTF-8; a comment beyond `MAXIMUM_COMMENT` is cut, with a note."""
     content = {
         "when": event.when,
         "reviewer": event.reviewer,
@@ -248,10 +248,8 @@ def read_lines(content: bytes, source: str) -> ParsedLog:
             code = OTHER_VERSION if OTHER_VERSION in str(error) else ""
             if number == len(parts) and len(part) <= MAXIMUM_LINE_BYTES and not code:
                 break
-            raise InputError(
-                f"{source}: line {number} of {len(parts)} is damaged ({error!s:.200}): repair that line, or {WANTED}.",
-                code,
-            ) from error
+            where = f"{source}: line {number} of {len(parts)}"
+            raise InputError(f"{where} is damaged ({error!s:.200}): repair that line, or {WANTED}.", code) from error
     whole = tuple(part + b"\n" for part in parts[: len(events)])
     size = sum(map(len, whole))
     return ParsedLog(whole, tuple(events), content[size:], size > len(content))
@@ -276,10 +274,10 @@ def read_event(content: Any) -> Event:
     """Read an event from the JSON of a line; keys that are not its own are passed over.
 
     Raises:
-        ValueError: it is no event, or of another format.
+        ValueError: it is not an event, or of another format.
     """
     if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("when", "reviewer")):
-        raise ValueError("it is no object with when and reviewer")
+        raise ValueError("it is not an object with when and reviewer")
     return Event(content["when"], content["reviewer"], read_action(content))
 
 

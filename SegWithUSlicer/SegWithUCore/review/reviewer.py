@@ -1,32 +1,28 @@
 """Reviewer names, and the files of a reviewer in a case folder."""
 
-import hashlib
 import re
 import unicodedata
 from pathlib import Path
 
 from ..util.errors import UsageError
 
-MAXIMUM_BYTES = 80
-"""Of a name within a file name; file systems allow 255 for all of it."""
+LONGEST_NAME = 50  # characters: of four bytes each, the file name stays below the 255 that file systems allow
 
 
 def clean_reviewer_name(name: str) -> str:
     """Normalise a name as it is stored in the log: composed characters, no blanks around it.
 
     Raises:
-        UsageError: there is nothing left.
+        UsageError: there is nothing left, or it is too long.
     """
     clean = unicodedata.normalize("NFC", " ".join(name.split()))
-    if not clean:
-        raise UsageError("The reviewer has no name: enter one, it becomes part of the file name of the review.")
+    if not 0 < len(clean) <= LONGEST_NAME:
+        raise UsageError(f"The reviewer's name has {len(clean)} characters: enter one of 1 to {LONGEST_NAME}.")
     return clean
 
 
 def safe_reviewer_name(name: str) -> str:
     """Make a name part of a file name: letters of all scripts stay, what file systems refuse becomes "_".
-
-    A long name is cut and gets a mark of its own, so that two long names stay two.
 
     Raises:
         UsageError: there is no name.
@@ -34,11 +30,7 @@ def safe_reviewer_name(name: str) -> str:
     clean = clean_reviewer_name(name)
     safe = "".join("_" if unicodedata.category(sign)[0] == "C" else sign for sign in clean)
     safe = re.sub(r'[<>:"/\\|?*]', "_", safe)
-    safe = re.sub(r"^\.+|[. ]+$", lambda dots: "_" * len(dots[0]), safe)
-    if len(safe.encode()) > MAXIMUM_BYTES:
-        mark = hashlib.sha256(clean.encode(errors="surrogatepass")).hexdigest()[:8]
-        safe = f"{safe.encode()[: MAXIMUM_BYTES - 9].decode(errors='ignore')}-{mark}"
-    return safe
+    return re.sub(r"^\.+|[. ]+$", lambda dots: "_" * len(dots[0]), safe)
 
 
 def log_path(folder: Path, reviewer: str) -> Path:
@@ -51,10 +43,8 @@ def log_path(folder: Path, reviewer: str) -> Path:
     path = folder / f"review.{safe_reviewer_name(reviewer)}.jsonl"
     for other in sorted(folder.glob("review.*.jsonl")) if folder.is_dir() else []:
         if other.name != path.name and _folded(other.name) == _folded(path.name):
-            raise UsageError(
-                f"{folder} holds {other.name} already, which differs from {path.name} in upper and lower case "
-                "only: enter the reviewer's name the way it was entered first, or another name."
-            )
+            message = f"{folder} holds {other.name}, which differs from {path.name} in case only: enter that name."
+            raise UsageError(message, "reviewer-name-case")
     return path
 
 

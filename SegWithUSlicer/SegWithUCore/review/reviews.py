@@ -12,24 +12,16 @@ from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions,
 from ..regions.region import Region
 from ..util.csv_files import csv_text
 from ..util.errors import InputError, naming
-from .log_format import (
-    NAMES,
-    SPOKEN,
-    Event,
-    Opened,
-    ParsedLog,
-    Verdict,
-    read_log,
-)
+from .log_format import NAMES, SPOKEN, Event, Opened, ParsedLog, Verdict, read_log
 from .reviewer import clean_reviewer_name
 from .state import ReviewState
 
 LOG_PATTERN = "review.*.jsonl"
+# Returns a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
+# and the hash of the regions; None for none.
 Elsewhere = Callable[[Path, Mapping[str, Any], str], Path | None]
-"""Returns a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
-and the hash of the regions; None for none."""
+# Columns of the table of all verdicts.
 COLUMNS = ("case", "region", "structure", "expected_wrong_mm3", "reviewer", "verdict", "comment", "reviewers_disagree")
-"""Of the table of all verdicts."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ class Review:
 
 @dataclass(frozen=True)
 class CaseReviews:
-    """All that was said about the regions of a case.
+    """All reviews of the regions of a case.
 
     Attributes:
         regions: of the case, by rank; empty if it has none.
@@ -122,71 +114,35 @@ def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: s
             other regions.
     """
     if not lines.events:
-        raise InputError(f"{path} holds no whole line: the review has not begun.")
+        raise InputError(f"{path} has no complete line: the review has not begun.")
     first = lines.events[0]
     if not isinstance(first.action, Opened):
-        raise InputError(
-            f"{path} begins with '{NAMES[type(first.action)]}' instead of the header, so it does not say which regions "
-            "its verdicts are about: they are not counted; restore the whole file.",
-            "log-without-header",
-        )
+        begin = NAMES[type(first.action)]
+        raise InputError(f"{path} begins with '{begin}' instead of the header: restore the file.", "log-without-header")
     for number, event in enumerate(lines.events, 1):
         if event.reviewer != first.reviewer:
-            raise InputError(
-                f"{path}, line {number} is of '{event.reviewer}', and the review of '{first.reviewer}': its verdicts "
-                "are not counted; restore the file, or move the lines of others to logs of their own.",
-                "line-of-another-reviewer",
-            )
+            whose = f"a line of '{event.reviewer}' in the review of '{first.reviewer}'"
+            raise InputError(f"{path}, line {number} is {whose}: restore the file.", "line-of-another-reviewer")
     if lines.regions_sha256 != wanted:
-        raise InputError(f"{path} is about other regions of this case: its verdicts are not counted.")
+        raise InputError(f"{path} is about other regions of this case: it does not count.", "other-regions")
     state = ReviewState.replayed(lines.events, regions, total_mm3)
     return Review(path, lines.events[0].reviewer, lines.events, state)
 
 
-@dataclass(frozen=True)
-class RegionVerdicts:
-    """Verdicts of all reviewers on one region; None if one has not decided.
-
-    Attributes:
-        verdicts: in the order of the reviewers.
-        comments: theirs; "" for none.
-    """
-
-    region: Region
-    verdicts: tuple[Verdict | None, ...]
-    comments: tuple[str, ...]
-
-    @property
-    def disagree(self) -> bool:
-        """Whether two verdicts differ; a missing one does not, nor one of somebody who did not look."""
-        return len({verdict for verdict in self.verdicts if verdict in SPOKEN}) > 1
-
-    @property
-    def unseen(self) -> bool:
-        """Whether it was taken without a look, and nobody has looked."""
-        return Verdict.NOT_LOOKED_AT in self.verdicts and not any(verdict in SPOKEN for verdict in self.verdicts)
+def _given(region: Region, reviews: Sequence[Review]) -> set[Verdict]:
+    """Return the verdicts of reviewers who looked at a region."""
+    return {verdict for review in reviews if (verdict := review.state.verdict_of(region.id)) in SPOKEN}
 
 
-def verdict_table(regions: Sequence[Region], reviews: Sequence[Review]) -> list[RegionVerdicts]:
-    """Tabulate the verdicts on each region."""
-    return [
-        RegionVerdicts(
-            region,
-            tuple(review.state.verdict_of(region.id) for review in reviews),
-            tuple(review.state.comment_of(region.id) for review in reviews),
-        )
-        for region in regions
-    ]
-
-
-def disagreements(regions: Sequence[Region], reviews: Sequence[Review]) -> list[RegionVerdicts]:
-    """List the regions whose verdicts differ."""
-    return [row for row in verdict_table(regions, reviews) if row.disagree]
+def disagreements(regions: Sequence[Region], reviews: Sequence[Review]) -> list[Region]:
+    """List the regions on which verdicts of reviewers who looked differ."""
+    return [region for region in regions if len(_given(region, reviews)) > 1]
 
 
 def unseen_regions(regions: Sequence[Region], reviews: Sequence[Review]) -> list[Region]:
-    """List the regions that were taken without a look and that no reviewer has looked at."""
-    return [row.region for row in verdict_table(regions, reviews) if row.unseen]
+    """List the regions that were accepted without a look and that no reviewer has looked at."""
+    accepted = {id_ for review in reviews for id_ in review.state.unseen_ids}
+    return [region for region in regions if region.id in accepted and not _given(region, reviews)]
 
 
 def agreement_csv(cases: Sequence[tuple[str, Sequence[Region], Sequence[Review]]]) -> str:
@@ -196,17 +152,18 @@ def agreement_csv(cases: Sequence[tuple[str, Sequence[Region], Sequence[Review]]
     """
     rows: list[list[object]] = []
     for name, regions, reviews in cases:
-        for row in verdict_table(regions, reviews):
-            for review, verdict, comment in zip(reviews, row.verdicts, row.comments, strict=True):
-                given = "" if verdict is None else verdict.value
-                wrong = f"{row.region.expected_wrong_mm3:.6g}"
-                cells = [name, row.region.id, row.region.structure, wrong, review.reviewer, given, comment]
-                rows.append([*cells, int(row.disagree)])
+        split = disagreements(regions, reviews)
+        for region in regions:
+            for review in reviews:
+                verdict, comment = review.state.verdict_of(region.id), review.state.comment_of(region.id)
+                wrong = f"{region.expected_wrong_mm3:.6g}"
+                cells = [name, region.id, region.structure, wrong, review.reviewer, verdict or "", comment]
+                rows.append([*cells, int(region in split)])
     return csv_text(COLUMNS, rows)
 
 
 def seen_by(reviewer: str, found: CaseReviews) -> CaseReviews:
-    """Leave the reviews that a reviewer may see: the own ones, since nobody is to judge by what others said.
+    """Leave the reviews that a reviewer may see: the own ones, since a verdict must not depend on those of others.
 
     Args:
         reviewer: name as entered; "" for nobody, who sees none.

@@ -21,11 +21,11 @@ from .reviewer import log_path
 from .state import ReviewState
 
 KEY_LETTERS = 32
+# A region shown for less time was only skipped.
 SHORTEST_LOOK_S = 0.5
-"""A region shown for less was only passed on the way through the list."""
 FIRST_ORDER = "expected wrong volume"
+# Takes the log after each line, for a copy of it in a scene.
 Keep = Callable[[AuditLog], None]
-"""Takes the log after each line, for a copy of it in a scene."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Session:
 
     @classmethod
     def read_only(cls, case: ReviewedCase, path: Path) -> "Session":
-        """Show a review that somebody else writes, or nobody may; what cannot be read or does not fit counts as empty.
+        """Show a review that is not writable; one that cannot be read or does not fit counts as empty.
 
         Args:
             path: of its log.
@@ -146,7 +146,7 @@ class Session:
 
     @property
     def actions(self) -> list[Action]:
-        """All that was said, oldest first."""
+        """All actions, oldest first."""
         return [event.action for event in self.log.events]
 
     def append(self, action: Action) -> None:
@@ -191,7 +191,7 @@ class Session:
         """Log the end, and let other programs have the review.
 
         Raises:
-            OutputError: there are lines that could not be brought to disk; the review stays open.
+            OutputError: there are lines that could not be stored; the review stays open.
         """
         if self.log.pending:
             self.log.flush()

@@ -6,22 +6,12 @@ from math import fsum
 
 from ..regions.region import Region
 from ..util.errors import InputError
-from .log_format import (
-    NAMES,
-    SEEN,
-    Action,
-    Commented,
-    Edited,
-    Event,
-    RegionViewed,
-    RestAccepted,
-    StructureJudged,
-    Undone,
-    Verdict,
-    VerdictGiven,
-)
+from . import log_format as log
+from .log_format import Verdict
 
 __all__ = ["Progress", "ReviewState", "StructureVerdict", "Verdict"]
+
+_MIXED = "the log was put together from several reviews or edited by hand"
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,7 @@ class Progress:
     @property
     def text(self) -> str:
         """For people: "7 of 12 regions, 86 % of expected error seen"."""
-        # Rounded down: 100 % is said only when nothing is left.
+        # Rounded down: 100 % is shown only when nothing is left.
         unseen = f", {self.unseen} not looked at" if self.unseen else ""
         share = int(self.seen_share * 100 + 1e-9)
         return f"{self.decided} of {self.regions} regions{unseen}, {share} % of expected error seen"
@@ -73,16 +63,8 @@ class _Step:
     """A line that can be undone, and the state before it."""
 
     line: int
-    action: VerdictGiven | RestAccepted | Commented | StructureJudged
+    action: log.VerdictGiven | log.RestAccepted | log.Commented | log.StructureJudged
     before: tuple[Verdict | None, str] = (None, "")
-
-
-def named_regions(action: Action) -> tuple[int, ...]:
-    """Ids of the regions that a line speaks of."""
-    if isinstance(action, RestAccepted):
-        return action.regions
-    region = getattr(action, "region", None)
-    return () if region is None else (region,)
 
 
 class ReviewState:
@@ -91,18 +73,18 @@ class ReviewState:
     Attributes:
         lines: events replayed so far, which is the number of the log's last line.
         edits: logged edits, oldest first.
-        last_region: the region of the last line, where a resumed review goes on; None at the start.
+        last_region: the region of the last line, where a resumed review continues; None at the start.
     """
 
     def __init__(self, regions: Sequence[Region], total_expected_wrong_mm3: float) -> None:
-        """Start a review nobody has begun.
+        """Start an empty review.
 
         Args:
             regions: all that are shown.
             total_expected_wrong_mm3: of the whole case, in regions and outside.
         """
         self.lines = 0
-        self.edits: list[Edited] = []
+        self.edits: list[log.Edited] = []
         self.last_region: int | None = None
         self._expected_mm3 = {region.id: region.expected_wrong_mm3 for region in regions}
         self._total_mm3 = total_expected_wrong_mm3
@@ -117,7 +99,7 @@ class ReviewState:
 
     @classmethod
     def replayed(
-        cls, events: Iterable[Event], regions: Sequence[Region], total_expected_wrong_mm3: float
+        cls, events: Iterable[log.Event], regions: Sequence[Region], total_expected_wrong_mm3: float
     ) -> "ReviewState":
         """Apply all `events`, the lines of one log from its first on.
 
@@ -129,7 +111,7 @@ class ReviewState:
             state.apply(event)
         return state
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: log.Event) -> None:
         """Go on by one event.
 
         Raises:
@@ -138,49 +120,49 @@ class ReviewState:
         self.check(event.action)
         self.lines += 1
         match event.action:
-            case VerdictGiven(region, verdict, comment, seconds):
-                self._remember(event.action, self._of_region(region))
+            case log.VerdictGiven(region, verdict, comment, seconds):
+                self._steps.append(_Step(self.lines, event.action, self._of_region(region)))
                 self._set_region(region, verdict, self.comment_of(region) if comment is None else comment)
                 self._spend(region, seconds)
-            case RestAccepted(regions, _):
+            case log.RestAccepted(regions, _):
                 self._steps.append(_Step(self.lines, event.action))
                 self._verdicts |= dict.fromkeys(regions, Verdict.NOT_LOOKED_AT)
-            case Commented(region, comment):
-                self._remember(event.action, self._of_region(region))
+            case log.Commented(region, comment):
+                self._steps.append(_Step(self.lines, event.action, self._of_region(region)))
                 self._set_region(region, self.verdict_of(region), comment)
                 self._spend(region, 0.0)
-            case StructureJudged(structure, verdict, comment):
-                self._remember(event.action, self._structures.get(structure, (None, "")))
+            case log.StructureJudged(structure, verdict, comment):
+                before = self._structures.get(structure, (None, ""))
+                self._steps.append(_Step(self.lines, event.action, before))
                 self._structures[structure] = (verdict, comment)
-            case RegionViewed(region, seconds):
+            case log.RegionViewed(region, seconds):
                 self._spend(region, seconds)
-            case Edited():
+            case log.Edited():
                 self.edits.append(event.action)
-            case Undone():
+            case log.Undone():
                 self._take_back(self._steps.pop())
 
-    def check(self, action: Action) -> None:
+    def check(self, action: log.Action) -> None:
         """Check that a line could come next.
 
         Raises:
             InputError: as `apply`.
         """
         line = self.lines + 1
-        for region in named_regions(action):
-            if region in self._expected_mm3:
+        named = action.regions if isinstance(action, log.RestAccepted) else (getattr(action, "region", None),)
+        for region in named:
+            if region is None or region in self._expected_mm3:
                 continue
-            raise InputError(
-                f"Line {line} of the review refers to region {region}, which this case with "
-                f"{len(self._expected_mm3)} regions does not have: the log belongs to another run."
-            )
-        if isinstance(action, RestAccepted):
-            self._check_rest(line, action)
-        if isinstance(action, Undone) and action != (due := self.next_undo()):
+            message = f"Line {line} of the review is about region {region}, which this case does not have: {_MIXED}."
+            raise InputError(message, "no-such-region")
+        decided = [region for region in getattr(action, "regions", ()) if region in self._verdicts]
+        if isinstance(action, log.RestAccepted) and (decided or len(set(action.regions)) < len(action.regions)):
+            which = f"region {decided[0]}, which has a verdict" if decided else "a region twice"
+            raise InputError(f"Line {line} of the review accepts {which}, without a look: {_MIXED}.")
+        if isinstance(action, log.Undone) and action != (due := self.next_undo()):
             expected = f"only line {due.line} can be undone there" if due else "there is nothing to undo"
-            raise InputError(
-                f"Line {line} of the review undoes line {action.line} ({action.what}), but {expected}: "
-                "the log was put together from several reviews or edited by hand."
-            )
+            what = f"line {action.line} ({action.what})"
+            raise InputError(f"Line {line} of the review undoes {what}, but {expected}: {_MIXED}.")
 
     def verdict_of(self, region_id: int) -> Verdict | None:
         """Return the current verdict; None while undecided."""
@@ -195,23 +177,23 @@ class ReviewState:
         return self._seconds.get(region_id, 0.0)
 
     def decided(self, region_id: int) -> bool:
-        """Whether the region has a verdict, be it that nobody looked."""
+        """Whether the region has a verdict, even without a look."""
         return region_id in self._verdicts
 
     @property
     def seen_ids(self) -> frozenset[int]:
         """Regions that are accepted or corrected."""
-        return frozenset(region for region, verdict in self._verdicts.items() if verdict in SEEN)
+        return frozenset(region for region, verdict in self._verdicts.items() if verdict in log.SEEN)
 
     @property
     def unseen_ids(self) -> frozenset[int]:
         """Regions that were taken without a look."""
         return frozenset(region for region, verdict in self._verdicts.items() if verdict is Verdict.NOT_LOOKED_AT)
 
-    def rest(self) -> RestAccepted:
+    def rest(self) -> log.RestAccepted:
         """Return what to log and apply in order to take all regions without a verdict as they are."""
         regions = tuple(sorted(self._expected_mm3.keys() - self._verdicts.keys()))
-        return RestAccepted(regions, round(self.expected_mm3_of(regions), 3))
+        return log.RestAccepted(regions, round(self.expected_mm3_of(regions), 3))
 
     def expected_mm3_of(self, regions: Iterable[int]) -> float:
         """Sum up the expected wrong volume of regions."""
@@ -234,21 +216,21 @@ class ReviewState:
         return order[index - 1] if index else None
 
     def stopped_at(self, order: Sequence[int]) -> int | None:
-        """Find where a resumed review goes on: the region of the last line, or the next without a verdict."""
+        """Find where a resumed review continues: the region of the last line, or the next without a verdict."""
         stopped = self.last_region
         following = self.next_undecided(order, stopped) if stopped in self._verdicts else None
         return stopped if following is None else following
 
-    def next_undo(self) -> Undone | None:
-        """Return what to log and apply in order to take back the last thing said; None if there is nothing.
+    def next_undo(self) -> log.Undone | None:
+        """Return what to log and apply in order to undo the last action; None if there is nothing.
 
         An accepted rest is one thing.
         """
         if not self._steps:
             return None
         step = self._steps[-1]
-        region = None if isinstance(step.action, StructureJudged | RestAccepted) else step.action.region
-        return Undone(step.line, NAMES[type(step.action)], region)
+        region = None if isinstance(step.action, log.StructureJudged | log.RestAccepted) else step.action.region
+        return log.Undone(step.line, log.NAMES[type(step.action)], region)
 
     def progress(self) -> Progress:
         """How far the review is."""
@@ -261,29 +243,17 @@ class ReviewState:
         """Return a structure's status; one without regions is accepted only by the reviewer's own word."""
         members = self._members.get(name, [])
         verdicts = [self._verdicts[region] for region in members if region in self._verdicts]
-        seen = sum(verdict in SEEN for verdict in verdicts)
+        seen = sum(verdict in log.SEEN for verdict in verdicts)
         unseen = verdicts.count(Verdict.NOT_LOOKED_AT)
         looked = len(verdicts) - unseen
         explicit = self._structures.get(name, (None, ""))[0]
         derived = Verdict.ACCEPTED if members and seen == len(members) else None
         return StructureVerdict(explicit or derived, explicit is not None, looked, len(members), looked - seen, unseen)
 
-    def _check_rest(self, line: int, action: RestAccepted) -> None:
-        decided = [region for region in action.regions if region in self._verdicts]
-        if decided or len(set(action.regions)) < len(action.regions):
-            which = f"region {decided[0]}, which has a verdict" if decided else "a region twice"
-            raise InputError(
-                f"Line {line} of the review takes {which}, for one that nobody looked at: the log was put together "
-                "from several reviews or edited by hand."
-            )
-
-    def _remember(self, action: VerdictGiven | Commented | StructureJudged, before: tuple[Verdict | None, str]) -> None:
-        self._steps.append(_Step(self.lines, action, before))
-
     def _take_back(self, step: _Step) -> None:
-        if isinstance(step.action, StructureJudged):
+        if isinstance(step.action, log.StructureJudged):
             self._structures[step.action.structure] = step.before
-        elif isinstance(step.action, RestAccepted):
+        elif isinstance(step.action, log.RestAccepted):
             for region in step.action.regions:
                 del self._verdicts[region]
         else:

@@ -14,16 +14,14 @@ from ..util.csv_files import csv_text
 from ..util.errors import InputError
 from ..util.paths import has_links, is_inside, is_own, path_mac, stored_path
 from ..util.strict_json import read_json_object, to_json
-from .flags import FlagRules
-from .worklist import SECONDS_PER_REGION, SORTS, Worklist, WorklistEntry
+from .worklist import PACE, SORTS, Worklist, WorklistEntry
 
 WORKLIST_CSV, WORKLIST_JSON = "worklist.csv", "worklist.json"
 FORMAT = "segwithu-worklist"
 COLUMNS = (
     *("rank", "case", "flags", "reasons", "worst_structure", "expected_wrong_mm3", "regions", "open_regions"),
     *("open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3", "minutes", "benefit_mm3_per_minute"),
-    *("wrong_share", "case_wrong_mm3", "predicted_dice", "share_larger_than", "dice_lower_than"),
-    *("reviewed", "trouble", "folder"),
+    *("wrong_share", "case_wrong_mm3", "predicted_dice", "reviewed", "trouble", "folder"),
 )
 _WANTED = "give one that segwithu worklist wrote"
 
@@ -47,21 +45,16 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         **({} if anonymous else {"created": datetime.now(UTC).isoformat(timespec="seconds")}),
         "sort": worklist.sort,
         "sorted_by": SORTS[worklist.sort],
-        "pace": worklist.pace,
+        "pace": PACE,
         "warnings": worklist.warnings,
-        "seconds_per_region": worklist.seconds_per_region,
-        "rules": None if worklist.rules is None else asdict(worklist.rules),
         "cases": rows,
     }
     cells = []
     for row, entry in zip(rows, worklist.entries, strict=True):
-        ranks = {name: rank.text for name, rank in entry.triage.ranks.items()}
         joined = {  # lists are joined, for spreadsheets
             **row,
             "flags": "; ".join(dict.fromkeys(flag.rule.value for flag in entry.flags)),
             "reasons": " ".join(flag.message for flag in entry.flags),
-            "share_larger_than": ranks.get("wrong_share", ""),
-            "dice_lower_than": ranks.get("predicted_dice", ""),
             "reviewed": "; ".join(review.text for review in entry.reviews),
         }
         cells.append([joined[name] for name in COLUMNS])
@@ -73,7 +66,7 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
 
 def row_json(entry: WorklistEntry) -> dict[str, Any]:
     """Describe a case as `worklist.json` and the page do."""
-    triage, counted = entry.triage, dict[str, Any]()
+    counted = dict[str, Any]()
     for name in ("open_regions", "open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3", "minutes"):
         counted[name] = None if entry.regions is None else _rounded(getattr(entry, name))
     return {
@@ -85,11 +78,10 @@ def row_json(entry: WorklistEntry) -> dict[str, Any]:
         **counted,
         "benefit_mm3_per_minute": None if entry.regions is None else _rounded(entry.benefit),
         "reviews": [{**asdict(review), "text": review.text} for review in entry.reviews],
-        "wrong_share": _rounded(triage.wrong_share, 4),
-        "case_wrong_mm3": _rounded(triage.wrong_mm3),
-        "predicted_dice": _rounded(triage.predicted_dice, 4),
-        "ranks": {name: asdict(found) for name, found in triage.ranks.items()},
-        "rules_active": triage.rules_active,
+        "wrong_share": _rounded(entry.metrics.get("wrong_share"), 4),
+        "case_wrong_mm3": _rounded(entry.metrics.get("wrong_mm3")),
+        "predicted_dice": _rounded(entry.metrics.get("predicted_dice"), 4),
+        "rules_active": entry.rules_active,
         "notes": list(entry.notes),
         "trouble": entry.trouble,
     }
@@ -100,8 +92,8 @@ def _rounded(value: float | None, digits: int = 2) -> float | None:
 
 
 def _folder_entry(folder: Path, base: Path) -> dict[str, str]:
-    """Where a case lies, with the code by which this user may be led there again (`paths.is_own`)."""
-    target = folder.resolve()
+    """Return where a case lies, with this user's code for a place outside `base` (`paths.is_own`)."""
+    target = Path(os.path.realpath(folder))
     try:
         given = Path(os.path.relpath(target, base.resolve())).as_posix()
     except ValueError:  # another drive on Windows
@@ -114,13 +106,21 @@ def read_worklist(path: Path) -> list[tuple[Mapping[str, Any], Path]]:
     """Read the cases of a `worklist.json`, each with its folder, without looking at where they lie.
 
     Raises:
-        InputError: it is no worklist.
+        InputError: it is not a worklist.
     """
-    return _rows(path, _content(path))
+    content = read_json_object(path, _WANTED)
+    try:
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']!r:.40}")
+        for row in content["cases"]:
+            stored_path(path.parent, row.get("image") or ".")
+        return [(row, stored_path(path.parent, row["folder"])) for row in content["cases"]]
+    except DAMAGED as error:
+        raise InputError(f"{path} is not a worklist ({error!r}): {_WANTED}.", "not-a-worklist") from error
 
 
 def path_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
-    """Where a row leads out of the folder of its list although this user did not write so; None if it does not.
+    """Return where another user's row leads out of the folder of its list; None if it does not.
 
     Args:
         path: of the list.
@@ -135,39 +135,14 @@ def path_outside(path: Path, row: Mapping[str, Any]) -> Path | None:
     return None
 
 
-def read_listed(path: Path) -> Worklist:
-    """Read the cases of a `worklist.json` by name and folder, in its order, with its limits and pace.
+def read_listed(path: Path) -> tuple[WorklistEntry, ...]:
+    """Read the cases of a `worklist.json` by name and folder, in its order.
 
     Raises:
-        InputError: it is no worklist, damaged, or another user's that leads out of its folder.
+        InputError: it is not a worklist, damaged, or another user's that leads out of its folder.
     """
-    content = _content(path)
-    rows = _rows(path, content)
+    rows = read_worklist(path)
     if outside := [target for row, _ in rows if (target := path_outside(path, row)) is not None]:
-        raise InputError(
-            f"{path} says that a case lies at {outside[0]}, outside the folder of the list, and this user did not "
-            "write so: open the folder of the cases itself."
-        )
-    try:
-        rules = None if content.get("rules") is None else FlagRules(**content["rules"])
-        seconds = float(content.get("seconds_per_region") or SECONDS_PER_REGION)
-        entries = tuple(WorklistEntry(str(row.get("case") or folder.name), folder) for row, folder in rows)
-    except DAMAGED as error:
-        raise InputError(f"{path} is damaged ({error!r}): {_WANTED}.") from error
-    return Worklist(entries, seconds, 0, rules)
-
-
-def _content(path: Path) -> dict[str, Any]:
-    content = read_json_object(path, _WANTED)
-    if content.get("format") != FORMAT:
-        raise InputError(f"{path} is no worklist: {_WANTED}.")
-    return content
-
-
-def _rows(path: Path, content: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Path]]:
-    try:
-        for row in content["cases"]:
-            stored_path(path.parent, row.get("image") or ".")
-        return [(row, stored_path(path.parent, row["folder"])) for row in content["cases"]]
-    except DAMAGED as error:
-        raise InputError(f"{path} is no worklist ({error!r}): {_WANTED}.") from error
+        message = f"{path} is another user's and leads out of its folder to {outside[0]}: open the folder of the cases."
+        raise InputError(message, "leads-outside")
+    return tuple(WorklistEntry(str(row.get("case") or folder.name), folder) for row, folder in rows)

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,37 +21,27 @@ from .errors import OutputError, os_errors_named
 from .process_lock import LockedError, ProcessLock, holder, remove_stale
 
 TEMPORARY_PREFIX = ".segwithu-"
+# Age at which a temporary folder that has no lock counts as left over.
 ABANDONED_AFTER_S = 24 * 3600
-"""Age at which a temporary folder that has no lock counts as left over."""
 REMOVAL_ATTEMPTS = 5
 _LOCK_FILE, _MARKER = "lock", "no-lock"
 _LOCK = re.compile(re.escape(TEMPORARY_PREFIX) + "lock-[0-9a-f]{16}")
 _Filled = TypeVar("_Filled")
 
+# What this process is making, under temporary names, and its locks on targets.
 _unfinished: set[Path] = set()
-"""What this process is making, under temporary names, and its locks on targets."""
+# Threads of this process by the locks on targets that they hold.
 _writers: dict[Path, int] = {}
-"""Threads of this process by the locks on targets that they hold."""
-_made_parents: list[Path] = []
-"""Folders that were made for targets which are not there yet, the innermost first."""
 
 
 def remove_unfinished() -> None:
     """Remove what this process is making, from another thread, because it ends in the middle of it."""
-    for _ in range(REMOVAL_ATTEMPTS):  # it may go on writing meanwhile
+    for _ in range(REMOVAL_ATTEMPTS):  # it may still write meanwhile
         left = [path for path in tuple(_unfinished) if os.path.lexists(path)]
         for path in left:
             _remove(path)
         if not left:
             break
-    _remove_empty(_made_parents)
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders that hold nothing; one that holds a target, or what others made, stays."""
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
 
 
 def temporary_prefix() -> str:
@@ -63,7 +53,7 @@ def temporary_prefix() -> str:
 def temporary_folder(place: Path) -> Iterator[Path]:
     """Yield a private folder in `place` that goes with the block, and with the process, however that ends.
 
-    A lock in it shows others that its process lives: what a killed one left, the next writer beside it sweeps.
+    A lock in it shows others that its process lives: the next writer in `place` removes what a killed one left.
     """
     folder, lock = _private_folder(place, _locked)
     try:
@@ -76,7 +66,7 @@ def temporary_folder(place: Path) -> Iterator[Path]:
 
 
 def _private_folder(place: Path, fill: Callable[[Path], _Filled]) -> tuple[Path, _Filled]:
-    """Make a folder under a temporary name; whoever sweeps may remove it until `fill` has put something into it."""
+    """Make a folder under a temporary name; others may remove it until `fill` has put something into it."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=place))
         try:
@@ -101,7 +91,7 @@ def _marked(folder: Path) -> None:
     (folder / _MARKER).touch()
 
 
-def sweep_leftovers(folder: Path) -> list[Path]:
+def remove_leftovers(folder: Path) -> list[Path]:
     """Remove what killed processes left half-written in `folder`; returns what was removed."""
     removed = []
     for path in folder.glob(f"{TEMPORARY_PREFIX}*") if folder.is_dir() else []:
@@ -116,7 +106,7 @@ def sweep_leftovers(folder: Path) -> list[Path]:
 
 
 def _sweep(path: Path) -> None:
-    """Remove a folder that its maker cannot need: it is empty, its lock is nobody's, or it has none and is a day old.
+    """Remove a folder that its maker cannot need: it is empty, its lock is not held, or it has none and is a day old.
 
     Its maker may be about to put its lock into an empty folder; it makes another one where this one is gone.
 
@@ -137,7 +127,7 @@ def _sweep(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder; on a disk that became read-only, or of somebody else, it stays."""
+    """Remove a file or folder; on a disk that became read-only, or of another user, it stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -159,7 +149,6 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
     """
     _check_absent(target, overwrite)
     with os_errors_named(target):
-        made = [folder for folder in target.parents if not folder.exists()]
         _prepare_parent(target)
         name = hashlib.sha256(target.name.encode(errors="surrogatepass")).hexdigest()[:16]
         path = target.parent.resolve() / f"{TEMPORARY_PREFIX}lock-{name}"
@@ -169,7 +158,6 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
     lock = _target_lock(target, path)
     _unfinished.add(path)
     _writers[path] = threading.get_ident()
-    _made_parents[:0] = made
     try:
         _check_absent(target, overwrite)  # the writer that had the lock before may have made it
         yield
@@ -178,9 +166,6 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
         if lock is not None:
             lock.release()
         _unfinished.discard(path)
-        _remove_empty(made)
-        for folder in made:
-            _made_parents.remove(folder)
 
 
 def exists_error(target: Path) -> OutputError:
@@ -198,9 +183,8 @@ def _target_lock(target: Path, path: Path) -> ProcessLock | None:
     try:
         return ProcessLock.take_if_possible(path)
     except LockedError as error:
-        raise OutputError(
-            f"{target} is being written by {error.who}: wait until it ends, or choose another output.", "target-in-use"
-        ) from error
+        message = f"{target} is being written by {error.who}: wait until it ends, or choose another output."
+        raise OutputError(message, "target-in-use") from error
     except OSError:  # the writing says why
         return None
 
@@ -209,7 +193,7 @@ def _target_lock(target: Path, path: Path) -> ProcessLock | None:
 def atomic_folder(target: Path, overwrite: bool = False, lock: bool = True) -> Iterator[Path]:
     """Yield a private folder that becomes `target` when the block ends without an error.
 
-    What killed processes left beside `target` is swept first.
+    What killed processes left next to `target` is removed first.
 
     Args:
         target: the folder to be made; its parents are created.
@@ -235,7 +219,7 @@ def atomic_folder(target: Path, overwrite: bool = False, lock: bool = True) -> I
 def atomic_file(target: Path, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path with the name of `target`; it replaces `target` when the block ends well.
 
-    What killed processes left beside `target` is swept first.
+    What killed processes left next to `target` is removed first.
 
     Raises:
         OutputError: the place cannot be written to, the disk is full, or `target` exists (without `overwrite`).
@@ -264,9 +248,9 @@ def _renamed_into(target: Path) -> Iterator[Path]:
 
 def _prepare_parent(target: Path) -> None:
     if "\0" in str(target):
-        raise OutputError(f"{str(target)!r} is no path: it holds a NUL character; choose another place.")
+        raise OutputError(f"{str(target)!r} is not a path: it holds a NUL character; choose another place.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    sweep_leftovers(target.parent)
+    remove_leftovers(target.parent)
 
 
 def move_to_new(work: Path, target: Path) -> None:

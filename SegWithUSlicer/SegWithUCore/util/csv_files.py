@@ -16,12 +16,12 @@ from .input_files import read_bounded
 
 MAXIMUM_BYTES = 256 << 20
 _WANTED = "restore it from its source"
+# What makes a spreadsheet take a text for a formula (OWASP, CSV injection); tab and CR are made blanks.
 _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@")
-"""What makes a spreadsheet take a text for a formula (OWASP, CSV injection); tab and CR are made blanks."""
+# Control characters with codes above that of the blank.
 _LINE_BREAKS = {0x7F, 0x85, 0x2028, 0x2029}
-"""Control characters above the blank."""
+# Texts that begin as formulas do and are plain numbers.
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-"""Texts that begin as formulas do and are plain numbers."""
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -67,18 +67,18 @@ def parse_csv(text: str | bytes, source: str, wanted: str = _WANTED) -> list[lis
             text = text.decode("utf-8-sig")
         return list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{source} is no CSV table ({error}): {wanted}.") from None
+        raise InputError(f"{source} is not a CSV table ({error}): {wanted}.") from None
 
 
+# Spreadsheets of many countries separate columns by semicolons.
 DELIMITERS = (",", ";", "\t")
-"""Of tables that people save: spreadsheets of many countries part columns by semicolons."""
 
 
 def read_user_table(path: Path, columns: Sequence[str], wanted: str) -> list[dict[str, str]]:
     """Read a table as spreadsheets save it: with commas, semicolons or tabs, in UTF-8, UTF-16 or Latin-1.
 
     Args:
-        columns: that it must have; they also tell which delimiter it has.
+        columns: that it must have; they also determine the delimiter.
         wanted: what to do, the end of every sentence.
 
     Returns:
@@ -95,7 +95,7 @@ def read_user_table(path: Path, columns: Sequence[str], wanted: str) -> list[dic
             try:
                 rows = list(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter, strict=True))
             except csv.Error as error:
-                raise InputError(f"{path} is no CSV table ({error}): {wanted}.") from None
+                raise InputError(f"{path} is not a CSV table ({error}): {wanted}.") from None
             return records([[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)])
     named = ", ".join(f"'{name}'" for name in columns)
     raise InputError(f"{path} begins with {header.strip()[:80]!r} and needs the columns {named}: {wanted}.")
@@ -129,7 +129,7 @@ def harmless_cell(value: Any) -> Any:
 
     Line breaks and other control characters become spaces: a CR in a name begins a new row for readers that take
     it for the end of a line. A text that begins like a formula gets an apostrophe before it, and so does what
-    follows a semicolon: spreadsheets of many countries part columns there. Bytes of a file name that are no UTF-8
+    follows a semicolon: spreadsheets of many countries separate columns there. Bytes of a file name that are not UTF-8
     are written as escapes ("\xfc"), since no table could hold them.
     """
     if not isinstance(value, str):
@@ -146,7 +146,7 @@ def _harmless_character(char: str) -> str:
 
 
 def _is_run(part: str) -> bool:
-    # Full-width signs count as the usual ones, and what nobody sees as nothing.
+    # Full-width signs count as the usual ones, and invisible characters as nothing.
     seen = "".join(char for char in unicodedata.normalize("NFKC", part) if unicodedata.category(char) != "Cf")
     text = seen.lstrip(' "')
     return text.startswith(_RUN_BY_SPREADSHEETS) and not _NUMBER.fullmatch(text)

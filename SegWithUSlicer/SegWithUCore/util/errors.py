@@ -9,10 +9,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+# Error code of a file whose format has another version than the one that is read.
 OTHER_VERSION = "other-format-version"
-"""Error code of a file whose format has another version than the one that is read."""
+# Error code of a missing package.
+NEEDS_PACKAGE = "needs-package"
+# Exit status after Ctrl-C and SIGTERM, as shells give it to programs that SIGINT ends.
 INTERRUPTED = 130
-"""Exit status after Ctrl-C and SIGTERM, as shells give it to programs that SIGINT ends."""
 _CODE = re.compile(r"\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]")
 
 
@@ -74,7 +76,7 @@ class EngineMissingError(UsageError):
         remedy: what to type.
     """
 
-    usual_code = "needs-package"
+    usual_code = NEEDS_PACKAGE
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}: {remedy}.")

@@ -4,7 +4,7 @@ from .errors import SegWithUError
 from .memory import NotEnoughMemoryError
 
 
-def failure_sentence(error: Exception) -> str:
+def failure_message(error: Exception) -> str:
     """Say what went wrong: the error's own message if it was made for users."""
     if isinstance(error, NotEnoughMemoryError):
         return str(error).replace("region of interest", "region of interest with --roi")

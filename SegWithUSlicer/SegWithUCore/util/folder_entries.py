@@ -1,7 +1,7 @@
-"""What an entry of a folder is, asked without opening it: every listing of images, patients or cases asks here.
+"""Find out what an entry of a folder is without opening it, for every listing of images, patients or cases.
 
 `Path.is_file` and `Path.is_dir` say no to a link that leads nowhere (git-annex, DataLad, a share that is not mounted)
-as they do to what was never there, so a listing by them leaves out a slice or a patient in silence.
+as they do to what was never there, so a listing by them would leave out a slice or a patient without a message.
 """
 
 import errno
@@ -24,14 +24,14 @@ class EntryKind(StrEnum):
     FILE = "a file"
     FOLDER = "a folder"
     ABSENT = "not there"
+    # Or to itself.
     LINK_TO_NOTHING = "a link to nothing"
-    LINK_TO_ITSELF = "a link to itself"
     SPECIAL = "a pipe, a socket or a device"
-    UNREADABLE = "not to be read with these permissions, or its disk is not reachable"
+    UNREADABLE = "not readable with these permissions, or its disk is not reachable"
 
     @property
     def opens(self) -> bool:
-        """Whether it can be read as a file or listed as a folder; everything else must never be left out unsaid."""
+        """Whether it can be read as a file or listed as a folder; nothing else may be left out without a message."""
         return self in (EntryKind.FILE, EntryKind.FOLDER)
 
 
@@ -44,9 +44,10 @@ def entry_kind(path: Path) -> EntryKind:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return EntryKind.LINK_TO_NOTHING if path.is_symlink() else EntryKind.ABSENT
-    except (OSError, ValueError) as error:
-        loop = isinstance(error, OSError) and error.errno == errno.ELOOP
-        return EntryKind.LINK_TO_ITSELF if loop else EntryKind.UNREADABLE
+    except OSError as error:
+        return EntryKind.LINK_TO_NOTHING if error.errno == errno.ELOOP else EntryKind.UNREADABLE
+    except ValueError:
+        return EntryKind.UNREADABLE
     kind = _KINDS.get(stat.S_IFMT(mode), EntryKind.SPECIAL)
     needed = os.R_OK | (os.X_OK if kind is EntryKind.FOLDER else 0)
     return kind if not kind.opens or os.access(path, needed) else EntryKind.UNREADABLE
@@ -55,7 +56,7 @@ def entry_kind(path: Path) -> EntryKind:
 def lost_link(path: Path) -> Path | None:
     """Find the link that leads nowhere among a path and the folders on the way to it, if it is the reason."""
     for place in (*reversed(path.parents), path):
-        if (kind := entry_kind(place)) in (EntryKind.LINK_TO_NOTHING, EntryKind.LINK_TO_ITSELF):
+        if (kind := entry_kind(place)) is EntryKind.LINK_TO_NOTHING:
             return place
         if kind is not EntryKind.FOLDER:
             return None
@@ -72,7 +73,7 @@ def check_link(path: Path, wanted: str) -> None:
         InputError: names the link.
     """
     if lost := lost_link(path):
-        raise InputError(f"{lost} is {entry_kind(lost)}: {_FETCH}, or {wanted}.", code="link-to-nothing")
+        raise InputError(f"{lost} is {EntryKind.LINK_TO_NOTHING}: {_FETCH}, or {wanted}.", code="link-to-nothing")
 
 
 def check_entries(entries: Iterable[Path], what: str) -> None:
@@ -91,7 +92,4 @@ def check_entries(entries: Iterable[Path], what: str) -> None:
     named = ", ".join(f"{path.name} is {kind}" for path, kind in closed[:_SHOWN])
     more = f", and {len(closed) - _SHOWN} more" if len(closed) > _SHOWN else ""
     found = f"{len(closed)} of the {what} in {closed[0][0].parent} cannot be opened ({named}{more})"
-    raise InputError(
-        f"{found}: {_FETCH}, or take it out.",
-        code=NOT_OPENABLE,
-    )
+    raise InputError(f"{found}: {_FETCH}, or remove it.", code=NOT_OPENABLE)

@@ -9,10 +9,10 @@ from urllib.parse import unquote_to_bytes
 from .errors import InputError
 from .folder_entries import EntryKind, check_link, entry_kind
 
+# Python's surrogate for a byte of a file name that is not UTF-8, usual on old file servers.
 _NOT_TEXT = re.compile("[\ud800-\udfff]")
-"""How Python writes a byte of a file name that is no UTF-8, usual on old file servers."""
+# What file systems take; Windows takes less unless it is set otherwise.
 LONGEST_NAME_BYTES, LONGEST_PATH_BYTES = 255, 4096
-"""What file systems take; Windows takes less unless it is set otherwise, and says so itself."""
 
 
 def regular_file(path: Path, wanted: str = "give a file", maximum_bytes: int | None = None) -> os.stat_result:
@@ -31,7 +31,7 @@ def regular_file(path: Path, wanted: str = "give a file", maximum_bytes: int | N
     try:
         found = path.stat()
     except ValueError as error:  # a NUL character
-        raise InputError(f"{str(path)!r} is no path: {error}; {wanted}.") from None
+        raise InputError(f"{str(path)!r} is not a path: {error}; {wanted}.") from None
     except OSError as error:
         check_link(path, wanted)
         if entry_kind(path) is EntryKind.ABSENT:
@@ -43,9 +43,8 @@ def regular_file(path: Path, wanted: str = "give a file", maximum_bytes: int | N
     if kind is not EntryKind.FILE:
         raise InputError(f"{path} is {kind}: {wanted}.", code="no-regular-file")
     if maximum_bytes is not None and found.st_size > maximum_bytes:
-        raise InputError(
-            f"{path} has {found.st_size} bytes, more than the {maximum_bytes} that such a file may have: {wanted}."
-        )
+        sizes = f"{found.st_size} bytes, more than the {maximum_bytes} of such a file"
+        raise InputError(f"{path} has {sizes}: {wanted}.", "large-file")
     return found
 
 
@@ -64,7 +63,7 @@ def read_bounded(path: Path, maximum_bytes: int, wanted: str = "give a file") ->
 
 
 def is_there(path: Path) -> bool:
-    """Whether something has that path; also where nobody may ask or the path is none, so that reading says why."""
+    """Whether something has that path; also where that is not known, so that reading gives the reason."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -74,7 +73,7 @@ def is_there(path: Path) -> bool:
 def path_problem(text: str) -> str | None:
     """Why no file system can have a path, as the rest of a sentence; None if it can be asked for.
 
-    Names that are no UTF-8 are usual on old file servers, so they pass.
+    Names that are not UTF-8 are usual on old file servers, so they pass.
     """
     if "\0" in text:
         return "holds a NUL character"
@@ -95,7 +94,7 @@ def is_plain(path: Path) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """Write each byte that is no UTF-8 as in URLs ("M%FCller"); other names stay as they are."""
+    """Write each byte that is not UTF-8 as in URLs ("M%FCller"); other names stay as they are."""
     return _NOT_TEXT.sub(lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
 
 

@@ -1,7 +1,7 @@
 """End a process soon after Ctrl-C or SIGTERM, in the middle of a long operation of a library, too.
 
 Python hears a signal between two of its own steps: a window of a large network, or resampling a large image, may take
-minutes. So a thread waits beside the work, and ends the process where nothing has heard the signal for a moment.
+minutes. So a thread waits during the work, and ends the process where the signal was not handled in time.
 Standard library only.
 """
 
@@ -17,23 +17,19 @@ from typing import Any, NoReturn
 from .atomic_files import remove_unfinished
 from .errors import INTERRUPTED
 
+# Time for the work to end by itself, in better order.
 GRACE_S = 0.5
-"""How long the work is waited for, which leaves in better order by itself."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-Farewell = Callable[[], object]
-
-_farewells: list[Farewell] = []
 
 
 @contextlib.contextmanager
-def heard_soon(farewell: Farewell) -> Iterator[None]:
+def heard_soon(farewell: Callable[[], object]) -> Iterator[None]:
     """Raise KeyboardInterrupt on Ctrl-C and SIGTERM while the block runs, or end the process where it does not hear.
 
     Only in the main thread, which alone gets signals; a signal that was ignored before stays ignored.
 
     Args:
-        farewell: what to say before the process is ended.
+        farewell: prints a message before the process is ended.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -52,15 +48,14 @@ def heard_soon(farewell: Farewell) -> Iterator[None]:
     def wait() -> None:
         while received := reader.recv(64):
             if any(number in before for number in received) and not heard.wait(GRACE_S):
-                end_now(INTERRUPTED)
+                end_now(INTERRUPTED, farewell)
 
     writer.setblocking(False)
     others = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     waiting = threading.Thread(target=wait, name="interruption", daemon=True)
     waiting.start()
     try:
-        with says_farewell(farewell):
-            yield
+        yield
     finally:
         signal.set_wakeup_fd(others)
         for each, handler in before.items():
@@ -70,21 +65,10 @@ def heard_soon(farewell: Farewell) -> Iterator[None]:
         reader.close()
 
 
-@contextlib.contextmanager
-def says_farewell(farewell: Farewell) -> Iterator[None]:
-    """Let the block have its own last words: those of the innermost block alone are said."""
-    _farewells.append(farewell)
-    try:
-        yield
-    finally:
-        _farewells.remove(farewell)
-
-
-def end_now(code: int) -> NoReturn:
+def end_now(code: int, farewell: Callable[[], object] = lambda: None) -> NoReturn:
     """End the process from any thread, even while another one computes: nothing half-written stays."""
     remove_unfinished()
-    for farewell in _farewells[-1:]:
-        with contextlib.suppress(Exception):  # the reader of the message may be gone
-            farewell()
-        remove_unfinished()  # what the work began meanwhile
+    with contextlib.suppress(Exception):  # the reader of the message may be gone
+        farewell()
+    remove_unfinished()  # what the work began meanwhile
     os._exit(code)

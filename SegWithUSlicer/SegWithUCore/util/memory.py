@@ -1,6 +1,6 @@
 """How much memory is free for this process, and the refusal of what would need more.
 
-Linux gives memory to whoever asks and ends a process once there is none left: nothing can be said then. So what a
+Linux grants every request for memory and ends a process once there is none left, without a message. So what a
 piece of work needs is held against what is free before it is begun. Standard library only.
 """
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from .errors import InputError
 from .processor import control_groups
 
+# Environment variable: with 1, memory is not checked.
 IGNORE_VARIABLE = "SEGWITHU_IGNORE_MEMORY"
-"""Environment variable: set to 1, nothing is known to be free and so nothing is refused."""
+# What the program holds with torch and a model loaded, where the system does not say (measured on Linux).
 PROGRAM_BYTES = 600_000_000
-"""What the program holds with torch and a model loaded, where the system does not say (measured on Linux)."""
+# Control groups without a limit show a number near 2^63.
 _UNLIMITED = 1 << 60
-"""Control groups without a limit show a number near 2^63."""
+# Of `memory.stat`: files kept in memory, which the kernel drops before it ends a process.
 _CACHE_LINES = ("active_file", "inactive_file")
-"""Of `memory.stat`: files kept in memory, which the kernel drops before it ends a process."""
 
 
 class NotEnoughMemoryError(InputError):
@@ -38,7 +38,7 @@ class NotEnoughMemoryError(InputError):
         """Say that `what` needs so much, so much is free, and one of the remedies helps.
 
         Args:
-            remedies: beside closing programs and taking another computer.
+            remedies: besides closing programs and taking another computer.
             file: that the work is about; stands before the sentence.
         """
         self.needed, self.free = needed, free
@@ -59,7 +59,7 @@ def check_memory(
     Args:
         what: the subject of the sentence, in words.
         needed: bytes beyond what the program holds.
-        remedies: what to do, beside closing programs and taking another computer.
+        remedies: what to do, besides closing programs and taking another computer.
         reusable: bytes that this process holds, and that the work may use.
         file: that the work is about.
 
@@ -83,7 +83,7 @@ _process_limit: int | None = None
 
 
 def limit_process(size: int | None) -> None:
-    """Let this process count on no more than `size` bytes in all, because whoever watches it ends it beyond.
+    """Let this process count on no more than `size` bytes in all, because it is ended beyond.
 
     Args:
         size: None for no limit.
@@ -144,8 +144,8 @@ def _number(path: Path) -> int | None:
     return None
 
 
+# Of mallopt(3): from which size on memory goes back to the system, and is asked from it by itself.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of mallopt(3): from which size on memory goes back to the system, and is asked from it by itself."""
 NEVER = 2**31 - 1
 
 

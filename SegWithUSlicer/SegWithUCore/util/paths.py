@@ -20,7 +20,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 def resources_folder() -> Path | None:
-    """Find the `Resources` folder: in the package (wheel), beside it (Slicer) or at the top of a checkout."""
+    """Find the `Resources` folder: in the package (wheel), next to it (Slicer) or at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     candidates = [folder / "Resources" for folder in (package, package.parent, package.parent.parent)]
     return next((candidate for candidate in candidates if (candidate / "Models").is_dir()), None)
@@ -35,7 +35,7 @@ def resource_path(name: str) -> Path:
     folder = resources_folder()
     if folder is None:
         package = Path(__file__).resolve().parents[1]
-        raise FileNotFoundError(f"there is no folder Resources beside {package}: install the extension again")
+        raise FileNotFoundError(f"there is no folder Resources near {package}: install the extension again")
     return folder / name
 
 
@@ -47,7 +47,7 @@ def user_models_folder() -> Path:
 
 
 def user_networks_file() -> Path:
-    """Return the file in which users list the files of their networks: SEGWITHU_NETWORKS, or beside their bundles."""
+    """Return the file in which users list the files of their networks: SEGWITHU_NETWORKS, or next to their bundles."""
     return Path(os.environ.get("SEGWITHU_NETWORKS") or user_folder() / "networks.json")
 
 
@@ -56,7 +56,7 @@ class BundleFolders:
     """The bundles in a folder of models.
 
     Attributes:
-        folders: those that hold a `bundle.json`, or whose content nobody may see, by name.
+        folders: those that hold a `bundle.json`, or whose content is not readable, by name.
         problem: why the folder itself cannot be looked into; None if it can, or is not there.
     """
 
@@ -99,9 +99,9 @@ def stored_path(folder: Path, text: object) -> Path:
     """Return the absolute path that a text in a file of `folder` means, without looking at the disk.
 
     Raises:
-        ValueError: it is no path.
+        ValueError: it is not a path.
     """
-    problem = path_problem(text) if isinstance(text, str) and text else "is no path"
+    problem = path_problem(text) if isinstance(text, str) and text else "is not a path"
     if not isinstance(text, str) or problem:
         raise ValueError(f"{text!r:.80} {problem}")
     # Not Path.resolve(), which would look at the disk, or at a server.
@@ -114,13 +114,13 @@ def is_inside(folder: Path, path: Path) -> bool:
     Args:
         path: from `stored_path`, or a name within `folder`.
     """
-    root = Path(folder).resolve()
+    root = Path(os.path.realpath(folder))  # unlike Path.resolve, no error for a link to itself
     path = Path(os.path.abspath(root / path))  # noqa: PTH100 - as above
     if not path.is_relative_to(root):
         return False
     if os.name == "nt" and path.is_symlink():  # to look where it leads could mean to log in there
         return False
-    return path.resolve().is_relative_to(root)
+    return Path(os.path.realpath(path)).is_relative_to(root)
 
 
 def has_links(path: Path) -> bool:

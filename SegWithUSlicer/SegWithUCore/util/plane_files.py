@@ -14,10 +14,10 @@ import numpy as np
 
 from .errors import os_errors_named
 
+# Maps of up to so many voxels stay in memory: 16 bytes each.
 IN_MEMORY_VOXELS = 1 << 25
-"""Maps of up to so many voxels stay in memory: 16 bytes each."""
+# Voxels that are processed together.
 PIECE_VOXELS = 1 << 22
-"""Looked at together."""
 
 
 class PlaneVolume(ABC):
@@ -44,8 +44,8 @@ class PlaneVolume(ABC):
         return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
 
 
+# What can be read plane by plane.
 Planes: TypeAlias = np.ndarray | PlaneVolume
-"""What can be read plane by plane."""
 
 
 class PlaneFile(PlaneVolume):

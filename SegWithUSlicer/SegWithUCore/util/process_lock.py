@@ -1,7 +1,7 @@
 """Lock files: the one lock of this program, held by one writer at a time and released by the system when it ends.
 
 The lock is the operating system's (`flock`, on Windows a locked byte), so that a crash, a kill or a power cut leaves no
-lock behind that somebody has to judge: a lock file that nobody holds is taken over by whoever comes next. The file
+lock behind: the next writer takes over a lock file that is not held. The file
 names its holder for messages only. Two threads of a process exclude each other as two processes do, and so do
 containers and, where the file system passes locks on (NFS 4, SMB), computers. Standard library only: Slicer's window
 loads this before anything is installed.
@@ -22,15 +22,15 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+# A lock file has about 30.
 MAXIMUM_BYTES = 400
-"""Of a lock file; ours have about 30."""
+# A process that removes leftovers holds the lock of a dead process for a moment.
 WAIT_S = 0.2
-"""A process that sweeps leftovers holds a dead process's lock for a moment."""
+# Time limit for a process to write its name into its lock file.
 BEING_MADE_S = 60.0
-"""For a process to put its name into the lock file that it made."""
 _BETWEEN_S = 0.01
+# On Windows, where others cannot read a locked byte: far behind the name of the holder.
 _LOCKED_BYTE = 2**30
-"""On Windows, where nobody else can read a locked byte: far behind the name of the holder."""
 _OPENING = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
@@ -72,7 +72,7 @@ class ProcessLock:
             wait_s: wait so long for its holder to release it.
 
         Raises:
-            LockedError: somebody else holds it.
+            LockedError: another writer holds it.
             OSError: the place cannot be written to, or its file system has no locks.
         """
         end = time.monotonic() + wait_s
@@ -99,7 +99,7 @@ class ProcessLock:
         """Take a lock; None where the file system has no locks.
 
         Raises:
-            LockedError: somebody else holds it.
+            LockedError: another writer holds it.
             OSError: the place cannot be written to.
         """
         try:
@@ -124,7 +124,7 @@ class ProcessLock:
 
 
 def remove_stale(path: Path) -> bool:
-    """Remove a lock file that nobody holds; returns whether it is gone. One that is being made is left alone."""
+    """Remove a lock file that is not held; returns whether it is gone. One that is being made is left alone."""
     try:
         if holder(path) is None and time.time() - path.lstat().st_mtime < BEING_MADE_S:
             return False
@@ -143,12 +143,12 @@ def _opened(path: Path) -> int:
     handle = os.open(path, os.O_CREAT | os.O_RDWR | _OPENING, 0o666)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise OSError(errno.EINVAL, "it is no regular file, so no lock of ours")
+        raise OSError(errno.EINVAL, "it is not a regular file, so it is not a lock of this program")
     return handle
 
 
 def _is_locked_now(handle: int) -> bool:
-    """Lock an open file, unless somebody else has.
+    """Lock an open file, unless it is locked.
 
     Raises:
         OSError: its file system has no locks.

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+# Share of a job at its beginning, whose pace is not that of the rest.
 NOT_COUNTED = 0.02
-"""Of a job, at its beginning: its pace there is not that of the rest."""
+# Share of a job over which its pace is averaged.
 AVERAGED = 0.25
-"""Of a job, over which its pace is averaged."""
 
 
 class Progress(Protocol):
@@ -20,7 +20,7 @@ class Progress(Protocol):
         Args:
             stage: what is being done, in words for the user ("reading", "segmenting").
             fraction: share of the whole job done, 0 to 1.
-            detail: figures worth showing beside it, such as the current loss.
+            detail: further information, such as the current loss.
         """
 
 

@@ -1,6 +1,6 @@
-"""One run a folder, or one for each part of its cases.
+"""One run per folder, or one for each part of its cases.
 
-The lock saves double work and mixed messages, never a result: a case folder is whole or absent whoever makes it.
+The lock saves double work and mixed messages, never a result: a case folder is always whole or absent.
 """
 
 import contextlib
@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from .errors import OutputError, UsageError, os_errors_named
-from .process_lock import LockedError, ProcessLock, remove_stale
+from .process_lock import LockedError, ProcessLock
 
-_LOCK_NAME = re.compile(r"\.run(?:-(?P<number>[0-9]+)-of-(?P<count>[0-9]+))?\.lock")
 _MOST_PARTS = 100_000
 _Item = TypeVar("_Item")
 
@@ -35,10 +34,8 @@ class Part:
         found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
         number, count = (int(found[1]), int(found[2])) if found else (0, 0)
         if not 1 <= number <= count <= _MOST_PARTS:
-            raise UsageError(
-                f"--part {text!r} is no share: give I/N with I from 1 to N, such as 3/8; in a SLURM array from 1 on "
-                "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT."
-            )
+            message = f"--part {text!r} is not a part: give I/N, such as 3/8, with I from 1 to N."
+            raise UsageError(message, "wrong-part")
         return cls(number, count)
 
     def __str__(self) -> str:
@@ -47,23 +44,6 @@ class Part:
     def share(self, ordered: Sequence[_Item]) -> list[_Item]:
         """Return every `count`-th of the items, from the `number`-th on."""
         return list(ordered[self.number - 1 :: self.count])
-
-
-class RunLockedError(OutputError):
-    """Another run works in the folder.
-
-    Attributes:
-        who: "process 12 on host".
-    """
-
-    def __init__(self, folder: Path, error: LockedError) -> None:
-        super().__init__(
-            f"{folder} is being worked on by {error.who}: wait until it ends; end it and go on with --resume; share "
-            "the cases with --part I/N in all runs; choose another output folder; or, if that computer is gone for "
-            f"good, remove {error.path}.",
-            "folder-in-use",
-        )
-        self.who = error.who
 
 
 @contextlib.contextmanager
@@ -76,8 +56,7 @@ def run_lock(folder: Path, part: Part | None = None) -> Iterator[ProcessLock | N
         The lock; None where the file system has no locks.
 
     Raises:
-        RunLockedError: another run works there, or on parts of another size.
-        OutputError: the place cannot be written to.
+        OutputError: another run works there, or the place cannot be written to.
     """
     path = folder / (".run.lock" if part is None else f".run-{part.number}-of-{part.count}.lock")
     made = not folder.exists()
@@ -86,13 +65,9 @@ def run_lock(folder: Path, part: Part | None = None) -> Iterator[ProcessLock | N
             folder.mkdir(parents=True, exist_ok=True)
             lock = ProcessLock.take_if_possible(path)
     except LockedError as error:
-        raise RunLockedError(folder, error) from error
+        ways = "wait, resume later with --resume, share the cases with --part I/N, or choose another output folder"
+        raise OutputError(f"{folder} is in use by {error.who}: {ways}.", "folder-in-use") from error
     try:
-        for other in folder.glob(".run*.lock"):
-            found = _LOCK_NAME.fullmatch(other.name)
-            same_cases = found and (part is None or found["count"] is None or int(found["count"]) != part.count)
-            if other != path and same_cases and not remove_stale(other) and other.exists():
-                raise RunLockedError(folder, LockedError(other))
         yield lock
     finally:
         if lock is not None:

@@ -1,4 +1,4 @@
-"""What the page is told of a case, as JSON: grid, volumes, structures, regions, flags; nothing of any reviewer."""
+"""A case for the page, as JSON: grid, volumes, structures, regions, flags; nothing of any reviewer."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,14 +11,14 @@ from ..case.region_files import parse_regions, regions_hash, regions_text
 from ..io.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
-from ..review.flags import FlagRules, case_flags, first_lines, rules_of_case
+from ..review.flags import case_flags, first_lines, rules_of_case
 from ..review.session import ReviewedCase
 from .case_volumes import STEPS, CaseVolumes, box_json, map_window, region_masks
 
 FORMAT = "segwithu-page-case"
 FORMAT_VERSION = 1
+# Sine of the angle from which a grid counts as oblique.
 _AXIS_ALIGNED = 1e-4
-"""Sine of the angle from which a grid counts as oblique."""
 
 
 class PageCase:
@@ -32,19 +32,18 @@ class PageCase:
         masks: their voxels.
     """
 
-    def __init__(self, volumes: CaseVolumes, rules: FlagRules | None = None, crop: VoxelBox | None = None) -> None:
-        """Put together what is told of a case.
+    def __init__(self, volumes: CaseVolumes, crop: VoxelBox | None = None) -> None:
+        """Describe a case.
 
         Args:
             volumes: those that are shown.
-            rules: of flags; None for those of the case's model.
             crop: the part of the grid that the image was cut to; None for all of it.
 
         Raises:
             InputError: it is damaged.
         """
         self.volumes = volumes
-        self._rules, self._crop = rules, crop
+        self._crop = crop
         with naming_case(volumes.folder):
             self.regions, self.regions_sha256, self.regions_trouble = _regions(volumes)
             labels = volumes.region_labels
@@ -67,7 +66,7 @@ class PageCase:
         return {"format": FORMAT, "format_version": FORMAT_VERSION, "id": id_, **self._facts}
 
     def identity(self) -> dict[str, Any]:
-        """Return what a review that comes back must be about, and the first line that it begins with."""
+        """Return the case that a returned review must be about, and the first line of the review."""
         raw = self.raw
         return {
             "voxels_sha256": [str(channel.get("voxels_sha256") or "") for channel in raw["input"]["channels"]],
@@ -79,7 +78,7 @@ class PageCase:
 
     def _described(self) -> dict[str, Any]:
         case, volumes = self.volumes.description, self.volumes
-        flags = case_flags(self.raw, self._rules or rules_of_case(self.raw))
+        flags = case_flags(self.raw, rules_of_case(self.raw))
         return {
             "name": case.name,
             "grid": _grid(volumes),

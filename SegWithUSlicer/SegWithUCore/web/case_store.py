@@ -1,7 +1,7 @@
 """The cases that a server shows: stable numbers instead of paths, the worklist of a reviewer, the volumes in use."""
 
+import os
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,22 +10,22 @@ from typing import Any
 from ..case.case_file import read_description
 from ..case.case_folders import case_folders
 from ..regions.region import ORDERS
-from ..review.flags import FlagRules, no_flag_sentence
+from ..review.flags import no_flag_message
 from ..review.log_format import SPOKEN
 from ..review.reviewer import clean_reviewer_name
-from ..review.worklist import Worklist, WorklistEntry, read_for_worklist, worklist_of
+from ..review.worklist import PACE, WorklistEntry, read_for_worklist, worklist_of
 from ..review.worklist_files import read_listed, row_json
 from ..util.errors import InputError
 from ..version import __version__
 from .case_page import PageCase
 from .case_volumes import read_volumes
 
+# Cases in memory: the shown one, the previous one, and one of a second reviewer.
 KEPT_CASES = 3
-"""Whose volumes stay in memory: the one on view, the one before, and one of a second reviewer."""
+# Limit of all cases in memory but the last one: a large CT takes about 0.8 GB.
 KEPT_VOXELS = 1 << 27
-"""Of all cases in memory but the last one: a large CT takes about 0.8 GB here."""
+# Keys of the verdicts, as in Slicer.
 KEYS = ("Ctrl+Alt+1", "Ctrl+Alt+2", "Ctrl+Alt+3", "Ctrl+Alt+4")
-"""Of the verdicts, as in Slicer."""
 
 
 class CaseStore:
@@ -33,56 +33,39 @@ class CaseStore:
 
     Args:
         place: a folder of cases, a case folder, or a `worklist.json`.
-        rules: of flags; None for those of each case's model.
         image_folders: where images lie that are neither in their case folders nor where this user segmented them.
 
     Raises:
         InputError: there are no cases, or the worklist leads out of its folder.
     """
 
-    def __init__(self, place: Path, rules: FlagRules | None = None, image_folders: Sequence[Path] = ()) -> None:
-        self.place, self.rules, self.image_folders = place, rules, image_folders
-        self._ids: dict[Path, str] = {}
+    def __init__(self, place: Path, image_folders: Sequence[Path] = ()) -> None:
+        self.place, self.image_folders = place, image_folders
+        self._ids: dict[str, str] = {}
         self._folders: dict[str, Path] = {}
-        self._pages: OrderedDict[str, PageCase] = OrderedDict()
+        self._pages: dict[str, PageCase] = {}
         self._lock = threading.Lock()
-        self._reading: dict[str, threading.Lock] = {}
+        self._reading = threading.Lock()
         self.title = (place.parent if place.is_file() else place).resolve().name
         self.refresh()
 
     def refresh(self) -> None:
         """Look which cases there are now; those that are known keep their numbers."""
         if self.place.is_file():
-            listed = read_listed(self.place)
-            self.rules = self.rules or listed.rules
-            found = [entry.folder for entry in listed.entries]
+            found = [entry.folder for entry in read_listed(self.place)]
         else:
             found = case_folders([self.place])
         with self._lock:
             for folder in found:
-                key = folder.resolve()
+                key = os.path.realpath(folder)
                 if key not in self._ids:
                     self._ids[key] = str(len(self._ids) + 1)
                     self._folders[self._ids[key]] = folder
-                    self._reading[self._ids[key]] = threading.Lock()
 
     @property
     def folders(self) -> list[Path]:
         """Of all cases."""
         return list(self._folders.values())
-
-    @property
-    def ids(self) -> dict[str, str]:
-        """The number of each case by its folder."""
-        return {str(folder): id_ for folder, id_ in self._ids.items()}
-
-    def folder(self, id_: str) -> Path:
-        """Return the folder of a case.
-
-        Raises:
-            KeyError: no case has this number.
-        """
-        return self._folders[id_]
 
     def page(self, id_: str) -> PageCase:
         """Return a case with its volumes, which are read when it is first asked for, or has changed.
@@ -92,28 +75,20 @@ class CaseStore:
             InputError: it is damaged.
         """
         folder = _no_link(self._folders[id_])
-        with self._reading[id_]:
+        with self._reading:
             description = read_description(folder)
-            with self._lock:
-                kept = self._pages.get(id_)
-                if kept is not None and kept.volumes.description.raw == description.raw:
-                    self._pages.move_to_end(id_)
-                    return kept
-            page = PageCase(read_volumes(folder, description, self.image_folders), self.rules)
-            with self._lock:
-                self._pages[id_] = page
-                self._pages.move_to_end(id_)
-                while len(self._pages) > 1 and (len(self._pages) > KEPT_CASES or self._voxels > KEPT_VOXELS):
-                    self._pages.popitem(last=False)
+            page = self._pages.pop(id_, None)
+            if page is None or page.volumes.description.raw != description.raw:
+                page = PageCase(read_volumes(folder, description, self.image_folders))
+            self._pages[id_] = page
+            voxels = sum(each.volumes.grid.voxels for each in self._pages.values())
+            while len(self._pages) > 1 and (len(self._pages) > KEPT_CASES or voxels > KEPT_VOXELS):
+                voxels -= self._pages.pop(next(iter(self._pages))).volumes.grid.voxels
             return page
-
-    @property
-    def _voxels(self) -> int:
-        return sum(page.volumes.grid.voxels for page in self._pages.values())
 
     def _entry(self, folder: Path, reviewer: str) -> WorklistEntry:
         try:
-            return read_for_worklist(_no_link(folder), self.rules, reviewer=reviewer)
+            return read_for_worklist(_no_link(folder), reviewer=reviewer)
         except InputError as error:
             return WorklistEntry(folder.name, folder, trouble=str(error))
 
@@ -128,7 +103,7 @@ class CaseStore:
         name = clean_reviewer_name(reviewer) if reviewer.strip() else ""
         worklist = worklist_of([self._entry(folder, name) for folder in ids])
         return {
-            **settings_json(worklist),
+            **settings_json(),
             "title": self.title,
             "reviewer": name,
             "warnings": worklist.warnings,
@@ -138,8 +113,7 @@ class CaseStore:
                     "id": ids[entry.folder],
                     "name": entry.name,
                     "reviews": [{**asdict(one), "own": one.reviewer == name} for one in entry.reviews],
-                    "no_flag": no_flag_sentence(entry.triage.rules_active),
-                    "sentences": entry.triage.sentences,
+                    "no_flag": no_flag_message(entry.rules_active),
                 }
                 for entry in worklist.entries
             ],
@@ -153,16 +127,16 @@ def _no_link(folder: Path) -> Path:
         InputError: it is a link.
     """
     if folder.is_symlink():
-        raise InputError(f"{folder} is a link to {folder.resolve()}: give that folder itself.")
+        raise InputError(f"{folder} is a link to {os.path.realpath(folder)}: give that folder itself.")
     return folder
 
 
-def settings_json(worklist: Worklist) -> dict[str, Any]:
+def settings_json() -> dict[str, Any]:
     """Return what the page needs to know besides cases."""
     titles = [f"{verdict.value[:1].upper()}{verdict.value[1:]}" for verdict in SPOKEN]
     return {
         "version": __version__,
-        "pace": worklist.pace,
+        "pace": PACE,
         "orders": list(ORDERS),
         "verdicts": [
             {"value": verdict.value, "title": title, "key": key}

@@ -3,10 +3,8 @@
 A volume for the page has few bytes a voxel and is cut to what it holds, i fastest, then j, then k.
 """
 
-import contextlib
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,15 +15,7 @@ import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
 from ..case.case_folders import checked_file
-from ..case.case_image import (
-    ELSEWHERE,
-    IMAGE_FILE,
-    OutsideError,
-    case_image,
-    image_among,
-    is_there,
-    trusted_path,
-)
+from ..case.case_image import ELSEWHERE, IMAGE_FILE, case_image, check_volume_places, find_image
 from ..case.case_regions import assessed_part, ijk_to_ras
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..io.grid import VoxelGrid
@@ -34,22 +24,20 @@ from ..io.volume import check_same_grid, read_file, read_header
 from ..util.errors import InputError
 
 ERROR_PROBABILITY = "error_probability"
+# Four times the largest CT of a whole body, which a browser can still hold.
 MAXIMUM_VOXELS = 1 << 29
-"""Of a grid: four times the largest CT of a whole body, and what a browser may still hold."""
-READERS = 2
-"""Volumes read at once: reading is unpacking, which has a core of its own."""
+# Intensities drawn black and white at first.
 PERCENTILES = (1.0, 99.5)
-"""Of the intensities, drawn black and white at first."""
+# Larger images get 8 bits per voxel instead of 16, since a browser keeps them in memory.
 LARGE_VOXELS = 1 << 26
-"""Above so many voxels the image has 8 bits a voxel instead of 16: a browser keeps all of it in memory."""
+# Voxels from which the window is estimated.
 SAMPLED = 1 << 18
-"""Voxels that the window is taken from."""
+# Masks of a case have a few hundred thousand.
 MAXIMUM_MASK_BYTES = 1 << 28
-"""Of the boxes of all regions of a case; ours have a few hundred thousand."""
+# Steps of a map's window, on which the thresholds of the slider lie: 0.002 each from 0 to 0.5.
 STEPS = 250
-"""Between the ends of a map's window: thresholds of the slider lie on them, and of 0 to 0.5 round numbers are some."""
+# Bytes of voxels without a value and below the window; byte 2 + n is step n of the window.
 NOT_ASSESSED, BELOW = 0, 1
-"""Bytes of a map for voxels without a value and below its window; byte 2 + n is step n of the window."""
 EMPTY = VoxelBox((0, 0, 0), (0, 0, 0))
 
 
@@ -138,11 +126,11 @@ def display_labels(array: np.ndarray, what: str) -> DisplayVolume:
         what: names them in messages.
 
     Raises:
-        InputError: they are no whole numbers from 0 to 65535.
+        InputError: they are not integers between 0 and 65535.
     """
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if array.dtype.kind == "f" and not np.array_equal(np.rint(array), array):
-        raise InputError(f"{what} holds fractions, so it is no label volume: segment the case again.")
+        raise InputError(f"{what} holds fractions, so it is not a label volume: segment the case again.")
     if low < 0 or high > np.iinfo(np.uint16).max:
         raise InputError(f"{what} holds the label {low if low < 0 else high:g}: labels go from 0 to 65535 here.")
     box = filled_box(array)
@@ -160,7 +148,9 @@ def display_image(array: np.ndarray) -> DisplayImage:
         return DisplayImage(DisplayVolume(exact, whole), 1.0, 0.0, window, (low, high))
     kind = np.int16 if array.size <= LARGE_VOXELS else np.uint8
     # With 8 bits what is far brighter than the window, as metal is, must not take the steps away from it.
-    start, end = (low, high) if kind is np.int16 else _wider(window, low, high)
+    start, end, half = low, high, (window[1] - window[0]) / 2
+    if kind is np.uint8:
+        start, end = max(low, window[0] - half), min(high, window[1] + half)
     first, last = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
     scale = (end - start) / (last - first) or 1.0
     offset = start - scale * first
@@ -187,12 +177,6 @@ def _window(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
     sample = array.reshape(-1)[:: max(1, array.size // SAMPLED)]
     black, white = (float(value) for value in np.percentile(sample, PERCENTILES))
     return (black, white) if white > black else (low, high if high > low else low + 1.0)
-
-
-def _wider(window: tuple[float, float], low: float, high: float) -> tuple[float, float]:
-    """Twice the window, as far as there are values."""
-    half = (window[1] - window[0]) / 2
-    return max(low, window[0] - half), min(high, window[1] + half)
 
 
 def display_map(array: np.ndarray, window: tuple[float, float], not_assessed: float, box: VoxelBox) -> DisplayVolume:
@@ -285,7 +269,6 @@ class CaseVolumes:
     image: DisplayImage | None = None
     image_trouble: str = "The image is not part of this page."
     _lock: threading.Lock = field(repr=False, default_factory=threading.Lock)
-    _kept: list[sitk.Image] = field(repr=False, default_factory=list)
     _maps: dict[str, DisplayVolume] = field(repr=False, default_factory=dict)
 
     @cached_property
@@ -342,19 +325,15 @@ def read_volumes(
     """
     path = checked_file(folder, SEGMENTATION_FILE)
     _check_size(path, folder)
-    with ThreadPoolExecutor(READERS) as pool:
-        image_job = pool.submit(_image, folder, description.raw, image_folders) if with_image else None
-        first = read_file(path)
-        labels = display_labels(sitk.GetArrayViewFromImage(first), str(path))
-        regions = _regions(folder, description.raw, first)
-        region_labels = None if regions is None else sitk.GetArrayViewFromImage(regions)
-        assessed = _assessed(description.raw, VoxelGrid.of(first))
-        kept = [] if regions is None else [regions]
-        volumes = CaseVolumes(folder, description, labels, region_labels, assessed, first, _kept=kept)
-        if ERROR_PROBABILITY in description.maps:
-            volumes.map(ERROR_PROBABILITY)
-        if image_job is not None:
-            volumes.image, volumes.image_trouble = image_job.result()
+    first = read_file(path)
+    labels = display_labels(sitk.GetArrayViewFromImage(first), str(path))
+    regions, grid = _regions(folder, description.raw, first), VoxelGrid.of(first)
+    assessed = common(assessed_part(description.raw, grid), whole_grid(grid))
+    volumes = CaseVolumes(folder, description, labels, regions, assessed, first)
+    if ERROR_PROBABILITY in description.maps:
+        volumes.map(ERROR_PROBABILITY)
+    if with_image:
+        volumes.image, volumes.image_trouble = _image(folder, description.raw, image_folders)
     if volumes.image is not None and volumes.image.volume.box != whole_grid(first):
         size = " x ".join(map(str, volumes.image.volume.box.size))
         volumes.image = None
@@ -365,10 +344,11 @@ def read_volumes(
 def _image(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) -> tuple[DisplayImage | None, str]:
     """Return the image for the page, or why there is none."""
     try:
-        moved = _moved(folder, raw, image_folders)
         if (folder / IMAGE_FILE).exists():
             _check_size(checked_file(folder, IMAGE_FILE), folder)
-        image = case_image(folder, raw, moved)
+        found = find_image(folder, raw, image_folders)
+        image = case_image(folder, raw) if found is None else found[1]  # which says why there is none
+        check_volume_places(folder, raw)
     except InputError as error:
         if error.code == ELSEWHERE:
             raise
@@ -376,29 +356,14 @@ def _image(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) 
     return display_image(sitk.GetArrayViewFromImage(image)), ""
 
 
-def _moved(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) -> Path | None:
-    """Find the image in the folders given, if it lies neither in the case folder nor where this user had it."""
-    if not image_folders:
-        return None
-    with contextlib.suppress(OutsideError):  # another user wrote where
-        if is_there(trusted_path(folder, raw)):
-            return None
-    return image_among(image_folders, folder, raw)
-
-
-def _regions(folder: Path, raw: Mapping[str, Any], first: sitk.Image) -> sitk.Image | None:
+def _regions(folder: Path, raw: Mapping[str, Any], first: sitk.Image) -> np.ndarray | None:
     if raw.get("regions") is None:
         return None
     check_region_files(folder, raw)
     path = checked_file(folder, REGION_LABELS_FILE)
     image = read_file(path)
     check_same_grid(path, image, folder / SEGMENTATION_FILE, first)
-    return image
-
-
-def _assessed(raw: Mapping[str, Any], grid: VoxelGrid) -> VoxelBox:
-    """Return the part that was segmented, within the grid."""
-    return common(assessed_part(raw, grid), whole_grid(grid))
+    return np.asarray(sitk.GetArrayFromImage(image))
 
 
 def _check_size(path: Path, folder: Path) -> None:

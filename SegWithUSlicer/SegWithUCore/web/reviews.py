@@ -1,7 +1,7 @@
-"""All reviews that a server holds open: who may write, which windows show them, when they are given back.
+"""All reviews that a server holds open: who may write, which windows show them, when they are released.
 
 The log of a review belongs to this process from the moment when a window opens the case until the last window has
-left it, or has been silent: then Slicer, or another server, can go on with it.
+left it, or has been silent: then Slicer, or another server, can continue it.
 """
 
 import hashlib
@@ -18,41 +18,24 @@ from typing import Any
 from ..case.case_folders import checked_file
 from ..case.segmentation_file import read_reviewed
 from ..regions.region import ORDERS
+from ..review import log_format
 from ..review.log import LogInUseError, now_utc
-from ..review.log_format import (
-    MAXIMUM_COMMENT,
-    SPOKEN,
-    Action,
-    Commented,
-    Opened,
-    RegionViewed,
-    StructureJudged,
-    Undone,
-    VerdictGiven,
-    read_action,
-)
-from ..review.reviewer import clean_reviewer_name, log_path, version_path
+from ..review.reviewer import log_path, version_path
 from ..review.session import SHORTEST_LOOK_S, Session
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.strict_json import parse_json
 from .case_page import PageCase
 from .case_volumes import DisplayVolume, display_labels
 
+# A window that has sent nothing for so long is gone; it sends a request every ten seconds.
 SILENT_AFTER_S = 30.0
-"""A window that has given no sign of life for so long is gone; it gives one every ten seconds."""
-MOST_PAGES = 50
-"""Windows of one review."""
-LONGEST_NAME = 200
-MOST_EVENTS = 50
-"""Of one act; the page sends one or two."""
-MOST_SECONDS = 24 * 3600.0
-"""On one region at a time."""
+_FROM_PAGE = tuple(log_format.ACTIONS[name] for name in ("verdict", "comment", "structure", "looked", "undo"))
 Lines = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class RefusalError(Exception):
-    """What the page asked for cannot be, and the page knows what to do.
+    """The page's request is refused, and the page knows what to do.
 
     Attributes:
         status: of HTTP.
@@ -69,7 +52,7 @@ class OpenReview:
 
     Attributes:
         session: the review.
-        pages: the time of the last sign of life of each window that shows it, by session.
+        pages: the time of the last request of each window that shows it, by session.
         edited: the reviewer's own version of the segmentation, as it was read last; None if there is none.
     """
 
@@ -80,7 +63,7 @@ class OpenReview:
 
     @property
     def mark(self) -> str:
-        """Stands for all lines: the page names the mark that it has seen."""
+        """The hash of all lines: the page sends the mark that it has seen."""
         return hashlib.sha256(b"".join(self.session.log.lines)).hexdigest()
 
     def known_lines(self, mark: str) -> int | None:
@@ -113,8 +96,8 @@ class OpenReview:
             "trouble": session.trouble,
         }
 
-    def say(self, events: Lines) -> dict[str, Any]:
-        """Add to the log; all of it or, where something does not fit, nothing.
+    def add(self, events: Lines) -> dict[str, Any]:
+        """Add events to the log; all of them or, where one does not fit, none.
 
         Args:
             events: as the page sends them.
@@ -125,29 +108,29 @@ class OpenReview:
         Raises:
             UsageError: an event does not fit.
         """
-        if not 0 < len(events) <= MOST_EVENTS:
-            raise UsageError(f"An act has between 1 and {MOST_EVENTS} events, not {len(events)}.")
+        if not events:
+            raise UsageError("The request has no events.")
         trial, known = self.session.trial(), len(self.session.log.lines)
         structures = {entry.name for entry in self.case.volumes.description.structures}
         try:
             for event in events:
                 if event.get("event") != "rest":
-                    trial.append(_checked(read_action(event), structures))
+                    trial.append(_checked(log_format.read_action(event), structures))
                 elif trial.accept_rest() is None:
                     raise UsageError("Every region has a verdict already.")
         except (InputError, ValueError) as error:
-            raise UsageError(f"The page sent what is no event of this review ({error}).") from error
+            raise UsageError(f"An event does not fit this review: {error}") from error
         for action in trial.actions[known:]:
             self.session.append(action)
         return self.answer(known)
 
-    def said_after(self, known: int) -> Lines:
-        """List what was said after the first `known` lines, without openings and endings."""
+    def events_after(self, known: int) -> Lines:
+        """List the events after the first `known` lines, without openings and endings."""
         lines = parsed_lines(self.session.log.lines[known:])
         return [line for line in lines if line["event"] not in ("opened", "closed")]
 
     def read_edited(self) -> list[str]:
-        """Read the reviewer's own version of the segmentation, made in Slicer; return notes on it, a sentence each."""
+        """Read the reviewer's own version of the segmentation, made in Slicer; return notes on it."""
         folder = self.case.volumes.folder
         path = version_path(folder, self.session.log.path.name)
         self.edited, note = None, ""
@@ -187,31 +170,27 @@ class OpenReviews:
             pending: events of an act whose answer was lost.
 
         Raises:
-            UsageError: there is no name, or another person's file has this name.
+            UsageError: the name is not usable, or another reviewer's file has this name.
             RefusalError: another program has it, it cannot be read, or there is nothing to review.
         """
-        if len(clean_reviewer_name(reviewer)) > LONGEST_NAME:
-            raise UsageError(f"The name has more than {LONGEST_NAME} characters: enter a shorter one.")
         if order not in ORDERS:
             raise UsageError(f"There is no order '{order:.80}': take one of {', '.join(ORDERS)}.")
         if case.regions_trouble:
             raise RefusalError(409, {"kind": "no_regions", "error": case.regions_trouble})
         with self._lock:
             review = self._current(id_, case, reviewer, order)
-            if len(review.pages) >= MOST_PAGES:
-                raise RefusalError(409, {"kind": "pages", "error": f"{MOST_PAGES} windows show this review already."})
             session = secrets.token_urlsafe(16)
             review.pages[session] = self._monotonic()
             known = None if last is None else review.known_lines(last)
-            said = [] if last is None else review.said_after(known or 0)
-            is_stored = bool(pending) and is_said(said, pending)
+            later = [] if last is None else review.events_after(known or 0)
+            is_stored = bool(pending) and begins_with(later, pending)
             notes, edited = review.read_edited(), review.edited
             labels = None if edited is None else {"url": f"volumes/labels?session={session}", **edited.facts()}
             answer = review.to_json()
             return {
                 **answer,
                 "session": session,
-                "changed": last is not None and (known is None or len(said) > (len(pending) if is_stored else 0)),
+                "changed": last is not None and (known is None or len(later) > (len(pending) if is_stored else 0)),
                 "pending_stored": is_stored,
                 "has_edits": edited is not None or bool(review.session.state.edits),
                 "labels": labels,
@@ -219,7 +198,7 @@ class OpenReviews:
             }
 
     def alive(self, session: str) -> dict[str, Any]:
-        """Take a sign of life.
+        """Keep a session open, and try again to store lines that are not on disk.
 
         Raises:
             RefusalError: the session is over.
@@ -230,10 +209,10 @@ class OpenReviews:
             trouble = review.session.trouble
             return {"last": review.mark, "stored": not trouble, "trouble": trouble}
 
-    def say(self, session: str, last: str, events: Lines) -> dict[str, Any]:
-        """Add to the log what a reviewer said; it is on disk when this returns, or the answer says that it is not.
+    def add(self, session: str, last: str, events: Lines) -> dict[str, Any]:
+        """Add a reviewer's events to the log; on disk when this returns, else the answer says that they are not.
 
-        What is there already, since an answer was lost, is not added again.
+        Events that are stored already, because an answer was lost, are not added again.
 
         Args:
             last: stands for the last line that the window has seen.
@@ -245,15 +224,15 @@ class OpenReviews:
         with self._lock:
             review = self.review(session)
             if last == review.mark:
-                return review.say(events)
+                return review.add(events)
             known = review.known_lines(last)
-            if known is not None and events and is_said(review.said_after(known), events):
+            if known is not None and events and begins_with(review.events_after(known), events):
                 return review.answer(known)
-            error = "Another window went on with this review: look again, and give the verdict again."
+            error = "Another window changed this review: check the region, and give the verdict again."
             raise RefusalError(409, {"kind": "stale", "error": error, **review.to_json()})
 
     def review(self, session: str) -> OpenReview:
-        """Return the review of a session, whose window has just shown that it lives.
+        """Return the review of a session, and note that its window is open.
 
         Raises:
             RefusalError: the session is over.
@@ -262,33 +241,33 @@ class OpenReviews:
             for key, review in self._open.items():
                 if session in review.pages:
                     if not review.session.log.is_current:
-                        self._drop(key)
+                        self._abandon(key)
                         break
                     review.pages[session] = self._monotonic()
                     return review
-        raise RefusalError(409, {"kind": "closed", "error": "The review was given back: it is opened again."})
+        raise RefusalError(409, {"kind": "closed", "error": "The review was released: it is opened again."})
 
     def close(self, session: str) -> None:
-        """End a session; with the last one of a review other programs can have it."""
+        """End a session; the last one of a review releases it to other programs."""
         with self._lock:
             for key, review in list(self._open.items()):
                 if review.pages.pop(session, None) is not None and not review.pages:
-                    self._give_back(key)
+                    self._release(key)
 
-    def sweep(self) -> None:
+    def close_silent(self) -> None:
         """End the sessions of windows that are silent."""
         with self._lock:
             limit = self._monotonic() - SILENT_AFTER_S
             for key, review in list(self._open.items()):
                 review.pages = {session: seen for session, seen in review.pages.items() if seen >= limit}
                 if not review.pages:
-                    self._give_back(key)
+                    self._release(key)
 
     def close_all(self) -> list[str]:
-        """Give all reviews back; returns what could not be brought to disk, one sentence each."""
+        """Release all reviews; returns a message for each that could not be stored."""
         with self._lock:
             for key in list(self._open):
-                self._give_back(key)
+                self._release(key)
             return [review.session.trouble for review in self._open.values() if review.session.trouble]
 
     def _current(self, id_: str, case: PageCase, reviewer: str, order: str) -> OpenReview:
@@ -303,7 +282,7 @@ class OpenReviews:
         if known is not None and known.session.log.is_current and known.case.regions_sha256 == case.regions_sha256:
             return known
         if known is not None:
-            self._drop(key)
+            self._abandon(key)
         try:
             session = Session.open(case.reviewed, folder, reviewer, order, self._clock)
         except LogInUseError as error:
@@ -317,13 +296,13 @@ class OpenReviews:
         self._open[key] = OpenReview(case, session)
         return self._open[key]
 
-    def _give_back(self, key: tuple[str, str]) -> None:
-        with suppress(OutputError):  # stays open, so that it is tried again; the end of the server says so
+    def _release(self, key: tuple[str, str]) -> None:
+        with suppress(OutputError):  # stays open, so that it is tried again; `close_all` reports it
             self._open[key].session.close()
             del self._open[key]
 
-    def _drop(self, key: tuple[str, str]) -> None:
-        """Let go of a log with which another program went on: nothing more is written to it."""
+    def _abandon(self, key: tuple[str, str]) -> None:
+        """Release a log that another program has changed: nothing more is written to it."""
         self._open.pop(key).session.log.abandon()
 
 
@@ -332,44 +311,33 @@ def parsed_lines(lines: Sequence[bytes]) -> list[dict[str, Any]]:
     return [parse_json(line, "a line of the review") for line in lines]
 
 
-def is_said(said: Lines, events: Lines) -> bool:
-    """Whether a log says next what a page said, as where the answer was lost.
-
-    Args:
-        said: lines, from where the page has not seen them.
-        events: of the page.
-    """
-    return len(events) <= len(said) and all(
+def begins_with(lines: Lines, events: Lines) -> bool:
+    """Whether lines of a log, which the page has not seen, begin with events that it sent: the answer was lost."""
+    return len(events) <= len(lines) and all(
         line["event"] == event.get("event") == "rest" or all(line.get(key) == value for key, value in event.items())
-        for line, event in zip(said, events, strict=False)
+        for line, event in zip(lines, events, strict=False)
     )
 
 
-def _checked(action: Action, structures: set[str]) -> Action:
-    """Return what a page may add to a log.
+def _checked(action: log_format.Action, structures: set[str]) -> log_format.Action:
+    """Return an action that a page may add to a log.
 
     Raises:
         UsageError: it may not.
     """
-    if not isinstance(action, VerdictGiven | Commented | StructureJudged | RegionViewed | Undone):
-        raise UsageError("The page may add verdicts, comments, looks and undos to a review, nothing else.")
-    comment, verdict = getattr(action, "comment", None), getattr(action, "verdict", None)
-    seconds = getattr(action, "seconds", 0.0)
-    if comment is not None and len(comment) > MAXIMUM_COMMENT:
-        raise UsageError(f"The comment has {len(comment)} characters: write at most {MAXIMUM_COMMENT}.")
-    if verdict is not None and verdict not in SPOKEN:
-        raise UsageError(f"'{verdict}' is no verdict of somebody who looked.")
-    if not (SHORTEST_LOOK_S if isinstance(action, RegionViewed) else 0.0) <= seconds <= MOST_SECONDS:
-        raise UsageError(f"Nobody looks at a region for {seconds:g} s.")
-    if isinstance(action, StructureJudged) and action.structure not in structures:
-        raise UsageError(f"The case has no structure '{action.structure}'.")
+    verdict, seconds = getattr(action, "verdict", None), getattr(action, "seconds", SHORTEST_LOOK_S)
+    is_of_page = isinstance(action, _FROM_PAGE)
+    is_known = not isinstance(action, log_format.StructureJudged) or action.structure in structures
+    shortest = SHORTEST_LOOK_S if isinstance(action, log_format.RegionViewed) else 0.0
+    if not is_of_page or not is_known or verdict not in (None, *log_format.SPOKEN) or seconds < shortest:
+        raise UsageError(f"The page may not add this event: {action!r:.200}.")
     return action
 
 
 def _read_only(case: PageCase, reviewer: str, kind: str, error: str, who: str = "") -> dict[str, Any]:
     """Describe what a window shows of a review that it cannot write to, and why; `who` has it open."""
     session = Session.read_only(case.reviewed, log_path(case.volumes.folder, reviewer))
-    opened = [event.when for event in session.log.events if isinstance(event.action, Opened)]
+    opened = [event.when for event in session.log.events if isinstance(event.action, log_format.Opened)]
     return {
         "kind": kind,
         "error": error,

@@ -1,4 +1,4 @@
-"""What the page may ask for: each address with what answers it. No path of a file is ever taken from a request."""
+"""The addresses of the server, each with the function that answers it. No file path is taken from a request."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,8 +12,8 @@ from .case_store import CaseStore
 from .case_volumes import DisplayVolume
 from .reviews import OpenReviews
 
+# Limit of a name or a session in a request.
 LONGEST_TEXT = 1000
-"""Of a name or a session in a request."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Routes:
     Args:
         store: of the cases.
         reviews: that are open.
-        reviewer: who is proposed as reviewer; "" for nobody.
+        reviewer: the name that the page proposes; "" for none.
     """
 
     def __init__(self, store: CaseStore, reviews: OpenReviews, reviewer: str = "") -> None:
@@ -54,7 +54,7 @@ class Routes:
         }
 
     def get(self, path: str, query: Query) -> dict[str, Any] | Voxels:
-        """Answer what is only looked at.
+        """Answer a request that changes nothing.
 
         Raises:
             KeyError: there is nothing at this address.
@@ -63,7 +63,7 @@ class Routes:
         return _found(self._get, path)(query)
 
     def post(self, path: str, body: Body) -> dict[str, Any]:
-        """Answer what changes something.
+        """Answer a request that changes something.
 
         Raises:
             KeyError, UsageError, InputError, RefusalError: as `get`.
@@ -101,7 +101,7 @@ class Routes:
     def _events(self, body: Body, id_: str) -> dict[str, Any]:
         events = _events_of(body.get("events"))
         session, last = (_text(body, name) for name in ("session", "last"))
-        return self.reviews.say(session, last, events)
+        return self.reviews.add(session, last, events)
 
     def _close(self, body: Body, id_: str) -> dict[str, Any]:
         self.reviews.close(_text(body, "session"))

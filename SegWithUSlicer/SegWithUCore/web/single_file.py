@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,10 @@ import numpy as np
 
 from ..case.case_file import read_description
 from ..export.anonymous import anonymous_copy
-from ..export.case_export import (
-    Exported,
-    ExportSettings,
-    NothingExportedError,
-    export_folder,
-    exported,
-    image_file_of,
-    in_turn,
-    named_cases,
-    names_file_of,
-)
+from ..export.case_export import Exported, ExportSettings, export_folder, exported, image_file_of, in_turn
 from ..io.roi import VoxelBox, whole_grid
 from ..report.render import render
-from ..review.worklist import make_worklist, worklist_of
+from ..review.worklist import make_worklist
 from ..util.errors import InputError
 from ..util.progress import Progress, silent
 from .case_page import PageCase
@@ -35,8 +25,8 @@ from .case_store import settings_json
 from .case_volumes import CaseVolumes, box_between, common, read_volumes
 from .static_files import FOLDER, PAGE, STYLE, joined_script
 
+# Margin of the image around the assessed part.
 AROUND_MM = 20.0
-"""Of the image that is kept around what was assessed."""
 INDEX = "index.html"
 ID = "file"
 _STYLE_LINK = '<link rel="stylesheet" href="style.css">'
@@ -45,37 +35,16 @@ _CHARSET = '<meta charset="utf-8">'
 _END = "</body>"
 
 
-@dataclass(frozen=True)
-class PageSettings:
-    """What is put into pages.
-
-    Attributes:
-        export: which cases, and where their images are; names are left out in any case.
-        with_image: a face may be recognised in the image of a head.
-    """
-
-    export: ExportSettings = field(default_factory=ExportSettings)
-    with_image: bool = False
-
-
 def export_pages(
-    folders: Sequence[Path], output: Path, settings: PageSettings, progress: Progress = silent
+    folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
 ) -> Exported:
-    """Write a folder with a page a case and an index, whole or not at all; a case that fails does not stop the others.
-
-    Raises:
-        UsageError, NothingExportedError, OutputError: as `export_cases`.
-    """
-    found = Exported(names_file=names_file_of(output, folders))
-    with export_folder(output, found) as work:
-        named = named_cases(folders, replace(settings.export, anonymous=True), found)
+    """Write a folder with a page for each case and an index, whole or not at all; raises as `export_cases`."""
+    with export_folder(folders, output, replace(settings, anonymous=True)) as (work, named, found):
         for name, folder in in_turn(named, "writing pages", progress):
             with exported(folder, work / name, found):
-                image = image_file_of(folder, settings.export) if settings.with_image else None
+                image = image_file_of(folder, settings) if settings.with_image else None
                 anonymous_copy(folder, work / name, name, image, settings.with_image)
                 (work / f"{name}.html").write_text(case_page(work / name, settings), encoding="utf-8")
-        if not found.names:
-            raise NothingExportedError(found.troubles, len(folders))
         copies = [work / name for name in found.names]
         (work / INDEX).write_text(_index(copies, settings), encoding="utf-8")
         for copy in copies:
@@ -83,7 +52,7 @@ def export_pages(
     return found
 
 
-def case_page(folder: Path, settings: PageSettings) -> str:
+def case_page(folder: Path, settings: ExportSettings) -> str:
     """Make the page of a case.
 
     Args:
@@ -96,7 +65,7 @@ def case_page(folder: Path, settings: PageSettings) -> str:
     crop = around(volumes)
     if volumes.image is not None:
         volumes.image = replace(volumes.image, volume=volumes.image.volume.crop(crop))
-    case = PageCase(volumes, settings.export.rules, crop)
+    case = PageCase(volumes, crop)
     if case.regions_trouble:
         raise InputError(f"{folder}: {case.regions_trouble}")
     arrays = {"labels": volumes.labels.array, **{name: volumes.map(name).array for name in volumes.description.maps}}
@@ -107,7 +76,7 @@ def case_page(folder: Path, settings: PageSettings) -> str:
     return joined_page(
         {
             "case": case.to_json(ID),
-            "worklist": {**settings_json(worklist_of([])), "title": case.volumes.description.name, "cases": []},
+            "worklist": {**settings_json(), "title": case.volumes.description.name, "cases": []},
             "volumes": {name: _packed(data) for name, data in parts.items()},
         }
     )
@@ -160,9 +129,9 @@ def _packed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
 
 
-def _index(copies: Sequence[Path], settings: PageSettings) -> str:
+def _index(copies: Sequence[Path], settings: ExportSettings) -> str:
     """List the pages, best benefit first."""
-    worklist = make_worklist(list(copies), settings.export.rules)
+    worklist = make_worklist(list(copies))
     rows = [
         {
             "file": f"{entry.name}.html",

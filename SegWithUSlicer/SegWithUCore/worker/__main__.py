@@ -30,8 +30,8 @@ from .protocol import PROTOCOL, Channel, Request, open_channel
 if TYPE_CHECKING:
     from .jobs import JobRunner
 
+# More events a second than a person can see would only keep the parent busy.
 PROGRESS_INTERVAL_S = 0.1
-"""More events a second than a person can see would only keep the parent busy."""
 ENGINE_REQUESTS = ("ood_check", "segment")
 ENDING = {signal.SIGTERM, signal.SIGINT}
 
@@ -116,7 +116,7 @@ class Worker:
     def _send(self, event: dict[str, Any]) -> None:
         try:
             self._channel.send(event)
-        except OSError:  # nobody listens any more
+        except OSError:  # the parent has ended
             end_now(0)
 
 
@@ -139,7 +139,7 @@ def failure(error: Exception) -> dict[str, Any]:
         text = f"{error.problem}: press Apply to install what is missing, or choose another engine under Advanced."
     elif isinstance(error, SegWithUError):
         kind = next((kind for type_, kind in _KINDS.items() if isinstance(error, type_)), "unexpected")
-        # A refusal that the user may overrule says so without an option of the command line.
+        # A refusal that the user may overrule names no option of the command line.
         refused = getattr(error, "refused_message", None)
         text, more = refused or str(error), {"refused": refused is not None}
     elif out_of_memory:
@@ -156,7 +156,7 @@ def failure(error: Exception) -> dict[str, Any]:
 def _leave_on_terminate() -> None:
     """End at once on SIGTERM and Ctrl-C: Python's handlers would wait for the end of the running torch operation."""
     if sys.platform == "win32":
-        return  # there, ending a process asks nobody
+        return  # there, a process is ended without a signal
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # inherited by all threads started from here on
     threading.Thread(target=lambda: end_now(128 + signal.sigwait(ENDING)), name="terminate", daemon=True).start()
 
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     idle_s = None if options.idle_minutes is None else options.idle_minutes * 60
     cores = usable_cores()
-    use_threads(cores - 1 if cores > 2 else cores)  # the user goes on working meanwhile
+    use_threads(cores - 1 if cores > 2 else cores)  # the user works meanwhile
     keep_freed_memory()
     worker = Worker(open_channel(), idle_s)
     _leave_on_terminate()

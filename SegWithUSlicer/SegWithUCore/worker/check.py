@@ -20,8 +20,8 @@ from ..util.paths import BUNDLE_FILE
 from .protocol import Request
 
 OK, MISSING, BROKEN, TOO_OLD, TOO_NEW = "ok", "missing", "broken", "too_old", "too_new"
+# Networks of nnU-Net on torch: the kind of their backbones, and what they need of `PACKAGES` besides torch.
 NNUNET = "nnunet"
-"""Networks of nnU-Net on torch: the kind of their backbones, and what of `PACKAGES` they need beside torch."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Package:
         return f">={self.at_least}" + (f",<{self.below}" if self.below else "")
 
 
+# In the order of the checks: monai and nnU-Net's networks import torch.
 PACKAGES = (
     Package("numpy", "numpy", "1.26"),
     Package("scipy", "scipy", "1.12"),
@@ -61,7 +62,6 @@ PACKAGES = (
         "dynamic-network-architectures", "dynamic_network_architectures.architectures.unet", "0.4", "0.5", engine=NNUNET
     ),
 )
-"""In the order in which they are tried: monai and nnU-Net's networks import torch."""
 
 
 def installed_versions() -> dict[str, str | None]:
@@ -125,7 +125,7 @@ def _wanted(request: Request) -> tuple[tuple[str, ...], bool]:
 def _engine_entries(engines: tuple[str, ...]) -> tuple[list[dict[str, Any]], str | None]:
     """Try engines until one works: its entries, or those of the best one; and why a better one is passed over.
 
-    Nothing is said of an engine that is just not installed.
+    An engine that is just not installed gets no message.
     """
     tried: dict[str, list[dict[str, Any]]] = {}
     remark: str | None = None

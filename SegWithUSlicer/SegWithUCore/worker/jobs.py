@@ -24,8 +24,8 @@ from ..util.progress import Progress
 from ..util.strict_json import MAXIMUM_BYTES
 from .protocol import Request
 
+# Voxels along one axis of the grid in a request: more than any image has.
 LONGEST_AXIS = 1_000_000
-"""Voxels along one axis of the grid in a request: more than any image has."""
 
 
 class JobRunner:
@@ -128,7 +128,7 @@ def _grid(request: Request) -> VoxelGrid:
     """Check the grid of a request.
 
     Raises:
-        UsageError: it is no grid that an image could have.
+        UsageError: it is not a grid that an image could have.
     """
     grid = request.grid
     if grid is None or max(grid.size_ijk) > LONGEST_AXIS:

@@ -2,17 +2,18 @@
 
 import json
 import math
+import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..util.atomic_files import TEMPORARY_PREFIX, sweep_leftovers
+from ..util.atomic_files import TEMPORARY_PREFIX, remove_leftovers
 from ..util.errors import UsageError
 from ..util.input_files import path_problem
-from ..util.processes import take_standard_streams
 from ..util.strict_json import typed
 
 PROTOCOL = 1
@@ -44,7 +45,7 @@ class Request:
     Attributes:
         request: its kind.
         head, device, engine: None or "" for the default.
-        networks: "nnunet" where torch will run a network of nnU-Net that is no model yet.
+        networks: "nnunet" where torch will run a network of nnU-Net that is not a model yet.
         own_to_world_ras: linear transform that the volume hangs under, 4 x 4 row by row.
         features: image features by channel, as `ImageFeatures.to_json` gives them.
     """
@@ -79,9 +80,8 @@ class Request:
         texts = (request.model, request.head, request.device, request.engine, request.name, request.target)
         lengths = (len(request.own_to_world_ras or range(16)), len(request.grid.direction_lps) if request.grid else 9)
         if any(path_problem(text) for text in (*texts, *request.files) if text) or lengths != (16, 9):
-            raise UsageError(
-                f"The request '{request.request[:40]}' has an unusable text or matrix.", "unusable-request"
-            )
+            message = f"The request '{request.request[:40]}' has an unusable text or matrix."
+            raise UsageError(message, "unusable-request")
         return request
 
 
@@ -120,12 +120,23 @@ def _finite(value: Any) -> Any:
 
 
 def open_channel() -> Channel:
-    """Take stdin and stdout for the protocol: from now on prints go to stderr, and stdin is empty."""
-    return Channel(*take_standard_streams())
+    """Take stdin and stdout for the protocol: from now on prints go to stderr, and stdin is empty.
+
+    On Windows a thread that waits on stdin would block the loading of some DLLs (numpy, scipy).
+    """
+    sys.stdout.flush()
+    reader, writer = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # so that a log is up to date
+    return Channel(os.fdopen(reader, "rb"), os.fdopen(writer, "wb"))
 
 
 def remove_half_written(folder: Path, pid: int) -> None:
     """Remove what process `pid` of this computer, which ended, was about to write into `folder`, and its lock there."""
-    sweep_leftovers(folder)
+    remove_leftovers(folder)
     for left in folder.glob(f"{TEMPORARY_PREFIX}{pid}-*"):  # on a file system without locks
         shutil.rmtree(left, ignore_errors=True)

@@ -6,15 +6,14 @@ Needs neither Qt nor MRML, and loads nothing.
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from SegWithUCore.case.case_folders import case_folders
-from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.reviews import Elsewhere
-from SegWithUCore.review.worklist import SECONDS_PER_REGION, WorklistEntry, read_for_worklist, worklist_of
+from SegWithUCore.review.worklist import WorklistEntry, read_for_worklist, worklist_of
 from SegWithUCore.review.worklist_files import read_listed
 
 
@@ -46,7 +45,6 @@ class CaseList:
     Attributes:
         title: what is listed, for people.
         items: in the order of the worklist; those of a folder are sorted by benefit as soon as all were read.
-        rules: of flags, that the worklist's maker gave; None for those of each case's model.
 
     Raises:
         InputError: the folder holds no cases, or the file is no worklist.
@@ -54,12 +52,9 @@ class CaseList:
 
     def __init__(self, path: Path, also: Elsewhere | None = None) -> None:
         self.title, self._also = str(path), also
-        self._is_sorted, self._seconds = path.is_file(), SECONDS_PER_REGION
-        self.rules: FlagRules | None = None
+        self._is_sorted = path.is_file()
         if self._is_sorted:
-            listed = read_listed(path)
-            entries: Sequence[WorklistEntry] = listed.entries
-            self.rules, self._seconds = listed.rules, listed.seconds_per_region
+            entries: Sequence[WorklistEntry] = read_listed(path)
         else:
             entries = [WorklistEntry(folder.resolve().name, folder) for folder in case_folders([path])]
         self.items = [CaseItem(entry) for entry in entries]
@@ -104,8 +99,7 @@ class CaseList:
         return None if folder is None else self._by_folder.get(os.path.realpath(folder))
 
     def _read(self, item: CaseItem) -> None:
-        found = read_for_worklist(item.folder, self.rules, self._also)
-        item.entry, item.is_read = replace(found, seconds_per_region=self._seconds), True
+        item.entry, item.is_read = read_for_worklist(item.folder, self._also), True
 
 
 @dataclass(frozen=True)

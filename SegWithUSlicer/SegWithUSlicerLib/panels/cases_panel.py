@@ -48,7 +48,6 @@ class CasesPanel:
             ui,
             self.moved,
             lambda: (self.table.shown, self.table.selected),
-            lambda: self.list.rules if self.list is not None else None,
             self._save_review,
         )
         self._stop_reading: Callable[[], None] | None = None

@@ -206,10 +206,10 @@ def about_case(item: CaseItem) -> list[str]:
     if entry.trouble:
         return [entry.trouble]
     none = _("No rule flags {case}.")
-    if not entry.triage.rules_active:
+    if not entry.rules_active:
         none = _(
             "No rule is active for the model of {case}: its calibration cases gave no limit that separates bad "
             "cases from good ones. Only the checks of input and model, empty structures and reviewers can flag it."
         )
     reasons = [flag.message for flag in entry.flags] or [none.format(case=entry.name)]
-    return [typeset(message) for message in (*reasons, *entry.triage.sentences, *entry.notes)]
+    return [typeset(message) for message in (*reasons, *entry.notes)]

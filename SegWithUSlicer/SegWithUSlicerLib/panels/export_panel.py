@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import qt
 import slicer
 
 from SegWithUCore.case.case_file import read_case
-from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.worklist_files import FORMAT
 from SegWithUCore.util.errors import InputError
 
@@ -38,7 +36,6 @@ class ExportPanel:
         ui: the widgets of the .ui file.
         moved: finds images that were moved.
         cases: gives the cases that are shown, and those that are selected.
-        rules: gives the rules of flags that hold for the list.
         save_review: brings an open review to the disk.
     """
 
@@ -47,10 +44,9 @@ class ExportPanel:
         ui: Any,
         moved: MovedImages,
         cases: Callable[[], tuple[Sequence[CaseItem], Sequence[CaseItem]]],
-        rules: Callable[[], FlagRules | None],
         save_review: Callable[[], None],
     ) -> None:
-        self.ui, self._moved, self._cases, self._rules, self._save_review = ui, moved, cases, rules, save_review
+        self.ui, self._moved, self._cases, self._save_review = ui, moved, cases, save_review
         self._message = ""
         self.process = CommandProcess(start_timer)
         ui.exportScopeBox.addItems([_("All cases shown"), _("Selected cases")])
@@ -94,7 +90,7 @@ class ExportPanel:
 
     def export(self, folders: Sequence[Path], parent: Path) -> None:
         """Begin an export into a new folder in `parent`."""
-        anonymous, rules = self.ui.anonymousBox.checked, self._rules()
+        anonymous = self.ui.anonymousBox.checked
         output = _free_folder(parent)
         names = _names_file(output)
         try:
@@ -104,9 +100,6 @@ class ExportPanel:
             listed.write_text(json.dumps({"format": FORMAT, "cases": rows}), "utf-8")
             arguments = ["export", "--list", str(listed), "--own-list", "--output", str(output)]
             arguments += ["--anonymous"] if anonymous else []
-            if rules is not None:
-                (private.path / "rules.json").write_text(json.dumps(asdict(rules)), "utf-8")
-                arguments += ["--rules", str(private.path / "rules.json")]
         except OSError as error:
             self._show_message(str(error))
             return

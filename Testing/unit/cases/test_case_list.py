@@ -59,7 +59,7 @@ def test_folders_of_a_worklist_that_are_gone_say_so(tmp_path: Path) -> None:
     found = CaseList(tmp_path / "worklist.json")
     found.read_some(1.0)
     (item,) = found.items
-    assert "is no case folder" in item.entry.trouble
+    assert "[not-a-case]" in item.entry.trouble
     assert found.progress == 1.0
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.cli.console import Console, ReaderLeftError, table
-from SegWithUCore.util.failures import failure_sentence
+from SegWithUCore.util.failures import failure_message
 
 
 class Terminal(io.StringIO):
@@ -71,7 +71,7 @@ def test_json_is_one_object_a_line_also_for_errors() -> None:
 
 
 def test_a_missing_package_is_named() -> None:
-    sentence = failure_sentence(ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib"))
+    sentence = failure_message(ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib"))
     assert "matplotlib is missing" in sentence
     assert 'pip install ".[desktop]"' in sentence
 

@@ -28,14 +28,6 @@ def test_every_command_has_examples_that_parse() -> None:
             assert name.startswith(options.command), example
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_required_options_stand_apart(name: str) -> None:
-    for group in COMMANDS[name]._action_groups:
-        for action in group._group_actions:
-            if action.required and action.option_strings:
-                assert (group.title or "").startswith("required"), f"{action.option_strings} of {name}"
-
-
 def test_short_forms_stand_beside_long_ones() -> None:
     options = TOP.parse_args(["segment", "a.nii.gz", "b.nii.gz", "-o", "out", "-m", "hippocampus"])
     assert (str(options.output), options.model, len(options.cases)) == ("out", "hippocampus", 2)

@@ -1,32 +1,25 @@
-"""`failed.csv` stays readable whatever the names, and a cohort never stops for it."""
+"""`failed.csv` stays readable whatever the names, and replaces no file of the user."""
 
 from pathlib import Path
 
 import pytest
 
-from SegWithUCore.cohort.jobs import COLUMNS, FailedCases
+from SegWithUCore.cohort.jobs import COLUMNS, check_failed_file, write_failed
 from SegWithUCore.util.csv_files import read_csv
 from SegWithUCore.util.errors import OutputError
 
 NAMES = ["a\r=HYPERLINK(1).nii", "a\nb", 'a"b', "=1+1", "a;=1", "M\udcfcller.nii", "ä,b", "-5", "\x1b[31m", "'x"]
 
 
-def test_any_names_are_written_and_found_again(tmp_path: Path) -> None:
-    first = FailedCases(tmp_path)
-    for name in NAMES:
-        first.failed(name, tmp_path / name, f"{name} is broken.")
-    rows = read_csv(tmp_path / "failed.csv")
+def test_any_names_are_written_and_a_run_without_failures_removes_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "failed.csv"
+    write_failed(path, [(name, tmp_path / name, f"{name} is broken.") for name in NAMES])
+    rows = read_csv(path)
     assert rows[0] == COLUMNS
     assert len(rows) == 1 + len(NAMES)
-    assert b"\r" not in (tmp_path / "failed.csv").read_bytes()
-    later = FailedCases(tmp_path)
-    for name in NAMES[:-1]:
-        later.settled(name)
-    later.write()
-    assert [row[0] for row in read_csv(tmp_path / "failed.csv")[1:]] == [NAMES[-1]]
-    last = FailedCases(tmp_path)
-    last.settled(NAMES[-1])
-    last.write()
+    assert b"\r" not in path.read_bytes()
+    check_failed_file(path)
+    write_failed(path, [])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -35,6 +28,6 @@ def test_a_file_that_is_no_list_is_refused_and_kept(tmp_path: Path, content: byt
     path = tmp_path / "failed.csv"
     path.write_bytes(content)
     with pytest.raises(OutputError) as error:
-        FailedCases(tmp_path)
+        check_failed_file(path)
     assert error.value.code == "foreign-failed-csv" and str(path) in str(error.value)
     assert path.read_bytes() == content

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from SegWithUCore.cohort import workers as module
-from SegWithUCore.cohort.workers import ClusterError, WorkersRequest, connected
+from SegWithUCore.cohort.workers import ClusterError, connected, uses_workers
 from SegWithUCore.util.errors import InputError, UsageError
 
-SCHEDULER = WorkersRequest(scheduler="tcp://host:8786")
+SCHEDULER = (None, "tcp://host:8786")
 
 
 def connect(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
@@ -20,19 +20,19 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return found
 
 
-def test_a_scheduler_that_is_killed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_is_killed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     client = connect(monkeypatch)
-    with pytest.raises(ClusterError) as error, connected(SCHEDULER, tmp_path):
+    with pytest.raises(ClusterError) as error, connected(*SCHEDULER):
         client.status = "closed"
         raise RuntimeError("Client is closed. Can't send update-graph message.")
     assert error.value.code == "scheduler-gone"
 
 
 def test_an_error_of_the_run_stays_what_it_is_where_the_scheduler_is_lost_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = connect(monkeypatch)
-    with pytest.raises(InputError, match="damaged"), connected(SCHEDULER, tmp_path):
+    with pytest.raises(InputError, match="damaged"), connected(*SCHEDULER):
         client.status = "closed"
         raise InputError("a.nii.gz is damaged.")
 
@@ -50,30 +50,21 @@ def test_workers_that_die_while_they_start_leave_no_folder(
     monkeypatch.setattr(distributed, "LocalCluster", fails)
     monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
     expected = ClusterError if isinstance(error, Exception) else KeyboardInterrupt
-    with pytest.raises(expected) as raised, connected(WorkersRequest(2), tmp_path):
+    with pytest.raises(expected) as raised, connected(2, None):
         pytest.fail("it went to work")
     if isinstance(raised.value, ClusterError):
         assert raised.value.code == "no-workers"
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        WorkersRequest(2, "tcp://a:1"),
-        WorkersRequest(None, None, "slurm"),
-        WorkersRequest(None, "tcp://a:1", "slurm"),
-        WorkersRequest(scheduler="udp://a:1"),
-        WorkersRequest(scheduler="scheduler.json"),
-    ],
-)
-def test_contradictions_are_refused(request_: WorkersRequest) -> None:
+@pytest.mark.parametrize("given", [(2, "tcp://a:1"), (None, "udp://a:1"), (None, "scheduler.json")])
+def test_contradictions_are_refused(given: tuple[int | None, str]) -> None:
     with pytest.raises(UsageError):
-        request_.check()
+        uses_workers(*given)
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ClusterError) as error:
-        WorkersRequest(2).check()
+        uses_workers(2, None)
     assert error.value.code == "package-missing"

@@ -207,12 +207,13 @@ def test_log_about_other_regions_is_kept_and_a_new_one_begun(tmp_path: Path) -> 
     old = log_of(tmp_path, Commented(1, "old")).text
     log = log_of(tmp_path, Commented(1, "new"), header=OTHER_REGIONS)
     assert told(log) == [Commented(1, "new")]
-    assert "about other regions of this case: it is kept as review.Anna.jsonl.of-regions-rrrrrrrr" in log.notes[0]
-    assert (tmp_path / "review.Anna.jsonl.of-regions-rrrrrrrr").read_text(encoding="utf-8") == old
+    (kept,) = tmp_path.glob("review.Anna.jsonl.of-regions-*")
+    assert kept.name in log.notes[0]
+    assert kept.read_text(encoding="utf-8") == old
     log_of(tmp_path)
     log_of(tmp_path, header=OTHER_REGIONS)
-    assert (tmp_path / "review.Anna.jsonl.of-regions-rrrrrrrr").read_text(encoding="utf-8") == old
-    assert (tmp_path / "review.Anna.jsonl.of-regions-rrrrrrrr-2").exists()
+    assert kept.read_text(encoding="utf-8") == old
+    assert len(list(tmp_path.glob("review.Anna.jsonl.of-regions-*"))) >= 2
 
 
 class _Twice:
@@ -271,7 +272,7 @@ def test_copy_about_the_regions_at_hand_wins_over_a_file_about_others(tmp_path: 
     log_of(twice.file, Commented(2, "other"), header=OTHER_REGIONS)
     log = log_of(twice.file, copy=twice.copy())
     assert told(log) == [Commented(1, "both")]
-    assert "review.Anna.jsonl.of-regions-ssssssss" in log.notes[0]
+    assert "review.Anna.jsonl.of-regions-" in log.notes[0]
     assert read_log(log.path).events == log.events
 
 
@@ -341,7 +342,8 @@ def test_what_has_to_be_kept_first_is_kept_once_however_often_it_is_tried(
     log.flush()
     log.close()
     assert (tmp_path / "review.Anna.jsonl.damaged").read_bytes() == b'{"cut\n'
-    assert (tmp_path / "review.Anna.jsonl.of-regions-rrrrrrrr").read_bytes() == old
+    (kept,) = tmp_path.glob("review.Anna.jsonl.of-regions-*")
+    assert kept.read_bytes() == old
     assert read_log(log.path).events == log.events
     assert told(log) == [Commented(2, "new")]
 
@@ -424,24 +426,17 @@ def test_names_become_file_names(name: str, safe: str) -> None:
     assert safe_reviewer_name(name) == safe
 
 
-def test_long_names_are_bounded_and_stay_different(tmp_path: Path) -> None:
-    first, second = "ü" * 300 + "a", "ü" * 300 + "b"
-    assert len({safe_reviewer_name(first), safe_reviewer_name(second)}) == 2
-    assert max(len(safe_reviewer_name(name).encode()) for name in (first, second)) <= 80
-    assert told(log_of(tmp_path, Commented(1, "x"), reviewer=first)) == [Commented(1, "x")]
-
-
-@pytest.mark.parametrize("name", ["", "  \t"])
-def test_reviewer_without_a_name_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="The reviewer has no name"):
+@pytest.mark.parametrize("name", ["", "  \t", "ü" * 51])
+def test_reviewer_without_a_usable_name_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="characters"):
         AuditLog.open(tmp_path, name, HEADER)
 
 
 def test_names_that_clash_are_told(tmp_path: Path) -> None:
     log_of(tmp_path)
-    with pytest.raises(UsageError, match=r"holds review.Anna.jsonl already, which differs from review.ANNA.jsonl in"):
+    with pytest.raises(UsageError, match=r"review.Anna.jsonl, which differs from review.ANNA.jsonl"):
         AuditLog.open(tmp_path, "ANNA", HEADER)
     log_of(tmp_path, reviewer="A/B")
-    with pytest.raises(UsageError, match=r"is the review of 'A/B', and 'A:B' would have the same file name"):
+    with pytest.raises(UsageError, match="reviewer-name"):
         AuditLog.open(tmp_path, "A:B", HEADER)
     assert names(tmp_path) == ["review.A_B.jsonl", "review.Anna.jsonl"]

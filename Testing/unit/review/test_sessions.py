@@ -19,7 +19,7 @@ from SegWithUCore.review.log_format import (
 from SegWithUCore.review.reviews import CaseReviews, Review, review_of, seen_by
 from SegWithUCore.review.session import ReviewedCase, Session
 from SegWithUCore.util.errors import InputError
-from SegWithUCore.web.reviews import OpenReview, is_said
+from SegWithUCore.web.reviews import OpenReview, begins_with
 
 REGIONS = [a_region(1), a_region(2)]
 
@@ -128,10 +128,10 @@ def test_the_mark_of_a_log_says_how_much_of_it_was_seen(tmp_path: Path) -> None:
 def test_an_act_whose_answer_was_lost_is_found_in_the_log_or_not() -> None:
     one = {"event": "verdict", "region": 1, "verdict": "accepted", "comment": None, "seconds": 1.0}
     line = {"when": "x", "reviewer": "A", **one}
-    assert is_said([line], [one])
-    assert is_said([line, line], [one])
-    assert not is_said([line], [one, one])
-    assert not is_said([], [one])
-    assert not is_said([{**line, "seconds": 2.0}], [one])
+    assert begins_with([line], [one])
+    assert begins_with([line, line], [one])
+    assert not begins_with([line], [one, one])
+    assert not begins_with([], [one])
+    assert not begins_with([{**line, "seconds": 2.0}], [one])
     rest = {"when": "x", "reviewer": "A", "event": "rest", "regions": [1, 2], "expected_wrong_mm3": 3.0}
-    assert is_said([rest, line], [{"event": "rest", "regions": [2, 1]}])
+    assert begins_with([rest, line], [{"event": "rest", "regions": [2, 1]}])

@@ -1,4 +1,4 @@
-"""Ordering cases by figures that need no limit, ranks among calibration cases, and limits that always act."""
+"""Ordering cases by metrics that need no limit, and their flags."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,13 @@ from SegWithUCore.review.flags import (
     FlagRules,
     Rule,
     case_flags,
-    check_limits,
     first_lines,
-    no_flag_sentence,
+    metrics_of_case,
+    no_flag_message,
     told_apart,
 )
 from SegWithUCore.review.reviews import CaseReviews
-from SegWithUCore.review.worklist import SORTS, WorklistEntry, entry_of, triage_of, worklist_of
-from SegWithUCore.util.errors import UsageError
+from SegWithUCore.review.worklist import SORTS, WorklistEntry, entry_of, worklist_of
 
 FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "wrong_mm3": [10.0, 20.0, 900.0]}
 
@@ -43,37 +42,15 @@ def order(sort: str, *cases: dict[str, Any]) -> list[str]:
     return [entry.name for entry in worklist_of([broken, *entries], sort=sort).entries]
 
 
-def test_the_share_counts_missed_tissue_and_is_ranked() -> None:
-    found = triage_of(case(informative=True), rules_active=True)
-    assert found.wrong_share == pytest.approx(0.3)
-    assert {name: rank.text for name, rank in found.ranks.items()} == {
-        "wrong_share": "2 of 3", "predicted_dice": "2 of 3", "wrong_mm3": "2 of 3",
-    }  # fmt: skip
-    assert "30 % of the segmented volume: larger than in 2 of 3 calibration cases" in found.sentences[0]
-    assert "is 0.82: lower than in 2 of 3" in found.sentences[1]
+def test_the_share_counts_missed_tissue() -> None:
+    found = metrics_of_case(case(informative=True))
+    assert found == {"wrong_share": pytest.approx(0.3), "wrong_mm3": 30.0, "predicted_dice": 0.82}
 
 
 def test_an_empty_segmentation_has_the_largest_share() -> None:
     empty = case()
     empty["structures"][1]["volume_mm3"] = 0.0
-    found = triage_of(empty, rules_active=True)
-    assert found.wrong_share == LARGEST
-    assert found.is_empty and "wrong_share" not in found.ranks
-    assert found.sentences == ["Nothing was segmented; 30 mm3 are expected to be missed."]
-
-
-def test_a_prediction_that_is_not_informative_gives_no_rank() -> None:
-    found = triage_of(case(informative=False), rules_active=True)
-    assert found.predicted_dice == 0.82
-    assert "predicted_dice" not in found.ranks
-    assert not any("Dice" in sentence for sentence in found.sentences)
-
-
-def test_a_tie_with_all_calibration_cases_is_not_the_worst_of_them() -> None:
-    """A bundle rounds its figures: 0.78976999 is what all of these have, and no less."""
-    constant = case(dice=0.78976999, informative=True)
-    constant["model"]["flags"]["metrics"] = {"predicted_dice": [0.78977] * 16}
-    assert triage_of(constant, rules_active=True).ranks["predicted_dice"].text == "0 of 16"
+    assert metrics_of_case(empty)["wrong_share"] == LARGEST
 
 
 def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off() -> None:
@@ -99,12 +76,6 @@ def test_cases_that_lack_a_structure_come_first_in_every_order() -> None:
         assert order(sort, worse, empty) == ["empty", "worse", "broken"], sort
 
 
-def test_models_without_figures_give_no_rank() -> None:
-    old = case()
-    del old["model"]["flags"]["metrics"]
-    assert triage_of(old, rules_active=True).sentences == []
-
-
 def test_each_order_sorts_by_its_figure_and_puts_what_is_unknown_last() -> None:
     large, small = case("large", wrong=50.0, missed=50.0, dice=0.9), case("small", wrong=30.0, missed=0.0, dice=0.6)
     for entry in large["structures"][1:]:
@@ -112,7 +83,6 @@ def test_each_order_sorts_by_its_figure_and_puts_what_is_unknown_last() -> None:
     unknown = case("unknown", dice=None)
     del unknown["structures"][0]["expected_wrong_mm3"], unknown["structures"][1]["expected_wrong_mm3"]
     assert order("share", large, small, unknown) == ["small", "large", "unknown", "broken"]
-    assert order("mm3", small, large, unknown) == ["large", "small", "unknown", "broken"]
     assert order("predicted-dice", large, small, unknown) == ["small", "large", "unknown", "broken"]
 
 
@@ -128,19 +98,7 @@ def test_the_share_of_the_whole_case_is_limited_too() -> None:
     assert flag.message.startswith("30 % of the segmented volume (30 mm3, missed tissue included)")
 
 
-def test_a_limit_that_cannot_act_is_refused_and_one_that_acts_on_some_says_so() -> None:
-    with pytest.raises(UsageError, match="soft_dice"):
-        check_limits([case()], FlagRules(soft_dice=0.8))
-    known = case()
-    known["structures"][1]["soft_dice"] = 0.9
-    (note,) = check_limits([known, case()], FlagRules(soft_dice=0.8))
-    assert note == "The flag rule soft_dice does not act on 1 of 2 cases, which lack a soft Dice."
-    for wrong in ({"soft_dice": 82}, {"wrong_share": -0.1}):
-        with pytest.raises(UsageError, match=next(iter(wrong))):
-            FlagRules(**wrong)
-
-
 def test_without_an_active_rule_it_is_said_so() -> None:
     assert not FlagRules.fitted({"rules": {"soft_dice": {"limit": None, "useful": False}}}).active
-    assert no_flag_sentence(active=False).startswith("No rule is active for this model")
-    assert no_flag_sentence(active=True) == "No rule flags this case."
+    assert no_flag_message(active=False).startswith("No rule is active for this model")
+    assert no_flag_message(active=True) == "No rule flags this case."

@@ -1,4 +1,4 @@
-"""Clusters that the command makes itself, of this computer and of a batch system; no process is left behind."""
+"""Workers that the command starts on this computer; no process is left behind."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from worker_deaths import deadly_cases
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals, and a batch system of shell scripts"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals"),
 ]
 PATIENCE_S = 180.0
 ENDED_WITHIN_S = 5.0
@@ -99,64 +99,3 @@ def test_local_workers_listen_here_only_and_end_with_their_client(
     outcome = segwithu.segment(*images, "--resume", model=tiny, output=output)
     assert outcome.code == 0, outcome.err
     assert {path.name for path in output.iterdir()} == {*names, *OVERVIEW}
-
-
-CONFIGURATION = """
-jobqueue:
-  slurm:
-    name: segwithu
-    cores: 1
-    processes: 1
-    memory: 4GiB
-    walltime: "01:00:00"
-    queue: null
-    account: null
-    interface: lo
-    local-directory: {folder}
-    death-timeout: 60
-    job-script-prologue: ["export PYTHONPATH={pythonpath}"]
-"""
-
-
-def test_a_batch_system_s_jobs_do_the_cases_and_a_killed_one_is_made_good(
-    data_folder: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waiting, output, log = deadly_cases(tmp_path / "hook", monkeypatch), tmp_path / "out", tmp_path / "log"
-    hook = os.environ["PYTHONPATH"].split(os.pathsep)[0]
-    jobs, configuration = tmp_path / "jobs", tmp_path / "dask"
-    jobs.mkdir()
-    configuration.mkdir()
-    (configuration / "jobqueue.yaml").write_text(
-        CONFIGURATION.format(folder=tmp_path, pythonpath=f"{hook}:{ROOT / 'SegWithUSlicer'}"), encoding="utf-8"
-    )
-    monkeypatch.setenv("DASK_CONFIG", str(configuration))
-    monkeypatch.setenv("BATCH_JOBS", str(jobs))
-    monkeypatch.setenv("PATH", f"{ROOT / 'Testing' / 'helpers' / 'batch_system'}:{os.environ['PATH']}")
-    names = ("a", "waits-1", "z")
-    images = copies(data_folder, tmp_path / "in", *names)
-    options = ["--cluster", "slurm", "--workers", "1"]
-    client = started(*images, "--model", tiny, "--output", output, *options, log=log)
-    wait_for("the case that waits", lambda: (waiting / "waits-1").exists(), client, log)
-    first = int((jobs / "job.101.pid").read_text())
-    family = [psutil.Process(first), *psutil.Process(first).children(recursive=True)]
-    assert (output / ".run.lock").is_file(), "the client holds the lock of the folder"
-    os.killpg(first, signal.SIGKILL)
-    assert until_gone(family, ENDED_WITHIN_S) == []
-    (waiting / "waits-1").unlink()
-    wait_for("another job", lambda: (waiting / "waits-1").exists(), client, log)
-    (waiting / "waits-1").unlink()
-    assert client.wait(PATIENCE_S) == 0, log.read_text()
-    assert "3 done, 0 there, 0 failed" in log.read_text()
-    assert {path.name for path in output.iterdir()} == {*names, *OVERVIEW}, "no keys of the cluster"
-    script = (jobs / "job.101.sh").read_text()
-    assert "tls://" in script
-    last = int((jobs / "last").read_text())
-    assert last > 101
-    assert until_gone([psutil.Process(pid) for pid in psutil.pids() if _of_jobs(pid, jobs)], ENDED_WITHIN_S) == []
-
-
-def _of_jobs(pid: int, jobs: Path) -> bool:
-    try:
-        return psutil.Process(pid).environ().get("BATCH_JOBS") == str(jobs) and pid != os.getpid()
-    except psutil.Error:
-        return False

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command_without_torch import LIGHT, light
-from exchanged_cases import VERDICTS_THERE, judged
+from exchanged_cases import VERDICTS_THERE, judged, limited
 from segwithu_command import MODEL
 
 from SegWithUCore.case.case_file import read_case
@@ -72,8 +72,9 @@ def test_verdicts_of_a_colleague_without_torch_come_home(ours: Path, tmp_path: P
     flagged = sorted(shares, key=shares.__getitem__)[-FLAGGED:]
     limit = (sorted(shares.values())[-FLAGGED] + sorted(shares.values())[-FLAGGED - 1]) / 2
 
-    (tmp_path / "rules.json").write_text(f'{{"wrong_share": {limit}}}')
-    done("export", ours, "--output", tmp_path / "sent", "--flagged", "--rules", tmp_path / "rules.json")
+    for folder in case_folders([ours]):
+        limited(folder, wrong_share=limit)
+    done("export", ours, "--output", tmp_path / "sent", "--flagged")
     assert sorted(folder.name for folder in case_folders([tmp_path / "sent"])) == sorted(flagged)
     there = tmp_path / "colleague" / "inbox"
     shutil.move(tmp_path / "sent", there)

@@ -59,21 +59,3 @@ def test_a_log_that_is_not_one_review_is_refused_by_name_and_not_counted(
     assert not (ours / log.name).exists()
     assert segwithu("report", back).code == 0
     assert f"[{error_code}]" in (back / "report.html").read_text(encoding="utf-8")
-
-
-def test_times_that_run_backwards_are_noted(ours: Path, back: Path, segwithu: Command) -> None:
-    """A clock may have been set back: the verdicts count, and the line is named."""
-
-    def set_back(lines: Lines) -> None:
-        lines[2]["when"] = "2001-01-01T00:00:00Z"
-
-    log = rewritten(back, set_back)
-    outcome = segwithu("merge-reviews", back, "--into", ours)
-    assert outcome.code == 0, outcome.err
-    assert "Line 3 of review.eve.jsonl (2001-01-01T00:00:00Z)" in outcome.err
-    assert (ours / log.name).read_bytes() == log.read_bytes()
-
-
-def test_times_of_a_usual_review_are_not_noted(ours: Path, back: Path, segwithu: Command) -> None:
-    outcome = segwithu("merge-reviews", back, "--into", ours)
-    assert outcome.code == 0 and "clock" not in outcome.out + outcome.err

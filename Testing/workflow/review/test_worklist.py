@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 from counting import counted
-from exchanged_cases import CASES, changed_case, changed_regions, copied, judged, rest_accepted
-from segwithu_command import Command, one_sentence
+from exchanged_cases import CASES, changed_case, changed_regions, copied, judged, limited, rest_accepted
+from segwithu_command import Command, refused
 
 from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import read_regions
-from SegWithUCore.review.flags import FlagRules
 from SegWithUCore.review.log_format import Verdict
-from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, Worklist, make_worklist, read_for_worklist
+from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, Worklist, make_worklist
 from SegWithUCore.review.worklist_files import COLUMNS, read_listed, read_worklist, write_worklist
-from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.errors import InputError, code_of
 
 
 @pytest.fixture
@@ -60,7 +59,6 @@ def test_what_was_taken_without_a_look_is_not_waited_for_and_counted_apart(cases
     assert entry.unseen_wrong_mm3 == pytest.approx(rest.expected_wrong_mm3, abs=0.01)
     assert (entry.reviews[0].decided, entry.reviews[0].unseen) == (2, len(rest.regions))
     assert f"2 of {entry.regions} regions, {len(rest.regions)} not looked at" in entry.reviews[0].text
-    assert len(read_for_worklist(folder).paces) == 2
     write_worklist(worklist, tmp_path / "out")
     (row,) = [row for row, _ in read_worklist(tmp_path / "out" / "worklist.json") if row["case"] == entry.name]
     assert row["unseen_regions"] == entry.unseen_regions
@@ -69,30 +67,22 @@ def test_what_was_taken_without_a_look_is_not_waited_for_and_counted_apart(cases
     assert entry.unseen_regions == len(rest.regions) - 1, "Ben has looked at one of them"
 
 
-def test_the_pace_is_that_of_the_reviewers_where_they_decided_enough(cases: Path) -> None:
-    judged(cases / CASES[0], "Ana", dict.fromkeys(range(1, 5), Verdict.REJECTED), seconds=12.0)
-    assert "assumed" in make_worklist(case_folders([cases])).pace
-    judged(cases / CASES[1], "Ben", {1: Verdict.REJECTED}, seconds=40.0)
-    worklist = make_worklist(case_folders([cases]))
-    assert (worklist.seconds_per_region, worklist.decided) == (12.0, 5)
-    assert "median of 5" in worklist.pace
-
-
 def test_a_review_of_other_regions_is_told_and_not_counted(cases: Path) -> None:
     judged(cases / CASES[0], "Ana", {1: Verdict.ACCEPTED})
     path = cases / CASES[0] / "regions.csv"
     changed_regions(path.parent, "".join(path.read_text().splitlines(keepends=True)[:-1]))
     (entry,) = make_worklist([cases / CASES[0]]).entries
     assert entry.reviews == ()
-    assert entry.notes == ("review.Ana.jsonl is about other regions of this case: its verdicts are not counted.",)
+    assert [code_of(note) for note in entry.notes] == ["other-regions"]
 
 
 def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
     cases: Path, tmp_path: Path, segwithu: Command
 ) -> None:
     output = tmp_path / "lists" / "monday"
-    (tmp_path / "rules.json").write_text('{"wrong_share": 0.01}')
-    outcome = segwithu("worklist", cases, "--output", output, "--rules", tmp_path / "rules.json")
+    for folder in case_folders([cases]):
+        limited(folder, wrong_share=0.01)
+    outcome = segwithu("worklist", cases, "--output", output)
     assert outcome.code == 0, outcome.err
     assert "3 of 3 cases are flagged" in outcome.out
     with (output / "worklist.csv").open(encoding="utf-8") as file:
@@ -108,21 +98,19 @@ def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
         assert float(row["benefit_mm3_per_minute"]) == entry["benefit_mm3_per_minute"] > 0
     content = json.loads((output / "worklist.json").read_text(encoding="utf-8"))
     assert "per minute" in content["sorted_by"]
-    assert content["rules"]["wrong_share"] == 0.01
 
 
 def test_what_was_written_is_read_again(cases: Path, tmp_path: Path) -> None:
     judged(cases / CASES[0], "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED})
     (cases / CASES[1] / "case.json").write_text("{", encoding="utf-8")
-    worklist = make_worklist(case_folders([cases]), FlagRules(wrong_share=0.01))
+    worklist = make_worklist(case_folders([cases]))
     write_worklist(worklist, tmp_path / "out")
     listed = read_listed(tmp_path / "out" / "worklist.json")
-    assert (listed.rules, listed.seconds_per_region) == (worklist.rules, worklist.seconds_per_region)
-    for now, before in zip(listed.entries, worklist.entries, strict=True):
+    for now, before in zip(listed, worklist.entries, strict=True):
         assert now.folder.resolve() == before.folder.resolve()
         assert now.name == before.name
     path = tmp_path / "out" / "worklist.json"
-    path.write_text(path.read_text(encoding="utf-8").replace('"wrong_share": 0.01', '"wrong": 0.01'), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace('"folder": ', '"place": '), encoding="utf-8")
     with pytest.raises(InputError, match=r"worklist\.json"):
         read_listed(path)
 
@@ -141,7 +129,7 @@ def test_damaged_cases_are_listed_last_with_a_sentence(cases: Path, tmp_path: Pa
 
 
 def test_a_place_without_cases_is_named(tmp_path: Path, segwithu: Command) -> None:
-    one_sentence(segwithu("worklist", tmp_path, "--output", tmp_path / "out"), str(tmp_path), "no case folder")
+    refused(segwithu("worklist", tmp_path, "--output", tmp_path / "out"), "not-a-case", tmp_path)
     assert not (tmp_path / "out").exists()
 
 

@@ -26,7 +26,7 @@ from segwithu_command import (
 )
 
 from SegWithUCore.inference import case_writer
-from SegWithUCore.util.atomic_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, atomic_folder, sweep_leftovers
+from SegWithUCore.util.atomic_files import ABANDONED_AFTER_S, TEMPORARY_PREFIX, atomic_folder, remove_leftovers
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX knows them")
 
@@ -142,7 +142,7 @@ def test_killed_run_leaves_only_a_hidden_folder_that_the_next_run_sweeps(
 def test_temporary_folder_of_a_live_process_is_not_swept(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "case") as work:
         (work / "part").write_text("half")
-        sweep = "import sys, pathlib; from SegWithUCore.util.atomic_files import sweep_leftovers as sweep; " \
+        sweep = "import sys, pathlib; from SegWithUCore.util.atomic_files import remove_leftovers as sweep; " \
                 "print(len(sweep(pathlib.Path(sys.argv[1]))))"  # fmt: skip
         told = subprocess.run([sys.executable, "-c", sweep, tmp_path], capture_output=True, text=True, check=True)
         assert told.stdout.strip() == "0"
@@ -158,7 +158,7 @@ def test_leftover_of_another_host_is_swept_only_after_a_day(tmp_path: Path) -> N
         (folder / "part").write_text("half")
     long_ago = time.time() - ABANDONED_AFTER_S - 60
     os.utime(old, (long_ago, long_ago))
-    assert sweep_leftovers(tmp_path) == [old]
+    assert remove_leftovers(tmp_path) == [old]
     assert entries(tmp_path) == [fresh.name, f"{fresh.name}/part"]
 
 

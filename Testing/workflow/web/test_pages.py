@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from exchanged_cases import CASES, changed_case, changed_regions, copied, judged
-from segwithu_command import Command, one_sentence
+from segwithu_command import Command, one_sentence, refused
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.review.log_format import Verdict
@@ -159,15 +159,15 @@ def test_verdicts_from_a_page_come_home_and_nothing_is_lost(case: Path, tmp_path
     found = {review.reviewer: review.state for review in read_reviews(case, read_case(case)).reviews}
     assert found["Ben Ü"].verdict_of(first) == "rejected"
     assert found["Ben Ü"].comment_of(first) == "</b>ä"
-    assert "brings nothing new" in segwithu("merge-reviews", back, "--into", case.parent).out
+    assert "has nothing new" in segwithu("merge-reviews", back, "--into", case.parent).out
     write(file, saved(data, "Ben Ü", verdict(first, comment="</b>ä"), verdict(second), {"event": "closed"}))
     assert "2 lines more" in segwithu("merge-reviews", back, "--into", case.parent).out
     write(file, saved(data, "Ben Ü", verdict(second, "accepted")))
-    assert "went different ways" in segwithu("merge-reviews", back, "--into", case.parent).out
+    assert "is kept as" in segwithu("merge-reviews", back, "--into", case.parent).out
     assert len(list(case.glob("review.Ben Ü.jsonl.from-*"))) == 1
     assert ours.read_bytes() == before
     write(file, saved(data, "Ana", verdict(second)))
-    assert "went different ways" in segwithu("merge-reviews", back, "--into", case.parent).out
+    assert "is kept as" in segwithu("merge-reviews", back, "--into", case.parent).out
     assert ours.read_bytes() == before
 
 
@@ -232,7 +232,7 @@ def test_a_file_that_somebody_else_made_is_refused_in_one_sentence_and_the_other
         assert len(told) == 1 and len(told[0]) < 500, (name, outcome.messages)
     assert "Traceback" not in outcome.err and "unexpected" not in outcome.err
     assert [path.name for path in case.glob("review.*")] == ["review.Eva_.._x.jsonl"]
-    one_sentence(segwithu("merge-reviews", tmp_path / "nowhere", "--into", case), "no case folder")
+    refused(segwithu("merge-reviews", tmp_path / "nowhere", "--into", case), "not-a-case")
     words = "holds no case folder and no file that a page saved (*.segwithu.json)"
     one_sentence(segwithu("merge-reviews", tmp_path / "pages", "--into", case), words)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from exchanged_cases import CASES, copied
-from segwithu_command import PATIENCE_S, Command, one_sentence
+from segwithu_command import PATIENCE_S, Command, one_sentence, refused
 from web_client import WebClient, lines_of, served
 from web_process import killed_reviews, started
 
@@ -94,7 +94,7 @@ def test_a_taken_port_and_a_place_without_cases_are_named(case: Path, tmp_path: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         one_sentence(segwithu("web", case, "--port", port), f"127.0.0.1:{port} cannot be taken", "--port", code=2)
-    one_sentence(segwithu("web", tmp_path / "empty"), "no case folder")
+    refused(segwithu("web", tmp_path / "empty"), "not-a-case")
     (tmp_path / "worklist.csv").write_text("rank")
     one_sentence(segwithu("web", tmp_path / "worklist.csv"), "worklist.json", code=2)
 

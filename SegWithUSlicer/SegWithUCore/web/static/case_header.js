@@ -87,7 +87,7 @@ export class CaseHeader {
 }
 
 function makeFacts(description) {
-    const flags = description.flags.map(({ sentence }) => element("li", {}, sentence));
+    const flags = description.flags.map(({ message }) => element("li", {}, message));
     const facts = description.facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
     return element(
         "details",

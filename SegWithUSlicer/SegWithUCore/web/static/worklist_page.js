@@ -218,11 +218,10 @@ export class WorklistPage {
         );
     }
 
-    // Says why a case is flagged, and what is unusual about it.
+    // Shows why a case is flagged.
     tell(one) {
-        const reasons = one.trouble ? [one.trouble] : [...one.flags.map(({ sentence }) => sentence), ...one.notes];
+        const reasons = one.trouble ? [one.trouble] : [...one.flags.map(({ message }) => message), ...one.notes];
         const lines = reasons.length ? reasons : [one.no_flag];
-        lines.push(...one.sentences);
         this.about.replaceChildren(element("strong", {}, one.name), ...lines.map((line) => element("p", {}, line)));
     }
 }
@@ -244,7 +243,7 @@ function worklistRow(one, reviewer) {
             one.worst_structure ?? "",
             one.trouble,
             ...flagTexts,
-            ...one.flags.flatMap(({ rule, sentence }) => [rule, sentence]),
+            ...one.flags.flatMap(({ rule, message }) => [rule, message]),
             ...one.reviews.map((review) => review.reviewer),
         ]
             .join("\n")
