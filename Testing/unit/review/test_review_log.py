@@ -165,7 +165,7 @@ def test_what_two_crashes_left_is_kept_both_times(tmp_path: Path) -> None:
     [
         (b"", "JSON"),
         (b"\xff\xfe", "line 3"),
-        (b"[1]", "no object"),
+        (b"[1]", "not an object"),
         (b'{"event": "closed"}', "when and reviewer"),
         (b'{"when": "", "reviewer": "Anna", "event": "shrug"}', "unknown event 'shrug'"),
         (b'{"when": "", "reviewer": "Anna", "event": "looked", "region": 1}', "no seconds"),
