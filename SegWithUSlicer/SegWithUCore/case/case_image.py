@@ -222,8 +222,8 @@ def channel_hash(folder: Path, case: Mapping[str, Any], channel: int = 0) -> str
 
 
 def _damaged(folder: Path, error: Exception) -> InputError:
-    words = f"{folder} does not say which image it was made from ({error!r:.200}): segment the case again."
-    return InputError(words, DAMAGED_CASE)
+    message = f"{folder} does not say which image it was made from ({error!r:.200}): segment the case again."
+    return InputError(message, DAMAGED_CASE)
 
 
 def series_with_voxels(folder: Path, wanted: str) -> tuple[Volume, list[Path]]:

@@ -105,13 +105,13 @@ def image_note(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> str:
     Raises:
         InputError: it is another image.
     """
-    told, wanted = _field(image, IMAGE_KEY), str(case["input"]["channels"][0]["voxels_sha256"])
-    if not told:
+    recorded, wanted = _field(image, IMAGE_KEY), str(case["input"]["channels"][0]["voxels_sha256"])
+    if not recorded:
         return (
             f"{path.name} does not say on which image it was made, as files of version 0.4.0 and before and those that "
             "Slicer saves outside of a review: check that it is of this patient."
         )
-    if told != wanted:
+    if recorded != wanted:
         message = f"{path} was made on another image than this case: put it into the folder of its own case."
         raise InputError(message, OF_ANOTHER)
     return ""

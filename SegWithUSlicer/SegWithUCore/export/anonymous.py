@@ -204,9 +204,15 @@ def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[st
         what = kind if kind in KINDS else "something"
         whom = "The image" if structure is None else names[structure]
         severity = warning["severity"] if warning["severity"] in _SEVERITIES else "warning"
-        words = _KIND_WORDS.get(what, "{whom} is unlike the training cases: {what}").format(whom=whom, what=what)
-        sentence = f"{words} (details were left out for anonymity)."
-        made.append({"severity": severity, "message": sentence, "kind": what, "structure": structure})
+        message = _KIND_WORDS.get(what, "{whom} is unlike the training cases: {what}").format(whom=whom, what=what)
+        made.append(
+            {
+                "severity": severity,
+                "message": f"{message} (details were left out for anonymity).",
+                "kind": what,
+                "structure": structure,
+            }
+        )
     return made
 
 

@@ -9,7 +9,7 @@ from ..case.case_file import DAMAGED, read_case
 from ..case.case_folders import case_folders, holds_cases
 from ..case.pictures import PREVIEW_FILE
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
-from ..review.flags import Rule, metrics_of_case
+from ..review.flags import WITHOUT_LIMITS, Rule, metrics_of_case, rules_of_case
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError
 from .case_report import REPORT_FILE
@@ -57,9 +57,11 @@ def write_cohort_overview(output: Path) -> list[str]:
 
 def _lead(rows: Sequence[Mapping[str, Any]]) -> str:
     flagged = sum(bool(row["flags"]) for row in rows)
-    words = f"{len(rows)} cases, {flagged} flagged" if len(rows) != 1 else f"1 case, {flagged} flagged"
+    text = f"{len(rows)} cases, {flagged} flagged" if len(rows) != 1 else f"1 case, {flagged} flagged"
+    if not any(row["active"] for row in rows):
+        text += f" (no rule is active for this model: only {WITHOUT_LIMITS} flag a case)"
     return (
-        f"{words}. First come those that lack a structure, then the largest expected wrong share of what is segmented."
+        f"{text}. First come those that lack a structure, then the largest expected wrong share of what is segmented."
     )
 
 
@@ -71,6 +73,7 @@ def _row(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
     preview, report = (f"{quote(folder.name)}/{file}" if (folder / file).is_file() else "" for file in _FILES)
     return {
         "name": name,
+        "active": rules_of_case(case).active,
         "folder": quote(folder.name),
         "preview": preview,
         "report": report,

@@ -222,15 +222,15 @@ def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Itera
     for review in reviews:
         for name in names:
             own = review.verdicts([region for region in regions if region.structure == name])
-            for verdict, words in _WISHES.items():
+            for verdict, text in _WISHES.items():
                 count = sum(given is verdict for given in own.values())
                 if count:
-                    said = f"{review.reviewer} {words.format(f'{count} region' if count == 1 else f'{count} regions')}"
-                    yield Flag(Rule.REVIEWER, name, float(count), None, f"{name}: {said}.")
+                    wish = f"{review.reviewer} {text.format(f'{count} region' if count == 1 else f'{count} regions')}"
+                    yield Flag(Rule.REVIEWER, name, float(count), None, f"{name}: {wish}.")
             standing = review.state.structure(name)
             if standing.explicit and standing.verdict in _WISHES:
-                said = _WISHES[standing.verdict].format("the whole structure")
-                yield Flag(Rule.REVIEWER, name, None, None, f"{name}: {review.reviewer} {said}.")
+                wish = _WISHES[standing.verdict].format("the whole structure")
+                yield Flag(Rule.REVIEWER, name, None, None, f"{name}: {review.reviewer} {wish}.")
 
 
 def _percent(share: float) -> str:

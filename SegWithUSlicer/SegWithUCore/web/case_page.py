@@ -104,11 +104,11 @@ class PageCase:
         return {**asdict(info), **shown, "window": list(map_window(info))}
 
     def _region(self, region: Region) -> dict[str, Any]:
-        words = why(region, bool(self.raw.get("roi")))
+        reason = why(region, bool(self.raw.get("roi")))
         return {
             **asdict(region),
             "peak_ijk": self.volumes.index_of(region.peak_ras_mm),
-            "why": f"{words[:1].upper()}{words[1:]}.",
+            "why": f"{reason[:1].upper()}{reason[1:]}.",
             "box": box_json(self.masks.boxes[region.id]),
             "mask_start": self.masks.starts[region.id],
         }

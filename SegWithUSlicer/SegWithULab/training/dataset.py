@@ -92,7 +92,7 @@ def find_cases(source: str) -> list[Case]:
         )
     names = sorted({_stem(file) for file in labels.iterdir() if file.name.endswith(IMAGE_SUFFIXES)})
     if not names:
-        raise InputError(f"{labels} holds no label files: check the folder.", "no-data-set")
+        raise InputError(f"{labels} holds no label files: check the folder.", "no-label-files")
     return [_case(images, labels, name) for name in names]
 
 

@@ -38,7 +38,7 @@ export class RegionsPanel {
         this.list.hidden = !regions.length;
         showText(
             this.empty,
-            regions.length ? "" : trouble || "No region worth a look: nothing is expected to be wrong.",
+            regions.length ? "" : trouble || "No region: nothing is expected to be wrong.",
         );
     }
 

@@ -17,7 +17,7 @@ const COLUMNS = [
         key: (row) => row.case.expected_wrong_mm3,
         number: true,
     },
-    { title: "Regions", tip: "Number of regions worth a look.", key: (row) => row.case.regions, number: true },
+    { title: "Regions", tip: "Number of regions.", key: (row) => row.case.regions, number: true },
     {
         title: "Min",
         tip: "Minutes needed to review the regions that nobody has accepted or corrected.",
