@@ -66,7 +66,7 @@ def test_killed_twenty_times_and_nothing_stored_is_lost(tmp_path: Path) -> None:
 
 def test_same_reviewer_twice_at_once_is_told_and_two_reviewers_are_not(tmp_path: Path) -> None:
     log = AuditLog.open(tmp_path, "Anna", HEADER)
-    with pytest.raises(LogInUseError, match=rf"process {os.getpid()} on {socket.gethostname()}.*close that window or"):
+    with pytest.raises(LogInUseError, match=rf"process {os.getpid()} on {socket.gethostname()}.*close that window, or"):
         AuditLog.open(tmp_path, "Anna", HEADER)
     process = _writer(tmp_path, "Anna", "1")
     assert "is being written" in process.communicate(timeout=300)[1]
