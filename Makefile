@@ -1,7 +1,7 @@
 # make demo: segment a real brain MRI with uncertainty, into demo/
 # make docs: the documentation as HTML, into build/docs
-# make test: what guards every change, in a few minutes
-# make test-all: every test, as CI does
+# make test: what guards every change, in a few minutes; needs nothing but the checkout
+# make test-all: every test, as CI does; needs the full data (Testing/fetch_data.py)
 # make test-slicer SLICER=/path/to/Slicer: the workflows and the self test in that Slicer, with pictures; ALL=1: the long ones too
 # make dist: wheel and source archive, checked and tried in an empty environment, into dist/
 # make test-first-installation SLICER=... WHEELS=FOLDER: in a copy of that Slicer, from wheels, without a network
@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-side-by-side test-serial test-slicer test-first-installation pictures coverage docs dist lint system-libraries clean
+.PHONY: demo test test-all test-side-by-side test-serial test-full-data test-slicer test-first-installation pictures coverage docs dist lint system-libraries clean
 
 demo: $(VENV)/.desktop
 	$(BIN)/segwithu demo --output demo
@@ -27,22 +27,28 @@ WORKERS ?= 2
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Only files that have such tests are read: reading all takes 25 s.
 SERIAL_FILES := $$(grep -rl --include="test_*.py" "mark\.serial" Testing)
+FULL_DATA_FILES := $$(grep -rl --include="test_*.py" "full_data\|reference_head" Testing)
 
 test: $(VENV)/.test system-libraries
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not serial"
-	$(PYTEST) -m "serial and not slow" $(SERIAL_FILES)
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not serial and not full_data"
+	$(PYTEST) -m "serial and not slow and not full_data" $(SERIAL_FILES)
 
 test-all:
 	@status=0; \
 	$(MAKE) --no-print-directory test-side-by-side || status=$$?; \
 	$(MAKE) --no-print-directory test-serial || status=$$?; \
+	$(MAKE) --no-print-directory test-full-data || status=$$?; \
 	exit $$status
 
 test-side-by-side: $(VENV)/.test system-libraries
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not serial"
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not serial and not full_data"
 
 test-serial: $(VENV)/.test system-libraries
-	$(PYTEST) -m serial $(SERIAL_FILES)
+	$(PYTEST) -m "serial and not full_data" $(SERIAL_FILES)
+
+# None of these is `serial`.
+test-full-data: $(VENV)/.test system-libraries
+	$(PYTEST) $(SIDE_BY_SIDE) -m full_data $(FULL_DATA_FILES)
 
 # Installs nothing. It needs a display (Xvfb will do).
 test-slicer:

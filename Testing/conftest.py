@@ -20,7 +20,7 @@ from repository import ROOT, TESTING
 if TYPE_CHECKING:
     from segwithu_command import Command
 
-DATA = Path(os.environ.get("SEGWITHU_DATA") or ROOT.parent / "shared" / "data")
+FULL_DATA = Path(os.environ.get("SEGWITHU_DATA") or ROOT.parent / "shared" / "data")
 OF_THE_USER = {"HOME": "", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".local/share", "XDG_CACHE_HOME": ".cache"}
 """Folders of the user that tests get anew, by the variables that name them."""
 NEED_THE_HOST = ("host", "module", "scene")
@@ -55,6 +55,12 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return None
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that need more than the data of the checkout."""
+    if "full_data_folder" in getattr(item, "fixturenames", ()):
+        item.add_marker("full_data")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files with slow tests first, and those with few tests last.
 
@@ -87,13 +93,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The folder of real data; tests that need it are skipped where it is absent, but never in CI."""
-    if not DATA.is_dir():
-        message = f"real data not found: set SEGWITHU_DATA or put it at {DATA}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return DATA
+    """The real data of the checkout: `hippocampus` with six cases, laid out as in the folder of full data."""
+    return TESTING / "data"
+
+
+@pytest.fixture(scope="session")
+def full_data_folder() -> Path:
+    """The folder of full data. Tests that use it are marked `full_data`; without the folder they fail."""
+    if not FULL_DATA.is_dir():
+        pytest.fail(
+            f"{FULL_DATA} does not exist: fetch the data with Testing/fetch_data.py and set SEGWITHU_DATA, "
+            "or leave these tests out: -m 'not full_data'",
+            pytrace=False,
+        )
+    return FULL_DATA
+
+
+@pytest.fixture(scope="session")
+def reference_head(full_data_folder: Path) -> Path:
+    """What the authors' head gives for given inputs: published nowhere, so that `fetch_data.py` does not fetch it."""
+    folder = full_data_folder / "reference_head"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} does not exist, and is published nowhere")
+    return folder
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from SegWithUCore.case.region_files import read_regions, region_file_hashes, reg
 from SegWithUCore.review.log import AuditLog
 from SegWithUCore.review.log_format import Action, Closed, Opened, RestAccepted, Verdict, VerdictGiven
 
-CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
+CASES = ("hippocampus_075", "hippocampus_319", "hippocampus_320")
 VERDICTS_THERE = {1: Verdict.CORRECTED, 2: Verdict.ACCEPTED, 3: Verdict.REJECTED, 4: Verdict.SECOND_READER}
 """What a colleague says of the regions of these ranks."""
 

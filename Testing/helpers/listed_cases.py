@@ -19,7 +19,7 @@ from repository import PACKAGES
 from reviewing import Reviewing
 
 __all__ = ["CASES", "Listing", "judged", "segment_cases", "segwithu"]
-CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
+CASES = ("hippocampus_075", "hippocampus_319", "hippocampus_320")
 COMMAND = [sys.executable, "-m", "SegWithUCore.cli"]
 
 

@@ -48,7 +48,7 @@ class Clock:
         return self.now
 
 
-def real_labels(data_folder: Path, name: str = "hippocampus_004") -> tuple[np.ndarray, np.ndarray]:
+def real_labels(data_folder: Path, name: str = "hippocampus_075") -> tuple[np.ndarray, np.ndarray]:
     """Image and reference labels of a real case, (z, y, x)."""
     import SimpleITK as sitk  # the reviewers that are killed start faster without
 

@@ -138,8 +138,8 @@ def entries(folder: Path) -> list[str]:
 
 
 def real_image(data_folder: Path) -> Path:
-    """A real T1 crop (uint8, 35 x 51 x 35 voxels of 1 mm)."""
-    return data_folder / "hippocampus" / "images" / "hippocampus_001.nii.gz"
+    """A real T1 crop (uint8, 33 x 48 x 34 voxels of 1 mm)."""
+    return data_folder / "hippocampus" / "images" / "hippocampus_319.nii.gz"
 
 
 def write(image: sitk.Image, path: Path, compressed: bool = True) -> Path:

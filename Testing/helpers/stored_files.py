@@ -5,17 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from hippocampi import ct_phantom
 
 MILD = (0.2, -0.3, 0.4)
 """Angles of a tilted head, in radians."""
 
 
 def real_volume(data_folder: Path) -> sitk.Image:
-    """A part of a real CT, 19 x 17 x 11 voxels of int16, tilted, with three spacings."""
-    image = sitk.ReadImage(str(data_folder / "ct_abdomen" / "images" / "example_ct_sm.nii.gz"))[20:39, 30:47, 3:14]
-    image = sitk.Cast(image, sitk.sitkInt16)
-    for key in image.GetMetaDataKeys():
-        image.EraseMetaData(key)
+    """A part of a crop on the scale of a CT, 19 x 17 x 11 voxels of int16, tilted, with three spacings."""
+    image = ct_phantom(data_folder)[11:30, 15:32, 3:14]
     image.SetDirection(sitk.Euler3DTransform((0, 0, 0), *MILD).GetMatrix())
     image.SetOrigin((-12.25, 33.1, 7.7))
     image.SetSpacing((0.7, 0.9, 2.5))

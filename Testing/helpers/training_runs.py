@@ -2,11 +2,11 @@
 
 import csv
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hippocampi import write_hippocampi
 from repository import ROOT
 from safetensors.torch import load_file
 
@@ -31,18 +31,9 @@ def tiny_recipe(**changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def small_data_set(data: Path, target: Path) -> list[str]:
-    """Copy eight cases with a split table: six to train, one to select, one to calibrate; returns their names."""
-    with (data / "hippocampus" / "split.csv").open(newline="", encoding="utf-8") as file:
-        by_role: dict[str, list[str]] = {}
-        for row in csv.DictReader(file):
-            by_role.setdefault(row["role"], []).append(row["case"])
-    chosen = {"train": by_role["train"][:6], "select": by_role["select"][:1], "calibration": by_role["calibration"][:1]}
-    names = [name for names in chosen.values() for name in names]
-    for part in ("images", "labels"):
-        (target / part).mkdir(parents=True)
-        for name in names:
-            shutil.copy(data / "hippocampus" / part / f"{name}.nii.gz", target / part)
-    rows = [f"{name},{role}" for role, members in chosen.items() for name in members]
+    """Write eight cases with a split table: six to train, one to select, one to calibrate; returns their names."""
+    names = write_hippocampi(data, target, 8)
+    rows = [f"{name},{role}" for name, role in zip(names, [*["train"] * 6, "select", "calibration"], strict=True)]
     (target / "split.csv").write_text("\n".join(["case,role", *rows]) + "\n", encoding="utf-8")
     return names
 

@@ -92,7 +92,7 @@ def labelled(tmp_path: Path, data_folder: Path) -> Path:
     """A split table of few cases, beside their images and labels."""
     for folder in ("images", "labels"):
         (tmp_path / folder).symlink_to(data_folder / "hippocampus" / folder)
-    roles = {"004": "test", "008": "calibration", "023": "calibration", "050": "calibration"}
+    roles = {"319": "test", "075": "calibration", "197": "calibration", "251": "calibration"}
     lines = ["case,role", *(f"hippocampus_{number},{role}" for number, role in roles.items())]
     (tmp_path / "split.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return tmp_path / "split.csv"

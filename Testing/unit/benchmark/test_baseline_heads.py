@@ -43,10 +43,10 @@ def test_a_head_answers_what_the_model_says_as_shipped(data_folder: Path, head: 
 
 
 @pytest.mark.parametrize("role", ["calibration", "test"])
-def test_second_stage_is_refitted_on_cases_that_it_has_not_seen_alone(data_folder: Path, role: str) -> None:
+def test_second_stage_is_refitted_on_cases_that_it_has_not_seen_alone(full_data_folder: Path, role: str) -> None:
     bundle = read_bundle(MODEL)
     frozen = frozen_backbone(bundle)
-    cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:{role}")[:2]
+    cases = find_cases(f"{full_data_folder / 'hippocampus' / 'split.csv'}:{role}")[:2]
     context, paper = heads_of([bundle], frozen, "cpu")
     fitting = FittingCases(frozen, calibration=cases)
     assert context.is_refitted(context.rows[1], fitting) is (role == "test")

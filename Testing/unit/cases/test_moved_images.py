@@ -26,7 +26,7 @@ def _case(folder: Path, image: Path) -> dict[str, Any]:
 @pytest.fixture
 def archive(data_folder: Path, tmp_path: Path) -> Path:
     """Two real images below one folder."""
-    for place, name in (("a/one", "hippocampus_001"), ("a/two", "hippocampus_003")):
+    for place, name in (("a/one", "hippocampus_319"), ("a/two", "hippocampus_320")):
         (tmp_path / "old" / place).mkdir(parents=True)
         shutil.copy(data_folder / "hippocampus" / "images" / f"{name}.nii.gz", tmp_path / "old" / place / "t1.nii.gz")
     return tmp_path / "old"

@@ -209,7 +209,7 @@ class TestOpenVINO:
 
     def test_real_cases_come_out_as_with_torch(self, bundle: Bundle, data_folder: Path) -> None:
         models = [Model(bundle, engine=engine) for engine in ("torch", "openvino")]
-        for case in find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[::22]:
+        for case in find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[:2]:
             torch, openvino = (segment_image(case.channels[0], model)._case for model in models)
             assert openvino.engine["name"] == "openvino"
             differing = torch.maps.classes != openvino.maps.classes

@@ -39,9 +39,9 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def bundle(data_folder: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(full_data_folder: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A toy network with the fingerprint of real training cases."""
-    table = data_folder / "hippocampus" / "split.csv"
+    table = full_data_folder / "hippocampus" / "split.csv"
     train, select = (
         [prepare(case, recipe.input, recipe.label_values) for case in find_cases(f"{table}:{role}")[:count]]
         for role, count in (("train", TRAIN), ("select", SELECT))
@@ -52,9 +52,9 @@ def bundle(data_folder: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def images(data_folder: Path) -> list[sitk.Image]:
+def images(full_data_folder: Path) -> list[sitk.Image]:
     """New cases."""
-    cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")
+    cases = find_cases(f"{full_data_folder / 'hippocampus' / 'split.csv'}:test")
     return [read_image(case.channels[0]) for case in cases[:: len(cases) // NEW][:NEW]]
 
 
@@ -192,8 +192,8 @@ class TestRealImages:
         faint = changed(images[0], lambda a: np.random.default_rng(0).normal(100, 1, a.shape))
         assert "warning" in {entry.severity for entry in deviations([faint], bundle)}
 
-    def test_ct_is_named(self, bundle: Bundle, data_folder: Path) -> None:
-        ct = sitk.DICOMOrient(read_image(data_folder / "ct_abdomen" / "images" / "example_ct.nii.gz"), "RAS")
+    def test_ct_is_named(self, bundle: Bundle, full_data_folder: Path) -> None:
+        ct = sitk.DICOMOrient(read_image(full_data_folder / "ct_abdomen" / "images" / "example_ct.nii.gz"), "RAS")
         ct.SetSpacing((1.0, 1.0, 1.0))  # its size must not give it away
         for corner in ((20, 30, 20), (60, 30, 60), (40, 40, 70)):
             found = deviations([sitk.RegionOfInterest(ct, (36, 50, 36), corner)], bundle)
@@ -233,8 +233,8 @@ class TestFitting:
             found = kinds(appearance_deviations(scaled, block, "CT", "RAS", True))
             assert ("intensities" in found) == absolute
 
-    def test_features_of_a_prepared_case_are_upright(self, data_folder: Path, recipe: Recipe) -> None:
-        case = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:train")[0]
+    def test_features_of_a_prepared_case_are_upright(self, full_data_folder: Path, recipe: Recipe) -> None:
+        case = find_cases(f"{full_data_folder / 'hippocampus' / 'split.csv'}:train")[0]
         image = read_image(case.channels[0])
         own = to_model_orientation(image_features(sitk.GetArrayViewFromImage(image)), image, "RAS")
         turned = image_features(sitk.GetArrayFromImage(sitk.DICOMOrient(image, "RAS")))

@@ -230,14 +230,14 @@ def test_small_windows_stay_near_one_pass_on_a_training_crop(
     whole_hippocampus_region: tuple[Model, sitk.Image], data_folder: Path, record_property: Record
 ) -> None:
     model, _ = whole_hippocampus_region
-    image = read_image(data_folder / "hippocampus" / "images" / "hippocampus_004.nii.gz")
+    image = read_image(data_folder / "hippocampus" / "images" / "hippocampus_075.nii.gz")
     array, working = network_input([image], model.bundle.input)
     output = stitched_output(model.engine, array, (32, 48, 32))
     assert WindowPlan.overlapping(array.shape[1:], (32, 48, 32)).count > 1
     windowed = maps_on_grid(model.engine, output, working, image, model.fitted)
     single = in_one_pass(model, image, (48, 64, 48))
     figures = differences(windowed, single)
-    truth = sitk.GetArrayFromImage(read_labels(data_folder / "hippocampus" / "labels" / "hippocampus_004.nii.gz"))
+    truth = sitk.GetArrayFromImage(read_labels(data_folder / "hippocampus" / "labels" / "hippocampus_075.nii.gz"))
     for name, maps in {"windows": windowed, "one pass": single}.items():
         figures[f"AUROC, {name}"] = auroc(score_groups(maps.ranking, maps.classes != truth))
     report("a 4 cm crop in windows of 32 x 48 x 32", figures, record_property)
@@ -293,7 +293,7 @@ def test_a_model_may_run_in_bfloat16_and_says_so_in_its_input(
     spec = replace(model.bundle.input, precision="bfloat16")
     assert InputSpec.from_json(spec.to_json()) == spec
     assert "precision" not in model.bundle.input.to_json()
-    image = read_image(data_folder / "hippocampus" / "images" / "hippocampus_004.nii.gz")
+    image = read_image(data_folder / "hippocampus" / "images" / "hippocampus_075.nii.gz")
     array, working = network_input([image], model.bundle.input)
     runners = (TorchEngine(model.network, CPU, asked.precision) for asked in (spec, model.bundle.input))
     halves, floats = (stitched(runner, array, spec) for runner in runners)

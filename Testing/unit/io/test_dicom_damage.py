@@ -11,6 +11,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_phantoms import Change, as_mr, packed, write_series
+from hippocampi import ct_phantom
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
@@ -32,8 +33,8 @@ DAMAGED = 4
 
 @pytest.fixture(scope="module")
 def ct(data_folder: Path) -> sitk.Image:
-    """A part of an abdominal CT, 40 x 30 x 8 voxels of 3 mm."""
-    return sitk.ReadImage(str(data_folder / "ct_abdomen" / "images" / "example_ct_sm.nii.gz"))[30:70, 40:70, 8:16]
+    """40 x 30 x 8 voxels of 3 mm."""
+    return ct_phantom(data_folder)[:40, :30, 8:16]
 
 
 def _refused(folder: Path, *words: str) -> str:

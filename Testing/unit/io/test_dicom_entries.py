@@ -21,7 +21,7 @@ Act = Callable[[Path, Sequence[Path]], None]
 @pytest.fixture
 def files(data_folder: Path, tmp_path: Path) -> list[Path]:
     """A part of a real T1 crop as a series of 12 slices."""
-    image = sitk.ReadImage(str(data_folder / "hippocampus" / "images" / "hippocampus_001.nii.gz"))[:, :, 10:22]
+    image = sitk.ReadImage(str(data_folder / "hippocampus" / "images" / "hippocampus_319.nii.gz"))[:, :, 10:22]
     return write_series(sitk.Cast(image, sitk.sitkInt16), tmp_path / "s", scale=lambda k: (1, 0), change=as_mr())
 
 

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_phantoms import SERIES, decimals, described, packed, packed_in_an_unknown_way, write_series
+from hippocampi import ct_phantom
 from phantoms import rotation
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -30,8 +31,8 @@ from SegWithUCore.util.errors import InputError
 
 @pytest.fixture(scope="module")
 def ct(data_folder: Path) -> sitk.Image:
-    """A part of an abdominal CT, 40 x 30 x 12 voxels of 3 mm, axes towards R, A, S."""
-    return sitk.ReadImage(str(data_folder / "ct_abdomen" / "images" / "example_ct_sm.nii.gz"))[30:70, 40:70, 8:20]
+    """40 x 30 x 12 voxels of 3 mm, axes towards R, A, S."""
+    return ct_phantom(data_folder)[:40, :30, 8:20]
 
 
 def _like(image: sitk.Image, plane: str) -> sitk.Image:

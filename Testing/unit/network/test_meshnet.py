@@ -43,8 +43,8 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_published_network_equals_the_plain_evaluation_of_its_files(name: str, data_folder: Path) -> None:
-    folder = data_folder / "meshnet" / name
+def test_a_published_network_equals_the_plain_evaluation_of_its_files(name: str, full_data_folder: Path) -> None:
+    folder = full_data_folder / "meshnet" / name
     image = np.abs(noise(*WINDOW))
     expected = evaluated(folder, image)
     found = logits(imported(folder / "model.json"), image)
@@ -53,8 +53,10 @@ def test_a_published_network_equals_the_plain_evaluation_of_its_files(name: str,
 
 
 @pytest.mark.parametrize(("name", "radius"), [("model5_gw_ae", 46), ("model11_gw_ae", 24), ("model20chan3cls", 46)])
-def test_a_voxel_sees_as_far_as_the_dilations_say_and_no_further(name: str, radius: int, data_folder: Path) -> None:
-    path = data_folder / "meshnet" / name / "model.json"
+def test_a_voxel_sees_as_far_as_the_dilations_say_and_no_further(
+    name: str, radius: int, full_data_folder: Path
+) -> None:
+    path = full_data_folder / "meshnet" / name / "model.json"
     assert receptive_radius(read_tfjs_meshnet(path)[0]["layers"]) == radius
     network = imported(path).double()
     image = torch.zeros(1, 1, 1, 1, 2 * radius + 5, dtype=torch.float64)

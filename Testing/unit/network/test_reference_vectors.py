@@ -17,7 +17,7 @@ from SegWithUCore.network.specs import dynunet_spec
 from SegWithUCore.network.weights import load_authors_checkpoint, rename_keys
 from SegWithUCore.util.errors import InputError
 
-VECTORS = ["a_3d_4classes", "b_2d_3classes_4probes", "c_3d_no_aleatoric_one_tap"]
+HERE, ELSEWHERE = "b_2d_3classes_4probes", ["a_3d_4classes", "c_3d_no_aleatoric_one_tap"]
 OUTPUTS = {
     "voxel_cal": "calibration",
     "voxel_rnk": "ranking",
@@ -56,9 +56,10 @@ class Reference:
         return torch.from_numpy(self.arrays[name])
 
 
-@pytest.fixture(params=VECTORS)
+@pytest.fixture(params=[HERE, *(pytest.param(name, marks=pytest.mark.full_data) for name in ELSEWHERE)])
 def reference(request: pytest.FixtureRequest, data_folder: Path) -> Reference:
-    return Reference(data_folder / "reference_head" / f"{request.param}.npz")
+    folder = data_folder / "reference_head" if request.param == HERE else request.getfixturevalue("reference_head")
+    return Reference(folder / f"{request.param}.npz")
 
 
 def test_fused_features_equal_the_reference(reference: Reference) -> None:
@@ -113,8 +114,8 @@ def authors_network() -> SegWithU:
     return SegWithU(backbone, TAPS, torch.zeros(1, 1, 32, 32, 32), features=4)
 
 
-def test_authors_checkpoint_loads_and_gives_their_outputs(data_folder: Path) -> None:
-    folder = data_folder / "reference_head"
+def test_authors_checkpoint_loads_and_gives_their_outputs(reference_head: Path) -> None:
+    folder = reference_head
     network = authors_network()
     load_authors_checkpoint(network, folder / "d_checkpoint_as_the_authors_write_it.safetensors")
     expected = {k: torch.from_numpy(v) for k, v in np.load(folder / "d_checkpoint_expected.npz").items()}
@@ -127,8 +128,8 @@ def test_authors_checkpoint_loads_and_gives_their_outputs(data_folder: Path) -> 
     torch.testing.assert_close(maps.epistemic, expected["epi"], atol=1e-5, rtol=0)
 
 
-def test_either_alias_of_a_decoder_block_is_accepted(data_folder: Path, tmp_path: Path) -> None:
-    path = data_folder / "reference_head" / "d_checkpoint_as_the_authors_write_it.safetensors"
+def test_either_alias_of_a_decoder_block_is_accepted(reference_head: Path, tmp_path: Path) -> None:
+    path = reference_head / "d_checkpoint_as_the_authors_write_it.safetensors"
     renamed = {}
     for name, tensor in load_file(path).items():
         depth = name.count("next_layer")
@@ -143,8 +144,8 @@ def test_either_alias_of_a_decoder_block_is_accepted(data_folder: Path, tmp_path
         assert torch.equal(tensor, second.state_dict()[name]), name
 
 
-def test_one_error_names_all_wrong_shapes_and_missing_keys(data_folder: Path, tmp_path: Path) -> None:
-    tensors = load_file(data_folder / "reference_head" / "d_checkpoint_as_the_authors_write_it.safetensors")
+def test_one_error_names_all_wrong_shapes_and_missing_keys(reference_head: Path, tmp_path: Path) -> None:
+    tensors = load_file(reference_head / "d_checkpoint_as_the_authors_write_it.safetensors")
     tensors.pop("unc_head.alpha")
     tensors.pop("backbone.input_block.norm1.weight")
     tensors["fusion.fusion_block.1.weight"] = torch.zeros(7)

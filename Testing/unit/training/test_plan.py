@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hippocampi import write_hippocampi
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.util.errors import InputError, UsageError
@@ -33,8 +34,8 @@ def planned(*cases: CaseMetadata) -> dict[str, object]:
     return {**recipe["input"], **recipe["backbone"], **recipe["backbone_training"]}
 
 
-def test_the_shipped_recipe_is_what_is_planned_for_its_cases(data_folder: Path) -> None:
-    table = data_folder / "hippocampus" / "split.csv"
+def test_the_shipped_recipe_is_what_is_planned_for_its_cases(full_data_folder: Path) -> None:
+    table = full_data_folder / "hippocampus" / "split.csv"
     found = survey(find_cases(f"{table}:train"))
     recipe = plan(found, PlanOptions("hippocampus", labels=NAMES))[0]
     assert recipe["input"]["window"] == [48, 64, 48]
@@ -126,11 +127,11 @@ def test_no_patient_gets_two_roles_and_every_role_has_one() -> None:
 
 @pytest.fixture
 def nnunet_folder(data_folder: Path, tmp_path: Path) -> Path:
-    """Twelve real cases in nnU-Net's naming, one of them under two names."""
-    folder, source = tmp_path / "Dataset004_Hippocampus", data_folder / "hippocampus"
+    """Twelve cases in nnU-Net's naming, one of them under two names."""
+    folder, source = tmp_path / "Dataset004_Hippocampus", tmp_path / "source"
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
-    names = sorted(path.name.removesuffix(".nii.gz") for path in (source / "labels").glob("*.nii.gz"))[:12]
+    names = sorted(write_hippocampi(data_folder, source, 12))
     for name in [*names, "twin"]:
         origin = names[0] if name == "twin" else name
         shutil.copy(source / "images" / f"{origin}.nii.gz", folder / "imagesTr" / f"{name}_0000.nii.gz")

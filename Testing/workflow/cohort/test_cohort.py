@@ -23,7 +23,7 @@ from segwithu_command import (
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.util.run_lock import Part, run_lock
 
-NAMES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
+NAMES = ("hippocampus_075", "hippocampus_319", "hippocampus_320")
 
 
 @pytest.fixture(scope="module")

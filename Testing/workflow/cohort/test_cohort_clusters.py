@@ -45,7 +45,7 @@ def wait_for(what: str, seen: object, process: "subprocess.Popen[bytes]", log: P
 
 
 def copies(data_folder: Path, folder: Path, *names: str) -> list[Path]:
-    image = data_folder / "hippocampus" / "images" / "hippocampus_001.nii.gz"
+    image = data_folder / "hippocampus" / "images" / "hippocampus_319.nii.gz"
     folder.mkdir()
     return [Path(shutil.copy(image, folder / f"{name}.nii.gz")) for name in names]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cohort_kills import assert_same_cases, hidden_in, kill_often, times_made
+from hippocampi import write_hippocampi
 from ready_commands import ReadyCommands, Run
 from segwithu_command import tiny_bundle
 
@@ -21,10 +22,11 @@ KILLS, CASES, SEED = 20, 10, 20261125
 
 
 class Cohort:
-    """Ten real cases, a quick model, and what an uninterrupted run makes of them."""
+    """Ten cases, a quick model, and what an uninterrupted run makes of them."""
 
     def __init__(self, data_folder: Path, root: Path, commands: ReadyCommands) -> None:
-        self.images = sorted((data_folder / "hippocampus" / "images").glob("*.nii.gz"))[:CASES]
+        write_hippocampi(data_folder, root, CASES)
+        self.images = sorted((root / "images").iterdir())
         self.names = [path.name.removesuffix(".nii.gz") for path in self.images]
         self.model, self.uninterrupted = tiny_bundle(root / "models" / "tiny"), root / "uninterrupted"
         self._commands = commands

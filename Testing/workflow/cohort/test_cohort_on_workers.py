@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="kills processes by signals"),
 ]
-NAMES = ("hippocampus_001", "hippocampus_003", "hippocampus_004", "hippocampus_006", "hippocampus_007")
+NAMES = ("hippocampus_075", "hippocampus_197", "hippocampus_251", "hippocampus_252", "hippocampus_319")
 PATIENCE_S = 300.0
 """How long to wait for what must come: no measure, beside other tests a worker takes its time to start."""
 

@@ -137,5 +137,5 @@ def test_hidden_folders_of_patients_and_cases_are_said(segwithu: Command, data_f
     outcome = segwithu("check", tmp_path / "patients")
     assert ".hidden" in outcome.err
     segwithu.segment(image, output=tmp_path / "results")
-    shutil.copytree(tmp_path / "results" / "hippocampus_001", tmp_path / "results" / ".other")
+    shutil.copytree(tmp_path / "results" / "hippocampus_319", tmp_path / "results" / ".other")
     assert ".other" in segwithu("worklist", tmp_path / "results", "--output", tmp_path / "list").err

@@ -1,13 +1,13 @@
 """`segwithu benchmark`: one segmentation for all rows, nothing fitted on test cases, whole or absent."""
 
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hippocampi import write_hippocampi
 from segwithu_command import Command, child, entries, finished, one_sentence, tiny_bundle
 
 from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
@@ -18,12 +18,12 @@ from SegWithULab.benchmark.baselines.image_trees import TREES
 pytestmark = pytest.mark.slow
 
 ROLES = {
-    "train": ("hippocampus_003", "hippocampus_006"),
-    "select": ("hippocampus_001",),
-    "calibration": ("hippocampus_008", "hippocampus_019"),
-    "test": ("hippocampus_004", "hippocampus_162", "hippocampus_327"),
+    "train": ("hippocampus_075", "hippocampus_197"),
+    "select": ("again_1_hippocampus_075",),
+    "calibration": ("hippocampus_251", "hippocampus_252"),
+    "test": ("again_1_hippocampus_197", "hippocampus_319", "hippocampus_320"),
 }
-PATIENTS = {"hippocampus_162": "two", "hippocampus_327": "two"}
+PATIENTS = {"hippocampus_319": "two", "hippocampus_320": "two"}
 QUICK = ("--baselines", "softmax,temperature,distance,heads", "--repeats", "1")
 
 
@@ -36,15 +36,9 @@ def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def split(data_folder: Path, tmp_path: Path) -> Path:
-    """Eight real cases, two of the three test cases of one patient."""
-    rows = []
-    for part in ("images", "labels"):
-        (tmp_path / "data" / part).mkdir(parents=True)
-    for role, names in ROLES.items():
-        for name in names:
-            for part in ("images", "labels"):
-                shutil.copy(data_folder / "hippocampus" / part / f"{name}.nii.gz", tmp_path / "data" / part)
-            rows.append(f"{name},{PATIENTS.get(name, name)},{role}")
+    """Eight cases, two of the three test cases of one patient."""
+    write_hippocampi(data_folder, tmp_path / "data", 8)
+    rows = [f"{name},{PATIENTS.get(name, name)},{role}" for role, names in ROLES.items() for name in names]
     table = tmp_path / "data" / "split.csv"
     table.write_text("case,patient,role\n" + "\n".join(rows) + "\n", encoding="utf-8")
     return table

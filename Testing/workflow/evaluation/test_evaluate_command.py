@@ -11,7 +11,7 @@ from segwithu_command import Command, entries, one_sentence, tiny_bundle
 
 from SegWithULab.evaluation.report import PAGE_FILE
 
-NAMES = ("hippocampus_004", "hippocampus_162", "hippocampus_327")
+NAMES = ("hippocampus_075", "hippocampus_197", "hippocampus_251")
 PNG = "data:image/png;base64,"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from command_without_torch import LIGHT, light
 from exchanged_cases import VERDICTS_THERE, judged, limited
+from hippocampi import write_hippocampi
 from segwithu_command import MODEL
 
 from SegWithUCore.case.case_file import read_case
@@ -31,8 +32,10 @@ SETTLED = {Verdict.ACCEPTED, Verdict.CORRECTED}
 def ours(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten cases as `segment` leaves them, and no copy of their images."""
     output = tmp_path_factory.mktemp("ours") / "cohort"
-    images = sorted((data_folder / "hippocampus" / "images").glob("*.nii.gz"))[:CASES]
-    assert main(["segment", *map(str, images), "--model", str(MODEL), "--output", str(output), "--resume"]) == 0
+    images = tmp_path_factory.mktemp("images")
+    write_hippocampi(data_folder, images, CASES)
+    call = ["segment", str(images / "images"), "--each", "--model", str(MODEL), "--output", str(output), "--resume"]
+    assert main(call) == 0
     return output
 
 

@@ -83,9 +83,9 @@ def test_the_lock_of_a_process_that_was_ended_holds_nobody_up(
 def test_a_single_case_has_one_writer_too(data_folder: Path, tiny: Path, tmp_path: Path, segwithu: Command) -> None:
     call = ["segment", real_image(data_folder), "--model", tiny, "--output", tmp_path / "out"]
     with held_command("SegWithUCore.cohort.one_case.settle_all", *call) as first:
-        refused(segwithu(*call), "target-in-use", tmp_path / "out" / "hippocampus_001")
+        refused(segwithu(*call), "target-in-use", tmp_path / "out" / "hippocampus_319")
         assert first.go_on().code == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["hippocampus_001"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["hippocampus_319"]
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,10 @@ def test_the_codes_of_the_tissues_are_those_of_the_dicom_dictionary() -> None:
 
 
 def test_a_real_t1_is_segmented_plausibly_and_not_calibrated(
-    segwithu: Command, data_folder: Path, tmp_path: Path
+    segwithu: Command, data_folder: Path, full_data_folder: Path, tmp_path: Path
 ) -> None:
     """96 slices through the thalamus, one window: in a T1 white matter is brighter than grey, and both than fluid."""
-    image = sitk.ReadImage(str(data_folder / "meshnet" / "t1_crop.nii.gz"))[48:208, 60:156, 80:176]
+    image = sitk.ReadImage(str(full_data_folder / "meshnet" / "t1_crop.nii.gz"))[48:208, 60:156, 80:176]
     sitk.WriteImage(image, str(tmp_path / "t1.nii.gz"))
     blocks = json.loads(RECIPE.read_text(encoding="utf-8"))["input"] | {"window": [160, 96, 96]}
     path = recipe(tmp_path / "recipe.json", input=blocks)
@@ -128,10 +128,10 @@ def test_the_range_between_two_percentiles_becomes_zero_to_one(low: float, high:
 
 
 def test_an_authors_checkpoint_becomes_a_bundle_that_gives_their_outputs(
-    segwithu: Command, data_folder: Path, tmp_path: Path
+    segwithu: Command, reference_head: Path, tmp_path: Path
 ) -> None:
     """Filters, features, probes and taps are not in the recipe: they follow from the file."""
-    folder = data_folder / "reference_head"
+    folder = reference_head
     blocks = json.loads(RECIPE.read_text(encoding="utf-8"))["input"]
     spec = blocks | {"window": [32, 32, 32], "orientation": "RAS"}
     path = recipe(tmp_path / "recipe.json", labels=four_labels(), input=spec, backbone=None, head=None)
@@ -156,10 +156,9 @@ def test_the_converter_writes_what_import_checkpoint_takes_or_says_what_is_wrong
     assert f"import-checkpoint {target / 'weights.safetensors'} --kind weights" in capsys.readouterr().out
     assert entries(target) == ["recipe.json", "weights.safetensors"]
     unet = recipe(tmp_path / "d.json", backbone={"kind": "dynunet", "filters": [4, 8, 8]})
-    authors = data_folder / "reference_head" / "d_checkpoint_as_the_authors_write_it.safetensors"
     wrong: list[tuple[Path | str, Path, tuple[str, ...]]] = [
         (mesh, unet, ("holds a meshnet", "is a dynunet")),
-        (authors, RECIPE, ("is not valid JSON", "model.json")),
+        (target / "weights.safetensors", RECIPE, ("is not valid JSON", "model.json")),
         (tmp_path, RECIPE, ("is a folder", "model.json")),
         (mesh, tmp_path / "none.json", ("none.json does not exist",)),
     ]
@@ -172,9 +171,9 @@ def test_the_converter_writes_what_import_checkpoint_takes_or_says_what_is_wrong
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_plain_weights_of_a_known_backbone_get_an_untrained_head(
-    suffix: str, segwithu: Command, data_folder: Path, tmp_path: Path
+    suffix: str, segwithu: Command, reference_head: Path, tmp_path: Path
 ) -> None:
-    full = load_file(data_folder / "reference_head" / "d_checkpoint_as_the_authors_write_it.safetensors")
+    full = load_file(reference_head / "d_checkpoint_as_the_authors_write_it.safetensors")
     kept = {k.removeprefix("backbone."): t for k, t in full.items() if k.startswith("backbone.") and "heads" not in k}
     source = tmp_path / f"weights{suffix}"
     save_file(kept, source) if suffix == ".safetensors" else torch.save(kept, source)
@@ -184,7 +183,7 @@ def test_plain_weights_of_a_known_backbone_get_an_untrained_head(
     path = recipe(tmp_path / "r.json", labels=four_labels(), input=spec, backbone=backbone, head=head)
     bundle = imported(segwithu, source, "weights", path, tmp_path / "m")
     assert not bundle.default_head.trained
-    expected = np.load(data_folder / "reference_head" / "d_checkpoint_expected.npz")
+    expected = np.load(reference_head / "d_checkpoint_expected.npz")
     with torch.no_grad():
         logits = load_network(bundle)(torch.from_numpy(expected["x"]))[0]
     torch.testing.assert_close(logits, torch.from_numpy(expected["logits"]), atol=1e-5, rtol=1e-5)
@@ -201,9 +200,9 @@ class Touches:
 
 
 def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
-    segwithu: Command, data_folder: Path, tmp_path: Path
+    segwithu: Command, data_folder: Path, reference_head: Path, tmp_path: Path
 ) -> None:
-    authors = data_folder / "reference_head" / "d_checkpoint_as_the_authors_write_it.safetensors"
+    authors = reference_head / "d_checkpoint_as_the_authors_write_it.safetensors"
     mesh = meshnet(data_folder)
     weights, path = convert(mesh, RECIPE, tmp_path / "converted")
     torch.save({"a": Touches(tmp_path / "touched")}, tmp_path / "evil.pt")

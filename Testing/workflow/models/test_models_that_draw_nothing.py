@@ -57,9 +57,9 @@ def first_line(outcome: Outcome) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize(("bias", "draws_nothing"), [(4.0, True), (-4.0, False)])
 def test_a_useless_network_is_named_first_everywhere(
-    bias: float, draws_nothing: bool, data_folder: Path, tmp_path: Path, segwithu: Command
+    bias: float, draws_nothing: bool, full_data_folder: Path, tmp_path: Path, segwithu: Command
 ) -> None:
-    data, model, seg = data_folder / "hippocampus", tmp_path / "model", tmp_path / "seg"
+    data, model, seg = full_data_folder / "hippocampus", tmp_path / "model", tmp_path / "seg"
     plain = biased(tmp_path / "plain", bias)
     cases = table_of(tmp_path / "calibration", data, "calibration", CALIBRATION)
     made = segwithu("calibrate", "--model", plain, "--cases", cases, "--output", model, "--no-graphs")

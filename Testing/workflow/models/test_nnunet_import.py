@@ -94,7 +94,7 @@ def test_imported_model_says_what_it_is_and_segments(
     assert "untrained" in (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
 
     assert segwithu.segment(real_image(data_folder), model=bundle, output=tmp_path / "out").code == 0
-    case = tmp_path / "out" / "hippocampus_001"
+    case = tmp_path / "out" / "hippocampus_319"
     assert sitk.GetArrayFromImage(sitk.ReadImage(str(case / "segmentation.nii.gz"))).any()
     assert not (case / "error_probability.nii.gz").exists()
 

@@ -41,11 +41,11 @@ def test_our_head_is_the_default_and_the_papers_may_be_chosen(bundle: Bundle) ->
 
 
 @pytest.mark.parametrize("head", ["context", "paper"])
-def test_own_figures_are_reproduced_on_test_cases(bundle: Bundle, head: str, data_folder: Path) -> None:
+def test_own_figures_are_reproduced_on_test_cases(bundle: Bundle, head: str, full_data_folder: Path) -> None:
     bundle = with_head(bundle, head)
     assert bundle.metrics is not None
     recorded = bundle.metrics["by_case"]
-    cases = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")
+    cases = find_cases(f"{full_data_folder / 'hippocampus' / 'split.csv'}:test")
     assert len(recorded) == len(cases) == bundle.metrics["cases"]
     model = Model(bundle, torch.device("cpu"))
     for case in cases[:: len(cases) // REPRODUCED_CASES][:REPRODUCED_CASES]:

@@ -99,7 +99,7 @@ def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
     assert segwithu("models", "download", "tiny").code == 0
     for name, version in (("tiny", "1.10.0"), ("tiny@1.0.0", "1.0.0")):
         assert segwithu.segment(real_image(data_folder), model=Path(name), output=tmp_path / version).code == 0
-        case = json.loads((tmp_path / version / "hippocampus_001" / "case.json").read_text(encoding="utf-8"))
+        case = json.loads((tmp_path / version / "hippocampus_319" / "case.json").read_text(encoding="utf-8"))
         assert case["model"]["version"] == version
     one_sentence(segwithu("models", "show", "tiny@3"), "no version 3 of tiny", "1.10.0", code=2)
     one_sentence(segwithu("models", "delete", "tiny", "--yes"), "tiny@1.0.0", "tiny@1.10.0", code=2)
@@ -165,7 +165,7 @@ def test_withdrawn_models_say_so_wherever_they_are_met(
     segmented = segwithu.segment(real_image(data_folder), model=Path("tiny"), output=tmp_path / "out")
     assert segmented.code == 0
     assert why in segmented.err
-    assert why in (tmp_path / "out" / "hippocampus_001" / "case.json").read_text(encoding="utf-8")
+    assert why in (tmp_path / "out" / "hippocampus_319" / "case.json").read_text(encoding="utf-8")
     assert segwithu("models", "delete", "tiny", "--yes").code == 0
     refused = segwithu("models", "download", "tiny")
     assert refused.code == 2

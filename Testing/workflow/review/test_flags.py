@@ -20,7 +20,7 @@ from SegWithUCore.util.errors import InputError
 
 @pytest.fixture
 def case(segmented_cases: Path, tmp_path: Path) -> Path:
-    return copied(segmented_cases / "hippocampus_001", tmp_path)
+    return copied(segmented_cases / "hippocampus_075", tmp_path)
 
 
 def raised(case: Path, **limits: Any) -> list[Flag]:
@@ -78,7 +78,7 @@ def test_the_model_s_fitted_rules_hold_where_the_user_gives_none(case: Path) -> 
 
 def test_a_damaged_case_is_named(case: Path) -> None:
     changed_case(case, lambda content: content["structures"][1].pop("name"))
-    with pytest.raises(InputError, match="hippocampus_001"):
+    with pytest.raises(InputError, match="hippocampus_075"):
         raised(case)
 
 
@@ -214,10 +214,10 @@ def test_a_model_s_useful_rule_flags_the_case_that_segment_writes(
     calibration = {**(bundle.calibration or {}), "flags": {**(bundle.calibration or {})["flags"]}}
     calibration["flags"]["rules"] = {"wrong_share": rule}
     write_bundle_json(replace(bundle, calibration=calibration), model)
-    image = data_folder / "hippocampus" / "images" / "hippocampus_001.nii.gz"
+    image = data_folder / "hippocampus" / "images" / "hippocampus_319.nii.gz"
     outcome = segwithu("segment", image, "--model", model, "--output", tmp_path / "out")
     assert outcome.code == 0, outcome.err
-    flags = read_case(tmp_path / "out" / "hippocampus_001")["flags"]
+    flags = read_case(tmp_path / "out" / "hippocampus_319")["flags"]
     assert [flag["rule"] for flag in flags] == ["expected wrong share"] * 3
-    assert [flag.to_json() for flag in flags_of_case(tmp_path / "out" / "hippocampus_001")] == flags
+    assert [flag.to_json() for flag in flags_of_case(tmp_path / "out" / "hippocampus_319")] == flags
     assert all(f"Flagged: {flag['message']}" in outcome.err for flag in flags)

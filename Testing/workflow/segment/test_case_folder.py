@@ -77,8 +77,8 @@ def test_include_image_adds_the_image_and_nothing_else(
 ) -> None:
     call = (real_image(data_folder), "--include-image")
     assert segwithu.segment(*call, model=tiny, output=tmp_path).code == 0
-    assert entries(tmp_path / "hippocampus_001") == sorted([*FILES, "image.nii.gz"])
-    assert np.array_equal(_voxels(tmp_path / "hippocampus_001" / "image.nii.gz"), sitk.GetArrayFromImage(image))
+    assert entries(tmp_path / "hippocampus_319") == sorted([*FILES, "image.nii.gz"])
+    assert np.array_equal(_voxels(tmp_path / "hippocampus_319" / "image.nii.gz"), sitk.GetArrayFromImage(image))
 
 
 def test_all_volumes_lie_on_the_inputs_grid(sample_case: Path) -> None:
@@ -202,7 +202,7 @@ def test_slicer_reads_names_colours_terminology_and_an_empty_segment(
     for key, code in (("category", tissue), ("type", organ), ("modifier", left)):
         changed_description(model, f"labels/1/{key}", code)
     assert segwithu.segment(real_image(data_folder), model=model, output=tmp_path).code == 0
-    case = tmp_path / "hippocampus_001"
+    case = tmp_path / "hippocampus_319"
     voxels = _voxels(case / "segmentation.nii.gz")
     assert not (voxels == 2).any()
     assert (voxels == 1).any()
@@ -245,7 +245,7 @@ def test_uncalibrated_bundle_gives_no_probabilities_and_says_so(segwithu: Comman
     outcome = segwithu.segment(real_image(data_folder), model=model, output=tmp_path / "results")
     assert outcome.code == 0
     assert "not calibrated" in outcome.out
-    case = tmp_path / "results" / "hippocampus_001"
+    case = tmp_path / "results" / "hippocampus_319"
     assert entries(case) == sorted({*FILES} - {"error_probability.nii.gz", *REGIONS, *SOURCES})
     facts = _facts(case)
     assert facts["model"]["calibrated"] is False
@@ -277,7 +277,7 @@ def test_json_prints_only_json_lines(segwithu: Command, tiny: Path, data_folder:
     engine, first, *events = outcome.events
     assert (engine["event"], engine["engine"], engine["reason"]) == (
         "engine",
-        _facts(tmp_path / "hippocampus_001")["engine"],
+        _facts(tmp_path / "hippocampus_319")["engine"],
         "the model 'tiny' has no compiled graphs",
     )
     assert (first["event"], first["number"], first["of"]) == ("case", 1, 1)
@@ -286,8 +286,8 @@ def test_json_prints_only_json_lines(segwithu: Command, tiny: Path, data_folder:
     assert shares == sorted(shares)  # type: ignore[type-var]
     assert shares[-1] == 1
     assert events[-1]["event"] == "result"
-    assert events[-1]["case"] == str(tmp_path / "hippocampus_001")
-    assert events[-1]["structures"] == _facts(tmp_path / "hippocampus_001")["structures"]
+    assert events[-1]["case"] == str(tmp_path / "hippocampus_319")
+    assert events[-1]["structures"] == _facts(tmp_path / "hippocampus_319")["structures"]
 
 
 def test_same_input_gives_the_same_bytes_of_every_volume(segwithu: Command, tiny: Path, data_folder: Path,

@@ -24,19 +24,19 @@ def test_full_disk_is_named_and_nothing_half_written_stays(
     """The disk fills up in one file after the other; with room for all of them the same run succeeds."""
     case = real_image(data_folder)
     assert segwithu.segment(case, "--include-image", model=tiny, output=tmp_path / "roomy").code == 0
-    need = _size_kb(tmp_path / "roomy" / "hippocampus_001")
+    need = _size_kb(tmp_path / "roomy" / "hippocampus_319")
     assert need < DISK_KB
     for free in (0, 4, 12, need // 4, need // 2, need - 60, need - 28, need - 8):
         leave(small_disk, free)
         outcome = segwithu.segment(case, "--include-image", model=tiny, output=small_disk / "results")
         sentence = one_sentence(outcome, "Cannot write")
         assert "space" in sentence or "disk is full" in sentence, f"{free} kB free: {sentence}"
-        assert str(small_disk / "results" / "hippocampus_001") in sentence, f"{free} kB free: {sentence}"
+        assert str(small_disk / "results" / "hippocampus_319") in sentence, f"{free} kB free: {sentence}"
         assert [name for name in entries(small_disk) if name not in ("ballast", "results")] == []
     leave(small_disk, need + 32)
     assert segwithu.segment(case, "--include-image", model=tiny, output=small_disk / "results").code == 0
-    for path in (tmp_path / "roomy" / "hippocampus_001").glob("*.nii.gz"):
-        stored = sitk.ReadImage(str(small_disk / "results" / "hippocampus_001" / path.name))
+    for path in (tmp_path / "roomy" / "hippocampus_319").glob("*.nii.gz"):
+        stored = sitk.ReadImage(str(small_disk / "results" / "hippocampus_319" / path.name))
         assert sitk.Hash(stored) == sitk.Hash(sitk.ReadImage(str(path)))
 
 
@@ -52,11 +52,11 @@ def test_volume_that_was_cut_short_is_noticed_although_there_is_room_again(
 
     assert segwithu.segment(real_image(data_folder), model=tiny, output=tmp_path / "roomy").code == 0
     for later in ("case.json", "structures.csv", "preview.png"):
-        (tmp_path / "roomy" / "hippocampus_001" / later).unlink()
+        (tmp_path / "roomy" / "hippocampus_319" / later).unlink()
     monkeypatch.setattr(case_writer, "case_facts", with_room_again)
-    leave(small_disk, _size_kb(tmp_path / "roomy" / "hippocampus_001") - 60)  # the last map gets no end
+    leave(small_disk, _size_kb(tmp_path / "roomy" / "hippocampus_319") - 60)  # the last map gets no end
     outcome = segwithu.segment(real_image(data_folder), model=tiny, output=small_disk / "results")
-    one_sentence(outcome, str(small_disk / "results" / "hippocampus_001"), "the disk is full")
+    one_sentence(outcome, str(small_disk / "results" / "hippocampus_319"), "the disk is full")
     assert entries(small_disk / "results") == []
 
 

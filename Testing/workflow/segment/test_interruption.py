@@ -63,7 +63,7 @@ def test_interrupted_writing_leaves_nothing_and_keeps_the_old_case(
 ) -> None:
     model = tiny_bundle(tmp_path / "models" / "tiny")
     output = tmp_path / "results"
-    old = output / "hippocampus_001" / "notes.txt"
+    old = output / "hippocampus_319" / "notes.txt"
     old.parent.mkdir(parents=True)
     old.write_text("mine")
 
@@ -75,7 +75,7 @@ def test_interrupted_writing_leaves_nothing_and_keeps_the_old_case(
     monkeypatch.setattr(f"{case_writer.__name__}.{stage}", interrupted)
     outcome = Command(capfd).segment(real_image(data_folder), "--overwrite", model=model, output=output)
     one_sentence(outcome, "cancelled", code=130)
-    assert entries(output) == ["hippocampus_001", "hippocampus_001/notes.txt"]
+    assert entries(output) == ["hippocampus_319", "hippocampus_319/notes.txt"]
 
 
 STUCK = """
@@ -136,7 +136,7 @@ def test_killed_run_leaves_only_a_hidden_folder_that_the_next_run_sweeps(
     assert left and all(name.startswith(TEMPORARY_PREFIX) for name in left), f"not hidden: {left}"
     model = tiny_bundle(tmp_path / "models" / "tiny")
     assert Command(capfd).segment(real_image(data_folder), model=model, output=output).code == 0
-    assert [path.name for path in output.iterdir()] == ["hippocampus_001"]
+    assert [path.name for path in output.iterdir()] == ["hippocampus_319"]
 
 
 def test_temporary_folder_of_a_live_process_is_not_swept(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def segmented(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return output
 
 
-@pytest.fixture(params=["hippocampus_001", "part"])
+@pytest.fixture(params=["hippocampus_319", "part"])
 def case(request: pytest.FixtureRequest, segmented: Path) -> Path:
     folder: Path = segmented / request.param
     return folder
@@ -118,14 +118,14 @@ def test_machines_get_every_region_in_the_order_of_its_rank(case: Path, segwithu
 
 
 def test_a_higher_threshold_gives_other_regions_and_is_kept_in_the_case(segmented: Path, tmp_path: Path) -> None:
-    case = _copied(segmented / "hippocampus_001", tmp_path)
+    case = _copied(segmented / "hippocampus_319", tmp_path)
     make_regions_again(case, RegionSettings(threshold=0.4))
     assert _voxels(case / "error_probability.nii.gz")[_voxels(case / "regions.nii.gz") > 0].min() > 0.4
     assert json.loads((case / "case.json").read_text())["regions"]["settings"]["threshold"] == 0.4
 
 
 def test_regions_are_not_pulled_away_from_under_a_review(segmented: Path, tmp_path: Path, segwithu: Command) -> None:
-    case = _copied(segmented / "hippocampus_001", tmp_path)
+    case = _copied(segmented / "hippocampus_319", tmp_path)
     (case / "review.ana.jsonl").write_text("{}\n")
     before = (case / "regions.csv").read_bytes()
     assert segwithu("regions", case).code == 0
@@ -149,7 +149,7 @@ def test_a_case_that_fails_does_not_stop_the_others(segmented: Path, tmp_path: P
 def test_an_uncalibrated_case_says_why_it_has_no_regions(data_folder: Path, tmp_path: Path, segwithu: Command) -> None:
     model = tiny_bundle(tmp_path / "raw", calibrated=False)
     assert segwithu.segment(real_image(data_folder), model=model, output=tmp_path / "results").code == 0
-    case = tmp_path / "results" / "hippocampus_001"
+    case = tmp_path / "results" / "hippocampus_319"
     assert json.loads((case / "case.json").read_text())["regions"] is None
     assert "not calibrated" in segwithu("regions", case).messages[-1]
 

@@ -21,7 +21,7 @@ REGION = "--roi=20,25,15,12,12,12"
 
 def _hippocampus(data_folder: Path, path: Path, code: int) -> Path:
     """A real image of which the sform was moved by 8 mm to the right, with a code."""
-    content = bytearray(gzip.decompress((data_folder / "hippocampus/images/hippocampus_394.nii.gz").read_bytes()))
+    content = bytearray(gzip.decompress((data_folder / "hippocampus/images/hippocampus_319.nii.gz").read_bytes()))
     assert struct.unpack_from("<2h", content, 252) == (1, 1)
     (across,) = struct.unpack_from("<f", content, 292)
     struct.pack_into("<h", content, 254, code)
@@ -43,7 +43,7 @@ def test_the_place_is_that_of_slicer_and_both_are_named_once(
     assert outcome.code == 0
     told = [line for line in outcome.messages if "two places" in line]
     assert len(told) == 1
-    qform, sform = "at RAS (18.5, 26.5, 16.5) mm", "at RAS (26.5, 26.5, 16.5) mm"
+    qform, sform = "at RAS (17.0, 24.5, 17.5) mm", "at RAS (25.0, 24.5, 17.5) mm"
     assert f"{qform} with axes towards RAS by its qform (code 1)" in told[0]
     assert f"{sform} with axes towards RAS by its sform (code {code}), up to 8 mm apart" in told[0]
     assert f"the {counts} counts" in told[0]
@@ -62,7 +62,7 @@ def test_a_region_wants_the_form_and_goes_by_it(
     images = tmp_path / "images"
     images.mkdir()
     two = _hippocampus(data_folder, images / "two.nii.gz", 2)
-    one = data_folder / "hippocampus/images/hippocampus_394.nii.gz"
+    one = data_folder / "hippocampus/images/hippocampus_319.nii.gz"
     (images / "one.nii.gz").write_bytes(one.read_bytes())
     call = ("segment", images, "--each", "--model", tiny, REGION, "--unlike-training")
     outcome = segwithu(*call, "--output", tmp_path / "unclear")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hippocampi import ct_phantom
 from segwithu_command import Command, write
 
 from SegWithUCore.case.case_image import voxel_hash
@@ -29,8 +30,8 @@ FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 @pytest.fixture(scope="module")
 def ct(data_folder: Path) -> sitk.Image:
-    """A part of the CT, 32 x 30 x 14 voxels of int16, axes towards R, A, S; taken for 1 mm, to fit into one window."""
-    image = sitk.ReadImage(str(data_folder / "ct_abdomen" / "images" / "example_ct_sm.nii.gz"))[20:52, 30:60, 8:22]
+    """A part of a CT, 32 x 30 x 14 voxels of int16, axes towards R, A, S; taken for 1 mm, to fit into one window."""
+    image = ct_phantom(data_folder)[4:36, 8:38, 8:22]
     array = sitk.GetArrayViewFromImage(image)
     assert array.min() < -900
     assert array.max() > 100

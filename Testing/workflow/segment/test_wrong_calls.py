@@ -34,14 +34,14 @@ def image(data_folder: Path) -> sitk.Image:
         ([], ("wants 2 channel(s) (T1, FLAIR)", "--channel NAME=FILE"), 1),
         (
             ["--channel", "T1={image}", "--channel", "FLAIR={image}"],
-            ("No channel is left for", "hippocampus_001", "T1, FLAIR"),
+            ("No channel is left for", "hippocampus_319", "T1, FLAIR"),
             2,
         ),
         (["--channel", "T2={image}"], ("--channel T2=", "one of T1, FLAIR"), 2),
         (["--channel", "FLAIR"], ("--channel FLAIR", "NAME=FILE"), 2),
         (["--channel", "FLAIR={image}", "--channel", "FLAIR={image}"], ("--channel FLAIR=", "once a channel"), 2),
         (["--channel", "FLAIR=nowhere.nii.gz"], ("nowhere.nii.gz does not exist",), 1),
-        (["--channel", f"FLAIR={SAMPLE}"], (SAMPLE.name, "is not on the grid of", "hippocampus_001"), 1),
+        (["--channel", f"FLAIR={SAMPLE}"], (SAMPLE.name, "is not on the grid of", "hippocampus_319"), 1),
     ],
     ids=["too few", "too many", "unknown", "no file", "twice", "missing file", "other grid"],
 )
@@ -89,7 +89,7 @@ def test_channels_in_any_order_give_the_same(segwithu: Command, pair: Path, imag
         (["--roi=0,0,0,9,9,-9"], ("'0,0,0,9,9,-9'", "R,A,S,dR,dA,dS"), 2),
         (["--roi=0,0,nan,9,9,9"], ("'0,0,nan,9,9,9'", "R,A,S,dR,dA,dS"), 2),
         (["--roi="], ("''", "R,A,S,dR,dA,dS"), 2),
-        (["--roi=500,0,0,20,20,20"], ("(500, 0, 0)", "lies outside the image", "(1, 1, 1) to (35, 51, 35)"), 1),
+        (["--roi=500,0,0,20,20,20"], ("(500, 0, 0)", "lies outside the image", "(1, 1, 1) to (33, 48, 34)"), 1),
     ],
     ids=lambda value: " ".join(value)[:24] if isinstance(value, list) else "",
 )
@@ -178,12 +178,12 @@ def test_file_in_place_of_the_output_folder_is_refused(below: str, segwithu: Com
 
 def test_existing_case_folder_is_refused_untouched(segwithu: Command, tiny: Path, data_folder: Path,
                                                    tmp_path: Path) -> None:  # fmt: skip
-    old = tmp_path / "hippocampus_001" / "notes.txt"
+    old = tmp_path / "hippocampus_319" / "notes.txt"
     old.parent.mkdir()
     old.write_text("mine")
     outcome = segwithu.segment(real_image(data_folder), model=tiny, output=tmp_path)
     one_sentence(outcome, str(old.parent), "exists already", "--overwrite")
-    assert entries(tmp_path) == ["hippocampus_001", "hippocampus_001/notes.txt"]
+    assert entries(tmp_path) == ["hippocampus_319", "hippocampus_319/notes.txt"]
 
 
 def test_overwrite_replaces_an_old_case_and_keeps_it_when_the_new_run_fails(
@@ -209,12 +209,12 @@ def test_too_large_a_part_is_refused_unless_told_otherwise(segwithu: Command, da
     model = tiny_bundle(tmp_path / "models" / "small-view")
     _give_ood_reference(model, highest_mm=(20, 20, 20))
     case, output = real_image(data_folder), tmp_path / "results"
-    words = (str(case), "35 x 51 x 35 mm", "10-20 x 10-20 x 10-20 mm", "region of interest", "--unlike-training")
+    words = (str(case), "33 x 48 x 34 mm", "10-20 x 10-20 x 10-20 mm", "region of interest", "--unlike-training")
     one_sentence(segwithu.segment(case, model=model, output=output), *words)
     assert not list(output.glob("*"))
     insisted = segwithu.segment(case, "--unlike-training", model=model, output=output)
     assert insisted.code == 0
-    assert [line for line in insisted.messages if line.startswith("Warning: ") and "35 x 51 x 35 mm" in line]
+    assert [line for line in insisted.messages if line.startswith("Warning: ") and "33 x 48 x 34 mm" in line]
 
 
 def test_whole_head_is_refused_by_the_model_in_the_box(segwithu: Command, tmp_path: Path) -> None:

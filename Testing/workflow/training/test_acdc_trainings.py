@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hippocampi import write_hippocampi
 from training_runs import small_data_set, tiny_recipe
 
 pytest.importorskip("fcntl")
@@ -168,10 +170,10 @@ def test_every_recipe_of_the_plan_is_there() -> None:
 
 @pytest.mark.parametrize("kind", ["acdc", "hippocampus"])
 def test_folds_part_the_training_patients(kind: str, data_folder: Path, tmp_path: Path) -> None:
-    rows = read_rows(data_folder / kind / "split.csv")
+    rows = read_rows(data_folder / "tables" / kind / "split.csv")
     train = {row.case for row in rows if row.role == "train"}
     left_out: list[str] = []
-    for table in write_fold_tables(data_folder / kind, tmp_path):
+    for table in write_fold_tables(data_folder / "tables" / kind, tmp_path):
         fold = read_rows(table)
         out = {row.patient for row in fold if row.role == "out"}
         kept = {row.patient for row in fold if row.role == "train"}
@@ -180,21 +182,23 @@ def test_folds_part_the_training_patients(kind: str, data_folder: Path, tmp_path
         assert {row.role for row in fold} == {"train", "out", "select"}
         left_out += [row.case for row in fold if row.role == "out"]
     assert sorted(left_out) == sorted(train)
-    assert (tmp_path / "images").resolve() == (data_folder / kind / "images").resolve()
+    assert (tmp_path / "images").resolve() == (data_folder / "tables" / kind / "images").resolve()
 
 
-@pytest.mark.parametrize(("kind", "seen"), [("acdc", {"patient074"}), ("hippocampus", set())])
-def test_a_test_patient_whose_images_are_a_training_patient_s_is_left_out(
-    kind: str, seen: set[str], data_folder: Path, tmp_path: Path
-) -> None:
-    rows = read_rows(data_folder / kind / "split.csv")
-    kept = read_rows(write_unseen_table(data_folder / kind, tmp_path))
-    assert [row for row in rows if row.patient not in seen] == kept
-    assert sum(row.role == "test" for row in rows) - sum(row.role == "test" for row in kept) == 2 * len(seen)
+def test_a_test_patient_whose_images_are_a_training_patient_s_is_left_out(data_folder: Path, tmp_path: Path) -> None:
+    data, roles = tmp_path / "data", ("train", "train", "select", "test", "test", "test")
+    names = write_hippocampi(data_folder, data, len(roles))
+    patients = ("a", "a", "b", "c", "c", "d")
+    lines = [f"{name},{patient},{role}\n" for name, patient, role in zip(names, patients, roles, strict=True)]
+    (data / "split.csv").write_text("case,patient,role\n" + "".join(lines), encoding="utf-8")
+    assert len(read_rows(write_unseen_table(data, tmp_path / "all"))) == len(roles)
+    shutil.copy(data / "images" / f"{names[1]}.nii.gz", data / "images" / f"{names[3]}.nii.gz")
+    kept = read_rows(write_unseen_table(data, tmp_path / "unseen"))
+    assert [row.case for row in kept] == [*names[:3], names[5]], "the patient goes with all cases"
 
 
 def test_nnunets_splits_keep_patients_apart(data_folder: Path) -> None:
-    rows = read_rows(data_folder / "acdc" / "split.csv")
+    rows = read_rows(data_folder / "tables" / "acdc" / "split.csv")
     patients = {row.case: row.patient for row in rows}
     splits = nnunet_data.splits(rows)
     assert len(splits) == 4

@@ -29,9 +29,9 @@ OWN, FURTHER = 18, 10
 
 
 @pytest.fixture(scope="module")
-def split(data_folder: Path) -> str:
+def split(full_data_folder: Path) -> str:
     """The table of the real cases."""
-    return str(data_folder / "hippocampus" / "split.csv")
+    return str(full_data_folder / "hippocampus" / "split.csv")
 
 
 def table_of(cases: list[Case], target: Path, role: str) -> str:
@@ -196,7 +196,7 @@ def test_another_head_is_refused(plain: Path, given: list[str], tmp_path: Path, 
         ({"head_finished": 0}, "The head in {0} is not finished, 1 of 8 epochs are there"),
         ({"origin": "from elsewhere"}, "The backbone in {0} was not made by train-backbone"),
         ({"backbone_source": "an nnU-Net"}, "The backbone in {0} was not made by train-backbone"),
-        ({"cases": ["hippocampus_001"]}, "The backbone in {0} was not made by train-backbone"),
+        ({"cases": ["hippocampus_319"]}, "The backbone in {0} was not made by train-backbone"),
     ],
 )
 def test_a_network_of_which_nobody_knows_enough_is_refused(

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hippocampi import write_hippocampi
 from repository import ROOT
 from segwithu_command import Command, one_sentence
 
 from SegWithUCore.models.bundle import file_sha256, read_bundle, write_bundle_json
-from SegWithULab.training.dataset import find_cases
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 SEEN = "--allow-seen-cases"
@@ -21,30 +21,22 @@ SEEN = "--allow-seen-cases"
 
 @pytest.fixture(scope="module")
 def cases(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Six cases that the model has not been trained with."""
+    """Six cases that the model was trained with: tests say that they may be."""
     folder = tmp_path_factory.mktemp("site")
-    found = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[:6]
-    for case in found:
-        for part, path in (("images", case.channels[0]), ("labels", case.reference)):
-            (folder / part).mkdir(exist_ok=True)
-            shutil.copy(path, folder / part)
-    (folder / "split.csv").write_text("case,role\n" + "".join(f"{case.name},test\n" for case in found))
+    names = write_hippocampi(data_folder, folder, 6)
+    (folder / "split.csv").write_text("case,role\n" + "".join(f"{name},test\n" for name in names))
     return f"{folder / 'split.csv'}:test"
 
 
 @pytest.fixture(scope="module")
 def shifted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Eight validation cases whose images are so noisy that the model errs far more often than it reads."""
+    """Eight cases whose images are so noisy that the model errs far more often than it reads."""
     folder = tmp_path_factory.mktemp("noisy")
-    found = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:select")[:8]
-    for part in ("images", "labels"):
-        (folder / part).mkdir()
-    for number, case in enumerate(found):
-        image = sitk.ReadImage(str(case.channels[0]), sitk.sitkFloat32)
+    write_hippocampi(data_folder, folder, 8)
+    for number, path in enumerate(sorted((folder / "images").iterdir())):
+        image = sitk.ReadImage(str(path), sitk.sitkFloat32)
         spread = float(np.std(sitk.GetArrayViewFromImage(image)))
-        noisy = sitk.AdditiveGaussianNoise(image, 4 * spread, 0.0, number)
-        sitk.WriteImage(noisy, str(folder / "images" / f"{case.name}.nii.gz"))
-        shutil.copy(case.reference, folder / "labels" / f"{case.name}.nii.gz")
+        sitk.WriteImage(sitk.AdditiveGaussianNoise(image, 4 * spread, 0.0, number), str(path))
     return str(folder)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import SimpleITK as sitk
+from hippocampi import write_hippocampi
 from segwithu_command import MODEL, Command, entries, refused, tiny_bundle
 from toy_data_set import write_data_set, write_recipe
 
 from SegWithUCore.models.bundle import read_bundle
-from SegWithULab.training.dataset import find_cases
 
 Change = Callable[[sitk.Image], sitk.Image]
 CASES = 4
@@ -46,14 +46,9 @@ def with_references(table: Path, target: Path, change: Change) -> Path:
 
 @pytest.fixture(scope="module")
 def hippocampi(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cases that the shipped model has not seen, each in three roles."""
+    """Real cases, each in three roles."""
     folder = tmp_path_factory.mktemp("hippocampi") / "data"
-    found = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[:CASES]
-    for case in found:
-        for part, path in (("images", case.channels[0]), ("labels", case.reference)):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, folder / part)
-    rows = "".join(f"{case.name},test\n" for case in found)
+    rows = "".join(f"{name},test\n" for name in write_hippocampi(data_folder, folder, CASES))
     (folder / "split.csv").write_text(f"case,role\n{rows}", encoding="utf-8")
     return folder / "split.csv"
 
