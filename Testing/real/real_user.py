@@ -129,6 +129,7 @@ class User:
         self.wait("the run before to end", lambda: not self.session.controller.is_busy)
         slicer.mrmlScene.Clear(0)
         slicer.util.selectModule(MODULE)
+        self.unfold("inputsButton", "overlayButton", "reviewButton")
         slicer.app.processEvents()
 
     # -- a run --
