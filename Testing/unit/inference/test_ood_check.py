@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from repository import ROOT
+from segwithu_command import MODEL
 from toy_models import registered_toys, write_toy_bundle
 
 from SegWithUCore.inference.deviation import KINDS, Deviation, is_refused
@@ -24,7 +25,7 @@ from SegWithUCore.inference.ood_channels import MINIMUM_CASES, appearance_deviat
 from SegWithUCore.inference.ood_check import deviations, deviations_of_features, to_model_orientation
 from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, empty_structures, structure_deviations
 from SegWithUCore.io.volume import image_on_grid, read_image
-from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.quality import EMPTY_KIND
 from SegWithULab.training.dataset import find_cases, ood_reference, prepare
 from SegWithULab.training.recipe import Recipe, read_recipe
@@ -38,10 +39,20 @@ def recipe() -> Recipe:
     return read_recipe(ROOT / "Resources" / "Recipes" / "hippocampus.json")
 
 
+@pytest.fixture(scope="module", params=["shipped", pytest.param("fitted here", marks=pytest.mark.full_data)])
+def fitted_here(request: pytest.FixtureRequest) -> bool:
+    """Whether the fingerprint is fitted on 60 of the full data, or that of the shipped model."""
+    return bool(request.param == "fitted here")
+
+
 @pytest.fixture(scope="module")
-def bundle(full_data_folder: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(
+    fitted_here: bool, recipe: Recipe, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
     """A toy network with the fingerprint of real training cases."""
-    table = full_data_folder / "hippocampus" / "split.csv"
+    if not fitted_here:
+        return read_bundle(MODEL)
+    table = request.getfixturevalue("full_data_folder") / "hippocampus" / "split.csv"
     train, select = (
         [prepare(case, recipe.input, recipe.label_values) for case in find_cases(f"{table}:{role}")[:count]]
         for role, count in (("train", TRAIN), ("select", SELECT))
@@ -52,9 +63,11 @@ def bundle(full_data_folder: Path, recipe: Recipe, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module")
-def images(full_data_folder: Path) -> list[sitk.Image]:
-    """New cases."""
-    cases = find_cases(f"{full_data_folder / 'hippocampus' / 'split.csv'}:test")
+def images(fitted_here: bool, data_folder: Path, request: pytest.FixtureRequest) -> list[sitk.Image]:
+    """Cases of the same kind; new ones where the fingerprint is fitted here."""
+    if not fitted_here:
+        return [read_image(path) for path in sorted((data_folder / "hippocampus" / "images").iterdir())]
+    cases = find_cases(f"{request.getfixturevalue('full_data_folder') / 'hippocampus' / 'split.csv'}:test")
     return [read_image(case.channels[0]) for case in cases[:: len(cases) // NEW][:NEW]]
 
 
@@ -233,8 +246,8 @@ class TestFitting:
             found = kinds(appearance_deviations(scaled, block, "CT", "RAS", True))
             assert ("intensities" in found) == absolute
 
-    def test_features_of_a_prepared_case_are_upright(self, full_data_folder: Path, recipe: Recipe) -> None:
-        case = find_cases(f"{full_data_folder / 'hippocampus' / 'split.csv'}:train")[0]
+    def test_features_of_a_prepared_case_are_upright(self, data_folder: Path, recipe: Recipe) -> None:
+        case = find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:train")[0]
         image = read_image(case.channels[0])
         own = to_model_orientation(image_features(sitk.GetArrayViewFromImage(image)), image, "RAS")
         turned = image_features(sitk.GetArrayFromImage(sitk.DICOMOrient(image, "RAS")))
@@ -243,6 +256,8 @@ class TestFitting:
 
 
 def test_a_volume_that_no_training_case_has_is_flagged_with_its_structure(bundle: Bundle) -> None:
+    assert bundle.ood_reference is not None
+    cases = bundle.ood_reference["volumes_mm3"]["1"]["cases"]
     labels = (bundle.labels[0], replace(bundle.labels[1], value=1, name="anterior hippocampus"))
     for volume, words in (
         (90.0, "small: 90 mm3"),
@@ -252,7 +267,7 @@ def test_a_volume_that_no_training_case_has_is_flagged_with_its_structure(bundle
         flags = structure_deviations(figures, bundle, NOT_FITTED)
         assert [(flag.structure, flag.severity) for flag in flags] == [(1, "warning")]
         assert words in flags[0].message
-        assert f"the {TRAIN + SELECT} training and validation cases of" in flags[0].message
+        assert f"the {cases} training and validation cases of" in flags[0].message
     empty = [StructureMetrics(labels[0], 1, 1.0), StructureMetrics(labels[1], 0, 0.0)]
     assert structure_deviations(empty, bundle, NOT_FITTED) == []  # said once, of its own kind
     (missing,) = empty_structures(empty, bundle)
