@@ -177,7 +177,7 @@ def test_a_review_goes_on_in_the_browser_and_comes_back(case, tmp_path):
     assert core.state.last_region == session.regions[2].id
     assert core.state.verdict_of(core.state.last_region) == Verdict.REJECTED
     verdict = {"event": "verdict", "region": session.regions[0].id, "verdict": "accepted", "comment": None}
-    review.say([{**verdict, "seconds": 1.0}])
+    review.add([{**verdict, "seconds": 1.0}])
     reviews.close(window)
     again, _seconds = _session(case, tmp_path)
     assert again.state.verdict_of(session.regions[0].id) == Verdict.ACCEPTED

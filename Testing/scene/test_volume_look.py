@@ -64,7 +64,7 @@ def test_the_preview_sends_the_look_and_tells_notes_apart_from_warnings(tmp_path
     preview = PreflightCheck(asked, told.append)
     preview.ask(case.volume, None, find_model("hippocampus"))
     (request,) = asked.requests
-    assert request["request"] == "ood_reference"
+    assert request["request"] == "ood_check"
     assert request["features"]["T1"]["noise"] == image_features_of(case.volume, None).noise
     note, warning = {"severity": "note", "message": "Smooth."}, {"severity": "warning", "message": "Turned."}
     note["kind"], warning["kind"] = "noise", "picture"
