@@ -22,10 +22,9 @@ from .inference.model import Model
 from .inference.segment import Job, compute_case
 from .inference.structures import StructureMetrics
 from .io.grid import check_grid
-from .io.input_reader import InputReader
 from .io.inputs import case_name, channel_inputs, find_input
 from .io.roi import RegionOfInterest
-from .io.volume import Header, Volume, checked_volume, one_of_forms
+from .io.volume import checked_volume
 from .models.bundle import Bundle
 from .models.installed import resolve_model
 from .regions.region import Region
@@ -61,7 +60,6 @@ def segment_image(
     *,
     unlike_training: bool = False,
     series: str | None = None,
-    form: str | None = None,
     progress: Progress = silent,
 ) -> "SegmentationResult":
     """Segment one case in memory, as `segwithu segment` does.
@@ -75,7 +73,6 @@ def segment_image(
             anterior and superior (RAS); None for the whole image.
         unlike_training: continue although the image is out of distribution.
         series: end of the UID of the series to take from a DICOM folder that holds several.
-        form: "qform" or "sform", which of them counts in a NIfTI file with two places.
         progress: called with stage, fraction and details.
 
     Raises:
@@ -96,10 +93,9 @@ def segment_image(
         unlike_training=unlike_training,
         include_image=bool(given.images),
         series=given.series,
-        form=None if form is None else one_of_forms(form),
         insist_option="unlike_training=True",
     )
-    case = compute_case(job, model, progress, _MemoryReader(given.images))
+    case = compute_case(job, model, progress, given.images)
     return SegmentationResult(case, given.images)
 
 
@@ -209,23 +205,6 @@ class _Given:
     files: Sequence[Path]
     series: Sequence[str | None] = ()
     images: Mapping[Path, sitk.Image] = field(default_factory=dict)
-
-
-class _MemoryReader(InputReader):
-    """Gives images from memory in place of files of those names, and reads all others."""
-
-    def __init__(self, images: Mapping[Path, sitk.Image]) -> None:
-        self._images = images
-
-    def header(self, path: Path, series: str | None = None) -> Header:
-        """As for files; that of images from memory says nothing."""
-        return Header(None) if path in self._images else super().header(path, series)
-
-    def read(self, path: Path, series: str | None = None, header: Header | None = None) -> Volume:
-        """As for files."""
-        if path in self._images:
-            return Volume(self._images[path], Header(None))
-        return super().read(path, series, header)
 
 
 def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _Given:

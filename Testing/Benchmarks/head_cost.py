@@ -33,7 +33,7 @@ from speed import CENTRE, SAMPLE, SHIPPED, BareGraph, least_seconds, segmented  
 from SegWithUCore.inference.engines.compiled_graphs import add_graphs  # noqa: E402
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
-from SegWithUCore.inference.prediction import segment_images  # noqa: E402
+from SegWithUCore.inference.segment import segment_images  # noqa: E402
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box  # noqa: E402
 from SegWithUCore.io.volume import read_image  # noqa: E402
 from SegWithUCore.models.bundle import Bundle, HeadSpec, read_bundle, write_bundle_json  # noqa: E402
@@ -74,6 +74,10 @@ SHAPES |= {f"{name}, 16 features": replace(shape, features=16) for name, shape i
 NAMES = ("shipped", *SHAPES)
 
 
+def _segmented(image: sitk.Image, model: Model) -> None:
+    segment_images([image], model)
+
+
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -109,7 +113,7 @@ def measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str, 
     jobs: dict[str, Callable[[], Any]] = {}
     for engine in ENGINES:
         jobs[f"{engine} bare"] = partial(segmented, image, bare[engine], bundle.input)
-        jobs[engine] = partial(segment_images, [image], models[engine])
+        jobs[engine] = partial(_segmented, image, models[engine])
     seconds = least_seconds(jobs, options.repeat)
     return {
         "engines": {

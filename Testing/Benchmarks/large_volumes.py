@@ -184,7 +184,7 @@ def write_bundle(folder: Path, run: Run) -> None:
 
     from SegWithUCore.inference.engines.compiled_graphs import add_graphs
     from SegWithUCore.inference.model import Model
-    from SegWithUCore.inference.prediction import segment_images
+    from SegWithUCore.inference.segment import segment_images
     from SegWithUCore.models.bundle import Bundle, HeadSpec, read_bundle, write_bundle_json
     from SegWithUCore.models.bundle_network import empty_network, write_weights
     from SegWithUCore.models.input_spec import Label, NnunetPreparation, Normalisation

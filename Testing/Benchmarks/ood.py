@@ -8,6 +8,7 @@ in it. Every limit was fitted on train and select cases; the test cases are used
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -26,12 +27,12 @@ import torch  # noqa: E402
 from SegWithUCore.inference.deviation import NOTE, Deviation, is_refused  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.ood_check import deviations  # noqa: E402
-from SegWithUCore.inference.prediction import segment_images  # noqa: E402
+from SegWithUCore.inference.segment import segment_images  # noqa: E402
 from SegWithUCore.inference.structures import (  # noqa: E402
     structure_deviations,
     structure_metrics,
 )
-from SegWithUCore.io.volume import read_image, voxel_volume_mm3  # noqa: E402
+from SegWithUCore.io.volume import read_image  # noqa: E402
 from SegWithUCore.models.installed import resolve_model  # noqa: E402
 from SegWithULab.training.dataset import find_cases  # noqa: E402
 
@@ -114,7 +115,7 @@ def _by_check(found: Collection[Sequence[Deviation]]) -> dict[str, float]:
 
 def _found_in(image: sitk.Image, model: Model) -> list[Deviation]:
     maps, _ = segment_images([image], model)
-    structures = structure_metrics(maps, model.bundle.labels, voxel_volume_mm3(image), model.case_level)
+    structures = structure_metrics(maps, model.bundle.labels, math.prod(image.GetSpacing()), model.case_level)
     return structure_deviations(structures, model.bundle, model.case_level)
 
 

@@ -42,8 +42,8 @@ from SegWithUCore.inference.engines.openvino_engine import settings  # noqa: E40
 from SegWithUCore.inference.engines.openvino_import import import_openvino  # noqa: E402
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
-from SegWithUCore.inference.prediction import segment_images  # noqa: E402
 from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
+from SegWithUCore.inference.segment import segment_images  # noqa: E402
 from SegWithUCore.inference.sliding_window import WindowPlan, stitched  # noqa: E402
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box  # noqa: E402
@@ -68,6 +68,10 @@ BEFORE = "torch bare, without oneDNN"
 """The yardstick: what the bare backbone took before torch's small feature maps went to oneDNN."""
 MEMBERS = 5
 PASSES = (f"augmentation, {1 + AUGMENTED} passes", f"ensemble of {MEMBERS}")
+
+
+def _segmented(image: sitk.Image, model: Model) -> None:
+    segment_images([image], model)
 
 
 def main() -> int:
@@ -178,7 +182,7 @@ def whole_case(
     spec = next(iter(models.values())).bundle.input
     count = WindowPlan.overlapping(network_input([part], spec)[0].shape[1:], spec.window_zyx).count
     jobs: dict[str, Callable[[], Any]] = {name: partial(segmented, part, run, spec) for name, run in bare.items()}
-    jobs |= {name: partial(segment_images, [part], model) for name, model in models.items()}
+    jobs |= {name: partial(_segmented, part, model) for name, model in models.items()}
     if count <= MOST_PASSES_WINDOWS:
         bundle = next(iter(models.values())).bundle
         for engine in ("torch", "openvino"):

@@ -181,10 +181,8 @@ def fit_error_probability(rankings: Sequence[np.ndarray], errors: Sequence[np.nd
     values = np.concatenate([np.ravel(r) for r in rankings]).astype(np.float64)
     wrong = np.concatenate([np.ravel(e) for e in errors]).astype(np.float64)
     if not 0 < wrong.sum() < wrong.size or values.min() == values.max():
-        raise InputError(
-            f"The {len(rankings)} calibration cases hold {int(wrong.sum())} wrong voxels of {wrong.size}: "
-            "error probability cannot be fitted; give cases with some errors."
-        )
+        found = f"{int(wrong.sum())} wrong voxels of {wrong.size}"
+        raise InputError(f"The calibration cases hold {found}: give cases with some errors.", "nothing-to-fit")
     order = np.argsort(values, kind="stable")
     x, counts, means = _tied_means(values[order], wrong[order])
     fitted = isotonic_regression(means, weights=counts).x

@@ -141,10 +141,7 @@ def bad_of_patient(names: Sequence[Hashable] | np.ndarray, bad: np.ndarray) -> n
 
 
 def controlled_limit(
-    scores: np.ndarray,
-    bad: np.ndarray,
-    weights: np.ndarray | None = None,
-    own: np.ndarray | None = None,
+    scores: np.ndarray, bad: np.ndarray, weights: np.ndarray | None = None, own: np.ndarray | None = None
 ) -> float:
     """Find the laxest limit whose bound on missed bad cases stays within `MISSED_SHARE`.
 

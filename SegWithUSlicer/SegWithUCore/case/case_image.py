@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from ..io.dicom_folder import scan_folder
 from ..io.dicom_series import read_slices
 from ..io.grid import VoxelGrid, check_geometry
-from ..io.volume import FORMS, Volume, read_header, read_volume
+from ..io.volume import Volume, read_header, read_volume
 from ..util.errors import InputError
 from ..util.input_files import is_there, original_path
 from ..util.paths import has_links, is_inside, is_own, stored_path
@@ -76,8 +76,6 @@ def case_image(
 def checked_image(path: Path, volume: Volume, folder: Path, case: Mapping[str, Any], channel: int = 0) -> sitk.Image:
     """Return an image that was read, if it is the one that was segmented, at the place that it had then.
 
-    Of a NIfTI file with two places that is the one that the case was made with.
-
     Args:
         path: of the image.
         folder, case, channel: as in `case_image`.
@@ -88,10 +86,8 @@ def checked_image(path: Path, volume: Volume, folder: Path, case: Mapping[str, A
     if voxel_hash(volume.image) != channel_hash(folder, case, channel):
         raise InputError(f"{path} has other voxels than the image of {folder}: give its own image.", OTHER_VOXELS)
     grid = case_grid(folder, case)
-    for form in (None, *FORMS):
-        placed = volume.on_form(form).image
-        if VoxelGrid.of(placed).is_at(grid):
-            return placed
+    if VoxelGrid.of(volume.image).is_at(grid):
+        return volume.image
     places = f"{VoxelGrid.of(volume.image).place} instead of {grid.place}"
     raise InputError(f"{path} has the voxels of {folder} at another place, {places}: restore its header.", ELSEWHERE)
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from ..io.input_reader import IN_THIS_PROCESS
-from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input
+from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input, read_channel
 from ..io.volume import check_same_grid, coarse_notes, grid_facts, read_file
 from ..util.errors import InputError, SegWithUError
 from ..util.folder_entries import EntryKind, entry_kind
@@ -108,15 +107,13 @@ def check_input(case: GivenCase, kind: str) -> Checked:
     paths = [case.numbered[number] for number in sorted(case.numbered)] or [case.source]
     source = case.source / case.name if len(paths) > 1 else paths[0]
     try:
-        volumes = [IN_THIS_PROCESS.read(path) for path in paths]
+        volumes = [read_channel(path) for path in paths]
         for path, volume in zip(paths[1:], volumes[1:], strict=True):
             check_same_grid(path, volume.image, paths[0], volumes[0].image)
     except SegWithUError as error:
         return Checked(source, kind, Outcome.REFUSED, (str(error),))
     named = zip(paths, volumes, strict=True)
-    found = [
-        f"{path}: {note}" for path, one in named for note in (*one.header.notes_by(None), *coarse_notes(one.image))
-    ]
+    found = [f"{path}: {note}" for path, one in named for note in (*one.header.notes, *coarse_notes(one.image))]
     notes = tuple(dict.fromkeys(found))
     metadata = {"grid": grid_facts(volumes[0].image), "voxels_sha256": voxel_hash(volumes[0].image)}
     return Checked(source, kind, Outcome.DOUBTFUL if notes else Outcome.WHOLE, notes, metadata)

@@ -46,7 +46,6 @@ def add_commands(commands: Any) -> None:
         "with several, by the end of its UID; NAME for a further channel; one case at a time")  # fmt: skip
     add("--name", help="name of the case folder (default: from the file name); one case at a time")
     add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
-    add("--form", metavar="sform|qform", help="which of two places counts, of NIfTI files whose header has two")
     command.add_shared("--head", "--device", "--engine", "--overwrite")
     flag("--resume", "resume an earlier run: leave out cases that are there already, made of the same "
          "voxels with the same model, head and region; failures are listed in OUTPUT/failed.csv")  # fmt: skip
@@ -123,11 +122,10 @@ def _cases(options: "argparse.Namespace", bundle: "Bundle", console: Console) ->
     """Find the cases that the options name.
 
     Raises:
-        UsageError: an option is not a region, form or name, or needs a single case.
+        UsageError: an option is not a region or name, or needs a single case.
     """
     from ..cohort.jobs import jobs_of
     from ..io.roi import RegionOfInterest
-    from ..io.volume import one_of_forms
 
     if options.name is not None:
         check_folder_name(options.name, "--name")
@@ -142,7 +140,6 @@ def _cases(options: "argparse.Namespace", bundle: "Bundle", console: Console) ->
         channels=options.channel,
         series=options.series,
         roi=None if options.roi is None else RegionOfInterest.parse(options.roi),
-        form=None if options.form is None else one_of_forms(options.form),
         unlike_training=options.unlike_training,
         include_image=options.include_image,
     )

@@ -123,9 +123,7 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
             with itk_messages_kept_off_the_terminal():
                 _write_volumes(result, ranges, work, progress)
         except (RuntimeError, OutputError) as error:  # SimpleITK's writers raise RuntimeError
-            raise OutputError(
-                f"Cannot write {target}: the disk is full or read-only; free some space or choose another place."
-            ) from error
+            raise OutputError(f"Cannot write {target}: the disk is full or read-only; free some space.") from error
         facts = case_facts(result, target, ranges)
         facts |= {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
         if result.regions is not None:
@@ -163,10 +161,8 @@ def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
     ranges = {name: lowest_and_highest(values) for name, values in map_planes(result.maps).items()}
     for name, ends in ranges.items():
         if not all(map(math.isfinite, ends)):
-            raise InputError(
-                f"The model '{result.bundle.name}' gives NaN or infinite values in the map '{name}' of {result.name}: "
-                "its weights are damaged or too large, so restore it from its source."
-            )
+            what = f"The model '{result.bundle.name}' gives NaN or infinite values in the map '{name}'"
+            raise InputError(f"{what} of {result.name}: restore it from its source.", "weights-not-finite")
     return ranges
 
 

@@ -54,7 +54,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Turn:
+class AxisMapping:
     """How the axes of one grid lie along those of another.
 
     Attributes:
@@ -66,7 +66,7 @@ class Turn:
     flips: tuple[bool, bool, bool]
 
     @classmethod
-    def between(cls, working: VoxelGrid, target: VoxelGrid) -> "Turn":
+    def between(cls, working: VoxelGrid, target: VoxelGrid) -> "AxisMapping":
         """Find the nearest axes."""
         own, wanted = (np.reshape(grid.direction, (3, 3)) for grid in (working, target))
         along = wanted.T @ own  # how each axis x, y, z of the target runs along each of the working grid
@@ -76,7 +76,7 @@ class Turn:
         return cls((z, y, x), (flips[0], flips[1], flips[2]))
 
     @property
-    def swept(self) -> int:
+    def slab_axis(self) -> int:
         """Axis of the working grid along which the target's planes follow each other."""
         return self.order[0]
 
@@ -127,12 +127,12 @@ def _along(axis: int, cut: slice) -> tuple[slice, ...]:
 
 
 def blocks_on_grid(
-    pieces: Iterable[Piece], working: VoxelGrid, target: VoxelGrid, turn: Turn, halo: int = 0
+    pieces: Iterable[Piece], working: VoxelGrid, target: VoxelGrid, turn: AxisMapping, halo: int = 0
 ) -> Iterator[Block]:
     """Bring pieces that follow each other to the target grid: turned, or interpolated linearly where it differs.
 
     Args:
-        pieces: along the axis `turn.swept`, from its first plane on.
+        pieces: along the axis `turn.slab_axis`, from its first plane on.
         turn: between both grids.
         halo: planes of the target on either side of each block, as far as there are so many.
     """
@@ -155,12 +155,12 @@ def blocks_on_grid(
 
 def planes_on_grid(volume: np.ndarray, working: VoxelGrid, target: VoxelGrid, planes: slice) -> np.ndarray:
     """Bring some planes of the target grid out of a volume (outputs, z, y, x) on the working grid; maybe a view."""
-    turn = Turn.between(working, target)
+    turn = AxisMapping.between(working, target)
     if turn.is_all(working, target):
         return turn.of(volume)[:, planes]
     order = np.arange(planes.start, planes.stop)
-    needed = np.array([_needed_planes(plane, working, target, turn.swept) for plane in order])
-    return _at_planes(Piece(0, volume), needed, order, working, target, turn.swept)
+    needed = np.array([_needed_planes(plane, working, target, turn.slab_axis) for plane in order])
+    return _at_planes(Piece(0, volume), needed, order, working, target, turn.slab_axis)
 
 
 def _with_halo(
@@ -195,14 +195,14 @@ def _with_halo(
 
 
 def _interpolated(
-    pieces: Iterable[Piece], working: VoxelGrid, target: VoxelGrid, turn: Turn
+    pieces: Iterable[Piece], working: VoxelGrid, target: VoxelGrid, turn: AxisMapping
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Interpolate at the planes of the target in the order in which pieces come.
 
     Yields:
         Place of the first plane in that order, and values (outputs, planes, y, x) in it.
     """
-    axis, count = turn.swept, target.shape_zyx[0]
+    axis, count = turn.slab_axis, target.shape_zyx[0]
     order = np.arange(count)[:: -1 if turn.flips[0] else 1]
     needed = np.array([_needed_planes(plane, working, target, axis) for plane in order])
     held: Piece | None = None

@@ -30,7 +30,7 @@ from ..regions.region import UNCERTAIN
 from ..util.errors import InputError
 from ..util.memory import check_memory, give_back_freed_memory, in_words, resident_bytes
 from ..util.plane_files import IN_MEMORY_VOXELS, Planes, plane_pieces
-from .grid_blocks import PIECE_VALUES, Turn
+from .grid_blocks import PIECE_VALUES, AxisMapping
 from .model import Model
 from .preprocessing import SPACING_TOLERANCE, working_size
 
@@ -163,7 +163,7 @@ def run_memory(
         masked = size != upright.size or any(each.nonzero_only for each in spec.channel_normalisations)
         copies += (9 if masked else 5) * max(part.voxels, working)
     maps = MAP_BYTES * part.voxels if not on_disk or part.voxels <= IN_MEMORY_VOXELS else 0
-    slab = _slab_bytes(size[::-1], Turn.between(upright, part).swept, model, resampled)
+    slab = _slab_bytes(size[::-1], AxisMapping.between(upright, part).slab_axis, model, resampled)
     stages = {
         "reading": max(reading, READ_BYTES * channels * whole.voxels + images if crops else 0),
         "preparing": kept + (images if crops or not kept else 0) + array + copies,

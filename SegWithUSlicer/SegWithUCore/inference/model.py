@@ -92,15 +92,9 @@ def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Dev
     """
     notes = []
     if not head.trained:
-        notes.append(
-            f"The uncertainty head of the model '{bundle.name}' is not trained: its ranking map says little more than "
-            "the network's own probabilities; train it with train-head."
-        )
+        notes.append(f"The head of '{bundle.name}' is not trained, so its maps mean little: use train-head.")
     if bundle.about.get("network_sha256") != network:
-        notes.append(
-            f"The file of the network of '{bundle.name}' was changed since the model was made: results hold only if it "
-            "still computes the same."
-        )
+        notes.append(f"The network file of '{bundle.name}' has changed: check that it computes the same.")
     withdrawn = read_registries().withdrawn(bundle.name, bundle.about["version"])
     if withdrawn:
         notes.append(f"The model '{bundle.name}' {bundle.about['version']} was withdrawn: {withdrawn}")

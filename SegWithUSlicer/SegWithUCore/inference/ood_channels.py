@@ -20,7 +20,6 @@ NOISE_WARNED = 3.4
 """Noise beyond this multiple of that of the noisiest training case."""
 ROUND_OFF = 1e-6
 """Correlations this far below the lowest one are no lower."""
-_OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 
 def fit_appearance(
@@ -50,64 +49,48 @@ def fit_appearance(
         "noise": [min(noises), max(noises)],
         "template": template.ravel().tolist(),
         "mirror_axis": mirror_axis,
-        "likeness": min(own for own, _, _ in seen),
-        "turned_gain": max(0.0, *(other - own for own, other, _ in seen)),
+        "likeness": min(own for own, _ in seen),
+        "turned_gain": max(0.0, *(other - own for own, other in seen)),
         "intensities": {"low": [min(lows), max(lows)], "high": [min(highs), max(highs)]} if absolute else None,
     }
 
 
 def appearance_deviations(
-    features: ImageFeatures,
-    block: Mapping[str, Any],
-    channel: str,
-    orientation: str,
-    like_spacing: bool,
+    features: ImageFeatures, block: Mapping[str, Any], channel: str, like_spacing: bool
 ) -> list[Deviation]:
     """Compare the look of one channel with the training cases.
 
     Args:
-        features: of the part to be segmented, cells turned to `orientation`.
+        features: of the part to be segmented, cells in the model's orientation.
         block: from `fit_appearance`.
-        orientation: letters of the model's axes, x, y, z.
         like_spacing: the voxels are about as large as in training; else their noise cannot be compared.
     """
     if features.flat:
-        return [
-            Deviation(
-                REFUSED,
-                f"The part of the {channel} image to be segmented is empty, practically all voxels are "
-                f"{features.low:g}: check the file and the region of interest.",
-                "empty",
-            )
-        ]
+        text = f"The part of the {channel} image to be segmented is empty (practically all voxels are {features.low:g})"
+        return [Deviation(REFUSED, f"{text}: check the file and the region of interest.", "empty")]
     checks = [
-        _picture(features, block, channel, orientation),
+        _picture(features, block, channel),
         _noise(features, block, channel) if like_spacing else None,
         _intensities(features, block, channel),
     ]
     return [check for check in checks if check is not None]
 
 
-def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str, orientation: str) -> Deviation | None:
+def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
     template = np.asarray(block["template"]).reshape((CELLS,) * 3)
-    own, other, letters = _template_correlation(f.cells, template, block["mirror_axis"], orientation)
+    own, other = _template_correlation(f.cells, template, block["mirror_axis"])
     least = block["likeness"] - ROUND_OFF
-    alike, reorient = own >= least, other - own > block["turned_gain"] and other >= least
-    if alike and not reorient:
+    reorient = other - own > block["turned_gain"] and other >= least
+    if own >= least and not reorient:
         return None
-    figures = f"(correlation with their average {own:.2f}; training cases at least {least:.2f})"
-    text = f"The {channel} image does not show what the training cases show {figures}"
+    advice = "check the kind of image and the place of the region of interest"
     if own < -abs(least):
-        return Deviation(WARNING, f"{text}: dark and bright seem to be exchanged.", "picture")
-    if reorient:
-        start = f"The {channel} image looks turned {figures}" if alike else text
-        return Deviation(
-            WARNING,
-            f"{start}: with axes running towards {letters} instead of {orientation} it would fit better ({other:.2f}); "
-            "check in a viewer that anterior and superior are where the file says.",
-            "picture",
-        )
-    return Deviation(WARNING, f"{text}: check the kind of image and the place of the region of interest.", "picture")
+        advice = "dark and bright seem to be exchanged"
+    elif reorient:
+        advice = "check in a viewer that anterior and superior are where the file says, for it looks reoriented"
+    metrics = f"(correlation with their average {own:.2f}; training cases at least {least:.2f})"
+    text = f"The {channel} image does not show what the training cases show {metrics}: {advice}."
+    return Deviation(WARNING, text, "picture")
 
 
 def _noise(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
@@ -126,40 +109,22 @@ def _intensities(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> De
     (low_from, low_to), (high_from, high_to) = span["low"], span["high"]
     if low_from <= f.low <= low_to and high_from <= f.high <= high_to:
         return None
-    return Deviation(
-        WARNING,
-        f"The intensities of the {channel} image run from {f.low:g} to {f.high:g}; those of the training cases start "
-        f"at {low_from:g} to {low_to:g} and end at {high_from:g} to {high_to:g}: check unit and offset.",
-        "intensities",
-    )
+    found = f"The intensities of the {channel} image run from {f.low:g} to {f.high:g}"
+    usual = f"those of the training cases from {low_from:g}-{low_to:g} to {high_from:g}-{high_to:g}"
+    return Deviation(WARNING, f"{found}, {usual}: check unit and offset.", "intensities")
 
 
-def _template_correlation(
-    cells: np.ndarray, template: np.ndarray, mirror_axis: int | None, orientation: str = "RAS"
-) -> tuple[float, float, str]:
-    """Correlation with the template as the axes are, the best one with turned axes, and the letters of those.
+def _template_correlation(cells: np.ndarray, template: np.ndarray, mirror_axis: int | None) -> tuple[float, float]:
+    """Correlation with the template as the axes are, and the best one with reoriented axes.
 
-    Mirroring that the model was trained with is no turning.
+    Mirroring that the model was trained with does not count.
     """
-    goal = template.ravel()
-    own, best, letters = _correlation(cells, goal), -1.0, ""
+    goal, best = template.ravel(), -1.0
     for order, flips in product(permutations(range(3)), product((False, True), repeat=3)):
         flipped = tuple(axis for axis in range(3) if flips[axis])
-        if order == (0, 1, 2) and set(flipped) <= ({mirror_axis} if mirror_axis is not None else set()):
-            continue
-        found = _correlation(np.flip(cells.transpose(order), flipped), goal)
-        if found > best:
-            best, letters = found, _letters(order, flips, orientation)
-    return own, best, letters
-
-
-def _letters(order: Sequence[int], flips: Sequence[bool], orientation: str) -> str:
-    """Towards which the axes x, y, z of cells run that fit once transposed by `order`, then flipped."""
-    seen = [""] * 3
-    for axis, (source, flipped) in enumerate(zip(order, flips, strict=True)):
-        letter = orientation[2 - axis]
-        seen[2 - source] = _OPPOSITE.get(letter, f"-{letter}") if flipped else letter  # "xyz" where axes have no names
-    return "".join(seen)
+        if order != (0, 1, 2) or not set(flipped) <= ({mirror_axis} if mirror_axis is not None else set()):
+            best = max(best, _correlation(np.flip(cells.transpose(order), flipped), goal))
+    return _correlation(cells, goal), best
 
 
 def _correlation(cells: np.ndarray, goal: np.ndarray) -> float:
@@ -287,10 +252,8 @@ def _middle(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviati
     found, low = median(f), block["middle"]
     if found >= MIDDLE_WARNED * low:
         return None
-    return Deviation(
-        WARNING,
-        f"The {channel} image is dark but for a few bright voxels (half of its voxels lie below {100 * found:.0f} % of "
-        f"its range of grey values; training cases at least {100 * low:.0f} %): look for bright artefacts, strong "
-        "shading or another contrast, or check the result with care.",
-        "grey values",
+    text = (
+        f"The {channel} image is dark but for a few bright voxels (median at {100 * found:.0f} % of its grey values; "
+        f"training cases at least {100 * low:.0f} %): look for bright artefacts, strong shading or another contrast."
     )
+    return Deviation(WARNING, text, "grey values")

@@ -85,7 +85,7 @@ def channel_deviations(features: Mapping[str, ImageFeatures], grid: VoxelGrid, b
         if channel in features and blocks.get(channel) is not None:
             own = to_model_orientation(features[channel], grid, orientation)
             quality = qualities.get(channel)
-            found += appearance_deviations(own, blocks[channel], channel, orientation, like_spacing)
+            found += appearance_deviations(own, blocks[channel], channel, like_spacing)
             if quality is not None:
                 found += quality_deviations(own, quality, channel, spacing, usual)
     return found
@@ -129,12 +129,8 @@ def _spacing(spacing: Sequence[float], bundle: Bundle) -> Deviation | None:
     pairs = zip(spacing, span["low"], span["high"], strict=True)
     if all(low / SPACING_FACTOR <= value <= SPACING_FACTOR * high for value, low, high in pairs):
         return None
-    return Deviation(
-        WARNING,
-        f"The voxels are {_triple(spacing)} mm, but those of the training cases of '{bundle.name}' {_range(span)} mm: "
-        "finer detail than in training is lost and coarser images carry less; check the result with care.",
-        "spacing",
-    )
+    usual = f"those of the training cases of '{bundle.name}' {_range(span)} mm"
+    return Deviation(WARNING, f"The voxels are {_triple(spacing)} mm, {usual}: check the result with care.", "spacing")
 
 
 def _triple(values: Sequence[float]) -> str:

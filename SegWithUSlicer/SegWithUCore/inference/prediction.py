@@ -1,11 +1,7 @@
-"""Run a model over the channels of one case: maps slab by slab, so that memory does not grow with the image.
-
-`predict` keeps the logits, too: for fitting and for measuring on cases with references.
-"""
+"""Predict one case and keep its logits, for fitting and for measuring on cases with references."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,92 +9,11 @@ import SimpleITK as sitk
 from ..calibration.local_features import Steps
 from ..calibration.second_stage import HeadMaps, find_uncertain_voxels, refined
 from ..io.grid import VoxelGrid
-from ..io.volume import voxel_volume_mm3
-from ..models.input_spec import InputSpec
-from ..util.progress import Progress, part_of, silent
-from .deviation import WARNING, Deviation
-from .engines.base import DeviceMemoryError
-from .grid_blocks import Turn, blocks_on_grid, pieces_of_slabs
+from .grid_blocks import AxisMapping
 from .model import Model
 from .preprocessing import network_input
-from .sliding_window import finished_slabs, stitched, window_plan
-from .uncertainty_maps import FittedCalibration, VoxelMaps, maps_of_blocks, resample_to_grid, second_stage_of, voxelwise
-
-WINDOWS = (0.02, 0.8)
-"""Of a whole run, the part of windows and their maps: 0.4 to 0.7 of the time with small networks, more with large ones
-(Testing/Benchmarks/results/large_volumes.json). Regions and files follow."""
-
-
-@dataclass(frozen=True)
-class PreparedInput:
-    """What a network segments.
-
-    Attributes:
-        array: normalised float32 (channels, z, y, x).
-        working: the grid that it lies on.
-        target: the grid of the images that it was made from, and of the maps.
-    """
-
-    array: np.ndarray
-    working: VoxelGrid
-    target: VoxelGrid
-
-
-def prepared_input(images: Sequence[sitk.Image], spec: InputSpec) -> PreparedInput:
-    """Prepare the channels of one case; the images are not needed any more then."""
-    array, working = network_input(images, spec)
-    return PreparedInput(array, VoxelGrid.of(working), VoxelGrid.of(images[0]))
-
-
-def segment_images(
-    images: Sequence[sitk.Image], model: Model, progress: Progress = silent, detail: str = ""
-) -> tuple[VoxelMaps, list[Deviation]]:
-    """Segmentation and maps of one case in memory, on the grid of its first image; as `segment_prepared`."""
-    progress("preparing", 0.01)
-    return segment_prepared(prepared_input(images, model.bundle.input), model, progress, detail)
-
-
-def segment_prepared(
-    prepared: PreparedInput,
-    model: Model,
-    progress: Progress = silent,
-    detail: str = "",
-    scratch: Path | None = None,
-) -> tuple[VoxelMaps, list[Deviation]]:
-    """Segmentation and maps of one case, slab by slab.
-
-    Args:
-        progress: of the run, of which windows and maps are the part `WINDOWS`.
-        detail: said when the network begins.
-        scratch: as for `compute_case`.
-
-    Returns:
-        The maps, and what the user should know about how they were made.
-    """
-    progress("segmenting", WINDOWS[0], detail)
-    notes: list[Deviation] = []
-    try:
-        maps = _maps_by_slabs(prepared, model, progress, scratch)
-    except DeviceMemoryError:
-        sentence = f"The {model.device} device ran out of memory: the CPU was used instead."
-        notes.append(Deviation(WARNING, sentence, "memory"))
-        progress("segmenting", WINDOWS[0], sentence)
-        model.engine.move("cpu")
-        maps = _maps_by_slabs(prepared, model, progress, scratch)
-    model.engine.move(model.device)
-    return maps, notes
-
-
-def _maps_by_slabs(prepared: PreparedInput, model: Model, progress: Progress, scratch: Path | None) -> VoxelMaps:
-    """Sweep along the axis that is the slowest of the images, so that planes are finished as files hold them."""
-    working, target, engine = prepared.working, prepared.target, model.engine
-    turn = Turn.between(working, target)
-    plan = window_plan(prepared.array.shape[1:], model.bundle.input)
-    slabs = finished_slabs(engine, prepared.array, plan, part_of(progress, *WINDOWS), turn.swept)
-    second = second_stage_of(model.fitted, prepared.array, working, target, scratch)
-    halo = 0 if second is None else second.halo
-    blocks = blocks_on_grid(pieces_of_slabs(slabs, turn.swept), working, target, turn, halo)
-    return maps_of_blocks(engine, blocks, target.shape_zyx, model.fitted, scratch, second)
+from .sliding_window import stitched
+from .uncertainty_maps import FittedCalibration, resample_to_grid, voxelwise
 
 
 @dataclass(frozen=True)
@@ -121,7 +36,7 @@ class NetworkView:
     def of(cls, array: np.ndarray, working: sitk.Image, target: sitk.Image) -> "NetworkView":
         """Bring the network's input (channels, z, y, x) on the grid `working` to the grid `target`."""
         image = resample_to_grid(array, working, target)
-        order = Turn.between(VoxelGrid.of(working), VoxelGrid.of(target)).order
+        order = AxisMapping.between(VoxelGrid.of(working), VoxelGrid.of(target)).order
         return cls(image, order, working.GetSpacing()[::-1], target.GetSpacing()[::-1])
 
     def steps(self, axes: Sequence[bool]) -> Steps:
@@ -192,7 +107,7 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
         found.ranking,
         found.epistemic,
         found.aleatoric,
-        voxel_volume_mm3(images[0]),
+        float(np.prod(images[0].GetSpacing())),
         view=view,
     )
     chance = error_probability(model.fitted, view, logits, prediction.head_maps)

@@ -71,10 +71,7 @@ def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.n
     """
     if len(channels) != len(spec.channels):
         wanted = ", ".join(spec.channels)
-        raise InputError(
-            f"The model wants {len(spec.channels)} channel(s) ({wanted}) but {len(channels)} were given: "
-            "give one file a channel."
-        )
+        raise InputError(f"The model wants the channel(s) {wanted}, but {len(channels)} were given.", "other-channels")
     if spec.nnunet is not None:
         return _nnunet_input(channels, spec, spec.nnunet)
     array, working = np.empty((0, 0, 0, 0), np.float32), channels[0]

@@ -1,7 +1,7 @@
 """The whole job: from image files to a case folder (`segment`), or to the same result in memory (`compute_case`)."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from ..case.case_image import voxel_hash
 from ..case.pictures import can_draw
 from ..io.grid import VoxelGrid
-from ..io.input_reader import IN_THIS_PROCESS, InputReader
+from ..io.inputs import channel_header, read_channel
 from ..io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
 from ..io.volume import Header, Volume, apply_transform, check_same_grid, coarse_notes
 from ..models.bundle import Bundle
@@ -23,6 +23,7 @@ from ..util.plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..util.progress import Progress, part_of, silent
 from .case_writer import CaseResult, write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, is_refused
+from .engines.base import DeviceMemoryError
 from .memory_prediction import (
     READ_BYTES,
     check_regions_fit,
@@ -33,11 +34,13 @@ from .memory_prediction import (
 )
 from .model import Model
 from .ood_check import input_deviations
-from .prediction import WINDOWS, prepared_input, segment_prepared
-from .preprocessing import assessed_box
+from .preprocessing import assessed_box, network_input
 from .structures import empty_structures, structure_deviations, structure_metrics
-from .uncertainty_maps import VoxelMaps, regions_of_maps
+from .uncertainty_maps import VoxelMaps, maps_by_slabs, regions_of_maps
 
+WINDOWS = (0.02, 0.8)
+"""Of a whole run, the part of windows and their maps: 0.4 to 0.7 of the time with small networks, more with large ones
+(Testing/Benchmarks/results/large_volumes.json). Regions and files follow."""
 FILES_FROM, FILES_TO = 0.83, 0.99
 """Of a whole run, the part that writing the volumes of the case folder takes."""
 
@@ -55,7 +58,6 @@ class Job:
         include_image: also write the image into the case folder.
         own_to_world_ras: linear transform that the image hangs under; only tells the network which way is up.
         series: for each file, the end of the UID of the series to take from a DICOM folder that holds several.
-        form: "qform" or "sform", which of them counts in a NIfTI file that has both; None for the one of Slicer's rule.
         insist_option: how the user says `unlike_training`, for messages.
     """
 
@@ -68,7 +70,6 @@ class Job:
     include_image: bool = False
     own_to_world_ras: Sequence[float] | None = None
     series: Sequence[str | None] = ()
-    form: str | None = None
     insist_option: str = "--unlike-training"
 
 
@@ -80,16 +81,8 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - begun
 
 
-def segment(
-    job: Job,
-    model: Model,
-    progress: Progress = silent,
-    reader: InputReader = IN_THIS_PROCESS,
-) -> CaseResult:
+def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     """Segment one case and write its case folder.
-
-    Args:
-        reader: what reads the images.
 
     Raises:
         InputError, UsageError: as `compute_case`.
@@ -97,10 +90,10 @@ def segment(
     """
     # Nothing is made before there is a result, so large maps go to the nearest folder that is there.
     scratch = next(folder for folder in job.target.absolute().parents if folder.is_dir())
-    result = compute_case(job, model, progress, reader, scratch)
+    result = compute_case(job, model, progress, scratch=scratch)
     if not can_draw():
-        sentence = "There is no preview.png, since the package Pillow is missing: pip install pillow."
-        result = replace(result, warnings=[*result.warnings, Deviation(NOTE, sentence, "preview")])
+        note = Deviation(NOTE, "There is no preview.png without the package Pillow: pip install pillow.", "preview")
+        result = replace(result, warnings=[*result.warnings, note])
     progress("writing", FILES_FROM)
     write_case_folder(result, job.target, job.overwrite, part_of(progress, FILES_FROM, FILES_TO))
     progress("done", 1.0)
@@ -111,36 +104,37 @@ def compute_case(
     job: Job,
     model: Model,
     progress: Progress = silent,
-    reader: InputReader = IN_THIS_PROCESS,
+    images: Mapping[Path, sitk.Image] | None = None,
     scratch: Path | None = None,
 ) -> CaseResult:
-    """Segment one case: all that its case folder will hold; `job.target` is not looked at.
+    """Segment one case: all that its case folder will hold; `job.target` is not used.
 
     Args:
-        reader: what reads the images.
+        images: in memory, in place of files of those names.
         scratch: folder on the disk that the maps of large images go to; None keeps them in memory.
 
     Raises:
-        InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
+        InputError: an image is unusable, has the wrong channels, or is too far from the training cases.
         UsageError: a region of interest that the image or the model cannot have.
         NotEnoughMemoryError: the run needs more memory than is free.
         OutputError: there is no room for large maps.
     """
-    job, headers = _checked_job(job, model.bundle, reader)
+    images = images or {}
+    headers = _checked_headers(job, model.bundle, images)
     seconds: dict[str, float] = {}
     memory = memory_from_headers(headers, job.roi, model, job.include_image, job.own_to_world_ras, scratch is not None)
     if memory is not None:
         memory.check(job.files[0])
     progress("reading", 0.0, "" if memory is None else memory.words)
     with _timed(seconds, "reading"):
-        given = read_input(job, model.bundle, reader, headers)
+        given = read_input(job, model.bundle, headers, images)
     parts, placement = given.parts, VoxelGrid.of(given.parts[0])
     stored = READ_BYTES if memory is None else stored_bytes(headers)
     memory = run_memory(given.grid, placement, model, stored, job.include_image, scratch is not None)
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     with _timed(seconds, "segmenting"):
-        maps, notes = _segmented(parts, model, progress, memory.words, scratch)
+        maps, notes = segment_images(parts, model, progress, memory.words, scratch)
     with _timed(seconds, "finding regions"):
         progress("finding regions", WINDOWS[1])
         check_regions_fit(maps.error_probability, job.files[0])
@@ -148,9 +142,8 @@ def compute_case(
     if regions is not None and regions.left_out:
         notes = [*notes, Deviation(WARNING, regions.left_out_sentence, "regions")]
     refused, labels = is_refused(given.warnings), model.bundle.labels
-    structures = structure_metrics(
-        maps, labels, float(np.prod(given.grid.spacing)), model.case_level, assessed=not refused
-    )
+    voxel_mm3 = float(np.prod(given.grid.spacing))
+    structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
     further = empty_structures(structures, model.bundle)
     further += [] if refused else structure_deviations(structures, model.bundle, model.case_level)
     return CaseResult(
@@ -199,18 +192,18 @@ class ReadInput:
     warnings: list[Deviation]
 
 
-def read_input(job: Job, bundle: Bundle, reader: InputReader, headers: Sequence[Header]) -> ReadInput:
+def read_input(job: Job, bundle: Bundle, headers: Sequence[Header], in_memory: Mapping[Path, sitk.Image]) -> ReadInput:
     """Read the images of a job and keep no more of them than it needs.
 
     Raises:
         InputError: as `read_channels` and `checked_against_training`, or the region lies outside.
     """
-    volumes = read_channels(job, bundle, reader, headers)
+    volumes = read_channels(job, bundle, headers, in_memory)
     images = [volume.image for volume in volumes]
     grid = VoxelGrid.of(images[0])
     box = voxel_box(job.roi, grid) if job.roi else whole_grid(grid)
     hashes, parts = [voxel_hash(image) for image in images], [box.crop(image) for image in images]
-    notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes_by(job.form))
+    notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes)
     warnings = [Deviation(WARNING, note, "place") for note in notes]
     warnings += [Deviation(WARNING, note, "grey values") for part in parts for note in coarse_notes(part)]
     parts = [apply_transform(part, job.own_to_world_ras) for part in parts]
@@ -221,25 +214,25 @@ def read_input(job: Job, bundle: Bundle, reader: InputReader, headers: Sequence[
 
 
 def read_channels(
-    job: Job, bundle: Bundle, reader: InputReader = IN_THIS_PROCESS, headers: Sequence[Header] = ()
+    job: Job, bundle: Bundle, headers: Sequence[Header] = (), in_memory: Mapping[Path, sitk.Image] | None = None
 ) -> list[Volume]:
     """Read one image per channel and check that they share one grid.
 
     Args:
-        reader: what reads them.
         headers: of the files, where they were read before.
+        in_memory: images in place of files of those names.
 
     Raises:
         InputError: unreadable, wrong number of channels, or different grids.
     """
-    files, wanted = job.files, bundle.input.channels
+    files, wanted, held = job.files, bundle.input.channels, in_memory or {}
     if len(files) != len(wanted):
-        raise InputError(
-            f"The model '{bundle.name}' wants {len(wanted)} channel(s) ({', '.join(wanted)}) but {len(files)} "
-            f"file(s) were given for {files[0].name}: name the others with --channel NAME=FILE."
-        )
-    given = zip_longest(files, job.series, headers)
-    volumes = [reader.read(path, series, header).on_form(job.form) for path, series, header in given]
+        found = f"{len(files)} file(s) were given for {files[0].name}, but '{bundle.name}' wants {', '.join(wanted)}"
+        raise InputError(f"{found}: name the others with --channel NAME=FILE.", "other-channels")
+    volumes = [
+        Volume(held[path], Header(None)) if path in held else read_channel(path, series, header)
+        for path, series, header in zip_longest(files, job.series, headers)
+    ]
     for path, volume in zip(files[1:], volumes[1:], strict=True):
         check_same_grid(path, volume.image, files[0], volumes[0].image)
     return volumes
@@ -257,32 +250,49 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     found = input_deviations(images, bundle)
     refused = [deviation for deviation in found if deviation.severity == REFUSED]
     if refused and not job.unlike_training:
-        sentence = refused[0].message.removesuffix(".")
-        message = f"{job.files[0]}: {sentence}, or insist with {job.insist_option}."
+        message = f"{job.files[0]}: {refused[0].message.removesuffix('.')}, or insist with {job.insist_option}."
         raise RefusedInputError(message, refused[0].message)
     if job.roi and any(each.kind == "range" for each in bundle.input.channel_normalisations):
-        sentence = (
-            f"The model '{bundle.name}' scales intensities by the range of the whole image, and a region of interest "
-            "has another range: segment the whole image."
-        )
-        found.append(Deviation(WARNING, sentence, "region of interest"))
+        note = f"The model '{bundle.name}' scales intensities by the range of the whole image: leave out the region."
+        found.append(Deviation(WARNING, note, "region of interest"))
     return found
 
 
-def _segmented(
-    parts: list[sitk.Image], model: Model, progress: Progress, words: str, scratch: Path | None
+def segment_images(
+    images: list[sitk.Image], model: Model, progress: Progress = silent, detail: str = "", scratch: Path | None = None
 ) -> tuple[VoxelMaps, list[Deviation]]:
-    """As `segment_prepared`; the list of parts is emptied, since the network's input is enough then."""
-    grid = VoxelGrid.of(parts[0])
+    """Segmentation and maps of one case, slab by slab, on the grid of its first image.
+
+    Args:
+        images: the channels; the list is emptied, since the network's input is enough then.
+        progress: of the run, of which windows and maps are the part `WINDOWS`.
+        detail: shown when the network begins.
+        scratch: as for `compute_case`.
+
+    Returns:
+        The maps, and what the user should know about how they were made.
+    """
+    target, notes = VoxelGrid.of(images[0]), list[Deviation]()
     progress("preparing", 0.01)
-    _make_room(grid)
-    prepared = prepared_input(parts, model.bundle.input)
-    parts.clear()
-    _make_room(grid)
-    found = segment_prepared(prepared, model, progress, words, scratch)
-    del prepared
-    _make_room(grid)
-    return found
+    _make_room(target)
+    array, working = network_input(images, model.bundle.input)
+    images.clear()
+    _make_room(target)
+    progress("segmenting", WINDOWS[0], detail)
+    steps = part_of(progress, *WINDOWS)
+    arguments = (model.engine, model.fitted, model.bundle.input, array, VoxelGrid.of(working), target, steps, scratch)
+    try:
+        maps = maps_by_slabs(*arguments)
+    except DeviceMemoryError:
+        message = f"The {model.device} device ran out of memory: the CPU was used instead."
+        notes.append(Deviation(WARNING, message, "memory"))
+        progress("segmenting", WINDOWS[0], message)
+        model.engine.move("cpu")
+        maps = maps_by_slabs(*arguments)
+    model.engine.move(model.device)
+    del array, arguments
+    _make_room(target)
+    return maps, notes
 
 
 def _make_room(grid: VoxelGrid) -> None:
@@ -291,23 +301,19 @@ def _make_room(grid: VoxelGrid) -> None:
         give_back_freed_memory()
 
 
-def _checked_job(job: Job, bundle: Bundle, reader: InputReader) -> tuple[Job, list[Header]]:
-    """Return the job, if its region of interest makes sense for model and images, and the headers of its files.
+def _checked_headers(job: Job, bundle: Bundle, in_memory: Mapping[Path, sitk.Image]) -> list[Header]:
+    """Return the headers of a job's files, if its region of interest makes sense for model and images.
 
     Raises:
-        UsageError: the model takes whole slices, or the region is in mm, an image has two places, and the job does not
-            say which counts.
+        UsageError: the model takes whole slices, or the region is in mm and an image has two places.
         InputError: a header is damaged.
     """
     if job.roi and bundle.input.slice_edge is not None:
-        raise UsageError(
-            f"The model {bundle.name} takes whole slices, since it tells sizes by the field of view alone: leave "
-            "out the region of interest."
-        )
-    headers = [reader.header(path, uid).on_form(job.form) for path, uid in zip_longest(job.files, job.series)]
+        raise UsageError(f"The model {bundle.name} takes whole slices: leave out the region of interest.", "no-roi")
+    pairs = zip_longest(job.files, job.series)
+    headers = [Header(None) if path in in_memory else channel_header(path, series) for path, series in pairs]
     for path, header in zip(job.files, headers, strict=True):
-        if job.roi:
-            header.check_form(path, job.form)
-    if headers[0].differs_from_slicer(job.form):  # else Slicer would show the file beside the results
-        job = replace(job, include_image=True)
-    return job, headers
+        if job.roi and header.has_two_places:
+            what = f"{path} has two places in its header (qform and sform), so a region in mm is not clear"
+            raise UsageError(f"{what}: make them alike (fslorient, nibabel).", "two-places")
+    return headers

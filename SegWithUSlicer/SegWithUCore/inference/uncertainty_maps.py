@@ -1,9 +1,12 @@
 """From stitched logits and responses to maps on the input's own grid, and from the maps to regions."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +14,33 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..calibration.error_probability import ErrorProbability, percentiles_of
+from ..calibration.local_features import Steps
 from ..calibration.per_structure import ProbabilitySums
-from ..calibration.second_stage import LOOKS_ABOVE, SecondStage
+from ..calibration.second_stage import (
+    LOOKS_ABOVE,
+    HeadMaps,
+    SecondStage,
+    UncertainVoxels,
+    find_uncertain_voxels,
+    refined,
+)
 from ..case.case_regions import ijk_to_ras, label_table
 from ..io.grid import VoxelGrid
-from ..models.input_spec import Label
+from ..models.input_spec import InputSpec, Label
 from ..regions.find_regions import Assessed, FoundRegions, find_regions
-from ..util.errors import InputError
-from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, room_for
+from ..util.errors import InputError, os_errors_named
+from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, plane_pieces, room_for
+from ..util.progress import Progress, silent
 from .engines.base import Engine, Voxelwise
-from .grid_blocks import Block, Turn, blocks_on_grid, pieces_of_volume, planes_on_grid
-from .second_stage import SecondStageSweep, steps_on_grid
+from .grid_blocks import AxisMapping, Block, blocks_on_grid, pieces_of_slabs, pieces_of_volume, planes_on_grid
+from .sliding_window import finished_slabs, window_plan
 
 COMPETES_ABOVE = 0.05
 """Below this error probability files name no runner-up and no percentile: they would be noise, and large."""
+PIECE_VOXELS = 1 << 23
+"""Of the planes that the second stage reads together: those around them are read twice."""
+ImagePlanes = Callable[[slice], np.ndarray]
+"""Gives some planes of the image as the network gets it, (channels, z, y, x) on the grid of the maps."""
 CHUNK_VOXELS = 32768
 """Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (docs/developer/performance.md)."""
 
@@ -90,15 +106,106 @@ class FittedCalibration:
         if calibration is None:
             return cls()
         if "gate" in calibration:
-            raise InputError(
-                "The model was calibrated for maps of half resolution (its block 'gate'), which this version does not "
-                "compute: get a later version of the model.",
-                code="gate-removed",
-            )
+            raise InputError("The model was calibrated with a gate: get a later version of it.", "gate-removed")
         sources = calibration.get("sources") or {}
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
         return cls(table, float(calibration["tempering_scale"]), model, data, second_stage)
+
+
+def steps_on_grid(axes: Sequence[bool], working: sitk.Image | VoxelGrid, target: sitk.Image | VoxelGrid) -> Steps:
+    """Find the steps to neighbours on the grid of the maps.
+
+    Args:
+        axes: of the working grid (z, y, x), along which voxels have neighbours.
+    """
+    own, goal = VoxelGrid.of(working), VoxelGrid.of(target)
+    order, spacing = AxisMapping.between(own, goal).order, own.spacing[::-1]
+    return Steps.on_grid([axes[each] for each in order], [spacing[each] for each in order], goal.spacing[::-1])
+
+
+def head_maps(found: Voxelwise) -> HeadMaps:
+    """Return what the second stage reads of the head's maps."""
+    return HeadMaps(found.classes, found.runner_up, found.ranking, found.calibration, found.epistemic, found.aleatoric)
+
+
+class SecondStageContext:
+    """The second stage of one case, which sees the image, while maps are made plane by plane.
+
+    While the maps are made, uncertain voxels are noted with the head's maps there. Once the table's error probability
+    is known on all planes, the image is read some planes at a time, and the noted voxels get their final probability.
+
+    Args:
+        steps: on the grid of the maps.
+        image: gives its planes.
+        folder: on the disk that the notes of large images go to, a hundred bytes a voxel, in a file without a name;
+            None keeps them in memory.
+    """
+
+    def __init__(self, stage: SecondStage, steps: Steps, image: ImagePlanes, folder: Path | None = None) -> None:
+        self.stage, self.steps = stage, steps
+        self._image, self._folder = image, folder
+        self._notes: list[tuple[int, int, int, tuple[int, ...]]] = []
+        """First and last plane, where in the file the rows (places, normals, columns) begin, and their shape."""
+        self._file = BytesIO() if folder is None else tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with this
+
+    @property
+    def halo(self) -> int:
+        """Planes around others that are read with them while noting."""
+        return int(self.steps.unit[0])
+
+    def note(self, logits: np.ndarray, inner: slice, first_plane: int, found: Voxelwise, table: np.ndarray) -> None:
+        """Note the uncertain voxels of some planes.
+
+        Args:
+            logits: (classes, z, y, x), of these planes and those around them.
+            inner: which planes of `logits` they are.
+            found: what the head says of these planes.
+            table: the table's error probability there.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        uncertain = find_uncertain_voxels(logits, inner, head_maps(found), table, self.stage.pairs, self.steps)
+        z, y, x = uncertain.voxels
+        if not len(z):
+            return
+        places = np.stack([z + first_plane, y, x]).astype(np.int32).view(np.float32)
+        rows = np.ascontiguousarray(np.concatenate([places, uncertain.normals, uncertain.columns.T]), np.float32)
+        with os_errors_named(self._folder or Path("memory")):
+            begin = self._file.seek(0, os.SEEK_END)
+            self._file.write(rows.data)
+            self._file.flush()
+        self._notes.append((int(z.min()) + first_plane, int(z.max()) + first_plane, begin, rows.shape))
+
+    def finish(self, probability: np.ndarray | PlaneFile) -> None:
+        """Replace the table's error probability of all planes by that of the second stage."""
+        halo, count = self.steps.halo[0], probability.shape[0]
+        before: np.ndarray = probability[:0]
+        for planes in plane_pieces(probability.shape, PIECE_VOXELS):
+            first, last = max(0, planes.start - halo), min(count, planes.stop + halo)
+            table = np.concatenate([before[first - planes.start + len(before) :], probability[planes.start : last]])
+            found = refined(self.stage, self._noted(planes, first), self._image(slice(first, last)), table, self.steps)
+            before = table[: planes.stop - first][-halo:] if halo else table[:0]
+            probability[planes] = found[planes.start - first : planes.stop - first]
+
+    def _noted(self, planes: slice, first: int) -> UncertainVoxels:
+        """Return what was noted of some planes, counted from `first` on."""
+        parts = []
+        for low, high, begin, shape in self._notes:
+            if high < planes.start or low >= planes.stop:
+                continue
+            self._file.seek(begin)
+            rows = np.frombuffer(self._file.read(4 * shape[0] * shape[1]), np.float32).reshape(shape)
+            z, y, x = rows[:3].view(np.int32).astype(np.intp)
+            inside = np.flatnonzero((z >= planes.start) & (z < planes.stop))
+            parts.append(UncertainVoxels((z - first, y, x), np.ascontiguousarray(rows[6:].T), rows[3:6]).chosen(inside))
+        # Planes may come last first.
+        parts = sorted((part for part in parts if len(part.voxels[0])), key=lambda part: int(part.voxels[0][0]))
+        nothing = np.empty((len(self.stage.mean) + 6, 0), np.float32)
+        z, y, x = (np.concatenate([nothing[0].astype(np.intp), *(p.voxels[axis] for p in parts)]) for axis in range(3))
+        columns = np.concatenate([nothing[6:].T, *(part.columns for part in parts)])
+        return UncertainVoxels((z, y, x), columns, np.concatenate([nothing[:3], *(part.normals for part in parts)], 1))
 
 
 def maps_of_blocks(
@@ -107,7 +214,7 @@ def maps_of_blocks(
     shape: Sequence[int],
     fitted: FittedCalibration,
     folder: Path | None = None,
-    second: SecondStageSweep | None = None,
+    second: SecondStageContext | None = None,
 ) -> VoxelMaps:
     """Compute segmentation and maps block by block, each as soon as it is there.
 
@@ -147,7 +254,7 @@ def maps_of_blocks(
 
 
 def _maps_of_block(
-    engine: Engine, block: Block, fitted: FittedCalibration, second: SecondStageSweep | None
+    engine: Engine, block: Block, fitted: FittedCalibration, second: SecondStageContext | None
 ) -> VoxelMaps:
     """Compute the maps of the planes of one block: the one place where maps are made."""
     found = voxelwise(engine, block.own, fitted.tempering_scale)
@@ -167,13 +274,41 @@ def _maps_of_block(
     )
 
 
+def maps_by_slabs(
+    engine: Engine,
+    fitted: FittedCalibration,
+    spec: InputSpec,
+    image: np.ndarray,
+    working: VoxelGrid,
+    target: VoxelGrid,
+    progress: Progress = silent,
+    folder: Path | None = None,
+) -> VoxelMaps:
+    """Run the network over a case and compute its maps, slab by slab, so that memory does not grow with the image.
+
+    Slabs follow each other along the slowest axis of the images, so that planes are finished as files hold them.
+
+    Args:
+        image: as the network gets it, float32 (channels, z, y, x) on the grid `working`.
+        target: grid of the maps.
+        folder: as for `maps_of_blocks`.
+    """
+    mapping = AxisMapping.between(working, target)
+    plan = window_plan(image.shape[1:], spec)
+    slabs = finished_slabs(engine, image, plan, progress, mapping.slab_axis)
+    second = second_stage_of(fitted, image, working, target, folder)
+    halo = 0 if second is None else second.halo
+    blocks = blocks_on_grid(pieces_of_slabs(slabs, mapping.slab_axis), working, target, mapping, halo)
+    return maps_of_blocks(engine, blocks, target.shape_zyx, fitted, folder, second)
+
+
 def second_stage_of(
     fitted: FittedCalibration,
     image: np.ndarray | None,
     working: VoxelGrid,
     target: VoxelGrid,
     folder: Path | None = None,
-) -> SecondStageSweep | None:
+) -> SecondStageContext | None:
     """Prepare the second stage for a case; None for a model that is calibrated without the image.
 
     Args:
@@ -186,7 +321,7 @@ def second_stage_of(
         return None
     notes = folder if target.voxels > IN_MEMORY_VOXELS else None
     planes = partial(planes_on_grid, image, working, target)
-    return SecondStageSweep(stage, steps_on_grid(stage.axes, working, target), planes, notes)
+    return SecondStageContext(stage, steps_on_grid(stage.axes, working, target), planes, notes)
 
 
 def voxelwise(engine: Engine, stitched: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
@@ -226,8 +361,8 @@ def resample_to_grid(
 ) -> np.ndarray:
     """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
     own, goal = VoxelGrid.of(working), VoxelGrid.of(target)
-    turn, whole = Turn.between(own, goal), np.empty((len(stitched), *goal.shape_zyx), np.float32)
-    for block in blocks_on_grid(pieces_of_volume(stitched, turn.swept), own, goal, turn):
+    turn, whole = AxisMapping.between(own, goal), np.empty((len(stitched), *goal.shape_zyx), np.float32)
+    for block in blocks_on_grid(pieces_of_volume(stitched, turn.slab_axis), own, goal, turn):
         whole[:, block.planes] = block.own
     return whole
 

@@ -12,7 +12,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 MOST_FILES = 2000
-"""How many files in folders inside are looked at: about a second's work, and more than a disc of one study has beside
-a series."""
+"""Files in subfolders that are read at most: about a second's work, and more than a disc of one study has besides a
+series."""
 EXPLICIT_BIG, RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
 NATIVE = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", EXPLICIT_BIG}
 """Transfer syntaxes whose voxels lie in the file as they are (PS3.5, annex A), and none at all."""
@@ -68,6 +67,10 @@ _SUFFIXES = {".dcm", ".dicom", ".ima"}
 _UNFINISHED = {".gz", ".bz2", ".xz", ".zip", ".part", ".partial", ".crdownload", ".tmp"}
 """Behind the suffix of a slice: packed, or not copied to its end."""
 _SHOWN, _LISTED, _NAMED = 120, 12, 3
+_AGAIN = "copy or export it again"
+
+
+DAMAGED = "it is truncated or damaged: copy it again"
 
 
 class DamagedError(Exception):
@@ -159,73 +162,53 @@ class DicomFolder:
         if len(uids) == 1:
             return self.series[uids[0]]
         if not self.series:
-            message = f"{self.folder} holds no DICOM slices ({self.description}): give the folder of an image series."
-            raise InputError(message, "no-series")
+            raise InputError(f"{self.folder} holds no DICOM slices ({self.description}): give another.", "no-series")
         listed = [
             f"'{slices[0].text('SeriesDescription')}', {len(slices)} slices, UID ...{uid[-_LISTED:]}"
             for uid, slices in self.series.items()
             if uid in uids or not uids
         ]
-        more = f"; and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
         wish = "" if wanted is None else f", {len(uids) or 'none'} with a UID that ends with '{wanted}'"
-        raise InputError(
-            f"{self.folder} holds {len(self.series)} series{wish} ({'; '.join(listed[:_LISTED])}{more}): choose one "
-            "with --series UID, of which the end is enough, or give a folder that holds one.",
-            "several-series",
-        )
-
-    @cached_property
-    def _elsewhere(self) -> tuple[list[tuple[Path, str, str]], list[str]]:
-        """DICOM files that are not read, with their UIDs: hidden ones and those in folders inside.
-
-        Also returns what could not be looked at, in sentences without the name of a file.
-        """
-        found: list[tuple[Path, str, str]] = []
-        closed = seen = 0
-        for entry, opens in _entries_not_read(self.folder):
-            seen += opens
-            closed += not opens
-            if seen > MOST_FILES:
-                break
-            if opens and (uids := identifiers(entry)):
-                found.append((entry, *uids))
-        notes = []
-        if closed:
-            notes.append(f"{closed} entries of the folders inside cannot be opened: check that they are no slices of "
-                         "this series.")  # fmt: skip
-        if seen > MOST_FILES:
-            notes.append(f"Of the files in folders inside only the first {MOST_FILES} were looked at: check that the "
-                         "others hold no slices of this series.")  # fmt: skip
-        return found, notes
+        found = f"{len(self.series)} series{wish} ({'; '.join(listed[:_LISTED])})"
+        raise InputError(f"{self.folder} holds {found}: choose one with --series UID.", "several-series")
 
     def check_all_here(self, slices: Sequence[DicomSlice]) -> list[str]:
-        """Check that no further slice of a series is hidden or lies in a folder inside, as far as `MOST_FILES` goes.
+        """Check that no further slice of a series is hidden or lies in a subfolder, as far as `MOST_FILES` goes.
 
-        Copies of slices that are read, by their SOPInstanceUID, are no matter: backups, and the files behind links.
+        Copies of slices that are read, by their SOPInstanceUID, do not count: backups, and the files behind links.
 
         Returns:
-            Sentences about what could not be looked at.
+            Sentences about what could not be read, without the name of a file.
 
         Raises:
             InputError: there are some; names the first few, and counts them.
         """
         series = slices[0].text("SeriesInstanceUID")
         known = {one.text("SOPInstanceUID") for one in slices} - {""}
-        known = known if len(known) == len(slices) else set()  # else they do not tell slices apart
-        found, notes = self._elsewhere
-        missed = [file for file, uid, instance in found if series and uid == series and instance not in known]
+        known = known if len(known) == len(slices) else set()  # else they do not distinguish slices
+        missed: list[Path] = []
+        closed = seen = 0
+        for entry, opens in _entries_not_read(self.folder):
+            seen, closed = seen + opens, closed + (not opens)
+            if seen > MOST_FILES:
+                break
+            one = _parsed(entry, _start(entry), _SERIES_UID) if opens else None
+            if one and one.text("SeriesInstanceUID") == series != "" and one.text("SOPInstanceUID") not in known:
+                missed.append(entry)
         if missed:
             named = ", ".join(plain_name(str(file.relative_to(self.folder))) for file in missed[:_NAMED])
-            raise InputError(
-                f"{self.folder} holds {len(slices)} slices of a series of which {len(missed)} others are hidden or in "
-                f"folders inside (such as {named}): put all slices of the series into one folder, or take those out.",
-                code="slices-elsewhere",
-            )
+            elsewhere = f"{len(missed)} slices of its series are hidden or in subfolders (such as {named})"
+            raise InputError(f"{self.folder}: {elsewhere}: put all slices into one folder.", "slices-elsewhere")
+        notes = []
+        if closed:
+            notes.append(f"{closed} entries of subfolders cannot be opened: check that they are no slices of it.")
+        if seen > MOST_FILES:
+            notes.append(f"Only {MOST_FILES} files in subfolders were read: check that the others are no slices of it.")
         return notes
 
 
 def _entries_not_read(top: Path) -> Iterator[tuple[Path, bool]]:
-    """Hidden files of a folder, then all in the folders inside; hidden folders hold what a program keeps for itself.
+    """Hidden files of a folder, then all in its subfolders; hidden folders hold what a program keeps for itself.
 
     Yields:
         An entry, and whether it can be opened.
@@ -289,11 +272,8 @@ def _check_others(files: Sequence[Path], suffixes: set[str]) -> None:
         name = Path(file.stem) if file.suffix.lower() in _UNFINISHED else file
         empty = not start.strip(b"\0") and file.suffix in suffixes
         if empty or name.suffix.lower() in _SUFFIXES or (b"\0" in start and b"1.2.840.10008.1.2" in start):
-            raise InputError(
-                f"{file} lies among DICOM slices and looks like one, but is none (its beginning is missing or "
-                "damaged, or it is packed): copy or unpack it again, or take it out.",
-                code="no-slice-inside",
-            )
+            why = "lies among DICOM slices but is damaged, packed or something else"
+            raise InputError(f"{file} {why}: copy it again, or take it out.", "no-slice-inside")
 
 
 def is_dicom(file: Path) -> bool:
@@ -304,16 +284,6 @@ def is_dicom(file: Path) -> bool:
     """
     start = _start(file)
     return start[_PREAMBLE : _PREAMBLE + 4] == b"DICM" or _parsed(file, start) is not None
-
-
-def identifiers(file: Path) -> tuple[str, str] | None:
-    """Series UID and instance UID of a DICOM file, read no farther than to these; None for any other file.
-
-    Raises:
-        InputError: the file may not be read.
-    """
-    one = _parsed(file, _start(file), _SERIES_UID)
-    return None if one is None else (one.text("SeriesInstanceUID"), one.text("SOPInstanceUID"))
 
 
 def _looked_at(file: Path) -> DicomSlice | str | None:
@@ -329,19 +299,17 @@ def _looked_at(file: Path) -> DicomSlice | str | None:
     one = _parsed(file, start) or DicomSlice(file, {}, meta.get("TransferSyntaxUID", ""), None, None)
     inside, outside = one.text("SOPClassUID"), meta.get("MediaStorageSOPClassUID", "")
     if inside and outside not in ("", inside):
-        raise one.refused(f"it is of the class {outside} by its file meta group, but {inside} by its SOPClassUID: copy "
-                          "or export it again")  # fmt: skip
+        raise one.refused(f"it is of class {outside} in its file meta group, but {inside} in SOPClassUID: {_AGAIN}")
     kind = inside or outside
     if any(kind == each or kind.startswith(f"{each}.") for each in _NO_IMAGES):
         return _name(kind).removesuffix(" Storage")
     if inside and not kind.startswith(_STANDARD_ROOT):
         return "private object"
     if one.syntax not in _READ:
-        raise one.refused(f"its voxels are compressed as {_name(one.syntax)}, transfer syntax {one.syntax}: export the "
-                          "series uncompressed")  # fmt: skip
+        raise one.refused(f"it is compressed as {_name(one.syntax)} ({one.syntax}): export the series uncompressed")
     is_stored = not kind or kind.startswith(_STORAGE)
     if one.offset is None or not is_stored or not {"Rows", "Columns"} <= one.values.keys():
-        raise one.refused("its end is missing or damaged: copy it again")
+        raise one.refused(DAMAGED)
     return one
 
 

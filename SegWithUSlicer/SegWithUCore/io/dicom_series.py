@@ -34,7 +34,7 @@ _LEAST_MM, _MOST_MM = 0.001, 100.0
 _FARTHEST_MM = 10_000.0
 """How far from the origin a slice may lie along each axis."""
 _LISTED = 4
-_TELLING_APART = ("TemporalPositionIdentifier", "TriggerTime", "AcquisitionNumber", "ImageType")
+_DISTINGUISHING = ("TemporalPositionIdentifier", "TriggerTime", "AcquisitionNumber", "ImageType")
 """What distinguishes the volumes of one contrast in a series that holds several."""
 _COUNTS = ("ImagesInAcquisition", "NumberOfSlices", "NumberOfSeriesRelatedInstances")
 """How many images there are; not every scanner writes one of them, and it may count several volumes."""
@@ -43,46 +43,33 @@ Read = Callable[[DicomSlice, str], object]
 
 
 def _number(one: DicomSlice, keyword: str) -> object:
-    """Read a number; 0 is none, as scanners write for what was not used."""
+    """Read a number; 0 counts as absent, as scanners write it for what was not used."""
     numbers = one.numbers(keyword)
     return (numbers[0] or "") if len(numbers) == 1 else one.text(keyword)
 
 
-def _part(position: int) -> Read:
-    """One of several values, counted from 0."""
-    return lambda one, keyword: [*one.text(keyword).split("\\"), "", "", ""][position]
+def _is_given(one: DicomSlice, keyword: str) -> bool:
+    return one.text(keyword) != ""
 
 
-_SPLIT = "move the files of each to a folder of its own beside this one, or convert the series with dcm2niix"
-_AGREEMENT: tuple[tuple[str, str, Read], ...] = (
-    ("PatientID", "mixed-patients", DicomSlice.text),
-    ("IssuerOfPatientID", "mixed-patients", DicomSlice.text),
-    ("PatientName", "mixed-patients", lambda one, keyword: one.text(keyword).rstrip("^= ")),  # PS3.5, 6.2.1.1
-    ("PatientBirthDate", "mixed-patients", DicomSlice.text),
-    ("PatientSex", "mixed-patients", DicomSlice.text),
-    ("PatientAge", "mixed-patients", lambda one, keyword: one.text(keyword).lstrip("0")),
-    ("StudyInstanceUID", "mixed-studies", DicomSlice.text),
-    ("FrameOfReferenceUID", "mixed-frames-of-reference", DicomSlice.text),
-    ("Modality", "mixed-modalities", DicomSlice.text),
-    ("SOPClassUID", "mixed-image-kinds", DicomSlice.text),
-    ("EchoTime", "mixed-contrasts", _number),
-    ("InversionTime", "mixed-contrasts", _number),
-    ("DiffusionBValue", "mixed-contrasts", _number),
-    ("KVP", "mixed-contrasts", _number),
-    ("ImageType", "mixed-contrasts", _part(0)),
-    ("ImageType", "mixed-contrasts", _part(2)),
-    ("ComplexImageComponent", "mixed-contrasts", DicomSlice.text),
-    ("ContrastBolusAgent", "mixed-contrasts", lambda one, keyword: " ".join(one.text(keyword).casefold().split())),
-    ("ConvolutionKernel", "mixed-contrasts", DicomSlice.text),
-    ("Units", "mixed-contrasts", DicomSlice.text),
-    ("RescaleType", "mixed-contrasts", lambda one, keyword: one.text(keyword) or None),
-    *((keyword, "mixed-pixel-formats", DicomSlice.text) for keyword in (
-        *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
-        "PixelRepresentation")),
-    ("RescaleSlope", "rescale-in-some-slices", lambda one, keyword: one.text(keyword) != ""),
-    ("RescaleIntercept", "rescale-in-some-slices", lambda one, keyword: one.text(keyword) != ""),
-)  # fmt: skip
-"""What all slices of a series must say alike: keyword, code of the refusal, and how the value of a slice is read.
+def _words(one: DicomSlice, keyword: str) -> str:
+    return " ".join(one.text(keyword).casefold().split())
+
+
+_SPLIT = "move the files of each to a folder of its own, or convert the series with dcm2niix"
+_AGREEMENT = {
+    "mixed-patients": ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge"),
+    "mixed-studies": ("StudyInstanceUID",),
+    "mixed-frames-of-reference": ("FrameOfReferenceUID",),
+    "mixed-modalities": ("Modality",),
+    "mixed-image-kinds": ("SOPClassUID",),
+    "mixed-contrasts": ("EchoTime", "InversionTime", "DiffusionBValue", "KVP", "ImageType", "ComplexImageComponent",
+                        "ContrastBolusAgent", "ConvolutionKernel", "Units", "RescaleType"),
+    "mixed-pixel-formats": ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+                            "PixelRepresentation"),
+    "rescale-in-some-slices": ("RescaleSlope", "RescaleIntercept"),
+}  # fmt: skip
+"""Attributes that all slices of a series must share, by the code of the refusal.
 
 De-identified exports and archives put several patients or contrasts under one series UID. Where their slices lie one
 after the other, only these values tell. A value that only some slices have is a difference: a scanner writes the same
@@ -90,8 +77,18 @@ attributes into all slices of a volume, and a slice without `InversionTime` or `
 made without. `RescaleType` alone may be left out (None) where it is the usual one. `AcquisitionNumber` differs within
 the volumes of many CT scanners, and the later values of `ImageType` differ with filters.
 """
+_READERS: dict[str, Read] = {
+    **dict.fromkeys(("EchoTime", "InversionTime", "DiffusionBValue", "KVP"), _number),
+    **dict.fromkeys(("RescaleSlope", "RescaleIntercept"), _is_given),
+    "PatientName": lambda one, keyword: one.text(keyword).rstrip("^= "),  # PS3.5, 6.2.1.1
+    "PatientAge": lambda one, keyword: one.text(keyword).lstrip("0"),
+    "ImageType": lambda one, keyword: tuple([*one.text(keyword).split("\\"), "", "", ""][:3:2]),
+    "ContrastBolusAgent": _words,
+    "RescaleType": lambda one, keyword: one.text(keyword) or None,
+}
+"""How the value of a slice is read, where it is not the text; None does not count."""
 _SHOWN = ("mixed-modalities", "mixed-image-kinds", "mixed-contrasts", "mixed-pixel-formats")
-"""Refusals that show values: those of patients they do not."""
+"""Refusals that show values; those of patients are not shown."""
 
 
 def _check_agreement(folder: Path, slices: Sequence[DicomSlice]) -> None:
@@ -100,8 +97,8 @@ def _check_agreement(folder: Path, slices: Sequence[DicomSlice]) -> None:
     Raises:
         InputError: names what differs, the values unless they are a patient's, how many slices have each, and a file.
     """
-    for keyword, code, read in _AGREEMENT:
-        groups: dict[object, list[DicomSlice]] = {}
+    for code, keyword in ((code, keyword) for code, keywords in _AGREEMENT.items() for keyword in keywords):
+        read, groups = _READERS.get(keyword, DicomSlice.text), dict[object, list[DicomSlice]]()
         for one in slices:
             if (value := read(one, keyword)) is not None:
                 groups.setdefault(value, []).append(one)
@@ -117,37 +114,26 @@ def _check_agreement(folder: Path, slices: Sequence[DicomSlice]) -> None:
             f"{len(one)} slices such as {one[0].file.name}"
             for one in found[:_LISTED]
         ]
-        raise InputError(
-            f"{folder} holds one series whose slices differ in {keyword} ({len(found)} values; {'; '.join(listed)}): "
-            f"{_SPLIT}.",
-            code,
-        )
+        what = f"slices that differ in {keyword} ({len(found)} values; {'; '.join(listed)})"
+        raise InputError(f"{folder} holds one series with {what}: {_SPLIT}.", code)
 
 
-def _doubts(slices: Sequence[DicomSlice]) -> list[str]:
-    """Sentences about a series that can be read but may be incomplete or mixed; they hold no name of a file."""
+def _warnings(slices: Sequence[DicomSlice]) -> list[str]:
+    """Return warnings about a series that can be read but may be incomplete or mixed, without the name of a file."""
     found = []
     counts = {numbers[0]: keyword for keyword in _COUNTS for one in slices if len(numbers := one.numbers(keyword)) == 1}
     if counts and (most := max(counts)) > len(slices):
-        found.append(
-            f"By its headers ({counts[most]}) the series has {most:.0f} images, but {len(slices)} slices are here: "
-            "check that none is missing, unless the headers count several volumes."
-        )
+        expected = f"{counts[most]} gives {most:.0f} images"
+        found.append(f"{expected}, but there are {len(slices)} slices: check that none is missing.")
     ordered = sorted(number for one in slices for number in one.numbers("InstanceNumber"))
     without_gap = len(ordered) == len(slices) > 1 and all(b == a + 1 for a, b in pairwise(ordered))
     if without_gap and ordered[0] > 1:
-        found.append(
-            f"The slices are numbered from {ordered[0]:.0f} to {ordered[-1]:.0f} (InstanceNumber): check that those "
-            "before are not missing."
-        )
+        first, last = ordered[0], ordered[-1]
+        found.append(f"InstanceNumber runs from {first:.0f} to {last:.0f}: check that earlier slices are not missing.")
     scales = Counter((one.text("RescaleSlope"), one.text("RescaleIntercept")) for one in slices)
     if len(slices) / 2 < (count := max(scales.values())) < len(slices):
-        found.append(
-            f"{len(slices) - count} of {len(slices)} slices have another RescaleSlope or RescaleIntercept than the "
-            "rest: check that their grey values are on one scale."
-        )
-    if (orders := len({one.text("AccessionNumber") for one in slices})) > 1:
-        found.append(f"The slices have {orders} accession numbers: check that they belong to one study.")
+        share = f"{len(slices) - count} of {len(slices)} slices"
+        found.append(f"{share} have another RescaleSlope or RescaleIntercept: check that their scale is one.")
     return found
 
 
@@ -310,7 +296,7 @@ def read_slices(found: DicomFolder, slices: Sequence[DicomSlice]) -> tuple[Volum
     image.SetDirection(geometry.direction())
     check_grid(folder, image)
     image = checked_volume(folder, image)
-    header = Header(VoxelGrid.of(image), notes=(*_doubts(slices), *notes))
+    header = Header(VoxelGrid.of(image), notes=(*_warnings(slices), *notes))
     return Volume(image, header), [slices[number].file for number in order]
 
 
@@ -342,12 +328,8 @@ def _geometry(folder: Path, slices: Sequence[DicomSlice]) -> SliceGeometry:
         known = first.numbers(keyword)
         others = [one for one in slices if not np.allclose(known, one.numbers(keyword), rtol=0, atol=SAME)]
         if others:
-            raise InputError(
-                f"{folder} holds one series whose slices differ in {keyword} ({first.file.name} has "
-                f"{first.shown(keyword)}, {len(others)} slices such as {others[0].file.name} have "
-                f"{others[0].shown(keyword)}): keep those that belong together.",
-                "mixed-geometry",
-            )
+            values = f"{first.shown(keyword)} in {first.file.name}, {others[0].shown(keyword)} in {others[0].file.name}"
+            raise InputError(f"{folder} holds slices that differ in {keyword} ({values}): {_SPLIT}.", "mixed-geometry")
     rows, columns = np.reshape(first.numbers("ImageOrientationPatient"), (2, 3))
     lengths = np.linalg.norm([rows, columns], axis=1)
     if not np.allclose(lengths, 1, atol=0.01) or abs(float(rows @ columns)) > 0.01:
@@ -366,17 +348,12 @@ def _thickness_mm(one: DicomSlice) -> float:
 
 
 def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometry) -> InputError:
-    """Make the error about slices at one position: several volumes if the headers tell them apart, else copies."""
+    """Make the error about slices at one position: several volumes if the headers distinguish them, else copies."""
     pairs = geometry.repeated()
-    for keyword in _TELLING_APART:
+    for keyword in _DISTINGUISHING:
         if all(slices[a].text(keyword) != slices[b].text(keyword) for a, b in pairs):
-            count = len({one.text(keyword) for one in slices})
-            return InputError(
-                f"{folder} holds {count} volumes in one series, which differ in {keyword}: {_SPLIT}.", "several-volumes"
-            )
+            found = f"{len({one.text(keyword) for one in slices})} volumes in one series, which differ in {keyword}"
+            return InputError(f"{folder} holds {found}: {_SPLIT}.", "several-volumes")
     names = " and ".join(slices[number].file.name for number in pairs[0])
-    return InputError(
-        f"{folder} has more than one slice at {len(pairs)} place(s), such as {names} at {geometry.place(pairs[0][0])}: "
-        "remove the copies.",
-        code="repeated-slices",
-    )
+    place = f"{len(pairs)} place(s), such as {names} at {geometry.place(pairs[0][0])}"
+    return InputError(f"{folder} has more than one slice at {place}: remove the copies.", "repeated-slices")

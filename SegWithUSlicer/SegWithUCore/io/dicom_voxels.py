@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from ..util.input_files import is_plain
-from .dicom_folder import EXPLICIT_BIG, JPEG_2000, NATIVE, RLE, DamagedError, DicomSlice, damage_named
+from .dicom_folder import DAMAGED, EXPLICIT_BIG, JPEG_2000, NATIVE, RLE, DamagedError, DicomSlice, damage_named
 
 _IN_UNITS = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.128"}
 """CT and PET, whose numbers are measurements, which no display may turn round."""
 _MAXIMUM_FLOAT32 = float(np.finfo(np.float32).max)
-_DAMAGED = "its end is missing or damaged: copy it again"
 _DECODER = Path(__file__).with_name("dicom_decoder.py")
 _AT_ONCE_BYTES = 1 << 28
 """Decoded by one process."""
@@ -125,14 +124,12 @@ def pixel_format(one: DicomSlice) -> PixelFormat:
     form = PixelFormat(rows, columns, allocated, stored, representation == 1, inverted, slope, intercept)
     if one.syntax in NATIVE:
         if one.length is None:
-            raise one.refused("its voxels are compressed, but its transfer syntax says that they are not: export it "
-                              "again")  # fmt: skip
+            raise one.refused(f"its voxels are compressed, unlike its transfer syntax {one.syntax}: export it again")
         if one.length - form.bytes not in (0, form.bytes % 2):  # PS3.5, section 7.1
-            less = "fewer" if one.length < form.bytes else "more"
-            raise one.refused(f"it holds {one.length} bytes of voxels, {less} than the {form.bytes} that its header "
-                              f"says ({form.words}): copy or export it again", "pixel-bytes")  # fmt: skip
+            raise one.refused(f"it holds {one.length} bytes of voxels instead of the {form.bytes} of its header "
+                              f"({form.words}): copy or export it again", "pixel-bytes")  # fmt: skip
     elif one.length is not None:
-        raise one.refused(f"its voxels are not packed as its transfer syntax {one.syntax} says: export it again")
+        raise one.refused(f"its voxels are not compressed, unlike its transfer syntax {one.syntax}: export it again")
     return form
 
 
@@ -180,7 +177,7 @@ def _native(one: DicomSlice, form: PixelFormat) -> np.ndarray:
         file.seek(one.offset or 0)
         content = file.read(form.bytes)
     if len(content) != form.bytes:  # it has become shorter
-        raise one.refused(_DAMAGED)
+        raise one.refused(DAMAGED)
     return np.frombuffer(content, form.type(">" if one.syntax == EXPLICIT_BIG else "<"))
 
 
@@ -193,9 +190,9 @@ def _run_lengths(one: DicomSlice, form: PixelFormat) -> np.ndarray:
             warnings.simplefilter("error")  # pydicom warns of segments that are too long, and of further frames
             found = np.asarray(pixel_array(one.file, raw=True, decoding_plugin="pydicom"))
     except DamagedError as error:
-        raise one.refused(_DAMAGED) from error
+        raise one.refused(DAMAGED) from error
     if found.shape != (form.rows, form.columns):
-        raise one.refused(_DAMAGED)
+        raise one.refused(DAMAGED)
     return found
 
 
@@ -212,12 +209,12 @@ def _check_stream(one: DicomSlice, form: PixelFormat) -> None:
             frames = list(generate_frames(read_partial(file, force=True, specific_tags=[tag])[tag].value,
                                           number_of_frames=1))  # fmt: skip
     except DamagedError as error:
-        raise one.refused(_DAMAGED) from error
+        raise one.refused(DAMAGED) from error
     size = None
     if len(frames) == 1 and frames[0].rstrip(b"\0").endswith(b"\xff\xd9"):
         size = _jpeg_2000_size(frames[0]) if one.syntax in JPEG_2000 else _jpeg_size(frames[0])
     if size is None:
-        raise one.refused(_DAMAGED)
+        raise one.refused(DAMAGED)
     *shape, bits, signed = size
     # Else the decoder would fill half of each number, or lose a sign.
     fits = form.allocated - 8 < bits <= form.allocated and (bits >= form.stored or not form.signed)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,7 @@ def check_geometry(
         raise InputError(f"{path} has voxels of {times(spacing)} mm, not between {low} and {high:g} mm: {_REMEDY}.")
     distance = math.hypot(*origin)
     if distance >= ORIGIN_MM:
-        raise InputError(
-            f"{path} begins {distance / 1000:.4g} m away from the origin of its space, not within "
-            f"{ORIGIN_MM / 1000:g} m: {_REMEDY}."
-        )
+        raise InputError(f"{path} begins {distance:.4g} mm from the origin, not within {ORIGIN_MM:g}: {_REMEDY}.")
     if problem := skew(direction):
         raise InputError(f"{path} {problem}, so it is no grid of boxes: resample it, or {_REMEDY}.")
 
@@ -231,18 +228,3 @@ class VoxelGrid:
             "origin_lps_mm": list(self.origin),
             "direction_lps": list(self.direction),
         }
-
-
-@dataclass(frozen=True)
-class Placements:
-    """Where a NIfTI header puts its image by each of its two forms.
-
-    Attributes:
-        grids: by the name of the form ("qform", "sform"), as far as the header has it.
-        rule: the form that counts unless the user says otherwise; empty without any.
-        difference: where each of two forms puts the image, in words; empty if that is one place (or none).
-    """
-
-    grids: Mapping[str, VoxelGrid] = field(default_factory=dict)
-    rule: str = ""
-    difference: str = ""

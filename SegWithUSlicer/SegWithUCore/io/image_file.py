@@ -14,14 +14,11 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..util.errors import InputError
-
-if TYPE_CHECKING:
-    from .grid import Placements
 
 WANTED = "give an image file (NIfTI, NRRD or MHA)"
 GZIP, ZLIB = 31, 15
@@ -64,7 +61,7 @@ class StoredImage:
         fields: further entries of the header, by key.
         scale: slope and intercept from stored numbers to values.
         notes: what the header leaves open, so that a default is taken, in sentences.
-        placements: of a NIfTI file, by each form of its header.
+        has_two_places: whether qform and sform of a NIfTI file put the image at two places.
     """
 
     path: Path
@@ -78,7 +75,7 @@ class StoredImage:
     fields: Mapping[str, str] = field(default_factory=dict)
     scale: tuple[float, float] = (1.0, 0.0)
     notes: tuple[str, ...] = ()
-    placements: "Placements | None" = None
+    has_two_places: bool = False
 
     @property
     def size(self) -> tuple[int, ...]:

@@ -1,4 +1,8 @@
-"""Find out what the user gave for a case: an image file, a folder with a DICOM series, or one in nnU-Net naming."""
+"""Find out what the user gave for a case (image file, folder with a DICOM series or in nnU-Net naming), and read it.
+
+Nothing native reads a file of others here: NIfTI, NRRD and MetaImage are read by Python, zlib and numpy, DICOM headers
+by pydicom, and GDCM decodes compressed slices in a process of its own (`dicom_decoder`).
+"""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -9,7 +13,8 @@ from ..util.errors import InputError, UsageError
 from ..util.folder_entries import EntryKind, check_entries, entry_kind
 from ..util.input_files import plain_name
 from .dicom_folder import is_dicom, scan_folder
-from .volume import FORMATS
+from .dicom_series import read_series, series_header
+from .volume import FORMATS, Header, Volume, read_header, read_volume
 
 SUFFIXES = sorted({end for ends, _ in FORMATS for end in ends}, key=len, reverse=True)
 _FINISHED = "case.json"
@@ -18,7 +23,7 @@ _NUMBERED = re.compile(r"(.+)_(\d{4})")
 _OTHER = re.compile(r".+\.(?!dcm$|dicom$|ima$)[a-z][a-z0-9]{1,4}", re.IGNORECASE)
 """A name that ends as those of tables and texts do: where it cannot be opened, it was no image and no folder."""
 _NAMED = 8
-"""Entries that a sentence names."""
+"""Entries that a message names."""
 _RESOURCE_FORK = "._"
 """How the names of what macOS keeps beside a file begin."""
 
@@ -72,18 +77,24 @@ def find_input(path: Path) -> GivenInput:
     if any(is_dicom(file) for file in found.files):
         mixed = next((file.name for file in numbered if file in found.closed or not is_dicom(file)), None)
         if mixed:
-            raise InputError(
-                f"{path} holds DICOM files and images in nnU-Net naming ({mixed}): keep them in folders of their own."
-            )
+            raise InputError(f"{path} holds DICOM files and nnU-Net images ({mixed}): separate them.", "mixed-folder")
         return GivenInput([GivenCase(plain_name(path.resolve().name), path)], scan_folder(path).description)
     if not numbered:
-        raise InputError(_no_input(path, found))
-    left_out = found.left_out(numbered)
-    if deeper := [folder for folder in found.folders if _holds_input(folder)]:
-        left_out.append(f"{_several(len(deeper), 'folder')} with images ({_names(deeper)})")
-    if others := len(found.images) - len(numbered):
-        left_out.append(f"{_several(others, 'image')} without a channel number")
-    return _nnunet_input(path, numbered, left_out)
+        raise _no_input(path, found)
+    cases: dict[str, dict[int, Path]] = {}
+    for file, match in numbered.items():
+        channels, number = cases.setdefault(plain_name(match[1]), {}), int(match[2])
+        if number in channels:
+            raise InputError(f"{channels[number]} and {file.name} are the same channel of one case: keep one.")
+        channels[number] = file
+    counts = sorted({len(channels) for channels in cases.values()})
+    each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    kind = f"{_several(len(cases), 'case')} of {_several(each, 'channel')} in nnU-Net naming"
+    further = [file for file in found.images if file not in numbered]
+    further += [folder for folder in found.folders if _holds_input(folder)]
+    if left_out := found.left_out([*numbered, *further], further):
+        kind += f"; left out: {left_out}"
+    return GivenInput([GivenCase(name, path, cases[name]) for name in sorted(cases)], kind)
 
 
 @dataclass(frozen=True)
@@ -112,8 +123,7 @@ def cases_in(folder: Path) -> FolderOfCases:
     if numbered or any(is_dicom(file) for file in found.files):
         return FolderOfCases([folder])
     closed = [path for path in found.closed if stem_of(path) is None and not _OTHER.fullmatch(path.name)]
-    left_out = "; ".join(found.left_out(closed))
-    return FolderOfCases(sorted([*found.images, *found.folders, *closed]) or [folder], left_out)
+    return FolderOfCases(sorted([*found.images, *found.folders, *closed]) or [folder], found.left_out(closed))
 
 
 @dataclass(frozen=True)
@@ -130,14 +140,14 @@ class _Listed:
         """What has the name of an image, whether it can be opened or not."""
         return sorted(path for path in (*self.files, *self.closed) if stem_of(path) is not None)
 
-    def left_out(self, taken: Collection[Path]) -> list[str]:
-        """Say in words what may be an input and is hidden or cannot be opened, unless it is taken."""
-        unseen = [path for path in self.closed if path not in taken and stem_of(path) is None]
-        for path in self.hidden:
-            is_image = stem_of(path) is not None and not path.name.startswith(_RESOURCE_FORK)
-            if is_image or (entry_kind(path) is EntryKind.FOLDER and _holds_input(path)):
-                unseen.append(path)
-        return [f"{len(unseen)} hidden or not to be opened ({_names(unseen)})"] if unseen else []
+    def left_out(self, taken: Collection[Path], further: Sequence[Path] = ()) -> str:
+        """Name what may be an input and is not taken: hidden, not to be opened, or `further`; empty for nothing."""
+        hidden = [path for path in self.hidden if not path.name.startswith(_RESOURCE_FORK)]
+        inputs = [path for path in hidden if stem_of(path) is not None or _is_input_folder(path)]
+        unseen = [*(path for path in self.closed if path not in taken and stem_of(path) is None), *inputs]
+        words = [f"{len(further)} without a channel number or in subfolders ({_names(further)})"] if further else []
+        words += [f"{len(unseen)} hidden or not to be opened ({_names(unseen)})"] if unseen else []
+        return "; ".join(words)
 
 
 def _listed(folder: Path) -> _Listed:
@@ -154,21 +164,15 @@ def _listed(folder: Path) -> _Listed:
     )
 
 
-def _no_input(folder: Path, found: _Listed) -> str:
+def _no_input(folder: Path, found: _Listed) -> InputError:
+    what, advice = "no DICOM series and no images in nnU-Net naming (case_0000.nii.gz)", "give an image or a series"
     if (folder / _FINISHED).is_file():
-        return f"{folder} is a finished case, which holds results: give the image that was segmented."
-    if images := found.images:
-        return (
-            f"{folder} holds {len(images)} image files, but none in nnU-Net naming (case_0000.nii.gz): pass --each if "
-            f"each is a case, or give the files themselves, such as {images[0]}."
-        )
-    inside = [entry for entry in found.folders if _holds_input(entry)]
-    advice = "give an image file or a DICOM series"
-    if inside:
-        advice = f"pass --each if each folder in it is a case, or give one of those in it: {_names(inside)}"
+        what, advice = "the results of a finished case", "give the image that was segmented"
+    elif cases := found.images or [entry for entry in found.folders if _holds_input(entry)]:
+        advice = f"give one of its entries, or pass --each if each is a case ({_names(cases)})"
     else:
         check_entries(found.closed, "entries")
-    return f"{folder} is a folder without images: {advice}."
+    return InputError(f"{folder} holds {what}: {advice}.", code="no-image")
 
 
 def _holds_input(folder: Path) -> bool:
@@ -176,23 +180,12 @@ def _holds_input(folder: Path) -> bool:
     return bool(found.images) or any(is_dicom(file) for file in found.files)
 
 
+def _is_input_folder(path: Path) -> bool:
+    return entry_kind(path) is EntryKind.FOLDER and _holds_input(path)
+
+
 def _names(paths: Sequence[Path]) -> str:
     return ", ".join(path.name for path in paths[:_NAMED])
-
-
-def _nnunet_input(folder: Path, files: Mapping[Path, re.Match[str]], left_out: Sequence[str]) -> GivenInput:
-    cases: dict[str, dict[int, Path]] = {}
-    for file, match in files.items():
-        channels, number = cases.setdefault(plain_name(match[1]), {}), int(match[2])
-        if number in channels:
-            raise InputError(f"{channels[number]} and {file.name} are the same channel of one case: keep one.")
-        channels[number] = file
-    counts = sorted({len(channels) for channels in cases.values()})
-    each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    kind = f"{_several(len(cases), 'case')} of {_several(each, 'channel')} in nnU-Net naming"
-    if left_out:
-        kind += f"; left out: {'; '.join(left_out)}"
-    return GivenInput([GivenCase(name, folder, cases[name]) for name in sorted(cases)], kind)
 
 
 def _several(count: int | str, noun: str) -> str:
@@ -230,7 +223,7 @@ def channel_inputs(
     `further` names.
 
     Args:
-        further: "NAME=FILE" for channels beside the case.
+        further: "NAME=FILE" for the other channels.
         series: "UID" for the case, "NAME=UID" for another channel.
 
     Raises:
@@ -238,19 +231,22 @@ def channel_inputs(
         InputError: a case in nnU-Net naming has other channels than the model.
     """
     if case.numbered:
-        return _numbered_inputs(case, channels)
+        if sorted(case.numbered) != list(range(len(channels))):
+            found = ", ".join(f"{number:04d}" for number in sorted(case.numbered))
+            wanted = ", ".join(f"{number:04d} {name}" for number, name in enumerate(channels))
+            what = f"Case '{case.name}' in {case.source} has the channel(s) {found}"
+            raise InputError(f"{what}, but the model wants {wanted}: complete or rename its files.", "other-channels")
+        return [ChannelInput(case.numbered[number]) for number in range(len(channels))]
     files = _by_channel("--channel", "NAME=FILE", further, channels)
     rest = [name for name in channels if name not in files]
     if not rest:
-        raise UsageError(
-            f"No channel is left for {case.source}: CASE is itself one of {', '.join(channels)}, name the others."
-        )
+        raise UsageError(f"{case.source} has no channel left: it is one of {', '.join(channels)} itself.")
     named = [entry if "=" in entry else f"{rest[0]}={entry}" for entry in series]
     uids = _by_channel("--series", "NAME=UID", named, channels)
     sources = {**{name: Path(file) for name, file in files.items()}, rest[0]: case.source}
     for name in uids:
         if name not in sources or not sources[name].is_dir():
-            raise UsageError(f"--series {uids[name]}: {sources.get(name, name)} is no folder of DICOM files.")
+            raise UsageError(f"--series {uids[name]}: {sources.get(name, name)} is not a folder of DICOM files.")
     return [ChannelInput(sources[name], uids.get(name)) for name in channels if name in sources]
 
 
@@ -259,17 +255,31 @@ def _by_channel(option: str, form: str, entries: Sequence[str], channels: Sequen
     for entry in entries:
         name, _, value = entry.partition("=")
         if name not in channels or not value or name in given:
-            raise UsageError(f"{option} {entry}: give {form} once a channel, NAME one of {', '.join(channels)}.")
+            raise UsageError(f"{option} {entry}: give {form} once for each of {', '.join(channels)}.")
         given[name] = value
     return given
 
 
-def _numbered_inputs(case: GivenCase, channels: Sequence[str]) -> list[ChannelInput]:
-    if sorted(case.numbered) != list(range(len(channels))):
-        found = ", ".join(f"{number:04d}" for number in sorted(case.numbered))
-        wanted = ", ".join(f"{number:04d} {name}" for number, name in enumerate(channels))
-        raise InputError(
-            f"Case '{case.name}' in {case.source} has the channel(s) {found}, but the model wants {len(channels)} "
-            f"({wanted}): complete or rename its files."
-        )
-    return [ChannelInput(case.numbered[number]) for number in range(len(channels))]
+def channel_header(path: Path, series: str | None = None) -> Header:
+    """Read the header of an image file, or of the DICOM series of a folder; no voxel is read.
+
+    Args:
+        series: as in `read_channel`.
+
+    Raises:
+        InputError: as `read_channel`, as far as headers show.
+    """
+    return series_header(path, series) if path.is_dir() else read_header(path)
+
+
+def read_channel(path: Path, series: str | None = None, header: Header | None = None) -> Volume:
+    """Read one channel: an image file, or the DICOM series of a folder.
+
+    Args:
+        series: end of the UID of the series to take from a folder with several.
+        header: what `channel_header` gave for it, so that it is not read again.
+
+    Raises:
+        InputError: as `read_volume` and `read_series`.
+    """
+    return read_series(path, series, header) if path.is_dir() else read_volume(path, header)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..util.errors import InputError
-from .grid import ORTHONORMAL, Placements, VoxelGrid, check_geometry, check_scalar_volume, skew, times
+from .grid import ORTHONORMAL, VoxelGrid, check_geometry, check_scalar_volume, skew, times
 from .image_file import Body, StoredImage, first_bytes, geometry_notes, packing_of, unreadable
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -75,16 +75,19 @@ def read_nifti_header(path: Path) -> StoredImage:
     packing, offset = packing_of(path, None), int(header.fields["vox_offset"][0])
     slope, intercept = header.fields["scl_slope"][0], header.fields["scl_inter"][0]
     scale = (slope, intercept) if slope else (1.0, 0.0)  # by the standard 0 means that there is none of both
-    placements = _placements(header, size)
-    if placements.rule:
-        grid = placements.grids[placements.rule]
+    grid, rule, difference = _place(header, size)
+    if grid:
         geometry = grid.spacing, grid.origin, grid.direction
     else:
         geometry = header.spacing, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist())
         check_geometry(path, size, geometry[0], geometry[1], np.eye(3))
+    notes = geometry_notes(grid is not None, True, True)
+    if difference:
+        notes += (f"The image has two places in its header: {difference}; the {rule} counts, as in Slicer.",)
     start, skip = (offset, 0) if packing is None else (0, offset)
-    body, notes = Body(start, packing, skip, _PADDING_BYTES), geometry_notes(bool(placements.rule), True, True)
-    return StoredImage(path, size[::-1], number, *geometry, body, scale=scale, notes=notes, placements=placements)
+    body = Body(start, packing, skip, _PADDING_BYTES)
+    two = bool(difference)
+    return StoredImage(path, size[::-1], number, *geometry, body, scale=scale, notes=notes, has_two_places=two)
 
 
 @dataclass(frozen=True)
@@ -214,8 +217,8 @@ class _Form:
     offset: np.ndarray
 
 
-def _placements(header: _Header, size: tuple[int, int, int]) -> Placements:
-    """Read where both forms put the volume.
+def _place(header: _Header, size: tuple[int, int, int]) -> tuple[VoxelGrid | None, str, str]:
+    """Return the grid by the form that counts, the name of that form, and how the two forms differ; None for no form.
 
     Raises:
         InputError: a form or voxel size cannot be, the axes are sheared, or the forms differ in voxel size or
@@ -233,17 +236,15 @@ def _placements(header: _Header, size: tuple[int, int, int]) -> Placements:
         check_geometry(header.path, size, spacing, origin.tolist(), direction)
         grids[name] = VoxelGrid(size, spacing, tuple(origin.tolist()), tuple(direction.ravel().tolist()))
     if len(forms) < 2:
-        return Placements(grids, next(iter(forms), ""))
+        return next(iter(grids.values()), None), next(iter(forms), ""), ""
     qform, sform = forms.values()
     if np.linalg.det(qform.direction) * np.linalg.det(sform.direction) < 0:
-        raise header.contradiction(
-            f"lets the axes run towards {grids[QFORM].orientation} by the qform (code {qform.code}) and "
-            f"{grids[SFORM].orientation} by the sform (code {sform.code}), mirror images of each other {_CORRECTION}"
-        )
+        axes = " and ".join(f"{grid.orientation} ({name})" for name, grid in grids.items())
+        raise header.contradiction(f"has axes towards {axes}, mirror images of each other {_CORRECTION}")
     rotation, shift = np.abs(qform.direction - sform.direction).max(), np.abs(qform.offset - sform.offset).max()
     alike = rotation <= _NEARLY_EQUAL and shift <= _NEARLY_EQUAL
     rule = SFORM if sform.code == _SCANNER or alike else QFORM
-    return Placements(grids, rule, _difference(forms, grids))
+    return grids[rule], rule, _difference(forms, grids)
 
 
 def _qform(header: _Header, code: int, unit: float) -> _Form:
@@ -280,13 +281,9 @@ def _sform(header: _Header, code: int, unit: float, spacing: tuple[float, float,
     matrix, offset = srow[:, :3], srow[:, 3] * unit
     lengths = np.linalg.norm(matrix, axis=0)
     if np.abs(lengths / pixdim - 1).max() > _SAME_SIZE:
-        qform = " (qform)" if header.fields["qform_code"][0] else ""
         # ITK, and so Slicer, takes pixdim; nibabel and FSL take the sform: volumes and places would be two.
-        raise header.contradiction(
-            f"gives voxels of {times(spacing)} mm by pixdim{qform} and of {times((lengths * unit).tolist())} mm by the "
-            f"sform {_CORRECTION}",
-            code="two-voxel-sizes",
-        )
+        sizes = f"{times(spacing)} mm (pixdim) and {times((lengths * unit).tolist())} mm (sform)"
+        raise header.contradiction(f"gives voxels of {sizes} {_CORRECTION}", code="two-voxel-sizes")
     direction = matrix / lengths
     if problem := skew(direction):
         raise header.contradiction(f"{problem} by its sform")

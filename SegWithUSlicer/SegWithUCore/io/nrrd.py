@@ -38,11 +38,7 @@ _KNOWN = {
 _ALIASES = {name.replace(" ", ""): name for name in _KNOWN if " " in name} | {"centerings": "centers"}
 _PLACING = {"spacings", "space directions", "space origin", "space units"}
 _DOMAIN_KINDS = {"domain", "space", "time", "???", "none"}
-_SPACES = {
-    "right-anterior-superior": "RAS",
-    "left-anterior-superior": "LAS",
-    "left-posterior-superior": "LPS",
-}
+_SPACES = {"right-anterior-superior": "RAS", "left-anterior-superior": "LAS", "left-posterior-superior": "LPS"}
 
 
 def read_nrrd_header(path: Path) -> StoredImage:
@@ -56,7 +52,9 @@ def read_nrrd_header(path: Path) -> StoredImage:
     header = HeaderFields(path, values, ": ")
     body, (shape, axis) = _body(header, end), _shape(header)
     spatial = [n for n in range(len(shape)) if n != axis]
-    _check_units(header, spatial)
+    for name, axes in (("space units", range(3)), ("units", spatial)):
+        units = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|([^\s"]+)', header.get(name))]
+        header.check_units(name, [units[axis] for axis in axes if axis < len(units)])
     geometry, component_axis = _geometry(header, spatial), None if axis is None else len(shape) - 1 - axis
     notes = _notes(header, spatial)
     return StoredImage(path, shape[::-1], _number(header), *geometry, body, component_axis, pairs, notes=notes)
@@ -165,13 +163,6 @@ def _geometry(
     if not np.isfinite(spacing).all() or (spacing <= 0).any() or np.linalg.det(direction := vectors.T / spacing) == 0:
         raise header.wrong("space directions")
     return tuple(map(float, spacing)), tuple(map(float, origin)), tuple(map(float, direction.ravel()))
-
-
-def _check_units(header: HeaderFields, spatial: Sequence[int]) -> None:
-    """Refuse other units than mm, of the space or of the axes in space."""
-    for name, axes in (("space units", range(3)), ("units", spatial)):
-        units = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|([^\s"]+)', header.get(name))]
-        header.check_units(name, [units[axis] for axis in axes if axis < len(units)])
 
 
 def _notes(header: HeaderFields, spatial: Sequence[int]) -> tuple[str, ...]:

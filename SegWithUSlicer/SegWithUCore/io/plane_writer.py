@@ -43,12 +43,7 @@ def write_image_planes(path: Path, image: sitk.Image) -> None:
 
 
 def write_nifti_planes(
-    path: Path,
-    volume: Planes,
-    box: VoxelBox,
-    grid: VoxelGrid,
-    outside: float,
-    fields: Mapping[str, str] | None = None,
+    path: Path, volume: Planes, box: VoxelBox, grid: VoxelGrid, outside: float, fields: Mapping[str, str] | None = None
 ) -> None:
     """Write a volume as `.nii.gz`.
 

@@ -43,10 +43,8 @@ class RegionOfInterest:
         except ValueError:
             numbers = []
         if len(numbers) != 6 or not np.abs(numbers).max() <= FARTHEST_MM or min(numbers[3:]) <= 0:
-            raise UsageError(
-                f"'{text[:80]}' is not a region of interest: give R,A,S,dR,dA,dS, the centre and the edge lengths in "
-                f"mm, up to {FARTHEST_MM:g}."
-            )
+            form = f"R,A,S,dR,dA,dS, centre and edge lengths in mm, up to {FARTHEST_MM:g}"
+            raise UsageError(f"'{text[:80]}' is not a region of interest: give {form}.", "wrong-value")
         r, a, s, dr, da, ds = numbers
         return cls((r, a, s), (dr, da, ds))
 
@@ -101,15 +99,15 @@ def voxel_box(roi: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelBox:
     half = np.asarray(roi.size_mm) / 2
     corners = [np.asarray(roi.centre_ras_mm) + half * signs for signs in product((-1.0, 1.0), repeat=3)]
     indices = np.asarray([grid.continuous_index(ras_to_lps(c.tolist())) for c in corners])
-    low, high = _centres_between(indices.min(0), indices.max(0), _runs_up(grid))
+    ras = np.asarray(grid.direction).reshape(3, 3) * np.asarray([[-1], [-1], [1]])
+    runs_up = ras[np.abs(ras).argmax(0), np.arange(3)] > 0  # to the right, anterior or superior
+    low, high = _centres_between(indices.min(0), indices.max(0), runs_up)
     middle = np.rint(indices.mean(0)).astype(int)
     low, high = np.where(high > low, low, middle), np.where(high > low, high, middle + 1)
     low, high = np.maximum(low, 0), np.minimum(high, grid.size)
     if (high <= low).any():
-        raise InputError(
-            f"The region of interest around RAS {_numbers(roi.centre_ras_mm)} lies outside the image, "
-            f"which spans RAS {_span(grid)}: move the region."
-        )
+        where = f"around RAS {_numbers(roi.centre_ras_mm)}"
+        raise InputError(f"The region of interest {where} is outside the image ({_span(grid)}).", "outside-image")
     i, j, k = (int(n) for n in low)
     di, dj, dk = (int(n) for n in high - low)
     return VoxelBox((i, j, k), (di, dj, dk))
@@ -137,14 +135,6 @@ def _centres_between(first: np.ndarray, last: np.ndarray, runs_up: np.ndarray) -
     down = [np.floor(edge + EDGE_TOLERANCE) + 1 for edge in (first, last)]
     low, high = (np.where(runs_up, u, d).astype(int) for u, d in zip(up, down, strict=True))
     return low, high
-
-
-def _runs_up(grid: VoxelGrid) -> np.ndarray:
-    """For each voxel axis, whether it runs to the right, anterior or superior (its nearest patient axis)."""
-    ras = np.asarray(grid.direction).reshape(3, 3) * np.asarray([[-1], [-1], [1]])
-    nearest = np.abs(ras).argmax(0)
-    runs_up: np.ndarray = ras[nearest, np.arange(3)] > 0
-    return runs_up
 
 
 def _span(grid: VoxelGrid) -> str:

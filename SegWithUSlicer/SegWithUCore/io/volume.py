@@ -9,9 +9,9 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,15 +21,13 @@ from ..util.input_files import regular_file
 from ..util.memory import check_memory
 from . import metaimage, nifti, nrrd
 from .dicom_folder import is_dicom
-from .grid import Placements, VoxelGrid, check_geometry, check_grid, check_scalar_volume
+from .grid import VoxelGrid, check_geometry, check_grid, check_scalar_volume
 from .header_fields import DETACHED
 from .image_file import WANTED, StoredImage, check_voxels, checked_place, not_finite, read_voxels, unreadable
 
 
 def _read_no_pair(path: Path) -> StoredImage:
-    raise InputError(
-        f"{path} is one of two files, header and voxels: save both as one .nii.gz, .nrrd or .mha.", DETACHED
-    )
+    raise InputError(f"{path} is header or voxels of two files: save one .nii.gz, .nrrd or .mha.", DETACHED)
 
 
 FORMATS = (
@@ -39,7 +37,6 @@ FORMATS = (
     ((".hdr", ".img", ".hdr.gz", ".img.gz", ".nia", ".nhdr", ".mhd"), _read_no_pair),
 )
 """Ends of file names, and what reads and checks the header of such a file: all that a format needs."""
-FORMS = (nifti.QFORM, nifti.SFORM)
 FloatArray = np.ndarray
 _GREY_LEVELS = 4096
 """Of a CT; an image that keeps so many steps between its darkest and its brightest voxel loses nothing of use."""
@@ -55,7 +52,7 @@ class Header:
         voxel_bytes: of one number as stored.
         components: numbers a voxel.
         notes: doubts that it leaves, in sentences without a file name.
-        placements: of a NIfTI file, by both forms of its header.
+        has_two_places: whether qform and sform of a NIfTI file put the image at two places.
         source: what reads the voxels.
     """
 
@@ -63,39 +60,8 @@ class Header:
     voxel_bytes: int = 4
     components: int = 1
     notes: tuple[str, ...] = ()
-    placements: Placements = field(default_factory=Placements)
+    has_two_places: bool = False
     source: Any = None
-
-    def on_form(self, form: str | None) -> Self:
-        """Return the header by one form of a NIfTI file ("qform" or "sform").
-
-        It stays as it is if the header has not both, or for None: then Slicer's rule decides.
-        """
-        grids = self.placements.grids
-        return self if form is None or len(grids) < 2 else replace(self, grid=grids[form])
-
-    def check_form(self, path: Path, form: str | None) -> None:
-        """Refuse a region of interest in mm in an image that has two places, unless the user says which counts.
-
-        Raises:
-            UsageError: he does not.
-        """
-        if form is None and self.placements.difference:
-            raise UsageError(
-                f"{path} has two places in its header ({self.placements.difference}), so a region in mm is not clear: "
-                f"say which counts with --form {' or --form '.join(FORMS)}."
-            )
-
-    def differs_from_slicer(self, form: str | None) -> bool:
-        """Whether Slicer, which goes by its own rule, would show the voxels at another place than `form` does."""
-        return bool(form and form != self.placements.rule and self.placements.difference)
-
-    def notes_by(self, form: str | None) -> list[str]:
-        """Return the doubts that the header leaves, where the user wants a form."""
-        if not self.placements.difference:
-            return list(self.notes)
-        used = f"the {form} counts, as asked for" if form else f"the {self.placements.rule} counts, as in Slicer"
-        return [f"The image has two places in its header: {self.placements.difference}; {used}."]
 
 
 @dataclass(frozen=True)
@@ -109,24 +75,6 @@ class Volume:
 
     image: sitk.Image
     header: Header
-
-    def on_form(self, form: str | None) -> "Volume":
-        """Put it where one form of its NIfTI header does, as `Header.on_form`."""
-        header = self.header.on_form(form)
-        if header is self.header or header.grid is None:
-            return self
-        return Volume(header.grid.put_on(sitk.Image(self.image)), header)
-
-
-def one_of_forms(name: str) -> str:
-    """Check the name of a form.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if name not in FORMS:
-        raise UsageError(f"'{name}' is no form of a NIfTI header: give {' or '.join(FORMS)}.")
-    return name
 
 
 def read_header(path: Path) -> Header:
@@ -143,7 +91,7 @@ def read_header(path: Path) -> Header:
     i, j, k = stored.size
     grid = VoxelGrid((i, j, k), stored.spacing, stored.origin, stored.direction)
     check_geometry(path, grid.size, grid.spacing, grid.origin, np.reshape(grid.direction, (3, 3)))
-    return Header(grid, number_bytes, stored.components, stored.notes, stored.placements or Placements(), stored)
+    return Header(grid, number_bytes, stored.components, stored.notes, stored.has_two_places, stored)
 
 
 def read_volume(path: Path, header: Header | None = None) -> Volume:
@@ -198,17 +146,12 @@ def whole_labels(path: Path, array: np.ndarray) -> np.ndarray:
     """
     rounded = np.rint(array)
     if not np.array_equal(rounded, array):
-        raise InputError(
-            f"{path} is not a label volume: it holds fractions such as {array[rounded != array][0]:g}.",
-            code="fractions-as-labels",
-        )
+        raise InputError(f"{path} holds {array[rounded != array][0]:g}: give a label volume.", "fractions-as-labels")
     limits = np.iinfo(np.int16)
     outside = (array < limits.min) | (array > limits.max)
     if outside.any():
-        raise InputError(
-            f"{path} holds the label {array[outside][0]:.0f}: give labels between {limits.min} and {limits.max}.",
-            code="label-out-of-range",
-        )
+        found = f"{array[outside][0]:.0f}, not labels from {limits.min} to {limits.max}"
+        raise InputError(f"{path} holds {found}: give a label volume.", "label-out-of-range")
     return rounded.astype(np.int16)
 
 
@@ -345,10 +288,8 @@ def check_same_grid(path: Path, image: sitk.Image, first_path: Path, first: sitk
     """
     if not same_grid(image, first):
         grids = [f"{grid.place}, axes towards {grid.orientation}" for grid in map(VoxelGrid.of, (image, first))]
-        raise InputError(
-            f"{path} is not on the grid of {first_path} ({grids[0]} instead of {grids[1]}): resample one to the other.",
-            code="other-grid",
-        )
+        found = f"{path} is not on the grid of {first_path} ({grids[0]} instead of {grids[1]})"
+        raise InputError(f"{found}: resample one to the other.", "other-grid")
 
 
 def grid_facts(image: sitk.Image) -> dict[str, list[float]]:
@@ -361,11 +302,6 @@ def image_on_grid(array: FloatArray, grid: sitk.Image) -> sitk.Image:
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.CopyInformation(grid)
     return image
-
-
-def voxel_volume_mm3(image: sitk.Image) -> float:
-    """Volume of one voxel in mm3."""
-    return float(np.prod(image.GetSpacing()))
 
 
 def extents_mm(image: sitk.Image) -> list[float]:

@@ -30,11 +30,7 @@ def mean_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -
 
 
 def class_surface_dice(
-    prediction: np.ndarray,
-    reference: np.ndarray,
-    num_classes: int,
-    tolerance_mm: float,
-    spacing_zyx: Sequence[float],
+    prediction: np.ndarray, reference: np.ndarray, num_classes: int, tolerance_mm: float, spacing_zyx: Sequence[float]
 ) -> list[float]:
     """Surface Dice of each foreground class: share of both surfaces within `tolerance_mm` of the other one.
 

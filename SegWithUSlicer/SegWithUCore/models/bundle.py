@@ -174,10 +174,8 @@ def check_hash(path: Path, found: str, wanted: str) -> None:
         InputError: it is another than the bundle names.
     """
     if found != wanted:
-        raise InputError(
-            f"{path} is damaged or was changed: its SHA-256 is {found[:12]}... instead of {wanted[:12]}...; {RESTORE}.",
-            code="changed-file",
-        )
+        what = f"{path} is damaged or was changed (SHA-256 {found[:12]}... instead of {wanted[:12]}...)"
+        raise InputError(f"{what}: {RESTORE}.", "changed-file")
 
 
 def read_hashed(path: Path, wanted: str, maximum_bytes: int) -> bytes:
@@ -326,9 +324,7 @@ def _check_description(data: Mapping[str, Any], source: str, remedy: str) -> Non
             is_known = all(max(pair) < len(values) for pair in pairs)
             check(is_known, f"{place}calibration", pairs, f"directions among {len(values)} classes")
     for place, block in by_label.items():  # else they would be passed over in silence
-        check(
-            set(block or ()) <= known, place, sorted(block or ()), f"labels of the model ({', '.join(sorted(known))})"
-        )
+        check(set(block or ()) <= known, place, sorted(block or ()), f"labels among {sorted(known)}")
 
 
 def _from_json(data: Mapping[str, Any], folder: Path | None) -> Bundle:

@@ -39,10 +39,7 @@ def _check_fits(bundle: Bundle, head: HeadSpec, most_parameters: int) -> None:
         network = empty_network(bundle, head, most_parameters)
     parts = [*network.parameters(), *network.buffers()]
     if count_parameters(network) > most_parameters:
-        raise InputError(
-            f"{bundle.folder} describes a network of more weights than {WEIGHTS_FILE} holds: {RESTORE}.",
-            code="network-too-large",
-        )
+        raise InputError(f"{bundle.folder} does not fit {WEIGHTS_FILE}: {RESTORE}.", "network-too-large")
     weights = sum(part.numel() * part.element_size() for part in parts)
     what = f"The network of {bundle.folder} ({in_words(weights)} of weights)"
     check_memory(what, LOADING_COPIES * weights, ["take a smaller model"])
@@ -69,10 +66,8 @@ def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters:
         try:
             network = SegWithU(backbone, head.taps, example, *settings).eval()
         except (RuntimeError, ValueError) as error:  # torch's own words about shapes run over several lines
-            raise InputError(
-                f"The backbone does not take its input ({', '.join(bundle.input.channels)}; window "
-                f"{list(bundle.input.window)}): correct its arguments or the input in {BUNDLE_FILE}."
-            ) from error
+            what = f"{', '.join(bundle.input.channels)}; window {list(bundle.input.window)}"
+            raise InputError(f"The backbone does not take its input ({what}): correct {BUNDLE_FILE}.") from error
         if network.num_classes != len(bundle.labels):
             raise InputError(f"The backbone has {network.num_classes} classes for {len(bundle.labels)} labels.")
     return network

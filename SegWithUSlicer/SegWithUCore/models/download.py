@@ -51,22 +51,14 @@ def chunks_of(url: str, maximum_bytes: int, begun: str = "") -> Iterator[bytes]:
             for chunk in answer.iter_content(CHUNK):
                 received += len(chunk)
                 if received > maximum_bytes:
-                    raise InputError(
-                        f"{_shown(url)} has more than the {maximum_bytes} bytes expected: {TELL}.", "too-many-bytes"
-                    )
+                    raise InputError(f"{_shown(url)} has more than {maximum_bytes} bytes: {TELL}.", "too-many-bytes")
                 yield chunk
     except requests.exceptions.SSLError as error:
-        raise InputError(
-            f"The encrypted connection to {host} failed, often for a certificate that is not trusted here: set "
-            "REQUESTS_CA_BUNDLE to your institution's certificate file.",
-            "untrusted-connection",
-        ) from error
+        what = f"The certificate of {host} is not trusted here"
+        raise InputError(f"{what}: set REQUESTS_CA_BUNDLE.", "untrusted-connection") from error
     except requests.RequestException as error:  # its text may hold the password of a proxy
-        raise InputError(
-            f"{_shown(url)} cannot be downloaded now ({type(error).__name__} after {received} bytes): check network "
-            "and proxy (HTTPS_PROXY), and try again later.",
-            "server-unreachable",
-        ) from error
+        what = f"{_shown(url)} cannot be downloaded now ({type(error).__name__} after {received} bytes)"
+        raise InputError(f"{what}: check network and HTTPS_PROXY, or try later.", "server-unreachable") from error
 
 
 def _answer(session: "requests.Session", url: str, begun: str) -> "requests.Response":
@@ -145,7 +137,5 @@ def parsed_address(text: str) -> SplitResult:
             raise ValueError("no host")
     except ValueError as error:
         shown = re.sub(r"//.*@", "//", text.partition("?")[0])[:100]
-        raise InputError(
-            f"'{shown}' is no address: correct it in --from or {REGISTRY_VARIABLE}, or {TELL}.", "invalid-address"
-        ) from error
+        raise InputError(f"'{shown}' is not an address: correct it, or {TELL}.", "invalid-address") from error
     return parts

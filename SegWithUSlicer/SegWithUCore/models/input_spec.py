@@ -215,11 +215,8 @@ def check_label_values(values: Sequence[Any], source: str) -> list[int]:
         isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= HIGHEST_LABEL for each in values
     )
     if not are_whole or not values or values[0] != 0 or len(set(values)) < len(values):
-        raise InputError(
-            f"{source} has the label values {shown(list(values))}: they must be different integers between 0 and "
-            f"{HIGHEST_LABEL}, background first with 0.",
-            code="label-values",
-        )
+        wanted = f"different integers between 0 and {HIGHEST_LABEL}, background first with 0"
+        raise InputError(f"{source} has the label values {shown(list(values))}, not {wanted}.", "label-values")
     return list(values)
 
 

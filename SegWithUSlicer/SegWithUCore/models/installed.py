@@ -70,9 +70,7 @@ def resolve_model(name_or_folder: str) -> Bundle:
     passed_over = "".join(f"; {problem}" for problem in unreadable_folders())
     if named:
         versions = ", ".join(bundle.about["version"] for bundle in named)
-        raise UsageError(
-            f"There is no version {shown(version)[1:-1]} of {name}: choose one of {versions}{passed_over}."
-        )
+        raise UsageError(f"There is no version {shown(version)} of {name}: choose one of {versions}{passed_over}.")
     names = ", ".join(dict.fromkeys(model.bundle.name for model in found if model.bundle)) or "none installed"
     wanted = f"There is no model {shown(name_or_folder)} and no folder of that name with a {BUNDLE_FILE}"
     raise UsageError(f"{wanted}: choose one of {names}, or give the folder of a bundle{passed_over}.")

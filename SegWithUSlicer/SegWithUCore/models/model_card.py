@@ -6,7 +6,7 @@ from typing import Any
 
 from ..network.specs import HEAD_WORDS, HeadWords
 from .bundle import FITTED_BY, Bundle
-from .quality import input_check_words, model_warnings
+from .quality import checks_lacking, model_warnings
 from .second_stage_file import CHECK, check_words
 from .training_record import TrainingRecord, read_record
 
@@ -51,7 +51,7 @@ def model_card(bundle: Bundle) -> str:
         warnings=model_warnings(bundle),
         ood_reference=bundle.ood_reference,
         sides=list(zip(span["low"], span["high"], strict=True)) if span else [],
-        input_check=input_check_words(bundle),
+        lacking=checks_lacking(bundle),
         arguments=dict(bundle.backbone.arguments),
         head=bundle.default_head,
         words=_head_words(bundle.default_head.variant),

@@ -70,10 +70,8 @@ def folder_name(name: str, version: str) -> str:
     """
     folder = f"{name}-{version}"
     if not NAME.fullmatch(name) or not VERSION.fullmatch(version):
-        raise InputError(
-            f"The model {name[:80]!r} has the version {version[:60]!r}: both become the name of a folder, so they may "
-            "hold letters, digits, '.', '_', '-' (a version also '+') and begin with a letter or digit."
-        )
+        what = f"The model {name[:80]!r} {version[:60]!r} cannot have a folder of that name"
+        raise InputError(f"{what}: use letters, digits, '.', '_', '-' (in a version also '+').", "model-name")
     if RESERVED.fullmatch(folder) or folder.endswith("."):
         raise InputError(f"The model {name} {version} would lie in the folder '{folder}', which Windows cannot have.")
     return folder

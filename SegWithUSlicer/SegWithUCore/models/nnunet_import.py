@@ -115,16 +115,13 @@ def nnunet_model(
         backbone = BackboneSpec("nnunet", arguments, size_divisor=math.gcd(*strides))
         return NnunetModel(str(plans["dataset_name"]), spec, labels, backbone, default_taps(kwargs), _notes(spec))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{folder} has an entry missing or wrong in {PLANS_FILE} or {DATASET_FILE} ({error!r:.200}): {COPY_AGAIN}."
-        ) from error
+        files = f"{PLANS_FILE} or {DATASET_FILE}"
+        raise InputError(f"{folder} has a wrong entry in {files} ({error!r:.200}): {COPY_AGAIN}.") from error
 
 
 def _refusal(path: Path, key: str, value: Any, wanted: str) -> InputError:
     """Return the refusal of a model that this program cannot run as nnU-Net does."""
-    return InputError(
-        f"{path} has {shown(value)} at {key}, not {wanted}: such a model cannot be imported.", code="unsupported-nnunet"
-    )
+    return InputError(f"{path} has {shown(value)} at {key}, not {wanted}: it cannot be imported.", "unsupported-nnunet")
 
 
 def _check_block(name: str, data: Mapping[str, Any], path: Path, within: str = "") -> None:
@@ -159,12 +156,7 @@ def _check_supported(plans: Mapping[str, Any], settings: Mapping[str, Any], chan
         ("preprocessor_name", preprocessor, preprocessor == "DefaultPreprocessor", "DefaultPreprocessor"),
         ("resampling_fn_data", list(resampling), resampling == (RESAMPLING, 0), f"{RESAMPLING} with order_z 0"),
         ("image_reader_writer", reader, reader in READERS, f"one of {', '.join(READERS)}"),
-        (
-            "normalization_schemes",
-            schemes,
-            known,
-            f"{channels} of {', '.join(NORMALISATIONS)}",
-        ),
+        ("normalization_schemes", schemes, known, f"{channels} of {', '.join(NORMALISATIONS)}"),
         ("use_mask_for_norm", masks, len(masks) == channels, "one for each channel"),
         ("architecture", None, bool(settings.get("architecture")), "the network, which nnU-Net writes since 2.3"),
     )
@@ -215,10 +207,7 @@ def _notes(spec: InputSpec) -> tuple[str, ...]:
         "are thick.",
     ]
     if spec.orientation.islower():
-        notes.append(
-            "Axes are taken as the file has them, as nnU-Net does: images must be stored the way the training images "
-            "were (import again with --orientation to make it safe)."
-        )
+        notes.append("Images must be stored with the axes of the training images (or import again with --orientation).")
     return tuple(notes)
 
 
@@ -385,8 +374,6 @@ def head_recipe(folder: NnunetFolder, about: Mapping[str, str]) -> dict[str, Any
 
 def _json(path: Path) -> dict[str, Any]:
     if not is_there(path):
-        raise InputError(
-            f"{path.parent} is not an nnU-Net result folder: it has no {path.name}; give the folder that holds "
-            "plans.json, dataset.json and fold_0."
-        )
+        what = f"{path.parent} is not an nnU-Net result folder: it has no {path.name}"
+        raise InputError(f"{what}; give the folder that holds plans.json, dataset.json and fold_0.", "not-a-model")
     return read_json_object(path, COPY_AGAIN)

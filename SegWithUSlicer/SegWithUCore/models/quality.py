@@ -144,32 +144,12 @@ def _listed(parts: Sequence[str]) -> str:
 
 IMAGE_QUALITY = "quality"
 """Block of a fingerprint: shading, sharpness and brightness of the training cases, by channel."""
-_PARTS = {
-    "channels": ("picture", "noise"),
-    IMAGE_QUALITY: ("shading", "sharpness", "brightness"),
-}
-"""Parts of the input check by the block that they need; size and voxels are known to all models with a fingerprint."""
-_ALL_PARTS = ["size", "voxels", *(part for parts in _PARTS.values() for part in parts)]
+_PARTS = {"channels": ("picture", "noise"), IMAGE_QUALITY: ("shading", "sharpness", "brightness")}
+"""Parts of the OOD check by the block that they need; size and voxels are known to all models with a reference."""
 
 
 def checks_lacking(bundle: Bundle) -> list[str]:
-    """Name the parts of the input check that a model cannot do."""
-    if bundle.ood_reference is None:
-        return _ALL_PARTS
-    known = {block: bundle.ood_reference.get(block) or {} for block in _PARTS}
-    lacking = [block for block in _PARTS if any(known[block].get(name) is None for name in bundle.input.channels)]
+    """Name the parts of the OOD check that a model cannot do."""
+    reference, channels = bundle.ood_reference or {}, bundle.input.channels
+    lacking = [block for block in _PARTS if any((reference.get(block) or {}).get(name) is None for name in channels)]
     return [part for block in lacking for part in _PARTS[block]]
-
-
-def input_check_words(bundle: Bundle) -> str:
-    """Say what an image is compared with, and what is missing."""
-    if bundle.ood_reference is None:
-        return "none: nothing is known of the training cases"
-    lacking = checks_lacking(bundle)
-    done = _joined([part for part in _ALL_PARTS if part not in lacking])
-    cases = f"compares {done} with {bundle.ood_reference['cases']} training cases"
-    return f"{cases}; lacks {_joined(lacking)}" if lacking else cases
-
-
-def _joined(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

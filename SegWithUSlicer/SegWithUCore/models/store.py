@@ -46,10 +46,8 @@ def installed_folder(offer: Offer) -> Path | None:
         files = origin[1] if origin else describe_files(target)
         if {file.path: file.sha256 for file in files} == {file.path: file.sha256 for file in offer.files}:
             return target
-        raise OutputError(
-            f"{target} holds other files than the registry describes for {offer.key}: delete that model first "
-            f"(segwithu models delete {offer.key})."
-        )
+        what = f"{target} holds other files than the registry describes"
+        raise OutputError(f"{what}: delete that model first (segwithu models delete {offer.key}).", "exists-already")
     shipped = [model.bundle for model in find_models([resource_path("Models")]) if model.bundle]
     same = (model.folder for model in shipped if (model.name, model.about["version"]) == (offer.name, offer.version))
     return next(same, None)
@@ -74,9 +72,7 @@ def download(offer: Offer, progress: Progress = silent) -> Path:
             if (bundle.name, bundle.about["version"]) != (offer.name, offer.version):
                 raise InputError(f"its files hold {bundle.name} {bundle.about['version']}.", "another-model")
         except InputError as error:
-            raise InputError(
-                f"{offer.key} of {offer.source} is no usable model and was not installed: {error}"
-            ) from error
+            raise InputError(f"{offer.key} of {offer.source} is not usable: {error}") from error
         write_origin(files, offer.source, offer.files)
         move_to_new(files, target)
     return target
@@ -103,11 +99,8 @@ def import_model(source: Path, progress: Progress = silent) -> Path:
         version = bundle.about["version"]
         target = user_models_folder() / folder_name(bundle.name, version)
         if target.exists():
-            raise OutputError(
-                f"{bundle.name} {version} is installed already in {target}: delete it first (segwithu models delete "
-                f"{bundle.name}@{version}).",
-                code="exists-already",
-            )
+            what = f"{bundle.name} {version} is installed already in {target}"
+            raise OutputError(f"{what}: see segwithu models delete {bundle.name}@{version}.", "exists-already")
         write_origin(files, str(source), describe_files(files))
         move_to_new(files, target)
     progress("installed", 1.0)
@@ -143,10 +136,7 @@ def folder_to_delete(name: str) -> Path:
         keys = ", ".join(f"{wanted}@{model.bundle.about['version']}" for model in mine if model.bundle)
         raise UsageError(f"Several versions of {wanted} are installed: name one of {keys}.")
     if not mine:
-        raise UsageError(
-            f"No model '{name}' is installed in {own} (what came with the program cannot be deleted): see segwithu "
-            "models list."
-        )
+        raise UsageError(f"No model '{name}' is installed in {own}: see segwithu models list.", "unknown-model")
     if mine[0].folder.is_symlink():
         raise UsageError(f"{mine[0].folder} is a link to a folder elsewhere: remove the link yourself.")
     return mine[0].folder
@@ -193,11 +183,8 @@ def _work_folder() -> Iterator[Path]:
         with temporary_folder(place) as work:
             yield work
     except OSError as error:
-        raise OutputError(
-            f"Cannot write to {place} ({error.strerror}), so nothing was installed: free some space, or set "
-            "SEGWITHU_MODELS to another folder.",
-            "unwritable-models-folder",
-        ) from error
+        what = f"Cannot write to {place} ({error.strerror})"
+        raise OutputError(f"{what}: free some space, or set SEGWITHU_MODELS.", "unwritable-models-folder") from error
 
 
 def fetch(parts: Sequence[Part], target: Path, progress: Progress = silent) -> None:
@@ -210,11 +197,8 @@ def fetch(parts: Sequence[Part], target: Path, progress: Progress = silent) -> N
     total, done = sum(size for _, size, _ in parts), 0
     free = shutil.disk_usage(target.parent).free
     if free < total + SPARE_BYTES:
-        raise OutputError(
-            f"{target.parent.parent} has {free / 1e6:.0f} MB free, {(total + SPARE_BYTES) / 1e6:.0f} MB are needed: "
-            "free some space or set SEGWITHU_MODELS to another disk.",
-            "too-little-space",
-        )
+        what = f"{free / 1e6:.0f} MB free instead of {(total + SPARE_BYTES) / 1e6:.0f} MB"
+        raise OutputError(f"{target.parent.parent} has {what}: free space or set SEGWITHU_MODELS.", "too-little-space")
     for path, _, content in parts:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         with (target / path).open("wb") as file:
@@ -252,11 +236,9 @@ def _check_file(path: Path, wanted: ModelFile, source: str) -> None:
     """
     size, digest = path.stat().st_size, file_sha256(path)
     if (size, digest) != (wanted.size, wanted.sha256):
-        raise InputError(
-            f"{source} is not the file that the registry describes ({size} bytes with SHA-256 {digest[:12]}... instead "
-            f"of {wanted.size} with {wanted.sha256[:12]}...): {REMEDY}.",
-            "other-sha256" if size == wanted.size else "other-size",
-        )
+        found = f"{size} bytes, SHA-256 {digest[:12]}... instead of {wanted.size}, {wanted.sha256[:12]}..."
+        code = "other-sha256" if size == wanted.size else "other-size"
+        raise InputError(f"{source} is not the file that the registry describes ({found}): {REMEDY}.", code)
 
 
 def _bundle_folder(source: Path) -> Path:
@@ -274,9 +256,6 @@ def _bundle_folder(source: Path) -> Path:
     except OSError as error:
         raise InputError(f"{source} cannot be read ({error.strerror}): check its permissions.", UNREADABLE) from error
     if len(inner) != 1:
-        raise InputError(
-            f"{source} holds {len(inner)} model bundles: give the folder of one (for a registry use segwithu models "
-            "download --from, for a result folder of nnU-Net segwithu import-nnunet).",
-            NOT_A_MODEL,
-        )
+        hint = "for a registry use models download --from, for a result folder of nnU-Net import-nnunet"
+        raise InputError(f"{source} holds {len(inner)} model bundles: give the folder of one ({hint}).", NOT_A_MODEL)
     return inner[0]

@@ -56,9 +56,7 @@ class SegWithU(nn.Module):
         if not isinstance(logits, torch.Tensor) or logits.shape[2:] != example.shape[2:]:
             raise InputError("The backbone does not return one tensor of logits on its input's grid.")
         if logits.shape[1] < 2:
-            raise InputError(
-                f"The backbone has {logits.shape[1]} output channel: the method needs a softmax over 2 or more classes."
-            )
+            raise InputError(f"The backbone has {logits.shape[1]} output channel, but must have 2 or more.")
         tapping = checked_taps(recorded, self.taps, example.ndim)
         parts = HEADS[variant]
         self.fusion = parts.fusion([tap.shape[1] for tap in tapping], features, example.ndim - 2)
@@ -140,10 +138,7 @@ class SegWithU(nn.Module):
 
 def _check_finite(output: torch.Tensor) -> None:
     if not all_finite(output):
-        raise InputError(
-            "The network gives NaN or infinite values, so its weights are damaged or too large: restore the model "
-            "from its source."
-        )
+        raise InputError("The network gives NaN or infinite values: restore the model.", "weights-not-finite")
 
 
 def channels_first(values: torch.Tensor) -> torch.Tensor:

@@ -38,12 +38,7 @@ class BackboneSpec:
 
 def dynunet_spec(in_channels: int, num_classes: int, filters: Sequence[int], flat_levels: int = 0) -> BackboneSpec:
     """Describe a DynUNet without deep supervision heads; see `build_dynunet`."""
-    arguments = {
-        "in_channels": in_channels,
-        "num_classes": num_classes,
-        "filters": list(filters),
-        "spatial_dims": 3,
-    }
+    arguments = {"in_channels": in_channels, "num_classes": num_classes, "filters": list(filters), "spatial_dims": 3}
     divisor = 2 ** (len(filters) - 1)
     if flat_levels:
         arguments["flat_levels"] = flat_levels

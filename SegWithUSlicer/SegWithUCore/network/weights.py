@@ -50,11 +50,8 @@ def load_plain(path: Path, remedy: str, allowed: Sequence[Any] = ()) -> Any:
         reason = (
             f"it names {named[1]}" if named else str(error)[:100] if type(error) is ValueError else type(error).__name__
         )
-        raise InputError(
-            f"{path} is damaged or holds more than weights, and nothing else is ever loaded, for it could run any code "
-            f"({reason}): {remedy}.",
-            code="refused-checkpoint",
-        ) from error
+        what = f"{path} is damaged or holds more than weights ({reason}), which could run any code"
+        raise InputError(f"{what}: {remedy}.", "refused-checkpoint") from error
 
 
 def checked_tensors(tensors: Mapping[Any, Any], source: str) -> dict[str, torch.Tensor]:
@@ -72,10 +69,7 @@ def checked_tensors(tensors: Mapping[Any, Any], source: str) -> dict[str, torch.
     for name, tensor in tensors.items():
         problem = "has no text for its name" if not isinstance(name, str) else _problem(tensor)
         if problem:
-            raise InputError(
-                f"{source} holds no usable weights: '{str(name)[:120]}' {problem}; get the file again from its source.",
-                code="unusable-weights",
-            )
+            raise InputError(f"{source} has no usable weights: '{str(name)[:120]}' {problem}.", "unusable-weights")
     return dict(tensors)
 
 
@@ -149,10 +143,8 @@ def load_state(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: s
     problems += [f"unexpected {name[:100]}" for name in sorted(remaining)]
     if problems:
         more = f"; and {len(problems) - MISFITS_NAMED} more" if len(problems) > MISFITS_NAMED else ""
-        raise InputError(
-            f"The weights in {source} do not fit this network: {'; '.join(problems[:MISFITS_NAMED])}{more}.",
-            code="other-weights",
-        )
+        what = f"{'; '.join(problems[:MISFITS_NAMED])}{more}"
+        raise InputError(f"The weights in {source} do not fit this network: {what}.", "other-weights")
     checked_tensors(found, source)
     with torch.no_grad():
         for name, tensor in found.items():

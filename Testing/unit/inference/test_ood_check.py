@@ -234,7 +234,7 @@ class TestFitting:
         for mirror_axis in (None, 2):
             block = fit_appearance(left, [], mirror_axis, False)
             assert block is not None
-            found = kinds(appearance_deviations(other, block, "T1", "RAS", True))
+            found = kinds(appearance_deviations(other, block, "T1", True))
             assert ("picture" in found) == (mirror_axis is None)
 
     def test_models_with_fixed_intensities_notice_another_unit(self, images: list[sitk.Image]) -> None:
@@ -243,7 +243,7 @@ class TestFitting:
         for absolute in (True, False):
             block = fit_appearance(features, [], 2, absolute)
             assert block is not None
-            found = kinds(appearance_deviations(scaled, block, "CT", "RAS", True))
+            found = kinds(appearance_deviations(scaled, block, "CT", True))
             assert ("intensities" in found) == absolute
 
     def test_features_of_a_prepared_case_are_upright(self, data_folder: Path, recipe: Recipe) -> None:

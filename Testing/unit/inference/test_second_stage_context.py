@@ -12,11 +12,16 @@ from whole_maps import maps_on_grid
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.local_features import Steps
 from SegWithUCore.calibration.per_structure import ProbabilitySums
-from SegWithUCore.inference import second_stage
+from SegWithUCore.inference import uncertainty_maps
 from SegWithUCore.inference.engines.base import Engine, Voxelwise
 from SegWithUCore.inference.prediction import NetworkView, error_probability
-from SegWithUCore.inference.second_stage import SecondStageSweep, head_maps
-from SegWithUCore.inference.uncertainty_maps import FittedCalibration, resample_to_grid, voxelwise
+from SegWithUCore.inference.uncertainty_maps import (
+    FittedCalibration,
+    SecondStageContext,
+    head_maps,
+    resample_to_grid,
+    voxelwise,
+)
 
 SHAPE = (20, 12, 14)
 RANDOM = np.random.default_rng(8)
@@ -66,7 +71,7 @@ def target_grid(letters: str, factor: float) -> sitk.Image:
 def test_segmenting_gives_the_bits_of_predicting(
     letters: str, factor: float, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(second_stage, "PIECE_VOXELS", at_once * 20 * 20)
+    monkeypatch.setattr(uncertainty_maps, "PIECE_VOXELS", at_once * 20 * 20)
     working, target = working_grid("LPS"), target_grid(letters, factor)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)
     stage = replace(made_up_stage(channels=1), axes=(True, False, True), line=(0.8, 0.1))
@@ -88,7 +93,7 @@ def test_noted_in_parts_is_noted_at_once(on_disk: bool, tmp_path: Path) -> None:
     found = voxelwise(FormulaEngine(), OUTPUTS)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)(found.ranking, found.classes, found.runner_up)
     folders = (None, tmp_path if on_disk else None)
-    whole, parts = (SecondStageSweep(stage, steps, lambda planes: IMAGE[:, planes], folder) for folder in folders)
+    whole, parts = (SecondStageContext(stage, steps, lambda planes: IMAGE[:, planes], folder) for folder in folders)
     whole.note(OUTPUTS[:3], slice(None), 0, found, table)
     for planes in (slice(7, 20), slice(0, 7)):
         some = voxelwise(FormulaEngine(), OUTPUTS[:, planes])

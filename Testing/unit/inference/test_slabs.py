@@ -17,11 +17,10 @@ from whole_maps import maps_on_grid
 
 from SegWithUCore.inference import grid_blocks
 from SegWithUCore.inference.engines.base import Engine
-from SegWithUCore.inference.grid_blocks import Turn, blocks_on_grid, pieces_of_volume
+from SegWithUCore.inference.grid_blocks import AxisMapping, blocks_on_grid, pieces_of_volume
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.prediction import segment_images
 from SegWithUCore.inference.preprocessing import network_input
-from SegWithUCore.inference.segment import Job, segment
+from SegWithUCore.inference.segment import Job, segment, segment_images
 from SegWithUCore.inference.sliding_window import WindowPlan, stitch, window_plan
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
@@ -70,10 +69,10 @@ def test_blocks_are_the_whole_cut_with_a_halo(
     working, target = grids(letters, factor, degrees)
     values = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     whole = resampled_at_once(values, working, target)
-    turn = Turn.between(working, target)
+    turn = AxisMapping.between(working, target)
     assert turn.is_all(working, target) == (factor == 1.0)
     seen = np.zeros(len(whole[0]), int)
-    for block in blocks_on_grid(pieces_of_volume(values, turn.swept), working, target, turn, halo):
+    for block in blocks_on_grid(pieces_of_volume(values, turn.slab_axis), working, target, turn, halo):
         first, last = block.planes.start, block.planes.stop
         begin, end = first - block.inner.start, first - block.inner.start + block.values.shape[1]
         assert begin <= max(0, first - halo) and end >= min(len(seen), last + halo)
@@ -122,7 +121,8 @@ def test_a_real_case_of_several_windows_is_the_same_as_at_once(shipped: Model, c
     seen = RememberedWindows(shipped.engine)
     vars(model).update(engine=seen)
     found, _ = segment_images([image], model)
-    plan, axis = window_plan(array.shape[1:], bundle.input), Turn.between(*map(VoxelGrid.of, (working, image))).swept
+    plan = window_plan(array.shape[1:], bundle.input)
+    axis = AxisMapping.between(*map(VoxelGrid.of, (working, image))).slab_axis
     assert axis == (2 if image.GetSize()[2] == 50 else 0)
     for order, tolerance in ((axis, 1e-6), (0, 3e-5)):  # as swept, and as MONAI has it, where the last bits differ
         whole = stitch(seen, array, plan, axis=order)

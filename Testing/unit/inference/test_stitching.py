@@ -18,8 +18,8 @@ from SegWithUCore.inference import grid_blocks, uncertainty_maps
 from SegWithUCore.inference.engines.base import WindowRunner
 from SegWithUCore.inference.engines.torch_engine import TorchEngine, TorchWindows
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.prediction import segment_images
 from SegWithUCore.inference.preprocessing import network_input
+from SegWithUCore.inference.segment import segment_images
 from SegWithUCore.inference.sliding_window import WindowPlan, stitch, stitched
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, resample_to_grid, voxelwise
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box

@@ -20,7 +20,7 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import assessed_box, to_working_grid
 from SegWithUCore.inference.uncertainty_maps import voxelwise
 from SegWithUCore.io.grid import VoxelGrid
-from SegWithUCore.io.input_reader import IN_THIS_PROCESS
+from SegWithUCore.io.inputs import channel_header
 from SegWithUCore.io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
 from SegWithUCore.io.volume import Header, read_image
 from SegWithUCore.models.bundle import read_bundle
@@ -74,14 +74,14 @@ class TestHeaders:
         image = sitk.Cast(sitk.GetImageFromArray(array), kind)
         image.SetSpacing((0.5, 1.5, 2))
         sitk.WriteImage(image, str(tmp_path / name))
-        found = IN_THIS_PROCESS.header(tmp_path / name)
+        found = channel_header(tmp_path / name)
         assert (found.grid, found.voxel_bytes) == (VoxelGrid.of(read_image(tmp_path / name)), size)
 
     def test_a_series_is_as_large_as_its_slices(self, dicom_cases: Path) -> None:
         from SegWithUCore.io.dicom_series import read_series
 
         folder = dicom_cases / "series" / "oblique"
-        found = IN_THIS_PROCESS.header(folder)
+        found = channel_header(folder)
         assert found.grid is not None
         assert not found.grid.placed
         assert found.grid.size == read_series(folder).image.GetSize()
@@ -90,9 +90,9 @@ class TestHeaders:
         for name in ("text.nii.gz", "text.png"):
             (tmp_path / name).write_text("no image")
             with pytest.raises(InputError, match="the format is unknown"):
-                IN_THIS_PROCESS.header(tmp_path / name)
+                channel_header(tmp_path / name)
         with pytest.raises(InputError, match="holds no DICOM slices"):
-            IN_THIS_PROCESS.header(tmp_path)
+            channel_header(tmp_path)
 
 
 class TestGridsWithoutVoxels:

@@ -247,7 +247,7 @@ def test_a_case_that_fails_for_an_unknown_reason_does_not_stop_the_others(
 ) -> None:
     from SegWithUCore.inference import segment as engine
 
-    whole = engine.segment_prepared
+    whole = engine.segment_images
     calls: list[int] = []
 
     def failing_once(*arguments: object, **options: object) -> object:
@@ -256,7 +256,7 @@ def test_a_case_that_fails_for_an_unknown_reason_does_not_stop_the_others(
             raise RuntimeError("something\nnobody thought of")
         return whole(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine, "segment_prepared", failing_once)
+    monkeypatch.setattr(engine, "segment_images", failing_once)
     paths = [write(image, tmp_path / name) for name in ("a.nii.gz", "b.nii.gz")]
     outcome = segwithu.segment(*paths, model=tiny, output=tmp_path / "results")
     assert outcome.code == 1

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from ...calibration.per_structure import ProbabilitySums
+from ...util.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Voxelwise:
 
 class DeviceMemoryError(Exception):
     """A graphics card ran out of memory; the same engine may go on with the computer's own."""
+
+
+def network_not_finite() -> InputError:
+    """Make the error about a network whose output is not finite."""
+    return InputError("The network gives NaN or infinite values: restore the model.", "weights-not-finite")
 
 
 class WindowRunner(Protocol):

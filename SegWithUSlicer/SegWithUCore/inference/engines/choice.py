@@ -77,10 +77,7 @@ def graphics_card() -> bool:
 DEVICES = (AUTO, "cpu", "cuda", "mps")
 """What users may ask for; of these, OpenVINO runs on the CPU."""
 AS_ASKED = "as asked for"
-INSTALL = {
-    OPENVINO: "pip install 'openvino>=2025.2'",
-    TORCH: 'pip install ".[torch]" in the checkout',
-}
+INSTALL = {OPENVINO: "pip install 'openvino>=2025.2'", TORCH: 'pip install ".[torch]" in the checkout'}
 
 
 def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> "tuple[Engine, str]":

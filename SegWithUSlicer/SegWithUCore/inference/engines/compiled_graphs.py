@@ -147,9 +147,7 @@ def _traced(openvino: ModuleType, network: "SegWithU", bundle: Bundle, place: Pa
             openvino.save_model(model, path, compress_to_fp16=False)  # by default it would store halves
         except Exception as error:
             words = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"OpenVINO cannot convert the network of '{bundle.name}' ({words}): it runs on torch alone."
-            ) from error
+            raise InputError(f"OpenVINO cannot convert the network of '{bundle.name}' ({words}): use torch.") from error
         found[name] = (path.read_bytes(), path.with_suffix(".bin").read_bytes())
     return found
 

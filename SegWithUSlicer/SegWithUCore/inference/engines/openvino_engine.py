@@ -15,7 +15,7 @@ from ...util.errors import InputError
 from ...util.memory import check_memory, in_words
 from ...util.processor import threads_in_use
 from . import OPENVINO
-from .base import Engine, Voxelwise
+from .base import Engine, Voxelwise, network_not_finite
 from .openvino_import import GraphRunError, import_openvino, openvino_version
 
 LOADING_COPIES = 3
@@ -85,9 +85,8 @@ class OpenVINOEngine(Engine):
             return core.compile_model(model, "CPU", settings(threads_in_use()))
         except (RuntimeError, UnicodeDecodeError) as error:
             words = " ".join(str(error).split())[:300]
-            raise GraphRunError(
-                f"{self._source}: openvino {self.runtime} cannot use {name} ({words}): update openvino, or {MAKE_ANEW}."
-            ) from error
+            what = f"{self._source}: openvino {self.runtime} cannot use {name} ({words})"
+            raise GraphRunError(f"{what}: update openvino, or {MAKE_ANEW}.") from error
 
     def _check_shapes(self, window: Any, maps: Any, bundle: Bundle) -> None:
         """Find what the graphs give, and refuse those that do not fit each other and the model."""
@@ -105,20 +104,15 @@ class OpenVINOEngine(Engine):
             fits = fits and str(maps.inputs[0].partial_shape[0]) == channels
             fits = fits and len(maps.outputs) in (len(MAPS) - 1, len(MAPS))
         if not fits:
-            raise InputError(
-                f"{self._source}: {WINDOW_FILE} and {MAPS_FILE} do not fit the model or each other (shapes {shapes}): "
-                f"{MAKE_ANEW}.",
-                code="graph-of-another-model",
-            )
+            what = f"{self._source}: the graphs do not fit the model or each other (shapes {shapes})"
+            raise InputError(f"{what}: {MAKE_ANEW}.", "graph-of-another-model")
 
     def _checked_precision(self, *compiled: Any) -> str:
         """Return in which numbers OpenVINO says that it computes; float32 was asked for, and nothing else will do."""
         names = {str(each.get_property("INFERENCE_PRECISION_HINT").get_type_name()) for each in compiled}
         if names != {FLOAT32}:
-            raise GraphRunError(
-                f"{self._source}: openvino {self.runtime} computes in {', '.join(sorted(names))} here, although "
-                "float32 was asked for: choose the engine torch."
-            )
+            found = f"{self._source}: openvino {self.runtime} computes in {', '.join(sorted(names))}"
+            raise GraphRunError(f"{found}, not in float32: choose the engine torch.")
         return "float32"
 
     def window(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -126,10 +120,7 @@ class OpenVINOEngine(Engine):
         parts = self._ran(self._window, [np.ascontiguousarray(image, np.float32)[None]])
         found = tuple(part[0] for part in parts)
         if not all(_is_finite(part) for part in found):
-            raise InputError(
-                "The network gives NaN or infinite values, so its weights are damaged or too large: restore the model "
-                "from its source."
-            )
+            raise network_not_finite()
         return found
 
     def maps(self, chunk: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:

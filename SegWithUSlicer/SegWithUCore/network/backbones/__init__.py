@@ -86,10 +86,8 @@ def build_backbone(spec: BackboneSpec, most_parameters: int = MAXIMUM_PARAMETERS
     with torch.device("meta"):  # takes no memory, whatever the arguments say
         parameters = count_parameters(_built(BACKBONES[spec.kind], spec, named=False))
     if parameters > most_parameters:
-        raise InputError(
-            f"The arguments of backbone '{spec.kind}' make a network of {parameters} parameters, more than the "
-            f"{most_parameters} that there can be weights for: correct them."
-        )
+        size = f"{parameters} parameters, more than {most_parameters}"
+        raise InputError(f"The arguments of backbone '{spec.kind}' give {size}: correct them.", "network-too-large")
     return _built(BACKBONES[spec.kind], spec, named=False)
 
 

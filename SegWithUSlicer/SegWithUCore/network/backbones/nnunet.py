@@ -108,7 +108,5 @@ def _package(module: str) -> Any:
     try:
         return importlib.import_module(f"dynamic_network_architectures.{module}")
     except ImportError as error:
-        raise InputError(
-            "nnU-Net models need the package dynamic-network-architectures, which is missing here: "
-            'pip install ".[nnunet]" in the checkout.'
-        ) from error
+        what = "nnU-Net models need the package dynamic-network-architectures"
+        raise InputError(f'{what}: pip install ".[nnunet]" in the checkout.', "needs-package") from error

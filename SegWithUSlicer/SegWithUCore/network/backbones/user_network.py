@@ -73,10 +73,8 @@ def network_file(kind: str) -> Path:
     """
     factory = kind.removeprefix(USER_PREFIX)
     if factory not in _FILES:
-        raise InputError(
-            f"The backbone '{factory}' is a user's own network, and no model brings its code along: name its file with "
-            f"--network FILE.py:{factory}, or in networks.json (see 'Your own network' in the README)."
-        )
+        what = f"The code of the backbone '{factory}' is not part of the model"
+        raise InputError(f"{what}: give --network FILE.py:{factory}, or name it in networks.json.", "needs-network")
     return _FILES[factory]
 
 

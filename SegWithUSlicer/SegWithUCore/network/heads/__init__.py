@@ -36,11 +36,7 @@ class HeadType:
 HEADS = {
     "paper": HeadType(MultiScaleFusion, PaperHead, paper_loss, **asdict(HEAD_WORDS["paper"])),
     "context": HeadType(
-        ContextFusion,
-        ContextHead,
-        proper_loss,
-        **asdict(HEAD_WORDS["context"]),
-        traced=TracedContext(),
+        ContextFusion, ContextHead, proper_loss, **asdict(HEAD_WORDS["context"]), traced=TracedContext()
     ),
 }
 """By the `variant` of recipes and bundles."""

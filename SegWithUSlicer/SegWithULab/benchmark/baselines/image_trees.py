@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from SegWithUCore.calibration.local_features import Steps, boundary_normals, local_features, neighbour_axes
-from SegWithUCore.inference.second_stage import steps_on_grid
-from SegWithUCore.inference.uncertainty_maps import resample_to_grid
+from SegWithUCore.inference.uncertainty_maps import resample_to_grid, steps_on_grid
 from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.util.progress import Progress, silent
