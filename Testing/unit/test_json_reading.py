@@ -17,7 +17,6 @@ ALLOWED = {
     "SegWithUCore/util/strict_json.py": "is that one way",
     "SegWithUCore/models/bundle.py": "text made a moment ago, to turn tuples into lists",
     "SegWithULab/benchmark/store.py": "likewise",
-    "SegWithUCore/io/dicom_decoder.py": "a request of the process that started it",
 }
 
 

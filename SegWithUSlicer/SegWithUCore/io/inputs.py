@@ -1,7 +1,7 @@
 """Find out what the user gave for a case (image file, folder with a DICOM series or in nnU-Net naming), and read it.
 
-Nothing native reads a file of others here: NIfTI, NRRD and MetaImage are read by Python, zlib and numpy, DICOM headers
-by pydicom, and GDCM decodes compressed slices in a process of its own (`dicom_decoder`).
+Nothing native reads a file of others here: NIfTI, NRRD and MetaImage are read by Python, zlib and numpy, DICOM by
+pydicom.
 """
 
 import re
