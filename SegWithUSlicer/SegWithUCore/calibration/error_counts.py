@@ -73,7 +73,7 @@ def sum_counts(counts: Sequence[ErrorCounts]) -> ErrorCounts:
 
 
 def weight(patients: int) -> float:
-    """Say how much what was fitted on so many patients counts beside what the model has, 0 to 1."""
+    """Return the weight of what was fitted on so many patients against what the model has, 0 to 1."""
     return min(1.0, patients / FULL_WEIGHT_PATIENTS)
 
 
@@ -175,10 +175,8 @@ class Reading:
         """The verdict with its figures."""
         if not self.voxels:
             return f"No verdict: no voxel reads {self.level:g}."
-        figures = (
-            f"of voxels that read {self.level:g}, {self.observed.mean * 100:.0f} % were wrong "
-            f"({self.observed.low * 100:.0f} to {self.observed.high * 100:.0f})"
-        )
+        span = f"{self.observed.low * 100:.0f} to {self.observed.high * 100:.0f}"
+        figures = f"of voxels that read {self.level:g}, {self.observed.mean * 100:.0f} % were wrong ({span})"
         if self.verdict == "no verdict":
             few = f"{self.patients} patients are too few, or the interval too wide"
             return f"No verdict: {figures}; {few}: give more patients (at least {LEAST_PATIENTS})."

@@ -19,7 +19,7 @@ _BINS = 400
 _CLASSES = 256
 """A class index is a byte."""
 _PIECE = 1 << 18
-"""Voxels at once: their copies in double precision stay small beside the maps."""
+"""Voxels at once: their copies in double precision stay small."""
 _PRIOR_WIDTH = 0.5
 """Slopes and offsets are drawn to 1 and 0 with this standard deviation: a direction with few errors stays as it is."""
 
@@ -116,7 +116,7 @@ class ErrorProbability:
     directions: tuple[Direction, ...] = ()
 
     def table(self, ranking: np.ndarray) -> np.ndarray:
-        """Error probability of any array of ranking values before directions are told apart, float32 in 0 to 1."""
+        """Error probability of any array of ranking values before directions are distinguished, float32 in 0 to 1."""
         return np.interp(ranking, self.ranking, self.probability).astype(np.float32)
 
     def __call__(self, ranking: np.ndarray, predicted: np.ndarray, runner_up: np.ndarray) -> np.ndarray:
@@ -134,23 +134,23 @@ class ErrorProbability:
         return found
 
     def _of_piece(self, ranking: np.ndarray, predicted: np.ndarray, runner_up: np.ndarray) -> np.ndarray:
-        calm, least = self._calm
+        threshold, least = self._start
         found = np.take(least, predicted.astype(np.uint16) * np.uint16(_CLASSES) + runner_up)
-        rest = np.flatnonzero(ranking > calm)
+        rest = np.flatnonzero(ranking > threshold)
         found[rest] = refitted(self.table(ranking[rest]), predicted[rest], runner_up[rest], self.directions)
         return found
 
     @cached_property
-    def _calm(self) -> tuple[float, np.ndarray]:
+    def _start(self) -> tuple[float, np.ndarray]:
         """Return up to which ranking the table stays as it begins, and the error probability there by direction.
 
         Most voxels lie there, and a look-up is far cheaper than the table and its refits.
         """
         rising = np.flatnonzero(np.asarray(self.probability) > self.probability[0])
-        calm = self.ranking[rising[0] - 1] if rising.size else np.inf
+        threshold = self.ranking[rising[0] - 1] if rising.size else np.inf
         predicted, runner_up = np.divmod(np.arange(_CLASSES**2), _CLASSES)
         first = np.full(predicted.shape, self.probability[0], np.float32)
-        return float(calm), refitted(first, predicted, runner_up, self.directions)
+        return float(threshold), refitted(first, predicted, runner_up, self.directions)
 
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle."""

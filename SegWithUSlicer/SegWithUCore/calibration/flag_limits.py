@@ -179,7 +179,7 @@ def _rule(known: _Known, bad: np.ndarray) -> dict[str, Any]:
     limit, p_value = controlled_limit(known.score, bad, weight, None if alone else known.own), _p_value(known)
     entry: dict[str, Any] = {"limit": None, "useful": False, "p_value": p_value}
     if not alone and counted < LEAST_CASES:
-        why = f"{counted} cases of the network itself are too few beside those of cross-validation models"
+        why = f"{counted} cases of the network itself are too few besides those of cross-validation models"
         return {**entry, "message": f"No useful rule: {why}, give {LEAST_CASES}."}
     if not bad.any():
         own = known.dice[known.own] if known.own.any() else known.dice

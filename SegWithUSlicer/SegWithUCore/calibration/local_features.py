@@ -63,7 +63,7 @@ class Steps:
 
 
 def neighbour_axes(spacing_zyx: Sequence[float]) -> tuple[bool, bool, bool]:
-    """Tell along which axes voxels lie close enough together to be neighbours."""
+    """Return along which axes voxels lie close enough together to be neighbours."""
     z, y, x = (edge <= THICK * min(spacing_zyx) for edge in spacing_zyx)
     return z, y, x
 
@@ -89,11 +89,11 @@ def local_features(
     found = np.empty((voxels[0].size, feature_count(len(image))), np.float32)
     for chosen, box in _boxes(voxels):
         inside = np.stack([each[chosen] - part.start for each, part in zip(voxels, box, strict=True)])
-        sight = _Sight(inside, normals[:, chosen], steps)
+        context = _Context(inside, normals[:, chosen], steps)
         columns = []
         for channel in image:
-            columns += _image_columns(extended(channel, box, steps.halo), sight)
-        columns += _score_columns(extended(probability, box, steps.halo), sight)
+            columns += _image_columns(extended(channel, box, steps.halo), context)
+        columns += _score_columns(extended(probability, box, steps.halo), context)
         found[chosen] = np.stack(columns, 1)
     return found
 
@@ -155,7 +155,7 @@ def _smoothed(values: np.ndarray, steps: Sequence[int]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Sight:
+class _Context:
     """Voxels of a box, what lies before and behind them, and how far their neighbours are.
 
     Attributes:
@@ -204,25 +204,25 @@ class _Sight:
         return found
 
 
-def _image_columns(wide: np.ndarray, sight: _Sight) -> list[np.ndarray]:
+def _image_columns(wide: np.ndarray, context: _Context) -> list[np.ndarray]:
     """Columns of one channel, in the order of `PER_CHANNEL`."""
-    levels = sight.levels(wide)
-    columns = [sight.at(wide, sight.margin(0)), *(sight.at(*level) for level in levels)]
-    slopes = sight.slopes(*levels[0])
-    away = np.rint(2 * sight.normals).astype(np.intp)
-    bend = sight.at(*levels[0], away) + sight.at(*levels[0], -away) - 2 * columns[1]
+    levels = context.levels(wide)
+    columns = [context.at(wide, context.margin(0)), *(context.at(*level) for level in levels)]
+    slopes = context.slopes(*levels[0])
+    away = np.rint(2 * context.normals).astype(np.intp)
+    bend = context.at(*levels[0], away) + context.at(*levels[0], -away) - 2 * columns[1]
     # Squares of what differs from a smooth copy: nothing large cancels.
-    cut = [slice(3 * unit, size - 3 * unit) for unit, size in zip(sight.steps.unit, wide.shape, strict=True)]
+    cut = [slice(3 * unit, size - 3 * unit) for unit, size in zip(context.steps.unit, wide.shape, strict=True)]
     rest = wide[tuple(cut)] - levels[1][0]
-    contrast = sight.at(smoothed(rest * rest, [2 * each for each in sight.steps.unit]), sight.margin(5))
-    return [*columns, sight.along(slopes), bend, _length(slopes), np.sqrt(contrast)]
+    contrast = context.at(smoothed(rest * rest, [2 * each for each in context.steps.unit]), context.margin(5))
+    return [*columns, context.along(slopes), bend, _length(slopes), np.sqrt(contrast)]
 
 
-def _score_columns(wide: np.ndarray, sight: _Sight) -> list[np.ndarray]:
+def _score_columns(wide: np.ndarray, context: _Context) -> list[np.ndarray]:
     """Columns of the score, in the order of `OF_SCORE`; the first as log-odds of its mean."""
-    levels = sight.levels(wide)
-    means = [np.clip(sight.at(*level), FLOOR, 1 - FLOOR) for level in levels]
-    return [*(np.log(mean / (1 - mean)) for mean in means), sight.along(sight.slopes(*levels[0]))]
+    levels = context.levels(wide)
+    means = [np.clip(context.at(*level), FLOOR, 1 - FLOOR) for level in levels]
+    return [*(np.log(mean / (1 - mean)) for mean in means), context.along(context.slopes(*levels[0]))]
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import write_nifti_planes
 from ..io.roi import VoxelBox, whole_grid
-from ..io.volume import check_file, itk_messages_kept_off_the_terminal, read_file
+from ..io.volume import check_file, read_file
 from ..models.input_spec import Label
 from ..util.atomic_files import atomic_file, remove_leftovers
 from ..util.errors import InputError
@@ -61,7 +61,7 @@ def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
-    with atomic_file(folder / REGION_LABELS_FILE) as work, itk_messages_kept_off_the_terminal():
+    with atomic_file(folder / REGION_LABELS_FILE) as work:
         try:
             write_nifti_planes(work, found.labels, box, VoxelGrid.of(grid), 0)
             check_file(work)

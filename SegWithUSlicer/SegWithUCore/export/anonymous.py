@@ -19,7 +19,7 @@ from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..inference.deviation import KINDS
 from ..io.grid import VoxelGrid
 from ..io.roi import whole_grid
-from ..io.volume import check_file, itk_messages_kept_off_the_terminal, read_file
+from ..io.volume import check_file, read_file
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, QUALITY_KIND
 from ..review.flags import FIGURES, case_flags, rules_of_case
@@ -153,8 +153,7 @@ def write_volume(image: sitk.Image, path: Path) -> None:
         OutputError: it cannot be written.
     """
     try:
-        with itk_messages_kept_off_the_terminal():
-            sitk.WriteImage(image, str(path), useCompression=True)
+        sitk.WriteImage(image, str(path), useCompression=True)
         check_file(path)
     except (RuntimeError, InputError, OSError) as error:
         raise OutputError(f"Cannot write {path}: the disk is full or read-only; choose another place.") from error

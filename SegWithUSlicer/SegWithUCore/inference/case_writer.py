@@ -30,7 +30,7 @@ from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import write_image_planes, write_nifti_planes
 from ..io.roi import RegionOfInterest, VoxelBox
-from ..io.volume import check_file, itk_messages_kept_off_the_terminal
+from ..io.volume import check_file
 from ..models.bundle import Bundle, HeadSpec
 from ..models.input_spec import Label
 from ..regions.find_regions import FoundRegions, RegionSettings
@@ -120,8 +120,7 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
     with atomic_folder(target, overwrite, lock=False) as work:
         ranges = map_ranges(result)
         try:
-            with itk_messages_kept_off_the_terminal():
-                _write_volumes(result, ranges, work, progress)
+            _write_volumes(result, ranges, work, progress)
         except (RuntimeError, OutputError) as error:  # SimpleITK's writers raise RuntimeError
             raise OutputError(f"Cannot write {target}: the disk is full or read-only; free some space.") from error
         facts = case_facts(result, target, ranges)
@@ -282,24 +281,24 @@ def _file_facts(file: Path, target: Path, voxels_sha256: str) -> dict[str, str]:
 
 
 class CompetitionPlanes(PlaneVolume):
-    """Runner-up or percentile as the files hold it: where nothing competes, the value of what is calm.
+    """Runner-up or percentile as the files hold it: the value of `below` where nothing competes.
 
     Args:
         maps: with error probability.
         found: what holds where something competes.
-        calm: what holds elsewhere; None for 0.
+        below: what holds elsewhere, below the threshold; None for 0.
     """
 
-    def __init__(self, maps: VoxelMaps, found: Planes, calm: Planes | None = None) -> None:
+    def __init__(self, maps: VoxelMaps, found: Planes, below: Planes | None = None) -> None:
         assert maps.error_probability is not None
-        self._probability, self._found, self._calm = maps.error_probability, found, calm
+        self._probability, self._found, self._below = maps.error_probability, found, below
         self.shape, self.dtype = tuple(found.shape), found.dtype
 
     def __getitem__(self, planes: slice) -> np.ndarray:
         """Read some planes, one after the other."""
-        is_calm = self._probability[planes] <= COMPETES_ABOVE
-        calm = 0 if self._calm is None else self._calm[planes]
-        return np.where(is_calm, calm, self._found[planes]).astype(self.dtype, copy=False)
+        is_below = self._probability[planes] <= COMPETES_ABOVE
+        below = 0 if self._below is None else self._below[planes]
+        return np.where(is_below, below, self._found[planes]).astype(self.dtype, copy=False)
 
 
 def competition_planes(maps: VoxelMaps, labels: Sequence[Label]) -> dict[str, Planes]:

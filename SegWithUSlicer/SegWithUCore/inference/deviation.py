@@ -44,7 +44,7 @@ class Deviation:
 
 
 class RefusedInputError(InputError):
-    """The input is so unlike the training cases that a result would be meaningless; the user may insist.
+    """The input is so far from the training cases that a result would be meaningless; the user may insist.
 
     Attributes:
         refused_message: why, without a way to insist.

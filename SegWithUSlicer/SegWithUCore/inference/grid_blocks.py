@@ -15,7 +15,7 @@ from ..io.grid import VoxelGrid
 from .sliding_window import Slab
 
 PIECE_VALUES = 1 << 24
-"""Values of all outputs that are worked on at once: 64 MB, and a few times so much beside them."""
+"""Values of all outputs that are worked on at once: 64 MB, and a few times that for copies."""
 _GRID_TOLERANCE = 1e-3
 """Of the smallest spacing: how far corners of equal grids may lie apart."""
 
@@ -25,7 +25,7 @@ class Piece:
     """Some planes of the working grid.
 
     Attributes:
-        start: the first of them, along the axis that is swept.
+        start: the first of them, along the slab axis.
         values: float32 (outputs, z, y, x), axes as those of the working grid.
     """
 
@@ -105,7 +105,7 @@ def pieces_of_slabs(slabs: Iterable[Slab], axis: int) -> Iterator[Piece]:
     """Divide the sums of slabs by their weights, a few planes at a time.
 
     Args:
-        axis: of the working grid, that was swept.
+        axis: slab axis of the working grid.
     """
     for slab in slabs:
         for piece in pieces_of_volume(slab.sums, axis):
@@ -127,25 +127,25 @@ def _along(axis: int, cut: slice) -> tuple[slice, ...]:
 
 
 def blocks_on_grid(
-    pieces: Iterable[Piece], working: VoxelGrid, target: VoxelGrid, turn: AxisMapping, halo: int = 0
+    pieces: Iterable[Piece], working: VoxelGrid, target: VoxelGrid, mapping: AxisMapping, halo: int = 0
 ) -> Iterator[Block]:
     """Bring pieces that follow each other to the target grid: turned, or interpolated linearly where it differs.
 
     Args:
-        pieces: along the axis `turn.slab_axis`, from its first plane on.
-        turn: between both grids.
+        pieces: along the axis `mapping.slab_axis`, from its first plane on.
+        mapping: between both grids.
         halo: planes of the target on either side of each block, as far as there are so many.
     """
     parts: Iterator[tuple[int, np.ndarray]]
-    if turn.is_all(working, target):
-        onwards = slice(None, None, -1 if turn.flips[0] else 1)  # in the order in which planes are swept
-        parts = ((piece.start, turn.of(piece.values)[:, onwards]) for piece in pieces)
+    if mapping.is_all(working, target):
+        onwards = slice(None, None, -1 if mapping.flips[0] else 1)  # in the order of the slabs
+        parts = ((piece.start, mapping.of(piece.values)[:, onwards]) for piece in pieces)
     else:
-        parts = _interpolated(pieces, working, target, turn)
+        parts = _interpolated(pieces, working, target, mapping)
     count = target.shape_zyx[0]
     for first, values, inner in _with_halo(parts, count, halo):
         size = inner.stop - inner.start
-        if turn.flips[0]:
+        if mapping.flips[0]:
             around = values.shape[1]
             planes = slice(count - first - size, count - first)
             yield Block(planes, values[:, ::-1], slice(around - inner.stop, around - inner.start))
@@ -155,12 +155,12 @@ def blocks_on_grid(
 
 def planes_on_grid(volume: np.ndarray, working: VoxelGrid, target: VoxelGrid, planes: slice) -> np.ndarray:
     """Bring some planes of the target grid out of a volume (outputs, z, y, x) on the working grid; maybe a view."""
-    turn = AxisMapping.between(working, target)
-    if turn.is_all(working, target):
-        return turn.of(volume)[:, planes]
+    mapping = AxisMapping.between(working, target)
+    if mapping.is_all(working, target):
+        return mapping.of(volume)[:, planes]
     order = np.arange(planes.start, planes.stop)
-    needed = np.array([_needed_planes(plane, working, target, turn.slab_axis) for plane in order])
-    return _at_planes(Piece(0, volume), needed, order, working, target, turn.slab_axis)
+    needed = np.array([_needed_planes(plane, working, target, mapping.slab_axis) for plane in order])
+    return _at_planes(Piece(0, volume), needed, order, working, target, mapping.slab_axis)
 
 
 def _with_halo(
@@ -195,15 +195,15 @@ def _with_halo(
 
 
 def _interpolated(
-    pieces: Iterable[Piece], working: VoxelGrid, target: VoxelGrid, turn: AxisMapping
+    pieces: Iterable[Piece], working: VoxelGrid, target: VoxelGrid, mapping: AxisMapping
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Interpolate at the planes of the target in the order in which pieces come.
 
     Yields:
         Place of the first plane in that order, and values (outputs, planes, y, x) in it.
     """
-    axis, count = turn.slab_axis, target.shape_zyx[0]
-    order = np.arange(count)[:: -1 if turn.flips[0] else 1]
+    axis, count = mapping.slab_axis, target.shape_zyx[0]
+    order = np.arange(count)[:: -1 if mapping.flips[0] else 1]
     needed = np.array([_needed_planes(plane, working, target, axis) for plane in order])
     held: Piece | None = None
     done = 0

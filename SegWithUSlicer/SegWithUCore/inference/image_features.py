@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 CELLS = 8
-"""Cells along each axis of the coarse picture: fine enough to know upside from downside, coarse enough to be calm."""
+"""Cells along each axis of the coarse picture: fine enough to know upside from downside, coarse enough to be stable."""
 BLOCKS = 3
-"""Parts along each axis in which edges are looked for: few, so that a shading is told from anatomy."""
+"""Parts along each axis in which edges are measured: few, so that shading differs from anatomy."""
 FAINT = 0.02
 """Of the mean gradient, added before logarithms: an empty part must not stand for a boundless shading."""
 PERCENTILES = tuple(float(p) for p in np.arange(2.5, 100, 5))
 RANGE_PERCENTILES = (0.5, 99.5)
 """What counts as the range of the intensities: a few hot voxels must not."""
 MAXIMUM_SAMPLE = 300_000
-"""Voxels looked at; of larger images every s-th along each axis: a 256^3 volume takes a fraction of a second."""
+"""Voxels that are read; of larger images every s-th along each axis: a 256^3 volume takes a fraction of a second."""
 OFF_CENTRE = 0.15
 """Share of each edge by which `random_crop` cuts at most."""
 

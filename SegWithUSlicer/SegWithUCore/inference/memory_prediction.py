@@ -120,7 +120,7 @@ def memory_from_headers(
     is_known = whole.placed and model.bundle.input.nnunet is None
     try:
         part = part_grid(whole, roi if is_known else None, own_to_world_ras)
-    except InputError:  # it lies outside: reading, which knows the place better, says so
+    except InputError:  # it lies outside, which reading reports with the exact place
         is_known, part = False, whole
     memory = run_memory(whole, part, model, stored_bytes(headers), include_image, on_disk)
     return memory if is_known else replace(memory, stages={"reading": memory.stages["reading"]})
@@ -174,17 +174,17 @@ def run_memory(
     return RunMemory({stage: need + BUFFERS_BYTES for stage, need in stages.items()}, model.program_bytes, what)
 
 
-def _slab_bytes(working_zyx: Sequence[int], swept: int, model: Model, resampled: bool) -> float:
+def _slab_bytes(working_zyx: Sequence[int], slab_axis: int, model: Model, resampled: bool) -> float:
     """Predict the bytes of one window, the sums of the slab that is open, and the pieces on their way to the maps.
 
     Args:
-        swept: axis of the working grid along which slabs of windows follow each other.
+        slab_axis: axis of the working grid along which slabs of windows follow each other.
     """
     engine, window = model.engine, model.bundle.input.window_zyx
     outputs = engine.num_classes + engine.response_channels
     padded = [max(n, wanted) for n, wanted in zip(working_zyx, window, strict=True)]
-    plane = math.prod(n for axis, n in enumerate(padded) if axis != swept)
-    sums = READ_BYTES * (outputs + 1.5) * window[swept] * plane  # with their weights, and half a plane being shifted
+    plane = math.prod(n for axis, n in enumerate(padded) if axis != slab_axis)
+    sums = READ_BYTES * (outputs + 1.5) * window[slab_axis] * plane  # with weights, and half a plane being shifted
     piece = READ_BYTES * max(outputs * plane, min(outputs * math.prod(working_zyx), PIECE_VALUES))
     pieces = 3 * piece * (2 if resampled else 1)  # divided, interpolated and turned
     return sums + pieces + math.prod(window) * engine.window_memory(READ_BYTES * outputs)

@@ -224,7 +224,7 @@ def _shading(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviat
     figures = f"(about {found:.1f} times as bright at one end as at the other; training cases at most {most:.1f})"
     text = f"The {channel} image is shaded more than the training cases {figures}"
     if found <= SHADING_WARNED * most:
-        return Deviation(NOTE, f"{text}: look at its darker end.", "shading")
+        return Deviation(NOTE, f"{text}: check its darker end.", "shading")
     advice = "correct the bias field first, as with N4ITK, or check the result with care"
     return Deviation(WARNING, f"{text}: {advice}.", "shading")
 
@@ -241,7 +241,7 @@ def _sharpness(f: ImageFeatures, block: Mapping[str, Any], channel: str, fine: S
         return None
     figures = f"(sharpness {own:.2f}; training cases at least {low:.2f})"
     if own >= SHARPNESS_WARNED * low:
-        text = f"The {channel} image is a little less sharp than the training cases {figures}: look at the boundaries."
+        text = f"The {channel} image is a little less sharp than the training cases {figures}: check the boundaries."
         return Deviation(NOTE, text, "sharpness")
     text = f"The {channel} image is blurred, in one direction at least, compared with the training cases {figures}"
     advice = "take a sharper series, one that was not smoothed or interpolated, or check the boundaries with care"
@@ -252,8 +252,6 @@ def _middle(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviati
     found, low = median(f), block["middle"]
     if found >= MIDDLE_WARNED * low:
         return None
-    text = (
-        f"The {channel} image is dark but for a few bright voxels (median at {100 * found:.0f} % of its grey values; "
-        f"training cases at least {100 * low:.0f} %): look for bright artefacts, strong shading or another contrast."
-    )
+    found_at, usual = f"median at {100 * found:.0f} % of its grey values", f"training cases at least {100 * low:.0f} %"
+    text = f"The {channel} image is dark but for a few bright voxels ({found_at}; {usual}): look for artefacts."
     return Deviation(WARNING, text, "grey values")

@@ -7,7 +7,6 @@ any result. No model can segment some inputs: a header in another unit, few voxe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -37,15 +36,10 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     Args:
         images: the channels, already cut to the region of interest.
     """
-    grid = VoxelGrid.of(images[0])
-    found = grid_deviations(grid, bundle)
-    if bundle.ood_reference is None or "channels" not in bundle.ood_reference or is_refused(found):
-        return found
-    features = {
-        name: image_features(sitk.GetArrayViewFromImage(image))
-        for name, image in zip(bundle.input.channels, images, strict=True)
-    }
-    return [*found, *channel_deviations(features, grid, bundle)]
+    known = "channels" in (bundle.ood_reference or {})
+    pairs = zip(bundle.input.channels, images, strict=True) if known else ()
+    features = {name: image_features(sitk.GetArrayViewFromImage(image)) for name, image in pairs}
+    return deviations_of_features(features, images[0], bundle)
 
 
 def deviations_of_features(
@@ -57,37 +51,22 @@ def deviations_of_features(
         features: by channel; those of unknown channels are left out.
         grid: of the part to be segmented, or an image on it.
     """
-    grid = VoxelGrid.of(grid)
-    found = grid_deviations(grid, bundle)
-    return found if is_refused(found) else [*found, *channel_deviations(features, grid, bundle)]
-
-
-def grid_deviations(grid: VoxelGrid, bundle: Bundle) -> list[Deviation]:
-    """Compare field of view and spacing alone."""
-    if bundle.ood_reference is None:
+    grid, reference = VoxelGrid.of(grid), bundle.ood_reference
+    if reference is None:
         return []
-    seen = _reoriented(grid, bundle.input.orientation)
+    seen, orientation = _reoriented(grid, bundle.input.orientation), bundle.input.orientation
     extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
-    checks = [_field_of_view(extents, bundle), _spacing(seen.spacing, bundle)]
-    return [check for check in checks if check is not None]
-
-
-def channel_deviations(features: Mapping[str, ImageFeatures], grid: VoxelGrid, bundle: Bundle) -> list[Deviation]:
-    """Compare how the channels look; empty for bundles that do not know how the training cases looked."""
-    if bundle.ood_reference is None:
-        return []
-    blocks: Mapping[str, Any] = bundle.ood_reference.get("channels") or {}
-    qualities: Mapping[str, Any] = bundle.ood_reference.get(IMAGE_QUALITY) or {}
-    orientation, found = bundle.input.orientation, []
-    spacing, usual = _reoriented(grid, orientation).spacing, bundle.ood_reference["spacing_mm"]
-    like_spacing = _spacing(spacing, bundle) is None
+    size, voxels = _field_of_view(extents, bundle), _spacing(seen.spacing, bundle)
+    found = [check for check in (size, voxels) if check is not None]
+    if is_refused(found):
+        return found
+    blocks, qualities = reference.get("channels") or {}, reference.get(IMAGE_QUALITY) or {}
     for channel in bundle.input.channels:
         if channel in features and blocks.get(channel) is not None:
             own = to_model_orientation(features[channel], grid, orientation)
-            quality = qualities.get(channel)
-            found += appearance_deviations(own, blocks[channel], channel, like_spacing)
-            if quality is not None:
-                found += quality_deviations(own, quality, channel, spacing, usual)
+            found += appearance_deviations(own, blocks[channel], channel, like_spacing=voxels is None)
+            if qualities.get(channel) is not None:
+                found += quality_deviations(own, qualities[channel], channel, seen.spacing, reference["spacing_mm"])
     return found
 
 
@@ -147,7 +126,7 @@ UNIT_FACTOR = 20.0
 TINY_FACTOR = 4.0
 """A side shorter than this part of the smallest training case shows nothing that could be segmented."""
 FEWEST_VALUES, SAMPLED = 12, 200_000
-"""Different intensities that every image has, and voxels that are looked at for them."""
+"""Different intensities that every image has, and voxels in which they are counted."""
 
 
 def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
@@ -163,33 +142,26 @@ def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     found, cases = [], f"the training cases of '{bundle.name}'"
     sides = zip(seen.spacing, span["low"], span["high"], strict=True)
     if not all(low / UNIT_FACTOR <= value <= UNIT_FACTOR * high for value, low, high in sides):
-        text = (
-            f"The voxels are {_triple(seen.spacing)} mm, but those of {cases} about {_triple(span['low'])} mm: the "
-            "header seems to have another unit than millimetres, so correct its spacing."
-        )
+        text = f"The voxels are {_triple(seen.spacing)} mm, but those of {cases} about {_triple(span['low'])} mm"
+        text += ": correct the spacing, which seems to have another unit than millimetres."
         found.append(Deviation(REFUSED, text, "spacing"))
     extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
     if any(extent < low / TINY_FACTOR for extent, low in zip(extents, least, strict=True)):
         size = " x ".join(str(voxels) for voxels in images[0].GetSize())
-        text = (
-            f"The part to be segmented has {size} voxels and spans {_triple(extents)} mm, too little to show a "
-            f"structure; {cases} span at least {_triple(least)} mm: give a larger image or region of interest."
-        )
+        text = f"The part to be segmented spans only {_triple(extents)} mm ({size} voxels), but {cases}"
+        text += f" at least {_triple(least)} mm: give a larger image or region of interest."
         found.append(Deviation(REFUSED, text, "field of view"))
     labels = [_labels(name, image) for name, image in zip(bundle.input.channels, images, strict=True)]
     return [*found, *(each for each in labels if each is not None)]
 
 
 def _labels(channel: str, image: sitk.Image) -> Deviation | None:
-    """Say so where an image holds a few whole numbers only, as segmentations do; one value alone is an empty image."""
+    """Report an image of few different integers, as of a segmentation; one value alone is an empty image."""
     array = sitk.GetArrayViewFromImage(image)
     step = max(1, round((array.size / SAMPLED) ** (1 / 3)))
     values = np.unique(array[::step, ::step, ::step])
     if not 1 < values.size < FEWEST_VALUES or not np.array_equal(values, np.rint(values)):
         return None
     shown = ", ".join(f"{value:g}" for value in values[:4]) + (", ..." if values.size > 4 else "")
-    sentence = (
-        f"The {channel} image holds {values.size} different values only ({shown}), as a segmentation does: give the "
-        "image that was segmented"
-    )
-    return Deviation(REFUSED, f"{sentence}.", "grey values")
+    sentence = f"The {channel} image holds {values.size} different values only ({shown}), as a segmentation does"
+    return Deviation(REFUSED, f"{sentence}: give the image that was segmented.", "grey values")

@@ -18,7 +18,7 @@ from .uncertainty_maps import FittedCalibration, resample_to_grid, voxelwise
 
 @dataclass(frozen=True)
 class NetworkView:
-    """The image as the network got it, on the grid of the maps: what the second stage looks at.
+    """The image as the network got it, on the grid of the maps: what the second stage reads.
 
     Attributes:
         image: normalised float32 (channels, z, y, x).
@@ -57,8 +57,8 @@ def error_probability(
     if stage is None:
         return table
     steps = view.steps(stage.axes)
-    doubt = find_uncertain_voxels(logits, slice(None), maps, table, stage.pairs, steps)
-    return refined(stage, doubt, view.image, table, steps)
+    uncertain = find_uncertain_voxels(logits, slice(None), maps, table, stage.pairs, steps)
+    return refined(stage, uncertain, view.image, table, steps)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Job:
         files: one image file or folder of a DICOM series per channel, in the model's order.
         target: the case folder to be written.
         roi: region of interest, None for the whole image.
-        unlike_training: go on although the input is unlike the training cases.
+        unlike_training: continue although the input is too far from the training cases.
         include_image: also write the image into the case folder.
         own_to_world_ras: linear transform that the image hangs under; only tells the network which way is up.
         series: for each file, the end of the UID of the series to take from a DICOM folder that holds several.
@@ -181,7 +181,7 @@ class ReadInput:
         box: the part that is segmented.
         parts: the channels inside it, as they lie in the world.
         image: the whole first channel, where it is to be written.
-        warnings: doubts that the headers leave, each once, and how the parts differ from the training cases.
+        warnings: of the headers, each once, and of the OOD check.
     """
 
     grid: VoxelGrid
@@ -239,13 +239,13 @@ def read_channels(
 
 
 def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: Job) -> list[Deviation]:
-    """Warnings about an input unlike the training cases.
+    """Return the OOD warnings about an input.
 
     Args:
         images: the channels, cut to the region of interest.
 
     Raises:
-        InputError: it is so unlike them that the result would be meaningless, and the job does not insist.
+        InputError: it is so far from them that the result would be meaningless, and the job does not insist.
     """
     found = input_deviations(images, bundle)
     refused = [deviation for deviation in found if deviation.severity == REFUSED]

@@ -114,7 +114,7 @@ class Slab:
     """Planes of a volume that no later window reaches.
 
     Attributes:
-        planes: which planes of the volume, along the axis that was swept.
+        planes: which planes of the volume, along the slab axis.
         sums: weighted sums, float32 (outputs, z, y, x); they change once the next slab is asked for.
         weights: sums of weights, float32 (z, y, x); likewise.
     """

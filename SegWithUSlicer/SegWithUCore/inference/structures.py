@@ -207,18 +207,13 @@ def structure_deviations(
             cases = f"{span['cases']} {'training' if trained else 'training and validation'} cases of '{bundle.name}'"
             usual = f"{span['low']:.0f} to {span['high']:.0f} mm3"
             size = "small" if volume < span["low"] else "large"
-            text = (
-                f"The {name} is unusually {size}: {volume:.0f} mm3, in the {cases} {usual}; check whether it "
-                "lies whole within the region of interest and whether the segmentation follows it."
-            )
+            text = f"The {name} is unusually {size}: {volume:.0f} mm3, in the {cases} {usual}; check the segmentation."
             found.append(Deviation(WARNING, text, "volume", value))
         dice = metrics.predicted_dice
         if fitted is not None and dice is not None and dice < fitted.lowest:
             shown, lowest = told_apart(dice, fitted.lowest, 2)
-            text = (
-                f"The segmentation of the {name} is probably poor: predicted Dice {shown}, lower than in any of the "
-                f"{fitted.cases} calibration cases ({lowest} at least)."
-            )
+            lower = f"below all {fitted.cases} calibration cases ({lowest} at least)"
+            text = f"The segmentation of the {name} is probably poor: predicted Dice {shown}, {lower}."
             found.append(Deviation(WARNING, text, "predicted Dice", value))
     return found
 

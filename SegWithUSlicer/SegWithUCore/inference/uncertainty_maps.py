@@ -361,8 +361,8 @@ def resample_to_grid(
 ) -> np.ndarray:
     """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
     own, goal = VoxelGrid.of(working), VoxelGrid.of(target)
-    turn, whole = AxisMapping.between(own, goal), np.empty((len(stitched), *goal.shape_zyx), np.float32)
-    for block in blocks_on_grid(pieces_of_volume(stitched, turn.slab_axis), own, goal, turn):
+    mapping, whole = AxisMapping.between(own, goal), np.empty((len(stitched), *goal.shape_zyx), np.float32)
+    for block in blocks_on_grid(pieces_of_volume(stitched, mapping.slab_axis), own, goal, mapping):
         whole[:, block.planes] = block.own
     return whole
 
@@ -394,7 +394,7 @@ def _percentiles(values: np.ndarray, quantiles: tuple[float, ...], chosen: np.nd
     flat = values.reshape(-1)
     if chosen is None:
         chosen = np.arange(values.size)
-    for start in range(0, chosen.size, CHUNK_VOXELS):  # copies in float64 stay small beside the maps
+    for start in range(0, chosen.size, CHUNK_VOXELS):  # copies in float64 stay small
         part = chosen[start : start + CHUNK_VOXELS]
         found[part] = percentiles_of(flat[part], quantiles)
     return found.reshape(values.shape)

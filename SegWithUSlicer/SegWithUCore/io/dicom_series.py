@@ -205,10 +205,7 @@ class SliceGeometry:
         offsets = self.positions - self.positions[order[0]]
         within = offsets - np.outer(offsets @ self.normal, self.normal)
         if (shift := float(np.linalg.norm(within, axis=1).max())) > SHIFTED * min(self.pixel_mm):
-            return (
-                f"has slices that are shifted against each other by up to {shift:.2f} mm within their plane (a tilted "
-                "gantry): resample it to right angles first, for example in Slicer's DICOM module"
-            )
+            return f"has slices shifted by up to {shift:.2f} mm within their plane (a tilted gantry): resample it first"
         counts = np.maximum(1, np.rint(steps / step))
         gaps = np.flatnonzero(counts > 1)
         if (np.abs(steps - counts * step) <= 2 * allowed).all() and gaps.size:

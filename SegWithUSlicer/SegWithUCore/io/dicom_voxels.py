@@ -89,16 +89,13 @@ def pixel_format(one: DicomSlice) -> PixelFormat:
     photometric, kind = one.text("PhotometricInterpretation"), one.text("SOPClassUID")
     bits = f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}, PixelRepresentation {representation}"
     inverted = photometric == "MONOCHROME1"
+    is_stored = allocated in (8, 16, 32) and 1 <= stored <= allocated and high == stored - 1 and representation <= 1
     problems = {
         f"it has {rows} Rows and {columns} Columns": not rows or not columns,
-        f"it has {bits}, which contradict each other or are not 8, 16 or 32 bits a voxel": (
-            allocated not in (8, 16, 32) or not 1 <= stored <= allocated or high != stored - 1 or representation > 1
-        ),
-        f"it has PhotometricInterpretation '{photometric[:20]}', no grey values": (
-            photometric not in ("MONOCHROME1", "MONOCHROME2")
-        ),
+        f"it has unusual {bits}": not is_stored,
+        f"its PhotometricInterpretation is '{photometric[:20]}'": photometric not in ("MONOCHROME1", "MONOCHROME2"),
         "CT and PET as MONOCHROME1 are read differently by programs": inverted and kind in _IN_UNITS,
-        "its voxels have a table (ModalityLUTSequence) for slope and intercept": one.text("ModalityLUTSequence") != "",
+        "its voxels have a table (ModalityLUTSequence)": one.text("ModalityLUTSequence") != "",
     }
     if problem := next((words for words, is_so in problems.items() if is_so), None):
         raise one.refused(f"{problem}: export the series again", "pixel-format")

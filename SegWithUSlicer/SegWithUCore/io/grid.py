@@ -21,7 +21,7 @@ ORIGIN_MM = 10_000.0
 SAME_PLACE = 0.05
 """Share of a voxel by which corners of two grids at one place differ at most: formats round, and programs that read one
 DICOM series do not agree on all digits."""
-_REMEDY = "check how the file was made, and export or convert the image anew"
+_REMEDY = "check how the file was made, and export or convert the image again"
 
 
 def check_grid(path: Path, image: sitk.Image) -> None:

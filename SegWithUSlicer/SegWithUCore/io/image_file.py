@@ -118,12 +118,9 @@ def geometry_notes(
         slicer: what Slicer takes where there are no axes.
     """
     notes = {
-        "The header does not say where the image lies: its axes are taken to run to the left, to the back and up, "
-        f"{slicer}, so check that sides and positions are right.": not has_axes,
-        "The header does not say where the first voxel lies: (0, 0, 0) mm is taken, so check that positions are "
-        "right.": has_axes and not has_origin,
-        "The header does not say how large the voxels are: 1 mm is taken, and volumes hold only if that is "
-        "right.": not has_spacing,
+        f"The header has no axes: left, back and up are taken, {slicer}; check sides and positions.": not has_axes,
+        "The header has no origin: (0, 0, 0) mm is taken; check positions.": has_axes and not has_origin,
+        "The header has no voxel size: 1 mm is taken, and volumes hold only if that is right.": not has_spacing,
     }
     return tuple(words for words, is_so in notes.items() if is_so)
 
@@ -192,7 +189,7 @@ def voxel_pieces(stored: StoredImage, room: memoryview | None) -> Iterator[int]:
         How many bytes were read so far.
 
     Raises:
-        InputError: as `read_voxels`; what follows the voxels is looked at last.
+        InputError: as `read_voxels`; what follows the voxels is checked last.
     """
     checked_place(stored)
     body, total, done, bad = stored.body, stored.voxel_bytes, 0, 0
@@ -281,7 +278,7 @@ def _not_finite_in(flat: np.ndarray) -> int:
 
 
 def _scaled(stored: StoredImage, array: np.ndarray) -> np.ndarray:
-    """Slope and intercept applied as ITK does: whole numbers become float32, then each is computed in double."""
+    """Slope and intercept applied as ITK does: integers become float32, then each is computed in double."""
     slope, intercept = stored.scale
     values = array.astype(np.float32) if array.dtype.kind != "f" else array
     flat, step, bad = values.reshape(-1), CHUNK_BYTES // 8, 0

@@ -25,7 +25,7 @@ _OTHER = re.compile(r".+\.(?!dcm$|dicom$|ima$)[a-z][a-z0-9]{1,4}", re.IGNORECASE
 _NAMED = 8
 """Entries that a message names."""
 _RESOURCE_FORK = "._"
-"""How the names of what macOS keeps beside a file begin."""
+"""How the names of macOS's resource forks begin."""
 
 
 @dataclass(frozen=True)

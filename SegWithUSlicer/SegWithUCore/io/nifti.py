@@ -133,28 +133,20 @@ class _Header:
         (slope,), (intercept,), (units,) = (self.fields[name] for name in ("scl_slope", "scl_inter", "xyzt_units"))
         codes, least = self.codes, _HEADER_BYTES[self.version] + 4
         is_known = kind in _TYPES
+        is_sized = 1 <= count <= 7 and min(sizes[:count]) >= 1
+        is_scaled = math.isfinite(slope) and math.isfinite(intercept) and not 0 < abs(slope) < _SMALLEST_SLOPE
+        is_scaled &= slope != 0 or intercept == 0  # the standard adds nothing, ITK and Slicer add the intercept
+        is_voxel = bool(np.isfinite([sign, i, j, k]).all()) and min(i, j, k) > 0
+        is_code = 0 <= min(codes) <= max(codes) <= _LARGEST_CODE
         problems = {
-            f"gives the size {times(sizes[: max(1, min(count, 7))])} ({count}D)": (
-                not 1 <= count <= 7 or min(sizes[:count]) < 1
-            ),
+            f"gives the size {times(sizes[: max(1, min(count, 7))])} ({count}D)": not is_sized,
             f"gives voxels of the type {kind}, which is not read here": not is_known and kind not in _OTHER_TYPES,
-            f"gives voxels of {bits} bits and of the type {kind}": (
-                is_known and bits not in (0, np.dtype(_TYPES[kind]).itemsize * 8)
-            ),
-            f"has an invalid vox_offset ({offset:g}), below {least} or no integer": not offset >= least
-            or offset % 1 != 0,
-            f"scales intensities by {slope:g} and adds {intercept:g} (scl_slope, scl_inter)": (
-                not (math.isfinite(slope) and math.isfinite(intercept))
-                or 0 < abs(slope) < _SMALLEST_SLOPE
-                or (slope == 0 and intercept != 0)  # the standard adds nothing, ITK and Slicer add the intercept
-            ),
-            f"gives the codes {codes[0]} and {codes[1]} of qform and sform, not 0 to 5": (
-                not 0 <= min(codes) <= max(codes) <= _LARGEST_CODE
-            ),
-            f"gives voxels of {times((i, j, k))} (pixdim), of which each must be positive": (
-                not np.isfinite([sign, i, j, k]).all() or min(i, j, k) <= 0
-            ),
-            f"gives lengths in an unknown unit (xyzt_units {units})": units & 7 not in _MM_PER_UNIT,
+            f"gives {bits} bits for the type {kind}": is_known and bits not in (0, np.dtype(_TYPES[kind]).itemsize * 8),
+            f"has an invalid vox_offset ({offset:g})": not offset >= least or offset % 1 != 0,
+            f"has an invalid scl_slope or scl_inter ({slope:g}, {intercept:g})": not is_scaled,
+            f"has invalid qform or sform codes ({codes[0]}, {codes[1]})": not is_code,
+            f"has an invalid pixdim ({times((i, j, k))})": not is_voxel,
+            f"has an unknown unit of length (xyzt_units {units})": units & 7 not in _MM_PER_UNIT,
         }
         if problem := next((words for words, is_so in problems.items() if is_so), None):
             raise self.contradiction(problem)

@@ -126,7 +126,7 @@ def part_grid(
 
 
 def _centres_between(first: np.ndarray, last: np.ndarray, runs_up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Half-open range of the whole numbers from `first` to `last`, along each axis.
+    """Half-open range of the integers from `first` to `last`, along each axis.
 
     Args:
         runs_up: where true, a number on `first` belongs to the range and one on `last` does not; elsewhere reversed.

@@ -4,11 +4,8 @@ Axis order: SimpleITK images index (i, j, k) = (x, y, z); numpy arrays and tenso
 k slowest. Points are RAS millimetres in everything a user sees and LPS inside SimpleITK.
 """
 
-import contextlib
 import math
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +48,7 @@ class Header:
         grid: of the one volume; None where only reading says what is wrong. Of a DICOM series only its size is known.
         voxel_bytes: of one number as stored.
         components: numbers a voxel.
-        notes: doubts that it leaves, in sentences without a file name.
+        notes: warnings about what it leaves open, without a file name.
         has_two_places: whether qform and sform of a NIfTI file put the image at two places.
         source: what reads the voxels.
     """
@@ -66,7 +63,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Volume:
-    """An image that was read, with what its header said.
+    """An image that was read, with its header.
 
     Attributes:
         image: its voxels, in float32, and its grid.
@@ -86,7 +83,7 @@ def read_header(path: Path) -> Header:
     stored = stored_header(path)
     checked_place(stored)
     number_bytes = stored.number.itemsize
-    if stored.is_scaled and stored.number.kind != "f":  # whole numbers become float32
+    if stored.is_scaled and stored.number.kind != "f":  # integers become float32
         number_bytes = max(number_bytes, 4)
     i, j, k = stored.size
     grid = VoxelGrid((i, j, k), stored.spacing, stored.origin, stored.direction)
@@ -150,8 +147,8 @@ def whole_labels(path: Path, array: np.ndarray) -> np.ndarray:
     limits = np.iinfo(np.int16)
     outside = (array < limits.min) | (array > limits.max)
     if outside.any():
-        found = f"{array[outside][0]:.0f}, not labels from {limits.min} to {limits.max}"
-        raise InputError(f"{path} holds {found}: give a label volume.", "label-out-of-range")
+        label, span = array[outside][0], f"from {limits.min} to {limits.max}"
+        raise InputError(f"{path} holds the label {label:.0f}: give labels {span}.", "label-out-of-range")
     return rounded.astype(np.int16)
 
 
@@ -236,35 +233,8 @@ def coarse_notes(image: sitk.Image) -> list[str]:
     step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
     if low == high or step * _GREY_LEVELS <= high - low or (step <= 1 and np.array_equal(np.rint(array), array)):
         return []
-    return [
-        f"The intensities run from {low:.10g} to {high:.10g}, where single precision, which everything is computed in, "
-        f"has steps of {step:.3g}: finer differences are lost, so subtract a constant from the image."
-    ]
-
-
-@contextlib.contextmanager
-def itk_messages_kept_off_the_terminal() -> Iterator[Callable[[], str]]:
-    """Catch what ITK and its image libraries print on their own; our errors say it in one sentence.
-
-    These libraries write to the C-level stderr, so the file descriptor is set aside.
-
-    Yields:
-        A function that returns the first line printed so far, empty if there is none.
-    """
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    with tempfile.TemporaryFile() as sink:
-        kept = os.dup(2)
-
-        def first_line() -> str:
-            sink.seek(0)
-            return sink.read(2000).decode("utf-8", "replace").strip().partition("\n")[0].rstrip(".")
-
-        try:
-            os.dup2(sink.fileno(), 2)
-            yield first_line
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    span = f"from {low:.10g} to {high:.10g}, where single precision has steps of {step:.3g}"
+    return [f"The intensities run {span}: finer differences are lost, so subtract a constant from the image."]
 
 
 def same_grid(a: sitk.Image, b: sitk.Image, tolerance: float = 1e-3) -> bool:
@@ -273,10 +243,8 @@ def same_grid(a: sitk.Image, b: sitk.Image, tolerance: float = 1e-3) -> bool:
         return False
     corners = [(0, 0, 0), tuple(n - 1 for n in a.GetSize())]
     corners += [tuple((n - 1) * (axis == i) for i, n in enumerate(a.GetSize())) for axis in range(3)]
-    gap = max(
-        float(np.abs(np.subtract(a.TransformIndexToPhysicalPoint(c), b.TransformIndexToPhysicalPoint(c))).max())
-        for c in corners
-    )
+    first, second = ([image.TransformIndexToPhysicalPoint(corner) for corner in corners] for image in (a, b))
+    gap = float(np.abs(np.subtract(first, second)).max())
     return gap <= tolerance * min(a.GetSpacing())
 
 

@@ -154,7 +154,7 @@ def check_files(bundle: Bundle) -> None:
 
 
 def write_origin(folder: Path, source: str, files: tuple[ModelFile, ...]) -> None:
-    """Note beside a bundle's files where they came from."""
+    """Write where a bundle's files came from next to them."""
     content = {
         "from": source,
         "installed": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

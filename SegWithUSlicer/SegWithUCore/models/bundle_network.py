@@ -27,8 +27,8 @@ FEWEST_BYTES_A_NUMBER = 2
 def _check_fits(bundle: Bundle, head: HeadSpec, most_parameters: int) -> None:
     """Refuse a network whose weights need more memory than is free, or of more than its file can hold.
 
-    The network is built on torch's "meta" device, where tensors have sizes and no content. Not looked at: networks
-    whose code is the user's own. Windows are looked at with the image (`inference/memory_prediction.py`).
+    The network is built on torch's "meta" device, where tensors have sizes and no content. Not checked: networks
+    whose code is the user's own. Windows are checked with the image (`inference/memory_prediction.py`).
 
     Raises:
         InputError, NotEnoughMemoryError.

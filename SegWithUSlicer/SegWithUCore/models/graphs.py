@@ -64,7 +64,7 @@ class GraphContent:
 
 
 def graphs_lacking(bundle: Bundle) -> str | None:
-    """Say why no graphs of a bundle can be used, as a clause; None if they can. Files are not looked at."""
+    """Say why no graphs of a bundle can be used, as a clause; None if they can. Files are not read."""
     graphs = bundle.graphs
     if graphs is None:
         return f"the model '{bundle.name}' has no compiled graphs"

@@ -23,7 +23,7 @@ class Normalisation:
             1, nothing is clipped: minimum and maximum with 0 and 100) or "none".
         low, high: percentiles (kinds "volume" and "range") or intensities (kind "fixed") to clip at.
         mean, std: constants of kind "fixed".
-        nonzero_only: kind "volume" looks at, and changes, only the voxels that `inside` says.
+        nonzero_only: kind "volume" reads and changes only the voxels that `inside` says.
     """
 
     kind: str = "volume"
@@ -208,7 +208,7 @@ def check_label_values(values: Sequence[Any], source: str) -> list[int]:
         source: names the file in the message.
 
     Raises:
-        InputError: one is no whole number between 0 and `HIGHEST_LABEL`, background is not first with 0, or two are
+        InputError: one is not an integer between 0 and `HIGHEST_LABEL`, background is not first with 0, or two are
             equal.
     """
     are_whole = all(

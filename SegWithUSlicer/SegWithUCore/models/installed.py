@@ -1,4 +1,4 @@
-"""Where model bundles are looked for: beside the program, then in the user's own folder."""
+"""Where model bundles are searched: next to the program, then in the user's own folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`MODEL_CARD.md`, from the template beside this file, and the licence notice: what `bundle.json` says, for readers."""
+"""`MODEL_CARD.md`, from `model_card.md.jinja`, and the licence notice: what `bundle.json` says, for readers."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -33,7 +33,7 @@ def parse_name(text: str) -> tuple[str, str | None]:
 
 
 SITE = "+site"
-"""What the version of a model that was calibrated anew ends with."""
+"""End of the version of a model that was recalibrated."""
 VersionKey = tuple[tuple[int, ...], bool, str, tuple[tuple[bool, int, str], ...]]
 
 
@@ -54,7 +54,7 @@ def version_key(version: str) -> VersionKey:
 
 
 def site_version(version: str) -> str:
-    """Return the version of a model that was calibrated anew: 1.1.0+site, and of that 1.1.0+site.2."""
+    """Return the version of a recalibrated model: 1.1.0+site, and of that 1.1.0+site.2."""
     plain, marked, number = version.partition(SITE)
     if not marked:
         return f"{version}{SITE}" if "+" not in version else f"{version}.site"

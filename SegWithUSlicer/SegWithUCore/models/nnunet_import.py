@@ -203,8 +203,7 @@ def _xyz(values: Sequence[Any]) -> tuple[Any, Any, Any]:
 def _notes(spec: InputSpec) -> tuple[str, ...]:
     notes = [
         "One fold in one pass: nnU-Net itself averages mirrored passes, and folds where several are given.",
-        "Logits are brought back to the image linearly along all axes; nnU-Net takes the nearest slice where slices "
-        "are thick.",
+        "Logits are resampled linearly along all axes; nnU-Net takes the nearest slice where slices are thick.",
     ]
     if spec.orientation.islower():
         notes.append("Images must be stored with the axes of the training images (or import again with --orientation).")
@@ -218,10 +217,10 @@ UNTRAINED = (
     "yet; train it with train-head and calibrate."
 )
 WEIGHTS_ALONE = (
-    "ask whoever trained it for a file that torch.save({'network_weights': network.state_dict()}, FILE) writes, and "
+    "ask its author for a file that torch.save({'network_weights': network.state_dict()}, FILE) writes, and "
     "give that with --checkpoint"
 )
-UNKNOWN = "unknown: ask whoever trained it"
+UNKNOWN = "unknown: ask its author"
 
 
 @dataclass(frozen=True)

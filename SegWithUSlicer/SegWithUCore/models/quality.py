@@ -32,7 +32,7 @@ class StructureQuality:
     """How well a model segments a structure of cases that it was not trained with.
 
     Attributes:
-        cases: that were looked at; calibration cases, and validation cases where they served, too.
+        cases: number of calibration cases, and validation cases where they served, too.
         present: of these, cases whose reference has the structure.
         missed: of these, cases in which the model draws nothing of it.
         dice: mean over the cases in which reference or model have it; None if neither has it in any.

@@ -23,7 +23,7 @@ PUBLIC_REGISTRY: str | None = None
 one place to set it."""
 REGISTRY_FILE = "models.json"
 MAXIMUM_BYTES = 16 << 20
-REMEDY = "ask whoever keeps that registry"
+REMEDY = "ask the owner of that registry"
 _HUGGING_FACE = "huggingface.co"
 
 
@@ -68,7 +68,7 @@ class Offer:
 
     @property
     def folder(self) -> str:
-        """Name of the folder that its files lie in, beside the registry."""
+        """Name of the folder that its files lie in, next to the registry."""
         return self.entry.get("folder") or folder_name(self.name, self.version)
 
     @property
@@ -83,7 +83,7 @@ class Offer:
         return sum(file.size for file in self.files)
 
     def place(self, file: ModelFile) -> Path | str:
-        """Return where a file lies: at an address of its own, else beside the registry."""
+        """Return where a file lies: at an address of its own, else next to the registry."""
         if file.url:
             return file.url
         if isinstance(self.base, Path):

@@ -18,20 +18,18 @@ from .bundle import RESTORE, Bundle, read_hashed
 MAXIMUM_BYTES = 16 << 20
 """The shipped model's has 0.03 MB."""
 CHECK = "second_stage_check"
-"""Of a calibration block: what cross-validation said."""
+"""Of a calibration block: the result of cross-validation."""
 BLOCK = "second_stage"
-"""Of a calibration block: what second stage is beside its arrays, and the hash of their file."""
+"""Of a calibration block: the second stage without its arrays, and the hash of their file."""
 
 
 def check_words(check: Mapping[str, Any]) -> str:
-    """Say in a sentence what cross-validation said, and what followed; `check` is the block `CHECK`."""
+    """Summarise the result of cross-validation in a sentence; `check` is the block `CHECK`."""
     gap = check["difference"]
     found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
     verdict = "taken" if gap["low"] > 0 else "left out"
-    words = (
-        f"Second stage, which sees the image: AUPRC {check['second_stage']:.4f} instead of {check['table']:.4f}, "
-        f"{found}, by cross-validation over {check['cases']} cases: {verdict}."
-    )
+    scores = f"AUPRC {check['second_stage']:.4f} instead of {check['table']:.4f}, {found}"
+    words = f"Second stage, which sees the image: {scores}, by cross-validation over {check['cases']} cases: {verdict}."
     more = check.get("out_of_fold")
     return words if more is None else f"{words} {_out_of_fold_words(more)}"
 
@@ -103,5 +101,5 @@ def _read(bundle: Bundle, head: str, block: Mapping[str, Any]) -> SecondStage:
         raise InputError(f"{path} holds no usable second stage ({error}): {RESTORE}.") from error
     wanted = len(MAPS) + len(stage.pairs) + feature_count(len(bundle.input.channels))
     if stage.mean.size != wanted:
-        raise InputError(f"{path} looks at {stage.mean.size} features, but the model has {wanted}: {RESTORE}.")
+        raise InputError(f"{path} has {stage.mean.size} features, but the model has {wanted}: {RESTORE}.")
     return stage

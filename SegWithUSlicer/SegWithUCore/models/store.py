@@ -171,7 +171,7 @@ def _check_needs(offer: Offer) -> None:
 
 @contextlib.contextmanager
 def _work_folder() -> Iterator[Path]:
-    """Yield a private folder beside the user's models, which is gone afterwards, as is what killed processes left.
+    """Yield a private folder next to the user's models, which is gone afterwards, as is what killed processes left.
 
     Raises:
         OutputError: the user's folder of models cannot be written to.

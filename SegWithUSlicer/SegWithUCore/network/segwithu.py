@@ -1,9 +1,9 @@
 """The assembled network: a frozen backbone, taps, fusion and an uncertainty head."""
 
 import contextlib
-import difflib
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -21,7 +21,7 @@ MODULES_SHOWN = 20
 class SegWithU(nn.Module):
     """Segmentation and uncertainty in one forward pass (arXiv 2604.15271).
 
-    The backbone stays frozen and in eval mode whatever `train` is told; its logits are the same
+    The backbone stays frozen and in eval mode whatever `train` gets; its logits are the same
     with and without the head.
 
     Args:
@@ -105,8 +105,8 @@ class SegWithU(nn.Module):
         logits, responses = self._answer(image, backbone or self.backbone)
         if not responses.requires_grad:
             responses = channels_first(responses)
-            for part in (logits, responses):
-                _check_finite(part)
+            if not (all_finite(logits) and all_finite(responses)):
+                raise InputError("The network gives NaN or infinite values: restore the model.", "weights-not-finite")
         return logits, responses
 
     def _answer(self, image: torch.Tensor, backbone: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,11 +134,6 @@ class SegWithU(nn.Module):
     def head_state(self) -> dict[str, torch.Tensor]:
         """Return the trainable tensors, named `fusion.*` and `head.*`."""
         return {name: t for name, t in self.state_dict().items() if not name.startswith("backbone.")}
-
-
-def _check_finite(output: torch.Tensor) -> None:
-    if not all_finite(output):
-        raise InputError("The network gives NaN or infinite values: restore the model.", "weights-not-finite")
 
 
 def channels_first(values: torch.Tensor) -> torch.Tensor:
@@ -170,14 +165,12 @@ def recorded_taps(backbone: nn.Module, names: Sequence[str]) -> Iterator[dict[st
     recorded: dict[str, Any] = {}
     owner = threading.get_ident()
 
-    def hook_for(name: str) -> Any:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if threading.get_ident() == owner:
-                recorded[name] = inputs[0] if inputs else None  # called by keyword only: no feature map
+    def hook(name: str, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if threading.get_ident() == owner:
+            recorded[name] = inputs[0] if inputs else None  # called by keyword only: no feature map
 
-        return hook
-
-    handles = [module.register_forward_pre_hook(hook_for(name)) for name, module in zip(names, modules, strict=True)]
+    named = zip(names, modules, strict=True)
+    handles = [module.register_forward_pre_hook(partial(hook, name)) for name, module in named]
     try:
         yield recorded
     finally:
@@ -189,17 +182,14 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
     """Find the submodule at a dotted path.
 
     Raises:
-        InputError: there is none; the message suggests near names and lists modules.
+        InputError: there is none; the message lists modules.
     """
     try:
         return backbone.get_submodule(name)
     except AttributeError:
         known = [path for path, _ in backbone.named_modules() if path]
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(near)}; " if near else ""
-        more = f" and {len(known) - MODULES_SHOWN} more" if len(known) > MODULES_SHOWN else ""
-        modules = f"{', '.join(known[:MODULES_SHOWN])}{more}"
-        raise InputError(f"The backbone has no module '{name}': {hint}its modules are {modules}.") from None
+        modules = ", ".join(known[:MODULES_SHOWN]) + (", ..." if len(known) > MODULES_SHOWN else "")
+        raise InputError(f"The backbone has no module '{name}': choose one of {modules}.", "wrong-tap") from None
 
 
 def checked_taps(taps: dict[str, torch.Tensor], names: Sequence[str], ndim: int) -> list[torch.Tensor]:

@@ -164,7 +164,7 @@ _HEAD_NAMES = {
     "unc_head.ale_head.bias": "head.aleatoric.bias",
 }
 WEIGHTS_ALONE = "ask its source for the state_dict() alone, in safetensors or written by torch.save"
-"""What to do about a file with more than weights: whoever trained the network can write it without."""
+"""What to do about a file with more than weights: its author can write it without."""
 _IGNORED = ("tap.backbone.", "backbone.deep_supervision_heads.")
 
 

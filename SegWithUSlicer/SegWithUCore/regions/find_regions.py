@@ -18,7 +18,7 @@ ONE_WAY = 0.75
 """Share of the expected error that must point one way for a thick region to count as missed or extra part."""
 
 MOST_REGIONS = 20_000
-"""Nobody looks at more, and their list would not be read again (`input_files`): 4 MB. Noise alone has so many."""
+"""More are not reviewed, and their list would not be read again (`input_files`): 4 MB. Noise alone has so many."""
 
 Columns = dict[str, Sequence[Any]]
 """Attributes of `Region` for all regions, by name; each indexed by region number, of which 0 is no region."""
@@ -103,11 +103,8 @@ class FoundRegions:
     @property
     def left_out_sentence(self) -> str:
         """Say that regions are left out, and what that means."""
-        return (
-            f"There are {len(self.regions) + self.left_out} regions to review, and the {len(self.regions)} with the "
-            "largest expected wrong volume are listed: so many mean that the model cannot read this image, so check "
-            "that it is of the kind that the model was trained on."
-        )
+        found = f"Of {len(self.regions) + self.left_out} regions to review {len(self.regions)} are listed"
+        return f"{found}: the model cannot read this image, so check that it is of the right kind."
 
     def summary(self, settings: RegionSettings) -> dict[str, Any]:
         """Summarise for `case.json`."""
@@ -155,7 +152,7 @@ def _largest(voxels: UncertainVoxels, region: np.ndarray) -> tuple[np.ndarray, i
     """Keep the `MOST_REGIONS` regions with the most expected wrong volume, in the order of their numbers.
 
     Returns:
-        The region of each voxel, numbered anew, and how many regions were left out.
+        The region of each voxel, renumbered, and how many regions were left out.
     """
     count = int(region.max(initial=0))
     if count <= MOST_REGIONS:

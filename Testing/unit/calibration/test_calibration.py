@@ -78,12 +78,12 @@ def test_a_useless_ranking_map_gives_the_overall_error_rate() -> None:
 
 @pytest.mark.parametrize("errors", [np.zeros(10, bool), np.ones(10, bool)])
 def test_nothing_to_fit_is_one_clear_sentence(errors: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"wrong voxels of 10: error probability cannot be fitted"):
+    with pytest.raises(InputError, match=r"wrong voxels of 10.*nothing-to-fit"):
         fit_error_probability([np.arange(10.0)], [errors])
 
 
 def test_a_constant_ranking_map_cannot_be_fitted() -> None:
-    with pytest.raises(InputError, match="cannot be fitted"):
+    with pytest.raises(InputError, match="nothing-to-fit"):
         fit_error_probability([np.ones(4)], [np.asarray([True, False, False, True])])
 
 

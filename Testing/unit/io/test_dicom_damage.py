@@ -91,7 +91,7 @@ def _cut_rows(rows: int) -> Callable[[Dataset], None]:
 def test_pixel_data_that_are_too_short_are_refused(rows: int, each: bool, ct: sitk.Image, tmp_path: Path) -> None:
     cut = _cut_rows(rows)
     files = write_series(ct, tmp_path / "series", change=_all(cut) if each else _one(cut))
-    words = [f"holds {rows * 80} bytes", "fewer than the 2400", "30 rows x 40 columns x 16 bits"]
+    words = [f"holds {rows * 80} bytes", "instead of the 2400", "30 rows x 40 columns x 16 bits"]
     _refused(tmp_path / "series", (min(files) if each else files[DAMAGED]).name, *words)
 
 
@@ -101,7 +101,7 @@ def test_pixel_data_that_are_too_long_are_refused(extra: int, ct: sitk.Image, tm
         dataset.PixelData += bytes(extra + extra % 2)
 
     files = write_series(ct, tmp_path / "series", change=_one(longer))
-    _refused(tmp_path / "series", files[DAMAGED].name, f"holds {2400 + extra + extra % 2} bytes", "more than the 2400")
+    _refused(tmp_path / "series", files[DAMAGED].name, f"holds {2400 + extra + extra % 2} bytes", "instead of the 2400")
 
 
 def test_one_byte_may_fill_up_an_odd_number(ct: sitk.Image, tmp_path: Path) -> None:
@@ -124,14 +124,14 @@ def test_no_voxel_of_the_patient_before_is_ever_seen(ct: sitk.Image, tmp_path: P
     hashes = set()
     for _ in range(50):
         hashes.add(voxel_hash(read_series(tmp_path / "A").image))
-        _refused(tmp_path / "B", "fewer than the 2400")
+        _refused(tmp_path / "B", "instead of the 2400")
     assert len(hashes) == 1
 
 
 CONTRADICTIONS = {
-    "rows": (_all(_values(Rows=31)), ("fewer than the 2480", "31 rows")),
-    "8 bits": (_all(_values(BitsAllocated=8, BitsStored=8, HighBit=7)), ("holds 2400 bytes", "more than the 1200")),
-    "32 bits": (_all(_values(BitsAllocated=32, BitsStored=32, HighBit=31)), ("fewer than the 4800",)),
+    "rows": (_all(_values(Rows=31)), ("instead of the 2480", "31 rows")),
+    "8 bits": (_all(_values(BitsAllocated=8, BitsStored=8, HighBit=7)), ("holds 2400 bytes", "instead of the 1200")),
+    "32 bits": (_all(_values(BitsAllocated=32, BitsStored=32, HighBit=31)), ("instead of the 4800",)),
     "24 bits": (_all(_values(BitsAllocated=24, BitsStored=24, HighBit=23)), ("BitsAllocated 24", "8, 16 or 32")),
     "more stored": (_all(_values(BitsStored=17, HighBit=16)), ("BitsAllocated 16, BitsStored 17",)),
     "high bit": (_all(_values(BitsStored=12, HighBit=15)), ("BitsStored 12, HighBit 15",)),
@@ -365,7 +365,7 @@ def test_big_endian_voxels_are_read(ct: sitk.Image, tmp_path: Path) -> None:
     assert voxel_hash(read_series(tmp_path / "series").image) == expected
     content = files[DAMAGED].read_bytes()
     files[DAMAGED].write_bytes(content[:-200])
-    _refused(tmp_path / "series", files[DAMAGED].name, "its end is missing or damaged")
+    _refused(tmp_path / "series", files[DAMAGED].name, "is truncated or damaged")
 
 
 @pytest.mark.parametrize("scheme", ["", "RLE"])
@@ -399,4 +399,4 @@ def test_a_file_that_shrinks_between_scan_and_reading_is_refused(
     monkeypatch.setattr(dicom_series, "scan_folder", lambda folder: scanned)
     shutil.copy(files[DAMAGED], tmp_path / "kept")
     files[DAMAGED].write_bytes(files[DAMAGED].read_bytes()[:-100])
-    _refused(tmp_path / "series", files[DAMAGED].name, "its end is missing or damaged")
+    _refused(tmp_path / "series", files[DAMAGED].name, "is truncated or damaged")

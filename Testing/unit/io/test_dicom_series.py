@@ -145,7 +145,7 @@ def test_missing_slices_are_named_by_position(ct: sitk.Image, tmp_path: Path) ->
 def test_slices_copied_twice_are_named(ct: sitk.Image, tmp_path: Path) -> None:
     files = write_series(ct, tmp_path / "series")
     shutil.copy(files[2], tmp_path / "series" / "copy")
-    _refused(tmp_path / "series", "more than one slice at 1 place(s)", files[2].name, "copy", "S = ")
+    _refused(tmp_path / "series", "instead of one slice at 1 place(s)", files[2].name, "copy", "S = ")
 
 
 def test_echoes_in_one_series_are_told_apart(ct: sitk.Image, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_cut_slice_is_named_and_not_passed_over(share: float, ct: sitk.Image, 
     last = write_series(ct, tmp_path / "series")[-1]
     content = last.read_bytes()
     last.write_bytes(content[: int(len(content) * share)])
-    _refused(tmp_path / "series", last.name, "its end is missing or damaged")
+    _refused(tmp_path / "series", last.name, "is truncated or damaged")
 
 
 def test_slices_in_one_file_are_explained(ct: sitk.Image, tmp_path: Path) -> None:

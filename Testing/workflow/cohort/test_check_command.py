@@ -70,7 +70,7 @@ def test_a_header_without_a_place_is_doubtful_and_no_failure(tmp_path: Path, seg
     code, found = checked(segwithu, tmp_path / "a.nrrd")
     assert code == 0
     assert found["a.nrrd"]["outcome"] == "doubtful"
-    assert "does not say where the image lies" in found["a.nrrd"]["warnings"][0]
+    assert "has no axes" in found["a.nrrd"]["warnings"][0]
 
 
 def test_finished_cases_are_whole_where_their_images_are(segmented_cases: Path, segwithu: Command) -> None:

@@ -69,7 +69,7 @@ def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(
     assert bundle.about["origin"].startswith("imported from converted/weights.safetensors (weights, SHA-256 ")
     assert bundle.about["converted_from"].startswith("model5_gw_ae/model.json of TensorFlow.js, SHA-256 ")
     card = (tmp_path / "m" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    for words in ("not trained here", "not trained: its ranking map", "not calibrated"):
+    for words in ("not trained here", "is not trained, so its maps", "not calibrated"):
         assert words in card
     assert segwithu("models", "verify", tmp_path / "m", "--load").out == "meshnet-tissue-light: whole\n"
     image, region = sitk.Image(64, 64, 64, sitk.sitkFloat32), RegionOfInterest.parse("0,0,0,30,30,30")
@@ -233,8 +233,8 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
         (tmp_path, "weights", path, ("is a folder", "--kind weights")),
         (authors, "segwithu", RECIPE, ("holds a dynunet", "is a meshnet")),
         (authors, "weights", dynunet, ("do not fit", "missing")),
-        (tmp_path / "evil.pt", "weights", dynunet, ("evil.pt", "nothing else is ever loaded", "state_dict()")),
-        (tmp_path / "cut.pt", "weights", dynunet, ("cut.pt", "nothing else is ever loaded")),
+        (tmp_path / "evil.pt", "weights", dynunet, ("evil.pt", "holds more than weights", "state_dict()")),
+        (tmp_path / "cut.pt", "weights", dynunet, ("cut.pt", "holds more than weights")),
         (tmp_path / "list.pt", "weights", dynunet, ("list.pt", "state_dict() alone")),
         (tmp_path / "no.pt", "weights", dynunet, ("no.pt does not exist",)),
     ]

@@ -305,7 +305,7 @@ def test_changed_files_are_found(segwithu: Command, published: Path, models: Pat
     assert segwithu("models", "download", "tiny", "--from", published).code == 0
     description = models / "tiny-1.0.0" / "bundle.json"
     description.write_text(description.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    one_sentence(segwithu("models", "verify", "tiny"), str(description), "was changed since the model was installed")
+    one_sentence(segwithu("models", "verify", "tiny"), str(description), "was changed since it was installed")
     (models / "tiny-1.0.0" / "origin.json").write_text("{}")
     one_sentence(segwithu("models", "verify", "tiny"), "origin.json is damaged")
 

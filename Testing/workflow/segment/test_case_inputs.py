@@ -197,7 +197,7 @@ def test_case_with_other_channels_than_the_model_does_not_stop_the_others(
     assert outcome.code == 1
     told = [line for line in outcome.messages if line.startswith("segwithu: ")]
     assert "Case 'few' in" in told[0]
-    assert "channel(s) 0000, but the model wants 2 (0000 FLAIR, 0001 T1c)" in told[0]
+    assert "channel(s) 0000, but the model wants 0000 FLAIR, 0001 T1c" in told[0]
     assert "Case 'gap' in" in told[1]
     assert "channel(s) 0000, 0002, but" in told[1]
     assert told[2].startswith("segwithu: 2 of 3 cases failed")
@@ -319,7 +319,7 @@ def test_options_of_one_image_do_not_go_with_a_folder_of_cases(
     [
         (["--series", "1.2"], ("is no folder of DICOM files", "--series 1.2")),
         (["--series", "T2=1.2"], ("--series T2=1.2", "NAME=UID", "one of FLAIR, T1c")),
-        (["--series", "1.2", "--series", "1.3"], ("--series FLAIR=1.3", "once a channel")),
+        (["--series", "1.2", "--series", "1.3"], ("--series FLAIR=1.3", "once for each of")),
     ],
 )
 def test_wrong_series_option_is_named(

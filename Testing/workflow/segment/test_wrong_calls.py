@@ -31,15 +31,15 @@ def image(data_folder: Path) -> sitk.Image:
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [
-        ([], ("wants 2 channel(s) (T1, FLAIR)", "--channel NAME=FILE"), 1),
+        ([], ("wants T1, FLAIR", "--channel NAME=FILE"), 1),
         (
             ["--channel", "T1={image}", "--channel", "FLAIR={image}"],
-            ("No channel is left for", "hippocampus_319", "T1, FLAIR"),
+            ("has no channel left", "hippocampus_319", "T1, FLAIR"),
             2,
         ),
         (["--channel", "T2={image}"], ("--channel T2=", "one of T1, FLAIR"), 2),
         (["--channel", "FLAIR"], ("--channel FLAIR", "NAME=FILE"), 2),
-        (["--channel", "FLAIR={image}", "--channel", "FLAIR={image}"], ("--channel FLAIR=", "once a channel"), 2),
+        (["--channel", "FLAIR={image}", "--channel", "FLAIR={image}"], ("--channel FLAIR=", "once for each of"), 2),
         (["--channel", "FLAIR=nowhere.nii.gz"], ("nowhere.nii.gz does not exist",), 1),
         (["--channel", f"FLAIR={SAMPLE}"], (SAMPLE.name, "is not on the grid of", "hippocampus_319"), 1),
     ],
@@ -89,7 +89,7 @@ def test_channels_in_any_order_give_the_same(segwithu: Command, pair: Path, imag
         (["--roi=0,0,0,9,9,-9"], ("'0,0,0,9,9,-9'", "R,A,S,dR,dA,dS"), 2),
         (["--roi=0,0,nan,9,9,9"], ("'0,0,nan,9,9,9'", "R,A,S,dR,dA,dS"), 2),
         (["--roi="], ("''", "R,A,S,dR,dA,dS"), 2),
-        (["--roi=500,0,0,20,20,20"], ("(500, 0, 0)", "lies outside the image", "(1, 1, 1) to (33, 48, 34)"), 1),
+        (["--roi=500,0,0,20,20,20"], ("(500, 0, 0)", "is outside the image", "(1, 1, 1) to (33, 48, 34)"), 1),
     ],
     ids=lambda value: " ".join(value)[:24] if isinstance(value, list) else "",
 )

@@ -105,7 +105,7 @@ class Engine(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, str | None]:
-        """Return what decides the numbers beside the model: "name", "version", "precision" and "graphs_sha256"."""
+        """Return what decides the numbers besides the model: "name", "version", "precision" and "graphs_sha256"."""
 
     def window_memory(self, answer_bytes: float) -> float:
         """Predict the bytes that a voxel of a window takes in this computer's own memory, its answer included."""

@@ -46,10 +46,7 @@ def not_compilable(bundle: Bundle) -> str | None:
     if is_user_network(bundle.backbone.kind):
         return f"the network of '{bundle.name}' is the user's own code"
     if bundle.input.precision != "float32":
-        return (
-            f"'{bundle.name}' was measured in {bundle.input.precision}, and graphs compute in float32 (give its input "
-            "the precision float32 and calibrate it anew)"
-        )
+        return f"'{bundle.name}' was measured in {bundle.input.precision}, and graphs compute in float32"
     return None
 
 

@@ -45,7 +45,7 @@ def import_openvino() -> ModuleType:
 
 
 def keep_openvino_quiet() -> None:
-    """Switch the telemetry off before OpenVINO is imported: whoever imports it then takes a stub of OpenVINO's own."""
+    """Switch the telemetry off before OpenVINO is imported: it then takes a stub of its own."""
     if OPENVINO not in sys.modules:
         sys.modules[TELEMETRY] = None  # type: ignore[assignment]
 

@@ -71,7 +71,7 @@ def build_backbone(spec: BackboneSpec, most_parameters: int = MAXIMUM_PARAMETERS
 
     Raises:
         InputError: the kind is unknown, its arguments do not fit or make a network of more than `most_parameters`;
-            nobody said where a user's own network is.
+            the file of a user's own network is unknown.
     """
     if is_user_network(spec.kind):
         return _built(build_user_network, spec)

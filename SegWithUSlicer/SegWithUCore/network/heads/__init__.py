@@ -1,4 +1,4 @@
-"""The head types by name. A new one is a file beside this one and an entry in `HEADS`."""
+"""The head types by name. A new one is a file in this folder and an entry in `HEADS`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class UncertaintyMaps:
-    """The maps of one forward pass, whatever the head; (batch, 1, *any) unless said otherwise.
+    """The maps of one forward pass, whatever the head; (batch, 1, *any) unless noted otherwise.
 
     Attributes:
         calibration: U_cal >= 0; tempers the logits.
@@ -131,7 +131,7 @@ def margin_and_entropy(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
 def two_largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the largest and the second largest logit and their classes, the lower class of two that tie.
 
-    Whoever needs them asks here, for `topk` leaves ties to chance, and logits in bfloat16 do tie.
+    Use this instead of `topk`, which leaves ties to chance, and logits in bfloat16 do tie.
 
     Args:
         logits: (batch, classes, *any).

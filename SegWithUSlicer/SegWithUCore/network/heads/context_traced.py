@@ -7,7 +7,6 @@ The head itself keeps channels last in memory, which is what makes torch fast an
 from typing import cast
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from .base import Fusion, UncertaintyHead, largest, resized
@@ -34,7 +33,9 @@ class TracedContext(TracedForm):
         """As `TracedForm.responses`."""
         head, fusion = cast(ContextHead, head), cast(ContextFusion, fusion)
         features = _fused(fusion, taps)
-        weight, bias = _readout(head, [] if head.aleatoric is None else [head.aleatoric])
+        layers = [] if head.aleatoric is None else [head.aleatoric]
+        weight = torch.cat([head.probe_weight, *(layer.weight for layer in layers)])
+        bias = torch.cat([head.probe_weight.new_zeros(head.probes), *(layer.bias for layer in layers)])
         free = _voxelwise(features, head.context.weight, head.context.bias)
         probes = (resized(_voxelwise(features, weight, bias), size),) if len(weight) else ()
         return (*probes, resized(free, size) + resized(_detail(fusion, taps), size))
@@ -78,12 +79,6 @@ def _detail(fusion: ContextFusion, taps: list[torch.Tensor]) -> torch.Tensor:
     into, neighbours, out = fusion.finest
     found: torch.Tensor = out(functional.gelu(neighbours(functional.gelu(into(taps[-1])))))
     return found
-
-
-def _readout(head: ContextHead, layers: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of one layer that gives the probes and then what `layers` give."""
-    weight = torch.cat([head.probe_weight, *(layer.weight for layer in layers)])
-    return weight, torch.cat([head.probe_weight.new_zeros(head.probes), *(layer.bias for layer in layers)])
 
 
 def _fused(fusion: ContextFusion, taps: list[torch.Tensor]) -> torch.Tensor:

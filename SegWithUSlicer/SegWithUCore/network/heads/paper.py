@@ -90,7 +90,7 @@ INITIAL_SCALE = 0.1
 
 @dataclass(frozen=True)
 class PaperMaps(UncertaintyMaps):
-    """The maps of the paper's head and what its losses need; (batch, 1, *any) unless said otherwise.
+    """The maps of the paper's head and what its losses need; (batch, 1, *any) unless noted otherwise.
 
     Attributes:
         epistemic: variance of the perturbed probabilities, summed over classes.
@@ -226,7 +226,7 @@ class MultiScaleFusion(Fusion):
         )
 
     def live_channels(self, taps: Sequence[torch.Tensor]) -> float:
-        """Count the projections of all taps, enlarged and beside each other, and copies while mixing."""
+        """Count the projections of all taps, enlarged and joined, and copies while mixing."""
         return self.features * (2 * len(taps) + MIXING_COPIES)
 
     def forward(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
