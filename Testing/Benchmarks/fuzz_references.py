@@ -17,7 +17,7 @@ from fuzz_images import CASE
 from phantoms import AXIS_ORDERS
 
 OTHER = "hippocampus_003"
-SUFFIXES = (".nii.gz", ".nrrd", ".mha")
+SUFFIXES = (".nii.gz", ".nrrd")
 
 
 ABOUT_MIDDLE = "header mirrored about its middle"

@@ -1,6 +1,6 @@
 """Voxels as any format of image files stores them, read once with every byte accounted for.
 
-A format is one function from a path to a `StoredImage` (`nifti`, `nrrd`, `metaimage`; `volume.FORMATS` lists them). ITK
+A format is one function from a path to a `StoredImage` (`nifti`, `nrrd`; `volume.FORMATS` lists them). ITK
 and the libraries below it read damaged files in silence: they fill what is missing with zeros, replace NaN, pass over
 checksums, and allocate what a header claims. So the bytes become an array here, and ITK gets the array. Needs numpy
 alone.
@@ -8,7 +8,6 @@ alone.
 
 import contextlib
 import gzip
-import io
 import math
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,8 +19,8 @@ import numpy as np
 
 from ..util.errors import InputError
 
-WANTED = "give an image file (NIfTI, NRRD or MHA)"
-GZIP, ZLIB = 31, 15
+WANTED = "give an image file (NIfTI or NRRD)"
+GZIP = 31
 """Window bits that tell zlib which wrapping, and so which checksum, to expect."""
 CHUNK_BYTES = 1 << 20
 """Worked on at once, so that it stays in the processor's cache; a multiple of every voxel size."""
@@ -35,7 +34,7 @@ class Body:
 
     Attributes:
         offset: where in the file they, or the compressed stream, begin.
-        packing: `GZIP`, `ZLIB` or None for plain voxels.
+        packing: `GZIP` or None for plain voxels.
         skip: bytes before the voxels, of what is inflated.
         padding: zeros that may follow the voxels.
     """
@@ -100,7 +99,7 @@ class StoredImage:
 
 def unreadable(path: Path, reason: str, code: str = "") -> InputError:
     """Make the error about a damaged file, or one that is no image."""
-    return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file.", code)
+    return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI or NRRD file.", code)
 
 
 def not_finite(path: Path, bad: int, count: int) -> InputError:
@@ -125,11 +124,10 @@ def geometry_notes(
     return tuple(words for words, is_so in notes.items() if is_so)
 
 
-def packing_of(path: Path, otherwise: int | None, start: int = 0) -> int | None:
-    """Return `GZIP` if what begins at `start` is such a stream."""
+def packing_of(path: Path) -> int | None:
+    """Return `GZIP` if a file begins as such a stream."""
     with path.open("rb") as content:
-        content.seek(start)
-        return GZIP if content.read(2) == b"\x1f\x8b" else otherwise
+        return GZIP if content.read(2) == b"\x1f\x8b" else None
 
 
 def first_bytes(path: Path, count: int) -> bytes:
@@ -138,7 +136,7 @@ def first_bytes(path: Path, count: int) -> bytes:
     Raises:
         InputError: the stream is damaged there.
     """
-    with _opened(path, Body(0, packing_of(path, None)), count) as content:
+    with _opened(path, Body(0, packing_of(path))) as content:
         return content.read(count)
 
 
@@ -194,7 +192,7 @@ def voxel_pieces(stored: StoredImage, room: memoryview | None) -> Iterator[int]:
     checked_place(stored)
     body, total, done, bad = stored.body, stored.voxel_bytes, 0, 0
     own = memoryview(bytearray(CHUNK_BYTES))
-    with _opened(stored.path, body, body.skip + total + body.padding + 1) as stream:
+    with _opened(stored.path, body) as stream:
         stream.read(body.skip)
         while done < total:
             count = min(CHUNK_BYTES, total - done)
@@ -237,11 +235,8 @@ def _left_over(stored: StoredImage) -> InputError:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, body: Body, most: int) -> Iterator[BinaryIO]:
+def _opened(path: Path, body: Body) -> Iterator[BinaryIO]:
     """Open the voxels of a file, inflated where they are compressed; all checksums are compared.
-
-    Args:
-        most: how many bytes are inflated from a zlib stream at most; gzip streams are inflated as they are read.
 
     Raises:
         InputError: a stream ends early, is damaged, or is followed by anything but zeros.
@@ -250,16 +245,7 @@ def _opened(path: Path, body: Body, most: int) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as file:
             file.seek(body.offset)
-            if body.packing == GZIP:
-                yield reader(fileobj=file)
-            elif body.packing == ZLIB:
-                inflate = zlib.decompressobj()
-                found = inflate.decompress(file.read(), most)
-                if inflate.unused_data or not (inflate.eof or len(found) == most):
-                    raise EOFError
-                yield io.BytesIO(found)
-            else:
-                yield file
+            yield reader(fileobj=file) if body.packing == GZIP else file
     except (EOFError, zlib.error, damage, gzip.BadGzipFile) as error:
         raise unreadable(path, "the compressed data are truncated or damaged", code="damaged-file") from error
 

@@ -72,7 +72,7 @@ def read_nifti_header(path: Path) -> StoredImage:
     header = _Header.parsed(path, first_bytes(path, max(_HEADER_BYTES.values())))
     header.check()
     size, number = header.size(), np.dtype(header.order + _TYPES[header.fields["datatype"][0]])
-    packing, offset = packing_of(path, None), int(header.fields["vox_offset"][0])
+    packing, offset = packing_of(path), int(header.fields["vox_offset"][0])
     slope, intercept = header.fields["scl_slope"][0], header.fields["scl_inter"][0]
     scale = (slope, intercept) if slope else (1.0, 0.0)  # by the standard 0 means that there is none of both
     grid, rule, difference = _place(header, size)
