@@ -34,8 +34,6 @@ from .grid_blocks import PIECE_VALUES, AxisMapping
 from .model import Model
 from .preprocessing import SPACING_TOLERANCE, working_size
 
-REGION_WORDS = "region of interest"
-"""As the remedies say it; the command line adds its option."""
 READ_BYTES = 4
 """A voxel of an image as it is read, and of all arrays: float32."""
 NORMALISING_BYTES = 20
@@ -85,7 +83,7 @@ class RunMemory:
         """Ways to make the largest stage smaller."""
         if max(self.stages, key=self.stages.__getitem__) == "reading":
             return ["crop the image to what matters and save it as a smaller file"]
-        return [f"give a {REGION_WORDS} or a smaller one", "take a model with a smaller window"]
+        return ["give a region of interest or a smaller one", "take a model with a smaller window"]
 
     def check(self, file: Path | None = None) -> None:
         """Refuse the run where it needs more than is free.
@@ -205,7 +203,7 @@ def check_regions_fit(error_probability: Planes | None, file: Path) -> None:
     if uncertain * UNCERTAIN_VOXEL_BYTES > FEW_BYTES:
         give_back_freed_memory()
         what = f"Finding regions among {uncertain} uncertain voxels"
-        check_memory(what, uncertain * UNCERTAIN_VOXEL_BYTES, [f"give a smaller {REGION_WORDS}"], file=file)
+        check_memory(what, uncertain * UNCERTAIN_VOXEL_BYTES, ["give a smaller region of interest"], file=file)
 
 
 def peak_memory_mb() -> float | None:

@@ -68,11 +68,8 @@ def appearance_deviations(
     if features.flat:
         text = f"The part of the {channel} image to be segmented is empty (practically all voxels are {features.low:g})"
         return [Deviation(REFUSED, f"{text}: check the file and the region of interest.", "empty")]
-    checks = [
-        _picture(features, block, channel),
-        _noise(features, block, channel) if like_spacing else None,
-        _intensities(features, block, channel),
-    ]
+    noise = _noise(features, block, channel) if like_spacing else None
+    checks = (_picture(features, block, channel), noise, _intensities(features, block, channel))
     return [check for check in checks if check is not None]
 
 
@@ -206,11 +203,8 @@ def quality_deviations(
     if features.flat:
         return []
     fine = [own < FINER * low for own, low in zip(spacing, usual_spacing["low"], strict=True)]
-    checks = [
-        _shading(features, block, channel),
-        _sharpness(features, block, channel, fine[::-1]),
-        _middle(features, block, channel),
-    ]
+    sharpness = _sharpness(features, block, channel, fine[::-1])
+    checks = (_shading(features, block, channel), sharpness, _middle(features, block, channel))
     return [check for check in checks if check is not None]
 
 

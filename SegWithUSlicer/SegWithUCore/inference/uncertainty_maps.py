@@ -18,6 +18,7 @@ from ..calibration.local_features import Steps
 from ..calibration.per_structure import ProbabilitySums
 from ..calibration.second_stage import (
     LOOKS_ABOVE,
+    MAPS,
     HeadMaps,
     SecondStage,
     UncertainVoxels,
@@ -202,7 +203,7 @@ class SecondStageContext:
             parts.append(UncertainVoxels((z - first, y, x), np.ascontiguousarray(rows[6:].T), rows[3:6]).chosen(inside))
         # Planes may come last first.
         parts = sorted((part for part in parts if len(part.voxels[0])), key=lambda part: int(part.voxels[0][0]))
-        nothing = np.empty((len(self.stage.mean) + 6, 0), np.float32)
+        nothing = np.empty((6 + len(MAPS) + len(self.stage.pairs), 0), np.float32)
         z, y, x = (np.concatenate([nothing[0].astype(np.intp), *(p.voxels[axis] for p in parts)]) for axis in range(3))
         columns = np.concatenate([nothing[6:].T, *(part.columns for part in parts)])
         return UncertainVoxels((z, y, x), columns, np.concatenate([nothing[:3], *(part.normals for part in parts)], 1))

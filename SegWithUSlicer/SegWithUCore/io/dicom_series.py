@@ -134,6 +134,8 @@ def _warnings(slices: Sequence[DicomSlice]) -> list[str]:
     if len(slices) / 2 < (count := max(scales.values())) < len(slices):
         share = f"{len(slices) - count} of {len(slices)} slices"
         found.append(f"{share} have another RescaleSlope or RescaleIntercept: check that their scale is one.")
+    if (orders := len({one.text("AccessionNumber") for one in slices})) > 1:
+        found.append(f"The slices have {orders} accession numbers: check that they belong to one study.")
     return found
 
 
@@ -217,14 +219,6 @@ class SliceGeometry:
         return ""
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What reads the voxels of a series: its folder, scanned, and its slices."""
-
-    found: DicomFolder
-    slices: Sequence[DicomSlice]
-
-
 def series_header(folder: Path, series: str | None = None) -> Header:
     """Read the headers of the series of a folder: how large its volume will be.
 
@@ -235,13 +229,13 @@ def series_header(folder: Path, series: str | None = None) -> Header:
         InputError: no or several series, or a damaged file.
     """
     found = scan_folder(folder)
-    source = _Source(found, found.chosen(series))
-    columns, rows = (source.slices[0].numbers(keyword) for keyword in ("Columns", "Rows"))
+    slices = found.chosen(series)
+    columns, rows = (slices[0].numbers(keyword) for keyword in ("Columns", "Rows"))
     if not columns or not rows:
-        return Header(None, source=source)
-    size = (int(columns[0]), int(rows[0]), len(source.slices))
+        return Header(None, source=(found, slices))
+    size = (int(columns[0]), int(rows[0]), len(slices))
     axes = tuple(np.eye(3).ravel().tolist())
-    return Header(VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, axes, placed=False), source=source)
+    return Header(VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, axes, placed=False), source=(found, slices))
 
 
 def read_series(folder: Path, series: str | None = None, header: Header | None = None) -> Volume:
@@ -257,8 +251,7 @@ def read_series(folder: Path, series: str | None = None, header: Header | None =
         InputError: no or several series, several volumes, patients or kinds of voxels in one, missing or doubled
             slices, slices that make up no even grid, damaged files, and what `checked_volume` finds.
     """
-    source: _Source = (header or series_header(folder, series)).source
-    return read_slices(source.found, source.slices)[0]
+    return read_slices(*(header or series_header(folder, series)).source)[0]
 
 
 def read_slices(found: DicomFolder, slices: Sequence[DicomSlice]) -> tuple[Volume, list[Path]]:

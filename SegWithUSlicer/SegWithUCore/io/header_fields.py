@@ -25,14 +25,10 @@ def excerpt(text: str) -> str:
 
 
 class HeaderFields:
-    """The entries of one file's text header: parsed strictly, or refused in a sentence that shows the value.
+    """The entries of one file's text header: parsed strictly, or refused in a sentence that shows the value."""
 
-    Args:
-        mark: what stands between name and value in such a header.
-    """
-
-    def __init__(self, path: Path, values: Mapping[str, str], mark: str) -> None:
-        self.path, self._values, self._mark = path, values, mark
+    def __init__(self, path: Path, values: Mapping[str, str]) -> None:
+        self.path, self._values = path, values
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -53,11 +49,11 @@ class HeaderFields:
 
     def wrong(self, name: str) -> InputError:
         """Make the error about a value that cannot be."""
-        return unreadable(self.path, f"its header has '{name}{self._mark}{excerpt(self._values[name])}'")
+        return unreadable(self.path, f"its header has '{name}: {excerpt(self._values[name])}'")
 
     def unsupported(self, name: str, remedy: str, code: str = "") -> InputError:
         """Make the error about a value that may be right, but is not read here."""
-        entry = f"'{name}{self._mark}{excerpt(self._values[name])}'"
+        entry = f"'{name}: {excerpt(self._values[name])}'"
         return InputError(f"{self.path} has {entry} in its header, which is not read here: {remedy}.", code)
 
     def check_units(self, name: str, units: Iterable[str]) -> None:
@@ -72,8 +68,8 @@ class HeaderFields:
         if not all(unit.strip().lower() in _MILLIMETRES for unit in units):
             raise self.unsupported(name, "save it with lengths in mm", code="units-not-mm")
 
-    def wholes(self, name: str, count: int, least: int) -> list[int]:
-        """`count` integers, each `least` at least.
+    def wholes(self, name: str, count: int) -> list[int]:
+        """`count` positive integers.
 
         Raises:
             InputError: the field is missing or holds anything else.
@@ -82,7 +78,7 @@ class HeaderFields:
         if len(words) != count or not all(re.fullmatch(r"[+-]?[0-9]{1,18}", word, re.ASCII) for word in words):
             raise self.wrong(name)
         values = [int(word) for word in words]
-        if min(values) < least:
+        if min(values) < 1:
             raise self.wrong(name)
         return values
 

@@ -20,8 +20,6 @@ import numpy as np
 from ..util.errors import InputError
 
 WANTED = "give an image file (NIfTI or NRRD)"
-GZIP = 31
-"""Window bits that tell zlib which wrapping, and so which checksum, to expect."""
 CHUNK_BYTES = 1 << 20
 """Worked on at once, so that it stays in the processor's cache; a multiple of every voxel size."""
 _MOST_EXPANSION = 1032
@@ -34,13 +32,13 @@ class Body:
 
     Attributes:
         offset: where in the file they, or the compressed stream, begin.
-        packing: `GZIP` or None for plain voxels.
+        is_packed: whether they are compressed by gzip.
         skip: bytes before the voxels, of what is inflated.
         padding: zeros that may follow the voxels.
     """
 
     offset: int
-    packing: int | None = None
+    is_packed: bool = False
     skip: int = 0
     padding: int = 0
 
@@ -124,10 +122,10 @@ def geometry_notes(
     return tuple(words for words, is_so in notes.items() if is_so)
 
 
-def packing_of(path: Path) -> int | None:
-    """Return `GZIP` if a file begins as such a stream."""
+def is_gzip(path: Path) -> bool:
+    """Whether a file begins as a gzip stream."""
     with path.open("rb") as content:
-        return GZIP if content.read(2) == b"\x1f\x8b" else None
+        return content.read(2) == b"\x1f\x8b"
 
 
 def first_bytes(path: Path, count: int) -> bytes:
@@ -136,7 +134,7 @@ def first_bytes(path: Path, count: int) -> bytes:
     Raises:
         InputError: the stream is damaged there.
     """
-    with _opened(path, Body(0, packing_of(path))) as content:
+    with _opened(path, Body(0, is_gzip(path))) as content:
         return content.read(count)
 
 
@@ -220,9 +218,9 @@ def checked_place(stored: StoredImage) -> None:
     """
     body, claimed = stored.body, stored.voxel_bytes
     held = max(0, stored.path.stat().st_size - body.offset)
-    if body.packing is None and held > claimed + body.padding:
+    if not body.is_packed and held > claimed + body.padding:
         raise _left_over(stored)
-    if body.skip + claimed > held * (1 if body.packing is None else _MOST_EXPANSION):
+    if body.skip + claimed > held * (_MOST_EXPANSION if body.is_packed else 1):
         reason = f"its header claims {claimed} bytes of voxels, more than {held} bytes of the file can hold"
         raise unreadable(stored.path, reason, code="truncated-file")
 
@@ -245,7 +243,7 @@ def _opened(path: Path, body: Body) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as file:
             file.seek(body.offset)
-            yield reader(fileobj=file) if body.packing == GZIP else file
+            yield reader(fileobj=file) if body.is_packed else file
     except (EOFError, zlib.error, damage, gzip.BadGzipFile) as error:
         raise unreadable(path, "the compressed data are truncated or damaged", code="damaged-file") from error
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..util.errors import InputError
 from .grid import ORTHONORMAL, VoxelGrid, check_geometry, check_scalar_volume, skew, times
-from .image_file import Body, StoredImage, first_bytes, geometry_notes, packing_of, unreadable
+from .image_file import Body, StoredImage, first_bytes, geometry_notes, is_gzip, unreadable
 
 SUFFIXES = (".nii", ".nii.gz")
 QFORM, SFORM = "qform", "sform"
@@ -72,10 +72,10 @@ def read_nifti_header(path: Path) -> StoredImage:
     header = _Header.parsed(path, first_bytes(path, max(_HEADER_BYTES.values())))
     header.check()
     size, number = header.size(), np.dtype(header.order + _TYPES[header.fields["datatype"][0]])
-    packing, offset = packing_of(path), int(header.fields["vox_offset"][0])
+    packed, offset = is_gzip(path), int(header.fields["vox_offset"][0])
     slope, intercept = header.fields["scl_slope"][0], header.fields["scl_inter"][0]
     scale = (slope, intercept) if slope else (1.0, 0.0)  # by the standard 0 means that there is none of both
-    grid, rule, difference = _place(header, size)
+    grid, difference = _place(header, size)
     if grid:
         geometry = grid.spacing, grid.origin, grid.direction
     else:
@@ -83,9 +83,9 @@ def read_nifti_header(path: Path) -> StoredImage:
         check_geometry(path, size, geometry[0], geometry[1], np.eye(3))
     notes = geometry_notes(grid is not None, True, True)
     if difference:
-        notes += (f"The image has two places in its header: {difference}; the {rule} counts, as in Slicer.",)
-    start, skip = (offset, 0) if packing is None else (0, offset)
-    body = Body(start, packing, skip, _PADDING_BYTES)
+        notes += (f"The image has two places in its header: {difference}.",)
+    start, skip = (0, offset) if packed else (offset, 0)
+    body = Body(start, packed, skip, _PADDING_BYTES)
     two = bool(difference)
     return StoredImage(path, size[::-1], number, *geometry, body, scale=scale, notes=notes, has_two_places=two)
 
@@ -209,8 +209,8 @@ class _Form:
     offset: np.ndarray
 
 
-def _place(header: _Header, size: tuple[int, int, int]) -> tuple[VoxelGrid | None, str, str]:
-    """Return the grid by the form that counts, the name of that form, and how the two forms differ; None for no form.
+def _place(header: _Header, size: tuple[int, int, int]) -> tuple[VoxelGrid | None, str]:
+    """Return the grid by the form that counts, None for no form, and where two forms put the image if they differ.
 
     Raises:
         InputError: a form or voxel size cannot be, the axes are sheared, or the forms differ in voxel size or
@@ -228,7 +228,7 @@ def _place(header: _Header, size: tuple[int, int, int]) -> tuple[VoxelGrid | Non
         check_geometry(header.path, size, spacing, origin.tolist(), direction)
         grids[name] = VoxelGrid(size, spacing, tuple(origin.tolist()), tuple(direction.ravel().tolist()))
     if len(forms) < 2:
-        return next(iter(grids.values()), None), next(iter(forms), ""), ""
+        return next(iter(grids.values()), None), ""
     qform, sform = forms.values()
     if np.linalg.det(qform.direction) * np.linalg.det(sform.direction) < 0:
         axes = " and ".join(f"{grid.orientation} ({name})" for name, grid in grids.items())
@@ -236,7 +236,14 @@ def _place(header: _Header, size: tuple[int, int, int]) -> tuple[VoxelGrid | Non
     rotation, shift = np.abs(qform.direction - sform.direction).max(), np.abs(qform.offset - sform.offset).max()
     alike = rotation <= _NEARLY_EQUAL and shift <= _NEARLY_EQUAL
     rule = SFORM if sform.code == _SCANNER or alike else QFORM
-    return grids[rule], rule, _difference(forms, grids)
+    # A qform in single precision is off by up to 6e-4 rad near half turns, where the root of a difference counts.
+    steps = (np.asarray(list(product(*((0, n - 1) for n in size)))) * spacing).T
+    between = (qform.direction - sform.direction) @ steps + (qform.offset - sform.offset)[:, None]
+    apart = float(np.linalg.norm(between, axis=0).max())
+    if apart <= max(0.5 * min(spacing), 1e-3 * float(np.linalg.norm(np.multiply(size, spacing)))):
+        return grids[rule], ""
+    places = " and ".join(f"{grid.place} ({name})" for name, grid in grids.items())
+    return grids[rule], f"{places}, up to {apart:.3g} mm apart; the {rule} counts, as in Slicer"
 
 
 def _qform(header: _Header, code: int, unit: float) -> _Form:
@@ -283,24 +290,3 @@ def _sform(header: _Header, code: int, unit: float, spacing: tuple[float, float,
         left, _, right = np.linalg.svd(direction)
         direction = left @ right
     return _Form(code, direction, offset)
-
-
-def _difference(forms: dict[str, _Form], grids: dict[str, VoxelGrid]) -> str:
-    """Describe where each of two forms puts the image; empty if that is one place."""
-    size, spacing = np.asarray(grids[QFORM].size), np.asarray(grids[QFORM].spacing)
-
-    def point(form: _Form, index: Any) -> np.ndarray:
-        found: np.ndarray = form.direction @ (np.asarray(index) * spacing) + form.offset
-        return found
-
-    ends = list(product(*((0, n - 1) for n in size)))
-    apart = max(float(np.linalg.norm(point(forms[QFORM], end) - point(forms[SFORM], end))) for end in ends)
-    # A qform in single precision is off by up to 6e-4 rad near half turns, where the root of a difference counts.
-    if apart <= max(0.5 * spacing.min(), 1e-3 * float(np.linalg.norm(size * spacing))):
-        return ""
-    described = []
-    for name, form in forms.items():
-        middle = ", ".join(f"{value + 0.0:.1f}" for value in point(form, (size - 1) / 2))
-        axes = f"with axes towards {grids[name].orientation} by its {name} (code {form.code})"
-        described.append(f"at RAS ({middle}) mm {axes}")
-    return f"its middle lies {' and '.join(described)}, up to {apart:.3g} mm apart"

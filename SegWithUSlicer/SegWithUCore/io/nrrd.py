@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .header_fields import DETACHED, NO_VOLUME, HeaderFields, excerpt, reals
-from .image_file import GZIP, Body, StoredImage, geometry_notes, unreadable
+from .image_file import Body, StoredImage, geometry_notes, unreadable
 
 SUFFIXES = (".nrrd",)
 _HEADER_BYTES = 10_000_000
@@ -49,7 +49,7 @@ def read_nrrd_header(path: Path) -> StoredImage:
     """
     text, end = _header_text(path)
     values, pairs = _parsed(path, text)
-    header = HeaderFields(path, values, ": ")
+    header = HeaderFields(path, values)
     body, (shape, axis) = _body(header, end), _shape(header)
     spatial = [n for n in range(len(shape)) if n != axis]
     for name, axes in (("space units", range(3)), ("units", spatial)):
@@ -121,10 +121,10 @@ def _number(header: HeaderFields) -> np.dtype[np.generic]:
 
 def _shape(header: HeaderFields) -> tuple[tuple[int, ...], int | None]:
     """Sizes, fastest axis first, and which of the axes holds the values of one voxel."""
-    (dimension,) = header.wholes("dimension", 1, 1)
+    (dimension,) = header.wholes("dimension", 1)
     if dimension > 16:
         raise header.wrong("dimension")
-    sizes = tuple(header.wholes("sizes", dimension, 1))
+    sizes = tuple(header.wholes("sizes", dimension))
     kinds = header.get("kinds").lower().split() or ["domain"] * dimension
     if len(kinds) != dimension:
         raise header.wrong("kinds")
@@ -208,4 +208,4 @@ def _body(header: HeaderFields, end: int) -> Body:
     for name in ("data file", "line skip", "byte skip"):
         if header.get(name, "0") != "0":
             raise header.unsupported(name, "save header and voxels as one file", DETACHED)
-    return Body(end, None if encoding == "raw" else GZIP)
+    return Body(end, encoding != "raw")

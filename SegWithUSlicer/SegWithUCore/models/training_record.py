@@ -5,7 +5,7 @@ pictures. A bundle without it says nothing about its training, and nothing is as
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,8 @@ class TrainingRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `record.json`."""
-        return {
-            "format_version": VERSION,
-            "recipe": None if self.recipe is None else dict(self.recipe),
-            "trainings": [dict(training) for training in self.trainings],
-            "voxels_sha256": None if self.roles is None else {role: list(known) for role, known in self.roles.items()},
-            "remarks": list(self.remarks),
-        }
+        data = asdict(self)
+        return {"format_version": VERSION, "voxels_sha256": data.pop("roles"), **data}
 
 
 def read_record(bundle: Path | None) -> TrainingRecord | None:

@@ -143,7 +143,7 @@ def test_few_cases_of_the_network_itself_have_no_rule_beside_others() -> None:
     others = [FlagCase(0.7 + 0.001 * n, 0.7 + 0.001 * n, 0.5, network="fold") for n in range(400)]
     own = [FlagCase(0.7 + 0.02 * n, 0.7 + 0.02 * n) for n in range(16)]
     found = fit_flag_limit([*own, *others])["rules"]["soft_dice"]
-    assert "16 cases of the network itself are too few beside those of cross-validation models" in found["message"]
+    assert "16 cases of the network itself are too few besides those of cross-validation models" in found["message"]
     assert found["limit"] is None
 
 

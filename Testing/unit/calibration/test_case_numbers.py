@@ -236,7 +236,7 @@ class TestFigures:
         numbers = CaseLevelCalibration({}, {7: a_line(lowest=1.0)})
         flags = structure_deviations([self.figures(numbers)] * 2, toy, numbers)
         assert [(flag.structure, flag.kind) for flag in flags] == [(7, "predicted Dice")]
-        assert "lower than in any of the 27 calibration cases" in flags[0].message
+        assert "below all 27 calibration cases" in flags[0].message
 
     def test_far_from_the_training_cases_nothing_is_said_of_a_structure_as_a_whole(self) -> None:
         found = self.figures(self.numbers, assessed=False)

@@ -29,7 +29,7 @@ def test_an_image_is_nothing_odd() -> None:
 
 def test_five_voxels_an_axis_are_too_few() -> None:
     (sentence,) = said(VALUES.normal(size=(5, 5, 5)).astype(np.float32))
-    assert sentence.startswith("The part to be segmented has 5 x 5 x 5 voxels and spans 5 x 5 x 5 mm, too little")
+    assert sentence.startswith("The part to be segmented spans only 5 x 5 x 5 mm (5 x 5 x 5 voxels)")
 
 
 def test_a_spacing_in_another_unit_is_told_first() -> None:

@@ -125,7 +125,7 @@ ONE_CONTRAST: dict[str, dict[str, Values]] = {
 def test_what_differs_within_one_contrast_is_read_without_a_note(kind: str, brain: sitk.Image, tmp_path: Path) -> None:
     folder = _written(brain, tmp_path / "series", _with(**ONE_CONTRAST[kind]))
     assert read_series(folder).image.GetSize() == brain.GetSize()
-    assert read_series(folder).header.notes_by(None) == []
+    assert read_series(folder).header.notes == ()
 
 
 @pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
@@ -172,7 +172,7 @@ def test_a_series_that_may_be_incomplete_or_mixed_is_read_with_a_note(
 ) -> None:
     folder = _written(brain, tmp_path / "series", _with(**DOUBTFUL[kind]))
     assert read_series(folder).image.GetSize() == brain.GetSize()
-    assert len(read_series(folder).header.notes_by(None)) == 1
+    assert len(read_series(folder).header.notes) == 1
 
 
 @pytest.mark.parametrize("keyword", ["ImagesInAcquisition", "InstanceNumber"])

@@ -125,7 +125,7 @@ def test_what_is_no_further_slice_is_left_out_and_told(act: Act, left_out: objec
     act(folder, files[-3:])
     assert scan_folder(folder).left_out == left_out
     assert read_series(folder).image.GetSize()[2] == 12
-    assert read_series(folder).header.notes_by(None) == []
+    assert read_series(folder).header.notes == ()
 
 
 def test_each_series_of_a_study_is_read_where_it_lies(files: list[Path]) -> None:
@@ -142,10 +142,10 @@ def test_a_note_says_where_the_search_ended(files: list[Path], monkeypatch: pyte
     for number in range(4):
         (folder / "other" / f"{number}.txt").write_bytes(bytes(200))
     monkeypatch.setattr(dicom_folder, "MOST_FILES", 4)
-    assert read_series(folder).header.notes_by(None) == []
+    assert read_series(folder).header.notes == ()
     monkeypatch.setattr(dicom_folder, "MOST_FILES", 3)
     assert read_series(folder).image.GetSize()[2] == 12
-    assert len(read_series(folder).header.notes_by(None)) == 1
+    assert len(read_series(folder).header.notes) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -154,4 +154,4 @@ def test_a_note_counts_links_to_nothing_in_folders_inside(files: list[Path]) -> 
     (folder / "other").mkdir()
     (folder / "other" / "IM1").symlink_to("nothing")
     assert read_series(folder).image.GetSize()[2] == 12
-    assert len(read_series(folder).header.notes_by(None)) == 1
+    assert len(read_series(folder).header.notes) == 1

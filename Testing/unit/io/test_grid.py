@@ -29,7 +29,7 @@ def _image(
 
 
 def _notes(path: Path) -> list[str]:
-    return read_header(path).notes_by(None)
+    return list(read_header(path).notes)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def _notes(path: Path) -> list[str]:
         (_image(spacing=(1, 1, 0.0009)), "voxels of 1 x 1 x 0.0009 mm, not between 0.001 and 100 mm"),
         (_image(spacing=(1, 101, 1)), "voxels of 1 x 101 x 1 mm"),
         (_image(spacing=(1, float("inf"), 1)), r"\(1, inf, 1\) as its voxel size, which are not all numbers"),
-        (_image(origin=(6000, 6000, 6000)), "begins 1.039e+04 mm from the origin, not within 10000"),
-        (_image(origin=(1e300, 0, 0)), "1e.297 m away"),
+        (_image(origin=(6000, 6000, 6000)), "begins 1.039e.04 mm from the origin, not within 10000"),
+        (_image(origin=(1e300, 0, 0)), r"begins 1e\+300 mm"),
         (_image(origin=(0, float("nan"), 0)), "as its origin, which are not all numbers"),
     ],
 )
@@ -51,7 +51,7 @@ def test_a_grid_that_cannot_be_right_is_refused(image: sitk.Image, words: str) -
     with pytest.raises(InputError, match=words) as caught:
         check_grid(FILE, image)
     assert str(caught.value).startswith(f"{FILE} ")
-    assert "export or convert the image anew" in str(caught.value)
+    assert "export or convert the image again" in str(caught.value)
 
 
 def test_an_empty_grid_is_refused() -> None:

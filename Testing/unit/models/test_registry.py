@@ -131,7 +131,7 @@ def test_the_newest_that_was_not_withdrawn_is_offered_unless_a_version_is_named(
         both.find("liver", "3")
     with pytest.raises(UsageError, match=r"No registry has a model .heart.: choose one of liver, spleen"):
         both.find("heart", None)
-    with pytest.raises(UsageError, match="SEGWITHU_REGISTRY"):
+    with pytest.raises(UsageError, match="unknown-model"):
         Registries(()).find("heart", None)
 
 

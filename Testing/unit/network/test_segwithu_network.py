@@ -93,7 +93,7 @@ def test_the_segmentation_is_the_backbones_own_bit_for_bit() -> None:
     ("tap", "message"),
     [
         ("deepr", "no module 'deepr': choose one of down, down.0, .*, deeper, dropout, last"),
-        ("nothing_like_it", "no module 'nothing_like_it': its modules are down"),
+        ("nothing_like_it", "no module 'nothing_like_it': choose one of down"),
         ("never", "'never' does not run in a forward pass: choose another tap"),
         ("vector", "'vector' is not fed a feature map of 5 axes: choose another tap"),
     ],

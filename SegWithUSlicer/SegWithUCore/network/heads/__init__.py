@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from ..specs import HEAD_WORDS
-from .base import Fusion, LossFunction, UncertaintyHead
+from .base import Fusion, LossFunction, TracedForm, UncertaintyHead
 from .context import ContextFusion, ContextHead
 from .context_traced import TracedContext
 from .losses import paper_loss, proper_loss
 from .paper import MultiScaleFusion, PaperHead
-from .traced import TracedForm
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from typing import cast
 import torch
 from torch.nn import functional
 
-from .base import Fusion, UncertaintyHead, largest, resized
+from .base import Fusion, TracedForm, UncertaintyHead, largest, resized
 from .context import CONTEXT, ENERGY_FLOOR, ContextFusion, ContextHead, halving_steps
 from .paper import MINIMUM_SCALE
-from .traced import TracedForm
 
 FEW_PAIRS = 64
 """Up to so many pairs of classes a product with zeros and ones is faster than looking up their rows."""
