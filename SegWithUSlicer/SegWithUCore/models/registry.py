@@ -134,7 +134,7 @@ class Registries:
             known = ", ".join(offer.version for offer in named)
             raise UsageError(f"There is no version {version} of {name}: choose one of {known}.")
         known = ", ".join(dict.fromkeys(offer.name for offer in offers)) or "none"
-        raise UsageError(f"No registry has a model '{name}': choose one of {known}, or give --from.", "unknown-model")
+        raise UsageError(f"No registry has a model '{name}' (known: {known}): see --from.", "unknown-model")
 
 
 def read_registries(places: Sequence[str] | None = None, connect: bool = False) -> Registries:

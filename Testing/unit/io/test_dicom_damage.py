@@ -288,7 +288,7 @@ def test_slices_that_lost_their_beginning_are_not_left_out(ct: sitk.Image, tmp_p
     for suffix in (".dcm", ".dcm.gz", ".IMA.part"):
         named = last.with_suffix(suffix)
         named.write_bytes(b"something else")
-        _refused(tmp_path / "series", named.name, "looks like one")
+        _refused(tmp_path / "series", named.name, "no-slice-inside")
         named.unlink()
     last.with_suffix(".csv.gz").write_bytes(b"something else")
     assert read_series(tmp_path / "series").image.GetSize()[2] == len(files) - 1

@@ -245,7 +245,7 @@ class TestRefusal:
     def test_predicting_allocates_no_grid(self) -> None:
         fields = {"model": "hippocampus", "grid": {"size_ijk": [9000] * 3, "spacing_mm": [0.1] * 3}}
         before = available_memory.resident_bytes()
-        assert JobRunner().answer(request("ood_reference", **fields), quiet)["event"] == "ood_checked"
+        assert JobRunner().answer(request("ood_check", **fields), quiet)["event"] == "ood_checked"
         assert available_memory.resident_bytes() - before < 10**9
 
     def test_more_uncertain_voxels_than_fit_are_refused(self, tmp_path: Path, free: Any) -> None:

@@ -64,7 +64,7 @@ def _png(folder: Path, image: sitk.Image) -> Path:
 
 BAD_IMAGES: dict[str, tuple[Maker, str]] = {
     "missing": (lambda folder, _image: folder / "nowhere.nii.gz", "does not exist"),
-    "a folder": (lambda folder, _image: folder, "is a folder"),
+    "a folder": (lambda folder, _image: folder, "holds no DICOM series"),
     "text": (_bytes("text.nii.gz", b"dear reader\n" * 99), "cannot be read as an image (the format is unknown)"),
     "packed text": (_bytes("text.nii.gz", gzip.compress(b"dear reader\n" * 99)), "(the format is unknown)"),
     "no bytes nii.gz": (_bytes("empty.nii.gz", b""), "cannot be read as an image"),

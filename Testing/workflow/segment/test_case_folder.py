@@ -171,10 +171,10 @@ def test_file_format_and_voxel_type_change_nothing(segwithu: Command, tiny: Path
         "float64": sitk.sitkFloat64,
     }
     paths = [write(sitk.Cast(image, kind), tmp_path / f"{name}.nii.gz") for name, kind in kinds.items()]
-    paths += [write(image, tmp_path / f"format-{suffix}.{suffix}") for suffix in ("nrrd", "mha", "nii")]
+    paths += [write(image, tmp_path / f"format-{suffix}.{suffix}") for suffix in ("nrrd", "nii")]
     assert segwithu.segment(*paths, model=tiny, output=tmp_path / "results").code == 0
     cases = sorted(path for path in (tmp_path / "results").iterdir() if path.is_dir())
-    assert len(cases) == 8
+    assert len(cases) == 7
     expected = hashlib.sha256(sitk.GetArrayFromImage(image).astype("<f4").tobytes()).hexdigest()
     for case in cases:
         assert _facts(case)["input"]["channels"][0]["voxels_sha256"] == expected, case.name

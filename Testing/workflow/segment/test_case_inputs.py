@@ -273,7 +273,7 @@ def test_unusable_folder_does_not_stop_the_others(data_folder: Path, segwithu: C
     empty, output = _touch(tmp_path / "empty", []), tmp_path / "results"
     outcome = segwithu.segment(empty, real_image(data_folder), model=tiny, output=output)
     assert outcome.code == 1
-    assert f"{empty} is a folder without images" in outcome.messages[0]
+    assert f"{empty} holds no DICOM series" in outcome.messages[0]
     assert outcome.messages[1].startswith("segwithu: 1 of 2 cases failed")
     assert [name for name in entries(output) if "/" not in name] == ["hippocampus_319", *OVERVIEW]
 
@@ -317,8 +317,8 @@ def test_options_of_one_image_do_not_go_with_a_folder_of_cases(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--series", "1.2"], ("is no folder of DICOM files", "--series 1.2")),
-        (["--series", "T2=1.2"], ("--series T2=1.2", "NAME=UID", "one of FLAIR, T1c")),
+        (["--series", "1.2"], ("is not a folder of DICOM files", "--series 1.2")),
+        (["--series", "T2=1.2"], ("--series T2=1.2", "NAME=UID", "FLAIR, T1c")),
         (["--series", "1.2", "--series", "1.3"], ("--series FLAIR=1.3", "once for each of")),
     ],
 )

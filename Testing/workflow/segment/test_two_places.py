@@ -41,7 +41,7 @@ def test_the_place_is_that_of_slicer_and_both_are_named_once(
     assert len(told) == 1
     assert "(qform)" in told[0] and "(sform), up to 8 mm apart" in told[0]
     assert f"the {counts} counts" in told[0]
-    warnings = _case(tmp_path / "out" / "image")["ood_reference"]["warnings"]
+    warnings = _case(tmp_path / "out" / "image")["ood"]["warnings"]
     assert [entry["kind"] for entry in warnings if "two places" in entry["message"]] == ["place"]
     assert str(tmp_path) not in json.dumps(warnings)
     results = sitk.ReadImage(str(tmp_path / "out" / "image" / "segmentation.nii.gz"))
@@ -54,7 +54,7 @@ def test_a_region_is_refused_where_the_place_is_not_clear(
 ) -> None:
     two = _hippocampus(data_folder, tmp_path / "two.nii.gz", 2)
     outcome = segwithu.segment(two, REGION, "--unlike-training", model=tiny, output=tmp_path / "out")
-    refused(outcome, "two-places", two, code=2)
+    refused(outcome, "two-places", two)
     assert entries(tmp_path / "out") == []
 
 

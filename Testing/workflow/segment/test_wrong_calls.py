@@ -37,7 +37,7 @@ def image(data_folder: Path) -> sitk.Image:
             ("has no channel left", "hippocampus_319", "T1, FLAIR"),
             2,
         ),
-        (["--channel", "T2={image}"], ("--channel T2=", "one of T1, FLAIR"), 2),
+        (["--channel", "T2={image}"], ("--channel T2=", "T1, FLAIR"), 2),
         (["--channel", "FLAIR"], ("--channel FLAIR", "NAME=FILE"), 2),
         (["--channel", "FLAIR={image}", "--channel", "FLAIR={image}"], ("--channel FLAIR=", "once for each of"), 2),
         (["--channel", "FLAIR=nowhere.nii.gz"], ("nowhere.nii.gz does not exist",), 1),
