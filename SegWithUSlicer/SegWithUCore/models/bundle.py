@@ -28,7 +28,7 @@ FITTED_BY = "fitted_by"
 WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE = "graph_window.xml", "graph_maps.xml", "graph_constants.bin"
 GRAPH_FILES = (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE)
 MAXIMUM_BYTES = 16 << 20
-"""Of `bundle.json`: the shipped one, with the figures of 44 test cases for two heads, has 0.4 MB."""
+"""Of `bundle.json`: the shipped one, with the metrics of 44 test cases for two heads, has 0.4 MB."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class HeadSpec:
     """One uncertainty head of a bundle; its tensors are named `heads.<name>.*` in the weights file.
 
     `trained` is False if it has its random weights still, as in a bundle made of a foreign backbone. Of the default
-    head calibration, display and figures are blocks of the bundle; any other head has its own here.
+    head calibration, display and metrics are blocks of the bundle; any other head has its own here.
     """
 
     name: str
@@ -153,7 +153,7 @@ def fitted_now(calibration: Mapping[str, Any]) -> dict[str, Any]:
 def block_sha256(block: Mapping[str, Any]) -> str:
     """Hash of a calibration block, independent of white space and key order.
 
-    The figures of the calibration cases are left out: they rank cases and change no map.
+    The metrics of the calibration cases are left out: they rank cases and change no map.
     """
     flags = block.get("flags")
     if flags is not None:
@@ -261,7 +261,7 @@ def check_bundle(bundle: Bundle, source: str | None = None) -> None:
 
 
 def with_head(bundle: Bundle, name: str | None) -> Bundle:
-    """Make the head `name` the default, with its own calibration, display and figures.
+    """Make the head `name` the default, with its own calibration, display and metrics.
 
     Raises:
         InputError: there is no such head.

@@ -93,7 +93,7 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
 
 
 def _apart(record: TrainingRecord | None) -> str:
-    """Say whether the cases of the figures were used for anything else, if that is known."""
+    """Say whether the cases of the metrics were used for anything else, if that is known."""
     roles = {} if record is None else record.roles or {}
     if record is None or not {"train", "select", "calibration", "test"} <= set(roles):
         return "Whether they were used for anything else is not recorded."
