@@ -257,7 +257,7 @@ def test_workers_that_would_make_different_results_are_refused(monkeypatch: pyte
     )
     setup = module.Setup("/m", None, "torch", "cpu", ())
     with pytest.raises(module.ClusterError) as error:
-        module.ready_workers(client, setup, module.WorkersRequest(scheduler="tcp://a:1"))
+        module.ready_workers(client, setup, None)
     assert error.value.code == "different-engines"
 
 
