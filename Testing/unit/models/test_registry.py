@@ -129,7 +129,7 @@ def test_the_newest_that_was_not_withdrawn_is_offered_unless_a_version_is_named(
     assert [offer.key for offer in both.offers()] == ["liver@2.0", "liver@1.10", "liver@1.9", "spleen@1.0.0"]
     with pytest.raises(UsageError, match=r"no version 3 of liver: choose one of 2\.0, 1\.10, 1\.9\."):
         both.find("liver", "3")
-    with pytest.raises(UsageError, match=r"No registry has a model .heart.: choose one of liver, spleen"):
+    with pytest.raises(UsageError, match=r"No registry has a model .heart. .known: liver, spleen"):
         both.find("heart", None)
     with pytest.raises(UsageError, match="unknown-model"):
         Registries(()).find("heart", None)

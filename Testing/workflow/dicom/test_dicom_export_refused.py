@@ -43,7 +43,7 @@ def test_what_does_not_belong_to_the_case_is_refused(
     checked = segwithu("check", case, "--images", moved.parent)
     assert (checked.code, checked.error_codes) == (1, ["another-place"])
     image = data_folder / "hippocampus" / "images" / f"{CASES[0]}.nii.gz"
-    one_sentence(segwithu("export-dicom", case, "--output", output, "--source", image), "is no folder", "--source")
+    one_sentence(segwithu("export-dicom", case, "--output", output, "--source", image), "is not a folder", "--source")
     one_sentence(
         segwithu("export-dicom", dicom_cases / "cases", "--output", output, "--source", series), "one CASE", code=2
     )
