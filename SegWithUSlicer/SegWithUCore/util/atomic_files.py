@@ -148,6 +148,7 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
         OutputError: `target` exists (without `overwrite`), another writer has it, or the place cannot be written to.
     """
     _check_absent(target, overwrite)
+    made = [folder for folder in target.parents if not folder.exists()]
     with os_errors_named(target):
         _prepare_parent(target)
         name = hashlib.sha256(target.name.encode(errors="surrogatepass")).hexdigest()[:16]
@@ -166,6 +167,9 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
         if lock is not None:
             lock.release()
         _unfinished.discard(path)
+        for folder in made:  # one that holds a result, or what others made, stays
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def exists_error(target: Path) -> OutputError:

@@ -81,13 +81,10 @@ def test_headers_that_results_cannot_refer_to_are_named(
 def test_a_missing_or_old_highdicom_is_said_with_the_command_that_installs_it(
     dicom_cases: Path, tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, said in (
-        (None, "not installed"),
-        (SimpleNamespace(__version__="0.22.0"), "newer highdicom than 0.22.0"),
-    ):
+    for module in (None, SimpleNamespace(__version__="0.22.0")):
         monkeypatch.setitem(sys.modules, "highdicom", module)
         outcome = segwithu("export-dicom", dicom_cases / "cases", "--output", tmp_path / "sent")
-        one_sentence(outcome, said, 'pip install "highdicom>=0.28"', code=2)
+        one_sentence(outcome, "highdicom>=0.28", code=2)
     assert entries(tmp_path) == []
 
 
