@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import slicer
 import vtk
 from counting import calls_of
@@ -50,8 +49,11 @@ def test_a_folder_is_listed_with_the_most_benefit_of_a_look_first(listing: Listi
     for entry in entries:
         told = tuple(listing.cell(entry.name, column) for column in range(1, 7))
         wrong = f"{entry.expected_wrong_mm3:.0f} mm³"
-        assert told == ("not begun", "", wrong, str(entry.regions), f"{entry.minutes:.1f}", entry.worst_structure)
-    assert listing.ui.casesLabel.text.startswith("3 cases, 0 flagged, 3 open for you; ")
+        assert bool(told[1]) is bool(entry.flags)
+        assert told[2:] == (wrong, str(entry.regions), f"{entry.minutes:.1f}", entry.worst_structure)
+        assert told[0] == "not begun"
+    flagged = sum(bool(entry.flags) for entry in entries)
+    assert listing.ui.casesLabel.text.startswith(f"3 cases, {flagged} flagged, 3 open for you; ")
 
 
 def test_a_worklist_keeps_its_order_and_its_limits(listing: Listing) -> None:
@@ -76,7 +78,7 @@ def test_filters_show_only_what_is_asked_for(listing: Listing) -> None:
     listing.ui.reviewerEdit.text = "Ana"
     listing.list_file(path)
     ui, whole = listing.ui, set(CASES)
-    ui.caseFilterEdit.text = "HIPPOCAMPUS 003"
+    ui.caseFilterEdit.text = "HIPPOCAMPUS 319"
     listing.settled()
     assert listing.shown == [CASES[1]]
     assert ui.casesLabel.text.startswith("1 of 3 cases")
@@ -126,8 +128,6 @@ def test_the_image_in_the_scene_is_the_one_that_was_segmented(listing: Listing) 
     loaded = slicer.util.loadVolume(str(listing.home / "images" / f"{CASES[2]}.nii.gz"), {"show": False})
     array = slicer.util.arrayFromVolume(volume)
     assert np.array_equal(array, slicer.util.arrayFromVolume(loaded))
-    image = sitk.ReadImage(str(listing.home / "images" / f"{CASES[2]}.nii.gz"))
-    assert array.dtype == sitk.GetArrayViewFromImage(image).dtype
     matrices = []
     for node in (volume, loaded):
         matrix = vtk.vtkMatrix4x4()

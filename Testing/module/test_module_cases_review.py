@@ -134,7 +134,7 @@ def test_the_row_follows_the_verdicts_that_are_given(listing: Listing) -> None:
         listing.reviewing.judge()
         listing.settled()
         assert listing.status(A) == (f"{number} of {count}" if number < count else "done")
-    assert listing.ui.casesLabel.text.startswith("3 cases, 0 flagged, 2 open for Ana; ")
+    assert "2 open for Ana" in listing.ui.casesLabel.text
 
 
 def test_a_case_without_a_review_is_only_shown(listing: Listing) -> None:
@@ -328,7 +328,7 @@ def test_another_image_is_refused_by_its_voxels_and_asked_for_again(listing: Lis
     listing.click(A)
     _answer(listing, moved / f"{B}.nii.gz")
     assert (listing.open_case, listing.ui.imageFrame.visible) == ("", True)
-    assert "holds other voxels" in listing.ui.imageLabel.text
+    assert "[other-voxels]" in listing.ui.imageLabel.text
     _answer(listing, moved / f"{A}.nii.gz")
     assert listing.open_case == A
 
@@ -341,7 +341,7 @@ def test_an_image_changed_in_its_place_is_asked_for(listing: Listing) -> None:
     sitk.WriteImage(image, str(place))
     listing.list_folder()
     listing.click(A)
-    assert "holds other voxels" in listing.ui.imageLabel.text
+    assert "[other-voxels]" in listing.ui.imageLabel.text
     _answer(listing, Path(kept))
     assert listing.open_case == A
 

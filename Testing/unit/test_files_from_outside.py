@@ -41,7 +41,7 @@ def test_an_entry_that_cannot_be_opened_is_not_taken_for_absent(tmp_path: Path) 
         "linked": EntryKind.FILE,
         "annexed": EntryKind.LINK_TO_NOTHING,
         "beneath": EntryKind.LINK_TO_NOTHING,
-        "loop": EntryKind.LINK_TO_ITSELF,
+        "loop": EntryKind.LINK_TO_NOTHING,
         "pipe": EntryKind.SPECIAL,
         "gone": EntryKind.ABSENT,
     }

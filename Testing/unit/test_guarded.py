@@ -14,7 +14,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Problem]]:
     """The problems that the panel hears of; nothing is printed."""
     monkeypatch.setattr(sys, "excepthook", lambda *_: None)
     found: list[Problem] = []
-    before = boundary._Told.listener
+    before = boundary._State.listener
     boundary.listen(found.append)
     yield found
     boundary.listen(before)

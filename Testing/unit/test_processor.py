@@ -9,13 +9,13 @@ import pytest
 from repository import PACKAGES
 
 from SegWithUCore.util import processor
-from SegWithUCore.util.processor import SCHEDULERS, WAITING, usable_cores, use_threads
+from SegWithUCore.util.processor import SLURM_CORES, WAITING, usable_cores, use_threads
 
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight cores, no scheduler, nothing set by the user."""
-    for name in [*SCHEDULERS, *WAITING, "OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"]:
+    for name in [SLURM_CORES, *WAITING, "OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"]:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(processor.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
