@@ -82,6 +82,8 @@ class CaseResult:
         network_sha256: hash of the user's own network, None for a backbone that this program brings.
         image: the whole first channel, where a copy of it is to be written.
         further_images: the other channels, by the name of the file that a copy goes to.
+        parts: boxes inside `box` that were assessed, where that is less than all of it (`placed_case`).
+        placement_facts: block `placement` of `case.json`.
     """
 
     name: str
@@ -106,6 +108,16 @@ class CaseResult:
     further_images: Mapping[str, sitk.Image] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float | None = None
+    parts: Sequence[VoxelBox] = ()
+    placement_facts: Mapping[str, Any] | None = None
+
+    def assessed_parts(self, planes: Planes) -> list[Planes]:
+        """Return the assessed parts of a map."""
+        if not self.parts:
+            return [planes]
+        values, (i, j, k) = planes[:], self.box.index
+        parts = [VoxelBox((x - i, y - j, z - k), part.size) for part in self.parts for x, y, z in [part.index]]
+        return [values[part.slices_zyx] for part in parts]
 
 
 def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False, progress: Progress = silent) -> Path:
@@ -157,7 +169,10 @@ def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
     Raises:
         InputError: one is not finite.
     """
-    ranges = {name: lowest_and_highest(values) for name, values in map_planes(result.maps).items()}
+    ranges = {}
+    for name, planes in map_planes(result.maps).items():
+        lows, highs = zip(*map(lowest_and_highest, result.assessed_parts(planes)), strict=True)
+        ranges[name] = (min(lows), max(highs))
     for name, ends in ranges.items():
         if not all(map(math.isfinite, ends)):
             what = f"The model '{result.bundle.name}' gives NaN or infinite values in the map '{name}'"
@@ -221,6 +236,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         },
         "roi": None if place is None else {**place, **result.box.to_json()},
         "assessed": result.box.to_json(),
+        "placement": result.placement_facts,
         "not_assessed_value": NOT_ASSESSED,
         "model": {
             "name": bundle.name,
@@ -266,7 +282,12 @@ def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict
         "window": window,
         "lower_threshold": UNCERTAIN if name == "error_probability" else window[0],
         "not_assessed": not_assessed_value(name, ends[0]),
-        "histograms": histograms(map_planes(result.maps)[name], result.maps, result.bundle.labels, ends),
+        "histograms": histograms(
+            result.assessed_parts(map_planes(result.maps)[name]),
+            result.assessed_parts(result.maps.classes),
+            result.bundle.labels,
+            ends,
+        ),
     }
 
 

@@ -42,6 +42,15 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     return deviations_of_features(features, images[0], bundle)
 
 
+def needs_placing(grid: VoxelGrid, bundle: Bundle) -> bool:
+    """Return whether an image is so large that the model's boxes are placed in it (`placed_case`)."""
+    if bundle.placement is None or bundle.ood_reference is None:
+        return False
+    seen = _reoriented(grid, bundle.input.orientation)
+    size = _field_of_view([float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)], bundle)
+    return size is not None and size.severity == REFUSED
+
+
 def deviations_of_features(
     features: Mapping[str, ImageFeatures], grid: sitk.Image | VoxelGrid, bundle: Bundle
 ) -> list[Deviation]:
@@ -52,7 +61,7 @@ def deviations_of_features(
         grid: of the part to be segmented, or an image on it.
     """
     grid, reference = VoxelGrid.of(grid), bundle.ood_reference
-    if reference is None:
+    if reference is None or needs_placing(grid, bundle):  # boxes are compared when they are segmented
         return []
     seen, orientation = _reoriented(grid, bundle.input.orientation), bundle.input.orientation
     extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]

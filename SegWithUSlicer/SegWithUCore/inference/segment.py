@@ -33,7 +33,8 @@ from .memory_prediction import (
     stored_bytes,
 )
 from .model import Model
-from .ood_check import input_deviations
+from .ood_check import input_deviations, needs_placing
+from .placed_case import NotPlacedError, segment_placed
 from .preprocessing import assessed_box, network_input
 from .structures import empty_structures, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, maps_by_slabs, regions_of_maps
@@ -85,12 +86,17 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     """Segment one case and write its case folder.
 
     Raises:
-        InputError, UsageError: as `compute_case`.
+        InputError, UsageError: as `compute_case`. Where the boxes of a model are not found, a picture of where they
+            would lie is drawn (`NAME_not_placed.png`, next to the case folder).
         OutputError: the case folder exists or cannot be written.
     """
     # Nothing is made before there is a result, so large maps go to the nearest folder that is there.
     scratch = next(folder for folder in job.target.absolute().parents if folder.is_dir())
-    result = compute_case(job, model, progress, scratch=scratch)
+    try:
+        result = compute_case(job, model, progress, scratch=scratch)
+    except NotPlacedError as error:
+        error.draw(job.target.with_name(f"{job.name}_not_placed.png"))
+        raise
     if not can_draw():
         note = Deviation(NOTE, "There is no preview.png without the package Pillow: pip install pillow.", "preview")
         result = replace(result, warnings=[*result.warnings, note])
@@ -121,6 +127,11 @@ def compute_case(
     """
     images = images or {}
     headers = _checked_headers(job, model.bundle, images)
+    if job.roi is None and model.bundle.placement is not None:
+        volumes = read_channels(job, model.bundle, headers, images)
+        if needs_placing(VoxelGrid.of(volumes[0].image), model.bundle):
+            return _placed_case(job, model, volumes, progress)
+        images = {path: volume.image for path, volume in zip(job.files, volumes, strict=True)}
     seconds: dict[str, float] = {}
     memory = memory_from_headers(headers, job.roi, model, job.include_image, job.own_to_world_ras, scratch is not None)
     if memory is not None:
@@ -169,6 +180,21 @@ def compute_case(
         timings_s=seconds,
         peak_memory_mb=peak_memory_mb(),
     )
+
+
+def _placed_case(job: Job, model: Model, volumes: Sequence[Volume], progress: Progress) -> CaseResult:
+    """Segment the boxes of a model that lie somewhere in a large image; see `placed_case`."""
+    images = {path: volume.image for path, volume in zip(job.files, volumes, strict=True)}
+
+    def run(roi: RegionOfInterest, progress: Progress) -> CaseResult:
+        return compute_case(replace(job, roi=roi, include_image=False), model, progress, images)
+
+    image = volumes[0].image
+    world = apply_transform(image, job.own_to_world_ras)
+    result = segment_placed(image, world, str(job.files[0]), model.bundle, run, progress)
+    notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes)
+    warnings = [*(Deviation(WARNING, note, "place") for note in notes), *result.warnings]
+    return replace(result, image=image if job.include_image else None, warnings=warnings)
 
 
 @dataclass(frozen=True)

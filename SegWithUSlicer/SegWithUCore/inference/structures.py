@@ -147,10 +147,14 @@ def lowest_and_highest(values: Planes) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def histograms(values: Planes, maps: VoxelMaps, labels: Sequence[Label], ends: tuple[float, float]) -> dict[str, Any]:
+def histograms(
+    maps: Sequence[Planes], classes: Sequence[Planes], labels: Sequence[Label], ends: tuple[float, float]
+) -> dict[str, Any]:
     """Count the values of one map in each structure.
 
     Args:
+        maps: its values, by assessed part.
+        classes: predicted class indices, by assessed part.
         ends: its lowest and highest value.
 
     Returns:
@@ -159,11 +163,12 @@ def histograms(values: Planes, maps: VoxelMaps, labels: Sequence[Label], ends: t
     low, high = ends
     high = high if high > low else low + 1.0
     joint = np.zeros(len(labels) * HISTOGRAM_BINS, np.int64)
-    for planes in plane_pieces(values.shape):
-        bins = ((values[planes] - low) * (HISTOGRAM_BINS / (high - low))).astype(np.int32)
-        np.minimum(bins, HISTOGRAM_BINS - 1, out=bins)
-        bins += maps.classes[planes].astype(np.int32) * HISTOGRAM_BINS
-        joint += np.bincount(bins.ravel(), minlength=len(joint))
+    for values, predicted in zip(maps, classes, strict=True):
+        for planes in plane_pieces(values.shape):
+            bins = ((values[planes] - low) * (HISTOGRAM_BINS / (high - low))).astype(np.int32)
+            np.minimum(bins, HISTOGRAM_BINS - 1, out=bins)
+            bins += predicted[planes].astype(np.int32) * HISTOGRAM_BINS
+            joint += np.bincount(bins.ravel(), minlength=len(joint))
     rows = joint.reshape(len(labels), HISTOGRAM_BINS)
     return {
         "low": low,

@@ -27,6 +27,8 @@ FITTED_BY = "fitted_by"
 """Of a calibration block: the version of this program that fitted it."""
 WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE = "graph_window.xml", "graph_maps.xml", "graph_constants.bin"
 GRAPH_FILES = (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE)
+TEMPLATE_FILE = "placement_template.nii.gz"
+"""A head with voxels of 4 mm: grey values 0 to 127, and 128 more inside the brain."""
 MAXIMUM_BYTES = 16 << 20
 """Of `bundle.json`: the shipped one, with the metrics of 44 test cases for two heads, has 0.4 MB."""
 
@@ -89,6 +91,38 @@ class Graphs:
 
 
 @dataclass(frozen=True)
+class BoxInTemplate:
+    """One box of a model.
+
+    Attributes:
+        side: "left" or "right", which becomes part of the names of its structures.
+        centre_ras_mm: in the template.
+        size_mm: edge lengths along R, A and S.
+    """
+
+    side: str
+    centre_ras_mm: tuple[float, float, float]
+    size_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The block `placement`: where a model's boxes lie in a template, the file `TEMPLATE_FILE`.
+
+    Attributes:
+        sha256: of the template's file.
+        least_similarity: mutual information in nats below which an image is not a head that the template fits.
+        least_dice: expected Dice below which neighbouring boxes are tried, and a box is refused.
+        boxes: one for each side.
+    """
+
+    sha256: str
+    least_similarity: float
+    least_dice: float
+    boxes: tuple[BoxInTemplate, ...]
+
+
+@dataclass(frozen=True)
 class Bundle:
     """The content of `bundle.json`; every attribute is a block of that file.
 
@@ -100,6 +134,7 @@ class Bundle:
         display: window of each map, or None.
         metrics: what was measured on test cases, or None.
         graphs: compiled for its default head, or None.
+        placement: where its boxes lie in a template of a head, or None for a model that takes its image whole.
     """
 
     folder: Path | None
@@ -114,6 +149,7 @@ class Bundle:
     display: Mapping[str, Any] | None = None
     metrics: Mapping[str, Any] | None = None
     graphs: Graphs | None = None
+    placement: Placement | None = None
 
     @property
     def name(self) -> str:
@@ -142,6 +178,7 @@ class Bundle:
             "heads": [head.to_json() for head in self.heads],
             **{name: getattr(self, name) for name in blocks},
             **({} if self.graphs is None else {"graphs": self.graphs.to_json()}),
+            **({} if self.placement is None else {"placement": asdict(self.placement)}),
         }
 
 

@@ -1,0 +1,277 @@
+"""Segment a whole head with a model of small boxes: place the boxes, segment each, join the results in one case.
+
+The labels of a side get its name ("left anterior hippocampus") and, for all sides but the first, values above those of
+the sides before. Right and left come from world coordinates.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..case.pictures import Grid, Shown, can_draw, preview, write_png
+from ..io.grid import VoxelGrid
+from ..io.roi import RegionOfInterest, VoxelBox, voxel_box
+from ..models.bundle import TEMPLATE_FILE, Bundle
+from ..models.input_spec import Code, Label
+from ..util.errors import InputError
+from ..util.progress import Progress, part_of
+from .case_writer import CaseResult, map_ranges, not_assessed_value
+from .placement import Template, place
+from .structures import StructureMetrics
+from .uncertainty_maps import VoxelMaps, regions_of_maps
+
+LEAST_OVERLAP = 0.6
+"""Share of the template's brain that must lie inside the image."""
+SHIFT_MM = 6.0
+"""How far neighbouring boxes lie that are tried where the model expects a low Dice."""
+LATERALITY = {"left": Code("SCT", "7771000", "Left"), "right": Code("SCT", "24028007", "Right")}
+"""Codes of the sides (DICOM CID 244)."""
+
+
+class NotPlacedError(InputError):
+    """The boxes of a model were not found in an image.
+
+    Args:
+        rois: where they would lie, by side.
+    """
+
+    usual_code = "not-placed"
+
+    def __init__(self, message: str, image: sitk.Image, rois: Mapping[str, RegionOfInterest]) -> None:
+        super().__init__(message)
+        self._image, self._rois = image, rois
+
+    def draw(self, path: Path) -> None:
+        """Draw the boxes in the image; nothing without Pillow."""
+        if not can_draw():
+            return
+        grid = VoxelGrid.of(self._image)
+        boxes = np.zeros(grid.size[::-1], np.uint8)
+        for value, roi in enumerate(self._rois.values(), 1):
+            with contextlib.suppress(InputError):  # the box lies outside the image
+                boxes[voxel_box(roi, grid).slices_zyx] = value
+        colours = [(0, 0, 0), (230, 159, 0), (86, 180, 233)]
+        labels = {value: Label(value, name, colours[value]) for value, name in enumerate(["background", *self._rois])}
+        write_png(preview(Shown(sitk.GetArrayViewFromImage(self._image), boxes, None, labels, Grid.of(grid))), path)
+
+
+Run = Callable[[RegionOfInterest, Progress], CaseResult]
+"""Segments one box of the image."""
+
+
+def expected_dice(structures: Sequence[StructureMetrics]) -> float:
+    """Return the mean Dice that the tempered probabilities expect; 0 for a structure of which nothing was drawn."""
+    return float(np.mean([found.soft_dice or 0.0 for found in structures[1:]]))
+
+
+def best_box(roi: RegionOfInterest, run: Run, least: float, progress: Progress) -> tuple[CaseResult, bool]:
+    """Segment a box; where the model expects less than `least`, also six neighbours, and return the best of all."""
+    first = run(roi, progress)
+    if expected_dice(first.structures) >= least:
+        return first, False
+    found = [first]
+    for axis, by in product(range(3), (-SHIFT_MM, SHIFT_MM)):
+        centre = np.array(roi.centre_ras_mm) + by * np.eye(3)[axis]
+        found.append(run(replace(roi, centre_ras_mm=tuple(centre.tolist())), progress))
+    best = max(found, key=lambda result: expected_dice(result.structures))
+    return best, best is not first
+
+
+def sided_labels(labels: Sequence[Label], sides: Sequence[str]) -> dict[str, list[Label]]:
+    """Return the labels of each side: background as it is, the others with the side in name and code."""
+    step, found = max(label.value for label in labels), {}
+    for index, side in enumerate(sides):
+        code = LATERALITY[side]
+        found[side] = [
+            label if label.value == 0 else replace(
+                label, value=label.value + index * step, name=f"{side} {label.name}", modifier=code)
+            for label in labels
+        ]  # fmt: skip
+    return found
+
+
+def joined(results: Mapping[str, CaseResult], image: sitk.Image) -> CaseResult:
+    """Join the results of all sides in one, on the smallest box that holds theirs.
+
+    Voxels between the boxes are not assessed, as outside of them: their maps hold what `not_assessed_value` says.
+
+    Args:
+        image: the whole first channel.
+    """
+    first = next(iter(results.values()))
+    sided = sided_labels(first.bundle.labels, list(results))
+    all_labels = (*first.bundle.labels[:1], *(label for each in sided.values() for label in each[1:]))
+    outer = enclosing([result.box for result in results.values()])
+    part = outer.crop(image)
+    maps = _joined_maps(list(results.values()), outer)
+    seconds = {stage: sum(each.timings_s.get(stage, 0.0) for each in results.values()) for stage in first.timings_s}
+    values = {
+        side: {own.value: label.value for own, label in zip(first.bundle.labels, labels, strict=True)}
+        for side, labels in sided.items()
+    }
+    warnings = [
+        replace(
+            each, message=f"{side.capitalize()} side: {each.message}", structure=values[side].get(each.structure or -1)
+        )
+        for side, result in results.items()
+        for each in result.warnings
+    ]
+    return replace(
+        first,
+        bundle=replace(first.bundle, labels=all_labels),
+        roi=None,
+        box=outer,
+        parts=tuple(result.box for result in results.values()),
+        first=sitk.GetArrayFromImage(part),
+        placement=VoxelGrid.of(part),
+        maps=maps,
+        structures=_joined_structures(results, sided),
+        regions=regions_of_maps(maps, all_labels, part),
+        warnings=warnings,
+        timings_s=seconds,
+    )
+
+
+def enclosing(boxes: Sequence[VoxelBox]) -> VoxelBox:
+    """Return the smallest box that holds all of these."""
+    low = np.min([box.index for box in boxes], 0)
+    size = np.max([np.add(box.index, box.size) for box in boxes], 0) - low
+    (i, j, k), (di, dj, dk) = low.tolist(), size.tolist()
+    return VoxelBox((i, j, k), (di, dj, dk))
+
+
+def _joined_maps(results: Sequence[CaseResult], outer: VoxelBox) -> VoxelMaps:
+    """Paste the maps of each side into arrays over `outer`, with the class indices of the sided labels."""
+    lowest: dict[str, float] = {}
+    for result in results:
+        for name, (low, _) in map_ranges(result).items():
+            lowest[name] = min(low, lowest.get(name, low))
+    made: dict[str, Any] = {}
+    for index, result in enumerate(results):
+        start = np.subtract(result.box.index, outer.index).tolist()
+        inner = VoxelBox((start[0], start[1], start[2]), result.box.size).slices_zyx
+        for name, planes in vars(result.maps).items():
+            if planes is None or name == "sums":
+                continue
+            values = planes[:]
+            if name in ("classes", "runner_up"):
+                values = np.where(values > 0, values + np.uint8(index * (len(result.bundle.labels) - 1)), values)
+            if name not in made:
+                fill = not_assessed_value(name, lowest[name]) if name in lowest else 0
+                made[name] = np.full(outer.size[::-1], fill, values.dtype)
+            made[name][inner] = values
+    return replace(results[0].maps, **made)
+
+
+def _joined_structures(results: Mapping[str, CaseResult], sided: Mapping[str, list[Label]]) -> list[StructureMetrics]:
+    """Metrics of the background in all boxes together, then of each side's structures."""
+    found = [result.structures[0] for result in results.values()]
+    background = replace(
+        StructureMetrics(found[0].label, sum(each.voxels for each in found), sum(each.volume_mm3 for each in found)),
+        expected_wrong_mm3=_sum(each.expected_wrong_mm3 for each in found),
+        uncertain_mm3=(uncertain := _sum(each.uncertain_mm3 for each in found)),
+        uncertain_share=None if uncertain is None else uncertain / sum(each.volume_mm3 for each in found),
+    )
+    others = [
+        replace(metrics, label=label)
+        for side, result in results.items()
+        for metrics, label in zip(result.structures[1:], sided[side][1:], strict=True)
+    ]
+    return [background, *others]
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Return the sum; None where a value is not known."""
+    known = list(values)
+    return None if None in known else float(sum(value for value in known if value is not None))
+
+
+def asymmetry(left: StructureMetrics, right: StructureMetrics) -> dict[str, Any] | None:
+    """Return left minus right volume, in percent of their mean, with its interval; None without intervals.
+
+    The half widths of both intervals add in quadrature: errors of the two sides are taken as independent.
+    """
+    if left.expected_interval_mm3 is None or right.expected_interval_mm3 is None:
+        return None
+    assert left.expected_volume_mm3 is not None and right.expected_volume_mm3 is not None
+    mean = (left.expected_volume_mm3 + right.expected_volume_mm3) / 2
+    if mean <= 0:
+        return None
+    difference = left.expected_volume_mm3 - right.expected_volume_mm3
+    low = np.hypot(left.expected_volume_mm3 - left.expected_interval_mm3[0],
+                   right.expected_interval_mm3[1] - right.expected_volume_mm3)  # fmt: skip
+    high = np.hypot(left.expected_interval_mm3[1] - left.expected_volume_mm3,
+                    right.expected_volume_mm3 - right.expected_interval_mm3[0])  # fmt: skip
+    percent = [100 * value / mean for value in (difference, difference - low, difference + high)]
+    return {"percent": percent[0], "interval_percent": percent[1:]}
+
+
+def segment_placed(
+    image: sitk.Image, world: sitk.Image, source: str, bundle: Bundle, run: Run, progress: Progress
+) -> CaseResult:
+    """Place the boxes of a bundle in a whole image, segment each, and join the results.
+
+    Where the model expects a low Dice of a box, neighbouring boxes are tried (`best_box`).
+
+    Args:
+        image: the whole first channel.
+        world: the same as it lies in the world, where a transform above it moves it.
+        source: the image, for messages.
+        run: segments one box.
+
+    Raises:
+        InputError: the template does not fit the image, or the model expects too low a Dice of every box.
+    """
+    assert bundle.folder is not None and bundle.placement is not None
+    spec = bundle.placement
+    progress("finding the structures", 0.0)
+    placed = place(spec, Template.read(bundle.folder / TEMPLATE_FILE), world)
+    if placed.similarity < spec.least_similarity or placed.overlap < LEAST_OVERLAP:
+        raise NotPlacedError(
+            f"{source}: '{bundle.name}' does not find where its structures lie: the image looks unlike a head "
+            f"(similarity {placed.similarity:.2f}, at least {spec.least_similarity:.2f}; {placed.overlap:.0%} of the "
+            "brain inside the image). Give the region of interest by hand.",
+            world,
+            placed.rois,
+        )
+    results, boxes = {}, []
+    rois = {side: _in_own_coordinates(roi, image, world) for side, roi in placed.rois.items()}
+    for index, (side, roi) in enumerate(rois.items()):
+        low, high = (0.1 + 0.9 * (index + add) / len(rois) for add in (0, 1))
+        result, is_shifted = best_box(roi, run, spec.least_dice, part_of(progress, low, high))
+        found = expected_dice(result.structures)
+        if found < spec.least_dice:
+            raise NotPlacedError(
+                f"{source}: the {side} side is not where '{bundle.name}' looked for it, around RAS "
+                f"{', '.join(f'{mm:.0f}' for mm in roi.centre_ras_mm)}: the model expects a Dice of {found:.2f} there, "
+                f"at least {spec.least_dice:.2f} is needed. Give the region of interest by hand.",
+                world,
+                placed.rois,
+            )
+        results[side] = result
+        assert result.roi is not None
+        place_mm = {"centre_ras_mm": list(result.roi.centre_ras_mm), "size_mm": list(result.roi.size_mm)}
+        boxes.append({"side": side, **place_mm, **result.box.to_json(), "expected_dice": found, "shifted": is_shifted})
+    whole = joined(results, image)
+    facts = {"similarity": placed.similarity, "overlap": placed.overlap, "template_sha256": spec.sha256, "boxes": boxes}
+    if set(results) == {"left", "right"}:
+        pairs = zip(results["left"].structures[1:], results["right"].structures[1:], strict=True)
+        facts["asymmetry"] = {left.label.name: asymmetry(left, right) for left, right in pairs}
+    return replace(whole, placement_facts=facts)
+
+
+def _in_own_coordinates(roi: RegionOfInterest, image: sitk.Image, world: sitk.Image) -> RegionOfInterest:
+    """Move a region in the world into the image's own coordinates, its edges along the nearest axes."""
+    x, y, z = roi.centre_ras_mm
+    index = world.TransformPhysicalPointToContinuousIndex((-x, -y, z))
+    x, y, z = image.TransformContinuousIndexToPhysicalPoint(index)
+    own, moved = (np.array(each.GetDirection()).reshape(3, 3) for each in (image, world))
+    nearest = np.abs(own @ moved.T).argmax(1)
+    size = [roi.size_mm[axis] for axis in nearest]
+    return RegionOfInterest((-x, -y, z), (size[0], size[1], size[2]))
