@@ -274,4 +274,4 @@ def _in_own_coordinates(roi: RegionOfInterest, image: sitk.Image, world: sitk.Im
     own, moved = (np.array(each.GetDirection()).reshape(3, 3) for each in (image, world))
     nearest = np.abs(own @ moved.T).argmax(1)
     size = [roi.size_mm[axis] for axis in nearest]
-    return RegionOfInterest((-x, -y, z), (size[0], size[1], size[2]))
+    return RegionOfInterest((-x, -y, z), (size[0], size[1], size[2]), along_voxels=True)

@@ -26,10 +26,13 @@ class RegionOfInterest:
     Attributes:
         centre_ras_mm: centre.
         size_mm: full edge lengths along R, A and S.
+        along_voxels: the edges run along the nearest axes of the voxels instead, so that the box of voxels is not
+            larger on an oblique grid.
     """
 
     centre_ras_mm: tuple[float, float, float]
     size_mm: tuple[float, float, float]
+    along_voxels: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "RegionOfInterest":
@@ -96,9 +99,14 @@ def voxel_box(roi: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelBox:
         InputError: the region lies outside the image.
     """
     grid = VoxelGrid.of(image)
-    half = np.asarray(roi.size_mm) / 2
-    corners = [np.asarray(roi.centre_ras_mm) + half * signs for signs in product((-1.0, 1.0), repeat=3)]
-    indices = np.asarray([grid.continuous_index(ras_to_lps(c.tolist())) for c in corners])
+    half, centre = np.asarray(roi.size_mm) / 2, np.asarray(roi.centre_ras_mm)
+    if roi.along_voxels:
+        nearest = np.abs(np.asarray(grid.direction).reshape(3, 3)).argmax(0)
+        reach = half[nearest] / grid.spacing
+        indices = grid.continuous_index(ras_to_lps(centre.tolist())) + np.stack([-reach, reach])
+    else:
+        corners = [centre + half * signs for signs in product((-1.0, 1.0), repeat=3)]
+        indices = np.asarray([grid.continuous_index(ras_to_lps(c.tolist())) for c in corners])
     ras = np.asarray(grid.direction).reshape(3, 3) * np.asarray([[-1], [-1], [1]])
     runs_up = ras[np.abs(ras).argmax(0), np.arange(3)] > 0  # to the right, anterior or superior
     low, high = _centres_between(indices.min(0), indices.max(0), runs_up)
