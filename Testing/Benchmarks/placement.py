@@ -19,8 +19,8 @@ import numpy as np
 import SimpleITK as sitk
 from brain_training import SHARED, T1, prototype
 
-from SegWithUCore.inference.placement import FINE_MM, Template, _resampled, _scaled, place, register
-from SegWithUCore.models.bundle import BoxInTemplate, Placement
+from SegWithUCore.inference.placement import FINE_MM, INSIDE, Template, _resampled, _scaled, place, register
+from SegWithUCore.models.bundle import BoxInTemplate, Placement, file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
@@ -31,6 +31,16 @@ OUTSIDE = {502: 0.25, 506: 0.5, 507: 0.6, 508: 0.7, 509: 0.35, 511: 0.15, 512: 0
 """Grey values of the labels outside the brain, white matter 1."""
 OUTSIDE_BRAIN, CSF_OUTSIDE = 500, 24
 SIZE_MM = (36.0, 50.0, 36.0)
+
+
+def write_template(template: Template, path: Path) -> None:
+    """Write a template as bundles hold it, its axes along those of the world (LPS)."""
+    image, mask = (sitk.DICOMOrient(each, "LPS") for each in (template.image, template.mask))
+    grey = sitk.GetArrayFromImage(image)
+    grey = np.clip(np.round(grey * ((INSIDE - 1) / max(float(grey.max()), 1e-6))), 0, INSIDE - 1).astype(np.uint8)
+    both = sitk.GetImageFromArray(grey + INSIDE * (sitk.GetArrayFromImage(mask) > 0).astype(np.uint8))
+    both.CopyInformation(image)
+    sitk.WriteImage(both, str(path), useCompression=True)
 
 
 def template_of(image: sitk.Image, brain: sitk.Image) -> Template:
@@ -83,7 +93,7 @@ def build(file: Path) -> None:
         points.append({side: list(back.TransformPoint(at.tolist())) for side, at in centres(labels, 17, 53).items()})
     mean = sitk.GetImageFromArray((total / len(maps) > 0.5).astype(np.uint8))
     mean.CopyInformation(head)
-    template_of(head, sitk.BinaryDilate(mean, [3, 3, 3])).write(file)
+    write_template(template_of(head, sitk.BinaryDilate(mean, [3, 3, 3])), file)
     boxes = []
     for side in ("left", "right"):
         x, y, z = np.median([point[side] for point in points], 0)
@@ -135,7 +145,7 @@ def changed(image: sitk.Image, how: str) -> sitk.Image:
 
 def judge(file: Path, ways: list[str], heads: bool) -> None:
     """Print the errors of the centres on the decision brains (or T1-like label maps), changed in these ways."""
-    template = Template.read(file)
+    template = Template.read(file, file_sha256(file))
     boxes = tuple(BoxInTemplate(**entry) for entry in json.loads(_boxes_file(file).read_text(encoding="utf-8")))
     spec = Placement("", 0.0, 0.0, boxes)
     if heads:
@@ -157,7 +167,8 @@ def judge(file: Path, ways: list[str], heads: bool) -> None:
         seconds = (time.process_time() - begun) / len(cases)
         low, high = np.min(seen, 0), np.max(seen, 0)
         print(
-            f"{how}: error {np.mean(errors):.1f} mm, at most {max(errors):.1f}; similarity {low[0]:.2f} to {high[0]:.2f}, "
+            f"{how}: error {np.mean(errors):.1f} mm, at most {max(errors):.1f}; "
+            f"similarity {low[0]:.2f} to {high[0]:.2f}, "
             f"overlap from {low[1]:.2f}; {seconds:.1f} s of one thread",
             flush=True,
         )
@@ -165,7 +176,7 @@ def judge(file: Path, ways: list[str], heads: bool) -> None:
 
 def wrong(file: Path) -> None:
     """Print similarity and overlap of images that are no heads."""
-    template = Template.read(file)
+    template = Template.read(file, file_sha256(file))
     paths = [*sorted((DATA / "ct_abdomen" / "images").glob("*.nii.gz"))]
     paths += [*sorted((DATA / "acdc" / "images").glob("*.nii.gz"))[:4]]
     paths += [*sorted((DATA / "hippocampus" / "images").glob("*.nii.gz"))[:4]]

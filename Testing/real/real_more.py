@@ -381,6 +381,29 @@ def large_image(user: User) -> None:
     user.check("no file of the image is left", not user.private_folders(), user.private_folders())
 
 
+def whole_head(user: User) -> None:
+    """Load the sample head, take the region away, press Apply: both hippocampi are found."""
+    user.click("tryItButton")
+    user.widget.panel.inputs.choose(user.widget.panel.inputs.volumes[0], None)
+    user.click("runButton")
+    nodes = user.finish()
+    names = [structure.name for structure in nodes.case.structures]
+    user.check("two parts on either side", sorted({name.split()[0] for name in names}) == ["left", "right"], names)
+    for side, sign in (("left", -1), ("right", 1)):
+        values = [one.value for one in nodes.case.structures if one.name.startswith(side)]
+        user.check(f"{side}: both parts", len(values) == 2, values)
+        user.check(f"{side}: a size", all(one.volume_mm3 > 500 for one in nodes.case.structures if one.value in values))
+        segmentation = nodes.segmentation.GetSegmentation()
+        ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+        own = [each for each in ids if segmentation.GetSegment(each).GetName().startswith(side)]
+        centre = nodes.segmentation.GetSegmentCenterRAS(own[0])
+        user.check(f"{side}: lies there", centre[0] * sign > 10, centre)
+    user.start_review()
+    user.click("nextButton")
+    user.picture("both")
+    user.click("endReviewButton")
+
+
 MORE: tuple[Callable[[User], None], ...] = (
     transform,
     two_results,
@@ -391,4 +414,5 @@ MORE: tuple[Callable[[User], None], ...] = (
     every_effect,
     many_regions,
     large_image,
+    whole_head,
 )

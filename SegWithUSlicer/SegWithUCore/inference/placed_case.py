@@ -231,7 +231,7 @@ def segment_placed(
     assert bundle.folder is not None and bundle.placement is not None
     spec = bundle.placement
     progress("finding the structures", 0.0)
-    placed = place(spec, Template.read(bundle.folder / TEMPLATE_FILE), world)
+    placed = place(spec, Template.read(bundle.folder / TEMPLATE_FILE, spec.sha256), world)
     if placed.similarity < spec.least_similarity or placed.overlap < LEAST_OVERLAP:
         raise NotPlacedError(
             f"{source}: '{bundle.name}' does not find where its structures lie: the image looks unlike a head "

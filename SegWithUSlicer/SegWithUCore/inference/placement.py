@@ -16,8 +16,9 @@ import SimpleITK as sitk
 
 from ..io.roi import RegionOfInterest
 from ..io.volume import read_volume
-from ..models.bundle import Placement
+from ..models.bundle import RESTORE, Placement, check_hash, file_sha256
 from ..util.errors import InputError
+from ..util.input_files import regular_file
 
 COARSE_MM, FINE_MM = 8.0, 4.0
 TURNS_DEGREES = (25.0, -25.0)
@@ -37,28 +38,20 @@ class Template:
     mask: sitk.Image
 
     @classmethod
-    def read(cls, path: Path) -> "Template":
+    def read(cls, path: Path, sha256: str) -> "Template":
         """Read the file of a bundle.
 
         Raises:
-            InputError: it is damaged.
+            InputError: it is missing, changed or damaged.
         """
+        regular_file(path, RESTORE)
+        check_hash(path, file_sha256(path), sha256)
         image = read_volume(path).image
         values = sitk.GetArrayFromImage(image)
         if values.min() < 0 or not INSIDE <= values.max() < 2 * INSIDE:
-            raise InputError(
-                f"{path} is not a template of a head: restore the model from its source.", code="damaged-bundle"
-            )
+            raise InputError(f"{path} is not a template of a head: {RESTORE}.", code="damaged-bundle")
         grey = _like(values % INSIDE / np.float32(INSIDE - 1), image)
         return cls(sitk.Cast(grey, sitk.sitkFloat32), _like((values >= INSIDE).astype(np.uint8), image))
-
-    def write(self, path: Path) -> None:
-        """Write it, its axes along those of the world (LPS)."""
-        image, mask = (sitk.DICOMOrient(each, "LPS") for each in (self.image, self.mask))
-        grey = sitk.GetArrayFromImage(image)
-        grey = np.clip(np.round(grey * ((INSIDE - 1) / max(float(grey.max()), 1e-6))), 0, INSIDE - 1).astype(np.uint8)
-        both = grey + INSIDE * (sitk.GetArrayFromImage(mask) > 0).astype(np.uint8)
-        sitk.WriteImage(_like(both, image), str(path), useCompression=True)
 
 
 @dataclass(frozen=True)

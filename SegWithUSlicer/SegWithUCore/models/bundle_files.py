@@ -13,7 +13,7 @@ from ..util.errors import InputError
 from ..util.input_files import regular_file
 from ..util.paths import BUNDLE_FILE, WEIGHTS_FILE
 from ..util.strict_json import read_json_object, to_json, typed
-from .bundle import RESTORE, Bundle, check_hash, file_sha256, read_bundle
+from .bundle import RESTORE, TEMPLATE_FILE, Bundle, check_hash, file_sha256, read_bundle
 from .graphs import read_graphs
 from .model_name import folder_name
 from .registry import ModelFile, check_paths
@@ -151,6 +151,10 @@ def check_files(bundle: Bundle) -> None:
     if bundle.graphs is not None and bundle.graphs.weights_sha256 == bundle.weights_sha256:
         read_graphs(bundle)
     verify_second_stage(bundle)
+    if bundle.placement is not None:
+        template = folder / TEMPLATE_FILE
+        regular_file(template, RESTORE)
+        check_hash(template, file_sha256(template), bundle.placement.sha256)
 
 
 def write_origin(folder: Path, source: str, files: tuple[ModelFile, ...]) -> None:

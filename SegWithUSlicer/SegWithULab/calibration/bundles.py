@@ -13,6 +13,7 @@ from SegWithUCore.models.bundle import (
     CARD_FILE,
     GRAPH_FILES,
     LICENCE_FILE,
+    TEMPLATE_FILE,
     Bundle,
     Graphs,
     check_bundle,
@@ -186,6 +187,8 @@ def _copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: Train
     """Copy into `work` what stays the same when a bundle is calibrated."""
     weights = weights_path(bundle)
     shutil.copyfile(weights, work / weights.name)
+    if bundle.placement is not None:
+        shutil.copyfile(weights.parent / TEMPLATE_FILE, work / TEMPLATE_FILE)
     for name in GRAPH_FILES if graphs is not None else ():
         (work / name).write_bytes(read_graph_file(bundle, name))
     licence = weights.with_name(LICENCE_FILE)

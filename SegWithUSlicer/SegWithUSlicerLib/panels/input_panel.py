@@ -172,7 +172,9 @@ class InputPanel:
             model = self.model
             missing = [c for c, v in zip(model.channels if model else (), self.volumes, strict=False) if v is None]
             return _("Press Try it, or choose the {channel} volume.").format(channel=", ".join(missing))
-        if self._wants_region():
+        if self._is_larger():
+            if self.model is not None and self.model.places_boxes:
+                return _("Press Apply: the structures of both sides are found in the whole image.")
             text = _("The model '{model}' was trained on images of about {size} mm: press Propose for such a region.")
             assert self.model is not None and self.model.field_of_view_mm is not None
             size = " x ".join(f"{length:.0f}" for length in self.model.field_of_view_mm)
@@ -276,7 +278,8 @@ class InputPanel:
         has_volume = bool(self._selectors) and self.volumes[0] is not None
         self.ui.proposeButton.enabled = enabled and knows_size and has_volume
 
-    def _wants_region(self) -> bool:
+    def _is_larger(self) -> bool:
+        """Return whether the volume is larger than training cases, and no region is chosen."""
         model, volume = self.model, self.volumes[0]
         if model is None or model.field_of_view_mm is None or self.ui.roiSelector.currentNode() is not None:
             return False

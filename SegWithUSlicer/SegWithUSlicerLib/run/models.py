@@ -25,6 +25,7 @@ class ModelInfo:
         heads: names of the uncertainty heads, the default first.
         warnings: which structures it does not draw, or too poorly to be used.
         knows_images: how its training images looked in the first channel, so that an image can be compared with them.
+        places_boxes: it finds its structures in a whole head.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ModelInfo:
     knows_images: bool
     version: str = ""
     warnings: tuple[str, ...] = ()
+    places_boxes: bool = False
 
 
 def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
@@ -86,6 +88,7 @@ def read_model(folder: Path) -> ModelInfo | None:
             heads=tuple(str(head.name) for head in heads),
             knows_images=bool(((bundle.ood_reference or {}).get("channels") or {}).get(str(bundle.input.channels[0]))),
             warnings=tuple(model_warnings(bundle)),
+            places_boxes=bundle.placement is not None,
         )
     except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):  # nothing was checked
         return None
