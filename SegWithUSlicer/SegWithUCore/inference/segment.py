@@ -131,7 +131,18 @@ def compute_case(
         volumes = read_channels(job, model.bundle, headers, images)
         if needs_placing(VoxelGrid.of(volumes[0].image), model.bundle):
             return _placed_case(job, model, volumes, progress)
-        images = {path: volume.image for path, volume in zip(job.files, volumes, strict=True)}
+    return _whole_case(job, model, headers, images, progress, scratch)
+
+
+def _whole_case(
+    job: Job,
+    model: Model,
+    headers: Sequence[Header],
+    images: Mapping[Path, sitk.Image],
+    progress: Progress,
+    scratch: Path | None,
+) -> CaseResult:
+    """Segment the image, or its region of interest, in one piece; see `compute_case`."""
     seconds: dict[str, float] = {}
     memory = memory_from_headers(headers, job.roi, model, job.include_image, job.own_to_world_ras, scratch is not None)
     if memory is not None:
