@@ -28,6 +28,15 @@ def write_hippocampi(data_folder: Path, target: Path, count: int) -> list[str]:
     return names
 
 
+def write_split(data_folder: Path, target: Path, **counts: int) -> Path:
+    """Write so many cases of each role, in order, the six hippocampi first; returns their split table."""
+    names = write_hippocampi(data_folder, target, sum(counts.values()))
+    roles = [role for role, count in counts.items() for _ in range(count)]
+    rows = [f"{name},{role}\n" for name, role in zip(names, roles, strict=True)]
+    (target / "split.csv").write_text("".join(["case,role\n", *rows]), encoding="utf-8")
+    return target / "split.csv"
+
+
 def ct_phantom(data_folder: Path) -> sitk.Image:
     """A real crop scaled as a CT is, int16 from below -900 to above 100: 41 x 47 x 32 voxels of 3 mm, axes R, A, S."""
     crop = sitk.ReadImage(str(data_folder / "hippocampus" / "images" / "hippocampus_075.nii.gz"))

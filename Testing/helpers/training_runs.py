@@ -2,11 +2,12 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hippocampi import write_hippocampi
+from hippocampi import write_split
 from repository import ROOT
 from safetensors.torch import load_file
 
@@ -31,9 +32,24 @@ def tiny_recipe(**changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def small_data_set(data: Path, target: Path) -> list[str]:
-    """Write eight cases with a split table: six to train, one to select, one to calibrate; returns their names."""
-    names = write_hippocampi(data, target, 8)
-    rows = [f"{name},{role}" for name, role in zip(names, [*["train"] * 6, "select", "calibration"], strict=True)]
+    """Write eight cases with a split table: six to train, one to select, one to calibrate; returns their names.
+
+    From the checkout's six they come with noise; of the full data they are the first of each role.
+    """
+    with (data / "hippocampus" / "split.csv").open(newline="", encoding="utf-8") as file:
+        by_role: dict[str, list[str]] = {}
+        for row in csv.DictReader(file):
+            by_role.setdefault(row["role"], []).append(row["case"])
+    if "select" not in by_role:
+        table = write_split(data, target, train=6, select=1, calibration=1)
+        return [line.split(",")[0] for line in table.read_text(encoding="utf-8").splitlines()[1:]]
+    chosen = {"train": by_role["train"][:6], "select": by_role["select"][:1], "calibration": by_role["calibration"][:1]}
+    names = [name for names in chosen.values() for name in names]
+    for part in ("images", "labels"):
+        (target / part).mkdir(parents=True)
+        for name in names:
+            shutil.copy(data / "hippocampus" / part / f"{name}.nii.gz", target / part)
+    rows = [f"{name},{role}" for role, members in chosen.items() for name in members]
     (target / "split.csv").write_text("\n".join(["case,role", *rows]) + "\n", encoding="utf-8")
     return names
 

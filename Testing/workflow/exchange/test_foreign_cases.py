@@ -409,7 +409,7 @@ def test_planted_names_do_not_come_through(case: Path, tmp_path: Path, segwithu:
         assert PLANTED.encode() not in path.name.encode() + (path.read_bytes() if path.is_file() else b""), path
     sent = read_case(tmp_path / "sent" / "case-001")
     assert "noise" in sent["ood"]["warnings"][0]["message"]
-    assert [flag["rule"] for flag in sent["flags"]] == ["ood"]
+    assert [flag["rule"] for flag in sent["flags"]] == ["ood", "soft Dice"]
     assert sent["maps"]["error_probability"]["histograms"]["counts"]["1"]
     table = case / "regions.csv"
     table.write_text(table.read_text().replace("anterior hippocampus", PLANTED))

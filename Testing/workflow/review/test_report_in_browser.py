@@ -77,7 +77,7 @@ def test_report_opens_offline_in_a_browser(report: Path, tmp_path: Path) -> None
     )
     found = json.loads(re.findall(r"FOUND(\{.*\})END", measured.out)[0])
     assert found["width"] <= WIDTH
-    assert len(found["places"]) == len(pictures) == 3 * 13
+    assert len(found["places"]) == len(pictures) == 3 * 12
     shot = tmp_path / "page.png"
     size = f"--window-size={WIDTH},{found['height'] + 20}"
     seen = opened(report, tmp_path / "2", f"--screenshot={shot}", size)

@@ -28,9 +28,9 @@ TRAINERS: dict[str, Any] = {"backbone": BackboneTrainer, "head": HeadTrainer}
 
 
 @pytest.fixture(scope="module")
-def workshop(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+def workshop(full_data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """Holds "whole", a run of backbone and head that nobody interrupted."""
-    shop = Workshop(data_folder, tmp_path_factory.mktemp("workshop"))
+    shop = Workshop(full_data_folder, tmp_path_factory.mktemp("workshop"))
     for part in PARTS:
         assert shop.train(part, "whole") == 0
     return shop
