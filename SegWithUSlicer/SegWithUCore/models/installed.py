@@ -11,6 +11,9 @@ from ..util.strict_json import shown
 from .bundle import Bundle, read_bundle
 from .model_name import split_name, version_key
 
+# Characters of a name or path in a refusal: enough for paths that people have.
+_LONGEST_NAME = 240
+
 
 @dataclass(frozen=True)
 class FoundModel:
@@ -72,5 +75,5 @@ def resolve_model(name_or_folder: str) -> Bundle:
         versions = ", ".join(bundle.about["version"] for bundle in named)
         raise UsageError(f"There is no version {shown(version)} of {name}: choose one of {versions}{passed_over}.")
     names = ", ".join(dict.fromkeys(model.bundle.name for model in found if model.bundle)) or "none installed"
-    wanted = f"There is no model {shown(name_or_folder)} and no folder of that name with a {BUNDLE_FILE}"
+    wanted = f"There is no model {shown(name_or_folder, _LONGEST_NAME)} and no folder of that name with a {BUNDLE_FILE}"
     raise UsageError(f"{wanted}: choose one of {names}, or give the folder of a bundle{passed_over}.")

@@ -110,7 +110,7 @@ PLANS: dict[str, tuple[dict[str, Any], str]] = {
     "patch": ({"patch_size": [10**9, 8, 8]}, "patch_size/0"),
     "patch of parts": ({"patch_size": [8.5, 8, 8]}, "patch_size/0"),
     "masks": ({"use_mask_for_norm": []}, "use_mask_for_norm"),
-    "schemes": ({"normalization_schemes": ["NoNormalization"] * 2}, "2 entries at normalization_schemes"),
+    "schemes": ({"normalization_schemes": ["NoNormalization"] * 2}, "at normalization_schemes"),
 }
 NETWORK: dict[str, Any] = {
     "strides": [[0, 0, 0]] * 4,
