@@ -114,7 +114,7 @@ def test_case_folder_equals_that_of_the_command_line(warm: Parent, tmp_path: Pat
     [
         ({"files": ["/nowhere/image.nii.gz"]}, "input", "does not exist"),
         ({"files": []}, "usage", "files"),
-        ({"files": [str(SAMPLE), str(SAMPLE)]}, "input", "wants 1 channel"),
+        ({"files": [str(SAMPLE), str(SAMPLE)]}, "input", "[other-channels]"),
         ({"model": "no such model"}, "usage", "choose one of"),
         ({"device": "abacus"}, "usage", "not available"),
         ({"region": {"centre_ras_mm": [900, 0, 0], "size_mm": [10, 10, 10]}}, "input", "outside the image"),
