@@ -236,7 +236,7 @@ def test_a_folder_of_cases_is_resumed_with_the_output_inside(
     for path in images[:2]:
         write(sitk.ReadImage(str(path)), study / path.name)
     several = segwithu.segment(study, model=tiny, output=study / "results")
-    one_sentence(several, "holds 2 image files", "--each")
+    refused(several, "no-image", str(study), "--each")
     named = segwithu.segment(study, "--each", "--name", "x", model=tiny, output=study / "results")
     one_sentence(named, "--name", code=2)
     (study / "lost").mkdir()

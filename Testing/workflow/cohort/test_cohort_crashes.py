@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 from cohort_kills import OVERVIEW
-from segwithu_command import PATIENCE_S, Command, child, finished, one_sentence, real_image, write
+from segwithu_command import PATIENCE_S, Command, child, finished, real_image, refused, write
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_image import case_image
@@ -65,7 +65,7 @@ def test_names_that_are_no_utf8_are_read_and_written_as_in_urls(
         assert case_image(output / "M%FCller", cases[0], place).GetSize() == (33, 48, 34)
     again = segwithu.segment(study, "--each", "--resume", model=tiny, output=output)
     assert "0 done, 3 there, 1 failed" in again.out
-    one_sentence(segwithu.segment(odd[0], model=tiny, output=study / "out"), "not UTF-8", "--output")
+    refused(segwithu.segment(odd[0], model=tiny, output=study / "out"), "wrong-usage", "--output", code=2)
 
 
 def test_names_that_no_case_folder_can_have_cost_their_own_cases_only(

@@ -194,14 +194,16 @@ def test_a_folder_that_would_tell_a_name_is_refused(case: Path, tmp_path: Path, 
 def test_only_flagged_cases_go_and_a_broken_one_does_not_stop_them(
     segmented_cases: Path, tmp_path: Path, segwithu: Command
 ) -> None:
-    cases = [copied(segmented_cases / name, tmp_path / "ours") for name in reversed(CASES)]
+    cases = [copied(segmented_cases / name, tmp_path / "ours") for name in CASES]
+    for case in cases:
+        limited(case)  # so that verdicts alone flag a case
     judged(cases[0], "Ana", {1: Verdict.REJECTED})
     judged(cases[1], "Ana", {1: Verdict.SECOND_READER})
     (cases[1] / "image.nii.gz").write_bytes((cases[0] / "image.nii.gz").read_bytes())
     outcome = segwithu("export", tmp_path / "ours", "--output", tmp_path / "sent", "--flagged")
     assert outcome.code == 1
     assert "other voxels" in outcome.messages[-1]
-    assert [folder.name for folder in case_folders([tmp_path / "sent"])] == [CASES[-1]]
+    assert [folder.name for folder in case_folders([tmp_path / "sent"])] == [CASES[0]]
     unflagged = segwithu("export", cases[2], "--output", tmp_path / "none", "--flagged")
     one_sentence(unflagged, "no rule flags")
     assert not (tmp_path / "none").exists()
