@@ -9,7 +9,7 @@ from typing import Any
 
 import pydicom
 import SimpleITK as sitk
-from dicom_phantoms import write_series
+from dicom_phantoms import packed, write_series
 from fuzz import Maker, Try
 from fuzz_images import CASE, facts_of, same_image
 from pydicom.dataelem import RawDataElement
@@ -20,31 +20,38 @@ SLICES = 12
 
 
 def prepare(data: Path, folder: Path) -> Maker:
-    """Write the base: some slices of a real crop."""
+    """Write the bases: some slices of a real crop, uncompressed and in two compressions."""
     from fuzz import run_command
 
     image = sitk.Cast(
         sitk.ReadImage(str(data / "hippocampus" / "images" / f"{CASE}.nii.gz"))[:, :, :SLICES], sitk.sitkInt16
     )
-    place, scratch = folder / "native", folder / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
+    bases: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for scheme in ("native", "RLE"):
+        place, scratch = folder / scheme, folder / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
 
-    def change(number: int, dataset: Dataset) -> None:
-        dataset.PatientID, dataset.FrameOfReferenceUID = "P-1", "1.2.3.4"
+        def change(number: int, dataset: Dataset, scheme: str = scheme, scratch: Path = scratch) -> None:
+            dataset.PatientID, dataset.FrameOfReferenceUID = "P-1", "1.2.3.4"
+            if scheme != "native":
+                packed(dataset, scheme)
 
-    write_series(image, place, change=change)
-    truth = facts_of(run_command(["check", str(place), "--json"], 120, scratch))
-    if truth is None:
-        raise RuntimeError(f"The undamaged series {place} is not read.")
+        write_series(image, place, change=change)
+        truth = facts_of(run_command(["check", str(place), "--json"], 120, scratch))
+        if truth is None:
+            raise RuntimeError(f"The undamaged series {place} is not read.")
+        bases[scheme] = (place, truth)
 
     def make(rng: random.Random, work: Path) -> Try:
+        scheme = rng.choice(["native", "native", "native", "RLE"])
+        source, truth = bases[scheme]
         target = work / "series"
-        shutil.copytree(place, target)
+        shutil.copytree(source, target)
         files = sorted(target.iterdir())
         damage = rng.choice([_pixels, _pixels, _tag, _tag, _tag, _bytes, _strangers])
         what = damage(rng, files, rng.choice([1, 1, len(files) // 2, len(files)]))
         names = [target.name, *(path.name for path in files)]
-        return Try("dicom", what, [["check", str(target), "--json"]], names, same_image(truth))
+        return Try("dicom", f"{scheme}: {what}", [["check", str(target), "--json"]], names, same_image(truth))
 
     return make
 

@@ -95,8 +95,9 @@ def decimals(values: Sequence[float]) -> list[str]:
     return [f"{float(value):.9g}" for value in values]
 
 
-def packed(dataset: Dataset) -> None:
-    """Compress a data set without loss."""
+def packed(dataset: Dataset, scheme: str = "RLE") -> None:
+    """Compress a data set without loss, as `scheme` says: only RLE is read."""
+    assert scheme == "RLE"
     dataset.compress(RLELossless, generate_instance_uid=False)
 
 

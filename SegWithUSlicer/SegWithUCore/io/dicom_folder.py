@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 MOST_FILES = 2000
 """Files in subfolders that are read at most: about a second's work, and more than a disc of one study has besides a
 series."""
-EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+EXPLICIT_BIG, RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
 NATIVE = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", EXPLICIT_BIG}
 """Transfer syntaxes whose voxels lie in the file as they are (PS3.5, annex A), and none at all."""
+_READ = NATIVE | {RLE}
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 """Is not read: there is no bound on what it inflates to."""
 _STANDARD_ROOT, _STORAGE = "1.2.840.10008.", "1.2.840.10008.5.1.4.1.1."
@@ -303,7 +304,7 @@ def _looked_at(file: Path) -> DicomSlice | str | None:
         return _name(kind).removesuffix(" Storage")
     if inside and not kind.startswith(_STANDARD_ROOT):
         return "private object"
-    if one.syntax not in NATIVE:
+    if one.syntax not in _READ:
         how = f"its voxels are compressed as {_name(one.syntax)} ({one.syntax})"
         raise one.refused(f"{how}: decompress the series first, for example with gdcmconv --raw", "compressed-voxels")
     is_stored = not kind or kind.startswith(_STORAGE)

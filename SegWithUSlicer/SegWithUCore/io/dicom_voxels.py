@@ -1,15 +1,17 @@
 """The voxels of DICOM slices (PS3.3, sections C.7.6.3, C.11.1), never more than a file holds.
 
-Compressed voxels are refused: their decoders can crash, and make up voxels of damaged streams.
+Uncompressed voxels are taken from the file itself, RLE is unpacked by pydicom, both to a length that is checked. Other
+compressed voxels are refused: their decoders can crash, and make up voxels of damaged streams.
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .dicom_folder import DAMAGED, EXPLICIT_BIG, DicomSlice
+from .dicom_folder import DAMAGED, EXPLICIT_BIG, NATIVE, DamagedError, DicomSlice, damage_named
 
 _IN_UNITS = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.128"}
 """CT and PET, whose numbers are measurements, which no display may turn round."""
@@ -99,11 +101,14 @@ def pixel_format(one: DicomSlice) -> PixelFormat:
         raise one.refused(f"{problem}: export the series again", "pixel-format")
     slope, intercept = _rescale(one, "RescaleSlope", 1.0), _rescale(one, "RescaleIntercept", 0.0)
     form = PixelFormat(rows, columns, allocated, stored, representation == 1, inverted, slope, intercept)
-    if one.length is None:
-        raise one.refused(f"its voxels are compressed, unlike its transfer syntax {one.syntax}: export it again")
-    if one.length - form.bytes not in (0, form.bytes % 2):  # PS3.5, section 7.1
-        raise one.refused(f"it holds {one.length} bytes of voxels instead of the {form.bytes} of its header "
-                          f"({form.words}): copy or export it again", "pixel-bytes")  # fmt: skip
+    if one.syntax in NATIVE:
+        if one.length is None:
+            raise one.refused(f"its voxels are compressed, unlike its transfer syntax {one.syntax}: export it again")
+        if one.length - form.bytes not in (0, form.bytes % 2):  # PS3.5, section 7.1
+            raise one.refused(f"it holds {one.length} bytes of voxels instead of the {form.bytes} of its header "
+                              f"({form.words}): copy or export it again", "pixel-bytes")  # fmt: skip
+    elif one.length is not None:
+        raise one.refused(f"its voxels are not compressed, unlike its transfer syntax {one.syntax}: export it again")
     return form
 
 
@@ -132,7 +137,7 @@ def read_voxels(slices: Sequence[DicomSlice], forms: Sequence[PixelFormat]) -> I
         InputError: a file holds other voxels than its header says, or they are damaged.
     """
     for one, form in zip(slices, forms, strict=True):
-        yield form.values(_native(one, form))
+        yield form.values(_native(one, form) if one.syntax in NATIVE else _run_lengths(one, form))
 
 
 def _native(one: DicomSlice, form: PixelFormat) -> np.ndarray:
@@ -142,3 +147,18 @@ def _native(one: DicomSlice, form: PixelFormat) -> np.ndarray:
     if len(content) != form.bytes:  # it has become shorter
         raise one.refused(DAMAGED)
     return np.frombuffer(content, form.type(">" if one.syntax == EXPLICIT_BIG else "<"))
+
+
+def _run_lengths(one: DicomSlice, form: PixelFormat) -> np.ndarray:
+    """Unpack RLE (PS3.5, annex G); each segment must give each pixel one byte."""
+    from pydicom.pixels import pixel_array
+
+    try:
+        with damage_named(), warnings.catch_warnings():
+            warnings.simplefilter("error")  # pydicom warns of segments that are too long, and of further frames
+            found = np.asarray(pixel_array(one.file, raw=True, decoding_plugin="pydicom"))
+    except DamagedError as error:
+        raise one.refused(DAMAGED) from error
+    if found.shape != (form.rows, form.columns):
+        raise one.refused(DAMAGED)
+    return found

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from dicom_phantoms import Change, as_mr, packed, write_series
 from hippocampi import ct_phantom
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -233,10 +234,46 @@ def test_a_name_may_be_written_with_or_without_its_empty_parts(ct: sitk.Image, t
     assert read_series(tmp_path / "series").image.GetSize() == ct.GetSize()
 
 
+def _new_frame(change: Callable[[bytes], bytes], scheme: str, folder: Path) -> Change:
+    """Compress all slices, and change the stream of one."""
+
+    def pack(number: int, dataset: Dataset) -> None:
+        packed(dataset, scheme)
+        if number == DAMAGED:
+            dataset.PixelData = encapsulate([change(next(generate_frames(dataset.PixelData, number_of_frames=1)))])
+
+    return pack
+
+
+@pytest.mark.parametrize("scheme", ["RLE"])
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_compressed_voxels_that_are_cut_are_refused(scheme: str, share: float, ct: sitk.Image, tmp_path: Path) -> None:
+    """With and without an end put back on."""
+    for name, end in (("cut", b""), ("ended", b"\xff\xd9")):
+        change = _new_frame(lambda stream, end=end: stream[: int(len(stream) * share)] + end, scheme, tmp_path)  # type: ignore[misc]
+        files = write_series(ct, tmp_path / name, change=change)
+        _refused(tmp_path / name, files[DAMAGED].name, "damaged")
+
+
+def test_compressed_voxels_of_another_size_are_refused(ct: sitk.Image, tmp_path: Path) -> None:
+    def taller(number: int, dataset: Dataset) -> None:
+        packed(dataset, "RLE")
+        dataset.Rows = 31
+
+    write_series(ct, tmp_path / "series", change=taller)
+    _refused(tmp_path / "series", "damaged")
+
+
 def test_packing_that_contradicts_the_transfer_syntax_is_refused(ct: sitk.Image, tmp_path: Path) -> None:
-    for path in write_series(ct, tmp_path / "packed", change=lambda number, dataset: packed(dataset)):
-        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0", 1))
-    _refused(tmp_path / "packed", "compressed, unlike its transfer syntax")
+    def claimed(number: int, dataset: Dataset) -> None:
+        packed(dataset, "RLE")
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+
+    write_series(ct, tmp_path / "packed")
+    for path in (tmp_path / "packed").iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1))
+    _refused(tmp_path / "packed", "not compressed, unlike its transfer syntax")
 
 
 def test_slices_that_lost_their_beginning_are_not_left_out(ct: sitk.Image, tmp_path: Path) -> None:
@@ -331,11 +368,14 @@ def test_big_endian_voxels_are_read(ct: sitk.Image, tmp_path: Path) -> None:
     _refused(tmp_path / "series", files[DAMAGED].name, "is truncated or damaged")
 
 
-def test_inverted_mr_is_turned_round_as_slicer_has_it(ct: sitk.Image, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["", "RLE"])
+def test_inverted_mr_is_turned_round_as_slicer_has_it(scheme: str, ct: sitk.Image, tmp_path: Path) -> None:
     """By GDCM's rule: within the range of the stored bits."""
 
     def inverted(number: int, dataset: Dataset) -> None:
         as_mr(PhotometricInterpretation="MONOCHROME1", FrameOfReferenceUID="1.2.7")(number, dataset)
+        if scheme:
+            packed(dataset, scheme)
 
     files = write_series(ct, tmp_path / "series", scale=lambda k: (2, 1), change=inverted)
     assert pydicom.dcmread(files[0]).SOPClassUID == MRImageStorage
