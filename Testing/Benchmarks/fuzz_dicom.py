@@ -27,14 +27,14 @@ def prepare(data: Path, folder: Path) -> Maker:
         sitk.ReadImage(str(data / "hippocampus" / "images" / f"{CASE}.nii.gz"))[:, :, :SLICES], sitk.sitkInt16
     )
     bases: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for scheme in ("native", "RLE"):
+    for scheme in ("native", "RLE", "JPEG2000"):
         place, scratch = folder / scheme, folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
 
         def change(number: int, dataset: Dataset, scheme: str = scheme, scratch: Path = scratch) -> None:
             dataset.PatientID, dataset.FrameOfReferenceUID = "P-1", "1.2.3.4"
             if scheme != "native":
-                packed(dataset, scheme)
+                packed(dataset, scheme, scratch)
 
         write_series(image, place, change=change)
         truth = facts_of(run_command(["check", str(place), "--json"], 120, scratch))

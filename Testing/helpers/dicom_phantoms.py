@@ -95,10 +95,22 @@ def decimals(values: Sequence[float]) -> list[str]:
     return [f"{float(value):.9g}" for value in values]
 
 
-def packed(dataset: Dataset, scheme: str = "RLE") -> None:
-    """Compress a data set without loss, as `scheme` says: only RLE is read."""
-    assert scheme == "RLE"
-    dataset.compress(RLELossless, generate_instance_uid=False)
+def packed(dataset: Dataset, scheme: str, folder: Path) -> None:
+    """Compress a data set without loss: "RLE" by pydicom; "JPEG2000" and "JPEG" by ITK, whose code stream is taken."""
+    if scheme == "RLE":
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        return
+    pixels = np.frombuffer(dataset.PixelData, np.int16).reshape(1, dataset.Rows, dataset.Columns)
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(folder / "packed.dcm"))
+    writer.SetUseCompression(True)
+    writer.SetCompressor(scheme)
+    writer.Execute(sitk.GetImageFromArray(pixels))
+    source = pydicom.dcmread(folder / "packed.dcm")
+    dataset.file_meta.TransferSyntaxUID = source.file_meta.TransferSyntaxUID
+    dataset.PixelData = source.PixelData
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
 
 
 def packed_in_an_unknown_way(dataset: Dataset, transfer_syntax: str) -> None:

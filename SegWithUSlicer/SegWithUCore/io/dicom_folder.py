@@ -30,7 +30,8 @@ series."""
 EXPLICIT_BIG, RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
 NATIVE = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", EXPLICIT_BIG}
 """Transfer syntaxes whose voxels lie in the file as they are (PS3.5, annex A), and none at all."""
-_READ = NATIVE | {RLE}
+JPEG_2000 = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91)}
+_READ = NATIVE | {RLE} | JPEG_2000 | {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81)}
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 """Is not read: there is no bound on what it inflates to."""
 _STANDARD_ROOT, _STORAGE = "1.2.840.10008.", "1.2.840.10008.5.1.4.1.1."
@@ -305,8 +306,7 @@ def _looked_at(file: Path) -> DicomSlice | str | None:
     if inside and not kind.startswith(_STANDARD_ROOT):
         return "private object"
     if one.syntax not in _READ:
-        how = f"its voxels are compressed as {_name(one.syntax)} ({one.syntax})"
-        raise one.refused(f"{how}: decompress the series first, for example with gdcmconv --raw", "compressed-voxels")
+        raise one.refused(f"it is compressed as {_name(one.syntax)} ({one.syntax}): export the series uncompressed")
     is_stored = not kind or kind.startswith(_STORAGE)
     if one.offset is None or not is_stored or not {"Rows", "Columns"} <= one.values.keys():
         raise one.refused(DAMAGED)

@@ -1,21 +1,39 @@
 """The voxels of DICOM slices (PS3.3, sections C.7.6.3, C.11.1), never more than a file holds.
 
-Uncompressed voxels are taken from the file itself, RLE is unpacked by pydicom, both to a length that is checked. Other
-compressed voxels are refused: their decoders can crash, and make up voxels of damaged streams.
+Uncompressed voxels are taken from the file itself, RLE is unpacked by pydicom, both to a length that is checked: no
+decoder's buffer is left half filled. JPEG, JPEG-LS and JPEG 2000 are decoded by GDCM in a process of its own
+(`dicom_decoder`), after a look at the stream.
 """
 
+import json
 import math
+import struct
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from .dicom_folder import DAMAGED, EXPLICIT_BIG, NATIVE, DamagedError, DicomSlice, damage_named
+from ..util.input_files import is_plain
+from .dicom_folder import DAMAGED, EXPLICIT_BIG, JPEG_2000, NATIVE, RLE, DamagedError, DicomSlice, damage_named
 
 _IN_UNITS = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.128"}
 """CT and PET, whose numbers are measurements, which no display may turn round."""
 _MAXIMUM_FLOAT32 = float(np.finfo(np.float32).max)
+_DECODER = Path(__file__).with_name("dicom_decoder.py")
+_AT_ONCE_BYTES = 1 << 28
+"""Decoded by one process."""
+LIMIT_S = 1800.0
+"""For these; a network drive may take so long."""
+_NO_WINDOW = 0x08000000
+"""subprocess.CREATE_NO_WINDOW, which exists on Windows only."""
+_SCAN, _NO_LENGTH = 0xDA, {0x01, *range(0xD0, 0xD9)}
+"""JPEG markers: of the compressed data, and those without a segment (ISO/IEC 10918-1, table B.1)."""
+_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+"""Start of frame, of JPEG (SOF0 to SOF15) and JPEG-LS (SOF55, ISO/IEC 14495-1)."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +154,19 @@ def read_voxels(slices: Sequence[DicomSlice], forms: Sequence[PixelFormat]) -> I
     Raises:
         InputError: a file holds other voxels than its header says, or they are damaged.
     """
+    waiting: list[tuple[DicomSlice, PixelFormat]] = []
     for one, form in zip(slices, forms, strict=True):
-        yield form.values(_native(one, form) if one.syntax in NATIVE else _run_lengths(one, form))
+        is_jpeg = one.syntax not in NATIVE and one.syntax != RLE
+        if is_jpeg:
+            _check_stream(one, form)
+            waiting.append((one, form))
+        if waiting and (not is_jpeg or len(waiting) * form.rows * form.columns * 4 >= _AT_ONCE_BYTES):
+            yield from _decoded(waiting)
+            waiting = []
+        if not is_jpeg:
+            yield form.values(_native(one, form) if one.syntax in NATIVE else _run_lengths(one, form))
+    if waiting:
+        yield from _decoded(waiting)
 
 
 def _native(one: DicomSlice, form: PixelFormat) -> np.ndarray:
@@ -162,3 +191,84 @@ def _run_lengths(one: DicomSlice, form: PixelFormat) -> np.ndarray:
     if found.shape != (form.rows, form.columns):
         raise one.refused(DAMAGED)
     return found
+
+
+def _check_stream(one: DicomSlice, form: PixelFormat) -> None:
+    """Compare what a compressed stream says of itself with the header, and see that it comes to its end."""
+    from pydicom.encaps import generate_frames
+    from pydicom.filereader import read_partial
+
+    if not is_plain(one.file):
+        raise one.refused("its name is no UTF-8, and its voxels are compressed: rename it")
+    tag = 0x7FE00010
+    try:
+        with damage_named(), one.file.open("rb") as file:
+            frames = list(generate_frames(read_partial(file, force=True, specific_tags=[tag])[tag].value,
+                                          number_of_frames=1))  # fmt: skip
+    except DamagedError as error:
+        raise one.refused(DAMAGED) from error
+    size = None
+    if len(frames) == 1 and frames[0].rstrip(b"\0").endswith(b"\xff\xd9"):
+        size = _jpeg_2000_size(frames[0]) if one.syntax in JPEG_2000 else _jpeg_size(frames[0])
+    if size is None:
+        raise one.refused(DAMAGED)
+    *shape, bits, signed = size
+    # Else the decoder would fill half of each number, or lose a sign.
+    fits = form.allocated - 8 < bits <= form.allocated and (bits >= form.stored or not form.signed)
+    if shape != [form.rows, form.columns, 1] or not fits or signed not in (None, form.signed):
+        found = f"{' x '.join(map(str, shape))} of {bits} bits"
+        raise one.refused(f"its compressed voxels are {found}, but its header says {form.words} ({form.stored} used): "
+                          "export it again", "pixel-bytes")  # fmt: skip
+    lowest, highest = sorted(form.slope * limit + form.intercept for limit in form.limits)
+    whole = form.slope.is_integer() and form.intercept.is_integer()
+    if whole and (lowest < -(1 << 31) or highest >= 1 << (32 if lowest >= 0 else 31)):
+        raise one.refused(f"its RescaleSlope {form.slope:g} makes values beyond 32 bits: export it uncompressed")
+
+
+def _decoded(waiting: Sequence[tuple[DicomSlice, PixelFormat]]) -> Iterator[np.ndarray]:
+    form = waiting[0][1]
+    wanted = {"files": [str(one.file.absolute()) for one, _ in waiting], "size": [form.columns, form.rows]}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", str(_DECODER)],
+            input=json.dumps(wanted).encode(),
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=False,
+            creationflags=_NO_WINDOW if sys.platform == "win32" else 0,
+        )
+    except subprocess.TimeoutExpired:
+        words = f"it was not decoded within {LIMIT_S / 60:.0f} min: check the disk"
+        raise waiting[0][0].refused(words, "too-slow") from None
+    count, step = len(waiting), form.rows * form.columns * 4
+    if done.returncode or len(done.stdout) != count * step:
+        said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0] or f"exit status {done.returncode}"
+        failed = waiting[min(len(done.stdout) // step, count - 1)][0]
+        raise failed.refused(f"its compressed voxels are damaged ({said[:200]}): copy it again", "damaged-voxels")
+    yield from np.frombuffer(done.stdout, "<f4").reshape(count, form.rows, form.columns)
+
+
+def _jpeg_size(stream: bytes) -> tuple[int, int, int, int, bool | None] | None:
+    """Read rows, columns, samples a pixel and bits of a JPEG or JPEG-LS image; None if the stream is damaged."""
+    offset = 2 if stream.startswith(b"\xff\xd8") else len(stream)
+    while offset + 10 <= len(stream) and stream[offset] == 0xFF:
+        marker = stream[offset + 1]
+        if marker == _SCAN:
+            break
+        if marker in _FRAME_MARKERS:
+            bits, rows, columns, samples = struct.unpack_from(">BHHB", stream, offset + 4)
+            return rows, columns, samples, bits, None
+        if marker == 0xFF or marker in _NO_LENGTH:  # 0xFF may be repeated before a marker
+            offset += 1 if marker == 0xFF else 2
+        else:
+            offset += 2 + int.from_bytes(stream[offset + 2 : offset + 4], "big")
+    return None
+
+
+def _jpeg_2000_size(stream: bytes) -> tuple[int, int, int, int, bool | None] | None:
+    """As `_jpeg_size`, of a JPEG 2000 image (ISO/IEC 15444-1, annex A); also whether it has a sign."""
+    if not stream.startswith(b"\xff\x4f\xff\x51") or len(stream) < 43:
+        return None
+    x1, y1, x0, y0 = struct.unpack_from(">4I", stream, 8)
+    samples, depth = struct.unpack_from(">HB", stream, 40)
+    return y1 - y0, x1 - x0, samples, (depth & 0x7F) + 1, bool(depth & 0x80)

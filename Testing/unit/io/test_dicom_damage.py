@@ -23,6 +23,7 @@ from pydicom.uid import (
 )
 
 from SegWithUCore.case.case_image import voxel_hash
+from SegWithUCore.io import dicom_voxels
 from SegWithUCore.io.dicom_series import read_series
 from SegWithUCore.util.errors import InputError
 
@@ -238,14 +239,14 @@ def _new_frame(change: Callable[[bytes], bytes], scheme: str, folder: Path) -> C
     """Compress all slices, and change the stream of one."""
 
     def pack(number: int, dataset: Dataset) -> None:
-        packed(dataset, scheme)
+        packed(dataset, scheme, folder)
         if number == DAMAGED:
             dataset.PixelData = encapsulate([change(next(generate_frames(dataset.PixelData, number_of_frames=1)))])
 
     return pack
 
 
-@pytest.mark.parametrize("scheme", ["RLE"])
+@pytest.mark.parametrize("scheme", ["RLE", "JPEG", "JPEG2000"])
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
 def test_compressed_voxels_that_are_cut_are_refused(scheme: str, share: float, ct: sitk.Image, tmp_path: Path) -> None:
     """With and without an end put back on."""
@@ -255,18 +256,45 @@ def test_compressed_voxels_that_are_cut_are_refused(scheme: str, share: float, c
         _refused(tmp_path / name, files[DAMAGED].name, "damaged")
 
 
-def test_compressed_voxels_of_another_size_are_refused(ct: sitk.Image, tmp_path: Path) -> None:
+def test_voxels_that_libjpeg_makes_up_are_refused(ct: sitk.Image, tmp_path: Path) -> None:
+    """Zeros in the middle decode to an image of the right size; libjpeg says so on the terminal only."""
+
+    def emptied(stream: bytes) -> bytes:
+        middle = len(stream) // 2
+        return stream[:middle] + bytes(100) + stream[middle + 100 :]
+
+    files = write_series(ct, tmp_path / "series", change=_new_frame(emptied, "JPEG", tmp_path))
+    _refused(tmp_path / "series", files[DAMAGED].name, "damaged (Corrupt JPEG data")
+
+
+@pytest.mark.parametrize(
+    ("act", "code"), [("os.kill(os.getpid(), 11)", "damaged-voxels"), ("time.sleep(9)", "too-slow")]
+)
+def test_a_slice_that_ends_or_holds_up_the_decoder_is_named(
+    act: str, code: str, ct: sitk.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = tmp_path / "decoder.py"
+    decoder.write_text(f"import os, sys, time\nsys.stdout.buffer.write(bytes(4800 * 2))\nsys.stdout.flush()\n{act}\n")
+    monkeypatch.setattr(dicom_voxels, "_DECODER", decoder)
+    monkeypatch.setattr(dicom_voxels, "LIMIT_S", 2.0)
+    files = write_series(ct, tmp_path / "series", change=lambda number, dataset: packed(dataset, "JPEG", tmp_path))
+    _refused(tmp_path / "series", code, *([files[2].name] if code == "damaged-voxels" else []))
+
+
+@pytest.mark.parametrize("scheme", ["RLE", "JPEG", "JPEG2000"])
+def test_compressed_voxels_of_another_size_are_refused(scheme: str, ct: sitk.Image, tmp_path: Path) -> None:
     def taller(number: int, dataset: Dataset) -> None:
-        packed(dataset, "RLE")
+        packed(dataset, scheme, tmp_path)
         dataset.Rows = 31
 
     write_series(ct, tmp_path / "series", change=taller)
-    _refused(tmp_path / "series", "damaged")
+    words = ("damaged",) if scheme == "RLE" else ("30 x 40", "31 rows x 40 columns")
+    _refused(tmp_path / "series", *words)
 
 
 def test_packing_that_contradicts_the_transfer_syntax_is_refused(ct: sitk.Image, tmp_path: Path) -> None:
     def claimed(number: int, dataset: Dataset) -> None:
-        packed(dataset, "RLE")
+        packed(dataset, "RLE", tmp_path)
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
 
     write_series(ct, tmp_path / "packed")

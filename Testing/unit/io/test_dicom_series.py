@@ -100,15 +100,16 @@ def test_slope_and_intercept_of_each_slice_are_honoured(kind: str, ct: sitk.Imag
     _assert_same(read_series(tmp_path / "series").image, known)
 
 
-def test_compressed_series_gives_the_same_voxels(ct: sitk.Image, tmp_path: Path) -> None:
-    files = write_series(ct, tmp_path / "series", change=lambda number, dataset: packed(dataset, "RLE"))
+@pytest.mark.parametrize("scheme", ["RLE", "JPEG2000", "JPEG"])
+def test_compressed_series_gives_the_same_voxels(scheme: str, ct: sitk.Image, tmp_path: Path) -> None:
+    files = write_series(ct, tmp_path / "series", change=lambda number, dataset: packed(dataset, scheme, tmp_path))
     assert pydicom.dcmread(files[0]).file_meta.TransferSyntaxUID.is_compressed
     _assert_same(read_series(tmp_path / "series").image, ct)
 
 
 @pytest.mark.parametrize(
     ("syntax", "name"),
-    [("1.2.840.10008.1.2.4.70", "JPEG Lossless"), ("1.2.840.10008.1.2.4.102", "MPEG-4")],
+    [("1.2.840.10008.1.2.4.202", "High-Throughput JPEG 2000"), ("1.2.840.10008.1.2.4.102", "MPEG-4")],
 )
 def test_compression_that_cannot_be_read_is_named(syntax: str, name: str, ct: sitk.Image, tmp_path: Path) -> None:
     def pack(number: int, dataset: Dataset) -> None:
@@ -116,7 +117,7 @@ def test_compression_that_cannot_be_read_is_named(syntax: str, name: str, ct: si
             packed_in_an_unknown_way(dataset, syntax)
 
     files = write_series(ct, tmp_path / "series", change=pack)
-    _refused(tmp_path / "series", files[5].name, name, syntax, "compressed-voxels")
+    _refused(tmp_path / "series", files[5].name, name, syntax, "uncompressed")
 
 
 def test_files_without_a_preamble_are_read(ct: sitk.Image, tmp_path: Path) -> None:
