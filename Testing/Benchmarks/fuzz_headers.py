@@ -64,7 +64,7 @@ def prepare(data: Path, folder: Path) -> Maker:
     """Read an ordinary file of each format, for the remarks that it gets."""
     folder.mkdir(parents=True)
     controls = {}
-    for suffix, content in ((".nrrd", nrrd()), (".nii", nifti())):
+    for suffix, content in ((".nrrd", nrrd()), (".mha", meta()), (".nii", nifti())):
         path = folder / f"plain{suffix}"
         path.write_bytes(content)
         controls[suffix] = run_command(["check", str(path), "--json"], 120, folder)
@@ -127,6 +127,22 @@ def nrrd(
     return f"NRRD0005\n{header}\n".encode() + array.transpose(2, 1, 0).tobytes()
 
 
+def meta(
+    changes: Mapping[str, str | None] | None = None, array: np.ndarray | None = None, kind: str = "SHORT"
+) -> bytes:
+    """A raw MetaImage file, likewise."""
+    array = voxels() if array is None else array
+    fields: dict[str, str | None] = {
+        "ObjectType": "Image", "NDims": "3", "BinaryData": "True", "BinaryDataByteOrderMSB": "False",
+        "CompressedData": "False", "TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": " ".join(_words(ORIGIN)),
+        "ElementSpacing": " ".join(_words(SPACING)), "DimSize": " ".join(map(str, array.shape)),
+    }  # fmt: skip
+    fields |= changes or {}
+    fields |= {"ElementType": f"MET_{kind}", "ElementDataFile": "LOCAL"}
+    header = "".join(f"{name} = {value}\n" for name, value in fields.items() if value is not None)
+    return header.encode() + array.transpose(2, 1, 0).tobytes()
+
+
 def nifti(array: np.ndarray | None = None, codes: tuple[int, int] = (1, 1)) -> bytes:
     """A NIfTI-1 file by nibabel."""
     affine = np.diag([*(SPACING * [-1, -1, 1]), 1.0])
@@ -159,25 +175,47 @@ def _scaled(
     return said, said[0] * mm, said[1] * mm
 
 
+def _meta_units(rng: random.Random) -> File:
+    unit = rng.choice(list(UNITS))
+    said, spacing, origin = _scaled(rng, [UNITS[unit]] * 3)
+    fields = {"DistanceUnits": unit, "ElementSpacing": " ".join(_words(said[0])), "Offset": " ".join(_words(said[1]))}
+    return File(f"DistanceUnits {unit}", ".mha", meta(fields), spacing, origin, unit == "mm")
+
+
 def _left_out(rng: random.Random) -> File:
     """A file that does not say where or how large its voxels are."""
-    way = rng.choice(["no origin", "no space", "space dimension", "no directions", "scanner"])
-    changes: dict[str, dict[str, str | None]] = {
-        "no origin": {"space origin": None},
-        "no space": {"space": None},
-        "space dimension": {"space": None, "space dimension": "3"},
-        "no directions": {"space directions": None},
-        "scanner": {"space": rng.choice(["scanner-xyz", "3D-right-handed", "3D-left-handed"])},
-    }
-    return File(way, ".nrrd", nrrd(changes[way]), None, None)
+    if rng.random() < 0.5:
+        way = rng.choice(["no origin", "no space", "space dimension", "no directions", "scanner"])
+        changes: dict[str, dict[str, str | None]] = {
+            "no origin": {"space origin": None},
+            "no space": {"space": None},
+            "space dimension": {"space": None, "space dimension": "3"},
+            "no directions": {"space directions": None},
+            "scanner": {"space": rng.choice(["scanner-xyz", "3D-right-handed", "3D-left-handed"])},
+        }
+        return File(way, ".nrrd", nrrd(changes[way]), None, None)
+    key = rng.choice(["Offset", "TransformMatrix", "ElementSpacing"])
+    return File(f"no {key}", ".mha", meta({key: None}), None, None)
 
 
 def _keys(rng: random.Random) -> File:
     """Keys in other letters; where they are read as they are meant, that is right."""
-    key = rng.choice(["space origin", "space directions", "space"])
-    other = rng.choice([key.title(), key.upper(), key.replace(" ", "_"), key.replace(" ", "")])
-    content = nrrd().replace(f"\n{key}:".encode(), f"\n{other}:".encode())
-    return File(f"key {other}", ".nrrd", content, SPACING, ORIGIN, other == key)
+    if rng.random() < 0.3:
+        key = rng.choice(["space origin", "space directions", "space"])
+        other = rng.choice([key.title(), key.upper(), key.replace(" ", "_"), key.replace(" ", "")])
+        content = nrrd().replace(f"\n{key}:".encode(), f"\n{other}:".encode())
+        return File(f"key {other}", ".nrrd", content, SPACING, ORIGIN, other == key)
+    key = rng.choice(["Offset", "TransformMatrix", "ElementSpacing"])
+    other = rng.choice([key.lower(), key.upper(), key.swapcase(), key.capitalize()])
+    content = meta().replace(f"\n{key} =".encode(), f"\n{other} =".encode())
+    return File(f"key {other}", ".mha", content, SPACING, ORIGIN, other == key)
+
+
+def _alias(rng: random.Random) -> File:
+    key, other = rng.choice([("Offset", "Position"), ("Offset", "Origin"), ("TransformMatrix", "Rotation"),
+                             ("TransformMatrix", "Orientation")])  # fmt: skip
+    content = meta().replace(f"\n{key} =".encode(), f"\n{other} =".encode())
+    return File(f"{other} in place of {key}", ".mha", content, SPACING, ORIGIN, right=False)
 
 
 def _numbers(rng: random.Random) -> File:
@@ -186,9 +224,13 @@ def _numbers(rng: random.Random) -> File:
     size = rng.random() < 0.5
     spacing, origin = (np.array([10.0, 1.5, 2.0]), ORIGIN) if size else (SPACING, ORIGIN)
     x, *rest = _words(spacing if size else origin)
-    fields = {"space directions": f"({text},0,0) (0,{rest[0]},0) (0,0,{rest[1]})"} if size else {
-        "space origin": f"({text},{','.join(rest)})"}  # fmt: skip
-    file = File("", ".nrrd", nrrd(fields), spacing, origin, right)
+    if rng.random() < 0.5:
+        fields = {"space directions": f"({text},0,0) (0,{rest[0]},0) (0,0,{rest[1]})"} if size else {
+            "space origin": f"({text},{','.join(rest)})"}  # fmt: skip
+        file = File("", ".nrrd", nrrd(fields), spacing, origin, right)
+    else:
+        fields = {"ElementSpacing" if size else "Offset": " ".join([text, *rest])}
+        file = File("", ".mha", meta(fields), spacing, origin, right)
     known = (spacing, origin) if right else (None, None)
     where = "voxel size" if size else "origin"
     return replace(file, what=f"{where} {text!r} for {x}", spacing=known[0], origin=known[1])
@@ -224,10 +266,12 @@ def _sform_size(rng: random.Random) -> File:
 
 def _wide(rng: random.Random) -> File:
     """Grey levels on a large offset, which float32 may not tell apart."""
-    dtype, kind = rng.choice([(np.int32, "int"), (np.uint32, "uint"), (np.float64, "double")])
+    dtype, nrrd_kind, meta_kind = rng.choice([(np.int32, "int", "INT"), (np.uint32, "uint", "UINT"),
+                                              (np.float64, "double", "DOUBLE")])  # fmt: skip
     offset, span = rng.choice([0, 1e4, 1e6, 1e7, 5e7, 1e8, 1e9, 2e9]), rng.choice([3, 117, 900])
     array = (voxels() % span + offset).astype(dtype)
-    suffix, content = rng.choice([(".nrrd", nrrd(None, array, kind)), (".nii", nifti(array))])
+    suffix, content = rng.choice([(".nrrd", nrrd(None, array, nrrd_kind)), (".mha", meta(None, array, meta_kind)),
+                                  (".nii", nifti(array))])  # fmt: skip
     lost = float(np.abs(array.astype(np.float32).astype(float) - array.astype(float)).max())
     known = (SPACING, ORIGIN) if lost <= 0.5 else (None, None)
     kept = array if lost <= 0.5 else None
@@ -236,6 +280,6 @@ def _wide(rng: random.Random) -> File:
 
 
 WAYS: Sequence[Callable[[random.Random], File]] = (
-    *(_nrrd_units, _nrrd_units, _left_out, _left_out, _keys),
+    *(_nrrd_units, _nrrd_units, _meta_units, _left_out, _left_out, _keys, _alias),
     *(_numbers, _numbers, _nifti_units, _sform_size, _sform_size, _wide),
 )

@@ -1,4 +1,4 @@
-"""Damaged NIfTI and NRRD files for fuzz.py: bodies, headers that contradict themselves, odd files."""
+"""Damaged NIfTI, NRRD and MetaImage files for fuzz.py: bodies, headers that contradict themselves, odd files."""
 
 import gzip
 import json
@@ -68,6 +68,8 @@ def prepare(data: Path, folder: Path) -> Maker:
         (".nii", False),
         (".nrrd", True),
         (".nrrd", False),
+        (".mha", True),
+        (".mha", False),
     ):
         path = folder / f"base{int(compressed)}{suffix}"
         sitk.WriteImage(image, str(path), useCompression=compressed)
@@ -91,6 +93,8 @@ def _compressed(base: Base) -> tuple[int, int]:
         return 0, len(base.content)
     if base.suffix == ".nrrd" and b"encoding: gzip" in base.content:
         return base.content.index(b"\n\n") + 2, len(base.content)
+    if base.suffix == ".mha" and b"CompressedData = True" in base.content:
+        return base.content.index(b"ElementDataFile = LOCAL\n") + len(b"ElementDataFile = LOCAL\n"), len(base.content)
     return 0, 0
 
 
@@ -132,8 +136,10 @@ def header(rng: random.Random, base: Base, work: Path) -> tuple[str, Path]:
     """A field of the header that contradicts the rest, or cannot be true."""
     if base.suffix.startswith(".nii"):
         what, content = _nifti_header(rng, base)
-    else:
+    elif base.suffix == ".nrrd":
         what, content = _text_header(rng, base, b"\n\n", NRRD_LINES)
+    else:
+        what, content = _text_header(rng, base, b"ElementDataFile = LOCAL\n", META_LINES)
     path = work / f"header{base.suffix}"
     path.write_bytes(content)
     return what, path
@@ -186,6 +192,33 @@ NRRD_LINES: dict[bytes, Sequence[bytes]] = {
     b"endian:": (b"endian: middle", b""),
     b"space:": (b"space: nonsense", b"space: scanner-xyz-time"),
 }
+META_LINES: dict[bytes, Sequence[bytes]] = {
+    b"NDims": (b"NDims = 99", b"NDims = 2", b"NDims = -3", b"NDims = x", b""),
+    b"DimSize": (b"DimSize = 0 1 1", b"DimSize = 9999 9999 9999", b"DimSize = 3 3", b"DimSize = -4 5 5", b""),
+    b"ElementType": (b"ElementType = MET_DOUBLE", b"ElementType = MET_NONSENSE", b""),
+    b"ElementSpacing": (
+        b"ElementSpacing = -1 1 1",
+        b"ElementSpacing = 0 1 1",
+        b"ElementSpacing = nan 1 1",
+        b"ElementSpacing = 1e30 1 1",
+    ),
+    b"TransformMatrix": (
+        b"TransformMatrix = 1 0 0 0.3 1 0 0 0 1",
+        b"TransformMatrix = 1 0 0 1 0 0 0 0 1",
+        b"TransformMatrix = nan 0 0 0 1 0 0 0 1",
+        b"TransformMatrix = 1 0 0 0 1",
+        b"",
+    ),
+    b"Offset": (b"Offset = nan 0 0", b"Offset = 1e300 0 0"),
+    b"CompressedDataSize": (b"CompressedDataSize = 5", b"CompressedDataSize = 999999999"),
+    b"CompressedData ": (b"CompressedData = False", b"CompressedData = True"),
+    b"ElementDataFile": (
+        b"ElementDataFile = /etc/passwd",
+        b"ElementDataFile = ../x.raw",
+        b"ElementDataFile = LIST",
+        b"",
+    ),
+}
 
 
 def _text_header(rng: random.Random, base: Base, end: bytes, lines: dict[bytes, Sequence[bytes]]) -> tuple[str, bytes]:
@@ -215,7 +248,7 @@ def odd(rng: random.Random, base: Base, work: Path) -> tuple[str, Path]:
     elif way == "text":
         path.write_text("This is a letter.\n" * 40)
     elif way == "other":
-        path = work / "odd.mha"
+        path = work / ("odd.mha" if base.suffix != ".mha" else "odd.nrrd")
         path.write_bytes(base.content)
     elif way == "zeroes":
         path.symlink_to("/dev/zero")

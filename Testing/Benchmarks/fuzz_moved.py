@@ -18,7 +18,7 @@ from fuzz_contrasts import of_modality
 from fuzz_images import CASE
 from fuzz_references import OTHER, elsewhere
 
-SUFFIXES = (".nii.gz", ".nrrd")
+SUFFIXES = (".nii.gz", ".nrrd", ".mha")
 
 
 def prepare(data: Path, folder: Path) -> Maker:

@@ -17,7 +17,7 @@ from fuzz_images import CASE
 from phantoms import AXIS_ORDERS
 
 OTHER = "hippocampus_003"
-SUFFIXES = (".nii.gz", ".nrrd")
+SUFFIXES = (".nii.gz", ".nrrd", ".mha")
 
 
 ABOUT_MIDDLE = "header mirrored about its middle"

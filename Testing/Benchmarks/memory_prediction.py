@@ -66,7 +66,7 @@ SHAPES = {
     ),
     "500^3 uint8 .nrrd, small region": Shape((500,) * 3, "uint8", ".nrrd", SMALL),
     "700^3 int16 .nii, small region": Shape((700,) * 3, "int16", ".nii", SMALL),
-    "700^3 uint8 .nrrd, small region": Shape((700,) * 3, "uint8", ".nrrd", SMALL),
+    "700^3 uint8 .mha, small region": Shape((700,) * 3, "uint8", ".mha", SMALL),
     "64^3 float32, whole": Shape((64,) * 3, "float32", ".nii.gz"),
     "96^3 int16, whole": Shape((96,) * 3, "int16", ".nii.gz"),
     "128^3 float32, whole": Shape((128,) * 3, "float32", ".nrrd"),

@@ -14,7 +14,7 @@ from SegWithUCore.io.roi import RegionOfInterest
 
 AXIS_ORDERS = [(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)]
 """All 48 ways to store one volume: new axis a is old axis order[a], reversed where flips[a]."""
-FORMATS = ("nii.gz", "nrrd")
+FORMATS = ("nii.gz", "nrrd", "mha")
 MAPS = ("error_probability", "ranking", "calibration")
 
 AxisOrder = tuple[Sequence[int], Sequence[bool]]

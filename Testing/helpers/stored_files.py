@@ -1,4 +1,4 @@
-"""NRRD files as others write them: header lines by hand over real voxels."""
+"""NRRD and MetaImage files as others write them: header lines by hand over real voxels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +27,7 @@ def stored_bytes(image: sitk.Image, order: str = "<") -> bytes:
 
 
 NRRD_LINES = ("type: short", "dimension: 3", "sizes: 19 17 11", "endian: little", "encoding: raw")
+META_LINES = ("ObjectType = Image", "NDims = 3", "DimSize = 19 17 11", "ElementType = MET_SHORT")
 
 
 def nrrd(path: Path, lines: Sequence[str], body: bytes, **changed: str) -> Path:
@@ -34,6 +35,14 @@ def nrrd(path: Path, lines: Sequence[str], body: bytes, **changed: str) -> Path:
     kept = [line for line in NRRD_LINES if line.split(":")[0] not in changed]
     kept += [f"{name}: {value}" for name, value in changed.items() if value]
     path.write_bytes("\n".join(["NRRD0004", *kept, *lines, "", ""]).encode() + body)
+    return path
+
+
+def metaimage(path: Path, lines: Sequence[str], body: bytes, data_file: str = "LOCAL", **changed: str) -> Path:
+    """Write a MetaImage file; `changed` replaces fields (`NDims="99"`), the given lines follow."""
+    kept = [line for line in META_LINES if line.split(" ")[0] not in changed]
+    kept += [f"{name} = {value}" for name, value in changed.items()]
+    path.write_bytes("\n".join([*kept, *lines, f"ElementDataFile = {data_file}", ""]).encode() + body)
     return path
 
 

@@ -36,7 +36,7 @@ def add_commands(commands: Any) -> None:
     """Add `segment`."""
     command = add_command(commands, "segment", run)
     add, flag = command.add_argument, command.add_flag
-    add("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI or NRRD), the folder of a DICOM "
+    add("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD or MHA), the folder of a DICOM "
         "series, a folder in nnU-Net naming (CASE_0000.nii.gz), which may hold many cases, or TABLE.csv:ROLE, the "
         "cases of a split table (columns case, role; with a folder images next to it)")  # fmt: skip
     flag("--each", "CASE is a folder of cases: every image file and every folder in it is one")

@@ -306,7 +306,8 @@ def _looked_at(file: Path) -> DicomSlice | str | None:
     if inside and not kind.startswith(_STANDARD_ROOT):
         return "private object"
     if one.syntax not in _READ:
-        raise one.refused(f"it is compressed as {_name(one.syntax)} ({one.syntax}): export the series uncompressed")
+        how = f"its voxels are compressed as {_name(one.syntax)} ({one.syntax}), which is not read"
+        raise one.refused(f"{how}: export the series uncompressed", "compressed-voxels")
     is_stored = not kind or kind.startswith(_STORAGE)
     if one.offset is None or not is_stored or not {"Rows", "Columns"} <= one.values.keys():
         raise one.refused(DAMAGED)

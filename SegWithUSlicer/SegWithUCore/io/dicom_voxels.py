@@ -1,8 +1,8 @@
 """The voxels of DICOM slices (PS3.3, sections C.7.6.3, C.11.1), never more than a file holds.
 
-Uncompressed voxels are taken from the file itself, RLE is unpacked by pydicom, both to a length that is checked: no
-decoder's buffer is left half filled. JPEG, JPEG-LS and JPEG 2000 are decoded by GDCM in a process of its own
-(`dicom_decoder`), after a look at the stream.
+Uncompressed voxels are read from the file itself and RLE is unpacked by pydicom, both to a length that is checked.
+JPEG, JPEG-LS and JPEG 2000 are decoded by GDCM in a process of its own (`dicom_decoder`), after the header of the
+compressed stream was compared with that of the slice.
 """
 
 import json
@@ -25,9 +25,9 @@ _IN_UNITS = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.128"}
 _MAXIMUM_FLOAT32 = float(np.finfo(np.float32).max)
 _DECODER = Path(__file__).with_name("dicom_decoder.py")
 _AT_ONCE_BYTES = 1 << 28
-"""Decoded by one process."""
+"""Bytes of decoded voxels for which one process is started."""
 LIMIT_S = 1800.0
-"""For these; a network drive may take so long."""
+"""Limit for one process; a network drive may be slow."""
 _NO_WINDOW = 0x08000000
 """subprocess.CREATE_NO_WINDOW, which exists on Windows only."""
 _SCAN, _NO_LENGTH = 0xDA, {0x01, *range(0xD0, 0xD9)}
@@ -194,12 +194,12 @@ def _run_lengths(one: DicomSlice, form: PixelFormat) -> np.ndarray:
 
 
 def _check_stream(one: DicomSlice, form: PixelFormat) -> None:
-    """Compare what a compressed stream says of itself with the header, and see that it comes to its end."""
+    """Check that a compressed stream is of the size and type that the header gives, and has an end marker."""
     from pydicom.encaps import generate_frames
     from pydicom.filereader import read_partial
 
     if not is_plain(one.file):
-        raise one.refused("its name is no UTF-8, and its voxels are compressed: rename it")
+        raise one.refused("its name is not UTF-8, and its voxels are compressed: rename it")
     tag = 0x7FE00010
     try:
         with damage_named(), one.file.open("rb") as file:
@@ -213,7 +213,7 @@ def _check_stream(one: DicomSlice, form: PixelFormat) -> None:
     if size is None:
         raise one.refused(DAMAGED)
     *shape, bits, signed = size
-    # Else the decoder would fill half of each number, or lose a sign.
+    # Otherwise the decoder would fill half of each number, or lose a sign.
     fits = form.allocated - 8 < bits <= form.allocated and (bits >= form.stored or not form.signed)
     if shape != [form.rows, form.columns, 1] or not fits or signed not in (None, form.signed):
         found = f"{' x '.join(map(str, shape))} of {bits} bits"
@@ -226,6 +226,7 @@ def _check_stream(one: DicomSlice, form: PixelFormat) -> None:
 
 
 def _decoded(waiting: Sequence[tuple[DicomSlice, PixelFormat]]) -> Iterator[np.ndarray]:
+    """Decode slices of one size in a process of its own."""
     form = waiting[0][1]
     wanted = {"files": [str(one.file.absolute()) for one, _ in waiting], "size": [form.columns, form.rows]}
     try:
@@ -242,9 +243,9 @@ def _decoded(waiting: Sequence[tuple[DicomSlice, PixelFormat]]) -> Iterator[np.n
         raise waiting[0][0].refused(words, "too-slow") from None
     count, step = len(waiting), form.rows * form.columns * 4
     if done.returncode or len(done.stdout) != count * step:
-        said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0] or f"exit status {done.returncode}"
+        reason = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0] or f"exit status {done.returncode}"
         failed = waiting[min(len(done.stdout) // step, count - 1)][0]
-        raise failed.refused(f"its compressed voxels are damaged ({said[:200]}): copy it again", "damaged-voxels")
+        raise failed.refused(f"its compressed voxels are damaged ({reason[:200]}): copy it again", "damaged-voxels")
     yield from np.frombuffer(done.stdout, "<f4").reshape(count, form.rows, form.columns)
 
 

@@ -16,6 +16,7 @@ _SHOWN = 80
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
 _MILLIMETRES = {"", "?", "???", "none", "mm", "millimeter", "millimeters", "millimetre", "millimetres"}
 """How headers write mm, or that they do not know the unit."""
+_TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
 
 def excerpt(text: str) -> str:
@@ -81,6 +82,30 @@ class HeaderFields:
         if min(values) < 1:
             raise self.wrong(name)
         return values
+
+    def reals(self, name: str, count: int) -> tuple[float, ...]:
+        """`count` finite numbers.
+
+        Raises:
+            InputError: the field is missing or holds anything else.
+        """
+        values = reals(self.needed(name).split())
+        if values is None or len(values) != count:
+            raise self.wrong(name)
+        return values
+
+    def truth(self, name: str, otherwise: bool) -> bool:
+        """Parse a field that is true or false, and may be missing.
+
+        Raises:
+            InputError: it holds anything else.
+        """
+        if name not in self:
+            return otherwise
+        value = _TRUTH.get(self._values[name].lower())
+        if value is None:
+            raise self.wrong(name)
+        return value
 
 
 def reals(words: Iterable[str]) -> tuple[float, ...] | None:

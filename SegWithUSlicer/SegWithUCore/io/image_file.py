@@ -1,13 +1,14 @@
 """Voxels as any format of image files stores them, read once with every byte accounted for.
 
-A format is one function from a path to a `StoredImage` (`nifti`, `nrrd`; `volume.FORMATS` lists them). ITK
-and the libraries below it read damaged files in silence: they fill what is missing with zeros, replace NaN, pass over
-checksums, and allocate what a header claims. So the bytes become an array here, and ITK gets the array. Needs numpy
-alone.
+A format is one function from a path to a `StoredImage` (`nifti`, `nrrd`, `metaimage`; `volume.FORMATS` lists them).
+ITK and the libraries below it read damaged files in silence: they fill what is missing with zeros, replace NaN, pass
+over checksums, and allocate what a header claims. So the bytes become an array here, and ITK gets the array. Needs
+numpy alone.
 """
 
 import contextlib
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ import numpy as np
 
 from ..util.errors import InputError
 
-WANTED = "give an image file (NIfTI or NRRD)"
+WANTED = "give an image file (NIfTI, NRRD or MHA)"
 CHUNK_BYTES = 1 << 20
 """Worked on at once, so that it stays in the processor's cache; a multiple of every voxel size."""
 _MOST_EXPANSION = 1032
@@ -32,15 +33,17 @@ class Body:
 
     Attributes:
         offset: where in the file they, or the compressed stream, begin.
-        is_packed: whether they are compressed by gzip.
+        is_packed: whether they are compressed.
         skip: bytes before the voxels, of what is inflated.
         padding: zeros that may follow the voxels.
+        is_zlib: whether zlib compressed them rather than gzip.
     """
 
     offset: int
     is_packed: bool = False
     skip: int = 0
     padding: int = 0
+    is_zlib: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class StoredImage:
 
 def unreadable(path: Path, reason: str, code: str = "") -> InputError:
     """Make the error about a damaged file, or one that is no image."""
-    return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI or NRRD file.", code)
+    return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file.", code)
 
 
 def not_finite(path: Path, bad: int, count: int) -> InputError:
@@ -122,9 +125,10 @@ def geometry_notes(
     return tuple(words for words, is_so in notes.items() if is_so)
 
 
-def is_gzip(path: Path) -> bool:
-    """Whether a file begins as a gzip stream."""
+def is_gzip(path: Path, start: int = 0) -> bool:
+    """Whether what begins at `start` is a gzip stream."""
     with path.open("rb") as content:
+        content.seek(start)
         return content.read(2) == b"\x1f\x8b"
 
 
@@ -134,7 +138,7 @@ def first_bytes(path: Path, count: int) -> bytes:
     Raises:
         InputError: the stream is damaged there.
     """
-    with _opened(path, Body(0, is_gzip(path))) as content:
+    with _opened(path, Body(0, is_gzip(path)), count) as content:
         return content.read(count)
 
 
@@ -190,7 +194,7 @@ def voxel_pieces(stored: StoredImage, room: memoryview | None) -> Iterator[int]:
     checked_place(stored)
     body, total, done, bad = stored.body, stored.voxel_bytes, 0, 0
     own = memoryview(bytearray(CHUNK_BYTES))
-    with _opened(stored.path, body) as stream:
+    with _opened(stored.path, body, body.skip + total + body.padding + 1) as stream:
         stream.read(body.skip)
         while done < total:
             count = min(CHUNK_BYTES, total - done)
@@ -233,8 +237,11 @@ def _left_over(stored: StoredImage) -> InputError:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, body: Body) -> Iterator[BinaryIO]:
+def _opened(path: Path, body: Body, most: int) -> Iterator[BinaryIO]:
     """Open the voxels of a file, inflated where they are compressed; all checksums are compared.
+
+    Args:
+        most: how many bytes are inflated from a zlib stream at most; gzip streams are inflated as they are read.
 
     Raises:
         InputError: a stream ends early, is damaged, or is followed by anything but zeros.
@@ -243,7 +250,16 @@ def _opened(path: Path, body: Body) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as file:
             file.seek(body.offset)
-            yield reader(fileobj=file) if body.is_packed else file
+            if not body.is_packed:
+                yield file
+            elif not body.is_zlib:
+                yield reader(fileobj=file)
+            else:
+                inflate = zlib.decompressobj()
+                found = inflate.decompress(file.read(), most)
+                if inflate.unused_data or not (inflate.eof or len(found) == most):
+                    raise EOFError
+                yield io.BytesIO(found)
     except (EOFError, zlib.error, damage, gzip.BadGzipFile) as error:
         raise unreadable(path, "the compressed data are truncated or damaged", code="damaged-file") from error
 

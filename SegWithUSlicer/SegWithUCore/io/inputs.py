@@ -1,6 +1,7 @@
 """Find out what the user gave for a case (image file, folder with a DICOM series or in nnU-Net naming), and read it.
 
-Nothing native reads a file of others here: NIfTI and NRRD are read by Python, zlib and numpy, DICOM by pydicom.
+Nothing native reads a file of others here: NIfTI, NRRD and MetaImage are read by Python, zlib and numpy, DICOM by
+pydicom.
 """
 
 import re

@@ -16,20 +16,22 @@ import SimpleITK as sitk
 from ..util.errors import InputError, UsageError
 from ..util.input_files import regular_file
 from ..util.memory import check_memory
-from . import nifti, nrrd
+from . import metaimage, nifti, nrrd
 from .dicom_folder import is_dicom
 from .grid import VoxelGrid, check_geometry, check_grid, check_scalar_volume
+from .header_fields import DETACHED
 from .image_file import WANTED, StoredImage, check_voxels, checked_place, not_finite, read_voxels, unreadable
 
 
-def _read_other(path: Path) -> StoredImage:
-    raise InputError(f"{path} is in a format that is not read: save it as .nii.gz or .nrrd.", "unread-format")
+def _read_no_pair(path: Path) -> StoredImage:
+    raise InputError(f"{path} is header or voxels of two files: save one .nii.gz, .nrrd or .mha.", DETACHED)
 
 
 FORMATS = (
     (nrrd.SUFFIXES, nrrd.read_nrrd_header),
+    (metaimage.SUFFIXES, metaimage.read_metaimage_header),
     (nifti.SUFFIXES, nifti.read_nifti_header),
-    ((".hdr", ".img", ".hdr.gz", ".img.gz", ".nia", ".nhdr", ".mhd", ".mha"), _read_other),
+    ((".hdr", ".img", ".hdr.gz", ".img.gz", ".nia", ".nhdr", ".mhd"), _read_no_pair),
 )
 """Ends of file names, and what reads and checks the header of such a file: all that a format needs."""
 FloatArray = np.ndarray

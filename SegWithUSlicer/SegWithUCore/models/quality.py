@@ -80,7 +80,7 @@ def model_warnings(bundle: Bundle) -> list[str]:
 
 
 def quality_warnings(
-    name: str, labels: Sequence[Label], calibration: Mapping[str, Any] | None, figures: Mapping[str, Any] | None = None
+    name: str, labels: Sequence[Label], calibration: Mapping[str, Any] | None, metrics: Mapping[str, Any] | None = None
 ) -> list[str]:
     """As `model_warnings`, of the blocks of a bundle.
 
@@ -94,7 +94,7 @@ def quality_warnings(
         found = known.get(label.value)
         if found is not None and found.missed > MOST * found.present:
             undrawn.append(f"{label.name} (nothing in {found.missed} of the {found.present} unseen cases that have it)")
-        elif (worst := _lowest_dice(label, found, calibration, figures)) is not None and worst[0] < POOR_DICE:
+        elif (worst := _lowest_dice(label, found, calibration, metrics)) is not None and worst[0] < POOR_DICE:
             poor.append(f"{label.name} (mean Dice {worst[0]:.2f} in {worst[1]} unseen cases)")
     said = []
     if undrawn:

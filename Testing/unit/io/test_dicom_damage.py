@@ -292,16 +292,21 @@ def test_compressed_voxels_of_another_size_are_refused(scheme: str, ct: sitk.Ima
     _refused(tmp_path / "series", *words)
 
 
-def test_packing_that_contradicts_the_transfer_syntax_is_refused(ct: sitk.Image, tmp_path: Path) -> None:
-    def claimed(number: int, dataset: Dataset) -> None:
-        packed(dataset, "RLE", tmp_path)
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_packing_that_contradicts_the_transfer_syntax_is_refused(
+    is_packed: bool, ct: sitk.Image, tmp_path: Path
+) -> None:
+    syntaxes = [b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0"]
+    true, claimed = syntaxes[::-1] if is_packed else syntaxes
 
-    write_series(ct, tmp_path / "packed")
-    for path in (tmp_path / "packed").iterdir():
-        content = path.read_bytes()
-        path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1))
-    _refused(tmp_path / "packed", "not compressed, unlike its transfer syntax")
+    def pack(_number: int, dataset: Dataset) -> None:
+        if is_packed:
+            packed(dataset, "RLE", tmp_path)
+
+    for path in write_series(ct, tmp_path / "series", change=pack):
+        path.write_bytes(path.read_bytes().replace(true, claimed, 1))
+    words = "are compressed, unlike its" if is_packed else "are not compressed, unlike its"
+    _refused(tmp_path / "series", words)
 
 
 def test_slices_that_lost_their_beginning_are_not_left_out(ct: sitk.Image, tmp_path: Path) -> None:
@@ -403,7 +408,7 @@ def test_inverted_mr_is_turned_round_as_slicer_has_it(scheme: str, ct: sitk.Imag
     def inverted(number: int, dataset: Dataset) -> None:
         as_mr(PhotometricInterpretation="MONOCHROME1", FrameOfReferenceUID="1.2.7")(number, dataset)
         if scheme:
-            packed(dataset, scheme)
+            packed(dataset, scheme, tmp_path)
 
     files = write_series(ct, tmp_path / "series", scale=lambda k: (2, 1), change=inverted)
     assert pydicom.dcmread(files[0]).SOPClassUID == MRImageStorage

@@ -117,7 +117,7 @@ def test_compression_that_cannot_be_read_is_named(syntax: str, name: str, ct: si
             packed_in_an_unknown_way(dataset, syntax)
 
     files = write_series(ct, tmp_path / "series", change=pack)
-    _refused(tmp_path / "series", files[5].name, name, syntax, "uncompressed")
+    _refused(tmp_path / "series", files[5].name, name, syntax, "compressed-voxels")
 
 
 def test_files_without_a_preamble_are_read(ct: sitk.Image, tmp_path: Path) -> None:

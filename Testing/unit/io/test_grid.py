@@ -75,7 +75,7 @@ def test_unusual_grids_pass(image: sitk.Image) -> None:
     check_grid(FILE, image)
 
 
-@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])
 def test_files_of_every_format_are_checked(suffix: str, tmp_path: Path) -> None:
     path = write(_image(origin=(2e4, 0, 0)), tmp_path / f"image{suffix}", compressed=False)
     with pytest.raises(InputError, match=r"begins 2e\+04 mm"):
@@ -86,6 +86,7 @@ def test_files_of_every_format_are_checked(suffix: str, tmp_path: Path) -> None:
     ("suffix", "old", "new", "words"),
     [
         (".nrrd", b"(0,1,0)", b"(0.3,1,0)", "at an angle of 73.3 degrees"),
+        (".mha", b"TransformMatrix = 1 0 0 0 1 0", b"TransformMatrix = 1 0 0 0.3 1 0", "at an angle of 73.3 degrees"),
     ],
 )
 def test_sheared_text_headers_are_refused(suffix: str, old: bytes, new: bytes, words: str, tmp_path: Path) -> None:
@@ -120,10 +121,11 @@ def _edited(path: Path, *changes: tuple[bytes, bytes]) -> Path:
 
 def test_a_place_that_a_header_does_not_give_is_told(tmp_path: Path) -> None:
     nrrd = write(_image(), tmp_path / "whole.nrrd", compressed=False)
-    assert _notes(nrrd) == []
-    copies = {name: tmp_path / name for name in ("a.nrrd", "b.nrrd")}
-    for copy in copies.values():
-        copy.write_bytes(nrrd.read_bytes())
+    mha = write(_image(), tmp_path / "whole.mha", compressed=False)
+    assert _notes(nrrd) == _notes(mha) == []
+    copies = {name: tmp_path / name for name in ("a.nrrd", "b.nrrd", "a.mha", "b.mha")}
+    for name, copy in copies.items():
+        copy.write_bytes((nrrd if name.endswith("nrrd") else mha).read_bytes())
     directions = b"space directions: (1,0,0) (0,1,0) (0,0,1)"
     place, size = "has no axes", "has no voxel size: 1 mm is taken"
     spacing = b"spacings: 1 1 1"
@@ -140,8 +142,13 @@ def test_a_place_that_a_header_does_not_give_is_told(tmp_path: Path) -> None:
     _edited(copies["b.nrrd"], (directions, b""), (b"space: left-posterior-superior\n", b""))
     found = _notes(_edited(copies["b.nrrd"], (b"\nkinds", b"kinds"), (b"space origin: (0,0,0)\n", b"")))
     assert [place in found[0], size in found[1]] == [True, True]
-    assert len(_notes(_edited(nrrd, (b"space origin: (0,0,0)\n", b"")))) == 1
-    assert read_image(nrrd).GetOrigin() == (0, 0, 0)
+    found = _notes(_edited(copies["a.mha"], (b"TransformMatrix = 1 0 0 0 1 0 0 0 1\n", b"")))
+    assert [place in note for note in found] == [True]
+    found = _notes(_edited(copies["b.mha"], (b"ElementSpacing = 1 1 1\n", b"")))
+    assert [size in note for note in found] == [True]
+    for whole, line in ((nrrd, b"space origin: (0,0,0)\n"), (mha, b"Offset = 0 0 0\n")):
+        assert len(_notes(_edited(whole, (line, b"")))) == 1
+        assert read_image(whole).GetOrigin() == (0, 0, 0)
     found = _notes(write_nifti(tmp_path / "image.nii", qform_code=0))
     assert [place in note and "as in Slicer" in note for note in found] == [True]
 

@@ -1,7 +1,8 @@
-"""NRRD files read as ITK reads them where they are valid, and not at all where a byte is wrong."""
+"""NRRD and MetaImage files read as ITK reads them where they are valid, and not at all where a byte is wrong."""
 
 import gzip
 import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from segwithu_command import real_image, write
-from stored_files import assert_same_image, nrrd, real_volume, stored_bytes
+from stored_files import assert_same_image, metaimage, nrrd, real_volume, stored_bytes
 
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.header_fields import strict_number
@@ -26,7 +27,7 @@ from SegWithUCore.io.volume import (
 from SegWithUCore.util.errors import InputError
 
 TYPES = [f"sitk{sign}{bits}" for sign in ("Int", "UInt") for bits in (8, 16, 32, 64)] + ["sitkFloat32", "sitkFloat64"]
-SUFFIXES = (".nrrd",)
+SUFFIXES = (".nrrd", ".mha")
 SHAPES: dict[str, Callable[[sitk.Image], sitk.Image]] = {
     "3D": lambda image: image,
     "colours": lambda image: sitk.Compose([image, image + 1, image + 2]),
@@ -53,7 +54,7 @@ def test_what_itk_writes_is_read_as_itk_reads_it(
         check_file(path)
 
 
-@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])
 def test_whole_head_is_read_as_itk_reads_it(suffix: str, data_folder: Path, tmp_path: Path) -> None:
     path = write(sitk.ReadImage(str(real_image(data_folder))), tmp_path / f"head{suffix}")
     assert_same_image(read_file(path), sitk.ReadImage(str(path)))
@@ -129,13 +130,34 @@ DOUBTFUL: dict[str, tuple[str, list[str]]] = {
     "lines to be skipped": ("voxels-in-another-file", ["lineskip: 2"]),
     "a field as a key": ("misspelt-field", ["spacings:=2 2 2"]),
 }
+DOUBTFUL_META: dict[str, tuple[str, list[str]]] = {
+    "cm": ("units-not-mm", ["DistanceUnits = cm"]),
+    "um": ("units-not-mm", ["DistanceUnits = um"]),
+    "bytes to be skipped": ("voxels-in-another-file", ["HeaderSize = 5"]),
+    **{
+        line: ("misspelt-field", [line])
+        for line in (
+            "elementspacing = 2 2 2",
+            "offset = 1 2 3",
+            "transformmatrix = 0 1 0 -1 0 0 0 0 1",
+            "Transformmatrix = 0 1 0 -1 0 0 0 0 1",
+            "Element_Spacing = 2 2 2",
+            "distanceunits = cm",
+            "BinaryDataByteOrderMsb = True",
+        )
+    },
+}
 
 
-def test_units_keys_and_spaces_that_would_be_passed_over_are_refused(volume: sitk.Image, tmp_path: Path) -> None:
-    for code, lines in DOUBTFUL.values():
-        path = nrrd(tmp_path / "image.nrrd", lines, stored_bytes(volume))
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_units_keys_and_spaces_that_would_be_passed_over_are_refused(
+    suffix: str, volume: sitk.Image, tmp_path: Path
+) -> None:
+    written, kinds = (nrrd, DOUBTFUL) if suffix == ".nrrd" else (metaimage, DOUBTFUL_META)
+    for code, lines in kinds.values():
+        path = written(tmp_path / f"image{suffix}", lines, stored_bytes(volume))
         for look in (read_file, read_header):
-            with pytest.raises(InputError, match=r"image\.nrrd") as refusal:
+            with pytest.raises(InputError, match=f"image{suffix}") as refusal:
                 look(path)
             assert refusal.value.code == code, lines
 
@@ -144,6 +166,9 @@ def test_units_in_mm_are_read(volume: sitk.Image, tmp_path: Path) -> None:
     for units in ('"mm" "mm" "mm"', '"" "" ""', '"MM" "millimeters" "???"'):
         lines = ["space: LPS", DIRECTIONS, f"space units: {units}"]
         path = nrrd(tmp_path / "image.nrrd", lines, stored_bytes(volume))
+        assert_same_image(read_file(path), sitk.ReadImage(str(path)))
+    for unit in ("mm", "?"):
+        path = metaimage(tmp_path / "image.mha", [f"DistanceUnits = {unit}"], stored_bytes(volume))
         assert_same_image(read_file(path), sitk.ReadImage(str(path)))
 
 
@@ -155,6 +180,7 @@ def test_numbers_of_other_scripts_and_languages_are_none(number: str, volume: si
     paths = [
         nrrd(tmp_path / "image.nrrd", ["space: LPS", f"space directions: ({number},0,0) (0,1,0) (0,0,1)"], body),
         nrrd(tmp_path / "spacings.nrrd", [f"spacings: 1 1 {number or 'x'}"], body),
+        metaimage(tmp_path / "image.mha", [f"ElementSpacing = 1 1 {number}"], body),
     ]
     for path in paths if number != "nan" else []:  # of `spacings`, nan is "unknown"
         with pytest.raises(InputError, match=path.name):
@@ -173,13 +199,50 @@ def test_usual_numbers_are_read() -> None:
     assert {text: strict_number(text) for text in known} == known
 
 
+VALID_META: dict[str, list[str]] = {
+    "nothing but voxels": [],
+    "spacing": ["ElementSpacing = 0.5 1 2", "ElementSize = 0.5 1 1.5"],
+    "directions": ["TransformMatrix = 0 1 0 -1 0 0 0 0 1", "Offset = 1 2 3", "CenterOfRotation = 0 0 0"],
+    "own fields": ["Comment = a = b", "0008|0060 = CT", "Modality = MET_MOD_CT", "AnatomicalOrientation = RAI"],
+    "plain intensities": ["ElementToIntensityFunctionSlope = 1", "ElementToIntensityFunctionOffset = 0"],
+}
+
+
+@pytest.mark.parametrize("kind", VALID_META)
+def test_metaimage_written_by_hand_is_read_as_itk_reads_it(kind: str, volume: sitk.Image, tmp_path: Path) -> None:
+    path = metaimage(tmp_path / "image.mha", VALID_META[kind], stored_bytes(volume))
+    assert_same_image(read_file(path), sitk.ReadImage(str(path)))
+
+
+def test_big_endian_and_long_are_read_as_itk_reads_them(volume: sitk.Image, tmp_path: Path) -> None:
+    path = metaimage(tmp_path / "big.mha", ["BinaryDataByteOrderMSB = True"], stored_bytes(volume, ">"))
+    assert_same_image(read_file(path), sitk.ReadImage(str(path)))
+    whole = sitk.Cast(volume, sitk.sitkInt32)
+    path = metaimage(tmp_path / "long.mha", [], stored_bytes(whole), ElementType="MET_LONG")
+    assert_same_image(read_file(path), whole_on_plain_grid(whole))
+
+
+def whole_on_plain_grid(image: sitk.Image) -> sitk.Image:
+    """The image where a header says nothing about its place."""
+    return sitk.GetImageFromArray(sitk.GetArrayFromImage(image))
+
+
+def test_compressed_metaimage_that_leaves_its_length_out_holds_the_true_voxels(
+    volume: sitk.Image, tmp_path: Path
+) -> None:
+    """ITK inflates from the beginning of the header then, and gives what the memory held."""
+    for body in (zlib.compress(stored_bytes(volume)), gzip.compress(stored_bytes(volume))):
+        path = metaimage(tmp_path / "image.mha", ["CompressedData = True"], body)
+        assert_same_image(read_file(path), whole_on_plain_grid(volume))
+
+
 def test_what_is_no_volume_of_three_axes_or_lies_in_two_files_is_refused(volume: sitk.Image, tmp_path: Path) -> None:
     for suffix in SUFFIXES:
         for shaped in (volume[:, :, 4], sitk.JoinSeries([volume, volume])):
             with pytest.raises(InputError, match="no-volume"):
                 read_file(write(shaped, tmp_path / f"image{suffix}"))
-    for suffix in (".nhdr", ".mhd", ".hdr", ".mha"):
-        with pytest.raises(InputError, match="unread-format"):
+    for suffix in (".nhdr", ".mhd", ".hdr"):
+        with pytest.raises(InputError, match="voxels-in-another-file"):
             read_file(write(volume, tmp_path / f"image{suffix}"))
 
 
@@ -206,7 +269,7 @@ def _damaged(whole: bytes, start: int, kind: str, dice: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("damage", ["bit", "zeros", "cut"])
-@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd", ".nii.gz"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd", ".mha", ".nii.gz"])
 def test_every_damage_to_a_compressed_body_is_refused(
     suffix: str, damage: str, data_folder: Path, tmp_path: Path
 ) -> None:
@@ -227,7 +290,7 @@ def test_labels_that_16_bits_do_not_hold_are_refused_and_not_wrapped(tmp_path: P
     labels = np.zeros((3, 4, 5), np.int32)
     for value, valid in ((32767, True), (-32768, True), (32768, False), (65538, False), (-32769, False)):
         labels[1, 2, 3] = value
-        path = write(sitk.GetImageFromArray(labels), tmp_path / "labels.nrrd")
+        path = write(sitk.GetImageFromArray(labels), tmp_path / "labels.mha")
         if valid:
             assert sitk.GetArrayFromImage(read_labels(path)).flat[np.argmax(labels != 0)] == value
         else:

@@ -117,7 +117,7 @@ def segmented(image: sitk.Image) -> sitk.Image:
     return found
 
 
-@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_reference_at_the_images_place_is_turned_onto_it(order: tuple[int, ...], suffix: str, case: Case) -> None:
     expected, image = labels(case), read_images(case)[0]

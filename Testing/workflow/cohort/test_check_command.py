@@ -42,23 +42,23 @@ def test_images_are_read_and_the_damaged_one_stops_no_other(
     data_folder: Path, tmp_path: Path, segwithu: Command
 ) -> None:
     image = sitk.ReadImage(str(data_folder / "hippocampus" / "images" / f"{CASES[0]}.nii.gz"))
-    for name in ("a.nrrd", "b.nrrd", "c.nii.gz"):
+    for name in ("a.mha", "b.nrrd", "c.nii.gz"):
         sitk.WriteImage(image, str(tmp_path / name), useCompression=True)
-    content = bytearray((tmp_path / "a.nrrd").read_bytes())
+    content = bytearray((tmp_path / "a.mha").read_bytes())
     content[-1000] ^= 4
-    (tmp_path / "a.nrrd").write_bytes(content)
+    (tmp_path / "a.mha").write_bytes(content)
     (tmp_path / "empty").mkdir()
     code, found = checked(segwithu, tmp_path)
     assert code == 1
     assert {name: one["outcome"] for name, one in found.items()} == {
-        "a.nrrd": "refused",
+        "a.mha": "refused",
         "empty": "refused",
         "b.nrrd": "whole",
         "c.nii.gz": "whole",
     }
     assert found["b.nrrd"]["voxels_sha256"] == found["c.nii.gz"]["voxels_sha256"]
     words = segwithu("check", tmp_path)
-    assert "a.nrrd" in words.err and "4 checked: 2 refused, 2 whole." in words.out
+    assert "a.mha" in words.err and "4 checked: 2 refused, 2 whole." in words.out
 
 
 def test_a_header_without_a_place_is_doubtful_and_no_failure(tmp_path: Path, segwithu: Command) -> None:

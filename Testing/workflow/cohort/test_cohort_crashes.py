@@ -29,9 +29,9 @@ def failures(output: Path) -> dict[str, str]:
 def test_a_header_that_itk_does_not_survive_is_one_failed_case(
     data_folder: Path, tiny: Path, segwithu: Command, tmp_path: Path
 ) -> None:
-    whole = write(sitk.ReadImage(str(real_image(data_folder))), tmp_path / "whole.nrrd", compressed=False)
-    wrong = tmp_path / "abort.nrrd"
-    wrong.write_bytes(whole.read_bytes().replace(b"dimension: 3", b"dimension: 99"))
+    whole = write(sitk.ReadImage(str(real_image(data_folder))), tmp_path / "whole.mha", compressed=False)
+    wrong = tmp_path / "abort.mha"
+    wrong.write_bytes(whole.read_bytes().replace(b"NDims = 3", b"NDims = 99"))
     outcome = segwithu.segment(wrong, whole, model=tiny, output=tmp_path / "out")
     assert outcome.code == 1
     assert str(wrong) in outcome.messages[0]

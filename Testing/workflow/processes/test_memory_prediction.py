@@ -52,11 +52,12 @@ def cube(edge: int) -> VoxelGrid:
 
 
 def huge(folder: Path, edge: int, kind: str = "int16") -> Path:
-    """An NRRD file of that edge whose voxels are holes in the file."""
-    path, size = folder / "huge.nrrd", edge**3 * np.dtype(kind).itemsize
-    lines = ["NRRD0004", f"type: {kind if kind != 'float64' else 'double'}", "dimension: 3", "encoding: raw"]
-    lines += ["endian: little", f"sizes: {edge} {edge} {edge}", "space: left-posterior-superior"]
-    lines += ["space directions: (-1,0,0) (0,-1,0) (0,0,1)", "space origin: (0,0,0)", "", ""]
+    """An MHA file of that edge whose voxels are holes in the file."""
+    path, size = folder / "huge.mha", edge**3 * np.dtype(kind).itemsize
+    names = {"int16": "MET_SHORT", "uint8": "MET_UCHAR", "float64": "MET_DOUBLE"}
+    lines = ["ObjectType = Image", "NDims = 3", "BinaryData = True", "BinaryDataByteOrderMSB = False"]
+    lines += ["TransformMatrix = -1 0 0 0 -1 0 0 0 1", "Offset = 0 0 0", "ElementSpacing = 1 1 1"]
+    lines += [f"DimSize = {edge} {edge} {edge}", f"ElementType = {names[kind]}", "ElementDataFile = LOCAL", ""]
     with path.open("wb") as file:
         file.write("\n".join(lines).encode("ascii"))
         file.truncate(file.tell() + size)
@@ -64,7 +65,7 @@ def huge(folder: Path, edge: int, kind: str = "int16") -> Path:
 
 
 class TestHeaders:
-    @pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd"])
+    @pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha"])
     @pytest.mark.parametrize(("kind", "size"), [(sitk.sitkUInt8, 1), (sitk.sitkInt16, 2), (sitk.sitkFloat64, 8)])
     def test_grid_and_voxel_type_are_those_that_reading_gives(
         self, tmp_path: Path, name: str, kind: int, size: int

@@ -69,6 +69,7 @@ BAD_IMAGES: dict[str, tuple[Maker, str]] = {
     "packed text": (_bytes("text.nii.gz", gzip.compress(b"dear reader\n" * 99)), "(the format is unknown)"),
     "no bytes nii.gz": (_bytes("empty.nii.gz", b""), "cannot be read as an image"),
     "no bytes nrrd": (_bytes("empty.nrrd", b""), "cannot be read as an image"),
+    "no bytes mha": (_bytes("empty.mha", b""), "cannot be read as an image"),
     "npy": (_npy, "cannot be read as an image (the format is unknown)"),
     "png": (_png, "cannot be read as an image (the format is unknown)"),
     "2D": (_image("slice.nrrd", lambda image: image[:, :, 10]), "'dimension: 2'"),
@@ -79,9 +80,9 @@ BAD_IMAGES: dict[str, tuple[Maker, str]] = {
     "NaN nii.gz": (_image("nan.nii.gz", _values(_with_holes)), "3 NaN or infinite voxels of 53856"),
     "NaN nii": (_image("nan.nii", _values(_with_holes)), "3 NaN or infinite voxels of 53856"),
     "NaN nrrd": (_image("nan.nrrd", _values(_with_holes)), "3 NaN or infinite voxels of 53856"),
-    "mha": (_image("image.mha", lambda image: image), "save it as .nii.gz or .nrrd"),
+    "NaN mha": (_image("nan.mha", _values(_with_holes)), "3 NaN or infinite voxels of 53856"),
     "constant": (_image("flat.nii.gz", _values(lambda array: array * 0 + 7)), "every voxel is 7"),
-    "zero": (_image("zero.nrrd", _values(lambda array: array * 0)), "every voxel is 0"),
+    "zero": (_image("zero.mha", _values(lambda array: array * 0)), "every voxel is 0"),
 }
 
 
@@ -108,7 +109,7 @@ def _cut(content: bytes, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("compressed", [True, False], ids=["compressed", "plain"])
-@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd"])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
 def test_truncated_file_is_named_in_one_sentence(
     suffix: str, compressed: bool, segwithu: Command, tiny: Path, image: sitk.Image, tmp_path: Path
 ) -> None:

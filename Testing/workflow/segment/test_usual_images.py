@@ -25,7 +25,7 @@ TYPES = {
     "float32": sitk.sitkFloat32,
     "float64": sitk.sitkFloat64,
 }
-FORMATS = (".nii.gz", ".nii", ".nrrd")
+FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_any_path_and_type_give_the_identical_result(
     places = {
         "plain": write(ct, tmp_path / "plain.nii.gz"),
         "Bauch groß 1": write(sitk.Cast(ct, sitk.sitkFloat64), tmp_path / "Ärzte & Söhne" / "Bauch groß 1.nrrd"),
-        "腹部 CT": write(sitk.Cast(ct, sitk.sitkInt32), tmp_path / "データ" / "腹部 CT.nrrd"),
+        "腹部 CT": write(sitk.Cast(ct, sitk.sitkInt32), tmp_path / "データ" / "腹部 CT.mha"),
     }
     output = tmp_path / "Ergebnisse – neu"
     assert segwithu.segment(*places.values(), model=tiny, output=output).code == 0
