@@ -1,4 +1,4 @@
-"""Another program that reviews the same case: opens the log, says so, judges a region when told, and ends.
+"""Another program that reviews the same case: opens the log, says so, judges the last region when told, and ends.
 
 web_rival.py FOLDER REVIEWER
 """
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from SegWithUCore.case.case_file import read_case
-from SegWithUCore.case.region_files import regions_hash, regions_text
+from SegWithUCore.case.region_files import read_regions, regions_hash, regions_text
 from SegWithUCore.review.log import AuditLog, LogInUseError
 from SegWithUCore.review.log_format import Verdict, VerdictGiven
 from SegWithUCore.review.session import ReviewedCase
@@ -16,6 +16,7 @@ from SegWithUCore.review.session import ReviewedCase
 
 def main(place: str, reviewer: str) -> None:
     folder = Path(place)
+    last = read_regions(folder)[-1]
     header = ReviewedCase(read_case(folder), (), regions_hash(regions_text(folder))).header()
     try:
         log = AuditLog.open(folder, reviewer, header)
@@ -24,7 +25,7 @@ def main(place: str, reviewer: str) -> None:
         return
     print("open", flush=True)
     for _line in sys.stdin:
-        log.append(VerdictGiven(2, Verdict.REJECTED))
+        log.append(VerdictGiven(last.id, Verdict.REJECTED))
     log.close()
 
 

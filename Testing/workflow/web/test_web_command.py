@@ -110,4 +110,4 @@ def test_a_worklist_is_shown_by_its_file_and_one_that_leads_elsewhere_is_refused
     content = json.loads((tmp_path / "worklist.json").read_text())
     content["cases"][0]["folder"] = "../elsewhere"
     (tmp_path / "worklist.json").write_text(json.dumps(content))
-    one_sentence(segwithu("web", tmp_path / "worklist.json"), "outside the folder of the list")
+    refused(segwithu("web", tmp_path / "worklist.json"), "leads-outside", tmp_path / "worklist.json")
