@@ -239,7 +239,7 @@ def _given_images(images: Sequence[ImageInput], bundle: Bundle) -> _Given:
     for channel, image in zip(bundle.input.channels, images, strict=True):
         source = Path(f"{channel} image")
         if not isinstance(image, sitk.Image):
-            raise UsageError(f"{type(image).__name__} is not an image: give paths or SimpleITK images.", "no-image")
+            raise UsageError(f"{type(image).__name__} is not an image: give paths or SimpleITK images.")
         check_grid(source, image)
         checked[source] = checked_volume(source, image)
     return _Given("image", list(checked), images=checked)

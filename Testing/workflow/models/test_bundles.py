@@ -126,7 +126,7 @@ def test_damaged_bundle_is_named_and_nothing_is_segmented(
     damage, words = DAMAGES[kind]
     damage(copy)
     one_sentence(segwithu.segment(real_image(data_folder), model=copy, output=tmp_path / "results"), *words)
-    assert entries(tmp_path / "results") == []
+    assert not (tmp_path / "results").exists()
     one_sentence(segwithu("models", "verify", copy, "--load"), *words)
     if kind not in ONLY_LOADING_TELLS:
         one_sentence(segwithu("models", "verify", copy), *words)

@@ -69,7 +69,7 @@ def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(
     assert bundle.about["origin"].startswith("imported from converted/weights.safetensors (weights, SHA-256 ")
     assert bundle.about["converted_from"].startswith("model5_gw_ae/model.json of TensorFlow.js, SHA-256 ")
     card = (tmp_path / "m" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    for words in ("not trained here", "is not trained, so its maps", "not calibrated"):
+    for words in ("not trained here", "not trained: its ranking map", "not calibrated"):
         assert words in card
     assert segwithu("models", "verify", tmp_path / "m", "--load").out == "meshnet-tissue-light: whole\n"
     image, region = sitk.Image(64, 64, 64, sitk.sitkFloat32), RegionOfInterest.parse("0,0,0,30,30,30")
@@ -220,7 +220,7 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
             recipe(tmp_path / "two.json", path, labels=four_labels()[:2]),
             ("two.json", "3 classes for 2 labels"),
         ),
-        (weights, "weights", recipe(tmp_path / "t.json", path, head=taps), ("'layers.30'", "layers.9")),
+        (weights, "weights", recipe(tmp_path / "t.json", path, head=taps), ("t.json", "'layers.30'", "layers.6")),
         (
             weights,
             "weights",
