@@ -61,7 +61,7 @@ def deviations_of_features(
         grid: of the part to be segmented, or an image on it.
     """
     grid, reference = VoxelGrid.of(grid), bundle.ood_reference
-    if reference is None or needs_placing(grid, bundle):  # boxes are compared when they are segmented
+    if reference is None:
         return []
     seen, orientation = _reoriented(grid, bundle.input.orientation), bundle.input.orientation
     extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]

@@ -10,7 +10,7 @@ import numpy as np
 from ..inference.engines import AUTO
 from ..inference.image_features import ImageFeatures
 from ..inference.model import Model, user_network_sha256
-from ..inference.ood_check import deviations_of_features
+from ..inference.ood_check import deviations_of_features, needs_placing
 from ..inference.segment import Job, segment
 from ..io.grid import VoxelGrid, check_geometry
 from ..io.roi import RegionOfInterest, part_grid
@@ -39,7 +39,10 @@ class JobRunner:
         """Do a request and return the event that answers it, without its id."""
         try:
             if request.request == "ood_check":  # Slicer's window sends the grid and image features of the voxels
-                found = deviations_of_features(_features(request), _part(request), self._bundle(request.model))
+                grid, bundle = _part(request), self._bundle(request.model)
+                # A large image itself is not segmented: the boxes that are placed in it are compared then.
+                placed = request.region is None and needs_placing(grid, bundle)
+                found = [] if placed else deviations_of_features(_features(request), grid, bundle)
                 return {"event": "ood_checked", "deviations": [deviation.to_json() for deviation in found]}
             if not request.files or not request.name or not request.target:
                 raise UsageError("The request 'segment' lacks files, name or target.", "incomplete-request")

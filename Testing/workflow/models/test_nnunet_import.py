@@ -19,7 +19,7 @@ from nnunet_results import (
     settings,
     write_result_folder,
 )
-from segwithu_command import Command, entries, one_sentence, real_image
+from segwithu_command import Command, entries, one_sentence, real_image, refused
 from training_runs import Workshop
 
 from SegWithUCore.models.bundle import read_bundle
@@ -295,7 +295,6 @@ def test_missing_package_is_named_with_the_extra_that_brings_it(
     for name in [name for name in sys.modules if name.startswith("dynamic_network_architectures")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "dynamic_network_architectures", None)
-    one_sentence(
-        segwithu("models", "verify", tmp_path / "bundle", "--load"), "dynamic-network-architectures", "[nnunet]"
-    )
+    outcome = segwithu("models", "verify", tmp_path / "bundle", "--load")
+    refused(outcome, "needs-package", "dynamic-network-architectures", "[nnunet]", code=2)
     assert segwithu("models", "show", tmp_path / "bundle").code == 0

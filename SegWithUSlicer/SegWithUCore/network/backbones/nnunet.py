@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ...util.errors import InputError
+from ...util.errors import NEEDS_PACKAGE, InputError, UsageError
 from ...util.strict_json import check_schema, schema
 
 NETWORKS_PREFIX = "dynamic_network_architectures.architectures."
@@ -36,7 +36,8 @@ def build_nnunet(network: str, in_channels: int, num_classes: int, architecture:
         architecture: `arch_kwargs` of the plans: JSON values, layers as dotted names ("torch.nn.LeakyReLU").
 
     Raises:
-        InputError: the package is missing, or a class is none of those known.
+        InputError: a class is none of those known.
+        UsageError: the package is missing.
         ValueError, TypeError: the arguments do not fit the class.
     """
     if network not in NETWORKS:
@@ -109,4 +110,4 @@ def _package(module: str) -> Any:
         return importlib.import_module(f"dynamic_network_architectures.{module}")
     except ImportError as error:
         what = "nnU-Net models need the package dynamic-network-architectures"
-        raise InputError(f'{what}: pip install ".[nnunet]" in the checkout.', "needs-package") from error
+        raise UsageError(f'{what}: pip install ".[nnunet]" in the checkout.', NEEDS_PACKAGE) from error
