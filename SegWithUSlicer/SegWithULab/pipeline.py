@@ -271,7 +271,7 @@ class Pipeline:
         )
         assert made.bundle is not None and made.bundle.calibration is not None
         flags = made.bundle.calibration["flags"]
-        judged = flags["cases"] + flags.get("fold_cases", 0)
+        judged = flags["cases"] + flags.get("cross_validated_cases", 0)
         return {"cases": len(cases), "flag_cases": judged, "flags": flags["rules"][FIGURE]["message"]}
 
     def _evaluate(self, begun: Begun) -> Mapping[str, Any]:

@@ -105,21 +105,24 @@ def fit_flag_limit(cases: Sequence[FlagCase], bad_dice: float | None = None) -> 
 
     Returns:
         For the block "flags" of a bundle's calibration: `cases` and `bad_cases` that the network itself predicted,
-        `fold_cases` and `fold_bad_cases` of others, if there are any, `missed_share`, `bad_dice`, and `rules` with the
-        one rule: its `limit` (None for none), `flagged_share`, `others_flagged_share` (of the cases that are not bad)
-        and `missed` of the own cases, `bound`, `p_value`, `useful` and a `sentence`.
+        `cross_validated_cases` and `cross_validated_bad_cases` of others, if there are any, `missed_share`, `bad_dice`,
+        and `rules` with the one rule: its `limit` (None for none), `flagged_share`, `others_flagged_share` (of the
+        cases that are not bad) and `missed` of the own cases, `bound`, `p_value`, `useful` and a `message`.
     """
     known = _Known.of([case for case in cases if math.isfinite(case.soft_dice) and math.isfinite(case.dice)])
     if bad_dice is None:
         bad_dice = _worst_part(known.dice[known.own])
     bad = known.dice < bad_dice
-    others = {"fold_cases": int((~known.own).sum()), "fold_bad_cases": int((bad & ~known.own).sum())}
+    others = {
+        "cross_validated_cases": int((~known.own).sum()),
+        "cross_validated_bad_cases": int((bad & ~known.own).sum()),
+    }
     return {
         "cases": int(known.own.sum()),
         "missed_share": MISSED_SHARE,
         "bad_dice": bad_dice,
         "bad_cases": int((bad & known.own).sum()),
-        **(others if others["fold_cases"] else {}),
+        **(others if others["cross_validated_cases"] else {}),
         "rules": {FIGURE: _rule(known, bad)},
     }
 

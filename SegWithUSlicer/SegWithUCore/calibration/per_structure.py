@@ -227,7 +227,7 @@ class PredictedDice:
             that were judged together. Where the line is no better on the cases of the network itself, it is of these
             alone.
         cases: number of calibration cases that have the structure, predicted by the network itself.
-        fold_cases: the same of other networks.
+        cross_validated_cases: the same of other networks.
         shrinkage: how much of the slope was kept, 0 (the mean alone) to 1.
         structures: so many were judged together.
     """
@@ -243,7 +243,7 @@ class PredictedDice:
     cases: int
     shrinkage: float = 1.0
     structures: int = 1
-    fold_cases: int = 0
+    cross_validated_cases: int = 0
 
     @property
     def informative(self) -> bool:
@@ -256,7 +256,7 @@ class PredictedDice:
 
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle; what is plain is left out."""
-        plain = {"shrinkage": 1.0, "structures": 1, "fold_cases": 0}
+        plain = {"shrinkage": 1.0, "structures": 1, "cross_validated_cases": 0}
         found = {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
         return {**found, "informative": self.informative}
 
@@ -329,7 +329,7 @@ def fit_predicted_dice(
             cases=int((known & own).sum()),
             shrinkage=kept,
             structures=len(pairs),
-            fold_cases=int((known & ~own).sum()),
+            cross_validated_cases=int((known & ~own).sum()),
         )
     return DiceFit(lines, errors, mean_errors, gain, {key: part.prediction for key, part in found.items()})
 

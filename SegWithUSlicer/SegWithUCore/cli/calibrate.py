@@ -77,7 +77,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
         note_patients(cases, console)
         if made.bundle is None:
             kept = f"Nothing predicts better on these cases: {options.model} stays as it is, nothing was written."
-            data: dict[str, Any] = {"bundle": None, "kept": True, "sentences": list(made.messages)}
+            data: dict[str, Any] = {"bundle": None, "kept": True, "messages": list(made.messages)}
             console.result("\n".join([kept, *made.messages]), data)
             return 0
         bundle = made.bundle
@@ -92,7 +92,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
             *(f"flags by {name}: {rule['message']}" for name, rule in rules.items()),
         ]
         data = {"bundle": str(options.output), "model": bundle.name, "version": version, "kept": False}
-        console.result("\n".join(lines), {**data, "sentences": list(made.messages)})
+        console.result("\n".join(lines), {**data, "messages": list(made.messages)})
     return 0
 
 

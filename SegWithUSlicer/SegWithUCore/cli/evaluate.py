@@ -92,7 +92,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if folder is not None:
             write_report(folder, result, evaluation, model.bundle, options.cases)
     text = "\n".join([*messages(result), f"{len(result['table'])} figures more with --report DIR or --output FILE."])
-    console.result(text, {key: value for key, value in result.items() if key != "details_by_case"})
+    console.result(text, {key: value for key, value in result.items() if key != "metrics_by_case"})
     if options.report:
         console.note(f"Look at {options.report / 'report.html'}.")
     if options.output:

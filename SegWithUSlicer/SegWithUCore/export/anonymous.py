@@ -272,7 +272,10 @@ _CASE = {
         **dict.fromkeys(("weights_sha256", "calibration_sha256", "network_sha256"), _HASH),
         **_numbers("calibrated calibrated_with_image calibration_cases head_trained"),
         "flags": {
-            **_numbers("cases alpha missed_share bad_dice bad_cases least_alpha fold_cases fold_bad_cases"),
+            **_numbers(
+                "cases alpha missed_share bad_dice bad_cases least_alpha "
+                "cross_validated_cases cross_validated_bad_cases"
+            ),
             "rules": dict.fromkeys(
                 ("wrong_share", "soft_dice"),
                 _numbers("flagged_share others_flagged_share missed bound p_value limit useful"),

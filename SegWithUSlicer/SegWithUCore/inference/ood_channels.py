@@ -49,8 +49,8 @@ def fit_appearance(
         "noise": [min(noises), max(noises)],
         "template": template.ravel().tolist(),
         "mirror_axis": mirror_axis,
-        "likeness": min(own for own, _ in seen),
-        "turned_gain": max(0.0, *(other - own for own, other in seen)),
+        "least_correlation": min(own for own, _ in seen),
+        "rotation_gain": max(0.0, *(other - own for own, other in seen)),
         "intensities": {"low": [min(lows), max(lows)], "high": [min(highs), max(highs)]} if absolute else None,
     }
 
@@ -76,8 +76,8 @@ def appearance_deviations(
 def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
     template = np.asarray(block["template"]).reshape((CELLS,) * 3)
     own, other = _template_correlation(f.cells, template, block["mirror_axis"])
-    least = block["likeness"] - ROUND_OFF
-    reorient = other - own > block["turned_gain"] and other >= least
+    least = block["least_correlation"] - ROUND_OFF
+    reorient = other - own > block["rotation_gain"] and other >= least
     if own >= least and not reorient:
         return None
     advice = "check the kind of image and the place of the region of interest"
@@ -164,7 +164,7 @@ def fit_quality(
         "gradients": gradients.ravel().tolist(),
         "shading": round(max(shading(f.gradients, gradients) for f in known if f.gradients is not None), 4),
         "sharpness": np.min([f.sharpness for f in known if f.sharpness is not None], axis=0).round(4).tolist(),
-        "middle": round(min(median(f) for f in known), 4),
+        "least_median": round(min(median(f) for f in known), 4),
     }
 
 
@@ -243,7 +243,7 @@ def _sharpness(f: ImageFeatures, block: Mapping[str, Any], channel: str, fine: S
 
 
 def _middle(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
-    found, low = median(f), block["middle"]
+    found, low = median(f), block["least_median"]
     if found >= MIDDLE_WARNED * low:
         return None
     found_at, usual = f"median at {100 * found:.0f} % of its grey values", f"training cases at least {100 * low:.0f} %"

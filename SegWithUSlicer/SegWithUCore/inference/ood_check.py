@@ -42,13 +42,18 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     return deviations_of_features(features, images[0], bundle)
 
 
+LEAST_HEAD_MM = 90.0
+"""Smallest edge of an image in which boxes are placed: less of a head does not hold the template's brain."""
+
+
 def needs_placing(grid: VoxelGrid, bundle: Bundle) -> bool:
     """Return whether an image is so large that the model's boxes are placed in it (`placed_case`)."""
     if bundle.placement is None or bundle.ood_reference is None:
         return False
     seen = _reoriented(grid, bundle.input.orientation)
-    size = _field_of_view([float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)], bundle)
-    return size is not None and size.severity == REFUSED
+    extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
+    size = _field_of_view(extents, bundle)
+    return size is not None and size.severity == REFUSED and min(extents) >= LEAST_HEAD_MM
 
 
 def deviations_of_features(

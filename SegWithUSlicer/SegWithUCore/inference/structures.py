@@ -240,7 +240,7 @@ def _case_level_metrics(
         found["calibration_cases"] = interval.cases
     if dice is not None:
         found["predicted_dice_informative"] = dice.informative
-        found["dice_cases"] = dice.cases + dice.fold_cases
+        found["dice_cases"] = dice.cases + dice.cross_validated_cases
         if np.isfinite(confidence):
             found["dice_estimate"] = dice(confidence)
             found |= {"predicted_dice": found["dice_estimate"]} if dice.informative else {}

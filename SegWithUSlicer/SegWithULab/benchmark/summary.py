@@ -48,12 +48,14 @@ def benchmark_summary(
         name: [[each["regions"][name][what] for each in facts] for what in ("voxels", "errors")]
         for name in facts[0]["regions"]
     }
-    fold_cases = sum(len(fold.cases) for fold in fitting.folds)
+    cross_validated_cases = sum(len(fold.cases) for fold in fitting.folds)
     return {
         "cases": len(cases),
         "patients": len(set(groups)),
         "fitted_on": {"calibration": len(fitting.calibration)},
-        "folds": {"networks": len(fitting.folds), "cases": fold_cases, "rows": learning} if fitting.folds else None,
+        "folds": {"networks": len(fitting.folds), "cases": cross_validated_cases, "rows": learning}
+        if fitting.folds
+        else None,
         "regions": [
             {"region": name, **region_row(voxels, errors, groups)} for name, (voxels, errors) in counts.items()
         ],

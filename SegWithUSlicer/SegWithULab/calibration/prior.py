@@ -88,7 +88,7 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     else:
         messages.append(f"Volume intervals, predicted Dice, limits of flags: {KEPT}.")
     is_changed = better or numbers.to_json() != own.to_json()
-    result["site"] = {"cases": len(cases), "patients": len(patients), "sentences": messages}
+    result["site"] = {"cases": len(cases), "patients": len(patients), "messages": messages}
     return Calibration(result if is_changed else calibration, tuple(messages), is_changed=is_changed)
 
 

@@ -156,7 +156,7 @@ def input_check(found: Mapping[str, Sequence[Deviation]], bundle: Bundle) -> dic
     return {
         "cases": len(found),
         "lacks": checks_lacking(bundle),
-        "unlike": [name for name, severities in worst.items() if severities & {WARNING, REFUSED}],
+        "out_of_distribution": [name for name, severities in worst.items() if severities & {WARNING, REFUSED}],
         "noted": [name for name, severities in worst.items() if severities == {NOTE}],
         "found": {name: [each.to_json() for each in its] for name, its in found.items() if its},
     }

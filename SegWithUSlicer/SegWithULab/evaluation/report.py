@@ -174,7 +174,7 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
          ("level", "coverage", "width", "relative_width", "cases"))]
         for row in result["structures"] if "volume_interval" in row
     ]  # fmt: skip
-    check = result.get("input_check") or {"cases": 0, "unlike": [], "found": {}}
+    check = result.get("input_check") or {"cases": 0, "out_of_distribution": [], "found": {}}
     differences = [[name, each["severity"], each["message"]] for name, its in check["found"].items() for each in its]
     probabilities = ("nll", "brier", "ace", "error probability", "wrong voxels")
     tables = [
@@ -193,7 +193,7 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
               ["structure", "error", "error of the mean", "Spearman with true Dice", "informative"], predicted),
         Table("Volume intervals", "Share of cases whose true volume lies in the interval, and its width.",
               ["structure", "level", "covered", "width mm³", "width / true volume", "cases"], volumes),
-        Table("Input check", f"{len(check['unlike'])} of {check['cases']} cases look unlike the training cases.",
+        Table("OOD check", f"{len(check['out_of_distribution'])} of {check['cases']} cases have an OOD warning.",
               ["case", "severity", "what differs, and what to do"],
               sorted(differences, key=lambda row: row[1] == "note"), texts=3),
     ]  # fmt: skip
@@ -247,14 +247,14 @@ def messages(result: Mapping[str, Any]) -> list[str]:
     """
     rows = {row["title"]: row for row in result["table"] if row.get("cases")}
     dice = [f"{title[5:]} {with_interval(row)}" for title, row in rows.items() if title.startswith("dice ")]
-    details = result.get("details_by_case") or {}
+    details = result.get("metrics_by_case") or {}
     worst = {name: case["mean_dice"] for name, case in details.items() if case.get("mean_dice") is not None}
     lowest = min(worst, key=lambda name: worst[name]) if len(worst) > 1 else None
     end = f"; lowest {number(worst[lowest])} ({lowest})" if lowest else ""
     lines = [f"Dice, {cases_in_words(result)}: {', '.join(dice)}{end}."]
     check = result.get("input_check")
     if check is not None:
-        unlike = check["unlike"]
+        unlike = check["out_of_distribution"]
         names = f" ({', '.join(unlike[:NAMED])}{', ...' if len(unlike) > NAMED else ''})" if unlike else ""
         lacks = f"; not compared: {', '.join(check['lacks'])}" if check["lacks"] else ""
         noted = f"notes on {len(check['noted'])} more"

@@ -42,7 +42,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
     Returns:
         `cases`, `table` (title, mean, p10, p90, cases that have it, low and high of the mean's bootstrap interval),
         `comparisons` and `by_case`; and beyond what a bundle records, `patients`, `band`, `regions`, `detection`,
-        `structures`, `reliability`, `input_check` and `details_by_case`.
+        `structures`, `reliability`, `input_check` and `metrics_by_case`.
     """
     cases, band = evaluation.cases, evaluation.band
     groups = [case.group for case in cases]
@@ -66,7 +66,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
             region: [asdict(bar) for bar in counted.diagram()] for region, counted in evaluation.reliability.items()
         },
         "input_check": input_check({case.name: case.unlike_training for case in cases}, bundle),
-        "details_by_case": {
+        "metrics_by_case": {
             case.name: {
                 "patient": case.group,
                 "mean_dice": finite(1 - case.risk),

@@ -47,10 +47,10 @@ def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_inter
     alone, both = per_structure_blocks(LABELS, own), per_structure_blocks(LABELS, own, other)
     assert both["volume_interval"] == alone["volume_interval"]
     assert both["volume_interval"]["1"]["cases"] == 20
-    assert (alone["flags"]["cases"], both["flags"]["cases"], both["flags"]["fold_cases"]) == (20, 20, 60)
-    assert "fold_cases" not in alone["flags"] and "fold_cases" not in alone["predicted_dice"]["1"]
+    assert (alone["flags"]["cases"], both["flags"]["cases"], both["flags"]["cross_validated_cases"]) == (20, 20, 60)
+    assert "cross_validated_cases" not in alone["flags"] and "cross_validated_cases" not in alone["predicted_dice"]["1"]
     dice = both["predicted_dice"]["1"]
-    assert (dice["cases"], dice["fold_cases"]) == (20, 60)
+    assert (dice["cases"], dice["cross_validated_cases"]) == (20, 60)
     assert (
         both["flags"]["bad_dice"] == alone["flags"]["bad_dice"] and dice["mean"] == alone["predicted_dice"]["1"]["mean"]
     )
@@ -68,7 +68,7 @@ def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_inter
         "fitted on 20 cases and on 60 that cross-validation models predicted, each counted as 0.5 of a case"
         in rule["message"]
     )
-    weight_of_bad = both["flags"]["bad_cases"] + 0.5 * both["flags"]["fold_bad_cases"]
+    weight_of_bad = both["flags"]["bad_cases"] + 0.5 * both["flags"]["cross_validated_bad_cases"]
     twice_lost = 2 * (rule["bound"] * (weight_of_bad + 1) - 1)
     assert twice_lost == pytest.approx(round(twice_lost), abs=1e-6) and round(twice_lost) >= 2 * rule["missed"]
 
@@ -92,7 +92,7 @@ def test_networks_that_are_worse_in_both_figures_say_the_same() -> None:
     """They were trained with less; where the figure follows the Dice within each, the limit is the same."""
     own, other = predicted(20, 0), predicted(60, 1, "fold")
     plain, worse = (per_structure_blocks(LABELS, own, cases) for cases in (other, moved(other, 0.02, 0.06)))
-    for block, name in (("flags", "bad_dice"), ("flags", "fold_bad_cases")):
+    for block, name in (("flags", "bad_dice"), ("flags", "cross_validated_bad_cases")):
         assert worse[block][name] == plain[block][name]
     limits = [each["flags"]["rules"]["soft_dice"]["limit"] for each in (plain, worse)]
     assert limits[1] == pytest.approx(limits[0], abs=1e-9)

@@ -69,7 +69,7 @@ def test_cases_that_look_unlike_the_training_cases_are_counted_and_named() -> No
     warning, note = Deviation(WARNING, "Noisy.", "noise"), Deviation(NOTE, "Smooth.", "noise")
     check = input_check({"one": [note, warning], "two": [note], "three": []}, bundle)
     assert check is not None
-    assert (check["cases"], check["unlike"], check["noted"]) == (3, ["one"], ["two"])
+    assert (check["cases"], check["out_of_distribution"], check["noted"]) == (3, ["one"], ["two"])
     assert [entry["message"] for entry in check["found"]["one"]] == ["Smooth.", "Noisy."]
     said = messages({"cases": 3, "table": [], "comparisons": {}, "input_check": check})[1]
     assert "1 of 3 cases (one)" in said and "notes on 1 more" in said
@@ -78,7 +78,7 @@ def test_cases_that_look_unlike_the_training_cases_are_counted_and_named() -> No
 
 def test_an_evaluation_lists_in_its_report_what_the_input_check_found() -> None:
     result = summary(*evaluated(range(2)))  # noise, which no brain looks like
-    assert result["input_check"]["unlike"] == ["case0", "case1"]
+    assert result["input_check"]["out_of_distribution"] == ["case0", "case1"]
     table = next(table for table in report_tables(result) if table.title == "Input check")
     assert table.note.startswith("2 of 2 cases look unlike")
     assert {row[0] for row in table.rows} == {"case0", "case1"}

@@ -100,7 +100,7 @@ def test_a_model_is_calibrated_on_cases_of_folds_too(
     check = made.calibration["second_stage_check"]
     assert check["out_of_fold"]["cases"] == FURTHER and check["cases"] == OWN
     for block in (made.calibration["flags"], made.calibration["predicted_dice"]["1"]):
-        assert (block["cases"], block["fold_cases"]) == (OWN, FURTHER)
+        assert (block["cases"], block["cross_validated_cases"]) == (OWN, FURTHER)
     assert made.calibration["volume_interval"]["1"]["cases"] == OWN
     card = (target / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"of {OWN} cases that the network has not been trained with, and " in card

@@ -46,7 +46,7 @@ def test_six_cases_are_too_few_to_change_a_calibration(cases: str, tmp_path: Pat
     assert outcome.code == 0, outcome.err
     (result,) = (event for event in outcome.events if event["event"] == "result")
     assert result["kept"] is True and result["bundle"] is None
-    assert "6 patients are too few" in str(result["sentences"])
+    assert "6 patients are too few" in str(result["messages"])
     assert not target.exists()
 
 
@@ -65,7 +65,7 @@ def test_cases_where_probabilities_fail_move_them(shifted: str, tmp_path: Path, 
     assert after.calibration["site"]["cases"] == 8
     assert after.calibration["flags"] == before.calibration["flags"]
     card = (target / "MODEL_CARD.md").read_text(encoding="utf-8")
-    for sentence in after.calibration["site"]["sentences"]:
+    for sentence in after.calibration["site"]["messages"]:
         assert sentence in outcome.out and sentence in card
     assert "Error probability: refitted" in card and "8 cases are too few, give 17" in card
 

@@ -59,7 +59,7 @@ def test_one_command_makes_a_measured_model(shop: Shop) -> None:
     assert model.metrics is not None
     assert model.metrics["cases"] == 2
     flags = model.calibration["flags"]
-    assert (flags["cases"], flags["fold_cases"]) == (4, 4)  # calibration and select; training out of fold
+    assert (flags["cases"], flags["cross_validated_cases"]) == (4, 4)  # calibration and select; training out of fold
     record = read_record(shop.folder / "model")
     assert record is not None
     assert record.roles is not None
