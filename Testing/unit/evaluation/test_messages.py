@@ -80,6 +80,6 @@ def test_an_evaluation_lists_in_its_report_what_the_input_check_found() -> None:
     result = summary(*evaluated(range(2)))  # noise, which no brain looks like
     assert result["input_check"]["out_of_distribution"] == ["case0", "case1"]
     table = next(table for table in report_tables(result) if table.title == "OOD check")
-    assert table.note.startswith("2 of 2 cases look unlike")
+    assert table.note.startswith("2 of 2 cases")
     assert {row[0] for row in table.rows} == {"case0", "case1"}
     assert table.rows[0][1] != "note"
