@@ -23,6 +23,7 @@ from SegWithUCore.network.weights import unique_state
 from SegWithUCore.util.errors import code_of
 
 MODEL = ROOT / "Resources" / "Models" / "hippocampus"
+MODEL_VERSION = json.loads((MODEL / "bundle.json").read_text(encoding="utf-8"))["about"]["version"]
 SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
 SAMPLE_ROI = "--roi=-28,-22,-14,36,50,36"
 WINDOW = (36, 52, 36)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from model_registry import add_to_registry
 from opened_module import Opened, alive
-from segwithu_command import tiny_bundle
+from segwithu_command import MODEL_VERSION, tiny_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -86,8 +86,8 @@ def store(opened: Opened, registry: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_model_is_downloaded_after_its_licences_were_shown_and_deleted(store: Store) -> None:
     ui, target = store.ui, store.home / "models" / "liver-1.2.0"
-    assert store.rows() == {"hippocampus@1.3.1": "installed", "liver@1.2.0": "available"}
-    store.panel.select("hippocampus@1.3.1")
+    assert store.rows() == {f"hippocampus@{MODEL_VERSION}": "installed", "liver@1.2.0": "available"}
+    store.panel.select(f"hippocampus@{MODEL_VERSION}")
     assert "How good it is: " in ui.modelsInfoLabel.text
     assert (ui.downloadModelButton.enabled, ui.deleteModelButton.enabled) == (False, False)
     store.panel.select("liver@1.2.0")
@@ -136,7 +136,7 @@ def test_a_model_that_comes_during_a_run_is_offered_when_that_has_ended(
 def test_a_job_ends_with_slicer_and_with_a_click(store: Store, tmp_path: Path) -> None:
     store.ui.registryEdit.text = str(tmp_path / "nowhere")
     store.panel.registry_entered()
-    assert store.rows() == {"hippocampus@1.3.1": "installed"}  # what another registry offered is gone
+    assert store.rows() == {f"hippocampus@{MODEL_VERSION}": "installed"}  # what another registry offered is gone
     assert "[no-registry]" in store.click("refreshModelsButton")[0]
     store.panel.refresh()
     assert store.ui.cancelModelButton.visible and not store.ui.refreshModelsButton.enabled

@@ -24,7 +24,7 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import to_working_grid
 
 Models = dict[str, Model]
-WAYS = list(zip(AXIS_ORDERS, FORMATS * 24, strict=True))
+WAYS = list(zip(AXIS_ORDERS, FORMATS * 16, strict=True))
 WAY_NAMES = ["".join("xyz"[a].upper() if f else "xyz"[a] for a, f in zip(*way, strict=True)) for way in AXIS_ORDERS]
 
 

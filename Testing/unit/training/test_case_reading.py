@@ -35,6 +35,7 @@ CALLERS = {
     "case/segmentation_file.py": "a reviewer's version of a segmentation",
     "export/anonymous.py": "volumes of a finished case",
     "export/dicom.py": "maps and segmentation of a finished case",
+    "inference/placement.py": "the template of a head in a bundle",
     "report/case_report.py": "volumes of a finished case",
     "review/merge.py": "a reviewer's version of a segmentation",
     "training/case_reading.py": "every case with a reference",

@@ -18,6 +18,7 @@ from model_registry import add_to_registry
 from model_servers import FolderHandler, ModelServer, running
 from segwithu_command import (
     MODEL,
+    MODEL_VERSION,
     PATIENCE_S,
     Command,
     changed_description,
@@ -84,7 +85,7 @@ def states(segwithu: Command) -> dict[str, str]:
 def test_from_a_server_to_a_segmentation_and_on_to_the_next_version(
     segwithu: Command, server: ModelServer, models: Path, tiny: Path, tmp_path: Path, data_folder: Path
 ) -> None:
-    assert states(segwithu) == {"hippocampus@1.3.1": "installed", "tiny@1.0.0": "available"}
+    assert states(segwithu) == {f"hippocampus@{MODEL_VERSION}": "installed", "tiny@1.0.0": "available"}
     outcome = segwithu("models", "download", "tiny")
     assert outcome.code == 0
     assert any("weights CC-BY-SA-4.0, training data CC-BY-SA-4.0" in line for line in outcome.messages)
@@ -240,15 +241,15 @@ def test_what_was_killed_or_cancelled_leaves_no_model_and_nothing_else_for_long(
     slow_server.slowly_s = 0
     assert segwithu("models", "download", "large").code == 0
     assert segwithu("models", "verify", "large").code == 0
-    assert [path.name for path in models.iterdir()] == ["large-1.3.1"]
+    assert [path.name for path in models.iterdir()] == [f"large-{MODEL_VERSION}"]
 
 
 @pytest.mark.serial
 def test_two_processes_want_the_same_model(segwithu: Command, slow_server: ModelServer, models: Path) -> None:
     first = _downloading(models)
-    refused(segwithu("models", "download", "large"), "target-in-use", "large-1.3.1")
+    refused(segwithu("models", "download", "large"), "target-in-use", f"large-{MODEL_VERSION}")
     assert finished(first, PATIENCE_S).code == 0
-    assert [path.name for path in models.iterdir()] == ["large-1.3.1"]
+    assert [path.name for path in models.iterdir()] == [f"large-{MODEL_VERSION}"]
 
 
 def test_a_wrong_file_is_told_and_nothing_is_installed(
