@@ -1,5 +1,6 @@
 """The whole job: from image files to a case folder (`segment`), or to the same result in memory (`compute_case`)."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from ..io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
 from ..io.volume import Header, Volume, apply_transform, check_same_grid, coarse_notes
 from ..models.bundle import Bundle
 from ..util.errors import InputError, UsageError
-from ..util.memory import give_back_freed_memory
+from ..util.memory import check_memory, give_back_freed_memory
 from ..util.plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..util.progress import Progress, part_of, silent
 from .case_writer import CaseResult, write_case_folder
@@ -201,6 +202,8 @@ def _placed_case(job: Job, model: Model, volumes: Sequence[Volume], progress: Pr
         return compute_case(replace(job, roi=roi, include_image=False), model, progress, images)
 
     image = volumes[0].image
+    needed = 8.0 * math.prod(image.GetSize())  # two more copies of the image, as float32
+    check_memory("Finding the structures in the image", needed, ["give a region of interest"], file=job.files[0])
     world = apply_transform(image, job.own_to_world_ras)
     result = segment_placed(image, world, str(job.files[0]), model.bundle, run, progress)
     notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes)
