@@ -138,10 +138,10 @@ def _arguments(shape: Shape, files: Sequence[Path], folder: Path) -> list[str]:
         # Not calibrated: of random weights nearly every voxel would be uncertain, and the list of them larger than all.
         model = str(tiny_bundle(folder / "model", channels=names, calibrated=False))
         further = [f"--channel={name}={file}" for name, file in zip(names[1:], files[1:], strict=True)]
-    roi = []
-    if shape.region is not None:
-        centre = [n * step / 2 for n, step in zip(shape.size, shape.spacing, strict=True)]
-        roi = ["--roi", ",".join(f"{value:g}" for value in [*centre, *shape.region])]
+    sides = [n * step for n, step in zip(shape.size, shape.spacing, strict=True)]
+    # The shipped model places boxes in a whole head; a region that holds the whole image has all of it segmented.
+    region = shape.region or [side + 2 for side in sides]
+    roi = ["--roi", ",".join(f"{value:g}" for value in [*(side / 2 for side in sides), *region])]
     return ["segment", str(files[0]), "--model", model, "--unlike-training", *further, *roi, *shape.options]
 
 

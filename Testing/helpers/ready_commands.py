@@ -116,7 +116,6 @@ def serve() -> None:
     import SegWithUCore.cohort.one_case
     import SegWithUCore.cohort.workers
     import SegWithUCore.inference.engines.torch_engine
-    import SegWithUCore.io.input_reader
     import SegWithUCore.models.bundle_network  # noqa: F401
 
     torch.set_num_threads(1)
