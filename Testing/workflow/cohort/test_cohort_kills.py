@@ -65,7 +65,7 @@ def test_a_run_that_hangs_keeps_its_folder_and_a_killed_one_loses_it_at_once(coh
     killed.send(signal.SIGSTOP)
     second = cohort.start(output, tmp_path / "log1", cases=len(names))
     assert second.wait() == 1
-    assert f"is being worked on by process {killed.pid} on " in second.text
+    assert f"process {killed.pid} on " in second.text and "[folder-in-use]" in second.text
     assert times_made([second.text]) == {}
     killed.send(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
