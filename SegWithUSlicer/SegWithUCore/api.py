@@ -76,7 +76,7 @@ def segment_image(
         progress: called with stage, fraction and details.
 
     Raises:
-        InputError: an image is unusable, has the wrong channels, or is unlike the training cases.
+        InputError: an image is unusable, has the wrong channels, or is out of distribution.
         UsageError: no region of interest, or an option that does not go with the image.
     """
     box = None if roi is None else RegionOfInterest.parse(",".join(str(number) for number in roi))
@@ -216,7 +216,9 @@ def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _
     """
     if len(paths) != 1:
         if series is not None:
-            raise UsageError("series goes with a single path: give the folder of each channel's series.")
+            raise UsageError(
+                "series= is valid for a single path only: for several channels give the folder of each series."
+            )
         _check_count(len(paths), bundle)
         return _Given(case_name(paths[0]), paths)
     cases = find_input(paths[0]).cases
@@ -249,4 +251,6 @@ def _check_count(given: int, bundle: Bundle) -> None:
     wanted = bundle.input.channels
     if given != len(wanted):
         given_and_wanted = f"{given} image(s) instead of {len(wanted)} channel(s) ({', '.join(wanted)})"
-        raise InputError(f"The model '{bundle.name}' got {given_and_wanted}: give them in that order.", "channel-count")
+        raise InputError(
+            f"The model '{bundle.name}' got {given_and_wanted}: give them in that order.", "other-channels"
+        )

@@ -41,12 +41,12 @@ from .training.recipe import Recipe, read_recipe
 from .training.recipe_check import check_labels_occur, check_recipe
 from .training.run_folder import RunFolder
 from .training.run_record import check_unseen, hashes_of, noted_roles, run_record
-from .training.stages import Begun, Stage, noted
+from .training.stages import Stage, StageCall, noted
 
 TRAINED = ("train", "select")
 NEEDED = (*TRAINED, "calibration")
 NO_FOLDS = (
-    "No out-of-fold networks were trained, so predicted Dice and the limit of flags are fitted on calibration and "
+    "No cross-validation models were trained, so predicted Dice and the limit of flags are fitted on calibration and "
     "validation cases alone: give `segwithu train` more --hours."
 )
 
@@ -61,7 +61,7 @@ class TrainingJob:
         folder: of the run.
         plan: options of the recipe that is planned.
         recipe: a recipe to use instead.
-        allow_seen_cases: take cases that were seen in another role; the card names them.
+        allow_seen_cases: allow cases that were used in another role; the card names them.
         hashes: keep voxel hashes of the cases in run and model.
         graphs: compile graphs for the engine openvino.
     """
@@ -154,16 +154,16 @@ class Pipeline:
         files = {"recipe": self.job.recipe, "table": self.job.data if self.job.data.is_file() else None}
         return given | {name: path for name, path in files.items() if path is not None}
 
-    def _plan(self, begun: Begun) -> Mapping[str, Any]:
+    def _plan(self, call: StageCall) -> Mapping[str, Any]:
         shutil.rmtree(self.folder / "plan", ignore_errors=True)
         folder = self.recipe_file.parent
-        made = make_plan(self.job.data, folder, self.job.plan, self.job.recipe, begun.progress, self.note)
+        made = make_plan(self.job.data, folder, self.job.plan, self.job.recipe, call.progress, self.note)
         missing = [role for role in NEEDED if role not in self._roles()]
         if missing:
             raise UsageError(
                 f"{self._table()} has no case with role '{missing[0]}': training needs {', '.join(NEEDED)} (and test, "
                 "to measure the model); add rows, or give the folder of the data, so that roles are drawn.",
-                "missing-role",
+                "no-data-set",
             )
         return {"cases": len(made.cases)}
 
@@ -171,7 +171,7 @@ class Pipeline:
         """Return what a stage reads of the cases of some roles: what is done with others is not done again for them."""
         return {role: file_facts(self.cases(role)) for role in roles if role in self._roles()}
 
-    def _compare(self, begun: Begun) -> Mapping[str, Any]:
+    def _compare(self, call: StageCall) -> Mapping[str, Any]:
         """Hash the voxels of all cases, and refuse those that turn up in two roles, or whose patient does.
 
         Without hashes (`--no-hashes`) they are compared all the same, and none is kept.
@@ -181,7 +181,7 @@ class Pipeline:
         all_cases: list[tuple[Case, str]] = []
         for role in self._roles():
             cases = self.cases(role)
-            given = hashes_of(cases, begun.progress)
+            given = hashes_of(cases, call.progress)
             remarks[role] = check_unseen(role, given, known, self.job.allow_seen_cases)
             all_cases += [(case, role) for case in cases]
             known[role] = given
@@ -189,8 +189,8 @@ class Pipeline:
             first, last = all_cases[its[0]], all_cases[its[-1]]
             if first[1] != last[1] and not self.job.allow_seen_cases:
                 raise UsageError(
-                    f"{self._table()} gives {last[0].name} to {last[1]} and {first[0].name} of the same patient "
-                    f"{patient} to {first[1]}: give all cases of a patient one role.",
+                    f"{self._table()} assigns role {last[1]} to {last[0].name} and role {first[1]} to "
+                    f"{first[0].name}, both of patient {patient}: give all cases of a patient the same role.",
                     "seen-cases",
                 )
         with atomic_file(self.cases_file) as work:
@@ -205,12 +205,12 @@ class Pipeline:
         """Return the remarks for the card on cases of a role that were seen in another one."""
         return list(noted(self.folder)["cases"]["remarks"].get(role, []))
 
-    def _backbone(self, begun: Begun) -> Mapping[str, Any]:
+    def _backbone(self, call: StageCall) -> Mapping[str, Any]:
         recipe = self.recipe()
         check_recipe(recipe, str(self.recipe_file))
-        train, select = self._trainable(recipe, begun.progress)
+        train, select = self._trainable(recipe, call.progress)
         check_labels_occur(recipe, train, str(self.recipe_file))
-        if begun.again and (self.run.path / "run.json").exists():
+        if call.again and (self.run.path / "run.json").exists():
             self.run.change_recipe(recipe)
         else:
             self.run.forget("backbone")
@@ -219,7 +219,7 @@ class Pipeline:
         self.run.add_facts(facts | {"ood_reference": ood_reference(train, select, recipe)})
         trainer = BackboneTrainer(recipe, train, select, self.run)
         trainer.resume()
-        trainer.fit(begun.progress)
+        trainer.fit(call.progress)
         return dict(self.run.facts()["backbone_best"])
 
     def _trainable(self, recipe: Recipe, progress: Progress) -> tuple[list[PreparedCase], list[PreparedCase]]:
@@ -235,24 +235,24 @@ class Pipeline:
         count = self.recipe().head_training.cross_fit
         return [self.run.path / f"fold{number}" / "backbone_best.safetensors" for number in range(count)]
 
-    def _folds(self, begun: Begun) -> Mapping[str, Any]:
+    def _folds(self, call: StageCall) -> Mapping[str, Any]:
         recipe = self.recipe()
         self.run.change_recipe(recipe)
         if recipe.head_training.cross_fit:
-            out_of_fold_backbones(recipe, self._trainable(recipe, begun.progress)[0], self.run, begun.progress)
+            out_of_fold_backbones(recipe, self._trainable(recipe, call.progress)[0], self.run, call.progress)
         return {"folds": recipe.head_training.cross_fit}
 
-    def _head(self, begun: Begun) -> Mapping[str, Any]:
+    def _head(self, call: StageCall) -> Mapping[str, Any]:
         recipe = self.recipe()
         self.run.change_recipe(recipe)
-        if not begun.again:
+        if not call.again:
             self.run.forget("head")
-        trainer = HeadTrainer(recipe, *self._trainable(recipe, begun.progress), self.run)
+        trainer = HeadTrainer(recipe, *self._trainable(recipe, call.progress), self.run)
         trainer.resume()
-        trainer.fit(begun.progress)
+        trainer.fit(call.progress)
         return dict(self.run.facts()["head_best"])
 
-    def _calibrate(self, begun: Begun) -> Mapping[str, Any]:
+    def _calibrate(self, call: StageCall) -> Mapping[str, Any]:
         recipe, cases = self.recipe(), self.cases("calibration")
         self.run.change_recipe(recipe)
         with_folds = recipe.head_training.cross_fit > 0 and recipe.head_training.cross_fit_scratch
@@ -262,32 +262,30 @@ class Pipeline:
             cases,
             self.calibrated,
             overwrite=True,
-            progress=begun.progress,
+            progress=call.progress,
             record=run_record(self.run, self._hashes("calibration"), remarks),
             validation=self.cases("select"),
-            folds=partial(predicted_by_run_folds, self.run, self.cases("train"), begun.progress)
-            if with_folds
-            else None,
+            folds=partial(predicted_by_run_folds, self.run, self.cases("train"), call.progress) if with_folds else None,
         )
         assert made.bundle is not None and made.bundle.calibration is not None
         flags = made.bundle.calibration["flags"]
         judged = flags["cases"] + flags.get("cross_validated_cases", 0)
         return {"cases": len(cases), "flag_cases": judged, "flags": flags["rules"][FIGURE]["message"]}
 
-    def _evaluate(self, begun: Begun) -> Mapping[str, Any]:
+    def _evaluate(self, call: StageCall) -> Mapping[str, Any]:
         with atomic_folder(self.evaluation, True) as work:
             if "test" not in self._roles():
                 (work / "README.txt").write_text("The data set has no test cases: nothing was measured.\n")
                 return {}
             model = Model(read_bundle(self.calibrated))
-            evaluation = evaluate(self.cases("test"), model, progress=begun.progress)
+            evaluation = evaluate(self.cases("test"), model, progress=call.progress)
             result = summary(evaluation, model.bundle)
             write_report(work, result, evaluation, model.bundle, f"{self._table()}:test")
             (work / "recorded.json").write_text(json.dumps(recorded(result)), encoding="utf-8")
         dice = {row["title"]: row["mean"] for row in result["table"] if row["title"].startswith("dice ")}
         return {"cases": result["cases"], "dice": dice}
 
-    def _model(self, begun: Begun) -> Mapping[str, Any]:
+    def _model(self, call: StageCall) -> Mapping[str, Any]:
         with atomic_folder(self.job.output, self.replaces) as work:
             shutil.copytree(self.calibrated, work, dirs_exist_ok=True)
             bundle = replace(read_bundle(work), folder=work)
@@ -299,7 +297,7 @@ class Pipeline:
                 write_record(work, record.with_role("test", tested, self._remarks("test")))
                 bundle = write_bundle_json(replace(bundle, metrics=read_json_object(measured)), work)
                 (work / CARD_FILE).write_text(model_card(bundle), encoding="utf-8")
-            begun.progress("compiling", 0.3)
+            call.progress("compiling", 0.3)
             if self.job.graphs:
                 self.compile_graphs(bundle)
         return {"model": str(self.job.output)}

@@ -1,6 +1,7 @@
 """What the regions of some cases are like, how well they expect their errors, and what other settings would do."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import product
 from typing import Any
 
@@ -63,14 +64,14 @@ def settings_tried() -> list[RegionSettings]:
         "sigma_mm": (1.0, 1.5, 3.0),
         "split": (0.6, 0.8, 0.95),
         "extent_mm": (15.0, 25.0, 30.0),
-        "haze": (0.0, 0.03, 0.09, 0.12),
+        "min_density": (0.0, 0.03, 0.09, 0.12),
     }
-    tried = [SHIPPED.to_json() | {name: value} for name, values in alone.items() for value in values]
+    tried = [asdict(SHIPPED) | {name: value} for name, values in alone.items() for value in values]
     names = ("threshold", "sigma_mm", "split", "extent_mm")
     for values in product((0.2, 0.25, 0.3), (1.0, 2.0), (0.4, 0.9), (20.0, 25.0)):
-        tried.append(SHIPPED.to_json() | dict(zip(names, values, strict=True)))
-    unique = {tuple(one.values()): one for one in [SHIPPED.to_json(), *tried]}
-    return [RegionSettings.from_json(one) for one in unique.values()]
+        tried.append(asdict(SHIPPED) | dict(zip(names, values, strict=True)))
+    unique = {tuple(one.values()): one for one in [asdict(SHIPPED), *tried]}
+    return [RegionSettings(**one) for one in unique.values()]
 
 
 def settings_table(cases: Sequence[ScoredCase]) -> list[dict[str, Any]]:
@@ -94,7 +95,7 @@ def _of_settings(
     )
     sizes = [np.linalg.norm(region.size_mm) for _, regions in found for region in regions.regions[:5]]
     return {
-        "settings": settings.to_json(),
+        "settings": asdict(settings),
         "regions_a_case": float(np.mean([len(regions.regions) for _, regions in found])),
         "longest_diagonal_mm": float(max(sizes, default=0.0)),
         "share": float(seen.share.mean()),

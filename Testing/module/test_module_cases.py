@@ -51,7 +51,7 @@ def test_a_folder_is_listed_with_the_most_benefit_of_a_look_first(listing: Listi
         wrong = f"{entry.expected_wrong_mm3:.0f} mm³"
         assert bool(told[1]) is bool(entry.flags)
         assert told[2:] == (wrong, str(entry.regions), f"{entry.minutes:.1f}", entry.worst_structure)
-        assert told[0] == "not begun"
+        assert told[0] == "not started"
     flagged = sum(bool(entry.flags) for entry in entries)
     assert listing.ui.casesLabel.text.startswith(f"3 cases, {flagged} flagged, 3 open for you; ")
 
@@ -158,7 +158,7 @@ def test_next_open_passes_by_what_this_reviewer_has_done(listing: Listing) -> No
     listing.ui.refreshCasesButton.click()
     listing.settled()
     listing.click(order[0])
-    assert (listing.status(order[1]), listing.status(order[2])) == ("done", "not begun; Bo: done")
+    assert (listing.status(order[1]), listing.status(order[2])) == ("done", "not started; Bo: done")
     listing.ui.nextOpenCaseButton.click()
     listing.settled()
     assert listing.open_case == order[2]
@@ -201,7 +201,7 @@ def test_what_reviewers_do_meanwhile_is_read_by_refresh(listing: Listing) -> Non
 
     listing.list_folder()
     judged(listing.cases / CASES[0], "Bo", {1: Verdict.ACCEPTED})
-    assert listing.status(CASES[0]) == "not begun"
+    assert listing.status(CASES[0]) == "not started"
     listing.ui.refreshCasesButton.click()
     listing.settled()
     assert listing.status(CASES[0]).startswith("Bo: 1 of ")

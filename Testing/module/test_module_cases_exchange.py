@@ -67,7 +67,7 @@ def test_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
     listing.list_folder()
     assert listing.ui.startExportButton.text == "Export cases (3)..."
     sent = _exported(listing, tmp_path / "out")
-    assert listing.ui.exportLabel.text == f"3 of 3 cases are in {sent}."
+    assert listing.ui.exportLabel.text == f"3 of 3 cases were exported to {sent}."
     there = Path(shutil.move(sent, tmp_path / "colleague"))
     shutil.rmtree(listing.home / "images")
     seen = _at_a_colleagues(there / "worklist.json", "Bo")
@@ -209,7 +209,7 @@ def test_slicer_answers_while_an_export_runs(listing: Listing, tmp_path: Path) -
     listing.click(f"{A} (case003)")
     assert (listing.open_case, listing.panel.exports.process.is_busy) == (f"{A} (case003)", True)
     listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
-    assert listing.ui.exportLabel.text.startswith("8 of 8 cases are in ")
+    assert listing.ui.exportLabel.text.startswith("8 of 8 cases were exported to ")
     listing.ui.exportScopeBox.currentIndex = 0
 
 

@@ -328,7 +328,7 @@ def test_another_image_is_refused_by_its_voxels_and_asked_for_again(listing: Lis
     listing.click(A)
     _answer(listing, moved / f"{B}.nii.gz")
     assert (listing.open_case, listing.ui.imageFrame.visible) == ("", True)
-    assert "[other-voxels]" in listing.ui.imageLabel.text
+    assert "[other-image]" in listing.ui.imageLabel.text
     _answer(listing, moved / f"{A}.nii.gz")
     assert listing.open_case == A
 
@@ -341,7 +341,7 @@ def test_an_image_changed_in_its_place_is_asked_for(listing: Listing) -> None:
     sitk.WriteImage(image, str(place))
     listing.list_folder()
     listing.click(A)
-    assert "[other-voxels]" in listing.ui.imageLabel.text
+    assert "[other-image]" in listing.ui.imageLabel.text
     _answer(listing, Path(kept))
     assert listing.open_case == A
 

@@ -209,7 +209,7 @@ def test_a_reviewed_file_of_another_image_or_place_is_refused_and_changes_nothin
     nodes = load_case(case.disk.folder, None, scene=HeadlessScene(tmp_path / "again").scene)
     image = sitk.ReadImage(str(path))
     origin, voxels = image.GetOrigin(), image.GetMetaData(IMAGE_KEY)
-    for error_code, moved, of_image in (("another-place", 40, voxels), ("of-another-image", 0, "1" * 64)):
+    for error_code, moved, of_image in (("another-place", 40, voxels), ("other-image", 0, "1" * 64)):
         image.SetOrigin([origin[0] + moved, *origin[1:]])
         image.SetMetaData(IMAGE_KEY, of_image)
         sitk.WriteImage(image, str(path))

@@ -193,7 +193,7 @@ def _other_labels(disk):
 
 
 DAMAGES = {
-    "no-such-file": lambda disk: (disk.folder / "segmentation.nii.gz").unlink(),
+    "missing-file": lambda disk: (disk.folder / "segmentation.nii.gz").unlink(),
     "damaged-file": _cut,
     "not valid JSON": lambda disk: (disk.folder / "case.json").write_text("{"),
     "format version 2": lambda disk: change_case(disk.folder, format_version=2),

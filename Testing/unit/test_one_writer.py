@@ -39,7 +39,7 @@ def test_what_came_into_being_meanwhile_stays(kind: str, writer: Callable[[Path]
         (work / "ours" if work.is_dir() else work).write_text("ours")
         COMES[kind](target)
         there = _look(target)
-    assert error.value.code == "made-meanwhile"
+    assert error.value.code == "exists-already"
     assert str(target) in str(error.value)
     assert _look(target) == there
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
@@ -51,7 +51,7 @@ def test_what_is_there_is_replaced_only_where_that_was_said(kind: str, tmp_path:
     COMES[kind](target)
     with pytest.raises(OutputError) as error, atomic_folder(target):
         pytest.fail("it went to work")
-    assert error.value.code == "target-exists"
+    assert error.value.code == "exists-already"
     with atomic_folder(target, overwrite=True) as work:
         (work / "ours").write_text("ours")
     assert [path.name for path in target.iterdir()] == ["ours"]
@@ -68,7 +68,7 @@ def test_a_file_that_may_not_replace_needs_no_links(tmp_path: Path, monkeypatch:
     assert (tmp_path / "new").read_text() == "ours"
     with pytest.raises(OutputError) as error, atomic_file(tmp_path / "new", overwrite=False) as work:
         work.write_text("other")
-    assert error.value.code == "made-meanwhile"
+    assert error.value.code == "exists-already"
     assert (tmp_path / "new").read_text() == "ours"
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
@@ -92,10 +92,10 @@ def test_a_second_process_is_refused_and_another_target_is_free(tmp_path: Path) 
         return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
 
     with one_writer(tmp_path / "target"), atomic_folder(tmp_path / "target"):  # this process may say so again
-        assert other_process(tmp_path / "target") == "target-in-use"
+        assert other_process(tmp_path / "target") == "folder-in-use"
         assert other_process(tmp_path / "x" / ".." / "other") == ""
         (tmp_path / "link").symlink_to(tmp_path)
-        assert other_process(tmp_path / "link" / "target") == "target-in-use"
+        assert other_process(tmp_path / "link" / "target") == "folder-in-use"
     assert other_process(tmp_path / "target") == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "other", "target"]
 
@@ -112,7 +112,7 @@ def test_a_second_thread_is_refused_and_the_same_one_may_say_so_again(tmp_path: 
         thread = threading.Thread(target=other_thread)
         thread.start()
         thread.join()
-    assert codes == ["target-in-use"]
+    assert codes == ["folder-in-use"]
     assert not any(tmp_path.iterdir())
 
 

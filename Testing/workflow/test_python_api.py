@@ -138,7 +138,7 @@ def test_several_channels_in_memory_are_all_kept(tmp_path: Path) -> None:
     second = case_image(folder, case, channel=1)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(second), t1[::-1].astype(np.float32))
     assert second.GetSpacing() == (1, 1, 1.5)
-    assert refusal_of(image_of(t1), model) == "channel-count"
+    assert refusal_of(image_of(t1), model) == "other-channels"
     with pytest.raises(InputError, match="FLAIR image is not on the grid of T1 image"):
         segment_image([image_of(t1), image_of(t1[1:])], model)
 
@@ -170,13 +170,13 @@ ARRAY = np.arange(24.0).reshape(2, 3, 4)
         (image_of(ARRAY[0], (1, 1)), {}, "unusable-input"),
         (image_of(ARRAY * np.nan), {}, "voxels-not-finite"),
         (image_of(ARRAY * 0), {}, "unusable-input"),
-        (SAMPLE, {"roi": (1, 2, 3)}, "wrong-value"),
-        (SAMPLE, {"roi": "brain!"}, "wrong-value"),
+        (SAMPLE, {"roi": (1, 2, 3)}, "wrong-usage"),
+        (SAMPLE, {"roi": "brain!"}, "wrong-usage"),
         (SAMPLE, {"series": "1.2"}, "wrong-usage"),
-        ("not_there.nii.gz", {}, "no-such-file"),
+        ("not_there.nii.gz", {}, "missing-file"),
         ({"T1": SAMPLE}, {}, "no-image"),
-        ([], {}, "channel-count"),
-        ([SAMPLE, SAMPLE], {}, "channel-count"),
+        ([], {}, "other-channels"),
+        ([SAMPLE, SAMPLE], {}, "other-channels"),
         ([SAMPLE, SAMPLE], {"series": "1.2"}, "wrong-usage"),
     ],
 )

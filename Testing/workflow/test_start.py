@@ -49,7 +49,7 @@ COMMANDS = {
     "models verify": "hippocampus: whole",
     "worklist {cases} --output {out}": "cases are flagged",
     "report {case}": "report.html",
-    "export {cases} --output {out}": "cases are in",
+    "export {cases} --output {out}": "cases were exported to",
     "regions {case} --overwrite": "regions hold",
     "merge-reviews {copy} --into {cases}": "",
     "check {case}": "checked",

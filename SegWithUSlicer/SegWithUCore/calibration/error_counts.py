@@ -1,4 +1,4 @@
-"""Errors counted by error probability: whether a model's probabilities hold on cases, and how they are moved there.
+"""Count errors by error probability: check a model's calibration on cases and recalibrate it.
 
 Site recalibration is one slope and one offset of the log-odds. Few cases say little: both are drawn towards what the
 model has, and count only if they predict patients better who had no part in fitting them. A reading says whether a

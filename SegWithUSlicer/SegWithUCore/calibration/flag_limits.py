@@ -208,7 +208,7 @@ def _rule(known: _Known, bad: np.ndarray) -> dict[str, Any]:
     on = f"{counted} cases"
     if not alone:
         further = known.weight[~known.own]
-        on += f" and on {further.size} that cross-validation models predicted, "
+        on += f" and on {further.size} cases predicted by cross-validation models, "
         on += f"each counted as {further.mean():.2g} of a case"
     sentence = (
         f"The limit {limit:.4g}, fitted on {on}, flags {own_flagged.sum()} of {counted} cases "
@@ -228,7 +228,7 @@ def _why_useless(known: _Known, p_value: float | None, flagged: np.ndarray) -> s
     for which in (known.own, np.ones_like(known.own)):
         if np.average(flagged[which], weights=known.weight[which]) > MOST_FLAGGED:
             count = f"{flagged[which].sum()} of {which.sum()} cases"
-            return f"to miss at most {_percent(MISSED_SHARE)} of bad cases it would flag {count}"
+            return f"missing at most {_percent(MISSED_SHARE)} of bad cases would flag {count}"
     alone = 0.0 if known.own.all() else _p_value(known.of_own())
     if alone is None or alone > AGREEING:
         return f"the soft Dice does not follow the Dice of the network's own {known.own.sum()} {of}, only of others"

@@ -1,8 +1,8 @@
 """What the image and the score say around a voxel: features of finite reach, the same in a crop as in the whole.
 
-Every feature depends on at most `Steps.halo` voxels to each side, of a volume whose border voxels go on outside, and is
-added up in a fixed order. So a part of a volume with that many voxels around it gives the numbers of the whole, bit for
-bit.
+Every feature depends on at most `Steps.halo` voxels to each side, of a volume whose border voxels are repeated outside,
+and is added up in a fixed order. So a part of a volume with that many voxels around it gives the values of the whole,
+bit for bit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -120,7 +120,7 @@ def boundary_normals(
 
 
 def extended(values: np.ndarray, box: Sequence[slice], halo: Triple) -> np.ndarray:
-    """Cut a box and `halo` voxels around it out of (z, y, x), float32; beyond the border its voxels go on."""
+    """Cut a box and `halo` voxels around it out of (z, y, x), float32; beyond the border its voxels continue."""
     wanted = [(part.start - gap, part.stop + gap) for part, gap in zip(box, halo, strict=True)]
     there = tuple(slice(max(0, low), min(high, size)) for (low, high), size in zip(wanted, values.shape, strict=True))
     missing = [(part.start - low, high - part.stop) for (low, high), part in zip(wanted, there, strict=True)]

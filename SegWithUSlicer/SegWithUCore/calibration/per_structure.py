@@ -116,9 +116,10 @@ class VolumeInterval:
 def conformal_quantile(
     scores: Sequence[float], level: float = LEVEL, patients: Sequence[Hashable] | None = None
 ) -> float | None:
-    """Return the smallest score that bounds that of a new patient's case with probability `level`.
+    """Return the conformal quantile of scores at a level.
 
-    The scores of a patient count as one altogether, for they are alike.
+    It is the smallest score that bounds that of a new patient's case with probability `level`. The scores of a patient
+    count as one, because they are alike.
 
     Args:
         patients: of each score; None if every one stands alone.

@@ -27,7 +27,7 @@ def case_folders(paths: Sequence[Path]) -> list[Path]:
     """List the case folders among `paths` and directly inside them, each once, in the order given, then by name.
 
     A folder that was a case and lost its `case.json` is among them, and so is an entry that cannot be opened: reading
-    it fails with the reason, and the others continue. What a run writes beside its cases is skipped, so that a shell
+    it fails with the reason, and the others continue. What a run writes next to its cases is skipped, so that a shell
     may name all entries (`results/*`).
 
     Raises:
@@ -64,7 +64,7 @@ def deeper_cases(paths: Sequence[Path], given: Sequence[Path] = ()) -> list[str]
 
 
 def _cases_inside(path: Path) -> list[Path]:
-    """List the cases in a folder, with entries beside them that cannot be opened; or the path itself if it is a case.
+    """List the cases in a folder, with other entries that cannot be opened; or the path itself if it is a case.
 
     Raises:
         InputError: there are none.

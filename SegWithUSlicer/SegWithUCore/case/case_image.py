@@ -21,8 +21,9 @@ from .case_file import CASE_FILE, DAMAGED, DAMAGED_CASE
 from .case_folders import VOLUMES
 
 IMAGE_FILE = "image.nii.gz"
-# Error codes of an image with other voxels than were segmented, and of a volume at another place.
-OTHER_VOXELS, ELSEWHERE = "other-voxels", "another-place"
+# Error codes of an image, or a segmentation of an image, with other voxels than were segmented, and of a volume at
+# another place.
+OTHER_IMAGE, ELSEWHERE = "other-image", "another-place"
 
 
 class OutsideError(InputError):
@@ -52,7 +53,7 @@ def case_image(
     Args:
         folder: the case folder.
         case: the content of its `case.json`.
-        moved_to: where the image lies now, if it was moved; a file, or the folder of a DICOM series.
+        moved_to: current path of the image, if it was moved; a file, or the folder of a DICOM series.
         channel: which of its channels.
         check_volumes: also check that the volumes of the case lie where the image lay; False where the caller reads
             them and checks it then.
@@ -84,7 +85,7 @@ def checked_image(path: Path, volume: Volume, folder: Path, case: Mapping[str, A
         InputError: it holds other voxels, or lies elsewhere.
     """
     if voxel_hash(volume.image) != channel_hash(folder, case, channel):
-        raise InputError(f"{path} has other voxels than the image of {folder}: give its own image.", OTHER_VOXELS)
+        raise InputError(f"{path} has other voxels than the image of {folder}: give its own image.", OTHER_IMAGE)
     grid = case_grid(folder, case)
     if VoxelGrid.of(volume.image).is_at(grid):
         return volume.image
@@ -194,7 +195,7 @@ def find_image(
                 except InputError as error:  # the next one of that name may be it
                     problems.append(error)
     if problems:
-        raise min(problems, key=lambda error: {ELSEWHERE: 0, OTHER_VOXELS: 2}.get(error.code, 1))
+        raise min(problems, key=lambda error: {ELSEWHERE: 0, OTHER_IMAGE: 2}.get(error.code, 1))
     return None
 
 
@@ -242,7 +243,7 @@ def series_with_voxels(folder: Path, wanted: str) -> tuple[Volume, list[Path]]:
         if voxel_hash(volume.image) == wanted:
             return volume, files
     message = f"None of the {len(found.series)} series in {folder} has the voxels that were segmented: give its folder."
-    raise InputError(message, "no-such-series")
+    raise InputError(message, "no-source-series")
 
 
 def voxel_hash(image: sitk.Image) -> str:

@@ -13,7 +13,7 @@ from ..io.roi import VoxelBox, whole_grid
 from ..io.volume import check_file, read_file
 from ..models.input_spec import Label
 from ..util.atomic_files import atomic_file, remove_leftovers
-from ..util.errors import InputError
+from ..util.errors import InputError, OutputError
 from ..util.strict_json import to_json
 from .case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case
 from .case_folders import case_contents
@@ -141,7 +141,7 @@ def _keep_reviews(folder: Path, found: "FoundRegions", overwrite: bool) -> None:
     same = old.is_file() and regions_text(folder) == regions_csv(found.regions)
     if reviews and not same and not overwrite:
         message = f"{folder} has reviews of other regions ({reviews[0].name}): pass --overwrite to give these up."
-        raise InputError(message, "reviewed-regions")
+        raise OutputError(message, "reviewed-case")
 
 
 def ijk_to_ras(image: sitk.Image | VoxelGrid) -> np.ndarray:
@@ -156,7 +156,7 @@ def _read(folder: Path, file: str, case: Mapping[str, Any], kind: int) -> sitk.I
     path = folder / file
     if not path.is_file():
         if file == ERROR_PROBABILITY_FILE and not (case.get("model") or {}).get("calibrated"):
-            raise InputError(f"{folder} has no regions: its model is not calibrated.", "no-calibration")
+            raise InputError(f"{folder} has no regions: its model is not calibrated.", "not-calibrated")
         raise InputError(f"{path} is missing: segment the case again.")
     image = read_file(path)
     return image if kind == sitk.sitkUnknown else sitk.Cast(image, kind)

@@ -14,7 +14,7 @@ from ..util.errors import InputError, SegWithUError
 from ..util.folder_entries import EntryKind, entry_kind
 from .case_file import SEGMENTATION_FILE, naming_case, read_description
 from .case_folders import case_folders, checked_file, deeper_cases, holds_cases
-from .case_image import ELSEWHERE, OTHER_VOXELS, check_volume_places, find_image, voxel_hash
+from .case_image import ELSEWHERE, OTHER_IMAGE, check_volume_places, find_image, voxel_hash
 from .region_files import REGION_LABELS_FILE, check_region_files, read_regions
 from .segmentation_file import REVIEWED_PATTERN, check_reviewed
 
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
 
     WHOLE = "whole"
     # Read, with warnings.
-    DOUBTFUL = "doubtful"
+    WARNING = "warning"
     REFUSED = "refused"
     # A finished case whose image has other voxels now than were segmented, or another place.
     CHANGED = "changed"
@@ -72,7 +72,7 @@ def check_paths(paths: Sequence[Path], images: Sequence[Path] = ()) -> Iterator[
             yield Checked(path, "", Outcome.REFUSED, (str(error),))
             continue
         for message in deeper_cases([path], paths):
-            yield Checked(path, "folder", Outcome.DOUBTFUL, (message,))
+            yield Checked(path, "folder", Outcome.WARNING, (message,))
         for folder in cases:
             yield check_case(folder, images)
 
@@ -91,7 +91,7 @@ def _inputs_at(path: Path) -> Iterator[tuple[GivenCase, str] | Checked]:
         if not inside:
             raise
         if found.left_out:
-            yield Checked(path, "folder", Outcome.DOUBTFUL, (f"{path}: left out: {found.left_out}.",))
+            yield Checked(path, "folder", Outcome.WARNING, (f"{path}: left out: {found.left_out}.",))
         for entry in inside:
             try:
                 yield from _inputs_at(entry)
@@ -116,7 +116,7 @@ def check_input(case: GivenCase, kind: str) -> Checked:
     found = [f"{path}: {note}" for path, one in named for note in (*one.header.notes, *coarse_notes(one.image))]
     notes = tuple(dict.fromkeys(found))
     metadata = {"grid": grid_facts(volumes[0].image), "voxels_sha256": voxel_hash(volumes[0].image)}
-    return Checked(source, kind, Outcome.DOUBTFUL if notes else Outcome.WHOLE, notes, metadata)
+    return Checked(source, kind, Outcome.WARNING if notes else Outcome.WHOLE, notes, metadata)
 
 
 def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
@@ -134,13 +134,13 @@ def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
             version, channels = str(case["versions"]["segwithu"]), len(case["input"]["channels"])
     except SegWithUError as error:
         return Checked(folder, "case", Outcome.REFUSED, (str(error),))
-    outcome = Outcome.DOUBTFUL if notes else Outcome.WHOLE
+    outcome = Outcome.WARNING if notes else Outcome.WHOLE
     try:
         if any(find_image(folder, case, images, number) is None for number in range(channels)):
             message = f"The image of {folder} was not checked: name the folder that holds it with --images."
             outcome, notes = Outcome.UNKNOWN, (message, *notes)
     except SegWithUError as error:
-        outcome = Outcome.CHANGED if error.code in (ELSEWHERE, OTHER_VOXELS) else Outcome.REFUSED
+        outcome = Outcome.CHANGED if error.code in (ELSEWHERE, OTHER_IMAGE) else Outcome.REFUSED
         notes = (f"{folder}, made by version {version}, is not reliable: {error}", *notes)
     return Checked(folder, "case", outcome, notes, {"version": version})
 

@@ -128,7 +128,7 @@ def check_region_files(case_folder: Path, case: Mapping[str, Any], labels: bool 
     for name, sha256 in found.items():
         if not isinstance(stored, Mapping) or stored.get(name) != sha256:
             path = Path(case_folder) / name
-            raise InputError(f"{path} is not the file of {CASE_FILE}: {MAKE_AGAIN}.", "regions-changed")
+            raise InputError(f"{path} is not the file of {CASE_FILE}: {MAKE_AGAIN}.", "changed-regions")
 
 
 def _competing(confusions: Sequence[Competition]) -> str:

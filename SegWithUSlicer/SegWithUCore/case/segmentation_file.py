@@ -16,13 +16,11 @@ from ..models.input_spec import Code, Label
 from ..util.errors import InputError
 from ..util.plane_files import Planes, plane_pieces
 from .case_file import naming_case
-from .case_image import ELSEWHERE, case_grid
+from .case_image import ELSEWHERE, OTHER_IMAGE, case_grid
 
 REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
 # Header entry: hash of the voxels of the (first) image that was segmented, as `case.json` has it.
 IMAGE_KEY = "SegWithU_ImageSHA256"
-# Error code of a reviewed segmentation that was made on another image.
-OF_ANOTHER = "of-another-image"
 _TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 
@@ -34,7 +32,7 @@ def reviewed_name(path: Path) -> str:
 
 @dataclass(frozen=True)
 class SegmentFields:
-    """What a segmentation file says of one segment.
+    """The header entry of one segment.
 
     Attributes:
         name, tags: "" where they are not given.
@@ -113,7 +111,7 @@ def image_note(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> str:
         )
     if recorded != wanted:
         message = f"{path} was made on another image than this case: put it into the folder of its own case."
-        raise InputError(message, OF_ANOTHER)
+        raise InputError(message, OTHER_IMAGE)
     return ""
 
 

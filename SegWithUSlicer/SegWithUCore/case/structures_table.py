@@ -18,7 +18,7 @@ COLUMNS = (
 
 
 def structure_rows(case: Mapping[str, Any]) -> list[list[Any]]:
-    """Make a row for each structure, and one for what lies outside all of them; what is not known is empty.
+    """Return one row per structure and one for the background; unknown values are empty.
 
     Args:
         case: the content of its `case.json`.

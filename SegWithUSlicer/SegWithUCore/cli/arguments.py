@@ -35,7 +35,7 @@ _SHOWN = 40
 _NUMBER = re.compile(r"[-+]?[\d.]+(mm|px)?,?")
 
 
-def whole_number(low: int, high: int) -> Callable[[str], int]:
+def int_between(low: int, high: int) -> Callable[[str], int]:
     """Make a reader of integers between two limits, for argparse."""
 
     def read(text: str) -> int:
@@ -69,7 +69,7 @@ def axes(text: str) -> str:
 SHARED: dict[str, dict[str, Any]] = {
     "--model": {"required": True, "help": "name of an installed model, or a bundle's folder"},
     "--output": {"required": True, "type": Path, "help": "folder to write"},
-    "--overwrite": {"action": "store_true", "help": "replace what is there already"},
+    "--overwrite": {"action": "store_true", "help": "replace existing results"},
     "--head": {"help": "uncertainty head other than the model's default"},
     "--device": {"default": AUTO, "help": "auto (default), cpu, cuda or mps"},
     "--engine": {
@@ -77,11 +77,14 @@ SHARED: dict[str, dict[str, Any]] = {
         "default": AUTO,
         "help": "auto (default: torch on a graphics card, else openvino where the model allows), torch or openvino",
     },
-    "--network": {"metavar": "FILE.py:FACTORY", "help": "your own network, for models whose backbone it is"},
-    "--threads": {"type": whole_number(1, 1024), "metavar": "N", "help": "CPU threads (default: the cores)"},
+    "--network": {"metavar": "FILE.py:FACTORY", "help": "file of a user-defined network"},
+    "--threads": {"type": int_between(1, 1024), "metavar": "N", "help": "CPU threads (default: the cores)"},
     "--part": {"metavar": "I/N", "help": "only the I-th of N equal shares of the cases, such as 3/8"},
-    "--allow-seen-cases": {"action": "store_true", "help": "take cases seen in another role; the model card notes it"},
-    "--no-hashes": {"action": "store_true", "help": "keep no voxel hashes of the cases; the model card notes it"},
+    "--allow-seen-cases": {
+        "action": "store_true",
+        "help": "allow cases that were used in another role; noted in the model card",
+    },
+    "--no-hashes": {"action": "store_true", "help": "store no voxel hashes of the cases; noted in the model card"},
     "--folds": {"type": Path, "nargs": "+", "metavar": "RUN", "help": "training runs of cross-validation models"},
     "--fold-cases": {"metavar": "CASES", "help": "the training cases of all folds, such as TABLE.csv:train"},
 }
@@ -102,7 +105,7 @@ class CommandParser(argparse.ArgumentParser):
         self.commands: dict[str, CommandParser] = {}
         self.add_argument("-h", "--help", action="help", help="show this help message and exit")
         if shared:
-            self.add_flag("--json", "print JSON lines for machines instead of words")
+            self.add_flag("--json", "print JSON lines instead of text")
             self.add_flag("--debug", "show the Python traceback of an error")
 
     def add_argument(self, *names: Any, **given: Any) -> argparse.Action:
@@ -151,7 +154,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace, Console], int]) -> CommandParser:
-    """Add a command, whose help is the docstring of the function that runs it, with "Examples:" at its end."""
+    """Add a command; its help is the docstring of the function that runs it, which ends with "Examples:"."""
     text, _, examples = inspect.cleandoc(run.__doc__ or "").partition("\n\nExamples:\n")
     epilog = "\n".join(["examples:", *(f"  {PROGRAM} {example.strip()}" for example in examples.splitlines())])
     summary = text.partition("\n")[0].removesuffix(".")
@@ -193,7 +196,7 @@ def check_folder_name(name: str, option: str) -> None:
     """
     if _CONTROL.search(name) or re.search(r"[/\\]", name) or _RESERVED.fullmatch(name) or name.endswith((".", " ")):
         message = f"{_short(name)} cannot be the name of a folder, on Windows at least: choose another with {option}."
-        raise UsageError(message, "folder-name")
+        raise UsageError(message, "wrong-usage")
 
 
 def refuse_if(*refusals: tuple[Any, str]) -> None:

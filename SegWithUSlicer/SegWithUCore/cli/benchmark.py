@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..util.atomic_files import atomic_folder
 from ..util.strict_json import to_json
-from .arguments import CASES_HELP, add_command, refuse_if, whole_number
+from .arguments import CASES_HELP, add_command, int_between, refuse_if
 from .case_roles import given_folds
 from .console import Console, table
 from .evaluate import parsed_band
@@ -34,16 +34,16 @@ def add_commands(commands: Any) -> None:
     add("--baselines", help="which ones, separated by commas (default: all); a wrong name lists them")
     command.add_flag("--mirror", "let test-time augmentation exchange left and right, as the backbone's training did")
     add("--band", default="3mm", help="around the predicted surface: 3mm (default), or 2px in slices")
-    add("--repeats", type=whole_number(1, 1000), default=5, help="turns in which time is measured (default: 5)")
+    add("--repeats", type=int_between(1, 1000), default=5, help="turns in which time is measured (default: 5)")
     command.add_shared("--folds", "--fold-cases", "--network", "--threads", "--output", "--overwrite")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Compare a model's uncertainty with every usual baseline on the same frozen segmentation.
+    """Compare a model's uncertainty with the usual baselines.
 
-    Segment the test cases once with the model's backbone and let every baseline say where that segmentation is
-    wrong: softmax, temperature scaling, distance to the boundary, test-time augmentation, deep ensemble, trees on
-    the image, and the heads of the models. What is fitted is fitted on calibration cases.
+    The test cases are segmented once with the model's backbone, and every baseline predicts the errors of that
+    segmentation: softmax, temperature scaling, distance to the boundary, test-time augmentation, deep ensemble, trees
+    on the image, and the heads of the models. Baselines are fitted on calibration cases.
 
     Examples:
     benchmark -m hippocampus --cases split.csv:test --calibration split.csv:calibration -o benchmark
@@ -84,7 +84,7 @@ def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Con
     _check_unseen(benchmark.cases, folds)
     check = (bundle.calibration or {}).get("second_stage_check") or {}
     if not (check.get("out_of_fold") or {}).get("taken"):
-        console.note(f"Baselines learn from more cases than the second stage of {bundle.name}, fitted without folds.")
+        console.note(f"The second stage of {bundle.name} is fitted on fewer cases than the baselines, without --folds.")
     benchmark.fitting = replace(fitting, folds=fold_backbones(folds))
 
 

@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
     add("--select", metavar="CASES", help="with --run: its validation cases; intervals, predicted Dice and flags are "
         "fitted on them, too")  # fmt: skip
     calibrate.add_shared("--output", "--overwrite")
-    add("--heads-of", help="with --run: model of the same backbone whose heads come along")
+    add("--heads-of", help="with --run: model of the same backbone whose heads are copied")
     calibrate.add_flag("--no-graphs", "do not compile graphs for the engine openvino; the model needs torch then")
     calibrate.add_shared("--folds", "--fold-cases", "--allow-seen-cases", "--no-hashes")
     calibrate.add_shared("--engine", "--network", "--threads")
@@ -52,9 +52,8 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
 
     Predict labelled cases with the best backbone and head of a run, or with a model, and write a calibrated model
     bundle. With --cases everything is fitted on them: the error probability, the interval of the expected volume,
-    the predicted Dice and the limits of flags. With --add each part of a calibrated model is replaced only where
-    the cases show, each patient judged by the others, that another predicts better; where none does, the model's
-    own calibration is kept, and nothing is written.
+    the predicted Dice and the limits of flags. With --add each part of the calibration is replaced only if
+    cross-validation by patient shows that the new one predicts better; otherwise nothing is written.
 
     Examples:
     calibrate --run runs/atrium --cases split.csv:calibration --output models/atrium
@@ -99,9 +98,13 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
 def _check_options(options: argparse.Namespace) -> None:
     is_run = options.folder is not None
     if options.add is not None and is_run:
-        raise UsageError("--add goes with --model: a run has no calibration yet, so give --cases.", "add-to-run")
+        raise UsageError(
+            "--add goes with --model: a run has no calibration yet, so give --cases.", "contradicting-options"
+        )
     if options.add is not None and options.folds is not None:
-        raise UsageError("--folds goes with --cases: --add keeps what the model was calibrated on.", "add-with-folds")
+        raise UsageError(
+            "--folds goes with --cases: --add keeps what the model was calibrated on.", "contradicting-options"
+        )
     refuse_if(
         (is_run and options.engine == OPENVINO, "--engine openvino goes with --model: a run has no graphs yet."),
         (not is_run and options.select is not None, "--select goes with --run."),
@@ -119,7 +122,7 @@ def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: C
     if options.folder is None:
         bundle, trained = resolve_model(options.model), None
         if options.add and bundle.calibration is None:
-            raise UsageError(f"The model {bundle.name} is not calibrated yet: give --cases.", "not-calibrated")
+            raise UsageError(f"The model {bundle.name} is not calibrated yet: give --cases.", "contradicting-options")
         if options.cases and bundle.calibration is not None:
             raise UsageError(f"The model {bundle.name} is calibrated: add cases by --add.", "already-calibrated")
         record = calibration_record(options, cases, console)
@@ -166,7 +169,7 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     console.started()
     bundle = resolve_model(options.model)
     if bundle.calibration is None:
-        raise UsageError(f"The model {bundle.name} is not calibrated: see segwithu calibrate.", "not-calibrated")
+        raise UsageError(f"The model {bundle.name} is not calibrated: see segwithu calibrate.", "contradicting-options")
     cases = find_cases(options.cases)
     verify_weights(bundle)
     test_record(bundle, cases, options.allow_seen_cases, False, console)

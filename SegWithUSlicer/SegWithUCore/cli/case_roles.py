@@ -89,7 +89,7 @@ def test_record(
 def note_patients(cases: "Sequence[Case]", console: Console) -> None:
     """Note where no case names its patient: two cases of one patient would go unnoticed otherwise."""
     if not any(case.patient for case in cases):
-        console.note("No case names its patient (column 'patient'), so each counts as a patient of its own.")
+        console.note("No patients are given (column 'patient'), so each case counts as one patient.")
 
 
 def given_folds(

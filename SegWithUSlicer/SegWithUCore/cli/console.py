@@ -1,4 +1,4 @@
-"""What the command line prints: progress, tables, errors. Results go to stdout, the rest to stderr."""
+"""Print progress, tables and errors: results to stdout, the rest to stderr."""
 
 import contextlib
 import errno

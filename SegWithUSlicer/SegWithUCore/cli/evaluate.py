@@ -50,8 +50,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Measure a model on cases with references.
 
     Segment the cases as `segment` does and compare with their references: Dice, error detection, calibration, whole
-    cases; each as mean over cases, with intervals that resample patients (column 'patient' of the table, or else
-    each case for itself).
+    cases; as means over cases with bootstrap intervals over patients (column 'patient'; without it each case is one
+    patient).
 
     Examples:
     evaluate -m hippocampus --cases split.csv:test --report evaluation

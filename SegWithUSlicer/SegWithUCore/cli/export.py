@@ -12,20 +12,20 @@ from .arguments import add_command, asked_cases, refuse_if
 from .console import Console
 
 _MOST_ROWS = 30
-_FACE = "a face can be recognised in the image of a head, and writing may be burnt into it"
+_FACE = "a face, or burnt-in text, may be recognisable"
 
 
 def add_commands(commands: Any) -> None:
     """Add the three commands."""
     report = add_command(commands, "report", run_report)
     report.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folders that segment wrote")
-    report.add_argument("--image", type=Path, help="where the image of the case lies now, if it was moved")
+    report.add_argument("--image", type=Path, help="current path of the image, if it was moved")
     report.add_shared("--output", required=False, help="the page (default: report.html in the case)")
     _add_export(commands)
     dicom = add_command(commands, "export-dicom", run_dicom)
     dicom.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
-    dicom.add_shared("--output", help="the folder to be made")
-    dicom.add_argument("--source", type=Path, metavar="FOLDER", help="where the DICOM series of the one CASE lies now")
+    dicom.add_shared("--output", help="folder to create")
+    dicom.add_argument("--source", type=Path, metavar="FOLDER", help="current folder of the DICOM series (single case)")
 
 
 def _add_export(commands: Any) -> None:
@@ -33,23 +33,22 @@ def _add_export(commands: Any) -> None:
     add, flag = command.add_argument, command.add_flag
     add("cases", nargs="*", type=Path, metavar="CASES", help="case folders, or folders of them")
     add("--list", type=Path, metavar="FILE", dest="worklist", help="cases of a worklist.json")
-    command.add_shared("--output", help="the folder to be made")
+    command.add_shared("--output", help="folder to create")
     flag("--flagged", "only cases that the rules flag")
-    flag("--anonymous", "without reviews, names, dates, identifiers and paths; who is who is kept in DIR-names.json")
-    flag("--page", "instead one HTML file a case and an index, anonymous, reviewed offline in any browser")
+    flag("--anonymous", "without reviews, names, dates, identifiers and paths; DIR-names.json keeps the real names")
+    flag("--page", "write one anonymous HTML file per case and an index instead, for offline review in any browser")
     image = command.add_mutually_exclusive_group()
-    image.add_argument("--with-image", action="store_true", help=f"with --page: put the image in; {_FACE}")
+    image.add_argument("--with-image", action="store_true", help=f"with --page: include the image; {_FACE}")
     image.add_argument("--without-image", action="store_true", help="with --page: contours and maps alone")
     flag("--own-list", "FILE of --list is yours: also follow paths in it that lead out of its folder")
-    add("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that hold images which are "
-        "neither in their case folders nor where you segmented them")  # fmt: skip
+    add("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that contain moved images")
 
 
 def run_report(options: argparse.Namespace, console: Console) -> int:
     """Write a report of a segmented case as one HTML page.
 
-    Write one HTML page about a case: figures, flags, pictures of its regions in three planes, verdicts,
-    versions and hashes. It loads nothing from elsewhere.
+    Write one self-contained HTML page about a case: metrics, flags, pictures of its regions in three planes, verdicts,
+    versions and hashes.
 
     Examples:
     report results/case_1
@@ -75,7 +74,7 @@ def run_report(options: argparse.Namespace, console: Console) -> int:
 
 
 def run_export(options: argparse.Namespace, console: Console) -> int:
-    """Put cases into one folder that a colleague opens elsewhere.
+    """Export cases to one folder for a colleague.
 
     Write one folder with the cases, their images, maps, regions and reviews, a report of each and a worklist. It
     opens offline and without torch.
@@ -90,7 +89,7 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     _check_options(options)
     folders, images, troubles = _asked(options, console)
     if options.with_image:
-        console.note(f"The pages hold the image: {_FACE}. Names, dates, identifiers and paths are left out.")
+        console.note(f"The pages contain the image: {_FACE}. Names, dates, identifiers and paths are left out.")
     for message in troubles:
         console.error(message)
     if not folders:
@@ -112,7 +111,7 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     for note in found.notes:
         console.note(note)
     failed = len(found.troubles) + len(troubles)
-    text = f"{len(found.names)} of {len(folders) + len(troubles)} cases are in {options.output}."
+    text = f"{len(found.names)} of {len(folders) + len(troubles)} cases were exported to {options.output}."
     if found.names_file is not None:
         text += f" Who is who is in {found.names_file}: keep that file to yourself."
     data = {"exported": sorted(found.names), "not_flagged": found.skipped, "failed": failed}
@@ -157,10 +156,10 @@ def _asked(options: argparse.Namespace, console: Console) -> tuple[list[Path], d
 
 
 def run_dicom(options: argparse.Namespace, console: Console) -> int:
-    """Write results of cases that were made from DICOM as DICOM objects.
+    """Write the results of DICOM cases as DICOM objects.
 
     Write DICOM Segmentations (the model's, and each reviewer's version) and the error probability as a Parametric
-    Map, which refer to the series that was segmented. They carry its patient, and the reviewer's name: de-identify
+    Map, which refer to the series that was segmented. They contain the patient's and the reviewer's name: de-identify
     the series with your archive's tool first. Needs highdicom: pip install 'highdicom>=0.28'.
 
     Examples:
@@ -170,7 +169,7 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
 
     folders = asked_cases(options.cases, console)
     if options.source and len(folders) > 1:
-        raise UsageError("--source goes with one CASE.", "source-of-one-case")
+        raise UsageError("--source goes with one CASE.", "contradicting-options")
     with console.progress("export-dicom") as progress:
         found = export_dicom(folders, options.output, options.source, progress)
         progress("done", 1.0)
@@ -179,7 +178,7 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
     for sentence in found.troubles:
         console.error(sentence)
     lines = [f"{name}: {', '.join(files)}" for name, files in found.files.items()]
-    lines.append(f"{len(found.files)} of {len(folders)} cases are in {options.output}.")
+    lines.append(f"{len(found.files)} of {len(folders)} cases were exported to {options.output}.")
     data = {"exported": found.files, "failed": len(found.troubles), "output": str(options.output)}
     console.result("\n".join(lines), data)
     return 1 if found.troubles else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..util.atomic_files import one_writer
 from ..util.errors import OutputError
-from .arguments import CommandParser, add_command, axes, check_folder_name, refuse_if, whole_number
+from .arguments import CommandParser, add_command, axes, check_folder_name, int_between, refuse_if
 from .console import Console
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ def add_commands(commands: Any) -> None:
     checkpoint.add_argument("source", metavar="FILE", type=Path, help="the file of the foreign network")
     kinds = "; ".join(f"{kind}: {words}" for kind, words in KINDS.items())
     checkpoint.add_argument("--kind", required=True, choices=list(KINDS), help=kinds)
-    checkpoint.add_argument("--recipe", required=True, type=Path, help="recipe (JSON) with what no weights file "
-                            "tells: labels, channels, spacing, licence; see Resources/Recipes")  # fmt: skip
-    checkpoint.add_argument("--licence", type=Path, metavar="FILE", help="licence text to hand on with the weights")
+    checkpoint.add_argument("--recipe", required=True, type=Path, help="recipe (JSON) with labels, channels, "
+                            "spacing and licence; see Resources/Recipes")  # fmt: skip
+    checkpoint.add_argument("--licence", type=Path, metavar="FILE", help="licence text to distribute with the weights")
     checkpoint.add_shared("--output", "--overwrite", "--network")
     nnunet = add_command(commands, "import-nnunet", run_import_nnunet)
     _add_nnunet_options(nnunet)
-    nnunet.add_argument("--fold", default="0", help="fold to take, a number or 'all' (default 0)")
+    nnunet.add_argument("--fold", default="0", help="fold to import, a number or 'all' (default 0)")
     nnunet.add_shared("--output", required=False, help="folder of the bundle to write")
     nnunet.add_argument("--run", dest="run_folder", type=Path, help="folder of the training run to start")
     adopt = add_command(commands, "adopt", run_adopt)
@@ -44,22 +44,22 @@ def add_commands(commands: Any) -> None:
     add = adopt.add_argument
     add("--dataset", required=True, help="the raw data set that it was trained with (imagesTr, labelsTr)")
     adopt.add_shared("--output", "--threads", "--no-hashes")
-    add("--work", type=Path, help="folder of what is unfinished (default: OUTPUT_adoption)")
-    add("--splits", type=Path, help="splits_final.json (default: looked for, as nnU-Net keeps it)")
+    add("--work", type=Path, help="folder for intermediate results (default: OUTPUT_adoption)")
+    add("--splits", type=Path, help="splits_final.json (default: searched in nnU-Net's folders)")
     adopt.add_flag("--unseen", "the network was trained with none of these cases")
-    add("--fold", help="fold whose network goes into the model (default: the first that is there)")
+    add("--fold", help="fold whose network is used in the model (default: the lowest)")
     add("--patient-pattern", help="regular expression whose first group is the patient in a case's name")
-    add("--epochs", type=whole_number(1, 100_000), help="of each head (default: about 2000 windows)")
+    add("--epochs", type=int_between(1, 100_000), help="epochs of each head (default: about 2000 windows)")
     adopt.add_flag("--redo", "train heads again whose settings or cases changed")
 
 
 def _add_nnunet_options(command: CommandParser) -> None:
     """Add the result folder of nnU-Net and what it does not tell."""
     add = command.add_argument
-    add("folder", type=Path, metavar="RESULT_FOLDER", help="holds plans.json, dataset.json, fold_0 ...")
+    add("folder", type=Path, metavar="RESULT_FOLDER", help="folder with plans.json, dataset.json, fold_0 ...")
     add("--configuration", help="such as 3d_fullres (default: the one that was trained)")
     add("--checkpoint", default="checkpoint_final.pth", help="file within the fold")
-    add("--orientation", type=axes, help="letters towards which x, y, z of the training images ran, such as LPS")
+    add("--orientation", type=axes, help="axis directions (x, y, z) of the training images, such as LPS")
     add("--modality", help="DICOM modality (default: CT where intensities are scaled as CT, else MR)")
     for name in ABOUT:
         add(f"--{name.replace('_', '-')}", help=f"{name.replace('_', ' ')} noted in the model")
@@ -67,10 +67,10 @@ def _add_nnunet_options(command: CommandParser) -> None:
 
 
 def run_import_checkpoint(options: argparse.Namespace, console: Console) -> int:
-    """Make a model bundle of weights that were trained elsewhere.
+    """Import weights that were trained elsewhere as a model bundle.
 
-    Make a model bundle of a foreign network. It is not calibrated, and where the file brings no uncertainty head it
-    gets an untrained one: train-head with a recipe on this model, then calibrate.
+    The model is not calibrated, and has an untrained uncertainty head unless the file contains one: run train-head
+    with a recipe on this model, then calibrate.
 
     Examples:
     import-checkpoint weights.safetensors --kind segwithu --recipe recipe.json --output my_model
@@ -79,7 +79,9 @@ def run_import_checkpoint(options: argparse.Namespace, console: Console) -> int:
 
     output = options.output
     if output.exists() and not options.overwrite:
-        raise OutputError(f"{output} exists already: choose another output folder or pass --overwrite.", "model-exists")
+        raise OutputError(
+            f"{output} exists already: choose another output folder or pass --overwrite.", "exists-already"
+        )
     given = (options.kind, options.source, options.recipe, output, options.licence, options.overwrite)
     bundle = import_checkpoint(*given)
     head = "its own head" if bundle.default_head.trained else "an untrained head"
@@ -89,7 +91,7 @@ def run_import_checkpoint(options: argparse.Namespace, console: Console) -> int:
 
 
 def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
-    """Make a model bundle of a trained nnU-Net (version 2).
+    """Import a trained nnU-Net (version 2) as a model bundle.
 
     Read one fold of an nnU-Net result folder (plans.json, dataset.json, fold_0). --output writes a bundle whose
     logits equal nnU-Net's, with an untrained uncertainty head; --run starts a training run, so that train-head and
@@ -104,7 +106,7 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
     output, run_folder = options.output, options.run_folder
     refuse_if((output is None and run_folder is None, "Give --output for a bundle, --run for a training run, or both."))
     if run_folder is not None and run_folder.exists():
-        raise OutputError(f"{run_folder} exists already: choose another folder for the training run.", "run-there")
+        raise OutputError(f"{run_folder} exists already: choose another folder for the training run.", "exists-already")
     if options.name is not None:
         check_folder_name(options.name, "--name")
     folder = read_nnunet_folder(options.folder, options.fold, **_reading(options))
@@ -141,8 +143,8 @@ def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> N
 def run_adopt(options: argparse.Namespace, console: Console) -> int:
     """Make a calibrated model of a trained nnU-Net, in one command.
 
-    Import the networks of an nnU-Net result folder, train an uncertainty head, calibrate on what the networks have
-    not seen, judge, and write the model with its card, which says in words whether its uncertainty can be trusted.
+    Import the networks of an nnU-Net result folder, train an uncertainty head, calibrate on cases that the networks
+    have not seen, evaluate, and write the model; its card states whether its uncertainty can be trusted.
     Ctrl-C keeps what is finished; the same command resumes.
 
     Examples:
@@ -157,7 +159,7 @@ def run_adopt(options: argparse.Namespace, console: Console) -> int:
     output = options.output
     with one_writer(output, overwrite=True):
         if output.exists() and not options.overwrite and not has_left(job.work, "model", output):
-            raise OutputError(f"{output} exists already: choose another folder or pass --overwrite.", "model-exists")
+            raise OutputError(f"{output} exists already: choose another folder or pass --overwrite.", "exists-already")
         job = replace(job, replaces=output.exists())
         for note in _notes(job):
             console.note(note)
@@ -232,5 +234,5 @@ def _notes(job: "Adoption") -> list[str]:
         notes.append(f"{len(plan.dropped)} validation cases are not used, since their patients were trained with: "
                      f"{plan.dropped[0]} ...")  # fmt: skip
     if plan.unknown:
-        notes.append(f"{len(plan.unknown)} cases, such as {plan.unknown[0]}, are in no fold and are not used.")
+        notes.append(f"{len(plan.unknown)} cases, such as {plan.unknown[0]}, belong to no fold and are not used.")
     return [*notes, plan.message]

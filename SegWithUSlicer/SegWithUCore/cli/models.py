@@ -29,7 +29,7 @@ def add_commands(commands: Any) -> None:
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     listing = add_command(actions, "list", run_list)
-    listing.add_flag("--available", "also those that the registries in SEGWITHU_REGISTRY offer (connects to servers)")
+    listing.add_flag("--available", "also models of the registries in SEGWITHU_REGISTRY (connects to servers)")
     show = add_command(actions, "show", run_show)
     show.add_argument("model", **_NAMED)
     verify = add_command(actions, "verify", run_verify)
@@ -45,10 +45,10 @@ def add_commands(commands: Any) -> None:
     download.add_flag("--yes", "accept licences that forbid commercial use")
     download.add_flag("--withdrawn", "accept a version that was withdrawn")
     importing = add_command(actions, "import", run_import)
-    importing.add_argument("source", type=Path, metavar="FOLDER", help="bundle that was fetched by hand")
+    importing.add_argument("source", type=Path, metavar="FOLDER", help="folder of a bundle")
     delete = add_command(actions, "delete", run_delete)
-    delete.add_argument("model", metavar="NAME[@VERSION]", help="with its version where several are installed")
-    delete.add_flag("--yes", "confirm beforehand what would be asked")
+    delete.add_argument("model", metavar="NAME[@VERSION]", help="with its version if several are installed")
+    delete.add_flag("--yes", "answer yes to all questions")
 
 
 def run_check(options: argparse.Namespace, console: Console) -> int:
@@ -123,7 +123,7 @@ def _models_table(rows: "Sequence[ModelRow]", available: bool) -> str:
 
 
 def run_show(options: argparse.Namespace, console: Console) -> int:
-    """Say what a model knows and how well it was measured to work: its card.
+    """Show the card of a model: purpose and measured accuracy.
 
     Examples:
     models show hippocampus
@@ -177,7 +177,7 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
 def run_compile(options: argparse.Namespace, console: Console) -> int:
     """Compile graphs for the engine openvino into a model.
 
-    Write what the default head needs to run without torch into the bundle, in place of graphs that are there, and
+    Write graphs for the default head into the bundle, replacing existing ones, so that it runs without torch, and
     compare with torch on a random input. Needs torch and openvino; nothing is sent anywhere.
 
     Examples:

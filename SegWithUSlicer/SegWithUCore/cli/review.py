@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
 from ..case.case_folders import deeper_cases
-from ..regions.region import UNCERTAIN, Region, in_words
+from ..regions.region import UNCERTAIN, Region, competition_text
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
 from ..review.worklist import BENEFIT, PACE, SORTS, Worklist, WorklistEntry, make_worklist
@@ -17,7 +17,7 @@ from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
 from ..util.atomic_files import atomic_file
 from ..util.errors import SegWithUError
 from ..util.failures import failure_message
-from .arguments import add_command, asked_cases, finite_number, refuse_if, whole_number
+from .arguments import add_command, asked_cases, finite_number, int_between, refuse_if
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def add_commands(commands: Any) -> None:
     regions.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folder that segment wrote")
     regions.add_argument("--threshold", type=finite_number, default=UNCERTAIN, help="error probability above which a "
                          f"voxel is uncertain ({UNCERTAIN:g})")  # fmt: skip
-    regions.add_flag("--overwrite", "also where a review belongs to the regions that are there")
+    regions.add_flag("--overwrite", "also if the existing regions were reviewed")
     worklist = add_command(commands, "worklist", run_worklist)
     worklist.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
     worklist.add_shared("--output", metavar="DIR", help="folder for the worklist")
@@ -50,19 +50,19 @@ def _add_web(commands: Any) -> None:
     command = add_command(commands, "web", run_web)
     add = command.add_argument
     add("place", type=Path, metavar="CASES", help="folder of cases, a case folder, or worklist.json")
-    add("--port", type=whole_number(0, 65535), default=PORT, help=f"({PORT}); 0 takes a free one")
-    command.add_flag("--open", "open the page in the browser of this desktop")
-    add("--reviewer", default="", metavar="NAME", help="whom the page proposes as reviewer")
+    add("--port", type=int_between(0, 65535), default=PORT, help=f"port (default: {PORT}; 0: any free port)")
+    command.add_flag("--open", "open the page in the default browser")
+    add("--reviewer", default="", metavar="NAME", help="reviewer name that the page suggests")
     add("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that hold moved images")
     add("--host", default="127.0.0.1", help="address to listen at, for a proxy elsewhere; with --behind-proxy")
-    add("--behind-proxy", metavar="ADDRESS", help="https address at which a proxy of yours shows the page")
+    add("--behind-proxy", metavar="ADDRESS", help="https address of the page behind your proxy")
 
 
 def run_regions(options: argparse.Namespace, console: Console) -> int:
     """List the regions to review of a segmented case.
 
     Group the uncertain voxels of case folders into regions to review, write regions.csv and regions.nii.gz into
-    them and print the list. segment has done so already with the standard settings.
+    them and print the list. segment does this with the default settings.
 
     Examples:
     regions results/case_1
@@ -90,7 +90,7 @@ def _regions_text(folder: Path, found: "FoundRegions") -> str:
     for region in found.regions[:_MOST_ROWS]:
         place = ", ".join(f"{value:.1f}" for value in region.peak_ras_mm)
         numbers = [f"{region.expected_wrong_mm3:.0f}", f"{region.volume_mm3:.0f}", f"{region.peak:.2f}", place]
-        likely = in_words(region.competing[0], region.structure)
+        likely = competition_text(region.competing[0], region.structure)
         rows.append([str(region.rank), str(region.id), region.structure, region.kind.value, *numbers, likely])
     if rows:
         header = ["rank", "id", "structure", "kind", "wrong mm3", "mm3", "peak", "at RAS mm", "most likely"]
@@ -109,7 +109,7 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
 
     Write worklist.csv and worklist.json, which list cases in an order: benefit, by the expected wrong volume (mm3)
     in the regions without a verdict, per minute of review (20 s for each region, 15 s for the case); share, by the
-    expected wrong volume, missed tissue included, as a share of the segmented volume, largest first; predicted-dice,
+    expected wrong volume, missed tissue included, relative to the segmented volume, largest first; predicted-dice,
     by the lowest predicted Dice of a structure, lowest first. Reads case.json, regions.csv and review logs only.
 
     Examples:
@@ -166,7 +166,7 @@ def _worklist_row(entry: WorklistEntry) -> dict[str, str]:
 def run_web(options: argparse.Namespace, console: Console) -> int:
     """Review cases in a browser.
 
-    Show segmented cases in a browser and take down verdicts, in the same logs as 3D Slicer. The page is served to
+    Show segmented cases in a browser and record verdicts in the same logs as 3D Slicer. The page is served to
     this computer only unless --host is given, and only with the printed link. Ends with
     Ctrl-C.
 
@@ -183,8 +183,8 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     refuse_if(
         (
             not is_local(options.host) and not options.behind_proxy,
-            f"--host {options.host} lets other computers in without encryption: give --behind-proxy with the address "
-            "of your proxy that encrypts; for one colleague use ssh -L.",
+            f"--host {options.host} would accept unencrypted connections from other computers: give --behind-proxy "
+            "with the address of an encrypting proxy, or use ssh -L for one colleague.",
         ),
         *((not folder.is_dir(), f"--images {folder} is not a folder.") for folder in options.images),
         (options.place.suffix == ".csv", f"{options.place} is a table: give {WORKLIST_JSON}, in the same folder."),
@@ -200,7 +200,7 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     text += "Everybody who has this link sees and reviews them. Ctrl-C ends it."
     console.step(text, {"event": "ready", "url": gate.link, "cases": cases, "port": server.server_port})
     if options.open and not webbrowser.open(gate.link_for_once()):
-        console.note("No browser could be started: open the link yourself.")
+        console.note("Cannot start a browser: open the link manually.")
     left = server.run()
     for sentence in left:
         console.error(sentence)
@@ -213,7 +213,7 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
     """Merge returned reviews into your cases.
 
     Put the reviews of exported cases into your own case folders. Cases are known by image, model and regions, so
-    renamed and anonymous ones are found. Logs only grow; what does not fit is kept in files of its own.
+    renamed and anonymous ones are found. Logs are only extended; contradicting reviews are kept in separate files.
 
     Examples:
     merge-reviews back_from_colleague --into results --table agreement.csv

@@ -16,7 +16,7 @@ from ..util.failures import failure_message
 from ..util.input_files import plain_name
 from ..util.progress import Progress, time_left
 from ..util.run_lock import Part, run_lock
-from .arguments import add_command, check_folder_name, opened_model, whole_number
+from .arguments import add_command, check_folder_name, int_between, opened_model
 from .case_summary import next_steps, summary
 from .console import Console, ReaderLeftError
 
@@ -42,18 +42,23 @@ def add_commands(commands: Any) -> None:
     flag("--each", "CASE is a folder of cases: every image file and every folder in it is one")
     command.add_shared("--model", "--output")
     add("--channel", action="append", default=[], metavar="NAME=FILE", help="a further channel of a single CASE")
-    add("--series", action="append", default=[], metavar="[NAME=]UID", help="the series to take from a DICOM folder "
-        "with several, by the end of its UID; NAME for a further channel; one case at a time")  # fmt: skip
+    add("--series", action="append", default=[], metavar="[NAME=]UID", help="the DICOM series to read if a folder "
+        "has several, by the end of its UID; NAME= for a further channel; single cases only")  # fmt: skip
     add("--name", help="name of the case folder (default: from the file name); one case at a time")
     add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
     command.add_shared("--head", "--device", "--engine", "--overwrite")
-    flag("--resume", "resume an earlier run: leave out cases that are there already, made of the same "
-         "voxels with the same model, head and region; failures are listed in OUTPUT/failed.csv")  # fmt: skip
-    flag("--include-image", "put a copy of the image into the case folder")
+    flag("--resume", "resume an earlier run: skip cases that exist for the same voxels, model, head and region of "
+         "interest; failures are listed in OUTPUT/failed.csv")  # fmt: skip
+    flag("--include-image", "copy the image into the case folder")
     flag("--unlike-training", "continue although the image is out of distribution")
     command.add_shared("--network", "--threads")
     add("--part", metavar="I/N", help="only the I-th of N equal shares of the cases, such as 3/8")
-    add("--workers", type=whole_number(1, 10_000), metavar="N", help="share the cases among N workers on this computer")
+    add(
+        "--workers",
+        type=int_between(1, 10_000),
+        metavar="N",
+        help="share the cases among N workers on this computer",
+    )
     add("--scheduler", metavar="ADDRESS", help="share the cases among the workers of a Dask scheduler, tcp://HOST:PORT")
 
 
@@ -187,7 +192,7 @@ class _Tally:
     """Counts and prints what becomes of the cases, and keeps the list of failures.
 
     Attributes:
-        total: cases, those that could not be begun among them.
+        total: cases, including those that could not be started.
         counts: of cases by what became of them.
         failures: name, what was given and reason of each case that failed.
         listed: the file that lists them; None for none.
@@ -216,7 +221,7 @@ class _Tally:
 
     @contextlib.contextmanager
     def listening(self, job: "Job") -> Iterator[Progress]:
-        """Say which case of how many is begun, and about how long all will take."""
+        """Print which case of how many is started, and the estimated time for all."""
         left = self._pace()[1]
         facts = {"case": job.name, "number": self._number + 1, "of": self.total, "seconds_left": left}
         self.console.step("", {"event": "case", **facts})
@@ -266,7 +271,7 @@ class _Tally:
         whole = self.counts["done"] + self.counts["there"]
         self.console.error(
             f"cancelled after {whole} of {self.total} cases, partial output was removed; run the same command with "
-            "--resume to go on."
+            "--resume to continue."
         )
         self.console.step("", self._summed_up(interrupted=True))
 

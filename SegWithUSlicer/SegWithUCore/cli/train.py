@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import CancelledError, OutputError, UsageError
-from .arguments import CASES_HELP, add_command, refuse_if, whole_number
+from .arguments import CASES_HELP, add_command, int_between, refuse_if
 from .case_roles import prepared_of
 from .console import Console
 
@@ -26,13 +26,13 @@ def add_commands(commands: Any) -> None:
         add = command.add_argument
         add("--run", dest="folder", required=True, type=Path, help="folder of the training run")
         add("--recipe", type=Path, help="recipe (JSON); see Resources/Recipes. For a head: one on the backbone of a "
-            'model ("backbone": {"model": "NAME"}), or with --restart the own one with another head')  # fmt: skip
+            'model ("backbone": {"model": "NAME"}), or with --restart the run\'s own with another head')  # fmt: skip
         add("--cases", required=True, help=f"training cases: {CASES_HELP}")
-        add("--select", required=True, help="cases that choose the best epoch, given in the same way")
+        add("--select", required=True, help="validation cases for choosing the epoch, in the same form")
         command.add_flag("--resume", "resume after the last completed epoch")
-        command.add_flag("--restart", "begin again and replace what the run holds")
-        add("--epochs", type=whole_number(1, 1_000_000), help="replaces the recipe's number of epochs")
-        add("--seed", type=whole_number(0, 2**63 - 1), help="replaces the recipe's seed")
+        command.add_flag("--restart", "restart and replace the contents of the run")
+        add("--epochs", type=int_between(1, 1_000_000), help="replaces the recipe's number of epochs")
+        add("--seed", type=int_between(0, 2**63 - 1), help="replaces the recipe's seed")
         command.add_shared("--allow-seen-cases", "--no-hashes", "--network", "--threads")
 
 
@@ -56,7 +56,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     run = RunFolder(options.folder)
     _check_start(run, "backbone", options, console)
     if options.resume:
-        refuse_if((options.recipe, "--resume goes on with the run's own recipe: leave --recipe out, or --restart."))
+        refuse_if((options.recipe, "--resume uses the recipe of the run: leave out --recipe, or give --restart."))
         recipe = run.recipe(backbone=_replaced(options))
     elif options.recipe is None:
         raise UsageError("--recipe is missing: give a recipe file, for example Resources/Recipes/hippocampus.json.")
@@ -125,7 +125,7 @@ def _fit(trainer: "Trainer", part: str, options: argparse.Namespace, console: Co
     """
 
     def kept() -> str:
-        return f"cancelled; epochs kept in {trainer.run.path}: {trainer.next_epoch}. Go on with --resume."
+        return f"Cancelled; {trainer.next_epoch} epochs are kept in {trainer.run.path}. Resume with --resume."
 
     with console.progress(options.command) as progress:
         if options.resume:
@@ -150,11 +150,11 @@ def _begun_on_model(run: "RunFolder", options: argparse.Namespace, console: Cons
     from SegWithULab.training.run_record import noted_roles
 
     refuse_if((options.resume, "--recipe begins a run and --resume continues one: give one of them."))
-    begun = (run.path / "run.json").exists()
-    if begun and ((run.path / "backbone_last.pt").exists() or "backbone_best" in run.facts()):
-        raise OutputError(f"{run.path} has trained a backbone of its own: give another folder.", "own-backbone")
-    if begun and not options.restart:
-        raise OutputError(f"{run.path} holds a run already: leave out --recipe, or pass --restart.", "run-exists")
+    started = (run.path / "run.json").exists()
+    if started and ((run.path / "backbone_last.pt").exists() or "backbone_best" in run.facts()):
+        raise OutputError(f"{run.path} has trained a backbone of its own: give another folder.", "exists-already")
+    if started and not options.restart:
+        raise OutputError(f"{run.path} holds a run already: leave out --recipe, or pass --restart.", "exists-already")
     recipe, bundle = recipe_on_model(options.recipe, head=_replaced(options))
     check_recipe(recipe, str(options.recipe), recipe.head_training.cross_fit > 0)
     train, select = _cases(options, recipe, console)
@@ -166,13 +166,13 @@ def _begun_on_model(run: "RunFolder", options: argparse.Namespace, console: Cons
 
 
 def _check_start(run: "RunFolder", part: str, options: argparse.Namespace, console: Console) -> None:
-    begun = run.load_state(part) is not None
+    started = run.load_state(part) is not None
     refuse_if((options.resume and options.restart, "--resume and --restart contradict each other: give one of them."))
-    if begun and not options.resume and not options.restart:
-        raise OutputError(f"{run.path} holds a {part} already: pass --resume or --restart.", "run-exists")
-    if options.resume and not begun:
+    if started and not options.resume and not options.restart:
+        raise OutputError(f"{run.path} holds a {part} already: pass --resume or --restart.", "exists-already")
+    if options.resume and not started:
         refuse_if((not (run.path / "run.json").exists(), f"{run.path} holds no run: leave out --resume."))
-        console.note(f"No epoch of the {part} in {run.path} was finished: training begins with the first.")
+        console.note(f"No epoch of the {part} in {run.path} was completed: training starts from the first.")
 
 
 def _replaced(options: argparse.Namespace) -> dict[str, int]:

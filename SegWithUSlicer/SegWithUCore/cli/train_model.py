@@ -40,7 +40,7 @@ def _add_plan_options(command: CommandParser) -> None:
     add("--hours", type=finite_number, help="time for the whole training; decides the epochs")
     add("--spacing", type=_spacing, metavar="X,Y,Z", help="voxel size in mm of the network's grid; coarser is faster")
     add("--patient-pattern", metavar="REGEX", help="finds the patient in names, such as '(p[0-9]+)_'")
-    command.add_flag("--leave-out-bad", "plan without cases that cannot be used")
+    command.add_flag("--leave-out-bad", "ignore cases that cannot be used")
 
 
 def _spacing(text: str) -> tuple[float, ...]:
@@ -64,7 +64,7 @@ def _plan_options(options: argparse.Namespace) -> "PlanOptions":
     for text in options.label:
         value, _, name = text.partition("=")
         if not value.strip().isdecimal() or not name.strip() or int(value) in labels:
-            raise UsageError(f'--label is {text!r}: give each value one name, such as 1="left atrium".', "label-name")
+            raise UsageError(f'--label is {text!r}: give each value one name, such as 1="left atrium".', "wrong-usage")
         labels[int(value)] = name.strip()
     return PlanOptions(
         options.name or options.output.resolve().name,
@@ -78,11 +78,11 @@ def _plan_options(options: argparse.Namespace) -> "PlanOptions":
 
 
 def run_plan(options: argparse.Namespace, console: Console) -> int:
-    """Look at a data set and write a recipe for it.
+    """Analyse a data set and write a recipe for it.
 
-    Read every image and reference of a data set, say what is wrong with it, and write a recipe with the reason for
-    each choice (recipe.json, plan.md), and a split by patient (split.csv) where there is none. Nothing is trained;
-    a few steps are made to predict the time.
+    Read all images and references, report problems, and write a recipe with the reason for each choice (recipe.json,
+    plan.md), and a split by patient (split.csv) if there is none. Nothing is trained, except a few steps to predict
+    the time.
 
     Examples:
     plan DATA --output plans/atrium --name left_atrium --label 1="left atrium" --hours 3
@@ -93,7 +93,7 @@ def run_plan(options: argparse.Namespace, console: Console) -> int:
     asked, recipe = _plan_options(options), options.output / RECIPE
     with one_writer(options.output, overwrite=True):
         if recipe.exists() and not options.overwrite:
-            raise OutputError(f"{recipe} exists: choose another folder, or pass --overwrite.", "plan-exists")
+            raise OutputError(f"{recipe} exists: choose another folder, or pass --overwrite.", "exists-already")
         with console.progress("plan") as progress:
             made = make_plan(options.data, options.output, asked, progress=progress, note=console.note)
     text = f"{recipe}, with reasons in {REASONS}. Next:\n"
@@ -105,12 +105,11 @@ def run_plan(options: argparse.Namespace, console: Console) -> int:
 
 
 def run_train(options: argparse.Namespace, console: Console) -> int:
-    """Make a measured model of a data set: plan, train, calibrate, evaluate.
+    """Train a model on a data set: plan, train, calibrate, evaluate.
 
-    Plan a recipe, train backbone, out-of-fold networks (where the hours allow) and head, calibrate, measure on the
-    cases kept apart, and write the model with its card, graphs and report. Everything is kept after each stage and
-    epoch: the same command resumes, and does nothing twice. Edit RUN/plan/recipe.json before
-    the training if you like; it is kept.
+    Plan a recipe, train backbone, cross-validation models (if the time is sufficient) and head, calibrate, evaluate on
+    the test cases, and write the model with its card, graphs and report. Every stage and epoch is saved; the same
+    command resumes. You may edit RUN/plan/recipe.json before the training; it is kept.
 
     Examples:
     train DATA --output models/atrium --label 1="left atrium" --hours 3
@@ -127,7 +126,7 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     refuse_if((folder.resolve() == output.resolve(), f"--run and --output are both {folder}: give two folders."))
     with one_writer(output, overwrite=True):
         if output.exists() and not options.overwrite and not has_left(folder, "model", output):
-            raise UsageError(f"{output} exists already: choose another folder, or pass --overwrite.", "name-taken")
+            raise OutputError(f"{output} exists already: choose another folder, or pass --overwrite.", "exists-already")
         chosen = (options.allow_seen_cases, not options.no_hashes, not options.no_graphs)
         job = TrainingJob(options.data, output, folder, asked, options.recipe, *chosen)
         training = Pipeline(job, console.note, lambda bundle: compile_graphs(bundle, console))

@@ -21,7 +21,7 @@ _LONGEST_REASON = 4000
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that cannot even be begun: its name, what was given for it, and why."""
+    """A case that cannot be started: its name, what was given for it, and why."""
 
     name: str
     given: Path
@@ -41,7 +41,7 @@ def jobs_of(
     series: Sequence[str] = (),
     **settings: Any,
 ) -> tuple[list[Job], list[Failure]]:
-    """Make the job of each case, and say which cannot be begun.
+    """Make the job of each case, and report which cannot be started.
 
     Args:
         paths: images, folders and tables that are given as cases.
@@ -60,7 +60,7 @@ def jobs_of(
     failures: list[Failure] = []
     is_single = bool(name or channels or series)
     if is_single and (each or len(paths) > 1):
-        raise UsageError("--name, --channel and --series go with a single case.", "single-case")
+        raise UsageError("--name, --channel and --series go with a single case.", "contradicting-options")
     cases: list[GivenCase] = []
     for path in _inside(paths, output, note, failures) if each else paths:
         try:
@@ -68,16 +68,19 @@ def jobs_of(
         except Exception as error:  # noqa: BLE001 - a fault in one place does not stop the others
             failures.append(Failure(plain_name(path.name), path, error))
     if is_single and cases and (len(cases) > 1 or (cases[0].numbered and (channels or series))):
-        raise UsageError(f"--name, --channel and --series do not go with {paths[0]}, which has them.", "own-channels")
+        raise UsageError(
+            f"--name, --channel and --series cannot be combined with {paths[0]}, which already defines them.",
+            "contradicting-options",
+        )
     jobs, names = [], [case.name if name is None else name for case in cases]
     taken = Counter(each_name.casefold() for each_name in names)
     for case, own in zip(cases, names, strict=True):
         problem = _name_problem(own, taken[own.casefold()] > 1)
         if problem and not each:
-            raise UsageError(f"{problem}: choose another with --name.", "case-name")
+            raise UsageError(f"{problem}: choose another with --name.", "wrong-usage")
         try:
             if problem:
-                raise InputError(f"{case.source}: {problem}: segment it alone with --name.", "name-of-no-case")
+                raise InputError(f"{case.source}: {problem}: segment it alone with --name.", "unusable-name")
             inputs = channel_inputs(case, channels, series, model_channels)
         except InputError as error:
             failures.append(Failure(own, case.source, error))
@@ -135,7 +138,7 @@ def check_failed_file(path: Path) -> None:
         except InputError:
             header = []
         if header != [COLUMNS]:
-            raise OutputError(f"{path} is not a list of failed cases: rename it.", "foreign-failed-csv")
+            raise OutputError(f"{path} is not a list of failed cases: rename it.", "exists-already")
 
 
 def write_failed(path: Path, rows: Sequence[tuple[str, Path, str]]) -> None:

@@ -1,4 +1,4 @@
-"""One case of a cohort: made, or found made as it would be made now, or failed; and all cases, one after the other."""
+"""Process one case of a cohort (computed, skipped because it is up to date, or failed), and all cases in turn."""
 
 import time
 import traceback
@@ -78,17 +78,17 @@ def settle(job: Job, model: Model, rules: Rules, listening: Listening = lambda _
         "state" (`FINISHED`, `SKIPPED` or `FAILED`), "seconds"; of a finished case what `case_facts` returns; of a
         failed one what `failed` returns.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     try:
         result = _make(job, model, rules, listening)
     except Exception as error:  # noqa: BLE001 - a fault of one case does not stop the others
         return failed(error)
     facts = {"state": SKIPPED} if result is None else {"state": FINISHED, **case_facts(result)}
-    return {**facts, "seconds": time.perf_counter() - begun}
+    return {**facts, "seconds": time.perf_counter() - started}
 
 
 def failed(error: Exception) -> Settled:
-    """Return what is known of a case that failed: a sentence and the traceback."""
+    """Return the message and the traceback of a failed case."""
     trace = "".join(traceback.format_exception(error))[-_LONGEST_TRACE:]
     return {"state": FAILED, "reason": failure_message(error), "trace": trace, "seconds": 0.0}
 
@@ -120,7 +120,7 @@ def _make(job: Job, model: Model, rules: Rules, listening: Listening) -> CaseRes
         reviewed = any(job.target.glob(LOG_PATTERN))
         if reviewed and kind == ENGINE:
             message = f"{job.target} {difference}, but has reviews: choose another output folder, or delete it."
-            raise OutputError(message, "case-reviewed")
+            raise OutputError(message, "reviewed-case")
         if not rules.overwrite:
             way_out = f"or replace it{', with its reviews,' if reviewed else ''} by --overwrite"
             raise OutputError(f"{job.target} {difference}: choose another output folder, {way_out}.", "case-outdated")

@@ -57,18 +57,17 @@ def uses_workers(workers: int | None, scheduler: str | None) -> bool:
     """Return whether a run uses workers: a number of them here, or those of a running scheduler.
 
     Raises:
-        UsageError: both are given, or the scheduler has no such address.
-        ClusterError: the extra `cluster` is not installed.
+        UsageError: both are given, the scheduler has no such address, or the extra `cluster` is not installed.
     """
     if workers is None and scheduler is None:
         return False
     if workers is not None and scheduler is not None:
-        raise UsageError("--workers and --scheduler exclude each other: give one of them.", "workers-options")
+        raise UsageError("--workers and --scheduler exclude each other: give one of them.", "contradicting-options")
     if scheduler is not None and not scheduler.startswith(("tcp://", "tls://")):
-        raise UsageError(f"--scheduler {scheduler!r} is not an address such as tcp://HOST:PORT.", "no-scheduler")
+        raise UsageError(f"--scheduler {scheduler!r} is not an address such as tcp://HOST:PORT.", "wrong-usage")
     if importlib.util.find_spec("distributed") is None:
         message = 'Workers need the package distributed: pip install ".[cluster]" in the checkout.'
-        raise ClusterError(message, "package-missing")
+        raise UsageError(message, "needs-package")
     return True
 
 
@@ -167,7 +166,7 @@ def _warm_model(setup: Setup) -> Model:
         _kept["setup"] = asked
     model: Model = _kept["model"]
     if setup.runtime and _runtime(model) != setup.runtime:
-        raise ClusterError(f"{here} has {_runtime(model)} instead of {setup.runtime}: install it.", "other-engine")
+        raise ClusterError(f"{here} has {_runtime(model)} instead of {setup.runtime}: install it.", "different-workers")
     return model
 
 
@@ -179,7 +178,7 @@ def _loaded(setup: Setup) -> Model:
     bundle = read_bundle(Path(setup.folder))
     if _identity(bundle, setup.head) != setup.identity:
         message = f"A worker has another model in {setup.folder}, or another version of this program: install the same."
-        raise ClusterError(message, "other-model")
+        raise ClusterError(message, "different-workers")
     return Model(bundle, setup.device, setup.head, setup.engine)
 
 
@@ -297,12 +296,12 @@ def ready_workers(client: Any, setup: Setup, local: int | None) -> Setup:
     if len(set(found.values())) > 1:
         places = ", ".join(f"{runtime} at {address}" for address, runtime in sorted(found.items())[:4])
         message = f"The workers would make different results ({places}): choose one with --engine and --device."
-        raise ClusterError(message, "different-engines")
+        raise ClusterError(message, "different-workers")
     return replace(setup, runtime=next(iter(found.values())))
 
 
 def _scheduler_gone() -> ClusterError:
-    return ClusterError("The scheduler is gone: start it again, and this run with --resume.", "scheduler-gone")
+    return ClusterError("The scheduler is gone: start it again, and this run with --resume.", "no-workers")
 
 
 def _failure(result: Any) -> Exception:

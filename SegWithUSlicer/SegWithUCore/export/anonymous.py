@@ -22,7 +22,7 @@ from ..io.roi import whole_grid
 from ..io.volume import check_file, read_file
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, QUALITY_KIND
-from ..review.flags import FIGURES, case_flags, rules_of_case
+from ..review.flags import case_flags, rules_of_case
 from ..util.csv_files import harmless_cell
 from ..util.errors import InputError, OutputError
 from ..util.strict_json import to_json
@@ -52,7 +52,7 @@ def anonymous_copy(
     Args:
         target: an empty or missing folder; made whole by the caller.
         alias: the name of the case in the copy.
-        image_file: where the image lies now, if it was moved.
+        image_file: current path of the image, if it was moved.
         with_image: whether the image is put inside.
 
     Raises:
@@ -135,7 +135,7 @@ def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dic
     named |= {name for region in regions for one in region.competing for name in (one.truth, one.read_as)}
     if region_files.regions_csv(regions) != text or not named <= names:
         message = f"{folder / region_files.REGIONS_FILE} has other content than regions: run segwithu regions again."
-        raise InputError(message, "foreign-regions")
+        raise InputError(message, "changed-regions")
     (target / region_files.REGIONS_FILE).write_text(text, encoding="utf-8", newline="")
     if (target / region_files.REGION_LABELS_FILE).is_file():
         content["regions"][region_files.HASHES] = region_files.region_file_hashes(target)
@@ -203,7 +203,7 @@ def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[st
         what = kind if kind in KINDS else "something"
         whom = "The image" if structure is None else names[structure]
         severity = warning["severity"] if warning["severity"] in _SEVERITIES else "warning"
-        message = _KIND_WORDS.get(what, "{whom} is unlike the training cases: {what}").format(whom=whom, what=what)
+        message = _KIND_WORDS.get(what, "{whom} is out of distribution: {what}").format(whom=whom, what=what)
         made.append(
             {
                 "severity": severity,
@@ -280,12 +280,11 @@ _CASE = {
                 ("wrong_share", "soft_dice"),
                 _numbers("flagged_share others_flagged_share missed bound p_value limit useful"),
             ),
-            "metrics": dict.fromkeys(FIGURES, NUMBERS),
         },
     },
 }
 _REGIONS = {
-    "settings": _numbers("threshold sigma_mm split extent_mm haze"),
+    "settings": _numbers("threshold sigma_mm split extent_mm min_density"),
     **_numbers("count expected_wrong_mm3 expected_wrong_in_regions_mm3"),
 }
 _STRUCTURE = {

@@ -68,7 +68,7 @@ class Exported:
         left_out: files of the exported cases that were not taken along, one sentence each.
         notes: on files that were, one sentence each.
         skipped: cases that no rule flags.
-        names_file: keeps which case is which in an anonymous export, beside it; else None.
+        names_file: keeps which case is which in an anonymous export, next to it; else None.
         files: DICOM files of each case, by its name.
     """
 
@@ -244,7 +244,7 @@ def names_file_of(output: Path, folders: Sequence[Path]) -> Path:
     path = output.with_name(f"{output.name}-names.json")
     if path.exists():
         message = f"{path} names the cases of an earlier export: move it, or give --output another name."
-        raise OutputError(message, "names-file-exists")
+        raise OutputError(message, "exists-already")
     for folder in folders:
         if (folder / CASE_FILE).is_file() and folder.resolve().name.casefold() in output.name.casefold():
             raise UsageError(f"The output folder {output.name} tells the name of a case: give it another name.")

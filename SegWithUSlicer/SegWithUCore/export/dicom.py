@@ -46,7 +46,7 @@ def export_dicom(
     """Write one folder of DICOM files per case into `output`, whole or not at all; a failing case stops no other.
 
     Args:
-        moved_to: where the DICOM series of the one case lies now, if it was moved.
+        moved_to: current folder of the DICOM series of the one case, if it was moved.
 
     Raises:
         UsageError: highdicom is not installed.
@@ -119,7 +119,7 @@ def _objects(
         reviewer = reviewers.get(reviewed_name(path), reviewed_name(path))
         segments = _reviewed_segments(path, case, source.image, model, notes)
         if not segments.entries:
-            notes.append(f"{path.name} holds no segments and was left out.")
+            notes.append(f"{path.name} contains no segments and was skipped.")
             continue
         number += 1
         title = objects.SeriesTitle("REVIEWED", f"{prefix}: reviewed by {reviewer or 'somebody'}", number, reviewer)
@@ -155,7 +155,7 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) 
     Args:
         folder: the case folder.
         case: the content of its `case.json`.
-        moved_to: folder where the series lies now, if it was moved or converted in between.
+        moved_to: current folder of the series, if it was moved or converted in between.
 
     Raises:
         InputError: the case was not made from DICOM, the series is gone, holds other voxels or lies elsewhere in space,
@@ -165,7 +165,7 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) 
         path = moved_to or trusted_source(folder, case)
     except OutsideError as error:
         message = f"Another user segmented {folder} from the series in {error.path}: give its folder with --source."
-        raise InputError(message, "foreign-source") from error
+        raise InputError(message, "no-source-series") from error
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "is not there"
         message = f"{folder} has no DICOM series ({path} {what}): give the folder of the series with --source."

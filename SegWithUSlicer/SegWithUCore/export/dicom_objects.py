@@ -93,7 +93,7 @@ class Segments:
         return np.asarray(self.layers[segment.layer] == segment.inside)
 
     def stacked(self) -> np.ndarray:
-        """Numbers of the segments (z, y, x); where they lie in several layers, masks (z, y, x, segment)."""
+        """Return segment numbers (z, y, x), or masks (z, y, x, segment) if segments overlap."""
         if len({segment.layer for segment in self.entries}) > 1:
             return np.stack([self.mask(segment) for segment in self.entries], axis=-1).astype(np.uint8)
         numbers = np.zeros(self.layers[0].shape, np.uint8 if len(self.entries) < 256 else np.uint16)
@@ -348,7 +348,7 @@ def _header_errors(source: SourceSeries) -> Iterator[None]:
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         message = f"The headers in {source.folder} do not allow DICOM results ({reason}): correct them in the archive."
-        raise InputError(message, "unusable-headers") from error
+        raise InputError(message, "unusable-header") from error
 
 
 def text(value: object, most: int = LONG) -> str:

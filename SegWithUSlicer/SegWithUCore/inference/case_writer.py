@@ -74,7 +74,7 @@ class CaseResult:
         placement: grid of that, as it lies in the world.
         maps: results inside `box`.
         structures: metrics, background first.
-        regions: worth a look; None without fitted calibration.
+        regions: to review; None without fitted calibration.
         warnings: deviations from the training cases and what happened on the way.
         device: where the network ran.
         engine: what ran it (`Engine.identity`).
@@ -176,7 +176,7 @@ def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
     for name, ends in ranges.items():
         if not all(map(math.isfinite, ends)):
             what = f"The model '{result.bundle.name}' gives NaN or infinite values in the map '{name}'"
-            raise InputError(f"{what} of {result.name}: restore it from its source.", "weights-not-finite")
+            raise InputError(f"{what} of {result.name}: restore it from its source.", "unusable-weights")
     return ranges
 
 
@@ -223,6 +223,7 @@ def _write_volumes(
 def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     """Make the content of `case.json`, but for flags; `ranges` are those of `map_ranges`."""
     bundle, calibration, roi = result.bundle, result.bundle.calibration or {}, result.roi
+    flags = calibration.get("flags")
     place = None if roi is None else {"centre_ras_mm": list(roi.centre_ras_mm), "size_mm": list(roi.size_mm)}
     channels = zip(bundle.input.channels, result.files, result.voxels_sha256, strict=True)
     return {
@@ -250,7 +251,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
             "calibrated": bundle.calibration is not None,
             "calibration_cases": calibration.get("cases"),
             "calibrated_with_image": "second_stage" in calibration,
-            "flags": calibration.get("flags"),
+            "flags": {name: value for name, value in flags.items() if name != "metrics"} if flags else None,
         },
         "versions": {  # asked of the modules: what Slicer brings need not have package metadata
             "segwithu": __version__,

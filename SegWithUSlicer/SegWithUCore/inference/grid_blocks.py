@@ -154,7 +154,7 @@ def blocks_on_grid(
 
 
 def planes_on_grid(volume: np.ndarray, working: VoxelGrid, target: VoxelGrid, planes: slice) -> np.ndarray:
-    """Bring some planes of the target grid out of a volume (outputs, z, y, x) on the working grid; maybe a view."""
+    """Resample planes of the target grid from a volume (outputs, z, y, x) on the working grid; may return a view."""
     mapping = AxisMapping.between(working, target)
     if mapping.is_all(working, target):
         return mapping.of(volume)[:, planes]
@@ -224,7 +224,7 @@ def _interpolated(
 
 
 def _needed_planes(plane: int, working: VoxelGrid, target: VoxelGrid, axis: int) -> tuple[int, int]:
-    """First and last plane of the working grid that a plane of the target is interpolated from."""
+    """Return the first and last plane of the working grid that a target plane is interpolated from."""
     _, height, width = target.shape_zyx
     corners = [np.array([plane, y, x]) for y in (0, height - 1) for x in (0, width - 1)]
     places = [_continuous_index(working, _point(target, corner))[axis] for corner in corners]

@@ -28,7 +28,7 @@ from ..io.volume import Header, reorient
 from ..models.input_spec import PIECE_VOXELS
 from ..regions.region import UNCERTAIN
 from ..util.errors import InputError
-from ..util.memory import check_memory, give_back_freed_memory, in_words, resident_bytes
+from ..util.memory import check_memory, give_back_freed_memory, resident_bytes, size_text
 from ..util.plane_files import IN_MEMORY_VOXELS, Planes, plane_pieces
 from .grid_blocks import PIECE_VALUES, AxisMapping
 from .model import Model
@@ -76,13 +76,13 @@ class RunMemory:
     @property
     def words(self) -> str:
         """Say how much the run needs, as in "needs about 2.5 GB of memory"."""
-        return f"needs about {in_words(self.total)} of memory"
+        return f"needs about {size_text(self.total)} of memory"
 
     @property
     def remedies(self) -> list[str]:
         """Ways to make the largest stage smaller."""
         if max(self.stages, key=self.stages.__getitem__) == "reading":
-            return ["crop the image to what matters and save it as a smaller file"]
+            return ["crop the image to the relevant part and save it"]
         return ["give a region of interest or a smaller one", "take a model with a smaller window"]
 
     def check(self, file: Path | None = None) -> None:

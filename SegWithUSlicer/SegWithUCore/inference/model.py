@@ -1,4 +1,4 @@
-"""A model ready to segment: a bundle and its network in an engine, kept warm between cases."""
+"""A loaded model: a bundle and its network in an engine, reused between cases."""
 
 from typing import TYPE_CHECKING
 

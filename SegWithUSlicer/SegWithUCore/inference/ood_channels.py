@@ -25,7 +25,7 @@ ROUND_OFF = 1e-6
 def fit_appearance(
     train: Sequence[ImageFeatures], others: Sequence[ImageFeatures], mirror_axis: int | None, absolute: bool
 ) -> dict[str, Any] | None:
-    """Fit the block of one channel for a bundle's fingerprint; None for less than `MINIMUM_CASES` training cases.
+    """Fit the block of one channel for a bundle's OOD reference; None for less than `MINIMUM_CASES` training cases.
 
     Args:
         train: of the training cases as they are, cells turned to the model's orientation; they make the averages.
@@ -84,7 +84,7 @@ def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviat
     if own < -abs(least):
         advice = "dark and bright seem to be exchanged"
     elif reorient:
-        advice = "check in a viewer that anterior and superior are where the file says, for it looks reoriented"
+        advice = "check in a viewer whether anterior and superior are correct, because it looks reoriented"
     metrics = f"(correlation with their average {own:.2f}; training cases at least {least:.2f})"
     text = f"The {channel} image does not show what the training cases show {metrics}: {advice}."
     return Deviation(WARNING, text, "picture")
@@ -146,7 +146,7 @@ ROUNDING = 1e-3
 def fit_quality(
     train: Sequence[ImageFeatures], others: Sequence[ImageFeatures], mirror_axis: int | None
 ) -> dict[str, Any] | None:
-    """Fit the block of one channel for a bundle's fingerprint; None for too few training cases.
+    """Fit the block of one channel for a bundle's OOD reference; None for too few training cases.
 
     Args:
         train, others, mirror_axis: as for `fit_appearance`.
@@ -215,7 +215,7 @@ def _shading(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviat
     most = block["shading"]
     if found <= most + ROUNDING:
         return None
-    figures = f"(about {found:.1f} times as bright at one end as at the other; training cases at most {most:.1f})"
+    figures = f"(brightness ratio between opposite ends {found:.1f}; at most {most:.1f} in training cases)"
     text = f"The {channel} image is shaded more than the training cases {figures}"
     if found <= SHADING_WARNED * most:
         return Deviation(NOTE, f"{text}: check its darker end.", "shading")

@@ -234,9 +234,9 @@ def segment_placed(
     placed = place(spec, Template.read(bundle.folder / TEMPLATE_FILE, spec.sha256), world)
     if placed.similarity < spec.least_similarity or placed.overlap < LEAST_OVERLAP:
         raise NotPlacedError(
-            f"{source}: '{bundle.name}' does not find where its structures lie: the image looks unlike a head "
+            f"{source}: '{bundle.name}' does not find where its structures lie: the image does not look like a head "
             f"(similarity {placed.similarity:.2f}, at least {spec.least_similarity:.2f}; {placed.overlap:.0%} of the "
-            "brain inside the image). Give the region of interest by hand.",
+            "brain inside the image). Give a region of interest.",
             world,
             placed.rois,
         )
@@ -250,7 +250,7 @@ def segment_placed(
             raise NotPlacedError(
                 f"{source}: the {side} side is not where '{bundle.name}' looked for it, around RAS "
                 f"{', '.join(f'{mm:.0f}' for mm in roi.centre_ras_mm)}: the model expects a Dice of {found:.2f} there, "
-                f"at least {spec.least_dice:.2f} is needed. Give the region of interest by hand.",
+                f"at least {spec.least_dice:.2f} is needed. Give a region of interest.",
                 world,
                 placed.rois,
             )

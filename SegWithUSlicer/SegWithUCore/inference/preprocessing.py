@@ -38,7 +38,7 @@ def to_working_grid(image: sitk.Image, spec: InputSpec, labels: bool = False) ->
 def working_size(upright: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Size and spacing (x, y, z) of the working grid of an image whose axes are turned already.
 
-    nnU-Net fits a whole number of voxels between the outer faces of the image, which changes the spacing a little.
+    nnU-Net fits an integer number of voxels between the outer faces of the image, which changes the spacing a little.
     """
     grid = VoxelGrid.of(upright)
     size, old = grid.size, grid.spacing

@@ -173,7 +173,7 @@ def finished_slabs(
 def stitch(
     runner: WindowRunner, image: np.ndarray, plan: WindowPlan, progress: Progress = silent, axis: int = 0
 ) -> np.ndarray:
-    """Weighted mean of what a network says in each window of a volume; arguments as for `finished_slabs`.
+    """Average a network's outputs over all windows of a volume, weighted; arguments as for `finished_slabs`.
 
     Only what is linear in the network's last features is averaged; the maps, which are not, follow once on the result.
 

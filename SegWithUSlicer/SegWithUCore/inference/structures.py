@@ -14,7 +14,7 @@ from ..models.bundle import Bundle
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, emptiness
 from ..regions.region import UNCERTAIN
-from ..review.flags import told_apart
+from ..review.flags import distinct_texts
 from ..util.plane_files import Planes, plane_pieces
 from ..util.strict_json import typed
 from .deviation import NOTE, WARNING, Deviation
@@ -216,9 +216,9 @@ def structure_deviations(
             found.append(Deviation(WARNING, text, "volume", value))
         dice = metrics.predicted_dice
         if fitted is not None and dice is not None and dice < fitted.lowest:
-            shown, lowest = told_apart(dice, fitted.lowest, 2)
-            lower = f"below all {fitted.cases} calibration cases ({lowest} at least)"
-            text = f"The segmentation of the {name} is probably poor: predicted Dice {shown}, {lower}."
+            shown, lowest = distinct_texts(dice, fitted.lowest, 2)
+            lower = f"below all {fitted.cases} calibration cases (lowest: {lowest})"
+            text = f"The segmentation of the {name} is probably poor: its predicted Dice of {shown} is {lower}."
             found.append(Deviation(WARNING, text, "predicted Dice", value))
     return found
 

@@ -107,7 +107,7 @@ class FittedCalibration:
         if calibration is None:
             return cls()
         if "gate" in calibration:
-            raise InputError("The model was calibrated with a gate: get a later version of it.", "gate-removed")
+            raise InputError("The model was calibrated with a gate: get a later version of it.", "other-format-version")
         sources = calibration.get("sources") or {}
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
@@ -126,7 +126,7 @@ def steps_on_grid(axes: Sequence[bool], working: sitk.Image | VoxelGrid, target:
 
 
 def head_maps(found: Voxelwise) -> HeadMaps:
-    """Return what the second stage reads of the head's maps."""
+    """Return the second stage's features from the head's maps."""
     return HeadMaps(found.classes, found.runner_up, found.ranking, found.calibration, found.epistemic, found.aleatoric)
 
 

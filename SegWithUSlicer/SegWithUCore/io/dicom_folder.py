@@ -111,7 +111,7 @@ class DicomSlice:
         except ValueError:
             return ()
 
-    def refused(self, why: str, code: str = "bad-slice") -> InputError:
+    def refused(self, why: str, code: str = "unusable-slice") -> InputError:
         """Make the error about this file."""
         return InputError(f"{self.file} cannot be read as an image: {why}.", code)
 
@@ -273,7 +273,7 @@ def _check_others(files: Sequence[Path], suffixes: set[str]) -> None:
         empty = not start.strip(b"\0") and file.suffix in suffixes
         if empty or name.suffix.lower() in _SUFFIXES or (b"\0" in start and b"1.2.840.10008.1.2" in start):
             why = "lies among DICOM slices but is damaged, packed or something else"
-            raise InputError(f"{file} {why}: copy it again, or take it out.", "no-slice-inside")
+            raise InputError(f"{file} {why}: copy it again, or take it out.", "not-a-slice")
 
 
 def is_dicom(file: Path) -> bool:

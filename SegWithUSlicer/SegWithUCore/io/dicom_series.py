@@ -57,19 +57,16 @@ def _words(one: DicomSlice, keyword: str) -> str:
 
 
 _SPLIT = "move the files of each to a folder of its own, or convert the series with dcm2niix"
-_AGREEMENT = {
-    "mixed-patients": ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge"),
-    "mixed-studies": ("StudyInstanceUID",),
-    "mixed-frames-of-reference": ("FrameOfReferenceUID",),
-    "mixed-modalities": ("Modality",),
-    "mixed-image-kinds": ("SOPClassUID",),
-    "mixed-contrasts": ("EchoTime", "InversionTime", "DiffusionBValue", "KVP", "ImageType", "ComplexImageComponent",
-                        "ContrastBolusAgent", "ConvolutionKernel", "Units", "RescaleType"),
-    "mixed-pixel-formats": ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
-                            "PixelRepresentation"),
-    "rescale-in-some-slices": ("RescaleSlope", "RescaleIntercept"),
-}  # fmt: skip
-"""Attributes that all slices of a series must share, by the code of the refusal.
+_SHOWN = (
+    "Modality", "SOPClassUID", "EchoTime", "InversionTime", "DiffusionBValue", "KVP", "ImageType",
+    "ComplexImageComponent", "ContrastBolusAgent", "ConvolutionKernel", "Units", "RescaleType", "SamplesPerPixel",
+    "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+)  # fmt: skip
+_HIDDEN = (
+    "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge",
+    "StudyInstanceUID", "FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept",
+)  # fmt: skip
+"""Attributes that all slices of a series must share: those whose values a message shows, and the others.
 
 De-identified exports and archives put several patients or contrasts under one series UID. Where their slices lie one
 after the other, only these values tell. A value that only some slices have is a difference: a scanner writes the same
@@ -87,8 +84,6 @@ _READERS: dict[str, Read] = {
     "RescaleType": lambda one, keyword: one.text(keyword) or None,
 }
 """How the value of a slice is read, where it is not the text; None does not count."""
-_SHOWN = ("mixed-modalities", "mixed-image-kinds", "mixed-contrasts", "mixed-pixel-formats")
-"""Refusals that show values; those of patients are not shown."""
 
 
 def _check_agreement(folder: Path, slices: Sequence[DicomSlice]) -> None:
@@ -97,7 +92,7 @@ def _check_agreement(folder: Path, slices: Sequence[DicomSlice]) -> None:
     Raises:
         InputError: names what differs, the values unless they are a patient's, how many slices have each, and a file.
     """
-    for code, keyword in ((code, keyword) for code, keywords in _AGREEMENT.items() for keyword in keywords):
+    for keyword in _HIDDEN + _SHOWN:
         read, groups = _READERS.get(keyword, DicomSlice.text), dict[object, list[DicomSlice]]()
         for one in slices:
             if (value := read(one, keyword)) is not None:
@@ -110,12 +105,12 @@ def _check_agreement(folder: Path, slices: Sequence[DicomSlice]) -> None:
             continue
         found = sorted(groups.values(), key=len, reverse=True)
         listed = [
-            f"{(one[0].shown(keyword) if code in _SHOWN else 'given') if one[0].text(keyword) else 'none'}: "
+            f"{(one[0].shown(keyword) if keyword in _SHOWN else 'given') if one[0].text(keyword) else 'none'}: "
             f"{len(one)} slices such as {one[0].file.name}"
             for one in found[:_LISTED]
         ]
         what = f"slices that differ in {keyword} ({len(found)} values; {'; '.join(listed)})"
-        raise InputError(f"{folder} holds one series with {what}: {_SPLIT}.", code)
+        raise InputError(f"{folder} holds one series with {what}: {_SPLIT}.", "mixed-series")
 
 
 def _warnings(slices: Sequence[DicomSlice]) -> list[str]:
@@ -294,13 +289,13 @@ def _check_kind(one: DicomSlice) -> None:
     """Refuse what is no slice in grey values at a known place."""
     if one.is_mosaic:
         raise one.refused("it is a Siemens mosaic, whose tiles are the slices of a volume: convert the series with "
-                          "dcm2niix", "siemens-mosaic")  # fmt: skip
+                          "dcm2niix", "several-frames")  # fmt: skip
     if one.text("NumberOfFrames") and one.numbers("NumberOfFrames") != (1,):
         frames = one.shown("NumberOfFrames")
         raise one.refused(f"its NumberOfFrames is '{frames}': convert enhanced multi-frame DICOM to NIfTI or NRRD "
                           "first, for example in Slicer", "several-frames")  # fmt: skip
     if one.is_picture:
-        raise one.refused("it is a picture in colour or without a position among slices: take it out", "picture-slice")
+        raise one.refused("it is a picture in colour or without a position among slices: take it out", "not-a-slice")
     for keyword, count, least, most in (
         ("ImagePositionPatient", 3, -_FARTHEST_MM, _FARTHEST_MM),
         ("ImageOrientationPatient", 6, -2, 2),
@@ -309,7 +304,7 @@ def _check_kind(one: DicomSlice) -> None:
         numbers = one.numbers(keyword)
         if len(numbers) != count or not all(least <= value <= most for value in numbers):
             raise one.refused(f"it has {keyword} '{one.shown(keyword)}', where {count} numbers from {least:g} to "
-                              f"{most:g} are expected: export the series again", "unusual-header-numbers")  # fmt: skip
+                              f"{most:g} are expected: export the series again", "unusable-header")  # fmt: skip
 
 
 def _geometry(folder: Path, slices: Sequence[DicomSlice]) -> SliceGeometry:
@@ -319,11 +314,11 @@ def _geometry(folder: Path, slices: Sequence[DicomSlice]) -> SliceGeometry:
         others = [one for one in slices if not np.allclose(known, one.numbers(keyword), rtol=0, atol=SAME)]
         if others:
             values = f"{first.shown(keyword)} in {first.file.name}, {others[0].shown(keyword)} in {others[0].file.name}"
-            raise InputError(f"{folder} holds slices that differ in {keyword} ({values}): {_SPLIT}.", "mixed-geometry")
+            raise InputError(f"{folder} holds slices that differ in {keyword} ({values}): {_SPLIT}.", "mixed-series")
     rows, columns = np.reshape(first.numbers("ImageOrientationPatient"), (2, 3))
     lengths = np.linalg.norm([rows, columns], axis=1)
     if not np.allclose(lengths, 1, atol=0.01) or abs(float(rows @ columns)) > 0.01:
-        raise first.refused("its rows and columns are not at right angles: check its origin", "no-right-angles")
+        raise first.refused("its rows and columns are not at right angles: check its origin", "no-even-grid")
     (width,), (height,) = first.numbers("Columns"), first.numbers("Rows")
     y_mm, x_mm = first.numbers("PixelSpacing")
     positions = np.array([one.numbers("ImagePositionPatient") for one in slices])
@@ -343,7 +338,7 @@ def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometr
     for keyword in _DISTINGUISHING:
         if all(slices[a].text(keyword) != slices[b].text(keyword) for a, b in pairs):
             found = f"{len({one.text(keyword) for one in slices})} volumes in one series, which differ in {keyword}"
-            return InputError(f"{folder} holds {found}: {_SPLIT}.", "several-volumes")
+            return InputError(f"{folder} holds {found}: {_SPLIT}.", "mixed-series")
     names = " and ".join(slices[number].file.name for number in pairs[0])
     place = f"{len(pairs)} place(s), such as {names} at {geometry.place(pairs[0][0])}"
-    return InputError(f"{folder} has more than one slice at {place}: remove the copies.", "repeated-slices")
+    return InputError(f"{folder} has more than one slice at {place}: remove the copies.", "mixed-series")

@@ -116,24 +116,24 @@ def pixel_format(one: DicomSlice) -> PixelFormat:
         "its voxels have a table (ModalityLUTSequence)": one.text("ModalityLUTSequence") != "",
     }
     if problem := next((words for words, is_so in problems.items() if is_so), None):
-        raise one.refused(f"{problem}: export the series again", "pixel-format")
+        raise one.refused(f"{problem}: export the series again", "unusable-slice")
     slope, intercept = _rescale(one, "RescaleSlope", 1.0), _rescale(one, "RescaleIntercept", 0.0)
     form = PixelFormat(rows, columns, allocated, stored, representation == 1, inverted, slope, intercept)
     if one.syntax in NATIVE:
         if one.length is None:
-            raise one.refused(f"its voxels are compressed, unlike its transfer syntax {one.syntax}: export it again")
+            raise one.refused(f"its voxels are compressed, but its transfer syntax is {one.syntax}: export it again")
         if one.length - form.bytes not in (0, form.bytes % 2):  # PS3.5, section 7.1
             raise one.refused(f"it holds {one.length} bytes of voxels instead of the {form.bytes} of its header "
-                              f"({form.words}): copy or export it again", "pixel-bytes")  # fmt: skip
+                              f"({form.words}): copy or export it again", "unusable-slice")  # fmt: skip
     elif one.length is not None:
-        raise one.refused(f"its voxels are not compressed, unlike its transfer syntax {one.syntax}: export it again")
+        raise one.refused(f"its voxels are not compressed, but its transfer syntax is {one.syntax}: export it again")
     return form
 
 
 def _count(one: DicomSlice, keyword: str) -> int:
     numbers = one.numbers(keyword)
     if len(numbers) != 1 or not numbers[0].is_integer() or numbers[0] < 0:
-        raise one.refused(f"it has {keyword} '{one.shown(keyword)}': copy or export it again", "no-pixel-count")
+        raise one.refused(f"it has {keyword} '{one.shown(keyword)}': copy or export it again", "unusable-slice")
     return int(numbers[0])
 
 
@@ -144,7 +144,7 @@ def _rescale(one: DicomSlice, keyword: str, absent: float) -> float:
     value = numbers[0] if len(numbers) == 1 else math.nan
     if not abs(value) < _MAXIMUM_FLOAT32 or (keyword == "RescaleSlope" and value == 0):
         raise one.refused(f"it has {keyword} '{one.shown(keyword)}', by which voxels have no value: correct its "
-                          "header, or export the series again", "no-rescale-value")  # fmt: skip
+                          "header, or export the series again", "unusable-slice")  # fmt: skip
     return value
 
 
@@ -218,7 +218,7 @@ def _check_stream(one: DicomSlice, form: PixelFormat) -> None:
     if shape != [form.rows, form.columns, 1] or not fits or signed not in (None, form.signed):
         found = f"{' x '.join(map(str, shape))} of {bits} bits"
         raise one.refused(f"its compressed voxels are {found}, but its header says {form.words} ({form.stored} used): "
-                          "export it again", "pixel-bytes")  # fmt: skip
+                          "export it again", "unusable-slice")  # fmt: skip
     lowest, highest = sorted(form.slope * limit + form.intercept for limit in form.limits)
     whole = form.slope.is_integer() and form.intercept.is_integer()
     if whole and (lowest < -(1 << 31) or highest >= 1 << (32 if lowest >= 0 else 31)):
@@ -245,7 +245,7 @@ def _decoded(waiting: Sequence[tuple[DicomSlice, PixelFormat]]) -> Iterator[np.n
     if done.returncode or len(done.stdout) != count * step:
         reason = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0] or f"exit status {done.returncode}"
         failed = waiting[min(len(done.stdout) // step, count - 1)][0]
-        raise failed.refused(f"its compressed voxels are damaged ({reason[:200]}): copy it again", "damaged-voxels")
+        raise failed.refused(f"its compressed voxels are damaged ({reason[:200]}): copy it again", "damaged-file")
     yield from np.frombuffer(done.stdout, "<f4").reshape(count, form.rows, form.columns)
 
 

@@ -63,7 +63,7 @@ def check_geometry(
             raise InputError(f"{path} has {_listed(values)} as its {what}, which are not all numbers: {_REMEDY}.")
     low, high = SPACING_MM
     if min(spacing) < low or max(spacing) > high:
-        raise InputError(f"{path} has voxels of {times(spacing)} mm, not between {low} and {high:g} mm: {_REMEDY}.")
+        raise InputError(f"{path} has a voxel size of {times(spacing)} mm, outside {low} to {high:g} mm: {_REMEDY}.")
     distance = math.hypot(*origin)
     if distance >= ORIGIN_MM:
         raise InputError(f"{path} begins {distance:.4g} mm from the origin, not within {ORIGIN_MM:g}: {_REMEDY}.")

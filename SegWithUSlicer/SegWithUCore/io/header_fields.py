@@ -20,7 +20,7 @@ _TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": F
 
 
 def excerpt(text: str) -> str:
-    """Text of a file for a message: short, and without what a terminal might obey."""
+    """Shorten text of a file for a message and remove control characters."""
     printable = "".join(letter if letter.isprintable() else "?" for letter in text[: _SHOWN + 1])
     return printable if len(printable) <= _SHOWN else f"{printable[: _SHOWN - 3]}..."
 
@@ -67,7 +67,7 @@ class HeaderFields:
             InputError: one is another unit.
         """
         if not all(unit.strip().lower() in _MILLIMETRES for unit in units):
-            raise self.unsupported(name, "save it with lengths in mm", code="units-not-mm")
+            raise self.unsupported(name, "save it with lengths in mm", code="unusable-header")
 
     def wholes(self, name: str, count: int) -> list[int]:
         """`count` positive integers.

@@ -233,7 +233,7 @@ def _left_over(stored: StoredImage) -> InputError:
     """Make the error about bytes of which the header says nothing."""
     sizes = f"{' x '.join(map(str, stored.size))} of {stored.number.name}"
     reason = f"more bytes follow the {stored.voxel_bytes} of voxels ({sizes}) that its header claims"
-    return unreadable(stored.path, reason, code="bytes-left-over")
+    return unreadable(stored.path, reason, code="damaged-file")
 
 
 @contextlib.contextmanager

@@ -128,7 +128,7 @@ def cases_in(folder: Path) -> FolderOfCases:
 
 @dataclass(frozen=True)
 class _Listed:
-    """The entries of a folder by what they are, hidden ones apart."""
+    """Sort the entries of a folder by kind, with hidden ones separate."""
 
     files: Sequence[Path]
     folders: Sequence[Path]

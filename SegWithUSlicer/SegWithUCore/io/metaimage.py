@@ -84,7 +84,7 @@ def _parsed(path: Path) -> tuple[dict[str, str], int]:
         right = _AS_WRITTEN.get(re.sub("[^a-z]", "", name.lower()), name)
         if right != name:  # MetaIO ignores such a field
             reason = f"line {number} of its header has '{excerpt(name)}' for {right}"
-            raise unreadable(path, reason, "misspelt-field")
+            raise unreadable(path, reason, "unusable-header")
         fields[name] = value
     return fields, found.end()
 

@@ -118,7 +118,7 @@ class _Header:
         fields = {name: struct.unpack_from(order + form, start, at) for name, (at, form) in places.items()}
         return cls(path, version, order, fields)
 
-    def contradiction(self, found: str, code: str = "contradictory-header") -> InputError:
+    def contradiction(self, found: str, code: str = "unusable-header") -> InputError:
         """Make the error about a header that cannot be right: `found` follows "which"."""
         return InputError(f"{self.path} has a header which {found}: {_REMEDY}.", code)
 
@@ -197,7 +197,7 @@ def _kind(path: Path, start: bytes) -> tuple[str, int]:
     if len(start) < 348:
         raise unreadable(path, "the file is truncated", code="truncated-file")
     found = "gives a length of itself or a magic that are not those of a NIfTI file in one piece"
-    raise InputError(f"{path} has a header which {found}: {_REMEDY}.", "contradictory-header")
+    raise InputError(f"{path} has a header which {found}: {_REMEDY}.", "unusable-header")
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ def _sform(header: _Header, code: int, unit: float, spacing: tuple[float, float,
     if np.abs(lengths / pixdim - 1).max() > _SAME_SIZE:
         # ITK, and so Slicer, takes pixdim; nibabel and FSL take the sform: volumes and places would be two.
         sizes = f"{times(spacing)} mm (pixdim) and {times((lengths * unit).tolist())} mm (sform)"
-        raise header.contradiction(f"gives voxels of {sizes} {_CORRECTION}", code="two-voxel-sizes")
+        raise header.contradiction(f"gives voxels of {sizes} {_CORRECTION}", code="unusable-header")
     direction = matrix / lengths
     if problem := skew(direction):
         raise header.contradiction(f"{problem} by its sform")

@@ -90,12 +90,12 @@ def _parsed(path: Path, text: str) -> tuple[dict[str, str], dict[str, str]]:
         field = _ALIASES.get(name.lower(), name.lower())
         if mark and field in _KNOWN:
             if field in fields:
-                raise unreadable(path, f"its header has the field '{field}' twice")
+                raise unreadable(path, f"its header contains the field '{field}' twice")
             fields[field] = value.strip()
         elif ":=" in line:
             key, _, value = line.partition(":=")
             if key.strip().lower() in _PLACING:  # a slip: only a field places the image
-                raise unreadable(path, f"line {number} of its header gives '{excerpt(key)}' by ':='", "misspelt-field")
+                raise unreadable(path, f"line {number} of its header gives '{excerpt(key)}' by ':='", "unusable-header")
             pairs[_unescaped(key)] = _unescaped(value)
         else:
             raise unreadable(path, f"line {number} of its header is '{excerpt(line)}'")
@@ -150,12 +150,12 @@ def _geometry(
             raise unreadable(header.path, "its header has directions or an origin, but no space that they belong to")
         return _spacings(header, spatial), (0.0,) * 3, tuple(np.eye(3).ravel().tolist())
     if "spacings" in header and re.search(r"[0-9]", header.needed("spacings")):
-        raise unreadable(header.path, "its header has spacings and a space, of which only one can count")
+        raise unreadable(header.path, "its header has both spacings and a space, which exclude each other")
     name = header.get("space").lower()
     letters = _SPACES.get(name, name.upper())
     if letters not in _SPACES.values():
         remedy = "it does not say where left and right are; save it in LPS or RAS"
-        raise header.unsupported("space" if name else "space dimension", remedy, code="space-without-sides")
+        raise header.unsupported("space" if name else "space dimension", remedy, code="unusable-header")
     flips = np.array([1.0 if letter in "LPS" else -1.0 for letter in letters])
     vectors = _vectors(header, "space directions", spatial, len(header.needed("sizes").split())) * flips
     origin = _vectors(header, "space origin", [0], 1)[0] * flips if "space origin" in header else np.zeros(3)

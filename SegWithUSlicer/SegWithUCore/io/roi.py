@@ -47,7 +47,7 @@ class RegionOfInterest:
             numbers = []
         if len(numbers) != 6 or not np.abs(numbers).max() <= FARTHEST_MM or min(numbers[3:]) <= 0:
             form = f"R,A,S,dR,dA,dS, centre and edge lengths in mm, up to {FARTHEST_MM:g}"
-            raise UsageError(f"'{text[:80]}' is not a region of interest: give {form}.", "wrong-value")
+            raise UsageError(f"'{text[:80]}' is not a region of interest: give {form}.", "wrong-usage")
         r, a, s, dr, da, ds = numbers
         return cls((r, a, s), (dr, da, ds))
 

@@ -143,12 +143,12 @@ def whole_labels(path: Path, array: np.ndarray) -> np.ndarray:
     """
     rounded = np.rint(array)
     if not np.array_equal(rounded, array):
-        raise InputError(f"{path} holds {array[rounded != array][0]:g}: give a label volume.", "fractions-as-labels")
+        raise InputError(f"{path} holds {array[rounded != array][0]:g}: give a label volume.", "label-values")
     limits = np.iinfo(np.int16)
     outside = (array < limits.min) | (array > limits.max)
     if outside.any():
         label, span = array[outside][0], f"from {limits.min} to {limits.max}"
-        raise InputError(f"{path} holds the label {label:.0f}: give labels {span}.", "label-out-of-range")
+        raise InputError(f"{path} holds the label {label:.0f}: give labels {span}.", "label-values")
     return rounded.astype(np.int16)
 
 

@@ -236,7 +236,7 @@ def region_groups(
 def score_metrics(
     score: np.ndarray, error: np.ndarray, regions: Mapping[str, np.ndarray | None] = WHOLE
 ) -> dict[str, float]:
-    """All metrics of one score on one case.
+    """Compute all metrics of one score on one case.
 
     Args:
         score: any score, higher = riskier, any shape.

@@ -212,7 +212,7 @@ def check_hash(path: Path, found: str, wanted: str) -> None:
     """
     if found != wanted:
         what = f"{path} is damaged or was changed (SHA-256 {found[:12]}... instead of {wanted[:12]}...)"
-        raise InputError(f"{what}: {RESTORE}.", "changed-file")
+        raise InputError(f"{what}: {RESTORE}.", "damaged-bundle")
 
 
 def read_hashed(path: Path, wanted: str, maximum_bytes: int) -> bytes:

@@ -67,7 +67,7 @@ def verify_tensors(bundle: Bundle) -> None:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}.") from error
     if bad is not None:
-        raise InputError(f"{path} has NaN, infinite or complex values in {bad[:99]}: {RESTORE}.", "weights-not-finite")
+        raise InputError(f"{path} has NaN, infinite or complex values in {bad[:99]}: {RESTORE}.", "unusable-weights")
     for part in ("backbone", *(f"heads.{head.name}" for head in bundle.heads)):
         if not any(name.startswith(f"{part}.") for name in names):
             raise InputError(f"{path} has no weights of '{part}', which {BUNDLE_FILE} names: {RESTORE}.")
@@ -147,7 +147,7 @@ def check_files(bundle: Bundle) -> None:
     for file in origin[1] if origin else ():
         path = folder / file.path
         if regular_file(path, INSTALL_AGAIN).st_size != file.size or file_sha256(path) != file.sha256:
-            raise InputError(f"{path} was changed since it was installed: {INSTALL_AGAIN}.", "changed-since-installed")
+            raise InputError(f"{path} was changed since it was installed: {INSTALL_AGAIN}.", "damaged-bundle")
     if bundle.graphs is not None and bundle.graphs.weights_sha256 == bundle.weights_sha256:
         read_graphs(bundle)
     verify_second_stage(bundle)
@@ -168,7 +168,7 @@ def write_origin(folder: Path, source: str, files: tuple[ModelFile, ...]) -> Non
 
 
 def read_origin(folder: Path) -> tuple[str, tuple[ModelFile, ...]] | None:
-    """Read where a bundle came from, and its files; None for one that was put there by hand.
+    """Read where a bundle came from, and its files; None for one that was not installed.
 
     Raises:
         InputError: the note is damaged.

@@ -13,7 +13,7 @@ from ..network.segwithu import SegWithU
 from ..network.specs import is_user_network
 from ..network.weights import checked_tensors, load_state, read_safetensors
 from ..util.errors import InputError, naming
-from ..util.memory import check_memory, in_words
+from ..util.memory import check_memory, size_text
 from ..util.paths import BUNDLE_FILE, user_networks_file
 from .bundle import RESTORE, WEIGHTS_FILE, Bundle, HeadSpec, as_further, file_sha256, named_head
 from .bundle_files import verify_weights, weights_path
@@ -39,9 +39,9 @@ def _check_fits(bundle: Bundle, head: HeadSpec, most_parameters: int) -> None:
         network = empty_network(bundle, head, most_parameters)
     parts = [*network.parameters(), *network.buffers()]
     if count_parameters(network) > most_parameters:
-        raise InputError(f"{bundle.folder} does not fit {WEIGHTS_FILE}: {RESTORE}.", "network-too-large")
+        raise InputError(f"{bundle.folder} does not fit {WEIGHTS_FILE}: {RESTORE}.", "damaged-bundle")
     weights = sum(part.numel() * part.element_size() for part in parts)
-    what = f"The network of {bundle.folder} ({in_words(weights)} of weights)"
+    what = f"The network of {bundle.folder} ({size_text(weights)} of weights)"
     check_memory(what, LOADING_COPIES * weights, ["take a smaller model"])
 
 

@@ -25,11 +25,11 @@ CHUNK = 1 << 20
 _LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
 
-def chunks_of(url: str, maximum_bytes: int, begun: str = "") -> Iterator[bytes]:
+def chunks_of(url: str, maximum_bytes: int, origin: str = "") -> Iterator[bytes]:
     """Yield the content of a file on a server.
 
     Args:
-        begun: address that named this one, such as that of a registry: what it says of plain http counts.
+        origin: address that named this one, such as that of a registry: it decides whether plain http is allowed.
 
     Raises:
         InputError: the address is not to be asked, the server cannot be reached or does not send the file, or the file
@@ -44,30 +44,30 @@ def chunks_of(url: str, maximum_bytes: int, begun: str = "") -> Iterator[bytes]:
             """Return None: no redirect is followed here."""
             return None
 
-    host, received = _checked_address(url, begun or url).hostname, 0
+    host, received = _checked_address(url, origin or url).hostname, 0
     try:
-        with Session() as session, _answer(session, url, begun or url) as answer:
+        with Session() as session, _answer(session, url, origin or url) as answer:
             _check_answer(answer, url)
             for chunk in answer.iter_content(CHUNK):
                 received += len(chunk)
                 if received > maximum_bytes:
-                    raise InputError(f"{_shown(url)} has more than {maximum_bytes} bytes: {TELL}.", "too-many-bytes")
+                    raise InputError(f"{_shown(url)} has more than {maximum_bytes} bytes: {TELL}.", "not-sent")
                 yield chunk
     except requests.exceptions.SSLError as error:
         what = f"The certificate of {host} is not trusted here"
-        raise InputError(f"{what}: set REQUESTS_CA_BUNDLE.", "untrusted-connection") from error
+        raise InputError(f"{what}: set REQUESTS_CA_BUNDLE.", "server-unreachable") from error
     except requests.RequestException as error:  # its text may hold the password of a proxy
         what = f"{_shown(url)} cannot be downloaded now ({type(error).__name__} after {received} bytes)"
         raise InputError(f"{what}: check network and HTTPS_PROXY, or try later.", "server-unreachable") from error
 
 
-def _answer(session: "requests.Session", url: str, begun: str) -> "requests.Response":
+def _answer(session: "requests.Session", url: str, origin: str) -> "requests.Response":
     """Ask for `url` and follow redirects, none of them to plain http."""
     # requests asks for gzip by itself: lengths would then not be the file's
     headers = {"Accept-Encoding": "identity", "User-Agent": f"segwithu/{__version__}"}
     asked = url
     for _ in range(REDIRECTS):
-        _checked_address(asked, begun)
+        _checked_address(asked, origin)
         answer = session.get(asked, headers=headers, stream=True, timeout=TIMEOUTS_S, allow_redirects=False)
         if answer.status_code not in (301, 302, 303, 307, 308):
             return answer
@@ -77,7 +77,7 @@ def _answer(session: "requests.Session", url: str, begun: str) -> "requests.Resp
             asked = urljoin(asked, location)
         except ValueError:
             asked = location  # not an address, so it is refused next
-    raise InputError(f"{_shown(url)} is redirected more than {REDIRECTS} times: {TELL}.", "redirect-loop")
+    raise InputError(f"{_shown(url)} is redirected more than {REDIRECTS} times: {TELL}.", "not-sent")
 
 
 def _check_answer(answer: "requests.Response", url: str) -> None:
@@ -92,8 +92,8 @@ def _check_answer(answer: "requests.Response", url: str) -> None:
     faults = (
         (status in (401, 403, 407), "access-refused", f"status {status}: {refused}"),
         (status != 200, "not-sent", f"status {status}: check the address, or try again later"),
-        (encoding.lower() != "identity", "changed-encoding", f"it changes files on their way: {TELL}"),
-        (is_page, "login-page", "it answers with a web page, as the login page of a network does: log in there"),
+        (encoding.lower() != "identity", "not-sent", f"it changes files on their way: {TELL}"),
+        (is_page, "access-refused", "it answers with a web page, as the login page of a network does: log in there"),
     )
     for is_there, code, why in faults:
         if is_there:
@@ -106,21 +106,21 @@ def _shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _checked_address(url: str, begun: str) -> SplitResult:
+def _checked_address(url: str, origin: str) -> SplitResult:
     """Refuse addresses that are not to be asked.
 
     Args:
-        begun: the address that was asked first.
+        origin: the address that was asked first.
 
     Raises:
         InputError: no address, plain http (but to this computer, if one began there), or with a password in it.
     """
     parts = parsed_address(url)
-    plain = parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS and begun.lower().startswith("http:")
+    plain = parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS and origin.lower().startswith("http:")
     if (parts.scheme != "https" and not plain) or not parts.hostname:
-        raise InputError(f"{_shown(url)} is not encrypted: give an address with https.", "not-encrypted")
+        raise InputError(f"{_shown(url)} is not encrypted: give an address with https.", "invalid-address")
     if parts.username or parts.password:
-        raise InputError(f"{_shown(url)} is given with a password: give it in ~/.netrc.", "password-in-address")
+        raise InputError(f"{_shown(url)} is given with a password: give it in ~/.netrc.", "invalid-address")
     return parts
 
 

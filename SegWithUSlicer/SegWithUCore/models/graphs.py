@@ -17,7 +17,7 @@ from ..util.errors import InputError
 from .bundle import CONSTANTS_FILE, MAPS_FILE, WEIGHTS_FILE, WINDOW_FILE, Bundle, read_hashed
 
 ALIGNMENT = 64
-MAKE_ANEW = "make graphs with `segwithu models compile`"
+COMPILE = "make graphs with `segwithu models compile`"
 MAXIMUM_BYTES = {WINDOW_FILE: 16 << 20, MAPS_FILE: 16 << 20, CONSTANTS_FILE: 1 << 30}
 """Of each file; the shipped model's have 0.15, 0.1 and 0.003 MB."""
 MAXIMUM_WEIGHTS_BYTES = 16 << 30
@@ -87,7 +87,7 @@ def read_graphs(bundle: Bundle) -> GraphContent:
     """
     graphs, folder = bundle.graphs, bundle.folder
     if graphs is None or folder is None:
-        raise InputError(f"The bundle {bundle.name} has no compiled graphs: {MAKE_ANEW}.")
+        raise InputError(f"The bundle {bundle.name} has no compiled graphs: {COMPILE}.")
     weights = read_hashed(folder / WEIGHTS_FILE, graphs.weights_sha256, MAXIMUM_WEIGHTS_BYTES)
     window, maps, others = (read_graph_file(bundle, name) for name in (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE))
     constants = joined_constants(weights, others)
@@ -136,13 +136,13 @@ def check_graph(document: bytes, constants_bytes: int, source: str) -> None:
 
     def check(fine: bool, what: str) -> None:
         if not fine:
-            raise InputError(f"{source} is not a graph of this program ({what}): {MAKE_ANEW}.", code="foreign-graph")
+            raise InputError(f"{source} is not a graph of this program ({what}): {COMPILE}.", code="unusable-graphs")
 
     check(b"<!" not in document and b"<?" not in document.replace(b"<?xml", b"", 1), "an entity or instruction")
     try:
         root = ElementTree.fromstring(document)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{source} is not XML ({error}): {MAKE_ANEW}.", code="foreign-graph") from error
+        raise InputError(f"{source} is not XML ({error}): {COMPILE}.", code="unusable-graphs") from error
     layers = root.find("layers")
     if layers is None or root.tag != "net" or {child.tag for child in root} - {"layers", "edges"}:
         check(False, "more than layers and edges")

@@ -7,7 +7,7 @@ from typing import Any
 from ..network.specs import HEAD_WORDS, HeadWords
 from .bundle import FITTED_BY, Bundle
 from .quality import checks_lacking, model_warnings
-from .second_stage_file import CHECK, check_words
+from .second_stage_file import CHECK, check_message
 from .training_record import TrainingRecord, read_record
 
 LICENCE_PAGES = {
@@ -58,8 +58,8 @@ def model_card(bundle: Bundle) -> str:
         further=[head.name for head in bundle.heads if not head.default],
         trained=all(head.trained for head in bundle.heads),
         calibration={"site": None, **calibration} if calibration else None,
-        fitted_on=calibration_words(calibration) if calibration else "",
-        check=check_words(calibration[CHECK]) if CHECK in calibration else "",
+        fitted_on=calibration_message(calibration) if calibration else "",
+        check=check_message(calibration[CHECK]) if CHECK in calibration else "",
         record=record,
         metrics=metrics,
         apart="" if "judged" in bundle.about else f" {_apart(record)}",
@@ -78,7 +78,7 @@ def _head_words(variant: str) -> HeadWords:
     return HeadWords(HEADS[variant].description, HEADS[variant].ranking)
 
 
-def calibration_words(calibration: Mapping[str, Any]) -> str:
+def calibration_message(calibration: Mapping[str, Any]) -> str:
     """Say on how many cases the error probability was fitted, whether it sees the image, and by which version."""
     stage, words = calibration.get("second_stage"), f"{calibration['cases']} calibration cases"
     more = calibration.get("second_stage_check", {}).get("out_of_fold", {})

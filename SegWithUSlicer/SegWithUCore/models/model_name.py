@@ -71,7 +71,7 @@ def folder_name(name: str, version: str) -> str:
     folder = f"{name}-{version}"
     if not NAME.fullmatch(name) or not VERSION.fullmatch(version):
         what = f"The model {name[:80]!r} {version[:60]!r} cannot have a folder of that name"
-        raise InputError(f"{what}: use letters, digits, '.', '_', '-' (in a version also '+').", "model-name")
+        raise InputError(f"{what}: use letters, digits, '.', '_', '-' (in a version also '+').", "unusable-name")
     if RESERVED.fullmatch(folder) or folder.endswith("."):
         raise InputError(f"The model {name} {version} would lie in the folder '{folder}', which Windows cannot have.")
     return folder

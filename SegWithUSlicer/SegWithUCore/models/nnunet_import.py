@@ -202,7 +202,7 @@ def _xyz(values: Sequence[Any]) -> tuple[Any, Any, Any]:
 
 def _notes(spec: InputSpec) -> tuple[str, ...]:
     notes = [
-        "One fold in one pass: nnU-Net itself averages mirrored passes, and folds where several are given.",
+        "One fold in one pass; nnU-Net averages mirrored passes and folds.",
         "Logits are resampled linearly along all axes; nnU-Net takes the nearest slice where slices are thick.",
     ]
     if spec.orientation.islower():

@@ -1,4 +1,4 @@
-"""What a model can do: warnings from its unseen cases of each structure, and which parts of the input check it has.
+"""What a model can do: warnings from its unseen cases of each structure, and which parts of the OOD check it has.
 
 All that a user is warned of is worded here, once: the end of a training, `models show`, the card, cases, worklists and
 pages show these sentences.
@@ -96,13 +96,13 @@ def quality_warnings(
             undrawn.append(f"{label.name} (nothing in {found.missed} of the {found.present} unseen cases that have it)")
         elif (worst := _lowest_dice(label, found, calibration, metrics)) is not None and worst[0] < POOR_DICE:
             poor.append(f"{label.name} (mean Dice {worst[0]:.2f} in {worst[1]} unseen cases)")
-    said = []
+    messages = []
     if undrawn:
-        said.append(f"The model '{name}' does not draw {_listed(undrawn)}: it cannot be used for that.")
+        messages.append(f"The model '{name}' does not draw {_listed(undrawn)}: it cannot be used for that.")
     if poor:
         why = f"below {POOR_DICE} most of what is drawn or looked for is wrong"
-        said.append(f"The model '{name}' is too poor to be used for {_listed(poor)}: {why}.")
-    return said
+        messages.append(f"The model '{name}' is too poor to be used for {_listed(poor)}: {why}.")
+    return messages
 
 
 def emptiness(bundle: Bundle, label: Label) -> Emptiness:
@@ -117,7 +117,7 @@ def emptiness(bundle: Bundle, label: Label) -> Emptiness:
         expected = seen["low"] > 0
         span = f"{seen['low']:.0f} to {seen['high']:.0f} mm3"
         why = f"the {seen['cases']} cases that '{bundle.name}' was made with have {span} of it"
-    remedy = ": check the image and the region of interest, and do not use this segmentation of it" if expected else ""
+    remedy = ": check the image and the region of interest, and do not use this segmentation" if expected else ""
     return Emptiness(expected, f"Nothing was drawn of the {label.name} ({why}){remedy}.")
 
 
@@ -143,7 +143,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 IMAGE_QUALITY = "quality"
-"""Block of a fingerprint: shading, sharpness and brightness of the training cases, by channel."""
+"""Block of an OOD reference: shading, sharpness and brightness of the training cases, by channel."""
 _PARTS = {"channels": ("picture", "noise"), IMAGE_QUALITY: ("shading", "sharpness", "brightness")}
 """Parts of the OOD check by the block that they need; size and voxels are known to all models with a reference."""
 

@@ -225,9 +225,9 @@ def check_paths(paths: Sequence[str], source: str, folder: str = "") -> None:
     lower = [path.lower() for path in paths]
     for path in (*lower, folder):
         if any(RESERVED.fullmatch(part) or part.endswith(".") for part in path.split("/")):
-            raise InputError(f"{source} has the file '{path}', which Windows cannot have: {REMEDY}.", "file-name")
+            raise InputError(f"{source} has the file '{path}', which Windows cannot have: {REMEDY}.", "unusable-name")
         if lower.count(path) > 1 or any(other.startswith(f"{path}/") for other in lower):
-            raise InputError(f"{source} has the file '{path}' twice: {REMEDY}.", "file-name")
+            raise InputError(f"{source} has the file '{path}' twice: {REMEDY}.", "unusable-name")
     for name in ("bundle.json", "weights.safetensors"):
         if name not in paths:
-            raise InputError(f"{source} has no {name}: {REMEDY}.", "file-name")
+            raise InputError(f"{source} has no {name}: {REMEDY}.", "unusable-name")

@@ -23,7 +23,7 @@ BLOCK = "second_stage"
 """Of a calibration block: the second stage without its arrays, and the hash of their file."""
 
 
-def check_words(check: Mapping[str, Any]) -> str:
+def check_message(check: Mapping[str, Any]) -> str:
     """Summarise the result of cross-validation in a sentence; `check` is the block `CHECK`."""
     gap = check["difference"]
     found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
@@ -31,10 +31,10 @@ def check_words(check: Mapping[str, Any]) -> str:
     scores = f"AUPRC {check['second_stage']:.4f} instead of {check['table']:.4f}, {found}"
     words = f"Second stage, which sees the image: {scores}, by cross-validation over {check['cases']} cases: {verdict}."
     more = check.get("out_of_fold")
-    return words if more is None else f"{words} {_out_of_fold_words(more)}"
+    return words if more is None else f"{words} {_cross_validation_message(more)}"
 
 
-def _out_of_fold_words(more: Mapping[str, Any]) -> str:
+def _cross_validation_message(more: Mapping[str, Any]) -> str:
     gap = more["difference"]
     found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
     verdict = "so it was fitted on them, too" if more["taken"] else "so it was fitted without them"
@@ -75,7 +75,7 @@ def write_second_stage(stage: SecondStage, folder: Path, head: str) -> dict[str,
 
 
 def copy_second_stage(bundle: Bundle, target: Path) -> None:
-    """Copy the file of the default head, if the bundle has one."""
+    """Copy the second-stage file of the default head, if there is one."""
     name = bundle.default_head.name
     if bundle.folder is not None and BLOCK in (bundle.calibration or {}):
         shutil.copyfile(second_stage_path(bundle.folder, name), second_stage_path(target, name))
@@ -95,7 +95,7 @@ def _read(bundle: Bundle, head: str, block: Mapping[str, Any]) -> SecondStage:
     try:
         arrays = load(content)
         if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
-            raise ValueError("it holds numbers that are not finite or not float32")
+            raise ValueError("it contains values that are not finite or not float32")
         stage = SecondStage.of(block, arrays)
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{path} holds no usable second stage ({error}): {RESTORE}.") from error

@@ -24,7 +24,7 @@ from .registry import REMEDY, ModelFile, Offer
 
 SPARE_BYTES = 64 << 20
 """Left free on the disk."""
-NOT_A_MODEL, UNREADABLE = "not-a-model", "unreadable-source"
+NOT_A_MODEL, UNREADABLE = "not-a-model", "unusable-input"
 Part = tuple[str, int, Callable[[], Iterable[bytes]]]
 """A file to be installed: its path within the bundle, its bytes, and what reads it."""
 
@@ -70,7 +70,7 @@ def download(offer: Offer, progress: Progress = silent) -> Path:
         try:
             bundle = check_whole(files)
             if (bundle.name, bundle.about["version"]) != (offer.name, offer.version):
-                raise InputError(f"its files hold {bundle.name} {bundle.about['version']}.", "another-model")
+                raise InputError(f"its files hold {bundle.name} {bundle.about['version']}.", "wrong-download")
         except InputError as error:
             raise InputError(f"{offer.key} of {offer.source} is not usable: {error}") from error
         write_origin(files, offer.source, offer.files)
@@ -166,7 +166,7 @@ def _check_needs(offer: Offer) -> None:
         if not SpecifierSet(needs).contains(__version__, prereleases=True):
             raise InputError(f"{begin}: update the program first.")
     except InvalidSpecifier:
-        raise InputError(f"{begin}, but that names no versions: {REMEDY}.", "invalid-needs") from None
+        raise InputError(f"{begin}, but that is not a version specifier: {REMEDY}.", "damaged-bundle") from None
 
 
 @contextlib.contextmanager
@@ -184,7 +184,7 @@ def _work_folder() -> Iterator[Path]:
             yield work
     except OSError as error:
         what = f"Cannot write to {place} ({error.strerror})"
-        raise OutputError(f"{what}: free some space, or set SEGWITHU_MODELS.", "unwritable-models-folder") from error
+        raise OutputError(f"{what}: free some space, or set SEGWITHU_MODELS.", "cannot-write") from error
 
 
 def fetch(parts: Sequence[Part], target: Path, progress: Progress = silent) -> None:
@@ -198,7 +198,7 @@ def fetch(parts: Sequence[Part], target: Path, progress: Progress = silent) -> N
     free = shutil.disk_usage(target.parent).free
     if free < total + SPARE_BYTES:
         what = f"{free / 1e6:.0f} MB free instead of {(total + SPARE_BYTES) / 1e6:.0f} MB"
-        raise OutputError(f"{target.parent.parent} has {what}: free space or set SEGWITHU_MODELS.", "too-little-space")
+        raise OutputError(f"{target.parent.parent} has {what}: free space or set SEGWITHU_MODELS.", "cannot-write")
     for path, _, content in parts:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         with (target / path).open("wb") as file:
@@ -237,8 +237,7 @@ def _check_file(path: Path, wanted: ModelFile, source: str) -> None:
     size, digest = path.stat().st_size, file_sha256(path)
     if (size, digest) != (wanted.size, wanted.sha256):
         found = f"{size} bytes, SHA-256 {digest[:12]}... instead of {wanted.size}, {wanted.sha256[:12]}..."
-        code = "other-sha256" if size == wanted.size else "other-size"
-        raise InputError(f"{source} is not the file that the registry describes ({found}): {REMEDY}.", code)
+        raise InputError(f"{source} is not the file that the registry describes ({found}): {REMEDY}.", "wrong-download")
 
 
 def _bundle_folder(source: Path) -> Path:

@@ -12,7 +12,7 @@ from .segwithu import SegWithU, checked_taps, recorded_taps
 
 
 class WindowGraph(nn.Module):
-    """From one window (1, channels, *spatial) to its logits and the parts of its responses, along the channels.
+    """Map one window (1, channels, *spatial) to its logits and responses, concatenated along the channels.
 
     Args:
         network: in eval mode.
@@ -56,7 +56,7 @@ NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 class PooledInstanceNorm(nn.Module):
-    """An instance norm whose means are pooled: the first axis last, the others at once before.
+    """Compute an instance norm by pooling: means over all axes but the first, then over the first.
 
     OpenVINO sums a whole channel one by one in float32, which costs a thousandfold of torch's accuracy and depends on
     the number of threads; it does so for plain means, too. Pooling does not (`docs/developer/performance.md`).

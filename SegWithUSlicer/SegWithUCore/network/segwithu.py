@@ -106,7 +106,7 @@ class SegWithU(nn.Module):
         if not responses.requires_grad:
             responses = channels_first(responses)
             if not (all_finite(logits) and all_finite(responses)):
-                raise InputError("The network gives NaN or infinite values: restore the model.", "weights-not-finite")
+                raise InputError("The network gives NaN or infinite values: restore the model.", "unusable-weights")
         return logits, responses
 
     def _answer(self, image: torch.Tensor, backbone: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
@@ -189,7 +189,7 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
     except AttributeError:
         known = [path for path, _ in backbone.named_modules() if path]
         modules = ", ".join(known[:MODULES_SHOWN]) + (", ..." if len(known) > MODULES_SHOWN else "")
-        raise InputError(f"The backbone has no module '{name}': choose one of {modules}.", "wrong-tap") from None
+        raise InputError(f"The backbone has no module '{name}': choose one of {modules}.", "wrong-recipe") from None
 
 
 def checked_taps(taps: dict[str, torch.Tensor], names: Sequence[str], ndim: int) -> list[torch.Tensor]:

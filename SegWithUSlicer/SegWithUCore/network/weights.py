@@ -51,7 +51,7 @@ def load_plain(path: Path, remedy: str, allowed: Sequence[Any] = ()) -> Any:
             f"it names {named[1]}" if named else str(error)[:100] if type(error) is ValueError else type(error).__name__
         )
         what = f"{path} is damaged or holds more than weights ({reason}), which could run any code"
-        raise InputError(f"{what}: {remedy}.", "refused-checkpoint") from error
+        raise InputError(f"{what}: {remedy}.", "unusable-weights") from error
 
 
 def checked_tensors(tensors: Mapping[Any, Any], source: str) -> dict[str, torch.Tensor]:
@@ -79,7 +79,7 @@ def _problem(tensor: Any) -> str | None:
         return f"is no tensor but {type(tensor).__name__}"
     plain = tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_meta or tensor.is_complex())
     if not plain:
-        return f"is no plain tensor of real numbers ({tensor.dtype}, {tensor.layout})"
+        return f"is not a dense real-valued tensor ({tensor.dtype}, {tensor.layout})"
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return None
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -144,7 +144,7 @@ def load_state(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: s
     if problems:
         more = f"; and {len(problems) - MISFITS_NAMED} more" if len(problems) > MISFITS_NAMED else ""
         what = f"{'; '.join(problems[:MISFITS_NAMED])}{more}"
-        raise InputError(f"The weights in {source} do not fit this network: {what}.", "other-weights")
+        raise InputError(f"The weights in {source} do not fit this network: {what}.", "unusable-weights")
     checked_tensors(found, source)
     with torch.no_grad():
         for name, tensor in found.items():

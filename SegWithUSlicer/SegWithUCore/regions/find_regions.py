@@ -26,7 +26,7 @@ Columns = dict[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class RegionSettings:
-    """How regions are made; chosen on the hippocampus *select* cases (Testing/Benchmarks/results/regions.md).
+    """How regions are made; chosen on the hippocampus validation cases (Testing/Benchmarks/results/regions.md).
 
     Attributes:
         threshold: a voxel counts as uncertain above this error probability.
@@ -42,16 +42,6 @@ class RegionSettings:
     split: float = 0.9
     extent_mm: float = 20.0
     min_density: float = 0.06
-
-    def to_json(self) -> dict[str, float]:
-        """Return the settings for `case.json`, which calls the lowest density "haze"."""
-        settings = asdict(self)
-        return {("haze" if name == "min_density" else name): value for name, value in settings.items()}
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, float]) -> "RegionSettings":
-        """Make the settings that `to_json` gave."""
-        return cls(**{("min_density" if name == "haze" else name): value for name, value in entry.items()})
 
 
 @dataclass(frozen=True)
@@ -110,7 +100,7 @@ class FoundRegions:
         """Summarise for `case.json`."""
         return {
             "count": len(self.regions),
-            "settings": settings.to_json(),
+            "settings": asdict(settings),
             "expected_wrong_mm3": self.expected_wrong_mm3,
             "expected_wrong_in_regions_mm3": float(sum(region.expected_wrong_mm3 for region in self.regions)),
             "diffuse_mm3": self.diffuse_mm3,

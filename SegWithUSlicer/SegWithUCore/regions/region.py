@@ -124,7 +124,7 @@ def reasons(region: Region, roi: bool = False) -> list[str]:
     edge = "region of interest" if roi else "image"
     parts = [_what(region), SHAPES[region.shape], *_uncertainty(region)]
     if region.touches_border:
-        parts.append(f"touches the edge of the {edge}: the structure may go on outside")
+        parts.append(f"touches the edge of the {edge}: the structure may continue outside")
     return parts
 
 
@@ -140,7 +140,7 @@ def _what(region: Region) -> str:
     return f"the boundary of {name} may lie elsewhere{details}"
 
 
-def in_words(pair: Competition, structure: str) -> str:
+def competition_text(pair: Competition, structure: str) -> str:
     """Say what is wrong where two structures are confused, as somebody who draws would.
 
     Args:
@@ -155,7 +155,7 @@ def in_words(pair: Competition, structure: str) -> str:
 
 def _details(region: Region) -> str:
     pairs = [pair for pair in region.competing[:MOST_COMPETING] if pair.share > 0]
-    shares = [f"{_percent(pair.share)}: {in_words(pair, region.structure)}" for pair in pairs]
+    shares = [f"{_percent(pair.share)}: {competition_text(pair, region.structure)}" for pair in pairs]
     return f" ({', '.join(shares)})" if shares else ""
 
 

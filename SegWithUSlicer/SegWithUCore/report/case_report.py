@@ -11,11 +11,11 @@ import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_folders import case_contents, checked_file
-from ..case.case_image import ELSEWHERE, case_image
+from ..case.case_image import ELSEWHERE, OTHER_IMAGE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.pictures import TINT_FROM, Grid, strongest_tint, tint_stops
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
-from ..case.segmentation_file import OF_ANOTHER, REVIEWED_PATTERN, read_reviewed, reviewed_name
+from ..case.segmentation_file import REVIEWED_PATTERN, read_reviewed, reviewed_name
 from ..io.grid import VoxelGrid
 from ..io.volume import ras_to_lps, read_file
 from ..regions.region import Region, why
@@ -59,7 +59,7 @@ def write_report(folder: Path, output: Path | None = None, image_file: Path | No
 
     Args:
         output: None for `report.html` in the case folder.
-        image_file: where the image lies now, if it was moved.
+        image_file: current path of the image, if it was moved.
 
     Raises:
         InputError: the case is damaged, or `image_file` is not its image.
@@ -153,7 +153,7 @@ def _typeset(text: str) -> str:
 
 
 def _card(case: Mapping[str, Any], region: Region, reviews: Sequence[Review], drawn: _Drawn) -> dict[str, Any]:
-    """Make the content of a region with pictures."""
+    """Build the report entry of one region with its pictures."""
     r, a, s = region.peak_ras_mm
     numbers = (
         f"{region.expected_wrong_mm3:.0f} mm³ expected wrong of {region.volume_mm3:.0f} mm³ · "
@@ -227,7 +227,7 @@ def _reviewed(
             versions[names.get(name, name) or "reviewer"], note = read_reviewed(path, grid, case)
             notes += [note] if note else []
         except InputError as error:
-            if error.code in (ELSEWHERE, OF_ANOTHER):
+            if error.code in (ELSEWHERE, OTHER_IMAGE):
                 raise
             notes.append(str(error).replace(f"{folder}{os.sep}", ""))
     return versions, notes

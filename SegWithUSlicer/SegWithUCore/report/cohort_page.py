@@ -31,7 +31,7 @@ def write_cohort_overview(output: Path) -> list[str]:
     """
     try:
         folders = case_folders([output])
-    except InputError as error:  # there may be no case, of which the run has told why
+    except InputError as error:  # there may be no case, for reasons that the run has reported
         return [str(error)] if holds_cases(output) else []
     troubles = write_structures_of(folders, output / STRUCTURES_FILE)
     rows = []

@@ -22,7 +22,7 @@ LARGEST = 1e6
 # Severities of a difference from the training cases that raise a flag; a note does not.
 WARNED = frozenset({"warning", "refused"})
 # What flags a case although no limit is set.
-WITHOUT_LIMITS = "the checks of input and model, empty structures and reviewers"
+WITHOUT_LIMITS = "OOD check, model quality, empty structures and reviewers"
 _WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
 
 
@@ -186,7 +186,7 @@ def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
     name, soft = str(entry["name"]), entry.get("soft_dice")
     yield from _of_share(name, wrong_share(entry), entry.get("expected_wrong_mm3"), rules.wrong_share)
     if rules.soft_dice is not None and soft is not None and soft < rules.soft_dice:
-        found, limit = told_apart(float(soft), rules.soft_dice, 3)
+        found, limit = distinct_texts(float(soft), rules.soft_dice, 3)
         message = f"{name}: its own probabilities expect a Dice of {found} (soft Dice), below the limit of {limit}."
         yield Flag(Rule.SOFT_DICE, name, float(soft), rules.soft_dice, message)
 
@@ -237,7 +237,7 @@ def _percent(share: float) -> str:
     return f"{share * 100:.3g} %"
 
 
-def told_apart(value: float, limit: float, digits: int) -> tuple[str, str]:
+def distinct_texts(value: float, limit: float, digits: int) -> tuple[str, str]:
     """Write a value and the limit that it is beyond, with more digits where fewer read the same."""
     for count in range(digits, digits + 4):
         texts = f"{value:.{count}f}", f"{limit:.{count}f}"

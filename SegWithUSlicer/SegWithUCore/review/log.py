@@ -60,7 +60,7 @@ class AuditLog:
             folder: of the case.
             reviewer: name of the person.
             header: what is reviewed, logged as the first line of this session. A log about other regions is kept under
-                another name and a new one begun.
+                another name and a new one started.
             clock: returns the time, with its time zone.
             scene_copy: `text` of the same log as a scene holds it. What the file lacks of it is added to the file; a
                 copy that does not fit is kept in another file.
@@ -72,7 +72,7 @@ class AuditLog:
         """
         log = cls(log_path(folder, reviewer), clean_reviewer_name(reviewer), clock)
         with contextlib.suppress(OSError):  # a folder that cannot be written to shows at the first write
-            log._lock = take_log_lock(log._beside("lock"))
+            log._lock = take_log_lock(log._neighbour("lock"))
         try:
             log._read(scene_copy.encode(errors="replace"), header.regions_sha256)
             log.append(header)
@@ -124,7 +124,7 @@ class AuditLog:
         """Whether nobody else has changed the file since it was read or written here."""
         try:
             return self.path.stat().st_size in (0, self._size)
-        except OSError:  # removed: the next line writes all of it again; or a disk that is gone: writing says so
+        except OSError:  # removed: the next line writes all of it again; or a disk that is gone: writing reports it
             return True
 
     def flush(self) -> None:
@@ -134,7 +134,7 @@ class AuditLog:
             OutputError: that failed.
         """
         try:
-            self._lock = self._lock or take_log_lock(self._beside("lock"))
+            self._lock = self._lock or take_log_lock(self._neighbour("lock"))
             while self._first:
                 self._first[0]()
                 self._first.pop(0)
@@ -168,7 +168,7 @@ class AuditLog:
             self._lock.release()
             self._lock = None
 
-    def _beside(self, ending: str) -> Path:
+    def _neighbour(self, ending: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{ending}")
 
     def _read(self, copy: bytes, wanted: str) -> None:
@@ -215,7 +215,7 @@ class AuditLog:
         Args:
             once: in a file of its own, named by its hash.
         """
-        path = self._beside(f"{kind}-{hashlib.sha256(content).hexdigest()[:8]}" if once else kind)
+        path = self._neighbour(f"{kind}-{hashlib.sha256(content).hexdigest()[:8]}" if once else kind)
         if not (once and path.exists()):
             self._first.append(partial(_append, path, content))
         return path.name

@@ -39,7 +39,7 @@ SPOKEN = tuple(verdict for verdict in Verdict if verdict is not Verdict.NOT_LOOK
 
 @dataclass(frozen=True)
 class Opened:
-    """The review was begun or resumed.
+    """The review was started or resumed.
 
     Attributes:
         case: name of the case.

@@ -64,7 +64,7 @@ class Merged:
     Attributes:
         folder: the case that it went into.
         file: its name there.
-        change: "new", "longer", "nothing new" or "kept beside".
+        change: "new", "longer", "nothing new" or "kept separately".
         message: the same for people.
         note: what to know of the file, a sentence; empty if nothing.
     """
@@ -210,11 +210,11 @@ def _merge_lines(lines: ParsedLog, home: Path) -> Merged:
     try:
         own = read_log(target) if target.exists() else ParsedLog()
         if own.events and own.events[0].reviewer != lines.events[0].reviewer:
-            raise OutputError(f"{target} is the review of another person with the same file name: nothing is merged.")
+            raise OutputError(f"{target} belongs to another reviewer with the same file name: nothing is merged.")
         if own.longer(lines) is None:
-            beside = _write_beside(target, "from", content)
-            message = f"{home.name}: {target.name} differs from the returned log, which is kept as {beside}."
-            return merged("kept beside", message)
+            other = _write_copy(target, "from", content)
+            message = f"{home.name}: {target.name} differs from the returned log, which is kept as {other}."
+            return merged("kept separately", message)
         more = len(lines.whole) - len(own.whole)
         if more <= 0:
             return merged("nothing new", f"{home.name}: {target.name} has nothing new.")
@@ -231,18 +231,18 @@ def _put_version(content: bytes, target: Path, is_longer: bool, note: str) -> Me
     """Write the reviewer's version; one that differs from ours replaces it only if its log continues ours."""
     merged = partial(Merged, target.parent, target.name, note=note)
     if target.exists() and not is_longer:
-        beside = _write_beside(target, "from", content)
-        return merged("kept beside", f"{target.parent.name}: another {target.name} is kept as {beside}.")
-    kept = f"; ours is kept as {_write_beside(target, 'before', target.read_bytes())}" if target.exists() else ""
+        other = _write_copy(target, "from", content)
+        return merged("kept separately", f"{target.parent.name}: another {target.name} is kept as {other}.")
+    kept = f"; ours is kept as {_write_copy(target, 'before', target.read_bytes())}" if target.exists() else ""
     _write(target, content)
     return merged("longer" if kept else "new", f"{target.parent.name}: {target.name} is new{kept}.")
 
 
-def _write_beside(target: Path, word: str, content: bytes) -> str:
+def _write_copy(target: Path, word: str, content: bytes) -> str:
     """Write content next to a file under a name made of its hash, and return that name."""
-    beside = target.with_name(f"{target.name}.{word}-{hashlib.sha256(content).hexdigest()[:8]}")
-    _write(beside, content)
-    return beside.name
+    other = target.with_name(f"{target.name}.{word}-{hashlib.sha256(content).hexdigest()[:8]}")
+    _write(other, content)
+    return other.name
 
 
 def _write(target: Path, content: bytes) -> None:

@@ -44,7 +44,7 @@ def log_path(folder: Path, reviewer: str) -> Path:
     for other in sorted(folder.glob("review.*.jsonl")) if folder.is_dir() else []:
         if other.name != path.name and _folded(other.name) == _folded(path.name):
             message = f"{folder} holds {other.name}, which differs from {path.name} in case only: enter that name."
-            raise UsageError(message, "reviewer-name-case")
+            raise UsageError(message, "reviewer-name")
     return path
 
 

@@ -101,7 +101,7 @@ def _total_mm3(folder: Path, case: Mapping[str, Any]) -> float:
 
 
 def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:
-    """Read what a log says about the regions of a case.
+    """Read the verdicts of a log on the regions of a case.
 
     Args:
         path: of the log.
@@ -114,15 +114,15 @@ def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: s
             other regions.
     """
     if not lines.events:
-        raise InputError(f"{path} has no complete line: the review has not begun.")
+        raise InputError(f"{path} has no complete line: the review has not started.")
     first = lines.events[0]
     if not isinstance(first.action, Opened):
         begin = NAMES[type(first.action)]
-        raise InputError(f"{path} begins with '{begin}' instead of the header: restore the file.", "log-without-header")
+        raise InputError(f"{path} begins with '{begin}' instead of the header: restore the file.", "damaged-log")
     for number, event in enumerate(lines.events, 1):
         if event.reviewer != first.reviewer:
             whose = f"a line of '{event.reviewer}' in the review of '{first.reviewer}'"
-            raise InputError(f"{path}, line {number} is {whose}: restore the file.", "line-of-another-reviewer")
+            raise InputError(f"{path}, line {number} is {whose}: restore the file.", "damaged-log")
     if lines.regions_sha256 != wanted:
         raise InputError(f"{path} is about other regions of this case: it does not count.", "other-regions")
     state = ReviewState.replayed(lines.events, regions, total_mm3)

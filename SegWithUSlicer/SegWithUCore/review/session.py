@@ -1,4 +1,4 @@
-"""One reviewer's review of a case, for panel and page: begun or resumed, added to line by line, undone, closed.
+"""One reviewer's review of a case, for panel and page: started or resumed, added to line by line, undone, closed.
 
 Every act is a line of the log before it holds. Standard library only.
 """

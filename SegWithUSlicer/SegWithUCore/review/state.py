@@ -11,7 +11,7 @@ from .log_format import Verdict
 
 __all__ = ["Progress", "ReviewState", "StructureVerdict", "Verdict"]
 
-_MIXED = "the log was put together from several reviews or edited by hand"
+_MIXED = "the log was combined from several reviews or edited manually"
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class ReviewState:
             if region is None or region in self._expected_mm3:
                 continue
             message = f"Line {line} of the review is about region {region}, which this case does not have: {_MIXED}."
-            raise InputError(message, "no-such-region")
+            raise InputError(message, "damaged-log")
         decided = [region for region in getattr(action, "regions", ()) if region in self._verdicts]
         if isinstance(action, log.RestAccepted) and (decided or len(set(action.regions)) < len(action.regions)):
             which = f"region {decided[0]}, which has a verdict" if decided else "a region twice"

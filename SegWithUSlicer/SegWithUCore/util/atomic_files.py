@@ -137,7 +137,7 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
-    """Let no other process or thread write `target` while the block runs; this thread may say so again within it.
+    """Let no other process or thread write `target` while the block runs; this thread may nest it.
 
     Long work begins with it, so that the second of two writers is refused before it works in vain.
 
@@ -174,7 +174,7 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
 
 def exists_error(target: Path) -> OutputError:
     """Make the error of a target that is there and is not to be replaced."""
-    return OutputError(f"{target} exists already: choose another output folder or pass --overwrite.", "target-exists")
+    return OutputError(f"{target} exists already: choose another output folder or pass --overwrite.", "exists-already")
 
 
 def _check_absent(target: Path, overwrite: bool) -> None:
@@ -188,7 +188,7 @@ def _target_lock(target: Path, path: Path) -> ProcessLock | None:
         return ProcessLock.take_if_possible(path)
     except LockedError as error:
         message = f"{target} is being written by {error.who}: wait until it ends, or choose another output."
-        raise OutputError(message, "target-in-use") from error
+        raise OutputError(message, "folder-in-use") from error
     except OSError:  # the writing says why
         return None
 
@@ -289,7 +289,7 @@ def _link_to_new(work: Path, target: Path) -> None:
 
 def _made_meanwhile(target: Path) -> OutputError:
     return OutputError(
-        f"{target} was made by another process meanwhile, and stays: choose another output.", "made-meanwhile"
+        f"{target} was made by another process meanwhile, and stays: choose another output.", "exists-already"
     )
 
 

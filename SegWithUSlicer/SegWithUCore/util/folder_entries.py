@@ -31,7 +31,7 @@ class EntryKind(StrEnum):
 
     @property
     def opens(self) -> bool:
-        """Whether it can be read as a file or listed as a folder; nothing else may be left out without a message."""
+        """Return whether an entry is a readable file or folder; anything else must be reported."""
         return self in (EntryKind.FILE, EntryKind.FOLDER)
 
 

@@ -35,13 +35,13 @@ def regular_file(path: Path, wanted: str = "give a file", maximum_bytes: int | N
     except OSError as error:
         check_link(path, wanted)
         if entry_kind(path) is EntryKind.ABSENT:
-            raise InputError(f"{path} does not exist: check the path.", code="no-such-file") from None
+            raise InputError(f"{path} does not exist: check the path.", code="missing-file") from None
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
     kind = entry_kind(path)
     if kind is EntryKind.UNREADABLE:
         raise InputError(f"{path} cannot be read: check its permissions.")
     if kind is not EntryKind.FILE:
-        raise InputError(f"{path} is {kind}: {wanted}.", code="no-regular-file")
+        raise InputError(f"{path} is {kind}: {wanted}.", code="unusable-input")
     if maximum_bytes is not None and found.st_size > maximum_bytes:
         sizes = f"{found.st_size} bytes, more than the {maximum_bytes} of such a file"
         raise InputError(f"{path} has {sizes}: {wanted}.", "large-file")
@@ -71,7 +71,7 @@ def is_there(path: Path) -> bool:
 
 
 def path_problem(text: str) -> str | None:
-    """Why no file system can have a path, as the rest of a sentence; None if it can be asked for.
+    """Return why a path is invalid on every file system, as the end of a message; None if it is valid.
 
     Names that are not UTF-8 are usual on old file servers, so they pass.
     """

@@ -1,7 +1,7 @@
 """How much memory is free for this process, and the refusal of what would need more.
 
 Linux grants every request for memory and ends a process once there is none left, without a message. So what a
-piece of work needs is held against what is free before it is begun. Standard library only.
+piece of work needs is held against what is free before it starts. Standard library only.
 """
 
 import contextlib
@@ -44,8 +44,8 @@ class NotEnoughMemoryError(InputError):
         self.needed, self.free = needed, free
         ways = [*remedies, "close other programs", "use a computer with more memory"]
         self.message = (
-            f"{what} needs about {in_words(needed)} of memory more than the program holds already, but only "
-            f"{in_words(free)} are free: {', '.join(ways[:-1])} or {ways[-1]}."
+            f"{what} needs about {size_text(needed)} of memory more than the program holds already, but only "
+            f"{size_text(free)} are free: {', '.join(ways[:-1])} or {ways[-1]}."
         )
         begin = "" if file is None else f"{file}: "
         super().__init__(begin + (self.message if file is None else self.message[0].lower() + self.message[1:]))
@@ -71,7 +71,7 @@ def check_memory(
         raise NotEnoughMemoryError(what, needed, free + reusable, remedies, file)
 
 
-def in_words(size: float) -> str:
+def size_text(size: float) -> str:
     """Format a number of bytes for people: "85 MB", "1.7 GB", "12 GB"."""
     for unit, name in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB")):
         if size >= 0.9995 * unit:
@@ -164,7 +164,7 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> None:
-    """Return to the system what this process holds and does not use; nothing without glibc."""
+    """Return freed memory to the system (glibc only)."""
     malloc_trim = _glibc("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(0)

@@ -124,7 +124,7 @@ class ProcessLock:
 
 
 def remove_stale(path: Path) -> bool:
-    """Remove a lock file that is not held; returns whether it is gone. One that is being made is left alone."""
+    """Remove an unheld lock file and return whether it is gone; keep one that is being created."""
     try:
         if holder(path) is None and time.time() - path.lstat().st_mtime < BEING_MADE_S:
             return False
@@ -176,7 +176,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def holder(path: Path) -> str | None:
-    """Read who holds a lock; None where the file does not say, as while it is made."""
+    """Read the holder of a lock; None if the file is incomplete."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _OPENING)) as file:
             found = re.fullmatch(rb"process [0-9]+ on [\x21-\x7e]+\n", file.read(MAXIMUM_BYTES))

@@ -60,7 +60,7 @@ class TimeLeft:
     def seconds(self, fraction: float) -> float | None:
         """Return the time left where `fraction` of the job is done now, None before there is a pace."""
         reports = self._reports
-        if reports and fraction < reports[-1][1]:  # begun again, as on another device
+        if reports and fraction < reports[-1][1]:  # restarted, as on another device
             reports.clear()
         if fraction > NOT_COUNTED and (not reports or fraction > reports[-1][1]):
             reports.append((self._now(), fraction))
@@ -68,8 +68,8 @@ class TimeLeft:
             reports.popleft()
         if len(reports) < 2:
             return None
-        (begun, first), (ended, last) = reports[0], reports[-1]
-        return round((ended - begun) / (last - first) * (1 - last), 1)
+        (started, first), (ended, last) = reports[0], reports[-1]
+        return round((ended - started) / (last - first) * (1 - last), 1)
 
     def message(self, fraction: float) -> str:
         """Return the time left as `time_left`; empty before there is a pace, and at the end."""

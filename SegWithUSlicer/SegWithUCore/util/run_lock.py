@@ -35,7 +35,7 @@ class Part:
         number, count = (int(found[1]), int(found[2])) if found else (0, 0)
         if not 1 <= number <= count <= _MOST_PARTS:
             message = f"--part {text!r} is not a part: give I/N, such as 3/8, with I from 1 to N."
-            raise UsageError(message, "wrong-part")
+            raise UsageError(message, "wrong-usage")
         return cls(number, count)
 
     def __str__(self) -> str:

@@ -291,7 +291,7 @@ class OpenReviews:
             raise RefusalError(409, {"kind": "damaged", "error": str(error)}) from error
         if session.trouble:
             session.log.abandon()
-            message = f"{session.trouble} The case is shown without taking verdicts."
+            message = f"{session.trouble} The case is shown read-only."
             raise RefusalError(423, _read_only(case, reviewer, "not_writable", message))
         self._open[key] = OpenReview(case, session)
         return self._open[key]

@@ -202,7 +202,7 @@ class PageServer(ThreadingHTTPServer):
         self.routes.reviews.close_silent()
 
     def server_bind(self) -> None:
-        """Take the address; the base class would ask a name server for the computer's name."""
+        """Bind the address without the base class's reverse DNS look-up."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
@@ -296,7 +296,7 @@ class PageHandler(BaseHTTPRequestHandler):
             answer = ask()
         except _GONE:
             raise
-        except Exception as error:  # noqa: BLE001 - the last resort of a request: the others go on
+        except Exception as error:  # noqa: BLE001 - the last resort of a request: the others continue
             refusal = self._refusal(error)
             self._json(refusal.status, refusal.content)
         else:

@@ -45,7 +45,7 @@ class JobRunner:
                 found = [] if placed else deviations_of_features(_features(request), grid, bundle)
                 return {"event": "ood_checked", "deviations": [deviation.to_json() for deviation in found]}
             if not request.files or not request.name or not request.target:
-                raise UsageError("The request 'segment' lacks files, name or target.", "incomplete-request")
+                raise UsageError("The request 'segment' lacks files, name or target.", "unusable-request")
             with one_writer(Path(request.target)):
                 return self._segment(request, self._loaded(request, report), report)
         except (MemoryError, RuntimeError):
@@ -83,7 +83,7 @@ class JobRunner:
         return bundle
 
     def _segment(self, request: Request, model: Model, report: Progress) -> dict[str, Any]:
-        begun = time.monotonic()
+        started = time.monotonic()
         job = Job(
             name=request.name,
             files=[Path(file) for file in request.files],
@@ -102,7 +102,7 @@ class JobRunner:
             "device": result.device,
             "engine": model.engine.identity(),
             "engine_reason": model.engine_reason,
-            "seconds": round(time.monotonic() - begun, 2),
+            "seconds": round(time.monotonic() - started, 2),
             "peak_memory_mb": result.peak_memory_mb,
         }
 
@@ -124,7 +124,7 @@ def _features(request: Request) -> dict[str, ImageFeatures]:
     try:
         return {channel: ImageFeatures.from_json(block) for channel, block in (request.features or {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"The request has unusable features ({error}).", "unusable-features") from error
+        raise UsageError(f"The request has unusable features ({error}).", "unusable-request") from error
 
 
 def _grid(request: Request) -> VoxelGrid:
@@ -135,11 +135,11 @@ def _grid(request: Request) -> VoxelGrid:
     """
     grid = request.grid
     if grid is None or max(grid.size_ijk) > LONGEST_AXIS:
-        raise UsageError(f"The request needs a grid of up to {LONGEST_AXIS} voxels along an axis.", "unusable-grid")
+        raise UsageError(f"The request needs a grid of up to {LONGEST_AXIS} voxels along an axis.", "unusable-request")
     direction = tuple(grid.direction_lps)
     try:
         matrix = np.reshape(direction, (3, 3))
         check_geometry(Path("The grid of the request"), grid.size_ijk, grid.spacing_mm, grid.origin_lps_mm, matrix)
     except InputError as error:
-        raise UsageError(str(error), "unusable-grid") from error
+        raise UsageError(str(error), "unusable-request") from error
     return VoxelGrid(grid.size_ijk, grid.spacing_mm, grid.origin_lps_mm, direction)

@@ -42,11 +42,11 @@ def measured_costs(
     for number, (case, read) in enumerate(turns):
         progress("measuring time", number / len(turns), case.name)
         for baseline in baselines:
-            begun = time.process_time()  # over all threads; other programs disturb it little
+            started = time.process_time()  # over all threads; other programs disturb it little
             seen = backbone.of_images(case.name, case.group, read.images, read.truth)
             between = time.process_time()
             baseline.answers(seen)
-            bare, spent = between - begun, time.process_time() - between
+            bare, spent = between - started, time.process_time() - between
             pairs[BARE].append((bare, bare))
             pairs[baseline.name].append((spent - bare if baseline.own_pass else spent, bare))
     found: dict[str, dict[str, Any]] = {

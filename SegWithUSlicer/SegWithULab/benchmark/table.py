@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..evaluation.report import NAMES, WITHOUT, Table, cases_in_words, factor_of, markdown, number, with_interval
+from ..evaluation.report import NAMES, WITHOUT, Table, cases_text, factor_of, markdown, number, with_interval
 from .cost import CASES
 
 DETECTION = ("auroc", "auprc", "aurc", "e-aurc", "augrc", "fpr95")
@@ -69,7 +69,7 @@ def benchmark_text(result: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        f"# Baselines on the frozen segmentation of {result['model']}\n{cases_in_words(result)}; Dice {dice}. Every "
+        f"# Baselines on the frozen segmentation of {result['model']}\n{cases_text(result)}; Dice {dice}. Every "
         f"row judges the same segmentation, that of the backbone {result['backbone_sha256'][:12]}. What is fitted was "
         f"fitted on {result['fitted_on']['calibration']} calibration cases, nothing on the test cases.{of_folds} Means "
         "are over cases; intervals hold 95 % of bootstrap draws of patients, the same draws for every row. Bold: the "

@@ -26,7 +26,7 @@ MOST_BYTES, BYTES_BESIDE = 4 << 30, 24
 
 @dataclass(frozen=True)
 class CalibrationCase:
-    """A prediction and what is true.
+    """A predicted case with its reference.
 
     Attributes:
         truth: class of each voxel, (z, y, x).
@@ -133,7 +133,7 @@ class CaseNumbers:
 
 
 def case_numbers(prediction: Prediction, truth: np.ndarray, scale: float) -> CaseNumbers:
-    """Compute the numbers of one case.
+    """Compute the summary of one case for the fit per structure.
 
     Args:
         truth: class of each voxel.

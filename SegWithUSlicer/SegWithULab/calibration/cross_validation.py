@@ -1,7 +1,7 @@
 """Training cases as new cases: each is predicted by a cross-validation model that has not seen its patient.
 
 The models are runs of the model's recipe that were trained from scratch without a part of the training cases, each with
-a head of its own (`find_folds`); or, in `segwithu train`, the fold networks of one run under its one head.
+a head of its own (`find_folds`); or, in `segwithu train`, the fold models of one run with its one head.
 """
 
 import tempfile
@@ -47,7 +47,7 @@ def find_folds(
     others: Mapping[str, Sequence[Case]],
     progress: Progress = silent,
 ) -> list[Fold]:
-    """Share out the training cases of a model among runs of its recipe, each to one that has not seen its patient.
+    """Assign each training case of a model to a run of its recipe that has not seen its patient.
 
     Patients that all runs have seen are left out.
 
@@ -82,7 +82,7 @@ def find_folds(
         shared = [case.name for case, sha256 in pairs if sha256 in known or case.patient in patients]
         if shared:
             raise _refusal(
-                f"--fold-cases and {option} share {len(shared)} case(s), by voxels or patient, {shared[0]} first"
+                f"--fold-cases and {option} share {len(shared)} case(s) (same voxels or patient), such as {shared[0]}"
             )
     seen = [_seen_groups(run, known) for run in runs]
     folds, unique = [Fold(run, []) for run in runs], list(known.values())
@@ -147,7 +147,9 @@ def _check_like(bundle: Bundle, run: RunFolder) -> None:
     if differs:
         raise _refusal(f"{run.path} has another {differs[0]} than the model {bundle.name}")
     if not facts.keys().isdisjoint(("origin", "backbone_source", "cases")):
-        raise _refusal(f"the backbone in {run.path} was not made by train-backbone, so it is unknown what it has seen")
+        raise _refusal(
+            f"the backbone in {run.path} was not trained by train-backbone, so its training cases are unknown"
+        )
     for part in ("backbone", "head"):
         run.check_finished(part)
 
@@ -202,10 +204,10 @@ def _scale(cases: Sequence[CalibrationCase]) -> float:
 def predicted_by_run_folds(
     run: RunFolder, train: Sequence[Case], progress: Progress, bundle: Bundle, scale: float
 ) -> PredictedCases:
-    """Predict the training cases of a run with its fold networks and its head; only their numbers are kept.
+    """Predict the training cases of a run with its cross-validation models and its head; only their numbers are kept.
 
     Args:
-        run: with fold networks that were trained from scratch.
+        run: with cross-validation models that were trained from scratch.
         bundle: of the run, without calibration.
         scale: its tempering scale.
     """

@@ -17,7 +17,7 @@ from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.prediction import Prediction, error_probability, tempered_logits
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.input_spec import Label
-from SegWithUCore.models.second_stage_file import CHECK, check_words
+from SegWithUCore.models.second_stage_file import CHECK, check_message
 from SegWithUCore.regions.region import UNCERTAIN
 
 from .blocks import Calibration, per_structure_blocks
@@ -103,7 +103,7 @@ def _fit_all(
     }
     if found is not None:
         block[CHECK] = found.check
-    messages = (check_words(found.check),) if found is not None and other is not None else ()
+    messages = (check_message(found.check),) if found is not None and other is not None else ()
     return Calibration(block, messages, stage, _display_windows(predictions))
 
 

@@ -26,7 +26,7 @@ from SegWithUCore.models.quality import model_warnings
 from SegWithUCore.models.training_record import TrainingRecord, write_record
 from SegWithUCore.regions.region import UNCERTAIN
 from SegWithUCore.util.atomic_files import atomic_folder
-from SegWithUCore.util.errors import InputError, SegWithUError
+from SegWithUCore.util.errors import InputError, SegWithUError, UsageError
 from SegWithUCore.util.progress import Progress, part_of
 from SegWithUCore.util.strict_json import read_json_object
 
@@ -40,7 +40,7 @@ from ..training.make_bundle import write_plain_bundle
 from ..training.recipe import Recipe, recipe_from_json
 from ..training.run_folder import RunFolder
 from ..training.run_record import copy_logs, hashes_of, run_record
-from ..training.stages import Begun, Stage, noted
+from ..training.stages import Stage, StageCall, noted
 from .adopt_folds import Fold, FoldPlan
 from .evaluate import Evaluation, add_case
 from .report import PAGE_FILE, with_interval, write_report
@@ -199,17 +199,17 @@ class _Stages:
         }
         return recipe_from_json(data, self.first.source)
 
-    def _import(self, begun: Begun) -> None:
+    def _import(self, call: StageCall) -> None:
         """Put each network into a run as if the run had trained it; a head on the same network stays."""
         for number, fold in enumerate(self.folds):
-            begun.progress("importing", number / len(self.folds), f"fold {fold.network}")
+            call.progress("importing", number / len(self.folds), f"fold {fold.network}")
             read = self.first
             if fold.network != self.folds[0].network:
                 read = read_nnunet_folder(self.job.result, fold.network, **self.job.options)
             if (read.model.backbone, read.model.input) != (self.first.model.backbone, self.first.model.input):
-                raise InputError(
+                raise UsageError(
                     f"{read.source} has another network or input than {self.first.source}: give folds of one training.",
-                    "other-network",
+                    "unusable-folds",
                 )
             run = self.run(fold)
             run.path.mkdir(parents=True, exist_ok=True)
@@ -227,34 +227,34 @@ class _Stages:
         return [self._prepared[name] for name in names]
 
     def _train(self, fold: Fold) -> Any:
-        def work(begun: Begun) -> Mapping[str, Any]:
-            """Train the head of a fold; the last epoch counts, so no case is needed to choose one."""
-            run, cases = self.run(fold), self._cases(fold.seen, part_of(begun.progress, 0.0, 0.05))
-            if not begun.again:
+        def work(call: StageCall) -> Mapping[str, Any]:
+            """Train the head of a fold for a fixed number of epochs, so that no validation cases are needed."""
+            run, cases = self.run(fold), self._cases(fold.seen, part_of(call.progress, 0.0, 0.05))
+            if not call.again:
                 run.forget("head")
             trainer = HeadTrainer(run.recipe(), cases, [], run)
             trainer.resume()
-            trainer.fit(part_of(begun.progress, 0.05, 1.0))
+            trainer.fit(part_of(call.progress, 0.05, 1.0))
             if fold is not self.folds[0]:
                 return {}
-            return {"ood_reference": ood_reference(cases, self._cases(fold.unseen, begun.progress), self.recipe)}
+            return {"ood_reference": ood_reference(cases, self._cases(fold.unseen, call.progress), self.recipe)}
 
         return work
 
-    def _calibrate(self, begun: Begun) -> Mapping[str, Any]:
+    def _calibrate(self, call: StageCall) -> Mapping[str, Any]:
         """Predict what no network has seen, fit on it, and judge; without calibration where too few cases are left."""
         bundle = write_plain_bundle(self.main, self.main.path / "bundle", noted(self.job.work)["head"]["ood_reference"])
-        known = self._predicted(part_of(begun.progress, 0.0, 0.6)) if self.groups else {}
+        known = self._predicted(part_of(call.progress, 0.0, 0.6)) if self.groups else {}
         with atomic_folder(self.calibrated, overwrite=True) as work:
             shutil.copyfile(weights_path(bundle), work / weights_path(bundle).name)
             if known:
-                begun.progress("fitting", 0.6)
+                call.progress("fitting", 0.6)
                 found = fit(list(known.values()), bundle.labels)
                 block = written_block(found, bundle, work)
                 bundle = replace(bundle, calibration=block, display=found.display)
             write_bundle_json(bundle, work)
             copy_logs(self.main, work)
-        return self._judge(known, read_bundle(self.calibrated), part_of(begun.progress, 0.7, 1.0)) if known else {}
+        return self._judge(known, read_bundle(self.calibrated), part_of(call.progress, 0.7, 1.0)) if known else {}
 
     def _predicted(self, progress: Progress) -> dict[str, CalibrationCase]:
         """Predict each case with the network and head that have not seen it; all of them stay in memory."""
@@ -293,7 +293,7 @@ class _Stages:
             (work / JUDGED_FILE).write_text(json.dumps(recorded(result)) + "\n", encoding="utf-8")
         return {"trust": answer, "headline": line}
 
-    def _write(self, begun: Begun) -> Mapping[str, Any]:
+    def _write(self, call: StageCall) -> Mapping[str, Any]:
         """Write the finished model; whole or not at all."""
         with atomic_folder(self.job.output, self.job.replaces) as work:
             shutil.copytree(self.calibrated, work, dirs_exist_ok=True)
@@ -304,7 +304,7 @@ class _Stages:
                 shutil.copyfile(self.judged / PAGE_FILE, work / PAGE_FILE)
             write_record(work, self._record())
             bundle, lacking = write_bundle_json(replace(bundle, about={**bundle.about, **about}), work), None
-            begun.progress("compiling", 0.3)
+            call.progress("compiling", 0.3)
             try:
                 bundle = add_graphs(replace(bundle, folder=work), work)
             except (SegWithUError, ImportError) as error:
@@ -319,7 +319,11 @@ class _Stages:
     def _record(self) -> TrainingRecord:
         """Note who has seen what: the head's cases, and those that the calibration was fitted on."""
         seen, plan = self.folds[0].seen, self.plan
-        saw = "has not seen (the user's word)" if plan.all_unseen else "was trained with, so it saw fewer of its errors"
+        saw = (
+            "has not seen (as the user states)"
+            if plan.all_unseen
+            else "was trained with, so it saw fewer of its errors"
+        )
         remarks = [f"The head was trained on {len(seen)} cases that the network {saw}.", f"Folds: {plan.source}."]
         record = run_record(self.main, None, remarks)
         if not self.job.hashes:

@@ -104,7 +104,7 @@ def plan_folds(
         folder: nnU-Net's result folder.
         dataset: folder of the raw data set, whose name leads to nnU-Net's splits.
         patients: of each case of the data set.
-        first: fold whose network goes into the model; None for the first that is there.
+        first: fold whose network is used in the model; None for the lowest.
         splits: `splits_final.json`; None to look for it, and else go by the validation predictions.
         all_unseen: none of the cases was ever used to train the network (and so no splits are needed).
 
@@ -121,10 +121,10 @@ def plan_folds(
         return _foreign(first or names[0], patients)
     numbered = [name for name in names if name.isdigit()]
     if first == "all" or not numbered:
-        raise InputError(
+        raise UsageError(
             f"{folder / 'fold_all'} was trained on every case, so none is left to calibrate on: give a result folder "
             "with fold_0, or cases that it never saw with --unseen.",
-            "all-cases-trained-with",
+            "unusable-folds",
         )
     ordered = sorted(numbered, key=lambda name: (name != first, int(name)))
     file = splits or _find_splits(folder, dataset)

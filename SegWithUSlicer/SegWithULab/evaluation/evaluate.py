@@ -52,7 +52,7 @@ class CaseEvaluation:
         structures: numbers per structure.
         risk: 1 - mean Dice.
         voxels, errors: of the part that is assessed, by region.
-        unlike_training: how its images differ from the training cases.
+        ood_warnings: how its images differ from the training cases.
     """
 
     name: str
@@ -63,7 +63,7 @@ class CaseEvaluation:
     risk: float
     voxels: dict[str, int]
     errors: dict[str, int]
-    unlike_training: list[Deviation] = field(default_factory=list)
+    ood_warnings: list[Deviation] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,15 @@ def add_case(
     )
 
 
-def input_check(found: Mapping[str, Sequence[Deviation]], bundle: Bundle) -> dict[str, Any] | None:
-    """Sum up the input check of an evaluation; None where the model does not know its training cases.
+def ood_check(found: Mapping[str, Sequence[Deviation]], bundle: Bundle) -> dict[str, Any] | None:
+    """Summarise the OOD check of an evaluation; None if the model has no OOD reference.
 
     Args:
         found: deviations of all cases, by name.
 
     Returns:
-        `cases` looked at; `lacks`, the parts of the check that the model cannot do; `unlike`, the names of those with a
-        warning or more; `noted`, of those with notes alone; and `found`, all sentences by case.
+        `cases` checked; `lacks`, the parts of the check that the model does not have; `out_of_distribution`, the names
+        of cases with a warning or more; `noted`, of those with notes alone; and `found`, all sentences by case.
     """
     if bundle.ood_reference is None:
         return None
@@ -166,7 +166,7 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
     """Compare some cases with the training cases; returns the warnings about them, each once.
 
     Raises:
-        InputError: most of them are so unlike that metrics would mean nothing, or one cannot be read.
+        InputError: most of them are out of distribution, or one cannot be read.
     """
     if bundle.ood_reference is None:
         return []
@@ -183,8 +183,8 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
     if len(refused) * 2 > len(looked):
         raise InputError(
             f"{len(refused)} of {len(looked)} cases that were compared with the training cases of '{bundle.name}' are "
-            f"too unlike them for metrics to mean anything ({refused[0].rstrip('.')}): choose the model that was made "
-            "for such images, or go on with --unlike-training.",
-            "unlike-training",
+            f"too far out of distribution for meaningful metrics ({refused[0].rstrip('.')}): choose a model for such "
+            "images, or continue with --unlike-training.",
+            "out-of-distribution",
         )
     return list(dict.fromkeys(notes))

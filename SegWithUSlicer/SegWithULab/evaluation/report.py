@@ -1,6 +1,6 @@
 """The report of an evaluation: its folder (JSON, CSV, Markdown, plots), one HTML page, and a few lines.
 
-The page loads nothing from elsewhere and prints on A4. Tables are made once, for Markdown and HTML.
+The page is self-contained and prints on A4. Tables are made once, for Markdown and HTML.
 """
 
 import importlib.util
@@ -132,7 +132,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def number(value: float | None, factor: float = 1.0) -> str:
-    """Three significant digits."""
+    """Format a number with three significant digits."""
     return WITHOUT if value is None else f"{value * factor:.3g}"
 
 
@@ -174,7 +174,7 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
          ("level", "coverage", "width", "relative_width", "cases"))]
         for row in result["structures"] if "volume_interval" in row
     ]  # fmt: skip
-    check = result.get("input_check") or {"cases": 0, "out_of_distribution": [], "found": {}}
+    check = result.get("ood_check") or {"cases": 0, "out_of_distribution": [], "found": {}}
     differences = [[name, each["severity"], each["message"]] for name, its in check["found"].items() for each in its]
     probabilities = ("nll", "brier", "ace", "error probability", "wrong voxels")
     tables = [
@@ -193,7 +193,7 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
               ["structure", "error", "error of the mean", "Spearman with true Dice", "informative"], predicted),
         Table("Volume intervals", "Share of cases whose true volume lies in the interval, and its width.",
               ["structure", "level", "covered", "width mm³", "width / true volume", "cases"], volumes),
-        Table("OOD check", f"{len(check['out_of_distribution'])} of {check['cases']} cases have an OOD warning.",
+        Table("OOD check", f"{len(check['out_of_distribution'])} of {check['cases']} cases are out of distribution.",
               ["case", "severity", "what differs, and what to do"],
               sorted(differences, key=lambda row: row[1] == "note"), texts=3),
     ]  # fmt: skip
@@ -232,7 +232,7 @@ def _csv_row(case: "CaseEvaluation") -> dict[str, str]:
     return {"case": case.name, "patient": case.group, **written}
 
 
-def cases_in_words(result: Mapping[str, Any]) -> str:
+def cases_text(result: Mapping[str, Any]) -> str:
     """Format the number of cases and of patients."""
     cases, patients = result["cases"], result.get("patients", result["cases"])
     text = "1 case" if cases == 1 else f"{cases} cases"
@@ -251,14 +251,14 @@ def messages(result: Mapping[str, Any]) -> list[str]:
     worst = {name: case["mean_dice"] for name, case in details.items() if case.get("mean_dice") is not None}
     lowest = min(worst, key=lambda name: worst[name]) if len(worst) > 1 else None
     end = f"; lowest {number(worst[lowest])} ({lowest})" if lowest else ""
-    lines = [f"Dice, {cases_in_words(result)}: {', '.join(dice)}{end}."]
-    check = result.get("input_check")
+    lines = [f"Dice, {cases_text(result)}: {', '.join(dice)}{end}."]
+    check = result.get("ood_check")
     if check is not None:
-        unlike = check["out_of_distribution"]
-        names = f" ({', '.join(unlike[:NAMED])}{', ...' if len(unlike) > NAMED else ''})" if unlike else ""
+        warned = check["out_of_distribution"]
+        names = f" ({', '.join(warned[:NAMED])}{', ...' if len(warned) > NAMED else ''})" if warned else ""
         lacks = f"; not compared: {', '.join(check['lacks'])}" if check["lacks"] else ""
         noted = f"notes on {len(check['noted'])} more"
-        lines.append(f"OOD check: warnings on {len(unlike)} of {check['cases']} cases{names}; {noted}{lacks}.")
+        lines.append(f"OOD check: warnings on {len(warned)} of {check['cases']} cases{names}; {noted}{lacks}.")
     score = OUR_SCORE if f"auroc whole {OUR_SCORE}" in rows else "ranking"
     parts = []
     for region, where in (("whole", "whole image"), ("band", "near the surface")):

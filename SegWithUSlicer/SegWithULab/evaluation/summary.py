@@ -16,7 +16,7 @@ from SegWithUCore.metrics.case_level import (
 from SegWithUCore.models.bundle import Bundle
 
 from .case_metrics import SURFACE_TOLERANCE_MM
-from .evaluate import CaseEvaluation, Evaluation, input_check
+from .evaluate import CaseEvaluation, Evaluation, ood_check
 
 RECORDED = ("cases", "table", "comparisons", "by_case")
 """What a bundle keeps; the rest is for reports."""
@@ -42,7 +42,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
     Returns:
         `cases`, `table` (title, mean, p10, p90, cases that have it, low and high of the mean's bootstrap interval),
         `comparisons` and `by_case`; and beyond what a bundle records, `patients`, `band`, `regions`, `detection`,
-        `structures`, `reliability`, `input_check` and `metrics_by_case`.
+        `structures`, `reliability`, `ood_check` and `metrics_by_case`.
     """
     cases, band = evaluation.cases, evaluation.band
     groups = [case.group for case in cases]
@@ -65,7 +65,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
         "reliability": {
             region: [asdict(bar) for bar in counted.diagram()] for region, counted in evaluation.reliability.items()
         },
-        "input_check": input_check({case.name: case.unlike_training for case in cases}, bundle),
+        "ood_check": ood_check({case.name: case.ood_warnings for case in cases}, bundle),
         "metrics_by_case": {
             case.name: {
                 "patient": case.group,

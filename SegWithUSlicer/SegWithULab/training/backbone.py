@@ -68,7 +68,7 @@ class BackboneTrainer(Trainer):
         recipe: settings; `recipe.backbone_training` rules here.
         train, validation: prepared cases.
         run: where everything is written.
-        start: weights to begin with instead of random ones; heads of deep supervision may be missing.
+        start: initial weights instead of random ones; heads of deep supervision may be missing.
     """
 
     part = PART
@@ -177,7 +177,7 @@ def _load_plain(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None
     found = network.load_state_dict(dict(weights), strict=False)
     missing = [name for name in unique_state(network) if name in found.missing_keys and not _supervises(name)]
     if missing or found.unexpected_keys:
-        raise InputError(f"The weights to begin with do not fit the network: {(missing + found.unexpected_keys)[0]}.")
+        raise InputError(f"The initial weights do not match the network: {(missing + found.unexpected_keys)[0]}.")
 
 
 def _supervises(name: str) -> bool:

@@ -92,7 +92,7 @@ def find_cases(source: str) -> list[Case]:
         )
     names = sorted({_stem(file) for file in labels.iterdir() if file.name.endswith(IMAGE_SUFFIXES)})
     if not names:
-        raise InputError(f"{labels} holds no label files: check the folder.", "no-label-files")
+        raise UsageError(f"{labels} contains no label files: check the folder.", "no-data-set")
     return [_case(images, labels, name) for name in names]
 
 
@@ -152,9 +152,9 @@ def _check_name(table: Path, name: str) -> None:
         problem = "is not the name of a file"
     if problem:
         raise InputError(
-            f"{table} has the case {shown(name)}, which {problem}: give names of files in images/ and labels/ without "
-            "folder and suffix; other folders go into the columns images and labels.",
-            code="not-a-path",
+            f"Case {shown(name)} in {table} {problem}: use file names without folder and suffix; the columns images "
+            "and labels name other folders.",
+            code="unusable-name",
         )
 
 
@@ -168,7 +168,8 @@ def _folder(table: Path, row: Mapping[str, str], column: str) -> Path:
     problem = path_problem(text)
     if problem:
         raise InputError(
-            f"{table} names the folder '{text[:40]}' in the column {column}, which {problem}: correct it.", "not-a-path"
+            f"{table} names the folder '{text[:40]}' in the column {column}, which {problem}: correct it.",
+            "unusable-name",
         )
     return table.parent / text
 

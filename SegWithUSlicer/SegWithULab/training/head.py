@@ -166,7 +166,7 @@ def out_of_fold_backbones(
 ) -> list[nn.Module]:
     """Train or read the out-of-fold backbone of each training case, frozen; a fold shares one object.
 
-    A fold that is done is read from `RUN/fold<k>`. One that was interrupted goes on after its last epoch. One that was
+    A fold that is done is read from `RUN/fold<k>`. One that was interrupted resumes after its last epoch. One that was
     made with another recipe or other cases is made again.
 
     Args:
@@ -182,11 +182,11 @@ def out_of_fold_backbones(
     for number in sorted(set(folds)):
         others = [case for case, fold in zip(cases, folds, strict=True) if fold != number]
         folder, names = RunFolder(run.path / f"fold{number}"), [case.name for case in others]
-        begun = folder.load_state("backbone") is not None
-        if begun and (folder.facts().get("cases") != names or _of_backbone(folder.recipe()) != _of_backbone(of_fold)):
+        started = folder.load_state("backbone") is not None
+        if started and (folder.facts().get("cases") != names or _of_backbone(folder.recipe()) != _of_backbone(of_fold)):
             folder.forget("backbone")
-            begun = False
-        if not begun:
+            started = False
+        if not started:
             folder.start(of_fold, {"cases": names})
         start = None if settings.cross_fit_scratch else run.load_best("backbone")
         trainer = BackboneTrainer(of_fold, others, [], folder, start=start)

@@ -1,4 +1,4 @@
-"""Bundles before anything is fitted, of runs and of weights trained elsewhere; and runs that begin with a bundle."""
+"""Make uncalibrated bundles from runs or imported weights, and runs that start from a bundle."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -205,7 +205,7 @@ def _described(source: Path, blocks: Mapping[str, Any]) -> dict[str, Any]:
     """Take filters and sizes of the head from the authors' tensors, and the paper's taps if the recipe names none."""
     kind = str(blocks.get("backbone", {}).get("kind", "dynunet"))[:60]
     if kind != "dynunet":
-        raise InputError(f"{source} holds a dynunet, but the recipe's backbone is a {kind}: correct the recipe.")
+        raise InputError(f"{source} contains a DynUNet, but the recipe's backbone is {kind}: correct the recipe.")
     filters, sizes = authors_sizes(source)
     backbone = {"kind": "dynunet", "filters": filters, **blocks.get("backbone", {})}
     head = {"variant": "paper", "taps": PAPER_TAPS, **sizes, **blocks.get("head", {})}

@@ -162,8 +162,8 @@ def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress,
     cases = [case for source in sources for case in find_cases(source)]
     if not cases:
         raise UsageError(
-            f"{table} has no case of another role than test: give train, select and calibration cases.",
-            code="missing-role",
+            f"{table} has test cases only: add train, select and calibration cases.",
+            code="no-data-set",
         )
     found = survey(cases, progress)
     for message in (*found.unusable.values(), *found.warnings):
@@ -217,7 +217,7 @@ def patients_by_name(names: Sequence[str], pattern: str | None = None) -> dict[s
             raise UsageError(
                 f"--patient-pattern {pattern!r} does not find a patient in the name {name}: give a regular expression "
                 "with a group, such as '(patient[0-9]+)'.",
-                "wrong-option",
+                "wrong-usage",
             )
     return found
 
@@ -235,7 +235,7 @@ def roles(patients: Mapping[str, str]) -> dict[str, str]:
     if len(known) < FEWEST_PATIENTS:
         raise InputError(
             f"There are {len(known)} patients, and {FEWEST_PATIENTS} are the fewest to train, choose, calibrate and "
-            "test on: add cases, or write a split table by hand (columns case, role, patient).",
+            "test on: add cases, or write a split table (columns case, role, patient).",
             "too-few-patients",
         )
     order = [known[place] for place in np.random.default_rng(0).permutation(len(known))]
@@ -318,7 +318,7 @@ def _modality(found: Survey, options: PlanOptions, choices: Choices) -> str:
     if options.modality:
         choice = options.modality, "your choice"
     elif air > 0.5:
-        choice = "CT", f"integers below {AIR_HU} in {100 * air:.0f} % of the images, as only air in a CT has"
+        choice = "CT", f"integers below {AIR_HU} in {100 * air:.0f} % of the images, which only air in CT has"
     choices["modality"] = choice
     return choice[0]
 
@@ -381,7 +381,7 @@ def _normalisation(found: Survey, modality: str, choices: Choices) -> dict[str, 
         reason = "percentiles 0.5 and 99.5 clipped, then mean 0 and deviation 1 in each image: units differ"
         choices["normalisation"] = "volume", reason
         return {"kind": "volume", "low": 0.5, "high": 99.5}
-    choices["normalisation"] = "fixed", "percentiles 0.5 and 99.5 of labelled voxels: CT has units"
+    choices["normalisation"] = "fixed", "percentiles 0.5 and 99.5 of labelled voxels, because CT values are absolute"
     blocks = []
     for channel in range(len(found.cases[0].case.channels)):
         values = np.concatenate([one.foreground[channel] for one in found.cases])
@@ -399,7 +399,7 @@ def _labels(found: Survey, options: PlanOptions) -> list[dict[str, Any]]:
             there = ", ".join(map(str, known))
             raise UsageError(
                 f'--label {value}="{name}" names a value that no reference holds: they hold {there}.',
-                code="wrong-option",
+                code="wrong-usage",
             )
     labels: list[dict[str, Any]] = [{"value": 0, "name": "background", "color": [0, 0, 0]}]
     for number, value in enumerate(known):
@@ -424,9 +424,9 @@ def time_step(recipe: Recipe, steps: int = 2) -> float:
         trainer = BackboneTrainer(recipe, [noise] * size, [], run)
         batch, seconds = trainer.sampler.batch(0, range(size)), []
         for number in range(1 + steps):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             trainer._step(batch, range(size), number)
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(time.perf_counter() - started)
     return min(seconds[1:])
 
 
@@ -456,7 +456,7 @@ def choose_epochs(
     if epochs // FOLDS >= EPOCHS_BEFORE_FOLDS:  # backbone and folds take three times as long as the backbone
         epochs, folds = epochs // FOLDS, FOLDS
         head |= {"cross_fit": FOLDS, "cross_fit_epochs": epochs, "cross_fit_scratch": True}
-        reason = f"{hours:g} h allow the backbone and {FOLDS} models that have never seen a third of the cases each"
+        reason = f"{hours:g} h are enough for the backbone and {FOLDS} cross-validation models"
     elif epochs < FEW_EPOCHS:
         reason += f"; fewer than {FEW_EPOCHS} epochs are too few for a good model: give more hours"
     changed = {**recipe, "backbone_training": {**backbone, "epochs": epochs}, "head_training": head}

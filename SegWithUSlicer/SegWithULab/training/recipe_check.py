@@ -96,8 +96,7 @@ def with_another_head(kept: Recipe, given: Recipe, source: str) -> Recipe:
     for block in ("input", "labels", "backbone"):
         if getattr(kept, block) != getattr(given, block):
             raise UsageError(
-                f"{source} has another block '{block}' than the run: give the run's own recipe with another head, or "
-                "begin another run.",
+                f"Block '{block}' of {source} differs from the run's recipe: change only the head, or start a new run.",
                 "other-recipe",
             )
     return replace(kept, about=given.about, head=given.head, head_training=given.head_training)

@@ -35,7 +35,7 @@ class RunFolder:
         self._write_json({"recipe": recipe.to_json(), "facts": dict(facts)})
 
     def change_recipe(self, recipe: Recipe) -> None:
-        """Write another recipe into `run.json`; the facts stay."""
+        """Replace the recipe in `run.json` and keep its metadata."""
         self._write_json({**self._read_json(), "recipe": recipe.to_json()})
 
     def add_facts(self, facts: Mapping[str, Any]) -> None:
@@ -49,13 +49,10 @@ class RunFolder:
 
     def facts(self) -> dict[str, Any]:
         """Read what the trainings noted: cases, reference of the OOD check, best epochs."""
-        facts = dict(self._read_json()["facts"])
-        if "fingerprint" in facts:  # as runs of version 1.3 call it
-            facts.setdefault("ood_reference", facts.pop("fingerprint"))
-        return facts
+        return dict(self._read_json()["facts"])
 
     def check_finished(self, part: str) -> None:
-        """Refuse a part whose training is still to go on.
+        """Refuse a part whose training is not finished.
 
         Raises:
             InputError: names the number of finished epochs.
@@ -66,7 +63,7 @@ class RunFolder:
         planned = getattr(self.recipe(), f"{part}_training").epochs
         if epochs not in (planned, facts.get(f"{part}_finished")):
             raise InputError(
-                f"The {part} in {self.path} is not finished, {epochs} of {planned} epochs are there: go on with "
+                f"The {part} in {self.path} is not finished, {epochs} of {planned} epochs are completed: resume with "
                 f"`segwithu train-{part} --run {self.path} --resume`."
             )
 
@@ -97,7 +94,7 @@ class RunFolder:
             )
         data = read_json_object(file, "begin again with --restart")
         if not all(isinstance(data.get(block), dict) for block in ("recipe", "facts")):
-            raise InputError(f"{file} has no blocks 'recipe' and 'facts': begin again with --restart.", "not-a-run")
+            raise InputError(f"{file} has no blocks 'recipe' and 'facts': restart with --restart.", "not-a-run")
         return data
 
     def _write_json(self, data: Mapping[str, Any]) -> None:

@@ -1,10 +1,10 @@
-"""A long job as a list of stages, each done once and kept: whatever ends the job, the same call goes on behind it.
+"""A long job as a list of stages, each done once and kept: after an interruption the same call resumes.
 
 A stage names what it reads (`inputs`: files, folders, settings), what it leaves (`outputs`: files, folders) and how it
 works. `run_stages` does them in order and notes in `stages.json` of the job's folder the hashes of both:
 
 - a stage whose inputs and outputs are what was noted is passed over;
-- one that ended early is called again and goes on by itself (`Begun.again`), if its inputs are the same still;
+- one that was interrupted is called again and resumes (`StageCall.again`), if its inputs are unchanged;
 - one whose inputs changed since is done again; one that took long (`costly`) only if the user asks for it (`redo`);
 - outputs that people may edit (`editable`), such as a recipe, are taken as they lie there, and what reads them follows;
   they are replaced only if the user asks for it.
@@ -37,11 +37,11 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
-class Begun:
+class StageCall:
     """What a stage's `work` gets.
 
     Attributes:
-        again: an earlier call began this stage with the same inputs and did not end it: go on with what it left.
+        again: an earlier call started this stage with the same inputs and was interrupted: resume.
         progress: of this stage alone, 0 to 1.
     """
 
@@ -64,7 +64,7 @@ class Stage:
     """
 
     name: str
-    work: Callable[[Begun], Mapping[str, Any] | None]
+    work: Callable[[StageCall], Mapping[str, Any] | None]
     inputs: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
     outputs: Sequence[Path] | Callable[[], Sequence[Path]]
     costly: bool = False
@@ -109,7 +109,7 @@ def run_stages(
             except (KeyboardInterrupt, CancelledError):
                 raise CancelledError(
                     f"cancelled in stage {place} ('{stage.name}'); the stages before it and finished epochs are kept "
-                    f"in {folder}; run the same command to go on."
+                    f"in {folder}; run the same command to resume."
                 ) from None
         return {stage.name: dict(entries[stage.name].facts or {}) for stage in stages}
 
@@ -170,14 +170,14 @@ def _do(folder: Path, entries: dict[str, _Entry], stage: Stage, progress: Progre
     if not redo and ((changed and is_edited) or (stage.costly and (changed or is_edited))):
         what = f"its input '{changed[0]}'" if changed else "what it made"
         raise UsageError(
-            f"{what} has changed since the stage '{stage.name}' in {folder} was done: change it back, choose another "
-            "folder, or pass --redo to do this stage and those that follow again.",
-            "stage-changed",
+            f"{what} has changed since stage '{stage.name}' in {folder} was completed: revert it, choose another "
+            "folder, or give --redo to repeat this stage and all later ones.",
+            "other-recipe",
         )
     again = entry is not None and not entry.done and not changed
     _write(folder, entries, stage, _Entry(False, inputs))
     progress("", 0.0)
-    facts = stage.work(Begun(again, progress))
+    facts = stage.work(StageCall(again, progress))
     outputs = _now(stage.outputs)
     missing = [path for path in outputs if not path.exists()]
     if missing:

@@ -121,11 +121,11 @@ class Trainer(ABC):
         for epoch in range(self.next_epoch, epochs):
             if self.next_epoch - 1 - self.best_epoch >= self.patience:
                 break
-            begun = time.monotonic()
+            started = time.monotonic()
             terms = self._epoch(epoch, progress)
             validates = bool(self.validation_cases) and (epoch == epochs - 1 or epoch % every == 0)
             scores = self.score() if validates else {}
-            self._note(epoch, terms, scores, time.monotonic() - begun)
+            self._note(epoch, terms, scores, time.monotonic() - started)
             shown = [text.format(scores[name]) for name, text in self.scores.items() if name in scores]
             self._report(progress, epoch + 1, epoch, terms["loss"], shown)
         self.run.add_facts({f"{self.part}_finished": self.next_epoch})
@@ -158,9 +158,9 @@ class Trainer(ABC):
         if not torch.isfinite(size + loss.detach()):  # no step can be made, before the weights are spoilt
             other = "" if self._common.precision == "float32" else " or the 'precision' \"float32\""
             raise InputError(
-                f"Training the {self.part} in {self.run.path} stopped in epoch {self.next_epoch + 1} at a loss of "
-                f"{float(loss.detach()):g} whose gradient has the length {float(size):g}, and the epochs before are "
-                f"kept: begin again with a lower 'learning_rate'{other} under '{self.part}_training'.",
+                f"Training of the {self.part} in {self.run.path} stopped in epoch {self.next_epoch + 1} (loss "
+                f"{float(loss.detach()):g}, gradient norm {float(size):g}). Earlier epochs are kept: restart with a "
+                f"lower 'learning_rate'{other} under '{self.part}_training'.",
                 "training-diverged",
             )
         self.optimiser.step()
@@ -195,5 +195,5 @@ class Trainer(ABC):
 
 
 def cosine(share: float) -> float:
-    """Half a cosine from 1 at share 0 to 0 at share 1."""
+    """Return the cosine schedule: 1 at share 0, 0 at share 1."""
     return 0.5 * (1 + math.cos(math.pi * share))

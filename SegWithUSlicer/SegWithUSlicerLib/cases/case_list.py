@@ -84,7 +84,7 @@ class CaseList:
         return done
 
     def read_all_again(self) -> None:
-        """Let all rows be read again, by `read_some`: reviewers may have continued meanwhile."""
+        """Mark all rows to be read again by `read_some`, because reviewers may have continued."""
         self._waiting = deque(self.items)
 
     def read_again(self, folder: Path | None) -> CaseItem | None:

@@ -51,7 +51,7 @@ class MovedImages:
         text = _("The image of {case} is not at {path} any more: choose where it is now.")
         if not followed:
             text = _("The image of {case} was recorded at {path} by somebody else: choose where it is.")
-        raise ImageMissingError(why or text.format(case=folder.name, path=recorded), code="" if why else "no-such-file")
+        raise ImageMissingError(why or text.format(case=folder.name, path=recorded), code="" if why else "missing-file")
 
     def find(self, folder: Path, case: Mapping[str, Any]) -> Path | None:
         """Find the image of a case by the known moves. Returns None if it is at its recorded path, or not found."""

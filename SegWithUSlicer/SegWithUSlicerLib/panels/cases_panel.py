@@ -120,7 +120,7 @@ class CasesPanel:
         self.opener.open(item.folder)
 
     def next(self) -> None:
-        """Open the case below."""
+        """Open the next case in the list."""
         self._step(self.table.next())
 
     def next_open(self) -> None:

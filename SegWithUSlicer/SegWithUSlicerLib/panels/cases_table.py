@@ -166,7 +166,7 @@ def status_text(entry: WorklistEntry, reviewer: str) -> str:
     now = reviewer_progress(entry, reviewer)
     unseen = {status.reviewer: status.unseen for status in entry.reviews}
     others = [f"{name}: {_part(decided, entry.regions, unseen[name])}" for name, decided in now.others.items()]
-    own = _("not begun") if now.own is None else _part(now.own, entry.regions, now.unseen)
+    own = _("not started") if now.own is None else _part(now.own, entry.regions, now.unseen)
     return "; ".join([own, *others]) if reviewer or not others else "; ".join(others)
 
 
@@ -209,7 +209,7 @@ def about_case(item: CaseItem) -> list[str]:
     if not entry.rules_active:
         none = _(
             "No rule is active for the model of {case}: its calibration cases gave no limit that separates bad "
-            "cases from good ones. Only the checks of input and model, empty structures and reviewers can flag it."
+            "cases from good ones. Only OOD check, model quality, empty structures and reviewers can flag it."
         )
     reasons = [flag.message for flag in entry.flags] or [none.format(case=entry.name)]
     return [typeset(message) for message in (*reasons, *entry.notes)]

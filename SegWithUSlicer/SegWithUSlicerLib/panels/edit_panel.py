@@ -62,7 +62,7 @@ class EditPanel:
             self._take_up()
 
     def pause(self) -> None:
-        """Give views and keys back: the panel is hidden, or the scene goes away."""
+        """Release views and shortcuts when the panel is hidden or the scene is closed."""
         self._may_run = False
         self._let_go()
 

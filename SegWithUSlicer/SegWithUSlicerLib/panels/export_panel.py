@@ -112,7 +112,7 @@ class ExportPanel:
             if ended.cancelled:
                 self._show_message(_("Export cancelled: nothing was written."))
             elif ended.result is not None:
-                text = _("{count} of {all} cases are in {folder}.")
+                text = _("{count} of {all} cases were exported to {folder}.")
                 done = len(ended.result.get("exported") or [])
                 lines = [text.format(count=done, all=len(folders), folder=output)]
                 if anonymous:

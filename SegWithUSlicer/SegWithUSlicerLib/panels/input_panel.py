@@ -269,7 +269,7 @@ class InputPanel:
         if model is None:
             self.ui.modelLabel.text = ""
             return
-        note = "" if model.calibrated else " " + _("Not calibrated: there is no error probability.")
+        note = "" if model.calibrated else " " + _("Not calibrated: the model has no error probability.")
         self.ui.modelLabel.text = "\n".join([*model.warnings, model.task + note])
         self._enable_propose(True)
 

@@ -212,7 +212,7 @@ class ReviewPanel:
         self._draw_progress()
 
     def previous(self) -> None:
-        """Go to the region before."""
+        """Go to the previous region."""
         self._go(self.session.previous() if self.session is not None else None)
 
     def next(self) -> None:

@@ -40,10 +40,10 @@ def obstacle(nodes: CaseNodes | None) -> str:
         return _("A part of this run was deleted: segment again to review it.")
     try:
         regions = regions_of(nodes)
-    except InputError as error:  # a scene that was edited by hand
+    except InputError as error:  # a scene that was edited
         return str(error)
     if not regions:
-        return _("No voxel is uncertain enough to be reviewed. That does not mean that everything is correct.")
+        return _("No voxel exceeds the threshold. This does not mean that everything is correct.")
     return ""
 
 

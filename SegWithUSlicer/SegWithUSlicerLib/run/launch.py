@@ -23,7 +23,7 @@ _ACCESS_VIOLATION = 0xC0000005
 
 
 def end_process_tree(process: "subprocess.Popen[bytes]", reported_pid: int | None) -> bool:
-    """End a worker, its launcher and whatever they started, within two seconds; True when nothing is left.
+    """End a worker, its launcher and their children within two seconds; return whether all have ended.
 
     Args:
         process: the child that was started as the head of a session (POSIX) or group (Windows) of its own.
@@ -55,10 +55,10 @@ def _end_on_windows(
 
 def _end_on_posix(process: "subprocess.Popen[bytes]", reported_pid: int | None) -> bool:
     groups = _groups(process.pid, reported_pid)
-    begun = time.monotonic()
+    start = time.monotonic()
     for number, until in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, LIMIT_S)):
         _signal_groups(groups, number)
-        while time.monotonic() - begun < until:
+        while time.monotonic() - start < until:
             process.poll()  # collects the child: as a zombie it would count as alive
             if not any(_group_lives(group) for group in groups):
                 return True

@@ -78,7 +78,7 @@ def about_lines(row: ModelRow | None) -> list[str]:
         return [row.note]
     lines = [*([row.note] if row.note else []), row.task]
     if row.calibrated is False:
-        lines.append(_("Not calibrated: there is no error probability."))
+        lines.append(_("Not calibrated: the model has no error probability."))
     text = _("Licences: weights {weights}, training data {data}.")
     lines.append(text.format(weights=row.licence_weights, data=row.licence_data))
     if row.is_installed and row.folder is not None:

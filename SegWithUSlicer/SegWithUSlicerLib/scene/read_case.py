@@ -85,7 +85,7 @@ def _read(path: Path) -> Volume:
 
     if not path.is_file():
         text = _("{path} is missing: the case folder is incomplete.")
-        raise InputError(text.format(path=path), code="no-such-file")
+        raise InputError(text.format(path=path), code="missing-file")
     try:
         header = read_header(path)
         stored = header.source

@@ -78,5 +78,5 @@ def test_a_head_that_segments_otherwise_is_refused(backbone: FrozenBackbone) -> 
     (head,) = heads_of([backbone.bundle], backbone, torch.device("cpu"))
     head.answers(case)
     changed = FrozenCase(**{**case.__dict__, "classes": 3 - case.classes})
-    with pytest.raises(InputError, match="another class than the frozen backbone"):
+    with pytest.raises(InputError, match="disagree in the class of"):
         head.answers(changed)

@@ -17,7 +17,7 @@ from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 
 
 class Cases:
-    """A frozen backbone that knows its cases; where the image is bright every other doubtful voxel is wrong."""
+    """A frozen backbone that knows its cases; where the image is bright every other uncertain voxel is wrong."""
 
     def __init__(self, backbone: FrozenBackbone, count: int) -> None:
         self.seen: dict[str, FrozenCase] = {}
@@ -39,7 +39,7 @@ class Cases:
 
 @pytest.fixture
 def cases(backbone: FrozenBackbone, monkeypatch: pytest.MonkeyPatch) -> Cases:
-    monkeypatch.setattr(image_trees, "IN_DOUBT", 0.0)
+    monkeypatch.setattr(image_trees, "LEAST_UNSURE", 0.0)
     monkeypatch.setitem(image_trees.TREES, "max_iter", 20)
     return Cases(backbone, 4)
 

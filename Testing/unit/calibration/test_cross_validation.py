@@ -1,4 +1,4 @@
-"""Second stage fitted on training cases, too, which fold networks predicted: taken where that finds more errors."""
+"""Second stage fitted also on training cases predicted by cross-validation models, if that finds more errors."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from segwithu_command import MODEL
 from test_fit_second_stage import made_up
 
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.models.second_stage_file import check_words
+from SegWithUCore.models.second_stage_file import check_message
 from SegWithUCore.util.errors import UsageError
 from SegWithULab.calibration import cross_validation
 from SegWithULab.calibration import fit_second_stage as fitting
@@ -38,7 +38,7 @@ def test_cases_that_show_more_are_fitted_on_and_calibrate_nothing() -> None:
     assert check["difference"]["low"] > 0 and check["without"] == pytest.approx(alone.check["second_stage"])
     assert found.check["second_stage"] == pytest.approx(check["without"] + check["difference"]["mean"])
     assert found.stage.cases == 10, "the last calibration is of the network's own cases"
-    words = check_words(found.check)
+    words = check_message(found.check)
     assert "30 training cases that cross-validation models predicted add +0." in words and words.endswith(
         "so it was fitted on them, too."
     )
@@ -59,7 +59,7 @@ def test_cases_that_mislead_are_left_out() -> None:
     more = of_folds([misleading(seed) for seed in range(100, 160)])
     found, alone = (fit_second_stage(own, fit_table(own), other=other) for other in (more, None))
     assert found is not None and alone is not None and not found.check["out_of_fold"]["taken"]
-    assert check_words(found.check).endswith("so it was fitted without them.")
+    assert check_message(found.check).endswith("so it was fitted without them.")
     arrays, before = found.stage.arrays(), alone.stage.arrays()
     assert all(np.array_equal(arrays[name], before[name]) for name in before)
     assert found.stage.knots == alone.stage.knots
@@ -145,7 +145,7 @@ def test_a_name_alone_makes_no_patient(found: Found) -> None:
         (("A", "ABCD"), {}, "run1 has seen all of the patients of --fold-cases"),
         (("AX", "C"), {}, r"run0 was trained with 1 case\(s\) that are not among --fold-cases, X first"),
         (("A", "C"), {"names": "abcde"}, "1 of 5 --fold-cases are no training cases of the model hippocampus, e first"),
-        (("A", "C"), {"own": "xd"}, r"--fold-cases and --own share 1 case\(s\), by voxels or patient, d first"),
+        (("A", "C"), {"own": "xd"}, r"--fold-cases and --own share 1 case\(s\) \(same voxels or patient\), such as d"),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(

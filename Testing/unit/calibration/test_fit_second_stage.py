@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from SegWithUCore.inference.prediction import NetworkView, Prediction
 from SegWithUCore.metrics.patients import patient_folds
-from SegWithUCore.models.second_stage_file import check_words
+from SegWithUCore.models.second_stage_file import check_message
 from SegWithULab.calibration.cases import CalibrationCase, fit_table
 from SegWithULab.calibration.fit_second_stage import fit_second_stage
 
@@ -35,7 +35,7 @@ def test_it_is_taken_where_the_image_tells_errors() -> None:
     found = fit_second_stage(cases, fit_table(cases))
     assert found is not None
     stage, check = found.stage, found.check
-    assert found.helps and check["difference"]["mean"] > 0.05 and "taken" in check_words(check)
+    assert found.helps and check["difference"]["mean"] > 0.05 and "taken" in check_message(check)
     assert stage.pairs == ((0, 1), (1, 0)) and stage.cases == 12 and stage.axes == (True, True, True)
     assert list(stage.values) == sorted(stage.values)
 
@@ -45,7 +45,7 @@ def test_it_is_left_out_where_it_may_be_chance() -> None:
     found = fit_second_stage(cases, fit_table(cases))
     assert found is not None
     chance = replace(found, check={**found.check, "difference": {"mean": 0.01, "low": -0.001, "high": 0.02}})
-    assert not chance.helps and check_words(chance.check).endswith("left out.")
+    assert not chance.helps and check_message(chance.check).endswith("left out.")
 
 
 def test_too_few_patients_get_none() -> None:

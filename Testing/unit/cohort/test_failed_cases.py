@@ -29,5 +29,5 @@ def test_a_file_that_is_no_list_is_refused_and_kept(tmp_path: Path, content: byt
     path.write_bytes(content)
     with pytest.raises(OutputError) as error:
         check_failed_file(path)
-    assert error.value.code == "foreign-failed-csv" and str(path) in str(error.value)
+    assert error.value.code == "exists-already" and str(path) in str(error.value)
     assert path.read_bytes() == content

@@ -25,7 +25,7 @@ def test_a_scheduler_that_is_killed_is_named(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ClusterError) as error, connected(*SCHEDULER):
         client.status = "closed"
         raise RuntimeError("Client is closed. Can't send update-graph message.")
-    assert error.value.code == "scheduler-gone"
+    assert error.value.code == "no-workers"
 
 
 def test_an_error_of_the_run_stays_what_it_is_where_the_scheduler_is_lost_too(
@@ -65,6 +65,6 @@ def test_contradictions_are_refused(given: tuple[int | None, str]) -> None:
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ClusterError) as error:
+    with pytest.raises(UsageError) as error:
         uses_workers(2, None)
-    assert error.value.code == "package-missing"
+    assert error.value.code == "needs-package"

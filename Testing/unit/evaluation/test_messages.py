@@ -12,7 +12,7 @@ from evaluated_cases import evaluated
 from SegWithUCore.inference.deviation import NOTE, WARNING, Deviation
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.util.errors import InputError
-from SegWithULab.evaluation.evaluate import check_like_training, input_check
+from SegWithULab.evaluation.evaluate import check_like_training, ood_check
 from SegWithULab.evaluation.report import messages, report_tables
 from SegWithULab.evaluation.summary import summary
 from SegWithULab.training.dataset import Case
@@ -59,26 +59,26 @@ def test_another_organ_is_told_before_anything_is_measured(tmp_path: Path) -> No
     hearts = [made_case(tmp_path, f"heart{number}", 50, 5.0) for number in range(3)]
     with pytest.raises(InputError) as error:
         check_like_training(hearts, bundle)
-    assert error.value.code == "unlike-training"
+    assert error.value.code == "out-of-distribution"
     small = made_case(tmp_path, "small", 40, 1.0)
     assert any(note.startswith("heart0: ") for note in check_like_training([small, small, hearts[0]], bundle))
 
 
-def test_cases_that_look_unlike_the_training_cases_are_counted_and_named() -> None:
+def test_cases_out_of_distribution_are_counted_and_named() -> None:
     bundle = read_bundle(MODEL)
     warning, note = Deviation(WARNING, "Noisy.", "noise"), Deviation(NOTE, "Smooth.", "noise")
-    check = input_check({"one": [note, warning], "two": [note], "three": []}, bundle)
+    check = ood_check({"one": [note, warning], "two": [note], "three": []}, bundle)
     assert check is not None
     assert (check["cases"], check["out_of_distribution"], check["noted"]) == (3, ["one"], ["two"])
     assert [entry["message"] for entry in check["found"]["one"]] == ["Smooth.", "Noisy."]
-    said = messages({"cases": 3, "table": [], "comparisons": {}, "input_check": check})[1]
+    said = messages({"cases": 3, "table": [], "comparisons": {}, "ood_check": check})[1]
     assert "1 of 3 cases (one)" in said and "notes on 1 more" in said
-    assert input_check({"one": []}, replace(bundle, ood_reference=None)) is None
+    assert ood_check({"one": []}, replace(bundle, ood_reference=None)) is None
 
 
-def test_an_evaluation_lists_in_its_report_what_the_input_check_found() -> None:
+def test_an_evaluation_lists_in_its_report_what_the_ood_check_found() -> None:
     result = summary(*evaluated(range(2)))  # noise, which no brain looks like
-    assert result["input_check"]["out_of_distribution"] == ["case0", "case1"]
+    assert result["ood_check"]["out_of_distribution"] == ["case0", "case1"]
     table = next(table for table in report_tables(result) if table.title == "OOD check")
     assert table.note.startswith("2 of 2 cases")
     assert {row[0] for row in table.rows} == {"case0", "case1"}

@@ -247,4 +247,4 @@ def test_a_model_that_was_calibrated_with_a_gate_is_refused(bundle: Bundle) -> N
     calibration = {**(bundle.calibration or {}), "gate": {"log_odds": -8.0, "gain": 1.0, "cases": 20}}
     with pytest.raises(InputError) as refusal:
         Model(replace(bundle, calibration=calibration))
-    assert refusal.value.code == "gate-removed"
+    assert refusal.value.code == "other-format-version"

@@ -76,25 +76,25 @@ def test_two_contrasts_in_one_series_are_refused_with_their_values(
     for name, second in (("alternate", lambda k: k % 2), ("half", lambda k: k > 6), ("one", lambda k: k == 6)):
         change = _with(**{keyword: lambda k, second=second: b if second(k) else a})  # type: ignore[misc]
         folder = _written(brain, tmp_path / name, change)
-        _assert_refused(folder, "mixed-contrasts", keyword, str(a), str(b))
+        _assert_refused(folder, "mixed-series", keyword, str(a), str(b))
 
 
 def test_original_and_derived_slices_in_one_series_are_refused(brain: sitk.Image, tmp_path: Path) -> None:
     change = _with(ImageType=lambda k: ["DERIVED" if k > 6 else "ORIGINAL", "PRIMARY", "M"])
-    _assert_refused(_written(brain, tmp_path / "series", change), "mixed-contrasts", "ORIGINAL", "DERIVED")
+    _assert_refused(_written(brain, tmp_path / "series", change), "mixed-series", "ORIGINAL", "DERIVED")
 
 
 @pytest.mark.parametrize("keyword", ["EchoTime", "InversionTime", "KVP", "ContrastBolusAgent", "ConvolutionKernel"])
 def test_a_contrast_that_only_some_slices_name_is_another_one(keyword: str, brain: sitk.Image, tmp_path: Path) -> None:
     change = _with(**{keyword: lambda k: None if k > 9 else MIXED[keyword][0]})
-    _assert_refused(_written(brain, tmp_path / "series", change), "mixed-contrasts", keyword, "none: 2 slices")
+    _assert_refused(_written(brain, tmp_path / "series", change), "mixed-series", keyword, "none: 2 slices")
 
 
 @pytest.mark.parametrize(
     ("keyword", "values", "code"),
     [
-        ("Modality", ("MR", "CT"), "mixed-modalities"),
-        ("SOPClassUID", (MRImageStorage, CTImageStorage), "mixed-image-kinds"),
+        ("Modality", ("MR", "CT"), "mixed-series"),
+        ("SOPClassUID", (MRImageStorage, CTImageStorage), "mixed-series"),
     ],
 )
 def test_two_modalities_in_one_series_are_refused(
@@ -135,7 +135,7 @@ def test_a_scale_that_only_some_slices_have_is_refused(
 ) -> None:
     kept = {"RescaleSlope": "2", "RescaleIntercept": "-1024"}[keyword]
     folder = _written(brain, tmp_path / "one", _with(**{keyword: lambda k: value if k == 6 else kept}))
-    _assert_refused(folder, "rescale-in-some-slices", keyword)
+    _assert_refused(folder, "mixed-series", keyword)
     folder = _written(brain, tmp_path / "all", _with(RescaleSlope=lambda k: value, RescaleIntercept=lambda k: value))
     assert (sitk.GetArrayFromImage(read_series(folder).image) == sitk.GetArrayFromImage(brain)).all()
 
@@ -149,12 +149,12 @@ def test_a_siemens_mosaic_is_named_before_all_else(private: bool, brain: sitk.Im
             block = dataset.private_block(0x19, "SIEMENS MR HEADER", create=True)
             block.add_new(0x0A, "US", 36)
 
-    _assert_refused(_written(brain, tmp_path / "series", tiled), "siemens-mosaic", "dcm2niix")
+    _assert_refused(_written(brain, tmp_path / "series", tiled), "several-frames", "dcm2niix")
 
 
 def test_a_size_of_two_numbers_is_refused(brain: sitk.Image, tmp_path: Path) -> None:
     folder = _written(brain, tmp_path / "series", _with(Rows=lambda k: [48, 48] if k == 6 else 48))
-    _assert_refused(folder, "no-pixel-count", "Rows")
+    _assert_refused(folder, "unusable-slice", "Rows")
 
 
 DOUBTFUL: dict[str, dict[str, Values]] = {

@@ -155,7 +155,7 @@ def test_echoes_in_one_series_are_told_apart(ct: sitk.Image, tmp_path: Path) -> 
             dataset.SeriesInstanceUID, dataset.EchoTime = SERIES, echo
 
         write_series(ct, tmp_path / "series", series=series, change=one_of_two)
-    _refused(tmp_path / "series", "mixed-contrasts", "EchoTime", "4.92: 12 slices", "9.84: 12 slices")
+    _refused(tmp_path / "series", "mixed-series", "EchoTime", "4.92: 12 slices", "9.84: 12 slices")
 
 
 def test_time_points_in_one_series_are_told_apart(ct: sitk.Image, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_time_points_in_one_series_are_told_apart(ct: sitk.Image, tmp_path: Path
             dataset.SeriesInstanceUID, dataset.TriggerTime = SERIES, time
 
         write_series(ct, tmp_path / "series", series=series, change=one_of_two)
-    _refused(tmp_path / "series", "several-volumes", "TriggerTime")
+    _refused(tmp_path / "series", "mixed-series", "TriggerTime")
 
 
 def _moved(dataset: Dataset, by: tuple[float, float, float]) -> None:
@@ -192,18 +192,18 @@ def _one(**entries: object) -> object:
 BAD_STACKS = {
     "uneven": (_uneven, ("3.00 to 4.20 mm",)),
     "tilted gantry": (_tilted, ("shifted", "4.40 mm", "gantry")),
-    "pixel spacings": (_one(PixelSpacing=["3.1", "3"]), ("mixed-geometry", "PixelSpacing", "3.1")),
+    "pixel spacings": (_one(PixelSpacing=["3.1", "3"]), ("mixed-series", "PixelSpacing", "3.1")),
     "orientations": (
         _one(ImageOrientationPatient=["0", "1", "0", "0", "0", "-1"]),
-        ("mixed-geometry", "ImageOrientationPatient"),
+        ("mixed-series", "ImageOrientationPatient"),
     ),
     "sizes": (
         _one(Rows=10, Columns=20, PixelData=bytes(400)),
-        ("mixed-geometry", "Rows"),
+        ("mixed-series", "Rows"),
     ),
     "no spacing": (_one(PixelSpacing=None), ("PixelSpacing",)),
     "no orientation": (_one(ImageOrientationPatient=None), ("ImageOrientationPatient",)),
-    "no position": (_one(ImagePositionPatient=None), ("picture-slice",)),
+    "no position": (_one(ImagePositionPatient=None), ("not-a-slice",)),
     "not at right angles": (
         lambda number, dataset: setattr(dataset, "ImageOrientationPatient", ["1", "0", "0", "0.5", "0.5", "0"]),
         ("right angles",),
@@ -243,7 +243,7 @@ def test_the_series_that_was_segmented_is_found_among_several(study: Path, ct: s
     volume, files = series_with_voxels(study, wanted)
     assert voxel_hash(volume.image) == wanted
     assert len(files) == 5
-    with pytest.raises(InputError, match="no-such-series"):
+    with pytest.raises(InputError, match="no-source-series"):
         series_with_voxels(study, "0" * 64)
 
 

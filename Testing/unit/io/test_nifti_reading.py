@@ -205,5 +205,5 @@ def test_a_wrong_length_at_the_end_of_a_stream_is_noticed(tmp_path: Path) -> Non
 def test_a_second_image_behind_the_first_is_refused_though_it_is_the_same(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "image.nii.gz")
     path.write_bytes(path.read_bytes() * 2)
-    with pytest.raises(InputError, match="bytes-left-over"):
+    with pytest.raises(InputError, match="damaged-file"):
         read_file(path)

@@ -117,25 +117,25 @@ def test_nrrd_written_by_hand_is_read_as_itk_reads_it(kind: str, volume: sitk.Im
 
 CM = 'space units: "cm" "cm" "cm"'
 DOUBTFUL: dict[str, tuple[str, list[str]]] = {
-    "space in cm": ("units-not-mm", ["space: LPS", DIRECTIONS, CM]),
-    "space in um": ("units-not-mm", ["space: LPS", DIRECTIONS, CM.replace("cm", "um")]),
-    "space in m, without quotes": ("units-not-mm", ["space: LPS", DIRECTIONS, "space units: m m m"]),
-    "one axis in cm": ("units-not-mm", ["space: LPS", DIRECTIONS, 'spaceunits: "mm" "mm" "cm"']),
-    "spacings in cm": ("units-not-mm", ["spacings: 1 1 1", 'units: "cm" "cm" "cm"']),
-    "space of no name": ("space-without-sides", ["space dimension: 3", DIRECTIONS, "space origin: (1,2,-3)"]),
-    "scanner space": ("space-without-sides", ["space: scanner-xyz", DIRECTIONS]),
-    "space and time": ("space-without-sides", ["space: RAST", DIRECTIONS]),
+    "space in cm": ("unusable-header", ["space: LPS", DIRECTIONS, CM]),
+    "space in um": ("unusable-header", ["space: LPS", DIRECTIONS, CM.replace("cm", "um")]),
+    "space in m, without quotes": ("unusable-header", ["space: LPS", DIRECTIONS, "space units: m m m"]),
+    "one axis in cm": ("unusable-header", ["space: LPS", DIRECTIONS, 'spaceunits: "mm" "mm" "cm"']),
+    "spacings in cm": ("unusable-header", ["spacings: 1 1 1", 'units: "cm" "cm" "cm"']),
+    "space of no name": ("unusable-header", ["space dimension: 3", DIRECTIONS, "space origin: (1,2,-3)"]),
+    "scanner space": ("unusable-header", ["space: scanner-xyz", DIRECTIONS]),
+    "space and time": ("unusable-header", ["space: RAST", DIRECTIONS]),
     "voxels elsewhere": ("voxels-in-another-file", ["data file: image.raw"]),
     "bytes to be skipped": ("voxels-in-another-file", ["byte skip: 5"]),
     "lines to be skipped": ("voxels-in-another-file", ["lineskip: 2"]),
-    "a field as a key": ("misspelt-field", ["spacings:=2 2 2"]),
+    "a field as a key": ("unusable-header", ["spacings:=2 2 2"]),
 }
 DOUBTFUL_META: dict[str, tuple[str, list[str]]] = {
-    "cm": ("units-not-mm", ["DistanceUnits = cm"]),
-    "um": ("units-not-mm", ["DistanceUnits = um"]),
+    "cm": ("unusable-header", ["DistanceUnits = cm"]),
+    "um": ("unusable-header", ["DistanceUnits = um"]),
     "bytes to be skipped": ("voxels-in-another-file", ["HeaderSize = 5"]),
     **{
-        line: ("misspelt-field", [line])
+        line: ("unusable-header", [line])
         for line in (
             "elementspacing = 2 2 2",
             "offset = 1 2 3",

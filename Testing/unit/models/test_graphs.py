@@ -105,12 +105,12 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
 def test_hostile_xml_is_refused_even_with_a_matching_hash(copied: Path, kind: str, name: str) -> None:
     with pytest.raises(InputError, match=name) as raised:
         read_graphs(changed(copied, name, HOSTILE[kind], noted=True))
-    assert raised.value.code == "foreign-graph"
+    assert raised.value.code == "unusable-graphs"
 
 
 def test_constants_that_are_cut_are_refused(copied: Path) -> None:
     bundle = changed(copied, CONSTANTS_FILE, lambda content: content[:64], noted=True)
-    with pytest.raises(InputError, match=r"\[foreign-graph\]"):
+    with pytest.raises(InputError, match=r"\[unusable-graphs\]"):
         read_graphs(bundle)
 
 

@@ -29,8 +29,8 @@ BOTH_WAYS = (
         (
             replace(MISSED, touches_border=True, data_percentile=50.0),
             "anterior hippocampus may be missing here (71 %: too small); a thick blob; data uncertainty is "
-            "usual (50th percentile of calibration cases); touches the edge of the image: the structure may go on "
-            "outside",
+            "usual (50th percentile of calibration cases); touches the edge of the image: the structure may "
+            "continue outside",
         ),
         (
             replace(MISSED, kind=Kind.EXTRA, competing=(Competition("background", "anterior hippocampus", 1.0),)),
@@ -85,4 +85,4 @@ def test_model_comes_before_data_and_edges_may_be_the_rois() -> None:
     region = replace(MISSED, model_percentile=80.0, data_percentile=10.0, touches_border=True)
     sentence = why(region, roi=True)
     assert sentence.index("model uncertainty is high") < sentence.index("data uncertainty is low")
-    assert sentence.endswith("touches the edge of the region of interest: the structure may go on outside")
+    assert sentence.endswith("touches the edge of the region of interest: the structure may continue outside")

@@ -11,10 +11,10 @@ from SegWithUCore.review.flags import (
     FlagRules,
     Rule,
     case_flags,
+    distinct_texts,
     first_lines,
     metrics_of_case,
     no_flag_message,
-    told_apart,
 )
 from SegWithUCore.review.reviews import CaseReviews
 from SegWithUCore.review.worklist import SORTS, WorklistEntry, entry_of, worklist_of
@@ -87,9 +87,9 @@ def test_each_order_sorts_by_its_figure_and_puts_what_is_unknown_last() -> None:
 
 
 def test_a_figure_and_its_limit_never_read_the_same() -> None:
-    assert told_apart(0.8966, 0.8969, 3) == ("0.8966", "0.8969")
-    assert told_apart(0.89, 0.9, 2) == ("0.89", "0.90")
-    assert told_apart(0.5, 0.5 + 1e-12, 2) == ("0.50000", "0.50000")
+    assert distinct_texts(0.8966, 0.8969, 3) == ("0.8966", "0.8969")
+    assert distinct_texts(0.89, 0.9, 2) == ("0.89", "0.90")
+    assert distinct_texts(0.5, 0.5 + 1e-12, 2) == ("0.50000", "0.50000")
 
 
 def test_the_share_of_the_whole_case_is_limited_too() -> None:

@@ -29,7 +29,7 @@ def test_a_case_that_is_no_name_is_refused(name: str, table: Path) -> None:
     for read in (lambda: find_cases(f"{table}:test"), lambda: find_images(f"{table}:test"), lambda: roles_of(table)):
         with pytest.raises(InputError) as error:
             read()
-        assert error.value.code == "not-a-path" and str(table) in str(error.value)
+        assert error.value.code == "unusable-name" and str(table) in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["sub-01_ses-2", "Müller, Hans", "a..b", ".hidden", "x" * 100])

@@ -50,7 +50,7 @@ def test_the_shipped_recipe_is_what_is_planned_for_its_cases(full_data_folder: P
 def test_a_name_for_a_value_that_is_not_there_is_refused(value: int) -> None:
     with pytest.raises(UsageError) as error:
         plan(Survey([facts((64, 64, 64), (1, 1, 1))]), PlanOptions("liver", labels={value: "liver"}))
-    assert error.value.code == "wrong-option"
+    assert error.value.code == "wrong-usage"
 
 
 def test_a_label_value_of_two_names_is_a_warning(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_the_recipes_of_the_repository_can_be_built(tmp_path: Path) -> None:
     [
         ({"about": {"name": "Left Atrium"}}, ("about/name", "Left Atrium")),
         ({"head": {"variant": "contxt"}}, ("variant", "contxt", "context")),
-        ({"head": {"taps": ["upsamples.7.conv_block"]}}, ("upsamples.7.conv_block", "wrong-tap")),
+        ({"head": {"taps": ["upsamples.7.conv_block"]}}, ("upsamples.7.conv_block", "wrong-recipe")),
         ({"backbone": {"kind": "dynnet"}}, ("kind", "dynnet", "dynunet")),
         ({"backbone": {"kind": "unet"}}, ("kind", "unet", "meshnet")),
         ({"backbone": {"filters": [16]}}, ("filters", "[16]", "3 levels")),

@@ -8,7 +8,7 @@ import pytest
 
 from SegWithUCore.util.errors import CancelledError, InputError, OutputError, SegWithUError, UsageError
 from SegWithUCore.util.run_lock import run_lock
-from SegWithULab.training.stages import Begun, Stage, has_left, noted, run_stages
+from SegWithULab.training.stages import Stage, StageCall, has_left, noted, run_stages
 
 
 class Job:
@@ -20,10 +20,10 @@ class Job:
         self.settings: dict[str, Any] = {"epochs": 2}
         self.editable, self.stop_in = False, ""
 
-    def work(self, name: str, text: Callable[[], str]) -> Callable[[Begun], Mapping[str, Any]]:
-        def do(begun: Begun) -> Mapping[str, Any]:
-            self.calls.append((name, begun.again))
-            begun.progress("working", 0.5, "half")
+    def work(self, name: str, text: Callable[[], str]) -> Callable[[StageCall], Mapping[str, Any]]:
+        def do(call: StageCall) -> Mapping[str, Any]:
+            self.calls.append((name, call.again))
+            call.progress("working", 0.5, "half")
             if self.stop_in == name:
                 raise KeyboardInterrupt
             (self.folder / name).write_text(text())
@@ -77,7 +77,7 @@ def test_what_lies_at_another_output_is_not_taken_for_the_own(job: Job, tmp_path
     def made(target: Path) -> int:
         count = 0
 
-        def work(_: Begun) -> None:
+        def work(_: StageCall) -> None:
             nonlocal count
             count += 1
             target.write_text("ours")
@@ -98,7 +98,7 @@ def test_what_lies_at_another_output_is_not_taken_for_the_own(job: Job, tmp_path
 
 def test_ctrl_c_says_what_is_kept_and_the_same_call_goes_on(job: Job) -> None:
     job.stop_in = "second"
-    with pytest.raises(CancelledError, match=r"stage 2 of 2 \('second'\).*run the same command to go on"):
+    with pytest.raises(CancelledError, match=r"stage 2 of 2 \('second'\).*run the same command to resume"):
         job.run()
     job.stop_in = ""
     job.run()
@@ -108,11 +108,11 @@ def test_ctrl_c_says_what_is_kept_and_the_same_call_goes_on(job: Job) -> None:
 def test_a_costly_stage_is_not_made_again_unasked(job: Job) -> None:
     job.run()
     job.settings = {"epochs": 3}
-    job.refused(UsageError, "stage-changed")
+    job.refused(UsageError, "other-recipe")
     job.run(redo=True)
     assert job.calls == [("first", False), ("second", False)]
     (job.folder / "first").write_text("other weights")
-    job.refused(UsageError, "stage-changed")
+    job.refused(UsageError, "other-recipe")
 
 
 def test_what_people_edit_is_kept_and_what_reads_it_follows(job: Job) -> None:
@@ -123,7 +123,7 @@ def test_what_people_edit_is_kept_and_what_reads_it_follows(job: Job) -> None:
     assert job.calls == [("second", False)]
     assert (job.folder / "second").read_text() == "edited!"
     job.settings = {"epochs": 9}
-    job.refused(UsageError, "stage-changed")
+    job.refused(UsageError, "other-recipe")
 
 
 def test_other_processes_missing_inputs_and_damage(job: Job, tmp_path: Path) -> None:

@@ -18,5 +18,5 @@ def test_a_folder_that_no_file_system_can_have_is_refused(column: str, folder: s
     for read in (find_cases, find_images)[: 2 if column == "images" else 1]:
         with pytest.raises(InputError) as error:
             read(f"{table}:test")
-        assert error.value.code == "not-a-path"
+        assert error.value.code == "unusable-name"
         assert str(table) in str(error.value)

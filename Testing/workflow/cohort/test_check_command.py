@@ -61,7 +61,7 @@ def test_images_are_read_and_the_damaged_one_stops_no_other(
     assert "a.mha" in words.err and "4 checked: 2 refused, 2 whole." in words.out
 
 
-def test_a_header_without_a_place_is_doubtful_and_no_failure(tmp_path: Path, segwithu: Command) -> None:
+def test_a_header_without_a_place_is_a_warning_and_no_failure(tmp_path: Path, segwithu: Command) -> None:
     ramp = sitk.Cast(sitk.PhysicalPointSource(sitk.sitkVectorFloat32, [8, 8, 8]), sitk.sitkVectorFloat32)
     sitk.WriteImage(sitk.VectorIndexSelectionCast(ramp, 0), str(tmp_path / "a.nrrd"))
     text = (tmp_path / "a.nrrd").read_bytes()
@@ -69,7 +69,7 @@ def test_a_header_without_a_place_is_doubtful_and_no_failure(tmp_path: Path, seg
     (tmp_path / "a.nrrd").write_bytes(b"\n".join(lines))
     code, found = checked(segwithu, tmp_path / "a.nrrd")
     assert code == 0
-    assert found["a.nrrd"]["outcome"] == "doubtful"
+    assert found["a.nrrd"]["outcome"] == "warning"
     assert "has no axes" in found["a.nrrd"]["warnings"][0]
 
 

@@ -225,7 +225,7 @@ class TestEngines:
         for options in (["--resume"], ["--resume", "--overwrite"]):
             outcome = segwithu.segment(images[0], *options, model=tiny, output=made)
             assert outcome.code == 1
-            assert outcome.error_codes == ["case-reviewed"]
+            assert outcome.error_codes == ["reviewed-case"]
         assert (made / NAMES[0] / "review.Ana.jsonl").is_file()
 
 
@@ -270,7 +270,7 @@ def test_a_failed_csv_of_somebody_else_is_refused_before_the_work(
     made: Path, images: list[Path], tiny: Path, segwithu: Command
 ) -> None:
     (made / "failed.csv").write_text("my,own\n1,2\n")
-    refused(segwithu.segment(*images, "--resume", model=tiny, output=made), "foreign-failed-csv", made / "failed.csv")
+    refused(segwithu.segment(*images, "--resume", model=tiny, output=made), "exists-already", made / "failed.csv")
     assert (made / "failed.csv").read_text() == "my,own\n1,2\n"
 
 

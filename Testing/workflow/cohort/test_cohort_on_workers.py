@@ -234,7 +234,7 @@ def test_unfit_workers_are_refused_before_the_first_case(
 
     of, ready = module.Setup.of, module.ready_workers
     for changed, code in (
-        ({"identity": ("tiny",)}, "other-model"),
+        ({"identity": ("tiny",)}, "different-workers"),
         ({"folder": "/nowhere"}, ""),
     ):
         with monkeypatch.context() as patch:
@@ -247,7 +247,7 @@ def test_unfit_workers_are_refused_before_the_first_case(
     with monkeypatch.context() as patch:  # as where a worker comes later
         patch.setattr(module, "ready_workers", lambda *a: replace(ready(*a), runtime="torch 9.9"))
         outcome = refused()
-        assert "[other-engine]" in failures(output)[NAMES[0]], outcome.err
+        assert "[different-workers]" in failures(output)[NAMES[0]], outcome.err
         assert "instead of torch 9.9" in failures(output)[NAMES[0]]
 
 
@@ -258,7 +258,7 @@ def test_workers_that_would_make_different_results_are_refused(monkeypatch: pyte
     setup = module.Setup("/m", None, "torch", "cpu", ())
     with pytest.raises(module.ClusterError) as error:
         module.ready_workers(client, setup, None)
-    assert error.value.code == "different-engines"
+    assert error.value.code == "different-workers"
 
 
 def test_a_case_that_a_worker_wrote_elsewhere_fails(

@@ -36,7 +36,7 @@ def test_what_does_not_belong_to_the_case_is_refused(
         (tmp_path / "other").mkdir(exist_ok=True)
         dataset.save_as(tmp_path / "other" / path.name)
     outcome = segwithu("export-dicom", case, "--output", output, "--source", tmp_path / "other")
-    refused(outcome, "other-voxels", tmp_path / "other")
+    refused(outcome, "other-image", tmp_path / "other")
     refused(segwithu("export-dicom", case, "--output", output, "--source", other), "another-place", other)
     refused(segwithu("report", case, "--image", other), "another-place", other)
     moved = Path(shutil.copytree(other, tmp_path / "images" / "axial"))

@@ -34,7 +34,7 @@ def _second_disc(files: Sequence[Path]) -> None:
 @pytest.mark.parametrize(
     ("damage", "code"),
     [
-        (_two_echoes, "mixed-contrasts"),
+        (_two_echoes, "mixed-series"),
         pytest.param(_links_to_nothing, "entries-not-openable", marks=pytest.mark.skipif(os.name == "nt", reason="")),
         (_second_disc, "slices-elsewhere"),
     ],
@@ -66,4 +66,4 @@ def test_a_doubt_about_a_series_is_a_warning_of_its_case(dicom_cases: Path, tmp_
     assert outcome.code == 0
     assert "ImagesInAcquisition" in outcome.err
     assert "ImagesInAcquisition" in (tmp_path / "out" / "series" / "case.json").read_text(encoding="utf-8")
-    assert "doubtful" in segwithu("check", series).out
+    assert "warning" in segwithu("check", series).out

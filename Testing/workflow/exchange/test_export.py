@@ -85,7 +85,7 @@ def identified(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
               {"ID": "Bogumila", "Name": "Bogumila tumour", "LabelValue": "3", "Layer": "0",
                "Tags": "DICOM.PatientID:PID-7741093|TerminologyEntry:x|"}.items()}  # fmt: skip
     edited(folder, reviewer, {**fields, "PatientName": "Krzywicka", "StudyDate": "20240318"})
-    warning = {"severity": "warning", "message": f"{source} is unlike the training cases.", "kind": "noise"}
+    warning = {"severity": "warning", "message": f"{source} is out of distribution.", "kind": "noise"}
     changed_case(folder, lambda c: c.update(ood={"warnings": [warning]}, patient="Krzywicka"))
     (folder / "notes.txt").write_text("Krzywicka")
     described = sitk.ReadImage(str(folder / "image.nii.gz"))

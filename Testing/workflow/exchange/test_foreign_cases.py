@@ -96,7 +96,7 @@ def test_images_are_found_in_folders_that_the_user_names(cases: Path, tmp_path: 
     shutil.rmtree(tmp_path / "images" / CASES[1])
     outcome = segwithu("export", cases, "--output", tmp_path / "more", "--images", tmp_path / "images")
     assert outcome.code == 1
-    assert CASES[1] in outcome.messages[-1] and "[other-voxels]" in outcome.messages[-1]
+    assert CASES[1] in outcome.messages[-1] and "[other-image]" in outcome.messages[-1]
     assert sorted(path.name for path in (tmp_path / "more").glob("hippo*")) == [CASES[0], CASES[2]]
 
 

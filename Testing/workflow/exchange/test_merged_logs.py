@@ -41,9 +41,9 @@ def of_bob(lines: Lines) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[Lines], Lines | None], str, str]] = {
-    "a line of bob": (of_bob, "line-of-another-reviewer", "line 3 is a line of 'bob'"),
-    "a verdict before the header": (lambda n: [n[1], n[0], *n[2:]], "log-without-header", ""),
-    "no header": (lambda n: n[1:], "log-without-header", ""),
+    "a line of bob": (of_bob, "damaged-log", "line 3 is a line of 'bob'"),
+    "a verdict before the header": (lambda n: [n[1], n[0], *n[2:]], "damaged-log", ""),
+    "no header": (lambda n: n[1:], "damaged-log", ""),
 }
 
 

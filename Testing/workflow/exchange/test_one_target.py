@@ -37,10 +37,10 @@ def test_the_second_export_is_refused_before_it_works(
 ) -> None:
     one, other = (["export", segmented_cases / name, "--output", tmp_path / "sent", *KINDS[kind]] for name in CASES[:2])
     with held_command(PLACES.get(kind, EXPORTING), *one) as first:
-        refused(segwithu(*other), "target-in-use", tmp_path / "sent")
+        refused(segwithu(*other), "folder-in-use", tmp_path / "sent")
         assert first.go_on().code == 0
     assert _cases_in(tmp_path / "sent") == {CASES[0]}
-    refused(segwithu(*other), "target-exists" if kind == "plain" else "names-file-exists", tmp_path / "sent")
+    refused(segwithu(*other), "exists-already", tmp_path / "sent")
     assert not [name for name in entries(tmp_path) if TEMPORARY_PREFIX in name]
 
 
@@ -53,7 +53,7 @@ def test_what_another_process_made_meanwhile_stays_with_its_names(
     with held_command(PLACES.get(kind, EXPORTING), *one) as first:
         next(tmp_path.glob(f"{TEMPORARY_PREFIX}lock-*")).unlink()
         assert segwithu(*other).code == 0
-        refused(first.go_on(), "made-meanwhile", tmp_path / "sent")
+        refused(first.go_on(), "exists-already", tmp_path / "sent")
     assert _cases_in(tmp_path / "sent") == {CASES[1]}
     assert not [name for name in entries(tmp_path) if TEMPORARY_PREFIX in name]
 
@@ -63,7 +63,7 @@ def test_a_folder_made_meanwhile_takes_no_names_of_another_export(segmented_case
     call = ["export", segmented_cases / CASES[0], "--output", sent, "--anonymous"]
     with held_command(EXPORTING, *call) as first:
         sent.mkdir()
-        refused(first.go_on(), "made-meanwhile", sent)
+        refused(first.go_on(), "exists-already", sent)
     assert entries(tmp_path) == ["sent"]
 
 
@@ -83,7 +83,7 @@ def test_the_lock_of_a_process_that_was_ended_holds_nobody_up(
 def test_a_single_case_has_one_writer_too(data_folder: Path, tiny: Path, tmp_path: Path, segwithu: Command) -> None:
     call = ["segment", real_image(data_folder), "--model", tiny, "--output", tmp_path / "out"]
     with held_command("SegWithUCore.cohort.one_case.settle_all", *call) as first:
-        refused(segwithu(*call), "target-in-use", tmp_path / "out" / "hippocampus_319")
+        refused(segwithu(*call), "folder-in-use", tmp_path / "out" / "hippocampus_319")
         assert first.go_on().code == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["hippocampus_319"]
 
@@ -102,4 +102,4 @@ def test_a_model_has_one_writer_from_the_first_moment_on(
 ) -> None:
     call = [*call, "--output", str(tmp_path / "model")]
     with held_command(place, *call):
-        refused(segwithu(*call), "target-in-use", tmp_path / "model")
+        refused(segwithu(*call), "folder-in-use", tmp_path / "model")

@@ -139,7 +139,7 @@ def test_a_pipe_in_a_bundle_is_refused_and_not_waited_for(file: str, copy: Path,
     os.mkfifo(copy / file)
     output = copy.parent / "results"
     process = child("segment", real_image(data_folder), "--model", copy, "--output", output)
-    refused(finished(process, PATIENCE_S), "no-regular-file", copy / file)
+    refused(finished(process, PATIENCE_S), "unusable-input", copy / file)
     assert not output.exists()
 
 

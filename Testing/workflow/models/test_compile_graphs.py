@@ -73,6 +73,6 @@ def test_verification_notices_a_changed_graph(tmp_path: Path, segwithu: Command)
     shutil.copytree(MODEL, model)
     with (model / "graph_maps.xml").open("ab") as file:
         file.write(b" ")
-    refused(segwithu("models", "verify", model), "changed-file", "graph_maps.xml")
+    refused(segwithu("models", "verify", model), "damaged-bundle", "graph_maps.xml")
     description = json.loads((model / "bundle.json").read_text(encoding="utf-8"))
     assert sorted(description["graphs"]["files"]) == sorted(path.name for path in model.glob("graph_*"))

@@ -49,7 +49,7 @@ def refusal(file: Path) -> str:
     """The sentence that refuses a file."""
     with pytest.raises(InputError) as caught:
         load_plain(file, "ask for weights alone")
-    assert caught.value.code == "refused-checkpoint"
+    assert caught.value.code == "unusable-weights"
     assert str(file) in str(caught.value) and "ask for weights alone" in str(caught.value)
     return str(caught.value)
 

@@ -231,7 +231,7 @@ def test_wrong_calls_and_foreign_files_are_one_sentence_and_leave_nothing(
         (weights, "weights", tmp_path / "list.json", ("list.json is not a recipe",)),
         (mesh, "segwithu", recipe(tmp_path / "b.json", backbone=None), ("not a whole safetensors file",)),
         (tmp_path, "weights", path, ("is a folder", "--kind weights")),
-        (authors, "segwithu", RECIPE, ("holds a dynunet", "is a meshnet")),
+        (authors, "segwithu", RECIPE, ("contains a DynUNet", "is meshnet")),
         (authors, "weights", dynunet, ("do not fit", "missing")),
         (tmp_path / "evil.pt", "weights", dynunet, ("evil.pt", "holds more than weights", "state_dict()")),
         (tmp_path / "cut.pt", "weights", dynunet, ("cut.pt", "holds more than weights")),

@@ -222,7 +222,7 @@ def test_weights_that_give_infinite_output_are_refused(
     save_file({**tensors, last: torch.full_like(tensors[last], 3e38)}, copy / WEIGHTS)
     changed_description(copy, "weights_sha256", file_sha256(copy / WEIGHTS))
     outcome = segwithu.segment(real_image(data_folder), model=copy, output=tmp_path / "out")
-    refused(outcome, "weights-not-finite")
+    refused(outcome, "unusable-weights")
     assert entries(tmp_path / "out") == []
 
 

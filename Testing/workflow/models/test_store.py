@@ -247,7 +247,7 @@ def test_what_was_killed_or_cancelled_leaves_no_model_and_nothing_else_for_long(
 @pytest.mark.serial
 def test_two_processes_want_the_same_model(segwithu: Command, slow_server: ModelServer, models: Path) -> None:
     first = _downloading(models)
-    refused(segwithu("models", "download", "large"), "target-in-use", f"large-{MODEL_VERSION}")
+    refused(segwithu("models", "download", "large"), "folder-in-use", f"large-{MODEL_VERSION}")
     assert finished(first, PATIENCE_S).code == 0
     assert [path.name for path in models.iterdir()] == [f"large-{MODEL_VERSION}"]
 
@@ -260,7 +260,7 @@ def test_a_wrong_file_is_told_and_nothing_is_installed(
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     outcome = segwithu("models", "download", "tiny")
     assert outcome.code == 1
-    assert "[other-sha256]" in outcome.messages[-1]
+    assert "[wrong-download]" in outcome.messages[-1]
     assert [path.name for path in models.iterdir() if path.name[0] != "."] == []
     # a registry that describes another model than it has: every hash is right
     registry = json.loads((server.folder / "models.json").read_text(encoding="utf-8"))
@@ -269,7 +269,7 @@ def test_a_wrong_file_is_told_and_nothing_is_installed(
     weights.write_bytes(whole)
     outcome = segwithu("models", "download", "spleen", "--from", server.folder)
     assert outcome.code == 1
-    assert "[another-model]" in outcome.messages[-1]
+    assert "[wrong-download]" in outcome.messages[-1]
     assert [path.name for path in models.iterdir() if path.name[0] != "."] == []
 
 
@@ -282,7 +282,7 @@ def test_a_model_for_a_later_program_is_refused(segwithu: Command, server: Model
     assert "needs segwithu >=99" in outcome.messages[-1]
     registry["models"][0]["needs"] = {"segwithu": ">>x"}
     (server.folder / "models.json").write_text(json.dumps(registry), encoding="utf-8")
-    refused(segwithu("models", "download", "tiny", "--from", server.folder), "invalid-needs", ">>x")
+    refused(segwithu("models", "download", "tiny", "--from", server.folder), "damaged-bundle", ">>x")
 
 
 def test_a_server_that_is_gone_costs_nothing_that_is_there(
@@ -363,7 +363,7 @@ def test_damaged_and_other_sources_are_refused(segwithu: Command, tiny: Path, tm
     torn = Path(shutil.copytree(tiny, tmp_path / "torn"))
     (torn / WEIGHTS).write_bytes(b"x")
     kinds = {"nnunet": "not-a-model", "model.zip": "not-a-model", "pipe": "not-a-model", "absent": "not-a-model"}
-    for name, code in {**kinds, "torn": "changed-file"}.items():
+    for name, code in {**kinds, "torn": "damaged-bundle"}.items():
         outcome = segwithu("models", "import", tmp_path / name)
         refused(outcome, code, name)
         assert ".segwithu-" not in outcome.err
@@ -394,7 +394,7 @@ def test_a_source_that_cannot_be_read_is_not_taken_for_a_place_that_cannot_be_wr
         return whole(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", fails)
-    refused(segwithu("models", "import", source), "unreadable-source", WEIGHTS)
+    refused(segwithu("models", "import", source), "unusable-input", WEIGHTS)
 
 
 def test_a_small_disk(segwithu: Command, published: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,5 +402,5 @@ def test_a_small_disk(segwithu: Command, published: Path, small_disk: Path, monk
     for call in (("download", "tiny", "--from", published), ("import", published / "tiny-1.0.0")):
         outcome = segwithu("models", *call)
         assert outcome.code == 1
-        assert "[too-little-space]" in outcome.messages[-1]
+        assert "[cannot-write]" in outcome.messages[-1]
     assert [path for path in small_disk.iterdir() if path.name[0] != "."] == []

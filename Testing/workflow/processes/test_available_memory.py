@@ -15,8 +15,8 @@ from SegWithUCore.util.memory import (
     NotEnoughMemoryError,
     available_bytes,
     check_memory,
-    in_words,
     resident_bytes,
+    size_text,
 )
 from SegWithUCore.util.processor import control_groups
 
@@ -174,4 +174,4 @@ def test_the_refusal_names_both_figures_and_what_to_do(monkeypatch: pytest.Monke
     ("size", "words"), [(0, "0 MB"), (85.4e6, "85 MB"), (999.6e6, "1.0 GB"), (12.3e9, "12 GB"), (4e12, "4.0 TB")]
 )
 def test_bytes_in_words(size: float, words: str) -> None:
-    assert in_words(size) == words
+    assert size_text(size) == words

@@ -110,9 +110,9 @@ def test_two_workers_make_one_case_once(start: Callable[..., Parent], tmp_path: 
     first.until(is_computing)
     os.kill(first.process.pid, signal.SIGSTOP)
     answer = second.ask(segment_request(tmp_path / "case", "second", file=tmp_path / "another.nii.gz"))
-    assert (answer["event"], answer["id"], code_of(answer["text"])) == ("error", "second", "target-in-use")
+    assert (answer["event"], answer["id"], code_of(answer["text"])) == ("error", "second", "folder-in-use")
     os.kill(first.process.pid, signal.SIGCONT)
     assert first.until(lambda event: event["event"] != "progress")[-1]["event"] == "result"
     answer = second.ask(segment_request(tmp_path / "case", "third"))
-    assert (answer["event"], code_of(answer["text"])) == ("error", "target-exists")
+    assert (answer["event"], code_of(answer["text"])) == ("error", "exists-already")
     assert [path.name for path in tmp_path.iterdir()] == ["case"]

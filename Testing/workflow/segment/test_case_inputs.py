@@ -299,9 +299,9 @@ def test_equal_names_of_file_and_folder_are_refused(glioma: tuple[sitk.Image, ..
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--channel", "T1c={file}"], "do not go with"),
-        (["--series", "1.2"], "do not go with"),
-        (["--name", "x"], "do not go with"),
+        (["--channel", "T1c={file}"], "cannot be combined with"),
+        (["--series", "1.2"], "cannot be combined with"),
+        (["--name", "x"], "cannot be combined with"),
     ],
 )
 def test_options_of_one_image_do_not_go_with_a_folder_of_cases(

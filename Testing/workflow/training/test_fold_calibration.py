@@ -193,7 +193,7 @@ def test_another_head_is_refused(plain: Path, given: list[str], tmp_path: Path, 
 @pytest.mark.parametrize(
     ("fact", "words"),
     [
-        ({"head_finished": 0}, "The head in {0} is not finished, 1 of 8 epochs are there"),
+        ({"head_finished": 0}, "The head in {0} is not finished, 1 of 8 epochs are completed"),
         ({"origin": "from elsewhere"}, "The backbone in {0} was not made by train-backbone"),
         ({"backbone_source": "an nnU-Net"}, "The backbone in {0} was not made by train-backbone"),
         ({"cases": ["hippocampus_319"]}, "The backbone in {0} was not made by train-backbone"),

@@ -92,9 +92,9 @@ def test_damaged_weights_are_not_calibrated(cases: str, tmp_path: Path, segwithu
     ("model", "options", "code"),
     [
         ("--model", ("--cases",), "already-calibrated"),
-        ("plain", ("--add",), "not-calibrated"),
-        ("--run", ("--add",), "add-to-run"),
-        ("--model", ("--folds", "run", "--fold-cases", "CASES", "--add"), "add-with-folds"),
+        ("plain", ("--add",), "contradicting-options"),
+        ("--run", ("--add",), "contradicting-options"),
+        ("--model", ("--folds", "run", "--fold-cases", "CASES", "--add"), "contradicting-options"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

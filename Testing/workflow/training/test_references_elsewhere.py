@@ -122,8 +122,8 @@ def test_a_table_that_leads_out_of_its_data_is_refused(hippocampi: Path, tmp_pat
     model = tiny_bundle(tmp_path / "m")
     for command, more in (("check-calibration", ()), ("calibrate", ("--output", tmp_path / "out")), ("evaluate", ())):
         outcome = segwithu(command, "--model", model, "--cases", f"{table}:test", *more)
-        refused(outcome, "not-a-path", table)
-    refused(segwithu("plan", table, "--output", tmp_path / "out"), "not-a-path", table)
+        refused(outcome, "unusable-name", table)
+    refused(segwithu("plan", table, "--output", tmp_path / "out"), "unusable-name", table)
     assert not entries(tmp_path / "out")
 
 
@@ -153,4 +153,4 @@ def test_a_run_is_calibrated_by_the_places_of_references(tmp_path: Path, segwith
 @pytest.mark.slow
 def test_a_table_of_test_cases_alone_is_nothing_to_plan_on(hippocampi: Path, tmp_path: Path, segwithu: Command) -> None:
     outcome = segwithu("plan", hippocampi, "--output", tmp_path / "out")
-    refused(outcome, "missing-role", hippocampi, code=2)
+    refused(outcome, "no-data-set", hippocampi, code=2)

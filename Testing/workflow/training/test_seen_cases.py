@@ -151,7 +151,7 @@ def test_a_refused_head_on_a_model_leaves_the_folder_as_it_was(
     own = shutil.copytree(shop.run, tmp_path / "own")
     before = {path.name: path.read_bytes() for path in own.iterdir()}
     assert shop.train("head", own, *on_model, "--restart") == 1
-    assert "[own-backbone]" in capsys.readouterr().err
+    assert "[exists-already]" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in own.iterdir()} == before
 
 

@@ -19,7 +19,7 @@ from SegWithUCore.util.strict_json import to_json
 from SegWithULab.pipeline import Pipeline, TrainingJob
 from SegWithULab.training.backbone import BackboneTrainer
 from SegWithULab.training.plan import PlanOptions, choose_epochs
-from SegWithULab.training.stages import Begun, noted
+from SegWithULab.training.stages import StageCall, noted
 
 pytestmark = pytest.mark.usefixtures("threads_and_signals_as_before")
 
@@ -148,7 +148,7 @@ def test_without_folds_flags_have_fewer_cases(shop: Shop, tmp_path: Path, capsys
     assert flags["cases"] > bundle.calibration["cases"]  # validation cases too
     card = (tmp_path / "model" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"of {flags['cases']} cases that the network has not been trained with" in card
-    assert "No out-of-fold networks were trained" in card
+    assert "No cross-validation models were trained" in card
 
 
 def test_what_would_fail_at_the_end_is_refused_at_the_start(
@@ -182,14 +182,14 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(
     refused("the image of test1 is that of a training case under the name train0", data=table("b.csv", {}, {}))
     shutil.copy(shop.table.parent / "images" / "test1.nii.gz", without / "images")
     one = table("c.csv", {}, {"train3": "p", "test0": "p"})
-    refused("give all cases of a patient one role", data=one)
+    refused("give all cases of a patient the same role", data=one)
 
 
 def test_roles_are_compared_in_any_order_and_hashes_may_be_left_out(shop: Shop, tmp_path: Path) -> None:
     def compared(table: Path, **chosen: Any) -> Pipeline:
         job = TrainingJob(table, tmp_path / "m", tmp_path / "run", PlanOptions("m"), **chosen)
         training = Pipeline(job, print, print)
-        vars(training)["facts"] = training._compare(Begun(False, silent))
+        vars(training)["facts"] = training._compare(StageCall(False, silent))
         return training
 
     lines = shop.table.read_text(encoding="utf-8").splitlines()

@@ -103,7 +103,7 @@ def test_a_run_stopped_in_mid_epoch_resumes_bit_for_bit(
     undo = stopped(TRAINERS[part], 8, monkeypatch)  # six steps an epoch: in the second
     assert workshop.train(part, run) == 130
     told = capsys.readouterr().err
-    assert f"cancelled; epochs kept in {workshop.folder / run}: 1. Go on with --resume." in told
+    assert f"Cancelled; 1 epochs are kept in {workshop.folder / run}. Resume with --resume." in told
     assert "nan" not in told
     undo()
     assert len(workshop.log(run, part)) == 1

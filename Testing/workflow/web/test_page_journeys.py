@@ -178,7 +178,7 @@ def test_a_server_that_is_killed_loses_nothing(cases: Path, visit: Opener) -> No
     before = lines_of(cases / CASES[0], "Ana")
     assert [line["verdict"] for line in before if line["event"] == "verdict"] == ["accepted", "accepted", "rejected"]
     window.page.keyboard.press(SECOND)
-    window.page.get_by_text("Not stored yet: the server does not answer.").wait_for()
+    window.page.get_by_text("Not saved yet: the server does not respond.").wait_for()
     server = child("web", cases, "--port", "0", "--reviewer", "Ana", "--json")
     try:
         again = visit(_link(server))
@@ -356,7 +356,7 @@ def test_a_page_that_is_hidden_for_a_minute_gives_the_review_back_and_takes_it_a
         assert rival.stdout == "open\n"
         with window.page.expect_response(re.compile(r".*/open$")):
             show(window, True)
-        window.page.get_by_text("The review went on elsewhere").wait_for()
+        window.page.get_by_text("The review was continued elsewhere").wait_for()
         assert window.text(".progress").startswith("2 of ")
         window.press(SECOND)
         assert window.text(".progress").startswith("3 of ")
@@ -375,7 +375,7 @@ def test_verdicts_that_were_not_stored_before_somebody_else_went_on_become_a_fil
         window.press(ACCEPT)
         window.context.set_offline(True)
         window.page.keyboard.press(SECOND)
-        window.page.get_by_text("Not stored yet").wait_for()
+        window.page.get_by_text("Not saved yet").wait_for()
         server.routes.reviews.close_all()  # as after half a minute without a sign of life
         subprocess.run(
             [sys.executable, str(HELPERS / "web_rival.py"), str(cases / CASES[0]), "Ana"],

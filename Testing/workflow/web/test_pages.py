@@ -62,11 +62,11 @@ def write(path: Path, content: Any) -> Path:
 def test_an_image_leaves_the_house_only_when_that_was_said(case: Path, tmp_path: Path, segwithu: Command) -> None:
     output = tmp_path / "pages"
     outcome = segwithu("export", case, "--output", output, "--page")
-    one_sentence(outcome, "a face can be recognised", "--with-image", "--without-image", code=2)
+    one_sentence(outcome, "a face, or burnt-in text, may be recognisable", "--with-image", "--without-image", code=2)
     assert not output.exists()
     outcome = segwithu("export", case, "--output", output, "--page", "--with-image")
     assert outcome.code == 0, outcome.err
-    assert "a face can be recognised" in outcome.err
+    assert "a face, or burnt-in text, may be recognisable" in outcome.err
     assert sorted(path.name for path in output.iterdir()) == ["case-001.html", "index.html"]
     assert embedded(output / "case-001.html")["case"]["image"] is not None
     outcome = segwithu("export", case, "--output", tmp_path / "bare", "--page", "--without-image")

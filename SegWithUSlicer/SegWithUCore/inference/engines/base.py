@@ -36,12 +36,12 @@ class Voxelwise:
 
 
 class DeviceMemoryError(Exception):
-    """A graphics card ran out of memory; the same engine may go on with the computer's own."""
+    """A graphics card ran out of memory; the same engine may continue in the computer's memory."""
 
 
 def network_not_finite() -> InputError:
     """Make the error about a network whose output is not finite."""
-    return InputError("The network gives NaN or infinite values: restore the model.", "weights-not-finite")
+    return InputError("The network gives NaN or infinite values: restore the model.", "unusable-weights")
 
 
 class WindowRunner(Protocol):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...case.case_file import read_case
 from ...models.bundle import Bundle
-from ...models.graphs import MAKE_ANEW, graphs_lacking
+from ...models.graphs import COMPILE, graphs_lacking
 from ...util.errors import EngineMissingError, InputError, UsageError
 from . import AUTO, ENGINES, OPENVINO, TORCH
 from .openvino_import import GraphRunError, OpenVINOImportError
@@ -127,7 +127,7 @@ def _openvino_asked(bundle: Bundle, device: str) -> "Engine":
         raise UsageError(f"The engine openvino runs on the CPU, not on '{device}': choose the CPU or the engine torch.")
     lacking = graphs_lacking(bundle)
     if lacking is not None:
-        raise UsageError(f"The engine openvino cannot be used, for {lacking}: {MAKE_ANEW}, or choose torch.")
+        raise UsageError(f"The engine openvino cannot be used, for {lacking}: {COMPILE}, or choose torch.")
     from .openvino_engine import OpenVINOEngine
 
     try:

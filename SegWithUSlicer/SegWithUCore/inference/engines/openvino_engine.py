@@ -1,4 +1,4 @@
-"""Compiled graphs of a bundle run by OpenVINO on the CPU; no torch, and nothing is ever sent or written."""
+"""Run the compiled graphs of a bundle with OpenVINO on the CPU, without torch, telemetry or cache files."""
 
 import functools
 import operator
@@ -10,9 +10,9 @@ import numpy as np
 from ...calibration.per_structure import ProbabilitySums
 from ...models.bundle import MAPS_FILE, WINDOW_FILE, Bundle
 from ...models.bundle_files import weights_path
-from ...models.graphs import MAKE_ANEW, MAPS, graphs_lacking, read_graphs
+from ...models.graphs import COMPILE, MAPS, graphs_lacking, read_graphs
 from ...util.errors import InputError
-from ...util.memory import check_memory, in_words
+from ...util.memory import check_memory, size_text
 from ...util.processor import threads_in_use
 from . import OPENVINO
 from .base import Engine, Voxelwise, network_not_finite
@@ -59,14 +59,14 @@ class OpenVINOEngine(Engine):
         openvino = import_openvino()
         lacking = graphs_lacking(bundle)
         if lacking is not None or bundle.graphs is None:
-            raise InputError(f"The engine openvino cannot be used, for {lacking}: {MAKE_ANEW}.")
+            raise InputError(f"The engine openvino cannot be used, for {lacking}: {COMPILE}.")
         self._source = str(bundle.folder)
         self.window_bytes = bundle.graphs.window_bytes
         self.runtime, self._graphs = openvino_version(openvino), bundle.graphs.sha256
         weights = weights_path(bundle)
         if weights.is_file():
             size = weights.stat().st_size
-            what = f"The network of {self._source} ({in_words(size)} of weights)"
+            what = f"The network of {self._source} ({size_text(size)} of weights)"
             check_memory(what, LOADING_COPIES * size, ["take a smaller model"])
         content = read_graphs(bundle)
         core = openvino.Core()
@@ -86,7 +86,7 @@ class OpenVINOEngine(Engine):
         except (RuntimeError, UnicodeDecodeError) as error:
             words = " ".join(str(error).split())[:300]
             what = f"{self._source}: openvino {self.runtime} cannot use {name} ({words})"
-            raise GraphRunError(f"{what}: update openvino, or {MAKE_ANEW}.") from error
+            raise GraphRunError(f"{what}: update openvino, or {COMPILE}.") from error
 
     def _check_shapes(self, window: Any, maps: Any, bundle: Bundle) -> None:
         """Find what the graphs give, and refuse those that do not fit each other and the model."""
@@ -105,7 +105,7 @@ class OpenVINOEngine(Engine):
             fits = fits and len(maps.outputs) in (len(MAPS) - 1, len(MAPS))
         if not fits:
             what = f"{self._source}: the graphs do not fit the model or each other (shapes {shapes})"
-            raise InputError(f"{what}: {MAKE_ANEW}.", "graph-of-another-model")
+            raise InputError(f"{what}: {COMPILE}.", "unusable-graphs")
 
     def _checked_precision(self, *compiled: Any) -> str:
         """Return in which numbers OpenVINO says that it computes; float32 was asked for, and nothing else will do."""

@@ -87,7 +87,7 @@ def build_backbone(spec: BackboneSpec, most_parameters: int = MAXIMUM_PARAMETERS
         parameters = count_parameters(_built(BACKBONES[spec.kind], spec, named=False))
     if parameters > most_parameters:
         size = f"{parameters} parameters, more than {most_parameters}"
-        raise InputError(f"The arguments of backbone '{spec.kind}' give {size}: correct them.", "network-too-large")
+        raise InputError(f"The arguments of backbone '{spec.kind}' give {size}: correct them.", "damaged-bundle")
     return _built(BACKBONES[spec.kind], spec, named=False)
 
 

@@ -60,5 +60,5 @@ def _block(in_channels: int, layer: Mapping[str, Any]) -> nn.Sequential:
 
 
 def receptive_radius(layers: Sequence[Mapping[str, Any]]) -> int:
-    """Count the voxels that a voxel sees in each direction, normalisation apart."""
+    """Return the receptive field in each direction, without normalisation."""
     return sum(layer["dilation"] * (layer["kernel"] // 2) for layer in layers)

@@ -40,8 +40,8 @@ export async function loadMap(source, data, name) {
 
 function makeCase(description, frame, { image, labels, map }) {
     const maps = {};
-    for (const [name, told] of Object.entries(description.maps)) {
-        maps[name] = { ...told, ...shiftedBox(told.box, frame), name, data: null };
+    for (const [name, map] of Object.entries(description.maps)) {
+        maps[name] = { ...map, ...shiftedBox(map.box, frame), name, data: null };
     }
     if (map) {
         maps[description.first_map].data = map.data;

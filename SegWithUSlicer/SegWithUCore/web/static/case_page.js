@@ -94,7 +94,7 @@ export class CasePage {
         const parts = [];
         if (total !== null && total !== undefined) {
             const held = regions.reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
-            parts.push(`Expected error in this case: ${volumeText(total)}, of which ${volumeText(held)} in regions.`);
+            parts.push(`Expected error in this case: ${volumeText(total)}, of which ${volumeText(held)} is in regions.`);
         }
         if (this.data.grid.oblique) {
             parts.push("Oblique image: shown along its own axes; letters name the nearest directions.");

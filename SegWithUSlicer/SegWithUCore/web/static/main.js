@@ -74,7 +74,7 @@ class Application {
         this.setState("worklist");
     }
 
-    // Only the rows are made anew: what is being typed in a field beside them stays.
+    // Only the rows are rebuilt: text that is being typed in a field next to them stays.
     // A field that changes because its page gives way to a case asks for no rows, which would drop that case.
     async refreshWorklist(page) {
         if (this.state !== "worklist") {

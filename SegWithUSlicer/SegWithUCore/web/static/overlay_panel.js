@@ -126,7 +126,7 @@ export class OverlayPanel {
         );
     }
 
-    // The name beside a switch for the outline in the structure's colour.
+    // The name next to a switch for the outline in the structure's colour.
     makeName(structure) {
         const box = element("input", {
             type: "checkbox",
@@ -204,7 +204,7 @@ export class OverlayPanel {
 
     fillAbove() {
         const { map } = this;
-        this.aboveHeader.textContent = map ? `From ${thresholdText(map, this.steps[map.name])}` : "";
+        this.aboveHeader.textContent = map ? `At least ${thresholdText(map, this.steps[map.name])}` : "";
         this.data.structures.forEach((structure, index) => {
             const text = map ? aboveText(map, structure, this.steps[map.name], this.data.voxelMm3) : "";
             const [share, volume] = text.split(", ");

@@ -4,7 +4,7 @@ import { element, showText } from "./dom.js";
 import { KIND_TEXTS, VERDICT_TEXTS, volumeText } from "./texts.js";
 
 const THUMBNAIL_PX = 48;
-// For buttons beside each other.
+// For buttons next to each other.
 const SHORT_TITLES = { "needs second reader": "Second reader" };
 
 export class RegionsPanel {
@@ -82,7 +82,7 @@ export class RegionsPanel {
         }
     }
 
-    // Draws all thumbnails anew that were drawn, for example in another image window.
+    // Redraws all thumbnails, for example in another image window.
     redraw() {
         for (const found of this.items.values()) {
             if (found.isDrawn) {

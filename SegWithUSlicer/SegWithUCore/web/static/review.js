@@ -12,8 +12,8 @@ const HIDDEN_MS = 60_000;
 const SHORTEST_LOOK_S = 0.5;
 
 const STALE_TEXT = "Another window went on with this review. Your last verdict was not stored: look and give it again.";
-const NOT_STORED_TEXT = "Not stored yet: the server does not answer. It is tried again.";
-const ELSEWHERE_TEXT = "The review went on elsewhere: this is how it stands now.";
+const NOT_STORED_TEXT = "Not saved yet: the server does not respond. Retrying.";
+const ELSEWHERE_TEXT = "The review was continued elsewhere; this is its current state.";
 
 export class Review {
     // `onChange` is called after anything that is drawn has changed, with `{ regions: true }` when the list has.
@@ -128,7 +128,7 @@ export class Review {
         this.openAgain();
     }
 
-    // Leaves the case: what is left to say is said, then the log is closed.
+    // Leaves the case: sends what is pending, then closes the log.
     async close() {
         if (this.isClosed) {
             return;
@@ -171,7 +171,7 @@ export class Review {
         }
     }
 
-    // Gives the log back while nobody looks, so that Slicer can go on with it.
+    // Releases the log while the page is hidden, so that Slicer can continue the review.
     async pause() {
         if (this.isOpen && !this.isClosed) {
             await this.sendAll();
@@ -243,7 +243,7 @@ export class Review {
         this.act([{ event: "rest", regions }]);
     }
 
-    // Takes back the last thing said. Returns the region that it was about; null for none.
+    // Undoes the last act. Returns its region; null for none.
     undo() {
         const { nextUndo } = this.state;
         if (!nextUndo || this.pending.length) {
@@ -305,8 +305,8 @@ export class Review {
 
     async sendFirst() {
         const [act] = this.pending;
-        const said = { session: this.session, last: this.last, events: act.events };
-        const answer = await this.source.say(this.description.id, said);
+        const message = { session: this.session, last: this.last, events: act.events };
+        const answer = await this.source.say(this.description.id, message);
         this.pending.shift();
         this.lines = [...this.lines, ...answer.lines];
         this.trouble = answer.stored === false ? answer.trouble : "";
@@ -323,7 +323,7 @@ export class Review {
         await this.send();
     }
 
-    // `act` is what was being said; null for a sign of life.
+    // `act` is what was being sent; null for a sign of life.
     failed(error, act = null) {
         const { status, kind } = error;
         if (status === 0) {
@@ -341,7 +341,7 @@ export class Review {
             this.openAgain();
             return;
         } else if (status === 401 || status === 403) {
-            // The server was started anew: what it has not taken can only leave as a file.
+            // The server was restarted: unsaved acts can only be saved as a file.
             this.isOpen = false;
             this.stopTimers();
             this.keepUnsent();

@@ -103,7 +103,7 @@ export function progressText(progress) {
     if (progress.unseen) {
         parts.push(`${progress.unseen} not looked at`);
     }
-    // Rounded down: 100 % is said only when nothing is left.
+    // Rounded down: 100 % is shown only when nothing is left.
     parts.push(`${Math.floor(progress.seenShare * 100 + 1e-9)} % of expected error seen`);
     return parts.join(", ");
 }

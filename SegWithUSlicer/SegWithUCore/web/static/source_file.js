@@ -97,7 +97,7 @@ export class FileSource {
         this.isKept = this.remember();
         const trouble = this.isKept
             ? ""
-            : "This browser keeps nothing for pages from files: save the verdicts before you close it.";
+            : "This browser cannot store verdicts for local pages: save them before you close the page.";
         return { lines: this.lines_.slice(before), last: String(this.lines_.length), stored: this.isKept, trouble };
     }
 
@@ -135,7 +135,7 @@ export class FileSource {
             throw new ServerError("This is no file of verdicts: choose one that Save verdicts wrote.", 400);
         }
         if (canonical(content.identity) !== canonical(this.identity)) {
-            throw new ServerError("This file belongs to another case: open the page that it was saved from.", 400);
+            throw new ServerError("This file belongs to another case: open that case's page.", 400);
         }
         this.reviewer = String(content.reviewer);
         this.lines_ = content.lines;

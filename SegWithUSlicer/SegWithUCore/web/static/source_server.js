@@ -58,7 +58,7 @@ export class ServerSource {
             filled += part.value.length;
         }
         if (filled !== bytes) {
-            throw new ServerError("The volume was cut on its way: reload the page.", 0);
+            throw new ServerError("The volume was truncated: reload the page.", 0);
         }
         return target.buffer;
     }
@@ -88,7 +88,7 @@ export class ServerSource {
         try {
             return await answer.json();
         } catch (error) {
-            throw new ServerError(`The answer of the server was cut on its way (${error.message}).`, 0);
+            throw new ServerError(`The server's response was truncated (${error.message}).`, 0);
         }
     }
 
@@ -104,7 +104,7 @@ export class ServerSource {
         try {
             answer = await fetch(address, request);
         } catch {
-            throw new ServerError("The server does not answer: is segwithu web still running?", 0);
+            throw new ServerError("The server does not respond. Is segwithu web still running?", 0);
         }
         if (answer.ok) {
             return answer;

@@ -69,7 +69,7 @@ export const ORDER_TEXTS = {
 const RULE_TEXTS = {
     "expected wrong share": "wrong share",
     "soft Dice": "low soft Dice",
-    ood_reference: "unlike training",
+    ood_reference: "out of distribution",
     "empty structure": "empty structure",
     model: "weak model",
     reviewer: "reviewer",

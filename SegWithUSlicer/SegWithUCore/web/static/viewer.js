@@ -173,7 +173,7 @@ export class Viewer {
         this.refresh();
     }
 
-    // Goes to a voxel and lets a box around it be in sight. The zoom stays unless the box does not fit, or `frameIt` asks.
+    // Goes to a voxel and keeps a box around it visible. The zoom stays unless the box does not fit, or `frameIt` asks.
     showBox(voxel, box, frameIt = false) {
         this.measure();
         const extent = box.size.map((size, axis) => Math.max(size * this.grid.spacing[axis], 1e-6));

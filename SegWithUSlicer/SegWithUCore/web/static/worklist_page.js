@@ -8,7 +8,7 @@ const COLUMNS = [
     { title: "Status", tip: "How many regions you have decided, then how many others have.", key: (row) => row.share },
     {
         title: "Flags",
-        tip: "Which rules flag the case; the reasons stand below the table when it has the keyboard or the mouse.",
+        tip: "Rules that flag the case; hover or focus a row to see the reasons below the table.",
         key: (row) => row.flags || null,
     },
     {
@@ -229,15 +229,15 @@ export class WorklistPage {
 function worklistRow(one, reviewer) {
     const flagTexts = [...new Set(one.flags.map(({ rule }) => ruleText(rule)))];
     const own = one.reviews.find((review) => review.own);
-    const said = own ? own.decided + own.unseen : 0;
+    const decided = own ? own.decided + own.unseen : 0;
     return {
         case: one,
         name: one.name,
         flagTexts,
         flags: flagTexts.join(";").toLocaleLowerCase(),
         status: statusText(one, own, reviewer),
-        share: one.regions ? said / one.regions : null,
-        isWaiting: !one.trouble && Boolean(one.regions) && said < one.regions,
+        share: one.regions ? decided / one.regions : null,
+        isWaiting: !one.trouble && Boolean(one.regions) && decided < one.regions,
         text: [
             one.name,
             one.worst_structure ?? "",
@@ -262,9 +262,9 @@ function statusText(one, own, reviewer) {
         .filter((review) => review !== own)
         .map((review) => `${review.reviewer}: ${partText(review)}`);
     if (!reviewer) {
-        return others.join("; ") || "not begun";
+        return others.join("; ") || "not started";
     }
-    return [own ? partText(own) : "not begun", ...others].join("; ");
+    return [own ? partText(own) : "not started", ...others].join("; ");
 }
 
 function partText({ decided, regions, unseen }) {

@@ -78,7 +78,7 @@ class BaselineInputs:
 
 
 class Baseline(ABC):
-    """A way to say where the frozen segmentation may be wrong.
+    """A score for errors of the frozen segmentation.
 
     Attributes:
         name: for files and `--baselines`.
@@ -107,7 +107,7 @@ class Baseline(ABC):
         return None
 
     def is_refitted(self, row: str, cases: FittingCases) -> bool:
-        """Whether a row's score is to be made an error probability on the calibration cases.
+        """Return whether a row's score is recalibrated to an error probability.
 
         Not one that is an error probability already, was fitted on them, and was calibrated last on values of cases
         that it had not seen: on these cases it would now look surer than on new ones.

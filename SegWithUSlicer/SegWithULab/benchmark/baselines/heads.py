@@ -72,8 +72,8 @@ class Head(Baseline):
         differing = int(np.count_nonzero(found.classes != case.classes))
         if differing:
             raise InputError(
-                f"The model {self.title} gives {differing} voxels of {case.name} another class than the frozen "
-                "backbone: compare models that share input and backbone."
+                f"The model {self.title} and the frozen backbone disagree in the class of {differing} voxels of "
+                f"{case.name}: compare models with the same input and backbone."
             )
         answers = {self.rows[0]: UncertaintyPrediction(found.ranking, softmax(tempered_logits(found), 0))}
         if found.error_probability is not None:
@@ -94,8 +94,8 @@ def heads_of(bundles: Sequence[Bundle], backbone: FrozenBackbone, device: str) -
         first = backbone.bundle
         if bundle.backbone != first.backbone or backbone_sha256(bundle) != backbone.sha256:
             raise InputError(
-                f"The model {title} has another backbone than {titles[0]}: a table compares baselines on one frozen "
-                "segmentation, so give models that share its weights."
+                f"The models {title} and {titles[0]} have different backbones: a benchmark compares heads on one "
+                "frozen segmentation, so give models that share the backbone."
             )
         if bundle.input != first.input or bundle.labels != first.labels:
             raise InputError(

@@ -18,7 +18,7 @@ from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction,
 
 FARTHEST = 20.0
 """Distance beyond which all is equally far, mm or voxels."""
-IN_DOUBT = 0.0025
+LEAST_UNSURE = 0.0025
 """Probability of an error by the softmax above which trees judge a voxel: below there is next to nothing to find."""
 MOST_VOXELS = 200_000
 """Of the calibration cases, drawn evenly: more changed nothing that could be seen."""
@@ -113,7 +113,7 @@ class ImageTrees(Baseline):
     def _columns(self, case: FrozenCase) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
         """Return the uncertain voxels, and their features for the trees, float32 (voxels, columns)."""
         unsure = 1 - case.probabilities.max(0)
-        z, y, x = np.nonzero(unsure >= IN_DOUBT)
+        z, y, x = np.nonzero(unsure >= LEAST_UNSURE)
         classes, runner_up = case.classes[z, y, x], case.runner_up[z, y, x]
         steps = self._steps(case)
         image = resample_to_grid(case.array, case.working, case.images[0])
