@@ -32,7 +32,7 @@ def biased(target: Path, bias: float) -> Path:
         heads=(replace(bundle.default_head, calibration=None, display=None, metrics=None),),
         weights_sha256=file_sha256(target / "weights.safetensors"),
         ood_reference={**(bundle.ood_reference or {}), "volumes_mm3": {}},
-        **dict.fromkeys(("calibration", "metrics", "display", "graphs")),
+        **dict.fromkeys(("calibration", "metrics", "display", "graphs", "placement")),
     )
     write_bundle_json(plain, target)
     return target
