@@ -67,7 +67,7 @@ def test_a_model_with_another_backbone_or_input_is_refused(backbone: FrozenBackb
     window = write_toy_bundle(tmp_path / "window", "looking", (8, 20, 12))
     cpu = torch.device("cpu")
     assert len(heads_of([backbone.bundle, same], backbone, cpu)) == 2
-    with pytest.raises(InputError, match="another backbone"):
+    with pytest.raises(InputError, match="different backbones"):
         heads_of([backbone.bundle, other], backbone, cpu)
     with pytest.raises(InputError, match="another input"):
         heads_of([backbone.bundle, window], backbone, cpu)

@@ -114,7 +114,7 @@ def test_what_nobody_knows_is_asked_for(tmp_path: Path) -> None:
     _refused(training, InputError, "Nobody knows", "--splits", "--unseen")
     _refused(training, UsageError, "no fold 3", first="3")
     _refused(training, InputError, "checkpoint_best.pth", checkpoint="checkpoint_best.pth")
-    _refused(Training(tmp_path / "all", ["all"]), InputError, "every case", "--unseen")
+    _refused(Training(tmp_path / "all", ["all"]), UsageError, "fold_all", "--unseen")
 
 
 @pytest.mark.parametrize(
