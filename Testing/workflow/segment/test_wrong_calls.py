@@ -217,12 +217,6 @@ def test_too_large_a_part_is_refused_unless_told_otherwise(segwithu: Command, da
     assert [line for line in insisted.messages if line.startswith("Warning: ") and "33 x 48 x 34 mm" in line]
 
 
-def test_whole_head_is_refused_by_the_model_in_the_box(segwithu: Command, tmp_path: Path) -> None:
-    outcome = segwithu("segment", SAMPLE, "--model", "hippocampus", "--output", tmp_path / "results")
-    one_sentence(outcome, str(SAMPLE), "197 x 233 x 189 mm", "region of interest", "--unlike-training")
-    assert not list((tmp_path / "results").glob("*"))
-
-
 def _give_ood_reference(model: Path, highest_mm: tuple[int, int, int]) -> None:
     one = {"low": [1, 1, 1], "high": [1, 1, 1]}
     span = {"low": [10, 10, 10], "high": list(highest_mm)}
