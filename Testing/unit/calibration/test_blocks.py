@@ -65,7 +65,7 @@ def test_cases_of_other_folds_count_by_weight_in_dice_and_flags_and_not_in_inter
     rule = both["flags"]["rules"]["soft_dice"]
     assert rule["useful"] and rule["bound"] <= 0.2
     assert (
-        "fitted on 20 cases and on 60 that cross-validation models predicted, each counted as 0.5 of a case"
+        "fitted on 20 cases and on 60 cases predicted by cross-validation models, each counted as 0.5 of a case"
         in rule["message"]
     )
     weight_of_bad = both["flags"]["bad_cases"] + 0.5 * both["flags"]["cross_validated_bad_cases"]

@@ -142,7 +142,7 @@ def test_a_training_that_diverges_stops_before_it_spoils_what_it_has(tmp_path: P
     case = PreparedCase("hot", np.full((1, z, y, x), np.inf, np.float32), labels, (1.0, 1.0, 1.0), (x, y, z))
     trainer = BackboneTrainer(recipe, [case], [], RunFolder(tmp_path))
     before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
-    with pytest.raises(InputError, match=r"stopped in epoch 1 at a loss of nan .*'learning_rate'.*") as stopped:
+    with pytest.raises(InputError, match=r"stopped in epoch 1 .*nan.*'learning_rate'.*") as stopped:
         trainer.fit()
     assert ("float32" in str(stopped.value)) == (precision == "bfloat16")
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.network.state_dict().items())
