@@ -1,6 +1,7 @@
 """A whole head in, both hippocampi out: boxes placed by registration, or refused, never a result of another place."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import SimpleITK as sitk
 from repository import ROOT
 
 from SegWithUCore.api import Model, SegmentationResult, load_model, segment_image
+from SegWithUCore.inference.placement import place
 from SegWithUCore.util.errors import InputError
 
 HEAD = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
@@ -137,3 +139,23 @@ def test_what_is_not_a_head_is_refused_with_a_picture(segwithu: Any, tmp_path: P
     assert outcome.code == 1
     assert "ball.nii.gz" in outcome.err and "[not-placed]" in outcome.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["ball_not_placed.png"]
+
+
+def test_a_box_at_the_wrong_place_is_corrected_by_its_neighbours(
+    model: Model, head: sitk.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registration that is 17 mm off: the model expects little there, and more next to it."""
+    from SegWithUCore.inference import placed_case
+
+    def off(*arguments: Any) -> Any:
+        placed = place(*arguments)
+        rois = {side: replace(roi, centre_ras_mm=tuple(np.add(roi.centre_ras_mm, (0, 0, 17)).tolist()))
+                for side, roi in placed.rois.items()}  # fmt: skip
+        return replace(placed, rois=rois)
+
+    monkeypatch.setattr(placed_case, "place", off)
+    seen: list[float] = []
+    result = segment_image(head, model, progress=lambda _stage, fraction, _detail="": seen.append(fraction))
+    boxes = result._case.placement_facts["boxes"]
+    assert seen == sorted(seen)
+    assert all(box["expected_dice"] >= 0.7 and box["shifted"] for box in boxes)
