@@ -128,6 +128,15 @@ def test_a_head_upside_down_or_back_to_front_is_refused(axis: int, model: Model,
     assert refusal.value.code == "not-placed"
 
 
+def test_a_head_of_inverted_contrast_is_refused(model: Model, head: sitk.Image) -> None:
+    """Its place is found, but what is drawn there is worthless, with an expected Dice of 0.7 to 0.8."""
+    inside = sitk.Cast(head > 0, sitk.sitkFloat32)
+    highest = float(sitk.GetArrayViewFromImage(head).max())
+    with pytest.raises(InputError) as refusal:
+        segment_image((highest - head) * inside, model)
+    assert refusal.value.code == "not-placed"
+
+
 def test_what_is_not_a_head_is_refused_with_a_picture(segwithu: Any, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(100, 10, (60, 70, 60)).astype(np.float32)
     z, y, x = np.ogrid[:60, :70, :60]
@@ -158,4 +167,4 @@ def test_a_box_at_the_wrong_place_is_corrected_by_its_neighbours(
     result = segment_image(head, model, progress=lambda _stage, fraction, _detail="": seen.append(fraction))
     boxes = result._case.placement_facts["boxes"]
     assert seen == sorted(seen)
-    assert all(box["expected_dice"] >= 0.7 and box["shifted"] for box in boxes)
+    assert all(box["expected_dice"] >= 0.82 and box["shifted"] for box in boxes)
