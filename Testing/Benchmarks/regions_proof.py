@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -84,7 +85,7 @@ def _measured(
     return {
         "model": read_bundle(SHIPPED_MODEL).name,
         "cases": {"select": len(select), "calibration": len(calibration), "test": len(test)},
-        "settings": SHIPPED.to_json(),
+        "settings": asdict(SHIPPED),
         "looks": LOOKS.tolist(),
         "ours": _row(ours, None, test),
         "ours_on_select": _row(on_select, None, select),

@@ -132,9 +132,10 @@ def test_label_maps_and_our_own_maps_are_not_offered(opened: Opened) -> None:
     assert [selector.nodeFromIndex(index) for index in range(selector.nodeCount())] == [image]
 
 
-def test_whole_head_asks_for_a_region_and_propose_makes_one(opened: Opened) -> None:
-    volume = _volume("Head", 200)
-    opened.panel.inputs.choose(volume, None)
+def test_whole_head_needs_no_region_and_a_large_crop_asks_for_one_which_propose_makes(opened: Opened) -> None:
+    opened.panel.inputs.choose(_volume("Head", 200), None)
+    assert "both sides" in opened.ui.statusLabel.text
+    opened.panel.inputs.choose(_volume("Crop", 80), None)
     assert "press Propose" in opened.ui.statusLabel.text
     assert opened.ui.proposeButton.enabled
     opened.ui.proposeButton.click()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from opened_module import Opened, alive, sample_crop, sample_volume, segment_crop
+from opened_module import Opened, alive, sample_crop, segment_crop
 
 
 def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
@@ -173,8 +173,8 @@ def test_two_inputs_in_one_scene_keep_their_results(opened: Opened) -> None:
     assert opened.host.slice_views["Red"].composite.GetForegroundVolumeID() == one.maps["error_probability"].GetID()
 
 
-def test_whole_head_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> None:
-    opened.panel.inputs.choose(sample_volume(), None)
+def test_an_image_too_large_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> None:
+    opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None)
     opened.ui.runButton.click()
     said = opened.finish()
     assert said.startswith("Not assessed: press Propose")
@@ -202,7 +202,7 @@ def test_a_warning_stands_before_the_run(opened: Opened) -> None:
     opened.panel.inputs.choose(sample_crop(), None)
     opened.wait(lambda: opened.ui.likenessLabel.text.startswith("No warning; "))
     assert not opened.ui.bannerFrame.visible
-    opened.panel.inputs.choose(sample_volume(), None)
+    opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None)
     opened.wait(lambda: opened.ui.bannerFrame.visible)
     assert "Not assessed" in opened.ui.bannerLabel.text
     assert "press Propose for a region" in opened.ui.bannerLabel.text

@@ -166,7 +166,7 @@ ARRAY = np.arange(24.0).reshape(2, 3, 4)
 @pytest.mark.parametrize(
     ("image", "options", "code"),
     [
-        (ARRAY, {}, "no-image"),
+        (ARRAY, {}, "wrong-usage"),
         (image_of(ARRAY[0], (1, 1)), {}, "unusable-input"),
         (image_of(ARRAY * np.nan), {}, "voxels-not-finite"),
         (image_of(ARRAY * 0), {}, "unusable-input"),
@@ -174,7 +174,7 @@ ARRAY = np.arange(24.0).reshape(2, 3, 4)
         (SAMPLE, {"roi": "brain!"}, "wrong-usage"),
         (SAMPLE, {"series": "1.2"}, "wrong-usage"),
         ("not_there.nii.gz", {}, "missing-file"),
-        ({"T1": SAMPLE}, {}, "no-image"),
+        ({"T1": SAMPLE}, {}, "wrong-usage"),
         ([], {}, "other-channels"),
         ([SAMPLE, SAMPLE], {}, "other-channels"),
         ([SAMPLE, SAMPLE], {"series": "1.2"}, "wrong-usage"),

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from ..io.grid import VoxelGrid
 from ..io.volume import reorient
-from ..models.bundle import Bundle
+from ..models.bundle import LEAST_HEAD_MM, Bundle
 from ..models.quality import IMAGE_QUALITY
 from .deviation import REFUSED, WARNING, Deviation, is_refused
 from .image_features import ImageFeatures, image_features, reorient_axes, reorient_cells
@@ -40,10 +40,6 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     pairs = zip(bundle.input.channels, images, strict=True) if known else ()
     features = {name: image_features(sitk.GetArrayViewFromImage(image)) for name, image in pairs}
     return deviations_of_features(features, images[0], bundle)
-
-
-LEAST_HEAD_MM = 90.0
-"""Smallest edge of an image in which boxes are placed: less of a head does not hold the template's brain."""
 
 
 def needs_placing(grid: VoxelGrid, bundle: Bundle) -> bool:

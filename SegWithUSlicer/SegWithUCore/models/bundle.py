@@ -27,6 +27,8 @@ FITTED_BY = "fitted_by"
 """Of a calibration block: the version of this program that fitted it."""
 WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE = "graph_window.xml", "graph_maps.xml", "graph_constants.bin"
 GRAPH_FILES = (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE)
+LEAST_HEAD_MM = 90.0
+"""Smallest edge of an image in which boxes are placed: less of a head does not hold the template's brain."""
 TEMPLATE_FILE = "placement_template.nii.gz"
 """A head with voxels of 4 mm: grey values 0 to 127, and 128 more inside the brain."""
 MAXIMUM_BYTES = 16 << 20

@@ -8,6 +8,7 @@ import ctk
 import qt
 import slicer
 
+from SegWithUCore.models.bundle import LEAST_HEAD_MM
 from SegWithUCore.util.paths import user_models_folder
 
 from ..guarded import guarded
@@ -173,7 +174,7 @@ class InputPanel:
             missing = [c for c, v in zip(model.channels if model else (), self.volumes, strict=False) if v is None]
             return _("Press Try it, or choose the {channel} volume.").format(channel=", ".join(missing))
         if self._is_larger():
-            if self.model is not None and self.model.places_boxes:
+            if self.model is not None and self.model.places_boxes and min(size_ras(self.volumes[0])) >= LEAST_HEAD_MM:
                 return _("Press Apply: the structures of both sides are found in the whole image.")
             text = _("The model '{model}' was trained on images of about {size} mm: press Propose for such a region.")
             assert self.model is not None and self.model.field_of_view_mm is not None

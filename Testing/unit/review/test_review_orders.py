@@ -1,7 +1,7 @@
 """The benchmark of the regions measures what it says: shares, looks, views, baselines on known cases."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -203,7 +203,7 @@ class TestRivals:
     def test_shipped_settings_are_the_first_tried_and_none_is_tried_twice(self) -> None:
         tried = settings_tried()
         assert tried[0] == RegionSettings()
-        assert len({tuple(one.to_json().values()) for one in tried}) == len(tried)
+        assert len({tuple(asdict(one).values()) for one in tried}) == len(tried)
 
 
 def test_entropy_is_that_of_the_softmax_in_nats() -> None:

@@ -62,7 +62,7 @@ def test_the_bundle_says_how_it_was_trained_and_with_which_voxels(shop: Shop) ->
         "backbone_log.csv", "head_log.csv", "record.json",
     ]  # fmt: skip
     text = card(shop.model)
-    assert f"The backbone was trained for 2 of 2 epochs; the best, epoch {backbone['best_epoch']}, is kept" in text
+    assert f"The backbone was trained for 2 of 2 epochs; the best epoch, {backbone['best_epoch']}, is kept" in text
     assert "Voxel hashes of 4 train, 2 select, 2 calibration cases are kept" in text
     assert "Resources/Recipes" not in text
     assert "train0" not in json.dumps(record.to_json())  # names may be a patient's
