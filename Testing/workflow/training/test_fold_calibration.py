@@ -150,7 +150,7 @@ def test_a_benchmark_s_test_cases_are_none_that_folds_show_or_know(
     test = table_of(find_cases(f"{split}:test")[:1], tmp_path / "test", "test")
     learning = ["--baselines", "image-trees"]
     refused = segwithu(*call, *learning, "--cases", table_of(copied, tmp_path / "copied", "test"))
-    one_sentence(refused, "--fold-cases and --cases share 1 case(s)", "a first", code=2)
+    one_sentence(refused, "--fold-cases and --cases share 1 case(s)", "such as a", code=2)
     one_sentence(segwithu(*call, "--baselines", "softmax", "--cases", test), "None of the baselines learns", code=2)
     knowing = RunFolder(Path(given[3]))
     facts = knowing.facts()["voxels_sha256"]
@@ -194,9 +194,9 @@ def test_another_head_is_refused(plain: Path, given: list[str], tmp_path: Path, 
     ("fact", "words"),
     [
         ({"head_finished": 0}, "The head in {0} is not finished, 1 of 8 epochs are completed"),
-        ({"origin": "from elsewhere"}, "The backbone in {0} was not made by train-backbone"),
-        ({"backbone_source": "an nnU-Net"}, "The backbone in {0} was not made by train-backbone"),
-        ({"cases": ["hippocampus_319"]}, "The backbone in {0} was not made by train-backbone"),
+        ({"origin": "from elsewhere"}, "The backbone in {0} was not trained by train-backbone"),
+        ({"backbone_source": "an nnU-Net"}, "The backbone in {0} was not trained by train-backbone"),
+        ({"cases": ["hippocampus_319"]}, "The backbone in {0} was not trained by train-backbone"),
     ],
 )
 def test_a_network_of_which_nobody_knows_enough_is_refused(
