@@ -3,6 +3,7 @@
 
     python Testing/Benchmarks/placement.py build FILE.nii.gz       # brain mask and centres, from 20 label maps
     python Testing/Benchmarks/placement.py judge FILE.nii.gz asis rot0+30 top thick   # errors on the 5 decision brains
+    python Testing/Benchmarks/placement.py dice FILE asis       # Dice of the shipped model on the 15 brains
     python Testing/Benchmarks/placement.py wrong FILE.nii.gz       # similarity where there is no head
 
 The template is the shipped MNI152 at 4 mm. Its brain mask and the centres of the hippocampi are averages over the label
@@ -19,8 +20,10 @@ import numpy as np
 import SimpleITK as sitk
 from brain_training import SHARED, T1, prototype
 
+from SegWithUCore.api import load_model, segment_image
 from SegWithUCore.inference.placement import FINE_MM, INSIDE, Template, _resampled, _scaled, place, register
 from SegWithUCore.models.bundle import BoxInTemplate, Placement, file_sha256
+from SegWithUCore.util.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
@@ -174,6 +177,47 @@ def judge(file: Path, ways: list[str], heads: bool) -> None:
         )
 
 
+def dice(ways: list[str], only_decision: bool) -> None:
+    """Print the Dice of each whole hippocampus as the shipped model finds it, and with boxes around the reference."""
+    model, folder = load_model("hippocampus"), DATA / "brains"
+    names = sorted(path.name for path in (folder / "images").glob("brain_*.nii.gz"))
+    names = [name for name in names if not only_decision or name[6:10] in DECISION_BRAINS]
+    for how in ways:
+        found, around, expected, refused = [], [], [], 0
+        for name in names:
+            image = changed(sitk.ReadImage(str(folder / "images" / name), sitk.sitkFloat32), how)
+            labels = sitk.ReadImage(str(folder / "labels" / name))
+            if how in ("thick", "coarse"):
+                labels = sitk.Resample(labels, image, sitk.Transform(), sitk.sitkNearestNeighbor)
+            elif how[:3] in ("rot", "top", "bot"):
+                labels = changed(labels, how)
+            truth, places = sitk.GetArrayFromImage(labels), centres(labels, 48, 47)
+            try:
+                result = segment_image(image, model)
+            except InputError as error:
+                refused += 1
+                print(f"{how} {name}: {error.code}")
+                continue
+            drawn = result.array("segmentation")
+            expected += [box["expected_dice"] for box in (result._case.placement_facts or {})["boxes"]]
+            for side, value, values in (("left", 48, (1, 2)), ("right", 47, (3, 4))):
+                found.append(_dice(np.isin(drawn, values), truth == value))
+                x, y, z = places[side]
+                one = segment_image(image, model, roi=(-x, -y, z, *SIZE_MM)).array("segmentation") > 0
+                around.append(_dice(one, truth == value))
+        if found:
+            print(
+                f"{how}: {len(found)} sides, Dice {np.mean(found):.4f}, lowest {min(found):.3f}; with boxes around the "
+                f"reference {np.mean(around):.4f}; expected {min(expected):.3f} to {max(expected):.3f}; "
+                f"{refused} heads refused",
+                flush=True,
+            )
+
+
+def _dice(one: np.ndarray, other: np.ndarray) -> float:
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
 def wrong(file: Path) -> None:
     """Print similarity and overlap of images that are no heads."""
     template = Template.read(file, file_sha256(file))
@@ -188,12 +232,14 @@ def wrong(file: Path) -> None:
 def main() -> int:
     """Run a part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["build", "judge", "heads", "wrong"])
+    parser.add_argument("part", choices=["build", "judge", "heads", "wrong", "dice", "dice-decision"])
     parser.add_argument("file", type=Path)
     parser.add_argument("ways", nargs="*", default=["asis"])
     options = parser.parse_args()
     if options.part == "build":
         build(options.file)
+    elif options.part.startswith("dice"):
+        dice(options.ways, options.part == "dice-decision")
     elif options.part == "wrong":
         wrong(options.file)
     else:
