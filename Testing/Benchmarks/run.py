@@ -33,6 +33,7 @@ QUOTED = {
     "input-harm": "input_harm.py",
     "ood": "ood.py",
     "case-flags": "case_flags.py",
+    "worklist-order": "worklist_order.py",
     "acdc-folds": "acdc/patient_folds.py",
     "acdc-candidates": "acdc/acdc_candidates.py",
 }

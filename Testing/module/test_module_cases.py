@@ -39,7 +39,7 @@ def _flagged_worklist(listing: Listing) -> tuple[Path, float]:
     return listing.home / "worklist.json", limit
 
 
-def test_a_folder_is_listed_with_the_most_benefit_of_a_look_first(listing: Listing) -> None:
+def test_a_folder_is_listed_worst_first(listing: Listing) -> None:
     from SegWithUCore.case.case_folders import case_folders
     from SegWithUCore.review.worklist import make_worklist
 
@@ -48,12 +48,17 @@ def test_a_folder_is_listed_with_the_most_benefit_of_a_look_first(listing: Listi
     assert listing.shown == [entry.name for entry in entries]
     for entry in entries:
         told = tuple(listing.cell(entry.name, column) for column in range(1, 7))
-        wrong = f"{entry.expected_wrong_mm3:.0f} mm³"
-        assert bool(told[1]) is bool(entry.flags)
-        assert told[2:] == (wrong, str(entry.regions), f"{entry.minutes:.1f}", entry.worst_structure)
+        assert entry.light is not None and told[1] == entry.light.level
+        assert told[2:] == (
+            f"{entry.metrics['wrong_share']:.0%}",
+            str(entry.regions),
+            f"{entry.minutes:.1f}",
+            entry.worst_structure,
+        )
         assert told[0] == "not started"
-    flagged = sum(bool(entry.flags) for entry in entries)
-    assert listing.ui.casesLabel.text.startswith(f"3 cases, {flagged} flagged, 3 open for you; ")
+    look = sum(bool(entry.flags) for entry in entries)
+    counts = f"0 do not use, {look} look at it, {3 - look} no sign of trouble"
+    assert listing.ui.casesLabel.text.startswith(f"3 cases: {counts}; 3 open for you; ")
 
 
 def test_a_worklist_keeps_its_order_and_its_limits(listing: Listing) -> None:
@@ -65,7 +70,7 @@ def test_a_worklist_keeps_its_order_and_its_limits(listing: Listing) -> None:
     assert listing.shown == [row["case"] for row in content["cases"]]
     flags = {row["case"]: row["flags"] for row in content["cases"]}
     assert {name: listing.cell(name, 2) for name in CASES} == {
-        name: "wrong share" if flags[name] else "" for name in CASES
+        name: "look at it" if flags[name] else "no sign of trouble" for name in CASES
     }
     (flagged,) = [name for name in CASES if flags[name]]
     listing.select(flagged)
@@ -87,7 +92,7 @@ def test_filters_show_only_what_is_asked_for(listing: Listing) -> None:
     assert set(listing.shown) == whole
     ui.onlyFlaggedBox.checked = True
     flagged = listing.shown
-    assert [listing.cell(name, 2) for name in flagged] == ["wrong share"]
+    assert [listing.cell(name, 2) for name in flagged] == ["look at it"]
     ui.onlyFlaggedBox.checked, ui.onlyOpenBox.checked = False, True
     assert set(listing.shown) == whole - {CASES[1]}
     ui.reviewerEdit.text = "Bo"

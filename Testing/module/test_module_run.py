@@ -31,7 +31,7 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     assert opened.ui.structuresTable.rowCount == 2
     for row, structure in enumerate(nodes.case.structures):
         flag = opened.ui.structuresTable.item(row, 1)
-        assert flag.text() == ("low soft Dice" if structure.flags else "-")
+        assert flag.text() == ("not certain" if structure.flags else "-")
         assert all(sentence in flag.toolTip() for sentence in structure.flags)
     assert any(structure.flags for structure in nodes.case.structures)
     assert "mm" in opened.ui.structuresTable.item(0, 3).text()

@@ -47,7 +47,7 @@ COMMANDS = {
     "models list": "hippocampus",
     "models show hippocampus": "Dice, anterior hippocampus",
     "models verify": "hippocampus: whole",
-    "worklist {cases} --output {out}": "cases are flagged",
+    "worklist {cases} --output {out}": "no sign of trouble",
     "report {case}": "report.html",
     "export {cases} --output {out}": "cases were exported to",
     "regions {case} --overwrite": "regions hold",

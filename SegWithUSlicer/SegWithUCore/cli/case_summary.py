@@ -18,13 +18,11 @@ def summary(case: Mapping[str, Any], target: Path, refused: bool = False) -> str
         refused: whether the image is too far from the training cases.
     """
     found = structures_table(case)
-    text = f"{case['name']}\n{table(found.header, found.rows)}\n"
+    text = f"{case['name']}: {case['light']['level']}\n{case['light']['reason']}\n{table(found.header, found.rows)}\n"
     counts = [int(each["calibration_cases"]) for each in case["structures"] if each.get("calibration_cases")]
     if counts:
         text += f"In brackets after volumes: the 90 % interval, from {max(counts)} calibration cases.\n"
-    if refused:
-        text += "Not assessed: the image is too far from the training cases for any metric.\n"
-    elif not case["model"]["calibrated"]:
+    if not refused and not case["model"]["calibrated"]:
         text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
     return f"{text}written to {target}\n"
 

@@ -12,7 +12,7 @@ from ..case.case_folders import deeper_cases
 from ..regions.region import UNCERTAIN, Region, competition_text
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
-from ..review.worklist import BENEFIT, PACE, SORTS, Worklist, WorklistEntry, make_worklist
+from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
 from ..util.atomic_files import atomic_file
 from ..util.errors import SegWithUError
@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
     worklist = add_command(commands, "worklist", run_worklist)
     worklist.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
     worklist.add_shared("--output", metavar="DIR", help="folder for the worklist")
-    worklist.add_argument("--sort", choices=list(SORTS), default=BENEFIT, help="the order (default: %(default)s)")
+    worklist.add_argument("--sort", choices=list(SORTS), default=WORST_FIRST, help="the order (default: %(default)s)")
     _add_web(commands)
     merge = add_command(commands, "merge-reviews", run_merge)
     merge.add_argument("sources", nargs="+", type=Path, metavar="FROM", help="returned folders, and files "
@@ -105,16 +105,17 @@ def _regions_text(folder: Path, found: "FoundRegions") -> str:
 
 
 def run_worklist(options: argparse.Namespace, console: Console) -> int:
-    """Sort segmented cases by the expected errors seen per minute of review, or by how bad they may be.
+    """Sort segmented cases, worst first, and say of each whether to look at it.
 
-    Write worklist.csv and worklist.json, which list cases in an order: benefit, by the expected wrong volume (mm3)
-    in the regions without a verdict, per minute of review (20 s for each region, 15 s for the case); share, by the
-    expected wrong volume, missed tissue included, relative to the segmented volume, largest first; predicted-dice,
-    by the lowest predicted Dice of a structure, lowest first. Reads case.json, regions.csv and review logs only.
+    Write worklist.csv and worklist.json, which list cases in an order: share, by the expected wrong volume, missed
+    tissue included, relative to the segmented volume, largest first; predicted-dice, by the lowest predicted Dice of a
+    structure, lowest first; benefit, by the expected wrong volume (mm3) in the regions without a verdict, per minute of
+    review (20 s for each region, 15 s for the case). Cases that must not be used come before all others. Reads
+    case.json, regions.csv and review logs only.
 
     Examples:
     worklist results --output results
-    worklist results --output results --sort share
+    worklist results --output results --sort benefit
     """
     worklist = make_worklist(asked_cases(options.cases, console), options.sort)
     write_worklist(worklist, options.output)
@@ -127,8 +128,8 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
             console.error(entry.trouble)
     flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
     data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
-    text = f"{_worklist_table(worklist)}\nSorted by {SORTS[worklist.sort]}. {flagged} of {len(worklist.entries)} cases "
-    text += f"are flagged; {PACE}. Written to {options.output}."
+    text = f"{_worklist_table(worklist)}\n{worklist.counts}. {worklist.order} {PACE[0].upper()}{PACE[1:]}. "
+    text += f"Written to {options.output}."
     console.result(text, {**data, "warnings": worklist.warnings})
     return 1 if broken else 0
 
@@ -138,7 +139,7 @@ def _worklist_table(worklist: Worklist) -> str:
     if not entries:
         return "No case could be read."
     rows = [_worklist_row(entry) for entry in entries[:_MOST_ROWS]]
-    text = table(list(rows[0]), [list(row.values()) for row in rows], words=(0, 2, 9))
+    text = table(list(rows[0]), [list(row.values()) for row in rows], words=(0, 1, 4, 8))
     more = len(entries) - _MOST_ROWS
     return f"{text}\n... and {more} more in {WORKLIST_CSV}" if more > 0 else text
 
@@ -151,11 +152,10 @@ def _worklist_row(entry: WorklistEntry) -> dict[str, str]:
 
     return {
         "case": entry.name,
-        "flags": str(len(entry.flags)) if entry.flags else "",
-        "worst structure": (entry.worst_structure or "") if known else "not calibrated",
-        "wrong mm3": text(metrics.get("wrong_mm3"), ".0f"),
-        "share": text(metrics.get("wrong_share"), ".0%"),
+        "light": "" if entry.light is None else entry.light.level,
+        "likely wrong": entry.share_text,
         "pred. Dice": text(metrics.get("predicted_dice"), ".2f"),
+        "worst structure": (entry.worst_structure or "") if known else "not calibrated",
         "open": f"{entry.open_regions} of {entry.regions}" if known else "",
         "min": text(entry.minutes, ".1f"),
         "mm3/min": text(entry.benefit, ".0f"),

@@ -251,7 +251,8 @@ class _Tally:
             if flag["message"] not in known:
                 self.console.note(f"Flagged: {flag['message']}")
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
-        data |= {"flags": case["flags"], **({"worker": settled["worker"]} if "worker" in settled else {})}
+        data |= {"flags": case["flags"], "light": case["light"]}
+        data |= {"worker": settled["worker"]} if "worker" in settled else {}
         text = summary(case, job.target, settled["refused"])
         self.console.result(
             text + (next_steps(case, job.target) if self.total == 1 and not settled["refused"] else ""), data

@@ -22,7 +22,7 @@ from ..io.roi import whole_grid
 from ..io.volume import check_file, read_file
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, QUALITY_KIND
-from ..review.flags import case_flags, rules_of_case
+from ..review.light import with_light
 from ..util.csv_files import harmless_cell
 from ..util.errors import InputError, OutputError
 from ..util.strict_json import to_json
@@ -191,7 +191,7 @@ def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dic
         "ood": {"warnings": _warnings(case, names)},
         "structures": [_kept(entry, _STRUCTURE) for entry in case["structures"]],
     }
-    return {**facts, "flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
+    return with_light(facts)
 
 
 def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:

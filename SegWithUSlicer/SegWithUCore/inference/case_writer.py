@@ -35,7 +35,7 @@ from ..models.bundle import Bundle, HeadSpec
 from ..models.input_spec import Label
 from ..regions.find_regions import FoundRegions, RegionSettings
 from ..regions.region import UNCERTAIN
-from ..review.flags import case_flags, rules_of_case
+from ..review.light import with_light
 from ..util.atomic_files import atomic_folder
 from ..util.errors import InputError, OutputError
 from ..util.input_files import plain_name
@@ -135,8 +135,7 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
             _write_volumes(result, ranges, work, progress)
         except (RuntimeError, OutputError) as error:  # SimpleITK's writers raise RuntimeError
             raise OutputError(f"Cannot write {target}: the disk is full or read-only; free some space.") from error
-        facts = case_facts(result, target, ranges)
-        facts |= {"flags": [flag.to_json() for flag in case_flags(facts, rules_of_case(facts))]}
+        facts = with_light(case_facts(result, target, ranges))
         if result.regions is not None:
             facts["regions"][HASHES] = region_file_hashes(work)
         (work / CASE_FILE).write_text(to_json(facts) + "\n", encoding="utf-8")
@@ -221,7 +220,7 @@ def _write_volumes(
 
 
 def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    """Make the content of `case.json`, but for flags; `ranges` are those of `map_ranges`."""
+    """Make the content of `case.json`, but for flags and light; `ranges` are those of `map_ranges`."""
     bundle, calibration, roi = result.bundle, result.bundle.calibration or {}, result.roi
     flags = calibration.get("flags")
     place = None if roi is None else {"centre_ras_mm": list(roi.centre_ras_mm), "size_mm": list(roi.size_mm)}

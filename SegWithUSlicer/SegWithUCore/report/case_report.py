@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from ..case.segmentation_file import REVIEWED_PATTERN, read_reviewed, reviewed_n
 from ..io.grid import VoxelGrid
 from ..io.volume import ras_to_lps, read_file
 from ..regions.region import Region, why
-from ..review.flags import Flag, case_flags, first_lines, no_flag_message, rules_of_case, structures_of
+from ..review.flags import Flag, case_flags, rules_of_case, structures_of
+from ..review.light import light_of
 from ..review.log_format import Verdict
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
@@ -81,9 +82,9 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
     found = read_reviews(folder, case)
     regions, reviews, structures = found.regions, found.reviews, structures_of(case)
     shown = _in_order_of_need(regions, reviews)[:SHOWN_REGIONS]
-    rules = rules_of_case(case)
     drawn = _drawn(folder, case, found, shown, image_file)
-    flags = case_flags(case, rules, reviews, regions)
+    flags = case_flags(case, rules_of_case(case), reviews, regions)
+    light = light_of(case, flags)
     hashes = hash_facts(case)
     differing = [f"{region.rank}" for region in disagreements(regions, reviews)[:MOST_LISTED]]
     versions = ", ".join(f"{name} {version}" for name, version in (case.get("versions") or {}).items())
@@ -91,10 +92,9 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         "case.html",
         heading=str(case["name"]),
         title=f"{case['name']}: segmentation report",
-        alerts=[_typeset(sentence) for sentence in first_lines(flags)],
+        light=replace(light, reason=_typeset(light.reason)),
         lead=[_lead(case, len(regions))],
         flags=[*_flags(case, flags), *(("note", note) for note in [*found.notes, *drawn.notes])],
-        no_flag=no_flag_message(rules.active),
         structures=structures_table(case),
         named=[(str(entry["name"]), tuple(map(int, entry["color"][:3]))) for entry in structures][:MOST_NAMED],
         overview=drawn.overview,

@@ -1,7 +1,7 @@
 """Flags of cases to review first: the metrics of a case, limits fitted on calibration cases, and a reason for each."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,8 +21,8 @@ FIGURE_DIGITS = 6
 LARGEST = 1e6
 # Severities of a difference from the training cases that raise a flag; a note does not.
 WARNED = frozenset({"warning", "refused"})
-# What flags a case although no limit is set.
-WITHOUT_LIMITS = "OOD check, model quality, empty structures and reviewers"
+# A case of which more is expected to be wrong is flagged, whatever its model's limits are.
+MOST_WRONG_SHARE = 0.5
 _WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
 
 
@@ -77,7 +77,7 @@ class FlagRules:
 
     @property
     def active(self) -> bool:
-        """Whether any limit of a figure is set; else only what needs none raises flags (`WITHOUT_LIMITS`)."""
+        """Whether any limit of a figure is set."""
         return self != FlagRules()
 
     @classmethod
@@ -127,7 +127,8 @@ def case_flags(
     whole = metrics_of_case(case)
     found = _of_warnings(case)
     found += [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
-    found += _of_share(None, whole["wrong_share"], whole["wrong_mm3"], rules.wrong_share)
+    limit = MOST_WRONG_SHARE if rules.wrong_share is None else min(rules.wrong_share, MOST_WRONG_SHARE)
+    found += _of_share(None, whole["wrong_share"], whole["wrong_mm3"], limit)
     return [*found, *_of_reviewers(reviews, regions)]
 
 
@@ -142,11 +143,6 @@ def _of_warnings(case: Mapping[str, Any]) -> list[Flag]:
             rule = _OF_KIND.get(str(warning.get("kind")), Rule.OOD)
             found[rule].append(Flag(rule, name, None, None, str(warning["message"])))
     return [flag for flags in found.values() for flag in flags]
-
-
-def first_lines(flags: Iterable[Flag], rules: Collection[Rule] = (Rule.MODEL, Rule.EMPTY)) -> list[str]:
-    """Return what stands above all else of a case, or of many with `Rule.MODEL` alone; each sentence once."""
-    return list(dict.fromkeys(flag.message for flag in flags if flag.rule in rules))
 
 
 def structures_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -170,12 +166,6 @@ def finite_share(part: float, whole: float) -> float:
     return min(share_of(part, whole), LARGEST)
 
 
-def dice_estimate(entry: Mapping[str, Any]) -> float | None:
-    """Predicted Dice of a structure, informative or not; None if there is none."""
-    value = entry.get("dice_estimate")
-    return None if value is None else float(value)
-
-
 def informative_dice(entry: Mapping[str, Any]) -> float | None:
     """Predicted Dice of a structure; None if there is none or it is not informative."""
     dice = entry.get("predicted_dice")
@@ -186,8 +176,8 @@ def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
     name, soft = str(entry["name"]), entry.get("soft_dice")
     yield from _of_share(name, wrong_share(entry), entry.get("expected_wrong_mm3"), rules.wrong_share)
     if rules.soft_dice is not None and soft is not None and soft < rules.soft_dice:
-        found, limit = distinct_texts(float(soft), rules.soft_dice, 3)
-        message = f"{name}: its own probabilities expect a Dice of {found} (soft Dice), below the limit of {limit}."
+        share = wrong_share(entry) or 0.0
+        message = f"The model is not certain enough of the {name}: about {min(share, 1.0):.0%} of it is likely wrong."
         yield Flag(Rule.SOFT_DICE, name, float(soft), rules.soft_dice, message)
 
 
@@ -201,20 +191,6 @@ def _of_share(name: str | None, share: float | None, wrong: float | None, limit:
     message = f"{found} ({wrong:.0f} mm3{missed}) is expected to be wrong, above the limit of {_percent(limit)}."
     message = f"{name}: {message}" if name else f"{message[:1].upper()}{message[1:]}"
     yield Flag(Rule.WRONG_SHARE, name, None if is_empty else share, limit, message)  # JSON has no infinity
-
-
-def no_flag_message(active: bool) -> str:
-    """Say why a case has no flag.
-
-    Args:
-        active: whether a limit of any figure is set (`FlagRules.active`).
-    """
-    if active:
-        return "No rule flags this case."
-    return (
-        "No rule is active for this model: its calibration cases gave no limit that separates bad cases from good "
-        f"ones. Only {WITHOUT_LIMITS} can flag a case: see the order of the worklist."
-    )
 
 
 def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Iterator[Flag]:
@@ -255,7 +231,7 @@ def metrics_of_case(case: Mapping[str, Any]) -> dict[str, float | None]:
     wrong = [float(entry["expected_wrong_mm3"]) for entry in case["structures"]
              if entry.get("expected_wrong_mm3") is not None]  # fmt: skip
     volume = sum(float(entry["volume_mm3"]) for entry in case["structures"] if int(entry["value"]) != 0)
-    dice = [value for entry in case["structures"] if (value := dice_estimate(entry)) is not None]
+    dice = [value for entry in case["structures"] if (value := informative_dice(entry)) is not None]
     total = sum(wrong) if wrong else None
     return {
         "wrong_share": None if total is None else finite_share(total, volume),

@@ -1,8 +1,8 @@
-"""Worklist: cases sorted by the expected errors seen per minute of review, or by a metric of the whole case.
+"""Worklist: cases sorted by a metric of the whole case, worst first, or by the errors seen per minute of review.
 
 Metrics need no fitted limit: with the usual twenty calibration cases perhaps no limit separates bad cases from good
-ones better than chance, and yet the worst case is often that of the largest expected wrong share or of the lowest
-predicted Dice. Standard library only.
+ones better than chance, and yet the worst case is often first (`Testing/Benchmarks/results/worklist_order.json`).
+Standard library only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,8 @@ from typing import Any
 from ..case.case_file import naming_case, read_case
 from ..util.errors import InputError
 from ..util.folder_entries import lost_link
-from .flags import Flag, Rule, case_flags, first_lines, metrics_of_case, rules_of_case, structures_of
+from .flags import LARGEST, Flag, Rule, case_flags, metrics_of_case, rules_of_case, structures_of
+from .light import Level, Light, light_of
 from .log_format import SEEN, Verdict
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, seen_by, unseen_regions
 
@@ -22,12 +23,12 @@ SECONDS_PER_REGION = 20.0
 SECONDS_TO_OPEN = 15.0
 PACE = f"{SECONDS_PER_REGION:.0f} s per region and {SECONDS_TO_OPEN:.0f} s per case are assumed"
 
-BENEFIT = "benefit"
+WORST_FIRST = "share"
 # Orders of a worklist by name.
 SORTS = {
-    BENEFIT: "the expected wrong volume (mm3) in the regions that are still to be reviewed, per minute of review",
-    "share": "the expected wrong volume, missed tissue included, as a share of the segmented volume, largest first",
+    WORST_FIRST: "the expected wrong volume, missed tissue included, as a share of the segmented volume, largest first",
     "predicted-dice": "the lowest predicted Dice of a structure, lowest first",
+    "benefit": "the expected wrong volume (mm3) in the regions that are still to be reviewed, per minute of review",
 }
 
 
@@ -63,6 +64,7 @@ class WorklistEntry:
         name: of the case.
         folder: of the case.
         flags: with their reasons.
+        light: what to do with the case; None if it was not read.
         worst_structure: the one with the largest expected wrong volume; None without calibration.
         expected_wrong_mm3: of that structure.
         regions: number of regions; None if nothing is calibrated, or the case was not read.
@@ -74,12 +76,12 @@ class WorklistEntry:
         unseen_regions: those that were taken without a look and that no reviewer has looked at.
         unseen_wrong_mm3: expected wrong volume that these hold.
         metrics: of the whole case, as `metrics_of_case`; None for what its model does not give.
-        rules_active: whether any limit of a metric can flag the case.
     """
 
     name: str
     folder: Path
     flags: tuple[Flag, ...] = ()
+    light: Light | None = None
     worst_structure: str | None = None
     expected_wrong_mm3: float | None = None
     regions: int | None = None
@@ -91,7 +93,12 @@ class WorklistEntry:
     unseen_regions: int = 0
     unseen_wrong_mm3: float = 0.0
     metrics: Mapping[str, float | None] = field(default_factory=dict)
-    rules_active: bool = True
+
+    @property
+    def share_text(self) -> str:
+        """How much is likely wrong, relative to what was segmented; "" if that is not known."""
+        share = self.metrics.get("wrong_share")
+        return "" if share is None else "all" if share >= LARGEST else f"{share:.0%}"
 
     @property
     def minutes(self) -> float:
@@ -106,9 +113,9 @@ class WorklistEntry:
 
 # Sort keys of `SORTS`, lowest first.
 _KEYS: dict[str, Callable[[WorklistEntry], float | None]] = {
-    BENEFIT: lambda entry: -entry.benefit,
-    "share": lambda entry: None if (share := entry.metrics.get("wrong_share")) is None else -share,
+    WORST_FIRST: lambda entry: None if (share := entry.metrics.get("wrong_share")) is None else -share,
     "predicted-dice": lambda entry: entry.metrics.get("predicted_dice"),
+    "benefit": lambda entry: -entry.benefit,
 }
 
 
@@ -117,20 +124,34 @@ class Worklist:
     """Cases in order.
 
     Attributes:
-        entries: as `sort` says; before these cases that lack a structure, after them those that could not be read.
+        entries: as `sort` says; before these cases that must not be used, after them those that could not be read.
         sort: of `SORTS`.
     """
 
     entries: tuple[WorklistEntry, ...]
-    sort: str = BENEFIT
+    sort: str = WORST_FIRST
 
     @property
     def warnings(self) -> list[str]:
         """What is to be known of the models of the cases, each sentence once."""
-        return first_lines((flag for entry in self.entries for flag in entry.flags), (Rule.MODEL,))
+        flags = (flag for entry in self.entries for flag in entry.flags)
+        return list(dict.fromkeys(flag.message for flag in flags if flag.rule is Rule.MODEL))
+
+    @property
+    def order(self) -> str:
+        """The order as a sentence."""
+        return f"First the cases not to be used, then by {SORTS[self.sort]}."
+
+    @property
+    def counts(self) -> str:
+        """How many cases have which light."""
+        lights = [entry.light.level for entry in self.entries if entry.light is not None]
+        return f"{len(self.entries)} {'case' if len(self.entries) == 1 else 'cases'}: " + ", ".join(
+            f"{lights.count(level)} {level}" for level in Level
+        )
 
 
-def make_worklist(folders: Sequence[Path], sort: str = BENEFIT) -> Worklist:
+def make_worklist(folders: Sequence[Path], sort: str = WORST_FIRST) -> Worklist:
     """Read case folders and sort them; a damaged one is listed with a sentence and does not stop the rest.
 
     Only `case.json`, `regions.csv` and the logs are read.
@@ -141,17 +162,17 @@ def make_worklist(folders: Sequence[Path], sort: str = BENEFIT) -> Worklist:
     return worklist_of([read_for_worklist(folder) for folder in folders], sort)
 
 
-def worklist_of(entries: Sequence[WorklistEntry], sort: str = BENEFIT) -> Worklist:
+def worklist_of(entries: Sequence[WorklistEntry], sort: str = WORST_FIRST) -> Worklist:
     """Sort entries.
 
-    Cases that lack a structure come first, then those with the figure of the order, then those without; those that
+    Cases that must not be used come first, then those with the figure of the order, then those without; those that
     could not be read are last.
     """
 
     def key(entry: WorklistEntry) -> tuple[Any, ...]:
         figure = _KEYS[sort](entry)
-        lacks = any(flag.rule is Rule.EMPTY for flag in entry.flags)
-        return bool(entry.trouble), not lacks, figure is None, figure or 0.0, entry.name, str(entry.folder)
+        usable = entry.light is None or entry.light.level is not Level.DO_NOT_USE
+        return bool(entry.trouble), usable, figure is None, figure or 0.0, entry.name, str(entry.folder)
 
     return Worklist(tuple(sorted(entries, key=key)), sort)
 
@@ -181,7 +202,7 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         found: the reviews that count.
         all_reviews: those, and others of which only the progress is shown.
     """
-    rules, regions = rules_of_case(case), found.regions
+    regions, flags = found.regions, case_flags(case, rules_of_case(case), found.reviews, found.regions)
     assessed = [entry for entry in structures_of(case) if entry.get("expected_wrong_mm3") is not None]
     worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
     unseen = unseen_regions(regions, found.reviews)
@@ -197,7 +218,8 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     return WorklistEntry(
         name=str(case["name"]),
         folder=folder,
-        flags=tuple(case_flags(case, rules, found.reviews, regions)),
+        flags=tuple(flags),
+        light=light_of(case, flags),
         worst_structure=None if worst is None else str(worst["name"]),
         expected_wrong_mm3=None if worst is None else float(worst["expected_wrong_mm3"]),
         regions=None if case.get("regions") is None else len(regions),
@@ -208,5 +230,4 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         unseen_regions=len(unseen),
         unseen_wrong_mm3=sum(region.expected_wrong_mm3 for region in unseen),
         metrics=metrics_of_case(case),
-        rules_active=rules.active,
     )

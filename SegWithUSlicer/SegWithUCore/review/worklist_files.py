@@ -19,9 +19,9 @@ from .worklist import PACE, SORTS, Worklist, WorklistEntry
 WORKLIST_CSV, WORKLIST_JSON = "worklist.csv", "worklist.json"
 FORMAT = "segwithu-worklist"
 COLUMNS = (
-    *("rank", "case", "flags", "reasons", "worst_structure", "expected_wrong_mm3", "regions", "open_regions"),
-    *("open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3", "minutes", "benefit_mm3_per_minute"),
-    *("wrong_share", "case_wrong_mm3", "predicted_dice", "reviewed", "trouble", "folder"),
+    *("rank", "case", "light", "reason", "wrong_share", "predicted_dice", "case_wrong_mm3", "worst_structure"),
+    *("expected_wrong_mm3", "regions", "open_regions", "open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3"),
+    *("minutes", "benefit_mm3_per_minute", "flags", "reasons", "reviewed", "trouble", "folder"),
 )
 _WANTED = "give one that segwithu worklist wrote"
 
@@ -53,6 +53,8 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
     for row, entry in zip(rows, worklist.entries, strict=True):
         joined = {  # lists are joined, for spreadsheets
             **row,
+            "light": row["light"] and row["light"]["level"],
+            "reason": row["light"] and row["light"]["reason"],
             "flags": "; ".join(dict.fromkeys(flag.rule.value for flag in entry.flags)),
             "reasons": " ".join(flag.message for flag in entry.flags),
             "reviewed": "; ".join(review.text for review in entry.reviews),
@@ -71,6 +73,7 @@ def row_json(entry: WorklistEntry) -> dict[str, Any]:
         counted[name] = None if entry.regions is None else _rounded(getattr(entry, name))
     return {
         "case": entry.name,
+        "light": None if entry.light is None else entry.light.to_json(),
         "flags": [flag.to_json() for flag in entry.flags],
         "worst_structure": entry.worst_structure,
         "expected_wrong_mm3": _rounded(entry.expected_wrong_mm3),
@@ -79,9 +82,9 @@ def row_json(entry: WorklistEntry) -> dict[str, Any]:
         "benefit_mm3_per_minute": None if entry.regions is None else _rounded(entry.benefit),
         "reviews": [{**asdict(review), "text": review.text} for review in entry.reviews],
         "wrong_share": _rounded(entry.metrics.get("wrong_share"), 4),
+        "share_text": entry.share_text,
         "case_wrong_mm3": _rounded(entry.metrics.get("wrong_mm3")),
         "predicted_dice": _rounded(entry.metrics.get("predicted_dice"), 4),
-        "rules_active": entry.rules_active,
         "notes": list(entry.notes),
         "trouble": entry.trouble,
     }

@@ -11,7 +11,8 @@ from ..case.region_files import parse_regions, regions_hash, regions_text
 from ..io.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
-from ..review.flags import case_flags, first_lines, rules_of_case
+from ..review.flags import case_flags, rules_of_case
+from ..review.light import light_of
 from ..review.session import ReviewedCase
 from .case_volumes import STEPS, CaseVolumes, box_json, map_window, region_masks
 
@@ -90,7 +91,7 @@ class PageCase:
             "first_map": next(iter(case.maps), None),
             "structures": [asdict(structure) for structure in case.structures],
             "flags": [flag.to_json() for flag in flags],
-            "warnings": first_lines(flags),
+            "light": light_of(self.raw, flags).to_json(),
             "facts": [list(fact) for fact in case_facts(self.raw)],
             "total_expected_wrong_mm3": self.reviewed.expected_wrong_mm3 if self.regions else None,
             "regions_trouble": self.regions_trouble,

@@ -10,7 +10,6 @@ from typing import Any
 from ..case.case_file import read_description
 from ..case.case_folders import case_folders
 from ..regions.region import ORDERS
-from ..review.flags import no_flag_message
 from ..review.log_format import SPOKEN
 from ..review.reviewer import clean_reviewer_name
 from ..review.worklist import PACE, WorklistEntry, read_for_worklist, worklist_of
@@ -93,7 +92,7 @@ class CaseStore:
             return WorklistEntry(folder.name, folder, trouble=str(error))
 
     def worklist(self, reviewer: str) -> dict[str, Any]:
-        """List all cases as the page shows them to a reviewer, best benefit first.
+        """List all cases as the page shows them to a reviewer, worst first.
 
         Args:
             reviewer: name as entered; "" for nobody yet.
@@ -107,13 +106,13 @@ class CaseStore:
             "title": self.title,
             "reviewer": name,
             "warnings": worklist.warnings,
+            "order": worklist.order,
             "cases": [
                 {
                     **row_json(entry),
                     "id": ids[entry.folder],
                     "name": entry.name,
                     "reviews": [{**asdict(one), "own": one.reviewer == name} for one in entry.reviews],
-                    "no_flag": no_flag_message(entry.rules_active),
                 }
                 for entry in worklist.entries
             ],

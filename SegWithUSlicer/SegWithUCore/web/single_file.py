@@ -130,19 +130,20 @@ def _packed(data: bytes) -> str:
 
 
 def _index(copies: Sequence[Path], settings: ExportSettings) -> str:
-    """List the pages, best benefit first."""
+    """List the pages, worst first."""
     worklist = make_worklist(list(copies))
     rows = [
         {
             "file": f"{entry.name}.html",
             "name": entry.name,
-            "flags": " ".join(flag.message for flag in entry.flags),
+            "light": entry.light,
+            "share": entry.share_text,
             "structure": entry.worst_structure or "",
             "regions": entry.regions,
             "minutes": f"{entry.minutes:.0f}",
         }
         for entry in worklist.entries
     ]
-    cases = "1 case." if len(rows) == 1 else f"{len(rows)} cases, those first in which a look pays most."
-    return render("pages.html", title="Cases to review", heading="Cases to review", rows=rows, lead=[cases],
+    lead = [f"{worklist.counts}.", worklist.order]
+    return render("pages.html", title="Cases to review", heading="Cases to review", rows=rows, lead=lead,
                   alerts=worklist.warnings, with_image=settings.with_image)  # fmt: skip

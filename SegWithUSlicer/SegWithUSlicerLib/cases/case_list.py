@@ -44,7 +44,7 @@ class CaseList:
 
     Attributes:
         title: what is listed, for people.
-        items: in the order of the worklist; those of a folder are sorted by benefit as soon as all were read.
+        items: in the order of the worklist; those of a folder are sorted worst first as soon as all were read.
 
     Raises:
         InputError: the folder holds no cases, or the file is no worklist.
@@ -142,6 +142,7 @@ def reviewer_progress(entry: WorklistEntry, reviewer: str) -> ReviewerProgress:
 def matches(entry: WorklistEntry, text: str) -> bool:
     """Check whether all words of a filter occur in the texts about a case."""
     texts: list[Any] = [entry.name, entry.folder.name, entry.worst_structure or "", entry.trouble]
+    texts += [] if entry.light is None else [entry.light.text]
     texts += [part for flag in entry.flags for part in (flag.rule.value, flag.message)]
     texts += [status.reviewer for status in entry.reviews]
     whole = "\n".join(map(str, texts)).casefold()

@@ -7,6 +7,7 @@ from typing import Any
 import qt
 import slicer
 
+from SegWithUCore.review.light import Level
 from SegWithUCore.review.reviewer import clean_reviewer_name
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
 from SegWithUCore.util.errors import SegWithUError
@@ -204,7 +205,7 @@ class CasesPanel:
 
     def _is_wanted(self, item: CaseItem) -> bool:
         ui, entry = self.ui, item.entry
-        if ui.onlyFlaggedBox.checked and not entry.flags:
+        if ui.onlyFlaggedBox.checked and entry.light is not None and entry.light.level is Level.NO_SIGN:
             return False
         if ui.onlyOpenBox.checked and not reviewer_progress(entry, self.reviewer).is_open:
             return False

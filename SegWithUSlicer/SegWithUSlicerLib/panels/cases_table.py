@@ -6,16 +6,16 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.review.flags import Rule
+from SegWithUCore.review.light import Level
 from SegWithUCore.review.worklist import WorklistEntry
 
 from ..cases.case_list import CaseItem, CaseList, reviewer_progress
 from ..i18n import _
-from ..scene.readout import typeset, volume_text
+from ..scene.readout import typeset
 from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table, updates_disabled
 
 _LEAST_ROWS, _MOST_ROWS = 3, 10
-_WIDEST_PX = (135, 135, 110, 90, 60, 50, 190)
+_WIDEST_PX = (135, 135, 130, 80, 60, 50, 190)
 """In a panel of usual width only the structure's name is cut off; tool tips have the full texts."""
 _OPENED = "▶ "
 
@@ -37,7 +37,15 @@ class CasesTable:
         self.opened: CaseItem | None = None
         """The case that is marked as open."""
         self._gui = GuiConnections()
-        titles = [_("Case"), _("Status"), _("Flags"), _("Likely wrong"), _("Regions"), _("Min"), _("Worst structure")]
+        titles = [
+            _("Case"),
+            _("Status"),
+            _("What to do"),
+            _("Likely wrong"),
+            _("Regions"),
+            _("Min"),
+            _("Worst structure"),
+        ]
         set_up_table(table, titles)
         self._gui.connect_signal(table, "cellClicked(int,int)", self._clicked)
         self._gui.connect_signal(table, "cellActivated(int,int)", self._activated)
@@ -124,12 +132,19 @@ class CasesTable:
             return name, _("..."), "", "", "", "", ""
         if entry.trouble:
             return name, _("cannot be read"), "", "", "", "", ""
-        flags = "; ".join(dict.fromkeys(RULES[flag.rule] for flag in entry.flags))
+        light = "" if entry.light is None else LEVELS[entry.light.level]
         status = status_text(entry, self._reviewer)
         if entry.regions is None:
-            return name, status, flags, "", "", "", ""
-        wrong = "" if entry.expected_wrong_mm3 is None else volume_text(entry.expected_wrong_mm3)
-        return name, status, flags, wrong, str(entry.regions), f"{entry.minutes:.1f}", entry.worst_structure or ""
+            return name, status, light, entry.share_text, "", "", ""
+        return (
+            name,
+            status,
+            light,
+            entry.share_text,
+            str(entry.regions),
+            f"{entry.minutes:.1f}",
+            entry.worst_structure or "",
+        )
 
     def _clicked(self, row: int, column: int) -> None:
         # With a key held the user gathers cases, to export them.
@@ -142,15 +157,11 @@ class CasesTable:
             self._on_open(self.shown[row])
 
 
-RULES = {
-    Rule.WRONG_SHARE: _("wrong share"),
-    Rule.SOFT_DICE: _("low soft Dice"),
-    Rule.OOD: _("out of distribution"),
-    Rule.EMPTY: _("empty structure"),
-    Rule.MODEL: _("weak model"),
-    Rule.REVIEWER: _("reviewer"),
+LEVELS = {
+    Level.DO_NOT_USE: _("do not use"),
+    Level.LOOK: _("look at it"),
+    Level.NO_SIGN: _("no sign of trouble"),
 }
-"""Abbreviated for a column; the reasons are below the list."""
 
 
 def name_text(entry: WorklistEntry) -> str:
@@ -181,7 +192,7 @@ def cell_tips(item: CaseItem) -> dict[int, str]:
     entry = item.entry
     lines = [status.text for status in entry.reviews] + list(entry.notes) + ([entry.trouble] if entry.trouble else [])
     tips = {0: f"{entry.name}\n{item.folder}", 1: "\n".join(lines), 6: entry.worst_structure or ""}
-    return {**tips, 2: "\n".join(typeset(flag.message) for flag in entry.flags)}
+    return {**tips, 2: "\n".join(about_case(item))}
 
 
 def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
@@ -191,9 +202,10 @@ def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
         shown: how many of its cases pass the filter.
     """
     count, entries = len(found.items), [item.entry for item in found.items]
-    return _("{count} cases, {flagged} flagged, {waiting} open for {who}; {place}").format(
+    lights = [entry.light.level for entry in entries if entry.light is not None]
+    return _("{count} cases: {lights}; {waiting} open for {who}; {place}").format(
         count=count if shown == count else _("{shown} of {count}").format(shown=shown, count=count),
-        flagged=sum(bool(entry.flags) for entry in entries),
+        lights=", ".join(f"{lights.count(level)} {text}" for level, text in LEVELS.items()),
         waiting=sum(reviewer_progress(entry, reviewer).is_open for entry in entries),
         who=reviewer or _("you"),
         place=found.title,
@@ -201,15 +213,10 @@ def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
 
 
 def about_case(item: CaseItem) -> list[str]:
-    """Return the lines about the selected case: why it is flagged, and what is unusual about it."""
+    """Return the lines about the selected case: why it has its light, and what is unusual about it."""
     entry = item.entry
     if entry.trouble:
         return [entry.trouble]
-    none = _("No rule flags {case}.")
-    if not entry.rules_active:
-        none = _(
-            "No rule is active for the model of {case}: its calibration cases gave no limit that separates bad "
-            "cases from good ones. Only OOD check, model quality, empty structures and reviewers can flag it."
-        )
-    reasons = [flag.message for flag in entry.flags] or [none.format(case=entry.name)]
-    return [typeset(message) for message in (*reasons, *entry.notes)]
+    first = [] if entry.light is None else [entry.light.text]
+    further = [flag.message for flag in entry.flags if entry.light is None or flag.message != entry.light.reason]
+    return [typeset(message) for message in (*first, *further, *entry.notes)]

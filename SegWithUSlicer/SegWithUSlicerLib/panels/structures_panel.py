@@ -5,18 +5,25 @@ from typing import Any
 import qt
 
 from SegWithUCore.case.case_file import CaseDescription, Structure
+from SegWithUCore.review.flags import Rule
 
 from ..guarded import guarded
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import dice_text, expected_text, typeset, volume_text
 from ..scene.structures import show_in_3d, show_structure
-from .cases_table import RULES
 from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table
 
 _WIDEST_PX = (130, 110, 95)
 """Of the first columns: structure, flag and Dice are visible in a panel of 360 px."""
 _MOST_ROWS = 8
+RULES = {
+    Rule.WRONG_SHARE: _("much is wrong"),
+    Rule.SOFT_DICE: _("not certain"),
+    Rule.OOD: _("unusual"),
+    Rule.EMPTY: _("nothing drawn"),
+}
+"""Abbreviated for a column; the tool tip has the reason."""
 
 
 class StructuresPanel:

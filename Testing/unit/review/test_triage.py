@@ -12,10 +12,10 @@ from SegWithUCore.review.flags import (
     Rule,
     case_flags,
     distinct_texts,
-    first_lines,
     metrics_of_case,
-    no_flag_message,
+    rules_of_case,
 )
+from SegWithUCore.review.light import Level, Light, light_of
 from SegWithUCore.review.reviews import CaseReviews
 from SegWithUCore.review.worklist import SORTS, WorklistEntry, entry_of, worklist_of
 
@@ -23,7 +23,7 @@ FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "
 
 
 def case(
-    name: str = "a", wrong: float = 20.0, missed: float = 10.0, dice: float | None = 0.82, informative: bool = False
+    name: str = "a", wrong: float = 20.0, missed: float = 10.0, dice: float | None = 0.82, informative: bool = True
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -53,6 +53,10 @@ def test_an_empty_segmentation_has_the_largest_share() -> None:
     assert metrics_of_case(empty)["wrong_share"] == LARGEST
 
 
+def light(found: dict[str, Any]) -> Light:
+    return light_of(found, case_flags(found, rules_of_case(found)))
+
+
 def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off() -> None:
     warnings = [
         {"severity": "note", "message": "may lack", "kind": EMPTY_KIND, "structure": 1},
@@ -65,10 +69,34 @@ def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off()
     assert [(flag.rule, flag.structure, flag.message) for flag in found] == [
         (Rule.MODEL, None, "poor"), (Rule.EMPTY, "atrium", "lacks"), (Rule.OOD, None, "noisy"),
     ]  # fmt: skip
-    assert first_lines(found) == ["poor", "lacks"]
+    assert light(warned) == Light(Level.DO_NOT_USE, "poor")
+    for number, level in ((0, Level.NO_SIGN), (1, Level.DO_NOT_USE), (2, Level.DO_NOT_USE), (3, Level.LOOK)):
+        assert light({**case(), "ood": {"warnings": warnings[number : number + 1]}}).level is level
+    refused = {**warnings[3], "severity": "refused", "message": "another organ"}
+    assert light({**case(), "ood": {"warnings": [warnings[3], refused]}}) == Light(Level.DO_NOT_USE, "another organ")
 
 
-def test_cases_that_lack_a_structure_come_first_in_every_order() -> None:
+def test_half_wrong_or_unknown_is_looked_at_without_any_rule() -> None:
+    assert light(case(wrong=40.0, missed=20.0)).level is Level.LOOK
+    unknown = case()
+    for entry in unknown["structures"]:
+        del entry["expected_wrong_mm3"]
+    assert light(unknown).level is Level.LOOK
+
+
+def test_no_sign_of_trouble_says_how_often_that_misses_a_bad_case() -> None:
+    rule = {"limit": 0.9, "useful": True, "missed": 1, "bound": 0.182}
+    measured = case()
+    measured["model"]["flags"] = {"bad_cases": 10, "bad_dice": 0.835, "rules": {"soft_dice": rule}}
+    found = light(measured)
+    assert found.level is Level.NO_SIGN
+    assert all(text in found.reason for text in ("Of 10 ", "below 0.83)", " 1 had", "18%"))
+    for rules in ({}, {"soft_dice": {**rule, "useful": False}}, {"soft_dice": {"limit": 0.9, "useful": True}}):
+        measured["model"]["flags"]["rules"] = rules
+        assert light(measured).level is Level.NO_SIGN and "not measured" in light(measured).reason
+
+
+def test_cases_that_must_not_be_used_come_first_in_every_order() -> None:
     empty, worse = case("empty", wrong=1.0, missed=1.0, dice=0.99), case("worse", wrong=80.0, missed=80.0, dice=0.1)
     warning = {"severity": "warning", "message": "lacks", "kind": EMPTY_KIND, "structure": 1}
     empty["ood"] = {"warnings": [warning]}
@@ -98,7 +126,5 @@ def test_the_share_of_the_whole_case_is_limited_too() -> None:
     assert flag.message.startswith("30 % of the segmented volume (30 mm3, missed tissue included)")
 
 
-def test_without_an_active_rule_it_is_said_so() -> None:
-    assert not FlagRules.fitted({"rules": {"soft_dice": {"limit": None, "useful": False}}}).active
-    assert no_flag_message(active=False).startswith("No rule is active for this model")
-    assert no_flag_message(active=True) == "No rule flags this case."
+def test_a_prediction_that_is_not_informative_ranks_nothing() -> None:
+    assert metrics_of_case(case(informative=False))["predicted_dice"] is None

@@ -88,12 +88,12 @@ def test_a_useless_network_is_named_first_everywhere(
         page = (folder / "report.html").read_text(encoding="utf-8")
         assert page.index("does not draw" if draws_nothing else "too poor") < page.index('class="lead"')
     index = (seg / "index.html").read_text(encoding="utf-8")
-    assert f"{SEGMENTED} flagged" in index
+    assert f"{SEGMENTED} do not use" in index
     assert index.index("does not draw" if draws_nothing else "too poor") < index.index('class="lead"')
 
     listed = segwithu("worklist", seg, "--output", tmp_path / "list")
     assert listed.messages[0] == f"Warning: {warning}"
-    assert f"{SEGMENTED} of {SEGMENTED} cases are flagged" in listed.out
+    assert f"{SEGMENTED} do not use" in listed.out
     assert json.loads((tmp_path / "list" / "worklist.json").read_text(encoding="utf-8"))["warnings"][0] == warning
     with (tmp_path / "list" / "worklist.csv").open(encoding="utf-8", newline="") as file:
         assert all(row["flags"].startswith("model") and warning in row["reasons"] for row in csv.DictReader(file))
@@ -101,7 +101,7 @@ def test_a_useless_network_is_named_first_everywhere(
     assert pages.code == 0, pages.err
     for page in (tmp_path / "pages").glob("case-*.html"):
         text = page.read_text(encoding="utf-8")
-        assert '"warnings": ["The model does not draw a structure' in text
+        assert '"level": "do not use", "reason": "The model does not draw a structure' in text
         assert ('"Nothing was drawn of the anterior hippocampus' in text) is draws_nothing
     index = (tmp_path / "pages" / "index.html").read_text(encoding="utf-8")
     assert index.index("does not draw a structure, or too poorly") < index.index('class="lead"')

@@ -13,8 +13,9 @@ from segwithu_command import Command, refused
 
 from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import read_regions
+from SegWithUCore.review.light import Level
 from SegWithUCore.review.log_format import Verdict
-from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, Worklist, make_worklist
+from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, SORTS, Worklist, make_worklist
 from SegWithUCore.review.worklist_files import COLUMNS, read_listed, read_worklist, write_worklist
 from SegWithUCore.util.errors import InputError, code_of
 
@@ -84,7 +85,7 @@ def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
         limited(folder, wrong_share=0.01)
     outcome = segwithu("worklist", cases, "--output", output)
     assert outcome.code == 0, outcome.err
-    assert "3 of 3 cases are flagged" in outcome.out
+    assert "3 look at it" in outcome.out
     with (output / "worklist.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     listed = read_worklist(output / "worklist.json")
@@ -94,10 +95,12 @@ def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
         assert not Path(row["folder"]).is_absolute()
         assert (folder / "case.json").samefile(output / row["folder"] / "case.json")
         assert row["flags"] == "expected wrong share"
+        assert {"level": row["light"], "reason": row["reason"]} == entry["light"]
+        assert row["light"] == Level.LOOK and row["reason"] == entry["flags"][0]["message"]
         assert all(flag["message"] in row["reasons"] for flag in entry["flags"])
         assert float(row["benefit_mm3_per_minute"]) == entry["benefit_mm3_per_minute"] > 0
     content = json.loads((output / "worklist.json").read_text(encoding="utf-8"))
-    assert "per minute" in content["sorted_by"]
+    assert content["sorted_by"] == SORTS["share"]
 
 
 def test_what_was_written_is_read_again(cases: Path, tmp_path: Path) -> None:

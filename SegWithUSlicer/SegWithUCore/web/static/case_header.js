@@ -1,8 +1,8 @@
-// The bar above a case: its name and flags, what is known about it, the tools of the views, and what is stored.
+// The bar above a case: its name and light, what is known about it, the tools of the views, and what is stored.
 
 import { element, showText } from "./dom.js";
 import { TOOLS } from "./pointer.js";
-import { ruleText } from "./texts.js";
+import { LEVELS } from "./texts.js";
 
 const KEYS_TEXT =
     "Keys: N next undecided, Shift+N previous; Ctrl+Alt+1 accepted, 2 corrected, 3 rejected, 4 second reader; Ctrl+Alt+Z undo, Ctrl+Alt+C comment, Ctrl+Alt+N next open case; hold P to see the bare image; R shows the whole image. In a view: arrows move the crosshair, Page Up and Page Down the slice, + and - zoom, Ctrl+arrows move the picture, Shift+arrows change contrast and brightness, Enter enlarges. They rest while you type.";
@@ -24,13 +24,13 @@ export class CaseHeader {
                 },
                 "Next open case",
             );
-        const flags = [...new Set(description.flags.map(({ rule }) => ruleText(rule)))];
+        const { level, reason } = description.light;
         this.root = element(
             "header",
             { class: "topbar" },
             actions && element("button", { class: "back", on: { click: actions.back } }, "← Cases"),
             element("h1", { title: description.name }, description.name),
-            ...flags.map((text) => element("span", { class: "chip" }, text)),
+            element("span", { class: "chip", "data-level": level, title: reason }, level),
             makeFacts(description),
             element("span", { class: "grow" }),
             this.makeTools(viewer, settings),
@@ -87,7 +87,7 @@ export class CaseHeader {
 }
 
 function makeFacts(description) {
-    const flags = description.flags.map(({ message }) => element("li", {}, message));
+    const reasons = new Set([description.light.reason, ...description.flags.map(({ message }) => message)]);
     const facts = description.facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
     return element(
         "details",
@@ -96,7 +96,7 @@ function makeFacts(description) {
         element(
             "div",
             { class: "facts-body", tabIndex: 0, role: "region", "aria-label": "About this case" },
-            flags.length ? element("ul", {}, ...flags) : null,
+            element("ul", {}, ...[...reasons].map((reason) => element("li", {}, reason))),
             element("dl", {}, ...facts),
             element("p", { class: "hint" }, KEYS_TEXT),
         ),
@@ -105,8 +105,8 @@ function makeFacts(description) {
 
 // Lines between the bar and the case: what went wrong, what the reviewer should know, and what to do about it.
 export class Messages {
-    // `alerts`: sentences that stand above all else, about the model and what it did not draw.
-    constructor(actions, alerts) {
+    // A case that must not be used says so above all else.
+    constructor(actions, light) {
         this.warning = element("p", { class: "banner bad", role: "alert", hidden: true });
         this.note = element("p", { class: "banner", role: "status", hidden: true });
         this.retry = element("button", { hidden: true, on: { click: actions.retry } }, "Try again");
@@ -118,7 +118,9 @@ export class Messages {
         this.root = element(
             "div",
             { class: "messages" },
-            ...alerts.map((text) => element("p", { class: "banner bad alert" }, text)),
+            light.level === LEVELS[0]
+                ? element("p", { class: "banner bad alert" }, `${light.level}: ${light.reason}`)
+                : null,
             this.warning,
             this.note,
             this.retry,

@@ -53,7 +53,7 @@ export class CasePage {
         });
         this.messages = new Messages(
             { retry: () => this.review.openAgain(), saveUnsent: () => this.saveUnsent() },
-            this.description.warnings,
+            this.description.light,
         );
         this.header = new CaseHeader(this.description, this.viewer, settings, source.isFile ? null : actions);
         this.make();

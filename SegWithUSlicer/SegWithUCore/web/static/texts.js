@@ -66,15 +66,5 @@ export const ORDER_TEXTS = {
     position: "From head to foot",
 };
 
-const RULE_TEXTS = {
-    "expected wrong share": "wrong share",
-    "soft Dice": "low soft Dice",
-    ood_reference: "out of distribution",
-    "empty structure": "empty structure",
-    model: "weak model",
-    reviewer: "reviewer",
-};
-
-export function ruleText(rule) {
-    return RULE_TEXTS[rule] ?? rule;
-}
+// What to do with a case, worst first.
+export const LEVELS = ["do not use", "look at it", "no sign of trouble"];

@@ -1,20 +1,20 @@
-// The list of cases: sorted, filtered, with flags and how far each review is.
+// The list of cases: sorted, filtered, with their lights and how far each review is.
 
 import { element } from "./dom.js";
-import { ruleText, volumeText } from "./texts.js";
+import { LEVELS } from "./texts.js";
 
 const COLUMNS = [
     { title: "Case", tip: "The name of the case.", key: (row) => row.name.toLocaleLowerCase() },
     { title: "Status", tip: "How many regions you have decided, then how many others have.", key: (row) => row.share },
     {
-        title: "Flags",
-        tip: "Rules that flag the case; hover or focus a row to see the reasons below the table.",
-        key: (row) => row.flags || null,
+        title: "What to do",
+        tip: "Whether to look at the case; hover or focus a row to see why below the table.",
+        key: (row) => LEVELS.indexOf(row.case.light?.level),
     },
     {
         title: "Likely wrong",
-        tip: "How much of the worst structure is expected to be wrong.",
-        key: (row) => row.case.expected_wrong_mm3,
+        tip: "The expected wrong volume, missed tissue included, as a share of the segmented volume.",
+        key: (row) => row.case.wrong_share,
         number: true,
     },
     { title: "Regions", tip: "Number of regions.", key: (row) => row.case.regions, number: true },
@@ -30,6 +30,9 @@ const COLUMNS = [
         key: (row) => row.case.worst_structure?.toLocaleLowerCase() ?? null,
     },
 ];
+
+// The column that the worklist's own order goes by.
+const WORST_FIRST = COLUMNS.findIndex(({ title }) => title === "Likely wrong");
 
 export class WorklistPage {
     // `actions` has open(id), reviewerChanged(), reload().
@@ -100,7 +103,7 @@ export class WorklistPage {
                 { class: "worklist-controls" },
                 element("label", { class: "field" }, "Your name", this.name),
                 element("label", { class: "field grow" }, "Filter", this.filter),
-                element("label", { class: "check" }, this.flagged, "Flagged"),
+                element("label", { class: "check" }, this.flagged, "With a sign of trouble"),
                 element("label", { class: "check" }, this.waiting, "Open for you"),
             ),
             this.alerts,
@@ -111,6 +114,7 @@ export class WorklistPage {
                 "p",
                 { class: "hint" },
                 [
+                    this.worklist.order,
                     this.worklist.pace,
                     this.worklist.version &&
                         `SegWithU ${this.worklist.version}. Research software, not for clinical use.`,
@@ -162,19 +166,20 @@ export class WorklistPage {
         const shown = rows
             .filter((row) => words.every((word) => row.text.includes(word)))
             .filter(
-                (row) => (!this.flagged.checked || row.case.flags.length) && (!this.waiting.checked || row.isWaiting),
+                (row) => (!this.flagged.checked || row.hasSign) && (!this.waiting.checked || row.isWaiting),
             );
         if (this.sorting) {
             sortRows(shown, COLUMNS[this.sorting.index].key, this.sorting.way);
         }
         this.shown = shown.map((row) => row.case.id);
         this.headers.forEach((header, index) => {
-            header.setAttribute("aria-sort", this.sorting?.index === index ? this.sorting.way : "none");
+            const { index: sorted, way } = this.sorting ?? { index: WORST_FIRST, way: "descending" };
+            header.setAttribute("aria-sort", sorted === index ? way : "none");
         });
         this.body.replaceChildren(...shown.map((row) => this.makeRow(row)));
-        const flagged = rows.filter((row) => row.case.flags.length).length;
+        const counts = LEVELS.map((level) => `${rows.filter((row) => row.case.light?.level === level).length} ${level}`);
         const waiting = rows.filter((row) => row.isWaiting).length;
-        const text = `${rows.length === 1 ? "One case" : `${rows.length} cases`}, ${flagged} flagged, ${waiting} open for ${this.worklist.reviewer || "you"}`;
+        const text = `${rows.length === 1 ? "One case" : `${rows.length} cases`}, ${counts.join(", ")}, ${waiting} open for ${this.worklist.reviewer || "you"}`;
         this.summary.textContent = shown.length === rows.length ? text : `${shown.length} of ${text}`;
     }
 
@@ -189,12 +194,8 @@ export class WorklistPage {
             ? [element("td", { class: "bad" }, "cannot be read"), ...COLUMNS.slice(2).map(() => element("td"))]
             : [
                   element("td", {}, row.status),
-                  element("td", {}, ...row.flagTexts.map((text) => element("span", { class: "chip" }, text))),
-                  element(
-                      "td",
-                      { class: "number" },
-                      one.expected_wrong_mm3 === null ? "" : volumeText(one.expected_wrong_mm3),
-                  ),
+                  element("td", {}, element("span", { class: "chip", "data-level": one.light.level }, one.light.level)),
+                  element("td", { class: "number" }, one.share_text),
                   element("td", { class: "number" }, one.regions === null ? "" : String(one.regions)),
                   element("td", { class: "number" }, one.regions === null ? "" : one.minutes.toFixed(1)),
                   element("td", {}, one.worst_structure ?? ""),
@@ -218,23 +219,21 @@ export class WorklistPage {
         );
     }
 
-    // Shows why a case is flagged.
+    // Says why a case has its light.
     tell(one) {
-        const reasons = one.trouble ? [one.trouble] : [...one.flags.map(({ message }) => message), ...one.notes];
-        const lines = reasons.length ? reasons : [one.no_flag];
-        this.about.replaceChildren(element("strong", {}, one.name), ...lines.map((line) => element("p", {}, line)));
+        const reasons = one.trouble ? [one.trouble] : [one.light.reason, ...one.flags.map(({ message }) => message)];
+        const lines = new Set([...reasons, ...one.notes]);
+        this.about.replaceChildren(element("strong", {}, one.name), ...[...lines].map((line) => element("p", {}, line)));
     }
 }
 
 function worklistRow(one, reviewer) {
-    const flagTexts = [...new Set(one.flags.map(({ rule }) => ruleText(rule)))];
     const own = one.reviews.find((review) => review.own);
     const decided = own ? own.decided + own.unseen : 0;
     return {
         case: one,
         name: one.name,
-        flagTexts,
-        flags: flagTexts.join(";").toLocaleLowerCase(),
+        hasSign: !one.light || one.light.level !== LEVELS.at(-1),
         status: statusText(one, own, reviewer),
         share: one.regions ? decided / one.regions : null,
         isWaiting: !one.trouble && Boolean(one.regions) && decided < one.regions,
@@ -242,7 +241,7 @@ function worklistRow(one, reviewer) {
             one.name,
             one.worst_structure ?? "",
             one.trouble,
-            ...flagTexts,
+            one.light?.level ?? "",
             ...one.flags.flatMap(({ rule, message }) => [rule, message]),
             ...one.reviews.map((review) => review.reviewer),
         ]

@@ -1,0 +1,81 @@
+"""The light of a case: what to do with it, and one reason in plain words; the same wherever the case is shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from .flags import Flag, Rule, case_flags, metrics_of_case, rules_of_case
+
+_UNUSABLE = (Rule.EMPTY, Rule.MODEL)
+"""Rules after which nothing of a case is to be relied on: what should be there is not, or the model is too poor."""
+
+
+class Level(StrEnum):
+    """What to do with a case."""
+
+    DO_NOT_USE = "do not use"
+    LOOK = "look at it"
+    NO_SIGN = "no sign of trouble"
+
+
+@dataclass(frozen=True)
+class Light:
+    """What to do with a case and why.
+
+    Attributes:
+        level: what to do.
+        reason: one sentence; with no sign of trouble, how often this misses a bad case.
+    """
+
+    level: Level
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.level.value.capitalize()}: {self.reason}"
+
+    def to_json(self) -> dict[str, str]:
+        """For `case.json`, `worklist.json` and the page."""
+        return asdict(self)
+
+
+def light_of(case: Mapping[str, Any], flags: Sequence[Flag]) -> Light:
+    """Sum up a case.
+
+    Args:
+        case: the content of its `case.json`.
+        flags: of `case_flags`, with those of reviewers that count.
+    """
+    warnings = (case.get("ood") or {}).get("warnings") or []
+    refused = [str(warning["message"]) for warning in warnings if warning["severity"] == "refused"]
+    if unusable := [*refused, *(flag.message for flag in flags if flag.rule in _UNUSABLE)]:
+        return Light(Level.DO_NOT_USE, unusable[0])
+    if flags:
+        return Light(Level.LOOK, flags[0].message)
+    if metrics_of_case(case)["wrong_mm3"] is None:
+        return Light(Level.LOOK, "The model is not calibrated: nothing says how much may be wrong.")
+    return Light(Level.NO_SIGN, miss_rate((case.get("model") or {}).get("flags")))
+
+
+def with_light(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Add flags and light to the content of a `case.json`."""
+    flags = case_flags(facts, rules_of_case(facts))
+    return {**facts, "flags": [flag.to_json() for flag in flags], "light": light_of(facts, flags).to_json()}
+
+
+def miss_rate(calibration: Mapping[str, Any] | None) -> str:
+    """Say how many bad cases had no flag when the limits were fitted.
+
+    Args:
+        calibration: the block "flags" of a bundle's calibration, or None.
+    """
+    rules = [rule for rule in ((calibration or {}).get("rules") or {}).values() if rule["useful"] and "missed" in rule]
+    if not calibration or not rules:
+        return "How often a bad case has no sign of trouble is not measured for this model."
+    rule, bad = min(rules, key=lambda rule: rule["bound"]), int(calibration["bad_cases"])
+    return (
+        f"Of {bad} bad calibration cases (Dice of a structure below {calibration['bad_dice']:.2f}) {rule['missed']} "
+        f"had no sign either; of new ones like them at most {rule['bound']:.0%} on average."
+    )
