@@ -296,8 +296,8 @@ class RunController:
         device = str(event.get("device") or "cpu").upper() + (f" ({engine})" if engine else "")
         done = text.format(seconds=event.get("seconds") or 0, device=device)
         light = nodes.case.raw["light"]
-        first = f"{light['level'].capitalize()}: {light['reason']}"
-        self._end(Outcome.DONE, " ".join(filter(None, [first, done, run.engine_remark])))
+        told = f"{light['level'].capitalize()}: {light['reason']}"
+        self._end(Outcome.DONE, " ".join(filter(None, [done, told, run.engine_remark])))
 
     def _error(self, run: _Run, event: Mapping[str, Any]) -> None:
         text, details = str(event.get("text") or _("The run failed.")), str(event.get("details") or "")
