@@ -123,4 +123,5 @@ def test_an_empty_segmentation_of_a_model_that_knows_no_case_is_flagged(tmp_path
     case = read_case(tmp_path / "out" / "dark")
     (warning,) = [entry for entry in case["ood"]["warnings"] if entry["kind"] == EMPTY_KIND]
     assert (warning["severity"], warning["structure"]) == ("warning", 1)
-    assert [(flag["rule"], flag["structure"]) for flag in case["flags"]] == [("empty structure", "class 1")]
+    assert (case["flags"][0]["rule"], case["flags"][0]["structure"]) == ("empty structure", "class 1")
+    assert case["light"] == {"level": "do not use", "reason": case["flags"][0]["message"]}
