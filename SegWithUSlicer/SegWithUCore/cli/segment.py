@@ -5,18 +5,19 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
 from ..inference.engines import AUTO
 from ..util.atomic_files import one_writer
-from ..util.errors import INTERRUPTED, OutputError, UsageError
+from ..util.errors import INTERRUPTED, InputError, OutputError, UsageError
 from ..util.failures import failure_message
 from ..util.input_files import plain_name
 from ..util.progress import Progress, time_left
 from ..util.run_lock import Part, run_lock
-from .arguments import add_command, check_folder_name, int_between, opened_model
+from .arguments import CommandParser, add_command, check_folder_name, int_between, opened_model
 from .case_summary import next_steps, summary
 from .console import Console, ReaderLeftError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..cohort.jobs import Failure
     from ..cohort.one_case import Settled
+    from ..inference.given_mask import MaskFile
     from ..inference.segment import Job
     from ..io.inputs import GivenCase
     from ..models.bundle import Bundle
@@ -33,13 +35,26 @@ _TABLE = re.compile(r".*\.(csv|tsv|txt):[^:/\\]+", re.IGNORECASE)
 
 
 def add_commands(commands: Any) -> None:
-    """Add `segment`."""
+    """Add `segment` and `judge`."""
     command = add_command(commands, "segment", run)
+    command.add_argument("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD or MHA), the "
+        "folder of a DICOM series, a folder in nnU-Net naming (CASE_0000.nii.gz), which may hold many cases, or "
+        "TABLE.csv:ROLE, the cases of a split table (columns case, role; with a folder images next to it)")  # fmt: skip
+    command.add_flag("--each", "CASE is a folder of cases: every image file and every folder in it is one")
+    _add_options(command)
+    command = add_command(commands, "judge", run_judge)
+    command.add_argument("image", type=Path, help="an image as for segment, or TABLE.csv with the columns image and "
+        "mask, and case for other names than the files'")  # fmt: skip
+    command.add_argument("mask", nargs="?", type=Path, help="the segmentation: a label map on the image's grid (NIfTI, "
+        "NRRD, MHA, .seg.nrrd, DICOM SEG), or a folder with one file per structure")  # fmt: skip
+    command.add_argument("--labels", nargs="+", default=[], metavar="LABEL=STRUCTURE", help="what labels (values, or "
+        "names of segments or files) mean to the model, such as 5=liver; all others are left out")  # fmt: skip
+    _add_options(command)
+
+
+def _add_options(command: CommandParser) -> None:
+    """Add what both commands take."""
     add, flag = command.add_argument, command.add_flag
-    add("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD or MHA), the folder of a DICOM "
-        "series, a folder in nnU-Net naming (CASE_0000.nii.gz), which may hold many cases, or TABLE.csv:ROLE, the "
-        "cases of a split table (columns case, role; with a folder images next to it)")  # fmt: skip
-    flag("--each", "CASE is a folder of cases: every image file and every folder in it is one")
     command.add_shared("--model", "--output")
     add("--channel", action="append", default=[], metavar="NAME=FILE", help="a further channel of a single CASE")
     add("--series", action="append", default=[], metavar="[NAME=]UID", help="the DICOM series to read if a folder "
@@ -73,6 +88,78 @@ def run(options: "argparse.Namespace", console: Console) -> int:
     segment DATA --each -m hippocampus -o results --resume
     segment DATA/split.csv:test -m my_model -o results
     """
+    tables = {path: _cases_of(path) for path in options.cases if _TABLE.fullmatch(path.name) and not path.exists()}
+    return _run(options, console, options.cases, tables, {})
+
+
+def run_judge(options: "argparse.Namespace", console: Console) -> int:
+    """Judge a segmentation that was made elsewhere.
+
+    Run the model on IMAGE, and write OUTPUT/<name>/ as segment does, with MASK as the segmentation and the probability
+    that it is wrong: its disagreement with the model. Review, worklist, report and export work as after segment.
+
+    Examples:
+    judge head.nii.gz mask.nii.gz -m hippocampus -o judged --labels "17=left hippocampus" "53=right hippocampus"
+    judge ct.nii.gz total_segmentator_output -m my_model -o judged --labels liver=liver
+    judge TABLE.csv -m hippocampus -o judged --resume
+    """
+    from ..inference.given_mask import MaskFile
+
+    names = {}
+    for entry in options.labels:
+        label, _, structure = entry.partition("=")
+        if not label or not structure or label in names:
+            raise UsageError(f"--labels {entry}: give LABEL=STRUCTURE, each label once.")
+        names[label] = structure
+    rows = _masks_of(options.image, options.mask)
+    masks = {case.name: MaskFile(mask, names) for case, mask in rows}
+    options.each = False
+    return _run(options, console, [options.image], {options.image: [case for case, _ in rows]}, masks)
+
+
+def _masks_of(image: Path, mask: Path | None) -> "list[tuple[GivenCase, Path]]":
+    """Return each case with its mask: of one image, or of the rows of a table.
+
+    Raises:
+        UsageError: there is no mask.
+        InputError: the table lacks a column or a cell, or a file is missing.
+    """
+    from ..io.inputs import GivenCase, case_name, find_input
+    from ..util.csv_files import read_user_table
+
+    if mask is not None:
+        cases = find_input(image).cases
+        if len(cases) > 1:
+            raise UsageError(f"{image} holds {len(cases)} cases, but one mask was given: use a table of both.")
+        return [(cases[0], mask)]
+    wanted = "give IMAGE MASK, or a CSV table with the columns image and mask"
+    if image.suffix.lower() != ".csv":
+        raise UsageError(f"There is no mask for {image}: {wanted}.")
+    found = []
+    for number, row in enumerate(read_user_table(image, ("image", "mask"), wanted), 2):
+        if not row["image"] or not row["mask"]:
+            raise InputError(f"{image}: row {number} lacks image or mask: {wanted}.")
+        file, own = (image.parent / row[key] for key in ("image", "mask"))
+        found.append((GivenCase(row.get("case") or case_name(file), file), own))
+    if len({case.name for case, _ in found}) < len(found):
+        raise InputError(f"{image} names two cases alike: add a column case with different names.")
+    return found
+
+
+def _run(
+    options: "argparse.Namespace",
+    console: Console,
+    paths: list[Path],
+    tables: "dict[Path, list[GivenCase]]",
+    masks: "dict[str, MaskFile]",
+) -> int:
+    """Make the case folders of both commands.
+
+    Args:
+        paths: that cases are found in.
+        tables: the cases of those paths that are tables.
+        masks: to judge, by the name of the case.
+    """
     from ..cohort.jobs import Failure, check_failed_file
     from ..cohort.one_case import Rules, settle_all
     from ..cohort.workers import Setup, settle_on_workers, uses_workers
@@ -84,7 +171,7 @@ def run(options: "argparse.Namespace", console: Console) -> int:
     bundle = resolve_model(options.model)
     for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
-    found = _cases(options, bundle, console)
+    found = _cases(options, bundle, console, paths, tables, masks)
     if part is not None:
         found = part.share(sorted(found, key=lambda case: case.name))
     failures = [case for case in found if isinstance(case, Failure)]
@@ -123,7 +210,14 @@ def run(options: "argparse.Namespace", console: Console) -> int:
         return _segmented(settled, tally, options.output, many)
 
 
-def _cases(options: "argparse.Namespace", bundle: "Bundle", console: Console) -> "list[Job | Failure]":
+def _cases(
+    options: "argparse.Namespace",
+    bundle: "Bundle",
+    console: Console,
+    paths: list[Path],
+    tables: "dict[Path, list[GivenCase]]",
+    masks: "dict[str, MaskFile]",
+) -> "list[Job | Failure]":
     """Find the cases that the options name.
 
     Raises:
@@ -135,11 +229,11 @@ def _cases(options: "argparse.Namespace", bundle: "Bundle", console: Console) ->
     if options.name is not None:
         check_folder_name(options.name, "--name")
     jobs, failures = jobs_of(
-        options.cases,
+        paths,
         options.output,
         bundle.input.channels,
         console.note,
-        tables={path: _cases_of(path) for path in options.cases if _TABLE.fullmatch(path.name) and not path.exists()},
+        tables=tables,
         each=options.each,
         name=options.name,
         channels=options.channel,
@@ -148,6 +242,8 @@ def _cases(options: "argparse.Namespace", bundle: "Bundle", console: Console) ->
         unlike_training=options.unlike_training,
         include_image=options.include_image,
     )
+    if masks:  # --name renames the only one
+        jobs = [replace(job, mask=next(iter(masks.values())) if options.name else masks[job.name]) for job in jobs]
     return [*jobs, *failures]
 
 

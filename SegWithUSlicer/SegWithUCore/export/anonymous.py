@@ -16,7 +16,7 @@ from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part
 from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, strongest_tint, write_png
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
-from ..inference.deviation import KINDS
+from ..inference.deviation import JUDGED_KIND, KINDS
 from ..io.grid import VoxelGrid
 from ..io.roi import whole_grid
 from ..io.volume import check_file, read_file
@@ -38,6 +38,7 @@ _SEVERITIES = ("note", "warning", "refused")
 # Warnings other than OOD warnings.
 _KIND_WORDS = {
     EMPTY_KIND: "Nothing was drawn of the {whom}",
+    JUDGED_KIND: "The segmentation was made elsewhere, and what is shown is disagreement with the model",
     QUALITY_KIND: "The model does not draw a structure, or too poorly to be used for it",
 }
 

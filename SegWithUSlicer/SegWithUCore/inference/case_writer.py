@@ -29,7 +29,7 @@ from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import write_image_planes, write_nifti_planes
-from ..io.roi import RegionOfInterest, VoxelBox
+from ..io.roi import RegionOfInterest, VoxelBox, whole_grid
 from ..io.volume import check_file
 from ..models.bundle import Bundle, HeadSpec
 from ..models.input_spec import Label
@@ -45,6 +45,7 @@ from ..util.progress import Progress, silent
 from ..util.strict_json import to_json
 from ..version import __version__
 from .deviation import Deviation
+from .given_mask import GivenMask
 from .structures import StructureMetrics, histograms, lowest_and_highest
 from .uncertainty_maps import COMPETES_ABOVE, VoxelMaps
 
@@ -84,6 +85,7 @@ class CaseResult:
         further_images: the other channels, by the name of the file that a copy goes to.
         parts: boxes inside `box` that were assessed, where that is less than all of it (`placed_case`).
         placement_facts: block `placement` of `case.json`.
+        mask: the segmentation where it was made elsewhere; `maps` hold the part of it inside `box`.
     """
 
     name: str
@@ -110,6 +112,7 @@ class CaseResult:
     peak_memory_mb: float | None = None
     parts: Sequence[VoxelBox] = ()
     placement_facts: Mapping[str, Any] | None = None
+    mask: GivenMask | None = None
 
     def assessed_parts(self, planes: Planes) -> list[Planes]:
         """Return the assessed parts of a map."""
@@ -203,10 +206,12 @@ def _write_volumes(
         write_nifti_planes(work / file, values, box, grid, outside)
         check(file)
 
-    values = ChangedPlanes(result.maps.classes, label_table(labels))
-    write(SEGMENTATION_FILE, values)
+    classes, whole = (result.maps.classes, box) if result.mask is None else (result.mask.indices, whole_grid(grid))
+    values = ChangedPlanes(classes, label_table(labels))
+    write_nifti_planes(work / SEGMENTATION_FILE, values, whole, grid, 0)
+    check(SEGMENTATION_FILE)
     path, image_hash = work / SEGMENTATION_NRRD_FILE, result.voxels_sha256[0]
-    write_segmentation_nrrd(path, values, box, grid, labels, image_hash)
+    write_segmentation_nrrd(path, values, whole, grid, labels, image_hash)
     check(SEGMENTATION_NRRD_FILE)
     for name, planes in maps.items():
         write(MAPS[name][0], planes, not_assessed_value(name, ranges[name][0]))
@@ -237,6 +242,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         "roi": None if place is None else {**place, **result.box.to_json()},
         "assessed": result.box.to_json(),
         "placement": result.placement_facts,
+        **({} if result.mask is None else {"judged": {"file": result.mask.file.path.name, **result.mask.facts}}),
         "not_assessed_value": NOT_ASSESSED,
         "model": {
             "name": bundle.name,

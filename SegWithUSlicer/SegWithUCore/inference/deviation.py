@@ -14,10 +14,12 @@ WARNING = "warning"
 REFUSED = "refused"
 """The result would be meaningless: given only to those who insist, and never with case-level numbers."""
 
+JUDGED_KIND = "judged"
+"""About a segmentation that was made elsewhere."""
 KINDS = (
     *("field of view", "spacing", "empty", "picture", "noise", "contrast", "grey values", "intensities", "shading"),
     *("sharpness", "volume", "predicted Dice", "region of interest", "place", "model", "memory", "preview", "regions"),
-    *(EMPTY_KIND, QUALITY_KIND),
+    *(EMPTY_KIND, QUALITY_KIND, JUDGED_KIND),
 )
 """What a deviation may be about."""
 

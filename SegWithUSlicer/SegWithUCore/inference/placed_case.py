@@ -7,6 +7,7 @@ the sides before. Right and left come from world coordinates.
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class NotPlacedError(InputError):
 
 Run = Callable[[RegionOfInterest, Progress], CaseResult]
 """Segments one box of the image."""
+SidedRun = Callable[[str, RegionOfInterest, Progress], CaseResult]
+"""The same, for the box of a side."""
 
 
 def expected_dice(structures: Sequence[StructureMetrics]) -> float:
@@ -100,6 +103,12 @@ def sided_labels(labels: Sequence[Label], sides: Sequence[str]) -> dict[str, lis
     return found
 
 
+def all_sides(labels: Sequence[Label], sides: Sequence[str]) -> tuple[Label, ...]:
+    """Return the labels of a joined case: background, then those of each side."""
+    sided = sided_labels(labels, sides)
+    return (*labels[:1], *(label for side in sides for label in sided[side][1:]))
+
+
 def joined(results: Mapping[str, CaseResult], image: sitk.Image) -> CaseResult:
     """Join the results of all sides in one, on the smallest box that holds theirs.
 
@@ -110,7 +119,7 @@ def joined(results: Mapping[str, CaseResult], image: sitk.Image) -> CaseResult:
     """
     first = next(iter(results.values()))
     sided = sided_labels(first.bundle.labels, list(results))
-    all_labels = (*first.bundle.labels[:1], *(label for each in sided.values() for label in each[1:]))
+    all_labels = all_sides(first.bundle.labels, list(results))
     outer = enclosing([result.box for result in results.values()])
     part = outer.crop(image)
     maps = _joined_maps(list(results.values()), outer)
@@ -222,7 +231,7 @@ def asymmetry(left: StructureMetrics, right: StructureMetrics) -> dict[str, Any]
 
 
 def segment_placed(
-    image: sitk.Image, world: sitk.Image, source: str, bundle: Bundle, run: Run, progress: Progress
+    image: sitk.Image, world: sitk.Image, source: str, bundle: Bundle, run: SidedRun, progress: Progress
 ) -> CaseResult:
     """Place the boxes of a bundle in a whole image, segment each, and join the results.
 
@@ -254,7 +263,7 @@ def segment_placed(
     rois = {side: _in_own_coordinates(roi, image, world) for side, roi in placed.rois.items()}
     for index, (side, roi) in enumerate(rois.items()):
         low, high = (0.1 + 0.73 * (index + add) / len(rois) for add in (0, 1))  # writing begins at 0.83
-        result, is_shifted = best_box(roi, run, spec.least_dice, part_of(progress, low, high))
+        result, is_shifted = best_box(roi, partial(run, side), spec.least_dice, part_of(progress, low, high))
         found = expected_dice(result.structures)
         if found < spec.least_dice:
             raise NotPlacedError(

@@ -25,6 +25,8 @@ from ..util.progress import Progress, part_of, silent
 from .case_writer import CaseResult, write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, is_refused
 from .engines.base import DeviceMemoryError
+from .given_mask import GivenMask, MaskFile, read_mask
+from .judged_mask import judged
 from .memory_prediction import (
     READ_BYTES,
     check_regions_fit,
@@ -35,7 +37,7 @@ from .memory_prediction import (
 )
 from .model import Model
 from .ood_check import input_deviations, needs_placing
-from .placed_case import NotPlacedError, segment_placed
+from .placed_case import NotPlacedError, all_sides, segment_placed
 from .preprocessing import assessed_box, network_input
 from .structures import empty_structures, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, maps_by_slabs, regions_of_maps
@@ -61,6 +63,7 @@ class Job:
         own_to_world_ras: linear transform that the image hangs under; only tells the network which way is up.
         series: for each file, the end of the UID of the series to take from a DICOM folder that holds several.
         insist_option: how the user says `unlike_training`, for messages.
+        mask: a segmentation made elsewhere, which takes the place of the model's and is judged by it.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Job:
     own_to_world_ras: Sequence[float] | None = None
     series: Sequence[str | None] = ()
     insist_option: str = "--unlike-training"
+    mask: MaskFile | None = None
 
 
 @contextmanager
@@ -126,6 +130,9 @@ def compute_case(
         NotEnoughMemoryError: the run needs more memory than is free.
         OutputError: there is no room for large maps.
     """
+    if job.mask is not None and model.bundle.calibration is None:
+        message = f"The model '{model.bundle.name}' is not calibrated, so it cannot judge a mask: calibrate it"
+        raise InputError(f"{message}, or choose another.", "not-calibrated")
     images = images or {}
     headers = _checked_headers(job, model.bundle, images)
     if job.roi is None and model.bundle.placement is not None:
@@ -142,8 +149,13 @@ def _whole_case(
     images: Mapping[Path, sitk.Image],
     progress: Progress,
     scratch: Path | None,
+    mask: GivenMask | None = None,
 ) -> CaseResult:
-    """Segment the image, or its region of interest, in one piece; see `compute_case`."""
+    """Segment the image, or its region of interest, in one piece; see `compute_case`.
+
+    Args:
+        mask: that of the job, of which this is a part that is judged with others later.
+    """
     seconds: dict[str, float] = {}
     memory = memory_from_headers(headers, job.roi, model, job.include_image, job.own_to_world_ras, scratch is not None)
     if memory is not None:
@@ -156,20 +168,24 @@ def _whole_case(
     memory = run_memory(given.grid, placement, model, stored, job.include_image, scratch is not None)
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
+    whole, labels = mask, model.bundle.labels
+    if job.mask is not None and whole is None:
+        whole = read_mask(job.mask, job.files[0], given.grid, labels)
+    part = None if whole is None else whole.part(given.box)
     with _timed(seconds, "segmenting"):
-        maps, notes = segment_images(parts, model, progress, memory.words, scratch)
+        maps, notes = segment_images(parts, model, progress, memory.words, scratch, part)
     with _timed(seconds, "finding regions"):
         progress("finding regions", WINDOWS[1])
         check_regions_fit(maps.error_probability, job.files[0])
-        regions = regions_of_maps(maps, model.bundle.labels, given.box.crop_grid(given.grid))
+        regions = regions_of_maps(maps, labels, given.box.crop_grid(given.grid))
     if regions is not None and regions.left_out:
         notes = [*notes, Deviation(WARNING, regions.left_out_sentence, "regions")]
-    refused, labels = is_refused(given.warnings), model.bundle.labels
+    refused = is_refused(given.warnings)
     voxel_mm3 = float(np.prod(given.grid.spacing))
     structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
     further = empty_structures(structures, model.bundle)
     further += [] if refused else structure_deviations(structures, model.bundle, model.case_level)
-    return CaseResult(
+    result = CaseResult(
         name=job.name,
         files=job.files,
         voxels_sha256=given.voxels_sha256,
@@ -192,23 +208,31 @@ def _whole_case(
         timings_s=seconds,
         peak_memory_mb=peak_memory_mb(),
     )
+    return result if whole is mask or whole is None else judged(result, whole)
 
 
 def _placed_case(job: Job, model: Model, volumes: Sequence[Volume], progress: Progress) -> CaseResult:
     """Segment the boxes of a model that lie somewhere in a large image; see `placed_case`."""
     images = {path: volume.image for path, volume in zip(job.files, volumes, strict=True)}
+    image, labels, headers = volumes[0].image, model.bundle.labels, [Header(None)] * len(volumes)
+    assert model.bundle.placement is not None
+    mask, sides = None, [box.side for box in model.bundle.placement.boxes]
+    if job.mask is not None:
+        mask = read_mask(job.mask, job.files[0], VoxelGrid.of(image), all_sides(labels, sides))
 
-    def run(roi: RegionOfInterest, progress: Progress) -> CaseResult:
-        return compute_case(replace(job, roi=roi, include_image=False), model, progress, images)
+    def run(side: str, roi: RegionOfInterest, progress: Progress) -> CaseResult:
+        own = None if mask is None else mask.for_side(sides.index(side), len(labels))
+        part = replace(job, roi=roi, include_image=False)
+        return _whole_case(part, model, headers, images, progress, None, own)
 
-    image = volumes[0].image
     needed = 8.0 * math.prod(image.GetSize())  # two more copies of the image, as float32
     check_memory("Finding the structures in the image", needed, ["give a region of interest"], file=job.files[0])
     world = apply_transform(image, job.own_to_world_ras)
     result = segment_placed(image, world, str(job.files[0]), model.bundle, run, progress)
     notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes)
     warnings = [*(Deviation(WARNING, note, "place") for note in notes), *result.warnings]
-    return replace(result, image=image if job.include_image else None, warnings=warnings)
+    result = replace(result, image=image if job.include_image else None, warnings=warnings)
+    return result if mask is None else judged(result, mask)
 
 
 @dataclass(frozen=True)
@@ -299,7 +323,12 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
 
 
 def segment_images(
-    images: list[sitk.Image], model: Model, progress: Progress = silent, detail: str = "", scratch: Path | None = None
+    images: list[sitk.Image],
+    model: Model,
+    progress: Progress = silent,
+    detail: str = "",
+    scratch: Path | None = None,
+    mask: GivenMask | None = None,
 ) -> tuple[VoxelMaps, list[Deviation]]:
     """Segmentation and maps of one case, slab by slab, on the grid of its first image.
 
@@ -308,6 +337,7 @@ def segment_images(
         progress: of the run, of which windows and maps are the part `WINDOWS`.
         detail: shown when the network begins.
         scratch: as for `compute_case`.
+        mask: on the grid of the images, to be judged.
 
     Returns:
         The maps, and what the user should know about how they were made.
@@ -320,7 +350,17 @@ def segment_images(
     _make_room(target)
     progress("segmenting", WINDOWS[0], detail)
     steps = part_of(progress, *WINDOWS)
-    arguments = (model.engine, model.fitted, model.bundle.input, array, VoxelGrid.of(working), target, steps, scratch)
+    arguments = (
+        model.engine,
+        model.fitted,
+        model.bundle.input,
+        array,
+        VoxelGrid.of(working),
+        target,
+        steps,
+        scratch,
+        mask,
+    )
     try:
         maps = maps_by_slabs(*arguments)
     except DeviceMemoryError:

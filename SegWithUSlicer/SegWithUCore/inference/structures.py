@@ -110,7 +110,7 @@ def structure_metrics(
         calibration: fitted on calibration cases.
         assessed: False if the input is too far from the training cases for numbers of a structure as a whole.
     """
-    voxels, uncertain, wrong = _class_sums(maps, len(labels))
+    voxels, uncertain, wrong = class_sums(maps, len(labels))
     found = []
     for index, label in enumerate(labels):
         count, above = int(voxels[index]), int(uncertain[index])
@@ -127,7 +127,7 @@ def structure_metrics(
     return found
 
 
-def _class_sums(maps: VoxelMaps, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def class_sums(maps: VoxelMaps, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count, by predicted class, voxels and those above `UNCERTAIN`, and sum their error probabilities."""
     voxels, uncertain, wrong = np.zeros(classes, np.int64), np.zeros(classes, np.int64), np.zeros(classes)
     for planes in plane_pieces(maps.classes.shape):

@@ -33,6 +33,7 @@ from ..util.errors import InputError, os_errors_named
 from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, plane_pieces, room_for
 from ..util.progress import Progress, silent
 from .engines.base import Engine, Voxelwise
+from .given_mask import GivenMask
 from .grid_blocks import AxisMapping, Block, blocks_on_grid, pieces_of_slabs, pieces_of_volume, planes_on_grid
 from .sliding_window import finished_slabs, window_plan
 
@@ -59,6 +60,7 @@ class VoxelMaps:
         model_percentile, data_percentile: by `error_probability.percentiles_of`, uint8, None if not fitted; 0 where no
             error is to be feared (`COMPETES_ABOVE`).
         sums: of the tempered, refitted probabilities, per class.
+        share, rival: where a mask is judged, what `GivenMask.shares` says of it.
     """
 
     classes: Planes
@@ -69,6 +71,8 @@ class VoxelMaps:
     model_percentile: Planes | None
     data_percentile: Planes | None
     sums: ProbabilitySums
+    share: Planes | None = None
+    rival: Planes | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,7 @@ def maps_of_blocks(
     fitted: FittedCalibration,
     folder: Path | None = None,
     second: SecondStageContext | None = None,
+    mask: GivenMask | None = None,
 ) -> VoxelMaps:
     """Compute segmentation and maps block by block, each as soon as it is there.
 
@@ -224,6 +229,7 @@ def maps_of_blocks(
         shape: of that grid, (z, y, x).
         folder: on the disk that large maps go to; None keeps them in memory.
         second: the second stage, whose halo the blocks have; None leaves it out.
+        mask: on the grid of the maps, to be judged.
 
     Raises:
         OutputError: that disk is full or read-only.
@@ -240,10 +246,12 @@ def maps_of_blocks(
         "error_probability": room(np.float32, fitted.error_probability is not None),
         "model_percentile": room(np.uint8, bool(fitted.model_quantiles)),
         "data_percentile": room(np.uint8, bool(fitted.data_quantiles) and engine.has_aleatoric),
+        "share": room(np.float32, mask is not None),
+        "rival": room(np.uint8, mask is not None),
     }
     sums = ProbabilitySums.zeros(engine.num_classes)
     for block in blocks:
-        found = _maps_of_block(engine, block, fitted, second)
+        found = _maps_of_block(engine, block, fitted, second, mask)
         sums += found.sums
         for name, volume in maps.items():
             if volume is not None:
@@ -255,7 +263,11 @@ def maps_of_blocks(
 
 
 def _maps_of_block(
-    engine: Engine, block: Block, fitted: FittedCalibration, second: SecondStageContext | None
+    engine: Engine,
+    block: Block,
+    fitted: FittedCalibration,
+    second: SecondStageContext | None,
+    mask: GivenMask | None = None,
 ) -> VoxelMaps:
     """Compute the maps of the planes of one block: the one place where maps are made."""
     found = voxelwise(engine, block.own, fitted.tempering_scale)
@@ -270,9 +282,12 @@ def _maps_of_block(
         model = _percentiles(found.epistemic, fitted.model_quantiles, shown)
     if fitted.data_quantiles and found.aleatoric is not None:
         data = _percentiles(found.aleatoric, fitted.data_quantiles, shown)
-    return VoxelMaps(
-        found.classes, found.runner_up, found.calibration, found.ranking, probability, model, data, found.sums
-    )
+    share = rival = None
+    if mask is not None:
+        scale = fitted.tempering_scale * np.maximum(1, np.sqrt(1 + found.calibration))
+        share, rival = mask.shares(block.own[: engine.num_classes] / scale, found.classes, block.planes)
+    maps = (found.classes, found.runner_up, found.calibration, found.ranking, probability, model, data)
+    return VoxelMaps(*maps, found.sums, share, rival)
 
 
 def maps_by_slabs(
@@ -284,6 +299,7 @@ def maps_by_slabs(
     target: VoxelGrid,
     progress: Progress = silent,
     folder: Path | None = None,
+    mask: GivenMask | None = None,
 ) -> VoxelMaps:
     """Run the network over a case and compute its maps, slab by slab, so that memory does not grow with the image.
 
@@ -292,7 +308,7 @@ def maps_by_slabs(
     Args:
         image: as the network gets it, float32 (channels, z, y, x) on the grid `working`.
         target: grid of the maps.
-        folder: as for `maps_of_blocks`.
+        folder, mask: as for `maps_of_blocks`.
     """
     mapping = AxisMapping.between(working, target)
     plan = window_plan(image.shape[1:], spec)
@@ -300,7 +316,7 @@ def maps_by_slabs(
     second = second_stage_of(fitted, image, working, target, folder)
     halo = 0 if second is None else second.halo
     blocks = blocks_on_grid(pieces_of_slabs(slabs, mapping.slab_axis), working, target, mapping, halo)
-    return maps_of_blocks(engine, blocks, target.shape_zyx, fitted, folder, second)
+    return maps_of_blocks(engine, blocks, target.shape_zyx, fitted, folder, second, mask)
 
 
 def second_stage_of(

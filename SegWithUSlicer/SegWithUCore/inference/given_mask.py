@@ -1,0 +1,246 @@
+"""A segmentation that was made elsewhere: read, its labels matched with a model's structures.
+
+It is a label map (NIfTI, NRRD, MHA), a `.seg.nrrd` of Slicer, or a folder with one file per structure, named by it, as
+TotalSegmentator writes. A label may stand for several structures of the model ("hippocampus" for its two parts).
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..case.segmentation_file import layers_on, segment_fields
+from ..io.grid import VoxelGrid
+from ..io.inputs import stem_of
+from ..io.roi import VoxelBox
+from ..io.volume import read_file, whole_labels
+from ..models.input_spec import Label
+from ..util.errors import InputError
+
+UNKNOWN = "unknown-label"
+_NAMED = 8
+_CHUNK_VOXELS = 32768
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask before it is read.
+
+    Attributes:
+        path: a file, or a folder with one file per structure.
+        names: by label value, or name of a segment or file, the structures that it stands for; by default labels have
+            the model's values or names.
+    """
+
+    path: Path
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a result depends on: the hash of the files, and the names."""
+        digest = hashlib.sha256()
+        for path in _files(self.path):
+            digest.update(path.name.encode() + path.read_bytes() if self.path.is_dir() else path.read_bytes())
+        return {"sha256": digest.hexdigest(), "labels": dict(self.names)}
+
+
+@dataclass(frozen=True)
+class GivenMask:
+    """A mask on the grid of its image, or a part of it.
+
+    Attributes:
+        file: what it was read from.
+        indices: of `labels`, uint8 (z, y, x).
+        labels: background first; values as in the file.
+        label_of: index of the label that stands for each class of the model, (classes,).
+        facts: `MaskFile.facts`, of when it was read.
+        left_out: labels of the file that are not judged.
+    """
+
+    file: MaskFile
+    indices: np.ndarray
+    labels: tuple[Label, ...]
+    label_of: np.ndarray
+    facts: Mapping[str, Any]
+    left_out: tuple[str, ...] = ()
+
+    def part(self, box: VoxelBox) -> "GivenMask":
+        """Cut out a box."""
+        return replace(self, indices=self.indices[box.slices_zyx])
+
+    def for_side(self, side: int, classes: int) -> "GivenMask":
+        """Return the mask for the box of one side, where the model has `classes` of all sides' classes."""
+        first = 1 + side * (classes - 1)
+        return replace(self, label_of=np.append(self.label_of[:1], self.label_of[first : first + classes - 1]))
+
+    def shares(self, logits: np.ndarray, classes: np.ndarray, planes: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Compare some planes with the model's probabilities.
+
+        Args:
+            logits: tempered, (classes, z, y, x).
+            classes: index of the predicted class, (z, y, x).
+
+        Returns:
+            Of all classes but the predicted one, the share of those that the mask's label stands for, float32; and
+            the label that competes with the mask's: that of the predicted class, or where this is the mask's, the most
+            probable other one, uint8.
+        """
+        own, first = self.indices[planes].ravel(), classes.ravel()
+        flat = logits.reshape(len(logits), -1)
+        members = (self.label_of == np.arange(len(self.labels))[:, None]).astype(np.float32)
+        share, rival = np.empty(own.size, np.float32), np.empty(own.size, np.uint8)
+        for start in range(0, own.size, _CHUNK_VOXELS):
+            part = slice(start, start + _CHUNK_VOXELS)
+            values, here = np.array(flat[:, part], np.float32), np.arange(own[part].size)
+            values[first[part], here] = -np.inf
+            others = np.exp(values - values.max(0))
+            by_label = members @ (others / others.sum(0))
+            share[part] = by_label[own[part], here]
+            by_label[self.label_of[first[part]], here] = 2
+            by_label[own[part], here] = -1
+            rival[part] = by_label.argmax(0)
+        return share.reshape(classes.shape), rival.reshape(classes.shape)
+
+
+class _Entry(NamedTuple):
+    """What a mask holds under one label value (None where it has none) or name, and how to get its voxels."""
+
+    key: str
+    value: int | None
+    inside: Callable[[], np.ndarray]
+
+
+def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence[Label]) -> GivenMask:
+    """Read a mask and match its labels with a model's structures.
+
+    Args:
+        image: that the mask is of, for messages.
+        grid: of the image.
+        structures: of the model, in the order of its classes, background first.
+
+    Raises:
+        InputError: it is no mask, lies on another grid, is empty, has labels that are not the model's, or two that
+            overlap or stand for the same structure.
+    """
+    path, facts = file.path, file.facts()
+    entries, by_value = _entries(path, image, grid)
+    wanted = dict(file.names)
+    if not wanted and by_value:
+        unknown = [entry.key for entry in entries if entry.key not in {str(label.value) for label in structures}]
+        if unknown:
+            known = ", ".join(f"{label.value} {label.name}" for label in structures[1:])
+            message = f"{path} has the label(s) {listed(unknown)}, but the model has {known}: say what they mean"
+            raise InputError(f"{message} with --labels, such as {unknown[0]}={_plain(structures[-1].name)}.", UNKNOWN)
+        wanted = {str(label.value): label.name for label in structures[1:]}
+    elif not wanted:
+        names = {_plain(label.name) for label in structures[1:]}
+        wanted = {entry.key: entry.key for entry in entries if _plain(entry.key) in names}
+    by_key = {_plain(entry.key): entry for entry in entries}
+    labels, label_of = [structures[0]], np.zeros(len(structures), np.uint8)
+    indices = np.zeros(grid.shape_zyx, np.uint8)
+    for key, text in wanted.items():
+        members, entry = _members(text, structures), by_key.get(_plain(key))
+        if not members or (entry is None and not (by_value and key.isdecimal())):
+            what = "the model has no" if not members else f"{path} has no"
+            known = ", ".join(label.name for label in structures[1:]) if not members else listed(by_key)
+            raise InputError(f"{path}: {key}={text}: {what} '{text if not members else key}', but {known}.", UNKNOWN)
+        if label_of[members].any():
+            raise InputError(f"{path}: two labels stand for {text}: give each structure once.", "double-structure")
+        value = int(key) if by_value else None if entry is None else entry.value
+        label_of[members] = len(labels)
+        if entry is not None:
+            inside = entry.inside()
+            if indices[inside].any():
+                other = labels[indices[inside].max()].name
+                raise InputError(
+                    f"{path}: {text} overlaps with {other}: give each voxel one label.", "overlapping-masks"
+                )
+            indices[inside] = len(labels)
+        labels.append(_label([structures[member] for member in members], text, value))
+    if not indices.any():
+        raise InputError(f"{path} is empty: no voxel has a label that is judged.", "empty-mask")
+    left_out = [entry.key for entry in entries if _plain(entry.key) not in {_plain(key) for key in wanted}]
+    return GivenMask(file, indices, tuple(labels), label_of, facts, tuple(left_out))
+
+
+def _entries(path: Path, image: Path, grid: VoxelGrid) -> tuple[list[_Entry], bool]:
+    """List what a mask holds, and whether labels are known by their values."""
+    if path.is_dir():
+        return [_Entry(stem_of(file) or "", None, partial(_inside, file, image, grid)) for file in _files(path)], False
+    stored, layers = _layers(path, image, grid)
+    if segments := segment_fields(stored):
+        found = [
+            _Entry(one.name, one.value if len(layers) == 1 else None, partial(np.equal, layers[one.layer], one.value))
+            for one in segments
+            if one.layer < len(layers)
+        ]
+        return found, False
+    values = whole_labels(path, layers[0])
+    return [_Entry(str(value), value, partial(np.equal, values, value)) for value in np.unique(values) if value], True
+
+
+def _inside(path: Path, image: Path, grid: VoxelGrid) -> np.ndarray:
+    """Read the mask of one structure."""
+    found: np.ndarray = _layers(path, image, grid)[1][0] != 0
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the file, or those of a folder that are images."""
+    found = sorted(file for file in path.iterdir() if stem_of(file)) if path.is_dir() else [path]
+    if not found:
+        raise InputError(f"{path} holds no mask: give a file, or a folder with one file per structure.", "no-image")
+    return found
+
+
+def _layers(path: Path, image: Path, grid: VoxelGrid) -> tuple[Any, list[np.ndarray]]:
+    """Read a file of labels on the grid of its image.
+
+    Raises:
+        InputError: it lies on another.
+    """
+    stored = read_file(path)
+    try:
+        return stored, layers_on(path, stored, grid)
+    except InputError as error:
+        if stored.GetDimension() != 3:
+            raise
+        places = f"{VoxelGrid.of(stored).place} instead of {grid.place}"
+        message = f"{path} is not on the grid of {image} ({places}): resample the mask to it"
+        raise InputError(f"{message}.", "other-grid") from error
+
+
+def _members(text: str, structures: Sequence[Label]) -> list[int]:
+    """Return the classes that a text names: the one of that name, else all whose names have all its words."""
+    found = []
+    for part in text.split("+"):
+        words = set(_plain(part).split())
+        names = [_plain(label.name).split() for label in structures]
+        exact = [i for i, name in enumerate(names) if i and sorted(name) == sorted(words)]
+        found += exact or [i for i, name in enumerate(names) if i and words and words <= set(name)]
+    return list(dict.fromkeys(found))
+
+
+def _label(members: Sequence[Label], text: str, value: int | None) -> Label:
+    """Make the label of a mask that stands for some structures; codes are those that they share."""
+    first = members[0]
+    if len(members) == 1:
+        return replace(first, value=first.value if value is None else value)
+    shared = {name: getattr(first, name) for name in ("category", "type", "modifier")
+              if all(getattr(each, name) == getattr(first, name) for each in members)}  # fmt: skip
+    return Label(first.value if value is None else value, _plain(text), first.color, **shared)
+
+
+def _plain(text: str) -> str:
+    """Lower case, words with a blank between them."""
+    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
+
+
+def listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+    """Name the first of them, and how many more there are."""
+    shown = list(names)
+    return ", ".join(shown[:_NAMED]) + (f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else "")
