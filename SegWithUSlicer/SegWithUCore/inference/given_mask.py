@@ -22,7 +22,6 @@ from ..io.volume import read_file, whole_labels
 from ..models.input_spec import Label
 from ..util.errors import InputError
 
-UNKNOWN = "unknown-label"
 _NAMED = 8
 _CHUNK_VOXELS = 32768
 
@@ -134,7 +133,9 @@ def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence
         if unknown:
             known = ", ".join(f"{label.value} {label.name}" for label in structures[1:])
             message = f"{path} has the label(s) {listed(unknown)}, but the model has {known}: say what they mean"
-            raise InputError(f"{message} with --labels, such as {unknown[0]}={_plain(structures[-1].name)}.", UNKNOWN)
+            raise InputError(
+                f"{message} with --labels, such as {unknown[0]}={_plain(structures[-1].name)}.", "unknown-label"
+            )
         wanted = {str(label.value): label.name for label in structures[1:]}
     elif not wanted:
         names = {_plain(label.name) for label in structures[1:]}
@@ -147,7 +148,9 @@ def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence
         if not members or (entry is None and not (by_value and key.isdecimal())):
             what = "the model has no" if not members else f"{path} has no"
             known = ", ".join(label.name for label in structures[1:]) if not members else listed(by_key)
-            raise InputError(f"{path}: {key}={text}: {what} '{text if not members else key}', but {known}.", UNKNOWN)
+            raise InputError(
+                f"{path}: {key}={text}: {what} '{text if not members else key}', but {known}.", "unknown-label"
+            )
         if label_of[members].any():
             raise InputError(f"{path}: two labels stand for {text}: give each structure once.", "double-structure")
         value = int(key) if by_value else None if entry is None else entry.value
