@@ -16,11 +16,13 @@ import numpy as np
 
 from ..case.segmentation_file import layers_on, segment_fields
 from ..io.grid import VoxelGrid
+from ..io.image_file import WANTED
 from ..io.inputs import stem_of
 from ..io.roi import VoxelBox
 from ..io.volume import read_file, whole_labels
 from ..models.input_spec import Label
 from ..util.errors import InputError
+from ..util.input_files import regular_file
 
 _NAMED = 8
 _CHUNK_VOXELS = 32768
@@ -194,6 +196,8 @@ def _inside(path: Path, image: Path, grid: VoxelGrid) -> np.ndarray:
 
 def _files(path: Path) -> list[Path]:
     """Return the file, or those of a folder that are images."""
+    if not path.is_dir():
+        regular_file(path, WANTED)
     found = sorted(file for file in path.iterdir() if stem_of(file)) if path.is_dir() else [path]
     if not found:
         raise InputError(f"{path} holds no mask: give a file, or a folder with one file per structure.", "no-image")
