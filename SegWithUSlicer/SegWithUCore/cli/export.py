@@ -26,6 +26,7 @@ def add_commands(commands: Any) -> None:
     dicom.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
     dicom.add_shared("--output", help="folder to create")
     dicom.add_argument("--source", type=Path, metavar="FOLDER", help="current folder of the DICOM series (single case)")
+    dicom.add_argument("--reviewer", metavar="NAME", help="only this reviewer's version, with the verdicts")
 
 
 def _add_export(commands: Any) -> None:
@@ -158,12 +159,14 @@ def _asked(options: argparse.Namespace, console: Console) -> tuple[list[Path], d
 def run_dicom(options: argparse.Namespace, console: Console) -> int:
     """Write the results of DICOM cases as DICOM objects.
 
-    Write DICOM Segmentations (the model's, and each reviewer's version) and the error probability as a Parametric
-    Map, which refer to the series that was segmented. They contain the patient's and the reviewer's name: de-identify
-    the series with your archive's tool first. Needs highdicom: pip install 'highdicom>=0.28'.
+    Write DICOM Segmentations (the model's, and each reviewer's version), the error probability as a Parametric Map,
+    and a Structured Report (TID 1500) with volumes, flags and, of one reviewer, the verdicts. They refer to the series
+    that was segmented and contain the patient's and the reviewer's name: de-identify the series with your archive's
+    tool first. Needs highdicom: pip install 'highdicom>=0.28'.
 
     Examples:
     export-dicom results/case_1 --output dicom --source STUDY
+    export-dicom results --output dicom --reviewer "A. Smith"
     """
     from ..export.dicom import export_dicom
 
@@ -171,7 +174,7 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
     if options.source and len(folders) > 1:
         raise UsageError("--source goes with one CASE.", "contradicting-options")
     with console.progress("export-dicom") as progress:
-        found = export_dicom(folders, options.output, options.source, progress)
+        found = export_dicom(folders, options.output, options.source, progress, options.reviewer)
         progress("done", 1.0)
     for note in found.notes:
         console.note(note)

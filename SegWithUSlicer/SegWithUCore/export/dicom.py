@@ -11,11 +11,13 @@ import SimpleITK as sitk
 from ..case.case_file import SEGMENTATION_FILE, read_case
 from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source
 from ..case.case_regions import ERROR_PROBABILITY_FILE
+from ..case.region_files import REGION_LABELS_FILE
 from ..case.segmentation_file import REVIEWED_PATTERN, image_note, read_layers, reviewed_name, segment_fields
 from ..io.volume import read_file, read_labels, same_grid
 from ..models.input_spec import Label
+from ..review.flags import case_flags, rules_of_case
 from ..review.reviewer import safe_reviewer_name
-from ..review.reviews import read_reviews
+from ..review.reviews import CaseReviews, Review, read_reviews, seen_by
 from ..util.atomic_files import atomic_folder
 from ..util.errors import NEEDS_PACKAGE, InputError, UsageError
 from ..util.progress import Progress, silent
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 SEGMENTATION_DICOM, PROBABILITY_DICOM = "segmentation.dcm", "error_probability.dcm"
+REGIONS_DICOM, REPORT_DICOM = "regions.dcm", "report.dcm"
 # The first release of highdicom that writes the window and the sources of parametric maps.
 LEAST_RELEASE = "0.28"
 REQUIREMENT = f"highdicom>={LEAST_RELEASE}"
@@ -41,12 +44,17 @@ _GREY = (128, 128, 128)
 
 
 def export_dicom(
-    folders: Sequence[Path], output: Path, moved_to: Path | None = None, progress: Progress = silent
+    folders: Sequence[Path],
+    output: Path,
+    moved_to: Path | None = None,
+    progress: Progress = silent,
+    reviewer: str | None = None,
 ) -> Exported:
     """Write one folder of DICOM files per case into `output`, whole or not at all; a failing case stops no other.
 
     Args:
         moved_to: current folder of the DICOM series of the one case, if it was moved.
+        reviewer: whose verdicts and version are exported and no other's; None for all versions and no verdicts.
 
     Raises:
         UsageError: highdicom is not installed.
@@ -60,7 +68,7 @@ def export_dicom(
     with atomic_folder(output) as work:
         for name, folder in in_turn(named, "exporting", progress):
             with exported(folder, work / name, found):
-                found.files[name] = _export_case(folder, work / name, moved_to, found.notes)
+                found.files[name] = _export_case(folder, work / name, moved_to, reviewer, found.notes)
         if not found.files:
             raise InputError(f"Nothing was exported: {found.troubles[0]}")
     return found
@@ -79,11 +87,14 @@ def _check_installed() -> None:
         raise UsageError(f"DICOM objects need {REQUIREMENT} {found}: pip install '{REQUIREMENT}'.", NEEDS_PACKAGE)
 
 
-def _export_case(folder: Path, target: Path, moved_to: Path | None, notes: list[str]) -> list[str]:
+def _export_case(
+    folder: Path, target: Path, moved_to: Path | None, reviewer: str | None, notes: list[str]
+) -> list[str]:
     """Write the DICOM files of one case into `target`, which is made; returns their names.
 
     Raises:
-        InputError: the case is damaged, or its series is not there or not the one that was segmented.
+        InputError: the case is damaged, its series is not there or not the one that was segmented, or it has no review
+            by the reviewer.
         OSError: a file cannot be written.
     """
     case, own = read_case(folder), list[str]()
@@ -91,7 +102,7 @@ def _export_case(folder: Path, target: Path, moved_to: Path | None, notes: list[
         warnings.simplefilter("ignore")
         try:
             source = source_series(folder, case, moved_to)
-            made = dict(_objects(folder, case, source, own))
+            made = dict(_objects(folder, case, source, reviewer, own))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
         target.mkdir(parents=True)
@@ -105,18 +116,25 @@ def _export_case(folder: Path, target: Path, moved_to: Path | None, notes: list[
 
 
 def _objects(
-    folder: Path, case: Mapping[str, Any], source: objects.SourceSeries, notes: list[str]
+    folder: Path, case: Mapping[str, Any], source: objects.SourceSeries, chosen: str | None, notes: list[str]
 ) -> Iterator[tuple[str, "Dataset"]]:
     """File name and content of each object of a case."""
+    from .dicom_report import Drawing, ReportedCase, judged_regions, region_segment, report_object
+
     origin = objects.ModelProvenance.from_case(case)
     prefix = f"SegWithU {case['model']['name']}"
+    found = read_reviews(folder, case)
+    review = None if chosen is None else _review_of(folder, found, chosen)
     model = _model_segments(folder, case, source.image)
     title = objects.SeriesTitle("SEGMENTATION", f"{prefix}: segmentation", 1)
-    yield SEGMENTATION_DICOM, objects.segmentation_object(source, model, origin, title)
-    reviewers = {safe_reviewer_name(r.reviewer): r.reviewer for r in read_reviews(folder, dict(case)).reviews}
+    drawing, reviewed, judged = Drawing(objects.segmentation_object(source, model, origin, title), model), None, None
+    yield SEGMENTATION_DICOM, drawing.dataset
+    reviewers = {safe_reviewer_name(r.reviewer): r.reviewer for r in found.reviews}
     number = 1
     for path in sorted(folder.glob(REVIEWED_PATTERN)):
         reviewer = reviewers.get(reviewed_name(path), reviewed_name(path))
+        if review is not None and reviewer != review.reviewer:
+            continue
         segments = _reviewed_segments(path, case, source.image, model, notes)
         if not segments.entries:
             notes.append(f"{path.name} contains no segments and was skipped.")
@@ -124,7 +142,21 @@ def _objects(
         number += 1
         title = objects.SeriesTitle("REVIEWED", f"{prefix}: reviewed by {reviewer or 'somebody'}", number, reviewer)
         name = f"{path.name.removesuffix('.seg.nrrd')}.dcm"
-        yield name, objects.segmentation_object(source, segments, origin, title)
+        reviewed = Drawing(objects.segmentation_object(source, segments, origin, title), segments)
+        yield name, reviewed.dataset
+    if review is not None and (seen := judged_regions(found.regions, review)):
+        ids = _on_grid(folder / REGION_LABELS_FILE, source.image, read_labels)
+        segments = objects.Segments([ids], [region_segment(region) for region in seen])
+        title = objects.SeriesTitle("REGIONS", f"{prefix}: regions judged by {review.reviewer}", 97, review.reviewer)
+        judged = Drawing(objects.segmentation_object(source, segments, origin, title), segments)
+        yield REGIONS_DICOM, judged.dataset
+    shown = [] if review is None else [review]
+    flags = case_flags(case, rules_of_case(case), shown, found.regions)
+    told = ReportedCase(case, drawing, flags, found.regions, review, reviewed if review else None, judged)
+    title = objects.SeriesTitle("REPORT", f"{prefix}: report", 98, review.reviewer if review else "")
+    yield REPORT_DICOM, report_object(source, told, origin, title)
+    if review is None and found.reviews:
+        notes.append(f"{REPORT_DICOM} has no verdicts: name one reviewer of {len(found.reviews)} with --reviewer.")
     facts = case["maps"].get("error_probability")
     if facts is None:
         notes.append("no parametric map, because the model is not calibrated.")
@@ -132,6 +164,18 @@ def _objects(
     values = _on_grid(folder / ERROR_PROBABILITY_FILE, source.image, read_file)
     title = objects.SeriesTitle("ERROR_PROB", f"{prefix}: error probability", 99)
     yield PROBABILITY_DICOM, objects.probability_object(source, values, facts["window"], origin, title)
+
+
+def _review_of(folder: Path, found: CaseReviews, reviewer: str) -> Review:
+    """Return the one review of a reviewer.
+
+    Raises:
+        InputError: there is none.
+    """
+    for review in seen_by(reviewer, found).reviews:
+        return review
+    message = f"{folder} has no review by {reviewer}: give the name as in its review logs, or leave --reviewer out."
+    raise InputError(message, "no-such-review")
 
 
 def _on_grid(path: Path, grid: sitk.Image, read: Any) -> np.ndarray:

@@ -26,7 +26,7 @@ EQUIPMENT = "SegWithU (for research, not for clinical use)"
 _MOST_IN_SERIES_NUMBER = 2**31 - 1
 # Private coding scheme ("99", PS3.3, section 8.2) for what public schemes lack.
 SCHEME = "99SEGWITHU"
-SCHEME_NAME = "Names of structures in SegWithU models"
+SCHEME_NAME = "Structures, measurements and verdicts of SegWithU"
 ERROR_PROBABILITY = Code(SCHEME, "ERRORPROBABILITY", "Probability that the voxel's label is wrong")
 NO_CATEGORY = Code(SCHEME, "STRUCTURE", "Structure of unspecified kind")
 ENTIRE_BODY = Code("SCT", "38266002", "Entire Body")
@@ -68,12 +68,14 @@ class Segment:
         label: name, colour, codes; its value is that of the case, or the next free one.
         layer, inside: where its voxels are: those of `Segments.layers[layer]` that have the value `inside`.
         made_by: model, reviewer, or both.
+        about: what it is, where it is not a structure.
     """
 
     label: Label
     layer: int
     inside: int
     made_by: SegmentAlgorithm = SegmentAlgorithm.MODEL
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def segmentation_object(
     """
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
-    with _header_errors(source):
+    with header_errors(source):
         found = Segmentation(
             source_images=source.headers,
             pixel_array=segments.stacked(),
@@ -165,7 +167,7 @@ def segmentation_object(
             segment_descriptions=[
                 _description(number, segment, origin) for number, segment in enumerate(segments.entries, start=1)
             ],
-            **_common_fields(source, origin, title),
+            **common_fields(source, origin, title),
         )
     found.SpecificCharacterSet = UNICODE
     return found
@@ -180,16 +182,16 @@ def _description(number: int, segment: Segment, origin: ModelProvenance) -> Any:
     found = SegmentDescription(
         segment_number=number,
         segment_label=text(label.name) or f"segment {number}",
-        segmented_property_category=_concept(label.category or NO_CATEGORY),
-        segmented_property_type=_concept(_type_of(label)),
+        segmented_property_category=concept(label.category or NO_CATEGORY),
+        segmented_property_type=concept(type_of(label)),
         algorithm_type=segment.made_by.value,
         algorithm_identification=None if segment.made_by is SegmentAlgorithm.REVIEWER else _algorithm(origin),
         display_color=CIELabColor.from_rgb(*label.color),
     )
     if label.modifier is not None and label.type is not None:
         kind = found.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [CodedConcept.from_code(_concept(label.modifier))]
-    by_model = f"Label value {label.value} of the model {text(origin.model)}"
+        kind.SegmentedPropertyTypeModifierCodeSequence = [CodedConcept.from_code(concept(label.modifier))]
+    by_model = segment.about or f"Label value {label.value} of the model {text(origin.model)}"
     found.SegmentDescription = "Added by the reviewer" if segment.made_by is SegmentAlgorithm.REVIEWER else by_model
     return found
 
@@ -230,7 +232,7 @@ def probability_object(
     from highdicom.pm import ParametricMap
 
     center, width = (window[0] + window[1]) / 2, float(window[1] - window[0])
-    with _header_errors(source):
+    with header_errors(source):
         found = ParametricMap(
             voi_lut_transformations=[VOILUTTransformation(center, width, voi_lut_function="LINEAR_EXACT")],
             source_images=[source.headers[k] for k in slices],
@@ -238,7 +240,7 @@ def probability_object(
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[_mapping()],
             contributing_equipment=[_equipment(origin)],
-            **_common_fields(source, origin, title),
+            **common_fields(source, origin, title),
         )
     found.SpecificCharacterSet = UNICODE
     found.FloatPixelPaddingValue = found.FloatPixelPaddingRangeLimit = NOT_ASSESSED
@@ -252,11 +254,11 @@ def _mapping() -> Any:
     return RealWorldValueMapping(
         lut_label="ERROR_PROB",
         lut_explanation=text("Probability that the label is wrong; -1 is not assessed"),
-        unit=_concept(NO_UNIT),
+        unit=concept(NO_UNIT),
         value_range=(0.0, 1.0),
         slope=1.0,
         intercept=0.0,
-        quantity_definition=_concept(ERROR_PROBABILITY),
+        quantity_definition=concept(ERROR_PROBABILITY),
     )
 
 
@@ -287,7 +289,7 @@ def _equipment(origin: ModelProvenance) -> Any:
     facts = ", ".join(f"{key} {value}" for key, value in origin.facts.items())
     return ContributingEquipment(
         manufacturer=MANUFACTURER,
-        purpose_of_reference=_concept(PROCESSING_EQUIPMENT),
+        purpose_of_reference=concept(PROCESSING_EQUIPMENT),
         manufacturer_model_name=text(origin.model),
         software_versions=text(origin.software),
         contribution_description=text(f"Error probability by the model {origin.model}; {facts}", 1024),
@@ -303,14 +305,14 @@ def _frame_anatomy(source: SourceSeries) -> "Dataset":
     from pydicom.dataset import Dataset
 
     first, anatomy = source.headers[0], Dataset()
-    regions = first.get("AnatomicRegionSequence") or [CodedConcept.from_code(_concept(ENTIRE_BODY))]
+    regions = first.get("AnatomicRegionSequence") or [CodedConcept.from_code(concept(ENTIRE_BODY))]
     sides = [first.get("ImageLaterality"), first.get("Laterality")]
     anatomy.AnatomicRegionSequence = list(regions[:1])
     anatomy.FrameLaterality = next((side for side in sides if side in ("L", "R", "B", "U")), "U")
     return anatomy
 
 
-def _common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTitle) -> dict[str, Any]:
+def common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTitle) -> dict[str, Any]:
     """Make the fields that both kinds of object share."""
     from highdicom import UID
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -344,7 +346,7 @@ def _series_number(header: "Dataset", offset: int) -> int:
 
 
 @contextmanager
-def _header_errors(source: SourceSeries) -> Iterator[None]:
+def header_errors(source: SourceSeries) -> Iterator[None]:
     """One sentence where highdicom does not like what the headers of the series hold."""
     try:
         yield
@@ -366,7 +368,7 @@ def person(name: str) -> str:
     return f"{clean}^" if clean else ""
 
 
-def _type_of(label: Label) -> Code:
+def type_of(label: Label) -> Code:
     """Return the code for a structure; where it has none, one made from its name: equal names have equal codes."""
     if label.type is not None:
         return label.type
@@ -374,7 +376,7 @@ def _type_of(label: Label) -> Code:
     return Code(SCHEME, mark[:SHORT].upper(), text(label.name) or "unnamed")
 
 
-def _concept(code: Code) -> Any:
+def concept(code: Code) -> Any:
     """Convert a code for highdicom."""
     from pydicom.sr.coding import Code as DicomCode
 

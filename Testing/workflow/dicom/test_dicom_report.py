@@ -1,0 +1,144 @@
+"""The Structured Report of a DICOM case, read by others: figures, and one reviewer's verdicts where these lie."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_readers import frames
+from exchanged_cases import copied, edited, judged, limited
+from segwithu_command import Command, refused
+
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.region_files import read_regions
+from SegWithUCore.review.log_format import Verdict
+
+ANNA, BOB = "Łucja Wójcik", "Bob Other"
+
+
+@pytest.fixture
+def case(dicom_cases: Path, tmp_path: Path) -> Path:
+    return copied(dicom_cases / "cases" / "axial", tmp_path / "cases")
+
+
+@pytest.fixture
+def exported(case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command) -> Any:
+    def export(*options: str) -> Path:
+        shutil.rmtree(tmp_path / "sent", ignore_errors=True)
+        call = ["export-dicom", case, "--output", tmp_path / "sent", "--source", dicom_cases / "series" / "axial"]
+        outcome = segwithu(*call, *options)
+        assert outcome.code == 0, outcome.err
+        return tmp_path / "sent" / "axial"
+
+    return export
+
+
+def by_dcmqi(report: Path, target: Path) -> dict[str, Any]:
+    """What `tid1500reader` (DCMTK, written in C++) reads."""
+    dcmqi = pytest.importorskip("dcmqi", reason="no dcmqi for this system")
+    program = str(shutil.which("tid1500reader", path=Path(dcmqi.__file__).parent / "bin"))
+    call = [program, "--inputDICOM", str(report), "--outputMetadata", str(target)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+    return content
+
+
+def test_dcmqi_reads_the_figures_of_each_structure_in_mm3(case: Path, exported: Any, tmp_path: Path) -> None:
+    limited(case, wrong_share=0.01)
+    folder = exported()
+    assert not (folder / "regions.dcm").exists()
+    found = by_dcmqi(folder / "report.dcm", tmp_path / "report.json")
+    segmentation = pydicom.dcmread(folder / "segmentation.dcm")
+    entries = [entry for entry in read_case(case)["structures"] if entry["value"]]
+    assert [group["TrackingIdentifier"] for group in found["Measurements"]] == [entry["name"] for entry in entries]
+    for group, entry in zip(found["Measurements"], entries, strict=True):
+        assert group["segmentationSOPInstanceUID"] == segmentation.SOPInstanceUID
+        assert group["ReferencedSegment"] == entry["value"]
+        volume, estimated, wrong, dice = group["measurementItems"]
+        assert [item["units"]["CodeValue"] for item in group["measurementItems"]] == ["mm3", "mm3", "mm3", "1"]
+        values = [float(item["value"]) for item in (volume, estimated, wrong, dice)]
+        keys = ("volume_mm3", "expected_volume_mm3", "expected_wrong_mm3", "predicted_dice")
+        assert values == pytest.approx([entry[key] for key in keys], abs=1e-3)
+        assert "derivationModifier" not in volume
+        assert estimated["derivationModifier"]["CodeMeaning"] == "Estimated"
+        above, below = estimated["measurementNumProperties"]
+        assert {above["numPropertyUnits"]["CodeValue"], below["numPropertyUnits"]["CodeValue"]} == {"mm3"}
+        ends = (values[1] - float(below["numPropertyValue"]), values[1] + float(above["numPropertyValue"]))
+        assert ends == pytest.approx(entry["expected_interval_mm3"], abs=1e-3)
+        flags = [said["conceptValue"] for said in group["qualitativeEvaluations"]]
+        assert flags[0]["CodeValue"] == "WRONG_SHARE"
+    assert (found["CompletionFlag"], found["VerificationFlag"]) == ("COMPLETE", "UNVERIFIED")
+
+
+def test_one_reviewer_s_verdicts_lie_on_the_regions(case: Path, exported: Any) -> None:
+    from highdicom import sr
+
+    given = {1: Verdict.CORRECTED, 2: Verdict.ACCEPTED, 3: Verdict.REJECTED}
+    judged(case, ANNA, given, comment="phone her daughter")
+    judged(case, BOB, {1: Verdict.SECOND_READER})
+    edited(case, ANNA)
+    edited(case, BOB)
+    folder = exported("--reviewer", ANNA)
+    assert not list(folder.glob(f"*{BOB}*"))
+    report, regions = sr.srread(folder / "report.dcm"), pydicom.dcmread(folder / "regions.dcm")
+    assert BOB not in str(report)
+    assert (report.CompletionFlag, report.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
+    names = {
+        observer.observer_identifying_attributes.name
+        for observer in report.content.get_observer_contexts()
+        if observer.observer_type.meaning == "Person"
+    }
+    assert names == {f"{ANNA}^"}
+    ids = sitk.GetArrayFromImage(sitk.ReadImage(str(case / "regions.nii.gz")))
+    numbers = [one.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+               for one in regions.PerFrameFunctionalGroupsSequence]  # fmt: skip
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    by_rank = {region.rank: region for region in read_regions(case)}
+    for rank, verdict in given.items():
+        (group,) = [one for one in groups if one.tracking_identifier == f"region {by_rank[rank].id}"]
+        (said,) = [one for one in group.get_qualitative_evaluations() if one.name.value == "VERDICT"]
+        assert said.value.meaning == verdict.value
+        segment = group.referenced_segment
+        assert segment.referenced_sop_instance_uid == regions.SOPInstanceUID
+        voxels = sum(int(frame.sum()) for frame, number in zip(frames(regions), numbers, strict=True)
+                     if number == segment.referenced_segment_number)  # fmt: skip
+        assert voxels == (ids == by_rank[rank].id).sum() > 0
+        volume, wrong = (one.value for one in group.get_measurements())
+        assert (volume, wrong) == pytest.approx((by_rank[rank].volume_mm3, by_rank[rank].expected_wrong_mm3), abs=1e-3)
+    assert "phone her daughter" not in str(report)
+    assert str(report).count("Observation DateTime") == len(given)
+
+
+@pytest.mark.parametrize(
+    ("last", "flags"),
+    [
+        (Verdict.ACCEPTED, ("COMPLETE", "VERIFIED")),
+        (Verdict.REJECTED, ("COMPLETE", "UNVERIFIED")),
+        (Verdict.NOT_LOOKED_AT, ("PARTIAL", "UNVERIFIED")),
+    ],
+)
+def test_only_what_was_seen_whole_is_verified(case: Path, exported: Any, last: Verdict, flags: Any) -> None:
+    ranks = [region.rank for region in read_regions(case)]
+    judged(case, ANNA, dict.fromkeys(ranks[:-1], Verdict.ACCEPTED) | {ranks[-1]: last})
+    report = pydicom.dcmread(exported("--reviewer", ANNA) / "report.dcm")
+    assert (report.CompletionFlag, report.VerificationFlag) == flags
+    if last is Verdict.ACCEPTED:
+        (observer,) = report.VerifyingObserverSequence
+        assert str(observer.VerifyingObserverName) == f"{ANNA}^"
+
+
+def test_verdicts_are_not_told_unasked_and_an_unknown_reviewer_is_refused(
+    case: Path, dicom_cases: Path, exported: Any, tmp_path: Path, segwithu: Command
+) -> None:
+    judged(case, ANNA, {1: Verdict.REJECTED})
+    report = pydicom.dcmread(exported() / "report.dcm")
+    assert ANNA not in str(report)
+    assert "rejected" not in str(report)
+    call = ["export-dicom", case, "--output", tmp_path / "none", "--source", dicom_cases / "series" / "axial"]
+    refused(segwithu(*call, "--reviewer", BOB), "no-such-review", case)
+    assert not (tmp_path / "none").exists()
