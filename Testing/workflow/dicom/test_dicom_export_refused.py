@@ -101,7 +101,7 @@ def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_sweep(dicom_c
     assert left and all(name.startswith(TEMPORARY_PREFIX) for name in left), f"not hidden: {left}"
     assert main([str(argument) for argument in call]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["sent"]
-    assert len(entries(tmp_path / "sent")) == 3 * 3
+    assert len(entries(tmp_path / "sent")) == 3 * 4
 
 
 def test_a_damaged_case_stops_no_other_and_a_full_disk_leaves_nothing(
@@ -113,11 +113,12 @@ def test_a_damaged_case_stops_no_other_and_a_full_disk_leaves_nothing(
     outcome = segwithu("export-dicom", *cases, "--output", tmp_path / "sent")
     assert outcome.code == 1
     assert "error_probability.nii.gz is missing" in outcome.messages[0]
-    assert entries(tmp_path / "sent") == ["oblique", "oblique/error_probability.dcm", "oblique/segmentation.dcm"]
+    files = ["error_probability.dcm", "report.dcm", "segmentation.dcm"]
+    assert entries(tmp_path / "sent") == ["oblique", *(f"oblique/{file}" for file in files)]
     changed_case(cases[0], lambda content: content["maps"].pop("error_probability"))
     outcome = segwithu("export-dicom", cases[0], "--output", tmp_path / "again")
     assert "not calibrated" in outcome.err
-    assert entries(tmp_path / "again" / "sagittal") == ["segmentation.dcm"]
+    assert entries(tmp_path / "again" / "sagittal") == ["report.dcm", "segmentation.dcm"]
     leave(small_disk, 100)
     outcome = segwithu("export-dicom", cases[1], "--output", small_disk / "sent")
     one_sentence(outcome, str(small_disk), "free some space")
