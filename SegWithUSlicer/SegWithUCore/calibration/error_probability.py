@@ -176,18 +176,49 @@ def fit_error_probability(rankings: Sequence[np.ndarray], errors: Sequence[np.nd
 
     Source: Barlow et al., Statistical Inference under Order Restrictions (1972); pool-adjacent-violators by SciPy.
     """
+    x, counts, fitted = _isotonic(rankings, errors)
+    knots_x, knots_y = _thinned(x, fitted, counts)
+    return ErrorProbability(tuple(knots_x.tolist()), tuple(knots_y.tolist()), len(rankings))
+
+
+def fit_increasing(scores: Sequence[np.ndarray], errors: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Isotonic regression of error on log-odds, without its steps: no two scores become one.
+
+    The middles of the steps are joined by straight lines in log-odds, which go on with slope 1 beyond the first and
+    the last step that hold both right and wrong voxels.
+
+    Returns:
+        Knots and their values, log-odds, both strictly increasing.
+
+    Raises:
+        InputError: as `fit_error_probability`.
+    """
+    x, counts, fitted = _isotonic(scores, errors)
+    starts = np.flatnonzero(np.r_[True, np.diff(fitted) > 0])
+    middles = np.add.reduceat(x * counts, starts) / np.add.reduceat(counts, starts)
+    inner = (fitted[starts] > 0) & (fitted[starts] < 1)
+    if not inner.any():  # scores tell right from wrong without exception
+        return np.array([-FAR, FAR]), np.array([-FAR, FAR])
+    knots, values = middles[inner], _logit(fitted[starts][inner])
+    return np.r_[knots[0] - FAR, knots, knots[-1] + FAR], np.r_[values[0] - FAR, values, values[-1] + FAR]
+
+
+FAR = 30.0
+"""Log-odds beyond all others."""
+
+
+def _isotonic(scores: Sequence[np.ndarray], errors: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct scores of all cases, how often each occurs, and the isotonic regression of error on them."""
     from scipy.optimize import isotonic_regression
 
-    values = np.concatenate([np.ravel(r) for r in rankings]).astype(np.float64)
-    wrong = np.concatenate([np.ravel(e) for e in errors]).astype(np.float64)
+    values = np.concatenate([np.ravel(score) for score in scores]).astype(np.float64)
+    wrong = np.concatenate([np.ravel(error) for error in errors]).astype(np.float64)
     if not 0 < wrong.sum() < wrong.size or values.min() == values.max():
         found = f"{int(wrong.sum())} wrong voxels of {wrong.size}"
         raise InputError(f"The calibration cases hold {found}: give cases with some errors.", "nothing-to-fit")
     order = np.argsort(values, kind="stable")
     x, counts, means = _tied_means(values[order], wrong[order])
-    fitted = isotonic_regression(means, weights=counts).x
-    knots_x, knots_y = _thinned(x, fitted, counts)
-    return ErrorProbability(tuple(knots_x.tolist()), tuple(knots_y.tolist()), len(rankings))
+    return x, counts, isotonic_regression(means, weights=counts).x
 
 
 def fit_with_directions(

@@ -24,6 +24,10 @@ PLANES = 16
 FLOOR = 1e-6
 PER_CHANNEL = ("value", "level 1", "level 2", "level 3", "slope", "bend", "steepness", "contrast")
 OF_SCORE = ("score, level 1", "score, level 2", "score, level 3", "rise of score")
+OF_SIDE = ("share, level 1", "share, level 2", "share, level 3")
+"""Of the predicted class and of the runner-up: their share of the segmentation around the voxel."""
+LEAST_SHARE = 0.01
+"""Share below which a class is too far away for its grey value to be known."""
 
 Voxels = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Indices along z, y and x."""
@@ -96,6 +100,51 @@ def local_features(
         columns += _score_columns(extended(probability, box, steps.halo), context)
         found[chosen] = np.stack(columns, 1)
     return found
+
+
+def mask_feature_count(channels: int) -> int:
+    """Count the columns of `mask_features` for an image of so many channels."""
+    return 2 * (len(OF_SIDE) + channels)
+
+
+def mask_features(
+    image: np.ndarray, classes: np.ndarray, runner_up: np.ndarray, voxels: Voxels, steps: Steps
+) -> np.ndarray:
+    """Describe voxels by the shape of the segmentation around them, and by their grey value against both sides.
+
+    Args:
+        image: as the network gets it, float32 (channels, z, y, x).
+        classes, runner_up: index of the most and second most probable class, (z, y, x).
+
+    Returns:
+        Float32 (voxels, features): of the predicted class and then of the runner-up `OF_SIDE`, and for each channel the
+        difference of the voxel to the mean of that class around it, 0 where it is not there.
+    """
+    sides = np.stack([each[voxels] for each in (classes, runner_up)])
+    found = np.zeros((2, voxels[0].size, len(OF_SIDE) + len(image)), np.float32)
+    for label in np.unique(sides):
+        near = np.flatnonzero((sides == label).any(0))
+        z, y, x = (each[near] for each in voxels)
+        for chosen, box in _boxes((z, y, x)):
+            inside = np.stack([each[chosen] - part.start for each, part in zip((z, y, x), box, strict=True)])
+            columns = _mask_columns(image, classes, label, box, _Context(inside, np.zeros((3, 1)), steps))
+            for side, of_side in enumerate(sides[:, near[chosen]]):
+                found[side, near[chosen][of_side == label]] = columns[of_side == label]
+    return np.concatenate(found, 1)
+
+
+def _mask_columns(
+    image: np.ndarray, classes: np.ndarray, label: int, box: Sequence[slice], context: "_Context"
+) -> np.ndarray:
+    """Columns of one class, (voxels, features)."""
+    mask = (extended(classes, box, context.steps.halo) == label).astype(np.float32)
+    columns = [context.at(*level) for level in context.levels(mask)]
+    share = columns[-1]
+    for channel in image:
+        wide = extended(channel, box, context.steps.halo)
+        mean = context.at(*context.levels(mask * wide)[-1]) / np.maximum(share, np.float32(LEAST_SHARE))
+        columns.append(np.where(share < LEAST_SHARE, 0, context.at(wide, context.margin(0)) - mean))
+    return np.stack(columns, 1)
 
 
 def boundary_normals(

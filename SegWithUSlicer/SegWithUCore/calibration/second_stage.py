@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .local_features import Steps, Voxels, boundary_normals, local_features
+from .local_features import Steps, Voxels, boundary_normals, local_features, mask_features
 
 LOOKS_ABOVE = 0.01
-"""Error probability of the table above which the second stage looks; the shipped model has 7 % of voxels there, and
-99 % of the wrong ones."""
+"""Error probability of the table above which a second stage looks whose bundle does not say."""
 FLOOR = 1e-6
 MAPS = ("log-odds of the table", "ranking", "log-odds of the softmax", "tempering", "energy", "aleatoric")
 CHUNK = 512
@@ -25,6 +24,8 @@ CHUNK = 512
 
 Pairs = tuple[tuple[int, int], ...]
 """Predicted class and runner-up."""
+Mask = tuple[np.ndarray, np.ndarray]
+"""Index of the most and second most probable class, (z, y, x)."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,28 @@ class UncertainVoxels:
     columns: np.ndarray
     normals: np.ndarray
 
-    def features(self, image: np.ndarray, probability: np.ndarray, steps: Steps, first_plane: int = 0) -> np.ndarray:
+    def features(
+        self,
+        image: np.ndarray,
+        probability: np.ndarray,
+        steps: Steps,
+        first_plane: int = 0,
+        mask: Mask | None = None,
+    ) -> np.ndarray:
         """All that the second stage reads, float32 (voxels, features).
 
         Args:
             image: as the network gets it, float32 (channels, z, y, x).
             probability: the table's, (z, y, x).
-            first_plane: number of the first plane of both.
+            first_plane: number of the first plane of all of them.
+            mask: for a second stage that sees the segmentation's shape.
         """
         z, y, x = self.voxels
-        around = local_features(image, probability, (z - first_plane, y, x), self.normals, steps)
-        return np.concatenate([self.columns, around], 1)
+        voxels = (z - first_plane, y, x)
+        around = [local_features(image, probability, voxels, self.normals, steps)]
+        if mask is not None:
+            around.append(mask_features(image, *mask, voxels, steps))
+        return np.concatenate([self.columns, *around], 1)
 
     def chosen(self, which: np.ndarray) -> "UncertainVoxels":
         """Return some of the voxels, by their numbers."""
@@ -78,16 +90,22 @@ class UncertainVoxels:
 
 
 def find_uncertain_voxels(
-    logits: np.ndarray, inner: slice, maps: HeadMaps, probability: np.ndarray, pairs: Pairs, steps: Steps
+    logits: np.ndarray,
+    inner: slice,
+    maps: HeadMaps,
+    probability: np.ndarray,
+    pairs: Pairs,
+    steps: Steps,
+    looks_above: float = LOOKS_ABOVE,
 ) -> UncertainVoxels:
-    """Find the uncertain voxels of some planes: where the table is above `LOOKS_ABOVE`.
+    """Find the uncertain voxels of some planes: where the table is above `looks_above`.
 
     Args:
         logits: float32 (classes, z, y, x): of the planes and `steps.unit` planes around them, where there are so many.
         inner: which planes of `logits` they are.
         maps, probability: of the planes alone; the table's error probability.
     """
-    z, y, x = np.nonzero(probability > LOOKS_ABOVE)
+    z, y, x = np.nonzero(probability > looks_above)
     first, second = maps.classes[z, y, x], maps.runner_up[z, y, x]
     within = (z + (inner.start or 0), y, x)
     table = np.clip(probability[z, y, x].astype(np.float64), FLOOR, 1 - FLOOR)
@@ -118,6 +136,8 @@ class SecondStage:
         cases: number of cases it was fitted on.
         line: slope and offset that the log-odds of all voxels get last, those of the table too: of a site whose own
             cases asked for it.
+        looks_above: error probability of the table above which it judges.
+        sees_mask: whether it reads the shape of the segmentation, too (`mask_features`).
     """
 
     pairs: Pairs
@@ -129,6 +149,8 @@ class SecondStage:
     values: tuple[float, ...]
     cases: int
     line: tuple[float, float] = (1.0, 0.0)
+    looks_above: float = LOOKS_ABOVE
+    sees_mask: bool = False
 
     def raw_log_odds(self, features: np.ndarray) -> np.ndarray:
         """Log-odds of an error before the last calibration, float32.
@@ -195,6 +217,8 @@ class SecondStage:
             "axes": list(self.axes),
             "knots": list(self.knots),
             "values": list(self.values),
+            "looks_above": self.looks_above,
+            "sees_mask": self.sees_mask,
             **({} if self.line == (1.0, 0.0) else {"line": list(self.line)}),
         }
 
@@ -216,11 +240,19 @@ class SecondStage:
         knots, values = tuple(data["knots"]), tuple(data["values"])
         slope, offset = data.get("line", (1.0, 0.0))
         line = (float(slope), float(offset))
-        return cls(pairs, tuple(data["axes"]), mean, scale, layers, knots, values, int(data["cases"]), line)
+        above, sees = float(data.get("looks_above", LOOKS_ABOVE)), bool(data.get("sees_mask", False))
+        return cls(
+            pairs, tuple(data["axes"]), mean, scale, layers, knots, values, int(data["cases"]), line, above, sees
+        )
 
 
 def refined(
-    stage: SecondStage, uncertain: UncertainVoxels, image: np.ndarray, probability: np.ndarray, steps: Steps
+    stage: SecondStage,
+    uncertain: UncertainVoxels,
+    image: np.ndarray,
+    probability: np.ndarray,
+    steps: Steps,
+    mask: Mask,
 ) -> np.ndarray:
     """Error probability after the second stage, float32 (z, y, x).
 
@@ -228,10 +260,12 @@ def refined(
         uncertain: of the whole volume.
         image: as the network gets it, float32 (channels, z, y, x).
         probability: the table's.
+        mask: most and second most probable class.
     """
     found = np.array(stage.below_threshold(probability), np.float32)
     if uncertain.voxels[0].size:
-        found[uncertain.voxels] = stage.probability(uncertain.features(image, probability, steps))
+        features = uncertain.features(image, probability, steps, mask=mask if stage.sees_mask else None)
+        found[uncertain.voxels] = stage.probability(features)
     return found
 
 

@@ -57,8 +57,8 @@ def error_probability(
     if stage is None:
         return table
     steps = view.steps(stage.axes)
-    uncertain = find_uncertain_voxels(logits, slice(None), maps, table, stage.pairs, steps)
-    return refined(stage, uncertain, view.image, table, steps)
+    uncertain = find_uncertain_voxels(logits, slice(None), maps, table, stage.pairs, steps, stage.looks_above)
+    return refined(stage, uncertain, view.image, table, steps, (maps.classes, maps.runner_up))
 
 
 @dataclass(frozen=True)

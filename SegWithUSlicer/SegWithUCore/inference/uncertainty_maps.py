@@ -17,7 +17,6 @@ from ..calibration.error_probability import ErrorProbability, percentiles_of
 from ..calibration.local_features import Steps
 from ..calibration.per_structure import ProbabilitySums
 from ..calibration.second_stage import (
-    LOOKS_ABOVE,
     MAPS,
     HeadMaps,
     SecondStage,
@@ -97,7 +96,7 @@ class FittedCalibration:
         """Error probability of the table above which percentiles are needed: second stage may still raise it."""
         if self.second_stage is None:
             return COMPETES_ABOVE
-        return LOOKS_ABOVE if self.second_stage.line == (1.0, 0.0) else -1.0
+        return self.second_stage.looks_above if self.second_stage.line == (1.0, 0.0) else -1.0
 
     @classmethod
     def from_json(
@@ -171,7 +170,8 @@ class SecondStageContext:
         Raises:
             OutputError: the disk is full.
         """
-        uncertain = find_uncertain_voxels(logits, inner, head_maps(found), table, self.stage.pairs, self.steps)
+        above, pairs = self.stage.looks_above, self.stage.pairs
+        uncertain = find_uncertain_voxels(logits, inner, head_maps(found), table, pairs, self.steps, above)
         z, y, x = uncertain.voxels
         if not len(z):
             return
@@ -183,14 +183,20 @@ class SecondStageContext:
             self._file.flush()
         self._notes.append((int(z.min()) + first_plane, int(z.max()) + first_plane, begin, rows.shape))
 
-    def finish(self, probability: np.ndarray | PlaneFile) -> None:
-        """Replace the table's error probability of all planes by that of the second stage."""
+    def finish(self, probability: np.ndarray | PlaneFile, classes: Planes, runner_up: Planes) -> None:
+        """Replace the table's error probability of all planes by that of the second stage.
+
+        Args:
+            classes, runner_up: most and second most probable class of all planes.
+        """
         halo, count = self.steps.halo[0], probability.shape[0]
         before: np.ndarray = probability[:0]
         for planes in plane_pieces(probability.shape, PIECE_VOXELS):
             first, last = max(0, planes.start - halo), min(count, planes.stop + halo)
             table = np.concatenate([before[first - planes.start + len(before) :], probability[planes.start : last]])
-            found = refined(self.stage, self._noted(planes, first), self._image(slice(first, last)), table, self.steps)
+            noted, image = self._noted(planes, first), self._image(slice(first, last))
+            mask = (classes[first:last], runner_up[first:last])
+            found = refined(self.stage, noted, image, table, self.steps, mask)
             before = table[: planes.stop - first][-halo:] if halo else table[:0]
             probability[planes] = found[planes.start - first : planes.stop - first]
 
@@ -256,9 +262,9 @@ def maps_of_blocks(
         for name, volume in maps.items():
             if volume is not None:
                 volume[block.planes] = getattr(found, name)
-    probability = maps["error_probability"]
-    if second is not None and probability is not None:
-        second.finish(probability)
+    probability, first, other = (maps[name] for name in ("error_probability", "classes", "runner_up"))
+    if second is not None and probability is not None and first is not None and other is not None:
+        second.finish(probability, first, other)
     return VoxelMaps(**maps, sums=sums)  # type: ignore[arg-type]
 
 

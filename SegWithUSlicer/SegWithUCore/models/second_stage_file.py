@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ..calibration.local_features import feature_count
+from ..calibration.local_features import feature_count, mask_feature_count
 from ..calibration.second_stage import MAPS, SecondStage
 from ..util.errors import InputError
 from .bundle import RESTORE, Bundle, read_hashed
@@ -30,15 +30,19 @@ def check_message(check: Mapping[str, Any]) -> str:
     verdict = "taken" if gap["low"] > 0 else "left out"
     scores = f"AUPRC {check['second_stage']:.4f} instead of {check['table']:.4f}, {found}"
     words = f"Second stage, which sees the image: {scores}, by cross-validation over {check['cases']} cases: {verdict}."
-    more = check.get("out_of_fold")
-    return words if more is None else f"{words} {_cross_validation_message(more)}"
+    mask, more = check.get("mask"), check.get("out_of_fold")
+    if mask is not None:
+        words += f" Features of the segmentation's shape {_gain(mask)}, so they are "
+        words += "read." if mask["taken"] else "left out."
+    if more is not None:
+        words += f" {more['cases']} training cases that cross-validation models predicted {_gain(more)}, "
+        words += f"so it was fitted with{'' if more['taken'] else 'out'} them."
+    return words
 
 
-def _cross_validation_message(more: Mapping[str, Any]) -> str:
-    gap = more["difference"]
-    found = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
-    verdict = "so it was fitted on them, too" if more["taken"] else "so it was fitted without them"
-    return f"{more['cases']} training cases that cross-validation models predicted add {found} to its AUPRC, {verdict}."
+def _gain(found: Mapping[str, Any]) -> str:
+    gap = found["difference"]
+    return f"add {gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f}) to its AUPRC"
 
 
 def second_stage_path(folder: Path, head: str) -> Path:
@@ -99,7 +103,9 @@ def _read(bundle: Bundle, head: str, block: Mapping[str, Any]) -> SecondStage:
         stage = SecondStage.of(block, arrays)
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{path} holds no usable second stage ({error}): {RESTORE}.") from error
-    wanted = len(MAPS) + len(stage.pairs) + feature_count(len(bundle.input.channels))
+    channels = len(bundle.input.channels)
+    wanted = len(MAPS) + len(stage.pairs) + feature_count(channels)
+    wanted += mask_feature_count(channels) if stage.sees_mask else 0
     if stage.mean.size != wanted:
         raise InputError(f"{path} has {stage.mean.size} features, but the model has {wanted}: {RESTORE}.")
     return stage

@@ -6,12 +6,12 @@ Its small networks are trained with numpy alone: a bundle whose engine does with
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
 
-from SegWithUCore.calibration.error_probability import ErrorProbability, fit_error_probability
+from SegWithUCore.calibration.error_probability import ErrorProbability, fit_increasing
 from SegWithUCore.calibration.local_features import neighbour_axes
 from SegWithUCore.calibration.second_stage import FLOOR, Pairs, SecondStage, find_uncertain_voxels
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
@@ -23,6 +23,9 @@ from .cases import CalibrationCase, PredictedCases, fit_table
 
 LEAST_PATIENTS = 10
 """Below this number nothing is cross-validated, and the second stage is left out."""
+LOOKS_ABOVE = 0.003
+"""Error probability of the table above which it judges: 9 % of the voxels of hippocampus crops
+(`Testing/Benchmarks/second_stage.py`)."""
 FOLDS = 4
 SEED = 0
 """Of the networks."""
@@ -35,8 +38,12 @@ MOST_VOXELS, MOST_WITH_FOLDS = 120_000, 360_000
 a random part."""
 
 
-Settings = tuple[Pairs, tuple[bool, ...]]
-"""`pairs` and `axes` of a `SecondStage`, which all folds share."""
+class Settings(NamedTuple):
+    """What all folds share; as in `SecondStage`."""
+
+    pairs: Pairs
+    axes: tuple[bool, ...]
+    sees_mask: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,9 @@ class FittedSecondStage:
 
     Attributes:
         check: block of a calibration: `cases` measured; AUPRC of the error probability `table` alone and with
-            `second_stage`, mean over cases; their `difference` with its 95 % bootstrap interval; `out_of_fold`, where
-            there are cases of cross-validation models: their number, AUPRC `without` them, the `difference` that they
-            make, and whether they are `taken`.
+            `second_stage`, mean over cases; their `difference` with its 95 % bootstrap interval; `mask`, for features
+            of the segmentation's shape, and `out_of_fold`, where there are cases of cross-validation models: their
+            number, AUPRC `without` them, the `difference` that they make, and whether they are `taken`.
     """
 
     stage: SecondStage
@@ -79,23 +86,28 @@ def fit_second_stage(
     if not pairs or len(set(patients)) < LEAST_PATIENTS:
         return None
     spacing = np.median([case.view.working_mm for case in cases], 0)
-    settings = (pairs, neighbour_axes(spacing.tolist()))
+    settings = Settings(pairs, neighbour_axes(spacing.tolist()))
     folds = patient_folds(patients, FOLDS)
     tables = {
         fold: fit_table([cases[n] for n in np.flatnonzero(folds != fold).tolist()])
         for fold in np.unique(folds).tolist()
     }
     answers, further = _cross_validated(cases, settings, folds, tables), dict[str, Any]()
-    if other is not None and other.cases:
-        both = _cross_validated(cases, settings, folds, tables, other)
+    taken = None
+    for name, more in (("mask", None), ("out_of_fold", other)):
+        if name == "out_of_fold" and (other is None or not other.cases):
+            continue
+        now = settings._replace(sees_mask=True) if name == "mask" else settings
+        found = _cross_validated(cases, now, folds, tables, more)
         without = [answer.auprc for answer in answers]
-        gap = paired_bootstrap([answer.auprc for answer in both], without, groups=patients)
-        found = {"cases": len(other.cases), "without": float(np.nanmean(without)), "difference": asdict(gap)}
-        further = {"out_of_fold": {**found, "taken": gap.mean > 0}}
-        answers, other = (both, other) if gap.mean > 0 else (answers, None)
-    last = fit_error_probability([answer.raw for answer in answers], [answer.wrong for answer in answers])
-    values = tuple(logit(np.clip(last.probability, FLOOR, 1 - FLOOR)).tolist())
-    stage = replace(_fit_members(cases, table, settings, other), knots=last.ranking, values=values)
+        gap = paired_bootstrap([answer.auprc for answer in found], without, groups=patients)
+        further[name] = {"without": float(np.nanmean(without)), "difference": asdict(gap), "taken": gap.mean > 0}
+        further[name] |= {} if more is None else {"cases": len(more.cases)}
+        if gap.mean > 0:
+            answers, settings, taken = found, now, more
+    knots, values = fit_increasing([answer.raw for answer in answers], [answer.wrong for answer in answers])
+    stage = _fit_members(cases, table, settings, taken)
+    stage = replace(stage, knots=tuple(knots.tolist()), values=tuple(values.tolist()))
     before, after = [answer.auprc_table for answer in answers], [answer.auprc for answer in answers]
     check = {
         "cases": int(np.isfinite(before).sum()),
@@ -140,7 +152,7 @@ def _cross_validated(
 
 def _held_out(case: CalibrationCase, table: ErrorProbability, stage: SecondStage) -> HeldOutAnswer:
     before = table_probability(case, table)
-    voxels, features = features_of(case, before, stage.pairs, stage.axes)
+    voxels, features = features_of(case, before, stage.pairs, stage.axes, sees_mask=stage.sees_mask)
     raw = stage.raw_log_odds(features)
     after = before.copy()
     after[voxels] = expit(raw)
@@ -168,13 +180,19 @@ def _fit_members(
         known += [(*pair, share) for pair in zip(other.cases, other.tables, strict=True)]
     for case, own, share in known:
         before = table_probability(case, own)
-        voxels, features = features_of(case, before, *settings, most, random, share)
+        voxels, features = features_of(
+            case, before, settings.pairs, settings.axes, most, random, share, settings.sees_mask
+        )
         parts.append((features, case.wrong[voxels]))
     inputs, wrong = (np.concatenate(part) for part in zip(*parts, strict=True))
     mean, scale = inputs.mean(0), inputs.std(0) + np.float32(LEAST_SPREAD)
     layers = trained_layers((inputs - mean) / scale, inputs[:, 0], wrong.astype(np.float32), SEED)
     ends = (float(logit(FLOOR)), float(logit(1 - FLOOR)))
-    return SecondStage(*settings, mean, scale, layers, ends, ends, len(cases))
+    pairs, axes, sees_mask = settings
+    count = len(cases)
+    return SecondStage(
+        pairs, axes, mean, scale, layers, ends, ends, count, looks_above=LOOKS_ABOVE, sees_mask=sees_mask
+    )
 
 
 def features_of(
@@ -185,6 +203,7 @@ def features_of(
     most: int | None = None,
     random: np.random.Generator | None = None,
     share: float = 1.0,
+    sees_mask: bool = False,
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Return the uncertain voxels of a case, or a random part of them, and their features.
 
@@ -192,14 +211,16 @@ def features_of(
         probability: the table's.
         most: number of voxels wanted at most; goes with `random`.
         share: of the voxels that are wanted, so many are taken.
+        sees_mask: whether features of the segmentation's shape are among them.
     """
     steps, maps = case.view.steps(axes), case.prediction.head_maps
-    found = find_uncertain_voxels(case.prediction.logits, slice(None), maps, probability, pairs, steps)
+    found = find_uncertain_voxels(case.prediction.logits, slice(None), maps, probability, pairs, steps, LOOKS_ABOVE)
     count = found.voxels[0].size
     wanted = count if most is None else int(min(count, most) * share)
     if random is not None and count > wanted:
         found = found.chosen(np.sort(random.choice(count, wanted, replace=False)))
-    return found.voxels, found.features(case.view.image, probability, steps)
+    mask = (maps.classes, maps.runner_up) if sees_mask else None
+    return found.voxels, found.features(case.view.image, probability, steps, mask=mask)
 
 
 def table_probability(case: CalibrationCase, table: ErrorProbability) -> np.ndarray:

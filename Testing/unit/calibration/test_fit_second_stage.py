@@ -37,7 +37,7 @@ def test_it_is_taken_where_the_image_tells_errors() -> None:
     stage, check = found.stage, found.check
     assert found.helps and check["difference"]["mean"] > 0.05 and "taken" in check_message(check)
     assert stage.pairs == ((0, 1), (1, 0)) and stage.cases == 12 and stage.axes == (True, True, True)
-    assert list(stage.values) == sorted(stage.values)
+    assert np.diff(stage.knots).min() > 0 and np.diff(stage.values).min() > 0, "no two log-odds become one"
 
 
 def test_it_is_left_out_where_it_may_be_chance() -> None:
@@ -45,7 +45,26 @@ def test_it_is_left_out_where_it_may_be_chance() -> None:
     found = fit_second_stage(cases, fit_table(cases))
     assert found is not None
     chance = replace(found, check={**found.check, "difference": {"mean": 0.01, "low": -0.001, "high": 0.02}})
-    assert not chance.helps and check_message(chance.check).endswith("left out.")
+    assert not chance.helps and "cases: left out." in check_message(chance.check)
+
+
+def test_the_shape_of_the_mask_is_read_where_it_tells_errors() -> None:
+    """Errors are where a voxel sticks out of its class, which image and score do not show."""
+
+    def sticking_out(seed: int) -> CalibrationCase:
+        case, random = made_up(seed, told=0), np.random.default_rng(seed)
+        p = case.prediction
+        moved = np.where(random.random(SHAPE) < 0.1, 1 - p.classes, p.classes).astype(np.uint8)
+        logits = np.stack([1 - moved, moved]).astype(np.float32) + np.float32(0.1)
+        flat = np.full(SHAPE, -1, np.float32) + (random.random(SHAPE) / 9).astype(np.float32)
+        prediction = replace(p, logits=logits, classes=moved, runner_up=1 - moved, ranking=flat)
+        return CalibrationCase(prediction, p.classes, case.patient)
+
+    cases = [sticking_out(seed) for seed in range(10)]
+    found = fit_second_stage(cases, fit_table(cases))
+    assert found is not None and found.stage.sees_mask and found.check["mask"]["difference"]["mean"] > 0.1
+    plain = fit_second_stage([made_up(seed, told=0) for seed in range(10)], fit_table(cases))
+    assert plain is not None and plain.stage.sees_mask == plain.check["mask"]["taken"]
 
 
 def test_too_few_patients_get_none() -> None:

@@ -13,6 +13,7 @@ from SegWithUCore.calibration.local_features import (
     Steps,
     boundary_normals,
     local_features,
+    mask_features,
     neighbour_axes,
 )
 from SegWithUCore.calibration.second_stage import LOOKS_ABOVE, HeadMaps, SecondStage, find_uncertain_voxels, refined
@@ -31,6 +32,7 @@ HEAD = HeadMaps(
     RANDOM.normal(size=SHAPE).astype(np.float32),
     *(RANDOM.random((3, *SHAPE)).astype(np.float32)),
 )
+MASK = (HEAD.classes, HEAD.runner_up)
 
 
 def planes_of(maps: HeadMaps, planes: slice) -> HeadMaps:
@@ -39,9 +41,9 @@ def planes_of(maps: HeadMaps, planes: slice) -> HeadMaps:
 
 @pytest.mark.parametrize("steps", [Steps(), Steps((0, 1, 1)), Steps((1, 2, 1))])
 def test_slabs_with_a_halo_give_the_bits_of_the_whole(steps: Steps) -> None:
-    stage = made_up_stage()
+    stage = made_up_stage(sees_mask=True)
     whole = find_uncertain_voxels(LOGITS, slice(None), HEAD, PROBABILITY, PAIRS, steps)
-    wanted = refined(stage, whole, IMAGE, PROBABILITY, steps)
+    wanted = refined(stage, whole, IMAGE, PROBABILITY, steps, MASK)
     assert 0 < whole.voxels[0].size < PROBABILITY.size and not np.array_equal(wanted, PROBABILITY)
     halo, unit = steps.halo[0], steps.unit[0]
     for first, last in ((0, 9), (9, 10), (10, 26)):
@@ -57,7 +59,8 @@ def test_slabs_with_a_halo_give_the_bits_of_the_whole(steps: Steps) -> None:
         )
         low, high = max(0, first - halo), min(SHAPE[0], last + halo)
         moved = replace(doubt, voxels=(doubt.voxels[0] + first, *doubt.voxels[1:]))
-        features = moved.features(IMAGE[:, low:high].copy(), PROBABILITY[low:high].copy(), steps, low)
+        mask = (MASK[0][low:high].copy(), MASK[1][low:high].copy())
+        features = moved.features(IMAGE[:, low:high].copy(), PROBABILITY[low:high].copy(), steps, low, mask)
         here = wanted[planes]
         assert np.array_equal(stage.probability(features), here[doubt.voxels])
 
@@ -93,7 +96,7 @@ def test_results_do_not_depend_on_how_many_voxels_are_asked_at_once() -> None:
 
 def test_calm_voxels_keep_the_probability_of_the_table() -> None:
     doubt = find_uncertain_voxels(LOGITS, slice(None), HEAD, PROBABILITY, PAIRS, Steps())
-    found = refined(made_up_stage(), doubt, IMAGE, PROBABILITY, Steps())
+    found = refined(made_up_stage(), doubt, IMAGE, PROBABILITY, Steps(), MASK)
     calm = PROBABILITY <= LOOKS_ABOVE
     assert calm.any() and np.array_equal(found[calm], PROBABILITY[calm])
     assert found.min() >= 0 and found.max() <= 1
@@ -110,6 +113,24 @@ def test_the_slope_is_that_of_the_image_across_the_boundary() -> None:
     named = dict(zip(PER_CHANNEL, found.tolist(), strict=False))
     assert named["slope"] == pytest.approx(3) and named["steepness"] == pytest.approx(3)
     assert named["bend"] == pytest.approx(0) and named["value"] == named["level 2"] == 33
+
+
+def test_the_mask_is_seen_as_shares_and_as_grey_values_of_both_sides() -> None:
+    classes = np.zeros(SHAPE, np.uint8)
+    classes[:, :, 11:] = 1
+    classes[0, 0, :3] = 2  # far from all voxels that are asked for
+    image = np.where(classes == 1, 5, 2).astype(np.float32)[None]
+    image[0, 12, 12, 12] = 6
+    rivals = np.where(classes == 1, 0, 1).astype(np.uint8)
+    rivals[20, 20, 20] = 2
+    voxels = (np.array([12, 12, 20]), np.array([12, 12, 20]), np.array([12, 10, 20]))
+    own, level_3, against = slice(0, 3), 2, (3, 7)
+    first, second, third = mask_features(image, classes, rivals, voxels, Steps())
+    assert first[own].tolist() == pytest.approx([1, 7 / 8, first[level_3]]) and 0.5 < first[level_3] < 7 / 8
+    assert second[0] == pytest.approx(0.75) and second[4] == pytest.approx(0.25)
+    assert first[:3] + first[4:7] == pytest.approx(np.ones(3))
+    assert first[against[0]] == pytest.approx(1, abs=0.05) and first[against[1]] == pytest.approx(4, abs=0.05)
+    assert third[4:].tolist() == [0, 0, 0, 0]
 
 
 def test_thick_slices_stay_apart() -> None:

@@ -74,7 +74,7 @@ def test_segmenting_gives_the_bits_of_predicting(
     monkeypatch.setattr(uncertainty_maps, "PIECE_VOXELS", at_once * 20 * 20)
     working, target = working_grid("LPS"), target_grid(letters, factor)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)
-    stage = replace(made_up_stage(channels=1), axes=(True, False, True), line=(0.8, 0.1))
+    stage = replace(made_up_stage(channels=1, sees_mask=True), axes=(True, False, True), line=(0.8, 0.1))
     fitted = FittedCalibration(table, second_stage=stage)
     output, view = resample_to_grid(OUTPUTS, working, target), NetworkView.of(IMAGE, working, target)
     found = voxelwise(FormulaEngine(), output)
@@ -89,18 +89,19 @@ def test_segmenting_gives_the_bits_of_predicting(
 
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_noted_in_parts_is_noted_at_once(on_disk: bool, tmp_path: Path) -> None:
-    stage, steps = made_up_stage(channels=1), Steps((0, 1, 1))
+    stage, steps = made_up_stage(channels=1, sees_mask=True), Steps((0, 1, 1))
     found = voxelwise(FormulaEngine(), OUTPUTS)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)(found.ranking, found.classes, found.runner_up)
     folders = (None, tmp_path if on_disk else None)
     whole, parts = (SecondStageContext(stage, steps, lambda planes: IMAGE[:, planes], folder) for folder in folders)
+    mask = (found.classes, found.runner_up)
     whole.note(OUTPUTS[:3], slice(None), 0, found, table)
     for planes in (slice(7, 20), slice(0, 7)):
         some = voxelwise(FormulaEngine(), OUTPUTS[:, planes])
         parts.note(OUTPUTS[:3, planes], slice(None), planes.start, some, table[planes])
     found = [table.copy(), table.copy()]
     for sweep, each in zip((whole, parts), found, strict=True):
-        sweep.finish(each)
+        sweep.finish(each, *mask)
     assert np.array_equal(*found)
     assert list(tmp_path.iterdir()) == [], "a file without a name"
 
