@@ -33,6 +33,8 @@ QUOTED = {
     "input-harm": "input_harm.py",
     "ood": "ood.py",
     "case-flags": "case_flags.py",
+    "flag-rules": "flag_rules.py",
+    "second-stage": "second_stage.py",
     "worklist-order": "worklist_order.py",
     "acdc-folds": "acdc/patient_folds.py",
     "acdc-candidates": "acdc/acdc_candidates.py",

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Measure what the last calibration without plateaus and the mask's shape bring to the second stage.
+
+    python Testing/Benchmarks/run.py second-stage [--model NAME] [--table SPLIT.csv:ROLES] [--output FOLDER]
+
+Cases that the model was not trained on, each judged by a table, networks and last calibration of other patients (four
+parts). *before*: isotonic steps, judged from 0.01, without the mask. Writes `second_stage.json` and `.md`.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+
+from SegWithUCore.calibration.error_probability import fit_error_probability, fit_increasing
+from SegWithUCore.calibration.local_features import neighbour_axes
+from SegWithUCore.calibration.second_stage import FLOOR
+from SegWithUCore.metrics.bootstrap import paired_bootstrap
+from SegWithUCore.metrics.calibration import brier_score, expected_calibration_error
+from SegWithUCore.metrics.error_detection import aurc, average_precision, score_groups
+from SegWithUCore.metrics.overlap import Band
+from SegWithUCore.metrics.patients import patient_folds
+from SegWithUCore.models.installed import resolve_model
+from SegWithUCore.models.training_record import read_record
+from SegWithULab.calibration import fit_second_stage as fitting
+from SegWithULab.calibration.cases import CalibrationCase, fit_table, predicted
+from SegWithULab.training.dataset import find_cases
+from SegWithULab.training.run_record import voxel_hashes
+
+RESULTS = Path(__file__).resolve().parent / "results"
+DATA = RESULTS.parents[3] / "shared" / "data"
+METRICS = ("AUPRC", "AURC x 1000", "AURC in the band x 1000", "Brier x 1000", "expected / true")
+ROWS = {
+    "before": (False, 0.01, "steps"),
+    "without plateaus": (False, 0.01, "increasing"),
+    "judged from 0.003": (False, 0.003, "increasing"),
+    "with the mask's shape (as it is)": (True, 0.003, "increasing"),
+}
+"""Whether it sees the mask, from which error probability on it judges, last calibration."""
+Known = tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]
+"""Error probability of the table, judged voxels, and their log-odds by the networks."""
+
+
+def main() -> int:
+    """Measure, write the results, print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="hippocampus")
+    parser.add_argument("--table", default=f"{DATA}/hippocampus/split_by_scan.csv:train+select+calibration")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    cases = unseen_cases(options.model, options.table)
+    patients = [case.patient for case in cases]
+    folds, rows = patient_folds(patients, fitting.FOLDS), dict[str, dict[str, Any]]()
+    first: np.ndarray | None = None
+    answers: dict[tuple[bool, float], list[Known]] = {}
+    for name, (sees_mask, above, last) in ROWS.items():
+        if (sees_mask, above) not in answers:
+            answers[sees_mask, above] = judged(cases, folds, sees_mask, above)
+        values, in_band = metrics_of(cases, calibrated(cases, folds, answers[sees_mask, above], last))
+        first = values if first is None else first
+        gaps = [asdict(paired_bootstrap(values[:, n], first[:, n], groups=patients)) for n in range(len(METRICS))]
+        rows[name] = dict(zip(METRICS, values.mean(0).tolist(), strict=True))
+        rows[name] |= {"ECE in the band, pooled x 1000": in_band, "minus before": dict(zip(METRICS, gaps, strict=True))}
+    found = {"model": options.model, "cases": len(cases), "patients": len(set(patients)), "rows": rows}
+    options.output.mkdir(exist_ok=True)
+    (options.output / "second_stage.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    page = page_of(found)
+    (options.output / "second_stage.md").write_text(page, encoding="utf-8")
+    print(page)
+    return 0
+
+
+def unseen_cases(model: str, table: str) -> list[CalibrationCase]:
+    """Predict the cases of a table that a model was not trained on."""
+    bundle = resolve_model(model)
+    record = read_record(bundle.folder)
+    trained = set(((record and record.roles) or {}).get("train", ()))
+    given = find_cases(table)
+    unseen = [case for case, sha256 in zip(given, voxel_hashes(given), strict=True) if sha256 not in trained]
+    return list(predicted(bundle, unseen, "openvino"))
+
+
+def judged(cases: Sequence[CalibrationCase], folds: np.ndarray, sees_mask: bool, above: float) -> list[Known]:
+    """Judge each case by networks of other patients."""
+    fitting.LOOKS_ABOVE = above
+    axes = neighbour_axes(np.median([case.view.working_mm for case in cases], 0).tolist())
+    settings = fitting.Settings(fitting.pairs_of(cases), axes, sees_mask)
+    found: dict[int, Known] = {}
+    for fold in np.unique(folds).tolist():
+        others = [case for case, own in zip(cases, folds, strict=True) if own != fold]
+        table = fit_table(others)
+        stage = fitting._fit_members(others, table, settings)
+        for number in np.flatnonzero(folds == fold).tolist():
+            before = fitting.table_probability(cases[number], table)
+            voxels, features = fitting.features_of(cases[number], before, *settings[:2], sees_mask=sees_mask)
+            found[number] = (before, voxels, stage.raw_log_odds(features))
+    return [found[number] for number in range(len(cases))]
+
+
+def _steps(raw: Sequence[np.ndarray], wrong: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    last = fit_error_probability(raw, wrong)
+    return np.asarray(last.ranking), logit(np.clip(last.probability, FLOOR, 1 - FLOOR))
+
+
+def calibrated(
+    cases: Sequence[CalibrationCase], folds: np.ndarray, answers: Sequence[Known], last: str
+) -> list[np.ndarray]:
+    """Return the error probability of each case, its last calibration fitted on answers for other patients."""
+    fit: Callable[..., tuple[np.ndarray, np.ndarray]] = fit_increasing if last == "increasing" else _steps
+    found: dict[int, np.ndarray] = {}
+    for fold in np.unique(folds).tolist():
+        rest = np.flatnonzero(folds != fold).tolist()
+        knots = fit([answers[n][2] for n in rest], [cases[n].wrong[answers[n][1]] for n in rest])
+        for number in np.flatnonzero(folds == fold).tolist():
+            before, voxels, raw = answers[number]
+            found[number] = before.copy()
+            found[number][voxels] = expit(np.interp(raw, *knots))
+    return [found[number] for number in range(len(cases))]
+
+
+def metrics_of(cases: Sequence[CalibrationCase], chances: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    """Return `METRICS` of each case, and the ECE of all bands together."""
+    rows, bands = [], []
+    for case, chance in zip(cases, chances, strict=True):
+        groups = score_groups(chance, case.wrong)
+        band = Band().distance(case.prediction.classes, case.view.spacing_mm) <= Band().width
+        bands.append((chance[band], case.wrong[band]))
+        areas = (average_precision(groups), 1000 * aurc(groups), 1000 * aurc(score_groups(*bands[-1])))
+        rows.append([*areas, 1000 * brier_score(chance, case.wrong), chance.sum() / case.wrong.sum()])
+    chance, wrong = (np.concatenate(part) for part in zip(*bands, strict=True))
+    return np.asarray(rows, float), 1000 * expected_calibration_error(chance, wrong)
+
+
+def page_of(found: Mapping[str, Any]) -> str:
+    """Return the results as a page; differences to the first row in brackets, with their 95 % interval by patient."""
+    names = [*METRICS, "ECE in the band, pooled x 1000"]
+    lines = [
+        f"# Second stage, {found['model']}, {found['cases']} cases of {found['patients']} patients\n",
+        "Cross-validated by patient; in brackets the difference to the first row. By `run.py second-stage`.\n",
+        f"| | {' | '.join(names)} |",
+        f"|---|{'---|' * len(names)}",
+    ]
+    for name, row in found["rows"].items():
+        cells = []
+        for metric in names:
+            gap = row["minus before"].get(metric)
+            more = "" if gap is None or name == "before" else " ({mean:+.4f}: {low:+.4f} to {high:+.4f})".format(**gap)
+            cells.append(f"{row[metric]:.4f}{more}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
