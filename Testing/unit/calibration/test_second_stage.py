@@ -126,7 +126,7 @@ def test_the_mask_is_seen_as_shares_and_as_grey_values_of_both_sides() -> None:
     voxels = (np.array([12, 12, 20]), np.array([12, 12, 20]), np.array([12, 10, 20]))
     own, level_3, against = slice(0, 3), 2, (3, 7)
     first, second, third = mask_features(image, classes, rivals, voxels, Steps())
-    assert first[own].tolist() == pytest.approx([1, 7 / 8, first[level_3]]) and 0.5 < first[level_3] < 7 / 8
+    assert first[own].tolist() == pytest.approx([1, 13 / 16, first[level_3]]) and 0.5 < first[level_3] < 13 / 16
     assert second[0] == pytest.approx(0.75) and second[4] == pytest.approx(0.25)
     assert first[:3] + first[4:7] == pytest.approx(np.ones(3))
     assert first[against[0]] == pytest.approx(1, abs=0.05) and first[against[1]] == pytest.approx(4, abs=0.05)
