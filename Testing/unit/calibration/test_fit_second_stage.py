@@ -62,7 +62,7 @@ def test_the_shape_of_the_mask_is_read_where_it_tells_errors() -> None:
 
     cases = [sticking_out(seed) for seed in range(10)]
     found = fit_second_stage(cases, fit_table(cases))
-    assert found is not None and found.stage.sees_mask and found.check["mask"]["difference"]["mean"] > 0.1
+    assert found is not None and found.stage.sees_mask and found.check["mask"]["difference"]["low"] > 0
     plain = fit_second_stage([made_up(seed, told=0) for seed in range(10)], fit_table(cases))
     assert plain is not None and plain.stage.sees_mask == plain.check["mask"]["taken"]
 
