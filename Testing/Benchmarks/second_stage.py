@@ -4,7 +4,7 @@
     python Testing/Benchmarks/run.py second-stage [--model NAME] [--table SPLIT.csv:ROLES] [--output FOLDER]
 
 Cases that the model was not trained on, each judged by a table, networks and last calibration of other patients (four
-parts). *before*: isotonic steps, judged from 0.01, without the mask. Writes `second_stage.json` and `.md`.
+parts). *before*: isotonic steps, judged from 0.01, without the mask. Writes `second_stage_mask.json` and `.md`.
 """
 
 import argparse
@@ -68,9 +68,9 @@ def main() -> int:
         rows[name] |= {"ECE in the band, pooled x 1000": in_band, "minus before": dict(zip(METRICS, gaps, strict=True))}
     found = {"model": options.model, "cases": len(cases), "patients": len(set(patients)), "rows": rows}
     options.output.mkdir(exist_ok=True)
-    (options.output / "second_stage.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (options.output / "second_stage_mask.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     page = page_of(found)
-    (options.output / "second_stage.md").write_text(page, encoding="utf-8")
+    (options.output / "second_stage_mask.md").write_text(page, encoding="utf-8")
     print(page)
     return 0
 
