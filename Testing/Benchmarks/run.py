@@ -32,6 +32,7 @@ QUOTED = {
     "meshnet": "meshnet.py",
     "input-harm": "input_harm.py",
     "ood": "ood.py",
+    "lost-calibration": "lost_calibration.py",
     "case-flags": "case_flags.py",
     "flag-rules": "flag_rules.py",
     "second-stage": "second_stage.py",

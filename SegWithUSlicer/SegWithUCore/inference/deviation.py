@@ -19,7 +19,7 @@ JUDGED_KIND = "judged"
 KINDS = (
     *("field of view", "spacing", "empty", "picture", "noise", "contrast", "grey values", "intensities", "shading"),
     *("sharpness", "volume", "predicted Dice", "region of interest", "place", "model", "memory", "preview", "regions"),
-    *(EMPTY_KIND, QUALITY_KIND, JUDGED_KIND),
+    *("calibration", EMPTY_KIND, QUALITY_KIND, JUDGED_KIND),
 )
 """What a deviation may be about."""
 

@@ -39,6 +39,7 @@ class ImageFeatures:
             above 1 for noise; None if an axis has less than three voxels.
         gradients: logarithms of the mean gradient in `BLOCKS`^3 parts, axes likewise, None likewise; a field that
             multiplies the image adds its logarithm to them.
+        blank: share of the voxels that have the lowest intensity exactly.
     """
 
     flat: bool
@@ -49,6 +50,7 @@ class ImageFeatures:
     cells: np.ndarray
     sharpness: tuple[float, float, float] | None = None
     gradients: np.ndarray | None = None
+    blank: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """For a request to the worker."""
@@ -73,10 +75,11 @@ class ImageFeatures:
             raise ValueError(f"{len(quantiles)} quantiles instead of {len(PERCENTILES)}")
         noise = None if data["noise"] is None else float(data["noise"])
         plain = (bool(data["flat"]), float(data["low"]), float(data["high"]), noise, quantiles, cells)
-        if data["gradients"] is None or data["sharpness"] is None:
-            return cls(*plain)
-        z, y, x = map(float, data["sharpness"])
-        return cls(*plain, (z, y, x), np.asarray(data["gradients"], float).reshape((BLOCKS,) * 3))
+        sharpness, gradients = data["sharpness"], data["gradients"]
+        if gradients is None or sharpness is None:
+            return cls(*plain, blank=float(data["blank"]))
+        z, y, x = map(float, sharpness)
+        return cls(*plain, (z, y, x), np.asarray(gradients, float).reshape((BLOCKS,) * 3), float(data["blank"]))
 
 
 def image_features(array: np.ndarray) -> ImageFeatures:
@@ -102,6 +105,7 @@ def image_features(array: np.ndarray) -> ImageFeatures:
         cells=_cell_means(_ranks(sample), CELLS),
         sharpness=sharpness,
         gradients=gradients,
+        blank=float(np.mean(sample == sample.min())),
     )
 
 

@@ -17,6 +17,7 @@ from ..models.bundle import LEAST_HEAD_MM, Bundle
 from ..models.quality import IMAGE_QUALITY
 from .deviation import REFUSED, WARNING, Deviation, is_refused
 from .image_features import ImageFeatures, image_features, reorient_axes, reorient_cells
+from .lost_calibration import blank_deviations
 from .ood_channels import appearance_deviations, quality_deviations
 
 REFUSED_FACTOR = 1.5
@@ -77,6 +78,7 @@ def deviations_of_features(
             found += appearance_deviations(own, blocks[channel], channel, like_spacing=voxels is None)
             if qualities.get(channel) is not None:
                 found += quality_deviations(own, qualities[channel], channel, seen.spacing, reference["spacing_mm"])
+            found += blank_deviations(own, bundle, channel)
     return found
 
 

@@ -27,6 +27,7 @@ from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, is_
 from .engines.base import DeviceMemoryError
 from .given_mask import GivenMask, MaskFile, read_mask
 from .judged_mask import judged
+from .lost_calibration import result_deviations
 from .memory_prediction import (
     READ_BYTES,
     check_regions_fit,
@@ -185,6 +186,7 @@ def _whole_case(
     structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
     further = empty_structures(structures, model.bundle)
     further += [] if refused else structure_deviations(structures, model.bundle, model.case_level)
+    further += [] if refused else result_deviations(maps, structures, model.bundle)
     result = CaseResult(
         name=job.name,
         files=job.files,

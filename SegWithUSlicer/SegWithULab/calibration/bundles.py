@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SegWithUCore.inference.engines import TORCH
+from SegWithUCore.inference.lost_calibration import HARM
 from SegWithUCore.models.bundle import (
     CARD_FILE,
     GRAPH_FILES,
@@ -32,6 +33,7 @@ from SegWithUCore.util.errors import OutputError, UsageError
 from SegWithUCore.util.progress import Progress, silent
 
 from ..training.dataset import Case
+from .altered_cases import fit_harm
 from .blocks import Calibration
 from .cases import PredictedCases, predicted
 from .fit import fit
@@ -166,7 +168,11 @@ def _calibrated(
     found = fit(own, bundle.labels, folds=None if folds is None else partial(folds, bundle), validation=every)
     progress("fitting", 1.0)
     block = written_block(found, bundle, work)
-    return Calibrated(_write(replace(bundle, calibration=block, display=found.display), work), found.messages)
+    made = _write(replace(bundle, calibration=block, display=found.display), work)
+    harm = fit_harm(replace(made, folder=work), cases, engine, progress)
+    if harm is not None:
+        made = _write(replace(made, ood_reference={**(made.ood_reference or {}), HARM: harm}), work)
+    return Calibrated(made, found.messages)
 
 
 def written_block(found: Calibration, bundle: Bundle, folder: Path) -> dict[str, Any]:
