@@ -47,6 +47,8 @@ CHECKS = {
     "acdc-trainings": "acdc/acdc_trainings.py",
     "acdc-nnunet": "acdc/nnunet_data.py",
     "placement": "placement.py",
+    "placed-heads": "placed_heads.py",
+    "one-scan": "one_scan.py",
     "brain-training": "brain_training.py",
 }
 """Checks of a change, and trainings behind the evidence."""
