@@ -41,6 +41,7 @@ def _add_plan_options(command: CommandParser) -> None:
     add("--spacing", type=_spacing, metavar="X,Y,Z", help="voxel size in mm of the network's grid; coarser is faster")
     add("--patient-pattern", metavar="REGEX", help="finds the patient in names, such as '(p[0-9]+)_'")
     command.add_flag("--leave-out-bad", "ignore cases that cannot be used")
+    command.add_flag("--different-patients", "cases that look like parts of one scan are of different patients")
 
 
 def _spacing(text: str) -> tuple[float, ...]:
@@ -74,6 +75,7 @@ def _plan_options(options: argparse.Namespace) -> "PlanOptions":
         options.hours,
         options.patient_pattern,
         options.leave_out_bad,
+        options.different_patients,
     )
 
 
@@ -82,7 +84,7 @@ def run_plan(options: argparse.Namespace, console: Console) -> int:
 
     Read all images and references, report problems, and write a recipe with the reason for each choice (recipe.json,
     plan.md), and a split by patient (split.csv) if there is none. Nothing is trained, except a few steps to predict
-    the time.
+    the time. Cases that look like parts of one scan, such as its left and right side, need a column patient.
 
     Examples:
     plan DATA --output plans/atrium --name left_atrium --label 1="left atrium" --hours 3

@@ -24,6 +24,7 @@ from SegWithUCore.util.strict_json import to_json
 
 from .dataset import PreparedCase, find_cases, roles_of
 from .recipe import Recipe, read_recipe_json, recipe_from_json
+from .same_scan import check_patients
 from .survey import CaseMetadata, Survey, add_names, survey
 
 RECIPE, REASONS, SPLIT = "recipe.json", "plan.md", "split.csv"
@@ -78,6 +79,7 @@ class PlanOptions:
         hours: for the whole training.
         patient_pattern: regular expression whose first group is the patient.
         leave_out_bad: plan without the cases that cannot be used.
+        different_patients: cases that look like parts of one scan are of different patients.
     """
 
     name: str
@@ -87,6 +89,7 @@ class PlanOptions:
     hours: float | None = None
     patient_pattern: str | None = None
     leave_out_bad: bool = False
+    different_patients: bool = False
 
 
 def make_plan(
@@ -106,14 +109,18 @@ def make_plan(
         note: receives the warnings on the data.
 
     Raises:
-        InputError: cases cannot be used, and were not left out.
+        InputError: cases cannot be used, and were not left out; or cases of different patients look like one scan's.
         UsageError: an option does not fit the data.
     """
     from .recipe_check import check_recipe
 
     table = table_of(data)
     found = _survey_of(data, table, options.leave_out_bad, progress, note)
-    split = {} if table.is_file() else _drawn_split(found, options.patient_pattern)
+    patients = _patients(found, table.is_file(), options.patient_pattern)
+    if not options.different_patients:
+        check_patients({one.case.name: one.step for one in found.cases if not one.case.patient}, patients)
+    drawn = {} if table.is_file() else roles(patients)
+    split = {name: (patients[name], role) for name, role in drawn.items()}
     planned_on = [one for one in found.cases if not split or split[one.case.name][1] != "test"]
     recipe, choices = plan(replace(found, cases=planned_on), options)
     recipe, source = (recipe, RECIPE) if given is None else (read_recipe_json(given), str(given))
@@ -178,14 +185,15 @@ def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress,
     return found
 
 
-def _drawn_split(found: Survey, pattern: str | None) -> dict[str, tuple[str, str]]:
-    """Draw a role for each case; return patient and role by case."""
+def _patients(found: Survey, has_table: bool, pattern: str | None) -> dict[str, str]:
+    """Return the patient of each case: from the table, or from its name."""
+    if has_table:
+        return {one.case.name: one.case.group for one in found.cases}
     patients = patients_by_name([one.case.name for one in found.cases], pattern)
     first_of: dict[tuple[str, ...], str] = {}
     for one in found.cases:  # one image under two names is one patient
         patients[one.case.name] = patients[first_of.setdefault(one.voxels_sha256, one.case.name)]
-    drawn = roles(patients)
-    return {name: (patient, drawn[name]) for name, patient in patients.items()}
+    return patients
 
 
 def patients_by_name(names: Sequence[str], pattern: str | None = None) -> dict[str, str]:

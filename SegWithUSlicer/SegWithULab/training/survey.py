@@ -17,6 +17,7 @@ from SegWithUCore.util.strict_json import read_json_object
 
 from .case_reading import SEGMENTATION_SUFFIX, read_case
 from .dataset import Case
+from .same_scan import grey_value_step
 
 FOREGROUND_SAMPLE = 10_000
 """Voxels of a case that intensity statistics are taken from: nnU-Net takes as many."""
@@ -37,6 +38,7 @@ class CaseMetadata:
         lowest: smallest intensity of each channel.
         integers: whether every channel holds integers only.
         voxels_sha256: of each channel.
+        step: of the grey values of the first channel; see `grey_value_step`.
     """
 
     case: Case
@@ -48,6 +50,7 @@ class CaseMetadata:
     lowest: tuple[float, ...]
     integers: bool
     voxels_sha256: tuple[str, ...]
+    step: float | None = None
 
 
 @dataclass
@@ -129,6 +132,7 @@ def _read(case: Case, found: Survey) -> CaseMetadata:
         lowest=tuple(float(array.min()) for array in arrays),
         integers=all(bool(np.all(array == np.rint(array))) for array in arrays),
         voxels_sha256=tuple(voxel_hash(image) for image in images),
+        step=grey_value_step(arrays[0]),
     )
 
 

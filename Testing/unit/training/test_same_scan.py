@@ -1,0 +1,63 @@
+"""Cases that are parts of one scan: recognised by the step of their grey values, and asked about by `plan`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from SegWithUCore.cli.__main__ import main
+from SegWithUCore.util.errors import InputError
+from SegWithULab.training.same_scan import check_patients, grey_value_step, pairs_of_one_scan
+
+STEPS = {"a_1": 0.37, "a_2": 0.37 * (1 + 1e-7), "a_3": 0.41, "a_4": 0.41, "a_5": 1.0, "a_6": 1.0, "a_7": 1.0,
+         "a_8": 0.73, "b_9": 0.73, "a_9": None, "a_10": 0.52, "a_12": 0.52}  # fmt: skip
+
+
+def scaled(step: float, seed: int, size: int = 24) -> np.ndarray:
+    """Grey values of a scan as scaling leaves them, float32."""
+    return (np.random.default_rng(seed).integers(0, 3000, (size,) * 3) * step - 5).astype(np.float32)
+
+
+@pytest.mark.parametrize("step", [1.0, 0.0317, 411.3])
+def test_the_step_of_grey_values_is_exact_enough_to_tell_scans_apart(step: float) -> None:
+    steps = [grey_value_step(scaled(step, seed)) for seed in (1, 2)]
+    assert steps == [pytest.approx(step, rel=1e-6)] * 2
+
+
+def test_values_on_no_lattice_have_no_step() -> None:
+    assert grey_value_step(np.random.default_rng(0).normal(0, 1, (24,) * 3)) is None
+    assert grey_value_step(np.ones((24,) * 3)) is None
+
+
+def test_only_neighbours_with_a_step_of_their_own_are_pairs() -> None:
+    assert pairs_of_one_scan(STEPS) == [("a_1", "a_2"), ("a_3", "a_4")]
+
+
+def test_pairs_of_one_patient_are_no_question() -> None:
+    each = {name: name for name in STEPS}
+    with pytest.raises(InputError) as error:
+        check_patients(STEPS, each)
+    assert error.value.code == "cases-of-one-scan"
+    assert "a_1 and a_2" in str(error.value)
+    check_patients(STEPS, {**each, "a_2": "a_1", "a_4": "a_3"})
+
+
+def test_plan_asks_for_the_patients_of_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = []
+    for number in range(4):
+        for part, values in (("images", scaled((0.37, 0.41)[number // 2], number)), ("labels", np.zeros((24,) * 3))):
+            values[8:12, 8:12, 8:12] = values[8:12, 8:12, 8:12] if part == "images" else 1
+            (tmp_path / part).mkdir(exist_ok=True)
+            image = sitk.GetImageFromArray(values.astype(np.float32 if part == "images" else np.uint8))
+            sitk.WriteImage(image, str(tmp_path / part / f"side_{number + 1}.nii.gz"))
+        rows.append(f"side_{number + 1},{('train', 'select')[number % 2]}")
+    table = tmp_path / "split.csv"
+    table.write_text("\n".join(["case,role", *rows]) + "\n", encoding="utf-8")
+    assert main(["plan", str(table), "--output", str(tmp_path / "plan")]) == 1
+    assert "side_1 and side_2" in capsys.readouterr().err
+    assert not (tmp_path / "plan" / "recipe.json").exists()
+    assert main(["plan", str(table), "--output", str(tmp_path / "plan"), "--different-patients"]) == 0
+    patients = [f"{row},scan_{number // 2}" for number, row in enumerate(rows)]
+    table.write_text("\n".join(["case,role,patient", *patients]) + "\n", encoding="utf-8")
+    assert main(["plan", str(table), "--output", str(tmp_path / "again")]) == 0
