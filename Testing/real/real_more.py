@@ -398,6 +398,13 @@ def whole_head(user: User) -> None:
         own = [each for each in ids if segmentation.GetSegment(each).GetName().startswith(side)]
         centre = nodes.segmentation.GetSegmentCenterRAS(own[0])
         user.check(f"{side}: lies there", centre[0] * sign > 10, centre)
+    for box, sign in zip(nodes.boxes, (-1, 1), strict=True):
+        bounds = [0.0] * 6
+        box.GetRASBounds(bounds)
+        user.check("a box: on its side", sign * (bounds[0] + bounds[1]) > 0, bounds)
+        user.check("a box: of that size", bounds[3] - bounds[2] == 50.0, bounds)
+        user.check("a box: locked", bool(box.GetLocked()))
+    user.picture("boxes")
     user.start_review()
     user.click("nextButton")
     user.picture("both")

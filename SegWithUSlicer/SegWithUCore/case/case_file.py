@@ -100,10 +100,20 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class PlacedBox:
+    """A box of voxels, (i, j, k) of the image's grid, in which a model found its structures in a whole head."""
+
+    side: str
+    index_ijk: tuple[int, int, int]
+    size_ijk: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class CaseDescription:
     """`case.json`, checked and typed: structures, maps and where they come from.
 
     Attributes:
+        boxes: that the model placed; empty if it was told where to look.
         voxel_mm3: volume of a voxel; None if the file names no grid.
         raw: the whole file.
     """
@@ -113,6 +123,7 @@ class CaseDescription:
     model_name: str
     structures: tuple[Structure, ...]
     maps: dict[str, MapInfo]
+    boxes: tuple[PlacedBox, ...]
     voxel_mm3: float | None
     raw: Mapping[str, Any] = field(repr=False)
 
@@ -187,12 +198,24 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
                 _structure(entry, raw.get("flags") or []) for entry in raw["structures"] if int(entry["value"]) != 0
             ),
             maps=_maps(raw, case_folder),
+            boxes=placed_boxes(raw),
             voxel_mm3=None if spacing is None else math.prod(float(edge) for edge in spacing),
             raw=raw,
         )
     except DAMAGED as error:
         message = f"{origin} is damaged ({type(error).__name__}: {error!s:.200}): segment the case again."
         raise InputError(message, DAMAGED_CASE) from error
+
+
+def placed_boxes(raw: Mapping[str, Any]) -> tuple[PlacedBox, ...]:
+    """Return the boxes that a model placed in the image of a case.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    entries = (raw.get("placement") or {}).get("boxes") or []
+    found: tuple[PlacedBox, ...] = typed(tuple[PlacedBox, ...], entries, "placement/boxes")
+    return found
 
 
 def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..io.grid import VoxelGrid
     from ..models.input_spec import Label
+    from .case_file import PlacedBox
 
 PREVIEW_FILE = "preview.png"
 # Error probability from which the tint begins.
@@ -30,6 +31,8 @@ TINT_LOW, TINT_HIGH = (255, 176, 0), (213, 60, 0)
 TINT_SHARES = (0.15, 0.75)
 # Longest scale bar, as a share of the picture's edge.
 SCALE_BAR_SHARE = 0.35
+BOX_COLOUR = (240, 228, 66)
+"""Of the boxes that a model placed in a head; yellow of Okabe and Ito's palette."""
 TITLES = {"S": "axial", "A": "coronal", "R": "sagittal"}
 # Intensities drawn black and white.
 PERCENTILES = (1.0, 99.0)
@@ -124,6 +127,17 @@ class View:
         inside = [(index >= 0) & (index < size) for index, size in zip(at, voxels.shape, strict=True)]
         picked = voxels[np.ix_(*(np.clip(index, 0, size - 1) for index, size in zip(at, voxels.shape, strict=True)))]
         return np.where(np.logical_and.outer(*inside), picked, 0)
+
+    def box_edge(self, box: "PlacedBox") -> np.ndarray:
+        """Pixels at the edge of a box of voxels; none if the cut does not run through it."""
+        low, size = np.array(box.index_ijk[::-1]), np.array(box.size_ijk[::-1])
+        if not low[self._axis] <= self._index < low[self._axis] + size[self._axis]:
+            return np.zeros((len(self.rows), len(self.columns)), bool)
+        inside = [
+            (at >= low[axis] - 0.5) & (at < low[axis] + size[axis] - 0.5)
+            for at, axis in zip((self.rows, self.columns), self.axes, strict=True)
+        ]
+        return outline(np.logical_and.outer(*inside).astype(np.uint8))
 
     def interpolated(self, voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Value of a cut under each pixel, linear between voxel centres, and which pixels lie in the image."""
@@ -221,6 +235,23 @@ def scale_mm(edge_mm: float) -> float:
 
 
 @dataclass(frozen=True)
+class WholeImage:
+    """A whole image in which a model placed its boxes.
+
+    Attributes:
+        image: intensities (z, y, x).
+        grid: how it lies in the patient.
+        boxes: in it.
+        start_zyx: where the other volumes of a preview begin in it.
+    """
+
+    image: Planes
+    grid: Grid
+    boxes: "Sequence[PlacedBox]"
+    start_zyx: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Shown:
     """What a preview shows; volumes (z, y, x) of one shape. Only the planes that are shown are computed with.
 
@@ -231,6 +262,7 @@ class Shown:
         structures: by their values, in the order of the legend; background first.
         grid: how they lie in the patient.
         top: error probability of the strongest tint.
+        whole: where the model placed boxes; drawn above the other views.
     """
 
     image: Planes
@@ -239,6 +271,7 @@ class Shown:
     structures: Mapping[int, "Label"]
     grid: Grid
     top: float = 0.5
+    whole: WholeImage | None = None
 
 
 def strongest_tint(case: Mapping[str, Any]) -> float:
@@ -265,7 +298,10 @@ def write_png(picture: np.ndarray, path: Path) -> None:
 
 
 def preview(shown: Shown) -> np.ndarray:
-    """Draw contours above, error probability below, in three planes, with a legend; RGB, uint8."""
+    """Draw contours above, error probability below, in three planes, with a legend; RGB, uint8.
+
+    Where the model placed boxes, the same planes of the whole head stand on top.
+    """
     from PIL import Image, ImageDraw
 
     fullest, centre, extent_mm = _where(shown)
@@ -273,6 +309,8 @@ def preview(shown: Shown) -> np.ndarray:
     rows = [[_contours(shown, view, window) for view in views]]
     if shown.error_probability is not None:
         rows.append([view.with_risk(window, shown.error_probability, shown.top) for view in views])
+    if shown.whole is not None:
+        rows.insert(0, _whole_row(shown.whole, fullest))
     step, width = PREVIEW_PIXELS + GAP, 3 * (PREVIEW_PIXELS + GAP) + GAP
     height = LINE + len(rows) * step + GAP + LINE * 3
     canvas = Image.new("RGB", (width, height), (24, 24, 24))
@@ -286,6 +324,22 @@ def preview(shown: Shown) -> np.ndarray:
             _sides(draw, view, x, y)
     _legend(draw, shown, extent_mm, LINE + len(rows) * step + GAP)
     return np.asarray(canvas)
+
+
+def _whole_row(whole: WholeImage, fullest: Sequence[int]) -> list[np.ndarray]:
+    """Draw the whole head with its boxes, cut where the views below are."""
+    at = [own + start for own, start in zip(fullest, whole.start_zyx, strict=True)]
+    shape = whole.image.shape
+    edge_mm = max(size * mm for size, mm in zip(shape, whole.grid.spacing_zyx, strict=True))
+    views, window = three_views(
+        whole.image, whole.grid, at, [size // 2 for size in shape], float(edge_mm), PREVIEW_PIXELS
+    )
+    row = []
+    for view in views:
+        row.append(view.grey(window))
+        for box in whole.boxes:
+            row[-1][view.box_edge(box)] = BOX_COLOUR
+    return row
 
 
 def _contours(shown: Shown, view: View, window: tuple[float, float]) -> np.ndarray:
@@ -340,6 +394,8 @@ def _legend(draw: "ImageDraw", shown: Shown, shown_mm: float, y: int) -> None:
     if shown.error_probability is not None:
         text, colour = f"error probability from {TINT_FROM:g} (pale) to {shown.top:g} and more (strong)", TINT_LOW
     _text(draw, (GAP, y + LINE // 2), f"{text}; edges are {shown_mm:.0f} mm long", colour, "lm")
+    if shown.whole is not None:
+        _text(draw, (3 * (PREVIEW_PIXELS + GAP), y + LINE // 2), "boxes that were segmented", BOX_COLOUR, "rm")
     note = "R right, L left, A anterior, P posterior, S superior, I inferior of the patient. Not for clinical use."
     _text(draw, (GAP, y + LINE + LINE // 2), note, _GREY, "lm")
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import CASE_FILE, SEGMENTATION_FILE
+from ..case.case_file import CASE_FILE, SEGMENTATION_FILE, placed_boxes
 from ..case.case_image import IMAGE_FILE
 from ..case.case_regions import (
     DATA_PERCENTILE_FILE,
@@ -23,7 +23,7 @@ from ..case.case_regions import (
     label_table,
     write_regions,
 )
-from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, strongest_tint, write_png
+from ..case.pictures import PREVIEW_FILE, Grid, Shown, WholeImage, can_draw, preview, strongest_tint, write_png
 from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
@@ -86,6 +86,7 @@ class CaseResult:
         parts: boxes inside `box` that were assessed, where that is less than all of it (`placed_case`).
         placement_facts: block `placement` of `case.json`.
         mask: the segmentation where it was made elsewhere; `maps` hold the part of it inside `box`.
+        placed_in: the whole first channel as it lies in the world, where boxes were placed in it.
     """
 
     name: str
@@ -113,6 +114,7 @@ class CaseResult:
     parts: Sequence[VoxelBox] = ()
     placement_facts: Mapping[str, Any] | None = None
     mask: GivenMask | None = None
+    placed_in: sitk.Image | None = None
 
     def assessed_parts(self, planes: Planes) -> list[Planes]:
         """Return the assessed parts of a map."""
@@ -146,12 +148,19 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
         if can_draw():
             maps, labels = result.maps, dict(enumerate(result.bundle.labels))
             grid, tint = Grid.of(VoxelGrid.of(result.placement)), strongest_tint(facts)
-            shown = Shown(result.first, maps.classes, maps.error_probability, labels, grid, tint)
+            shown = Shown(result.first, maps.classes, maps.error_probability, labels, grid, tint, _placed_in(result))
             write_png(preview(shown), work / PREVIEW_FILE)
         for path in work.iterdir():  # a full disk is noticed now, and not after the folder has got its name
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
     return target
+
+
+def _placed_in(result: CaseResult) -> WholeImage | None:
+    if result.placed_in is None:
+        return None
+    grid, boxes = Grid.of(VoxelGrid.of(result.placed_in)), placed_boxes({"placement": result.placement_facts})
+    return WholeImage(sitk.GetArrayViewFromImage(result.placed_in), grid, boxes, result.box.index[::-1])
 
 
 def map_planes(maps: VoxelMaps) -> dict[str, Planes]:

@@ -46,7 +46,7 @@ class NotPlacedError(InputError):
 
     def __init__(self, message: str, image: sitk.Image, rois: Mapping[str, RegionOfInterest]) -> None:
         super().__init__(message)
-        self._image, self._rois = image, rois
+        self._image, self.rois = image, rois
 
     def draw(self, path: Path) -> None:
         """Draw the boxes in the image; nothing without Pillow."""
@@ -54,11 +54,11 @@ class NotPlacedError(InputError):
             return
         grid = VoxelGrid.of(self._image)
         boxes = np.zeros(grid.size[::-1], np.uint8)
-        for value, roi in enumerate(self._rois.values(), 1):
+        for value, roi in enumerate(self.rois.values(), 1):
             with contextlib.suppress(InputError):  # the box lies outside the image
                 boxes[voxel_box(roi, grid).slices_zyx] = value
         colours = [(0, 0, 0), (230, 159, 0), (86, 180, 233)]
-        labels = {value: Label(value, name, colours[value]) for value, name in enumerate(["background", *self._rois])}
+        labels = {value: Label(value, name, colours[value]) for value, name in enumerate(["background", *self.rois])}
         write_png(preview(Shown(sitk.GetArrayViewFromImage(self._image), boxes, None, labels, Grid.of(grid))), path)
 
 
@@ -109,13 +109,14 @@ def all_sides(labels: Sequence[Label], sides: Sequence[str]) -> tuple[Label, ...
     return (*labels[:1], *(label for side in sides for label in sided[side][1:]))
 
 
-def joined(results: Mapping[str, CaseResult], image: sitk.Image) -> CaseResult:
+def joined(results: Mapping[str, CaseResult], image: sitk.Image, world: sitk.Image) -> CaseResult:
     """Join the results of all sides in one, on the smallest box that holds theirs.
 
     Voxels between the boxes are not assessed, as outside of them: their maps hold what `not_assessed_value` says.
 
     Args:
         image: the whole first channel.
+        world: the same as it lies in the world.
     """
     first = next(iter(results.values()))
     sided = sided_labels(first.bundle.labels, list(results))
@@ -142,7 +143,8 @@ def joined(results: Mapping[str, CaseResult], image: sitk.Image) -> CaseResult:
         box=outer,
         parts=tuple(result.box for result in results.values()),
         first=sitk.GetArrayFromImage(part),
-        placement=VoxelGrid.of(part),
+        placement=VoxelGrid.of(outer.crop(world)),
+        placed_in=world,
         maps=maps,
         structures=_joined_structures(results, sided),
         regions=regions_of_maps(maps, all_labels, part),
@@ -281,7 +283,7 @@ def segment_placed(
         raise NotPlacedError(
             f"{source}: the boxes of both sides overlap. Give a region of interest.", world, placed.rois
         )
-    whole = joined(results, image)
+    whole = joined(results, image, world)
     facts = {"similarity": placed.similarity, "overlap": placed.overlap, "template_sha256": spec.sha256, "boxes": boxes}
     if set(results) == {"left", "right"}:
         pairs = zip(results["left"].structures[1:], results["right"].structures[1:], strict=True)

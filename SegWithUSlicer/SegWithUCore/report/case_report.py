@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
+from ..case.case_file import SEGMENTATION_FILE, naming_case, placed_boxes, read_case
 from ..case.case_folders import case_contents, checked_file
 from ..case.case_image import ELSEWHERE, OTHER_IMAGE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
-from ..case.pictures import TINT_FROM, Grid, strongest_tint, tint_stops
+from ..case.pictures import BOX_COLOUR, TINT_FROM, Grid, strongest_tint, tint_stops
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..case.segmentation_file import REVIEWED_PATTERN, read_reviewed, reviewed_name
 from ..io.grid import VoxelGrid
@@ -98,6 +98,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         structures=structures_table(case),
         named=[(str(entry["name"]), tuple(map(int, entry["color"][:3]))) for entry in structures][:MOST_NAMED],
         overview=drawn.overview,
+        boxes=bool(placed_boxes(case)),
         reviewed=drawn.reviewed,
         calibrated=case.get("regions") is not None,
         top=strongest_tint(case),
@@ -109,6 +110,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         facts=case_facts(case),
         versions=[("Versions", versions), *hashes],
         hashes=[name for name, _ in hashes],
+        BOX_COLOUR=BOX_COLOUR,
         REGION_COLOUR=REGION_COLOUR,
         REVIEWED_COLOURS=REVIEWED_COLOURS,
         TINT_FROM=TINT_FROM,
@@ -196,7 +198,8 @@ def _drawn(
             raise InputError(f"{folder / file} is not on the image's grid: segment the case again.")
     grid, values = Grid.of(VoxelGrid.of(image)), sitk.GetArrayViewFromImage(image)
     colours = {int(entry["value"]): np.clip(entry["color"], 0, 255) for entry in structures_of(case)}
-    volumes = Volumes(values, labels, risk, reviewed, region_labels, grid, colours, strongest_tint(case))
+    tint, boxes = strongest_tint(case), placed_boxes(case)
+    volumes = Volumes(values, labels, risk, reviewed, region_labels, grid, colours, tint, boxes)
     regions = {}
     for region in shown:
         i, j, k = image.TransformPhysicalPointToIndex(ras_to_lps(region.peak_ras_mm))
@@ -205,12 +208,16 @@ def _drawn(
 
 
 def _overview(volumes: Volumes) -> list[PlanePicture]:
-    """Cuts through the middle of all structures, or of the image where none was found."""
+    """Cuts through the middle of all structures, or of the image where none was found.
+
+    Where boxes were placed, nothing may lie in the middle: the cuts are those with most voxels of structures.
+    """
     where = np.argwhere(volumes.labels > 0)
     low, high = (where.min(0), where.max(0)) if len(where) else (np.zeros(3), np.asarray(volumes.labels.shape) - 1)
     extent = float(((high - low + 1) * volumes.grid.spacing_zyx).max())
     middle = np.rint(where.mean(0) if len(where) else (low + high) / 2).astype(int).tolist()
-    return pictures_around(volumes, middle, extent)
+    fullest = [int(np.bincount(where[:, axis]).argmax()) for axis in range(3)] if len(where) else middle
+    return pictures_around(volumes, middle, extent, at_zyx=fullest if volumes.boxes else middle)
 
 
 def _reviewed(

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..case.pictures import Grid, View, outline, scale_mm, three_views
+from ..case.case_file import PlacedBox
+from ..case.pictures import BOX_COLOUR, Grid, View, outline, scale_mm, three_views
 
 EDGE_PIXELS = 256
 # Edge of what is shown, as a multiple of the largest extent of the region.
@@ -30,6 +31,7 @@ class Volumes:
         grid: how they lie in the patient.
         colours: of the structures by label value.
         top: error probability of the strongest tint.
+        boxes: that the model placed; drawn in overviews.
     """
 
     image: np.ndarray
@@ -40,6 +42,7 @@ class Volumes:
     grid: Grid
     colours: Mapping[int, Sequence[int]]
     top: float = 0.5
+    boxes: Sequence[PlacedBox] = ()
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,22 @@ class PlanePicture:
 
 
 def pictures_around(
-    volumes: Volumes, middle_zyx: Sequence[int], extent_mm: float, region: int | None = None
+    volumes: Volumes,
+    middle_zyx: Sequence[int],
+    extent_mm: float,
+    region: int | None = None,
+    at_zyx: Sequence[int] | None = None,
 ) -> list[PlanePicture]:
-    """Three cuts through a voxel, axial, coronal and sagittal, all of one scale and one grey window.
+    """Three cuts around a voxel, axial, coronal and sagittal, all of one scale and one grey window.
 
     Args:
         extent_mm: largest edge of what is to be seen.
         region: id of the region to be outlined.
+        at_zyx: index of the cut across each axis; None: through the voxel.
     """
     edge_mm = max(LEAST_MM, AROUND * extent_mm)
-    views, window = three_views(volumes.image, volumes.grid, middle_zyx, middle_zyx, edge_mm, EDGE_PIXELS)
+    at = at_zyx or middle_zyx
+    views, window = three_views(volumes.image, volumes.grid, at, middle_zyx, edge_mm, EDGE_PIXELS)
     return [PlanePicture(_drawn(volumes, view, window, region), view.title, view.letters, edge_mm) for view in views]
 
 
@@ -84,6 +93,8 @@ def _drawn(volumes: Volumes, view: View, window: tuple[float, float], region: in
         pixels[edge & (own == value)] = colour[:3]
     if region is not None and volumes.regions is not None:
         pixels[outline((view.nearest(volumes.regions) == region).astype(np.uint8))] = REGION_COLOUR
+    for box in volumes.boxes if region is None else ():
+        pixels[view.box_edge(box)] = BOX_COLOUR
     for labels, colour in zip(volumes.reviewed.values(), REVIEWED_COLOURS, strict=False):
         pixels[outline(view.nearest(labels)) & ~edge] = colour
     return pixels

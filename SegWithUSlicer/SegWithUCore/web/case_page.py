@@ -90,6 +90,7 @@ class PageCase:
             "maps": {name: self._map(name, info) for name, info in case.maps.items()},
             "first_map": next(iter(case.maps), None),
             "structures": [asdict(structure) for structure in case.structures],
+            "boxes": [{"side": box.side, "index": box.index_ijk, "size": box.size_ijk} for box in case.boxes],
             "flags": [flag.to_json() for flag in flags],
             "light": light_of(self.raw, flags).to_json(),
             "facts": [list(fact) for fact in case_facts(self.raw)],

@@ -27,7 +27,7 @@ REGIONS_ATTRIBUTE = "SegWithU.Regions"
 HUB_MODULE = "SegWithU.Run"
 _HIDDEN_ATTRIBUTE = "SegWithU.Hidden"
 
-INPUT, SEGMENTATION, MAP = "segwithu.input", "segwithu.segmentation", "segwithu.map."
+INPUT, SEGMENTATION, MAP, BOX = "segwithu.input", "segwithu.segmentation", "segwithu.map.", "segwithu.box"
 REGIONS, REGIONS_TEXT, ORIGINAL = "segwithu.regions", "segwithu.regions_text", "segwithu.original"
 """The roles of a run's nodes."""
 _CASE, _MODEL, _LABEL, _FOLDER = "case_json", "model", "label", "case_folder"
@@ -63,9 +63,7 @@ class CaseNodes:
     @property
     def inputs(self) -> list["slicer.vtkMRMLScalarVolumeNode"]:
         """The input volumes that are still in the scene, first channel first."""
-        count = self.hub.GetNumberOfNodeReferences(INPUT)
-        nodes = [self.hub.GetNthNodeReference(INPUT, index) for index in range(count)]
-        return [node for node in nodes if node is not None]
+        return self._all_in(INPUT)
 
     @property
     def segmentation(self) -> "slicer.vtkMRMLSegmentationNode | None":
@@ -79,9 +77,19 @@ class CaseNodes:
         return {name: node for name, node in nodes.items() if node is not None}
 
     @property
+    def boxes(self) -> list["slicer.vtkMRMLMarkupsROINode"]:
+        """The boxes that the model placed; see `boxes.put_boxes`."""
+        return self._all_in(BOX)
+
+    def _all_in(self, role: str) -> list["slicer.vtkMRMLNode"]:
+        count = self.hub.GetNumberOfNodeReferences(role)
+        nodes = [self.hub.GetNthNodeReference(role, index) for index in range(count)]
+        return [node for node in nodes if node is not None]
+
+    @property
     def results(self) -> list["slicer.vtkMRMLDisplayableNode"]:
-        """All results: segmentation and maps. The run's folder in the subject hierarchy holds them."""
-        return [*([] if self.segmentation is None else [self.segmentation]), *self.maps.values()]
+        """All results: segmentation, maps and boxes. The run's folder in the subject hierarchy holds them."""
+        return [*([] if self.segmentation is None else [self.segmentation]), *self.maps.values(), *self.boxes]
 
     @property
     def regions(self) -> "slicer.vtkMRMLLabelMapVolumeNode | None":

@@ -10,6 +10,7 @@ import vtk
 from SegWithUCore.case.case_file import CaseDescription, read_description
 
 from ..i18n import _
+from .boxes import put_boxes
 from .case_images import CaseImages, Volume
 from .case_nodes import SEGMENTATION, CaseNodes, find_cases, find_replaceable, new_case_nodes
 from .map_display import put_maps
@@ -48,6 +49,7 @@ def load_case(
     nodes.set_case(case, case_folder if lasting else None)
     put_maps(nodes, images)
     _put_segmentation(nodes, case, images)
+    put_boxes(nodes, case.boxes, images.labels.ijk_to_ras)
     put_regions(nodes, regions, images.regions, images.region_boxes)
     keep_original(nodes)
     follow_parent_transform(nodes)

@@ -157,13 +157,15 @@ class Overlay:
         return self._layers.blanked
 
     def hide(self, held: bool) -> None:
-        """Show the bare image: no map, no legend, no outlines; or everything as before."""
+        """Show the bare image: no map, no legend, no outlines, no boxes; or everything as before."""
         if held == self._layers.blanked:
             return
         self._layers.blank(held)
         volume, segmentation = self._volume(), self.nodes.segmentation
         if volume is not None:
             self._show_legend(volume, not held)
+        for box in self.nodes.boxes:
+            box.GetDisplayNode().SetVisibility2D(not held)
         display = None if segmentation is None else segmentation.GetDisplayNode()
         if display is None:
             return

@@ -13,7 +13,7 @@ LETTERS = {"Axial": ("R", "L", "A", "P"), "Coronal": ("R", "L", "S", "I"), "Sagi
 """Left, right, top, bottom: radiological, as in 3D Slicer."""
 
 READ_VIEWS = """
-({ voxel, scale }) => {
+({ voxel, scale, box }) => {
   const { viewer } = window;
   viewer.measure();
   viewer.zoom = scale / viewer.fitScale;
@@ -27,7 +27,7 @@ READ_VIEWS = """
     return [layout.name, {
       letters: ["left", "right", "top", "bottom"].map(letter),
       size: [layout.width, layout.height], plane: [...planes.labels], origin: view.origin, pixels: view.voxelPixels,
-      name: view.canvas.getAttribute("aria-label"),
+      name: view.canvas.getAttribute("aria-label"), boxes: view.boxesHere(box ? [box] : []),
     }];
   }));
 }
@@ -57,12 +57,17 @@ def test_all_48_axis_orders_are_drawn_alike_and_the_right_way_round(modules: Any
         phantom = turned(patient, SPACING, axes, signs)
         modules.evaluate(MAKE_DATA, phantom.described(COLORS))
         voxel = np.rint(np.linalg.inv(phantom.matrix) @ [*(np.array(at) * SPACING + (-30, 20, 10)), 1])[:3]
-        shown = modules.evaluate(READ_VIEWS, {"voxel": voxel.tolist(), "scale": 8})
+        marked = np.argwhere(phantom.labels == 1)[:, ::-1]
+        box = {"index": marked.min(0).tolist(), "size": (np.ptp(marked, 0) + 1).tolist()}
+        shown = modules.evaluate(READ_VIEWS, {"voxel": voxel.tolist(), "scale": 8, "box": box})
         for view, found in shown.items():
             assert tuple(found["letters"]) == LETTERS[view], (axes, signs, view)
             width, height = found["size"]
             plane = np.array(found["plane"]).reshape(height, width)
             assert np.array_equal(plane, expected_plane(patient, view, at)), (axes, signs, view)
+            rows, columns = np.nonzero(plane == 1)
+            expected = [columns.min(), columns.max() + 1, rows.min(), rows.max() + 1] if len(rows) else []
+            assert found["boxes"] == ([expected] if expected else []), (axes, signs, view)
             across, right, down = VIEWS[view]
             assert found["pixels"] == pytest.approx([8 * SPACING[right], 8 * SPACING[down]])
             assert f"slice {int(voxel[axes.index(across)]) + 1} of {SHAPE[across]}" in found["name"]

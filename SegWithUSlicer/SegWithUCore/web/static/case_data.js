@@ -57,6 +57,7 @@ function makeCase(description, frame, { image, labels, map }) {
         grid: makeGrid(frame.size, shiftedMatrix(description.grid.ijk_to_ras, frame.index)),
         voxelMm3: description.grid.voxel_mm3,
         structures: description.structures,
+        boxes: (description.boxes ?? []).map((box) => shiftedBox(box, frame)),
         image: image ?? null,
         labels: labels ?? null,
         maps,

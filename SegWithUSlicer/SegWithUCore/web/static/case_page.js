@@ -99,6 +99,9 @@ export class CasePage {
         if (this.data.grid.oblique) {
             parts.push("Oblique image: shown along its own axes; letters name the nearest directions.");
         }
+        if (this.data.boxes.length) {
+            parts.push("Yellow boxes: the parts that were segmented.");
+        }
         return element("p", { class: "case-summary" }, [...parts, trouble].filter(Boolean).join(" "));
     }
 

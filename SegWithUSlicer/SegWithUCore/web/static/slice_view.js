@@ -2,11 +2,13 @@
 
 import { element } from "./dom.js";
 import { cssColour } from "./colours.js";
-import { columnOf, rowOf } from "./geometry.js";
+import { clamped, columnOf, rowOf } from "./geometry.js";
 import { cutPlane, extentOf, greyPixels, tablePixels } from "./planes.js";
 import { drawEdges, labelEdges, pixelEdges } from "./outlines.js";
 
 export const MARK_COLOUR = "rgb(255 105 220)";
+// Of the boxes that the model placed in a whole head.
+const BOX_COLOUR = "rgb(240 228 66)";
 const CROSSHAIR_COLOUR = "rgb(120 220 140)";
 const CROSSHAIR_GAP = 9;
 const FILL_OPACITY = 0.4;
@@ -220,12 +222,29 @@ export class SliceView {
                     drawEdges(context, edges, xs, ys, look.thickness);
                 }
             }
+            context.strokeStyle = BOX_COLOUR;
+            context.lineWidth = look.thickness;
+            for (const [left, right, top, bottom] of this.boxesHere(look.boxes)) {
+                context.strokeRect(xs[left], ys[top], xs[right] - xs[left], ys[bottom] - ys[top]);
+            }
             context.fillStyle = MARK_COLOUR;
             for (const edges of this.markEdges.values()) {
                 drawEdges(context, edges, xs, ys, 2 * look.thickness);
             }
         }
         this.context.drawImage(outlineLayer, 0, 0);
+    }
+
+    // Columns and rows at which the boxes begin, and behind which they end, that the slice runs through.
+    boxesHere(boxes) {
+        const { across, right, down, flipRight, flipDown, width, height } = this.layout;
+        const ends = ({ index, size }, axis, flip, count) => {
+            const first = flip ? count - index[axis] - size[axis] : index[axis];
+            return [clamped(first, 0, count), clamped(first + size[axis], 0, count)];
+        };
+        return boxes
+            .filter(({ index, size }) => this.slice >= index[across] && this.slice < index[across] + size[across])
+            .map((box) => [...ends(box, right, flipRight, width), ...ends(box, down, flipDown, height)]);
     }
 
     drawCrosshair(look) {

@@ -324,6 +324,7 @@ export class Viewer {
             thickness: Math.max(1, Math.round(this.ratio)),
             outlineKey: this.outlineCount,
             outlineColours: this.outlineColours(),
+            boxes: this.data.boxes ?? [],
             place: pointText(rasOf(this.grid, this.voxel)),
         };
     }
