@@ -194,6 +194,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         unlikeTraining: bool = False,
         head: str = "",
         engine: str = "auto",
+        maskNode: Any = None,
     ) -> Any:
         """Segment a volume and wait for the result; Slicer stays responsive meanwhile.
 
@@ -206,6 +207,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             unlikeTraining: continue although the input is far from the training cases.
             head: an uncertainty head of the model other than its default.
             engine: "auto", "torch" or "openvino", what runs the network.
+            maskNode: a segmentation that is judged by the model instead, its segments named as the model's structures.
 
         Returns:
             CaseNodes: `.segmentation`, `.maps` by name, `.case` with the structures.
@@ -225,7 +227,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         if head and head not in chosen.heads:
             raise ValueError(f"the model '{chosen.name}' has no head '{head}': choose one of {', '.join(chosen.heads)}")
         controller = session().controller
-        controller.start(RunRequest(volumes, chosen.folder, roiNode, device, unlikeTraining, head, engine))
+        controller.start(RunRequest(volumes, chosen.folder, roiNode, device, unlikeTraining, head, engine, maskNode))
         return _finished(controller)
 
 

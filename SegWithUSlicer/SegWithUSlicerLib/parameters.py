@@ -9,6 +9,7 @@ from slicer import (
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLScriptedModuleNode,
+    vtkMRMLSegmentationNode,
 )
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
@@ -23,6 +24,7 @@ class Parameters:
     Attributes:
         channels: the input volumes in the order of the model's channels; None if none is chosen yet.
         roi: the region of interest, None for the whole volume.
+        mask: a segmentation to be judged, None to segment.
         model: name of the model bundle.
         head: name of an uncertainty head other than the model's default.
         device: one of DEVICES.
@@ -33,6 +35,7 @@ class Parameters:
 
     channels: list[vtkMRMLScalarVolumeNode]
     roi: vtkMRMLMarkupsROINode
+    mask: vtkMRMLSegmentationNode
     model: str = ""
     head: str = ""
     device: Annotated[str, Choice(DEVICES)] = "auto"

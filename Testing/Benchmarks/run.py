@@ -36,6 +36,7 @@ QUOTED = {
     "case-flags": "case_flags.py",
     "flag-rules": "flag_rules.py",
     "second-stage": "second_stage.py",
+    "judge": "judge.py",
     "worklist-order": "worklist_order.py",
     "acdc-folds": "acdc/patient_folds.py",
     "acdc-candidates": "acdc/acdc_candidates.py",

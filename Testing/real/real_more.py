@@ -411,6 +411,44 @@ def whole_head(user: User) -> None:
     user.click("endReviewButton")
 
 
+def judge(user: User) -> None:
+    """Judge a segmentation of the scene: what was cut off is in the regions, and the rest of it is as it was."""
+    import numpy as np
+
+    drawn = user.segment_sample().segmentation
+    volume = user.widget.panel.inputs.volumes[0]
+    mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "From elsewhere")
+    mask.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    mask.GetSegmentation().DeepCopy(drawn.GetSegmentation())
+    first = mask.GetSegmentation().GetNthSegmentID(0)
+    whole = slicer.util.arrayFromSegmentBinaryLabelmap(mask, first, volume).copy()
+    layers = np.flatnonzero(whole.any((1, 2)))
+    kept = whole.copy()
+    kept[layers[len(layers) // 2] :] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(kept, mask, first, volume)
+    user.check("nobody chose it yet", user.find("maskSelector").currentNode() is None)
+    user.find("maskSelector").setCurrentNode(mask)
+    slicer.app.processEvents()
+    user.picture("chosen")
+    user.click("runButton")
+    nodes = user.finish()
+    segmentation = nodes.segmentation.GetSegmentation()
+    arrays = [slicer.util.arrayFromSegmentBinaryLabelmap(nodes.segmentation, segmentation.GetNthSegmentID(n), volume)
+              for n in range(segmentation.GetNumberOfSegments())]  # fmt: skip
+    user.check("the segmentation is the one that was given", np.array_equal(arrays[0] > 0, kept > 0))
+    error = slicer.util.arrayFromVolume(nodes.maps["error_probability"])
+    lost = float(error[(whole > 0) & (kept == 0)].mean())
+    user.check("what was cut off reads as wrong", lost > 0.7, lost)
+    user.check("the case says that it was judged", "judged" in nodes.case.raw)
+    user.start_review()
+    user.picture("judged")
+    user.click("acceptButton")
+    user.click("endReviewButton")
+    slicer.mrmlScene.RemoveNode(mask)
+    slicer.app.processEvents()
+    user.check("without it the image is segmented again", user.find("maskSelector").currentNode() is None)
+
+
 MORE: tuple[Callable[[User], None], ...] = (
     transform,
     two_results,
@@ -422,4 +460,5 @@ MORE: tuple[Callable[[User], None], ...] = (
     many_regions,
     large_image,
     whole_head,
+    judge,
 )

@@ -140,8 +140,11 @@ def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence
             )
         wanted = {str(label.value): label.name for label in structures[1:]}
     elif not wanted:
-        names = {_plain(label.name) for label in structures[1:]}
-        wanted = {entry.key: entry.key for entry in entries if _plain(entry.key) in names}
+        wanted = {entry.key: entry.key for entry in entries if _members(entry.key, structures)}
+        if not wanted:
+            names, known = listed([entry.key for entry in entries]), ", ".join(label.name for label in structures[1:])
+            message = f"{path} has {names or 'no segment'}, but the model has {known}: name them so, or give --labels"
+            raise InputError(f"{message}.", "unknown-label")
     by_key = {_plain(entry.key): entry for entry in entries}
     labels, label_of = [structures[0]], np.zeros(len(structures), np.uint8)
     indices = np.zeros(grid.shape_zyx, np.uint8)

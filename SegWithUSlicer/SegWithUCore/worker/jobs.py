@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..inference.engines import AUTO
+from ..inference.given_mask import MaskFile
 from ..inference.image_features import ImageFeatures
 from ..inference.model import Model, user_network_sha256
 from ..inference.ood_check import deviations_of_features, needs_placing
@@ -92,6 +93,7 @@ class JobRunner:
             unlike_training=request.unlike_training,
             include_image=request.include_image,
             own_to_world_ras=request.own_to_world_ras,
+            mask=MaskFile(Path(request.mask)) if request.mask else None,
         )
         result = segment(job, model, report)
         return {

@@ -48,6 +48,7 @@ class Request:
         networks: "nnunet" where torch will run a network of nnU-Net that is not a model yet.
         own_to_world_ras: linear transform that the volume hangs under, 4 x 4 row by row.
         features: image features by channel, as `ImageFeatures.to_json` gives them.
+        mask: folder with one file per structure of a segmentation to be judged; None or "" for none.
     """
 
     request: str
@@ -65,6 +66,7 @@ class Request:
     features: Mapping[str, Any] | None = None
     unlike_training: bool = False
     include_image: bool = False
+    mask: str | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Request":
@@ -77,7 +79,15 @@ class Request:
             request: Request = typed(cls, data)
         except ValueError as error:
             raise UsageError(f"The request is unusable: {error}.", "unusable-request") from error
-        texts = (request.model, request.head, request.device, request.engine, request.name, request.target)
+        texts = (
+            request.model,
+            request.head,
+            request.device,
+            request.engine,
+            request.name,
+            request.target,
+            request.mask,
+        )
         lengths = (len(request.own_to_world_ras or range(16)), len(request.grid.direction_lps) if request.grid else 9)
         if any(path_problem(text) for text in (*texts, *request.files) if text) or lengths != (16, 9):
             message = f"The request '{request.request[:40]}' has an unusable text or matrix."

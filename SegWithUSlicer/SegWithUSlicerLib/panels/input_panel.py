@@ -17,7 +17,7 @@ from ..parameters import Parameters
 from ..run.models import ModelInfo
 from ..run.preview import PreflightResult, size_ras
 from ..run.session import WHEELS_SETTING, set_setting, setting
-from ..scene.case_nodes import is_ours
+from ..scene.case_nodes import find_cases, is_ours
 from ..scene.slice_views import shown_volumes
 from ..scene.volume_export import propose_roi
 from .widgets import GuiConnections, OneLine
@@ -134,6 +134,8 @@ class InputPanel:
         hidden = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if is_ours(node)]
         for selector in self._selectors:
             selector.sortFilterProxyModel().hiddenNodeIDs = hidden
+        own = [nodes.segmentation.GetID() for nodes in find_cases(slicer.mrmlScene) if nodes.segmentation is not None]
+        self.ui.maskSelector.sortFilterProxyModel().hiddenNodeIDs = own
 
     def propose(self) -> None:
         """Add a region of the model's field of view around the crosshair, or in the middle of the volume."""
@@ -180,6 +182,8 @@ class InputPanel:
             assert self.model is not None and self.model.field_of_view_mm is not None
             size = " x ".join(f"{length:.0f}" for length in self.model.field_of_view_mm)
             return text.format(model=self.model.name, size=size)
+        if self.ui.maskSelector.currentNode() is not None:
+            return _("Press Apply: the segmentation is judged by the model.")
         return _("Press Apply.")
 
     def show_preflight(self, result: PreflightResult) -> None:
@@ -194,7 +198,7 @@ class InputPanel:
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""
-        names = "tryItButton modelBox channelsFrame roiSelector headBox deviceBox engineBox wheelsEdit"
+        names = "tryItButton modelBox channelsFrame maskSelector roiSelector headBox deviceBox engineBox wheelsEdit"
         for name in names.split():
             getattr(self.ui, name).enabled = enabled
         self._enable_propose(enabled)

@@ -171,7 +171,14 @@ class ModulePanel:
             return
         self._is_current = True
         self.run.problem = None
-        choices = parameters.roi, parameters.device, unlike_training, self.inputs.head, parameters.engine
+        choices = (
+            parameters.roi,
+            parameters.device,
+            unlike_training,
+            self.inputs.head,
+            parameters.engine,
+            parameters.mask,
+        )
         self.session.controller.start(RunRequest(self.inputs.volumes, model.folder, *choices))
 
     def _run_chosen(self, index: int) -> None:

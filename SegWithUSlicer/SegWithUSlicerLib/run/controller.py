@@ -74,6 +74,7 @@ class RunRequest:
         unlike_training: continue although the input is far from the training cases.
         head: an uncertainty head other than the model's default.
         engine: what runs the network.
+        mask: a segmentation node that is judged; None segments.
     """
 
     volumes: Sequence[Any]
@@ -83,6 +84,7 @@ class RunRequest:
     unlike_training: bool = False
     head: str = ""
     engine: str = "auto"
+    mask: Any = None
 
 
 def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -104,6 +106,7 @@ class RunTools:
         in_scene: whether an exported volume is still there.
         unchanged: whether it is still there as it was.
         load: puts a case folder into the scene as the request asks, and returns the nodes.
+        export_mask: writes the segments of a node, on the grid of a volume, into a folder.
         engine_lost: called if a package is missing after all, so that the next `prepare` checks again.
     """
 
@@ -114,6 +117,7 @@ class RunTools:
     unchanged: Callable[[Any], bool]
     load: Callable[[Path, RunRequest], Any]
     engine_lost: Callable[[], None] = lambda: None
+    export_mask: Callable[[Any, Any, Path], None] = lambda mask, volume, folder: None
 
 
 CASE_FOLDER = "case"
@@ -245,6 +249,9 @@ class RunController:
             # Gives the network the upright orientation; nothing is resampled.
             "own_to_world_ras": [number for row in first.own_to_world_ras for number in row],
         }
+        if asked.mask is not None:
+            request["mask"] = str(folder / "mask")
+            self._tools.export_mask(asked.mask, asked.volumes[0], folder / "mask")
         if first.roi_ras is not None:
             request["region"] = {"centre_ras_mm": list(first.roi_ras[:3]), "size_mm": list(first.roi_ras[3:])}
         return request

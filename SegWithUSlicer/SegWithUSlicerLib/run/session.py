@@ -11,7 +11,7 @@ import slicer
 from ..guarded import guarded, last_problem
 from ..scene.case_nodes import CaseNodes
 from ..scene.load_case import load_case
-from ..scene.volume_export import export_volume, is_unchanged
+from ..scene.volume_export import export_mask, export_volume, is_unchanged
 from .controller import RunController, RunRequest, RunTools
 from .install import Installer, InstallOutcome, InstallResult, slicer_tools
 from .private_folder import PrivateFolder
@@ -147,6 +147,7 @@ class Session:
             unchanged=is_unchanged,
             load=_load,
             engine_lost=self.check_again,
+            export_mask=export_mask,
         )
 
 

@@ -7,6 +7,7 @@ and the results, which observe the same parent transform, are still drawn at the
 """
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from SegWithUCore.inference.image_features import ImageFeatures, image_features
 from SegWithUCore.util.errors import InputError, OutputError
 
 from ..i18n import _
-from .case_images import array_of, matrix_array
+from .case_images import array_of, image_from, matrix_array
 from .observers import nodes_of
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -67,6 +68,39 @@ def export_volume(
         raise InputError(text.format(volume=volume.GetName()))
     image = _scalar_image(volume)
     region = None if roi is None else read_roi(roi, volume)
+    _write_nrrd(image, volume, path)
+    to_world, linear = own_to_world(volume)
+    return ExportedVolume(Path(path), volume.GetID(), to_world, linear, region, image.GetMTime())
+
+
+def export_mask(mask: "slicer.vtkMRMLSegmentationNode", volume: "slicer.vtkMRMLScalarVolumeNode", folder: Path) -> None:
+    """Write each segment to a file of its name, on the grid of a volume.
+
+    Args:
+        folder: to be made.
+
+    Raises:
+        InputError: it lies under another transform than the volume, or two segments have one name.
+        OutputError: a file cannot be written.
+    """
+    if mask.GetTransformNodeID() != volume.GetTransformNodeID():
+        text = _("{mask} and {volume} lie under different transforms: put both under the same one.")
+        raise InputError(text.format(mask=mask.GetName(), volume=volume.GetName()))
+    folder.mkdir()
+    for identifier in mask.GetSegmentation().GetSegmentIDs():
+        name = re.sub(r"[^\w]+", " ", mask.GetSegmentation().GetSegment(identifier).GetName()).strip()
+        path = folder / f"{name or identifier}.nrrd"
+        if path.exists():
+            raise InputError(
+                _("{mask} has two segments named {name}: rename one.").format(mask=mask.GetName(), name=name)
+            )
+        array = slicer.util.arrayFromSegmentBinaryLabelmap(mask, identifier, volume)
+        if array is not None:
+            _write_nrrd(image_from(array.astype(np.uint8)), volume, path)
+
+
+def _write_nrrd(image: vtk.vtkImageData, volume: "slicer.vtkMRMLScalarVolumeNode", path: Path) -> None:
+    """Write voxels on the own grid of a volume."""
     matrix = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
     writer = slicer.vtkTeemNRRDWriter()
@@ -77,8 +111,6 @@ def export_volume(
     writer.Write()
     if writer.GetWriteError() or not Path(path).is_file():
         raise OutputError(_("{path} cannot be written: free some space or choose another place.").format(path=path))
-    to_world, linear = own_to_world(volume)
-    return ExportedVolume(Path(path), volume.GetID(), to_world, linear, region, image.GetMTime())
 
 
 def is_unchanged(exported: ExportedVolume, scene: "slicer.vtkMRMLScene | None" = None) -> bool:
