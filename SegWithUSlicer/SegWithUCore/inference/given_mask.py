@@ -1,7 +1,8 @@
 """A segmentation that was made elsewhere: read, its labels matched with a model's structures.
 
-It is a label map (NIfTI, NRRD, MHA), a `.seg.nrrd` of Slicer, or a folder with one file per structure, named by it, as
-TotalSegmentator writes. A label may stand for several structures of the model ("hippocampus" for its two parts).
+It is a label map (NIfTI, NRRD, MHA), a `.seg.nrrd` of Slicer, a DICOM SEG, or a folder with one file per structure,
+named by it, as TotalSegmentator writes. A label may stand for several structures of the model ("hippocampus" for its
+two parts).
 """
 
 import hashlib
@@ -15,13 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..case.segmentation_file import layers_on, segment_fields
+from ..io.dicom_folder import is_dicom
 from ..io.grid import VoxelGrid
 from ..io.image_file import WANTED
 from ..io.inputs import stem_of
 from ..io.roi import VoxelBox
 from ..io.volume import read_file, whole_labels
 from ..models.input_spec import Label
-from ..util.errors import InputError
+from ..util.errors import InputError, UsageError
 from ..util.input_files import regular_file
 
 _NAMED = 8
@@ -179,6 +181,8 @@ def _entries(path: Path, image: Path, grid: VoxelGrid) -> tuple[list[_Entry], bo
     """List what a mask holds, and whether labels are known by their values."""
     if path.is_dir():
         return [_Entry(stem_of(file) or "", None, partial(_inside, file, image, grid)) for file in _files(path)], False
+    if path.is_file() and is_dicom(path):
+        return _dicom_segments(path, image, grid), False
     stored, layers = _layers(path, image, grid)
     if segments := segment_fields(stored):
         found = [
@@ -189,6 +193,32 @@ def _entries(path: Path, image: Path, grid: VoxelGrid) -> tuple[list[_Entry], bo
         return found, False
     values = whole_labels(path, layers[0])
     return [_Entry(str(value), value, partial(np.equal, values, value)) for value in np.unique(values) if value], True
+
+
+def _dicom_segments(path: Path, image: Path, grid: VoxelGrid) -> list[_Entry]:
+    """List the segments of a DICOM SEG by their names."""
+    try:
+        from highdicom import VolumeGeometry
+        from highdicom.seg import segread
+    except ImportError as error:
+        message = f"Reading the DICOM SEG {path} needs highdicom: pip install highdicom."
+        raise UsageError(message, "needs-package") from error
+    affine = np.eye(4)
+    affine[:3, :3] = (np.reshape(grid.direction, (3, 3)) * grid.spacing)[:, ::-1]
+    affine[:3, 3] = grid.origin
+    wanted = VolumeGeometry(affine, grid.shape_zyx, "PATIENT")
+    try:
+        stored = segread(path)
+        numbers = list(stored.segment_numbers)
+        volumes = [stored.get_volume(segment_numbers=[number]) for number in numbers]
+        arrays = [volume.match_geometry(wanted, tol=1e-3).array[..., 0] >= 0.5 for volume in volumes]
+    except (RuntimeError, ValueError, AttributeError) as error:
+        message = f"{path} is no DICOM SEG on the grid of {image} ({error}): export it for this series"
+        raise InputError(f"{message}.", "other-grid") from error
+    if any(np.count_nonzero(volume.array >= 0.5) != found.sum() for volume, found in zip(volumes, arrays, strict=True)):
+        raise InputError(f"{path} has voxels outside of {image}: export it for this series.", "other-grid")
+    names = [str(stored.get_segment_description(number).SegmentLabel) for number in numbers]
+    return [_Entry(name, None, partial(np.copy, found)) for name, found in zip(names, arrays, strict=True)]
 
 
 def _inside(path: Path, image: Path, grid: VoxelGrid) -> np.ndarray:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_phantoms import as_mr, write_series
+from phantoms import rotation
 from repository import ROOT
 from segwithu_command import MODEL, Command, entries, refused
 
@@ -113,6 +115,21 @@ def test_one_file_a_structure_and_a_segmentation_of_slicer_are_the_same_mask(
                       "error_probability.nii.gz", "runner_up.nii.gz")})  # fmt: skip
     for name, values in found[0].items():
         assert all(np.array_equal(values, other[name]) for other in found[1:]), name
+
+
+def test_a_dicom_seg_is_the_mask_of_its_series(segwithu: Command, image: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    turned = sitk.ReadImage(str(image))
+    turned.SetDirection((rotation([7, -9, 5]) @ np.reshape(turned.GetDirection(), (3, 3))).ravel().tolist())
+    series = tmp_path / "series"
+    write_series(turned, series, scale=lambda number: (1, 0), change=as_mr(PatientID="P", StudyInstanceUID="1.2.3"))
+    assert segwithu.segment(series, output=tmp_path / "own").code == 0
+    assert segwithu("export-dicom", tmp_path / "own" / "series", "-o", tmp_path / "dicom").code == 0
+    mask = next((tmp_path / "dicom").rglob("*seg*.dcm"))
+    assert segwithu("judge", series, mask, "-m", MODEL, "-o", tmp_path / "out").code == 0
+    for name in ("segmentation.nii.gz", "error_probability.nii.gz"):
+        assert np.array_equal(_array(tmp_path / "own" / "series" / name), _array(tmp_path / "out" / "series" / name))
+    refused(segwithu("judge", image, mask, "-m", MODEL, "-o", tmp_path / "out", "--name", "b"), "other-grid", mask)
 
 
 def test_masks_that_cannot_be_judged_are_refused(segwithu: Command, image: Path, given: Given, tmp_path: Path) -> None:
