@@ -51,6 +51,7 @@ CHECKS = {
     "placed-heads": "placed_heads.py",
     "one-scan": "one_scan.py",
     "brain-training": "brain_training.py",
+    "added-cases": "added_cases.py",
 }
 """Checks of a change, and trainings behind the evidence."""
 

@@ -111,7 +111,7 @@ def test_evaluation(packages: Path, tmp_path: Path, labelled: Path) -> None:
 def test_calibrating_a_model_on_own_cases(packages: Path, tmp_path: Path, labelled: Path) -> None:
     options = ("--model", "hippocampus", "--add", f"{labelled}:calibration", "--output", tmp_path / "Mine")
     said = segwithu(packages, "calibrate", *options, SEEN, cwd=tmp_path)
-    assert "Error probability: the model's own stay" in said and "3 patients are too few" in said
+    assert "Error probability: " in said and "on 3 patients" in said
     said = segwithu(packages, "check-calibration", *options[:2], "--cases", f"{labelled}:test", SEEN, cwd=tmp_path)
     assert "No verdict" in said
 

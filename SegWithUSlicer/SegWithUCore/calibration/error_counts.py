@@ -1,8 +1,9 @@
 """Count errors by error probability: check a model's calibration on cases and recalibrate it.
 
-Site recalibration is one slope and one offset of the log-odds. Few cases say little: both are drawn towards what the
-model has, and count only if they predict patients better who had no part in fitting them. A reading says whether a
-probability holds: how many of the voxels with about that probability were wrong, with intervals over patients.
+Site recalibration begins with one factor, by which all patients together have more or fewer wrong voxels than expected,
+drawn towards 1; from 8 patients on slope and offset of the log-odds follow, drawn towards what the factor gives. They
+count only if they predict patients better who had no part in fitting them. A reading says whether a probability holds:
+how many of the voxels with about that probability were wrong, with intervals over patients.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -10,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import expit, logit
+from scipy.stats import t as student
 
 from ..metrics.bootstrap import Interval, paired_bootstrap, ratio_interval
 from ..metrics.patients import by_patient
@@ -20,7 +23,15 @@ from .error_probability import ErrorProbability, fit_line
 FULL_WEIGHT_PATIENTS = 40
 """From so many patients on, what is fitted on them counts in full; with n of them as much as n / 40."""
 LEAST_PATIENTS = 8
-"""With fewer no interval over patients can be trusted, and nothing is concluded."""
+"""With fewer no interval over patients can be trusted, and nothing but a factor is concluded."""
+FACTOR_PATIENTS = 3
+"""Fewer give no factor."""
+SITE_SPREAD, PATIENT_SPREAD = 0.5, 0.25
+"""Standard deviations of the logarithm of wrong over expected voxels that are expected before a site is seen: of sites,
+to which the factor is drawn, and of its patients, who vary so at home."""
+SPREAD_WEIGHT = 2
+"""So many patients' worth of `PATIENT_SPREAD`: three patients alone may be alike by chance."""
+LARGEST_OFFSET = 5.0
 FLOOR = 1e-6
 _BINS = 1200
 _EDGES = np.linspace(logit(FLOOR), logit(1 - FLOOR), _BINS + 1)
@@ -78,11 +89,46 @@ def weight(patients: int) -> float:
 
 
 @dataclass(frozen=True)
+class SiteFactor:
+    """How many times as many voxels are wrong as the model expects, with its 95 % interval over patients."""
+
+    factor: float
+    low: float
+    high: float
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the interval leaves 1 out."""
+        return not self.low <= 1 <= self.high
+
+    def __str__(self) -> str:
+        return f"factor {self.factor:.2g} ({self.low:.2g} to {self.high:.2g})"
+
+
+def fit_site_factor(patients: Sequence[ErrorCounts]) -> SiteFactor | None:
+    """Fit the factor of a site on `FACTOR_PATIENTS` patients or more; None for fewer.
+
+    The logarithms of wrong over expected voxels are normal around that of the site, and those of sites around 0.
+    """
+    count = len(patients)
+    if count < FACTOR_PATIENTS:
+        return None
+    ratios = np.log([(each.errors.sum() + 0.5) / (each.expected() + 0.5) for each in patients])
+    freedom = SPREAD_WEIGHT + count - 1
+    variance = (SPREAD_WEIGHT * PATIENT_SPREAD**2 + (count - 1) * ratios.var(ddof=1)) / freedom / count
+    kept = SITE_SPREAD**2 / (SITE_SPREAD**2 + variance)
+    middle, half = kept * ratios.mean(), student.ppf(0.975, freedom) * np.sqrt(kept * variance)
+    low, factor, high = np.exp([middle - half, middle, middle + half]).tolist()
+    return SiteFactor(factor, low, high)
+
+
+@dataclass(frozen=True)
 class SiteLine:
     """Slope and offset of the log-odds of an error.
 
     Attributes:
         slope, offset: shrunk.
+        factor: of the site; None for too few patients.
         patients: that they were fitted on.
         own_loss, new_loss: log loss a voxel, mean over patients, each predicted without itself.
         change: 95 % interval, over patients, of the new loss minus the own.
@@ -90,6 +136,7 @@ class SiteLine:
 
     slope: float
     offset: float
+    factor: SiteFactor | None
     patients: int
     own_loss: float
     new_loss: float
@@ -97,8 +144,10 @@ class SiteLine:
 
     @property
     def is_better(self) -> bool:
-        """Whether it predicts patients that it was not fitted on better, beyond chance."""
-        return self.patients >= LEAST_PATIENTS and self.change.high < 0
+        """Whether it predicts patients that it was not fitted on better, beyond chance; of few, whether they differ."""
+        if self.patients < LEAST_PATIENTS:
+            return self.factor is not None and self.factor.is_other
+        return self.change.high < 0
 
 
 def fit_site_line(patients: Mapping[Hashable, ErrorCounts]) -> SiteLine | None:
@@ -106,21 +155,32 @@ def fit_site_line(patients: Mapping[Hashable, ErrorCounts]) -> SiteLine | None:
 
     Returns None if there is nothing to fit: no errors, or fewer than two patients.
     """
-    all_counts = list(patients.values())
-    if len(all_counts) < 2 or not sum(counts.errors.sum() for counts in all_counts):
+    counts = list(patients.values())
+    if len(counts) < 2 or not sum(each.errors.sum() for each in counts):
         return None
-    total = sum_counts(all_counts)
-    own = [counts.log_loss() for counts in all_counts]
-    new = [counts.log_loss(*_shrunk(total - counts, len(all_counts) - 1)) for counts in all_counts]
+    own = [each.log_loss() for each in counts]
+    new = [each.log_loss(*_shrunk([*counts[:n], *counts[n + 1 :]])) for n, each in enumerate(counts)]
     change = paired_bootstrap(new, own)
-    line = _shrunk(total, len(all_counts))
-    return SiteLine(*line, len(all_counts), float(np.mean(own)), float(np.mean(new)), change)
+    factor = fit_site_factor(counts)
+    return SiteLine(*_shrunk(counts), factor, len(counts), float(np.mean(own)), float(np.mean(new)), change)
 
 
-def _shrunk(counts: ErrorCounts, patients: int) -> tuple[float, float]:
-    slope, offset = fit_line(CENTRES, counts.voxels, counts.errors)
-    share = weight(patients)
-    return 1 + share * (slope - 1), share * offset
+def _shrunk(patients: Sequence[ErrorCounts]) -> tuple[float, float]:
+    """Slope and offset: those that give the factor, and from `LEAST_PATIENTS` on more and more their own."""
+    total, factor = sum_counts(patients), fit_site_factor(patients)
+    start = 0.0 if factor is None else _offset(total, factor.factor)
+    if len(patients) < LEAST_PATIENTS:
+        return 1.0, start
+    slope, offset = fit_line(CENTRES, total.voxels, total.errors)
+    share = weight(len(patients))
+    return 1 + share * (slope - 1), start + share * (offset - start)
+
+
+def _offset(counts: ErrorCounts, factor: float) -> float:
+    """Return what the log-odds need for `factor` times as many voxels to be expected wrong."""
+    wanted, ends = factor * counts.expected(), (-LARGEST_OFFSET, LARGEST_OFFSET)
+    low, high = (counts.expected(1.0, end) for end in ends)
+    return float(brentq(lambda offset: counts.expected(1.0, offset) - np.clip(wanted, low, high), *ends))
 
 
 def moved(table: ErrorProbability, slope: float, offset: float) -> ErrorProbability:

@@ -53,7 +53,8 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     Predict labelled cases with the best backbone and head of a run, or with a model, and write a calibrated model
     bundle. With --cases everything is fitted on them: the error probability, the interval of the expected volume,
     the predicted Dice and the limits of flags. With --add each part of the calibration is replaced only if
-    cross-validation by patient shows that the new one predicts better; otherwise nothing is written.
+    cross-validation by patient shows that the new one predicts better; otherwise nothing is written. From 3 patients
+    on --add fits one factor, by which more or fewer voxels are wrong than the model expects.
 
     Examples:
     calibrate --run runs/atrium --cases split.csv:calibration --output models/atrium
@@ -62,6 +63,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     """
     from SegWithULab.training.dataset import find_cases
 
+    from ..models.away import site_message
     from ..models.quality import model_warnings
 
     console.started()
@@ -87,10 +89,12 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
         lines = [
             *(f"Warning: {warning}" for warning in model_warnings(bundle)),
             f"{bundle.name} {version}, calibrated on {len(cases)} cases, in {options.output}",
+            *filter(None, [site_message(bundle.calibration)]),
             *made.messages,
             *(f"flags by {name}: {rule['message']}" for name, rule in rules.items()),
         ]
         data = {"bundle": str(options.output), "model": bundle.name, "version": version, "kept": False}
+        data["site"] = (bundle.calibration or {}).get("site")
         console.result("\n".join(lines), {**data, "messages": list(made.messages)})
     return 0
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ..models.away import site_message
 from ..models.bundle import Bundle, HeadSpec, with_head
 from ..models.quality import QUALITY_KIND, model_warnings
 from ..models.registry import read_registries
@@ -9,7 +10,7 @@ from ..models.second_stage_file import read_second_stage
 from ..network.specs import is_user_network
 from ..util.errors import UsageError
 from ..util.memory import resident_bytes
-from .deviation import WARNING, Deviation
+from .deviation import NOTE, WARNING, Deviation
 from .engines import TORCH
 from .engines.choice import open_engine
 from .structures import CaseLevelCalibration
@@ -99,4 +100,5 @@ def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Dev
     if withdrawn:
         notes.append(f"The model '{bundle.name}' {bundle.about['version']} was withdrawn: {withdrawn}")
     poor = [Deviation(WARNING, sentence, QUALITY_KIND) for sentence in model_warnings(bundle)]
-    return [*poor, *(Deviation(WARNING, sentence, "model") for sentence in notes)]
+    site = [Deviation(NOTE, sentence, "model") for sentence in [site_message(bundle.calibration)] if sentence]
+    return [*poor, *(Deviation(WARNING, sentence, "model") for sentence in notes), *site]

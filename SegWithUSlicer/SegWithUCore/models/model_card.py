@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..network.specs import HEAD_WORDS, HeadWords
+from .away import site_message
 from .bundle import FITTED_BY, Bundle
 from .quality import checks_lacking, model_warnings
 from .second_stage_file import CHECK, check_message
@@ -58,6 +59,7 @@ def model_card(bundle: Bundle) -> str:
         further=[head.name for head in bundle.heads if not head.default],
         trained=all(head.trained for head in bundle.heads),
         calibration={"site": None, **calibration} if calibration else None,
+        site=site_message(calibration),
         fitted_on=calibration_message(calibration) if calibration else "",
         check=check_message(calibration[CHECK]) if CHECK in calibration else "",
         record=record,

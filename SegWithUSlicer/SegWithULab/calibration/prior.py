@@ -4,13 +4,14 @@ Of each case only counts and sums are kept, so that any number of cases fits int
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import binom
 
 from SegWithUCore.calibration.error_counts import (
+    FACTOR_PATIENTS,
     LEAST_PATIENTS,
     ErrorCounts,
     SiteLine,
@@ -18,7 +19,6 @@ from SegWithUCore.calibration.error_counts import (
     fit_site_line,
     moved,
     patient_counts,
-    weight,
 )
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.flag_limits import LEAST_CASES, fit_flag_limit
@@ -89,6 +89,8 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
         messages.append(f"Volume intervals, predicted Dice, limits of flags: {KEPT}.")
     is_changed = better or numbers.to_json() != own.to_json()
     result["site"] = {"cases": len(cases), "patients": len(patients), "messages": messages}
+    if line is not None and line.factor is not None and better:
+        result["site"]["factor"] = asdict(line.factor)
     return Calibration(result if is_changed else calibration, tuple(messages), is_changed=is_changed)
 
 
@@ -107,14 +109,17 @@ def _about_line(line: SiteLine | None, patients: int) -> str:
     """Return whether the error probability was moved, and why."""
     if line is None:
         return f"Error probability: {KEPT}; the patients ({patients}) have no errors to fit."
-    measured = (
-        f"on {patients} patients, each judged by the others, slope {line.slope:.2f} and offset {line.offset:+.2f} "
-        f"change the log loss by {_change(line.change)}"
+    if line.factor is None:
+        return f"Error probability: {KEPT}; {_too_few(patients, 'patients', FACTOR_PATIENTS)}."
+    measured = f"{line.factor} on {patients} patients: so many times as many voxels are wrong as the model expects"
+    if patients < LEAST_PATIENTS:
+        why = "" if line.is_better else f"; that may be chance: give {LEAST_PATIENTS} patients"
+        return f"Error probability: {REPLACED if line.is_better else KEPT}; {measured}{why}."
+    measured += (
+        f"; each judged by the others, slope {line.slope:.2f} and offset {line.offset:+.2f} change the log loss by "
+        f"{_change(line.change)}"
     )
-    if line.is_better:
-        return f"Error probability: {REPLACED}; {measured}; they count {weight(patients):.0%}."
-    few = f"; {_too_few(patients, 'patients', LEAST_PATIENTS)}" if patients < LEAST_PATIENTS else ""
-    return f"Error probability: {KEPT}; {measured}{few}."
+    return f"Error probability: {REPLACED if line.is_better else KEPT}; {measured}."
 
 
 def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label]) -> list[str]:

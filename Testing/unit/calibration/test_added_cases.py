@@ -27,7 +27,7 @@ def test_where_nothing_predicts_better_no_bundle_is_written(tmp_path: Path, monk
     shipped = read_bundle(MODEL)
     shipped = replace(shipped, calibration=without_second_stage(shipped.calibration))
     outcome = calibrate_model(shipped, CASES[:6], tmp_path / "m")
-    assert outcome.bundle is None and "6 patients are too few" in outcome.messages[0]
+    assert outcome.bundle is None and "that may be chance" in outcome.messages[0]
     assert not (tmp_path / "m").exists()
 
 

@@ -13,6 +13,7 @@ from SegWithUCore.calibration.error_counts import (
     moved,
     patient_counts,
     reading,
+    sum_counts,
     weight,
 )
 from SegWithUCore.calibration.error_probability import Direction, ErrorProbability, fit_line
@@ -36,7 +37,8 @@ def test_what_is_fitted_counts_by_the_number_of_patients() -> None:
         line = fit_site_line(patients(number, 0.6, 0.8))
         assert line is not None and weight(number) == share
         assert line.slope == pytest.approx(1 + share * (0.6 - 1), abs=0.07)
-        assert line.offset == pytest.approx(share * 0.8, abs=0.1)
+        total = sum_counts(list(patients(number, 0.6, 0.8).values()))
+        assert total.expected(line.slope, line.offset) == pytest.approx(total.errors.sum(), rel=0.05)
 
 
 def test_a_site_that_differs_is_taken_and_one_that_does_not_is_not() -> None:
@@ -48,18 +50,30 @@ def test_a_site_that_differs_is_taken_and_one_that_does_not_is_not() -> None:
 
 
 def test_few_patients_are_never_enough_and_no_errors_are_nothing() -> None:
-    few = fit_site_line(patients(7, 0.5, 2.0))
+    few = fit_site_line(patients(2, 0.5, 2.0))
     assert weight(60) == 1
-    assert few is not None and few.change.high < 0 and not few.is_better
+    assert few is not None and few.factor is None and not few.is_better
     right = count_errors(np.full(100, 0.1), np.zeros(100, bool))
     assert fit_site_line({"a": right, "b": right}) is None
     assert fit_site_line(patients(1, 0.5, 1.0)) is None
 
 
+def test_three_patients_of_another_site_give_its_factor_and_three_of_the_own_none() -> None:
+    site = patients(12, 1.0, 0.9, 0.2)
+    line = fit_site_line(dict(list(site.items())[:3]))
+    assert line is not None and line.factor is not None and line.is_better and line.slope == 1
+    rest = sum_counts(list(site.values())[3:])
+    true = rest.errors.sum() / rest.expected()
+    assert line.factor.low < true < line.factor.high and line.factor.low > 1
+    assert rest.expected(line.slope, line.offset) == pytest.approx(rest.errors.sum(), rel=0.2)
+    own = [fit_site_line(patients(3, 1.0, 0.0, 0.3, seed)) for seed in range(10)]
+    assert sum(each is not None and each.is_better for each in own) <= 1
+
+
 def test_cases_of_one_patient_count_as_one() -> None:
     counts = list(patients(8, 0.5, 2.0).values())
     line = fit_site_line(patient_counts(counts, ["a", "a", "b", "b", "c", "c", "d", "d"]))
-    assert line is not None and line.patients == 4 and not line.is_better
+    assert line is not None and line.patients == 4
 
 
 def test_a_moved_table_reads_as_the_line_says_by_direction_too() -> None:

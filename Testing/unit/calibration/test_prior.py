@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from SegWithUCore.calibration.error_counts import count_errors
 from SegWithUCore.calibration.per_structure import ProbabilitySums
+from SegWithUCore.models.away import site_message
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.model_name import site_version
 from SegWithULab.calibration.blocks import Calibration
@@ -59,7 +60,16 @@ def test_cases_like_those_of_the_model_keep_its_calibration(own: dict[str, Any])
         found = refit(own, LABELS, cases(number))
         assert not found.is_changed and found.block is own
         assert all("own stay" in sentence for sentence in found.messages)
-    assert "6 patients are too few" in said(refit(own, LABELS, cases(6)), "Error probability")
+    assert "2 patients are too few" in said(refit(own, LABELS, cases(2)), "Error probability")
+
+
+def test_three_patients_of_another_site_move_the_error_probability_alone(own: dict[str, Any]) -> None:
+    found = refit(own, LABELS, cases(3, offset=0.9))
+    factor = found.block["site"]["factor"]
+    assert found.is_changed and 1 < factor["low"] < factor["factor"] < factor["high"]
+    assert found.block["second_stage"]["line"][0] == 1 and found.block["second_stage"]["line"][1] > 0.5
+    assert all(found.block[name] == own[name] for name in ("volume_interval", "predicted_dice", "flags"))
+    assert f"{factor['factor']:.2g}" in site_message(found.block)
 
 
 @pytest.mark.parametrize(("number", "intervals", "flags"), [(8, False, False), (9, True, False), (17, True, True)])
