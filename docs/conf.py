@@ -19,6 +19,8 @@ sys.path[:0] = [str(DOCS), str(ROOT / "SegWithUSlicer")]
 from generate_commands import write_commands  # noqa: E402
 
 from SegWithUCore import __version__  # noqa: E402
+from SegWithUCore.models.away import away_markdown  # noqa: E402
+from SegWithUCore.models.bundle import read_bundle  # noqa: E402
 
 write_commands()
 
@@ -82,6 +84,9 @@ def links_out_of_docs(_app: Sphinx, docname: str, source: list[str]) -> None:
         page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
         source[0] = source[0].replace("<!-- ARCHITECTURE.md -->", page.replace("](", "](../../"))
         source[0] = source[0].replace("](../../http", "](http").replace("](../../#", "](#")
+    if docname == "models/hippocampus":
+        bundle = read_bundle(ROOT / "Resources" / "Models" / "hippocampus")
+        source[0] = source[0].replace("<!-- away -->", away_markdown(bundle.away))
     source[0] = _LINK.sub(replaced, source[0])
     for path in _PATH.findall(source[0]):
         if not (ROOT / path).exists():

@@ -3,6 +3,8 @@
 
     python Testing/Benchmarks/run.py added-cases predict       # once: what the model predicts, in a cache
     python Testing/Benchmarks/run.py added-cases factor        # the factor of a site from 3, 5 and 8 patients
+    python Testing/Benchmarks/run.py added-cases curve         # second stages of 3 to 14 brains, on the others
+    python Testing/Benchmarks/run.py added-cases away --model FOLDER --home TABLE.csv:test   # writes into the bundle
 
 The references are those of a reviewer who corrects the outer border: where both have hippocampus, the parts stay as
 drawn.
@@ -19,15 +21,37 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from input_shifts import shifts
 from placement import DATA, SIZE_MM, centres
+from scipy.special import expit
 
 from SegWithUCore.calibration.error_counts import count_errors, fit_site_line, patient_counts
+from SegWithUCore.calibration.error_probability import ErrorProbability
+from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import Prediction, predict
+from SegWithUCore.metrics.error_detection import average_precision, region_groups
+from SegWithUCore.metrics.overlap import dice_of
+from SegWithUCore.models.away import away_markdown
+from SegWithUCore.models.bundle import read_bundle, write_bundle_json
 from SegWithUCore.models.installed import resolve_model
-from SegWithULab.calibration.cases import CalibrationCase, predicted
-from SegWithULab.training.dataset import find_cases
+from SegWithUCore.models.model_card import model_card
+from SegWithULab.calibration.cases import CalibrationCase, fit_table, predicted
+from SegWithULab.calibration.fit_second_stage import (
+    MOST_WITH_FOLDS,
+    Settings,
+    _fit_members,
+    features_of,
+    pairs_of,
+    table_probability,
+)
+from SegWithULab.training.case_reading import read_assessed
+from SegWithULab.training.dataset import Case, find_cases
 
+SHIFTS = (
+    *("shading, x 3", "blur, 1 mm", "noise, 10% of the contrast", "gamma, 0.5", "thick slices, 3 mm"),
+    "cut field of view, 25%",
+)
 SIDES = {"left": 48, "right": 47}
 
 
@@ -117,25 +141,130 @@ def measure_factors(pools: dict[str, list[CalibrationCase]], draws: int) -> dict
     return result
 
 
+def shifted_home(model: Model, cases: list[Case], most: int) -> dict[str, list[CalibrationCase]]:
+    """Predict some cases under the shifts of `SHIFTS`."""
+    found: dict[str, list[CalibrationCase]] = {}
+    for shift in shifts():
+        if shift.name not in SHIFTS:
+            continue
+        for case in cases[:: max(1, len(cases) // most)][:most]:
+            read = read_assessed(case, model.bundle)
+            changed = shift.of(case.name, read.images[0], read.truth)
+            made = CalibrationCase(predict([changed.image], model), changed.truth, case.group)
+            found.setdefault(f"home, {shift.name}", []).append(made)
+        print(shift.name, flush=True)
+    return found
+
+
+def away_row(images: str, cases: list[CalibrationCase], move: tuple[float, float] = (1.0, 0.0)) -> dict[str, Any]:
+    """Figures of one kind of images, as a bundle's block `away` has them; `move` as of a `SiteLine`."""
+    chances = [case.prediction.error_probability for case in cases]
+    patients = patient_counts(
+        [count_errors(chance, case.wrong) for chance, case in zip(chances, cases, strict=True)],
+        [case.patient for case in cases],
+    )
+    expected = np.array([each.expected(*move) for each in patients.values()])
+    wrong = np.array([each.errors.sum() for each in patients.values()])
+    areas = [average_precision(region_groups(q, case.wrong)["whole"]) for q, case in zip(chances, cases, strict=True)]
+    dice = [dice_of(case.prediction.classes > 0, case.truth > 0) for case in cases]
+    return {
+        "images": images,
+        "patients": len(patients),
+        "dice": round(float(np.mean(dice)), 4),
+        "expected_over_true": round(float(expected.sum() / wrong.sum()), 4),
+        "within_20_percent": round(float(np.mean(np.abs(expected / wrong - 1) < 0.2)), 4),
+        "auprc": round(float(np.nanmean(areas)), 4),
+    }
+
+
+def measure_away(model: Model, home: str, most: int, draws: int) -> dict[str, Any]:
+    """Make the block `away`: home, the brains before and after three patients, home under shifts."""
+    cases = find_cases(home)
+    own, brains = list(predicted(model.bundle, cases, "openvino")), predict_brains(model)
+    other = "brains of another cohort (OASIS), another protocol"
+    rows = [away_row(f"home ({home.rpartition(':')[2]} cases)", own), away_row(other, brains)]
+    after = factors(brains, draws, 3)
+    calibrated = {
+        "images": f"{other}, calibrated on 3 patients",
+        "expected_over_true": after["expected over true, rest"][0],
+        "within_20_percent": after["patients within 20 %"],
+    }
+    rows.append({**rows[-1], **calibrated})
+    shifted = shifted_home(model, cases, most)
+    return {"rows": [*rows, *(away_row(name, those) for name, those in shifted.items())]}
+
+
+def write_away(folder: Path, block: dict[str, Any]) -> None:
+    """Write the block and the card of a model."""
+    bundle = write_bundle_json(replace(read_bundle(folder), away=block), folder)
+    (folder / "MODEL_CARD.md").write_text(model_card(bundle), encoding="utf-8")
+    print(away_markdown(block))
+
+
+def curve(brains: list[CalibrationCase]) -> list[dict[str, Any]]:
+    """Fit table and second stage on 3, 5, 8, 11 and 14 brains, and measure the others."""
+    patients, random = sorted({case.patient for case in brains}), np.random.default_rng(0)
+    found = [{"brains": 0, **figures([(case.prediction.error_probability, case) for case in brains])}]
+    for wanted in (3, 5, 8, 11, 14):
+        draws = (
+            [[p for p in patients if p != left] for left in patients]
+            if wanted == 14
+            else [random.permutation(patients)[:wanted].tolist() for _ in range(5)]
+        )
+        answers = []
+        for chosen in draws:
+            fitted = [case for case in brains if case.patient in chosen]
+            table = fit_table(fitted)
+            settings = Settings(pairs_of(fitted), (True, True, True), True, MOST_WITH_FOLDS)
+            stage = _fit_members(fitted, table, settings)
+            answers += [(held_out(case, table, stage), case) for case in brains if case.patient not in chosen]
+        found.append({"brains": wanted, **figures(answers)})
+        print(found[-1], flush=True)
+    return found
+
+
+def held_out(case: CalibrationCase, table: ErrorProbability, stage: SecondStage) -> np.ndarray:
+    """Error probability of a case that table and second stage were not fitted on, before the last calibration."""
+    found = table_probability(case, table)
+    voxels, features = features_of(case, found, stage.pairs, stage.axes, sees_mask=stage.sees_mask)
+    found[voxels] = expit(stage.raw_log_odds(features))
+    return found
+
+
+def figures(answers: list[tuple[np.ndarray, CalibrationCase]]) -> dict[str, Any]:
+    """AUPRC and Brier score (means over cases), and expected over true errors."""
+    areas = [average_precision(region_groups(chance, case.wrong)["whole"]) for chance, case in answers]
+    brier = [np.mean((chance - case.wrong) ** 2) for chance, case in answers]
+    sums = np.sum([(chance.sum(), case.wrong.sum()) for chance, case in answers], 0)
+    means = [round(float(value), 5) for value in (np.mean(areas), np.mean(brier), sums[0] / sums[1])]
+    return dict(zip(("AUPRC", "Brier score", "expected over true"), means, strict=True))
+
+
 def main() -> int:
-    """Predict, or measure and write `results/added_cases.json`."""
+    """Predict; or measure and write `results/added_cases.json`; or write the block `away` of a model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["predict", "factor"])
-    parser.add_argument("--model", default="hippocampus")
+    parser.add_argument("part", choices=["predict", "factor", "curve", "away"])
+    parser.add_argument("--model", default="hippocampus", help="name; for away the folder that is written into")
+    parser.add_argument("--home", help="away: test cases, such as TABLE.csv:test")
+    parser.add_argument("--shifted", type=int, default=20, help="away: cases for each shift")
     parser.add_argument("--cache", type=Path, default=Path("added_cases.pickle"))
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results") / "added_cases.json")
     options = parser.parse_args()
-    if options.part == "predict":
+    if options.part in ("predict", "away"):
         model = Model(resolve_model(options.model), engine="openvino")
+    if options.part == "away":
+        write_away(Path(options.model), measure_away(model, options.home, options.shifted, options.draws))
+        return 0
+    if options.part == "predict":
         pools = {"brains": predict_brains(model), "home": predict_home(model)}
         options.cache.write_bytes(pickle.dumps(pools))
         return 0
     pools = pickle.loads(options.cache.read_bytes())
-    found = {"factor": measure_factors(pools, options.draws)}
+    result = measure_factors(pools, options.draws) if options.part == "factor" else curve(pools["brains"])
     before = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
-    options.output.write_text(json.dumps({**before, **found}, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=1))
+    options.output.write_text(json.dumps({**before, options.part: result}, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
     return 0
 
 

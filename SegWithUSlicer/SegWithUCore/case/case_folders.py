@@ -111,7 +111,8 @@ MODEL_FILES = (
     *("structures.csv", "preview.png"),
 )
 # What reviewers add.
-REVIEW_PATTERNS = ("review.*.jsonl", "segmentation_reviewed*.seg.nrrd")
+REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
+REVIEW_PATTERNS = ("review.*.jsonl", REVIEWED_PATTERN)
 # What can be made again and is not copied.
 REPRODUCIBLE = ("report.html", "*.lock", f"{TEMPORARY_PREFIX}*")
 

@@ -13,10 +13,10 @@ from ..io.volume import check_same_grid, coarse_notes, grid_facts, read_file
 from ..util.errors import InputError, SegWithUError
 from ..util.folder_entries import EntryKind, entry_kind
 from .case_file import SEGMENTATION_FILE, naming_case, read_description
-from .case_folders import case_folders, checked_file, deeper_cases, holds_cases
+from .case_folders import REVIEWED_PATTERN, case_folders, checked_file, deeper_cases, holds_cases
 from .case_image import ELSEWHERE, OTHER_IMAGE, check_volume_places, find_image, voxel_hash
 from .region_files import REGION_LABELS_FILE, check_region_files, read_regions
-from .segmentation_file import REVIEWED_PATTERN, check_reviewed
+from .segmentation_file import check_reviewed
 
 
 class Outcome(StrEnum):

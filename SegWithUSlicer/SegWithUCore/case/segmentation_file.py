@@ -18,7 +18,6 @@ from ..util.plane_files import Planes, plane_pieces
 from .case_file import naming_case
 from .case_image import ELSEWHERE, OTHER_IMAGE, case_grid
 
-REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
 # Header entry: hash of the voxels of the (first) image that was segmented, as `case.json` has it.
 IMAGE_KEY = "SegWithU_ImageSHA256"
 _TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..inference.engines import OPENVINO, TORCH
@@ -33,7 +34,8 @@ def add_commands(commands: Any) -> None:
     source.add_argument("-m", "--model", help="name or folder of a model")
     wish = calibrate.add_mutually_exclusive_group(required=True)
     wish.add_argument("--cases", help=f"fit everything on these cases: {CASES_HELP}")
-    wish.add_argument("--add", metavar="CASES", help="add these cases to the calibration that the model has")
+    wish.add_argument("--add", metavar="CASES", help="add these cases to the calibration that the model has; also a "
+        "folder of case folders whose segmentations were corrected")  # fmt: skip
     add("--select", metavar="CASES", help="with --run: its validation cases; intervals, predicted Dice and flags are "
         "fitted on them, too")  # fmt: skip
     calibrate.add_shared("--output", "--overwrite")
@@ -68,8 +70,8 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
 
     console.started()
     _check_options(options)
-    with one_writer(options.output, options.overwrite):
-        cases = find_cases(options.cases or options.add)
+    with one_writer(options.output, options.overwrite), TemporaryDirectory() as work:
+        cases = find_cases(options.cases) if options.cases else _added_cases(options, work)
         if options.cases and len(cases) < FEW_CASES:
             console.note(
                 f"Warning: {len(cases)} calibration cases are few, so the calibration can be far off: give 20."
@@ -97,6 +99,14 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
         data["site"] = (bundle.calibration or {}).get("site")
         console.result("\n".join(lines), {**data, "messages": list(made.messages)})
     return 0
+
+
+def _added_cases(options: argparse.Namespace, work: str) -> "Sequence[Case]":
+    from SegWithULab.calibration.corrected import added_cases
+
+    from ..models.installed import resolve_model
+
+    return added_cases(options.add, resolve_model(options.model), Path(work))
 
 
 def _check_options(options: argparse.Namespace) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from random import SystemRandom
 
 from ..case.case_file import CASE_FILE, read_case, read_description
-from ..case.case_folders import Contents, case_contents
+from ..case.case_folders import REVIEWED_PATTERN, Contents, case_contents
 from ..case.case_image import IMAGE_FILE, case_image, find_image
-from ..case.segmentation_file import REVIEWED_PATTERN, check_reviewed
+from ..case.segmentation_file import check_reviewed
 from ..io.volume import check_file
 from ..report.case_report import REPORT_FILE, write_report
 from ..review.flags import flags_of_case

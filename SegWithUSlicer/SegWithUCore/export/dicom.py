@@ -9,10 +9,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, read_case
+from ..case.case_folders import REVIEWED_PATTERN
 from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.region_files import REGION_LABELS_FILE
-from ..case.segmentation_file import REVIEWED_PATTERN, image_note, read_layers, reviewed_name, segment_fields
+from ..case.segmentation_file import image_note, read_layers, reviewed_name, segment_fields
 from ..io.volume import read_file, read_labels, same_grid
 from ..models.input_spec import Label
 from ..review.flags import case_flags, rules_of_case

@@ -137,6 +137,7 @@ class Bundle:
         metrics: what was measured on test cases, or None.
         graphs: compiled for its default head, or None.
         placement: where its boxes lie in a template of a head, or None for a model that takes its image whole.
+        away: figures at home and away (`models/away.py`), or None ("not measured away from home").
     """
 
     folder: Path | None
@@ -152,6 +153,7 @@ class Bundle:
     metrics: Mapping[str, Any] | None = None
     graphs: Graphs | None = None
     placement: Placement | None = None
+    away: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -181,6 +183,7 @@ class Bundle:
             **{name: getattr(self, name) for name in blocks},
             **({} if self.graphs is None else {"graphs": self.graphs.to_json()}),
             **({} if self.placement is None else {"placement": asdict(self.placement)}),
+            **({} if self.away is None else {"away": dict(self.away)}),
         }
 
 

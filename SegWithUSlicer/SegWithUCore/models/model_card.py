@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..network.specs import HEAD_WORDS, HeadWords
-from .away import site_message
+from .away import away_markdown, site_command, site_message
 from .bundle import FITTED_BY, Bundle
 from .quality import checks_lacking, model_warnings
 from .second_stage_file import CHECK, check_message
@@ -60,6 +60,9 @@ def model_card(bundle: Bundle) -> str:
         trained=all(head.trained for head in bundle.heads),
         calibration={"site": None, **calibration} if calibration else None,
         site=site_message(calibration),
+        away=away_markdown(bundle.away),
+        measured_away=bundle.away is not None,
+        site_command=site_command(bundle.name),
         fitted_on=calibration_message(calibration) if calibration else "",
         check=check_message(calibration[CHECK]) if CHECK in calibration else "",
         record=record,

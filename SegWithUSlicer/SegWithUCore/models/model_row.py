@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..util.paths import user_models_folder
+from .away import away_lines
 from .installed import FoundModel
 from .model_name import VersionKey, version_key
 from .quality import model_warnings
@@ -31,6 +32,7 @@ class ModelRow:
         note: why it was withdrawn, what is wrong with it, or what its unseen cases warn of.
         channels: of its input.
         offered: whether a registry has it, so that it can be downloaded again.
+        away: what it says of images that are not from home, one sentence each.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ModelRow:
     note: str = ""
     channels: tuple[str, ...] = ()
     offered: bool = False
+    away: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -120,5 +123,6 @@ def installed_row(model: FoundModel, known: Registries | None = None) -> ModelRo
         commercial_use=allows_commercial_use(licences),
         note=why or " ".join(model_warnings(model.bundle)),
         channels=model.bundle.input.channels,
+        away=away_lines(model.bundle),
         offered=known is not None and any((offer.name, offer.version) == (name, version) for offer in known.listed),
     )

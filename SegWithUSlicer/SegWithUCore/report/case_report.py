@@ -10,12 +10,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, naming_case, placed_boxes, read_case
-from ..case.case_folders import case_contents, checked_file
+from ..case.case_folders import REVIEWED_PATTERN, case_contents, checked_file
 from ..case.case_image import ELSEWHERE, OTHER_IMAGE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.pictures import BOX_COLOUR, TINT_FROM, Grid, strongest_tint, tint_stops
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
-from ..case.segmentation_file import REVIEWED_PATTERN, read_reviewed, reviewed_name
+from ..case.segmentation_file import read_reviewed, reviewed_name
 from ..io.grid import VoxelGrid
 from ..io.volume import ras_to_lps, read_file
 from ..regions.region import Region, why

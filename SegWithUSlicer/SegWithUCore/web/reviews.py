@@ -19,6 +19,7 @@ from ..case.case_folders import checked_file
 from ..case.segmentation_file import read_reviewed
 from ..regions.region import ORDERS
 from ..review import log_format
+from ..review.corrected import corrected_cases_text
 from ..review.log import LogInUseError, now_utc
 from ..review.reviewer import log_path, version_path
 from ..review.session import SHORTEST_LOOK_S, Session
@@ -92,9 +93,16 @@ class OpenReview:
             "lines": parsed_lines(session.log.lines[known:]),
             "last": self.mark,
             "progress": session.state.progress().text,
+            "corrected": self.corrected if session.is_done else "",
             "stored": not session.trouble,
             "trouble": session.trouble,
         }
+
+    @property
+    def corrected(self) -> str:
+        """How cases that were corrected are added to the model; "" for none."""
+        volumes = self.case.volumes
+        return corrected_cases_text(volumes.folder, volumes.description.model_name)
 
     def add(self, events: Lines) -> dict[str, Any]:
         """Add events to the log; all of them or, where one does not fit, none.

@@ -131,7 +131,7 @@ def calibrate_model(
         raise UsageError(f"--folds goes with --cases: the model {bundle.name} is calibrated, and keeps what it has.")
     verify_weights(bundle)
     graphs = bundle.graphs if graphs_lacking(bundle) is None else None
-    plain = replace(bundle, metrics=None, graphs=graphs)
+    plain = replace(bundle, metrics=None, away=None, graphs=graphs)
     if before is not None:
         found = fit(predicted(plain, cases, engine, progress), bundle.labels, prior=before)
         if not found.is_changed:
@@ -145,9 +145,10 @@ def calibrate_model(
         if before is None:
             made = _calibrated(replace(plain, display=None), cases, (), work, engine, folds, progress)
         else:
-            copy_second_stage(bundle, work)
+            if found.second_stage is None:
+                copy_second_stage(bundle, work)
             about = {**bundle.about, "version": site_version(bundle.about["version"])}
-            fitted = replace(plain, calibration=fitted_now(found.block), about=about)
+            fitted = replace(plain, calibration=written_block(found, bundle, work), about=about)
             made = Calibrated(_write(fitted, work), found.messages)
     return replace(made, bundle=replace(made.bundle, folder=target)) if made.bundle else made
 

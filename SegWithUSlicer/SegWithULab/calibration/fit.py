@@ -1,12 +1,14 @@
 """Fit a model's calibration on labelled cases: all of it, or with the model's own calibration as a prior."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
+from SegWithUCore.calibration.error_counts import count_errors
 from SegWithUCore.calibration.error_probability import (
     ErrorProbability,
     fit_percentiles,
@@ -20,10 +22,11 @@ from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.second_stage_file import CHECK, check_message
 from SegWithUCore.regions.region import UNCERTAIN
 
+from .added import fit_added
 from .blocks import Calibration, per_structure_blocks
-from .cases import CalibrationCase, PredictedCases, fit_table
+from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table
 from .fit_second_stage import fit_second_stage
-from .prior import refit, summary_of
+from .prior import CaseSummary, refit, summary_of
 
 WINDOW_PERCENTILES = (50.0, 99.95)
 """Display window of ranking and calibration maps: dark for the lower half of all voxels, bright for one in 2000."""
@@ -42,7 +45,8 @@ def fit(
         made = fit(cases, bundle.labels, prior=bundle.calibration)      # keep what they do not improve
 
     Args:
-        cases: predicted; with a prior one after the other, so that any number fits into memory.
+        cases: predicted; with a prior one after the other: of more than `MOST_BYTES` only numbers are kept, and no
+            second stage is fitted.
         labels: of the model, background first.
         prior: the model's calibration block, replaced part by part where the cases show, each patient judged by the
             others, that another predicts better.
@@ -56,9 +60,18 @@ def fit(
     """
     if prior is None:
         return _fit_all(list(cases), labels, folds, validation)
-    # A calibration for a site with few cases (one factor, shrunk towards 1) has its place here.
     table, scale = ErrorProbability.from_json(prior["error_probability"]), float(prior["tempering_scale"])
-    return refit(prior, labels, [summary_of(case, table, scale) for case in cases])
+    summaries, kept, room = list[CaseSummary](), list[CalibrationCase](), MOST_BYTES
+    for case in cases:
+        summaries.append(summary_of(case, table, scale))
+        room -= case.bytes
+        kept = [*kept, case] if room >= 0 else []
+    added = fit_added(kept, table)
+    if added is not None and added.helps:
+        chances = (_chance(case, added.table, added.fitted.stage) for case in kept)
+        errors = (count_errors(chance, case.wrong) for chance, case in zip(chances, kept, strict=True))
+        summaries = [replace(each, errors=count) for each, count in zip(summaries, errors, strict=True)]
+    return refit(prior, labels, summaries, added)
 
 
 def _fit_all(

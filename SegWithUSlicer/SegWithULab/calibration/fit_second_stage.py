@@ -39,11 +39,12 @@ a random part."""
 
 
 class Settings(NamedTuple):
-    """What all folds share; as in `SecondStage`."""
+    """What all folds share; as in `SecondStage`, and of how many voxels of the network's own cases."""
 
     pairs: Pairs
     axes: tuple[bool, ...]
     sees_mask: bool = False
+    most: int = MOST_VOXELS
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class FittedSecondStage:
     """What was fitted, and its cross-validation.
 
     Attributes:
+        answers: of each case, as fitted on other patients.
         check: block of a calibration: `cases` measured; AUPRC of the error probability `table` alone and with
             `second_stage`, mean over cases; their `difference` with its 95 % bootstrap interval; `mask`, for features
             of the segmentation's shape, and `out_of_fold`, where there are cases of cross-validation models: their
@@ -59,6 +61,7 @@ class FittedSecondStage:
 
     stage: SecondStage
     check: dict[str, Any]
+    answers: "Sequence[HeldOutAnswer]" = ()
 
     @property
     def helps(self) -> bool:
@@ -70,6 +73,7 @@ def fit_second_stage(
     cases: Sequence[CalibrationCase],
     table: ErrorProbability,
     other: PredictedCases | None = None,
+    most: int = MOST_VOXELS,
 ) -> FittedSecondStage | None:
     """Fit the second stage on all cases, calibrate it on values that it has not seen, and measure whether it helps.
 
@@ -77,6 +81,7 @@ def fit_second_stage(
         table: fitted on the same cases.
         other: cases of cross-validation models to fit on, too, where that finds more errors in `cases`; no patient is
             in both.
+        most: voxels of `cases` that are trained on.
 
     Returns:
         None for too few patients, or where no pair of classes has enough errors.
@@ -86,7 +91,7 @@ def fit_second_stage(
     if not pairs or len(set(patients)) < LEAST_PATIENTS:
         return None
     spacing = np.median([case.view.working_mm for case in cases], 0)
-    settings = Settings(pairs, neighbour_axes(spacing.tolist()))
+    settings = Settings(pairs, neighbour_axes(spacing.tolist()), most=most)
     folds = patient_folds(patients, FOLDS)
     tables = {
         fold: fit_table([cases[n] for n in np.flatnonzero(folds != fold).tolist()])
@@ -115,7 +120,7 @@ def fit_second_stage(
         "second_stage": float(np.nanmean(after)),
         "difference": asdict(paired_bootstrap(after, before, groups=patients)),
     }
-    return FittedSecondStage(stage, check | further)
+    return FittedSecondStage(stage, check | further, answers)
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ def _fit_members(
     give, or less where there are many; the network's own give as many as without them.
     """
     random = np.random.default_rng(SEED)
-    most, parts = MOST_VOXELS // len(cases), []
+    most, parts = settings.most // len(cases), []
     known = [(case, table, 1.0) for case in cases]
     if other is not None:
         left = (MOST_WITH_FOLDS - MOST_VOXELS) / len(other.cases)
@@ -188,7 +193,7 @@ def _fit_members(
     mean, scale = inputs.mean(0), inputs.std(0) + np.float32(LEAST_SPREAD)
     layers = trained_layers((inputs - mean) / scale, inputs[:, 0], wrong.astype(np.float32), SEED)
     ends = (float(logit(FLOOR)), float(logit(1 - FLOOR)))
-    pairs, axes, sees_mask = settings
+    pairs, axes, sees_mask, _ = settings
     count = len(cases)
     return SecondStage(
         pairs, axes, mean, scale, layers, ends, ends, count, looks_above=LOOKS_ABOVE, sees_mask=sees_mask

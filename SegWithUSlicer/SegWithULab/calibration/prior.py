@@ -30,6 +30,7 @@ from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.quality import QUALITY
 from SegWithUCore.review.flags import FlagRules
 
+from .added import AddedStage, own_chance
 from .blocks import Calibration, dice_fit, fit_per_structure, flag_case, structure_quality, triage_metrics
 from .cases import CalibrationCase, CaseNumbers, case_numbers
 
@@ -49,27 +50,30 @@ class CaseSummary:
 
 def summary_of(case: CalibrationCase, table: ErrorProbability, scale: float) -> CaseSummary:
     """Sum up a case under the error probability and the tempering scale that the model has."""
-    prediction = case.prediction
-    chance = prediction.error_probability
-    if chance is None:
-        chance = table(prediction.ranking, prediction.classes, prediction.runner_up)
-    numbers = case_numbers(prediction, case.truth, scale)
-    return CaseSummary(case.patient, count_errors(chance, case.wrong), numbers)
+    numbers = case_numbers(case.prediction, case.truth, scale)
+    return CaseSummary(case.patient, count_errors(own_chance(case, table), case.wrong), numbers)
 
 
-def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequence[CaseSummary]) -> Calibration:
+def refit(
+    calibration: Mapping[str, Any],
+    labels: Sequence[Label],
+    cases: Sequence[CaseSummary],
+    added: AddedStage | None = None,
+) -> Calibration:
     """Take from the new cases what predicts better than the model's own calibration, and keep the rest.
 
     Args:
         calibration: the model's own.
         labels: of the model, background first.
+        added: second stage of these cases; where it helps, their errors are counted by its error probability.
     """
     patients = patient_counts([case.errors for case in cases], [case.patient for case in cases])
+    stage = added.fitted.stage if added is not None and added.helps else None
     line = fit_site_line(patients)
-    better = line is not None and line.is_better
+    better = line is not None and line.is_better and stage is None
     own = CaseLevelCalibration.from_json(calibration)
     off = _structures_off(cases, own, labels)
-    changed = better or bool(off)
+    changed = better or stage is not None or bool(off)
     numbers, about_numbers = _per_structure(cases, own, labels, off) if changed else (own, [])
     quality = structure_quality([case.numbers for case in cases], labels)
     result: dict[str, Any] = {**calibration, **numbers.to_json(), QUALITY: quality}
@@ -80,18 +84,23 @@ def refit(calibration: Mapping[str, Any], labels: Sequence[Label], cases: Sequen
     elif better:
         table = ErrorProbability.from_json(calibration["error_probability"])
         result["error_probability"] = moved(table, slope, offset).to_json()
-    messages = [_about_line(line, len(patients)), *about_numbers]
+    if added is not None and stage is not None:
+        result |= added.block
+    about = [added.message] if added is not None else []
+    messages = [*about, *([_about_line(line, len(patients))] if stage is None else []), *about_numbers]
     if changed:
         flags, about_flags = _flags(cases, calibration.get("flags"), labels, numbers, (slope, offset))
         result |= {} if flags is None else {"flags": flags}
         messages.append(about_flags)
     else:
         messages.append(f"Volume intervals, predicted Dice, limits of flags: {KEPT}.")
-    is_changed = better or numbers.to_json() != own.to_json()
+    is_changed = better or stage is not None or numbers.to_json() != own.to_json()
     result["site"] = {"cases": len(cases), "patients": len(patients), "messages": messages}
     if line is not None and line.factor is not None and better:
         result["site"]["factor"] = asdict(line.factor)
-    return Calibration(result if is_changed else calibration, tuple(messages), is_changed=is_changed)
+    if added is not None and stage is not None:
+        result["site"]["added"] = dict(added.check)
+    return Calibration(result if is_changed else calibration, tuple(messages), stage, is_changed=is_changed)
 
 
 KEPT, REPLACED = "the model's own stay", "refitted"

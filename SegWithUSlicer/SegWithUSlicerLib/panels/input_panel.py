@@ -275,8 +275,7 @@ class InputPanel:
             self.ui.modelLabel.text = ""
             return
         note = "" if model.calibrated else " " + _("Not calibrated: the model has no error probability.")
-        here = model.site or _("Images of another scanner or protocol: {command}").format(command=model.site_command)
-        self.ui.modelLabel.text = "\n".join([*model.warnings, model.task + note, *([here] if model.calibrated else [])])
+        self.ui.modelLabel.text = "\n".join([*model.warnings, model.task + note])
         self._enable_propose(True)
 
     def _enable_propose(self, enabled: bool) -> None:

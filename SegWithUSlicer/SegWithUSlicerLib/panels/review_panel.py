@@ -9,6 +9,7 @@ from typing import Any
 import slicer
 
 from SegWithUCore.regions.region import reasons
+from SegWithUCore.review.corrected import corrected_cases_text
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.util.errors import SegWithUError
 
@@ -435,4 +436,6 @@ def kept_text(session: ReviewSession) -> str:
     """Return the message after the end: where the review was saved, or why it was not."""
     if session.trouble:
         return session.trouble
-    return _("{progress}: kept in {folder}.").format(progress=session.state.progress().text, folder=session.folder)
+    kept = _("{progress}: kept in {folder}.").format(progress=session.state.progress().text, folder=session.folder)
+    corrected = corrected_cases_text(session.folder, session.nodes.case.model_name) if session.is_done else ""
+    return "\n".join(filter(None, [kept, corrected]))

@@ -83,7 +83,8 @@ def about_lines(row: ModelRow | None) -> list[str]:
     lines.append(text.format(weights=row.licence_weights, data=row.licence_data))
     if row.is_installed and row.folder is not None:
         lines.append(_("How good it is: {card}").format(card=row.folder / CARD_FILE))
-        lines.append(_("To calibrate it on your labelled cases, type in a terminal:"))
+        lines += row.away
+        lines.append(_("To calibrate it on labelled cases of your scanner (3 patients or more), type in a terminal:"))
         wish = "--add" if row.calibrated else "--cases"
         lines.append(f"segwithu calibrate --model {row.key} {wish} CASES --output FOLDER")
     return lines

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from SegWithUCore.models.away import site_command, site_message
 from SegWithUCore.models.bundle import Bundle, read_unchecked
 from SegWithUCore.models.model_name import version_key
 from SegWithUCore.models.quality import model_warnings
@@ -27,8 +26,6 @@ class ModelInfo:
         warnings: which structures it does not draw, or too poorly to be used.
         knows_images: how its training images looked in the first channel, so that an image can be compared with them.
         places_boxes: it finds its structures in a whole head.
-        site: for what site it was calibrated; "" for none.
-        site_command: calibrates it for a site.
     """
 
     name: str
@@ -42,8 +39,6 @@ class ModelInfo:
     version: str = ""
     warnings: tuple[str, ...] = ()
     places_boxes: bool = False
-    site: str = ""
-    site_command: str = ""
 
 
 def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
@@ -94,8 +89,6 @@ def read_model(folder: Path) -> ModelInfo | None:
             knows_images=bool(((bundle.ood_reference or {}).get("channels") or {}).get(str(bundle.input.channels[0]))),
             warnings=tuple(model_warnings(bundle)),
             places_boxes=bundle.placement is not None,
-            site=site_message(bundle.calibration),
-            site_command=site_command(str(bundle.name)),
         )
     except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):  # nothing was checked
         return None

@@ -1,19 +1,22 @@
 """`calibrate --add` on made-up predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.special import expit
 from seen_errors import CASES, predicted
 from segwithu_command import MODEL
 
+from SegWithUCore.models.away import site_message
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.models.second_stage_file import BLOCK, CHECK, second_stage_path
+from SegWithUCore.models.second_stage_file import BLOCK, CHECK, second_stage_path, verify_second_stage
 from SegWithUCore.models.training_record import read_record
 from SegWithULab.calibration import bundles
 from SegWithULab.calibration.bundles import calibrate_model
+from SegWithULab.calibration.cases import CalibrationCase
 
 
 def without_second_stage(calibration: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -29,6 +32,31 @@ def test_where_nothing_predicts_better_no_bundle_is_written(tmp_path: Path, monk
     outcome = calibrate_model(shipped, CASES[:6], tmp_path / "m")
     assert outcome.bundle is None and "that may be chance" in outcome.messages[0]
     assert not (tmp_path / "m").exists()
+
+
+def with_chances(**given: float) -> Iterator[CalibrationCase]:
+    """Made-up predictions, with the error probability of a model that does not see the image."""
+    for case in predicted(**given):
+        prediction = replace(case.prediction, error_probability=expit(case.prediction.ranking))
+        yield replace(case, prediction=prediction)
+
+
+def test_a_second_stage_of_added_cases_is_taken_where_it_finds_more_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped, taken = read_bundle(MODEL), {}
+    for name, told in (("told", 3.0), ("silent", 0.0)):
+        monkeypatch.setattr(bundles, "predicted", lambda *_, told=told: with_chances(told=told, worse=1))
+        made = calibrate_model(shipped, CASES, tmp_path / name).bundle
+        assert made is not None and made.calibration is not None
+        taken[name] = made.calibration
+        verify_second_stage(made)
+    site = taken["told"]["site"]
+    assert site["added"]["difference"]["low"] > 0 and taken["told"][BLOCK]["cases"] == len(CASES)
+    assert site["added"]["after"] > site["added"]["before"] and "12" in site_message(taken["told"])
+    assert "added" not in taken["silent"]["site"] and taken["silent"]["site"]["factor"]["low"] > 1
+    assert taken["silent"][BLOCK]["cases"] == shipped.calibration[BLOCK]["cases"]
+    assert "the model's own stays" in taken["silent"]["site"]["messages"][0]
 
 
 def test_the_file_belongs_to_one_head() -> None:

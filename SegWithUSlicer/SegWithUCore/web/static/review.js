@@ -36,6 +36,7 @@ export class Review {
         this.message = "";
         this.notes = [];
         this.serverProgress = null;
+        this.corrected = "";
         this.hasEdits = false;
         this.current = null;
         this.timer = new ViewTimer();
@@ -374,6 +375,7 @@ export class Review {
     take(answer) {
         this.last = answer.last ?? this.last;
         this.serverProgress = answer.progress ?? null;
+        this.corrected = answer.corrected ?? "";
     }
 
     replay() {

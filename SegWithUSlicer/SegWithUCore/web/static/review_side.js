@@ -104,7 +104,7 @@ export class ReviewSide {
         const count = (verdict) => given.filter((one) => one === verdict).length;
         const unseen = count("not looked at");
         const but = unseen ? ` but for ${unseen} that were not looked at` : "";
-        return `All ${review.regions.length} regions are decided${but}: ${count("rejected")} rejected, ${count("needs second reader")} for a second reader`;
+        return `All ${review.regions.length} regions are decided${but}: ${count("rejected")} rejected, ${count("needs second reader")} for a second reader${review.corrected ? `. ${review.corrected}` : ""}`;
     }
 
     async acceptRest() {

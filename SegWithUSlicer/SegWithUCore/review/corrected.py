@@ -1,0 +1,56 @@
+"""Cases whose segmentation a reviewer corrected: references that the calibration of a model can be fitted on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..case.case_file import DAMAGED, read_case
+from ..case.case_folders import REVIEWED_PATTERN
+from ..models.away import site_command
+from ..util.errors import InputError
+from .reviewer import version_path
+from .reviews import read_reviews
+
+FACTOR_CASES, STAGE_CASES = 3, 10
+"""From so many on a factor, and a second stage, are fitted."""
+
+
+def corrected_segmentation(folder: Path, case: Mapping[str, Any]) -> Path | None:
+    """Find the segmentation of a finished review: all regions have a verdict, and the reviewer has saved a version.
+
+    Raises:
+        InputError: there are several, or regions are missing or damaged.
+    """
+    found = read_reviews(folder, case)
+    done = [
+        path
+        for review in found.reviews
+        if len(review.verdicts(found.regions)) == len(found.regions)
+        if (path := version_path(folder, review.path.name)).is_file()
+    ]
+    if len(done) > 1:
+        names = ", ".join(path.name for path in done)
+        raise InputError(f"{folder} has {len(done)} corrected segmentations ({names}): keep one.", "two-references")
+    return done[0] if done else None
+
+
+def corrected_cases_text(folder: Path, model: str) -> str:
+    """Say how many cases of a model are corrected, here and next to here, and how they are added to it; "" for none.
+
+    Args:
+        folder: of a case.
+    """
+    count = 0
+    for place in {path.parent for path in folder.parent.glob(f"*/{REVIEWED_PATTERN}")}:
+        try:
+            case = read_case(place)
+            count += case["model"]["name"] == model and corrected_segmentation(place, case) is not None
+        except (InputError, *DAMAGED):  # the command says what is wrong with it
+            continue
+    if not count:
+        return ""
+    what = "1 corrected case" if count == 1 else f"{count} corrected cases"
+    if count < STAGE_CASES:
+        least = f"from {FACTOR_CASES} on they give it a factor" if count < FACTOR_CASES else "they give it a factor"
+        what += f" ({least}, from {STAGE_CASES} on an error probability of their own)"
+    return f"{what}: add them to the model by {site_command(model, folder.parent)}"

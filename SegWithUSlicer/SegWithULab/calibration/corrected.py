@@ -1,0 +1,121 @@
+"""Cases that a calibration adds: those of a table, or reviewed case folders; heads are cut to the model's boxes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from SegWithUCore.case.case_file import read_case as read_case_file
+from SegWithUCore.case.case_folders import case_folders, holds_cases
+from SegWithUCore.case.case_image import case_image
+from SegWithUCore.case.segmentation_file import read_reviewed
+from SegWithUCore.inference.ood_check import needs_placing
+from SegWithUCore.inference.placed_case import LEAST_OVERLAP
+from SegWithUCore.inference.placement import Template, place
+from SegWithUCore.io.grid import VoxelGrid
+from SegWithUCore.io.roi import VoxelBox, voxel_box
+from SegWithUCore.io.volume import image_on_grid
+from SegWithUCore.models.bundle import TEMPLATE_FILE, Bundle
+from SegWithUCore.review.corrected import corrected_segmentation
+from SegWithUCore.util.errors import InputError, UsageError
+
+from ..training.case_reading import Case, read_case, read_images
+from ..training.dataset import find_cases
+
+
+def added_cases(source: str, bundle: Bundle, work: Path) -> list[Case]:
+    """Find the labelled cases that `source` names: a folder of reviewed cases, or what `find_cases` takes.
+
+    Args:
+        work: empty folder that cut images and references are written into.
+
+    Raises:
+        InputError, UsageError: as `find_cases`; no case was corrected in a finished review; a case is of a model with
+            other structures; the boxes are not found in a head.
+    """
+    place = Path(source)
+    if not (place.is_dir() and holds_cases(place)):
+        return [part for case in find_cases(source) for part in _boxed(case, bundle, work)]
+    found = [part for folder in case_folders([place]) for part in _reviewed(folder, bundle, work)]
+    if not found:
+        raise UsageError(
+            f"{place} holds no case whose segmentation was corrected in a finished review: give others, or a table.",
+            "no-corrected-case",
+        )
+    return found
+
+
+def _reviewed(folder: Path, bundle: Bundle, work: Path) -> list[Case]:
+    """Cut a reviewed case to the boxes that were segmented; nothing if it was not corrected."""
+    case = read_case_file(folder)
+    path = corrected_segmentation(folder, case)
+    if path is None:
+        return []
+    images = [case_image(folder, case, channel=number) for number in range(len(case["input"]["channels"]))]
+    labels, _ = read_reviewed(path, VoxelGrid.of(images[0]), case)
+    values = {str(entry["name"]): int(entry["value"]) for entry in case["structures"]}
+    placed = (case.get("placement") or {}).get("boxes")
+    parts = []
+    for box in placed or [case["assessed"]]:
+        side = f"{box['side']} " if placed else ""
+        names = {f"{side}{label.name}": label.value for label in bundle.labels[1:]}
+        if not names.keys() <= values.keys():
+            lacking = ", ".join(sorted(names.keys() - values.keys()))
+            raise InputError(f"{folder} has no {lacking}, as '{bundle.name}' has: give cases of it.", "other-model")
+        own = {values[name]: value for name, value in names.items()}
+        voxels = VoxelBox(tuple(box["index_ijk"]), tuple(box["size_ijk"]))
+        parts.append(
+            _written(work, f"{folder.name}_{side.strip() or 'whole'}", images, labels, voxels, own, folder.name)
+        )
+    return parts
+
+
+def _boxed(case: Case, bundle: Bundle, work: Path) -> list[Case]:
+    """Cut a case that is a whole head to the model's boxes; any other stays as it is.
+
+    In a reference of both sides the values of the second side lie above the model's own, as in `sided_labels`; or both
+    sides have the same.
+    """
+    if bundle.placement is None or not needs_placing(VoxelGrid.of(read_images(case)[0]), bundle):
+        return [case]
+    assert bundle.folder is not None
+    read, spec = read_case(case), bundle.placement
+    found = place(spec, Template.read(bundle.folder / TEMPLATE_FILE, spec.sha256), read.images[0])
+    if found.similarity < spec.least_similarity or found.overlap < LEAST_OVERLAP:
+        problem = f"'{bundle.name}' does not find its structures in {case.channels[0]}"
+        raise InputError(f"{problem}: cut image and reference to a box of them.", "not-placed")
+    labels, own = sitk.GetArrayFromImage(read.reference), [label.value for label in bundle.labels[1:]]
+    step, parts = max(own), list[Case]()
+    unknown = set(np.unique(labels).tolist()) - {0, *own, *(value + step for value in own)}
+    if unknown:
+        raise InputError(
+            f"{case.reference} holds the label {min(unknown)}, which the model does not name.", "unknown-label"
+        )
+    for index, (side, roi) in enumerate(found.rois.items()):
+        shift = index * step if labels.max() > step else 0
+        values = {value + shift: value for value in own}
+        box = voxel_box(roi, read.images[0])
+        parts.append(_written(work, f"{case.name}_{side}", read.images, labels, box, values, case.group))
+    return parts
+
+
+def _written(
+    work: Path,
+    name: str,
+    images: Sequence[sitk.Image],
+    labels: np.ndarray,
+    box: VoxelBox,
+    values: Mapping[int, int],
+    patient: str,
+) -> Case:
+    """Write a box of a case, whose label values become those of the model; all others become background."""
+    own = np.zeros(labels.shape, np.int16)
+    for given, value in values.items():
+        own[labels == given] = value
+    paths = [work / f"{name}_{number:04d}.nrrd" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        sitk.WriteImage(box.crop(image), str(path))
+    reference = work / f"{name}_labels.nrrd"
+    sitk.WriteImage(box.crop(image_on_grid(own, images[0])), str(reference))
+    return Case(name, tuple(paths), reference, patient)

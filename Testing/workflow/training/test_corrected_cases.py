@@ -1,0 +1,84 @@
+"""`calibrate --add` with reviewed case folders, and with heads: references are cut to the boxes of the model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from exchanged_cases import changed_case, copied, edited, judged, rest_accepted
+from segwithu_command import MODEL
+
+from SegWithUCore.inference.placement import Placed
+from SegWithUCore.io.roi import RegionOfInterest
+from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.review.corrected import corrected_cases_text
+from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.util.errors import InputError, UsageError
+from SegWithULab.calibration import corrected
+from SegWithULab.calibration.corrected import added_cases
+from SegWithULab.training.case_reading import read_case
+
+
+def folder(name: str, tmp_path: Path) -> Path:
+    made = tmp_path / name
+    made.mkdir()
+    return made
+
+
+def test_only_corrections_of_finished_reviews_are_references(segmented_cases: Path, tmp_path: Path) -> None:
+    cases, work = folder("cases", tmp_path), folder("work", tmp_path)
+    done, open_, plain = (
+        copied(segmented_cases / "hippocampus_075", cases, name) for name in ("done", "open", "plain")
+    )
+    rest_accepted(done, "Ana", {1: Verdict.CORRECTED})
+    reviewed = edited(done, "Ana")
+    judged(open_, "Ana", {1: Verdict.CORRECTED})
+    edited(open_, "Ana")
+    rest_accepted(plain, "Ana", {1: Verdict.ACCEPTED})
+    (found,) = added_cases(str(cases), read_bundle(MODEL), work)
+    assert found.patient == "done"
+    hint = corrected_cases_text(plain, "hippocampus")
+    assert hint.startswith("1 corrected case") and f"--add {cases}" in hint
+    assert corrected_cases_text(plain, "liver") == ""
+    wanted = sitk.GetArrayFromImage(sitk.ReadImage(str(reviewed)))
+    assert np.array_equal(sitk.GetArrayFromImage(read_case(found).reference), wanted)
+    with pytest.raises(UsageError) as refused:
+        added_cases(str(open_), read_bundle(MODEL), work)
+    assert refused.value.code == "no-corrected-case"
+    rest_accepted(done, "Ben", {1: Verdict.CORRECTED})
+    edited(done, "Ben")
+    with pytest.raises(InputError) as twice:
+        added_cases(str(done), read_bundle(MODEL), work)
+    assert twice.value.code == "two-references"
+
+
+def test_a_case_of_a_model_with_other_structures_is_refused(segmented_cases: Path, tmp_path: Path) -> None:
+    case = copied(segmented_cases / "hippocampus_075", tmp_path)
+    rest_accepted(case, "Ana", {1: Verdict.CORRECTED})
+    edited(case, "Ana")
+    changed_case(case, lambda content: content["structures"][2].update(name="tail"))
+    with pytest.raises(InputError) as refused:
+        added_cases(str(case), read_bundle(MODEL), folder("work", tmp_path))
+    assert refused.value.code == "other-model"
+
+
+@pytest.mark.parametrize("sided", [True, False])
+def test_a_head_is_cut_to_both_boxes(sided: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.zeros((100, 100, 100), np.uint8)
+    values[50, 50, 30], values[50, 50, 70] = (3, 2) if sided else (1, 2)  # right at low x: the image is LPS
+    for name, array in (("images", np.random.default_rng(0).random(values.shape, np.float32)), ("labels", values)):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(folder(name, tmp_path) / "head.nii.gz"))
+    rois = {
+        "left": RegionOfInterest((-70.0, -50.0, 50.0), (36.0, 50.0, 36.0)),
+        "right": RegionOfInterest((-30.0, -50.0, 50.0), (36.0, 50.0, 36.0)),
+    }
+    monkeypatch.setattr(corrected, "place", lambda *_: Placed(rois, 1.0, 1.0))
+    left, right = added_cases(str(tmp_path), read_bundle(MODEL), folder("work", tmp_path))
+    assert left.group == right.group == "head"
+    found = [sitk.GetArrayFromImage(read_case(case).reference) for case in (left, right)]
+    assert [each.max() for each in found] == [2, 1] and all(each.shape == (36, 50, 36) for each in found)
+    values[0, 0, 0] = 47
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "labels" / "head.nii.gz"))
+    with pytest.raises(InputError) as refused:
+        added_cases(str(tmp_path), read_bundle(MODEL), folder("again", tmp_path))
+    assert refused.value.code == "unknown-label"
