@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from SegWithUCore.inference.engines.choice import is_installed
 from SegWithUCore.inference.image_features import image_features
 from SegWithUCore.inference.lost_calibration import expected_wrong_share, segmented_at_edge
 from SegWithUCore.inference.model import Model
@@ -83,13 +84,14 @@ def altered(read: AssessedCase, seed: int) -> tuple[list[sitk.Image], np.ndarray
 
 
 def fit_harm(bundle: Bundle, cases: Sequence[Case], engine: str, progress: Progress) -> dict[str, Any] | None:
-    """Fit the block `harm` of an OOD reference; None for few cases, or a model that knows no images.
+    """Fit the block `harm` of an OOD reference; None for few cases, a model that knows no images, or without MONAI.
 
     Args:
         bundle: calibrated, in a folder.
         cases: that its network has not seen.
     """
-    if len(cases) < LEAST_CASES or not (bundle.ood_reference or {}).get("channels"):
+    known = (bundle.ood_reference or {}).get("channels")
+    if len(cases) < LEAST_CASES or not known or not all(map(is_installed, ("torch", "monai"))):
         return None
     model, usual, copies = Model(bundle, engine=engine), list[Judged](), list[Judged]()
     for number, case in enumerate(cases):
