@@ -29,6 +29,7 @@ class Parameters:
         head: name of an uncertainty head other than the model's default.
         device: one of DEVICES.
         engine: one of ENGINES.
+        passes: looks at the image, 1, 2 or 4.
         run: the run whose results the panel shows (the hidden node that holds it together).
         go_on: after a verdict the next undecided region is shown.
     """
@@ -40,6 +41,7 @@ class Parameters:
     head: str = ""
     device: Annotated[str, Choice(DEVICES)] = "auto"
     engine: Annotated[str, Choice(ENGINES)] = "auto"
+    passes: Annotated[str, Choice(("1", "2", "4"))] = "1"
     run: vtkMRMLScriptedModuleNode
     go_on: bool = True
 

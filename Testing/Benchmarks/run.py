@@ -37,6 +37,7 @@ QUOTED = {
     "flag-rules": "flag_rules.py",
     "second-stage": "second_stage.py",
     "judge": "judge.py",
+    "second-look": "second_look.py",
     "worklist-order": "worklist_order.py",
     "acdc-folds": "acdc/patient_folds.py",
     "acdc-candidates": "acdc/acdc_candidates.py",

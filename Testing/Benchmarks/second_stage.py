@@ -4,13 +4,17 @@
     python Testing/Benchmarks/run.py second-stage [--model NAME] [--table SPLIT.csv:ROLES] [--output FOLDER]
 
 Cases that the model was not trained on, each judged by a table, networks and last calibration of other patients (four
-parts). *before*: isotonic steps, judged from 0.01, without the mask. Writes `second_stage_mask.json` and `.md`.
+parts). *before*: isotonic steps, judged from 0.01, without the mask. Then the processor time of whole cases without a
+second stage, with that of before and with that of today, in turns. Writes `second_stage_mask.json` and `.md`.
 """
 
 import argparse
 import json
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,9 @@ from scipy.special import expit, logit
 
 from SegWithUCore.calibration.error_probability import fit_error_probability, fit_increasing
 from SegWithUCore.calibration.local_features import neighbour_axes
-from SegWithUCore.calibration.second_stage import FLOOR
+from SegWithUCore.calibration.second_stage import FLOOR, SecondStage
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
 from SegWithUCore.metrics.calibration import brier_score, expected_calibration_error
 from SegWithUCore.metrics.error_detection import aurc, average_precision, score_groups
@@ -29,12 +35,13 @@ from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.models.training_record import read_record
 from SegWithULab.calibration import fit_second_stage as fitting
 from SegWithULab.calibration.cases import CalibrationCase, fit_table, predicted
-from SegWithULab.training.dataset import find_cases
+from SegWithULab.training.dataset import Case, find_cases
 from SegWithULab.training.run_record import voxel_hashes
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DATA = RESULTS.parents[3] / "shared" / "data"
 METRICS = ("AUPRC", "AURC x 1000", "AURC in the band x 1000", "Brier x 1000", "expected / true")
+TURNS = 4
 ROWS = {
     "before": (False, 0.01, "steps"),
     "without plateaus": (False, 0.01, "increasing"),
@@ -53,7 +60,7 @@ def main() -> int:
     parser.add_argument("--table", default=f"{DATA}/hippocampus/split_by_scan.csv:train+select+calibration")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    cases = unseen_cases(options.model, options.table)
+    cases = list(predicted(resolve_model(options.model), unseen(options.model, options.table), "openvino"))
     patients = [case.patient for case in cases]
     folds, rows = patient_folds(patients, fitting.FOLDS), dict[str, dict[str, Any]]()
     first: np.ndarray | None = None
@@ -67,6 +74,9 @@ def main() -> int:
         rows[name] = dict(zip(METRICS, values.mean(0).tolist(), strict=True))
         rows[name] |= {"ECE in the band, pooled x 1000": in_band, "minus before": dict(zip(METRICS, gaps, strict=True))}
     found = {"model": options.model, "cases": len(cases), "patients": len(set(patients)), "rows": rows}
+    found["processor seconds a case"] = processor_seconds(
+        options.model, unseen(options.model, options.table)[:6], cases
+    )
     options.output.mkdir(exist_ok=True)
     (options.output / "second_stage_mask.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     page = page_of(found)
@@ -75,21 +85,18 @@ def main() -> int:
     return 0
 
 
-def unseen_cases(model: str, table: str) -> list[CalibrationCase]:
-    """Predict the cases of a table that a model was not trained on."""
-    bundle = resolve_model(model)
-    record = read_record(bundle.folder)
+def unseen(model: str, table: str) -> list[Case]:
+    """Find the cases of a table that a model was not trained on."""
+    record = read_record(resolve_model(model).folder)
     trained = set(((record and record.roles) or {}).get("train", ()))
     given = find_cases(table)
-    unseen = [case for case, sha256 in zip(given, voxel_hashes(given), strict=True) if sha256 not in trained]
-    return list(predicted(bundle, unseen, "openvino"))
+    return [case for case, sha256 in zip(given, voxel_hashes(given), strict=True) if sha256 not in trained]
 
 
 def judged(cases: Sequence[CalibrationCase], folds: np.ndarray, sees_mask: bool, above: float) -> list[Known]:
     """Judge each case by networks of other patients."""
     fitting.LOOKS_ABOVE = above
-    axes = neighbour_axes(np.median([case.view.working_mm for case in cases], 0).tolist())
-    settings = fitting.Settings(fitting.pairs_of(cases), axes, sees_mask)
+    settings = settings_of(cases, sees_mask)
     found: dict[int, Known] = {}
     for fold in np.unique(folds).tolist():
         others = [case for case, own in zip(cases, folds, strict=True) if own != fold]
@@ -100,6 +107,12 @@ def judged(cases: Sequence[CalibrationCase], folds: np.ndarray, sees_mask: bool,
             voxels, features = fitting.features_of(cases[number], before, *settings[:2], sees_mask=sees_mask)
             found[number] = (before, voxels, stage.raw_log_odds(features))
     return [found[number] for number in range(len(cases))]
+
+
+def settings_of(cases: Sequence[CalibrationCase], sees_mask: bool) -> fitting.Settings:
+    """Return what the second stage of these cases shares between folds."""
+    axes = neighbour_axes(np.median([case.view.working_mm for case in cases], 0).tolist())
+    return fitting.Settings(fitting.pairs_of(cases), axes, sees_mask)
 
 
 def _steps(raw: Sequence[np.ndarray], wrong: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -136,6 +149,24 @@ def metrics_of(cases: Sequence[CalibrationCase], chances: Sequence[np.ndarray]) 
     return np.asarray(rows, float), 1000 * expected_calibration_error(chance, wrong)
 
 
+def processor_seconds(name: str, given: Sequence[Case], cases: Sequence[CalibrationCase]) -> dict[str, float]:
+    """Measure a case, read and written: the mean over cases of the least of some turns."""
+    model, table = Model(resolve_model(name), engine="openvino"), fit_table(cases)
+    plain, least = model.fitted, dict[tuple[str, str], float]()
+    stages: dict[str, SecondStage | None] = {"without a second stage": None}
+    for row in ("before", "with the mask's shape (as it is)"):
+        fitting.LOOKS_ABOVE = ROWS[row][1]
+        stages[row] = fitting._fit_members(cases, table, settings_of(cases, ROWS[row][0]))
+    with tempfile.TemporaryDirectory() as folder:
+        for _, case, (row, stage) in product(range(TURNS), given, stages.items()):
+            model.fitted = replace(plain, error_probability=table, second_stage=stage)
+            begun = time.process_time()
+            segment(Job(case.name, case.channels, Path(folder) / case.name, overwrite=True), model)
+            spent = time.process_time() - begun
+            least[row, case.name] = min(spent, least.get((row, case.name), spent))
+    return {row: sum(least[row, case.name] for case in given) / len(given) for row in stages}
+
+
 def page_of(found: Mapping[str, Any]) -> str:
     """Return the results as a page; differences to the first row in brackets, with their 95 % interval by patient."""
     names = [*METRICS, "ECE in the band, pooled x 1000"]
@@ -152,6 +183,8 @@ def page_of(found: Mapping[str, Any]) -> str:
             more = "" if gap is None or name == "before" else " ({mean:+.4f}: {low:+.4f} to {high:+.4f})".format(**gap)
             cells.append(f"{row[metric]:.4f}{more}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    seconds = found.get("processor seconds a case", {})
+    lines += ["", *(f"- {name}: {value:.3f} s of the processor a case" for name, value in seconds.items())]
     return "\n".join([*lines, ""])
 
 

@@ -197,9 +197,8 @@ def fit_increasing(scores: Sequence[np.ndarray], errors: Sequence[np.ndarray]) -
     starts = np.flatnonzero(np.r_[True, np.diff(fitted) > 0])
     middles = np.add.reduceat(x * counts, starts) / np.add.reduceat(counts, starts)
     inner = (fitted[starts] > 0) & (fitted[starts] < 1)
-    if not inner.any():  # scores tell right from wrong without exception
-        return np.array([-FAR, FAR]), np.array([-FAR, FAR])
     knots, values = middles[inner], _logit(fitted[starts][inner])
+    knots, values = (knots, values) if inner.any() else (np.zeros(1), np.zeros(1))  # nothing was told wrongly
     return np.r_[knots[0] - FAR, knots, knots[-1] + FAR], np.r_[values[0] - FAR, values, values[-1] + FAR]
 
 

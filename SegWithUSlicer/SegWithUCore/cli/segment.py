@@ -64,6 +64,9 @@ def _add_options(command: CommandParser) -> None:
     command.add_shared("--head", "--device", "--engine", "--overwrite")
     flag("--resume", "resume an earlier run: skip cases that exist for the same voxels, model, head and region of "
          "interest; failures are listed in OUTPUT/failed.csv")  # fmt: skip
+    add("--passes", type=int, choices=(1, 2, 4), default=1, help="look again, mirrored and shifted: the error "
+        "probability is the mean of so many passes, and takes so many times as long; the segmentation is that of the "
+        "first (default: 1)")  # fmt: skip
     flag("--include-image", "copy the image into the case folder")
     flag("--unlike-training", "continue although the image is out of distribution")
     command.add_shared("--network", "--threads")
@@ -241,6 +244,7 @@ def _cases(
         roi=None if options.roi is None else RegionOfInterest.parse(options.roi),
         unlike_training=options.unlike_training,
         include_image=options.include_image,
+        passes=options.passes,
     )
     if masks:  # --name renames the only one
         jobs = [replace(job, mask=next(iter(masks.values())) if options.name else masks[job.name]) for job in jobs]

@@ -175,6 +175,7 @@ def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
         "head": model["head"],
         "region of interest": None if roi is None else [*roi["centre_ras_mm"], *roi["size_mm"]],
         "mask": {key: judged[key] for key in ("sha256", "labels")} if (judged := case.get("judged")) else None,
+        "number of passes": case.get("passes", 1),
         ENGINE: [engine[name] for name in ("name", "version", "precision", "graphs_sha256")],
     }
 
@@ -189,6 +190,7 @@ def _settings_of_job(job: Job, model: Model) -> dict[str, Any]:
         "head": model.head.name,
         "region of interest": None if job.roi is None else [*job.roi.centre_ras_mm, *job.roi.size_mm],
         "mask": None if job.mask is None else job.mask.facts(),
+        "number of passes": job.passes,
         ENGINE: [engine[name] for name in ("name", "version", "precision", "graphs_sha256")],
     }
 

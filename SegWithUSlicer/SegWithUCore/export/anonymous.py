@@ -262,7 +262,7 @@ _CODE = {
 _BOX = _numbers("centre_ras_mm size_mm index_ijk size_ijk")
 _CASE = {
     "format": re.compile(CASE_FORMAT),
-    **_numbers("format_version not_assessed_value"),
+    **_numbers("format_version not_assessed_value passes"),
     "roi": _BOX,
     "assessed": _BOX,
     "versions": {"segwithu": _VERSION},

@@ -87,6 +87,7 @@ class CaseResult:
         placement_facts: block `placement` of `case.json`.
         mask: the segmentation where it was made elsewhere; `maps` hold the part of it inside `box`.
         placed_in: the whole first channel as it lies in the world, where boxes were placed in it.
+        passes: over the image, whose error probabilities were averaged.
     """
 
     name: str
@@ -115,6 +116,7 @@ class CaseResult:
     placement_facts: Mapping[str, Any] | None = None
     mask: GivenMask | None = None
     placed_in: sitk.Image | None = None
+    passes: int = 1
 
     def assessed_parts(self, planes: Planes) -> list[Planes]:
         """Return the assessed parts of a map."""
@@ -275,6 +277,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
             "numpy": np.__version__,
             "SimpleITK": sitk.Version.VersionString(),
         },
+        "passes": result.passes,
         "device": result.device,
         "engine": dict(result.engine),
         "ood": {"warnings": [warning.to_json() for warning in result.warnings]},

@@ -38,6 +38,7 @@ from .memory_prediction import (
 )
 from .model import Model
 from .ood_check import input_deviations, needs_placing
+from .passes import Look, further_looks, look_again
 from .placed_case import NotPlacedError, all_sides, segment_placed
 from .preprocessing import assessed_box, network_input
 from .structures import empty_structures, structure_deviations, structure_metrics
@@ -65,6 +66,7 @@ class Job:
         series: for each file, the end of the UID of the series to take from a DICOM folder that holds several.
         insist_option: how the user says `unlike_training`, for messages.
         mask: a segmentation made elsewhere, which takes the place of the model's and is judged by it.
+        passes: looks at the image, for its error probability; see `passes`.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Job:
     series: Sequence[str | None] = ()
     insist_option: str = "--unlike-training"
     mask: MaskFile | None = None
+    passes: int = 1
 
 
 @contextmanager
@@ -158,7 +161,8 @@ def _whole_case(
         mask: that of the job, of which this is a part that is judged with others later.
     """
     seconds: dict[str, float] = {}
-    memory = memory_from_headers(headers, job.roi, model, job.include_image, job.own_to_world_ras, scratch is not None)
+    on_disk, again = scratch is not None, job.passes > 1
+    memory = memory_from_headers(headers, job.roi, model, job.include_image, job.own_to_world_ras, on_disk, again)
     if memory is not None:
         memory.check(job.files[0])
     progress("reading", 0.0, "" if memory is None else memory.words)
@@ -166,7 +170,7 @@ def _whole_case(
         given = read_input(job, model.bundle, headers, images)
     parts, placement = given.parts, VoxelGrid.of(given.parts[0])
     stored = READ_BYTES if memory is None else stored_bytes(headers)
-    memory = run_memory(given.grid, placement, model, stored, job.include_image, scratch is not None)
+    memory = run_memory(given.grid, placement, model, stored, job.include_image, on_disk, again)
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     whole, labels = mask, model.bundle.labels
@@ -174,15 +178,14 @@ def _whole_case(
         whole = read_mask(job.mask, job.files[0], given.grid, labels)
     part = None if whole is None else whole.part(given.box)
     with _timed(seconds, "segmenting"):
-        maps, notes = segment_images(parts, model, progress, memory.words, scratch, part)
+        maps, notes = segment_images(parts, model, progress, memory.words, scratch, part, job.passes)
     with _timed(seconds, "finding regions"):
         progress("finding regions", WINDOWS[1])
         check_regions_fit(maps.error_probability, job.files[0])
         regions = regions_of_maps(maps, labels, given.box.crop_grid(given.grid))
     if regions is not None and regions.left_out:
         notes = [*notes, Deviation(WARNING, regions.left_out_sentence, "regions")]
-    refused = is_refused(given.warnings)
-    voxel_mm3 = float(np.prod(given.grid.spacing))
+    refused, voxel_mm3 = is_refused(given.warnings), float(np.prod(given.grid.spacing))
     structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
     further = empty_structures(structures, model.bundle)
     further += [] if refused else structure_deviations(structures, model.bundle, model.case_level)
@@ -203,6 +206,7 @@ def _whole_case(
         regions=regions,
         warnings=[*model.notes, *further, *given.warnings, *notes],
         device=model.device,
+        passes=1 if maps.error_probability is None else job.passes,
         engine=model.engine.identity(),
         engine_versions=model.engine.versions(),
         network_sha256=model.network_sha256,
@@ -331,6 +335,7 @@ def segment_images(
     detail: str = "",
     scratch: Path | None = None,
     mask: GivenMask | None = None,
+    passes: int = 1,
 ) -> tuple[VoxelMaps, list[Deviation]]:
     """Segmentation and maps of one case, slab by slab, on the grid of its first image.
 
@@ -340,6 +345,7 @@ def segment_images(
         detail: shown when the network begins.
         scratch: as for `compute_case`.
         mask: on the grid of the images, to be judged.
+        passes: as in `Job`; a model without error probability needs one.
 
     Returns:
         The maps, and what the user should know about how they were made.
@@ -347,32 +353,34 @@ def segment_images(
     target, notes = VoxelGrid.of(images[0]), list[Deviation]()
     progress("preparing", 0.01)
     _make_room(target)
-    array, working = network_input(images, model.bundle.input)
+    spec = model.bundle.input
+    seen = [network_input(images, spec)]
     images.clear()
     _make_room(target)
     progress("segmenting", WINDOWS[0], detail)
-    steps = part_of(progress, *WINDOWS)
-    arguments = (
-        model.engine,
-        model.fitted,
-        model.bundle.input,
-        array,
-        VoxelGrid.of(working),
-        target,
-        steps,
-        scratch,
-        mask,
-    )
-    try:
-        maps = maps_by_slabs(*arguments)
-    except DeviceMemoryError:
-        message = f"The {model.device} device ran out of memory: the CPU was used instead."
-        notes.append(Deviation(WARNING, message, "memory"))
-        progress("segmenting", WINDOWS[0], message)
-        model.engine.move("cpu")
-        maps = maps_by_slabs(*arguments)
+    order = [Look()]
+    order += further_looks(model.bundle, passes) if model.fitted.error_probability is not None else []
+    fitted = replace(model.fitted, competes_everywhere=len(order) > 1)
+
+    def run(look: Look) -> VoxelMaps:
+        low, high = (np.interp((order.index(look) + add) / len(order), (0, 1), WINDOWS) for add in (0, 1))
+        (array, working), steps = seen[0], part_of(progress, low, high)
+        view = look.moved(array, VoxelGrid.of(working), spec.orientation, spec.window_zyx)
+        arguments = (model.engine, fitted, spec, *view, target, steps, scratch, mask if look == order[0] else None)
+        try:
+            return maps_by_slabs(*arguments)
+        except DeviceMemoryError:
+            message = f"The {model.device} device ran out of memory: the CPU was used instead."
+            notes.append(Deviation(WARNING, message, "memory"))
+            progress("segmenting", low, message)
+            model.engine.move("cpu")
+            return maps_by_slabs(*arguments)
+
+    maps = run(order[0])
+    if len(order) > 1:
+        look_again(maps, order[1:], run, model.bundle, scratch)
     model.engine.move(model.device)
-    del array, arguments
+    seen.clear()
     _make_room(target)
     return maps, notes
 

@@ -83,6 +83,7 @@ class FittedCalibration:
         tempering_scale: by which tempered logits are divided before the softmax.
         model_quantiles, data_quantiles: by `error_probability.fit_percentiles`.
         second_stage: what sees the image too; None for a bundle that is calibrated without it.
+        competes_everywhere: whether further passes may raise the error probability of any voxel.
     """
 
     error_probability: ErrorProbability | None = None
@@ -90,10 +91,13 @@ class FittedCalibration:
     model_quantiles: tuple[float, ...] | None = None
     data_quantiles: tuple[float, ...] | None = None
     second_stage: SecondStage | None = None
+    competes_everywhere: bool = False
 
     @property
     def competes_above(self) -> float:
         """Error probability of the table above which percentiles are needed: second stage may still raise it."""
+        if self.competes_everywhere:
+            return -1.0
         if self.second_stage is None:
             return COMPETES_ABOVE
         return self.second_stage.looks_above if self.second_stage.line == (1.0, 0.0) else -1.0

@@ -79,6 +79,7 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Segmented", str(case.get("created", "")).replace("T", " ").replace("+00:00", " UTC")),
         ("Model", f"{model['name']} {model['version']}, head {model['head']}"),
         ("Calibration", _calibration(model)),
+        ("Passes", str(case["passes"]) if case.get("passes", 1) > 1 else ""),
         ("Device", str(case.get("device", ""))),
         ("Engine", " ".join(str(engine.get(key) or "") for key in ("name", "version", "precision")).strip()),
     ]

@@ -92,6 +92,7 @@ class JobRunner:
             roi=_roi(request),
             unlike_training=request.unlike_training,
             include_image=request.include_image,
+            passes=request.passes,
             own_to_world_ras=request.own_to_world_ras,
             mask=MaskFile(Path(request.mask)) if request.mask else None,
         )

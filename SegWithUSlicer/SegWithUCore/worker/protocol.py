@@ -67,6 +67,7 @@ class Request:
     unlike_training: bool = False
     include_image: bool = False
     mask: str | None = None
+    passes: int = 1
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Request":

@@ -193,10 +193,9 @@ def _fit_members(
     mean, scale = inputs.mean(0), inputs.std(0) + np.float32(LEAST_SPREAD)
     layers = trained_layers((inputs - mean) / scale, inputs[:, 0], wrong.astype(np.float32), SEED)
     ends = (float(logit(FLOOR)), float(logit(1 - FLOOR)))
-    pairs, axes, sees_mask, _ = settings
-    count = len(cases)
+    pairs, axes, sees, _ = settings
     return SecondStage(
-        pairs, axes, mean, scale, layers, ends, ends, count, looks_above=LOOKS_ABOVE, sees_mask=sees_mask
+        pairs, axes, mean, scale, layers, ends, ends, len(cases), looks_above=LOOKS_ABOVE, sees_mask=sees
     )
 
 

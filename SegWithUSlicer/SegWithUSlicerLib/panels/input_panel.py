@@ -198,7 +198,8 @@ class InputPanel:
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""
-        names = "tryItButton modelBox channelsFrame maskSelector roiSelector headBox deviceBox engineBox wheelsEdit"
+        names = "tryItButton modelBox channelsFrame maskSelector roiSelector headBox deviceBox engineBox passesBox"
+        names += " wheelsEdit"
         for name in names.split():
             getattr(self.ui, name).enabled = enabled
         self._enable_propose(enabled)

@@ -179,7 +179,8 @@ class ModulePanel:
             parameters.engine,
             parameters.mask,
         )
-        self.session.controller.start(RunRequest(self.inputs.volumes, model.folder, *choices))
+        request = RunRequest(self.inputs.volumes, model.folder, *choices, passes=int(parameters.passes))
+        self.session.controller.start(request)
 
     def _run_chosen(self, index: int) -> None:
         runs = find_cases(slicer.mrmlScene)

@@ -75,6 +75,7 @@ class RunRequest:
         head: an uncertainty head other than the model's default.
         engine: what runs the network.
         mask: a segmentation node that is judged; None segments.
+        passes: looks at the image.
     """
 
     volumes: Sequence[Any]
@@ -85,6 +86,7 @@ class RunRequest:
     head: str = ""
     engine: str = "auto"
     mask: Any = None
+    passes: int = 1
 
 
 def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -245,6 +247,7 @@ class RunController:
             "head": asked.head,
             "device": asked.device,
             "engine": asked.engine,
+            "passes": asked.passes,
             "unlike_training": asked.unlike_training,
             # Gives the network the upright orientation; nothing is resampled.
             "own_to_world_ras": [number for row in first.own_to_world_ras for number in row],
@@ -301,6 +304,7 @@ class RunController:
         text = _("Done in {seconds:.0f} s on {device}: drag the threshold, or click a structure in the table.")
         engine = (event.get("engine") or {}).get("name")
         device = str(event.get("device") or "cpu").upper() + (f" ({engine})" if engine else "")
+        device += _(" in {n} passes").format(n=run.request.passes) if run.request.passes > 1 else ""
         done = text.format(seconds=event.get("seconds") or 0, device=device)
         light = nodes.case.raw["light"]
         told = f"{light['level'].capitalize()}: {light['reason']}"
