@@ -147,9 +147,22 @@ def cases(user: User) -> None:
     user.check("the last one is shown over its image", _shown_map(user.runs[-1]) is not None)
     user.check("no case is below the last", not user.find("nextCaseButton").enabled)
     user.start_review()
-    user.click("acceptButton")
+    user.find("editButton").collapsed = False
+    slicer.app.processEvents()
+    editor = next(
+        one for one in slicer.util.findChildren(user.find("editButton")) if hasattr(one, "mrmlSegmentEditorNode")
+    )
+    editor.setActiveEffectByName("Paint")
+    user.stroke(editor)
+    user.wait("the edit to be written", lambda: _events(user)["edited"] > 0)
+    session = user.widget.panel.review.session
+    for _region in session.regions:
+        user.click("acceptButton")
     user.picture("last-case")
     user.click("endReviewButton")
+    said = str(user.find("reviewNoteLabel").text)
+    user.check("the end names the corrected case and the command", "1 corrected case" in said and "--add" in said, said)
+    user.picture("corrected")
     logs = list(Path(opened[-1]).glob(f"review.{user.reviewer}.jsonl"))
     user.check("the review lies in the case folder", len(logs) == 1, logs)
 

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from exchanged_cases import changed_case, copied, edited, judged, rest_accepted
 from segwithu_command import MODEL
+from web_client import WebClient, served
 
 from SegWithUCore.inference.placement import Placed
 from SegWithUCore.io.roi import RegionOfInterest
@@ -82,3 +83,16 @@ def test_a_head_is_cut_to_both_boxes(sided: bool, tmp_path: Path, monkeypatch: p
     with pytest.raises(InputError) as refused:
         added_cases(str(tmp_path), read_bundle(MODEL), folder("again", tmp_path))
     assert refused.value.code == "unknown-label"
+
+
+def test_a_finished_review_on_the_page_names_the_corrected_cases(segmented_cases: Path, tmp_path: Path) -> None:
+    corrected_one = copied(segmented_cases / "hippocampus_075", tmp_path)
+    copied(segmented_cases / "hippocampus_319", tmp_path)
+    rest_accepted(corrected_one, "Ana", {1: Verdict.CORRECTED})
+    edited(corrected_one, "Ana")
+    with served(tmp_path) as server:
+        client = WebClient(server.gate.link)
+        review = client.open(client.case_id("hippocampus_319"), "Ana")
+        assert review.judge(review.ids[0])["corrected"] == ""
+        status, answer = review.say({"event": "rest"})
+        assert status == 200 and answer["corrected"].startswith("1 corrected case")
