@@ -24,9 +24,8 @@ def put_boxes(nodes: CaseNodes, boxes: Sequence[PlacedBox], ijk_to_ras: vtk.vtkM
     for node in nodes.boxes:
         remove_node(node)
     nodes.hub.RemoveNodeReferenceIDs(BOX)
-    titles = {"left": _("{input} left box"), "right": _("{input} right box")}
     for index, box in enumerate(boxes):
-        title = titles.get(box.side, _("{input} box")).format(input=nodes.label)
+        title = _("{input} {side} box").format(input=nodes.label, side=box.side)
         node = nodes.hub.GetScene().AddNewNodeByClass("vtkMRMLMarkupsROINode", title)
         matrix, size = placed(box, matrix_array(ijk_to_ras))
         node.SetSize(*size)
@@ -41,7 +40,8 @@ def put_boxes(nodes: CaseNodes, boxes: Sequence[PlacedBox], ijk_to_ras: vtk.vtkM
         display.SetFillVisibility(False)
         display.SetHandlesInteractive(False)
         display.SetPropertiesLabelVisibility(False)
-        display.SetColor(*COLOUR)
+        display.SetUseGlyphScale(False)
+        display.SetGlyphSize(0.01)  # of the dot in the middle
         display.SetSelectedColor(*COLOUR)
         nodes.hub.SetNthNodeReferenceID(BOX, index, node.GetID())
 
