@@ -228,7 +228,6 @@ def figures(cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
         table = np.array(rows, float)
         ratio = table[:, 2] / np.maximum(table[:, 3], 1)
         found[score] = {
-            "AUPRC": [round(value, 4) for value in table[:, 0].tolist()],
             "mean AUPRC": round(float(np.nanmean(table[:, 0])), 3) if not np.isnan(table[:, 0]).all() else None,
             "Brier e-3": round(1000 * float(table[:, 1].mean()), 2),
             "expected": round(float(table[:, 2].mean())),

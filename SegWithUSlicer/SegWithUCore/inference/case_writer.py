@@ -238,7 +238,7 @@ def _write_volumes(
 def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     """Make the content of `case.json`, but for flags and light; `ranges` are those of `map_ranges`."""
     bundle, calibration, roi = result.bundle, result.bundle.calibration or {}, result.roi
-    flags = calibration.get("flags")
+    flags = None if result.mask else calibration.get("flags")  # limits are those of the model's own segmentations
     place = None if roi is None else {"centre_ras_mm": list(roi.centre_ras_mm), "size_mm": list(roi.size_mm)}
     channels = zip(bundle.input.channels, result.files, result.voxels_sha256, strict=True)
     return {

@@ -22,8 +22,11 @@ from .memory_prediction import check_regions_fit
 from .structures import StructureMetrics, class_sums
 from .uncertainty_maps import regions_of_maps
 
-POOR_AGREEMENT = 0.5
-"""Dice of mask and model below which the mask is probably of another patient or place."""
+POOR_AGREEMENT = 0.6
+"""Dice of mask and model below which the mask may be of another patient or place: so have 9 of 15 masks of other
+patients on crops around the same structure (Testing/Benchmarks/results/judge.json)."""
+MUCH_WRONG = 1.5
+"""Expected wrong volume of a mask over that of the model's own segmentation above which the case is to be looked at."""
 _OF_MODEL = ("volume", "predicted Dice", EMPTY_KIND)
 """Warnings about the segmentation of the model, which is not the one that is shown."""
 
@@ -42,15 +45,18 @@ def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
     probability, share, rival = maps.error_probability, maps.share, maps.rival
     assert probability is not None and share is not None and rival is not None
     agreed = predicted = 0
+    wrong = own_wrong = 0.0
     for planes in plane_pieces(own.shape):
         before, label = probability[planes], mask.label_of[maps.classes[planes]]
         agrees = label == own[planes]
         right = before * share[planes]
         error = np.clip(np.where(agrees, before - right, 1 - right), 0, 1)
-        probability[planes] = np.where(before < 0, before, error)  # type: ignore[index]
+        wrong += float(error[before >= 0].sum())
+        own_wrong += float(before[before >= 0].sum())
         inside = (before >= 0) & (own[planes] > 0)
         agreed += int(np.count_nonzero(agrees & inside))
         predicted += int(np.count_nonzero(label)) + int(np.count_nonzero(inside))
+        probability[planes] = np.where(before < 0, before, error)  # type: ignore[index]  # last: `before` may be a view
     if not agreed:
         message = f"No voxel of {mask.file.path} has, where the model looked, the label that the model gives it"
         raise InputError(f"{message}: check that it is of this patient.", "no-overlap")
@@ -61,7 +67,7 @@ def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
         changed,
         structures=_structures(result, changed, mask),
         regions=regions_of_maps(maps, mask.labels, result.box.crop_grid(result.grid)),
-        warnings=_warnings(result, mask, 2 * agreed / predicted),
+        warnings=_warnings(result, mask, 2 * agreed / predicted, (wrong, own_wrong)),
     )
 
 
@@ -94,8 +100,13 @@ def _structures(result: CaseResult, changed: CaseResult, mask: GivenMask) -> lis
     return found
 
 
-def _warnings(result: CaseResult, mask: GivenMask, agreement: float) -> list[Deviation]:
-    """Say what the probabilities mean, what of the mask was not judged, and where it hardly agrees with the model."""
+def _warnings(result: CaseResult, mask: GivenMask, agreement: float, wrong: tuple[float, float]) -> list[Deviation]:
+    """Say what the probabilities mean, what of the mask was not judged, and where it hardly agrees with the model.
+
+    Args:
+        agreement: Dice of both.
+        wrong: voxels that are expected to be wrong, of the mask and of the model's own segmentation.
+    """
     name, model = mask.file.path.name, result.bundle.name
     names = {
         label.value: [old.name for old, own in zip(result.bundle.labels, mask.label_of, strict=True) if own == index]
@@ -119,6 +130,10 @@ def _warnings(result: CaseResult, mask: GivenMask, agreement: float) -> list[Dev
     if agreement < POOR_AGREEMENT:
         text = f"{name} and the model hardly agree (Dice {agreement:.2f}): check that it is of this patient"
         found.append(Deviation(WARNING, f"{text}, and that the model suits the image.", JUDGED_KIND))
+    if wrong[0] > MUCH_WRONG * wrong[1]:
+        mask_mm3, own_mm3 = (each * float(np.prod(result.grid.spacing)) for each in wrong)
+        text = f"About {mask_mm3:.0f} mm3 of {name} are likely wrong, of the model's own segmentation {own_mm3:.0f} mm3"
+        found.append(Deviation(WARNING, f"{text}: look at the regions.", JUDGED_KIND))
     seen = set(np.unique(mask.indices).tolist())
     found += [
         Deviation(WARNING, f"{name} has no voxel of {label.name}.", EMPTY_KIND, label.value)

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from dicom_phantoms import as_mr, write_series
 from phantoms import rotation
 from repository import ROOT
+from scipy import ndimage
 from segwithu_command import MODEL, Command, entries, refused
 
 from SegWithUCore.case.segmentation_file import write_segmentation_nrrd
@@ -89,12 +90,20 @@ def test_a_changed_mask_is_kept_as_given_and_read_as_wrong_where_it_was_changed(
     case = _case(folder)
     assert [(entry["value"], entry["name"]) for entry in case["structures"]] == [(0, "background"), (53, "hippocampus")]
     assert case["structures"][1]["voxels"] == np.count_nonzero(changed)
+    assert case["light"]["level"] == "look at it"
+    assert case["model"]["flags"] is None  # limits were fitted on the model's own segmentations
     assert case["judged"]["labels"] == {"53": "hippocampus"}
     assert any(entry["kind"] == "judged" and "53" in entry["message"] for entry in case["ood"]["warnings"])
     assert segwithu("report", folder).code == 0
     assert segwithu(*call, "--resume").code == 0
-    _write(np.where(labels > 0, np.uint8(53), np.uint8(0)), reference, mask)
+    _write(53 * ndimage.binary_dilation(labels > 0).astype(np.uint8), reference, mask)
     refused(segwithu(*call, "--resume"), "case-outdated", folder)
+    assert segwithu(*call, "--overwrite").code == 0
+    warned = [entry for entry in _case(folder)["ood"]["warnings"] if entry["severity"] == "warning"]
+    assert [entry["kind"] for entry in warned] == ["judged"], warned
+    _write(np.where(labels > 0, np.uint8(53), np.uint8(0)), reference, mask)
+    assert segwithu(*call, "--overwrite").code == 0
+    assert [entry["severity"] for entry in _case(folder)["ood"]["warnings"]] == ["note"]
 
 
 def test_one_file_a_structure_and_a_segmentation_of_slicer_are_the_same_mask(
