@@ -1,6 +1,7 @@
 """Train a measured model of a data set in stages: plan, cases, backbone, folds, head, calibrate, evaluate, model."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,7 +37,17 @@ from .training.dataset import (
     roles_of,
 )
 from .training.head import HeadTrainer, out_of_fold_backbones
-from .training.plan import REASONS, RECIPE, SPLIT, PlanOptions, make_plan, table_of
+from .training.plan import (
+    BACKBONE_SHARE,
+    FOLDS,
+    HEAD_SHARE,
+    REASONS,
+    RECIPE,
+    SPLIT,
+    PlanOptions,
+    make_plan,
+    table_of,
+)
 from .training.recipe import Recipe, read_recipe
 from .training.recipe_check import check_labels_occur, check_recipe
 from .training.run_folder import RunFolder
@@ -112,16 +123,18 @@ class Pipeline:
 
         of_backbone = partial(self._inputs, TRAINED, "input", "labels", "backbone", "backbone_training")
         return [
-            Stage("plan", self._plan, self._data_inputs, plan, editable=True),
-            Stage("cases", self._compare, self._case_inputs, [self.cases_file]),
-            Stage("backbone", self._backbone, of_backbone, [weights], costly=True),
-            Stage("folds", self._folds, fold_inputs, self._fold_weights, costly=True),
-            Stage("head", self._head, head_inputs, [head], costly=True),
+            Stage("plan", self._plan, self._data_inputs, plan, editable=True, weight=0.02),
+            Stage("cases", self._compare, self._case_inputs, [self.cases_file], weight=0.01),
+            Stage("backbone", self._backbone, of_backbone, [weights], costly=True, weight=lambda: self._shares()[0]),
+            Stage("folds", self._folds, fold_inputs, self._fold_weights, costly=True,
+                  weight=lambda: self._shares()[1]),
+            Stage("head", self._head, head_inputs, [head], costly=True, weight=HEAD_SHARE),
             Stage("calibrate", self._calibrate,
-                  lambda: {"backbone": weights, "head": head, **self._inputs(NEEDED, "about")}, [self.calibrated]),
+                  lambda: {"backbone": weights, "head": head, **self._inputs(NEEDED, "about")}, [self.calibrated],
+                  weight=0.04),
             Stage("evaluate", self._evaluate, lambda: {"model": self.calibrated, **self._inputs(["test"])},
-                  [self.evaluation]),
-            Stage("model", self._model, results, [self.job.output], editable=True),
+                  [self.evaluation], weight=0.02),
+            Stage("model", self._model, results, [self.job.output], editable=True, weight=0.01),
         ]  # fmt: skip
 
     def _inputs(self, roles: Sequence[str], *blocks: str) -> dict[str, Any]:
@@ -132,6 +145,17 @@ class Pipeline:
     def _case_inputs(self) -> dict[str, Any]:
         files = self._files(*self._roles())
         return {"table": self._table(), "files": files, "allowed": self.job.allow_seen_cases}
+
+    def _shares(self) -> tuple[float, float]:
+        """Return the shares of the time of backbone and cross-validation models, as `choose_epochs` plans them."""
+        has_folds = self.recipe_file.is_file() and self.recipe().head_training.cross_fit > 0
+        backbone = BACKBONE_SHARE / (FOLDS if has_folds else 1)
+        return backbone, BACKBONE_SHARE - backbone
+
+    def _seconds(self, share: float) -> float:
+        """Return how long the epochs of a part may take."""
+        hours = None if self.job.recipe is not None else self.job.plan.hours
+        return math.inf if hours is None else share * hours * 3600
 
     def recipe(self) -> Recipe:
         """Read the recipe, which may have been edited since it was planned."""
@@ -218,6 +242,7 @@ class Pipeline:
         facts = noted_roles(self.run.facts(), train, select, self.job.allow_seen_cases, self.job.hashes)
         self.run.add_facts(facts | {"ood_reference": ood_reference(train, select, recipe)})
         trainer = BackboneTrainer(recipe, train, select, self.run)
+        trainer.budget_s = self._seconds(self._shares()[0])
         trainer.resume()
         trainer.fit(call.progress)
         return dict(self.run.facts()["backbone_best"])
@@ -239,7 +264,8 @@ class Pipeline:
         recipe = self.recipe()
         self.run.change_recipe(recipe)
         if recipe.head_training.cross_fit:
-            out_of_fold_backbones(recipe, self._trainable(recipe, call.progress)[0], self.run, call.progress)
+            cases, budget_s = self._trainable(recipe, call.progress)[0], self._seconds(self._shares()[1])
+            out_of_fold_backbones(recipe, cases, self.run, call.progress, budget_s)
         return {"folds": recipe.head_training.cross_fit}
 
     def _head(self, call: StageCall) -> Mapping[str, Any]:
@@ -248,6 +274,7 @@ class Pipeline:
         if not call.again:
             self.run.forget("head")
         trainer = HeadTrainer(recipe, *self._trainable(recipe, call.progress), self.run)
+        trainer.budget_s = self._seconds(HEAD_SHARE)
         trainer.resume()
         trainer.fit(call.progress)
         return dict(self.run.facts()["head_best"])

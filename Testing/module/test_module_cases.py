@@ -50,7 +50,7 @@ def test_a_folder_is_listed_worst_first(listing: Listing) -> None:
         told = tuple(listing.cell(entry.name, column) for column in range(1, 7))
         assert entry.light is not None and told[1] == entry.light.level
         assert told[2:] == (
-            f"{entry.metrics['wrong_share']:.0%}",
+            f"{entry.metrics['wrong_share'] * 100:.0f} %",
             str(entry.regions),
             f"{entry.minutes:.1f}",
             entry.worst_structure,

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 PREVIEW_FILE = "preview.png"
 # Error probability from which the tint begins.
 TINT_FROM = 0.05
-# Colours at both ends, which differ in brightness too.
-TINT_LOW, TINT_HIGH = (255, 176, 0), (213, 60, 0)
+# Matplotlib's Inferno (CC0) at equal steps, as in the panel and on the page.
+INFERNO = ((0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10),
+           (249, 201, 50), (252, 255, 164))  # fmt: skip
 # Share of the tint in a pixel at both ends.
 TINT_SHARES = (0.15, 0.75)
 # Longest scale bar, as a share of the picture's edge.
@@ -223,7 +224,8 @@ def tint_stops() -> list[tuple[float, tuple[int, int, int]]]:
 
 def _tint(strength: Any) -> tuple[np.ndarray, Any]:
     """Colour of a tint, and its share of the pixel."""
-    colour = np.asarray(TINT_LOW) * (1 - strength) + np.asarray(TINT_HIGH) * strength
+    steps, values = np.linspace(0, 1, len(INFERNO)), np.reshape(strength, np.shape(strength)[:-1])
+    colour = np.stack([np.interp(values, steps, part) for part in np.transpose(INFERNO)], -1)
     return colour, TINT_SHARES[0] * (1 - strength) + TINT_SHARES[1] * strength
 
 
@@ -392,7 +394,7 @@ def _legend(draw: "ImageDraw", shown: Shown, shown_mm: float, y: int) -> None:
     y += LINE
     text, colour = "not calibrated: there is no error probability", _WHITE
     if shown.error_probability is not None:
-        text, colour = f"error probability from {TINT_FROM:g} (pale) to {shown.top:g} and more (strong)", TINT_LOW
+        text, colour = f"error probability from {TINT_FROM:g} (pale) to {shown.top:g} and more (strong)", INFERNO[6]
     _text(draw, (GAP, y + LINE // 2), f"{text}; edges are {shown_mm:.0f} mm long", colour, "lm")
     if shown.whole is not None:
         _text(draw, (3 * (PREVIEW_PIXELS + GAP), y + LINE // 2), "boxes that were segmented", BOX_COLOUR, "rm")

@@ -193,7 +193,9 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     readings, headline = [reading(patients, level) for level in LEVELS], reading(patients)
     data = {"model": bundle.name, "cases": len(cases), "patients": len(patients), "verdict": headline.verdict}
     data |= {"message": headline.message, "readings": [one.to_json() for one in readings]}
-    console.result(f"{headline.message}\n{_table(readings)}", data)
+    others = [f"{one.level:g} {one.verdict}" for one in readings if one.verdict not in (headline.verdict, "no verdict")]
+    elsewhere = f" Not so elsewhere: {', '.join(others)}." if others else ""
+    console.result(f"{headline.message}{elsewhere}\n{_table(readings)}", data)
     return 0
 
 

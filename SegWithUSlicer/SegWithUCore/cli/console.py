@@ -85,20 +85,24 @@ class Console:
         return json.dumps(data, ensure_ascii=(self.out.encoding or "utf-8").lower().replace("-", "") != "utf8")
 
     @contextlib.contextmanager
-    def progress(self, title: str) -> Iterator[Progress]:
-        """Show how far a job is: one line on a terminal, lines now and then elsewhere, JSON events for machines."""
+    def progress(self, title: str, with_time: bool = True) -> Iterator[Progress]:
+        """Show how far a job is: one line on a terminal, lines now and then elsewhere, JSON events for machines.
+
+        Args:
+            with_time: whether the line ends with the time left; not where the title has that of a larger job.
+        """
         left, shown = TimeLeft(), ("", 0.0)
 
         def report(stage: str, fraction: float, detail: str = "") -> None:
             nonlocal shown
-            line, now = f"{title}: {fraction:4.0%} {stage}{', ' + detail if detail else ''}", time.monotonic()
+            now, time_left = time.monotonic(), left.message(fraction) if with_time else ""
+            line = f"{title}: {fraction:4.0%} {', '.join(filter(None, [stage, detail, time_left]))}"
             if self.as_json:
                 event = {"event": "progress", "job": title, "stage": stage, "fraction": round(fraction, 4)}
                 event |= {"detail": detail, "seconds_left": left.seconds(fraction)}
                 _write(self._json(event), self.out)
             elif self.err.isatty():
-                time_left = left.message(fraction)
-                self._replace_line(f"{line}, {time_left}" if time_left else line)
+                self._replace_line(line)
             elif stage != shown[0] or now - shown[1] >= PLAIN_INTERVAL_S or fraction >= 1:
                 _write(terminal_line(line), self.err)
                 shown = stage, now

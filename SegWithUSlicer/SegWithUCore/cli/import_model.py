@@ -151,6 +151,9 @@ def run_adopt(options: argparse.Namespace, console: Console) -> int:
     adopt nnUNet_results/Dataset004_Hippocampus --dataset nnUNet_raw/Dataset004_Hippocampus -o hippo
     """
     console.started()
+    from ..network.backbones.nnunet import package
+
+    package("architectures")  # whether it is there is said before the work
     from SegWithULab.evaluation.adopt import adoption_stages
     from SegWithULab.evaluation.report import PAGE_FILE
     from SegWithULab.training.stages import has_left, run_stages

@@ -230,7 +230,8 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
     split = sum(len(disagreements(regions, reviews)) for _, regions, reviews in cases)
     unseen = sum(len(unseen_regions(regions, reviews)) for _, regions, reviews in cases)
     lines = [merged.message for merged in done] or ["There are no reviews."]
-    lines.append(f"Reviewers disagree on {split} regions (--table lists all); {unseen} were taken without a look.")
+    regions = "1 region" if split == 1 else f"{split} regions"
+    lines.append(f"Reviewers disagree on {regions} (--table lists all); {unseen} taken without a look.")
     merged = [{"case": str(m.folder), "file": m.file, "change": m.change, "note": m.note} for m in done]
     counts = {"disagreements": split, "not_looked_at": unseen, "failed": len(troubles)}
     console.result("\n".join(lines), {"merged": merged, **counts})

@@ -62,11 +62,12 @@ def _add_options(command: CommandParser) -> None:
     add("--name", help="name of the case folder (default: from the file name); one case at a time")
     add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
     command.add_shared("--head", "--device", "--engine", "--overwrite")
-    flag("--resume", "resume an earlier run: skip cases that exist for the same voxels, model, head and region of "
+    flag("--resume", "skip a case that exists for the same voxels, model, head and region of "
          "interest; failures are listed in OUTPUT/failed.csv")  # fmt: skip
     add("--passes", type=int, choices=(1, 2, 4), default=1, help="look again, mirrored and shifted: the error "
         "probability is the mean of so many passes, and takes so many times as long; the segmentation is that of the "
         "first (default: 1)")  # fmt: skip
+    flag("--quiet", "one line a case: whether to look at it")
     flag("--include-image", "copy the image into the case folder")
     flag("--unlike-training", "continue although the image is out of distribution")
     command.add_shared("--network", "--threads")
@@ -88,7 +89,7 @@ def run(options: "argparse.Namespace", console: Console) -> int:
 
     Examples:
     segment brain.nii.gz --model hippocampus --output results --roi -28,-22,-14,36,50,36
-    segment DATA --each -m hippocampus -o results --resume
+    segment DATA --each -m hippocampus -o results --quiet
     segment DATA/split.csv:test -m my_model -o results
     """
     tables = {path: _cases_of(path) for path in options.cases if _TABLE.fullmatch(path.name) and not path.exists()}
@@ -180,23 +181,25 @@ def _run(
     failures = [case for case in found if isinstance(case, Failure)]
     jobs = [case for case in found if not isinstance(case, Failure)]
     listed: Path | None = None
-    if options.resume or on_workers:
+    several = len(found) > 1 or part is not None
+    resume = options.resume or (several and not options.overwrite)
+    if options.resume or on_workers or several:
         listed = options.output / f"failed{'' if part is None else f'-{part.number}-of-{part.count}'}.csv"
         check_failed_file(listed)
-    many = len(found) > 1 or part is not None or listed is not None
+    many = listed is not None
     writer: AbstractContextManager[Any] = nullcontext()
     if many:
         writer = run_lock(options.output, part)
     elif jobs:
         writer = one_writer(jobs[0].target, overwrite=True)  # `settle` looks at what is there
     with writer as lock:
-        tally = _Tally(console, len(found), options.debug, listed)
+        tally = _Tally(console, len(found), options.debug, listed, options.quiet)
         for failure in failures:
             tally.failed(failure.name, failure.given, failure_message(failure.error), repr(failure.error))
         engine = options.engine
-        if options.resume and engine == AUTO:  # a resumed cohort keeps its engine
+        if resume and engine == AUTO:  # a resumed cohort keeps its engine
             engine = engine_of_cases([job.target for job in jobs]) or AUTO
-        rules = Rules(options.resume, options.overwrite)
+        rules = Rules(resume, options.overwrite)
         settled: Any = (None for _ in range(0))
         if on_workers and jobs:
             more = {"network": options.network, "threads": options.threads}
@@ -298,8 +301,8 @@ class _Tally:
         listed: the file that lists them; None for none.
     """
 
-    def __init__(self, console: Console, total: int, debug: bool, listed: Path | None) -> None:
-        self.console, self.total, self.listed, self._debug = console, total, listed, debug
+    def __init__(self, console: Console, total: int, debug: bool, listed: Path | None, quiet: bool = False) -> None:
+        self.console, self.total, self.listed, self._debug, self._quiet = console, total, listed, debug, quiet
         self.failures: list[tuple[str, Path, str]] = []
         self.counts = {"done": 0, "there": 0, "failed": 0}
         self._begun = time.monotonic()
@@ -325,7 +328,7 @@ class _Tally:
         left = self._pace()[1]
         facts = {"case": job.name, "number": self._number + 1, "of": self.total, "seconds_left": left}
         self.console.step("", {"event": "case", **facts})
-        with self.console.progress(self._title(job.name, left)) as progress:
+        with self.console.progress(self._title(job.name, left), left is None) as progress:
             yield progress
 
     def settled(self, job: "Job", settled: "Settled") -> None:
@@ -344,16 +347,19 @@ class _Tally:
         """Print the table of a case, and what it is flagged for."""
         from ..inference.deviation import NOTE
 
-        for severity, sentence in settled["warnings"]:
+        for severity, sentence in () if self._quiet else settled["warnings"]:
             self.console.note(f"{'Note' if severity == NOTE else 'Warning'}: {sentence}")
         case, known = read_case(job.target), {sentence for _, sentence in settled["warnings"]}
-        for flag in case["flags"]:
+        for flag in () if self._quiet else case["flags"]:
             if flag["message"] not in known:
                 self.console.note(f"Flagged: {flag['message']}")
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
         data |= {"flags": case["flags"], "light": case["light"]}
         data |= {"worker": settled["worker"]} if "worker" in settled else {}
         text = summary(case, job.target, settled["refused"])
+        if self._quiet:
+            self.console.result(f"{case['name']}: {case['light']['level']}", data)
+            return
         self.console.result(
             text + (next_steps(case, job.target) if self.total == 1 and not settled["refused"] else ""), data
         )
@@ -371,8 +377,8 @@ class _Tally:
         """Say what an interrupted run leaves."""
         whole = self.counts["done"] + self.counts["there"]
         self.console.error(
-            f"cancelled after {whole} of {self.total} cases, partial output was removed; run the same command with "
-            "--resume to continue."
+            f"cancelled after {whole} of {self.total} cases, partial output was removed; run the same command, "
+            "without --overwrite, to continue."
         )
         self.console.step("", self._summed_up(interrupted=True))
 

@@ -121,7 +121,7 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.training.stages import has_left, run_stages
 
     from ..models.bundle import read_bundle
-    from ..models.quality import model_warnings
+    from ..models.quality import model_warnings, weaknesses
 
     asked, output = _plan_options(options), options.output
     folder = options.folder or output.with_name(f"{output.name}.run")
@@ -134,8 +134,8 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
         training = Pipeline(job, console.note, lambda bundle: compile_graphs(bundle, console))
         with console.progress("train") as progress:
             facts = run_stages(folder, training.stages(), progress, redo=options.redo)
-    warnings = model_warnings(read_bundle(output))
-    lines = [f"Warning: {warning} Give more --hours or cases." for warning in warnings]
+    warnings, weak = model_warnings(bundle := read_bundle(output)), weaknesses(bundle)
+    lines = [*(f"Warning: {warning} Give more --hours or cases." for warning in warnings), *weak]
     lines.append(f"{output}: trained, calibrated on {facts['calibrate']['cases']} cases.")
     if facts["evaluate"]:
         lines += [f"{title}: {value:.3f} on test cases" for title, value in facts["evaluate"]["dice"].items()]
@@ -143,5 +143,5 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     lines += [] if report is None else [f"report: {report}"]
     lines.append(f"card: {output / 'MODEL_CARD.md'}; logs: {folder / 'run'}")
     lines.append(f"next: segwithu segment IMAGE --model {output} --output results")
-    console.result("\n".join(lines), {"model": str(output), "warnings": warnings, **facts})
+    console.result("\n".join(lines), {"model": str(output), "warnings": warnings, "weaknesses": weak, **facts})
     return 0

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ..models.quality import LOOK_CASES
 from .deviation import NOTE, REFUSED, WARNING, Deviation
 from .image_features import BLOCKS, CELLS, PERCENTILES, ImageFeatures
 
-MINIMUM_CASES = 40
+MINIMUM_CASES = LOOK_CASES
 """Below, the extremes of the cases say too little about what is usual: nothing is fitted, nothing is checked."""
 NOISE_WARNED = 3.4
 """Noise beyond this multiple of that of the noisiest training case."""

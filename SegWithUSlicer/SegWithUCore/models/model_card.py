@@ -7,7 +7,7 @@ from typing import Any
 from ..network.specs import HEAD_WORDS, HeadWords
 from .away import away_markdown, site_command, site_message
 from .bundle import FITTED_BY, Bundle
-from .quality import checks_lacking, model_warnings
+from .quality import model_warnings, weaknesses
 from .second_stage_file import CHECK, check_message
 from .training_record import TrainingRecord, read_record
 
@@ -50,9 +50,9 @@ def model_card(bundle: Bundle) -> str:
         about={"notes": "", "origin": "", "data": "", "judged": "", **bundle.about},
         input=bundle.input,
         warnings=model_warnings(bundle),
+        weaknesses=weaknesses(bundle),
         ood_reference=bundle.ood_reference,
         sides=list(zip(span["low"], span["high"], strict=True)) if span else [],
-        lacking=checks_lacking(bundle),
         arguments=dict(bundle.backbone.arguments),
         head=bundle.default_head,
         words=_head_words(bundle.default_head.variant),
@@ -69,6 +69,7 @@ def model_card(bundle: Bundle) -> str:
         metrics=metrics,
         apart="" if "judged" in bundle.about else f" {_apart(record)}",
         by_title=by_title,
+        ratio=(metrics.get("comparisons") or {}).get("wrong voxels, expected / true"),
         structures=[row for row in structures if row[1] or row[2]],
         flags=calibration.get("flags"),
     )

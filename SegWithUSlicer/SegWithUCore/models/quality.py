@@ -7,6 +7,7 @@ pages show these sentences.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from .bundle import Bundle
@@ -23,6 +24,10 @@ MOST = 0.5
 EXPECTED_SHARE = 0.95
 """A structure that this share of the unseen cases have is expected in every case. One in twenty is what surgery or a
 narrow field of view may take; organs are above it, tumours, which a patient may not have, far below."""
+WEAK_SHARE = 1 / 3
+"""From this expected wrong share on, missed tissue included, a model is called weak; a Dice of about 0.83."""
+LOOK_CASES = 40
+"""Fewer training cases do not say how images usually look (`inference.ood_channels`)."""
 NAMED = 5
 """Structures that a sentence names."""
 
@@ -103,6 +108,24 @@ def quality_warnings(
         why = f"below {POOR_DICE} most of what is drawn or looked for is wrong"
         messages.append(f"The model '{name}' is too poor to be used for {_listed(poor)}: {why}.")
     return messages
+
+
+def weaknesses(bundle: Bundle) -> list[str]:
+    """Say what more training or more cases would mend: much that is likely wrong, and what the OOD check lacks."""
+    metrics, found = ((bundle.calibration or {}).get("flags") or {}).get("metrics") or {}, []
+    shares = metrics.get("wrong_share") or []
+    if shares and (share := min(median(shares), 1.0)) >= WEAK_SHARE:
+        found.append(
+            f"As much as {share * 100:.0f} % of what the model '{bundle.name}' draws is likely wrong (median of "
+            f"{len(shares)} unseen cases): train longer or with more cases."
+        )
+    lacking, cases = checks_lacking(bundle), (bundle.ood_reference or {}).get("cases")
+    if lacking and cases is not None:
+        remedy = "train it again, it is of an older version"
+        if cases < LOOK_CASES:
+            remedy = f"train with {LOOK_CASES} cases or more, {cases} say too little about what is usual"
+        found.append(f"The OOD check of '{bundle.name}' lacks {', '.join(lacking)}: {remedy}.")
+    return found
 
 
 def emptiness(bundle: Bundle, label: Label) -> Emptiness:

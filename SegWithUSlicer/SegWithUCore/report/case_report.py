@@ -94,7 +94,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         title=f"{case['name']}: segmentation report",
         light=replace(light, reason=_typeset(light.reason)),
         lead=[_lead(case, len(regions))],
-        flags=[*_flags(case, flags), *(("note", note) for note in [*found.notes, *drawn.notes])],
+        flags=[*_flags(case, flags, light.reason), *(("note", note) for note in [*found.notes, *drawn.notes])],
         structures=structures_table(case),
         named=[(str(entry["name"]), tuple(map(int, entry["color"][:3]))) for entry in structures][:MOST_NAMED],
         overview=drawn.overview,
@@ -140,11 +140,11 @@ def _lead(case: Mapping[str, Any], regions: int) -> str:
     )
 
 
-def _flags(case: Mapping[str, Any], flags: Sequence[Flag]) -> list[tuple[str, str]]:
-    """Kind and message of each flag, and of each other warning."""
-    flagged = {flag.message for flag in flags}
+def _flags(case: Mapping[str, Any], flags: Sequence[Flag], said: str) -> list[tuple[str, str]]:
+    """Kind and message of each flag, and of each other warning, but for what is said already."""
+    flagged = {said, *(flag.message for flag in flags)}
     warnings = [w for w in (case.get("ood") or {}).get("warnings") or [] if w["message"] not in flagged]
-    items = [(flag.rule.value, flag.message) for flag in flags]
+    items = [(flag.rule.value, flag.message) for flag in flags if flag.message != said]
     items += [(str(warning["severity"]), str(warning["message"])) for warning in warnings]
     return [(kind, _typeset(sentence)) for kind, sentence in items]
 

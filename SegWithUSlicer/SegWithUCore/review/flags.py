@@ -176,8 +176,8 @@ def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
     name, soft = str(entry["name"]), entry.get("soft_dice")
     yield from _of_share(name, wrong_share(entry), entry.get("expected_wrong_mm3"), rules.wrong_share)
     if rules.soft_dice is not None and soft is not None and soft < rules.soft_dice:
-        share = wrong_share(entry) or 0.0
-        message = f"The model is not certain enough of the {name}: about {min(share, 1.0):.0%} of it is likely wrong."
+        share = 100 * min(wrong_share(entry) or 0.0, 1.0)
+        message = f"The model is not certain enough of the {name}: about {share:.0f} % of it is likely wrong."
         yield Flag(Rule.SOFT_DICE, name, float(soft), rules.soft_dice, message)
 
 

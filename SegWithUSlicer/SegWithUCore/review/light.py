@@ -10,6 +10,9 @@ from .flags import Flag, Rule, case_flags, metrics_of_case, rules_of_case
 _UNUSABLE = (Rule.EMPTY, Rule.MODEL)
 """Rules after which nothing of a case is to be relied on: what should be there is not, or the model is too poor."""
 
+_JUDGED = "judged"
+"""Kind of the notes on a segmentation that was made elsewhere (`inference.deviation`)."""
+
 
 class Level(StrEnum):
     """What to do with a case."""
@@ -56,6 +59,8 @@ def light_of(case: Mapping[str, Any], flags: Sequence[Flag]) -> Light:
         return Light(Level.LOOK, flags[0].message)
     if metrics_of_case(case)["wrong_mm3"] is None:
         return Light(Level.LOOK, "The model is not calibrated: nothing says how much may be wrong.")
+    if any(warning.get("kind") == _JUDGED for warning in warnings):
+        return Light(Level.NO_SIGN, "How often this misses a bad segmentation that was made elsewhere is not measured.")
     return Light(Level.NO_SIGN, miss_rate((case.get("model") or {}).get("flags")))
 
 
@@ -77,5 +82,5 @@ def miss_rate(calibration: Mapping[str, Any] | None) -> str:
     rule, bad = min(rules, key=lambda rule: rule["bound"]), int(calibration["bad_cases"])
     return (
         f"Of {bad} bad calibration cases (Dice of a structure below {calibration['bad_dice']:.2f}) {rule['missed']} "
-        f"had no sign either; of new ones like them at most {rule['bound']:.0%} on average."
+        f"had no sign either; of new ones like them at most {rule['bound'] * 100:.0f} % on average."
     )

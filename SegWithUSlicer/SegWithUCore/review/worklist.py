@@ -98,7 +98,7 @@ class WorklistEntry:
     def share_text(self) -> str:
         """How much is likely wrong, relative to what was segmented; "" if that is not known."""
         share = self.metrics.get("wrong_share")
-        return "" if share is None else "all" if share >= LARGEST else f"{share:.0%}"
+        return "" if share is None else "all" if share >= LARGEST else f"{share * 100:.0f} %"
 
     @property
     def minutes(self) -> float:

@@ -1,5 +1,6 @@
 """Training an uncertainty head on a frozen backbone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -162,7 +163,11 @@ def folds_of(cases: Sequence[PreparedCase], folds: int, seed: int) -> list[int]:
 
 
 def out_of_fold_backbones(
-    recipe: Recipe, cases: Sequence[PreparedCase], run: RunFolder, progress: Progress = silent
+    recipe: Recipe,
+    cases: Sequence[PreparedCase],
+    run: RunFolder,
+    progress: Progress = silent,
+    budget_s: float = math.inf,
 ) -> list[nn.Module]:
     """Train or read the out-of-fold backbone of each training case, frozen; a fold shares one object.
 
@@ -173,6 +178,7 @@ def out_of_fold_backbones(
         recipe: `head_training.cross_fit` folds of `cross_fit_epochs` further epochs, otherwise trained as
             `backbone_training` describes.
         run: holds the backbone to start from.
+        budget_s: seconds for all epochs of all folds.
     """
     settings = recipe.head_training
     folds = folds_of(cases, settings.cross_fit, settings.seed)
@@ -190,8 +196,9 @@ def out_of_fold_backbones(
             folder.start(of_fold, {"cases": names})
         start = None if settings.cross_fit_scratch else run.load_best("backbone")
         trainer = BackboneTrainer(of_fold, others, [], folder, start=start)
-        trainer.resume()
         count = len(set(folds))
+        trainer.budget_s = budget_s / count
+        trainer.resume()
         trainer.fit(part_of(progress, len(made) / count, (len(made) + 1) / count))
         backbone = build_backbone(spec_of(of_fold))
         load_state(backbone, folder.load_best("backbone"), str(folder.path))

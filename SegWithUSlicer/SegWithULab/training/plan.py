@@ -22,11 +22,13 @@ from SegWithUCore.util.errors import InputError, UsageError
 from SegWithUCore.util.progress import Progress, silent
 from SegWithUCore.util.strict_json import to_json
 
-from .dataset import PreparedCase, find_cases, roles_of
+from .dataset import IMAGE_SUFFIXES, PreparedCase, find_cases, roles_of
 from .recipe import Recipe, read_recipe_json, recipe_from_json
 from .same_scan import check_patients
 from .survey import CaseMetadata, Survey, add_names, survey
 
+NAMED = 10
+"""Files that a warning names."""
 RECIPE, REASONS, SPLIT = "recipe.json", "plan.md", "split.csv"
 WINDOW_VOXELS = 1 << 18
 """Most voxels of a window: a step on one processor core then takes 1 to 2 s, and a training about 1.4 GB."""
@@ -132,6 +134,9 @@ def make_plan(
     train = train if split else sum(case.name in usable for case in find_cases(f"{table}:train"))
     if options.hours is not None and given is None:
         recipe, choices["epochs, folds"] = choose_epochs(recipe, options.hours, step_s, train)
+        fitting = f"{recipe['backbone_training']['epochs']} epochs of the backbone"
+        fitting += f" and {recipe['head_training']['epochs']} of the head"
+        note(f"{options.hours:g} h are enough for {fitting}; if this computer gets slower, epochs are left out.")
     epoch = _epoch_s(step_s, train, checked.backbone_training.batch_size)
     lines = [f"# Plan for {recipe['about']['name']}", "", f"From {len(found.cases)} cases of `{data}`.", ""]
     lines += ["| what | chosen | because |", "|---|---|---|"]
@@ -173,6 +178,11 @@ def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress,
             code="no-data-set",
         )
     found = survey(cases, progress)
+    used, folder = {file.name for case in cases for file in case.channels}, cases[0].channels[0].parent
+    left = sorted({file.name for file in folder.iterdir() if file.name.endswith(IMAGE_SUFFIXES)} - used)
+    if left and not table.is_file():
+        names = ", ".join(left[:NAMED]) + (", ..." if len(left) > NAMED else "")
+        found.warnings.append(f"{folder} has {len(left)} images without a reference, which are not used: {names}.")
     for message in (*found.unusable.values(), *found.warnings):
         note(message)
     if found.unusable and not leave_out_bad:
@@ -241,8 +251,9 @@ def roles(patients: Mapping[str, str]) -> dict[str, str]:
     """
     known = sorted(set(patients.values()))
     if len(known) < FEWEST_PATIENTS:
+        there = "is 1 patient" if len(known) == 1 else f"are {len(known)} patients"
         raise InputError(
-            f"There are {len(known)} patients, and {FEWEST_PATIENTS} are the fewest to train, choose, calibrate and "
+            f"There {there}, and {FEWEST_PATIENTS} are the fewest to train, choose, calibrate and "
             "test on: add cases, or write a split table (columns case, role, patient).",
             "too-few-patients",
         )

@@ -61,6 +61,7 @@ class Stage:
         outputs: files and folders that `work` leaves, each whole or absent.
         costly: work of hours, never done again unasked.
         editable: people may change its outputs; they are kept then.
+        weight: how long it takes, relative to the others, for the progress.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Stage:
     outputs: Sequence[Path] | Callable[[], Sequence[Path]]
     costly: bool = False
     editable: bool = False
+    weight: float | Callable[[], float] = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ def run_stages(
         entries = _read(folder)
         for number, stage in enumerate(stages):
             place = f"{number + 1} of {len(stages)}"
-            share = part_of(progress, number / len(stages), (number + 1) / len(stages))
+            weights = [_now(each.weight) for each in stages]
+            begin, end = (sum(weights[:count]) / sum(weights) for count in (number, number + 1))
+            share = part_of(progress, begin, end)
             try:
                 _do(folder, entries, stage, _named(share, f"stage {place}, {stage.name}"), redo)
             except (KeyboardInterrupt, CancelledError):

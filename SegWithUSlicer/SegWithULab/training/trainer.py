@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from SegWithUCore.util.errors import InputError
-from SegWithUCore.util.progress import Progress, TimeLeft, silent
+from SegWithUCore.util.progress import Progress, silent
 
 from .augmentation import WindowSampler, case_seed, epoch_order
 from .dataset import PreparedCase
@@ -23,7 +23,7 @@ class Trainer(ABC):
     """One training run, resumable after any epoch.
 
     Everything random follows from (seed, epoch, case), and the learning rate from (step, steps), so a resumed run ends
-    like an uninterrupted one.
+    like an uninterrupted one, unless epochs are cut to keep within `budget_s`.
 
     Args:
         settings: of this training.
@@ -43,6 +43,8 @@ class Trainer(ABC):
     """Scores whose sum the best epoch has lowest."""
     patience: float = math.inf
     """Epochs without a better score before stopping."""
+    budget_s: float = math.inf
+    """Seconds that all epochs may take together, those before an interruption included."""
 
     def __init__(
         self,
@@ -63,9 +65,8 @@ class Trainer(ABC):
         rate, decay = settings.learning_rate, settings.weight_decay
         self.optimiser = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=decay)
         self.rows: list[dict[str, float]] = []
-        self.best, self.best_epoch, self.next_epoch = math.inf, -1, 0
+        self.best, self.best_epoch, self.next_epoch, self.epochs = math.inf, -1, 0, settings.epochs
         self.scheduler = self._scheduler()
-        self.left = TimeLeft()
 
     @abstractmethod
     def rate(self, step: int, steps: int) -> float:
@@ -116,25 +117,31 @@ class Trainer(ABC):
 
     def fit(self, progress: Progress = silent) -> None:
         """Train until the last epoch or until patience is out; writes log and checkpoints after each epoch."""
-        epochs, every = self._common.epochs, self._common.validate_every
-        self.left = TimeLeft()
-        for epoch in range(self.next_epoch, epochs):
-            if self.next_epoch - 1 - self.best_epoch >= self.patience:
-                break
+        every = self._common.validate_every
+        self._keep_to_budget()
+        while (epoch := self.next_epoch) < self.epochs and epoch - 1 - self.best_epoch < self.patience:
             started = time.monotonic()
             terms = self._epoch(epoch, progress)
-            validates = bool(self.validation_cases) and (epoch == epochs - 1 or epoch % every == 0)
+            validates = bool(self.validation_cases) and (epoch == self.epochs - 1 or epoch % every == 0)
             scores = self.score() if validates else {}
             self._note(epoch, terms, scores, time.monotonic() - started)
             shown = [text.format(scores[name]) for name, text in self.scores.items() if name in scores]
             self._report(progress, epoch + 1, epoch, terms["loss"], shown)
+            self._keep_to_budget()
         self.run.add_facts({f"{self.part}_finished": self.next_epoch})
 
     def _report(self, progress: Progress, done: float, epoch: int, loss: float, shown: Sequence[str] = ()) -> None:
         """Report that so many epochs are done."""
-        share = done / self._common.epochs
-        detail = [f"epoch {epoch + 1}/{self._common.epochs}", f"loss {loss:.4f}", *shown, self.left.message(share)]
-        progress(f"training the {self.part}", share, ", ".join(filter(None, detail)))
+        late = "" if self.epochs == self._common.epochs else f" (of {self._common.epochs} planned: it runs late)"
+        detail = [f"epoch {epoch + 1}/{self.epochs}{late}", f"loss {loss:.4f}", *shown]
+        progress(f"training the {self.part}", min(done / self.epochs, 1.0), ", ".join(detail))
+
+    def _keep_to_budget(self) -> None:
+        """Cut the epochs to those that fit at the pace so far; the learning rate then falls faster."""
+        spent = sum(row["seconds"] for row in self.rows)
+        if spent + (self.epochs - self.next_epoch) * spent / max(1, len(self.rows)) > self.budget_s:
+            self.epochs = self.next_epoch + max(0, int((self.budget_s - spent) * len(self.rows) / spent))
+            self.scheduler = self._scheduler()
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
         """Train on every case once; returns the mean terms of the loss."""
@@ -173,7 +180,7 @@ class Trainer(ABC):
         for group in self.optimiser.param_groups:
             group["initial_lr"] = self._common.learning_rate
         an_epoch = -(-len(self.train_cases) // self._common.batch_size)
-        steps, first = self._common.epochs * an_epoch, self.next_epoch * an_epoch
+        steps, first = self.epochs * an_epoch, self.next_epoch * an_epoch
         return LambdaLR(self.optimiser, lambda step: self.rate(step, steps), last_epoch=first - 1)
 
     def _note(self, epoch: int, terms: dict[str, float], scores: dict[str, float], seconds: float) -> None:

@@ -15,7 +15,7 @@ from ..scene.readout import typeset
 from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table, updates_disabled
 
 _LEAST_ROWS, _MOST_ROWS = 3, 10
-_WIDEST_PX = (135, 135, 130, 80, 60, 50, 190)
+_WIDEST_PX = (135, 135, 130, 95, 60, 50, 190)
 """In a panel of usual width only the structure's name is cut off; tool tips have the full texts."""
 _OPENED = "▶ "
 

@@ -11,7 +11,7 @@ from repository import ROOT
 from SegWithUCore.calibration.per_structure import ProbabilitySums
 from SegWithUCore.models.bundle import Bundle, bundle_from_json, read_bundle
 from SegWithUCore.models.model_card import model_card
-from SegWithUCore.models.quality import QUALITY, emptiness, model_warnings
+from SegWithUCore.models.quality import QUALITY, emptiness, model_warnings, weaknesses
 from SegWithUCore.util.errors import InputError
 from SegWithULab.calibration.blocks import structure_quality
 from SegWithULab.calibration.cases import CaseNumbers
@@ -61,6 +61,11 @@ def test_figures_of_test_cases_count_too(shipped: Bundle) -> None:
 def test_of_an_older_model_its_mean_dice_is_known_or_nothing(shipped: Bundle) -> None:
     calibration = dict(shipped.calibration or {})
     assert QUALITY not in calibration and model_warnings(shipped) == []
+    assert weaknesses(shipped) == []
+    weak = {**calibration, "flags": {"metrics": {"wrong_share": [0.3, 0.48, 0.9]}}}
+    few = {**(shipped.ood_reference or {}), "cases": 14, "channels": {"T1": None}}
+    share, check = weaknesses(replace(shipped, calibration=weak, ood_reference=few))
+    assert "48 %" in share and "picture, noise" in check and "14 " in check
     poor = {"1": {**calibration["predicted_dice"]["1"], "mean": 0.19}}
     (warning,) = model_warnings(replace(shipped, calibration={**calibration, "predicted_dice": poor}))
     assert "0.19" in warning

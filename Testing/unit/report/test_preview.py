@@ -97,6 +97,7 @@ def case(name: str, wrong: float) -> dict[str, Any]:
             {"value": 3, "name": "organ", "color": [9, 9, 9], "voxels": 100, "volume_mm3": 100.0,
              "expected_wrong_mm3": wrong, "expected_volume_mm3": 101.5, "expected_interval_mm3": [90.0, 113.0]},
         ],
+        "ood": {"warnings": [{"severity": "warning", "message": "Low <b>.", "kind": "volume", "structure": 3}]},
         "flags": [{"rule": "predicted Dice", "structure": "organ", "value": 1, "limit": 2, "message": "Low <b>."}],
     }  # fmt: skip
 
@@ -120,7 +121,7 @@ def test_a_folder_of_cases_gets_a_table_and_a_page(tmp_path: Path) -> None:
     assert page.index("&lt;two&gt;") < page.index(">one<"), "the largest expected wrong share comes first"
     assert 'src="%3Ctwo%3E/preview.png"' in page
     assert "Low &lt;b&gt;." in page
-    assert "no rule is active for this model" in page
+    assert page.count("light look-at-it") == 2
 
 
 def test_a_folder_without_cases_gets_nothing(tmp_path: Path) -> None:

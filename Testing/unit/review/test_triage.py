@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from SegWithUCore.inference.deviation import JUDGED_KIND
 from SegWithUCore.models.quality import EMPTY_KIND, QUALITY_KIND
 from SegWithUCore.review.flags import (
     LARGEST,
@@ -90,7 +91,9 @@ def test_no_sign_of_trouble_says_how_often_that_misses_a_bad_case() -> None:
     measured["model"]["flags"] = {"bad_cases": 10, "bad_dice": 0.835, "rules": {"soft_dice": rule}}
     found = light(measured)
     assert found.level is Level.NO_SIGN
-    assert all(text in found.reason for text in ("Of 10 ", "below 0.83)", " 1 had", "18%"))
+    assert all(text in found.reason for text in ("Of 10 ", "below 0.83)", " 1 had", "18 %"))
+    made_elsewhere = {"severity": "note", "message": "disagreement", "kind": JUDGED_KIND, "structure": None}
+    assert "not measured" in light({**measured, "ood": {"warnings": [made_elsewhere]}}).reason
     for rules in ({}, {"soft_dice": {**rule, "useful": False}}, {"soft_dice": {"limit": 0.9, "useful": True}}):
         measured["model"]["flags"]["rules"] = rules
         assert light(measured).level is Level.NO_SIGN and "not measured" in light(measured).reason

@@ -93,7 +93,7 @@ def test_local_workers_listen_here_only_and_end_with_their_client(
     waiting.mkdir()
     if number == signal.SIGINT:
         assert code == 130
-        assert "run the same command with --resume to continue." in log.read_text()
+        assert "run the same command, without --overwrite, to continue." in log.read_text()
         assert hidden_in(output) == [], "no lock, nothing half-written"
     monkeypatch.setenv("PYTHONPATH", "")
     outcome = segwithu.segment(*images, "--resume", model=tiny, output=output)

@@ -84,8 +84,8 @@ def test_an_interrupted_cohort_says_how_to_go_on_and_leaves_whole_cases_only(
     run.send(number)
     assert run.wait() == 130
     assert run.text.endswith(
-        f"segwithu: cancelled after 1 of {CASES} cases, partial output was removed; run the same command "
-        "with --resume to continue.\n"
+        f"segwithu: cancelled after 1 of {CASES} cases, partial output was removed; run the same command, "
+        "without --overwrite, to continue.\n"
     )
     assert [path.name for path in output.iterdir()] == [cohort.names[0]]
     for name in cohort.names[2:]:

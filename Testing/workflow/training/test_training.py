@@ -92,6 +92,14 @@ def test_a_worse_later_epoch_does_not_replace_the_best(workshop: Workshop, monke
     }
 
 
+def test_epochs_that_do_not_fit_in_the_time_are_left_out(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BackboneTrainer, "budget_s", 1e-6)
+    assert workshop.train("backbone", "late", recipe=tiny_recipe(backbone_training={"epochs": 5})) == 0
+    run = RunFolder(workshop.folder / "late")
+    assert len(workshop.log("late", "backbone")) == 1
+    run.check_finished("backbone")
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_a_run_stopped_in_mid_epoch_resumes_bit_for_bit(
     part: str, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

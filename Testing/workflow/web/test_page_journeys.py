@@ -78,10 +78,16 @@ def test_a_worklist_of_three_is_reviewed_by_keys_alone(cases: Path, visit: Opene
 
         window.open_case(CASES[0])
         count = len(read_reviews(cases / CASES[0], read_case(cases / CASES[0])).regions)
-        window.press(ACCEPT, REJECT, SECOND, UNDO, COMMENT)
-        page.keyboard.type("look <b>twice</b>")
-        window.press("Enter", SECOND, "Shift+N", "n")
-        window.press(*[ACCEPT] * (count - 3))
+        window.press("a", REJECT, "s", "u", "c")
+        page.keyboard.type("look <b>twice</b>, as a number 12")
+        assert "3" in window.text(".said"), "keys are silent while text is typed"
+        window.press("Enter", "s", "Shift+N", "n")
+        assert "Region 3: needs second reader. Now region 4." in window.text(".said") or count == 3
+        page.get_by_label("Keys").uncheck()
+        window.press("r", "1")
+        page.get_by_label("Keys").check()
+        window.press(*[ACCEPT] * (count - 3), "1")
+        assert window.text(".said") == "Region 1."
         assert f"{count} of {count} regions" in window.text(".progress")
         assert f"All {count} regions are decided: 1 rejected, 1 for a second reader" in window.text(".progress")
 
@@ -103,7 +109,7 @@ def test_a_worklist_of_three_is_reviewed_by_keys_alone(cases: Path, visit: Opene
     first = verdicts_of(cases / CASES[0], "Ana")
     assert (first[1], first[2], first[3]) == (Verdict.ACCEPTED, Verdict.REJECTED, Verdict.SECOND_READER)
     assert set(first.values()) - {Verdict.ACCEPTED} == {Verdict.REJECTED, Verdict.SECOND_READER}
-    assert "look <b>twice</b>" in review_of(cases / CASES[0], "Ana").state._comments.values()
+    assert "look <b>twice</b>, as a number 12" in review_of(cases / CASES[0], "Ana").state._comments.values()
     second = list(verdicts_of(cases / CASES[1], "Ana").values())
     assert second.count(Verdict.REJECTED) == 1
     assert second.count(Verdict.NOT_LOOKED_AT) == len(second) - 1

@@ -42,7 +42,7 @@ def build_nnunet(network: str, in_channels: int, num_classes: int, architecture:
     """
     if network not in NETWORKS:
         raise InputError(f"Unknown nnU-Net network '{network[:80]}': this version knows {', '.join(NETWORKS)}.")
-    build = getattr(_package("architectures.unet"), network)
+    build = getattr(package("architectures.unet"), network)
     arguments = {name: _resolved(name, value) for name, value in architecture.items() if name != "deep_supervision"}
     try:
         made: nn.Module = build(
@@ -95,7 +95,7 @@ def _resolved(name: str, value: Any) -> Any:
     if name == "block" and isinstance(value, str):
         if value.rpartition(".")[2] not in BLOCKS:
             raise InputError(f"The block {value[:80]} is none that this version knows ({', '.join(BLOCKS)}).")
-        return getattr(_package("building_blocks.residual"), value.rpartition(".")[2])
+        return getattr(package("building_blocks.residual"), value.rpartition(".")[2])
     if name not in LAYERS or value is None:
         return value
     for layer in LAYERS[name]:
@@ -105,7 +105,12 @@ def _resolved(name: str, value: Any) -> Any:
     raise InputError(f"The layer {str(value)[:80]} ({name}) is none that this version knows (torch.nn: {known}).")
 
 
-def _package(module: str) -> Any:
+def package(module: str) -> Any:
+    """Import a module of dynamic-network-architectures.
+
+    Raises:
+        UsageError: it is missing.
+    """
     try:
         return importlib.import_module(f"dynamic_network_architectures.{module}")
     except ImportError as error:

@@ -48,7 +48,7 @@ function makeCase(description, frame, { image, labels, map }) {
     }
     if (image) {
         const { scale, offset, window, range } = description.image;
-        Object.assign(image, { scale, offset, window, outside: Math.round((range[0] - offset) / scale) });
+        Object.assign(image, { scale, offset, window, range, outside: Math.round((range[0] - offset) / scale) });
     }
     return {
         id: description.id,

@@ -5,11 +5,20 @@ import { TOOLS } from "./pointer.js";
 import { LEVELS } from "./texts.js";
 
 const KEYS_TEXT =
-    "Keys: N next undecided, Shift+N previous; Ctrl+Alt+1 accepted, 2 corrected, 3 rejected, 4 second reader; Ctrl+Alt+Z undo, Ctrl+Alt+C comment, Ctrl+Alt+N next open case; hold P to see the bare image; R shows the whole image. In a view: arrows move the crosshair, Page Up and Page Down the slice, + and - zoom, Ctrl+arrows move the picture, Shift+arrows change contrast and brightness, Enter enlarges. They rest while you type.";
+    "Keys: A accepted, R rejected, S second reader, each goes on to the next undecided region; U undo, C comment; N next undecided, Shift+N previous, digits a region by its number; hold P to see the bare image, W shows the whole image. With single keys off: Ctrl+Alt+1 accepted, 3 rejected, 4 second reader, Z undo, C comment. Ctrl+Alt+N next open case. In a view: arrows move the crosshair, Page Up and Page Down the slice, + and - zoom, Ctrl+arrows move the picture, Shift+arrows change contrast and brightness, Enter enlarges. They rest while you type.";
+
+// Hounsfield units of air, and windows as [from, to] of them.
+const CT_AIR = -900;
+const CT_WINDOWS = [
+    ["Soft tissue (CT)", [-160, 240]],
+    ["Brain (CT)", [0, 80]],
+    ["Lung (CT)", [-1350, 150]],
+    ["Bone (CT)", [-450, 1050]],
+];
 
 export class CaseHeader {
     // `actions` has back and nextCase, or is null where there is only one case.
-    constructor(description, viewer, settings, actions) {
+    constructor(description, viewer, settings, actions, settingsChanged) {
         this.tool = "crosshair";
         this.stored = element("span", { class: "stored", role: "status" });
         this.next =
@@ -33,7 +42,7 @@ export class CaseHeader {
             element("span", { class: "chip", "data-level": level, title: reason }, level),
             makeFacts(description),
             element("span", { class: "grow" }),
-            this.makeTools(viewer, settings),
+            this.makeTools(viewer, settings, settingsChanged),
             element("span", { class: "grow" }),
             this.stored,
             this.next,
@@ -47,7 +56,7 @@ export class CaseHeader {
         }
     }
 
-    makeTools(viewer, settings) {
+    makeTools(viewer, settings, settingsChanged) {
         this.toolButtons = TOOLS.map(({ name, title, tip }) =>
             element(
                 "button",
@@ -67,13 +76,13 @@ export class CaseHeader {
             "div",
             { class: "tools", role: "group", "aria-label": "Views" },
             ...this.toolButtons,
-            element("button", { title: "Show the whole image (R)", on: { click: () => viewer.fit() } }, "Fit"),
-            element(
-                "button",
-                { title: "Brightness and contrast as at first", on: { click: () => viewer.resetWindow() } },
-                "Reset",
-            ),
+            element("button", { title: "Show the whole image (W)", on: { click: () => viewer.fit() } }, "Fit"),
+            makeWindows(viewer),
             smooth,
+            check("Keys", settings.singleKeys ?? true, (on) => {
+                settings.singleKeys = on;
+                settingsChanged();
+            }),
             check("Fill", false, (on) => viewer.setFill(on)),
         );
     }
@@ -84,6 +93,39 @@ export class CaseHeader {
             button.setAttribute("aria-pressed", String(TOOLS[index].name === name)),
         );
     }
+}
+
+// Window presets; those of CT where the values reach as low as air.
+function makeWindows(viewer) {
+    const { image } = viewer.data;
+    if (!image) {
+        return null;
+    }
+    const [low, high] = image.range;
+    const presets = [
+        ["Window", null],
+        ["As at first", image.window],
+        ["Whole range", [low, high]],
+        ["Dark tissue", [low, (image.window[0] + image.window[1]) / 2]],
+        ["Bright tissue", [(image.window[0] + image.window[1]) / 2, high]],
+        ...(low <= CT_AIR ? CT_WINDOWS : []),
+    ];
+    const box = element(
+        "select",
+        {
+            title: "Brightness and contrast",
+            "aria-label": "Window",
+            on: {
+                change: () => {
+                    viewer.setWindow(...presets[box.selectedIndex][1]);
+                    box.selectedIndex = 0;
+                    box.blur();
+                },
+            },
+        },
+        ...presets.map(([title]) => element("option", {}, title)),
+    );
+    return box;
 }
 
 function makeFacts(description) {
@@ -119,7 +161,7 @@ export class Messages {
             "div",
             { class: "messages" },
             light.level === LEVELS[0]
-                ? element("p", { class: "banner bad alert" }, `${light.level}: ${light.reason}`)
+                ? element("p", { class: "banner bad alert" }, `${light.level[0].toUpperCase()}${light.level.slice(1)}: ${light.reason}`)
                 : null,
             this.warning,
             this.note,

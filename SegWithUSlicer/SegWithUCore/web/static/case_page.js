@@ -14,6 +14,9 @@ import { volumeText } from "./texts.js";
 import { drawThumbnail } from "./thumbnails.js";
 import { Viewer } from "./viewer.js";
 
+// Digits that follow each other faster make one number.
+const NUMBER_MS = 1_000;
+
 export class CasePage {
     // `data` is of `loadCase`; `actions` has back(), nextCase(), settingsChanged().
     constructor(source, data, worklist, settings, actions) {
@@ -55,7 +58,9 @@ export class CasePage {
             { retry: () => this.review.openAgain(), saveUnsent: () => this.saveUnsent() },
             this.description.light,
         );
-        this.header = new CaseHeader(this.description, this.viewer, settings, source.isFile ? null : actions);
+        this.header = new CaseHeader(this.description, this.viewer, settings, source.isFile ? null : actions, () =>
+            actions.settingsChanged(),
+        );
         this.make();
         for (const view of this.viewer.views) {
             followPointer(this.viewer, view, () => this.header.tool);
@@ -197,22 +202,49 @@ export class CasePage {
     }
 
     judge(verdict) {
+        if (!this.canJudge) {
+            return;
+        }
         // There is nothing to correct with in the page: only what was edited in Slicer can be called corrected.
-        if (!this.canJudge || (verdict === "corrected" && !this.review.hasEdits)) {
+        if (verdict === "corrected" && !this.review.hasEdits) {
+            this.card.say("Not stored: only what was edited in 3D Slicer can be called corrected.");
             return;
         }
         this.keepComment();
+        const { rank } = this.review.current;
         this.review.judge(verdict);
         if (this.card.goOn.checked) {
             this.next();
         }
+        const now = this.review.current.rank;
+        this.card.say(`Region ${rank}: ${verdict}.${now === rank ? "" : ` Now region ${now}.`}`);
+    }
+
+    // Goes to the region of a number that is typed, digit by digit.
+    typeNumber(digit) {
+        clearTimeout(this.numberEnds);
+        this.number = (this.number ?? "") + digit;
+        this.numberEnds = setTimeout(() => {
+            this.number = "";
+        }, NUMBER_MS);
+        const region = this.review.regions.find(({ rank }) => rank === Number(this.number));
+        if (region) {
+            this.goTo(region.id);
+        }
+        this.card.say(region ? `Region ${region.rank}.` : `There is no region ${this.number}.`);
     }
 
     undo() {
-        const region = this.review.canWrite ? this.review.undo() : null;
-        if (region !== null) {
+        if (!this.review.canWrite) {
+            return;
+        }
+        const before = this.review.state.nextUndo;
+        const region = this.review.undo();
+        if (region) {
             this.goTo(region);
         }
+        const what = region ? `Undone: region ${this.review.current.rank}.` : "Undone.";
+        this.card.say(before === null ? "There is nothing to undo." : what);
     }
 
     comment(text) {
@@ -341,6 +373,7 @@ export class CasePage {
 
     close() {
         this.keepComment();
+        clearTimeout(this.numberEnds);
         window.removeEventListener("beforeunload", this.whenLeaving);
         this.viewer.close();
         return this.review.close();

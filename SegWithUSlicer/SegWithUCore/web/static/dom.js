@@ -76,5 +76,5 @@ export function takesText(target) {
         return false;
     }
     const kinds = ["text", "search", "number"];
-    return target.matches("textarea") || (target.matches("input") && kinds.includes(target.type));
+    return target.matches("textarea, select") || (target.matches("input") && kinds.includes(target.type));
 }

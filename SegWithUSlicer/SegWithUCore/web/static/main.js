@@ -213,7 +213,7 @@ class Application {
         if (!page || this.state === "error" || takesText(event.target) || document.querySelector("dialog[open]")) {
             return;
         }
-        const action = event.repeat ? undefined : this.actionOf(event, page);
+        const action = event.repeat ? undefined : (this.singleKey(event, page) ?? this.actionOf(event, page));
         if (action) {
             event.preventDefault();
             action();
@@ -231,20 +231,30 @@ class Application {
             }
             return {
                 KeyZ: () => page.undo(),
-                KeyC: () => {
-                    page.card.comment.focus();
-                    page.card.comment.select();
-                },
+                KeyC: () => page.writeComment(),
                 KeyN: () => this.nextCase(),
             }[event.code];
         }
-        if (control || event.altKey) {
+        return undefined;
+    }
+
+    // What a key alone does, unless single keys are switched off.
+    singleKey(event, page) {
+        if (this.settings.singleKeys === false || event.ctrlKey || event.metaKey || event.altKey) {
             return undefined;
         }
+        if (/^\d$/.test(event.key)) {
+            return () => page.typeNumber(event.key);
+        }
         return {
+            a: () => page.judge("accepted"),
+            r: () => page.judge("rejected"),
+            s: () => page.judge("needs second reader"),
+            u: () => page.undo(),
+            c: () => page.writeComment(),
             n: () => (event.shiftKey ? page.previous() : page.next()),
             p: () => page.viewer.setBare(true),
-            r: () => page.viewer.fit(),
+            w: () => page.viewer.fit(),
         }[event.key.toLowerCase()];
     }
 
@@ -256,8 +266,8 @@ class Application {
 
     keepSettings() {
         try {
-            const { reviewer, order, smooth } = this.settings;
-            localStorage.setItem(SETTINGS_KEY, JSON.stringify({ reviewer, order, smooth }));
+            const { reviewer, order, smooth, singleKeys } = this.settings;
+            localStorage.setItem(SETTINGS_KEY, JSON.stringify({ reviewer, order, smooth, singleKeys }));
         } catch {
             // Without storage the name is asked for again.
         }

@@ -6,6 +6,7 @@ import { KIND_TEXTS, VERDICT_TEXTS, volumeText } from "./texts.js";
 const THUMBNAIL_PX = 48;
 // For buttons next to each other.
 const SHORT_TITLES = { "needs second reader": "Second reader" };
+const SINGLE_KEYS = { accepted: "A", rejected: "R", "needs second reader": "S" };
 
 export class RegionsPanel {
     // `drawPicture(canvas, region)` draws a thumbnail, `onChosen(id)` is called when the reviewer chooses a region.
@@ -139,8 +140,8 @@ export class VerdictCard {
                 "button",
                 {
                     class: "verdict-button",
-                    title: key,
-                    "aria-keyshortcuts": key?.replace("Ctrl", "Control") ?? null,
+                    title: SINGLE_KEYS[value] ? `${SINGLE_KEYS[value]} or ${key}` : key,
+                    "aria-keyshortcuts": [SINGLE_KEYS[value], key?.replace("Ctrl", "Control")].filter(Boolean).join(" "),
                     on: { click: () => actions.judge(value) },
                 },
                 VERDICT_TEXTS[value]?.split(" ")[0] ?? "",
@@ -153,7 +154,7 @@ export class VerdictCard {
         });
         this.undo = element(
             "button",
-            { title: "Ctrl+Alt+Z", "aria-keyshortcuts": "Control+Alt+Z", on: { click: () => actions.undo() } },
+            { title: "U or Ctrl+Alt+Z", "aria-keyshortcuts": "Control+Alt+Z", on: { click: () => actions.undo() } },
             "Undo",
         );
         this.comment = element("input", {
@@ -172,6 +173,7 @@ export class VerdictCard {
                 },
             },
         });
+        this.said = element("p", { class: "hint said", role: "status" });
         this.goOn = element("input", { type: "checkbox", checked: true });
         this.structure = element("summary", { class: "structure-line" });
         this.structureButtons = [
@@ -187,6 +189,7 @@ export class VerdictCard {
             this.why,
             element("div", { class: "verdicts" }, ...this.buttons),
             element("div", { class: "comment-row" }, this.comment, this.undo),
+            this.said,
             element(
                 "details",
                 { class: "more" },
@@ -195,6 +198,11 @@ export class VerdictCard {
                 element("label", { class: "check" }, this.goOn, "Go on after a verdict"),
             ),
         );
+    }
+
+    // Says what a key or a button has just done.
+    say(text) {
+        this.said.textContent = text;
     }
 
     // Shows a region's card. `structure` is its structure's status in the review.

@@ -127,12 +127,6 @@ export class Viewer {
         this.refresh();
     }
 
-    resetWindow() {
-        if (this.data.image) {
-            this.setWindow(...this.data.image.window);
-        }
-    }
-
     // Widens the window by a factor and shifts its middle by a share of its width.
     adjustWindow(factor, shift) {
         const [low, high] = this.window;
