@@ -1,203 +1,222 @@
 #!/usr/bin/env python3
 """Measure at which rank orders of a worklist put the worst cases, on cases with references.
 
-    python Testing/Benchmarks/run.py worklist-order --cache FOLDER [--figures]
+    python Testing/Benchmarks/run.py worklist-order --cache FOLDER [--changed]
 
 Hippocampi: cases with a role of `split_by_scan.csv` other than test and unused, which the shipped model 1.4.0 was not
-trained with; as they are, and once more with one change of `input_shifts` each, so that some fail. Whole brains: the
-five for decisions, with --figures the other ten, too; one case has both sides. What is segmented is kept in the cache.
-Bad: the lowest Dice of a structure (of brains, of a side) is in the lowest twentieth, but at least two cases.
-Writes `results/worklist_order.json`.
+trained with; with --changed once more, each with one change of `input_shifts`, so that some fail. Brains: both sides of
+the five for decisions, in boxes around the reference. Bad: the lowest Dice of a structure (of brains, of the whole
+hippocampus) is in the lowest twentieth, but at least two cases. Predictions are kept in the cache (pickled
+`CalibrationCase`). Writes `results/worklist_order.json`.
 """
 
 import argparse
 import csv
 import json
-import subprocess
+import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "Benchmarks")]
+import numpy as np
+import SimpleITK as sitk
+from input_shifts import shifts
+from scipy.stats import spearmanr
 
-import numpy as np  # noqa: E402
-import SimpleITK as sitk  # noqa: E402
-from input_shifts import shifts  # noqa: E402
-from scipy.stats import spearmanr  # noqa: E402
+from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.prediction import predict
+from SegWithUCore.inference.structures import CaseLevelCalibration
+from SegWithUCore.models.installed import resolve_model
+from SegWithUCore.regions.find_regions import Assessed, find_regions
+from SegWithUCore.review.worklist import WorklistEntry
+from SegWithULab.calibration.cases import CalibrationCase, CaseNumbers, case_numbers
+from SegWithULab.training.case_reading import read_assessed
+from SegWithULab.training.dataset import find_cases
 
-from SegWithUCore.case.case_file import read_case  # noqa: E402
-from SegWithUCore.review.flags import metrics_of_case, structures_of, wrong_share  # noqa: E402
-from SegWithUCore.review.worklist import read_for_worklist  # noqa: E402
-
-DATA, RESULTS = ROOT.parent / "shared" / "data", ROOT / "Testing" / "Benchmarks" / "results" / "worklist_order.json"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+RESULTS = Path(__file__).resolve().parent / "results" / "worklist_order.json"
 BRAINS = ("1000", "1001", "1002", "1006", "1007")
+MARGIN_ZYX = (20, 26, 18)
+"""Voxels from the reference's middle to the edge of the box, along S, A and R."""
 CHANGES = (
     *("shading, x 3", "noise, 20% of the contrast", "blur, 1.5 mm", "gamma, 3.5", "ghost, 40%", "surface coil, x 4"),
     *("bright artefact, 1.0% of the voxels", "axes in the header, RAI", "thick slices, 3 mm", "cut field of view, 25%"),
 )
-Values = Mapping[str, Any]
+Given = tuple[str, Callable[[], tuple[sitk.Image, np.ndarray, str]]]
+"""Name of a case, and what reads its image, reference and patient."""
 
 
-def expected_dice(case: Values) -> float:
-    """Lowest Dice of a structure that volume, expected volume and expected wrong volume make."""
-    return min(
-        2 * (one["volume_mm3"] - one["expected_wrong_mm3"]) / max(one["volume_mm3"] + one["expected_volume_mm3"], 1e-9)
-        if one["expected_volume_mm3"] is not None else -1.0 for one in structures_of(case)
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Figures:
+    """What orders are made of: numbers of a case, and its error probability summed up by predicted class."""
+
+    case: CalibrationCase
+    numbers: CaseNumbers
+    wrong: np.ndarray
+    dice: CaseLevelCalibration
+
+    @property
+    def structures(self) -> list[int]:
+        """Class indices without the background."""
+        return list(range(1, len(self.numbers.predicted)))
+
+    def soft(self) -> list[float]:
+        """Soft Dice of each structure."""
+        return [float(self.numbers.confidence(index)) for index in self.structures]
+
+    def predicted(self) -> list[float]:
+        """Predicted Dice of each structure."""
+        return [self.dice.dice[index](soft) for index, soft in zip(self.structures, self.soft(), strict=True)]
+
+    def shares(self) -> list[float]:
+        """Expected wrong share of each structure."""
+        return [float(self.wrong[index] / max(self.numbers.predicted[index], 1)) for index in self.structures]
+
+    def expected(self) -> list[float]:
+        """Dice of each structure that its wrong voxels and its expected volume make."""
+        predicted, sums = self.numbers.predicted, self.numbers.sums.expected
+        return [float(2 * (predicted[i] - self.wrong[i]) / max(predicted[i] + sums[i], 1)) for i in self.structures]
+
+    def benefit(self) -> float:
+        """As `review.worklist` has it for a case that nobody has reviewed."""
+        found = self.case.prediction
+        assert found.error_probability is not None
+        names = {index: str(index) for index in range(len(self.numbers.predicted))}
+        regions = find_regions(
+            Assessed(found.error_probability, found.classes, found.runner_up, names, np.eye(4))
+        ).regions
+        wrong = sum(region.expected_wrong_mm3 for region in regions)
+        return WorklistEntry("", Path(), open_regions=len(regions), open_wrong_mm3=wrong).benefit
 
 
-def lowest(case: Values, name: str) -> float:
-    """Lowest value of a structure; below all where one has none."""
-    return min(-1.0 if one[name] is None else float(one[name]) for one in structures_of(case))
-
-
-def missed_share(case: Values) -> float:
-    """Expected wrong volume outside of all structures, as a share of what is segmented."""
-    outside = next(one["expected_wrong_mm3"] for one in case["structures"] if one["value"] == 0)
-    return float(outside / max(sum(one["volume_mm3"] for one in structures_of(case)), 1e-9))
-
-
-ORDERS: dict[str, Callable[[Values, Path], float]] = {
-    "expected wrong share of the case": lambda case, _: -float(metrics_of_case(case)["wrong_share"] or 0),
-    "largest expected wrong share of a structure": lambda case, _: (
-        -max(wrong_share(s) or 0 for s in structures_of(case))
-    ),
-    "expected missed tissue": lambda case, _: -missed_share(case),
-    "expected wrong mm3": lambda case, _: -float(metrics_of_case(case)["wrong_mm3"] or 0),
-    "lowest predicted Dice": lambda case, _: lowest(case, "dice_estimate"),
-    "lowest soft Dice": lambda case, _: lowest(case, "soft_dice"),
-    "lowest expected Dice of the volumes": lambda case, _: expected_dice(case),
-    "benefit per minute": lambda _, folder: -read_for_worklist(folder).benefit,
+ORDERS: dict[str, Callable[[Figures], float]] = {
+    "expected wrong share of the case": lambda f: -float(f.wrong.sum() / max(f.numbers.predicted[1:].sum(), 1)),
+    "largest expected wrong share of a structure": lambda f: -max(f.shares()),
+    "expected missed tissue": lambda f: -float(f.wrong[0] / max(f.numbers.predicted[1:].sum(), 1)),
+    "expected wrong volume": lambda f: -float(f.wrong.sum()),
+    "lowest predicted Dice": lambda f: min(f.predicted()),
+    "lowest soft Dice": lambda f: min(f.soft()),
+    "lowest Dice of expected volumes": lambda f: min(f.expected()),
+    "benefit per minute": lambda f: -f.benefit(),
 }
 """Lowest first."""
 
 
 def main() -> int:
-    """Segment what is missing, measure, write, print."""
+    """Predict what is missing, measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--figures", action="store_true")
+    parser.add_argument("--changed", action="store_true", help="also measure changed hippocampi")
     options = parser.parse_args()
-    found = {}
-    for name, make in (("hippocampi", hippocampi), ("hippocampi and changed ones", changed), ("brains", brains)):
-        work = options.cache / name.replace(" ", "_")
-        names = make(work, options.figures)
-        segment(work)
-        rows = [row for each in names if (row := measured(work, each)) is not None]
-        if name == "hippocampi and changed ones":
-            rows += [row for each in hippocampi(options.cache / "hippocampi", False)
-                     if (row := measured(options.cache / "hippocampi", each)) is not None]  # fmt: skip
-        found[name] = ranked(rows)
-        print(f"{name}: {text(found[name])}\n", flush=True)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    sources = {"hippocampi": hippocampi(), "sides of brains": brains()}
+    if options.changed:
+        sources["changed hippocampi"] = changed()
+    rows = {name: [row(name, each, options.cache) for each in given] for name, given in sources.items()}
+    if options.changed:
+        rows["hippocampi and changed ones"] = rows["hippocampi"] + rows["changed hippocampi"]
+    found = {name: ranked(each) for name, each in rows.items()}
+    for name, each in found.items():
+        print(f"{name}: {text(each)}\n")
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def usable() -> list[str]:
+def usable() -> list[Any]:
     """Hippocampi that are neither of the training of 1.4.0 nor kept for tests."""
-    old, new = (
-        {row["case"]: row["role"] for row in csv.DictReader((DATA / "hippocampus" / file).open(encoding="utf-8"))}
-        for file in ("split.csv", "split_by_scan.csv")
-    )
-    return sorted(case for case in old if old[case] != "train" and new.get(case) not in ("test", "unused", None))
-
-
-def placed(work: Path, name: str, image: Path, labels: Path) -> str:
-    """Link image and reference of a case into the folder."""
-    for folder, path in (("images", image), ("labels", labels)):
-        (work / folder).mkdir(parents=True, exist_ok=True)
-        link = work / folder / f"{name}.nii.gz"
-        if not link.exists():
-            link.symlink_to(path)
-    return name
-
-
-def hippocampi(work: Path, _: bool) -> list[str]:
-    """Link the hippocampi as they are."""
     folder = DATA / "hippocampus"
-    return [placed(work, c, folder / "images" / f"{c}.nii.gz", folder / "labels" / f"{c}.nii.gz") for c in usable()]
+    old = {each["case"]: each["role"] for each in csv.DictReader((folder / "split.csv").open(encoding="utf-8"))}
+    cases = find_cases(f"{folder / 'split_by_scan.csv'}:train+select+calibration")
+    return [case for case in cases if old[case.name] != "train"]
 
 
-def changed(work: Path, _: bool) -> list[str]:
-    """Write each hippocampus with one change, in turn."""
-    by_name, names = {shift.name: shift for shift in shifts()}, []
+def hippocampi() -> Iterator[Given]:
+    """Read the hippocampi as they are."""
+    spec = resolve_model("hippocampus")
+    for case in usable():
+        yield case.name, lambda case=case: (*_read(case, spec), case.group)
+
+
+def _read(case: Any, bundle: Any) -> tuple[sitk.Image, np.ndarray]:
+    read = read_assessed(case, bundle)
+    return read.images[0], read.truth
+
+
+def changed() -> Iterator[Given]:
+    """Read each hippocampus with one change, in turn."""
+    by_name, spec = {shift.name: shift for shift in shifts()}, resolve_model("hippocampus")
     for number, case in enumerate(usable()):
         shift = by_name[CHANGES[number % len(CHANGES)]]
-        name = f"{case}_{shift.family.replace(' ', '_')}"
-        names.append(name)
-        if (work / "labels" / f"{name}.nii.gz").exists():
-            continue
-        for folder in ("images", "labels"):
-            (work / folder).mkdir(parents=True, exist_ok=True)
-        image = sitk.ReadImage(str(DATA / "hippocampus" / "images" / f"{case}.nii.gz"), sitk.sitkFloat32)
-        truth = sitk.GetArrayFromImage(sitk.ReadImage(str(DATA / "hippocampus" / "labels" / f"{case}.nii.gz")))
-        shifted = shift.of(case, image, truth.astype(np.uint8))
-        reference = sitk.GetImageFromArray(shifted.truth.astype(np.uint8))
-        reference.CopyInformation(shifted.image)
-        sitk.WriteImage(shifted.image, str(work / "images" / f"{name}.nii.gz"))
-        sitk.WriteImage(reference, str(work / "labels" / f"{name}.nii.gz"))
-    return names
+
+        def read(case: Any = case, shift: Any = shift) -> tuple[sitk.Image, np.ndarray, str]:
+            made = shift.of(case.name, *_read(case, spec))
+            return made.image, made.truth, case.group
+
+        yield f"{case.name}_{shift.family.replace(' ', '_')}", read
 
 
-def brains(work: Path, figures: bool) -> list[str]:
-    """Link whole brains."""
-    folder = DATA / "brains"
-    paths = [
-        path for path in sorted((folder / "images").glob("brain_*.nii.gz")) if figures or path.name[6:10] in BRAINS
-    ]
-    return [placed(work, path.name[:10], path, folder / "labels" / path.name) for path in paths]
+def brains() -> Iterator[Given]:
+    """Read boxes around both hippocampi of the brains for decisions."""
+    for path in sorted((DATA / "brains" / "images").glob("brain_*.nii.gz")):
+        for side, value in (("right", 47), ("left", 48)):
+            if path.name[6:10] in BRAINS:
+                yield f"{path.name[:10]}_{side}", lambda path=path, value=value: _box(path, value)
 
 
-def segment(work: Path) -> None:
-    """Segment what was not yet."""
-    command = [sys.executable, "-m", "SegWithUCore.cli", "segment", str(work / "images"), "--each", "-m", "hippocampus",
-               "-o", str(work / "cases"), "--resume", "--unlike-training"]  # fmt: skip
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-
-
-def measured(work: Path, name: str) -> dict[str, Any] | None:
-    """Sort keys and lowest Dice of a case; None if it was not segmented."""
-    folder = work / "cases" / name
-    if not folder.is_dir():
-        print(f"{name} was not segmented")
-        return None
-    drawn, truth = (
-        sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-        for path in (folder / "segmentation.nii.gz", work / "labels" / f"{name}.nii.gz")
+def _box(path: Path, value: int) -> tuple[sitk.Image, np.ndarray, str]:
+    image, labels = (
+        sitk.DICOMOrient(sitk.ReadImage(str(each), sitk.sitkFloat32), "RAS")
+        for each in (path, path.parents[1] / "labels" / path.name)
     )
-    pairs = [((1, 2), 48), ((3, 4), 47)] if name.startswith("brain") else [((1,), 1), ((2,), 2)]
-    dice = []
-    for values, true in pairs:
-        one, other = np.isin(drawn, values), truth == true
-        if other.any() or one.any():
-            dice.append(2 * float((one & other).sum()) / float(one.sum() + other.sum()))
-    case = read_case(folder)
-    return {"case": name, "dice": min(dice), **{order: key(case, folder) for order, key in ORDERS.items()}}
+    truth = sitk.GetArrayFromImage(labels) == value
+    places = np.argwhere(truth)
+    low = np.maximum((places.min(0) + places.max(0)) // 2 - MARGIN_ZYX, 0)
+    high = np.minimum(low + 2 * np.asarray(MARGIN_ZYX), truth.shape)
+    box = sitk.RegionOfInterest(image, (high - low)[::-1].tolist(), low[::-1].tolist())
+    return box, truth[tuple(map(slice, low, high))].astype(np.int16), path.name[:10]
+
+
+def row(kind: str, given: Given, cache: Path) -> dict[str, Any]:
+    """Sort keys and lowest Dice of a case."""
+    name, read = given
+    bundle, file = resolve_model("hippocampus"), cache / f"{name}.pkl"
+    if not file.is_file():
+        image, truth, patient = read()
+        file.write_bytes(
+            pickle.dumps(CalibrationCase(predict([image], Model(bundle, engine="openvino")), truth, patient))
+        )
+    case = pickle.loads(file.read_bytes())
+    found, calibration = case.prediction, bundle.calibration or {}
+    numbers = case_numbers(found, case.truth, float(calibration["tempering_scale"]))
+    wrong = np.bincount(found.classes.ravel(), found.error_probability.ravel(), len(numbers.predicted))
+    figures = Figures(case, numbers, wrong, CaseLevelCalibration.from_json(calibration))
+    drawn, true = found.classes > 0, case.truth > 0
+    whole = 2 * float((drawn & true).sum()) / max(float(drawn.sum() + true.sum()), 1.0)
+    dice = whole if kind == "sides of brains" else float(np.nanmin(numbers.dice[1:]))
+    return {"case": name, "dice": dice, **{order: key(figures) for order, key in ORDERS.items()}}
 
 
 def ranked(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Ranks of the bad cases in each order (ties: the worst rank), the worst case first, and Spearman with the Dice."""
-    by_dice = sorted(rows, key=lambda row: row["dice"])
+    by_dice = sorted(rows, key=lambda one: one["dice"])
     bad = by_dice[: max(2, round(len(rows) / 20))]
     orders = {}
     for order in ORDERS:
-        values = np.asarray([row[order] for row in rows])
-        ranks = [int((values <= row[order]).sum()) for row in bad]
-        spearman = float(spearmanr(values, [row["dice"] for row in rows]).statistic)
+        values = np.asarray([one[order] for one in rows])
+        ranks = [int((values <= one[order]).sum()) for one in bad]
+        spearman = float(spearmanr(values, [one["dice"] for one in rows]).statistic)
         orders[order] = {"ranks": ranks, "mean_rank": float(np.mean(ranks)), "spearman": spearman}
-    return {"cases": len(rows), "bad": {row["case"]: round(row["dice"], 3) for row in bad}, "orders": orders}
+    return {"cases": len(rows), "bad": {one["case"]: round(one["dice"], 3) for one in bad}, "orders": orders}
 
 
 def text(found: Mapping[str, Any]) -> str:
     """Print as lines."""
     lines = [f"{found['cases']} cases, bad: {found['bad']}"]
     for order, entry in sorted(found["orders"].items(), key=lambda item: item[1]["mean_rank"]):
-        ranks = " ".join(map(str, entry["ranks"]))
-        lines.append(
-            f"  {order:45} mean rank {entry['mean_rank']:5.1f}  Spearman {entry['spearman']:5.2f}  ranks {ranks}"
-        )
+        ranks, spearman = " ".join(map(str, entry["ranks"])), f"Spearman {entry['spearman']:5.2f}"
+        lines.append(f"  {order:45} mean rank {entry['mean_rank']:5.1f}  {spearman}  ranks {ranks}")
     return "\n".join(lines)
 
 
