@@ -116,7 +116,7 @@ def test_views_follow_keys_wheel_and_fingers(window: Visit) -> None:
     assert _named(window, "Axial") == point
     brighter = _picture(axial)
     assert brighter != grey
-    page.get_by_label("Window").select_option("As at first")
+    page.get_by_label("Window", exact=True).select_option("As at first")
     page.wait_for_timeout(100)
     assert _picture(axial) == grey
     # Hold P: the bare image.
