@@ -19,12 +19,13 @@ def site_message(calibration: Mapping[str, Any] | None) -> str:
     site = (calibration or {}).get("site")
     if site is None:
         return ""
-    factor, added, words = site.get("factor"), site.get("added"), ""
-    if factor is not None:
-        words = ": factor {factor:.2g} ({low:.2g} to {high:.2g})".format(**factor)
+    factor, added, words = site.get("factor"), site.get("added"), []
     if added is not None:
-        words = f": its error probability rests on their {added['cases']} corrected cases alone"
-    return f"Calibrated on {site['patients']} patients of one site{words}; it holds for images of that site."
+        words.append(f"its error probability rests on {added['cases']} corrected cases alone")
+    if factor is not None:
+        words.append("factor {factor:.2g} ({low:.2g} to {high:.2g})".format(**factor))
+    what = f": {', '.join(words)}" if words else ""
+    return f"Calibrated on {site['patients']} patients of one site{what}; it holds for images of that site."
 
 
 def site_command(name: str, cases: Path | None = None) -> str:

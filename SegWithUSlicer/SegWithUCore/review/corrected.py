@@ -13,6 +13,8 @@ from .reviews import read_reviews
 
 FACTOR_CASES, STAGE_CASES = 3, 10
 """From so many on a factor, and a second stage, are fitted."""
+MOST_LOOKED_AT = 50
+"""Cases that are read for their number."""
 
 
 def corrected_segmentation(folder: Path, case: Mapping[str, Any]) -> Path | None:
@@ -40,8 +42,8 @@ def corrected_cases_text(folder: Path, model: str) -> str:
     Args:
         folder: of a case.
     """
-    count = 0
-    for place in {path.parent for path in folder.parent.glob(f"*/{REVIEWED_PATTERN}")}:
+    count, places = 0, sorted({path.parent for path in folder.parent.glob(f"*/{REVIEWED_PATTERN}")})
+    for place in places[:MOST_LOOKED_AT]:
         try:
             case = read_case(place)
             count += case["model"]["name"] == model and corrected_segmentation(place, case) is not None
@@ -50,6 +52,7 @@ def corrected_cases_text(folder: Path, model: str) -> str:
     if not count:
         return ""
     what = "1 corrected case" if count == 1 else f"{count} corrected cases"
+    what += " or more" if len(places) > MOST_LOOKED_AT else ""
     if count < STAGE_CASES:
         least = f"from {FACTOR_CASES} on they give it a factor" if count < FACTOR_CASES else "they give it a factor"
         what += f" ({least}, from {STAGE_CASES} on an error probability of their own)"

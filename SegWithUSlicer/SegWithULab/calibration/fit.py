@@ -71,7 +71,11 @@ def fit(
         chances = (_chance(case, added.table, added.fitted.stage) for case in kept)
         errors = (count_errors(chance, case.wrong) for chance, case in zip(chances, kept, strict=True))
         summaries = [replace(each, errors=count) for each, count in zip(summaries, errors, strict=True)]
-    return refit(prior, labels, summaries, added)
+    found = refit(prior, labels, summaries, added)
+    if room >= 0:
+        return found
+    why = f"the cases take more than {MOST_BYTES >> 30} GB of memory at once"
+    return replace(found, messages=(*found.messages, f"Second stage: the model's own stays; {why}."))
 
 
 def _fit_all(

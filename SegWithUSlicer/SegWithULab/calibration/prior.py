@@ -98,8 +98,9 @@ def refit(
     result["site"] = {"cases": len(cases), "patients": len(patients), "messages": messages}
     if line is not None and line.factor is not None and better:
         result["site"]["factor"] = asdict(line.factor)
-    if added is not None and stage is not None:
-        result["site"]["added"] = dict(added.check)
+    taken = added.check if added is not None and stage is not None else (calibration.get("site") or {}).get("added")
+    if taken is not None:  # what the error probability rests on, also after a further factor
+        result["site"]["added"] = dict(taken)
     return Calibration(result if is_changed else calibration, tuple(messages), stage, is_changed=is_changed)
 
 

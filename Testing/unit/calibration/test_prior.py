@@ -70,6 +70,9 @@ def test_three_patients_of_another_site_move_the_error_probability_alone(own: di
     assert found.block["second_stage"]["line"][0] == 1 and found.block["second_stage"]["line"][1] > 0.5
     assert all(found.block[name] == own[name] for name in ("volume_interval", "predicted_dice", "flags"))
     assert f"{factor['factor']:.2g}" in site_message(found.block)
+    added = {"cases": 30, "before": 0.4, "after": 0.6, "difference": {"mean": 0.2, "low": 0.1, "high": 0.3}}
+    later = refit({**own, "site": {"cases": 30, "patients": 15, "messages": [], "added": added}}, LABELS, cases(3, 0.9))
+    assert later.block["site"]["added"] == added and "30 corrected cases" in site_message(later.block)
 
 
 @pytest.mark.parametrize(("number", "intervals", "flags"), [(8, False, False), (9, True, False), (17, True, True)])
