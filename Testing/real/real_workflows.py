@@ -154,7 +154,8 @@ def cases(user: User) -> None:
     )
     editor.setActiveEffectByName("Paint")
     user.stroke(editor)
-    user.wait("the edit to be written", lambda: _events(user)["edited"] > 0)
+    log_file = Path(opened[-1]) / f"review.{user.reviewer}.jsonl"
+    user.wait("the edit to be written", lambda: log_file.is_file() and '"edited"' in log_file.read_text("utf-8"))
     session = user.widget.panel.review.session
     for _region in session.regions:
         user.click("acceptButton")
