@@ -1,4 +1,4 @@
-"""Boosted trees that see softmax, distance and the image: the strongest simple baseline."""
+"""Boosted trees: with softmax, the segmentation's shape and the image, or without anything of a network."""
 
 import importlib.util
 from contextlib import AbstractContextManager
@@ -6,8 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 
-from SegWithUCore.calibration.local_features import Steps, boundary_normals, local_features, neighbour_axes
+from SegWithUCore.calibration.local_features import (
+    Steps,
+    Voxels,
+    boundary_normals,
+    local_features,
+    mask_features,
+    neighbour_axes,
+)
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid, steps_on_grid
 from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.metrics.patients import patient_folds
@@ -38,14 +46,16 @@ TREES: dict[str, Any] = {
 
 
 class ImageTrees(Baseline):
-    """Histogram-based boosted trees of scikit-learn on softmax, distance and the image around a voxel.
+    """Histogram-based boosted trees of scikit-learn on softmax, distance, segmentation and image around a voxel.
 
-    The features of the image are those that second stage of the error probability sees (`calibration.local_features`).
+    The features are those that the second stage of the error probability sees (`calibration.local_features`).
     """
 
     name = "image-trees"
     learns_from_folds = True
-    rows = ("boosted trees with the image",)
+    rows: tuple[str, ...] = ("boosted trees with the image",)
+    seen = "softmax, distance to the predicted boundary, shape of the segmentation and image at several scales"
+    where = "that the softmax is unsure of"
 
     def __init__(self, band: Band, seed: int = 0) -> None:
         self.band, self.seed = band, seed
@@ -57,8 +67,8 @@ class ImageTrees(Baseline):
     def how(self) -> str:
         """With the number of voxels."""
         return (
-            "boosted trees of softmax, distance to the predicted boundary and the image at several scales, fitted on "
-            f"{self._voxels} voxels of the calibration cases (and of --folds, if given) that the softmax is unsure of"
+            f"boosted trees of {self.seen}, fitted on {self._voxels} voxels of the calibration cases (and of --folds, "
+            f"if given) {self.where}"
         )
 
     def lacks(self) -> str | None:
@@ -95,13 +105,17 @@ class ImageTrees(Baseline):
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row; a calibration case is judged as a new one, by trees that have not seen it."""
-        score = (1 - case.probabilities.max(0)).astype(np.float32)
+        score = self._elsewhere(case)
         voxels, columns = self._columns(case)
         if len(columns):
             with _threads():
                 chances = self._trees[self._fold_of.get(case.name, OF_ALL)].predict_proba(columns)
             score[voxels] = chances[:, 1] if self._knows_errors else 0
         return {self.rows[0]: UncertaintyPrediction(score)}
+
+    def _elsewhere(self, case: FrozenCase) -> np.ndarray:
+        """Score of the voxels that the trees do not judge."""
+        return (1 - case.probabilities.max(0)).astype(np.float32)
 
     def _grown(self, columns: np.ndarray, wrong: np.ndarray) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier
@@ -110,7 +124,7 @@ class ImageTrees(Baseline):
         with _threads():
             return grown.fit(columns, wrong)
 
-    def _columns(self, case: FrozenCase) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    def _columns(self, case: FrozenCase) -> tuple[Voxels, np.ndarray]:
         """Return the uncertain voxels, and their features for the trees, float32 (voxels, columns)."""
         unsure = 1 - case.probabilities.max(0)
         z, y, x = np.nonzero(unsure >= LEAST_UNSURE)
@@ -121,13 +135,55 @@ class ImageTrees(Baseline):
         around = local_features(image, unsure.astype(np.float32), (z, y, x), normals, steps)
         distance = self.band.distance(case.classes, case.spacing_zyx)
         terms = _distance_terms(case.probabilities[:, z, y, x], distance[z, y, x])
-        found = np.concatenate([terms, classes[None], runner_up[None], around.T]).T
+        shape = mask_features(image, case.classes, case.runner_up, (z, y, x), steps)
+        found = np.concatenate([terms, classes[None], runner_up[None], around.T, shape.T]).T
         return (z, y, x), np.ascontiguousarray(found, np.float32)
 
     @staticmethod
     def _steps(case: FrozenCase) -> Steps:
         axes = neighbour_axes(tuple(case.working.GetSpacing()[::-1]))
         return steps_on_grid(axes, case.working, case.images[0])
+
+
+class MaskTrees(ImageTrees):
+    """The same trees from image and segmentation alone, as for a mask of unknown origin: nothing of a network."""
+
+    name = "mask-trees"
+    rows = ("boosted trees of image and mask, no network",)
+    seen = "distance to the predicted boundary, shape of the segmentation and image at several scales"
+    where = "within the band"
+
+    def _elsewhere(self, case: FrozenCase) -> np.ndarray:
+        """Least where a voxel is farther from the boundary than the band."""
+        return np.zeros(case.classes.shape, np.float32)
+
+    def _columns(self, case: FrozenCase) -> tuple[Voxels, np.ndarray]:
+        """Return the voxels of the band, and their features, float32 (voxels, columns); the other class is the nearest.
+
+        A smooth copy of the mask takes the place of the softmax wherever a feature needs a score or a direction.
+        """
+        distance = self.band.distance(case.classes, case.spacing_zyx)
+        z, y, x = np.nonzero(distance <= self.band.width)
+        steps, image = self._steps(case), resample_to_grid(case.array, case.working, case.images[0])
+        signed = np.stack(
+            [_signed_distance(case.classes == each, case.spacing_zyx) for each in range(len(case.logits))]
+        )
+        other = np.argsort(signed, 0)[-2].astype(case.classes.dtype)
+        classes, nearest = case.classes[z, y, x], other[z, y, x]
+        normals = boundary_normals(signed, (z, y, x), classes, nearest, steps)
+        around = local_features(image, np.exp(-distance).astype(np.float32), (z, y, x), normals, steps)
+        shape = mask_features(image, case.classes, other, (z, y, x), steps)
+        found = np.concatenate([distance[None, z, y, x], classes[None], nearest[None], around.T, shape.T]).T
+        return (z, y, x), np.ascontiguousarray(found, np.float32)
+
+
+def _signed_distance(mask: np.ndarray, spacing_zyx: tuple[float, ...]) -> np.ndarray:
+    """Distance in mm to the boundary of a mask, positive inside, float32; far outside everywhere if it is empty."""
+    if mask.all() or not mask.any():
+        return np.full(mask.shape, FARTHEST if mask.any() else -FARTHEST, np.float32)
+    inside, outside = (distance_transform_edt(each, spacing_zyx) for each in (mask, ~mask))
+    found: np.ndarray = (inside - outside).astype(np.float32)
+    return found
 
 
 def _distance_terms(probabilities: np.ndarray, distance: np.ndarray) -> np.ndarray:
@@ -152,3 +208,8 @@ def _threads() -> AbstractContextManager[Any]:
 @baseline("image-trees", title="boosted trees with the image")
 def _image_trees(inputs: BaselineInputs) -> list[Baseline]:
     return [ImageTrees(inputs.band)]
+
+
+@baseline("mask-trees", title="boosted trees of image and mask, no network")
+def _mask_trees(inputs: BaselineInputs) -> list[Baseline]:
+    return [MaskTrees(inputs.band)]
