@@ -5,10 +5,12 @@
 
 Cases that the model was not trained on, each judged by a table, networks and last calibration of other patients (four
 parts). *before*: isotonic steps, judged from 0.01, without the mask. Then the processor time of whole cases without a
-second stage, with that of before and with that of today, in turns. Writes `second_stage_mask.json` and `.md`.
+second stage, with that of before and with that of today, in turns. With --brains instead: both hippocampi of the five
+brains for decisions, judged by what was fitted on the other four. Writes `second_stage_mask.json` and `.md`.
 """
 
 import argparse
+import csv
 import json
 import tempfile
 import time
@@ -19,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from scipy.special import expit, logit
 
 from SegWithUCore.calibration.error_probability import fit_error_probability, fit_increasing
 from SegWithUCore.calibration.local_features import neighbour_axes
 from SegWithUCore.calibration.second_stage import FLOOR, SecondStage
 from SegWithUCore.inference.model import Model
+from SegWithUCore.inference.prediction import predict
 from SegWithUCore.inference.segment import Job, segment
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
 from SegWithUCore.metrics.calibration import brier_score, expected_calibration_error
@@ -59,7 +63,13 @@ def main() -> int:
     parser.add_argument("--model", default="hippocampus")
     parser.add_argument("--table", default=f"{DATA}/hippocampus/split_by_scan.csv:train+select+calibration")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--brains", action="store_true")
     options = parser.parse_args()
+    if options.brains:
+        found = on_brains(options.model)
+        (options.output / "second_stage_brains.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps(found, indent=1))
+        return 0
     cases = list(predicted(resolve_model(options.model), unseen(options.model, options.table), "openvino"))
     patients = [case.patient for case in cases]
     folds, rows = patient_folds(patients, fitting.FOLDS), dict[str, dict[str, Any]]()
@@ -165,6 +175,44 @@ def processor_seconds(name: str, given: Sequence[Case], cases: Sequence[Calibrat
             spent = time.process_time() - begun
             least[row, case.name] = min(spent, least.get((row, case.name), spent))
     return {row: sum(least[row, case.name] for case in given) / len(given) for row in stages}
+
+
+def on_brains(name: str) -> dict[str, Any]:
+    """Compare the second stage with and without the mask on brains of another cohort, each left out in turn."""
+    model = Model(resolve_model(name), engine="openvino")
+    with (DATA / "brains" / "cases.csv").open(encoding="utf-8") as file:
+        names = [row["case"] for row in csv.DictReader(file)][:5]
+    cases = [hippocampus_of(brain, value, model) for brain in names for value in (47, 48)]
+    found: dict[str, list[float]] = {"model as it is": [], "table": [], "second stage": [], "with the mask's shape": []}
+    for brain in names:
+        own, others = ([case for case in cases if (case.patient == brain) == mine] for mine in (True, False))
+        table = fit_table(others)
+        stages = [fitting._fit_members(others, table, settings_of(cases, sees_mask)) for sees_mask in (False, True)]
+        for case in own:
+            assert case.prediction.error_probability is not None
+            found["model as it is"].append(
+                average_precision(score_groups(case.prediction.error_probability, case.wrong))
+            )
+            plain, shaped = (fitting._held_out(case, table, stage) for stage in stages)
+            found["table"].append(plain.auprc_table)
+            found["second stage"].append(plain.auprc)
+            found["with the mask's shape"].append(shaped.auprc)
+    groups = [case.patient for case in cases]
+    gap = asdict(paired_bootstrap(found["with the mask's shape"], found["second stage"], groups=groups))
+    return {"AUPRC": {key: float(np.mean(each)) for key, each in found.items()}, "difference": gap, "by case": found}
+
+
+def hippocampus_of(brain: str, value: int, model: Model) -> CalibrationCase:
+    """Predict the box of 40 x 52 x 36 voxels around a hippocampus; only its outline counts, not its parts."""
+    files = (DATA / "brains" / kind / f"{brain}.nii.gz" for kind in ("images", "labels"))
+    image, labels = (sitk.DICOMOrient(sitk.ReadImage(str(file), sitk.sitkFloat32), "RAS") for file in files)
+    places = np.argwhere(sitk.GetArrayViewFromImage(labels) == value)
+    low = ((places.min(0) + places.max(0)) // 2)[::-1] - (18, 26, 20)
+    parts = [sitk.RegionOfInterest(each, [36, 52, 40], low.tolist()) for each in (image, labels)]
+    prediction, truth = predict(parts[:1], model), sitk.GetArrayFromImage(parts[1]) == value
+    case = CalibrationCase(prediction, truth.astype(np.int16), brain)
+    vars(case)["wrong"] = (prediction.classes > 0) != truth
+    return case
 
 
 def page_of(found: Mapping[str, Any]) -> str:
