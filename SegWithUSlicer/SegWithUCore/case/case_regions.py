@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..io.grid import VoxelGrid
-from ..io.plane_writer import write_nifti_planes
+from ..io.plane_writer import LABELS, write_nifti_planes
 from ..io.roi import VoxelBox, whole_grid
 from ..io.volume import check_file, read_file
 from ..models.input_spec import Label
@@ -63,7 +63,7 @@ def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk
     """
     with atomic_file(folder / REGION_LABELS_FILE) as work:
         try:
-            write_nifti_planes(work, found.labels, box, VoxelGrid.of(grid), 0)
+            write_nifti_planes(work, found.labels, box, VoxelGrid.of(grid), 0, view=LABELS)
             check_file(work)
         except (RuntimeError, InputError) as error:
             raise OSError("the disk is full or read-only") from error

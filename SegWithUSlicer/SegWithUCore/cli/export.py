@@ -37,7 +37,11 @@ def _add_export(commands: Any) -> None:
     command.add_shared("--output", help="folder to create")
     flag("--flagged", "only cases that the rules flag")
     flag("--anonymous", "without reviews, names, dates, identifiers and paths; DIR-names.json keeps the real names")
-    flag("--page", "write one anonymous HTML file per case and an index instead, for offline review in any browser")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--page", action="store_true", help="write an anonymous HTML file per case and an index instead")
+    form.add_argument("--bids", action="store_true", help="write BIDS derivatives instead")
+    form.add_argument("--nnunet", action="store_true", help="write corrected cases as a data set of nnU-Net instead")
+    add("--reviewer", metavar="NAME", help="with --nnunet: whose review counts (default: the only one)")
     image = command.add_mutually_exclusive_group()
     image.add_argument("--with-image", action="store_true", help=f"with --page: include the image; {_FACE}")
     image.add_argument("--without-image", action="store_true", help="with --page: contours and maps alone")
@@ -78,13 +82,18 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     """Export cases to one folder for a colleague.
 
     Write one folder with the cases, their images, maps, regions and reviews, a report of each and a worklist. It
-    opens offline and without torch.
+    opens offline and without torch, also in ITK-SNAP and FSLeyes. Or write
+    pages for any browser (--page), BIDS derivatives (--bids), or the cases whose review is finished as a data set of
+    nnU-Net, with a worklist of the others (--nnunet, --output Dataset101_NAME).
 
     Examples:
     export results --output for_colleague --flagged --anonymous
+    export results --output derivatives --bids
+    export results --output nnUNet_raw/Dataset101_Hippocampus --nnunet
     export results --output pages --page --without-image
     """
     from ..export.case_export import ExportSettings, export_cases
+    from ..export.viewers import viewer_commands
 
     console.started()
     _check_options(options)
@@ -96,10 +105,14 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     if not folders:
         return 1
     with_image = options.with_image or not options.page
-    settings = ExportSettings(options.flagged, options.anonymous, with_image, images, options.images)
+    settings = ExportSettings(options.flagged, options.anonymous, with_image, images, options.images, options.reviewer)
     export = export_cases
     if options.page:
         from ..web.single_file import export_pages as export
+    elif options.bids:
+        from ..export.bids import export_bids as export
+    elif options.nnunet:
+        from ..export.nnunet import export_nnunet as export
     with console.progress("export") as progress:
         found = export(folders, options.output, settings, progress)
         progress("done", 1.0)
@@ -115,9 +128,10 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     text = f"{len(found.names)} of {len(folders) + len(troubles)} cases were exported to {options.output}."
     if found.names_file is not None:
         text += f" Who is who is in {found.names_file}: keep that file to yourself."
+    viewers = viewer_commands(options.output / min(found.names)) if export is export_cases else []
     data = {"exported": sorted(found.names), "not_flagged": found.skipped, "failed": failed}
     data |= {"left_out": found.left_out, "notes": found.notes, "output": str(options.output)}
-    console.result(text, data)
+    console.result("\n".join([text, *viewers]), {**data, "viewers": viewers})
     return 1 if failed else 0
 
 
@@ -131,6 +145,7 @@ def _check_options(options: argparse.Namespace) -> None:
     refuse_if(
         (not options.cases and options.worklist is None, "Nothing to export: give CASES, or a worklist with --list."),
         (options.own_list and options.worklist is None, "--own-list goes with --list."),
+        (options.reviewer and not options.nnunet, "--reviewer goes with --nnunet."),
         (chosen and not options.page, "--with-image and --without-image go with --page."),
         (options.page and not chosen, f"--page needs --with-image ({_FACE}) or --without-image."),
         *((not folder.is_dir(), f"--images {folder} is not a folder.") for folder in options.images),
@@ -174,7 +189,7 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
     if options.source and len(folders) > 1:
         raise UsageError("--source goes with one CASE.", "contradicting-options")
     with console.progress("export-dicom") as progress:
-        found = export_dicom(folders, options.output, options.source, progress, options.reviewer)
+        found = export_dicom(folders, options.output, options.source, options.reviewer, progress)
         progress("done", 1.0)
     for note in found.notes:
         console.note(note)

@@ -22,6 +22,7 @@ from ..util.folder_entries import check_link
 from ..util.progress import Progress, silent
 from ..util.strict_json import to_json
 from .anonymous import anonymous_copy, write_volume
+from .viewers import LABELS_FILE, label_description
 
 _SHOWN = 5
 README = "README.txt"
@@ -49,6 +50,7 @@ class ExportSettings:
         with_image: whether pages hold the image, in which a face may be recognised.
         images: where the images of cases lie now that were moved, by case folder.
         image_folders: where the images of all other cases are looked for that do not lie in their case folders.
+        reviewer: whose review counts in a data set of nnU-Net; None for the only one.
     """
 
     flagged: bool = False
@@ -56,6 +58,7 @@ class ExportSettings:
     with_image: bool = True
     images: Mapping[Path, Path] = field(default_factory=dict)
     image_folders: Sequence[Path] = ()
+    reviewer: str | None = None
 
 
 @dataclass
@@ -194,6 +197,7 @@ def _export_case(folder: Path, target: Path, settings: ExportSettings, found: Ex
         case, versions = read_case(folder), [path for path in contents.reviews if path.match(REVIEWED_PATTERN)]
         notes = [f"{target.name}: {note}" for path in versions if (note := check_reviewed(path, folder, case))]
         _copy(contents, folder, target, image_file)
+    (target / LABELS_FILE).write_text(label_description(read_case(target)), encoding="utf-8")
     try:
         write_report(target)
     except ModuleNotFoundError as error:  # a Slicer in which the engine is not installed exports without

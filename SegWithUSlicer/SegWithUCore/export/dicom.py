@@ -18,7 +18,7 @@ from ..io.volume import read_file, read_labels, same_grid
 from ..models.input_spec import Label
 from ..review.flags import case_flags, rules_of_case
 from ..review.reviewer import safe_reviewer_name
-from ..review.reviews import CaseReviews, Review, read_reviews, seen_by
+from ..review.reviews import read_reviews, seen_by
 from ..util.atomic_files import atomic_folder
 from ..util.errors import NEEDS_PACKAGE, InputError, UsageError
 from ..util.progress import Progress, silent
@@ -45,11 +45,7 @@ _GREY = (128, 128, 128)
 
 
 def export_dicom(
-    folders: Sequence[Path],
-    output: Path,
-    moved_to: Path | None = None,
-    progress: Progress = silent,
-    reviewer: str | None = None,
+    folders: Sequence[Path], output: Path, moved_to: Path | None, reviewer: str | None, progress: Progress = silent
 ) -> Exported:
     """Write one folder of DICOM files per case into `output`, whole or not at all; a failing case stops no other.
 
@@ -88,9 +84,7 @@ def _check_installed() -> None:
         raise UsageError(f"DICOM objects need {REQUIREMENT} {found}: pip install '{REQUIREMENT}'.", NEEDS_PACKAGE)
 
 
-def _export_case(
-    folder: Path, target: Path, moved_to: Path | None, reviewer: str | None, notes: list[str]
-) -> list[str]:
+def _export_case(folder: Path, target: Path, moved_to: Path | None, chosen: str | None, notes: list[str]) -> list[str]:
     """Write the DICOM files of one case into `target`, which is made; returns their names.
 
     Raises:
@@ -103,7 +97,7 @@ def _export_case(
         warnings.simplefilter("ignore")
         try:
             source = source_series(folder, case, moved_to)
-            made = dict(_objects(folder, case, source, reviewer, own))
+            made = dict(_objects(folder, case, source, chosen, own))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
         target.mkdir(parents=True)
@@ -120,16 +114,19 @@ def _objects(
     folder: Path, case: Mapping[str, Any], source: objects.SourceSeries, chosen: str | None, notes: list[str]
 ) -> Iterator[tuple[str, "Dataset"]]:
     """File name and content of each object of a case."""
-    from .dicom_report import Drawing, ReportedCase, judged_regions, region_segment, report_object
+    from .dicom_report import Report, judged_regions, region_segment
 
     origin = objects.ModelProvenance.from_case(case)
     prefix = f"SegWithU {case['model']['name']}"
     found = read_reviews(folder, case)
-    review = None if chosen is None else _review_of(folder, found, chosen)
+    review = None if chosen is None else next(iter(seen_by(chosen, found).reviews), None)
+    if chosen is not None and review is None:
+        message = f"{folder} has no review by {chosen}: give the name as in its review logs, or leave --reviewer out."
+        raise InputError(message, "no-such-review")
     model = _model_segments(folder, case, source.image)
     title = objects.SeriesTitle("SEGMENTATION", f"{prefix}: segmentation", 1)
-    drawing, reviewed, judged = Drawing(objects.segmentation_object(source, model, origin, title), model), None, None
-    yield SEGMENTATION_DICOM, drawing.dataset
+    drawing, reviewed, judged = (objects.segmentation_object(source, model, origin, title), model), None, None
+    yield SEGMENTATION_DICOM, drawing[0]
     reviewers = {safe_reviewer_name(r.reviewer): r.reviewer for r in found.reviews}
     number = 1
     for path in sorted(folder.glob(REVIEWED_PATTERN)):
@@ -143,19 +140,18 @@ def _objects(
         number += 1
         title = objects.SeriesTitle("REVIEWED", f"{prefix}: reviewed by {reviewer or 'somebody'}", number, reviewer)
         name = f"{path.name.removesuffix('.seg.nrrd')}.dcm"
-        reviewed = Drawing(objects.segmentation_object(source, segments, origin, title), segments)
-        yield name, reviewed.dataset
+        reviewed = objects.segmentation_object(source, segments, origin, title), segments
+        yield name, reviewed[0]
     if review is not None and (seen := judged_regions(found.regions, review)):
         ids = _on_grid(folder / REGION_LABELS_FILE, source.image, read_labels)
         segments = objects.Segments([ids], [region_segment(region) for region in seen])
         title = objects.SeriesTitle("REGIONS", f"{prefix}: regions judged by {review.reviewer}", 97, review.reviewer)
-        judged = Drawing(objects.segmentation_object(source, segments, origin, title), segments)
-        yield REGIONS_DICOM, judged.dataset
-    shown = [] if review is None else [review]
-    flags = case_flags(case, rules_of_case(case), shown, found.regions)
-    told = ReportedCase(case, drawing, flags, found.regions, review, reviewed if review else None, judged)
+        judged = objects.segmentation_object(source, segments, origin, title), segments
+        yield REGIONS_DICOM, judged[0]
+    flags = case_flags(case, rules_of_case(case), [review] if review else [], found.regions)
+    report = Report(source, origin, case, drawing, flags, found.regions, review, reviewed, judged)
     title = objects.SeriesTitle("REPORT", f"{prefix}: report", 98, review.reviewer if review else "")
-    yield REPORT_DICOM, report_object(source, told, origin, title)
+    yield REPORT_DICOM, report.made(title)
     if review is None and found.reviews:
         notes.append(f"{REPORT_DICOM} has no verdicts: name one reviewer of {len(found.reviews)} with --reviewer.")
     facts = case["maps"].get("error_probability")
@@ -165,18 +161,6 @@ def _objects(
     values = _on_grid(folder / ERROR_PROBABILITY_FILE, source.image, read_file)
     title = objects.SeriesTitle("ERROR_PROB", f"{prefix}: error probability", 99)
     yield PROBABILITY_DICOM, objects.probability_object(source, values, facts["window"], origin, title)
-
-
-def _review_of(folder: Path, found: CaseReviews, reviewer: str) -> Review:
-    """Return the one review of a reviewer.
-
-    Raises:
-        InputError: there is none.
-    """
-    for review in seen_by(reviewer, found).reviews:
-        return review
-    message = f"{folder} has no review by {reviewer}: give the name as in its review logs, or leave --reviewer out."
-    raise InputError(message, "no-such-review")
 
 
 def _on_grid(path: Path, grid: sitk.Image, read: Any) -> np.ndarray:
@@ -258,7 +242,11 @@ def _set_grid(header: "Dataset", first: "Dataset", step_mm: float) -> None:
 def _model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> objects.Segments:
     """Read the model's own segments, empty ones too; raises as `_on_grid`."""
     voxels = _on_grid(folder / SEGMENTATION_FILE, grid, read_labels)
-    return objects.Segments([voxels], [objects.Segment(label, 0, label.value) for label in _structures(case)])
+    how, about = objects.SegmentAlgorithm.MODEL, ""
+    if case.get("judged"):  # a mask that was made elsewhere, in whatever way
+        how, about = objects.SegmentAlgorithm.REVIEWER, f"Made elsewhere: {case['judged']['file']}"
+    entries = [objects.Segment(label, 0, label.value, how, about) for label in _structures(case)]
+    return objects.Segments([voxels], entries)
 
 
 def _reviewed_segments(

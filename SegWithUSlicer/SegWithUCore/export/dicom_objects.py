@@ -191,8 +191,9 @@ def _description(number: int, segment: Segment, origin: ModelProvenance) -> Any:
     if label.modifier is not None and label.type is not None:
         kind = found.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [CodedConcept.from_code(concept(label.modifier))]
-    by_model = segment.about or f"Label value {label.value} of the model {text(origin.model)}"
-    found.SegmentDescription = "Added by the reviewer" if segment.made_by is SegmentAlgorithm.REVIEWER else by_model
+    by_model = f"Label value {label.value} of the model {text(origin.model)}"
+    by_whom = "Added by the reviewer" if segment.made_by is SegmentAlgorithm.REVIEWER else by_model
+    found.SegmentDescription = text(segment.about) or by_whom
     return found
 
 

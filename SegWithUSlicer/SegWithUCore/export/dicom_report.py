@@ -12,74 +12,29 @@ from typing import Any
 import numpy as np
 from highdicom import sr
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 from pydicom.valuerep import DT
 
 from ..models.input_spec import Code, Label
 from ..regions.region import Region
 from ..review.flags import Flag, informative_dice, metrics_of_case
-from ..review.log_format import SEEN, SPOKEN, StructureJudged, Undone, Verdict, VerdictGiven
+from ..review.log_format import SPOKEN, StructureJudged, Undone, Verdict, VerdictGiven
 from ..review.reviews import Review
 from . import dicom_objects as objects
-from .dicom_objects import NO_UNIT, SCHEME, concept, text, type_of
+from .dicom_objects import SCHEME, concept, text, type_of
 
-MM3 = Code("UCUM", "mm3", "cubic millimeter")
-VOLUME, ESTIMATED = Code("SCT", "118565006", "Volume"), Code("SCT", "414135002", "Estimated")
-EXPECTED_WRONG = Code(SCHEME, "EXPECTED_WRONG", "Expected wrong volume")
-PREDICTED_DICE = Code(SCHEME, "PREDICTED_DICE", "Predicted Dice coefficient")
+EXPECTED_WRONG = concept(Code(SCHEME, "EXPECTED_WRONG", "Expected wrong volume"))
+PREDICTED_DICE = concept(Code(SCHEME, "PREDICTED_DICE", "Predicted Dice coefficient"))
 FLAG, VERDICT = Code(SCHEME, "FLAG", "Why to look at it first"), Code(SCHEME, "VERDICT", "Verdict of the reviewer")
 CASE, REGION = Code(SCHEME, "CASE", "Segmentation as a whole"), Code(SCHEME, "REGION", "Region to review")
-COMMENT, TITLE = Code("DCM", "121106", "Comment"), Code("DCM", "126000", "Imaging Measurement Report")
-PERSON, DEVICE = Code("DCM", "121006", "Person"), Code("DCM", "121007", "Device")
-PROCEDURE = Code("SCT", "363679005", "Imaging procedure")
+VOLUME, MM3 = codes.SCT.Volume, codes.UCUM.CubicMillimeter
 _SPATIAL = Code("SCT", "309825002", "Spatial and Relational Concept")
 _SIDES = ("7771000", "24028007")  # left and right in SNOMED CT
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A DICOM Segmentation, and the segments that it was made of, in the order of its segment numbers."""
-
-    dataset: Dataset
-    segments: objects.Segments
-
-
-@dataclass(frozen=True)
-class ReportedCase:
-    """What a report is made of.
-
-    Attributes:
-        raw: the content of `case.json`.
-        model: the model's segmentation.
-        flags: of the case, as far as the reader of the report may see them.
-        regions: of the case.
-        review: of the one reviewer whose verdicts are reported; None for a report without verdicts.
-        reviewed: this reviewer's version, if there is one.
-        judged: the regions on which the reviewer gave a verdict after a look, one segment each; None without any.
-    """
-
-    raw: Mapping[str, Any]
-    model: Drawing
-    flags: Sequence[Flag]
-    regions: Sequence[Region] = ()
-    review: Review | None = None
-    reviewed: Drawing | None = None
-    judged: Drawing | None = None
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the model alone is reported, or the reviewer gave a verdict on every region after a look."""
-        return self.review is None or len(judged_regions(self.regions, self.review)) == len(self.regions)
-
-    @property
-    def is_verified(self) -> bool:
-        """Whether the reviewer accepted or corrected every region after a look, and no structure is in doubt."""
-        if self.review is None or not self.regions:
-            return False
-        verdicts = [self.review.state.verdict_of(region.id) for region in self.regions]
-        names = [segment.label.name for segment in self.model.segments.entries]
-        verdicts += [verdict for name in names if (verdict := self.review.state.structure(name).verdict)]
-        return SEEN.issuperset(verdicts)
+# A DICOM Segmentation, and the segments that it was made of, in the order of its segment numbers.
+Drawing = tuple[Dataset, objects.Segments]
 
 
 def judged_regions(regions: Sequence[Region], review: Review) -> list[Region]:
@@ -93,56 +48,72 @@ def region_segment(region: Region) -> objects.Segment:
     return objects.Segment(label, 0, region.id, about=f"Region {region.id} to review: {region.kind.value}")
 
 
-def report_object(
-    source: objects.SourceSeries, case: ReportedCase, origin: objects.ModelProvenance, title: objects.SeriesTitle
-) -> Dataset:
-    """Make a Comprehensive 3D SR of one case. Its volumes are in mm3.
-
-    Volumes are given twice: as segmented, and as estimated, with the distances from there to the ends of the 90 %
-    interval (TID 310). What the model says names the model as its algorithm; verdicts are the person observer's.
-
-    Raises:
-        InputError: the headers of the series do not allow it.
-    """
-    review, report = case.review, _Groups(source, case, origin)
-    person = objects.person(review.reviewer) if review else None
-    model = sr.DeviceObserverIdentifyingAttributes(report.uid("device"), text(origin.software), objects.MANUFACTURER)
-    fields = objects.common_fields(source, origin, title)
-    for key in ("content_label", "content_description", "content_creator_name"):
-        del fields[key]
-    with objects.header_errors(source):
-        content = sr.MeasurementReport(
-            observation_context=sr.ObservationContext(
-                sr.ObserverContext(concept(PERSON), sr.PersonObserverIdentifyingAttributes(person)) if person else None,
-                sr.ObserverContext(concept(DEVICE), model),
-            ),
-            procedure_reported=concept(PROCEDURE),
-            imaging_measurements=list(report.groups()),
-            title=concept(TITLE),
-            referenced_images=source.headers,
-        )
-        found = sr.Comprehensive3DSR(
-            evidence=[*source.headers, *(one.dataset for one in (case.model, case.reviewed, case.judged) if one)],
-            content=content[0],
-            is_complete=case.is_complete,
-            is_verified=case.is_verified,
-            verifying_observer_name=person,
-            verifying_organization="not stated",
-            **fields,
-        )
-    if case.is_verified and review:
-        found.VerifyingObserverSequence[0].VerificationDateTime = _time(review.when)
-    found.SpecificCharacterSet = objects.UNICODE
-    return found
-
-
 @dataclass(frozen=True)
-class _Groups:
-    """Makes the measurement groups of a report."""
+class Report:
+    """A Comprehensive 3D SR of one case, and what it is made of.
+
+    Attributes:
+        source: the series.
+        origin: what made the results.
+        raw: the content of `case.json`.
+        model: the model's segmentation.
+        flags: of the case, as far as the reader of the report may see them.
+        regions: of the case.
+        review: of the one reviewer whose verdicts are reported; None for a report without verdicts.
+        reviewed: this reviewer's version, if there is one.
+        judged: the regions on which the reviewer gave a verdict after a look, one segment each; None without any.
+    """
 
     source: objects.SourceSeries
-    case: ReportedCase
     origin: objects.ModelProvenance
+    raw: Mapping[str, Any]
+    model: Drawing
+    flags: Sequence[Flag]
+    regions: Sequence[Region]
+    review: Review | None
+    reviewed: Drawing | None
+    judged: Drawing | None
+
+    def made(self, title: objects.SeriesTitle) -> Dataset:
+        """Make the object. Its volumes are in mm3.
+
+        Volumes are given twice: as segmented, and as estimated, with the distances from there to the ends of the 90 %
+        interval (TID 310). The report is complete if there is no review or every region has a verdict after a look, and
+        verified if the review is finished (`Review.is_finished`). What the model says names the model as its algorithm;
+        verdicts are the person observer's.
+
+        Raises:
+            InputError: the headers of the series do not allow it.
+        """
+        review, source = self.review, self.source
+        structures = [segment.label.name for segment in self.model[1].entries]
+        is_verified = review is not None and review.is_finished(self.regions, structures)
+        name, software = objects.person(review.reviewer) if review else None, text(self.origin.software)
+        person = sr.ObserverContext(codes.DCM.Person, sr.PersonObserverIdentifyingAttributes(name)) if name else None
+        device = sr.DeviceObserverIdentifyingAttributes(self.uid("device"), software, objects.MANUFACTURER)
+        common = objects.common_fields(source, self.origin, title)
+        fields = {key: value for key, value in common.items() if not key.startswith("content_")}
+        with objects.header_errors(source):
+            content = sr.MeasurementReport(
+                sr.ObservationContext(person, sr.ObserverContext(codes.DCM.Device, device)),
+                procedure_reported=codes.SCT.ImagingProcedure,
+                imaging_measurements=list(self.groups()),
+                title=codes.DCM.ImagingMeasurementReport,
+                referenced_images=source.headers,
+            )
+            found = sr.Comprehensive3DSR(
+                [*source.headers, *(one[0] for one in (self.model, self.reviewed, self.judged) if one)],
+                content[0],
+                is_complete=review is None or len(judged_regions(self.regions, review)) == len(self.regions),
+                is_verified=is_verified,
+                verifying_observer_name=name,
+                verifying_organization="not stated",
+                **fields,
+            )
+        if is_verified and review:
+            found.VerifyingObserverSequence[0].VerificationDateTime = _time(review.when)
+        found.SpecificCharacterSet = objects.UNICODE
+        return found
 
     def uid(self, what: str) -> str:
         """Return the same identifier for the same thing whenever a case is exported from the same series."""
@@ -151,53 +122,54 @@ class _Groups:
 
     def groups(self) -> Iterator[Any]:
         """Yield a group for each structure, the case, each structure of the reviewer's version, each judged region."""
-        case, review = self.case, self.case.review
-        entries = {int(entry["value"]): entry for entry in case.raw["structures"]}
-        for number, segment in enumerate(case.model.segments.entries, 1):
+        review = self.review
+        entries = {int(entry["value"]): entry for entry in self.raw["structures"]}
+        for number, segment in enumerate(self.model[1].entries, 1):
             yield self._structure(number, segment.label, entries[segment.label.value])
-        wrong = metrics_of_case(case.raw)["wrong_mm3"]
-        yield self._group("case", None, 0, None, CASE, _number(EXPECTED_WRONG, wrong, MM3), self._flags(None), True)
-        if case.reviewed:
-            for number, segment in enumerate(case.reviewed.segments.entries, 1):
-                voxels, label = np.count_nonzero(case.reviewed.segments.mask(segment)), segment.label
+        wrong = _number(EXPECTED_WRONG, metrics_of_case(self.raw)["wrong_mm3"], MM3)
+        yield self._group("case", None, 0, None, CASE, wrong, self._flags(None), True)
+        if self.reviewed and review:
+            for number, segment in enumerate(self.reviewed[1].entries, 1):
+                voxels, label = np.count_nonzero(self.reviewed[1].mask(segment)), segment.label
                 volume = _number(VOLUME, voxels * math.prod(self.source.image.GetSpacing()), MM3)
-                yield self._group(f"reviewed {label.name}", case.reviewed, number, label, type_of(label), volume)
-        if case.judged and review:
-            labels = {segment.label.name: segment.label for segment in case.model.segments.entries}
-            for number, region in enumerate(judged_regions(case.regions, review), 1):
-                figures = _number(VOLUME, region.volume_mm3, MM3)
-                figures += _number(EXPECTED_WRONG, region.expected_wrong_mm3, MM3)
+                yield self._group(f"reviewed {label.name}", self.reviewed, number, label, type_of(label), volume)
+        if self.judged and review:
+            labels = {segment.label.name: segment.label for segment in self.model[1].entries}
+            for number, region in enumerate(judged_regions(self.regions, review), 1):
+                wrong = _number(EXPECTED_WRONG, region.expected_wrong_mm3, MM3)
                 verdict = self._verdict(review.state.verdict_of(region.id), region.id)
                 site = labels.get(region.structure)
-                yield self._group(f"region {region.id}", case.judged, number, site, REGION, figures, verdict)
+                yield self._group(f"region {region.id}", self.judged, number, site, REGION, wrong, verdict)
 
     def _structure(self, number: int, label: Label, entry: Mapping[str, Any]) -> Any:
         """Make the group of a structure as the model drew it."""
         figures = [
             *_number(VOLUME, entry["volume_mm3"], MM3),
-            *_number(VOLUME, entry.get("expected_volume_mm3"), MM3, ESTIMATED, entry.get("expected_interval_mm3")),
+            *_number(
+                VOLUME, entry.get("expected_volume_mm3"), MM3, codes.SCT.Estimated, entry.get("expected_interval_mm3")
+            ),
             *_number(EXPECTED_WRONG, entry.get("expected_wrong_mm3"), MM3),
-            *_number(PREDICTED_DICE, informative_dice(entry), NO_UNIT),
+            *_number(PREDICTED_DICE, informative_dice(entry), codes.UCUM.NoUnits),
         ]
-        verdict = self.case.review.state.structure(label.name).verdict if self.case.review else None
+        verdict = self.review.state.structure(label.name).verdict if self.review else None
         said = [*self._flags(label.name), *self._verdict(verdict, label.name)]
-        return self._group(label.name, self.case.model, number, label, type_of(label), figures, said, True)
+        return self._group(label.name, self.model, number, label, type_of(label), figures, said, True)
 
     def _flags(self, structure: str | None) -> Iterator[Any]:
         """Yield the flags of a structure, or of the whole case, each as a code and as a sentence."""
-        for flag in self.case.flags:
+        for flag in self.flags:
             if flag.structure == structure:
                 rule = concept(Code(SCHEME, flag.rule.name, flag.rule.value))
                 found = sr.QualitativeEvaluation(concept(FLAG), rule)
                 sentence = text(flag.message, 1024)
-                found.append(sr.TextContentItem(concept(COMMENT), sentence, sr.RelationshipTypeValues.CONTAINS))
+                found.append(sr.TextContentItem(codes.DCM.Comment, sentence, sr.RelationshipTypeValues.CONTAINS))
                 yield found
 
     def _verdict(self, verdict: Verdict | None, about: int | str) -> Iterator[Any]:
         """Yield a verdict on a region or structure, if there is one, with the time at which it was given."""
-        if verdict is None or self.case.review is None:
+        if verdict is None or self.review is None:
             return
-        events, when = self.case.review.events, self.case.review.when
+        events, when = self.review.events, self.review.when
         undone = {event.action.line for event in events if isinstance(event.action, Undone)}
         for line, event in enumerate(events, 1):
             match event.action:
@@ -238,8 +210,8 @@ class _Groups:
         if drawing is None:
             return sr.MeasurementsAndQualitativeEvaluations(**told)
         series = sr.SourceSeriesForSegmentation(self.source.headers[0].SeriesInstanceUID)
-        made = drawing.dataset
-        segment = sr.ReferencedSegment(made.SOPClassUID, made.SOPInstanceUID, number, source_series=series)
+        segmentation = drawing[0].SOPClassUID, drawing[0].SOPInstanceUID
+        segment = sr.ReferencedSegment(*segmentation, number, source_series=series)
         return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(**told, referenced_segment=segment)
 
 
@@ -252,7 +224,7 @@ def _site(label: Label) -> Any:
 
 
 def _number(
-    name: Code, value: float | None, unit: Code, derivation: Code | None = None, interval: Sequence[float] | None = None
+    name: Any, value: float | None, unit: Any, derivation: Any = None, interval: Sequence[float] | None = None
 ) -> list[Any]:
     """Make a measurement, if there is a value."""
     if value is None:
@@ -262,9 +234,8 @@ def _number(
         below, above = round(value - float(interval[0]), 4), round(float(interval[1]) - value, 4)
         ends = sr.MeasurementProperties(upper_measurement_uncertainty=above, lower_measurement_uncertainty=below)
         for item in ends:  # highdicom gives them no unit
-            item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [sr.CodedConcept.from_code(concept(unit))]
-    how = concept(derivation) if derivation else None
-    return [sr.Measurement(concept(name), value, concept(unit), derivation=how, properties=ends)]
+            item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [sr.CodedConcept.from_code(unit)]
+    return [sr.Measurement(name, value, unit, derivation=derivation, properties=ends)]
 
 
 def _time(when: str) -> DT:

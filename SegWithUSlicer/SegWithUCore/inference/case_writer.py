@@ -28,7 +28,7 @@ from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.grid import VoxelGrid
-from ..io.plane_writer import write_image_planes, write_nifti_planes
+from ..io.plane_writer import ESTIMATES, LABELS, View, write_image_planes, write_nifti_planes
 from ..io.roi import RegionOfInterest, VoxelBox, whole_grid
 from ..io.volume import check_file
 from ..models.bundle import Bundle, HeadSpec
@@ -213,21 +213,22 @@ def _write_volumes(
         written += 1
         progress("writing", written / count)
 
-    def write(file: str, values: Planes, outside: float = 0) -> None:
-        write_nifti_planes(work / file, values, box, grid, outside)
+    def write(file: str, values: Planes, view: View = LABELS, outside: float = 0) -> None:
+        write_nifti_planes(work / file, values, box, grid, outside, view=view)
         check(file)
 
     classes, whole = (result.maps.classes, box) if result.mask is None else (result.mask.indices, whole_grid(grid))
     values = ChangedPlanes(classes, label_table(labels))
-    write_nifti_planes(work / SEGMENTATION_FILE, values, whole, grid, 0)
+    write_nifti_planes(work / SEGMENTATION_FILE, values, whole, grid, 0, view=LABELS)
     check(SEGMENTATION_FILE)
     path, image_hash = work / SEGMENTATION_NRRD_FILE, result.voxels_sha256[0]
     write_segmentation_nrrd(path, values, whole, grid, labels, image_hash)
     check(SEGMENTATION_NRRD_FILE)
     for name, planes in maps.items():
-        write(MAPS[name][0], planes, not_assessed_value(name, ranges[name][0]))
+        low, high = _window(result, name, ranges[name])
+        write(MAPS[name][0], planes, (ESTIMATES, low, high), not_assessed_value(name, ranges[name][0]))
     for file, planes in competing.items():
-        write(file, planes)
+        write(file, planes, LABELS if file == RUNNER_UP_FILE else (ESTIMATES, 0.0, 100.0))
     if result.regions is not None:
         write_regions(work, result.regions, box, grid)
     for file, image in images.items():
@@ -289,9 +290,15 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
     }
 
 
-def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict[str, Any]:
+def _window(result: CaseResult, name: str, ends: tuple[float, float]) -> list[float]:
+    """Return the lowest and highest value of a map that is shown."""
     usual = [0.0, 0.5] if name == "error_probability" else list(ends)
-    window = (result.bundle.display or {}).get(name, usual)
+    window: list[float] = (result.bundle.display or {}).get(name, usual)
+    return window
+
+
+def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict[str, Any]:
+    window = _window(result, name, ends)
     file, title = MAPS[name]
     return {
         "file": file,

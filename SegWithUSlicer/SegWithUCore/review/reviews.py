@@ -12,7 +12,7 @@ from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions,
 from ..regions.region import Region
 from ..util.csv_files import csv_text
 from ..util.errors import InputError, naming
-from .log_format import NAMES, SPOKEN, Event, Opened, ParsedLog, Verdict, read_log
+from .log_format import NAMES, SEEN, SPOKEN, Event, Opened, ParsedLog, Verdict, read_log
 from .reviewer import clean_reviewer_name
 from .state import ReviewState
 
@@ -49,6 +49,12 @@ class Review:
         """Verdict by region id, of the regions given; undecided ones are left out."""
         found = {region.id: self.state.verdict_of(region.id) for region in regions}
         return {region: verdict for region, verdict in found.items() if verdict is not None}
+
+    def is_finished(self, regions: Sequence[Region], structures: Sequence[str]) -> bool:
+        """Whether every region was accepted or corrected after a look, and no structure, by name, is in doubt."""
+        verdicts = [self.state.verdict_of(region.id) for region in regions]
+        verdicts += [verdict for name in structures if (verdict := self.state.structure(name).verdict)]
+        return bool(verdicts) and SEEN.issuperset(verdicts)
 
 
 @dataclass(frozen=True)

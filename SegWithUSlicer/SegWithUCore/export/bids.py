@@ -1,0 +1,89 @@
+"""Export cases as BIDS derivatives: segmentation, its table of labels, the error probability, and what made them.
+
+A case that was segmented from an image in BIDS naming keeps its subject and session.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
+from ..case.case_regions import ERROR_PROBABILITY_FILE
+from ..io.volume import read_file, read_labels
+from ..models.input_spec import Label
+from ..util.errors import InputError
+from ..util.progress import Progress, silent
+from ..util.strict_json import to_json
+from ..version import __version__
+from .anonymous import anonymous_facts, strip_metadata, write_volume
+from .case_export import Exported, ExportSettings, export_folder, exported, in_turn
+
+BIDS_VERSION = "1.10.0"
+_NAME = re.compile(r"(sub-[a-zA-Z0-9]+)(_ses-[a-zA-Z0-9]+)?((?:_[a-z]+-[a-zA-Z0-9]+)*)(?:_[a-zA-Z0-9]+)?")
+# Entities of an image that its segmentations may have, too.
+_KEPT = re.compile("_(?:acq|ce|rec|run)-[a-zA-Z0-9]+")
+_README = "Segmentations by SegWithU and the probability that they are wrong, for research, not for clinical use.\n"
+
+
+def export_bids(
+    folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
+) -> Exported:
+    """Write the data set, whole or not at all; a case that fails does not stop the others; raises as `export_cases`."""
+    with export_folder(folders, output, settings) as (work, named, found):
+        for name, folder in in_turn(named, "exporting", progress):
+            with exported(folder, work / name, found), naming_case(folder):
+                _export_case(folder, work, name, settings.anonymous)
+        made_by = {"DatasetType": "derivative", "GeneratedBy": [{"Name": "SegWithU", "Version": __version__}]}
+        description = {"Name": output.name, "BIDSVersion": BIDS_VERSION, **made_by}
+        (work / "dataset_description.json").write_text(to_json(description), encoding="utf-8")
+        (work / "README.md").write_text(_README, encoding="utf-8")
+    return found
+
+
+def _export_case(folder: Path, root: Path, name: str, anonymous: bool) -> None:
+    """Write the files of one case.
+
+    Raises:
+        InputError: a volume is missing or damaged, or the subject has these files already.
+    """
+    case = read_case(folder)
+    place, stem = bids_name(name if anonymous else str(case["name"]))
+    # Nothing but figures, so that it names no path or person in any export.
+    origin = "Made elsewhere, judged by the model" if case.get("judged") else "Made by the model"
+    facts = {"Description": origin, "Case": anonymous_facts(case, stem, "")}
+    volumes: dict[str, tuple[Any, Any]] = {"segwithu_dseg": (read_labels(folder / SEGMENTATION_FILE), facts)}
+    if (folder / ERROR_PROBABILITY_FILE).is_file():
+        words = {"Description": "Probability that the voxel's label in desc-segwithu_dseg is wrong; -1: not assessed"}
+        volumes["error_probseg"] = (read_file(folder / ERROR_PROBABILITY_FILE), words)
+    if (root / place / f"{stem}_desc-segwithu_dseg.nii.gz").exists():
+        message = f"{folder} would be {stem}, as another case: export them into two folders, or rename one."
+        raise InputError(message, "unusable-name")
+    (root / place).mkdir(parents=True, exist_ok=True)
+    for kind, (image, words) in volumes.items():
+        path = root / place / f"{stem}_desc-{kind}"
+        write_volume(strip_metadata(image), path.with_name(f"{path.name}.nii.gz"))
+        path.with_name(f"{path.name}.json").write_text(to_json(words), encoding="utf-8")
+        if kind.endswith("dseg"):
+            path.with_name(f"{path.name}.tsv").write_text(_table(case), encoding="utf-8")
+
+
+def bids_name(name: str) -> tuple[Path, str]:
+    """Return the folder of a case and the beginning of its files' names.
+
+    Raises:
+        InputError: nothing in the name may be part of a name in BIDS.
+    """
+    match = _NAME.fullmatch(name) or _NAME.fullmatch(f"sub-{re.sub('[^a-zA-Z0-9]', '', name)}")
+    if match is None:
+        raise InputError(f"The name {name} has no letters or digits that BIDS allows: rename it.", "unusable-name")
+    subject, session, entities = match[1], match[2] or "", match[3]
+    return Path(subject, session.removeprefix("_"), "anat"), subject + session + "".join(_KEPT.findall(entities))
+
+
+def _table(case: Mapping[str, Any]) -> str:
+    """Make the table of labels."""
+    rows = ["index\tname\tcolor"]
+    for label in map(Label.from_json, case["structures"]):
+        rows.append(f"{label.value}\t{' '.join(label.name.split())}\t#{bytes(label.color).hex()}")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,114 @@
+"""Export corrected cases as a data set of nnU-Net, with a worklist of those that are still to be corrected."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
+from ..case.case_image import case_grid, case_image
+from ..case.segmentation_file import read_reviewed
+from ..io.volume import read_labels
+from ..review.log_format import Verdict
+from ..review.reviewer import safe_reviewer_name
+from ..review.reviews import read_reviews, seen_by
+from ..review.worklist import make_worklist
+from ..review.worklist_files import write_worklist
+from ..util.errors import InputError, UsageError
+from ..util.progress import Progress, silent
+from ..util.strict_json import to_json
+from .anonymous import strip_metadata, write_volume
+from .case_export import Exported, ExportSettings, export_folder, exported, image_file_of, in_turn
+
+_FOLDER = re.compile(r"Dataset[0-9]{3}_[A-Za-z0-9_-]+")
+
+
+def export_nnunet(
+    folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
+) -> Exported:
+    """Write the data set, whole or not at all: images and the labels of finished reviews.
+
+    Raises:
+        UsageError: the folder's name is not one of nnU-Net.
+        InputError, OutputError: as `export_cases`.
+    """
+    if not _FOLDER.fullmatch(output.name):
+        raise UsageError(f"--output {output.name} is not a name of nnU-Net: give one such as Dataset101_Hippocampus.")
+    shared, waiting = dict[str, Any](), dict[str, Path]()
+    with export_folder(folders, output, settings) as (work, named, found):
+        for part in ("imagesTr", "labelsTr"):
+            (work / part).mkdir()
+        for name, folder in in_turn(named, "exporting", progress):
+            with exported(folder, work / name, found), naming_case(folder):
+                case = read_case(folder)
+                drawn = finished_labels(folder, case, settings.reviewer, found.notes)
+                if drawn is None:
+                    waiting[name] = folder
+                    continue
+                labels, channels, grid = _labels(case), case["input"]["channels"], case_grid(folder, case)
+                names = {str(number): channel["name"] for number, channel in enumerate(channels)}
+                own = {"channel_names": names, "labels": {label: number for number, label in enumerate(labels)}}
+                if shared not in ({}, own):
+                    message = f"{folder} has other structures or channels than cases before it: export it apart."
+                    raise InputError(message, "other-structures")
+                moved = image_file_of(folder, settings)
+                images = [case_image(folder, case, None if n else moved, n) for n in range(len(channels))]
+                shared, target = own, np.zeros(drawn.shape, np.uint8)
+                for number, value in enumerate(labels.values()):
+                    target[drawn == value] = number
+                write_volume(grid.image(target), work / "labelsTr" / f"{name}.nii.gz")
+                for number, image in enumerate(images):
+                    path = work / "imagesTr" / f"{name}_{number:04d}.nii.gz"
+                    write_volume(grid.put_on(strip_metadata(image)), path)
+        for name in waiting:
+            del found.names[name]
+        if waiting and not found.names and not found.troubles:
+            message = f"The review of none of {len(waiting)} cases is finished: accept or correct every region of some."
+            raise InputError(message, "unfinished-review")
+        content = {**shared, "numTraining": len(found.names), "file_ending": ".nii.gz"}
+        (work / "dataset.json").write_text(to_json(content) + "\n", encoding="utf-8")
+        if waiting:
+            found.notes.append(f"{len(waiting)} cases are still to be reviewed, in the order of segwithu worklist.")
+            if not settings.anonymous:
+                write_worklist(make_worklist(list(waiting.values())), work)
+    return found
+
+
+def _labels(case: Mapping[str, Any]) -> dict[str, int]:
+    """Return label values by name in the order in which nnU-Net numbers them, from 0."""
+    labels = sorted((int(entry["value"]), str(entry["name"])) for entry in case["structures"])
+    return {name if value else "background": value for value, name in labels}
+
+
+def finished_labels(folder: Path, case: Mapping[str, Any], reviewer: str | None, notes: list[str]) -> np.ndarray | None:
+    """Read the label values (z, y, x) of a finished review: the reviewer's version, or the model's segmentation.
+
+    Args:
+        reviewer: whose review; None for the only one.
+        notes: one on the reviewer's file is added where there is any.
+
+    Returns:
+        None where not all regions and structures are accepted or corrected.
+
+    Raises:
+        InputError: there are several reviews and none is named; the version is missing though something was corrected,
+            or is not of this case.
+    """
+    found = read_reviews(folder, case)
+    reviews = found.reviews if reviewer is None else seen_by(reviewer, found).reviews
+    if len(reviews) > 1:
+        raise InputError(f"{folder} has {len(reviews)} reviews: name one with --reviewer.", "no-such-review")
+    if not reviews or not reviews[0].is_finished(found.regions, list(_labels(case))[1:]):
+        return None
+    (review,) = reviews
+    path = folder / f"segmentation_reviewed.{safe_reviewer_name(review.reviewer)}.seg.nrrd"
+    if path.is_file():
+        labels, note = read_reviewed(path, case_grid(folder, case), case)
+        notes += [note] if note else []
+        return labels
+    if review.state.edits or Verdict.CORRECTED in review.verdicts(found.regions).values():
+        raise InputError(f"{path} is missing, though the segmentation was corrected: put it back.", "missing-file")
+    return sitk.GetArrayFromImage(read_labels(folder / SEGMENTATION_FILE))
