@@ -103,10 +103,10 @@ def test_one_reviewer_s_verdicts_lie_on_the_regions(case: Path, exported: Any) -
         (group,) = [one for one in groups if one.tracking_identifier == f"region {by_rank[rank].id}"]
         (said,) = [one for one in group.get_qualitative_evaluations() if one.name.value == "VERDICT"]
         assert said.value.meaning == verdict.value
-        segment = group.referenced_segment
+        (segment, _) = group.referenced_segment
         assert segment.referenced_sop_instance_uid == regions.SOPInstanceUID
         voxels = sum(int(frame.sum()) for frame, number in zip(frames(regions), numbers, strict=True)
-                     if number == segment.referenced_segment_number)  # fmt: skip
+                     if number in segment.referenced_segment_numbers)  # fmt: skip
         assert voxels == (ids == by_rank[rank].id).sum() > 0
         (wrong,) = group.get_measurements()
         assert (wrong.value, wrong.unit.value) == (pytest.approx(by_rank[rank].expected_wrong_mm3, abs=1e-3), "mm3")
