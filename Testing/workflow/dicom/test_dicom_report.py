@@ -55,8 +55,10 @@ def test_dcmqi_reads_the_figures_of_each_structure_in_mm3(case: Path, exported: 
     found = by_dcmqi(folder / "report.dcm", tmp_path / "report.json")
     segmentation = pydicom.dcmread(folder / "segmentation.dcm")
     entries = [entry for entry in read_case(case)["structures"] if entry["value"]]
-    assert [group["TrackingIdentifier"] for group in found["Measurements"]] == [entry["name"] for entry in entries]
-    for group, entry in zip(found["Measurements"], entries, strict=True):
+    *groups, whole = found["Measurements"]
+    assert (whole["TrackingIdentifier"], "ReferencedSegment" in whole) == ("case", False)
+    assert [group["TrackingIdentifier"] for group in groups] == [entry["name"] for entry in entries]
+    for group, entry in zip(groups, entries, strict=True):
         assert group["segmentationSOPInstanceUID"] == segmentation.SOPInstanceUID
         assert group["ReferencedSegment"] == entry["value"]
         volume, estimated, wrong, dice = group["measurementItems"]
@@ -89,7 +91,7 @@ def test_one_reviewer_s_verdicts_lie_on_the_regions(case: Path, exported: Any) -
     assert BOB not in str(report)
     assert (report.CompletionFlag, report.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
     names = {
-        observer.observer_identifying_attributes.name
+        str(observer.observer_identifying_attributes.name)
         for observer in report.content.get_observer_contexts()
         if observer.observer_type.meaning == "Person"
     }
