@@ -30,7 +30,8 @@ def site_message(calibration: Mapping[str, Any] | None) -> str:
 
 def site_command(name: str, cases: Path | None = None) -> str:
     """Return the command that calibrates a model for a site on cases."""
-    return f"segwithu calibrate --model {name} --add {cases or 'MY_CASES'} --output {name}_here"
+    place = "MY_CASES" if cases is None else f'"{cases}"' if " " in str(cases) else str(cases)
+    return f"segwithu calibrate --model {name} --add {place} --output {name}_here"
 
 
 def away_rows(away: Mapping[str, Any] | None) -> list[list[str]]:

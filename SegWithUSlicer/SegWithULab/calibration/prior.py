@@ -117,10 +117,10 @@ def _change(change: Interval) -> str:
 
 def _about_line(line: SiteLine | None, patients: int) -> str:
     """Return whether the error probability was moved, and why."""
-    if line is None:
-        return f"Error probability: {KEPT}; the patients ({patients}) have no errors to fit."
-    if line.factor is None:
+    if patients < FACTOR_PATIENTS:
         return f"Error probability: {KEPT}; {_too_few(patients, 'patients', FACTOR_PATIENTS)}."
+    if line is None or line.factor is None:
+        return f"Error probability: {KEPT}; the patients ({patients}) have no errors to fit."
     measured = f"{line.factor} on {patients} patients: so many times as many voxels are wrong as the model expects"
     if patients < LEAST_PATIENTS:
         why = "" if line.is_better else f"; that may be chance: give {LEAST_PATIENTS} patients"
