@@ -28,7 +28,7 @@ def cases(segmented_cases: Path, tmp_path: Path) -> Path:
 
 
 def test_cases_are_sorted_by_expected_wrong_volume_per_minute(cases: Path) -> None:
-    entries = make_worklist(case_folders([cases])).entries
+    entries = make_worklist(case_folders([cases]), "benefit").entries
     for entry in entries:
         regions = read_regions(entry.folder)
         minutes = (SECONDS_TO_OPEN + SECONDS_PER_REGION * len(regions)) / 60
@@ -39,11 +39,11 @@ def test_cases_are_sorted_by_expected_wrong_volume_per_minute(cases: Path) -> No
 
 
 def test_what_somebody_accepted_or_corrected_is_not_waited_for(cases: Path) -> None:
-    first = make_worklist(case_folders([cases])).entries[0]
+    first = make_worklist(case_folders([cases]), "benefit").entries[0]
     ranks = range(1, len(read_regions(first.folder)) + 1)
     judged(first.folder, "Ana", dict.fromkeys(ranks, Verdict.ACCEPTED))
     judged(first.folder, "Ben", {1: Verdict.REJECTED})
-    entries = make_worklist(case_folders([cases])).entries
+    entries = make_worklist(case_folders([cases]), "benefit").entries
     assert entries[-1].name == first.name
     assert (entries[-1].open_regions, entries[-1].benefit) == (0, 0.0)
     told = [review.text for review in entries[-1].reviews]
