@@ -64,10 +64,8 @@ def _add_options(command: CommandParser) -> None:
     command.add_shared("--head", "--device", "--engine", "--overwrite")
     flag("--resume", "skip a case that exists for the same voxels, model, head and region of "
          "interest; failures are listed in OUTPUT/failed.csv")  # fmt: skip
-    add("--passes", type=int, choices=(1, 2, 4), default=1, help="look again, mirrored and shifted: the error "
-        "probability is the mean of so many passes, and takes so many times as long; the segmentation is that of the "
-        "first (default: 1)")  # fmt: skip
-    flag("--quiet", "one line a case: whether to look at it")
+    add("--passes", type=int, choices=(1, 2, 4), default=1, help="average the error probability of so many passes, "
+        "mirrored and shifted; the segmentation is that of the first (default: 1)")  # fmt: skip
     flag("--include-image", "copy the image into the case folder")
     flag("--unlike-training", "continue although the image is out of distribution")
     command.add_shared("--network", "--threads")

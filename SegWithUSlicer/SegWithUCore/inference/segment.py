@@ -358,8 +358,7 @@ def segment_images(
     images.clear()
     _make_room(target)
     progress("segmenting", WINDOWS[0], detail)
-    order = [Look()]
-    order += further_looks(model.bundle, passes) if model.fitted.error_probability is not None else []
+    order = [Look(), *(further_looks(model.bundle, passes) if model.fitted.error_probability else ())]
     fitted = replace(model.fitted, competes_everywhere=len(order) > 1)
 
     def run(look: Look) -> VoxelMaps:
