@@ -95,7 +95,7 @@ def test_verdicts_of_a_colleague_without_torch_come_home(ours: Path, tmp_path: P
     ana = judged(ours / first[0], "Ana", {1: Verdict.ACCEPTED, 5: Verdict.ACCEPTED})
     kept = contents(ours)
     told = done("merge-reviews", there, "--into", ours, "--table", tmp_path / "verdicts.csv")
-    assert "Reviewers disagree on 1 regions" in told
+    assert "Reviewers disagree on 1 region " in told
     assert {name: data for name, data in contents(ours).items() if name in kept} == kept
     new = set(contents(ours)) - set(kept)
     assert new == {f"{name}/review.Ben.jsonl" for name in first}
