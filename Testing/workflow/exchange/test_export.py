@@ -218,7 +218,7 @@ def test_verdicts_come_back_and_nothing_is_lost(case: Path, tmp_path: Path, segw
     before, sent = ours.read_bytes(), theirs.read_bytes()
     outcome = segwithu("merge-reviews", tmp_path / "sent", "--into", case.parent, "--table", tmp_path / "verdicts.csv")
     assert outcome.code == 0, outcome.err
-    assert "disagree on 1 regions" in outcome.out
+    assert "disagree on 1 region " in outcome.out
     assert (case / "review.Ben.jsonl").read_bytes() == sent
     assert ours.read_bytes() == before
     assert (case / "segmentation_reviewed.Ben.seg.nrrd").is_file()
