@@ -66,6 +66,7 @@ def _add_options(command: CommandParser) -> None:
          "interest; failures are listed in OUTPUT/failed.csv")  # fmt: skip
     add("--passes", type=int, choices=(1, 2, 4), default=1, help="average the error probability of so many passes, "
         "mirrored and shifted; the segmentation is that of the first (default: 1)")  # fmt: skip
+    flag("--quiet", "one line a case: whether to look at it")
     flag("--include-image", "copy the image into the case folder")
     flag("--unlike-training", "continue although the image is out of distribution")
     command.add_shared("--network", "--threads")

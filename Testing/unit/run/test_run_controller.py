@@ -54,6 +54,12 @@ class FakeFolder:
         return not self.sticks
 
 
+class FakeNodes(str):
+    """Nodes of a case that has a light."""
+
+    case = SimpleNamespace(raw={"light": {"level": "look at it", "reason": "Much is wrong."}})
+
+
 class Bench:
     """A controller with everything around it faked."""
 
@@ -108,10 +114,10 @@ class Bench:
         else:
             self.controller._tools = replace(self.controller._tools, **{step: fail})
 
-    def _load(self, folder: Path, request: RunRequest) -> str:
+    def _load(self, folder: Path, request: RunRequest) -> FakeNodes:
         if self.load_error is not None:
             raise self.load_error
-        return f"nodes of {folder}"
+        return FakeNodes(f"nodes of {folder}")
 
     def start(self, ready: bool = True, **request: Any) -> None:
         """Click, and let the engine be ready."""
