@@ -266,6 +266,7 @@ _CASE = {
     "roi": _BOX,
     "assessed": _BOX,
     "versions": {"segwithu": _VERSION},
+    "judged": {"sha256": _HASH, "labels": {}},
     "model": {
         "name": NAME,
         "head": NAME,

@@ -124,7 +124,8 @@ def _objects(
         message = f"{folder} has no review by {chosen}: give the name as in its review logs, or leave --reviewer out."
         raise InputError(message, "no-such-review")
     model = _model_segments(folder, case, source.image)
-    title = objects.SeriesTitle("SEGMENTATION", f"{prefix}: segmentation", 1)
+    what = "segmentation made elsewhere" if case.get("judged") else "segmentation"
+    title = objects.SeriesTitle("SEGMENTATION", f"{prefix}: {what}", 1)
     drawing, reviewed, judged = (objects.segmentation_object(source, model, origin, title), model), None, None
     yield SEGMENTATION_DICOM, drawing[0]
     reviewers = {safe_reviewer_name(r.reviewer): r.reviewer for r in found.reviews}
@@ -285,8 +286,9 @@ def _reviewed_segments(
     reviewed = objects.Segments(layers, sorted(found, key=lambda segment: segment.label.value))
     for segment in reviewed.entries:
         before = own.get(segment.label.name)
-        if before is None:
+        if before is None or case.get("judged"):
             segment.made_by = objects.SegmentAlgorithm.REVIEWER
+            segment.about = "" if before is None else "Made elsewhere and reviewed"
         elif not np.array_equal(reviewed.mask(segment), before):
             segment.made_by = objects.SegmentAlgorithm.MODEL_AND_REVIEWER
     return reviewed

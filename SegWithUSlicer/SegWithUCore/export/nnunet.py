@@ -10,10 +10,11 @@ import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_image import case_grid, case_image
+from ..case.case_regions import assessed_part
 from ..case.segmentation_file import read_reviewed
 from ..io.volume import read_labels
 from ..review.log_format import Verdict
-from ..review.reviewer import safe_reviewer_name
+from ..review.reviewer import version_path
 from ..review.reviews import read_reviews, seen_by
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
@@ -29,7 +30,7 @@ _FOLDER = re.compile(r"Dataset[0-9]{3}_[A-Za-z0-9_-]+")
 def export_nnunet(
     folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
 ) -> Exported:
-    """Write the data set, whole or not at all: images and the labels of finished reviews.
+    """Write the data set, whole or not at all: images and labels of finished reviews, cut to what was segmented.
 
     Raises:
         UsageError: the folder's name is not one of nnU-Net.
@@ -59,10 +60,13 @@ def export_nnunet(
                 shared, target = own, np.zeros(drawn.shape, np.uint8)
                 for number, value in enumerate(labels.values()):
                     target[drawn == value] = number
-                write_volume(grid.image(target), work / "labelsTr" / f"{name}.nii.gz")
+                box = assessed_part(case, grid)  # nobody looked outside of it, so that is not background
+                if np.count_nonzero(target[box.slices_zyx]) < np.count_nonzero(target):
+                    found.notes.append(f"{folder}: labels outside of the part that was segmented were left out.")
+                write_volume(box.crop(grid.image(target)), work / "labelsTr" / f"{name}.nii.gz")
                 for number, image in enumerate(images):
                     path = work / "imagesTr" / f"{name}_{number:04d}.nii.gz"
-                    write_volume(grid.put_on(strip_metadata(image)), path)
+                    write_volume(box.crop(grid.put_on(strip_metadata(image))), path)
         for name in waiting:
             del found.names[name]
         if waiting and not found.names and not found.troubles:
@@ -104,7 +108,7 @@ def finished_labels(folder: Path, case: Mapping[str, Any], reviewer: str | None,
     if not reviews or not reviews[0].is_finished(found.regions, list(_labels(case))[1:]):
         return None
     (review,) = reviews
-    path = folder / f"segmentation_reviewed.{safe_reviewer_name(review.reviewer)}.seg.nrrd"
+    path = version_path(folder, review.path.name)
     if path.is_file():
         labels, note = read_reviewed(path, case_grid(folder, case), case)
         notes += [note] if note else []

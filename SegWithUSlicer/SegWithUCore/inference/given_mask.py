@@ -148,11 +148,15 @@ def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence
             message = f"{path} has {names or 'no segment'}, but the model has {known}: name them so, or give --labels"
             raise InputError(f"{message}.", "unknown-label")
     by_key = {_plain(entry.key): entry for entry in entries}
+    plain = [_plain(entry.key) for entry in entries]
+    if twice := [key for key in wanted if plain.count(_plain(key)) > 1]:
+        message = f"{path} has more than one mask named {twice[0]}: rename or remove the others."
+        raise InputError(message, "double-structure")
     labels, label_of = [structures[0]], np.zeros(len(structures), np.uint8)
     indices = np.zeros(grid.shape_zyx, np.uint8)
     for key, text in wanted.items():
         members, entry = _members(text, structures), by_key.get(_plain(key))
-        if not members or (entry is None and not (by_value and key.isdecimal())):
+        if not members or (entry is None and not (by_value and key.isdecimal() and int(key))):
             what = "the model has no" if not members else f"{path} has no"
             known = ", ".join(label.name for label in structures[1:]) if not members else listed(by_key)
             raise InputError(
@@ -223,7 +227,7 @@ def _dicom_segments(path: Path, image: Path, grid: VoxelGrid) -> list[_Entry]:
 
 def _inside(path: Path, image: Path, grid: VoxelGrid) -> np.ndarray:
     """Read the mask of one structure."""
-    found: np.ndarray = _layers(path, image, grid)[1][0] != 0
+    found: np.ndarray = whole_labels(path, _layers(path, image, grid)[1][0]) != 0
     return found
 
 

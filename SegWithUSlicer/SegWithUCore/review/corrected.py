@@ -8,6 +8,7 @@ from ..case.case_file import DAMAGED, read_case
 from ..case.case_folders import REVIEWED_PATTERN
 from ..models.away import site_command
 from ..util.errors import InputError
+from .log_format import Verdict
 from .reviewer import version_path
 from .reviews import read_reviews
 
@@ -15,24 +16,28 @@ FACTOR_CASES, STAGE_CASES = 3, 10
 """From so many on a factor, and a second stage, are fitted."""
 MOST_LOOKED_AT = 50
 """Cases that are read for their number."""
+_IN_DOUBT = {Verdict.REJECTED, Verdict.SECOND_READER}
 
 
 def corrected_segmentation(folder: Path, case: Mapping[str, Any]) -> Path | None:
-    """Find the segmentation of a finished review: all regions have a verdict, and the reviewer has saved a version.
+    """Find the segmentation of a finished review: the version that its reviewer has saved.
+
+    All regions have a verdict, and nothing is rejected or waits for a second reader.
 
     Raises:
         InputError: there are several, or regions are missing or damaged.
     """
-    found = read_reviews(folder, case)
+    found, names = read_reviews(folder, case), [str(entry["name"]) for entry in case["structures"]]
     done = [
         path
         for review in found.reviews
-        if len(review.verdicts(found.regions)) == len(found.regions)
+        if len(verdicts := review.verdicts(found.regions)) == len(found.regions)
+        and _IN_DOUBT.isdisjoint([*verdicts.values(), *(review.state.structure(name).verdict for name in names)])
         if (path := version_path(folder, review.path.name)).is_file()
     ]
     if len(done) > 1:
-        names = ", ".join(path.name for path in done)
-        raise InputError(f"{folder} has {len(done)} corrected segmentations ({names}): keep one.", "two-references")
+        files = ", ".join(path.name for path in done)
+        raise InputError(f"{folder} has {len(done)} corrected segmentations ({files}): keep one.", "two-references")
     return done[0] if done else None
 
 

@@ -10,6 +10,7 @@ from SegWithUCore.case.case_file import read_case as read_case_file
 from SegWithUCore.case.case_folders import case_folders, holds_cases
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.case.segmentation_file import read_reviewed
+from SegWithUCore.export.anonymous import write_volume
 from SegWithUCore.inference.ood_check import needs_placing
 from SegWithUCore.inference.placed_case import LEAST_OVERLAP
 from SegWithUCore.inference.placement import Template, place
@@ -56,6 +57,7 @@ def _reviewed(folder: Path, bundle: Bundle, work: Path) -> list[Case]:
     labels, _ = read_reviewed(path, VoxelGrid.of(images[0]), case)
     values = {str(entry["name"]): int(entry["value"]) for entry in case["structures"]}
     placed = (case.get("placement") or {}).get("boxes")
+    patient = str(case["input"]["channels"][0]["voxels_sha256"])  # two cases of one image are of one patient
     parts = []
     for box in placed or [case["assessed"]]:
         side = f"{box['side']} " if placed else ""
@@ -65,9 +67,8 @@ def _reviewed(folder: Path, bundle: Bundle, work: Path) -> list[Case]:
             raise InputError(f"{folder} has no {lacking}, as '{bundle.name}' has: give cases of it.", "other-model")
         own = {values[name]: value for name, value in names.items()}
         voxels = VoxelBox(tuple(box["index_ijk"]), tuple(box["size_ijk"]))
-        parts.append(
-            _written(work, f"{folder.name}_{side.strip() or 'whole'}", images, labels, voxels, own, folder.name)
-        )
+        name = f"{folder.name}_{side.strip() or 'whole'}"
+        parts.append(_written(work, name, images, labels, voxels, own, patient))
     return parts
 
 
@@ -115,7 +116,7 @@ def _written(
         own[labels == given] = value
     paths = [work / f"{name}_{number:04d}.nrrd" for number in range(len(images))]
     for path, image in zip(paths, images, strict=True):
-        sitk.WriteImage(box.crop(image), str(path))
+        write_volume(box.crop(image), path)
     reference = work / f"{name}_labels.nrrd"
-    sitk.WriteImage(box.crop(image_on_grid(own, images[0])), str(reference))
+    write_volume(box.crop(image_on_grid(own, images[0])), reference)
     return Case(name, tuple(paths), reference, patient)

@@ -98,6 +98,8 @@ def refit(
     result["site"] = {"cases": len(cases), "patients": len(patients), "messages": messages}
     if line is not None and line.factor is not None and better:
         result["site"]["factor"] = asdict(line.factor)
+    elif stage is None and "factor" in (own_site := calibration.get("site") or {}):  # it still holds
+        result["site"]["factor"] = own_site["factor"]
     taken = added.check if added is not None and stage is not None else (calibration.get("site") or {}).get("added")
     if taken is not None:  # what the error probability rests on, also after a further factor
         result["site"]["added"] = dict(taken)

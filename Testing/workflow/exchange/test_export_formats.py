@@ -107,6 +107,19 @@ def test_a_region_in_doubt_keeps_a_case_from_training(
     refused(outcome, "unfinished-review", "1 cases")
 
 
+def test_a_training_case_is_cut_to_what_was_segmented(cases: Path, tmp_path: Path, segwithu: Command) -> None:
+    done = cases / CASES[0]
+    box = {"index_ijk": [3, 4, 5], "size_ijk": [20, 30, 25]}
+    changed_case(done, lambda case: case.update(assessed=box))
+    finish(done, "Anna", Verdict.ACCEPTED)
+    assert segwithu("export", done, "--nnunet", "--output", tmp_path / "Dataset101_H").code == 0
+    for path, file in (("imagesTr/{}_0000", "image"), ("labelsTr/{}", "segmentation")):
+        found = sitk.ReadImage(str(tmp_path / "Dataset101_H" / f"{path.format(done.name)}.nii.gz"))
+        wanted = sitk.ReadImage(str(done / f"{file}.nii.gz"))[3:23, 4:34, 5:30]
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(wanted))
+        assert found.GetOrigin() == pytest.approx(wanted.GetOrigin())
+
+
 def test_an_export_opens_in_itk_snap_and_fsleyes(cases: Path, tmp_path: Path, segwithu: Command) -> None:
     outcome = segwithu("export", cases / CASES[0], "--output", tmp_path / "sent", "--json")
     assert outcome.code == 0, outcome.err

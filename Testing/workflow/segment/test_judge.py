@@ -95,6 +95,9 @@ def test_a_changed_mask_is_kept_as_given_and_read_as_wrong_where_it_was_changed(
     assert case["judged"]["labels"] == {"53": "hippocampus"}
     assert any(entry["kind"] == "judged" and "53" in entry["message"] for entry in case["ood"]["warnings"])
     assert segwithu("report", folder).code == 0
+    assert segwithu("export", folder, "-o", tmp_path / "sent", "--anonymous").code == 0
+    told = json.loads((tmp_path / "sent" / "case-001" / "case.json").read_text(encoding="utf-8"))
+    assert told["judged"] == {"sha256": case["judged"]["sha256"], "labels": {}}
     assert segwithu(*call, "--resume").code == 0
     _write(53 * ndimage.binary_dilation(labels > 0).astype(np.uint8), reference, mask)
     refused(segwithu(*call, "--resume"), "case-outdated", folder)
@@ -162,12 +165,20 @@ def test_masks_that_cannot_be_judged_are_refused(segwithu: Command, image: Path,
     }
     for code, mask in masks.items():
         refused(segwithu("judge", image, mask, "-m", MODEL, "-o", tmp_path / "out"), code, mask)
+    _write(labels * np.float32(0.25), reference, tmp_path / "chances" / "anterior_hippocampus.nii.gz")
+    for name in ("anterior_hippocampus.nii.gz", "anterior hippocampus.nrrd"):
+        _write((labels == 1).astype(np.uint8), reference, tmp_path / "twice" / name)
+    for code, mask in {"label-values": tmp_path / "chances", "double-structure": tmp_path / "twice"}.items():
+        refused(segwithu("judge", image, mask, "-m", MODEL, "-o", tmp_path / "out"), code, mask)
     good = _write(labels, reference, tmp_path / "good.nii.gz")
     for code, names in {
         "double-structure": ["1=hippocampus", "2=posterior hippocampus"],
-        "unknown-label": ["1=liver"],
+        "unknown-label": ["0=anterior hippocampus", "1=posterior hippocampus"],
+        "unknown-label ": ["1=liver"],
     }.items():
-        refused(segwithu("judge", image, good, "-m", MODEL, "-o", tmp_path / "out", "--labels", *names), code, good)
+        refused(
+            segwithu("judge", image, good, "-m", MODEL, "-o", tmp_path / "out", "--labels", *names), code.strip(), good
+        )
     refused(segwithu("judge", image, good, "-m", MODEL, "-o", tmp_path / "out", "--labels", "1"), "wrong-usage", code=2)
     refused(segwithu("judge", image, "-m", MODEL, "-o", tmp_path / "out"), "wrong-usage", image, code=2)
     assert not entries(tmp_path / "out")

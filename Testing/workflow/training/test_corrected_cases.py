@@ -9,6 +9,7 @@ from exchanged_cases import changed_case, copied, edited, judged, rest_accepted
 from segwithu_command import MODEL
 from web_client import WebClient, served
 
+from SegWithUCore.case.case_file import read_case as read_case_file
 from SegWithUCore.inference.placement import Placed
 from SegWithUCore.io.roi import RegionOfInterest
 from SegWithUCore.models.bundle import read_bundle
@@ -37,7 +38,7 @@ def test_only_corrections_of_finished_reviews_are_references(segmented_cases: Pa
     edited(open_, "Ana")
     rest_accepted(plain, "Ana", {1: Verdict.ACCEPTED})
     (found,) = added_cases(str(cases), read_bundle(MODEL), work)
-    assert found.patient == "done"
+    assert found.patient == read_case_file(done)["input"]["channels"][0]["voxels_sha256"]
     hint = corrected_cases_text(plain, "hippocampus")
     assert hint.startswith("1 corrected case") and f"--add {cases}" in hint
     assert corrected_cases_text(plain, "liver") == ""
@@ -61,6 +62,16 @@ def test_a_case_of_a_model_with_other_structures_is_refused(segmented_cases: Pat
     with pytest.raises(InputError) as refused:
         added_cases(str(case), read_bundle(MODEL), folder("work", tmp_path))
     assert refused.value.code == "other-model"
+
+
+@pytest.mark.parametrize("doubt", [Verdict.REJECTED, Verdict.SECOND_READER])
+def test_what_a_reviewer_doubts_is_no_reference(doubt: Verdict, segmented_cases: Path, tmp_path: Path) -> None:
+    case = copied(segmented_cases / "hippocampus_075", tmp_path)
+    rest_accepted(case, "Ana", {1: Verdict.CORRECTED, 2: doubt})
+    edited(case, "Ana")
+    with pytest.raises(UsageError) as refused:
+        added_cases(str(case), read_bundle(MODEL), folder("work", tmp_path))
+    assert refused.value.code == "no-corrected-case"
 
 
 @pytest.mark.parametrize("sided", [True, False])
