@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from ..calibration.flag_limits import SHOWN_MISSED
 from .flags import Flag, Rule, case_flags, metrics_of_case, rules_of_case
 
 _UNUSABLE = (Rule.EMPTY, Rule.MODEL)
@@ -82,5 +83,5 @@ def miss_rate(calibration: Mapping[str, Any] | None) -> str:
     rule, bad = min(rules, key=lambda rule: rule["bound"]), int(calibration["bad_cases"])
     return (
         f"Of {bad} bad calibration cases (Dice of a structure below {calibration['bad_dice']:.2f}) {rule['missed']} "
-        f"had no sign either; of new ones like them at most {rule['bound'] * 100:.0f} % on average."
+        f"had no sign either; in simulations {SHOWN_MISSED} of new ones like them had none."
     )

@@ -41,6 +41,7 @@ class InputPanel:
         self.models = list(models)
         self._on_change = on_change
         self._parameters: Parameters | None = None
+        self._roi: Any = None
         self._selectors: list[Any] = []
         self._gui = GuiConnections()
         self._likeness = OneLine(ui.likenessLabel, ui.likenessButton, ui.likenessDetailsLabel)
@@ -155,8 +156,12 @@ class InputPanel:
         self.draw_handles()
 
     def draw_handles(self) -> None:
-        """Show whether the chosen region has handles."""
+        """Show whether the chosen region has handles; the region before is hidden once the whole image is chosen."""
         roi = self._parameters.roi if self._parameters is not None else None
+        display = self._roi.GetDisplayNode() if self._roi is not None and roi is None else None
+        if display is not None and self._parameters is not None:
+            display.SetVisibility(False)
+        self._roi = roi
         self.ui.handlesBox.enabled = roi is not None
         self._gui.refresh()
 
