@@ -2,6 +2,7 @@
 """Make the template that finds both hippocampi in whole heads, and measure how well it does.
 
     python Testing/Benchmarks/placement.py build FILE.nii.gz       # brain mask and centres, from 20 label maps
+    python Testing/Benchmarks/placement.py add FILE.nii.gz MODEL   # let a bundle find its boxes by this template
     python Testing/Benchmarks/placement.py judge FILE.nii.gz asis rot0+30 top thick   # errors on the 5 decision brains
     python Testing/Benchmarks/placement.py dice FILE asis       # Dice of the shipped model on the 15 brains
     python Testing/Benchmarks/placement.py wrong FILE.nii.gz       # similarity where there is no head
@@ -12,8 +13,10 @@ maps of whole heads (Apache-2.0), each registered as an image of T1-like grey va
 
 import argparse
 import json
+import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,16 @@ from brain_training import SHARED, T1, prototype
 
 from SegWithUCore.api import load_model, segment_image
 from SegWithUCore.inference.placement import FINE_MM, INSIDE, Template, _resampled, _scaled, place, register
-from SegWithUCore.models.bundle import BoxInTemplate, Placement, file_sha256
+from SegWithUCore.models.bundle import (
+    CARD_FILE,
+    TEMPLATE_FILE,
+    BoxInTemplate,
+    Placement,
+    file_sha256,
+    read_bundle,
+    write_bundle_json,
+)
+from SegWithUCore.models.model_card import model_card
 from SegWithUCore.util.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,6 +114,18 @@ def build(file: Path) -> None:
         x, y, z = np.median([point[side] for point in points], 0)
         boxes.append({"side": side, "centre_ras_mm": [round(-x, 1), round(-y, 1), round(z, 1)], "size_mm": SIZE_MM})
     _boxes_file(file).write_text(json.dumps(boxes, indent=1) + "\n", encoding="utf-8")
+
+
+def add(file: Path, folder: Path) -> None:
+    """Give a calibrated bundle the template, the boxes and the limits of the shipped model."""
+    shipped, bundle = load_model("hippocampus").bundle, read_bundle(folder)
+    if shipped.placement is None:
+        raise SystemExit("The shipped model places no boxes: it has no limits to take over.")
+    boxes = tuple(BoxInTemplate(**entry) for entry in json.loads(_boxes_file(file).read_text(encoding="utf-8")))
+    shutil.copyfile(file, folder / TEMPLATE_FILE)
+    placement = replace(shipped.placement, sha256=file_sha256(file), boxes=boxes)
+    written = write_bundle_json(replace(bundle, placement=placement), folder)
+    (folder / CARD_FILE).write_text(model_card(written), encoding="utf-8")
 
 
 def _boxes_file(template: Path) -> Path:
@@ -232,12 +256,14 @@ def wrong(file: Path) -> None:
 def main() -> int:
     """Run a part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["build", "judge", "heads", "wrong", "dice", "dice-decision"])
+    parser.add_argument("part", choices=["build", "add", "judge", "heads", "wrong", "dice", "dice-decision"])
     parser.add_argument("file", type=Path)
     parser.add_argument("ways", nargs="*", default=["asis"])
     options = parser.parse_args()
     if options.part == "build":
         build(options.file)
+    elif options.part == "add":
+        add(options.file, Path(options.ways[0]))
     elif options.part.startswith("dice"):
         dice(options.ways, options.part == "dice-decision")
     elif options.part == "wrong":
