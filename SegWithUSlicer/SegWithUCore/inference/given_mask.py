@@ -235,7 +235,7 @@ def _files(path: Path) -> list[Path]:
     """Return the file, or those of a folder that are images."""
     if not path.is_dir():
         regular_file(path, WANTED)
-    found = sorted(file for file in path.iterdir() if stem_of(file)) if path.is_dir() else [path]
+    found = sorted(file for file in path.iterdir() if stem_of(file) and file.is_file()) if path.is_dir() else [path]
     if not found:
         raise InputError(f"{path} holds no mask: give a file, or a folder with one file per structure.", "no-image")
     return found

@@ -152,7 +152,7 @@ def test_masks_that_cannot_be_judged_are_refused(segwithu: Command, image: Path,
     corner[:3, :3, :3] = 1
     _write((labels > 0).astype(np.uint8), reference, tmp_path / "two" / "anterior_hippocampus.nii.gz")
     _write((labels == 2).astype(np.uint8), reference, tmp_path / "two" / "posterior_hippocampus.nii.gz")
-    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "folder.nii.gz").mkdir(parents=True)
     masks = {
         "other-grid": _write(labels, moved, tmp_path / "moved.nii.gz"),
         "empty-mask": _write(0 * labels, reference, tmp_path / "empty.nii.gz"),
