@@ -190,7 +190,7 @@ def _settings_of_job(job: Job, model: Model) -> dict[str, Any]:
         "head": model.head.name,
         "region of interest": None if job.roi is None else [*job.roi.centre_ras_mm, *job.roi.size_mm],
         "mask": None if job.mask is None else job.mask.facts(),
-        "number of passes": job.passes,
+        "number of passes": job.passes if model.fitted.error_probability else 1,  # it looks once
         ENGINE: [engine[name] for name in ("name", "version", "precision", "graphs_sha256")],
     }
 

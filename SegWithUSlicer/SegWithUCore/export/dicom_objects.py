@@ -328,7 +328,7 @@ def common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTi
         "software_versions": [text(origin.software), text(origin.model)],
         "device_serial_number": text(origin.weights_sha256),
         "content_label": title.label,
-        "content_description": text(f"{'' if title.creator else origin.light}By the model {origin.model}"),
+        "content_description": text(f"{'' if title.creator else origin.light}With the model {origin.model}"),
         "content_creator_name": person(title.creator),
         "series_description": text(title.series),
         "coding_schemes": [
