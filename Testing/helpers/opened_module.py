@@ -99,8 +99,12 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.is_file() or stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+    if not Path("/proc/self/stat").is_file():
+        return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:  # it ended just now
+        return False
 
 
 def sample_volume() -> Any:

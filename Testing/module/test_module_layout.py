@@ -118,7 +118,7 @@ FAR = "The part spans 197 x 233 x 189 mm, but the training cases span 32 x 45 x 
 @pytest.mark.parametrize(
     ("result", "line"),
     [
-        ({}, "Check the result carefully: 1 unusual properties of the image."),
+        ({}, "Check the result carefully: unusual properties of the image: 1."),
         ({"refused": True, "kinds": frozenset({"field of view"})}, "press Propose for a region."),
         ({"refused": True, "kinds": frozenset({"picture"})}, "or add a model."),
         ({"refused": True, "kinds": frozenset({"empty"})}, "check the image and the region."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
+from opened_module import segment_crop
+from repository import TESTING
 from reviewing import Reviewing
 
 
@@ -18,6 +20,9 @@ def test_a_review_needs_a_name_which_is_remembered(reviewing: Reviewing) -> None
 
 
 def test_ten_regions_by_keyboard_alone_with_every_view_as_it_was(reviewing: Reviewing) -> None:
+    image = TESTING / "data" / "hippocampus" / "images" / "hippocampus_319.nii.gz"
+    reviewing.host.close_scene()
+    segment_crop(reviewing.opened, slicer.util.loadVolume(str(image)))
     reviewing.show_pet()
     reviewing.start()
     assert len(reviewing.ids) >= 10

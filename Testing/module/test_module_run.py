@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,14 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     assert (opened.overlay.map_name, opened.ui.mapBox.currentText) == ("error_probability", "Error probability")
     assert "% of the anterior hippocampus" in opened.ui.readoutLabel.text
     assert opened.ui.structuresTable.rowCount == 2
-    for row, structure in enumerate(nodes.case.structures):
-        flag = opened.ui.structuresTable.item(row, 1)
-        assert flag.text() == ("not certain" if structure.flags else "-")
-        assert all(sentence in flag.toolTip() for sentence in structure.flags)
-    assert any(structure.flags for structure in nodes.case.structures)
+    flags = [opened.ui.structuresTable.item(row, 1) for row in range(2)]
+    assert [flag.text() for flag in flags] == ["-", "-"], "the shipped model has no useful limit of flags"
+    flag = {"rule": "soft Dice", "structure": "anterior hippocampus", "message": "Why."}
+    nodes.set_case(replace(nodes.case, raw={**nodes.case.raw, "flags": [flag]}))
+    opened.panel.structures.show(nodes)
+    flags = [opened.ui.structuresTable.item(row, 1) for row in range(2)]
+    assert [flag.text() for flag in flags] == ["not certain", "-"]
+    assert "Why." in flags[0].toolTip()
     assert "mm" in opened.ui.structuresTable.item(0, 3).text()
     assert " to " not in opened.ui.structuresTable.item(0, 4).text(), "the interval is in the tool tip"
     assert " to " in opened.ui.structuresTable.item(0, 4).toolTip()

@@ -327,8 +327,12 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except OSError:
         return False
-    state = Path(f"/proc/{pid}/stat")
-    return not state.is_file() or state.read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
+    if not Path("/proc/self/stat").is_file():
+        return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:  # it ended just now
+        return False
 
 
 def _check_nothing_is_left(user: User, pid: int) -> None:

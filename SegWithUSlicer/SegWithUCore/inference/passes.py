@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit, logit
 
 from ..io.grid import VoxelGrid
 from ..models.bundle import Bundle
@@ -92,6 +91,8 @@ def look_again(
         run: makes the maps of a pass, on the same grid.
         folder: as for `maps_of_blocks`.
     """
+    from scipy.special import expit  # here and below only: loading it delays the first window
+
     first = maps.error_probability
     assert first is not None
     sums, swapped = room_for(first.shape, np.float32, folder), mirrored_classes(bundle)
@@ -113,4 +114,6 @@ def look_again(
 
 
 def _log_odds(chance: np.ndarray) -> np.ndarray:
+    from scipy.special import logit
+
     return np.asarray(logit(np.clip(chance, np.float32(FLOOR), np.float32(1 - FLOOR))))

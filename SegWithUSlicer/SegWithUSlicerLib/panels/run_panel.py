@@ -122,4 +122,4 @@ def _banner_text(warnings: int, refused: bool, result: PreflightResult) -> str:
             "image or model, or <a href='{url}'>add a model</a>."
         )
         return text.format(url=_MODELS_PAGE)
-    return _("<b>Check the result carefully:</b> {n} unusual properties of the image.").format(n=warnings)
+    return _("<b>Check the result carefully:</b> unusual properties of the image: {n}.").format(n=warnings)

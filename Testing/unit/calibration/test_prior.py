@@ -111,9 +111,11 @@ def test_two_cases_of_a_patient_are_no_two_patients(own: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("number", [15, 17])
 def test_cases_that_give_no_limit_leave_the_model_its_own(own: dict[str, Any], number: int) -> None:
+    limit = {"soft_dice": {**own["flags"]["rules"]["soft_dice"], "limit": 0.9, "useful": True}}
+    own = {**own, "flags": {**own["flags"], "rules": limit}}
     found = refit(own, LABELS, cases(number, offset=1.5))
     assert found.is_changed
-    assert found.block["flags"]["rules"] == own["flags"]["rules"]
+    assert found.block["flags"]["rules"] == limit
     assert "the model's own stay" in said(found, "Limits of flags")
     ranked = len(found.block["flags"]["metrics"]["wrong_share"])
     assert ranked == (number if number >= 17 else len(own["flags"]["metrics"]["wrong_share"]))

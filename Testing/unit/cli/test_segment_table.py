@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from SegWithUCore.cli.case_summary import next_steps, summary
+from SegWithUCore.review.light import with_light
 
 LIVER = {
     "value": 5,
@@ -20,12 +21,15 @@ LIVER = {
 
 def lines_of(liver: dict[str, Any], refused: bool = False, calibrated: bool = True) -> list[str]:
     outside = {"value": 0, "name": "background", "volume_mm3": 9000.0, "expected_wrong_mm3": 12.0}
-    case = {"name": "case", "structures": [outside, liver], "model": {"calibrated": calibrated}}
-    return summary(case, Path("out"), refused).splitlines()
+    case: dict[str, Any] = {"name": "case", "structures": [outside, liver], "model": {"calibrated": calibrated}}
+    if refused:
+        case["ood"] = {"warnings": [{"severity": "refused", "message": "Another organ.", "structure": None}]}
+    return summary(with_light(case), Path("out"), refused).splitlines()
 
 
 def test_expected_volume_comes_with_its_interval_and_the_cases_behind_it() -> None:
     lines = lines_of(LIVER)
+    assert lines[0] == "case: no sign of trouble"
     row = next(line for line in lines if line.startswith("liver"))
     for cell in ("1234", "1240 (1100 to 1400)", "0.91", "80 (6 %)"):
         assert cell in row
@@ -33,17 +37,19 @@ def test_expected_volume_comes_with_its_interval_and_the_cases_behind_it() -> No
 
 
 def test_what_does_not_beat_a_constant_reads_not_informative() -> None:
-    row = lines_of({**LIVER, "predicted_dice": None, "predicted_dice_informative": False})[3]
+    row = lines_of({**LIVER, "predicted_dice": None, "predicted_dice_informative": False})[4]
     assert "not informative" in row
 
 
 def test_models_without_such_numbers_say_so_and_promise_no_interval() -> None:
     bare = {name: LIVER[name] for name in ("value", "name", "volume_mm3")}
     lines = lines_of(bare, calibrated=False)
-    assert lines[3].count("not assessed") == 3
+    assert lines[4].count("not assessed") == 3
     assert not any("interval" in line for line in lines)
     assert "not calibrated" in lines[-2]
-    assert any(line.startswith("Not assessed") for line in lines_of(bare, refused=True))
+    refused = lines_of(bare, refused=True, calibrated=False)
+    assert refused[:2] == ["case: do not use", "Another organ."]
+    assert not any("not calibrated" in line for line in refused)
 
 
 def test_one_case_ends_with_the_commands_that_list_and_review_its_regions(tmp_path: Path) -> None:

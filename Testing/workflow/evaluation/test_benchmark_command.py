@@ -80,9 +80,10 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
     assert (result["cases"], result["patients"], result["not_run"]) == (3, 2, {})
     assert result["fitted_on"] == {"calibration": 2}
     rows = {row["row"]: row for row in result["rows"]}
-    assert len(rows) == 13
+    assert len(rows) == 14
     passes = {row["baseline"]: row["passes"] for row in result["rows"]}
     assert (passes["softmax"], passes["augmentation"], passes["ensemble"]) == (1, 6, 3)
+    assert {"image-trees", "mask-trees"} <= set(passes)
     regions = {entry["region"]: entry for entry in result["regions"]}
     assert regions["whole"]["errors"] > regions["band"]["errors"] > 0
     costs = {row["baseline"]: row["cost"] for row in result["rows"]}

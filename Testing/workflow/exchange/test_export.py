@@ -236,7 +236,7 @@ def test_what_was_taken_without_a_look_comes_back_as_that(case: Path, tmp_path: 
     outcome = segwithu("merge-reviews", tmp_path / "sent", "--into", case.parent, "--table", tmp_path / "verdicts.csv")
     assert outcome.code == 0, outcome.err
     assert "disagree on 0 regions" in outcome.out, "who did not look does not disagree"
-    assert f"{len(rest.regions) - 1} were taken without a look" in outcome.out
+    assert f"; {len(rest.regions) - 1} taken without a look" in outcome.out
     assert (tmp_path / "verdicts.csv").read_text().count(",not looked at,") == len(rest.regions)
 
 

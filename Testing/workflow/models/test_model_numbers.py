@@ -206,7 +206,7 @@ def test_nan_that_was_computed_is_named_where_a_bundle_is_written(tiny: Path, tm
 
 def test_the_highest_label_comes_back_as_it_went(copy: Path) -> None:
     changed_description(copy, "labels/2/value", HIGHEST_LABEL)
-    for block in ("volume_interval", "predicted_dice"):
+    for block in ("volume_interval", "predicted_dice", "quality"):
         entry = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))["calibration"][block]
         calibrated(copy, block, {"1": entry["1"], str(HIGHEST_LABEL): entry["2"]})
     changed_description(copy, "ood_reference", None)

@@ -201,7 +201,7 @@ def test_case_with_other_channels_than_the_model_does_not_stop_the_others(
     assert "Case 'gap' in" in told[1]
     assert "channel(s) 0000, 0002, but" in told[1]
     assert told[2].startswith("segwithu: 2 of 3 cases failed")
-    assert [name for name in entries(output) if "/" not in name] == ["good", *OVERVIEW]
+    assert [name for name in entries(output) if "/" not in name] == ["failed.csv", "good", *OVERVIEW]
 
 
 @pytest.mark.parametrize(
@@ -275,17 +275,18 @@ def test_unusable_folder_does_not_stop_the_others(data_folder: Path, segwithu: C
     assert outcome.code == 1
     assert f"{empty} holds no DICOM series" in outcome.messages[0]
     assert outcome.messages[1].startswith("segwithu: 1 of 2 cases failed")
-    assert [name for name in entries(output) if "/" not in name] == ["hippocampus_319", *OVERVIEW]
+    assert [name for name in entries(output) if "/" not in name] == ["failed.csv", "hippocampus_319", *OVERVIEW]
 
 
 def test_series_with_a_gap_fails_and_the_others_go_on(data_folder: Path, segwithu: Command, tiny: Path,
                                                       tmp_path: Path) -> None:  # fmt: skip
     image = sitk.Cast(sitk.ReadImage(str(real_image(data_folder))), sitk.sitkInt16)
     write_series(image, tmp_path / "gap", skip=[7])
-    outcome = segwithu.segment(tmp_path / "gap", real_image(data_folder), model=tiny, output=tmp_path / "results")
+    output = tmp_path / "results"
+    outcome = segwithu.segment(tmp_path / "gap", real_image(data_folder), model=tiny, output=output)
     assert outcome.code == 1
     assert [line for line in outcome.messages if "S = 7.00 mm" in line and "no-even-grid" in line]
-    assert [name for name in entries(tmp_path / "results") if "/" not in name] == ["hippocampus_319", *OVERVIEW]
+    assert [name for name in entries(output) if "/" not in name] == ["failed.csv", "hippocampus_319", *OVERVIEW]
 
 
 def test_equal_names_of_file_and_folder_are_refused(glioma: tuple[sitk.Image, ...], segwithu: Command, tiny: Path,

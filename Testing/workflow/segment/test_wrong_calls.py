@@ -231,9 +231,9 @@ def test_a_bad_case_does_not_stop_the_good_one(
     outcome = segwithu.segment(bad, good, model=tiny, output=tmp_path / "results")
     assert outcome.code == 1
     assert [str(bad) in line for line in outcome.messages] == [True, False]
-    assert "1 of 2 cases failed" in outcome.messages[1]
+    assert f"1 of 2 cases failed, see {tmp_path / 'results' / 'failed.csv'}" in outcome.messages[1]
     assert "good" in outcome.out
-    assert [name for name in entries(tmp_path / "results") if "/" not in name] == ["good", *OVERVIEW]
+    assert [name for name in entries(tmp_path / "results") if "/" not in name] == ["failed.csv", "good", *OVERVIEW]
 
 
 def test_a_case_that_fails_for_an_unknown_reason_does_not_stop_the_others(
@@ -256,7 +256,7 @@ def test_a_case_that_fails_for_an_unknown_reason_does_not_stop_the_others(
     assert outcome.code == 1
     assert "something nobody thought of" in outcome.messages[0]
     assert len(outcome.messages) == 2
-    assert [name for name in entries(tmp_path / "results") if "/" not in name] == ["b", *OVERVIEW]
+    assert [name for name in entries(tmp_path / "results") if "/" not in name] == ["b", "failed.csv", *OVERVIEW]
 
 
 def test_debug_shows_the_traceback_and_others_do_not_see_one(segwithu: Command, tiny: Path, tmp_path: Path) -> None:

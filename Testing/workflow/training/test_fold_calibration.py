@@ -31,7 +31,7 @@ OWN, FURTHER = 18, 10
 @pytest.fixture(scope="module")
 def split(full_data_folder: Path) -> str:
     """The table of the real cases."""
-    return str(full_data_folder / "hippocampus" / "split.csv")
+    return str(full_data_folder / "hippocampus" / "split_by_scan.csv")
 
 
 def table_of(cases: list[Case], target: Path, role: str) -> str:
