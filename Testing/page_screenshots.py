@@ -34,7 +34,7 @@ def main() -> None:
             window.page.get_by_text("open for Ana").wait_for()
             window.open_case("right")
             window.press(ACCEPT, ACCEPT, REJECT, SECOND)
-            window.page.get_by_text("error probability 0.").wait_for()
+            window.page.get_by_text("error probability ≈").wait_for()
             window.page.screenshot(path=folder / "browser.png")
             window.page.get_by_role("button", name="← Cases").click()
             window.wait("worklist")
