@@ -63,7 +63,7 @@ def _add_options(command: CommandParser) -> None:
     add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
     command.add_shared("--head", "--device", "--engine", "--overwrite")
     flag("--resume", "skip a case that exists for the same voxels, model, head and region of "
-         "interest; failures are listed in OUTPUT/failed.csv")  # fmt: skip
+         "interest, as several cases always do; their failures are listed in OUTPUT/failed.csv")  # fmt: skip
     add("--passes", type=int, choices=(1, 2, 4), default=1, help="average the error probability of so many passes, "
         "mirrored and shifted; the segmentation is that of the first (default: 1)")  # fmt: skip
     flag("--quiet", "one line a case: whether to look at it")
