@@ -15,7 +15,7 @@ from SegWithUCore.metrics.patients import by_patient
 from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.training_record import TrainingRecord, read_record, write_record
-from SegWithUCore.util.atomic_files import atomic_file, atomic_folder
+from SegWithUCore.util.atomic_files import atomic_folder, write_text
 from SegWithUCore.util.errors import UsageError
 from SegWithUCore.util.progress import Progress
 from SegWithUCore.util.strict_json import read_json_object, to_json
@@ -217,8 +217,7 @@ class Pipeline:
                     f"{first[0].name}, both of patient {patient}: give all cases of a patient the same role.",
                     "seen-cases",
                 )
-        with atomic_file(self.cases_file) as work:
-            work.write_text(to_json(known if self.job.hashes else {}) + "\n", encoding="utf-8")
+        write_text(self.cases_file, to_json(known if self.job.hashes else {}) + "\n")
         return {"remarks": remarks}
 
     def _hashes(self, role: str) -> dict[str, str] | None:

@@ -12,7 +12,7 @@ from ..io.plane_writer import LABELS, write_nifti_planes
 from ..io.roi import VoxelBox, whole_grid
 from ..io.volume import check_file, read_file
 from ..models.input_spec import Label
-from ..util.atomic_files import atomic_file, remove_leftovers
+from ..util.atomic_files import atomic_file, remove_leftovers, write_text
 from ..util.errors import InputError, OutputError
 from ..util.strict_json import to_json
 from .case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case
@@ -67,8 +67,7 @@ def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk
             check_file(work)
         except (RuntimeError, InputError) as error:
             raise OSError("the disk is full or read-only") from error
-    with atomic_file(folder / REGIONS_FILE) as work:
-        work.write_text(regions_csv(found.regions), encoding="utf-8", newline="")
+    write_text(folder / REGIONS_FILE, regions_csv(found.regions))
 
 
 def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool = False) -> "FoundRegions":

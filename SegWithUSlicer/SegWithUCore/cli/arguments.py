@@ -79,7 +79,6 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "--network": {"metavar": "FILE.py:FACTORY", "help": "file of a user-defined network"},
     "--threads": {"type": int_between(1, 1024), "metavar": "N", "help": "CPU threads (default: the cores)"},
-    "--part": {"metavar": "I/N", "help": "only the I-th of N equal shares of the cases, such as 3/8"},
     "--allow-seen-cases": {
         "action": "store_true",
         "help": "allow cases that were used in another role; noted in the model card",
@@ -237,8 +236,7 @@ def asked_cases(paths: Sequence[Path], console: Console) -> list[Path]:
         InputError: as `case_folders`.
     """
     folders = case_folders(paths)
-    for sentence in deeper_cases(paths):
-        console.note(sentence)
+    console.note(*deeper_cases(paths))
     return folders
 
 

@@ -50,9 +50,10 @@ class Console:
         """Print a result: `text` for people, `data` for machines."""
         self._print(text, {"event": "result", **data}, self.out)
 
-    def note(self, text: str) -> None:
-        """Print information that is not a result."""
-        self._print(terminal_line(text), {"event": "note", "text": text}, self.err)
+    def note(self, *texts: str) -> None:
+        """Print information that is not a result, a line each."""
+        for text in texts:
+            self._print(terminal_line(text), {"event": "note", "text": text}, self.err)
 
     def step(self, text: str, data: dict[str, Any]) -> None:
         """Print where the work is: `text` for people, if not empty; `data` for machines, its event included."""
@@ -63,10 +64,11 @@ class Console:
         """For a parent process: the number of this one, which a launcher may have started."""
         self.step("", {"event": "started", "pid": os.getpid()})
 
-    def error(self, text: str, **data: str) -> None:
-        """Print a failure, in one sentence; `data` and the code of the error say more for machines."""
-        fields = {"event": "error", "text": text, "code": code_of(text), **data}
-        self._print(f"segwithu: {terminal_line(text)}", fields, self.err)
+    def error(self, *texts: str, **data: str) -> None:
+        """Print failures, in one sentence each; `data` and the code of the error say more for machines."""
+        for text in texts:
+            fields = {"event": "error", "text": text, "code": code_of(text), **data}
+            self._print(f"segwithu: {terminal_line(text)}", fields, self.err)
 
     def trace(self, error: BaseException | str) -> None:
         """Python's traceback of an error, or its text, for those who look for its cause."""

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     from ..models.bundle import with_head
     from ..models.installed import resolve_model
-    from ..util.atomic_files import atomic_file, atomic_folder
+    from ..util.atomic_files import atomic_folder, write_text
 
     refuse_if(
         (
@@ -96,8 +96,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.report:
         console.note(f"Look at {options.report / 'report.html'}.")
     if options.output:
-        with atomic_file(options.output) as work:
-            work.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_text(options.output, json.dumps(result, indent=1) + "\n")
     if options.record:
         _record(model, recorded(result), record)
     return 0
@@ -110,12 +109,11 @@ def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | No
     from ..models.bundle_files import weights_path
     from ..models.model_card import model_card
     from ..models.training_record import write_record
-    from ..util.atomic_files import atomic_file
+    from ..util.atomic_files import write_text
 
     folder = weights_path(model.bundle).parent
     if record is not None:
         write_record(folder, record)
     about = {key: text for key, text in model.bundle.about.items() if key != "judged"}  # of figures that go now
     written = write_bundle_json(replace(model.bundle, metrics=result, about=about), folder)
-    with atomic_file(folder / CARD_FILE) as work:
-        work.write_text(model_card(written), encoding="utf-8")
+    write_text(folder / CARD_FILE, model_card(written))

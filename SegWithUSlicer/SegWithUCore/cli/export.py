@@ -100,8 +100,7 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     folders, images, troubles = _asked(options, console)
     if options.with_image:
         console.note(f"The pages contain the image: {_FACE}. Names, dates, identifiers and paths are left out.")
-    for message in troubles:
-        console.error(message)
+    console.error(*troubles)
     if not folders:
         return 1
     with_image = options.with_image or not options.page
@@ -116,14 +115,12 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     with console.progress("export") as progress:
         found = export(folders, options.output, settings, progress)
         progress("done", 1.0)
-    for message in found.troubles:
-        console.error(message)
+    console.error(*found.troubles)
     for message in found.left_out[:_MOST_ROWS]:
         console.note(f"Left out: {message}")
     if len(found.left_out) > _MOST_ROWS:
         console.note(f"Left out: {len(found.left_out) - _MOST_ROWS} more files; --json lists all.")
-    for note in found.notes:
-        console.note(note)
+    console.note(*found.notes)
     failed = len(found.troubles) + len(troubles)
     text = f"{len(found.names)} of {len(folders) + len(troubles)} cases were exported to {options.output}."
     if found.names_file is not None:
@@ -191,10 +188,8 @@ def run_dicom(options: argparse.Namespace, console: Console) -> int:
     with console.progress("export-dicom") as progress:
         found = export_dicom(folders, options.output, options.source, options.reviewer, progress)
         progress("done", 1.0)
-    for note in found.notes:
-        console.note(note)
-    for sentence in found.troubles:
-        console.error(sentence)
+    console.note(*found.notes)
+    console.error(*found.troubles)
     lines = [f"{name}: {', '.join(files)}" for name, files in found.files.items()]
     lines.append(f"{len(found.files)} of {len(folders)} cases were exported to {options.output}.")
     data = {"exported": found.files, "failed": len(found.troubles), "output": str(options.output)}

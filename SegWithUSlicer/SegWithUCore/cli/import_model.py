@@ -111,8 +111,7 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
         check_folder_name(options.name, "--name")
     folder = read_nnunet_folder(options.folder, options.fold, **_reading(options))
     about = about_of(folder, {name: getattr(options, name) for name in ABOUT})
-    for note in folder.model.notes:
-        console.note(note)
+    console.note(*folder.model.notes)
     if output is not None:
         bundle = write_nnunet_bundle(folder, about, output, options.overwrite)
         console.result(f"{bundle.name}, not calibrated, in {output}", {"bundle": str(output)})
@@ -164,8 +163,7 @@ def run_adopt(options: argparse.Namespace, console: Console) -> int:
         if output.exists() and not options.overwrite and not has_left(job.work, "model", output):
             raise OutputError(f"{output} exists already: choose another folder or pass --overwrite.", "exists-already")
         job = replace(job, replaces=output.exists())
-        for note in _notes(job):
-            console.note(note)
+        console.note(*_notes(job))
         with console.progress("adopt") as progress:
             found = run_stages(job.work, adoption_stages(job, first), progress, options.redo)["model"]
     if found["graphs"]:

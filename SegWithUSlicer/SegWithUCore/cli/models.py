@@ -169,8 +169,7 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
             name = f"{bundle.name} {bundle.about['version']} in {bundle.folder}"
             facts = {"model": bundle.name, "folder": str(bundle.folder), "whole": True}
             console.result(f"{name if named[bundle.name] > 1 else bundle.name}: whole", facts)
-    for problem in problems:
-        console.error(problem)
+    console.error(*problems)
     return 1 if problems else 0
 
 

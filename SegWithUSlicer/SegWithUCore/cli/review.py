@@ -14,7 +14,7 @@ from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
 from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, WorklistEntry, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
-from ..util.atomic_files import atomic_file
+from ..util.atomic_files import write_text
 from ..util.errors import SegWithUError
 from ..util.failures import failure_message
 from .arguments import add_command, asked_cases, finite_number, int_between, refuse_if
@@ -191,8 +191,7 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     )
     console.started()
     store = CaseStore(options.place, options.images)
-    for sentence in deeper_cases([store.place]):
-        console.note(sentence)
+    console.note(*deeper_cases([store.place]))
     routes = Routes(store, OpenReviews(), options.reviewer)
     server = PageServer((options.host, options.port), options.behind_proxy, routes, console.error)
     cases, gate = len(store.folders), server.gate
@@ -202,8 +201,7 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     if options.open and not webbrowser.open(gate.link_for_once()):
         console.note("Cannot start a browser: open the link manually.")
     left = server.run()
-    for sentence in left:
-        console.error(sentence)
+    console.error(*left)
     text = "The page is closed." if left else "The page is closed; every verdict is in its case folder."
     console.result(text, {"closed": True, "not_stored": len(left)})
     return 1 if left else 0
@@ -219,14 +217,11 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
     merge-reviews back_from_colleague --into results --table agreement.csv
     """
     done, troubles = merge_reviews(options.sources, options.into)
-    for note in [*deeper_cases(options.sources), *(merged.note for merged in done if merged.note)]:
-        console.note(note)
-    for message in troubles:
-        console.error(message)
+    console.note(*deeper_cases(options.sources), *(merged.note for merged in done if merged.note))
+    console.error(*troubles)
     cases = _reviewed_cases(options.into, console)
     if options.table is not None:
-        with atomic_file(options.table) as work:
-            work.write_text(agreement_csv(cases), encoding="utf-8", newline="")
+        write_text(options.table, agreement_csv(cases))
     split = sum(len(disagreements(regions, reviews)) for _, regions, reviews in cases)
     unseen = sum(len(unseen_regions(regions, reviews)) for _, regions, reviews in cases)
     lines = [merged.message for merged in done] or ["There are no reviews."]

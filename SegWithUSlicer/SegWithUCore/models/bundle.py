@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..network.specs import BackboneSpec
-from ..util.atomic_files import atomic_file
+from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from ..util.input_files import is_there, read_bounded
 from ..util.paths import BUNDLE_FILE
@@ -292,8 +292,7 @@ def write_bundle_json(bundle: Bundle, folder: Path, source: str | None = None) -
         InputError: a field is not what a reader would take, such as NaN.
     """
     data, checked = _checked(bundle, folder, source)
-    with atomic_file(folder / BUNDLE_FILE) as work:
-        work.write_text(to_json(data) + "\n", encoding="utf-8")
+    write_text(folder / BUNDLE_FILE, to_json(data) + "\n")
     return replace(checked, folder=folder)
 
 

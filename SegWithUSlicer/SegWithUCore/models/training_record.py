@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..util.atomic_files import atomic_file
+from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from ..util.input_files import is_there
 from ..util.strict_json import read_json_object, to_json, typed
@@ -82,5 +82,4 @@ def read_record(bundle: Path | None) -> TrainingRecord | None:
 
 def write_record(bundle: Path, record: TrainingRecord) -> None:
     """Write the record of a bundle."""
-    with atomic_file(bundle / TRAINING_FOLDER / RECORD_FILE) as work:
-        work.write_text(to_json(record.to_json()) + "\n", encoding="utf-8")
+    write_text(bundle / TRAINING_FOLDER / RECORD_FILE, to_json(record.to_json()) + "\n")

@@ -24,7 +24,7 @@ from ..review.light import light_of
 from ..review.log_format import Verdict
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
-from ..util.atomic_files import atomic_file
+from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from .pictures import REGION_COLOUR, REVIEWED_COLOURS, PlanePicture, Volumes, pictures_around
 from .render import render
@@ -73,8 +73,7 @@ def write_report(folder: Path, output: Path | None = None, image_file: Path | No
             check_region_files(folder, case)
         page = _page(folder, case, image_file)
     target = output or folder / REPORT_FILE
-    with atomic_file(target) as work:
-        work.write_text(page, encoding="utf-8", errors="backslashreplace")  # names may hold half characters
+    write_text(target, page)
     return target
 
 

@@ -9,7 +9,7 @@ from ..case.case_folders import case_folders, holds_cases
 from ..case.pictures import PREVIEW_FILE
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
 from ..review.worklist import WorklistEntry, make_worklist
-from ..util.atomic_files import atomic_file
+from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from .case_report import REPORT_FILE
 from .render import render
@@ -44,8 +44,7 @@ def write_cohort_overview(output: Path) -> list[str]:
         rows=rows,
         table=STRUCTURES_FILE,
     )
-    with atomic_file(output / INDEX_FILE) as work:
-        work.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_text(output / INDEX_FILE, page)
     return list(dict.fromkeys([*troubles, *(entry.trouble for entry in worklist.entries if entry.trouble)]))
 
 

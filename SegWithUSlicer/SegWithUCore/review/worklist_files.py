@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import DAMAGED
-from ..util.atomic_files import atomic_file
+from ..util.atomic_files import write_text
 from ..util.csv_files import csv_text
 from ..util.errors import InputError
 from ..util.paths import has_links, is_inside, is_own, path_mac, stored_path
@@ -60,10 +60,8 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
             "reviewed": "; ".join(review.text for review in entry.reviews),
         }
         cells.append([joined[name] for name in COLUMNS])
-    with atomic_file(folder / WORKLIST_JSON) as work:
-        work.write_text(to_json(content) + "\n", encoding="utf-8")
-    with atomic_file(folder / WORKLIST_CSV) as work:
-        work.write_text(csv_text(COLUMNS, cells), encoding="utf-8", newline="")
+    write_text(folder / WORKLIST_JSON, to_json(content) + "\n")
+    write_text(folder / WORKLIST_CSV, csv_text(COLUMNS, cells))
 
 
 def row_json(entry: WorklistEntry) -> dict[str, Any]:

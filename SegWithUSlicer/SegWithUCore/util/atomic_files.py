@@ -236,6 +236,12 @@ def atomic_file(target: Path, overwrite: bool = True) -> Iterator[Path]:
             _link_to_new(work, target)
 
 
+def write_text(target: Path, text: str) -> None:
+    """Write a text whole or not at all, as UTF-8; half characters, which names of files may hold, are escaped."""
+    with atomic_file(target) as work:
+        work.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+
+
 @contextlib.contextmanager
 def _renamed_into(target: Path) -> Iterator[Path]:
     """Yield a temporary path that the block renames to `target`, and by which users do not know it."""

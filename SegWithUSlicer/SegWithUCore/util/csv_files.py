@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from .atomic_files import atomic_file
+from .atomic_files import write_text
 from .errors import InputError
 from .input_files import read_bounded
 
@@ -40,8 +40,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         OutputError: the place cannot be written to.
     """
     text = csv_text(columns, rows)
-    with atomic_file(path) as work:
-        work.write_text(text, encoding="utf-8", newline="")
+    write_text(path, text)
 
 
 def read_csv(path: Path) -> list[list[str]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from SegWithUCore.util.atomic_files import atomic_file
+from SegWithUCore.util.atomic_files import write_text
 from SegWithUCore.util.csv_files import write_csv
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithUCore.util.progress import Progress, silent
@@ -156,8 +156,7 @@ def make_plan(
     problems = [*found.unusable.values(), *found.warnings] or ["none was found"]
     lines += ["", "## Problems of the data", "", *(f"- {message}" for message in problems), ""]
     for name, text in ((REASONS, "\n".join(lines)), (RECIPE, to_json(recipe) + "\n")):
-        with atomic_file(output / name) as work:
-            work.write_text(text, encoding="utf-8")
+        write_text(output / name, text)
     return found
 
 

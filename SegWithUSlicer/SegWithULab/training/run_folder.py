@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
 from SegWithUCore.network.specs import is_user_network
 from SegWithUCore.network.weights import load_plain, read_safetensors
-from SegWithUCore.util.atomic_files import atomic_file
+from SegWithUCore.util.atomic_files import atomic_file, write_text
 from SegWithUCore.util.csv_files import read_csv, table_of, write_csv
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.input_files import is_there
@@ -98,8 +98,7 @@ class RunFolder:
         return data
 
     def _write_json(self, data: Mapping[str, Any]) -> None:
-        with atomic_file(self.path / "run.json") as work:
-            work.write_text(to_json(data) + "\n", encoding="utf-8")
+        write_text(self.path / "run.json", to_json(data) + "\n")
 
     def save_best(self, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Keep the weights of the best epoch so far."""
