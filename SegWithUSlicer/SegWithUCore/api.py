@@ -165,8 +165,7 @@ class SegmentationResult:
         Raises:
             UsageError: there is no volume of that name.
         """
-        array: np.ndarray = sitk.GetArrayFromImage(self.image(name))
-        return array
+        return sitk.GetArrayFromImage(self.image(name))
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write a case folder like that of `segwithu segment`, and return it; images from memory are written into it.

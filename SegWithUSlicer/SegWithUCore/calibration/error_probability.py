@@ -160,8 +160,7 @@ class ErrorProbability:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ErrorProbability":
         """From the calibration block of a bundle; one without directions is a plain table."""
-        found: ErrorProbability = typed(cls, data)
-        return found
+        return typed(cls, data)
 
 
 def fit_error_probability(rankings: Sequence[np.ndarray], errors: Sequence[np.ndarray]) -> ErrorProbability:

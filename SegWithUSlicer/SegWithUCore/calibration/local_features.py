@@ -226,8 +226,7 @@ class _Context:
         unit = np.asarray(self.steps.unit, np.intp)[:, None]
         z, y, x = self.inside + margin + unit * offset
         _, rows, columns = values.shape
-        found: np.ndarray = np.take(values, (z * rows + y) * columns + x)
-        return found
+        return np.take(values, (z * rows + y) * columns + x)
 
     def slopes(self, values: np.ndarray, margin: np.ndarray) -> np.ndarray:
         """Difference of the two neighbours along each axis, halved, (3, voxels)."""
@@ -241,8 +240,7 @@ class _Context:
     def along(self, gradients: np.ndarray) -> np.ndarray:
         """Part of gradients (3, voxels) that points along the normals."""
         products = gradients * self.normals
-        found: np.ndarray = products[0] + products[1] + products[2]
-        return found
+        return products[0] + products[1] + products[2]
 
     def levels(self, wide: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return `LEVELS` smooth copies, each with its margin."""
@@ -276,8 +274,7 @@ def _score_columns(wide: np.ndarray, context: _Context) -> list[np.ndarray]:
 
 def _length(vectors: np.ndarray) -> np.ndarray:
     squares = vectors * vectors
-    found: np.ndarray = np.sqrt(squares[0] + squares[1] + squares[2])
-    return found
+    return np.sqrt(squares[0] + squares[1] + squares[2])
 
 
 def _part(values: np.ndarray, axis: int, start: int, size: int) -> np.ndarray:

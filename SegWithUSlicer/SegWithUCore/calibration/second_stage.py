@@ -170,8 +170,7 @@ class SecondStage:
         """Error probability of uncertain voxels, float32; `features` as for `raw_log_odds`."""
         slope, offset = self.line
         odds = slope * np.interp(self.raw_log_odds(features), self.knots, self.values) + offset
-        found: np.ndarray = (1 / (1 + np.exp(-odds))).astype(np.float32)
-        return found
+        return (1 / (1 + np.exp(-odds))).astype(np.float32)
 
     def below_threshold(self, table: np.ndarray) -> np.ndarray:
         """Error probability of all other voxels, float32, from the table's."""
@@ -179,8 +178,7 @@ class SecondStage:
             return table
         slope, offset = self.line
         chance = np.clip(table.astype(np.float64), FLOOR, 1 - FLOOR)
-        found: np.ndarray = (1 / (1 + np.exp(-(slope * np.log(chance / (1 - chance)) + offset)))).astype(np.float32)
-        return found
+        return (1 / (1 + np.exp(-(slope * np.log(chance / (1 - chance)) + offset)))).astype(np.float32)
 
     @cached_property
     def _first(self) -> tuple[np.ndarray, np.ndarray]:
@@ -276,8 +274,7 @@ def _softmax_log_odds(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
     total = np.zeros(best.shape, np.float32)
     for each in others:  # one after the other: the same sum for any number of voxels
         total += np.exp(each)
-    found: np.ndarray = np.log(np.maximum(total, np.float32(1e-30)))
-    return found
+    return np.log(np.maximum(total, np.float32(1e-30)))
 
 
 def _check_shapes(mean: np.ndarray, scale: np.ndarray, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:

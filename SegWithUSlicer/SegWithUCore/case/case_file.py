@@ -214,15 +214,13 @@ def placed_boxes(raw: Mapping[str, Any]) -> tuple[PlacedBox, ...]:
         ValueError: they are damaged.
     """
     entries = (raw.get("placement") or {}).get("boxes") or []
-    found: tuple[PlacedBox, ...] = typed(tuple[PlacedBox, ...], entries, "placement/boxes")
-    return found
+    return typed(tuple[PlacedBox, ...], entries, "placement/boxes")
 
 
 def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
     own = [flag for flag in flags if flag["structure"] == entry["name"]]
     by_rule = {"flags": [flag["message"] for flag in own], "flag_rules": [flag["rule"] for flag in own]}
-    found: Structure = typed(Structure, {**entry, **by_rule}, "structures")
-    return found
+    return typed(Structure, {**entry, **by_rule}, "structures")
 
 
 def _maps(raw: Mapping[str, Any], case_folder: Path | None) -> dict[str, MapInfo]:

@@ -36,8 +36,7 @@ def label_table(labels: Sequence[Label]) -> np.ndarray:
 
 def label_values(classes: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     """Label values of class indices, as those of `label_table`."""
-    found: np.ndarray = label_table(labels)[classes]
-    return found
+    return label_table(labels)[classes]
 
 
 def whole_image(part: np.ndarray, box: VoxelBox, grid: VoxelGrid, outside: float) -> sitk.Image:

@@ -198,8 +198,7 @@ def outline(labels: np.ndarray) -> np.ndarray:
     padded = np.pad(labels, 1, mode="edge")
     middle = padded[1:-1, 1:-1]
     neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    edge: np.ndarray = (middle > 0) & np.logical_or.reduce([middle != other for other in neighbours])
-    return edge
+    return (middle > 0) & np.logical_or.reduce([middle != other for other in neighbours])
 
 
 def tinted(pixels: np.ndarray, risk: np.ndarray, top: float) -> np.ndarray:

@@ -175,8 +175,7 @@ def _on_grid(path: Path, grid: sitk.Image, read: Any) -> np.ndarray:
     image = read(path)
     if not same_grid(image, grid):
         raise InputError(f"{path} is not on the grid of the image: segment the case again.")
-    values: np.ndarray = sitk.GetArrayFromImage(image)
-    return values
+    return sitk.GetArrayFromImage(image)
 
 
 def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) -> objects.SourceSeries:

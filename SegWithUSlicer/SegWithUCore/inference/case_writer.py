@@ -293,8 +293,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
 def _window(result: CaseResult, name: str, ends: tuple[float, float]) -> list[float]:
     """Return the lowest and highest value of a map that is shown."""
     usual = [0.0, 0.5] if name == "error_probability" else list(ends)
-    window: list[float] = (result.bundle.display or {}).get(name, usual)
-    return window
+    return (result.bundle.display or {}).get(name, usual)
 
 
 def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict[str, Any]:

@@ -227,8 +227,7 @@ def _dicom_segments(path: Path, image: Path, grid: VoxelGrid) -> list[_Entry]:
 
 def _inside(path: Path, image: Path, grid: VoxelGrid) -> np.ndarray:
     """Read the mask of one structure."""
-    found: np.ndarray = whole_labels(path, _layers(path, image, grid)[1][0]) != 0
-    return found
+    return whole_labels(path, _layers(path, image, grid)[1][0]) != 0
 
 
 def _files(path: Path) -> list[Path]:

@@ -263,5 +263,4 @@ def _point(grid: VoxelGrid, index_zyx: np.ndarray) -> np.ndarray:
 def _continuous_index(grid: VoxelGrid, point: np.ndarray) -> np.ndarray:
     """Index (z, y, x) of a point (LPS mm)."""
     steps = np.linalg.solve(np.reshape(grid.direction, (3, 3)), point - np.asarray(grid.origin))
-    index: np.ndarray = (steps / grid.spacing)[::-1]
-    return index
+    return (steps / grid.spacing)[::-1]

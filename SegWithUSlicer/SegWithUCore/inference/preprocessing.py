@@ -119,8 +119,7 @@ def nonzero_mask(channels: Sequence[np.ndarray]) -> np.ndarray:
     for channel in channels:
         mask |= channel != 0
     filled = sitk.BinaryFillhole(sitk.GetImageFromArray(mask.view(np.uint8)), fullyConnected=False, foregroundValue=1)
-    found: np.ndarray = sitk.GetArrayFromImage(filled).view(bool)
-    return found
+    return sitk.GetArrayFromImage(filled).view(bool)
 
 
 def resampled_shape(shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]) -> tuple[int, ...]:
@@ -227,8 +226,7 @@ def _zoomed(values: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
     from scipy import ndimage  # in these functions only: loading it delays the first window
 
     factors = [new / old for new, old in zip(shape, values.shape, strict=True)]
-    found: np.ndarray = ndimage.zoom(values, factors, order=order, mode="nearest", grid_mode=True)
-    return found
+    return ndimage.zoom(values, factors, order=order, mode="nearest", grid_mode=True)
 
 
 def _nearest_slices(old: int, new: int) -> list[int]:

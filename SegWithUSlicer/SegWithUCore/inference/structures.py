@@ -34,8 +34,7 @@ class CaseLevelCalibration:
     def from_json(cls, calibration: Mapping[str, Any] | None) -> "CaseLevelCalibration":
         """From the calibration block of a bundle; empty for bundles without such numbers."""
         intervals, dice = ((calibration or {}).get(name) or {} for name in ("volume_interval", "predicted_dice"))
-        found: CaseLevelCalibration = typed(cls, {"intervals": intervals, "dice": dice})
-        return found
+        return typed(cls, {"intervals": intervals, "dice": dice})
 
     def to_json(self) -> dict[str, Any]:
         """Entries for the calibration block of a bundle."""

@@ -182,13 +182,11 @@ class VoxelGrid:
 
     def continuous_index(self, point_lps: Sequence[float]) -> Sequence[float]:
         """Compute the index (i, j, k) of a point, which may lie between voxels or outside."""
-        found: Sequence[float] = self.stand_in.TransformPhysicalPointToContinuousIndex(point_lps)
-        return found
+        return self.stand_in.TransformPhysicalPointToContinuousIndex(point_lps)
 
     def point(self, index: Sequence[int]) -> Sequence[float]:
         """Compute the point (LPS mm) of a voxel's centre."""
-        found: Sequence[float] = self.stand_in.TransformIndexToPhysicalPoint([int(n) for n in index])
-        return found
+        return self.stand_in.TransformIndexToPhysicalPoint([int(n) for n in index])
 
     def offset_on(self, other: "VoxelGrid") -> tuple[int, int, int] | None:
         """Return the index that the first voxel has on another grid, also beyond its ends.

@@ -96,8 +96,7 @@ def distance_to_boundary(classes: np.ndarray, spacing_zyx: Sequence[float]) -> n
     boundary = boundary_voxels(classes)
     if not boundary.any():
         return np.full(classes.shape, np.inf)
-    distance: np.ndarray = distance_transform_edt(~boundary, sampling=list(spacing_zyx))
-    return distance
+    return distance_transform_edt(~boundary, sampling=list(spacing_zyx))
 
 
 def distance_in_slices(classes: np.ndarray, across: int = 0) -> np.ndarray:

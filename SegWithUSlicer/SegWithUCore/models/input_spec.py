@@ -142,8 +142,7 @@ class InputSpec:
         Raises:
             ValueError: it is none.
         """
-        found: InputSpec = typed(cls, data)
-        return found
+        return typed(cls, data)
 
     def to_json(self) -> dict[str, Any]:
         """Make the `input` block."""
@@ -193,8 +192,7 @@ class Label:
         Raises:
             ValueError: it is none.
         """
-        found: Label = typed(cls, data)
-        return found
+        return typed(cls, data)
 
     def to_json(self) -> dict[str, Any]:
         """One entry of the `labels` list."""

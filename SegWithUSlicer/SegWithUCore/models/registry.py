@@ -74,8 +74,7 @@ class Offer:
     @property
     def files(self) -> tuple[ModelFile, ...]:
         """Its files."""
-        found: tuple[ModelFile, ...] = typed(tuple[ModelFile, ...], self.entry["files"])
-        return found
+        return typed(tuple[ModelFile, ...], self.entry["files"])
 
     @property
     def size(self) -> int:

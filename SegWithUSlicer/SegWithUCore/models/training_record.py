@@ -74,8 +74,7 @@ def read_record(bundle: Path | None) -> TrainingRecord | None:
         return None
     data = read_json_object(path, "restore the model from its source", MAXIMUM_BYTES)
     try:
-        found: TrainingRecord = typed(TrainingRecord, {**data, "roles": data["voxels_sha256"]})
-        return found
+        return typed(TrainingRecord, {**data, "roles": data["voxels_sha256"]})
     except (LookupError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error!r:.100}): restore the model from its source.") from error
 

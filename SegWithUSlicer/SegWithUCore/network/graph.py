@@ -82,8 +82,7 @@ class PooledInstanceNorm(nn.Module):
 def _pooled_mean(features: torch.Tensor) -> torch.Tensor:
     first, *others = (int(length) for length in features.shape[2:])
     pool = POOLS[features.ndim]
-    found: torch.Tensor = pool(pool(features, (1, *others)), (first, *(1,) * len(others)))
-    return found
+    return pool(pool(features, (1, *others)), (first, *(1,) * len(others)))
 
 
 def with_pooled_norms(network: SegWithU) -> SegWithU:

@@ -288,5 +288,4 @@ def read_action(content: Mapping[str, Any]) -> Action:
         raise ValueError(f"unknown event {content.get('event')!r:.40}")
     if kind is Opened and content.get("format", FORMAT) != FORMAT:
         raise ValueError(f"{OTHER_VERSION}: its format is {content['format']!r:.20}, this version reads {FORMAT}")
-    action: Action = typed(kind, content)
-    return action
+    return typed(kind, content)

@@ -110,8 +110,7 @@ class ChangedPlanes(PlaneVolume):
 
     def __getitem__(self, planes: slice) -> np.ndarray:
         """Read some planes, one after the other."""
-        found: np.ndarray = self._table[self._planes[planes]]
-        return found
+        return self._table[self._planes[planes]]
 
 
 def room_for(shape: Sequence[int], dtype: np.typing.DTypeLike, folder: Path | None) -> "np.ndarray | PlaneFile":

@@ -68,8 +68,7 @@ class Routes:
         Raises:
             KeyError, UsageError, InputError, RefusalError: as `get`.
         """
-        answer: dict[str, Any] = _found(self._post, path)(body)
-        return answer
+        return _found(self._post, path)(body)
 
     def _worklist(self, query: Query) -> dict[str, Any]:
         return {**self.store.worklist(query.get("reviewer", "")), "reviewer_default": self.reviewer}

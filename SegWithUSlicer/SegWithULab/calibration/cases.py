@@ -40,8 +40,7 @@ class CalibrationCase:
     @cached_property
     def wrong(self) -> np.ndarray:
         """Where they differ, boolean (z, y, x)."""
-        found: np.ndarray = self.prediction.classes != self.truth
-        return found
+        return self.prediction.classes != self.truth
 
     @property
     def view(self) -> NetworkView:

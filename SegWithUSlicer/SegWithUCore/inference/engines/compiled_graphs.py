@@ -174,8 +174,7 @@ class _Constants:
         for data in root.findall("layers/layer[@type='Const']/data"):
             offset, size = int(data.attrib["offset"]), int(data.attrib["size"])
             data.attrib["offset"] = str(self._place(constants[offset : offset + size]))
-        found: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-        return found
+        return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
 
     def _place(self, content: bytes) -> int:
         """Return where a constant lies, and put it there if it does not yet."""

@@ -136,8 +136,7 @@ class TorchEngine(TorchWindows, Engine):
 
 def _flat(values: torch.Tensor) -> np.ndarray:
     """Return one map, (1, 1, voxels), as an array (voxels,)."""
-    found: np.ndarray = values[0, 0].cpu().numpy()
-    return found
+    return values[0, 0].cpu().numpy()
 
 
 def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums:

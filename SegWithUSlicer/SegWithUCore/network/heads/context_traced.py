@@ -76,8 +76,7 @@ class TracedContext(TracedForm):
 
 def _detail(fusion: ContextFusion, taps: list[torch.Tensor]) -> torch.Tensor:
     into, neighbours, out = fusion.finest
-    found: torch.Tensor = out(functional.gelu(neighbours(functional.gelu(into(taps[-1])))))
-    return found
+    return out(functional.gelu(neighbours(functional.gelu(into(taps[-1])))))
 
 
 def _fused(fusion: ContextFusion, taps: list[torch.Tensor]) -> torch.Tensor:

@@ -233,5 +233,4 @@ class MultiScaleFusion(Fusion):
         """Fuse taps (batch, channels_i, *spatial_i) to (batch, features, *largest)."""
         size = largest(taps)
         projected = [resized(project(tap), size) for project, tap in zip(self.projections, taps, strict=True)]
-        mixed: torch.Tensor = self.mixing(torch.cat(projected, 1))
-        return mixed
+        return self.mixing(torch.cat(projected, 1))

@@ -74,8 +74,7 @@ class Augmentation(Baseline):
         changed["image"].applied_operations = list(changed["labels"].applied_operations)
         back = transform.inverse(changed)
         logits, seen = (back[key].as_tensor()[(slice(None), *place)].numpy() for key in ("image", "labels"))
-        result: np.ndarray = np.where(seen > 0.5, logits, case.stitched).astype(np.float32)
-        return result
+        return np.where(seen > 0.5, logits, case.stitched).astype(np.float32)
 
 
 def _centred(shape: Sequence[int], full: Sequence[int]) -> tuple[slice, ...]:

@@ -154,15 +154,13 @@ def unsure_of(classes: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         probabilities: (classes, z, y, x).
     """
     others = np.where(np.arange(len(probabilities))[:, None, None, None] == classes, 0, probabilities)
-    score: np.ndarray = others.sum(0, dtype=np.float64).astype(np.float32)
-    return score
+    return others.sum(0, dtype=np.float64).astype(np.float32)
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
     """Compute the entropy in nats, float64 (z, y, x), of probabilities (classes, z, y, x)."""
     logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
-    found: np.ndarray = -(probabilities * logs).sum(0)
-    return found
+    return -(probabilities * logs).sum(0)
 
 
 class PassAverage:

@@ -182,8 +182,7 @@ def _signed_distance(mask: np.ndarray, spacing_zyx: tuple[float, ...]) -> np.nda
     if mask.all() or not mask.any():
         return np.full(mask.shape, FARTHEST if mask.any() else -FARTHEST, np.float32)
     inside, outside = (distance_transform_edt(each, spacing_zyx) for each in (mask, ~mask))
-    found: np.ndarray = (inside - outside).astype(np.float32)
-    return found
+    return (inside - outside).astype(np.float32)
 
 
 def _distance_terms(probabilities: np.ndarray, distance: np.ndarray) -> np.ndarray:
