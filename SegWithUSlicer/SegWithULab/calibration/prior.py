@@ -10,16 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from SegWithUCore.calibration.error_counts import (
-    FACTOR_PATIENTS,
-    LEAST_PATIENTS,
-    ErrorCounts,
-    SiteLine,
-    count_errors,
-    fit_site_line,
-    moved,
-    patient_counts,
-)
+from SegWithUCore.calibration import error_counts
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.flag_limits import LEAST_CASES, fit_flag_limit
 from SegWithUCore.calibration.per_structure import PredictedDice
@@ -44,14 +35,14 @@ class CaseSummary:
     """What a case shows about a calibration: its patient, its errors by error probability, and its numbers."""
 
     patient: str
-    errors: ErrorCounts
+    errors: error_counts.ErrorCounts
     numbers: CaseNumbers
 
 
 def summary_of(case: CalibrationCase, table: ErrorProbability, scale: float) -> CaseSummary:
     """Sum up a case under the error probability and the tempering scale that the model has."""
     numbers = case_numbers(case.prediction, case.truth, scale)
-    return CaseSummary(case.patient, count_errors(own_chance(case, table), case.wrong), numbers)
+    return CaseSummary(case.patient, error_counts.count_errors(own_chance(case, table), case.wrong), numbers)
 
 
 def refit(
@@ -67,9 +58,9 @@ def refit(
         labels: of the model, background first.
         added: second stage of these cases; where it helps, their errors are counted by its error probability.
     """
-    patients = patient_counts([case.errors for case in cases], [case.patient for case in cases])
+    patients = error_counts.patient_counts([case.errors for case in cases], [case.patient for case in cases])
     stage = added.fitted.stage if added is not None and added.helps else None
-    line = fit_site_line(patients)
+    line = error_counts.fit_site_line(patients)
     better = line is not None and line.is_better and stage is None
     own = CaseLevelCalibration.from_json(calibration)
     off = _structures_off(cases, own, labels)
@@ -83,7 +74,7 @@ def refit(
         result["second_stage"] = {**calibration["second_stage"], "line": [slope * first, slope * second + offset]}
     elif better:
         table = ErrorProbability.from_json(calibration["error_probability"])
-        result["error_probability"] = moved(table, slope, offset).to_json()
+        result["error_probability"] = error_counts.moved(table, slope, offset).to_json()
     if added is not None and stage is not None:
         result |= added.block
     about = [added.message] if added is not None else []
@@ -117,15 +108,15 @@ def _change(change: Interval) -> str:
     return f"{change.mean:+.5f} ({change.low:+.5f} to {change.high:+.5f}) a voxel"
 
 
-def _about_line(line: SiteLine | None, patients: int) -> str:
+def _about_line(line: error_counts.SiteLine | None, patients: int) -> str:
     """Return whether the error probability was moved, and why."""
-    if patients < FACTOR_PATIENTS:
-        return f"Error probability: {KEPT}; {_too_few(patients, 'patients', FACTOR_PATIENTS)}."
+    if patients < error_counts.FACTOR_PATIENTS:
+        return f"Error probability: {KEPT}; {_too_few(patients, 'patients', error_counts.FACTOR_PATIENTS)}."
     if line is None or line.factor is None:
         return f"Error probability: {KEPT}; the patients ({patients}) have no errors to fit."
     measured = f"{line.factor} on {patients} patients: so many times as many voxels are wrong as the model expects"
-    if patients < LEAST_PATIENTS:
-        why = "" if line.is_better else f"; that may be chance: give {LEAST_PATIENTS} patients"
+    if patients < error_counts.LEAST_PATIENTS:
+        why = "" if line.is_better else f"; that may be chance: give {error_counts.LEAST_PATIENTS} patients"
         return f"Error probability: {REPLACED if line.is_better else KEPT}; {measured}{why}."
     measured += (
         f"; each judged by the others, slope {line.slope:.2f} and offset {line.offset:+.2f} change the log loss by "

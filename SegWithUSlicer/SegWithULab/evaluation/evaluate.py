@@ -26,16 +26,7 @@ from SegWithUCore.util.progress import Progress, silent
 from ..calibration.cases import case_numbers
 from ..training.case_reading import read_assessed, read_images
 from ..training.dataset import Case
-from .case_metrics import (
-    OUR_SCORE,
-    POOLED_REGIONS,
-    SURFACE_TOLERANCE_MM,
-    StructureMeasurement,
-    detection_metrics,
-    measure_case,
-    measure_structures,
-    recorded_metrics,
-)
+from . import case_metrics
 
 LOOKED_AT = 5
 """Cases that are compared before an evaluation, spread over all of them."""
@@ -59,7 +50,7 @@ class CaseEvaluation:
     group: str
     metrics: dict[str, float]
     detection: dict[tuple[str, str, str], float]
-    structures: list[StructureMeasurement]
+    structures: list[case_metrics.StructureMeasurement]
     risk: float
     voxels: dict[str, int]
     errors: dict[str, int]
@@ -111,20 +102,20 @@ def add_case(
     """
     classes = len(bundle.labels)
     spacing = images[0].GetSpacing()[::-1]
-    seen = measure_case(prediction, truth, spacing, bundle, found.band)
-    detection = detection_metrics(seen)
-    metrics = recorded_metrics(seen, detection, bundle)
+    seen = case_metrics.measure_case(prediction, truth, spacing, bundle, found.band)
+    detection = case_metrics.detection_metrics(seen)
+    metrics = case_metrics.recorded_metrics(seen, detection, bundle)
     if not found.band.in_slices:
-        dice = class_surface_dice(prediction.classes, truth, classes, SURFACE_TOLERANCE_MM, list(spacing))
+        dice = class_surface_dice(prediction.classes, truth, classes, case_metrics.SURFACE_TOLERANCE_MM, list(spacing))
         metrics |= {f"surface dice {label.name}": each for label, each in zip(bundle.labels[1:], dice, strict=True)}
     scale = 1.0 if bundle.calibration is None else bundle.calibration["tempering_scale"]
     numbers = case_numbers(prediction, truth, scale)
-    structures = measure_structures(numbers, bundle.labels, bundle.calibration)
+    structures = case_metrics.measure_structures(numbers, bundle.labels, bundle.calibration)
     risk = 1 - mean_dice(prediction.classes, truth, classes)
     masks = {name: np.ones(truth.shape, bool) if mask is None else mask for name, mask in seen.regions.items()}
-    for region in POOLED_REGIONS if OUR_SCORE in seen.scores else ():
+    for region in case_metrics.POOLED_REGIONS if case_metrics.OUR_SCORE in seen.scores else ():
         counts = found.reliability.setdefault(region, Reliability())
-        counts.add(seen.scores[OUR_SCORE][masks[region]], seen.error[masks[region]])
+        counts.add(seen.scores[case_metrics.OUR_SCORE][masks[region]], seen.error[masks[region]])
     found.cases.append(
         CaseEvaluation(
             case.name,

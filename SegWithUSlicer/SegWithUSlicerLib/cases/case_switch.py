@@ -13,15 +13,7 @@ import slicer
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from ..review.store import (
-    has_unkept_edits,
-    is_same_case,
-    kept_log,
-    kept_log_names,
-    log_nodes,
-    review_folder,
-    reviewed_by,
-)
+from ..review import store
 from ..scene.case_images import ijk_to_ras, image_from
 from ..scene.case_nodes import CaseNodes, find_cases, remove_node
 from ..scene.load_case import load_case, remove_folder
@@ -101,14 +93,14 @@ def unkept_work(nodes: CaseNodes, root: Path) -> str:
         root: the folder of Slicer's user settings.
     """
     folder = nodes.case_folder
-    if folder is None or not is_same_case(folder, nodes):
+    if folder is None or not store.is_same_case(folder, nodes):
         text = _("{case} stays in the scene: the folder that it was loaded from does not hold it any more.")
         return text.format(case=nodes.label)
-    logs = review_folder(nodes, root)
-    if not all(_holds(logs / name, kept_log(nodes, name)) for name in kept_log_names(nodes)):
+    logs = store.review_folder(nodes, root)
+    if not all(_holds(logs / name, store.kept_log(nodes, name)) for name in store.kept_log_names(nodes)):
         text = _("{case} stays in the scene: lines of its review are not on the disk. Save the scene.")
         return text.format(case=nodes.label)
-    if not has_unkept_edits(nodes, logs, reviewed_by(nodes)):
+    if not store.has_unkept_edits(nodes, logs, store.reviewed_by(nodes)):
         return ""
     text = _("{case} stays in the scene: its edited segmentation is not on the disk. Start its review, or save it.")
     return text.format(case=nodes.label)
@@ -132,7 +124,7 @@ def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
         nodes.regions,
         nodes.regions_text,
         nodes.original,
-        *log_nodes(nodes),
+        *store.log_nodes(nodes),
         nodes.hub,
     ]
     for part in [*parts, *(images if with_images else [])]:
@@ -143,7 +135,7 @@ def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
 def find_open(folder: Path) -> CaseNodes | None:
     """Find the case of a folder, if it is in the scene and the folder still holds the same run."""
     found = [nodes for nodes in open_cases() if nodes.case_folder == folder.absolute()]
-    return next((nodes for nodes in reversed(found) if is_same_case(folder, nodes)), None)
+    return next((nodes for nodes in reversed(found) if store.is_same_case(folder, nodes)), None)
 
 
 def open_cases() -> list[CaseNodes]:

@@ -17,15 +17,7 @@ from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.review_nodes import regions_hash, regions_of, restore_original
 from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash
-from .store import (
-    keep_log,
-    kept_log,
-    load_reviewed,
-    review_folder,
-    reviewed_by,
-    save_reviewed,
-    set_reviewed_by,
-)
+from . import store
 
 
 def obstacle(nodes: CaseNodes | None) -> str:
@@ -65,16 +57,16 @@ def open_review(
         InputError: the reviewer's version of the segmentation is damaged.
         OutputError: another reviewer's edits, which have to be saved before, cannot be written.
     """
-    folder = review_folder(nodes, root)
+    folder = store.review_folder(nodes, root)
     name = log_path(folder, reviewer).name
     is_newest = _scene_is_newest(nodes, folder, name)
     with suppress(OSError):  # reported by the log
         folder.mkdir(parents=True, exist_ok=True)
-    copy = kept_log(nodes, name)
+    copy = store.kept_log(nodes, name)
 
     def keep(log: AuditLog) -> None:
         if nodes.hub.GetScene() is not None:
-            keep_log(nodes, name, log.text)
+            store.keep_log(nodes, name, log.text)
 
     session = Session.open(reviewed_case(nodes), folder, reviewer, order, clock, copy, keep)
     try:
@@ -98,8 +90,8 @@ def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, in
     Raises:
         UsageError, InputError: as `open_review`, which will refuse for the same reason.
     """
-    path, case = log_path(review_folder(nodes, root), reviewer), reviewed_case(nodes)
-    lines = newest_lines(path, case.regions_sha256, kept_log(nodes, path.name))
+    path, case = log_path(store.review_folder(nodes, root), reviewer), reviewed_case(nodes)
+    lines = newest_lines(path, case.regions_sha256, store.kept_log(nodes, path.name))
     if lines is None:
         return None
     log = AuditLog.in_memory(path, reviewer, lines)
@@ -113,15 +105,15 @@ def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, scene_is_n
     Args:
         scene_is_newest: the scene holds every edit that the log holds.
     """
-    owner = reviewed_by(nodes)
+    owner = store.reviewed_by(nodes)
     if owner not in ("", log_name):
         if _scene_is_newest(nodes, folder, owner):
-            save_reviewed(nodes, folder, owner)
+            store.save_reviewed(nodes, folder, owner)
         restore_original(nodes)
     is_own = owner == log_name or (owner == "" and _was_edited(nodes.segmentation))
     # An older copy of the scene must not hide what was drawn after it was saved.
-    loaded = not (is_own and scene_is_newest) and load_reviewed(nodes, folder, log_name)
-    set_reviewed_by(nodes, log_name)
+    loaded = not (is_own and scene_is_newest) and store.load_reviewed(nodes, folder, log_name)
+    store.set_reviewed_by(nodes, log_name)
     return [_("Your edits of the earlier session are back.")] if loaded else []
 
 
@@ -129,7 +121,7 @@ def _scene_is_newest(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     """Check whether the scene's copy of a log holds every edit that its file holds."""
     path = folder / log_name
     stored = path.read_bytes() if path.is_file() else b""
-    return _edits_in(kept_log(nodes, log_name).encode(), path) >= _edits_in(stored, path)
+    return _edits_in(store.kept_log(nodes, log_name).encode(), path) >= _edits_in(stored, path)
 
 
 def _edits_in(content: bytes, path: Path) -> int:

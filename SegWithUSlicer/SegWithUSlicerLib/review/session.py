@@ -9,17 +9,8 @@ from pathlib import Path
 from time import monotonic as system_monotonic
 
 from SegWithUCore.regions.region import Region, in_order
+from SegWithUCore.review import log_format
 from SegWithUCore.review.log import now_utc
-from SegWithUCore.review.log_format import (
-    Closed,
-    Commented,
-    RegionViewed,
-    RestAccepted,
-    StructureJudged,
-    Undone,
-    Verdict,
-    VerdictGiven,
-)
 from SegWithUCore.review.session import FIRST_ORDER, SHORTEST_LOOK_S
 from SegWithUCore.review.state import ReviewState
 from SegWithUCore.util.errors import OutputError
@@ -138,20 +129,20 @@ class ReviewSession:
 
     # -- verdicts, comments, edits --
 
-    def judge(self, verdict: Verdict, comment: str | None = None) -> None:
+    def judge(self, verdict: log_format.Verdict, comment: str | None = None) -> None:
         """Give the current region a verdict; a comment replaces the one that it has."""
         if self.current is None:
             return
         self.check_for_edits()
-        self._review.append(VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
+        self._review.append(log_format.VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
         self._save_edits()
 
     def comment(self, text: str) -> None:
         """Add a comment to the current region."""
         if self.current is not None and text != self.state.comment_of(self.current.id):
-            self._review.append(Commented(self.current.id, text))
+            self._review.append(log_format.Commented(self.current.id, text))
 
-    def accept_rest(self) -> RestAccepted | None:
+    def accept_rest(self) -> log_format.RestAccepted | None:
         """Take all regions without a verdict as they are, in one line of the log; None if every region has one."""
         if self.is_done:
             return None
@@ -160,7 +151,7 @@ class ReviewSession:
         self._save_edits()
         return fact
 
-    def undo(self) -> Undone | None:
+    def undo(self) -> log_format.Undone | None:
         """Undo the last verdict or comment, or all of an accepted rest.
 
         Returns:
@@ -168,9 +159,9 @@ class ReviewSession:
         """
         return self._review.undo()
 
-    def judge_structure(self, name: str, verdict: Verdict | None) -> None:
+    def judge_structure(self, name: str, verdict: log_format.Verdict | None) -> None:
         """Give a whole structure a verdict; None removes it, so that the verdicts of its regions count."""
-        self._review.append(StructureJudged(name, verdict, ""))
+        self._review.append(log_format.StructureJudged(name, verdict, ""))
 
     def check_for_edits(self) -> bool:
         """Notice edits and log them; False if nothing has changed."""
@@ -211,7 +202,7 @@ class ReviewSession:
         try:
             self._review.close()
         except OutputError:  # reported as `trouble`; the scene has the lines
-            self._review.append(Closed())
+            self._review.append(log_format.Closed())
             self._review.log.abandon()
 
     def _sort(self, regions: Sequence[Region]) -> None:
@@ -230,7 +221,7 @@ class ReviewSession:
             return
         seconds = self._timer.take()
         if seconds >= SHORTEST_LOOK_S:
-            self._review.append(RegionViewed(self.current.id, round(seconds, 1)))
+            self._review.append(log_format.RegionViewed(self.current.id, round(seconds, 1)))
 
 
 class ViewTimer:

@@ -7,17 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .base import (
-    CONVOLUTIONS,
-    Fusion,
-    UncertaintyHead,
-    UncertaintyMaps,
-    largest,
-    resized,
-    two_largest,
-    uniform,
-    voxelwise,
-)
+from . import base
 from .paper import INITIAL_SCALE, MINIMUM_SCALE
 
 CONTEXT = 8
@@ -27,7 +17,7 @@ ENERGY_FLOOR = 1e-4
 INITIAL_TEMPERING = -2.0
 
 
-class ContextHead(UncertaintyHead):
+class ContextHead(base.UncertaintyHead):
     """Log-odds of an error and softening of the logits, from probes, surroundings and the competing classes.
 
     Each voxel is described by the log-odds of an error that the softmax gives, its entropy, the energy with which the
@@ -48,9 +38,9 @@ class ContextHead(UncertaintyHead):
             raise ValueError(f"a head needs at least 2 classes, not {num_classes}")
         self.num_classes = num_classes
         self.probes = probes
-        self.probe_weight = nn.Parameter(uniform(probes, features))
+        self.probe_weight = nn.Parameter(base.uniform(probes, features))
         self.scale = nn.Parameter(torch.full((probes,), math.log(math.expm1(INITIAL_SCALE))))
-        self.to_logits = nn.Parameter(uniform(num_classes, probes) if probes else torch.empty(num_classes, 0))
+        self.to_logits = nn.Parameter(base.uniform(num_classes, probes) if probes else torch.empty(num_classes, 0))
         self.aleatoric = nn.Linear(features, 1) if aleatoric else None
         self.context = nn.Linear(features, CONTEXT)
         self.hidden = nn.Linear(2 + bool(probes) + aleatoric + CONTEXT, HIDDEN)
@@ -88,7 +78,7 @@ class ContextHead(UncertaintyHead):
             responses[:, self.response_channels - CONTEXT :] += detail
         return responses
 
-    def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> UncertaintyMaps:
+    def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> base.UncertaintyMaps:
         """Compute all maps of voxels whose logits and responses are known, in any shape.
 
         Args:
@@ -111,11 +101,11 @@ class ContextHead(UncertaintyHead):
             evidence.append(torch.log1p(aleatoric))
         described = torch.cat([*evidence, responses[:, self.response_channels - CONTEXT :]], 1)
         pair = self.pairs(top[:, 0] * self.num_classes + top[:, 1]).movedim(-1, 1)
-        hidden = functional.relu(voxelwise(self.hidden, described) + pair).movedim(1, -1)
+        hidden = functional.relu(base.voxelwise(self.hidden, described) + pair).movedim(1, -1)
         # A product with one vector each is faster than one with a matrix of two columns.
         correction, softening = (hidden @ weight + bias for weight, bias in zip(*self.out.parameters(), strict=True))
         ranking = self.gain * odds + correction[:, None]
-        return UncertaintyMaps(functional.softplus(softening)[:, None], ranking, energy, aleatoric, top)
+        return base.UncertaintyMaps(functional.softplus(softening)[:, None], ranking, energy, aleatoric, top)
 
 
 def perturbation_energy(probabilities: torch.Tensor, scaled: torch.Tensor, to_logits: torch.Tensor) -> torch.Tensor:
@@ -150,7 +140,7 @@ def error_log_odds(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Returns:
         The log-odds, (batch, 1, *any), and the classes of `two_largest`, (batch, 2, *any).
     """
-    values, top = two_largest(logits)
+    values, top = base.two_largest(logits)
     best, second = values[:, :1], values[:, 1:]
     # The best class counts 1 here, as the second does: what is left without it is 1 or more, and nothing cancels.
     others = torch.exp((logits - second).clamp_max(0)).sum(1, keepdim=True) - 1
@@ -182,7 +172,7 @@ DETAIL = 8
 """Channels of what is seen at full resolution; as many as the head has free features."""
 
 
-class ContextFusion(Fusion):
+class ContextFusion(base.Fusion):
     """Fusion at half the resolution of the finest tap, with a thin branch at full resolution.
 
     Projected taps are added, and two residual convolutions see the surroundings. The branch (`detail`) sees the last
@@ -202,7 +192,7 @@ class ContextFusion(Fusion):
 
     def __init__(self, tap_channels: Sequence[int], features: int = 24, spatial_dims: int = 3) -> None:
         super().__init__()
-        convolution = CONVOLUTIONS[spatial_dims]
+        convolution = base.CONVOLUTIONS[spatial_dims]
         self.projections = nn.ModuleList(convolution(n, features, 1, bias=False) for n in tap_channels)
         self.bias = nn.Parameter(torch.zeros(features, *(1,) * spatial_dims))
         self.around = nn.ModuleList(convolution(features, features, 3, padding=1) for _ in range(STEPS))
@@ -222,7 +212,7 @@ class ContextFusion(Fusion):
     def forward(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Fuse taps (batch, channels_i, *spatial_i) to (batch, features, *half of the largest, rounded up)."""
         steps = halving_steps(taps)
-        size = torch.Size(-(-length // step) for length, step in zip(largest(taps), steps, strict=True))
+        size = torch.Size(-(-length // step) for length, step in zip(base.largest(taps), steps, strict=True))
         features = self.bias[None]
         for project, tap in zip(self.projections, taps, strict=True):
             features = features + self._projected(project, tap, size, steps)
@@ -246,10 +236,10 @@ class ContextFusion(Fusion):
         coarse = tap.shape[2:].numel() <= size.numel()
         stays = tap.device.type == "cpu" and not torch.is_grad_enabled()
         if not coarse and not stays:
-            return resized(project(averaged(tap, steps)), size)
+            return base.resized(project(averaged(tap, steps)), size)
         # Channels last: interpolating is faster, and without gradients they stay so for the convolutions.
         source, weight = tap if coarse else averaged(tap, steps), project.get_parameter("weight").flatten(1)
-        found = resized(functional.linear(source.movedim(1, -1), weight).movedim(-1, 1), size)
+        found = base.resized(functional.linear(source.movedim(1, -1), weight).movedim(-1, 1), size)
         return found if stays else found.contiguous()
 
 

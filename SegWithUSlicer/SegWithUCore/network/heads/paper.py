@@ -9,18 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from ...util.errors import InputError
-from .base import (
-    CONVOLUTIONS,
-    NORMS,
-    Fusion,
-    UncertaintyHead,
-    UncertaintyMaps,
-    largest,
-    margin_and_entropy,
-    resized,
-    uniform,
-    voxelwise,
-)
+from . import base
 
 # Row k (from 1) is the sign of cos(pi k (r + 1/2) / R). The last row is exactly zero in exact
 # arithmetic, so its signs are float32 round-off of the reference; they are fixed here as literals
@@ -89,7 +78,7 @@ INITIAL_SCALE = 0.1
 
 
 @dataclass(frozen=True)
-class PaperMaps(UncertaintyMaps):
+class PaperMaps(base.UncertaintyMaps):
     """The maps of the paper's head and what its losses need; (batch, 1, *any) unless noted otherwise.
 
     Attributes:
@@ -110,7 +99,7 @@ class PaperMaps(UncertaintyMaps):
     perturbation: torch.Tensor
 
 
-class PaperHead(UncertaintyHead):
+class PaperHead(base.UncertaintyHead):
     """The head of the paper, arXiv 2604.15271, as its reference code computes it.
 
     Formulas: `docs/reference/method.md` sections 3.3 to 3.13.
@@ -134,9 +123,9 @@ class PaperHead(UncertaintyHead):
         self.num_classes = num_classes
         self.probes = probes
         self.margin_gamma = margin_gamma
-        self.probe_weight = nn.Parameter(uniform(probes, features))
+        self.probe_weight = nn.Parameter(base.uniform(probes, features))
         self.scale = nn.Parameter(torch.full((probes,), math.log(math.expm1(INITIAL_SCALE))))
-        self.to_logits = nn.Parameter(uniform(num_classes, probes))
+        self.to_logits = nn.Parameter(base.uniform(num_classes, probes))
         self.aleatoric = nn.Linear(features, 1) if aleatoric else None
         self.calibration = nn.Linear(3 if aleatoric else 2, 1)
         self.gain = nn.Parameter(torch.tensor(1.0))
@@ -160,7 +149,7 @@ class PaperHead(UncertaintyHead):
             (batch, response_channels, *any).
         """
         probes = torch.einsum("rf,bf...->br...", self.probe_weight, features)
-        return probes if self.aleatoric is None else torch.cat([probes, voxelwise(self.aleatoric, features)], 1)
+        return probes if self.aleatoric is None else torch.cat([probes, base.voxelwise(self.aleatoric, features)], 1)
 
     def maps(self, logits: torch.Tensor, responses: torch.Tensor) -> PaperMaps:
         """Compute all maps of voxels whose logits and responses are known, in any shape.
@@ -175,13 +164,13 @@ class PaperHead(UncertaintyHead):
         shift = perturbation(probes, scales, self.to_logits)
         residual = shift.square().mean(1, keepdim=True)
         aleatoric = None if self.aleatoric is None else functional.softplus(responses[:, self.probes :])
-        margin, entropy, top = margin_and_entropy(logits)
+        margin, entropy, top = base.margin_and_entropy(logits)
         ambiguity = torch.exp(-self.margin_gamma * margin.detach())
 
         evidence = [torch.log1p(epistemic + residual)]
         if aleatoric is not None:
             evidence.append(torch.log1p(aleatoric))
-        calibration = functional.softplus(voxelwise(self.calibration, torch.cat([*evidence, margin], 1)))
+        calibration = functional.softplus(base.voxelwise(self.calibration, torch.cat([*evidence, margin], 1)))
 
         share_of_entropy = entropy / max(math.log(self.num_classes), 1.0)
         anchor = torch.log1p(epistemic) + 0.5 * torch.log1p(residual) + 0.25 * torch.log1p(calibration)
@@ -198,7 +187,7 @@ MIXING_COPIES = 3.4
 voxel for the shipped DynUNet, 330 for a MeshNet of 5 filters with 8 features."""
 
 
-class MultiScaleFusion(Fusion):
+class MultiScaleFusion(base.Fusion):
     """Project each tap, enlarge all to the largest, mix with two 3-wide convolutions.
 
     Each projection is a convolution of width 1 without bias; each mixing step is convolution, affine
@@ -214,7 +203,7 @@ class MultiScaleFusion(Fusion):
     def __init__(self, tap_channels: Sequence[int], features: int = 32, spatial_dims: int = 3) -> None:
         super().__init__()
         self.features = features
-        convolution, norm = CONVOLUTIONS[spatial_dims], NORMS[spatial_dims]
+        convolution, norm = base.CONVOLUTIONS[spatial_dims], base.NORMS[spatial_dims]
         self.projections = nn.ModuleList(convolution(n, features, 1, bias=False) for n in tap_channels)
         self.mixing = nn.Sequential(
             convolution(features * len(tap_channels), features, 3, padding=1, bias=False),
@@ -231,6 +220,6 @@ class MultiScaleFusion(Fusion):
 
     def forward(self, taps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Fuse taps (batch, channels_i, *spatial_i) to (batch, features, *largest)."""
-        size = largest(taps)
-        projected = [resized(project(tap), size) for project, tap in zip(self.projections, taps, strict=True)]
+        size = base.largest(taps)
+        projected = [base.resized(project(tap), size) for project, tap in zip(self.projections, taps, strict=True)]
         return self.mixing(torch.cat(projected, 1))

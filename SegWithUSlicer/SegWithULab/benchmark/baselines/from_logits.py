@@ -8,22 +8,13 @@ from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase
-from .base import (
-    Baseline,
-    BaselineInputs,
-    FittingCases,
-    UncertaintyPrediction,
-    baseline,
-    entropy,
-    in_parts,
-    unsure_of,
-)
+from . import base
 
 NO_BOUNDARY = 1e4
 """Distance where there is no boundary."""
 
 
-class Softmax(Baseline):
+class Softmax(base.Baseline):
     """Maximum softmax probability, margin and entropy.
 
     Sources: Hendrycks and Gimpel, ICLR 2017; margin: Scheffer et al., IDA 2001.
@@ -33,17 +24,17 @@ class Softmax(Baseline):
     rows = ("maximum softmax", "margin", "entropy")
     how = "1 - largest probability; 1 - difference of the two largest; entropy of the softmax"
 
-    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
+    def answers(self, case: FrozenCase) -> dict[str, base.UncertaintyPrediction]:
         """Answers by row."""
         p = case.probabilities
-        unsure = unsure_of(case.classes, p)
+        unsure = base.unsure_of(case.classes, p)
         second = np.take_along_axis(p, case.runner_up[None].astype(np.int64), 0)[0]
         margin = (unsure.astype(np.float64) + second).astype(np.float32)
-        scores = unsure, margin, entropy(p).astype(np.float32)
-        return {row: UncertaintyPrediction(score, p) for row, score in zip(self.rows, scores, strict=True)}
+        scores = unsure, margin, base.entropy(p).astype(np.float32)
+        return {row: base.UncertaintyPrediction(score, p) for row, score in zip(self.rows, scores, strict=True)}
 
 
-class Temperature(Baseline):
+class Temperature(base.Baseline):
     """Temperature scaling: one number for all voxels.
 
     Source: Guo et al., ICML 2017.
@@ -60,10 +51,10 @@ class Temperature(Baseline):
         """With the temperature that was fitted."""
         return f"logits / {self.temperature:.4g}, fitted by NLL on the calibration cases"
 
-    def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
+    def fit(self, cases: base.FittingCases, progress: Progress = silent) -> None:
         """Minimise the NLL of the calibration cases."""
         logits, truths = [], []
-        report = in_parts(progress, "fitting temperature scaling", cases.calibration)
+        report = base.in_parts(progress, "fitting temperature scaling", cases.calibration)
         for number, case in enumerate(cases.calibration):
             report(number)
             seen = cases.backbone.segmented(case)
@@ -71,16 +62,16 @@ class Temperature(Baseline):
             truths.append(seen.truth)
         self.temperature = fit_temperature(logits, truths)
 
-    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
+    def answers(self, case: FrozenCase) -> dict[str, base.UncertaintyPrediction]:
         """Answers by row."""
         p = softmax(case.logits.astype(np.float64) / self.temperature, 0)
         return {
-            self.rows[0]: UncertaintyPrediction(unsure_of(case.classes, p), p),
-            self.rows[1]: UncertaintyPrediction(entropy(p).astype(np.float32), p),
+            self.rows[0]: base.UncertaintyPrediction(base.unsure_of(case.classes, p), p),
+            self.rows[1]: base.UncertaintyPrediction(base.entropy(p).astype(np.float32), p),
         }
 
 
-class Distance(Baseline):
+class Distance(base.Baseline):
     """Distance to the predicted boundary: knows geometry and nothing else."""
 
     name = "distance"
@@ -90,22 +81,22 @@ class Distance(Baseline):
     def __init__(self, band: Band) -> None:
         self.band = band
 
-    def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
+    def answers(self, case: FrozenCase) -> dict[str, base.UncertaintyPrediction]:
         """Answers by row."""
         distance = np.minimum(self.band.distance(case.classes, case.spacing_zyx), NO_BOUNDARY)
-        return {self.rows[0]: UncertaintyPrediction((-distance).astype(np.float32))}
+        return {self.rows[0]: base.UncertaintyPrediction((-distance).astype(np.float32))}
 
 
-@baseline("softmax")
-def _softmax(_inputs: BaselineInputs) -> list[Baseline]:
+@base.baseline("softmax")
+def _softmax(_inputs: base.BaselineInputs) -> list[base.Baseline]:
     return [Softmax()]
 
 
-@baseline("temperature", title="temperature scaling")
-def _temperature(_inputs: BaselineInputs) -> list[Baseline]:
+@base.baseline("temperature", title="temperature scaling")
+def _temperature(_inputs: base.BaselineInputs) -> list[base.Baseline]:
     return [Temperature()]
 
 
-@baseline("distance", title="distance to boundary")
-def _distance(inputs: BaselineInputs) -> list[Baseline]:
+@base.baseline("distance", title="distance to boundary")
+def _distance(inputs: base.BaselineInputs) -> list[base.Baseline]:
     return [Distance(inputs.band)]
