@@ -26,7 +26,7 @@ from slicer.util import VTKObservationMixin
 from SegWithUCore.util.paths import resource_path
 from SegWithUSlicerLib.guarded import guarded
 from SegWithUSlicerLib.parameters import Parameters
-from SegWithUSlicerLib.run.models import list_models
+from SegWithUSlicerLib.run.model_store import list_models
 
 _OUR_PACKAGES = ("SegWithUCore", "SegWithUSlicerLib")
 _DEPENDENCIES = (
@@ -217,7 +217,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             RuntimeError: the run failed, was refused or cancelled; the message names the next click.
         """
         from SegWithUSlicerLib.run.controller import RunRequest
-        from SegWithUSlicerLib.run.models import find_model
+        from SegWithUSlicerLib.run.model_store import find_model
         from SegWithUSlicerLib.run.session import session
 
         chosen = find_model(model)

@@ -19,8 +19,8 @@ sys.path[:0] = [str(DOCS), str(ROOT / "SegWithUSlicer")]
 from generate_commands import write_commands  # noqa: E402
 
 from SegWithUCore import __version__  # noqa: E402
-from SegWithUCore.models.away import away_markdown  # noqa: E402
 from SegWithUCore.models.bundle import read_bundle  # noqa: E402
+from SegWithUCore.models.quality import away_markdown  # noqa: E402
 
 write_commands()
 

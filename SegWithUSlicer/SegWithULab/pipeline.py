@@ -22,9 +22,8 @@ from SegWithUCore.util.strict_json import read_json_object, to_json
 
 from .calibration.bundles import calibrate_run
 from .calibration.cross_validation import predicted_by_run_folds
-from .evaluation.evaluate import evaluate
+from .evaluation.evaluate import evaluate, recorded, summary
 from .evaluation.report import PAGE_FILE, write_report
-from .evaluation.summary import recorded, summary
 from .training.backbone import BackboneTrainer
 from .training.dataset import (
     Case,

@@ -32,10 +32,10 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import Prediction, predict
 from SegWithUCore.metrics.error_detection import average_precision, region_groups
 from SegWithUCore.metrics.overlap import dice_of
-from SegWithUCore.models.away import away_markdown
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
 from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.models.model_card import model_card
+from SegWithUCore.models.quality import away_markdown
 from SegWithULab.calibration.cases import CalibrationCase, fit_table, predicted
 from SegWithULab.calibration.fit_second_stage import (
     MOST_WITH_FOLDS,

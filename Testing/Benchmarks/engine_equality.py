@@ -27,8 +27,7 @@ from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.prediction import Prediction  # noqa: E402
 from SegWithUCore.models.bundle import Bundle, read_bundle  # noqa: E402
 from SegWithULab.calibration.cases import predict_case  # noqa: E402
-from SegWithULab.evaluation.evaluate import evaluate  # noqa: E402
-from SegWithULab.evaluation.summary import summary  # noqa: E402
+from SegWithULab.evaluation.evaluate import evaluate, summary  # noqa: E402
 from SegWithULab.training.dataset import Case, find_cases  # noqa: E402
 
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from placement import DATA
 
 from SegWithUCore.util.csv_files import read_user_table
-from SegWithULab.training.same_scan import grey_value_step, pairs_of_one_scan
+from SegWithULab.training.survey import grey_value_step, pairs_of_one_scan
 
 
 def report(title: str, paths: list[Path], scans: dict[str, str] | None = None) -> None:

@@ -12,7 +12,7 @@ from loaded_case import loaded_case
 from SegWithUCore.inference.image_features import image_features
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
 from SegWithUCore.io.volume import read_image
-from SegWithUSlicerLib.run.models import find_model
+from SegWithUSlicerLib.run.model_store import find_model
 from SegWithUSlicerLib.run.preview import PreflightCheck, PreflightResult
 from SegWithUSlicerLib.scene.volume_export import image_features_of, propose_roi, read_roi
 

@@ -20,7 +20,7 @@ LIGHT = (
     "SegWithUCore.inference.engines.openvino_engine",
     "SegWithULab.evaluation.evaluate",
     "SegWithULab.evaluation.report",
-    "SegWithULab.evaluation.summary",
+    "SegWithULab.evaluation.evaluate",
     "SegWithUCore.export.case_export",
     "SegWithUCore.export.dicom",
     "SegWithUCore.models.model_card",

@@ -65,8 +65,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     """
     from SegWithULab.training.dataset import find_cases
 
-    from ..models.away import site_message
-    from ..models.quality import model_warnings
+    from ..models.quality import model_warnings, site_message
 
     console.started()
     _check_options(options)

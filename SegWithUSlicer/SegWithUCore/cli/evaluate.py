@@ -57,9 +57,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     evaluate -m hippocampus --cases split.csv:test --report evaluation
     evaluate -m models/atrium --cases split.csv:test --record
     """
-    from SegWithULab.evaluation.evaluate import check_like_training, evaluate
+    from SegWithULab.evaluation.evaluate import check_like_training, evaluate, recorded, summary
     from SegWithULab.evaluation.report import messages, write_report
-    from SegWithULab.evaluation.summary import recorded, summary
     from SegWithULab.training.dataset import find_cases
 
     from ..models.bundle import with_head

@@ -92,8 +92,7 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     export results --output nnUNet_raw/Dataset101_Hippocampus --nnunet
     export results --output pages --page --without-image
     """
-    from ..export.case_export import ExportSettings, export_cases
-    from ..export.viewers import viewer_commands
+    from ..export.case_export import ExportSettings, export_cases, viewer_commands
 
     console.started()
     _check_options(options)

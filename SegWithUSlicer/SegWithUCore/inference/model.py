@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from ..models.away import site_message
 from ..models.bundle import Bundle, HeadSpec, with_head
-from ..models.quality import QUALITY_KIND, model_warnings
+from ..models.quality import QUALITY_KIND, model_warnings, site_message
 from ..models.registry import read_registries
 from ..models.second_stage_file import read_second_stage
 from ..network.specs import is_user_network

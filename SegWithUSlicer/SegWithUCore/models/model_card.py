@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..network.specs import HEAD_WORDS, HeadWords
-from .away import away_markdown, site_command, site_message
 from .bundle import FITTED_BY, Bundle
-from .quality import model_warnings, weaknesses
+from .quality import away_markdown, model_warnings, site_command, site_message, weaknesses
 from .second_stage_file import CHECK, check_message
 from .training_record import TrainingRecord, read_record
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..util.paths import user_models_folder
-from .away import away_lines
 from .installed import FoundModel
 from .model_name import VersionKey, version_key
-from .quality import model_warnings
+from .quality import away_lines, model_warnings
 from .registry import Registries
 
 INSTALLED, AVAILABLE, UPDATE, WITHDRAWN, DAMAGED = "installed", "available", "update", "withdrawn", "damaged"

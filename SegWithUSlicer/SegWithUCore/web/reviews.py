@@ -19,9 +19,9 @@ from ..case.case_folders import checked_file
 from ..case.segmentation_file import read_reviewed
 from ..regions.region import ORDERS
 from ..review import log_format
-from ..review.corrected import corrected_cases_text
 from ..review.log import LogInUseError, now_utc
 from ..review.reviewer import log_path, version_path
+from ..review.reviews import corrected_cases_text
 from ..review.session import SHORTEST_LOOK_S, Session
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.strict_json import parse_json

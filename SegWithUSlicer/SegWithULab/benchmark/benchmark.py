@@ -1,11 +1,19 @@
-"""All baselines on one frozen segmentation: fit what is to be fitted, then measure every case."""
+"""All baselines on one frozen segmentation: fit what is to be fitted, then measure every case.
 
+It is summed up, for JSON, as means over cases and paired differences to one row; time is what a baseline takes over the
+bare backbone, all baselines measured in one run.
+"""
+
+import platform
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_with_directions
+from SegWithUCore.metrics.bootstrap import paired_bootstrap, ratio_interval
 from SegWithUCore.metrics.calibration import (
     brier_score,
     expected_calibration_error,
@@ -16,14 +24,157 @@ from SegWithUCore.metrics.calibration import (
 from SegWithUCore.metrics.error_detection import score_metrics
 from SegWithUCore.metrics.overlap import Band, class_dice
 from SegWithUCore.util.progress import Progress, part_of, silent
+from SegWithUCore.version import __version__
 
 from ..evaluation.case_metrics import scored_regions
+from ..evaluation.evaluate import finite, region_row, spread
 from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
+from ..training.case_reading import read_assessed
 from ..training.dataset import Case
 from .baselines import BaselineSet
 from .baselines.base import Baseline, FittingCases, UncertaintyPrediction, unsure_of
-from .cost import REPEATS, measured_costs
-from .summary import benchmark_summary
+from .baselines.heads import Head
+
+FAIR = ("auprc whole", "auprc band", "aurc whole", "aurc band", "brier", "ece band")
+COMPARED = ("nll", *(f"refitted {title}" for title in FAIR))
+"""Metrics that are compared with the reference row, case by case, and kept of each case; the folder has all."""
+Row = tuple[str, Baseline, Sequence[Mapping[str, float]]]
+"""Title, baseline, and the metrics of each case by title; NaN for a missing metric."""
+
+
+def benchmark_summary(
+    chosen: BaselineSet,
+    fitting: FittingCases,
+    cases: Sequence[Case],
+    rows: Sequence[Row],
+    facts: Sequence[Mapping[str, Any]],
+    costs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Means, intervals, costs and differences.
+
+    Args:
+        facts: of each case: `voxels` and `errors` by region, `dice` by structure.
+        costs: from `cost.measured_costs`.
+    """
+    groups = [case.group for case in cases]
+    # What a user of the first model sees, or the first of all.
+    shipped = [each.rows[-1] for each in chosen.baselines if isinstance(each, Head) and each.default]
+    reference = shipped[0] if shipped else rows[0][0]
+    against = next(by_case for row, _, by_case in rows if row == reference)
+    learning = [row for each in chosen.baselines if each.learns_from_folds for row in each.rows]
+    counts = {
+        name: [[each["regions"][name][what] for each in facts] for what in ("voxels", "errors")]
+        for name in facts[0]["regions"]
+    }
+    cross_validated_cases = sum(len(fold.cases) for fold in fitting.folds)
+    return {
+        "cases": len(cases),
+        "patients": len(set(groups)),
+        "fitted_on": {"calibration": len(fitting.calibration)},
+        "folds": {"networks": len(fitting.folds), "cases": cross_validated_cases, "rows": learning}
+        if fitting.folds
+        else None,
+        "regions": [
+            {"region": name, **region_row(voxels, errors, groups)} for name, (voxels, errors) in counts.items()
+        ],
+        "dice": {name: spread([each["dice"][name] for each in facts], groups) for name in facts[0]["dice"]},
+        "reference": reference,
+        "rows": [
+            {
+                "row": row,
+                "baseline": baseline.name,
+                "how": baseline.how,
+                "passes": baseline.passes,
+                "cost": costs.get(baseline.name),
+                "metrics": {title: spread(_values(by_case, title), groups) for title in by_case[0]},
+                "against_reference": {}
+                if row == reference
+                else {title: _difference(by_case, against, title, groups) for title in COMPARED if title in by_case[0]},
+            }
+            for row, baseline, by_case in rows
+        ],
+        "not_run": dict(chosen.not_run),
+        "bare": costs.get(BARE),
+        "made_with": {
+            "segwithu": __version__,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "processor": platform.processor() or platform.machine(),
+            "system": platform.system(),
+        },
+        "by_case": {
+            case.name: {
+                row: {title: finite(by_case[number].get(title, np.nan)) for title in COMPARED}
+                for row, _, by_case in rows
+            }
+            for number, case in enumerate(cases)
+        },
+    }
+
+
+def _values(by_case: Sequence[Mapping[str, float]], title: str) -> list[float]:
+    return [metrics.get(title, float("nan")) for metrics in by_case]
+
+
+def _difference(
+    row: Sequence[Mapping[str, float]], against: Sequence[Mapping[str, float]], title: str, groups: Sequence[str]
+) -> dict[str, Any] | None:
+    """Compute the paired difference and the ratio of means minus 1; None if the reference has no such metric."""
+    ours, theirs = _values(row, title), _values(against, title)
+    if not np.isfinite(np.add(ours, theirs)).any():
+        return None
+    gap, ratio = paired_bootstrap(ours, theirs, groups=groups), ratio_interval(ours, theirs, groups)
+    ends = ("mean", "low", "high")
+    found: dict[str, Any] = {name: finite(getattr(gap, name)) for name in ends}
+    return {**found, "relative": {name: finite(getattr(ratio, name) - 1) for name in ends}}
+
+
+CASES = 3
+"""Test cases that are timed; time does not depend on what is seen."""
+REPEATS = 5
+BARE = "bare backbone"
+
+
+def measured_costs(
+    backbone: FrozenBackbone,
+    baselines: Sequence[Baseline],
+    cases: Sequence[Case],
+    repeats: int = REPEATS,
+    progress: Progress = silent,
+) -> dict[str, dict[str, Any]]:
+    """Medians over cases and repeats, in which bare backbone and baselines take turns.
+
+    "Bare" is from images in memory to classes on their grid. It is timed right before each baseline, because earlier
+    work changes the allocator's state (`docs/developer/performance.md`). A baseline on top is timed by itself; one
+    that runs the backbone with something added is timed whole, and the bare time is subtracted.
+
+    Returns:
+        For `BARE` and each baseline by name `cpu_s` (added, for baselines) and `cpu_share` (of the bare time); for
+        `BARE` also `repeats`.
+    """
+    chosen = [(case, read_assessed(case, backbone.bundle)) for case in cases[:CASES]]
+    turns = [(case, read) for _ in range(repeats) for case, read in chosen]
+    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in (BARE, *(each.name for each in baselines))}
+    for number, (case, read) in enumerate(turns):
+        progress("measuring time", number / len(turns), case.name)
+        for baseline in baselines:
+            started = time.process_time()  # over all threads; other programs disturb it little
+            seen = backbone.of_images(case.name, case.group, read.images, read.truth)
+            between = time.process_time()
+            baseline.answers(seen)
+            bare, spent = between - started, time.process_time() - between
+            pairs[BARE].append((bare, bare))
+            pairs[baseline.name].append((spent - bare if baseline.own_pass else spent, bare))
+    found: dict[str, dict[str, Any]] = {
+        name: {
+            "cpu_s": float(np.median([spent for spent, _ in its])),
+            "cpu_share": float(np.median([spent / bare for spent, bare in its])),
+        }
+        for name, its in pairs.items()
+    }
+    found[BARE]["repeats"] = repeats
+    return found
+
 
 PREPARED, MEASURED = 0.45, 0.9
 """Share of the whole job after which each part is done, for the progress."""

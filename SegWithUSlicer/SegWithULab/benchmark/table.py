@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..evaluation.report import NAMES, WITHOUT, Table, cases_text, factor_of, markdown, number, with_interval
-from .cost import CASES
+from .benchmark import CASES
 
 DETECTION = ("auroc", "auprc", "aurc", "e-aurc", "augrc", "fpr95")
 HIGHER_IS_BETTER = ("auroc", "auprc")

@@ -18,7 +18,7 @@ from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import VoxelBox, voxel_box
 from SegWithUCore.io.volume import image_on_grid
 from SegWithUCore.models.bundle import TEMPLATE_FILE, Bundle
-from SegWithUCore.review.corrected import corrected_segmentation
+from SegWithUCore.review.reviews import corrected_segmentation
 from SegWithUCore.util.errors import InputError, UsageError
 
 from ..training.case_reading import Case, read_case, read_images

@@ -22,10 +22,9 @@ from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.second_stage_file import CHECK, check_message
 from SegWithUCore.regions.region import UNCERTAIN
 
-from .added import fit_added
 from .blocks import Calibration, per_structure_blocks
 from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table
-from .fit_second_stage import fit_second_stage
+from .fit_second_stage import fit_added, fit_second_stage
 from .prior import CaseSummary, refit, summary_of
 
 WINDOW_PERCENTILES = (50.0, 99.95)

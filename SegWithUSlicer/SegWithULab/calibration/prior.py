@@ -21,9 +21,9 @@ from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.quality import QUALITY
 from SegWithUCore.review.flags import FlagRules
 
-from .added import AddedStage, own_chance
 from .blocks import Calibration, dice_fit, fit_per_structure, flag_case, structure_quality, triage_metrics
 from .cases import CalibrationCase, CaseNumbers, case_numbers
+from .fit_second_stage import AddedStage, own_chance
 
 LEAST_INTERVAL_PATIENTS = 9
 """Fewer allow no interval that holds nine in ten."""

@@ -42,9 +42,8 @@ from ..training.run_folder import RunFolder
 from ..training.run_record import copy_logs, hashes_of, run_record
 from ..training.stages import Stage, StageCall, noted
 from .adopt_folds import Fold, FoldPlan
-from .evaluate import Evaluation, add_case
+from .evaluate import Evaluation, add_case, recorded, summary
 from .report import PAGE_FILE, with_interval, write_report
-from .summary import recorded, summary
 
 BACKBONE, HEAD = "backbone_best.safetensors", "head_best.safetensors"
 JUDGED_FILE = "judged.json"

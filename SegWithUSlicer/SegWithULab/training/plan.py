@@ -24,8 +24,7 @@ from SegWithUCore.util.strict_json import to_json
 
 from .dataset import IMAGE_SUFFIXES, PreparedCase, find_cases, roles_of
 from .recipe import Recipe, read_recipe_json, recipe_from_json
-from .same_scan import check_patients
-from .survey import CaseMetadata, Survey, add_names, survey
+from .survey import CaseMetadata, Survey, add_names, check_patients, survey
 
 NAMED = 10
 """Files that a warning names."""

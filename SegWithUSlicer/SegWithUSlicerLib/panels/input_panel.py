@@ -14,7 +14,7 @@ from SegWithUCore.util.paths import user_models_folder
 from ..guarded import guarded
 from ..i18n import _
 from ..parameters import Parameters
-from ..run.models import ModelInfo
+from ..run.model_store import ModelInfo
 from ..run.preview import PreflightResult, size_ras
 from ..run.session import WHEELS_SETTING, set_setting, setting
 from ..scene.case_nodes import find_cases, is_ours

@@ -10,7 +10,7 @@ from ..guarded import Problem, attempt, guarded, listen, show_in_console
 from ..i18n import _
 from ..parameters import Parameters
 from ..run.controller import RunRequest, RunStatus
-from ..run.models import ModelInfo, list_models
+from ..run.model_store import ModelInfo, list_models
 from ..run.preview import PreflightCheck, PreflightResult
 from ..run.session import Debounce, session
 from ..scene.case_nodes import CaseNodes, find_cases, remove_items_without_node

@@ -9,8 +9,8 @@ from typing import Any
 import slicer
 
 from SegWithUCore.regions.region import reasons
-from SegWithUCore.review.corrected import corrected_cases_text
 from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.reviews import corrected_cases_text
 from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import attempt, guarded

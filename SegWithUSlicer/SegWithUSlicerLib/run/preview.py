@@ -17,7 +17,7 @@ from SegWithUCore.util.errors import SegWithUError
 from ..scene.case_images import matrix_array
 from ..scene.volume_export import image_features_of, own_to_world, read_roi
 from .controller import split_deviations
-from .models import ModelInfo
+from .model_store import ModelInfo
 
 if TYPE_CHECKING:
     from .worker import WorkerProcess

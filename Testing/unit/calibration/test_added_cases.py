@@ -10,8 +10,8 @@ from scipy.special import expit
 from seen_errors import CASES, predicted
 from segwithu_command import MODEL
 
-from SegWithUCore.models.away import site_message
 from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.quality import site_message
 from SegWithUCore.models.second_stage_file import BLOCK, CHECK, second_stage_path, verify_second_stage
 from SegWithUCore.models.training_record import read_record
 from SegWithULab.calibration import bundles

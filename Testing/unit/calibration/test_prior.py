@@ -11,9 +11,9 @@ from scipy.special import expit
 
 from SegWithUCore.calibration.error_counts import count_errors
 from SegWithUCore.calibration.per_structure import ProbabilitySums
-from SegWithUCore.models.away import site_message
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.model_name import site_version
+from SegWithUCore.models.quality import site_message
 from SegWithULab.calibration.blocks import Calibration
 from SegWithULab.calibration.cases import CaseNumbers
 from SegWithULab.calibration.prior import CaseSummary, refit

@@ -13,9 +13,8 @@ from sklearn.metrics import roc_auc_score
 from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models import model_card as cards
 from SegWithULab.evaluation.case_metrics import measure_case
-from SegWithULab.evaluation.evaluate import Evaluation, add_case
+from SegWithULab.evaluation.evaluate import Evaluation, add_case, recorded, summary
 from SegWithULab.evaluation.report import markdown, report_tables, write_report
-from SegWithULab.evaluation.summary import recorded, summary
 from SegWithULab.training.dataset import Case
 
 SEEDS = range(6)
@@ -24,7 +23,7 @@ SEEDS = range(6)
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how wide an interval over cases is."""
-    monkeypatch.setattr("SegWithULab.evaluation.summary.DRAWS", 20)
+    monkeypatch.setattr("SegWithULab.evaluation.evaluate.DRAWS", 20)
 
 
 def row(result: dict[str, object], figure: str, region: str, score: str) -> dict[str, float]:

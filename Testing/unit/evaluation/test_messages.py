@@ -12,9 +12,8 @@ from evaluated_cases import evaluated
 from SegWithUCore.inference.deviation import NOTE, WARNING, Deviation
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.util.errors import InputError
-from SegWithULab.evaluation.evaluate import check_like_training, ood_check
+from SegWithULab.evaluation.evaluate import check_like_training, ood_check, summary
 from SegWithULab.evaluation.report import messages, report_tables
-from SegWithULab.evaluation.summary import summary
 from SegWithULab.training.dataset import Case
 
 MODEL = Path(__file__).resolve().parents[3] / "Resources" / "Models" / "hippocampus"

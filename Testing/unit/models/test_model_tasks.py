@@ -11,8 +11,7 @@ from SegWithUCore.models.model_row import ModelRow
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.paths import resource_path
 from SegWithUSlicerLib.run import model_store
-from SegWithUSlicerLib.run.model_store import about_lines, cells, installed_rows, merged_rows
-from SegWithUSlicerLib.run.models import list_models
+from SegWithUSlicerLib.run.model_store import about_lines, cells, installed_rows, list_models, merged_rows
 
 
 @pytest.fixture

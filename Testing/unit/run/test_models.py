@@ -11,8 +11,7 @@ from repository import PACKAGES
 from SegWithUCore.models.bundle import read_unchecked
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.paths import resource_path
-from SegWithUSlicerLib.run.model_store import about_lines, installed_rows
-from SegWithUSlicerLib.run.models import find_model, list_models, read_model
+from SegWithUSlicerLib.run.model_store import about_lines, find_model, installed_rows, list_models, read_model
 
 SHIPPED = resource_path("Models/hippocampus")
 

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.util.errors import InputError
-from SegWithULab.training.same_scan import check_patients, grey_value_step, pairs_of_one_scan
+from SegWithULab.training.survey import check_patients, grey_value_step, pairs_of_one_scan
 
 STEPS = {"a_1": 0.37, "a_2": 0.37 * (1 + 1e-7), "a_3": 0.41, "a_4": 0.41, "a_5": 1.0, "a_6": 1.0, "a_7": 1.0,
          "a_8": 0.73, "b_9": 0.73, "a_9": None, "a_10": 0.52, "a_12": 0.52}  # fmt: skip

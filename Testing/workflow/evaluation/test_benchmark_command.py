@@ -30,7 +30,7 @@ QUICK = ("--baselines", "softmax,temperature,distance,heads", "--repeats", "1")
 @pytest.fixture(autouse=True)
 def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how good a baseline is, or how quick on average."""
-    monkeypatch.setattr("SegWithULab.benchmark.cost.CASES", 1)
+    monkeypatch.setattr("SegWithULab.benchmark.benchmark.CASES", 1)
     monkeypatch.setitem(TREES, "max_iter", 5)
 
 

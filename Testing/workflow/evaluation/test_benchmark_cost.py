@@ -7,9 +7,9 @@ from baseline_cases import toy_backbone, toy_case
 from segwithu_command import one_thread
 from toy_models import registered_toys
 
-from SegWithULab.benchmark import cost
+from SegWithULab.benchmark import benchmark
 from SegWithULab.benchmark.baselines.base import Baseline, UncertaintyPrediction
-from SegWithULab.benchmark.cost import BARE, measured_costs
+from SegWithULab.benchmark.benchmark import BARE, measured_costs
 from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithULab.training.case_reading import AssessedCase
 from SegWithULab.training.dataset import Case
@@ -33,7 +33,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """What the measurement takes for time."""
     found = Clock()
-    monkeypatch.setattr(cost, "time", found)
+    monkeypatch.setattr(benchmark, "time", found)
     return found
 
 
@@ -77,7 +77,7 @@ def test_added_time_leaves_out_the_frozen_pass(tmp_path: Path, monkeypatch: pyte
             return plain(self, *arguments)  # type: ignore[arg-type]
 
         monkeypatch.setattr(FrozenBackbone, "of_images", slower)
-        monkeypatch.setattr(cost, "read_assessed", lambda _case, _bundle: AssessedCase(case.images, case.truth))
+        monkeypatch.setattr(benchmark, "read_assessed", lambda _case, _bundle: AssessedCase(case.images, case.truth))
         baselines = [Busy(clock, 0.1), OwnPass(clock, 0.05, backbone)]
         costs = measured_costs(backbone, baselines, [Case(case.name, (), Path())], repeats=3)
     assert costs[BARE]["cpu_s"] == pytest.approx(0.2)

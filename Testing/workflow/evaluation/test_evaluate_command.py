@@ -18,7 +18,7 @@ PNG = "data:image/png;base64,"
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how wide an interval over cases is."""
-    monkeypatch.setattr("SegWithULab.evaluation.summary.DRAWS", 20)
+    monkeypatch.setattr("SegWithULab.evaluation.evaluate.DRAWS", 20)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from SegWithUCore.models.second_stage_file import read_second_stage
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.util.errors import UsageError
 from SegWithULab.calibration import fit_second_stage
-from SegWithULab.evaluation import adopt, summary
+from SegWithULab.evaluation import adopt, evaluate
 from SegWithULab.training.head import HeadTrainer
 
 
@@ -29,7 +29,7 @@ def call(capfd: pytest.CaptureFixture[str]) -> Command:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No plots, no graphs, few draws: they have tests of their own, and take most of the time of tiny networks."""
     monkeypatch.setattr(adopt, "write_report", lambda folder, *_: (folder / "report.html").touch())
-    monkeypatch.setattr(summary, "DRAWS", 20)
+    monkeypatch.setattr(evaluate, "DRAWS", 20)
 
     def without(*_: object) -> None:
         raise UsageError("none in tests.")

@@ -13,8 +13,8 @@ from SegWithUCore.case.case_file import read_case as read_case_file
 from SegWithUCore.inference.placement import Placed
 from SegWithUCore.io.roi import RegionOfInterest
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.review.corrected import corrected_cases_text
 from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.reviews import corrected_cases_text
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.calibration import corrected
 from SegWithULab.calibration.corrected import added_cases

@@ -74,7 +74,7 @@ def test_the_order_of_a_reference_changes_no_reading(hippocampi: Path, tmp_path:
 def test_the_order_of_a_reference_changes_no_figure(
     hippocampi: Path, tmp_path: Path, segwithu: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("SegWithULab.evaluation.summary.DRAWS", 20)
+    monkeypatch.setattr("SegWithULab.evaluation.evaluate.DRAWS", 20)
     model, found = tiny_bundle(tmp_path / "m"), []
     for table in (hippocampi, with_references(hippocampi, tmp_path / "permuted", permuted)):
         output = tmp_path / f"{table.parent.name}.json"
