@@ -20,7 +20,6 @@ LIGHT = (
     "SegWithUCore.inference.engines.openvino_engine",
     "SegWithULab.evaluation.evaluate",
     "SegWithULab.evaluation.report",
-    "SegWithULab.evaluation.evaluate",
     "SegWithUCore.export.case_export",
     "SegWithUCore.export.dicom",
     "SegWithUCore.models.model_card",
