@@ -16,7 +16,8 @@ from SegWithUCore.case.case_file import read_description
 from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.scene.case_nodes import is_ours
 from SegWithUSlicerLib.scene.load_case import load_case
-from SegWithUSlicerLib.scene.segmentation import centre_of_structure, show_in_3d, show_structure, terminology_entry
+from SegWithUSlicerLib.scene.segmentation import terminology_entry
+from SegWithUSlicerLib.scene.slice_views import centre_of_structure, show_in_3d, show_structure
 
 KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]
 

@@ -13,7 +13,8 @@ from written_case import change_case, make_case
 
 from SegWithUSlicerLib.scene.case_nodes import find_cases
 from SegWithUSlicerLib.scene.load_case import load_case
-from SegWithUSlicerLib.scene.segmentation import mark_judged, segment_array, show_in_3d, was_touched
+from SegWithUSlicerLib.scene.segmentation import mark_judged, segment_array, was_touched
+from SegWithUSlicerLib.scene.slice_views import show_in_3d
 
 
 def _ids(case: LoadedCase) -> list[str]:

@@ -11,7 +11,7 @@ from ..guarded import guarded
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import dice_text, expected_text, typeset, volume_text
-from ..scene.segmentation import show_in_3d, show_structure
+from ..scene.slice_views import show_in_3d, show_structure
 from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table
 
 _WIDEST_PX = (130, 110, 95)
