@@ -400,7 +400,7 @@ class _Tally:
 def _overview(output: Path) -> str:
     """Write the table of all structures and the page of previews; return where it is. Faults there fail no case."""
     try:
-        from ..report.cohort_page import INDEX_FILE, write_cohort_overview
+        from ..report.case_report import INDEX_FILE, write_cohort_overview
 
         troubles = write_cohort_overview(output) if output.is_dir() else []
     except (ModuleNotFoundError, OutputError) as error:

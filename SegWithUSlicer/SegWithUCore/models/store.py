@@ -17,10 +17,9 @@ from ..util.paths import BUNDLE_FILE, resource_path, user_models_folder
 from ..util.progress import Progress, silent
 from .bundle import file_sha256
 from .bundle_files import bundle_paths, check_whole, describe_files, read_origin, write_origin
-from .download import CHUNK, chunks_of
 from .installed import FoundModel, find_models
 from .model_name import folder_name, parse_name
-from .registry import REMEDY, ModelFile, Offer
+from .registry import CHUNK, REMEDY, ModelFile, Offer, chunks_of
 
 SPARE_BYTES = 64 << 20
 """Left free on the disk."""

@@ -1,21 +1,26 @@
-"""The report of a case folder as one HTML page, from `templates/case.html`: nothing is loaded from elsewhere."""
+"""The report of a case folder as one HTML page, from `templates/case.html`: nothing is loaded from elsewhere.
+
+The overview of a folder of cases: `index.html` with a preview of each case, and `structures.csv`.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, naming_case, placed_boxes, read_case
-from ..case.case_folders import REVIEWED_PATTERN, case_contents, checked_file
+from ..case.case_folders import REVIEWED_PATTERN, case_contents, case_folders, checked_file, holds_cases
 from ..case.case_image import ELSEWHERE, OTHER_IMAGE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
-from ..case.pictures import BOX_COLOUR, TINT_FROM, Grid, strongest_tint, tint_stops
+from ..case.pictures import BOX_COLOUR, PREVIEW_FILE, TINT_FROM, Grid, strongest_tint, tint_stops
 from ..case.region_files import REGION_LABELS_FILE, check_region_files
 from ..case.segmentation_file import read_reviewed, reviewed_name
+from ..case.structures_table import STRUCTURES_FILE, write_structures_of
 from ..io.grid import VoxelGrid
 from ..io.volume import ras_to_lps, read_file
 from ..regions.region import Region, why
@@ -24,6 +29,7 @@ from ..review.light import light_of
 from ..review.log_format import Verdict
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
+from ..review.worklist import WorklistEntry, make_worklist
 from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from .pictures import REGION_COLOUR, REVIEWED_COLOURS, PlanePicture, Volumes, pictures_around
@@ -237,3 +243,51 @@ def _reviewed(
                 raise
             notes.append(str(error).replace(f"{folder}{os.sep}", ""))
     return versions, notes
+
+
+INDEX_FILE = "index.html"
+_FILES = (PREVIEW_FILE, REPORT_FILE)
+
+
+def write_cohort_overview(output: Path) -> list[str]:
+    """Write `structures.csv` and `index.html` about all cases in a folder, each whole or not at all.
+
+    Returns:
+        A sentence for each case that cannot be read.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    try:
+        folders = case_folders([output])
+    except InputError as error:  # there may be no case, for reasons that the run has reported
+        return [str(error)] if holds_cases(output) else []
+    troubles = write_structures_of(folders, output / STRUCTURES_FILE)
+    worklist = make_worklist(folders)
+    rows = [_row(entry) for entry in worklist.entries if not entry.trouble]
+    page = render(
+        "cohort.html",
+        title=f"{output.resolve().name}: {len(rows)} cases",
+        heading=output.resolve().name,
+        alerts=worklist.warnings,
+        lead=[f"{worklist.counts}.", worklist.order],
+        rows=rows,
+        table=STRUCTURES_FILE,
+    )
+    write_text(output / INDEX_FILE, page)
+    return list(dict.fromkeys([*troubles, *(entry.trouble for entry in worklist.entries if entry.trouble)]))
+
+
+def _row(entry: WorklistEntry) -> dict[str, Any]:
+    """Make the content of a case on the page; links are relative to it, "" for none."""
+    folder = entry.folder
+    preview, report = (f"{quote(folder.name)}/{file}" if (folder / file).is_file() else "" for file in _FILES)
+    return {
+        "name": entry.name,
+        "folder": quote(folder.name),
+        "preview": preview,
+        "report": report,
+        "share": entry.share_text,
+        "light": entry.light,
+        "structures": [[row[0], row[1], row[-1]] for row in structures_table(read_case(folder)).rows],
+    }

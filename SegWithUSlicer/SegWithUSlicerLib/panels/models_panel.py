@@ -8,8 +8,8 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.models.download import REGISTRY_VARIABLE
 from SegWithUCore.models.model_row import ModelRow
+from SegWithUCore.models.registry import REGISTRY_VARIABLE
 
 from ..guarded import guarded
 from ..i18n import _

@@ -11,9 +11,8 @@ import requests
 import trustme
 from model_servers import CONTENT, SHA256, FaultyHandler, ModelServer, running
 
-from SegWithUCore.models import download
-from SegWithUCore.models.download import chunks_of
-from SegWithUCore.models.registry import ModelFile, Offer
+from SegWithUCore.models import registry
+from SegWithUCore.models.registry import ModelFile, Offer, chunks_of
 from SegWithUCore.models.store import _check_file, _chunks
 from SegWithUCore.models.store import fetch as install
 from SegWithUCore.util.errors import InputError
@@ -28,7 +27,7 @@ def plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NETWORK_VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setattr(download, "TIMEOUTS_S", (2.0, 0.4))
+    monkeypatch.setattr(registry, "TIMEOUTS_S", (2.0, 0.4))
 
 
 @pytest.fixture
@@ -167,4 +166,4 @@ def test_certificates_are_always_checked(target: Path, tmp_path: Path, monkeypat
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
         fetch(f"{encrypted.url}/good", target)
     assert target.read_bytes() == CONTENT
-    assert "verify=" not in Path(download.__file__).read_text(encoding="utf-8")
+    assert "verify=" not in Path(registry.__file__).read_text(encoding="utf-8")

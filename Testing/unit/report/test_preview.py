@@ -23,7 +23,7 @@ from SegWithUCore.case.pictures import (
 )
 from SegWithUCore.case.structures_table import COLUMNS, OUTSIDE, structure_rows
 from SegWithUCore.models.input_spec import Label
-from SegWithUCore.report.cohort_page import write_cohort_overview
+from SegWithUCore.report.case_report import write_cohort_overview
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(3, "organ", (10, 200, 30)), Label(7, "other", (200, 10, 250)))
 STRUCTURES = dict(enumerate(LABELS))
