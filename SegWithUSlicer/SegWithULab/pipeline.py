@@ -24,29 +24,10 @@ from .calibration.bundles import calibrate_run
 from .calibration.cross_validation import predicted_by_run_folds
 from .evaluation.evaluate import evaluate, recorded, summary
 from .evaluation.report import PAGE_FILE, write_report
+from .training import dataset
+from .training import plan as planning
 from .training.backbone import BackboneTrainer
-from .training.dataset import (
-    Case,
-    PreparedCase,
-    check_channels,
-    file_facts,
-    find_cases,
-    ood_reference,
-    prepare,
-    roles_of,
-)
 from .training.head import HeadTrainer, out_of_fold_backbones
-from .training.plan import (
-    BACKBONE_SHARE,
-    FOLDS,
-    HEAD_SHARE,
-    REASONS,
-    RECIPE,
-    SPLIT,
-    PlanOptions,
-    make_plan,
-    table_of,
-)
 from .training.recipe import Recipe, read_recipe
 from .training.recipe_check import check_labels_occur, check_recipe
 from .training.run_folder import RunFolder
@@ -79,7 +60,7 @@ class TrainingJob:
     data: Path
     output: Path
     folder: Path
-    plan: PlanOptions
+    plan: planning.PlanOptions
     recipe: Path | None = None
     allow_seen_cases: bool = False
     hashes: bool = True
@@ -98,16 +79,16 @@ class Pipeline:
 
     def __init__(self, job: TrainingJob, note: Callable[[str], None], compile_graphs: Callable[[Bundle], None]) -> None:
         self.job, self.folder, self.note, self.compile_graphs = job, job.folder, note, compile_graphs
-        self.recipe_file, self.cases_file = self.folder / "plan" / RECIPE, self.folder / "cases.json"
+        self.recipe_file, self.cases_file = self.folder / "plan" / planning.RECIPE, self.folder / "cases.json"
         self.run = RunFolder(self.folder / "run")
         self.replaces = job.output.exists()  # and may be, as was checked; what comes later is another process's
         self.calibrated, self.evaluation = self.folder / "calibrated", self.folder / "evaluation"
-        self._prepared: tuple[list[PreparedCase], list[PreparedCase]] | None = None
+        self._prepared: tuple[list[dataset.PreparedCase], list[dataset.PreparedCase]] | None = None
 
     def stages(self) -> list[Stage]:
         """List the stages in their order."""
         weights, head = self.run.path / "backbone_best.safetensors", self.run.path / "head_best.safetensors"
-        plan = [self.recipe_file, self.folder / "plan" / REASONS]
+        plan = [self.recipe_file, self.folder / "plan" / planning.REASONS]
         output = str(self.job.output.resolve())
         results = {"model": self.calibrated, "evaluation": self.evaluation, "graphs": self.job.graphs, "output": output}
 
@@ -127,7 +108,7 @@ class Pipeline:
             Stage("backbone", self._backbone, of_backbone, [weights], costly=True, weight=lambda: self._shares()[0]),
             Stage("folds", self._folds, fold_inputs, self._fold_weights, costly=True,
                   weight=lambda: self._shares()[1]),
-            Stage("head", self._head, head_inputs, [head], costly=True, weight=HEAD_SHARE),
+            Stage("head", self._head, head_inputs, [head], costly=True, weight=planning.HEAD_SHARE),
             Stage("calibrate", self._calibrate,
                   lambda: {"backbone": weights, "head": head, **self._inputs(NEEDED, "about")}, [self.calibrated],
                   weight=0.04),
@@ -148,8 +129,8 @@ class Pipeline:
     def _shares(self) -> tuple[float, float]:
         """Return the shares of the time of backbone and cross-validation models, as `choose_epochs` plans them."""
         has_folds = self.recipe_file.is_file() and self.recipe().head_training.cross_fit > 0
-        backbone = BACKBONE_SHARE / (FOLDS if has_folds else 1)
-        return backbone, BACKBONE_SHARE - backbone
+        backbone = planning.BACKBONE_SHARE / (planning.FOLDS if has_folds else 1)
+        return backbone, planning.BACKBONE_SHARE - backbone
 
     def _seconds(self, share: float) -> float:
         """Return how long the epochs of a part may take."""
@@ -160,16 +141,16 @@ class Pipeline:
         """Read the recipe, which may have been edited since it was planned."""
         return read_recipe(self.recipe_file)
 
-    def cases(self, role: str) -> list[Case]:
+    def cases(self, role: str) -> list[dataset.Case]:
         """Find the cases of a role."""
-        return find_cases(f"{self._table()}:{role}")
+        return dataset.find_cases(f"{self._table()}:{role}")
 
     def _table(self) -> Path:
-        drawn = self.folder / "plan" / SPLIT
-        return drawn if drawn.is_file() else table_of(self.job.data)
+        drawn = self.folder / "plan" / planning.SPLIT
+        return drawn if drawn.is_file() else planning.table_of(self.job.data)
 
     def _roles(self) -> list[str]:
-        there = roles_of(self._table())
+        there = dataset.roles_of(self._table())
         return [role for role in (*NEEDED, "test") if role in there]
 
     def _data_inputs(self) -> dict[str, Any]:
@@ -180,7 +161,7 @@ class Pipeline:
     def _plan(self, call: StageCall) -> Mapping[str, Any]:
         shutil.rmtree(self.folder / "plan", ignore_errors=True)
         folder = self.recipe_file.parent
-        made = make_plan(self.job.data, folder, self.job.plan, self.job.recipe, call.progress, self.note)
+        made = planning.make_plan(self.job.data, folder, self.job.plan, self.job.recipe, call.progress, self.note)
         missing = [role for role in NEEDED if role not in self._roles()]
         if missing:
             raise UsageError(
@@ -192,7 +173,7 @@ class Pipeline:
 
     def _files(self, *roles: str) -> dict[str, Any]:
         """Return what a stage reads of the cases of some roles: what is done with others is not done again for them."""
-        return {role: file_facts(self.cases(role)) for role in roles if role in self._roles()}
+        return {role: dataset.file_facts(self.cases(role)) for role in roles if role in self._roles()}
 
     def _compare(self, call: StageCall) -> Mapping[str, Any]:
         """Hash the voxels of all cases, and refuse those that turn up in two roles, or whose patient does.
@@ -201,7 +182,7 @@ class Pipeline:
         """
         known: dict[str, dict[str, str]] = {}
         remarks: dict[str, list[str]] = {}
-        all_cases: list[tuple[Case, str]] = []
+        all_cases: list[tuple[dataset.Case, str]] = []
         for role in self._roles():
             cases = self.cases(role)
             given = hashes_of(cases, call.progress)
@@ -238,19 +219,23 @@ class Pipeline:
             self.run.forget("backbone")
             self.run.start(recipe, {})
         facts = noted_roles(self.run.facts(), train, select, self.job.allow_seen_cases, self.job.hashes)
-        self.run.add_facts(facts | {"ood_reference": ood_reference(train, select, recipe)})
+        self.run.add_facts(facts | {"ood_reference": dataset.ood_reference(train, select, recipe)})
         trainer = BackboneTrainer(recipe, train, select, self.run)
         trainer.budget_s = self._seconds(self._shares()[0])
         trainer.resume()
         trainer.fit(call.progress)
         return dict(self.run.facts()["backbone_best"])
 
-    def _trainable(self, recipe: Recipe, progress: Progress) -> tuple[list[PreparedCase], list[PreparedCase]]:
+    def _trainable(
+        self, recipe: Recipe, progress: Progress
+    ) -> tuple[list[dataset.PreparedCase], list[dataset.PreparedCase]]:
         if self._prepared is None:
             progress("reading cases", 0.0)
             found = [self.cases("train"), self.cases("select")]
-            check_channels([case for cases in found for case in cases], recipe.input)
-            train, select = ([prepare(case, recipe.input, recipe.label_values) for case in cases] for cases in found)
+            dataset.check_channels([case for cases in found for case in cases], recipe.input)
+            train, select = (
+                [dataset.prepare(case, recipe.input, recipe.label_values) for case in cases] for cases in found
+            )
             self._prepared = train, select
         return self._prepared
 
@@ -272,7 +257,7 @@ class Pipeline:
         if not call.again:
             self.run.forget("head")
         trainer = HeadTrainer(recipe, *self._trainable(recipe, call.progress), self.run)
-        trainer.budget_s = self._seconds(HEAD_SHARE)
+        trainer.budget_s = self._seconds(planning.HEAD_SHARE)
         trainer.resume()
         trainer.fit(call.progress)
         return dict(self.run.facts()["head_best"])

@@ -5,12 +5,7 @@ The overlay's own settings (map, threshold, colours, opacity) live in display an
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from slicer import (
-    vtkMRMLMarkupsROINode,
-    vtkMRMLScalarVolumeNode,
-    vtkMRMLScriptedModuleNode,
-    vtkMRMLSegmentationNode,
-)
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLScriptedModuleNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
 DEVICES = ("auto", "cpu", "cuda", "mps")

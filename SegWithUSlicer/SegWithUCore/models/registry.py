@@ -108,8 +108,8 @@ def _check_answer(answer: "requests.Response", url: str) -> None:
         (encoding.lower() != "identity", "not-sent", f"it changes files on their way: {TELL}"),
         (is_page, "access-refused", "it answers with a web page, as the login page of a network does: log in there"),
     )
-    for is_there, code, why in faults:
-        if is_there:
+    for is_faulty, code, why in faults:
+        if is_faulty:
             raise InputError(f"{urlsplit(answer.url).hostname} does not send {_shown(url)} ({why}).", code)
 
 

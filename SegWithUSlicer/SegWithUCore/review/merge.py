@@ -13,16 +13,9 @@ from typing import Any
 from ..case.case_file import DAMAGED, read_case
 from ..case.case_folders import case_folders, checked_file
 from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
+from ..util import errors
 from ..util.atomic_files import atomic_file, remove_leftovers
-from ..util.errors import (
-    OTHER_VERSION,
-    InputError,
-    OutputError,
-    SegWithUError,
-    UsageError,
-    naming,
-    os_errors_named,
-)
+from ..util.errors import InputError, OutputError, SegWithUError, UsageError, naming, os_errors_named
 from ..util.folder_entries import NOT_OPENABLE
 from ..util.input_files import read_bounded
 from ..util.strict_json import read_json_object, typed
@@ -281,7 +274,7 @@ def read_page_review(path: Path) -> tuple[Identity, ParsedLog]:
         raise InputError(f"{path} is not a review that a page saved: {_SAVE_AGAIN}.")
     if content.get("format_version") != PAGE_VERSION:
         version = f"{content.get('format_version')!r:.20} instead of {PAGE_VERSION}"
-        raise InputError(f"{path} has format version {version}: {_SAVE_AGAIN}.", OTHER_VERSION)
+        raise InputError(f"{path} has format version {version}: {_SAVE_AGAIN}.", errors.OTHER_VERSION)
     try:
         found: PageReview = typed(PageReview, content)
         name = clean_reviewer_name(found.reviewer)

@@ -13,14 +13,8 @@ import numpy as np
 import torch
 
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_with_directions
+from SegWithUCore.metrics import calibration as measures
 from SegWithUCore.metrics.bootstrap import paired_bootstrap, ratio_interval
-from SegWithUCore.metrics.calibration import (
-    brier_score,
-    expected_calibration_error,
-    mean_class_calibration_error,
-    multiclass_brier_score,
-    negative_log_likelihood,
-)
 from SegWithUCore.metrics.error_detection import score_metrics
 from SegWithUCore.metrics.overlap import Band, class_dice
 from SegWithUCore.util.progress import Progress, part_of, silent
@@ -275,11 +269,11 @@ def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions:
         p = answer.probabilities
         chance, near = unsure_of(case.classes, p), regions["band"]
         metrics |= {
-            "nll": negative_log_likelihood(p, case.truth),
-            "brier": multiclass_brier_score(p, case.truth),
-            "ace": mean_class_calibration_error(p, case.truth),
-            "ece whole": expected_calibration_error(chance, case.error),
-            "ece band": expected_calibration_error(chance[near], case.error[near]),
+            "nll": measures.negative_log_likelihood(p, case.truth),
+            "brier": measures.multiclass_brier_score(p, case.truth),
+            "ace": measures.mean_class_calibration_error(p, case.truth),
+            "ece whole": measures.expected_calibration_error(chance, case.error),
+            "ece band": measures.expected_calibration_error(chance[near], case.error[near]),
         }
     return metrics
 
@@ -293,6 +287,6 @@ def refitted_metrics(
     """
     chance, near = table(answer.score, case.classes, case.runner_up), regions["band"]
     metrics = score_metrics(chance, case.error, {name: regions[name] for name in ("whole", "band")})
-    metrics["brier"] = brier_score(chance, case.error)
-    metrics["ece band"] = expected_calibration_error(chance[near], case.error[near])
+    metrics["brier"] = measures.brier_score(chance, case.error)
+    metrics["ece band"] = measures.expected_calibration_error(chance[near], case.error[near])
     return {f"{REFITTED}{title}": value for title, value in metrics.items()}

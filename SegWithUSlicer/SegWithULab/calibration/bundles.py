@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from SegWithUCore.inference.engines import TORCH
 from SegWithUCore.inference.lost_calibration import HARM
-from SegWithUCore.models.bundle import (
-    CARD_FILE,
-    GRAPH_FILES,
-    LICENCE_FILE,
-    TEMPLATE_FILE,
-    Bundle,
-    Graphs,
-    check_bundle,
-    fitted_now,
-    write_bundle_json,
-)
+from SegWithUCore.models import bundle as bundle_format
+from SegWithUCore.models.bundle import Bundle, Graphs, check_bundle, fitted_now, write_bundle_json
 from SegWithUCore.models.bundle_files import verify_weights, weights_path
 from SegWithUCore.models.graphs import graphs_lacking, read_graph_file
 from SegWithUCore.models.model_card import licence_notice, model_card
@@ -95,7 +86,9 @@ def calibrate_run(
         if heads_of is not None:
             copy_further_stages(plain, weights_path(heads_of).parent, work)
         made = _calibrated(plain, cases, validation, work, TORCH, folds, progress)
-        (work / LICENCE_FILE).write_text(licence_notice(plain.about) + foreign_licence(run), encoding="utf-8")
+        (work / bundle_format.LICENCE_FILE).write_text(
+            licence_notice(plain.about) + foreign_licence(run), encoding="utf-8"
+        )
     return replace(made, bundle=replace(made.bundle, folder=target)) if made.bundle else made
 
 
@@ -186,7 +179,7 @@ def written_block(found: Calibration, bundle: Bundle, folder: Path) -> dict[str,
 
 def _write(bundle: Bundle, work: Path) -> Bundle:
     written = write_bundle_json(bundle, work)
-    (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
+    (work / bundle_format.CARD_FILE).write_text(model_card(written), encoding="utf-8")
     return written
 
 
@@ -195,12 +188,12 @@ def _copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: Train
     weights = weights_path(bundle)
     shutil.copyfile(weights, work / weights.name)
     if bundle.placement is not None:
-        shutil.copyfile(weights.parent / TEMPLATE_FILE, work / TEMPLATE_FILE)
-    for name in GRAPH_FILES if graphs is not None else ():
+        shutil.copyfile(weights.parent / bundle_format.TEMPLATE_FILE, work / bundle_format.TEMPLATE_FILE)
+    for name in bundle_format.GRAPH_FILES if graphs is not None else ():
         (work / name).write_bytes(read_graph_file(bundle, name))
-    licence = weights.with_name(LICENCE_FILE)
+    licence = weights.with_name(bundle_format.LICENCE_FILE)
     if licence.is_file():
-        shutil.copyfile(licence, work / LICENCE_FILE)
+        shutil.copyfile(licence, work / bundle_format.LICENCE_FILE)
     if (weights.parent / TRAINING_FOLDER).is_dir():
         shutil.copytree(weights.parent / TRAINING_FOLDER, work / TRAINING_FOLDER)
     if record is not None:

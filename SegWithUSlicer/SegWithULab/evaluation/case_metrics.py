@@ -13,13 +13,7 @@ from scipy.special import softmax
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.inference.prediction import Prediction, tempered_logits
 from SegWithUCore.inference.structures import CaseLevelCalibration
-from SegWithUCore.metrics.calibration import (
-    brier_score,
-    expected_calibration_error,
-    mean_class_calibration_error,
-    multiclass_brier_score,
-    negative_log_likelihood,
-)
+from SegWithUCore.metrics import calibration as measures
 from SegWithUCore.metrics.error_detection import metrics_of, region_groups
 from SegWithUCore.metrics.overlap import Band, class_dice
 from SegWithUCore.models.bundle import Bundle
@@ -202,9 +196,9 @@ def scored_regions(
 
 def _probability_metrics(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {
-        f"nll {name}": negative_log_likelihood(probabilities, truth),
-        f"brier {name}": multiclass_brier_score(probabilities, truth),
-        f"ace {name}": mean_class_calibration_error(probabilities, truth),
+        f"nll {name}": measures.negative_log_likelihood(probabilities, truth),
+        f"brier {name}": measures.multiclass_brier_score(probabilities, truth),
+        f"ace {name}": measures.mean_class_calibration_error(probabilities, truth),
     }
 
 
@@ -216,11 +210,11 @@ def _calibrated_metrics(case: CaseMeasurement, calibration: Mapping[str, Any]) -
     return {
         **_probability_metrics("tempered", softened, case.truth),
         **_probability_metrics("temperature scaling", scaled, case.truth),
-        "error probability ece band": expected_calibration_error(ours[near], error[near]),
-        "error probability brier": brier_score(ours, error),
-        "error probability brier softmax": brier_score(theirs, error),
-        "error probability brier band": brier_score(ours[near], error[near]),
-        "error probability brier band softmax": brier_score(theirs[near], error[near]),
+        "error probability ece band": measures.expected_calibration_error(ours[near], error[near]),
+        "error probability brier": measures.brier_score(ours, error),
+        "error probability brier softmax": measures.brier_score(theirs, error),
+        "error probability brier band": measures.brier_score(ours[near], error[near]),
+        "error probability brier band softmax": measures.brier_score(theirs[near], error[near]),
         "wrong voxels": float(error.sum()),
         "wrong voxels expected": float(ours.sum(dtype=np.float64)),
         "wrong voxels unseen": float(np.count_nonzero(error & (ours < UNSEEN_BELOW))),

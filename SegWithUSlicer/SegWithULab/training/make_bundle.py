@@ -7,15 +7,8 @@ from typing import Any
 
 import torch
 
-from SegWithUCore.models.bundle import (
-    CARD_FILE,
-    LICENCE_FILE,
-    Bundle,
-    HeadSpec,
-    check_bundle,
-    file_sha256,
-    write_bundle_json,
-)
+from SegWithUCore.models import bundle as bundle_format
+from SegWithUCore.models.bundle import Bundle, HeadSpec, check_bundle, file_sha256, write_bundle_json
 from SegWithUCore.models.bundle_network import empty_network, load_network, write_weights
 from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.models.model_card import licence_notice, model_card
@@ -40,7 +33,7 @@ from .run_record import FACT, seen_of
 
 HEAD_SETTINGS = ("variant", "taps", "feature_channels", "probes", "aleatoric")
 """Of a recipe's head and a bundle's alike."""
-_LICENCE = f"backbone_{LICENCE_FILE}"
+_LICENCE = f"backbone_{bundle_format.LICENCE_FILE}"
 
 
 def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained: bool = True) -> Bundle:
@@ -123,7 +116,7 @@ def begin_on_model(run: RunFolder, recipe: Recipe, bundle: Bundle) -> None:
     run.forget("backbone")
     run.start(recipe, facts)
     run.save_best("backbone", unique_state(network.backbone))
-    notice = bundle.folder / LICENCE_FILE if bundle.folder and "origin" in facts else None
+    notice = bundle.folder / bundle_format.LICENCE_FILE if bundle.folder and "origin" in facts else None
     if notice is not None and notice.is_file():
         (run.path / _LICENCE).write_text(notice.read_text(encoding="utf-8"), encoding="utf-8")
 
@@ -196,8 +189,8 @@ def import_checkpoint(
     with atomic_folder(target, overwrite) as work:
         digest = write_weights(work, unique_state(network.backbone), {bundle.default_head.name: network.head_state()})
         written = write_bundle_json(replace(bundle, weights_sha256=digest), work, str(recipe_file))
-        (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
-        (work / LICENCE_FILE).write_text(text, encoding="utf-8")
+        (work / bundle_format.CARD_FILE).write_text(model_card(written), encoding="utf-8")
+        (work / bundle_format.LICENCE_FILE).write_text(text, encoding="utf-8")
     return replace(written, folder=target)
 
 

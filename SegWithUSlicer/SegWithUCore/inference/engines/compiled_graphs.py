@@ -15,16 +15,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ...models.bundle import (
-    CONSTANTS_FILE,
-    GRAPH_FILES,
-    MAPS_FILE,
-    WINDOW_FILE,
-    Bundle,
-    Graphs,
-    file_sha256,
-    write_bundle_json,
-)
+from ...models import bundle as bundle_format
+from ...models.bundle import Bundle, Graphs, file_sha256, write_bundle_json
 from ...models.bundle_files import describe_files, read_origin, weights_path, write_origin
 from ...models.graphs import ALIGNMENT, check_graph, others_start
 from ...network.specs import is_user_network
@@ -62,7 +54,7 @@ def compile_model(bundle: Bundle) -> Bundle:
     """
     folder = weights_path(bundle).parent
     with atomic_folder(folder, overwrite=True) as work:
-        shutil.copytree(folder, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*GRAPH_FILES))
+        shutil.copytree(folder, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*bundle_format.GRAPH_FILES))
         written = add_graphs(replace(bundle, folder=work, graphs=None), work)
         origin = read_origin(work)
         if origin is not None:  # the files that it came with are others now
@@ -91,11 +83,11 @@ def add_graphs(bundle: Bundle, folder: Path) -> Bundle:
     with tempfile.TemporaryDirectory(prefix="segwithu-graphs-") as place:
         traced = _traced(openvino, network, bundle, Path(place))
     constants = _Constants(weights_path(replace(bundle, folder=folder)))
-    documents = {name: constants.moved(*traced[name]) for name in (WINDOW_FILE, MAPS_FILE)}
+    documents = {name: constants.moved(*traced[name]) for name in (bundle_format.WINDOW_FILE, bundle_format.MAPS_FILE)}
     for name, document in documents.items():
         check_graph(document, constants.end, f"The graph {name} of {bundle.name}")
         (folder / name).write_bytes(document)
-    (folder / CONSTANTS_FILE).write_bytes(constants.others)
+    (folder / bundle_format.CONSTANTS_FILE).write_bytes(constants.others)
     return _described(bundle, folder, network, openvino)
 
 
@@ -106,7 +98,7 @@ def _described(bundle: Bundle, folder: Path, network: "SegWithU", openvino: Modu
     from .openvino_engine import OpenVINOEngine
     from .torch_engine import TorchEngine
 
-    files = {name: file_sha256(folder / name) for name in GRAPH_FILES}
+    files = {name: file_sha256(folder / name) for name in bundle_format.GRAPH_FILES}
     versions = {"openvino": openvino_version(openvino), "torch": torch.__version__, "segwithu-slicer": __version__}
     head, weights = bundle.default_head.name, bundle.weights_sha256
     graphs = Graphs(head, weights, network.window_bytes, files, versions, largest_difference={})
@@ -131,8 +123,8 @@ def _traced(openvino: ModuleType, network: "SegWithU", bundle: Bundle, place: Pa
     channels = network.num_classes + network.head.response_channels
     chunk = (torch.zeros(channels, TRACED_VOXELS), torch.ones(1))
     sources = {
-        WINDOW_FILE: (WindowGraph(network, variant), window, [("image", list(window.shape))]),
-        MAPS_FILE: (MapsGraph(network, variant), chunk, [("chunk", [channels, -1]), ("scale", [1])]),
+        bundle_format.WINDOW_FILE: (WindowGraph(network, variant), window, [("image", list(window.shape))]),
+        bundle_format.MAPS_FILE: (MapsGraph(network, variant), chunk, [("chunk", [channels, -1]), ("scale", [1])]),
     }
     found = {}
     for name, (module, example, shapes) in sources.items():

@@ -8,14 +8,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from SegWithUCore.calibration.local_features import (
-    Steps,
-    Voxels,
-    boundary_normals,
-    local_features,
-    mask_features,
-    neighbour_axes,
-)
+from SegWithUCore.calibration import local_features as local
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid, steps_on_grid
 from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.metrics.patients import patient_folds
@@ -124,24 +117,24 @@ class ImageTrees(Baseline):
         with _threads():
             return grown.fit(columns, wrong)
 
-    def _columns(self, case: FrozenCase) -> tuple[Voxels, np.ndarray]:
+    def _columns(self, case: FrozenCase) -> tuple[local.Voxels, np.ndarray]:
         """Return the uncertain voxels, and their features for the trees, float32 (voxels, columns)."""
         unsure = 1 - case.probabilities.max(0)
         z, y, x = np.nonzero(unsure >= LEAST_UNSURE)
         classes, runner_up = case.classes[z, y, x], case.runner_up[z, y, x]
         steps = self._steps(case)
         image = resample_to_grid(case.array, case.working, case.images[0])
-        normals = boundary_normals(case.logits, (z, y, x), classes, runner_up, steps)
-        around = local_features(image, unsure.astype(np.float32), (z, y, x), normals, steps)
+        normals = local.boundary_normals(case.logits, (z, y, x), classes, runner_up, steps)
+        around = local.local_features(image, unsure.astype(np.float32), (z, y, x), normals, steps)
         distance = self.band.distance(case.classes, case.spacing_zyx)
         terms = _distance_terms(case.probabilities[:, z, y, x], distance[z, y, x])
-        shape = mask_features(image, case.classes, case.runner_up, (z, y, x), steps)
+        shape = local.mask_features(image, case.classes, case.runner_up, (z, y, x), steps)
         found = np.concatenate([terms, classes[None], runner_up[None], around.T, shape.T]).T
         return (z, y, x), np.ascontiguousarray(found, np.float32)
 
     @staticmethod
-    def _steps(case: FrozenCase) -> Steps:
-        axes = neighbour_axes(tuple(case.working.GetSpacing()[::-1]))
+    def _steps(case: FrozenCase) -> local.Steps:
+        axes = local.neighbour_axes(tuple(case.working.GetSpacing()[::-1]))
         return steps_on_grid(axes, case.working, case.images[0])
 
 
@@ -157,7 +150,7 @@ class MaskTrees(ImageTrees):
         """Least where a voxel is farther from the boundary than the band."""
         return np.zeros(case.classes.shape, np.float32)
 
-    def _columns(self, case: FrozenCase) -> tuple[Voxels, np.ndarray]:
+    def _columns(self, case: FrozenCase) -> tuple[local.Voxels, np.ndarray]:
         """Return the voxels of the band, and their features, float32 (voxels, columns); the other class is the nearest.
 
         A smooth copy of the mask takes the place of the softmax wherever a feature needs a score or a direction.
@@ -170,9 +163,9 @@ class MaskTrees(ImageTrees):
         )
         other = np.argsort(signed, 0)[-2].astype(case.classes.dtype)
         classes, nearest = case.classes[z, y, x], other[z, y, x]
-        normals = boundary_normals(signed, (z, y, x), classes, nearest, steps)
-        around = local_features(image, np.exp(-distance).astype(np.float32), (z, y, x), normals, steps)
-        shape = mask_features(image, case.classes, other, (z, y, x), steps)
+        normals = local.boundary_normals(signed, (z, y, x), classes, nearest, steps)
+        around = local.local_features(image, np.exp(-distance).astype(np.float32), (z, y, x), normals, steps)
+        shape = local.mask_features(image, case.classes, other, (z, y, x), steps)
         found = np.concatenate([distance[None, z, y, x], classes[None], nearest[None], around.T, shape.T]).T
         return (z, y, x), np.ascontiguousarray(found, np.float32)
 
