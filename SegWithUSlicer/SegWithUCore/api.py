@@ -215,9 +215,8 @@ def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _
     """
     if len(paths) != 1:
         if series is not None:
-            raise UsageError(
-                "series= is valid for a single path only: for several channels give the folder of each series."
-            )
+            message = "series= is valid for a single path only: for several channels give the folder of each series."
+            raise UsageError(message)
         _check_count(len(paths), bundle)
         return _Given(case_name(paths[0]), paths)
     cases = find_input(paths[0]).cases
@@ -250,6 +249,5 @@ def _check_count(given: int, bundle: Bundle) -> None:
     wanted = bundle.input.channels
     if given != len(wanted):
         given_and_wanted = f"{given} image(s) instead of {len(wanted)} channel(s) ({', '.join(wanted)})"
-        raise InputError(
-            f"The model '{bundle.name}' got {given_and_wanted}: give them in that order.", "other-channels"
-        )
+        message = f"The model '{bundle.name}' got {given_and_wanted}: give them in that order."
+        raise InputError(message, "other-channels")

@@ -68,10 +68,8 @@ def jobs_of(
         except Exception as error:  # noqa: BLE001 - a fault in one place does not stop the others
             failures.append(Failure(plain_name(path.name), path, error))
     if is_single and cases and (len(cases) > 1 or (cases[0].numbered and (channels or series))):
-        raise UsageError(
-            f"--name, --channel and --series cannot be combined with {paths[0]}, which already defines them.",
-            "contradicting-options",
-        )
+        message = f"--name, --channel and --series cannot be combined with {paths[0]}, which already defines them."
+        raise UsageError(message, "contradicting-options")
     jobs, names = [], [case.name if name is None else name for case in cases]
     taken = Counter(each_name.casefold() for each_name in names)
     for case, own in zip(cases, names, strict=True):

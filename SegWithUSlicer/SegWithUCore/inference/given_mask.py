@@ -137,9 +137,8 @@ def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence
         if unknown:
             known = ", ".join(f"{label.value} {label.name}" for label in structures[1:])
             message = f"{path} has the label(s) {listed(unknown)}, but the model has {known}: say what they mean"
-            raise InputError(
-                f"{message} with --labels, such as {unknown[0]}={_plain(structures[-1].name)}.", "unknown-label"
-            )
+            problem = f"{message} with --labels, such as {unknown[0]}={_plain(structures[-1].name)}."
+            raise InputError(problem, "unknown-label")
         wanted = {str(label.value): label.name for label in structures[1:]}
     elif not wanted:
         wanted = {entry.key: entry.key for entry in entries if _members(entry.key, structures)}
@@ -159,9 +158,8 @@ def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence
         if not members or (entry is None and not (by_value and key.isdecimal() and int(key))):
             what = "the model has no" if not members else f"{path} has no"
             known = ", ".join(label.name for label in structures[1:]) if not members else listed(by_key)
-            raise InputError(
-                f"{path}: {key}={text}: {what} '{text if not members else key}', but {known}.", "unknown-label"
-            )
+            problem = f"{path}: {key}={text}: {what} '{text if not members else key}', but {known}."
+            raise InputError(problem, "unknown-label")
         if label_of[members].any():
             raise InputError(f"{path}: two labels stand for {text}: give each structure once.", "double-structure")
         value = int(key) if by_value else None if entry is None else entry.value
@@ -170,9 +168,8 @@ def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence
             inside = entry.inside()
             if indices[inside].any():
                 other = labels[indices[inside].max()].name
-                raise InputError(
-                    f"{path}: {text} overlaps with {other}: give each voxel one label.", "overlapping-masks"
-                )
+                problem = f"{path}: {text} overlaps with {other}: give each voxel one label."
+                raise InputError(problem, "overlapping-masks")
             indices[inside] = len(labels)
         labels.append(_label([structures[member] for member in members], text, value))
     if not indices.any():

@@ -136,9 +136,8 @@ class Band:
         """
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(mm|px)\s*", text)
         if found is None or float(found[1]) <= 0:
-            raise ValueError(
-                f"'{text}' is no band: give millimetres such as 3mm, or voxels within a slice such as 2px."
-            )
+            message = f"'{text}' is no band: give millimetres such as 3mm, or voxels within a slice such as 2px."
+            raise ValueError(message)
         return cls(float(found[1]), found[2] == "px")
 
     def __str__(self) -> str:

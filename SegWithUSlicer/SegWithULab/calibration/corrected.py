@@ -90,9 +90,8 @@ def _boxed(case: Case, bundle: Bundle, work: Path) -> list[Case]:
     step, parts = max(own), list[Case]()
     unknown = set(np.unique(labels).tolist()) - {0, *own, *(value + step for value in own)}
     if unknown:
-        raise InputError(
-            f"{case.reference} holds the label {min(unknown)}, which the model does not name.", "unknown-label"
-        )
+        message = f"{case.reference} holds the label {min(unknown)}, which the model does not name."
+        raise InputError(message, "unknown-label")
     for index, (side, roi) in enumerate(found.rois.items()):
         shift = index * step if labels.max() > step else 0
         values = {value + shift: value for value in own}

@@ -147,9 +147,8 @@ def _check_like(bundle: Bundle, run: RunFolder) -> None:
     if differs:
         raise _refusal(f"{run.path} has another {differs[0]} than the model {bundle.name}")
     if not facts.keys().isdisjoint(("origin", "backbone_source", "cases")):
-        raise _refusal(
-            f"the backbone in {run.path} was not trained by train-backbone, so its training cases are unknown"
-        )
+        message = f"the backbone in {run.path} was not trained by train-backbone, so its training cases are unknown"
+        raise _refusal(message)
     for part in ("backbone", "head"):
         run.check_finished(part)
 

@@ -171,10 +171,8 @@ def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress,
         sources = [f"{table}:{role}" for role in roles_of(table) if role != "test"]
     cases = [case for source in sources for case in find_cases(source)]
     if not cases:
-        raise UsageError(
-            f"{table} has test cases only: add train, select and calibration cases.",
-            code="no-data-set",
-        )
+        problem = f"{table} has test cases only: add train, select and calibration cases."
+        raise UsageError(problem, code="no-data-set")
     found = survey(cases, progress)
     used, folder = {file.name for case in cases for file in case.channels}, cases[0].channels[0].parent
     left = sorted({file.name for file in folder.iterdir() if file.name.endswith(IMAGE_SUFFIXES)} - used)
@@ -414,10 +412,8 @@ def _labels(found: Survey, options: PlanOptions) -> list[dict[str, Any]]:
     for value, name in options.labels.items():
         if value not in known:
             there = ", ".join(map(str, known))
-            raise UsageError(
-                f'--label {value}="{name}" names a value that no reference holds: they hold {there}.',
-                code="wrong-usage",
-            )
+            message = f'--label {value}="{name}" names a value that no reference holds: they hold {there}.'
+            raise UsageError(message, code="wrong-usage")
     labels: list[dict[str, Any]] = [{"value": 0, "name": "background", "color": [0, 0, 0]}]
     for number, value in enumerate(known):
         color = COLORS[number % len(COLORS)]

@@ -77,10 +77,8 @@ def check_labels_occur(recipe: Recipe, cases: Sequence[PreparedCase], source: st
     absent = [label for index, label in enumerate(recipe.labels) if index not in seen and index > 0]
     if absent:
         names = ", ".join(f"{label.name} ({label.value})" for label in absent)
-        raise InputError(
-            f"No training case holds {names}, which {source} names: remove it there, or check the references.",
-            "unknown-label",
-        )
+        message = f"No training case holds {names}, which {source} names: remove it there, or check the references."
+        raise InputError(message, "unknown-label")
 
 
 def with_another_head(kept: Recipe, given: Recipe, source: str) -> Recipe:

@@ -198,9 +198,8 @@ def _digest(value: Any, stage: str) -> str:
     if not isinstance(value, Path):
         return hashlib.sha256(to_json(value).encode()).hexdigest()
     if not value.exists():
-        raise InputError(
-            f"{value} is not there, and the stage '{stage}' needs it: restore it, or begin again.", "missing-file"
-        )
+        message = f"{value} is not there, and the stage '{stage}' needs it: restore it, or begin again."
+        raise InputError(message, "missing-file")
     return content_sha256(value)
 
 

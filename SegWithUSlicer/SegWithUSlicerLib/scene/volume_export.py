@@ -91,9 +91,8 @@ def export_mask(mask: "slicer.vtkMRMLSegmentationNode", volume: "slicer.vtkMRMLS
         name = re.sub(r"[^\w]+", " ", mask.GetSegmentation().GetSegment(identifier).GetName()).strip()
         path = folder / f"{name or identifier}.nrrd"
         if path.exists():
-            raise InputError(
-                _("{mask} has two segments named {name}: rename one.").format(mask=mask.GetName(), name=name)
-            )
+            message = _("{mask} has two segments named {name}: rename one.").format(mask=mask.GetName(), name=name)
+            raise InputError(message)
         array = slicer.util.arrayFromSegmentBinaryLabelmap(mask, identifier, volume)
         if array is not None:
             _write_nrrd(image_from(array.astype(np.uint8)), volume, path)
