@@ -114,7 +114,7 @@ class VolumeInterval:
 
 
 def conformal_quantile(
-    scores: Sequence[float], level: float = LEVEL, patients: Sequence[Hashable] | None = None
+    scores: Sequence[float], level: float, patients: Sequence[Hashable] | None = None
 ) -> float | None:
     """Return the conformal quantile of scores at a level.
 

@@ -212,9 +212,7 @@ def refuse_if(*refusals: tuple[Any, str]) -> None:
             raise UsageError(reason, "contradicting-options")
 
 
-def opened_model(
-    bundle: "Bundle", engine: str, console: Console, device: str = AUTO, head: str | None = None
-) -> "Model":
+def opened_model(bundle: "Bundle", engine: str, console: Console, device: str, head: str | None = None) -> "Model":
     """Load a model into the engine that was asked for, or that suits best, and print which.
 
     Raises:

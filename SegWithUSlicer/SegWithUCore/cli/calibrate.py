@@ -110,15 +110,10 @@ def _added_cases(options: argparse.Namespace, work: str) -> "Sequence[Case]":
 
 def _check_options(options: argparse.Namespace) -> None:
     is_run = options.folder is not None
-    if options.add is not None and is_run:
-        raise UsageError(
-            "--add goes with --model: a run has no calibration yet, so give --cases.", "contradicting-options"
-        )
-    if options.add is not None and options.folds is not None:
-        raise UsageError(
-            "--folds goes with --cases: --add keeps what the model was calibrated on.", "contradicting-options"
-        )
+    adds, has_folds = options.add is not None, options.folds is not None
     refuse_if(
+        (adds and is_run, "--add goes with --model: a run has no calibration yet, so give --cases."),
+        (adds and has_folds, "--folds goes with --cases: --add keeps what the model was calibrated on."),
         (is_run and options.engine == OPENVINO, "--engine openvino goes with --model: a run has no graphs yet."),
         (not is_run and options.select is not None, "--select goes with --run."),
         (not is_run and options.heads_of is not None, "--heads-of goes with --run: a model keeps all its heads."),

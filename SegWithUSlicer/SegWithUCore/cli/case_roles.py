@@ -17,19 +17,14 @@ if TYPE_CHECKING:
 
 
 def prepared_of(
-    train_source: str,
-    select_source: str,
-    spec: "InputSpec",
-    label_values: "Sequence[int]",
-    console: Console,
-    train_option: str = "--cases",
+    train_source: str, select_source: str, spec: "InputSpec", label_values: "Sequence[int]", console: Console
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
     """Read training and validation cases as a network wants them."""
     from SegWithULab.training.dataset import check_channels, find_cases, prepare
 
     train, select = find_cases(train_source), find_cases(select_source)
     both = {case.name for case in train} & {case.name for case in select}
-    refuse_if((both, f"{len(both)} cases, such as {min(both, default='')}, are in {train_option} and --select."))
+    refuse_if((both, f"{len(both)} cases, such as {min(both, default='')}, are in --cases and --select."))
     check_channels([*train, *select], spec)
     with console.progress("reading cases") as progress:
         prepared = []

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..util.atomic_files import one_writer
+from ..util.atomic_files import exists_error, one_writer
 from ..util.errors import OutputError
 from .arguments import CommandParser, add_command, axes, check_folder_name, int_between, refuse_if
 from .console import Console
@@ -79,9 +79,7 @@ def run_import_checkpoint(options: argparse.Namespace, console: Console) -> int:
 
     output = options.output
     if output.exists() and not options.overwrite:
-        raise OutputError(
-            f"{output} exists already: choose another output folder or pass --overwrite.", "exists-already"
-        )
+        raise exists_error(output)
     given = (options.kind, options.source, options.recipe, output, options.licence, options.overwrite)
     bundle = import_checkpoint(*given)
     head = "its own head" if bundle.default_head.trained else "an untrained head"
@@ -153,7 +151,7 @@ def run_adopt(options: argparse.Namespace, console: Console) -> int:
     from ..network.backbones.nnunet import package
 
     package("architectures")  # whether it is there is said before the work
-    from SegWithULab.evaluation.adopt import adoption_stages
+    from SegWithULab.evaluation.adopt import AdoptionStages
     from SegWithULab.evaluation.report import PAGE_FILE
     from SegWithULab.training.stages import has_left, run_stages
 
@@ -165,7 +163,7 @@ def run_adopt(options: argparse.Namespace, console: Console) -> int:
         job = replace(job, replaces=output.exists())
         console.note(*_notes(job))
         with console.progress("adopt") as progress:
-            found = run_stages(job.work, adoption_stages(job, first), progress, options.redo)["model"]
+            found = run_stages(job.work, AdoptionStages(job, first).stages(), progress, options.redo)["model"]
     if found["graphs"]:
         console.note(f"No graphs for the engine openvino: {found['graphs']}. The model is whole, and runs on torch.")
     warnings = found["warnings"]

@@ -51,11 +51,7 @@ class Rules:
 
 
 def settle_all(
-    jobs: Sequence[Job],
-    output: Path,
-    model: Model,
-    rules: Rules,
-    listening: Listening = lambda _job: nullcontext(silent),
+    jobs: Sequence[Job], output: Path, model: Model, rules: Rules, listening: Listening
 ) -> Iterator[tuple[Job, Settled]]:
     """Settle cases one after the other in this process; a fault of one does not stop the others."""
     remove_leftovers(output)

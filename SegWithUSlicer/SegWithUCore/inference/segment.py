@@ -22,20 +22,14 @@ from ..util.errors import InputError, UsageError
 from ..util.memory import check_memory, give_back_freed_memory
 from ..util.plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..util.progress import Progress, part_of, silent
+from . import memory_prediction
 from .case_writer import CaseResult, write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, is_refused
 from .engines.base import DeviceMemoryError
 from .given_mask import GivenMask, MaskFile, read_mask
 from .judged_mask import judged
 from .lost_calibration import result_deviations
-from .memory_prediction import (
-    READ_BYTES,
-    check_regions_fit,
-    memory_from_headers,
-    peak_memory_mb,
-    run_memory,
-    stored_bytes,
-)
+from .memory_prediction import memory_from_headers, run_memory
 from .model import Model
 from .ood_check import input_deviations, needs_placing
 from .passes import Look, further_looks, look_again
@@ -169,7 +163,7 @@ def _whole_case(
     with _timed(seconds, "reading"):
         given = read_input(job, model.bundle, headers, images)
     parts, placement = given.parts, VoxelGrid.of(given.parts[0])
-    stored = READ_BYTES if memory is None else stored_bytes(headers)
+    stored = memory_prediction.READ_BYTES if memory is None else memory_prediction.stored_bytes(headers)
     memory = run_memory(given.grid, placement, model, stored, job.include_image, on_disk, again)
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
@@ -181,7 +175,7 @@ def _whole_case(
         maps, notes = segment_images(parts, model, progress, memory.words, scratch, part, job.passes)
     with _timed(seconds, "finding regions"):
         progress("finding regions", WINDOWS[1])
-        check_regions_fit(maps.error_probability, job.files[0])
+        memory_prediction.check_regions_fit(maps.error_probability, job.files[0])
         regions = regions_of_maps(maps, labels, given.box.crop_grid(given.grid))
     if regions is not None and regions.left_out:
         notes = [*notes, Deviation(WARNING, regions.left_out_sentence, "regions")]
@@ -212,7 +206,7 @@ def _whole_case(
         network_sha256=model.network_sha256,
         image=given.image,
         timings_s=seconds,
-        peak_memory_mb=peak_memory_mb(),
+        peak_memory_mb=memory_prediction.peak_memory_mb(),
     )
     return result if whole is mask or whole is None else judged(result, whole)
 

@@ -266,11 +266,7 @@ def maps_of_blocks(
 
 
 def _maps_of_block(
-    engine: Engine,
-    block: Block,
-    fitted: FittedCalibration,
-    second: SecondStageContext | None,
-    mask: GivenMask | None = None,
+    engine: Engine, block: Block, fitted: FittedCalibration, second: SecondStageContext | None, mask: GivenMask | None
 ) -> VoxelMaps:
     """Compute the maps of the planes of one block: the one place where maps are made."""
     found = voxelwise(engine, block.own, fitted.tempering_scale)

@@ -121,9 +121,7 @@ def voxel_box(roi: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelBox:
     return VoxelBox((i, j, k), (di, dj, dk))
 
 
-def part_grid(
-    whole: VoxelGrid, roi: RegionOfInterest | None, own_to_world_ras: Sequence[float] | None = None
-) -> VoxelGrid:
+def part_grid(whole: VoxelGrid, roi: RegionOfInterest | None, own_to_world_ras: Sequence[float] | None) -> VoxelGrid:
     """Return the grid of the part within the region, oriented as in the world; its origin has no meaning.
 
     Raises:

@@ -233,9 +233,7 @@ def region_groups(
     return groups
 
 
-def score_metrics(
-    score: np.ndarray, error: np.ndarray, regions: Mapping[str, np.ndarray | None] = WHOLE
-) -> dict[str, float]:
+def score_metrics(score: np.ndarray, error: np.ndarray, regions: Mapping[str, np.ndarray | None]) -> dict[str, float]:
     """Compute all metrics of one score on one case.
 
     Args:

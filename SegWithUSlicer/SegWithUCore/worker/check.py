@@ -66,7 +66,7 @@ PACKAGES = (
 
 def installed_versions() -> dict[str, str | None]:
     """Return the installed versions by their metadata, without importing anything."""
-    return {package.name: _metadata_version(package.name) for package in PACKAGES}
+    return {package.name: installed_version(package.name) for package in PACKAGES}
 
 
 def check(request: Request) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def devices(with_torch: bool) -> list[dict[str, Any]]:
 
 
 def _tried(package: Package) -> dict[str, Any]:
-    version = _metadata_version(package.name)
+    version = installed_version(package.name)
     try:
         if package.name == OPENVINO:
             keep_openvino_quiet()
@@ -198,7 +198,7 @@ def _tried(package: Package) -> dict[str, Any]:
 
 
 def _untried(package: Package) -> dict[str, Any]:
-    version = _metadata_version(package.name)
+    version = installed_version(package.name)
     return _entry(package, MISSING, None, "it is not installed") if version is None else _judged(package, version)
 
 
@@ -215,7 +215,8 @@ def _entry(package: Package, state: str, version: str | None, problem: str | Non
     return {"name": package.name, "state": state, "version": version, "problem": problem, "needs": package.needs}
 
 
-def _metadata_version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Return the version of a package by its metadata, None if it has none; imports nothing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -11,14 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from SegWithUCore.calibration import per_structure
 from SegWithUCore.calibration.flag_limits import FlagCase, fit_flag_limit
-from SegWithUCore.calibration.per_structure import (
-    DiceFit,
-    VolumeInterval,
-    Volumes,
-    fit_predicted_dice,
-    fit_volume_interval,
-)
+from SegWithUCore.calibration.per_structure import VolumeInterval, Volumes, fit_volume_interval
 from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.models.input_spec import Label
@@ -104,7 +99,7 @@ def dice_fit(
     labels: Sequence[Label],
     patients: Sequence[str] | None = None,
     other: PredictedCases | None = None,
-) -> DiceFit:
+) -> per_structure.DiceFit:
     """Fit the predicted Dice of all structures together; see `fit_per_structure`."""
     names = [str(number) for number in range(len(cases))] if patients is None else list(patients)
     weights, networks = [1.0] * len(cases), list[str | None]([None] * len(cases))
@@ -116,15 +111,11 @@ def dice_fit(
         label.value: ([case.confidence(index) for case in cases], [float(case.dice[index]) for case in cases])
         for index, label in enumerate(labels[1:], 1)
     }
-    return fit_predicted_dice(pairs, names, weights, networks)
+    return per_structure.fit_predicted_dice(pairs, names, weights, networks)
 
 
 def flag_case(
-    case: CaseNumbers,
-    labels: Sequence[Label],
-    patient: str | None = None,
-    weight: float = 1.0,
-    network: str | None = None,
+    case: CaseNumbers, labels: Sequence[Label], patient: str | None, weight: float = 1.0, network: str | None = None
 ) -> FlagCase:
     """Return what the limit of flags is fitted on; what is given as in `FlagCase`."""
     classes = range(1, len(labels))

@@ -127,17 +127,12 @@ class Adoption:
     replaces: bool = True
 
 
-def adoption_stages(job: Adoption, first: NnunetFolder) -> list[Stage]:
-    """List the stages of an adoption.
+class AdoptionStages:
+    """The stages of one adoption, and what they share.
 
     Args:
         first: the network of the first fold, read and so known to be usable.
     """
-    return _Stages(job, first).stages()
-
-
-class _Stages:
-    """The stages of one adoption, and what they share."""
 
     def __init__(self, job: Adoption, first: NnunetFolder) -> None:
         self.job, self.first, self.plan = job, first, job.plan

@@ -61,19 +61,6 @@ def measure_case(
     return CaseMeasurement(prediction, truth, error, near, regions, scores, probabilities)
 
 
-def case_metrics(
-    prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band | None = None
-) -> dict[str, float]:
-    """Compute the metrics of one case that a bundle records.
-
-    Args:
-        truth: class of each voxel, (z, y, x).
-        band: by default 3 mm.
-    """
-    case = measure_case(prediction, truth, spacing_zyx, bundle, band or Band())
-    return recorded_metrics(case, detection_metrics(case), bundle)
-
-
 def detection_metrics(case: CaseMeasurement) -> dict[tuple[str, str, str], float]:
     """Metrics of error detection by (metric, region, score); NaN in regions without errors."""
     return {

@@ -13,15 +13,9 @@ from SegWithUCore.models.bundle_network import empty_network, load_network, writ
 from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.models.model_card import licence_notice, model_card
 from SegWithUCore.models.training_record import read_record
+from SegWithUCore.network import weights as checkpoints
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
 from SegWithUCore.network.specs import is_user_network
-from SegWithUCore.network.weights import (
-    authors_sizes,
-    load_authors_checkpoint,
-    load_state,
-    read_state_dict,
-    unique_state,
-)
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.errors import InputError, naming
 from SegWithUCore.util.input_files import read_bounded, regular_file
@@ -115,7 +109,7 @@ def begin_on_model(run: RunFolder, recipe: Recipe, bundle: Bundle) -> None:
     network, facts = load_network(bundle), facts_of_model(recipe, bundle)
     run.forget("backbone")
     run.start(recipe, facts)
-    run.save_best("backbone", unique_state(network.backbone))
+    run.save_best("backbone", checkpoints.unique_state(network.backbone))
     notice = bundle.folder / bundle_format.LICENCE_FILE if bundle.folder and "origin" in facts else None
     if notice is not None and notice.is_file():
         (run.path / _LICENCE).write_text(notice.read_text(encoding="utf-8"), encoding="utf-8")
@@ -151,12 +145,7 @@ KINDS = ("segwithu", "weights")
 
 
 def import_checkpoint(
-    kind: str,
-    source: Path,
-    recipe_file: Path,
-    target: Path,
-    licence: Path | None = None,
-    overwrite: bool = False,
+    kind: str, source: Path, recipe_file: Path, target: Path, licence: Path | None, overwrite: bool
 ) -> Bundle:
     """Write the bundle of a foreign network, "not calibrated"; whole or not at all.
 
@@ -182,12 +171,14 @@ def import_checkpoint(
     with naming(str(recipe_file)):
         network = empty_network(bundle)
     if brings_head:
-        load_authors_checkpoint(network, source)
+        checkpoints.load_authors_checkpoint(network, source)
     else:
-        load_state(network.backbone, read_state_dict(source), str(source))
+        checkpoints.load_state(network.backbone, checkpoints.read_state_dict(source), str(source))
     text = licence_notice(bundle.about) if licence is None else _text(licence)
     with atomic_folder(target, overwrite) as work:
-        digest = write_weights(work, unique_state(network.backbone), {bundle.default_head.name: network.head_state()})
+        digest = write_weights(
+            work, checkpoints.unique_state(network.backbone), {bundle.default_head.name: network.head_state()}
+        )
         written = write_bundle_json(replace(bundle, weights_sha256=digest), work, str(recipe_file))
         (work / bundle_format.CARD_FILE).write_text(model_card(written), encoding="utf-8")
         (work / bundle_format.LICENCE_FILE).write_text(text, encoding="utf-8")
@@ -199,7 +190,7 @@ def _described(source: Path, blocks: Mapping[str, Any]) -> dict[str, Any]:
     kind = str(blocks.get("backbone", {}).get("kind", "dynunet"))[:60]
     if kind != "dynunet":
         raise InputError(f"{source} contains a DynUNet, but the recipe's backbone is {kind}: correct the recipe.")
-    filters, sizes = authors_sizes(source)
+    filters, sizes = checkpoints.authors_sizes(source)
     backbone = {"kind": "dynunet", "filters": filters, **blocks.get("backbone", {})}
     head = {"variant": "paper", "taps": PAPER_TAPS, **sizes, **blocks.get("head", {})}
     return {**blocks, "backbone": backbone, "head": head}

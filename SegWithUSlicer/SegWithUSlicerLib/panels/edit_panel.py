@@ -70,10 +70,6 @@ class EditPanel:
         """Open the section, or close it."""
         self.ui.editButton.collapsed = not self.ui.editButton.collapsed
 
-    def close(self) -> None:
-        """Release the scene."""
-        self.show(None)
-
     @property
     def _is_running(self) -> bool:
         return self._may_run and not self.ui.editButton.collapsed

@@ -102,7 +102,7 @@ class ReviewPanel:
         """Release everything."""
         self.end()
         self._scroll_later.stop()
-        self.edit.close()
+        self.edit.show(None)
 
     def node_removed(self, node: Any) -> None:
         """React to a removed node: a review that has lost one of its own ends."""

@@ -10,7 +10,6 @@ OpenVINO is installed without what it names as needed: it would replace Slicer's
 and bring a package that reports home.
 """
 
-import importlib.metadata
 import platform
 import subprocess
 import tempfile
@@ -21,7 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SegWithUCore.worker.check import PACKAGES
+from SegWithUCore.worker.check import PACKAGES, installed_version
 
 from ..guarded import details_of, reason_of, show_in_console
 from ..i18n import _
@@ -55,14 +54,6 @@ class InstallResult:
     message: str = ""
     details: str = ""
     remark: str = ""
-
-
-def installed_version(name: str) -> str | None:
-    """Return the version of a package by its metadata, None if it has none; imports nothing."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 @dataclass(frozen=True)

@@ -113,10 +113,6 @@ class Session:
             need=need,
         ).begin(remember)
 
-    def check_again(self) -> None:
-        """Check the packages again before the next run."""
-        self._ready.clear()
-
     def end(self) -> None:
         """End the worker and whatever it is doing, and leave no file: for quitting and reloading."""
         self.is_over = True
@@ -146,7 +142,7 @@ class Session:
             in_scene=lambda exported: slicer.mrmlScene.GetNodeByID(exported.node_id) is not None,
             unchanged=is_unchanged,
             load=_load,
-            engine_lost=self.check_again,
+            engine_lost=self._ready.clear,  # the packages are checked again before the next run
             export_mask=export_mask,
         )
 

@@ -189,24 +189,17 @@ def is_ours(node: "slicer.vtkMRMLNode | None") -> bool:
     return node is not None and any(node.GetAttribute(name) for name in (MAP_ATTRIBUTE, REGIONS_ATTRIBUTE))
 
 
-def add_hidden_node(
-    scene: "slicer.vtkMRMLScene", kind: str, name: str, saved: bool = True, singleton: str = ""
-) -> "slicer.vtkMRMLNode":
+def add_hidden_node(scene: "slicer.vtkMRMLScene", kind: str, name: str, saved: bool = True) -> "slicer.vtkMRMLNode":
     """Add a node that no selector and no tree shows.
 
     Slicer decides when a node is added whether it gets an item in the subject hierarchy, so what is hidden must be so
     before. A segmentation needs an item all the same, before it gets segments: Slicer would complain of each of them.
-
-    Args:
-        singleton: the tag of a node that survives closing a scene.
     """
     node = scene.CreateNodeByClass(kind)
     node.UnRegister(None)
     node.SetName(name)
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(saved)
-    if singleton:
-        node.SetSingletonTag(singleton)
     node = scene.AddNode(node)
     if node.IsA("vtkMRMLSegmentationNode"):
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
