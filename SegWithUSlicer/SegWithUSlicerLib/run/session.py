@@ -86,11 +86,11 @@ class Session:
     """One worker and its controller; the same for the panel and for scripts."""
 
     def __init__(self) -> None:
+        self._ready: set[tuple[str, ...]] = set()
         self.worker = WorkerProcess(start_timer)
         self.controller = RunController(self.worker, self._tools())
         self.is_over = False
         """Whether Slicer quits or the module is reloaded: nothing may start the worker again."""
-        self._ready: set[tuple[str, ...]] = set()
 
     def prepare(self, request: RunRequest, on_result: Callable[[InstallResult], None]) -> None:
         """Bring what a run needs into a working state; checked once a need, until the worker misses something."""
