@@ -84,7 +84,7 @@ def test_of_one_name_the_newest_version_counts_and_of_one_version_the_first(tmp_
 
 def test_the_list_needs_neither_torch_nor_jsonschema() -> None:
     code = (
-        "import sys; from SegWithUSlicerLib.run.models import list_models; assert list_models()\n"
+        "import sys; from SegWithUSlicerLib.run.model_store import list_models; assert list_models()\n"
         "print([name for name in ('torch', 'jsonschema', 'monai') if name in sys.modules])"
     )
     call = [sys.executable, "-c", code]
