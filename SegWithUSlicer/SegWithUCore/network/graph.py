@@ -65,7 +65,7 @@ class PooledInstanceNorm(nn.Module):
         norm: what it computes the same as; without running statistics.
     """
 
-    def __init__(self, norm: nn.InstanceNorm3d) -> None:
+    def __init__(self, norm: nn.InstanceNorm3d | nn.GroupNorm) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
@@ -86,10 +86,11 @@ def _pooled_mean(features: torch.Tensor) -> torch.Tensor:
 
 
 def with_pooled_norms(network: SegWithU) -> SegWithU:
-    """Return a copy of a network with `PooledInstanceNorm` in place of its instance norms."""
+    """Return a copy of a network with `PooledInstanceNorm` in place of its instance norms, under whichever name."""
     found = copy.deepcopy(network)
     for parent in list(found.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, NORMS) and not child.track_running_stats:
+            each_alone = isinstance(child, nn.GroupNorm) and child.num_groups == child.num_channels
+            if each_alone or (isinstance(child, NORMS) and not child.track_running_stats):
                 setattr(parent, name, PooledInstanceNorm(cast(nn.InstanceNorm3d, child)))
     return found

@@ -16,6 +16,7 @@ from ...util.strict_json import check_schema, schema
 from ..specs import BackboneSpec, is_user_network
 from .meshnet import MeshNet
 from .nnunet import build_nnunet
+from .unet import UNet
 from .user_network import build_user_network
 
 EXAMPLE_VOXELS = 32
@@ -60,7 +61,12 @@ def build_dynunet(
     )
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {"dynunet": build_dynunet, "meshnet": MeshNet, "nnunet": build_nnunet}
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "dynunet": build_dynunet,
+    "meshnet": MeshNet,
+    "nnunet": build_nnunet,
+    "unet": UNet,
+}
 
 
 def build_backbone(spec: BackboneSpec, most_parameters: int = MAXIMUM_PARAMETERS) -> nn.Module:
