@@ -45,10 +45,12 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
 
 def needs_placing(grid: VoxelGrid, bundle: Bundle) -> bool:
     """Return whether an image is so large that the model's boxes are placed in it (`placed_case`)."""
-    if bundle.placement is None or bundle.ood_reference is None:
+    if bundle.placement is None:
         return False
     seen = _reoriented(grid, bundle.input.orientation)
     extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
+    if bundle.placement.is_whole or bundle.ood_reference is None:
+        return bundle.placement.is_whole and min(extents) >= LEAST_HEAD_MM
     size = _field_of_view(extents, bundle)
     return size is not None and size.severity == REFUSED and min(extents) >= LEAST_HEAD_MM
 

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from ..case.pictures import Grid, Shown, can_draw, preview, write_png
 from ..io.grid import VoxelGrid
 from ..io.roi import RegionOfInterest, VoxelBox, voxel_box
-from ..models.bundle import TEMPLATE_FILE, Bundle
+from ..models.bundle import TEMPLATE_FILE, WHOLE, Bundle
 from ..models.input_spec import Code, Label
 from ..util.errors import InputError
 from ..util.progress import Progress, part_of
@@ -68,12 +68,16 @@ SidedRun = Callable[[str, RegionOfInterest, Progress], CaseResult]
 """The same, for the box of a side."""
 
 
-def expected_dice(structures: Sequence[StructureMetrics]) -> float:
-    """Return the lowest Dice of a structure that the tempered probabilities expect; 0 where nothing was drawn.
+def expected_dice(structures: Sequence[StructureMetrics], is_whole: bool = False) -> float:
+    """Return the Dice that the tempered probabilities expect, 0 where nothing was drawn: the lowest of a structure.
 
-    The mean is no measure of a place: 40 mm too low, in the neck, one structure reads 0.91 and the other 0.46.
+    Of few structures the mean is no measure of a place: 40 mm too low, in the neck, one reads 0.91 and the other 0.46.
+
+    Args:
+        is_whole: for the one box of many structures, of which the smallest are never certain: their mean instead.
     """
-    return min(found.soft_dice or 0.0 for found in structures[1:])
+    found = [each.soft_dice or 0.0 for each in structures[1:]]
+    return float(np.mean(found)) if is_whole else min(found)
 
 
 def best_box(roi: RegionOfInterest, run: Run, least: float, progress: Progress) -> tuple[CaseResult, bool]:
@@ -94,6 +98,8 @@ def sided_labels(labels: Sequence[Label], sides: Sequence[str]) -> dict[str, lis
     """Return the labels of each side: background as it is, the others with the side in name and code."""
     step, found = max(label.value for label in labels), {}
     for index, side in enumerate(sides):
+        if side == WHOLE:
+            return {side: list(labels)}
         code = LATERALITY[side]
         found[side] = [
             label if label.value == 0 else replace(
@@ -131,7 +137,9 @@ def joined(results: Mapping[str, CaseResult], image: sitk.Image, world: sitk.Ima
     }
     warnings = [
         replace(
-            each, message=f"{side.capitalize()} side: {each.message}", structure=values[side].get(each.structure or -1)
+            each,
+            message=each.message if side == WHOLE else f"{side.capitalize()} side: {each.message}",
+            structure=values[side].get(each.structure or -1),
         )
         for side, result in results.items()
         for each in result.warnings
@@ -265,11 +273,13 @@ def segment_placed(
     rois = {side: _in_own_coordinates(roi, image, world) for side, roi in placed.rois.items()}
     for index, (side, roi) in enumerate(rois.items()):
         low, high = (0.1 + 0.73 * (index + add) / len(rois) for add in (0, 1))  # writing begins at 0.83
-        result, is_shifted = best_box(roi, partial(run, side), spec.least_dice, part_of(progress, low, high))
-        found = expected_dice(result.structures)
+        least = 0.0 if spec.is_whole else spec.least_dice  # neighbours of a whole head's box show the same
+        result, is_shifted = best_box(roi, partial(run, side), least, part_of(progress, low, high))
+        found = expected_dice(result.structures, spec.is_whole)
         if found < spec.least_dice:
+            what = "brain" if spec.is_whole else f"{side} side"
             raise NotPlacedError(
-                f"{source}: the {side} side is not where '{bundle.name}' looked for it, around RAS "
+                f"{source}: the {what} is not where '{bundle.name}' looked for it, around RAS "
                 f"{', '.join(f'{mm:.0f}' for mm in roi.centre_ras_mm)}: the model expects a Dice of {found:.2f} there, "
                 f"at least {spec.least_dice:.2f} is needed. Give a region of interest.",
                 world,
@@ -285,9 +295,10 @@ def segment_placed(
         )
     whole = joined(results, image, world)
     facts = {"similarity": placed.similarity, "overlap": placed.overlap, "template_sha256": spec.sha256, "boxes": boxes}
-    if set(results) == {"left", "right"}:
-        pairs = zip(results["left"].structures[1:], results["right"].structures[1:], strict=True)
-        facts["asymmetry"] = {left.label.name: asymmetry(left, right) for left, right in pairs}
+    by_name = {each.label.name: each for each in whole.structures}
+    pairs = {name.removeprefix("left "): name for name in by_name if name.startswith("left ")}
+    both = {name: (by_name[left], by_name.get(f"right {name}")) for name, left in pairs.items()}
+    facts["asymmetry"] = {name: asymmetry(left, right) for name, (left, right) in both.items() if right is not None}
     return replace(whole, placement_facts=facts)
 
 

@@ -27,6 +27,8 @@ FITTED_BY = "fitted_by"
 """Of a calibration block: the version of this program that fitted it."""
 WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE = "graph_window.xml", "graph_maps.xml", "graph_constants.bin"
 GRAPH_FILES = (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE)
+WHOLE = "whole"
+"""In place of a side: the one box of a model that finds all of its structures in it."""
 LEAST_HEAD_MM = 90.0
 """Smallest edge of an image in which boxes are placed: less of a head does not hold the template's brain."""
 TEMPLATE_FILE = "placement_template.nii.gz"
@@ -97,7 +99,8 @@ class BoxInTemplate:
     """One box of a model.
 
     Attributes:
-        side: "left" or "right", which becomes part of the names of its structures.
+        side: "left" or "right", which becomes part of the names of its structures; "whole" for one box that holds all
+            structures under their own names.
         centre_ras_mm: in the template.
         size_mm: edge lengths along R, A and S.
     """
@@ -122,6 +125,11 @@ class Placement:
     least_similarity: float
     least_dice: float
     boxes: tuple[BoxInTemplate, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one box holds all structures."""
+        return self.boxes[0].side == WHOLE
 
 
 @dataclass(frozen=True)
