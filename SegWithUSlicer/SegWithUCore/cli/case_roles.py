@@ -11,25 +11,28 @@ if TYPE_CHECKING:
     from SegWithULab.calibration.cross_validation import Fold
     from SegWithULab.training.dataset import Case, PreparedCase
 
+    from SegWithULab.training.recipe import Recipe
+
     from ..models.bundle import Bundle
-    from ..models.input_spec import InputSpec
     from ..models.training_record import TrainingRecord
 
 
 def prepared_of(
-    train_source: str, select_source: str, spec: "InputSpec", label_values: "Sequence[int]", console: Console
+    train_source: str, select_source: str, recipe: "Recipe", console: Console
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
     """Read training and validation cases as a network wants them."""
     from SegWithULab.training.dataset import check_channels, find_cases, prepare
+    from SegWithULab.training.synthesis import drawn_windows
 
-    train, select = find_cases(train_source), find_cases(select_source)
+    spec, drawn = recipe.input, drawn_windows(recipe)
+    train, select = (find_cases(source, drawn is not None) for source in (train_source, select_source))
     both = {case.name for case in train} & {case.name for case in select}
     refuse_if((both, f"{len(both)} cases, such as {min(both, default='')}, are in --cases and --select."))
     check_channels([*train, *select], spec)
     with console.progress("reading cases") as progress:
         prepared = []
         for number, case in enumerate([*train, *select], 1):
-            prepared.append(prepare(case, spec, label_values))
+            prepared.append(prepare(case, spec, recipe.label_values, drawn))
             progress("reading", number / (len(train) + len(select)), case.name)
     return prepared[: len(train)], prepared[len(train) :]
 

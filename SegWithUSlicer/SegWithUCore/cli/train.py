@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..util.atomic_files import atomic_folder
 from ..util.errors import CancelledError, OutputError, UsageError
 from .arguments import CASES_HELP, add_command, int_between, refuse_if
 from .case_roles import prepared_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Any) -> None:
-    """Add the two training commands."""
+    """Add the two training commands, and `synthesise`."""
     for part, run in (("backbone", run_backbone), ("head", run_head)):
         command = add_command(commands, f"train-{part}", run)
         add = command.add_argument
@@ -34,6 +35,12 @@ def add_commands(commands: Any) -> None:
         add("--epochs", type=int_between(1, 1_000_000), help="replaces the recipe's number of epochs")
         add("--seed", type=int_between(0, 2**63 - 1), help="replaces the recipe's seed")
         command.add_shared("--allow-seen-cases", "--no-hashes", "--network", "--threads")
+    command = add_command(commands, "synthesise", run_synthesise)
+    command.add_argument("--recipe", required=True, type=Path, help="recipe with a block 'synthesis'")
+    command.add_argument("--cases", required=True, help=f"label maps (images are not needed): {CASES_HELP}")
+    command.add_argument("--count", type=int_between(1, 10_000), default=1, help="images of each label map")
+    command.add_argument("--seed", type=int_between(0, 2**63 - 1), default=0, help="of all that is random")
+    command.add_shared("--output", "--overwrite", "--threads")
 
 
 def run_backbone(options: argparse.Namespace, console: Console) -> int:
@@ -117,6 +124,29 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     return _fit(HeadTrainer(recipe, train, select, run), "head", options, console)
 
 
+def run_synthesise(options: argparse.Namespace, console: Console) -> int:
+    """Draw images from label maps, to look at, or to calibrate and evaluate a model on.
+
+    Write images and references, as the recipe's trainings see them but on the grid of the label map, and a table of
+    cases: give FOLDER/split.csv:drawn to calibrate and evaluate. All images of a label map count as one patient.
+
+    Examples:
+    synthesise --recipe Resources/Recipes/brain.json --cases heads.csv:calibration --count 5 --output drawn
+    """
+    from SegWithULab.training.dataset import find_cases
+    from SegWithULab.training.recipe import read_recipe
+    from SegWithULab.training.synthesis import drawn_windows, write_images
+
+    drawn = drawn_windows(read_recipe(options.recipe))
+    refuse_if((drawn is None, f"{options.recipe} has no block 'synthesis': add one."))
+    with console.progress(options.command) as progress, atomic_folder(options.output, options.overwrite) as work:
+        cases = find_cases(options.cases, label_maps=True)
+        write_images(drawn, cases, options.count, options.seed, work, progress)
+    table = options.output / "split.csv"
+    console.result(f"{len(cases) * options.count} images: {table}:drawn", {"table": str(table)})
+    return 0
+
+
 def _fit(trainer: "Trainer", part: str, options: argparse.Namespace, console: Console) -> int:
     """Train, and say which epoch is the best, or what is kept where Ctrl-C ends it.
 
@@ -181,4 +211,4 @@ def _replaced(options: argparse.Namespace) -> dict[str, int]:
 
 
 def _cases(options: argparse.Namespace, recipe: "Recipe", console: Console) -> "Prepared":
-    return prepared_of(options.cases, options.select, recipe.input, recipe.label_values, console)
+    return prepared_of(options.cases, options.select, recipe, console)

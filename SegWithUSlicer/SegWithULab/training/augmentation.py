@@ -7,6 +7,7 @@ uninterrupted one would have seen.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from torch.nn import functional
 
 from .dataset import PreparedCase
 from .other_acquisitions import LargerBox, OtherAcquisition
+
+if TYPE_CHECKING:
+    from .synthesis import Synthesiser
 
 SLIGHT_TURN = 0.5
 """Largest angle in radians where windows are not turned by any angle."""
@@ -270,7 +274,8 @@ class WindowSampler:
         window: (z, y, x).
         seed: of the training run.
         transform: from `augmentation`, or None for plain windows.
-        scaled: lays windows of any size and direction into the cases; None cuts them along the axes.
+        scaled: lays windows of any size and direction into the cases, or draws them from label maps; None cuts them
+            along the axes.
     """
 
     def __init__(
@@ -279,7 +284,7 @@ class WindowSampler:
         window: Sequence[int],
         seed: int,
         transform: Compose | None,
-        scaled: ScaledWindows | None = None,
+        scaled: "ScaledWindows | Synthesiser | None" = None,
     ) -> None:
         self.cases = cases
         self.scaled = scaled

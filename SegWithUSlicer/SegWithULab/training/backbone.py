@@ -23,6 +23,7 @@ from .dataset import PreparedCase, left_right_axis
 from .mixed_precision import autocast, check_gradients
 from .recipe import BackboneTraining, HeadTraining, Recipe
 from .run_folder import RunFolder
+from .synthesis import drawn_windows
 from .trainer import Trainer, cosine
 
 PART = "backbone"
@@ -162,6 +163,9 @@ def _sampler_of(recipe: Recipe, train: Sequence[PreparedCase]) -> WindowSampler:
     settings = recipe.backbone_training
     axis = left_right_axis(recipe.input.orientation) if settings.mirror else None
     window = training_window(recipe, settings)
+    drawn = drawn_windows(recipe, window)
+    if drawn is not None:
+        return WindowSampler(train, window, settings.seed, None, drawn)
     thick, scale, any_turn = thick_axis_of(train), settings.scale, settings.any_turn
     scaled = None if scale is None else ScaledWindows(window, (scale[0], scale[1]), thick, any_turn)
     transform = augmentation(axis, thick, any_turn, scaled is not None, settings.other_acquisitions)

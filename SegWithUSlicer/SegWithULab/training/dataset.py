@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -28,6 +28,9 @@ from .case_reading import SEGMENTATION_SUFFIX, case_hash, class_indices, read_ca
 from .case_reading import Case as Case
 from .recipe import Recipe
 
+if TYPE_CHECKING:
+    from .synthesis import LabelMap, Synthesiser
+
 IMAGE_SUFFIXES = tuple(dict.fromkeys((".nii.gz", ".nii", *SUFFIXES)))
 """Of two files of one name the first of these counts."""
 
@@ -46,7 +49,8 @@ class PreparedCase:
         features: how each channel looks as given.
         off_centre_features: the same of a part cut at random, as a region of interest might be placed.
         group: as in `Case`: its patient, or else itself.
-        voxels_sha256: see `case_hash`.
+        voxels_sha256: see `case_hash`; of the label map, if the image is drawn.
+        label_map: what images are drawn from; the case itself is one draw. None for a case with an image.
     """
 
     name: str
@@ -59,9 +63,10 @@ class PreparedCase:
     off_centre_features: tuple[ImageFeatures, ...] = ()
     group: str = ""
     voxels_sha256: str = ""
+    label_map: "LabelMap | None" = None
 
 
-def find_cases(source: str) -> list[Case]:
+def find_cases(source: str, label_maps: bool = False) -> list[Case]:
     """Find the cases that `source` names.
 
     Args:
@@ -70,6 +75,7 @@ def find_cases(source: str) -> list[Case]:
             `labels` name, counted from the table; several roles as in `TABLE.csv:calibration+select`),
             an nnU-Net data set folder, optionally with `:Tr` or `:Ts` (imagesTr and labelsTr by default),
             or a folder that holds `images/` and `labels/`.
+        label_maps: images are to be drawn from the references, which take their place; no images are needed.
 
     Raises:
         UsageError: the table, role or folder does not exist.
@@ -78,13 +84,14 @@ def find_cases(source: str) -> list[Case]:
     path, role = _parts(source)
     if path.is_file():
         return [
-            _case(_folder(path, row, "images"), _folder(path, row, "labels"), row["case"], row.get("patient") or None)
+            _case(None if label_maps else _folder(path, row, "images"), _folder(path, row, "labels"), row["case"],
+                  row.get("patient") or None)
             for row in _chosen(path, role)
-        ]
+        ]  # fmt: skip
     if not path.is_dir():
         raise UsageError(f"{path} does not exist: give TABLE.csv:ROLE or an nnU-Net data set folder.", "no-data-set")
     images, labels = path / "images", path / "labels"
-    if role or not (images.is_dir() and labels.is_dir()):
+    if role or not (labels.is_dir() and (label_maps or images.is_dir())):
         images, labels = path / f"images{role or 'Tr'}", path / f"labels{role or 'Tr'}"
     if not labels.is_dir():
         raise UsageError(
@@ -93,7 +100,7 @@ def find_cases(source: str) -> list[Case]:
     names = sorted({_stem(file) for file in labels.iterdir() if file.name.endswith(IMAGE_SUFFIXES)})
     if not names:
         raise UsageError(f"{labels} contains no label files: check the folder.", "no-data-set")
-    return [_case(images, labels, name) for name in names]
+    return [_case(None if label_maps else images, labels, name) for name in names]
 
 
 def find_images(source: str) -> list[tuple[str, tuple[Path, ...]]]:
@@ -184,8 +191,8 @@ def _chosen(table: Path, role: str) -> list[dict[str, str]]:
     return [row for row in rows if row["role"] in wanted]
 
 
-def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> Case:
-    channels = _channels(images, name)
+def _case(images: Path | None, labels: Path, name: str, patient: str | None = None) -> Case:
+    channels = () if images is None else _channels(images, name)
     reference = _files(labels, name, (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES))
     if not reference:
         raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
@@ -195,7 +202,7 @@ def _case(images: Path, labels: Path, name: str, patient: str | None = None) -> 
             "labels.",
             code="image-as-reference",
         )
-    return Case(name, channels, reference[0], patient)
+    return Case(name, channels or (reference[0],), reference[0], patient)
 
 
 def _channels(images: Path, name: str) -> tuple[Path, ...]:
@@ -253,22 +260,28 @@ def check_channels(cases: Sequence[Case], spec: InputSpec) -> None:
             )
 
 
-def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> PreparedCase:
+def prepare(
+    case: Case, spec: InputSpec, label_values: Sequence[int], synthesiser: "Synthesiser | None" = None
+) -> PreparedCase:
     """Read a case and bring image and reference onto the working grid.
 
     Args:
         label_values: values a reference may hold, background included; class c is `label_values[c]`.
+        synthesiser: draws the image from the case, a label map, always the same for a case's name.
 
     Raises:
         InputError: unreadable files, differing grids or unknown label values.
     """
-    read = read_case(case)
+    read, seed, label_map = read_case(case), zlib.crc32(case.name.encode()), None
+    voxels_sha256 = case_hash(read.images)
+    if synthesiser is not None:
+        label_map = synthesiser.label_map(read.reference)
+        read = synthesiser.volume(read.reference, np.random.default_rng(seed))
     images, reference = read.images, read.reference
     whole = reorient(images[0], spec.orientation)
     box = assessed_box(images, spec)
     array, grid = network_input([box.crop(image) for image in images], spec)
     shown = to_working_grid(box.crop(reference), spec, labels=True)
-    seed = zlib.crc32(case.name.encode())
     views = [sitk.GetArrayViewFromImage(image) for image in images]
     return PreparedCase(
         case.name,
@@ -282,7 +295,8 @@ def prepare(case: Case, spec: InputSpec, label_values: Sequence[int]) -> Prepare
             to_model_orientation(image_features(random_crop(view, seed)), images[0], spec.orientation) for view in views
         ),
         case.group,
-        case_hash(images),
+        voxels_sha256,
+        label_map,
     )
 
 
@@ -295,7 +309,7 @@ def left_right_axis(orientation: str) -> int:
     if set(orientation) <= set("xyz"):
         raise InputError(
             f"The recipe takes images as they are stored (orientation {orientation}), so left and right cannot be "
-            "exchanged: set mirror to false."
+            "exchanged: set mirror to false, in a block 'synthesis' mirrored to 0."
         )
     letters = orientation.upper()
     return 2 - next(i for i, letter in enumerate(letters) if letter in "LR")

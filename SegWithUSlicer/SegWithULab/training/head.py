@@ -29,6 +29,7 @@ from .dataset import PreparedCase, left_right_axis
 from .mixed_precision import autocast
 from .recipe import Recipe
 from .run_folder import RunFolder
+from .synthesis import drawn_windows
 from .trainer import Trainer, cosine
 
 PART = "head"
@@ -78,7 +79,9 @@ class HeadTrainer(Trainer):
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
         transform = augmentation(axis, thick_axis_of(train)) if self.settings.augment else mirroring(axis)
-        sampler = WindowSampler(train, training_window(recipe, self.settings), self.settings.seed, transform)
+        window = training_window(recipe, self.settings)
+        drawn = drawn_windows(recipe, window)
+        sampler = WindowSampler(train, window, self.settings.seed, None if drawn else transform, drawn)
         super().__init__(self.settings, train, validation, run, self.network, parameters, sampler)
 
     def modules(self) -> dict[str, nn.Module]:
@@ -207,4 +210,4 @@ def out_of_fold_backbones(
 
 
 def _of_backbone(recipe: Recipe) -> tuple[Any, ...]:
-    return recipe.input, recipe.labels, recipe.backbone, recipe.backbone_training
+    return recipe.input, recipe.labels, recipe.backbone, recipe.backbone_training, recipe.synthesis

@@ -1,7 +1,7 @@
 """A recipe: all that decides how a model is made, in one JSON file that anyone can run again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from SegWithUCore.models.input_spec import InputSpec, Label, check_label_values
 from SegWithUCore.network import specs as backbone_spec
 from SegWithUCore.network.specs import USER_PREFIX, is_user_network
 from SegWithUCore.util.errors import InputError
-from SegWithUCore.util.strict_json import check_schema, read_json, schema, shown
+from SegWithUCore.util.strict_json import check_schema, read_json, schema, shown, typed
 
 _KINDS = Path(backbone_spec.__file__).parent / "backbones" / "backbones.schema.json"
 """Names the kinds of backbones, with the arguments of each."""
@@ -96,6 +96,39 @@ class HeadTraining:
 
 
 @dataclass(frozen=True)
+class Synthesis:
+    """How training images are drawn from label maps (`Synthesiser`); it takes the place of all augmentation.
+
+    Attributes:
+        classes: labels of the map by the label value of the model that they become; others are background.
+        sides: pairs of labels of the map, left and right, that are each other's mirror image.
+        mirrored: share of the draws with left and right exchanged; 0 for organs whose sides the map does not name.
+        rotation_degrees: largest angle about each axis.
+        shift_mm: farthest shift along each axis.
+        elastic_mm: largest standard deviation of the elastic displacement.
+        grey_values: by label (those of `sides` by the left one), of a contrast that a share of the draws has.
+        thick_slices: share of the draws with thick slices, of up to `slice_mm` along one axis.
+        stripped_to: labels that a skull stripping leaves; none if no image is stripped.
+        stripped_partly: labels that it leaves in some of the draws.
+        stripped: share of the draws that are stripped.
+    """
+
+    classes: Mapping[str, Sequence[int]]
+    sides: Sequence[tuple[int, int]] = ()
+    mirrored: float = 0.5
+    rotation_degrees: float = 15.0
+    shift_mm: float = 8.0
+    elastic_mm: float = 3.5
+    grey_values: Mapping[str, float] = field(default_factory=dict)
+    grey_values_share: float = 0.5
+    thick_slices: float = 0.3
+    slice_mm: float = 7.0
+    stripped_to: Sequence[int] = ()
+    stripped_partly: Sequence[int] = ()
+    stripped: float = 0.5
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything a model is made from.
 
@@ -107,6 +140,7 @@ class Recipe:
             thick slices with `flat_levels`, see `build_dynunet`), a user's own network (kind "python:FACTORY") as
             `file` and further `arguments`.
         head: variant, taps and sizes.
+        synthesis: how training images are drawn from label maps; None trains on images.
     """
 
     about: Mapping[str, Any]
@@ -116,6 +150,7 @@ class Recipe:
     head: Mapping[str, Any]
     backbone_training: BackboneTraining
     head_training: HeadTraining
+    synthesis: Synthesis | None = None
 
     @property
     def label_values(self) -> list[int]:
@@ -132,6 +167,7 @@ class Recipe:
             "head": dict(self.head),
             "backbone_training": asdict(self.backbone_training),
             "head_training": asdict(self.head_training),
+            **({"synthesis": asdict(self.synthesis)} if self.synthesis else {}),
         }
 
 
@@ -196,6 +232,7 @@ def recipe_from_json(
             head=data["head"],
             backbone_training=BackboneTraining(**{**data.get("backbone_training", {}), **(backbone or {})}),
             head_training=HeadTraining(**{**data.get("head_training", {}), **(head or {})}),
+            synthesis=typed(Synthesis | None, data.get("synthesis")),
         )
     except (TypeError, ValueError) as error:
         raise InputError(f"{source} is not a usable recipe: {error}.", "wrong-recipe") from error

@@ -15,6 +15,7 @@ from .backbone import spec_of, supervised, training_window
 from .dataset import PreparedCase, left_right_axis
 from .make_bundle import plain_bundle
 from .recipe import BackboneTraining, HeadTraining, Recipe
+from .synthesis import drawn_windows
 
 FEWEST_LEVELS = 3
 """Of MONAI's DynUNet."""
@@ -48,6 +49,7 @@ def check_recipe(recipe: Recipe, source: str, trains_backbone: bool = True) -> N
             )
     head = recipe.head
     with naming(source):
+        drawn_windows(recipe)
         for training in trainings:
             training_window(recipe, training)
             if training.mirror:

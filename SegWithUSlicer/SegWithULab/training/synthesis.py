@@ -1,0 +1,258 @@
+"""Draw training images of any contrast from label maps, so that no real image is needed.
+
+Domain randomisation as in Billot et al., SynthSeg, Medical Image Analysis 86:102789 (2023): a label map is rotated,
+stretched, warped and mirrored; each label gets a Gaussian of grey values; then come partial volume, blur, thick slices,
+a bias field, noise, skull stripping and a gamma curve. Everything follows from the state of a NumPy generator.
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.random import Generator
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+from torch.nn import functional
+
+from SegWithUCore.io.plane_writer import write_image_planes
+from SegWithUCore.io.volume import image_on_grid, orientation_of, read_labels, reorient
+from SegWithUCore.models.input_spec import InputSpec, Normalisation
+from SegWithUCore.util.csv_files import write_csv
+from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.progress import Progress, silent
+
+from .case_reading import Case, ReadCase
+from .dataset import PreparedCase, left_right_axis
+from .recipe import Recipe, Synthesis
+
+STRETCH = 0.1
+"""Largest share by which an axis is stretched, or sheared along another."""
+KNOTS_MM = (18.0, 50.0)
+"""Distance between the points at which an elastic field is drawn."""
+ALIKE, EMPTY, WITHOUT_PARTLY = 0.85, 0.6, 0.6
+"""Shares of the draws with equal sides, with an empty background, and (of stripped ones) without `stripped_partly`."""
+LARGEST_RIM = 2
+"""Voxels around the stripped brain that stay at most."""
+PARTS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 4
+"""Where the label map is read for partial volume, in voxels of the drawn grid from a voxel's centre."""
+FULL_SCALE, BRIGHTEST = 1000, 1.2
+"""Value in a file of the 99.5th percentile, and what larger grey values are cut to, as its multiple."""
+UNIT = Normalisation("range", 0, 99.5)
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A label map in the orientation of the network's input, with one voxel of background around.
+
+    Attributes:
+        indices: int16 (z, y, x), of `labels`.
+        labels: those of the file, and 0.
+        spacing_mm: (z, y, x).
+        box: first and last voxel of the structures, but for a few strays, (2, 3).
+    """
+
+    indices: np.ndarray
+    labels: list[int]
+    spacing_mm: np.ndarray
+    box: np.ndarray
+
+
+class Synthesiser:
+    """Draws images with the classes of a model.
+
+        Synthesiser(recipe.synthesis, recipe.input, recipe.label_values).volume(labels, np.random.default_rng(1))
+
+    Args:
+        settings: of the recipe.
+        spec: the network's input, with one channel.
+        values: label values of the model's classes, background first.
+        window: of a training, (z, y, x); None takes that of `spec`.
+
+    Raises:
+        InputError: the settings do not fit the model's classes or its input.
+    """
+
+    def __init__(
+        self, settings: Synthesis, spec: InputSpec, values: Sequence[int], window: Sequence[int] | None = None
+    ) -> None:
+        self.settings, self.spec, self.values = settings, spec, np.array(values, np.int16)
+        self.window = tuple(window or spec.window_zyx)
+        self.axis = left_right_axis(spec.orientation) if settings.mirrored else None
+        self.left_of = {right: left for left, right in settings.sides}
+        self.partner = {**dict(settings.sides), **self.left_of}
+        named = {int(value): labels for value, labels in settings.classes.items()}
+        self.class_of = {label: values.index(value) for value in values[1:] for label in named.get(value, ())}
+        once = len(self.class_of) == sum(map(len, named.values())) and len(self.partner) == 2 * len(settings.sides)
+        if not once or set(named) != set(values[1:]) or len(spec.channels) > 1:
+            raise InputError(
+                "The block 'synthesis' needs one channel, labels in 'classes' for each label value of the model, and "
+                "no label twice in 'classes' or 'sides'.",
+                "wrong-recipe",
+            )
+
+    def label_map(self, image: sitk.Image) -> LabelMap:
+        """Prepare a label map, int16, for drawing windows."""
+        turned = reorient(image, self.spec.orientation)
+        array = np.pad(sitk.GetArrayViewFromImage(turned), 1)
+        labels = np.unique(array)
+        structures = np.argwhere(np.isin(array, list(self.class_of)))
+        box = np.percentile(structures if len(structures) else [[1, 1, 1], np.array(array.shape) - 2], (0.5, 99.5), 0)
+        indices = np.searchsorted(labels, array).astype(np.int16)
+        return LabelMap(indices, labels.tolist(), np.array(turned.GetSpacing()[::-1]), box)
+
+    def volume(self, image: sitk.Image, generator: Generator) -> ReadCase:
+        """Draw an image and its reference on the grid of a label map."""
+        given, turned = self.label_map(image), reorient(image, self.spec.orientation)
+        shape = turned.GetSize()[::-1]
+        drawn, classes, _ = self._draw(given, shape, given.spacing_mm, (np.array(shape) + 1) / 2, generator)
+        arrays = (np.rint(drawn.numpy() * FULL_SCALE).astype(np.int16), self.values[classes.numpy()])
+        grey, reference = (reorient(image_on_grid(array, turned), orientation_of(image)) for array in arrays)
+        return ReadCase([grey], reference)
+
+    def draw(self, case: PreparedCase, generator: Generator) -> dict[str, Tensor]:
+        """Draw the window of a case that `prepare` gave its label map; as `ScaledWindows.draw`.
+
+        The window holds the box of the structures or lies in it, but for `shift_mm`.
+        """
+        given = case.label_map
+        assert given is not None
+        spacing = np.array(self.spec.spacing_mm or given.spacing_mm[::-1])[::-1]
+        half = np.array(self.window) * spacing / given.spacing_mm / 2
+        centre = generator.uniform(*np.sort([given.box[0] + half, given.box[1] - half], 0))
+        image, classes, valid = self._draw(given, self.window, spacing, centre, generator)
+        normalised = torch.from_numpy(self.spec.channel_normalisations[0](image.numpy(), image.numpy() > 0))
+        padded = normalised * valid  # padding is exactly zero, as when segmenting
+        return {"image": padded[None], "labels": classes[None].float(), "valid": valid[None].float()}
+
+    def _draw(
+        self, given: LabelMap, shape: Sequence[int], spacing_mm: np.ndarray, centre: np.ndarray, generator: Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw on a grid whose centre lies at voxel `centre` of the map, but for the shift.
+
+        Returns:
+            Grey values, float32 from 0 to `BRIGHTEST`; classes, int64; whether a voxel lies within the map.
+        """
+        places, mirrored = self._places(given, shape, spacing_mm, centre, generator)
+        last = torch.tensor(given.indices.shape)[:, None, None, None] - 1.5
+        valid = ((places > 0.5) & (places < last)).all(0)
+        mean, deviation = (torch.from_numpy(each).float() for each in self._grey_values(given.labels, generator))
+        parts = [mean[_indices(given, places, part)] for part in PARTS * spacing_mm / given.spacing_mm]
+        found = _indices(given, places, np.zeros(3))
+        image = torch.stack(parts).mean(0) + deviation[found] * _normal(shape, generator)
+        shown = [self.partner.get(label, label) if mirrored else label for label in given.labels]
+        classes = torch.tensor([self.class_of.get(label, 0) for label in shown])[found]
+        brain = self._brain(given.labels, found, generator)
+        image = self._acquired(image, spacing_mm, generator)
+        if brain.any():
+            image, classes = (image - image[brain].min()) * brain, classes * brain
+        image = torch.from_numpy(UNIT(image.numpy())).clamp_(0, BRIGHTEST)
+        return image ** math.exp(generator.normal(0, 0.25)), classes, valid
+
+    def _places(
+        self, given: LabelMap, shape: Sequence[int], spacing_mm: np.ndarray, centre: np.ndarray, generator: Generator
+    ) -> tuple[Tensor, bool]:
+        """Where in the map each voxel lies, (3, z, y, x) in its voxels; and whether left and right are exchanged."""
+        settings = self.settings
+        angles = generator.uniform(-settings.rotation_degrees, settings.rotation_degrees, 3)
+        stretch = np.eye(3) + generator.uniform(-STRETCH, STRETCH, (3, 3))
+        matrix = Rotation.from_euler("zyx", angles, degrees=True).as_matrix() @ stretch * spacing_mm
+        mirrored = bool(generator.random() < settings.mirrored)
+        if mirrored:
+            matrix[:, self.axis] *= -1
+        knots = np.ceil(np.array(shape) * spacing_mm / generator.uniform(*KNOTS_MM)).astype(int) + 1
+        places = _grown(_normal((3, *knots), generator) * generator.uniform(0, settings.elastic_mm), shape)
+        shift = generator.uniform(-settings.shift_mm, settings.shift_mm, 3)
+        steps = [torch.arange(size, dtype=torch.float32) - (size - 1) / 2 for size in shape]
+        for axis, place in enumerate(places):
+            z, y, x = (step * factor for step, factor in zip(steps, matrix[axis].tolist(), strict=True))
+            place += z[:, None, None] + y[:, None] + (x + shift[axis])
+            place.div_(given.spacing_mm[axis]).add_(centre[axis])
+        return places, mirrored
+
+    def _grey_values(self, labels: Sequence[int], generator: Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw mean and standard deviation of the grey values of each label."""
+        known, count = self.settings.grey_values, len(labels)
+        mean, deviation = generator.uniform(0.05, 1, count), generator.uniform(0, 0.12, count)
+        lefts = [self.left_of.get(label, label) for label in labels]
+        like = [labels.index(left if left in labels else label) for left, label in zip(lefts, labels, strict=True)]
+        if generator.random() < ALIKE:
+            mean, deviation = mean[like], deviation[like]
+        if generator.random() < EMPTY:
+            mean[labels.index(0)] = deviation[labels.index(0)] = 0
+        if known and generator.random() < self.settings.grey_values_share:
+            value = np.array([known.get(str(left), np.nan) for left in lefts])
+            pivot, contrast = 0.85 * max(known.values()), generator.uniform(0.7, 1.3)
+            value = pivot + (value - pivot) * contrast + generator.normal(0, 0.03, count)[like]
+            value = np.maximum(0.02, value) * generator.uniform(0.6, 1)
+            mean, unknown = np.where(np.isnan(value), mean, value), np.isnan(value)
+            deviation = np.where(unknown, deviation, generator.uniform(0.01, 0.07, count)[like])
+        return mean, deviation
+
+    def _brain(self, labels: Sequence[int], found: Tensor, generator: Generator) -> Tensor:
+        """Return which voxels a skull stripping leaves, or no voxel for an image that is not stripped."""
+        kept = set(self.settings.stripped_to) if generator.random() < self.settings.stripped else set()
+        if kept and generator.random() >= WITHOUT_PARTLY:
+            kept |= set(self.settings.stripped_partly)
+        brain, rim = torch.tensor([label in kept for label in labels])[found], int(generator.integers(LARGEST_RIM + 1))
+        return functional.max_pool3d(brain[None].float(), 2 * rim + 1, 1, rim)[0] > 0
+
+    def _acquired(self, image: Tensor, spacing_mm: np.ndarray, generator: Generator) -> Tensor:
+        """Blur, thicken slices, and add a bias field and noise."""
+        shape, low, axis = tuple(image.shape), list(image.shape), int(generator.integers(3))
+        sigmas, thickest = generator.uniform(0.2, 0.8, 3), self.settings.slice_mm / spacing_mm[axis]  # in voxels
+        if generator.random() < self.settings.thick_slices and thickest > 1.2:
+            thick = generator.uniform(1.2, thickest)
+            sigmas[axis] = math.hypot(sigmas[axis], 0.4 * thick)
+            low[axis] = min(low[axis], max(8, round(low[axis] / thick)))
+        image = torch.from_numpy(gaussian_filter(image.numpy(), sigmas, truncate=2.0))
+        image = functional.interpolate(image[None, None], low, mode="trilinear")
+        knots = int(generator.integers(2, 6))
+        bias = _grown(_normal((1, knots, knots, knots), generator) * generator.uniform(0, 0.35), shape)[0]
+        noise = _normal(shape, generator) * generator.uniform(0, 0.05)
+        return functional.interpolate(image, shape, mode="trilinear")[0, 0] * bias.exp() + noise
+
+
+def drawn_windows(recipe: Recipe, window: Sequence[int] | None = None) -> Synthesiser | None:
+    """Return what draws the images of a recipe; None if it trains on images."""
+    settings = recipe.synthesis
+    return None if settings is None else Synthesiser(settings, recipe.input, recipe.label_values, window)
+
+
+def write_images(
+    drawn: Synthesiser, cases: Sequence[Case], count: int, seed: int, folder: Path, progress: Progress = silent
+) -> None:
+    """Write `count` drawn images of each label map with references, and a split table whose patients are the maps."""
+    rows = []
+    for number in range(len(cases) * count):
+        case, name = cases[number // count], f"{cases[number // count].name}_{number % count + 1:03d}"
+        generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        made = drawn.volume(read_labels(case.reference), generator)
+        for part, image in (("images", made.images[0]), ("labels", made.reference)):
+            (folder / part).mkdir(exist_ok=True)
+            write_image_planes(folder / part / f"{name}.nii.gz", image)
+        rows.append([name, "drawn", case.group])
+        progress("drawing images", len(rows) / (len(cases) * count), name)
+    write_csv(folder / "split.csv", ["case", "role", "patient"], rows)
+
+
+def _normal(shape: Sequence[int], generator: Generator) -> Tensor:
+    return torch.from_numpy(generator.standard_normal(tuple(shape), np.float32))
+
+
+def _grown(fields: Tensor, shape: Sequence[int]) -> Tensor:
+    """Bring small fields (fields, z, y, x) to the full grid."""
+    return functional.interpolate(fields[None], tuple(shape), mode="trilinear", align_corners=True)[0]
+
+
+def _indices(given: LabelMap, places: Tensor, offset: np.ndarray) -> Tensor:
+    """Return the index of the map's nearest voxel at each place, int64; beyond its faces that of background."""
+    flat = torch.zeros(places.shape[1:], dtype=torch.int32)
+    for place, size, by in zip(places, given.indices.shape, offset, strict=True):
+        flat.mul_(size).add_((place + (by + 0.5)).clamp_(0, size - 1).to(torch.int32))
+    return torch.from_numpy(given.indices.reshape(-1))[flat].long()
