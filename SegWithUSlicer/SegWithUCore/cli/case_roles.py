@@ -10,7 +10,6 @@ from .console import Console
 if TYPE_CHECKING:
     from SegWithULab.calibration.cross_validation import Fold
     from SegWithULab.training.dataset import Case, PreparedCase
-
     from SegWithULab.training.recipe import Recipe
 
     from ..models.bundle import Bundle

@@ -138,7 +138,8 @@ def run_synthesise(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.training.synthesis import drawn_windows, write_images
 
     drawn = drawn_windows(read_recipe(options.recipe))
-    refuse_if((drawn is None, f"{options.recipe} has no block 'synthesis': add one."))
+    if drawn is None:
+        raise UsageError(f"{options.recipe} has no block 'synthesis': add one.", "wrong-recipe")
     with console.progress(options.command) as progress, atomic_folder(options.output, options.overwrite) as work:
         cases = find_cases(options.cases, label_maps=True)
         write_images(drawn, cases, options.count, options.seed, work, progress)

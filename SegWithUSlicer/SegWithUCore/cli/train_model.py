@@ -118,12 +118,15 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     train DATA --recipe my_recipe.json --output models/mine
     """
     from SegWithULab.pipeline import Pipeline, TrainingJob
+    from SegWithULab.training.recipe import read_recipe_json
     from SegWithULab.training.stages import has_left, run_stages
 
     from ..models.bundle import read_bundle
     from ..models.quality import model_warnings, weaknesses
 
     asked, output = _plan_options(options), options.output
+    drawn = options.recipe is not None and "synthesis" in read_recipe_json(options.recipe)
+    refuse_if((drawn, f"{options.recipe} draws images from label maps: give train-backbone, train-head and so on."))
     folder = options.folder or output.with_name(f"{output.name}.run")
     refuse_if((folder.resolve() == output.resolve(), f"--run and --output are both {folder}: give two folders."))
     with one_writer(output, overwrite=True):

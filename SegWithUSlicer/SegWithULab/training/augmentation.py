@@ -5,9 +5,8 @@ uninterrupted one would have seen.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,9 +26,6 @@ from torch.nn import functional
 
 from .dataset import PreparedCase
 from .other_acquisitions import LargerBox, OtherAcquisition
-
-if TYPE_CHECKING:
-    from .synthesis import Synthesiser
 
 SLIGHT_TURN = 0.5
 """Largest angle in radians where windows are not turned by any angle."""
@@ -274,8 +270,7 @@ class WindowSampler:
         window: (z, y, x).
         seed: of the training run.
         transform: from `augmentation`, or None for plain windows.
-        scaled: lays windows of any size and direction into the cases, or draws them from label maps; None cuts them
-            along the axes.
+        draw: draws a window of a case: that of `ScaledWindows`, or of a `Synthesiser`; None cuts it along the axes.
     """
 
     def __init__(
@@ -284,10 +279,10 @@ class WindowSampler:
         window: Sequence[int],
         seed: int,
         transform: Compose | None,
-        scaled: "ScaledWindows | Synthesiser | None" = None,
+        draw: Callable[[PreparedCase, np.random.Generator], dict[str, torch.Tensor]] | None = None,
     ) -> None:
         self.cases = cases
-        self.scaled = scaled
+        self.draw = draw
         self.window = tuple(window)
         self.seed = seed
         self.transform = transform
@@ -296,7 +291,7 @@ class WindowSampler:
         """Cut the window of case number `case` in `epoch`; equal arguments give equal tensors."""
         seed = case_seed(self.seed, epoch, case)
         generator, chosen = np.random.default_rng(seed), self.cases[case]
-        sample = self.scaled.draw(chosen, generator) if self.scaled else random_window(chosen, self.window, generator)
+        sample = self.draw(chosen, generator) if self.draw else random_window(chosen, self.window, generator)
         if self.transform is None:
             return sample
         self.transform.set_random_state(seed=seed)

@@ -165,11 +165,11 @@ def _sampler_of(recipe: Recipe, train: Sequence[PreparedCase]) -> WindowSampler:
     window = training_window(recipe, settings)
     drawn = drawn_windows(recipe, window)
     if drawn is not None:
-        return WindowSampler(train, window, settings.seed, None, drawn)
+        return WindowSampler(train, window, settings.seed, None, drawn.draw)
     thick, scale, any_turn = thick_axis_of(train), settings.scale, settings.any_turn
-    scaled = None if scale is None else ScaledWindows(window, (scale[0], scale[1]), thick, any_turn)
-    transform = augmentation(axis, thick, any_turn, scaled is not None, settings.other_acquisitions)
-    return WindowSampler(train, window, settings.seed, transform, scaled)
+    draw = None if scale is None else ScaledWindows(window, (scale[0], scale[1]), thick, any_turn).draw
+    transform = augmentation(axis, thick, any_turn, draw is not None, settings.other_acquisitions)
+    return WindowSampler(train, window, settings.seed, transform, draw)
 
 
 def _load_plain(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

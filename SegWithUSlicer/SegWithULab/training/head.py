@@ -81,7 +81,8 @@ class HeadTrainer(Trainer):
         transform = augmentation(axis, thick_axis_of(train)) if self.settings.augment else mirroring(axis)
         window = training_window(recipe, self.settings)
         drawn = drawn_windows(recipe, window)
-        sampler = WindowSampler(train, window, self.settings.seed, None if drawn else transform, drawn)
+        source = (transform, None) if drawn is None else (None, drawn.draw)
+        sampler = WindowSampler(train, window, self.settings.seed, *source)
         super().__init__(self.settings, train, validation, run, self.network, parameters, sampler)
 
     def modules(self) -> dict[str, nn.Module]:

@@ -51,7 +51,7 @@ class LabelMap:
     """A label map in the orientation of the network's input, with one voxel of background around.
 
     Attributes:
-        indices: int16 (z, y, x), of `labels`.
+        indices: integers (z, y, x), of `labels`.
         labels: those of the file, and 0.
         spacing_mm: (z, y, x).
         box: first and last voxel of the structures, but for a few strays, (2, 3).
@@ -90,11 +90,8 @@ class Synthesiser:
         self.class_of = {label: values.index(value) for value in values[1:] for label in named.get(value, ())}
         once = len(self.class_of) == sum(map(len, named.values())) and len(self.partner) == 2 * len(settings.sides)
         if not once or set(named) != set(values[1:]) or len(spec.channels) > 1:
-            raise InputError(
-                "The block 'synthesis' needs one channel, labels in 'classes' for each label value of the model, and "
-                "no label twice in 'classes' or 'sides'.",
-                "wrong-recipe",
-            )
+            wanted = "labels in 'classes' for each label value of the model, no label twice, and one channel"
+            raise InputError(f"The block 'synthesis' needs {wanted}.", "wrong-recipe")
 
     def label_map(self, image: sitk.Image) -> LabelMap:
         """Prepare a label map, int16, for drawing windows."""
@@ -103,7 +100,7 @@ class Synthesiser:
         labels = np.unique(array)
         structures = np.argwhere(np.isin(array, list(self.class_of)))
         box = np.percentile(structures if len(structures) else [[1, 1, 1], np.array(array.shape) - 2], (0.5, 99.5), 0)
-        indices = np.searchsorted(labels, array).astype(np.int16)
+        indices = np.searchsorted(labels, array).astype(np.uint8 if len(labels) <= 256 else np.int16)
         return LabelMap(indices, labels.tolist(), np.array(turned.GetSpacing()[::-1]), box)
 
     def volume(self, image: sitk.Image, generator: Generator) -> ReadCase:
@@ -138,7 +135,10 @@ class Synthesiser:
         Returns:
             Grey values, float32 from 0 to `BRIGHTEST`; classes, int64; whether a voxel lies within the map.
         """
-        places, mirrored = self._places(given, shape, spacing_mm, centre, generator)
+        mirrored = bool(generator.random() < self.settings.mirrored)
+        places = self._places(shape, spacing_mm, mirrored, generator)
+        for axis, place in enumerate(places):
+            place.div_(given.spacing_mm[axis]).add_(centre[axis])
         last = torch.tensor(given.indices.shape)[:, None, None, None] - 1.5
         valid = ((places > 0.5) & (places < last)).all(0)
         mean, deviation = (torch.from_numpy(each).float() for each in self._grey_values(given.labels, generator))
@@ -154,15 +154,12 @@ class Synthesiser:
         image = torch.from_numpy(UNIT(image.numpy())).clamp_(0, BRIGHTEST)
         return image ** math.exp(generator.normal(0, 0.25)), classes, valid
 
-    def _places(
-        self, given: LabelMap, shape: Sequence[int], spacing_mm: np.ndarray, centre: np.ndarray, generator: Generator
-    ) -> tuple[Tensor, bool]:
-        """Where in the map each voxel lies, (3, z, y, x) in its voxels; and whether left and right are exchanged."""
+    def _places(self, shape: Sequence[int], spacing_mm: np.ndarray, mirrored: bool, generator: Generator) -> Tensor:
+        """Where each voxel of the drawn grid lies, (3, z, y, x) in mm from the point where its centre lies unmoved."""
         settings = self.settings
         angles = generator.uniform(-settings.rotation_degrees, settings.rotation_degrees, 3)
         stretch = np.eye(3) + generator.uniform(-STRETCH, STRETCH, (3, 3))
         matrix = Rotation.from_euler("zyx", angles, degrees=True).as_matrix() @ stretch * spacing_mm
-        mirrored = bool(generator.random() < settings.mirrored)
         if mirrored:
             matrix[:, self.axis] *= -1
         knots = np.ceil(np.array(shape) * spacing_mm / generator.uniform(*KNOTS_MM)).astype(int) + 1
@@ -172,8 +169,7 @@ class Synthesiser:
         for axis, place in enumerate(places):
             z, y, x = (step * factor for step, factor in zip(steps, matrix[axis].tolist(), strict=True))
             place += z[:, None, None] + y[:, None] + (x + shift[axis])
-            place.div_(given.spacing_mm[axis]).add_(centre[axis])
-        return places, mirrored
+        return places
 
     def _grey_values(self, labels: Sequence[int], generator: Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw mean and standard deviation of the grey values of each label."""

@@ -95,7 +95,7 @@ def test_half_of_the_windows_are_turned_by_any_angle_where_that_is_asked() -> No
 def test_a_sampler_masks_and_mirrors_scaled_windows() -> None:
     case = slices()
     scaled = ScaledWindows(WINDOW, (0.2, 0.25), 0)
-    sampler = WindowSampler([case], WINDOW, 0, augmentation(2, 0, False, True), scaled)
+    sampler = WindowSampler([case], WINDOW, 0, augmentation(2, 0, False, True), scaled.draw)
     window, again = sampler.window_of(1, 0), sampler.window_of(1, 0)
     assert torch.equal(window["image"], again["image"])
     assert 0 < window["valid"].mean() < 1
