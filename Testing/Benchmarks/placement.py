@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from brain_training import SHARED, T1, prototype
+from brain_training import SHARED, SIDES, T1
 
 from SegWithUCore.api import load_model, segment_image
 from SegWithUCore.inference.placement import FINE_MM, INSIDE, Template, _resampled, _scaled, place, register
@@ -79,7 +79,7 @@ def like_t1(labels: sitk.Image) -> sitk.Image:
     """Give each label of a head map its grey value in T1."""
     table = np.zeros(600, np.float32)
     for value, grey in {**OUTSIDE, **T1}.items():
-        table[[value, prototype.SIDE_PAIRS.get(value, value)]] = grey
+        table[[value, SIDES.get(value, value)]] = grey
     image = sitk.GetImageFromArray(table[sitk.GetArrayFromImage(labels).astype(int)])
     image.CopyInformation(labels)
     return image

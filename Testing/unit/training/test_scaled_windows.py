@@ -125,6 +125,7 @@ def test_a_recipe_with_a_scale_trains_on_scaled_windows(tmp_path: Path) -> None:
     labels = np.ones((32, 44, 32), np.int16)
     case = PreparedCase("case", labels[None].astype(np.float32), labels, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
     trainer = BackboneTrainer(recipe, [case], [], run)
-    assert trainer.sampler.scaled == ScaledWindows((32, 44, 32), (0.8, 1.25), None, False)
+    draw: Any = trainer.sampler.draw
+    assert draw.__self__ == ScaledWindows((32, 44, 32), (0.8, 1.25), None, False)
     assert run.recipe() == recipe
     assert json.loads((tmp_path / "run.json").read_text())["recipe"]["backbone_training"]["scale"] == [0.8, 1.25]
