@@ -11,7 +11,7 @@
 Classes and synthesis are those of `Resources/Recipes/brain.json`. Half of the images look like T1, cross-entropy is
 weighted by the inverse root of each class's size, weights are averaged, a state goes on.
 
-**Order of axes.** States hold kernels along x, y, z, as the first trainings had them; the product's tensors are z, y, x.
+**Order of axes.** States hold kernels along x, y, z, as the first trainings had them; the product has z, y, x.
 `--export` turns the kernels, so that the product runs the same function.
 
 Roles: `head_maps` 01 to 16 train, 17 to 20 are held out for the uncertainty; `brains` 1000, 1001, 1002, 1006, 1007
@@ -234,7 +234,7 @@ def predicted(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
 
 
 def evaluate(model: nn.Module, cases: list) -> dict[str, float]:
-    """Return the mean Dice of each structure, of all, and of the ten of gate 3; the sides are averaged, CSF left out."""
+    """Return the mean Dice of each structure (sides averaged, CSF left out), of all, and of the ten of gate 3."""
     model.eval()
     scores: dict[str, list[float]] = {}
     for _, image, truth in cases:
@@ -269,7 +269,7 @@ def gate_1(training: Training) -> None:
 
 
 def train(rank: int, options: argparse.Namespace) -> None:
-    """Train for so many hours, as one of the processes; the first one tests, and saves every 8 minutes and at the end."""
+    """Train for so many hours, as one of the processes; the first one tests, and saves every 8 minutes."""
     torch.set_num_threads(1)
     torch.manual_seed(1)
     if options.processes > 1:
