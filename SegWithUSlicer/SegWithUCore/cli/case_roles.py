@@ -31,7 +31,7 @@ def prepared_of(
     with console.progress("reading cases") as progress:
         prepared = []
         for number, case in enumerate([*train, *select], 1):
-            prepared.append(prepare(case, spec, recipe.label_values, drawn))
+            prepared.append(prepare(case, spec, recipe.label_values, drawn and drawn.first_draw))
             progress("reading", number / (len(train) + len(select)), case.name)
     return prepared[: len(train)], prepared[len(train) :]
 

@@ -2,10 +2,10 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,15 +24,33 @@ from SegWithUCore.util.folder_entries import EntryKind, entry_kind
 from SegWithUCore.util.input_files import path_problem, regular_file
 from SegWithUCore.util.strict_json import shown
 
-from .case_reading import SEGMENTATION_SUFFIX, case_hash, class_indices, read_case
+from .case_reading import SEGMENTATION_SUFFIX, ReadCase, case_hash, class_indices, read_case
 from .case_reading import Case as Case
 from .recipe import Recipe
 
-if TYPE_CHECKING:
-    from .synthesis import LabelMap, Synthesiser
-
 IMAGE_SUFFIXES = tuple(dict.fromkeys((".nii.gz", ".nii", *SUFFIXES)))
 """Of two files of one name the first of these counts."""
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A label map in the orientation of the network's input, with one voxel of background around.
+
+    Attributes:
+        indices: integers (z, y, x), of `labels`.
+        labels: those of the file, and 0.
+        spacing_mm: (z, y, x).
+        box: first and last voxel of the structures, but for a few strays, (2, 3).
+    """
+
+    indices: np.ndarray
+    labels: list[int]
+    spacing_mm: np.ndarray
+    box: np.ndarray
+
+
+FirstDraw = Callable[[sitk.Image, np.random.Generator], tuple[LabelMap, ReadCase]]
+"""As `Synthesiser.first_draw`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,7 @@ class PreparedCase:
     off_centre_features: tuple[ImageFeatures, ...] = ()
     group: str = ""
     voxels_sha256: str = ""
-    label_map: "LabelMap | None" = None
+    label_map: LabelMap | None = None
 
 
 def find_cases(source: str, label_maps: bool = False) -> list[Case]:
@@ -261,22 +279,21 @@ def check_channels(cases: Sequence[Case], spec: InputSpec) -> None:
 
 
 def prepare(
-    case: Case, spec: InputSpec, label_values: Sequence[int], synthesiser: "Synthesiser | None" = None
+    case: Case, spec: InputSpec, label_values: Sequence[int], first_draw: FirstDraw | None = None
 ) -> PreparedCase:
     """Read a case and bring image and reference onto the working grid.
 
     Args:
         label_values: values a reference may hold, background included; class c is `label_values[c]`.
-        synthesiser: draws the image from the case, a label map, always the same for a case's name.
+        first_draw: draws the image from the case, a label map, always the same for a case's name.
 
     Raises:
         InputError: unreadable files, differing grids or unknown label values.
     """
     read, seed, label_map = read_case(case), zlib.crc32(case.name.encode()), None
     voxels_sha256 = case_hash(read.images)
-    if synthesiser is not None:
-        label_map = synthesiser.label_map(read.reference)
-        read = synthesiser.volume(read.reference, np.random.default_rng(seed))
+    if first_draw is not None:
+        label_map, read = first_draw(read.reference, np.random.default_rng(seed))
     images, reference = read.images, read.reference
     whole = reorient(images[0], spec.orientation)
     box = assessed_box(images, spec)

@@ -8,7 +8,6 @@ a bias field, noise, skull stripping and a gamma curve. Everything follows from 
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.progress import Progress, silent
 
 from .case_reading import Case, ReadCase
-from .dataset import PreparedCase, left_right_axis
+from .dataset import LabelMap, PreparedCase, left_right_axis
 from .recipe import Recipe, Synthesis
 
 STRETCH = 0.1
@@ -44,23 +43,6 @@ PARTS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 4
 FULL_SCALE, BRIGHTEST = 1000, 1.2
 """Value in a file of the 99.5th percentile, and what larger grey values are cut to, as its multiple."""
 UNIT = Normalisation("range", 0, 99.5)
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """A label map in the orientation of the network's input, with one voxel of background around.
-
-    Attributes:
-        indices: integers (z, y, x), of `labels`.
-        labels: those of the file, and 0.
-        spacing_mm: (z, y, x).
-        box: first and last voxel of the structures, but for a few strays, (2, 3).
-    """
-
-    indices: np.ndarray
-    labels: list[int]
-    spacing_mm: np.ndarray
-    box: np.ndarray
 
 
 class Synthesiser:
@@ -111,6 +93,10 @@ class Synthesiser:
         arrays = (np.rint(drawn.numpy() * FULL_SCALE).astype(np.int16), self.values[classes.numpy()])
         grey, reference = (reorient(image_on_grid(array, turned), orientation_of(image)) for array in arrays)
         return ReadCase([grey], reference)
+
+    def first_draw(self, image: sitk.Image, generator: Generator) -> tuple[LabelMap, ReadCase]:
+        """Return what windows are drawn from, and one volume, for `prepare`."""
+        return self.label_map(image), self.volume(image, generator)
 
     def draw(self, case: PreparedCase, generator: Generator) -> dict[str, Tensor]:
         """Draw the window of a case that `prepare` gave its label map; as `ScaledWindows.draw`.
