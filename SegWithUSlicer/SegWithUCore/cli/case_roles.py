@@ -24,6 +24,7 @@ def prepared_of(
     from SegWithULab.training.synthesis import drawn_windows
 
     spec, drawn = recipe.input, drawn_windows(recipe)
+    draw = None if drawn is None else drawn.first_draw
     train, select = (find_cases(source, drawn is not None) for source in (train_source, select_source))
     both = {case.name for case in train} & {case.name for case in select}
     refuse_if((both, f"{len(both)} cases, such as {min(both, default='')}, are in --cases and --select."))
@@ -31,7 +32,7 @@ def prepared_of(
     with console.progress("reading cases") as progress:
         prepared = []
         for number, case in enumerate([*train, *select], 1):
-            prepared.append(prepare(case, spec, recipe.label_values, drawn and drawn.first_draw))
+            prepared.append(prepare(case, spec, recipe.label_values, draw))
             progress("reading", number / (len(train) + len(select)), case.name)
     return prepared[: len(train)], prepared[len(train) :]
 
