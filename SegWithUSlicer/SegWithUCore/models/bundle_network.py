@@ -94,7 +94,7 @@ def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
 
 
 def write_weights(folder: Path, backbone: Mapping[str, torch.Tensor], heads: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write `weights.safetensors` in float32 and return its hash.
+    """Write `weights.safetensors` and return its hash: float32, a backbone that was rounded to float16 as such.
 
     Args:
         backbone: each tensor once, names without prefix.
@@ -105,6 +105,9 @@ def write_weights(folder: Path, backbone: Mapping[str, torch.Tensor], heads: Map
         tensors |= {f"heads.{head}.{name}": tensor for name, tensor in state.items()}
     path = folder / WEIGHTS_FILE
     plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    rounded = {name: plain[name].half() for name in plain if name.startswith("backbone.")}
+    if all(torch.equal(half.float(), plain[name]) for name, half in rounded.items()):
+        plain |= rounded
     save_file(checked_tensors(plain, "The model that is to be written"), path)
     path.chmod(0o644)  # safetensors makes it private, but a model is shared
     return file_sha256(path)
@@ -124,7 +127,7 @@ def further_heads(
     verify_weights(bundle)
     tensors = read_safetensors(weights_path(bundle))
     its = _within(tensors, "backbone.")
-    if its.keys() != backbone.keys() or not all(torch.equal(its[name], backbone[name].float()) for name in its):
+    if its.keys() != backbone.keys() or not all(torch.equal(its[name].float(), backbone[name].float()) for name in its):
         raise InputError(f"The model {bundle.name} has another backbone: its heads cannot go into this bundle.")
     heads = [as_further(bundle) if head.default else head for head in bundle.heads if head.name != taken]
     if not heads:

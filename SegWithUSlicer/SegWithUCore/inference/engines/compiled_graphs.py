@@ -10,7 +10,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -28,9 +28,13 @@ from .base import Engine
 from .openvino_import import import_openvino, openvino_version
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ...network.segwithu import SegWithU
 
 TRACED_VOXELS = 512
+FEWEST_HALVES = 256
+"""Numbers of a constant that is stored as float16: fewer are not worth a conversion."""
 
 
 def not_compilable(bundle: Bundle) -> str | None:
@@ -133,12 +137,34 @@ def _traced(openvino: ModuleType, network: "SegWithU", bundle: Bundle, place: Pa
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that sizes become constants, as they shall
                 model = openvino.convert_model(module.eval(), example_input=example, input=shapes)
+            if _is_rounded(network.backbone):
+                _store_halves(openvino, model)
             openvino.save_model(model, path, compress_to_fp16=False)  # by default it would store halves
         except Exception as error:
             words = " ".join(str(error).split())[:300]
             raise InputError(f"OpenVINO cannot convert the network of '{bundle.name}' ({words}): use torch.") from error
         found[name] = (path.read_bytes(), path.with_suffix(".bin").read_bytes())
     return found
+
+
+def _is_rounded(backbone: "nn.Module") -> bool:
+    """Whether all weights are numbers of float16, as which `write_weights` stores them."""
+    return all(bool((tensor.half().float() == tensor).all()) for tensor in backbone.state_dict().values())
+
+
+def _store_halves(openvino: ModuleType, model: Any) -> None:
+    """Replace constants that are all numbers of float16 by such and a conversion, so that the weights file has them."""
+    opset13 = openvino.opset13
+
+    for constant in model.get_ops():
+        if constant.get_type_name() == "Constant" and constant.get_element_type() == openvino.Type.f32:
+            values = np.array(constant.data)
+            with np.errstate(over="ignore"):
+                halves = values.astype(np.float16)
+            if values.size > FEWEST_HALVES and np.array_equal(halves, values):
+                converted = opset13.convert(opset13.constant(halves), "f32")
+                for place in constant.output(0).get_target_inputs():
+                    place.replace_source_output(converted.output(0))
 
 
 class _Constants:
