@@ -298,7 +298,8 @@ def segment_placed(
     by_name = {each.label.name: each for each in whole.structures}
     pairs = {name.removeprefix("left "): name for name in by_name if name.startswith("left ")}
     both = {name: (by_name[left], by_name.get(f"right {name}")) for name, left in pairs.items()}
-    facts["asymmetry"] = {name: asymmetry(left, right) for name, (left, right) in both.items() if right is not None}
+    by_pair = {name: asymmetry(left, right) for name, (left, right) in both.items() if right is not None}
+    facts |= {"asymmetry": by_pair} if by_pair else {}
     return replace(whole, placement_facts=facts)
 
 

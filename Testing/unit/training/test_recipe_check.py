@@ -32,7 +32,7 @@ def test_the_recipes_of_the_repository_can_be_built(tmp_path: Path) -> None:
         ({"head": {"variant": "contxt"}}, ("variant", "contxt", "context")),
         ({"head": {"taps": ["upsamples.7.conv_block"]}}, ("upsamples.7.conv_block", "wrong-recipe")),
         ({"backbone": {"kind": "dynnet"}}, ("kind", "dynnet", "dynunet")),
-        ({"backbone": {"kind": "unet"}}, ("kind", "unet", "meshnet")),
+        ({"backbone": {"kind": "vnet"}}, ("kind", "vnet", "meshnet")),
         ({"backbone": {"filters": [16]}}, ("filters", "[16]", "3 levels")),
         ({"backbone": {"flat_levels": 9}}, ("flat_levels", "9")),
         ({"backbone_training": {"deep_supervision_heads": 5}}, ("deep_supervision_heads", "5", "1 heads")),

@@ -5,17 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from repository import PACKAGES
+from safetensors.torch import load_file
 from segwithu_command import MODEL, Command, changed_description, one_sentence, refused
 
 from SegWithUCore.inference.engines.choice import is_installed
 from SegWithUCore.inference.model import Model
-from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.models.bundle import read_bundle, write_bundle_json
+from SegWithUCore.models.bundle_network import load_network, write_weights
 from SegWithUCore.models.graphs import graphs_lacking
+from SegWithUCore.network.weights import unique_state
 
 pytestmark = pytest.mark.skipif(not is_installed("openvino"), reason="openvino is not installed")
 WATCHER = """
@@ -58,6 +63,27 @@ def test_compiling_sends_nothing_starts_nothing_and_writes_only_the_model(tiny: 
     window = np.random.default_rng(0).normal(size=(1, *bundle.input.window_zyx)).astype(np.float32)
     both = [np.concatenate(Model(bundle, engine=name).engine.window(window)) for name in ("torch", "openvino")]
     np.testing.assert_allclose(both[1], both[0], rtol=0, atol=1e-4 * np.abs(both[0]).max())
+
+
+def test_a_backbone_rounded_to_float16_is_stored_once_and_so(tiny: Path, tmp_path: Path, segwithu: Command) -> None:
+    model = Path(shutil.copytree(tiny, tmp_path / "tiny"))
+    bundle = read_bundle(model)
+    network = load_network(bundle)
+    exact = unique_state(network.backbone)
+    rounded = {name: tensor.half().float() for name, tensor in exact.items()}
+    for backbone, kind in ((exact, torch.float32), (rounded, torch.float16)):
+        digest = write_weights(model, backbone, {bundle.default_head.name: network.head_state()})
+        write_bundle_json(replace(bundle, folder=model, weights_sha256=digest), model)
+        assert segwithu("models", "compile", model).code == 0
+        tensors = load_file(model / "weights.safetensors")
+        assert {tensor.dtype for name, tensor in tensors.items() if name.startswith("backbone.")} == {kind}
+        largest = max(tensors.values(), key=torch.numel)
+        constants = (model / "graph_constants.bin").read_bytes()
+        assert all(form.numpy().tobytes() not in constants for form in (largest, largest.float()))
+        written = read_bundle(model)
+        window = np.random.default_rng(0).normal(size=(1, *bundle.input.window_zyx)).astype(np.float32)
+        both = [np.concatenate(Model(written, engine=name).engine.window(window)) for name in ("torch", "openvino")]
+        np.testing.assert_allclose(both[1], both[0], rtol=0, atol=1e-4 * np.abs(both[0]).max())
 
 
 def test_a_model_in_halves_is_not_compiled_silently(tiny: Path, tmp_path: Path, segwithu: Command) -> None:

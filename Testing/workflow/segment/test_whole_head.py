@@ -116,6 +116,26 @@ def test_the_case_holds_boxes_and_asymmetry(segwithu: Any, tmp_path: Path) -> No
     assert segwithu("regions", folder, "--threshold", "0.3").code == 0
 
 
+def test_one_box_of_all_structures_keeps_their_names(model: Model, head: sitk.Image) -> None:
+    bundle = model.bundle
+    assert bundle.placement is not None
+    box = replace(bundle.placement.boxes[0], side="whole")
+    one = Model(replace(bundle, placement=replace(bundle.placement, boxes=(box,))))
+    result = segment_image(head, one)
+    facts = result._case.placement_facts
+    assert [each["side"] for each in facts["boxes"]] == ["whole"] and "asymmetry" not in facts
+    assert set(result.labels.values()) == {"background", *PARTS}
+    apart = segment_image(head, one, roi=(*facts["boxes"][0]["centre_ras_mm"], *box.size_mm))
+    labels = result.array("segmentation")
+    np.testing.assert_array_equal(labels, apart.array("segmentation"))
+    assert {each.label.name: each.voxels for each in result.structures[1:]} == {
+        name: int((labels == value).sum()) for value, name in enumerate(PARTS, 1)
+    }
+    with pytest.raises(InputError) as refusal:
+        segment_image(_turned(head, 0, 180), one)
+    assert refusal.value.code == "not-placed"
+
+
 def test_a_region_of_interest_wins(model: Model, head: sitk.Image) -> None:
     result = segment_image(head, model, roi=(-25, -23, -13, 36, 50, 36))
     assert set(result.labels.values()) == {"background", *PARTS}
