@@ -4,7 +4,7 @@ Also what goes with it: refits for single pairs of classes (directions), the per
 (epistemic, of the model; aleatoric, of the data), and temperature scaling of the class probabilities.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -326,11 +326,11 @@ MOST_VOXELS = 2_000_000
 """One number needs no more; drawn at random from all. The shipped model's 27 calibration cases have fewer."""
 
 
-def fit_temperature(logits: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> float:
+def fit_temperature(logits: Iterable[np.ndarray], truths: Sequence[np.ndarray]) -> float:
     """Fit the temperature that minimises the NLL of the voxels of the calibration cases, `MOST_VOXELS` at most.
 
     Args:
-        logits: (classes, *any) of each case.
+        logits: (classes, *any) of each case, looked at one after the other.
         truths: class of each voxel.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
@@ -338,12 +338,18 @@ def fit_temperature(logits: Sequence[np.ndarray], truths: Sequence[np.ndarray]) 
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
-    flat = np.concatenate([z.reshape(z.shape[0], -1) for z in logits], 1)
     truth = np.concatenate([np.ravel(t) for t in truths]).astype(np.int64)
+    drawn, begin, columns = np.arange(truth.size), 0, list[np.ndarray]()
     if truth.size > MOST_VOXELS:
         drawn = np.random.default_rng(0).choice(truth.size, MOST_VOXELS, replace=False)
-        flat, truth = flat[:, drawn], truth[drawn]
-    flat = flat.astype(np.float64)
+    order = np.argsort(drawn)
+    truth, ordered = truth[drawn], drawn[order]
+    for z, end in zip(logits, np.cumsum([np.size(t) for t in truths]), strict=True):  # one case's at a time in memory
+        own = ordered[(begin <= ordered) & (ordered < end)] - begin
+        columns.append(z.reshape(z.shape[0], -1)[:, own].astype(np.float64))
+        begin = end
+    flat = np.empty((len(columns[0]), drawn.size))
+    flat[:, order] = np.concatenate(columns, 1)
     chosen = flat[truth, np.arange(truth.size)]
 
     def loss(log_temperature: float) -> float:

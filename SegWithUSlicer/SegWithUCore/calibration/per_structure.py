@@ -46,9 +46,9 @@ class ProbabilitySums:
 
 def probability_sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:
     """Sum probabilities (classes, *any), given the predicted class of each voxel."""
-    flat, chosen = probabilities.reshape(probabilities.shape[0], -1).astype(np.float64), np.ravel(classes)
+    flat, chosen = probabilities.reshape(probabilities.shape[0], -1).astype(np.float64, copy=False), np.ravel(classes)
     inside = [float(row[chosen == index].sum()) for index, row in enumerate(flat)]
-    return ProbabilitySums(flat.sum(1), np.asarray(inside), (flat * (1 - flat)).sum(1))
+    return ProbabilitySums(flat.sum(1), np.asarray(inside), np.asarray([(row * (1 - row)).sum() for row in flat]))
 
 
 def soft_dice(expected: float, inside: float, predicted: float) -> float:

@@ -21,12 +21,15 @@ from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.second_stage_file import CHECK, check_message
 from SegWithUCore.regions.region import UNCERTAIN
+from SegWithUCore.util.memory import check_memory
 
 from .blocks import Calibration, per_structure_blocks
 from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table
 from .fit_second_stage import fit_added, fit_second_stage
 from .prior import CaseSummary, refit, summary_of
 
+BESIDE = 6
+"""Times the logits of a case that a fit needs besides all cases: probabilities in double precision."""
 WINDOW_PERCENTILES = (50.0, 99.95)
 """Display window of ranking and calibration maps: dark for the lower half of all voxels, bright for one in 2000."""
 
@@ -58,7 +61,12 @@ def fit(
         InputError: the cases contain no errors to fit.
     """
     if prior is None:
-        return _fit_all(list(cases), labels, folds, validation)
+        all_cases = list[CalibrationCase]()
+        for case in cases:
+            needed = float(BESIDE * case.prediction.logits.nbytes)
+            check_memory("Fitting a calibration on these cases", needed, ["give fewer cases"])
+            all_cases.append(case)
+        return _fit_all(all_cases, labels, folds, validation)
     table, scale = ErrorProbability.from_json(prior["error_probability"]), float(prior["tempering_scale"])
     summaries, kept, room = list[CaseSummary](), list[CalibrationCase](), MOST_BYTES
     for case in cases:
@@ -90,7 +98,7 @@ def _fit_all(
     an error probability from 1 - maximum softmax, fitted as ours is from the ranking map (isotonic, then by direction).
     """
     predictions, truths = [case.prediction for case in cases], [case.truth for case in cases]
-    scale = fit_temperature([tempered_logits(p) for p in predictions], truths)
+    scale = fit_temperature((tempered_logits(p) for p in predictions), truths)
     other = None if folds is None else folds(scale)
     table = fit_table(cases)
     found = fit_second_stage(cases, table, other=other)
@@ -113,7 +121,7 @@ def _fit_all(
         "tempering_scale": scale,
         **per_structure_blocks(labels, own, other),
         "baselines": {
-            "temperature": fit_temperature([p.logits for p in predictions], truths),
+            "temperature": fit_temperature((p.logits for p in predictions), truths),
             "maximum_softmax": softmax_table.to_json(),
         },
     }
