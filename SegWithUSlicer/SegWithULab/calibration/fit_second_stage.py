@@ -37,6 +37,8 @@ SEED = 0
 """Of the networks."""
 LEAST_ERRORS = 200
 """Wrong voxels of a pair of classes from which on the networks tell it apart."""
+MOST_PAIRS = 32
+"""Of a whole brain with 31 classes several hundred pairs have so many, and each is a column for every voxel."""
 LEAST_SPREAD = 1e-3
 """Added to the standard deviation of a feature, so that one which is always the same does not blow up."""
 MOST_VOXELS, MOST_WITH_FOLDS = 120_000, 360_000
@@ -240,7 +242,7 @@ def table_probability(case: CalibrationCase, table: ErrorProbability) -> np.ndar
 
 
 def pairs_of(cases: Sequence[CalibrationCase]) -> Pairs:
-    """Pairs of predicted class and runner-up in which enough voxels are wrong."""
+    """Pairs of predicted class and runner-up in which enough voxels are wrong, `MOST_PAIRS` with the most of them."""
     keys = []
     for case in cases:
         first, second = (
@@ -248,7 +250,8 @@ def pairs_of(cases: Sequence[CalibrationCase]) -> Pairs:
         )
         keys.append(first * 1024 + second)
     found, counts = np.unique(np.concatenate(keys), return_counts=True)
-    return tuple((int(key // 1024), int(key % 1024)) for key in found[counts >= LEAST_ERRORS])
+    often = np.argsort(-counts, kind="stable")[: min(MOST_PAIRS, int((counts >= LEAST_ERRORS).sum()))]
+    return tuple((int(key // 1024), int(key % 1024)) for key in found[np.sort(often)])
 
 
 WIDTH = 24
