@@ -114,6 +114,7 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     return replace(prediction, error_probability=chance)
 
 
-def tempered_logits(prediction: Prediction, scale: float = 1.0) -> np.ndarray:
-    """Logits softened by the calibration map and a fitted scale, z / (scale sqrt(1 + U_cal)), float64."""
-    return prediction.logits / (scale * np.maximum(1.0, np.sqrt(1 + prediction.calibration.astype(np.float64))))
+def tempered_logits(prediction: Prediction, scale: float = 1.0, planes: slice = slice(None)) -> np.ndarray:
+    """Logits of some planes softened by calibration map and fitted scale, z / (scale sqrt(1 + U_cal)), float64."""
+    calibration = prediction.calibration[planes].astype(np.float64)
+    return prediction.logits[:, planes] / (scale * np.maximum(1.0, np.sqrt(1 + calibration)))

@@ -20,6 +20,8 @@ from SegWithUCore.util.progress import Progress, silent
 from ..training.case_reading import read_assessed
 from ..training.dataset import Case
 
+SLAB = 1 << 25
+"""Logits that are turned into probabilities of double precision at once; more would need many times their memory."""
 MOST_BYTES, BYTES_BESIDE = 4 << 30, 24
 """Of all cases that are kept for a fit; of a voxel besides logits and image."""
 
@@ -99,6 +101,12 @@ def fit_table(cases: Sequence[CalibrationCase]) -> ErrorProbability:
     )
 
 
+def slabs(logits: np.ndarray) -> list[slice]:
+    """Cut logits (classes, z, y, x) into planes of `SLAB` numbers at most."""
+    step = max(1, SLAB * logits.shape[1] // logits.size)
+    return [slice(begin, begin + step) for begin in range(0, logits.shape[1], step)]
+
+
 @dataclass(frozen=True)
 class CaseNumbers:
     """Numbers of a case per class, background included; arrays have one entry a class.
@@ -139,8 +147,11 @@ def case_numbers(prediction: Prediction, truth: np.ndarray, scale: float) -> Cas
         scale: the refitted tempering scale.
     """
     classes = range(prediction.logits.shape[0])
+    sums = ProbabilitySums.zeros(len(classes))
+    for planes in slabs(prediction.logits):
+        sums += probability_sums(softmax(tempered_logits(prediction, scale, planes), 0), prediction.classes[planes])
     return CaseNumbers(
-        probability_sums(softmax(tempered_logits(prediction, scale), 0), prediction.classes),
+        sums,
         np.asarray([np.count_nonzero(prediction.classes == index) for index in classes]),
         np.asarray([np.count_nonzero(truth == index) for index in classes]),
         np.asarray([dice_of(prediction.classes == index, truth == index) for index in classes]),

@@ -24,12 +24,12 @@ from SegWithUCore.regions.region import UNCERTAIN
 from SegWithUCore.util.memory import check_memory
 
 from .blocks import Calibration, per_structure_blocks
-from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table
+from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table, slabs
 from .fit_second_stage import fit_added, fit_second_stage
 from .prior import CaseSummary, refit, summary_of
 
-BESIDE = 6
-"""Times the logits of a case that a fit needs besides all cases: probabilities in double precision."""
+BESIDE = 4
+"""Times the logits of a case that a fit needs besides all cases: tempered logits in double precision."""
 WINDOW_PERCENTILES = (50.0, 99.95)
 """Display window of ranking and calibration maps: dark for the lower half of all voxels, bright for one in 2000."""
 
@@ -110,7 +110,10 @@ def _fit_all(
     ):
         own.add(case, scale)
         own.wrong_voxels.append(float(chance.sum(dtype=np.float64)))
-    unsure = [1 - softmax(p.logits.astype(np.float64), 0).max(0) for p in predictions]
+    unsure = [
+        np.concatenate([1 - softmax(p.logits[:, planes].astype(np.float64), 0).max(0) for planes in slabs(p.logits)])
+        for p in predictions
+    ]
     softmax_table = fit_with_directions(
         unsure, [case.wrong for case in cases], [p.classes for p in predictions], [p.runner_up for p in predictions]
     )
