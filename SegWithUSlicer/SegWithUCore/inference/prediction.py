@@ -98,7 +98,8 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     array, working = network_input(images, spec)
     output = resample_to_grid(stitched(model.engine, array, spec), working, images[0])
     found = voxelwise(model.engine, output)
-    logits, view = output[: model.engine.num_classes], NetworkView.of(array, working, images[0])
+    logits = output[: model.engine.num_classes].copy()  # a view would keep the responses of the head in memory, too
+    view = NetworkView.of(array, working, images[0])
     prediction = Prediction(
         logits,
         found.classes,
