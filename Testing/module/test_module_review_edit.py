@@ -218,7 +218,7 @@ def _ways_out(reviewing: Reviewing) -> dict[str, Any]:
         "fold the review": lambda: setattr(ui.reviewButton, "collapsed", True),
         "leave the module": host.leave_module,
         "end the review": ui.endReviewButton.click,
-        "close the panel": reviewing.panel.edit.close,
+        "close the panel": lambda: reviewing.panel.edit.show(None),
         "delete the map": lambda: slicer.mrmlScene.RemoveNode(reviewing.nodes.maps["error_probability"]),
     }
 

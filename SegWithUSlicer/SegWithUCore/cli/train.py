@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.atomic_files import atomic_folder
-from ..util.errors import CancelledError, OutputError, UsageError
+from ..util.errors import CancelledError, InputError, OutputError, UsageError
 from .arguments import CASES_HELP, add_command, int_between, refuse_if
 from .case_roles import prepared_of
 from .console import Console
@@ -139,7 +139,7 @@ def run_synthesise(options: argparse.Namespace, console: Console) -> int:
 
     drawn = drawn_windows(read_recipe(options.recipe))
     if drawn is None:
-        raise UsageError(f"{options.recipe} has no block 'synthesis': add one.", "wrong-recipe")
+        raise InputError(f"{options.recipe} has no block 'synthesis': add one.", "wrong-recipe")
     with console.progress(options.command) as progress, atomic_folder(options.output, options.overwrite) as work:
         cases = find_cases(options.cases, label_maps=True)
         write_images(drawn, cases, options.count, options.seed, work, progress)

@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from SegWithUCore.io.plane_writer import write_image_planes
-from SegWithUCore.io.volume import image_on_grid, orientation_of, read_labels, reorient
+from SegWithUCore.io.volume import image_on_grid, orientation_of, reorient
 from SegWithUCore.models.input_spec import InputSpec, Normalisation
 from SegWithUCore.util.csv_files import write_csv
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.progress import Progress, silent
 
-from .case_reading import Case, ReadCase
+from .case_reading import Case, ReadCase, read_case
 from .dataset import LabelMap, PreparedCase, left_right_axis
 from .recipe import Recipe, Synthesis
 
@@ -214,7 +214,7 @@ def write_images(
     for number in range(len(cases) * count):
         case, name = cases[number // count], f"{cases[number // count].name}_{number % count + 1:03d}"
         generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        made = drawn.volume(read_labels(case.reference), generator)
+        made = drawn.volume(read_case(case).reference, generator)
         for part, image in (("images", made.images[0]), ("labels", made.reference)):
             (folder / part).mkdir(exist_ok=True)
             write_image_planes(folder / part / f"{name}.nii.gz", image)
