@@ -15,6 +15,7 @@ import csv
 import json
 import pickle
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from input_shifts import shifts
 from placement import DATA, SIZE_MM, centres
 from scipy.special import expit
 
-from SegWithUCore.calibration.error_counts import count_errors, fit_site_line, patient_counts
+from SegWithUCore.calibration.error_counts import ErrorCounts, count_errors, fit_site_line, patient_counts
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.model import Model
@@ -102,11 +103,17 @@ def predict_home(model: Model) -> list[CalibrationCase]:
 def factors(pool: list[CalibrationCase], draws: int, wanted: int) -> dict[str, Any]:
     """Calibrate on draws of so many patients, and compare expected and true errors of the rest."""
     errors = [count_errors(case.prediction.error_probability, case.wrong) for case in pool]
-    patients = patient_counts(errors, [case.patient for case in pool])
-    names, random = list(patients), np.random.default_rng(0)
+    patients, random = patient_counts(errors, [case.patient for case in pool]), np.random.default_rng(0)
+    return factors_of(patients, [random.permutation(len(patients)) for _ in range(draws)], wanted)
+
+
+def factors_of(
+    patients: Mapping[Any, ErrorCounts], orders: Sequence[Sequence[int] | np.ndarray], wanted: int
+) -> dict[str, Any]:
+    """Calibrate on the first patients of each order, and compare expected and true errors of its rest."""
+    names, draws = list(patients), len(orders)
     ratios, cases, taken, held, found = [], [], 0, 0, []
-    for _ in range(draws):
-        order = random.permutation(len(names))
+    for order in orders:
         line = fit_site_line({names[n]: patients[names[n]] for n in order[:wanted]})
         rest = [patients[names[n]] for n in order[wanted:]]
         own = sum(each.expected() for each in rest)

@@ -112,20 +112,26 @@ def windowed(array: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return padded[tuple(slice(start, start + size) for start, size in zip(first, shape, strict=True))]
 
 
+def recipe_values(labels: np.ndarray) -> np.ndarray:
+    """Return the recipe's value of each Neuromorphometrics label (255: not scored); x comes first and runs right."""
+    table = np.zeros(256, np.uint8)
+    for value, its in NEURO.items():
+        table[list(its)] = value
+    left, right = (np.argwhere(labels == value)[:, 0].mean() for value in WHITE)
+    side = np.where(np.arange(labels.shape[0]) > (left + right) / 2, *CEREBELLUM[::-1])
+    return np.where(np.isin(labels, VERMIS), side[:, None, None].astype(np.uint8), table[labels])
+
+
 def brains() -> list[tuple[str, torch.Tensor, torch.Tensor]]:
     """Read the decision brains at 2 mm: name, image, classes (255: not scored), along x, y, z."""
     table = np.zeros(256, np.uint8)
-    for value, labels in NEURO.items():
-        table[list(labels)] = IGNORED if value == IGNORED else VALUES.index(value)
+    table[[*VALUES, IGNORED]] = [*range(CLASSES), IGNORED]
     normalise = InputSpec.from_json(RECIPE["input"]).channel_normalisations[0]
     found = []
     for path in sorted((SHARED / "data" / "brains" / "images").glob("*.nii.gz"))[:DECISION_BRAINS]:
         files = (read_image(path), read_labels(path.parents[1] / "labels" / path.name))
         image, labels = (sitk.GetArrayFromImage(reorient(file, "RAS")).T for file in files)
-        left, right = (np.argwhere(labels == value)[:, 0].mean() for value in WHITE)
-        classes, vermis = table[labels], np.isin(labels, VERMIS)
-        side = np.where(np.arange(labels.shape[0]) > (left + right) / 2, *(VALUES.index(v) for v in CEREBELLUM[::-1]))
-        classes = np.where(vermis, side[:, None, None], classes)
+        classes = table[recipe_values(labels)]
         places = np.argwhere(image > 0)
         centre = (places.min(0) + places.max(0) + 1) / 2
         image, classes = windowed(image.astype(np.float32), centre), windowed(classes, centre)
@@ -243,8 +249,17 @@ def evaluate(model: nn.Module, cases: list) -> dict[str, float]:
             one, other = (found == number) & scored, (truth == number) & scored
             if number and VALUES[number] != CSF and other.any():
                 dice = 2 * float((one & other).sum()) / float(one.sum() + other.sum())
-                scores.setdefault(name.removeprefix("left ").removeprefix("right "), []).append(dice)
-    means = {name: float(np.mean(values)) for name, values in scores.items()}
+                scores.setdefault(without_side(name), []).append(dice)
+    return with_means({name: float(np.mean(values)) for name, values in scores.items()})
+
+
+def without_side(name: str) -> str:
+    """Return the name of a structure without its side."""
+    return name.removeprefix("left ").removeprefix("right ")
+
+
+def with_means(means: dict[str, float]) -> dict[str, float]:
+    """Add the means over all structures (sides averaged before), and over the ten of gate 3; rounds."""
     merged = {**means, "cerebellum": (means["cerebellar cortex"] + means["cerebellar white matter"]) / 2}
     means |= {"MEAN": float(np.mean(list(means.values()))), "TEN": float(np.mean([merged[name] for name in TEN]))}
     return {name: round(value, 4) for name, value in means.items()}

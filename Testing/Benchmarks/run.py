@@ -53,6 +53,7 @@ CHECKS = {
     "one-scan": "one_scan.py",
     "brain-training": "brain_training.py",
     "added-cases": "added_cases.py",
+    "brain": "brain.py",
 }
 """Checks of a change, and trainings behind the evidence."""
 
