@@ -473,7 +473,7 @@ def tables(folder: Path) -> Iterator[str]:
                 rows = [row for row in content["rows"] if row["group"] == group]
                 if rows:
                     count = len({row["brain"] for row in rows})
-                    yield f"{count} brains {'for decisions' if group == 'decision' else 'for figures'}"
+                    yield f"Brains {'for decisions' if group == 'decision' else 'for figures'}: {count}"
                     yield make(rows, content)
 
 
