@@ -81,6 +81,8 @@ TEXTURE, NOISE, BLUR = 0.03, 0.03, 0.6
 """Standard deviations: within a structure before blurring, after it, and of the blur in voxels."""
 WITHIN = 0.2
 MOST_DRAWS = 100
+BLANK = 30.0
+"""Logit of voxels that are certain."""
 
 
 @dataclass(frozen=True)
@@ -334,7 +336,7 @@ class Assessed:
     """What the model says of a brain, inside the box that it places; arrays (z, y, x).
 
     Attributes:
-        case: where nothing is known, the truth is what was drawn, as a reviewer leaves it.
+        case: where nothing is known, the truth is what was drawn.
         scored: where the reference has a label of the recipe, or where there is no brain.
         wrong_counted: errors with unlabelled foreground taken for background, which fluid may be called, too.
         counted: where these count.
@@ -368,6 +370,23 @@ def assess(brain: Brain, model: Model) -> tuple[Assessed, float]:
     return Assessed(case, scored, ~is_right & counted, counted), gap
 
 
+def blanked(seen: Assessed) -> Assessed:
+    """Make what is not scored certain background, so that a fit on all voxels counts no errors there, nor expects any.
+
+    Taken as drawn, these voxels would be expected wrong and never be: every fit would learn too few errors.
+    """
+    given, out = seen.case.prediction, ~seen.scored
+    logits = given.logits.copy()
+    logits[:, out], logits[0, out] = 0, BLANK
+    names = ("calibration", "ranking", "epistemic", "aleatoric")
+    maps = {name: np.where(out, each.min(), each) for name in names if (each := getattr(given, name)) is not None}
+    maps["classes"] = np.where(out, given.classes.dtype.type(0), given.classes)
+    maps["error_probability"] = np.where(out, np.float32(0), given.error_probability)
+    prediction = replace(given, logits=logits, **maps)
+    truth = np.where(out, seen.case.truth.dtype.type(0), seen.case.truth)
+    return replace(seen, case=CalibrationCase(prediction, truth, seen.case.patient))
+
+
 def unsure(case: CalibrationCase) -> np.ndarray:
     """Return 1 - maximum softmax, float32 (z, y, x), plane by plane."""
     logits = case.prediction.logits
@@ -380,7 +399,6 @@ def figures(seen: Assessed, chance: np.ndarray, labels: Sequence[Any]) -> dict[s
     wrong, chances = case.wrong[scored], chance[scored].astype(np.float64)
     drawn = case.prediction.classes[scored]
     sums = zip(np.bincount(drawn, chances, len(labels)), np.bincount(drawn, wrong, len(labels)), strict=True)
-    counted = chance[seen.counted]
     return {
         "voxels": int(scored.sum()),
         "expected": round(float(chances.sum()), 1),
@@ -388,7 +406,6 @@ def figures(seen: Assessed, chance: np.ndarray, labels: Sequence[Any]) -> dict[s
         "auprc": round(average_precision(score_groups(chances, wrong)), 4),
         "brier": round(float(np.mean((chances - wrong) ** 2)), 6),
         "by_structure": {label.name: [round(float(a), 1), int(b)] for label, (a, b) in zip(labels, sums, strict=True)},
-        "unlabelled counted": [round(float(counted.sum(dtype=np.float64)), 1), int(seen.wrong_counted.sum())],
     }
 
 
@@ -414,10 +431,12 @@ def measure_uncertainty(options: argparse.Namespace) -> None:
             chance = seen.case.prediction.error_probability
             counts[name] = count_errors(chance[seen.scored], seen.case.wrong[seen.scored])
             if options.brains == "all":
-                (Path(folder) / name).write_bytes(pickle.dumps(seen, pickle.HIGHEST_PROTOCOL))
+                (Path(folder) / name).write_bytes(pickle.dumps(blanked(seen), pickle.HIGHEST_PROTOCOL))
             if not kept.has(name):
                 found, other = figures(seen, chance, model.bundle.labels), unsure(seen.case)[seen.scored]
                 found["auprc_softmax"] = round(average_precision(score_groups(other, seen.case.wrong[seen.scored])), 4)
+                counted = float(chance[seen.counted].sum(dtype=np.float64))
+                found["unlabelled counted"] = [round(counted, 1), int(seen.wrong_counted.sum())]
                 found["brier_softmax"] = round(float(np.mean((other - seen.case.wrong[seen.scored]) ** 2)), 6)
                 kept.add(brain=name, group=brain.group, difference_from_segment=round(gap, 6), **found)
                 print(name, {key: value for key, value in found.items() if key != "by_structure"}, flush=True)
