@@ -83,15 +83,16 @@ def fit_directions(
     """
     scores = _logit(np.concatenate([np.ravel(values) for values in probabilities]))
     wrong = np.concatenate([np.ravel(values) for values in errors])
-    first = np.concatenate([np.ravel(values) for values in predicted]).astype(np.int64)
-    second = np.concatenate([np.ravel(values) for values in runner_ups]).astype(np.int64)
+    first = np.concatenate([np.ravel(values) for values in predicted]).astype(np.uint16)
+    keys = first * np.uint16(256) + np.concatenate([np.ravel(values) for values in runner_ups]).astype(np.uint16)
+    order = np.argsort(keys, kind="stable")  # once for the hundreds of pairs of a whole brain
+    pairs, begins = np.unique(keys[order], return_index=True)
     found = []
-    for key in np.unique(first * 256 + second):
-        here = (first == key // 256) & (second == key % 256)
+    for key, here in zip(pairs.tolist(), np.split(order, begins[1:]), strict=True):
         count = int(np.count_nonzero(wrong[here]))
         if count:
             slope, offset = _fit(scores[here], wrong[here])
-            found.append(Direction(int(key // 256), int(key % 256), slope, offset, count))
+            found.append(Direction(key // 256, key % 256, slope, offset, count))
     return found
 
 
