@@ -17,7 +17,7 @@ from SegWithUCore.inference.placement import Template, place
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import VoxelBox, voxel_box
 from SegWithUCore.io.volume import image_on_grid
-from SegWithUCore.models.bundle import TEMPLATE_FILE, Bundle
+from SegWithUCore.models.bundle import TEMPLATE_FILE, WHOLE, Bundle
 from SegWithUCore.review.reviews import corrected_segmentation
 from SegWithUCore.util.errors import InputError, UsageError
 
@@ -60,7 +60,7 @@ def _reviewed(folder: Path, bundle: Bundle, work: Path) -> list[Case]:
     patient = str(case["input"]["channels"][0]["voxels_sha256"])  # two cases of one image are of one patient
     parts = []
     for box in placed or [case["assessed"]]:
-        side = f"{box['side']} " if placed else ""
+        side = f"{box['side']} " if placed and box["side"] != WHOLE else ""
         names = {f"{side}{label.name}": label.value for label in bundle.labels[1:]}
         if not names.keys() <= values.keys():
             lacking = ", ".join(sorted(names.keys() - values.keys()))
@@ -88,7 +88,8 @@ def _boxed(case: Case, bundle: Bundle, work: Path) -> list[Case]:
         raise InputError(f"{problem}: cut image and reference to a box of them.", "not-placed")
     labels, own = sitk.GetArrayFromImage(read.reference), [label.value for label in bundle.labels[1:]]
     step, parts = max(own), list[Case]()
-    unknown = set(np.unique(labels).tolist()) - {0, *own, *(value + step for value in own)}
+    other_side = set[int]() if spec.is_whole else {value + step for value in own}
+    unknown = set(np.unique(labels).tolist()) - {0, *own} - other_side
     if unknown:
         message = f"{case.reference} holds the label {min(unknown)}, which the model does not name."
         raise InputError(message, "unknown-label")

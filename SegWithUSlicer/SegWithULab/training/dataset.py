@@ -19,7 +19,7 @@ from SegWithUCore.io.volume import extents_mm, reorient
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.quality import IMAGE_QUALITY
 from SegWithUCore.util.csv_files import read_user_table
-from SegWithUCore.util.errors import InputError, UsageError
+from SegWithUCore.util.errors import InputError, UsageError, naming
 from SegWithUCore.util.folder_entries import EntryKind, entry_kind
 from SegWithUCore.util.input_files import path_problem, regular_file
 from SegWithUCore.util.strict_json import shown
@@ -293,7 +293,8 @@ def prepare(
     read, seed, label_map = read_case(case), zlib.crc32(case.name.encode()), None
     voxels_sha256 = case_hash(read.images)
     if first_draw is not None:
-        label_map, read = first_draw(read.reference, np.random.default_rng(seed))
+        with naming(str(case.reference)):
+            label_map, read = first_draw(read.reference, np.random.default_rng(seed))
     images, reference = read.images, read.reference
     whole = reorient(images[0], spec.orientation)
     box = assessed_box(images, spec)

@@ -93,7 +93,7 @@ def with_another_head(kept: Recipe, given: Recipe, source: str) -> Recipe:
     Raises:
         UsageError: the file differs in something that the backbone was trained with.
     """
-    for block in ("input", "labels", "backbone"):
+    for block in ("input", "labels", "backbone", "synthesis"):
         if getattr(kept, block) != getattr(given, block):
             raise UsageError(
                 f"Block '{block}' of {source} differs from the run's recipe: change only the head, or start a new run.",

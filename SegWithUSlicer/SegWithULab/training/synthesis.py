@@ -23,7 +23,7 @@ from SegWithUCore.io.plane_writer import write_image_planes
 from SegWithUCore.io.volume import image_on_grid, orientation_of, reorient
 from SegWithUCore.models.input_spec import InputSpec, Normalisation
 from SegWithUCore.util.csv_files import write_csv
-from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.errors import InputError, naming
 from SegWithUCore.util.progress import Progress, silent
 
 from .case_reading import Case, ReadCase, read_case
@@ -74,6 +74,12 @@ class Synthesiser:
         if not once or set(named) != set(values[1:]) or len(spec.channels) > 1:
             wanted = "labels in 'classes' for each label value of the model, no label twice, and one channel"
             raise InputError(f"The block 'synthesis' needs {wanted}.", "wrong-recipe")
+        free_of_scale = spec.channel_normalisations[0].kind in ("volume", "range")
+        if not free_of_scale or spec.nnunet is not None or spec.slice_edge is not None:
+            wanted = (
+                "an input of kind 'volume' or 'range', without 'nnunet' and 'slice_edge': drawn images have no unit"
+            )
+            raise InputError(f"The block 'synthesis' needs {wanted}.", "wrong-recipe")
 
     def label_map(self, image: sitk.Image) -> LabelMap:
         """Prepare a label map, int16, for drawing windows."""
@@ -81,7 +87,14 @@ class Synthesiser:
         array = np.pad(sitk.GetArrayViewFromImage(turned), 1)
         labels = np.unique(array)
         structures = np.argwhere(np.isin(array, list(self.class_of)))
-        box = np.percentile(structures if len(structures) else [[1, 1, 1], np.array(array.shape) - 2], (0.5, 99.5), 0)
+        if not len(structures):
+            shown = ", ".join(map(str, labels[:8]))
+            raise InputError(
+                f"A label map holds none of the labels in 'classes' of the block 'synthesis' (found: {shown}): correct "
+                "the recipe or the cases.",
+                "unknown-label",
+            )
+        box = np.percentile(structures, (0.5, 99.5), 0)
         indices = np.searchsorted(labels, array).astype(np.uint8 if len(labels) <= 256 else np.int16)
         return LabelMap(indices, labels.tolist(), np.array(turned.GetSpacing()[::-1]), box)
 
@@ -214,7 +227,8 @@ def write_images(
     for number in range(len(cases) * count):
         case, name = cases[number // count], f"{cases[number // count].name}_{number % count + 1:03d}"
         generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        made = drawn.volume(read_case(case).reference, generator)
+        with naming(str(case.reference)):
+            made = drawn.volume(read_case(case).reference, generator)
         for part, image in (("images", made.images[0]), ("labels", made.reference)):
             (folder / part).mkdir(exist_ok=True)
             write_image_planes(folder / part / f"{name}.nii.gz", image)

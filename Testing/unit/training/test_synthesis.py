@@ -132,3 +132,18 @@ def test_stripping_leaves_the_brain_alone(head: sitk.Image) -> None:
 def test_a_block_that_cannot_be_used_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         drawing(**changes)
+
+
+def test_a_map_without_any_named_label_is_refused(head: sitk.Image) -> None:
+    with pytest.raises(InputError) as refusal:
+        drawing().volume(head + 1, np.random.default_rng(1))
+    assert refusal.value.code == "unknown-label"
+
+
+def test_an_input_of_fixed_units_is_refused() -> None:
+    made = tiny_recipe() | {"synthesis": BLOCK}
+    fixed = {"kind": "fixed", "low": 0, "high": 1000, "mean": 0, "std": 100}
+    recipe = recipe_from_json(made | {"input": made["input"] | {"normalisation": fixed}}, "r.json")
+    with pytest.raises(InputError) as refusal:
+        drawn_windows(recipe)
+    assert refusal.value.code == "wrong-recipe"

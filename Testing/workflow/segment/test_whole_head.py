@@ -12,6 +12,7 @@ from repository import ROOT
 
 from SegWithUCore.api import Model, SegmentationResult, load_model, segment_image
 from SegWithUCore.inference.placement import place
+from SegWithUCore.models.bundle import check_bundle
 from SegWithUCore.util.errors import InputError
 
 HEAD = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
@@ -134,6 +135,14 @@ def test_one_box_of_all_structures_keeps_their_names(model: Model, head: sitk.Im
     with pytest.raises(InputError) as refusal:
         segment_image(_turned(head, 0, 180), one)
     assert refusal.value.code == "not-placed"
+
+
+def test_one_box_of_all_structures_comes_alone(model: Model) -> None:
+    bundle = model.bundle
+    assert bundle.placement is not None
+    boxes = (replace(bundle.placement.boxes[0], side="whole"), bundle.placement.boxes[1])
+    with pytest.raises(InputError):
+        check_bundle(replace(bundle, placement=replace(bundle.placement, boxes=boxes)))
 
 
 def test_a_region_of_interest_wins(model: Model, head: sitk.Image) -> None:
