@@ -340,17 +340,16 @@ def fit_temperature(logits: Iterable[np.ndarray], truths: Sequence[np.ndarray]) 
     from scipy.special import logsumexp
 
     truth = np.concatenate([np.ravel(t) for t in truths]).astype(np.int64)
-    drawn, begin, columns = np.arange(truth.size), 0, list[np.ndarray]()
+    drawn, begin, flat = np.arange(truth.size), 0, np.empty((0, 0))
     if truth.size > MOST_VOXELS:
         drawn = np.random.default_rng(0).choice(truth.size, MOST_VOXELS, replace=False)
     order = np.argsort(drawn)
     truth, ordered = truth[drawn], drawn[order]
     for z, end in zip(logits, np.cumsum([np.size(t) for t in truths]), strict=True):  # one case's at a time in memory
-        own = ordered[(begin <= ordered) & (ordered < end)] - begin
-        columns.append(z.reshape(z.shape[0], -1)[:, own].astype(np.float64))
+        flat = flat if flat.size else np.empty((len(z), drawn.size))
+        own = slice(*np.searchsorted(ordered, (begin, end)))
+        flat[:, order[own]] = z.reshape(len(z), -1)[:, ordered[own] - begin]
         begin = end
-    flat = np.empty((len(columns[0]), drawn.size))
-    flat[:, order] = np.concatenate(columns, 1)
     chosen = flat[truth, np.arange(truth.size)]
 
     def loss(log_temperature: float) -> float:

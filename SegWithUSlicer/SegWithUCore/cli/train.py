@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.atomic_files import atomic_folder
-from ..util.errors import CancelledError, InputError, OutputError, UsageError
+from ..util.errors import CancelledError, InputError, OutputError, UsageError, naming
 from .arguments import CASES_HELP, add_command, int_between, refuse_if
 from .case_roles import prepared_of
 from .console import Console
@@ -137,7 +137,8 @@ def run_synthesise(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.training.recipe import read_recipe
     from SegWithULab.training.synthesis import drawn_windows, write_images
 
-    drawn = drawn_windows(read_recipe(options.recipe))
+    with naming(options.recipe):
+        drawn = drawn_windows(read_recipe(options.recipe))
     if drawn is None:
         raise InputError(f"{options.recipe} has no block 'synthesis': add one.", "wrong-recipe")
     with console.progress(options.command) as progress, atomic_folder(options.output, options.overwrite) as work:

@@ -21,7 +21,7 @@ from .bundle_files import verify_weights, weights_path
 LOADING_COPIES = 2
 """Of the weights while a network is loaded: its own, and those read from the file."""
 FEWEST_BYTES_A_NUMBER = 2
-"""In a weights file: we write 4, others may store half precision."""
+"""In a weights file: 4, or 2 where numbers are stored as float16."""
 
 
 def _check_fits(bundle: Bundle, head: HeadSpec, most_parameters: int) -> None:
