@@ -274,7 +274,7 @@ class SegWithUSlicerTest(ScriptedLoadableModuleTest):
         if missing:  # nobody can consent to installing them
             self.skipTest(f"{', '.join(missing)} missing")
         sample = load_sample()
-        nodes = SegWithUSlicerLogic().process(sample.volume, model=sample.model, roiNode=sample.roi, device="cpu")
+        nodes = SegWithUSlicerLogic().process(sample.volume, model=sample.model, device="cpu")
         self.assertEqual(nodes.segmentation.GetSegmentation().GetNumberOfSegments(), len(nodes.case.structures))
         self.assertTrue(all(structure.volume_mm3 > 0 for structure in nodes.case.structures))
         overlay = Overlay(nodes)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+from left_hippocampus import choose_left_hippocampus
 from repository import ROOT
 from SlicerHost.host import SlicerHost
 
@@ -65,9 +66,13 @@ class Opened:
         self.wait(lambda: not self.controller.is_busy)
         return str(self.ui.statusLabel.text)
 
+    def choose_sample(self) -> None:
+        """Choose the small case: the left hippocampus of the sample head."""
+        choose_left_hippocampus(self.panel)
+
     def segment_sample(self) -> Any:
-        """The two clicks, and the nodes that come of them."""
-        self.ui.tryItButton.click()
+        """Segment the small case, and return the nodes that come of it."""
+        self.choose_sample()
         self.ui.runButton.click()
         said = self.finish()
         assert said.startswith("Done"), said
@@ -133,7 +138,7 @@ def sample_crop(name: str = "Crop", factor: tuple[float, float, float] = (1, 1, 
 def segment_crop(opened: Opened, volume: Any = None) -> Any:
     volume = volume or sample_crop()
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
-    opened.panel.inputs.choose(volume, None)
+    opened.panel.inputs.choose(volume, None, "hippocampus")
     opened.ui.runButton.click()
     said = opened.finish()
     assert said.startswith("Done"), said

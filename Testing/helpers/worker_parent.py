@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from left_hippocampus import CENTRE_RAS_MM, SIZE_MM
 from repository import PACKAGES, ROOT
 
 SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
-LEFT = json.loads(SAMPLE.with_name("sample.json").read_text(encoding="utf-8"))["regions"][0]
-REGION = {"centre_ras_mm": LEFT["centre_ras_mm"], "size_mm": LEFT["size_mm"]}
+REGION = {"centre_ras_mm": CENTRE_RAS_MM, "size_mm": SIZE_MM}
 BARE_PYTHON = getattr(sys, "_base_executable", sys.executable)
 """With -S it sees nothing but Python's own library."""
 PATIENCE_S = 300.0

@@ -93,7 +93,7 @@ def test_in_every_callback_of_a_run(opened: Opened) -> None:
     volume = sample_crop()
 
     def scenario() -> None:
-        opened.panel.inputs.choose(volume, None)
+        opened.panel.inputs.choose(volume, None, "hippocampus")
         opened.host.wait(0.6)
         opened.ui.runButton.click()
         opened.wait(lambda: not opened.controller.is_busy, 60)
@@ -112,7 +112,7 @@ def test_in_what_the_panel_does_with_a_result(opened: Opened, monkeypatch: pytes
 
     name = {"_loaded": "on_loaded", "_status_came": "on_status"}[step]
     monkeypatch.setattr(opened.controller, name, fail)
-    opened.panel.inputs.choose(sample_crop(), None)
+    opened.panel.inputs.choose(sample_crop(), None, "hippocampus")
     opened.ui.runButton.click()
     opened.wait(lambda: not opened.controller.is_busy, 60)
     opened.panel._draw()
@@ -130,7 +130,7 @@ def test_in_loading_as_where_the_colour_nodes_are_gone(opened: Opened, monkeypat
         raise RuntimeError("no colour node")
 
     monkeypatch.setattr(opened.controller, "_tools", replace(opened.controller._tools, load=fail))
-    opened.panel.inputs.choose(sample_crop(), None)
+    opened.panel.inputs.choose(sample_crop(), None, "hippocampus")
     opened.ui.logButton.collapsed = True
     opened.ui.runButton.click()
     said = opened.finish()

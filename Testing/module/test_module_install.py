@@ -43,7 +43,7 @@ def test_nothing_is_installed_without_consent_and_then_it_is(lacking: tuple[Open
     opened, hiding = lacking
     host, ui = opened.host, opened.ui
     assert host.packaging.installations == []
-    ui.tryItButton.click()
+    opened.choose_sample()
     opened.panel._preview_later.stop()
     host.popups.answer("Cancel")
     ui.runButton.click()
@@ -65,7 +65,7 @@ def test_nothing_is_installed_without_consent_and_then_it_is(lacking: tuple[Open
 def test_the_first_click_installs_openvino_alone_and_says_how_large_it_is(lacking: tuple[Opened, Path]) -> None:
     opened, hiding = lacking
     host, ui = opened.host, opened.ui
-    ui.tryItButton.click()
+    opened.choose_sample()
     opened.panel._preview_later.stop()
     host.packaging.after_install = lambda wanted: shutil.rmtree(hiding)
     host.popups.answer("OK")

@@ -162,7 +162,7 @@ def test_the_box_of_a_region_is_shown_until_its_run_is_done_and_on_demand(opened
     assert (np.abs(seen() - bare).max(axis=2) > 40).sum() > 50
     box.checked = False
     assert np.array_equal(seen(), bare)
-    opened.ui.tryItButton.click()
+    opened.choose_sample()
     assert box.checked
 
 

@@ -73,7 +73,7 @@ def test_opening_starts_nothing_and_names_the_first_click(opened: Opened) -> Non
     assert opened.ui.statusLabel.text == "Press Try it, or choose the T1 volume."
     assert opened.ui.runButton.enabled is False
     assert opened.ui.overlayButton.visible is False
-    assert "hippocampus" in opened.ui.modelLabel.text.lower()
+    assert "whole head" in opened.ui.modelLabel.text.lower()
 
 
 def test_the_sample_is_loaded_once(opened: Opened) -> None:
@@ -83,19 +83,17 @@ def test_the_sample_is_loaded_once(opened: Opened) -> None:
     assert volume.GetImageData().GetDimensions() == (197, 233, 189)
 
 
-def test_try_it_loads_image_and_region_and_shows_them(opened: Opened) -> None:
+def test_try_it_chooses_the_whole_head_and_its_model_and_shows_the_head(opened: Opened) -> None:
     opened.ui.tryItButton.click()
     ui = opened.ui
     assert ui.statusLabel.text == "Press Apply."
     assert ui.runButton.enabled
-    assert [round(length) for length in ui.roiSelector.currentNode().GetSize()] == [36, 50, 36]
+    assert (ui.modelBox.currentText, ui.roiSelector.currentNode()) == ("brain", None)
     volume = opened.panel.inputs.volumes[0]
     for view in opened.host.slice_views.values():
         assert view.composite.GetBackgroundVolumeID() == volume.GetID()
-    assert opened.host.slice_views["Red"].node.GetSliceOffset() == pytest.approx(-14, abs=1)
     opened.ui.tryItButton.click()
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 1
-    assert len(slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")) == 1
 
 
 def test_the_image_in_the_views_is_chosen_when_the_module_opens_unless_another_was(opened: Opened) -> None:
@@ -133,8 +131,8 @@ def test_label_maps_and_our_own_maps_are_not_offered(opened: Opened) -> None:
 
 
 def test_whole_head_needs_no_region_and_a_large_crop_asks_for_one_which_propose_makes(opened: Opened) -> None:
-    opened.panel.inputs.choose(_volume("Head", 200), None)
-    assert "both sides" in opened.ui.statusLabel.text
+    opened.panel.inputs.choose(_volume("Head", 200), None, "hippocampus")
+    assert "whole image" in opened.ui.statusLabel.text
     opened.panel.inputs.choose(_volume("Crop", 80), None)
     assert "press Propose" in opened.ui.statusLabel.text
     assert opened.ui.proposeButton.enabled

@@ -98,7 +98,7 @@ def test_own_foreground_comes_back(opened: Opened) -> None:
     volume = sample_crop()
     pet = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(volume).copy(), name="PET")
     slicer.util.setSliceViewerLayers(background=volume, foreground=pet, foregroundOpacity=0.35)
-    opened.panel.inputs.choose(volume, None)
+    opened.panel.inputs.choose(volume, None, "hippocampus")
     opened.ui.runButton.click()
     assert opened.finish().startswith("Done")
     composite = opened.host.slice_views["Red"].composite
@@ -178,7 +178,7 @@ def test_two_inputs_in_one_scene_keep_their_results(opened: Opened) -> None:
 
 
 def test_an_image_too_large_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> None:
-    opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None)
+    opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None, "hippocampus")
     opened.ui.runButton.click()
     said = opened.finish()
     assert said.startswith("Not assessed: press Propose")
@@ -191,7 +191,7 @@ def test_an_image_too_large_is_not_assessed_unless_the_user_goes_on(opened: Open
 
 
 def test_user_who_goes_on_reads_not_assessed(opened: Opened) -> None:
-    opened.panel.inputs.choose(sample_crop("Wide", (1.9, 1, 1)), None)
+    opened.panel.inputs.choose(sample_crop("Wide", (1.9, 1, 1)), None, "hippocampus")
     opened.ui.runButton.click()
     assert opened.finish().startswith("Not assessed")
     opened.ui.insistButton.click()
@@ -203,10 +203,10 @@ def test_user_who_goes_on_reads_not_assessed(opened: Opened) -> None:
 
 
 def test_a_warning_stands_before_the_run(opened: Opened) -> None:
-    opened.panel.inputs.choose(sample_crop(), None)
+    opened.panel.inputs.choose(sample_crop(), None, "hippocampus")
     opened.wait(lambda: opened.ui.likenessLabel.text.startswith("No warning; "))
     assert not opened.ui.bannerFrame.visible
-    opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None)
+    opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None, "hippocampus")
     opened.wait(lambda: opened.ui.bannerFrame.visible)
     assert "Not assessed" in opened.ui.bannerLabel.text
     assert "press Propose for a region" in opened.ui.bannerLabel.text

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_cancel_ends_the_processes_and_removes_the_files(opened: Opened) -> None:
-    opened.ui.tryItButton.click()
+    opened.choose_sample()
     opened.ui.runButton.click()
     opened.until_computing()
     pid = opened.worker.pid
@@ -28,7 +28,7 @@ def test_cancel_ends_the_processes_and_removes_the_files(opened: Opened) -> None
 
 
 def test_crash_is_told_and_the_next_run_works(opened: Opened) -> None:
-    opened.ui.tryItButton.click()
+    opened.choose_sample()
     opened.ui.runButton.click()
     opened.until_computing()
     os.kill(opened.worker.pid, signal.SIGKILL)
@@ -47,7 +47,7 @@ def test_crash_is_told_and_the_next_run_works(opened: Opened) -> None:
 def test_leaving_the_module_lets_the_run_go_on(opened: Opened) -> None:
     volume = sample_crop()
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
-    opened.panel.inputs.choose(volume, None)
+    opened.panel.inputs.choose(volume, None, "hippocampus")
     opened.ui.runButton.click()
     opened.host.leave_module()
     assert opened.finish().startswith("Done")
@@ -56,7 +56,7 @@ def test_leaving_the_module_lets_the_run_go_on(opened: Opened) -> None:
 
 
 def test_closing_the_scene_cancels_the_run(opened: Opened) -> None:
-    opened.ui.tryItButton.click()
+    opened.choose_sample()
     opened.ui.runButton.click()
     opened.until_computing()
     pid = opened.worker.pid
@@ -68,7 +68,7 @@ def test_closing_the_scene_cancels_the_run(opened: Opened) -> None:
 
 
 def test_deleting_the_input_cancels_the_run(opened: Opened) -> None:
-    opened.ui.tryItButton.click()
+    opened.choose_sample()
     opened.ui.runButton.click()
     opened.until_computing()
     slicer.mrmlScene.RemoveNode(opened.panel.inputs.volumes[0])
@@ -78,7 +78,7 @@ def test_deleting_the_input_cancels_the_run(opened: Opened) -> None:
 
 def test_input_that_changed_meanwhile_is_not_shown_as_current(opened: Opened) -> None:
     volume = sample_crop()
-    opened.panel.inputs.choose(volume, None)
+    opened.panel.inputs.choose(volume, None, "hippocampus")
     opened.ui.runButton.click()
     opened.until_computing()
     slicer.util.arrayFromVolume(volume)[:] = 0
@@ -89,7 +89,7 @@ def test_input_that_changed_meanwhile_is_not_shown_as_current(opened: Opened) ->
 
 def test_quitting_leaves_no_process_and_no_file(opened: Opened) -> None:
     """The last test of the file: the application quits in the middle of a run."""
-    opened.ui.tryItButton.click()
+    opened.choose_sample()
     opened.ui.runButton.click()
     opened.until_computing()
     pid = opened.worker.pid

@@ -78,7 +78,8 @@ def first_installation(user: Any) -> None:
     user.check("nothing is missing", not missing(), missing())
     after = {name: importlib.metadata.version(name) for name in KEPT}
     user.check("the packages that Slicer ships are as before", after == before, (before, after))
-    user.check("both structures are there", nodes.segmentation.GetSegmentation().GetNumberOfSegments() == 2)
+    segments = nodes.segmentation.GetSegmentation().GetNumberOfSegments()
+    user.check("all structures are there", segments == len(nodes.case.structures), segments)
     user.check("no file of the image is left", not user.private_folders(), user.private_folders())
     user.picture("done")
     user.click("runButton")

@@ -22,7 +22,7 @@ def transform(user: User) -> None:
     """Segment a volume under a transform: the results lie under it, a review goes to the place, and they follow."""
     from SegWithUSlicerLib.scene.review_nodes import regions_of, world_of
 
-    user.click("tryItButton")
+    user.choose_sample()
     volume, roi = user.widget.panel.inputs.volumes[0], user.find("roiSelector").currentNode()
     moved, matrix = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved"), vtk.vtkTransform()
     matrix.Translate(30, -20, 10)
@@ -258,10 +258,9 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
 
 def console_script(user: User) -> None:
     """Run the script of the documentation in the Python console."""
-    from SegWithUSlicerLib.scene.sample import load_sample
-
-    sample = load_sample()
-    names: dict[str, Any] = {"volumeNode": sample.volume, "roiNode": sample.roi}
+    user.choose_sample()
+    volume, roi = user.widget.panel.inputs.volumes[0], user.find("roiSelector").currentNode()
+    names: dict[str, Any] = {"volumeNode": volume, "roiNode": roi}
     script = (
         "from SegWithUSlicer import SegWithUSlicerLogic\n"
         "nodes = SegWithUSlicerLogic().process(volumeNode, model='hippocampus', roiNode=roiNode)\n"
@@ -374,7 +373,7 @@ def large_image(user: User) -> None:
     """Segment a region of an image of 512 x 512 x 300: all maps are loaded, another is shown by choice."""
     import numpy as np
 
-    user.click("tryItButton")
+    user.choose_sample()
     small = user.widget.panel.inputs.volumes[0]
     voxels = slicer.util.arrayFromVolume(small)
     large = np.zeros((300, 512, 512), voxels.dtype)
@@ -401,9 +400,10 @@ def large_image(user: User) -> None:
 
 
 def whole_head(user: User) -> None:
-    """Load the sample head, take the region away, press Apply: both hippocampi are found."""
+    """Load the sample head, choose the hippocampus model, press Apply: both hippocampi are found."""
     user.click("tryItButton")
-    user.widget.panel.inputs.choose(user.widget.panel.inputs.volumes[0], None)
+    user.find("modelBox").currentText = "hippocampus"
+    slicer.app.processEvents()
     user.click("runButton")
     nodes = user.finish()
     names = [structure.name for structure in nodes.case.structures]
@@ -428,6 +428,45 @@ def whole_head(user: User) -> None:
     user.click("nextButton")
     user.picture("both")
     user.click("endReviewButton")
+
+
+def whole_brain(user: User) -> None:
+    """Press Try it, then Apply: all structures of the whole brain, named, coloured and coded; review one of them."""
+    user.click("tryItButton")
+    user.check("no region is chosen", user.find("roiSelector").currentNode() is None)
+    user.check("the model is chosen", user.find("modelBox").currentText == "brain")
+    user.picture("chosen")
+    user.click("runButton")
+    nodes = user.finish()
+    segmentation, structures = nodes.segmentation.GetSegmentation(), nodes.case.structures
+    user.check("many structures", segmentation.GetNumberOfSegments() == len(structures) >= 20, len(structures))
+    for number, structure in enumerate(structures):
+        segment = segmentation.GetNthSegment(number)
+        colour = tuple(round(255 * part) for part in segment.GetColor())
+        user.check(f"{structure.name}: its name", segment.GetName() == structure.name, segment.GetName())
+        user.check(f"{structure.name}: its colour", colour == tuple(structure.color), (colour, structure.color))
+        code = segment.GetTerminology()
+        side = "Left" if structure.name.startswith("left ") else "Right" if structure.name.startswith("right ") else ""
+        is_coded = "123037004" in code and side in code
+        uncoded = ("cerebellar cortex", "ventral diencephalon")
+        user.check(f"{structure.name}: its code", is_coded or structure.name.endswith(uncoded), code)
+    table = user.find("structuresTable")
+    user.check("the table has all rows", table.rowCount == len(structures), table.rowCount)
+    user.check("and is no longer than the panel", table.height < 400, table.height)
+    table.cellClicked(table.rowCount - 1, 0)
+    slicer.app.processEvents()
+    user.picture("done")
+    user.find("show3DBox").checked = True
+    user.pause(1.0)
+    user.picture("in-3d")
+    if user.find("startReviewButton").enabled:
+        user.start_review()
+        user.picture("review")
+        user.click("acceptButton")
+        user.click("nextButton")
+        user.picture("next")
+        user.check("the verdict is kept", '"verdict"' in user.review_log())
+        user.click("endReviewButton")
 
 
 def judge(user: User) -> None:
@@ -480,5 +519,6 @@ MORE: tuple[Callable[[User], None], ...] = (
     many_regions,
     large_image,
     whole_head,
+    whole_brain,
     judge,
 )

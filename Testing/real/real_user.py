@@ -19,6 +19,7 @@ from typing import Any
 
 import slicer
 import vtk
+from left_hippocampus import choose_left_hippocampus
 
 MODULE = "SegWithUSlicer"
 SETTINGS = ("SegWithU/Reviewer", "SegWithU/CasesPlace")
@@ -160,9 +161,13 @@ class User:
             raise AssertionError(f"the run ended as '{self.outcome}': {self.session.controller.status.message}")
         return self.runs[-1]
 
+    def choose_sample(self) -> None:
+        """Choose the small case, which takes a few seconds."""
+        choose_left_hippocampus(self.widget.panel)
+
     def segment_sample(self) -> Any:
-        """Load the sample case and segment it: two clicks."""
-        self.click("tryItButton")
+        """Segment the small case: the left hippocampus of the sample head."""
+        self.choose_sample()
         self.click("runButton")
         return self.finish()
 

@@ -19,7 +19,7 @@ NOT_ASSESSED = -1.0
 
 
 def click_to_overlay(user: User) -> None:
-    """Press Try it, then Apply; see structures and colours where the model is unsure."""
+    """Segment a region of the sample head; see structures and colours where the model is unsure."""
     nodes = user.segment_sample()
     segments = nodes.segmentation.GetSegmentation().GetNumberOfSegments()
     user.check("a segment for each structure", segments == len(nodes.case.structures) > 0, segments)
@@ -117,19 +117,19 @@ def edit(user: User) -> None:
 
 def cases(user: User) -> None:
     """Segment cases with the command, open their folder, go through them one after the other, review one."""
-    from SegWithUSlicerLib.run.launch import end_process_tree, worker_start
+    from SegWithUCore.util.paths import resource_path
+    from SegWithUSlicerLib.run.launch import worker_start
 
     folder = user.folder / "cases"
     start = worker_start()
-    command = [start.command[0], "-m", "SegWithUCore.cli", "demo", "--output", str(folder)]
-    with (user.folder / "cases.log").open("wb") as log:
-        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-        process = subprocess.Popen(command, env=start.environment, **streams, **start.options)
-        try:
-            user.wait("the command to segment", lambda: process.poll() is not None)
-        finally:
-            if process.poll() is None:
-                end_process_tree(process, None)
+    head = resource_path("SampleData/MNI152_T1_1mm.nii.gz")
+    for name, right_mm in (("left", -28), ("right", 28)):
+        words = ["segment", head, f"--roi={right_mm},-22,-14,36,50,36", "--model", "hippocampus", "--name", name]
+        command = [start.command[0], "-m", "SegWithUCore.cli", *map(str, words), "--output", str(folder)]
+        with (user.folder / "cases.log").open("ab") as log:
+            streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            process = subprocess.Popen(command, env=start.environment, **streams, **start.options)
+            _wait_for_command(user, process)
     found = sorted(path.parent.name for path in folder.glob("*/case.json"))
     user.check("the command segmented several cases (cases.log)", len(found) > 1, found)
     user.find("casesButton").collapsed = False
@@ -197,7 +197,7 @@ def save_and_load(user: User) -> None:
 
 def cancel(user: User) -> None:
     """Begin a run and press Apply again while it computes: nothing is left behind."""
-    user.click("tryItButton")
+    user.choose_sample()
     user.click("runButton")
     pid = user.until_computing()
     user.picture("running")
@@ -214,7 +214,7 @@ def crash(user: User) -> None:
 
     for _ in range(3):  # on a loaded computer a run of a second may end before it is killed
         slicer.mrmlScene.Clear(0)
-        user.click("tryItButton")
+        user.choose_sample()
         user.click("runButton")
         pid = user.until_computing()
         os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -253,7 +253,7 @@ def reload(user: User) -> None:
 
 def close_scene(user: User) -> None:
     """Close the scene in mid-run, then in mid-review: both end, nothing is left, and one can begin again."""
-    user.click("tryItButton")
+    user.choose_sample()
     user.click("runButton")
     pid = user.until_computing()
     slicer.mrmlScene.Clear(0)
@@ -286,6 +286,17 @@ TEN: tuple[Callable[[User], None], ...] = (
     reload,
     close_scene,
 )
+
+
+def _wait_for_command(user: User, process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a command; it is ended if that takes too long."""
+    from SegWithUSlicerLib.run.launch import end_process_tree
+
+    try:
+        user.wait("the command to segment", lambda: process.poll() is not None)
+    finally:
+        if process.poll() is None:
+            end_process_tree(process, None)
 
 
 def _composites() -> list[Any]:

@@ -5,6 +5,7 @@ The patient's right is at the left of axial and coronal pictures (radiological c
 """
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,6 @@ PREVIEW_LEAST_MM = 36.0
 # Pixels between the views of a preview, and of a line of text.
 GAP, LINE = 4, 20
 _GREY, _WHITE = (190, 190, 190), (255, 255, 255)
-# Structures in the legend of a preview.
-_MOST_NAMED = 40
 
 
 @dataclass(frozen=True)
@@ -313,7 +312,8 @@ def preview(shown: Shown) -> np.ndarray:
     if shown.whole is not None:
         rows.insert(0, _whole_row(shown.whole, fullest))
     step, width = PREVIEW_PIXELS + GAP, 3 * (PREVIEW_PIXELS + GAP) + GAP
-    height = LINE + len(rows) * step + GAP + LINE * 3
+    named = _legend_rows(shown, views, width)
+    height = LINE + len(rows) * step + GAP + LINE * (len(named) + 2)
     canvas = Image.new("RGB", (width, height), (24, 24, 24))
     draw = ImageDraw.Draw(canvas)
     for number, view in enumerate(views):
@@ -323,7 +323,7 @@ def preview(shown: Shown) -> np.ndarray:
             y = LINE + place * step
             canvas.paste(Image.fromarray(row[number]), (x, y))
             _sides(draw, view, x, y)
-    _legend(draw, shown, extent_mm, LINE + len(rows) * step + GAP)
+    _legend(draw, shown, named, extent_mm, LINE + len(rows) * step + GAP)
     return np.asarray(canvas)
 
 
@@ -384,13 +384,44 @@ def _sides(draw: "ImageDraw", view: View, x: int, y: int) -> None:
         _text(draw, (x + at[0], y + at[1]), letter, _WHITE, "mm")
 
 
-def _legend(draw: "ImageDraw", shown: Shown, shown_mm: float, y: int) -> None:
-    """Name the structures in their colours, as far as there is room, and the colour of the error probability."""
-    x = GAP
-    for label in list(shown.structures.values())[1 : _MOST_NAMED + 1]:
-        _text(draw, (x, y + LINE // 2), label.name, tuple(label.color), "lm")
-        x += 16 + 8 * len(label.name)
-    y += LINE
+def _legend_rows(shown: Shown, views: Sequence[View], width: int) -> list[dict[tuple[int, ...], tuple[int, str]]]:
+    """Name the structures that the views show, in rows: where each name begins, by its colour.
+
+    Two sides of one colour are one name without its side.
+    """
+    from PIL import ImageFont
+
+    seen = np.unique([view.nearest(shown.segmentation) for view in views]).tolist()
+    names: dict[tuple[int, ...], list[str]] = {}
+    for label in list(shown.structures.values())[1:]:
+        if label.value in seen:
+            names.setdefault(tuple(label.color), []).append(label.name)
+    font, rows, x = ImageFont.load_default(13), [{}], GAP
+    for colour, own in names.items():
+        bare = dict.fromkeys(re.sub("^(left|right) ", "", name) for name in own)
+        text = own[0] if len(own) == 1 else ", ".join(bare)
+        length = LINE + int(font.getlength(text)) + LINE
+        if x > GAP and x + length - LINE > width:
+            rows.append({})
+            x = GAP
+        rows[-1][colour] = x, text
+        x += length
+    return rows
+
+
+def _legend(
+    draw: "ImageDraw",
+    shown: Shown,
+    named: Sequence[Mapping[tuple[int, ...], tuple[int, str]]],
+    shown_mm: float,
+    y: int,
+) -> None:
+    """Name the structures with their colours, and the colour of the error probability."""
+    for row in named:
+        for colour, (x, name) in row.items():
+            draw.rectangle((x, y + 4, x + 12, y + 16), colour, _GREY)
+            _text(draw, (x + LINE, y + LINE // 2), name, _WHITE, "lm")
+        y += LINE
     text, colour = "not calibrated: there is no error probability", _WHITE
     if shown.error_probability is not None:
         text, colour = f"error probability from {TINT_FROM:g} (pale) to {shown.top:g} and more (strong)", INFERNO[6]

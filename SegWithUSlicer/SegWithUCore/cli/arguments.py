@@ -134,14 +134,16 @@ class CommandParser(argparse.ArgumentParser):
             yield from child.leaves()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Parse as `argparse` does; a region of interest may begin with a minus."""
+        """Parse as `argparse` does, and keep the words; a region of interest may begin with a minus."""
         words: list[str] = []
         for word in sys.argv[1:] if args is None else args:
             if words and words[-1] == "--roi" and re.match(r"-[\d.]", word):
                 words[-1] = f"--roi={word}"
             else:
                 words.append(word)
-        return super().parse_args(words, namespace)
+        options = super().parse_args(words, namespace)
+        options.words = words
+        return options
 
     def error(self, message: str) -> NoReturn:
         """Print one sentence and exit with 2; `--help` has the usage."""

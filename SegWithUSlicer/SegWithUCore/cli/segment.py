@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -55,7 +56,7 @@ def add_commands(commands: Any) -> None:
 def _add_options(command: CommandParser) -> None:
     """Add what both commands take."""
     add, flag = command.add_argument, command.add_flag
-    command.add_shared("--model", "--output")
+    command.add_shared("--model", "--output", required=False)  # `_model_of` says what is missing
     add("--channel", action="append", default=[], metavar="NAME=FILE", help="a further channel of a single CASE")
     add("--series", action="append", default=[], metavar="[NAME=]UID", help="the DICOM series to read if a folder "
         "has several, by the end of its UID; NAME= for a further channel; single cases only")  # fmt: skip
@@ -167,11 +168,11 @@ def _run(
     from ..cohort.one_case import Rules, settle_all
     from ..cohort.workers import Setup, settle_on_workers, uses_workers
     from ..inference.engines.choice import engine_of_cases
-    from ..models.installed import resolve_model, unreadable_folders
+    from ..models.installed import unreadable_folders
 
     part = None if options.part is None else Part.parse(options.part)
     on_workers = uses_workers(options.workers, options.scheduler)
-    bundle = resolve_model(options.model)
+    bundle = _model_of(options, console, paths, tables)
     for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
     found = _cases(options, bundle, console, paths, tables, masks)
@@ -213,6 +214,40 @@ def _run(
                 raise UsageError(f"{known}{error}") from error
             settled = settle_all(jobs, options.output, model, rules, tally.listening)
         return _segmented(settled, tally, options.output, many)
+
+
+def _model_of(
+    options: "argparse.Namespace", console: Console, paths: list[Path], tables: "dict[Path, list[GivenCase]]"
+) -> "Bundle":
+    """Return the model of `--model`; without it, list those that are installed, and propose one for a first image.
+
+    Raises:
+        UsageError: it or the output is missing. No model is run that the user did not name.
+        InputError: the first image cannot be read.
+    """
+    from ..inference.ood_check import why_proposed
+    from ..io.grid import VoxelGrid
+    from ..io.inputs import find_input, read_channel
+    from ..models.installed import find_models, resolve_model
+
+    if options.model is not None and options.output is not None:
+        return resolve_model(options.model)
+    if options.model is not None:
+        raise UsageError("--output is missing: give the folder to write.")
+    names = dict.fromkeys(found.bundle.name for found in find_models() if found.bundle)
+    bundles = [resolve_model(name) for name in names]
+    console.note(*(f"{bundle.name}: {bundle.about['task']}" for bundle in bundles))
+    reasons = []
+    if not options.each:
+        first = (tables.get(paths[0]) or find_input(paths[0]).cases)[0]
+        grid = VoxelGrid.of(read_channel(first.numbered.get(0, first.source)).image)
+        bundles.sort(key=lambda bundle: bundle.placement is None or not bundle.placement.is_whole)
+        reasons = [(bundle, reason) for bundle in bundles if (reason := why_proposed(grid, bundle))]
+    proposed, reason = reasons[0] if reasons else (None, "")
+    words = [*options.words, "--model", proposed.name if proposed else "NAME"]
+    words += [] if options.output else ["--output", "results"]
+    wanted = f"{proposed.name} is proposed, for {reason}" if proposed else "choose one"
+    raise UsageError(f"--model is missing: {wanted}. Type: {shlex.join(['segwithu', *words])}", "no-model")
 
 
 def _cases(

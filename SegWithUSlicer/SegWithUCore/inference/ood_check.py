@@ -47,12 +47,23 @@ def needs_placing(grid: VoxelGrid, bundle: Bundle) -> bool:
     """Return whether an image is so large that the model's boxes are placed in it (`placed_case`)."""
     if bundle.placement is None:
         return False
-    seen = _reoriented(grid, bundle.input.orientation)
-    extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
+    extents = _extents(grid, bundle)
     if bundle.placement.is_whole or bundle.ood_reference is None:
         return bundle.placement.is_whole and min(extents) >= LEAST_HEAD_MM
     size = _field_of_view(extents, bundle)
     return size is not None and size.severity == REFUSED and min(extents) >= LEAST_HEAD_MM
+
+
+def why_proposed(grid: VoxelGrid, bundle: Bundle) -> str:
+    """Say why a model may suit an image, from the image's size alone; empty if its size does not suggest it."""
+    extents = _extents(grid, bundle)
+    if needs_placing(grid, bundle):
+        return f"the image spans {_triple(extents)} mm, so it may be a whole head ({LEAST_HEAD_MM:g} mm or more)"
+    if bundle.ood_reference is None or (bundle.placement is not None and bundle.placement.is_whole):
+        return ""
+    span = _range(bundle.ood_reference["field_of_view_mm"])
+    seen = f"the image spans {_triple(extents)} mm, as the model's training cases do ({span} mm)"
+    return "" if _field_of_view(extents, bundle) else seen
 
 
 def deviations_of_features(
@@ -68,7 +79,7 @@ def deviations_of_features(
     if reference is None:
         return []
     seen, orientation = _reoriented(grid, bundle.input.orientation), bundle.input.orientation
-    extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
+    extents = _extents(grid, bundle)
     size, voxels = _field_of_view(extents, bundle), _spacing(seen.spacing, bundle)
     found = [check for check in (size, voxels) if check is not None]
     if is_refused(found):
@@ -99,6 +110,12 @@ def to_model_orientation(features: ImageFeatures, grid: sitk.Image | VoxelGrid, 
 
 def _reoriented(grid: VoxelGrid, orientation: str) -> VoxelGrid:
     return grid.axes_after(lambda image: reorient(image, orientation))
+
+
+def _extents(grid: VoxelGrid, bundle: Bundle) -> list[float]:
+    """Edges of an image in mm, along the model's axes."""
+    seen = _reoriented(grid, bundle.input.orientation)
+    return [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
 
 
 def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None:
@@ -159,7 +176,7 @@ def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
         text = f"The voxels are {_triple(seen.spacing)} mm, but those of {cases} about {_triple(span['low'])} mm"
         text += ": correct the spacing, which seems to have another unit than millimetres."
         found.append(Deviation(REFUSED, text, "spacing"))
-    extents = [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
+    extents = _extents(VoxelGrid.of(images[0]), bundle)
     if any(extent < low / TINY_FACTOR for extent, low in zip(extents, least, strict=True)):
         size = " x ".join(str(voxels) for voxels in images[0].GetSize())
         text = f"The part to be segmented spans only {_triple(extents)} mm ({size} voxels), but {cases}"

@@ -316,7 +316,8 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     if refused and not job.unlike_training:
         message = f"{job.files[0]}: {refused[0].message.removesuffix('.')}, or insist with {job.insist_option}."
         raise RefusedInputError(message, refused[0].message)
-    if job.roi and any(each.kind == "range" for each in bundle.input.channel_normalisations):
+    by_user = job.roi is not None and not job.roi.along_voxels  # the network was trained on boxes that were placed
+    if by_user and any(each.kind == "range" for each in bundle.input.channel_normalisations):
         note = f"The model '{bundle.name}' scales intensities by the range of the whole image: leave out the region."
         found.append(Deviation(WARNING, note, "region of interest"))
     return found

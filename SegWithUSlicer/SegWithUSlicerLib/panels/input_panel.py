@@ -182,7 +182,7 @@ class InputPanel:
             return _("Press Try it, or choose the {channel} volume.").format(channel=", ".join(missing))
         if self._is_larger():
             if self.model is not None and self.model.places_boxes and min(size_ras(self.volumes[0])) >= LEAST_HEAD_MM:
-                return _("Press Apply: the structures of both sides are found in the whole image.")
+                return _("Press Apply: the structures are found in the whole image.")
             text = _("The model '{model}' was trained on images of about {size} mm: press Propose for such a region.")
             assert self.model is not None and self.model.field_of_view_mm is not None
             size = " x ".join(f"{length:.0f}" for length in self.model.field_of_view_mm)

@@ -148,7 +148,7 @@ class ModulePanel:
     def try_it(self) -> None:
         """Load the sample case and choose it."""
         sample = load_sample()
-        self.inputs.choose(sample.volume, sample.roi, sample.model)
+        self.inputs.choose(sample.volume, None, sample.model)
 
     def run_or_cancel(self) -> None:
         """Start a run, or cancel the current one."""

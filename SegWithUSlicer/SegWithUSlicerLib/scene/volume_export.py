@@ -164,7 +164,6 @@ def propose_roi(
     volume: "slicer.vtkMRMLScalarVolumeNode",
     centre_ras: Sequence[float] | None,
     size_mm: Sequence[float],
-    name: str | None = None,
 ) -> "slicer.vtkMRMLMarkupsROINode":
     """Add a region of interest of a model's field of view, upright in the volume's own frame.
 
@@ -182,7 +181,7 @@ def propose_roi(
     # Inside the volume as a whole: a larger box would promise more than can be segmented.
     centre = np.clip(own, low + size / 2, high - size / 2)
     roi = volume.GetScene().AddNewNodeByClass(
-        "vtkMRMLMarkupsROINode", name or _("{volume} region of interest").format(volume=volume.GetName())
+        "vtkMRMLMarkupsROINode", _("{volume} region of interest").format(volume=volume.GetName())
     )
     roi.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     roi.SetSize(*size)

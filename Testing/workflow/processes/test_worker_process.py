@@ -1,6 +1,5 @@
 """Slicer's side of the worker: order, cancel, crash, restart, quit; on a stand-in, and once on the real worker."""
 
-import json
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from left_hippocampus import CENTRE_RAS_MM, SIZE_MM
 from repository import HELPERS, ROOT
 
 from SegWithUSlicerLib.run import child_process
@@ -263,8 +263,7 @@ def test_restart_gives_a_new_process_and_begins_the_run_anew(worker: WorkerProce
 
 
 def segment_request(target: Path, **fields: Any) -> dict[str, Any]:
-    region = json.loads(SAMPLE.with_name("sample.json").read_text(encoding="utf-8"))["regions"][0]
-    roi = {"centre_ras_mm": region["centre_ras_mm"], "size_mm": region["size_mm"]}
+    roi = {"centre_ras_mm": CENTRE_RAS_MM, "size_mm": SIZE_MM}
     call = {"request": "segment", "name": target.name, "files": [str(SAMPLE)], "target": str(target)}
     return {**call, "model": "hippocampus", "device": "cpu", "region": roi, **fields}
 
