@@ -393,8 +393,8 @@ def _legend_rows(shown: Shown, views: Sequence[View], width: int) -> list[dict[t
 
     seen = np.unique([view.nearest(shown.segmentation) for view in views]).tolist()
     names: dict[tuple[int, ...], list[str]] = {}
-    for label in list(shown.structures.values())[1:]:
-        if label.value in seen:
+    for value, label in shown.structures.items():
+        if value and value in seen:
             names.setdefault(tuple(label.color), []).append(label.name)
     font, rows, x = ImageFont.load_default(13), [{}], GAP
     for colour, own in names.items():
