@@ -440,8 +440,8 @@ def whole_brain(user: User) -> None:
     nodes = user.finish()
     segmentation, structures = nodes.segmentation.GetSegmentation(), nodes.case.structures
     user.check("many structures", segmentation.GetNumberOfSegments() == len(structures) >= 20, len(structures))
-    for number, structure in enumerate(structures):
-        segment = segmentation.GetNthSegment(number)
+    for structure in structures:
+        segment = segmentation.GetSegment(f"SegWithU_{structure.value}")
         colour = tuple(round(255 * part) for part in segment.GetColor())
         user.check(f"{structure.name}: its name", segment.GetName() == structure.name, segment.GetName())
         user.check(f"{structure.name}: its colour", colour == tuple(structure.color), (colour, structure.color))
@@ -459,7 +459,7 @@ def whole_brain(user: User) -> None:
     user.find("show3DBox").checked = True
     user.pause(1.0)
     user.picture("in-3d")
-    if user.find("startReviewButton").enabled:
+    if "error_probability" in nodes.maps:  # a calibrated model
         user.start_review()
         user.picture("review")
         user.click("acceptButton")

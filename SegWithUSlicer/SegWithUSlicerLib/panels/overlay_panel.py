@@ -15,6 +15,8 @@ from ..scene.readout import above_text
 from .review_widgets import key_text
 from .widgets import GuiConnections
 
+_MOST_ROWS = 6
+"""Structures of which a line says how much is above the threshold."""
 _STEPS = 100
 _LEAST_DECIMALS = 2
 _EPSILON = 1e-6
@@ -154,7 +156,13 @@ class OverlayPanel:
 
     def _read_out(self) -> None:
         rows = self.overlay.readout() if self.overlay is not None else []
+        if len(rows) > _MOST_ROWS:
+            rows = sorted(rows, key=lambda row: -(row.share or 0.0))
         lines = [_("Above: {what}").format(what=above_text(row)) for row in rows]
+        self.ui.readoutLabel.setToolTip("\n".join(lines[_MOST_ROWS:]))
+        if len(lines) > _MOST_ROWS:
+            more = _("Less of {n} further structures: see the tool tip.").format(n=len(lines) - _MOST_ROWS)
+            lines = [*lines[:_MOST_ROWS], more]
         self.ui.readoutLabel.text = "\n".join(lines) or _("Above the threshold: not assessed.")
 
     def _show_map(self, index: int) -> None:
