@@ -63,7 +63,7 @@ class SegWithUSlicer(ScriptedLoadableModule):
             "Please cite it if you use this module. The hippocampus model was trained on the Medical Segmentation "
             "Decathlon (Antonelli et al., Nature Communications 13, 4128, 2022), and its weights are licensed under "
             "CC-BY-SA 4.0, as the images are. The brain model was trained on images drawn from label maps of SynthSeg "
-            "(Billot et al., Medical Image Analysis 86, 102789, 2023). It and the software are licensed under Apache-2.0."
+            "(Billot et al., Medical Image Analysis 86, 102789, 2023). It and the software have the licence Apache-2.0."
         )
         icon = resource_path("Icons/SegWithUSlicer.png")
         if icon.is_file():
