@@ -32,7 +32,7 @@ def main() -> None:
             window.page.get_by_label("Your name").fill("Ana")
             window.page.keyboard.press("Tab")
             window.page.get_by_text("open for Ana").wait_for()
-            window.open_case("right")
+            window.open_case("brain")
             window.press(ACCEPT, ACCEPT, REJECT, SECOND)
             window.page.get_by_text("error probability ≈").wait_for()
             window.page.screenshot(path=folder / "browser.png")

@@ -38,11 +38,11 @@ class Store:
         return str(self.ui.modelsMessageLabel.text).splitlines()
 
     def rows(self) -> dict[str, str]:
-        return {row.key: row.state for row in self.panel.rows}
+        return {row.key: row.state for row in self.panel.rows if row.name != "brain"}
 
     def offered(self) -> list[str]:
-        """Names in the list of models of the section Inputs."""
-        return [self.ui.modelBox.itemText(index) for index in range(self.ui.modelBox.count)]
+        """Names in the list of models of the section Inputs, but for the first one."""
+        return [self.ui.modelBox.itemText(index) for index in range(1, self.ui.modelBox.count)]
 
     def click(self, button: str, *answers: Any) -> list[str]:
         self.opened.host.popups.answer(*answers)
@@ -91,7 +91,7 @@ def test_a_model_is_downloaded_after_its_licences_were_shown_and_deleted(store: 
     assert "How good it is: " in ui.modelsInfoLabel.text
     assert (ui.downloadModelButton.enabled, ui.deleteModelButton.enabled) == (False, False)
     store.panel.select("liver@1.2.0")
-    assert ui.modelsTable.item(1, 4).text() == "CC-BY-NC-SA-4.0, non-commercial"
+    assert ui.modelsTable.item(ui.modelsTable.rowCount - 1, 4).text() == "CC-BY-NC-SA-4.0, non-commercial"
     store.click("downloadModelButton", "Cancel")
     asked = store.opened.host.popups.shown[-1].text
     assert "CC-BY-NC-SA-4.0" in asked and "forbid commercial use" in asked and "MB" in asked

@@ -170,8 +170,9 @@ def test_a_head_can_be_chosen_where_a_model_has_several_and_is_remembered(opened
 
 def test_the_choice_of_a_head_is_hidden_where_there_is_none(opened: Opened) -> None:
     inputs = opened.panel.inputs
+    inputs.choose(_volume(), None, "hippocampus")
     shipped = list(inputs.models)
-    inputs.models[0] = replace(shipped[0], heads=("paper",))
+    inputs.models[:] = [replace(model, heads=("paper",)) for model in shipped]
     try:
         inputs.bind(opened.host.widget.logic.getParameterNode())
         assert (opened.ui.headBox.visible, opened.ui.headLabel.visible) == (False, False)

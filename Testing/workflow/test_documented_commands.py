@@ -59,7 +59,7 @@ def test_the_commands_of_the_first_pages_run_as_written_in_an_empty_folder(
                 assert outcome.code == 0, f"{page}: segwithu {shlex.join(words)}: {outcome.err}"
             ran.append(words[:1])
     assert {"demo", "segment", "web", "export"} <= {word for (word,) in ran}
-    assert Path("demo/left/preview.png").is_file()
+    assert Path("demo/brain/preview.png").is_file()
     assert Path("results/brain/case.json").is_file()
 
 

@@ -68,7 +68,12 @@ def test_wheel_holds_nothing_but_the_engine(wheel: Path) -> None:
     assert {name.split("/")[0].split("-")[0] for name in names} == {"SegWithUCore", "SegWithULab", "segwithu"}
     assert not [name for name in names if name.endswith((".pyc", ".ui")) or "/Screenshots/" in name]
     licences = {name.split("/licenses/")[1] for name in names if "/licenses/" in name}
-    assert {"LICENSE.txt", "Resources/Models/hippocampus/LICENSE.txt", "Resources/SampleData/NOTICE.txt"} <= licences
+    assert {
+        "LICENSE.txt",
+        "Resources/Models/brain/LICENSE.txt",
+        "Resources/Models/hippocampus/LICENSE.txt",
+        "Resources/SampleData/NOTICE.txt",
+    } <= licences
 
 
 def test_installed_wheel_lists_its_own_model_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
@@ -84,5 +89,5 @@ def test_installed_wheel_verifies_its_own_model(installed: Path, tmp_path: Path)
 
 def test_installed_wheel_runs_the_demo_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     run_installed(installed, tmp_path, "-m", "SegWithUCore.cli", "demo", "--output", "x")
-    assert (tmp_path / "x" / "left" / "preview.png").is_file()
-    assert (tmp_path / "x" / "left" / "case.json").is_file()
+    assert (tmp_path / "x" / "brain" / "preview.png").is_file()
+    assert (tmp_path / "x" / "brain" / "case.json").is_file()

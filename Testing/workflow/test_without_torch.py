@@ -74,15 +74,15 @@ def test_modules_of_light_commands_import(packages: Path, tmp_path: Path) -> Non
 
 def test_demo_and_what_follows_a_case(packages: Path, tmp_path: Path) -> None:
     segwithu(packages, "demo", "--output", "demo", cwd=tmp_path)
-    assert (tmp_path / "demo" / "left" / "preview.png").is_file()
-    case = json.loads((tmp_path / "demo" / "left" / "case.json").read_text(encoding="utf-8"))
+    assert (tmp_path / "demo" / "brain" / "preview.png").is_file()
+    case = json.loads((tmp_path / "demo" / "brain" / "case.json").read_text(encoding="utf-8"))
     assert case["engine"]["name"] == "openvino"
     assert not (tmp_path / "intel").exists(), "telemetry wrote its files"
-    segwithu(packages, "report", "demo/left", cwd=tmp_path)
-    assert "regions hold" in segwithu(packages, "regions", "demo/left", "--overwrite", cwd=tmp_path)
-    segwithu(packages, "export", "demo/left", "--output", "sent", cwd=tmp_path)
-    segwithu(packages, "export", "demo/left", "--anonymous", "--output", "anonymous", cwd=tmp_path)
-    assert (tmp_path / "sent" / "left").is_dir()
+    segwithu(packages, "report", "demo/brain", cwd=tmp_path)
+    assert "regions hold" in segwithu(packages, "regions", "demo/brain", "--overwrite", cwd=tmp_path)
+    segwithu(packages, "export", "demo/brain", "--output", "sent", cwd=tmp_path)
+    segwithu(packages, "export", "demo/brain", "--anonymous", "--output", "anonymous", cwd=tmp_path)
+    assert (tmp_path / "sent" / "brain").is_dir()
     segwithu(packages, "models", "verify", "hippocampus", cwd=tmp_path)
 
 

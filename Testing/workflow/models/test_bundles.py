@@ -173,16 +173,16 @@ def user_models(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_models_of_the_box_and_of_the_user_are_listed(segwithu: Command, user_models: Path) -> None:
     outcome = segwithu("models", "list")
     assert (outcome.code, outcome.err) == (0, "")
-    assert [line.split()[0] for line in outcome.out.splitlines()[2:]] == ["hippocampus", "tiny", "torn"]
+    assert [line.split()[0] for line in outcome.out.splitlines()[2:]] == ["brain", "hippocampus", "tiny", "torn"]
     told = segwithu("models", "list", "--json").events
-    assert [model["name"] for model in told[0]["models"]] == ["hippocampus", "tiny", "torn"]  # type: ignore[attr-defined]
+    assert [model["name"] for model in told[0]["models"]] == ["brain", "hippocampus", "tiny", "torn"]  # type: ignore[attr-defined]
 
 
 def test_list_names_a_damaged_model_beside_the_whole_ones(segwithu: Command, user_models: Path) -> None:
     (user_models / "torn" / "bundle.json").write_text("{")
     outcome = segwithu("models", "list")
     assert outcome.code == 1
-    assert [line.split()[0] for line in outcome.out.splitlines()[2:]] == ["hippocampus", "tiny"]
+    assert [line.split()[0] for line in outcome.out.splitlines()[2:]] == ["brain", "hippocampus", "tiny"]
     assert len(outcome.messages) == 1
     assert outcome.messages[0].startswith(f"segwithu: {user_models / 'torn' / 'bundle.json'} is not valid JSON")
 
@@ -217,12 +217,12 @@ def test_a_folder_of_models_that_may_not_be_read_is_passed_over_with_a_warning(
 def test_verify_loads_every_model_and_names_the_damaged_one(segwithu: Command, user_models: Path) -> None:
     for options in ((), ("--load",)):
         outcome = segwithu("models", "verify", *options)
-        assert outcome.out.splitlines() == ["hippocampus: whole", "tiny: whole", "torn: whole"]
+        assert outcome.out.splitlines() == ["brain: whole", "hippocampus: whole", "tiny: whole", "torn: whole"]
     _flip(0.7)(user_models / "torn")
     for call in (("models", "verify"), ("models", "verify", "--load")):
         outcome = segwithu(*call)
         assert outcome.code == 1
-        assert outcome.out.splitlines() == ["hippocampus: whole", "tiny: whole"]
+        assert outcome.out.splitlines() == ["brain: whole", "hippocampus: whole", "tiny: whole"]
         assert len(outcome.messages) == 1
         assert str(user_models / "torn" / WEIGHTS) in outcome.messages[0]
 
