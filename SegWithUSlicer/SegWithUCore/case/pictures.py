@@ -396,7 +396,8 @@ def _legend_rows(shown: Shown, views: Sequence[View], width: int) -> list[dict[t
     for value, label in shown.structures.items():
         if value and value in seen:
             names.setdefault(tuple(label.color), []).append(label.name)
-    font, rows, x = ImageFont.load_default(13), [{}], GAP
+    font, x = ImageFont.load_default(13), GAP
+    rows: list[dict[tuple[int, ...], tuple[int, str]]] = [{}]
     for colour, own in names.items():
         bare = dict.fromkeys(re.sub("^(left|right) ", "", name) for name in own)
         text = own[0] if len(own) == 1 else ", ".join(bare)

@@ -52,6 +52,25 @@ def test_contours_have_the_colours_of_the_structures() -> None:
         assert (coronal == np.asarray(label.color)).all(-1).any(), label.name
 
 
+def test_the_legend_has_all_structures_of_the_picture_and_only_those() -> None:
+    colours = [(20 + 7 * number, 240 - 7 * number, 120) for number in range(31)]
+    labels = {n: Label(n, f"left structure with a long name {n}", colours[n]) for n in range(1, 31)}
+    labels |= {
+        n: replace(labels[n], name=labels[n].name.replace("left", "right"), color=colours[n - 1]) for n in (2, 4)
+    }
+    given = shown(size=64)
+    classes = np.zeros((64, 64, 64), np.uint8)
+    classes[20:50, 20:50, 20:50] = np.arange(50 - 20)[:, None, None] + 1
+    classes[classes == 30] = 0
+    picture = preview(replace(given, segmentation=classes, structures={0: LABELS[0], **labels}))
+    legend = picture[LINE + 2 * (PREVIEW_PIXELS + GAP) :]
+    swatches = {colour: int((legend == colour).all(-1).sum()) for colour in colours[1:]}
+    assert {colour for colour, pixels in swatches.items() if pixels > 80} == {
+        label.color for value, label in labels.items() if value != 30
+    }
+    assert max(swatches.values()) < 200, "both sides have one swatch"
+
+
 @pytest.mark.parametrize(("towards", "bright_left"), [("SPL", True), ("SAR", False), ("IPL", True)])
 def test_the_patient_s_right_is_at_the_left(towards: str, bright_left: bool) -> None:
     """Low indices of an axis that runs towards left are the patient's right."""
