@@ -85,9 +85,11 @@ def run(options: "argparse.Namespace", console: Console) -> int:
     """Segment images with uncertainty.
 
     Segment each CASE in a single forward pass and write OUTPUT/<name>/ with the segmentation, the calibration and
-    ranking maps and the error probability, all on the image's own grid.
+    ranking maps and the error probability, all on the image's own grid. Without --model nothing is run: the installed
+    models are named, and one is proposed by the size of the image.
 
     Examples:
+    segment head.nii.gz --model brain --output results
     segment brain.nii.gz --model hippocampus --output results --roi -28,-22,-14,36,50,36
     segment DATA --each -m hippocampus -o results --quiet
     segment DATA/split.csv:test -m my_model -o results
@@ -237,10 +239,11 @@ def _model_of(
     names = dict.fromkeys(found.bundle.name for found in find_models() if found.bundle)
     bundles = [resolve_model(name) for name in names]
     console.note(*(f"{bundle.name}: {bundle.about['task']}" for bundle in bundles))
-    reasons = []
-    if not options.each:
+    reasons = [(bundle, "it is the only one installed") for bundle in bundles if len(bundles) == 1]
+    if not options.each and len(bundles) > 1:
         first = (tables.get(paths[0]) or find_input(paths[0]).cases)[0]
-        grid = VoxelGrid.of(read_channel(first.numbered.get(0, first.source)).image)
+        series = options.series[0].rpartition("=")[2] if options.series else None
+        grid = VoxelGrid.of(read_channel(first.numbered.get(0, first.source), series).image)
         bundles.sort(key=lambda bundle: bundle.placement is None or not bundle.placement.is_whole)
         reasons = [(bundle, reason) for bundle in bundles if (reason := why_proposed(grid, bundle))]
     proposed, reason = reasons[0] if reasons else (None, "")
