@@ -5,13 +5,12 @@ What needs a neighbourhood of each voxel asks for a halo, and works block by blo
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import SimpleITK as sitk
 
-from ..io.grid import VoxelGrid
+from ..io.grid import ORTHONORMAL, VoxelGrid
 from .sliding_window import Slab
 
 PIECE_VALUES = 1 << 24
@@ -67,10 +66,12 @@ class AxisMapping:
 
     @classmethod
     def between(cls, working: VoxelGrid, target: VoxelGrid) -> "AxisMapping":
-        """Find the nearest axes."""
+        """Find the axes that belong together; raises ValueError where they are not parallel."""
         own, wanted = (np.reshape(grid.direction, (3, 3)) for grid in (working, target))
         along = wanted.T @ own  # how each axis x, y, z of the target runs along each of the working grid
         source = np.abs(along).argmax(1)
+        if np.abs(along).max(1).min() < 1 - ORTHONORMAL:
+            raise ValueError("The axes of both grids must be parallel.")
         flips = tuple(bool(along[axis, source[axis]] < 0) for axis in (2, 1, 0))
         z, y, x = (int(2 - source[axis]) for axis in (2, 1, 0))
         return cls((z, y, x), (flips[0], flips[1], flips[2]))
@@ -158,9 +159,9 @@ def planes_on_grid(volume: np.ndarray, working: VoxelGrid, target: VoxelGrid, pl
     mapping = AxisMapping.between(working, target)
     if mapping.is_all(working, target):
         return mapping.of(volume)[:, planes]
-    order = np.arange(planes.start, planes.stop)
-    needed = np.array([_needed_planes(plane, working, target, mapping.slab_axis) for plane in order])
-    return _at_planes(Piece(0, volume), needed, order, working, target, mapping.slab_axis)
+    return _at_planes(
+        Piece(0, volume), np.arange(planes.start, planes.stop), _neighbours(working, target, mapping), mapping
+    )
 
 
 def _with_halo(
@@ -203,55 +204,76 @@ def _interpolated(
         Place of the first plane in that order, and values (outputs, planes, y, x) in it.
     """
     axis, count = mapping.slab_axis, target.shape_zyx[0]
+    neighbours = _neighbours(working, target, mapping)
     order = np.arange(count)[:: -1 if mapping.flips[0] else 1]
-    needed = np.array([_needed_planes(plane, working, target, axis) for plane in order])
+    lowest, highest = neighbours[0].low[order], neighbours[0].high[order]
     held: Piece | None = None
     done = 0
     for piece in pieces:
         values = piece.values if held is None else np.concatenate([held.values, piece.values], 1 + axis)
         held = Piece(piece.start if held is None else held.start, values)
         end = held.start + values.shape[1 + axis]
-        waiting = np.flatnonzero(needed[done:, 1] >= end)
+        waiting = np.flatnonzero(highest[done:] >= end)
         ready = done + int(waiting[0]) if waiting.size else count
         step = max(1, PIECE_VALUES // max(1, len(values) * math.prod(target.shape_zyx[1:])))
         while done < ready:
             last = min(done + step, ready)
-            yield done, _at_planes(held, needed[done:last], order[done:last], working, target, axis)
+            yield done, _at_planes(held, order[done:last], neighbours, mapping)
             done = last
         if done < count:
-            keep = max(0, int(needed[done:, 0].min()) - held.start)
+            keep = max(0, int(lowest[done:].min()) - held.start)
             held = Piece(held.start + keep, values[_along(1 + axis, slice(keep, None))].copy())
 
 
-def _needed_planes(plane: int, working: VoxelGrid, target: VoxelGrid, axis: int) -> tuple[int, int]:
-    """Return the first and last plane of the working grid that a target plane is interpolated from."""
-    _, height, width = target.shape_zyx
-    corners = [np.array([plane, y, x]) for y in (0, height - 1) for x in (0, width - 1)]
-    places = [_continuous_index(working, _point(target, corner))[axis] for corner in corners]
-    last = working.shape_zyx[axis] - 1
-    low, high = math.floor(min(places) - 1e-6), math.floor(max(places) + 1e-6) + 1
-    return min(max(low, 0), last), min(max(high, 0), last)
+@dataclass(frozen=True)
+class _Neighbours:
+    """Between which voxels of the working grid those of the target lie, along one axis of the target.
+
+    Attributes:
+        low, high: indices along the working grid, kept inside.
+        share: of the higher one, float32.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    share: np.ndarray
+
+    def between(self, values: np.ndarray, axis: int) -> np.ndarray:
+        """Interpolate along an axis of an array."""
+        low, high = values.take(self.low, axis), values.take(self.high, axis)
+        high -= low
+        high *= self.share.reshape([-1 if each == axis else 1 for each in range(values.ndim)])
+        low += high
+        return low
 
 
-def _at_planes(
-    held: Piece, needed: np.ndarray, planes: np.ndarray, working: VoxelGrid, target: VoxelGrid, axis: int
-) -> np.ndarray:
-    """Interpolate all outputs at some planes of the target, (outputs, planes, y, x) in the order of `planes`."""
-    first, last = int(needed[:, 0].min()), int(needed[:, 1].max())
-    within = _along(axis, slice(first - held.start, last + 1 - held.start))
-    origin = np.zeros(3)
-    origin[axis] = first
-    source = replace(working, origin=tuple(_point(working, origin).tolist()))
-    width, height, _ = target.size
-    low = int(planes.min())
-    grid = sitk.Image([width, height, len(planes)], sitk.sitkUInt8)
-    replace(target, origin=tuple(_point(target, np.array([low, 0, 0])).tolist())).put_on(grid)
-    found = np.empty((len(held.values), len(planes), height, width), np.float32)
-    for number, channel in enumerate(held.values):
-        part = source.put_on(sitk.GetImageFromArray(np.ascontiguousarray(channel[within])))
-        result = sitk.Resample(part, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
-        found[number] = sitk.GetArrayViewFromImage(result)  # a view, which holds no longer than the image
-    return found if len(planes) < 2 or planes[0] < planes[1] else found[:, ::-1]
+def _neighbours(working: VoxelGrid, target: VoxelGrid, mapping: AxisMapping) -> list[_Neighbours]:
+    """Find the neighbours along the axes (z, y, x) of the target, which run along those of the working grid."""
+    count = target.shape_zyx
+    first, end = (_continuous_index(working, _point(target, corner)) for corner in (np.zeros(3), np.subtract(count, 1)))
+    found = []
+    for axis, source in enumerate(mapping.order):
+        places, last = np.linspace(first[source], end[source], count[axis]), working.shape_zyx[source] - 1
+        low = np.clip(np.floor(places), 0, last).astype(np.intp)
+        share = np.clip(places - low, 0, 1).astype(np.float32)
+        found.append(_Neighbours(low, np.minimum(low + 1, last), share))
+    return found
+
+
+def _at_planes(held: Piece, planes: np.ndarray, neighbours: Sequence[_Neighbours], mapping: AxisMapping) -> np.ndarray:
+    """Interpolate all outputs at some planes of the target, (outputs, planes, y, x) in the order of `planes`.
+
+    Axis after axis in numpy, which takes a third of the time of SimpleITK's filter.
+    """
+    z, y, x = neighbours
+    own = _Neighbours(z.low[planes] - held.start, z.high[planes] - held.start, z.share[planes])
+    turned = held.values.transpose(0, *(1 + axis for axis in mapping.order))
+    first, last = int(own.low.min()), int(own.high.max())
+    own = replace(own, low=own.low - first, high=own.high - first)
+    found = np.empty((len(turned), len(planes), len(y.low), len(x.low)), np.float32)
+    for number, channel in enumerate(turned):
+        found[number] = own.between(y.between(x.between(channel[first : last + 1], 2), 1), 0)
+    return found
 
 
 def _point(grid: VoxelGrid, index_zyx: np.ndarray) -> np.ndarray:

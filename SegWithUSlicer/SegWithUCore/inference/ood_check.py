@@ -79,8 +79,9 @@ def deviations_of_features(
     if reference is None:
         return []
     seen, orientation = _reoriented(grid, bundle.input.orientation), bundle.input.orientation
-    extents = _extents(grid, bundle)
-    size, voxels = _field_of_view(extents, bundle), _spacing(seen.spacing, bundle)
+    boxed = bundle.placement is not None and bundle.placement.is_whole  # its size says nothing of the image's
+    size = None if boxed else _field_of_view(_extents(grid, bundle), bundle)
+    voxels = _spacing(seen.spacing, bundle)
     found = [check for check in (size, voxels) if check is not None]
     if is_refused(found):
         return found

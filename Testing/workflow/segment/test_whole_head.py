@@ -121,8 +121,13 @@ def test_one_box_of_all_structures_keeps_their_names(model: Model, head: sitk.Im
     bundle = model.bundle
     assert bundle.placement is not None
     box = replace(bundle.placement.boxes[0], side="whole")
-    one = Model(replace(bundle, placement=replace(bundle.placement, boxes=(box,))))
+    assert bundle.ood_reference is not None
+    trained_on_more = {"low": [45.0, 60.0, 45.0], "high": [45.0, 60.0, 45.0]}
+    reference = {**bundle.ood_reference, "field_of_view_mm": trained_on_more}
+    placement = replace(bundle.placement, boxes=(box,))
+    one = Model(replace(bundle, placement=placement, ood_reference=reference))
     result = segment_image(head, one)
+    assert "field of view" not in {each.kind for each in result.warnings}
     facts = result._case.placement_facts
     assert [each["side"] for each in facts["boxes"]] == ["whole"] and "asymmetry" not in facts
     assert set(result.labels.values()) == {"background", *PARTS}
