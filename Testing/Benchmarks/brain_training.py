@@ -23,8 +23,8 @@ What changed it most (mean Dice over the ten structures of gate 3, five decision
 **Order of axes.** States hold kernels along x, y, z, as the first trainings had them; the product has z, y, x.
 `--export` turns the kernels, so that the product runs the same function.
 
-Roles: `head_maps` 01 to 16 train, 17 chooses the head's epoch, 18 to 20 calibrate; `brains` 1000, 1001, 1002, 1006, 1007
-are for decisions, the other ten for figures, to be read once.
+Roles: `head_maps` 01 to 16 train, 17 chooses the head's epoch, 18 to 20 calibrate; `brains` 1000, 1001, 1002, 1006,
+1007 are for decisions, the other ten for figures, to be read once.
 
 The two allocator variables halve the share of time that the kernel takes (27 to 12 %). A step takes 1.0 s of one
 thread (AMD EPYC, AVX512_BF16), with two convolutions each way at full resolution 1.6 s. Gate 1 (one T1-like image, 300

@@ -134,7 +134,7 @@ class CommandParser(argparse.ArgumentParser):
             yield from child.leaves()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Parse as `argparse` does, and keep the words; a region of interest may begin with a minus."""
+        """Parse as `argparse` does, and keep what was given as `given`; a region of interest may begin with a minus."""
         words: list[str] = []
         for word in sys.argv[1:] if args is None else args:
             if words and words[-1] == "--roi" and re.match(r"-[\d.]", word):
@@ -142,7 +142,7 @@ class CommandParser(argparse.ArgumentParser):
             else:
                 words.append(word)
         options = super().parse_args(words, namespace)
-        options.words = words
+        options.given = tuple(words)
         return options
 
     def error(self, message: str) -> NoReturn:

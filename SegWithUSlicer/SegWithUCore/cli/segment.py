@@ -230,6 +230,7 @@ def _model_of(
     from ..inference.ood_check import why_proposed
     from ..io.grid import VoxelGrid
     from ..io.inputs import find_input, read_channel
+    from ..io.roi import RegionOfInterest, voxel_box
     from ..models.installed import find_models, resolve_model
 
     if options.model is not None and options.output is not None:
@@ -239,18 +240,26 @@ def _model_of(
     names = dict.fromkeys(found.bundle.name for found in find_models() if found.bundle)
     bundles = [resolve_model(name) for name in names]
     console.note(*(f"{bundle.name}: {bundle.about['task']}" for bundle in bundles))
+    if not bundles:
+        raise UsageError("--model is missing, and none is installed: see 'segwithu models --help'.", "no-model")
     reasons = [(bundle, "it is the only one installed") for bundle in bundles if len(bundles) == 1]
     if not options.each and len(bundles) > 1:
         first = (tables.get(paths[0]) or find_input(paths[0]).cases)[0]
-        series = options.series[0].rpartition("=")[2] if options.series else None
+        series = next((uid for uid in options.series if "=" not in uid), None)
         grid = VoxelGrid.of(read_channel(first.numbered.get(0, first.source), series).image)
-        bundles.sort(key=lambda bundle: bundle.placement is None or not bundle.placement.is_whole)
-        reasons = [(bundle, reason) for bundle in bundles if (reason := why_proposed(grid, bundle))]
+        if options.roi is not None:
+            grid = voxel_box(RegionOfInterest.parse(options.roi), grid).crop_grid(grid)
+        count = max(len(first.numbered), 1 + len(options.channel))
+        reasons = [
+            (bundle, reason)
+            for bundle in sorted(bundles, key=lambda each: each.placement is None or not each.placement.is_whole)
+            if len(bundle.input.channels) == count and (reason := why_proposed(grid, bundle))
+        ]
     proposed, reason = reasons[0] if reasons else (None, "")
-    words = [*options.words, "--model", proposed.name if proposed else "NAME"]
-    words += [] if options.output else ["--output", "results"]
+    given = [*options.given, "--model", proposed.name if proposed else "NAME"]
+    given += [] if options.output else ["--output", "results"]
     wanted = f"{proposed.name} is proposed, for {reason}" if proposed else "choose one"
-    raise UsageError(f"--model is missing: {wanted}. Type: {shlex.join(['segwithu', *words])}", "no-model")
+    raise UsageError(f"--model is missing: {wanted}. Type: {shlex.join(['segwithu', *given])}", "no-model")
 
 
 def _cases(

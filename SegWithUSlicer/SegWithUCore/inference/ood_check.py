@@ -79,9 +79,8 @@ def deviations_of_features(
     if reference is None:
         return []
     seen, orientation = _reoriented(grid, bundle.input.orientation), bundle.input.orientation
-    boxed = bundle.placement is not None and bundle.placement.is_whole  # its size says nothing of the image's
-    size = None if boxed else _field_of_view(_extents(grid, bundle), bundle)
-    voxels = _spacing(seen.spacing, bundle)
+    extents = _extents(grid, bundle)
+    size, voxels = _field_of_view(extents, bundle), _spacing(seen.spacing, bundle)
     found = [check for check in (size, voxels) if check is not None]
     if is_refused(found):
         return found
@@ -121,10 +120,12 @@ def _extents(grid: VoxelGrid, bundle: Bundle) -> list[float]:
 
 def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None:
     assert bundle.ood_reference is not None
-    span = bundle.ood_reference["field_of_view_mm"]
-    seen = f"the {bundle.ood_reference['cases']} training cases of '{bundle.name}' span {_range(span)} mm"
-    kind = "field of view"
-    given = f"The part to be segmented spans {_triple(extents)} mm, but {seen}"
+    span, kind = bundle.ood_reference["field_of_view_mm"], "field of view"
+    given = f"The part to be segmented spans {_triple(extents)} mm, but"
+    if bundle.placement is not None and bundle.placement.is_whole:
+        wanted = f"'{bundle.name}' needs a whole head, {LEAST_HEAD_MM:g} mm or more each way: give the whole image."
+        return Deviation(REFUSED, f"{given} {wanted}", kind) if min(extents) < LEAST_HEAD_MM else None
+    given += f" the {bundle.ood_reference['cases']} training cases of '{bundle.name}' span {_range(span)} mm"
     if any(e > REFUSED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):
         return Deviation(REFUSED, f"{given}: give a region of interest of about that size around the structure.", kind)
     if any(e > WARNED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):

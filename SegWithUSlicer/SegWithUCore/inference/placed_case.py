@@ -258,6 +258,7 @@ def segment_placed(
     """
     assert bundle.folder is not None and bundle.placement is not None
     spec = bundle.placement
+    remedy = "Give a whole head, and check its orientation." if spec.is_whole else "Give a region of interest."
     progress = _never_back(progress)
     progress("finding the structures", 0.0)
     placed = place(spec, Template.read(bundle.folder / TEMPLATE_FILE, spec.sha256), world)
@@ -265,7 +266,7 @@ def segment_placed(
         raise NotPlacedError(
             f"{source}: '{bundle.name}' does not find where its structures lie: the image does not look like a head "
             f"(similarity {placed.similarity:.2f}, at least {spec.least_similarity:.2f}; {placed.overlap:.0%} of the "
-            "brain inside the image). Give a region of interest.",
+            f"brain inside the image). {remedy}",
             world,
             placed.rois,
         )
@@ -281,7 +282,7 @@ def segment_placed(
             raise NotPlacedError(
                 f"{source}: the {what} is not where '{bundle.name}' looked for it, around RAS "
                 f"{', '.join(f'{mm:.0f}' for mm in roi.centre_ras_mm)}: the model expects a Dice of {found:.2f} there, "
-                f"at least {spec.least_dice:.2f} is needed. Give a region of interest.",
+                f"at least {spec.least_dice:.2f} is needed. {remedy}",
                 world,
                 placed.rois,
             )

@@ -318,7 +318,8 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
         raise RefusedInputError(message, refused[0].message)
     by_user = job.roi is not None and not job.roi.along_voxels  # the network was trained on boxes that were placed
     if by_user and any(each.kind == "range" for each in bundle.input.channel_normalisations):
-        note = f"The model '{bundle.name}' scales intensities by the range of the whole image: leave out the region."
+        note = f"Intensities are scaled by the range of the region, but '{bundle.name}' was trained on whole images: "
+        note += "leave out the region."
         found.append(Deviation(WARNING, note, "region of interest"))
     return found
 

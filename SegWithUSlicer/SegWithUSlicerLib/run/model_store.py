@@ -104,11 +104,12 @@ def read_model(folder: Path) -> ModelInfo | None:
 def _field_of_view(bundle: Bundle) -> tuple[float, float, float] | None:
     """Return the largest training case along R, A, S, from the axes that the bundle's orientation names.
 
-    None if there is no OOD reference, or if the model takes axes as they are stored ("xyz").
+    None if there is no OOD reference, if it takes whole heads, or if it takes axes as they are stored ("xyz").
     """
     span = ((bundle.ood_reference or {}).get("field_of_view_mm") or {}).get("high")
     orientation = bundle.input.orientation
-    if not span or orientation.islower():
+    takes_heads = bundle.placement is not None and bundle.placement.is_whole
+    if not span or takes_heads or orientation.islower():
         return None
     by_axis = {_AXES[letter]: float(size) for letter, size in zip(orientation, span, strict=True)}
     return by_axis[0], by_axis[1], by_axis[2]

@@ -75,7 +75,7 @@ def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(
     image, region = sitk.Image(64, 64, 64, sitk.sitkFloat32), RegionOfInterest.parse("0,0,0,30,30,30")
     job = Job("head", [], tmp_path / "case", region)
     (warning,) = checked_against_training([image], bundle, job)
-    assert "range of the whole image" in warning.message
+    assert "leave out the region" in warning.message
     assert checked_against_training([image], bundle, replace(job, roi=None)) == []
 
 

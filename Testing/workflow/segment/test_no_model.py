@@ -30,4 +30,14 @@ def test_no_model_is_proposed_for_another_size_and_the_options_are_kept(segwithu
     outcome = segwithu("segment", image, "--output", tmp_path / "out", "--quiet")
     assert outcome.code == 2
     assert f"--output {tmp_path / 'out'} --quiet --model NAME" in outcome.err
-    assert segwithu("segment", image, "--model", "hippocampus").code == 2, "no output"
+    outcome = segwithu("segment", image, "--model", "hippocampus")
+    assert outcome.code == 2 and "--output" in outcome.err
+
+
+def test_a_region_counts_as_the_image(segwithu: Command) -> None:
+    outcome = segwithu("segment", SAMPLE, "--roi", "-28,-22,-14,36,50,36")
+    assert "--roi=-28,-22,-14,36,50,36 --model hippocampus" in outcome.err
+
+
+def test_the_series_of_another_channel_is_not_looked_for_in_the_first(segwithu: Command) -> None:
+    assert "--model brain" in segwithu("segment", SAMPLE, "--series", "T2=1.2.3").err

@@ -120,12 +120,8 @@ def test_the_case_holds_boxes_and_asymmetry(segwithu: Any, tmp_path: Path) -> No
 def test_one_box_of_all_structures_keeps_their_names(model: Model, head: sitk.Image) -> None:
     bundle = model.bundle
     assert bundle.placement is not None
-    box = replace(bundle.placement.boxes[0], side="whole")
-    assert bundle.ood_reference is not None
-    trained_on_more = {"low": [45.0, 60.0, 45.0], "high": [45.0, 60.0, 45.0]}
-    reference = {**bundle.ood_reference, "field_of_view_mm": trained_on_more}
-    placement = replace(bundle.placement, boxes=(box,))
-    one = Model(replace(bundle, placement=placement, ood_reference=reference))
+    box = replace(bundle.placement.boxes[0], side="whole", size_mm=(96.0, 96.0, 96.0))
+    one = Model(replace(bundle, placement=replace(bundle.placement, boxes=(box,), least_dice=0.0)))
     result = segment_image(head, one)
     assert "field of view" not in {each.kind for each in result.warnings}
     facts = result._case.placement_facts
@@ -140,6 +136,9 @@ def test_one_box_of_all_structures_keeps_their_names(model: Model, head: sitk.Im
     with pytest.raises(InputError) as refusal:
         segment_image(_turned(head, 0, 180), one)
     assert refusal.value.code == "not-placed"
+    with pytest.raises(InputError) as refusal:
+        segment_image(head[:, :, 80:160], one)  # a slab is no head, and no box is placed in it
+    assert refusal.value.code == "unusable-input"
 
 
 def test_one_box_of_all_structures_comes_alone(model: Model) -> None:
