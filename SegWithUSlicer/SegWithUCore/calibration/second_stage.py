@@ -52,13 +52,15 @@ class UncertainVoxels:
 
     Attributes:
         voxels: indices along z, y and x.
-        columns: float32 (voxels, `MAPS` and pairs).
+        columns: float32 (voxels, `MAPS` and the number of the pair of classes, -1 for none that is told apart).
         normals: across the boundary, (3, voxels).
+        pairs: how many are told apart.
     """
 
     voxels: Voxels
     columns: np.ndarray
     normals: np.ndarray
+    pairs: int
 
     def features(
         self,
@@ -81,12 +83,13 @@ class UncertainVoxels:
         around = [local_features(image, probability, voxels, self.normals, steps)]
         if mask is not None:
             around.append(mask_features(image, *mask, voxels, steps))
-        return np.concatenate([self.columns, *around], 1)
+        is_pair = self.columns[:, -1:] == np.arange(self.pairs, dtype=np.float32)
+        return np.concatenate([self.columns[:, :-1], is_pair.astype(np.float32), *around], 1)
 
     def chosen(self, which: np.ndarray) -> "UncertainVoxels":
         """Return some of the voxels, by their numbers."""
         z, y, x = (each[which] for each in self.voxels)
-        return UncertainVoxels((z, y, x), self.columns[which], self.normals[:, which])
+        return UncertainVoxels((z, y, x), self.columns[which], self.normals[:, which], self.pairs)
 
 
 def find_uncertain_voxels(
@@ -109,6 +112,9 @@ def find_uncertain_voxels(
     first, second = maps.classes[z, y, x], maps.runner_up[z, y, x]
     within = (z + (inner.start or 0), y, x)
     table = np.clip(probability[z, y, x].astype(np.float64), FLOOR, 1 - FLOOR)
+    numbers = np.full((len(logits), len(logits)), -1, np.float32)  # of the pair of two classes
+    for number, pair in enumerate(pairs):
+        numbers[pair] = number
     columns = [
         np.log(table / (1 - table)),
         maps.ranking[z, y, x],
@@ -116,10 +122,10 @@ def find_uncertain_voxels(
         np.log1p(maps.calibration[z, y, x]),
         np.log(maps.epistemic[z, y, x] + np.float32(FLOOR)),
         np.zeros(len(z)) if maps.aleatoric is None else np.log1p(maps.aleatoric[z, y, x]),
-        *((first == one) & (second == other) for one, other in pairs),
+        numbers[first, second],
     ]
     described = np.stack([np.asarray(column, np.float32) for column in columns], 1)
-    return UncertainVoxels((z, y, x), described, boundary_normals(logits, within, first, second, steps))
+    return UncertainVoxels((z, y, x), described, boundary_normals(logits, within, first, second, steps), len(pairs))
 
 
 @dataclass(frozen=True)

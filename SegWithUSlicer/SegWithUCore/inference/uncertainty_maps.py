@@ -31,7 +31,7 @@ from .sliding_window import finished_slabs, window_plan
 
 COMPETES_ABOVE = 0.05
 """Below this error probability files name no runner-up and no percentile: they would be noise, and large."""
-PIECE_VOXELS = 1 << 23
+PIECE_VOXELS = 1 << 20
 """Of the planes that the second stage reads together: those around them are read twice."""
 ImagePlanes = Callable[[slice], np.ndarray]
 """Gives some planes of the image as the network gets it, (channels, z, y, x) on the grid of the maps."""
@@ -139,7 +139,7 @@ class SecondStageContext:
     Args:
         steps: on the grid of the maps.
         image: gives its planes.
-        folder: on the disk that the notes of large images go to, a hundred bytes a voxel, in a file without a name;
+        folder: on the disk that the notes of large images go to, fifty bytes a voxel, in a file without a name;
             None keeps them in memory.
     """
 
@@ -199,7 +199,7 @@ class SecondStageContext:
 
     def _noted(self, planes: slice, first: int) -> UncertainVoxels:
         """Return what was noted of some planes, counted from `first` on."""
-        parts = []
+        parts, pairs = list[UncertainVoxels](), len(self.stage.pairs)
         for low, high, begin, shape in self._notes:
             if high < planes.start or low >= planes.stop:
                 continue
@@ -207,13 +207,15 @@ class SecondStageContext:
             rows = np.frombuffer(self._file.read(4 * shape[0] * shape[1]), np.float32).reshape(shape)
             z, y, x = rows[:3].view(np.int32).astype(np.intp)
             inside = np.flatnonzero((z >= planes.start) & (z < planes.stop))
-            parts.append(UncertainVoxels((z - first, y, x), np.ascontiguousarray(rows[6:].T), rows[3:6]).chosen(inside))
+            columns = np.ascontiguousarray(rows[6:].T)
+            parts.append(UncertainVoxels((z - first, y, x), columns, rows[3:6], pairs).chosen(inside))
         # Planes may come last first.
         parts = sorted((part for part in parts if len(part.voxels[0])), key=lambda part: int(part.voxels[0][0]))
-        nothing = np.empty((6 + len(MAPS) + len(self.stage.pairs), 0), np.float32)
+        nothing = np.empty((7 + len(MAPS), 0), np.float32)
         z, y, x = (np.concatenate([nothing[0].astype(np.intp), *(p.voxels[axis] for p in parts)]) for axis in range(3))
         columns = np.concatenate([nothing[6:].T, *(part.columns for part in parts)])
-        return UncertainVoxels((z, y, x), columns, np.concatenate([nothing[:3], *(part.normals for part in parts)], 1))
+        normals = np.concatenate([nothing[:3], *(part.normals for part in parts)], 1)
+        return UncertainVoxels((z, y, x), columns, normals, pairs)
 
 
 def maps_of_blocks(
