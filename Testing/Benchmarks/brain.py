@@ -5,6 +5,7 @@
     python Testing/Benchmarks/run.py brain meshnet          # the same, sides merged, beside brainchop's MeshNet
     python Testing/Benchmarks/run.py brain uncertainty      # calibration as it is, with 3 patients, with added cases
     python Testing/Benchmarks/run.py brain table            # Markdown of the three results
+    python Testing/Benchmarks/run.py brain card --model FOLDER    # writes what the 10 for figures say into its card
     python Testing/Benchmarks/run.py brain picture --changes tilt0+20 t2 --only 1000     # slices, to be looked at
 
 Brains: the 5 for decisions unless `--brains` says otherwise; **the 10 for figures are read once**. Each part writes
@@ -54,6 +55,7 @@ from SegWithUCore.inference.prediction import error_probability, predict
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.io.volume import read_image, read_labels, reorient
 from SegWithUCore.metrics.error_detection import average_precision, score_groups
+from SegWithUCore.models.bundle import read_bundle, write_bundle_json
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.strict_json import read_json
 from SegWithULab.calibration.cases import CalibrationCase
@@ -586,6 +588,35 @@ def uncertainty_table(rows: Sequence[Mapping[str, Any]], content: Mapping[str, A
     return f"{markdown(heads, lines)}\n\n{markdown(heads_of_parts, parts)}"
 
 
+def write_card(options: argparse.Namespace) -> None:
+    """Write what the brains for figures say into the bundle of a model, and its card."""
+    folder = Path(options.model)
+    bundle = read_bundle(folder)
+    dice, found = (read_json(options.results / f"brain_{name}.json") for name in ("dice", "uncertainty"))
+    if {each["model"]["weights_sha256"] for each in (dice, found)} != {bundle.weights_sha256}:
+        raise SystemExit(f"The results in {options.results} are of other weights.")
+
+    def figures_of(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        return [row for row in rows if row["brain"] not in DECISION_BRAINS]
+
+    overlap = [row["means"]["MEAN"] for row in figures_of(dice["rows"]) if row["change"] == "asis"]
+    kind, rows, own = "brains of another cohort (OASIS), another protocol", [], figures_of(found["rows"])
+    factor = found["factor, figures"]
+    middle, near = factor["expected over true, rest"][0], factor["patients within 20 %"]
+    auprc = float(np.mean([row["auprc"] for row in own]))
+    added_cases = figures_of(found["added"]["rows"])
+    for what, ratio, share, precision in (
+        (f"{kind}; Dice: mean over structures", *expected_over_true(own), auprc),
+        (f"{kind}, calibrated on 3 patients", middle, near, auprc),
+        (f"{kind}, with {LEAST_PATIENTS} cases added", *expected_over_true(added_cases),
+         float(np.mean([row["auprc"] for row in added_cases]))),
+    ):  # fmt: skip
+        rows.append({"images": what, "patients": len(own), "dice": float(np.mean(overlap)),
+                     "expected_over_true": ratio, "within_20_percent": share, "auprc": precision})  # fmt: skip
+    notes = "All images of its training and calibration were drawn from label maps, none is real."
+    write_bundle_json(replace(bundle, about={**bundle.about, "notes": notes}, away={"rows": rows}), folder)
+
+
 def picture(options: argparse.Namespace) -> None:
     """Write slices of changed images: image, reference, and result of the model (on the reference's grid)."""
     from PIL import Image
@@ -622,7 +653,7 @@ def picture(options: argparse.Namespace) -> None:
 def main() -> int:
     """Run a part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["dice", "meshnet", "uncertainty", "table", "picture"])
+    parser.add_argument("part", choices=["dice", "meshnet", "uncertainty", "table", "picture", "card"])
     parser.add_argument("--model", default="brain", help="name of an installed model, or a bundle's folder")
     parser.add_argument("--brains", choices=list(GROUPS), default="decision", help="figures are read once")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="of these brains, such as 1000")
@@ -630,7 +661,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of brain_*.json")
     parser.add_argument("--cache", type=Path, help="uncertainty of all: folder with 15 GB free (default: temporary)")
     options = parser.parse_args()
-    parts = {"dice": measure_dice, "meshnet": measure_meshnet, "uncertainty": measure_uncertainty, "picture": picture}
+    parts = {"dice": measure_dice, "meshnet": measure_meshnet, "uncertainty": measure_uncertainty, "picture": picture,
+             "card": write_card}  # fmt: skip
     if options.part in parts:
         parts[options.part](options)
     else:

@@ -61,6 +61,7 @@ def model_card(bundle: Bundle) -> str:
         site=site_message(calibration),
         away=away_markdown(bundle.away),
         measured_away=bundle.away is not None,
+        takes_heads=bundle.placement is not None and bundle.placement.is_whole,
         site_command=site_command(bundle.name),
         fitted_on=calibration_message(calibration) if calibration else "",
         check=check_message(calibration[CHECK]) if CHECK in calibration else "",
