@@ -55,7 +55,8 @@ from SegWithUCore.inference.prediction import error_probability, predict
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
 from SegWithUCore.io.volume import read_image, read_labels, reorient
 from SegWithUCore.metrics.error_detection import average_precision, score_groups
-from SegWithUCore.models.bundle import read_bundle, write_bundle_json
+from SegWithUCore.models.bundle import CARD_FILE, read_bundle, write_bundle_json
+from SegWithUCore.models.model_card import model_card
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.strict_json import read_json
 from SegWithULab.calibration.cases import CalibrationCase
@@ -615,6 +616,7 @@ def write_card(options: argparse.Namespace) -> None:
                      "expected_over_true": ratio, "within_20_percent": share, "auprc": precision})  # fmt: skip
     notes = "All images of its training and calibration were drawn from label maps, none is real."
     write_bundle_json(replace(bundle, about={**bundle.about, "notes": notes}, away={"rows": rows}), folder)
+    (folder / CARD_FILE).write_text(model_card(read_bundle(folder)), encoding="utf-8")
 
 
 def picture(options: argparse.Namespace) -> None:
