@@ -641,13 +641,14 @@ def write_card(options: argparse.Namespace) -> None:
             sums[without_side(name)] = sums.get(without_side(name), np.zeros(2)) + pair
     ratios = {name: expected / wrong for name, (expected, wrong) in sums.items()}
     least, most = (choice(ratios, key=ratios.__getitem__) for choice in (min, max))
+    held, count = (sum(row[name] for row in own) for name in ("intervals_held", "intervals"))
+    gap = np.mean([row["predicted_dice_error"] for row in own])
     notes = (
-        "All images of its training and calibration were drawn from label maps, none is real; those of calibration from "
-        f"three heads. In {len(own)} real brains the volume intervals of 90 % held "
-        f"{sum(row['intervals_held'] for row in own)} of {sum(row['intervals'] for row in own)} volumes that experts had "
-        f"drawn by another protocol, and the predicted Dice erred by "
-        f"{np.mean([row['predicted_dice_error'] for row in own]):.3f}. Their expected errors hold as a sum (below), but "
-        f"by structure they are {ratios[least]:.2f} ({least}) to {ratios[most]:.2f} ({most}) times the true ones."
+        "All images of its training and calibration were drawn from label maps, none is real; those of calibration "
+        f"from three heads. In {len(own)} real brains the volume intervals of 90 % held {held} of {count} volumes that "
+        f"experts had drawn by another protocol, and the predicted Dice erred by {gap:.3f}. Their expected errors hold "
+        f"as a sum (below), but by structure they are {ratios[least]:.2f} ({least}) to {ratios[most]:.2f} ({most}) "
+        "times the true ones."
     )
     write_bundle_json(replace(bundle, about={**bundle.about, "notes": notes}, away={"rows": rows}), folder)
     (folder / CARD_FILE).write_text(model_card(read_bundle(folder)), encoding="utf-8")
