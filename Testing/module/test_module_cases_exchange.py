@@ -39,7 +39,7 @@ def _exported(listing: Listing, parent: Path) -> Path:
 
 
 def _at_a_colleagues(worklist: Path, reviewer: str) -> dict[str, Any]:
-    paths = [PACKAGES, TESTING, HELPERS]
+    paths = [PACKAGES, TESTING, HELPERS, TESTING / "real"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     done = subprocess.run(
         [sys.executable, str(LIGHT), str(worklist), reviewer],

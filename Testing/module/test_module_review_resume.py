@@ -30,7 +30,7 @@ def _voxel_count(reviewing: Reviewing) -> int:
 
 def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing) -> None:
     whole = labels_checksum(reviewing)
-    paths = [PACKAGES, TESTING, HELPERS]
+    paths = [PACKAGES, TESTING, HELPERS, TESTING / "real"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     scene = reviewing.host.folder / "segmented.mrb"
     died = subprocess.run(

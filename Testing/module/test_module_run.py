@@ -241,7 +241,7 @@ def test_a_chosen_head_makes_other_maps_of_the_same_segmentation(opened: Opened)
     assert not np.array_equal(slicer.util.arrayFromVolume(opened.nodes.maps["error_probability"]), ours)
     assert np.array_equal(_labels(opened.nodes), classes)
     with pytest.raises(ValueError, match="no head 'light': choose one of context, paper"):
-        opened.host.widget.logic.process(sample_crop(), head="light")
+        opened.host.widget.logic.process(sample_crop(), model="hippocampus", head="light")
 
 
 def test_self_test_of_the_module_passes(opened: Opened) -> None:

@@ -233,6 +233,6 @@ def test_options_stand_among_those_of_slicer(script: Any) -> None:
     chosen = script.options(["--testing", "--output", "here", "--only", "crash", "edit", "--timeout", "9"])
     assert (chosen.output, chosen.only, chosen.timeout) == (Path("here"), ["crash", "edit"], 9)
     assert script.options(["--output", "here"]).only[: len(NAMES)] == NAMES
-    assert script.options(["--output", "here", "--all"]).only[-2:] == ["whole_head", "judge"]
+    assert script.options(["--output", "here", "--all"]).only[-2:] == ["whole_brain", "judge"]
     with pytest.raises(SystemExit):
         script.options([])
