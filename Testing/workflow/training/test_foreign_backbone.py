@@ -86,7 +86,7 @@ def test_wrong_calls_are_one_sentence_and_leave_the_run_alone(
     calls: list[tuple[tuple[str | Path, ...], tuple[str, ...], int]] = [
         (("--recipe", path, "--resume"), ("holds no run", "leave out --resume"), 2),
         (("--recipe", other), ("other.json does not say whose backbone", "train-backbone"), 1),
-        (("--recipe", recipe(tmp_path / "no.json", "nobody")), ("nobody", "choose one of hippocampus"), 2),
+        (("--recipe", recipe(tmp_path / "no.json", "nobody")), ("nobody", "choose one of brain, hippocampus"), 2),
         (("--recipe", recipe(tmp_path / "w.json", model, heads={})), ("w.json does not fit a recipe", "'heads'"), 1),
         ((), ("is not a training run", "train-head --recipe"), 1),
     ]
