@@ -257,7 +257,7 @@ class Rows:
         """Write the file, whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(self.content) + "\n", encoding="utf-8")
         part.replace(self.path)
 
 
