@@ -5,6 +5,7 @@
     python Testing/Benchmarks/brain_training.py --gate1                # overfit one fixed image in 300 steps
     python Testing/Benchmarks/brain_training.py --hours 2              # train, or go on for so long
     python Testing/Benchmarks/brain_training.py --hours 9 --processes 2 --fall   # gradients averaged, rate to 0
+    python Testing/Benchmarks/brain_training.py --weights FILE --until 10000 --images 2 --rate .002 --hours 8
     python Testing/Benchmarks/brain_training.py --test                 # Dice on the decision brains
     python Testing/Benchmarks/brain_training.py --export brain.pt      # for `import-checkpoint --kind weights`
 
@@ -49,6 +50,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
@@ -181,11 +183,16 @@ class Training:
 
     Args:
         processes: how many train together; gradients are averaged over them.
+        weights: a bundle's `weights.safetensors` to begin with, where the folder has no state.
     """
 
-    def __init__(self, folder: Path, rate: float, processes: int = 1) -> None:
+    def __init__(self, folder: Path, rate: float, processes: int = 1, weights: Path | None = None) -> None:
         self.folder, self.rate, self.processes = folder, rate, processes
         self.network = network()
+        if weights is not None:
+            begin = {name.removeprefix("backbone."): tensor for name, tensor in load_file(weights).items()}
+            names = self.network.state_dict()
+            self.network.load_state_dict(turned({name: begin[name] for name in names}, (4, 3, 2)))
         self.average = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=1e-4)
         self.steps, self.seconds = 0, 0.0
@@ -197,15 +204,16 @@ class Training:
             self.average, self.steps, self.seconds = state["ema"], state["steps"], state["spent"]
             self.optimiser.load_state_dict(state["opt"])
 
-    def step(self, image: torch.Tensor, target: torch.Tensor, factor: float = 1.0) -> tuple[float, Any, Any]:
-        """Make one step with a share of the learning rate."""
+    def step(self, drawn: list[tuple[torch.Tensor, torch.Tensor]], factor: float = 1.0) -> tuple[float, Any, Any]:
+        """Make one step on the mean over images, with a share of the learning rate."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate * factor
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = self.network(image[None, None])
-        loss, dice, present = loss_of(logits, target)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        for image, target in drawn:
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = self.network(image[None, None])
+            loss, dice, present = loss_of(logits, target)
+            (loss / len(drawn)).backward()
         if self.processes > 1:
             gradients = [parameter.grad for parameter in self.network.parameters()]
             together = torch.cat([gradient.reshape(-1) for gradient in gradients])
@@ -237,9 +245,13 @@ class Training:
 
     def product_weights(self) -> dict[str, torch.Tensor]:
         """Return the averaged weights, rounded to float16, with kernels along z, y, x."""
-        turned = {name: tensor.permute(0, 1, 4, 3, 2).contiguous() if tensor.ndim == 5 else tensor
-                  for name, tensor in self.average.items()}  # fmt: skip
-        return {name: tensor.half().float() for name, tensor in turned.items()}
+        return {name: tensor.half().float() for name, tensor in turned(self.average, (4, 3, 2)).items()}
+
+
+def turned(weights: dict[str, torch.Tensor], axes: tuple[int, int, int]) -> dict[str, torch.Tensor]:
+    """Turn the axes of kernels."""
+    return {name: tensor.permute(0, 1, *axes).contiguous() if tensor.ndim == 5 else tensor
+            for name, tensor in weights.items()}  # fmt: skip
 
 
 def predicted(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
@@ -279,7 +291,7 @@ def gate_1(training: Training) -> None:
     image, target = maker(1, 1, grey_values_share=1.0)()
     for number in range(300):
         factor = min(1, (number + 1) / 20) * max(0.05, 0.5 * (1 + math.cos(math.pi * number / 300)))
-        loss, dice, present = training.step(image, target, factor)
+        loss, dice, present = training.step([(image, target)], factor)
         if number % 25 == 24:
             print(number + 1, round(loss, 3), "mean soft Dice", round(float(dice[present].mean()), 3), flush=True)
     training.network.eval()
@@ -299,7 +311,7 @@ def train(rank: int, options: argparse.Namespace) -> None:
     if options.processes > 1:
         place = f"tcp://127.0.0.1:{options.port}"
         dist.init_process_group("gloo", init_method=place, rank=rank, world_size=options.processes)
-    training = Training(options.output, options.rate, options.processes)
+    training = Training(options.output, options.rate, options.processes, options.weights)
     make, before = maker(100_000 * (rank + 1) + training.steps), training.seconds
     cases, sums = brains() if rank == 0 else [], []
     begun = saved = time.time()
@@ -310,8 +322,12 @@ def train(rank: int, options: argparse.Namespace) -> None:
             dist.broadcast(share, 0)  # all processes end with the same step
         if float(share) >= 1:
             break
-        fall = max(0.005, 0.5 * (1 + math.cos(math.pi * float(share)))) if options.fall else 1.0
-        loss, dice, present = training.step(*make(training.steps), min(1, (training.steps + 1) / 200) * fall)
+        gone = training.steps / options.until if options.until else float(share) if options.fall else 0.0
+        if gone >= 1:
+            break
+        fall = max(0.005, 0.5 * (1 + math.cos(math.pi * gone)))
+        drawn = [make(training.steps) for _ in range(options.images)]
+        loss, dice, present = training.step(drawn, min(1, (training.steps + 1) / 200) * fall)
         if log is None:
             continue
         sums.append((loss, float(dice[present].mean())))
@@ -343,6 +359,9 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=2)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--fall", action="store_true", help="let the rate fall to 0 (cosine) over these hours")
+    parser.add_argument("--until", type=int, help="steps in all, over which the rate falls to 0 (cosine)")
+    parser.add_argument("--images", type=int, default=1, help="a step")
+    parser.add_argument("--weights", type=Path, help="of a bundle, to begin with")
     parser.add_argument("--processes", type=int, default=1, help="of one thread each; gradients are averaged")
     parser.add_argument("--port", type=int, default=29532, help="where the processes meet")
     parser.add_argument("--test-every", type=int, default=500, help="steps")

@@ -41,12 +41,32 @@ class LabelMap:
         labels: those of the file, and 0.
         spacing_mm: (z, y, x).
         box: first and last voxel of the structures, but for a few strays, (2, 3).
+        growths: of structures whose size varies.
     """
 
     indices: np.ndarray
     labels: list[int]
     spacing_mm: np.ndarray
     box: np.ndarray
+    growths: Sequence["Growth"] = ()
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A structure of a label map that grows or shrinks when images are drawn.
+
+    Attributes:
+        part: of the map, where it may change.
+        distance_mm: from the structure's surface, negative inside, float16, in `part`.
+        inside, outside: indices that each voxel of `part` gets in the structure, and out of it.
+        range_mm: largest move of the surface inwards (negative) and outwards.
+    """
+
+    part: tuple[slice, ...]
+    distance_mm: np.ndarray
+    inside: np.ndarray
+    outside: np.ndarray
+    range_mm: tuple[float, float]
 
 
 FirstDraw = Callable[[sitk.Image, np.random.Generator], tuple[LabelMap, ReadCase]]

@@ -96,6 +96,21 @@ class HeadTraining:
 
 
 @dataclass(frozen=True)
+class GrownLabels:
+    """How the size of a structure varies: its surface moves in or out, along all of it alike.
+
+    Attributes:
+        labels: of the map.
+        into: labels of the map that give way where the structure grows.
+        mm: largest move inwards and outwards.
+    """
+
+    labels: Sequence[int]
+    into: Sequence[int]
+    mm: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Synthesis:
     """How training images are drawn from label maps (`Synthesiser`); it takes the place of all augmentation.
 
@@ -106,6 +121,8 @@ class Synthesis:
         rotation_degrees: largest angle about each axis.
         shift_mm: farthest shift along each axis.
         elastic_mm: largest standard deviation of the elastic displacement.
+        grown: structures whose size varies by more than stretching and the elastic displacement bring.
+        texture: largest standard deviation of smooth changes of grey value within a structure, of a full scale of 1.
         grey_values: by label (those of `sides` by the left one), of a contrast that a share of the draws has.
         thick_slices: share of the draws with thick slices, of up to `slice_mm` along one axis.
         stripped_to: labels that a skull stripping leaves; none if no image is stripped.
@@ -119,6 +136,8 @@ class Synthesis:
     rotation_degrees: float = 15.0
     shift_mm: float = 8.0
     elastic_mm: float = 3.5
+    grown: Sequence[GrownLabels] = ()
+    texture: float = 0.0
     grey_values: Mapping[str, float] = field(default_factory=dict)
     grey_values_share: float = 0.5
     thick_slices: float = 0.3

@@ -8,13 +8,14 @@ a bias field, noise, skull stripping and a gamma curve. Everything follows from 
 import math
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.random import Generator
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
@@ -27,11 +28,13 @@ from SegWithUCore.util.errors import InputError, naming
 from SegWithUCore.util.progress import Progress, silent
 
 from .case_reading import Case, ReadCase, read_case
-from .dataset import LabelMap, PreparedCase, left_right_axis
-from .recipe import Recipe, Synthesis
+from .dataset import Growth, LabelMap, PreparedCase, left_right_axis
+from .recipe import GrownLabels, Recipe, Synthesis
 
 STRETCH = 0.1
 """Largest share by which an axis is stretched, or sheared along another."""
+TEXTURE_MM = (4.0, 20.0)
+"""Distance between the points at which changes of grey value within structures are drawn."""
 KNOTS_MM = (18.0, 50.0)
 """Distance between the points at which an elastic field is drawn."""
 ALIKE, EMPTY, WITHOUT_PARTLY = 0.85, 0.6, 0.6
@@ -96,7 +99,9 @@ class Synthesiser:
             )
         box = np.percentile(structures, (0.5, 99.5), 0)
         indices = np.searchsorted(labels, array).astype(np.uint8 if len(labels) <= 256 else np.int16)
-        return LabelMap(indices, labels.tolist(), np.array(turned.GetSpacing()[::-1]), box)
+        spacing = np.array(turned.GetSpacing()[::-1])
+        grown = [_growth(array, indices, spacing, each) for each in self.settings.grown]
+        return LabelMap(indices, labels.tolist(), spacing, box, [each for each in grown if each is not None])
 
     def volume(self, image: sitk.Image, generator: Generator) -> ReadCase:
         """Draw an image and its reference on the grid of a label map."""
@@ -134,6 +139,7 @@ class Synthesiser:
         Returns:
             Grey values, float32 from 0 to `BRIGHTEST`; classes, int64; whether a voxel lies within the map.
         """
+        given = _regrown(given, generator)
         mirrored = bool(generator.random() < self.settings.mirrored)
         places = self._places(shape, spacing_mm, mirrored, generator)
         for axis, place in enumerate(places):
@@ -144,6 +150,11 @@ class Synthesiser:
         parts = [mean[_indices(given, places, part)] for part in PARTS * spacing_mm / given.spacing_mm]
         found = _indices(given, places, np.zeros(3))
         image = torch.stack(parts).mean(0) + deviation[found] * _normal(shape, generator)
+        if self.settings.texture:
+            knots = np.ceil(np.array(shape) * spacing_mm / generator.uniform(*TEXTURE_MM)).astype(int) + 1
+            strength = torch.from_numpy(generator.uniform(0, self.settings.texture, len(given.labels))).float()
+            strength[given.labels.index(0)] = 0
+            image += strength[found] * _grown(_normal((1, *knots), generator), shape)[0]
         shown = [self.partner.get(label, label) if mirrored else label for label in given.labels]
         classes = torch.tensor([self.class_of.get(label, 0) for label in shown])[found]
         brain = self._brain(given.labels, found, generator)
@@ -235,6 +246,35 @@ def write_images(
         rows.append([name, "drawn", case.group])
         progress("drawing images", len(rows) / (len(cases) * count), name)
     write_csv(folder / "split.csv", ["case", "role", "patient"], rows)
+
+
+def _growth(labels: np.ndarray, indices: np.ndarray, spacing_mm: np.ndarray, grown: GrownLabels) -> Growth | None:
+    """Prepare how a structure grows or shrinks in a label map; None if the map lacks it."""
+    inner = np.isin(labels, list(grown.labels))
+    if not inner.any():
+        return None
+    places = np.argwhere(inner)
+    reach = np.ceil(grown.mm[1] / spacing_mm).astype(int) + 1
+    first, last = np.maximum(places.min(0) - reach, 0), places.max(0) + reach + 1
+    part = tuple(slice(start, stop) for start, stop in zip(first, last, strict=True))
+    inner, near = inner[part], indices[part]
+    outwards, to_inside = distance_transform_edt(~inner, spacing_mm, return_indices=True)
+    inwards, to_outside = distance_transform_edt(inner, spacing_mm, return_indices=True)
+    inside = np.where(inner | np.isin(labels[part], list(grown.into)), near[tuple(to_inside)], near)
+    distance = (outwards - inwards).astype(np.float16)
+    return Growth(part, distance, inside, near[tuple(to_outside)], (float(grown.mm[0]), float(grown.mm[1])))
+
+
+def _regrown(given: LabelMap, generator: Generator) -> LabelMap:
+    """Move the surface of each structure that grows or shrinks; half of the draws leave one as it is."""
+    indices = given.indices
+    for growth in given.growths:
+        move = generator.uniform(*growth.range_mm) if generator.random() < 0.5 else 0.0
+        if move:
+            indices = indices.copy() if indices is given.indices else indices
+            part, inner = indices[growth.part], growth.distance_mm <= 0
+            part[...] = np.where(growth.distance_mm > move, np.where(inner, growth.outside, part), growth.inside)
+    return replace(given, indices=indices)
 
 
 def _normal(shape: Sequence[int], generator: Generator) -> Tensor:

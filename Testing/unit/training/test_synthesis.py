@@ -147,3 +147,23 @@ def test_an_input_of_fixed_units_is_refused() -> None:
     with pytest.raises(InputError) as refusal:
         drawn_windows(recipe)
     assert refusal.value.code == "wrong-recipe"
+
+
+def test_a_structure_grows_into_named_labels_only_and_shrinks(
+    head: sitk.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthesis, "STRETCH", 0.0)
+
+    def drawn(*mm: float, into: int = OTHER) -> np.ndarray:
+        grown = [{"labels": [LEFT], "into": [into], "mm": mm}]
+        made = drawing(**STILL, grown=grown)
+        draws = [made.volume(head, np.random.default_rng(seed)).reference for seed in range(16)]
+        volumes = [sitk.GetArrayFromImage(draw) for draw in draws]
+        return max(volumes, key=lambda volume: abs(int((volume == 1).sum()) - int((before == 1).sum())))
+
+    before = np.select([np.isin(sitk.GetArrayViewFromImage(head), each) for each in ([LEFT], [RIGHT, MIDDLE])], [1, 2])
+    larger, smaller = drawn(0.0, 2.5), drawn(-2.5, 0.0)
+    assert (larger == 1)[before == 1].all() and (larger == 1).sum() > 1.5 * (before == 1).sum()
+    assert np.array_equal(larger == 2, before == 2)
+    assert 0 < (smaller == 1).sum() < 0.7 * (before == 1).sum() and (before == 1)[smaller == 1].all()
+    assert np.array_equal(drawn(0.0, 2.5, into=RIGHT) == 1, before == 1)
