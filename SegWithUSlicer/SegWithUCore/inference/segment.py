@@ -155,8 +155,7 @@ def _whole_case(
         mask: that of the job, of which this is a part that is judged with others later.
     """
     seconds: dict[str, float] = {}
-    on_disk, again = scratch is not None, job.passes > 1
-    held = job.include_image or bool(images)  # the whole image, which the caller has
+    on_disk, again, held = scratch is not None, job.passes > 1, job.include_image or bool(images)
     memory = memory_from_headers(headers, job.roi, model, held, job.own_to_world_ras, on_disk, again)
     if memory is not None:
         memory.check(job.files[0])

@@ -160,10 +160,10 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[ProcessLock | 
         yield None
         return
     lock = _target_lock(target, path)
-    remove_leftovers(target.parent)
     _unfinished.add(path)
     _writers[path] = threading.get_ident()
     try:
+        remove_leftovers(target.parent)
         _check_absent(target, overwrite)  # the writer that had the lock before may have made it
         yield lock
     finally:
