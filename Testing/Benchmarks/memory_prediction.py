@@ -47,7 +47,10 @@ sys.exit(main(sys.argv[1:]))
 
 @dataclass(frozen=True)
 class Shape:
-    """One run: size (i, j, k), voxel type, file suffix, edges of the region in mm (None: the whole image)."""
+    """One run: size (i, j, k), voxel type, file suffix, edges of the region in mm (None: the whole image).
+
+    With a model for whole heads the image is the sample itself, in which the model finds its box.
+    """
 
     size: tuple[int, int, int]
     kind: str
@@ -56,6 +59,7 @@ class Shape:
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     channels: int = 1
     options: tuple[str, ...] = ()
+    head_model: str | None = None
 
 
 SMALL = (40, 50, 40)
@@ -75,6 +79,7 @@ SHAPES = {
     "160 x 160 x 60 of 0.7 x 0.7 x 2 mm, resampled": Shape((160, 160, 60), "int16", ".nii.gz", None, (0.7, 0.7, 2.0)),
     "256^3 int16, region of 96 x 96 x 96 mm": Shape((256,) * 3, "int16", ".nii.gz", (96, 96, 96)),
     "200^3 int16, two channels, whole, small network": Shape((200,) * 3, "int16", ".nii.gz", channels=2),
+    "the sample, model brain": Shape((197, 233, 189), "uint8", ".nii.gz", head_model="brain"),
 }
 
 
@@ -99,7 +104,8 @@ def main() -> int:
 
 def measured(shape: Shape, folder: Path) -> dict[str, Any]:
     """Run the command once: megabytes predicted and used, their ratio, seconds."""
-    files = [make_image(shape, folder / f"channel{number}{shape.suffix}") for number in range(shape.channels)]
+    names = [folder / f"channel{number}{shape.suffix}" for number in range(shape.channels)]
+    files = [SAMPLE] if shape.head_model else [make_image(shape, name) for name in names]
     arguments = [*_arguments(shape, files, folder), "--output", str(folder / "out"), "--device", "cpu"]
     told = folder / "predicted.json"
     begun = time.monotonic()
@@ -130,6 +136,8 @@ def make_image(shape: Shape, path: Path) -> Path:
 
 
 def _arguments(shape: Shape, files: Sequence[Path], folder: Path) -> list[str]:
+    if shape.head_model is not None:
+        return ["segment", str(SAMPLE), "--model", str(SHIPPED.with_name(shape.head_model))]
     model, further = str(SHIPPED), []
     if shape.channels > 1:
         from segwithu_command import tiny_bundle

@@ -162,7 +162,7 @@ def test_a_review_goes_on_in_the_browser_and_comes_back(case, tmp_path):
     page = PageCase(read_volumes(session.folder, read_description(session.folder)))
     reviews = OpenReviews()
     window = reviews.open("1", page, "Ana", "expected wrong volume")["session"]
-    review, core = reviews.review(window), reviews.review(window).session
+    review, core = reviews.review("1", window), reviews.review("1", window).session
     theirs = {region.id: region for region in core.regions}
     assert theirs.keys() == mine.keys()
     for id_, region in mine.items():

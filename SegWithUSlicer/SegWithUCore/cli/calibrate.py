@@ -11,7 +11,7 @@ from ..inference.engines import OPENVINO, TORCH
 from ..util.atomic_files import one_writer
 from ..util.errors import UsageError
 from .arguments import CASES_HELP, add_command, refuse_if
-from .case_roles import calibration_record, given_folds, note_patients, test_record
+from .case_roles import calibration_record, given_folds, note_patients, note_unlike, test_record
 from .console import Console, table
 from .models import compile_graphs
 
@@ -39,6 +39,7 @@ def add_commands(commands: Any) -> None:
     add("--select", metavar="CASES", help="with --run: its validation cases; intervals, predicted Dice and flags are "
         "fitted on them, too")  # fmt: skip
     calibrate.add_shared("--output", "--overwrite")
+    calibrate.add_flag("--unlike-training", "continue although the cases are out of distribution")
     add("--heads-of", help="with --run: model of the same backbone whose heads are copied")
     calibrate.add_flag("--no-graphs", "do not compile graphs for the engine openvino; the model needs torch then")
     calibrate.add_shared("--folds", "--fold-cases", "--allow-seen-cases", "--no-hashes")
@@ -46,6 +47,7 @@ def add_commands(commands: Any) -> None:
     check = add_command(commands, "check-calibration", run_check)
     check.add_shared("--model")
     check.add_argument("--cases", required=True, help=CASES_HELP)
+    check.add_flag("--unlike-training", "continue although the cases are out of distribution")
     check.add_shared("--allow-seen-cases", "--engine", "--network", "--threads")
 
 
@@ -134,6 +136,7 @@ def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: C
         if options.cases and bundle.calibration is not None:
             raise UsageError(f"The model {bundle.name} is calibrated: add cases by --add.", "already-calibrated")
         record = calibration_record(options, cases, console)
+        note_unlike(options, cases, bundle, console)
     else:
         from SegWithULab.training.dataset import find_cases
         from SegWithULab.training.make_bundle import plain_bundle
@@ -181,6 +184,7 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     cases = find_cases(options.cases)
     verify_weights(bundle)
     test_record(bundle, cases, options.allow_seen_cases, False, console)
+    note_unlike(options, cases, bundle, console)
     with console.progress("check-calibration") as progress:
         patients = patient_counts(*errors_of_patients(bundle, cases, options.engine, progress))
     note_patients(cases, console)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from .arguments import refuse_if
 from .console import Console
 
+_MOST_NOTES = 3
+
 if TYPE_CHECKING:
     from SegWithULab.calibration.cross_validation import Fold
     from SegWithULab.training.dataset import Case, PreparedCase
@@ -46,7 +48,7 @@ def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", con
     from SegWithULab.training.run_record import check_unseen, hashes_of, seen_of
 
     with console.progress("calibrate") as progress:
-        given = hashes_of(cases, progress)
+        given = hashes_of(cases, progress, console.note)
     hashes = None if options.no_hashes else given
     if options.folder is None:  # no torch is needed
         from ..models.installed import resolve_model
@@ -77,10 +79,10 @@ def test_record(
     from ..models.training_record import TrainingRecord, read_record
 
     record = read_record(weights_path(bundle).parent) or TrainingRecord()
+    with console.progress("evaluate") as progress:
+        given = hashes_of(cases, progress, console.note)
     if not record_anyway and not record.roles:
         return None
-    with console.progress("evaluate") as progress:
-        given = hashes_of(cases, progress)
     return record.with_role("test", list(given), check_unseen("test", given, seen_of(record.roles), allow_seen))
 
 
@@ -88,6 +90,21 @@ def note_patients(cases: "Sequence[Case]", console: Console) -> None:
     """Note where no case names its patient: two cases of one patient would go unnoticed otherwise."""
     if not any(case.patient for case in cases):
         console.note("No patients are given (column 'patient'), so each case counts as one patient.")
+
+
+def note_unlike(options: argparse.Namespace, cases: "Sequence[Case]", bundle: "Bundle", console: Console) -> None:
+    """Note how cases differ from those that a model was trained on, unless the user wants them all the same.
+
+    Raises:
+        InputError: most of them are far out of distribution.
+    """
+    from SegWithULab.evaluation.evaluate import check_like_training
+
+    notes = [] if options.unlike_training else check_like_training(cases, bundle)
+    for note in notes[:_MOST_NOTES]:
+        console.note(f"Note: {note}")
+    if len(notes) > _MOST_NOTES:
+        console.note(f"... and {len(notes) - _MOST_NOTES} more differences from the training cases.")
 
 
 def given_folds(

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..util.errors import UsageError
 from .arguments import CASES_HELP, add_command, opened_model, refuse_if
-from .case_roles import test_record
+from .case_roles import note_unlike, test_record
 from .console import Console
 
 if TYPE_CHECKING:
     from ..inference.model import Model
     from ..models.training_record import TrainingRecord
-
-_MOST_NOTES = 3
 
 
 def add_commands(commands: Any) -> None:
@@ -57,7 +55,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     evaluate -m hippocampus --cases split.csv:test --report evaluation
     evaluate -m models/atrium --cases split.csv:test --record
     """
-    from SegWithULab.evaluation.evaluate import check_like_training, evaluate, recorded, summary
+    from SegWithULab.evaluation.evaluate import evaluate, recorded, summary
     from SegWithULab.evaluation.report import messages, write_report
     from SegWithULab.training.dataset import find_cases
 
@@ -77,12 +75,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     bundle = with_head(resolve_model(options.model), options.head)
     cases = find_cases(options.cases)
     record = test_record(bundle, cases, options.allow_seen_cases, options.record, console)
-    if not options.unlike_training:  # before minutes go by
-        notes = check_like_training(cases, bundle)
-        for note in notes[:_MOST_NOTES]:
-            console.note(f"Note: {note}")
-        if len(notes) > _MOST_NOTES:
-            console.note(f"... and {len(notes) - _MOST_NOTES} more differences from the training cases.")
+    note_unlike(options, cases, bundle, console)  # before minutes go by
     model = opened_model(bundle, options.engine, console, "cpu", options.head)
     with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
         with console.progress("evaluate") as progress:

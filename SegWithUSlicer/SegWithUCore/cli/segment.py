@@ -16,6 +16,7 @@ from ..util.atomic_files import one_writer
 from ..util.errors import INTERRUPTED, InputError, OutputError, UsageError
 from ..util.failures import failure_message
 from ..util.input_files import plain_name
+from ..util.process_lock import ProcessLock
 from ..util.progress import Progress, time_left
 from ..util.run_lock import Part, run_lock
 from .arguments import CommandParser, add_command, check_folder_name, int_between, opened_model
@@ -189,12 +190,14 @@ def _run(
         listed = options.output / f"failed{'' if part is None else f'-{part.number}-of-{part.count}'}.csv"
         check_failed_file(listed)
     many = listed is not None
-    writer: AbstractContextManager[Any] = nullcontext()
+    writer: AbstractContextManager[ProcessLock | None] = nullcontext()
     if many:
         writer = run_lock(options.output, part)
     elif jobs:
         writer = one_writer(jobs[0].target, overwrite=True)  # `settle` looks at what is there
     with writer as lock:
+        if lock is not None and lock.left_by is not None:
+            console.note(f"Warning: an earlier run ({lock.left_by}) was killed, most likely for lack of memory.")
         tally = _Tally(console, len(found), options.debug, listed, options.quiet)
         for failure in failures:
             tally.failed(failure.name, failure.given, failure_message(failure.error), repr(failure.error))

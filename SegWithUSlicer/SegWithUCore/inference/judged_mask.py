@@ -61,7 +61,7 @@ def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
         message = f"No voxel of {mask.file.path} has, where the model looked, the label that the model gives it"
         raise InputError(f"{message}: check that it is of this patient.", "no-overlap")
     maps = replace(maps, classes=own, runner_up=rival, model_percentile=None, data_percentile=None)
-    check_regions_fit(probability, result.files[0])
+    check_regions_fit(probability, result.files[0], result.bundle)
     changed = replace(result, maps=maps, mask=mask, bundle=replace(result.bundle, labels=mask.labels))
     return replace(
         changed,

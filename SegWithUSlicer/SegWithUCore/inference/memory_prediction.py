@@ -5,12 +5,14 @@ channels. All arrays are float32. These bytes are alive at once, beyond the prog
 
     reading           G (4 (C - 1) + max(2 s, s + 4, 8)), at least 4 C (G + P) where a part is cut out
     preparing         4 (C + 1) (P + W) + 20 min(W, 2^24), and 4 W where the image is resampled
-    segmenting        4 C W + M + one slab of windows with three pieces of it + one window
+    segmenting        4 C W + M + N + one slab of windows with three pieces of it and one window
     finding regions   M + 8.2 P
 
-M is 16 P where the maps stay in memory, else 0; 4 G come on top of all but reading where the image is copied to the
-result. A run needs the largest of the four, and 64 MB for buffers. Predicted over used is 0.93 to 1.19 in 28 measured
-runs, and 1.44 in one that prepares as nnU-Net does: memory_prediction.md and large_volumes.md in
+Where the maps stay in memory, M is 16 P, N is 16 P for what the second stage notes of uncertain voxels, and 4 P come on
+top of all but reading for the part of the image that the result keeps; else these are 0. 4 G come on top of all but
+reading where the whole image is copied to the result, or stays with the caller, as where boxes are placed in a head.
+What a window takes stays where the engine keeps it for the next (OpenVINO); else slab and pieces take its place. A run
+needs the largest of the four, and 64 MB for buffers. Measured: memory_prediction.md and large_volumes.md in
 Testing/Benchmarks/results.
 """
 
@@ -25,6 +27,7 @@ import numpy as np
 from ..io.grid import VoxelGrid
 from ..io.roi import RegionOfInterest, part_grid
 from ..io.volume import Header, reorient
+from ..models.bundle import Bundle
 from ..models.input_spec import PIECE_VOXELS
 from ..regions.region import UNCERTAIN
 from ..util.errors import InputError
@@ -40,6 +43,8 @@ NORMALISING_BYTES = 20
 """A voxel that is being normalised, of at most `PIECE_VOXELS`: float64 copies, of which two to find percentiles."""
 MAP_BYTES = 16
 """A voxel of the maps: three float maps, class, runner-up, two percentiles."""
+NOTED_BYTES = 16
+"""A voxel while a second stage waits for all planes: 52 bytes of each that it will judge, 3 in 10 (measured)."""
 UNCERTAIN_VOXEL_BYTES = 310
 """An uncertain voxel while regions are found (measured)."""
 REGIONS_BYTES = 0.02 * UNCERTAIN_VOXEL_BYTES + 2
@@ -57,11 +62,13 @@ class RunMemory:
         stages: bytes beyond what the program holds, by stage.
         program: bytes that the program with its model holds.
         what: the run in words, the subject of a sentence.
+        smaller: how to give the model less to segment.
     """
 
     stages: dict[str, float]
     program: int
     what: str
+    smaller: str
 
     @property
     def needed(self) -> float:
@@ -75,15 +82,15 @@ class RunMemory:
 
     @property
     def words(self) -> str:
-        """Say how much the run needs, as in "needs about 2.5 GB of memory"."""
-        return f"needs about {size_text(self.total)} of memory"
+        """Say how much the process will hold at its peak, to be compared with a limit that the system sets to it."""
+        return f"needs about {size_text(self.total)} of memory, the program included"
 
     @property
     def remedies(self) -> list[str]:
         """Ways to make the largest stage smaller."""
         if max(self.stages, key=self.stages.__getitem__) == "reading":
             return ["crop the image to the relevant part and save it"]
-        return ["give a region of interest or a smaller one", "take a model with a smaller window"]
+        return [self.smaller, "take a model with a smaller window"]
 
     def check(self, file: Path | None = None) -> None:
         """Refuse the run where it needs more than is free.
@@ -145,7 +152,7 @@ def run_memory(
         whole: grid of the images.
         part: grid of what is segmented, as it lies in the world.
         stored_bytes: as the function of that name returns.
-        include_image: whether a whole image stays in memory to be written.
+        include_image: whether a whole image stays in memory, to be written or with the caller.
         on_disk: whether large maps go to the disk.
         looks_again: whether there are further passes, each with a copy of the network's input and maps of its own.
     """
@@ -155,7 +162,9 @@ def run_memory(
     resampled = size != upright.size or not np.allclose(spacing, upright.spacing, rtol=SPACING_TOLERANCE)
     channels, working = len(spec.channels), math.prod(size)
     images, array = READ_BYTES * channels * part.voxels, READ_BYTES * channels * working
+    in_memory = not on_disk or part.voxels <= IN_MEMORY_VOXELS
     crops, kept = part.voxels < whole.voxels, READ_BYTES * whole.voxels if include_image else 0
+    first = READ_BYTES * part.voxels if in_memory else 0
     once = max(2 * stored_bytes, stored_bytes + READ_BYTES, 2 * READ_BYTES)
     reading = whole.voxels * (READ_BYTES * (channels - 1) + once)
     copies = READ_BYTES * (part.voxels + (2 if resampled else 1) * working)
@@ -163,16 +172,24 @@ def run_memory(
     if spec.nnunet is not None:  # its mask, and while its holes are filled or voxels inside it are copied
         masked = size != upright.size or any(each.nonzero_only for each in spec.channel_normalisations)
         copies += (9 if masked else 5) * max(part.voxels, working)
-    maps = MAP_BYTES * part.voxels if not on_disk or part.voxels <= IN_MEMORY_VOXELS else 0
+    maps = MAP_BYTES * part.voxels if in_memory else 0
+    noted = NOTED_BYTES * part.voxels if in_memory and model.fitted.second_stage is not None else 0
     slab = _slab_bytes(size[::-1], AxisMapping.between(upright, part).slab_axis, model, resampled)
     stages = {
         "reading": max(reading, READ_BYTES * channels * whole.voxels + images if crops else 0),
-        "preparing": kept + (images if crops or not kept else 0) + array + copies,
-        "segmenting": kept + array + maps + slab + (array + maps + maps / 4 if looks_again else 0),
-        "finding regions": kept + maps + REGIONS_BYTES * part.voxels,
+        "preparing": kept + first + (images if crops or not kept else 0) + array + copies,
+        "segmenting": kept + first + array + maps + noted + slab + (array + maps + maps / 4 if looks_again else 0),
+        "finding regions": kept + first + maps + REGIONS_BYTES * part.voxels,
     }
     what = f"The image of {' x '.join(map(str, whole.size))} voxels"
-    return RunMemory({stage: need + BUFFERS_BYTES for stage, need in stages.items()}, model.program_bytes, what)
+    needs = {stage: need + BUFFERS_BYTES for stage, need in stages.items()}
+    return RunMemory(needs, model.program_bytes, what, smaller_input(model.bundle))
+
+
+def smaller_input(bundle: Bundle) -> str:
+    """Return how to give a model less to segment: a model of a whole head takes no part of it."""
+    is_whole = bundle.placement is not None and bundle.placement.is_whole
+    return "give the image with larger voxels" if is_whole else "give a region of interest or a smaller one"
 
 
 def _slab_bytes(working_zyx: Sequence[int], slab_axis: int, model: Model, resampled: bool) -> float:
@@ -188,10 +205,11 @@ def _slab_bytes(working_zyx: Sequence[int], slab_axis: int, model: Model, resamp
     sums = READ_BYTES * (outputs + 1.5) * window[slab_axis] * plane  # with weights, and half a plane being shifted
     piece = READ_BYTES * max(outputs * plane, min(outputs * math.prod(working_zyx), PIECE_VALUES))
     pieces = 3 * piece * (2 if resampled else 1)  # divided, interpolated and turned
-    return sums + pieces + math.prod(window) * engine.window_memory(READ_BYTES * outputs)
+    in_window = math.prod(window) * engine.window_memory(READ_BYTES * outputs)
+    return sums + (in_window + pieces if engine.keeps_window else max(in_window, pieces))
 
 
-def check_regions_fit(error_probability: Planes | None, file: Path) -> None:
+def check_regions_fit(error_probability: Planes | None, file: Path, bundle: Bundle) -> None:
     """Refuse to find regions where far more voxels are uncertain than in any image that a model was made for.
 
     How many there are is only known once they are segmented.
@@ -206,7 +224,7 @@ def check_regions_fit(error_probability: Planes | None, file: Path) -> None:
     if uncertain * UNCERTAIN_VOXEL_BYTES > FEW_BYTES:
         give_back_freed_memory()
         what = f"Finding regions among {uncertain} uncertain voxels"
-        check_memory(what, uncertain * UNCERTAIN_VOXEL_BYTES, ["give a smaller region of interest"], file=file)
+        check_memory(what, uncertain * UNCERTAIN_VOXEL_BYTES, [smaller_input(bundle)], file=file)
 
 
 def peak_memory_mb() -> float | None:

@@ -155,8 +155,8 @@ def _whole_case(
         mask: that of the job, of which this is a part that is judged with others later.
     """
     seconds: dict[str, float] = {}
-    on_disk, again = scratch is not None, job.passes > 1
-    memory = memory_from_headers(headers, job.roi, model, job.include_image, job.own_to_world_ras, on_disk, again)
+    on_disk, again, held = scratch is not None, job.passes > 1, job.include_image or bool(images)
+    memory = memory_from_headers(headers, job.roi, model, held, job.own_to_world_ras, on_disk, again)
     if memory is not None:
         memory.check(job.files[0])
     progress("reading", 0.0, "" if memory is None else memory.words)
@@ -164,7 +164,7 @@ def _whole_case(
         given = read_input(job, model.bundle, headers, images)
     parts, placement = given.parts, VoxelGrid.of(given.parts[0])
     stored = memory_prediction.READ_BYTES if memory is None else memory_prediction.stored_bytes(headers)
-    memory = run_memory(given.grid, placement, model, stored, job.include_image, on_disk, again)
+    memory = run_memory(given.grid, placement, model, stored, held, on_disk, again)
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     whole, labels = mask, model.bundle.labels
@@ -175,7 +175,7 @@ def _whole_case(
         maps, notes = segment_images(parts, model, progress, memory.words, scratch, part, job.passes)
     with _timed(seconds, "finding regions"):
         progress("finding regions", WINDOWS[1])
-        memory_prediction.check_regions_fit(maps.error_probability, job.files[0])
+        memory_prediction.check_regions_fit(maps.error_probability, job.files[0], model.bundle)
         regions = regions_of_maps(maps, labels, given.box.crop_grid(given.grid))
     if regions is not None and regions.left_out:
         notes = [*notes, Deviation(WARNING, regions.left_out_sentence, "regions")]
@@ -226,7 +226,8 @@ def _placed_case(job: Job, model: Model, volumes: Sequence[Volume], progress: Pr
         return _whole_case(part, model, headers, images, progress, None, own)
 
     needed = 8.0 * math.prod(image.GetSize())  # two more copies of the image, as float32
-    check_memory("Finding the structures in the image", needed, ["give a region of interest"], file=job.files[0])
+    remedy = memory_prediction.smaller_input(model.bundle)
+    check_memory("Finding the structures in the image", needed, [remedy], file=job.files[0])
     world = apply_transform(image, job.own_to_world_ras)
     result = segment_placed(image, world, str(job.files[0]), model.bundle, run, progress)
     notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes)

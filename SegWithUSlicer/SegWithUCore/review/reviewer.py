@@ -48,6 +48,11 @@ def log_path(folder: Path, reviewer: str) -> Path:
     return path
 
 
+def is_log_of(name: str, reviewer: str) -> bool:
+    """Whether a file has the name of a reviewer's log; copies that a cloud or a user made have others."""
+    return _folded(name) == _folded(f"review.{safe_reviewer_name(reviewer)}.jsonl")
+
+
 def version_path(folder: Path, log_name: str) -> Path:
     """Where a reviewer's version of the segmentation lies: one each, so that two reviewers keep two versions."""
     reviewer = log_name.removeprefix("review.").removesuffix(".jsonl")

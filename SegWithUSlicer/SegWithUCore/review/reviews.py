@@ -4,6 +4,7 @@ Cases whose segmentation a reviewer corrected: references that the calibration o
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..regions.region import Region
 from ..util.csv_files import csv_text
 from ..util.errors import InputError, naming
 from .log_format import NAMES, SEEN, SPOKEN, Event, Opened, ParsedLog, Verdict, read_log
-from .reviewer import clean_reviewer_name, version_path
+from .reviewer import clean_reviewer_name, is_log_of, version_path
 from .state import ReviewState
 
 LOG_PATTERN = "review.*.jsonl"
@@ -97,10 +98,16 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
         try:
             checked_file(path.parent, path.name)
             with naming(path):
-                reviews.append(review_of(path, read_log(path), regions, wanted, total))
+                lines = read_log(path)
+                reviews.append(review_of(path, lines, regions, wanted, total))
+            if lines.cut:
+                notes.append(f"{path.name} is cut in line {len(lines.whole) + 1}: what was behind does not count.")
         except InputError as error:
             notes.append(str(error).replace(f"{folder}{os.sep}", ""))  # a report must not reveal where it was made
-    return CaseReviews(regions, tuple(reviews), tuple(notes))
+    known = Counter(review.reviewer for review in reviews)
+    copies = [each for each in reviews if known[each.reviewer] > 1 and not is_log_of(each.path.name, each.reviewer)]
+    notes += [f"{each.path.name} is a copy of the review of '{each.reviewer}': it does not count." for each in copies]
+    return CaseReviews(regions, tuple(each for each in reviews if each not in copies), tuple(notes))
 
 
 def _total_mm3(folder: Path, case: Mapping[str, Any]) -> float:

@@ -162,7 +162,7 @@ class Session:
     def trial(self) -> "Session":
         """Return a copy of the review in memory, to see whether lines fit before any of them is written."""
         trial = copy.copy(self)
-        trial.state, trial._keep = copy.deepcopy(self.state), lambda _log: None
+        trial.state, trial._keep = self.state.copied(), lambda _log: None
         trial.log = AuditLog.in_memory(self.log.path, self.log.reviewer, ParsedLog(self.log.lines, self.log.events))
         return trial
 

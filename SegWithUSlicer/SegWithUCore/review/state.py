@@ -1,5 +1,6 @@
 """State of a review: verdicts, comments, time and progress, made by replaying the log."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
@@ -110,6 +111,12 @@ class ReviewState:
         for event in events:
             state.apply(event)
         return state
+
+    def copied(self) -> "ReviewState":
+        """Return the same state, to go on from without changing this one."""
+        other = copy.copy(self)
+        vars(other).update({name: copy.copy(value) for name, value in vars(self).items()})
+        return other
 
     def apply(self, event: log.Event) -> None:
         """Go on by one event.

@@ -136,7 +136,7 @@ def _remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
+def one_writer(target: Path, overwrite: bool = False) -> Iterator[ProcessLock | None]:
     """Let no other process or thread write `target` while the block runs; this thread may nest it.
 
     Long work begins with it, so that the second of two writers is refused before it works in vain.
@@ -144,24 +144,28 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[None]:
     Args:
         overwrite: whether an existing `target` is to be replaced.
 
+    Yields:
+        The lock; None where it is nested, or the file system has no locks.
+
     Raises:
         OutputError: `target` exists (without `overwrite`), another writer has it, or the place cannot be written to.
     """
     _check_absent(target, overwrite)
     made = [folder for folder in target.parents if not folder.exists()]
     with os_errors_named(target):
-        _prepare_parent(target)
+        _make_parent(target)
         name = hashlib.sha256(target.name.encode(errors="surrogatepass")).hexdigest()[:16]
         path = target.parent.resolve() / f"{TEMPORARY_PREFIX}lock-{name}"
     if _writers.get(path) == threading.get_ident():
-        yield
+        yield None
         return
     lock = _target_lock(target, path)
     _unfinished.add(path)
     _writers[path] = threading.get_ident()
     try:
+        remove_leftovers(target.parent)
         _check_absent(target, overwrite)  # the writer that had the lock before may have made it
-        yield
+        yield lock
     finally:
         del _writers[path]
         if lock is not None:
@@ -246,7 +250,8 @@ def write_text(target: Path, text: str) -> None:
 def _renamed_into(target: Path) -> Iterator[Path]:
     """Yield a temporary path that the block renames to `target`, and by which users do not know it."""
     with os_errors_named(target):
-        _prepare_parent(target)
+        _make_parent(target)
+        remove_leftovers(target.parent)
         with temporary_folder(target.parent) as private:
             try:
                 yield private / target.name
@@ -256,11 +261,10 @@ def _renamed_into(target: Path) -> Iterator[Path]:
                 raise OutputError(str(error).replace(f"{private}{os.sep}", f"{target.parent}{os.sep}")) from error
 
 
-def _prepare_parent(target: Path) -> None:
+def _make_parent(target: Path) -> None:
     if "\0" in str(target):
         raise OutputError(f"{str(target)!r} is not a path: it holds a NUL character; choose another place.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(target.parent)
 
 
 def move_to_new(work: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ def failure_message(error: Exception) -> str:
     if isinstance(error, SegWithUError):
         return str(error)
     if isinstance(error, MemoryError):
-        return "there is not enough memory for this: give a smaller region of interest with --roi."
+        return "there is not enough memory for this: close other programs, or give a smaller image."
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("torch", "monai"):
         return 'this needs torch: pip install ".[train]" in the checkout.'
     if isinstance(error, ModuleNotFoundError):

@@ -58,11 +58,12 @@ class ProcessLock:
 
     Attributes:
         path: the lock file.
+        left_by: the holder before, who ended without releasing it; None where there was none.
     """
 
-    def __init__(self, path: Path, handle: int) -> None:
+    def __init__(self, path: Path, handle: int, left_by: str | None = None) -> None:
         """Keep path and handle; called by `take` only."""
-        self.path, self._handle = path, handle
+        self.path, self._handle, self.left_by = path, handle, left_by
 
     @classmethod
     def take(cls, path: Path, wait_s: float = WAIT_S) -> "ProcessLock":
@@ -81,10 +82,11 @@ class ProcessLock:
             try:
                 if _is_locked_now(handle):
                     if _is_at(handle, path):  # else the holder before us removed it: the next one makes a new file
+                        left_by = holder(path)
                         with contextlib.suppress(OSError):  # a full disk: the name is for messages only
                             os.ftruncate(handle, 0)
                             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-                        return cls(path, handle)
+                        return cls(path, handle, left_by)
                     end = max(end, time.monotonic() + WAIT_S)
             except BaseException:
                 os.close(handle)

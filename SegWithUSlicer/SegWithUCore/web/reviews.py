@@ -30,6 +30,10 @@ from .case_volumes import DisplayVolume, display_labels
 
 # A window that has sent nothing for so long is gone; it sends a request every ten seconds.
 SILENT_AFTER_S = 30.0
+# Of a request: each is on disk before the answer, and an act on the page has three.
+MOST_EVENTS = 100
+# A day: more is no time that somebody looked.
+LONGEST_LOOK_S = 86_400.0
 _FROM_PAGE = tuple(log_format.ACTIONS[name] for name in ("verdict", "comment", "structure", "looked", "undo"))
 Lines = Sequence[Mapping[str, Any]]
 
@@ -116,8 +120,8 @@ class OpenReview:
         Raises:
             UsageError: an event does not fit.
         """
-        if not events:
-            raise UsageError("The request has no events.")
+        if not 0 < len(events) <= MOST_EVENTS:
+            raise UsageError(f"The request has {len(events)} events: send 1 to {MOST_EVENTS}.")
         trial, known = self.session.trial(), len(self.session.log.lines)
         structures = {entry.name for entry in self.case.volumes.description.structures}
         try:
@@ -205,19 +209,19 @@ class OpenReviews:
                 "notes": [*answer["notes"], *notes],
             }
 
-    def alive(self, session: str) -> dict[str, Any]:
+    def alive(self, id_: str, session: str) -> dict[str, Any]:
         """Keep a session open, and try again to store lines that are not on disk.
 
         Raises:
             RefusalError: the session is over.
         """
         with self._lock:
-            review = self.review(session)
+            review = self.review(id_, session)
             review.session.flush()
             trouble = review.session.trouble
             return {"last": review.mark, "stored": not trouble, "trouble": trouble}
 
-    def add(self, session: str, last: str, events: Lines) -> dict[str, Any]:
+    def add(self, id_: str, session: str, last: str, events: Lines) -> dict[str, Any]:
         """Add a reviewer's events to the log; on disk when this returns, else the answer says that they are not.
 
         Events that are stored already, because an answer was lost, are not added again.
@@ -230,7 +234,7 @@ class OpenReviews:
             RefusalError: the session is over, or the window has not seen the last line.
         """
         with self._lock:
-            review = self.review(session)
+            review = self.review(id_, session)
             if last == review.mark:
                 return review.add(events)
             known = review.known_lines(last)
@@ -239,15 +243,18 @@ class OpenReviews:
             error = "Another window changed this review: check the region, and give the verdict again."
             raise RefusalError(409, {"kind": "stale", "error": error, **review.to_json()})
 
-    def review(self, session: str) -> OpenReview:
+    def review(self, id_: str, session: str) -> OpenReview:
         """Return the review of a session, and note that its window is open.
 
+        Args:
+            id_: of its case.
+
         Raises:
-            RefusalError: the session is over.
+            RefusalError: the session is over, or of another case.
         """
         with self._lock:
             for key, review in self._open.items():
-                if session in review.pages:
+                if key[0] == id_ and session in review.pages:
                     if not review.session.log.is_current:
                         self._abandon(key)
                         break
@@ -333,11 +340,11 @@ def _checked(action: log_format.Action, structures: set[str]) -> log_format.Acti
     Raises:
         UsageError: it may not.
     """
-    verdict, seconds = getattr(action, "verdict", None), getattr(action, "seconds", SHORTEST_LOOK_S)
-    is_of_page = isinstance(action, _FROM_PAGE)
+    seconds = getattr(action, "seconds", SHORTEST_LOOK_S)
+    is_of_page = isinstance(action, _FROM_PAGE) and getattr(action, "verdict", None) in (None, *log_format.SPOKEN)
     is_known = not isinstance(action, log_format.StructureJudged) or action.structure in structures
     shortest = SHORTEST_LOOK_S if isinstance(action, log_format.RegionViewed) else 0.0
-    if not is_of_page or not is_known or verdict not in (None, *log_format.SPOKEN) or seconds < shortest:
+    if not is_of_page or not is_known or not shortest <= seconds <= LONGEST_LOOK_S:
         raise UsageError(f"The page may not add this event: {action!r:.200}.")
     return action
 

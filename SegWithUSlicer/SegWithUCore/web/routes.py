@@ -44,11 +44,11 @@ class Routes:
             re.compile("/api/worklist"): self._worklist,
             re.compile(case): lambda _query, id_: store.page(id_).to_json(id_),
             re.compile(f"{case}/volumes/([a-z_]{{1,40}})"): self._volume,
-            re.compile(f"{case}/lines"): lambda query, _id: reviews.review(query.get("session", "")).to_json(),
+            re.compile(f"{case}/lines"): lambda query, id_: reviews.review(id_, query.get("session", "")).to_json(),
         }
         self._post: Table = {
             re.compile(f"{case}/open"): self._open,
-            re.compile(f"{case}/alive"): lambda body, _id: reviews.alive(_text(body, "session")),
+            re.compile(f"{case}/alive"): lambda body, id_: reviews.alive(id_, _text(body, "session")),
             re.compile(f"{case}/events"): self._events,
             re.compile(f"{case}/close"): self._close,
         }
@@ -82,7 +82,7 @@ class Routes:
         if name == "image":
             shown = None if volumes.image is None else volumes.image.volume
         elif name == "labels":
-            shown = volumes.labels if session is None else self.reviews.review(session).edited
+            shown = volumes.labels if session is None else self.reviews.review(id_, session).edited
         else:
             shown = volumes.map(name)
         if shown is None:
@@ -100,7 +100,7 @@ class Routes:
     def _events(self, body: Body, id_: str) -> dict[str, Any]:
         events = _events_of(body.get("events"))
         session, last = (_text(body, name) for name in ("session", "last"))
-        return self.reviews.add(session, last, events)
+        return self.reviews.add(id_, session, last, events)
 
     def _close(self, body: Body, id_: str) -> dict[str, Any]:
         self.reviews.close(_text(body, "session"))

@@ -45,8 +45,11 @@ SECURITY_HEADERS = {
 # A request with the longest comment has less than half of it.
 MOST_BODY_BYTES = 2 << 20
 PART_BYTES = 1 << 20
-# A client that neither sends nor receives a byte for so long is disconnected.
+# A client that neither sends nor receives a byte for so long is disconnected, and one that shows no token in all.
 SILENT_S = 20.0
+# Connections at once that have not shown the token: one more ends the oldest, so that strangers use up neither threads
+# nor files, and a reviewer, who shows the token at once, comes in. A browser opens six.
+MOST_STRANGERS = 64
 MOST_FIELDS = 10
 JSON_TYPE, VOXEL_TYPE = "application/json; charset=utf-8", "application/octet-stream"
 _GONE = (ConnectionError, TimeoutError)
@@ -175,6 +178,7 @@ class PageServer(ThreadingHTTPServer):
         self, address: tuple[str, int], public: str | None, routes: Routes, report: Callable[[str], None]
     ) -> None:
         self.routes, self.report = routes, report
+        self.strangers: dict[socket.socket, float] = {}  # and since when, the oldest first
         self.files = static_files()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -198,8 +202,29 @@ class PageServer(ThreadingHTTPServer):
         threading.Thread(target=self.shutdown, daemon=True).start()
 
     def service_actions(self) -> None:
-        """Release reviews of silent windows, between requests."""
+        """Release reviews of silent windows, and end connections without the token, between requests."""
         self.routes.reviews.close_silent()
+        for connection, since in list(self.strangers.items()):
+            if time.monotonic() - since > SILENT_S:
+                self._hang_up(connection)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own; it is a stranger's until a request has the token."""
+        self.strangers[request] = time.monotonic()
+        for connection in list(self.strangers)[:-MOST_STRANGERS]:
+            self._hang_up(connection)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self.strangers.pop(request, None)
+        super().shutdown_request(request)
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        """End a connection: its thread reads the end, and closes it."""
+        self.strangers.pop(connection, None)
+        with contextlib.suppress(OSError):  # it is gone already
+            connection.shutdown(socket.SHUT_RDWR)
 
     def server_bind(self) -> None:
         """Bind the address without the base class's reverse DNS look-up."""
@@ -231,6 +256,7 @@ class PageHandler(BaseHTTPRequestHandler):
         def answer() -> Answer:
             self.server.gate.check(self.headers, data, data)
             if data:
+                self.server.strangers.pop(self.connection, None)
                 return self.server.routes.get(path, query)
             return StaticFile(b"", JSON_TYPE) if path == "/favicon.ico" else self.server.files[path[1:] or PAGE]
 
@@ -245,6 +271,7 @@ class PageHandler(BaseHTTPRequestHandler):
             self.server.gate.check(self.headers, path != "/api/enter", True)
             if path == "/api/enter":
                 return {"token": self.server.gate.enter(body.get("once"))}
+            self.server.strangers.pop(self.connection, None)
             return self.server.routes.post(path, body)
 
         self._answer(answer)

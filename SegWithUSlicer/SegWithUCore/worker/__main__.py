@@ -144,7 +144,7 @@ def failure(error: Exception) -> dict[str, Any]:
         text, more = refused or str(error), {"refused": refused is not None}
     elif out_of_memory:
         kind = "memory"
-        text = "There is not enough memory for this: give a smaller region of interest, or close other programs."
+        text = "There is not enough memory for this: close other programs, or give a smaller image or region."
     elif isinstance(error, ImportError):
         name = error.name or "A package"
         kind, text = "missing", f"{name} cannot be imported ({error}): install what the engine needs, then try again."

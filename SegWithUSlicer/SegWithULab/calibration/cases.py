@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from scipy.special import softmax
@@ -15,6 +16,8 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import NetworkView, Prediction, predict, tempered_logits
 from SegWithUCore.metrics.overlap import dice_of
 from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.models.input_spec import Label
+from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.progress import Progress, silent
 
 from ..training.case_reading import read_assessed
@@ -22,6 +25,8 @@ from ..training.dataset import Case
 
 SLAB = 1 << 25
 """Logits that are turned into probabilities of double precision at once; more would need many times their memory."""
+LEAST_DICE = 0.5
+"""Of a reference with the model's segmentation."""
 MOST_BYTES, BYTES_BESIDE = 4 << 30, 24
 """Of all cases that are kept for a fit; of a voxel besides logits and image."""
 
@@ -68,14 +73,56 @@ def predict_case(case: Case, model: Model) -> tuple[Prediction, np.ndarray]:
 
 
 def predicted(
-    bundle: Bundle, cases: Sequence[Case], engine: str = TORCH, progress: Progress = silent
+    bundle: Bundle, cases: Sequence[Case], engine: str = TORCH, progress: Progress = silent, least: float = LEAST_DICE
 ) -> Iterator[CalibrationCase]:
-    """Predict cases one after the other; raises what `predict_case` raises."""
-    model = Model(bundle, engine=engine) if cases else None
+    """Predict cases one after the other; raises what `predict_case` raises, and at last `check_references`.
+
+    Args:
+        least: as there; 0 for a network that is itself in question.
+    """
+    model, overlaps = Model(bundle, engine=engine) if cases else None, list[np.ndarray]()
     for number, case in enumerate(cases):
         assert model is not None
         progress("predicting the calibration cases", number / len(cases), case.name)
-        yield CalibrationCase(*predict_case(case, model), case.group)
+        found = CalibrationCase(*predict_case(case, model), case.group)
+        pairs = found.prediction.classes.astype(np.intp) * len(bundle.labels) + found.truth
+        overlaps.append(np.bincount(pairs.ravel(), minlength=len(bundle.labels) ** 2).reshape(2 * [len(bundle.labels)]))
+        yield found
+    if overlaps:
+        check_references(np.array(overlaps), [case.reference for case in cases], bundle.labels, least)
+
+
+def check_references(overlaps: np.ndarray, files: Sequence[Path], labels: Sequence[Label], least: float) -> None:
+    """Refuse references that disagree with the model in every case, or give a structure the label of another.
+
+    A structure that no reference has does not count.
+
+    Args:
+        overlaps: voxels of each case by class in the segmentation and in the reference.
+        files: the references.
+        labels: of the model, background first.
+        least: Dice of one case at least, on average over its structures.
+
+    Raises:
+        InputError: names the reference with the lowest Dice.
+    """
+    drawn, there = overlaps[:, 1:].sum(2), overlaps[:, :, 1:].sum(1)
+    dice = 2 * overlaps[:, 1:, 1:] / np.maximum(drawn[:, :, None] + there[:, None], 1)
+    own = np.diagonal(dice, axis1=1, axis2=2)
+    lowest, problem = own.sum(1) / np.maximum(np.count_nonzero(there, 1), 1), ""
+    if drawn.any() and lowest.max() < least:
+        problem = f"disagree with the model in all {len(files)} cases"
+    mixed = np.all(dice >= LEAST_DICE, 0) & np.all(own < LEAST_DICE, 0)[:, None]
+    for drawn_as, given_as in np.argwhere(mixed)[:1] + 1:
+        lowest = own[:, drawn_as - 1]
+        problem = f"call '{labels[given_as].name}' what is '{labels[drawn_as].name}' to the model in all cases"
+    if problem:
+        worst = int(lowest.argmin())
+        raise InputError(
+            f"The references {problem}: the Dice of {files[worst]} is {lowest[worst]:.2f}, below {LEAST_DICE}; check "
+            "the references (labels, patients). If they are right, this model does not suit these images.",
+            "wrong-references",
+        )
 
 
 def errors_of_patients(

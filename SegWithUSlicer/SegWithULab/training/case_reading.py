@@ -165,6 +165,36 @@ def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path)
     return classes
 
 
+COMPARED = 1 << 14
+"""Voxels of an image by which it is compared with others."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells whether two cases show the same image.
+
+    Attributes:
+        sha256: as `case_hash`.
+        size: of the grid, in voxels.
+        sample: grey values of some voxels of the first channel, without the extremes, of mean 0 and length 1: the
+            product of two is their correlation.
+    """
+
+    sha256: str
+    size: tuple[int, ...]
+    sample: np.ndarray
+
+
+def fingerprint(images: Sequence[sitk.Image]) -> Fingerprint:
+    """Take the fingerprint of a case from all of its channels."""
+    values = sitk.GetArrayViewFromImage(images[0]).reshape(-1)
+    sample = values[:: max(1, values.size // COMPARED)].astype(np.float64)
+    sample = np.clip(sample, *np.percentile(sample, (1, 99)))
+    sample -= sample.mean()
+    length = float(np.linalg.norm(sample)) or 1.0
+    return Fingerprint(case_hash(images), images[0].GetSize(), (sample / length).astype(np.float32))
+
+
 def case_hash(images: Sequence[sitk.Image]) -> str:
     """Hash the voxels of all channels of a case, the same whatever files or names hold them."""
     hashes = [voxel_hash(image) for image in images]

@@ -24,7 +24,7 @@ from SegWithUCore.util.strict_json import to_json
 
 from .dataset import IMAGE_SUFFIXES, PreparedCase, find_cases, roles_of
 from .recipe import Recipe, read_recipe_json, recipe_from_json
-from .survey import CaseMetadata, Survey, add_names, check_patients, survey
+from .survey import SAME, CaseMetadata, Survey, add_names, check_patients, same_images, survey
 
 NAMED = 10
 """Files that a warning names."""
@@ -196,9 +196,10 @@ def _patients(found: Survey, has_table: bool, pattern: str | None) -> dict[str, 
     if has_table:
         return {one.case.name: one.case.group for one in found.cases}
     patients = patients_by_name([one.case.name for one in found.cases], pattern)
-    first_of: dict[tuple[str, ...], str] = {}
-    for one in found.cases:  # one image under two names is one patient
-        patients[one.case.name] = patients[first_of.setdefault(one.voxels_sha256, one.case.name)]
+    names = [one.case.name for one in found.cases]
+    for first, second, correlation in same_images([one.print for one in found.cases]):
+        if correlation > SAME:  # one image under two names is one patient
+            patients[names[second]] = patients[names[first]]
     return patients
 
 

@@ -4,7 +4,7 @@ The same voxels are found under any name, and no case is judged by what has seen
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from SegWithUCore.util.csv_files import read_csv
 from SegWithUCore.util.errors import UsageError
 from SegWithUCore.util.progress import Progress, silent
 
-from .case_reading import case_hash, read_images
+from .case_reading import Fingerprint, fingerprint, read_images
 from .dataset import Case, PreparedCase
+from .survey import check_images
 
 if TYPE_CHECKING:
     from .run_folder import RunFolder
@@ -26,8 +27,8 @@ Known = Mapping[str, Mapping[str, str]]
 """Cases that were seen: by role, voxel hash -> name ("" where the name is not known)."""
 
 
-def voxel_hashes(cases: Sequence[Case], progress: Progress = silent) -> list[str]:
-    """Hash the voxels of each case, in order.
+def fingerprints(cases: Sequence[Case], progress: Progress = silent) -> list[Fingerprint]:
+    """Take the fingerprint of each case, in order.
 
     Raises:
         InputError: as `read_images`.
@@ -35,13 +36,29 @@ def voxel_hashes(cases: Sequence[Case], progress: Progress = silent) -> list[str
     found = []
     for number, case in enumerate(cases):
         progress("comparing with the cases of training", number / len(cases), case.name)
-        found.append(case_hash(read_images(case)))
+        found.append(fingerprint(read_images(case)))
     return found
 
 
-def hashes_of(cases: Sequence[Case], progress: Progress = silent) -> dict[str, str]:
-    """Hash the voxels of each case; returns hash -> name, the last name of those with the same voxels."""
-    return dict(zip(voxel_hashes(cases, progress), (case.name for case in cases), strict=True))
+def voxel_hashes(cases: Sequence[Case], progress: Progress = silent) -> list[str]:
+    """Hash the voxels of each case, in order; raises as `fingerprints`."""
+    return [each.sha256 for each in fingerprints(cases, progress)]
+
+
+def hashes_of(
+    cases: Sequence[Case], progress: Progress = silent, note: Callable[[str], None] = lambda message: None
+) -> dict[str, str]:
+    """Hash the voxels of each case; returns hash -> name, the last name of those with the same voxels.
+
+    Args:
+        note: receives a warning about images of several patients that are much alike.
+
+    Raises:
+        InputError: as `fingerprints`, or one image counts as several patients.
+    """
+    prints = fingerprints(cases, progress)
+    check_images(cases, prints, note)
+    return {each.sha256: case.name for each, case in zip(prints, cases, strict=True)}
 
 
 def check_unseen(role: str, given: Mapping[str, str], known: Known, allowed: bool) -> list[str]:

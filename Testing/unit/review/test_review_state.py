@@ -1,5 +1,6 @@
 """The state of a review against a naive model, by hand, and with thousands of regions."""
 
+import copy
 import random
 from collections.abc import Callable
 from typing import Any
@@ -96,6 +97,9 @@ def test_random_reviews_equal_a_naive_model_and_their_own_replay(seed: int) -> N
     state = ReviewState(REGIONS, TOTAL)
     for _ in range(120):
         facts.append(random_fact(dice, state))
+        trial, before = state.copied(), copy.deepcopy(vars(state))
+        trial.apply(events_of(facts[-1])[0])
+        assert vars(state) == before, "a copy changes apart"
         state.apply(events_of(facts[-1])[0])
         naive.apply(facts[-1])
         for region in REGIONS:

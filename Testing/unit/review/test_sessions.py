@@ -1,10 +1,13 @@
 """A review session, as panel and page use it: opened, resumed, undone, read only; and who sees whose."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from exchanged_cases import CASES, copied, judged
 from review_cases import Clock, a_region
 
+from SegWithUCore.case.case_file import read_case
 from SegWithUCore.review.log import LogInUseError
 from SegWithUCore.review.log_format import (
     Event,
@@ -16,7 +19,7 @@ from SegWithUCore.review.log_format import (
     VerdictGiven,
     to_line,
 )
-from SegWithUCore.review.reviews import CaseReviews, Review, review_of, seen_by
+from SegWithUCore.review.reviews import CaseReviews, Review, read_reviews, review_of, seen_by
 from SegWithUCore.review.session import ReviewedCase, Session
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.web.reviews import OpenReview, begins_with
@@ -135,3 +138,24 @@ def test_an_act_whose_answer_was_lost_is_found_in_the_log_or_not() -> None:
     assert not begins_with([{**line, "seconds": 2.0}], [one])
     rest = {"when": "x", "reviewer": "A", "event": "rest", "regions": [1, 2], "expected_wrong_mm3": 3.0}
     assert begins_with([rest, line], [{"event": "rest", "regions": [2, 1]}])
+
+
+def test_copies_of_a_log_do_not_count_and_a_cut_one_is_named(segmented_cases: Path, tmp_path: Path) -> None:
+    case = copied(segmented_cases / CASES[0], tmp_path / "cases")
+    judged(case, "eve", {1: Verdict.REJECTED})
+    log = case / "review.eve.jsonl"
+    judged(case, "Bob", {1: Verdict.ACCEPTED})
+    whole = read_reviews(case, read_case(case))
+    assert ([one.path.name for one in whole.reviews], whole.notes) == (["review.Bob.jsonl", log.name], ())
+    copies = ["review.eve (1).jsonl", "review.eve.sync-conflict-20260101-120000-ABCDEFG.jsonl"]
+    for name in copies:
+        shutil.copy(log, case / name)
+    found = read_reviews(case, read_case(case))
+    assert [one.path.name for one in found.reviews] == ["review.Bob.jsonl", log.name]
+    assert len(found.notes) == 2 and all(any(name in note for note in found.notes) for name in copies)
+    for name in copies:
+        (case / name).unlink()
+    log.write_bytes(log.read_bytes()[:-9])
+    found = read_reviews(case, read_case(case))
+    (note,) = found.notes
+    assert log.name in note and [one.reviewer for one in found.reviews] == ["Bob", "eve"]

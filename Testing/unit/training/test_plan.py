@@ -59,7 +59,7 @@ def test_a_label_value_of_two_names_is_a_warning(tmp_path: Path) -> None:
     cases = []
     for number, name in enumerate(("liver", "liver", "spleen")):
         image, reference = tmp_path / f"{number}.nrrd", tmp_path / f"{number}.seg.nrrd"
-        sitk.WriteImage(sitk.GetImageFromArray(labels * 3.0 + number + np.arange(6)), str(image))
+        sitk.WriteImage(sitk.GetImageFromArray(labels * 3.0 + np.roll(np.arange(6), 2 * number)), str(image))
         part = sitk.GetImageFromArray(labels)
         for field, text in {"ID": "S0", "Name": name, "LabelValue": "1", "Layer": "0"}.items():
             part.SetMetaData(f"Segment0_{field}", text)

@@ -1,5 +1,7 @@
 """Cases that are parts of one scan: recognised by the step of their grey values, and asked about by `plan`."""
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ import SimpleITK as sitk
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.util.errors import InputError
+from SegWithULab.training.dataset import Case
+from SegWithULab.training.run_record import hashes_of
 from SegWithULab.training.survey import check_patients, grey_value_step, pairs_of_one_scan
 
 STEPS = {"a_1": 0.37, "a_2": 0.37 * (1 + 1e-7), "a_3": 0.41, "a_4": 0.41, "a_5": 1.0, "a_6": 1.0, "a_7": 1.0,
@@ -61,3 +65,44 @@ def test_plan_asks_for_the_patients_of_sides(tmp_path: Path, capsys: pytest.Capt
     patients = [f"{row},scan_{number // 2}" for number, row in enumerate(rows)]
     table.write_text("\n".join(["case,role,patient", *patients]) + "\n", encoding="utf-8")
     assert main(["plan", str(table), "--output", str(tmp_path / "again")]) == 0
+
+
+SIZE = (29, 30, 31)
+SCAN = np.random.default_rng(5).normal(100, 30, SIZE[::-1])
+
+
+def one_voxel_changed() -> np.ndarray:
+    values = SCAN.copy()
+    values[0, 0, 0] = 30_000
+    return values
+
+
+def cases_of(folder: Path, *images: np.ndarray, patients: Sequence[str | None] = ()) -> list[Case]:
+    found = []
+    for number, (values, patient) in enumerate(zip_longest(images, patients)):
+        path = folder / f"image_{number}.nrrd"
+        sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.float32)), str(path))
+        found.append(Case(f"case_{number}", (path,), path, patient))
+    return found
+
+
+@pytest.mark.parametrize("copy", [SCAN, one_voxel_changed(), 3 * SCAN - 7], ids=["equal", "one voxel", "rescaled"])
+@pytest.mark.parametrize("patients", [(), ("p", "q")], ids=["by name", "by table"])
+def test_one_image_of_two_patients_is_refused(tmp_path: Path, copy: np.ndarray, patients: Sequence[str]) -> None:
+    other = np.random.default_rng(6).normal(100, 30, SIZE[::-1])
+    with pytest.raises(InputError) as error:
+        hashes_of(cases_of(tmp_path, SCAN, copy, other, patients=patients))
+    assert error.value.code == "cases-of-one-scan"
+    assert str(tmp_path / "image_0.nrrd") in str(error.value) and str(tmp_path / "image_1.nrrd") in str(error.value)
+
+
+def test_images_that_are_much_alike_are_noted_and_those_of_one_patient_are_not(tmp_path: Path) -> None:
+    noisy = SCAN + np.random.default_rng(7).normal(0, 3, SIZE[::-1])
+    notes: list[str] = []
+    assert len(hashes_of(cases_of(tmp_path, SCAN, noisy), note=notes.append)) == 2
+    (note,) = notes
+    assert "image_0.nrrd" in note and "image_1.nrrd" in note
+    assert len(hashes_of(cases_of(tmp_path, SCAN, SCAN, noisy, patients="ppp"), note=notes.append)) == 2
+    other = np.random.default_rng(8).normal(100, 30, (31, 30, 30))
+    assert len(hashes_of(cases_of(tmp_path, SCAN, other, SCAN[::-1]), note=notes.append)) == 3
+    assert notes == [note]

@@ -180,3 +180,29 @@ def test_ctrl_c_between_both_renamings_keeps_the_folder_that_was_there(
         (work / "file").write_text("new", encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["case"]
     assert (tmp_path / "case" / "file").read_text(encoding="utf-8") == "old"
+
+
+HOLD = """
+import os, pathlib, signal, sys
+from SegWithUCore.util.atomic_files import one_writer
+from SegWithUCore.util.run_lock import run_lock
+with run_lock(pathlib.Path(sys.argv[2])) if sys.argv[1] == "many" else one_writer(pathlib.Path(sys.argv[2])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("of", ["many", "one"])
+def test_the_run_after_a_killed_one_names_it_and_leaves_no_lock(
+    of: str, segwithu: Command, tiny: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    image, output = real_image(data_folder), tmp_path / "out"
+    target = output if of == "many" else output / "hippocampus_319"
+    killed = subprocess.Popen([sys.executable, "-c", HOLD, of, str(target)])
+    assert killed.wait(PATIENCE_S) == -signal.SIGKILL
+    assert [name for name in entries(output) if "lock" in name], "the killed run held no lock"
+    run = (image, *(["--resume"] if of == "many" else []))
+    outcome, again = (segwithu.segment(*run, *more, model=tiny, output=output) for more in ((), ("--overwrite",)))
+    assert (outcome.code, again.code) == (0, 0)
+    assert f"process {killed.pid} on {socket.gethostname()}" in outcome.err
+    assert f"process {killed.pid}" not in again.err
+    assert not [name for name in entries(output) if "lock" in name]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from hippocampi import write_hippocampi
 from repository import ROOT
-from segwithu_command import Command, one_sentence
+from segwithu_command import Command, Outcome, one_sentence, refused
 
 from SegWithUCore.models.bundle import file_sha256, read_bundle, write_bundle_json
 
@@ -36,7 +37,7 @@ def shifted(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     for number, path in enumerate(sorted((folder / "images").iterdir())):
         image = sitk.ReadImage(str(path), sitk.sitkFloat32)
         spread = float(np.std(sitk.GetArrayViewFromImage(image)))
-        sitk.WriteImage(sitk.AdditiveGaussianNoise(image, 4 * spread, 0.0, number), str(path))
+        sitk.WriteImage(sitk.AdditiveGaussianNoise(image, 2 * spread, 0.0, number), str(path))
     return str(folder)
 
 
@@ -115,3 +116,58 @@ def test_the_shipped_calibration_says_its_rules_of_flags() -> None:
     assert flags["cases"] == 46  # validation cases too
     card = (SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert all(rule["message"] in card for rule in flags["rules"].values())
+
+
+POISON: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "exchanged": (lambda labels: np.array([0, 2, 1])[labels], "posterior hippocampus"),
+    "merged": (lambda labels: np.minimum(labels, 1), "posterior hippocampus"),
+    "empty": (lambda labels: labels * 0, ""),
+    "elsewhere": (lambda labels: np.roll(labels, 12, (0, 1, 2)), ""),
+}
+
+
+@pytest.mark.parametrize("command", ["add", "check"])
+@pytest.mark.parametrize("poison", POISON)
+def test_references_that_disagree_with_every_case_are_refused(
+    poison: str, command: str, data_folder: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    write_hippocampi(data_folder, tmp_path / "data", 3)
+    files = sorted((tmp_path / "data" / "labels").iterdir())
+    change, named = POISON[poison]
+    for path in files:
+        image = sitk.ReadImage(str(path))
+        changed = sitk.GetImageFromArray(change(sitk.GetArrayFromImage(image)).astype(np.uint8))
+        changed.CopyInformation(image)
+        sitk.WriteImage(changed, str(path))
+    outcome = _used(segwithu, command, tmp_path)
+    refused(outcome, "wrong-references")
+    assert sum(str(path) in outcome.err for path in files) == 1
+    assert named in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["add", "check"])
+def test_references_without_a_structure_are_no_disagreement(
+    command: str, data_folder: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    write_hippocampi(data_folder, tmp_path / "data", 3)
+    for path in (tmp_path / "data" / "labels").iterdir():
+        image = sitk.ReadImage(str(path))
+        sitk.WriteImage(image * sitk.Cast(image == 1, image.GetPixelID()), str(path))
+    assert _used(segwithu, command, tmp_path).code == 0
+
+
+@pytest.mark.parametrize("command", ["add", "check"])
+def test_copies_of_one_patient_are_refused(command: str, data_folder: Path, tmp_path: Path, segwithu: Command) -> None:
+    (name,) = write_hippocampi(data_folder, tmp_path / "data", 1)
+    for part in ("images", "labels"):
+        shutil.copy(tmp_path / "data" / part / f"{name}.nii.gz", tmp_path / "data" / part / "copy.nii.gz")
+    refused(_used(segwithu, command, tmp_path), "cases-of-one-scan", "copy.nii.gz", f"{name}.nii.gz")
+    assert not (tmp_path / "out").exists()
+
+
+def _used(segwithu: Command, command: str, folder: Path) -> Outcome:
+    """Add the cases of a folder to the shipped model, or check its calibration on them."""
+    data, rest = str(folder / "data"), ("--output", folder / "out") if command == "add" else ()
+    words = ("calibrate", "--add") if command == "add" else ("check-calibration", "--cases")
+    return segwithu(words[0], "--model", SHIPPED, words[1], data, *rest, SEEN)

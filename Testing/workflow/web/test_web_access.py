@@ -1,17 +1,21 @@
 """Who may ask the server behind the page, and what no request or case folder can reach."""
 
+import contextlib
 import json
 import os
 import shutil
 import socket
 import struct
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from exchanged_cases import CASES, changed_case
 from web_client import WebClient, served
 
-from SegWithUCore.web.server import PageHandler
+from SegWithUCore.web import server as server_module
+from SegWithUCore.web.server import MOST_STRANGERS, PageHandler
 
 NAME = CASES[0]
 
@@ -166,6 +170,61 @@ def test_silent_strangers_shut_nobody_out(cases):
             another.close()
         for connection in held:
             connection.close()
+        client.close()
+
+
+def _ended(connection: socket.socket, drip: bytes = b"") -> bool:
+    """Whether the server has ended a connection, on which one more byte is sent."""
+    try:
+        connection.setblocking(False)
+        connection.send(drip)
+        return connection.recv(1000) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_more_strangers_than_there_is_room_for_end_the_oldest(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        assert client.worklist()["cases"]
+        threads = threading.active_count()
+        held = []
+        for number in range(3 * MOST_STRANGERS):
+            held.append(socket.create_connection(client.address))
+            held[-1].sendall(b"G")
+            if number % MOST_STRANGERS == 0:
+                assert client.worklist()["cases"], "a client that knows the token lost its connection"
+        another = WebClient(server.gate.link)
+        assert another.worklist()["cases"], "a new client was shut out"
+        for connection in held[: 2 * MOST_STRANGERS]:
+            connection.settimeout(30)
+            with contextlib.suppress(ConnectionError):  # it had not read the byte
+                assert connection.recv(1000) == b""
+        assert not any(map(_ended, held[-MOST_STRANGERS + 1 :]))
+        assert client.worklist()["cases"]
+        assert threading.active_count() <= threads + MOST_STRANGERS + 1
+        for connection in held:
+            connection.close()
+        another.close()
+        client.close()
+
+
+def test_a_stranger_that_drips_is_ended_and_a_reviewer_that_waits_is_not(cases, monkeypatch):
+    monkeypatch.setattr(server_module, "SILENT_S", 0.5)  # of the handler, a byte resets its own
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        assert client.worklist()["cases"]
+        connection = socket.create_connection(client.address)
+        for _ in range(600):
+            if _ended(connection, b"G"):
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("a connection without the token is still open")
+        assert client.worklist()["cases"], "a client that knows the token lost its connection"
+        connection.close()
         client.close()
 
 

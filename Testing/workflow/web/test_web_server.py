@@ -23,6 +23,7 @@ from SegWithUCore.review.log import AuditLog
 from SegWithUCore.review.log_format import Opened, Verdict, VerdictGiven
 from SegWithUCore.review.reviews import read_reviews
 from SegWithUCore.web import case_store
+from SegWithUCore.web.reviews import MOST_EVENTS
 
 NAME = CASES[0]
 
@@ -137,6 +138,8 @@ NOT_A_LINE = [
     {"event": "closed"},
     {"event": "blind", "place": 1, "answer": None},
     {"event": "edited", "region": 1, "structure": "a", "voxels_inside": 1, "voxels_outside": 1, "changed_mm3": 1.0},
+    {"event": "verdict", "region": 1, "verdict": "accepted", "comment": None, "seconds": 1e308},
+    {"event": "looked", "region": 1, "seconds": 1e308},
     {},
 ]
 
@@ -151,6 +154,22 @@ def test_what_does_not_fit_is_refused_and_nothing_of_the_act_is_stored(cases):
             status, answer = review.say(good, event)
             assert (status, set(answer)) == (400, {"kind", "error"}), event
         assert review.say()[0] == 400
+        many = review.say(*[good] * (MOST_EVENTS + 1))
+        assert (many[0], set(many[1])) == (400, {"kind", "error"})
+        assert lines_of(cases / NAME, "Ana") == before
+        assert review.say(good)[0] == 200
+
+
+def test_a_session_counts_at_the_address_of_its_case_only(cases):
+    good = {"event": "verdict", "region": 1, "verdict": "accepted", "comment": None, "seconds": 1.0}
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        review = client.open(client.case_id(NAME), "Ana")
+        before, other = lines_of(cases / NAME, "Ana"), client.case_id(CASES[1])
+        body = {"session": review.session, "last": review.last, "events": [good]}
+        for path in ("events", "alive"):
+            assert client.post(f"/api/cases/{other}/{path}", body)[0] == 409
+        assert client.ask("GET", f"/api/cases/{other}/lines?session={review.session}")[0] == 409
         assert lines_of(cases / NAME, "Ana") == before
         assert review.say(good)[0] == 200
 

@@ -69,6 +69,7 @@ class Engine(ABC):
         response_channels: channels of the head's responses, which follow the logits.
         has_aleatoric: whether the head has a data part.
         window_bytes: activations a voxel of a window in this computer's own memory.
+        keeps_window: whether the memory of a window stays taken when its answer is used.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Engine(ABC):
     response_channels: int
     has_aleatoric: bool
     window_bytes: float
+    keeps_window = False
 
     @abstractmethod
     def window(self, image: np.ndarray) -> Sequence[np.ndarray]:

@@ -54,6 +54,7 @@ class OpenVINOEngine(Engine):
 
     name = OPENVINO
     device = "cpu"
+    keeps_window = True
 
     def __init__(self, bundle: Bundle) -> None:
         openvino = import_openvino()
@@ -122,6 +123,10 @@ class OpenVINOEngine(Engine):
         if not all(_is_finite(part) for part in found):
             raise network_not_finite()
         return found
+
+    def window_memory(self, answer_bytes: float) -> float:
+        """As `Engine.window_memory`: a request keeps its activations beside its answer."""
+        return self.window_bytes + answer_bytes
 
     def maps(self, chunk: np.ndarray, tempering_scale: float = 1.0) -> Voxelwise:
         """As `Engine.maps`."""
