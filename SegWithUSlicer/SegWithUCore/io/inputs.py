@@ -209,10 +209,10 @@ def channel_of(path: Path) -> tuple[str, int] | None:
     if not suffix or (match := _NUMBERED.fullmatch(stem)) is None:
         return None
     folder = path.absolute().parent
-    marks = (*(f"{match[1]}_0000{each}" for each in (suffix, *SUFFIXES)), _DATA_SET)
-    if path.name == marks[0] or folder.name in _IMAGE_FOLDERS or any(os.path.lexists(folder / mark) for mark in marks):
-        return match[1], int(match[2])
-    return None
+    name, number, as_written = match[1], int(match[2]), path.name.removeprefix(stem)
+    marks = (*(f"{name}_0000{each}" for each in (as_written, *SUFFIXES)), _DATA_SET)
+    is_channel = folder.name in _IMAGE_FOLDERS or any(os.path.lexists(folder / mark) for mark in marks)
+    return (name, number) if number == 0 or is_channel else None
 
 
 def channels_by_case(files: Iterable[Path]) -> dict[str, dict[int, Path]]:
