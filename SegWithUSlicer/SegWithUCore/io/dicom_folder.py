@@ -46,6 +46,10 @@ _KEYWORDS = (
     *("ImageOrientationPatient", "FrameOfReferenceUID", "TemporalPositionIdentifier", "ImagesInAcquisition"),
     *("NumberOfSeriesRelatedInstances", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows"),
     *("Columns", "PixelSpacing", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("FlipAngle", "SequenceName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType", "StudyDate"),
+    *("RepetitionTime", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth", "BodyPartExamined", "SeriesNumber"),
+    *("PatientPosition", "ProtocolName", "ScanOptions", "ManufacturerModelName", "DeviceSerialNumber"),
+    "MagneticFieldStrength",
     *("RescaleIntercept", "RescaleSlope", "RescaleType", "NumberOfSlices", "Units", "ModalityLUTSequence"),
 )
 _UNSIGNED_SHORT = {"SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
