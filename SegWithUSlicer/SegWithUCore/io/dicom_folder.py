@@ -120,6 +120,11 @@ class DicomSlice:
         return InputError(f"{self.file} cannot be read as an image: {why}.", code)
 
     @property
+    def patient(self) -> tuple[str, str]:
+        """PatientID and its issuer."""
+        return self.text("PatientID"), self.text("IssuerOfPatientID")
+
+    @property
     def is_picture(self) -> bool:
         """In colour, or of no known place in space: a screenshot, a dose report."""
         several = self.text("NumberOfFrames") not in ("", "0", "1") or self.is_mosaic

@@ -260,10 +260,11 @@ def series_header(folder: Path, series: str | None = None) -> Header:
     slices = found.chosen(series)
     columns, rows = (slices[0].numbers(keyword) for keyword in ("Columns", "Rows"))
     if not columns or not rows:
-        return Header(None, source=(found, slices))
+        return Header(None, source=(found, slices), patient=slices[0].patient)
     size = (int(columns[0]), int(rows[0]), len(slices))
     axes = tuple(np.eye(3).ravel().tolist())
-    return Header(VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, axes, placed=False), source=(found, slices))
+    grid = VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, axes, placed=False)
+    return Header(grid, source=(found, slices), patient=slices[0].patient)
 
 
 def read_series(folder: Path, series: str | None = None, header: Header | None = None) -> Volume:
@@ -314,7 +315,8 @@ def read_slices(found: DicomFolder, slices: Sequence[DicomSlice]) -> tuple[Volum
     image.SetDirection(geometry.direction())
     check_grid(folder, image)
     image = checked_volume(folder, image)
-    header = Header(VoxelGrid.of(image), notes=(*_warnings([slices[n] for n in order], step), *notes))
+    notes = [*_warnings([slices[n] for n in order], step), *notes]
+    header = Header(VoxelGrid.of(image), notes=tuple(notes), patient=first.patient)
     return Volume(image, header), [slices[number].file for number in order]
 
 
