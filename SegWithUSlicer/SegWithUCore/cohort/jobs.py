@@ -1,14 +1,13 @@
 """The jobs of a call: which cases its arguments name, what their folders are called; and `failed.csv`."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..inference.segment import Job
-from ..io.inputs import FolderOfCases, GivenCase, cases_in, channel_inputs, find_input
+from ..io.inputs import FolderOfCases, GivenCase, cases_in, channel_inputs, channel_of, find_input
 from ..util.csv_files import read_csv, write_csv
 from ..util.errors import InputError, OutputError, UsageError, os_errors_named
 from ..util.input_files import is_plain, plain_name
@@ -71,11 +70,13 @@ def jobs_of(
         message = f"--name, --channel and --series cannot be combined with {paths[0]}, which already defines them."
         raise UsageError(message, "contradicting-options")
     jobs, names = [], [case.name if name is None else name for case in cases]
-    taken = Counter(each_name.casefold() for each_name in names)
+    taken: dict[str, list[Path]] = {}
     for case, own in zip(cases, names, strict=True):
-        problem = _name_problem(own, taken[own.casefold()] > 1)
+        taken.setdefault(own.casefold(), []).append(case.source)
+    for case, own in zip(cases, names, strict=True):
+        problem = _name_problem(own, taken[own.casefold()])
         if problem and not each:
-            raise UsageError(f"{problem}: choose another with --name.", "wrong-usage")
+            raise UsageError(f"{problem}: rename a file, or segment it alone with --name.", "wrong-usage")
         try:
             if problem:
                 raise InputError(f"{case.source}: {problem}: segment it alone with --name.", "unusable-name")
@@ -115,13 +116,17 @@ def _inside(
     return [path for path in paths if os.path.realpath(path) != os.path.realpath(output)]
 
 
-def _name_problem(name: str, is_double: bool) -> str:
-    """Say why no case folder can have a name; empty if one can."""
+def _name_problem(name: str, sources: Sequence[Path]) -> str:
+    """Say why no case folder can have a name that these files or folders give it; empty if one can."""
     if not name or Path(name).name != name or name.startswith(".") or not is_plain(Path(name)):
         return f"'{name}' cannot be the name of a case folder"
     if len(os.fsencode(name)) > MAXIMUM_NAME_BYTES:
         return f"'{name[:20]}...' is too long for the name of a case folder"
-    return f"Two cases would both be named '{name}'" if is_double else ""
+    if len(sources) < 2:
+        return ""
+    first, second = (plain_name(path.name) for path in sources[:2])
+    channels = "; channels of one case in nnU-Net naming: give their folder" if channel_of(sources[1]) else ""
+    return f"Two cases would both be named '{name}' ({first}, {second}{channels})"
 
 
 def check_failed_file(path: Path) -> None:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, read_case
 from ..case.case_folders import REVIEWED_PATTERN
-from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source
+from ..case.case_image import OTHER_IMAGE, OutsideError, checked_image, series_with_voxels, trusted_source
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.region_files import REGION_LABELS_FILE
 from ..case.segmentation_file import image_note, read_layers, reviewed_name, segment_fields
@@ -21,6 +21,7 @@ from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import read_reviews, seen_by
 from ..util.atomic_files import atomic_folder
 from ..util.errors import NEEDS_PACKAGE, InputError, UsageError
+from ..util.paths import is_own
 from ..util.progress import Progress, silent
 from . import dicom_objects as objects
 from .case_export import Exported, exported, free_name, in_turn
@@ -187,8 +188,8 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) 
         moved_to: current folder of the series, if it was moved or converted in between.
 
     Raises:
-        InputError: the case was not made from DICOM, the series is gone, holds other voxels or lies elsewhere in space,
-            or names no study or frame of reference.
+        InputError: the case was not made from DICOM, the series is gone, holds other voxels, lies elsewhere in space or
+            names another patient, as far as this user segmented it, or no study or frame of reference.
     """
     try:
         path = moved_to or trusted_source(folder, case)
@@ -201,6 +202,12 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) 
         raise InputError(message, "no-source-series")
     volume, files = series_with_voxels(path, case["input"]["channels"][0]["voxels_sha256"])
     image = checked_image(path, volume, folder, case)
+    channel, mac = case["input"]["channels"][0], case["input"].get("patient_mac")
+    voxels = channel["voxels_sha256"]
+    is_by_this_user = is_own(channel.get("file_mac"), channel["file"], voxels)  # else nobody knows
+    if mac and is_by_this_user and not is_own(mac, *volume.header.patient, voxels):
+        what = f"{path} has another PatientID, or issuer of it, than when {folder} was segmented"
+        raise InputError(f"{what}: give the series as it was with --source, or segment it again.", OTHER_IMAGE)
     headers = [_header(file) for file in files]
     for keyword, what in _SHARED.items():
         if not headers[0].get(keyword):

@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..io.roi import RegionOfInterest
-from ..io.volume import read_volume
+from ..io.volume import read_volume, reorient
 from ..models.bundle import RESTORE, Placement, check_hash, file_sha256
 from ..util.errors import InputError
 from ..util.input_files import regular_file
@@ -73,8 +73,10 @@ def place(spec: Placement, template: Template, image: sitk.Image) -> Placed:
     """Register the template with an image and move its boxes there.
 
     Args:
-        image: of a whole head, any orientation and spacing, in world coordinates.
+        image: of a whole head, any orientation and spacing, in world coordinates. It is registered in one order of
+            axes: the grids that it is sampled on begin at its first voxel, so other axes would give other boxes.
     """
+    image = reorient(image, "RAS")
     transform, similarity = register(template, image)
     centres = {box.side: _flipped(transform.TransformPoint(_flipped(box.centre_ras_mm))) for box in spec.boxes}
     rois = {box.side: RegionOfInterest(centres[box.side], box.size_mm) for box in spec.boxes}

@@ -205,6 +205,7 @@ def _whole_case(
         engine_versions=model.engine.versions(),
         network_sha256=model.network_sha256,
         image=given.image,
+        patient=headers[0].patient,
         timings_s=seconds,
         peak_memory_mb=memory_prediction.peak_memory_mb(),
     )
@@ -232,7 +233,8 @@ def _placed_case(job: Job, model: Model, volumes: Sequence[Volume], progress: Pr
     result = segment_placed(image, world, str(job.files[0]), model.bundle, run, progress)
     notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes)
     warnings = [*(Deviation(WARNING, note, "place") for note in notes), *result.warnings]
-    result = replace(result, image=image if job.include_image else None, warnings=warnings)
+    kept = image if job.include_image else None
+    result = replace(result, image=kept, warnings=warnings, patient=volumes[0].header.patient)
     return result if mask is None else judged(result, mask)
 
 

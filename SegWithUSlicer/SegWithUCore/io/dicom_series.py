@@ -56,15 +56,18 @@ def _words(one: DicomSlice, keyword: str) -> str:
     return " ".join(one.text(keyword).casefold().split())
 
 
+_ONE_ACQUISITION = "check that they are of one acquisition"
 _SPLIT = "move the files of each to a folder of its own, or convert the series with dcm2niix"
 _SHOWN = (
     "Modality", "SOPClassUID", "EchoTime", "InversionTime", "DiffusionBValue", "KVP", "ImageType",
-    "ComplexImageComponent", "ContrastBolusAgent", "ConvolutionKernel", "Units", "RescaleType", "SamplesPerPixel",
-    "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "FlipAngle", "SequenceName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType",
+    "TemporalPositionIdentifier", "ComplexImageComponent", "ContrastBolusAgent", "ConvolutionKernel", "Units",
+    "RescaleType", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation",
 )  # fmt: skip
 _HIDDEN = (
     "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge",
-    "StudyInstanceUID", "FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept",
+    "StudyInstanceUID", "StudyDate", "FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept",
 )  # fmt: skip
 """Attributes that all slices of a series must share: those whose values a message shows, and the others.
 
@@ -74,8 +77,15 @@ attributes into all slices of a volume, and a slice without `InversionTime` or `
 made without. `RescaleType` alone may be left out (None) where it is the usual one. `AcquisitionNumber` differs within
 the volumes of many CT scanners, and the later values of `ImageType` differ with filters.
 """
+_TIMED = ("RepetitionTime", "SliceThickness", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth")
+_WARNED = (
+    *_TIMED, "BodyPartExamined", "PatientPosition", "SeriesNumber", "SeriesDescription", "ProtocolName", "ScanOptions",
+    "ManufacturerModelName", "DeviceSerialNumber", "MagneticFieldStrength",
+)  # fmt: skip
+"""Attributes that one acquisition shares but for rare exceptions: a gated one has the repetition time of each heart
+beat, and archives correct descriptions of some slices. A message shows only the values of numbers."""
 _READERS: dict[str, Read] = {
-    **dict.fromkeys(("EchoTime", "InversionTime", "DiffusionBValue", "KVP"), _number),
+    **dict.fromkeys(("EchoTime", "InversionTime", "DiffusionBValue", "KVP", "FlipAngle", *_TIMED), _number),
     **dict.fromkeys(("RescaleSlope", "RescaleIntercept"), _is_given),
     "PatientName": lambda one, keyword: one.text(keyword).rstrip("^= "),  # PS3.5, 6.2.1.1
     "PatientAge": lambda one, keyword: one.text(keyword).lstrip("0"),
@@ -93,17 +103,8 @@ def _check_agreement(folder: Path, slices: Sequence[DicomSlice]) -> None:
         InputError: names what differs, the values unless they are a patient's, how many slices have each, and a file.
     """
     for keyword in _HIDDEN + _SHOWN:
-        read, groups = _READERS.get(keyword, DicomSlice.text), dict[object, list[DicomSlice]]()
-        for one in slices:
-            if (value := read(one, keyword)) is not None:
-                groups.setdefault(value, []).append(one)
-        numbers = sorted(value for value in groups if isinstance(value, float))
-        for lower, number in pairwise(numbers):  # numbers that differ by a rounding are one
-            if number <= lower * (1 + SAME_NUMBER):
-                groups[number] = groups.pop(lower) + groups[number]
-        if len(groups) < 2:
+        if len(found := _by_value(slices, keyword)) < 2:
             continue
-        found = sorted(groups.values(), key=len, reverse=True)
         listed = [
             f"{(one[0].shown(keyword) if keyword in _SHOWN else 'given') if one[0].text(keyword) else 'none'}: "
             f"{len(one)} slices such as {one[0].file.name}"
@@ -113,14 +114,46 @@ def _check_agreement(folder: Path, slices: Sequence[DicomSlice]) -> None:
         raise InputError(f"{folder} holds one series with {what}: {_SPLIT}.", "mixed-series")
 
 
-def _warnings(slices: Sequence[DicomSlice]) -> list[str]:
-    """Return warnings about a series that can be read but may be incomplete or mixed, without the name of a file."""
+def _by_value(slices: Sequence[DicomSlice], keyword: str) -> list[list[DicomSlice]]:
+    """Group slices by a value, the largest group first; numbers that differ by a rounding are one."""
+    read, groups = _READERS.get(keyword, DicomSlice.text), dict[object, list[DicomSlice]]()
+    for one in slices:
+        if (value := read(one, keyword)) is not None:
+            groups.setdefault(value, []).append(one)
+    numbers = sorted(value for value in groups if isinstance(value, float))
+    for lower, number in pairwise(numbers):
+        if number <= lower * (1 + SAME_NUMBER):
+            groups[number] = groups.pop(lower) + groups[number]
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def _warnings(slices: Sequence[DicomSlice], step_mm: float) -> list[str]:
+    """Return warnings about a series that can be read but may be incomplete or mixed, without the name of a file.
+
+    Args:
+        slices: in the order of their positions.
+        step_mm: between neighbours.
+    """
     found = []
+    for keyword in _WARNED:
+        if len(groups := _by_value(slices, keyword)) > 1:
+            values = ", ".join(one[0].shown(keyword) or "none" for one in groups[:_LISTED])
+            listed = f" ({values})" if keyword in _TIMED else ""
+            found.append(f"The slices have {len(groups)} values of {keyword}{listed}: {_ONE_ACQUISITION}.")
+    acquisitions = [one.text("AcquisitionNumber") for one in slices]
+    if sum(a != b for a, b in pairwise(acquisitions)) >= (count := len(set(acquisitions))) > 1:  # no block of each
+        found.append(f"Slices of {count} values of AcquisitionNumber lie between each other: {_ONE_ACQUISITION}.")
+    wide = [spacing for one in slices for spacing in one.numbers("SpacingBetweenSlices")[:1]]
+    if wide and step_mm and (times := round(min(wide) / step_mm)) > 1 and abs(min(wide) / step_mm / times - 1) < 0.02:
+        apart = f"{min(wide):g} mm in SpacingBetweenSlices, {times} times what they are apart"
+        found.append(f"The slices have {apart}: {_ONE_ACQUISITION}.")
     counts = {numbers[0]: keyword for keyword in _COUNTS for one in slices if len(numbers := one.numbers(keyword)) == 1}
     if counts and (most := max(counts)) > len(slices):
         expected = f"{counts[most]} gives {most:.0f} images"
         found.append(f"{expected}, but there are {len(slices)} slices: check that none is missing.")
     ordered = sorted(number for one in slices for number in one.numbers("InstanceNumber"))
+    if again := len(ordered) - len(set(ordered)):
+        found.append(f"{again} slices have the InstanceNumber of another: {_ONE_ACQUISITION}.")
     without_gap = len(ordered) == len(slices) > 1 and all(b == a + 1 for a, b in pairwise(ordered))
     if without_gap and ordered[0] > 1:
         first, last = ordered[0], ordered[-1]
@@ -227,10 +260,11 @@ def series_header(folder: Path, series: str | None = None) -> Header:
     slices = found.chosen(series)
     columns, rows = (slices[0].numbers(keyword) for keyword in ("Columns", "Rows"))
     if not columns or not rows:
-        return Header(None, source=(found, slices))
+        return Header(None, source=(found, slices), patient=slices[0].patient)
     size = (int(columns[0]), int(rows[0]), len(slices))
     axes = tuple(np.eye(3).ravel().tolist())
-    return Header(VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, axes, placed=False), source=(found, slices))
+    grid = VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, axes, placed=False)
+    return Header(grid, source=(found, slices), patient=slices[0].patient)
 
 
 def read_series(folder: Path, series: str | None = None, header: Header | None = None) -> Volume:
@@ -281,7 +315,8 @@ def read_slices(found: DicomFolder, slices: Sequence[DicomSlice]) -> tuple[Volum
     image.SetDirection(geometry.direction())
     check_grid(folder, image)
     image = checked_volume(folder, image)
-    header = Header(VoxelGrid.of(image), notes=(*_warnings(slices), *notes))
+    notes = [*_warnings([slices[n] for n in order], step), *notes]
+    header = Header(VoxelGrid.of(image), notes=tuple(notes), patient=first.patient)
     return Volume(image, header), [slices[number].file for number in order]
 
 

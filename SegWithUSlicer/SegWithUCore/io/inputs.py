@@ -4,8 +4,9 @@ Nothing native reads a file of others here: NIfTI, NRRD and MetaImage are read b
 pydicom.
 """
 
+import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from .volume import FORMATS, Header, Volume, read_header, read_volume
 SUFFIXES = sorted({end for ends, _ in FORMATS for end in ends}, key=len, reverse=True)
 _FINISHED = "case.json"
 """Of a finished case; the package `case` has its format."""
-_NUMBERED = re.compile(r"(.+)_(\d{4})")
+_NUMBERED = re.compile(r"(.+)_([0-9]{4})")
+_DATA_SET, _IMAGE_FOLDERS = "dataset.json", ("imagesTr", "imagesTs")
+"""What lies in a folder of nnU-Net, and how it calls its folders of images."""
 _OTHER = re.compile(r".+\.(?!dcm$|dicom$|ima$)[a-z][a-z0-9]{1,4}", re.IGNORECASE)
 """A name that ends as those of tables and texts do: where it cannot be opened, it was no image and no folder."""
 _NAMED = 8
@@ -73,7 +76,7 @@ def find_input(path: Path) -> GivenInput:
     if entry_kind(path) is not EntryKind.FOLDER:  # reading it as a file says what is wrong
         return GivenInput([GivenCase(case_name(path), path)])
     found = _listed(path)
-    numbered = {file: match for file in found.images if (match := _NUMBERED.fullmatch(stem_of(file) or ""))}
+    numbered = {file: channel for file in found.images if (channel := channel_of(file))}
     if any(is_dicom(file) for file in found.files):
         mixed = next((file.name for file in numbered if file in found.closed or not is_dicom(file)), None)
         if mixed:
@@ -81,20 +84,19 @@ def find_input(path: Path) -> GivenInput:
         return GivenInput([GivenCase(plain_name(path.resolve().name), path)], scan_folder(path).description)
     if not numbered:
         raise _no_input(path, found)
-    cases: dict[str, dict[int, Path]] = {}
-    for file, match in numbered.items():
-        channels, number = cases.setdefault(plain_name(match[1]), {}), int(match[2])
-        if number in channels:
-            raise InputError(f"{channels[number]} and {file.name} are the same channel of one case: keep one.")
-        channels[number] = file
+    cases = channels_by_case(numbered)
     counts = sorted({len(channels) for channels in cases.values()})
     each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     kind = f"{_several(len(cases), 'case')} of {_several(each, 'channel')} in nnU-Net naming"
-    further = [file for file in found.images if file not in numbered]
+    alone = [file for file in found.images if file not in numbered and _NUMBERED.fullmatch(stem_of(file) or "")]
+    kind += f"; {len(alone)} without a channel 0000, each a case of its whole name ({_names(alone)})" if alone else ""
+    further = [file for file in found.images if not _NUMBERED.fullmatch(stem_of(file) or "")]
     further += [folder for folder in found.folders if _holds_input(folder)]
-    if left_out := found.left_out([*numbered, *further], further):
+    if left_out := found.left_out([*found.images, *further], further):
         kind += f"; left out: {left_out}"
-    return GivenInput([GivenCase(name, path, cases[name]) for name in sorted(cases)], kind)
+    given = [GivenCase(name, path, channels) for name, channels in cases.items()]
+    given += [GivenCase(case_name(file), file) for file in alone]
+    return GivenInput(sorted(given, key=lambda case: case.name), kind)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,7 @@ def cases_in(folder: Path) -> FolderOfCases:
         InputError: the folder cannot be read.
     """
     found = _listed(folder)
-    numbered = any(_NUMBERED.fullmatch(stem_of(file) or "") for file in found.images)
-    if numbered or any(is_dicom(file) for file in found.files):
+    if any(channel_of(file) for file in found.images) or any(is_dicom(file) for file in found.files):
         return FolderOfCases([folder])
     closed = [path for path in found.closed if stem_of(path) is None and not _OTHER.fullmatch(path.name)]
     return FolderOfCases(sorted([*found.images, *found.folders, *closed]) or [folder], found.left_out(closed))
@@ -198,14 +199,45 @@ def stem_of(path: Path) -> str | None:
     return stem if suffix else None
 
 
+def channel_of(path: Path) -> tuple[str, int] | None:
+    """Return the case and the channel number of an image file in nnU-Net naming, None for any other file.
+
+    "NAME_0001.nii.gz" is channel 1 of NAME if NAME_0000 lies next to it, or in a folder of an nnU-Net data set.
+    Anywhere else four digits belong to the name: "scan_2019.nii.gz".
+    """
+    stem, suffix = _split(path.name)
+    if not suffix or (match := _NUMBERED.fullmatch(stem)) is None:
+        return None
+    folder = path.absolute().parent
+    name, number, as_written = match[1], int(match[2]), path.name.removeprefix(stem)
+    marks = (*(f"{name}_0000{each}" for each in (as_written, *SUFFIXES)), _DATA_SET)
+    is_channel = folder.name in _IMAGE_FOLDERS or any(os.path.lexists(folder / mark) for mark in marks)
+    return (name, number) if number == 0 or is_channel else None
+
+
+def channels_by_case(files: Iterable[Path]) -> dict[str, dict[int, Path]]:
+    """Group image files in nnU-Net naming by the name of their case and by channel number; other files are left out.
+
+    Raises:
+        InputError: two files are the same channel.
+    """
+    cases: dict[str, dict[int, Path]] = {}
+    for file in sorted(files):
+        if (found := channel_of(file)) is not None:
+            channels, number = cases.setdefault(case_name(file), {}), found[1]
+            if number in channels:
+                raise InputError(f"{channels[number]} and {file.name} are the same channel of one case: keep one.")
+            channels[number] = file
+    return cases
+
+
 def case_name(path: Path) -> str:
     """File name without its suffix and without nnU-Net's channel number ("liver_0000.nii.gz" is "liver").
 
     Bytes that are no UTF-8 are written as in URLs: results must have names that every program takes.
     """
-    stem, _ = _split(plain_name(path.name))
-    numbered = _NUMBERED.fullmatch(stem)
-    return numbered[1] if numbered else stem
+    channel = channel_of(path)
+    return plain_name(channel[0] if channel else _split(path.name)[0])
 
 
 def _split(name: str) -> tuple[str, str]:

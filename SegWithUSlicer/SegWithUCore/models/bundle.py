@@ -190,9 +190,15 @@ class Bundle:
             "heads": [head.to_json() for head in self.heads],
             **{name: getattr(self, name) for name in blocks},
             **({} if self.graphs is None else {"graphs": self.graphs.to_json()}),
-            **({} if self.placement is None else {"placement": asdict(self.placement)}),
+            **({} if self.placement is None else _placement_json(self.placement)),
             **({} if self.away is None else {"away": dict(self.away)}),
         }
+
+
+def _placement_json(placement: Placement) -> dict[str, Any]:
+    """Make the block and its hash: an exchanged side would exchange left and right in every case."""
+    block = asdict(placement)
+    return {"placement": block, "placement_sha256": block_sha256(block)}
 
 
 def fitted_now(calibration: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +207,7 @@ def fitted_now(calibration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def block_sha256(block: Mapping[str, Any]) -> str:
-    """Hash of a calibration block, independent of white space and key order.
+    """Hash of the block of a calibration or a placement, independent of white space and key order.
 
     The metrics of the calibration cases are left out: they rank cases and change no map.
     """
@@ -275,6 +281,9 @@ def bundle_from_json(data: Any, folder: Path | None, source: str | None = None, 
     bundle = _from_json(data, folder)
     if data["calibration_sha256"] != bundle.calibration_sha256:
         raise InputError(f"{source} has a calibration block that does not match its hash: {remedy}.")
+    wanted, block = data.get("placement_sha256"), data.get("placement") or {}  # older bundles have no hash
+    if wanted is not None and wanted != block_sha256(block):
+        raise InputError(f"{source} has a placement block that does not match its hash: {remedy}.", "damaged-bundle")
     return bundle
 
 
@@ -357,6 +366,10 @@ def _check_description(data: Mapping[str, Any], source: str, remedy: str) -> Non
     divisors = [divisor] * 3 if isinstance(divisor, int) else divisor[::-1]
     is_multiple = not any(size % by for size, by in zip(spec["window"], divisors, strict=True))
     check(is_multiple, "input/window", spec["window"], f"multiples of {divisors}")
+    boxes = (data.get("placement") or {}).get("boxes", ())
+    x_of = {box["side"]: box["centre_ras_mm"][0] for box in boxes}
+    is_sided = len(x_of) == len(boxes) and x_of.get("left", -1) < 0 < x_of.get("right", 1)
+    check(is_sided, "placement/boxes", boxes, "one box a side, with left at negative and right at positive R")
     known = {str(value) for value in values}
     places = {"": data, **{f"heads/{number}/": head for number, head in enumerate(heads)}}
     by_label = {"ood_reference/volumes_mm3": (data["ood_reference"] or {}).get("volumes_mm3")}

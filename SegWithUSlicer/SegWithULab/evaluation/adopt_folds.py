@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from SegWithUCore.io.inputs import stem_of
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithUCore.util.strict_json import read_json, typed
-
-from ..training.dataset import IMAGE_SUFFIXES
 
 SPLITS_FILE = "splits_final.json"
 FEWEST_CASES = 8
@@ -190,8 +189,7 @@ def _read_splits(file: Path, folds: Sequence[str], known: Mapping[str, str]) -> 
 def _predicted(folder: Path, fold: str) -> set[str]:
     """Find the validation cases of a fold: nnU-Net predicts them when its training ends."""
     place = folder / f"fold_{fold}" / "validation"
-    files = [path.name for path in place.iterdir()] if place.is_dir() else []
-    return {name.removesuffix(suffix) for name in files for suffix in IMAGE_SUFFIXES if name.endswith(suffix)}
+    return {stem for path in (place.iterdir() if place.is_dir() else ()) if (stem := stem_of(path))}
 
 
 def _plan(listed: Listed, patients: Mapping[str, str], source: str) -> FoldPlan:

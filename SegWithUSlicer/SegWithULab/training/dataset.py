@@ -14,14 +14,14 @@ from SegWithUCore.inference.image_features import ImageFeatures, image_features,
 from SegWithUCore.inference.ood_channels import MINIMUM_CASES, fit_appearance, fit_quality
 from SegWithUCore.inference.ood_check import to_model_orientation
 from SegWithUCore.inference.preprocessing import assessed_box, network_input, to_working_grid
-from SegWithUCore.io.inputs import SUFFIXES
+from SegWithUCore.io.inputs import SUFFIXES, channels_by_case, stem_of
 from SegWithUCore.io.volume import extents_mm, reorient
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.models.quality import IMAGE_QUALITY
 from SegWithUCore.util.csv_files import read_user_table
 from SegWithUCore.util.errors import InputError, UsageError, naming
 from SegWithUCore.util.folder_entries import EntryKind, entry_kind
-from SegWithUCore.util.input_files import path_problem, regular_file
+from SegWithUCore.util.input_files import path_problem, plain_name, regular_file
 from SegWithUCore.util.strict_json import shown
 
 from .case_reading import SEGMENTATION_SUFFIX, ReadCase, case_hash, class_indices, read_case
@@ -135,7 +135,7 @@ def find_cases(source: str, label_maps: bool = False) -> list[Case]:
         raise UsageError(
             f"{path} has no folder {labels.name}: give an nnU-Net data set folder or TABLE.csv:ROLE.", "no-data-set"
         )
-    names = sorted({_stem(file) for file in labels.iterdir() if file.name.endswith(IMAGE_SUFFIXES)})
+    names = sorted({name for file in labels.iterdir() if (name := _reference_name(file))})
     if not names:
         raise UsageError(f"{labels} contains no label files: check the folder.", "no-data-set")
     return [_case(None if label_maps else images, labels, name) for name in names]
@@ -245,14 +245,22 @@ def _case(images: Path | None, labels: Path, name: str, patient: str | None = No
 
 def _channels(images: Path, name: str) -> tuple[Path, ...]:
     """Return the files of a case, one a channel."""
-    channels = _files(images, name)
-    numbered: list[Path] = []
-    while not channels and (found := _files(images, f"{name}_{len(numbered):04d}")):
-        numbered.append(found[0])
-    channels = channels or numbered
+    whole, first = _files(images, name), _files(images, f"{name}_0000")
+    if whole and first:
+        raise InputError(f"{whole[0]} and {first[0].name} are both images of case {name}: keep one.")
+    if whole:
+        return tuple(whole)
+    files = [file for file in images.iterdir() if file.name.startswith(f"{name}_")] if images.is_dir() else []
+    channels = channels_by_case(files).get(plain_name(name), {})
     if not channels:
         raise InputError(f"{images} has no image of case {name}: expected {name}.nii.gz or {name}_0000.nii.gz.")
-    return tuple(channels)
+    if sorted(channels) != list(range(len(channels))):
+        found = ", ".join(f"{number:04d}" for number in channels)
+        what = f"Case '{name}' in {images} has the channel(s) {found}"
+        raise InputError(f"{what}: complete or rename its files.", "other-channels")
+    for file in channels.values():
+        regular_file(file, "give an image file")
+    return tuple(channels[number] for number in sorted(channels))
 
 
 def _files(folder: Path, stem: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
@@ -268,11 +276,10 @@ def _files(folder: Path, stem: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) ->
     return found
 
 
-def _stem(path: Path) -> str:
-    for suffix in (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES):
-        if path.name.endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
+def _reference_name(path: Path) -> str | None:
+    """Return the name of the case that a reference is of, all of the file's but its suffix; None for other files."""
+    is_segmentation = path.name.endswith(SEGMENTATION_SUFFIX)
+    return path.name.removesuffix(SEGMENTATION_SUFFIX) if is_segmentation else stem_of(path)
 
 
 def file_facts(cases: Sequence[Case]) -> list[list[Any]]:

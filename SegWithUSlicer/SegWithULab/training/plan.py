@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from SegWithUCore.io.inputs import stem_of
 from SegWithUCore.util.atomic_files import write_text
 from SegWithUCore.util.csv_files import write_csv
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithUCore.util.progress import Progress, silent
 from SegWithUCore.util.strict_json import to_json
 
-from .dataset import IMAGE_SUFFIXES, PreparedCase, find_cases, roles_of
+from .dataset import PreparedCase, find_cases, roles_of
 from .recipe import Recipe, read_recipe_json, recipe_from_json
 from .survey import SAME, CaseMetadata, Survey, add_names, check_patients, same_images, survey
 
@@ -175,7 +176,7 @@ def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress,
         raise UsageError(problem, code="no-data-set")
     found = survey(cases, progress)
     used, folder = {file.name for case in cases for file in case.channels}, cases[0].channels[0].parent
-    left = sorted({file.name for file in folder.iterdir() if file.name.endswith(IMAGE_SUFFIXES)} - used)
+    left = sorted({file.name for file in folder.iterdir() if stem_of(file)} - used)
     if left and not table.is_file():
         names = ", ".join(left[:NAMED]) + (", ..." if len(left) > NAMED else "")
         found.warnings.append(f"{folder} has {len(left)} images without a reference, which are not used: {names}.")

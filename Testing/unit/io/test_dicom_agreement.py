@@ -65,6 +65,12 @@ MIXED = {
     "ConvolutionKernel": ("B30f", "B70f"),
     "Units": ("BQML", "GML"),
     "RescaleType": ("HU", "US"),
+    "FlipAngle": ("5", "90"),
+    "SequenceName": ("*tfl3d1", "*tse2d1_17"),
+    "ScanningSequence": ("SE", "GR\\IR"),
+    "SequenceVariant": ("SK\\SP", "NONE"),
+    "MRAcquisitionType": ("2D", "3D"),
+    "TemporalPositionIdentifier": ("1", "2"),
 }
 
 
@@ -104,6 +110,63 @@ def test_two_modalities_in_one_series_are_refused(
     _assert_refused(folder, code, keyword, *values)
 
 
+def test_slices_of_two_studies_days_are_refused_without_the_days(brain: sitk.Image, tmp_path: Path) -> None:
+    folder = _written(brain, tmp_path / "series", _with(StudyDate=lambda k: ("20200101", "20240101")[k % 2]))
+    _assert_refused(folder, "mixed-series", "StudyDate")
+    with pytest.raises(InputError, match=r"^(?!.*20(20|24)0101)"):
+        read_series(folder)
+
+
+WARNED = {
+    "RepetitionTime": ("500", "5000"),
+    "SliceThickness": ("1", "3"),
+    "NumberOfAverages": ("1", "2"),
+    "EchoTrainLength": ("1", "16"),
+    "PixelBandwidth": ("130", "390"),
+    "BodyPartExamined": ("HEAD", "KNEE"),
+    "PatientPosition": ("HFS", "FFS"),
+    "SeriesNumber": ("4", "5"),
+    "SeriesDescription": ("Doe 1", "Doe 2"),
+    "ProtocolName": ("Doe 1", "Doe 2"),
+    "ScanOptions": ("FS", "PFP"),
+    "ManufacturerModelName": ("Skyra", "Prisma"),
+    "DeviceSerialNumber": ("66001", "66002"),
+    "MagneticFieldStrength": ("1.5", "3"),
+    "AcquisitionNumber": ("1", "2"),
+}
+
+
+NUMBERS = ("RepetitionTime", "SliceThickness", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth")
+
+
+@pytest.mark.parametrize("keyword", WARNED)
+def test_a_probable_mixture_is_read_with_a_warning_that_names_the_attribute(
+    keyword: str, brain: sitk.Image, tmp_path: Path
+) -> None:
+    """Rarely honest: a gated acquisition has the repetition time of each heart beat. Texts may name a patient."""
+    folder = _written(brain, tmp_path / "mixed", _with(**{keyword: lambda k: WARNED[keyword][k % 2]}))
+    (note,) = read_series(folder).header.notes
+    assert keyword in note and "Doe" not in note
+    assert all(value in note for value in WARNED[keyword]) == (keyword in NUMBERS)
+    folder = _written(brain, tmp_path / "one", _with(**{keyword: lambda k: WARNED[keyword][0]}))
+    assert read_series(folder).header.notes == ()
+
+
+@pytest.mark.parametrize("sign", ["SpacingBetweenSlices", "AcquisitionNumber", "InstanceNumber"])
+def test_a_second_acquisition_half_a_slice_on_is_read_with_a_warning(
+    sign: str, brain: sitk.Image, tmp_path: Path
+) -> None:
+    """Nothing else tells it from thin slices; one such attribute is enough."""
+    values: dict[str, Values] = {
+        "SpacingBetweenSlices": lambda k: "2",
+        "AcquisitionNumber": lambda k: str(1 + k % 2),
+        "InstanceNumber": lambda k: str(1 + k // 2),
+    }
+    folder = _written(brain, tmp_path / "series", _with(**{sign: values[sign]}))
+    (note,) = read_series(folder).header.notes
+    assert sign in note
+
+
 ONE_CONTRAST: dict[str, dict[str, Values]] = {
     "rounded echo times": {"EchoTime": lambda k: ["4.9", "4.92", "4.88"][k % 3]},
     "rounded tube voltages": {"KVP": lambda k: ["120", "120.0"][k % 2], "ExposureTime": lambda k: str(500 + k)},
@@ -116,6 +179,10 @@ ONE_CONTRAST: dict[str, dict[str, Values]] = {
     "agent typed twice": {"ContrastBolusAgent": lambda k: ["Gadovist 1.0", "GADOVIST  1.0"][k % 2]},
     "windows and trigger times": {"TriggerTime": lambda k: str(10 * k), "WindowCenter": lambda k: str(k)},
     "age with and without zero": {"PatientAge": lambda k: ["045Y", "45Y"][k % 2]},
+    "spacing between slices": {"SpacingBetweenSlices": lambda _: "1.0004", "SliceThickness": lambda _: "1.4"},
+    "repetition times that were reached": {"RepetitionTime": lambda k: ["2000", "2000.01"][k % 2]},
+    "gap between slices": {"SpacingBetweenSlices": lambda _: "0.2"},
+    "numbers from two consoles": {"AcquisitionNumber": lambda k: str(9 - k // 4), "FlipAngle": lambda _: "0"},
     "no numbers": {"InstanceNumber": lambda _: None},
     "a scale a slice": {"RescaleSlope": lambda k: str(1 + k / 10)},
 }

@@ -6,6 +6,7 @@ import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pydicom
 import pytest
@@ -124,3 +125,39 @@ def test_a_damaged_case_stops_no_other_and_a_full_disk_leaves_nothing(
     one_sentence(outcome, str(small_disk), "free some space")
     assert entries(small_disk) == ["ballast"]
     one_sentence(segwithu("export-dicom", cases[1], "--output", tmp_path / "sent"), "exists already")
+
+
+@pytest.mark.parametrize("change", [{"PatientID": "P-2"}, {"PatientID": ""}, {"IssuerOfPatientID": "Hospital B"}])
+def test_a_series_that_became_another_patients_gets_no_results(
+    change: dict[str, str], case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    """The case holds no identifier, only a code of it that needs this user's key."""
+    assert "P-1" not in (case / "case.json").read_text(encoding="utf-8")
+    series, output = Path(shutil.copytree(dicom_cases / "series" / "axial", tmp_path / "series")), tmp_path / "sent"
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        for keyword, value in {"PatientName": "Doe^Married", "StudyDescription": "corrected", **change}.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(path)
+    refused(segwithu("export-dicom", case, "--output", output, "--source", series), "other-image", series)
+    assert not output.exists()
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID, dataset.IssuerOfPatientID = "P-1", ""
+        dataset.save_as(path)
+    assert segwithu("export-dicom", case, "--output", output, "--source", series).code == 0
+
+
+@pytest.mark.parametrize("lost", ["patient_mac", "file_mac"])
+def test_a_case_of_an_earlier_version_or_another_user_is_exported_as_before(
+    lost: str, case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["input"].pop("patient_mac")
+        if lost == "file_mac":
+            content["input"]["patient_mac"] = "0" * 64
+            content["input"]["channels"][0]["file_mac"] = "0" * 64
+
+    changed_case(case, change)
+    series = dicom_cases / "series" / "axial"
+    assert segwithu("export-dicom", case, "--output", tmp_path / "sent", "--source", series).code == 0

@@ -5,13 +5,16 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 from segwithu_command import (
     MODEL,
     PATIENCE_S,
+    SAMPLE,
     Command,
     changed_description,
     child,
@@ -23,7 +26,7 @@ from segwithu_command import (
     tiny_bundle,
 )
 
-from SegWithUCore.models.bundle import block_sha256, file_sha256, read_bundle
+from SegWithUCore.models.bundle import block_sha256, file_sha256, read_bundle, write_bundle_json
 
 WEIGHTS = "weights.safetensors"
 
@@ -249,3 +252,65 @@ def test_show_says_what_the_model_in_the_box_knows(segwithu: Command) -> None:
 
 def test_show_says_that_a_model_is_not_calibrated(segwithu: Command, tmp_path: Path) -> None:
     assert "not calibrated" in segwithu("models", "show", tiny_bundle(tmp_path / "raw", calibrated=False)).out
+
+
+def _exchanged(boxes: list[dict[str, Any]]) -> None:
+    for box in boxes:
+        box["side"] = {"left": "right", "right": "left"}[box["side"]]
+
+
+PLACEMENTS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "exchanged boxes": lambda block: _exchanged(block["boxes"]),
+    "a side twice": lambda block: block["boxes"][1].update(side="left"),
+    "a box twice": lambda block: block["boxes"].__setitem__(1, block["boxes"][0]),
+    "left on the right": lambda block: block["boxes"][0].update(centre_ras_mm=[24.8, -23.3, -12.7]),
+    "one box, on the other side": lambda block: (_exchanged(block["boxes"]), block["boxes"].pop()),
+    "far away": lambda block: block["boxes"][0].update(centre_ras_mm=[-1e9, -23.3, -12.7]),
+    "no least similarity": lambda block: block.update(least_similarity=0),
+    "no least Dice": lambda block: block.update(least_dice=0),
+}
+
+
+@pytest.fixture
+def placing(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """A copy of the model of the hippocampi, and its block `placement`."""
+    folder = Path(shutil.copytree(MODEL, tmp_path / "placing"))
+    return folder, json.loads((folder / "bundle.json").read_text(encoding="utf-8"))["placement"]
+
+
+def _all_refuse(segwithu: Command, folder: Path, code: str, output: Path) -> None:
+    for call in (("models", "import", folder), ("models", "verify", folder),
+                 ("segment", SAMPLE, "-m", folder, "-o", output)):  # fmt: skip
+        refused(segwithu(*call), code, folder / "bundle.json")
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("kind", PLACEMENTS)
+def test_boxes_that_cannot_be_right_are_refused_though_their_hash_fits(
+    kind: str, placing: tuple[Path, dict[str, Any]], segwithu: Command, tmp_path: Path
+) -> None:
+    """Exchanged boxes exchange left and right in every case, and nothing in a case shows it."""
+    folder, block = placing
+    PLACEMENTS[kind](block)
+    changed_description(folder, "placement", block)
+    changed_description(folder, "placement_sha256", block_sha256(block))
+    code = "unusable-input" if kind in ("far away", "no least similarity", "no least Dice") else "damaged-bundle"
+    _all_refuse(segwithu, folder, code, tmp_path / "results")
+
+
+def test_boxes_have_a_hash_which_older_bundles_lack(
+    placing: tuple[Path, dict[str, Any]], segwithu: Command, tmp_path: Path
+) -> None:
+    folder, block = placing
+    written = write_bundle_json(read_bundle(folder), folder)
+    assert json.loads((folder / "bundle.json").read_text(encoding="utf-8")) == json.loads(
+        (MODEL / "bundle.json").read_text(encoding="utf-8")
+    )
+    block["boxes"][0]["centre_ras_mm"][0] -= 3
+    changed_description(folder, "placement", block)
+    _all_refuse(segwithu, folder, "damaged-bundle", tmp_path / "results")
+    changed_description(folder, "placement", ...)
+    _all_refuse(segwithu, folder, "damaged-bundle", tmp_path / "results")
+    changed_description(folder, "placement", asdict(written.placement))
+    changed_description(folder, "placement_sha256", ...)
+    assert read_bundle(folder).placement == written.placement

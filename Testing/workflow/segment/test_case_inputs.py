@@ -59,7 +59,8 @@ def _touch(folder: Path, names: Sequence[str]) -> Path:
     [
         ("liver.nii.gz", "liver"),
         ("liver_0000.nii.gz", "liver"),
-        ("LIVER_0001.NRRD", "LIVER"),
+        ("LIVER_0000.NRRD", "LIVER"),
+        ("LIVER_0001.NRRD", "LIVER_0001"),
         ("la_003_0000.mha", "la_003"),
         ("_0000.nii", "_0000"),
         ("liver_000.nii", "liver_000"),

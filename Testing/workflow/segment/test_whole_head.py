@@ -12,11 +12,13 @@ from repository import ROOT
 
 from SegWithUCore.api import Model, SegmentationResult, load_model, segment_image
 from SegWithUCore.inference.placement import place
+from SegWithUCore.io.volume import orientation_of, reorient
 from SegWithUCore.models.bundle import check_bundle
 from SegWithUCore.util.errors import InputError
 
 HEAD = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
 PARTS = ("anterior hippocampus", "posterior hippocampus")
+VOLUMES = ("segmentation", "error_probability", "ranking", "calibration")
 SIDES = {"left": (1, 2), "right": (3, 4)}
 
 
@@ -91,6 +93,21 @@ def test_a_turned_head_is_found(
     for values in SIDES.values():
         one, two = (np.isin(each.array("segmentation"), values) for each in (found, other))
         assert _dice(one, two) > 0.93
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PSR"])
+def test_a_head_stored_in_other_axes_has_the_same_labels(
+    axes: str, model: Model, head: sitk.Image, found: SegmentationResult
+) -> None:
+    assert orientation_of(head) != axes
+    other = segment_image(reorient(head, axes), model)
+    upright = {name: sitk.GetArrayFromImage(reorient(other.image(name), orientation_of(head))) for name in VOLUMES}
+    assert np.array_equal(upright["segmentation"], found.array("segmentation"))
+    for name in VOLUMES:  # the rounding of another order of the same sums
+        assert np.allclose(upright[name], found.array(name), rtol=1e-4, atol=1e-4), name
+    assert [each.volume_mm3 for each in other.structures] == pytest.approx(
+        [each.volume_mm3 for each in found.structures], rel=1e-9
+    )
 
 
 def test_the_case_holds_boxes_and_asymmetry(segwithu: Any, tmp_path: Path) -> None:

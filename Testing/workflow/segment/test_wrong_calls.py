@@ -150,7 +150,7 @@ def test_unknown_option_is_still_refused(segwithu: Command, tiny: Path, tmp_path
 
 
 @pytest.mark.parametrize("names", [("case.nii.gz", "case.nrrd"), ("case.nii.gz", "Case.mha"),
-                                   ("case_0000.nii.gz", "case_0001.nii.gz")])  # fmt: skip
+                                   ("case_0000.nii.gz", "case_0000.nrrd")])  # fmt: skip
 def test_equal_names_are_refused_before_any_work(
     names: tuple[str, str], segwithu: Command, tiny: Path, image: sitk.Image, tmp_path: Path
 ) -> None:
