@@ -238,6 +238,7 @@ def test_the_headline_is_what_is_wrong_and_not_what_lies_outside(
     (lacks,) = (number for number, text in enumerate(messages) if "lacks" in text and "posterior hippocampus" in text)
     (outside,) = (number for number, text in enumerate(messages) if "2 of the" in text)
     assert 0 < lacks < outside
+    assert case["flags"][0]["rule"] == "misplaced structure" and case["light"]["level"] == "do not use"
     assert [entry["name"] for entry in case["structures"]] == ["background", "anterior hippocampus"]
 
 
