@@ -115,16 +115,17 @@ def _image_note(path: Path, image: sitk.Image, voxels_sha256: str) -> str:
 
 
 def read_segments(
-    path: Path, grid: sitk.Image | VoxelGrid, voxels_sha256: str = ""
+    path: Path, grid: sitk.Image | VoxelGrid, voxels_sha256: str = "", any_axes: bool = False
 ) -> tuple[list[np.ndarray], list[SegmentFields], str]:
     """Read the layers (z, y, x) of a segmentation on the grid of its image, and its segments: the one reader of both.
 
-    It may cover a part of its image's grid, as Slicer crops what it saves, and its axes may be stored in another order.
-    A plain label volume has one layer and no segments. A segmentation without any label may lie anywhere.
+    It may cover a part of its image's grid, as Slicer crops what it saves. A plain label volume has one layer and no
+    segments. A segmentation without any label may lie anywhere.
 
     Args:
         grid: of its image.
         voxels_sha256: of its image, where that is to be compared.
+        any_axes: whether its axes may be stored in another order, as other programs do.
 
     Returns:
         Layers, segments, and a note where the header does not say on which image it was made.
@@ -134,7 +135,8 @@ def read_segments(
             `segment_fields`; a segment lies in a layer that is not there, or a voxel has a value that no segment has.
     """
     image = read_file(path)
-    layers, segments = _layers_on(path, image, grid), segment_fields(path, image)
+    turned = turned_like(image, grid) if any_axes and image.GetDimension() == 3 else image
+    layers, segments = _layers_on(path, turned, grid), segment_fields(path, image)
     note = _image_note(path, image, voxels_sha256) if voxels_sha256 else ""
     for each in segments:
         if each.layer >= len(layers):
@@ -154,7 +156,6 @@ def _layers_on(path: Path, image: sitk.Image, grid: sitk.Image | VoxelGrid) -> l
     wanted = VoxelGrid.of(grid)
     if image.GetDimension() != 3:
         raise InputError(f"{path} is {image.GetDimension()}D: save it again from Slicer as a segmentation.")
-    image = turned_like(image, wanted)
     own = VoxelGrid.of(image)
     stored = [sitk.GetArrayFromImage(layer) for layer in _layers(image)]
     layers = [_moved(array, own.offset_on(wanted), wanted.shape_zyx) for array in stored]

@@ -297,7 +297,7 @@ def _layers(path: Path, image: MaskedImage) -> tuple[list[np.ndarray], list[Segm
         InputError: it lies on another, or was made on another image.
     """
     try:
-        return read_segments(path, image.grid, image.voxels_sha256)[:2]  # masks of other programs do not name an image
+        return read_segments(path, image.grid, image.voxels_sha256, any_axes=True)[:2]
     except InputError as error:
         if error.code != ELSEWHERE:
             raise

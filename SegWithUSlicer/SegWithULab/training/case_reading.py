@@ -126,7 +126,7 @@ def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Imag
             f"{path} holds segments that overlap, in {count} layers: save it from Slicer as a label volume.",
             code="overlapping-segments",
         )
-    return image_on_grid(whole_labels(path, read_segments(path, image)[0][0]), image)
+    return image_on_grid(whole_labels(path, read_segments(path, image, any_axes=True)[0][0]), image)
 
 
 def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:
