@@ -231,7 +231,7 @@ def test_a_bad_case_does_not_stop_the_good_one(
     outcome = segwithu.segment(bad, good, model=tiny, output=tmp_path / "results")
     assert outcome.code == 1
     assert [str(bad) in line for line in outcome.errors] == [True, False]
-    assert f"1 of 2 cases failed, see {tmp_path / 'results' / 'failed.csv'}" in outcome.messages[1]
+    assert f"1 of 2 cases failed, see {tmp_path / 'results' / 'failed.csv'}" in outcome.errors[1]
     assert "good" in outcome.out
     assert [name for name in entries(tmp_path / "results") if "/" not in name] == ["failed.csv", "good", *OVERVIEW]
 
