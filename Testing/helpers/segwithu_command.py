@@ -47,6 +47,11 @@ class Outcome:
         return [line for line in self.err.splitlines() if line and not _PROGRESS.match(line)]
 
     @property
+    def errors(self) -> list[str]:
+        """Those of the messages that say what failed, without warnings and flags of cases."""
+        return [line for line in self.messages if line.startswith("segwithu: ")]
+
+    @property
     def error_codes(self) -> list[str]:
         """The error codes in stderr, in order, such as `truncated-file`."""
         return [code_of(line) for line in self.messages if code_of(line)]

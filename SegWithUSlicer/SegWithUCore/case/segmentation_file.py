@@ -1,5 +1,6 @@
 """Reviewed segmentations (`.seg.nrrd`, label volumes): read if they belong to the case, on its grid, and written."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..io.grid import VoxelGrid
+from ..io.grid import VoxelGrid, turned_like
 from ..io.plane_writer import write_nrrd_planes
 from ..io.roi import VoxelBox
 from ..io.volume import read_file
@@ -16,10 +17,11 @@ from ..models.input_spec import Code, Label
 from ..util.errors import InputError
 from ..util.plane_files import Planes, plane_pieces
 from .case_file import naming_case
-from .case_image import ELSEWHERE, OTHER_IMAGE, case_grid
+from .case_image import ELSEWHERE, OTHER_IMAGE, case_grid, channel_hash
 
 # Header entry: hash of the voxels of the (first) image that was segmented, as `case.json` has it.
 IMAGE_KEY = "SegWithU_ImageSHA256"
+_SEGMENT = re.compile(r"Segment(\d+)_ID")
 _TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 
@@ -61,18 +63,12 @@ def read_reviewed(path: Path, grid: sitk.Image | VoxelGrid, case: Mapping[str, A
     Raises:
         InputError: the file cannot be read, lies elsewhere or is of another image.
     """
-    image, layers = read_layers(path, grid)
-    note = image_note(path, image, case)
+    layers, segments, note = read_segments(path, grid, channel_hash(path.parent, case))
     labels = np.zeros(layers[0].shape, np.int16)
     by_name = {str(entry["name"]): int(entry["value"]) for entry in case["structures"] if int(entry["value"])}
-    found = [
-        (segment.layer, segment.value, by_name[segment.name])
-        for segment in segment_fields(image)
-        if segment.name in by_name
-    ]
+    found = [(segment.layer, segment.value, by_name[segment.name]) for segment in segments if segment.name in by_name]
     for layer, inside, value in found or [(0, value, value) for value in by_name.values()]:
-        if layer < len(layers):
-            labels[layers[layer] == inside] = value
+        labels[layers[layer] == inside] = value
     return labels, note
 
 
@@ -93,8 +89,12 @@ def check_reviewed(path: Path, folder: Path, case: Mapping[str, Any]) -> str:
         return read_reviewed(path, case_grid(folder, case), case)[1]
 
 
-def image_note(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> str:
-    """Compare the image that a segmentation was made on, as its header tells, with that of a case.
+def _image_note(path: Path, image: sitk.Image, voxels_sha256: str) -> str:
+    """Compare the image that a segmentation was made on, as its header tells, with the one that it is given for.
+
+    Args:
+        image: the segmentation, for its header.
+        voxels_sha256: of the image that it is given for.
 
     Returns:
         A note where the header does not tell, else nothing.
@@ -102,32 +102,57 @@ def image_note(path: Path, image: sitk.Image, case: Mapping[str, Any]) -> str:
     Raises:
         InputError: it is another image.
     """
-    recorded, wanted = _field(image, IMAGE_KEY), str(case["input"]["channels"][0]["voxels_sha256"])
+    recorded = _field(image, IMAGE_KEY)
     if not recorded:
         return (
             f"{path.name} does not say on which image it was made, as files of version 0.4.0 and before and those that "
             "Slicer saves outside of a review: check that it is of this patient."
         )
-    if recorded != wanted:
-        message = f"{path} was made on another image than this case: put it into the folder of its own case."
+    if recorded != voxels_sha256:
+        message = f"{path} was made on another image than this one, as its header says: use it with its own image."
         raise InputError(message, OTHER_IMAGE)
     return ""
 
 
-def read_layers(path: Path, grid: sitk.Image | VoxelGrid) -> tuple[sitk.Image, list[np.ndarray]]:
-    """Read a segmentation file as it is, for its header, and `layers_on` the grid of its image."""
-    image = read_file(path)
-    return image, layers_on(path, image, grid)
+def read_segments(
+    path: Path, grid: sitk.Image | VoxelGrid, voxels_sha256: str = "", any_axes: bool = False
+) -> tuple[list[np.ndarray], list[SegmentFields], str]:
+    """Read the layers (z, y, x) of a segmentation on the grid of its image, and its segments: the one reader of both.
 
+    It may cover a part of its image's grid, as Slicer crops what it saves. A plain label volume has one layer and no
+    segments. A segmentation without any label may lie anywhere.
 
-def layers_on(path: Path, image: sitk.Image, grid: sitk.Image | VoxelGrid) -> list[np.ndarray]:
-    """Return the layers (z, y, x) of a segmentation that was read from `path` on the grid of its image.
+    Args:
+        grid: of its image.
+        voxels_sha256: of its image, where that is to be compared.
+        any_axes: whether its axes may be stored in another order, as other programs do.
 
-    It may cover a part of that grid, as Slicer crops what it saves. One without any label may lie anywhere.
+    Returns:
+        Layers, segments, and a note where the header does not say on which image it was made.
 
     Raises:
-        InputError: its voxels are not those of the grid, or labels lie outside of the grid.
+        InputError: its voxels are not those of the grid, or labels lie outside of it; it was made on another image; as
+            `segment_fields`; a segment lies in a layer that is not there, or a voxel has a value that no segment has.
     """
+    image = read_file(path)
+    turned = turned_like(image, grid) if any_axes and image.GetDimension() == 3 else image
+    layers, segments = _layers_on(path, turned, grid), segment_fields(path, image)
+    note = _image_note(path, image, voxels_sha256) if voxels_sha256 else ""
+    for each in segments:
+        if each.layer >= len(layers):
+            found = f"{path} has the segment '{each.name}' in layer {each.layer}, but {len(layers)} layer(s)"
+            raise InputError(f"{found}: save it again from Slicer.", "damaged-file")
+    for number, layer in enumerate(layers):
+        if not segments and not number:  # a plain label volume
+            continue
+        unnamed = layer[(layer != 0) & ~np.isin(layer, [each.value for each in segments if each.layer == number])]
+        if unnamed.size:
+            found = f"{path} has {unnamed.size} voxels of the value {unnamed[0]:g}, which no segment has"
+            raise InputError(f"{found}: save it again from Slicer, or give a label volume.", "unknown-label")
+    return layers, segments, note
+
+
+def _layers_on(path: Path, image: sitk.Image, grid: sitk.Image | VoxelGrid) -> list[np.ndarray]:
     wanted = VoxelGrid.of(grid)
     if image.GetDimension() != 3:
         raise InputError(f"{path} is {image.GetDimension()}D: save it again from Slicer as a segmentation.")
@@ -167,16 +192,18 @@ def mark_image(path: Path, voxels_sha256: str) -> None:
         path.write_bytes(header + f"\n{IMAGE_KEY}:={voxels_sha256}".encode() + end + voxels)
 
 
-def segment_fields(image: sitk.Image) -> list[SegmentFields]:
-    """List the segments that a segmentation file names; none for a plain label volume."""
-    keys, found, number = set(image.GetMetaDataKeys()), [], 0
-    while f"Segment{number}_ID" in keys:
-        segment = {
-            key: _field(image, f"Segment{number}_{key}") for key in ("Name", "LabelValue", "Layer", "Tags", "Color")
-        }
-        layer, value = (_whole(segment[key], default) for key, default in (("Layer", 0), ("LabelValue", number + 1)))
-        found.append(SegmentFields(segment["Name"], segment["Tags"], layer, value, _color(segment["Color"])))
-        number += 1
+def segment_fields(path: Path, image: sitk.Image) -> list[SegmentFields]:
+    """List the segments that a segmentation file names, whatever their numbers; none for a plain label volume.
+
+    Raises:
+        InputError: a label value or a layer is not a whole number that it can be.
+    """
+    found = []
+    for number in sorted(int(match[1]) for match in map(_SEGMENT.fullmatch, image.GetMetaDataKeys()) if match):
+        name, tags, color = (_field(image, f"Segment{number}_{key}") for key in ("Name", "Tags", "Color"))
+        layer = _whole(path, image, f"Segment{number}_Layer", 0, 0)
+        value = _whole(path, image, f"Segment{number}_LabelValue", number + 1, 1)
+        found.append(SegmentFields(name, tags, layer, value, _color(color)))
     return found
 
 
@@ -190,8 +217,15 @@ def _field(image: sitk.Image, key: str) -> str:
     return str(image.GetMetaData(key)) if image.HasMetaDataKey(key) else ""
 
 
-def _whole(text: str, default: int) -> int:
-    return int(text) if text.isdecimal() else default
+def _whole(path: Path, image: sitk.Image, key: str, default: int, least: int) -> int:
+    """Return a whole number of the header, `default` where it is absent."""
+    text = _field(image, key).strip()
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < least:
+        message = f"{path} has {key} '{text}' in its header, not a whole number from {least} on: save it again"
+        raise InputError(f"{message} from Slicer.", "label-values")
+    return int(text)
 
 
 def _color(text: str) -> tuple[int, int, int] | None:

@@ -143,7 +143,10 @@ def _masks_of(image: Path, mask: Path | None) -> "list[tuple[GivenCase, Path]]":
     if image.suffix.lower() != ".csv":
         raise UsageError(f"There is no mask for {image}: {wanted}.")
     found = []
-    for number, row in enumerate(read_user_table(image, ("image", "mask"), wanted), 2):
+    rows = read_user_table(image, ("image", "mask"), wanted)
+    if not rows:
+        raise UsageError(f"{image} has no rows: {wanted}.", "no-data-set")
+    for number, row in enumerate(rows, 2):
         if not row["image"] or not row["mask"]:
             raise InputError(f"{image}: row {number} lacks image or mask: {wanted}.")
         file, own = (image.parent / row[key] for key in ("image", "mask"))

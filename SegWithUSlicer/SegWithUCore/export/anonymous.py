@@ -21,7 +21,7 @@ from ..io.grid import VoxelGrid
 from ..io.roi import whole_grid
 from ..io.volume import check_file, read_file
 from ..models.input_spec import Label
-from ..models.quality import EMPTY_KIND, QUALITY_KIND
+from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
 from ..review.light import with_light
 from ..util.csv_files import harmless_cell
 from ..util.errors import InputError, OutputError
@@ -37,6 +37,7 @@ NAME = re.compile(r"(?s).{0,100}")
 _SEVERITIES = ("note", "warning", "refused")
 # Warnings other than OOD warnings.
 _KIND_WORDS = {
+    MISPLACED_KIND: "Structures are not where the model draws them",
     EMPTY_KIND: "Nothing was drawn of the {whom}",
     JUDGED_KIND: "The segmentation was made elsewhere, and what is shown is disagreement with the model",
     QUALITY_KIND: "The model does not draw a structure, or too poorly to be used for it",

@@ -10,10 +10,17 @@ import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, read_case
 from ..case.case_folders import REVIEWED_PATTERN
-from ..case.case_image import OTHER_IMAGE, OutsideError, checked_image, series_with_voxels, trusted_source
+from ..case.case_image import (
+    OTHER_IMAGE,
+    OutsideError,
+    channel_hash,
+    checked_image,
+    series_with_voxels,
+    trusted_source,
+)
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.region_files import REGION_LABELS_FILE
-from ..case.segmentation_file import image_note, read_layers, reviewed_name, segment_fields
+from ..case.segmentation_file import read_segments, reviewed_name
 from ..io.volume import read_file, read_labels, same_grid
 from ..models.input_spec import Label
 from ..review.flags import case_flags, rules_of_case
@@ -269,16 +276,13 @@ def _reviewed_segments(
     Raises:
         InputError: the file cannot be read, lies elsewhere or was made on another image.
     """
-    image, layers = read_layers(path, grid)
-    if note := image_note(path, image, case):
-        notes.append(note)
+    layers, segments, note = read_segments(path, grid, channel_hash(path.parent, case))
+    notes += [note] if note else []
     structures = {label.name: label for label in _structures(case)}
     own = {segment.label.name: model.mask(segment) for segment in model.entries}
     free = max([label.value for label in structures.values()], default=0) + 1
     found: list[objects.Segment] = []
-    for number, fields in enumerate(segment_fields(image)):
-        if fields.layer >= len(layers):
-            continue
+    for number, fields in enumerate(segments):
         codes = dict(objects.terminology(fields.tags))
         label = structures.get(fields.name)
         if label is None:

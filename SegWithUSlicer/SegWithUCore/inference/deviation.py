@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..models.quality import EMPTY_KIND, QUALITY_KIND
+from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
 from ..util.errors import InputError
 
 NOTE = "note"
@@ -17,11 +17,11 @@ REFUSED = "refused"
 JUDGED_KIND = "judged"
 """About a segmentation that was made elsewhere."""
 KINDS = (
-    *("field of view", "spacing", "empty", "picture", "noise", "contrast", "grey values", "intensities", "shading"),
-    *("sharpness", "volume", "predicted Dice", "region of interest", "place", "model", "memory", "preview", "regions"),
-    *("calibration", EMPTY_KIND, QUALITY_KIND, JUDGED_KIND),
+    *(QUALITY_KIND, MISPLACED_KIND, EMPTY_KIND, JUDGED_KIND, "model", "place", "empty", "field of view", "spacing"),
+    *("grey values", "predicted Dice", "volume", "calibration", "picture", "noise", "contrast", "intensities"),
+    *("shading", "sharpness", "region of interest", "regions", "memory", "preview"),
 )
-"""What a deviation may be about."""
+"""What a deviation may be about, the most important first."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,12 @@ class Deviation:
     def to_json(self) -> dict[str, Any]:
         """For `case.json`."""
         return asdict(self)
+
+
+def by_importance(found: Sequence[Deviation]) -> list[Deviation]:
+    """Sort by severity, then by kind; those of one kind stay in their order."""
+    severities = (REFUSED, WARNING, NOTE)
+    return sorted(found, key=lambda each: (severities.index(each.severity), KINDS.index(each.kind)))
 
 
 class RefusedInputError(InputError):

@@ -11,22 +11,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..case.segmentation_file import layers_on, segment_fields
+from ..case.case_image import ELSEWHERE, OTHER_IMAGE
+from ..case.segmentation_file import SegmentFields, read_segments
 from ..io.dicom_folder import is_dicom
 from ..io.grid import VoxelGrid
 from ..io.image_file import WANTED
-from ..io.inputs import stem_of
+from ..io.inputs import folder_entries, holds_input, stem_of
 from ..io.roi import VoxelBox
 from ..io.volume import read_file, whole_labels
 from ..models.input_spec import Label
 from ..util.errors import InputError, UsageError
+from ..util.folder_entries import check_entries
 from ..util.input_files import regular_file
 
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
 _NAMED = 8
+_SAME = ("PatientID", "PatientName", "FrameOfReferenceUID")
+"""What a DICOM SEG and its series share, where both say it."""
 _CHUNK_VOXELS = 32768
 
 
@@ -52,6 +59,22 @@ class MaskFile:
 
 
 @dataclass(frozen=True)
+class MaskedImage:
+    """The image that a mask is given for.
+
+    Attributes:
+        path: the file, or the folder of the DICOM series.
+        voxels_sha256: hash of its voxels, as in `case.json`.
+        slice_file: of its DICOM series; None for an image file.
+    """
+
+    path: Path
+    grid: VoxelGrid
+    voxels_sha256: str
+    slice_file: Path | None = None
+
+
+@dataclass(frozen=True)
 class GivenMask:
     """A mask on the grid of its image, or a part of it.
 
@@ -61,7 +84,7 @@ class GivenMask:
         labels: background first; values as in the file.
         label_of: index of the label that stands for each class of the model, (classes,).
         facts: `MaskFile.facts`, of when it was read.
-        left_out: labels of the file that are not judged.
+        left_out: labels, or entries of the folder, that are not judged.
     """
 
     file: MaskFile
@@ -117,20 +140,18 @@ class _Entry(NamedTuple):
     inside: Callable[[], np.ndarray]
 
 
-def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence[Label]) -> GivenMask:
+def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label]) -> GivenMask:
     """Read a mask and match its labels with a model's structures.
 
     Args:
-        image: that the mask is of, for messages.
-        grid: of the image.
         structures: of the model, in the order of its classes, background first.
 
     Raises:
-        InputError: it is no mask, lies on another grid, is empty, has labels that are not the model's, or two that
-            overlap or stand for the same structure.
+        InputError: it is no mask, lies on another grid, is of another image or patient, is empty, has labels that are
+            not the model's, or two that overlap or stand for the same structure.
     """
     path, facts = file.path, file.facts()
-    entries, by_value = _entries(path, image, grid)
+    entries, by_value = _entries(path, image)
     wanted = dict(file.names)
     if not wanted and by_value:
         unknown = [entry.key for entry in entries if entry.key not in {str(label.value) for label in structures}]
@@ -139,7 +160,10 @@ def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence
             message = f"{path} has the label(s) {listed(unknown)}, but the model has {known}: say what they mean"
             problem = f"{message} with --labels, such as {unknown[0]}={_plain(structures[-1].name)}."
             raise InputError(problem, "unknown-label")
-        wanted = {str(label.value): label.name for label in structures[1:]}
+        held = {
+            without_side(label.name) for label in structures if str(label.value) in {entry.key for entry in entries}
+        }
+        wanted = {str(label.value): label.name for label in structures[1:] if without_side(label.name) in held}
     elif not wanted:
         wanted = {entry.key: entry.key for entry in entries if _members(entry.key, structures)}
         if not wanted:
@@ -152,7 +176,7 @@ def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence
         message = f"{path} has more than one mask named {twice[0]}: rename or remove the others."
         raise InputError(message, "double-structure")
     labels, label_of = [structures[0]], np.zeros(len(structures), np.uint8)
-    indices = np.zeros(grid.shape_zyx, np.uint8)
+    indices = np.zeros(image.grid.shape_zyx, np.uint8)
     for key, text in wanted.items():
         members, entry = _members(text, structures), by_key.get(_plain(key))
         if not members or (entry is None and not (by_value and key.isdecimal() and int(key))):
@@ -175,28 +199,30 @@ def read_mask(file: MaskFile, image: Path, grid: VoxelGrid, structures: Sequence
     if not indices.any():
         raise InputError(f"{path} is empty: no voxel has a label that is judged.", "empty-mask")
     left_out = [entry.key for entry in entries if _plain(entry.key) not in {_plain(key) for key in wanted}]
+    if path.is_dir():
+        found = folder_entries(path)
+        left_out += [each.name for each in (*found.unseen(found.images), *filter(holds_input, found.folders))]
     return GivenMask(file, indices, tuple(labels), label_of, facts, tuple(left_out))
 
 
-def _entries(path: Path, image: Path, grid: VoxelGrid) -> tuple[list[_Entry], bool]:
+def _entries(path: Path, image: MaskedImage) -> tuple[list[_Entry], bool]:
     """List what a mask holds, and whether labels are known by their values."""
     if path.is_dir():
-        return [_Entry(stem_of(file) or "", None, partial(_inside, file, image, grid)) for file in _files(path)], False
+        return [_Entry(stem_of(file) or "", None, partial(_inside, file, image)) for file in _files(path)], False
     if path.is_file() and is_dicom(path):
-        return _dicom_segments(path, image, grid), False
-    stored, layers = _layers(path, image, grid)
-    if segments := segment_fields(stored):
+        return _dicom_segments(path, image), False
+    layers, segments = _layers(path, image)
+    if segments:
         found = [
             _Entry(one.name, one.value if len(layers) == 1 else None, partial(np.equal, layers[one.layer], one.value))
             for one in segments
-            if one.layer < len(layers)
         ]
         return found, False
     values = whole_labels(path, layers[0])
     return [_Entry(str(value), value, partial(np.equal, values, value)) for value in np.unique(values) if value], True
 
 
-def _dicom_segments(path: Path, image: Path, grid: VoxelGrid) -> list[_Entry]:
+def _dicom_segments(path: Path, image: MaskedImage) -> list[_Entry]:
     """List the segments of a DICOM SEG by their names."""
     try:
         from highdicom import VolumeGeometry
@@ -204,53 +230,79 @@ def _dicom_segments(path: Path, image: Path, grid: VoxelGrid) -> list[_Entry]:
     except ImportError as error:
         message = f"Reading the DICOM SEG {path} needs highdicom: pip install highdicom."
         raise UsageError(message, "needs-package") from error
-    affine = np.eye(4)
+    affine, grid = np.eye(4), image.grid
     affine[:3, :3] = (np.reshape(grid.direction, (3, 3)) * grid.spacing)[:, ::-1]
     affine[:3, 3] = grid.origin
     wanted = VolumeGeometry(affine, grid.shape_zyx, "PATIENT")
     try:
         stored = segread(path)
+        _check_series(path, stored, image)
         numbers = list(stored.segment_numbers)
         volumes = [stored.get_volume(segment_numbers=[number]) for number in numbers]
         arrays = [volume.match_geometry(wanted, tol=1e-3).array[..., 0] >= 0.5 for volume in volumes]
     except (RuntimeError, ValueError, AttributeError) as error:
-        message = f"{path} is no DICOM SEG on the grid of {image} ({error}): export it for this series"
+        message = f"{path} is no DICOM SEG on the grid of {image.path} ({error}): export it for this series"
         raise InputError(f"{message}.", "other-grid") from error
     if any(np.count_nonzero(volume.array >= 0.5) != found.sum() for volume, found in zip(volumes, arrays, strict=True)):
-        raise InputError(f"{path} has voxels outside of {image}: export it for this series.", "other-grid")
+        raise InputError(f"{path} has voxels outside of {image.path}: export it for this series.", "other-grid")
     names = [str(stored.get_segment_description(number).SegmentLabel) for number in numbers]
     return [_Entry(name, None, partial(np.copy, found)) for name, found in zip(names, arrays, strict=True)]
 
 
-def _inside(path: Path, image: Path, grid: VoxelGrid) -> np.ndarray:
+def _check_series(path: Path, stored: "Dataset", image: MaskedImage) -> None:
+    """Check that a DICOM SEG is of the series that it is given for; what either does not say is not compared.
+
+    Raises:
+        InputError: it is of another patient or series, or in another frame of reference.
+    """
+    from pydicom import dcmread
+
+    if image.slice_file is None:
+        return
+    series = dcmread(image.slice_file, stop_before_pixels=True, force=True)
+    uids = {each.get("SeriesInstanceUID") for each in stored.get("ReferencedSeriesSequence") or ()}
+    other = [keyword for keyword in _SAME if len({_text(stored, keyword), _text(series, keyword), ""}) > 2]
+    other += ["referenced series"] if uids and _text(series, "SeriesInstanceUID") not in {*uids, ""} else []
+    if other:
+        found = f"{path} has another {' and '.join(other)} than the series in {image.path}"
+        raise InputError(f"{found}: give the DICOM SEG of this series.", OTHER_IMAGE)
+
+
+def _text(dataset: "Dataset", keyword: str) -> str:
+    """Return a value without blanks and, of names, without what other spellings follow."""
+    return str(dataset.get(keyword) or "").partition("=")[0].strip("^ ")
+
+
+def _inside(path: Path, image: MaskedImage) -> np.ndarray:
     """Read the mask of one structure."""
-    return whole_labels(path, _layers(path, image, grid)[1][0]) != 0
+    return np.any([whole_labels(path, layer) != 0 for layer in _layers(path, image)[0]], axis=0)
 
 
 def _files(path: Path) -> list[Path]:
     """Return the file, or those of a folder that are images."""
     if not path.is_dir():
         regular_file(path, WANTED)
-    found = sorted(file for file in path.iterdir() if stem_of(file) and file.is_file()) if path.is_dir() else [path]
+        return [path]
+    found = folder_entries(path).images
+    check_entries(found, "masks")
     if not found:
         raise InputError(f"{path} holds no mask: give a file, or a folder with one file per structure.", "no-image")
     return found
 
 
-def _layers(path: Path, image: Path, grid: VoxelGrid) -> tuple[Any, list[np.ndarray]]:
+def _layers(path: Path, image: MaskedImage) -> tuple[list[np.ndarray], list[SegmentFields]]:
     """Read a file of labels on the grid of its image.
 
     Raises:
-        InputError: it lies on another.
+        InputError: it lies on another, or was made on another image.
     """
-    stored = read_file(path)
     try:
-        return stored, layers_on(path, stored, grid)
+        return read_segments(path, image.grid, image.voxels_sha256, any_axes=True)[:2]
     except InputError as error:
-        if stored.GetDimension() != 3:
+        if error.code != ELSEWHERE:
             raise
-        places = f"{VoxelGrid.of(stored).place} instead of {grid.place}"
-        message = f"{path} is not on the grid of {image} ({places}): resample the mask to it"
+        places = f"{VoxelGrid.of(read_file(path)).place} instead of {image.grid.place}"
+        message = f"{path} is not on the grid of {image.path} ({places}): resample the mask to it"
         raise InputError(f"{message}.", "other-grid") from error
 
 
@@ -278,6 +330,11 @@ def _label(members: Sequence[Label], text: str, value: int | None) -> Label:
 def _plain(text: str) -> str:
     """Lower case, words with a blank between them."""
     return " ".join(re.findall(r"[^\W_]+", text.casefold()))
+
+
+def without_side(name: str) -> str:
+    """Return the name that a structure shares with that of the other side."""
+    return " ".join(word for word in name.split() if word not in ("left", "right"))
 
 
 def listed(names: Sequence[str] | Mapping[str, Any]) -> str:

@@ -12,21 +12,21 @@ from dataclasses import replace
 import numpy as np
 
 from ..calibration.per_structure import soft_dice
-from ..models.quality import EMPTY_KIND
+from ..models.quality import EMPTY_KIND, emptiness
 from ..util.errors import InputError
 from ..util.plane_files import plane_pieces
 from .case_writer import CaseResult
-from .deviation import JUDGED_KIND, NOTE, WARNING, Deviation
+from .deviation import JUDGED_KIND, NOTE, WARNING, Deviation, by_importance
 from .given_mask import GivenMask, listed
+from .mask_agreement import structure_findings
 from .memory_prediction import check_regions_fit
 from .structures import StructureMetrics, class_sums
 from .uncertainty_maps import regions_of_maps
 
-POOR_AGREEMENT = 0.6
-"""Dice of mask and model below which the mask may be of another patient or place: so have 9 of 15 masks of other
-patients on crops around the same structure (Testing/Benchmarks/results/judge.json)."""
 MUCH_WRONG = 1.5
 """Expected wrong volume of a mask over that of the model's own segmentation above which the case is to be looked at."""
+LEAST_SHARE = 0.0005
+"""Of a mask; less of it outside of where the model looked is a note, as it reads 0.0 %."""
 _OF_MODEL = ("volume", "predicted Dice", EMPTY_KIND)
 """Warnings about the segmentation of the model, which is not the one that is shown."""
 
@@ -39,13 +39,13 @@ def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
         mask: on the whole grid.
 
     Raises:
-        InputError: no voxel of the mask agrees with the model.
+        InputError: no voxel of the mask lies where the model draws a structure.
     """
     maps, own = result.maps, mask.part(result.box).indices
     probability, share, rival = maps.error_probability, maps.share, maps.rival
     assert probability is not None and share is not None and rival is not None
-    agreed = predicted = 0
-    wrong = own_wrong = 0.0
+    count = len(mask.labels)
+    flat, wrong, own_wrong = np.zeros(count * count, np.int64), 0.0, 0.0
     for planes in plane_pieces(own.shape):
         before, label = probability[planes], mask.label_of[maps.classes[planes]]
         agrees = label == own[planes]
@@ -53,13 +53,13 @@ def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
         error = np.clip(np.where(agrees, before - right, 1 - right), 0, 1)
         wrong += float(error[before >= 0].sum())
         own_wrong += float(before[before >= 0].sum())
-        inside = (before >= 0) & (own[planes] > 0)
-        agreed += int(np.count_nonzero(agrees & inside))
-        predicted += int(np.count_nonzero(label)) + int(np.count_nonzero(inside))
+        pairs = label[before >= 0] * np.int64(count) + own[planes][before >= 0]
+        flat += np.bincount(pairs, minlength=count * count)
         probability[planes] = np.where(before < 0, before, error)  # type: ignore[index]  # last: `before` may be a view
-    if not agreed:
-        message = f"No voxel of {mask.file.path} has, where the model looked, the label that the model gives it"
-        raise InputError(f"{message}: check that it is of this patient.", "no-overlap")
+    joint = flat.reshape(count, count)
+    if not joint[1:, 1:].any():
+        message = f"No voxel of {mask.file.path} lies where the model draws a structure that the mask names"
+        raise InputError(f"{message}: check that it is of this patient, and its sides.", "no-overlap")
     maps = replace(maps, classes=own, runner_up=rival, model_percentile=None, data_percentile=None)
     check_regions_fit(probability, result.files[0], result.bundle)
     changed = replace(result, maps=maps, mask=mask, bundle=replace(result.bundle, labels=mask.labels))
@@ -67,7 +67,7 @@ def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
         changed,
         structures=_structures(result, changed, mask),
         regions=regions_of_maps(maps, mask.labels, result.box.crop_grid(result.grid)),
-        warnings=_warnings(result, mask, 2 * agreed / predicted, (wrong, own_wrong)),
+        warnings=_warnings(result, mask, joint, (wrong, own_wrong)),
     )
 
 
@@ -100,11 +100,11 @@ def _structures(result: CaseResult, changed: CaseResult, mask: GivenMask) -> lis
     return found
 
 
-def _warnings(result: CaseResult, mask: GivenMask, agreement: float, wrong: tuple[float, float]) -> list[Deviation]:
-    """Say what the probabilities mean, what of the mask was not judged, and where it hardly agrees with the model.
+def _warnings(result: CaseResult, mask: GivenMask, joint: np.ndarray, wrong: tuple[float, float]) -> list[Deviation]:
+    """Say what the probabilities mean, where the mask hardly agrees with the model, and what of it was not judged.
 
     Args:
-        agreement: Dice of both.
+        joint: voxels by the model's label and the mask's.
         wrong: voxels that are expected to be wrong, of the mask and of the model's own segmentation.
     """
     name, model = mask.file.path.name, result.bundle.name
@@ -116,30 +116,26 @@ def _warnings(result: CaseResult, mask: GivenMask, agreement: float, wrong: tupl
     found = [Deviation(
         NOTE, f"The segmentation is {name}, made elsewhere ({meant}). What is shown is disagreement with the model "
         f"'{model}', whose probabilities are calibrated for its own segmentations.", JUDGED_KIND)]  # fmt: skip
-    total = int(np.count_nonzero(mask.indices))
-    boxes = result.parts or [result.box]
-    outside = total - sum(int(np.count_nonzero(mask.indices[box.slices_zyx])) for box in boxes)
-    if outside:
-        text = (
-            f"{outside} of the {total} voxels of {name} ({outside / total:.1%}) lie outside of where the model looked"
-        )
-        found.append(Deviation(WARNING, f"{text}: they were not judged.", JUDGED_KIND))
-    if mask.left_out:
-        text = f"{len(mask.left_out)} label(s) of {name} were left out: {listed(mask.left_out)}"
-        found.append(Deviation(WARNING, f"{text}.", JUDGED_KIND))
-    if agreement < POOR_AGREEMENT:
-        text = f"{name} and the model hardly agree (Dice {agreement:.2f}): check that it is of this patient"
-        found.append(Deviation(WARNING, f"{text}, and that the model suits the image.", JUDGED_KIND))
+    whole = np.bincount(mask.indices.ravel(), minlength=len(mask.labels))
+    rare = {int(own) - 1 for label, own in zip(result.bundle.labels, mask.label_of, strict=True)
+            if emptiness(result.bundle, label).expected is False}  # fmt: skip
+    found += structure_findings(name, mask.labels[1:], joint, whole[1:].tolist(), rare)
     if wrong[0] > MUCH_WRONG * wrong[1]:
         mask_mm3, own_mm3 = (each * float(np.prod(result.grid.spacing)) for each in wrong)
         text = f"About {mask_mm3:.0f} mm3 of {name} are likely wrong, of the model's own segmentation {own_mm3:.0f} mm3"
         found.append(Deviation(WARNING, f"{text}: look at the regions.", JUDGED_KIND))
-    seen = set(np.unique(mask.indices).tolist())
-    found += [
-        Deviation(WARNING, f"{name} has no voxel of {label.name}.", EMPTY_KIND, label.value)
-        for index, label in enumerate(mask.labels)
-        if index not in seen
-    ]
+    if mask.left_out:
+        text = f"{len(mask.left_out)} label(s) of {name} were left out: {listed(mask.left_out)}"
+        found.append(Deviation(WARNING, f"{text}.", JUDGED_KIND))
+    if lacking := names[0][1:]:
+        text = f"{name} lacks structures of the model, which were not judged ({listed(lacking)})"
+        severity, advice = (NOTE, "") if mask.file.names else (WARNING, ": say with --labels what it is a mask of")
+        found.append(Deviation(severity, f"{text}{advice}.", JUDGED_KIND))
+    total = int(whole[1:].sum())
+    if outside := total - int(joint[:, 1:].sum()):
+        text = f"{outside} of the {total} voxels of {name} lie outside of where the model looked: they were not judged"
+        severity = NOTE if outside < LEAST_SHARE * total else WARNING
+        found.append(Deviation(severity, f"{text}.", JUDGED_KIND))
     values = {old.value: mask.labels[own].value for old, own in zip(result.bundle.labels, mask.label_of, strict=True)}
     kept = [each for each in result.warnings if each.kind not in _OF_MODEL]
-    return [*found, *(replace(each, structure=values.get(each.structure or 0) or None) for each in kept)]
+    return by_importance([*found, *(replace(each, structure=values.get(each.structure or 0) or None) for each in kept)])

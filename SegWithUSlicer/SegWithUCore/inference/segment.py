@@ -18,15 +18,16 @@ from ..io.inputs import channel_header, read_channel
 from ..io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
 from ..io.volume import Header, Volume, apply_transform, check_same_grid, coarse_notes
 from ..models.bundle import Bundle
+from ..models.input_spec import Label
 from ..util.errors import InputError, UsageError
 from ..util.memory import check_memory, give_back_freed_memory
 from ..util.plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..util.progress import Progress, part_of, silent
 from . import memory_prediction
 from .case_writer import CaseResult, write_case_folder
-from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, is_refused
+from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, by_importance, is_refused
 from .engines.base import DeviceMemoryError
-from .given_mask import GivenMask, MaskFile, read_mask
+from .given_mask import GivenMask, MaskedImage, MaskFile, read_mask
 from .judged_mask import judged
 from .lost_calibration import result_deviations
 from .memory_prediction import memory_from_headers, run_memory
@@ -136,7 +137,7 @@ def compute_case(
     if job.roi is None and model.bundle.placement is not None:
         volumes = read_channels(job, model.bundle, headers, images)
         if needs_placing(VoxelGrid.of(volumes[0].image), model.bundle):
-            return _placed_case(job, model, volumes, progress)
+            return _placed_case(job, model, volumes, headers[0], progress)
     return _whole_case(job, model, headers, images, progress, scratch)
 
 
@@ -169,7 +170,7 @@ def _whole_case(
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     whole, labels = mask, model.bundle.labels
     if job.mask is not None and whole is None:
-        whole = read_mask(job.mask, job.files[0], given.grid, labels)
+        whole = _read_mask(job, headers[0], given.grid, given.voxels_sha256[0], labels)
     part = None if whole is None else whole.part(given.box)
     with _timed(seconds, "segmenting"):
         maps, notes = segment_images(parts, model, progress, memory.words, scratch, part, job.passes)
@@ -198,7 +199,7 @@ def _whole_case(
         maps=maps,
         structures=structures,
         regions=regions,
-        warnings=[*model.notes, *further, *given.warnings, *notes],
+        warnings=by_importance([*model.notes, *further, *given.warnings, *notes]),
         device=model.device,
         passes=1 if maps.error_probability is None else job.passes,
         engine=model.engine.identity(),
@@ -212,14 +213,25 @@ def _whole_case(
     return result if whole is mask or whole is None else judged(result, whole)
 
 
-def _placed_case(job: Job, model: Model, volumes: Sequence[Volume], progress: Progress) -> CaseResult:
-    """Segment the boxes of a model that lie somewhere in a large image; see `placed_case`."""
+def _read_mask(job: Job, header: Header, grid: VoxelGrid, voxels_sha256: str, labels: Sequence[Label]) -> GivenMask:
+    """Read the mask of a job; header, grid and hash are those of its first channel, labels those of the model."""
+    assert job.mask is not None
+    slice_file = header.source[1][0].file if isinstance(header.source, tuple) else None  # of a DICOM series
+    return read_mask(job.mask, MaskedImage(job.files[0], grid, voxels_sha256, slice_file), labels)
+
+
+def _placed_case(job: Job, model: Model, volumes: Sequence[Volume], header: Header, progress: Progress) -> CaseResult:
+    """Segment the boxes of a model that lie somewhere in a large image; see `placed_case`.
+
+    Args:
+        header: of the first channel, as read before its voxels.
+    """
     images = {path: volume.image for path, volume in zip(job.files, volumes, strict=True)}
     image, labels, headers = volumes[0].image, model.bundle.labels, [Header(None)] * len(volumes)
     assert model.bundle.placement is not None
     mask, sides = None, [box.side for box in model.bundle.placement.boxes]
     if job.mask is not None:
-        mask = read_mask(job.mask, job.files[0], VoxelGrid.of(image), all_sides(labels, sides))
+        mask = _read_mask(job, header, VoxelGrid.of(image), voxel_hash(image), all_sides(labels, sides))
 
     def run(side: str, roi: RegionOfInterest, progress: Progress) -> CaseResult:
         own = None if mask is None else mask.for_side(sides.index(side), len(labels))
@@ -233,7 +245,7 @@ def _placed_case(job: Job, model: Model, volumes: Sequence[Volume], progress: Pr
     result = segment_placed(image, world, str(job.files[0]), model.bundle, run, progress)
     notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes)
     warnings = [*(Deviation(WARNING, note, "place") for note in notes), *result.warnings]
-    kept = image if job.include_image else None
+    kept, warnings = image if job.include_image else None, by_importance(warnings)
     result = replace(result, image=kept, warnings=warnings, patient=volumes[0].header.patient)
     return result if mask is None else judged(result, mask)
 

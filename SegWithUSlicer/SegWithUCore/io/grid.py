@@ -226,3 +226,17 @@ class VoxelGrid:
             "origin_lps_mm": list(self.origin),
             "direction_lps": list(self.direction),
         }
+
+
+def turned_like(image: sitk.Image, grid: sitk.Image | VoxelGrid) -> sitk.Image:
+    """Store an image's axes in the order and directions of a grid's, values and position unchanged.
+
+    Axes at an angle to those of `grid` stay at that angle: see `check_same_grid`.
+    """
+    cosines = np.reshape(VoxelGrid.of(grid).direction, (3, 3)).T @ np.reshape(image.GetDirection(), (3, 3))
+    order = np.abs(cosines).argmax(1)  # by axis of `grid`
+    if len(set(order.tolist())) < 3:
+        return image
+    flips = (cosines[range(3), order] < 0).tolist()
+    turned = image if order.tolist() == [0, 1, 2] else sitk.PermuteAxes(image, order.tolist())
+    return sitk.Flip(turned, flips) if any(flips) else turned

@@ -75,7 +75,7 @@ def find_input(path: Path) -> GivenInput:
     """
     if entry_kind(path) is not EntryKind.FOLDER:  # reading it as a file says what is wrong
         return GivenInput([GivenCase(case_name(path), path)])
-    found = _listed(path)
+    found = folder_entries(path)
     numbered = {file: channel for file in found.images if (channel := channel_of(file))}
     if any(is_dicom(file) for file in found.files):
         mixed = next((file.name for file in numbered if file in found.closed or not is_dicom(file)), None)
@@ -91,7 +91,7 @@ def find_input(path: Path) -> GivenInput:
     alone = [file for file in found.images if file not in numbered and _NUMBERED.fullmatch(stem_of(file) or "")]
     kind += f"; {len(alone)} without a channel 0000, each a case of its whole name ({_names(alone)})" if alone else ""
     further = [file for file in found.images if not _NUMBERED.fullmatch(stem_of(file) or "")]
-    further += [folder for folder in found.folders if _holds_input(folder)]
+    further += [folder for folder in found.folders if holds_input(folder)]
     if left_out := found.left_out([*found.images, *further], further):
         kind += f"; left out: {left_out}"
     given = [GivenCase(name, path, channels) for name, channels in cases.items()]
@@ -120,7 +120,7 @@ def cases_in(folder: Path) -> FolderOfCases:
     Raises:
         InputError: the folder cannot be read.
     """
-    found = _listed(folder)
+    found = folder_entries(folder)
     if any(channel_of(file) for file in found.images) or any(is_dicom(file) for file in found.files):
         return FolderOfCases([folder])
     closed = [path for path in found.closed if stem_of(path) is None and not _OTHER.fullmatch(path.name)]
@@ -128,7 +128,7 @@ def cases_in(folder: Path) -> FolderOfCases:
 
 
 @dataclass(frozen=True)
-class _Listed:
+class FolderEntries:
     """Sort the entries of a folder by kind, with hidden ones separate."""
 
     files: Sequence[Path]
@@ -141,23 +141,32 @@ class _Listed:
         """What has the name of an image, whether it can be opened or not."""
         return sorted(path for path in (*self.files, *self.closed) if stem_of(path) is not None)
 
-    def left_out(self, taken: Collection[Path], further: Sequence[Path] = ()) -> str:
-        """Name what may be an input and is not taken: hidden, not to be opened, or `further`; empty for nothing."""
+    def unseen(self, taken: Collection[Path]) -> list[Path]:
+        """List what may be an input and is not taken because it is hidden or cannot be opened."""
         hidden = [path for path in self.hidden if not path.name.startswith(_RESOURCE_FORK)]
         inputs = [path for path in hidden if stem_of(path) is not None or _is_input_folder(path)]
-        unseen = [*(path for path in self.closed if path not in taken and stem_of(path) is None), *inputs]
+        return [*(path for path in self.closed if path not in taken and stem_of(path) is None), *inputs]
+
+    def left_out(self, taken: Collection[Path], further: Sequence[Path] = ()) -> str:
+        """Name what may be an input and is not taken: hidden, not to be opened, or `further`; empty for nothing."""
+        unseen = self.unseen(taken)
         words = [f"{len(further)} without a channel number or in subfolders ({_names(further)})"] if further else []
         words += [f"{len(unseen)} hidden or not to be opened ({_names(unseen)})"] if unseen else []
         return "; ".join(words)
 
 
-def _listed(folder: Path) -> _Listed:
+def folder_entries(folder: Path) -> FolderEntries:
+    """List a folder.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
     kinds = {path: entry_kind(path) for path in entries if not path.name.startswith(".")}
-    return _Listed(
+    return FolderEntries(
         [path for path, kind in kinds.items() if kind is EntryKind.FILE],
         [path for path, kind in kinds.items() if kind is EntryKind.FOLDER],
         [path for path, kind in kinds.items() if not kind.opens],
@@ -165,24 +174,25 @@ def _listed(folder: Path) -> _Listed:
     )
 
 
-def _no_input(folder: Path, found: _Listed) -> InputError:
+def _no_input(folder: Path, found: FolderEntries) -> InputError:
     what, advice = "no DICOM series and no images in nnU-Net naming (case_0000.nii.gz)", "give an image or a series"
     if (folder / _FINISHED).is_file():
         what, advice = "the results of a finished case", "give the image that was segmented"
-    elif cases := found.images or [entry for entry in found.folders if _holds_input(entry)]:
+    elif cases := found.images or [entry for entry in found.folders if holds_input(entry)]:
         advice = f"give one of its entries, or pass --each if each is a case ({_names(cases)})"
     else:
         check_entries(found.closed, "entries")
     return InputError(f"{folder} holds {what}: {advice}.", code="no-image")
 
 
-def _holds_input(folder: Path) -> bool:
-    found = _listed(folder)
+def holds_input(folder: Path) -> bool:
+    """Whether there is an image or a DICOM file in a folder."""
+    found = folder_entries(folder)
     return bool(found.images) or any(is_dicom(file) for file in found.files)
 
 
 def _is_input_folder(path: Path) -> bool:
-    return entry_kind(path) is EntryKind.FOLDER and _holds_input(path)
+    return entry_kind(path) is EntryKind.FOLDER and holds_input(path)
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 QUALITY = "quality"
 """Of the block in a bundle's calibration, by label value."""
-QUALITY_KIND, EMPTY_KIND = "model quality", "empty structure"
+QUALITY_KIND, EMPTY_KIND, MISPLACED_KIND = "model quality", "empty structure", "misplaced structure"
 """Kinds of the warnings in a case."""
 POOR_DICE = 0.5
 """Below it, most of what is found or looked for is wrong."""

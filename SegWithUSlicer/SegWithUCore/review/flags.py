@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import naming_case, read_case
-from ..models.quality import EMPTY_KIND, QUALITY_KIND
+from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
 from ..regions.region import Region
 from .log_format import Verdict
 from .reviews import Review, read_reviews
@@ -21,23 +21,24 @@ FIGURE_DIGITS = 6
 LARGEST = 1e6
 # Severities of a difference from the training cases that raise a flag; a note does not.
 WARNED = frozenset({"warning", "refused"})
-# A case of which more is expected to be wrong is flagged, whatever its model's limits are.
+# A case, or a structure, of which more is expected to be wrong is flagged, whatever its model's limits are.
 MOST_WRONG_SHARE = 0.5
 _WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
 
 
 class Rule(StrEnum):
-    """What a flag is about."""
+    """What a flag is about, the most important first: in this order a case has its flags."""
 
+    MODEL = "model"
+    MISPLACED = "misplaced structure"
+    EMPTY = "empty structure"
     WRONG_SHARE = "expected wrong share"
     SOFT_DICE = "soft Dice"
     OOD = "ood"
-    EMPTY = "empty structure"
-    MODEL = "model"
     REVIEWER = "reviewer"
 
 
-_OF_KIND = {EMPTY_KIND: Rule.EMPTY, QUALITY_KIND: Rule.MODEL}
+_OF_KIND = {EMPTY_KIND: Rule.EMPTY, MISPLACED_KIND: Rule.MISPLACED, QUALITY_KIND: Rule.MODEL}
 
 
 @dataclass(frozen=True)
@@ -124,25 +125,23 @@ def case_flags(
     Raises:
         LookupError, TypeError, ValueError: the case is damaged, which `naming_case` reports.
     """
-    whole = metrics_of_case(case)
-    found = _of_warnings(case)
-    found += [flag for entry in structures_of(case) for flag in _of_structure(entry, rules)]
+    whole, order = metrics_of_case(case), list(Rule)
     limit = MOST_WRONG_SHARE if rules.wrong_share is None else min(rules.wrong_share, MOST_WRONG_SHARE)
-    found += _of_share(None, whole["wrong_share"], whole["wrong_mm3"], limit)
-    return [*found, *_of_reviewers(reviews, regions)]
+    found = [*_of_warnings(case), *_of_share(None, whole["wrong_share"], whole["wrong_mm3"], limit)]
+    for entry in sorted(structures_of(case), key=lambda entry: -(wrong_share(entry) or 0.0)):
+        found += _of_structure(entry, rules, limit)
+    return sorted([*found, *_of_reviewers(reviews, regions)], key=lambda flag: order.index(flag.rule))
 
 
-def _of_warnings(case: Mapping[str, Any]) -> list[Flag]:
-    """Flag what the case warns of; first the model, then empty structures."""
+def _of_warnings(case: Mapping[str, Any]) -> Iterator[Flag]:
+    """Flag what the case warns of."""
     names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-    found: dict[Rule, list[Flag]] = {Rule.MODEL: [], Rule.EMPTY: [], Rule.OOD: []}
     for warning in (case.get("ood") or {}).get("warnings") or []:
         if warning["severity"] in WARNED:
             structure = warning.get("structure")
             name = None if structure is None else names.get(int(structure))
             rule = _OF_KIND.get(str(warning.get("kind")), Rule.OOD)
-            found[rule].append(Flag(rule, name, None, None, str(warning["message"])))
-    return [flag for flags in found.values() for flag in flags]
+            yield Flag(rule, name, None, None, str(warning["message"]))
 
 
 def structures_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -172,9 +171,9 @@ def informative_dice(entry: Mapping[str, Any]) -> float | None:
     return None if dice is None or not entry.get("predicted_dice_informative") else float(dice)
 
 
-def _of_structure(entry: Mapping[str, Any], rules: FlagRules) -> Iterator[Flag]:
+def _of_structure(entry: Mapping[str, Any], rules: FlagRules, limit: float) -> Iterator[Flag]:
     name, soft = str(entry["name"]), entry.get("soft_dice")
-    yield from _of_share(name, wrong_share(entry), entry.get("expected_wrong_mm3"), rules.wrong_share)
+    yield from _of_share(name, wrong_share(entry), entry.get("expected_wrong_mm3"), limit)
     if rules.soft_dice is not None and soft is not None and soft < rules.soft_dice:
         share = 100 * min(wrong_share(entry) or 0.0, 1.0)
         message = f"The model is not certain enough of the {name}: about {share:.0f} % of it is likely wrong."

@@ -8,7 +8,7 @@ from typing import Any
 from ..calibration.flag_limits import SHOWN_MISSED
 from .flags import Flag, Rule, case_flags, metrics_of_case, rules_of_case
 
-_UNUSABLE = (Rule.EMPTY, Rule.MODEL)
+_UNUSABLE = (Rule.MODEL, Rule.MISPLACED, Rule.EMPTY)
 """Rules after which nothing of a case is to be relied on: what should be there is not, or the model is too poor."""
 
 _JUDGED = "judged"

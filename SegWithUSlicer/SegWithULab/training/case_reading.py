@@ -14,10 +14,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from SegWithUCore.case.case_image import voxel_hash
-from SegWithUCore.case.segmentation_file import layers_on, segment_fields
+from SegWithUCore.case.segmentation_file import read_segments
 from SegWithUCore.inference.preprocessing import assessed_box
-from SegWithUCore.io.grid import check_scalar_volume
-from SegWithUCore.io.volume import check_same_grid, image_on_grid, read_file, read_image, read_labels, whole_labels
+from SegWithUCore.io.grid import check_scalar_volume, turned_like
+from SegWithUCore.io.volume import check_same_grid, image_on_grid, read_header, read_image, read_labels, whole_labels
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.util.errors import InputError
 
@@ -118,33 +118,15 @@ def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Imag
     if not path.name.endswith(SEGMENTATION_SUFFIX):
         labels = read_labels(path)
         check_scalar_volume(path, labels.GetSize(), labels.GetNumberOfComponentsPerPixel())
-        labels = _turned_like(labels, image)
+        labels = turned_like(labels, image)
         check_same_grid(path, labels, image_path, image)
         return image_on_grid(sitk.GetArrayViewFromImage(labels), image)
-    header = read_file(path)
-    layers = layers_on(path, _turned_like(header, image) if header.GetDimension() == 3 else header, image)
-    if len(layers) > 1:
+    if (count := read_header(path).components) > 1:
         raise InputError(
-            f"{path} holds segments that overlap, in {len(layers)} layers: save it from Slicer as a label volume.",
+            f"{path} holds segments that overlap, in {count} layers: save it from Slicer as a label volume.",
             code="overlapping-segments",
         )
-    labels = whole_labels(path, layers[0])
-    values = [segment.value for segment in segment_fields(header)] or np.unique(labels)
-    return image_on_grid(np.where(np.isin(labels, values), labels, 0).astype(np.int16), image)
-
-
-def _turned_like(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """Store an image's axes in the order and directions of another's, values and position unchanged.
-
-    Axes at an angle to those of `grid` stay at that angle: see `check_same_grid`.
-    """
-    cosines = np.reshape(grid.GetDirection(), (3, 3)).T @ np.reshape(image.GetDirection(), (3, 3))
-    order = np.abs(cosines).argmax(1)  # by axis of `grid`
-    if len(set(order.tolist())) < 3:
-        return image
-    flips = (cosines[range(3), order] < 0).tolist()
-    turned = image if order.tolist() == [0, 1, 2] else sitk.PermuteAxes(image, order.tolist())
-    return sitk.Flip(turned, flips) if any(flips) else turned
+    return image_on_grid(whole_labels(path, read_segments(path, image, any_axes=True)[0][0]), image)
 
 
 def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:

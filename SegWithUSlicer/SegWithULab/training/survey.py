@@ -224,7 +224,7 @@ def _read(case: Case, found: Survey) -> CaseMetadata:
     read = read_case(case)
     images, labels = read.images, sitk.GetArrayFromImage(read.reference)
     if case.reference.name.endswith(SEGMENTATION_SUFFIX):
-        for segment in segment_fields(read_file(case.reference)):
+        for segment in segment_fields(case.reference, read_file(case.reference)):
             known = found.names.setdefault(segment.value, segment.name) if segment.name else ""
             if known != segment.name:
                 found.warnings.append(

@@ -22,6 +22,7 @@ RULES = {
     Rule.SOFT_DICE: _("not certain"),
     Rule.OOD: _("unusual"),
     Rule.EMPTY: _("nothing drawn"),
+    Rule.MISPLACED: _("elsewhere"),
 }
 """Abbreviated for a column; the tool tip has the reason."""
 

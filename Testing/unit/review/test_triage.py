@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from SegWithUCore.inference.deviation import JUDGED_KIND
-from SegWithUCore.models.quality import EMPTY_KIND, QUALITY_KIND
+from SegWithUCore.models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
 from SegWithUCore.review.flags import (
     LARGEST,
     FlagRules,
@@ -75,6 +75,17 @@ def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off()
         assert light({**case(), "ood": {"warnings": warnings[number : number + 1]}}).level is level
     refused = {**warnings[3], "severity": "refused", "message": "another organ"}
     assert light({**case(), "ood": {"warnings": [warnings[3], refused]}}) == Light(Level.DO_NOT_USE, "another organ")
+
+
+def test_the_headline_is_the_most_important_flag_and_not_the_first_warning() -> None:
+    blank = {"severity": "warning", "message": "1.1 % is blank", "kind": "calibration", "structure": None}
+    half_wrong = {**case(wrong=60.0), "ood": {"warnings": [blank]}}
+    assert light(half_wrong).level is Level.LOOK and light(half_wrong).reason.startswith("70 % of the segmented volume")
+    misplaced = {"severity": "warning", "message": "sides", "kind": MISPLACED_KIND, "structure": None}
+    half_wrong["ood"] = {"warnings": [blank, misplaced]}
+    assert light(half_wrong) == Light(Level.DO_NOT_USE, "sides")
+    rules = [flag.rule for flag in case_flags(half_wrong, FlagRules())]
+    assert rules == [Rule.MISPLACED, Rule.WRONG_SHARE, Rule.WRONG_SHARE, Rule.OOD]
 
 
 def test_half_wrong_or_unknown_is_looked_at_without_any_rule() -> None:

@@ -38,18 +38,29 @@ def test_without_limits_a_usual_case_has_no_flag(case: Path) -> None:
 
 
 def test_the_share_is_that_of_the_structure_s_volume(case: Path) -> None:
-    *flags, whole = raised(case, wrong_share=0.01)
+    whole, *flags = raised(case, wrong_share=0.01)
     assert whole.structure is None
-    for flag, entry in zip(flags, read_case(case)["structures"][1:], strict=True):
-        assert flag.value == pytest.approx(entry["expected_wrong_mm3"] / entry["volume_mm3"])
-        assert "above the limit of 1 %" in flag.message
+    shares = {entry["name"]: entry["expected_wrong_mm3"] / entry["volume_mm3"]
+              for entry in read_case(case)["structures"][1:]}  # fmt: skip
+    assert {flag.structure: flag.value for flag in flags} == pytest.approx(shares)
+    assert [flag.value for flag in flags] == sorted(shares.values(), reverse=True)  # the worst comes first
+    assert all("above the limit of 1 %" in flag.message for flag in flags)
+
+
+def test_a_structure_that_is_half_wrong_is_flagged_whatever_the_limit_is(case: Path) -> None:
+    for limits in ({}, {"wrong_share": 0.9}):
+        with_figures(case, volume_mm3=100.0, expected_wrong_mm3=51.0)
+        (flag,) = raised(case, **limits)
+        assert (flag.rule, flag.structure, flag.limit) == (Rule.WRONG_SHARE, "anterior hippocampus", 0.5)
+        with_figures(case, expected_wrong_mm3=50.0)
+        assert raised(case, **limits) == []
 
 
 def test_an_empty_structure_with_expected_errors_is_flagged(case: Path) -> None:
     with_figures(case, volume_mm3=0.0, expected_wrong_mm3=3.0)
     (flag,) = (flag for flag in raised(case, wrong_share=0.9) if flag.structure)
     assert flag.value is None
-    assert flag.message.endswith("above the limit of 90 %.")
+    assert flag.message.endswith("above the limit of 50 %.")
 
 
 def test_warnings_are_flagged_and_notes_are_not(case: Path) -> None:

@@ -274,8 +274,8 @@ def test_unusable_folder_does_not_stop_the_others(data_folder: Path, segwithu: C
     empty, output = _touch(tmp_path / "empty", []), tmp_path / "results"
     outcome = segwithu.segment(empty, real_image(data_folder), model=tiny, output=output)
     assert outcome.code == 1
-    assert f"{empty} holds no DICOM series" in outcome.messages[0]
-    assert outcome.messages[1].startswith("segwithu: 1 of 2 cases failed")
+    assert f"{empty} holds no DICOM series" in outcome.errors[0]
+    assert outcome.errors[1].startswith("segwithu: 1 of 2 cases failed")
     assert [name for name in entries(output) if "/" not in name] == ["failed.csv", "hippocampus_319", *OVERVIEW]
 
 

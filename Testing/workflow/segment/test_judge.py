@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_phantoms import as_mr, write_series
@@ -21,6 +22,12 @@ from SegWithUCore.models.input_spec import Label
 CASE = "hippocampus_319"
 HEAD = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
 Given = tuple[sitk.Image, np.ndarray]
+_OF_ANOTHER = {
+    "PatientID": "Q",
+    "PatientName": "Other^Name",
+    "FrameOfReferenceUID": "1.2.3.4",
+    "SeriesInstanceUID": "1.2.3.5",
+}
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +149,18 @@ def test_a_dicom_seg_is_the_mask_of_its_series(segwithu: Command, image: Path, t
     for name in ("segmentation.nii.gz", "error_probability.nii.gz"):
         assert np.array_equal(_array(tmp_path / "own" / "series" / name), _array(tmp_path / "out" / "series" / name))
     refused(segwithu("judge", image, mask, "-m", MODEL, "-o", tmp_path / "out", "--name", "b"), "other-grid", mask)
+    for number, (keyword, value) in enumerate(_OF_ANOTHER.items()):
+        dataset = pydicom.dcmread(mask)
+        changed = dataset.ReferencedSeriesSequence[0] if keyword == "SeriesInstanceUID" else dataset
+        setattr(changed, keyword, value)
+        other = tmp_path / f"{number}.dcm"
+        dataset.save_as(other)
+        refused(segwithu("judge", series, other, "-m", MODEL, "-o", tmp_path / "c"), "other-image", other, series)
+    for keyword in ("PatientID", "PatientName"):  # what a SEG does not say is not compared
+        setattr(dataset, keyword, "")
+    dataset.ReferencedSeriesSequence = pydicom.dcmread(mask).ReferencedSeriesSequence
+    dataset.save_as(other)
+    assert segwithu("judge", series, other, "-m", MODEL, "-o", tmp_path / "c").code == 0
 
 
 def test_masks_that_cannot_be_judged_are_refused(segwithu: Command, image: Path, given: Given, tmp_path: Path) -> None:
@@ -181,7 +200,46 @@ def test_masks_that_cannot_be_judged_are_refused(segwithu: Command, image: Path,
         )
     refused(segwithu("judge", image, good, "-m", MODEL, "-o", tmp_path / "out", "--labels", "1"), "wrong-usage", code=2)
     refused(segwithu("judge", image, "-m", MODEL, "-o", tmp_path / "out"), "wrong-usage", image, code=2)
+    (tmp_path / "rows.csv").write_text("case,image,mask\n", encoding="utf-8")
+    refused(segwithu("judge", tmp_path / "rows.csv", "-m", MODEL, "-o", tmp_path / "out"), "no-data-set", code=2)
     assert not entries(tmp_path / "out")
+
+
+def test_exchanged_names_are_the_headline_and_make_the_case_unusable(
+    segwithu: Command, image: Path, given: Given, tmp_path: Path
+) -> None:
+    reference, labels = given
+    mask = _write(np.array([0, 2, 1], np.uint8)[labels], reference, tmp_path / "mask.nii.gz")
+    assert segwithu("judge", image, mask, "-m", MODEL, "-o", tmp_path / "out").code == 0
+    case = _case(tmp_path / "out" / CASE)
+    assert case["light"]["level"] == "do not use" and case["light"]["reason"] == case["flags"][0]["message"]
+    warnings = case["ood"]["warnings"]
+    assert [case["flags"][0]["rule"], warnings[0]["kind"]] == ["misplaced structure"] * 2
+    assert all(name in warnings[0]["message"] for name in ("anterior hippocampus", "posterior hippocampus"))
+    by_structure = {flag["structure"] for flag in case["flags"] if flag["rule"] == "expected wrong share"}
+    assert {"anterior hippocampus", "posterior hippocampus"} <= by_structure
+
+
+def test_the_headline_is_what_is_wrong_and_not_what_lies_outside(
+    segwithu: Command, image: Path, given: Given, tmp_path: Path
+) -> None:
+    """Two slices remain of the structure, two voxels lie outside of the region, and its posterior part is missing."""
+    reference, labels = given
+    cut = np.where(labels == 1, labels, 0)
+    cut[:, : np.flatnonzero((cut > 0).any((0, 2)))[-2]] = 0
+    cut[0, 0, :2] = 1
+    middle = reference.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in reference.GetSize()])
+    box = [-middle[0], -middle[1], middle[2], *(size - 4 for size in reference.GetSize())]
+    mask = _write(cut, reference, tmp_path / "mask.nii.gz")
+    call = ("judge", image, mask, "-m", MODEL, "-o", tmp_path / "out", f"--roi={','.join(map(str, box))}")
+    assert segwithu(*call).code == 0
+    case = _case(tmp_path / "out" / CASE)
+    messages = [warning["message"] for warning in case["ood"]["warnings"] if warning["kind"] == "judged"]
+    (lacks,) = (number for number, text in enumerate(messages) if "lacks" in text and "posterior hippocampus" in text)
+    (outside,) = (number for number, text in enumerate(messages) if "2 of the" in text)
+    assert 0 < lacks < outside
+    assert case["flags"][0]["rule"] == "misplaced structure" and case["light"]["level"] == "do not use"
+    assert [entry["name"] for entry in case["structures"]] == ["background", "anterior hippocampus"]
 
 
 def test_a_table_of_images_and_masks(segwithu: Command, data_folder: Path, given: Given, tmp_path: Path) -> None:
@@ -217,4 +275,8 @@ def test_a_whole_head_is_judged_inside_the_boxes_and_by_side(segwithu: Command, 
     before = _array(own / "error_probability.nii.gz")
     assert np.array_equal(error < 0, before < 0)
     assert (error <= before + 1e-6).all()  # the two parts of a side are one structure here
-    refused(segwithu(*call, "53=left hippocampus", "17=right hippocampus", "--overwrite"), "no-overlap", mask)
+    assert segwithu(*call, "53=left hippocampus", "17=right hippocampus", "--overwrite").code == 0
+    case = _case(folder)
+    assert case["light"]["level"] == "do not use" and "sides" in case["light"]["reason"]
+    assert case["flags"][0]["rule"] == "misplaced structure"
+    refused(segwithu(*call, "17=right hippocampus", "--overwrite"), "no-overlap", mask)

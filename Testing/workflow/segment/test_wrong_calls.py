@@ -230,8 +230,8 @@ def test_a_bad_case_does_not_stop_the_good_one(
     bad.write_text("no image")
     outcome = segwithu.segment(bad, good, model=tiny, output=tmp_path / "results")
     assert outcome.code == 1
-    assert [str(bad) in line for line in outcome.messages] == [True, False]
-    assert f"1 of 2 cases failed, see {tmp_path / 'results' / 'failed.csv'}" in outcome.messages[1]
+    assert [str(bad) in line for line in outcome.errors] == [True, False]
+    assert f"1 of 2 cases failed, see {tmp_path / 'results' / 'failed.csv'}" in outcome.errors[1]
     assert "good" in outcome.out
     assert [name for name in entries(tmp_path / "results") if "/" not in name] == ["failed.csv", "good", *OVERVIEW]
 
@@ -254,8 +254,8 @@ def test_a_case_that_fails_for_an_unknown_reason_does_not_stop_the_others(
     paths = [write(image, tmp_path / name) for name in ("a.nii.gz", "b.nii.gz")]
     outcome = segwithu.segment(*paths, model=tiny, output=tmp_path / "results")
     assert outcome.code == 1
-    assert "something nobody thought of" in outcome.messages[0]
-    assert len(outcome.messages) == 2
+    assert "something nobody thought of" in outcome.errors[0]
+    assert len(outcome.errors) == 2
     assert [name for name in entries(tmp_path / "results") if "/" not in name] == ["b", "failed.csv", *OVERVIEW]
 
 
