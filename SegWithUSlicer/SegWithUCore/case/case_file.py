@@ -163,7 +163,7 @@ def read_case(folder: Path) -> dict[str, Any]:
     case = read_json(path, "segment the case again", MAXIMUM_BYTES)
     _check_format(case, str(path))
     for key, block in (("maps", case.get("maps")), (FILES, case.get(FILES, {}))):
-        if not isinstance(block, Mapping) or not all(isinstance(entry, Mapping) for entry in block.values()):
+        if not isinstance(block, Mapping):
             raise InputError(f"{path} is damaged ({key}: {block!r:.80}): segment the case again.", DAMAGED_CASE)
     if case.get(CONTENT_SHA256, wanted := _content_sha256(case)) != wanted:
         ways = "restore it from a copy, or segment the case again with --overwrite"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError
 from ..util.input_files import is_there, read_bounded
-from .case_file import CASE_FILE, CHANGED_FILE, FILES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE
+from .case_file import CASE_FILE, CHANGED_FILE, FILES, MAP_NAMES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE
 from .case_folders import checked_file
 from .region_files import MAKE_AGAIN, REGION_LABELS_FILE, REGIONS_FILE
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-# Keys of a file in `case.json`; the voxels' hash is that of `case_image.voxel_hash`.
+# Keys of a file in `case.json`.
 FILE_SHA256, VOXELS_SHA256 = "sha256", "voxels_sha256"
 SEGMENTATIONS = (SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE)
 _REGION_FILES = (REGIONS_FILE, REGION_LABELS_FILE)
@@ -32,7 +32,7 @@ def is_volume(name: str) -> bool:
 
 def named_files(case: Mapping[str, Any]) -> list[str]:
     """List the files without which a case is not whole: segmentation, maps, regions."""
-    maps = [str(entry["file"]) for entry in case["maps"].values()]
+    maps = [str(case["maps"][name]["file"]) for name in MAP_NAMES if case["maps"].get(name) is not None]
     return [SEGMENTATION_FILE, *maps, *(_REGION_FILES if case.get("regions") is not None else ())]
 
 
@@ -42,18 +42,8 @@ def file_record(path: Path) -> dict[str, str]:
     Raises:
         InputError: it is cut or damaged: not every library reports a full disk.
     """
-    record = {FILE_SHA256: _file_sha256(path)}
-    if is_volume(path.name):
-        import numpy as np
-
-        from ..io.image_file import voxel_pieces
-        from ..io.volume import stored_header
-
-        stored, found = stored_header(path), hashlib.sha256()
-        for piece in voxel_pieces(stored, None):
-            found.update(np.frombuffer(piece, stored.number).astype("<f4", copy=False).data)
-        record[VOXELS_SHA256] = found.hexdigest()
-    return record
+    voxels = {VOXELS_SHA256: _voxels_sha256(path)} if is_volume(path.name) else {}
+    return {FILE_SHA256: _file_sha256(path), **voxels}
 
 
 def file_records(case: Mapping[str, Any]) -> Mapping[str, Mapping[str, str]]:
@@ -140,10 +130,16 @@ def _file_sha256(path: Path) -> str:
 
 
 def _voxels_sha256(path: Path) -> str:
-    from ..io.volume import read_file
-    from .case_image import voxel_hash
+    """`case_image.voxel_hash` of a file without slope and intercept, with no more than a piece of it in memory."""
+    import numpy as np
 
-    return voxel_hash(read_file(path))
+    from ..io.image_file import voxel_pieces
+    from ..io.volume import stored_header
+
+    stored, found = stored_header(path), hashlib.sha256()
+    for piece in voxel_pieces(stored, None):
+        found.update(np.frombuffer(piece, stored.number).astype("<f4", copy=False).data)
+    return found.hexdigest()
 
 
 def _check_place(path: Path, folder: Path, case: Mapping[str, Any]) -> None:

@@ -91,14 +91,12 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
 
 def _mend(options: argparse.Namespace, console: Console) -> None:
     """Undo what another program has done to the segmentation of a case, or keep that as a reviewer's edit first."""
-    from ..review.corrections import restore_segmentation, take_saved_over
+    from ..review.corrections import restore_segmentation, take_as_edit
 
     refuse_if((len(options.places) > 1, "--restore and --take-as-edit go with one CASE."))
-    (folder,) = options.places
     if options.take_as_edit:
-        console.note(f"Kept as an edit: {take_saved_over(folder, options.take_as_edit)}.")
-    else:
-        console.note(*(f"Restored: {path}." for path in restore_segmentation(folder)))
+        console.note(f"Kept as an edit: {take_as_edit(options.places[0], options.take_as_edit)}.")
+    console.note(*(f"Restored: {path}." for path in restore_segmentation(options.places[0])))
 
 
 def run_list(options: argparse.Namespace, console: Console) -> int:

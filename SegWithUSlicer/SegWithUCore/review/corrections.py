@@ -1,5 +1,6 @@
 """A segmentation that was corrected in another program becomes a reviewer's version; the case's own is restored."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -9,18 +10,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import CHANGED_FILE, SEGMENTATION_NRRD_FILE, naming_case, read_case
+from ..case import segmentation_file
+from ..case.case_file import CHANGED_FILE, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, naming_case, read_case
 from ..case.case_files import SEGMENTATIONS, case_volume
 from ..case.case_image import case_grid
 from ..case.region_files import REGION_LABELS_FILE, regions_hash, regions_text
-from ..case.segmentation_file import (
-    IMAGE_KEY,
-    mark_image,
-    read_layers,
-    read_reviewed,
-    segment_fields,
-    write_drawn_nrrd,
-)
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import LABELS, write_nifti_planes
 from ..io.roi import whole_grid
@@ -33,11 +27,12 @@ from .reviews import read_reviews
 from .session import ReviewedCase, Session
 
 
-def take_as_edit(folder: Path, mask: Path, reviewer: str) -> Path:
+def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
     """Keep a segmentation as a reviewer's version of that of a case, with a line in the review; returns its path.
 
     Args:
-        mask: label volume with the values of the case, or `.seg.nrrd`, on the grid of the case.
+        mask: label volume with the values of the case, or `.seg.nrrd`, on the grid of the case; None for what another
+            program has saved over the segmentation of the case, which stays so (`restore_segmentation`).
 
     Raises:
         InputError: it cannot be read, lies elsewhere, is of another image, has a label that the case does not name, or
@@ -49,28 +44,28 @@ def take_as_edit(folder: Path, mask: Path, reviewer: str) -> Path:
     if os.path.lexists(target):
         raise OutputError(f"{target} is there already: give another name, or move that file away.", "exists-already")
     with naming_case(folder):
-        grid, before = case_grid(folder, case), sitk.GetArrayFromImage(_drawn(folder, case)[0])
-        image, layers = read_layers(mask, grid)
+        drawn, changed = _drawn(folder, case)
+        mask, grid = mask or folder / (changed or SEGMENTATIONS)[0], case_grid(folder, case)
         names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-        segments = segment_fields(image)
-        unknown = set() if segments else set(np.unique(whole_labels(mask, layers[0])).tolist()) - {0, *names}
-        if unknown:
+        image, layers = segmentation_file.read_layers(mask, grid)
+        segments = segmentation_file.segment_fields(image)
+        if not segments and (unknown := set(np.unique(whole_labels(mask, layers[0])).tolist()) - {0, *names}):
             message = f"{mask} holds the label {min(unknown)}, which the case does not name: remove it."
             raise InputError(message, "unknown-label")
-        after, _ = read_reviewed(mask, grid, case)
+        before, after = sitk.GetArrayFromImage(drawn), segmentation_file.read_reviewed(mask, grid, case)[0]
         differs = before != after
         if not differs.any():
             raise InputError(f"{mask} has the labels of {folder}: there is no edit to be taken.")
         with atomic_file(target, overwrite=False) as work:
             if segments:  # with all that its program knows, such as segments of the reviewer's own
                 shutil.copyfile(mask, work)
-                if not image.HasMetaDataKey(IMAGE_KEY):
-                    mark_image(work, str(case["input"]["channels"][0]["voxels_sha256"]))
+                if not image.HasMetaDataKey(segmentation_file.IMAGE_KEY):
+                    segmentation_file.mark_image(work, str(case["input"]["channels"][0]["voxels_sha256"]))
             else:
-                write_drawn_nrrd(work, grid.image(after), case)
+                segmentation_file.write_drawn_nrrd(work, grid.image(after), case)
             check_file(work)
-            values = {*before[differs].tolist(), *after[differs].tolist()} - {0}
-            if case.get("regions") is not None:  # else there is nothing to be reviewed
+            if case.get("regions") is not None:  # else there is no review
+                values = {*before[differs].tolist(), *after[differs].tolist()} - {0}
                 _log(folder, case, reviewer, ", ".join(names[value] for value in sorted(values)), differs, grid)
     return target
 
@@ -78,31 +73,12 @@ def take_as_edit(folder: Path, mask: Path, reviewer: str) -> Path:
 def _log(
     folder: Path, case: Mapping[str, Any], reviewer: str, structures: str, differs: np.ndarray, grid: VoxelGrid
 ) -> None:
-    """Add a line on an edit to a review."""
-    regions, text = read_reviews(folder, case).regions, regions_text(folder)
-    inside = np.count_nonzero(sitk.GetArrayViewFromImage(case_volume(folder, case, REGION_LABELS_FILE))[differs])
-    count, voxel_mm3 = int(np.count_nonzero(differs)), float(np.prod(grid.spacing))
-    session = Session.open(ReviewedCase(case, regions, regions_hash(text)), folder, reviewer)
-    try:
-        session.append(Edited(None, structures, int(inside), count - int(inside), round(count * voxel_mm3, 3)))
-    finally:
-        session.close()
-
-
-def take_saved_over(folder: Path, reviewer: str) -> Path:
-    """Keep what another program saved over the segmentation of a case as a reviewer's version, and restore the case.
-
-    Raises:
-        InputError: nothing was saved over; else as `take_as_edit` and `restore_segmentation`.
-    """
-    case = read_case(folder)
-    with naming_case(folder):
-        _, changed = _drawn(folder, case)
-    if not changed:
-        raise InputError(f"{folder} has the segmentation that was written: there is no edit to be taken.")
-    path = take_as_edit(folder, folder / changed[0], reviewer)
-    restore_segmentation(folder)
-    return path
+    regions, sha256 = read_reviews(folder, case).regions, regions_hash(regions_text(folder))
+    inside = int(np.count_nonzero(sitk.GetArrayViewFromImage(case_volume(folder, case, REGION_LABELS_FILE))[differs]))
+    count = int(np.count_nonzero(differs))
+    edited = Edited(None, structures, inside, count - inside, round(count * float(np.prod(grid.spacing)), 3))
+    with contextlib.closing(Session.open(ReviewedCase(case, regions, sha256), folder, reviewer)) as session:
+        session.append(edited)
 
 
 def restore_segmentation(folder: Path) -> list[Path]:
@@ -115,14 +91,13 @@ def restore_segmentation(folder: Path) -> list[Path]:
     case = read_case(folder)
     with naming_case(folder):
         drawn, changed = _drawn(folder, case)
-        for name in changed:
-            with atomic_file(folder / name) as work:
-                if name == SEGMENTATION_NRRD_FILE:
-                    write_drawn_nrrd(work, drawn, case)
-                else:
-                    voxels, grid = sitk.GetArrayViewFromImage(drawn), VoxelGrid.of(drawn)
-                    write_nifti_planes(work, voxels, whole_grid(grid), grid, 0, view=LABELS)
-                check_file(work)
+        voxels, grid = sitk.GetArrayViewFromImage(drawn), VoxelGrid.of(drawn)
+        if SEGMENTATION_FILE in changed:
+            with atomic_file(folder / SEGMENTATION_FILE) as work:
+                write_nifti_planes(work, voxels, whole_grid(grid), grid, 0, view=LABELS)
+        if SEGMENTATION_NRRD_FILE in changed:
+            with atomic_file(folder / SEGMENTATION_NRRD_FILE) as work:
+                segmentation_file.write_drawn_nrrd(work, drawn, case)
     return [folder / name for name in changed]
 
 
