@@ -162,7 +162,7 @@ def read_case(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is not a case folder: it has no {CASE_FILE}.", NOT_A_CASE)
     case = read_json(path, "segment the case again", MAXIMUM_BYTES)
     _check_format(case, str(path))
-    for key, block in (("maps", case.get("maps")), (FILES, case.get(FILES, {}))):
+    for key, block in (("maps", case.get("maps", {})), (FILES, case.get(FILES, {}))):
         if not isinstance(block, Mapping):
             raise InputError(f"{path} is damaged ({key}: {block!r:.80}): segment the case again.", DAMAGED_CASE)
     if case.get(CONTENT_SHA256, wanted := _content_sha256(case)) != wanted:
