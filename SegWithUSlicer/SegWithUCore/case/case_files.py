@@ -62,7 +62,8 @@ def is_as_written(folder: Path, case: Mapping[str, Any], name: str) -> bool:
 def case_file(folder: Path, case: Mapping[str, Any], name: str) -> Path:
     """Return a file of a case, if it is the one that `case.json` speaks of, or a volume with the same voxels.
 
-    Of a case whose version kept no hashes, volumes must lie where the image lay, and regions are refused.
+    Of a case whose version kept no hashes, volumes must lie where the image lay, and regions are refused; in any other
+    case a file without a hash is not its own.
 
     Args:
         case: the content of its `case.json`.
@@ -70,10 +71,11 @@ def case_file(folder: Path, case: Mapping[str, Any], name: str) -> Path:
     Raises:
         InputError: it is missing, is a link that leads elsewhere, was changed, or lies elsewhere than the image.
     """
-    path, record = present_file(folder, name), file_records(case).get(name)
+    path, records = present_file(folder, name), file_records(case)
     if is_as_written(folder, case, name):
         return path
-    if record is None and name in _REGION_FILES:
+    record = records.get(name)
+    if record is None and (name in _REGION_FILES or SEGMENTATION_FILE in records):
         raise changed_error(folder, name)
     if is_volume(name):
         _check_place(path, folder, case)

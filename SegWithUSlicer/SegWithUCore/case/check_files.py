@@ -10,7 +10,7 @@ from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input, read_cha
 from ..io.volume import check_same_grid, coarse_notes, grid_facts
 from ..util.errors import InputError, SegWithUError
 from ..util.folder_entries import EntryKind, entry_kind
-from .case_file import CHANGED_FILE, SEGMENTATION_FILE, naming_case, read_description
+from .case_file import CASE_FILE, CHANGED_FILE, SEGMENTATION_FILE, naming_case, read_description
 from .case_files import case_file, case_volume, file_records, is_volume, named_files
 from .case_folders import REVIEWED_PATTERN, case_contents, case_folders, checked_file, deeper_cases, holds_cases
 from .case_image import ELSEWHERE, IMAGE_FILE, OTHER_IMAGE, find_image, voxel_hash
@@ -156,5 +156,5 @@ def _check_files(folder: Path, case: Mapping[str, Any]) -> None:
     if case["regions"] is not None:
         read_regions(folder)
     for name in dict.fromkeys([*named_files(case), *case_contents(folder).model]):
-        if name != IMAGE_FILE:
+        if name not in (CASE_FILE, IMAGE_FILE):
             (case_volume if is_volume(name) else case_file)(folder, case, name)

@@ -263,7 +263,7 @@ def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | Non
     image = case_image(folder, case, image_file)
     with naming_case(folder):
         for name in dict.fromkeys([*named_files(case), *contents.model]):
-            if name != IMAGE_FILE:
+            if name not in (CASE_FILE, IMAGE_FILE):
                 case_file(folder, case, name)
     target.mkdir()
     for path in (*contents.model.values(), *contents.reviews):

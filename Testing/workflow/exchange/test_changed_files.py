@@ -121,6 +121,9 @@ OTHERS: dict[str, Callable[[Path], object]] = {
     "ranking.nii.gz": scaled("ranking.nii.gz"),
     "runner_up.nii.gz": lambda case: saved_over(case / "runner_up.nii.gz", np.zeros_like),
     NRRD: lambda case: saved_over(case / NRRD, np.zeros_like),
+    "data_percentile.nii.gz": lambda case: changed_case(
+        case, lambda content: content["files"].pop("data_percentile.nii.gz")
+    ),
     "structures.csv": lambda case: (case / "structures.csv").write_text(
         (case / "structures.csv").read_text().replace("anterior", "posterior")
     ),
