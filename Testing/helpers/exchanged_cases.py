@@ -1,6 +1,5 @@
 """Cases as reviewers leave them, for tests of flags, worklist, report and export."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 import SimpleITK as sitk
 from review_cases import Clock
 
-from SegWithUCore.case.case_file import read_case
-from SegWithUCore.case.region_files import read_regions, region_file_hashes, regions_hash
+from SegWithUCore.case.case_file import read_case, write_case
+from SegWithUCore.case.case_files import file_record
+from SegWithUCore.case.region_files import read_regions, regions_hash
 from SegWithUCore.review.log import AuditLog
 from SegWithUCore.review.log_format import Action, Closed, Opened, RestAccepted, Verdict, VerdictGiven
 
@@ -27,10 +27,15 @@ def copied(case: Path, target: Path, name: str | None = None) -> Path:
 
 
 def changed_case(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change the content of `case.json`."""
+    """Change the content of `case.json`, as a command would that wrote it so."""
     case = read_case(folder)
     change(case)
-    (folder / "case.json").write_text(json.dumps(case, ensure_ascii=False), encoding="utf-8")
+    write_case(folder, case)
+
+
+def accepted(folder: Path, *names: str) -> None:
+    """Take files of a case as they are now for those that were written."""
+    changed_case(folder, lambda case: case["files"].update({name: file_record(folder / name) for name in names}))
 
 
 def limited(folder: Path, **limits: float) -> None:
@@ -42,8 +47,7 @@ def limited(folder: Path, **limits: float) -> None:
 def changed_regions(folder: Path, text: str) -> None:
     """Change `regions.csv` as `segwithu regions` does, which tells `case.json` of it."""
     (folder / "regions.csv").write_text(text, encoding="utf-8")
-    hashes = region_file_hashes(folder)
-    changed_case(folder, lambda case: case["regions"].update(files_sha256=hashes))
+    accepted(folder, "regions.csv")
 
 
 def header_of(folder: Path) -> Opened:

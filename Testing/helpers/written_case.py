@@ -162,6 +162,7 @@ def change_case(folder: Path, **blocks: object) -> None:
     """Replace blocks of a case's `case.json`; None removes one."""
     path = folder / "case.json"
     case = json.loads(path.read_text(encoding="utf-8"))
+    case.pop("content_sha256", None)
     for key, block in blocks.items():
         case[key] = block
         if block is None:

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 import slicer
 from listed_cases import CASES, Listing, judged
 from opened_module import alive
 from repository import HELPERS, PACKAGES, TESTING
+
+from SegWithUCore.util.errors import code_of
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +59,20 @@ def _names_in(folder: Path) -> str:
     """Every file name, and every byte of every file, as text."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return "\n".join(f"{path.relative_to(folder)}\n{path.read_bytes().decode('latin-1')}" for path in files)
+
+
+def test_a_segmentation_that_another_program_saved_over_is_named_by_a_process_beside_the_window(
+    listing: Listing,
+) -> None:
+    image = sitk.ReadImage(str(listing.cases / A / "segmentation.nii.gz"))
+    image[10:14, 10:14, 10:14] = 1
+    sitk.WriteImage(image, str(listing.cases / A / "segmentation.nii.gz"), True)
+    listing.list_folder()
+    for name, code in ((A, "changed-file"), (B, "")):
+        listing.click(name)
+        listing.host.wait(lambda: not listing.panel.opener.check.is_busy, timeout=120)
+        assert code_of(listing.panel.opener.message) == code
+        assert (str(listing.cases / A) in listing.ui.caseLabel.text) == bool(code)
 
 
 def test_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(

@@ -8,7 +8,7 @@ import pytest
 from loaded_case import LoadedCase, loaded_case, paint
 from written_case import change_case
 
-from SegWithUCore.case.region_files import region_file_hashes
+from SegWithUCore.case.case_files import file_record
 from SegWithUCore.review.log_format import Verdict
 from SegWithUSlicerLib.review.opening import decided_so_far, obstacle
 from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
@@ -149,9 +149,9 @@ def test_a_review_goes_on_in_the_browser_and_comes_back(case, tmp_path):
     from SegWithUCore.web.case_volumes import read_volumes
     from SegWithUCore.web.reviews import OpenReviews
 
-    hashes = region_file_hashes(case.disk.folder)
-    regions = {"settings": {"threshold": 0.25}, "expected_wrong_mm3": 200.0, "files_sha256": hashes}
-    change_case(case.disk.folder, regions=regions)
+    files = {name: file_record(case.disk.folder / name) for name in ("regions.csv", "regions.nii.gz")}
+    regions = {"settings": {"threshold": 0.25}, "expected_wrong_mm3": 200.0}
+    change_case(case.disk.folder, regions=regions, files=files)
     case.nodes = load_case(case.disk.folder, case.volume, lasting=True)
     session, _seconds = _session(case, tmp_path)
     mine = {region.id: region for region in session.regions}

@@ -194,6 +194,7 @@ def _other_labels(disk):
 
 DAMAGES = {
     "missing-file": lambda disk: (disk.folder / "segmentation.nii.gz").unlink(),
+    "ranking.nii.gz": lambda disk: (disk.folder / "ranking.nii.gz").unlink(),
     "damaged-file": _cut,
     "not valid JSON": lambda disk: (disk.folder / "case.json").write_text("{"),
     "format version 2": lambda disk: change_case(disk.folder, format_version=2),

@@ -41,6 +41,21 @@ missing there, or half installed."""
 BROUGHT_BY_SLICER = {"numpy", "SimpleITK"}
 """What functions of these files may load: every Slicer has it, but SimpleITK takes time at a start."""
 UNSAFE = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
+READERS = {"read_file", "read_labels", "read_volume", "read_image", "read_stored", "read_voxels", "voxel_pieces"}
+READERS |= {"ReadImage", "ImageFileReader"}
+"""What reads the voxels of a file, without a look at the case that it may belong to."""
+READ_BY = {
+    "SegWithUCore/case/case_files.py": "files of cases, which it compares with their hashes",
+    "SegWithUCore/case/case_image.py": "images of cases, known by the hash of their voxels",
+    "SegWithUCore/case/segmentation_file.py": "reviewers' versions, which say on which image they were made",
+    "SegWithUCore/review/merge.py": "reviewers' versions that are returned",
+    "SegWithUCore/inference/given_mask.py": "masks that are judged",
+    "SegWithUCore/inference/placement.py": "templates of models, which have a hash",
+    "SegWithULab/training/case_reading.py": "images and references of data sets",
+    "SegWithULab/training/survey.py": "references of data sets",
+    "SegWithUSlicerLib/scene/read_case.py": "files of cases in Slicer's window, which a child process compares",
+}
+"""All files outside of `io` that read voxels, and whose."""
 MAXIMUM_FILE_LINES = 500
 MAXIMUM_FUNCTION_LINES = 70
 
@@ -171,6 +186,13 @@ def loaded_with(module: str, seen: set[str]) -> Iterator[tuple[str, str]]:
             yield name.split(".")[0], module
 
 
+def readers_in(tree: ast.AST) -> set[str]:
+    """The names of `READERS` that a file imports, or takes from a module."""
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    found |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return found & READERS
+
+
 def test_there_is_something_to_read() -> None:
     assert len(CORE_SOURCES) > 100
     assert {name for layer in CORE_LAYERS for name in layer} - {"top"} == {
@@ -286,6 +308,18 @@ def test_nothing_is_unpickled() -> None:
     assert wrong == []
 
 
+def test_files_of_cases_are_read_by_the_one_that_compares_them() -> None:
+    """Who reads voxels of a case by himself passes on what another program has saved over it, or moved."""
+    reading = {
+        path.relative_to(MODULE).as_posix(): sorted(readers_in(tree_of(path)))
+        for path in SOURCES
+        if not path.is_relative_to(CORE / "io")
+    }
+    offenders = {name: found for name, found in reading.items() if found and name not in READ_BY}
+    assert not offenders, "read files of cases by case.case_files.case_volume"
+    assert not {name for name in READ_BY if not reading.get(name)}, "these read no voxels any more"
+
+
 def test_files_and_functions_stay_short() -> None:
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     too_long = [f"{name_of(path)} has {count} lines" for path, count in lines.items() if count > MAXIMUM_FILE_LINES]
@@ -318,6 +352,8 @@ def test_the_reader_of_imports_is_not_blind(tmp_path: Path, monkeypatch: pytest.
     assert "SegWithULab.training.run_folder" not in early
     assert "torch" not in early
     assert "scipy" in early
+    bare = ["from ..io.volume import read_labels as labels", "volume.read_file(folder / name)", "read = sitk.ReadImage"]
+    assert [readers_in(ast.parse(line)) for line in bare] == [{"read_labels"}, {"read_file"}, {"ReadImage"}]
     modules = ("SegWithUCore.worker.jobs", "SegWithUCore.util.errors", "SegWithUCore.cli.train", "SegWithUCore")
     assert [package_of(name) for name in modules] == ["worker", "util", "cli", "top"]
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [["a", "b", "c"]]

@@ -1,5 +1,7 @@
 """Read `case.json`. Standard library only: Slicer's own process reads them too."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,15 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..util.atomic_files import write_text
 from ..util.errors import OTHER_VERSION, InputError, naming
 from ..util.folder_entries import lost_link
 from ..util.input_files import is_there
-from ..util.strict_json import read_json, typed
+from ..util.strict_json import read_json, to_json, typed
 
 CASE_FILE = "case.json"
 CASE_FORMAT = "segwithu-case"
 FORMAT_VERSION = 1
-SEGMENTATION_FILE = "segmentation.nii.gz"
+SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE = "segmentation.nii.gz", "segmentation.seg.nrrd"
+# Keys of the hashes of all other files (`case_files`), and of the hash of the rest of `case.json`. Cases of earlier
+# versions have neither, and nothing is compared.
+FILES, CONTENT_SHA256 = "files", "content_sha256"
 # The first one that a case has is shown first.
 MAP_NAMES = ("error_probability", "ranking", "calibration")
 # For cases without titles, such as anonymous copies.
@@ -30,6 +36,8 @@ MAXIMUM_BYTES = 16 << 20
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 # Error codes of such a case, and of a folder that is not one.
 DAMAGED_CASE, NOT_A_CASE = "damaged-case", "not-a-case"
+# Error code of a file of a case that was changed after it was written.
+CHANGED_FILE = "changed-file"
 
 
 @dataclass(frozen=True)
@@ -147,14 +155,34 @@ def read_case(folder: Path) -> dict[str, Any]:
     """Read a case folder's `case.json` as JSON.
 
     Raises:
-        InputError: it is not a case folder, damaged, or of another format version.
+        InputError: it is not a case folder, damaged, changed by hand, or of another format version.
     """
     path = folder / CASE_FILE
     if not is_there(path) and not lost_link(path):
         raise InputError(f"{folder} is not a case folder: it has no {CASE_FILE}.", NOT_A_CASE)
     case = read_json(path, "segment the case again", MAXIMUM_BYTES)
     _check_format(case, str(path))
+    for key, block in (("maps", case.get("maps", {})), (FILES, case.get(FILES, {}))):
+        if not isinstance(block, Mapping):
+            raise InputError(f"{path} is damaged ({key}: {block!r:.80}): segment the case again.", DAMAGED_CASE)
+    if case.get(CONTENT_SHA256, wanted := _content_sha256(case)) != wanted:
+        ways = "restore it from a copy, or segment the case again with --overwrite"
+        raise InputError(f"{path} was changed after it was written: {ways}.", CHANGED_FILE)
     return dict(case)
+
+
+def write_case(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `case.json`, whole or not at all, with the hash of its content: it is changed by commands alone.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    write_text(folder / CASE_FILE, to_json({**content, CONTENT_SHA256: _content_sha256(content)}) + "\n")
+
+
+def _content_sha256(content: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in content.items() if key != CONTENT_SHA256}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _check_format(raw: Any, origin: str) -> None:
@@ -167,21 +195,20 @@ def _check_format(raw: Any, origin: str) -> None:
 
 
 def read_description(folder: Path) -> CaseDescription:
-    """Read a case folder's `case.json`, checked and typed; maps are those whose file is there.
+    """Read a case folder's `case.json`, checked and typed.
 
     Raises:
         InputError: there is none, it is damaged, or it is of a format version that this version does not read.
     """
-    return parse_description(read_case(folder), str(folder / CASE_FILE), folder)
+    return parse_description(read_case(folder), str(folder / CASE_FILE))
 
 
-def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | None = None) -> CaseDescription:
+def parse_description(raw: Any, origin: str = CASE_FILE) -> CaseDescription:
     """Check the content of `case.json` and give it types.
 
     Args:
         raw: the decoded JSON.
         origin: names it in messages.
-        case_folder: if given, maps without a file there are dropped.
 
     Raises:
         InputError: another format or version, or a required field that is missing or of the wrong kind.
@@ -197,7 +224,7 @@ def parse_description(raw: Any, origin: str = CASE_FILE, case_folder: Path | Non
             structures=tuple(
                 _structure(entry, raw.get("flags") or []) for entry in raw["structures"] if int(entry["value"]) != 0
             ),
-            maps=_maps(raw, case_folder),
+            maps=_maps(raw),
             boxes=placed_boxes(raw),
             voxel_mm3=None if spacing is None else math.prod(float(edge) for edge in spacing),
             raw=raw,
@@ -223,7 +250,7 @@ def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:
     return typed(Structure, {**entry, **by_rule}, "structures")
 
 
-def _maps(raw: Mapping[str, Any], case_folder: Path | None) -> dict[str, MapInfo]:
+def _maps(raw: Mapping[str, Any]) -> dict[str, MapInfo]:
     entries = raw.get("maps") or {}
     usual = {"not_assessed": raw.get("not_assessed_value", -1.0)}
     found = {}
@@ -236,6 +263,5 @@ def _maps(raw: Mapping[str, Any], case_folder: Path | None) -> dict[str, MapInfo
         info: MapInfo = typed(MapInfo, {**words, **usual, **given, "name": name}, f"maps/{name}")
         if Path(info.file).name != info.file or "\\" in info.file:  # a case must not lead out of its folder
             raise ValueError(f"the map {name} lies at {info.file!r} instead of in the case folder")
-        if case_folder is None or (case_folder / info.file).is_file():
-            found[name] = info
+        found[name] = info
     return found

@@ -34,9 +34,9 @@ def case_folders(paths: Sequence[Path]) -> list[Path]:
         InputError: a path is neither a case folder nor holds any.
     """
     found: dict[str, Path] = {}
-    named = [path for path in paths if not (_is_one_of(path.name, BESIDE_CASES) and path.is_file())] or paths
+    named = [path for path in paths if not (_is_one_of(path.name, BESIDE_CASES) and _is_file(path))] or paths
     for path in named:
-        for folder in [path] if (path / CASE_FILE).is_file() else _cases_inside(path):
+        for folder in [path] if _is_file(path / CASE_FILE) else _cases_inside(path):
             found.setdefault(os.path.realpath(folder), folder)
     return list(found.values())
 
@@ -96,8 +96,11 @@ def _is_case(folder: Path) -> bool:
 def _is_lost(entry: Path) -> bool:
     """Whether an entry cannot be opened though it may be a case folder, such as a link to nothing; not a file."""
     kind = entry_kind(entry)
-    closed_file = os.path.isfile(entry)  # noqa: PTH113 - Path.is_file raises behind a folder that is closed
-    return not (kind.opens or kind is EntryKind.ABSENT or _is_one_of(entry.name, BESIDE_CASES) or closed_file)
+    return not (kind.opens or kind is EntryKind.ABSENT or _is_one_of(entry.name, BESIDE_CASES) or _is_file(entry))
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises behind a folder that is closed
 
 
 # Volumes on the grid of the image.

@@ -13,12 +13,11 @@ import SimpleITK as sitk
 from ..io.dicom_folder import scan_folder
 from ..io.dicom_series import read_slices
 from ..io.grid import VoxelGrid, check_geometry
-from ..io.volume import Volume, read_header, read_volume
+from ..io.volume import Volume, read_volume
 from ..util.errors import InputError
 from ..util.input_files import is_there, original_path
 from ..util.paths import has_links, is_inside, is_own, stored_path
 from .case_file import CASE_FILE, DAMAGED, DAMAGED_CASE
-from .case_folders import VOLUMES
 
 IMAGE_FILE = "image.nii.gz"
 # Error codes of an image, or a segmentation of an image, with other voxels than were segmented, and of a volume at
@@ -41,13 +40,7 @@ class OutsideError(InputError):
         )
 
 
-def case_image(
-    folder: Path,
-    case: Mapping[str, Any],
-    moved_to: Path | None = None,
-    channel: int = 0,
-    check_volumes: bool = True,
-) -> sitk.Image:
+def case_image(folder: Path, case: Mapping[str, Any], moved_to: Path | None = None, channel: int = 0) -> sitk.Image:
     """Read the image of a case.
 
     Args:
@@ -55,23 +48,17 @@ def case_image(
         case: the content of its `case.json`.
         moved_to: current path of the image, if it was moved; a file, or the folder of a DICOM series.
         channel: which of its channels.
-        check_volumes: also check that the volumes of the case lie where the image lay; False where the caller reads
-            them and checks it then.
 
     Raises:
         OutsideError: it lies outside the case folder, and another user's `case.json` says where.
-        InputError: it is not where it was, is not the one that was segmented (see `checked_image`), or a volume of the
-            case lies elsewhere.
+        InputError: it is not where it was, or is not the one that was segmented (see `checked_image`).
     """
     path = moved_to or trusted_path(folder, case, channel)
     if not is_there(path):
         raise InputError(f"The image of {folder} is not at {path} any more: give its place with --image.")
     wanted = channel_hash(folder, case, channel)
     volume = series_with_voxels(path, wanted)[0] if path.is_dir() else read_volume(path)
-    checked = checked_image(path, volume, folder, case, channel)
-    if check_volumes:
-        check_volume_places(folder, case)
-    return checked
+    return checked_image(path, volume, folder, case, channel)
 
 
 def checked_image(path: Path, volume: Volume, folder: Path, case: Mapping[str, Any], channel: int = 0) -> sitk.Image:
@@ -105,20 +92,6 @@ def case_grid(folder: Path, case: Mapping[str, Any]) -> VoxelGrid:
         raise _damaged(folder, error) from error
     check_geometry(folder / CASE_FILE, grid.size, grid.spacing, grid.origin, np.reshape(grid.direction, (3, 3)))
     return grid
-
-
-def check_volume_places(folder: Path, case: Mapping[str, Any]) -> None:
-    """Check by their headers that the volumes in a case folder lie where the image lay.
-
-    Raises:
-        InputError: one does not, or its header is damaged.
-    """
-    grid = case_grid(folder, case)
-    for path in (folder / name for name in VOLUMES if (folder / name).is_file()):
-        own = read_header(path).grid
-        if own is not None and not own.is_at(grid):
-            places = f"{own.place} instead of {grid.place}"
-            raise InputError(f"{path} lies elsewhere than the image, {places}: segment the case again.", ELSEWHERE)
 
 
 def image_path(folder: Path, case: Mapping[str, Any], channel: int = 0) -> Path:
@@ -184,14 +157,14 @@ def find_image(
     with contextlib.suppress(OutsideError):  # another user wrote where it lies
         path = trusted_path(folder, case, channel)
         if is_there(path):
-            return path, case_image(folder, case, path, channel, check_volumes=False)
+            return path, case_image(folder, case, path, channel)
     name, problems = _source(folder, case, channel).name, list[InputError]()
     for root in folders:
         for parent, subfolders, files in os.walk(root):
             if name in files or name in subfolders:
                 path = Path(parent) / name
                 try:
-                    return path, case_image(folder, case, path, channel, check_volumes=False)
+                    return path, case_image(folder, case, path, channel)
                 except InputError as error:  # the next one of that name may be it
                     problems.append(error)
     if problems:

@@ -10,14 +10,14 @@ import SimpleITK as sitk
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import LABELS, write_nifti_planes
 from ..io.roi import VoxelBox, whole_grid
-from ..io.volume import check_file, read_file
+from ..io.volume import check_file
 from ..models.input_spec import Label
 from ..util.atomic_files import atomic_file, remove_leftovers, write_text
 from ..util.errors import InputError, OutputError
-from ..util.strict_json import to_json
-from .case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case
+from .case_file import FILES, SEGMENTATION_FILE, naming_case, read_case, write_case
+from .case_files import case_volume, file_record, file_records
 from .case_folders import case_contents
-from .region_files import HASHES, REGION_LABELS_FILE, REGIONS_FILE, region_file_hashes, regions_csv, regions_text
+from .region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv, regions_text
 
 if TYPE_CHECKING:
     from ..regions.find_regions import FoundRegions, RegionSettings  # needs scipy, which reports and exports do without
@@ -96,7 +96,7 @@ def _made_again(folder: Path, case: dict[str, Any], settings: "RegionSettings", 
     box = assessed_part(case, probability)
     part = box.crop(probability)
     percentiles = [
-        _array(folder, file, case, box) if (folder / file).is_file() else None
+        _array(folder, file, case, box) if file in file_records(case) or (folder / file).is_file() else None
         for file in (MODEL_PERCENTILE_FILE, DATA_PERCENTILE_FILE)
     ]
     assessed = Assessed(
@@ -110,9 +110,8 @@ def _made_again(folder: Path, case: dict[str, Any], settings: "RegionSettings", 
     found = find_regions(assessed, settings)
     _keep_reviews(folder, found, overwrite)
     write_regions(folder, found, box, probability)
-    with atomic_file(folder / CASE_FILE) as work:
-        regions = {**found.summary(settings), HASHES: region_file_hashes(folder)}
-        work.write_text(to_json({**case, "regions": regions}) + "\n", encoding="utf-8")
+    records = {name: file_record(folder / name) for name in (REGIONS_FILE, REGION_LABELS_FILE)}
+    write_case(folder, {**case, "regions": found.summary(settings), FILES: {**file_records(case), **records}})
     return found
 
 
@@ -151,12 +150,9 @@ def ijk_to_ras(image: sitk.Image | VoxelGrid) -> np.ndarray:
 
 
 def _read(folder: Path, file: str, case: Mapping[str, Any], kind: int) -> sitk.Image:
-    path = folder / file
-    if not path.is_file():
-        if file == ERROR_PROBABILITY_FILE and not (case.get("model") or {}).get("calibrated"):
-            raise InputError(f"{folder} has no regions: its model is not calibrated.", "not-calibrated")
-        raise InputError(f"{path} is missing: segment the case again.")
-    image = read_file(path)
+    if file == ERROR_PROBABILITY_FILE and not (case.get("model") or {}).get("calibrated"):
+        raise InputError(f"{folder} has no regions: its model is not calibrated.", "not-calibrated")
+    image = case_volume(folder, case, file)
     return image if kind == sitk.sitkUnknown else sitk.Cast(image, kind)
 
 

@@ -6,16 +6,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input, read_channel
-from ..io.volume import check_same_grid, coarse_notes, grid_facts, read_file
+from ..io.volume import check_same_grid, coarse_notes, grid_facts
 from ..util.errors import InputError, SegWithUError
 from ..util.folder_entries import EntryKind, entry_kind
-from .case_file import SEGMENTATION_FILE, naming_case, read_description
-from .case_folders import REVIEWED_PATTERN, case_folders, checked_file, deeper_cases, holds_cases
-from .case_image import ELSEWHERE, OTHER_IMAGE, check_volume_places, find_image, voxel_hash
-from .region_files import REGION_LABELS_FILE, check_region_files, read_regions
+from .case_file import CASE_FILE, CHANGED_FILE, SEGMENTATION_FILE, naming_case, read_description
+from .case_files import case_file, case_volume, file_records, is_volume, named_files
+from .case_folders import REVIEWED_PATTERN, case_contents, case_folders, checked_file, deeper_cases, holds_cases
+from .case_image import ELSEWHERE, IMAGE_FILE, OTHER_IMAGE, find_image, voxel_hash
+from .region_files import read_regions
 from .segmentation_file import check_reviewed
 
 
@@ -26,7 +25,7 @@ class Outcome(StrEnum):
     # Read, with warnings.
     WARNING = "warning"
     REFUSED = "refused"
-    # A finished case whose image has other voxels now than were segmented, or another place.
+    # A finished case one of whose files, or whose image, is another one now, or at another place.
     CHANGED = "changed"
     # A finished case that is intact itself.
     UNKNOWN = "image not found"
@@ -128,13 +127,16 @@ def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
     try:
         case = read_description(folder).raw
         with naming_case(folder):
-            _check_volumes(folder, case)
+            _check_files(folder, case)
             versions = [checked_file(folder, path.name) for path in sorted(folder.glob(REVIEWED_PATTERN))]
             notes = tuple(note for path in versions if (note := check_reviewed(path, folder, case)))
             version, channels = str(case["versions"]["segwithu"]), len(case["input"]["channels"])
     except SegWithUError as error:
-        return Checked(folder, "case", Outcome.REFUSED, (str(error),))
+        outcome = Outcome.CHANGED if error.code == CHANGED_FILE else Outcome.REFUSED
+        return Checked(folder, "case", outcome, (str(error),))
     outcome = Outcome.WARNING if notes else Outcome.WHOLE
+    if SEGMENTATION_FILE not in file_records(case):
+        notes = (f"{folder} was made by version {version}, which kept no hashes: its files were not compared.", *notes)
     try:
         if any(find_image(folder, case, images, number) is None for number in range(channels)):
             message = f"The image of {folder} was not checked: name the folder that holds it with --images."
@@ -145,21 +147,14 @@ def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
     return Checked(folder, "case", outcome, notes, {"version": version})
 
 
-def _check_volumes(folder: Path, case: Mapping[str, Any]) -> None:
-    """Read the volumes and the table of regions of a case.
+def _check_files(folder: Path, case: Mapping[str, Any]) -> None:
+    """Read all files of a case, but images and what reviewers added.
 
     Raises:
-        InputError: one is damaged, or lies on another grid than the segmentation or the image that was segmented.
+        InputError: one is missing, damaged, changed, or lies on another grid than the image that was segmented.
     """
-    names = [SEGMENTATION_FILE, *(str(entry["file"]) for entry in case["maps"].values())]
     if case["regions"] is not None:
-        check_region_files(folder, case)
         read_regions(folder)
-        names.append(REGION_LABELS_FILE)
-    first: sitk.Image | None = None
-    for name in names:
-        path = checked_file(folder, name)
-        image = read_file(path)
-        first = first or image
-        check_same_grid(path, image, folder / SEGMENTATION_FILE, first)
-    check_volume_places(folder, case)
+    for name in dict.fromkeys([*named_files(case), *case_contents(folder).model]):
+        if name not in (CASE_FILE, IMAGE_FILE):
+            (case_volume if is_volume(name) else case_file)(folder, case, name)

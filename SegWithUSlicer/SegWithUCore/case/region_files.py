@@ -5,13 +5,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..regions.region import Competition, Kind, Region, Shape
 from ..util.csv_files import csv_text, parse_csv, records
 from ..util.errors import InputError
 from ..util.input_files import read_bounded
-from .case_file import CASE_FILE
 
 REGIONS_FILE = "regions.csv"
 REGION_LABELS_FILE = "regions.nii.gz"
@@ -21,13 +19,9 @@ COLUMNS = (
     *("shape", "size_i", "size_j", "size_k", "touches_border", "model_percentile", "data_percentile"),
     "structure_value",
 )
-# Key of the hashes of both files, in the block `regions` of `case.json`.
-HASHES = "files_sha256"
 MAKE_AGAIN = "run segwithu regions again"
 # Enough for 80 000 regions, where a large case has a few hundred.
 MAXIMUM_BYTES = 16 << 20
-# `regions.nii.gz` has a few bytes per region.
-MAXIMUM_LABEL_BYTES = 1 << 30
 _WAY = re.compile(r"(?P<truth>.*) read as (?P<read_as>.*) (?P<share>[0-9.]+)")
 
 
@@ -98,37 +92,6 @@ def regions_text(case_folder: Path) -> str:
 def regions_hash(text: str) -> str:
     """SHA-256 of the text of `regions.csv`: a review belongs to these regions and no others."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def region_file_hashes(case_folder: Path) -> dict[str, str]:
-    """Return the entry of the two files in `case.json`, by which files of different runs are distinguished.
-
-    Raises:
-        InputError: one is missing or cannot be read.
-    """
-    path = Path(case_folder) / REGION_LABELS_FILE
-    labels = hashlib.sha256(read_bounded(path, MAXIMUM_LABEL_BYTES, MAKE_AGAIN)).hexdigest()
-    return {REGIONS_FILE: regions_hash(regions_text(case_folder)), REGION_LABELS_FILE: labels}
-
-
-def check_region_files(case_folder: Path, case: Mapping[str, Any], labels: bool = True) -> None:
-    """Refuse `regions.csv` and `regions.nii.gz` that do not belong together, as a killed `segwithu regions` leaves.
-
-    Args:
-        case: the content of `case.json`.
-        labels: check `regions.nii.gz` too, which costs the reading of it.
-
-    Raises:
-        InputError: one of them is not the one that `case.json` speaks of.
-    """
-    if case.get("regions") is None:
-        return
-    stored = case["regions"].get(HASHES)
-    found = region_file_hashes(case_folder) if labels else {REGIONS_FILE: regions_hash(regions_text(case_folder))}
-    for name, sha256 in found.items():
-        if not isinstance(stored, Mapping) or stored.get(name) != sha256:
-            path = Path(case_folder) / name
-            raise InputError(f"{path} is not the file of {CASE_FILE}: {MAKE_AGAIN}.", "changed-regions")
 
 
 def _competing(confusions: Sequence[Competition]) -> str:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from ..io.grid import VoxelGrid, turned_like
 from ..io.plane_writer import write_nrrd_planes
-from ..io.roi import VoxelBox
+from ..io.roi import VoxelBox, whole_grid
 from ..io.volume import read_file
 from ..models.input_spec import Code, Label
 from ..util.errors import InputError
@@ -289,6 +289,18 @@ def write_segmentation_nrrd(
         if tag := terminology_tag(label):
             fields[f"{prefix}Tags"] = f"TerminologyEntry:{tag}|"
     write_nrrd_planes(path, values, box, grid, fields)
+
+
+def write_drawn_nrrd(path: Path, drawn: sitk.Image, case: Mapping[str, Any]) -> None:
+    """Write label values on the grid of a case as `write_segmentation_nrrd`, with its structures and image.
+
+    Args:
+        case: the content of its `case.json`.
+    """
+    values, grid = np.asarray(sitk.GetArrayViewFromImage(drawn)), VoxelGrid.of(drawn)
+    labels = [Label.from_json(entry) for entry in case["structures"]]
+    sha256 = str(case["input"]["channels"][0]["voxels_sha256"])
+    write_segmentation_nrrd(path, values, whole_grid(grid), grid, labels, sha256)
 
 
 def _extents(values: Planes, box: VoxelBox, wanted: Sequence[int]) -> list[str]:

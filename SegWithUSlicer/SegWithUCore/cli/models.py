@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError, UsageError
-from .arguments import add_command
+from .arguments import add_command, refuse_if
 from .console import Console, table, terminal_line
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ def add_commands(commands: Any) -> None:
                        "series or in nnU-Net naming, case folders, or folders of any of these")  # fmt: skip
     check.add_argument("--images", action="append", default=[], type=Path, metavar="FOLDER",
                        help="folder in which the images of finished cases lie, which are read, too")  # fmt: skip
+    mend = check.add_mutually_exclusive_group()
+    mend.add_argument("--take-as-edit", metavar="NAME", help="keep what another program saved over the segmentation of "
+                      "a case as the version of this reviewer, and restore it")  # fmt: skip
+    mend.add_argument("--restore", action="store_true", help="restore a segmentation that was saved over")
     command = commands.add_parser("models", shared=False, help="list, show, verify, download, import and delete models")
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
 
@@ -55,14 +59,18 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     """Check that inputs and finished cases are intact.
 
     Read images, DICOM series and finished case folders as the other commands would, and report what is wrong with
-    each; nothing is segmented or written. Exit code 1 where one is refused or changed. For models see models verify.
+    each; nothing is segmented, and nothing written but with --restore and --take-as-edit. Exit code 1 where one is
+    refused or changed. For models see models verify.
 
     Examples:
     check DATA
+    check results/case_1 --take-as-edit "A. Smith"
     """
     from ..case.check_files import BAD, check_paths
 
     console.started()
+    if options.restore or options.take_as_edit:
+        _mend(options, console)
     rows, counts, bad = [], Counter[str](), False
     for one in check_paths(options.places, options.images):
         rows.append([str(one.source), one.kind, str(one.outcome)])
@@ -79,6 +87,16 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     text = f"{table(['what', 'kind', 'outcome'], rows, words=(0, 1, 2))}\n{len(rows)} checked: {summed_up}."
     console.result(text, {"checked": len(rows), "outcomes": dict(counts)})
     return 1 if bad else 0
+
+
+def _mend(options: argparse.Namespace, console: Console) -> None:
+    """Undo what another program has done to the segmentation of a case, or keep that as a reviewer's edit first."""
+    from ..review.corrections import restore_segmentation, take_as_edit
+
+    refuse_if((len(options.places) > 1, "--restore and --take-as-edit go with one CASE."))
+    if options.take_as_edit:
+        console.note(f"Kept as an edit: {take_as_edit(options.places[0], options.take_as_edit)}.")
+    console.note(*(f"Restored: {path}." for path in restore_segmentation(options.places[0])))
 
 
 def run_list(options: argparse.Namespace, console: Console) -> int:

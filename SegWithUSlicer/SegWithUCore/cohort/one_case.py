@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..case.case_file import SEGMENTATION_FILE, read_case
+from ..case.case_file import SEGMENTATION_NRRD_FILE, read_case
+from ..case.case_files import case_file, named_files
 from ..case.case_image import IMAGE_FILE, voxel_hash
-from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
-from ..inference.case_writer import SEGMENTATION_NRRD_FILE, CaseResult
+from ..inference.case_writer import CaseResult
 from ..inference.deviation import is_refused
 from ..inference.model import Model
 from ..inference.segment import Job, read_channels, segment
@@ -133,21 +133,19 @@ def staleness(job: Job, model: Model) -> tuple[str, str] | None:
     Raises:
         InputError: an image of the job cannot be read.
     """
+    name = ""
     try:
         case = read_case(job.target)
         before, now = _settings_of_case(case), _settings_of_job(job, model)
         voxels = [channel["voxels_sha256"] for channel in case["input"]["channels"]]
         grid: Mapping[str, Any] = dict(case["input"]["grid"])
-        names = [SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, *(entry["file"] for entry in case["maps"].values())]
-        names += [REGIONS_FILE, REGION_LABELS_FILE] if case["regions"] is not None else []
-        names += [IMAGE_FILE] if job.include_image else []
-        missing = [
-            name for name in names if not (job.target / name).is_file() or not (job.target / name).stat().st_size
-        ]
+        for name in [*named_files(case), SEGMENTATION_NRRD_FILE]:
+            case_file(job.target, case, name)
     except (InputError, KeyError, TypeError, AttributeError):
-        return "folder", "is not a complete case folder"
-    if missing:
-        return "folder", f"lacks {missing[0]}"
+        return "folder", f"lacks {name} as it was written" if name else "is not a complete case folder"
+    image = job.target / IMAGE_FILE
+    if job.include_image and not (image.is_file() and image.stat().st_size):
+        return "folder", f"lacks {IMAGE_FILE}"
     changed = [name for name in now if before[name] != now[name]]
     if not changed or changed == [ENGINE]:  # else the images need not be read
         images = [volume.image for volume in read_channels(job, model.bundle)]

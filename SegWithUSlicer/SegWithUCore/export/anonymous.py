@@ -5,29 +5,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..case import region_files
-from ..case.case_file import CASE_FILE, CASE_FORMAT, SEGMENTATION_FILE, naming_case, parse_description, read_case
-from ..case.case_folders import VOLUMES, Contents, case_contents
+from ..case.case_file import (
+    CASE_FILE,
+    CASE_FORMAT,
+    FILES,
+    SEGMENTATION_FILE,
+    SEGMENTATION_NRRD_FILE,
+    naming_case,
+    parse_description,
+    read_case,
+    write_case,
+)
+from ..case.case_files import case_file, case_volume, file_record, named_files
+from ..case.case_folders import VOLUMES, case_contents
 from ..case.case_image import IMAGE_FILE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part
 from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, strongest_tint, write_png
-from ..case.segmentation_file import write_segmentation_nrrd
+from ..case.segmentation_file import write_drawn_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..inference.deviation import JUDGED_KIND, KINDS
 from ..io.grid import VoxelGrid
-from ..io.roi import whole_grid
-from ..io.volume import check_file, read_file
+from ..io.volume import check_file
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
 from ..review.light import with_light
 from ..util.csv_files import harmless_cell
 from ..util.errors import InputError, OutputError
-from ..util.strict_json import to_json
 
-SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
 # Replaces a value that may not be exported.
 LEFT_OUT = object()
 # What may be exported at a place of `case.json`: a number, a boolean, or a list of them.
@@ -61,20 +68,27 @@ def anonymous_copy(
         InputError: the case or its image cannot be read.
         OutputError: the copy cannot be written.
     """
-    contents, case = case_contents(folder), read_case(folder)
+    present, case = case_contents(folder).model, read_case(folder)
     target.mkdir(parents=True, exist_ok=True)
     try:
         with naming_case(folder):
-            if with_image:
-                write_volume(strip_metadata(case_image(folder, case, image_file)), target / IMAGE_FILE)
+            image = strip_metadata(case_image(folder, case, image_file)) if with_image else None
+            if image is not None:
+                write_volume(image, target / IMAGE_FILE)
             content = anonymous_facts(case, alias, IMAGE_FILE)
             parse_description(content, str(folder / CASE_FILE))
-            _copy_volumes(contents, target, content)
+            for name in VOLUMES:
+                if name in present or name in named_files(case):
+                    write_volume(strip_metadata(case_volume(folder, case, name)), target / name)
+            if SEGMENTATION_NRRD_FILE in present:
+                drawn = case_volume(folder, case, SEGMENTATION_FILE)
+                write_drawn_nrrd(target / SEGMENTATION_NRRD_FILE, drawn, content)
             _copy_regions(folder, case, target, content)
-            (target / CASE_FILE).write_text(to_json(content) + "\n", encoding="utf-8")
             write_structures(content, target / STRUCTURES_FILE)
-            if with_image and can_draw():
-                _draw_preview(target, content)
+            if image is not None and can_draw():
+                _draw_preview(folder, case, image, target / PREVIEW_FILE)
+            copies = sorted(path for path in target.iterdir() if path.name != IMAGE_FILE)
+            write_case(target, {**content, FILES: {path.name: file_record(path) for path in copies}})
     except RuntimeError as error:  # of SimpleITK's readers
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder} has a damaged volume ({reason}): segment the case again.") from error
@@ -85,20 +99,19 @@ def _labels(case: Mapping[str, Any]) -> list[Label]:
     return [Label.from_json(entry) for entry in case["structures"]]
 
 
-def _draw_preview(folder: Path, case: Mapping[str, Any]) -> None:
-    """Draw the picture of a copy from its volumes."""
-    image = read_file(folder / IMAGE_FILE)
-    box, risk = assessed_part(case, image), folder / ERROR_PROBABILITY_FILE
-    part, drawn = box.crop(image), box.crop(read_file(folder / SEGMENTATION_FILE))
+def _draw_preview(folder: Path, case: Mapping[str, Any], image: sitk.Image, path: Path) -> None:
+    """Draw the picture of a case, which shows nothing but its volumes."""
+    box, has_risk = assessed_part(case, image), "error_probability" in case["maps"]
+    part, drawn = box.crop(image), box.crop(case_volume(folder, case, SEGMENTATION_FILE))
     shown = Shown(
         sitk.GetArrayViewFromImage(part),
         sitk.GetArrayViewFromImage(drawn),
-        sitk.GetArrayFromImage(box.crop(read_file(risk))) if risk.is_file() else None,
+        sitk.GetArrayFromImage(box.crop(case_volume(folder, case, ERROR_PROBABILITY_FILE))) if has_risk else None,
         {label.value: label for label in _labels(case)},
         Grid.of(VoxelGrid.of(part)),
         strongest_tint(case),
     )
-    write_png(preview(shown), folder / PREVIEW_FILE)
+    write_png(preview(shown), path)
 
 
 def strip_metadata(image: sitk.Image) -> sitk.Image:
@@ -106,19 +119,6 @@ def strip_metadata(image: sitk.Image) -> sitk.Image:
     copy = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image), image.GetNumberOfComponentsPerPixel() > 1)
     copy.CopyInformation(image)
     return copy
-
-
-def _copy_volumes(contents: Contents, target: Path, content: Mapping[str, Any]) -> None:
-    """Copy the volumes with new headers; the model's segmentation is written again for Slicer."""
-    for name in VOLUMES:
-        if name in contents.model:
-            write_volume(strip_metadata(read_file(contents.model[name])), target / name)
-    if SEGMENTATION_NRRD_FILE in contents.model:
-        drawn = read_file(target / SEGMENTATION_FILE)
-        values, grid = np.asarray(sitk.GetArrayViewFromImage(drawn)), VoxelGrid.of(drawn)
-        voxels = content["input"]["channels"][0]["voxels_sha256"]
-        path = target / SEGMENTATION_NRRD_FILE
-        write_segmentation_nrrd(path, values, whole_grid(grid), grid, _labels(content), voxels)
 
 
 def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dic
     """
     if content.get("regions") is None:
         return
-    region_files.check_region_files(folder, case)
+    case_file(folder, case, region_files.REGIONS_FILE)
     text = region_files.regions_text(folder)
     regions = region_files.parse_regions(text, str(folder / region_files.REGIONS_FILE))
     names = {name for entry in content["structures"] for name in (entry["name"], _plain(entry["name"]))}
@@ -139,8 +139,6 @@ def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dic
         message = f"{folder / region_files.REGIONS_FILE} has other content than regions: run segwithu regions again."
         raise InputError(message, "changed-regions")
     (target / region_files.REGIONS_FILE).write_text(text, encoding="utf-8", newline="")
-    if (target / region_files.REGION_LABELS_FILE).is_file():
-        content["regions"][region_files.HASHES] = region_files.region_file_hashes(target)
 
 
 def _plain(name: str) -> str:

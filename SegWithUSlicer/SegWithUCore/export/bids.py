@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
+from ..case.case_files import case_volume
 from ..case.case_regions import ERROR_PROBABILITY_FILE
-from ..io.volume import read_file, read_labels
 from ..models.input_spec import Label
 from ..util.errors import InputError
 from ..util.progress import Progress, silent
@@ -45,17 +45,19 @@ def _export_case(folder: Path, root: Path, name: str, anonymous: bool) -> None:
     """Write the files of one case.
 
     Raises:
-        InputError: a volume is missing or damaged, or the subject has these files already.
+        InputError: a volume is missing, damaged or not the case's own, or the subject has these files already.
     """
     case = read_case(folder)
     place, stem = bids_name(name if anonymous else str(case["name"]))
     # Nothing but figures, so that it names no path or person in any export.
     origin = "Made elsewhere, judged by the model" if case.get("judged") else "Made by the model"
     facts = {"Description": origin, "Case": anonymous_facts(case, stem, "")}
-    volumes: dict[str, tuple[Any, Any]] = {"segwithu_dseg": (read_labels(folder / SEGMENTATION_FILE), facts)}
-    if (folder / ERROR_PROBABILITY_FILE).is_file():
+    volumes: dict[str, tuple[Any, Any]] = {
+        "segwithu_dseg": (case_volume(folder, case, SEGMENTATION_FILE, labels=True), facts)
+    }
+    if "error_probability" in case["maps"]:
         words = {"Description": "Probability that the voxel's label in desc-segwithu_dseg is wrong; -1: not assessed"}
-        volumes["error_probseg"] = (read_file(folder / ERROR_PROBABILITY_FILE), words)
+        volumes["error_probseg"] = (case_volume(folder, case, ERROR_PROBABILITY_FILE), words)
     if (root / place / f"{stem}_desc-segwithu_dseg.nii.gz").exists():
         message = f"{folder} would be {stem}, as another case: export them into two folders, or rename one."
         raise InputError(message, "unusable-name")

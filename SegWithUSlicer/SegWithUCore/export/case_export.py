@@ -12,7 +12,8 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
-from ..case.case_file import CASE_FILE, SEGMENTATION_FILE, read_case, read_description
+from ..case.case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case, read_description
+from ..case.case_files import case_file, is_volume, named_files
 from ..case.case_folders import REVIEWED_PATTERN, Contents, case_contents
 from ..case.case_image import IMAGE_FILE, case_image, find_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
@@ -255,13 +256,18 @@ def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | Non
     """Copy the known files of a case, and the image that it was made from.
 
     Raises:
-        InputError: `case.json` or a volume is damaged, or is none.
+        InputError: a file is missing, damaged, or not the one that `case.json` speaks of.
         OSError: a copy cannot be written, which `atomic_folder` says in words.
     """
-    image = case_image(folder, read_description(folder).raw, image_file)
+    case = read_description(folder).raw
+    image = case_image(folder, case, image_file)
+    with naming_case(folder):
+        for name in dict.fromkeys([*named_files(case), *contents.model]):
+            if name not in (CASE_FILE, IMAGE_FILE):
+                case_file(folder, case, name)
     target.mkdir()
     for path in (*contents.model.values(), *contents.reviews):
-        if path.name.endswith((".nii.gz", ".nrrd")):
+        if is_volume(path.name):
             check_file(path)
         shutil.copyfile(path, target / path.name)
     if not (target / IMAGE_FILE).is_file():

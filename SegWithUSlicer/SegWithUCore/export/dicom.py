@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, read_case
+from ..case.case_files import case_volume
 from ..case.case_folders import REVIEWED_PATTERN
 from ..case.case_image import (
     OTHER_IMAGE,
@@ -21,7 +22,6 @@ from ..case.case_image import (
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.region_files import REGION_LABELS_FILE
 from ..case.segmentation_file import read_segments, reviewed_name
-from ..io.volume import read_file, read_labels, same_grid
 from ..models.input_spec import Label
 from ..review.flags import case_flags, rules_of_case
 from ..review.reviewer import safe_reviewer_name
@@ -131,7 +131,7 @@ def _objects(
     if chosen is not None and review is None:
         message = f"{folder} has no review by {chosen}: give the name as in its review logs, or leave --reviewer out."
         raise InputError(message, "no-such-review")
-    model = _model_segments(folder, case, source.image)
+    model = _model_segments(folder, case)
     what = "segmentation made elsewhere" if case.get("judged") else "segmentation"
     title = objects.SeriesTitle("SEGMENTATION", f"{prefix}: {what}", 1)
     drawing, reviewed, judged = (objects.segmentation_object(source, model, origin, title), model), None, None
@@ -152,7 +152,7 @@ def _objects(
         reviewed = objects.segmentation_object(source, segments, origin, title), segments
         yield name, reviewed[0]
     if review is not None and (seen := judged_regions(found.regions, review)):
-        ids = _on_grid(folder / REGION_LABELS_FILE, source.image, read_labels)
+        ids = sitk.GetArrayFromImage(case_volume(folder, case, REGION_LABELS_FILE, labels=True))
         segments = objects.Segments([ids], [region_segment(region) for region in seen])
         title = objects.SeriesTitle("REGIONS", f"{prefix}: regions judged by {review.reviewer}", 97, review.reviewer)
         judged = objects.segmentation_object(source, segments, origin, title), segments
@@ -167,23 +167,9 @@ def _objects(
     if facts is None:
         notes.append("no parametric map, because the model is not calibrated.")
         return
-    values = _on_grid(folder / ERROR_PROBABILITY_FILE, source.image, read_file)
+    values = sitk.GetArrayFromImage(case_volume(folder, case, ERROR_PROBABILITY_FILE))
     title = objects.SeriesTitle("ERROR_PROB", f"{prefix}: error probability", 99)
     yield PROBABILITY_DICOM, objects.probability_object(source, values, facts["window"], origin, title)
-
-
-def _on_grid(path: Path, grid: sitk.Image, read: Any) -> np.ndarray:
-    """Read a volume of a case.
-
-    Raises:
-        InputError: it is missing, damaged, or not on the grid.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is missing: segment the case again.")
-    image = read(path)
-    if not same_grid(image, grid):
-        raise InputError(f"{path} is not on the grid of the image: segment the case again.")
-    return sitk.GetArrayFromImage(image)
 
 
 def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) -> objects.SourceSeries:
@@ -253,9 +239,9 @@ def _set_grid(header: "Dataset", first: "Dataset", step_mm: float) -> None:
     header.SliceThickness = f"{thickness or step_mm:.10g}"
 
 
-def _model_segments(folder: Path, case: Mapping[str, Any], grid: sitk.Image) -> objects.Segments:
-    """Read the model's own segments, empty ones too; raises as `_on_grid`."""
-    voxels = _on_grid(folder / SEGMENTATION_FILE, grid, read_labels)
+def _model_segments(folder: Path, case: Mapping[str, Any]) -> objects.Segments:
+    """Read the model's own segments, empty ones too; raises as `case_volume`."""
+    voxels = sitk.GetArrayFromImage(case_volume(folder, case, SEGMENTATION_FILE, labels=True))
     how, about = objects.SegmentAlgorithm.MODEL, ""
     if case.get("judged"):  # a mask that was made elsewhere, in whatever way
         how, about = objects.SegmentAlgorithm.REVIEWER, f"Made elsewhere: {case['judged']['file']}"

@@ -9,10 +9,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
+from ..case.case_files import case_volume
 from ..case.case_image import case_grid, case_image
 from ..case.case_regions import assessed_part
 from ..case.segmentation_file import read_reviewed
-from ..io.volume import read_labels
 from ..review.log_format import Verdict
 from ..review.reviewer import version_path
 from ..review.reviews import read_reviews, seen_by
@@ -115,4 +115,4 @@ def finished_labels(folder: Path, case: Mapping[str, Any], reviewer: str | None,
         return labels
     if review.state.edits or Verdict.CORRECTED in review.verdicts(found.regions).values():
         raise InputError(f"{path} is missing, though the segmentation was corrected: put it back.", "missing-file")
-    return sitk.GetArrayFromImage(read_labels(folder / SEGMENTATION_FILE))
+    return sitk.GetArrayFromImage(case_volume(folder, case, SEGMENTATION_FILE, labels=True))

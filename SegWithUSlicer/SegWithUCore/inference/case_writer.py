@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import CASE_FILE, SEGMENTATION_FILE, placed_boxes
+from ..case.case_file import FILES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, placed_boxes, write_case
+from ..case.case_files import file_record
 from ..case.case_image import IMAGE_FILE
 from ..case.case_regions import (
     DATA_PERCENTILE_FILE,
@@ -24,13 +25,11 @@ from ..case.case_regions import (
     write_regions,
 )
 from ..case.pictures import PREVIEW_FILE, Grid, Shown, WholeImage, can_draw, preview, strongest_tint, write_png
-from ..case.region_files import HASHES, region_file_hashes
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import ESTIMATES, LABELS, View, write_image_planes, write_nifti_planes
 from ..io.roi import RegionOfInterest, VoxelBox, whole_grid
-from ..io.volume import check_file
 from ..models.bundle import Bundle, HeadSpec
 from ..models.input_spec import Label
 from ..regions.find_regions import FoundRegions, RegionSettings
@@ -42,14 +41,12 @@ from ..util.input_files import plain_name
 from ..util.paths import path_mac
 from ..util.plane_files import ChangedPlanes, Planes, PlaneVolume
 from ..util.progress import Progress, silent
-from ..util.strict_json import to_json
 from ..version import __version__
 from .deviation import Deviation
 from .given_mask import GivenMask
 from .structures import StructureMetrics, histograms, lowest_and_highest
 from .uncertainty_maps import COMPETES_ABOVE, VoxelMaps
 
-SEGMENTATION_NRRD_FILE = "segmentation.seg.nrrd"
 MAPS = {
     "error_probability": (ERROR_PROBABILITY_FILE, "Error probability"),
     "ranking": ("ranking.nii.gz", "Ranking map"),
@@ -141,19 +138,19 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
     with atomic_folder(target, overwrite, lock=False) as work:
         ranges = map_ranges(result)
         try:
-            _write_volumes(result, ranges, work, progress)
+            records = _write_volumes(result, ranges, work, progress)
         except (RuntimeError, OutputError) as error:  # SimpleITK's writers raise RuntimeError
             raise OutputError(f"Cannot write {target}: the disk is full or read-only; free some space.") from error
         facts = with_light(case_facts(result, target, ranges))
-        if result.regions is not None:
-            facts["regions"][HASHES] = region_file_hashes(work)
-        (work / CASE_FILE).write_text(to_json(facts) + "\n", encoding="utf-8")
         write_structures(facts, work / STRUCTURES_FILE)
         if can_draw():
             maps, labels = result.maps, dict(enumerate(result.bundle.labels))
             grid, tint = Grid.of(VoxelGrid.of(result.placement)), strongest_tint(facts)
             shown = Shown(result.first, maps.classes, maps.error_probability, labels, grid, tint, _placed_in(result))
             write_png(preview(shown), work / PREVIEW_FILE)
+        records |= {path.name: file_record(path) for path in work.iterdir() if path.name not in records}
+        images = (IMAGE_FILE, *result.further_images)  # whose voxels `input` names
+        write_case(work, {**facts, FILES: {name: records[name] for name in sorted(records) if name not in images}})
         for path in work.iterdir():  # a full disk is noticed now, and not after the folder has got its name
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -197,23 +194,19 @@ def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
 
 def _write_volumes(
     result: CaseResult, ranges: Mapping[str, tuple[float, float]], work: Path, progress: Progress
-) -> None:
+) -> dict[str, dict[str, str]]:
+    """Write and describe all volumes."""
     box, grid, labels = result.box, result.grid, result.bundle.labels
     maps, competing = map_planes(result.maps), competition_planes(result.maps, labels)
     images = ({} if result.image is None else {IMAGE_FILE: result.image}) | dict(result.further_images)
-    written, count = 0, 2 + len(maps) + len(competing) + len(images)
+    records, count = dict[str, dict[str, str]](), 2 + len(maps) + len(competing) + len(images)
 
     def check(file: str) -> None:
-        nonlocal written
         try:
-            check_file(work / file)
-            whole = (work / file).stat().st_size > 0
-        except (InputError, OSError):
-            whole = False
-        if not whole:
-            raise OutputError(f"{work / file} did not reach the disk whole.")
-        written += 1
-        progress("writing", written / count)
+            records[file] = file_record(work / file)
+        except (InputError, OSError) as error:
+            raise OutputError(f"{work / file} did not reach the disk whole.") from error
+        progress("writing", len(records) / count)
 
     def write(file: str, values: Planes, view: View = LABELS, outside: float = 0) -> None:
         write_nifti_planes(work / file, values, box, grid, outside, view=view)
@@ -236,6 +229,7 @@ def _write_volumes(
     for file, image in images.items():
         write_image_planes(work / file, image)
         check(file)
+    return records
 
 
 def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:

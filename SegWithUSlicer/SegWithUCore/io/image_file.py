@@ -179,14 +179,14 @@ def check_voxels(stored: StoredImage) -> None:
         pass
 
 
-def voxel_pieces(stored: StoredImage, room: memoryview | None) -> Iterator[int]:
+def voxel_pieces(stored: StoredImage, room: memoryview | None) -> Iterator[memoryview]:
     """Read all voxels piece by piece, for those who must not be kept waiting.
 
     Args:
         room: takes the bytes, in the file's byte order and without slope and intercept; None only checks them.
 
     Yields:
-        How many bytes were read so far.
+        Each piece, of whole numbers; without `room` the next one replaces it.
 
     Raises:
         InputError: as `read_voxels`; what follows the voxels is checked last.
@@ -204,7 +204,7 @@ def voxel_pieces(stored: StoredImage, room: memoryview | None) -> Iterator[int]:
                 missing = f"the file is truncated: {total - done} of {total} bytes of voxels are missing"
                 raise unreadable(stored.path, missing, code="truncated-file")
             bad += _not_finite_in(np.frombuffer(piece, stored.number))
-            yield done
+            yield piece
         left = 0
         while found := stream.readinto(own):  # type: ignore[attr-defined]  # to the end, where the checksum stands
             left += found

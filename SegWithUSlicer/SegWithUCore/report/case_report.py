@@ -14,15 +14,16 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, naming_case, placed_boxes, read_case
+from ..case.case_files import case_file, case_volume, named_files
 from ..case.case_folders import REVIEWED_PATTERN, case_contents, case_folders, checked_file, holds_cases
 from ..case.case_image import ELSEWHERE, OTHER_IMAGE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.pictures import BOX_COLOUR, PREVIEW_FILE, TINT_FROM, Grid, strongest_tint, tint_stops
-from ..case.region_files import REGION_LABELS_FILE, check_region_files
+from ..case.region_files import REGION_LABELS_FILE
 from ..case.segmentation_file import read_reviewed, reviewed_name
 from ..case.structures_table import STRUCTURES_FILE, write_structures_of
 from ..io.grid import VoxelGrid
-from ..io.volume import ras_to_lps, read_file
+from ..io.volume import ras_to_lps
 from ..regions.region import Region, why
 from ..review.flags import Flag, case_flags, rules_of_case, structures_of
 from ..review.light import light_of
@@ -75,8 +76,8 @@ def write_report(folder: Path, output: Path | None = None, image_file: Path | No
     case_contents(folder)  # nothing is read through a link that leads elsewhere
     case = read_case(folder)
     with naming_case(folder):
-        if case.get("regions") is not None:
-            check_region_files(folder, case)
+        for name in named_files(case):
+            case_file(folder, case, name)
         page = _page(folder, case, image_file)
     target = output or folder / REPORT_FILE
     write_text(target, page)
@@ -192,15 +193,11 @@ def _drawn(
         why_not = "the image is not here." if case.get("anonymous") else str(error)
         return _Drawn(notes=[f"There are no pictures: {why_not}"])
     reviewed, notes = _reviewed(folder, case, found, image)
-    files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE)
     labels, risk, region_labels = (
-        sitk.GetArrayFromImage(read_file(folder / file)) if (folder / file).is_file() else None for file in files
+        sitk.GetArrayFromImage(case_volume(folder, case, file)) if file in named_files(case) else None
+        for file in (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE)
     )
-    if labels is None:
-        raise InputError(f"{folder / SEGMENTATION_FILE} is missing: segment the case again.")
-    for file, array in zip(files, (labels, risk, region_labels), strict=True):
-        if array is not None and array.shape != image.GetSize()[::-1]:
-            raise InputError(f"{folder / file} is not on the image's grid: segment the case again.")
+    assert labels is not None
     grid, values = Grid.of(VoxelGrid.of(image)), sitk.GetArrayViewFromImage(image)
     colours = {int(entry["value"]): np.clip(entry["color"], 0, 255) for entry in structures_of(case)}
     tint, boxes = strongest_tint(case), placed_boxes(case)

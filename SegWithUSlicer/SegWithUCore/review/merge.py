@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import DAMAGED, read_case
+from ..case.case_files import case_file
 from ..case.case_folders import case_folders, checked_file
-from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
+from ..case.region_files import REGIONS_FILE, parse_regions, regions_hash, regions_text
 from ..util import errors
 from ..util.atomic_files import atomic_file, remove_leftovers
 from ..util.errors import InputError, OutputError, SegWithUError, UsageError, naming, os_errors_named
@@ -144,9 +145,8 @@ def _sorted_out(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _identity(folder: Path) -> Identity:
     case = read_case(folder)
-    checked_file(folder, REGIONS_FILE)
     try:
-        check_region_files(folder, case, labels=False)
+        case_file(folder, case, REGIONS_FILE)
         voxels = tuple(str(channel["voxels_sha256"]) for channel in case["input"]["channels"])
         return Identity(voxels, str(case["model"]["weights_sha256"]), regions_hash(regions_text(folder)))
     except DAMAGED as error:

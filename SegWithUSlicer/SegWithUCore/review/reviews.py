@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import DAMAGED, read_case
+from ..case.case_files import case_file
 from ..case.case_folders import REVIEWED_PATTERN, checked_file
-from ..case.region_files import REGIONS_FILE, check_region_files, parse_regions, regions_hash, regions_text
+from ..case.region_files import REGIONS_FILE, parse_regions, regions_hash, regions_text
 from ..models.quality import site_command
 from ..regions.region import Region
 from ..util.csv_files import csv_text
@@ -88,7 +89,7 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     """
     if case.get("regions") is None:
         return CaseReviews((), (), ())
-    check_region_files(folder, case, labels=False)
+    case_file(folder, case, REGIONS_FILE)
     text = regions_text(folder)
     regions, wanted = parse_regions(text, str(folder / REGIONS_FILE)), regions_hash(text)
     total = _total_mm3(folder, case)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..case.case_file import naming_case, read_case
+from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
+from ..case.case_files import case_file, named_files, present_file
 from ..util.errors import InputError
 from ..util.folder_entries import lost_link
 from .flags import LARGEST, Flag, Rule, case_flags, metrics_of_case, rules_of_case, structures_of
@@ -154,12 +155,13 @@ class Worklist:
 def make_worklist(folders: Sequence[Path], sort: str = WORST_FIRST) -> Worklist:
     """Read case folders and sort them; a damaged one is listed with a sentence and does not stop the rest.
 
-    Only `case.json`, `regions.csv` and the logs are read.
+    Only `case.json`, `regions.csv` and the logs are read, and the segmentation is compared with its hash; of the maps,
+    which are a hundred times larger, only that they are there.
 
     Args:
         sort: of `SORTS`.
     """
-    return worklist_of([read_for_worklist(folder) for folder in folders], sort)
+    return worklist_of([read_for_worklist(folder, compare=True) for folder in folders], sort)
 
 
 def worklist_of(entries: Sequence[WorklistEntry], sort: str = WORST_FIRST) -> Worklist:
@@ -177,16 +179,21 @@ def worklist_of(entries: Sequence[WorklistEntry], sort: str = WORST_FIRST) -> Wo
     return Worklist(tuple(sorted(entries, key=key)), sort)
 
 
-def read_for_worklist(folder: Path, also: Elsewhere | None = None, reviewer: str | None = None) -> WorklistEntry:
+def read_for_worklist(
+    folder: Path, also: Elsewhere | None = None, reviewer: str | None = None, compare: bool = False
+) -> WorklistEntry:
     """Read the row of one case; a folder that is not a case, or is damaged, gets the reason.
 
     Args:
         also: returns another folder whose reviews count too.
         reviewer: for whom; of other reviews, which this one may not see yet, only the progress is shown.
+        compare: that all files are there, and the segmentation is the one that was written; not in Slicer's window.
     """
     try:
         case = read_case(folder)
         with naming_case(folder):
+            for name in named_files(case) if compare else ():
+                (case_file(folder, case, name) if name == SEGMENTATION_FILE else present_file(folder, name))
             found = read_reviews(folder, case, also)
             seen = found if reviewer is None else seen_by(reviewer, found)
             return entry_of(folder, case, seen, found.reviews)

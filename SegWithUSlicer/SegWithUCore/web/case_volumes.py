@@ -14,13 +14,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
+from ..case.case_files import case_file, case_volume
 from ..case.case_folders import checked_file
-from ..case.case_image import ELSEWHERE, IMAGE_FILE, case_image, check_volume_places, find_image
+from ..case.case_image import ELSEWHERE, IMAGE_FILE, case_image, find_image
 from ..case.case_regions import assessed_part, ijk_to_ras
-from ..case.region_files import REGION_LABELS_FILE, check_region_files
+from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from ..io.grid import VoxelGrid
 from ..io.roi import VoxelBox, whole_grid
-from ..io.volume import check_same_grid, read_file, read_header
+from ..io.volume import read_header
 from ..util.errors import InputError
 
 ERROR_PROBABILITY = "error_probability"
@@ -299,10 +300,7 @@ class CaseVolumes:
             return self._maps[name]
 
     def _read_map(self, info: MapInfo) -> DisplayVolume:
-        path = checked_file(self.folder, info.file)
-        _check_size(path, self.folder)
-        image = read_file(path)
-        check_same_grid(path, image, self.folder / SEGMENTATION_FILE, self.first)
+        image = case_volume(self.folder, self.description.raw, info.file)
         return display_map(sitk.GetArrayViewFromImage(image), map_window(info), info.not_assessed, self.assessed)
 
 
@@ -325,9 +323,9 @@ def read_volumes(
     """
     path = checked_file(folder, SEGMENTATION_FILE)
     _check_size(path, folder)
-    first = read_file(path)
+    first = case_volume(folder, description.raw, SEGMENTATION_FILE)
     labels = display_labels(sitk.GetArrayViewFromImage(first), str(path))
-    regions, grid = _regions(folder, description.raw, first), VoxelGrid.of(first)
+    regions, grid = _regions(folder, description.raw), VoxelGrid.of(first)
     assessed = common(assessed_part(description.raw, grid), whole_grid(grid))
     volumes = CaseVolumes(folder, description, labels, regions, assessed, first)
     if ERROR_PROBABILITY in description.maps:
@@ -348,7 +346,6 @@ def _image(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) 
             _check_size(checked_file(folder, IMAGE_FILE), folder)
         found = find_image(folder, raw, image_folders)
         image = case_image(folder, raw) if found is None else found[1]  # which says why there is none
-        check_volume_places(folder, raw)
     except InputError as error:
         if error.code == ELSEWHERE:
             raise
@@ -356,14 +353,11 @@ def _image(folder: Path, raw: Mapping[str, Any], image_folders: Sequence[Path]) 
     return display_image(sitk.GetArrayViewFromImage(image)), ""
 
 
-def _regions(folder: Path, raw: Mapping[str, Any], first: sitk.Image) -> np.ndarray | None:
+def _regions(folder: Path, raw: Mapping[str, Any]) -> np.ndarray | None:
     if raw.get("regions") is None:
         return None
-    check_region_files(folder, raw)
-    path = checked_file(folder, REGION_LABELS_FILE)
-    image = read_file(path)
-    check_same_grid(path, image, folder / SEGMENTATION_FILE, first)
-    return np.asarray(sitk.GetArrayFromImage(image))
+    case_file(folder, raw, REGIONS_FILE)
+    return np.asarray(sitk.GetArrayFromImage(case_volume(folder, raw, REGION_LABELS_FILE)))
 
 
 def _check_size(path: Path, folder: Path) -> None:

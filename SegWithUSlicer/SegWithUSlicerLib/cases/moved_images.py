@@ -44,7 +44,7 @@ class MovedImages:
             if not path.exists():
                 continue
             try:
-                return case_image(folder, case, path, channel, check_volumes=False)  # loading does
+                return case_image(folder, case, path, channel)
             except InputError as error:
                 # An error at the recorded path is reported, and a changed place; a wrong guess is just no answer.
                 why = why or (str(error) if path == recorded or error.code == ELSEWHERE else "")
@@ -70,7 +70,7 @@ class MovedImages:
         """
         from SegWithUCore.case.case_image import case_image, image_path
 
-        image = case_image(folder, case, path, check_volumes=False)
+        image = case_image(folder, case, path)
         self._moves.insert(0, _changed_part(image_path(folder, case, 0), path.absolute()))
         return image
 

@@ -15,7 +15,8 @@ from ..cases.case_switch import FoundImages, find_images, find_open, open_cases,
 from ..cases.moved_images import ImageMissingError, MovedImages
 from ..i18n import _
 from ..review.opening import decided_so_far, obstacle
-from ..run.session import waiting_cursor
+from ..run.command import CommandEnd, CommandProcess
+from ..run.session import start_timer, waiting_cursor
 from ..scene.case_nodes import CaseNodes
 from .review_panel import settings_folder
 from .widgets import connect_clicks
@@ -40,6 +41,8 @@ class CaseOpener:
         self.on_opened: Callable[[], None] = lambda: None
         self._asked: tuple[Path, CaseDescription] | None = None
         """The case that waits for the user to choose its image."""
+        self.check = CommandProcess(start_timer)
+        """Compares the files of the open case with their hashes, which takes too long for the window."""
         connect_clicks(
             ui,
             imageFileButton=self.choose_file,
@@ -157,7 +160,20 @@ class CaseOpener:
         self._panel.show_run(nodes)
         self.message = " ".join([*kept, *notes])
         self._resume_review(nodes, was_reviewing)
+        self._start_check(nodes)
         return True
+
+    def _start_check(self, nodes: CaseNodes) -> None:
+        """Check the open case in a process of its own, which tells what is wrong when it ends."""
+
+        def ended(end: CommandEnd) -> None:
+            if end.errors:
+                self.message = " ".join(filter(None, [self.message, *end.errors]))
+                self.on_opened()
+
+        self.check.stop()
+        if nodes.case_folder is not None:
+            self.check.start(["check", str(nodes.case_folder)], nodes.case_folder, lambda *_progress: None, ended)
 
     def _close_others(self, but: CaseNodes | None) -> Sequence[str]:
         """Take earlier cases out of the scene; returns why some stay."""

@@ -293,6 +293,7 @@ class CasesPanel:
         self._row_later.stop()
         self._panel.review.on_review_changed = self._panel.review.on_next_case = lambda: None
         self.exports.close()
+        self.opener.check.stop()
 
     # -- clicks --
 

@@ -7,7 +7,8 @@ import slicer
 import vtk
 
 from SegWithUCore.case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
-from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE, check_region_files
+from SegWithUCore.case.case_files import changed_error, is_as_written
+from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
@@ -37,8 +38,10 @@ def read_case_images(
         text = _("The case does not name label {value}: segment the case again.")
         raise InputError(text.format(value=unknown[0]), code="unknown-label")
     if (case_folder / REGIONS_FILE).is_file():
-        check_region_files(case_folder, case.raw)
         images.regions = _read(case_folder / REGION_LABELS_FILE)
+        for name in (REGIONS_FILE, REGION_LABELS_FILE) if case.raw.get("regions") is not None else ():
+            if not is_as_written(case_folder, case.raw, name):
+                raise changed_error(case_folder, name)
         _same_grid(images.regions, reference, case_folder / REGION_LABELS_FILE)
         images.region_boxes = boxes_of_labels(images.regions.array)
     for name, info in case.maps.items():

@@ -1,7 +1,6 @@
 """`segwithu segment --resume`: what is there stays, what is missing is made, what differs is named."""
 
 import csv
-import json
 import os
 import shutil
 import socket
@@ -195,9 +194,7 @@ class TestEngines:
     @staticmethod
     def made_with(folder: Path, **engine: object) -> None:
         """Note another engine in a case folder."""
-        facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-        facts["engine"] = {**facts["engine"], **engine}
-        (folder / "case.json").write_text(json.dumps(facts), encoding="utf-8")
+        changed_case(folder, lambda case: case["engine"].update(engine))
 
     def test_the_folders_engine_is_gone_on_with_or_said_to_be_missing(
         self, made: Path, images: list[Path], tiny: Path, segwithu: Command

@@ -2,15 +2,18 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from exchanged_cases import CASES
+from repository import PACKAGES
 from segwithu_command import Command, real_image, refused
 
 from SegWithUCore.case.case_folders import case_folders, deeper_cases
 from SegWithUCore.io.inputs import cases_in, find_input
-from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.errors import InputError, code_of
 
 
 def annexed(path: Path) -> Path:
@@ -139,3 +142,25 @@ def test_hidden_folders_of_patients_and_cases_are_said(segwithu: Command, data_f
     segwithu.segment(image, output=tmp_path / "results")
     shutil.copytree(tmp_path / "results" / "hippocampus_319", tmp_path / "results" / ".other")
     assert ".other" in segwithu("worklist", tmp_path / "results", "--output", tmp_path / "list").err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_cases_below_a_closed_folder_are_named_with_the_reason(results: Path) -> None:
+    """In a process without root's rights, which may read everything."""
+    closed = results / CASES[0]
+    code = (
+        "import os, sys; from pathlib import Path; import SegWithUCore.cli.review\n"
+        "from SegWithUCore.case.case_folders import case_folders\n"
+        "from SegWithUCore.review.worklist import make_worklist\n"
+        "os.setuid(65534) if os.geteuid() == 0 else None\n"
+        "print(*(entry.trouble for entry in make_worklist(case_folders([Path(sys.argv[1])])).entries))"
+    )
+    results.chmod(0)
+    try:
+        call = [sys.executable, "-c", code, str(closed)]
+        environment = {**os.environ, "PYTHONPATH": str(PACKAGES)}
+        done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+    finally:
+        results.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert str(closed) in done.stdout and code_of(done.stdout) == "unusable-input"

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from dicom_cases import KINDS, NAMES, STUDY
 from dicom_phantoms import SERIES
 from dicom_readers import by_dcmqi, frames, inside, slices_by_uid
-from exchanged_cases import changed_case, copied, edited, judged
+from exchanged_cases import accepted, changed_case, copied, edited, judged
 from pydicom.dataset import Dataset
 from segwithu_command import Command
 
@@ -197,6 +197,7 @@ def test_an_empty_segmentation_is_exported_as_such(
 ) -> None:
     empty = sitk.ReadImage(str(case / "segmentation.nii.gz")) * 0
     sitk.WriteImage(empty, str(case / "segmentation.nii.gz"))
+    accepted(case, "segmentation.nii.gz")
     series = dicom_cases / "series" / "axial"
     assert segwithu("export-dicom", case, "--output", tmp_path / "sent", "--source", series).code == 0
     dataset = read(tmp_path / "sent" / "axial" / "segmentation.dcm")

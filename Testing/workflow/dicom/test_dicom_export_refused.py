@@ -10,6 +10,7 @@ from typing import Any
 
 import pydicom
 import pytest
+import SimpleITK as sitk
 from dicom_cases import KINDS
 from exchanged_cases import CASES, changed_case, copied
 from segwithu_command import Command, child, entries, one_sentence, refused
@@ -23,6 +24,18 @@ from SegWithUCore.util.atomic_files import TEMPORARY_PREFIX
 def case(dicom_cases: Path, tmp_path: Path) -> Path:
     """A copy of the axial case, which finds its series no more."""
     return copied(dicom_cases / "cases" / "axial", tmp_path / "cases")
+
+
+@pytest.mark.parametrize("file", ["segmentation.nii.gz", "error_probability.nii.gz"])
+def test_a_volume_that_was_saved_over_becomes_no_dicom(
+    file: str, case: Path, dicom_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    sitk.WriteImage(sitk.ReadImage(str(case / file)) * 0, str(case / file), True)
+    outcome = segwithu(
+        "export-dicom", case, "--output", tmp_path / "sent", "--source", dicom_cases / "series" / "axial"
+    )
+    refused(outcome, "changed-file", case / file)
+    assert not (tmp_path / "sent").exists()
 
 
 def test_what_does_not_belong_to_the_case_is_refused(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
-from exchanged_cases import CASES, changed_case, copied
+from exchanged_cases import CASES, accepted, changed_case, copied
 from segwithu_command import Command, one_sentence
 
 from SegWithUCore.case.case_file import read_case
-from SegWithUCore.case.region_files import HASHES, region_file_hashes
+from SegWithUCore.case.case_files import file_record
 from SegWithUCore.review.worklist import make_worklist
 
 RENAMES = 3
@@ -23,6 +23,10 @@ class KilledError(BaseException):
 @pytest.fixture
 def case(segmented_cases: Path, tmp_path: Path) -> Path:
     return copied(segmented_cases / CASES[0], tmp_path / "cases")
+
+
+def region_file_hashes(case: Path) -> dict[str, dict[str, str]]:
+    return {name: file_record(case / name) for name in ("regions.csv", "regions.nii.gz")}
 
 
 def interrupted(case: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +72,13 @@ def test_regions_of_two_runs_are_never_taken_for_one(
 
 
 def test_the_files_of_a_case_are_those_that_it_speaks_of(case: Path, segwithu: Command) -> None:
-    assert read_case(case)["regions"][HASHES] == region_file_hashes(case)
-    for odd in (None, [], {}, 5, {"regions.csv": "0"}):
-        changed_case(case, lambda content, odd=odd: content["regions"].update({HASHES: odd}))
+    files = read_case(case)["files"]
+    assert files == {**files, **region_file_hashes(case)}
+    changed_case(case, lambda content: content["files"].pop("regions.csv"))
+    one_sentence(segwithu("report", case), "regions.csv", "run segwithu regions again")
+    changed_case(case, lambda content: content.pop("files"))
+    for odd in (None, [], {}, 5, {"regions.csv": "0"}):  # as versions kept them that hashed nothing else
+        changed_case(case, lambda content, odd=odd: content["regions"].update(files_sha256=odd))
         one_sentence(segwithu("report", case), "regions.csv", "run segwithu regions again")
 
 
@@ -79,8 +87,9 @@ def test_an_anonymous_copy_tells_the_hashes_of_its_own_files(case: Path, tmp_pat
     labels.SetMetaData("ITK_FileNotes", "written again")
     sitk.WriteImage(labels, str(case / "regions.nii.gz"), useCompression=True)
     hashes = region_file_hashes(case)
-    changed_case(case, lambda content: content["regions"].update({HASHES: hashes}))
+    accepted(case, "regions.nii.gz")
     assert segwithu("export", case, "--output", tmp_path / "sent", "--anonymous").code == 0
     sent = tmp_path / "sent" / "case-001"
     content = json.loads((sent / "case.json").read_text(encoding="utf-8"))
-    assert content["regions"][HASHES] == region_file_hashes(sent) != hashes
+    assert content["files"] == {**content["files"], **region_file_hashes(sent)}
+    assert region_file_hashes(sent) != hashes

@@ -1,0 +1,119 @@
+"""A segmentation that was corrected in another program becomes a reviewer's version; the case's own is restored."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..case import segmentation_file
+from ..case.case_file import CHANGED_FILE, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, naming_case, read_case
+from ..case.case_files import SEGMENTATIONS, case_volume
+from ..case.case_image import case_grid
+from ..case.region_files import REGION_LABELS_FILE, regions_hash, regions_text
+from ..io.grid import VoxelGrid
+from ..io.plane_writer import LABELS, write_nifti_planes
+from ..io.roi import whole_grid
+from ..io.volume import check_file, whole_labels
+from ..util.atomic_files import atomic_file
+from ..util.errors import InputError, OutputError
+from .log_format import Edited
+from .reviewer import log_path, version_path
+from .reviews import read_reviews
+from .session import ReviewedCase, Session
+
+
+def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
+    """Keep a segmentation as a reviewer's version of that of a case, with a line in the review; returns its path.
+
+    Args:
+        mask: label volume with the values of the case, or `.seg.nrrd`, on the grid of the case; None for what another
+            program has saved over the segmentation of the case, which stays so (`restore_segmentation`).
+
+    Raises:
+        InputError: it cannot be read, lies elsewhere, is of another image, has a label that the case does not name, or
+            changes nothing; or the case is damaged.
+        OutputError: the reviewer has a version already, or the folder cannot be written to.
+        UsageError, LogInUseError: as `Session.open`.
+    """
+    case, target = read_case(folder), version_path(folder, log_path(folder, reviewer).name)
+    if os.path.lexists(target):
+        raise OutputError(f"{target} is there already: give another name, or move that file away.", "exists-already")
+    with naming_case(folder):
+        drawn, changed = _drawn(folder, case)
+        mask, grid = mask or folder / (changed or SEGMENTATIONS)[0], case_grid(folder, case)
+        names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
+        image, layers = segmentation_file.read_layers(mask, grid)
+        segments = segmentation_file.segment_fields(image)
+        if not segments and (unknown := set(np.unique(whole_labels(mask, layers[0])).tolist()) - {0, *names}):
+            message = f"{mask} holds the label {min(unknown)}, which the case does not name: remove it."
+            raise InputError(message, "unknown-label")
+        before, after = sitk.GetArrayFromImage(drawn), segmentation_file.read_reviewed(mask, grid, case)[0]
+        differs = before != after
+        if not differs.any():
+            raise InputError(f"{mask} has the labels of {folder}: there is no edit to be taken.")
+        with atomic_file(target, overwrite=False) as work:
+            if segments:  # with all that its program knows, such as segments of the reviewer's own
+                shutil.copyfile(mask, work)
+                if not image.HasMetaDataKey(segmentation_file.IMAGE_KEY):
+                    segmentation_file.mark_image(work, str(case["input"]["channels"][0]["voxels_sha256"]))
+            else:
+                segmentation_file.write_drawn_nrrd(work, grid.image(after), case)
+            check_file(work)
+            if case.get("regions") is not None:  # else there is no review
+                values = {*before[differs].tolist(), *after[differs].tolist()} - {0}
+                _log(folder, case, reviewer, ", ".join(names[value] for value in sorted(values)), differs, grid)
+    return target
+
+
+def _log(
+    folder: Path, case: Mapping[str, Any], reviewer: str, structures: str, differs: np.ndarray, grid: VoxelGrid
+) -> None:
+    regions, sha256 = read_reviews(folder, case).regions, regions_hash(regions_text(folder))
+    inside = int(np.count_nonzero(sitk.GetArrayViewFromImage(case_volume(folder, case, REGION_LABELS_FILE))[differs]))
+    count = int(np.count_nonzero(differs))
+    edited = Edited(None, structures, inside, count - inside, round(count * float(np.prod(grid.spacing)), 3))
+    with contextlib.closing(Session.open(ReviewedCase(case, regions, sha256), folder, reviewer)) as session:
+        session.append(edited)
+
+
+def restore_segmentation(folder: Path) -> list[Path]:
+    """Write the segmentation of a case again where it was saved over, and return the files.
+
+    Raises:
+        InputError: both of its files were, or the case is damaged.
+        OutputError: the folder cannot be written to.
+    """
+    case = read_case(folder)
+    with naming_case(folder):
+        drawn, changed = _drawn(folder, case)
+        voxels, grid = sitk.GetArrayViewFromImage(drawn), VoxelGrid.of(drawn)
+        if SEGMENTATION_FILE in changed:
+            with atomic_file(folder / SEGMENTATION_FILE) as work:
+                write_nifti_planes(work, voxels, whole_grid(grid), grid, 0, view=LABELS)
+        if SEGMENTATION_NRRD_FILE in changed:
+            with atomic_file(folder / SEGMENTATION_NRRD_FILE) as work:
+                segmentation_file.write_drawn_nrrd(work, drawn, case)
+    return [folder / name for name in changed]
+
+
+def _drawn(folder: Path, case: Mapping[str, Any]) -> tuple[sitk.Image, list[str]]:
+    """Read the segmentation that was written, and name the files that do not hold it any more.
+
+    Raises:
+        InputError: none does.
+    """
+    found, changed = list[sitk.Image](), list[str]()
+    for name in SEGMENTATIONS:
+        try:
+            found.append(case_volume(folder, case, name))
+        except InputError:
+            changed.append(name)
+    if not found:
+        both = " and ".join(SEGMENTATIONS)
+        raise InputError(f"{folder} has lost {both}: segment the case again with --overwrite.", CHANGED_FILE)
+    return found[0], changed
