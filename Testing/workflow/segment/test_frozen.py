@@ -1,9 +1,10 @@
 """The shipped model makes of two real cases what it made when `Testing/data/make_frozen.py` froze the results.
 
-Tolerances are about five times the largest difference measured from the frozen results, without their rounding: 8.5e-6
-over OpenVINO 2025.2, 2025.4, 2026.1 and 2026.4, each on AVX-512, AVX2 and AVX, with 1, 2 and 4 threads; 4.9e-5 over
-torch on AVX-512, AVX2 and SSE4. Labels, volumes and peaks were equal and regions within 0.0002 mm3 in all of these: the
-closest two logits are 1.1e-3 apart and the voxel closest to the threshold of regions 2e-4, while logits differ by 7.5e-5.
+Tolerances are about five times the largest difference from the frozen results that was measured, rounding left out:
+8.5e-6 over OpenVINO 2025.2, 2025.4, 2026.1 and 2026.4, each on AVX-512, AVX2 and AVX, with 1, 2 and 4 threads; 4.9e-5
+over torch on AVX-512, AVX2 and SSE4. Labels, volumes and peaks were equal and regions within 0.0002 mm3 in all of them:
+the closest two logits are 1.1e-3 apart and the voxel closest to the threshold of regions 2e-4, while logits differ by
+7.5e-5 and probabilities by 4.9e-5.
 """
 
 import numpy as np
