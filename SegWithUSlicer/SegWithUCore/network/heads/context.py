@@ -88,10 +88,9 @@ class ContextHead(base.UncertaintyHead):
         logits = logits.float()
         probabilities = torch.softmax(logits, 1)
         scales = functional.softplus(self.scale) + MINIMUM_SCALE
-        energy = perturbation_energy(
-            probabilities, responses[:, : self.probes] * _over_voxels(scales, logits.ndim), self.to_logits
-        )
         odds, top = error_log_odds(logits)
+        scaled = responses[:, : self.probes] * _over_voxels(scales, logits.ndim)
+        energy = perturbation_energy(probabilities, top[:, :1], scaled, self.to_logits)
         evidence = [odds / 4, entropy(logits, probabilities, odds)]
         if self.probes:
             evidence.append(torch.log(energy + ENERGY_FLOOR) / 4)
@@ -108,26 +107,35 @@ class ContextHead(base.UncertaintyHead):
         return base.UncertaintyMaps(functional.softplus(softening)[:, None], ranking, energy, aleatoric, top)
 
 
-def perturbation_energy(probabilities: torch.Tensor, scaled: torch.Tensor, to_logits: torch.Tensor) -> torch.Tensor:
+def perturbation_energy(
+    probabilities: torch.Tensor, best: torch.Tensor, scaled: torch.Tensor, to_logits: torch.Tensor
+) -> torch.Tensor:
     """Compute the variance of the probabilities for independent random signs of the probes, to first order.
 
     The Jacobian of the softmax takes probe r, with W_c[:, r] for the logits, to p (w_r - p . w_r); squares are summed
     over classes and probes. It needs no sign patterns and no further softmax, and is the limit that the paper's
     variance (`docs/reference/method.md` section 3.7) approaches for small, balanced perturbations.
 
+    The most probable class stands apart: where it is nearly certain, w_r - p . w_r is what the others take from it, and
+    a difference of large numbers would be rounding, other on each processor.
+
     Args:
         probabilities: p, (batch, classes, *any).
+        best: index of the most probable class, (batch, 1, *any).
         scaled: sigma_r v_r, (batch, R, *any).
         to_logits: W_c, (classes, R).
 
     Returns:
         (batch, 1, *any), 0 without probes.
     """
-    squares = probabilities.square()
-    mean = torch.einsum("cr,bc...->br...", to_logits, probabilities)
+    others = probabilities.scatter(1, best, 0)
+    squares, own = others.square(), to_logits[best[:, 0]].movedim(-1, 1)
+    gain = torch.einsum("cr,bc...->br...", to_logits, others) - own * others.sum(1, keepdim=True)
+    mean = own + gain
     first = torch.einsum("cr,bc...->br...", to_logits.square(), squares)
     second = torch.einsum("cr,bc...->br...", to_logits, squares)
     shaken = first - 2 * mean * second + mean.square() * squares.sum(1, keepdim=True)
+    shaken = shaken + (probabilities.gather(1, best) * gain).square()
     return (scaled.square() * shaken.clamp_min(0)).sum(1, keepdim=True)
 
 

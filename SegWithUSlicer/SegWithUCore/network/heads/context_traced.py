@@ -49,7 +49,7 @@ class TracedContext(TracedForm):
         others = torch.exp((logits - second).clamp_max(0)).sum(0, keepdim=True) - 1
         odds = torch.log(others) + second - best
         entropy = functional.softplus(odds) + (probabilities * (best - logits)).sum(0, keepdim=True)
-        energy = _energy(head, probabilities, responses[: head.probes])
+        energy = _energy(head, probabilities, first_class, responses[: head.probes])
         evidence, data = [odds / 4, entropy], list[torch.Tensor]()
         if head.probes:
             evidence.append(torch.log(energy + ENERGY_FLOOR) / 4)
@@ -126,13 +126,19 @@ def _two_largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
     return best, second, first_class, second_class
 
 
-def _energy(head: ContextHead, probabilities: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+def _energy(
+    head: ContextHead, probabilities: torch.Tensor, first_class: torch.Tensor, responses: torch.Tensor
+) -> torch.Tensor:
     """As `perturbation_energy`, (1, voxels)."""
     if not head.probes:
         return torch.zeros_like(probabilities[:1])
-    squares, weight = probabilities * probabilities, head.to_logits.T
-    mean, second = weight @ probabilities, weight @ squares
-    shaken = (weight * weight) @ squares - 2 * mean * second + mean * mean * squares.sum(0, keepdim=True)
+    is_best = (torch.arange(head.num_classes)[:, None] == first_class).to(probabilities.dtype)
+    others, weight = probabilities * (1 - is_best), head.to_logits.T
+    squares, own = others * others, weight @ is_best
+    gain = weight @ others - own * others.sum(0, keepdim=True)
+    mean, certain = own + gain, probabilities.amax(0, keepdim=True) * gain
+    shaken = (weight * weight) @ squares - 2 * mean * (weight @ squares) + mean * mean * squares.sum(0, keepdim=True)
+    shaken = shaken + certain * certain
     scaled = responses * (functional.softplus(head.scale) + MINIMUM_SCALE)[:, None]
     return (scaled * scaled * shaken.clamp_min(0)).sum(0, keepdim=True)
 
