@@ -9,24 +9,20 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from fuzz import Ended, Maker, Try, run_command, said_more
+from fuzz import Ended, Maker, Try, export, said_more, segment_hippocampi, unchanged
 from fuzz_images import CASE
 from fuzz_references import OTHER, elsewhere
 
 COMMANDS = ("report", "export", "check", "merge-reviews")
-"""Pages are not among them: they hold the model's segmentation alone."""
+"""Pages and BIDS are not among them: they hold the model's segmentation alone."""
 
 
 def prepare(data: Path, folder: Path) -> Maker:
     """Segment two hippocampi, reviewed and edited by one reader, and write down what is said of them."""
     from exchanged_cases import VERDICTS_THERE, edited, judged
-    from segwithu_command import MODEL
 
-    folder.mkdir(parents=True)
-    images = [str(data / "hippocampus" / "images" / f"{name}.nii.gz") for name in (CASE, OTHER)]
-    call = ["segment", *images, "--model", str(MODEL), "--output", str(folder / "cases"), "--include-image"]
-    if (ended := run_command(call, 300, folder)).code:
-        raise RuntimeError(f"The cases are not made: {ended.err}")
+    images = [data / "hippocampus" / "images" / f"{name}.nii.gz" for name in (CASE, OTHER)]
+    segment_hippocampi(images, folder / "cases", "--include-image")
     shutil.copytree(folder / "cases", folder / "ours")
     judged(folder / "cases" / CASE, "eve", VERDICTS_THERE, "a comment")
     edited(folder / "cases" / CASE, "eve")
@@ -35,9 +31,7 @@ def prepare(data: Path, folder: Path) -> Maker:
         work = folder / "controls" / command
         for name in ("cases", "ours"):
             shutil.copytree(folder / name, work / name)
-        controls[command] = run_command(_call(command, work), 300, folder)
-        if controls[command].code:
-            raise RuntimeError(f"{command} refuses the unchanged case: {controls[command].errors}")
+        controls[command] = unchanged(_call(command, work), folder)
 
     def make(rng: random.Random, work: Path) -> Try:
         for name in ("cases", "ours"):
@@ -61,14 +55,14 @@ def _always(runs: Sequence[Ended]) -> bool:
 
 
 def _call(command: str, work: Path) -> list[str]:
-    case, output = str(work / "cases" / CASE), str(work / "output")
+    case = str(work / "cases" / CASE)
     if command == "report":
         return ["report", case, "--output", str(work / "report.html"), "--json"]
     if command == "check":
         return ["check", case, "--json"]
     if command == "merge-reviews":
         return ["merge-reviews", str(work / "cases"), "--into", str(work / "ours"), "--json"]
-    return ["export", case, "--output", output, "--json"]
+    return export(command, Path(case), work / "output")
 
 
 def _version(rng: random.Random, case: Path, other: Path) -> tuple[str, dict[str, Any]]:
