@@ -253,5 +253,7 @@ def _description(rng: random.Random, case: Path, other: Path) -> Change:
     else:
         content["light"]["level"] = "no sign of trouble"
     file.write_text(as_json(content), "utf-8")
-    why = "no other file of a case holds its warnings and its status" if way.split()[0] in ("warnings", "status") else ""
+    why = (
+        "no other file of a case holds its warnings and its status" if way.split()[0] in ("warnings", "status") else ""
+    )
     return Change(f"case.json {way}", unknowable=why)

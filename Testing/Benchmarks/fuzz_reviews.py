@@ -76,8 +76,8 @@ def _version(rng: random.Random, case: Path, other: Path) -> tuple[str, dict[str
         way, changed, same = elsewhere(rng, version, foreign)
         changed = _with_header(changed, foreign if "other case" in way else version)
     sitk.WriteImage(changed, str(path), useCompression=True)
-    known = _on_lattice(changed, version)
-    unmoved = same or (known is not None and known <= (_on_lattice(version, version) or set()))
+    known = on_lattice(changed, version)
+    unmoved = same or (known is not None and known <= (on_lattice(version, version) or set()))
     why = "the labelled voxels of a version all lie on voxels of the case: it may be what the reviewer drew"
     right = "without a voxel" in way or "rounded" in way
     return f"version {way}", {"unmoved": unmoved, "right": right, "unknowable": "" if known is None else why}
@@ -90,7 +90,7 @@ def _with_header(image: sitk.Image, source: sitk.Image) -> sitk.Image:
     return image
 
 
-def _on_lattice(version: sitk.Image, case: sitk.Image) -> set[tuple[int, ...]] | None:
+def on_lattice(version: sitk.Image, case: sitk.Image) -> set[tuple[int, ...]] | None:
     """On which voxels of the case the labelled voxels lie, by their places alone; None if some lie on none."""
     indices = np.argwhere(sitk.GetArrayViewFromImage(version) != 0)[:, ::-1]
     direction, spacing = np.reshape(version.GetDirection(), (3, 3)), np.array(version.GetSpacing())
