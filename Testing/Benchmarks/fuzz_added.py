@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from fuzz import Ended, Maker, Try, unchanged
-from fuzz_references import alike, turned
+from fuzz_references import alike, of_voxels, turned
+from scipy.ndimage import gaussian_filter
 
 PATIENTS = {"hippocampus_001": "anna", "hippocampus_003": "bert", "hippocampus_004": "bert", "hippocampus_006": "cleo"}
 """Both sides of one scan are one patient's."""
-COMMANDS = ("check-calibration", "check-calibration", "check-calibration", "calibrate")
-COPIES = ("equal", "equal", "one voxel changed", "in another format", "rescaled", "smoothed", "noisy", "in other axes",
-          "elsewhere")  # fmt: skip
+COMMANDS = (*["check-calibration"] * 3, "calibrate")
 REFERENCES = ("labels exchanged", "emptied", "merged", "moved", "mirrored", "of the next patient")
 ALIKE = "hippocampi of two patients overlap by half or more: a poor model would agree no better"
 
@@ -75,80 +74,64 @@ def _table(given: Path, patients: dict[str, str]) -> None:
 
 def _copies(rng: random.Random, given: Path) -> str:
     """One scan under the names of other patients, beside the others or alone."""
-    source, way, count = rng.choice(list(PATIENTS)), rng.choice(COPIES), rng.choice([1, 1, 2])
-    alone = rng.random() < 0.3
-    patients = {source: PATIENTS[source]} if alone else dict(PATIENTS)
-    for number in range(count + 2 * alone):
-        patients[f"copy_{number}"] = f"patient {number}"
-        for kind in ("images", "labels"):
-            file = given / kind / f"{source}.nii.gz"
-            copy = file.with_name(f"copy_{number}{'.nrrd' if way == 'in another format' else '.nii.gz'}")
+    source, way, alone = rng.choice(list(PATIENTS)), rng.choice(COPIES), rng.random() < 0.3
+    copies = [f"copy_{number}" for number in range(3 if alone else rng.choice([1, 1, 2]))]
+    for kind in ("images", "labels"):
+        file = given / kind / f"{source}.nii.gz"
+        for number, name in enumerate(copies):
             image = sitk.ReadImage(str(file))
             if way == "elsewhere":
                 image.SetOrigin([30.0 * (number + 1)] * 3)
             elif way == "in other axes":
                 image = turned(image, (1, 2, 0), (False, True, False))
-            elif kind == "images":
-                image = _altered(rng, image, way)
-            sitk.WriteImage(image, str(copy))
-    _table(given, patients)
-    return (
-        f"{len(patients) - (1 if alone else len(PATIENTS))} copies {way} of {'one scan alone' if alone else 'a scan'}"
-    )
+            elif kind == "images" and way in ALTERED:
+                array = sitk.GetArrayFromImage(image).astype(np.float32)
+                image = of_voxels(image, ALTERED[way](array, np.random.default_rng(rng.randrange(99))))
+            sitk.WriteImage(image, str(given / kind / f"{name}{'.nrrd' if way == 'in another format' else '.nii.gz'}"))
+    _table(given, {**({source: "anna"} if alone else PATIENTS), **{name: f"patient {name}" for name in copies}})
+    return f"{len(copies)} copies {way} of {'one scan alone' if alone else 'a scan'}"
 
 
-def _altered(rng: random.Random, image: sitk.Image, way: str) -> sitk.Image:
-    """Other grey values of the same scan."""
-    array = sitk.GetArrayFromImage(image).astype(np.float32)
-    if way == "one voxel changed":
-        array[tuple(rng.randrange(n) for n in array.shape)] += 1
-    elif way == "rescaled":
-        array = array * rng.choice([0.5, 1.7, 30.0]) + 3
-    elif way == "smoothed":
-        array = sitk.GetArrayFromImage(sitk.DiscreteGaussian(sitk.GetImageFromArray(array), 0.05))
-    elif way == "noisy":
-        array += np.random.default_rng(rng.randrange(99)).normal(0, 0.01 * array.std(), array.shape).astype(np.float32)
-    altered = sitk.GetImageFromArray(array)
-    altered.CopyInformation(image)
-    return altered
+def _one_voxel(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    array[tuple(rng.integers(array.shape))] += 1
+    return array
+
+
+ALTERED: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "one voxel changed": _one_voxel,
+    "rescaled": lambda array, rng: array * np.float32(rng.choice([0.5, 1.7, 30.0])) + 3,
+    "smoothed": lambda array, rng: gaussian_filter(array, 0.3),
+    "noisy": lambda array, rng: array + rng.normal(0, 0.01 * array.std(), array.shape).astype(np.float32),
+}
+COPIES = ("equal", "equal", *ALTERED, "in another format", "in other axes", "elsewhere")
 
 
 def _poisoned(rng: random.Random, given: Path) -> str:
     """References of every case that are not those of its image."""
     way = rng.choice(REFERENCES)
-    arrays = {name: sitk.GetArrayFromImage(sitk.ReadImage(str(given / "labels" / f"{name}.nii.gz")))
-              for name in PATIENTS}  # fmt: skip
-    for name, following in zip(PATIENTS, [*list(PATIENTS)[1:], next(iter(PATIENTS))], strict=True):
-        file = given / "labels" / f"{name}.nii.gz"
-        image, array = sitk.ReadImage(str(file)), arrays[name]
-        if way == "labels exchanged":
-            array = np.where(array > 0, 3 - array, 0)
-        elif way == "emptied":
-            array = array * 0
-        elif way == "of the next patient":
-            other = arrays[following]
-            array = np.zeros_like(array)
-            corner = tuple(slice(0, min(sizes)) for sizes in zip(array.shape, other.shape, strict=True))
-            array[corner] = other[corner]
-        elif way == "merged":
-            array = np.where(array > 0, 1, 0)
-        elif way == "moved":
-            array = np.roll(array, 9, rng.choice([1, 2]))
-        else:
-            array = np.flip(array, 1)
-        changed = sitk.GetImageFromArray(np.ascontiguousarray(array).astype(np.uint8))
-        changed.CopyInformation(image)
-        sitk.WriteImage(changed, str(file))
+    files = [given / "labels" / f"{name}.nii.gz" for name in PATIENTS]
+    images = [sitk.ReadImage(str(file)) for file in files]
+    arrays = [sitk.GetArrayFromImage(image) for image in images]
+    for file, image, array, following in zip(files, images, arrays, [*arrays[1:], arrays[0]], strict=True):
+        changed = {
+            "labels exchanged": np.where(array > 0, 3 - array, 0),
+            "merged": np.where(array > 0, 1, 0),
+            "moved": np.roll(array, 9, 1),
+            "mirrored": np.flip(array, 1),
+        }.get(way, array * 0)
+        if way == "of the next patient":
+            corner = tuple(slice(0, min(sizes)) for sizes in zip(array.shape, following.shape, strict=True))
+            changed[corner] = following[corner]
+        sitk.WriteImage(of_voxels(image, changed.astype(np.uint8)), str(file))
     return f"references {way}"
 
 
 def _right(rng: random.Random, given: Path) -> str:
-    """The same cases in another format, or in another order of the rows."""
-    way = rng.choice(["in another format", "with other names of patients"])
-    if way == "in another format":
-        for file in [*(given / "images").iterdir(), *(given / "labels").iterdir()]:
-            sitk.WriteImage(sitk.ReadImage(str(file)), str(file).replace(".nii.gz", ".nrrd"))
-            file.unlink()
-    else:
+    """The same cases in another format, or with other names."""
+    if rng.random() < 0.5:
         _table(given, {name: f"{patient} smith" for name, patient in PATIENTS.items()})
-    return f"the cases {way}"
+        return "patients of other names"
+    for file in [*(given / "images").iterdir(), *(given / "labels").iterdir()]:
+        sitk.WriteImage(sitk.ReadImage(str(file)), str(file).replace(".nii.gz", ".nrrd"))
+        file.unlink()
+    return "cases in another format"

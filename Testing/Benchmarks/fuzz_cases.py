@@ -21,20 +21,8 @@ from fuzz_images import CASE, as_json
 SECRET = "secret-4711-of-another-patient"
 GOOD = "hippocampus_003"
 EXPORTS = ("export", "export --anonymous", "export --bids")
-VALUES: tuple[Any, ...] = (
-    None,
-    float("nan"),
-    1e308,
-    -1,
-    "",
-    "=1+1",
-    "\x1b[31m",
-    [],
-    {},
-    True,
-    "../../secret.txt",
-    "/etc/passwd",
-)
+VALUES: tuple[Any, ...] = (None, float("nan"), 1e308, -1, "", "=1+1", "\x1b[31m", [], {}, True, "../../secret.txt",
+                           "/etc/passwd")  # fmt: skip
 
 
 def prepare(data: Path, folder: Path) -> Maker:
@@ -77,15 +65,9 @@ def _call(rng: random.Random, work: Path, cases: Path, what: str, whole: Path) -
     else:
         calls = [["check", str(damaged if one else cases), "--json"]]
     many = not one and command in {"worklist", *EXPORTS, "check"}
-    return Try(
-        "cases",
-        f"{command}: {what}",
-        calls,
-        names,
-        _nothing_foreign(output),
-        [] if many or command in {"merge-reviews", "worklist"} else [output],
-        many=_good_is_there(command, output) if many else None,
-    )
+    outputs = [] if many or command in {"merge-reviews", "worklist"} else [output]
+    there = _good_is_there(command, output) if many else None
+    return Try("cases", f"{command}: {what}", calls, names, _nothing_foreign(output), outputs, many=there)
 
 
 def _nothing_foreign(output: Path) -> Callable[[Sequence[Ended]], bool]:
@@ -168,17 +150,8 @@ def _description(rng: random.Random, case: Path) -> str:
     return f"case.json {way}"
 
 
-FILES = (
-    "case.json",
-    "segmentation.nii.gz",
-    "segmentation.seg.nrrd",
-    "regions.csv",
-    "regions.nii.gz",
-    "error_probability.nii.gz",
-    "runner_up.nii.gz",
-    "image.nii.gz",
-    "review.Ada.jsonl",
-)
+FILES = ("case.json", "segmentation.nii.gz", "segmentation.seg.nrrd", "regions.csv", "regions.nii.gz",
+         "error_probability.nii.gz", "runner_up.nii.gz", "image.nii.gz", "review.Ada.jsonl")  # fmt: skip
 
 
 def _file(rng: random.Random, case: Path) -> str:
@@ -257,12 +230,8 @@ def _link(rng: random.Random, case: Path) -> str:
         (case / "image.nii.gz").unlink()
         (case / "case.json").write_text(as_json(content), "utf-8")
         return "path in case.json leads outside"
-    names = {
-        "notes": "notes.txt",
-        "image": "image.nii.gz",
-        "segmentation": "segmentation_reviewed.Bob.seg.nrrd",
-        "review": "review.Bob.jsonl",
-    }
+    names = {"notes": "notes.txt", "image": "image.nii.gz", "segmentation": "segmentation_reviewed.Bob.seg.nrrd",
+             "review": "review.Bob.jsonl"}  # fmt: skip
     path = case / names.get(way, "notes.txt")
     path.unlink(missing_ok=True)
     path.symlink_to(outside)

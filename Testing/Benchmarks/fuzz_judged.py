@@ -17,13 +17,15 @@ from fuzz_empty import STRUCTURES
 from fuzz_exchanged import SAME_GRID
 from fuzz_images import CASE
 from fuzz_links import WAYS, spoil
-from fuzz_references import ABOUT_MIDDLE, OTHER, elsewhere
+from fuzz_references import ABOUT_MIDDLE, OTHER, elsewhere, of_voxels
 from fuzz_reviews import on_lattice
 
 FORMS = (".nii.gz", ".nrrd", ".mha", ".seg.nrrd", "")
 """The last is a folder with one file per structure."""
 DEEP = ("hippocampus", "thalamus", "putamen", "amygdala", "ventral diencephalon")
 """Structures that the model of the brain is sure of in a small part of a head; a whole one takes half a minute."""
+ALIKE = "the same structure of another patient may lie as this one's does"
+DRAWN = "its voxels all lie on voxels of the image: it may be what was drawn"
 PART = ("--roi=0,-20,-5,90,90,70", "--unlike-training")
 
 
@@ -41,16 +43,6 @@ class Base(NamedTuple):
     voxels: dict[str, int]
     status: str
     warnings: set[str]
-
-    @property
-    def array(self) -> np.ndarray:
-        return sitk.GetArrayFromImage(self.labels)
-
-    def of(self, array: np.ndarray) -> sitk.Image:
-        """Labels on the grid of the image."""
-        image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-        image.CopyInformation(self.labels)
-        return image
 
     def call(self, mask: Sequence[str], output: Path) -> list[str]:
         """Judge a mask, or the masks of a table."""
@@ -85,33 +77,31 @@ def prepare(data: Path, folder: Path) -> Maker:
         raise RuntimeError(f"The model's own segmentation is: {bases[CASE].status}")
 
     def make(rng: random.Random, work: Path) -> Try:
-        work.joinpath("given").mkdir()
-        base = rng.choices([bases[CASE], head, part], [8, 1, 1])[0]
-        if base.image == SAMPLE:
-            mask = _drawn(rng, base, None, work / "given", ".nii.gz")
+        given, output = work / "given", work / "output"
+        given.mkdir()
+        place, base = rng.choices([("", bases[CASE]), ("head: ", head), ("brain: ", part)], [8, 1, 1])[0]
+        if place:
+            mask = _drawn(rng, base, None, given, ".nii.gz")
         else:
-            kind = rng.choice([_drawn] * 4 + [_on_grid] * 2 + [_segments] * 3 + [_folder] * 2 + [_table, _named])
-            foreign = bases[OTHER if kind is _on_grid else SAME_GRID].labels
-            mask = kind(rng, base, foreign, work / "given", rng.choice(FORMS))
-        place = "head: " if base is head else "brain: " if base is part else ""
-        accepts = _accepts(base, mask, work / "output")
-        more: dict[str, Any] = {"right": mask.right, "unknowable": mask.unknowable, "outputs": [work / "output"]}
-        return Try("judged", f"{place}{mask.what}", [base.call(mask.call, work / "output")], ["drawn"], accepts, **more)
+            kind = rng.choice([*[_drawn] * 4, *[_on_grid] * 2, *[_segments] * 3, *[_folder] * 2, _table, _named])
+            mask = kind(rng, base, bases[OTHER if kind is _on_grid else SAME_GRID].labels, given, rng.choice(FORMS))
+        accepts = _accepts(base, mask, output)
+        more: dict[str, Any] = {"right": mask.right, "unknowable": mask.unknowable}
+        what, call = f"{place}{mask.what}", base.call(mask.call, output)
+        return Try("judged", what, [call], ["drawn"], accepts, [output], **more)
 
     return make
 
 
 def _base(image: Path, options: Sequence[str], folder: Path) -> Base:
-    call = ["segment", str(image), *options, "--output", str(folder), "--name", "own", "--json"]
-    unchanged(call, folder)
+    unchanged(["segment", str(image), *options, "--output", str(folder), "--name", "own", "--json"], folder)
     labels = sitk.ReadImage(str(folder / "own" / "segmentation.nii.gz"))
     case = json.loads((folder / "own" / "case.json").read_text("utf-8"))
     values = {entry["name"]: entry["value"] for entry in case["structures"][1:]}
     base = Base(image, options, labels, values, {}, "", set())
     sitk.WriteImage(labels, str(folder / "drawn.nii.gz"))
     unchanged(base.call([str(folder / "drawn.nii.gz")], folder), folder)
-    voxels, status, warnings = _said(folder / "case" / "case.json")
-    return base._replace(voxels=voxels, status=status, warnings=warnings)
+    return Base(*base[:4], *_said(folder / "case" / "case.json"))
 
 
 def _said(file: Path) -> tuple[dict[str, int], str, set[str]]:
@@ -154,7 +144,8 @@ def _write(labels: sitk.Image, values: dict[str, int], folder: Path, form: str) 
 
 def _drawn(rng: random.Random, base: Base, foreign: sitk.Image | None, folder: Path, form: str) -> Mask:
     """Labels that were drawn elsewhere, or nearly where they belong."""
-    array = base.array
+    own = sitk.GetArrayFromImage(base.labels)
+    array = own.copy()
     known = [name for name in base.values if len(base.values) < 9 or name.split(" ", 1)[-1] in DEEP]
     pairs = [(name, name.replace("left", "right")) for name in known if name.startswith("left")] or [STRUCTURES]
     one = base.values[rng.choice(known)]
@@ -166,26 +157,24 @@ def _drawn(rng: random.Random, base: Base, foreign: sitk.Image | None, folder: P
     if way == "exchanged":
         chosen = rng.choice([pairs, [rng.choice(pairs)]])
         for names in chosen:
-            a, b = (base.array == base.values[name] for name in names)
-            array[a], array[b] = base.values[names[1]], base.values[names[0]]
+            for name, other in zip(names, names[::-1], strict=True):
+                array[own == base.values[name]] = base.values[other]
         way = f"{len(chosen)} of {len(pairs)} pairs of structures exchanged"
     elif way == "one emptied":
-        array[array == one] = 0
+        array[own == one] = 0
     elif way == "one moved":
-        inside = array == one
-        array[inside] = 0
-        array[np.roll(inside, by, axis)] = one
+        array[own == one] = 0
+        array[np.roll(own == one, by, axis)] = one
         way = f"structure {one} moved by {by} along axis {axis}"
     elif way == "some voxels changed":
-        inside = np.argwhere(array == one)
-        array[tuple(inside[rng.sample(range(len(inside)), 5)].T)] = 0
+        array.ravel()[rng.sample(np.flatnonzero(own == one).tolist(), 5)] = 0
     elif way == "all moved":
         way, array = f"moved by {by} along axis {axis}", np.roll(array, by, axis)
     elif way == "mirrored":
         way, array = f"mirrored along axis {axis}", np.flip(array, axis)
     elif foreign is not None and way == "of another patient":
-        array, why = sitk.GetArrayFromImage(foreign), "the same structure of another patient may lie as this one's does"
-    path = _write(base.of(array), base.values, folder, form)
+        array, why = sitk.GetArrayFromImage(foreign), ALIKE
+    path = _write(of_voxels(base.labels, array), base.values, folder, form)
     voxels = {name: int(np.count_nonzero(array == value)) for name, value in base.values.items()}
     right = way in ("untouched", "some voxels changed")
     return Mask(f"{form or 'folder'} {way}", [str(path)], voxels if right else None, right, why)
@@ -195,11 +184,8 @@ def _on_grid(rng: random.Random, base: Base, foreign: sitk.Image, folder: Path, 
     """The same labels on another grid, or on this one in another order."""
     what, labels, same = elsewhere(rng, base.labels, foreign)
     path = _write(labels, base.values, folder, form)
-    why = (
-        "its voxels all lie on voxels of the image: it may be what was drawn" if on_lattice(labels, base.labels) else ""
-    )
-    why = "mirrored about its middle it is like one stored in another order" if ABOUT_MIDDLE in what else why
-    return Mask(f"{form or 'folder'} {what}", [str(path)], base.voxels if same else None, same, why)
+    why = DRAWN if ABOUT_MIDDLE in what or on_lattice(labels, base.labels) else ""
+    return _of_two(f"{form or 'folder'} {what}", [str(path)], base, same, why)
 
 
 def _segments(rng: random.Random, base: Base, foreign: sitk.Image, folder: Path, form: str) -> Mask:
@@ -250,23 +236,19 @@ def _folder(rng: random.Random, base: Base, foreign: sitk.Image, folder: Path, f
         sitk.WriteImage(foreign == base.values[one.name.split(".")[0]], str(one))
     else:
         spoil(way, one, folder)
-    right = way in ("junk", "linked")
-    why = "the same structure of another patient may lie as this one's does" if way == "of another image" else ""
-    return Mask(f"folder: {one.name} {way}", [str(path)], base.voxels if right else None, right, why)
+    why = ALIKE if way == "of another image" else ""
+    return _of_two(f"folder: {one.name} {way}", [str(path)], base, way in ("junk", "linked"), why)
 
 
 def _table(rng: random.Random, base: Base, foreign: sitk.Image, folder: Path, form: str) -> Mask:
     """A table of images and masks."""
     mask, table = _write(base.labels, base.values, folder, form), folder / "drawn.csv"
-    rows = {
-        "of its header alone": [], "of one case": [f"case,{base.image},{mask}"], "without a mask": [f"case,{base.image},"],
-        "of a mask that is not there": [f"case,{base.image},{mask}", f"two,{base.image},drawn_two.nii.gz"],
-        "of one name twice": [f"case,{base.image},{mask}"] * 2
-    }  # fmt: skip
+    rows = {"of its header alone": [], "of one case": [f"case,{base.image},{mask}"],
+            "without a mask": [f"case,{base.image},"], "of one name twice": [f"case,{base.image},{mask}"] * 2,
+            "of a mask that is not there": [f"case,{base.image},{mask}", f"two,{base.image},drawn_2.nii"]}  # fmt: skip
     way = rng.choice(list(rows))
     table.write_text("\n".join(["case,image,mask", *rows[way]]) + "\n", "utf-8")
-    right = way == "of one case"
-    return Mask(f"table {way}", [str(table)], base.voxels if right else None, right)
+    return _of_two(f"table {way}", [str(table)], base, way == "of one case")
 
 
 def _named(rng: random.Random, base: Base, foreign: sitk.Image, folder: Path, form: str) -> Mask:
@@ -275,5 +257,9 @@ def _named(rng: random.Random, base: Base, foreign: sitk.Image, folder: Path, fo
     ways = {"right": [f"1={one}", f"2={two}"], "exchanged": [f"1={two}", f"2={one}"], "one of two": [f"1={one}"],
             "of a value of no voxel": [f"1={one}", f"7={two}"], "twice the same": [f"1={one}", f"2={one}"]}  # fmt: skip
     way = rng.choice(list(ways))
-    call = [str(path), "--labels", *ways[way]]
-    return Mask(f"--labels {way}", call, base.voxels if way == "right" else None, way == "right")
+    return _of_two(f"--labels {way}", [str(path), "--labels", *ways[way]], base, way == "right")
+
+
+def _of_two(what: str, call: Sequence[str], base: Base, right: bool, why: str = "") -> Mask:
+    """The model's own segmentation, whole if `right`."""
+    return Mask(what, call, base.voxels if right else None, right, why)

@@ -70,6 +70,13 @@ def elsewhere(rng: random.Random, image: sitk.Image, other: sitk.Image) -> tuple
     return "that of another case", other, False
 
 
+def of_voxels(image: sitk.Image, array: np.ndarray) -> sitk.Image:
+    """Other voxels at the places of an image's."""
+    changed = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    changed.CopyInformation(image)
+    return changed
+
+
 def turned(image: sitk.Image, order: Sequence[int], flips: Sequence[bool]) -> sitk.Image:
     """The same voxels at the same places in another order."""
     return sitk.Flip(sitk.PermuteAxes(image, list(order)), list(flips))
@@ -170,16 +177,8 @@ def _calls(command: str, model: str, two: str) -> Callable[[Path], list[str]]:
                     str(given / "out"), "--name", "case", "--unlike-training", "--json"]  # fmt: skip
         more = ["--output", str(given / "out"), "--no-graphs"] if words == "calibrate" else []
         more += ["--unlike-training"] if words == "evaluate" else []
-        return [
-            words,
-            "--model",
-            bundle,
-            "--add" if words == "calibrate" else "--cases",
-            table,
-            *more,
-            "--allow-seen-cases",
-            "--json",
-        ]
+        cases = ["--add" if words == "calibrate" else "--cases", table]
+        return [words, "--model", bundle, *cases, *more, "--allow-seen-cases", "--json"]
 
     return call
 

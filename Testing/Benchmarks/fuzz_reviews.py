@@ -70,11 +70,11 @@ def _version(rng: random.Random, case: Path, other: Path) -> tuple[str, dict[str
     path = case / "segmentation_reviewed.eve.seg.nrrd"
     version = sitk.ReadImage(str(path))
     if rng.random() < 0.15:
-        way, changed, same = "without a voxel", _with_header(sitk.Image(version) * 0, version), True
+        way, changed, same = "without a voxel", with_header(sitk.Image(version) * 0, version), True
     else:
         foreign = sitk.ReadImage(str(other / "segmentation.seg.nrrd"))
         way, changed, same = elsewhere(rng, version, foreign)
-        changed = _with_header(changed, foreign if "other case" in way else version)
+        changed = with_header(changed, foreign if "other case" in way else version)
     sitk.WriteImage(changed, str(path), useCompression=True)
     known = on_lattice(changed, version)
     unmoved = same or (known is not None and known <= (on_lattice(version, version) or set()))
@@ -83,9 +83,10 @@ def _version(rng: random.Random, case: Path, other: Path) -> tuple[str, dict[str
     return f"version {way}", {"unmoved": unmoved, "right": right, "unknowable": "" if known is None else why}
 
 
-def _with_header(image: sitk.Image, source: sitk.Image) -> sitk.Image:
+def with_header(image: sitk.Image, source: sitk.Image, beginning: str = "Segment") -> sitk.Image:
+    """Give an image the entries of a header that begin so."""
     for key in source.GetMetaDataKeys():
-        if key.startswith("Segment"):
+        if key.startswith(beginning):
             image.SetMetaData(key, source.GetMetaData(key))
     return image
 
