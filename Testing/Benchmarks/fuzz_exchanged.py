@@ -125,7 +125,7 @@ def _written(work: Path) -> dict[str, str]:
         elif content[128:132] == b"DICM":
             dataset = pydicom.dcmread(path)
             voxels = [bytes(dataset.get(name, b"")) for name in ("PixelData", "FloatPixelData")]
-            content = re.sub(r"\d+(\.\d+){4,}|\d{6,}(\.\d+)?", "", str(dataset)).encode() + b"".join(voxels)
+            content = re.sub(r"\(0002,.*|\d+(\.\d+){4,}|\d{6,}(\.\d+)?", "", str(dataset)).encode() + b"".join(voxels)
         elif path.suffix != ".png":
             changing = rb'\d{4}-\d\d-\d\d([T ][\d:.+]+Z?)?|_mac": "\w+'
             content = re.sub(changing, b"", content.replace(str(work).encode(), b""))
