@@ -27,6 +27,10 @@ links       slices, images, patients and cases that cannot be opened, are hidden
 references  references and further channels on other grids
 moved       images whose headers were changed after segmenting
 reviews     reviewers' versions that lie elsewhere, logs that cannot be true
+exchanged   case folders whose files were changed after the run
+judged      masks to judge: of others, exchanged, moved, partly without a name
+added       labelled cases: one patient under several names, references that are not the image's
+placement   models whose boxes in the template of a head cannot be true
 writers     two processes with one target
 empty       models that draw nothing
 
@@ -67,6 +71,8 @@ BLOCKS = {
     "cases": ("fuzz_cases", 10), "headers": ("fuzz_headers", 14), "contrasts": ("fuzz_contrasts", 14),
     "links": ("fuzz_links", 10), "references": ("fuzz_references", 5), "moved": ("fuzz_moved", 6),
     "reviews": ("fuzz_reviews", 6), "writers": ("fuzz_writers", 2), "empty": ("fuzz_empty", 1),
+    "exchanged": ("fuzz_exchanged", 14), "judged": ("fuzz_judged", 10), "added": ("fuzz_added", 3),
+    "placement": ("fuzz_placement", 4),
 }  # fmt: skip
 """Module and share of the tries of each block: a try that must run a network or two processes costs more."""
 ADDRESS_SPACE_BYTES = 24 << 30
@@ -158,9 +164,31 @@ class Try:
 Maker = Callable[[random.Random, Path], Try]
 
 
-def said_more(control: Ended) -> Callable[[Sequence[Ended]], bool]:
-    """Accept a run that remarks what it does not remark of the unchanged input."""
-    return lambda runs: bool(runs[-1].notes - control.notes)
+def said_more(control: Ended, word: str = "") -> Callable[[Sequence[Ended]], bool]:
+    """Accept a run that remarks, with this word, what it does not remark of the unchanged input."""
+    return lambda runs: any(word in note for note in runs[-1].notes - control.notes)
+
+
+def unchanged(call: Sequence[str], folder: Path) -> Ended:
+    """Run the command on input that is right; raises RuntimeError where it is refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (ended := run_command(call, 600, folder)).code:
+        raise RuntimeError(f"Unchanged input is refused: {' '.join(map(str, call))}: {ended.errors or ended.err}")
+    return ended
+
+
+def segment_hippocampi(images: Sequence[Path], cases: Path, *options: str) -> None:
+    """Segment images with the shipped model."""
+    from segwithu_command import MODEL
+
+    unchanged(["segment", *map(str, images), "--model", str(MODEL), "--output", str(cases), *options], cases.parent)
+
+
+def export(command: str, cases: Path, output: Path, *options: str) -> list[str]:
+    """Arguments of an export ("export --bids"); of pages without the image, if no option says otherwise."""
+    more = [*command.split()[1:], *options]
+    more += ["--without-image"] if "--page" in more and "--with-image" not in more else []
+    return ["export", str(cases), *more, "--output", str(output), "--json"]
 
 
 def run_command(arguments: Sequence[str], limit_s: float, folder: Path) -> Ended:

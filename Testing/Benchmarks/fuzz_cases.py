@@ -15,38 +15,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fuzz import Ended, Maker, Try, run_command
+from fuzz import Ended, Maker, Try, export, segment_hippocampi
 from fuzz_images import CASE, as_json
 
 SECRET = "secret-4711-of-another-patient"
 GOOD = "hippocampus_003"
-VALUES: tuple[Any, ...] = (
-    None,
-    float("nan"),
-    1e308,
-    -1,
-    "",
-    "=1+1",
-    "\x1b[31m",
-    [],
-    {},
-    True,
-    "../../secret.txt",
-    "/etc/passwd",
-)
+EXPORTS = ("export", "export --anonymous", "export --bids")
+VALUES: tuple[Any, ...] = (None, float("nan"), 1e308, -1, "", "=1+1", "\x1b[31m", [], {}, True, "../../secret.txt",
+                           "/etc/passwd")  # fmt: skip
 
 
 def prepare(data: Path, folder: Path) -> Maker:
     """Write the bases: two hippocampi segmented by the shipped model, with images, reviewed and edited."""
     from exchanged_cases import VERDICTS_THERE, edited, judged
-    from segwithu_command import MODEL
 
-    images = [str(data / "hippocampus" / "images" / f"{name}.nii.gz") for name in (CASE, GOOD)]
-    folder.mkdir(parents=True)
-    call = ["segment", *images, "--model", str(MODEL), "--output", str(folder / "cases"), "--include-image"]
-    ended = run_command(call, 600, folder)
-    if ended.code:
-        raise RuntimeError(f"The undamaged cases are not made: {ended.err}")
+    images = [data / "hippocampus" / "images" / f"{name}.nii.gz" for name in (CASE, GOOD)]
+    segment_hippocampi(images, folder / "cases", "--include-image")
     judged(folder / "cases" / CASE, "Ada", VERDICTS_THERE, "a comment")
     edited(folder / "cases" / CASE, "Ada")
 
@@ -64,7 +48,7 @@ def _call(rng: random.Random, work: Path, cases: Path, what: str, whole: Path) -
     """One of the commands that read cases; with many cases the good one must come through."""
     output = work / "output"
     one, damaged = rng.random() < 0.4, cases / CASE
-    command = rng.choice(["report", "worklist", "export", "export --anonymous", "merge-reviews", "regions", "check"])
+    command = rng.choice(["report", "worklist", *EXPORTS, "merge-reviews", "regions", "check"])
     names = [CASE, "case.json", "regions.csv", "review."]
     if command == "report":
         calls = [["report", str(damaged), "--output", str(output / "report.html"), "--json"]]
@@ -72,8 +56,7 @@ def _call(rng: random.Random, work: Path, cases: Path, what: str, whole: Path) -
     elif command == "worklist":
         calls = [["worklist", str(damaged if one else cases), "--output", str(output), "--json"]]
     elif command.startswith("export"):
-        options = ["--anonymous"] if "anonymous" in command else []
-        calls = [["export", str(damaged if one else cases), "--output", str(output), *options, "--json"]]
+        calls = [export(command, damaged if one else cases, output)]
     elif command == "merge-reviews":
         shutil.copytree(whole, output)
         calls = [["merge-reviews", str(damaged if one else cases), "--into", str(output), "--json"]]
@@ -81,16 +64,10 @@ def _call(rng: random.Random, work: Path, cases: Path, what: str, whole: Path) -
         calls = [["regions", str(damaged), "--json"]]
     else:
         calls = [["check", str(damaged if one else cases), "--json"]]
-    many = not one and command in {"worklist", "export", "export --anonymous", "check"}
-    return Try(
-        "cases",
-        f"{command}: {what}",
-        calls,
-        names,
-        _nothing_foreign(output),
-        [] if many or command in {"merge-reviews", "worklist"} else [output],
-        many=_good_is_there(command, output) if many else None,
-    )
+    many = not one and command in {"worklist", *EXPORTS, "check"}
+    outputs = [] if many or command in {"merge-reviews", "worklist"} else [output]
+    there = _good_is_there(command, output) if many else None
+    return Try("cases", f"{command}: {what}", calls, names, _nothing_foreign(output), outputs, many=there)
 
 
 def _nothing_foreign(output: Path) -> Callable[[Sequence[Ended]], bool]:
@@ -138,8 +115,8 @@ def _good_is_there(command: str, output: Path) -> Callable[[Ended], bool]:
     def there(ended: Ended) -> bool:
         if command == "export":
             return (output / GOOD / "segmentation.nii.gz").is_file()
-        if command == "export --anonymous":
-            return len(list(output.glob("case-*/segmentation.nii.gz"))) >= 1
+        if command.startswith("export"):
+            return any(output.glob("case-*/segmentation.nii.gz" if "anon" in command else "sub-*003/anat/*dseg.nii.gz"))
         if command == "worklist":
             table = output / "worklist.csv"
             return table.is_file() and GOOD in table.read_text("utf-8")
@@ -173,17 +150,8 @@ def _description(rng: random.Random, case: Path) -> str:
     return f"case.json {way}"
 
 
-FILES = (
-    "case.json",
-    "segmentation.nii.gz",
-    "segmentation.seg.nrrd",
-    "regions.csv",
-    "regions.nii.gz",
-    "error_probability.nii.gz",
-    "runner_up.nii.gz",
-    "image.nii.gz",
-    "review.Ada.jsonl",
-)
+FILES = ("case.json", "segmentation.nii.gz", "segmentation.seg.nrrd", "regions.csv", "regions.nii.gz",
+         "error_probability.nii.gz", "runner_up.nii.gz", "image.nii.gz", "review.Ada.jsonl")  # fmt: skip
 
 
 def _file(rng: random.Random, case: Path) -> str:
@@ -262,12 +230,8 @@ def _link(rng: random.Random, case: Path) -> str:
         (case / "image.nii.gz").unlink()
         (case / "case.json").write_text(as_json(content), "utf-8")
         return "path in case.json leads outside"
-    names = {
-        "notes": "notes.txt",
-        "image": "image.nii.gz",
-        "segmentation": "segmentation_reviewed.Bob.seg.nrrd",
-        "review": "review.Bob.jsonl",
-    }
+    names = {"notes": "notes.txt", "image": "image.nii.gz", "segmentation": "segmentation_reviewed.Bob.seg.nrrd",
+             "review": "review.Bob.jsonl"}  # fmt: skip
     path = case / names.get(way, "notes.txt")
     path.unlink(missing_ok=True)
     path.symlink_to(outside)

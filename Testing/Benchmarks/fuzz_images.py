@@ -63,14 +63,8 @@ def prepare(data: Path, folder: Path) -> Maker:
     image.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.2, -0.1, 0.3).GetMatrix())
     image.SetSpacing((1.0, 1.1, 0.9))
     bases = []
-    for suffix, compressed in (
-        (".nii.gz", True),
-        (".nii", False),
-        (".nrrd", True),
-        (".nrrd", False),
-        (".mha", True),
-        (".mha", False),
-    ):
+    suffixes = (".nii.gz", ".nii", ".nrrd", ".nrrd", ".mha", ".mha")
+    for suffix, compressed in zip(suffixes, (True, False) * 3, strict=True):
         path = folder / f"base{int(compressed)}{suffix}"
         sitk.WriteImage(image, str(path), useCompression=compressed)
         again = sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkFloat32)
@@ -196,12 +190,7 @@ META_LINES: dict[bytes, Sequence[bytes]] = {
     b"NDims": (b"NDims = 99", b"NDims = 2", b"NDims = -3", b"NDims = x", b""),
     b"DimSize": (b"DimSize = 0 1 1", b"DimSize = 9999 9999 9999", b"DimSize = 3 3", b"DimSize = -4 5 5", b""),
     b"ElementType": (b"ElementType = MET_DOUBLE", b"ElementType = MET_NONSENSE", b""),
-    b"ElementSpacing": (
-        b"ElementSpacing = -1 1 1",
-        b"ElementSpacing = 0 1 1",
-        b"ElementSpacing = nan 1 1",
-        b"ElementSpacing = 1e30 1 1",
-    ),
+    b"ElementSpacing": tuple(b"ElementSpacing = %b 1 1" % value for value in (b"-1", b"0", b"nan", b"1e30")),
     b"TransformMatrix": (
         b"TransformMatrix = 1 0 0 0.3 1 0 0 0 1",
         b"TransformMatrix = 1 0 0 1 0 0 0 0 1",
@@ -212,12 +201,7 @@ META_LINES: dict[bytes, Sequence[bytes]] = {
     b"Offset": (b"Offset = nan 0 0", b"Offset = 1e300 0 0"),
     b"CompressedDataSize": (b"CompressedDataSize = 5", b"CompressedDataSize = 999999999"),
     b"CompressedData ": (b"CompressedData = False", b"CompressedData = True"),
-    b"ElementDataFile": (
-        b"ElementDataFile = /etc/passwd",
-        b"ElementDataFile = ../x.raw",
-        b"ElementDataFile = LIST",
-        b"",
-    ),
+    b"ElementDataFile": (*(b"ElementDataFile = " + file for file in (b"/etc/passwd", b"../x.raw", b"LIST")), b""),
 }
 
 

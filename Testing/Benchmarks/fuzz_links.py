@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dicom_phantoms import write_series
-from fuzz import Ended, Maker, Try, run_command
+from fuzz import Ended, Maker, Try, export, run_command, unchanged
 from fuzz_contrasts import SLICES, accepts_whole, of_modality, volume
 from fuzz_headers import nifti
 
@@ -35,9 +35,7 @@ def prepare(data: Path, folder: Path) -> Maker:
     bundle = tiny_bundle(folder / "tiny")
     real = sorted((data / "hippocampus" / "images").glob("*.nii.gz"))[:3]
     call = ["segment", *map(str, real), "--model", str(bundle), "--output", str(folder / "cases"), "--unlike-training"]
-    ended = run_command([*call, "--include-image"], 300, folder)
-    if ended.code:
-        raise RuntimeError(f"The cases are not made: {ended.err}")
+    unchanged([*call, "--include-image"], folder)
     controls: dict[str, Ended] = {}
 
     def make(rng: random.Random, work: Path) -> Try:
@@ -70,7 +68,7 @@ def prepare(data: Path, folder: Path) -> Maker:
 
 COMMANDS = {
     "series": ["check"], "images": ["check", "segment --each"], "numbered": ["segment"],
-    "patients": ["check", "segment --each"], "cases": ["check", "worklist", "export", "export --page"],
+    "patients": ["check", "segment --each"], "cases": ["check", "worklist", "export", "export --bids", "export --page"],
 }  # fmt: skip
 
 
@@ -78,9 +76,9 @@ def _call(command: str, given: Path, bundle: Path, output: Path) -> list[str]:
     if command.startswith("segment"):
         options = ["--model", str(bundle), "--output", str(output), "--json"]
         return ["segment", str(given), *command.split()[1:], *options]
-    writes = [] if command == "check" else ["--output", str(output)]
-    writes += ["--without-image"] if "--page" in command else []
-    return [*command.split()[:1], str(given), *command.split()[1:], *writes, "--json"]
+    if command.startswith("export"):
+        return export(command, given, output)
+    return [command, str(given), *([] if command == "check" else ["--output", str(output)]), "--json"]
 
 
 def _atomic(command: str, output: Path) -> list[Path]:
@@ -145,7 +143,7 @@ def _all_there(command: str, output: Path, count: int, control: Ended) -> Callab
             return len((output / "worklist.csv").read_text("utf-8").splitlines()) == count + 1
         if command.startswith("segment"):
             return last.event("cohort").get("cases", 1) == count
-        pattern = "*.html" if "page" in command else "*/case.json"
+        pattern = {"export": "*/case.json", "export --bids": "*/anat/*dseg.nii.gz"}.get(command, "*.html")
         return len([path for path in output.glob(pattern) if path.name != "index.html"]) == count
 
     return accepts

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from dicom_phantoms import decimals, write_series
-from fuzz import Ended, Maker, Try, run_command
+from fuzz import Ended, Maker, Try, export, segment_hippocampi, unchanged
 from fuzz_contrasts import of_modality
 from fuzz_images import CASE
 from fuzz_references import OTHER, elsewhere
@@ -23,7 +23,7 @@ SUFFIXES = (".nii.gz", ".nrrd", ".mha")
 
 def prepare(data: Path, folder: Path) -> Maker:
     """Segment one hippocampus as a file of each format and as a series, and write down what is said of each."""
-    from segwithu_command import MODEL, write
+    from segwithu_command import write
 
     image, other = (sitk.ReadImage(str(data / "hippocampus" / "images" / f"{name}.nii.gz")) for name in (CASE, OTHER))
     for suffix in SUFFIXES:
@@ -32,12 +32,8 @@ def prepare(data: Path, folder: Path) -> Maker:
     kinds = [*(f"image{suffix}" for suffix in SUFFIXES), "series", "inside"]
     for kind in kinds:
         source = folder / "images" / (kind if kind != "inside" else "image.nii.gz")
-        call = ["segment", str(source), "--model", str(MODEL), "--output", str(folder / "cases"), "--name", kind]
-        ended = run_command(
-            [*call, "--unlike-training", *(["--include-image"] if kind == "inside" else [])], 300, folder
-        )
-        if ended.code:
-            raise RuntimeError(f"{kind} is not segmented: {ended.err}")
+        more = ["--include-image"] if kind == "inside" else []
+        segment_hippocampi([source], folder / "cases", "--name", kind, "--unlike-training", *more)
     controls: dict[tuple[str, str], Ended] = {}
     for kind in ("series", "inside", "image.nii.gz"):
         for command in dict.fromkeys(COMMANDS):
@@ -45,9 +41,7 @@ def prepare(data: Path, folder: Path) -> Maker:
             call = _call(
                 command, folder / "cases" / kind, folder / "images" / kind, folder / "controls" / kind / command
             )
-            controls[command, kind] = run_command(call, 300, folder)
-            if controls[command, kind].code:
-                raise RuntimeError(f"{command} refuses the unchanged {kind}: {controls[command, kind].errors}")
+            controls[command, kind] = unchanged(call, folder)
 
     def make(rng: random.Random, work: Path) -> Try:
         kind, command = rng.choice(kinds), rng.choice(COMMANDS)
@@ -82,9 +76,8 @@ def _call(command: str, case: Path, image: Path, output: Path) -> list[str]:
     where = [] if inside else ["--image", str(image)]
     if command == "report":
         return ["report", str(case), *where, "--output", str(output / "report.html"), "--json"]
-    more = ["--page", "--with-image"] if "--page" in command else []
     where = [] if inside else ["--images", str(image.parent)]
-    return ["export", str(case), *where, *more, "--output", str(output / "out"), "--json"]
+    return export(command, case, output / "out", *where, *(["--with-image"] if "--page" in command else []))
 
 
 def _moved_series(rng: random.Random, files: Sequence[Path]) -> tuple[str, bool]:
@@ -120,11 +113,14 @@ def _accepts(command: str, output: Path, control: Ended, same: bool) -> Callable
             image, labels = (sitk.ReadImage(str(folder / f"{name}.nii.gz")) for name in ("image", "segmentation"))
             if not np.allclose(corners(image), corners(labels), atol=0.01):
                 return False
-        report = output / "report.html"  # which says in itself why it has no pictures
-        told = report.is_file() and re.search(r"\[[a-z]+(-[a-z]+)+\]", report.read_text("utf-8"))
-        return same or bool(told) or bool(runs[-1].notes - control.notes)
+        return same or said_in_itself(output / "report.html") or bool(runs[-1].notes - control.notes)
 
     return accepts
+
+
+def said_in_itself(report: Path) -> bool:
+    """Whether a report names the error for which it has no pictures."""
+    return report.is_file() and bool(re.search(r"\[[a-z]+(-[a-z]+)+\]", report.read_text("utf-8")))
 
 
 def corners(image: sitk.Image) -> np.ndarray:

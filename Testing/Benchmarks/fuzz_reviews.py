@@ -9,24 +9,20 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from fuzz import Ended, Maker, Try, run_command, said_more
+from fuzz import Ended, Maker, Try, export, said_more, segment_hippocampi, unchanged
 from fuzz_images import CASE
 from fuzz_references import OTHER, elsewhere
 
 COMMANDS = ("report", "export", "check", "merge-reviews")
-"""Pages are not among them: they hold the model's segmentation alone."""
+"""Pages and BIDS are not among them: they hold the model's segmentation alone."""
 
 
 def prepare(data: Path, folder: Path) -> Maker:
     """Segment two hippocampi, reviewed and edited by one reader, and write down what is said of them."""
     from exchanged_cases import VERDICTS_THERE, edited, judged
-    from segwithu_command import MODEL
 
-    folder.mkdir(parents=True)
-    images = [str(data / "hippocampus" / "images" / f"{name}.nii.gz") for name in (CASE, OTHER)]
-    call = ["segment", *images, "--model", str(MODEL), "--output", str(folder / "cases"), "--include-image"]
-    if (ended := run_command(call, 300, folder)).code:
-        raise RuntimeError(f"The cases are not made: {ended.err}")
+    images = [data / "hippocampus" / "images" / f"{name}.nii.gz" for name in (CASE, OTHER)]
+    segment_hippocampi(images, folder / "cases", "--include-image")
     shutil.copytree(folder / "cases", folder / "ours")
     judged(folder / "cases" / CASE, "eve", VERDICTS_THERE, "a comment")
     edited(folder / "cases" / CASE, "eve")
@@ -35,9 +31,7 @@ def prepare(data: Path, folder: Path) -> Maker:
         work = folder / "controls" / command
         for name in ("cases", "ours"):
             shutil.copytree(folder / name, work / name)
-        controls[command] = run_command(_call(command, work), 300, folder)
-        if controls[command].code:
-            raise RuntimeError(f"{command} refuses the unchanged case: {controls[command].errors}")
+        controls[command] = unchanged(_call(command, work), folder)
 
     def make(rng: random.Random, work: Path) -> Try:
         for name in ("cases", "ours"):
@@ -61,14 +55,14 @@ def _always(runs: Sequence[Ended]) -> bool:
 
 
 def _call(command: str, work: Path) -> list[str]:
-    case, output = str(work / "cases" / CASE), str(work / "output")
+    case = str(work / "cases" / CASE)
     if command == "report":
         return ["report", case, "--output", str(work / "report.html"), "--json"]
     if command == "check":
         return ["check", case, "--json"]
     if command == "merge-reviews":
         return ["merge-reviews", str(work / "cases"), "--into", str(work / "ours"), "--json"]
-    return ["export", case, "--output", output, "--json"]
+    return export(command, Path(case), work / "output")
 
 
 def _version(rng: random.Random, case: Path, other: Path) -> tuple[str, dict[str, Any]]:
@@ -76,27 +70,28 @@ def _version(rng: random.Random, case: Path, other: Path) -> tuple[str, dict[str
     path = case / "segmentation_reviewed.eve.seg.nrrd"
     version = sitk.ReadImage(str(path))
     if rng.random() < 0.15:
-        way, changed, same = "without a voxel", _with_header(sitk.Image(version) * 0, version), True
+        way, changed, same = "without a voxel", with_header(sitk.Image(version) * 0, version), True
     else:
         foreign = sitk.ReadImage(str(other / "segmentation.seg.nrrd"))
         way, changed, same = elsewhere(rng, version, foreign)
-        changed = _with_header(changed, foreign if "other case" in way else version)
+        changed = with_header(changed, foreign if "other case" in way else version)
     sitk.WriteImage(changed, str(path), useCompression=True)
-    known = _on_lattice(changed, version)
-    unmoved = same or (known is not None and known <= (_on_lattice(version, version) or set()))
+    known = on_lattice(changed, version)
+    unmoved = same or (known is not None and known <= (on_lattice(version, version) or set()))
     why = "the labelled voxels of a version all lie on voxels of the case: it may be what the reviewer drew"
     right = "without a voxel" in way or "rounded" in way
     return f"version {way}", {"unmoved": unmoved, "right": right, "unknowable": "" if known is None else why}
 
 
-def _with_header(image: sitk.Image, source: sitk.Image) -> sitk.Image:
+def with_header(image: sitk.Image, source: sitk.Image, beginning: str = "Segment") -> sitk.Image:
+    """Give an image the entries of a header that begin so."""
     for key in source.GetMetaDataKeys():
-        if key.startswith("Segment"):
+        if key.startswith(beginning):
             image.SetMetaData(key, source.GetMetaData(key))
     return image
 
 
-def _on_lattice(version: sitk.Image, case: sitk.Image) -> set[tuple[int, ...]] | None:
+def on_lattice(version: sitk.Image, case: sitk.Image) -> set[tuple[int, ...]] | None:
     """On which voxels of the case the labelled voxels lie, by their places alone; None if some lie on none."""
     indices = np.argwhere(sitk.GetArrayViewFromImage(version) != 0)[:, ::-1]
     direction, spacing = np.reshape(version.GetDirection(), (3, 3)), np.array(version.GetSpacing())

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import SimpleITK as sitk
-from fuzz import Ended, Maker, Try, run_command
+from fuzz import Ended, Maker, Try, export, segment_hippocampi
 from fuzz_images import CASE
 from fuzz_references import OTHER
 
-COMMANDS = (*["export", "export --anonymous", "export --page", "worker"] * 2, "calibrate", "segment")
+COMMANDS = (*["export", "export --anonymous", "export --bids", "export --page", "worker"] * 2, "calibrate", "segment")
 CALIBRATED = (10, 11)
 """Cases of the two tables; fewer than 10 say nothing of whole cases."""
 
@@ -23,11 +23,8 @@ def prepare(data: Path, folder: Path) -> Maker:
     """Segment two hippocampi, and make a tiny model with two tables to calibrate it on."""
     from segwithu_command import MODEL, tiny_bundle
 
-    folder.mkdir(parents=True)
     images = [data / "hippocampus" / "images" / f"{name}.nii.gz" for name in (CASE, OTHER)]
-    call = ["segment", *map(str, images), "--model", str(MODEL), "--output", str(folder / "cases"), "--include-image"]
-    if (ended := run_command(call, 300, folder)).code:
-        raise RuntimeError(f"The cases are not made: {ended.err}")
+    segment_hippocampi(images, folder / "cases", "--include-image")
     bundle = tiny_bundle(folder / "tiny")
     names = sorted(path.name for path in (data / "hippocampus" / "images").iterdir())[: max(CALIBRATED)]
     for kind in ("images", "labels"):
@@ -63,8 +60,7 @@ def _call(
         table = f"{folder / f'table{CALIBRATED[number]}.csv'}:calibration"
         return ["calibrate", "--model", bundle, "--add", table, "--output", str(target), "--no-graphs",
                 "--allow-seen-cases", "--json"]  # fmt: skip
-    more = {"--anonymous": ["--anonymous"], "--page": ["--page", "--without-image"]}.get(command.split()[-1], [])
-    return ["export", str(folder / "cases" / (CASE, OTHER)[number]), *more, "--output", str(target), "--json"]
+    return export(command, folder / "cases" / (CASE, OTHER)[number], target)
 
 
 def _one_writer(command: str, order: Sequence[int], target: Path) -> Callable[[Sequence[Ended]], bool]:
@@ -82,8 +78,9 @@ def _holds(command: str, winner: int, target: Path) -> bool:
     if command == "calibrate":
         return f'"cases": {CALIBRATED[winner]}' in (target / "bundle.json").read_text("utf-8")
     name, other = (CASE, OTHER) if winner == 0 else (OTHER, CASE)
-    if command == "export":
-        return [path.name for path in target.iterdir() if path.is_dir()] == [name]
+    if command in ("export", "export --bids"):
+        names = [path.name for path in target.iterdir() if path.is_dir()]
+        return names == [name if command == "export" else f"sub-{name.replace('_', '')}"]
     if command.startswith("export"):  # under other names, which a table beside them explains
         names = target.with_name("target-names.json").read_text("utf-8")
         made = len(list(target.glob("*.html"))) == 2 if "page" in command else (
