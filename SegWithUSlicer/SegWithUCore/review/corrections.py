@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from ..case import segmentation_file
 from ..case.case_file import CHANGED_FILE, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, naming_case, read_case
 from ..case.case_files import SEGMENTATIONS, case_volume
-from ..case.case_image import case_grid
+from ..case.case_image import case_grid, channel_hash
 from ..case.region_files import REGION_LABELS_FILE, regions_hash, regions_text
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import LABELS, write_nifti_planes
@@ -47,8 +47,7 @@ def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
         drawn, changed = _drawn(folder, case)
         mask, grid = mask or folder / (changed or SEGMENTATIONS)[0], case_grid(folder, case)
         names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-        image, layers = segmentation_file.read_layers(mask, grid)
-        segments = segmentation_file.segment_fields(image)
+        layers, segments, unmarked = segmentation_file.read_segments(mask, grid, channel_hash(folder, case))
         if not segments and (unknown := set(np.unique(whole_labels(mask, layers[0])).tolist()) - {0, *names}):
             message = f"{mask} holds the label {min(unknown)}, which the case does not name: remove it."
             raise InputError(message, "unknown-label")
@@ -59,8 +58,8 @@ def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
         with atomic_file(target, overwrite=False) as work:
             if segments:  # with all that its program knows, such as segments of the reviewer's own
                 shutil.copyfile(mask, work)
-                if not image.HasMetaDataKey(segmentation_file.IMAGE_KEY):
-                    segmentation_file.mark_image(work, str(case["input"]["channels"][0]["voxels_sha256"]))
+                if unmarked:
+                    segmentation_file.mark_image(work, channel_hash(folder, case))
             else:
                 segmentation_file.write_drawn_nrrd(work, grid.image(after), case)
             check_file(work)
