@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..case.case_file import SEGMENTATION_FILE, read_case
 from ..case.case_folders import REVIEWED_PATTERN
-from ..case.case_image import OutsideError, checked_image, series_with_voxels, trusted_source
+from ..case.case_image import OTHER_IMAGE, OutsideError, checked_image, series_with_voxels, trusted_source
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.region_files import REGION_LABELS_FILE
 from ..case.segmentation_file import image_note, read_layers, reviewed_name, segment_fields
@@ -21,6 +21,7 @@ from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import read_reviews, seen_by
 from ..util.atomic_files import atomic_folder
 from ..util.errors import NEEDS_PACKAGE, InputError, UsageError
+from ..util.paths import is_own
 from ..util.progress import Progress, silent
 from . import dicom_objects as objects
 from .case_export import Exported, exported, free_name, in_turn
@@ -96,7 +97,7 @@ def _export_case(folder: Path, target: Path, moved_to: Path | None, chosen: str 
     with warnings.catch_warnings():  # about values in headers of the series, which are taken over as they are
         warnings.simplefilter("ignore")
         try:
-            source = source_series(folder, case, moved_to)
+            source = source_series(folder, case, moved_to, own)
             made = dict(_objects(folder, case, source, chosen, own))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
@@ -178,17 +179,20 @@ def _on_grid(path: Path, grid: sitk.Image, read: Any) -> np.ndarray:
     return sitk.GetArrayFromImage(image)
 
 
-def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) -> objects.SourceSeries:
+def source_series(
+    folder: Path, case: Mapping[str, Any], moved_to: Path | None, notes: list[str]
+) -> objects.SourceSeries:
     """Read the series of a case's first channel, on whose grid all results lie.
 
     Args:
         folder: the case folder.
         case: the content of its `case.json`.
-        moved_to: current folder of the series, if it was moved or converted in between.
+        moved_to: current folder of the series, if it was moved, converted or de-identified in between.
+        notes: one is added where that series names another patient.
 
     Raises:
-        InputError: the case was not made from DICOM, the series is gone, holds other voxels or lies elsewhere in space,
-            or names no study or frame of reference.
+        InputError: the case was not made from DICOM, the series is gone, holds other voxels, lies elsewhere in space or
+            names another patient, as far as this user segmented it, or no study or frame of reference.
     """
     try:
         path = moved_to or trusted_source(folder, case)
@@ -201,6 +205,14 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) 
         raise InputError(message, "no-source-series")
     volume, files = series_with_voxels(path, case["input"]["channels"][0]["voxels_sha256"])
     image = checked_image(path, volume, folder, case)
+    channel, mac = case["input"]["channels"][0], case["input"].get("patient_mac")
+    voxels = channel["voxels_sha256"]
+    is_by_this_user = is_own(channel.get("file_mac"), channel["file"], voxels)  # else nobody knows
+    if mac and is_by_this_user and not is_own(mac, *volume.header.patient, voxels):
+        what = f"{path} has another PatientID, or issuer of it, than when {folder} was segmented"
+        if moved_to is None:
+            raise InputError(f"{what}: give it with --source if results shall name that patient.", OTHER_IMAGE)
+        notes.append(f"{what}; the results name the patient that it has now.")
     headers = [_header(file) for file in files]
     for keyword, what in _SHARED.items():
         if not headers[0].get(keyword):

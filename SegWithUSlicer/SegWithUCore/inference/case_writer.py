@@ -88,6 +88,7 @@ class CaseResult:
         mask: the segmentation where it was made elsewhere; `maps` hold the part of it inside `box`.
         placed_in: the whole first channel as it lies in the world, where boxes were placed in it.
         passes: over the image, whose error probabilities were averaged.
+        patient: of a DICOM series, PatientID and its issuer, of which `case.json` gets a keyed hash.
     """
 
     name: str
@@ -117,6 +118,7 @@ class CaseResult:
     mask: GivenMask | None = None
     placed_in: sitk.Image | None = None
     passes: int = 1
+    patient: Sequence[str] = ()
 
     def assessed_parts(self, planes: Planes) -> list[Planes]:
         """Return the assessed parts of a map."""
@@ -250,6 +252,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         "input": {
             "channels": [{"name": name, **_file_facts(file, target, voxels)} for name, file, voxels in channels],
             "grid": result.grid.facts(),
+            "patient_mac": path_mac(*result.patient, result.voxels_sha256[0]) if result.patient else None,
         },
         "roi": None if place is None else {**place, **result.box.to_json()},
         "assessed": result.box.to_json(),

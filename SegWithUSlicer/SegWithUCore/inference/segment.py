@@ -136,8 +136,8 @@ def compute_case(
     if job.roi is None and model.bundle.placement is not None:
         volumes = read_channels(job, model.bundle, headers, images)
         if needs_placing(VoxelGrid.of(volumes[0].image), model.bundle):
-            return _placed_case(job, model, volumes, progress)
-    return _whole_case(job, model, headers, images, progress, scratch)
+            return replace(_placed_case(job, model, volumes, progress), patient=headers[0].patient)
+    return replace(_whole_case(job, model, headers, images, progress, scratch), patient=headers[0].patient)
 
 
 def _whole_case(

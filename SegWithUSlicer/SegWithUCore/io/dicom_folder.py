@@ -49,8 +49,8 @@ _KEYWORDS = (
     *("FlipAngle", "SequenceName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType", "StudyDate"),
     *("RepetitionTime", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth", "BodyPartExamined", "SeriesNumber"),
     *("PatientPosition", "ProtocolName", "ScanOptions", "ManufacturerModelName", "DeviceSerialNumber"),
-    "MagneticFieldStrength",
-    *("RescaleIntercept", "RescaleSlope", "RescaleType", "NumberOfSlices", "Units", "ModalityLUTSequence"),
+    *("MagneticFieldStrength", "Units", "RescaleIntercept", "RescaleSlope", "RescaleType", "NumberOfSlices"),
+    "ModalityLUTSequence",
 )
 _UNSIGNED_SHORT = {"SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
                    "PixelRepresentation", "NumberOfSlices", "NumberOfImagesInMosaic"}  # fmt: skip
@@ -118,6 +118,11 @@ class DicomSlice:
     def refused(self, why: str, code: str = "unusable-slice") -> InputError:
         """Make the error about this file."""
         return InputError(f"{self.file} cannot be read as an image: {why}.", code)
+
+    @property
+    def patient(self) -> tuple[str, str]:
+        """PatientID and its issuer."""
+        return self.text("PatientID"), self.text("IssuerOfPatientID")
 
     @property
     def is_picture(self) -> bool:

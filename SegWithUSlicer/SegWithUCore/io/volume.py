@@ -51,6 +51,7 @@ class Header:
         notes: warnings about what it leaves open, without a file name.
         has_two_places: whether qform and sform of a NIfTI file put the image at two places.
         source: what reads the voxels.
+        patient: of a DICOM series, PatientID and its issuer; no file gets them.
     """
 
     grid: VoxelGrid | None
@@ -59,6 +60,7 @@ class Header:
     notes: tuple[str, ...] = ()
     has_two_places: bool = False
     source: Any = None
+    patient: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
