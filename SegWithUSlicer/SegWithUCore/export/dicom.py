@@ -104,7 +104,7 @@ def _export_case(folder: Path, target: Path, moved_to: Path | None, chosen: str 
     with warnings.catch_warnings():  # about values in headers of the series, which are taken over as they are
         warnings.simplefilter("ignore")
         try:
-            source = source_series(folder, case, moved_to)
+            source = source_series(folder, case, moved_to, own)
             made = dict(_objects(folder, case, source, chosen, own))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
@@ -172,13 +172,16 @@ def _objects(
     yield PROBABILITY_DICOM, objects.probability_object(source, values, facts["window"], origin, title)
 
 
-def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) -> objects.SourceSeries:
+def source_series(
+    folder: Path, case: Mapping[str, Any], moved_to: Path | None, notes: list[str]
+) -> objects.SourceSeries:
     """Read the series of a case's first channel, on whose grid all results lie.
 
     Args:
         folder: the case folder.
         case: the content of its `case.json`.
-        moved_to: current folder of the series, if it was moved or converted in between.
+        moved_to: current folder of the series, if it was moved, converted or de-identified in between.
+        notes: one is added where that series names another patient.
 
     Raises:
         InputError: the case was not made from DICOM, the series is gone, holds other voxels, lies elsewhere in space or
@@ -200,7 +203,9 @@ def source_series(folder: Path, case: Mapping[str, Any], moved_to: Path | None) 
     is_by_this_user = is_own(channel.get("file_mac"), channel["file"], voxels)  # else nobody knows
     if mac and is_by_this_user and not is_own(mac, *volume.header.patient, voxels):
         what = f"{path} has another PatientID, or issuer of it, than when {folder} was segmented"
-        raise InputError(f"{what}: give the series as it was with --source, or segment it again.", OTHER_IMAGE)
+        if moved_to is None:
+            raise InputError(f"{what}: give it with --source if results shall name that patient.", OTHER_IMAGE)
+        notes.append(f"{what}; the results name the patient that it has now.")
     headers = [_header(file) for file in files]
     for keyword, what in _SHARED.items():
         if not headers[0].get(keyword):

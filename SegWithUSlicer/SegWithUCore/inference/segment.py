@@ -137,8 +137,8 @@ def compute_case(
     if job.roi is None and model.bundle.placement is not None:
         volumes = read_channels(job, model.bundle, headers, images)
         if needs_placing(VoxelGrid.of(volumes[0].image), model.bundle):
-            return _placed_case(job, model, volumes, headers[0], progress)
-    return _whole_case(job, model, headers, images, progress, scratch)
+            return replace(_placed_case(job, model, volumes, headers[0], progress), patient=headers[0].patient)
+    return replace(_whole_case(job, model, headers, images, progress, scratch), patient=headers[0].patient)
 
 
 def _whole_case(
@@ -206,7 +206,6 @@ def _whole_case(
         engine_versions=model.engine.versions(),
         network_sha256=model.network_sha256,
         image=given.image,
-        patient=headers[0].patient,
         timings_s=seconds,
         peak_memory_mb=memory_prediction.peak_memory_mb(),
     )
@@ -246,7 +245,7 @@ def _placed_case(job: Job, model: Model, volumes: Sequence[Volume], header: Head
     notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes)
     warnings = [*(Deviation(WARNING, note, "place") for note in notes), *result.warnings]
     kept, warnings = image if job.include_image else None, by_importance(warnings)
-    result = replace(result, image=kept, warnings=warnings, patient=volumes[0].header.patient)
+    result = replace(result, image=kept, warnings=warnings)
     return result if mask is None else judged(result, mask)
 
 

@@ -49,8 +49,8 @@ _KEYWORDS = (
     *("FlipAngle", "SequenceName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType", "StudyDate"),
     *("RepetitionTime", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth", "BodyPartExamined", "SeriesNumber"),
     *("PatientPosition", "ProtocolName", "ScanOptions", "ManufacturerModelName", "DeviceSerialNumber"),
-    "MagneticFieldStrength",
-    *("RescaleIntercept", "RescaleSlope", "RescaleType", "NumberOfSlices", "Units", "ModalityLUTSequence"),
+    *("MagneticFieldStrength", "Units", "RescaleIntercept", "RescaleSlope", "RescaleType", "NumberOfSlices"),
+    "ModalityLUTSequence",
 )
 _UNSIGNED_SHORT = {"SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
                    "PixelRepresentation", "NumberOfSlices", "NumberOfImagesInMosaic"}  # fmt: skip

@@ -145,8 +145,7 @@ def _warnings(slices: Sequence[DicomSlice], step_mm: float) -> list[str]:
         found.append(f"Slices of {count} values of AcquisitionNumber lie between each other: {_ONE_ACQUISITION}.")
     wide = [spacing for one in slices for spacing in one.numbers("SpacingBetweenSlices")[:1]]
     if wide and step_mm and (times := round(min(wide) / step_mm)) > 1 and abs(min(wide) / step_mm / times - 1) < 0.02:
-        apart = f"{min(wide):g} mm in SpacingBetweenSlices, {times} times what they are apart"
-        found.append(f"The slices have {apart}: {_ONE_ACQUISITION}.")
+        found.append(f"SpacingBetweenSlices is {times} times the distance of the slices: {_ONE_ACQUISITION}.")
     counts = {numbers[0]: keyword for keyword in _COUNTS for one in slices if len(numbers := one.numbers(keyword)) == 1}
     if counts and (most := max(counts)) > len(slices):
         expected = f"{counts[most]} gives {most:.0f} images"
@@ -315,7 +314,7 @@ def read_slices(found: DicomFolder, slices: Sequence[DicomSlice]) -> tuple[Volum
     image.SetDirection(geometry.direction())
     check_grid(folder, image)
     image = checked_volume(folder, image)
-    notes = [*_warnings([slices[n] for n in order], step), *notes]
+    notes += _warnings([slices[n] for n in order], step)
     header = Header(VoxelGrid.of(image), notes=tuple(notes), patient=first.patient)
     return Volume(image, header), [slices[number].file for number in order]
 

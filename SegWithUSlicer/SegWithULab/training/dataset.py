@@ -256,8 +256,7 @@ def _channels(images: Path, name: str) -> tuple[Path, ...]:
         raise InputError(f"{images} has no image of case {name}: expected {name}.nii.gz or {name}_0000.nii.gz.")
     if sorted(channels) != list(range(len(channels))):
         found = ", ".join(f"{number:04d}" for number in channels)
-        what = f"Case '{name}' in {images} has the channel(s) {found}"
-        raise InputError(f"{what}: complete or rename its files.", "other-channels")
+        raise InputError(f"{images} has the channels {found} of case {name}: complete them.", "other-channels")
     for file in channels.values():
         regular_file(file, "give an image file")
     return tuple(channels[number] for number in sorted(channels))
