@@ -2,6 +2,8 @@
 # make docs: the documentation as HTML, into build/docs
 # make test: what guards every change, in a few minutes; needs nothing but the checkout
 # make test-all: every test, as CI does; needs the full data (Testing/fetch_data.py)
+# make test-newest: the unit tests that need no torch, on the newest Python that is found
+# make test-instruction-sets: what other machines computed, as processors without AVX-512 and AVX2 compute it
 # make test-slicer SLICER=/path/to/Slicer: the workflows and the self test in that Slicer, with pictures; ALL=1: the long ones too
 # make dist: wheel and source archive, checked and tried in an empty environment, into dist/
 # make test-first-installation SLICER=... WHEELS=FOLDER: in a copy of that Slicer, from wheels, without a network
@@ -10,11 +12,14 @@
 # Each makes .venv when missing and installs what it needs.
 
 VENV := .venv
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+# The oldest first: what runs there is used by the others too.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo $$p && break; done)
+NEWEST ?= $(shell for p in python3.14 python3.13 python3.12; do $$p -c 'import ensurepip' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-side-by-side test-serial test-full-data test-slicer test-first-installation pictures coverage docs dist lint system-libraries clean
+.PHONY: demo test test-all test-side-by-side test-serial test-full-data test-newest test-without-torch \
+	test-instruction-sets test-slicer test-first-installation pictures coverage docs dist lint system-libraries clean
 
 demo: $(VENV)/.desktop
 	$(BIN)/segwithu demo --output demo
@@ -28,10 +33,14 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Only files that have such tests are read: reading all takes 25 s.
 SERIAL_FILES := $$(grep -rl --include="test_*.py" "mark\.serial" Testing)
 FULL_DATA_FILES := $$(grep -rl --include="test_*.py" "full_data\|reference_head" Testing)
+OTHER_MACHINE_FILES := $$(grep -rl --include="test_*.py" "mark\.other_machine" Testing)
+QUICK := not slow and not serial and not full_data
 
 test: $(VENV)/.test system-libraries
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not serial and not full_data"
-	$(PYTEST) -m "serial and not slow and not full_data" $(SERIAL_FILES)
+	@status=0; \
+	$(PYTEST) $(SIDE_BY_SIDE) -m "$(QUICK)" || status=$$?; \
+	$(PYTEST) -m "serial and not slow and not full_data" $(SERIAL_FILES) || status=$$?; \
+	exit $$status
 
 test-all:
 	@status=0; \
@@ -49,6 +58,25 @@ test-serial: $(VENV)/.test system-libraries
 # None of these is `serial`.
 test-full-data: $(VENV)/.test system-libraries
 	$(PYTEST) $(SIDE_BY_SIDE) -m full_data $(FULL_DATA_FILES)
+
+# The environment is its own, and small: torch for one more Python is a download of 3 GB. Files that need it are skipped,
+# which CI allows here.
+test-newest:
+	@if [ -n "$(NEWEST)" ]; then $(MAKE) --no-print-directory test-without-torch VENV=build/newest PYTHON="$(NEWEST)"; \
+	else echo "NO NEWER PYTHON: nothing was tested on one (python3.12, python3.13, python3.14)"; fi
+
+test-without-torch: $(VENV)/.quick
+	CI= $(BIN)/python -m pytest -m "$(QUICK)" Testing/unit
+
+# oneDNN (OpenVINO and torch), ATen and MKL are kept from newer instructions. AVX has no FMA: it rounds otherwise.
+test-instruction-sets: $(VENV)/.test
+	@status=0; \
+	for set in "AVX2 avx2 AVX2" "AVX default SSE4_2"; do \
+		echo "instruction sets of oneDNN, ATen and MKL: $$set"; \
+		set -- $$set; export ONEDNN_MAX_CPU_ISA=$$1 ATEN_CPU_CAPABILITY=$$2 MKL_ENABLE_INSTRUCTIONS=$$3; \
+		$(BIN)/python -m pytest -m other_machine $(OTHER_MACHINE_FILES) || status=$$?; \
+	done; \
+	exit $$status
 
 # Installs nothing. It needs a display (Xvfb will do).
 test-slicer:
@@ -94,7 +122,7 @@ dist: $(VENV)/.test
 	@echo "dist/ holds what RELEASING.md publishes"
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed: install one, or name it: make PYTHON=/path/to/python3.13"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.desktop: $(BIN)/python pyproject.toml
@@ -105,6 +133,10 @@ $(VENV)/.desktop: $(BIN)/python pyproject.toml
 $(VENV)/.test: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet -e ".[test]"
 	@touch $@ $(VENV)/.desktop
+
+$(VENV)/.quick: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e ".[quick]"
+	@touch $@
 
 $(VENV)/.docs: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet -e ".[docs]"

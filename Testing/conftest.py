@@ -1,12 +1,13 @@
 """What all tests share: where real data lies, surroundings of their own, cases made once, and the rule of CI."""
 
 import gc
+import importlib.util
 import os
 import signal
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ OF_THE_USER = {"HOME": "", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".loca
 """Folders of the user that tests get anew, by the variables that name them."""
 NEED_THE_HOST = ("host", "module", "scene")
 """Folders of tests that need the stand-in of Slicer."""
+OF_TRAIN = ("torch", "monai")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,11 +50,23 @@ class _WithoutTheHost(pytest.Module):
         pytest.skip(SlicerHost.missing_reason(), allow_module_level=True)
 
 
+class _WithoutTorch(pytest.Module):
+    """A test file that is skipped as a whole if it imports torch, or what comes with it in the extra `train`."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            if any(f"No module named '{name}" in str(error) for name in OF_TRAIN):
+                pytest.skip("torch is not installed", allow_module_level=True)
+            raise
+
+
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    """Skip what needs the stand-in of Slicer where that cannot run; a skip is seen, and a failure in CI."""
+    """Skip what needs the stand-in of Slicer or torch, where that is missing; a skip is seen, and a failure in CI."""
     if module_path.is_relative_to(TESTING) and module_path.relative_to(TESTING).parts[0] in NEED_THE_HOST:
         return _WithoutTheHost.from_parent(parent, path=module_path) if SlicerHost.missing_reason() else None
-    return None
+    return None if importlib.util.find_spec("torch") else _WithoutTorch.from_parent(parent, path=module_path)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

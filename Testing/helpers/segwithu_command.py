@@ -1,4 +1,7 @@
-"""The `segwithu` command as its users call it, tiny model bundles, and what every refusal must look like."""
+"""The `segwithu` command as its users call it, tiny model bundles, and what every refusal must look like.
+
+No torch at file scope: many tests need none.
+"""
 
 import contextlib
 import json
@@ -13,14 +16,11 @@ from typing import Any
 
 import pytest
 import SimpleITK as sitk
-import torch
 from repository import ROOT
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import Bundle, HeadSpec, read_bundle, with_head, write_bundle_json
-from SegWithUCore.models.bundle_network import empty_network, write_weights
 from SegWithUCore.network.specs import dynunet_spec
-from SegWithUCore.network.weights import unique_state
 from SegWithUCore.util.errors import code_of
 
 MODEL = ROOT / "Resources" / "Models" / "hippocampus"
@@ -65,6 +65,10 @@ class Outcome:
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch use one thread: enough for a tiny network, and quicker where the machine is busy."""
+    torch = sys.modules.get("torch")
+    if torch is None:  # whoever loads it finds `OMP_NUM_THREADS`
+        yield
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -172,6 +176,11 @@ def tiny_bundle(
         calibrated: as the real model's paper head is, without its second stage, or not at all.
         absent: index of a class that the network never predicts.
     """
+    import torch
+
+    from SegWithUCore.models.bundle_network import empty_network, write_weights
+    from SegWithUCore.network.weights import unique_state
+
     folder.mkdir(parents=True)
     real = with_head(read_bundle(MODEL), "paper")
     backbone = dynunet_spec(len(channels), len(real.labels), [4, 4, 8])

@@ -182,6 +182,7 @@ class TestOpenVINO:
     def test_it_computes_in_float32_and_gives_what_it_gave_when_it_was_compiled(
         self, bundle: Bundle, engine: OpenVINOEngine
     ) -> None:
+        pytest.importorskip("torch")
         identity = engine.identity()
         assert bundle.graphs is not None
         assert (identity["precision"], identity["graphs_sha256"]) == ("float32", bundle.graphs.sha256)
@@ -208,6 +209,7 @@ class TestOpenVINO:
             assert not openvino_engine._is_finite(np.array([3e38, 3e38, bad], np.float32))
 
     def test_real_cases_come_out_as_with_torch(self, bundle: Bundle, data_folder: Path) -> None:
+        pytest.importorskip("torch")
         models = [Model(bundle, engine=engine) for engine in ("torch", "openvino")]
         for case in find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[:2]:
             torch, openvino = (segment_image(case.channels[0], model)._case for model in models)
@@ -215,7 +217,7 @@ class TestOpenVINO:
             differing = torch.maps.classes != openvino.maps.classes
             assert differing.mean() <= 1e-5
             chances = [each.maps.error_probability for each in (torch, openvino)]
-            assert np.mean(np.abs(chances[0] - chances[1]) < 1e-3) >= 0.9995
+            assert np.abs(chances[0] - chances[1]).max() < 2e-4  # as in `test_frozen.py`
             wrong = [sum(float(each.expected_wrong_mm3 or 0) for each in run.structures) for run in (torch, openvino)]
             assert wrong[1] == pytest.approx(wrong[0], rel=1e-3)
 
@@ -238,6 +240,7 @@ print(model.engine.name, sorted({{"torch", "monai"}} & set(sys.modules)))
         assert run.stdout.split("\n")[0] == "openvino []"
 
     def test_the_papers_head_runs_on_torch_and_says_why(self) -> None:
+        pytest.importorskip("torch")
         model = load_model("hippocampus", device="cpu", head="paper")
         assert model.engine.name == "torch"
         assert "(the graphs of 'hippocampus' are of its head 'context', not of 'paper')" in model.engine_words

@@ -107,6 +107,7 @@ def test_limits_hold_every_unaltered_case_and_most_harmless_copies(bundle: Bundl
 
 
 def test_what_is_left_of_an_altered_case_stays_in_its_place(image: sitk.Image) -> None:
+    pytest.importorskip("torch")
     truth = np.zeros(image.GetSize()[::-1], np.int16)
     truth[12:20, 15:25, 12:20] = 1
     case, cut = AssessedCase([image], truth), 0

@@ -46,6 +46,7 @@ def images_of(case: dict[str, Any]) -> list[sitk.Image]:
     return channels
 
 
+@pytest.mark.other_machine
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_prepared_image_equals_nnunets(case: dict[str, Any]) -> None:
     spec, images = spec_of(case), images_of(case)
@@ -54,7 +55,8 @@ def test_prepared_image_equals_nnunets(case: dict[str, Any]) -> None:
     expected = np.asarray(case["prepared"]).reshape(case["prepared_shape"])
     assert array.shape == expected.shape
     assert expected.std() > 0.1
-    np.testing.assert_allclose(array, expected, atol=2e-5 * max(1, np.abs(expected).max()))
+    # Measured: 3.5e-7 of the largest value, on every instruction set.
+    np.testing.assert_allclose(array, expected, rtol=0, atol=2e-6 * max(1, np.abs(expected).max()))
     assert grid.GetSize() == array.shape[:0:-1]
 
 

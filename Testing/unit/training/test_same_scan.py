@@ -48,6 +48,7 @@ def test_pairs_of_one_patient_are_no_question() -> None:
 
 
 def test_plan_asks_for_the_patients_of_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
     rows = []
     for number in range(4):
         for part, values in (("images", scaled((0.37, 0.41)[number // 2], number)), ("labels", np.zeros((24,) * 3))):

@@ -23,6 +23,8 @@ from SegWithUCore.models.input_spec import Normalisation
 from SegWithULab.training.make_bundle import KINDS as KNOWN
 
 RECIPE = ROOT / "examples" / "brainchop" / "recipes" / "meshnet_tissue_light.json"
+CLOSE = 4e-5
+"""Measured with reasons in `test_reference_vectors.py`."""
 
 
 def meshnet(data_folder: Path, name: str = "model5_gw_ae") -> Path:
@@ -127,6 +129,7 @@ def test_the_range_between_two_percentiles_becomes_zero_to_one(low: float, high:
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.other_machine
 def test_an_authors_checkpoint_becomes_a_bundle_that_gives_their_outputs(
     segwithu: Command, reference_head: Path, tmp_path: Path
 ) -> None:
@@ -142,9 +145,9 @@ def test_an_authors_checkpoint_becomes_a_bundle_that_gives_their_outputs(
     expected = {k: torch.from_numpy(v) for k, v in np.load(folder / "d_checkpoint_expected.npz").items()}
     with torch.no_grad():
         logits, maps = load_network(bundle)(expected["x"])
-    torch.testing.assert_close(logits, expected["logits"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits, expected["logits"], atol=CLOSE, rtol=0)
     torch.testing.assert_close(maps.calibration, expected["cal"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(maps.ranking, expected["rnk"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(maps.ranking, expected["rnk"], atol=2 * CLOSE, rtol=0)
     torch.testing.assert_close(maps.epistemic, expected["epi"], atol=1e-5, rtol=0)
 
 
@@ -169,6 +172,7 @@ def test_the_converter_writes_what_import_checkpoint_takes_or_says_what_is_wrong
         assert not (tmp_path / "not").exists()
 
 
+@pytest.mark.other_machine
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_plain_weights_of_a_known_backbone_get_an_untrained_head(
     suffix: str, segwithu: Command, reference_head: Path, tmp_path: Path
@@ -186,7 +190,7 @@ def test_plain_weights_of_a_known_backbone_get_an_untrained_head(
     expected = np.load(reference_head / "d_checkpoint_expected.npz")
     with torch.no_grad():
         logits = load_network(bundle)(torch.from_numpy(expected["x"]))[0]
-    torch.testing.assert_close(logits, torch.from_numpy(expected["logits"]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits, torch.from_numpy(expected["logits"]), atol=CLOSE, rtol=0)
 
 
 class Touches:
