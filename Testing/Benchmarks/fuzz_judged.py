@@ -214,7 +214,7 @@ def _segments(rng: random.Random, base: Base, foreign: sitk.Image, folder: Path,
     if way == "of another image":
         image.SetMetaData("SegWithU_ImageSHA256", "0" * 64)
     sitk.WriteImage(image, str(path), useCompression=True)
-    known = way.startswith("a value with") or way in ("a gap in the numbers", "whole", "a layer in words")
+    known = way.startswith("a value with") or way in ("a gap in the numbers", "whole", "a layer in words", "no value")
     what = f".seg.nrrd: {name}: {way}" if way in changed else f".seg.nrrd: {way}"
     return Mask(what, [str(path)], base.voxels if known else None, way == "whole")
 
@@ -237,7 +237,8 @@ def _folder(rng: random.Random, base: Base, foreign: sitk.Image, folder: Path, f
     else:
         spoil(way, one, folder)
     why = ALIKE if way == "of another image" else ""
-    return _of_two(f"folder: {one.name} {way}", [str(path)], base, way in ("junk", "linked"), why)
+    known = base.voxels if way in ("junk", "linked", "hidden") else None  # a hidden file may be read
+    return Mask(f"folder: {one.name} {way}", [str(path)], known, way in ("junk", "linked"), why)
 
 
 def _table(rng: random.Random, base: Base, foreign: sitk.Image, folder: Path, form: str) -> Mask:
