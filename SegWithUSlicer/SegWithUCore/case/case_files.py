@@ -33,7 +33,8 @@ def is_volume(name: str) -> bool:
 def named_files(case: Mapping[str, Any]) -> list[str]:
     """List the files without which a case is not whole: segmentation, maps, regions."""
     maps = [str(case["maps"][name]["file"]) for name in MAP_NAMES if case["maps"].get(name) is not None]
-    return [SEGMENTATION_FILE, *maps, *(_REGION_FILES if case.get("regions") is not None else ())]
+    drawn = [name for name in SEGMENTATIONS if name == SEGMENTATION_FILE or name in file_records(case)]
+    return [*drawn, *maps, *(_REGION_FILES if case.get("regions") is not None else ())]
 
 
 def file_record(path: Path) -> dict[str, str]:

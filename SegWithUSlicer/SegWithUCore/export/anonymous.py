@@ -80,7 +80,7 @@ def anonymous_copy(
             for name in VOLUMES:
                 if name in present or name in named_files(case):
                     write_volume(strip_metadata(case_volume(folder, case, name)), target / name)
-            if SEGMENTATION_NRRD_FILE in present:
+            if {SEGMENTATION_NRRD_FILE} & {*present, *named_files(case)}:
                 drawn = case_volume(folder, case, SEGMENTATION_FILE)
                 write_drawn_nrrd(target / SEGMENTATION_NRRD_FILE, drawn, content)
             _copy_regions(folder, case, target, content)

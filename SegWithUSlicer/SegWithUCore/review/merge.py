@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def _merge_log(path: Path, home: Path) -> list[Merged]:
 def _merge_lines(lines: ParsedLog, home: Path) -> Merged:
     """Merge the lines of one log."""
     target, content = log_path(home, lines.events[0].reviewer), b"".join(lines.whole)
-    merged = partial(Merged, home, target.name)
+    merged = partial(Merged, home, target.name, note=_clock_note(target.name, lines))
     lock = take_log_lock(target.with_name(f"{target.name}.lock"))
     try:
         own = read_log(target) if target.exists() else ParsedLog()
@@ -218,6 +219,14 @@ def _merge_lines(lines: ParsedLog, home: Path) -> Merged:
         lock.release()
     change = "longer" if own.events else "new"
     return merged(change, f"{home.name}: {target.name} is {change}, {more} lines more.")
+
+
+def _clock_note(name: str, lines: ParsedLog) -> str:
+    """Return a sentence on the first line that is older than the one before it; times are in UTC, of one form."""
+    times = [event.when for event in lines.events]
+    back = next((number for number, (before, when) in enumerate(pairwise(times), 2) if when < before), None)
+    reason = "is older than the line before it: a clock was set back, or the file was changed."
+    return "" if back is None else f"Line {back} of {name} ({times[back - 1]:.40}) {reason}"
 
 
 def _put_version(content: bytes, target: Path, is_longer: bool, note: str) -> Merged:

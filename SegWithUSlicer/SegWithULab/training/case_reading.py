@@ -17,7 +17,15 @@ from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.case.segmentation_file import read_segments
 from SegWithUCore.inference.preprocessing import assessed_box
 from SegWithUCore.io.grid import check_scalar_volume, turned_like
-from SegWithUCore.io.volume import check_same_grid, image_on_grid, read_header, read_image, read_labels, whole_labels
+from SegWithUCore.io.volume import (
+    check_same_grid,
+    image_on_grid,
+    read_header,
+    read_image,
+    read_labels,
+    reorient,
+    whole_labels,
+)
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.util.errors import InputError
 
@@ -169,12 +177,13 @@ class Fingerprint:
 
 def fingerprint(images: Sequence[sitk.Image]) -> Fingerprint:
     """Take the fingerprint of a case from all of its channels."""
-    values = sitk.GetArrayViewFromImage(images[0]).reshape(-1)
+    turned = reorient(images[0], "RAS")  # a copy may be stored along other axes
+    values = sitk.GetArrayViewFromImage(turned).reshape(-1)
     sample = values[:: max(1, values.size // COMPARED)].astype(np.float64)
     sample = np.clip(sample, *np.percentile(sample, (1, 99)))
     sample -= sample.mean()
     length = float(np.linalg.norm(sample)) or 1.0
-    return Fingerprint(case_hash(images), images[0].GetSize(), (sample / length).astype(np.float32))
+    return Fingerprint(case_hash(images), turned.GetSize(), (sample / length).astype(np.float32))
 
 
 def case_hash(images: Sequence[sitk.Image]) -> str:

@@ -97,6 +97,15 @@ def test_one_image_of_two_patients_is_refused(tmp_path: Path, copy: np.ndarray, 
     assert str(tmp_path / "image_0.nrrd") in str(error.value) and str(tmp_path / "image_1.nrrd") in str(error.value)
 
 
+def test_a_copy_stored_along_other_axes_is_the_same_image(tmp_path: Path) -> None:
+    cases = cases_of(tmp_path, SCAN, SCAN)
+    copy = sitk.DICOMOrient(sitk.ReadImage(str(cases[0].channels[0])), "PSR")
+    sitk.WriteImage(copy, str(cases[1].channels[0]))
+    with pytest.raises(InputError) as error:
+        hashes_of(cases)
+    assert error.value.code == "cases-of-one-scan"
+
+
 def test_images_that_are_much_alike_are_noted_and_those_of_one_patient_are_not(tmp_path: Path) -> None:
     noisy = SCAN + np.random.default_rng(7).normal(0, 3, SIZE[::-1])
     notes: list[str] = []

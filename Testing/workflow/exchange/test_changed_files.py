@@ -102,6 +102,14 @@ def test_a_segmentation_that_was_saved_over_is_not_passed_on(
     refuses(name, "changed-file", case / DRAWN, cases, tmp_path / "out", segwithu)
 
 
+@pytest.mark.parametrize("name", ["check", "report", "export"])
+def test_a_file_for_slicer_that_is_lost_is_missed(
+    name: str, cases: Path, case: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    (case / NRRD).unlink()
+    refuses(name, "missing-file", case / NRRD, cases, tmp_path / "out", segwithu)
+
+
 def test_another_patients_segmentation_is_not_passed_on(
     cases: Path, case: Path, tmp_path: Path, segwithu: Command
 ) -> None:

@@ -59,3 +59,15 @@ def test_a_log_that_is_not_one_review_is_refused_by_name_and_not_counted(
     assert not (ours / log.name).exists()
     assert segwithu("report", back).code == 0
     assert f"[{error_code}]" in (back / "report.html").read_text(encoding="utf-8")
+
+
+def test_times_that_run_backwards_are_noted(ours: Path, back: Path, segwithu: Command) -> None:
+    """The clock of a computer may be set back, so the log is merged."""
+
+    def earlier(lines: Lines) -> None:
+        lines[2]["when"] = "2020-01-01T00:00:00Z"
+
+    log = rewritten(back, earlier)
+    outcome = segwithu("merge-reviews", back, "--into", ours)
+    assert outcome.code == 0 and (ours / log.name).read_bytes() == log.read_bytes()
+    assert f"Line 3 of {log.name}" in outcome.out + outcome.err
