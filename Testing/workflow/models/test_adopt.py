@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from nnunet_results import dataset
 from nnunet_trainings import names, write_case, write_results, write_training
-from segwithu_command import Command, Outcome, one_sentence, refused
+from segwithu_command import Command, Outcome, one_sentence
 
 from SegWithUCore import __version__
 from SegWithUCore.models.bundle import read_bundle
@@ -217,5 +217,6 @@ def test_one_image_of_two_patients_is_refused_before_anything_is_trained(call: C
     first, second = (raw / "imagesTr" / f"{name}_0000.nii.gz" for name in names(2))
     shutil.copy(first, second)
     outcome = adopted(call, result, raw, *OPTIONS)
-    refused(outcome, "cases-of-one-scan", first.name, second.name)
+    assert outcome.code == 1 and outcome.events[-1]["code"] == "cases-of-one-scan", outcome.out + outcome.err
+    assert first.name in outcome.out and second.name in outcome.out
     assert not list(tmp_path.rglob("head_log.csv")) and not list(tmp_path.rglob("run.json"))
