@@ -185,7 +185,7 @@ class Pipeline:
         all_cases: list[tuple[dataset.Case, str]] = []
         for role in self._roles():
             cases = self.cases(role)
-            given = hashes_of(cases, call.progress, self.note)
+            given = hashes_of(cases, self.note, call.progress)
             remarks[role] = check_unseen(role, given, known, self.job.allow_seen_cases)
             all_cases += [(case, role) for case in cases]
             known[role] = given

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.benchmark.table import benchmark_tables, benchmark_text
 
     with atomic_folder(options.output, options.overwrite) as folder:
-        benchmark = _benchmark(options)
+        benchmark = _benchmark(options, console)
         for title, reason in benchmark.chosen.not_run.items():
             console.note(f"{title}: {reason}")
         if options.folds is not None or options.fold_cases is not None:
@@ -90,20 +90,21 @@ def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Con
 
 def _check_unseen(test: "Sequence[Case]", folds: "Sequence[Fold]") -> None:
     """Refuse networks that have seen a test case, if only to choose their epoch."""
-    from SegWithULab.training.run_record import hashes_of, known_to
+    from SegWithULab.training.run_record import known_to, voxel_hashes
 
-    hashes = hashes_of(test)
+    hashes = dict(zip(voxel_hashes(test), (case.name for case in test), strict=True))
     for fold in folds:
         seen = [hashes[sha256] for role in known_to(fold.run).values() for sha256 in role if sha256 in hashes]
         refuse_if((seen, f"{fold.run.path} has seen {len(seen)} of the test cases, such as {', '.join(seen[:1])}."))
 
 
-def _benchmark(options: argparse.Namespace) -> "Benchmark":
+def _benchmark(options: argparse.Namespace, console: Console) -> "Benchmark":
     """Build the benchmark that the options describe, checked before minutes go by."""
     from SegWithULab.benchmark.baselines import BASELINES, frozen_backbone, select_baselines
     from SegWithULab.benchmark.baselines.base import BaselineInputs, FittingCases
     from SegWithULab.benchmark.benchmark import Benchmark
     from SegWithULab.training.dataset import find_cases
+    from SegWithULab.training.run_record import hashes_of
 
     from ..models.installed import resolve_model
 
@@ -115,6 +116,7 @@ def _benchmark(options: argparse.Namespace) -> "Benchmark":
     files = {path.resolve() for case in calibration for path in case.channels}
     both = [case.name for case in test if any(path.resolve() in files for path in case.channels)]
     refuse_if((both, f"{len(both)} cases, such as {', '.join(both[:1])}, are in --cases and --calibration."))
+    hashes_of([*test, *calibration], console.note)
     backbone = frozen_backbone(bundles[0])
     fitting = FittingCases(backbone, calibration)
     inputs = BaselineInputs(backbone, bundles, options.ensemble, band, options.mirror)

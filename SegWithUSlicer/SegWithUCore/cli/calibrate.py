@@ -135,7 +135,7 @@ def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: C
             raise UsageError(f"The model {bundle.name} is not calibrated yet: give --cases.", "contradicting-options")
         if options.cases and bundle.calibration is not None:
             raise UsageError(f"The model {bundle.name} is calibrated: add cases by --add.", "already-calibrated")
-        record = calibration_record(options, cases, console)
+        record, _ = calibration_record(options, cases, console)
         note_unlike(options, cases, bundle, console)
     else:
         from SegWithULab.training.dataset import find_cases
@@ -144,9 +144,9 @@ def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: C
         from SegWithULab.training.run_record import check_unseen, hashes_of, known_to
 
         run = RunFolder(options.folder)
-        record, known = calibration_record(options, cases, console), known_to(run)
+        (record, given), known = calibration_record(options, cases, console), known_to(run)
         validation, trained = find_cases(options.select) if options.select else [], known.get("train", {})
-        check_unseen("select", hashes_of(validation), {**known, "calibration": hashes_of(cases)}, False)
+        check_unseen("select", hashes_of(validation, console.note), {**known, "calibration": given}, False)
         bundle = plain_bundle(run.recipe(), "", run.facts())
     folds = given_folds(options, bundle, {"--cases": cases}, console, trained)
     if folds:  # which needs torch

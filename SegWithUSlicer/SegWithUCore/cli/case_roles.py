@@ -39,8 +39,10 @@ def prepared_of(
     return prepared[: len(train)], prepared[len(train) :]
 
 
-def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", console: Console) -> "TrainingRecord":
-    """Make the record of the bundle to come, after a look whether its cases were seen before.
+def calibration_record(
+    options: argparse.Namespace, cases: "Sequence[Case]", console: Console
+) -> "tuple[TrainingRecord, dict[str, str]]":
+    """Make the record of the bundle to come, after a look whether its cases were seen before; and hash -> name of them.
 
     Raises:
         UsageError: they were, and that was not allowed.
@@ -48,7 +50,7 @@ def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", con
     from SegWithULab.training.run_record import check_unseen, hashes_of, seen_of
 
     with console.progress("calibrate") as progress:
-        given = hashes_of(cases, progress, console.note)
+        given = hashes_of(cases, console.note, progress)
     hashes = None if options.no_hashes else given
     if options.folder is None:  # no torch is needed
         from ..models.installed import resolve_model
@@ -56,13 +58,13 @@ def calibration_record(options: argparse.Namespace, cases: "Sequence[Case]", con
 
         kept = read_record(resolve_model(options.model).folder) or TrainingRecord()
         remarks = check_unseen("calibration", given, seen_of(kept.roles), options.allow_seen_cases)
-        return kept.with_role("calibration", None if hashes is None else list(hashes), remarks)
+        return kept.with_role("calibration", None if hashes is None else list(hashes), remarks), given
     from SegWithULab.training.run_folder import RunFolder
     from SegWithULab.training.run_record import known_to, run_record
 
     run = RunFolder(options.folder)
     remarks = check_unseen("calibration", given, known_to(run), options.allow_seen_cases)
-    return run_record(run, hashes, remarks)
+    return run_record(run, hashes, remarks), given
 
 
 def test_record(
@@ -80,7 +82,7 @@ def test_record(
 
     record = read_record(weights_path(bundle).parent) or TrainingRecord()
     with console.progress("evaluate") as progress:
-        given = hashes_of(cases, progress, console.note)
+        given = hashes_of(cases, console.note, progress)
     if not record_anyway and not record.roles:
         return None
     return record.with_role("test", list(given), check_unseen("test", given, seen_of(record.roles), allow_seen))

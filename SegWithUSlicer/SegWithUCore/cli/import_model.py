@@ -153,6 +153,7 @@ def run_adopt(options: argparse.Namespace, console: Console) -> int:
     package("architectures")  # whether it is there is said before the work
     from SegWithULab.evaluation.adopt import AdoptionStages
     from SegWithULab.evaluation.report import PAGE_FILE
+    from SegWithULab.training.run_record import hashes_of
     from SegWithULab.training.stages import has_left, run_stages
 
     job, first = _job(options)
@@ -162,6 +163,8 @@ def run_adopt(options: argparse.Namespace, console: Console) -> int:
             raise OutputError(f"{output} exists already: choose another folder or pass --overwrite.", "exists-already")
         job = replace(job, replaces=output.exists())
         console.note(*_notes(job))
+        with console.progress("adopt") as progress:  # before minutes of training
+            hashes_of(list(job.cases.values()), console.note, progress)
         with console.progress("adopt") as progress:
             found = run_stages(job.work, AdoptionStages(job, first).stages(), progress, options.redo)["model"]
     if found["graphs"]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..calibration.per_structure import soft_dice
+from ..metrics.overlap import joint_counts
 from ..models.quality import EMPTY_KIND, emptiness
 from ..util.errors import InputError
 from ..util.plane_files import plane_pieces
@@ -45,7 +46,7 @@ def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
     probability, share, rival = maps.error_probability, maps.share, maps.rival
     assert probability is not None and share is not None and rival is not None
     count = len(mask.labels)
-    flat, wrong, own_wrong = np.zeros(count * count, np.int64), 0.0, 0.0
+    joint, wrong, own_wrong = np.zeros((count, count), np.int64), 0.0, 0.0
     for planes in plane_pieces(own.shape):
         before, label = probability[planes], mask.label_of[maps.classes[planes]]
         agrees = label == own[planes]
@@ -53,10 +54,8 @@ def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
         error = np.clip(np.where(agrees, before - right, 1 - right), 0, 1)
         wrong += float(error[before >= 0].sum())
         own_wrong += float(before[before >= 0].sum())
-        pairs = label[before >= 0] * np.int64(count) + own[planes][before >= 0]
-        flat += np.bincount(pairs, minlength=count * count)
+        joint += joint_counts(label[before >= 0], own[planes][before >= 0], count)
         probability[planes] = np.where(before < 0, before, error)  # type: ignore[index]  # last: `before` may be a view
-    joint = flat.reshape(count, count)
     if not joint[1:, 1:].any():
         message = f"No voxel of {mask.file.path} lies where the model draws a structure that the mask names"
         raise InputError(f"{message}: check that it is of this patient, and its sides.", "no-overlap")

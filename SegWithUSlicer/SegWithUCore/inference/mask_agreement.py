@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ..metrics.overlap import structure_dice
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, MISPLACED_KIND
 from .deviation import JUDGED_KIND, WARNING, Deviation
@@ -30,16 +31,6 @@ _FINDINGS = {
     "poor": (JUDGED_KIND, "{} and the model hardly agree on {}: look there, and check that it is of this patient."),
 }
 """What may be wrong with structures, the most important first: its kind, and a sentence on the mask and structures."""
-
-
-def structure_dice(joint: np.ndarray) -> np.ndarray:
-    """Return the Dice of each structure that the model draws (row) with each label of the mask (column).
-
-    Args:
-        joint: voxels by what the model draws (row) and the mask says (column), background first.
-    """
-    sizes = joint.sum(1)[:, None] + joint.sum(0)[None]
-    return (2 * joint / np.maximum(sizes, 1))[1:, 1:]
 
 
 def exchanged_pairs(dice: np.ndarray) -> list[tuple[int, int]]:

@@ -29,6 +29,22 @@ def mean_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -
     return float(np.mean(values)) if values else float("nan")
 
 
+def joint_counts(drawn: np.ndarray, reference: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count voxels by class in a segmentation (row) and in the reference (column), int64, background first."""
+    pairs = drawn.ravel() * np.int64(num_classes) + reference.ravel()
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def structure_dice(joint: np.ndarray) -> np.ndarray:
+    """Return the Dice of each structure that is drawn (row) with each of the reference (column), without background.
+
+    Args:
+        joint: as of `joint_counts`, (..., row, column): further axes, such as cases, stay.
+    """
+    sizes = joint.sum(-1)[..., None] + joint.sum(-2)[..., None, :]
+    return (2 * joint / np.maximum(sizes, 1))[..., 1:, 1:]
+
+
 def class_surface_dice(
     prediction: np.ndarray, reference: np.ndarray, num_classes: int, tolerance_mm: float, spacing_zyx: Sequence[float]
 ) -> list[float]:

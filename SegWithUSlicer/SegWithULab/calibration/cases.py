@@ -14,7 +14,7 @@ from SegWithUCore.calibration.per_structure import ProbabilitySums, probability_
 from SegWithUCore.inference.engines import TORCH
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import NetworkView, Prediction, predict, tempered_logits
-from SegWithUCore.metrics.overlap import dice_of
+from SegWithUCore.metrics.overlap import dice_of, joint_counts, structure_dice
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.util.errors import InputError
@@ -85,8 +85,7 @@ def predicted(
         assert model is not None
         progress("predicting the calibration cases", number / len(cases), case.name)
         found = CalibrationCase(*predict_case(case, model), case.group)
-        pairs = found.prediction.classes.astype(np.intp) * len(bundle.labels) + found.truth
-        overlaps.append(np.bincount(pairs.ravel(), minlength=len(bundle.labels) ** 2).reshape(2 * [len(bundle.labels)]))
+        overlaps.append(joint_counts(found.prediction.classes, found.truth, len(bundle.labels)))
         yield found
     if overlaps:
         check_references(np.array(overlaps), [case.reference for case in cases], bundle.labels, least)
@@ -95,7 +94,8 @@ def predicted(
 def check_references(overlaps: np.ndarray, files: Sequence[Path], labels: Sequence[Label], least: float) -> None:
     """Refuse references that disagree with the model in every case, or give a structure the label of another.
 
-    A structure that no reference has does not count.
+    A structure that no reference has does not count, nor do empty references, unless all are and the model draws in
+    every case. One case alone may be a hard one: its Dice is no reason.
 
     Args:
         overlaps: voxels of each case by class in the segmentation and in the reference.
@@ -104,13 +104,22 @@ def check_references(overlaps: np.ndarray, files: Sequence[Path], labels: Sequen
         least: Dice of one case at least, on average over its structures.
 
     Raises:
-        InputError: names the reference with the lowest Dice.
+        InputError: names the reference with the lowest Dice, or the first of the empty ones.
     """
-    drawn, there = overlaps[:, 1:].sum(2), overlaps[:, :, 1:].sum(1)
-    dice = 2 * overlaps[:, 1:, 1:] / np.maximum(drawn[:, :, None] + there[:, None], 1)
-    own = np.diagonal(dice, axis1=1, axis2=2)
-    lowest, problem = own.sum(1) / np.maximum(np.count_nonzero(there, 1), 1), ""
-    if drawn.any() and lowest.max() < least:
+    filled = np.flatnonzero(overlaps[:, :, 1:].any((1, 2)))
+    if not len(filled):
+        if least and overlaps[:, 1:].any((1, 2)).all():
+            raise InputError(
+                f"All {len(files)} references, {files[0]} first, are empty, and the model draws in every case: check "
+                "them. If they are right, add cases that have what the model draws.",
+                "wrong-references",
+            )
+        return
+    overlaps, files = overlaps[filled], [files[index] for index in filled.tolist()]
+    dice = structure_dice(overlaps)
+    own, there = np.diagonal(dice, axis1=1, axis2=2), overlaps[:, :, 1:].any(1)
+    lowest, problem = own.sum(1) / np.count_nonzero(there, 1), ""
+    if len(files) > 1 and overlaps[:, 1:].any() and lowest.max() < least:
         problem = f"disagree with the model in all {len(files)} cases"
     mixed = np.all(dice >= LEAST_DICE, 0) & np.all(own < LEAST_DICE, 0)[:, None]
     for drawn_as, given_as in np.argwhere(mixed)[:1] + 1:

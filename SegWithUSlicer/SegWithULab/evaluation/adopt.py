@@ -39,7 +39,7 @@ from ..training.head import HeadTrainer
 from ..training.make_bundle import write_plain_bundle
 from ..training.recipe import Recipe, recipe_from_json
 from ..training.run_folder import RunFolder
-from ..training.run_record import copy_logs, hashes_of, run_record
+from ..training.run_record import copy_logs, run_record, voxel_hashes
 from ..training.stages import Stage, StageCall, noted
 from .adopt_folds import Fold, FoldPlan
 from .evaluate import Evaluation, add_case, recorded, summary
@@ -323,8 +323,8 @@ class AdoptionStages:
         if not self.job.hashes:
             return record
         cases = {"train": seen, "calibration": tuple(self.groups)}
-        roles = {role: hashes_of([self.job.cases[name] for name in names]) for role, names in cases.items() if names}
-        return replace(record, roles={role: sorted(hashes) for role, hashes in roles.items()})
+        roles = {role: voxel_hashes([self.job.cases[name] for name in names]) for role, names in cases.items() if names}
+        return replace(record, roles={role: sorted({*hashes}) for role, hashes in roles.items()})
 
 
 def _holds(run: RunFolder, weights: Mapping[str, torch.Tensor]) -> bool:

@@ -155,8 +155,10 @@ def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path)
     return classes
 
 
-COMPARED = 1 << 14
-"""Voxels of an image by which it is compared with others."""
+CELLS = 26
+"""Along each axis of an image, at most: the voxels at their centres are compared with those of other images."""
+LEAST_SHARED = 100
+"""Fewer voxels than these tell no image from another."""
 
 
 @dataclass(frozen=True)
@@ -166,24 +168,35 @@ class Fingerprint:
     Attributes:
         sha256: as `case_hash`.
         size: of the grid, in voxels.
-        sample: grey values of some voxels of the first channel, without the extremes, of mean 0 and length 1: the
-            product of two is their correlation.
+        sample: grey values of the first channel at the centres of `CELLS` cells along each axis, without the largest;
+            NaN for the lowest, such as padding, which all images of a scanner share.
     """
 
     sha256: str
     size: tuple[int, ...]
     sample: np.ndarray
 
+    def correlation(self, other: "Fingerprint") -> float:
+        """Correlate grey values with those of an image of the same size, where both have some; 1 for equal voxels."""
+        if self.sha256 == other.sha256:
+            return 1.0
+        known = [np.isfinite(each.sample) for each in (self, other)]
+        both = known[0] & known[1]
+        if np.count_nonzero(both) < max(LEAST_SHARED, min(map(np.count_nonzero, known)) / 2):
+            return 0.0
+        first, second = (each.sample[both] - each.sample[both].mean() for each in (self, other))
+        return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second) or 1.0))
+
 
 def fingerprint(images: Sequence[sitk.Image]) -> Fingerprint:
     """Take the fingerprint of a case from all of its channels."""
     turned = reorient(images[0], "RAS")  # a copy may be stored along other axes
-    values = sitk.GetArrayViewFromImage(turned).reshape(-1)
-    sample = values[:: max(1, values.size // COMPARED)].astype(np.float64)
-    sample = np.clip(sample, *np.percentile(sample, (1, 99)))
-    sample -= sample.mean()
-    length = float(np.linalg.norm(sample)) or 1.0
-    return Fingerprint(case_hash(images), turned.GetSize(), (sample / length).astype(np.float32))
+    values = sitk.GetArrayViewFromImage(turned)
+    centres = [((np.arange(min(n, CELLS)) + 0.5) * max(1, n / CELLS)).astype(np.intp) for n in values.shape]
+    sample = values[np.ix_(*centres)].ravel().astype(np.float64)
+    low, high = np.percentile(sample, (1, 99))
+    sample = np.where(sample > low, np.minimum(sample, high), np.nan)
+    return Fingerprint(case_hash(images), turned.GetSize(), sample)
 
 
 def case_hash(images: Sequence[sitk.Image]) -> str:

@@ -1,9 +1,10 @@
 """Cases with references, found through a split table or an nnU-Net folder; prepared, and what they look like."""
 
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -69,6 +70,8 @@ class Growth:
     range_mm: tuple[float, float]
 
 
+Numbered = Callable[[Path], Mapping[str, Sequence[Path]]]
+"""As `_by_prefix`, once a folder: looking through all files for each case takes the square of their number."""
 FirstDraw = Callable[[sitk.Image, np.random.Generator], tuple[LabelMap, ReadCase]]
 """As `Synthesiser.first_draw`."""
 
@@ -120,10 +123,11 @@ def find_cases(source: str, label_maps: bool = False) -> list[Case]:
         InputError: an image or reference is missing.
     """
     path, role = _parts(source)
+    numbered = cache(_by_prefix)
     if path.is_file():
         return [
             _case(None if label_maps else _folder(path, row, "images"), _folder(path, row, "labels"), row["case"],
-                  row.get("patient") or None)
+                  numbered, row.get("patient") or None)
             for row in _chosen(path, role)
         ]  # fmt: skip
     if not path.is_dir():
@@ -138,7 +142,7 @@ def find_cases(source: str, label_maps: bool = False) -> list[Case]:
     names = sorted({name for file in labels.iterdir() if (name := _reference_name(file))})
     if not names:
         raise UsageError(f"{labels} contains no label files: check the folder.", "no-data-set")
-    return [_case(None if label_maps else images, labels, name) for name in names]
+    return [_case(None if label_maps else images, labels, name, numbered) for name in names]
 
 
 def find_images(source: str) -> list[tuple[str, tuple[Path, ...]]]:
@@ -157,7 +161,9 @@ def find_images(source: str) -> list[tuple[str, tuple[Path, ...]]]:
     table, role = _parts(source)
     if not table.is_file():
         raise UsageError(f"{table} does not exist: give TABLE.csv:ROLE, or images.", "no-data-set")
-    return [(row["case"], _channels(_folder(table, row, "images"), row["case"])) for row in _chosen(table, role)]
+    numbered = cache(_by_prefix)
+    rows = _chosen(table, role)
+    return [(row["case"], _channels(_folder(table, row, "images"), row["case"], numbered)) for row in rows]
 
 
 def _parts(source: str) -> tuple[Path, str]:
@@ -229,8 +235,8 @@ def _chosen(table: Path, role: str) -> list[dict[str, str]]:
     return [row for row in rows if row["role"] in wanted]
 
 
-def _case(images: Path | None, labels: Path, name: str, patient: str | None = None) -> Case:
-    channels = () if images is None else _channels(images, name)
+def _case(images: Path | None, labels: Path, name: str, numbered: Numbered, patient: str | None = None) -> Case:
+    channels = () if images is None else _channels(images, name, numbered)
     reference = _files(labels, name, (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES))
     if not reference:
         raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
@@ -243,15 +249,22 @@ def _case(images: Path | None, labels: Path, name: str, patient: str | None = No
     return Case(name, channels or (reference[0],), reference[0], patient)
 
 
-def _channels(images: Path, name: str) -> tuple[Path, ...]:
+def _by_prefix(folder: Path) -> dict[str, list[Path]]:
+    """Group the files of a folder by what stands before the last "_" of their names."""
+    found = defaultdict[str, list[Path]](list)
+    for file in folder.iterdir() if folder.is_dir() else ():
+        found[file.name.rpartition("_")[0]].append(file)
+    return found
+
+
+def _channels(images: Path, name: str, numbered: Numbered) -> tuple[Path, ...]:
     """Return the files of a case, one a channel."""
     whole, first = _files(images, name), _files(images, f"{name}_0000")
     if whole and first:
         raise InputError(f"{whole[0]} and {first[0].name} are both images of case {name}: keep one.")
     if whole:
         return tuple(whole)
-    files = [file for file in images.iterdir() if file.name.startswith(f"{name}_")] if images.is_dir() else []
-    channels = channels_by_case(files).get(plain_name(name), {})
+    channels = channels_by_case(numbered(images).get(name, ())).get(plain_name(name), {})
     if not channels:
         raise InputError(f"{images} has no image of case {name}: expected {name}.nii.gz or {name}_0000.nii.gz.")
     if sorted(channels) != list(range(len(channels))):

@@ -45,9 +45,7 @@ def voxel_hashes(cases: Sequence[Case], progress: Progress = silent) -> list[str
     return [each.sha256 for each in fingerprints(cases, progress)]
 
 
-def hashes_of(
-    cases: Sequence[Case], progress: Progress = silent, note: Callable[[str], None] = lambda message: None
-) -> dict[str, str]:
+def hashes_of(cases: Sequence[Case], note: Callable[[str], None], progress: Progress = silent) -> dict[str, str]:
     """Hash the voxels of each case; returns hash -> name, the last name of those with the same voxels.
 
     Args:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,9 +33,10 @@ from SegWithUCore.inference.structures import (
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps, voxelwise
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
+from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.strict_json import typed
 from SegWithULab.calibration.blocks import fit_per_structure
-from SegWithULab.calibration.cases import CaseNumbers
+from SegWithULab.calibration.cases import LEAST_DICE, CaseNumbers, check_references
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(7, "liver", (1, 2, 3)))
 
@@ -266,3 +268,32 @@ def test_numbers_per_structure_survive_the_bundle() -> None:
     assert numbers.intervals.keys() == numbers.dice.keys() == {7}
     assert numbers.intervals[7].factor == pytest.approx(1, abs=0.03)  # truth drawn from p
     assert CaseLevelCalibration.from_json(numbers.to_json()) == numbers
+
+
+GOOD, HARD = ((900, 5), (5, 90)), ((880, 55), (55, 45))
+CONTROL, DRAWN_ON = ((1000, 0), (0, 0)), ((990, 0), (10, 0))
+"""Voxels by class in the segmentation (row) and the reference (column)."""
+
+
+@pytest.mark.parametrize(
+    ("cases", "named"),
+    [
+        ((CONTROL, DRAWN_ON, CONTROL), None),
+        ((CONTROL, DRAWN_ON, GOOD), None),
+        ((HARD,), None),
+        ((HARD, DRAWN_ON), None),
+        ((DRAWN_ON, DRAWN_ON), 0),
+        ((DRAWN_ON, HARD, HARD), 1),
+    ],
+    ids=["controls", "controls and a tumour", "one hard case", "a hard case and a control", "all empty", "two hard"],
+)
+def test_empty_references_and_one_hard_case_are_no_disagreement(
+    cases: tuple[tuple[tuple[int, int], ...], ...], named: int | None
+) -> None:
+    files = [Path(f"case_{number}.nii.gz") for number in range(len(cases))]
+    if named is None:
+        check_references(np.array(cases), files, LABELS, LEAST_DICE)
+        return
+    with pytest.raises(InputError) as error:
+        check_references(np.array(cases), files, LABELS, LEAST_DICE)
+    assert error.value.code == "wrong-references" and str(files[named]) in str(error.value)

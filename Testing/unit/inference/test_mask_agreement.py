@@ -14,7 +14,8 @@ from SegWithUCore.inference.deviation import (
     Deviation,
     by_importance,
 )
-from SegWithUCore.inference.mask_agreement import structure_dice, structure_findings
+from SegWithUCore.inference.mask_agreement import structure_findings
+from SegWithUCore.metrics.overlap import structure_dice
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.quality import EMPTY_KIND, MISPLACED_KIND
 from SegWithUCore.review.flags import FlagRules, case_flags

@@ -80,3 +80,22 @@ def test_one_file_is_not_image_and_reference(table: Path) -> None:
     with pytest.raises(InputError) as error:
         find_cases(f"{table}:test")
     assert error.value.code == "image-as-reference" and "test0.nii.gz" in str(error.value)
+
+
+def test_a_folder_is_listed_once_and_the_files_of_another_case_are_its_own(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = table.parent / "images"
+    for name in ("test0", "test1"):
+        (images / f"{name}.nii.gz").rename(images / f"{name}_0000.nii.gz")
+    for suffix in ("nii.gz", "nrrd"):  # of no case that is asked for
+        (images / f"test0_left_0000.{suffix}").write_bytes(b"")
+    listed: list[Path] = []
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: listed.append(folder) or iterdir(folder))
+    assert [case.channels for case in find_cases(f"{table}:test")] == [
+        (images / "test0_0000.nii.gz",),
+        (images / "test1_0000.nii.gz",),
+    ]
+    assert len(find_images(f"{table}:test")) == 2
+    assert listed.count(images) == 2, "once a search"

@@ -1,6 +1,6 @@
 """Cases that are parts of one scan: recognised by the step of their grey values, and asked about by `plan`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def cases_of(folder: Path, *images: np.ndarray, patients: Sequence[str | None] =
 def test_one_image_of_two_patients_is_refused(tmp_path: Path, copy: np.ndarray, patients: Sequence[str]) -> None:
     other = np.random.default_rng(6).normal(100, 30, SIZE[::-1])
     with pytest.raises(InputError) as error:
-        hashes_of(cases_of(tmp_path, SCAN, copy, other, patients=patients))
+        hashes_of(cases_of(tmp_path, SCAN, copy, other, patients=patients), print)
     assert error.value.code == "cases-of-one-scan"
     assert str(tmp_path / "image_0.nrrd") in str(error.value) and str(tmp_path / "image_1.nrrd") in str(error.value)
 
@@ -102,17 +102,54 @@ def test_a_copy_stored_along_other_axes_is_the_same_image(tmp_path: Path) -> Non
     copy = sitk.DICOMOrient(sitk.ReadImage(str(cases[0].channels[0])), "PSR")
     sitk.WriteImage(copy, str(cases[1].channels[0]))
     with pytest.raises(InputError) as error:
-        hashes_of(cases)
+        hashes_of(cases, print)
     assert error.value.code == "cases-of-one-scan"
 
 
 def test_images_that_are_much_alike_are_noted_and_those_of_one_patient_are_not(tmp_path: Path) -> None:
     noisy = SCAN + np.random.default_rng(7).normal(0, 3, SIZE[::-1])
     notes: list[str] = []
-    assert len(hashes_of(cases_of(tmp_path, SCAN, noisy), note=notes.append)) == 2
+    assert len(hashes_of(cases_of(tmp_path, SCAN, noisy), notes.append)) == 2
     (note,) = notes
     assert "image_0.nrrd" in note and "image_1.nrrd" in note
-    assert len(hashes_of(cases_of(tmp_path, SCAN, SCAN, noisy, patients="ppp"), note=notes.append)) == 2
+    assert len(hashes_of(cases_of(tmp_path, SCAN, SCAN, noisy, patients="ppp"), notes.append)) == 2
     other = np.random.default_rng(8).normal(100, 30, (31, 30, 30))
-    assert len(hashes_of(cases_of(tmp_path, SCAN, other, SCAN[::-1]), note=notes.append)) == 3
+    assert len(hashes_of(cases_of(tmp_path, SCAN, other, SCAN[::-1]), notes.append)) == 3
     assert notes == [note]
+
+
+PLACES = np.stack(np.meshgrid(*[np.linspace(-1, 1, 128)] * 3, indexing="ij"))
+"""Every 128th voxel of it, as many as are compared, is in one column."""
+
+
+def head(seed: int) -> np.ndarray:
+    """A head of its own texture in noisy air."""
+    rng = np.random.default_rng(seed)
+    tissue = 100 + 30 * np.sin(rng.uniform(4, 9, 3) @ PLACES.reshape(3, -1)).reshape(PLACES.shape[1:])
+    return np.where((PLACES**2).sum(0) < 0.6, tissue, rng.uniform(0, 4, tissue.shape)) * (np.abs(PLACES[2]) < 0.9)
+
+
+@pytest.mark.parametrize("change", [lambda values: values, lambda values: 3 * values - 7, np.rint])
+def test_a_large_image_with_air_around_is_found_again(
+    change: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as error:
+        hashes_of(cases_of(tmp_path, head(1), change(head(1))), print)
+    assert error.value.code == "cases-of-one-scan"
+
+
+def test_equal_images_of_almost_nothing_are_one(tmp_path: Path) -> None:
+    values = np.zeros((9, 9, 9))
+    values[4, 4, 3:6] = 5
+    with pytest.raises(InputError) as error:
+        hashes_of(cases_of(tmp_path, values, values), print)
+    assert error.value.code == "cases-of-one-scan"
+
+
+def test_padding_around_what_a_scanner_sees_makes_no_two_images_alike(tmp_path: Path) -> None:
+    """Outside of its circle a CT has one value far below all others, in every patient."""
+    y, x = np.mgrid[-1:1:60j, -1:1:60j]
+    cts = [np.where(y**2 + x**2 < 1, np.random.default_rng(n).normal(0, 15, (50, 60, 60)), -3024) for n in range(2)]
+    notes: list[str] = []
+    assert len(hashes_of(cases_of(tmp_path, *cts), notes.append)) == 2
+    assert notes == []

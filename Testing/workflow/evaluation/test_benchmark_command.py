@@ -1,6 +1,7 @@
 """`segwithu benchmark`: one segmentation for all rows, nothing fitted on test cases, whole or absent."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hippocampi import write_hippocampi
-from segwithu_command import Command, child, entries, finished, one_sentence, tiny_bundle
+from segwithu_command import Command, child, entries, finished, one_sentence, refused, tiny_bundle
 
 from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_network import empty_network, write_weights
@@ -169,3 +170,12 @@ def test_rows_are_compared_with_the_first_where_no_head_is_among_them(
         assert entry["mean"] == pytest.approx(ours - theirs)
         assert entry["relative"]["mean"] == pytest.approx(ours / theirs - 1)
         assert entry["low"] <= entry["mean"] <= entry["high"]
+
+
+def test_test_and_calibration_cases_of_one_image_are_refused(segwithu: Command, split: Path, tmp_path: Path) -> None:
+    first, second = (split.parent / "images" / f"{ROLES[role][-1]}.nii.gz" for role in ("test", "calibration"))
+    shutil.copy(first, second)
+    shutil.copy(split.parent / "labels" / first.name, split.parent / "labels" / second.name)
+    outcome = segwithu(*arguments(split, tiny_bundle(tmp_path / "m"), tmp_path / "out", *QUICK))
+    refused(outcome, "cases-of-one-scan", first.name, second.name)
+    assert not (tmp_path / "out").exists()

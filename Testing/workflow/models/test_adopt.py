@@ -1,6 +1,7 @@
 """An nnU-Net is adopted in one command: nothing is fitted on what it has seen, and whatever ends it, it goes on."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,13 @@ def test_the_whole_command_with_plots_and_graphs(call: Command, tmp_path: Path) 
     final(adopted(call, result, raw, "--patient-pattern", "(.*)"))
     assert read_bundle(tmp_path / "blobs").graphs is not None
     assert "data:image/png" in (tmp_path / "blobs" / "report.html").read_text(encoding="utf-8")
+
+
+def test_one_image_of_two_patients_is_refused_before_anything_is_trained(call: Command, tmp_path: Path) -> None:
+    result, raw = write_training(tmp_path, [(names(6), names(6, 7))])
+    first, second = (raw / "imagesTr" / f"{name}_0000.nii.gz" for name in names(2))
+    shutil.copy(first, second)
+    outcome = adopted(call, result, raw, *OPTIONS)
+    assert outcome.code == 1 and outcome.events[-1]["code"] == "cases-of-one-scan", outcome.out + outcome.err
+    assert first.name in outcome.out and second.name in outcome.out
+    assert not list(tmp_path.rglob("head_log.csv")) and not list(tmp_path.rglob("run.json"))

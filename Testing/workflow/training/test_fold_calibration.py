@@ -56,7 +56,7 @@ def given(split: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     own, further = find_cases(f"{split}:calibration")[:OWN], find_cases(f"{split}:train")[:FURTHER]
     bundle = read_bundle(SHIPPED)
     network, names = load_network(bundle), [case.name for case in further]
-    hashes = {name: sha256 for sha256, name in hashes_of(further).items()}
+    hashes = {name: sha256 for sha256, name in hashes_of(further, print).items()}
     for number in range(2):
         run = RunFolder(folder / f"fold{number}")
         run.path.mkdir()
@@ -155,7 +155,7 @@ def test_a_benchmark_s_test_cases_are_none_that_folds_show_or_know(
     knowing = RunFolder(Path(given[3]))
     facts = knowing.facts()["voxels_sha256"]
     try:
-        knowing.add_facts({"voxels_sha256": facts | {"select": hashes_of(find_cases(test))}})
+        knowing.add_facts({"voxels_sha256": facts | {"select": hashes_of(find_cases(test), print)}})
         one_sentence(segwithu(*call, *learning, "--cases", test), "has seen 1 of the test cases", code=2)
     finally:
         knowing.add_facts({"voxels_sha256": facts})

@@ -4,7 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from toy_data_set import write_data_set, write_recipe
 
 from SegWithUCore.cli.__main__ import main
@@ -174,3 +176,26 @@ def test_a_damaged_record_is_told(shop: Shop, tmp_path: Path, capsys: pytest.Cap
     (model / "training" / "record.json").write_text('{"format_version": 1}', encoding="utf-8")
     assert shop.evaluate(model, "test") == 1
     assert "record.json is damaged" in capsys.readouterr().err
+
+
+def test_images_that_are_much_alike_are_told_of_validation_cases_too(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(shop.table.parent, tmp_path / "data")
+    (image,) = (data / "images").glob("select0*")
+    values = sitk.GetArrayFromImage(read := sitk.ReadImage(str(image), sitk.sitkFloat32))
+    noisy = sitk.GetImageFromArray(values + np.random.default_rng(0).normal(0, 0.08 * values.std(), values.shape))
+    noisy.CopyInformation(read)
+    sitk.WriteImage(sitk.Cast(noisy, sitk.sitkFloat32), str(data / "images" / image.name.replace("select0", "select1")))
+    options = (
+        "--run",
+        str(shop.run),
+        "--cases",
+        f"{data}/split.csv:calibration",
+        "--select",
+        f"{data}/split.csv:select",
+    )
+    output = str(tmp_path / "model")
+    assert main(["calibrate", *options, "--output", output, "--no-graphs", "--threads", "1"]) == 0
+    said = capsys.readouterr().err
+    assert "select0" in said and "select1" in said

@@ -12,7 +12,7 @@ from SegWithUCore.models.training_record import read_record
 from SegWithUCore.util.errors import InputError
 
 from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, backbone_sha256
-from ...training.run_record import hashes_of
+from ...training.run_record import voxel_hashes
 from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline
 
 
@@ -60,7 +60,7 @@ class Head(Baseline):
         record = read_record(folder)
         roles = (record and record.roles) or {}
         seen = {sha256 for role, hashes in roles.items() if role != "test" for sha256 in hashes}
-        return seen.isdisjoint(hashes_of(cases.calibration))
+        return seen.isdisjoint(voxel_hashes(cases.calibration))
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row.
