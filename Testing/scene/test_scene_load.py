@@ -179,6 +179,14 @@ def test_case_without_optional_blocks_loads(tmp_path, data_folder):
     assert list(nodes.maps) == ["error_probability", "ranking", "calibration"]
 
 
+def test_a_case_whose_ranking_was_deleted_is_loaded_without_it(tmp_path: Path, data_folder: Path):
+    headless = HeadlessScene(tmp_path / "slicer")
+    disk = make_case(data_folder, tmp_path)
+    (disk.folder / "ranking.nii.gz").unlink()
+    nodes = load_case(disk.folder, load_volume(headless.scene, disk.image, "x"))
+    assert list(nodes.maps) == ["error_probability", "calibration"]
+
+
 def _all_nodes(scene: "slicer.vtkMRMLScene") -> list[str]:
     return [scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes())]
 
@@ -194,7 +202,7 @@ def _other_labels(disk):
 
 DAMAGES = {
     "missing-file": lambda disk: (disk.folder / "segmentation.nii.gz").unlink(),
-    "ranking.nii.gz": lambda disk: (disk.folder / "ranking.nii.gz").unlink(),
+    "error_probability.nii.gz": lambda disk: (disk.folder / "error_probability.nii.gz").unlink(),
     "damaged-file": _cut,
     "not valid JSON": lambda disk: (disk.folder / "case.json").write_text("{"),
     "format version 2": lambda disk: change_case(disk.folder, format_version=2),

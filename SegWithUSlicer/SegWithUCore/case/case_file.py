@@ -3,9 +3,10 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,12 +196,21 @@ def _check_format(raw: Any, origin: str) -> None:
 
 
 def read_description(folder: Path) -> CaseDescription:
-    """Read a case folder's `case.json`, checked and typed.
+    """Read a case folder's `case.json`, checked and typed, without the maps of `lost_maps`.
 
     Raises:
         InputError: there is none, it is damaged, or it is of a format version that this version does not read.
     """
-    return parse_description(read_case(folder), str(folder / CASE_FILE))
+    case = parse_description(read_case(folder), str(folder / CASE_FILE))
+    lost = lost_maps(folder, case.raw)
+    return replace(case, maps={name: info for name, info in case.maps.items() if info.file not in lost})
+
+
+def lost_maps(folder: Path, case: Mapping[str, Any]) -> dict[str, str]:
+    """Return a note on each map that was deleted and that a review can do without, by the name of its file."""
+    entries = [entry for name in MAP_NAMES[1:] if (entry := (case.get("maps") or {}).get(name)) is not None]
+    lost = [str(entry["file"]) for entry in entries if not os.path.lexists(folder / str(entry["file"]))]
+    return {name: f"{name} is missing: the case is shown without this map, and is not exported." for name in lost}
 
 
 def parse_description(raw: Any, origin: str = CASE_FILE) -> CaseDescription:

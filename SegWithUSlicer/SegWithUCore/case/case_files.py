@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..regions.region import Region
 from ..util.errors import InputError
-from ..util.input_files import is_there, read_bounded
-from .case_file import CASE_FILE, CHANGED_FILE, FILES, MAP_NAMES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE
-from .case_folders import checked_file
-from .region_files import MAKE_AGAIN, REGION_LABELS_FILE, REGIONS_FILE
+from ..util.input_files import read_bounded
+from .case_file import CASE_FILE, CHANGED_FILE, FILES, MAP_NAMES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, lost_maps
+from .case_folders import DERIVED, REGION_INPUTS, checked_file
+from .region_files import MAKE_AGAIN, REGION_LABELS_FILE, REGIONS_FILE, parse_regions, regions_hash, regions_text
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -31,10 +32,28 @@ def is_volume(name: str) -> bool:
 
 
 def named_files(case: Mapping[str, Any]) -> list[str]:
-    """List the files without which a case is not whole: segmentation, maps, regions."""
+    """List the files without which a case is not whole: all that were written but `DERIVED`."""
     maps = [str(case["maps"][name]["file"]) for name in MAP_NAMES if case["maps"].get(name) is not None]
-    drawn = [name for name in SEGMENTATIONS if name == SEGMENTATION_FILE or name in file_records(case)]
-    return [*drawn, *maps, *(_REGION_FILES if case.get("regions") is not None else ())]
+    regions = _REGION_FILES if case.get("regions") is not None else ()
+    found = dict.fromkeys([SEGMENTATION_FILE, *maps, *regions, *file_records(case)])
+    return [name for name in found if name not in DERIVED]
+
+
+def shown_files(folder: Path, case: Mapping[str, Any]) -> list[str]:
+    """List those of `named_files` without which a case cannot be reviewed, and all maps that are there."""
+    return [name for name in named_files(case) if name not in (*REGION_INPUTS, *lost_maps(folder, case))]
+
+
+def derived_notes(folder: Path, case: Mapping[str, Any]) -> dict[str, str]:
+    """Return a note on each of `DERIVED` that was changed or is lost, by name."""
+    records, notes = file_records(case), dict[str, str]()
+    for name in DERIVED if SEGMENTATION_FILE in records else ():
+        path = folder / name
+        if path.is_file() and not is_as_written(folder, case, name):
+            notes[name] = f"{path} is not the file that was written, and is not exported: delete it or move it."
+        elif name in records and not path.is_file():
+            notes[name] = f"{path} is missing: other files of the case hold what it showed."
+    return notes
 
 
 def file_record(path: Path) -> dict[str, str]:
@@ -72,7 +91,7 @@ def case_file(folder: Path, case: Mapping[str, Any], name: str) -> Path:
     Raises:
         InputError: it is missing, is a link that leads elsewhere, was changed, or lies elsewhere than the image.
     """
-    path, records = present_file(folder, name), file_records(case)
+    path, records = checked_file(folder, name), file_records(case)
     if is_as_written(folder, case, name):
         return path
     record = records.get(name)
@@ -101,16 +120,14 @@ def case_volume(folder: Path, case: Mapping[str, Any], name: str, labels: bool =
     return read_labels(path) if labels else read_file(path)
 
 
-def present_file(folder: Path, name: str) -> Path:
-    """Return a file that a case cannot do without, unread.
+def regions_of_case(folder: Path, case: Mapping[str, Any]) -> tuple[tuple[Region, ...], str]:
+    """Read the regions of a case, by rank, and the hash that ties reviews to them.
 
     Raises:
-        InputError: it is missing, or a link that leads elsewhere.
+        InputError: as `case_file`, or they are damaged.
     """
-    path = folder / name
-    if not is_there(path) and not path.is_symlink():
-        raise InputError(f"{path} is missing: restore it from a copy, or segment the case again.", "missing-file")
-    return checked_file(folder, name)
+    text = regions_text(case_file(folder, case, REGIONS_FILE).parent)
+    return parse_regions(text, str(folder / REGIONS_FILE)), regions_hash(text)
 
 
 def changed_error(folder: Path, name: str) -> InputError:
@@ -133,13 +150,14 @@ def _file_sha256(path: Path) -> str:
 
 
 def _voxels_sha256(path: Path) -> str:
-    """`case_image.voxel_hash` of a file without slope and intercept, with no more than a piece of it in memory."""
+    """`case_image.voxel_hash` of a file, with a piece of it in memory; slope and intercept make another."""
     import numpy as np
 
     from ..io.image_file import voxel_pieces
     from ..io.volume import stored_header
 
-    stored, found = stored_header(path), hashlib.sha256()
+    stored = stored_header(path)
+    found = hashlib.sha256(repr(stored.scale).encode() if stored.is_scaled else b"")
     for piece in voxel_pieces(stored, None):
         found.update(np.frombuffer(piece, stored.number).astype("<f4", copy=False).data)
     return found.hexdigest()

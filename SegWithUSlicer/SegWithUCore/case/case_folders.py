@@ -10,7 +10,7 @@ from pathlib import Path
 from ..util.atomic_files import TEMPORARY_PREFIX
 from ..util.errors import InputError
 from ..util.folder_entries import EntryKind, check_entries, check_link, entry_kind
-from ..util.input_files import regular_file
+from ..util.input_files import is_there, regular_file
 from ..util.paths import is_inside
 from .case_file import CASE_FILE, NOT_A_CASE, SEGMENTATION_FILE
 from .region_files import REGION_LABELS_FILE, REGIONS_FILE
@@ -103,15 +103,19 @@ def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises behind a folder that is closed
 
 
+# What `regions` alone reads.
+REGION_INPUTS = ("runner_up.nii.gz", "model_percentile.nii.gz", "data_percentile.nii.gz")
 # Volumes on the grid of the image.
 VOLUMES = (
-    *("segmentation.nii.gz", "error_probability.nii.gz", "ranking.nii.gz", "calibration.nii.gz", "runner_up.nii.gz"),
-    *("model_percentile.nii.gz", "data_percentile.nii.gz", REGION_LABELS_FILE),
+    *("segmentation.nii.gz", "error_probability.nii.gz", "ranking.nii.gz", "calibration.nii.gz"),
+    *(*REGION_INPUTS, REGION_LABELS_FILE),
 )
+# What only shows the content of other files: a case is whole without them.
+DERIVED = ("structures.csv", "preview.png")
 # What `segment` and `regions` write.
 MODEL_FILES = (
     *(CASE_FILE, "image.nii.gz", *VOLUMES, REGIONS_FILE, "segmentation.seg.nrrd"),
-    *("structures.csv", "preview.png"),
+    *DERIVED,
 )
 # What reviewers add.
 REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
@@ -164,9 +168,11 @@ def checked_file(folder: Path, name: str) -> Path:
     """Return a file of a case folder.
 
     Raises:
-        InputError: it is not a regular file, or a link that leads out of the folder.
+        InputError: it is missing, not a regular file, or a link that leads out of the folder.
     """
     path = folder / name
+    if not is_there(path) and not path.is_symlink():
+        raise InputError(f"{path} is missing: restore it from a copy, or segment the case again.", "missing-file")
     if not is_inside(folder, Path(name)):
         raise InputError(f"{path} is a link that leads out of its folder: put the file itself there.")
     regular_file(path, "put the file itself there")

@@ -11,8 +11,16 @@ from ..io.volume import check_same_grid, coarse_notes, grid_facts
 from ..util.errors import InputError, SegWithUError
 from ..util.folder_entries import EntryKind, entry_kind
 from .case_file import CASE_FILE, CHANGED_FILE, SEGMENTATION_FILE, naming_case, read_description
-from .case_files import case_file, case_volume, file_records, is_volume, named_files
-from .case_folders import REVIEWED_PATTERN, case_contents, case_folders, checked_file, deeper_cases, holds_cases
+from .case_files import case_file, case_volume, derived_notes, file_records, is_volume, named_files
+from .case_folders import (
+    DERIVED,
+    REVIEWED_PATTERN,
+    case_contents,
+    case_folders,
+    checked_file,
+    deeper_cases,
+    holds_cases,
+)
 from .case_image import ELSEWHERE, IMAGE_FILE, OTHER_IMAGE, find_image, voxel_hash
 from .region_files import read_regions
 from .segmentation_file import check_reviewed
@@ -127,9 +135,10 @@ def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
     try:
         case = read_description(folder).raw
         with naming_case(folder):
-            _check_files(folder, case)
+            check_files(folder, case)
             versions = [checked_file(folder, path.name) for path in sorted(folder.glob(REVIEWED_PATTERN))]
             notes = tuple(note for path in versions if (note := check_reviewed(path, folder, case)))
+            notes += tuple(derived_notes(folder, case).values())
             version, channels = str(case["versions"]["segwithu"]), len(case["input"]["channels"])
     except SegWithUError as error:
         outcome = Outcome.CHANGED if error.code == CHANGED_FILE else Outcome.REFUSED
@@ -147,8 +156,8 @@ def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
     return Checked(folder, "case", outcome, notes, {"version": version})
 
 
-def _check_files(folder: Path, case: Mapping[str, Any]) -> None:
-    """Read all files of a case, but images and what reviewers added.
+def check_files(folder: Path, case: Mapping[str, Any]) -> None:
+    """Read all files of a case, but images, what is derived, and what reviewers added.
 
     Raises:
         InputError: one is missing, damaged, changed, or lies on another grid than the image that was segmented.
@@ -156,5 +165,5 @@ def _check_files(folder: Path, case: Mapping[str, Any]) -> None:
     if case["regions"] is not None:
         read_regions(folder)
     for name in dict.fromkeys([*named_files(case), *case_contents(folder).model]):
-        if name not in (CASE_FILE, IMAGE_FILE):
+        if name not in (CASE_FILE, IMAGE_FILE, *DERIVED):
             (case_volume if is_volume(name) else case_file)(folder, case, name)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..case.case_file import SEGMENTATION_NRRD_FILE, read_case
-from ..case.case_files import case_file, named_files
+from ..case.case_file import CHANGED_FILE, read_case
+from ..case.case_files import SEGMENTATIONS, case_file, named_files
 from ..case.case_image import IMAGE_FILE, voxel_hash
 from ..inference.case_writer import CaseResult
 from ..inference.deviation import is_refused
@@ -131,7 +131,7 @@ def staleness(job: Job, model: Model) -> tuple[str, str] | None:
     dates change when a cohort is copied, and reading takes a hundredth of the time that segmenting does.
 
     Raises:
-        InputError: an image of the job cannot be read.
+        InputError: an image of the job cannot be read, or the segmentation was edited, which would be lost.
     """
     name = ""
     try:
@@ -139,15 +139,18 @@ def staleness(job: Job, model: Model) -> tuple[str, str] | None:
         before, now = _settings_of_case(case), _settings_of_job(job, model)
         voxels = [channel["voxels_sha256"] for channel in case["input"]["channels"]]
         grid: Mapping[str, Any] = dict(case["input"]["grid"])
-        for name in [*named_files(case), SEGMENTATION_NRRD_FILE]:
+        changed = [name for name in now if before[name] != now[name]]
+        same = not changed or changed == [ENGINE]  # else the images need not be read
+        for name in dict.fromkeys([*SEGMENTATIONS, *(named_files(case) if same else ())]):
             case_file(job.target, case, name)
-    except (InputError, KeyError, TypeError, AttributeError):
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        if name in SEGMENTATIONS and isinstance(error, InputError) and error.code == CHANGED_FILE:
+            raise
         return "folder", f"lacks {name} as it was written" if name else "is not a complete case folder"
     image = job.target / IMAGE_FILE
     if job.include_image and not (image.is_file() and image.stat().st_size):
         return "folder", f"lacks {IMAGE_FILE}"
-    changed = [name for name in now if before[name] != now[name]]
-    if not changed or changed == [ENGINE]:  # else the images need not be read
+    if same:
         images = [volume.image for volume in read_channels(job, model.bundle)]
         if [voxel_hash(image) for image in images] != voxels:
             return "voxels", f"was made of other voxels than {' and '.join(map(str, job.files))} hold"

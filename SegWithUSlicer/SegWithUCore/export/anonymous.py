@@ -19,7 +19,7 @@ from ..case.case_file import (
     read_case,
     write_case,
 )
-from ..case.case_files import case_file, case_volume, file_record, named_files
+from ..case.case_files import case_volume, file_record, named_files, regions_of_case
 from ..case.case_folders import VOLUMES, case_contents
 from ..case.case_image import IMAGE_FILE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part
@@ -95,10 +95,6 @@ def anonymous_copy(
     return target
 
 
-def _labels(case: Mapping[str, Any]) -> list[Label]:
-    return [Label.from_json(entry) for entry in case["structures"]]
-
-
 def _draw_preview(folder: Path, case: Mapping[str, Any], image: sitk.Image, path: Path) -> None:
     """Draw the picture of a case, which shows nothing but its volumes."""
     box, has_risk = assessed_part(case, image), "error_probability" in case["maps"]
@@ -107,7 +103,7 @@ def _draw_preview(folder: Path, case: Mapping[str, Any], image: sitk.Image, path
         sitk.GetArrayViewFromImage(part),
         sitk.GetArrayViewFromImage(drawn),
         sitk.GetArrayFromImage(box.crop(case_volume(folder, case, ERROR_PROBABILITY_FILE))) if has_risk else None,
-        {label.value: label for label in _labels(case)},
+        {label.value: label for label in map(Label.from_json, case["structures"])},
         Grid.of(VoxelGrid.of(part)),
         strongest_tint(case),
     )
@@ -129,9 +125,7 @@ def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dic
     """
     if content.get("regions") is None:
         return
-    case_file(folder, case, region_files.REGIONS_FILE)
-    text = region_files.regions_text(folder)
-    regions = region_files.parse_regions(text, str(folder / region_files.REGIONS_FILE))
+    regions, text = regions_of_case(folder, case)[0], region_files.regions_text(folder)
     names = {name for entry in content["structures"] for name in (entry["name"], _plain(entry["name"]))}
     named = {region.structure for region in regions}
     named |= {name for region in regions for one in region.competing for name in (one.truth, one.read_as)}

@@ -13,11 +13,13 @@ from random import SystemRandom
 from typing import Any
 
 from ..case.case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case, read_description
-from ..case.case_files import case_file, is_volume, named_files
+from ..case.case_files import derived_notes, is_volume
 from ..case.case_folders import REVIEWED_PATTERN, Contents, case_contents
 from ..case.case_image import IMAGE_FILE, case_image, find_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
+from ..case.check_files import check_files
 from ..case.segmentation_file import check_reviewed
+from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.volume import check_file
 from ..models.input_spec import Label
 from ..report.case_report import REPORT_FILE, write_report
@@ -227,7 +229,7 @@ def _export_case(folder: Path, target: Path, settings: ExportSettings, found: Ex
     else:
         case, versions = read_case(folder), [path for path in contents.reviews if path.match(REVIEWED_PATTERN)]
         notes = [f"{target.name}: {note}" for path in versions if (note := check_reviewed(path, folder, case))]
-        _copy(contents, folder, target, image_file)
+        left_out += _copy(contents, folder, target, image_file)
     (target / LABELS_FILE).write_text(label_description(read_case(target)), encoding="utf-8")
     try:
         write_report(target)
@@ -252,8 +254,8 @@ def image_file_of(folder: Path, settings: ExportSettings) -> Path | None:
     return found[0]
 
 
-def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | None) -> None:
-    """Copy the known files of a case, and the image that it was made from.
+def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | None) -> list[str]:
+    """Copy the known files of a case, and the image that it was made from; returns the notes of `derived_notes`.
 
     Raises:
         InputError: a file is missing, damaged, or not the one that `case.json` speaks of.
@@ -262,16 +264,20 @@ def _copy(contents: Contents, folder: Path, target: Path, image_file: Path | Non
     case = read_description(folder).raw
     image = case_image(folder, case, image_file)
     with naming_case(folder):
-        for name in dict.fromkeys([*named_files(case), *contents.model]):
-            if name not in (CASE_FILE, IMAGE_FILE):
-                case_file(folder, case, name)
-    target.mkdir()
-    for path in (*contents.model.values(), *contents.reviews):
+        check_files(folder, case)
+        notes = derived_notes(folder, case)
+    for path in contents.reviews:
         if is_volume(path.name):
             check_file(path)
-        shutil.copyfile(path, target / path.name)
+    target.mkdir()
+    for path in (*contents.model.values(), *contents.reviews):
+        if path.name not in notes:
+            shutil.copyfile(path, target / path.name)
+    if STRUCTURES_FILE in notes:
+        write_structures(case, target / STRUCTURES_FILE)
     if not (target / IMAGE_FILE).is_file():
         write_volume(image, target / IMAGE_FILE)
+    return list(notes.values())
 
 
 def names_file_of(output: Path, folders: Sequence[Path]) -> Path:

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import SEGMENTATION_FILE, naming_case, placed_boxes, read_case
-from ..case.case_files import case_file, case_volume, named_files
+from ..case.case_file import SEGMENTATION_FILE, lost_maps, naming_case, placed_boxes, read_case
+from ..case.case_files import case_file, case_volume, named_files, shown_files
 from ..case.case_folders import REVIEWED_PATTERN, case_contents, case_folders, checked_file, holds_cases
 from ..case.case_image import ELSEWHERE, OTHER_IMAGE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
@@ -76,7 +76,7 @@ def write_report(folder: Path, output: Path | None = None, image_file: Path | No
     case_contents(folder)  # nothing is read through a link that leads elsewhere
     case = read_case(folder)
     with naming_case(folder):
-        for name in named_files(case):
+        for name in shown_files(folder, case):
             case_file(folder, case, name)
         page = _page(folder, case, image_file)
     target = output or folder / REPORT_FILE
@@ -92,6 +92,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
     flags = case_flags(case, rules_of_case(case), reviews, regions)
     light = light_of(case, flags)
     hashes = hash_facts(case)
+    notes = [*found.notes, *lost_maps(folder, case).values(), *drawn.notes]
     differing = [f"{region.rank}" for region in disagreements(regions, reviews)[:MOST_LISTED]]
     versions = ", ".join(f"{name} {version}" for name, version in (case.get("versions") or {}).items())
     return render(
@@ -100,7 +101,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         title=f"{case['name']}: segmentation report",
         light=replace(light, reason=_typeset(light.reason)),
         lead=[_lead(case, len(regions))],
-        flags=[*_flags(case, flags, light.reason), *(("note", note) for note in [*found.notes, *drawn.notes])],
+        flags=[*_flags(case, flags, light.reason), *(("note", note) for note in notes)],
         structures=structures_table(case),
         named=[(str(entry["name"]), tuple(map(int, entry["color"][:3]))) for entry in structures][:MOST_NAMED],
         overview=drawn.overview,

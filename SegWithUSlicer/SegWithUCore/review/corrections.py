@@ -11,10 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case import segmentation_file
-from ..case.case_file import CHANGED_FILE, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, naming_case, read_case
-from ..case.case_files import SEGMENTATIONS, case_volume
+from ..case.case_file import CHANGED_FILE, SEGMENTATION_FILE, naming_case, read_case
+from ..case.case_files import SEGMENTATIONS, case_volume, regions_of_case
 from ..case.case_image import case_grid, channel_hash
-from ..case.region_files import REGION_LABELS_FILE, regions_hash, regions_text
+from ..case.region_files import REGION_LABELS_FILE
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import LABELS, write_nifti_planes
 from ..io.roi import whole_grid
@@ -23,7 +23,6 @@ from ..util.atomic_files import atomic_file
 from ..util.errors import InputError, OutputError
 from .log_format import Edited
 from .reviewer import log_path, version_path
-from .reviews import read_reviews
 from .session import ReviewedCase, Session
 
 
@@ -65,19 +64,14 @@ def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
             check_file(work)
             if case.get("regions") is not None:  # else there is no review
                 values = {*before[differs].tolist(), *after[differs].tolist()} - {0}
-                _log(folder, case, reviewer, ", ".join(names[value] for value in sorted(values)), differs, grid)
+                structures, count = ", ".join(names[value] for value in sorted(values)), int(np.count_nonzero(differs))
+                marked = sitk.GetArrayFromImage(case_volume(folder, case, REGION_LABELS_FILE))
+                inside = int(np.count_nonzero(marked[differs]))
+                edit = Edited(None, structures, inside, count - inside, round(count * float(np.prod(grid.spacing)), 3))
+                reviewed = ReviewedCase(case, *regions_of_case(folder, case))
+                with contextlib.closing(Session.open(reviewed, folder, reviewer)) as session:
+                    session.append(edit)
     return target
-
-
-def _log(
-    folder: Path, case: Mapping[str, Any], reviewer: str, structures: str, differs: np.ndarray, grid: VoxelGrid
-) -> None:
-    regions, sha256 = read_reviews(folder, case).regions, regions_hash(regions_text(folder))
-    inside = int(np.count_nonzero(sitk.GetArrayViewFromImage(case_volume(folder, case, REGION_LABELS_FILE))[differs]))
-    count = int(np.count_nonzero(differs))
-    edited = Edited(None, structures, inside, count - inside, round(count * float(np.prod(grid.spacing)), 3))
-    with contextlib.closing(Session.open(ReviewedCase(case, regions, sha256), folder, reviewer)) as session:
-        session.append(edited)
 
 
 def restore_segmentation(folder: Path) -> list[Path]:
@@ -91,12 +85,12 @@ def restore_segmentation(folder: Path) -> list[Path]:
     with naming_case(folder):
         drawn, changed = _drawn(folder, case)
         voxels, grid = sitk.GetArrayViewFromImage(drawn), VoxelGrid.of(drawn)
-        if SEGMENTATION_FILE in changed:
-            with atomic_file(folder / SEGMENTATION_FILE) as work:
-                write_nifti_planes(work, voxels, whole_grid(grid), grid, 0, view=LABELS)
-        if SEGMENTATION_NRRD_FILE in changed:
-            with atomic_file(folder / SEGMENTATION_NRRD_FILE) as work:
-                segmentation_file.write_drawn_nrrd(work, drawn, case)
+        for name in changed:
+            with atomic_file(folder / name) as work:
+                if name == SEGMENTATION_FILE:
+                    write_nifti_planes(work, voxels, whole_grid(grid), grid, 0, view=LABELS)
+                else:
+                    segmentation_file.write_drawn_nrrd(work, drawn, case)
     return [folder / name for name in changed]
 
 

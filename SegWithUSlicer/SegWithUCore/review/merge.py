@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import DAMAGED, read_case
-from ..case.case_files import case_file
+from ..case.case_files import regions_of_case
 from ..case.case_folders import case_folders, checked_file
-from ..case.region_files import REGIONS_FILE, parse_regions, regions_hash, regions_text
 from ..util import errors
 from ..util.atomic_files import atomic_file, remove_leftovers
 from ..util.errors import InputError, OutputError, SegWithUError, UsageError, naming, os_errors_named
@@ -147,9 +146,8 @@ def _sorted_out(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def _identity(folder: Path) -> Identity:
     case = read_case(folder)
     try:
-        case_file(folder, case, REGIONS_FILE)
         voxels = tuple(str(channel["voxels_sha256"]) for channel in case["input"]["channels"])
-        return Identity(voxels, str(case["model"]["weights_sha256"]), regions_hash(regions_text(folder)))
+        return Identity(voxels, str(case["model"]["weights_sha256"]), regions_of_case(folder, case)[1])
     except DAMAGED as error:
         raise InputError(f"{folder} has no regions that a review could belong to ({error!r}).") from error
 
@@ -175,9 +173,9 @@ def _check_fits(path: Path, lines: ParsedLog, home: Path) -> None:
     Raises:
         InputError: they cannot.
     """
-    text = regions_text(home)
+    regions, wanted = regions_of_case(home, read_case(home))
     with naming(path):
-        review_of(path, lines, parse_regions(text, str(home / REGIONS_FILE)), regions_hash(text), 0.0)
+        review_of(path, lines, regions, wanted, 0.0)
 
 
 def _merge_log(path: Path, home: Path) -> list[Merged]:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import DAMAGED, read_case
-from ..case.case_files import case_file
+from ..case.case_files import regions_of_case
 from ..case.case_folders import REVIEWED_PATTERN, checked_file
-from ..case.region_files import REGIONS_FILE, parse_regions, regions_hash, regions_text
 from ..models.quality import site_command
 from ..regions.region import Region
 from ..util.csv_files import csv_text
@@ -89,9 +88,7 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     """
     if case.get("regions") is None:
         return CaseReviews((), (), ())
-    case_file(folder, case, REGIONS_FILE)
-    text = regions_text(folder)
-    regions, wanted = parse_regions(text, str(folder / REGIONS_FILE)), regions_hash(text)
+    regions, wanted = regions_of_case(folder, case)
     total = _total_mm3(folder, case)
     reviews, notes = [], []
     other = also(folder, case, wanted) if also is not None else None

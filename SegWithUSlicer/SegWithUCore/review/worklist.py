@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
-from ..case.case_files import case_file, named_files, present_file
+from ..case.case_file import SEGMENTATION_FILE, lost_maps, naming_case, read_case
+from ..case.case_files import case_file, shown_files
+from ..case.case_folders import checked_file
 from ..util.errors import InputError
 from ..util.folder_entries import lost_link
 from .flags import LARGEST, Flag, Rule, case_flags, metrics_of_case, rules_of_case, structures_of
@@ -187,13 +188,13 @@ def read_for_worklist(
     Args:
         also: returns another folder whose reviews count too.
         reviewer: for whom; of other reviews, which this one may not see yet, only the progress is shown.
-        compare: that all files are there, and the segmentation is the one that was written; not in Slicer's window.
+        compare: that the files of a review are there, and the segmentation is the one written; not in Slicer's window.
     """
     try:
         case = read_case(folder)
         with naming_case(folder):
-            for name in named_files(case) if compare else ():
-                (case_file(folder, case, name) if name == SEGMENTATION_FILE else present_file(folder, name))
+            for name in shown_files(folder, case) if compare else ():
+                (case_file(folder, case, name) if name == SEGMENTATION_FILE else checked_file(folder, name))
             found = read_reviews(folder, case, also)
             seen = found if reviewer is None else seen_by(reviewer, found)
             return entry_of(folder, case, seen, found.reviews)
@@ -233,7 +234,7 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         open_regions=len(waiting),
         open_wrong_mm3=sum(region.expected_wrong_mm3 for region in waiting),
         reviews=tuple(statuses),
-        notes=found.notes,
+        notes=(*found.notes, *lost_maps(folder, case).values()),
         unseen_regions=len(unseen),
         unseen_wrong_mm3=sum(region.expected_wrong_mm3 for region in unseen),
         metrics=metrics_of_case(case),

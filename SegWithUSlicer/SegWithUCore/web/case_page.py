@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..case.case_file import CaseDescription, MapInfo, naming_case
-from ..case.region_files import parse_regions, regions_hash, regions_text
+from ..case.case_files import regions_of_case
 from ..io.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
@@ -123,10 +123,9 @@ def _regions(volumes: CaseVolumes) -> tuple[tuple[Region, ...], str, str]:
         return (), "", "The model is not calibrated: without error probability there are no regions to review."
     if case.raw.get("regions") is None:
         return (), "", "This case has no regions: run segwithu regions."
-    text = regions_text(volumes.folder)
-    regions = parse_regions(text, str(volumes.folder / "regions.csv"))
+    regions, sha256 = regions_of_case(volumes.folder, case.raw)
     nothing = "No voxel is uncertain enough for a look. That does not mean that everything is correct."
-    return regions, regions_hash(text), "" if regions else nothing
+    return regions, sha256, "" if regions else nothing
 
 
 def _grid(volumes: CaseVolumes) -> dict[str, Any]:

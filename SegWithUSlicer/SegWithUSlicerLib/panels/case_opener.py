@@ -8,7 +8,7 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.case.case_file import CaseDescription, read_description
+from SegWithUCore.case.case_file import CaseDescription, lost_maps, read_description
 from SegWithUCore.util.errors import SegWithUError
 
 from ..cases.case_switch import FoundImages, find_images, find_open, open_cases, put_case, remove_case, unkept_work
@@ -133,7 +133,7 @@ class CaseOpener:
         self.on_opened()
 
     def _load(self, folder: Path, case: CaseDescription, found: FoundImages | None) -> bool:
-        notes = found.notes if found is not None else ()
+        notes = [*(() if found is None else found.notes), *lost_maps(folder, case.raw).values()]
         return self._switch(lambda: put_case(folder, case.name, found), None, notes)
 
     def _switch(self, load: Callable[[], CaseNodes], there: CaseNodes | None, notes: Sequence[str] = ()) -> bool:

@@ -1,7 +1,9 @@
 """Files of a case that were saved over, exchanged or lost: named by every command that would pass the case on."""
 
+import gzip
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +14,11 @@ from exchanged_cases import CASES, changed_case, copied, edited, judged
 from segwithu_command import Command, Outcome, entries, refused
 from web_client import WebClient, served
 
-from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.case_file import read_case, read_description
 from SegWithUCore.case.case_files import file_record
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.review.log_format import Edited, Verdict, read_log
+from SegWithUCore.review.worklist import make_worklist
 
 OURS, SOUND = CASES[:2]
 DRAWN, NRRD = "segmentation.nii.gz", "segmentation.seg.nrrd"
@@ -66,6 +69,13 @@ def grown(labels: np.ndarray) -> np.ndarray:
     return labels
 
 
+def doubled_by_its_header(path: Path) -> None:
+    """The same stored numbers, of which readers make twice the values."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into("<ff", content, 112, 2.0, 0.0)
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
 def of_another(case: Path) -> None:
     shutil.copyfile(case.parent / SOUND / DRAWN, case / DRAWN)
 
@@ -76,6 +86,7 @@ SAVED: dict[str, Callable[[Path], object]] = {
     "labels exchanged": lambda case: saved_over(case / DRAWN, lambda v: np.where(v > 0, 3 - v, 0).astype(v.dtype)),
     "a label of no structure": lambda case: saved_over(case / DRAWN, lambda v: np.where(v == 2, 9, v).astype(v.dtype)),
     "one voxel": lambda case: saved_over(case / DRAWN, grown),
+    "slope": lambda case: doubled_by_its_header(case / DRAWN),
 }
 
 
@@ -132,10 +143,6 @@ OTHERS: dict[str, Callable[[Path], object]] = {
     "data_percentile.nii.gz": lambda case: changed_case(
         case, lambda content: content["files"].pop("data_percentile.nii.gz")
     ),
-    "structures.csv": lambda case: (case / "structures.csv").write_text(
-        (case / "structures.csv").read_text().replace("anterior", "posterior")
-    ),
-    "preview.png": lambda case: shutil.copyfile(case.parent / SOUND / "preview.png", case / "preview.png"),
     "case.json": lambda case: (case / "case.json").write_text(
         (case / "case.json").read_text(encoding="utf-8").replace('"voxels": 1', '"voxels": 2'), encoding="utf-8"
     ),
@@ -152,6 +159,26 @@ def test_every_other_file_is_compared_by_those_who_pass_it_on(
     if file in ("error_probability.nii.gz", "ranking.nii.gz", "case.json"):
         for name in ("report", "anonymous", "page", *(["bids"] if file != "ranking.nii.gz" else [])):
             refuses(name, "changed-file", case / file, cases, tmp_path / name, segwithu)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_tables_and_pictures_are_noted_and_never_passed_on_changed(
+    lost: bool, cases: Path, case: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    table, picture, before = case / "structures.csv", case / "preview.png", (case / "structures.csv").read_bytes()
+    table.write_text(table.read_text().replace("anterior", "posterior"))
+    shutil.copyfile(case.parent / SOUND / "preview.png", picture)
+    if lost:
+        table.unlink()
+        picture.unlink()
+    for name in COMMANDS:
+        outcome = run(name, cases, tmp_path / name, segwithu)
+        assert outcome.code == 0, (name, outcome.err)
+        if name in ("check", "export"):
+            assert str(table) in outcome.out + outcome.err and str(picture) in outcome.out + outcome.err
+    sent = tmp_path / "export" / OURS
+    assert (sent / "structures.csv").read_bytes() == before and not (sent / "preview.png").exists()
+    assert segwithu("check", tmp_path / "export").code == 0
 
 
 def doubled(content: dict[str, object]) -> None:
@@ -215,6 +242,47 @@ LOST: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.parametrize("file", ["runner_up.nii.gz", "model_percentile.nii.gz", "data_percentile.nii.gz"])
+def test_a_file_of_the_regions_that_is_lost_is_missed_by_check_and_exports(
+    file: str, cases: Path, case: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    (case / file).unlink()
+    for name in ("check", "export", "anonymous"):
+        refuses(name, "missing-file", case / file, cases, tmp_path / name, segwithu)
+    for name in ("worklist", "report"):
+        assert run(name, cases, tmp_path / name, segwithu).code == 0
+
+
+def of_an_earlier_version(case: Path) -> None:
+    content = read_case(case)
+    files = content.pop("files")
+    del content["content_sha256"]
+    content["regions"]["files_sha256"] = {name: files[name]["sha256"] for name in ("regions.csv", "regions.nii.gz")}
+    (case / "case.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+def test_a_case_without_its_ranking_is_reviewed_with_a_note(
+    is_old: bool, cases: Path, case: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    if is_old:
+        of_an_earlier_version(case)
+    (case / "ranking.nii.gz").unlink()
+    assert list(read_description(case).maps) == ["error_probability", "calibration"]
+    (entry,) = [entry for entry in make_worklist([cases / OURS, cases / SOUND]).entries if entry.folder == case]
+    assert not entry.trouble and any("ranking.nii.gz" in note for note in entry.notes)
+    assert segwithu("report", case).code == 0
+    assert "ranking.nii.gz" in (case / "report.html").read_text(encoding="utf-8")
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        number = client.case_id(OURS)
+        assert list(client.get(f"/api/cases/{number}")["maps"]) == ["error_probability", "calibration"]
+        assert "ranking.nii.gz" in json.dumps(client.get("/api/worklist?reviewer=Ana"))
+    for name in ("check", "export", "anonymous", "page"):
+        (case / "report.html").unlink(missing_ok=True)
+        refuses(name, "missing-file", case / "ranking.nii.gz", cases, tmp_path / name, segwithu)
+
+
 @pytest.mark.parametrize("map_name", ["error_probability", "ranking"])
 @pytest.mark.parametrize("kind", LOST)
 def test_a_case_without_a_map_that_it_names_is_not_passed_on_unsaid(
@@ -223,7 +291,8 @@ def test_a_case_without_a_map_that_it_names_is_not_passed_on_unsaid(
     path = case / f"{map_name}.nii.gz"
     LOST[kind](path)
     without = {"error_probability": {"nnunet"}, "ranking": {"nnunet", "bids"}}  # formats that have no such map
-    for name in COMMANDS.keys() - without[map_name]:
+    reviewing = {"worklist", "report"} if (map_name, kind) == ("ranking", "missing-file") else set()
+    for name in COMMANDS.keys() - without[map_name] - reviewing:
         outcome = run(name, cases, tmp_path / name, segwithu)
         assert (outcome.code, outcome.error_codes) == (1, [kind]), (name, outcome.err)
         assert str(path) in outcome.err or path.name in outcome.err
@@ -256,7 +325,23 @@ def test_the_page_and_a_resumed_cohort_compare_the_files(
         assert client.get(f"/api/cases/{client.case_id(SOUND)}")["labels"]
     images = [data_folder / "hippocampus" / "images" / f"{name}.nii.gz" for name in (OURS, SOUND)]
     outcome = segwithu.segment(*images, "--resume", output=cases)
-    assert (outcome.code, outcome.error_codes[0]) == (1, "case-outdated") and DRAWN in outcome.err
+    assert (outcome.code, outcome.error_codes[0]) == (1, "changed-file") and DRAWN in outcome.err
+
+
+@pytest.mark.parametrize("name", [DRAWN, NRRD])
+@pytest.mark.parametrize("other_model", [False, True])
+def test_a_resumed_cohort_never_loses_an_edit(
+    name: str, other_model: bool, data_folder: Path, cases: Path, case: Path, segwithu: Command
+) -> None:
+    if other_model:
+        changed_case(case, lambda content: content["model"].update(name="liver"))  # type: ignore[attr-defined]
+    edited_bytes = saved_over(case / name, grown).read_bytes()
+    image = data_folder / "hippocampus" / "images" / f"{OURS}.nii.gz"
+    for options in (["--resume"], ["--resume", "--overwrite"]):
+        outcome = segwithu.segment(image, *options, output=cases)
+        assert (outcome.code, outcome.error_codes) == (1, ["changed-file"]), outcome.err
+        assert "--take-as-edit" in outcome.err and "--restore" in outcome.err
+    assert (case / name).read_bytes() == edited_bytes
 
 
 def test_an_anonymous_export_has_the_hashes_of_its_own_files(
@@ -278,12 +363,7 @@ def test_cases_of_earlier_versions_are_read_and_check_says_that_nothing_was_comp
     cases: Path, tmp_path: Path, segwithu: Command
 ) -> None:
     for folder in cases.iterdir():
-        content = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-        files = content.pop("files")
-        del content["content_sha256"]
-        names = ("regions.csv", "regions.nii.gz")
-        content["regions"]["files_sha256"] = {name: files[name]["sha256"] for name in names}
-        (folder / "case.json").write_text(json.dumps(content), encoding="utf-8")
+        of_an_earlier_version(folder)
     for name in COMMANDS:
         outcome = run(name, cases, tmp_path / name, segwithu)
         assert (outcome.code, outcome.error_codes) == (0, []), outcome.err
