@@ -75,6 +75,31 @@ def test_a_segmentation_that_another_program_saved_over_is_named_by_a_process_be
         assert (str(listing.cases / A) in listing.ui.caseLabel.text) == bool(code)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot hold a process")
+def test_opening_or_closing_a_case_does_not_wait_for_the_check_of_the_case_before(
+    listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, started, stopped = listing.panel.opener.check, [], []
+    start, stop = check.start, check.stop
+
+    def held(arguments: list[str], *others: Any) -> None:
+        start(arguments, *others)
+        started.append(Path(arguments[1]).name)
+        if started[-1] == A:  # it would never end by itself
+            os.kill(check._child._process.pid, signal.SIGSTOP)
+
+    monkeypatch.setattr(check, "start", held)
+    monkeypatch.setattr(check, "stop", lambda: [stopped.append(started[-1]), stop()])
+    (listing.cases / B / "regions.json").write_text("{}", encoding="utf-8")
+    listing.list_folder()
+    for name in (A, B, C, A):
+        listing.click(name)
+    slicer.mrmlScene.RemoveNode(listing.opened.nodes.hub)
+    listing.host.wait(lambda: not check.is_busy, timeout=120)
+    assert (started[0], stopped, listing.open_case) == (A, [], "")
+    assert code_of(listing.panel.opener.message) == ""
+
+
 def test_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
     listing: Listing,
     tmp_path: Path,

@@ -25,7 +25,7 @@ ORDERS = list(itertools.permutations(range(3)))
 FLIPS = list(itertools.product([False, True], repeat=3))
 Change = Callable[[sitk.Image], sitk.Image]
 
-READERS = {"read_file", "read_image", "read_volume", "read_labels", "read_layers", "read_reference", "read_stored"}
+READERS = {"read_file", "read_image", "read_volume", "read_labels", "read_segments", "read_reference", "read_stored"}
 READERS |= {"ReadImage", "ImageFileReader"}
 """What opens a volume without asking where another lies."""
 CALLERS = {
