@@ -259,9 +259,7 @@ def _check_series(path: Path, stored: "Dataset", image: MaskedImage) -> None:
         return
     series = dcmread(image.slice_file, stop_before_pixels=True, force=True)
     uids = {each.get("SeriesInstanceUID") for each in stored.get("ReferencedSeriesSequence") or ()}
-    has_ids = _text(stored, "PatientID") and _text(
-        series, "PatientID"
-    )  # else the name must do, which has many spellings
+    has_ids = all(_text(each, "PatientID") for each in (stored, series))  # else the name must do, often misspelt
     same = ("PatientID" if has_ids else "PatientName", "FrameOfReferenceUID")
     other = [keyword for keyword in same if len({_text(stored, keyword), _text(series, keyword), ""}) > 2]
     other += ["referenced series"] if uids and _text(series, "SeriesInstanceUID") not in {*uids, ""} else []

@@ -55,12 +55,10 @@ def structure_findings(
         rare: indices of labels of structures that cases often lack, such as tumours.
     """
     dice, drawn, names = structure_dice(joint), joint.sum(1)[1:], [label.name for label in labels]
-    better, found = (
-        (dice > np.diag(dice)) & (dice >= ELSEWHERE_DICE),
-        {key: dict[str, int | None]() for key in _FINDINGS},
-    )
+    better = (dice > np.diag(dice)) & (dice >= ELSEWHERE_DICE)
     # Each lies where the model draws the other.
     pairs = [(a, b) for a, b in combinations(range(len(dice)), 2) if better[a, b] and better[b, a]]
+    found = {key: dict[str, int | None]() for key in _FINDINGS}
     for one, other in pairs:
         if (both := without_side(names[one])) == without_side(names[other]):
             found["sides"][both] = None
