@@ -61,12 +61,16 @@ def _names_in(folder: Path) -> str:
     return "\n".join(f"{path.relative_to(folder)}\n{path.read_bytes().decode('latin-1')}" for path in files)
 
 
+def _save_over(path: Path) -> None:
+    image = sitk.ReadImage(str(path))
+    image[10:14, 10:14, 10:14] = 1
+    sitk.WriteImage(image, str(path), True)
+
+
 def test_a_segmentation_that_another_program_saved_over_is_named_by_a_process_beside_the_window(
     listing: Listing,
 ) -> None:
-    image = sitk.ReadImage(str(listing.cases / A / "segmentation.nii.gz"))
-    image[10:14, 10:14, 10:14] = 1
-    sitk.WriteImage(image, str(listing.cases / A / "segmentation.nii.gz"), True)
+    _save_over(listing.cases / A / "segmentation.nii.gz")
     listing.list_folder()
     for name, code in ((A, "changed-file"), (B, "")):
         listing.click(name)
@@ -89,14 +93,19 @@ def test_opening_or_closing_a_case_does_not_wait_for_the_check_of_the_case_befor
             os.kill(check._child._process.pid, signal.SIGSTOP)
 
     monkeypatch.setattr(check, "start", held)
-    monkeypatch.setattr(check, "stop", lambda: [stopped.append(started[-1]), stop()])
-    (listing.cases / B / "regions.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(check, "stop", lambda: [stopped.append(True), stop()])
+    _save_over(listing.cases / B / "segmentation.nii.gz")
     listing.list_folder()
-    for name in (A, B, C, A):
-        listing.click(name)
-    slicer.mrmlScene.RemoveNode(listing.opened.nodes.hub)
+    listing.click(A)
+    stopped.clear()
+    listing.click(B)
+    assert not stopped
     listing.host.wait(lambda: not check.is_busy, timeout=120)
-    assert (started[0], stopped, listing.open_case) == (A, [], "")
+    assert (started, code_of(listing.panel.opener.message)) == ([A, B], "changed-file")
+    listing.click(A)
+    slicer.mrmlScene.RemoveNode(listing.opened.nodes.hub)
+    listing.host.wait(lambda: not check.is_busy, timeout=60)
+    assert (started, stopped, listing.open_case) == ([A, B, A], [], "")
     assert code_of(listing.panel.opener.message) == ""
 
 
