@@ -61,18 +61,52 @@ def _names_in(folder: Path) -> str:
     return "\n".join(f"{path.relative_to(folder)}\n{path.read_bytes().decode('latin-1')}" for path in files)
 
 
+def _save_over(path: Path) -> None:
+    image = sitk.ReadImage(str(path))
+    image[10:14, 10:14, 10:14] = 1
+    sitk.WriteImage(image, str(path), True)
+
+
 def test_a_segmentation_that_another_program_saved_over_is_named_by_a_process_beside_the_window(
     listing: Listing,
 ) -> None:
-    image = sitk.ReadImage(str(listing.cases / A / "segmentation.nii.gz"))
-    image[10:14, 10:14, 10:14] = 1
-    sitk.WriteImage(image, str(listing.cases / A / "segmentation.nii.gz"), True)
+    _save_over(listing.cases / A / "segmentation.nii.gz")
     listing.list_folder()
     for name, code in ((A, "changed-file"), (B, "")):
         listing.click(name)
         listing.host.wait(lambda: not listing.panel.opener.check.is_busy, timeout=120)
         assert code_of(listing.panel.opener.message) == code
         assert (str(listing.cases / A) in listing.ui.caseLabel.text) == bool(code)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot hold a process")
+def test_opening_or_closing_a_case_does_not_wait_for_the_check_of_the_case_before(
+    listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, started, stopped = listing.panel.opener.check, [], []
+    start, stop = check.start, check.stop
+
+    def held(arguments: list[str], *others: Any) -> None:
+        start(arguments, *others)
+        started.append(Path(arguments[1]).name)
+        if started[-1] == A:  # it would never end by itself
+            os.kill(check._child._process.pid, signal.SIGSTOP)
+
+    monkeypatch.setattr(check, "start", held)
+    monkeypatch.setattr(check, "stop", lambda: [stopped.append(True), stop()])
+    _save_over(listing.cases / B / "segmentation.nii.gz")
+    listing.list_folder()
+    listing.click(A)
+    stopped.clear()
+    listing.click(B)
+    assert not stopped
+    listing.host.wait(lambda: not check.is_busy, timeout=120)
+    assert (started, code_of(listing.panel.opener.message)) == ([A, B], "changed-file")
+    listing.click(A)
+    slicer.mrmlScene.RemoveNode(listing.opened.nodes.hub)
+    listing.host.wait(lambda: not check.is_busy, timeout=60)
+    assert (started, stopped, listing.open_case) == ([A, B, A], [], "")
+    assert code_of(listing.panel.opener.message) == ""
 
 
 def test_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(

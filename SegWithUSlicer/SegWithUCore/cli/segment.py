@@ -200,7 +200,8 @@ def _run(
         writer = one_writer(jobs[0].target, overwrite=True)  # `settle` looks at what is there
     with writer as lock:
         if lock is not None and lock.left_by is not None:
-            console.note(f"Warning: an earlier run ({lock.left_by}) was killed, most likely for lack of memory.")
+            what = "was killed, for instance by the system for lack of memory"
+            console.note(f"Warning: an earlier run ({lock.left_by}) {what}.")
         tally = _Tally(console, len(found), options.debug, listed, options.quiet)
         for failure in failures:
             tally.failed(failure.name, failure.given, failure_message(failure.error), repr(failure.error))

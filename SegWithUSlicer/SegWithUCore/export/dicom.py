@@ -196,10 +196,10 @@ def source_series(
         what = "is not a folder" if path.exists() else "is not there"
         message = f"{folder} has no DICOM series ({path} {what}): give the folder of the series with --source."
         raise InputError(message, "no-source-series")
-    volume, files = series_with_voxels(path, case["input"]["channels"][0]["voxels_sha256"])
-    image = checked_image(path, volume, folder, case)
     channel, mac = case["input"]["channels"][0], case["input"].get("patient_mac")
     voxels = channel["voxels_sha256"]
+    volume, files = series_with_voxels(path, voxels)
+    image = checked_image(path, volume, folder, case)
     is_by_this_user = is_own(channel.get("file_mac"), channel["file"], voxels)  # else nobody knows
     if mac and is_by_this_user and not is_own(mac, *volume.header.patient, voxels):
         what = f"{path} has another PatientID, or issuer of it, than when {folder} was segmented"

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _NAMED = 8
-_SAME = ("PatientID", "PatientName", "FrameOfReferenceUID")
-"""What a DICOM SEG and its series share, where both say it."""
 _CHUNK_VOXELS = 32768
 
 
@@ -261,7 +259,9 @@ def _check_series(path: Path, stored: "Dataset", image: MaskedImage) -> None:
         return
     series = dcmread(image.slice_file, stop_before_pixels=True, force=True)
     uids = {each.get("SeriesInstanceUID") for each in stored.get("ReferencedSeriesSequence") or ()}
-    other = [keyword for keyword in _SAME if len({_text(stored, keyword), _text(series, keyword), ""}) > 2]
+    has_ids = all(_text(each, "PatientID") for each in (stored, series))  # else the name must do, often misspelt
+    same = ("PatientID" if has_ids else "PatientName", "FrameOfReferenceUID")
+    other = [keyword for keyword in same if len({_text(stored, keyword), _text(series, keyword), ""}) > 2]
     other += ["referenced series"] if uids and _text(series, "SeriesInstanceUID") not in {*uids, ""} else []
     if other:
         found = f"{path} has another {' and '.join(other)} than the series in {image.path}"
@@ -269,8 +269,9 @@ def _check_series(path: Path, stored: "Dataset", image: MaskedImage) -> None:
 
 
 def _text(dataset: "Dataset", keyword: str) -> str:
-    """Return a value without blanks and, of names, without what other spellings follow."""
-    return str(dataset.get(keyword) or "").partition("=")[0].strip("^ ")
+    """Return a value without blanks and, of names, in small letters and without what other spellings follow."""
+    text = str(dataset.get(keyword) or "").partition("=")[0].strip("^ ")
+    return text.casefold() if keyword == "PatientName" else text
 
 
 def _inside(path: Path, image: MaskedImage) -> np.ndarray:

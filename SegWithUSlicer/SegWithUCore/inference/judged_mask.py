@@ -62,15 +62,16 @@ def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
     maps = replace(maps, classes=own, runner_up=rival, model_percentile=None, data_percentile=None)
     check_regions_fit(probability, result.files[0], result.bundle)
     changed = replace(result, maps=maps, mask=mask, bundle=replace(result.bundle, labels=mask.labels))
+    whole = np.bincount(mask.indices.ravel(), minlength=count)
     return replace(
         changed,
-        structures=_structures(result, changed, mask),
+        structures=_structures(result, changed, mask, whole),
         regions=regions_of_maps(maps, mask.labels, result.box.crop_grid(result.grid)),
-        warnings=_warnings(result, mask, joint, (wrong, own_wrong)),
+        warnings=_warnings(result, mask, joint, whole, (wrong, own_wrong)),
     )
 
 
-def _structures(result: CaseResult, changed: CaseResult, mask: GivenMask) -> list[StructureMetrics]:
+def _structures(result: CaseResult, changed: CaseResult, mask: GivenMask, whole: np.ndarray) -> list[StructureMetrics]:
     """Metrics of the mask's labels; the expected volume is the model's, with its interval for a single structure.
 
     Voxels are counted in the whole image, those expected to be wrong where the model looked.
@@ -80,7 +81,7 @@ def _structures(result: CaseResult, changed: CaseResult, mask: GivenMask) -> lis
     parts = zip(changed.assessed_parts(maps.classes), changed.assessed_parts(maps.error_probability), strict=True)
     sums = [class_sums(replace(maps, classes=own, error_probability=error), count) for own, error in parts]
     seen, uncertain, wrong = (np.sum(each, 0) for each in zip(*sums, strict=True))
-    whole, found = np.bincount(mask.indices.ravel(), minlength=count), []
+    found = []
     for index, label in enumerate(mask.labels):
         members = [metrics for metrics, own in zip(result.structures, mask.label_of, strict=True) if own == index]
         voxels = int(whole[index] if index else seen[index])
@@ -99,11 +100,14 @@ def _structures(result: CaseResult, changed: CaseResult, mask: GivenMask) -> lis
     return found
 
 
-def _warnings(result: CaseResult, mask: GivenMask, joint: np.ndarray, wrong: tuple[float, float]) -> list[Deviation]:
+def _warnings(
+    result: CaseResult, mask: GivenMask, joint: np.ndarray, whole: np.ndarray, wrong: tuple[float, float]
+) -> list[Deviation]:
     """Say what the probabilities mean, where the mask hardly agrees with the model, and what of it was not judged.
 
     Args:
         joint: voxels by the model's label and the mask's.
+        whole: voxels of each label in the whole image.
         wrong: voxels that are expected to be wrong, of the mask and of the model's own segmentation.
     """
     name, model = mask.file.path.name, result.bundle.name
@@ -115,7 +119,6 @@ def _warnings(result: CaseResult, mask: GivenMask, joint: np.ndarray, wrong: tup
     found = [Deviation(
         NOTE, f"The segmentation is {name}, made elsewhere ({meant}). What is shown is disagreement with the model "
         f"'{model}', whose probabilities are calibrated for its own segmentations.", JUDGED_KIND)]  # fmt: skip
-    whole = np.bincount(mask.indices.ravel(), minlength=len(mask.labels))
     rare = {int(own) - 1 for label, own in zip(result.bundle.labels, mask.label_of, strict=True)
             if emptiness(result.bundle, label).expected is False}  # fmt: skip
     found += structure_findings(name, mask.labels[1:], joint, whole[1:].tolist(), rare)

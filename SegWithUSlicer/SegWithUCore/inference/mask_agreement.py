@@ -33,13 +33,6 @@ _FINDINGS = {
 """What may be wrong with structures, the most important first: its kind, and a sentence on the mask and structures."""
 
 
-def exchanged_pairs(dice: np.ndarray) -> list[tuple[int, int]]:
-    """List pairs of labels of which each lies where the model draws the other; `dice` as of `structure_dice`."""
-    better = (dice > np.diag(dice)) & (dice >= ELSEWHERE_DICE)
-    pairs = combinations(range(len(dice)), 2)
-    return [(one, other) for one, other in pairs if better[one, other] and better[other, one]]
-
-
 def structure_findings(
     name: str, labels: Sequence[Label], joint: np.ndarray, voxels: Sequence[int], rare: Collection[int] = ()
 ) -> list[Deviation]:
@@ -53,7 +46,10 @@ def structure_findings(
         rare: indices of labels of structures that cases often lack, such as tumours.
     """
     dice, drawn, names = structure_dice(joint), joint.sum(1)[1:], [label.name for label in labels]
-    pairs, found = exchanged_pairs(dice), {key: dict[str, int | None]() for key in _FINDINGS}
+    better = (dice > np.diag(dice)) & (dice >= ELSEWHERE_DICE)
+    # Each lies where the model draws the other.
+    pairs = [(a, b) for a, b in combinations(range(len(dice)), 2) if better[a, b] and better[b, a]]
+    found = {key: dict[str, int | None]() for key in _FINDINGS}
     for one, other in pairs:
         if (both := without_side(names[one])) == without_side(names[other]):
             found["sides"][both] = None

@@ -3,6 +3,7 @@
 Order and geometry come from each slice's own position and orientation, never from file names or instance numbers.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _LEAST_MM, _MOST_MM = 0.001, 100.0
 """Between which distances of pixels and slices lie."""
 _FARTHEST_MM = 10_000.0
 """How far from the origin a slice may lie along each axis."""
+_OVERLAP = 1.5
+"""Slices that are thicker than so many steps overlap. Acquisitions that alternate without that are one, interleaved."""
 _LISTED = 4
 _DISTINGUISHING = ("TemporalPositionIdentifier", "TriggerTime", "AcquisitionNumber", "ImageType")
 """What distinguishes the volumes of one contrast in a series that holds several."""
@@ -60,7 +63,7 @@ _ONE_ACQUISITION = "check that they are of one acquisition"
 _SPLIT = "move the files of each to a folder of its own, or convert the series with dcm2niix"
 _SHOWN = (
     "Modality", "SOPClassUID", "EchoTime", "InversionTime", "DiffusionBValue", "KVP", "ImageType",
-    "FlipAngle", "SequenceName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType",
+    "SequenceName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType",
     "TemporalPositionIdentifier", "ComplexImageComponent", "ContrastBolusAgent", "ConvolutionKernel", "Units",
     "RescaleType", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation",
@@ -77,18 +80,20 @@ attributes into all slices of a volume, and a slice without `InversionTime` or `
 made without. `RescaleType` alone may be left out (None) where it is the usual one. `AcquisitionNumber` differs within
 the volumes of many CT scanners, and the later values of `ImageType` differ with filters.
 """
-_TIMED = ("RepetitionTime", "SliceThickness", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth")
+_TIMED = ("RepetitionTime", "FlipAngle", "SliceThickness", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth")
 _WARNED = (
     *_TIMED, "BodyPartExamined", "PatientPosition", "SeriesNumber", "SeriesDescription", "ProtocolName", "ScanOptions",
     "ManufacturerModelName", "DeviceSerialNumber", "MagneticFieldStrength",
 )  # fmt: skip
 """Attributes that one acquisition shares but for rare exceptions: a gated one has the repetition time of each heart
-beat, and archives correct descriptions of some slices. A message shows only the values of numbers."""
+beat, heating limits the flip angle of some slices, and archives correct descriptions. A message shows only the values
+of numbers."""
 _READERS: dict[str, Read] = {
-    **dict.fromkeys(("EchoTime", "InversionTime", "DiffusionBValue", "KVP", "FlipAngle", *_TIMED), _number),
+    **dict.fromkeys(("EchoTime", "InversionTime", "DiffusionBValue", "KVP", *_TIMED), _number),
     **dict.fromkeys(("RescaleSlope", "RescaleIntercept"), _is_given),
     "PatientName": lambda one, keyword: one.text(keyword).rstrip("^= "),  # PS3.5, 6.2.1.1
     "PatientAge": lambda one, keyword: one.text(keyword).lstrip("0"),
+    "SequenceName": lambda one, keyword: re.sub(r"_\d+$", "", one.text(keyword)),  # Siemens counts segments there
     "ImageType": lambda one, keyword: tuple([*one.text(keyword).split("\\"), "", "", ""][:3:2]),
     "ContrastBolusAgent": _words,
     "RescaleType": lambda one, keyword: one.text(keyword) or None,
@@ -141,8 +146,10 @@ def _warnings(slices: Sequence[DicomSlice], step_mm: float) -> list[str]:
             listed = f" ({values})" if keyword in _TIMED else ""
             found.append(f"The slices have {len(groups)} values of {keyword}{listed}: {_ONE_ACQUISITION}.")
     acquisitions = [one.text("AcquisitionNumber") for one in slices]
-    if sum(a != b for a, b in pairwise(acquisitions)) >= (count := len(set(acquisitions))) > 1:  # no block of each
-        found.append(f"Slices of {count} values of AcquisitionNumber lie between each other: {_ONE_ACQUISITION}.")
+    alternate = 1 < (count := len(set(acquisitions))) < len(slices) and acquisitions[count:] == acquisitions[:-count]
+    thick = [one.numbers("SliceThickness")[:1] for one in slices]
+    if alternate and step_mm and all(each and each[0] > _OVERLAP * step_mm for each in thick):
+        found.append(f"Slices of {count} values of AcquisitionNumber alternate and overlap: {_ONE_ACQUISITION}.")
     wide = [spacing for one in slices for spacing in one.numbers("SpacingBetweenSlices")[:1]]
     if wide and step_mm and (times := round(min(wide) / step_mm)) > 1 and abs(min(wide) / step_mm / times - 1) < 0.02:
         found.append(f"SpacingBetweenSlices is {times} times the distance of the slices: {_ONE_ACQUISITION}.")

@@ -180,6 +180,7 @@ class Bundle:
 
     def to_json(self) -> dict[str, Any]:
         """Make the content of `bundle.json`."""
+        block = None if self.placement is None else asdict(self.placement)
         blocks = ("weights_sha256", "calibration", "calibration_sha256", "ood_reference", "display", "metrics")
         return {
             "format_version": 1,
@@ -190,15 +191,10 @@ class Bundle:
             "heads": [head.to_json() for head in self.heads],
             **{name: getattr(self, name) for name in blocks},
             **({} if self.graphs is None else {"graphs": self.graphs.to_json()}),
-            **({} if self.placement is None else _placement_json(self.placement)),
+            # With its hash: an exchanged side would exchange left and right in every case.
+            **({} if block is None else {"placement": block, "placement_sha256": block_sha256(block)}),
             **({} if self.away is None else {"away": dict(self.away)}),
         }
-
-
-def _placement_json(placement: Placement) -> dict[str, Any]:
-    """Make the block and its hash: an exchanged side would exchange left and right in every case."""
-    block = asdict(placement)
-    return {"placement": block, "placement_sha256": block_sha256(block)}
 
 
 def fitted_now(calibration: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Cases whose segmentation a reviewer corrected: references that the calibration o
 """
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,8 +101,10 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
                 notes.append(f"{path.name} is cut in line {len(lines.whole) + 1}: what was behind does not count.")
         except InputError as error:
             notes.append(str(error).replace(f"{folder}{os.sep}", ""))  # a report must not reveal where it was made
-    known = Counter(review.reviewer for review in reviews)
-    copies = [each for each in reviews if known[each.reviewer] > 1 and not is_log_of(each.path.name, each.reviewer)]
+    own = [each for each in reviews if is_log_of(each.path.name, each.reviewer)]
+    # The last of a reviewer counts: one with the right name, else the longest.
+    kept = {each.reviewer: each for each in [*sorted(reviews, key=lambda each: len(each.events)), *own]}
+    copies = [each for each in reviews if each is not kept[each.reviewer] and each not in own]
     notes += [f"{each.path.name} is a copy of the review of '{each.reviewer}': it does not count." for each in copies]
     return CaseReviews(regions, tuple(each for each in reviews if each not in copies), tuple(notes))
 

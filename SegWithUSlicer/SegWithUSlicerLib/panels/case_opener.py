@@ -43,6 +43,8 @@ class CaseOpener:
         """The case that waits for the user to choose its image."""
         self.check = CommandProcess(start_timer)
         """Compares the files of the open case with their hashes, which takes too long for the window."""
+        self._checked: Path | None = None
+        """The case that it was started for."""
         connect_clicks(
             ui,
             imageFileButton=self.choose_file,
@@ -55,6 +57,17 @@ class CaseOpener:
         """The result that is shown."""
         nodes = self._panel.overlay.nodes
         return None if nodes is None or nodes.hub.GetScene() is None else nodes
+
+    @property
+    def open_folder(self) -> Path | None:
+        """The case folder of the result that is shown."""
+        nodes = self.open_nodes
+        return None if nodes is None else nodes.case_folder
+
+    def follow(self) -> None:
+        """End the check of a case that was closed."""
+        if self.open_folder != self._checked:
+            self.check.cancel()
 
     def open(self, folder: Path) -> bool:
         """Open a case and go to where its review stopped. Returns False if that failed; `message` has the reason."""
@@ -160,20 +173,28 @@ class CaseOpener:
         self._panel.show_run(nodes)
         self.message = " ".join([*kept, *notes])
         self._resume_review(nodes, was_reviewing)
-        self._start_check(nodes)
+        self._check_open()
         return True
 
-    def _start_check(self, nodes: CaseNodes) -> None:
-        """Check the open case in a process of its own, which tells what is wrong when it ends."""
+    def _check_open(self) -> None:
+        """Check the open case in a process of its own, which tells what is wrong when it ends.
+
+        A check of another case is cancelled, which takes seconds: its end starts this one.
+        """
+        folder = self.open_folder
 
         def ended(end: CommandEnd) -> None:
-            if end.errors:
+            if end.cancelled or self.open_folder != folder:
+                self._check_open()
+            elif end.errors:
                 self.message = " ".join(filter(None, [self.message, *end.errors]))
                 self.on_opened()
 
-        self.check.stop()
-        if nodes.case_folder is not None:
-            self.check.start(["check", str(nodes.case_folder)], nodes.case_folder, lambda *_progress: None, ended)
+        if self.check.is_busy:
+            self.check.cancel()
+        elif folder is not None:
+            self._checked = folder
+            self.check.start(["check", str(folder)], folder, lambda *_progress: None, ended)
 
     def _close_others(self, but: CaseNodes | None) -> Sequence[str]:
         """Take earlier cases out of the scene; returns why some stay."""

@@ -274,6 +274,7 @@ class CasesPanel:
 
     def follow(self) -> None:
         """Mark the case that is shown now, and show how far the review of the one before is."""
+        self.opener.follow()
         if self.list is not None:
             before, item = self.table.opened, self._open_item()
             self.table.show_opened(item)
@@ -380,7 +381,7 @@ class CasesPanel:
 
     def _read_opened(self) -> None:
         """Show how far the review of the open case is now."""
-        self._read_row(self._open_folder)
+        self._read_row(self.opener.open_folder)
 
     def _read_row(self, folder: Path | None) -> None:
         item = self.list.read_again(folder) if self.list is not None else None
@@ -425,12 +426,7 @@ class CasesPanel:
         return matches(entry, ui.caseFilterEdit.text)
 
     def _open_item(self) -> CaseItem | None:
-        return self.list.find(self._open_folder) if self.list is not None else None
-
-    @property
-    def _open_folder(self) -> Path | None:
-        nodes = self.opener.open_nodes
-        return None if nodes is None else nodes.case_folder
+        return self.list.find(self.opener.open_folder) if self.list is not None else None
 
     def _step(self, item: CaseItem | None) -> None:
         if item is not None:

@@ -65,7 +65,6 @@ MIXED = {
     "ConvolutionKernel": ("B30f", "B70f"),
     "Units": ("BQML", "GML"),
     "RescaleType": ("HU", "US"),
-    "FlipAngle": ("5", "90"),
     "SequenceName": ("*tfl3d1", "*tse2d1_17"),
     "ScanningSequence": ("SE", "GR\\IR"),
     "SequenceVariant": ("SK\\SP", "NONE"),
@@ -119,6 +118,7 @@ def test_slices_of_two_studies_days_are_refused_without_the_days(brain: sitk.Ima
 
 WARNED = {
     "RepetitionTime": ("500", "5000"),
+    "FlipAngle": ("5", "90"),
     "SliceThickness": ("1", "3"),
     "NumberOfAverages": ("1", "2"),
     "EchoTrainLength": ("1", "16"),
@@ -132,11 +132,10 @@ WARNED = {
     "ManufacturerModelName": ("Skyra", "Prisma"),
     "DeviceSerialNumber": ("66001", "66002"),
     "MagneticFieldStrength": ("1.5", "3"),
-    "AcquisitionNumber": ("1", "2"),
 }
 
 
-NUMBERS = ("RepetitionTime", "SliceThickness", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth")
+NUMBERS = ("RepetitionTime", "FlipAngle", "SliceThickness", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth")
 
 
 @pytest.mark.parametrize("keyword", WARNED)
@@ -157,12 +156,13 @@ def test_a_second_acquisition_half_a_slice_on_is_read_with_a_warning(
     sign: str, brain: sitk.Image, tmp_path: Path
 ) -> None:
     """Nothing else tells it from thin slices; one such attribute is enough."""
-    values: dict[str, Values] = {
-        "SpacingBetweenSlices": lambda k: "2",
-        "AcquisitionNumber": lambda k: str(1 + k % 2),
-        "InstanceNumber": lambda k: str(1 + k // 2),
+    step = brain.GetSpacing()[2]
+    values: dict[str, dict[str, Values]] = {
+        "SpacingBetweenSlices": {sign: lambda k: str(2 * step)},
+        "AcquisitionNumber": {sign: lambda k: str(1 + k % 2), "SliceThickness": lambda k: str(2 * step)},
+        "InstanceNumber": {sign: lambda k: str(1 + k // 2)},
     }
-    folder = _written(brain, tmp_path / "series", _with(**{sign: values[sign]}))
+    folder = _written(brain, tmp_path / "series", _with(**values[sign]))
     (note,) = read_series(folder).header.notes
     assert sign in note
 
@@ -171,6 +171,10 @@ ONE_CONTRAST: dict[str, dict[str, Values]] = {
     "rounded echo times": {"EchoTime": lambda k: ["4.9", "4.92", "4.88"][k % 3]},
     "rounded tube voltages": {"KVP": lambda k: ["120", "120.0"][k % 2], "ExposureTime": lambda k: str(500 + k)},
     "acquisitions of a CT": {"AcquisitionNumber": lambda k: str(1 + k // 4)},
+    "two interleaved acquisitions": {"AcquisitionNumber": lambda k: str(1 + k % 2), "SliceThickness": lambda k: "1"},
+    "acquisitions that overlap": {"AcquisitionNumber": lambda k: "111212222222"[k], "SliceThickness": lambda k: "2"},
+    "an acquisition each slice": {"AcquisitionNumber": lambda k: str(k), "SliceThickness": lambda k: "2"},
+    "segments in the name of the sequence": {"SequenceName": lambda k: ["*tfi2d1_10", "*tfi2d1_12"][k % 2]},
     "inversion time that was not used": {"InversionTime": lambda k: [None, "0"][k % 2]},
     "filters in some slices": {"ImageType": lambda k: ["ORIGINAL", "PRIMARY", "M", ["ND", "DIS2D"][k % 2]]},
     "components named later": {"ImageType": lambda k: ["ORIGINAL", "PRIMARY", "M_FFE", ["M", "M_FFE"][k % 2]]},

@@ -153,6 +153,14 @@ def test_copies_of_a_log_do_not_count_and_a_cut_one_is_named(segmented_cases: Pa
     found = read_reviews(case, read_case(case))
     assert [one.path.name for one in found.reviews] == ["review.Bob.jsonl", log.name]
     assert len(found.notes) == 2 and all(any(name in note for note in found.notes) for name in copies)
+    (whole_log := case / copies[0]).write_bytes(log.read_bytes() + log.read_bytes().splitlines(True)[-1])
+    (gone := tmp_path / log.name).write_bytes(log.read_bytes())
+    log.unlink()  # of copies alone the longest counts
+    found = read_reviews(case, read_case(case))
+    assert [one.path for one in found.reviews] == [case / "review.Bob.jsonl", whole_log]
+    (note,) = found.notes
+    assert copies[1] in note
+    gone.rename(log)
     for name in copies:
         (case / name).unlink()
     log.write_bytes(log.read_bytes()[:-9])

@@ -25,25 +25,20 @@ ORDERS = list(itertools.permutations(range(3)))
 FLIPS = list(itertools.product([False, True], repeat=3))
 Change = Callable[[sitk.Image], sitk.Image]
 
-READERS = {"read_file", "read_image", "read_volume", "read_labels", "read_layers", "read_reference", "read_stored"}
+READERS = {"read_file", "read_image", "read_volume", "read_labels", "read_segments", "read_reference", "read_stored"}
 READERS |= {"ReadImage", "ImageFileReader"}
 """What opens a volume without asking where another lies."""
 CALLERS = {
+    "case/case_files.py": "volumes of a finished case",
     "case/case_image.py": "the image of a finished case",
-    "case/case_regions.py": "regions of a finished case",
-    "case/check_files.py": "volumes of a finished case",
     "case/segmentation_file.py": "a reviewer's version of a segmentation",
-    "export/anonymous.py": "volumes of a finished case",
-    "export/bids.py": "maps and segmentation of a finished case",
-    "export/dicom.py": "maps and segmentation of a finished case",
-    "export/nnunet.py": "the segmentation of a finished case",
+    "export/dicom.py": "a reviewer's version of a segmentation",
     "inference/given_mask.py": "a mask made elsewhere, refused unless it is on the grid of its image",
     "inference/placement.py": "the template of a head in a bundle",
-    "report/case_report.py": "volumes of a finished case",
+    "review/corrections.py": "a reviewer's version of a segmentation",
     "review/merge.py": "a reviewer's version of a segmentation",
     "training/case_reading.py": "every case with a reference",
     "training/survey.py": "names of segments, by the header of a reference that case_reading has read",
-    "web/case_volumes.py": "volumes of a finished case",
 }
 """All outside of `io`; those of cases with references, and of their images, must be `training/case_reading.py`."""
 

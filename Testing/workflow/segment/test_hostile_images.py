@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from segwithu_command import Command, one_sentence, tiny_bundle, write
 from stored_files import metaimage, nrrd, real_volume, stored_bytes
 
-from SegWithUCore.case.segmentation_file import read_layers
+from SegWithUCore.case.segmentation_file import read_segments
 from SegWithUCore.export.anonymous import anonymous_copy
 from SegWithUCore.io.volume import read_file, read_header
 from SegWithUCore.util.errors import InputError
@@ -214,7 +214,7 @@ def test_returned_review_with_foreign_voxels_is_refused_and_in_no_anonymous_copy
             endian="",
         )
         with pytest.raises(InputError, match=r"\.seg\.nrrd has 'data file: "):
-            read_layers(review, grid)
+            read_segments(review, grid)
         target = tmp_path / f"sent{letter.parent == case}"
         anonymous_copy(case, target, "case-1")
         assert (target / "case.json").is_file()

@@ -24,7 +24,6 @@ HEAD = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
 Given = tuple[sitk.Image, np.ndarray]
 _OF_ANOTHER = {
     "PatientID": "Q",
-    "PatientName": "Other^Name",
     "FrameOfReferenceUID": "1.2.3.4",
     "SeriesInstanceUID": "1.2.3.5",
 }
@@ -141,7 +140,12 @@ def test_a_dicom_seg_is_the_mask_of_its_series(segwithu: Command, image: Path, t
     turned = sitk.ReadImage(str(image))
     turned.SetDirection((rotation([7, -9, 5]) @ np.reshape(turned.GetDirection(), (3, 3))).ravel().tolist())
     series = tmp_path / "series"
-    write_series(turned, series, scale=lambda number: (1, 0), change=as_mr(PatientID="P", StudyInstanceUID="1.2.3"))
+    write_series(
+        turned,
+        series,
+        scale=lambda number: (1, 0),
+        change=as_mr(PatientID="P", PatientName="DOE^JOHN", StudyInstanceUID="1.2.3"),
+    )
     assert segwithu.segment(series, output=tmp_path / "own").code == 0
     assert segwithu("export-dicom", tmp_path / "own" / "series", "-o", tmp_path / "dicom").code == 0
     mask = next((tmp_path / "dicom").rglob("*seg*.dcm"))
@@ -156,11 +160,18 @@ def test_a_dicom_seg_is_the_mask_of_its_series(segwithu: Command, image: Path, t
         other = tmp_path / f"{number}.dcm"
         dataset.save_as(other)
         refused(segwithu("judge", series, other, "-m", MODEL, "-o", tmp_path / "c"), "other-image", other, series)
+    for patient, name, code in (("P", "Other^Name", 0), ("", "doe^john^", 0), ("", "Other^Name", 1)):
+        dataset = pydicom.dcmread(mask)
+        dataset.PatientID, dataset.PatientName = patient, name  # a name counts only where there is no PatientID
+        dataset.save_as(other)
+        outcome = segwithu("judge", series, other, "-m", MODEL, "-o", tmp_path / "c", "--overwrite")
+        assert outcome.code == code
+    refused(outcome, "other-image", other, series)
     for keyword in ("PatientID", "PatientName"):  # what a SEG does not say is not compared
         setattr(dataset, keyword, "")
     dataset.ReferencedSeriesSequence = pydicom.dcmread(mask).ReferencedSeriesSequence
     dataset.save_as(other)
-    assert segwithu("judge", series, other, "-m", MODEL, "-o", tmp_path / "c").code == 0
+    assert segwithu("judge", series, other, "-m", MODEL, "-o", tmp_path / "c", "--overwrite").code == 0
 
 
 def test_masks_that_cannot_be_judged_are_refused(segwithu: Command, image: Path, given: Given, tmp_path: Path) -> None:
