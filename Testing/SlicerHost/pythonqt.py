@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
+from collections.abc import Iterator
 from typing import Any
 
 from PySide6 import QtCore
@@ -75,6 +77,22 @@ def _write_property(target: QtCore.QObject, index: int, name: str, value: Any) -
         raise ValueError(f"property '{name}' of {type(target).__name__} does not take {value!r}")
 
 
+_children_are_named = [True]
+
+
+@contextlib.contextmanager
+def children_not_named() -> Iterator[None]:
+    """Pass over the attributes that PySide6's loader gives the root, one a child; PythonQt's gives none.
+
+    If the root refused them, PySide6 would drop the errors, and never free them on Python 3.13, nor what they hold.
+    """
+    _children_are_named[0] = False
+    try:
+        yield
+    finally:
+        _children_are_named[0] = True
+
+
 class PythonQtObject:
     """First base of every class in `qt` and of every stand-in widget."""
 
@@ -108,6 +126,8 @@ class PythonQtObject:
         if index >= 0:
             _write_property(self, index, name, value)
         elif "_native_class" in owner.__dict__ or "_stands_in_for" in owner.__dict__:
+            if not _children_are_named[0]:
+                return
             raise AttributeError(
                 f"'{name}' does not exist on {owner.__name__} and creating new attributes on C++ objects is not allowed"
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtUiTools
 
+from . import pythonqt
 from .pythonqt import PythonQtObject
 from .qt_module import QT
 from .strict import record
@@ -88,7 +89,8 @@ class QUiLoader:
         buffer.setData(QtCore.QByteArray(stripped))
         buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
         maker = _ClassMaker()
-        root = QtUiTools.QUiLoader.load(maker, buffer, parent)
+        with pythonqt.children_not_named():
+            root = QtUiTools.QUiLoader.load(maker, buffer, parent)
         if root is None:
             return None
         root.__dict__["_made_by_loader"] = maker.made

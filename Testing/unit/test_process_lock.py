@@ -1,5 +1,6 @@
 """The one lock: between processes, between threads, and after a crash; and what a killed writer leaves."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -171,6 +172,25 @@ def test_who_sweeps_disturbs_nobody_who_makes_a_folder(tmp_path: Path, monkeypat
         ended.set()
         sweeping.join()
     assert len(made) > 80
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_a_sweeper_that_looks_at_a_new_folder_for_long_makes_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, looked_at = ProcessLock.take_if_possible, []
+
+    def looked_at_once(path: Path) -> ProcessLock | None:
+        looked_at.append(path)
+        with contextlib.ExitStack() as stack:
+            if len(looked_at) == 1:  # for longer than a lock is waited for
+                stack.callback(ProcessLock.take(path).release)
+            return real(path)
+
+    monkeypatch.setattr(ProcessLock, "take_if_possible", looked_at_once)
+    with atomic_folder(tmp_path / "target", lock=False) as work:
+        (work / "file").touch()
+    assert len(looked_at) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
 

@@ -74,7 +74,7 @@ def _private_folder(place: Path, fill: Callable[[Path], _Filled]) -> tuple[Path,
         except BaseException as error:
             _unfinished.discard(folder)
             shutil.rmtree(folder, ignore_errors=True)
-            if not isinstance(error, FileNotFoundError):
+            if not isinstance(error, FileNotFoundError | LockedError):  # a writer that looks whether we live
                 raise
 
 

@@ -123,7 +123,9 @@ class TestFeatures:
         assert back.gradients is not None
         assert found.gradients is not None
         np.testing.assert_allclose(back.gradients, found.gradients, atol=1e-4)
-        assert replace(back, cells=found.cells, gradients=found.gradients) == found
+        # Without arrays: Python 3.13 compares one field after the other, without looking for identity first.
+        rest, others = (replace(each, cells=None, gradients=None) for each in (back, found))
+        assert rest == others
         with pytest.raises(ValueError, match="quantiles"):
             ImageFeatures.from_json({**found.to_json(), "quantiles": [1.0]})
 
