@@ -33,7 +33,8 @@ def is_volume(name: str) -> bool:
 
 def named_files(case: Mapping[str, Any]) -> list[str]:
     """List the files without which a case is not whole: all that were written but `DERIVED`."""
-    maps = [str(case["maps"][name]["file"]) for name in MAP_NAMES if case["maps"].get(name) is not None]
+    entries = case.get("maps") or {}
+    maps = [str(entries[name]["file"]) for name in MAP_NAMES if entries.get(name) is not None]
     regions = _REGION_FILES if case.get("regions") is not None else ()
     found = dict.fromkeys([SEGMENTATION_FILE, *maps, *regions, *file_records(case)])
     return [name for name in found if name not in DERIVED]
