@@ -30,7 +30,7 @@ from ..review.light import light_of
 from ..review.log_format import Verdict
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
-from ..review.worklist import WorklistEntry, make_worklist
+from ..review.worklist import WorklistEntry, read_for_worklist, worklist_of
 from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from .pictures import REGION_COLOUR, REVIEWED_COLOURS, PlanePicture, Volumes, pictures_around
@@ -261,7 +261,8 @@ def write_cohort_overview(output: Path) -> list[str]:
     except InputError as error:  # there may be no case, for reasons that the run has reported
         return [str(error)] if holds_cases(output) else []
     troubles = write_structures_of(folders, output / STRUCTURES_FILE)
-    worklist = make_worklist(folders)
+    # The run wrote or compared their files.
+    worklist = worklist_of([read_for_worklist(folder) for folder in folders])
     rows = [_row(entry) for entry in worklist.entries if not entry.trouble]
     page = render(
         "cohort.html",

@@ -131,7 +131,6 @@ def test_a_folder_of_cases_gets_a_table_and_a_page(tmp_path: Path) -> None:
     for folder, content in (("one", case("one", 5.0)), ("<two>", case("=<two>", 50.0)), ("broken", {"format": "?"})):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "case.json").write_text(json.dumps(content), encoding="utf-8")
-        (tmp_path / folder / "segmentation.nii.gz").touch()
     (tmp_path / "<two>" / "preview.png").write_bytes(b"PNG")
     (trouble,) = write_cohort_overview(tmp_path)
     assert "broken" in trouble
