@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt
-from scipy.spatial import KDTree
 
 
 def dice_of(prediction: np.ndarray, reference: np.ndarray) -> float:
@@ -63,6 +61,8 @@ def class_surface_dice(
 
 def _surface_dice(first: np.ndarray, second: np.ndarray, tolerance_mm: float, spacing_zyx: Sequence[float]) -> float:
     """Surface Dice of two boolean masks."""
+    from scipy.spatial import KDTree
+
     surfaces = [_surface_voxels(mask) * np.asarray(spacing_zyx, np.float64) for mask in (first, second)]
     voxels = sum(map(len, surfaces))
     if not voxels:
@@ -79,6 +79,8 @@ def _surface_dice(first: np.ndarray, second: np.ndarray, tolerance_mm: float, sp
 
 def _surface_voxels(mask: np.ndarray) -> np.ndarray:
     """Return indices (voxels, axes) of the voxels of a mask with a neighbour outside of it or of the volume."""
+    from scipy.ndimage import binary_erosion
+
     inside = [
         np.flatnonzero(mask.any(tuple(other for other in range(mask.ndim) if other != axis)))
         for axis in range(mask.ndim)
@@ -109,6 +111,8 @@ def boundary_voxels(classes: np.ndarray, across: int | None = None) -> np.ndarra
 
 def distance_to_boundary(classes: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
     """Distance in mm of each voxel centre to the nearest boundary voxel's; infinite where there is no boundary."""
+    from scipy.ndimage import distance_transform_edt
+
     boundary = boundary_voxels(classes)
     if not boundary.any():
         return np.full(classes.shape, np.inf)
@@ -123,6 +127,8 @@ def distance_in_slices(classes: np.ndarray, across: int = 0) -> np.ndarray:
     Args:
         across: axis that runs from slice to slice.
     """
+    from scipy.ndimage import distance_transform_edt
+
     distance = np.full(classes.shape, np.inf)
     slices, found = np.moveaxis(boundary_voxels(classes, across), across, 0), np.moveaxis(distance, across, 0)
     for boundary, place in zip(slices, found, strict=True):

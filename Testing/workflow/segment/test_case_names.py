@@ -172,11 +172,12 @@ def test_references_are_matched_by_the_same_names(
 ) -> None:
     """Measured from the data set's folder, and segmented by a table of it."""
     channel, parts = ("", ("images", "labels")) if layout == "plain" else ("_0000", ("imagesTr", "labelsTr"))
-    source = real_image(data_folder)
     for part, kind, end in zip(parts, ("images", "labels"), (channel, ""), strict=True):
         (tmp_path / "data" / part).mkdir(parents=True)
-        for name in ("brain_1003", "brain_1004"):
-            shutil.copy(source.parents[1] / kind / source.name, tmp_path / "data" / part / f"{name}{end}.nii.gz")
+        for name, file in zip(
+            ("brain_1003", "brain_1004"), sorted((data_folder / "hippocampus" / kind).iterdir()), strict=False
+        ):
+            shutil.copy(file, tmp_path / "data" / part / f"{name}{end}.nii.gz")
     found = tmp_path / "all.json"
     assert segwithu("evaluate", "-m", tiny, "--cases", tmp_path / "data", "-o", found).code == 0
     assert list(json.loads(found.read_text(encoding="utf-8"))["by_case"]) == ["brain_1003", "brain_1004"]

@@ -267,6 +267,8 @@ def test_what_is_done_while_the_cases_are_read_again_stays(cases: Path, visit: O
         window.page.get_by_label("Your name").fill("Ana")
         window.page.get_by_label("Filter").fill(CASES[2])
         window.page.wait_for_function("() => document.querySelector('.worklist-table').ariaBusy === 'true'")
+        while not held:  # the page is busy before its request arrives here
+            window.page.wait_for_timeout(10)
         held[0].continue_()
         window.page.get_by_text("open for Ana").wait_for()
         assert window.page.get_by_label("Filter").input_value() == CASES[2], "typed, but not left yet"
