@@ -137,7 +137,7 @@ def prepare(data: Path, folder: Path) -> Maker:
 
 
 COMMANDS = (*["check-calibration"] * 8, "calibrate", "evaluate", *["plan"] * 3, *["two: segment"] * 3,
-            *["two: check-calibration"] * 2, *["two: evaluate"])  # fmt: skip
+            *["two: evaluate"] * 3)  # fmt: skip
 PLACES = {
     command: "several" if command.startswith("two") else {"plan": "many"}.get(command, "one") for command in COMMANDS
 }
