@@ -26,7 +26,7 @@ from SegWithUCore.util.progress import Progress, silent
 from ..training.dataset import Case
 from .altered_cases import fit_harm
 from .blocks import Calibration
-from .cases import LEAST_DICE, PredictedCases, predicted
+from .cases import PredictedCases, predicted
 from .fit import fit
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def calibrate_run(
         plain = replace(plain, heads=(*plain.heads, *specs))
         if heads_of is not None:
             copy_further_stages(plain, weights_path(heads_of).parent, work)
-        made = _calibrated(plain, cases, validation, work, TORCH, folds, progress, least=0.0)
+        made = _calibrated(plain, cases, validation, work, TORCH, folds, progress)
         (work / bundle_format.LICENCE_FILE).write_text(
             licence_notice(plain.about) + foreign_licence(run), encoding="utf-8"
         )
@@ -154,11 +154,11 @@ def _calibrated(
     engine: str,
     folds: Folds | None,
     progress: Progress,
-    least: float = LEAST_DICE,
 ) -> Calibrated:
     """Calibrate the bundle whose weights lie in `work` from nothing; write description and card there."""
     bundle = write_bundle_json(plain, work)
-    every = predicted(bundle, [*cases, *validation], engine, progress, least)
+    # No calibration has shown that the network draws anything: low Dice may be its own, and the bundle says so.
+    every = predicted(bundle, [*cases, *validation], engine, progress, least=0.0)
     own = list(islice(every, len(cases)))
     found = fit(own, bundle.labels, folds=None if folds is None else partial(folds, bundle), validation=every)
     progress("fitting", 1.0)
