@@ -1,6 +1,7 @@
 """`segwithu report`, `export` and `export-dicom`: pages, folders and DICOM objects of cases that are read elsewhere."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def _asked(options: argparse.Namespace, console: Console) -> tuple[list[Path], d
         folders.append(folder)
         if row.get("image"):
             images[folder] = stored_path(options.worklist.parent, row["image"])
-    return list({folder.resolve(): folder for folder in folders}.values()), images, troubles
+    return list({os.path.realpath(folder): folder for folder in folders}.values()), images, troubles
 
 
 def run_dicom(options: argparse.Namespace, console: Console) -> int:

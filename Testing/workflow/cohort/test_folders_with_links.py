@@ -126,7 +126,9 @@ def test_what_was_never_a_case_fails_alone(kind: str, results: Path, tmp_path: P
         (results / kind).symlink_to(kind)
     else:
         os.mkfifo(results / kind)
-    for outcome in (segwithu("worklist", results, "--output", tmp_path / "list"), segwithu("check", results)):
+    pages = ("export", results, "--page", "--without-image", "--output", tmp_path / "pages")
+    for call in (("worklist", results, "--output", tmp_path / "list"), ("check", results), pages):
+        outcome = segwithu(*call)
         assert outcome.code == 1
         assert kind in outcome.err
         assert len(outcome.error_codes) == 1
