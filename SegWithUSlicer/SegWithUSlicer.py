@@ -192,10 +192,8 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         roiNode: Any = None,
         device: str = "auto",
         channels: Sequence[Any] = (),
-        unlikeTraining: bool = False,
-        head: str = "",
-        engine: str = "auto",
         maskNode: Any = None,
+        **settings: Any,
     ) -> Any:
         """Segment a volume and wait for the result; Slicer stays responsive meanwhile.
 
@@ -205,10 +203,9 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             roiNode: a markups ROI; only its inside is segmented and assessed.
             device: "auto", "cpu", "cuda" or "mps".
             channels: volumes of the further channels.
-            unlikeTraining: continue although the input is far from the training cases.
-            head: an uncertainty head of the model other than its default.
-            engine: "auto", "torch" or "openvino", what runs the network.
             maskNode: a segmentation that is judged by the model instead, its segments named as the model's structures.
+            settings: further ones of a run (`SegWithUCore.inference.settings.RunSettings`), such as head="paper",
+                engine="torch", passes=2 or unlike_training=True.
 
         Returns:
             CaseNodes: `.segmentation`, `.maps` by name, `.case` with the structures.
@@ -217,6 +214,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             ValueError: no such model or head, or the wrong number of volumes.
             RuntimeError: the run failed, was refused or cancelled; the message names the next click.
         """
+        from SegWithUCore.inference.settings import RunSettings
         from SegWithUSlicerLib.run.controller import RunRequest
         from SegWithUSlicerLib.run.model_store import find_model
         from SegWithUSlicerLib.run.session import session
@@ -225,10 +223,12 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
         volumes = [volumeNode, *channels]
         if len(volumes) != len(chosen.channels) or None in volumes:
             raise ValueError(f"the model '{chosen.name}' needs one volume for each of {', '.join(chosen.channels)}")
-        if head and head not in chosen.heads:
-            raise ValueError(f"the model '{chosen.name}' has no head '{head}': choose one of {', '.join(chosen.heads)}")
+        choices = RunSettings(device=device, **settings)
+        if choices.head and choices.head not in chosen.heads:
+            known = ", ".join(chosen.heads)
+            raise ValueError(f"the model '{chosen.name}' has no head '{choices.head}': choose one of {known}")
         controller = session().controller
-        controller.start(RunRequest(volumes, chosen.folder, roiNode, device, unlikeTraining, head, engine, maskNode))
+        controller.start(RunRequest(volumes, chosen.folder, roiNode, maskNode, choices))
         return _finished(controller)
 
 

@@ -15,15 +15,17 @@ import SimpleITK as sitk
 
 from .case.case_image import IMAGE_FILE
 from .case.case_regions import label_values, whole_image
-from .inference.case_writer import CaseResult, map_planes, not_assessed_value, write_case_folder
+from .inference.case_result import CaseResult, Job
+from .inference.case_writer import map_planes, write_case_folder
 from .inference.deviation import Deviation
 from .inference.engines import AUTO
 from .inference.model import Model
-from .inference.segment import Job, compute_case
+from .inference.segment import compute_case
+from .inference.settings import DEFAULTS, RunSettings
 from .inference.structures import StructureMetrics
+from .inference.uncertainty_maps import not_assessed_value
 from .io.grid import check_grid
 from .io.inputs import case_name, channel_inputs, find_input
-from .io.roi import RegionOfInterest
 from .io.volume import checked_volume
 from .models.bundle import Bundle
 from .models.installed import resolve_model
@@ -61,6 +63,7 @@ def segment_image(
     unlike_training: bool = False,
     series: str | None = None,
     progress: Progress = silent,
+    settings: RunSettings = DEFAULTS,
 ) -> "SegmentationResult":
     """Segment one case in memory, as `segwithu segment` does.
 
@@ -72,6 +75,8 @@ def segment_image(
         roi: region of interest, six numbers as `--roi`: centre and edge lengths in mm along the patient's right,
             anterior and superior (RAS); None for the whole image.
         unlike_training: continue although the image is out of distribution.
+        settings: all that can be chosen for a run, such as `RunSettings(passes=2)`; head, engine and device are those
+            of the model.
         series: end of the UID of the series to take from a DICOM folder that holds several.
         progress: called with stage, fraction and details.
 
@@ -79,22 +84,21 @@ def segment_image(
         InputError: an image is unusable, has the wrong channels, or is out of distribution.
         UsageError: no region of interest, or an option that does not go with the image.
     """
-    box = None if roi is None else RegionOfInterest.parse(",".join(str(number) for number in roi))
+    if roi is not None:
+        settings = replace(settings, roi=tuple(roi))  # type: ignore[arg-type]  # six numbers are asked for there
     channels = list(image) if isinstance(image, list | tuple) else [image]
     if all(isinstance(channel, str | Path) for channel in channels):
         given = _given_files([Path(str(channel)) for channel in channels], model.bundle, series)
     else:
         given = _given_images(channels, model.bundle)
-    job = Job(
-        name=given.name,
-        files=given.files,
-        target=Path(),  # nothing is written
-        roi=box,
-        unlike_training=unlike_training,
-        include_image=bool(given.images),
-        series=given.series,
-        insist_option="unlike_training=True",
+    settings = replace(
+        settings,
+        unlike_training=unlike_training or settings.unlike_training,
+        include_image=bool(given.images) or settings.include_image,
     )
+    nowhere = Path()  # nothing is written
+    insist = "unlike_training=True"
+    job = Job(given.name, given.files, nowhere, settings, series=given.series, insist_option=insist)
     case = compute_case(job, model, progress, given.images)
     return SegmentationResult(case, given.images)
 
@@ -116,9 +120,9 @@ class SegmentationResult:
     def __init__(self, case: CaseResult, images: Mapping[Path, sitk.Image]) -> None:
         """Wrap what was computed; see `segment_image`."""
         self._case, self._images = case, images
-        self.structures: list[StructureMetrics] = list(case.structures)
+        self.structures: list[StructureMetrics] = list(case.assessed.structures)
         self.regions: list[Region] = [] if case.regions is None else list(case.regions.regions)
-        self.labels: dict[int, str] = {label.value: label.name for label in case.bundle.labels}
+        self.labels: dict[int, str] = {label.value: label.name for label in case.labels}
         self.warnings: list[Deviation] = list(case.warnings)
 
     @cached_property
@@ -150,14 +154,14 @@ class SegmentationResult:
         case = self._case
         if name == "segmentation":
             classes = np.asarray(case.maps.classes)
-            return whole_image(label_values(classes, case.bundle.labels), case.box, case.grid, 0)
+            return whole_image(label_values(classes, case.labels), case.assessed.box, case.source.grid, 0)
         maps = map_planes(case.maps)
         if name not in maps:
             known = ", ".join(["segmentation", *maps])
             why = " (the head of the model is not calibrated)" if name in VOLUMES else ""
             raise UsageError(f"There is no volume '{name}'{why}: choose one of {known}.")
         values = np.asarray(maps[name])
-        return whole_image(values, case.box, case.grid, not_assessed_value(name, float(values.min())))
+        return whole_image(values, case.assessed.box, case.source.grid, not_assessed_value(name, float(values.min())))
 
     def array(self, name: str) -> np.ndarray:
         """Return one of `VOLUMES` as an array (z, y, x).
@@ -174,14 +178,13 @@ class SegmentationResult:
             OutputError: the folder exists already, or cannot be written.
         """
         folder = Path(folder)
-        case = replace(self._case, name=folder.name)
+        job, source = replace(self._case.job, name=folder.name), self._case.source
         if self._images:
-            names = [IMAGE_FILE, *(f"image_{number:04d}.nii.gz" for number in range(1, len(case.files)))]
-            copies = {name: self._images[file] for name, file in zip(names, case.files, strict=True)}
-            first, *_ = copies
-            further = {name: image for name, image in copies.items() if name != first}
-            case = replace(case, files=[folder / name for name in names], image=copies[first], further_images=further)
-        return write_case_folder(case, folder, overwrite)
+            names = [IMAGE_FILE, *(f"image_{number:04d}.nii.gz" for number in range(1, len(job.files)))]
+            first, *others = (self._images[file] for file in job.files)
+            job = replace(job, files=[folder / name for name in names])
+            source = replace(source, image=first, further_images=dict(zip(names[1:], others, strict=True)))
+        return write_case_folder(replace(self._case, job=job, source=source), folder, overwrite)
 
     def __repr__(self) -> str:
         """Say what was found, for notebooks."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLScriptedModuleNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
+from SegWithUCore.inference.engines import ENGINES
+from SegWithUCore.inference.settings import PASSES, RunSettings
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
-ENGINES = ("auto", "torch", "openvino")
 
 
 @parameterNodeWrapper
@@ -36,7 +38,7 @@ class Parameters:
     head: str = ""
     device: Annotated[str, Choice(DEVICES)] = "auto"
     engine: Annotated[str, Choice(ENGINES)] = "auto"
-    passes: Annotated[str, Choice(("1", "2", "4"))] = "1"
+    passes: Annotated[str, Choice(tuple(map(str, PASSES)))] = "1"
     run: vtkMRMLScriptedModuleNode
     go_on: bool = True
 
@@ -55,3 +57,13 @@ class Parameters:
 
         def RemoveObserver(self, tag: int) -> None:  # noqa: N802
             """Stop observing."""
+
+
+def run_settings(parameters: Parameters) -> RunSettings:
+    """Take the settings of a run from the panel's choices; the region is read when the image is written."""
+    return RunSettings(
+        head=parameters.head or None,
+        engine=parameters.engine,
+        device=parameters.device,
+        passes=int(parameters.passes),
+    )

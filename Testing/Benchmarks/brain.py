@@ -223,7 +223,7 @@ def outcome(image: sitk.Image, model: Model) -> tuple[SegmentationResult | None,
             result = segment_image(image, model, unlike_training=True)
         except InputError as again:
             return None, {"refused": again.code}
-    boxes = (result._case.placement_facts or {}).get("boxes", [{}])
+    boxes = result._case.placed.facts.get("boxes", [{}])
     said["expected_dice"] = boxes[0].get("expected_dice")
     said["warned"] = sorted({each.kind for each in result.warnings if each.severity != NOTE})
     return result, said
@@ -372,7 +372,7 @@ def assess(brain: Brain, model: Model) -> tuple[Assessed, float]:
     result, _ = outcome(brain.image, model)
     if result is None:
         raise SystemExit(f"{brain.name} is refused.")
-    part = result._case.box.crop(brain.image)
+    part = result._case.assessed.box.crop(brain.image)
     prediction = predict([part], model)
     maps = np.asarray(result._case.maps.error_probability)
     gap = float(np.abs(maps - prediction.error_probability).max())

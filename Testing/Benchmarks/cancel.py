@@ -94,9 +94,9 @@ def started(program: str, image: Path, model: Path, output: Path) -> "subprocess
         "name": "case",
         "target": str(output / "case"),
         "model": str(model),
-        "engine": "torch",
     }
-    request = {"request": "segment", "id": 1, "device": "cpu", "unlike_training": True, **job}
+    request = {"request": "segment", "id": 1, **job}
+    request["settings"] = {"device": "cpu", "engine": "torch", "unlike_training": True}
     assert process.stdin is not None
     process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()

@@ -51,8 +51,8 @@ def _call(
     command: str, number: int, folder: Path, images: Sequence[Path], model: str, bundle: str, target: Path
 ) -> list[str]:
     if command == "worker":
-        request = {"request": "segment", "id": 1, "name": "case", "files": [str(images[number])], "device": "cpu",
-                   "target": str(target / "case"), "model": model, "head": None, "region": None}  # fmt: skip
+        request = {"request": "segment", "id": 1, "name": "case", "files": [str(images[number])], "model": model,
+                   "target": str(target / "case"), "settings": {"device": "cpu"}}  # fmt: skip
         return ["worker", json.dumps(request)]
     if command == "segment":
         return ["segment", str(images[number]), "--name", "case", "--model", model, "--output", str(target), "--json"]

@@ -34,11 +34,12 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import average_precision_score
 
 from SegWithUCore.api import load_model
-from SegWithUCore.inference.case_writer import CaseResult
+from SegWithUCore.inference.case_result import CaseResult, Job
 from SegWithUCore.inference.given_mask import MaskFile
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
-from SegWithUCore.inference.segment import Job, compute_case
+from SegWithUCore.inference.segment import compute_case
+from SegWithUCore.inference.settings import RunSettings
 from SegWithUCore.io.roi import VoxelBox
 from SegWithUCore.util.errors import InputError
 
@@ -60,7 +61,9 @@ def run(image: Path, model: Model, mask: sitk.Image | None = None, names: dict[s
         if mask is not None:
             file = MaskFile(Path(folder) / "mask.nii.gz", names or {})
             sitk.WriteImage(mask, str(file.path))
-        return compute_case(Job("case", [image], Path(folder) / "case", mask=file, unlike_training=True), model)
+        return compute_case(
+            Job("case", [image], Path(folder) / "case", RunSettings(unlike_training=True), mask=file), model
+        )
 
 
 def on_grid(array: np.ndarray, grid: sitk.Image) -> sitk.Image:
@@ -175,8 +178,8 @@ def scores(image: Path, model: Model, mask: sitk.Image, truth: np.ndarray, names
     result = run(image, model, mask, names)
     assert result.mask is not None
     grid = sitk.ReadImage(str(image), sitk.sitkFloat32)
-    values = np.array([label.value for label in result.bundle.labels])
-    own, parts = values[result.mask.indices], result.parts or [result.box]
+    values = np.array([label.value for label in result.labels])
+    own, parts = values[result.mask.indices], result.assessed.parts or [result.assessed.box]
     boundary = np.zeros(own.shape, bool)
     for axis in range(3):
         differs = np.diff(own, axis=axis) != 0
@@ -188,19 +191,19 @@ def scores(image: Path, model: Model, mask: sitk.Image, truth: np.ndarray, names
     found: dict[str, list[np.ndarray]] = {name: [] for name in ("error", "product", "simple", "distance", "entropy")}
     classes = len(model.bundle.labels)
     for number, box in enumerate(parts):
-        judged = result.mask if not result.parts else result.mask.for_side(number, classes)
+        judged = result.mask if not result.assessed.parts else result.mask.for_side(number, classes)
         seen, index = predict([box.crop(grid)], model), judged.indices[box.slices_zyx]
         first, second, q = judged.label_of[seen.classes], judged.label_of[seen.runner_up], seen.error_probability
         shares = np.exp(seen.logits - seen.logits.max(0))
         shares = np.stack([shares[judged.label_of == label].sum(0) for label in range(len(values))]) / shares.sum(0)
-        inner = VoxelBox(tuple(np.subtract(box.index, result.box.index).tolist()), box.size).slices_zyx
+        inner = VoxelBox(tuple(np.subtract(box.index, result.assessed.box.index).tolist()), box.size).slices_zyx
         found["error"].append((own != truth)[box.slices_zyx].ravel())
         found["product"].append(np.asarray(result.maps.error_probability)[inner].ravel())
         found["simple"].append(np.where(first == index, q, np.where(second == index, 1 - q, 0.99)).ravel())
         found["distance"].append(-distance[box.slices_zyx].ravel())
         found["entropy"].append(-(shares * np.log(np.maximum(shares, 1e-12))).sum(0).ravel())
     true = [dice(own == value, truth == value) for value in values[1:]]
-    expected = [entry.dice_estimate for entry in result.structures[1:]]
+    expected = [entry.dice_estimate for entry in result.assessed.structures[1:]]
     return {**{name: np.concatenate(each) for name, each in found.items()}, "dice": (expected, true)}
 
 

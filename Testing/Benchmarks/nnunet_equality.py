@@ -28,9 +28,10 @@ import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 
+from SegWithUCore.inference.case_result import Job  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
 from SegWithUCore.inference.preprocessing import assessed_box, network_input  # noqa: E402
-from SegWithUCore.inference.segment import Job, segment  # noqa: E402
+from SegWithUCore.inference.segment import segment  # noqa: E402
 from SegWithUCore.io.volume import read_image  # noqa: E402
 from SegWithUCore.models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle  # noqa: E402
 

@@ -121,7 +121,7 @@ def outcome(head: Head, model: Model) -> dict[str, Any]:
             found["error_mm"] = {side: _distance(roi.centre_ras_mm, head.centres[side])
                                  for side, roi in error.rois.items()}  # fmt: skip
         return found
-    facts = result._case.placement_facts
+    facts = result._case.placed.facts
     if facts is None:  # taken for a crop
         return {"refused": None, "error_mm": {}}
     found = {
@@ -254,7 +254,7 @@ def _brain_boxes(model: Model, done: set[tuple[str, str]]) -> Iterator[Segmented
         if ("placed", f"{name} right") in done:
             continue
         result = segment_image(image, model)
-        for box, value, own in zip(result._case.placement_facts["boxes"], (48, 47), ((1, 2), (3, 4)), strict=True):
+        for box, value, own in zip(result._case.placed.facts["boxes"], (48, 47), ((1, 2), (3, 4)), strict=True):
             drawn = result.array("segmentation")
             middle = [low + (size - 1) / 2 for low, size in zip(box["index_ijk"], box["size_ijk"], strict=True)][::-1]
             yield "placed", f"{name} {box['side']}", np.where(np.isin(drawn, own), drawn, 0), truth == value, middle

@@ -27,9 +27,10 @@ from scipy.special import expit, logit
 from SegWithUCore.calibration.error_probability import fit_error_probability, fit_increasing
 from SegWithUCore.calibration.local_features import neighbour_axes
 from SegWithUCore.calibration.second_stage import FLOOR, SecondStage
+from SegWithUCore.inference.case_result import Job
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
-from SegWithUCore.inference.segment import Job, segment
+from SegWithUCore.inference.segment import segment
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
 from SegWithUCore.metrics.calibration import brier_score, expected_calibration_error
 from SegWithUCore.metrics.error_detection import aurc, average_precision, score_groups

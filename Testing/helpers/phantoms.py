@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from SegWithUCore.inference.case_result import Job
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.segment import Job, segment
+from SegWithUCore.inference.segment import segment
+from SegWithUCore.inference.settings import RunSettings
 from SegWithUCore.io.roi import RegionOfInterest
 
 AXIS_ORDERS = [(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)]
@@ -97,7 +99,8 @@ def segment_through_files(
     file = folder / f"input.{suffix}"
     sitk.WriteImage(volume.image(), str(file))
     target = folder / "case"
-    segment(Job("case", [file], target, region, overwrite=True), model)
+    roi = None if region is None else (*region.centre_ras_mm, *region.size_mm)
+    segment(Job("case", [file], target, RunSettings(roi=roi), overwrite=True), model)
     images = {name: sitk.ReadImage(str(target / f"{name}.nii.gz")) for name in ("segmentation", *MAPS)}
     for name, image in images.items():
         assert_same_grid(image, sitk.ReadImage(str(file)), name)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 from left_hippocampus import CENTRE_RAS_MM, SIZE_MM
 from repository import PACKAGES, ROOT
 
+from SegWithUCore.inference.settings import RunSettings
+
 SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
-REGION = {"centre_ras_mm": CENTRE_RAS_MM, "size_mm": SIZE_MM}
+REGION = [*CENTRE_RAS_MM, *SIZE_MM]
+_SETTINGS = {field.name for field in fields(RunSettings)}
 BARE_PYTHON = getattr(sys, "_base_executable", sys.executable)
 """With -S it sees nothing but Python's own library."""
 PATIENCE_S = 300.0
@@ -94,19 +98,28 @@ class Parent:
             thread.join()
 
 
-def segment_request(target: Path, identity: Any = 1, file: Path = SAMPLE, **fields: Any) -> dict[str, Any]:
+def request_of(kind: str, **given: Any) -> dict[str, Any]:
+    """Make a request; what belongs to the settings of a run goes there."""
+    settings = {name: value for name, value in given.items() if name in _SETTINGS}
     return {
-        "request": "segment",
+        "request": kind,
+        **{name: value for name, value in given.items() if name not in _SETTINGS},
+        **({"settings": settings} if settings else {}),
+    }
+
+
+def segment_request(target: Path, identity: Any = 1, file: Path = SAMPLE, **given: Any) -> dict[str, Any]:
+    call = {
         "id": identity,
         "name": target.name,
         "files": [str(file)],
         "target": str(target),
         "model": "hippocampus",
         "device": "cpu",
-        "head": None,
-        "region": REGION,
-        **fields,
+        "roi": REGION,
+        **given,
     }
+    return request_of("segment", **call)
 
 
 def is_computing(event: Mapping[str, Any]) -> bool:
@@ -116,7 +129,7 @@ def is_computing(event: Mapping[str, Any]) -> bool:
 
 def state_of(parent: Parent, name: str) -> dict[str, Any]:
     engine = name if name == "openvino" else "torch"
-    checked = parent.ask({"request": "check", "id": 0, "engine": engine})
+    checked = parent.ask(request_of("check", id=0, engine=engine))
     assert not checked["usable"]
     return next(entry for entry in checked["packages"] if entry["name"] == name)
 

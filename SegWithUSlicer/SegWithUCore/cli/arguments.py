@@ -11,11 +11,13 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..case.case_folders import case_folders, deeper_cases
 from ..inference.engines import AUTO, ENGINES
+from ..inference.settings import RunSettings, parse_roi
 from ..util.errors import UsageError
 from ..util.input_files import is_plain, path_problem
 from .console import Console, terminal_line
@@ -227,6 +229,16 @@ def opened_model(bundle: "Bundle", engine: str, console: Console, device: str, h
     text = f"{model.bundle.name}: 100% loaded, {model.engine_words}"
     console.step(terminal_line(text), {**facts, "reason": model.engine_reason})
     return model
+
+
+def settings_of(options: argparse.Namespace) -> RunSettings:
+    """Take the settings of a run from the options of its command, which have their names.
+
+    Raises:
+        UsageError: one is not what it should be.
+    """
+    given = {each.name: getattr(options, each.name) for each in fields(RunSettings)}
+    return RunSettings(**{**given, "roi": None if options.roi is None else parse_roi(options.roi)})
 
 
 def asked_cases(paths: Sequence[Path], console: Console) -> list[Path]:

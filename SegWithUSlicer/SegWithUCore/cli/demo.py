@@ -29,7 +29,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     Examples:
     demo --output demo
     """
-    from ..inference.segment import Job, segment
+    from ..inference.case_result import Job
+    from ..inference.segment import segment
     from ..models.installed import resolve_model
     from ..util.paths import resources_folder
 
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     with console.progress(target.name) as progress:
         result = segment(Job(target.name, [folder / sample["file"]], target, overwrite=True), model, progress)
     shutil.copyfile(folder / sample["file"], options.output / "brain.nii.gz")
-    structures, case = [each.to_json() for each in result.structures], read_case(target)
+    structures, case = [each.to_json() for each in result.assessed.structures], read_case(target)
     text = summary(case, target) + next_steps(case, target)
     console.result(text, {"case": str(target), "structures": structures})
     return 0

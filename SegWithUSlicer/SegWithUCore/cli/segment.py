@@ -4,14 +4,15 @@ import contextlib
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
 from ..inference.engines import AUTO
+from ..inference.settings import PASSES, RunSettings
 from ..util.atomic_files import one_writer
 from ..util.errors import INTERRUPTED, InputError, OutputError, UsageError
 from ..util.failures import failure_message
@@ -19,17 +20,16 @@ from ..util.input_files import plain_name
 from ..util.process_lock import ProcessLock
 from ..util.progress import Progress, time_left
 from ..util.run_lock import Part, run_lock
-from .arguments import CommandParser, add_command, check_folder_name, int_between, opened_model
+from .arguments import CommandParser, add_command, check_folder_name, int_between, opened_model, settings_of
 from .case_summary import next_steps, summary
 from .console import Console, ReaderLeftError
 
 if TYPE_CHECKING:
     import argparse
 
-    from ..cohort.jobs import Failure
-    from ..cohort.one_case import Settled
+    from ..cohort.one_case import Settled, Settling
+    from ..inference.case_result import Job
     from ..inference.given_mask import MaskFile
-    from ..inference.segment import Job
     from ..io.inputs import GivenCase
     from ..models.bundle import Bundle
 
@@ -66,7 +66,7 @@ def _add_options(command: CommandParser) -> None:
     command.add_shared("--head", "--device", "--engine", "--overwrite")
     flag("--resume", "skip a case that exists for the same voxels, model, head and region of "
          "interest, as several cases always do; their failures are listed in OUTPUT/failed.csv")  # fmt: skip
-    add("--passes", type=int, choices=(1, 2, 4), default=1, help="average the error probability of so many passes, "
+    add("--passes", type=int, choices=PASSES, default=1, help="average the error probability of so many passes, "
         "mirrored and shifted; the segmentation is that of the first (default: 1)")  # fmt: skip
     flag("--quiet", "one line a case: whether to look at it")
     flag("--include-image", "copy the image into the case folder")
@@ -96,7 +96,7 @@ def run(options: "argparse.Namespace", console: Console) -> int:
     segment DATA/split.csv:test -m my_model -o results
     """
     tables = {path: _cases_of(path) for path in options.cases if _TABLE.fullmatch(path.name) and not path.exists()}
-    return _run(options, console, options.cases, tables, {})
+    return _run(_Call.of(options, paths=options.cases, tables=tables), console)
 
 
 def run_judge(options: "argparse.Namespace", console: Console) -> int:
@@ -120,8 +120,55 @@ def run_judge(options: "argparse.Namespace", console: Console) -> int:
         names[label] = structure
     rows = _masks_of(options.image, options.mask)
     masks = {case.name: MaskFile(mask, names) for case, mask in rows}
-    options.each = False
-    return _run(options, console, [options.image], {options.image: [case for case, _ in rows]}, masks)
+    tables = {options.image: [case for case, _ in rows]}
+    return _run(_Call.of(options, paths=[options.image], tables=tables, masks=masks), console)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What a call of one of both commands asks for; the names are those of the options.
+
+    Attributes:
+        paths: that cases are found in.
+        tables: the cases of those paths that are tables.
+        masks: to judge, by the name of the case.
+        settings: of the run.
+    """
+
+    paths: list[Path]
+    tables: "dict[Path, list[GivenCase]]"
+    settings: RunSettings
+    model: str | None
+    output: Path | None
+    name: str | None
+    channel: list[str]
+    series: list[str]
+    overwrite: bool
+    resume: bool
+    part: Part | None
+    workers: int | None
+    scheduler: str | None
+    network: str | None
+    threads: int | None
+    quiet: bool
+    debug: bool
+    given: Sequence[str]
+    masks: "dict[str, MaskFile]" = field(default_factory=dict)
+    each: bool = False
+
+    @classmethod
+    def of(cls, options: "argparse.Namespace", **found: Any) -> "_Call":
+        """Take what the options say.
+
+        Raises:
+            UsageError: one is not what it should be.
+        """
+        names = {each.name for each in fields(cls)}
+        given = {name: value for name, value in vars(options).items() if name in names}
+        part = None if options.part is None else Part.parse(options.part)
+        if options.name is not None:
+            check_folder_name(options.name, "--name")
+        return cls(**{**given, **found, "part": part, "settings": settings_of(options)})
 
 
 def _masks_of(image: Path, mask: Path | None) -> "list[tuple[GivenCase, Path]]":
@@ -156,155 +203,126 @@ def _masks_of(image: Path, mask: Path | None) -> "list[tuple[GivenCase, Path]]":
     return found
 
 
-def _run(
-    options: "argparse.Namespace",
-    console: Console,
-    paths: list[Path],
-    tables: "dict[Path, list[GivenCase]]",
-    masks: "dict[str, MaskFile]",
-) -> int:
-    """Make the case folders of both commands.
-
-    Args:
-        paths: that cases are found in.
-        tables: the cases of those paths that are tables.
-        masks: to judge, by the name of the case.
-    """
-    from ..cohort.jobs import Failure, check_failed_file
-    from ..cohort.one_case import Rules, settle_all
-    from ..cohort.workers import Setup, settle_on_workers, uses_workers
-    from ..inference.engines.choice import engine_of_cases
+def _run(call: _Call, console: Console) -> int:
+    """Make the case folders of both commands."""
+    from ..cohort.jobs import Failure, check_failed_file, jobs_of
+    from ..cohort.workers import uses_workers
     from ..models.installed import unreadable_folders
 
-    part = None if options.part is None else Part.parse(options.part)
-    on_workers = uses_workers(options.workers, options.scheduler)
-    bundle = _model_of(options, console, paths, tables)
+    on_workers, part = uses_workers(call.workers, call.scheduler), call.part
+    bundle, output = _model_of(call, console)
     for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
-    found = _cases(options, bundle, console, paths, tables, masks)
+    jobs, failures = jobs_of(
+        call.paths,
+        output,
+        bundle.input.channels,
+        console.note,
+        tables=call.tables,
+        each=call.each,
+        name=call.name,
+        channels=call.channel,
+        series=call.series,
+        settings=call.settings,
+        masks=call.masks,
+    )
+    found: list[Job | Failure] = [*jobs, *failures]
     if part is not None:
         found = part.share(sorted(found, key=lambda case: case.name))
     failures = [case for case in found if isinstance(case, Failure)]
     jobs = [case for case in found if not isinstance(case, Failure)]
-    listed: Path | None = None
-    several = len(found) > 1 or part is not None
-    resume = options.resume or (several and not options.overwrite)
-    if options.resume or on_workers or several:
-        listed = options.output / f"failed{'' if part is None else f'-{part.number}-of-{part.count}'}.csv"
+    several, listed = len(found) > 1 or part is not None, None
+    if call.resume or on_workers or several:
+        listed = output / f"failed{'' if part is None else f'-{part.number}-of-{part.count}'}.csv"
         check_failed_file(listed)
-    many = listed is not None
     writer: AbstractContextManager[ProcessLock | None] = nullcontext()
-    if many:
-        writer = run_lock(options.output, part)
+    if listed is not None:
+        writer = run_lock(output, part)
     elif jobs:
         writer = one_writer(jobs[0].target, overwrite=True)  # `settle` looks at what is there
     with writer as lock:
         if lock is not None and lock.left_by is not None:
             what = "was killed, for instance by the system for lack of memory"
             console.note(f"Warning: an earlier run ({lock.left_by}) {what}.")
-        tally = _Tally(console, len(found), options.debug, listed, options.quiet)
+        tally = _Tally(console, len(found), call.debug, listed, call.quiet)
         for failure in failures:
             tally.failed(failure.name, failure.given, failure_message(failure.error), repr(failure.error))
-        engine = options.engine
-        if resume and engine == AUTO:  # a resumed cohort keeps its engine
-            engine = engine_of_cases([job.target for job in jobs]) or AUTO
-        rules = Rules(resume, options.overwrite)
-        settled: Any = (None for _ in range(0))
-        if on_workers and jobs:
-            more = {"network": options.network, "threads": options.threads}
-            setup = Setup.of(bundle, options.head, engine, options.device, **more)
-            where = (options.workers, options.scheduler)
-            settled = settle_on_workers(jobs, options.output, setup, rules, *where, console.note, lock)
-        elif jobs:
-            try:
-                model = opened_model(bundle, engine, console, options.device, options.head)
-            except UsageError as error:
-                known = "" if engine == options.engine else f"The cases there were made with {engine}, but: "
-                raise UsageError(f"{known}{error}") from error
-            settled = settle_all(jobs, options.output, model, rules, tally.listening)
-        return _segmented(settled, tally, options.output, many)
+        resume = call.resume or (several and not call.overwrite)
+        settled = None
+        if jobs:
+            workers_lock = lock if on_workers else None
+            settled = _settled(replace(call, resume=resume), bundle, jobs, output, tally, workers_lock)
+        return _segmented(settled, tally, output)
 
 
-def _model_of(
-    options: "argparse.Namespace", console: Console, paths: list[Path], tables: "dict[Path, list[GivenCase]]"
-) -> "Bundle":
-    """Return the model of `--model`; without it, list those that are installed, and propose one for a first image.
+def _settled(
+    call: _Call, bundle: "Bundle", jobs: "Sequence[Job]", output: Path, tally: "_Tally", lock: ProcessLock | None
+) -> "Settling":
+    """Load the model, and begin to make the cases.
 
     Raises:
-        UsageError: it or the output is missing. No model is run that the user did not name.
+        UsageError: there is no such engine.
+    """
+    from ..cohort.one_case import Rules, settle_all
+    from ..cohort.workers import Setup, settle_on_workers
+    from ..inference.engines.choice import engine_of_cases
+
+    rules, settings, console = Rules(call.resume, call.overwrite), call.settings, tally.console
+    if call.resume and settings.engine == AUTO:  # a resumed cohort keeps its engine
+        settings = replace(settings, engine=engine_of_cases([job.target for job in jobs]) or AUTO)
+    if lock is not None:
+        setup = Setup.of(bundle, settings, network=call.network, threads=call.threads)
+        return settle_on_workers(jobs, output, setup, rules, call.workers, call.scheduler, console.note, lock)
+    try:
+        model = opened_model(bundle, settings.engine, console, settings.device, settings.head)
+    except UsageError as error:
+        known = f"The cases there were made with {settings.engine}, but: " if settings != call.settings else ""
+        raise UsageError(f"{known}{error}") from error
+    return settle_all(jobs, output, model, rules, tally.listening)
+
+
+def _model_of(call: _Call, console: Console) -> "tuple[Bundle, Path]":
+    """Return the model and the output; without --model, list those that are installed, and propose one.
+
+    Raises:
+        UsageError: one of both is missing. No model is run that the user did not name.
         InputError: the first image cannot be read.
     """
-    from ..inference.ood_check import why_proposed
-    from ..io.grid import VoxelGrid
-    from ..io.inputs import find_input, read_channel
-    from ..io.roi import RegionOfInterest, voxel_box
     from ..models.installed import find_models, resolve_model
 
-    if options.model is not None and options.output is not None:
-        return resolve_model(options.model)
-    if options.model is not None:
-        raise UsageError("--output is missing: give the folder to write.")
+    if call.model is not None:
+        if call.output is None:
+            raise UsageError("--output is missing: give the folder to write.")
+        return resolve_model(call.model), call.output
     names = dict.fromkeys(found.bundle.name for found in find_models() if found.bundle)
     bundles = [resolve_model(name) for name in names]
     console.note(*(f"{bundle.name}: {bundle.about['task']}" for bundle in bundles))
     if not bundles:
         raise UsageError("--model is missing, and none is installed: see 'segwithu models --help'.", "no-model")
-    reasons = [(bundle, "it is the only one installed") for bundle in bundles if len(bundles) == 1]
-    if not options.each and len(bundles) > 1:
-        first = (tables.get(paths[0]) or find_input(paths[0]).cases)[0]
-        series = next((uid for uid in options.series if "=" not in uid), None)
-        grid = VoxelGrid.of(read_channel(first.numbered.get(0, first.source), series).image)
-        if options.roi is not None:
-            grid = voxel_box(RegionOfInterest.parse(options.roi), grid).crop_grid(grid)
-        count = max(len(first.numbered), 1 + len(options.channel))
-        reasons = [
-            (bundle, reason)
-            for bundle in sorted(bundles, key=lambda each: each.placement is None or not each.placement.is_whole)
-            if len(bundle.input.channels) == count and (reason := why_proposed(grid, bundle))
-        ]
-    proposed, reason = reasons[0] if reasons else (None, "")
-    given = [*options.given, "--model", proposed.name if proposed else "NAME"]
-    given += [] if options.output else ["--output", "results"]
-    wanted = f"{proposed.name} is proposed, for {reason}" if proposed else "choose one"
+    found = _proposed(call, bundles)
+    given = [*call.given, "--model", found[0].name if found else "NAME"]
+    given += [] if call.output else ["--output", "results"]
+    wanted = f"{found[0].name} is proposed, for {found[1]}" if found else "choose one"
     raise UsageError(f"--model is missing: {wanted}. Type: {shlex.join(['segwithu', *given])}", "no-model")
 
 
-def _cases(
-    options: "argparse.Namespace",
-    bundle: "Bundle",
-    console: Console,
-    paths: list[Path],
-    tables: "dict[Path, list[GivenCase]]",
-    masks: "dict[str, MaskFile]",
-) -> "list[Job | Failure]":
-    """Find the cases that the options name.
+def _proposed(call: _Call, bundles: "Sequence[Bundle]") -> "tuple[Bundle, str] | None":
+    """Propose a model for the first image, and say why."""
+    from ..io.grid import VoxelGrid
+    from ..io.inputs import find_input, read_channel
+    from ..io.roi import RegionOfInterest, voxel_box
+    from ..models.proposal import proposal
 
-    Raises:
-        UsageError: an option is not a region or name, or needs a single case.
-    """
-    from ..cohort.jobs import jobs_of
-    from ..io.roi import RegionOfInterest
-
-    if options.name is not None:
-        check_folder_name(options.name, "--name")
-    jobs, failures = jobs_of(
-        paths,
-        options.output,
-        bundle.input.channels,
-        console.note,
-        tables=tables,
-        each=options.each,
-        name=options.name,
-        channels=options.channel,
-        series=options.series,
-        roi=None if options.roi is None else RegionOfInterest.parse(options.roi),
-        unlike_training=options.unlike_training,
-        include_image=options.include_image,
-        passes=options.passes,
-    )
-    if masks:  # --name renames the only one
-        jobs = [replace(job, mask=next(iter(masks.values())) if options.name else masks[job.name]) for job in jobs]
-    return [*jobs, *failures]
+    if len(bundles) == 1:
+        return bundles[0], "it is the only one installed"
+    if call.each:
+        return None
+    first = (call.tables.get(call.paths[0]) or find_input(call.paths[0]).cases)[0]
+    series = next((uid for uid in call.series if "=" not in uid), None)
+    grid = VoxelGrid.of(read_channel(first.numbered.get(0, first.source), series).image)
+    if call.settings.roi is not None:
+        grid = voxel_box(RegionOfInterest.of(call.settings.roi), grid).crop_grid(grid)
+    return proposal(bundles, grid, max(len(first.numbered), 1 + len(call.channel)))
 
 
 def _cases_of(table: Path) -> "list[GivenCase]":
@@ -317,7 +335,7 @@ def _cases_of(table: Path) -> "list[GivenCase]":
     return [GivenCase(name, files[0], dict(enumerate(files)) if len(files) > 1 else {}) for name, files in found]
 
 
-def _segmented(settled: Any, tally: "_Tally", output: Path, many: bool) -> int:
+def _segmented(settled: "Settling | None", tally: "_Tally", output: Path) -> int:
     """Settle all cases and sum up; returns the exit code.
 
     Raises:
@@ -325,10 +343,11 @@ def _segmented(settled: Any, tally: "_Tally", output: Path, many: bool) -> int:
     """
     from ..cohort.jobs import write_failed
 
+    many = tally.listed is not None
     if many:
         tally.console.on_cancel = tally.cut_short
     try:
-        with closing(settled) as found:
+        with nullcontext(()) if settled is None else closing(settled) as found:
             for each in found:
                 tally.settled(*each)
     except KeyboardInterrupt as interrupt:

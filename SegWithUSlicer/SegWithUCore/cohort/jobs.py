@@ -4,9 +4,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..inference.segment import Job
+from ..inference.case_result import Job
+from ..inference.given_mask import MaskFile
+from ..inference.settings import DEFAULTS, RunSettings
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, channel_inputs, channel_of, find_input
 from ..util.csv_files import read_csv, write_csv
 from ..util.errors import InputError, OutputError, UsageError, os_errors_named
@@ -38,7 +39,8 @@ def jobs_of(
     name: str | None = None,
     channels: Sequence[str] = (),
     series: Sequence[str] = (),
-    **settings: Any,
+    settings: RunSettings = DEFAULTS,
+    masks: Mapping[str, MaskFile] | None = None,
 ) -> tuple[list[Job], list[Failure]]:
     """Make the job of each case, and report which cannot be started.
 
@@ -52,6 +54,7 @@ def jobs_of(
         name: of the folder of a single case.
         channels, series: "NAME=FILE" and "[NAME=]UID" of a single case, as `channel_inputs` reads them.
         settings: of every job.
+        masks: to judge, by the name of the case; for none, cases are segmented.
 
     Raises:
         UsageError: options need a single case, or a name cannot be that of a case folder (with `each` one case fails).
@@ -85,7 +88,8 @@ def jobs_of(
             failures.append(Failure(own, case.source, error))
             continue
         files, uids = [given.path for given in inputs], [given.series for given in inputs]
-        jobs.append(Job(own, files, output / own, series=uids, **settings))
+        mask = masks[case.name] if masks else None
+        jobs.append(Job(own, files, output / own, settings, series=uids, mask=mask))
     return jobs, failures
 
 

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,10 @@ import numpy as np
 from ..case.case_file import CHANGED_FILE, read_case
 from ..case.case_files import SEGMENTATIONS, case_file, named_files
 from ..case.case_image import IMAGE_FILE, voxel_hash
-from ..inference.case_writer import CaseResult
+from ..inference.case_result import CaseResult, Job
 from ..inference.deviation import is_refused
 from ..inference.model import Model
-from ..inference.segment import Job, read_channels, segment
+from ..inference.segment import read_channels, segment
 from ..io.volume import grid_facts
 from ..review.reviews import LOG_PATTERN
 from ..util.atomic_files import exists_error, remove_leftovers
@@ -33,6 +33,8 @@ ENGINE = "engine"
 _LONGEST_TRACE = 20_000
 # The outcome of a case; see `settle`.
 Settled = dict[str, Any]
+# Cases as they are settled.
+Settling = Generator[tuple[Job, Settled], None, None]
 # Called when a case begins to be computed; gives the listener of its progress.
 Listening = Callable[[Job], AbstractContextManager[Progress]]
 
@@ -50,9 +52,7 @@ class Rules:
     overwrite: bool = False
 
 
-def settle_all(
-    jobs: Sequence[Job], output: Path, model: Model, rules: Rules, listening: Listening
-) -> Iterator[tuple[Job, Settled]]:
+def settle_all(jobs: Sequence[Job], output: Path, model: Model, rules: Rules, listening: Listening) -> Settling:
     """Settle cases one after the other in this process; a fault of one does not stop the others."""
     remove_leftovers(output)
     for job in jobs:
@@ -92,7 +92,7 @@ def failed(error: Exception) -> Settled:
 def case_facts(result: CaseResult) -> dict[str, Any]:
     """Return what is reported of a result: its structures, warnings and how far it was assessed; no arrays."""
     return {
-        "structures": [structure.to_json() for structure in result.structures],
+        "structures": [structure.to_json() for structure in result.assessed.structures],
         "warnings": [(warning.severity, warning.message) for warning in result.warnings],
         "refused": is_refused(result.warnings),
         "calibrated": result.maps.error_probability is not None,
@@ -148,7 +148,7 @@ def staleness(job: Job, model: Model) -> tuple[str, str] | None:
             raise
         return "folder", f"lacks {name} as it was written" if name else "is not a complete case folder"
     image = job.target / IMAGE_FILE
-    if job.include_image and not (image.is_file() and image.stat().st_size):
+    if job.settings.include_image and not (image.is_file() and image.stat().st_size):
         return "folder", f"lacks {IMAGE_FILE}"
     if same:
         images = [volume.image for volume in read_channels(job, model.bundle)]
@@ -187,7 +187,7 @@ def _settings_of_job(job: Job, model: Model) -> dict[str, Any]:
         "head": model.head.name,
         "region of interest": None if job.roi is None else [*job.roi.centre_ras_mm, *job.roi.size_mm],
         "mask": None if job.mask is None else job.mask.facts(),
-        "number of passes": job.passes if model.fitted.error_probability else 1,  # it looks once
+        "number of passes": job.settings.passes if model.fitted.error_probability else 1,  # it looks once
         ENGINE: [engine[name] for name in ("name", "version", "precision", "graphs_sha256")],
     }
 

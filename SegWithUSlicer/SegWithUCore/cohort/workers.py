@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import CASE_FILE
+from ..inference.case_result import Job
 from ..inference.model import Model, user_network_sha256
-from ..inference.segment import Job
+from ..inference.settings import RunSettings
 from ..models.bundle import Bundle, read_bundle, with_head
 from ..util.atomic_files import exists_error, remove_leftovers
 from ..util.errors import SegWithUError, UsageError
@@ -28,7 +29,7 @@ from ..util.memory import available_bytes, give_back_freed_memory, keep_freed_me
 from ..util.process_lock import ProcessLock
 from ..util.processor import usable_cores, use_threads
 from ..version import __version__
-from .one_case import FINISHED, Rules, Settled, failed, settle
+from .one_case import FINISHED, Rules, Settled, Settling, failed, settle
 
 # Workers that may die while they make a case, before Dask gives it up.
 ALLOWED_DEATHS = 1
@@ -77,8 +78,7 @@ class Setup:
 
     Attributes:
         folder: of the bundle, the same on all computers.
-        head: other than the default.
-        engine, device: as the user asks for them.
+        settings: of the run; head, engine and device are those of the model.
         identity: what results depend on besides images, settings and the engine: names and hashes.
         network: file and factory of the user's own network.
         threads: of each worker; None for the cores that it may use.
@@ -88,9 +88,7 @@ class Setup:
     """
 
     folder: str
-    head: str | None
-    engine: str
-    device: str
+    settings: RunSettings
     identity: tuple[str | None, ...]
     network: str | None = None
     threads: int | None = None
@@ -99,10 +97,10 @@ class Setup:
     runtime: str = ""
 
     @classmethod
-    def of(cls, bundle: Bundle, head: str | None, engine: str, device: str, **more: Any) -> "Setup":
+    def of(cls, bundle: Bundle, settings: RunSettings, **more: Any) -> "Setup":
         """Describe the model of this run."""
         assert bundle.folder is not None
-        return cls(str(bundle.folder.resolve()), head, engine, device, _identity(bundle, head), **more)
+        return cls(str(bundle.folder.resolve()), settings, _identity(bundle, settings.head), **more)
 
 
 def _identity(bundle: Bundle, head: str | None) -> tuple[str | None, ...]:
@@ -176,10 +174,10 @@ def _loaded(setup: Setup) -> Model:
 
         register_network(setup.network)
     bundle = read_bundle(Path(setup.folder))
-    if _identity(bundle, setup.head) != setup.identity:
+    if _identity(bundle, setup.settings.head) != setup.identity:
         message = f"A worker has another model in {setup.folder}, or another version of this program: install the same."
         raise ClusterError(message, "different-workers")
-    return Model(bundle, setup.device, setup.head, setup.engine)
+    return Model.of(bundle, setup.settings)
 
 
 def _runtime(model: Model) -> str:
@@ -198,7 +196,7 @@ def settle_on_workers(
     scheduler: str | None,
     note: Callable[[str], None],
     lock: ProcessLock | None = None,
-) -> Iterator[tuple[Job, Settled]]:
+) -> Settling:
     """Settle cases on workers, as `settle_all` does in this process.
 
     A worker has one case at a time, the others wait here: a worker that dies takes no waiting case along.
@@ -233,7 +231,7 @@ def settle_on_workers(
         remove_leftovers(output)
 
 
-def _each_case(client: Any, setup: Setup, rules: Rules, jobs: Sequence[Job]) -> Iterator[tuple[Job, Settled]]:
+def _each_case(client: Any, setup: Setup, rules: Rules, jobs: Sequence[Job]) -> Settling:
     from distributed import as_completed
 
     done = as_completed(loop=client.loop, with_results=True, raise_errors=False)

@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,9 @@ from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import ESTIMATES, LABELS, View, write_image_planes, write_nifti_planes
-from ..io.roi import RegionOfInterest, VoxelBox, whole_grid
-from ..models.bundle import Bundle, HeadSpec
+from ..io.roi import whole_grid
 from ..models.input_spec import Label
-from ..regions.find_regions import FoundRegions, RegionSettings
+from ..regions.find_regions import RegionSettings
 from ..regions.region import UNCERTAIN
 from ..review.light import with_light
 from ..util.atomic_files import atomic_folder
@@ -42,10 +40,9 @@ from ..util.paths import path_mac
 from ..util.plane_files import ChangedPlanes, Planes, PlaneVolume
 from ..util.progress import Progress, silent
 from ..version import __version__
-from .deviation import Deviation
-from .given_mask import GivenMask
-from .structures import StructureMetrics, histograms, lowest_and_highest
-from .uncertainty_maps import COMPETES_ABOVE, VoxelMaps
+from .case_result import CaseResult
+from .structures import histograms, lowest_and_highest
+from .uncertainty_maps import COMPETES_ABOVE, NOT_ASSESSED, VoxelMaps, not_assessed_value
 
 MAPS = {
     "error_probability": (ERROR_PROBABILITY_FILE, "Error probability"),
@@ -53,77 +50,6 @@ MAPS = {
     "calibration": ("calibration.nii.gz", "Calibration map"),
 }
 """File and title of each map."""
-NOT_ASSESSED = -1.0
-"""Value of calibration map and error probability outside the region of interest: no real value is negative."""
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """All that a case folder holds.
-
-    Attributes:
-        name: of the case.
-        files: image file per channel, in the model's order.
-        voxels_sha256: hash of the voxels of each channel, all of them.
-        grid: of the images, and of all volumes.
-        roi: region of interest as given, None for the whole image.
-        box: the voxels that were assessed.
-        first: the first channel inside `box`, (z, y, x).
-        placement: grid of that, as it lies in the world.
-        maps: results inside `box`.
-        structures: metrics, background first.
-        regions: to review; None without fitted calibration.
-        warnings: deviations from the training cases and what happened on the way.
-        device: where the network ran.
-        engine: what ran it (`Engine.identity`).
-        engine_versions: of its packages, by name.
-        network_sha256: hash of the user's own network, None for a backbone that this program brings.
-        image: the whole first channel, where a copy of it is to be written.
-        further_images: the other channels, by the name of the file that a copy goes to.
-        parts: boxes inside `box` that were assessed, where that is less than all of it (`placed_case`).
-        placement_facts: block `placement` of `case.json`.
-        mask: the segmentation where it was made elsewhere; `maps` hold the part of it inside `box`.
-        placed_in: the whole first channel as it lies in the world, where boxes were placed in it.
-        passes: over the image, whose error probabilities were averaged.
-        patient: of a DICOM series, PatientID and its issuer, of which `case.json` gets a keyed hash.
-    """
-
-    name: str
-    files: Sequence[Path]
-    voxels_sha256: Sequence[str]
-    grid: VoxelGrid
-    bundle: Bundle
-    head: HeadSpec
-    roi: RegionOfInterest | None
-    box: VoxelBox
-    first: Planes
-    placement: VoxelGrid
-    maps: VoxelMaps
-    structures: Sequence[StructureMetrics]
-    regions: FoundRegions | None
-    warnings: Sequence[Deviation]
-    device: str
-    engine: Mapping[str, str | None]
-    engine_versions: Mapping[str, str]
-    network_sha256: str | None = None
-    image: sitk.Image | None = None
-    further_images: Mapping[str, sitk.Image] = field(default_factory=dict)
-    timings_s: dict[str, float] = field(default_factory=dict)
-    peak_memory_mb: float | None = None
-    parts: Sequence[VoxelBox] = ()
-    placement_facts: Mapping[str, Any] | None = None
-    mask: GivenMask | None = None
-    placed_in: sitk.Image | None = None
-    passes: int = 1
-    patient: Sequence[str] = ()
-
-    def assessed_parts(self, planes: Planes) -> list[Planes]:
-        """Return the assessed parts of a map."""
-        if not self.parts:
-            return [planes]
-        values, (i, j, k) = planes[:], self.box.index
-        parts = [VoxelBox((x - i, y - j, z - k), part.size) for part in self.parts for x, y, z in [part.index]]
-        return [values[part.slices_zyx] for part in parts]
 
 
 def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False, progress: Progress = silent) -> Path:
@@ -144,12 +70,12 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
         facts = with_light(case_facts(result, target, ranges))
         write_structures(facts, work / STRUCTURES_FILE)
         if can_draw():
-            maps, labels = result.maps, dict(enumerate(result.bundle.labels))
-            grid, tint = Grid.of(VoxelGrid.of(result.placement)), strongest_tint(facts)
-            shown = Shown(result.first, maps.classes, maps.error_probability, labels, grid, tint, _placed_in(result))
+            found, maps, labels = result.assessed, result.maps, dict(enumerate(result.labels))
+            grid, tint = Grid.of(found.world), strongest_tint(facts)
+            shown = Shown(found.first, maps.classes, maps.error_probability, labels, grid, tint, _placed_in(result))
             write_png(preview(shown), work / PREVIEW_FILE)
         records |= {path.name: file_record(path) for path in work.iterdir() if path.name not in records}
-        images = (IMAGE_FILE, *result.further_images)  # whose voxels `input` names
+        images = (IMAGE_FILE, *result.source.further_images)  # whose voxels `input` names
         write_case(work, {**facts, FILES: {name: records[name] for name in sorted(records) if name not in images}})
         for path in work.iterdir():  # a full disk is noticed now, and not after the folder has got its name
             with path.open("rb+") as file:
@@ -158,21 +84,18 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
 
 
 def _placed_in(result: CaseResult) -> WholeImage | None:
-    if result.placed_in is None:
+    if result.placed is None:
         return None
-    grid, boxes = Grid.of(VoxelGrid.of(result.placed_in)), placed_boxes({"placement": result.placement_facts})
-    return WholeImage(sitk.GetArrayViewFromImage(result.placed_in), grid, boxes, result.box.index[::-1])
+    world, boxes = result.placed.world, placed_boxes({"placement": result.placed.facts})
+    return WholeImage(
+        sitk.GetArrayViewFromImage(world), Grid.of(VoxelGrid.of(world)), boxes, result.assessed.box.index[::-1]
+    )
 
 
 def map_planes(maps: VoxelMaps) -> dict[str, Planes]:
     """Return the maps by name; error probability only if there is fitted calibration."""
     found = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
     return {name: planes for name, planes in found.items() if planes is not None}
-
-
-def not_assessed_value(name: str, lowest: float) -> float:
-    """Return the value outside the region of interest: below every value inside, of which `lowest` is the least."""
-    return math.floor(lowest) - 1.0 if name == "ranking" else NOT_ASSESSED
 
 
 def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
@@ -183,12 +106,12 @@ def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
     """
     ranges = {}
     for name, planes in map_planes(result.maps).items():
-        lows, highs = zip(*map(lowest_and_highest, result.assessed_parts(planes)), strict=True)
+        lows, highs = zip(*map(lowest_and_highest, result.assessed.assessed(planes)), strict=True)
         ranges[name] = (min(lows), max(highs))
     for name, ends in ranges.items():
         if not all(map(math.isfinite, ends)):
-            what = f"The model '{result.bundle.name}' gives NaN or infinite values in the map '{name}'"
-            raise InputError(f"{what} of {result.name}: restore it from its source.", "unusable-weights")
+            what = f"The model '{result.model.bundle.name}' gives NaN or infinite values in the map '{name}'"
+            raise InputError(f"{what} of {result.job.name}: restore it from its source.", "unusable-weights")
     return ranges
 
 
@@ -196,9 +119,9 @@ def _write_volumes(
     result: CaseResult, ranges: Mapping[str, tuple[float, float]], work: Path, progress: Progress
 ) -> dict[str, dict[str, str]]:
     """Write and describe all volumes."""
-    box, grid, labels = result.box, result.grid, result.bundle.labels
+    box, grid, labels, source = result.assessed.box, result.source.grid, result.labels, result.source
     maps, competing = map_planes(result.maps), competition_planes(result.maps, labels)
-    images = ({} if result.image is None else {IMAGE_FILE: result.image}) | dict(result.further_images)
+    images = ({} if source.image is None else {IMAGE_FILE: source.image}) | dict(source.further_images)
     records, count = dict[str, dict[str, str]](), 2 + len(maps) + len(competing) + len(images)
 
     def check(file: str) -> None:
@@ -216,7 +139,7 @@ def _write_volumes(
     values = ChangedPlanes(classes, label_table(labels))
     write_nifti_planes(work / SEGMENTATION_FILE, values, whole, grid, 0, view=LABELS)
     check(SEGMENTATION_FILE)
-    path, image_hash = work / SEGMENTATION_NRRD_FILE, result.voxels_sha256[0]
+    path, image_hash = work / SEGMENTATION_NRRD_FILE, source.voxels_sha256[0]
     write_segmentation_nrrd(path, values, whole, grid, labels, image_hash)
     check(SEGMENTATION_NRRD_FILE)
     for name, planes in maps.items():
@@ -234,32 +157,33 @@ def _write_volumes(
 
 def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     """Make the content of `case.json`, but for flags and light; `ranges` are those of `map_ranges`."""
-    bundle, calibration, roi = result.bundle, result.bundle.calibration or {}, result.roi
+    job, source, model = result.job, result.source, result.model
+    bundle, calibration = model.bundle, model.bundle.calibration or {}
+    box = result.assessed.box.to_json()
     flags = None if result.mask else calibration.get("flags")  # limits are those of the model's own segmentations
-    place = None if roi is None else {"centre_ras_mm": list(roi.centre_ras_mm), "size_mm": list(roi.size_mm)}
-    channels = zip(bundle.input.channels, result.files, result.voxels_sha256, strict=True)
+    channels = zip(bundle.input.channels, job.files, source.voxels_sha256, strict=True)
     return {
         "format": "segwithu-case",
         "format_version": 1,
-        "name": result.name,
+        "name": job.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "input": {
             "channels": [{"name": name, **_file_facts(file, target, voxels)} for name, file, voxels in channels],
-            "grid": result.grid.facts(),
-            "patient_mac": path_mac(*result.patient, result.voxels_sha256[0]) if result.patient else None,
+            "grid": source.grid.facts(),
+            "patient_mac": path_mac(*source.patient, source.voxels_sha256[0]) if source.patient else None,
         },
-        "roi": None if place is None else {**place, **result.box.to_json()},
-        "assessed": result.box.to_json(),
-        "placement": result.placement_facts,
+        "roi": None if job.roi is None else {**job.roi.to_json(), **box},
+        "assessed": box,
+        "placement": None if result.placed is None else result.placed.facts,
         **({} if result.mask is None else {"judged": {"file": result.mask.file.path.name, **result.mask.facts}}),
         "not_assessed_value": NOT_ASSESSED,
         "model": {
             "name": bundle.name,
             "version": bundle.about["version"],
             "task": bundle.about["task"],
-            "head": result.head.name,
-            "head_trained": result.head.trained,
-            "network_sha256": result.network_sha256,
+            "head": model.head.name,
+            "head_trained": model.head.trained,
+            "network_sha256": model.network_sha256,
             "weights_sha256": bundle.weights_sha256,
             "calibration_sha256": bundle.calibration_sha256,
             "calibrated": bundle.calibration is not None,
@@ -271,15 +195,15 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
             "segwithu": __version__,
             "python": platform.python_version(),
             "platform": sys.platform,
-            **result.engine_versions,
+            **model.engine.versions(),
             "numpy": np.__version__,
             "SimpleITK": sitk.Version.VersionString(),
         },
         "passes": result.passes,
-        "device": result.device,
-        "engine": dict(result.engine),
+        "device": model.device,
+        "engine": dict(model.engine.identity()),
         "ood": {"warnings": [warning.to_json() for warning in result.warnings]},
-        "structures": [structure.to_json() for structure in result.structures],
+        "structures": [structure.to_json() for structure in result.assessed.structures],
         "maps": {name: _map_facts(result, name, ranges[name]) for name in map_planes(result.maps)},
         "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
@@ -290,7 +214,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
 def _window(result: CaseResult, name: str, ends: tuple[float, float]) -> list[float]:
     """Return the lowest and highest value of a map that is shown."""
     usual = [0.0, 0.5] if name == "error_probability" else list(ends)
-    return (result.bundle.display or {}).get(name, usual)
+    return (result.model.bundle.display or {}).get(name, usual)
 
 
 def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict[str, Any]:
@@ -304,9 +228,9 @@ def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict
         "lower_threshold": UNCERTAIN if name == "error_probability" else window[0],
         "not_assessed": not_assessed_value(name, ends[0]),
         "histograms": histograms(
-            result.assessed_parts(map_planes(result.maps)[name]),
-            result.assessed_parts(result.maps.classes),
-            result.bundle.labels,
+            result.assessed.assessed(map_planes(result.maps)[name]),
+            result.assessed.assessed(result.maps.classes),
+            result.labels,
             ends,
         ),
     }

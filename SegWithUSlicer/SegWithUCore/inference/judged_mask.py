@@ -12,17 +12,17 @@ from dataclasses import replace
 import numpy as np
 
 from ..calibration.per_structure import soft_dice
+from ..io.grid import VoxelGrid
 from ..metrics.overlap import joint_counts
+from ..models.bundle import Bundle
 from ..models.quality import EMPTY_KIND, emptiness
 from ..util.errors import InputError
 from ..util.plane_files import plane_pieces
-from .case_writer import CaseResult
+from .case_result import AssessedBox
 from .deviation import JUDGED_KIND, NOTE, WARNING, Deviation, by_importance
 from .given_mask import GivenMask, listed
 from .mask_agreement import structure_findings
-from .memory_prediction import check_regions_fit
 from .structures import StructureMetrics, class_sums
-from .uncertainty_maps import regions_of_maps
 
 MUCH_WRONG = 1.5
 """Expected wrong volume of a mask over that of the model's own segmentation above which the case is to be looked at."""
@@ -32,20 +32,22 @@ _OF_MODEL = ("volume", "predicted Dice", EMPTY_KIND)
 """Warnings about the segmentation of the model, which is not the one that is shown."""
 
 
-def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
+def judged(found: AssessedBox, mask: GivenMask, bundle: Bundle, grid: VoxelGrid) -> AssessedBox:
     """Put a mask in the place of the segmentation of the model that judges it.
 
     Args:
-        result: of the model, its maps with `share` and `rival` of this mask.
+        found: of the model, its maps with `share` and `rival` of this mask.
         mask: on the whole grid.
+        bundle: the model; its labels are those of `found`.
+        grid: the whole grid.
 
     Raises:
         InputError: no voxel of the mask lies where the model draws a structure.
     """
-    maps, own = result.maps, mask.part(result.box).indices
+    maps, own = found.maps, mask.part(found.box).indices
     probability, share, rival = maps.error_probability, maps.share, maps.rival
     assert probability is not None and share is not None and rival is not None
-    count = len(mask.labels)
+    count, voxel_mm3 = len(mask.labels), float(np.prod(grid.spacing))
     joint, wrong, own_wrong = np.zeros((count, count), np.int64), 0.0, 0.0
     for planes in plane_pieces(own.shape):
         before, label = probability[planes], mask.label_of[maps.classes[planes]]
@@ -60,30 +62,30 @@ def judged(result: CaseResult, mask: GivenMask) -> CaseResult:
         message = f"No voxel of {mask.file.path} lies where the model draws a structure that the mask names"
         raise InputError(f"{message}: check that it is of this patient, and its sides.", "no-overlap")
     maps = replace(maps, classes=own, runner_up=rival, model_percentile=None, data_percentile=None)
-    check_regions_fit(probability, result.files[0], result.bundle)
-    changed = replace(result, maps=maps, mask=mask, bundle=replace(result.bundle, labels=mask.labels))
-    whole = np.bincount(mask.indices.ravel(), minlength=count)
+    whole, changed = np.bincount(mask.indices.ravel(), minlength=count), replace(found, maps=maps)
     return replace(
         changed,
-        structures=_structures(result, changed, mask, whole),
-        regions=regions_of_maps(maps, mask.labels, result.box.crop_grid(result.grid)),
-        warnings=_warnings(result, mask, joint, whole, (wrong, own_wrong)),
+        structures=_structures(changed, mask, whole, voxel_mm3),
+        warnings=_warnings(found, mask, bundle, joint, whole, (wrong * voxel_mm3, own_wrong * voxel_mm3)),
     )
 
 
-def _structures(result: CaseResult, changed: CaseResult, mask: GivenMask, whole: np.ndarray) -> list[StructureMetrics]:
+def _structures(found: AssessedBox, mask: GivenMask, whole: np.ndarray, voxel_mm3: float) -> list[StructureMetrics]:
     """Metrics of the mask's labels; the expected volume is the model's, with its interval for a single structure.
 
     Voxels are counted in the whole image, those expected to be wrong where the model looked.
+
+    Args:
+        found: with the structures of the model and the maps of the mask.
     """
-    maps, count, voxel_mm3 = changed.maps, len(mask.labels), float(np.prod(result.grid.spacing))
+    maps, count = found.maps, len(mask.labels)
     assert maps.error_probability is not None
-    parts = zip(changed.assessed_parts(maps.classes), changed.assessed_parts(maps.error_probability), strict=True)
+    parts = zip(found.assessed(maps.classes), found.assessed(maps.error_probability), strict=True)
     sums = [class_sums(replace(maps, classes=own, error_probability=error), count) for own, error in parts]
     seen, uncertain, wrong = (np.sum(each, 0) for each in zip(*sums, strict=True))
-    found = []
+    structures = []
     for index, label in enumerate(mask.labels):
-        members = [metrics for metrics, own in zip(result.structures, mask.label_of, strict=True) if own == index]
+        members = [metrics for metrics, own in zip(found.structures, mask.label_of, strict=True) if own == index]
         voxels = int(whole[index] if index else seen[index])
         known = [metrics.expected_volume_mm3 for metrics in members]
         volume = None if None in known or not known else float(sum(known))  # type: ignore[arg-type]
@@ -91,39 +93,44 @@ def _structures(result: CaseResult, changed: CaseResult, mask: GivenMask, whole:
         if volume is not None and index and volume + seen[index]:
             dice = soft_dice(volume / voxel_mm3, float(seen[index] - wrong[index]), float(seen[index]))
         alone = members[0] if len(members) == 1 else None
-        found.append(StructureMetrics(
+        structures.append(StructureMetrics(
             label, voxels, voxels * voxel_mm3, volume, float(wrong[index]) * voxel_mm3,
             int(uncertain[index]) / max(int(seen[index]), 1), int(uncertain[index]) * voxel_mm3,
             alone.expected_interval_mm3 if alone else None, dice_estimate=dice,
             calibration_cases=alone.calibration_cases if alone else None,
         ))  # fmt: skip
-    return found
+    return structures
 
 
 def _warnings(
-    result: CaseResult, mask: GivenMask, joint: np.ndarray, whole: np.ndarray, wrong: tuple[float, float]
+    box: AssessedBox,
+    mask: GivenMask,
+    bundle: Bundle,
+    joint: np.ndarray,
+    whole: np.ndarray,
+    wrong_mm3: tuple[float, float],
 ) -> list[Deviation]:
     """Say what the probabilities mean, where the mask hardly agrees with the model, and what of it was not judged.
 
     Args:
         joint: voxels by the model's label and the mask's.
         whole: voxels of each label in the whole image.
-        wrong: voxels that are expected to be wrong, of the mask and of the model's own segmentation.
+        wrong_mm3: what is expected to be wrong of the mask, and of the model's own segmentation.
     """
-    name, model = mask.file.path.name, result.bundle.name
+    name, model = mask.file.path.name, bundle.name
     names = {
-        label.value: [old.name for old, own in zip(result.bundle.labels, mask.label_of, strict=True) if own == index]
+        label.value: [old.name for old, own in zip(bundle.labels, mask.label_of, strict=True) if own == index]
         for index, label in enumerate(mask.labels)
     }
     meant = ", ".join(f"{value} = {' + '.join(each)}" for value, each in names.items() if value)
     found = [Deviation(
         NOTE, f"The segmentation is {name}, made elsewhere ({meant}). What is shown is disagreement with the model "
         f"'{model}', whose probabilities are calibrated for its own segmentations.", JUDGED_KIND)]  # fmt: skip
-    rare = {int(own) - 1 for label, own in zip(result.bundle.labels, mask.label_of, strict=True)
-            if emptiness(result.bundle, label).expected is False}  # fmt: skip
+    rare = {int(own) - 1 for label, own in zip(bundle.labels, mask.label_of, strict=True)
+            if emptiness(bundle, label).expected is False}  # fmt: skip
     found += structure_findings(name, mask.labels[1:], joint, whole[1:].tolist(), rare)
-    if wrong[0] > MUCH_WRONG * wrong[1]:
-        mask_mm3, own_mm3 = (each * float(np.prod(result.grid.spacing)) for each in wrong)
+    mask_mm3, own_mm3 = wrong_mm3
+    if mask_mm3 > MUCH_WRONG * own_mm3:
         text = f"About {mask_mm3:.0f} mm3 of {name} are likely wrong, of the model's own segmentation {own_mm3:.0f} mm3"
         found.append(Deviation(WARNING, f"{text}: look at the regions.", JUDGED_KIND))
     if mask.left_out:
@@ -138,6 +145,6 @@ def _warnings(
         text = f"{outside} of the {total} voxels of {name} lie outside of where the model looked: they were not judged"
         severity = NOTE if outside < LEAST_SHARE * total else WARNING
         found.append(Deviation(severity, f"{text}.", JUDGED_KIND))
-    values = {old.value: mask.labels[own].value for old, own in zip(result.bundle.labels, mask.label_of, strict=True)}
-    kept = [each for each in result.warnings if each.kind not in _OF_MODEL]
+    values = {old.value: mask.labels[own].value for old, own in zip(bundle.labels, mask.label_of, strict=True)}
+    kept = [each for each in box.warnings if each.kind not in _OF_MODEL]
     return by_importance([*found, *(replace(each, structure=values.get(each.structure or 0) or None) for each in kept)])

@@ -12,6 +12,7 @@ from ..util.memory import resident_bytes
 from .deviation import NOTE, WARNING, Deviation
 from .engines import TORCH
 from .engines.choice import open_engine
+from .settings import RunSettings
 from .structures import CaseLevelCalibration
 from .uncertainty_maps import FittedCalibration
 
@@ -53,6 +54,11 @@ class Model:
         self.network_sha256 = user_network_sha256(bundle)
         self.notes: list[Deviation] = model_notes(self.bundle, self.head, self.network_sha256)
         self.program_bytes = resident_bytes()
+
+    @classmethod
+    def of(cls, bundle: Bundle, settings: RunSettings) -> "Model":
+        """Load a bundle with the head, engine and device of a run."""
+        return cls(bundle, settings.device, settings.head, settings.engine)
 
     @property
     def engine_words(self) -> str:

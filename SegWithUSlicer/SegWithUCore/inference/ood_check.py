@@ -12,17 +12,23 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..io.grid import VoxelGrid
-from ..io.volume import reorient
 from ..models.bundle import LEAST_HEAD_MM, Bundle
+from ..models.proposal import (
+    REFUSED_FACTOR,
+    WARNED_FACTOR,
+    extents_mm,
+    is_larger,
+    is_smaller,
+    mm_range,
+    reoriented,
+    triple,
+)
 from ..models.quality import IMAGE_QUALITY
 from .deviation import REFUSED, WARNING, Deviation, is_refused
 from .image_features import ImageFeatures, image_features, reorient_axes, reorient_cells
 from .lost_calibration import blank_deviations
 from .ood_channels import appearance_deviations, quality_deviations
 
-REFUSED_FACTOR = 1.5
-"""Field of view beyond this multiple of the largest training case: the network never saw such surroundings."""
-WARNED_FACTOR = 1.15
 SPACING_FACTOR = 1.5
 
 
@@ -43,29 +49,6 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     return deviations_of_features(features, images[0], bundle)
 
 
-def needs_placing(grid: VoxelGrid, bundle: Bundle) -> bool:
-    """Return whether an image is so large that the model's boxes are placed in it (`placed_case`)."""
-    if bundle.placement is None:
-        return False
-    extents = _extents(grid, bundle)
-    if bundle.placement.is_whole or bundle.ood_reference is None:
-        return bundle.placement.is_whole and min(extents) >= LEAST_HEAD_MM
-    size = _field_of_view(extents, bundle)
-    return size is not None and size.severity == REFUSED and min(extents) >= LEAST_HEAD_MM
-
-
-def why_proposed(grid: VoxelGrid, bundle: Bundle) -> str:
-    """Say why a model may suit an image, from the image's size alone; empty if its size does not suggest it."""
-    extents = _extents(grid, bundle)
-    if needs_placing(grid, bundle):
-        return f"the image spans {_triple(extents)} mm, so it may be a whole head ({LEAST_HEAD_MM:g} mm or more)"
-    if bundle.ood_reference is None or (bundle.placement is not None and bundle.placement.is_whole):
-        return ""
-    span = _range(bundle.ood_reference["field_of_view_mm"])
-    seen = f"the image spans {_triple(extents)} mm, as the model's training cases do ({span} mm)"
-    return "" if _field_of_view(extents, bundle) else seen
-
-
 def deviations_of_features(
     features: Mapping[str, ImageFeatures], grid: sitk.Image | VoxelGrid, bundle: Bundle
 ) -> list[Deviation]:
@@ -78,8 +61,8 @@ def deviations_of_features(
     grid, reference = VoxelGrid.of(grid), bundle.ood_reference
     if reference is None:
         return []
-    seen, orientation = _reoriented(grid, bundle.input.orientation), bundle.input.orientation
-    extents = _extents(grid, bundle)
+    seen, orientation = reoriented(grid, bundle.input.orientation), bundle.input.orientation
+    extents = extents_mm(grid, bundle)
     size, voxels = _field_of_view(extents, bundle), _spacing(seen.spacing, bundle)
     found = [check for check in (size, voxels) if check is not None]
     if is_refused(found):
@@ -108,29 +91,19 @@ def to_model_orientation(features: ImageFeatures, grid: sitk.Image | VoxelGrid, 
     )
 
 
-def _reoriented(grid: VoxelGrid, orientation: str) -> VoxelGrid:
-    return grid.axes_after(lambda image: reorient(image, orientation))
-
-
-def _extents(grid: VoxelGrid, bundle: Bundle) -> list[float]:
-    """Edges of an image in mm, along the model's axes."""
-    seen = _reoriented(grid, bundle.input.orientation)
-    return [float(n * s) for n, s in zip(seen.size, seen.spacing, strict=True)]
-
-
 def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None:
     assert bundle.ood_reference is not None
     span, kind = bundle.ood_reference["field_of_view_mm"], "field of view"
-    given = f"The part to be segmented spans {_triple(extents)} mm, but"
+    given = f"The part to be segmented spans {triple(extents)} mm, but"
     if bundle.placement is not None and bundle.placement.is_whole:
         wanted = f"'{bundle.name}' needs a whole head, {LEAST_HEAD_MM:g} mm or more each way: give the whole image."
         return Deviation(REFUSED, f"{given} {wanted}", kind) if min(extents) < LEAST_HEAD_MM else None
-    given += f" the {bundle.ood_reference['cases']} training cases of '{bundle.name}' span {_range(span)} mm"
-    if any(e > REFUSED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):
+    given += f" the {bundle.ood_reference['cases']} training cases of '{bundle.name}' span {mm_range(span)} mm"
+    if is_larger(extents, bundle, REFUSED_FACTOR):
         return Deviation(REFUSED, f"{given}: give a region of interest of about that size around the structure.", kind)
-    if any(e > WARNED_FACTOR * high for e, high in zip(extents, span["high"], strict=True)):
+    if is_larger(extents, bundle, WARNED_FACTOR):
         return Deviation(WARNING, f"{given}: a smaller region of interest is safer.", kind)
-    if any(e < low / WARNED_FACTOR for e, low in zip(extents, span["low"], strict=True)):
+    if is_smaller(extents, bundle, WARNED_FACTOR):
         return Deviation(WARNING, f"{given}: a larger region of interest is safer.", kind)
     return None
 
@@ -141,17 +114,8 @@ def _spacing(spacing: Sequence[float], bundle: Bundle) -> Deviation | None:
     pairs = zip(spacing, span["low"], span["high"], strict=True)
     if all(low / SPACING_FACTOR <= value <= SPACING_FACTOR * high for value, low, high in pairs):
         return None
-    usual = f"those of the training cases of '{bundle.name}' {_range(span)} mm"
-    return Deviation(WARNING, f"The voxels are {_triple(spacing)} mm, {usual}: check the result with care.", "spacing")
-
-
-def _triple(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:.3g}" for value in values)
-
-
-def _range(span: dict[str, Sequence[float]]) -> str:
-    pairs = zip(span["low"], span["high"], strict=True)
-    return " x ".join(f"{low:.3g}" if low == high else f"{low:.3g}-{high:.3g}" for low, high in pairs)
+    usual = f"those of the training cases of '{bundle.name}' {mm_range(span)} mm"
+    return Deviation(WARNING, f"The voxels are {triple(spacing)} mm, {usual}: check the result with care.", "spacing")
 
 
 UNIT_FACTOR = 20.0
@@ -170,19 +134,19 @@ def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     """
     if bundle.ood_reference is None:
         return []
-    seen, span = _reoriented(VoxelGrid.of(images[0]), bundle.input.orientation), bundle.ood_reference["spacing_mm"]
+    seen, span = reoriented(VoxelGrid.of(images[0]), bundle.input.orientation), bundle.ood_reference["spacing_mm"]
     least = bundle.ood_reference["field_of_view_mm"]["low"]
     found, cases = [], f"the training cases of '{bundle.name}'"
     sides = zip(seen.spacing, span["low"], span["high"], strict=True)
     if not all(low / UNIT_FACTOR <= value <= UNIT_FACTOR * high for value, low, high in sides):
-        text = f"The voxels are {_triple(seen.spacing)} mm, but those of {cases} about {_triple(span['low'])} mm"
+        text = f"The voxels are {triple(seen.spacing)} mm, but those of {cases} about {triple(span['low'])} mm"
         text += ": correct the spacing, which seems to have another unit than millimetres."
         found.append(Deviation(REFUSED, text, "spacing"))
-    extents = _extents(VoxelGrid.of(images[0]), bundle)
+    extents = extents_mm(VoxelGrid.of(images[0]), bundle)
     if any(extent < low / TINY_FACTOR for extent, low in zip(extents, least, strict=True)):
         size = " x ".join(str(voxels) for voxels in images[0].GetSize())
-        text = f"The part to be segmented spans only {_triple(extents)} mm ({size} voxels), but {cases}"
-        text += f" at least {_triple(least)} mm: give a larger image or region of interest."
+        text = f"The part to be segmented spans only {triple(extents)} mm ({size} voxels), but {cases}"
+        text += f" at least {triple(least)} mm: give a larger image or region of interest."
         found.append(Deviation(REFUSED, text, "field of view"))
     labels = [_labels(name, image) for name, image in zip(bundle.input.channels, images, strict=True)]
     return [*found, *(each for each in labels if each is not None)]

@@ -1,4 +1,4 @@
-"""Segment a whole head with a model of small boxes: place the boxes, segment each, join the results in one case.
+"""Segment a whole head with a model of small boxes: place the boxes, segment each, join them in one.
 
 The labels of a side get its name ("left anterior hippocampus") and, for all sides but the first, values above those of
 the sides before. Right and left come from world coordinates.
@@ -6,7 +6,7 @@ the sides before. Right and left come from world coordinates.
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, product
 from pathlib import Path
@@ -18,14 +18,14 @@ import SimpleITK as sitk
 from ..case.pictures import Grid, Shown, can_draw, preview, write_png
 from ..io.grid import VoxelGrid
 from ..io.roi import RegionOfInterest, VoxelBox, voxel_box
-from ..models.bundle import TEMPLATE_FILE, WHOLE, Bundle
+from ..models.bundle import TEMPLATE_FILE, WHOLE, Bundle, Placement
 from ..models.input_spec import Code, Label
 from ..util.errors import InputError
 from ..util.progress import Progress, part_of
-from .case_writer import CaseResult, map_ranges, not_assessed_value
-from .placement import Template, place
+from .case_result import AssessedBox, PlacedIn
+from .placement import Placed, Template, place
 from .structures import StructureMetrics
-from .uncertainty_maps import VoxelMaps, regions_of_maps
+from .uncertainty_maps import joined_maps
 
 LEAST_OVERLAP = 0.6
 """Share of the template's brain that must lie inside the image."""
@@ -62,9 +62,9 @@ class NotPlacedError(InputError):
         write_png(preview(Shown(sitk.GetArrayViewFromImage(self._image), boxes, None, labels, Grid.of(grid))), path)
 
 
-Run = Callable[[RegionOfInterest, Progress], CaseResult]
+Run = Callable[[RegionOfInterest, Progress], AssessedBox]
 """Segments one box of the image."""
-SidedRun = Callable[[str, RegionOfInterest, Progress], CaseResult]
+SidedRun = Callable[[str, RegionOfInterest, Progress], AssessedBox]
 """The same, for the box of a side."""
 
 
@@ -80,7 +80,7 @@ def expected_dice(structures: Sequence[StructureMetrics], is_whole: bool = False
     return float(np.mean(found)) if is_whole else min(found)
 
 
-def best_box(roi: RegionOfInterest, run: Run, least: float, progress: Progress) -> tuple[CaseResult, bool]:
+def best_box(roi: RegionOfInterest, run: Run, least: float, progress: Progress) -> tuple[AssessedBox, bool]:
     """Segment a box; where the model expects less than `least`, also six neighbours, and return the best of all."""
     first = run(roi, progress)
     if expected_dice(first.structures) >= least:
@@ -90,7 +90,7 @@ def best_box(roi: RegionOfInterest, run: Run, least: float, progress: Progress) 
         centre = np.array(roi.centre_ras_mm) + by * np.eye(3)[axis]
         with contextlib.suppress(InputError):  # this one lies outside the image, or shows something else
             found.append(run(replace(roi, centre_ras_mm=tuple(centre.tolist())), progress))
-    best = max(found, key=lambda result: expected_dice(result.structures))
+    best = max(found, key=lambda box: expected_dice(box.structures))
     return best, best is not first
 
 
@@ -115,49 +115,40 @@ def all_sides(labels: Sequence[Label], sides: Sequence[str]) -> tuple[Label, ...
     return (*labels[:1], *(label for side in sides for label in sided[side][1:]))
 
 
-def joined(results: Mapping[str, CaseResult], image: sitk.Image, world: sitk.Image) -> CaseResult:
-    """Join the results of all sides in one, on the smallest box that holds theirs.
+def joined(
+    boxes: Mapping[str, AssessedBox], labels: Sequence[Label], image: sitk.Image, world: sitk.Image
+) -> AssessedBox:
+    """Join the boxes of all sides in the smallest one that holds them.
 
-    Voxels between the boxes are not assessed, as outside of them: their maps hold what `not_assessed_value` says.
+    Voxels between them are not assessed, as outside of them: their maps hold what `not_assessed_value` says.
 
     Args:
+        labels: of the model.
         image: the whole first channel.
         world: the same as it lies in the world.
     """
-    first = next(iter(results.values()))
-    sided = sided_labels(first.bundle.labels, list(results))
-    all_labels = all_sides(first.bundle.labels, list(results))
-    outer = enclosing([result.box for result in results.values()])
-    part = outer.crop(image)
-    maps = _joined_maps(list(results.values()), outer)
-    seconds = {stage: sum(each.timings_s.get(stage, 0.0) for each in results.values()) for stage in first.timings_s}
-    values = {
-        side: {own.value: label.value for own, label in zip(first.bundle.labels, labels, strict=True)}
-        for side, labels in sided.items()
-    }
+    sided, first = sided_labels(labels, list(boxes)), next(iter(boxes.values()))
+    outer = enclosing([each.box for each in boxes.values()])
+    values = {side: {own.value: label.value for own, label in zip(labels, sided[side], strict=True)} for side in boxes}
     warnings = [
         replace(
             each,
             message=each.message if side == WHOLE else f"{side.capitalize()} side: {each.message}",
             structure=values[side].get(each.structure or -1),
         )
-        for side, result in results.items()
-        for each in result.warnings
+        for side, box in boxes.items()
+        for each in box.warnings
     ]
-    return replace(
-        first,
-        bundle=replace(first.bundle, labels=all_labels),
-        roi=None,
+    maps, places = zip(*((each.maps, each.box.relative_to(outer).slices_zyx) for each in boxes.values()), strict=True)
+    return AssessedBox(
         box=outer,
-        parts=tuple(result.box for result in results.values()),
-        first=sitk.GetArrayFromImage(part),
-        placement=VoxelGrid.of(outer.crop(world)),
-        placed_in=world,
-        maps=maps,
-        structures=_joined_structures(results, sided),
-        regions=regions_of_maps(maps, all_labels, part),
+        first=sitk.GetArrayFromImage(outer.crop(image)),
+        world=VoxelGrid.of(outer.crop(world)),
+        maps=joined_maps(maps, places, outer.size[::-1], len(labels) - 1),
+        structures=_joined_structures(boxes, sided),
         warnings=warnings,
-        timings_s=seconds,
+        seconds={stage: sum(each.seconds[stage] for each in boxes.values()) for stage in first.seconds},
+        parts=tuple(each.box for each in boxes.values()),
     )
 
 
@@ -174,32 +165,9 @@ def enclosing(boxes: Sequence[VoxelBox]) -> VoxelBox:
     return VoxelBox((i, j, k), (di, dj, dk))
 
 
-def _joined_maps(results: Sequence[CaseResult], outer: VoxelBox) -> VoxelMaps:
-    """Paste the maps of each side into arrays over `outer`, with the class indices of the sided labels."""
-    lowest: dict[str, float] = {}
-    for result in results:
-        for name, (low, _) in map_ranges(result).items():
-            lowest[name] = min(low, lowest.get(name, low))
-    made: dict[str, Any] = {}
-    for index, result in enumerate(results):
-        start = np.subtract(result.box.index, outer.index).tolist()
-        inner = VoxelBox((start[0], start[1], start[2]), result.box.size).slices_zyx
-        for name, planes in vars(result.maps).items():
-            if planes is None or name == "sums":
-                continue
-            values = planes[:]
-            if name in ("classes", "runner_up"):
-                values = np.where(values > 0, values + np.uint8(index * (len(result.bundle.labels) - 1)), values)
-            if name not in made:
-                fill = not_assessed_value(name, lowest[name]) if name in lowest else 0
-                made[name] = np.full(outer.size[::-1], fill, values.dtype)
-            made[name][inner] = values
-    return replace(results[0].maps, **made)
-
-
-def _joined_structures(results: Mapping[str, CaseResult], sided: Mapping[str, list[Label]]) -> list[StructureMetrics]:
+def _joined_structures(boxes: Mapping[str, AssessedBox], sided: Mapping[str, list[Label]]) -> list[StructureMetrics]:
     """Metrics of the background in all boxes together, then of each side's structures."""
-    found = [result.structures[0] for result in results.values()]
+    found = [each.structures[0] for each in boxes.values()]
     background = replace(
         StructureMetrics(found[0].label, sum(each.voxels for each in found), sum(each.volume_mm3 for each in found)),
         expected_wrong_mm3=_sum(each.expected_wrong_mm3 for each in found),
@@ -208,8 +176,8 @@ def _joined_structures(results: Mapping[str, CaseResult], sided: Mapping[str, li
     )
     others = [
         replace(metrics, label=label)
-        for side, result in results.items()
-        for metrics, label in zip(result.structures[1:], sided[side][1:], strict=True)
+        for side, each in boxes.items()
+        for metrics, label in zip(each.structures[1:], sided[side][1:], strict=True)
     ]
     return [background, *others]
 
@@ -240,68 +208,92 @@ def asymmetry(left: StructureMetrics, right: StructureMetrics) -> dict[str, Any]
     return {"percent": percent[0], "interval_percent": percent[1:]}
 
 
-def segment_placed(
-    image: sitk.Image, world: sitk.Image, source: str, bundle: Bundle, run: SidedRun, progress: Progress
-) -> CaseResult:
-    """Place the boxes of a bundle in a whole image, segment each, and join the results.
+@dataclass(frozen=True)
+class PlacedBoxes:
+    """The boxes of a model, placed in a whole image.
 
-    Where the model expects a low Dice of a box, neighbouring boxes are tried (`best_box`).
-
-    Args:
+    Attributes:
+        spec: of the model.
+        model: its name.
+        source: the image, for messages.
         image: the whole first channel.
         world: the same as it lies in the world, where a transform above it moves it.
-        source: the image, for messages.
-        run: segments one box.
-
-    Raises:
-        InputError: the template does not fit the image, or the model expects too low a Dice of every box.
+        found: where the template lies in it.
     """
-    assert bundle.folder is not None and bundle.placement is not None
-    spec = bundle.placement
-    remedy = "Give a whole head, and check its orientation." if spec.is_whole else "Give a region of interest."
-    progress = _never_back(progress)
-    progress("finding the structures", 0.0)
-    placed = place(spec, Template.read(bundle.folder / TEMPLATE_FILE, spec.sha256), world)
-    if placed.similarity < spec.least_similarity or placed.overlap < LEAST_OVERLAP:
-        raise NotPlacedError(
-            f"{source}: '{bundle.name}' does not find where its structures lie: the image does not look like a head "
-            f"(similarity {placed.similarity:.2f}, at least {spec.least_similarity:.2f}; {placed.overlap:.0%} of the "
-            f"brain inside the image). {remedy}",
-            world,
-            placed.rois,
-        )
-    results, boxes = {}, []
-    rois = {side: _in_own_coordinates(roi, image, world) for side, roi in placed.rois.items()}
-    for index, (side, roi) in enumerate(rois.items()):
-        low, high = (0.1 + 0.73 * (index + add) / len(rois) for add in (0, 1))  # writing begins at 0.83
-        least = 0.0 if spec.is_whole else spec.least_dice  # neighbours of a whole head's box show the same
-        result, is_shifted = best_box(roi, partial(run, side), least, part_of(progress, low, high))
-        found = expected_dice(result.structures, spec.is_whole)
-        if found < spec.least_dice:
-            what = "brain" if spec.is_whole else f"{side} side"
-            raise NotPlacedError(
-                f"{source}: the {what} is not where '{bundle.name}' looked for it, around RAS "
-                f"{', '.join(f'{mm:.0f}' for mm in roi.centre_ras_mm)}: the model expects a Dice of {found:.2f} there, "
-                f"at least {spec.least_dice:.2f} is needed. {remedy}",
-                world,
-                placed.rois,
+
+    spec: Placement
+    model: str
+    source: str
+    image: sitk.Image
+    world: sitk.Image
+    found: Placed
+
+    @classmethod
+    def find(cls, image: sitk.Image, world: sitk.Image, source: str, bundle: Bundle) -> "PlacedBoxes":
+        """Place the boxes of a bundle.
+
+        Raises:
+            NotPlacedError: the template does not fit the image.
+        """
+        assert bundle.folder is not None and bundle.placement is not None
+        spec = bundle.placement
+        found = place(spec, Template.read(bundle.folder / TEMPLATE_FILE, spec.sha256), world)
+        placed = cls(spec, bundle.name, source, image, world, found)
+        if found.similarity < spec.least_similarity or found.overlap < LEAST_OVERLAP:
+            raise placed.error(
+                f"'{bundle.name}' does not find where its structures lie: the image does not look like a head "
+                f"(similarity {found.similarity:.2f}, at least {spec.least_similarity:.2f}; {found.overlap:.0%} of "
+                "the brain inside the image)"
             )
-        results[side] = result
-        assert result.roi is not None
-        place_mm = {"centre_ras_mm": list(result.roi.centre_ras_mm), "size_mm": list(result.roi.size_mm)}
-        boxes.append({"side": side, **place_mm, **result.box.to_json(), "expected_dice": found, "shifted": is_shifted})
-    if any(_overlap(one.box, other.box) for one, other in combinations(results.values(), 2)):
-        raise NotPlacedError(
-            f"{source}: the boxes of both sides overlap. Give a region of interest.", world, placed.rois
-        )
-    whole = joined(results, image, world)
-    facts = {"similarity": placed.similarity, "overlap": placed.overlap, "template_sha256": spec.sha256, "boxes": boxes}
-    by_name = {each.label.name: each for each in whole.structures}
-    pairs = {name.removeprefix("left "): name for name in by_name if name.startswith("left ")}
-    both = {name: (by_name[left], by_name.get(f"right {name}")) for name, left in pairs.items()}
-    by_pair = {name: asymmetry(left, right) for name, (left, right) in both.items() if right is not None}
-    facts |= {"asymmetry": by_pair} if by_pair else {}
-    return replace(whole, placement_facts=facts)
+        return placed
+
+    def error(self, problem: str, remedy: str | None = None) -> NotPlacedError:
+        """Return the error that refuses the image."""
+        usual = "Give a whole head, and check its orientation." if self.spec.is_whole else "Give a region of interest."
+        return NotPlacedError(f"{self.source}: {problem}. {remedy or usual}", self.world, self.found.rois)
+
+    def assessed(self, run: SidedRun, labels: Sequence[Label], progress: Progress) -> tuple[AssessedBox, PlacedIn]:
+        """Segment each box, or a neighbour of which the model expects more (`best_box`), and join them.
+
+        Args:
+            labels: of the model.
+
+        Raises:
+            NotPlacedError: the model expects too low a Dice of every box, or those of both sides overlap.
+        """
+        spec, boxes, facts = self.spec, dict[str, AssessedBox](), list[dict[str, Any]]()
+        progress = _never_back(progress)
+        for index, (side, placed) in enumerate(self.found.rois.items()):
+            roi = _in_own_coordinates(placed, self.image, self.world)
+            low, high = (0.1 + 0.7 * (index + add) / len(self.found.rois) for add in (0, 1))  # then regions are found
+            least = 0.0 if spec.is_whole else spec.least_dice  # neighbours of a whole head's box show the same
+            box, is_shifted = best_box(roi, partial(run, side), least, part_of(progress, low, high))
+            dice = expected_dice(box.structures, spec.is_whole)
+            if dice < spec.least_dice:
+                raise self.error(
+                    f"the {'brain' if spec.is_whole else f'{side} side'} is not where '{self.model}' looked for it, "
+                    f"around RAS {', '.join(f'{mm:.0f}' for mm in roi.centre_ras_mm)}: the model expects a Dice of "
+                    f"{dice:.2f} there, at least {spec.least_dice:.2f} is needed"
+                )
+            assert box.roi is not None
+            where = {**box.roi.to_json(), **box.box.to_json()}
+            boxes[side] = box
+            facts.append({"side": side, **where, "expected_dice": dice, "shifted": is_shifted})
+        if any(_overlap(one.box, other.box) for one, other in combinations(boxes.values(), 2)):
+            raise self.error("the boxes of both sides overlap", "Give a region of interest.")
+        whole = joined(boxes, labels, self.image, self.world)
+        by_name = {each.label.name: each for each in whole.structures}
+        pairs = {name.removeprefix("left "): name for name in by_name if name.startswith("left ")}
+        both = {name: (by_name[left], by_name.get(f"right {name}")) for name, left in pairs.items()}
+        by_pair = {name: asymmetry(left, right) for name, (left, right) in both.items() if right is not None}
+        found = {
+            "similarity": self.found.similarity,
+            "overlap": self.found.overlap,
+            "template_sha256": spec.sha256,
+            "boxes": facts,
+            **({"asymmetry": by_pair} if by_pair else {}),
+        }
+        return whole, PlacedIn(self.world, found)
 
 
 def _never_back(progress: Progress) -> Progress:

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -15,16 +14,18 @@ from ..case.case_image import voxel_hash
 from ..case.pictures import can_draw
 from ..io.grid import VoxelGrid
 from ..io.inputs import channel_header, read_channel
-from ..io.roi import RegionOfInterest, VoxelBox, voxel_box, whole_grid
+from ..io.roi import RegionOfInterest, voxel_box, whole_grid
 from ..io.volume import Header, Volume, apply_transform, check_same_grid, coarse_notes
 from ..models.bundle import Bundle
 from ..models.input_spec import Label
+from ..models.proposal import needs_placing
 from ..util.errors import InputError, UsageError
 from ..util.memory import check_memory, give_back_freed_memory
 from ..util.plane_files import IN_MEMORY_VOXELS, kept_planes
 from ..util.progress import Progress, part_of, silent
 from . import memory_prediction
-from .case_writer import CaseResult, write_case_folder
+from .case_result import AssessedBox, CaseInput, CaseResult, Job
+from .case_writer import write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, by_importance, is_refused
 from .engines.base import DeviceMemoryError
 from .given_mask import GivenMask, MaskedImage, MaskFile, read_mask
@@ -32,9 +33,9 @@ from .judged_mask import judged
 from .lost_calibration import result_deviations
 from .memory_prediction import memory_from_headers, run_memory
 from .model import Model
-from .ood_check import input_deviations, needs_placing
+from .ood_check import input_deviations
 from .passes import Look, further_looks, look_again
-from .placed_case import NotPlacedError, all_sides, segment_placed
+from .placed_case import NotPlacedError, PlacedBoxes, all_sides
 from .preprocessing import assessed_box, network_input
 from .structures import empty_structures, structure_deviations, structure_metrics
 from .uncertainty_maps import VoxelMaps, maps_by_slabs, regions_of_maps
@@ -44,46 +45,6 @@ WINDOWS = (0.02, 0.8)
 (Testing/Benchmarks/results/large_volumes.json). Regions and files follow."""
 FILES_FROM, FILES_TO = 0.83, 0.99
 """Of a whole run, the part that writing the volumes of the case folder takes."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One case to be segmented.
-
-    Attributes:
-        name: of the case and of its folder.
-        files: one image file or folder of a DICOM series per channel, in the model's order.
-        target: the case folder to be written.
-        roi: region of interest, None for the whole image.
-        unlike_training: continue although the input is too far from the training cases.
-        include_image: also write the image into the case folder.
-        own_to_world_ras: linear transform that the image hangs under; only tells the network which way is up.
-        series: for each file, the end of the UID of the series to take from a DICOM folder that holds several.
-        insist_option: how the user says `unlike_training`, for messages.
-        mask: a segmentation made elsewhere, which takes the place of the model's and is judged by it.
-        passes: looks at the image, for its error probability; see `passes`.
-    """
-
-    name: str
-    files: Sequence[Path]
-    target: Path
-    roi: RegionOfInterest | None = None
-    overwrite: bool = False
-    unlike_training: bool = False
-    include_image: bool = False
-    own_to_world_ras: Sequence[float] | None = None
-    series: Sequence[str | None] = ()
-    insist_option: str = "--unlike-training"
-    mask: MaskFile | None = None
-    passes: int = 1
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Note how many seconds the block takes."""
-    begun = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - begun
 
 
 def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
@@ -132,163 +93,176 @@ def compute_case(
     if job.mask is not None and model.bundle.calibration is None:
         message = f"The model '{model.bundle.name}' is not calibrated, so it cannot judge a mask: calibrate it"
         raise InputError(f"{message}, or choose another.", "not-calibrated")
-    images = images or {}
-    headers = _checked_headers(job, model.bundle, images)
-    if job.roi is None and model.bundle.placement is not None:
-        volumes = read_channels(job, model.bundle, headers, images)
-        if needs_placing(VoxelGrid.of(volumes[0].image), model.bundle):
-            return replace(_placed_case(job, model, volumes, headers[0], progress), patient=headers[0].patient)
-    return replace(_whole_case(job, model, headers, images, progress, scratch), patient=headers[0].patient)
+    given = _read(job, model, images or {}, scratch is not None, progress)
+    boxes, placed = _place(job, model.bundle, given, progress), None
+    sides, labels = [], model.bundle.labels
+    if boxes is not None:
+        sides, scratch = list(boxes.found.rois), None
+        labels = all_sides(labels, sides)
+        given = replace(given, stored_bytes=memory_prediction.READ_BYTES, is_held=True, is_cut_once=False)
+    mask = None if job.mask is None else given.read_mask(job.mask, job.files[0], labels)
 
+    def run(side: str, roi: RegionOfInterest | None, progress: Progress) -> AssessedBox:
+        own = mask.for_side(sides.index(side), len(model.bundle.labels)) if mask is not None and sides else mask
+        return _assess(_predict(job, model, given, roi, own, scratch, progress), model)
 
-def _whole_case(
-    job: Job,
-    model: Model,
-    headers: Sequence[Header],
-    images: Mapping[Path, sitk.Image],
-    progress: Progress,
-    scratch: Path | None,
-    mask: GivenMask | None = None,
-) -> CaseResult:
-    """Segment the image, or its region of interest, in one piece; see `compute_case`.
-
-    Args:
-        mask: that of the job, of which this is a part that is judged with others later.
-    """
-    seconds: dict[str, float] = {}
-    on_disk, again, held = scratch is not None, job.passes > 1, job.include_image or bool(images)
-    memory = memory_from_headers(headers, job.roi, model, held, job.own_to_world_ras, on_disk, again)
-    if memory is not None:
-        memory.check(job.files[0])
-    progress("reading", 0.0, "" if memory is None else memory.words)
-    with _timed(seconds, "reading"):
-        given = read_input(job, model.bundle, headers, images)
-    parts, placement = given.parts, VoxelGrid.of(given.parts[0])
-    stored = memory_prediction.READ_BYTES if memory is None else memory_prediction.stored_bytes(headers)
-    memory = run_memory(given.grid, placement, model, stored, held, on_disk, again)
-    memory.check(job.files[0])
-    first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
-    whole, labels = mask, model.bundle.labels
-    if job.mask is not None and whole is None:
-        whole = _read_mask(job, headers[0], given.grid, given.voxels_sha256[0], labels)
-    part = None if whole is None else whole.part(given.box)
-    with _timed(seconds, "segmenting"):
-        maps, notes = segment_images(parts, model, progress, memory.words, scratch, part, job.passes)
-    with _timed(seconds, "finding regions"):
-        progress("finding regions", WINDOWS[1])
-        memory_prediction.check_regions_fit(maps.error_probability, job.files[0], model.bundle)
-        regions = regions_of_maps(maps, labels, given.box.crop_grid(given.grid))
-    if regions is not None and regions.left_out:
-        notes = [*notes, Deviation(WARNING, regions.left_out_sentence, "regions")]
-    refused, voxel_mm3 = is_refused(given.warnings), float(np.prod(given.grid.spacing))
-    structures = structure_metrics(maps, labels, voxel_mm3, model.case_level, assessed=not refused)
-    further = empty_structures(structures, model.bundle)
-    further += [] if refused else structure_deviations(structures, model.bundle, model.case_level)
-    further += [] if refused else result_deviations(maps, structures, model.bundle)
-    result = CaseResult(
-        name=job.name,
-        files=job.files,
-        voxels_sha256=given.voxels_sha256,
-        grid=given.grid,
-        bundle=model.bundle,
-        head=model.head,
-        roi=job.roi,
-        box=given.box,
-        first=first,
-        placement=placement,
-        maps=maps,
-        structures=structures,
-        regions=regions,
-        warnings=by_importance([*model.notes, *further, *given.warnings, *notes]),
-        device=model.device,
-        passes=1 if maps.error_probability is None else job.passes,
-        engine=model.engine.identity(),
-        engine_versions=model.engine.versions(),
-        network_sha256=model.network_sha256,
-        image=given.image,
-        timings_s=seconds,
-        peak_memory_mb=memory_prediction.peak_memory_mb(),
-    )
-    return result if whole is mask or whole is None else judged(result, whole)
-
-
-def _read_mask(job: Job, header: Header, grid: VoxelGrid, voxels_sha256: str, labels: Sequence[Label]) -> GivenMask:
-    """Read the mask of a job; header, grid and hash are those of its first channel, labels those of the model."""
-    assert job.mask is not None
-    slice_file = header.source[1][0].file if isinstance(header.source, tuple) else None  # of a DICOM series
-    return read_mask(job.mask, MaskedImage(job.files[0], grid, voxels_sha256, slice_file), labels)
-
-
-def _placed_case(job: Job, model: Model, volumes: Sequence[Volume], header: Header, progress: Progress) -> CaseResult:
-    """Segment the boxes of a model that lie somewhere in a large image; see `placed_case`.
-
-    Args:
-        header: of the first channel, as read before its voxels.
-    """
-    images = {path: volume.image for path, volume in zip(job.files, volumes, strict=True)}
-    image, labels, headers = volumes[0].image, model.bundle.labels, [Header(None)] * len(volumes)
-    assert model.bundle.placement is not None
-    mask, sides = None, [box.side for box in model.bundle.placement.boxes]
-    if job.mask is not None:
-        mask = _read_mask(job, header, VoxelGrid.of(image), voxel_hash(image), all_sides(labels, sides))
-
-    def run(side: str, roi: RegionOfInterest, progress: Progress) -> CaseResult:
-        own = None if mask is None else mask.for_side(sides.index(side), len(labels))
-        part = replace(job, roi=roi, include_image=False)
-        return _whole_case(part, model, headers, images, progress, None, own)
-
-    needed = 8.0 * math.prod(image.GetSize())  # two more copies of the image, as float32
-    remedy = memory_prediction.smaller_input(model.bundle)
-    check_memory("Finding the structures in the image", needed, [remedy], file=job.files[0])
-    world = apply_transform(image, job.own_to_world_ras)
-    result = segment_placed(image, world, str(job.files[0]), model.bundle, run, progress)
-    notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes)
-    warnings = [*(Deviation(WARNING, note, "place") for note in notes), *result.warnings]
-    kept, warnings = image if job.include_image else None, by_importance(warnings)
-    result = replace(result, image=kept, warnings=warnings)
-    return result if mask is None else judged(result, mask)
+    if boxes is None:
+        box = run("", job.roi, progress)
+    else:
+        box, placed = boxes.assessed(run, model.bundle.labels, progress)
+    return _assemble(CaseResult(job, model, given.source, labels, box, placed=placed, mask=mask), given, progress)
 
 
 @dataclass(frozen=True)
-class ReadInput:
+class _Given:
     """The images of a job, read.
 
     Attributes:
-        grid: of the images.
-        voxels_sha256: of each channel.
-        box: the part that is segmented.
-        parts: the channels inside it, as they lie in the world.
-        image: the whole first channel, where it is to be written.
-        warnings: of the headers, each once, and of the OOD check.
+        source: what the result says of them.
+        header: of the first channel.
+        images: the channels; emptied when they are cut for the last time.
+        notes: of the headers, each once.
+        stored_bytes: of a voxel in the file.
+        is_held: whether a whole image stays in memory.
+        seconds: that reading took.
+        is_cut_once: whether the images are not needed once a box was cut out of them.
     """
 
-    grid: VoxelGrid
-    voxels_sha256: list[str]
-    box: VoxelBox
-    parts: list[sitk.Image]
-    image: sitk.Image | None
-    warnings: list[Deviation]
+    source: CaseInput
+    header: Header
+    images: list[sitk.Image]
+    notes: list[Deviation]
+    stored_bytes: int
+    is_held: bool
+    seconds: float
+    is_cut_once: bool = True
+
+    def read_mask(self, mask: MaskFile, file: Path, labels: Sequence[Label]) -> GivenMask:
+        """Read the mask of a job; `file` is its first channel, `labels` those that its own are matched with."""
+        series = self.header.source
+        slice_file = series[1][0].file if isinstance(series, tuple) else None
+        image = MaskedImage(file, self.source.grid, self.source.voxels_sha256[0], slice_file)
+        return read_mask(mask, image, labels)
 
 
-def read_input(job: Job, bundle: Bundle, headers: Sequence[Header], in_memory: Mapping[Path, sitk.Image]) -> ReadInput:
-    """Read the images of a job and keep no more of them than it needs.
+def _read(job: Job, model: Model, in_memory: Mapping[Path, sitk.Image], on_disk: bool, progress: Progress) -> _Given:
+    """Read the images of a job; without boxes to be placed, only where the run that follows fits into memory.
 
     Raises:
-        InputError: as `read_channels` and `checked_against_training`, or the region lies outside.
+        InputError, UsageError: as `_checked_headers` and `read_channels`.
+        NotEnoughMemoryError: see above.
     """
+    bundle, began = model.bundle, time.perf_counter()
+    headers, is_held = _checked_headers(job, bundle, in_memory), job.settings.include_image or bool(in_memory)
+    more = (model, is_held, job.own_to_world_ras, on_disk, job.settings.passes > 1)
+    memory = memory_from_headers(headers, job.roi, *more)
+    may_be_placed = job.roi is None and bundle.placement is not None
+    if memory is not None and not may_be_placed:
+        memory.check(job.files[0])
+    progress("reading", 0.0, "" if memory is None else memory.words)
     volumes = read_channels(job, bundle, headers, in_memory)
     images = [volume.image for volume in volumes]
-    grid = VoxelGrid.of(images[0])
-    box = voxel_box(job.roi, grid) if job.roi else whole_grid(grid)
-    hashes, parts = [voxel_hash(image) for image in images], [box.crop(image) for image in images]
     notes = dict.fromkeys(note for volume in volumes for note in volume.header.notes)
-    warnings = [Deviation(WARNING, note, "place") for note in notes]
-    warnings += [Deviation(WARNING, note, "grey values") for part in parts for note in coarse_notes(part)]
+    source = CaseInput(
+        VoxelGrid.of(images[0]),
+        [voxel_hash(image) for image in images],
+        headers[0].patient,
+        images[0] if job.settings.include_image else None,
+    )
+    stored = memory_prediction.READ_BYTES if memory is None else memory_prediction.stored_bytes(headers)
+    place_notes = [Deviation(WARNING, note, "place") for note in notes]
+    return _Given(source, headers[0], images, place_notes, stored, is_held, time.perf_counter() - began)
+
+
+def _place(job: Job, bundle: Bundle, given: _Given, progress: Progress) -> PlacedBoxes | None:
+    """Place the boxes of a model in an image that is larger than they are; None without such boxes."""
+    if job.roi is not None or not needs_placing(given.source.grid, bundle):
+        return None
+    progress("finding the structures", 0.0)
+    image = given.images[0]
+    needed = 8.0 * math.prod(image.GetSize())  # two more copies of the image, as float32
+    remedy = memory_prediction.smaller_input(bundle)
+    check_memory("Finding the structures in the image", needed, [remedy], file=job.files[0])
+    return PlacedBoxes.find(image, apply_transform(image, job.own_to_world_ras), str(job.files[0]), bundle)
+
+
+def _predict(
+    job: Job,
+    model: Model,
+    given: _Given,
+    roi: RegionOfInterest | None,
+    mask: GivenMask | None,
+    scratch: Path | None,
+    progress: Progress,
+) -> AssessedBox:
+    """Cut a box out of the images, compare it with the training cases, and segment it; without metrics yet.
+
+    Args:
+        mask: of the whole image.
+
+    Raises:
+        InputError: the region lies outside, or as `checked_against_training`.
+        NotEnoughMemoryError: segmenting needs more than is free.
+    """
+    began, grid = time.perf_counter(), given.source.grid
+    box = voxel_box(roi, grid) if roi else whole_grid(grid)
+    parts = [box.crop(image) for image in given.images]
+    if given.is_cut_once:
+        given.images.clear()
+    warnings = [Deviation(WARNING, note, "grey values") for part in parts for note in coarse_notes(part)]
     parts = [apply_transform(part, job.own_to_world_ras) for part in parts]
-    warnings += checked_against_training(parts, bundle, job)
-    assessed = assessed_box(parts, bundle.input)
-    image = images[0] if job.include_image else None
-    return ReadInput(grid, hashes, assessed.within(box), [assessed.crop(part) for part in parts], image, warnings)
+    warnings += checked_against_training(parts, model.bundle, job)
+    assessed = assessed_box(parts, model.bundle.input)
+    box, parts = assessed.within(box), [assessed.crop(part) for part in parts]
+    world, passes = VoxelGrid.of(parts[0]), job.settings.passes
+    memory = run_memory(grid, world, model, given.stored_bytes, given.is_held, scratch is not None, passes > 1)
+    memory.check(job.files[0])
+    first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
+    part, cut = None if mask is None else mask.part(box), time.perf_counter()
+    maps, notes = segment_images(parts, model, progress, memory.words, scratch, part, passes)
+    seconds = {"reading": given.seconds + cut - began, "segmenting": time.perf_counter() - cut}
+    return AssessedBox(box, first, world, maps, (), [*warnings, *notes], seconds, roi=roi)
+
+
+def _assess(box: AssessedBox, model: Model) -> AssessedBox:
+    """Add the metrics of each structure, and what is odd about them."""
+    bundle, maps, refused = model.bundle, box.maps, is_refused(box.warnings)
+    voxel_mm3 = float(np.prod(box.world.spacing))
+    structures = structure_metrics(maps, bundle.labels, voxel_mm3, model.case_level, assessed=not refused)
+    found = empty_structures(structures, bundle)
+    if not refused:
+        found += structure_deviations(structures, bundle, model.case_level)
+        found += result_deviations(maps, structures, bundle)
+    return replace(box, structures=structures, warnings=by_importance([*model.notes, *found, *box.warnings]))
+
+
+def _assemble(result: CaseResult, given: _Given, progress: Progress) -> CaseResult:
+    """Put a mask that is judged in the place of the segmentation, find the regions to review, and collect the notes.
+
+    Raises:
+        InputError: the mask lies elsewhere.
+        NotEnoughMemoryError: there are too many uncertain voxels.
+    """
+    box, labels, bundle, grid = result.assessed, result.labels, result.model.bundle, given.source.grid
+    if result.mask is not None:
+        box, labels = judged(box, result.mask, replace(bundle, labels=labels), grid), result.mask.labels
+    began = time.perf_counter()
+    progress("finding regions", WINDOWS[1])
+    memory_prediction.check_regions_fit(box.maps.error_probability, result.job.files[0], bundle)
+    regions = regions_of_maps(box.maps, labels, box.box.crop_grid(grid))
+    seconds = {**box.seconds, "finding regions": time.perf_counter() - began}
+    warnings = [*given.notes, *box.warnings]
+    if regions is not None and regions.left_out:
+        warnings.append(Deviation(WARNING, regions.left_out_sentence, "regions"))
+    return replace(
+        result,
+        assessed=box,
+        labels=labels,
+        regions=regions,
+        warnings=by_importance(warnings),
+        timings_s=seconds,
+        peak_memory_mb=memory_prediction.peak_memory_mb(),
+    )
 
 
 def read_channels(
@@ -327,11 +301,11 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     """
     found = input_deviations(images, bundle)
     refused = [deviation for deviation in found if deviation.severity == REFUSED]
-    if refused and not job.unlike_training:
+    if refused and not job.settings.unlike_training:
         message = f"{job.files[0]}: {refused[0].message.removesuffix('.')}, or insist with {job.insist_option}."
         raise RefusedInputError(message, refused[0].message)
-    by_user = job.roi is not None and not job.roi.along_voxels  # the network was trained on boxes that were placed
-    if by_user and any(each.kind == "range" for each in bundle.input.channel_normalisations):
+    # The network was trained on boxes that were placed, and those are no choice of the user's.
+    if job.roi is not None and any(each.kind == "range" for each in bundle.input.channel_normalisations):
         note = f"Intensities are scaled by the range of the region, but '{bundle.name}' was trained on whole images: "
         note += "leave out the region."
         found.append(Deviation(WARNING, note, "region of interest"))

@@ -4,7 +4,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -39,6 +39,23 @@ CHUNK_VOXELS = 32768
 """Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (docs/developer/performance.md)."""
 
 
+NOT_ASSESSED = -1.0
+"""Value of calibration map and error probability where nothing was assessed: no real value is negative."""
+
+
+def _pasted(outside: Callable[[float], float] = lambda lowest: 0.0, is_class: bool = False) -> dict[str, Any]:
+    """Say how a map is joined with those of other boxes.
+
+    Args:
+        outside: its value where nothing was assessed, from its lowest value.
+        is_class: whether it holds class indices, which differ from box to box.
+    """
+    return {"outside": outside, "is_class": is_class}
+
+
+_NOT_ASSESSED = _pasted(lambda lowest: NOT_ASSESSED)
+
+
 @dataclass(frozen=True)
 class VoxelMaps:
     """Results on one grid, volumes (z, y, x): arrays, or files where they are large.
@@ -55,16 +72,49 @@ class VoxelMaps:
         share, rival: where a mask is judged, what `GivenMask.shares` says of it.
     """
 
-    classes: Planes
-    runner_up: Planes
-    calibration: Planes
-    ranking: Planes
-    error_probability: Planes | None
-    model_percentile: Planes | None
-    data_percentile: Planes | None
+    classes: Planes = field(metadata=_pasted(is_class=True))
+    runner_up: Planes = field(metadata=_pasted(is_class=True))
+    calibration: Planes = field(metadata=_NOT_ASSESSED)
+    ranking: Planes = field(metadata=_pasted(lambda lowest: np.floor(lowest) - 1.0))
+    error_probability: Planes | None = field(metadata=_NOT_ASSESSED)
+    model_percentile: Planes | None = field(metadata=_pasted())
+    data_percentile: Planes | None = field(metadata=_pasted())
     sums: ProbabilitySums
-    share: Planes | None = None
-    rival: Planes | None = None
+    share: Planes | None = field(default=None, metadata=_pasted())
+    rival: Planes | None = field(default=None, metadata=_pasted())
+
+
+def not_assessed_value(name: str, lowest: float) -> float:
+    """Return the value of a map where nothing was assessed, below every value, of which `lowest` is the least."""
+    return float(VoxelMaps.__dataclass_fields__[name].metadata["outside"](lowest))
+
+
+def joined_maps(
+    parts: Sequence[VoxelMaps], slices: Sequence[tuple[slice, slice, slice]], shape: Sequence[int], structures: int
+) -> VoxelMaps:
+    """Paste the maps of boxes into arrays of `shape` (z, y, x); classes of each further box come after those before.
+
+    Args:
+        slices: where each box lies.
+        structures: classes of a box without the background.
+
+    Returns:
+        The maps, with the sums of the first box: how to add up other kinds of fields, nobody has needed yet.
+    """
+    made: dict[str, Any] = {}
+    for each in (each for each in fields(VoxelMaps) if each.metadata):
+        planes = [values[:] for maps in parts if (values := getattr(maps, each.name)) is not None]
+        if not planes:
+            continue
+        if each.metadata["is_class"]:
+            planes = [
+                np.where(part > 0, part + np.uint8(index * structures), part) for index, part in enumerate(planes)
+            ]
+        outside = each.metadata["outside"](float(min(part.min() for part in planes)))
+        made[each.name] = np.full(shape, outside, planes[0].dtype)
+        for place, part in zip(slices, planes, strict=True):
+            made[each.name][place] = part
+    return replace(parts[0], **made)
 
 
 @dataclass(frozen=True)

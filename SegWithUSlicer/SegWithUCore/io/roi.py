@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..util.errors import InputError, UsageError
+from ..util.errors import InputError
 from .grid import VoxelGrid
 from .volume import apply_transform, ras_to_lps
 
 EDGE_TOLERANCE = 1e-4
 """Voxels: a centre this close to a face of the region counts as on it, whatever the header's rounding."""
-
-FARTHEST_MM = 1e6
-"""Of a centre or an edge: a kilometre, beyond which a slip is certain and indices of voxels may overflow."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +32,14 @@ class RegionOfInterest:
     along_voxels: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> "RegionOfInterest":
-        """Read "R,A,S,dR,dA,dS".
-
-        Raises:
-            UsageError: not six numbers, or an edge that is not positive.
-        """
-        try:
-            numbers = [float(part) for part in text.split(",")]
-        except ValueError:
-            numbers = []
-        if len(numbers) != 6 or not np.abs(numbers).max() <= FARTHEST_MM or min(numbers[3:]) <= 0:
-            form = f"R,A,S,dR,dA,dS, centre and edge lengths in mm, up to {FARTHEST_MM:g}"
-            raise UsageError(f"'{text[:80]}' is not a region of interest: give {form}.", "wrong-usage")
-        r, a, s, dr, da, ds = numbers
+    def of(cls, numbers: Sequence[float]) -> "RegionOfInterest":
+        """Make it of the six numbers of `RunSettings.roi`."""
+        r, a, s, dr, da, ds = map(float, numbers)
         return cls((r, a, s), (dr, da, ds))
+
+    def to_json(self) -> dict[str, Any]:
+        """For `case.json`."""
+        return {"centre_ras_mm": list(self.centre_ras_mm), "size_mm": list(self.size_mm)}
 
 
 @dataclass(frozen=True)
@@ -76,6 +66,11 @@ class VoxelBox:
     def within(self, outer: "VoxelBox") -> "VoxelBox":
         """Move a box given inside `outer` to the grid that `outer` lies in."""
         i, j, k = (start + first for start, first in zip(outer.index, self.index, strict=True))
+        return VoxelBox((i, j, k), self.size)
+
+    def relative_to(self, outer: "VoxelBox") -> "VoxelBox":
+        """Move a box to the grid of `outer`, which lies in the same grid: undo `within`."""
+        i, j, k = (start - first for start, first in zip(self.index, outer.index, strict=True))
         return VoxelBox((i, j, k), self.size)
 
     def to_json(self) -> dict[str, Any]:

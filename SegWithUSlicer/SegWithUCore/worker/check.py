@@ -102,7 +102,7 @@ def _wanted(request: Request) -> tuple[tuple[str, ...], bool]:
 
     No engine where the run itself will say why.
     """
-    engine, device = request.engine or AUTO, request.device or AUTO
+    engine, device = request.settings.engine, request.settings.device
     unread = (OPENVINO, TORCH) if engine == AUTO else (engine,)
     if not request.model:
         return unread, request.networks == NNUNET
@@ -114,7 +114,7 @@ def _wanted(request: Request) -> tuple[tuple[str, ...], bool]:
 
         folder = Path(request.model)  # as Slicer's window names it: read without jsonschema
         bundle = read_unchecked(folder) if (folder / BUNDLE_FILE).is_file() else resolve_model(request.model)
-        order = engine_order(with_head(bundle, request.head or None), engine, device)
+        order = engine_order(with_head(bundle, request.settings.head), engine, device)
         return order, NNUNET in (request.networks, bundle.backbone.kind)
     except ImportError:  # an engine is named with what else is lacking, not only when that is there
         return unread if device in (AUTO, "cpu") else () if engine == OPENVINO else (TORCH,), False

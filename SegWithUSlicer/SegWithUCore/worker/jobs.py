@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ..inference.engines import AUTO
+from ..inference.case_result import Job
 from ..inference.given_mask import MaskFile
 from ..inference.image_features import ImageFeatures
 from ..inference.model import Model, user_network_sha256
-from ..inference.ood_check import deviations_of_features, needs_placing
-from ..inference.segment import Job, segment
+from ..inference.ood_check import deviations_of_features
+from ..inference.segment import segment
 from ..io.grid import VoxelGrid, check_geometry
 from ..io.roi import RegionOfInterest, part_grid
 from ..models.bundle import Bundle, with_head
 from ..models.installed import resolve_model
+from ..models.proposal import needs_placing
 from ..util.atomic_files import one_writer
 from ..util.errors import InputError, UsageError
 from ..util.input_files import read_bounded
@@ -42,7 +43,7 @@ class JobRunner:
             if request.request == "ood_check":  # Slicer's window sends the grid and image features of the voxels
                 grid, bundle = _part(request), self._bundle(request.model)
                 # A large image itself is not segmented: the boxes that are placed in it are compared then.
-                placed = request.region is None and needs_placing(grid, bundle)
+                placed = request.settings.roi is None and needs_placing(grid, bundle)
                 found = [] if placed else deviations_of_features(_features(request), grid, bundle)
                 return {"event": "ood_checked", "deviations": [deviation.to_json() for deviation in found]}
             if not request.files or not request.name or not request.target:
@@ -55,9 +56,9 @@ class JobRunner:
 
     def _loaded(self, request: Request, report: Progress) -> Model:
         """Load the model of a request; the loaded one is kept if it is the same, files included."""
-        asked = (request.engine or AUTO, request.device or AUTO)
-        bundle = with_head(self._bundle(request.model), request.head or None)
-        if self._model is not None and self._model.asked == asked:
+        settings = request.settings
+        bundle = with_head(self._bundle(request.model), settings.head)
+        if self._model is not None and self._model.asked == (settings.engine, settings.device):
             old = self._model.bundle
             same = self._model.network_sha256 == user_network_sha256(bundle) and old.default_head == bundle.default_head
             names = ("folder", "weights_sha256", "calibration_sha256", "graphs")
@@ -65,8 +66,7 @@ class JobRunner:
                 return self._model
         report("loading the model", 0.0)
         self._model = None  # memory first: two models need not fit
-        engine, device = asked
-        self._model = Model(bundle, device, request.head or None, engine)
+        self._model = Model.of(bundle, settings)
         return self._model
 
     def _bundle(self, name_or_folder: str) -> Bundle:
@@ -89,10 +89,7 @@ class JobRunner:
             name=request.name,
             files=[Path(file) for file in request.files],
             target=Path(request.target),
-            roi=_roi(request),
-            unlike_training=request.unlike_training,
-            include_image=request.include_image,
-            passes=request.passes,
+            settings=request.settings,
             own_to_world_ras=request.own_to_world_ras,
             mask=MaskFile(Path(request.mask)) if request.mask else None,
         )
@@ -100,9 +97,9 @@ class JobRunner:
         return {
             "event": "result",
             "case": request.target,
-            "structures": [metrics.to_json() for metrics in result.structures],
+            "structures": [metrics.to_json() for metrics in result.assessed.structures],
             "warnings": [warning.to_json() for warning in result.warnings],
-            "device": result.device,
+            "device": model.device,
             "engine": model.engine.identity(),
             "engine_reason": model.engine_reason,
             "seconds": round(time.monotonic() - started, 2),
@@ -110,16 +107,10 @@ class JobRunner:
         }
 
 
-def _roi(request: Request) -> RegionOfInterest | None:
-    if request.region is None:
-        return None
-    numbers = [*request.region.centre_ras_mm, *request.region.size_mm]
-    return RegionOfInterest.parse(",".join(str(number) for number in numbers))  # the same checks as on the command line
-
-
 def _part(request: Request) -> VoxelGrid:
     """Return the grid of the part to be segmented, oriented as in the world."""
-    return part_grid(_grid(request), _roi(request), request.own_to_world_ras)
+    roi = None if request.settings.roi is None else RegionOfInterest.of(request.settings.roi)
+    return part_grid(_grid(request), roi, request.own_to_world_ras)
 
 
 def _features(request: Request) -> dict[str, ImageFeatures]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..inference.settings import DEFAULTS, RunSettings
 from ..util.atomic_files import TEMPORARY_PREFIX, remove_leftovers
 from ..util.errors import UsageError
 from ..util.input_files import path_problem
@@ -18,14 +19,6 @@ from ..util.strict_json import typed
 
 PROTOCOL = 1
 Three = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Region:
-    """The region of interest of a request."""
-
-    centre_ras_mm: Three
-    size_mm: Three
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Request:
 
     Attributes:
         request: its kind.
-        head, device, engine: None or "" for the default.
+        settings: of the run.
         networks: "nnunet" where torch will run a network of nnU-Net that is not a model yet.
         own_to_world_ras: linear transform that the volume hangs under, 4 x 4 row by row.
         features: image features by channel, as `ImageFeatures.to_json` gives them.
@@ -53,21 +46,15 @@ class Request:
 
     request: str
     model: str = ""
-    head: str | None = None
-    device: str | None = None
-    engine: str | None = None
+    settings: RunSettings = DEFAULTS
     networks: str | None = None
     name: str = ""
     files: tuple[str, ...] = ()
     target: str = ""
-    region: Region | None = None
     grid: Grid | None = None
     own_to_world_ras: Sequence[float] | None = None
     features: Mapping[str, Any] | None = None
-    unlike_training: bool = False
-    include_image: bool = False
     mask: str | None = None
-    passes: int = 1
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Request":
@@ -80,15 +67,8 @@ class Request:
             request: Request = typed(cls, data)
         except ValueError as error:
             raise UsageError(f"The request is unusable: {error}.", "unusable-request") from error
-        texts = (
-            request.model,
-            request.head,
-            request.device,
-            request.engine,
-            request.name,
-            request.target,
-            request.mask,
-        )
+        chosen = request.settings
+        texts = [request.model, request.name, request.target, request.mask, chosen.head, chosen.device, chosen.engine]
         lengths = (len(request.own_to_world_ras or range(16)), len(request.grid.direction_lps) if request.grid else 9)
         if any(path_problem(text) for text in (*texts, *request.files) if text) or lengths != (16, 9):
             message = f"The request '{request.request[:40]}' has an unusable text or matrix."

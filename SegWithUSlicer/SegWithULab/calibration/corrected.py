@@ -11,13 +11,13 @@ from SegWithUCore.case.case_folders import case_folders, holds_cases
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.case.segmentation_file import read_reviewed
 from SegWithUCore.export.anonymous import write_volume
-from SegWithUCore.inference.ood_check import needs_placing
 from SegWithUCore.inference.placed_case import LEAST_OVERLAP
 from SegWithUCore.inference.placement import Template, place
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import VoxelBox, voxel_box
 from SegWithUCore.io.volume import image_on_grid
 from SegWithUCore.models.bundle import TEMPLATE_FILE, WHOLE, Bundle
+from SegWithUCore.models.proposal import needs_placing
 from SegWithUCore.review.reviews import corrected_segmentation
 from SegWithUCore.util.errors import InputError, UsageError
 

@@ -1,6 +1,7 @@
 """The whole panel: connects its sections with the session and the parameter node."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import qt
@@ -8,7 +9,7 @@ import slicer
 
 from ..guarded import Problem, attempt, guarded, listen, show_in_console
 from ..i18n import _
-from ..parameters import Parameters
+from ..parameters import Parameters, run_settings
 from ..run.controller import RunRequest, RunStatus
 from ..run.model_store import ModelInfo, list_models
 from ..run.preview import PreflightCheck, PreflightResult
@@ -171,16 +172,9 @@ class ModulePanel:
             return
         self._is_current = True
         self.run.problem = None
-        choices = (
-            parameters.roi,
-            parameters.device,
-            unlike_training,
-            self.inputs.head,
-            parameters.engine,
-            parameters.mask,
-        )
-        request = RunRequest(self.inputs.volumes, model.folder, *choices, passes=int(parameters.passes))
-        self.session.controller.start(request)
+        settings = replace(run_settings(parameters), head=self.inputs.head or None, unlike_training=unlike_training)
+        nodes = (self.inputs.volumes, model.folder, parameters.roi, parameters.mask)
+        self.session.controller.start(RunRequest(*nodes, settings))
 
     def _run_chosen(self, index: int) -> None:
         runs = find_cases(slicer.mrmlScene)

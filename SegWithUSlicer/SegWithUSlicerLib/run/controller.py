@@ -6,11 +6,12 @@ arrive on the main thread, because the worker hands out its events there.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from SegWithUCore.inference.settings import DEFAULTS, RunSettings
 from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import details_of, reason_of, report, show_in_console
@@ -71,22 +72,16 @@ class RunRequest:
     Attributes:
         volumes: one per channel of the model.
         model: the bundle's folder.
-        unlike_training: continue although the input is far from the training cases.
-        head: an uncertainty head other than the model's default.
-        engine: what runs the network.
+        roi: a markups ROI; None for the whole volume.
         mask: a segmentation node that is judged; None segments.
-        passes: looks at the image.
+        settings: what the user chose; its region of interest is that of `roi`.
     """
 
     volumes: Sequence[Any]
     model: Path
     roi: Any = None
-    device: str = "auto"
-    unlike_training: bool = False
-    head: str = ""
-    engine: str = "auto"
     mask: Any = None
-    passes: int = 1
+    settings: RunSettings = DEFAULTS
 
 
 def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -244,19 +239,13 @@ class RunController:
             "files": [str(one.path) for one in run.exported],
             "target": str(folder / CASE_FOLDER),
             "model": str(asked.model),
-            "head": asked.head,
-            "device": asked.device,
-            "engine": asked.engine,
-            "passes": asked.passes,
-            "unlike_training": asked.unlike_training,
+            "settings": asdict(replace(asked.settings, roi=first.roi_ras)),
             # Gives the network the upright orientation; nothing is resampled.
             "own_to_world_ras": [number for row in first.own_to_world_ras for number in row],
         }
         if asked.mask is not None:
             request["mask"] = str(folder / "mask")
             self._tools.export_mask(asked.mask, asked.volumes[0], folder / "mask")
-        if first.roi_ras is not None:
-            request["region"] = {"centre_ras_mm": list(first.roi_ras[:3]), "size_mm": list(first.roi_ras[3:])}
         return request
 
     def _event(self, run: _Run, event: Mapping[str, Any]) -> None:
@@ -304,7 +293,8 @@ class RunController:
         text = _("Done in {seconds:.0f} s on {device}: drag the threshold, or click a structure in the table.")
         engine = (event.get("engine") or {}).get("name")
         device = str(event.get("device") or "cpu").upper() + (f" ({engine})" if engine else "")
-        device += _(" in {n} passes").format(n=run.request.passes) if run.request.passes > 1 else ""
+        passes = run.request.settings.passes
+        device += _(" in {n} passes").format(n=passes) if passes > 1 else ""
         done = text.format(seconds=event.get("seconds") or 0, device=device)
         light = nodes.case.raw["light"]
         told = f"{light['level'].capitalize()}: {light['reason']}"

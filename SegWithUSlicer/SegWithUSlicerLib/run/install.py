@@ -97,7 +97,7 @@ class Installer:
         worker: the worker process; it is restarted after installing.
         tools: what Slicer offers.
         wheels: install from this folder of wheels, without a network.
-        need: model, head, device and engine of the run, as fields of the request "check"; without, any engine will do.
+        need: model and settings of the run, as in the request "check"; without, any engine will do.
     """
 
     def __init__(

@@ -80,13 +80,11 @@ class PreflightCheck:
         request: dict[str, Any] = {
             "request": "ood_check",
             "model": str(model.folder),
-            "head": "",
+            "settings": {"roi": box},
             "grid": grid_of(volume),
             "own_to_world_ras": [part for row in own_to_world(volume)[0] for part in row],
             "features": {} if features is None else {model.channels[0]: features.to_json()},
         }
-        if box is not None:
-            request["region"] = {"centre_ras_mm": list(box[:3]), "size_mm": list(box[3:])}
 
         def answered(event: Mapping[str, Any]) -> None:
             if number == self._question and event.get("event") != "progress":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,8 @@ class Session:
 
     def prepare(self, request: RunRequest, on_result: Callable[[InstallResult], None]) -> None:
         """Bring what a run needs into a working state; checked once a need, until the worker misses something."""
-        need = {"model": str(request.model), "head": request.head, "device": request.device, "engine": request.engine}
-        key = tuple(need.values())
+        chosen = request.settings
+        key = (str(request.model), chosen.head or "", chosen.device, chosen.engine)
         if key in self._ready:
             on_result(InstallResult(InstallOutcome.READY))
             return
@@ -110,7 +111,7 @@ class Session:
             self.worker,
             slicer_tools(),
             Path(wheels) if wheels else None,
-            need=need,
+            need={"model": str(request.model), "settings": asdict(chosen)},
         ).begin(remember)
 
     def end(self) -> None:

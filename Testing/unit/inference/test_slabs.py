@@ -16,11 +16,13 @@ from toy_models import registered_toys, write_toy_bundle
 from whole_maps import maps_on_grid
 
 from SegWithUCore.inference import grid_blocks
+from SegWithUCore.inference.case_result import Job
 from SegWithUCore.inference.engines.base import Engine
 from SegWithUCore.inference.grid_blocks import AxisMapping, blocks_on_grid, pieces_of_volume
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input
-from SegWithUCore.inference.segment import Job, segment, segment_images
+from SegWithUCore.inference.segment import segment, segment_images
+from SegWithUCore.inference.settings import RunSettings, SixNumbers
 from SegWithUCore.inference.sliding_window import WindowPlan, stitch, window_plan
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
@@ -165,9 +167,9 @@ def toy(tmp_path: Path) -> Iterator[Model]:
         yield Model(write_toy_bundle(tmp_path / "bundle", "looking", (12, 20, 16), spacing=(1.1, 1.1, 1.1)))
 
 
-@pytest.mark.parametrize("region", [None, RegionOfInterest((-10.0, -12.0, 9.0), (14.0, 20.0, 12.0))])
+@pytest.mark.parametrize("region", [None, (-10.0, -12.0, 9.0, 14.0, 20.0, 12.0)])
 def test_maps_on_disk_give_the_same_case_folder_as_in_memory(
-    toy: Model, region: RegionOfInterest | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: Model, region: SixNumbers | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, written = tmp_path / "image.nii.gz", []
     sitk.WriteImage(sitk.GetImageFromArray(np.random.default_rng(0).uniform(0, 1, (33, 41, 27)).astype("f4")), file)
@@ -175,7 +177,7 @@ def test_maps_on_disk_give_the_same_case_folder_as_in_memory(
     for limit in (1 << 25, 0):
         monkeypatch.setattr(plane_files, "IN_MEMORY_VOXELS", limit)
         target = tmp_path / "cases" / str(limit)
-        result = segment(Job("case", [file], target, region), toy)
+        result = segment(Job("case", [file], target, RunSettings(roi=region)), toy)
         kinds = {type(getattr(result.maps, each.name)) for each in fields(result.maps) if each.name != "sums"}
         assert PlaneFile in kinds if limit == 0 else PlaneFile not in kinds
         written.append(target)

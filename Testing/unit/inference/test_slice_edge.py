@@ -11,11 +11,12 @@ import torch
 from segwithu_command import MODEL
 from training_runs import tiny_recipe
 
+from SegWithUCore.inference.case_result import Job
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input, to_working_grid, working_size
-from SegWithUCore.inference.segment import Job, segment
+from SegWithUCore.inference.segment import segment
+from SegWithUCore.inference.settings import RunSettings
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
-from SegWithUCore.io.roi import RegionOfInterest
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.input_spec import InputSpec
 from SegWithUCore.util.errors import InputError, UsageError
@@ -84,7 +85,7 @@ def test_a_region_of_interest_is_refused(tmp_path: Path, data_folder: Path) -> N
     whole_slices = replace(bundle, input=replace(bundle.input, spacing_mm=None, slice_edge=64))
     model = Model(whole_slices, torch.device("cpu"))
     file = next((data_folder / "hippocampus" / "images").glob("*.nii.gz"))
-    job = Job("case", (file,), tmp_path / "case", roi=RegionOfInterest((0.0, 0.0, 0.0), (10.0, 10.0, 10.0)))
+    job = Job("case", (file,), tmp_path / "case", RunSettings(roi=(0, 0, 0, 10, 10, 10)))
     with pytest.raises(UsageError, match="whole slices"):
         segment(job, model)
     assert not (tmp_path / "case").exists()

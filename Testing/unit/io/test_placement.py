@@ -7,8 +7,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from SegWithUCore.inference.case_result import Job
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.segment import Job, segment
+from SegWithUCore.inference.segment import segment
 from SegWithUCore.io.volume import apply_transform, orientation_of
 from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.util.errors import UsageError

@@ -12,8 +12,10 @@ from phantoms import AXIS_ORDERS, MAPS, AxisOrder, Volume, asymmetric_array, ras
 from phantoms import undone as back
 from toy_models import registered_toys, write_toy_bundle
 
+from SegWithUCore.inference.case_result import Job
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.segment import Job, segment
+from SegWithUCore.inference.segment import segment
+from SegWithUCore.inference.settings import RunSettings, parse_roi
 from SegWithUCore.io.roi import RegionOfInterest, VoxelBox, voxel_box
 from SegWithUCore.util.errors import InputError, UsageError
 
@@ -112,7 +114,7 @@ def test_a_region_beside_the_image_is_refused_with_both_places() -> None:
 )
 def test_a_region_that_is_not_six_numbers_is_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError, match=r"is not a region of interest: give R,A,S,dR,dA,dS"):
-        RegionOfInterest.parse(text)
+        RunSettings(roi=parse_roi(text))
 
 
 @pytest.mark.parametrize("way", [AXIS_ORDERS[0], AXIS_ORDERS[21], AXIS_ORDERS[47]], ids=["xyz", "21", "47"])

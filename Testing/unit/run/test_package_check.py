@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from repository import ROOT
+from worker_parent import request_of
 
 from SegWithUCore.inference.engines import choice
 from SegWithUCore.models import bundle as bundles
@@ -25,7 +26,7 @@ LIGHT, HEAVY = [*BASE, "openvino"], [*BASE, "torch", "monai"]
 
 def asked(fields: dict[str, str]) -> dict[str, Any]:
     """What the worker answers to "check"."""
-    return checks.check(Request.of({"request": "check", **fields}))
+    return checks.check(Request.of(request_of("check", **fields)))
 
 
 class Packages:
@@ -55,7 +56,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> Packages:
 
 
 def test_a_model_with_graphs_needs_openvino_and_torch_is_not_tried(packages: Packages) -> None:
-    assert packages.names(model=MODEL, head="", device="auto", engine="auto") == (True, LIGHT)
+    assert packages.names(model=MODEL, head=None, device="auto", engine="auto") == (True, LIGHT)
     assert packages.names() == (True, LIGHT)
     assert not {"torch", "monai"} & set(packages.tried)
     packages.states = {"openvino": "missing", "torch": "missing", "monai": "missing"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from SegWithUCore.inference.settings import RunSettings
 from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.run.controller import Outcome, Phase, RunController, RunRequest, RunStatus, RunTools
 from SegWithUSlicerLib.run.install import InstallOutcome, InstallResult
@@ -143,8 +144,7 @@ def test_run_from_click_to_nodes(bench: Bench) -> None:
     request = bench.worker.asked[0][0]
     assert request["request"] == "segment"
     assert (request["files"], request["target"]) == (["/private/channel_0.nrrd"], "/private/case")
-    assert (request["model"], request["device"], request["unlike_training"]) == ("/model", "auto", False)
-    assert "region" not in request
+    assert (request["model"], RunSettings(**request["settings"])) == ("/model", RunSettings())
     bench.worker.say(event="progress", stage="segmenting", fraction=0.4, seconds_left=3)
     assert (bench.status.stage, bench.status.fraction, bench.status.seconds_left) == ("segmenting", 0.4, 3)
     bench.worker.say(event="result", case="/private/case", warnings=[], seconds=5.0, device="cpu")
@@ -158,18 +158,13 @@ def test_run_from_click_to_nodes(bench: Bench) -> None:
     assert not bench.controller.is_busy
 
 
-def test_the_chosen_head_reaches_the_worker(bench: Bench) -> None:
-    bench.start(head="paper")
-    assert bench.worker.asked[0][0]["head"] == "paper"
-
-
 def test_region_and_further_channels_reach_the_worker(bench: Bench) -> None:
-    bench.start(volumes=["T1", "T2"], roi=(1.0, 2.0, 3.0, 36.0, 50.0, 36.0), device="cpu", unlike_training=True)
+    bench.start(volumes=["T1", "T2"], roi=(1.0, 2.0, 3.0, 36.0, 50.0, 36.0), settings=RunSettings(device="cpu"))
     request = bench.worker.asked[0][0]
     assert request["files"] == ["/private/channel_0.nrrd", "/private/channel_1.nrrd"]
-    assert request["region"] == {"centre_ras_mm": [1.0, 2.0, 3.0], "size_mm": [36.0, 50.0, 36.0]}
+    roi = (1.0, 2.0, 3.0, 36.0, 50.0, 36.0)
+    assert RunSettings(**request["settings"]) == RunSettings(device="cpu", roi=roi)
     assert request["own_to_world_ras"] == [number for row in OWN_TO_WORLD for number in row]
-    assert (request["device"], request["unlike_training"]) == ("cpu", True)
 
 
 def test_warning_stands_before_anything_is_shown(bench: Bench) -> None:

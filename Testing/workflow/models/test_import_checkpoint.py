@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from segwithu_command import Command, entries, one_sentence
 
 from SegWithUCore.cli.import_model import KINDS
-from SegWithUCore.inference.segment import Job, checked_against_training
-from SegWithUCore.io.roi import RegionOfInterest
+from SegWithUCore.inference.case_result import Job
+from SegWithUCore.inference.segment import checked_against_training
+from SegWithUCore.inference.settings import RunSettings
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.input_spec import Normalisation
@@ -74,11 +75,11 @@ def test_the_bundle_of_a_meshnet_is_whole_and_says_what_it_is_not(
     for words in ("not trained here", "not trained: its ranking map", "not calibrated"):
         assert words in card
     assert segwithu("models", "verify", tmp_path / "m", "--load").out == "meshnet-tissue-light: whole\n"
-    image, region = sitk.Image(64, 64, 64, sitk.sitkFloat32), RegionOfInterest.parse("0,0,0,30,30,30")
-    job = Job("head", [], tmp_path / "case", region)
+    image = sitk.Image(64, 64, 64, sitk.sitkFloat32)
+    job = Job("head", [], tmp_path / "case", RunSettings(roi=(0, 0, 0, 30, 30, 30)))
     (warning,) = checked_against_training([image], bundle, job)
     assert "leave out the region" in warning.message
-    assert checked_against_training([image], bundle, replace(job, roi=None)) == []
+    assert checked_against_training([image], bundle, replace(job, settings=RunSettings())) == []
 
 
 def test_the_codes_of_the_tissues_are_those_of_the_dicom_dictionary() -> None:

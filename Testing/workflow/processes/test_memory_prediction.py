@@ -13,13 +13,15 @@ import torch
 from exchanged_cases import CASES
 from repository import BENCHMARKS
 from segwithu_command import MODEL, SAMPLE, SAMPLE_ROI, Command, changed_description, one_sentence, tiny_bundle
+from worker_parent import request_of
 
 from SegWithUCore.case.case_regions import whole_image
 from SegWithUCore.inference import segment
+from SegWithUCore.inference.case_result import Job
 from SegWithUCore.inference.memory_prediction import RunMemory, check_regions_fit, memory_from_headers, run_memory
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import assessed_box, to_working_grid
-from SegWithUCore.inference.segment import Job, compute_case
+from SegWithUCore.inference.segment import compute_case
 from SegWithUCore.inference.uncertainty_maps import voxelwise
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.inputs import channel_header
@@ -268,9 +270,9 @@ class TestRefusal:
     def test_the_worker_refuses_without_words_of_the_command_line(self, tmp_path: Path, free: Any) -> None:
         free(3 * 10**9)
         job = {"name": "huge", "target": str(tmp_path / "case"), "files": [str(huge(tmp_path, 1500))]}
-        region = {"centre_ras_mm": [700] * 3, "size_mm": [40] * 3}
+        roi = [700, 700, 700, 40, 40, 40]
         with pytest.raises(NotEnoughMemoryError) as caught:
-            JobRunner().answer(request("segment", model="hippocampus", device="cpu", **job, region=region), quiet)
+            JobRunner().answer(request("segment", model="hippocampus", device="cpu", **job, roi=roi), quiet)
         assert "--" not in caught.value.message and str(tmp_path) not in caught.value.message
 
     @pytest.mark.serial
@@ -317,7 +319,7 @@ class TestRefusal:
 
 
 def request(kind: str, **fields: Any) -> Request:
-    return Request.of({"request": kind, **fields})
+    return Request.of(request_of(kind, **fields))
 
 
 def interrupted(*_arguments: object) -> NoReturn:

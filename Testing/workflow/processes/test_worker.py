@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from repository import ROOT
-from worker_parent import ON_LINUX, REGION, SAMPLE, Parent, segment_request
+from worker_parent import ON_LINUX, REGION, SAMPLE, Parent, request_of, segment_request
 
 from SegWithUCore.inference.image_features import image_features
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
@@ -55,7 +55,7 @@ def test_started_event_comes_before_any_engine_and_a_check_loads_only_the_one_th
     assert checked["devices"][0]["name"] == "cpu"
     assert "libopenvino" in maps.read_text(encoding="utf-8")
     assert "libtorch" not in maps.read_text(encoding="utf-8")
-    checked = warm.ask({"request": "check", "id": "t", "engine": "torch"})
+    checked = warm.ask(request_of("check", id="t", engine="torch"))
     assert [entry["name"] for entry in checked["packages"]][-2:] == ["torch", "monai"]
     assert checked["usable"], checked["packages"]
     assert "libtorch" in maps.read_text(encoding="utf-8")
@@ -87,7 +87,7 @@ def test_case_folder_equals_that_of_the_command_line(warm: Parent, tmp_path: Pat
     assert answer["event"] == "result", answer
     from SegWithUCore.cli.__main__ import main
 
-    roi = ",".join(str(n) for n in [*REGION["centre_ras_mm"], *REGION["size_mm"]])
+    roi = ",".join(str(n) for n in REGION)
     output = tmp_path / "Kommando"
     call = ["segment", str(image), "--model", "hippocampus", f"--roi={roi}", "--device", "cpu", "--include-image"]
     assert main([*call, "--name", "case", "--output", str(output)]) == 0
@@ -117,9 +117,10 @@ def test_case_folder_equals_that_of_the_command_line(warm: Parent, tmp_path: Pat
         ({"files": [str(SAMPLE), str(SAMPLE)]}, "input", "[other-channels]"),
         ({"model": "no such model"}, "usage", "choose one of"),
         ({"device": "abacus"}, "usage", "not available"),
-        ({"region": {"centre_ras_mm": [900, 0, 0], "size_mm": [10, 10, 10]}}, "input", "outside the image"),
-        ({"region": {"centre_ras_mm": [0, 0, 0], "size_mm": [10, -1, 10]}}, "usage", "region of interest"),
-        ({"region": {"centre_ras_mm": [0, 0, 0]}}, "usage", "size_mm"),
+        ({"roi": [900, 0, 0, 10, 10, 10]}, "input", "outside the image"),
+        ({"roi": [0, 0, 0, 10, -1, 10]}, "usage", "region of interest"),
+        ({"roi": [0, 0, 0]}, "usage", "roi"),
+        ({"passes": 3}, "usage", "passes"),
         ({"request": "dance"}, "usage", "different versions"),
         ({"target": str(ROOT / "Resources")}, "output", "exists already"),
     ],
@@ -127,7 +128,8 @@ def test_case_folder_equals_that_of_the_command_line(warm: Parent, tmp_path: Pat
 def test_bad_request_gives_one_error_and_the_worker_stays(
     warm: Parent, tmp_path: Path, change: dict[str, Any], kind: str, words: str
 ) -> None:
-    answer = warm.ask({**segment_request(tmp_path / "case", "bad"), **change})
+    kind_of_request = change.pop("request", "segment")
+    answer = warm.ask({**segment_request(tmp_path / "case", "bad", **change), "request": kind_of_request})
     assert (answer["event"], answer["kind"], answer["id"]) == ("error", kind, "bad")
     assert words in answer["text"]
     assert answer["details"] is None
@@ -161,9 +163,9 @@ def test_a_grid_that_no_image_has_is_refused_at_once(warm: Parent, grid: dict[st
 @pytest.mark.parametrize("field", ["model", "head", "name", "target", "device", "engine", "files"])
 def test_a_text_that_can_be_no_name_is_refused(warm: Parent, tmp_path: Path, field: str, text: str) -> None:
     value = [text] if field == "files" else text
-    asked = [{**segment_request(tmp_path / "case", "bad"), "engine": "auto", field: value}]
+    asked = [segment_request(tmp_path / "case", "bad", **{field: value})]
     if field in ("model", "head", "device", "engine"):
-        asked.append({"request": "check", "id": "bad", "model": "hippocampus", field: value})
+        asked.append(request_of("check", **{"id": "bad", "model": "hippocampus", field: value}))
     for request in asked:
         answer = warm.ask(json.dumps(request))  # with escapes, for half a character has no UTF-8
         code = code_of(answer["text"])
@@ -181,27 +183,25 @@ def test_line_that_is_no_request_gives_one_error(warm: Parent, line: str) -> Non
 def test_a_segmentation_instead_of_an_image_may_be_insisted_on(warm: Parent, tmp_path: Path) -> None:
     labels = sitk.GetImageFromArray((np.indices((36, 50, 35)).sum(0) % 3).astype(np.uint8))
     sitk.WriteImage(labels, str(tmp_path / "channel_0.nrrd"))
-    request = segment_request(tmp_path / "case", region=None, files=[str(tmp_path / "channel_0.nrrd")])
+    request = segment_request(tmp_path / "case", roi=None, files=[str(tmp_path / "channel_0.nrrd")])
     answer = warm.ask(request)
     assert (answer["kind"], answer["refused"]) == ("input", True)
     assert "3 different values only" in answer["text"] and "--" not in answer["text"]
 
 
 def test_both_sides_of_a_whole_head_are_found_and_nothing_is_said_of_its_size(warm: Parent, tmp_path: Path) -> None:
-    answer = warm.ask(segment_request(tmp_path / "case", region=None))
+    answer = warm.ask(segment_request(tmp_path / "case", roi=None))
     assert answer["event"] == "result"
     assert len(answer["structures"]) == 5
     ask = {"request": "ood_check", "id": 1, "model": "hippocampus", "grid": grid_facts(read_image(SAMPLE))}
     assert warm.ask(ask)["deviations"] == []
-    small = warm.ask({**ask, "region": REGION})
+    small = warm.ask({**ask, "settings": {"roi": REGION}})
     # The sample is an average of 152 heads: smoother than any of them, which is worth a note but no warning.
     assert {entry["severity"] for entry in small["deviations"]} <= {"note"}
 
 
 def test_fingerprint_takes_the_look_of_the_voxels_from_the_request(warm: Parent) -> None:
-    image = voxel_box(
-        RegionOfInterest(tuple(REGION["centre_ras_mm"]), tuple(REGION["size_mm"])), read_image(SAMPLE)
-    ).crop(read_image(SAMPLE))
+    image = voxel_box(RegionOfInterest.of(REGION), read_image(SAMPLE)).crop(read_image(SAMPLE))
     array = sitk.GetArrayFromImage(image)
     request = {"request": "ood_check", "model": "hippocampus", "grid": grid_facts(image)}
     for change, expected in ((1, {"note"}), (-1, {"note", "warning"})):

@@ -38,7 +38,7 @@ def _until_gone(group: int) -> None:
 def test_closed_stdin_ends_a_computing_worker_and_leaves_nothing(start: Callable[..., Parent], tmp_path: Path) -> None:
     parent = start()
     assert parent.event()["event"] == "started"
-    parent.send(segment_request(tmp_path / "case", region=None, unlike_training=True))
+    parent.send(segment_request(tmp_path / "case", roi=None, unlike_training=True))
     parent.until(is_computing)
     assert any(tmp_path.iterdir()), "no lock on the case: nothing to clean up"
     assert parent.close() == 0

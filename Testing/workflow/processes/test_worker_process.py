@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from left_hippocampus import CENTRE_RAS_MM, SIZE_MM
 from repository import HELPERS, ROOT
+from worker_parent import request_of
 
 from SegWithUSlicerLib.run import child_process
 from SegWithUSlicerLib.run.child_process import POLL_INTERVAL_MS
@@ -263,16 +264,15 @@ def test_restart_gives_a_new_process_and_begins_the_run_anew(worker: WorkerProce
 
 
 def segment_request(target: Path, **fields: Any) -> dict[str, Any]:
-    roi = {"centre_ras_mm": CENTRE_RAS_MM, "size_mm": SIZE_MM}
-    call = {"request": "segment", "name": target.name, "files": [str(SAMPLE)], "target": str(target)}
-    return {**call, "model": "hippocampus", "device": "cpu", "region": roi, **fields}
+    call = {"roi": [*CENTRE_RAS_MM, *SIZE_MM], "name": target.name, "files": [str(SAMPLE)], "target": str(target)}
+    return request_of("segment", **{**call, "model": "hippocampus", "device": "cpu", **fields})
 
 
 @pytest.mark.slow
 def test_real_worker_is_killed_works_again_and_is_cancelled(
     engine: WorkerProcess, marked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    long = {"region": None, "unlike_training": True}
+    long = {"roi": None, "unlike_training": True}
 
     def computes(run: Listener) -> bool:
         return any(event.get("stage") == "segmenting" for event in run.events)

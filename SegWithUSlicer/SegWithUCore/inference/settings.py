@@ -1,0 +1,73 @@
+"""What a user may choose about a run, the same for all of its cases; nothing here needs a package.
+
+Command line, Python, Slicer, its worker and workers of a cohort each make `RunSettings` once, where the user's choice
+arrives, and hand it on whole (`Testing/unit/inference/test_settings.py` holds every field against each of them).
+"""
+
+from dataclasses import dataclass
+
+from ..util.errors import UsageError
+from .engines import AUTO
+
+FARTHEST_MM = 1e6
+"""Of a centre or an edge: a kilometre, beyond which a slip is certain and indices of voxels may overflow."""
+PASSES = (1, 2, 4)
+SixNumbers = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a user may choose about a run, besides the model and the images.
+
+    Attributes:
+        head: an uncertainty head other than the model's default.
+        engine: what runs the network, one of `engines.ENGINES`.
+        device: where: "auto", "cpu", "cuda" or "mps".
+        roi: region of interest, centre and edge lengths in mm along the patient's right, anterior and superior (RAS);
+            None for the whole image.
+        passes: over the image, whose error probabilities are averaged, one of `PASSES`; see `passes.py`.
+        unlike_training: continue although the input is too far from the training cases.
+        include_image: also write the image into the case folder.
+
+    Raises:
+        UsageError: the region is not six numbers with positive edges, or there is no such number of passes.
+    """
+
+    head: str | None = None
+    engine: str = AUTO
+    device: str = AUTO
+    roi: SixNumbers | None = None
+    passes: int = 1
+    unlike_training: bool = False
+    include_image: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what no front end checks by itself."""
+        roi = self.roi
+        if roi is not None and (
+            len(roi) != 6 or not all(abs(number) <= FARTHEST_MM for number in roi) or min(roi[3:]) <= 0
+        ):
+            raise _no_region(",".join(f"{number:g}" for number in roi))
+        if self.passes not in PASSES:
+            raise UsageError(f"{self.passes} passes are not offered: choose 1, 2 or 4.", "wrong-usage")
+
+
+DEFAULTS = RunSettings()
+
+
+def parse_roi(text: str) -> SixNumbers:
+    """Read "R,A,S,dR,dA,dS", a region of interest on the command line.
+
+    Raises:
+        UsageError: these are not six numbers.
+    """
+    try:
+        r, a, s, dr, da, ds = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise _no_region(text) from error
+    return r, a, s, dr, da, ds
+
+
+def _no_region(text: str) -> UsageError:
+    form = f"R,A,S,dR,dA,dS, centre and edge lengths in mm, up to {FARTHEST_MM:g}"
+    return UsageError(f"'{text[:80]}' is not a region of interest: give {form}.", "wrong-usage")
