@@ -68,6 +68,23 @@ def journey(root: Path) -> dict[str, list[list[str]]]:
             ["segment", "images", "--each", *model, "--output", "resumed", "--part", "1/2", *one_thread],
             ["segment", "images", "--each", *model, "--output", "resumed", "--resume", *one_thread],
         ],
+        "heads": [
+            ["segment", sample, "--model", "brain", "--output", "brain", "--include-image", *one_thread],
+            ["segment", sample, *model, "--output", "placed", *one_thread],
+            ["segment", "images/hippocampus_003.nii.gz", *model, "--passes", "2", "--output", "passes", *one_thread],
+        ],
+        "judge": [
+            ["judge", sample, "placed/sample/segmentation.nii.gz", *model, "--output", "judged", *one_thread],
+            [
+                "judge",
+                "images/hippocampus_003.nii.gz",
+                "table/labels/hippocampus_003.nii.gz",
+                *model,
+                "--output",
+                "judged",
+                *one_thread,
+            ],
+        ],
         "review": [
             ["regions", "results/hippocampus_003"],
             ["worklist", "results", "--output", "worklist"],

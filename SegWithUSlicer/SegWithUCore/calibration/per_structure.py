@@ -51,6 +51,24 @@ def probability_sums(probabilities: np.ndarray, classes: np.ndarray) -> Probabil
     return ProbabilitySums(flat.sum(1), np.asarray(inside), np.asarray([(row * (1 - row)).sum() for row in flat]))
 
 
+BY_CHANCE = 0.05
+
+
+def held_too_rarely(held: float, patients: int, level: float) -> bool:
+    """Return whether an interval held fewer true volumes than chance explains: a binomial tail below `BY_CHANCE`.
+
+    The only rule for it, whoever asks: adopting a network, fitting again, cards, and what is shown beside a number.
+
+    Args:
+        held: patients whose volume it held; of one with several cases the share of them.
+        patients: all of them: cases of one patient are alike, so each counts once.
+        level: share of the volumes that it is to hold.
+    """
+    from scipy.special import bdtr  # loading it delays the first window
+
+    return bool(bdtr(np.ceil(held - 1e-9), patients, level) < BY_CHANCE)
+
+
 def soft_dice(expected: float, inside: float, predicted: float) -> float:
     """Soft Dice confidence: the Dice that calibrated probabilities expect; NaN if nothing is expected.
 

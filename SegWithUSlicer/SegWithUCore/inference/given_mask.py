@@ -150,24 +150,7 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label]) -
     """
     path, facts = file.path, file.facts()
     entries, by_value = _entries(path, image)
-    wanted = dict(file.names)
-    if not wanted and by_value:
-        unknown = [entry.key for entry in entries if entry.key not in {str(label.value) for label in structures}]
-        if unknown:
-            known = ", ".join(f"{label.value} {label.name}" for label in structures[1:])
-            message = f"{path} has the label(s) {listed(unknown)}, but the model has {known}: say what they mean"
-            problem = f"{message} with --labels, such as {unknown[0]}={_plain(structures[-1].name)}."
-            raise InputError(problem, "unknown-label")
-        held = {
-            without_side(label.name) for label in structures if str(label.value) in {entry.key for entry in entries}
-        }
-        wanted = {str(label.value): label.name for label in structures[1:] if without_side(label.name) in held}
-    elif not wanted:
-        wanted = {entry.key: entry.key for entry in entries if _members(entry.key, structures)}
-        if not wanted:
-            names, known = listed([entry.key for entry in entries]), ", ".join(label.name for label in structures[1:])
-            message = f"{path} has {names or 'no segment'}, but the model has {known}: name them so, or give --labels"
-            raise InputError(f"{message}.", "unknown-label")
+    wanted = dict(file.names) or _own_names(path, [entry.key for entry in entries], by_value, structures)
     by_key = {_plain(entry.key): entry for entry in entries}
     plain = [_plain(entry.key) for entry in entries]
     if twice := [key for key in wanted if plain.count(_plain(key)) > 1]:
@@ -201,6 +184,29 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label]) -
         found = folder_entries(path)
         left_out += [each.name for each in (*found.unseen(found.images), *filter(holds_input, found.folders))]
     return GivenMask(file, indices, tuple(labels), label_of, facts, tuple(left_out))
+
+
+def _own_names(path: Path, keys: Sequence[str], by_value: bool, structures: Sequence[Label]) -> dict[str, str]:
+    """Return what the labels of a mask stand for that nobody names: they have the model's values or names.
+
+    Raises:
+        InputError: they have not.
+    """
+    if by_value:
+        unknown = [key for key in keys if key not in {str(label.value) for label in structures}]
+        if unknown:
+            known = ", ".join(f"{label.value} {label.name}" for label in structures[1:])
+            message = f"{path} has the label(s) {listed(unknown)}, but the model has {known}: say what they mean"
+            problem = f"{message} with --labels, such as {unknown[0]}={_plain(structures[-1].name)}."
+            raise InputError(problem, "unknown-label")
+        held = {without_side(label.name) for label in structures if str(label.value) in keys}
+        return {str(label.value): label.name for label in structures[1:] if without_side(label.name) in held}
+    wanted = {key: key for key in keys if _members(key, structures)}
+    if not wanted:
+        names, known = listed(keys), ", ".join(label.name for label in structures[1:])
+        message = f"{path} has {names or 'no segment'}, but the model has {known}: name them so, or give --labels"
+        raise InputError(f"{message}.", "unknown-label")
+    return wanted
 
 
 def _entries(path: Path, image: MaskedImage) -> tuple[list[_Entry], bool]:

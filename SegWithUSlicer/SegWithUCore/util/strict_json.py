@@ -104,19 +104,9 @@ def typed(kind: Any, value: Any, place: str = "") -> Any:
     if kind is Any:
         return value
     if origin in (Union, types.UnionType):
-        if value is None and types.NoneType in of:
-            return None
-        wanted = [each for each in of if each is not types.NoneType]
-        arrays = [each for each in wanted if get_origin(each) in (tuple, Sequence)]
-        scalars = [each for each in wanted if each not in arrays]
-        return typed((arrays if isinstance(value, list | tuple) and arrays else scalars)[0], value, place)
+        return None if value is None and types.NoneType in of else typed(_alternative(of, value), value, place)
     if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
-        known = _field_types(kind)
-        missing = [name for name, (_, needed) in known.items() if needed and name not in value]
-        if missing:
-            raise ValueError(f"{place or 'it'} has no {missing[0]}")
-        found = {name: value[name] for name in known if name in value}
-        return kind(**{name: typed(known[name][0], each, f"{place}/{name}") for name, each in found.items()})
+        return _typed_fields(kind, value, place)
     if origin in (tuple, Sequence) and isinstance(value, list | tuple):
         kinds = [of[0]] * len(value) if origin is Sequence or of[-1] is Ellipsis else list(of)
         if len(kinds) != len(value):
@@ -131,6 +121,22 @@ def typed(kind: Any, value: Any, place: str = "") -> Any:
     if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise ValueError(f"{place or 'it'} is {shown(value)}, of another type than {getattr(kind, '__name__', kind)}")
+
+
+def _alternative(kinds: Sequence[Any], value: Any) -> Any:
+    """Return which kind of a union a value is read as: an array or something else."""
+    wanted = [each for each in kinds if each is not types.NoneType]
+    arrays = [each for each in wanted if get_origin(each) in (tuple, Sequence)]
+    return next(each for each in wanted if not arrays or (each in arrays) == isinstance(value, list | tuple))
+
+
+def _typed_fields(kind: Any, value: Mapping[str, Any], place: str) -> Any:
+    known = _field_types(kind)
+    missing = [name for name, (_, needed) in known.items() if needed and name not in value]
+    if missing:
+        raise ValueError(f"{place or 'it'} has no {missing[0]}")
+    found = {name: value[name] for name in known if name in value}
+    return kind(**{name: typed(known[name][0], each, f"{place}/{name}") for name, each in found.items()})
 
 
 @cache

@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from scipy.stats import binom
-
 from SegWithUCore.calibration import error_counts
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.flag_limits import LEAST_CASES, fit_flag_limit
-from SegWithUCore.calibration.per_structure import PredictedDice
+from SegWithUCore.calibration.per_structure import PredictedDice, held_too_rarely
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.metrics.bootstrap import Interval, paired_bootstrap
 from SegWithUCore.metrics.patients import by_patient
@@ -27,7 +24,6 @@ from .fit_second_stage import AddedStage, own_chance
 
 LEAST_INTERVAL_PATIENTS = 9
 """Fewer allow no interval that holds nine in ten."""
-BY_CHANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -139,8 +135,8 @@ def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, lab
             inside.append(low <= true <= high)
         groups = by_patient([case.patient for case in cases])
         # The cases of a patient are alike, so it counts once, by the share of its volumes.
-        held = np.ceil(sum(sum(inside[n] for n in its) / len(its) for its in groups.values()) - 1e-9)
-        if binom.cdf(held, len(groups), interval.level) < BY_CHANCE:
+        held = sum(sum(inside[n] for n in its) / len(its) for its in groups.values())
+        if held_too_rarely(held, len(groups), interval.level):
             found.append(f"the model's own held {sum(inside)} of {len(cases)} volumes of {label.name}")
     return found
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from SegWithUCore.calibration.error_counts import LEVELS, Reading, count_errors, patient_counts, reading
+from SegWithUCore.calibration.per_structure import held_too_rarely
 from SegWithUCore.inference.engines.compiled_graphs import add_graphs
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import error_probability
@@ -86,7 +86,7 @@ def verdict(result: Mapping[str, Any], readings: Sequence[Reading]) -> tuple[str
     for row in result["structures"]:
         held = row.get("volume_interval") or {"coverage": None}
         share, level = held["coverage"], held.get("level", 0.0)
-        if share is not None and share < level - 2 * np.sqrt(level * (1 - level) / held["cases"]):
+        if share is not None and held_too_rarely(share * held["cases"], held["cases"], level):
             limits.append(f"{share:.0%} of the volumes of {row['structure']} lie in their {level:.0%} intervals.")
     if (found and auroc["low"] < POOR_AUROC) or far_off:
         answer = NO

@@ -118,11 +118,7 @@ def make_plan(
 
     table = table_of(data)
     found = _survey_of(data, table, options.leave_out_bad, progress, note)
-    patients = _patients(found, table.is_file(), options.patient_pattern)
-    if not options.different_patients:
-        check_patients({one.case.name: one.step for one in found.cases if not one.case.patient}, patients)
-    drawn = {} if table.is_file() else roles(patients)
-    split = {name: (patients[name], role) for name, role in drawn.items()}
+    split = _split_of(found, table, options)
     planned_on = [one for one in found.cases if not split or split[one.case.name][1] != "test"]
     recipe, choices = plan(replace(found, cases=planned_on), options)
     recipe, source = (recipe, RECIPE) if given is None else (read_recipe_json(given), str(given))
@@ -130,34 +126,59 @@ def make_plan(
     check_recipe(checked, source)
     note("Timing a few steps of the training...")
     step_s, usable = time_step(checked), {one.case.name for one in found.cases}
-    train = sum(role == "train" for _, role in split.values())
-    train = train if split else sum(case.name in usable for case in find_cases(f"{table}:train"))
+    known = [role for _, role in split.values()] or [
+        "train" for case in find_cases(f"{table}:train") if case.name in usable
+    ]
+    train = known.count("train")
     if options.hours is not None and given is None:
         recipe, choices["epochs, folds"] = choose_epochs(recipe, options.hours, step_s, train)
         fitting = f"{recipe['backbone_training']['epochs']} epochs of the backbone"
         fitting += f" and {recipe['head_training']['epochs']} of the head"
         note(f"{options.hours:g} h are enough for {fitting}; if this computer gets slower, epochs are left out.")
-    epoch = _epoch_s(step_s, train, checked.backbone_training.batch_size)
-    lines = [f"# Plan for {recipe['about']['name']}", "", f"From {len(found.cases)} cases of `{data}`.", ""]
-    lines += ["| what | chosen | because |", "|---|---|---|"]
-    lines += [f"| {name} | {value} | {reason} |" for name, (value, reason) in choices.items()]
-    lines += ["", f"An epoch of the backbone takes about {epoch:.0f} s here: {train} cases, {step_s:.2f} s a step."]
+    epoch_s = _epoch_s(step_s, train, checked.backbone_training.batch_size)
+    pace = f"An epoch of the backbone takes about {epoch_s:.0f} s here: {train} cases, {step_s:.2f} s a step."
     output.mkdir(parents=True, exist_ok=True)
     if split:
-        counts = Counter(role for _, role in split.values())
-        listed = ", ".join(f"{count} {role}" for role, count in counts.items())
-        lines += ["", "## Split", "", f"Drawn by patient (seed 0): {listed}. The plan does not look at *test*."]
         rows = [
             [one.case.name, *reversed(split[one.case.name]),
              *(str(file.parent.resolve()) for file in (one.case.channels[0], one.case.reference))]
             for one in found.cases
         ]  # fmt: skip
         write_csv(output / SPLIT, ["case", "role", "patient", "images", "labels"], rows)
-    problems = [*found.unusable.values(), *found.warnings] or ["none was found"]
-    lines += ["", "## Problems of the data", "", *(f"- {message}" for message in problems), ""]
-    for name, text in ((REASONS, "\n".join(lines)), (RECIPE, to_json(recipe) + "\n")):
-        write_text(output / name, text)
+    counts = Counter(role for _, role in split.values())
+    write_text(output / REASONS, _reasons(recipe["about"]["name"], data, found, choices, pace, counts))
+    write_text(output / RECIPE, to_json(recipe) + "\n")
     return found
+
+
+def _split_of(found: Survey, table: Path, options: PlanOptions) -> dict[str, tuple[str, str]]:
+    """Draw patient and role of each case; empty where a table has them.
+
+    Raises:
+        InputError: cases of different patients look like parts of one scan.
+    """
+    patients = _patients(found, table.is_file(), options.patient_pattern)
+    if not options.different_patients:
+        check_patients({one.case.name: one.step for one in found.cases if not one.case.patient}, patients)
+    drawn = {} if table.is_file() else roles(patients)
+    return {name: (patients[name], role) for name, role in drawn.items()}
+
+
+def _reasons(name: str, data: Path, found: Survey, choices: Choices, pace: str, counts: Mapping[str, int]) -> str:
+    """Say in Markdown what was chosen, and why.
+
+    Args:
+        counts: cases by role, of a split that was drawn.
+    """
+    lines = [f"# Plan for {name}", "", f"From {len(found.cases)} cases of `{data}`.", ""]
+    lines += ["| what | chosen | because |", "|---|---|---|"]
+    lines += [f"| {what} | {value} | {reason} |" for what, (value, reason) in choices.items()]
+    lines += ["", pace]
+    if counts:
+        listed = ", ".join(f"{count} {role}" for role, count in counts.items())
+        lines += ["", "## Split", "", f"Drawn by patient (seed 0): {listed}. The plan does not look at *test*."]
+    problems = [*found.unusable.values(), *found.warnings] or ["none was found"]
+    return "\n".join([*lines, "", "## Problems of the data", "", *(f"- {message}" for message in problems), ""])
 
 
 def table_of(data: Path) -> Path:

@@ -213,12 +213,15 @@ class TestOpenVINO:
         models = [Model(bundle, engine=engine) for engine in ("torch", "openvino")]
         for case in find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[:2]:
             torch, openvino = (segment_image(case.channels[0], model)._case for model in models)
-            assert openvino.engine["name"] == "openvino"
+            assert openvino.model.engine.name == "openvino"
             differing = torch.maps.classes != openvino.maps.classes
             assert differing.mean() <= 1e-5
             chances = [each.maps.error_probability for each in (torch, openvino)]
             assert np.abs(chances[0] - chances[1]).max() < 2e-4  # as in `test_frozen.py`
-            wrong = [sum(float(each.expected_wrong_mm3 or 0) for each in run.structures) for run in (torch, openvino)]
+            wrong = [
+                sum(float(each.expected_wrong_mm3 or 0) for each in run.assessed.structures)
+                for run in (torch, openvino)
+            ]
             assert wrong[1] == pytest.approx(wrong[0], rel=1e-3)
 
     def test_nan_in_a_window_is_refused(self, bundle: Bundle, engine: Engine) -> None:

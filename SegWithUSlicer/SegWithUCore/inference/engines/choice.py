@@ -96,10 +96,9 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> "tupl
     """
     if engine not in ENGINES:
         raise UsageError(f"There is no engine '{engine}': choose one of {', '.join(ENGINES)}.")
-    if engine == OPENVINO:
-        return _openvino_asked(bundle, device), AS_ASKED
-    if engine == TORCH:
-        return _torch(bundle, device, "it is not installed"), AS_ASKED
+    if engine != AUTO:
+        asked = _openvino_asked(bundle, device) if engine == OPENVINO else _torch(bundle, device, "it is not installed")
+        return asked, AS_ASKED
     if device not in (AUTO, "cpu"):
         return _torch(bundle, device, f"it is not installed, and only it runs on '{device}'"), f"{device} was asked for"
     lacking = graphs_lacking(bundle)
