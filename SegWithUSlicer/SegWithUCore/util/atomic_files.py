@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +30,8 @@ _Filled = TypeVar("_Filled")
 
 # What this process is making, under temporary names, and its locks on targets.
 _unfinished: set[Path] = set()
+# Folders that this process made for targets, the innermost first; one that holds something stays.
+_made: list[Path] = []
 # Threads of this process by the locks on targets that they hold.
 _writers: dict[Path, int] = {}
 
@@ -42,6 +44,14 @@ def remove_unfinished() -> None:
             _remove(path)
         if not left:
             break
+    _remove_empty(tuple(_made))
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders; one that holds a result, or what others made, stays."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def temporary_prefix() -> str:
@@ -161,6 +171,7 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[ProcessLock | 
         return
     lock = _target_lock(target, path)
     _unfinished.add(path)
+    _made[:0] = made
     _writers[path] = threading.get_ident()
     try:
         remove_leftovers(target.parent)
@@ -171,9 +182,9 @@ def one_writer(target: Path, overwrite: bool = False) -> Iterator[ProcessLock | 
         if lock is not None:
             lock.release()
         _unfinished.discard(path)
-        for folder in made:  # one that holds a result, or what others made, stays
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        _remove_empty(made)
+        for folder in made:
+            _made.remove(folder)
 
 
 def exists_error(target: Path) -> OutputError:
