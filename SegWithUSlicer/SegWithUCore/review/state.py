@@ -8,7 +8,7 @@ from math import fsum
 from ..regions.region import Region
 from ..util.errors import InputError
 from . import log_format as log
-from .log_format import Verdict
+from .verdicts import SEEN, Verdict
 
 __all__ = ["Progress", "ReviewState", "StructureVerdict", "Verdict"]
 
@@ -190,7 +190,7 @@ class ReviewState:
     @property
     def seen_ids(self) -> frozenset[int]:
         """Regions that are accepted or corrected."""
-        return frozenset(region for region, verdict in self._verdicts.items() if verdict in log.SEEN)
+        return frozenset(region for region, verdict in self._verdicts.items() if verdict in SEEN)
 
     @property
     def unseen_ids(self) -> frozenset[int]:
@@ -250,7 +250,7 @@ class ReviewState:
         """Return a structure's status; one without regions is accepted only by the reviewer's own word."""
         members = self._members.get(name, [])
         verdicts = [self._verdicts[region] for region in members if region in self._verdicts]
-        seen = sum(verdict in log.SEEN for verdict in verdicts)
+        seen = sum(verdict in SEEN for verdict in verdicts)
         unseen = verdicts.count(Verdict.NOT_LOOKED_AT)
         looked = len(verdicts) - unseen
         explicit = self._structures.get(name, (None, ""))[0]

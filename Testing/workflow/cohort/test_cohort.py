@@ -19,7 +19,7 @@ from segwithu_command import (
     write,
 )
 
-from SegWithUCore.review.light import Level
+from SegWithUCore.review.status import Level
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.util.run_lock import Part, run_lock
 
