@@ -13,7 +13,7 @@ from ..regions.region import UNCERTAIN, Region, competition_text
 from ..review.columns import Table, columns_of
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
-from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, make_worklist
+from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, counts_text, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
 from ..util.atomic_files import write_text
 from ..util.errors import SegWithUError
@@ -129,7 +129,9 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
             console.error(entry.trouble)
     flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
     data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
-    text = f"{_worklist_table(worklist)}\n{worklist.counts}. {worklist.order} {PACE[0].upper()}{PACE[1:]}. "
+    text = (
+        f"{_worklist_table(worklist)}\n{counts_text(worklist.entries)}. {worklist.order} {PACE[0].upper()}{PACE[1:]}. "
+    )
     text += f"Written to {options.output}."
     console.result(text, {**data, "warnings": worklist.warnings})
     return 1 if broken else 0

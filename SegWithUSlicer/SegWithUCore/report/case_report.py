@@ -29,7 +29,7 @@ from ..review.flags import Flag, case_flags, rules_of_case, structures_of
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
 from ..review.status import status_of
-from ..review.worklist import WorklistEntry, read_for_worklist, worklist_of
+from ..review.worklist import WorklistEntry, counts_text, read_for_worklist, worklist_of
 from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from .pictures import REGION_COLOUR, REVIEWED_COLOURS, PlanePicture, Volumes, pictures_around
@@ -263,7 +263,7 @@ def write_cohort_overview(output: Path) -> list[str]:
         title=f"{output.resolve().name}: {len(rows)} cases",
         heading=output.resolve().name,
         alerts=worklist.warnings,
-        lead=[f"{worklist.counts}.", worklist.order],
+        lead=[f"{counts_text(worklist.entries)}.", worklist.order],
         rows=rows,
         table=STRUCTURES_FILE,
     )

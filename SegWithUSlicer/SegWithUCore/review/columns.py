@@ -6,7 +6,7 @@ Standard library only.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 from typing import Any
 
 from .status import Level
@@ -15,21 +15,10 @@ from .worklist import WorklistEntry
 _ = str  # marks texts that the panel translates where it shows them
 
 
-class Table(Enum):
-    """Where a column may be."""
-
-    JSON = auto()
-    CSV = auto()
-    TERMINAL = auto()
-    PANEL = auto()
-    PAGE = auto()
-    INDEX = auto()
-
-
-_JSON, _CSV = frozenset({Table.JSON}), frozenset({Table.CSV})
-_FILES = _JSON | _CSV
-_TERMINAL = _FILES | {Table.TERMINAL}
-_ALL = frozenset(Table)
+# Where a column may be.
+Table = Enum("Table", "JSON CSV TERMINAL PANEL PAGE INDEX")
+_ALL, _JSON, _CSV = frozenset(Table), frozenset({Table.JSON}), frozenset({Table.CSV})
+_FILES, _TERMINAL = _JSON | _CSV, frozenset({Table.JSON, Table.CSV, Table.TERMINAL})
 Value = float | str | None
 
 
@@ -91,9 +80,9 @@ class Column:
 
     def to_json(self) -> dict[str, Any]:
         """For the page."""
-        number = self.digits is not None
-        text = {"name": self.name, "title": self.title, "tip": self.tip}
-        return {**text, "number": number, "largest_first": number or self.largest_first}
+        is_number = self.digits is not None
+        order = {"number": is_number, "largest_first": is_number or self.largest_first}
+        return {"name": self.name, "title": self.title, "tip": self.tip, **order}
 
 
 def columns_of(table: Table) -> list[Column]:
@@ -106,14 +95,6 @@ def columns_of(table: Table) -> list[Column]:
 
 def _level(entry: WorklistEntry, _reviewer: str = "") -> str:
     return "" if entry.status is None else entry.status.level.value
-
-
-def _open_text(entry: WorklistEntry, _reviewer: str) -> str:
-    return "" if entry.regions is None else f"{entry.open_regions} of {entry.regions}"
-
-
-def _rules(entry: WorklistEntry) -> str:
-    return "; ".join(dict.fromkeys(flag.rule.value for flag in entry.flags))
 
 
 # That of the worklist's own order, largest first.
@@ -159,7 +140,7 @@ COLUMNS = (
         where=_TERMINAL,
     ),
     Column("regions", _("Regions"), _("Number of regions."), digits=0, where=_ALL - {Table.TERMINAL}),
-    Column("open_regions", "Open", text=_open_text, digits=0, where=_TERMINAL),
+    Column("open_regions", "Open", text=lambda entry, _reviewer: entry.open_text, digits=0, where=_TERMINAL),
     Column(
         "minutes",
         _("Min"),
@@ -170,7 +151,12 @@ COLUMNS = (
     Column("worst_structure", _("Worst structure"), _("The structure with the largest expected wrong volume.")),
     Column("reviews", value=lambda entry: [review.to_json() for review in entry.reviews], where=_JSON),
     Column("reason", value=lambda entry: entry.status and entry.status.reason, where=_CSV),
-    Column("flags", value=lambda entry: [flag.to_json() for flag in entry.flags], cell=_rules, where=_FILES),
+    Column(
+        "flags",
+        value=lambda entry: [flag.to_json() for flag in entry.flags],
+        cell=lambda entry: "; ".join(dict.fromkeys(flag.rule.value for flag in entry.flags)),
+        where=_FILES,
+    ),
     Column("reasons", value=lambda entry: " ".join(flag.message for flag in entry.flags), where=_CSV),
     Column("share_text", where=_JSON),
     Column("case_wrong_mm3", value=lambda entry: entry.metrics.get("wrong_mm3"), where=_FILES),

@@ -51,11 +51,6 @@ class ReviewProgress:
     unseen: int = 0
 
     @property
-    def taken(self) -> int:
-        """Regions that need no verdict of this reviewer any more."""
-        return self.decided + self.unseen
-
-    @property
     def short_text(self) -> str:
         """For a cell of a table."""
         if self.unseen:
@@ -152,15 +147,15 @@ class WorklistEntry:
         parts = [self.name, self.worst_structure or "", self.trouble, self.status.text if self.status else "", *flags]
         return "\n".join([*parts, *(review.reviewer for review in self.reviews)])
 
-    def own(self, reviewer: str) -> ReviewProgress | None:
-        """Return how far a reviewer is, by the name in the logs; without a name, whoever is furthest."""
-        reviews = [review for review in self.reviews if review.reviewer == reviewer or not reviewer]
-        return max(reviews, key=lambda review: review.taken, default=None)
+    @property
+    def open_text(self) -> str:
+        """How many regions are open, of all; "" if that is not known."""
+        return "" if self.regions is None else f"{self.open_regions} of {self.regions}"
 
     def decided_by(self, reviewer: str) -> int:
-        """Count the regions that a reviewer has decided, or taken without a look."""
-        own = self.own(reviewer)
-        return own.taken if own else 0
+        """Count the regions that a reviewer has decided or taken without a look; "" for whoever is furthest."""
+        reviews = [review for review in self.reviews if review.reviewer == reviewer or not reviewer]
+        return max((review.decided + review.unseen for review in reviews), default=0)
 
     def is_open_for(self, reviewer: str) -> bool:
         """Whether a reviewer has regions left to decide."""
@@ -170,10 +165,9 @@ class WorklistEntry:
         """Say how far the case is: the reviewer's own part first, then the others'."""
         if self.trouble or not self.regions:
             return "cannot be read" if self.trouble else "not calibrated" if self.regions is None else "no region"
-        own = self.own(reviewer)
+        own = [each.short_text for each in self.reviews if each.reviewer == reviewer]
         others = [f"{each.reviewer}: {each.short_text}" for each in self.reviews if each.reviewer != reviewer]
-        mine = own.short_text if own else "not started"
-        return "; ".join([mine, *others] if reviewer or not others else others)
+        return "; ".join([*own, *others] if own or (others and not reviewer) else ["not started", *others])
 
 
 # Sort keys of `SORTS`, lowest first.
@@ -206,11 +200,6 @@ class Worklist:
     def order(self) -> str:
         """The order as a sentence."""
         return f"First the cases not to be used, then by {SORTS[self.sort]}."
-
-    @property
-    def counts(self) -> str:
-        """How many cases have which status."""
-        return counts_text(self.entries)
 
 
 def counts_text(entries: Sequence[WorklistEntry], reviewer: str | None = None) -> str:

@@ -18,7 +18,7 @@ from ..export.case_export import Exported, ExportSettings, export_folder, export
 from ..io.roi import VoxelBox, whole_grid
 from ..report.render import render
 from ..review.columns import Table, columns_of
-from ..review.worklist import make_worklist
+from ..review.worklist import counts_text, make_worklist
 from ..util.errors import InputError
 from ..util.progress import Progress, silent
 from .case_page import PageCase
@@ -139,7 +139,7 @@ def _index(copies: Sequence[Path], settings: ExportSettings) -> str:
         heading="Cases to review",
         columns=columns_of(Table.INDEX),
         entries=worklist.entries,
-        lead=[f"{worklist.counts}.", worklist.order],
+        lead=[f"{counts_text(worklist.entries)}.", worklist.order],
         alerts=worklist.warnings,
         with_image=settings.with_image,
     )

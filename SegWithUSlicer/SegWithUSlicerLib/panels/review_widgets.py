@@ -12,7 +12,7 @@ from SegWithUCore.review.verdicts import GIVEN, Verdict
 
 from ..guarded import guarded
 from ..i18n import _
-from ..review.verdict_texts import VerdictButton, numbered_text, region_buttons, structure_buttons, verdict_text
+from ..review.verdict_texts import VerdictButton, numbered_text, verdict_buttons, verdict_text
 from ..scene.readout import volume_text
 from .widgets import ROW_PX, GuiConnections, fit_rows, put_cell, set_up_table, updates_disabled
 
@@ -114,9 +114,9 @@ def _sign(verdict: Verdict | None) -> str:
 
 def add_verdict_buttons(ui: Any, judge: Callable[[Verdict], None], judge_structure: Callable[[Verdict], None]) -> None:
     """Add a button for each verdict to the section, in two columns, and those for a whole structure."""
-    for place, plan in enumerate(region_buttons()):
+    for place, plan in enumerate(verdict_buttons(of_structure=False)):
         ui.verdictFrame.layout().addWidget(_added(ui, plan, judge), place // 2, place % 2)
-    for place, plan in enumerate(structure_buttons()):
+    for place, plan in enumerate(verdict_buttons(of_structure=True)):
         ui.structureFrame.layout().insertWidget(place, _added(ui, plan, judge_structure))
 
 

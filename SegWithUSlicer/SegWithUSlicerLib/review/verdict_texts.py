@@ -17,22 +17,21 @@ class VerdictButton(NamedTuple):
     verdict: Verdict
 
 
-def region_buttons() -> list[VerdictButton]:
-    """List the buttons for a region, in their order: acceptButton, ..., secondReaderButton."""
-    return [
-        VerdictButton(f"{_begin(each)}Button", _capitalised(_translated(each.value)), _translated(each.kind.tip), each)
-        for each in GIVEN
-    ]
-
-
-def structure_buttons() -> list[VerdictButton]:
-    """List the buttons for a whole structure, in their order."""
+def verdict_buttons(of_structure: bool) -> list[VerdictButton]:
+    """List the buttons for a region, or a whole structure, in their order: acceptButton, ..., secondReaderButton."""
     tip = _("Your verdict on the structure as a whole: {verdict}.")
-    return [
-        VerdictButton(f"{_begin(each)}StructureButton", text, tip.format(verdict=_translated(each.text)), each)
-        for each in GIVEN
-        if (text := _translated(each.kind.structure))
-    ]
+    buttons = []
+    for verdict in GIVEN:
+        first, *others = verdict.text.removesuffix("ed").split()  # accept of accepted, secondReader of second reader
+        name = first + "".join(word.capitalize() for word in others)
+        kind, text = verdict.kind, _translated(verdict.value)
+        if not of_structure:
+            text = f"{text[:1].upper()}{text[1:]}"
+            buttons.append(VerdictButton(f"{name}Button", text, _translated(kind.tip), verdict))
+        elif kind.structure:
+            tip_of = tip.format(verdict=text)
+            buttons.append(VerdictButton(f"{name}StructureButton", _translated(kind.structure), tip_of, verdict))
+    return buttons
 
 
 def verdict_text(verdict: Verdict | None) -> str:
@@ -45,16 +44,6 @@ def numbered_text(first: str) -> str:
     return ", ".join(
         f"{number if number > 1 else first} {_translated(each.text)}" for number, each in enumerate(GIVEN, 1)
     )
-
-
-def _begin(verdict: Verdict) -> str:
-    """Return how the names of a verdict's buttons begin: "accept" of accepted, "secondReader" of second reader."""
-    first, *others = verdict.text.removesuffix("ed").split()
-    return first + "".join(word.capitalize() for word in others)
-
-
-def _capitalised(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _translated(text: str) -> str:

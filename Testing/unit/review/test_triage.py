@@ -16,8 +16,8 @@ from SegWithUCore.review.flags import (
     metrics_of_case,
     rules_of_case,
 )
-from SegWithUCore.review.status import Level, Status, status_of
 from SegWithUCore.review.reviews import CaseReviews
+from SegWithUCore.review.status import Level, Status, status_of
 from SegWithUCore.review.worklist import SORTS, WorklistEntry, entry_of, worklist_of
 
 FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "wrong_mm3": [10.0, 20.0, 900.0]}
@@ -80,7 +80,8 @@ def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off()
 def test_the_headline_is_the_most_important_flag_and_not_the_first_warning() -> None:
     blank = {"severity": "warning", "message": "1.1 % is blank", "kind": "calibration", "structure": None}
     half_wrong = {**case(wrong=60.0), "ood": {"warnings": [blank]}}
-    assert status(half_wrong).level is Level.LOOK and status(half_wrong).reason.startswith("70 % of the segmented volume")
+    found = status(half_wrong)
+    assert found.level is Level.LOOK and found.reason.startswith("70 % of the segmented volume")
     misplaced = {"severity": "warning", "message": "sides", "kind": MISPLACED_KIND, "structure": None}
     half_wrong["ood"] = {"warnings": [blank, misplaced]}
     assert status(half_wrong) == Status(Level.DO_NOT_USE, "sides")

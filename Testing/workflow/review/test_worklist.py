@@ -14,12 +14,11 @@ from segwithu_command import Command, refused
 
 from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import read_regions
-from SegWithUCore.review.status import Level
 from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.status import Level
 from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, SORTS, Worklist, make_worklist
 from SegWithUCore.review.worklist_files import read_listed, read_worklist, write_worklist
 from SegWithUCore.util.errors import InputError, code_of
-
 
 FIRST_COLUMNS = (
     "rank,case,light,reason,wrong_share,predicted_dice,case_wrong_mm3,worst_structure,expected_wrong_mm3,regions,"

@@ -122,7 +122,7 @@ def test_a_verdict_is_on_disk_before_the_answer_and_slicer_reads_the_same(cases)
     assert state.comment_of(two) == f"ä {two}"
     assert state.comment_of(four) == ""
     assert state.structure(structure).verdict == "rejected"
-    assert state.seconds_on(one) == 1.5
+    assert [event.action.seconds for event in found.events if isinstance(event.action, VerdictGiven)] == [1.5] * 3
 
 
 NOT_A_LINE = [

@@ -6,7 +6,6 @@ export function reviewState(events, regions, totalMm3, verdicts) {
         kinds: new Map(verdicts.map((kind) => [kind.value, kind])),
         verdicts: {},
         comments: {},
-        seconds: {},
         structures: {},
         lastRegion: null,
         nextUndo: null,
@@ -26,7 +25,7 @@ function replay(state, steps, event, line) {
             steps.push({ line, event, before: [state.verdicts[region], state.comments[region] ?? ""] });
             state.verdicts[region] = event.verdict;
             state.comments[region] = event.comment ?? state.comments[region] ?? "";
-            spend(state, region, event.seconds);
+            state.lastRegion = region;
             break;
         case "rest":
             steps.push({ line, event });
@@ -37,25 +36,20 @@ function replay(state, steps, event, line) {
         case "comment":
             steps.push({ line, event, before: [state.verdicts[region], state.comments[region] ?? ""] });
             state.comments[region] = event.comment;
-            spend(state, region, 0);
+            state.lastRegion = region;
             break;
         case "structure":
             steps.push({ line, event, before: state.structures[event.structure] ?? [null, ""] });
             state.structures[event.structure] = [event.verdict, event.comment ?? ""];
             break;
         case "looked":
-            spend(state, region, event.seconds);
+            state.lastRegion = region;
             break;
         case "undo":
             takeBack(state, steps.pop());
             break;
         default:
     }
-}
-
-function spend(state, region, seconds) {
-    state.seconds[region] = (state.seconds[region] ?? 0) + seconds;
-    state.lastRegion = region;
 }
 
 function takeBack(state, step) {
