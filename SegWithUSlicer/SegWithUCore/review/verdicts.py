@@ -100,11 +100,6 @@ class Verdict(StrEnum):
         return self.kind.text or self.value
 
     @property
-    def button(self) -> str:
-        """The text of its button."""
-        return f"{self.value[:1].upper()}{self.value[1:]}"
-
-    @property
     def wants_attention(self) -> bool:
         """Whether somebody who looked does not take it as right: the case counts as neither finished nor corrected."""
         return self.kind.looked and not self.kind.seen
@@ -121,7 +116,7 @@ class Verdict(StrEnum):
 
     def to_json(self) -> dict[str, Any]:
         """For the page."""
-        named = ("text", "button", "wants_attention", "key", "counted")
+        named = ("text", "wants_attention", "key", "counted")
         return {**asdict(self.kind), **{name: getattr(self, name) for name in named}}
 
 

@@ -143,9 +143,8 @@ class WorklistEntry:
     @property
     def searched(self) -> str:
         """What a filter looks for words in."""
-        flags = (part for flag in self.flags for part in (flag.rule.value, flag.message))
-        parts = [self.name, self.worst_structure or "", self.trouble, self.status.text if self.status else "", *flags]
-        return "\n".join([*parts, *(review.reviewer for review in self.reviews)])
+        named = [*(flag.rule.value for flag in self.flags), *(review.reviewer for review in self.reviews)]
+        return "\n".join([self.name, self.worst_structure or "", *self.about, *named])
 
     @property
     def open_text(self) -> str:

@@ -89,7 +89,7 @@ def test_a_new_row_reaches_the_page(visit: Visit) -> None:
     cells = visit.page.locator("tbody tr").first.locator("th, td").all_inner_texts()
     assert cells[titles.index(TITLE)] == "0"
     visit.open_case(CASES[0])
-    button = visit.page.get_by_role("button", name=f"{SIGN} {VALUE.capitalize()}")
+    button = visit.page.get_by_role("button", name=f"{SIGN} {TEXT.capitalize()}")
     assert button.get_attribute("data-tone") == "ask"
     visit.press(SINGLE_KEY.lower())
     assert VALUE in visit.text(".said") and visit.text(".regions .verdict") == f"{SIGN} {TEXT}"

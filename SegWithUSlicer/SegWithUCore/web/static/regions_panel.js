@@ -134,7 +134,7 @@ export class VerdictCard {
         this.actions = actions;
         this.why = element("p", { class: "why", tabIndex: 0 });
         this.given = verdicts.filter(({ looked }) => looked);
-        this.buttons = this.given.map(({ value, sign, button, tone, key, single_key: single }) =>
+        this.buttons = this.given.map(({ value, sign, text, tone, key, single_key: single }) =>
             element(
                 "button",
                 {
@@ -144,7 +144,7 @@ export class VerdictCard {
                     "aria-keyshortcuts": `${single} ${key.replace("Ctrl", "Control")}`.trim(),
                     on: { click: () => actions.judge(value) },
                 },
-                `${sign} ${button}`,
+                `${sign} ${text[0].toUpperCase()}${text.slice(1)}`,
             ),
         );
         this.undo = element(
