@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, Mock
 
-VALUE, TEXT, SIGN, KEY, SINGLE_KEY = "ask a radiologist", "radiologist", "℞", "Ctrl+Alt+5", "X"
+VALUE, TEXT, SIGN, SINGLE_KEY = "made up by a test", "made up", "§", "Q"
 VERDICT_ROW = f"""
-    ASK_RADIOLOGIST = VerdictKind(
+    MADE_UP = VerdictKind(
         "{VALUE}",
         "{SIGN}",
-        "A radiologist should decide.",
+        "No reviewer has this button.",
         tone="ask",
         single_key="{SINGLE_KEY}",
         text="{TEXT}",
-        flag="asks a radiologist about {{}}",
-        counted="for a radiologist",
-        structure="Ask",
+        flag="made up {{}}",
+        counted="made up here",
+        structure="Make up",
     )
 """
-NAME, TITLE, TIP = "reviewer_count", "Reviewers", "How many reviewers there are."
+NAME, TITLE, TIP = "made_up_count", "Made up", "How many reviewers there are."
 COLUMN_ROW = f"""
     Column("{NAME}", "{TITLE}", "{TIP}", lambda entry: len(entry.reviews), digits=0),
 """
@@ -34,7 +34,7 @@ COLUMN_ROW = f"""
 
 
 class Reviewed:
-    """A copy of a case in which Ana asks a radiologist about one region and accepts the others.
+    """A copy of a case in which Ana gives one region the new verdict and accepts the others.
 
     Attributes:
         edited: she has saved a version of her own, as for a calibration.
@@ -78,7 +78,7 @@ def flags_and_status(reviewed: Reviewed) -> None:
     from SegWithUCore.review.status import Level, status_of
 
     flags = flags_of_case(reviewed.folder)
-    assert [flag.message for flag in flags if "Ana asks a radiologist about 1 region" in flag.message]
+    assert [flag.message for flag in flags if "Ana made up 1 region" in flag.message]
     assert status_of(reviewed.case, flags).level is Level.LOOK
 
 
@@ -147,9 +147,17 @@ def merge(reviewed: Reviewed) -> None:
 def server(reviewed: Reviewed) -> None:
     from web_client import WebClient, lines_of, served
 
+    from SegWithUCore.review.verdicts import Verdict
+
     with served(reviewed.folder.parent) as running, closing(WebClient(running.gate.link)) as client:
         (row,) = [row for row in client.worklist()["verdicts"] if row["value"] == VALUE]
-        shown = {"sign": SIGN, "key": KEY, "single_key": SINGLE_KEY, "tone": "ask", "wants_attention": True}
+        shown = {
+            "sign": SIGN,
+            "key": Verdict(VALUE).key,
+            "single_key": SINGLE_KEY,
+            "tone": "ask",
+            "wants_attention": True,
+        }
         assert {name: row[name] for name in shown} == shown
         review = client.open(client.case_id(reviewed.case["name"]), "Bob")
         review.judge(review.ids[0], VALUE)
@@ -165,21 +173,20 @@ def single_file(reviewed: Reviewed) -> None:
 
 def panel(_reviewed: Reviewed) -> None:
     with_qt()
-    from SegWithUCore.review.verdicts import Verdict
+    from SegWithUCore.review.verdicts import GIVEN, Verdict
     from SegWithUSlicerLib.panels.review_widgets import actions_of, add_verdict_buttons
     from SegWithUSlicerLib.review.verdict_texts import numbered_text, verdict_text
 
     ui, judge, judge_structure = Mock(spec=["verdictFrame", "structureFrame"]), Mock(), Mock()
     add_verdict_buttons(ui, judge, judge_structure)
-    assert (ui.radiologistButton.objectName, ui.radiologistStructureButton.objectName) == (
-        "radiologistButton",
-        "radiologistStructureButton",
-    )
-    assert ui.verdictFrame.layout().addWidget.call_args_list[4].args[1:] == (2, 0), "the third line, on the left"
+    names = (ui.madeUpButton.objectName, ui.madeUpStructureButton.objectName)
+    assert names == ("madeUpButton", "madeUpStructureButton")
+    place, added = GIVEN.index(Verdict(VALUE)), ui.verdictFrame.layout().addWidget.call_args_list
+    assert added[place].args == (ui.madeUpButton, place // 2, place % 2)
     pressed = MagicMock()
-    actions_of(pressed)[KEY]()
+    actions_of(pressed)[Verdict(VALUE).key]()
     pressed.judge.assert_called_with(Verdict(VALUE))
-    assert f"5 {TEXT}" in numbered_text("1") and verdict_text(Verdict(VALUE)) == f"{SIGN} {TEXT}"
+    assert f"{place + 1} {TEXT}" in numbered_text("1") and verdict_text(Verdict(VALUE)) == f"{SIGN} {TEXT}"
 
 
 # -- columns --
@@ -212,7 +219,7 @@ def table_in_terminal(reviewed: Reviewed) -> None:
     from SegWithUCore.review.worklist import make_worklist
 
     header = _worklist_table(make_worklist([reviewed.folder])).splitlines()[0]
-    assert "reviewers" in header.split()
+    assert "made up" in header
 
 
 def served_worklist(reviewed: Reviewed) -> None:
