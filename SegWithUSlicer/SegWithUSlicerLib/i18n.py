@@ -4,7 +4,10 @@ Slicer's own `tr` where there is one. The slicer-core wheel and the command line
 English text is used as it is.
 """
 
+from types import ModuleType
+
 try:
+    from slicer.i18n import getContext, translate
     from slicer.i18n import tr as _
 except ImportError:
 
@@ -12,5 +15,18 @@ except ImportError:
         """Return the English text: there is no translator here."""
         return text
 
+    def translate(_context: str, text: str) -> str:
+        """Return the English text."""
+        return text
 
-__all__ = ["_"]
+    def getContext(_file: str) -> str:  # noqa: N802 - as Slicer names it
+        """Return nothing: see `translate`."""
+        return ""
+
+
+def translated(text: str, table: ModuleType) -> str:
+    """Translate a text that one of the engine's tables marks; others stay as they are."""
+    return translate(getContext(str(table.__file__)), text) if text else ""
+
+
+__all__ = ["_", "translated"]

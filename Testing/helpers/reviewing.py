@@ -74,10 +74,10 @@ class Reviewing:
 
     def cell(self, region_id: int, column: int = 1) -> str:
         """What the table says about a region, by default its verdict in words: the cell has the sign."""
-        from SegWithUSlicerLib.panels.review_widgets import VERDICTS
+        from SegWithUCore.review.verdicts import Verdict
 
         text = str(self.ui.regionsTable.item(self.ids.index(region_id), column).text())
-        return {words.split()[0]: words for words in VERDICTS.values()}.get(text, text)
+        return {each.kind.sign: f"{each.kind.sign} {each.text}" for each in Verdict}.get(text, text)
 
     def row(self) -> int:
         """The selected row."""

@@ -48,7 +48,7 @@ def test_a_folder_is_listed_worst_first(listing: Listing) -> None:
     assert listing.shown == [entry.name for entry in entries]
     for entry in entries:
         told = tuple(listing.cell(entry.name, column) for column in range(1, 7))
-        assert entry.light is not None and told[1] == entry.light.level
+        assert entry.status is not None and told[1] == entry.status.level
         assert told[2:] == (
             f"{entry.metrics['wrong_share'] * 100:.0f} %",
             str(entry.regions),

@@ -239,7 +239,7 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
 
     presses = (
         "tryItButton runButton proposeButton startReviewButton endReviewButton acceptButton correctButton rejectButton "
-        "secondReaderButton undoButton previousButton nextButton acceptStructureButton flagStructureButton "
+        "secondReaderButton undoButton previousButton nextButton acceptStructureButton secondReaderStructureButton "
         "clearStructureButton acceptRestButton showInputButton copyButton"
     )
     sections = (

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ..case.case_file import read_case
 from ..case.case_folders import deeper_cases
 from ..regions.region import UNCERTAIN, Region, competition_text
+from ..review.columns import Table, columns_of
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
-from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, WorklistEntry, make_worklist
+from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, counts_text, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
 from ..util.atomic_files import write_text
 from ..util.errors import SegWithUError
@@ -128,7 +129,9 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
             console.error(entry.trouble)
     flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
     data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
-    text = f"{_worklist_table(worklist)}\n{worklist.counts}. {worklist.order} {PACE[0].upper()}{PACE[1:]}. "
+    text = (
+        f"{_worklist_table(worklist)}\n{counts_text(worklist.entries)}. {worklist.order} {PACE[0].upper()}{PACE[1:]}. "
+    )
     text += f"Written to {options.output}."
     console.result(text, {**data, "warnings": worklist.warnings})
     return 1 if broken else 0
@@ -138,29 +141,12 @@ def _worklist_table(worklist: Worklist) -> str:
     entries = [entry for entry in worklist.entries if not entry.trouble]
     if not entries:
         return "No case could be read."
-    rows = [_worklist_row(entry) for entry in entries[:_MOST_ROWS]]
-    text = table(list(rows[0]), [list(row.values()) for row in rows], words=(0, 1, 4, 8))
+    columns = columns_of(Table.TERMINAL)
+    rows = [[column.shown(entry) for column in columns] for entry in entries[:_MOST_ROWS]]
+    words = [place for place, column in enumerate(columns) if column.digits is None]
+    text = table([f"{column.title[:1].lower()}{column.title[1:]}" for column in columns], rows, words)
     more = len(entries) - _MOST_ROWS
     return f"{text}\n... and {more} more in {WORKLIST_CSV}" if more > 0 else text
-
-
-def _worklist_row(entry: WorklistEntry) -> dict[str, str]:
-    metrics, known = entry.metrics, entry.regions is not None
-
-    def text(value: float | None, form: str) -> str:
-        return format(value, form) if known and value is not None else ""
-
-    return {
-        "case": entry.name,
-        "light": "" if entry.light is None else entry.light.level,
-        "likely wrong": entry.share_text,
-        "pred. Dice": text(metrics.get("predicted_dice"), ".2f"),
-        "worst structure": (entry.worst_structure or "") if known else "not calibrated",
-        "open": f"{entry.open_regions} of {entry.regions}" if known else "",
-        "min": text(entry.minutes, ".1f"),
-        "mm3/min": text(entry.benefit, ".0f"),
-        "reviewed": "; ".join(f"{each.reviewer} {each.decided}/{each.regions}" for each in entry.reviews),
-    }
 
 
 def run_web(options: argparse.Namespace, console: Console) -> int:

@@ -31,7 +31,7 @@ from ..io.grid import VoxelGrid
 from ..io.volume import check_file
 from ..models.input_spec import Label
 from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
-from ..review.light import with_light
+from ..review.status import with_status
 from ..util.csv_files import harmless_cell
 from ..util.errors import InputError, OutputError
 
@@ -185,7 +185,7 @@ def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dic
         "ood": {"warnings": _warnings(case, names)},
         "structures": [_kept(entry, _STRUCTURE) for entry in case["structures"]],
     }
-    return with_light(facts)
+    return with_status(facts)
 
 
 def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:

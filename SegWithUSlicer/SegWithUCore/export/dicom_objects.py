@@ -113,14 +113,14 @@ class ModelProvenance:
         software: of this program, "segwithu 1.0.0".
         facts: what else identifies the model and settings, by name: hashes, head.
         weights_sha256: stands as the serial number of the device: equal weights are one device.
-        light: what to do with the case, before what the model alone made.
+        status: what to do with the case, before what the model alone made.
     """
 
     model: str
     software: str
     facts: Mapping[str, str]
     weights_sha256: str
-    light: str = ""
+    status: str = ""
 
     @classmethod
     def from_case(cls, case: Mapping[str, Any]) -> "ModelProvenance":
@@ -128,8 +128,8 @@ class ModelProvenance:
         model, hashes = case["model"], ("weights_sha256", "calibration_sha256", "network_sha256")
         facts = {key: str(model[key]) for key in ("head", *hashes) if model.get(key)}
         software = f"segwithu {case['versions']['segwithu']}"
-        light = f"{case['light']['level'].capitalize()}. " if case.get("light") else ""
-        return cls(f"{model['name']} {model['version']}", software, facts, str(model["weights_sha256"]), light)
+        status = f"{case['light']['level'].capitalize()}. " if case.get("light") else ""
+        return cls(f"{model['name']} {model['version']}", software, facts, str(model["weights_sha256"]), status)
 
 
 @dataclass(frozen=True)
@@ -328,7 +328,7 @@ def common_fields(source: SourceSeries, origin: ModelProvenance, title: SeriesTi
         "software_versions": [text(origin.software), text(origin.model)],
         "device_serial_number": text(origin.weights_sha256),
         "content_label": title.label,
-        "content_description": text(f"{'' if title.creator else origin.light}With the model {origin.model}"),
+        "content_description": text(f"{'' if title.creator else origin.status}With the model {origin.model}"),
         "content_creator_name": person(title.creator),
         "series_description": text(title.series),
         "coding_schemes": [

@@ -19,8 +19,9 @@ from pydicom.valuerep import DT
 from ..models.input_spec import Code, Label
 from ..regions.region import Region
 from ..review.flags import Flag, informative_dice, metrics_of_case
-from ..review.log_format import SPOKEN, StructureJudged, Undone, Verdict, VerdictGiven
+from ..review.log_format import StructureJudged, Undone, VerdictGiven
 from ..review.reviews import Review
+from ..review.verdicts import GIVEN, Verdict
 from . import dicom_objects as objects
 from .dicom_objects import SCHEME, concept, text, type_of
 
@@ -39,7 +40,7 @@ Drawing = tuple[Dataset, objects.Segments]
 
 def judged_regions(regions: Sequence[Region], review: Review) -> list[Region]:
     """List the regions on which a reviewer gave a verdict after a look."""
-    return [region for region in regions if review.state.verdict_of(region.id) in SPOKEN]
+    return [region for region in regions if review.state.verdict_of(region.id) in GIVEN]
 
 
 def region_segment(region: Region) -> objects.Segment:

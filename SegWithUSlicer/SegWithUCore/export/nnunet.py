@@ -13,7 +13,6 @@ from ..case.case_files import case_volume
 from ..case.case_image import case_grid, case_image
 from ..case.case_regions import assessed_part
 from ..case.segmentation_file import read_reviewed
-from ..review.log_format import Verdict
 from ..review.reviewer import version_path
 from ..review.reviews import read_reviews, seen_by
 from ..review.worklist import make_worklist
@@ -113,6 +112,6 @@ def finished_labels(folder: Path, case: Mapping[str, Any], reviewer: str | None,
         labels, note = read_reviewed(path, case_grid(folder, case), case)
         notes += [note] if note else []
         return labels
-    if review.state.edits or Verdict.CORRECTED in review.verdicts(found.regions).values():
+    if review.state.edits or any(verdict.kind.needs_edit for verdict in review.verdicts(found.regions).values()):
         raise InputError(f"{path} is missing, though the segmentation was corrected: put it back.", "missing-file")
     return sitk.GetArrayFromImage(case_volume(folder, case, SEGMENTATION_FILE, labels=True))

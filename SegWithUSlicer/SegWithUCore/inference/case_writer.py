@@ -32,7 +32,7 @@ from ..io.roi import whole_grid
 from ..models.input_spec import Label
 from ..regions.find_regions import RegionSettings
 from ..regions.region import UNCERTAIN
-from ..review.light import with_light
+from ..review.status import with_status
 from ..util.atomic_files import atomic_folder
 from ..util.errors import InputError, OutputError
 from ..util.input_files import plain_name
@@ -67,7 +67,7 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
             records = _write_volumes(result, ranges, work, progress)
         except (RuntimeError, OutputError) as error:  # SimpleITK's writers raise RuntimeError
             raise OutputError(f"Cannot write {target}: the disk is full or read-only; free some space.") from error
-        facts = with_light(case_facts(result, target, ranges))
+        facts = with_status(case_facts(result, target, ranges))
         write_structures(facts, work / STRUCTURES_FILE)
         if can_draw():
             found, maps, labels = result.assessed, result.maps, dict(enumerate(result.labels))
@@ -156,7 +156,7 @@ def _write_volumes(
 
 
 def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    """Make the content of `case.json`, but for flags and light; `ranges` are those of `map_ranges`."""
+    """Make the content of `case.json`, but for flags and status; `ranges` are those of `map_ranges`."""
     job, source, model = result.job, result.source, result.model
     bundle, calibration = model.bundle, model.bundle.calibration or {}
     box = result.assessed.box.to_json()

@@ -26,11 +26,10 @@ from ..io.grid import VoxelGrid
 from ..io.volume import ras_to_lps
 from ..regions.region import Region, why
 from ..review.flags import Flag, case_flags, rules_of_case, structures_of
-from ..review.light import light_of
-from ..review.log_format import Verdict
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
-from ..review.worklist import WorklistEntry, read_for_worklist, worklist_of
+from ..review.status import status_of
+from ..review.worklist import WorklistEntry, counts_text, read_for_worklist, worklist_of
 from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from .pictures import REGION_COLOUR, REVIEWED_COLOURS, PlanePicture, Volumes, pictures_around
@@ -90,7 +89,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
     shown = _in_order_of_need(regions, reviews)[:SHOWN_REGIONS]
     drawn = _drawn(folder, case, found, shown, image_file)
     flags = case_flags(case, rules_of_case(case), reviews, regions)
-    light = light_of(case, flags)
+    status = status_of(case, flags)
     hashes = hash_facts(case)
     notes = [*found.notes, *lost_maps(folder, case).values(), *drawn.notes]
     differing = [f"{region.rank}" for region in disagreements(regions, reviews)[:MOST_LISTED]]
@@ -99,9 +98,9 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         "case.html",
         heading=str(case["name"]),
         title=f"{case['name']}: segmentation report",
-        light=replace(light, reason=_typeset(light.reason)),
+        status=replace(status, reason=_typeset(status.reason)),
         lead=[_lead(case, len(regions))],
-        flags=[*_flags(case, flags, light.reason), *(("note", note) for note in notes)],
+        flags=[*_flags(case, flags, status.reason), *(("note", note) for note in notes)],
         structures=structures_table(case),
         named=[(str(entry["name"]), tuple(map(int, entry["color"][:3]))) for entry in structures][:MOST_NAMED],
         overview=drawn.overview,
@@ -126,13 +125,8 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
 
 
 def _in_order_of_need(regions: Sequence[Region], reviews: Sequence[Review]) -> list[Region]:
-    """Sort regions that a reviewer rejected or wants a second reader for first, then by expected wrong volume."""
-    urgent = {
-        id_
-        for review in reviews
-        for id_, verdict in review.verdicts(regions).items()
-        if verdict in (Verdict.REJECTED, Verdict.SECOND_READER)
-    }
+    """Sort regions whose verdict of a reviewer wants attention first, then by expected wrong volume."""
+    urgent = {id_ for review in reviews for id_, verdict in review.verdicts(regions).items() if verdict.wants_attention}
     return sorted(regions, key=lambda region: (region.id not in urgent, region.rank))
 
 
@@ -269,7 +263,7 @@ def write_cohort_overview(output: Path) -> list[str]:
         title=f"{output.resolve().name}: {len(rows)} cases",
         heading=output.resolve().name,
         alerts=worklist.warnings,
-        lead=[f"{worklist.counts}.", worklist.order],
+        lead=[f"{counts_text(worklist.entries)}.", worklist.order],
         rows=rows,
         table=STRUCTURES_FILE,
     )
@@ -287,6 +281,6 @@ def _row(entry: WorklistEntry) -> dict[str, Any]:
         "preview": preview,
         "report": report,
         "share": entry.share_text,
-        "light": entry.light,
+        "status": entry.status,
         "structures": [[row[0], row[1], row[-1]] for row in structures_table(read_case(folder)).rows],
     }

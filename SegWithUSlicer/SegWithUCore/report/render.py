@@ -52,7 +52,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     environment.globals["NOT_FOR_CLINICAL_USE"] = NOT_FOR_CLINICAL_USE
-    environment.globals |= {"alerts": (), "light": None}  # what a page gives takes its place
+    environment.globals |= {"alerts": (), "status": None}  # what a page gives takes its place
     environment.filters["zipped"] = zip  # as long as the shorter
     environment.filters["png_base64"] = lambda pixels: base64.b64encode(png_bytes(pixels)).decode()
     environment.filters["file_base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()

@@ -8,8 +8,8 @@ from typing import Any
 from ..case.structures_table import OUTSIDE
 from ..regions.region import Region
 from ..review.flags import informative_dice, structures_of, wrong_share
-from ..review.log_format import SPOKEN, Verdict
 from ..review.reviews import Review
+from ..review.verdicts import GIVEN, Verdict
 
 NOT_ASSESSED = "not assessed"
 ALL_TOGETHER = "all together"
@@ -110,13 +110,13 @@ def reviews_table(regions: Sequence[Region], reviews: Sequence[Review]) -> Repor
     rows = []
     for review in reviews:
         given = list(review.verdicts(regions).values())
-        counts = [str(given.count(verdict)) for verdict in SPOKEN]
-        looked = sum(verdict in SPOKEN for verdict in given)
+        counts = [str(given.count(verdict)) for verdict in GIVEN]
+        looked = sum(verdict.kind.looked for verdict in given)
         unseen = [region for region in regions if review.state.verdict_of(region.id) is Verdict.NOT_LOOKED_AT]
         wrong = sum(region.expected_wrong_mm3 for region in unseen)
         without_a_look = f"{len(unseen)} ({wrong:.0f} mm³)" if unseen else "0"
         rows.append([review.reviewer, f"{looked} of {len(regions)}", *counts, without_a_look])
-    return ReportTable(["reviewer", "regions", *(verdict.value for verdict in Verdict)], rows)
+    return ReportTable(["reviewer", "regions", *(*GIVEN, Verdict.NOT_LOOKED_AT)], rows)
 
 
 def _times(values: Sequence[float]) -> str:

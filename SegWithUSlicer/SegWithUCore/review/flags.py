@@ -10,8 +10,8 @@ from typing import Any
 from ..case.case_file import naming_case, read_case
 from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
 from ..regions.region import Region
-from .log_format import Verdict
 from .reviews import Review, read_reviews
+from .verdicts import GIVEN
 
 # What a bundle keeps of its calibration cases (`calibration.flags.metrics`), sorted, for each of them.
 FIGURES = ("wrong_share", "wrong_mm3", "predicted_dice")
@@ -23,7 +23,6 @@ LARGEST = 1e6
 WARNED = frozenset({"warning", "refused"})
 # A case, or a structure, of which more is expected to be wrong is flagged, whatever its model's limits are.
 MOST_WRONG_SHARE = 0.5
-_WISHES = {Verdict.REJECTED: "rejected {}", Verdict.SECOND_READER: "wants a second reader for {}"}
 
 
 class Rule(StrEnum):
@@ -197,15 +196,15 @@ def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Itera
     for review in reviews:
         for name in names:
             own = review.verdicts([region for region in regions if region.structure == name])
-            for verdict, text in _WISHES.items():
-                count = sum(given is verdict for given in own.values())
-                if count:
-                    wish = f"{review.reviewer} {text.format(f'{count} region' if count == 1 else f'{count} regions')}"
-                    yield Flag(Rule.REVIEWER, name, float(count), None, f"{name}: {wish}.")
+            for verdict in GIVEN:
+                count = list(own.values()).count(verdict)
+                if verdict.wants_attention and count:
+                    what = verdict.kind.flag.format(f"{count} region" if count == 1 else f"{count} regions")
+                    yield Flag(Rule.REVIEWER, name, float(count), None, f"{name}: {review.reviewer} {what}.")
             standing = review.state.structure(name)
-            if standing.explicit and standing.verdict in _WISHES:
-                wish = _WISHES[standing.verdict].format("the whole structure")
-                yield Flag(Rule.REVIEWER, name, None, None, f"{name}: {review.reviewer} {wish}.")
+            if standing.verdict is not None and standing.verdict.wants_attention:
+                what = standing.verdict.kind.flag.format("the whole structure")
+                yield Flag(Rule.REVIEWER, name, None, None, f"{name}: {review.reviewer} {what}.")
 
 
 def _percent(share: float) -> str:

@@ -1,14 +1,14 @@
-"""Format of a review log: actions and verdicts, JSON lines, cut last lines."""
+"""Format of a review log: actions, JSON lines, cut last lines."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from ..util.errors import OTHER_VERSION, InputError
 from ..util.input_files import read_bounded
 from ..util.strict_json import parse_json, to_json, typed
+from .verdicts import Verdict
 
 # Format of the lines; a log of another format is not continued.
 FORMAT = 2
@@ -19,22 +19,6 @@ MAXIMUM_BYTES = 16 << 20
 MAXIMUM_LINE_BYTES = 2 << 20
 # Characters, about forty pages; a longer comment is cut, with a note.
 MAXIMUM_COMMENT = 100_000
-
-
-class Verdict(StrEnum):
-    """What a reviewer says about a region or a structure."""
-
-    ACCEPTED = "accepted"
-    CORRECTED = "corrected"
-    REJECTED = "rejected"
-    SECOND_READER = "needs second reader"
-    NOT_LOOKED_AT = "not looked at"
-
-
-# Verdicts after which a region's expected errors count as seen: it was looked at, and is right now.
-SEEN = frozenset({Verdict.ACCEPTED, Verdict.CORRECTED})
-# Verdicts that somebody gives after a look; the other one is what `RestAccepted` leaves.
-SPOKEN = tuple(verdict for verdict in Verdict if verdict is not Verdict.NOT_LOOKED_AT)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from ..models.quality import site_command
 from ..regions.region import Region
 from ..util.csv_files import csv_text
 from ..util.errors import InputError, naming
-from .log_format import NAMES, SEEN, SPOKEN, Event, Opened, ParsedLog, Verdict, read_log
+from .log_format import NAMES, Event, Opened, ParsedLog, read_log
 from .reviewer import clean_reviewer_name, is_log_of, version_path
 from .state import ReviewState
+from .verdicts import GIVEN, SEEN, Verdict
 
 LOG_PATTERN = "review.*.jsonl"
 # Returns a folder besides the case's own where reviews of it may lie, from the case folder, the content of `case.json`
@@ -147,7 +148,7 @@ def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: s
 
 def _given(region: Region, reviews: Sequence[Review]) -> set[Verdict]:
     """Return the verdicts of reviewers who looked at a region."""
-    return {verdict for review in reviews if (verdict := review.state.verdict_of(region.id)) in SPOKEN}
+    return {verdict for review in reviews if (verdict := review.state.verdict_of(region.id)) in GIVEN}
 
 
 def disagreements(regions: Sequence[Region], reviews: Sequence[Review]) -> list[Region]:
@@ -192,25 +193,24 @@ FACTOR_CASES, STAGE_CASES = 3, 10
 """From so many on a factor, and a second stage, are fitted."""
 MOST_LOOKED_AT = 50
 """Cases that are read for their number."""
-_IN_DOUBT = {Verdict.REJECTED, Verdict.SECOND_READER}
 
 
 def corrected_segmentation(folder: Path, case: Mapping[str, Any]) -> Path | None:
     """Find the segmentation of a finished review: the version that its reviewer has saved.
 
-    All regions have a verdict, and nothing is rejected or waits for a second reader.
+    All regions have a verdict, and none of a region or structure wants attention.
 
     Raises:
         InputError: there are several, or regions are missing or damaged.
     """
     found, names = read_reviews(folder, case), [str(entry["name"]) for entry in case["structures"]]
-    done = [
-        path
-        for review in found.reviews
-        if len(verdicts := review.verdicts(found.regions)) == len(found.regions)
-        and _IN_DOUBT.isdisjoint([*verdicts.values(), *(review.state.structure(name).verdict for name in names)])
-        if (path := version_path(folder, review.path.name)).is_file()
-    ]
+    done = []
+    for review in found.reviews:
+        verdicts, path = list(review.verdicts(found.regions).values()), version_path(folder, review.path.name)
+        all_given = len(verdicts) == len(found.regions)
+        verdicts += [verdict for name in names if (verdict := review.state.structure(name).verdict)]
+        if all_given and not any(verdict.wants_attention for verdict in verdicts) and path.is_file():
+            done.append(path)
     if len(done) > 1:
         files = ", ".join(path.name for path in done)
         raise InputError(f"{folder} has {len(done)} corrected segmentations ({files}): keep one.", "two-references")

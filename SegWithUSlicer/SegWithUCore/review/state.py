@@ -8,7 +8,7 @@ from math import fsum
 from ..regions.region import Region
 from ..util.errors import InputError
 from . import log_format as log
-from .log_format import Verdict
+from .verdicts import SEEN, Verdict
 
 __all__ = ["Progress", "ReviewState", "StructureVerdict", "Verdict"]
 
@@ -94,7 +94,6 @@ class ReviewState:
             self._members.setdefault(region.structure, []).append(region.id)
         self._verdicts: dict[int, Verdict] = {}
         self._comments: dict[int, str] = {}
-        self._seconds: dict[int, float] = {}
         self._structures: dict[str, tuple[Verdict | None, str]] = {}
         self._steps: list[_Step] = []
 
@@ -127,23 +126,23 @@ class ReviewState:
         self.check(event.action)
         self.lines += 1
         match event.action:
-            case log.VerdictGiven(region, verdict, comment, seconds):
+            case log.VerdictGiven(region, verdict, comment):
                 self._steps.append(_Step(self.lines, event.action, self._of_region(region)))
                 self._set_region(region, verdict, self.comment_of(region) if comment is None else comment)
-                self._spend(region, seconds)
+                self.last_region = region
             case log.RestAccepted(regions, _):
                 self._steps.append(_Step(self.lines, event.action))
                 self._verdicts |= dict.fromkeys(regions, Verdict.NOT_LOOKED_AT)
             case log.Commented(region, comment):
                 self._steps.append(_Step(self.lines, event.action, self._of_region(region)))
                 self._set_region(region, self.verdict_of(region), comment)
-                self._spend(region, 0.0)
+                self.last_region = region
             case log.StructureJudged(structure, verdict, comment):
                 before = self._structures.get(structure, (None, ""))
                 self._steps.append(_Step(self.lines, event.action, before))
                 self._structures[structure] = (verdict, comment)
-            case log.RegionViewed(region, seconds):
-                self._spend(region, seconds)
+            case log.RegionViewed(region):
+                self.last_region = region
             case log.Edited():
                 self.edits.append(event.action)
             case log.Undone():
@@ -179,10 +178,6 @@ class ReviewState:
         """Return the current comment; "" for none."""
         return self._comments.get(region_id, "")
 
-    def seconds_on(self, region_id: int) -> float:
-        """How long the region was visible; undoing takes no time back."""
-        return self._seconds.get(region_id, 0.0)
-
     def decided(self, region_id: int) -> bool:
         """Whether the region has a verdict, even without a look."""
         return region_id in self._verdicts
@@ -190,7 +185,7 @@ class ReviewState:
     @property
     def seen_ids(self) -> frozenset[int]:
         """Regions that are accepted or corrected."""
-        return frozenset(region for region, verdict in self._verdicts.items() if verdict in log.SEEN)
+        return frozenset(region for region, verdict in self._verdicts.items() if verdict in SEEN)
 
     @property
     def unseen_ids(self) -> frozenset[int]:
@@ -250,7 +245,7 @@ class ReviewState:
         """Return a structure's status; one without regions is accepted only by the reviewer's own word."""
         members = self._members.get(name, [])
         verdicts = [self._verdicts[region] for region in members if region in self._verdicts]
-        seen = sum(verdict in log.SEEN for verdict in verdicts)
+        seen = sum(verdict in SEEN for verdict in verdicts)
         unseen = verdicts.count(Verdict.NOT_LOOKED_AT)
         looked = len(verdicts) - unseen
         explicit = self._structures.get(name, (None, ""))[0]
@@ -276,7 +271,3 @@ class ReviewState:
             self._verdicts.pop(region, None)
         else:
             self._verdicts[region] = verdict
-
-    def _spend(self, region: int, seconds: float) -> None:
-        self._seconds[region] = self._seconds.get(region, 0.0) + seconds
-        self.last_region = region

@@ -6,7 +6,7 @@ Standard library only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from ..case.case_folders import checked_file
 from ..util.errors import InputError
 from ..util.folder_entries import lost_link
 from .flags import LARGEST, Flag, Rule, case_flags, metrics_of_case, rules_of_case, structures_of
-from .light import Level, Light, light_of
-from .log_format import SEEN, Verdict
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, seen_by, unseen_regions
+from .status import Level, Status, status_of
+from .verdicts import SEEN, Verdict
 
 SECONDS_PER_REGION = 20.0
 # For opening a case: without it one large region would come before any case of many.
@@ -35,7 +35,7 @@ SORTS = {
 
 
 @dataclass(frozen=True)
-class ReviewStatus:
+class ReviewProgress:
     """How far one reviewer is.
 
     Attributes:
@@ -51,11 +51,22 @@ class ReviewStatus:
     unseen: int = 0
 
     @property
+    def short_text(self) -> str:
+        """For a cell of a table."""
+        if self.unseen:
+            return f"{self.decided} of {self.regions}, {self.unseen} not looked at"
+        return "done" if self.decided >= self.regions else f"{self.decided} of {self.regions}"
+
+    @property
     def text(self) -> str:
         """For people."""
         unseen = f", {self.unseen} not looked at" if self.unseen else ""
         when = f", {self.when}" if self.when else ""
         return f"{self.reviewer}: {self.decided} of {self.regions} regions{unseen}{when}"
+
+    def to_json(self) -> dict[str, Any]:
+        """For `worklist.json`."""
+        return {**asdict(self), "text": self.text}
 
 
 @dataclass(frozen=True)
@@ -66,11 +77,11 @@ class WorklistEntry:
         name: of the case.
         folder: of the case.
         flags: with their reasons.
-        light: what to do with the case; None if it was not read.
+        status: what to do with the case; None if it was not read.
         worst_structure: the one with the largest expected wrong volume; None without calibration.
         expected_wrong_mm3: of that structure.
         regions: number of regions; None if nothing is calibrated, or the case was not read.
-        open_regions: those that no reviewer has accepted, corrected or taken without a look.
+        open_regions: those that no reviewer has accepted, corrected or taken without a look; None as `regions`.
         open_wrong_mm3: expected wrong volume that these hold.
         reviews: of each reviewer.
         notes: what is wrong with its reviews, one sentence each.
@@ -83,17 +94,17 @@ class WorklistEntry:
     name: str
     folder: Path
     flags: tuple[Flag, ...] = ()
-    light: Light | None = None
+    status: Status | None = None
     worst_structure: str | None = None
     expected_wrong_mm3: float | None = None
     regions: int | None = None
-    open_regions: int = 0
-    open_wrong_mm3: float = 0.0
-    reviews: tuple[ReviewStatus, ...] = ()
+    open_regions: int | None = None
+    open_wrong_mm3: float | None = None
+    reviews: tuple[ReviewProgress, ...] = ()
     notes: tuple[str, ...] = ()
     trouble: str = ""
-    unseen_regions: int = 0
-    unseen_wrong_mm3: float = 0.0
+    unseen_regions: int | None = None
+    unseen_wrong_mm3: float | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
@@ -103,21 +114,66 @@ class WorklistEntry:
         return "" if share is None else "all" if share >= LARGEST else f"{share * 100:.0f} %"
 
     @property
-    def minutes(self) -> float:
+    def minutes(self) -> float | None:
         """Estimated time of reviewing the open regions."""
-        return (SECONDS_TO_OPEN + SECONDS_PER_REGION * self.open_regions) / 60 if self.open_regions else 0.0
+        if not self.open_regions:
+            return None if self.open_regions is None else 0.0
+        return (SECONDS_TO_OPEN + SECONDS_PER_REGION * self.open_regions) / 60
 
     @property
-    def benefit(self) -> float:
+    def benefit(self) -> float | None:
         """Expected wrong mm3 seen per minute; 0 if nothing is left to review."""
-        return self.open_wrong_mm3 / self.minutes if self.minutes else 0.0
+        wrong = self.open_wrong_mm3
+        return None if wrong is None else wrong / self.minutes if self.minutes else 0.0
+
+    @property
+    def has_sign(self) -> bool:
+        """Whether anything is to be looked at, as far as is known."""
+        return self.status is None or self.status.level is not Level.NO_SIGN
+
+    @property
+    def about(self) -> list[str]:
+        """Why the case has its status, and what is unusual about it."""
+        if self.trouble:
+            return [self.trouble]
+        reasons = [] if self.status is None else [self.status.text]
+        reasons += [flag.message for flag in self.flags if self.status is None or flag.message != self.status.reason]
+        return list(dict.fromkeys([*reasons, *self.notes]))
+
+    @property
+    def searched(self) -> str:
+        """What a filter looks for words in."""
+        named = [*(flag.rule.value for flag in self.flags), *(review.reviewer for review in self.reviews)]
+        return "\n".join([self.name, self.worst_structure or "", *self.about, *named])
+
+    @property
+    def open_text(self) -> str:
+        """How many regions are open, of all; "" if that is not known."""
+        return "" if self.regions is None else f"{self.open_regions} of {self.regions}"
+
+    def decided_by(self, reviewer: str) -> int:
+        """Count the regions that a reviewer has decided or taken without a look; "" for whoever is furthest."""
+        reviews = [review for review in self.reviews if review.reviewer == reviewer or not reviewer]
+        return max((review.decided + review.unseen for review in reviews), default=0)
+
+    def is_open_for(self, reviewer: str) -> bool:
+        """Whether a reviewer has regions left to decide."""
+        return bool(self.regions) and not self.trouble and self.decided_by(reviewer) < (self.regions or 0)
+
+    def review_text(self, reviewer: str) -> str:
+        """Say how far the case is: the reviewer's own part first, then the others'."""
+        if self.trouble or not self.regions:
+            return "cannot be read" if self.trouble else "not calibrated" if self.regions is None else "no region"
+        own = [each.short_text for each in self.reviews if each.reviewer == reviewer]
+        others = [f"{each.reviewer}: {each.short_text}" for each in self.reviews if each.reviewer != reviewer]
+        return "; ".join([*own, *others] if own or (others and not reviewer) else ["not started", *others])
 
 
 # Sort keys of `SORTS`, lowest first.
 _KEYS: dict[str, Callable[[WorklistEntry], float | None]] = {
     WORST_FIRST: lambda entry: None if (share := entry.metrics.get("wrong_share")) is None else -share,
     "predicted-dice": lambda entry: entry.metrics.get("predicted_dice"),
-    "benefit": lambda entry: -entry.benefit,
+    "benefit": lambda entry: -(entry.benefit or 0.0),
 }
 
 
@@ -144,13 +200,15 @@ class Worklist:
         """The order as a sentence."""
         return f"First the cases not to be used, then by {SORTS[self.sort]}."
 
-    @property
-    def counts(self) -> str:
-        """How many cases have which light."""
-        lights = [entry.light.level for entry in self.entries if entry.light is not None]
-        return f"{len(self.entries)} {'case' if len(self.entries) == 1 else 'cases'}: " + ", ".join(
-            f"{lights.count(level)} {level}" for level in Level
-        )
+
+def counts_text(entries: Sequence[WorklistEntry], reviewer: str | None = None) -> str:
+    """Say how many cases have which status, and how many are open for a reviewer, "" for whoever reads it."""
+    levels = [entry.status.level for entry in entries if entry.status is not None]
+    text = ", ".join(f"{levels.count(level)} {level}" for level in Level)
+    text = f"{len(entries)} {'case' if len(entries) == 1 else 'cases'}: {text}"
+    if reviewer is None:
+        return text
+    return f"{text}; {sum(entry.is_open_for(reviewer) for entry in entries)} open for {reviewer or 'you'}"
 
 
 def make_worklist(folders: Sequence[Path], sort: str = WORST_FIRST) -> Worklist:
@@ -174,7 +232,7 @@ def worklist_of(entries: Sequence[WorklistEntry], sort: str = WORST_FIRST) -> Wo
 
     def key(entry: WorklistEntry) -> tuple[Any, ...]:
         figure = _KEYS[sort](entry)
-        usable = entry.light is None or entry.light.level is not Level.DO_NOT_USE
+        usable = entry.status is None or entry.status.level is not Level.DO_NOT_USE
         return bool(entry.trouble), usable, figure is None, figure or 0.0, entry.name, str(entry.folder)
 
     return Worklist(tuple(sorted(entries, key=key)), sort)
@@ -218,24 +276,27 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     done = {id_ for review in found.reviews for id_, verdict in review.verdicts(regions).items() if verdict in SEEN}
     done |= {region.id for region in unseen}
     waiting = [region for region in regions if region.id not in done]
-    statuses = []
+    counts: dict[str, Any] = {
+        "regions": len(regions),
+        "open_regions": len(waiting),
+        "open_wrong_mm3": sum(region.expected_wrong_mm3 for region in waiting),
+        "unseen_regions": len(unseen),
+        "unseen_wrong_mm3": sum(region.expected_wrong_mm3 for region in unseen),
+    }
+    progress = []
     for review in all_reviews:
         given = list(review.verdicts(regions).values())
         taken, when = given.count(Verdict.NOT_LOOKED_AT), "" if case.get("anonymous") else review.when
-        statuses.append(ReviewStatus(review.reviewer, len(given) - taken, len(regions), when, taken))
+        progress.append(ReviewProgress(review.reviewer, len(given) - taken, len(regions), when, taken))
     return WorklistEntry(
         name=str(case["name"]),
         folder=folder,
         flags=tuple(flags),
-        light=light_of(case, flags),
+        status=status_of(case, flags),
         worst_structure=None if worst is None else str(worst["name"]),
         expected_wrong_mm3=None if worst is None else float(worst["expected_wrong_mm3"]),
-        regions=None if case.get("regions") is None else len(regions),
-        open_regions=len(waiting),
-        open_wrong_mm3=sum(region.expected_wrong_mm3 for region in waiting),
-        reviews=tuple(statuses),
+        reviews=tuple(progress),
         notes=(*found.notes, *lost_maps(folder, case).values()),
-        unseen_regions=len(unseen),
-        unseen_wrong_mm3=sum(region.expected_wrong_mm3 for region in unseen),
         metrics=metrics_of_case(case),
+        **(counts if case.get("regions") is not None else {}),
     )

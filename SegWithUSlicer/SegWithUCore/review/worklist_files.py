@@ -1,9 +1,7 @@
 """Write and read `worklist.csv` and `worklist.json`, which name case folders relative to themselves."""
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,11 @@ from ..util.csv_files import csv_text
 from ..util.errors import InputError
 from ..util.paths import has_links, is_inside, is_own, path_mac, stored_path
 from ..util.strict_json import read_json_object, to_json
+from .columns import Table, columns_of
 from .worklist import PACE, SORTS, Worklist, WorklistEntry
 
 WORKLIST_CSV, WORKLIST_JSON = "worklist.csv", "worklist.json"
 FORMAT = "segwithu-worklist"
-COLUMNS = (
-    *("rank", "case", "light", "reason", "wrong_share", "predicted_dice", "case_wrong_mm3", "worst_structure"),
-    *("expected_wrong_mm3", "regions", "open_regions", "open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3"),
-    *("minutes", "benefit_mm3_per_minute", "flags", "reasons", "reviewed", "trouble", "folder"),
-)
 _WANTED = "give one that segwithu worklist wrote"
 
 
@@ -36,7 +30,11 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         OutputError: the folder cannot be written to.
     """
     rows = [
-        {"rank": rank, **row_json(entry), **_folder_entry(entry.folder, folder)}
+        {
+            "rank": rank,
+            **{column.name: column.in_json(entry) for column in columns_of(Table.JSON)},
+            **_folder_entry(entry.folder, folder),
+        }
         for rank, entry in enumerate(worklist.entries, 1)
     ]
     content = {
@@ -49,47 +47,13 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
         "warnings": worklist.warnings,
         "cases": rows,
     }
-    cells = []
-    for row, entry in zip(rows, worklist.entries, strict=True):
-        joined = {  # lists are joined, for spreadsheets
-            **row,
-            "light": row["light"] and row["light"]["level"],
-            "reason": row["light"] and row["light"]["reason"],
-            "flags": "; ".join(dict.fromkeys(flag.rule.value for flag in entry.flags)),
-            "reasons": " ".join(flag.message for flag in entry.flags),
-            "reviewed": "; ".join(review.text for review in entry.reviews),
-        }
-        cells.append([joined[name] for name in COLUMNS])
+    columns = columns_of(Table.CSV)
+    cells = [
+        [row["rank"], *(column.in_csv(entry) for column in columns), row["folder"]]
+        for row, entry in zip(rows, worklist.entries, strict=True)
+    ]
     write_text(folder / WORKLIST_JSON, to_json(content) + "\n")
-    write_text(folder / WORKLIST_CSV, csv_text(COLUMNS, cells))
-
-
-def row_json(entry: WorklistEntry) -> dict[str, Any]:
-    """Describe a case as `worklist.json` and the page do."""
-    counted = dict[str, Any]()
-    for name in ("open_regions", "open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3", "minutes"):
-        counted[name] = None if entry.regions is None else _rounded(getattr(entry, name))
-    return {
-        "case": entry.name,
-        "light": None if entry.light is None else entry.light.to_json(),
-        "flags": [flag.to_json() for flag in entry.flags],
-        "worst_structure": entry.worst_structure,
-        "expected_wrong_mm3": _rounded(entry.expected_wrong_mm3),
-        "regions": entry.regions,
-        **counted,
-        "benefit_mm3_per_minute": None if entry.regions is None else _rounded(entry.benefit),
-        "reviews": [{**asdict(review), "text": review.text} for review in entry.reviews],
-        "wrong_share": _rounded(entry.metrics.get("wrong_share"), 4),
-        "share_text": entry.share_text,
-        "case_wrong_mm3": _rounded(entry.metrics.get("wrong_mm3")),
-        "predicted_dice": _rounded(entry.metrics.get("predicted_dice"), 4),
-        "notes": list(entry.notes),
-        "trouble": entry.trouble,
-    }
-
-
-def _rounded(value: float | None, digits: int = 2) -> float | None:
-    return round(value, digits) if value is not None and math.isfinite(value) else None  # JSON knows no infinity
+    write_text(folder / WORKLIST_CSV, csv_text(["rank", *(column.name for column in columns), "folder"], cells))
 
 
 def _folder_entry(folder: Path, base: Path) -> dict[str, str]:

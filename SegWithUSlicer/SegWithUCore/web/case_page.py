@@ -12,8 +12,8 @@ from ..io.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
 from ..review.flags import case_flags, rules_of_case
-from ..review.light import light_of
 from ..review.session import ReviewedCase
+from ..review.status import Level, status_of
 from .case_volumes import STEPS, CaseVolumes, box_json, map_window, region_masks
 
 FORMAT = "segwithu-page-case"
@@ -80,6 +80,7 @@ class PageCase:
     def _described(self) -> dict[str, Any]:
         case, volumes = self.volumes.description, self.volumes
         flags = case_flags(self.raw, rules_of_case(self.raw))
+        status = status_of(self.raw, flags)
         return {
             "name": case.name,
             "grid": _grid(volumes),
@@ -91,8 +92,8 @@ class PageCase:
             "first_map": next(iter(case.maps), None),
             "structures": [asdict(structure) for structure in case.structures],
             "boxes": [{"side": box.side, "index": box.index_ijk, "size": box.size_ijk} for box in case.boxes],
-            "flags": [flag.to_json() for flag in flags],
-            "light": light_of(self.raw, flags).to_json(),
+            "status": {**status.to_json(), "alert": status.text if status.level is Level.DO_NOT_USE else ""},
+            "reasons": list(dict.fromkeys([status.reason, *(flag.message for flag in flags)])),
             "facts": [list(fact) for fact in case_facts(self.raw)],
             "total_expected_wrong_mm3": self.reviewed.expected_wrong_mm3 if self.regions else None,
             "regions_trouble": self.regions_trouble,

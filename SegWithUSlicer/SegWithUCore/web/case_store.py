@@ -3,17 +3,17 @@
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..case.case_file import read_description
 from ..case.case_folders import case_folders
 from ..regions.region import ORDERS
-from ..review.log_format import SPOKEN
+from ..review.columns import WORST_COLUMN, Table, columns_of
 from ..review.reviewer import clean_reviewer_name
-from ..review.worklist import PACE, WorklistEntry, read_for_worklist, worklist_of
-from ..review.worklist_files import read_listed, row_json
+from ..review.verdicts import Verdict
+from ..review.worklist import PACE, WorklistEntry, counts_text, read_for_worklist, worklist_of
+from ..review.worklist_files import read_listed
 from ..util.errors import InputError
 from ..version import __version__
 from .case_page import PageCase
@@ -23,8 +23,6 @@ from .case_volumes import read_volumes
 KEPT_CASES = 3
 # Limit of all cases in memory but the last one: a large CT takes about 0.8 GB.
 KEPT_VOXELS = 1 << 27
-# Keys of the verdicts, as in Slicer.
-KEYS = ("Ctrl+Alt+1", "Ctrl+Alt+2", "Ctrl+Alt+3", "Ctrl+Alt+4")
 
 
 class CaseStore:
@@ -107,15 +105,8 @@ class CaseStore:
             "reviewer": name,
             "warnings": worklist.warnings,
             "order": worklist.order,
-            "cases": [
-                {
-                    **row_json(entry),
-                    "id": ids[entry.folder],
-                    "name": entry.name,
-                    "reviews": [{**asdict(one), "own": one.reviewer == name} for one in entry.reviews],
-                }
-                for entry in worklist.entries
-            ],
+            "summary": counts_text(worklist.entries, name),
+            "cases": [{"id": ids[entry.folder], **_row(entry, name)} for entry in worklist.entries],
         }
 
 
@@ -130,15 +121,26 @@ def _no_link(folder: Path) -> Path:
     return folder
 
 
+def _row(entry: WorklistEntry, reviewer: str) -> dict[str, Any]:
+    """Describe a case as the page lists it to a reviewer."""
+    return {
+        "name": entry.name,
+        "cells": [[column.shown(entry, reviewer), column.key(entry, reviewer)] for column in columns_of(Table.PAGE)],
+        "has_sign": entry.has_sign,
+        "is_open": entry.is_open_for(reviewer),
+        "can_open": not entry.trouble,
+        "searched": entry.searched,
+        "about": entry.about,
+    }
+
+
 def settings_json() -> dict[str, Any]:
     """Return what the page needs to know besides cases."""
-    titles = [f"{verdict.value[:1].upper()}{verdict.value[1:]}" for verdict in SPOKEN]
     return {
         "version": __version__,
         "pace": PACE,
         "orders": list(ORDERS),
-        "verdicts": [
-            {"value": verdict.value, "title": title, "key": key}
-            for verdict, title, key in zip(SPOKEN, titles, KEYS, strict=True)
-        ],
+        "verdicts": [verdict.to_json() for verdict in Verdict],
+        "columns": [column.to_json() for column in columns_of(Table.PAGE)],
+        "sorted_by": WORST_COLUMN,
     }

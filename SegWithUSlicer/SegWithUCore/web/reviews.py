@@ -23,6 +23,7 @@ from ..review.log import LogInUseError, now_utc
 from ..review.reviewer import log_path, version_path
 from ..review.reviews import corrected_cases_text
 from ..review.session import SHORTEST_LOOK_S, Session
+from ..review.verdicts import GIVEN
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.strict_json import parse_json
 from .case_page import PageCase
@@ -341,7 +342,7 @@ def _checked(action: log_format.Action, structures: set[str]) -> log_format.Acti
         UsageError: it may not.
     """
     seconds = getattr(action, "seconds", SHORTEST_LOOK_S)
-    is_of_page = isinstance(action, _FROM_PAGE) and getattr(action, "verdict", None) in (None, *log_format.SPOKEN)
+    is_of_page = isinstance(action, _FROM_PAGE) and getattr(action, "verdict", None) in (None, *GIVEN)
     is_known = not isinstance(action, log_format.StructureJudged) or action.structure in structures
     shortest = SHORTEST_LOOK_S if isinstance(action, log_format.RegionViewed) else 0.0
     if not is_of_page or not is_known or not shortest <= seconds <= LONGEST_LOOK_S:

@@ -17,7 +17,8 @@ from ..export.anonymous import anonymous_copy
 from ..export.case_export import Exported, ExportSettings, export_folder, exported, image_file_of, in_turn
 from ..io.roi import VoxelBox, whole_grid
 from ..report.render import render
-from ..review.worklist import make_worklist
+from ..review.columns import Table, columns_of
+from ..review.worklist import counts_text, make_worklist
 from ..util.errors import InputError
 from ..util.progress import Progress, silent
 from .case_page import PageCase
@@ -132,18 +133,13 @@ def _packed(data: bytes) -> str:
 def _index(copies: Sequence[Path], settings: ExportSettings) -> str:
     """List the pages, worst first."""
     worklist = make_worklist(list(copies))
-    rows = [
-        {
-            "file": f"{entry.name}.html",
-            "name": entry.name,
-            "light": entry.light,
-            "share": entry.share_text,
-            "structure": entry.worst_structure or "",
-            "regions": entry.regions,
-            "minutes": f"{entry.minutes:.0f}",
-        }
-        for entry in worklist.entries
-    ]
-    lead = [f"{worklist.counts}.", worklist.order]
-    return render("pages.html", title="Cases to review", heading="Cases to review", rows=rows, lead=lead,
-                  alerts=worklist.warnings, with_image=settings.with_image)  # fmt: skip
+    return render(
+        "pages.html",
+        title="Cases to review",
+        heading="Cases to review",
+        columns=columns_of(Table.INDEX),
+        entries=worklist.entries,
+        lead=[f"{counts_text(worklist.entries)}.", worklist.order],
+        alerts=worklist.warnings,
+        with_image=settings.with_image,
+    )

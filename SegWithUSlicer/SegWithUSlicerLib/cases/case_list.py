@@ -5,11 +5,10 @@ Needs neither Qt nor MRML, and loads nothing.
 
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.review.reviews import Elsewhere
@@ -102,48 +101,7 @@ class CaseList:
         item.entry, item.is_read = read_for_worklist(item.folder, self._also), True
 
 
-@dataclass(frozen=True)
-class ReviewerProgress:
-    """Progress of the reviewers of a case.
-
-    Attributes:
-        own: regions that the reviewer has decided; None before the review was started.
-        others: the other reviewers with theirs.
-        regions: number of regions; None if the model is not calibrated.
-        unseen: regions that the reviewer has accepted without looking at them.
-    """
-
-    own: int | None
-    others: Mapping[str, int]
-    regions: int | None
-    unseen: int = 0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether this reviewer has regions left to decide."""
-        return bool(self.regions) and (self.own or 0) + self.unseen < (self.regions or 0)
-
-
-def reviewer_progress(entry: WorklistEntry, reviewer: str) -> ReviewerProgress:
-    """Return how far a case is, for a reviewer and for the others; without a name the one who is furthest counts.
-
-    Args:
-        reviewer: as it stands in the logs.
-    """
-    statuses = {status.reviewer: status for status in entry.reviews}
-    furthest = max(statuses.values(), key=lambda status: status.decided + status.unseen, default=None)
-    own = statuses.pop(reviewer, None) if reviewer else furthest
-    decided = {name: status.decided for name, status in statuses.items()}
-    if own is None:
-        return ReviewerProgress(None, decided, entry.regions)
-    return ReviewerProgress(own.decided, decided, entry.regions, own.unseen)
-
-
 def matches(entry: WorklistEntry, text: str) -> bool:
     """Check whether all words of a filter occur in the texts about a case."""
-    texts: list[Any] = [entry.name, entry.folder.name, entry.worst_structure or "", entry.trouble]
-    texts += [] if entry.light is None else [entry.light.text]
-    texts += [part for flag in entry.flags for part in (flag.rule.value, flag.message)]
-    texts += [status.reviewer for status in entry.reviews]
-    whole = "\n".join(map(str, texts)).casefold()
+    whole = f"{entry.searched}\n{entry.folder.name}".casefold()
     return all(word in whole for word in text.casefold().split())

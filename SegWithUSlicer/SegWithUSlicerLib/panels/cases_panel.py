@@ -10,16 +10,16 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.review.light import Level
+from SegWithUCore.review import columns
 from SegWithUCore.review.reviewer import clean_reviewer_name
-from SegWithUCore.review.worklist import WorklistEntry
+from SegWithUCore.review.worklist import counts_text
 from SegWithUCore.review.worklist_files import WORKLIST_JSON
 from SegWithUCore.util.errors import SegWithUError
 
-from ..cases.case_list import CaseItem, CaseList, matches, reviewer_progress
+from ..cases.case_list import CaseItem, CaseList, matches
 from ..cases.moved_images import MovedImages
 from ..guarded import guarded
-from ..i18n import _
+from ..i18n import _, translated
 from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
 from ..scene.readout import typeset
@@ -29,8 +29,8 @@ from .review_panel import settings_folder
 from .widgets import GuiConnections, connect_clicks, fit_columns, fit_rows, put_cell, set_up_table, updates_disabled
 
 _LEAST_ROWS, _MOST_ROWS = 3, 10
-_WIDEST_PX = (135, 135, 130, 95, 60, 50, 190)
-"""In a panel of usual width only the structure's name is cut off; tool tips have the full texts."""
+_WIDEST_PX, _WIDEST_LAST_PX = 135, 190
+"""In a panel of usual width only the last column is cut off; tool tips have the full texts."""
 _OPENED = "▶ "
 
 
@@ -51,16 +51,10 @@ class CasesTable:
         self.opened: CaseItem | None = None
         """The case that is marked as open."""
         self._gui = GuiConnections()
-        titles = [
-            _("Case"),
-            _("Status"),
-            _("What to do"),
-            _("Likely wrong"),
-            _("Regions"),
-            _("Min"),
-            _("Worst structure"),
-        ]
-        set_up_table(table, titles)
+        self._columns = columns.columns_of(columns.Table.PANEL)
+        set_up_table(table, [translated(column.title, columns) for column in self._columns])
+        for place, column in enumerate(self._columns):
+            table.horizontalHeaderItem(place).setToolTip(translated(column.tip, columns))
         self._gui.connect_signal(table, "cellClicked(int,int)", self._clicked)
         self._gui.connect_signal(table, "cellActivated(int,int)", self._activated)
         self._gui.connect_signal(table, "itemSelectionChanged()", on_selected)
@@ -82,7 +76,7 @@ class CasesTable:
         at = self._row_of(self.opened or next(iter(self.selected), None))
         begin = 0 if at is None else at + 1
         order = [*self.shown[begin:], *self.shown[: max(0, begin - 1)]]
-        return next((item for item in order if reviewer_progress(item.entry, reviewer).is_open), None)
+        return next((item for item in order if item.entry.is_open_for(reviewer)), None)
 
     def _row_of(self, item: CaseItem | None) -> int | None:
         return next((row for row, shown in enumerate(self.shown) if shown is item), None)
@@ -132,33 +126,24 @@ class CasesTable:
 
     def fit_columns(self) -> None:
         """Make columns as wide as they need to be."""
-        fit_columns(self._table, _WIDEST_PX)
+        fit_columns(self._table, [_WIDEST_PX] * (len(self._columns) - 1) + [_WIDEST_LAST_PX])
 
     def _put(self, row: int, item: CaseItem) -> None:
-        tips = cell_tips(item)
-        for column, text in enumerate(self._texts(item)):
-            put_cell(self._table, row, column, text, tips.get(column, ""))
+        for place, (text, tip) in enumerate(self._cells(item)):
+            put_cell(self._table, row, place, text, tip)
 
-    def _texts(self, item: CaseItem) -> tuple[str, ...]:
+    def _cells(self, item: CaseItem) -> list[tuple[str, str]]:
+        """Return text and tool tip of each cell: the tip has what does not fit."""
         entry = item.entry
-        name = f"{_OPENED if item is self.opened else ''}{name_text(entry)}"
+        texts = {column.name: translated(column.shown(entry, self._reviewer), columns) for column in self._columns}
         if not item.is_read and not entry.reviews and entry.regions is None:
-            return name, _("..."), "", "", "", "", ""
-        if entry.trouble:
-            return name, _("cannot be read"), "", "", "", "", ""
-        light = "" if entry.light is None else LEVELS[entry.light.level]
-        status = status_text(entry, self._reviewer)
-        if entry.regions is None:
-            return name, status, light, entry.share_text, "", "", ""
-        return (
-            name,
-            status,
-            light,
-            entry.share_text,
-            str(entry.regions),
-            f"{entry.minutes:.1f}",
-            entry.worst_structure or "",
-        )
+            texts = {**dict.fromkeys(texts, ""), "reviewed": _("...")}
+        mark, folder = _OPENED if item is self.opened else "", item.folder.name
+        copied = _("{case} ({folder})").format(case=entry.name, folder=folder)  # to distinguish copies
+        texts["case"] = f"{mark}{entry.name if entry.name == folder else copied}"
+        reviews = [*(review.text for review in entry.reviews), *entry.notes, *filter(None, [entry.trouble])]
+        tips = {"case": [entry.name, str(item.folder)], "reviewed": reviews, "light": about_case(item)}
+        return [(text, "\n".join(tips.get(name, [text]))) for name, text in texts.items()]
 
     def _clicked(self, row: int, column: int) -> None:
         # With a key held the user gathers cases, to export them.
@@ -171,69 +156,20 @@ class CasesTable:
             self._on_open(self.shown[row])
 
 
-LEVELS = {
-    Level.DO_NOT_USE: _("do not use"),
-    Level.LOOK: _("look at it"),
-    Level.NO_SIGN: _("no sign of trouble"),
-}
-
-
-def name_text(entry: WorklistEntry) -> str:
-    """Return the name of a case, with its folder's name if that differs, to distinguish copies."""
-    folder = entry.folder.name
-    return entry.name if entry.name == folder else _("{case} ({folder})").format(case=entry.name, folder=folder)
-
-
-def status_text(entry: WorklistEntry, reviewer: str) -> str:
-    """Return how far a case is: the reviewer's own part first, then the others'."""
-    if not entry.regions:
-        return _("not calibrated") if entry.regions is None else _("no region")
-    now = reviewer_progress(entry, reviewer)
-    unseen = {status.reviewer: status.unseen for status in entry.reviews}
-    others = [f"{name}: {_part(decided, entry.regions, unseen[name])}" for name, decided in now.others.items()]
-    own = _("not started") if now.own is None else _part(now.own, entry.regions, now.unseen)
-    return "; ".join([own, *others]) if reviewer or not others else "; ".join(others)
-
-
-def _part(decided: int, regions: int, unseen: int) -> str:
-    if unseen:
-        return _("{n} of {all}, {unseen} not looked at").format(n=decided, all=regions, unseen=unseen)
-    return _("done") if decided >= regions else _("{n} of {all}").format(n=decided, all=regions)
-
-
-def cell_tips(item: CaseItem) -> dict[int, str]:
-    """Return the tool tips of a case, by column: what does not fit into the cells."""
-    entry = item.entry
-    lines = [status.text for status in entry.reviews] + list(entry.notes) + ([entry.trouble] if entry.trouble else [])
-    tips = {0: f"{entry.name}\n{item.folder}", 1: "\n".join(lines), 6: entry.worst_structure or ""}
-    return {**tips, 2: "\n".join(about_case(item))}
-
-
 def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
     """Return the line about a list.
 
     Args:
         shown: how many of its cases pass the filter.
     """
-    count, entries = len(found.items), [item.entry for item in found.items]
-    lights = [entry.light.level for entry in entries if entry.light is not None]
-    return _("{count} cases: {lights}; {waiting} open for {who}; {place}").format(
-        count=count if shown == count else _("{shown} of {count}").format(shown=shown, count=count),
-        lights=", ".join(f"{lights.count(level)} {text}" for level, text in LEVELS.items()),
-        waiting=sum(reviewer_progress(entry, reviewer).is_open for entry in entries),
-        who=reviewer or _("you"),
-        place=found.title,
-    )
+    text = counts_text([item.entry for item in found.items], reviewer)
+    text = text if shown == len(found.items) else _("{shown} of {all}").format(shown=shown, all=text)
+    return f"{text}; {found.title}"
 
 
 def about_case(item: CaseItem) -> list[str]:
-    """Return the lines about the selected case: why it has its light, and what is unusual about it."""
-    entry = item.entry
-    if entry.trouble:
-        return [entry.trouble]
-    first = [] if entry.light is None else [entry.light.text]
-    further = [flag.message for flag in entry.flags if entry.light is None or flag.message != entry.light.reason]
-    return [typeset(message) for message in (*first, *further, *entry.notes)]
+    """Return the lines about the selected case: why it has its status, and what is unusual about it."""
+    return [typeset(line) for line in item.entry.about]
 
 
 PLACE_SETTING = "SegWithU/CasesPlace"
@@ -419,9 +355,9 @@ class CasesPanel:
 
     def _is_wanted(self, item: CaseItem) -> bool:
         ui, entry = self.ui, item.entry
-        if ui.onlyFlaggedBox.checked and entry.light is not None and entry.light.level is Level.NO_SIGN:
+        if ui.onlyFlaggedBox.checked and not entry.has_sign:
             return False
-        if ui.onlyOpenBox.checked and not reviewer_progress(entry, self.reviewer).is_open:
+        if ui.onlyOpenBox.checked and not entry.is_open_for(self.reviewer):
             return False
         return matches(entry, ui.caseFilterEdit.text)
 

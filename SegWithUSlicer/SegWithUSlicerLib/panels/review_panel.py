@@ -1,7 +1,6 @@
 """The section "Selective review", from the reviewer's name to the last verdict."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -9,19 +8,20 @@ from typing import Any
 import slicer
 
 from SegWithUCore.regions.region import reasons
-from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.reviews import corrected_cases_text
+from SegWithUCore.review.verdicts import Verdict, count_text
 from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import attempt, guarded
 from ..i18n import _
 from ..review.opening import decided_so_far, obstacle
 from ..review.session import ReviewSession
+from ..review.verdict_texts import verdict_text
 from ..run.session import Debounce, set_setting, setting
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import volume_text
 from .edit_panel import EditPanel
-from .review_widgets import BUTTONS, ORDERS, VERDICTS, ReviewKeys, ReviewTable, actions_of, keys_text
+from .review_widgets import ORDERS, ReviewKeys, ReviewTable, actions_of, add_verdict_buttons, keys_text
 from .widgets import GuiConnections, connect_clicks
 
 REVIEWER_SETTING = "SegWithU/Reviewer"
@@ -373,7 +373,7 @@ class ReviewPanel:
             return
         name = session.current.structure
         state = session.state.structure(name)
-        verdict = _("no verdict yet") if state.verdict is None else VERDICTS[state.verdict]
+        verdict = _("no verdict yet") if state.verdict is None else verdict_text(state.verdict)
         unseen = _(", {n} not looked at").format(n=state.unseen) if state.unseen else ""
         text = _("{structure}: {verdict} ({decided} of {regions} regions{unseen})")
         self.ui.structureVerdictLabel.text = text.format(
@@ -397,12 +397,9 @@ class ReviewPanel:
             nextButton=self.next,
             undoButton=self.undo,
             acceptRestButton=self.accept_rest,
-            acceptStructureButton=lambda: self.judge_structure(Verdict.ACCEPTED),
-            flagStructureButton=lambda: self.judge_structure(Verdict.SECOND_READER),
             clearStructureButton=lambda: self.judge_structure(None),
         )
-        for verdict, name in BUTTONS.items():
-            getattr(ui, name).connect("clicked(bool)", guarded(partial(self.judge, verdict)))
+        add_verdict_buttons(ui, self.judge, self.judge_structure)
 
 
 def settings_folder() -> Path:
@@ -416,20 +413,10 @@ def closing_text(session: ReviewSession) -> str:
         return ""
     state = session.state
     given = [state.verdict_of(region.id) for region in session.regions]
-    unseen = given.count(Verdict.NOT_LOOKED_AT)
-    text = _("All {n} regions are decided: {rejected} rejected, {second} for a second reader.")
-    if unseen:
-        text = _(
-            "All {n} regions are decided but for {unseen} that were not looked at ({wrong} of expected error): "
-            "{rejected} rejected, {second} for a second reader."
-        )
-    return text.format(
-        n=len(given),
-        rejected=given.count(Verdict.REJECTED),
-        second=given.count(Verdict.SECOND_READER),
-        unseen=unseen,
-        wrong=volume_text(state.expected_mm3_of(state.unseen_ids)),
-    )
+    unseen = len(state.unseen_ids)
+    but = _(" but for {unseen} that were not looked at ({wrong} of expected error)") if unseen else ""
+    but = but.format(unseen=unseen, wrong=volume_text(state.expected_mm3_of(state.unseen_ids)))
+    return _("All {n} regions are decided{but}: {counts}.").format(n=len(given), but=but, counts=count_text(given))
 
 
 def kept_text(session: ReviewSession) -> str:

@@ -8,20 +8,13 @@ import qt
 import slicer
 
 from SegWithUCore.regions.region import Kind, Region
-from SegWithUCore.review.log_format import SPOKEN, Verdict
+from SegWithUCore.review.verdicts import GIVEN, Verdict
 
 from ..guarded import guarded
 from ..i18n import _
+from ..review.verdict_texts import VerdictButton, numbered_text, verdict_buttons, verdict_text
 from ..scene.readout import volume_text
 from .widgets import ROW_PX, GuiConnections, fit_rows, put_cell, set_up_table, updates_disabled
-
-BUTTONS = {
-    Verdict.ACCEPTED: "acceptButton",
-    Verdict.CORRECTED: "correctButton",
-    Verdict.REJECTED: "rejectButton",
-    Verdict.SECOND_READER: "secondReaderButton",
-}
-
 
 _VERDICT, _STRUCTURE, _ERROR = 1, 2, 3
 _LEAST_ROWS, _MOST_ROWS = 3, 4
@@ -79,7 +72,7 @@ class ReviewTable:
 
     def update(self, region_id: int, verdict: Verdict | None) -> None:
         """Show another verdict."""
-        put_cell(self._table, self._rows[region_id], _VERDICT, verdict_sign(verdict), verdict_text(verdict))
+        put_cell(self._table, self._rows[region_id], _VERDICT, _sign(verdict), verdict_text(verdict))
 
     def focus(self) -> None:
         """Give the list the keyboard."""
@@ -96,7 +89,7 @@ class ReviewTable:
 
 def _texts(region: Region, verdict: Verdict | None) -> tuple[str, ...]:
     wrong = volume_text(region.expected_wrong_mm3)
-    return str(region.rank), verdict_sign(verdict), region.structure, wrong, KINDS[region.kind]
+    return str(region.rank), _sign(verdict), region.structure, wrong, KINDS[region.kind]
 
 
 ORDERS = {
@@ -114,28 +107,28 @@ KINDS = {
     Kind.CONFUSION: _("confusion"),
 }
 
-VERDICTS = {
-    Verdict.ACCEPTED: _("✓ accepted"),
-    Verdict.CORRECTED: _("✎ corrected"),
-    Verdict.REJECTED: _("✗ rejected"),
-    Verdict.SECOND_READER: _("? second reader"),
-    Verdict.NOT_LOOKED_AT: _("○ not looked at"),
-}
-"""Each with a sign, so that a long list can be read at a glance and without colours."""
+
+def _sign(verdict: Verdict | None) -> str:
+    return "-" if verdict is None else verdict.kind.sign
 
 
-def verdict_sign(verdict: Verdict | None) -> str:
-    """Return the sign of a verdict, for a narrow column; "-" if there is none."""
-    return verdict_text(verdict).split()[0]
+def add_verdict_buttons(ui: Any, judge: Callable[[Verdict], None], judge_structure: Callable[[Verdict], None]) -> None:
+    """Add a button for each verdict to the section, in two columns, and those for a whole structure."""
+    for place, plan in enumerate(verdict_buttons(of_structure=False)):
+        ui.verdictFrame.layout().addWidget(_added(ui, plan, judge), place // 2, place % 2)
+    for place, plan in enumerate(verdict_buttons(of_structure=True)):
+        ui.structureFrame.layout().insertWidget(place, _added(ui, plan, judge_structure))
 
 
-def verdict_text(verdict: Verdict | None) -> str:
-    """Return the text of a verdict in a table; "-" if there is none."""
-    return "-" if verdict is None else VERDICTS[verdict]
+def _added(ui: Any, plan: VerdictButton, judge: Callable[[Verdict], None]) -> Any:
+    button = qt.QPushButton(plan.text)
+    button.objectName, button.toolTip = plan.name, plan.tip
+    button.connect("clicked(bool)", guarded(partial(judge, plan.verdict)))
+    setattr(ui, plan.name, button)
+    return button
 
 
 NEXT, PREVIOUS = "N", "Shift+N"
-VERDICT_KEYS = ("Ctrl+Alt+1", "Ctrl+Alt+2", "Ctrl+Alt+3", "Ctrl+Alt+4")
 UNDO, EDIT, COMMENT, NEXT_CASE = "Ctrl+Alt+Z", "Ctrl+Alt+E", "Ctrl+Alt+C", "Ctrl+Alt+N"
 """Free in Slicer and in Segment Editor (slicer.md 10.11). Where Ctrl+Alt types letters (AltGr), typing comes first."""
 
@@ -143,12 +136,12 @@ UNDO, EDIT, COMMENT, NEXT_CASE = "Ctrl+Alt+Z", "Ctrl+Alt+E", "Ctrl+Alt+C", "Ctrl
 def keys_text() -> str:
     """Return the line about the keys."""
     return _(
-        "Keys: {next} next undecided, {previous} previous; {first} accepted, 2 corrected, 3 rejected, 4 second reader; "
+        "Keys: {next} next undecided, {previous} previous; {verdicts}; "
         "{undo} undo, {edit} edit, {comment} comment; {case} next open case. They rest while you type."
     ).format(
         next=key_text(NEXT),
         previous=key_text(PREVIOUS),
-        first=key_text(VERDICT_KEYS[0]),
+        verdicts=numbered_text(key_text(GIVEN[0].key)),
         undo=key_text(UNDO),
         edit=key_text(EDIT),
         comment=key_text(COMMENT),
@@ -163,11 +156,10 @@ def key_text(key: str) -> str:
 
 def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
     """Return the action of each key in the section "Selective review"."""
-    judging = {key: partial(panel.judge, verdict) for key, verdict in zip(VERDICT_KEYS, SPOKEN, strict=True)}
     return {
         NEXT: panel.next,
         PREVIOUS: panel.previous,
-        **judging,
+        **{verdict.key: partial(panel.judge, verdict) for verdict in GIVEN},
         UNDO: panel.undo,
         EDIT: panel.edit.toggle,
         COMMENT: panel.write_comment,

@@ -13,6 +13,7 @@ from SegWithUCore.review import log_format
 from SegWithUCore.review.log import now_utc
 from SegWithUCore.review.session import FIRST_ORDER, SHORTEST_LOOK_S
 from SegWithUCore.review.state import ReviewState
+from SegWithUCore.review.verdicts import Verdict
 from SegWithUCore.util.errors import OutputError
 
 from ..guarded import attempt
@@ -129,7 +130,7 @@ class ReviewSession:
 
     # -- verdicts, comments, edits --
 
-    def judge(self, verdict: log_format.Verdict, comment: str | None = None) -> None:
+    def judge(self, verdict: Verdict, comment: str | None = None) -> None:
         """Give the current region a verdict; a comment replaces the one that it has."""
         if self.current is None:
             return
@@ -159,7 +160,7 @@ class ReviewSession:
         """
         return self._review.undo()
 
-    def judge_structure(self, name: str, verdict: log_format.Verdict | None) -> None:
+    def judge_structure(self, name: str, verdict: Verdict | None) -> None:
         """Give a whole structure a verdict; None removes it, so that the verdicts of its regions count."""
         self._review.append(log_format.StructureJudged(name, verdict, ""))
 

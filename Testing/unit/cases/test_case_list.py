@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from SegWithUCore.review.flags import Flag, Rule
-from SegWithUCore.review.worklist import ReviewStatus, WorklistEntry
+from SegWithUCore.review.worklist import ReviewProgress, WorklistEntry
 from SegWithUCore.util.errors import InputError
-from SegWithUSlicerLib.cases.case_list import CaseList, matches, reviewer_progress
+from SegWithUSlicerLib.cases.case_list import CaseList, matches
 
 ENTRY = WorklistEntry(
     name="Müller T1",
@@ -17,7 +17,7 @@ ENTRY = WorklistEntry(
     expected_wrong_mm3=83.0,
     regions=4,
     open_regions=3,
-    reviews=(ReviewStatus("Ana", 4, 4, ""), ReviewStatus("Bo", 1, 4, "")),
+    reviews=(ReviewProgress("Ana", 4, 4, ""), ReviewProgress("Bo", 1, 4, "")),
 )
 
 
@@ -32,19 +32,19 @@ def test_one_word_that_does_not_occur_hides_the_case(text: str) -> None:
 
 
 def test_how_far_a_case_is_depends_on_who_asks() -> None:
-    for reviewer, own, others, is_open in (
-        ("Ana", 4, {"Bo": 1}, False),
-        ("Bo", 1, {"Ana": 4}, True),
-        ("Cy", None, {"Ana": 4, "Bo": 1}, True),
-        ("", 4, {"Ana": 4, "Bo": 1}, False),
+    for reviewer, decided, text, is_open in (
+        ("Ana", 4, "done; Bo: 1 of 4", False),
+        ("Bo", 1, "1 of 4; Ana: done", True),
+        ("Cy", 0, "not started; Ana: done; Bo: 1 of 4", True),
+        ("", 4, "Ana: done; Bo: 1 of 4", False),
     ):
-        now = reviewer_progress(ENTRY, reviewer)
-        assert (now.own, dict(now.others), now.is_open) == (own, others, is_open)
+        now = ENTRY.decided_by(reviewer), ENTRY.review_text(reviewer), ENTRY.is_open_for(reviewer)
+        assert now == (decided, text, is_open)
 
 
 def test_what_cannot_be_reviewed_is_not_open() -> None:
     for entry in (WorklistEntry("a", Path("a")), WorklistEntry("a", Path("a"), regions=0)):
-        assert not reviewer_progress(entry, "Ana").is_open
+        assert not entry.is_open_for("Ana")
 
 
 def test_a_place_that_holds_no_cases_is_named(tmp_path: Path) -> None:
@@ -64,8 +64,7 @@ def test_folders_of_a_worklist_that_are_gone_say_so(tmp_path: Path) -> None:
 
 
 def test_a_case_whose_rest_was_taken_without_a_look_is_not_open_for_who_took_it() -> None:
-    entry = WorklistEntry("a", Path("a"), regions=4, reviews=(ReviewStatus("Ana", 1, 4, "", unseen=3),))
+    entry = WorklistEntry("a", Path("a"), regions=4, reviews=(ReviewProgress("Ana", 1, 4, "", unseen=3),))
     for reviewer, is_open in (("Ana", False), ("Bo", True), ("", False)):
-        now = reviewer_progress(entry, reviewer)
-        assert now.is_open == is_open
+        assert entry.is_open_for(reviewer) == is_open
     assert entry.reviews[0].text == "Ana: 1 of 4 regions, 3 not looked at"

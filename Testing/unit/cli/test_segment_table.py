@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from SegWithUCore.cli.case_summary import next_steps, summary
-from SegWithUCore.review.light import with_light
+from SegWithUCore.review.status import with_status
 
 LIVER = {
     "value": 5,
@@ -24,7 +24,7 @@ def lines_of(liver: dict[str, Any], refused: bool = False, calibrated: bool = Tr
     case: dict[str, Any] = {"name": "case", "structures": [outside, liver], "model": {"calibrated": calibrated}}
     if refused:
         case["ood"] = {"warnings": [{"severity": "refused", "message": "Another organ.", "structure": None}]}
-    return summary(with_light(case), Path("out"), refused).splitlines()
+    return summary(with_status(case), Path("out"), refused).splitlines()
 
 
 def test_expected_volume_comes_with_its_interval_and_the_cases_behind_it() -> None:

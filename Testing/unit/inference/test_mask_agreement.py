@@ -19,7 +19,7 @@ from SegWithUCore.metrics.overlap import structure_dice
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.quality import EMPTY_KIND, MISPLACED_KIND
 from SegWithUCore.review.flags import FlagRules, case_flags
-from SegWithUCore.review.light import Level, light_of
+from SegWithUCore.review.status import Level, status_of
 
 NAMES = ("cortex", "left hippocampus", "right hippocampus", "left caudate", "left putamen", "third ventricle")
 LABELS = [Label(10 + number, name, (9, 9, 9)) for number, name in enumerate(NAMES)]
@@ -51,7 +51,7 @@ def level(found: list[Deviation]) -> Level:
     """Return the level of a case of which no share is known to be wrong."""
     entries = [{**label.to_json(), "volume_mm3": 100.0, "expected_wrong_mm3": 10.0} for label in LABELS]
     case = {"structures": entries, "ood": {"warnings": [each.to_json() for each in found]}}
-    return light_of(case, case_flags(case, FlagRules())).level
+    return status_of(case, case_flags(case, FlagRules())).level
 
 
 def test_an_honest_mask_of_another_protocol_may_be_looked_at_and_is_never_unusable() -> None:

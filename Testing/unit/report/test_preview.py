@@ -140,7 +140,7 @@ def test_a_folder_of_cases_gets_a_table_and_a_page(tmp_path: Path) -> None:
     assert page.index("&lt;two&gt;") < page.index(">one<"), "the largest expected wrong share comes first"
     assert 'src="%3Ctwo%3E/preview.png"' in page
     assert "Low &lt;b&gt;." in page
-    assert page.count("light look-at-it") == 2
+    assert page.count("status look-at-it") == 2
 
 
 def test_a_folder_without_cases_gets_nothing(tmp_path: Path) -> None:

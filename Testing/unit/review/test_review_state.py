@@ -43,15 +43,12 @@ class Naive:
 
     def __init__(self) -> None:
         self.said: list[Action] = []
-        self.seconds: dict[int, float] = {}
 
     def apply(self, fact: Action) -> None:
         if isinstance(fact, Undone):
             self.said.pop()
         elif isinstance(fact, VerdictGiven | Commented | StructureJudged):
             self.said.append(fact)
-        if isinstance(fact, VerdictGiven | RegionViewed):
-            self.seconds[fact.region] = self.seconds.get(fact.region, 0) + fact.seconds
 
     def last(self, wanted: Callable[[Any], bool], what: str, otherwise: Any) -> Any:
         found = [getattr(fact, what) for fact in self.said if wanted(fact)]
@@ -105,7 +102,6 @@ def test_random_reviews_equal_a_naive_model_and_their_own_replay(seed: int) -> N
         for region in REGIONS:
             assert state.verdict_of(region.id) == naive.verdict(region.id)
             assert state.comment_of(region.id) == naive.comment(region.id)
-            assert state.seconds_on(region.id) == pytest.approx(naive.seconds.get(region.id, 0.0))
             assert state.decided(region.id) == (naive.verdict(region.id) is not None)
         for name in ("anterior", "posterior"):
             assert state.structure(name).explicit == (naive.structure(name) is not None)
@@ -131,7 +127,6 @@ def test_a_chain_of_undos_goes_back_to_the_start_and_names_each_line() -> None:
         state.apply(events_of(undo)[0])
     assert seen == [(5, "structure", None), (4, "verdict", 1), (3, "comment", 1), (2, "verdict", 1)]
     assert (state.verdict_of(1), state.comment_of(1), state.structure("anterior").verdict) == (None, "", None)
-    assert state.seconds_on(1) == 3.0, "undoing takes no time back"
 
 
 def test_undo_takes_back_the_newest_verdict() -> None:

@@ -16,8 +16,8 @@ from SegWithUCore.review.flags import (
     metrics_of_case,
     rules_of_case,
 )
-from SegWithUCore.review.light import Level, Light, light_of
 from SegWithUCore.review.reviews import CaseReviews
+from SegWithUCore.review.status import Level, Status, status_of
 from SegWithUCore.review.worklist import SORTS, WorklistEntry, entry_of, worklist_of
 
 FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "wrong_mm3": [10.0, 20.0, 900.0]}
@@ -54,8 +54,8 @@ def test_an_empty_segmentation_has_the_largest_share() -> None:
     assert metrics_of_case(empty)["wrong_share"] == LARGEST
 
 
-def light(found: dict[str, Any]) -> Light:
-    return light_of(found, case_flags(found, rules_of_case(found)))
+def status(found: dict[str, Any]) -> Status:
+    return status_of(found, case_flags(found, rules_of_case(found)))
 
 
 def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off() -> None:
@@ -70,44 +70,45 @@ def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off()
     assert [(flag.rule, flag.structure, flag.message) for flag in found] == [
         (Rule.MODEL, None, "poor"), (Rule.EMPTY, "atrium", "lacks"), (Rule.OOD, None, "noisy"),
     ]  # fmt: skip
-    assert light(warned) == Light(Level.DO_NOT_USE, "poor")
+    assert status(warned) == Status(Level.DO_NOT_USE, "poor")
     for number, level in ((0, Level.NO_SIGN), (1, Level.DO_NOT_USE), (2, Level.DO_NOT_USE), (3, Level.LOOK)):
-        assert light({**case(), "ood": {"warnings": warnings[number : number + 1]}}).level is level
+        assert status({**case(), "ood": {"warnings": warnings[number : number + 1]}}).level is level
     refused = {**warnings[3], "severity": "refused", "message": "another organ"}
-    assert light({**case(), "ood": {"warnings": [warnings[3], refused]}}) == Light(Level.DO_NOT_USE, "another organ")
+    assert status({**case(), "ood": {"warnings": [warnings[3], refused]}}) == Status(Level.DO_NOT_USE, "another organ")
 
 
 def test_the_headline_is_the_most_important_flag_and_not_the_first_warning() -> None:
     blank = {"severity": "warning", "message": "1.1 % is blank", "kind": "calibration", "structure": None}
     half_wrong = {**case(wrong=60.0), "ood": {"warnings": [blank]}}
-    assert light(half_wrong).level is Level.LOOK and light(half_wrong).reason.startswith("70 % of the segmented volume")
+    found = status(half_wrong)
+    assert found.level is Level.LOOK and found.reason.startswith("70 % of the segmented volume")
     misplaced = {"severity": "warning", "message": "sides", "kind": MISPLACED_KIND, "structure": None}
     half_wrong["ood"] = {"warnings": [blank, misplaced]}
-    assert light(half_wrong) == Light(Level.DO_NOT_USE, "sides")
+    assert status(half_wrong) == Status(Level.DO_NOT_USE, "sides")
     rules = [flag.rule for flag in case_flags(half_wrong, FlagRules())]
     assert rules == [Rule.MISPLACED, Rule.WRONG_SHARE, Rule.WRONG_SHARE, Rule.OOD]
 
 
 def test_half_wrong_or_unknown_is_looked_at_without_any_rule() -> None:
-    assert light(case(wrong=40.0, missed=20.0)).level is Level.LOOK
+    assert status(case(wrong=40.0, missed=20.0)).level is Level.LOOK
     unknown = case()
     for entry in unknown["structures"]:
         del entry["expected_wrong_mm3"]
-    assert light(unknown).level is Level.LOOK
+    assert status(unknown).level is Level.LOOK
 
 
 def test_no_sign_of_trouble_says_how_often_that_misses_a_bad_case() -> None:
     rule = {"limit": 0.9, "useful": True, "missed": 1, "bound": 0.182}
     measured = case()
     measured["model"]["flags"] = {"bad_cases": 10, "bad_dice": 0.835, "rules": {"soft_dice": rule}}
-    found = light(measured)
+    found = status(measured)
     assert found.level is Level.NO_SIGN
     assert all(text in found.reason for text in ("Of 10 ", "below 0.83)", " 1 had", "17 to 32 %"))
     made_elsewhere = {"severity": "note", "message": "disagreement", "kind": JUDGED_KIND, "structure": None}
-    assert "not measured" in light({**measured, "ood": {"warnings": [made_elsewhere]}}).reason
+    assert "not measured" in status({**measured, "ood": {"warnings": [made_elsewhere]}}).reason
     for rules in ({}, {"soft_dice": {**rule, "useful": False}}, {"soft_dice": {"limit": 0.9, "useful": True}}):
         measured["model"]["flags"]["rules"] = rules
-        assert light(measured).level is Level.NO_SIGN and "not measured" in light(measured).reason
+        assert status(measured).level is Level.NO_SIGN and "not measured" in status(measured).reason
 
 
 def test_cases_that_must_not_be_used_come_first_in_every_order() -> None:

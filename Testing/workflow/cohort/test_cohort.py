@@ -19,8 +19,8 @@ from segwithu_command import (
     write,
 )
 
-from SegWithUCore.review.light import Level
 from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.status import Level
 from SegWithUCore.util.run_lock import Part, run_lock
 
 NAMES = ("hippocampus_075", "hippocampus_319", "hippocampus_320")

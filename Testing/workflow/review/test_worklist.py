@@ -14,11 +14,18 @@ from segwithu_command import Command, refused
 
 from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import read_regions
-from SegWithUCore.review.light import Level
 from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.status import Level
 from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, SORTS, Worklist, make_worklist
-from SegWithUCore.review.worklist_files import COLUMNS, read_listed, read_worklist, write_worklist
+from SegWithUCore.review.worklist_files import read_listed, read_worklist, write_worklist
 from SegWithUCore.util.errors import InputError, code_of
+
+FIRST_COLUMNS = (
+    "rank,case,light,reason,wrong_share,predicted_dice,case_wrong_mm3,worst_structure,expected_wrong_mm3,regions,"
+    "open_regions,open_wrong_mm3,unseen_regions,unseen_wrong_mm3,minutes,benefit_mm3_per_minute,flags,reasons,reviewed,"
+    "trouble,folder"
+)
+"""Of `worklist.csv` in version 0.5: others may stand before the folder."""
 
 
 @pytest.fixture
@@ -90,7 +97,7 @@ def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
     with (output / "worklist.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     listed = read_worklist(output / "worklist.json")
-    assert tuple(rows[0]) == COLUMNS
+    assert ",".join(rows[0]) == FIRST_COLUMNS
     assert [row["case"] for row in rows] == [row["case"] for row, _ in listed]
     for row, (entry, folder) in zip(rows, listed, strict=True):
         assert not Path(row["folder"]).is_absolute()

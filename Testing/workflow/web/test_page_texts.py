@@ -1,15 +1,21 @@
 """Figures, texts and colours of the review page against those of Slicer's panel."""
 
+import json
+import random
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+import pytest
 from exchanged_cases import CASES
 
 from SegWithUCore.case.region_files import read_regions
-from SegWithUCore.regions.region import ORDERS, in_order
+from SegWithUCore.regions.region import ORDERS, Region, in_order
+from SegWithUCore.review.log_format import Commented, Event, RegionViewed, StructureJudged, VerdictGiven, to_line
+from SegWithUCore.review.state import ReviewState
+from SegWithUCore.review.verdicts import GIVEN, Verdict, count_text
 from SegWithUSlicerLib.scene.map_display import COLOUR_MAPS
 from SegWithUSlicerLib.scene.readout import volume_text
 
@@ -51,6 +57,66 @@ def test_the_orders_are_those_of_the_panel(modules: Any, segmented_cases: Path) 
             {"regions": [asdict(region) for region in regions], "order": order},
         )
         assert ids == [region.id for region in in_order(regions, order)]
+
+
+def random_review(dice: random.Random, regions: list[Region]) -> list[Event]:
+    """Lines of a review that somebody often takes back."""
+    state, events = ReviewState(regions, 1e4), list[Event]()
+    while len(events) < 60:
+        region, verdict = dice.choice(regions), dice.choice(GIVEN)
+        action = dice.choice(
+            [
+                VerdictGiven(region.id, verdict, dice.choice([None, "", "wörd"]), 1.0),
+                VerdictGiven(region.id, Verdict.ACCEPTED),
+                Commented(region.id, dice.choice(["", "a"])),
+                StructureJudged(region.structure, dice.choice([None, verdict])),
+                RegionViewed(region.id, 1.0),
+                state.rest() if dice.random() < 0.1 else None,
+                state.next_undo(),
+            ]
+        )
+        if action is not None:
+            events.append(Event("2026-11-27T08:00:00Z", "Ana", action))
+            state.apply(events[-1])
+    return events
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_review_has_the_state_that_it_has_in_slicer(modules: Any, segmented_cases: Path, seed: int) -> None:
+    regions = list(read_regions(segmented_cases / CASES[0]))[: 3 + seed]
+    events = random_review(random.Random(seed), regions)
+    names = sorted({region.structure for region in regions})
+    for count in range(0, len(events) + 1, 5):
+        state = ReviewState.replayed(events[:count], regions, 1e4)
+        found = modules.evaluate(
+            """async ({ lines, regions, verdicts, names }) => {
+              const { countText, nextUndecided, progressText, reviewState, structureVerdict } =
+                await import("./review_state.js");
+              const state = reviewState(lines, regions, 1e4, verdicts);
+              const structures = names.map((name) => structureVerdict(state, regions, name));
+              return {
+                regions: regions.map(({ id }) => [state.verdicts[id] ?? null, state.comments[id] ?? ""]),
+                texts: [progressText(state.progress), countText(state, regions)],
+                structures: structures.map((one) => [one.kind?.value ?? null, one.explicit, one.decided, one.unseen]),
+                next: [nextUndecided(state, regions.map(({ id }) => id), null), state.lastRegion],
+                undo: state.nextUndo,
+              };
+            }""",
+            {
+                "lines": [json.loads(to_line(event)) for event in events[:count]],
+                "regions": [asdict(region) for region in regions],
+                "verdicts": [verdict.to_json() for verdict in Verdict],
+                "names": names,
+            },
+        )
+        ids, standing, undo = [region.id for region in regions], map(state.structure, names), state.next_undo()
+        assert found == {
+            "regions": [[state.verdict_of(id_), state.comment_of(id_)] for id_ in ids],
+            "texts": [state.progress().text, count_text([state.verdict_of(id_) for id_ in ids])],
+            "structures": [[each.verdict, each.explicit, each.decided, each.unseen] for each in standing],
+            "next": [state.next_undecided(ids), state.last_region],
+            "undo": None if undo is None else asdict(undo),
+        }
 
 
 def test_volumes_are_written_as_in_the_panel(modules: Any) -> None:

@@ -1,11 +1,14 @@
-// The bar above a case: its name and light, what is known about it, the tools of the views, and what is stored.
+// The bar above a case: its name and status, what is known about it, the tools of the views, and what is stored.
 
 import { element, showText } from "./dom.js";
 import { TOOLS } from "./pointer.js";
-import { LEVELS } from "./texts.js";
 
-const KEYS_TEXT =
-    "Keys: A accepted, R rejected, S second reader, each goes on to the next undecided region; U undo, C comment; N next undecided, Shift+N previous, digits a region by its number; hold P to see the bare image, W shows the whole image. With single keys off: Ctrl+Alt+1 accepted, 3 rejected, 4 second reader, Z undo, C comment. Ctrl+Alt+N next open case. In a view: arrows move the crosshair, Page Up and Page Down the slice, + and - zoom, Ctrl+arrows move the picture, Shift+arrows change contrast and brightness, Enter enlarges. They rest while you type.";
+function keysText(verdicts) {
+    const single = verdicts.filter(({ single_key: key }) => key);
+    const letters = single.map(({ single_key: key, text }) => `${key} ${text}`).join(", ");
+    const digits = single.map(({ key, text }) => `${key} ${text}`).join(", ");
+    return `Keys: ${letters}, each goes on to the next undecided region; U undo, C comment; N next undecided, Shift+N previous, digits a region by its number; hold P to see the bare image, W shows the whole image. With single keys off: ${digits}, Ctrl+Alt+Z undo, Ctrl+Alt+C comment. Ctrl+Alt+N next open case. In a view: arrows move the crosshair, Page Up and Page Down the slice, + and - zoom, Ctrl+arrows move the picture, Shift+arrows change contrast and brightness, Enter enlarges. They rest while you type.`;
+}
 
 // Hounsfield units of air, and windows as [from, to] of them.
 const CT_AIR = -900;
@@ -18,7 +21,7 @@ const CT_WINDOWS = [
 
 export class CaseHeader {
     // `actions` has back and nextCase, or is null where there is only one case.
-    constructor(description, viewer, settings, actions, settingsChanged) {
+    constructor(description, verdicts, viewer, settings, actions, settingsChanged) {
         this.tool = "crosshair";
         this.stored = element("span", { class: "stored", role: "status" });
         this.next =
@@ -33,14 +36,14 @@ export class CaseHeader {
                 },
                 "Next open case",
             );
-        const { level, reason } = description.light;
+        const { level, reason } = description.status;
         this.root = element(
             "header",
             { class: "topbar" },
             actions && element("button", { class: "back", on: { click: actions.back } }, "← Cases"),
             element("h1", { title: description.name }, description.name),
             element("span", { class: "chip", "data-level": level, title: reason }, level),
-            makeFacts(description),
+            makeFacts(description, verdicts),
             element("span", { class: "grow" }),
             this.makeTools(viewer, settings, settingsChanged),
             element("span", { class: "grow" }),
@@ -128,8 +131,7 @@ function makeWindows(viewer) {
     return box;
 }
 
-function makeFacts(description) {
-    const reasons = new Set([description.light.reason, ...description.flags.map(({ message }) => message)]);
+function makeFacts(description, verdicts) {
     const facts = description.facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
     return element(
         "details",
@@ -138,9 +140,9 @@ function makeFacts(description) {
         element(
             "div",
             { class: "facts-body", tabIndex: 0, role: "region", "aria-label": "About this case" },
-            element("ul", {}, ...[...reasons].map((reason) => element("li", {}, reason))),
+            element("ul", {}, ...description.reasons.map((reason) => element("li", {}, reason))),
             element("dl", {}, ...facts),
-            element("p", { class: "hint" }, KEYS_TEXT),
+            element("p", { class: "hint" }, keysText(verdicts)),
         ),
     );
 }
@@ -148,7 +150,7 @@ function makeFacts(description) {
 // Lines between the bar and the case: what went wrong, what the reviewer should know, and what to do about it.
 export class Messages {
     // A case that must not be used says so above all else.
-    constructor(actions, light) {
+    constructor(actions, { alert }) {
         this.warning = element("p", { class: "banner bad", role: "alert", hidden: true });
         this.note = element("p", { class: "banner", role: "status", hidden: true });
         this.retry = element("button", { hidden: true, on: { click: actions.retry } }, "Try again");
@@ -160,9 +162,7 @@ export class Messages {
         this.root = element(
             "div",
             { class: "messages" },
-            light.level === LEVELS[0]
-                ? element("p", { class: "banner bad alert" }, `${light.level[0].toUpperCase()}${light.level.slice(1)}: ${light.reason}`)
-                : null,
+            alert ? element("p", { class: "banner bad alert" }, alert) : null,
             this.warning,
             this.note,
             this.retry,

@@ -27,7 +27,7 @@ export class CasePage {
         this.actions = actions;
         this.labels = data.labels;
         this.masks = new Uint8Array(0);
-        this.review = new Review(source, this.description, settings.order, (what) => this.reviewChanged(what));
+        this.review = new Review(source, this.description, worklist.verdicts, settings.order, (what) => this.reviewChanged(what));
         this.cursor = new CursorLine(data);
         this.viewer = new Viewer(data, () => this.moved());
         this.viewer.setSmooth(settings.smooth ?? true);
@@ -38,6 +38,7 @@ export class CasePage {
             () => this.moved(),
         );
         this.regions = new RegionsPanel(
+            worklist.verdicts,
             (canvas, region) => this.drawPicture(canvas, region),
             (id) => this.goTo(id),
         );
@@ -56,9 +57,9 @@ export class CasePage {
         });
         this.messages = new Messages(
             { retry: () => this.review.openAgain(), saveUnsent: () => this.saveUnsent() },
-            this.description.light,
+            this.description.status,
         );
-        this.header = new CaseHeader(this.description, this.viewer, settings, source.isFile ? null : actions, () =>
+        this.header = new CaseHeader(this.description, worklist.verdicts, this.viewer, settings, source.isFile ? null : actions, () =>
             actions.settingsChanged(),
         );
         this.make();
@@ -206,8 +207,8 @@ export class CasePage {
             return;
         }
         // There is nothing to correct with in the page: only what was edited in Slicer can be called corrected.
-        if (verdict === "corrected" && !this.review.hasEdits) {
-            this.card.say("Not stored: only what was edited in 3D Slicer can be called corrected.");
+        if (this.review.state.kinds.get(verdict).needs_edit && !this.review.hasEdits) {
+            this.card.say(`Not stored: only what was edited in 3D Slicer can be called ${verdict}.`);
             return;
         }
         this.keepComment();

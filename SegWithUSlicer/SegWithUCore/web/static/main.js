@@ -161,7 +161,7 @@ class Application {
             return;
         }
         this.worklist = worklist;
-        const waits = new Map(this.worklist.cases.map((one) => [one.id, waitsFor(one)]));
+        const waits = new Map(this.worklist.cases.map((one) => [one.id, one.is_open]));
         const ids = this.shown.length ? this.shown : [...waits.keys()];
         const start = ids.indexOf(current) + 1;
         const ring = [...ids.slice(start), ...ids.slice(0, start)];
@@ -224,10 +224,10 @@ class Application {
     actionOf(event, page) {
         const control = event.ctrlKey || event.metaKey;
         if (control && event.altKey) {
-            const verdicts = this.worklist.verdicts.map(({ value }) => value);
-            const digit = Number(event.code.replace(/^(Digit|Numpad)/, ""));
-            if (digit >= 1 && digit <= verdicts.length) {
-                return () => page.judge(verdicts[digit - 1]);
+            const key = `Ctrl+Alt+${event.code.replace(/^(Digit|Numpad)/, "")}`;
+            const kind = this.worklist.verdicts.find((one) => one.key === key);
+            if (kind) {
+                return () => page.judge(kind.value);
             }
             return {
                 KeyZ: () => page.undo(),
@@ -246,10 +246,11 @@ class Application {
         if (/^\d$/.test(event.key)) {
             return () => page.typeNumber(event.key);
         }
+        const kind = this.worklist.verdicts.find((one) => one.single_key === event.key.toUpperCase());
+        if (kind) {
+            return () => page.judge(kind.value);
+        }
         return {
-            a: () => page.judge("accepted"),
-            r: () => page.judge("rejected"),
-            s: () => page.judge("needs second reader"),
             u: () => page.undo(),
             c: () => page.writeComment(),
             n: () => (event.shiftKey ? page.previous() : page.next()),
@@ -272,11 +273,6 @@ class Application {
             // Without storage the name is asked for again.
         }
     }
-}
-
-function waitsFor(one) {
-    const own = one.reviews.find((review) => review.own);
-    return !one.trouble && Boolean(one.regions) && (own ? own.decided + own.unseen : 0) < one.regions;
 }
 
 function storedSettings() {

@@ -1,16 +1,14 @@
 // The list of regions with thumbnails, and the card of the current one: why, verdict, comment.
 
 import { element, showText } from "./dom.js";
-import { KIND_TEXTS, VERDICT_TEXTS, volumeText } from "./texts.js";
+import { KIND_TEXTS, volumeText } from "./texts.js";
 
 const THUMBNAIL_PX = 48;
-// For buttons next to each other.
-const SHORT_TITLES = { "needs second reader": "Second reader" };
-const SINGLE_KEYS = { accepted: "A", rejected: "R", "needs second reader": "S" };
 
 export class RegionsPanel {
     // `drawPicture(canvas, region)` draws a thumbnail, `onChosen(id)` is called when the reviewer chooses a region.
-    constructor(drawPicture, onChosen) {
+    constructor(verdicts, drawPicture, onChosen) {
+        this.kinds = new Map(verdicts.map((kind) => [kind.value, kind]));
         this.drawPicture = drawPicture;
         this.onChosen = onChosen;
         this.items = new Map();
@@ -94,9 +92,9 @@ export class RegionsPanel {
 
     update(verdicts, pendingIds) {
         for (const [id, { item, verdict }] of this.items) {
-            const given = verdicts[id];
-            verdict.textContent = given === undefined ? "" : VERDICT_TEXTS[given] + (pendingIds.has(id) ? " …" : "");
-            item.dataset.verdict = given ?? "";
+            const kind = this.kinds.get(verdicts[id]);
+            verdict.textContent = kind ? `${kind.sign} ${kind.text}${pendingIds.has(id) ? " …" : ""}` : "";
+            item.dataset.tone = kind?.tone ?? "";
         }
     }
 
@@ -131,27 +129,24 @@ export class RegionsPanel {
 
 // Why a region is uncertain, and what the reviewer says about it.
 export class VerdictCard {
-    // `verdicts` is a list of { value, title, key }. `actions` has judge, undo, comment, judgeStructure.
+    // `verdicts` are the rows of the table of verdicts. `actions` has judge, undo, comment, judgeStructure.
     constructor(verdicts, actions) {
         this.actions = actions;
         this.why = element("p", { class: "why", tabIndex: 0 });
-        this.buttons = verdicts.map(({ value, title, key }) =>
+        this.given = verdicts.filter(({ looked }) => looked);
+        this.buttons = this.given.map(({ value, sign, text, tone, key, single_key: single }) =>
             element(
                 "button",
                 {
                     class: "verdict-button",
-                    title: SINGLE_KEYS[value] ? `${SINGLE_KEYS[value]} or ${key}` : key,
-                    "aria-keyshortcuts": [SINGLE_KEYS[value], key?.replace("Ctrl", "Control")].filter(Boolean).join(" "),
+                    title: single ? `${single} or ${key}` : key,
+                    "data-tone": tone,
+                    "aria-keyshortcuts": `${single} ${key.replace("Ctrl", "Control")}`.trim(),
                     on: { click: () => actions.judge(value) },
                 },
-                VERDICT_TEXTS[value]?.split(" ")[0] ?? "",
-                " ",
-                SHORT_TITLES[value] ?? title,
+                `${sign} ${text[0].toUpperCase()}${text.slice(1)}`,
             ),
         );
-        this.buttons.forEach((button, index) => {
-            button.dataset.verdict = verdicts[index].value;
-        });
         this.undo = element(
             "button",
             { title: "U or Ctrl+Alt+Z", "aria-keyshortcuts": "Control+Alt+Z", on: { click: () => actions.undo() } },
@@ -176,12 +171,9 @@ export class VerdictCard {
         this.said = element("p", { class: "hint said", role: "status" });
         this.goOn = element("input", { type: "checkbox", checked: true });
         this.structure = element("summary", { class: "structure-line" });
-        this.structureButtons = [
-            ["accepted", "Accept structure"],
-            ["needs second reader", "Second reader"],
-            [null, "Clear"],
-        ].map(([verdict, title]) =>
-            element("button", { class: "small", on: { click: () => actions.judgeStructure(verdict) } }, title),
+        const offered = this.given.filter(({ structure }) => structure);
+        this.structureButtons = [...offered, { value: null, structure: "Clear" }].map(({ value, structure }) =>
+            element("button", { class: "small", on: { click: () => actions.judgeStructure(value) } }, structure),
         );
         this.root = element(
             "section",
@@ -208,13 +200,14 @@ export class VerdictCard {
     // Shows a region's card. `structure` is its structure's status in the review.
     show(region, { verdict, comment, structure, canWrite, canUndo, hasEdits }) {
         showText(this.why, region?.why ?? "");
-        for (const button of this.buttons) {
-            const isGiven = button.dataset.verdict === verdict;
+        this.buttons.forEach((button, index) => {
+            const { value, needs_edit: needsEdit } = this.given[index];
+            const isGiven = value === verdict;
             button.setAttribute("aria-pressed", String(isGiven));
             button.disabled = !canWrite || !region;
             // There is nothing to correct with in the page: only what was edited in Slicer can be called corrected.
-            button.hidden = button.dataset.verdict === "corrected" && !hasEdits && !isGiven;
-        }
+            button.hidden = needsEdit && !hasEdits && !isGiven;
+        });
         this.undo.disabled = !canWrite || !canUndo;
         this.comment.disabled = !canWrite || !region;
         if (document.activeElement !== this.comment) {
@@ -224,12 +217,12 @@ export class VerdictCard {
         for (const button of this.structureButtons) {
             button.disabled = !canWrite || !region;
         }
-        this.structureButtons[2].disabled ||= !structure?.explicit;
+        this.structureButtons.at(-1).disabled ||= !structure?.explicit;
     }
 }
 
-function structureText(name, { verdict, decided, regions, unseen }) {
-    const text = verdict === null ? "no verdict yet" : VERDICT_TEXTS[verdict];
+function structureText(name, { kind, decided, regions, unseen }) {
+    const text = kind ? `${kind.sign} ${kind.text}` : "no verdict yet";
     const notLooked = unseen ? `, ${unseen} not looked at` : "";
     return `${name}: ${text} (${decided} of ${regions} regions${notLooked})`;
 }

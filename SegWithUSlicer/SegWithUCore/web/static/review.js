@@ -17,9 +17,10 @@ const ELSEWHERE_TEXT = "The review was continued elsewhere; this is its current 
 
 export class Review {
     // `onChange` is called after anything that is drawn has changed, with `{ regions: true }` when the list has.
-    constructor(source, description, order, onChange) {
+    constructor(source, description, verdicts, order, onChange) {
         this.source = source;
         this.description = description;
+        this.verdicts = verdicts;
         this.onChange = onChange;
         this.reviewer = "";
         this.session = null;
@@ -381,7 +382,7 @@ export class Review {
     replay() {
         const acts = this.pending.flatMap(({ events }) => events);
         const total = this.description.total_expected_wrong_mm3 ?? 0;
-        this.state = reviewState([...this.lines, ...acts], this.regions, total);
+        this.state = reviewState([...this.lines, ...acts], this.regions, total, this.verdicts);
     }
 
     get hasUnsaved() {

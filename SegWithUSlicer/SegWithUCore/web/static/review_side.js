@@ -1,7 +1,7 @@
 // Beside the views: who reviews, how far the review is, the order of regions, the rest, and files of verdicts.
 
 import { ask, element, showText } from "./dom.js";
-import { progressText } from "./review_state.js";
+import { countText, progressText } from "./review_state.js";
 import { ORDER_TEXTS, volumeText } from "./texts.js";
 
 export class ReviewSide {
@@ -100,11 +100,10 @@ export class ReviewSide {
         if (!review.isDone) {
             return "";
         }
-        const given = Object.values(review.state.verdicts);
-        const count = (verdict) => given.filter((one) => one === verdict).length;
-        const unseen = count("not looked at");
+        const { unseen } = review.state.progress;
         const but = unseen ? ` but for ${unseen} that were not looked at` : "";
-        return `All ${review.regions.length} regions are decided${but}: ${count("rejected")} rejected, ${count("needs second reader")} for a second reader${review.corrected ? `. ${review.corrected}` : ""}`;
+        const counts = countText(review.state, review.regions);
+        return `All ${review.regions.length} regions are decided${but}: ${counts}${review.corrected ? `. ${review.corrected}` : ""}`;
     }
 
     async acceptRest() {

@@ -1,14 +1,11 @@
 // State of a review, made by replaying the lines of its log: the rules of `review/state.py`.
 
-const SEEN_VERDICTS = new Set(["accepted", "corrected"]);
-const UNSEEN = "not looked at";
-
-// `regions` are those of the case.
-export function reviewState(events, regions, totalMm3) {
+// `regions` are those of the case, `verdicts` the rows of the table of verdicts.
+export function reviewState(events, regions, totalMm3, verdicts) {
     const state = {
+        kinds: new Map(verdicts.map((kind) => [kind.value, kind])),
         verdicts: {},
         comments: {},
-        seconds: {},
         structures: {},
         lastRegion: null,
         nextUndo: null,
@@ -28,36 +25,31 @@ function replay(state, steps, event, line) {
             steps.push({ line, event, before: [state.verdicts[region], state.comments[region] ?? ""] });
             state.verdicts[region] = event.verdict;
             state.comments[region] = event.comment ?? state.comments[region] ?? "";
-            spend(state, region, event.seconds);
+            state.lastRegion = region;
             break;
         case "rest":
             steps.push({ line, event });
             for (const id of event.regions) {
-                state.verdicts[id] = UNSEEN;
+                state.verdicts[id] = kindWhere(state, ({ looked }) => !looked).value;
             }
             break;
         case "comment":
             steps.push({ line, event, before: [state.verdicts[region], state.comments[region] ?? ""] });
             state.comments[region] = event.comment;
-            spend(state, region, 0);
+            state.lastRegion = region;
             break;
         case "structure":
             steps.push({ line, event, before: state.structures[event.structure] ?? [null, ""] });
             state.structures[event.structure] = [event.verdict, event.comment ?? ""];
             break;
         case "looked":
-            spend(state, region, event.seconds);
+            state.lastRegion = region;
             break;
         case "undo":
             takeBack(state, steps.pop());
             break;
         default:
     }
-}
-
-function spend(state, region, seconds) {
-    state.seconds[region] = (state.seconds[region] ?? 0) + seconds;
-    state.lastRegion = region;
 }
 
 function takeBack(state, step) {
@@ -83,16 +75,24 @@ function takeBack(state, step) {
     }
 }
 
+function kindWhere(state, holds) {
+    return [...state.kinds.values()].find(holds);
+}
+
+// The row of the verdict on each region that has one.
+function kindsOf(state, regions) {
+    return regions.map(({ id }) => state.kinds.get(state.verdicts[id])).filter(Boolean);
+}
+
 function progressOf(state, regions, totalMm3) {
-    const decided = regions.filter(({ id }) => state.verdicts[id] !== undefined && state.verdicts[id] !== UNSEEN);
-    const unseen = regions.filter(({ id }) => state.verdicts[id] === UNSEEN).length;
+    const given = kindsOf(state, regions);
     const seenMm3 = regions
-        .filter(({ id }) => SEEN_VERDICTS.has(state.verdicts[id]))
+        .filter(({ id }) => state.kinds.get(state.verdicts[id])?.seen)
         .reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
     return {
-        decided: decided.length,
+        decided: given.filter(({ looked }) => looked).length,
         regions: regions.length,
-        unseen,
+        unseen: given.filter(({ looked }) => !looked).length,
         seenShare: totalMm3 > 0 ? Math.min(1, seenMm3 / totalMm3) : 1,
     };
 }
@@ -120,18 +120,18 @@ export function nextUndecided(state, order, after) {
     return null;
 }
 
-// Status of a structure: its own verdict, else accepted when all its regions are accepted or corrected.
+// Verdict of a structure: its own, else accepted, the first that counts as seen, when all its regions are accepted or corrected.
 export function structureVerdict(state, regions, name) {
     const members = regions.filter((region) => region.structure === name);
-    const given = members.map(({ id }) => state.verdicts[id]).filter((verdict) => verdict !== undefined);
+    const given = kindsOf(state, members);
     const own = state.structures[name]?.[0] ?? null;
-    const allSeen = members.length > 0 && members.every(({ id }) => SEEN_VERDICTS.has(state.verdicts[id]));
+    const allSeen = members.length > 0 && given.filter(({ seen }) => seen).length === members.length;
     return {
-        verdict: own ?? (allSeen ? "accepted" : null),
+        kind: own === null ? (allSeen ? kindWhere(state, ({ seen }) => seen) : null) : state.kinds.get(own),
         explicit: own !== null,
-        decided: given.filter((verdict) => verdict !== UNSEEN).length,
+        decided: given.filter(({ looked }) => looked).length,
         regions: members.length,
-        unseen: given.filter((verdict) => verdict === UNSEEN).length,
+        unseen: given.filter(({ looked }) => !looked).length,
     };
 }
 
@@ -141,6 +141,15 @@ const ORDER_KEYS = {
     structure: (region) => [region.structure_value, -region.expected_wrong_mm3, region.id],
     position: (region) => [-region.peak_ras_mm[2], region.id],
 };
+
+// How many regions have each verdict that wants attention: "1 rejected, 0 for a second reader"
+export function countText(state, regions) {
+    const given = kindsOf(state, regions);
+    return [...state.kinds.values()]
+        .filter((kind) => kind.wants_attention)
+        .map((kind) => `${given.filter((one) => one === kind).length} ${kind.counted}`)
+        .join(", ");
+}
 
 // Regions in one of the orders of the review.
 export function inOrder(regions, order) {

@@ -44,14 +44,6 @@ export function diceText(structure) {
     return structure.predicted_dice_informative === false ? "not informative" : NOT_ASSESSED;
 }
 
-export const VERDICT_TEXTS = {
-    accepted: "✓ accepted",
-    corrected: "✎ corrected",
-    rejected: "✗ rejected",
-    "needs second reader": "? second reader",
-    "not looked at": "○ not looked at",
-};
-
 export const KIND_TEXTS = {
     "boundary patch": "boundary",
     "missed part": "missed part",
@@ -65,6 +57,3 @@ export const ORDER_TEXTS = {
     structure: "Structure by structure",
     position: "From head to foot",
 };
-
-// What to do with a case, worst first.
-export const LEVELS = ["do not use", "look at it", "no sign of trouble"];

@@ -1,4 +1,4 @@
-"""The light of a case: what to do with it, and one reason in plain words; the same wherever the case is shown."""
+"""The status of a case: what to do with it, and one reason in plain words; the same wherever the case is shown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True)
-class Light:
+class Status:
     """What to do with a case and why.
 
     Attributes:
@@ -45,7 +45,7 @@ class Light:
         return asdict(self)
 
 
-def light_of(case: Mapping[str, Any], flags: Sequence[Flag]) -> Light:
+def status_of(case: Mapping[str, Any], flags: Sequence[Flag]) -> Status:
     """Sum up a case.
 
     Args:
@@ -55,20 +55,21 @@ def light_of(case: Mapping[str, Any], flags: Sequence[Flag]) -> Light:
     warnings = (case.get("ood") or {}).get("warnings") or []
     refused = [str(warning["message"]) for warning in warnings if warning["severity"] == "refused"]
     if unusable := [*refused, *(flag.message for flag in flags if flag.rule in _UNUSABLE)]:
-        return Light(Level.DO_NOT_USE, unusable[0])
+        return Status(Level.DO_NOT_USE, unusable[0])
     if flags:
-        return Light(Level.LOOK, flags[0].message)
+        return Status(Level.LOOK, flags[0].message)
     if metrics_of_case(case)["wrong_mm3"] is None:
-        return Light(Level.LOOK, "The model is not calibrated: nothing says how much may be wrong.")
+        return Status(Level.LOOK, "The model is not calibrated: nothing says how much may be wrong.")
     if any(warning.get("kind") == _JUDGED for warning in warnings):
-        return Light(Level.NO_SIGN, "How often this misses a bad segmentation that was made elsewhere is not measured.")
-    return Light(Level.NO_SIGN, miss_rate((case.get("model") or {}).get("flags")))
+        unknown = "How often this misses a bad segmentation that was made elsewhere is not measured."
+        return Status(Level.NO_SIGN, unknown)
+    return Status(Level.NO_SIGN, miss_rate((case.get("model") or {}).get("flags")))
 
 
-def with_light(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Add flags and light to the content of a `case.json`."""
+def with_status(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Add flags and status to the content of a `case.json`."""
     flags = case_flags(facts, rules_of_case(facts))
-    return {**facts, "flags": [flag.to_json() for flag in flags], "light": light_of(facts, flags).to_json()}
+    return {**facts, "flags": [flag.to_json() for flag in flags], "light": status_of(facts, flags).to_json()}
 
 
 def miss_rate(calibration: Mapping[str, Any] | None) -> str:
