@@ -62,8 +62,9 @@ class SegWithUSlicer(ScriptedLoadableModule):
             'The method is SegWithU: Fu et al., <a href="https://arxiv.org/abs/2604.15271">arXiv:2604.15271</a>, 2026. '
             "Please cite it if you use this module. The hippocampus model was trained on the Medical Segmentation "
             "Decathlon (Antonelli et al., Nature Communications 13, 4128, 2022), and its weights are licensed under "
-            "CC-BY-SA 4.0, as the images are. The brain model was trained on images synthesised from label maps of SynthSeg "
-            "(Billot et al., Medical Image Analysis 86, 102789, 2023). It and the software have the licence Apache-2.0."
+            "CC-BY-SA 4.0, as the images are. The brain model was trained on images synthesised from label maps of "
+            "SynthSeg (Billot et al., Medical Image Analysis 86, 102789, 2023). It and the software have the licence "
+            "Apache-2.0."
         )
         icon = resource_path("Icons/SegWithUSlicer.png")
         if icon.is_file():
