@@ -109,13 +109,11 @@ def reviews_table(regions: Sequence[Region], reviews: Sequence[Review]) -> Repor
     """Count the verdicts of each reviewer, and what was accepted without a look with its expected wrong volume."""
     rows = []
     for review in reviews:
-        given = list(review.verdicts(regions).values())
+        given, state = list(review.verdicts(regions).values()), review.state
+        now, wrong = state.progress(), state.expected_mm3_of(state.unseen_ids)
+        without_a_look = f"{now.unseen} ({wrong:.0f} mm³)" if now.unseen else "0"
         counts = [str(given.count(verdict)) for verdict in GIVEN]
-        looked = sum(verdict.kind.looked for verdict in given)
-        unseen = [region for region in regions if review.state.verdict_of(region.id) is Verdict.NOT_LOOKED_AT]
-        wrong = sum(region.expected_wrong_mm3 for region in unseen)
-        without_a_look = f"{len(unseen)} ({wrong:.0f} mm³)" if unseen else "0"
-        rows.append([review.reviewer, f"{looked} of {len(regions)}", *counts, without_a_look])
+        rows.append([review.reviewer, f"{now.decided} of {now.regions}", *counts, without_a_look])
     return ReportTable(["reviewer", "regions", *(*GIVEN, Verdict.NOT_LOOKED_AT)], rows)
 
 

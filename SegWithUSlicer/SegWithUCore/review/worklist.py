@@ -18,7 +18,7 @@ from ..util.folder_entries import lost_link
 from .flags import LARGEST, Flag, Rule, case_flags, metrics_of_case, rules_of_case, structures_of
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, seen_by, unseen_regions
 from .status import Level, Status, status_of
-from .verdicts import SEEN, Verdict
+from .verdicts import SEEN
 
 SECONDS_PER_REGION = 20.0
 # For opening a case: without it one large region would come before any case of many.
@@ -285,9 +285,8 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     }
     progress = []
     for review in all_reviews:
-        given = list(review.verdicts(regions).values())
-        taken, when = given.count(Verdict.NOT_LOOKED_AT), "" if case.get("anonymous") else review.when
-        progress.append(ReviewProgress(review.reviewer, len(given) - taken, len(regions), when, taken))
+        now, when = review.state.progress(), "" if case.get("anonymous") else review.when
+        progress.append(ReviewProgress(review.reviewer, now.decided, now.regions, when, now.unseen))
     return WorklistEntry(
         name=str(case["name"]),
         folder=folder,

@@ -21,7 +21,7 @@ from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.report.case_report import SHOWN_REGIONS
 from SegWithUCore.report.pictures import REVIEWED_COLOURS, Volumes, pictures_around
 from SegWithUCore.report.render import png_bytes
-from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.verdicts import GIVEN, Verdict
 
 SCRIPT = "<script>alert('1')</script> & \"tail\""
 MOST_BYTES = 4_000_000
@@ -121,7 +121,8 @@ def test_what_nobody_looked_at_is_counted_apart(case: Path, segwithu: Command) -
     page = reported(segwithu, case)
     number, wrong = len(rest.regions), f"{rest.expected_wrong_mm3:.0f}"
     words = " ".join(page.text.split())
-    assert f"Ana2 of {number + 2}1010{number} ({wrong} mm³)" in words  # one cell after the other
+    given = "".join(str((Verdict.ACCEPTED, Verdict.REJECTED).count(verdict)) for verdict in GIVEN)
+    assert f"Ana2 of {number + 2}{given}{number} ({wrong} mm³)" in words  # one cell after the other
 
 
 def test_each_shown_region_has_three_pictures_and_the_overview_too(case: Path, segwithu: Command) -> None:
