@@ -164,12 +164,14 @@ def staleness(job: Job, model: Model) -> tuple[str, str] | None:
 def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a result depends on besides the images, the engine last: whatever else differs weighs more."""
     model, roi, engine = case["model"], case["roi"], case["engine"]
+    plugin = model.get("plugin")
     return {
         "model": [model["name"], model["version"]],
         "weights file": model["weights_sha256"],
         "calibration": model["calibration_sha256"],
         "network file": model["network_sha256"],
         "head": model["head"],
+        "package of the head": plugin and [plugin["name"], plugin["version"]],
         "region of interest": None if roi is None else [*roi["centre_ras_mm"], *roi["size_mm"]],
         "mask": {key: judged[key] for key in ("sha256", "labels")} if (judged := case.get("judged")) else None,
         "number of passes": case.get("passes", 1),
@@ -178,13 +180,14 @@ def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings_of_job(job: Job, model: Model) -> dict[str, Any]:
-    bundle, engine = model.bundle, model.engine.identity()
+    bundle, engine, plugin = model.bundle, model.engine.identity(), model.head.plugin
     return {
         "model": [bundle.name, bundle.about["version"]],
         "weights file": bundle.weights_sha256,
         "calibration": bundle.calibration_sha256,
         "network file": model.network_sha256,
         "head": model.head.name,
+        "package of the head": plugin and [plugin.name, plugin.version],
         "region of interest": None if job.roi is None else [*job.roi.centre_ras_mm, *job.roi.size_mm],
         "mask": None if job.mask is None else job.mask.facts(),
         "number of passes": job.passes if model.fitted.error_probability else 1,  # it looks once

@@ -264,6 +264,7 @@ _CASE = {
         "name": NAME,
         "head": NAME,
         "version": _VERSION,
+        "plugin": {"name": NAME, "version": _VERSION},
         **dict.fromkeys(("weights_sha256", "calibration_sha256", "network_sha256"), _HASH),
         **_numbers("calibrated calibrated_with_image calibration_cases head_trained"),
         "flags": {

@@ -237,6 +237,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
     bundle, calibration, roi = result.bundle, result.bundle.calibration or {}, result.roi
     flags = None if result.mask else calibration.get("flags")  # limits are those of the model's own segmentations
     place = None if roi is None else {"centre_ras_mm": list(roi.centre_ras_mm), "size_mm": list(roi.size_mm)}
+    plugin = result.head.plugin
     channels = zip(bundle.input.channels, result.files, result.voxels_sha256, strict=True)
     return {
         "format": "segwithu-case",
@@ -259,6 +260,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
             "task": bundle.about["task"],
             "head": result.head.name,
             "head_trained": result.head.trained,
+            **({} if plugin is None else {"plugin": {"name": plugin.name, "version": plugin.version}}),
             "network_sha256": result.network_sha256,
             "weights_sha256": bundle.weights_sha256,
             "calibration_sha256": bundle.calibration_sha256,

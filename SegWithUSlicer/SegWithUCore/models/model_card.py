@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..network.specs import HEAD_WORDS, HeadWords
-from .bundle import FITTED_BY, Bundle
+from ..network.specs import HEAD_TEXT, HeadPlugin, HeadText
+from .bundle import FITTED_BY, Bundle, HeadSpec
 from .quality import away_markdown, model_warnings, site_command, site_message, weaknesses
 from .second_stage_file import CHECK, check_message
 from .training_record import TrainingRecord, read_record
@@ -54,7 +54,7 @@ def model_card(bundle: Bundle) -> str:
         sides=list(zip(span["low"], span["high"], strict=True)) if span else [],
         arguments=dict(bundle.backbone.arguments),
         head=bundle.default_head,
-        words=_head_words(bundle.default_head.variant),
+        text=_head_text(bundle.default_head),
         further=[head.name for head in bundle.heads if not head.default],
         trained=all(head.trained for head in bundle.heads),
         calibration={"site": None, **calibration} if calibration else None,
@@ -75,13 +75,13 @@ def model_card(bundle: Bundle) -> str:
     )
 
 
-def _head_words(variant: str) -> HeadWords:
-    """Return the words for a head; those of heads that were added are in the registry `HEADS`, which imports torch."""
-    if variant in HEAD_WORDS:
-        return HEAD_WORDS[variant]
-    from ..network.heads import HEADS
+def _head_text(head: HeadSpec) -> HeadText | HeadPlugin:
+    """Return the text for a head; that of heads which only the registry knows needs torch."""
+    if found := HEAD_TEXT.get(head.variant) or head.plugin:
+        return found
+    from ..network.heads import head_type
 
-    return HeadWords(HEADS[variant].description, HEADS[variant].ranking)
+    return head_type(head.variant).text
 
 
 def calibration_message(calibration: Mapping[str, Any]) -> str:
