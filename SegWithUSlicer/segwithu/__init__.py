@@ -14,8 +14,6 @@ from pathlib import Path
 _STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
 _FROM = [node for node in _STUB.body if isinstance(node, ast.ImportFrom)]
 _MODULES = {each.name: str(node.module) for node in _FROM for each in node.names}
-    name.name: str(node.module) for node in _STUB.body if isinstance(node, ast.ImportFrom) for name in node.names
-}
 
 __all__ = sorted(_MODULES)
 

@@ -13,11 +13,10 @@ from random import SystemRandom
 from typing import Any
 
 from ..case.case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case, read_description
-from ..case.case_files import derived_notes, is_volume
+from ..case.case_files import check_files, derived_notes, is_volume
 from ..case.case_folders import REVIEWED_PATTERN, Contents, case_contents
 from ..case.case_image import IMAGE_FILE, case_image, find_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
-from ..case.check_files import check_files
 from ..case.segmentation_file import check_reviewed
 from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.volume import check_file
