@@ -84,9 +84,11 @@ def _check_plugin(head: HeadSpec, source: str) -> None:
     """
     wanted, found = head.plugin, plugins.plugin_package(plugins.HEADS, head.variant, HEAD_TEXT)
     if wanted is not None and (found is None or found.name != wanted.name):
-        lacking = "is not installed" if found is None else f"does not come from {found}"
-        message = f"{source}: the head '{head.variant}' of the package {wanted.name} {wanted.version} {lacking}"
-        raise UsageError(f"{message}: pip install '{wanted.name}' if you trust it.", NEEDS_PACKAGE)
+        lacking = "which is not installed" if found is None else f"and not from {found}"
+        message = (
+            f"{source}: the head '{head.variant}' comes from the package {wanted.name} {wanted.version}, {lacking}"
+        )
+        raise UsageError(f"{message}: if you trust it, pip install '{wanted.name}'.", NEEDS_PACKAGE)
 
 
 def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
