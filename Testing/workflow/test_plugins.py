@@ -14,6 +14,7 @@ from segwithu_command import MODEL, Command, changed_description, real_image, re
 from training_runs import Workshop, tiny_recipe
 
 from SegWithUCore.case.case_file import read_case
+from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import read_bundle
 
 NAME, VERSION = "segwithu-example", "1.0"
@@ -151,9 +152,8 @@ def test_an_export_that_is_broken_or_clashes_is_refused_and_stops_no_other(
     write_package(other, "other-heads", code=module, exports=point)
     try:
         call = ("export", segmented_cases / CASES[0], "--output", tmp_path / "out")
-        refused(
-            segwithu(*call, f"--{point.split()[0]}"), code, named, "volumes" if "bids" not in point else "bids", code=2
-        )
+        name = point.split()[0]
+        refused(segwithu(*call, f"--{name}"), code, named, name, "other-heads 2.0", code=2)
         assert not (tmp_path / "out").exists()
         assert named in " ".join(segwithu("export", "--help").out.split())
         assert segwithu(*call).code == 0
