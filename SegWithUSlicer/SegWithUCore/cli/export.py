@@ -65,8 +65,11 @@ def add_plugins(command: CommandParser) -> None:
             assert made is not None  # it is among the names
             _add_format(command, name, made)
         except Exception as error:  # noqa: BLE001 - of `named_part`, or of argparse about names that are taken
-            where = f"The export '{name}' of another package cannot be added ({error}): update or remove that package."
-            problem = error if isinstance(error, UsageError) else UsageError(where, "broken-plugin")
+            problem = error
+            if not isinstance(error, UsageError):
+                package = plugins.plugin_package(plugins.EXPORTS, name, FORMATS)
+                what = f"The export '{name}' of the package {package} has unusable options ({error})"
+                problem = UsageError(f"{what}: update or remove the package.", "broken-plugin")
             command.get_default("formats")[name] = problem, []
             command.epilog = f"{command.epilog}\n\n--{name} cannot be used: {problem}"
             with contextlib.suppress(argparse.ArgumentError):  # there is such an option already

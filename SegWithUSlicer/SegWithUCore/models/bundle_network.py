@@ -84,11 +84,9 @@ def _check_plugin(head: HeadSpec, source: str) -> None:
     """
     wanted, found = head.plugin, plugins.plugin_package(plugins.HEADS, head.variant, HEAD_TEXT)
     if wanted is not None and (found is None or found.name != wanted.name):
+        origin = f"{source}: the head '{head.variant}' comes from the package {wanted.name} {wanted.version}"
         lacking = "which is not installed" if found is None else f"and not from {found}"
-        message = (
-            f"{source}: the head '{head.variant}' comes from the package {wanted.name} {wanted.version}, {lacking}"
-        )
-        raise UsageError(f"{message}: if you trust it, pip install '{wanted.name}'.", NEEDS_PACKAGE)
+        raise UsageError(f"{origin}, {lacking}: if you trust it, pip install '{wanted.name}'.", NEEDS_PACKAGE)
 
 
 def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
