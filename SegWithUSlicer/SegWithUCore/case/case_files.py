@@ -14,15 +14,7 @@ from ..util.errors import InputError
 from ..util.input_files import read_bounded
 from .case_file import CASE_FILE, CHANGED_FILE, FILES, MAP_NAMES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, lost_maps
 from .case_folders import DERIVED, REGION_INPUTS, case_contents, checked_file
-from .region_files import (
-    MAKE_AGAIN,
-    REGION_LABELS_FILE,
-    REGIONS_FILE,
-    parse_regions,
-    read_regions,
-    regions_hash,
-    regions_text,
-)
+from .region_files import MAKE_AGAIN, REGION_LABELS_FILE, REGIONS_FILE, parse_regions, regions_hash, regions_text
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -146,7 +138,7 @@ def check_files(folder: Path, case: Mapping[str, Any]) -> None:
         InputError: one is missing, damaged, changed, or lies on another grid than the image that was segmented.
     """
     if case["regions"] is not None:
-        read_regions(folder)
+        parse_regions(regions_text(folder), str(folder / REGIONS_FILE))
     for name in dict.fromkeys([*named_files(case), *case_contents(folder).model]):
         if name not in (CASE_FILE, "image.nii.gz", *DERIVED):
             (case_volume if is_volume(name) else case_file)(folder, case, name)

@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import os
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,45 +78,26 @@ def add_plugins(command: CommandParser) -> None:
                 command.add_argument(f"--{name}", action="append_const", dest="chosen", const=name, help="see below")
 
 
-def _folder(*given: Any) -> ExportWriter:
-    from ..export.case_export import FolderExport
-
-    return FolderExport(*given)
-
-
-def _page(*given: Any) -> ExportWriter:
-    from ..web.single_file import PageExport
-
-    return PageExport(*given)
+def _ours(module: str, name: str) -> Callable[..., ExportWriter]:
+    """Name a writer of ours, whose file is imported when it is used."""
+    return lambda *given: getattr(import_module(module, __package__), name)(*given)
 
 
-def _bids(*given: Any) -> ExportWriter:
-    from ..export.bids import BidsExport
-
-    return BidsExport(*given)
-
-
-def _nnunet(*given: Any) -> ExportWriter:
-    from ..export.nnunet import NnunetExport
-
-    return NnunetExport(*given)
-
-
-FOLDER = ExportFormat("", _folder, anonymous="asked")
+FOLDER = ExportFormat("", _ours("..export.case_export", "FolderExport"), anonymous="asked")
 FORMATS = {
     "page": ExportFormat(
         "write an anonymous HTML file per case and an index instead",
-        _page,
+        _ours("..web.single_file", "PageExport"),
         {
             "--with-image": {"action": "store_true", "help": f"include the image; {FACE}"},
             "--without-image": {"action": "store_true", "help": "contours and maps alone"},
         },
         anonymous="always",
     ),
-    "bids": ExportFormat("write BIDS derivatives instead", _bids, anonymous="asked"),
+    "bids": ExportFormat("write BIDS derivatives instead", _ours("..export.bids", "BidsExport"), anonymous="asked"),
     "nnunet": ExportFormat(
         "write corrected cases as a data set of nnU-Net instead",
-        _nnunet,
+        _ours("..export.nnunet", "NnunetExport"),
         {"--reviewer": {"metavar": "NAME", "help": "whose review counts (default: the only one)"}},
         anonymous="asked",
     ),
