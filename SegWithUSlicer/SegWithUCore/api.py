@@ -1,6 +1,6 @@
 """The public functions for notebooks and scripts: `load_model` and `segment_image`.
 
-`from SegWithUCore import load_model, segment_image` loads this file when a name is first used, and with it torch and
+`from segwithu import load_model, segment_image` loads this file when a name is first used, and with it torch and
 SimpleITK. Images are segmented by the code of `segwithu segment`; nothing is written unless the result is saved.
 """
 

@@ -17,8 +17,8 @@ import pytest
 import SimpleITK as sitk
 from segwithu_command import MODEL, ROOT, SAMPLE, SAMPLE_ROI, entries, tiny_bundle
 
-import SegWithUCore
-from SegWithUCore import SegmentationResult, load_model, segment_image
+import segwithu
+from segwithu import SegmentationResult, load_model, segment_image
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.cli.__main__ import main
@@ -199,13 +199,13 @@ def test_no_such_model_or_device() -> None:
 
 
 def test_importing_the_package_loads_nothing_third_party(tmp_path: Path) -> None:
-    code = "import sys, SegWithUCore; assert 'segment_image' in dir(SegWithUCore); print(*sys.modules)"
+    code = "import sys, segwithu; assert 'segment_image' in dir(segwithu); print(*sys.modules)"
     loaded = {name.partition(".")[0] for name in in_a_child(code, tmp_path, tmp_path / "home").stdout.split()}
-    assert "SegWithUCore" in loaded
+    assert "segwithu" in loaded
     assert loaded.isdisjoint({"torch", "SimpleITK", "numpy", "monai", "scipy", "matplotlib"})
     with pytest.raises(AttributeError, match="segment_images"):
-        SegWithUCore.segment_images  # type: ignore[attr-defined]  # noqa: B018
-    assert (Path(SegWithUCore.__file__).parent / "py.typed").is_file()
+        segwithu.segment_images  # type: ignore[attr-defined]  # noqa: B018
+    assert (Path(segwithu.__file__).parent / "py.typed").is_file()
 
 
 @pytest.mark.slow
