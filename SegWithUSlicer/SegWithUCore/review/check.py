@@ -6,7 +6,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ..case.case_file import CASE_FILE, CHANGED_FILE, DAMAGED_CASE, SEGMENTATION_FILE, naming_case, read_description
+from ..case.case_file import (
+    CASE_FILE,
+    CASE_SCHEMA,
+    CHANGED_FILE,
+    DAMAGED_CASE,
+    SEGMENTATION_FILE,
+    naming_case,
+    read_description,
+)
 from ..case.case_files import check_files, derived_notes, file_records
 from ..case.case_folders import REVIEWED_PATTERN, case_folders, checked_file, deeper_cases, holds_cases
 from ..case.case_image import ELSEWHERE, OTHER_IMAGE, find_image, voxel_hash
@@ -19,7 +27,7 @@ from ..util.strict_json import check_schema, parse_json, schema
 from .log_format import WANTED, read_log
 from .reviews import LOG_PATTERN, read_reviews
 
-_SCHEMAS = Path(__file__).parents[1]
+_LINE_SCHEMA = Path(__file__).with_name("log_line.schema.json")
 
 
 class Outcome(StrEnum):
@@ -130,8 +138,8 @@ def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
     """
     try:
         case = read_description(folder).raw
-        case_schema, again = schema(_SCHEMAS / "case" / "case.schema.json"), "segment the case again"
-        check_schema(case, case_schema, str(folder / CASE_FILE), again, "the format of cases", code=DAMAGED_CASE)
+        source, again = str(folder / CASE_FILE), "segment the case again"
+        check_schema(case, schema(CASE_SCHEMA), source, again, "the format of cases", code=DAMAGED_CASE)
         with naming_case(folder):
             check_files(folder, case)
             versions = [checked_file(folder, path.name) for path in sorted(folder.glob(REVIEWED_PATTERN))]
@@ -165,6 +173,6 @@ def _check_log(path: Path) -> None:
     """
     lines = read_log(path).whole
     for number, line in enumerate(lines, 1):
-        source, line_schema = f"{path}, line {number}", schema(_SCHEMAS / "review" / "log_line.schema.json")
-        content, wanted = parse_json(line, source), f"repair that line, or {WANTED}"
-        check_schema(content, line_schema, source, wanted, "the format of review logs", code="damaged-log")
+        source, wanted = f"{path}, line {number}", f"repair that line, or {WANTED}"
+        content, kind = parse_json(line, source), "the format of review logs"
+        check_schema(content, schema(_LINE_SCHEMA), source, wanted, kind, code="damaged-log")
