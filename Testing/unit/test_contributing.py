@@ -20,6 +20,7 @@ from SegWithUCore.cli.__main__ import main
 from SegWithUCore.cli.export import FORMATS
 from SegWithUCore.network.heads import HEADS
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.specs import HEAD_TEXT
 from SegWithULab.benchmark.baselines import select_baselines
 from SegWithULab.benchmark.baselines.base import BASELINES, BaselineInputs
 from SegWithULab.benchmark.benchmark import prediction_metrics
@@ -30,7 +31,7 @@ STEPS = 30
 @pytest.fixture(autouse=True)
 def registries_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What an example registers is gone after its test."""
-    registries: tuple[dict[str, Any], ...] = (HEADS, BASELINES, FORMATS)
+    registries: tuple[dict[str, Any], ...] = (HEADS, HEAD_TEXT, BASELINES, FORMATS)
     for registry in registries:
         for name, entry in list(registry.items()):
             monkeypatch.setitem(registry, name, entry)

@@ -18,7 +18,6 @@ from ..util.strict_json import read_json, to_json, typed
 
 CASE_FILE = "case.json"
 CASE_FORMAT = "segwithu-case"
-CASE_SCHEMA = Path(__file__).with_name("case.schema.json")
 FORMAT_VERSION = 1
 SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE = "segmentation.nii.gz", "segmentation.seg.nrrd"
 # Keys of the hashes of all other files (`case_files`), and of the hash of the rest of `case.json`. Cases of earlier

@@ -19,6 +19,7 @@ from .region_files import MAKE_AGAIN, REGION_LABELS_FILE, REGIONS_FILE, parse_re
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+CASE_SCHEMA = Path(__file__).with_name("case.schema.json")
 # Keys of a file in `case.json`.
 FILE_SHA256, VOXELS_SHA256 = "sha256", "voxels_sha256"
 SEGMENTATIONS = (SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE)

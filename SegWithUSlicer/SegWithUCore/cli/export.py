@@ -63,9 +63,7 @@ def add_plugins(command: CommandParser) -> None:
     """Add the formats of installed packages to `export`; one that cannot be used is refused when it is chosen."""
     for name in plugins.plugin_names(plugins.EXPORTS):
         try:
-            made = plugins.named_part(plugins.EXPORTS, name, FORMATS, ExportFormat)
-            assert made is not None  # it is among the names
-            _add_format(command, name, made)
+            _add_format(command, name, plugins.named_part(plugins.EXPORTS, name, FORMATS, ExportFormat))
         except Exception as error:  # noqa: BLE001 - of `named_part`, or of argparse about names that are taken
             problem = error
             if not isinstance(error, UsageError):

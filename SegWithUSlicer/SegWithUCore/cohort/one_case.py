@@ -164,14 +164,13 @@ def staleness(job: Job, model: Model) -> tuple[str, str] | None:
 def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a result depends on besides the images, the engine last: whatever else differs weighs more."""
     model, roi, engine = case["model"], case["roi"], case["engine"]
-    plugin = model.get("plugin")
     return {
         "model": [model["name"], model["version"]],
         "weights file": model["weights_sha256"],
         "calibration": model["calibration_sha256"],
         "network file": model["network_sha256"],
         "head": model["head"],
-        "package of the head": plugin and [plugin["name"], plugin["version"]],
+        "package of the head": (plugin := model.get("plugin")) and [plugin["name"], plugin["version"]],
         "region of interest": None if roi is None else [*roi["centre_ras_mm"], *roi["size_mm"]],
         "mask": {key: judged[key] for key in ("sha256", "labels")} if (judged := case.get("judged")) else None,
         "number of passes": case.get("passes", 1),

@@ -10,7 +10,6 @@ import SimpleITK as sitk
 from ..case import region_files
 from ..case.case_file import (
     CASE_FILE,
-    CASE_SCHEMA,
     FILES,
     SEGMENTATION_FILE,
     SEGMENTATION_NRRD_FILE,
@@ -19,7 +18,7 @@ from ..case.case_file import (
     read_case,
     write_case,
 )
-from ..case.case_files import case_volume, file_record, named_files, regions_of_case
+from ..case.case_files import CASE_SCHEMA, case_volume, file_record, named_files, regions_of_case
 from ..case.case_folders import VOLUMES, case_contents
 from ..case.case_image import IMAGE_FILE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part

@@ -59,14 +59,12 @@ class HeadText:
     ranking: str = "no unit"
 
 
-@dataclass(frozen=True)
-class HeadPlugin:
-    """The installed package that a head comes from, with the text for the model card, which so needs no package."""
+@dataclass(frozen=True, kw_only=True)
+class HeadPlugin(HeadText):
+    """The package that a head comes from, with the text for the model card, which so needs no package."""
 
     name: str
     version: str
-    description: str
-    ranking: str = "no unit"
 
 
 HEAD_TEXT = {

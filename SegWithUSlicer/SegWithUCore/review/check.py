@@ -6,16 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ..case.case_file import (
-    CASE_FILE,
-    CASE_SCHEMA,
-    CHANGED_FILE,
-    DAMAGED_CASE,
-    SEGMENTATION_FILE,
-    naming_case,
-    read_description,
-)
-from ..case.case_files import check_files, derived_notes, file_records
+from ..case.case_file import CASE_FILE, CHANGED_FILE, DAMAGED_CASE, SEGMENTATION_FILE, naming_case, read_description
+from ..case.case_files import CASE_SCHEMA, check_files, derived_notes, file_records
 from ..case.case_folders import REVIEWED_PATTERN, case_folders, checked_file, deeper_cases, holds_cases
 from ..case.case_image import ELSEWHERE, OTHER_IMAGE, find_image, voxel_hash
 from ..case.segmentation_file import check_reviewed

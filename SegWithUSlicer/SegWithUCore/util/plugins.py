@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
-from .errors import UsageError
+from .errors import InputError, UsageError
 
 HEADS, EXPORTS = "segwithu.heads", "segwithu.exports"
 _OURS = "segwithu"
@@ -46,19 +46,23 @@ def plugin_package(group: str, name: str, own: Collection[str]) -> Package | Non
     return None if point is None else _package_of(point)
 
 
-def named_part(group: str, name: str, own: Mapping[str, T], kind: type[T]) -> T | None:
-    """Return a part of ours or of an installed package, which is imported; None if there is none of this name.
+def named_part(group: str, name: str, own: Mapping[str, T], kind: type[T]) -> T:
+    """Return a part of ours or of an installed package, which is imported.
 
     Args:
         own: our parts of this kind, by name.
         kind: what a part must be.
 
     Raises:
+        InputError: there is none of this name.
         UsageError: two packages bring a part of this name, or the package cannot be imported or brings something else.
     """
     point = _entry_point(group, name, own)
+    if point is None and name not in own:
+        known = ", ".join(sorted({*own, *plugin_names(group)}))
+        raise InputError(f"'{name}' is unknown ({group}): this installation has {known}.")
     if point is None:
-        return own.get(name)
+        return own[name]
     where = f"The entry point {name} = {point.value} ({group}) of the package {_package_of(point)}"
     try:
         part = point.load()

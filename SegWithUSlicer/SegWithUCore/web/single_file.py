@@ -49,9 +49,7 @@ class PageExport(ExportWriter):
         if self._with_image == bool(settings.options.get("without_image")):
             raise UsageError(f"--page needs --with-image ({FACE}) or --without-image.", "contradicting-options")
         if self._with_image:
-            found.notes.append(
-                f"The pages contain the image: {FACE}. Names, dates, identifiers and paths are left out."
-            )
+            found.notes += [f"The pages contain the image: {FACE}. Names, dates, identifiers and paths are left out."]
 
     def add(self, name: str, folder: Path) -> None:
         """Write the page of a case; its copy without names stays until the index is made."""
