@@ -125,12 +125,14 @@ ODD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no hash": (lambda case: case["model"].update(weights_sha256="abc"), "model/weights_sha256"),
     "half a pass": (lambda case: case.update(passes=0.5), "passes"),
     "an interval upside down": (
-        lambda case: case["structures"][1].update(expected_interval_mm3=[9.0, 1.0]), "structures/1/expected_interval_mm3"
+        lambda case: case["structures"][1].update(expected_interval_mm3=[9.0, 1.0]),
+        "expected_interval_mm3",
     ),
     "a warning of no severity": (
-        lambda case: case["ood"].update(warnings=[{"severity": "dire", "message": "x", "kind": "noise"}]), "severity"
+        lambda case: case["ood"].update(warnings=[{"severity": "dire", "message": "x", "kind": "noise"}]),
+        "severity",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", ODD)
