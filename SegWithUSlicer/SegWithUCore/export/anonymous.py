@@ -1,7 +1,7 @@
 """Anonymous copies of case folders: known files only, without reviews, names, dates, identifiers and paths."""
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dic
     """
     names = {entry["value"]: str(entry["name"]) for entry in case["structures"]}
     found = ", ".join(name for value, name in names.items() if value)
-    kept = _kept(case, schema(CASE_SCHEMA), {*map(str, names), *names.values()})
+    kept = _kept(case, schema(CASE_SCHEMA), [*map(str, names), *names.values()])
     kept["input"]["channels"] = [{**channel, "file": image_file} for channel in kept["input"]["channels"]]
     facts = {
         **kept,
@@ -194,7 +194,7 @@ def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[st
     return made
 
 
-def _kept(value: Any, part: Mapping[str, Any], names: Set[str]) -> Any:
+def _kept(value: Any, part: Mapping[str, Any], names: Sequence[str]) -> Any:
     """Keep of a value what its schema marks as anonymous, `LEFT_OUT` of what it does not.
 
     Args:
