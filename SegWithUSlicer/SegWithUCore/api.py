@@ -1,6 +1,6 @@
 """The public functions for notebooks and scripts: `load_model` and `segment_image`.
 
-`from SegWithUCore import load_model, segment_image` loads this file when a name is first used, and with it torch and
+`from segwithu import load_model, segment_image` loads this file when a name is first used, and with it torch and
 SimpleITK. Images are segmented by the code of `segwithu segment`; nothing is written unless the result is saved.
 """
 
@@ -84,23 +84,13 @@ def segment_image(
         InputError: an image is unusable, has the wrong channels, or is out of distribution.
         UsageError: no region of interest, or an option that does not go with the image.
     """
-    if roi is not None:
-        settings = replace(settings, roi=tuple(roi))  # type: ignore[arg-type]  # six numbers are asked for there
     channels = list(image) if isinstance(image, list | tuple) else [image]
     if all(isinstance(channel, str | Path) for channel in channels):
         given = _given_files([Path(str(channel)) for channel in channels], model.bundle, series)
     else:
         given = _given_images(channels, model.bundle)
-    settings = replace(
-        settings,
-        unlike_training=unlike_training or settings.unlike_training,
-        include_image=bool(given.images) or settings.include_image,
-    )
-    nowhere = Path()  # nothing is written
-    insist = "unlike_training=True"
-    job = Job(given.name, given.files, nowhere, settings, series=given.series, insist_option=insist)
-    case = compute_case(job, model, progress, given.images)
-    return SegmentationResult(case, given.images)
+    job = given.job(settings, roi, unlike_training)
+    return SegmentationResult(compute_case(job, model, progress, given.images), given.images)
 
 
 class SegmentationResult:
@@ -207,6 +197,15 @@ class _Given:
     files: Sequence[Path]
     series: Sequence[str | None] = ()
     images: Mapping[Path, sitk.Image] = field(default_factory=dict)
+
+    def job(self, settings: RunSettings, roi: Sequence[float] | None, unlike_training: bool) -> Job:
+        """Make the job of a run that writes nothing; region and insistence win over those of the settings."""
+        if roi is not None:
+            settings = replace(settings, roi=tuple(roi))  # type: ignore[arg-type]  # it checks that they are six
+        insists, holds = unlike_training or settings.unlike_training, bool(self.images) or settings.include_image
+        settings = replace(settings, unlike_training=insists, include_image=holds)
+        insist_option = "unlike_training=True"
+        return Job(self.name, self.files, Path(), settings, series=self.series, insist_option=insist_option)
 
 
 def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _Given:

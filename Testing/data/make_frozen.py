@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from SegWithUCore import load_model, segment_image
+from segwithu import load_model, segment_image
 
 CASES = ("hippocampus_075", "hippocampus_320")
 STEPS = 20_000

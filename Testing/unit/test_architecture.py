@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "SegWithUSlicer"
 CORE, LAB, LIB = MODULE / "SegWithUCore", MODULE / "SegWithULab", MODULE / "SegWithUSlicerLib"
+PUBLIC = MODULE / "segwithu"
 
 CORE_LAYERS: list[set[str]] = [
     {"cli"},
@@ -248,6 +249,17 @@ def test_no_circles_between_files_or_packages() -> None:
         ends = {f"{other.split('.')[0]}.{package_of(other)}" for other in others}
         packages.setdefault(own, set()).update(ends - {own})
     assert circles(packages) == []
+
+
+def test_the_public_names_are_above_engine_and_laboratory() -> None:
+    imported = {
+        path: {name.split(".")[0] for name, _ in imports_of(path, ast.walk(tree_of(path)))}
+        for path in (*SOURCES, PUBLIC / "__init__.pyi")
+    }
+    inside = [path for path in imported if path.is_relative_to(PUBLIC)]
+    assert len(inside) > 2
+    assert [name_of(path) for path in imported if "segwithu" in imported[path] and path not in inside] == []
+    assert [name_of(path) for path in inside if imported[path] & SLICER_ONLY] == []
 
 
 def test_core_never_imports_slicer() -> None:

@@ -16,10 +16,11 @@ from baseline_cases import toy_backbone, toy_case
 from repository import ROOT
 from toy_models import ToyBackbone, registered_toys
 
-from SegWithUCore.cli.arguments import CommandParser
-from SegWithUCore.cli.console import Console
+from SegWithUCore.cli.__main__ import main
+from SegWithUCore.cli.export import FORMATS
 from SegWithUCore.network.heads import HEADS
 from SegWithUCore.network.segwithu import SegWithU
+from SegWithUCore.network.specs import HEAD_TEXT
 from SegWithULab.benchmark.baselines import select_baselines
 from SegWithULab.benchmark.baselines.base import BASELINES, BaselineInputs
 from SegWithULab.benchmark.benchmark import prediction_metrics
@@ -30,12 +31,13 @@ STEPS = 30
 @pytest.fixture(autouse=True)
 def registries_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What an example registers is gone after its test."""
-    for registry in (HEADS, BASELINES):
+    registries: tuple[dict[str, Any], ...] = (HEADS, HEAD_TEXT, BASELINES, FORMATS)
+    for registry in registries:
         for name, entry in list(registry.items()):
             monkeypatch.setitem(registry, name, entry)
-    kept = dict(HEADS), dict(BASELINES)
+    kept = [dict(registry) for registry in registries]
     yield
-    for registry, entries in zip((HEADS, BASELINES), kept, strict=True):
+    for registry, entries in zip(registries, kept, strict=True):
         for name in set(registry) - set(entries):
             del registry[name]
 
@@ -89,18 +91,14 @@ def test_the_baseline_is_selected_by_its_name_and_scores_a_case(tmp_path: Path) 
     assert chosen.not_run == {}
 
 
-def test_the_export_writes_a_table_by_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = run_example("Adding an export format")
+def test_the_export_writes_a_table_by_its_option(tmp_path: Path) -> None:
+    run_example("Adding an export format")
     structures = [{"value": 1, "name": "left", "volume_mm3": 12.5}, {"value": 2, "name": "right", "volume_mm3": 0.0}]
     case = {"format": "segwithu-case", "format_version": 1, "name": "one", "structures": structures}
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "case.json").write_text(json.dumps(case), encoding="utf-8")
-    parser = CommandParser()
-    names["_add_volumes"](parser.add_subparsers())
-    options = parser.parse_args(["export-volumes", str(tmp_path / "one"), "--output", str(tmp_path / "v.csv")])
-    assert options.run(options, Console()) == 0
-    assert capsys.readouterr().out.startswith("2 structures in ")
-    with (tmp_path / "v.csv").open(newline="", encoding="utf-8") as file:
+    assert main(["export", str(tmp_path / "one"), "--volumes", "--output", str(tmp_path / "out")]) == 0
+    with (tmp_path / "out" / "volumes.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["case", "structure", "volume_mm3"],
             ["one", "left", "12.5"],

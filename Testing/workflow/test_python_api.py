@@ -17,8 +17,8 @@ import pytest
 import SimpleITK as sitk
 from segwithu_command import MODEL, ROOT, SAMPLE, SAMPLE_ROI, entries, tiny_bundle
 
-import SegWithUCore
-from SegWithUCore import SegmentationResult, load_model, segment_image
+import segwithu
+from segwithu import SegmentationResult, load_model, segment_image
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.cli.__main__ import main
@@ -49,10 +49,9 @@ def result(model: Any) -> SegmentationResult:
     return segment_image(sitk.ReadImage(str(SAMPLE)), model, ROI)
 
 
-def python_block(page: Path) -> str:
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 1, f"{page} has {len(blocks)} blocks"
-    return blocks[0]
+def python_blocks(page: Path) -> str:
+    """The code of a page; its blocks run one after the other."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
 
 
 def in_a_child(code: str, cwd: Path, home: Path) -> "subprocess.CompletedProcess[str]":
@@ -200,13 +199,13 @@ def test_no_such_model_or_device() -> None:
 
 
 def test_importing_the_package_loads_nothing_third_party(tmp_path: Path) -> None:
-    code = "import sys, SegWithUCore; assert 'segment_image' in dir(SegWithUCore); print(*sys.modules)"
+    code = "import sys, segwithu; assert 'segment_image' in dir(segwithu); print(*sys.modules)"
     loaded = {name.partition(".")[0] for name in in_a_child(code, tmp_path, tmp_path / "home").stdout.split()}
-    assert "SegWithUCore" in loaded
+    assert "segwithu" in loaded
     assert loaded.isdisjoint({"torch", "SimpleITK", "numpy", "monai", "scipy", "matplotlib"})
     with pytest.raises(AttributeError, match="segment_images"):
-        SegWithUCore.segment_images  # type: ignore[attr-defined]  # noqa: B018
-    assert (Path(SegWithUCore.__file__).parent / "py.typed").is_file()
+        segwithu.segment_images  # type: ignore[attr-defined]  # noqa: B018
+    assert (Path(segwithu.__file__).parent / "py.typed").is_file()
 
 
 @pytest.mark.slow
@@ -216,8 +215,19 @@ def test_the_pages_code_runs_as_written_and_writes_nothing(tmp_path: Path) -> No
     shutil.copy(SAMPLE, work / "brain.nii.gz")
     (work / "Resources").symlink_to(ROOT / "Resources")
     before: Sequence[str] = entries(work)
-    done = in_a_child(python_block(ROOT / "docs" / "user" / "python.md"), work, home)
+    done = in_a_child(python_blocks(ROOT / "docs" / "user" / "python.md"), work, home)
     assert done.returncode == 0, done.stderr
     assert "hippocampus" in done.stdout
     assert entries(work) == before
     assert entries(home) == ["tmp"]
+
+
+def test_the_stable_api_runs_as_the_page_has_it(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("Resources", "Testing"):
+        (work / name).symlink_to(ROOT / name)
+    done = in_a_child(python_blocks(ROOT / "docs" / "reference" / "stable_api.md"), work, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert "not-a-case" in done.stdout
+    assert entries(work / "results") != []

@@ -58,9 +58,11 @@ def test_wheel_holds_models_sample_recipes_and_schemas(wheel: Path) -> None:
     for folder in ("Models", "Recipes", "SampleData"):
         wanted = [path for path in (ROOT / "Resources" / folder).rglob("*") if path.is_file()]
         assert {RESOURCES + path.relative_to(ROOT / "Resources").as_posix() for path in wanted} <= names
-    core = ROOT / "SegWithUSlicer" / "SegWithUCore"
-    sources = [path for path in core.rglob("*") if path.suffix in (".py", ".json", ".html", ".css")]
-    assert {path.relative_to(core.parent).as_posix() for path in sources} <= names
+    module = ROOT / "SegWithUSlicer"
+    kinds = (".py", ".pyi", ".typed", ".json", ".html", ".css")
+    sources = [path for part in ("segwithu", "SegWithUCore", "SegWithULab") for path in (module / part).rglob("*")]
+    wanted = {path.relative_to(module).as_posix() for path in sources if path.suffix in kinds}
+    assert {"segwithu/py.typed", "segwithu/__init__.pyi", "SegWithUCore/case/case.schema.json"} <= wanted <= names
 
 
 def test_wheel_holds_nothing_but_the_engine(wheel: Path) -> None:
@@ -77,8 +79,9 @@ def test_wheel_holds_nothing_but_the_engine(wheel: Path) -> None:
 
 
 def test_installed_wheel_lists_its_own_model_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    where = run_installed(installed, tmp_path, "-c", "import SegWithUCore; print(SegWithUCore.__file__)")
-    assert Path(where.strip()).is_relative_to(installed)
+    code = "import segwithu; print(segwithu.__file__); print(segwithu.read_case, segwithu.__version__)"
+    where = run_installed(installed, tmp_path, "-c", code).splitlines()[0]
+    assert Path(where).is_relative_to(installed)
     assert "hippocampus" in run_installed(installed, tmp_path, "-m", "SegWithUCore.cli", "models", "list")
 
 

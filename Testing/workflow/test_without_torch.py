@@ -13,6 +13,9 @@ from repository import ROOT
 pytestmark = pytest.mark.slow
 ABSENT = ("torch", "monai", "functorch", "torchgen", "sklearn")
 LIGHT = (
+    "segwithu",
+    "segwithu._case",
+    "segwithu._functions",
     "SegWithUCore.api",
     "SegWithUCore.cli.__main__",
     "SegWithUCore.cohort.workers",

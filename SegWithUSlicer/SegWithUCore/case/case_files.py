@@ -13,12 +13,13 @@ from ..regions.region import Region
 from ..util.errors import InputError
 from ..util.input_files import read_bounded
 from .case_file import CASE_FILE, CHANGED_FILE, FILES, MAP_NAMES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, lost_maps
-from .case_folders import DERIVED, REGION_INPUTS, checked_file
+from .case_folders import DERIVED, REGION_INPUTS, case_contents, checked_file
 from .region_files import MAKE_AGAIN, REGION_LABELS_FILE, REGIONS_FILE, parse_regions, regions_hash, regions_text
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+CASE_SCHEMA = Path(__file__).with_name("case.schema.json")
 # Keys of a file in `case.json`.
 FILE_SHA256, VOXELS_SHA256 = "sha256", "voxels_sha256"
 SEGMENTATIONS = (SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE)
@@ -129,6 +130,19 @@ def regions_of_case(folder: Path, case: Mapping[str, Any]) -> tuple[tuple[Region
     """
     text = regions_text(case_file(folder, case, REGIONS_FILE).parent)
     return parse_regions(text, str(folder / REGIONS_FILE)), regions_hash(text)
+
+
+def check_files(folder: Path, case: Mapping[str, Any]) -> None:
+    """Read all files of a case, but images, what is derived, and what reviewers added.
+
+    Raises:
+        InputError: one is missing, damaged, changed, or lies on another grid than the image that was segmented.
+    """
+    if case["regions"] is not None:
+        parse_regions(regions_text(folder), str(folder / REGIONS_FILE))
+    for name in dict.fromkeys([*named_files(case), *case_contents(folder).model]):
+        if name not in (CASE_FILE, "image.nii.gz", *DERIVED):
+            (case_volume if is_volume(name) else case_file)(folder, case, name)
 
 
 def changed_error(folder: Path, name: str) -> InputError:

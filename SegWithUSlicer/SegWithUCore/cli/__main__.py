@@ -20,8 +20,12 @@ COMMANDS = (segment, review, export, models, import_model, train_model, train, c
 READER_LEFT = 141
 
 
-def parser() -> CommandParser:
-    """Build the whole command line; each command's module adds its part."""
+def parser(with_plugins: bool = False) -> CommandParser:
+    """Build the whole command line; each command's module adds its part.
+
+    Args:
+        with_plugins: with the export formats of installed packages, which are imported for it.
+    """
     top = CommandParser(
         prog=PROGRAM,
         shared=False,
@@ -32,6 +36,8 @@ def parser() -> CommandParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add_commands(commands)
+    if with_plugins:
+        export.add_plugins(top.commands["export"])
     return top
 
 
@@ -43,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         try:
-            return _run(parser().parse_args(arguments))
+            words = sys.argv[1:] if arguments is None else arguments
+            return _run(parser(list(words[:1]) == ["export"]).parse_args(words))
         finally:
             sys.stdout.flush()  # what argparse printed
     except ReaderLeftError:

@@ -1,19 +1,23 @@
 """`segwithu report`, `export` and `export-dicom`: pages, folders and DICOM objects of cases that are read elsewhere."""
 
 import argparse
+import contextlib
 import os
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ..export.formats import FACE, ExportFormat, ExportSettings, ExportWriter
 from ..review.worklist_files import path_outside, read_worklist
+from ..util import plugins
 from ..util.errors import SegWithUError, UsageError
 from ..util.failures import failure_message
 from ..util.paths import stored_path
-from .arguments import add_command, asked_cases, refuse_if
+from .arguments import CommandParser, add_command, asked_cases, refuse_if
 from .console import Console
 
 _MOST_ROWS = 30
-_FACE = "a face, or burnt-in text, may be recognisable"
 
 
 def add_commands(commands: Any) -> None:
@@ -38,16 +42,65 @@ def _add_export(commands: Any) -> None:
     command.add_shared("--output", help="folder to create")
     flag("--flagged", "only cases that the rules flag")
     flag("--anonymous", "without reviews, names, dates, identifiers and paths; DIR-names.json keeps the real names")
-    form = command.add_mutually_exclusive_group()
-    form.add_argument("--page", action="store_true", help="write an anonymous HTML file per case and an index instead")
-    form.add_argument("--bids", action="store_true", help="write BIDS derivatives instead")
-    form.add_argument("--nnunet", action="store_true", help="write corrected cases as a data set of nnU-Net instead")
-    add("--reviewer", metavar="NAME", help="with --nnunet: whose review counts (default: the only one)")
-    image = command.add_mutually_exclusive_group()
-    image.add_argument("--with-image", action="store_true", help=f"with --page: include the image; {_FACE}")
-    image.add_argument("--without-image", action="store_true", help="with --page: contours and maps alone")
     flag("--own-list", "FILE of --list is yours: also follow paths in it that lead out of its folder")
     add("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that contain moved images")
+    command.set_defaults(formats={}, chosen=[])
+    for name, made in FORMATS.items():
+        _add_format(command, name, made)
+
+
+def _add_format(command: CommandParser, name: str, made: ExportFormat) -> None:
+    """Add the option of a format, and those that it has alone."""
+    command.add_argument(f"--{name}", action="append_const", dest="chosen", const=name, help=made.help)
+    own = [
+        command.add_argument(option, **{**given, "help": f"with --{name}: {given['help']}"})
+        for option, given in made.options.items()
+    ]
+    command.get_default("formats")[name] = made, own
+
+
+def add_plugins(command: CommandParser) -> None:
+    """Add the formats of installed packages to `export`; one that cannot be used is refused when it is chosen."""
+    for name in plugins.plugin_names(plugins.EXPORTS):
+        try:
+            _add_format(command, name, plugins.named_part(plugins.EXPORTS, name, FORMATS, ExportFormat))
+        except Exception as error:  # noqa: BLE001 - of `named_part`, or of argparse about names that are taken
+            problem = error
+            if not isinstance(error, UsageError):
+                package = plugins.plugin_package(plugins.EXPORTS, name, FORMATS)
+                what = f"The export '{name}' of the package {package} has unusable options ({error})"
+                problem = UsageError(f"{what}: update or remove the package.", "broken-plugin")
+            command.get_default("formats")[name] = problem, []
+            command.epilog = f"{command.epilog}\n\n--{name} cannot be used: {problem}"
+            with contextlib.suppress(argparse.ArgumentError):  # there is such an option already
+                command.add_argument(f"--{name}", action="append_const", dest="chosen", const=name, help="see below")
+
+
+def _ours(module: str, name: str) -> Callable[..., ExportWriter]:
+    """Name a writer of ours, whose file is imported when it is used."""
+    return lambda *given: getattr(import_module(module, __package__), name)(*given)
+
+
+FOLDER = ExportFormat("", _ours("..export.case_export", "FolderExport"), anonymous="asked")
+FORMATS = {
+    "page": ExportFormat(
+        "write an anonymous HTML file per case and an index instead",
+        _ours("..web.single_file", "PageExport"),
+        {
+            "--with-image": {"action": "store_true", "help": f"include the image; {FACE}"},
+            "--without-image": {"action": "store_true", "help": "contours and maps alone"},
+        },
+        anonymous="always",
+    ),
+    "bids": ExportFormat("write BIDS derivatives instead", _ours("..export.bids", "BidsExport"), anonymous="asked"),
+    "nnunet": ExportFormat(
+        "write corrected cases as a data set of nnU-Net instead",
+        _ours("..export.nnunet", "NnunetExport"),
+        {"--reviewer": {"metavar": "NAME", "help": "whose review counts (default: the only one)"}},
+        anonymous="asked",
+    ),
+}
+"""Besides the folder for a colleague; installed packages may bring more."""
 
 
 def run_report(options: argparse.Namespace, console: Console) -> int:
@@ -93,27 +146,17 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     export results --output nnUNet_raw/Dataset101_Hippocampus --nnunet
     export results --output pages --page --without-image
     """
-    from ..export.case_export import ExportSettings, export_cases, viewer_commands
+    from ..export.case_export import export_cases
 
     console.started()
-    _check_options(options)
+    made, own = _format_of(options)
     folders, images, troubles = _asked(options, console)
-    if options.with_image:
-        console.note(f"The pages contain the image: {_FACE}. Names, dates, identifiers and paths are left out.")
     console.error(*troubles)
     if not folders:
         return 1
-    with_image = options.with_image or not options.page
-    settings = ExportSettings(options.flagged, options.anonymous, with_image, images, options.images, options.reviewer)
-    export = export_cases
-    if options.page:
-        from ..web.single_file import export_pages as export
-    elif options.bids:
-        from ..export.bids import export_bids as export
-    elif options.nnunet:
-        from ..export.nnunet import export_nnunet as export
+    settings = ExportSettings(options.flagged, options.anonymous, images, options.images, own)
     with console.progress("export") as progress:
-        found = export(folders, options.output, settings, progress)
+        found = export_cases(made, folders, options.output, settings, progress)
         progress("done", 1.0)
     console.error(*found.troubles)
     for message in found.left_out[:_MOST_ROWS]:
@@ -125,28 +168,33 @@ def run_export(options: argparse.Namespace, console: Console) -> int:
     text = f"{len(found.names)} of {len(folders) + len(troubles)} cases were exported to {options.output}."
     if found.names_file is not None:
         text += f" Who is who is in {found.names_file}: keep that file to yourself."
-    viewers = viewer_commands(options.output / min(found.names)) if export is export_cases else []
     data = {"exported": sorted(found.names), "not_flagged": found.skipped, "failed": failed}
     data |= {"left_out": found.left_out, "notes": found.notes, "output": str(options.output)}
-    console.result("\n".join([text, *viewers]), {**data, "viewers": viewers})
+    console.result("\n".join([text, *found.viewers]), {**data, "viewers": found.viewers})
     return 1 if failed else 0
 
 
-def _check_options(options: argparse.Namespace) -> None:
-    """Refuse options that contradict each other, and ask whether an image may leave the house before it is written.
+def _format_of(options: argparse.Namespace) -> tuple[ExportFormat, dict[str, Any]]:
+    """Return the format that is asked for, and the values of its own options, by name.
 
     Raises:
-        UsageError: which and why.
+        UsageError: options contradict each other, or the format cannot be used.
     """
-    chosen = options.with_image or options.without_image
+    chosen = list(dict.fromkeys(options.chosen))
+    made, own = options.formats[chosen[0]] if chosen else (FOLDER, [])
+    if isinstance(made, UsageError):
+        raise made
+    others = [(name, action) for name, (_, actions) in options.formats.items() if name not in chosen
+              for action in actions if getattr(options, action.dest) != action.default]  # fmt: skip
     refuse_if(
         (not options.cases and options.worklist is None, "Nothing to export: give CASES, or a worklist with --list."),
         (options.own_list and options.worklist is None, "--own-list goes with --list."),
-        (options.reviewer and not options.nnunet, "--reviewer goes with --nnunet."),
-        (chosen and not options.page, "--with-image and --without-image go with --page."),
-        (options.page and not chosen, f"--page needs --with-image ({_FACE}) or --without-image."),
+        (len(chosen) > 1, f"Give one of --{' and --'.join(chosen)}."),
+        *((True, f"{action.option_strings[-1]} goes with --{name}.") for name, action in others),
+        (options.anonymous and made.anonymous == "never", f"--anonymous does not go with --{''.join(chosen[:1])}."),
         *((not folder.is_dir(), f"--images {folder} is not a folder.") for folder in options.images),
     )
+    return made, {action.dest: getattr(options, action.dest) for action in own}
 
 
 def _asked(options: argparse.Namespace, console: Console) -> tuple[list[Path], dict[Path, Path], list[str]]:

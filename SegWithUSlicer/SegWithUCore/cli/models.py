@@ -66,7 +66,7 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     check DATA
     check results/case_1 --take-as-edit "A. Smith"
     """
-    from ..case.check_files import BAD, check_paths
+    from ..review.check import BAD, check_paths
 
     console.started()
     if options.restore or options.take_as_edit:

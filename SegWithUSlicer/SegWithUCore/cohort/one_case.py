@@ -170,6 +170,7 @@ def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
         "calibration": model["calibration_sha256"],
         "network file": model["network_sha256"],
         "head": model["head"],
+        "package of the head": (plugin := model.get("plugin")) and [plugin["name"], plugin["version"]],
         "region of interest": None if roi is None else [*roi["centre_ras_mm"], *roi["size_mm"]],
         "mask": {key: judged[key] for key in ("sha256", "labels")} if (judged := case.get("judged")) else None,
         "number of passes": case.get("passes", 1),
@@ -178,13 +179,14 @@ def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings_of_job(job: Job, model: Model) -> dict[str, Any]:
-    bundle, engine = model.bundle, model.engine.identity()
+    bundle, engine, plugin = model.bundle, model.engine.identity(), model.head.plugin
     return {
         "model": [bundle.name, bundle.about["version"]],
         "weights file": bundle.weights_sha256,
         "calibration": bundle.calibration_sha256,
         "network file": model.network_sha256,
         "head": model.head.name,
+        "package of the head": plugin and [plugin.name, plugin.version],
         "region of interest": None if job.roi is None else [*job.roi.centre_ras_mm, *job.roi.size_mm],
         "mask": None if job.mask is None else job.mask.facts(),
         "number of passes": job.settings.passes if model.fitted.error_probability else 1,  # it looks once

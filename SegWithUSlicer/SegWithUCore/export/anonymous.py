@@ -1,7 +1,7 @@
 """Anonymous copies of case folders: known files only, without reviews, names, dates, identifiers and paths."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import SimpleITK as sitk
 from ..case import region_files
 from ..case.case_file import (
     CASE_FILE,
-    CASE_FORMAT,
     FILES,
     SEGMENTATION_FILE,
     SEGMENTATION_NRRD_FILE,
@@ -19,7 +18,7 @@ from ..case.case_file import (
     read_case,
     write_case,
 )
-from ..case.case_files import case_volume, file_record, named_files, regions_of_case
+from ..case.case_files import CASE_SCHEMA, case_volume, file_record, named_files, regions_of_case
 from ..case.case_folders import VOLUMES, case_contents
 from ..case.case_image import IMAGE_FILE, case_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part
@@ -34,13 +33,10 @@ from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
 from ..review.status import with_status
 from ..util.csv_files import harmless_cell
 from ..util.errors import InputError, OutputError
+from ..util.strict_json import schema
 
 # Replaces a value that may not be exported.
 LEFT_OUT = object()
-# What may be exported at a place of `case.json`: a number, a boolean, or a list of them.
-NUMBERS = object()
-# A name given by the author of the model.
-NAME = re.compile(r"(?s).{0,100}")
 _SEVERITIES = ("note", "warning", "refused")
 # Warnings other than OOD warnings.
 _KIND_WORDS = {
@@ -165,25 +161,14 @@ def anonymous_facts(case: Mapping[str, Any], alias: str, image_file: str) -> dic
     """
     names = {entry["value"]: str(entry["name"]) for entry in case["structures"]}
     found = ", ".join(name for value, name in names.items() if value)
-    kept = _kept(case, {
-        **_CASE,
-        "maps": {name: _map_of(names) for name in ("error_probability", "ranking", "calibration")},
-        "regions": {**_REGIONS, "diffuse_mm3": dict.fromkeys(names.values(), NUMBERS)},
-    })  # fmt: skip
+    kept = _kept(case, schema(CASE_SCHEMA), [*map(str, names), *names.values()])
+    kept["input"]["channels"] = [{**channel, "file": image_file} for channel in kept["input"]["channels"]]
     facts = {
         **kept,
         "name": alias,
         "anonymous": True,
-        "input": {
-            "channels": [
-                {**_kept(channel, {"name": NAME, "voxels_sha256": _HASH}), "file": image_file}
-                for channel in case["input"]["channels"]
-            ],
-            "grid": _kept(case["input"]["grid"], _numbers("size_ijk spacing_mm origin_lps_mm direction_lps")),
-        },
         "model": {"version": "?", **kept["model"], "task": f"Segmentation of {found}."},
         "ood": {"warnings": _warnings(case, names)},
-        "structures": [_kept(entry, _STRUCTURE) for entry in case["structures"]],
     }
     return with_status(facts)
 
@@ -209,83 +194,32 @@ def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[st
     return made
 
 
-def _kept(value: Any, allowed: Any) -> Any:
-    """Keep of a value what is allowed, `LEFT_OUT` of what is not.
+def _kept(value: Any, part: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Keep of a value what its schema marks as anonymous, `LEFT_OUT` of what it does not.
 
     Args:
-        allowed: `NUMBERS`, a pattern of whole texts, or an object of what is allowed at known keys.
+        part: of the schema of cases.
+        names: label values and names of the structures, which may be keys where any are allowed.
 
     Raises:
         TypeError: a list holds something else than numbers: without that it would be another list.
     """
-    if value is None:
-        return None
-    if isinstance(allowed, Mapping):
+    allowed = part.get("anonymous", False)
+    if value is None or not allowed:
+        return None if allowed else LEFT_OUT
+    if isinstance(allowed, str):
+        return value if isinstance(value, str) and re.fullmatch(allowed, value) else LEFT_OUT
+    for more in (schema(CASE_SCHEMA)["$defs"].get(part.get("$ref", "").rpartition("/")[2], {}), part):
+        part = {**part, **more, **next((each for each in more.get("oneOf", ()) if each.get("type") != "null"), {})}
+    parts = dict(part.get("properties", {}))
+    if isinstance(value, list) and "properties" in part.get("items", {}):
+        return [_kept(each, part["items"], names) for each in value]
+    if parts or part.get("type") == "object":
         if not isinstance(value, Mapping):
             raise TypeError(f"{value!r:.40} instead of an object")
-        found = {key: _kept(value[key], one) for key, one in allowed.items() if key in value}
+        parts = dict.fromkeys(names, part.get("additionalProperties", {})) | parts
+        found = {key: _kept(value[key], one, names) for key, one in parts.items() if key in value}
         return {key: one for key, one in found.items() if one is not LEFT_OUT}
-    if isinstance(allowed, re.Pattern):
-        return value if isinstance(value, str) and allowed.fullmatch(value) else LEFT_OUT
     if isinstance(value, list) and not all(one is None or isinstance(one, bool | int | float) for one in value):
         raise TypeError(f"{value!r:.80} instead of numbers")
     return value if isinstance(value, bool | int | float | list) else LEFT_OUT
-
-
-def _numbers(names: str) -> dict[str, Any]:
-    return dict.fromkeys(names.split(), NUMBERS)
-
-
-def _map_of(names: Mapping[int, str]) -> dict[str, Any]:
-    return {
-        "file": re.compile(r"(error_probability|ranking|calibration)\.nii\.gz"),
-        "title": re.compile(r"Error probability|Ranking map|Calibration map"),
-        "unit": re.compile("1"),
-        "histograms": {**_numbers("low high"), "counts": {str(value): NUMBERS for value in names}},
-        **_numbers("window lower_threshold not_assessed"),
-    }
-
-
-_HASH, _VERSION = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9][0-9A-Za-z.+]{0,30}")
-_CODE = {
-    "scheme": re.compile(r"[A-Z0-9]{1,12}"),
-    "value": re.compile(r"[A-Z]{0,4}[0-9._-]{1,20}"),
-    "meaning": NAME,
-}
-_BOX = _numbers("centre_ras_mm size_mm index_ijk size_ijk")
-_CASE = {
-    "format": re.compile(CASE_FORMAT),
-    **_numbers("format_version not_assessed_value passes"),
-    "roi": _BOX,
-    "assessed": _BOX,
-    "versions": {"segwithu": _VERSION},
-    "judged": {"sha256": _HASH, "labels": {}},
-    "model": {
-        "name": NAME,
-        "head": NAME,
-        "version": _VERSION,
-        **dict.fromkeys(("weights_sha256", "calibration_sha256", "network_sha256"), _HASH),
-        **_numbers("calibrated calibrated_with_image calibration_cases head_trained"),
-        "flags": {
-            **_numbers(
-                "cases alpha missed_share bad_dice bad_cases least_alpha "
-                "cross_validated_cases cross_validated_bad_cases"
-            ),
-            "rules": dict.fromkeys(
-                ("wrong_share", "soft_dice"),
-                _numbers("flagged_share others_flagged_share missed bound p_value limit useful"),
-            ),
-        },
-    },
-}
-_REGIONS = {
-    "settings": _numbers("threshold sigma_mm split extent_mm min_density"),
-    **_numbers("count expected_wrong_mm3 expected_wrong_in_regions_mm3"),
-}
-_STRUCTURE = {
-    "name": NAME,
-    **dict.fromkeys(("category", "type", "modifier"), _CODE),
-    **_numbers("value color voxels volume_mm3 expected_volume_mm3 expected_wrong_mm3 uncertain_share uncertain_mm3"),
-    **_numbers("predicted_dice predicted_dice_informative calibration_cases dice_estimate soft_dice dice_cases"),
-    **_numbers("expected_interval_mm3"),
-}

@@ -4,7 +4,7 @@ A case that was segmented from an image in BIDS naming keeps its subject and ses
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,10 @@ from ..case.case_files import case_volume
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..models.input_spec import Label
 from ..util.errors import InputError
-from ..util.progress import Progress, silent
 from ..util.strict_json import to_json
 from ..version import __version__
 from .anonymous import anonymous_facts, strip_metadata, write_volume
-from .case_export import Exported, ExportSettings, export_folder, exported, in_turn
+from .formats import ExportWriter
 
 BIDS_VERSION = "1.10.0"
 _NAME = re.compile(r"(sub-[a-zA-Z0-9]+)(_ses-[a-zA-Z0-9]+)?((?:_[a-z]+-[a-zA-Z0-9]+)*)(?:_[a-zA-Z0-9]+)?")
@@ -26,48 +25,50 @@ _KEPT = re.compile("_(?:acq|ce|rec|run)-[a-zA-Z0-9]+")
 _README = "Segmentations by SegWithU and the probability that they are wrong, for research, not for clinical use.\n"
 
 
-def export_bids(
-    folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
-) -> Exported:
-    """Write the data set, whole or not at all; a case that fails does not stop the others; raises as `export_cases`."""
-    with export_folder(folders, output, settings) as (work, named, found):
-        for name, folder in in_turn(named, "exporting", progress):
-            with exported(folder, work / name, found), naming_case(folder):
-                _export_case(folder, work, name, settings.anonymous)
+class BidsExport(ExportWriter):
+    """Derivatives: one subject per case, or as the case's name says."""
+
+    def add(self, name: str, folder: Path) -> None:
+        """Write the files of one case.
+
+        Raises:
+            InputError: a volume is missing, damaged or not the case's own, or the subject has these files already.
+        """
+        with naming_case(folder):
+            self._add(name, folder)
+
+    def _add(self, name: str, folder: Path) -> None:
+        case = read_case(folder)
+        place, stem = bids_name(name if self.settings.anonymous else str(case["name"]))
+        # Nothing but figures, so that it names no path or person in any export.
+        origin = "Made elsewhere, judged by the model" if case.get("judged") else "Made by the model"
+        facts = {"Description": origin, "Case": anonymous_facts(case, stem, "")}
+        volumes: dict[str, tuple[Any, Any]] = {
+            "segwithu_dseg": (case_volume(folder, case, SEGMENTATION_FILE, labels=True), facts)
+        }
+        if "error_probability" in case["maps"]:
+            words = {
+                "Description": "Probability that the voxel's label in desc-segwithu_dseg is wrong; -1: not assessed"
+            }
+            volumes["error_probseg"] = (case_volume(folder, case, ERROR_PROBABILITY_FILE), words)
+        target = self.work / place
+        if (target / f"{stem}_desc-segwithu_dseg.nii.gz").exists():
+            message = f"{folder} would be {stem}, as another case: export them into two folders, or rename one."
+            raise InputError(message, "unusable-name")
+        target.mkdir(parents=True, exist_ok=True)
+        for kind, (image, words) in volumes.items():
+            path = target / f"{stem}_desc-{kind}"
+            write_volume(strip_metadata(image), path.with_name(f"{path.name}.nii.gz"))
+            path.with_name(f"{path.name}.json").write_text(to_json(words), encoding="utf-8")
+            if kind.endswith("dseg"):
+                path.with_name(f"{path.name}.tsv").write_text(_table(case), encoding="utf-8")
+
+    def finish(self) -> None:
+        """Describe the data set."""
         made_by = {"DatasetType": "derivative", "GeneratedBy": [{"Name": "SegWithU", "Version": __version__}]}
-        description = {"Name": output.name, "BIDSVersion": BIDS_VERSION, **made_by}
-        (work / "dataset_description.json").write_text(to_json(description), encoding="utf-8")
-        (work / "README.md").write_text(_README, encoding="utf-8")
-    return found
-
-
-def _export_case(folder: Path, root: Path, name: str, anonymous: bool) -> None:
-    """Write the files of one case.
-
-    Raises:
-        InputError: a volume is missing, damaged or not the case's own, or the subject has these files already.
-    """
-    case = read_case(folder)
-    place, stem = bids_name(name if anonymous else str(case["name"]))
-    # Nothing but figures, so that it names no path or person in any export.
-    origin = "Made elsewhere, judged by the model" if case.get("judged") else "Made by the model"
-    facts = {"Description": origin, "Case": anonymous_facts(case, stem, "")}
-    volumes: dict[str, tuple[Any, Any]] = {
-        "segwithu_dseg": (case_volume(folder, case, SEGMENTATION_FILE, labels=True), facts)
-    }
-    if "error_probability" in case["maps"]:
-        words = {"Description": "Probability that the voxel's label in desc-segwithu_dseg is wrong; -1: not assessed"}
-        volumes["error_probseg"] = (case_volume(folder, case, ERROR_PROBABILITY_FILE), words)
-    if (root / place / f"{stem}_desc-segwithu_dseg.nii.gz").exists():
-        message = f"{folder} would be {stem}, as another case: export them into two folders, or rename one."
-        raise InputError(message, "unusable-name")
-    (root / place).mkdir(parents=True, exist_ok=True)
-    for kind, (image, words) in volumes.items():
-        path = root / place / f"{stem}_desc-{kind}"
-        write_volume(strip_metadata(image), path.with_name(f"{path.name}.nii.gz"))
-        path.with_name(f"{path.name}.json").write_text(to_json(words), encoding="utf-8")
-        if kind.endswith("dseg"):
-            path.with_name(f"{path.name}.tsv").write_text(_table(case), encoding="utf-8")
+        description = {"Name": self.output.name, "BIDSVersion": BIDS_VERSION, **made_by}
+        (self.work / "dataset_description.json").write_text(to_json(description), encoding="utf-8")
+        (self.work / "README.md").write_text(_README, encoding="utf-8")
 
 
 def bids_name(name: str) -> tuple[Path, str]:

@@ -7,17 +7,16 @@ import contextlib
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
 from ..case.case_file import CASE_FILE, SEGMENTATION_FILE, naming_case, read_case, read_description
-from ..case.case_files import derived_notes, is_volume
+from ..case.case_files import check_files, derived_notes, is_volume
 from ..case.case_folders import REVIEWED_PATTERN, Contents, case_contents
 from ..case.case_image import IMAGE_FILE, case_image, find_image
 from ..case.case_regions import ERROR_PROBABILITY_FILE
-from ..case.check_files import check_files
 from ..case.segmentation_file import check_reviewed
 from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.volume import check_file
@@ -32,6 +31,7 @@ from ..util.folder_entries import check_link
 from ..util.progress import Progress, silent
 from ..util.strict_json import to_json
 from .anonymous import anonymous_copy, write_volume
+from .formats import Exported, ExportFormat, ExportSettings, ExportWriter
 
 LABELS_FILE = "itksnap_labels.txt"
 
@@ -46,12 +46,12 @@ def label_description(case: Mapping[str, Any]) -> str:
     return "".join(rows)
 
 
-def viewer_commands(folder: Path) -> list[str]:
+def viewer_commands(folder: Path, case: Mapping[str, Any]) -> list[str]:
     """Return the commands that open an exported case in ITK-SNAP and FSLeyes."""
     image, drawn, risk, labels = (
         shlex.quote(str(folder / name)) for name in (IMAGE_FILE, SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, LABELS_FILE)
     )
-    facts = read_case(folder)["maps"].get("error_probability")
+    facts = case["maps"].get("error_probability")
     overlay = f" -o {risk}" if facts else ""
     colours = f" {risk} -cm hot -dr {facts['lower_threshold']:g} {facts['window'][1]:g}" if facts else ""
     return [f"itksnap -g {image} -s {drawn} -l {labels}{overlay}", f"fsleyes {image} {drawn} -ot label{colours}"]
@@ -73,83 +73,26 @@ Review under a name that you may share.
 """
 
 
-@dataclass(frozen=True)
-class ExportSettings:
-    """What is exported and how.
-
-    Attributes:
-        flagged: only cases that the rules flag.
-        anonymous: without reviews, names, dates, identifiers and paths; pages always are.
-        with_image: whether pages hold the image, in which a face may be recognised.
-        images: where the images of cases lie now that were moved, by case folder.
-        image_folders: where the images of all other cases are looked for that do not lie in their case folders.
-        reviewer: whose review counts in a data set of nnU-Net; None for the only one.
-    """
-
-    flagged: bool = False
-    anonymous: bool = False
-    with_image: bool = True
-    images: Mapping[Path, Path] = field(default_factory=dict)
-    image_folders: Sequence[Path] = ()
-    reviewer: str | None = None
-
-
-@dataclass
-class Exported:
-    """What was exported.
-
-    Attributes:
-        names: of the cases in the export, with the folders that they came from.
-        troubles: why others were not exported, one sentence each.
-        left_out: files of the exported cases that were not taken along, one sentence each.
-        notes: on files that were, one sentence each.
-        skipped: cases that no rule flags.
-        names_file: keeps which case is which in an anonymous export, next to it; else None.
-        files: DICOM files of each case, by its name.
-    """
-
-    names: dict[str, Path] = field(default_factory=dict)
-    troubles: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    skipped: int = 0
-    names_file: Path | None = None
-    files: dict[str, list[str]] = field(default_factory=dict)
-
-
 def export_cases(
-    folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
+    made: ExportFormat, folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
 ) -> Exported:
-    """Write the export folder, whole or not at all; a case that fails does not stop the others.
+    """Write an export and its file of names, whole or not at all; a case that fails does not stop the others.
 
     Raises:
-        UsageError: the folder's name reveals a case's name.
+        UsageError: the folder's name reveals a case's name, or is not one of the format.
         InputError: no case can be exported.
         OutputError: the folder or the file of names exists, or cannot be written.
     """
-    with export_folder(folders, output, settings) as (work, named, found):
-        for name, folder in in_turn(named, "exporting", progress):
-            with exported(folder, work / name, found):
-                _export_case(folder, work / name, settings, found)
-        write_worklist(make_worklist([work / name for name in found.names]), work, settings.anonymous)
-        text = _README.format(cases=f"{len(found.names)} segmented case(s)")
-        (work / README).write_text(text + (_README_ANONYMOUS if settings.anonymous else ""), encoding="utf-8")
-    return found
-
-
-@contextlib.contextmanager
-def export_folder(
-    folders: Sequence[Path], output: Path, settings: ExportSettings
-) -> Iterator[tuple[Path, dict[str, Path], Exported]]:
-    """Yield a folder that becomes the export, together with its file of names, or neither; and the cases by name.
-
-    Raises:
-        UsageError, InputError, OutputError: as `export_cases`.
-    """
+    if made.anonymous == "always":
+        settings = replace(settings, anonymous=True)
     found = Exported(names_file=names_file_of(output, folders) if settings.anonymous else None)
     with contextlib.ExitStack() as undo:
         with atomic_folder(output) as work:
-            yield work, named_cases(folders, settings, found), found
+            writer, named = made.writer(work, output, settings, found), named_cases(folders, settings, found)
+            for name, folder in in_turn(named, "exporting", progress):
+                with exported(folder, work / name, found):
+                    writer.add(name, folder)
+            writer.finish()
             if not found.names:
                 reasons = " ".join(found.troubles[:_SHOWN]) or f"no rule flags any of the {len(folders)} cases."
                 raise InputError(f"Nothing was exported: {reasons}")
@@ -157,6 +100,7 @@ def export_folder(
                 write_names(found.names_file, found)
                 undo.callback(found.names_file.unlink, missing_ok=True)
         undo.pop_all()
+    return found
 
 
 def in_turn(named: Mapping[str, Path], stage: str, progress: Progress) -> Iterator[tuple[str, Path]]:
@@ -216,27 +160,39 @@ def named_cases(folders: Sequence[Path], settings: ExportSettings, found: Export
     return named
 
 
-def _export_case(folder: Path, target: Path, settings: ExportSettings, found: Exported) -> None:
-    """Export one case into the folder `target`, which is made.
+class FolderExport(ExportWriter):
+    """Case folders with images, reports and a worklist."""
 
-    Raises:
-        InputError: it cannot be exported; among others, a reviewer's version belongs to another case.
-    """
-    contents, image_file = case_contents(folder), image_file_of(folder, settings)
-    left_out, notes = list(contents.left_out), list[str]()
-    if settings.anonymous:
-        anonymous_copy(folder, target, target.name, image_file)
-    else:
-        case, versions = read_case(folder), [path for path in contents.reviews if path.match(REVIEWED_PATTERN)]
-        notes = [f"{target.name}: {note}" for path in versions if (note := check_reviewed(path, folder, case))]
-        left_out += _copy(contents, folder, target, image_file)
-    (target / LABELS_FILE).write_text(label_description(read_case(target)), encoding="utf-8")
-    try:
-        write_report(target)
-    except ModuleNotFoundError as error:  # a Slicer in which the engine is not installed exports without
-        left_out.append(f"{REPORT_FILE} of {target.name}: it needs the package {error.name}, which is missing here.")
-    found.left_out += left_out
-    found.notes += notes
+    def add(self, name: str, folder: Path) -> None:
+        """Copy a case.
+
+        Raises:
+            InputError: it cannot be exported; among others, a reviewer's version belongs to another case.
+        """
+        target, contents, image_file = self.work / name, case_contents(folder), image_file_of(folder, self.settings)
+        left_out, notes = list(contents.left_out), list[str]()
+        if self.settings.anonymous:
+            anonymous_copy(folder, target, name, image_file)
+        else:
+            case, versions = read_case(folder), [path for path in contents.reviews if path.match(REVIEWED_PATTERN)]
+            notes = [f"{name}: {note}" for path in versions if (note := check_reviewed(path, folder, case))]
+            left_out += _copy(contents, folder, target, image_file)
+        (target / LABELS_FILE).write_text(label_description(read_case(target)), encoding="utf-8")
+        try:
+            write_report(target)
+        except ModuleNotFoundError as error:  # a Slicer in which the engine is not installed exports without
+            left_out.append(f"{REPORT_FILE} of {name}: it needs the package {error.name}, which is missing here.")
+        self.found.left_out += left_out
+        self.found.notes += notes
+
+    def finish(self) -> None:
+        """Write the worklist and the text for the colleague."""
+        names, anonymous = self.found.names, self.settings.anonymous
+        write_worklist(make_worklist([self.work / name for name in names]), self.work, anonymous)
+        text = _README.format(cases=f"{len(names)} segmented case(s)") + (_README_ANONYMOUS if anonymous else "")
+        (self.work / README).write_text(text, encoding="utf-8")
+        for name in sorted(names)[:1]:
+            self.found.viewers = viewer_commands(self.output / name, read_case(self.work / name))
 
 
 def image_file_of(folder: Path, settings: ExportSettings) -> Path | None:

@@ -31,7 +31,8 @@ from ..util.errors import NEEDS_PACKAGE, InputError, UsageError
 from ..util.paths import is_own
 from ..util.progress import Progress, silent
 from . import dicom_objects as objects
-from .case_export import Exported, exported, free_name, in_turn
+from .case_export import exported, free_name, in_turn
+from .formats import Exported
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

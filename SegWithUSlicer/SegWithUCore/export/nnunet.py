@@ -1,7 +1,7 @@
 """Export corrected cases as a data set of nnU-Net, with a worklist of those that are still to be corrected."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,66 +18,83 @@ from ..review.reviews import read_reviews, seen_by
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
 from ..util.errors import InputError, UsageError
-from ..util.progress import Progress, silent
 from ..util.strict_json import to_json
 from .anonymous import strip_metadata, write_volume
-from .case_export import Exported, ExportSettings, export_folder, exported, image_file_of, in_turn
+from .case_export import image_file_of
+from .formats import Exported, ExportSettings, ExportWriter
 
 _FOLDER = re.compile(r"Dataset[0-9]{3}_[A-Za-z0-9_-]+")
 
 
-def export_nnunet(
-    folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
-) -> Exported:
-    """Write the data set, whole or not at all: images and labels of finished reviews, cut to what was segmented.
+class NnunetExport(ExportWriter):
+    """Images and labels of finished reviews, cut to what was segmented."""
 
-    Raises:
-        UsageError: the folder's name is not one of nnU-Net.
-        InputError, OutputError: as `export_cases`.
-    """
-    if not _FOLDER.fullmatch(output.name):
-        raise UsageError(f"--output {output.name} is not a name of nnU-Net: give one such as Dataset101_Hippocampus.")
-    shared, waiting = dict[str, Any](), dict[str, Path]()
-    with export_folder(folders, output, settings) as (work, named, found):
+    def __init__(self, work: Path, output: Path, settings: ExportSettings, found: Exported) -> None:
+        """Begin a data set.
+
+        Raises:
+            UsageError: the folder's name is not one of nnU-Net.
+        """
+        super().__init__(work, output, settings, found)
+        if not _FOLDER.fullmatch(output.name):
+            wanted = "give one such as Dataset101_Hippocampus"
+            raise UsageError(f"--output {output.name} is not a name of nnU-Net: {wanted}.")
+        self._shared, self._waiting = dict[str, Any](), dict[str, Path]()
         for part in ("imagesTr", "labelsTr"):
             (work / part).mkdir()
-        for name, folder in in_turn(named, "exporting", progress):
-            with exported(folder, work / name, found), naming_case(folder):
-                case = read_case(folder)
-                drawn = finished_labels(folder, case, settings.reviewer, found.notes)
-                if drawn is None:
-                    waiting[name] = folder
-                    continue
-                labels, channels, grid = _labels(case), case["input"]["channels"], case_grid(folder, case)
-                names = {str(number): channel["name"] for number, channel in enumerate(channels)}
-                own = {"channel_names": names, "labels": {label: number for number, label in enumerate(labels)}}
-                if shared not in ({}, own):
-                    message = f"{folder} has other structures or channels than cases before it: export it apart."
-                    raise InputError(message, "other-structures")
-                moved = image_file_of(folder, settings)
-                images = [case_image(folder, case, None if n else moved, n) for n in range(len(channels))]
-                shared, target = own, np.zeros(drawn.shape, np.uint8)
-                for number, value in enumerate(labels.values()):
-                    target[drawn == value] = number
-                box = assessed_part(case, grid)  # nobody looked outside of it, so that is not background
-                if np.count_nonzero(target[box.slices_zyx]) < np.count_nonzero(target):
-                    found.notes.append(f"{folder}: labels outside of the part that was segmented were left out.")
-                write_volume(box.crop(grid.image(target)), work / "labelsTr" / f"{name}.nii.gz")
-                for number, image in enumerate(images):
-                    path = work / "imagesTr" / f"{name}_{number:04d}.nii.gz"
-                    write_volume(box.crop(grid.put_on(strip_metadata(image))), path)
+
+    def add(self, name: str, folder: Path) -> None:
+        """Write a case whose review is finished, and note any other.
+
+        Raises:
+            InputError: its structures or channels are not those of cases before it, or a file cannot be used.
+        """
+        with naming_case(folder):
+            case = read_case(folder)
+            drawn = finished_labels(folder, case, self.settings.options.get("reviewer"), self.found.notes)
+            if drawn is None:
+                self._waiting[name] = folder
+            else:
+                self._write(name, folder, case, drawn)
+
+    def _write(self, name: str, folder: Path, case: Mapping[str, Any], drawn: np.ndarray) -> None:
+        labels, channels, grid = _labels(case), case["input"]["channels"], case_grid(folder, case)
+        names = {str(number): channel["name"] for number, channel in enumerate(channels)}
+        own = {"channel_names": names, "labels": {label: number for number, label in enumerate(labels)}}
+        if self._shared not in ({}, own):
+            message = f"{folder} has other structures or channels than cases before it: export it apart."
+            raise InputError(message, "other-structures")
+        moved = image_file_of(folder, self.settings)
+        images = [case_image(folder, case, None if n else moved, n) for n in range(len(channels))]
+        self._shared, target = own, np.zeros(drawn.shape, np.uint8)
+        for number, value in enumerate(labels.values()):
+            target[drawn == value] = number
+        box = assessed_part(case, grid)  # nobody looked outside of it, so that is not background
+        if np.count_nonzero(target[box.slices_zyx]) < np.count_nonzero(target):
+            self.found.notes.append(f"{folder}: labels outside of the part that was segmented were left out.")
+        write_volume(box.crop(grid.image(target)), self.work / "labelsTr" / f"{name}.nii.gz")
+        for number, image in enumerate(images):
+            path = self.work / "imagesTr" / f"{name}_{number:04d}.nii.gz"
+            write_volume(box.crop(grid.put_on(strip_metadata(image))), path)
+
+    def finish(self) -> None:
+        """Describe the data set, and list the cases that are still to be reviewed.
+
+        Raises:
+            InputError: no review is finished.
+        """
+        found, waiting = self.found, self._waiting
         for name in waiting:
             del found.names[name]
         if waiting and not found.names and not found.troubles:
             message = f"The review of none of {len(waiting)} cases is finished: accept or correct every region of some."
             raise InputError(message, "unfinished-review")
-        content = {**shared, "numTraining": len(found.names), "file_ending": ".nii.gz"}
-        (work / "dataset.json").write_text(to_json(content) + "\n", encoding="utf-8")
+        content = {**self._shared, "numTraining": len(found.names), "file_ending": ".nii.gz"}
+        (self.work / "dataset.json").write_text(to_json(content) + "\n", encoding="utf-8")
         if waiting:
             found.notes.append(f"{len(waiting)} cases are still to be reviewed, in the order of segwithu worklist.")
-            if not settings.anonymous:
-                write_worklist(make_worklist(list(waiting.values())), work)
-    return found
+            if not self.settings.anonymous:
+                write_worklist(make_worklist(list(waiting.values())), self.work)
 
 
 def _labels(case: Mapping[str, Any]) -> dict[str, int]:

@@ -162,6 +162,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
     box = result.assessed.box.to_json()
     flags = None if result.mask else calibration.get("flags")  # limits are those of the model's own segmentations
     channels = zip(bundle.input.channels, job.files, source.voxels_sha256, strict=True)
+    plugin = model.head.plugin
     return {
         "format": "segwithu-case",
         "format_version": 1,
@@ -183,6 +184,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
             "task": bundle.about["task"],
             "head": model.head.name,
             "head_trained": model.head.trained,
+            **({} if plugin is None else {"plugin": {"name": plugin.name, "version": plugin.version}}),
             "network_sha256": model.network_sha256,
             "weights_sha256": bundle.weights_sha256,
             "calibration_sha256": bundle.calibration_sha256,

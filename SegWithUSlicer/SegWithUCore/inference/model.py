@@ -1,5 +1,6 @@
 """A loaded model: a bundle and its network in an engine, reused between cases."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..models.bundle import Bundle, HeadSpec, with_head
@@ -32,6 +33,7 @@ class Model:
         engine: what runs the network: "auto", "torch" or "openvino".
 
     Attributes:
+        head: the one that runs, with the package that it comes from.
         engine: runs the network.
         engine_reason: why it is this one, as a clause.
         asked: engine and device as they were asked for.
@@ -50,6 +52,10 @@ class Model:
         self.engine, self.engine_reason = open_engine(self.bundle, *self.asked)
         self.device: str = self.engine.device
         self.head: HeadSpec = self.bundle.default_head
+        if self.engine.name == TORCH:  # compiled graphs need no package
+            from ..network.heads import head_plugin
+
+            self.head = replace(self.head, plugin=head_plugin(self.head.variant))
         self.case_level = CaseLevelCalibration.from_json(self.bundle.calibration)
         self.network_sha256 = user_network_sha256(bundle)
         self.notes: list[Deviation] = model_notes(self.bundle, self.head, self.network_sha256)
@@ -101,6 +107,10 @@ def model_notes(bundle: Bundle, head: HeadSpec, network: str | None) -> list[Dev
         notes.append(f"The head of '{bundle.name}' is not trained, so its maps mean little: use train-head.")
     if bundle.about.get("network_sha256") != network:
         notes.append(f"The network file of '{bundle.name}' has changed: check that it computes the same.")
+    trained, runs = bundle.default_head.plugin, head.plugin
+    if trained is not None and runs is not None and trained.version != runs.version:
+        what = f"The head of '{bundle.name}' was trained with {trained.name} {trained.version}"
+        notes.append(f"{what}, but {runs.version} is installed: check that it computes the same.")
     withdrawn = read_registries().withdrawn(bundle.name, bundle.about["version"])
     if withdrawn:
         notes.append(f"The model '{bundle.name}' {bundle.about['version']} was withdrawn: {withdrawn}")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..network.specs import BackboneSpec
+from ..network.specs import BackboneSpec, HeadPlugin
 from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from ..util.input_files import is_there, read_bounded
@@ -42,7 +42,8 @@ class HeadSpec:
     """One uncertainty head of a bundle; its tensors are named `heads.<name>.*` in the weights file.
 
     `trained` is False if it has its random weights still, as in a bundle made of a foreign backbone. Of the default
-    head calibration, display and metrics are blocks of the bundle; any other head has its own here.
+    head calibration, display and metrics are blocks of the bundle; any other head has its own here. `plugin` is the
+    package that the head comes from, None for ours.
     """
 
     name: str
@@ -53,13 +54,14 @@ class HeadSpec:
     aleatoric: bool
     default: bool = True
     trained: bool = True
+    plugin: HeadPlugin | None = None
     calibration: Mapping[str, Any] | None = None
     display: Mapping[str, Any] | None = None
     metrics: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One entry of the `heads` list; that a head is trained goes without saying, and so do empty blocks."""
-        usual = {"trained": True, "calibration": None, "display": None, "metrics": None}
+        usual = {"trained": True, "plugin": None, "calibration": None, "display": None, "metrics": None}
         return {key: value for key, value in asdict(self).items() if key not in usual or value != usual[key]}
 
 

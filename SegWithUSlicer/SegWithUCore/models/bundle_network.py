@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from ..network.backbones import MAXIMUM_PARAMETERS, build_backbone, count_parameters, example_input
 from ..network.backbones.user_network import register_networks_of
 from ..network.segwithu import SegWithU
-from ..network.specs import is_user_network
+from ..network.specs import HEAD_TEXT, is_user_network
 from ..network.weights import checked_tensors, load_state, read_safetensors
-from ..util.errors import InputError, naming
+from ..util import plugins
+from ..util.errors import NEEDS_PACKAGE, InputError, UsageError, naming
 from ..util.memory import check_memory, size_text
 from ..util.paths import BUNDLE_FILE, user_networks_file
 from .bundle import RESTORE, WEIGHTS_FILE, Bundle, HeadSpec, as_further, file_sha256, named_head
@@ -54,11 +55,13 @@ def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters:
 
     Raises:
         InputError: names the bundle file, or the bundle where it has none yet, and what does not fit.
+        UsageError: the head comes from a package that is not installed, or is damaged.
     """
     head = head or bundle.default_head
     source = f"The bundle {bundle.name}" if bundle.folder is None else str(bundle.folder / BUNDLE_FILE)
     if is_user_network(bundle.backbone.kind):
         register_networks_of(user_networks_file())
+    _check_plugin(head, source)
     with naming(source):
         backbone = build_backbone(bundle.backbone, most_parameters)
         example = example_input(bundle.backbone, len(bundle.input.channels), bundle.input.window_zyx)
@@ -71,6 +74,19 @@ def empty_network(bundle: Bundle, head: HeadSpec | None = None, most_parameters:
         if network.num_classes != len(bundle.labels):
             raise InputError(f"The backbone has {network.num_classes} classes for {len(bundle.labels)} labels.")
     return network
+
+
+def _check_plugin(head: HeadSpec, source: str) -> None:
+    """Refuse a head of a package that is not here: another one may bring another head of the same name.
+
+    Raises:
+        UsageError: names the package.
+    """
+    wanted, found = head.plugin, plugins.plugin_package(plugins.HEADS, head.variant, HEAD_TEXT)
+    if wanted is not None and (found is None or found.name != wanted.name):
+        origin = f"{source}: the head '{head.variant}' comes from the package {wanted.name} {wanted.version}"
+        lacking = "which is not installed" if found is None else f"and not from {found}"
+        raise UsageError(f"{origin}, {lacking}: if you trust it, pip install '{wanted.name}'.", NEEDS_PACKAGE)
 
 
 def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:

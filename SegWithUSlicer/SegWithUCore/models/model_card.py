@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..network.specs import HEAD_WORDS, HeadWords
+from ..network.specs import HEAD_TEXT, HeadText
 from .bundle import FITTED_BY, Bundle
 from .quality import away_markdown, model_warnings, site_command, site_message, weaknesses
 from .second_stage_file import CHECK, check_message
@@ -38,7 +38,7 @@ def model_card(bundle: Bundle) -> str:
     from jinja2 import Environment  # not in Slicer before the engine is installed
 
     calibration, metrics, record = bundle.calibration or {}, bundle.metrics or {}, read_record(bundle.folder)
-    span = (bundle.ood_reference or {}).get("field_of_view_mm")
+    span, head = (bundle.ood_reference or {}).get("field_of_view_mm"), bundle.default_head
     by_title = {entry["title"]: entry for entry in metrics.get("table", ()) if entry["cases"]}
     numbers = [calibration.get(block) or {} for block in ("volume_interval", "predicted_dice")]
     structures = [(label.name, *(block.get(str(label.value)) for block in numbers)) for label in bundle.labels[1:]]
@@ -53,8 +53,8 @@ def model_card(bundle: Bundle) -> str:
         ood_reference=bundle.ood_reference,
         sides=list(zip(span["low"], span["high"], strict=True)) if span else [],
         arguments=dict(bundle.backbone.arguments),
-        head=bundle.default_head,
-        words=_head_words(bundle.default_head.variant),
+        head=head,
+        text=HEAD_TEXT.get(head.variant) or head.plugin or HeadText("of unknown origin"),
         further=[head.name for head in bundle.heads if not head.default],
         trained=all(head.trained for head in bundle.heads),
         calibration={"site": None, **calibration} if calibration else None,
@@ -73,15 +73,6 @@ def model_card(bundle: Bundle) -> str:
         structures=[row for row in structures if row[1] or row[2]],
         flags=calibration.get("flags"),
     )
-
-
-def _head_words(variant: str) -> HeadWords:
-    """Return the words for a head; those of heads that were added are in the registry `HEADS`, which imports torch."""
-    if variant in HEAD_WORDS:
-        return HEAD_WORDS[variant]
-    from ..network.heads import HEADS
-
-    return HeadWords(HEADS[variant].description, HEADS[variant].ranking)
 
 
 def calibration_message(calibration: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .heads import HEADS
+from .heads import head_type
 from .segwithu import SegWithU, checked_taps, recorded_taps
 
 
@@ -16,12 +16,12 @@ class WindowGraph(nn.Module):
 
     Args:
         network: in eval mode.
-        variant: of its head, a name in `HEADS`.
+        variant: of its head, see `head_type`.
     """
 
     def __init__(self, network: SegWithU, variant: str) -> None:
         super().__init__()
-        self.network, self.form = with_pooled_norms(network), HEADS[variant].traced
+        self.network, self.form = with_pooled_norms(network), head_type(variant).traced
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute (1, classes, *spatial), and further (1, channels_i, *spatial)."""
@@ -37,12 +37,12 @@ class MapsGraph(nn.Module):
 
     Args:
         network: in eval mode.
-        variant: of its head, a name in `HEADS`.
+        variant: of its head, see `head_type`.
     """
 
     def __init__(self, network: SegWithU, variant: str) -> None:
         super().__init__()
-        self.network, self.form = network, HEADS[variant].traced
+        self.network, self.form = network, head_type(variant).traced
 
     def forward(self, chunk: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute what `graph_outputs.MAPS` names."""

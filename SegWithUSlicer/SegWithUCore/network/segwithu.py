@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..util.errors import InputError
-from .heads import HEADS
+from .heads import head_type
 from .heads.base import UncertaintyMaps, resized
 from .weights import all_finite
 
@@ -28,12 +28,13 @@ class SegWithU(nn.Module):
         backbone: any module from (batch, channels, *spatial) to logits (batch, classes, *spatial).
         taps: dotted paths of modules whose inputs are read.
         example: an input for the dry run that finds channels and classes, (1, channels, *spatial).
-        variant: a name in `HEADS`.
+        variant: see `head_type`.
         features: channels after fusion.
         probes, aleatoric: see the variant's head.
 
     Raises:
         InputError: a tap or the variant does not exist, or the backbone gives no logits a voxel.
+        UsageError: the package that brings the variant is damaged.
     """
 
     def __init__(
@@ -47,8 +48,7 @@ class SegWithU(nn.Module):
         aleatoric: bool = True,
     ) -> None:
         super().__init__()
-        if variant not in HEADS:
-            raise InputError(f"Unknown head variant '{variant}': this version knows {', '.join(sorted(HEADS))}.")
+        parts = head_type(variant)
         self.backbone = backbone.eval().requires_grad_(False)
         self.taps = tuple(taps)
         with torch.no_grad(), recorded_taps(self.backbone, self.taps) as recorded:
@@ -58,7 +58,6 @@ class SegWithU(nn.Module):
         if logits.shape[1] < 2:
             raise InputError(f"The backbone has {logits.shape[1]} output channel, but must have 2 or more.")
         tapping = checked_taps(recorded, self.taps, example.ndim)
-        parts = HEADS[variant]
         self.fusion = parts.fusion([tap.shape[1] for tap in tapping], features, example.ndim - 2)
         self.head = parts.head(features, logits.shape[1], probes, aleatoric)
         tapped = sum(tap.numel() for tap in recorded.values()) / example[:, :1].numel()

@@ -47,8 +47,8 @@ def dynunet_spec(in_channels: int, num_classes: int, filters: Sequence[int], fla
 
 
 @dataclass(frozen=True)
-class HeadWords:
-    """Words for the model card.
+class HeadText:
+    """Text about a kind of head for the model card.
 
     Attributes:
         description: where the head comes from ("Uncertainty head: NAME, ...").
@@ -59,11 +59,19 @@ class HeadWords:
     ranking: str = "no unit"
 
 
-HEAD_WORDS = {
-    "paper": HeadWords("as published (SegWithU, arXiv 2604.15271)"),
-    "context": HeadWords(
+@dataclass(frozen=True, kw_only=True)
+class HeadPlugin(HeadText):
+    """The package that a head comes from, with the text for the model card, which so needs no package."""
+
+    name: str
+    version: str
+
+
+HEAD_TEXT = {
+    "paper": HeadText("as published (SegWithU, arXiv 2604.15271)"),
+    "context": HeadText(
         "this project's own, after SegWithU (arXiv 2604.15271)",
         "the log-odds of an error, before it is fitted on calibration cases",
     ),
 }
-"""By the `variant` of recipes and bundles."""
+"""Of our heads, by the `variant` of recipes and bundles."""

@@ -186,7 +186,7 @@ def schema(path: Path) -> dict[str, Any]:
 
 
 def check_schema(
-    data: Any, wanted: Mapping[str, Any], source: str, remedy: str, kind: str = "the format", within: str = ""
+    data: Any, wanted: Mapping[str, Any], source: str, remedy: str, kind: str = "", within: str = "", code: str = ""
 ) -> None:
     """Hold data against a schema; integers are written without a point, and every number is finite.
 
@@ -196,6 +196,7 @@ def check_schema(
         remedy: what to do, the end of the sentence.
         kind: what the data should be ("the bundle format").
         within: place of the data in the file, with a slash at its end.
+        code: of the error.
 
     Raises:
         InputError: names the place of the first fault, the value found and what is wanted.
@@ -207,7 +208,7 @@ def check_schema(
     error = jsonschema.exceptions.best_match(islice(validator.iter_errors(data), _FAULTS_COMPARED))
     if error is not None:
         place = within + _name(list(error.absolute_path)) if error.absolute_path or not within else within[:-1]
-        raise InputError(f"{source} does not fit {kind} at {place}: {_reason(error)}; {remedy}.")
+        raise InputError(f"{source} does not fit {kind or 'the format'} at {place}: {_reason(error)}; {remedy}.", code)
 
 
 def shown(value: Any, longest: int = _SHOWN) -> str:

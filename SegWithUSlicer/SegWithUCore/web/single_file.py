@@ -14,13 +14,13 @@ import numpy as np
 
 from ..case.case_file import read_description
 from ..export.anonymous import anonymous_copy
-from ..export.case_export import Exported, ExportSettings, export_folder, exported, image_file_of, in_turn
+from ..export.case_export import image_file_of
+from ..export.formats import FACE, Exported, ExportSettings, ExportWriter
 from ..io.roi import VoxelBox, whole_grid
 from ..report.render import render
 from ..review.columns import Table, columns_of
 from ..review.worklist import counts_text, make_worklist
-from ..util.errors import InputError
-from ..util.progress import Progress, silent
+from ..util.errors import InputError, UsageError
 from .case_page import PageCase
 from .case_store import settings_json
 from .case_volumes import CaseVolumes, box_between, common, read_volumes
@@ -36,24 +36,38 @@ _CHARSET = '<meta charset="utf-8">'
 _END = "</body>"
 
 
-def export_pages(
-    folders: Sequence[Path], output: Path, settings: ExportSettings, progress: Progress = silent
-) -> Exported:
-    """Write a folder with a page for each case and an index, whole or not at all; raises as `export_cases`."""
-    with export_folder(folders, output, replace(settings, anonymous=True)) as (work, named, found):
-        for name, folder in in_turn(named, "writing pages", progress):
-            with exported(folder, work / name, found):
-                image = image_file_of(folder, settings) if settings.with_image else None
-                anonymous_copy(folder, work / name, name, image, settings.with_image)
-                (work / f"{name}.html").write_text(case_page(work / name, settings), encoding="utf-8")
-        copies = [work / name for name in found.names]
-        (work / INDEX).write_text(_index(copies, settings), encoding="utf-8")
+class PageExport(ExportWriter):
+    """A page for each case and an index, all of them anonymous."""
+
+    def __init__(self, work: Path, output: Path, settings: ExportSettings, found: Exported) -> None:
+        """Begin the pages.
+
+        Raises:
+            UsageError: whether an image may leave the house must be said before it is written.
+        """
+        super().__init__(work, output, settings, found)
+        self._with_image = bool(settings.options.get("with_image"))
+        if self._with_image == bool(settings.options.get("without_image")):
+            raise UsageError(f"--page needs --with-image ({FACE}) or --without-image.", "contradicting-options")
+        if self._with_image:
+            found.notes += [f"The pages contain the image: {FACE}. Names, dates, identifiers and paths are left out."]
+
+    def add(self, name: str, folder: Path) -> None:
+        """Write the page of a case; its copy without names stays until the index is made."""
+        image = image_file_of(folder, self.settings) if self._with_image else None
+        anonymous_copy(folder, self.work / name, name, image, self._with_image)
+        page = case_page(self.work / name, self._with_image)
+        (self.work / f"{name}.html").write_text(page, encoding="utf-8")
+
+    def finish(self) -> None:
+        """Write the index."""
+        copies = [self.work / name for name in self.found.names]
+        (self.work / INDEX).write_text(_index(copies, self._with_image), encoding="utf-8")
         for copy in copies:
             shutil.rmtree(copy)
-    return found
 
 
-def case_page(folder: Path, settings: ExportSettings) -> str:
+def case_page(folder: Path, with_image: bool) -> str:
     """Make the page of a case.
 
     Args:
@@ -62,7 +76,7 @@ def case_page(folder: Path, settings: ExportSettings) -> str:
     Raises:
         InputError: it is damaged.
     """
-    volumes = read_volumes(folder, read_description(folder), with_image=settings.with_image)
+    volumes = read_volumes(folder, read_description(folder), with_image=with_image)
     crop = around(volumes)
     if volumes.image is not None:
         volumes.image = replace(volumes.image, volume=volumes.image.volume.crop(crop))
@@ -130,7 +144,7 @@ def _packed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
 
 
-def _index(copies: Sequence[Path], settings: ExportSettings) -> str:
+def _index(copies: Sequence[Path], with_image: bool) -> str:
     """List the pages, worst first."""
     worklist = make_worklist(list(copies))
     return render(
@@ -141,5 +155,5 @@ def _index(copies: Sequence[Path], settings: ExportSettings) -> str:
         entries=worklist.entries,
         lead=[f"{counts_text(worklist.entries)}.", worklist.order],
         alerts=worklist.warnings,
-        with_image=settings.with_image,
+        with_image=with_image,
     )

@@ -15,7 +15,7 @@ from SegWithUCore.inference.sliding_window import stitched
 from SegWithUCore.metrics.calibration import binary_cross_entropy
 from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.network.backbones import build_backbone, example_input
-from SegWithUCore.network.heads import HEADS
+from SegWithUCore.network.heads import head_type
 from SegWithUCore.network.heads.base import temper_logits
 from SegWithUCore.network.heads.losses import negative_log_likelihood
 from SegWithUCore.network.segwithu import SegWithU
@@ -75,7 +75,7 @@ class HeadTrainer(Trainer):
         self.patience = self.settings.patience
         self.out_of_fold: list[nn.Module] = []
         self.network = network_of(recipe, run)
-        self.loss = HEADS[recipe.head["variant"]].loss
+        self.loss = head_type(recipe.head["variant"]).loss
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
         transform = augmentation(axis, thick_axis_of(train)) if self.settings.augment else mirroring(axis)

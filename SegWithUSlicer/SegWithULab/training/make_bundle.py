@@ -15,6 +15,7 @@ from SegWithUCore.models.model_card import licence_notice, model_card
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.network import weights as checkpoints
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
+from SegWithUCore.network.heads import head_plugin
 from SegWithUCore.network.specs import is_user_network
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.errors import InputError, naming
@@ -40,7 +41,7 @@ def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained:
     """
     head, backbone = recipe.head, spec_of(recipe)
     settings = {**{name: head[name] for name in HEAD_SETTINGS}, "taps": tuple(head["taps"])}
-    spec = HeadSpec(name=head["variant"], trained=trained, **settings)
+    spec = HeadSpec(name=head["variant"], trained=trained, plugin=head_plugin(head["variant"]), **settings)
     about = dict(recipe.about) | ({"origin": facts["origin"]} if "origin" in facts else {})
     if is_user_network(backbone.kind):
         about |= {"network_file": network_file(backbone.kind).name, "network_sha256": network_sha256(backbone.kind)}

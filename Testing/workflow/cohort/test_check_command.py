@@ -2,15 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import SimpleITK as sitk
-from exchanged_cases import CASES, changed_case, copied
-from segwithu_command import MODEL, Command
+from exchanged_cases import CASES, changed_case, copied, judged
+from segwithu_command import MODEL, Command, refused
 
 from SegWithUCore.cli.__main__ import main
+from SegWithUCore.review.log_format import Verdict
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +110,59 @@ def test_the_path_in_a_case_of_others_is_not_followed_unasked(own: Path, segwith
     assert (code, found[case.name]["outcome"]) == (0, "image not found")
     assert "--images" in found[case.name]["warnings"][0]
     assert checked(segwithu, case, "--images", own / "images")[1][case.name]["outcome"] == "whole"
+
+
+def _older(content: dict[str, Any]) -> None:
+    """What earlier versions did not write is gone, and a later one has added something."""
+    for key in ("light", "flags", "passes", "ood", "placement", "engine", "timings_s", "created"):
+        del content[key]
+    del content["model"]["calibrated_with_image"], content["input"]["patient_mac"]
+    content["later"] = content["structures"][0]["later"] = {"any": [1]}
+
+
+ODD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "a volume below nothing": (lambda case: case["structures"][1].update(volume_mm3=-5.0), "structures/1/volume_mm3"),
+    "no hash": (lambda case: case["model"].update(weights_sha256="abc"), "model/weights_sha256"),
+    "half a pass": (lambda case: case.update(passes=0.5), "passes"),
+    "an interval upside down": (
+        lambda case: case["structures"][1].update(expected_interval_mm3=[9.0, 1.0]),
+        "expected_interval_mm3",
+    ),
+    "a warning of no severity": (
+        lambda case: case["ood"].update(warnings=[{"severity": "dire", "message": "x", "kind": "noise"}]),
+        "severity",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_case_that_does_not_fit_the_schema_is_refused_with_the_place(
+    kind: str, segmented_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    case = copied(segmented_cases / CASES[0], tmp_path)
+    change, place = ODD[kind]
+    changed_case(case, change)
+    refused(segwithu("check", case), "damaged-case", str(case / "case.json"), place)
+
+
+def test_a_case_of_an_earlier_or_later_version_fits_the_schema(
+    segmented_cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    case = copied(segmented_cases / CASES[0], tmp_path)
+    changed_case(case, _older)
+    assert checked(segwithu, case)[1][case.name]["outcome"] == "whole"
+
+
+def test_review_logs_are_read_line_by_line(segmented_cases: Path, tmp_path: Path, segwithu: Command) -> None:
+    case = copied(segmented_cases / CASES[0], tmp_path)
+    log = judged(case, "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED}, comment="why")
+    assert checked(segwithu, case)[1][case.name]["outcome"] == "whole"
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-20])
+    code, found = checked(segwithu, case)
+    assert (code, found[case.name]["outcome"]) == (0, "warning")
+    assert log.name in found[case.name]["warnings"][0]
+    log.write_bytes(whole.replace(b'"seconds": 8.0', b'"seconds": -8.0', 1))
+    refused(segwithu("check", case), "damaged-log", f"{log}, line 2", "seconds")
+    log.write_bytes(whole.replace(b'"rejected"', b'"perhaps"', 1))
+    assert segwithu("check", case).code == 1

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from repository import ROOT
 
-from SegWithUCore import load_model, segment_image
+from segwithu import load_model, segment_image
 
 DATA = ROOT / "Testing" / "data"
 STEPS = 20_000

@@ -74,7 +74,8 @@ def test_an_image_leaves_the_house_only_when_that_was_said(case: Path, tmp_path:
     bare = embedded(tmp_path / "bare" / "case-001.html")
     assert bare["case"]["image"] is None
     assert set(bare["volumes"]) == {"labels", "masks", "error_probability", "ranking", "calibration"}
-    one_sentence(segwithu("export", case, "--output", tmp_path / "x", "--with-image"), "go with --page", code=2)
+    outcome = segwithu("export", case, "--output", tmp_path / "x", "--with-image")
+    refused(outcome, "contradicting-options", "--with-image", "--page", code=2)
 
 
 def test_a_page_holds_the_voxels_of_its_case_and_runs_no_other_script(

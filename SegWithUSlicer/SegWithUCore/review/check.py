@@ -6,24 +6,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ..case.case_file import CASE_FILE, CHANGED_FILE, DAMAGED_CASE, SEGMENTATION_FILE, naming_case, read_description
+from ..case.case_files import CASE_SCHEMA, check_files, derived_notes, file_records
+from ..case.case_folders import REVIEWED_PATTERN, case_folders, checked_file, deeper_cases, holds_cases
+from ..case.case_image import ELSEWHERE, OTHER_IMAGE, find_image, voxel_hash
+from ..case.segmentation_file import check_reviewed
 from ..io.inputs import FolderOfCases, GivenCase, cases_in, find_input, read_channel
 from ..io.volume import check_same_grid, coarse_notes, grid_facts
 from ..util.errors import InputError, SegWithUError
 from ..util.folder_entries import EntryKind, entry_kind
-from .case_file import CASE_FILE, CHANGED_FILE, SEGMENTATION_FILE, naming_case, read_description
-from .case_files import case_file, case_volume, derived_notes, file_records, is_volume, named_files
-from .case_folders import (
-    DERIVED,
-    REVIEWED_PATTERN,
-    case_contents,
-    case_folders,
-    checked_file,
-    deeper_cases,
-    holds_cases,
-)
-from .case_image import ELSEWHERE, IMAGE_FILE, OTHER_IMAGE, find_image, voxel_hash
-from .region_files import read_regions
-from .segmentation_file import check_reviewed
+from ..util.strict_json import check_schema, parse_json, schema
+from .log_format import WANTED, read_log
+from .reviews import LOG_PATTERN, read_reviews
+
+_LINE_SCHEMA = Path(__file__).with_name("log_line.schema.json")
 
 
 class Outcome(StrEnum):
@@ -127,18 +123,23 @@ def check_input(case: GivenCase, kind: str) -> Checked:
 
 
 def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
-    """Read every volume of a finished case, and the image that it was made from where it is found.
+    """Read every file of a finished case and its reviews, and the image that it was made from where it is found.
 
     Args:
         images: see `check_paths`.
     """
     try:
         case = read_description(folder).raw
+        source, again = str(folder / CASE_FILE), "segment the case again"
+        check_schema(case, schema(CASE_SCHEMA), source, again, "the format of cases", code=DAMAGED_CASE)
         with naming_case(folder):
             check_files(folder, case)
             versions = [checked_file(folder, path.name) for path in sorted(folder.glob(REVIEWED_PATTERN))]
             notes = tuple(note for path in versions if (note := check_reviewed(path, folder, case)))
             notes += tuple(derived_notes(folder, case).values())
+            for path in sorted(folder.glob(LOG_PATTERN)):
+                _check_log(checked_file(folder, path.name))
+            notes += read_reviews(folder, case).notes
             version, channels = str(case["versions"]["segwithu"]), len(case["input"]["channels"])
     except SegWithUError as error:
         outcome = Outcome.CHANGED if error.code == CHANGED_FILE else Outcome.REFUSED
@@ -156,14 +157,14 @@ def check_case(folder: Path, images: Sequence[Path] = ()) -> Checked:
     return Checked(folder, "case", outcome, notes, {"version": version})
 
 
-def check_files(folder: Path, case: Mapping[str, Any]) -> None:
-    """Read all files of a case, but images, what is derived, and what reviewers added.
+def _check_log(path: Path) -> None:
+    """Hold every line of a review log against the schema.
 
     Raises:
-        InputError: one is missing, damaged, changed, or lies on another grid than the image that was segmented.
+        InputError: the log is damaged.
     """
-    if case["regions"] is not None:
-        read_regions(folder)
-    for name in dict.fromkeys([*named_files(case), *case_contents(folder).model]):
-        if name not in (CASE_FILE, IMAGE_FILE, *DERIVED):
-            (case_volume if is_volume(name) else case_file)(folder, case, name)
+    lines = read_log(path).whole
+    for number, line in enumerate(lines, 1):
+        source, wanted = f"{path}, line {number}", f"repair that line, or {WANTED}"
+        content, kind = parse_json(line, source), "the format of review logs"
+        check_schema(content, schema(_LINE_SCHEMA), source, wanted, kind, code="damaged-log")

@@ -1,0 +1,30 @@
+"""All stable names, each with its module: what type checkers read, and `__init__.py` too."""
+
+from segwithu._case import Case as Case
+from segwithu._case import read_case as read_case
+from segwithu._functions import evaluate as evaluate
+from segwithu._functions import judge as judge
+from SegWithUCore.api import SegmentationResult as SegmentationResult
+from SegWithUCore.api import load_model as load_model
+from SegWithUCore.api import segment_image as segment_image
+from SegWithUCore.export.formats import Exported as Exported
+from SegWithUCore.export.formats import ExportFormat as ExportFormat
+from SegWithUCore.export.formats import ExportSettings as ExportSettings
+from SegWithUCore.export.formats import ExportWriter as ExportWriter
+from SegWithUCore.inference.model import Model as Model
+from SegWithUCore.inference.settings import RunSettings as RunSettings
+from SegWithUCore.network.heads import HeadType as HeadType
+from SegWithUCore.network.heads.base import Fusion as Fusion
+from SegWithUCore.network.heads.base import HeadLoss as HeadLoss
+from SegWithUCore.network.heads.base import UncertaintyHead as UncertaintyHead
+from SegWithUCore.network.heads.base import UncertaintyMaps as UncertaintyMaps
+from SegWithUCore.network.heads.base import margin_and_entropy as margin_and_entropy
+from SegWithUCore.network.heads.losses import proper_loss as proper_loss
+from SegWithUCore.network.heads.paper import MultiScaleFusion as MultiScaleFusion
+from SegWithUCore.network.segwithu import SegWithU as SegWithU
+from SegWithUCore.network.specs import HeadText as HeadText
+from SegWithUCore.util.errors import InputError as InputError
+from SegWithUCore.util.errors import OutputError as OutputError
+from SegWithUCore.util.errors import SegWithUError as SegWithUError
+from SegWithUCore.util.errors import UsageError as UsageError
+from SegWithUCore.version import __version__ as __version__

@@ -1,0 +1,1 @@
+"""A head and an export format for SegWithU."""
