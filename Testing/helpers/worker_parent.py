@@ -101,11 +101,8 @@ class Parent:
 def request_of(kind: str, **given: Any) -> dict[str, Any]:
     """Make a request; what belongs to the settings of a run goes there."""
     settings = {name: value for name, value in given.items() if name in _SETTINGS}
-    return {
-        "request": kind,
-        **{name: value for name, value in given.items() if name not in _SETTINGS},
-        **({"settings": settings} if settings else {}),
-    }
+    others = {name: value for name, value in given.items() if name not in _SETTINGS}
+    return {**others, "request": kind, "settings": {**given.get("settings", {}), **settings}}
 
 
 def segment_request(target: Path, identity: Any = 1, file: Path = SAMPLE, **given: Any) -> dict[str, Any]:

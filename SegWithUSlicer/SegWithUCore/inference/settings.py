@@ -5,6 +5,7 @@ arrives, and hand it on whole (`Testing/unit/inference/test_settings.py` holds e
 """
 
 from dataclasses import dataclass
+from numbers import Real
 
 from ..util.errors import UsageError
 from .engines import AUTO
@@ -44,10 +45,10 @@ class RunSettings:
     def __post_init__(self) -> None:
         """Check what no front end checks by itself."""
         roi = self.roi
-        if roi is not None and (
-            len(roi) != 6 or not all(abs(number) <= FARTHEST_MM for number in roi) or min(roi[3:]) <= 0
-        ):
-            raise _no_region(",".join(f"{number:g}" for number in roi))
+        if roi is not None:
+            are_numbers = len(roi) == 6 and all(isinstance(each, Real) and abs(each) <= FARTHEST_MM for each in roi)
+            if not are_numbers or min(roi[3:]) <= 0:
+                raise _no_region(",".join(map(str, roi)))
         if self.passes not in PASSES:
             raise UsageError(f"{self.passes} passes are not offered: choose 1, 2 or 4.", "wrong-usage")
 

@@ -128,8 +128,8 @@ def test_case_folder_equals_that_of_the_command_line(warm: Parent, tmp_path: Pat
 def test_bad_request_gives_one_error_and_the_worker_stays(
     warm: Parent, tmp_path: Path, change: dict[str, Any], kind: str, words: str
 ) -> None:
-    kind_of_request = change.pop("request", "segment")
-    answer = warm.ask({**segment_request(tmp_path / "case", "bad", **change), "request": kind_of_request})
+    call = {**segment_request(tmp_path / "case", "bad"), **change}
+    answer = warm.ask(call if "request" in change else request_of("segment", **call))
     assert (answer["event"], answer["kind"], answer["id"]) == ("error", kind, "bad")
     assert words in answer["text"]
     assert answer["details"] is None
@@ -163,7 +163,7 @@ def test_a_grid_that_no_image_has_is_refused_at_once(warm: Parent, grid: dict[st
 @pytest.mark.parametrize("field", ["model", "head", "name", "target", "device", "engine", "files"])
 def test_a_text_that_can_be_no_name_is_refused(warm: Parent, tmp_path: Path, field: str, text: str) -> None:
     value = [text] if field == "files" else text
-    asked = [segment_request(tmp_path / "case", "bad", **{field: value})]
+    asked = [request_of("segment", **{**segment_request(tmp_path / "case", "bad"), field: value})]
     if field in ("model", "head", "device", "engine"):
         asked.append(request_of("check", **{"id": "bad", "model": "hippocampus", field: value}))
     for request in asked:
