@@ -231,9 +231,7 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
             for key in cases[0].detection
         ],
         "structures": _structure_table(cases, bundle),
-        "reliability": {
-            region: [asdict(bar) for bar in counted.diagram()] for region, counted in evaluation.reliability.items()
-        },
+        "reliability": {region: counted.diagram() for region, counted in evaluation.reliability.items()},
         "ood_check": ood_check({case.name: case.ood_warnings for case in cases}, bundle),
         "metrics_by_case": {
             case.name: {
@@ -310,7 +308,7 @@ def _structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[di
             }
         if interval is not None:
             ends = ([getattr(entry, f"{what}_mm3") for entry in numbers] for what in ("low", "high", "true"))
-            row["volume_interval"] = {**_finite(asdict(interval_metrics(*ends))), "level": interval.level}
+            row["volume_interval"] = {**_finite(interval_metrics(*ends)), "level": interval.level}
         rows.append(row)
     return rows
 
