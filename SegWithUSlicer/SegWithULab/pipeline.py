@@ -164,11 +164,8 @@ class Pipeline:
         made = planning.make_plan(self.job.data, folder, self.job.plan, self.job.recipe, call.progress, self.note)
         missing = [role for role in NEEDED if role not in self._roles()]
         if missing:
-            raise UsageError(
-                f"{self._table()} has no case with role '{missing[0]}': training needs {', '.join(NEEDED)} (and test, "
-                "to measure the model); add rows, or give the folder of the data, so that roles are drawn.",
-                "no-data-set",
-            )
+            wanted = f"add rows for {', '.join(NEEDED)} (and test), or give the data's folder, so that roles are drawn"
+            raise UsageError(f"{self._table()} has no case with role '{missing[0]}': {wanted}.", "no-data-set")
         return {"cases": len(made.cases)}
 
     def _files(self, *roles: str) -> dict[str, Any]:
@@ -192,11 +189,8 @@ class Pipeline:
         for patient, its in by_patient([case.group for case, _ in all_cases]).items():
             first, last = all_cases[its[0]], all_cases[its[-1]]
             if first[1] != last[1] and not self.job.allow_seen_cases:
-                raise UsageError(
-                    f"{self._table()} assigns role {last[1]} to {last[0].name} and role {first[1]} to "
-                    f"{first[0].name}, both of patient {patient}: give all cases of a patient the same role.",
-                    "seen-cases",
-                )
+                both = f"{last[1]} to {last[0].name} and {first[1]} to {first[0].name}, both of patient {patient}"
+                raise UsageError(f"{self._table()} gives the role {both}: give a patient one role.", "seen-cases")
         write_text(self.cases_file, to_json(known if self.job.hashes else {}) + "\n")
         return {"remarks": remarks}
 

@@ -298,9 +298,8 @@ def _link_to_new(work: Path, target: Path) -> None:
 
 
 def _made_meanwhile(target: Path) -> OutputError:
-    return OutputError(
-        f"{target} was made by another process meanwhile, and stays: choose another output.", "exists-already"
-    )
+    message = f"{target} was made by another process meanwhile, and stays: choose another output."
+    return OutputError(message, "exists-already")
 
 
 def _replace_folder(work: Path, target: Path) -> None:

@@ -40,10 +40,8 @@ def added_cases(source: str, bundle: Bundle, work: Path) -> list[Case]:
         return [part for case in find_cases(source) for part in _boxed(case, bundle, work)]
     found = [part for folder in case_folders([place]) for part in _reviewed(folder, bundle, work)]
     if not found:
-        raise UsageError(
-            f"{place} holds no case whose segmentation was corrected in a finished review: give others, or a table.",
-            "no-corrected-case",
-        )
+        problem = f"{place} holds no case that was corrected in a finished review"
+        raise UsageError(f"{problem}: give others, or a table.", "no-corrected-case")
     return found
 
 

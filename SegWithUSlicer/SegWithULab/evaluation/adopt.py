@@ -201,10 +201,8 @@ class AdoptionStages:
             if fold.network != self.folds[0].network:
                 read = read_nnunet_folder(self.job.result, fold.network, **self.job.options)
             if (read.model.backbone, read.model.input) != (self.first.model.backbone, self.first.model.input):
-                raise UsageError(
-                    f"{read.source} has another network or input than {self.first.source}: give folds of one training.",
-                    "unusable-folds",
-                )
+                problem = f"{read.source} has another network or input than {self.first.source}"
+                raise UsageError(f"{problem}: give folds of one training.", "unusable-folds")
             run = self.run(fold)
             run.path.mkdir(parents=True, exist_ok=True)
             if not _holds(run, read.weights):

@@ -178,12 +178,11 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
         refused += [each.message for each in found if each.severity == REFUSED][:1]
         notes += [f"{case.name}: {each.message}" for each in found]
     if len(refused) * 2 > len(looked):
-        raise InputError(
-            f"{len(refused)} of {len(looked)} cases that were compared with the training cases of '{bundle.name}' are "
-            f"too far out of distribution for meaningful metrics ({refused[0].rstrip('.')}): choose a model for such "
-            "images, or continue with --unlike-training.",
-            "out-of-distribution",
+        problem = (
+            f"{len(refused)} of {len(looked)} cases are too far out of distribution for metrics of '{bundle.name}'"
         )
+        ways = "choose a model for such images, or continue with --unlike-training"
+        raise InputError(f"{problem} ({refused[0].rstrip('.')}): {ways}.", "out-of-distribution")
     return list(dict.fromkeys(notes))
 
 

@@ -86,11 +86,8 @@ def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[
     """
     data = read_recipe_json(path)
     if not names_a_model(data):
-        raise InputError(
-            f'{path} does not say whose backbone to train on: give "backbone": {{"model": "NAME or folder"}}, or train '
-            "one with train-backbone.",
-            "wrong-recipe",
-        )
+        wanted = '"backbone": {"model": "NAME or folder"}'
+        raise InputError(f"{path} names no model: give {wanted}, or use train-backbone.", "wrong-recipe")
     bundle = resolve_model(str(data["backbone"]["model"]))
     described, settings = bundle.to_json(), bundle.default_head.to_json()
     own = {name: settings[name] for name in HEAD_SETTINGS}

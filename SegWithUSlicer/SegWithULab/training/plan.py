@@ -183,11 +183,8 @@ def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress,
     for message in (*found.unusable.values(), *found.warnings):
         note(message)
     if found.unusable and not leave_out_bad:
-        raise InputError(
-            f"{len(found.unusable)} of {len(cases)} cases cannot be used (see above): correct them, or pass "
-            "--leave-out-bad.",
-            code="unusable-cases",
-        )
+        unusable = f"{len(found.unusable)} of {len(cases)} cases cannot be used (see above)"
+        raise InputError(f"{unusable}: correct them, or pass --leave-out-bad.", "unusable-cases")
     add_names(found, data / "dataset.json")
     return found
 
@@ -230,11 +227,8 @@ def patients_by_name(names: Sequence[str], pattern: str | None = None) -> dict[s
         except (re.error, IndexError):
             found[name] = ""
         if not found[name]:
-            raise UsageError(
-                f"--patient-pattern {pattern!r} does not find a patient in the name {name}: give a regular expression "
-                "with a group, such as '(patient[0-9]+)'.",
-                "wrong-usage",
-            )
+            problem = f"--patient-pattern {pattern!r} does not find a patient in the name {name}"
+            raise UsageError(f"{problem}: give one with a group, such as '(patient[0-9]+)'.", "wrong-usage")
     return found
 
 
@@ -249,12 +243,8 @@ def roles(patients: Mapping[str, str]) -> dict[str, str]:
     """
     known = sorted(set(patients.values()))
     if len(known) < FEWEST_PATIENTS:
-        there = "is 1 patient" if len(known) == 1 else f"are {len(known)} patients"
-        raise InputError(
-            f"There {there}, and {FEWEST_PATIENTS} are the fewest to train, choose, calibrate and "
-            "test on: add cases, or write a split table (columns case, role, patient).",
-            "too-few-patients",
-        )
+        ways = "add cases, or write a split table (columns case, role, patient)"
+        raise InputError(f"{len(known)} of {FEWEST_PATIENTS} needed patients are there: {ways}.", "too-few-patients")
     order = [known[place] for place in np.random.default_rng(0).permutation(len(known))]
     drawn = {order.pop(): role for role, share in SHARES.items() for _ in range(max(1, round(share * len(known))))}
     return {case: drawn.get(patient, "train") for case, patient in patients.items()}

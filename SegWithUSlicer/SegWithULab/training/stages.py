@@ -111,10 +111,9 @@ def run_stages(
             try:
                 _do(folder, entries, stage, _named(share, f"stage {place}, {stage.name}"), redo)
             except (KeyboardInterrupt, CancelledError):
-                raise CancelledError(
-                    f"cancelled in stage {place} ('{stage.name}'); the stages before it and finished epochs are kept "
-                    f"in {folder}; run the same command to resume."
-                ) from None
+                kept = f"the stages before it and finished epochs are kept in {folder}"
+                message = f"cancelled in stage {place} ('{stage.name}'); {kept}; run the same command to resume."
+                raise CancelledError(message) from None
         return {stage.name: dict(entries[stage.name].facts or {}) for stage in stages}
 
 
@@ -173,11 +172,9 @@ def _do(folder: Path, entries: dict[str, _Entry], stage: Stage, progress: Progre
         return
     if not redo and ((changed and is_edited) or (stage.costly and (changed or is_edited))):
         what = f"its input '{changed[0]}'" if changed else "what it made"
-        raise UsageError(
-            f"{what} has changed since stage '{stage.name}' in {folder} was completed: revert it, choose another "
-            "folder, or give --redo to repeat this stage and all later ones.",
-            "other-recipe",
-        )
+        ways = "revert it, choose another folder, or give --redo to repeat this stage and all later ones"
+        changed_since = f"{what} has changed since stage '{stage.name}' in {folder} was completed"
+        raise UsageError(f"{changed_since}: {ways}.", "other-recipe")
     again = entry is not None and not entry.done and not changed
     _write(folder, entries, stage, _Entry(False, inputs))
     progress("", 0.0)

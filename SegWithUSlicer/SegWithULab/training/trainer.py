@@ -164,12 +164,10 @@ class Trainer(ABC):
         size = nn.utils.clip_grad_norm_(self.parameters, self._common.gradient_clip)
         if not torch.isfinite(size + loss.detach()):  # no step can be made, before the weights are spoilt
             other = "" if self._common.precision == "float32" else " or the 'precision' \"float32\""
-            raise InputError(
-                f"Training of the {self.part} in {self.run.path} stopped in epoch {self.next_epoch + 1} (loss "
-                f"{float(loss.detach()):g}, gradient norm {float(size):g}). Earlier epochs are kept: restart with a "
-                f"lower 'learning_rate'{other} under '{self.part}_training'.",
-                "training-diverged",
-            )
+            found = f"loss {float(loss.detach()):g}, gradient norm {float(size):g}; earlier epochs are kept"
+            where = f"Training of the {self.part} in {self.run.path} stopped in epoch {self.next_epoch + 1} ({found})"
+            ways = f"restart with a lower 'learning_rate'{other} under '{self.part}_training'"
+            raise InputError(f"{where}: {ways}.", "training-diverged")
         self.optimiser.step()
         self.scheduler.step()
         self.after_step()

@@ -56,11 +56,11 @@ def read_member(folder: Path, backbone: FrozenBackbone) -> Member:
     else:
         network, spec, values, about = _of_run(folder)
     own = backbone.bundle
-    if values != [label.value for label in own.labels] or spec.channels != own.input.channels:
-        raise InputError(
-            f"{folder} has the labels {values} and channels {list(spec.channels)}, but {own.name} has "
-            f"{[label.value for label in own.labels]} and {list(own.input.channels)}: give members of the same task."
-        )
+    own_values = [label.value for label in own.labels]
+    if values != own_values or spec.channels != own.input.channels:
+        found, wanted = (values, list(spec.channels)), (own_values, list(own.input.channels))
+        problem = f"{folder} has labels and channels {found}, not {wanted} as {own.name}"
+        raise InputError(f"{problem}: give members of the same task.")
     digest = tensors_sha256(dict(network.state_dict()))
     if digest == tensors_sha256(dict(backbone.module.state_dict())):
         raise InputError(f"{folder} is the frozen backbone itself: give backbones that were trained with other seeds.")
