@@ -27,12 +27,10 @@ from .augmentation import WindowSampler, augmentation, mirroring, thick_axis_of
 from .backbone import BackboneTrainer, spec_of, training_window
 from .dataset import PreparedCase, left_right_axis
 from .mixed_precision import autocast
-from .recipe import Recipe
+from .recipe import HeadTraining, Recipe
 from .run_folder import RunFolder
 from .synthesis import drawn_windows
 from .trainer import Trainer, cosine
-
-PART = "head"
 
 
 def network_of(recipe: Recipe, run: RunFolder) -> SegWithU:
@@ -60,7 +58,9 @@ class HeadTrainer(Trainer):
         run: holds the trained backbone; everything is written there.
     """
 
-    part = PART
+    settings: HeadTraining
+    network: SegWithU
+    part = "head"
     scores: ClassVar[Mapping[str, str]] = {
         "select_nll": "validation NLL {:.5f}",
         "select_error_ce": "error cross-entropy {:.5f}",
@@ -82,8 +82,8 @@ class HeadTrainer(Trainer):
         window = training_window(recipe, self.settings)
         drawn = drawn_windows(recipe, window)
         source = (transform, None) if drawn is None else (None, drawn.draw)
-        sampler = WindowSampler(train, window, self.settings.seed, *source)
-        super().__init__(self.settings, train, validation, run, self.network, parameters, sampler)
+        self.sampler = WindowSampler(train, window, self.settings.seed, *source)
+        super().__init__(train, validation, run, parameters)
 
     def modules(self) -> dict[str, nn.Module]:
         """Return fusion and head."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from SegWithUCore.io.grid import times
 from SegWithUCore.io.inputs import stem_of
 from SegWithUCore.util.atomic_files import write_text
 from SegWithUCore.util.csv_files import write_csv
@@ -342,7 +343,7 @@ def _spacing(found: Survey, orientation: str, options: PlanOptions, choices: Cho
         median[axis] = max(np.percentile(spacings[:, axis], 10), np.delete(median, axis).max())
         reason = "median of the images; across thick slices their 10th percentile, so that few slices are lost"
     value = tuple(float(f"{part:.5g}") for part in median)
-    choices["spacing"] = f"{_times(value)} mm", reason
+    choices["spacing"] = f"{times(value)} mm", reason
     return value
 
 
@@ -375,7 +376,7 @@ def _window(
     )
     covers = bool(np.all(np.array(rounded) >= wanted))
     what = "covers most cases whole" if covers else f"cut out of larger images, at most {WINDOW_VOXELS:,} voxels"
-    choices["window"] = f"{_times(rounded)} voxels", what
+    choices["window"] = f"{times(rounded)} voxels", what
     choices["levels"] = str(levels), f"the deepest keeps {FEWEST_DEEPEST} voxels or more along an axis"
     if flat:
         reason = f"slices are {ratio:.1f} times as thick as pixels are wide, so their number is never halved"
@@ -413,7 +414,7 @@ def _labels(found: Survey, options: PlanOptions) -> list[dict[str, Any]]:
     return labels
 
 
-def time_step(recipe: Recipe, steps: int = 2) -> float:
+def time_step(recipe: Recipe) -> float:
     """Train the backbone for a few steps on noise, and return the seconds of the fastest after the first."""
     from .backbone import BackboneTrainer
     from .run_folder import RunFolder
@@ -428,7 +429,7 @@ def time_step(recipe: Recipe, steps: int = 2) -> float:
         run.start(recipe, {})
         trainer = BackboneTrainer(recipe, [noise] * size, [], run)
         batch, seconds = trainer.sampler.batch(0, range(size)), []
-        for number in range(1 + steps):
+        for number in range(3):
             started = time.perf_counter()
             trainer._step(batch, range(size), number)
             seconds.append(time.perf_counter() - started)
@@ -475,7 +476,3 @@ def has_bfloat16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _times(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:g}" for value in values)

@@ -178,16 +178,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as it stands, defaults filled in."""
-        return {
-            "about": dict(self.about),
-            "input": self.input.to_json(),
-            "labels": [label.to_json() for label in self.labels],
-            "backbone": dict(self.backbone),
-            "head": dict(self.head),
-            "backbone_training": asdict(self.backbone_training),
-            "head_training": asdict(self.head_training),
-            **({"synthesis": asdict(self.synthesis)} if self.synthesis else {}),
-        }
+        blocks = asdict(self) | {"input": self.input.to_json()}
+        return {name: block for name, block in blocks.items() if block is not None}
 
 
 def read_recipe(path: Path, backbone: Mapping[str, Any] | None = None, head: Mapping[str, Any] | None = None) -> Recipe:
