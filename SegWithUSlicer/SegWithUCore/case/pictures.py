@@ -434,11 +434,8 @@ def _legend(
 
 
 def _text(draw: "ImageDraw", at: tuple[int, int], text: str, colour: Any, anchor: str) -> None:
-    """Write a line with a black edge; with a Pillow that has no FreeType only plain letters can be written."""
+    """Write a line with a black edge."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(13)
-    if isinstance(font, ImageFont.FreeTypeFont):
-        draw.text(at, text, colour, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
-    else:
-        draw.text(at, text.encode("ascii", "replace").decode(), colour, font=font)
+    draw.text(at, text, colour, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))

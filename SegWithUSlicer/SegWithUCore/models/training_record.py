@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..util.atomic_files import write_text
-from ..util.errors import InputError
+from ..util.errors import damage_named
 from ..util.input_files import is_there
 from ..util.strict_json import read_json_object, to_json, typed
 
@@ -72,11 +72,10 @@ def read_record(bundle: Path | None) -> TrainingRecord | None:
     path = None if bundle is None else bundle / TRAINING_FOLDER / RECORD_FILE
     if path is None or not is_there(path):
         return None
-    data = read_json_object(path, "restore the model from its source", MAXIMUM_BYTES)
-    try:
+    wanted = "restore the model from its source"
+    data = read_json_object(path, wanted, MAXIMUM_BYTES)
+    with damage_named(path, wanted):
         return typed(TrainingRecord, {**data, "roles": data["voxels_sha256"]})
-    except (LookupError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error!r:.100}): restore the model from its source.") from error
 
 
 def write_record(bundle: Path, record: TrainingRecord) -> None:

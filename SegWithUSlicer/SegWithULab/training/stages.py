@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from SegWithUCore.util.atomic_files import atomic_file
-from SegWithUCore.util.errors import CancelledError, InputError, UsageError
+from SegWithUCore.util.errors import CancelledError, InputError, UsageError, damage_named, unreadable_named
 from SegWithUCore.util.input_files import is_there
 from SegWithUCore.util.progress import Progress, part_of, silent
 from SegWithUCore.util.run_lock import run_lock
@@ -147,7 +147,7 @@ def content_sha256(path: Path) -> str:
         InputError: it cannot be read.
     """
     digest = hashlib.sha256()
-    try:
+    with unreadable_named(path):
         if not path.is_dir():
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -155,8 +155,6 @@ def content_sha256(path: Path) -> str:
             with inner.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{inner.relative_to(path).as_posix()}\0{content}\n".encode())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
     return digest.hexdigest()
 
 
@@ -216,8 +214,6 @@ def _read(folder: Path) -> dict[str, _Entry]:
     file = folder / STAGES_FILE
     if not is_there(file):
         return {}
-    try:
-        data = read_json_object(file, "remove it to begin again")
-        return dict(typed(dict[str, _Entry], data.get("stages"), "stages"))
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}): remove it to begin again.", "damaged-file") from error
+    again = "remove it to begin again"
+    with damage_named(file, again, "damaged-file"):
+        return dict(typed(dict[str, _Entry], read_json_object(file, again).get("stages"), "stages"))
