@@ -12,7 +12,7 @@ from typing import Any
 
 from ..util.atomic_files import write_text
 from ..util.errors import DAMAGED as DAMAGED
-from ..util.errors import OTHER_VERSION, InputError, damage_named, naming
+from ..util.errors import OTHER_VERSION, InputError, naming, wrong_values_named
 from ..util.folder_entries import lost_link
 from ..util.input_files import is_there
 from ..util.strict_json import read_json, to_json, typed
@@ -143,7 +143,7 @@ def naming_case(folder: Path) -> Iterator[None]:
     Raises:
         InputError: a value is damaged, or the block raises it; names the folder.
     """
-    with damage_named(folder / CASE_FILE, "segment the case again", DAMAGED_CASE), naming(folder):
+    with wrong_values_named(folder / CASE_FILE, "segment the case again", DAMAGED_CASE), naming(folder):
         yield
 
 
@@ -162,8 +162,7 @@ def read_case(folder: Path) -> dict[str, Any]:
         if not isinstance(block, Mapping):
             raise InputError(f"{path} is damaged ({key}: {block!r:.80}): segment the case again.", DAMAGED_CASE)
     if case.get(CONTENT_SHA256, wanted := _content_sha256(case)) != wanted:
-        ways = "restore it from a copy, or segment the case again with --overwrite"
-        raise InputError(f"{path} was changed after it was written: {ways}.", CHANGED_FILE)
+        raise InputError(f"{path} was changed after it was written: restore it, or segment again.", CHANGED_FILE)
     return dict(case)
 
 
@@ -186,8 +185,7 @@ def _check_format(raw: Any, origin: str) -> None:
         raise InputError(f"{origin} is not of a SegWithU case: give a folder that segment wrote.", NOT_A_CASE)
     version = raw.get("format_version")
     if version != FORMAT_VERSION:
-        found = f"{version} instead of {FORMAT_VERSION}"
-        raise InputError(f"{origin} has format version {found}: segment the case again.", OTHER_VERSION)
+        raise InputError(f"{origin} has format version {version}, not {FORMAT_VERSION}: segment again.", OTHER_VERSION)
 
 
 def read_description(folder: Path) -> CaseDescription:
@@ -219,7 +217,7 @@ def parse_description(raw: Any, origin: str = CASE_FILE) -> CaseDescription:
         InputError: another format or version, or a required field that is missing or of the wrong kind.
     """
     _check_format(raw, origin)
-    with damage_named(origin, "segment the case again", DAMAGED_CASE):
+    with wrong_values_named(origin, "segment the case again", DAMAGED_CASE):
         spacing = ((raw.get("input") or {}).get("grid") or {}).get("spacing_mm")
         return CaseDescription(
             name=str(raw["name"]),

@@ -15,7 +15,7 @@ from ..io.dicom_folder import scan_folder
 from ..io.dicom_series import read_slices
 from ..io.grid import VoxelGrid, check_geometry
 from ..io.volume import Volume, read_volume
-from ..util.errors import InputError, damage_named
+from ..util.errors import InputError, wrong_values_named
 from ..util.input_files import is_there, original_path
 from ..util.paths import has_links, is_inside, is_own, stored_path
 from .case_file import CASE_FILE, DAMAGED_CASE
@@ -188,7 +188,7 @@ def channel_hash(folder: Path, case: Mapping[str, Any], channel: int = 0) -> str
 
 def _image_named(folder: Path) -> AbstractContextManager[None]:
     problem = "does not say which image it was made from"
-    return damage_named(folder, "segment the case again", DAMAGED_CASE, problem)
+    return wrong_values_named(folder, "segment the case again", DAMAGED_CASE, problem)
 
 
 def series_with_voxels(folder: Path, wanted: str) -> tuple[Volume, list[Path]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..regions.region import Competition, Kind, Region, Shape
 from ..util.csv_files import csv_text, parse_csv, records
-from ..util.errors import InputError, damage_named
+from ..util.errors import InputError, wrong_values_named
 from ..util.input_files import read_bounded
 
 REGIONS_FILE = "regions.csv"
@@ -57,7 +57,7 @@ def parse_regions(text: str, origin: str = REGIONS_FILE) -> tuple[Region, ...]:
         raise InputError(f"{origin} has no column '{missing[0]}': {MAKE_AGAIN}.")
     regions = []
     for number, row in enumerate(records([header, *rows]), 2):
-        with damage_named(f"{origin}, line {number}", MAKE_AGAIN):
+        with wrong_values_named(f"{origin}, line {number}", MAKE_AGAIN):
             regions.append(_region(row))
     return tuple(regions)
 

@@ -301,8 +301,7 @@ def _check_others(files: Sequence[Path], suffixes: set[str]) -> None:
         name = Path(file.stem) if file.suffix.lower() in _UNFINISHED else file
         empty = not start.strip(b"\0") and file.suffix in suffixes
         if empty or name.suffix.lower() in _SUFFIXES or (b"\0" in start and b"1.2.840.10008.1.2" in start):
-            why = "lies among DICOM slices but is damaged, packed or something else"
-            raise InputError(f"{file} {why}: copy it again, or take it out.", "not-a-slice")
+            raise InputError(f"{file} lies among DICOM slices but is damaged or packed: copy it again.", "not-a-slice")
 
 
 def is_dicom(file: Path) -> bool:

@@ -34,7 +34,6 @@ FORMATS = (
     ((".hdr", ".img", ".hdr.gz", ".img.gz", ".nia", ".nhdr", ".mhd"), _read_no_pair),
 )
 """Ends of file names, and what reads and checks the header of such a file: all that a format needs."""
-FloatArray = np.ndarray
 _GREY_LEVELS = 4096
 """Of a CT; an image that keeps so many steps between its darkest and its brightest voxel loses nothing of use."""
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -262,7 +261,7 @@ def grid_facts(image: sitk.Image) -> dict[str, list[float]]:
     return VoxelGrid.of(image).facts()
 
 
-def image_on_grid(array: FloatArray, grid: sitk.Image) -> sitk.Image:
+def image_on_grid(array: np.ndarray, grid: sitk.Image) -> sitk.Image:
     """Wrap a (z, y, x) array as an image with the geometry of `grid`."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.CopyInformation(grid)

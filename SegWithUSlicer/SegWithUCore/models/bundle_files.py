@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from ..util.errors import InputError, damage_named, unreadable_named
+from ..util.errors import InputError, unreadable_named, wrong_values_named
 from ..util.input_files import regular_file
 from ..util.paths import BUNDLE_FILE, WEIGHTS_FILE
 from ..util.strict_json import read_json_object, to_json, typed
@@ -175,7 +175,7 @@ def read_origin(folder: Path) -> tuple[str, tuple[ModelFile, ...]] | None:
     if not path.is_file():
         return None
     data = read_json_object(path, INSTALL_AGAIN, 1 << 20)
-    with damage_named(path, INSTALL_AGAIN):
+    with wrong_values_named(path, INSTALL_AGAIN):
         files: tuple[ModelFile, ...] = typed(tuple[ModelFile, ...], data["files"], "files")
         check_paths([file.path for file in files], str(path))
         return str(data["from"]), files

@@ -17,7 +17,7 @@ from ..network.segwithu import SegWithU
 from ..network.specs import BackboneSpec
 from ..network.weights import checked_tensors, load_plain, load_state, unique_state
 from ..util.atomic_files import atomic_folder
-from ..util.errors import InputError, UsageError, damage_named, naming
+from ..util.errors import InputError, UsageError, naming, wrong_values_named
 from ..util.input_files import is_there
 from ..util.strict_json import check_schema, read_json_object, schema, shown
 from .bundle import CARD_FILE, LICENCE_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
@@ -80,7 +80,7 @@ def nnunet_model(
     path = folder / PLANS_FILE
     _check_block("plans", plans, path)
     _check_block("dataset", dataset, folder / DATASET_FILE)
-    with damage_named(folder, COPY_AGAIN, problem=f"has a wrong entry in {PLANS_FILE} or {DATASET_FILE}"):
+    with wrong_values_named(folder, COPY_AGAIN, problem=f"has a wrong entry in {PLANS_FILE} or {DATASET_FILE}"):
         settings = _configuration(plans, configuration, path)
         within = f"configurations/{configuration}/"
         _check_block("configuration", settings, path, within)

@@ -98,8 +98,8 @@ def import_model(source: Path, progress: Progress = silent) -> Path:
         version = bundle.about["version"]
         target = user_models_folder() / folder_name(bundle.name, version)
         if target.exists():
-            what = f"{bundle.name} {version} is installed already in {target}"
-            raise OutputError(f"{what}: see segwithu models delete {bundle.name}@{version}.", "exists-already")
+            key = f"{bundle.name}@{version}"
+            raise OutputError(f"{key} is installed in {target}: see segwithu models delete {key}.", "exists-already")
         write_origin(files, str(source), describe_files(files))
         move_to_new(files, target)
     progress("installed", 1.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..util.atomic_files import write_text
-from ..util.errors import damage_named
+from ..util.errors import wrong_values_named
 from ..util.input_files import is_there
 from ..util.strict_json import read_json_object, to_json, typed
 
@@ -43,10 +43,6 @@ class TrainingRecord:
     roles: Mapping[str, Sequence[str]] | None = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
-    def roles_of(self, sha256: str) -> list[str]:
-        """Return the roles that a case of these voxels had."""
-        return [role for role, known in (self.roles or {}).items() if sha256 in known]
-
     def with_role(self, role: str, hashes: Sequence[str] | None, remarks: Sequence[str] = ()) -> "TrainingRecord":
         """Return the record with the cases of a role, in place of earlier ones.
 
@@ -74,7 +70,7 @@ def read_record(bundle: Path | None) -> TrainingRecord | None:
         return None
     wanted = "restore the model from its source"
     data = read_json_object(path, wanted, MAXIMUM_BYTES)
-    with damage_named(path, wanted):
+    with wrong_values_named(path, wanted):
         return typed(TrainingRecord, {**data, "roles": data["voxels_sha256"]})
 
 

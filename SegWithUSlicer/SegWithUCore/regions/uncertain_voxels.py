@@ -79,12 +79,8 @@ class UncertainVoxels:
             index += found
         return pairs
 
-    def values_of(self, volume: Planes) -> np.ndarray:
-        """Return the values (n,) of another volume (z, y, x) at these voxels."""
-        return _values_at(volume, self.zyx)
 
-
-def _values_at(volume: Planes, zyx: np.ndarray) -> np.ndarray:
+def values_at(volume: Planes, zyx: np.ndarray) -> np.ndarray:
     """Values of a volume at voxels in scan order."""
     z, y, x = zyx.T
     if isinstance(volume, np.ndarray):
@@ -116,7 +112,7 @@ def uncertain_voxels(
         probability.append(slab.ravel()[above].astype(np.float64))
     zyx = np.concatenate(found)
     depth, height, width = error_probability.shape
-    first, second = _values_at(segmentation, zyx), _values_at(runner_up, zyx)
+    first, second = values_at(segmentation, zyx), values_at(runner_up, zyx)
     return UncertainVoxels(zyx, np.concatenate(probability), first, second, (depth, height, width))
 
 

@@ -124,7 +124,7 @@ def unreadable_named(path: Path, wanted: str = "check its permissions and the di
 
 
 @contextlib.contextmanager
-def damage_named(source: Path | str, wanted: str, code: str = "", problem: str = "is damaged") -> Iterator[None]:
+def wrong_values_named(source: Path | str, wanted: str, code: str = "", problem: str = "is damaged") -> Iterator[None]:
     """Say of what a value in a file makes fail that the file is damaged.
 
     Args:

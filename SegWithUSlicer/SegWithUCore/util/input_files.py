@@ -37,10 +37,7 @@ def regular_file(path: Path, wanted: str = "give a file", maximum_bytes: int | N
         if entry_kind(path) is EntryKind.ABSENT:
             raise InputError(f"{path} does not exist: check the path.", code="missing-file") from None
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
-    kind = entry_kind(path)
-    if kind is EntryKind.UNREADABLE:
-        raise InputError(f"{path} cannot be read: check its permissions.")
-    if kind is not EntryKind.FILE:
+    if (kind := entry_kind(path)) is not EntryKind.FILE:
         raise InputError(f"{path} is {kind}: {wanted}.", code="unusable-input")
     if maximum_bytes is not None and found.st_size > maximum_bytes:
         sizes = f"{found.st_size} bytes, more than the {maximum_bytes} of such a file"

@@ -136,8 +136,7 @@ def _check_like(bundle: Bundle, run: RunFolder) -> None:
     if differs:
         raise _refusal(f"{run.path} has another {differs[0]} than the model {bundle.name}")
     if not facts.keys().isdisjoint(("origin", "backbone_source", "cases")):
-        message = f"the backbone in {run.path} was not trained by train-backbone, so its training cases are unknown"
-        raise _refusal(message)
+        raise _refusal(f"the backbone in {run.path} was not trained here, so its cases are unknown")
     for part in ("backbone", "head"):
         run.check_finished(part)
 

@@ -172,8 +172,7 @@ def _read_splits(file: Path, folds: Sequence[str], known: Mapping[str, str]) -> 
     for name, (train, val) in listed.items():
         wrong = sorted((set(train) & val) | ((set(train) | val) - known.keys()))
         if wrong:
-            message = f"{file} names the case {wrong[0]} in fold {name} twice, or the data set lacks it: {COPY_AGAIN}."
-            raise InputError(message)
+            raise InputError(f"{file} names {wrong[0]} in fold {name} twice, or the data lack it: {COPY_AGAIN}.")
     return listed
 
 

@@ -214,8 +214,7 @@ def _folder(table: Path, row: Mapping[str, str], column: str) -> Path:
     text = row.get(column) or column
     problem = path_problem(text)
     if problem:
-        found = f"{table} names the folder '{text[:40]}' in the column {column}"
-        raise InputError(f"{found}, which {problem}: correct it.", "unusable-name")
+        raise InputError(f"{table} names a folder in {column} that {problem}: correct {text[:40]!r}.", "unusable-name")
     return table.parent / text
 
 

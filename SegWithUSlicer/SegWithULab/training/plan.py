@@ -173,8 +173,7 @@ def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress,
         sources = [f"{table}:{role}" for role in roles_of(table) if role != "test"]
     cases = [case for source in sources for case in find_cases(source)]
     if not cases:
-        problem = f"{table} has test cases only: add train, select and calibration cases."
-        raise UsageError(problem, code="no-data-set")
+        raise UsageError(f"{table} has test cases only: add train, select and calibration cases.", "no-data-set")
     found = survey(cases, progress)
     used, folder = {file.name for case in cases for file in case.channels}, cases[0].channels[0].parent
     left = sorted({file.name for file in folder.iterdir() if stem_of(file)} - used)

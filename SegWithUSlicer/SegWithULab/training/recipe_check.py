@@ -74,8 +74,7 @@ def check_labels_occur(recipe: Recipe, cases: Sequence[PreparedCase], source: st
     absent = [label for index, label in enumerate(recipe.labels) if index not in seen and index > 0]
     if absent:
         names = ", ".join(f"{label.name} ({label.value})" for label in absent)
-        message = f"No training case holds {names}, which {source} names: remove it there, or check the references."
-        raise InputError(message, "unknown-label")
+        raise InputError(f"No training case holds {names}, which {source} names: remove it there.", "unknown-label")
 
 
 def with_another_head(kept: Recipe, given: Recipe, source: str) -> Recipe:
@@ -90,6 +89,5 @@ def with_another_head(kept: Recipe, given: Recipe, source: str) -> Recipe:
     """
     for block in ("input", "labels", "backbone", "synthesis"):
         if getattr(kept, block) != getattr(given, block):
-            found = f"Block '{block}' of {source} differs from the run's recipe"
-            raise UsageError(f"{found}: change only the head, or start a new run.", "other-recipe")
+            raise UsageError(f"Block '{block}' of {source} is not the run's: change only the head.", "other-recipe")
     return replace(kept, about=given.about, head=given.head, head_training=given.head_training)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from SegWithUCore.util.atomic_files import atomic_file
-from SegWithUCore.util.errors import CancelledError, InputError, UsageError, damage_named, unreadable_named
+from SegWithUCore.util.errors import CancelledError, InputError, UsageError, unreadable_named, wrong_values_named
 from SegWithUCore.util.input_files import is_there
 from SegWithUCore.util.progress import Progress, part_of, silent
 from SegWithUCore.util.run_lock import run_lock
@@ -193,8 +193,7 @@ def _digest(value: Any, stage: str) -> str:
     if not isinstance(value, Path):
         return hashlib.sha256(to_json(value).encode()).hexdigest()
     if not value.exists():
-        message = f"{value} is not there, and the stage '{stage}' needs it: restore it, or begin again."
-        raise InputError(message, "missing-file")
+        raise InputError(f"{value} is not there, and the stage '{stage}' needs it: restore it.", "missing-file")
     return content_sha256(value)
 
 
@@ -215,5 +214,5 @@ def _read(folder: Path) -> dict[str, _Entry]:
     if not is_there(file):
         return {}
     again = "remove it to begin again"
-    with damage_named(file, again, "damaged-file"):
+    with wrong_values_named(file, again, "damaged-file"):
         return dict(typed(dict[str, _Entry], read_json_object(file, again).get("stages"), "stages"))

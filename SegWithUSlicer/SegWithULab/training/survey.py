@@ -205,8 +205,7 @@ def survey(cases: Sequence[Case], progress: Progress = silent) -> Survey:
         progress("reading the data set", number / len(cases), case.name)
         try:
             if len(case.channels) != usual:
-                problem = f"Case {case.name} has {len(case.channels)} channel(s) and most have {usual}"
-                raise InputError(f"{problem}: give it the same files.")
+                raise InputError(f"{case.name} has {len(case.channels)} channel(s), most have {usual}: give as many.")
             found.cases.append(_read(case, found))
         except InputError as error:
             found.unusable[case.name] = str(error)

@@ -93,8 +93,7 @@ def heads_of(bundles: Sequence[Bundle], backbone: FrozenBackbone, device: str) -
         if bundle.backbone != first.backbone or backbone_sha256(bundle) != backbone.sha256:
             raise InputError(f"The models {title} and {titles[0]} have different backbones: give models that share it.")
         if bundle.input != first.input or bundle.labels != first.labels:
-            problem = f"The model {title} has another input or other labels than {titles[0]}"
-            raise InputError(f"{problem}: give models that differ in their heads alone.")
+            raise InputError(f"{title} has another input or other labels than {titles[0]}: differ in heads alone.")
         heads += [Head(Model(bundle, device, spec.name), title, spec.default) for spec in bundle.heads]
     return heads
 
