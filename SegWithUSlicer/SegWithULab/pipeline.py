@@ -12,8 +12,8 @@ from typing import Any
 from SegWithUCore.calibration.flag_limits import FIGURE
 from SegWithUCore.inference.model import Model
 from SegWithUCore.metrics.patients import by_patient
-from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
-from SegWithUCore.models.model_card import model_card
+from SegWithUCore.models.bundle import Bundle, read_bundle
+from SegWithUCore.models.model_card import write_description
 from SegWithUCore.models.training_record import TrainingRecord, read_record, write_record
 from SegWithUCore.util.atomic_files import atomic_folder, write_text
 from SegWithUCore.util.errors import UsageError
@@ -297,8 +297,7 @@ class Pipeline:
                 record = read_record(work) or TrainingRecord()
                 tested = None if hashes is None else list(hashes)
                 write_record(work, record.with_role("test", tested, self._remarks("test")))
-                bundle = write_bundle_json(replace(bundle, metrics=read_json_object(measured)), work)
-                (work / CARD_FILE).write_text(model_card(bundle), encoding="utf-8")
+                bundle = write_description(replace(bundle, metrics=read_json_object(measured)), work)
             call.progress("compiling", 0.3)
             if self.job.graphs:
                 self.compile_graphs(bundle)

@@ -20,10 +20,10 @@ from ..util.atomic_files import atomic_folder
 from ..util.errors import InputError, UsageError, naming, wrong_values_named
 from ..util.input_files import is_there
 from ..util.strict_json import check_schema, read_json_object, schema, shown
-from .bundle import CARD_FILE, LICENCE_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
+from .bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle
 from .bundle_network import empty_network, write_weights
 from .input_spec import InputSpec, Label, NnunetPreparation, Normalisation
-from .model_card import licence_notice, model_card
+from .model_card import licence_notice, write_description
 
 READERS = {"SimpleITKIO": "", "NibabelIO": "", "SimpleITKIOWithReorient": "RAS", "NibabelIOWithReorient": "RAS"}
 """Axes that nnU-Net's readers hand to the network; empty: as the file has them."""
@@ -368,8 +368,7 @@ def write_imported(
     with atomic_folder(target, overwrite) as work:
         heads = {bundle.default_head.name: network.head_state()}
         digest = write_weights(work, unique_state(network.backbone), heads)
-        written = write_bundle_json(replace(bundle, weights_sha256=digest), work, source)
-        (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
+        written = write_description(replace(bundle, weights_sha256=digest), work, source)
         (work / LICENCE_FILE).write_text(licence, encoding="utf-8")
     return replace(written, folder=target)
 

@@ -137,9 +137,11 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
     )
     region, left_out = _largest(voxels, region)
     total = expected_wrong_voxels(assessed.error_probability) * voxel_mm3
+    labels = np.zeros(voxels.shape_zyx, np.uint16 if region.max(initial=0) < 1 << 16 else np.uint32)
+    labels[tuple(voxels.zyx.T)] = region
     return FoundRegions(
         _described(assessed, voxels, region, int(region.max(initial=0))),
-        _label_volume(voxels, region),
+        labels,
         total,
         _diffuse_mm3(assessed, voxels, region == 0, voxel_mm3),
         left_out,
@@ -160,13 +162,6 @@ def _largest(voxels: UncertainVoxels, region: np.ndarray) -> tuple[np.ndarray, i
     number = np.zeros(count + 1, region.dtype)
     number[kept] = np.arange(1, MOST_REGIONS + 1)
     return number[region], count - MOST_REGIONS
-
-
-def _label_volume(voxels: UncertainVoxels, region: np.ndarray) -> np.ndarray:
-    labels = np.zeros(voxels.shape_zyx, np.uint16 if region.max(initial=0) < 1 << 16 else np.uint32)
-    z, y, x = voxels.zyx.T
-    labels[z, y, x] = region
-    return labels
 
 
 def _diffuse_mm3(assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_mm3: float) -> dict[str, float]:

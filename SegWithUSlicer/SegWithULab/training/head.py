@@ -33,19 +33,6 @@ from .synthesis import drawn_windows
 from .trainer import Trainer, cosine
 
 
-def network_of(recipe: Recipe, run: RunFolder) -> SegWithU:
-    """Build the run's best backbone with a fresh head."""
-    spec = spec_of(recipe)
-    run.check_network(spec.kind)
-    backbone = build_backbone(spec)
-    load_state(backbone, run.load_best("backbone"), str(run.path))
-    torch.manual_seed(recipe.head_training.seed)
-    example = example_input(spec, len(recipe.input.channels), recipe.input.window_zyx)
-    head = recipe.head
-    sizes = (head["feature_channels"], head["probes"], head["aleatoric"])
-    return SegWithU(backbone, head["taps"], example, head["variant"], *sizes)
-
-
 class HeadTrainer(Trainer):
     """One training run of a head.
 
@@ -74,7 +61,14 @@ class HeadTrainer(Trainer):
         self.settings = recipe.head_training
         self.patience = self.settings.patience
         self.out_of_fold: list[nn.Module] = []
-        self.network = network_of(recipe, run)
+        spec = spec_of(recipe)
+        run.check_network(spec.kind)
+        backbone = build_backbone(spec)
+        load_state(backbone, run.load_best("backbone"), str(run.path))
+        torch.manual_seed(self.settings.seed)
+        example = example_input(spec, len(recipe.input.channels), recipe.input.window_zyx)
+        sizes = [recipe.head[name] for name in ("feature_channels", "probes", "aleatoric")]
+        self.network = SegWithU(backbone, recipe.head["taps"], example, recipe.head["variant"], *sizes)
         self.loss = HEADS[recipe.head["variant"]].loss
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
