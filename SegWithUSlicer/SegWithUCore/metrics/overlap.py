@@ -157,7 +157,7 @@ class Band:
         """
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(mm|px)\s*", text)
         if found is None or float(found[1]) <= 0:
-            raise ValueError(f"'{text}' is no band: give millimetres as 3mm, or voxels within a slice as 2px.")
+            raise ValueError(f"'{text}' is no band: use millimetres as 3mm, or voxels within a slice such as 2px.")
         return cls(float(found[1]), found[2] == "px")
 
     def __str__(self) -> str:
