@@ -5,19 +5,18 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from SegWithUCore.calibration.flag_limits import FIGURE
 from SegWithUCore.inference.model import Model
 from SegWithUCore.metrics.patients import by_patient
-from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_bundle, write_bundle_json
-from SegWithUCore.models.model_card import model_card
+from SegWithUCore.models.bundle import Bundle, read_bundle
+from SegWithUCore.models.model_card import write_description
 from SegWithUCore.models.training_record import TrainingRecord, read_record, write_record
 from SegWithUCore.util.atomic_files import atomic_folder, write_text
 from SegWithUCore.util.errors import UsageError
-from SegWithUCore.util.progress import Progress
 from SegWithUCore.util.strict_json import read_json_object, to_json
 
 from .calibration.bundles import calibrate_run
@@ -83,7 +82,6 @@ class Pipeline:
         self.run = RunFolder(self.folder / "run")
         self.replaces = job.output.exists()  # and may be, as was checked; what comes later is another process's
         self.calibrated, self.evaluation = self.folder / "calibrated", self.folder / "evaluation"
-        self._prepared: tuple[list[dataset.PreparedCase], list[dataset.PreparedCase]] | None = None
 
     def stages(self) -> list[Stage]:
         """List the stages in their order."""
@@ -164,11 +162,8 @@ class Pipeline:
         made = planning.make_plan(self.job.data, folder, self.job.plan, self.job.recipe, call.progress, self.note)
         missing = [role for role in NEEDED if role not in self._roles()]
         if missing:
-            raise UsageError(
-                f"{self._table()} has no case with role '{missing[0]}': training needs {', '.join(NEEDED)} (and test, "
-                "to measure the model); add rows, or give the folder of the data, so that roles are drawn.",
-                "no-data-set",
-            )
+            wanted = f"add rows for {', '.join(NEEDED)} (and test), or give the data's folder, so that roles are drawn"
+            raise UsageError(f"{self._table()} has no case with role '{missing[0]}': {wanted}.", "no-data-set")
         return {"cases": len(made.cases)}
 
     def _files(self, *roles: str) -> dict[str, Any]:
@@ -192,11 +187,8 @@ class Pipeline:
         for patient, its in by_patient([case.group for case, _ in all_cases]).items():
             first, last = all_cases[its[0]], all_cases[its[-1]]
             if first[1] != last[1] and not self.job.allow_seen_cases:
-                raise UsageError(
-                    f"{self._table()} assigns role {last[1]} to {last[0].name} and role {first[1]} to "
-                    f"{first[0].name}, both of patient {patient}: give all cases of a patient the same role.",
-                    "seen-cases",
-                )
+                both = f"{last[1]} to {last[0].name} and {first[1]} to {first[0].name}, both of patient {patient}"
+                raise UsageError(f"{self._table()} gives the role {both}: give a patient one role.", "seen-cases")
         write_text(self.cases_file, to_json(known if self.job.hashes else {}) + "\n")
         return {"remarks": remarks}
 
@@ -211,7 +203,8 @@ class Pipeline:
     def _backbone(self, call: StageCall) -> Mapping[str, Any]:
         recipe = self.recipe()
         check_recipe(recipe, str(self.recipe_file))
-        train, select = self._trainable(recipe, call.progress)
+        call.progress("reading cases", 0.0)
+        train, select = self._trainable
         check_labels_occur(recipe, train, str(self.recipe_file))
         if call.again and (self.run.path / "run.json").exists():
             self.run.change_recipe(recipe)
@@ -226,18 +219,15 @@ class Pipeline:
         trainer.fit(call.progress)
         return dict(self.run.facts()["backbone_best"])
 
-    def _trainable(
-        self, recipe: Recipe, progress: Progress
-    ) -> tuple[list[dataset.PreparedCase], list[dataset.PreparedCase]]:
-        if self._prepared is None:
-            progress("reading cases", 0.0)
-            found = [self.cases("train"), self.cases("select")]
-            dataset.check_channels([case for cases in found for case in cases], recipe.input)
-            train, select = (
-                [dataset.prepare(case, recipe.input, recipe.label_values) for case in cases] for cases in found
-            )
-            self._prepared = train, select
-        return self._prepared
+    @cached_property
+    def _trainable(self) -> tuple[list[dataset.PreparedCase], list[dataset.PreparedCase]]:
+        """Training and validation cases on the working grid."""
+        recipe, found = self.recipe(), [self.cases("train"), self.cases("select")]
+        dataset.check_channels([case for cases in found for case in cases], recipe.input)
+        train, select = (
+            [dataset.prepare(case, recipe.input, recipe.label_values) for case in cases] for cases in found
+        )
+        return train, select
 
     def _fold_weights(self) -> list[Path]:
         count = self.recipe().head_training.cross_fit
@@ -247,8 +237,9 @@ class Pipeline:
         recipe = self.recipe()
         self.run.change_recipe(recipe)
         if recipe.head_training.cross_fit:
-            cases, budget_s = self._trainable(recipe, call.progress)[0], self._seconds(self._shares()[1])
-            out_of_fold_backbones(recipe, cases, self.run, call.progress, budget_s)
+            call.progress("reading cases", 0.0)
+            budget_s = self._seconds(self._shares()[1])
+            out_of_fold_backbones(recipe, self._trainable[0], self.run, call.progress, budget_s)
         return {"folds": recipe.head_training.cross_fit}
 
     def _head(self, call: StageCall) -> Mapping[str, Any]:
@@ -256,7 +247,8 @@ class Pipeline:
         self.run.change_recipe(recipe)
         if not call.again:
             self.run.forget("head")
-        trainer = HeadTrainer(recipe, *self._trainable(recipe, call.progress), self.run)
+        call.progress("reading cases", 0.0)
+        trainer = HeadTrainer(recipe, *self._trainable, self.run)
         trainer.budget_s = self._seconds(planning.HEAD_SHARE)
         trainer.resume()
         trainer.fit(call.progress)
@@ -305,8 +297,7 @@ class Pipeline:
                 record = read_record(work) or TrainingRecord()
                 tested = None if hashes is None else list(hashes)
                 write_record(work, record.with_role("test", tested, self._remarks("test")))
-                bundle = write_bundle_json(replace(bundle, metrics=read_json_object(measured)), work)
-                (work / CARD_FILE).write_text(model_card(bundle), encoding="utf-8")
+                bundle = write_description(replace(bundle, metrics=read_json_object(measured)), work)
             call.progress("compiling", 0.3)
             if self.job.graphs:
                 self.compile_graphs(bundle)

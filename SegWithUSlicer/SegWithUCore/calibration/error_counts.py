@@ -46,9 +46,6 @@ class ErrorCounts:
     voxels: np.ndarray
     errors: np.ndarray
 
-    def __sub__(self, other: "ErrorCounts") -> "ErrorCounts":
-        return ErrorCounts(self.voxels - other.voxels, self.errors - other.errors)
-
     def log_loss(self, slope: float = 1.0, offset: float = 0.0) -> float:
         """Mean over voxels of the log loss of the error probability after slope and offset."""
         line = slope * CENTRES + offset
@@ -130,16 +127,14 @@ class SiteLine:
         slope, offset: shrunk.
         factor: of the site; None for too few patients.
         patients: that they were fitted on.
-        own_loss, new_loss: log loss a voxel, mean over patients, each predicted without itself.
-        change: 95 % interval, over patients, of the new loss minus the own.
+        change: of the log loss a voxel, each patient predicted without itself: new minus own, mean over patients with
+            its 95 % interval.
     """
 
     slope: float
     offset: float
     factor: SiteFactor | None
     patients: int
-    own_loss: float
-    new_loss: float
     change: Interval
 
     @property
@@ -160,9 +155,7 @@ def fit_site_line(patients: Mapping[Hashable, ErrorCounts]) -> SiteLine | None:
         return None
     own = [each.log_loss() for each in counts]
     new = [each.log_loss(*_shrunk([*counts[:n], *counts[n + 1 :]])) for n, each in enumerate(counts)]
-    change = paired_bootstrap(new, own)
-    factor = fit_site_factor(counts)
-    return SiteLine(*_shrunk(counts), factor, len(counts), float(np.mean(own)), float(np.mean(new)), change)
+    return SiteLine(*_shrunk(counts), fit_site_factor(counts), len(counts), paired_bootstrap(new, own))
 
 
 def _shrunk(patients: Sequence[ErrorCounts]) -> tuple[float, float]:

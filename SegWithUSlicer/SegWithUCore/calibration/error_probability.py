@@ -215,9 +215,9 @@ def _isotonic(scores: Sequence[np.ndarray], errors: Sequence[np.ndarray]) -> tup
     if not 0 < wrong.sum() < wrong.size or values.min() == values.max():
         found = f"{int(wrong.sum())} wrong voxels of {wrong.size}"
         raise InputError(f"The calibration cases hold {found}: give cases with some errors.", "nothing-to-fit")
-    order = np.argsort(values, kind="stable")
-    x, counts, means = _tied_means(values[order], wrong[order])
-    return x, counts, isotonic_regression(means, weights=counts).x
+    x, group, voxels = np.unique(values, return_inverse=True, return_counts=True)
+    counts = voxels.astype(np.float64)
+    return x, counts, isotonic_regression(np.bincount(group, wrong) / counts, weights=counts).x
 
 
 def fit_with_directions(
@@ -296,13 +296,6 @@ def fit_line(
     tight = {} if np.isfinite(prior_width) else {"ftol": 1e-12, "gtol": 1e-8}
     slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds, options=tight).x
     return float(slope), float(offset)
-
-
-def _tied_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct sorted x, how often each occurs, and the mean of y there."""
-    starts = np.flatnonzero(np.r_[True, x[1:] != x[:-1]])
-    counts = np.diff(np.r_[starts, x.size]).astype(np.float64)
-    return x[starts], counts, np.add.reduceat(y, starts) / counts
 
 
 def _thinned(x: np.ndarray, fitted: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

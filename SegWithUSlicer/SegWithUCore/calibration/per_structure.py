@@ -411,45 +411,36 @@ def _left_out(pairs: Mapping[Cell, np.ndarray], patients: np.ndarray, weight: np
 def _common_line(pairs: Mapping[Cell, np.ndarray], weight: np.ndarray) -> tuple[float, dict[Cell, tuple[float, float]]]:
     """Return the slope, and mean soft Dice and mean Dice of each structure in the cases of each network.
 
-    Structures count by the inverse variance of their Dice around the means of the networks. A falling line would punish
-    confidence, so it is flat.
+    A falling line would punish confidence, so it is flat.
     """
     centres: dict[Cell, tuple[float, float]] = {}
-    sums: dict[int, np.ndarray] = {}
     for cell, (x, y) in pairs.items():
         known = np.isfinite(x * y) & (weight > 0)
-        if not known.any():
-            centres[cell] = (float("nan"), float("nan"))
-            continue
         w = weight[known]
-        centres[cell] = (float(np.average(x[known], weights=w)), float(np.average(y[known], weights=w)))
-        dx, dy = x[known] - centres[cell][0], y[known] - centres[cell][1]
-        found = np.asarray([(w * dx * dy).sum(), (w * dx**2).sum(), (w * dy**2).sum(), w.sum()])
-        sums[cell[0]] = sums.get(cell[0], np.zeros(4)) + found
-    above, below = _by_variance(sums)
-    return (max(0.0, above / below) if below > 0 else 0.0), centres
+        means = [float(np.average(each[known], weights=w)) if known.any() else float("nan") for each in (x, y)]
+        centres[cell] = (means[0], means[1])
+    apart = {cell: (x - centres[cell][0], y - centres[cell][1]) for cell, (x, y) in pairs.items()}
+    return max(0.0, _slope(apart, weight)), centres
 
 
-def _by_variance(sums: Mapping[int, np.ndarray]) -> tuple[float, float]:
-    """Add up the first two sums of each structure, weighted by its inverse variance: the third over the fourth."""
+def _slope(pairs: Mapping[Cell, tuple[np.ndarray, np.ndarray]], weight: np.ndarray) -> float:
+    """Fit the slope of a line through 0; structures count by the inverse variance of their second values."""
+    sums: dict[int, np.ndarray] = {}
+    for (key, _), (x, y) in pairs.items():
+        known = np.isfinite(x * y) & (weight > 0)
+        if known.any():
+            w, dx, dy = weight[known], x[known], y[known]
+            found = np.asarray([(w * dx * dy).sum(), (w * dx**2).sum(), (w * dy**2).sum(), w.sum()])
+            sums[key] = sums.get(key, np.zeros(4)) + found
     parts = [found[:2] / max(float(found[2] / found[3]), LEAST_VARIANCE) for found in sums.values()]
     above, below = np.sum(parts, 0).tolist() if parts else (0.0, 0.0)
-    return above, below
+    return above / below if below > 0 else 0.0
 
 
 def _kept_part(pairs: Mapping[Cell, np.ndarray], left: Mapping[Cell, _LeftOut], weight: np.ndarray) -> float:
     """How much of the slope predicts the cases that were left out best, 0 to 1."""
-    sums: dict[int, np.ndarray] = {}
-    for cell, (_, y) in pairs.items():
-        step, target = left[cell].step, y - left[cell].mean
-        known = np.isfinite(step * target) & (weight > 0)
-        if not known.any():
-            continue
-        w, dx, dy = weight[known], step[known], target[known]
-        found = np.asarray([(w * dx * dy).sum(), (w * dx**2).sum(), (w * dy**2).sum(), w.sum()])
-        sums[cell[0]] = sums.get(cell[0], np.zeros(4)) + found
-    above, below = _by_variance(sums)
-    return float(np.clip(above / below, 0, 1)) if below > 0 else 0.0
+    apart = {cell: (left[cell].step, y - left[cell].mean) for cell, (_, y) in pairs.items()}
+    return float(np.clip(_slope(apart, weight), 0, 1))
 
 
 def _gain(

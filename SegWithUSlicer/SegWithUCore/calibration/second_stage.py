@@ -63,26 +63,18 @@ class UncertainVoxels:
     pairs: int
 
     def features(
-        self,
-        image: np.ndarray,
-        probability: np.ndarray,
-        steps: Steps,
-        first_plane: int = 0,
-        mask: Mask | None = None,
+        self, image: np.ndarray, probability: np.ndarray, steps: Steps, mask: Mask | None = None
     ) -> np.ndarray:
         """All that the second stage reads, float32 (voxels, features).
 
         Args:
             image: as the network gets it, float32 (channels, z, y, x).
             probability: the table's, (z, y, x).
-            first_plane: number of the first plane of all of them.
             mask: for a second stage that sees the segmentation's shape.
         """
-        z, y, x = self.voxels
-        voxels = (z - first_plane, y, x)
-        around = [local_features(image, probability, voxels, self.normals, steps)]
+        around = [local_features(image, probability, self.voxels, self.normals, steps)]
         if mask is not None:
-            around.append(mask_features(image, *mask, voxels, steps))
+            around.append(mask_features(image, *mask, self.voxels, steps))
         is_pair = self.columns[:, -1:] == np.arange(self.pairs, dtype=np.float32)
         return np.concatenate([self.columns[:, :-1], is_pair.astype(np.float32), *around], 1)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..util.atomic_files import write_text
-from ..util.errors import OTHER_VERSION, InputError, naming
+from ..util.errors import DAMAGED as DAMAGED
+from ..util.errors import OTHER_VERSION, InputError, naming, wrong_values_named
 from ..util.folder_entries import lost_link
 from ..util.input_files import is_there
 from ..util.strict_json import read_json, to_json, typed
@@ -33,8 +34,6 @@ DEFAULT_TITLES = {
 }
 # Files have 30 kB, with a hundred structures about 1 MB.
 MAXIMUM_BYTES = 16 << 20
-# Errors of reading a value of another type than a case should have.
-DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 # Error codes of such a case, and of a folder that is not one.
 DAMAGED_CASE, NOT_A_CASE = "damaged-case", "not-a-case"
 # Error code of a file of a case that was changed after it was written.
@@ -144,12 +143,8 @@ def naming_case(folder: Path) -> Iterator[None]:
     Raises:
         InputError: a value is damaged, or the block raises it; names the folder.
     """
-    try:
-        with naming(folder):
-            yield
-    except DAMAGED as error:
-        message = f"{folder} is damaged ({CASE_FILE}: {error!r:.200}): segment the case again."
-        raise InputError(message, DAMAGED_CASE) from error
+    with wrong_values_named(folder / CASE_FILE, "segment the case again", DAMAGED_CASE), naming(folder):
+        yield
 
 
 def read_case(folder: Path) -> dict[str, Any]:
@@ -167,8 +162,7 @@ def read_case(folder: Path) -> dict[str, Any]:
         if not isinstance(block, Mapping):
             raise InputError(f"{path} is damaged ({key}: {block!r:.80}): segment the case again.", DAMAGED_CASE)
     if case.get(CONTENT_SHA256, wanted := _content_sha256(case)) != wanted:
-        ways = "restore it from a copy, or segment the case again with --overwrite"
-        raise InputError(f"{path} was changed after it was written: {ways}.", CHANGED_FILE)
+        raise InputError(f"{path} was changed after it was written: restore it, or segment again.", CHANGED_FILE)
     return dict(case)
 
 
@@ -191,8 +185,7 @@ def _check_format(raw: Any, origin: str) -> None:
         raise InputError(f"{origin} is not of a SegWithU case: give a folder that segment wrote.", NOT_A_CASE)
     version = raw.get("format_version")
     if version != FORMAT_VERSION:
-        found = f"{version} instead of {FORMAT_VERSION}"
-        raise InputError(f"{origin} has format version {found}: segment the case again.", OTHER_VERSION)
+        raise InputError(f"{origin} has format version {version}, not {FORMAT_VERSION}: segment again.", OTHER_VERSION)
 
 
 def read_description(folder: Path) -> CaseDescription:
@@ -224,7 +217,7 @@ def parse_description(raw: Any, origin: str = CASE_FILE) -> CaseDescription:
         InputError: another format or version, or a required field that is missing or of the wrong kind.
     """
     _check_format(raw, origin)
-    try:
+    with wrong_values_named(origin, "segment the case again", DAMAGED_CASE):
         spacing = ((raw.get("input") or {}).get("grid") or {}).get("spacing_mm")
         return CaseDescription(
             name=str(raw["name"]),
@@ -239,9 +232,6 @@ def parse_description(raw: Any, origin: str = CASE_FILE) -> CaseDescription:
             voxel_mm3=None if spacing is None else math.prod(float(edge) for edge in spacing),
             raw=raw,
         )
-    except DAMAGED as error:
-        message = f"{origin} is damaged ({type(error).__name__}: {error!s:.200}): segment the case again."
-        raise InputError(message, DAMAGED_CASE) from error
 
 
 def placed_boxes(raw: Mapping[str, Any]) -> tuple[PlacedBox, ...]:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from ..util.atomic_files import TEMPORARY_PREFIX
-from ..util.errors import InputError
+from ..util.errors import InputError, unreadable_named
 from ..util.folder_entries import EntryKind, check_entries, check_link, entry_kind
 from ..util.input_files import is_there, regular_file
 from ..util.paths import is_inside
@@ -146,10 +146,8 @@ def case_contents(folder: Path) -> Contents:
         InputError: it cannot be listed, or one of `MODEL_FILES` is not a regular file or a link that leads elsewhere.
     """
     check_link(folder, "give a case folder")
-    try:
+    with unreadable_named(folder, "give a case folder"):
         names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}): give a case folder.") from error
     model, reviews, left_out = {}, [], []
     for name in names:
         if name in MODEL_FILES:

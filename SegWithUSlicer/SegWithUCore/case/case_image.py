@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from ..io.dicom_folder import scan_folder
 from ..io.dicom_series import read_slices
 from ..io.grid import VoxelGrid, check_geometry
 from ..io.volume import Volume, read_volume
-from ..util.errors import InputError
+from ..util.errors import InputError, wrong_values_named
 from ..util.input_files import is_there, original_path
 from ..util.paths import has_links, is_inside, is_own, stored_path
-from .case_file import CASE_FILE, DAMAGED, DAMAGED_CASE
+from .case_file import CASE_FILE, DAMAGED_CASE
 
 IMAGE_FILE = "image.nii.gz"
 # Error codes of an image, or a segmentation of an image, with other voxels than were segmented, and of a volume at
@@ -86,10 +87,8 @@ def case_grid(folder: Path, case: Mapping[str, Any]) -> VoxelGrid:
     Raises:
         InputError: `case.json` does not say, or it is not a grid of an image.
     """
-    try:
+    with _image_named(folder):
         grid = VoxelGrid.of_facts(case["input"]["grid"])
-    except DAMAGED as error:
-        raise _damaged(folder, error) from error
     check_geometry(folder / CASE_FILE, grid.size, grid.spacing, grid.origin, np.reshape(grid.direction, (3, 3)))
     return grid
 
@@ -132,10 +131,8 @@ def trusted_source(folder: Path, case: Mapping[str, Any], channel: int = 0) -> P
 
 
 def _source(folder: Path, case: Mapping[str, Any], channel: int) -> Path:
-    try:
+    with _image_named(folder):
         return original_path(stored_path(folder, _channel(folder, case, channel)["file"]))
-    except (KeyError, ValueError) as error:
-        raise _damaged(folder, error) from error
 
 
 def find_image(
@@ -173,12 +170,10 @@ def find_image(
 
 
 def _channel(folder: Path, case: Mapping[str, Any], channel: int) -> Mapping[str, Any]:
-    try:
+    with _image_named(folder):
         found = case["input"]["channels"][channel]
         if not isinstance(found, Mapping) or not isinstance(found["voxels_sha256"], str):
             raise TypeError("no channel with a voxel hash")
-    except DAMAGED as error:
-        raise _damaged(folder, error) from error
     return found
 
 
@@ -191,9 +186,9 @@ def channel_hash(folder: Path, case: Mapping[str, Any], channel: int = 0) -> str
     return str(_channel(folder, case, channel)["voxels_sha256"])
 
 
-def _damaged(folder: Path, error: Exception) -> InputError:
-    message = f"{folder} does not say which image it was made from ({error!r:.200}): segment the case again."
-    return InputError(message, DAMAGED_CASE)
+def _image_named(folder: Path) -> AbstractContextManager[None]:
+    problem = "does not say which image it was made from"
+    return wrong_values_named(folder, "segment the case again", DAMAGED_CASE, problem)
 
 
 def series_with_voxels(folder: Path, wanted: str) -> tuple[Volume, list[Path]]:

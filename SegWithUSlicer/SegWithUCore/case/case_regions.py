@@ -82,36 +82,33 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
         InputError: it is not a case folder, is not calibrated, or was made before runner-ups were kept.
         OutputError: it cannot be written to.
     """
+    from ..regions.find_regions import Assessed, find_regions
+
     remove_leftovers(folder)
     case_contents(folder)  # nothing is read through a link that leads elsewhere
     case = read_case(folder)
+
+    def array(file: str) -> np.ndarray:
+        return sitk.GetArrayFromImage(box.crop(case_volume(folder, case, file)))
+
     with naming_case(folder):
-        return _made_again(folder, case, settings, overwrite)
-
-
-def _made_again(folder: Path, case: dict[str, Any], settings: "RegionSettings", overwrite: bool) -> "FoundRegions":
-    from ..regions.find_regions import Assessed, find_regions
-
-    probability = _read(folder, ERROR_PROBABILITY_FILE, case, sitk.sitkFloat32)
-    box = assessed_part(case, probability)
-    part = box.crop(probability)
-    percentiles = [
-        _array(folder, file, case, box) if file in file_records(case) or (folder / file).is_file() else None
-        for file in (MODEL_PERCENTILE_FILE, DATA_PERCENTILE_FILE)
-    ]
-    assessed = Assessed(
-        sitk.GetArrayViewFromImage(part),
-        _array(folder, SEGMENTATION_FILE, case, box),
-        _array(folder, RUNNER_UP_FILE, case, box),
-        {int(entry["value"]): str(entry["name"]) for entry in case["structures"]},
-        ijk_to_ras(part),
-        *percentiles,
-    )
-    found = find_regions(assessed, settings)
-    _keep_reviews(folder, found, overwrite)
-    write_regions(folder, found, box, probability)
-    records = {name: file_record(folder / name) for name in (REGIONS_FILE, REGION_LABELS_FILE)}
-    write_case(folder, {**case, "regions": found.summary(settings), FILES: {**file_records(case), **records}})
+        if not (case.get("model") or {}).get("calibrated"):
+            raise InputError(f"{folder} has no regions: its model is not calibrated.", "not-calibrated")
+        probability = sitk.Cast(case_volume(folder, case, ERROR_PROBABILITY_FILE), sitk.sitkFloat32)
+        box = assessed_part(case, probability)
+        part = box.crop(probability)
+        percentiles = [
+            array(file) if file in file_records(case) or (folder / file).is_file() else None
+            for file in (MODEL_PERCENTILE_FILE, DATA_PERCENTILE_FILE)
+        ]
+        names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
+        classes = array(SEGMENTATION_FILE), array(RUNNER_UP_FILE)
+        assessed = Assessed(sitk.GetArrayViewFromImage(part), *classes, names, ijk_to_ras(part), *percentiles)
+        found = find_regions(assessed, settings)
+        _keep_reviews(folder, found, overwrite)
+        write_regions(folder, found, box, probability)
+        records = {name: file_record(folder / name) for name in (REGIONS_FILE, REGION_LABELS_FILE)}
+        write_case(folder, {**case, "regions": found.summary(settings), FILES: {**file_records(case), **records}})
     return found
 
 
@@ -147,14 +144,3 @@ def ijk_to_ras(image: sitk.Image | VoxelGrid) -> np.ndarray:
     matrix[:3, :3] = np.array(grid.direction).reshape(3, 3) @ np.diag(grid.spacing)
     matrix[:3, 3] = grid.origin
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
-
-
-def _read(folder: Path, file: str, case: Mapping[str, Any], kind: int) -> sitk.Image:
-    if file == ERROR_PROBABILITY_FILE and not (case.get("model") or {}).get("calibrated"):
-        raise InputError(f"{folder} has no regions: its model is not calibrated.", "not-calibrated")
-    image = case_volume(folder, case, file)
-    return image if kind == sitk.sitkUnknown else sitk.Cast(image, kind)
-
-
-def _array(folder: Path, file: str, case: Mapping[str, Any], box: VoxelBox) -> np.ndarray:
-    return sitk.GetArrayFromImage(box.crop(_read(folder, file, case, sitk.sitkUnknown)))

@@ -113,7 +113,9 @@ class View:
             centre_zyx[at] + offsets / grid.spacing_zyx[at] * (-1 if flip else 1)
             for at, flip in zip(self.axes, self.flipped, strict=True)
         )
-        self.values, self.inside = self.interpolated(self.cut(image))
+        voxels = self.cut(image)
+        inside = [(p >= -0.5) & (p < n - 0.5) for p, n in zip((self.rows, self.columns), voxels.shape, strict=True)]
+        self.values, self.inside = self.interpolated(voxels), np.logical_and.outer(*inside)
 
     def cut(self, volume: Planes) -> np.ndarray:
         """Return the voxels of the plane, (down, right)."""
@@ -123,10 +125,11 @@ class View:
     def nearest(self, volume: Planes) -> np.ndarray:
         """Look up the voxel under each pixel; 0 beyond the image."""
         voxels = self.cut(volume)
-        at = [np.floor(p + 0.5).astype(int) for p in (self.rows, self.columns)]
-        inside = [(index >= 0) & (index < size) for index, size in zip(at, voxels.shape, strict=True)]
-        picked = voxels[np.ix_(*(np.clip(index, 0, size - 1) for index, size in zip(at, voxels.shape, strict=True)))]
-        return np.where(np.logical_and.outer(*inside), picked, 0)
+        nearest = [
+            np.clip(np.floor(p + 0.5).astype(int), 0, size - 1)
+            for p, size in zip((self.rows, self.columns), voxels.shape, strict=True)
+        ]
+        return np.where(self.inside, voxels[np.ix_(*nearest)], 0)
 
     def box_edge(self, box: "PlacedBox") -> np.ndarray:
         """Pixels at the edge of a box of voxels; none if the cut does not run through it."""
@@ -139,8 +142,8 @@ class View:
         ]
         return outline(np.logical_and.outer(*inside).astype(np.uint8))
 
-    def interpolated(self, voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Value of a cut under each pixel, linear between voxel centres, and which pixels lie in the image."""
+    def interpolated(self, voxels: np.ndarray) -> np.ndarray:
+        """Value of a cut under each pixel, linear between voxel centres."""
         values = np.nan_to_num(voxels.astype(np.float64), posinf=0.0, neginf=0.0)
         for axis, indices in enumerate((self.rows, self.columns)):
             below = np.clip(np.floor(indices).astype(int), 0, values.shape[axis] - 1)
@@ -148,10 +151,7 @@ class View:
             share = np.clip(indices - below, 0.0, 1.0)
             share = share[:, None] if axis == 0 else share
             values = np.take(values, below, axis) * (1 - share) + np.take(values, above, axis) * share
-        inside = [
-            (p >= -0.5) & (p < size - 0.5) for p, size in zip((self.rows, self.columns), voxels.shape, strict=True)
-        ]
-        return values, np.logical_and.outer(*inside)
+        return values
 
     def grey(self, window: tuple[float, float]) -> np.ndarray:
         """RGB pixels of the image, uint8; black beyond it."""
@@ -168,7 +168,7 @@ class View:
         """
         if error_probability is None:
             return self.grey(window)
-        risk, _ = self.interpolated(np.maximum(self.cut(error_probability), 0))
+        risk = self.interpolated(np.maximum(self.cut(error_probability), 0))
         return tinted(self.grey(window), np.where(self.inside, risk, 0), top)
 
 
@@ -434,11 +434,8 @@ def _legend(
 
 
 def _text(draw: "ImageDraw", at: tuple[int, int], text: str, colour: Any, anchor: str) -> None:
-    """Write a line with a black edge; with a Pillow that has no FreeType only plain letters can be written."""
+    """Write a line with a black edge."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(13)
-    if isinstance(font, ImageFont.FreeTypeFont):
-        draw.text(at, text, colour, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
-    else:
-        draw.text(at, text.encode("ascii", "replace").decode(), colour, font=font)
+    draw.text(at, text, colour, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))

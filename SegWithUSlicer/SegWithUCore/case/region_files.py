@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..regions.region import Competition, Kind, Region, Shape
 from ..util.csv_files import csv_text, parse_csv, records
-from ..util.errors import InputError
+from ..util.errors import InputError, wrong_values_named
 from ..util.input_files import read_bounded
 
 REGIONS_FILE = "regions.csv"
@@ -57,10 +57,8 @@ def parse_regions(text: str, origin: str = REGIONS_FILE) -> tuple[Region, ...]:
         raise InputError(f"{origin} has no column '{missing[0]}': {MAKE_AGAIN}.")
     regions = []
     for number, row in enumerate(records([header, *rows]), 2):
-        try:
+        with wrong_values_named(f"{origin}, line {number}", MAKE_AGAIN):
             regions.append(_region(row))
-        except (ValueError, OverflowError) as error:
-            raise InputError(f"{origin}, line {number} is damaged ({error}): run segwithu regions again.") from error
     return tuple(regions)
 
 

@@ -109,8 +109,7 @@ def _image_note(path: Path, image: sitk.Image, voxels_sha256: str) -> str:
             "Slicer saves outside of a review: check that it is of this patient."
         )
     if recorded != voxels_sha256:
-        message = f"{path} was made on another image than this one, as its header says: use it with its own image."
-        raise InputError(message, OTHER_IMAGE)
+        raise InputError(f"{path} was made on another image, as its header says: use it with that.", OTHER_IMAGE)
     return ""
 
 

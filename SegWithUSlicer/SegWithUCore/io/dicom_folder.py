@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..util.errors import InputError
+from ..util.errors import InputError, unreadable_named
 from ..util.folder_entries import EntryKind, check_entries, entry_kind
 from ..util.input_files import plain_name
 from .header_fields import strict_number
@@ -37,21 +37,43 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _STANDARD_ROOT, _STORAGE = "1.2.840.10008.", "1.2.840.10008.5.1.4.1.1."
 _NO_IMAGES = ("1.2.840.10008.1.3.10", *(_STORAGE + n for n in ("4.2", "9", "11", "30", "66", "67", "88", "104", "481")))
 """Classes of objects that are no images, or whose voxels are no intensities, or the beginnings of such classes."""
+DISTINGUISHING = ("TemporalPositionIdentifier", "TriggerTime", "AcquisitionNumber", "ImageType")
+"""What distinguishes the volumes of one contrast in a series that holds several."""
+COUNTS = ("ImagesInAcquisition", "NumberOfSlices", "NumberOfSeriesRelatedInstances")
+"""How many images there are; not every scanner writes one of them, and it may count several volumes."""
+SHARED_SHOWN = (
+    "Modality", "SOPClassUID", "EchoTime", "InversionTime", "DiffusionBValue", "KVP", "ImageType",
+    "SequenceName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType",
+    "TemporalPositionIdentifier", "ComplexImageComponent", "ContrastBolusAgent", "ConvolutionKernel", "Units",
+    "RescaleType", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation",
+)  # fmt: skip
+SHARED_HIDDEN = (
+    "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge",
+    "StudyInstanceUID", "StudyDate", "FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept",
+)  # fmt: skip
+"""Attributes that all slices of a series must share: those whose values a message shows, and the others.
+
+De-identified exports and archives put several patients or contrasts under one series UID. Where their slices lie one
+after the other, only these values tell. A value that only some slices have is a difference: a scanner writes the same
+attributes into all slices of a volume, and a slice without `InversionTime` or `ContrastBolusAgent` says that it was
+made without. `RescaleType` alone may be left out (None) where it is the usual one. `AcquisitionNumber` differs within
+the volumes of many CT scanners, and the later values of `ImageType` differ with filters.
+"""
+TIMED = ("RepetitionTime", "FlipAngle", "SliceThickness", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth")
+WARNED = (
+    *TIMED, "BodyPartExamined", "PatientPosition", "SeriesNumber", "SeriesDescription", "ProtocolName", "ScanOptions",
+    "ManufacturerModelName", "DeviceSerialNumber", "MagneticFieldStrength",
+)  # fmt: skip
+"""Attributes that one acquisition shares but for rare exceptions: a gated one has the repetition time of each heart
+beat, heating limits the flip angle of some slices, and archives correct descriptions. A message shows only the values
+of numbers."""
 _KEYWORDS = (
-    *("ImageType", "SOPClassUID", "SOPInstanceUID", "AccessionNumber", "Modality", "SeriesDescription"),
-    *("ComplexImageComponent", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
-    *("PatientAge", "ContrastBolusAgent", "SliceThickness", "KVP", "EchoTime", "InversionTime"),
-    *("SpacingBetweenSlices", "TriggerTime", "ConvolutionKernel", "DiffusionBValue", "StudyInstanceUID"),
-    *("SeriesInstanceUID", "AcquisitionNumber", "InstanceNumber", "ImagePositionPatient"),
-    *("ImageOrientationPatient", "FrameOfReferenceUID", "TemporalPositionIdentifier", "ImagesInAcquisition"),
-    *("NumberOfSeriesRelatedInstances", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows"),
-    *("Columns", "PixelSpacing", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("FlipAngle", "SequenceName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType", "StudyDate"),
-    *("RepetitionTime", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth", "BodyPartExamined", "SeriesNumber"),
-    *("PatientPosition", "ProtocolName", "ScanOptions", "ManufacturerModelName", "DeviceSerialNumber"),
-    *("MagneticFieldStrength", "Units", "RescaleIntercept", "RescaleSlope", "RescaleType", "NumberOfSlices"),
-    "ModalityLUTSequence",
-)
+    *SHARED_SHOWN, *SHARED_HIDDEN, *WARNED, *COUNTS, *DISTINGUISHING, "SOPInstanceUID", "SeriesInstanceUID",
+    "AccessionNumber", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows",
+    "Columns", "NumberOfFrames", "SpacingBetweenSlices", "ModalityLUTSequence",
+)  # fmt: skip
+"""All that is read of a header."""
 _UNSIGNED_SHORT = {"SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
                    "PixelRepresentation", "NumberOfSlices", "NumberOfImagesInMosaic"}  # fmt: skip
 _META = {"MediaStorageSOPClassUID": 0x00020002, "TransferSyntaxUID": 0x00020010}
@@ -249,15 +271,13 @@ def scan_folder(folder: Path) -> DicomFolder:
     series: dict[str, list[DicomSlice]] = {}
     left_out: Counter[str] = Counter()
     files, others = [], []
-    try:
+    with unreadable_named(folder):
         for entry in sorted(folder.iterdir()):
             hidden, inside = entry.name.startswith("."), entry.is_dir()
             if hidden or inside:
                 left_out[("hidden " if hidden else "") + ("folder" if inside else "file")] += 1
             else:
                 files.append(entry)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions and the disk.") from error
     check_entries(files, "files")
     for file in files:
         found = _looked_at(file)
@@ -281,8 +301,7 @@ def _check_others(files: Sequence[Path], suffixes: set[str]) -> None:
         name = Path(file.stem) if file.suffix.lower() in _UNFINISHED else file
         empty = not start.strip(b"\0") and file.suffix in suffixes
         if empty or name.suffix.lower() in _SUFFIXES or (b"\0" in start and b"1.2.840.10008.1.2" in start):
-            why = "lies among DICOM slices but is damaged, packed or something else"
-            raise InputError(f"{file} {why}: copy it again, or take it out.", "not-a-slice")
+            raise InputError(f"{file} lies among DICOM slices but is damaged or packed: copy it again.", "not-a-slice")
 
 
 def is_dicom(file: Path) -> bool:
@@ -332,11 +351,8 @@ def _name(uid: str) -> str:
 
 
 def _start(file: Path) -> bytes:
-    try:
-        with file.open("rb") as content:
-            return content.read(_PREAMBLE + 4 + _START_BYTES)
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror}): check its permissions and the disk.") from error
+    with unreadable_named(file), file.open("rb") as content:
+        return content.read(_PREAMBLE + 4 + _START_BYTES)
 
 
 def _meta(start: bytes) -> Mapping[str, str]:

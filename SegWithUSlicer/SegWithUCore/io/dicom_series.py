@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from ..util.errors import InputError
 from ..util.memory import check_memory
+from . import dicom_folder as headers
 from .dicom_folder import DicomFolder, DicomSlice, scan_folder
 from .dicom_voxels import pixel_format, read_voxels
 from .grid import VoxelGrid, check_grid
@@ -37,11 +38,6 @@ _FARTHEST_MM = 10_000.0
 _OVERLAP = 1.5
 """Slices that are thicker than so many steps overlap. Acquisitions that alternate without that are one, interleaved."""
 _LISTED = 4
-_DISTINGUISHING = ("TemporalPositionIdentifier", "TriggerTime", "AcquisitionNumber", "ImageType")
-"""What distinguishes the volumes of one contrast in a series that holds several."""
-_COUNTS = ("ImagesInAcquisition", "NumberOfSlices", "NumberOfSeriesRelatedInstances")
-"""How many images there are; not every scanner writes one of them, and it may count several volumes."""
-Numbers = tuple[float, ...]
 Read = Callable[[DicomSlice, str], object]
 
 
@@ -51,51 +47,16 @@ def _number(one: DicomSlice, keyword: str) -> object:
     return (numbers[0] or "") if len(numbers) == 1 else one.text(keyword)
 
 
-def _is_given(one: DicomSlice, keyword: str) -> bool:
-    return one.text(keyword) != ""
-
-
-def _words(one: DicomSlice, keyword: str) -> str:
-    return " ".join(one.text(keyword).casefold().split())
-
-
 _ONE_ACQUISITION = "check that they are of one acquisition"
 _SPLIT = "move the files of each to a folder of its own, or convert the series with dcm2niix"
-_SHOWN = (
-    "Modality", "SOPClassUID", "EchoTime", "InversionTime", "DiffusionBValue", "KVP", "ImageType",
-    "SequenceName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType",
-    "TemporalPositionIdentifier", "ComplexImageComponent", "ContrastBolusAgent", "ConvolutionKernel", "Units",
-    "RescaleType", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation",
-)  # fmt: skip
-_HIDDEN = (
-    "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge",
-    "StudyInstanceUID", "StudyDate", "FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept",
-)  # fmt: skip
-"""Attributes that all slices of a series must share: those whose values a message shows, and the others.
-
-De-identified exports and archives put several patients or contrasts under one series UID. Where their slices lie one
-after the other, only these values tell. A value that only some slices have is a difference: a scanner writes the same
-attributes into all slices of a volume, and a slice without `InversionTime` or `ContrastBolusAgent` says that it was
-made without. `RescaleType` alone may be left out (None) where it is the usual one. `AcquisitionNumber` differs within
-the volumes of many CT scanners, and the later values of `ImageType` differ with filters.
-"""
-_TIMED = ("RepetitionTime", "FlipAngle", "SliceThickness", "NumberOfAverages", "EchoTrainLength", "PixelBandwidth")
-_WARNED = (
-    *_TIMED, "BodyPartExamined", "PatientPosition", "SeriesNumber", "SeriesDescription", "ProtocolName", "ScanOptions",
-    "ManufacturerModelName", "DeviceSerialNumber", "MagneticFieldStrength",
-)  # fmt: skip
-"""Attributes that one acquisition shares but for rare exceptions: a gated one has the repetition time of each heart
-beat, heating limits the flip angle of some slices, and archives correct descriptions. A message shows only the values
-of numbers."""
 _READERS: dict[str, Read] = {
-    **dict.fromkeys(("EchoTime", "InversionTime", "DiffusionBValue", "KVP", *_TIMED), _number),
-    **dict.fromkeys(("RescaleSlope", "RescaleIntercept"), _is_given),
+    **dict.fromkeys(("EchoTime", "InversionTime", "DiffusionBValue", "KVP", *headers.TIMED), _number),
+    **dict.fromkeys(("RescaleSlope", "RescaleIntercept"), lambda one, keyword: one.text(keyword) != ""),
     "PatientName": lambda one, keyword: one.text(keyword).rstrip("^= "),  # PS3.5, 6.2.1.1
     "PatientAge": lambda one, keyword: one.text(keyword).lstrip("0"),
     "SequenceName": lambda one, keyword: re.sub(r"_\d+$", "", one.text(keyword)),  # Siemens counts segments there
     "ImageType": lambda one, keyword: tuple([*one.text(keyword).split("\\"), "", "", ""][:3:2]),
-    "ContrastBolusAgent": _words,
+    "ContrastBolusAgent": lambda one, keyword: " ".join(one.text(keyword).casefold().split()),
     "RescaleType": lambda one, keyword: one.text(keyword) or None,
 }
 """How the value of a slice is read, where it is not the text; None does not count."""
@@ -107,14 +68,13 @@ def _check_agreement(folder: Path, slices: Sequence[DicomSlice]) -> None:
     Raises:
         InputError: names what differs, the values unless they are a patient's, how many slices have each, and a file.
     """
-    for keyword in _HIDDEN + _SHOWN:
+    for keyword in headers.SHARED_HIDDEN + headers.SHARED_SHOWN:
         if len(found := _by_value(slices, keyword)) < 2:
             continue
-        listed = [
-            f"{(one[0].shown(keyword) if keyword in _SHOWN else 'given') if one[0].text(keyword) else 'none'}: "
-            f"{len(one)} slices such as {one[0].file.name}"
-            for one in found[:_LISTED]
-        ]
+        listed = []
+        for one in found[:_LISTED]:
+            value = "given" if keyword in headers.SHARED_HIDDEN else one[0].shown(keyword)
+            listed.append(f"{value if one[0].text(keyword) else 'none'}: {len(one)} slices such as {one[0].file.name}")
         what = f"slices that differ in {keyword} ({len(found)} values; {'; '.join(listed)})"
         raise InputError(f"{folder} holds one series with {what}: {_SPLIT}.", "mixed-series")
 
@@ -140,10 +100,10 @@ def _warnings(slices: Sequence[DicomSlice], step_mm: float) -> list[str]:
         step_mm: between neighbours.
     """
     found = []
-    for keyword in _WARNED:
+    for keyword in headers.WARNED:
         if len(groups := _by_value(slices, keyword)) > 1:
             values = ", ".join(one[0].shown(keyword) or "none" for one in groups[:_LISTED])
-            listed = f" ({values})" if keyword in _TIMED else ""
+            listed = f" ({values})" if keyword in headers.TIMED else ""
             found.append(f"The slices have {len(groups)} values of {keyword}{listed}: {_ONE_ACQUISITION}.")
     acquisitions = [one.text("AcquisitionNumber") for one in slices]
     alternate = 1 < (count := len(set(acquisitions))) < len(slices) and acquisitions[count:] == acquisitions[:-count]
@@ -153,7 +113,8 @@ def _warnings(slices: Sequence[DicomSlice], step_mm: float) -> list[str]:
     wide = [spacing for one in slices for spacing in one.numbers("SpacingBetweenSlices")[:1]]
     if wide and step_mm and (times := round(min(wide) / step_mm)) > 1 and abs(min(wide) / step_mm / times - 1) < 0.02:
         found.append(f"SpacingBetweenSlices is {times} times the distance of the slices: {_ONE_ACQUISITION}.")
-    counts = {numbers[0]: keyword for keyword in _COUNTS for one in slices if len(numbers := one.numbers(keyword)) == 1}
+    given = [(one.numbers(keyword), keyword) for keyword in headers.COUNTS for one in slices]
+    counts = {numbers[0]: keyword for numbers, keyword in given if len(numbers) == 1}
     if counts and (most := max(counts)) > len(slices):
         expected = f"{counts[most]} gives {most:.0f} images"
         found.append(f"{expected}, but there are {len(slices)} slices: check that none is missing.")
@@ -376,7 +337,7 @@ def _thickness_mm(one: DicomSlice) -> float:
 def _repeated(folder: Path, slices: Sequence[DicomSlice], geometry: SliceGeometry) -> InputError:
     """Make the error about slices at one position: several volumes if the headers distinguish them, else copies."""
     pairs = geometry.repeated()
-    for keyword in _DISTINGUISHING:
+    for keyword in headers.DISTINGUISHING:
         if all(slices[a].text(keyword) != slices[b].text(keyword) for a, b in pairs):
             found = f"{len({one.text(keyword) for one in slices})} volumes in one series, which differ in {keyword}"
             return InputError(f"{folder} holds {found}: {_SPLIT}.", "mixed-series")

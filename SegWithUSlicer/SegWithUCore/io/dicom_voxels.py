@@ -28,8 +28,6 @@ _AT_ONCE_BYTES = 1 << 28
 """Bytes of decoded voxels for which one process is started."""
 LIMIT_S = 1800.0
 """Limit for one process; a network drive may be slow."""
-_NO_WINDOW = 0x08000000
-"""subprocess.CREATE_NO_WINDOW, which exists on Windows only."""
 _SCAN, _NO_LENGTH = 0xDA, {0x01, *range(0xD0, 0xD9)}
 """JPEG markers: of the compressed data, and those without a segment (ISO/IEC 10918-1, table B.1)."""
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
@@ -236,7 +234,7 @@ def _decoded(waiting: Sequence[tuple[DicomSlice, PixelFormat]]) -> Iterator[np.n
             capture_output=True,
             timeout=LIMIT_S,
             check=False,
-            creationflags=_NO_WINDOW if sys.platform == "win32" else 0,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # exists on Windows only
         )
     except subprocess.TimeoutExpired:
         words = f"it was not decoded within {LIMIT_S / 60:.0f} min: check the disk"

@@ -155,8 +155,7 @@ class VoxelGrid:
     @property
     def voxels(self) -> int:
         """How many there are."""
-        i, j, k = self.size
-        return i * j * k
+        return math.prod(self.size)
 
     @cached_property
     def stand_in(self) -> sitk.Image:

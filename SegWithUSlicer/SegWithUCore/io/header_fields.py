@@ -76,12 +76,9 @@ class HeaderFields:
             InputError: the field is missing or holds anything else.
         """
         words = self.needed(name).split()
-        if len(words) != count or not all(re.fullmatch(r"[+-]?[0-9]{1,18}", word, re.ASCII) for word in words):
+        if len(words) != count or not all(re.fullmatch(r"[+]?(?!0+$)[0-9]{1,18}", word, re.ASCII) for word in words):
             raise self.wrong(name)
-        values = [int(word) for word in words]
-        if min(values) < 1:
-            raise self.wrong(name)
-        return values
+        return [int(word) for word in words]
 
     def reals(self, name: str, count: int) -> tuple[float, ...]:
         """`count` finite numbers.

@@ -105,8 +105,7 @@ def unreadable(path: Path, reason: str, code: str = "") -> InputError:
 
 def not_finite(path: Path, bad: int, count: int) -> InputError:
     """Make the error about `bad` of `count` voxels."""
-    sentence = f"{path} has {bad} NaN or infinite voxels of {count}: replace them, for example by the background."
-    return InputError(sentence, code="voxels-not-finite")
+    return InputError(f"{path} has {bad} NaN or infinite voxels of {count}: replace them.", "voxels-not-finite")
 
 
 def geometry_notes(
@@ -201,8 +200,8 @@ def voxel_pieces(stored: StoredImage, room: memoryview | None) -> Iterator[memor
             piece = own[:count] if room is None else room[done : done + count]
             done += (found := stream.readinto(piece))  # type: ignore[attr-defined]  # every binary file has it
             if found < count:
-                missing = f"the file is truncated: {total - done} of {total} bytes of voxels are missing"
-                raise unreadable(stored.path, missing, code="truncated-file")
+                reason = f"the file is truncated: {total - done} of {total} bytes of voxels are missing"
+                raise unreadable(stored.path, reason, "truncated-file")
             bad += _not_finite_in(np.frombuffer(piece, stored.number))
             yield piece
         left = 0

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..util.errors import InputError, UsageError
+from ..util.errors import InputError, UsageError, unreadable_named
 from ..util.folder_entries import EntryKind, check_entries, entry_kind
 from ..util.input_files import plain_name
 from .dicom_folder import is_dicom, scan_folder
@@ -161,10 +161,8 @@ def folder_entries(folder: Path) -> FolderEntries:
     Raises:
         InputError: it cannot be read.
     """
-    try:
+    with unreadable_named(folder):
         entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
     kinds = {path: entry_kind(path) for path in entries if not path.name.startswith(".")}
     return FolderEntries(
         [path for path, kind in kinds.items() if kind is EntryKind.FILE],

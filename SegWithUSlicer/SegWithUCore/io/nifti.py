@@ -114,13 +114,9 @@ class _Header:
             InputError: it is no NIfTI file.
         """
         order, version = _kind(path, start)
-        places = {name: layout[version == 2] for name, layout in _LAYOUT.items()}
+        places = {name: layout[version - 1] for name, layout in _LAYOUT.items()}
         fields = {name: struct.unpack_from(order + form, start, at) for name, (at, form) in places.items()}
         return cls(path, version, order, fields)
-
-    def contradiction(self, found: str, code: str = "unusable-header") -> InputError:
-        """Make the error about a header that cannot be right: `found` follows "which"."""
-        return InputError(f"{self.path} has a header which {found}: {_REMEDY}.", code)
 
     def check(self) -> None:
         """Check each field by itself.
@@ -149,7 +145,7 @@ class _Header:
             f"has an unknown unit of length (xyzt_units {units})": units & 7 not in _MM_PER_UNIT,
         }
         if problem := next((words for words, is_so in problems.items() if is_so), None):
-            raise self.contradiction(problem)
+            raise _contradiction(self.path, problem)
 
     def size(self) -> tuple[int, int, int]:
         """Voxels along i, j and k; trailing axes of one are dropped.
@@ -196,8 +192,12 @@ def _kind(path: Path, start: bytes) -> tuple[str, int]:
         raise unreadable(path, "the format is unknown")
     if len(start) < 348:
         raise unreadable(path, "the file is truncated", code="truncated-file")
-    found = "gives a length of itself or a magic that are not those of a NIfTI file in one piece"
-    raise InputError(f"{path} has a header which {found}: {_REMEDY}.", "unusable-header")
+    raise _contradiction(path, "gives a length of itself or a magic that are not those of a NIfTI file in one piece")
+
+
+def _contradiction(path: Path, found: str) -> InputError:
+    """Make the error about a header that cannot be right: `found` follows "which"."""
+    return InputError(f"{path} has a header which {found}: {_REMEDY}.", "unusable-header")
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _place(header: _Header, size: tuple[int, int, int]) -> tuple[VoxelGrid | Non
     qform, sform = forms.values()
     if np.linalg.det(qform.direction) * np.linalg.det(sform.direction) < 0:
         axes = " and ".join(f"{grid.orientation} ({name})" for name, grid in grids.items())
-        raise header.contradiction(f"has axes towards {axes}, mirror images of each other {_CORRECTION}")
+        raise _contradiction(header.path, f"has axes towards {axes}, mirror images of each other {_CORRECTION}")
     rotation, shift = np.abs(qform.direction - sform.direction).max(), np.abs(qform.offset - sform.offset).max()
     alike = rotation <= _NEARLY_EQUAL and shift <= _NEARLY_EQUAL
     rule = SFORM if sform.code == _SCANNER or alike else QFORM
@@ -253,7 +253,7 @@ def _qform(header: _Header, code: int, unit: float) -> _Form:
     norm = b * b + c * c + d * d
     if not np.isfinite([b, c, d, *qoffset]).all() or norm > 1 + ORTHONORMAL:
         numbers = ", ".join(f"{value:g}" for value in (b, c, d, *qoffset))
-        raise header.contradiction(f"gives a qform that is no rotation and place ({numbers})")
+        raise _contradiction(header.path, f"gives a qform that is no rotation and place ({numbers})")
     a = np.sqrt(max(0.0, 1 - norm))
     if 1 - norm < 1e-7:  # as the NIfTI library: half a turn
         a = 0.0
@@ -276,16 +276,16 @@ def _qform(header: _Header, code: int, unit: float) -> _Form:
 def _sform(header: _Header, code: int, unit: float, spacing: tuple[float, float, float]) -> _Form:
     srow, pixdim = np.reshape(header.fields["srow"], (3, 4)), header.fields["pixdim"][1:4]
     if not np.isfinite(srow).all():
-        raise header.contradiction("gives an sform with NaN or infinite numbers")
+        raise _contradiction(header.path, "gives an sform with NaN or infinite numbers")
     matrix, offset = srow[:, :3], srow[:, 3] * unit
     lengths = np.linalg.norm(matrix, axis=0)
     if np.abs(lengths / pixdim - 1).max() > _SAME_SIZE:
         # ITK, and so Slicer, takes pixdim; nibabel and FSL take the sform: volumes and places would be two.
         sizes = f"{times(spacing)} mm (pixdim) and {times((lengths * unit).tolist())} mm (sform)"
-        raise header.contradiction(f"gives voxels of {sizes} {_CORRECTION}", code="unusable-header")
+        raise _contradiction(header.path, f"gives voxels of {sizes} {_CORRECTION}")
     direction = matrix / lengths
     if problem := skew(direction):
-        raise header.contradiction(f"{problem} by its sform")
+        raise _contradiction(header.path, f"{problem} by its sform")
     if np.abs(direction @ direction.T - np.eye(3)).max() > _NEARLY_EQUAL:  # ITK refuses these, or turns them like this
         left, _, right = np.linalg.svd(direction)
         direction = left @ right

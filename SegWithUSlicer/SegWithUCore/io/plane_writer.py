@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import SimpleITK as sitk
@@ -34,11 +34,6 @@ Fields = Mapping[str, str] | None
 _HEADER_BYTES = 352
 _LONGEST = 32767
 """Voxels along an axis that this header can hold."""
-
-
-def compression_level(dtype: np.typing.DTypeLike) -> int:
-    """Of volumes of this type."""
-    return FLOAT_LEVEL if np.dtype(dtype).kind == "f" else WHOLE_LEVEL
 
 
 def write_image_planes(path: Path, image: sitk.Image) -> None:
@@ -67,13 +62,13 @@ def write_nifti_planes(
     if max(grid.size) > _LONGEST:
         raise RuntimeError(f"NIfTI-1 holds at most {_LONGEST} voxels along an axis")
     with path.open("wb") as file:
-        stream = _Gzip(file, compression_level(volume.dtype))
+        stream = _gzip(FLOAT_LEVEL if volume.dtype.kind == "f" else WHOLE_LEVEL)
         header = bytearray(_header(grid.put_on(_few_voxels(volume.dtype, fields or {})), ".nii")[:_HEADER_BYTES])
         struct.pack_into("<3h", header, _SIZE_AT, *grid.size)
         struct.pack_into("<h", header, _INTENT_AT, view[0])
         struct.pack_into("<2f", header, _WINDOW_AT, view[2], view[1])
-        stream.write(header)
-        _write_voxels(stream, volume, box, grid, outside)
+        file.write(stream.compress(header))
+        _write_voxels(file, stream, volume, box, grid, outside)
 
 
 def write_nrrd_planes(path: Path, volume: Planes, box: VoxelBox, grid: VoxelGrid, fields: Mapping[str, str]) -> None:
@@ -89,26 +84,18 @@ def write_nrrd_planes(path: Path, volume: Planes, box: VoxelBox, grid: VoxelGrid
     size = " ".join(str(n) for n in grid.size).encode()
     with path.open("wb") as file:
         file.write(b"\n".join(b"sizes: " + size if line.startswith(b"sizes:") else line for line in lines) + b"\n\n")
-        _write_voxels(_Gzip(file, WHOLE_LEVEL), volume, box, grid, 0)
+        _write_voxels(file, _gzip(WHOLE_LEVEL), volume, box, grid, 0)
 
 
-class _Gzip:
-    """A gzip stream into an open file, the same for the same bytes."""
-
-    def __init__(self, file: BinaryIO, level: int) -> None:
-        self._file, self._stream = file, zlib.compressobj(level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-
-    def write(self, data: "bytes | bytearray | memoryview") -> None:
-        self._file.write(self._stream.compress(data))
-
-    def end(self) -> None:
-        self._file.write(self._stream.flush())
+def _gzip(level: int) -> Any:
+    """Make a gzip stream, which is the same for the same bytes."""
+    return zlib.compressobj(level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
 
 
-def _write_voxels(stream: _Gzip, volume: Planes, box: VoxelBox, grid: VoxelGrid, outside: float) -> None:
+def _write_voxels(file: BinaryIO, stream: Any, volume: Planes, box: VoxelBox, grid: VoxelGrid, outside: float) -> None:
     for piece in _whole_planes(volume, box, grid, outside):
-        stream.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
-    stream.end()
+        file.write(stream.compress(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data))
+    file.write(stream.flush())
 
 
 def _whole_planes(volume: Planes, box: VoxelBox, grid: VoxelGrid, outside: float) -> Iterator[np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..util.errors import InputError, UsageError
+from ..util.errors import InputError, UsageError, unreadable_named
 from ..util.input_files import regular_file
 from ..util.memory import check_memory
 from . import metaimage, nifti, nrrd
@@ -34,7 +34,6 @@ FORMATS = (
     ((".hdr", ".img", ".hdr.gz", ".img.gz", ".nia", ".nhdr", ".mhd"), _read_no_pair),
 )
 """Ends of file names, and what reads and checks the header of such a file: all that a format needs."""
-FloatArray = np.ndarray
 _GREY_LEVELS = 4096
 """Of a CT; an image that keeps so many steps between its darkest and its brightest voxel loses nothing of use."""
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -162,7 +161,7 @@ def stored_header(path: Path) -> StoredImage:
     """
     regular_file(path, WANTED)
     name = path.name.lower()
-    try:
+    with unreadable_named(path):
         for suffixes, read in FORMATS:
             if name.endswith(suffixes):
                 if read is nifti.read_nifti_header and is_dicom(path):  # in haste renamed
@@ -170,8 +169,6 @@ def stored_header(path: Path) -> StoredImage:
                 return read(path)
         if not is_dicom(path):
             raise unreadable(path, "the format is unknown")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the disk and its permissions.") from error
     raise InputError(f"{path} is one DICOM file: give the folder that holds the whole series.", "one-dicom-file")
 
 
@@ -185,11 +182,8 @@ def read_stored(stored: StoredImage) -> sitk.Image:
     voxels = math.prod(stored.shape)
     needed = voxels * (stored.number.itemsize + 4)
     check_memory(f"Reading {voxels} voxels", needed, ["give a smaller image"], file=stored.path)
-    try:
+    with unreadable_named(stored.path):
         array = np.ascontiguousarray(read_voxels(stored))
-    except OSError as error:
-        sentence = f"{stored.path} cannot be read ({error.strerror}): check the disk and its permissions."
-        raise InputError(sentence) from error
     image = sitk.GetImageFromArray(array, isVector=array.ndim > len(stored.size))
     image.SetSpacing(stored.spacing)
     image.SetOrigin(stored.origin)
@@ -267,7 +261,7 @@ def grid_facts(image: sitk.Image) -> dict[str, list[float]]:
     return VoxelGrid.of(image).facts()
 
 
-def image_on_grid(array: FloatArray, grid: sitk.Image) -> sitk.Image:
+def image_on_grid(array: np.ndarray, grid: sitk.Image) -> sitk.Image:
     """Wrap a (z, y, x) array as an image with the geometry of `grid`."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.CopyInformation(grid)

@@ -1,7 +1,5 @@
 """Calibration: how well probabilities agree with what happens, as scores and as a reliability diagram."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 PROBABILITY_FLOOR = 1e-12
@@ -87,24 +85,6 @@ _BINS = (int(np.float32(1).view(np.uint32)) >> 16) + 1
 _CHUNK = 1 << 18
 
 
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """Voxels whose probability lies between two limits.
-
-    Attributes:
-        low, high: the limits.
-        voxels: how many.
-        predicted: their mean probability.
-        observed: the share for which the event happened.
-    """
-
-    low: float
-    high: float
-    voxels: int
-    predicted: float
-    observed: float
-
-
 class Reliability:
     """Counts, events and sums of probability by probability; sums of these are those of all their voxels.
 
@@ -137,35 +117,28 @@ class Reliability:
             self._events += np.bincount(numbers[happened[start : start + _CHUNK]], minlength=_BINS)
             self._sums += np.bincount(numbers, chunk, _BINS)
 
-    def __add__(self, other: "Reliability") -> "Reliability":
-        both = Reliability()
-        both._voxels = self._voxels + other._voxels
-        both._events = self._events + other._events
-        both._sums = self._sums + other._sums
-        return both
-
-    @property
-    def voxels(self) -> int:
-        """All voxels."""
-        return int(self._voxels.sum())
-
     def expected_calibration_error(self, bins: int = 15) -> float:
         """Weighted mean gap over groups of equal mass; NaN without voxels.
 
         `calibration.expected_calibration_error` without sorting: a bin that two groups share is divided evenly.
         """
-        if not self.voxels:
+        voxels = int(self._voxels.sum())
+        if not voxels:
             return float("nan")
         ends = np.concatenate([[0], np.cumsum(self._voxels)])
         gaps = np.concatenate([[0.0], np.cumsum(self._sums - self._events)])
-        cuts = np.linspace(0, self.voxels, bins + 1)
+        cuts = np.linspace(0, voxels, bins + 1)
         kept = np.concatenate([[True], np.diff(ends) > 0])
-        return float(np.abs(np.diff(np.interp(cuts, ends[kept], gaps[kept]))).sum() / self.voxels)
+        return float(np.abs(np.diff(np.interp(cuts, ends[kept], gaps[kept]))).sum() / voxels)
 
-    def diagram(self, bins: int = 20) -> list[ReliabilityBin]:
+    def diagram(self, bins: int = 20) -> list[dict[str, float]]:
         """Predicted and observed frequency in bins of equal width, empty ones left out.
 
         A bin of the histogram that lies over a limit counts where its mean probability lies.
+
+        Returns:
+            For each bin its limits `low` and `high`, the number of `voxels`, their mean probability `predicted`, and
+            `observed`, the share for which the event happened.
         """
         filled = np.flatnonzero(self._voxels)
         means = self._sums[filled] / self._voxels[filled]
@@ -174,6 +147,7 @@ class Reliability:
         for index in np.unique(indices):
             here = filled[indices == index]
             voxels = int(self._voxels[here].sum())
-            predicted, observed = float(self._sums[here].sum() / voxels), float(self._events[here].sum() / voxels)
-            found.append(ReliabilityBin(index / bins, (index + 1) / bins, voxels, predicted, observed))
+            shares = {"predicted": self._sums[here].sum() / voxels, "observed": self._events[here].sum() / voxels}
+            limits = {"low": index / bins, "high": (index + 1) / bins}
+            found.append({**limits, "voxels": voxels, **{name: float(share) for name, share in shares.items()}})
         return found

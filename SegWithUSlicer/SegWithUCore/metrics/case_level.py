@@ -1,27 +1,9 @@
 """Measure how well the numbers of cases hold: predicted Dice and volume intervals; NaN cases are left out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
-
-
-@dataclass(frozen=True)
-class IntervalMetrics:
-    """Coverage and width of intervals.
-
-    Attributes:
-        coverage: share of cases whose true value lies in the interval, ends included.
-        width: mean width.
-        relative_width: mean of width over true value, where that is not 0.
-        cases: that have an interval.
-    """
-
-    coverage: float
-    width: float
-    relative_width: float
-    cases: int
 
 
 def spearman(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
@@ -42,17 +24,20 @@ def mean_absolute_error(predicted: Sequence[float] | np.ndarray, true: Sequence[
     return float(errors[known].mean()) if known.any() else float("nan")
 
 
-def interval_metrics(low: Sequence[float], high: Sequence[float], true: Sequence[float]) -> IntervalMetrics:
-    """Coverage and width of intervals, one a case; NaN ends where a case has none."""
-    lower, upper, value = (np.asarray(values, float) for values in (low, high, true))
-    known = np.isfinite(lower) & np.isfinite(upper) & np.isfinite(value)
-    lower, upper, value = lower[known], upper[known], value[known]
-    if not value.size:
-        return IntervalMetrics(float("nan"), float("nan"), float("nan"), 0)
+def interval_metrics(low: Sequence[float], high: Sequence[float], true: Sequence[float]) -> dict[str, float]:
+    """Measure intervals, one a case; NaN ends where a case has none.
+
+    Returns:
+        `coverage`, the share of cases whose true value lies in the interval, ends included; mean `width`;
+        `relative_width`, the mean of width over true value where that is not 0; `cases` that have an interval.
+    """
+    values = np.asarray([low, high, true], float)
+    lower, upper, value = values[:, np.isfinite(values).all(0)]
     width, exists = upper - lower, value > 0
-    return IntervalMetrics(
-        float(((lower <= value) & (value <= upper)).mean()),
-        float(width.mean()),
-        float((width[exists] / value[exists]).mean()) if exists.any() else float("nan"),
-        int(value.size),
-    )
+    parts = {
+        "coverage": (lower <= value) & (value <= upper),
+        "width": width,
+        "relative_width": width[exists] / value[exists],
+    }
+    means = {name: float(each.mean()) if each.size else float("nan") for name, each in parts.items()}
+    return {**means, "cases": value.size}

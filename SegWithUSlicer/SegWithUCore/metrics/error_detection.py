@@ -42,12 +42,8 @@ class ScoreGroups:
 
 def score_groups(score: np.ndarray, error: np.ndarray) -> ScoreGroups:
     """Group voxels by score (higher = riskier) and count errors (boolean), any shape."""
-    order = np.argsort(score, axis=None, kind="stable")
-    values, wrong = np.ravel(score)[order], np.ravel(error)[order].astype(np.int64)
-    if not values.size:
-        return ScoreGroups(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
-    return ScoreGroups(np.diff(np.r_[starts, values.size]), np.add.reduceat(wrong, starts))
+    values, group, voxels = np.unique(np.ravel(score), return_inverse=True, return_counts=True)
+    return ScoreGroups(voxels, np.bincount(group, np.ravel(error), values.size).astype(np.int64))
 
 
 def auroc(groups: ScoreGroups) -> float:
@@ -214,23 +210,16 @@ def region_groups(
     regions: Mapping[str, np.ndarray | None] = WHOLE,
     sorted_up_to: int = SORTED_UP_TO,
 ) -> dict[str, ScoreGroups]:
-    """Voxels of each region by score, sorted once for all regions; binned where there are more than `sorted_up_to`.
+    """Voxels of each region by score: sorted, or binned where the volume has more than `sorted_up_to`.
 
     Args:
         score: higher = riskier, any shape.
         error: boolean, of the same shape.
         regions: boolean masks of that shape by name, None for all voxels.
     """
-    if score.size > sorted_up_to:
-        inside = {name: ... if mask is None else mask for name, mask in regions.items()}
-        return {name: binned_groups(score[mask], error[mask]) for name, mask in inside.items()}
-    order = np.argsort(score, axis=None, kind="stable")
-    ascending, wrong = np.ravel(score)[order], np.ravel(error)[order]
-    groups = {}
-    for name, mask in regions.items():
-        here = slice(None) if mask is None else np.ravel(mask)[order]
-        groups[name] = score_groups(ascending[here], wrong[here])
-    return groups
+    grouped = binned_groups if score.size > sorted_up_to else score_groups
+    inside = {name: ... if mask is None else mask for name, mask in regions.items()}
+    return {name: grouped(score[mask], error[mask]) for name, mask in inside.items()}
 
 
 def score_metrics(score: np.ndarray, error: np.ndarray, regions: Mapping[str, np.ndarray | None]) -> dict[str, float]:

@@ -101,11 +101,10 @@ def boundary_voxels(classes: np.ndarray, across: int | None = None) -> np.ndarra
     for axis in range(classes.ndim):
         if axis == across:
             continue
-        first = tuple(slice(None, -1) if a == axis else slice(None) for a in range(classes.ndim))
-        second = tuple(slice(1, None) if a == axis else slice(None) for a in range(classes.ndim))
-        differs = classes[first] != classes[second]
-        boundary[first] |= differs
-        boundary[second] |= differs
+        along, found = np.moveaxis(classes, axis, 0), np.moveaxis(boundary, axis, 0)
+        differs = along[:-1] != along[1:]
+        found[:-1] |= differs
+        found[1:] |= differs
     return boundary
 
 
@@ -158,8 +157,7 @@ class Band:
         """
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(mm|px)\s*", text)
         if found is None or float(found[1]) <= 0:
-            message = f"'{text}' is no band: give millimetres such as 3mm, or voxels within a slice such as 2px."
-            raise ValueError(message)
+            raise ValueError(f"'{text}' is no band: use millimetres as 3mm, or voxels within a slice such as 2px.")
         return cls(float(found[1]), found[2] == "px")
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from ..util.errors import InputError
+from ..util.errors import InputError, unreadable_named, wrong_values_named
 from ..util.input_files import regular_file
 from ..util.paths import BUNDLE_FILE, WEIGHTS_FILE
 from ..util.strict_json import read_json_object, to_json, typed
@@ -94,7 +94,7 @@ def bundle_paths(folder: Path) -> list[str]:
         InputError: a link, device or pipe, or more files or deeper folders than a bundle has.
     """
     found: list[str] = []
-    try:
+    with unreadable_named(folder):
         for place, folders, files in os.walk(folder, onerror=_raise):
             folders[:] = [name for name in folders if not is_passed_over(name)]
             here = Path(place)
@@ -106,8 +106,6 @@ def bundle_paths(folder: Path) -> list[str]:
             found += [(here / name).relative_to(folder).as_posix() for name in files if not is_passed_over(name)]
             if len(found) > MAXIMUM_FILES:
                 raise InputError(f"{folder} holds more than {MAXIMUM_FILES} files: give the folder of one bundle.")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}): check the path and its permissions.") from error
     return sorted(found)
 
 
@@ -177,9 +175,7 @@ def read_origin(folder: Path) -> tuple[str, tuple[ModelFile, ...]] | None:
     if not path.is_file():
         return None
     data = read_json_object(path, INSTALL_AGAIN, 1 << 20)
-    try:
+    with wrong_values_named(path, INSTALL_AGAIN):
         files: tuple[ModelFile, ...] = typed(tuple[ModelFile, ...], data["files"], "files")
         check_paths([file.path for file in files], str(path))
         return str(data["from"]), files
-    except (LookupError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error!r:.100}): {INSTALL_AGAIN}.") from error

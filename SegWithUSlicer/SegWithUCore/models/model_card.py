@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..network.specs import HEAD_TEXT, HeadText
-from .bundle import FITTED_BY, Bundle
+from .bundle import CARD_FILE, FITTED_BY, Bundle, write_bundle_json
 from .quality import away_markdown, model_warnings, site_command, site_message, weaknesses
 from .second_stage_file import CHECK, check_message
 from .training_record import TrainingRecord, read_record
@@ -73,6 +73,13 @@ def model_card(bundle: Bundle) -> str:
         structures=[row for row in structures if row[1] or row[2]],
         flags=calibration.get("flags"),
     )
+
+
+def write_description(bundle: Bundle, folder: Path, source: str | None = None) -> Bundle:
+    """Write `bundle.json` and the card; returns the bundle as it is in `folder`, and raises as `write_bundle_json`."""
+    written = write_bundle_json(bundle, folder, source)
+    (folder / CARD_FILE).write_text(model_card(written), encoding="utf-8")
+    return written
 
 
 def calibration_message(calibration: Mapping[str, Any]) -> str:

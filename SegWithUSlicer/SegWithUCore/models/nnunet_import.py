@@ -3,7 +3,7 @@
 import colorsys
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,17 @@ import torch
 
 from ..network.backbones import build_backbone
 from ..network.backbones.nnunet import check_architecture, default_taps, network_name
+from ..network.segwithu import SegWithU
 from ..network.specs import BackboneSpec
 from ..network.weights import checked_tensors, load_plain, load_state, unique_state
 from ..util.atomic_files import atomic_folder
-from ..util.errors import InputError, UsageError, naming
+from ..util.errors import InputError, UsageError, naming, wrong_values_named
 from ..util.input_files import is_there
 from ..util.strict_json import check_schema, read_json_object, schema, shown
-from .bundle import CARD_FILE, Bundle, HeadSpec, check_bundle, write_bundle_json
+from .bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle
 from .bundle_network import empty_network, write_weights
 from .input_spec import InputSpec, Label, NnunetPreparation, Normalisation
-from .model_card import licence_notice, model_card
+from .model_card import licence_notice, write_description
 
 READERS = {"SimpleITKIO": "", "NibabelIO": "", "SimpleITKIOWithReorient": "RAS", "NibabelIOWithReorient": "RAS"}
 """Axes that nnU-Net's readers hand to the network; empty: as the file has them."""
@@ -79,7 +80,7 @@ def nnunet_model(
     path = folder / PLANS_FILE
     _check_block("plans", plans, path)
     _check_block("dataset", dataset, folder / DATASET_FILE)
-    try:
+    with wrong_values_named(folder, COPY_AGAIN, problem=f"has a wrong entry in {PLANS_FILE} or {DATASET_FILE}"):
         settings = _configuration(plans, configuration, path)
         within = f"configurations/{configuration}/"
         _check_block("configuration", settings, path, within)
@@ -114,9 +115,6 @@ def nnunet_model(
         }
         backbone = BackboneSpec("nnunet", arguments, size_divisor=math.gcd(*strides))
         return NnunetModel(str(plans["dataset_name"]), spec, labels, backbone, default_taps(kwargs), _notes(spec))
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        files = f"{PLANS_FILE} or {DATASET_FILE}"
-        raise InputError(f"{folder} has a wrong entry in {files} ({error!r:.200}): {COPY_AGAIN}.") from error
 
 
 def _refusal(path: Path, key: str, value: Any, wanted: str) -> InputError:
@@ -330,12 +328,7 @@ def about_of(folder: NnunetFolder, given: Mapping[str, str | None]) -> dict[str,
 def write_nnunet_bundle(
     folder: NnunetFolder, about: Mapping[str, str], target: Path, overwrite: bool = False
 ) -> Bundle:
-    """Write a bundle with the imported backbone and an untrained head; whole or not at all.
-
-    Raises:
-        InputError: the description and the weights do not fit together.
-        OutputError: `target` exists or cannot be written.
-    """
+    """Write a bundle with the imported backbone and an untrained head; raises as `write_imported`."""
     model = folder.model
     bundle = Bundle(
         folder=None,
@@ -346,15 +339,37 @@ def write_nnunet_bundle(
         heads=(HeadSpec("paper", taps=model.taps, **HEAD),),  # type: ignore[arg-type]
         weights_sha256="0" * 64,
     )
-    check_bundle(bundle, folder.files)
+    source, notice = folder.files, licence_notice(bundle.about)
+    return write_imported(
+        bundle, source, lambda n: load_state(n.backbone, folder.weights, source), notice, target, overwrite
+    )
+
+
+def write_imported(
+    bundle: Bundle, source: str, fill: Callable[[SegWithU], object], licence: str, target: Path, overwrite: bool
+) -> Bundle:
+    """Write the bundle of a foreign network, "not calibrated"; whole or not at all.
+
+    Args:
+        bundle: its description, without the hash of the weights.
+        source: names where the description comes from.
+        fill: puts the foreign weights into the network; a head that has none stays random, always the same.
+        licence: text to be handed on with the weights.
+
+    Raises:
+        InputError: the description and the weights do not fit together.
+        OutputError: `target` exists or cannot be written.
+    """
+    check_bundle(bundle, source)
     torch.manual_seed(0)
-    with naming(folder.files):
-        head = empty_network(bundle).head_state()
+    with naming(source):
+        network = empty_network(bundle)
+    fill(network)
     with atomic_folder(target, overwrite) as work:
-        digest = write_weights(work, folder.weights, {"paper": head})
-        written = write_bundle_json(replace(bundle, weights_sha256=digest), work, folder.files)
-        (work / CARD_FILE).write_text(model_card(written), encoding="utf-8")
-        (work / "LICENSE.txt").write_text(licence_notice(written.about), encoding="utf-8")
+        heads = {bundle.default_head.name: network.head_state()}
+        digest = write_weights(work, unique_state(network.backbone), heads)
+        written = write_description(replace(bundle, weights_sha256=digest), work, source)
+        (work / LICENCE_FILE).write_text(licence, encoding="utf-8")
     return replace(written, folder=target)
 
 

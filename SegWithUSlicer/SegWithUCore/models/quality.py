@@ -13,14 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .bundle import Bundle
 from .input_spec import Label
-
-if TYPE_CHECKING:
-    from .bundle import Bundle
-
 
 QUALITY = "quality"
 """Of the block in a bundle's calibration, by label value."""
@@ -226,7 +222,7 @@ def away_rows(away: Mapping[str, Any] | None) -> list[list[str]]:
     ]
 
 
-def away_lines(bundle: "Bundle") -> tuple[str, ...]:
+def away_lines(bundle: Bundle) -> tuple[str, ...]:
     """Return the site of a model and the table as sentences, for places without tables."""
     site, others = site_message(bundle.calibration), COLUMNS[1:]
     rows = [

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ..util.atomic_files import move_to_new, one_writer, remove_leftovers, temporary_folder, temporary_prefix
-from ..util.errors import InputError, OutputError, UsageError
+from ..util.errors import InputError, OutputError, UsageError, unreadable_named
 from ..util.input_files import regular_file
 from ..util.paths import BUNDLE_FILE, resource_path, user_models_folder
 from ..util.progress import Progress, silent
@@ -23,7 +23,7 @@ from .registry import CHUNK, REMEDY, ModelFile, Offer, chunks_of
 
 SPARE_BYTES = 64 << 20
 """Left free on the disk."""
-NOT_A_MODEL, UNREADABLE = "not-a-model", "unusable-input"
+NOT_A_MODEL = "not-a-model"
 Part = tuple[str, int, Callable[[], Iterable[bytes]]]
 """A file to be installed: its path within the bundle, its bytes, and what reads it."""
 
@@ -98,8 +98,8 @@ def import_model(source: Path, progress: Progress = silent) -> Path:
         version = bundle.about["version"]
         target = user_models_folder() / folder_name(bundle.name, version)
         if target.exists():
-            what = f"{bundle.name} {version} is installed already in {target}"
-            raise OutputError(f"{what}: see segwithu models delete {bundle.name}@{version}.", "exists-already")
+            key = f"{bundle.name}@{version}"
+            raise OutputError(f"{key} is installed in {target}: see segwithu models delete {key}.", "exists-already")
         write_origin(files, str(source), describe_files(files))
         move_to_new(files, target)
     progress("installed", 1.0)
@@ -219,12 +219,9 @@ def _chunks(offer: Offer, file: ModelFile) -> Iterator[bytes]:
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
-    except OSError as error:  # not to be mistaken for a place that cannot be written to
-        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions.", UNREADABLE) from error
+    with unreadable_named(path), path.open("rb") as file:  # not to be mistaken for a place that cannot be written to
+        while chunk := file.read(CHUNK):
+            yield chunk
 
 
 def _check_file(path: Path, wanted: ModelFile, source: str) -> None:
@@ -245,14 +242,12 @@ def _bundle_folder(source: Path) -> Path:
     Raises:
         InputError: neither does.
     """
-    try:
+    with unreadable_named(source):
         if not source.is_dir():
             raise InputError(f"{source} is not a folder: give the (unpacked) folder of a model bundle.", NOT_A_MODEL)
         if (source / BUNDLE_FILE).is_file():
             return source
         inner = [path for path in source.iterdir() if (path / BUNDLE_FILE).is_file()]
-    except OSError as error:
-        raise InputError(f"{source} cannot be read ({error.strerror}): check its permissions.", UNREADABLE) from error
     if len(inner) != 1:
         hint = "for a registry use models download --from, for a result folder of nnU-Net import-nnunet"
         raise InputError(f"{source} holds {len(inner)} model bundles: give the folder of one ({hint}).", NOT_A_MODEL)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..util.atomic_files import write_text
-from ..util.errors import InputError
+from ..util.errors import wrong_values_named
 from ..util.input_files import is_there
 from ..util.strict_json import read_json_object, to_json, typed
 
@@ -43,10 +43,6 @@ class TrainingRecord:
     roles: Mapping[str, Sequence[str]] | None = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
-    def roles_of(self, sha256: str) -> list[str]:
-        """Return the roles that a case of these voxels had."""
-        return [role for role, known in (self.roles or {}).items() if sha256 in known]
-
     def with_role(self, role: str, hashes: Sequence[str] | None, remarks: Sequence[str] = ()) -> "TrainingRecord":
         """Return the record with the cases of a role, in place of earlier ones.
 
@@ -72,11 +68,10 @@ def read_record(bundle: Path | None) -> TrainingRecord | None:
     path = None if bundle is None else bundle / TRAINING_FOLDER / RECORD_FILE
     if path is None or not is_there(path):
         return None
-    data = read_json_object(path, "restore the model from its source", MAXIMUM_BYTES)
-    try:
+    wanted = "restore the model from its source"
+    data = read_json_object(path, wanted, MAXIMUM_BYTES)
+    with wrong_values_named(path, wanted):
         return typed(TrainingRecord, {**data, "roles": data["voxels_sha256"]})
-    except (LookupError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error!r:.100}): restore the model from its source.") from error
 
 
 def write_record(bundle: Path, record: TrainingRecord) -> None:

@@ -8,7 +8,15 @@ import numpy as np
 
 from ..util.plane_files import Planes
 from .region import UNCERTAIN, Competition, Kind, Region, Shape
-from .uncertain_voxels import UncertainVoxels, expected_wrong_voxels, extents, peaks, thickness_mm, uncertain_voxels
+from .uncertain_voxels import (
+    UncertainVoxels,
+    expected_wrong_voxels,
+    extents,
+    peaks,
+    thickness_mm,
+    uncertain_voxels,
+    values_at,
+)
 from .watershed import basins, error_density
 
 BACKGROUND = 0
@@ -129,9 +137,11 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
     )
     region, left_out = _largest(voxels, region)
     total = expected_wrong_voxels(assessed.error_probability) * voxel_mm3
+    labels = np.zeros(voxels.shape_zyx, np.uint16 if region.max(initial=0) < 1 << 16 else np.uint32)
+    labels[tuple(voxels.zyx.T)] = region
     return FoundRegions(
         _described(assessed, voxels, region, int(region.max(initial=0))),
-        _label_volume(voxels, region),
+        labels,
         total,
         _diffuse_mm3(assessed, voxels, region == 0, voxel_mm3),
         left_out,
@@ -152,13 +162,6 @@ def _largest(voxels: UncertainVoxels, region: np.ndarray) -> tuple[np.ndarray, i
     number = np.zeros(count + 1, region.dtype)
     number[kept] = np.arange(1, MOST_REGIONS + 1)
     return number[region], count - MOST_REGIONS
-
-
-def _label_volume(voxels: UncertainVoxels, region: np.ndarray) -> np.ndarray:
-    labels = np.zeros(voxels.shape_zyx, np.uint16 if region.max(initial=0) < 1 << 16 else np.uint32)
-    z, y, x = voxels.zyx.T
-    labels[z, y, x] = region
-    return labels
 
 
 def _diffuse_mm3(assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_mm3: float) -> dict[str, float]:
@@ -195,7 +198,7 @@ def _volumes(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wr
 def _means_of(
     part: Planes | None, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray
 ) -> Sequence[float | None]:
-    return [None] * len(wrong) if part is None else _means(voxels.values_of(part), voxels, region, wrong).tolist()
+    return [None] * len(wrong) if part is None else _means(values_at(part, voxels.zyx), voxels, region, wrong).tolist()
 
 
 def _means(values: np.ndarray, voxels: UncertainVoxels, region: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -224,12 +227,15 @@ def _meaning(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wr
     blobs = (thickness > BLOB_VOXELS * max(1.0, voxel_mm)).tolist()
     confused = confusions(voxels.segmentation, voxels.runner_up, region, voxels.probability, len(wrong) - 1)
     structures = [strongest_structure(found) if found else 0 for found in confused]
+    names = assessed.names
     return {
-        "structure": [assessed.names[value] for value in structures],
+        "structure": [names[value] for value in structures],
         "structure_value": structures,
         "kind": [kind_of(found, is_blob) for found, is_blob in zip(confused, blobs, strict=True)],
         "shape": [Shape.BLOB if is_blob else Shape.THIN for is_blob in blobs],
-        "competing": [tuple(one.named(assessed.names) for one in found) for found in confused],
+        "competing": [
+            tuple(Competition(names[one.truth], names[one.read_as], one.share) for one in found) for found in confused
+        ],
     }
 
 
@@ -249,10 +255,6 @@ class Confusion:
     truth: int
     read_as: int
     share: float
-
-    def named(self, names: Mapping[int, str]) -> Competition:
-        """Replace label values by names."""
-        return Competition(names[self.truth], names[self.read_as], self.share)
 
 
 def confusions(

@@ -4,7 +4,6 @@ Uncertain voxels are a percent of a volume at most. All that makes regions runs 
 follow the number of uncertain voxels and not the size of the volume.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -79,12 +78,8 @@ class UncertainVoxels:
             index += found
         return pairs
 
-    def values_of(self, volume: Planes) -> np.ndarray:
-        """Return the values (n,) of another volume (z, y, x) at these voxels."""
-        return _values_at(volume, self.zyx)
 
-
-def _values_at(volume: Planes, zyx: np.ndarray) -> np.ndarray:
+def values_at(volume: Planes, zyx: np.ndarray) -> np.ndarray:
     """Values of a volume at voxels in scan order."""
     z, y, x = zyx.T
     if isinstance(volume, np.ndarray):
@@ -108,22 +103,24 @@ def uncertain_voxels(
         segmentation, runner_up: label values of the same shape.
     """
     found, probability = [np.empty((0, 3), np.int32)], [np.empty(0, np.float64)]
-    for start, slab in _slabs(error_probability):
+    for planes in plane_pieces(error_probability.shape, _SLAB_VOXELS):
+        slab = error_probability[planes]
         above = np.flatnonzero(slab > threshold)
         indices = np.stack(np.unravel_index(above, slab.shape), 1).astype(np.int32)
-        indices[:, 0] += start
+        indices[:, 0] += planes.start
         found.append(indices)
         probability.append(slab.ravel()[above].astype(np.float64))
     zyx = np.concatenate(found)
     depth, height, width = error_probability.shape
-    first, second = _values_at(segmentation, zyx), _values_at(runner_up, zyx)
+    first, second = values_at(segmentation, zyx), values_at(runner_up, zyx)
     return UncertainVoxels(zyx, np.concatenate(probability), first, second, (depth, height, width))
 
 
 def expected_wrong_voxels(error_probability: Planes) -> float:
     """Sum the error probability over all voxels that were assessed."""
     total = 0.0
-    for _start, slab in _slabs(error_probability):
+    for planes in plane_pieces(error_probability.shape, _SLAB_VOXELS):
+        slab = error_probability[planes]
         assessed = slab if slab.size == 0 or slab.min() >= 0 else np.maximum(slab, 0)
         total += float(assessed.sum(dtype=np.float64))
     return total
@@ -139,12 +136,6 @@ def sorted_indices(numbers: np.ndarray, count: int) -> np.ndarray:
 
     indices = np.arange(len(numbers), dtype=np.int32)
     return np.asarray(coo_array((indices, (numbers, indices)), shape=(count, len(numbers))).tocsr().data)
-
-
-def _slabs(volume: Planes) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield parts of a volume along z, so that temporary arrays stay small."""
-    for planes in plane_pieces(volume.shape, _SLAB_VOXELS):
-        yield planes.start, volume[planes]
 
 
 def thickness_mm(voxels: UncertainVoxels, spacing_zyx: np.ndarray) -> np.ndarray:

@@ -45,7 +45,8 @@ def basins(
     basin, peaks = _renumbered(_ascend(voxels, density))
     heights = density[peaks]
     first, second, saddles = _saddles(voxels, density, basin, split * heights.astype(np.float64))
-    boxes = _boxes(voxels, basin, len(peaks), spacing_zyx)
+    low, high = extents(voxels, basin, len(peaks))
+    boxes = np.stack([low * spacing_zyx, (high + 1) * spacing_zyx], 1)  # in mm: (basins, low and high, zyx)
     limits = np.where(saddles > solid, np.inf, extent_mm)
     # Merging makes boxes larger only, so most saddles need not be tried; a hair is left to rounding.
     tried = _diagonals(boxes, first, second) <= limits * (1 + 1e-9)
@@ -105,12 +106,6 @@ def _saddles(
     np.maximum.at(highest, inverse, np.concatenate(heights))
     order = np.lexsort((key, -highest))
     return key[order] // count, key[order] % count, highest[order]
-
-
-def _boxes(voxels: UncertainVoxels, basin: np.ndarray, count: int, spacing_zyx: np.ndarray) -> np.ndarray:
-    """Return the box around each basin in mm, (count, low and high, zyx)."""
-    low, high = extents(voxels, basin, count)
-    return np.stack([low * spacing_zyx, (high + 1) * spacing_zyx], 1)
 
 
 def _diagonals(boxes: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -202,8 +202,7 @@ def _target_lock(target: Path, path: Path) -> ProcessLock | None:
     try:
         return ProcessLock.take_if_possible(path)
     except LockedError as error:
-        message = f"{target} is being written by {error.who}: wait until it ends, or choose another output."
-        raise OutputError(message, "folder-in-use") from error
+        raise OutputError(f"{target} is being written by {error.who}: wait until it ends.", "folder-in-use") from error
     except OSError:  # the writing says why
         return None
 
@@ -309,9 +308,7 @@ def _link_to_new(work: Path, target: Path) -> None:
 
 
 def _made_meanwhile(target: Path) -> OutputError:
-    return OutputError(
-        f"{target} was made by another process meanwhile, and stays: choose another output.", "exists-already"
-    )
+    return OutputError(f"{target} was made by another process meanwhile: choose another output.", "exists-already")
 
 
 def _replace_folder(work: Path, target: Path) -> None:

@@ -39,8 +39,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     Raises:
         OutputError: the place cannot be written to.
     """
-    text = csv_text(columns, rows)
-    write_text(path, text)
+    write_text(path, csv_text(columns, rows))
 
 
 def read_csv(path: Path) -> list[list[str]]:
@@ -52,7 +51,7 @@ def read_csv(path: Path) -> list[list[str]]:
     return parse_csv(read_bounded(path, MAXIMUM_BYTES, _WANTED), str(path))
 
 
-def parse_csv(text: str | bytes, source: str, wanted: str = _WANTED) -> list[list[str]]:
+def parse_csv(text: str | bytes, source: str, wanted: str = _WANTED, delimiter: str = ",") -> list[list[str]]:
     """All rows of CSV text, the header among them.
 
     Args:
@@ -64,7 +63,7 @@ def parse_csv(text: str | bytes, source: str, wanted: str = _WANTED) -> list[lis
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{source} is not a CSV table ({error}): {wanted}.") from None
 
@@ -91,10 +90,7 @@ def read_user_table(path: Path, columns: Sequence[str], wanted: str) -> list[dic
     for delimiter in DELIMITERS:
         found = [name.strip().strip('"').strip() for name in header.split(delimiter)]
         if set(columns) <= set(found):
-            try:
-                rows = list(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter, strict=True))
-            except csv.Error as error:
-                raise InputError(f"{path} is not a CSV table ({error}): {wanted}.") from None
+            rows = parse_csv(text.lstrip(), str(path), wanted, delimiter)
             return records([[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)])
     named = ", ".join(f"'{name}'" for name in columns)
     raise InputError(f"{path} begins with {header.strip()[:80]!r} and needs the columns {named}: {wanted}.")

@@ -15,6 +15,8 @@ OTHER_VERSION = "other-format-version"
 NEEDS_PACKAGE = "needs-package"
 # Exit status after Ctrl-C and SIGTERM, as shells give it to programs that SIGINT ends.
 INTERRUPTED = 130
+# Errors of reading a value of another type than a file should have.
+DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 _CODE = re.compile(r"\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]")
 
 
@@ -103,6 +105,38 @@ def naming(source: Path | str) -> Iterator[None]:
         if str(source) in str(error):
             raise
         raise InputError(f"{source}: {error}") from error
+
+
+@contextlib.contextmanager
+def unreadable_named(path: Path, wanted: str = "check its permissions and the disk") -> Iterator[None]:
+    """Say of a failure to read what was to be read.
+
+    Args:
+        wanted: what to do, the end of the sentence.
+
+    Raises:
+        InputError: for every OSError of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): {wanted}.") from error
+
+
+@contextlib.contextmanager
+def wrong_values_named(source: Path | str, wanted: str, code: str = "", problem: str = "is damaged") -> Iterator[None]:
+    """Say of what a value in a file makes fail that the file is damaged.
+
+    Args:
+        wanted: what to do, the end of the sentence.
+
+    Raises:
+        InputError: for every error of a value that is missing, or not what it should be.
+    """
+    try:
+        yield
+    except DAMAGED as error:
+        raise InputError(f"{source} {problem} ({error!r:.200}): {wanted}.", code) from error
 
 
 @contextlib.contextmanager

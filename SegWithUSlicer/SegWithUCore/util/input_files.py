@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from .errors import InputError
+from .errors import InputError, unreadable_named
 from .folder_entries import EntryKind, check_link, entry_kind
 
 # Python's surrogate for a byte of a file name that is not UTF-8, usual on old file servers.
@@ -37,10 +37,7 @@ def regular_file(path: Path, wanted: str = "give a file", maximum_bytes: int | N
         if entry_kind(path) is EntryKind.ABSENT:
             raise InputError(f"{path} does not exist: check the path.", code="missing-file") from None
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
-    kind = entry_kind(path)
-    if kind is EntryKind.UNREADABLE:
-        raise InputError(f"{path} cannot be read: check its permissions.")
-    if kind is not EntryKind.FILE:
+    if (kind := entry_kind(path)) is not EntryKind.FILE:
         raise InputError(f"{path} is {kind}: {wanted}.", code="unusable-input")
     if maximum_bytes is not None and found.st_size > maximum_bytes:
         sizes = f"{found.st_size} bytes, more than the {maximum_bytes} of such a file"
@@ -55,11 +52,8 @@ def read_bounded(path: Path, maximum_bytes: int, wanted: str = "give a file") ->
         InputError: as `regular_file`, or the disk fails.
     """
     regular_file(path, wanted, maximum_bytes)
-    try:
-        with path.open("rb") as file:
-            return file.read(maximum_bytes)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the disk and its permissions.") from error
+    with unreadable_named(path), path.open("rb") as file:
+        return file.read(maximum_bytes)
 
 
 def is_there(path: Path) -> bool:

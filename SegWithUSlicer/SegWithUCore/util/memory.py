@@ -158,9 +158,7 @@ def keep_freed_memory() -> bool:
     if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
         return False
     mallopt = _glibc("mallopt")
-    if mallopt is None:
-        return False
-    return all(mallopt(option, NEVER) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+    return mallopt is not None and all(mallopt(option, NEVER) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
 
 
 def give_back_freed_memory() -> None:

@@ -41,9 +41,7 @@ def resource_path(name: str) -> Path:
 
 def user_models_folder() -> Path:
     """Return the folder of a user's own bundles: SEGWITHU_MODELS, or in the folder for application data."""
-    if os.environ.get("SEGWITHU_MODELS"):
-        return Path(os.environ["SEGWITHU_MODELS"])
-    return user_folder() / "Models"
+    return Path(os.environ.get("SEGWITHU_MODELS") or user_folder() / "Models")
 
 
 def user_networks_file() -> Path:

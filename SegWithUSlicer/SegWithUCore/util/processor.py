@@ -95,9 +95,8 @@ def control_groups(controller: str, proc: Path = Path("/proc")) -> Iterator[tupl
         names = [name for name in paths if (name == "" if version == 2 else controller in name.split(","))]
         if not names or (version == 1 and controller not in kind[-1].split(",")):
             continue
-        yield from (
-            (folder, version) for folder in _with_parents(fields[3], Path(_unescaped(fields[4])), paths[names[0]])
-        )
+        for folder in _with_parents(fields[3], Path(_unescaped(fields[4])), paths[names[0]]):
+            yield folder, version
 
 
 def _with_parents(root: str, mount: Path, path: str) -> list[Path]:

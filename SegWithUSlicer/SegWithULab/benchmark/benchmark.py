@@ -20,8 +20,8 @@ from SegWithUCore.metrics.overlap import Band, class_dice
 from SegWithUCore.util.progress import Progress, part_of, silent
 from SegWithUCore.version import __version__
 
-from ..evaluation.case_metrics import scored_regions
-from ..evaluation.evaluate import finite, region_row, spread
+from ..evaluation.case_metrics import region_counts, scored_regions
+from ..evaluation.evaluate import finite, region_rows, spread
 from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from ..training.case_reading import read_assessed
 from ..training.dataset import Case
@@ -30,7 +30,9 @@ from .baselines.base import Baseline, FittingCases, UncertaintyPrediction, unsur
 from .baselines.heads import Head
 
 FAIR = ("auprc whole", "auprc band", "aurc whole", "aurc band", "brier", "ece band")
-COMPARED = ("nll", *(f"refitted {title}" for title in FAIR))
+REFITTED = "refitted "
+"""Begins the titles of metrics of a score that was made an error probability on the calibration cases."""
+COMPARED = ("nll", *(f"{REFITTED}{title}" for title in FAIR))
 """Metrics that are compared with the reference row, case by case, and kept of each case; the folder has all."""
 Row = tuple[str, Baseline, Sequence[Mapping[str, float]]]
 """Title, baseline, and the metrics of each case by title; NaN for a missing metric."""
@@ -47,7 +49,7 @@ def benchmark_summary(
     """Means, intervals, costs and differences.
 
     Args:
-        facts: of each case: `voxels` and `errors` by region, `dice` by structure.
+        facts: of each case: `counts` of its regions, `dice` by structure.
         costs: from `cost.measured_costs`.
     """
     groups = [case.group for case in cases]
@@ -56,10 +58,6 @@ def benchmark_summary(
     reference = shipped[0] if shipped else rows[0][0]
     against = next(by_case for row, _, by_case in rows if row == reference)
     learning = [row for each in chosen.baselines if each.learns_from_folds for row in each.rows]
-    counts = {
-        name: [[each["regions"][name][what] for each in facts] for what in ("voxels", "errors")]
-        for name in facts[0]["regions"]
-    }
     cross_validated_cases = sum(len(fold.cases) for fold in fitting.folds)
     return {
         "cases": len(cases),
@@ -68,9 +66,7 @@ def benchmark_summary(
         "folds": {"networks": len(fitting.folds), "cases": cross_validated_cases, "rows": learning}
         if fitting.folds
         else None,
-        "regions": [
-            {"region": name, **region_row(voxels, errors, groups)} for name, (voxels, errors) in counts.items()
-        ],
+        "regions": region_rows([each["counts"] for each in facts], groups),
         "dice": {name: spread([each["dice"][name] for each in facts], groups) for name in facts[0]["dice"]},
         "reference": reference,
         "rows": [
@@ -174,9 +170,7 @@ PREPARED, MEASURED = 0.45, 0.9
 """Share of the whole job after which each part is done, for the progress."""
 AS_IT_IS = ErrorProbability((0.0, 1.0), (0.0, 1.0), 0)
 """Of a score that is an error probability already."""
-REFITTED = "refitted "
-"""Begins the titles of metrics of a score that was made an error probability on the calibration cases."""
-Regions = Mapping[str, np.ndarray | None]
+Regions = Mapping[str, np.ndarray]
 
 
 class Benchmark:
@@ -200,6 +194,7 @@ class Benchmark:
             InputError: a case cannot be used, or a model segments otherwise than the frozen backbone.
         """
         baselines, tables = self.chosen.baselines, dict[str, ErrorProbability]()
+        labels = self.backbone.bundle.labels
         for number, baseline in enumerate(baselines):
             start, end = PREPARED * number / len(baselines), PREPARED * (number + 1) / len(baselines)
             tables |= self._fit(baseline, part_of(progress, start, end))
@@ -207,8 +202,10 @@ class Benchmark:
         for number, case in enumerate(self.cases):
             seen = self.backbone.segmented(case)
             near = self.band.distance(seen.classes, seen.spacing_zyx) <= self.band.width
-            regions = scored_regions(seen.classes, seen.truth, near, self.backbone.bundle.labels)
-            facts.append(self._facts(seen, regions))
+            regions = scored_regions(seen.classes, seen.truth, near, labels)
+            dice = zip(labels[1:], class_dice(seen.classes, seen.truth, len(labels)), strict=True)
+            counts = region_counts(seen.error, regions)
+            facts.append({"counts": counts, "dice": {label.name: value for label, value in dice}})
             for baseline in baselines:
                 share = PREPARED + (MEASURED - PREPARED) * number / len(self.cases)
                 progress("measuring", share, f"{case.name}, {baseline.name}")
@@ -240,17 +237,6 @@ class Benchmark:
             else AS_IT_IS
             for row, its in zip(baseline.rows, zip(*scores, strict=True), strict=True)
         }
-
-    def _facts(self, seen: FrozenCase, regions: Regions) -> dict[str, Any]:
-        """Count voxels and errors by region, and compute the Dice of each structure."""
-        labels = self.backbone.bundle.labels
-        masks = {name: np.ones(seen.truth.shape, bool) if mask is None else mask for name, mask in regions.items()}
-        counts = {
-            name: {"voxels": int(np.count_nonzero(mask)), "errors": int(np.count_nonzero(seen.error & mask))}
-            for name, mask in masks.items()
-        }
-        dice = class_dice(seen.classes, seen.truth, len(labels))
-        return {"regions": counts, "dice": {label.name: each for label, each in zip(labels[1:], dice, strict=True)}}
 
 
 def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions: Regions) -> dict[str, float]:

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..evaluation.report import NAMES, WITHOUT, Table, cases_text, factor_of, markdown, number, with_interval
-from .benchmark import CASES
+from .benchmark import CASES, REFITTED
 
 DETECTION = ("auroc", "auprc", "aurc", "e-aurc", "augrc", "fpr95")
 HIGHER_IS_BETTER = ("auroc", "auprc")
 PROBABILITIES = {"nll": "NLL", "brier": "Brier", "ece whole": "ECE, whole", "ece band": "ECE, band", "ace": "ACE"}
-REFITTED = "refitted "
 COMPARED = [f"{REFITTED}{metric} {region}" for metric in ("auprc", "aurc") for region in ("whole", "band")]
 WITHIN = {
     "whole": "All that is assessed",

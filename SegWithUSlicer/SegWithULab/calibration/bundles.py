@@ -14,7 +14,7 @@ from SegWithUCore.models import bundle as bundle_format
 from SegWithUCore.models.bundle import Bundle, Graphs, check_bundle, fitted_now, write_bundle_json
 from SegWithUCore.models.bundle_files import verify_weights, weights_path
 from SegWithUCore.models.graphs import graphs_lacking, read_graph_file
-from SegWithUCore.models.model_card import licence_notice, model_card
+from SegWithUCore.models.model_card import licence_notice, write_description
 from SegWithUCore.models.model_name import site_version
 from SegWithUCore.models.quality import QUALITY, quality_warnings
 from SegWithUCore.models.second_stage_file import BLOCK, copy_further_stages, copy_second_stage, write_second_stage
@@ -142,7 +142,7 @@ def calibrate_model(
                 copy_second_stage(bundle, work)
             about = {**bundle.about, "version": site_version(bundle.about["version"])}
             fitted = replace(plain, calibration=written_block(found, bundle, work), about=about)
-            made = Calibrated(_write(fitted, work), found.messages)
+            made = Calibrated(write_description(fitted, work), found.messages)
     return replace(made, bundle=replace(made.bundle, folder=target)) if made.bundle else made
 
 
@@ -163,10 +163,10 @@ def _calibrated(
     found = fit(own, bundle.labels, folds=None if folds is None else partial(folds, bundle), validation=every)
     progress("fitting", 1.0)
     block = written_block(found, bundle, work)
-    made = _write(replace(bundle, calibration=block, display=found.display), work)
+    made = write_description(replace(bundle, calibration=block, display=found.display), work)
     harm = fit_harm(replace(made, folder=work), cases, engine, progress)
     if harm is not None:
-        made = _write(replace(made, ood_reference={**(made.ood_reference or {}), HARM: harm}), work)
+        made = write_description(replace(made, ood_reference={**(made.ood_reference or {}), HARM: harm}), work)
     return Calibrated(made, found.messages)
 
 
@@ -176,12 +176,6 @@ def written_block(found: Calibration, bundle: Bundle, folder: Path) -> dict[str,
     if found.second_stage is not None:
         block[BLOCK] = write_second_stage(found.second_stage, folder, bundle.default_head.name)
     return fitted_now(block)
-
-
-def _write(bundle: Bundle, work: Path) -> Bundle:
-    written = write_bundle_json(bundle, work)
-    (work / bundle_format.CARD_FILE).write_text(model_card(written), encoding="utf-8")
-    return written
 
 
 def _copy_files(bundle: Bundle, graphs: Graphs | None, work: Path, record: TrainingRecord | None) -> None:

@@ -109,11 +109,8 @@ def check_references(overlaps: np.ndarray, files: Sequence[Path], labels: Sequen
     filled = np.flatnonzero(overlaps[:, :, 1:].any((1, 2)))
     if not len(filled):
         if least and overlaps[:, 1:].any((1, 2)).all():
-            raise InputError(
-                f"All {len(files)} references, {files[0]} first, are empty, and the model draws in every case: check "
-                "them. If they are right, add cases that have what the model draws.",
-                "wrong-references",
-            )
+            found = f"All {len(files)} references, {files[0]} first, are empty, and the model draws in every case"
+            raise InputError(f"{found}: check them, or add cases that have what it draws.", "wrong-references")
         return
     overlaps, files = overlaps[filled], [files[index] for index in filled.tolist()]
     dice = structure_dice(overlaps)
@@ -127,11 +124,9 @@ def check_references(overlaps: np.ndarray, files: Sequence[Path], labels: Sequen
         problem = f"call '{labels[given_as].name}' what is '{labels[drawn_as].name}' to the model in all cases"
     if problem:
         worst = int(lowest.argmin())
-        raise InputError(
-            f"The references {problem}: the Dice of {files[worst]} is {lowest[worst]:.2f}, below {LEAST_DICE}; check "
-            "the references (labels, patients). If they are right, this model does not suit these images.",
-            "wrong-references",
-        )
+        found = f"The references {problem}: the Dice of {files[worst]} is {lowest[worst]:.2f}, below {LEAST_DICE}"
+        ways = "check the references (labels, patients); if they are right, the model does not suit these images"
+        raise InputError(f"{found}; {ways}.", "wrong-references")
 
 
 def errors_of_patients(

@@ -40,10 +40,7 @@ def added_cases(source: str, bundle: Bundle, work: Path) -> list[Case]:
         return [part for case in find_cases(source) for part in _boxed(case, bundle, work)]
     found = [part for folder in case_folders([place]) for part in _reviewed(folder, bundle, work)]
     if not found:
-        raise UsageError(
-            f"{place} holds no case whose segmentation was corrected in a finished review: give others, or a table.",
-            "no-corrected-case",
-        )
+        raise UsageError(f"{place} holds no case that was corrected and reviewed: give others.", "no-corrected-case")
     return found
 
 
@@ -91,8 +88,7 @@ def _boxed(case: Case, bundle: Bundle, work: Path) -> list[Case]:
     other_side = set[int]() if spec.is_whole else {value + step for value in own}
     unknown = set(np.unique(labels).tolist()) - {0, *own} - other_side
     if unknown:
-        message = f"{case.reference} holds the label {min(unknown)}, which the model does not name."
-        raise InputError(message, "unknown-label")
+        raise InputError(f"{case.reference} holds the unknown label {min(unknown)}: correct it.", "unknown-label")
     for index, (side, roi) in enumerate(found.rois.items()):
         shift = index * step if labels.max() > step else 0
         values = {value + shift: value for value in own}

@@ -71,19 +71,15 @@ def find_folds(
         raise _refusal(f"the model {bundle.name} keeps no hashes of its training cases: leave --folds out")
     strange = [case.name for case, sha256 in zip(cases, hashes, strict=True) if sha256 not in trained]
     if strange:  # some may be test cases, which would then go unnoticed
-        raise _refusal(
-            f"{len(strange)} of {len(cases)} --fold-cases are no training cases of the model {bundle.name}, "
-            f"{strange[0]} first"
-        )
+        found = f"{len(strange)} of {len(cases)} --fold-cases are no training cases of the model {bundle.name}"
+        raise _refusal(f"{found}, {strange[0]} first")
     known = dict(zip(hashes, cases, strict=True))
     patients = {case.patient for case in cases} - {None}
     for option, each in others.items():
         pairs = zip(each, voxel_hashes(each, progress), strict=True)
         shared = [case.name for case, sha256 in pairs if sha256 in known or case.patient in patients]
         if shared:
-            raise _refusal(
-                f"--fold-cases and {option} share {len(shared)} case(s) (same voxels or patient), such as {shared[0]}"
-            )
+            raise _refusal(f"--fold-cases and {option} share {len(shared)} case(s) or patients, such as {shared[0]}")
     seen = [_seen_groups(run, known) for run in runs]
     folds, unique = [Fold(run, []) for run in runs], list(known.values())
     its = by_patient([case.group for case in unique])
@@ -98,18 +94,15 @@ def find_folds(
         count = len({case.group for case in fold.cases})
         if count < LEAST_PATIENTS:
             raise _refusal(
-                f"{fold.run.path} is left with {count} patient(s) that it has not seen and no other run predicts, and "
-                f"{LEAST_PATIENTS} are needed: give fewer runs, or others"
+                f"{fold.run.path} is left with {count} patient(s) that it has not seen: {LEAST_PATIENTS} are needed"
             )
     return folds
 
 
 def _refusal(problem: str) -> UsageError:
-    return UsageError(
-        f"{problem[0].upper()}{problem[1:]}; give --fold-cases all training cases of the model, such as "
-        "TABLE.csv:train, and --folds runs of its recipe, each trained without another part of their patients.",
-        "unusable-folds",
-    )
+    wanted = "all training cases of the model as --fold-cases (TABLE.csv:train), and runs of its recipe as --folds"
+    problem = f"{problem[0].upper()}{problem[1:]}; give {wanted}, each trained without another part of the patients."
+    return UsageError(problem, "unusable-folds")
 
 
 def _seen_groups(run: RunFolder, known: Mapping[str, Case]) -> set[str]:
@@ -120,15 +113,11 @@ def _seen_groups(run: RunFolder, known: Mapping[str, Case]) -> set[str]:
         raise _refusal(f"{run.path} keeps no hashes of its cases (train it without --no-hashes)")
     others = [name or sha256[:12] for sha256, name in roles.get("train", {}).items() if sha256 not in known]
     if others:
-        raise _refusal(
-            f"{run.path} was trained with {len(others)} case(s) that are not among --fold-cases, {others[0]} first"
-        )
+        found = f"{run.path} was trained with {len(others)} case(s) that are not among --fold-cases"
+        raise _refusal(f"{found}, {others[0]} first")
     groups = {case.group for sha256, case in known.items() if sha256 in seen}
     if not groups or groups >= {case.group for case in known.values()}:
-        raise _refusal(
-            f"{run.path} has seen {'all' if groups else 'none'} of the patients of --fold-cases, in training or to "
-            "choose its epoch"
-        )
+        raise _refusal(f"{run.path} has seen {'all' if groups else 'none'} of the patients of --fold-cases")
     return groups
 
 
@@ -147,8 +136,7 @@ def _check_like(bundle: Bundle, run: RunFolder) -> None:
     if differs:
         raise _refusal(f"{run.path} has another {differs[0]} than the model {bundle.name}")
     if not facts.keys().isdisjoint(("origin", "backbone_source", "cases")):
-        message = f"the backbone in {run.path} was not trained by train-backbone, so its training cases are unknown"
-        raise _refusal(message)
+        raise _refusal(f"the backbone in {run.path} was not trained here, so its cases are unknown")
     for part in ("backbone", "head"):
         run.check_finished(part)
 
@@ -168,10 +156,8 @@ def predicted_by_folds(folds: Sequence[Fold], progress: Progress = silent) -> Pr
             for case in _predicted(bundle, fold.cases, part_of(progress, first / total, 1.0)):
                 own.append(case)
                 if sum(each.bytes for each in (*found.cases, *own)) > MOST_BYTES:
-                    raise UsageError(
-                        f"The --fold-cases take more than {MOST_BYTES >> 30} GB of memory at once: give fewer patients "
-                        "and runs that were trained with those alone, or leave --folds out."
-                    )
+                    problem = f"The --fold-cases take more than {MOST_BYTES >> 30} GB of memory at once"
+                    raise UsageError(f"{problem}: give fewer patients and runs trained with those, or no --folds.")
         with naming(fold.run.path):
             found.tables.extend([fit_table(own)] * len(own))
         found.cases.extend(own)

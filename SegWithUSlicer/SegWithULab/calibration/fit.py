@@ -81,8 +81,8 @@ def fit(
     found = refit(prior, labels, summaries, added)
     if room >= 0:
         return found
-    why = f"the cases take more than {MOST_BYTES >> 30} GB of memory at once"
-    return replace(found, messages=(*found.messages, f"Second stage: the model's own stays; {why}."))
+    why = f"Second stage: the model's own stays; the cases take more than {MOST_BYTES >> 30} GB of memory at once."
+    return replace(found, messages=(*found.messages, why))
 
 
 def _fit_all(

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,9 @@ class AdoptionStages:
             inputs = {"network": networks[f"fold {fold.name}"], "settings": settings, "files": listed}
             name = "head" if fold is self.folds[0] else f"head of fold {fold.name}"
             target = [heads[f"head of {fold.name}"]]
-            stages.append(Stage(name, self._train(fold), {**inputs, "cases": list(fold.seen)}, target, costly=True))
+            stages.append(
+                Stage(name, partial(self._train, fold), {**inputs, "cases": list(fold.seen)}, target, costly=True)
+            )
         results = [self.calibrated, *([self.judged] if self.groups else [])]
         inputs = {**networks, **heads, "groups": self.groups, "files": listed}
         stages.append(Stage("calibration", self._calibrate, inputs, results))
@@ -201,10 +204,8 @@ class AdoptionStages:
             if fold.network != self.folds[0].network:
                 read = read_nnunet_folder(self.job.result, fold.network, **self.job.options)
             if (read.model.backbone, read.model.input) != (self.first.model.backbone, self.first.model.input):
-                raise UsageError(
-                    f"{read.source} has another network or input than {self.first.source}: give folds of one training.",
-                    "unusable-folds",
-                )
+                problem = f"{read.source} has another network or input than {self.first.source}"
+                raise UsageError(f"{problem}: give folds of one training.", "unusable-folds")
             run = self.run(fold)
             run.path.mkdir(parents=True, exist_ok=True)
             if not _holds(run, read.weights):
@@ -220,20 +221,17 @@ class AdoptionStages:
                 self._prepared[name] = prepare(self.job.cases[name], self.recipe.input, self.recipe.label_values)
         return [self._prepared[name] for name in names]
 
-    def _train(self, fold: Fold) -> Any:
-        def work(call: StageCall) -> Mapping[str, Any]:
-            """Train the head of a fold for a fixed number of epochs, so that no validation cases are needed."""
-            run, cases = self.run(fold), self._cases(fold.seen, part_of(call.progress, 0.0, 0.05))
-            if not call.again:
-                run.forget("head")
-            trainer = HeadTrainer(run.recipe(), cases, [], run)
-            trainer.resume()
-            trainer.fit(part_of(call.progress, 0.05, 1.0))
-            if fold is not self.folds[0]:
-                return {}
-            return {"ood_reference": ood_reference(cases, self._cases(fold.unseen, call.progress), self.recipe)}
-
-        return work
+    def _train(self, fold: Fold, call: StageCall) -> Mapping[str, Any]:
+        """Train the head of a fold for a fixed number of epochs, so that no validation cases are needed."""
+        run, cases = self.run(fold), self._cases(fold.seen, part_of(call.progress, 0.0, 0.05))
+        if not call.again:
+            run.forget("head")
+        trainer = HeadTrainer(run.recipe(), cases, [], run)
+        trainer.resume()
+        trainer.fit(part_of(call.progress, 0.05, 1.0))
+        if fold is not self.folds[0]:
+            return {}
+        return {"ood_reference": ood_reference(cases, self._cases(fold.unseen, call.progress), self.recipe)}
 
     def _calibrate(self, call: StageCall) -> Mapping[str, Any]:
         """Predict what no network has seen, fit on it, and judge; without calibration where too few cases are left."""
@@ -274,10 +272,8 @@ class AdoptionStages:
                 chance = error_probability(fitted, one.view, one.prediction.logits, one.prediction.head_maps)
                 assert chance is not None
                 counts.append(count_errors(chance, one.wrong))
-                prediction, images = (
-                    replace(one.prediction, error_probability=chance),
-                    read_assessed(case, bundle).images,
-                )
+                prediction = replace(one.prediction, error_probability=chance)
+                images = read_assessed(case, bundle).images
                 add_case(evaluation, case, prediction, one.truth, images, replace(bundle, calibration=made.block))
         result = summary(evaluation, bundle)
         patients = patient_counts(counts, [case.group for case in evaluation.cases])
@@ -313,11 +309,8 @@ class AdoptionStages:
     def _record(self) -> TrainingRecord:
         """Note who has seen what: the head's cases, and those that the calibration was fitted on."""
         seen, plan = self.folds[0].seen, self.plan
-        saw = (
-            "has not seen (as the user states)"
-            if plan.all_unseen
-            else "was trained with, so it saw fewer of its errors"
-        )
+        trained = "was trained with, so it saw fewer of its errors"
+        saw = "has not seen (as the user states)" if plan.all_unseen else trained
         remarks = [f"The head was trained on {len(seen)} cases that the network {saw}.", f"Folds: {plan.source}."]
         record = run_record(self.main, None, remarks)
         if not self.job.hashes:

@@ -120,11 +120,8 @@ def plan_folds(
         return _foreign(first or names[0], patients)
     numbered = [name for name in names if name.isdigit()]
     if first == "all" or not numbered:
-        raise UsageError(
-            f"{folder / 'fold_all'} was trained on every case, so none is left to calibrate on: give a result folder "
-            "with fold_0, or cases that it never saw with --unseen.",
-            "unusable-folds",
-        )
+        problem = f"{folder / 'fold_all'} was trained on every case, so none is left to calibrate on"
+        raise UsageError(f"{problem}: give a folder with fold_0, or other cases with --unseen.", "unusable-folds")
     ordered = sorted(numbered, key=lambda name: (name != first, int(name)))
     file = splits or _find_splits(folder, dataset)
     validated = {name: _predicted(folder, name) & set(patients) for name in ordered}
@@ -136,20 +133,14 @@ def plan_folds(
         listed = _read_splits(file, ordered, patients)
     for name, (train, val) in listed.items():
         if not val and file is None:
-            raise InputError(
-                f"Nobody knows which cases the network of {folder / f'fold_{name}'} has seen: give nnU-Net's "
-                f"{SPLITS_FILE} with --splits (it is in nnUNet_preprocessed), or, if it saw none of these cases, "
-                "--unseen.",
-                "unknown-splits",
-            )
+            problem = f"Nobody knows which cases the network of {folder / f'fold_{name}'} has seen"
+            ways = f"give nnU-Net's {SPLITS_FILE} with --splits, or, if it saw none of these, --unseen"
+            raise InputError(f"{problem}: {ways}.", "unknown-splits")
         odd = validated[name] & set(train)
         if odd:  # what was trained with would count as unseen
-            raise InputError(
-                f"{file} trains fold {name} with {min(odd)}, but {folder / f'fold_{name}' / 'validation'} holds it "
-                "as a validation case, so these are not the splits of this training: give the right file with "
-                "--splits.",
-                "unknown-splits",
-            )
+            place = folder / f"fold_{name}" / "validation"
+            problem = f"{file} trains fold {name} with {min(odd)}, which {place} has as a validation case"
+            raise InputError(f"{problem}: give the splits of this training with --splits.", "unknown-splits")
     return _plan(listed, patients, file.name if file is not None else "the validation predictions of each fold")
 
 
@@ -181,8 +172,7 @@ def _read_splits(file: Path, folds: Sequence[str], known: Mapping[str, str]) -> 
     for name, (train, val) in listed.items():
         wrong = sorted((set(train) & val) | ((set(train) | val) - known.keys()))
         if wrong:
-            message = f"{file} names the case {wrong[0]} in fold {name} twice, or the data set lacks it: {COPY_AGAIN}."
-            raise InputError(message)
+            raise InputError(f"{file} names {wrong[0]} in fold {name} twice, or the data lack it: {COPY_AGAIN}.")
     return listed
 
 

@@ -44,7 +44,7 @@ class CaseMeasurement:
     truth: np.ndarray
     error: np.ndarray
     band: np.ndarray
-    regions: Mapping[str, np.ndarray | None]
+    regions: Mapping[str, np.ndarray]
     scores: Mapping[str, np.ndarray]
     probabilities: np.ndarray
 
@@ -94,31 +94,16 @@ def recorded_metrics(
 NONE = float("nan")
 
 
-@dataclass(frozen=True)
-class StructureMeasurement:
-    """One structure of one case; NaN for what the model does not give.
-
-    Attributes:
-        name: of the structure.
-        dice: true Dice.
-        predicted_dice: by the fitted line, also where it is not informative and therefore not shown to users.
-        true_mm3: volume of the reference.
-        expected_mm3, low_mm3, high_mm3: expected volume and its interval.
-    """
-
-    name: str
-    dice: float
-    predicted_dice: float
-    true_mm3: float
-    expected_mm3: float
-    low_mm3: float
-    high_mm3: float
-
-
 def measure_structures(
     numbers: CaseNumbers, labels: Sequence[Label], calibration: Mapping[str, Any] | None
-) -> list[StructureMeasurement]:
-    """Measure every structure but the background, and predict its Dice and volume."""
+) -> list[dict[str, Any]]:
+    """Measure every structure but the background, and predict its Dice and volume; NaN for what is not given.
+
+    Returns:
+        For each its `name`, true `dice`, `predicted_dice` by the fitted line, also where it is not informative and
+        therefore not shown to users; `true_mm3` of the reference; `expected_mm3` with its interval, `low_mm3` and
+        `high_mm3`.
+    """
     fitted = CaseLevelCalibration.from_json(calibration)
     found = []
     for index, label in enumerate(labels[1:], 1):
@@ -128,7 +113,9 @@ def measure_structures(
         volume = interval(expected, ambiguous, segmented) if interval is not None else (NONE, NONE, NONE)
         confidence = numbers.confidence(index)
         predicted = line(confidence) if line is not None and np.isfinite(confidence) else NONE
-        found.append(StructureMeasurement(label.name, float(numbers.dice[index]), predicted, true, *volume))
+        names = ("expected_mm3", "low_mm3", "high_mm3")
+        dice = {"name": label.name, "dice": float(numbers.dice[index]), "predicted_dice": predicted}
+        found.append({**dice, "true_mm3": true, **dict(zip(names, volume, strict=True))})
     return found
 
 
@@ -136,7 +123,6 @@ OUR_SCORE = "error probability"
 """What a user sees; absent without fitted calibration."""
 BASELINE_SCORE = "softmax by direction"
 """1 - maximum softmax, made an error probability as ours is: isotonic, then by predicted class and runner-up."""
-POOLED_REGIONS = ("whole", "band", "inside")
 
 
 def error_scores(
@@ -163,8 +149,8 @@ def error_scores(
 
 def scored_regions(
     predicted: np.ndarray, truth: np.ndarray, near: np.ndarray, labels: Sequence[Label]
-) -> dict[str, np.ndarray | None]:
-    """Regions by name: boolean masks (z, y, x), None for all that is assessed.
+) -> dict[str, np.ndarray]:
+    """Regions by name, boolean masks (z, y, x); "whole" is all that is assessed.
 
     "band" is near the predicted surface and "inside" what is predicted as a structure beyond it: both follow from the
     prediction alone. A structure's own region holds the voxels that the prediction *or* the reference gives to it, so
@@ -175,10 +161,15 @@ def scored_regions(
         near: within the band.
         labels: background first.
     """
-    regions: dict[str, np.ndarray | None] = {"whole": None, "band": near, "inside": (predicted > 0) & ~near}
+    regions = {"whole": np.ones(near.shape, bool), "band": near, "inside": (predicted > 0) & ~near}
     for index, label in enumerate(labels[1:], 1):
         regions[label.name] = (predicted == index) | (truth == index)
     return regions
+
+
+def region_counts(error: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict[str, tuple[int, int]]:
+    """Count voxels, and wrong ones, by region."""
+    return {name: (int(np.count_nonzero(mask)), int(np.count_nonzero(error & mask))) for name, mask in regions.items()}
 
 
 def _probability_metrics(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -32,7 +32,7 @@ from ..calibration.cases import case_numbers
 from ..training.case_reading import read_assessed, read_images
 from ..training.dataset import Case
 from . import case_metrics
-from .case_metrics import SURFACE_TOLERANCE_MM
+from .case_metrics import BASELINE_SCORE, OUR_SCORE, SURFACE_TOLERANCE_MM
 
 LOOKED_AT = 5
 """Cases that are compared before an evaluation, spread over all of them."""
@@ -46,9 +46,9 @@ class CaseEvaluation:
         name, group: of the case, and what it is resampled with.
         metrics: what a bundle records, by title.
         detection: error detection by (metric, region, score).
-        structures: numbers per structure.
+        structures: of `measure_structures`.
         risk: 1 - mean Dice.
-        voxels, errors: of the part that is assessed, by region.
+        counts: voxels of the part that is assessed, and wrong ones, by region.
         ood_warnings: how its images differ from the training cases.
     """
 
@@ -56,10 +56,9 @@ class CaseEvaluation:
     group: str
     metrics: dict[str, float]
     detection: dict[tuple[str, str, str], float]
-    structures: list[case_metrics.StructureMeasurement]
+    structures: list[dict[str, Any]]
     risk: float
-    voxels: dict[str, int]
-    errors: dict[str, int]
+    counts: dict[str, tuple[int, int]]
     ood_warnings: list[Deviation] = field(default_factory=list)
 
 
@@ -112,29 +111,17 @@ def add_case(
     detection = case_metrics.detection_metrics(seen)
     metrics = case_metrics.recorded_metrics(seen, detection, bundle)
     if not found.band.in_slices:
-        dice = class_surface_dice(prediction.classes, truth, classes, case_metrics.SURFACE_TOLERANCE_MM, list(spacing))
+        dice = class_surface_dice(prediction.classes, truth, classes, SURFACE_TOLERANCE_MM, list(spacing))
         metrics |= {f"surface dice {label.name}": each for label, each in zip(bundle.labels[1:], dice, strict=True)}
     scale = 1.0 if bundle.calibration is None else bundle.calibration["tempering_scale"]
     numbers = case_numbers(prediction, truth, scale)
     structures = case_metrics.measure_structures(numbers, bundle.labels, bundle.calibration)
     risk = 1 - mean_dice(prediction.classes, truth, classes)
-    masks = {name: np.ones(truth.shape, bool) if mask is None else mask for name, mask in seen.regions.items()}
-    for region in case_metrics.POOLED_REGIONS if case_metrics.OUR_SCORE in seen.scores else ():
-        counts = found.reliability.setdefault(region, Reliability())
-        counts.add(seen.scores[case_metrics.OUR_SCORE][masks[region]], seen.error[masks[region]])
-    found.cases.append(
-        CaseEvaluation(
-            case.name,
-            case.group,
-            metrics,
-            detection,
-            structures,
-            risk,
-            {name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
-            {name: int(np.count_nonzero(seen.error & mask)) for name, mask in masks.items()},
-            input_deviations(images, bundle),
-        )
-    )
+    for region in ("whole", "band", "inside") if OUR_SCORE in seen.scores else ():
+        mask = seen.regions[region]
+        found.reliability.setdefault(region, Reliability()).add(seen.scores[OUR_SCORE][mask], seen.error[mask])
+    counts, warned = case_metrics.region_counts(seen.error, seen.regions), input_deviations(images, bundle)
+    found.cases.append(CaseEvaluation(case.name, case.group, metrics, detection, structures, risk, counts, warned))
 
 
 def ood_check(found: Mapping[str, Sequence[Deviation]], bundle: Bundle) -> dict[str, Any] | None:
@@ -178,18 +165,16 @@ def check_like_training(cases: Sequence[Case], bundle: Bundle) -> list[str]:
         refused += [each.message for each in found if each.severity == REFUSED][:1]
         notes += [f"{case.name}: {each.message}" for each in found]
     if len(refused) * 2 > len(looked):
-        raise InputError(
-            f"{len(refused)} of {len(looked)} cases that were compared with the training cases of '{bundle.name}' are "
-            f"too far out of distribution for meaningful metrics ({refused[0].rstrip('.')}): choose a model for such "
-            "images, or continue with --unlike-training.",
-            "out-of-distribution",
+        problem = (
+            f"{len(refused)} of {len(looked)} cases are too far out of distribution for metrics of '{bundle.name}'"
         )
+        ways = "choose a model for such images, or continue with --unlike-training"
+        raise InputError(f"{problem} ({refused[0].rstrip('.')}): {ways}.", "out-of-distribution")
     return list(dict.fromkeys(notes))
 
 
 RECORDED = ("cases", "table", "comparisons", "by_case")
 """What a bundle keeps; the rest is for reports."""
-OURS, BASELINE = "error probability", "softmax by direction"
 PAIRS = {
     "nll tempered - temperature scaling": ("nll tempered", "nll temperature scaling"),
     "nll tempered by the map alone - temperature scaling": (
@@ -197,8 +182,10 @@ PAIRS = {
         "nll temperature scaling",
     ),
     "brier of error probability, ranking - softmax": ("error probability brier", "error probability brier softmax"),
-    f"auprc whole, {OURS} - {BASELINE}": (f"auprc whole {OURS}", f"auprc whole {BASELINE}"),
-    f"aurc whole, {OURS} - {BASELINE}": (f"aurc whole {OURS}", f"aurc whole {BASELINE}"),
+    **{
+        f"{name} whole, {OUR_SCORE} - {BASELINE_SCORE}": (f"{name} whole {OUR_SCORE}", f"{name} whole {BASELINE_SCORE}")
+        for name in ("auprc", "aurc")
+    },
 }
 DRAWS = 1000
 """Of the bootstrap over patients."""
@@ -224,22 +211,20 @@ def summary(evaluation: Evaluation, bundle: Bundle) -> dict[str, Any]:
         "patients": len(set(groups)),
         "band": str(band),
         "surface_tolerance_mm": None if band.in_slices else SURFACE_TOLERANCE_MM,
-        "regions": [_region_row(name, cases) for name in cases[0].voxels],
+        "regions": region_rows([case.counts for case in cases], groups),
         "detection": [
             dict(zip(("value", "region", "score"), key, strict=True))
             | spread([case.detection[key] for case in cases], groups)
             for key in cases[0].detection
         ],
         "structures": _structure_table(cases, bundle),
-        "reliability": {
-            region: [asdict(bar) for bar in counted.diagram()] for region, counted in evaluation.reliability.items()
-        },
+        "reliability": {region: counted.diagram() for region, counted in evaluation.reliability.items()},
         "ood_check": ood_check({case.name: case.ood_warnings for case in cases}, bundle),
         "metrics_by_case": {
             case.name: {
                 "patient": case.group,
                 "mean_dice": finite(1 - case.risk),
-                "structures": [_finite(asdict(entry)) for entry in case.structures],
+                "structures": [_finite(entry) for entry in case.structures],
                 "detection": _finite({" ".join(key): value for key, value in case.detection.items()}),
             }
             for case in cases
@@ -263,16 +248,16 @@ def spread(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
     return {**numbers, "low": interval.low, "high": interval.high}
 
 
-def region_row(voxels: Sequence[int], errors: Sequence[int], groups: Sequence[str]) -> dict[str, Any]:
-    """Sum up voxels and wrong ones of a region over cases."""
-    shares = [wrong / count if count else float("nan") for wrong, count in zip(errors, voxels, strict=True)]
-    return {
-        "voxels": sum(voxels),
-        "errors": sum(errors),
-        "cases_without_errors": errors.count(0),
-        "cases_without_voxels": voxels.count(0),
-        "error_rate": spread(shares, groups),
-    }
+def region_rows(cases: Sequence[Mapping[str, tuple[int, int]]], groups: Sequence[str]) -> list[dict[str, Any]]:
+    """Sum up voxels and wrong ones of each region over cases; see `region_counts`."""
+    rows = []
+    for name in cases[0]:
+        voxels, errors = zip(*(case[name] for case in cases), strict=True)
+        shares = [wrong / count if count else float("nan") for wrong, count in zip(errors, voxels, strict=True)]
+        without = {"cases_without_errors": errors.count(0), "cases_without_voxels": voxels.count(0)}
+        sums = {"region": name, "voxels": sum(voxels), "errors": sum(errors)}
+        rows.append({**sums, **without, "error_rate": spread(shares, groups)})
+    return rows
 
 
 def finite(value: float) -> float | None:
@@ -284,11 +269,6 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value if isinstance(value, str) else finite(value) for key, value in values.items()}
 
 
-def _region_row(name: str, cases: Sequence[CaseEvaluation]) -> dict[str, Any]:
-    voxels, errors = [case.voxels[name] for case in cases], [case.errors[name] for case in cases]
-    return {"region": name, **region_row(voxels, errors, [case.group for case in cases])}
-
-
 def _structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[dict[str, Any]]:
     """Make a row for each structure: predicted Dice against the constant mean, coverage and width of intervals."""
     fitted, groups = CaseLevelCalibration.from_json(bundle.calibration), [case.group for case in cases]
@@ -298,9 +278,7 @@ def _structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[di
         line, interval = fitted.dice.get(label.value), fitted.intervals.get(label.value)
         row: dict[str, Any] = {"structure": label.name}
         if line is not None:
-            true, predicted = (
-                np.asarray([getattr(entry, what) for entry in numbers]) for what in ("dice", "predicted_dice")
-            )
+            true, predicted = (np.asarray([entry[what] for entry in numbers]) for what in ("dice", "predicted_dice"))
             constant = np.where(np.isfinite(predicted), line.mean, np.nan)
             row["predicted_dice"] = {
                 "informative": line.informative,
@@ -309,8 +287,8 @@ def _structure_table(cases: Sequence[CaseEvaluation], bundle: Bundle) -> list[di
                 "spearman": _with_interval(spearman, predicted, true, groups),
             }
         if interval is not None:
-            ends = ([getattr(entry, f"{what}_mm3") for entry in numbers] for what in ("low", "high", "true"))
-            row["volume_interval"] = {**_finite(asdict(interval_metrics(*ends))), "level": interval.level}
+            ends = ([entry[f"{what}_mm3"] for entry in numbers] for what in ("low", "high", "true"))
+            row["volume_interval"] = {**_finite(interval_metrics(*ends)), "level": interval.level}
         rows.append(row)
     return rows
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,12 +93,6 @@ class FrozenBackbone:
         spec = self.bundle.input
         return stitched(TorchWindows(network, self.device, spec.precision), array, spec)
 
-    def logits(self, images: Sequence[sitk.Image]) -> tuple[np.ndarray, sitk.Image, np.ndarray, np.ndarray]:
-        """Segment alone: return the network's input and its grid, logits there, and logits on the images' grid."""
-        array, working = network_input(images, self.bundle.input)
-        raw = self.stitched(BackboneAlone(self.module), array)
-        return array, working, raw, resample_to_grid(raw, working, images[0])
-
     def segmented(self, case: Case) -> FrozenCase:
         """Read a case and segment it; see `read_assessed` for what is raised."""
         read = read_assessed(case, self.bundle)
@@ -107,7 +100,9 @@ class FrozenBackbone:
 
     def of_images(self, name: str, group: str, images: list[sitk.Image], truth: np.ndarray) -> FrozenCase:
         """Segment a case that is read already."""
-        array, working, raw, logits = self.logits(images)
+        array, working = network_input(images, self.bundle.input)
+        raw = self.stitched(BackboneAlone(self.module), array)
+        logits = resample_to_grid(raw, working, images[0])
         first, second = two_largest(torch.from_numpy(logits)[None])[1][0].to(torch.uint8).numpy()
         return FrozenCase(name, group, images, truth, array, working, raw, logits, first, second)
 

@@ -224,8 +224,7 @@ def _csv_row(case: "CaseEvaluation") -> dict[str, str]:
     metrics: dict[str, float] = {"mean dice": 1 - case.risk, **case.metrics}
     for structure in case.structures:
         metrics |= {
-            f"{what} {structure.name}": getattr(structure, what)
-            for what in ("predicted_dice", "true_mm3", "expected_mm3", "low_mm3", "high_mm3")
+            f"{what} {structure['name']}": structure[what] for what in structure if what not in ("name", "dice")
         }
     metrics |= {" ".join(key): value for key, value in case.detection.items()}
     written = {title: f"{value:.8g}" if value == value else "" for title, value in metrics.items()}

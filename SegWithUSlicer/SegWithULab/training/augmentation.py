@@ -90,10 +90,7 @@ class ScaledWindows:
 
         The window as if not turned: within the case along axes on which it is shorter, else around all of it.
         """
-        aimed = generator.random() < FOREGROUND_SHARE
-        places = np.argwhere(case.labels > 0) if aimed else np.empty((0, 3))
-        aim = places[generator.integers(len(places))] if len(places) else None
-        centre = np.empty(3)
+        aim, centre = _aim(case, generator), np.empty(3)
         for axis, size in enumerate(case.labels.shape):
             reach = self.window[axis] * steps[axis]
             ends = sorted((reach / 2 - 0.5, size - reach / 2 - 0.5))
@@ -104,6 +101,12 @@ class ScaledWindows:
                 odd = (self.window[axis] - 1) / 2
                 centre[axis] = np.rint(centre[axis] - odd) + odd
         return centre
+
+
+def _aim(case: PreparedCase, generator: np.random.Generator) -> np.ndarray | None:
+    """Draw a foreground voxel that a window is centred on; None for two windows of three, and without foreground."""
+    places = np.argwhere(case.labels > 0) if generator.random() < FOREGROUND_SHARE else np.empty((0, 3), int)
+    return places[generator.integers(len(places))] if len(places) else None
 
 
 def _turn(axis: int, angle: float) -> np.ndarray:
@@ -236,36 +239,32 @@ def random_window(case: PreparedCase, window: Sequence[int], generator: np.rando
     Returns:
         `image` float32 (channels, z, y, x), `labels` and `valid` float32 (1, z, y, x); `valid` is 0 in padding.
     """
-    shape = case.labels.shape
-    centre = None
-    if generator.random() < 1 / 3:
-        places = np.argwhere(case.labels > 0)
-        centre = places[generator.integers(len(places))] if len(places) else None
-    source: list[slice] = []
-    target: list[slice] = []
-    for axis, (size, wanted) in enumerate(zip(shape, window, strict=True)):
+    aim = _aim(case, generator)
+    source, target = [slice(None)], [slice(None)]
+    for axis, (size, wanted) in enumerate(zip(case.labels.shape, window, strict=True)):
         if size <= wanted:
             start = int(generator.integers(wanted - size + 1))
             source.append(slice(0, size))
             target.append(slice(start, start + size))
         else:
             free = int(generator.integers(size - wanted + 1))
-            start = free if centre is None else int(np.clip(centre[axis] - wanted // 2, 0, size - wanted))
+            start = free if aim is None else int(np.clip(aim[axis] - wanted // 2, 0, size - wanted))
             source.append(slice(start, start + wanted))
             target.append(slice(0, wanted))
-    image = np.zeros((case.image.shape[0], *window), np.float32)
-    labels = np.zeros((1, *window), np.float32)
-    valid = np.zeros((1, *window), np.float32)
-    image[:, target[0], target[1], target[2]] = case.image[:, source[0], source[1], source[2]]
-    labels[0, target[0], target[1], target[2]] = case.labels[tuple(source)]
-    valid[0, target[0], target[1], target[2]] = 1
-    return {"image": torch.from_numpy(image), "labels": torch.from_numpy(labels), "valid": torch.from_numpy(valid)}
+    parts = {"image": case.image, "labels": case.labels[None], "valid": np.ones((1, *case.labels.shape), np.float32)}
+    found = {}
+    for key, whole in parts.items():
+        padded = np.zeros((len(whole), *window), np.float32)
+        padded[tuple(target)] = whole[tuple(source)]
+        found[key] = torch.from_numpy(padded)
+    return found
 
 
+@dataclass(frozen=True)
 class WindowSampler:
     """Draws the training window of a case for an epoch.
 
-    Args:
+    Attributes:
         cases: prepared cases.
         window: (z, y, x).
         seed: of the training run.
@@ -273,19 +272,11 @@ class WindowSampler:
         draw: draws a window of a case: that of `ScaledWindows`, or of a `Synthesiser`; None cuts it along the axes.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[PreparedCase],
-        window: Sequence[int],
-        seed: int,
-        transform: Compose | None,
-        draw: Callable[[PreparedCase, np.random.Generator], dict[str, torch.Tensor]] | None = None,
-    ) -> None:
-        self.cases = cases
-        self.draw = draw
-        self.window = tuple(window)
-        self.seed = seed
-        self.transform = transform
+    cases: Sequence[PreparedCase]
+    window: Sequence[int]
+    seed: int
+    transform: Compose | None
+    draw: Callable[[PreparedCase, np.random.Generator], dict[str, torch.Tensor]] | None = None
 
     def window_of(self, epoch: int, case: int) -> dict[str, torch.Tensor]:
         """Cut the window of case number `case` in `epoch`; equal arguments give equal tensors."""

@@ -26,8 +26,6 @@ from .run_folder import RunFolder
 from .synthesis import drawn_windows
 from .trainer import Trainer, cosine
 
-PART = "backbone"
-
 
 def spec_of(recipe: Recipe) -> BackboneSpec:
     """Describe the backbone of a recipe, with its channel numbers filled in.
@@ -72,7 +70,8 @@ class BackboneTrainer(Trainer):
         start: initial weights instead of random ones; heads of deep supervision may be missing.
     """
 
-    part = PART
+    settings: BackboneTraining
+    part = "backbone"
     scores: ClassVar[Mapping[str, str]] = {
         "select_brier": "validation Brier {:.5f}",
         "select_dice": "Dice {:.4f}",
@@ -99,9 +98,8 @@ class BackboneTrainer(Trainer):
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.average_decay))
         loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
         self.loss: nn.Module = DeepSupervisionLoss(loss, weight_mode="exp")
-        parameters = list(self.network.parameters())
-        sampler = _sampler_of(recipe, train)
-        super().__init__(self.settings, train, validation, run, self.network, parameters, sampler)
+        self.sampler = _sampler_of(recipe, train)
+        super().__init__(train, validation, run, list(self.network.parameters()))
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the network and its moving average."""

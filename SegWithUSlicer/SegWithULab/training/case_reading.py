@@ -130,10 +130,8 @@ def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Imag
         check_same_grid(path, labels, image_path, image)
         return image_on_grid(sitk.GetArrayViewFromImage(labels), image)
     if (count := read_header(path).components) > 1:
-        raise InputError(
-            f"{path} holds segments that overlap, in {count} layers: save it from Slicer as a label volume.",
-            code="overlapping-segments",
-        )
+        problem = f"{path} holds segments that overlap, in {count} layers"
+        raise InputError(f"{problem}: save it from Slicer as a label volume.", "overlapping-segments")
     return image_on_grid(whole_labels(path, read_segments(path, image, any_axes=True)[0][0]), image)
 
 
@@ -146,9 +144,7 @@ def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path)
     values = sitk.GetArrayViewFromImage(labels)
     unknown = sorted(set(np.unique(values).tolist()) - set(label_values))
     if unknown:
-        raise InputError(
-            f"{source} holds the label {unknown[0]}, which the recipe does not name.", code="unknown-label"
-        )
+        raise InputError(f"{source} holds the label {unknown[0]}, which the recipe does not name.", "unknown-label")
     classes = np.zeros(values.shape, np.int16)
     for index, value in enumerate(label_values):
         classes[values == value] = index

@@ -136,9 +136,8 @@ def find_cases(source: str, label_maps: bool = False) -> list[Case]:
     if role or not (labels.is_dir() and (label_maps or images.is_dir())):
         images, labels = path / f"images{role or 'Tr'}", path / f"labels{role or 'Tr'}"
     if not labels.is_dir():
-        raise UsageError(
-            f"{path} has no folder {labels.name}: give an nnU-Net data set folder or TABLE.csv:ROLE.", "no-data-set"
-        )
+        wanted = "give an nnU-Net data set folder or TABLE.csv:ROLE"
+        raise UsageError(f"{path} has no folder {labels.name}: {wanted}.", "no-data-set")
     names = sorted({name for file in labels.iterdir() if (name := _reference_name(file))})
     if not names:
         raise UsageError(f"{labels} contains no label files: check the folder.", "no-data-set")
@@ -202,11 +201,8 @@ def _check_name(table: Path, name: str) -> None:
     if problem is None and (name in ("", "..") or PureWindowsPath(name).name != name):
         problem = "is not the name of a file"
     if problem:
-        raise InputError(
-            f"Case {shown(name)} in {table} {problem}: use file names without folder and suffix; the columns images "
-            "and labels name other folders.",
-            code="unusable-name",
-        )
+        wanted = "give a file name without folder and suffix, and other folders in the columns images and labels"
+        raise InputError(f"Case {shown(name)} in {table} {problem}: {wanted}.", "unusable-name")
 
 
 def _folder(table: Path, row: Mapping[str, str], column: str) -> Path:
@@ -218,10 +214,7 @@ def _folder(table: Path, row: Mapping[str, str], column: str) -> Path:
     text = row.get(column) or column
     problem = path_problem(text)
     if problem:
-        raise InputError(
-            f"{table} names the folder '{text[:40]}' in the column {column}, which {problem}: correct it.",
-            "unusable-name",
-        )
+        raise InputError(f"{table} names a folder in {column} that {problem}: correct {text[:40]!r}.", "unusable-name")
     return table.parent / text
 
 
@@ -241,11 +234,8 @@ def _case(images: Path | None, labels: Path, name: str, numbered: Numbered, pati
     if not reference:
         raise InputError(f"{labels} has no reference of case {name}: expected {name}.nii.gz.")
     if any(path.samefile(reference[0]) for path in channels):
-        raise InputError(
-            f"{reference[0]} is given as the image and as the reference of case {name}: correct the columns images and "
-            "labels.",
-            code="image-as-reference",
-        )
+        problem = f"{reference[0]} is given as image and as reference of case {name}"
+        raise InputError(f"{problem}: correct the columns images and labels.", "image-as-reference")
     return Case(name, channels or (reference[0],), reference[0], patient)
 
 
@@ -311,10 +301,8 @@ def check_channels(cases: Sequence[Case], spec: InputSpec) -> None:
         if len(case.channels) != len(wanted):
             names = ", ".join(path.name for path in case.channels)
             numbered = ", ".join(f"{case.name}_{number:04d}" for number in range(len(wanted)))
-            raise InputError(
-                f"Case {case.name} has {len(case.channels)} image file(s) ({names}) and the recipe wants "
-                f"{len(wanted)} channel(s) ({', '.join(wanted)}): give one file per channel, such as {numbered}."
-            )
+            found = f"Case {case.name} has {len(case.channels)} image file(s) ({names})"
+            raise InputError(f"{found}, but the recipe wants {', '.join(wanted)}: give one a channel, as {numbered}.")
 
 
 def prepare(
@@ -364,10 +352,8 @@ def left_right_axis(orientation: str) -> int:
         InputError: axes are taken as stored ("xyz"), so left and right are unknown.
     """
     if set(orientation) <= set("xyz"):
-        raise InputError(
-            f"The recipe takes images as they are stored (orientation {orientation}), so left and right cannot be "
-            "exchanged: set mirror to false, in a block 'synthesis' mirrored to 0."
-        )
+        found = f"The recipe takes images as stored (orientation {orientation}), where left and right are unknown"
+        raise InputError(f"{found}: set mirror to false, in a block 'synthesis' mirrored to 0.")
     letters = orientation.upper()
     return 2 - next(i for i, letter in enumerate(letters) if letter in "LR")
 

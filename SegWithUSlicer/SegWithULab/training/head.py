@@ -27,25 +27,10 @@ from .augmentation import WindowSampler, augmentation, mirroring, thick_axis_of
 from .backbone import BackboneTrainer, spec_of, training_window
 from .dataset import PreparedCase, left_right_axis
 from .mixed_precision import autocast
-from .recipe import Recipe
+from .recipe import HeadTraining, Recipe
 from .run_folder import RunFolder
 from .synthesis import drawn_windows
 from .trainer import Trainer, cosine
-
-PART = "head"
-
-
-def network_of(recipe: Recipe, run: RunFolder) -> SegWithU:
-    """Build the run's best backbone with a fresh head."""
-    spec = spec_of(recipe)
-    run.check_network(spec.kind)
-    backbone = build_backbone(spec)
-    load_state(backbone, run.load_best("backbone"), str(run.path))
-    torch.manual_seed(recipe.head_training.seed)
-    example = example_input(spec, len(recipe.input.channels), recipe.input.window_zyx)
-    head = recipe.head
-    sizes = (head["feature_channels"], head["probes"], head["aleatoric"])
-    return SegWithU(backbone, head["taps"], example, head["variant"], *sizes)
 
 
 class HeadTrainer(Trainer):
@@ -60,7 +45,9 @@ class HeadTrainer(Trainer):
         run: holds the trained backbone; everything is written there.
     """
 
-    part = PART
+    settings: HeadTraining
+    network: SegWithU
+    part = "head"
     scores: ClassVar[Mapping[str, str]] = {
         "select_nll": "validation NLL {:.5f}",
         "select_error_ce": "error cross-entropy {:.5f}",
@@ -74,7 +61,14 @@ class HeadTrainer(Trainer):
         self.settings = recipe.head_training
         self.patience = self.settings.patience
         self.out_of_fold: list[nn.Module] = []
-        self.network = network_of(recipe, run)
+        spec = spec_of(recipe)
+        run.check_network(spec.kind)
+        backbone = build_backbone(spec)
+        load_state(backbone, run.load_best("backbone"), str(run.path))
+        torch.manual_seed(self.settings.seed)
+        example = example_input(spec, len(recipe.input.channels), recipe.input.window_zyx)
+        sizes = [recipe.head[name] for name in ("feature_channels", "probes", "aleatoric")]
+        self.network = SegWithU(backbone, recipe.head["taps"], example, recipe.head["variant"], *sizes)
         self.loss = head_type(recipe.head["variant"]).loss
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
@@ -82,8 +76,8 @@ class HeadTrainer(Trainer):
         window = training_window(recipe, self.settings)
         drawn = drawn_windows(recipe, window)
         source = (transform, None) if drawn is None else (None, drawn.draw)
-        sampler = WindowSampler(train, window, self.settings.seed, *source)
-        super().__init__(self.settings, train, validation, run, self.network, parameters, sampler)
+        self.sampler = WindowSampler(train, window, self.settings.seed, *source)
+        super().__init__(train, validation, run, parameters)
 
     def modules(self) -> dict[str, nn.Module]:
         """Return fusion and head."""

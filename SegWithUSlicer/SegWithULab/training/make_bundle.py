@@ -5,20 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from SegWithUCore.models import bundle as bundle_format
 from SegWithUCore.models.bundle import Bundle, HeadSpec, check_bundle, file_sha256, write_bundle_json
-from SegWithUCore.models.bundle_network import empty_network, load_network, write_weights
+from SegWithUCore.models.bundle_network import load_network, write_weights
 from SegWithUCore.models.installed import resolve_model
-from SegWithUCore.models.model_card import licence_notice, model_card
+from SegWithUCore.models.model_card import licence_notice
+from SegWithUCore.models.nnunet_import import write_imported
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.network import weights as checkpoints
 from SegWithUCore.network.backbones.user_network import network_file, network_sha256
 from SegWithUCore.network.heads import head_plugin
+from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.network.specs import is_user_network
 from SegWithUCore.util.atomic_files import atomic_folder
-from SegWithUCore.util.errors import InputError, naming
+from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.input_files import read_bounded, regular_file
 
 from .backbone import spec_of
@@ -87,11 +87,8 @@ def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[
     """
     data = read_recipe_json(path)
     if not names_a_model(data):
-        raise InputError(
-            f'{path} does not say whose backbone to train on: give "backbone": {{"model": "NAME or folder"}}, or train '
-            "one with train-backbone.",
-            "wrong-recipe",
-        )
+        wanted = '"backbone": {"model": "NAME or folder"}'
+        raise InputError(f"{path} names no model: give {wanted}, or use train-backbone.", "wrong-recipe")
     bundle = resolve_model(str(data["backbone"]["model"]))
     described, settings = bundle.to_json(), bundle.default_head.to_json()
     own = {name: settings[name] for name in HEAD_SETTINGS}
@@ -135,8 +132,6 @@ def foreign_licence(run: RunFolder) -> str:
 
 
 MAXIMUM_LICENCE_BYTES = 1 << 20
-HEAD_SEED = 0
-"""Of the random weights of a head that no file brings."""
 PAPER_TAPS = ["upsamples.1.conv_block", "upsamples.2.conv_block", "output_block"]
 """Taps of the authors' head on their DynUNet of five levels."""
 
@@ -167,23 +162,15 @@ def import_checkpoint(
     origin = f"imported from {source.resolve().parent.name}/{source.name} ({kind}, SHA-256 {file_sha256(source)})"
     facts = {"ood_reference": None, "origin": origin}
     bundle = plain_bundle(recipe_from_json(blocks, str(recipe_file)), "0" * 64, facts, trained=brings_head)
-    check_bundle(bundle, str(recipe_file))
-    torch.manual_seed(HEAD_SEED)
-    with naming(str(recipe_file)):
-        network = empty_network(bundle)
-    if brings_head:
-        checkpoints.load_authors_checkpoint(network, source)
-    else:
-        checkpoints.load_state(network.backbone, checkpoints.read_state_dict(source), str(source))
+
+    def fill(network: SegWithU) -> None:
+        if brings_head:
+            checkpoints.load_authors_checkpoint(network, source)
+        else:
+            checkpoints.load_state(network.backbone, checkpoints.read_state_dict(source), str(source))
+
     text = licence_notice(bundle.about) if licence is None else _text(licence)
-    with atomic_folder(target, overwrite) as work:
-        digest = write_weights(
-            work, checkpoints.unique_state(network.backbone), {bundle.default_head.name: network.head_state()}
-        )
-        written = write_bundle_json(replace(bundle, weights_sha256=digest), work, str(recipe_file))
-        (work / bundle_format.CARD_FILE).write_text(model_card(written), encoding="utf-8")
-        (work / bundle_format.LICENCE_FILE).write_text(text, encoding="utf-8")
-    return replace(written, folder=target)
+    return write_imported(bundle, str(recipe_file), fill, text, target, overwrite)
 
 
 def _described(source: Path, blocks: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from SegWithUCore.util.errors import InputError
 
 BFLOAT16 = "bfloat16"
+_IN_FLOAT32 = "set 'precision' to \"float32\" under 'backbone_training'"
 _CAST = (torch.float32, torch.bfloat16, torch.float16)
 """What autocast casts; it leaves float64 as it is."""
 
@@ -45,10 +46,8 @@ def check_gradients(network: nn.Module, precision: str) -> None:
         name or "the network" for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule)
     ]
     if scripted and precision == BFLOAT16:
-        raise InputError(
-            f"The recipe trains in bfloat16, and {scripted[0]} is TorchScript, whose gradients would be wrong on some "
-            f"processors: set 'precision' to \"float32\" under 'backbone_training'."
-        )
+        problem = f"{scripted[0]} is TorchScript, whose gradients would be wrong in bfloat16 on some processors"
+        raise InputError(f"The recipe's {problem}: {_IN_FLOAT32}.")
 
 
 class SliceWiseGradients(TorchFunctionMode):
@@ -114,11 +113,8 @@ def _concerned(input: torch.Tensor, weight: torch.Tensor) -> bool:
     mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     low = input.dtype in _CAST and weight.dtype in _CAST if mixed else input.dtype == weight.dtype == torch.bfloat16
     if low and not torch.is_grad_enabled():
-        raise InputError(
-            "The network computes convolutions without gradients while it is trained, and theirs in bfloat16 may be "
-            "wrong: give torch.utils.checkpoint use_reentrant=False, or set 'precision' to \"float32\" under "
-            "'backbone_training'."
-        )
+        problem = "The network computes convolutions without gradients in training, and theirs in bfloat16 may be wrong"
+        raise InputError(f"{problem}: give torch.utils.checkpoint use_reentrant=False, or {_IN_FLOAT32}.")
     return low
 
 
@@ -171,11 +167,7 @@ def weight_gradient(
     Returns:
         As `weight`.
     """
-    (stride, *strides), (padding, *paddings), (dilation, *dilations) = (
-        geometry.stride,
-        geometry.padding,
-        geometry.dilation,
-    )
+    (stride, *strides), (padding, *paddings), (dilation, *dilations) = geometry[:3]
     if padding:
         input = functional.pad(input, [0, 0, 0, 0, padding, padding])
     flat, last = _slices(grad_output), stride * (grad_output.shape[2] - 1) + 1

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from SegWithUCore.io.grid import times
 from SegWithUCore.io.inputs import stem_of
 from SegWithUCore.util.atomic_files import write_text
 from SegWithUCore.util.csv_files import write_csv
@@ -193,8 +194,7 @@ def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress,
         sources = [f"{table}:{role}" for role in roles_of(table) if role != "test"]
     cases = [case for source in sources for case in find_cases(source)]
     if not cases:
-        problem = f"{table} has test cases only: add train, select and calibration cases."
-        raise UsageError(problem, code="no-data-set")
+        raise UsageError(f"{table} has test cases only: add train, select and calibration cases.", "no-data-set")
     found = survey(cases, progress)
     used, folder = {file.name for case in cases for file in case.channels}, cases[0].channels[0].parent
     left = sorted({file.name for file in folder.iterdir() if stem_of(file)} - used)
@@ -204,11 +204,8 @@ def _survey_of(data: Path, table: Path, leave_out_bad: bool, progress: Progress,
     for message in (*found.unusable.values(), *found.warnings):
         note(message)
     if found.unusable and not leave_out_bad:
-        raise InputError(
-            f"{len(found.unusable)} of {len(cases)} cases cannot be used (see above): correct them, or pass "
-            "--leave-out-bad.",
-            code="unusable-cases",
-        )
+        unusable = f"{len(found.unusable)} of {len(cases)} cases cannot be used (see above)"
+        raise InputError(f"{unusable}: correct them, or pass --leave-out-bad.", "unusable-cases")
     add_names(found, data / "dataset.json")
     return found
 
@@ -251,11 +248,8 @@ def patients_by_name(names: Sequence[str], pattern: str | None = None) -> dict[s
         except (re.error, IndexError):
             found[name] = ""
         if not found[name]:
-            raise UsageError(
-                f"--patient-pattern {pattern!r} does not find a patient in the name {name}: give a regular expression "
-                "with a group, such as '(patient[0-9]+)'.",
-                "wrong-usage",
-            )
+            problem = f"--patient-pattern {pattern!r} does not find a patient in the name {name}"
+            raise UsageError(f"{problem}: give one with a group, such as '(patient[0-9]+)'.", "wrong-usage")
     return found
 
 
@@ -270,12 +264,8 @@ def roles(patients: Mapping[str, str]) -> dict[str, str]:
     """
     known = sorted(set(patients.values()))
     if len(known) < FEWEST_PATIENTS:
-        there = "is 1 patient" if len(known) == 1 else f"are {len(known)} patients"
-        raise InputError(
-            f"There {there}, and {FEWEST_PATIENTS} are the fewest to train, choose, calibrate and "
-            "test on: add cases, or write a split table (columns case, role, patient).",
-            "too-few-patients",
-        )
+        ways = "add cases, or write a split table (columns case, role, patient)"
+        raise InputError(f"{len(known)} of {FEWEST_PATIENTS} needed patients are there: {ways}.", "too-few-patients")
     order = [known[place] for place in np.random.default_rng(0).permutation(len(known))]
     drawn = {order.pop(): role for role, share in SHARES.items() for _ in range(max(1, round(share * len(known))))}
     return {case: drawn.get(patient, "train") for case, patient in patients.items()}
@@ -373,7 +363,7 @@ def _spacing(found: Survey, orientation: str, options: PlanOptions, choices: Cho
         median[axis] = max(np.percentile(spacings[:, axis], 10), np.delete(median, axis).max())
         reason = "median of the images; across thick slices their 10th percentile, so that few slices are lost"
     value = tuple(float(f"{part:.5g}") for part in median)
-    choices["spacing"] = f"{_times(value)} mm", reason
+    choices["spacing"] = f"{times(value)} mm", reason
     return value
 
 
@@ -406,7 +396,7 @@ def _window(
     )
     covers = bool(np.all(np.array(rounded) >= wanted))
     what = "covers most cases whole" if covers else f"cut out of larger images, at most {WINDOW_VOXELS:,} voxels"
-    choices["window"] = f"{_times(rounded)} voxels", what
+    choices["window"] = f"{times(rounded)} voxels", what
     choices["levels"] = str(levels), f"the deepest keeps {FEWEST_DEEPEST} voxels or more along an axis"
     if flat:
         reason = f"slices are {ratio:.1f} times as thick as pixels are wide, so their number is never halved"
@@ -444,7 +434,7 @@ def _labels(found: Survey, options: PlanOptions) -> list[dict[str, Any]]:
     return labels
 
 
-def time_step(recipe: Recipe, steps: int = 2) -> float:
+def time_step(recipe: Recipe) -> float:
     """Train the backbone for a few steps on noise, and return the seconds of the fastest after the first."""
     from .backbone import BackboneTrainer
     from .run_folder import RunFolder
@@ -459,7 +449,7 @@ def time_step(recipe: Recipe, steps: int = 2) -> float:
         run.start(recipe, {})
         trainer = BackboneTrainer(recipe, [noise] * size, [], run)
         batch, seconds = trainer.sampler.batch(0, range(size)), []
-        for number in range(1 + steps):
+        for number in range(3):
             started = time.perf_counter()
             trainer._step(batch, range(size), number)
             seconds.append(time.perf_counter() - started)
@@ -506,7 +496,3 @@ def has_bfloat16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _times(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:g}" for value in values)

@@ -178,16 +178,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as it stands, defaults filled in."""
-        return {
-            "about": dict(self.about),
-            "input": self.input.to_json(),
-            "labels": [label.to_json() for label in self.labels],
-            "backbone": dict(self.backbone),
-            "head": dict(self.head),
-            "backbone_training": asdict(self.backbone_training),
-            "head_training": asdict(self.head_training),
-            **({"synthesis": asdict(self.synthesis)} if self.synthesis else {}),
-        }
+        blocks = asdict(self) | {"input": self.input.to_json()}
+        return {name: block for name, block in blocks.items() if block is not None}
 
 
 def read_recipe(path: Path, backbone: Mapping[str, Any] | None = None, head: Mapping[str, Any] | None = None) -> Recipe:
@@ -227,19 +219,14 @@ def recipe_from_json(
     """Build a recipe from parsed JSON; `source` names it in messages. See `read_recipe`."""
     block = data.get("backbone")
     if isinstance(block, Mapping) and "model" in block:
-        raise InputError(
-            f"{source} takes its backbone from the model {shown(block['model'])}: only train-head can, give it there.",
-            "wrong-recipe",
-        )
+        found = f"{source} takes its backbone from the model {shown(block['model'])}"
+        raise InputError(f"{found}: only train-head can, give it there.", "wrong-recipe")
     # First, since which fields belong to an unknown kind no schema can say.
     kind = block.get("kind") if isinstance(block, Mapping) else None
     known = [name for name in schema(_KINDS) if not name.startswith("$") and name != "title"]
     if isinstance(kind, str) and kind not in known and not is_user_network(kind):
-        raise InputError(
-            f"{source} has {shown(kind)} for 'kind' (backbone): choose from {', '.join(known)}, or, for your own "
-            f"network, {USER_PREFIX}FACTORY.",
-            "wrong-recipe",
-        )
+        ways = f"choose from {', '.join(known)}, or, for your own network, {USER_PREFIX}FACTORY"
+        raise InputError(f"{source} has {shown(kind)} for 'kind' (backbone): {ways}.", "wrong-recipe")
     check_schema(data, schema(Path(__file__).with_name("recipe.schema.json")), source, SEE_RECIPES, "a recipe")
     try:
         check_label_values([entry["value"] for entry in data["labels"]], source)

@@ -42,11 +42,9 @@ def check_recipe(recipe: Recipe, source: str, trains_backbone: bool = True) -> N
         filters, flat = recipe.backbone["filters"], recipe.backbone.get("flat_levels", 0)
         heads, most = recipe.backbone_training.deep_supervision_heads if trains_backbone else 0, len(filters) - 2
         if len(filters) < FEWEST_LEVELS or flat > len(filters) or heads > most:
-            raise InputError(
-                f"{source} has 'filters' {shown(filters)}, 'flat_levels' {flat} and 'deep_supervision_heads' {heads}: "
-                f"give {FEWEST_LEVELS} levels or more, no more flat ones, and {max(most, 0)} heads at most.",
-                "wrong-recipe",
-            )
+            found = f"'filters' {shown(filters)}, 'flat_levels' {flat} and 'deep_supervision_heads' {heads}"
+            wanted = f"{FEWEST_LEVELS} levels or more, no more flat ones, and {max(most, 0)} heads at most"
+            raise InputError(f"{source} has {found}: give {wanted}.", "wrong-recipe")
     head = recipe.head
     with naming(source):
         drawn_windows(recipe)
@@ -61,11 +59,8 @@ def check_recipe(recipe: Recipe, source: str, trains_backbone: bool = True) -> N
         sizes = (head["feature_channels"], head["probes"], head["aleatoric"])
         network = SegWithU(build_backbone(spec), head["taps"], example, head["variant"], *sizes)
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise InputError(
-            f"{source} has the head '{head['variant']}', which has no parameters to train: leave train-head out and "
-            "calibrate, or choose another head.",
-            "wrong-recipe",
-        )
+        found = f"{source} has the head '{head['variant']}', which has no parameters to train"
+        raise InputError(f"{found}: calibrate without train-head, or choose another.", "wrong-recipe")
     check_bundle(plain_bundle(recipe, "0" * 64, {"ood_reference": None}), source)
 
 
@@ -79,8 +74,7 @@ def check_labels_occur(recipe: Recipe, cases: Sequence[PreparedCase], source: st
     absent = [label for index, label in enumerate(recipe.labels) if index not in seen and index > 0]
     if absent:
         names = ", ".join(f"{label.name} ({label.value})" for label in absent)
-        message = f"No training case holds {names}, which {source} names: remove it there, or check the references."
-        raise InputError(message, "unknown-label")
+        raise InputError(f"No training case holds {names}, which {source} names: remove it there.", "unknown-label")
 
 
 def with_another_head(kept: Recipe, given: Recipe, source: str) -> Recipe:
@@ -95,8 +89,5 @@ def with_another_head(kept: Recipe, given: Recipe, source: str) -> Recipe:
     """
     for block in ("input", "labels", "backbone", "synthesis"):
         if getattr(kept, block) != getattr(given, block):
-            raise UsageError(
-                f"Block '{block}' of {source} differs from the run's recipe: change only the head, or start a new run.",
-                "other-recipe",
-            )
+            raise UsageError(f"Block '{block}' of {source} is not the run's: change only the head.", "other-recipe")
     return replace(kept, about=given.about, head=given.head, head_training=given.head_training)

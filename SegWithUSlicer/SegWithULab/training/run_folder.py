@@ -62,10 +62,8 @@ class RunFolder:
         epochs = len(read_csv(log)) - 1 if log.is_file() else 0
         planned = getattr(self.recipe(), f"{part}_training").epochs
         if epochs not in (planned, facts.get(f"{part}_finished")):
-            raise InputError(
-                f"The {part} in {self.path} is not finished, {epochs} of {planned} epochs are completed: resume with "
-                f"`segwithu train-{part} --run {self.path} --resume`."
-            )
+            found = f"The {part} in {self.path} is not finished, {epochs} of {planned} epochs are completed"
+            raise InputError(f"{found}: resume with `segwithu train-{part} --run {self.path} --resume`.")
 
     def check_network(self, kind: str) -> None:
         """Note the hash of a user's own network when the run begins, and compare with it later.
@@ -79,19 +77,14 @@ class RunFolder:
         if known is None:
             self.add_facts({"network_file": str(network_file(kind)), "network_sha256": found})
         elif known != found:
-            raise InputError(
-                f"{network_file(kind)} is not what {self.path} began with (SHA-256 {known[:12]}...): restore it, or "
-                "begin again with --restart."
-            )
+            found = f"{network_file(kind)} is not what {self.path} began with (SHA-256 {known[:12]}...)"
+            raise InputError(f"{found}: restore it, or begin again with --restart.")
 
     def _read_json(self) -> dict[str, Any]:
         file = self.path / "run.json"
         if not is_there(file):
-            raise InputError(
-                f"{self.path} is not a training run: it has no run.json; start with train-backbone, or with train-head "
-                "--recipe on a model.",
-                "not-a-run",
-            )
+            ways = "start with train-backbone, or with train-head --recipe on a model"
+            raise InputError(f"{self.path} is not a training run: it has no run.json; {ways}.", "not-a-run")
         data = read_json_object(file, "begin again with --restart")
         if not all(isinstance(data.get(block), dict) for block in ("recipe", "facts")):
             raise InputError(f"{file} has no blocks 'recipe' and 'facts': restart with --restart.", "not-a-run")

@@ -82,11 +82,9 @@ def check_unseen(role: str, given: Mapping[str, str], known: Known, allowed: boo
         if not allowed:
             name, before = given[both[0]], seen[both[0]]
             alias = f" under the name {before}" if before and before != name else ""
-            raise UsageError(
-                f"{len(both)} of {len(given)} {role} cases were seen before: the image of {name} is that of "
-                f"{ROLE_WORDS[other]}{alias}; leave them out, or pass {ALLOW}, which the model card will say.",
-                "seen-cases",
-            )
+            found = f"{len(both)} of {len(given)} {role} cases were seen before: the image of {name} is that of "
+            ways = f"leave them out, or pass {ALLOW}, which the model card will say"
+            raise UsageError(f"{found}{ROLE_WORDS[other]}{alias}; {ways}.", "seen-cases")
         harm = "metrics look better than on new cases"
         if role == "calibration":
             harm = "an error probability fitted on them may be too low on new cases"

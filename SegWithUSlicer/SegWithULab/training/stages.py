@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from SegWithUCore.util.atomic_files import atomic_file
-from SegWithUCore.util.errors import CancelledError, InputError, UsageError
+from SegWithUCore.util.errors import CancelledError, InputError, UsageError, unreadable_named, wrong_values_named
 from SegWithUCore.util.input_files import is_there
 from SegWithUCore.util.progress import Progress, part_of, silent
 from SegWithUCore.util.run_lock import run_lock
@@ -111,10 +111,9 @@ def run_stages(
             try:
                 _do(folder, entries, stage, _named(share, f"stage {place}, {stage.name}"), redo)
             except (KeyboardInterrupt, CancelledError):
-                raise CancelledError(
-                    f"cancelled in stage {place} ('{stage.name}'); the stages before it and finished epochs are kept "
-                    f"in {folder}; run the same command to resume."
-                ) from None
+                kept = f"the stages before it and finished epochs are kept in {folder}"
+                message = f"cancelled in stage {place} ('{stage.name}'); {kept}; run the same command to resume."
+                raise CancelledError(message) from None
         return {stage.name: dict(entries[stage.name].facts or {}) for stage in stages}
 
 
@@ -148,7 +147,7 @@ def content_sha256(path: Path) -> str:
         InputError: it cannot be read.
     """
     digest = hashlib.sha256()
-    try:
+    with unreadable_named(path):
         if not path.is_dir():
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -156,8 +155,6 @@ def content_sha256(path: Path) -> str:
             with inner.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{inner.relative_to(path).as_posix()}\0{content}\n".encode())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
     return digest.hexdigest()
 
 
@@ -173,11 +170,9 @@ def _do(folder: Path, entries: dict[str, _Entry], stage: Stage, progress: Progre
         return
     if not redo and ((changed and is_edited) or (stage.costly and (changed or is_edited))):
         what = f"its input '{changed[0]}'" if changed else "what it made"
-        raise UsageError(
-            f"{what} has changed since stage '{stage.name}' in {folder} was completed: revert it, choose another "
-            "folder, or give --redo to repeat this stage and all later ones.",
-            "other-recipe",
-        )
+        ways = "revert it, choose another folder, or give --redo to repeat this stage and all later ones"
+        changed_since = f"{what} has changed since stage '{stage.name}' in {folder} was completed"
+        raise UsageError(f"{changed_since}: {ways}.", "other-recipe")
     again = entry is not None and not entry.done and not changed
     _write(folder, entries, stage, _Entry(False, inputs))
     progress("", 0.0)
@@ -198,8 +193,7 @@ def _digest(value: Any, stage: str) -> str:
     if not isinstance(value, Path):
         return hashlib.sha256(to_json(value).encode()).hexdigest()
     if not value.exists():
-        message = f"{value} is not there, and the stage '{stage}' needs it: restore it, or begin again."
-        raise InputError(message, "missing-file")
+        raise InputError(f"{value} is not there, and the stage '{stage}' needs it: restore it.", "missing-file")
     return content_sha256(value)
 
 
@@ -219,8 +213,6 @@ def _read(folder: Path) -> dict[str, _Entry]:
     file = folder / STAGES_FILE
     if not is_there(file):
         return {}
-    try:
-        data = read_json_object(file, "remove it to begin again")
-        return dict(typed(dict[str, _Entry], data.get("stages"), "stages"))
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}): remove it to begin again.", "damaged-file") from error
+    again = "remove it to begin again"
+    with wrong_values_named(file, again, "damaged-file"):
+        return dict(typed(dict[str, _Entry], read_json_object(file, again).get("stages"), "stages"))

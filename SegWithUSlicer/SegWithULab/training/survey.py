@@ -88,12 +88,10 @@ def check_patients(steps: Mapping[str, float | None], patients: Mapping[str, str
     if len(pairs) < FEWEST_PAIRS:
         return
     named = ", ".join(f"{one} and {other}" for one, other in pairs[:3])
-    raise InputError(
-        f"{len(pairs)} pairs of cases look like parts of one scan, such as its left and right side: {named}. Their "
-        "numbers are neighbours, and they share a step of grey values that no other case has. Give a split table with "
-        "a column patient; if they are different patients, pass --different-patients.",
-        code="cases-of-one-scan",
-    )
+    found = f"{len(pairs)} pairs of cases look like parts of one scan, such as its two sides ({named}): their "
+    found += "numbers are neighbours, and no other case has their step of grey values"
+    ways = "give a split table with a column patient, or, if they are different patients, --different-patients"
+    raise InputError(f"{found}; {ways}.", "cases-of-one-scan")
 
 
 SAME, ALIKE = 0.9995, 0.99
@@ -207,10 +205,7 @@ def survey(cases: Sequence[Case], progress: Progress = silent) -> Survey:
         progress("reading the data set", number / len(cases), case.name)
         try:
             if len(case.channels) != usual:
-                raise InputError(
-                    f"Case {case.name} has {len(case.channels)} channel(s) and most have {usual}: give it the same "
-                    "files."
-                )
+                raise InputError(f"{case.name} has {len(case.channels)} channel(s), most have {usual}: give as many.")
             found.cases.append(_read(case, found))
         except InputError as error:
             found.unusable[case.name] = str(error)

@@ -75,14 +75,10 @@ class Synthesiser:
         self.class_of = {label: values.index(value) for value in values[1:] for label in named.get(value, ())}
         once = len(self.class_of) == sum(map(len, named.values())) and len(self.partner) == 2 * len(settings.sides)
         if not once or set(named) != set(values[1:]) or len(spec.channels) > 1:
-            wanted = "labels in 'classes' for each label value of the model, no label twice, and one channel"
-            raise InputError(f"The block 'synthesis' needs {wanted}.", "wrong-recipe")
+            raise _lacking("labels in 'classes' for each label value of the model, no label twice, and one channel")
         free_of_scale = spec.channel_normalisations[0].kind in ("volume", "range")
         if not free_of_scale or spec.nnunet is not None or spec.slice_edge is not None:
-            wanted = (
-                "an input of kind 'volume' or 'range', without 'nnunet' and 'slice_edge': drawn images have no unit"
-            )
-            raise InputError(f"The block 'synthesis' needs {wanted}.", "wrong-recipe")
+            raise _lacking("an input of kind 'volume' or 'range', not 'nnunet' and 'slice_edge': images have no unit")
 
     def label_map(self, image: sitk.Image) -> LabelMap:
         """Prepare a label map, int16, for drawing windows."""
@@ -92,11 +88,8 @@ class Synthesiser:
         structures = np.argwhere(np.isin(array, list(self.class_of)))
         if not len(structures):
             shown = ", ".join(map(str, labels[:8]))
-            raise InputError(
-                f"A label map holds none of the labels in 'classes' of the block 'synthesis' (found: {shown}): correct "
-                "the recipe or the cases.",
-                "unknown-label",
-            )
+            found = f"A label map holds none of the labels in 'classes' of the block 'synthesis' (found: {shown})"
+            raise InputError(f"{found}: correct the recipe or the cases.", "unknown-label")
         box = np.percentile(structures, (0.5, 99.5), 0)
         indices = np.searchsorted(labels, array).astype(np.uint8 if len(labels) <= 256 else np.int16)
         spacing = np.array(turned.GetSpacing()[::-1])
@@ -222,6 +215,10 @@ class Synthesiser:
         bias = _grown(_normal((1, knots, knots, knots), generator) * generator.uniform(0, 0.35), shape)[0]
         noise = _normal(shape, generator) * generator.uniform(0, 0.05)
         return functional.interpolate(image, shape, mode="trilinear")[0, 0] * bias.exp() + noise
+
+
+def _lacking(wanted: str) -> InputError:
+    return InputError(f"The block 'synthesis' needs {wanted}.", "wrong-recipe")
 
 
 def drawn_windows(recipe: Recipe, window: Sequence[int] | None = None) -> Synthesiser | None:

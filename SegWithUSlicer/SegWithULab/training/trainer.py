@@ -26,14 +26,16 @@ class Trainer(ABC):
     like an uninterrupted one, unless epochs are cut to keep within `budget_s`.
 
     Args:
-        settings: of this training.
         train: prepared cases.
         validation: prepared cases that choose the best epoch; if there are none, the last epoch is kept.
         run: where everything is written.
-        network: what is trained.
-        parameters: those of its parameters that the optimiser changes.
-        sampler: cuts the windows of a batch.
+        parameters: those of the network's parameters that the optimiser changes.
     """
+
+    settings: BackboneTraining | HeadTraining
+    network: nn.Module
+    sampler: WindowSampler
+    """Of this training; what is trained; cuts the windows of a batch. A subclass makes them first."""
 
     part: ClassVar[str]
     """Of the run folder's file names."""
@@ -48,24 +50,19 @@ class Trainer(ABC):
 
     def __init__(
         self,
-        settings: BackboneTraining | HeadTraining,
         train: Sequence[PreparedCase],
         validation: Sequence[PreparedCase],
         run: RunFolder,
-        network: nn.Module,
         parameters: Sequence[nn.Parameter],
-        sampler: WindowSampler,
     ) -> None:
-        self._common = settings
         self.train_cases = train
         self.validation_cases = validation
         self.run = run
-        self.trained, self.sampler = network, sampler
-        self.parameters = list(parameters)
-        rate, decay = settings.learning_rate, settings.weight_decay
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=decay)
+        self.parameters = parameters
+        rate, decay = self.settings.learning_rate, self.settings.weight_decay
+        self.optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
         self.rows: list[dict[str, float]] = []
-        self.best, self.best_epoch, self.next_epoch, self.epochs = math.inf, -1, 0, settings.epochs
+        self.best, self.best_epoch, self.next_epoch, self.epochs = math.inf, -1, 0, self.settings.epochs
         self.scheduler = self._scheduler()
 
     @abstractmethod
@@ -117,12 +114,13 @@ class Trainer(ABC):
 
     def fit(self, progress: Progress = silent) -> None:
         """Train until the last epoch or until patience is out; writes log and checkpoints after each epoch."""
-        every = self._common.validate_every
         self._keep_to_budget()
         while (epoch := self.next_epoch) < self.epochs and epoch - 1 - self.best_epoch < self.patience:
             started = time.monotonic()
             terms = self._epoch(epoch, progress)
-            validates = bool(self.validation_cases) and (epoch == self.epochs - 1 or epoch % every == 0)
+            validates = bool(self.validation_cases) and (
+                epoch == self.epochs - 1 or epoch % self.settings.validate_every == 0
+            )
             scores = self.score() if validates else {}
             self._note(epoch, terms, scores, time.monotonic() - started)
             shown = [text.format(scores[name]) for name, text in self.scores.items() if name in scores]
@@ -132,7 +130,7 @@ class Trainer(ABC):
 
     def _report(self, progress: Progress, done: float, epoch: int, loss: float, shown: Sequence[str] = ()) -> None:
         """Report that so many epochs are done."""
-        late = "" if self.epochs == self._common.epochs else f" (of {self._common.epochs} planned: it runs late)"
+        late = "" if self.epochs == self.settings.epochs else f" (of {self.settings.epochs} planned: it runs late)"
         detail = [f"epoch {epoch + 1}/{self.epochs}{late}", f"loss {loss:.4f}", *shown]
         progress(f"training the {self.part}", min(done / self.epochs, 1.0), ", ".join(detail))
 
@@ -145,10 +143,10 @@ class Trainer(ABC):
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
         """Train on every case once; returns the mean terms of the loss."""
-        settings, count = self._common, len(self.train_cases)
+        settings, count = self.settings, len(self.train_cases)
         order, size = epoch_order(settings.seed, epoch, count), settings.batch_size
         batches = [order[i : i + size] for i in range(0, len(order), size)]
-        self.trained.train()
+        self.network.train()
         sums: dict[str, float] = {}
         for number, cases in enumerate(batches):
             seed = case_seed(settings.seed, epoch, count + number)
@@ -161,15 +159,13 @@ class Trainer(ABC):
         loss, terms = self.loss_of(batch, cases, seed)
         self.optimiser.zero_grad()
         loss.backward()
-        size = nn.utils.clip_grad_norm_(self.parameters, self._common.gradient_clip)
+        size = nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip)
         if not torch.isfinite(size + loss.detach()):  # no step can be made, before the weights are spoilt
-            other = "" if self._common.precision == "float32" else " or the 'precision' \"float32\""
-            raise InputError(
-                f"Training of the {self.part} in {self.run.path} stopped in epoch {self.next_epoch + 1} (loss "
-                f"{float(loss.detach()):g}, gradient norm {float(size):g}). Earlier epochs are kept: restart with a "
-                f"lower 'learning_rate'{other} under '{self.part}_training'.",
-                "training-diverged",
-            )
+            other = "" if self.settings.precision == "float32" else " or the 'precision' \"float32\""
+            found = f"loss {float(loss.detach()):g}, gradient norm {float(size):g}; earlier epochs are kept"
+            where = f"Training of the {self.part} in {self.run.path} stopped in epoch {self.next_epoch + 1} ({found})"
+            ways = f"restart with a lower 'learning_rate'{other} under '{self.part}_training'"
+            raise InputError(f"{where}: {ways}.", "training-diverged")
         self.optimiser.step()
         self.scheduler.step()
         self.after_step()
@@ -178,8 +174,8 @@ class Trainer(ABC):
     def _scheduler(self) -> LambdaLR:
         """Make a scheduler for the next epoch. It has no state but the step."""
         for group in self.optimiser.param_groups:
-            group["initial_lr"] = self._common.learning_rate
-        an_epoch = -(-len(self.train_cases) // self._common.batch_size)
+            group["initial_lr"] = self.settings.learning_rate
+        an_epoch = -(-len(self.train_cases) // self.settings.batch_size)
         steps, first = self.epochs * an_epoch, self.next_epoch * an_epoch
         return LambdaLR(self.optimiser, lambda step: self.rate(step, steps), last_epoch=first - 1)
 

@@ -141,7 +141,7 @@ def test_a_name_alone_makes_no_patient(found: Found) -> None:
         (("A", "ABCD"), {}, "run1 has seen all of the patients of --fold-cases"),
         (("AX", "C"), {}, r"run0 was trained with 1 case\(s\) that are not among --fold-cases, X first"),
         (("A", "C"), {"names": "abcde"}, "1 of 5 --fold-cases are no training cases of the model hippocampus, e first"),
-        (("A", "C"), {"own": "xd"}, r"--fold-cases and --own share 1 case\(s\) \(same voxels or patient\), such as d"),
+        (("A", "C"), {"own": "xd"}, r"--fold-cases and --own share 1 case\(s\) or patients, such as d"),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(

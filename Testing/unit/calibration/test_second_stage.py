@@ -58,9 +58,9 @@ def test_slabs_with_a_halo_give_the_bits_of_the_whole(steps: Steps) -> None:
             steps,
         )
         low, high = max(0, first - halo), min(SHAPE[0], last + halo)
-        moved = replace(doubt, voxels=(doubt.voxels[0] + first, *doubt.voxels[1:]))
+        moved = replace(doubt, voxels=(doubt.voxels[0] + first - low, *doubt.voxels[1:]))
         mask = (MASK[0][low:high].copy(), MASK[1][low:high].copy())
-        features = moved.features(IMAGE[:, low:high].copy(), PROBABILITY[low:high].copy(), steps, low, mask)
+        features = moved.features(IMAGE[:, low:high].copy(), PROBABILITY[low:high].copy(), steps, mask)
         here = wanted[planes]
         assert np.array_equal(stage.probability(features), here[doubt.voxels])
 

@@ -49,10 +49,10 @@ def test_spearman_equals_scipy(ties: bool) -> None:
 
 def test_intervals_are_judged_by_what_they_hold_and_how_wide_they_are() -> None:
     found = interval_metrics([1, 0, 5, np.nan, 0], [3, 1, 6, 1, 1], [3, 2, 4, 1, 0])
-    assert (found.coverage, found.cases) == (0.5, 4)
-    assert found.width == pytest.approx(5 / 4)
-    assert found.relative_width == pytest.approx((2 / 3 + 1 / 2 + 1 / 4) / 3)
-    assert interval_metrics([np.nan], [np.nan], [1.0]).cases == 0
+    assert (found["coverage"], found["cases"]) == (0.5, 4)
+    assert found["width"] == pytest.approx(5 / 4)
+    assert found["relative_width"] == pytest.approx((2 / 3 + 1 / 2 + 1 / 4) / 3)
+    assert interval_metrics([np.nan], [np.nan], [1.0])["cases"] == 0
 
 
 def test_phases_of_one_patient_are_drawn_together() -> None:

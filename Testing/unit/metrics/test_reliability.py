@@ -47,9 +47,8 @@ def test_ece_by_histogram_equals_sorting(bins: int) -> None:
 
 def test_parts_add_up_to_the_whole() -> None:
     probability, event = voxels()
-    parts = counted(probability[:777], event[:777]) + counted(probability[777:], event[777:])
-    whole = counted(probability, event)
-    assert parts.voxels == whole.voxels == probability.size
+    parts, whole = counted(probability[:777], event[:777]), counted(probability, event)
+    parts.add(probability[777:], event[777:])
     assert parts.expected_calibration_error() == pytest.approx(whole.expected_calibration_error(), rel=1e-9)
     assert parts.diagram() == whole.diagram()
 
@@ -57,14 +56,14 @@ def test_parts_add_up_to_the_whole() -> None:
 def test_the_diagram_shows_mean_probability_and_observed_share_of_each_bin() -> None:
     probability, event = voxels()
     found = counted(probability, event).diagram(10)
-    assert [round(10 * bar.low) for bar in found] == list(range(10))
-    assert sum(bar.voxels for bar in found) == probability.size
+    assert [round(10 * bar["low"]) for bar in found] == list(range(10))
+    assert sum(bar["voxels"] for bar in found) == probability.size
     for bar in found:
-        here = (probability >= bar.low) & (probability < bar.high)
-        assert bar.voxels == pytest.approx(here.sum(), rel=0.05)
-        assert bar.predicted == pytest.approx(probability[here].mean(), rel=0.01)
-        assert bar.observed == pytest.approx(event[here].mean(), abs=0.01)
-    assert counted(np.array([0.0, -0.0, 1.0]), np.array([False, True, True])).diagram(4)[0].observed == 0.5
+        here = (probability >= bar["low"]) & (probability < bar["high"])
+        assert bar["voxels"] == pytest.approx(here.sum(), rel=0.05)
+        assert bar["predicted"] == pytest.approx(probability[here].mean(), rel=0.01)
+        assert bar["observed"] == pytest.approx(event[here].mean(), abs=0.01)
+    assert counted(np.array([0.0, -0.0, 1.0]), np.array([False, True, True])).diagram(4)[0]["observed"] == 0.5
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan])

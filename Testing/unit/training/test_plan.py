@@ -121,7 +121,7 @@ def test_no_patient_gets_two_roles_and_every_role_has_one() -> None:
     assert all(len(found) == 1 for found in by_patient.values())
     assert set(drawn.values()) == {"train", "select", "calibration", "test"}
     assert roles(patients) == drawn
-    with pytest.raises(InputError, match="There are 9 patients"):
+    with pytest.raises(InputError, match="9 of 10 needed patients"):
         roles({f"p{p}": f"p{p}" for p in range(9)})
 
 

@@ -1,7 +1,5 @@
 """Test-time augmentation with the transforms that the backbone was trained with."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -62,7 +60,8 @@ class Augmentation(Baseline):
         shape = case.array.shape[1:]
         window = self.backbone.bundle.input.window_zyx
         full = [max(size, wanted) for size, wanted in zip(shape, window, strict=True)]
-        place = _centred(shape, full)
+        starts = [(whole - size) // 2 for whole, size in zip(full, shape, strict=True)]  # in the middle
+        place = tuple(slice(start, start + size) for start, size in zip(starts, shape, strict=True))
         image, inside = torch.zeros(len(case.array), *full), torch.zeros(1, *full)
         image[(slice(None), *place)] = torch.from_numpy(case.array)
         inside[(slice(None), *place)] = 1
@@ -75,12 +74,6 @@ class Augmentation(Baseline):
         back = transform.inverse(changed)
         logits, seen = (back[key].as_tensor()[(slice(None), *place)].numpy() for key in ("image", "labels"))
         return np.where(seen > 0.5, logits, case.stitched).astype(np.float32)
-
-
-def _centred(shape: Sequence[int], full: Sequence[int]) -> tuple[slice, ...]:
-    """Slices of a `shape` in the middle of a larger one."""
-    starts = [(whole - size) // 2 for whole, size in zip(full, shape, strict=True)]
-    return tuple(slice(start, start + size) for start, size in zip(starts, shape, strict=True))
 
 
 @baseline("augmentation", title="test-time augmentation")

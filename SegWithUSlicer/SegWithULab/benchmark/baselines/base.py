@@ -51,12 +51,6 @@ class FittingCases:
     calibration: Sequence[Case] = ()
     folds: Sequence[FoldBackbone] = ()
 
-    @property
-    def to_learn_from(self) -> list[tuple[FrozenBackbone, Case]]:
-        """Return cases with the network that segments each as a new one: the calibration cases, then those of folds."""
-        own = [(self.backbone, case) for case in self.calibration]
-        return own + [(fold.backbone, case) for fold in self.folds for case in fold.cases]
-
 
 @dataclass(frozen=True)
 class BaselineInputs:
@@ -198,12 +192,3 @@ class PassAverage:
             rows[0]: UncertaintyPrediction(unsure_of(classes, mean), mean),
             rows[1]: UncertaintyPrediction(self.mutual_information(), mean),
         }
-
-
-def in_parts(progress: Progress, stage: str, cases: Sequence[Case]) -> Callable[[int], None]:
-    """Report how many of the cases are done."""
-
-    def report(number: int) -> None:
-        progress(stage, number / len(cases), cases[min(number, len(cases) - 1)].name)
-
-    return report

@@ -54,25 +54,21 @@ def read_member(folder: Path, backbone: FrozenBackbone) -> Member:
         network, spec, values = load_network(bundle).backbone, bundle.input, [label.value for label in bundle.labels]
         about = f"{folder.name} ({bundle.name} {bundle.about['version']})"
     else:
-        network, spec, values, about = _of_run(folder)
+        run = RunFolder(folder)
+        recipe = run.recipe()
+        network, spec, values = build_backbone(spec_of(recipe)), recipe.input, recipe.label_values
+        load_state(network, run.load_best("backbone"), str(folder))
+        about = f"{folder.name} (seed {recipe.backbone_training.seed})"
     own = backbone.bundle
-    if values != [label.value for label in own.labels] or spec.channels != own.input.channels:
-        raise InputError(
-            f"{folder} has the labels {values} and channels {list(spec.channels)}, but {own.name} has "
-            f"{[label.value for label in own.labels]} and {list(own.input.channels)}: give members of the same task."
-        )
+    own_values = [label.value for label in own.labels]
+    if values != own_values or spec.channels != own.input.channels:
+        found, wanted = (values, list(spec.channels)), (own_values, list(own.input.channels))
+        problem = f"{folder} has labels and channels {found}, not {wanted} as {own.name}"
+        raise InputError(f"{problem}: give members of the same task.")
     digest = tensors_sha256(dict(network.state_dict()))
     if digest == tensors_sha256(dict(backbone.module.state_dict())):
         raise InputError(f"{folder} is the frozen backbone itself: give backbones that were trained with other seeds.")
     return Member(network.to(backbone.device).eval(), spec, digest, about)
-
-
-def _of_run(folder: Path) -> tuple[nn.Module, InputSpec, list[int], str]:
-    run = RunFolder(folder)
-    recipe = run.recipe()
-    network = build_backbone(spec_of(recipe))
-    load_state(network, run.load_best("backbone"), str(folder))
-    return network, recipe.input, recipe.label_values, f"{folder.name} (seed {recipe.backbone_training.seed})"
 
 
 class Ensemble(Baseline):

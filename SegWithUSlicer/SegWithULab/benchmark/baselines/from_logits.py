@@ -54,9 +54,8 @@ class Temperature(base.Baseline):
     def fit(self, cases: base.FittingCases, progress: Progress = silent) -> None:
         """Minimise the NLL of the calibration cases."""
         logits, truths = [], []
-        report = base.in_parts(progress, "fitting temperature scaling", cases.calibration)
         for number, case in enumerate(cases.calibration):
-            report(number)
+            progress("fitting temperature scaling", number / len(cases.calibration), case.name)
             seen = cases.backbone.segmented(case)
             logits.append(seen.logits)
             truths.append(seen.truth)

@@ -71,10 +71,8 @@ class Head(Baseline):
         found = predict(case.images, self.model)
         differing = int(np.count_nonzero(found.classes != case.classes))
         if differing:
-            raise InputError(
-                f"The model {self.title} and the frozen backbone disagree in the class of {differing} voxels of "
-                f"{case.name}: compare models with the same input and backbone."
-            )
+            problem = f"{self.title} and the frozen backbone disagree in the class of {differing} voxels of {case.name}"
+            raise InputError(f"{problem}: compare models with the same input and backbone.")
         answers = {self.rows[0]: UncertaintyPrediction(found.ranking, softmax(tempered_logits(found), 0))}
         if found.error_probability is not None:
             probabilities = softmax(tempered_logits(found, self.model.fitted.tempering_scale), 0)
@@ -93,15 +91,9 @@ def heads_of(bundles: Sequence[Bundle], backbone: FrozenBackbone, device: str) -
     for bundle, title in zip(bundles, titles, strict=True):
         first = backbone.bundle
         if bundle.backbone != first.backbone or backbone_sha256(bundle) != backbone.sha256:
-            raise InputError(
-                f"The models {title} and {titles[0]} have different backbones: a benchmark compares heads on one "
-                "frozen segmentation, so give models that share the backbone."
-            )
+            raise InputError(f"The models {title} and {titles[0]} have different backbones: give models that share it.")
         if bundle.input != first.input or bundle.labels != first.labels:
-            raise InputError(
-                f"The model {title} has another input or other labels than {titles[0]}: give models that differ in "
-                "their heads alone."
-            )
+            raise InputError(f"{title} has another input or other labels than {titles[0]}: differ in heads alone.")
         heads += [Head(Model(bundle, device, spec.name), title, spec.default) for spec in bundle.heads]
     return heads
 

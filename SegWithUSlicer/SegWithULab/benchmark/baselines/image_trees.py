@@ -15,7 +15,7 @@ from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.util.progress import Progress, silent
 
 from ...evaluation.frozen_backbone import FrozenCase
-from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, entropy, in_parts
+from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, entropy
 
 FARTHEST = 20.0
 """Distance beyond which all is equally far, mm or voxels."""
@@ -71,15 +71,15 @@ class ImageTrees(Baseline):
 
     def fit(self, cases: FittingCases, progress: Progress = silent) -> None:
         """Fit on the calibration cases, and on those of folds, which all of the trees see."""
-        known = cases.to_learn_from
-        report = in_parts(progress, "fitting boosted trees", [case for _, case in known])
+        known = [(cases.backbone, case) for case in cases.calibration]
+        known += [(fold.backbone, case) for fold in cases.folds for case in fold.cases]
         random, most = np.random.default_rng(self.seed), max(1, MOST_VOXELS // len(cases.calibration))
         most_of_folds = min(most, max(1, MOST_OF_FOLDS // max(1, len(known) - len(cases.calibration))))
         folds = patient_folds([case.group for case in cases.calibration], FOLDS, self.seed)
         further = np.full(len(known) - len(folds), OF_ALL)
         columns, wrong = [], []
         for number, (backbone, case) in enumerate(known):
-            report(number)
+            progress("fitting boosted trees", number / len(known), case.name)
             seen = backbone.segmented(case)
             voxels, found = self._columns(seen)
             wanted = most if number < len(cases.calibration) else most_of_folds
@@ -87,14 +87,11 @@ class ImageTrees(Baseline):
             columns.append(found[chosen])
             wrong.append(seen.error[voxels][chosen])
         fold = np.repeat(np.concatenate([folds, further]), [len(each) for each in wrong])
-        self._grow(np.concatenate(columns), np.concatenate(wrong), fold, int(folds.max()) + 1)
+        inputs, errors, count = np.concatenate(columns), np.concatenate(wrong), int(folds.max()) + 1
+        others = [fold != number for number in range(count if count > 1 else 0)]  # a fold's trees see all others
+        self._trees = [self._grown(inputs[each], errors[each]) for each in [*others, np.ones(fold.shape, bool)]]
+        self._voxels, self._knows_errors = len(errors), bool(errors.any())
         self._fold_of = {case.name: number for case, number in zip(cases.calibration, folds.tolist(), strict=True)}
-
-    def _grow(self, columns: np.ndarray, wrong: np.ndarray, fold: np.ndarray, count: int) -> None:
-        """Grow one set of trees on each fold's other cases for its own, and one on all for new cases."""
-        others = [fold != number for number in range(count if count > 1 else 0)]
-        self._trees = [self._grown(columns[each], wrong[each]) for each in [*others, np.ones(fold.shape, bool)]]
-        self._voxels, self._knows_errors = len(wrong), bool(wrong.any())
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row; a calibration case is judged as a new one, by trees that have not seen it."""
@@ -121,21 +118,9 @@ class ImageTrees(Baseline):
         """Return the uncertain voxels, and their features for the trees, float32 (voxels, columns)."""
         unsure = 1 - case.probabilities.max(0)
         z, y, x = np.nonzero(unsure >= LEAST_UNSURE)
-        classes, runner_up = case.classes[z, y, x], case.runner_up[z, y, x]
-        steps = self._steps(case)
-        image = resample_to_grid(case.array, case.working, case.images[0])
-        normals = local.boundary_normals(case.logits, (z, y, x), classes, runner_up, steps)
-        around = local.local_features(image, unsure.astype(np.float32), (z, y, x), normals, steps)
         distance = self.band.distance(case.classes, case.spacing_zyx)
         terms = _distance_terms(case.probabilities[:, z, y, x], distance[z, y, x])
-        shape = local.mask_features(image, case.classes, case.runner_up, (z, y, x), steps)
-        found = np.concatenate([terms, classes[None], runner_up[None], around.T, shape.T]).T
-        return (z, y, x), np.ascontiguousarray(found, np.float32)
-
-    @staticmethod
-    def _steps(case: FrozenCase) -> local.Steps:
-        axes = local.neighbour_axes(tuple(case.working.GetSpacing()[::-1]))
-        return steps_on_grid(axes, case.working, case.images[0])
+        return _features(case, (z, y, x), terms, unsure.astype(np.float32), case.logits, case.runner_up)
 
 
 class MaskTrees(ImageTrees):
@@ -157,17 +142,36 @@ class MaskTrees(ImageTrees):
         """
         distance = self.band.distance(case.classes, case.spacing_zyx)
         z, y, x = np.nonzero(distance <= self.band.width)
-        steps, image = self._steps(case), resample_to_grid(case.array, case.working, case.images[0])
         signed = np.stack(
             [_signed_distance(case.classes == each, case.spacing_zyx) for each in range(len(case.logits))]
         )
         other = np.argsort(signed, 0)[-2].astype(case.classes.dtype)
-        classes, nearest = case.classes[z, y, x], other[z, y, x]
-        normals = local.boundary_normals(signed, (z, y, x), classes, nearest, steps)
-        around = local.local_features(image, np.exp(-distance).astype(np.float32), (z, y, x), normals, steps)
-        shape = local.mask_features(image, case.classes, other, (z, y, x), steps)
-        found = np.concatenate([distance[None, z, y, x], classes[None], nearest[None], around.T, shape.T]).T
-        return (z, y, x), np.ascontiguousarray(found, np.float32)
+        score = np.exp(-distance).astype(np.float32)
+        return _features(case, (z, y, x), distance[None, z, y, x], score, signed, other)
+
+
+def _features(
+    case: FrozenCase,
+    voxels: local.Voxels,
+    terms: np.ndarray,
+    score: np.ndarray,
+    towards: np.ndarray,
+    other: np.ndarray,
+) -> tuple[local.Voxels, np.ndarray]:
+    """Return voxels, and their features: `terms`, both classes, and what image, score and segmentation show around.
+
+    Args:
+        towards: of each class, larger where it is more likely: its slope is the direction across the boundary.
+        other: the class that competes, (z, y, x).
+    """
+    steps = steps_on_grid(local.neighbour_axes(tuple(case.working.GetSpacing()[::-1])), case.working, case.images[0])
+    image = resample_to_grid(case.array, case.working, case.images[0])
+    classes, competing = case.classes[voxels], other[voxels]
+    normals = local.boundary_normals(towards, voxels, classes, competing, steps)
+    around = local.local_features(image, score, voxels, normals, steps)
+    shape = local.mask_features(image, case.classes, other, voxels, steps)
+    found = np.concatenate([terms, classes[None], competing[None], around.T, shape.T]).T
+    return voxels, np.ascontiguousarray(found, np.float32)
 
 
 def _signed_distance(mask: np.ndarray, spacing_zyx: tuple[float, ...]) -> np.ndarray:
