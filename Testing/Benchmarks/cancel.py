@@ -1,9 +1,9 @@
 """Measure how soon a run ends after Ctrl-C and SIGTERM, wherever it is, and what it leaves.
 
-    python Testing/Benchmarks/cancel.py MODEL [--repeat N] [--output FOLDER]
+    python Testing/Benchmarks/cancel.py [--repeat N] [--output FOLDER]
 
 `segwithu segment` runs on 256 x 256 x 96 voxels of 0.9 mm in tiles of the sample, with a model for 1 mm whose windows
-take several seconds each (one of `large_volumes.py`, kept by its `--models`). The signal comes in the first window,
+take several seconds each. The signal comes in the first window,
 while the image is resampled, or while files are written; the worker of Slicer gets SIGTERM, or its stdin is closed.
 Seconds are those of the wall, on a machine with other work: no less than on an idle one. Exits 1 where one took longer
 than 2 s, or left anything.
@@ -23,8 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SegWithUSlicer"), str(ROOT / "Testing" / "helpers")]
 
-import SimpleITK as sitk  # noqa: E402
-from large_volumes import make_image  # noqa: E402
+from memory_prediction import Shape, make_image, write_bundle  # noqa: E402
 
 LIMIT_S = 2.0
 STAGES = {"preparing": 0.3, "segmenting": 1.0, "writing": 0.3}
@@ -35,21 +34,18 @@ WAYS = (("command", signal.SIGINT), ("command", signal.SIGTERM), ("worker", sign
 def main() -> int:
     """Try all ways, write the table and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--output", type=Path, default=ROOT / "Testing" / "Benchmarks" / "results")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else what runs in the background would ignore it
     rows = []
     with tempfile.TemporaryDirectory() as place:
-        image = make_image((256, 256, 96), Path(place) / "image.nii")
-        thin = sitk.ReadImage(str(image))
-        thin.SetSpacing((0.9, 0.9, 0.9))
-        sitk.WriteImage(thin, str(image))
+        image = make_image(Shape((256, 256, 96), "int16", ".nii", spacing=(0.9, 0.9, 0.9)), Path(place) / "image.nii")
+        write_bundle(Path(place) / "model", 3)
         for _ in range(options.repeat):
             for stage in STAGES:
                 for program, number in WAYS:
-                    rows.append(tried(program, number, stage, image, options.model.absolute(), Path(place)))
+                    rows.append(tried(program, number, stage, image, Path(place) / "model", Path(place)))
                     print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     record = {"rows": rows, "load": [round(each, 1) for each in os.getloadavg()]}
     (options.output / "cancel.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -4,13 +4,12 @@
 
 Everything is judged on calibration and select cases, each patient left out in turn: figure, limit, line and interval
 are fitted on the others. Error probabilities are of a second stage that was fitted on other patients (5 folds). A case
-is bad if its lowest Dice is in the lowest fifth. With --test then once on the test cases, all fitted on calibration and
-select, for what was chosen. Writes `results/N.json` and `.md` (case_flags).
+is bad if its lowest Dice is in the lowest fifth. With --test also, once, the test cases, all fitted on calibration and
+select, for what was chosen. Writes `results/N.md` (case_flags).
 The table is that of the hippocampi in `../shared/data` unless another is given.
 """
 
 import argparse
-import json
 import math
 import sys
 from collections import Counter
@@ -39,7 +38,7 @@ from SegWithULab.calibration.blocks import flag_case
 from SegWithULab.calibration.cases import CalibrationCase, CaseNumbers, case_numbers, predicted
 from SegWithULab.training.dataset import find_cases
 
-RESULTS = Path(__file__).resolve().parent / "results" / "case_flags.json"
+RESULTS = Path(__file__).resolve().parent / "results" / "case_flags.md"
 CHOSEN = "lowest soft Dice"
 BEST_IN_FOLDS = "epistemic map in the band"
 """What nearly all folds choose by AUROC; no better than chance allows, so it is only measured beside."""
@@ -65,21 +64,18 @@ def main() -> int:
     parser.add_argument("--model", default="hippocampus")
     data = RESULTS.parents[3].parent / "shared" / "data"
     parser.add_argument("--table", type=Path, default=data / "hippocampus" / "split.csv")
-    parser.add_argument("--name", default="case_flags", help="of the two files of results")
-    parser.add_argument("--test", action="store_true", help="only measure the test cases, once, for what was chosen")
+    parser.add_argument("--name", default="case_flags", help="of the file of results")
+    parser.add_argument("--test", action="store_true", help="also measure the test cases, for what was chosen")
     options = parser.parse_args()
     bundle = resolve_model(options.model)
     scale, names = float((bundle.calibration or {})["tempering_scale"]), [label.name for label in bundle.labels]
     table, results = options.table, RESULTS.with_stem(options.name)
-    own = _told(list(predicted(bundle, find_cases(f"{table}:calibration+select"))), scale, not options.test)
+    own = _told(list(predicted(bundle, find_cases(f"{table}:calibration+select"))), scale, True)
+    found = {"model": bundle.name, "cases": len(own.patients), "nested": _nested(own, names)}
     if options.test:
-        found = json.loads(results.read_text(encoding="utf-8"))
         test = _told(list(predicted(bundle, find_cases(f"{table}:test"))), scale, False)
         found["test"] = _on_test(own, test, bundle)
-    else:
-        found = {"model": bundle.name, "cases": len(own.patients), "nested": _nested(own, names)}
-    results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    results.with_suffix(".md").write_text(_page(found), encoding="utf-8")
+    results.write_text(_page(found), encoding="utf-8")
     print(_page(found))
     return 0
 
@@ -195,7 +191,7 @@ def _nested_dice(own: Told) -> dict[str, Any]:
     return {name: _dice_row(each, y, ways["mean"], own.patients) for name, each in ways.items()}
 
 
-def _structures(x: np.ndarray, y: np.ndarray) -> dict[int]:
+def _structures(x: np.ndarray, y: np.ndarray) -> dict[int, tuple[list[float], list[float]]]:
     return {column + 1: (x[:, column].tolist(), y[:, column].tolist()) for column in range(y.shape[1])}
 
 

@@ -52,7 +52,6 @@ def main() -> int:
         "metrics": figures(cases, models, bundle),
         "engines": {name: model.engine.identity() for name, model in models.items()},
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "by_case": rows,
     }
     path = options.output / f"{NAME}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

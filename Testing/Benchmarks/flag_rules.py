@@ -5,11 +5,10 @@
 
 A calibration has 46 cases of the network itself and 0 or 87 of three fold networks, which are 0.02 lower in Dice; most
 patients have two cases, correlated 0.7. Soft Dice and Dice are normal, with a given correlation of both. Each limit is
-judged on 2,000 new cases. Writes `flag_rules.json` and `.md`.
+judged on 2,000 new cases. Writes `flag_rules.md`.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,6 @@ def main() -> int:
         *(f"| {' | '.join(f'{row[name]:.3g}' for name in names)} |" for row in rows),
     ]
     options.output.mkdir(exist_ok=True)
-    (options.output / "flag_rules.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (options.output / "flag_rules.md").write_text("\n".join([*page, ""]), encoding="utf-8")
     print("\n".join(page))
     return 0

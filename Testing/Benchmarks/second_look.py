@@ -3,12 +3,11 @@
 
     python Testing/Benchmarks/run.py second-look [--model NAME] [--table SPLIT.csv:ROLES] [--output FOLDER]
 
-Cases that the model was not trained on; table, networks and last calibration are of other patients (four parts, as in
-`second_stage.py`). Writes `second_look.json` and `.md`.
+Cases that the model was not trained on; table, networks and last calibration are of other patients (four parts).
+Writes `second_look.md`.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -17,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from second_stage import DATA, METRICS, RESULTS, metrics_of, page_of, settings_of, unseen
 
 from SegWithUCore.calibration.error_probability import fit_increasing
+from SegWithUCore.calibration.local_features import neighbour_axes
 from SegWithUCore.calibration.per_structure import ProbabilitySums
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.passes import PADDING, Look, look_again
@@ -29,11 +28,21 @@ from SegWithUCore.inference.sliding_window import stitched
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration, VoxelMaps, resample_to_grid, voxelwise
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
+from SegWithUCore.metrics.calibration import brier_score, expected_calibration_error
+from SegWithUCore.metrics.error_detection import aurc, average_precision, score_groups
+from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.models.installed import resolve_model
+from SegWithUCore.models.training_record import read_record
 from SegWithULab.calibration import fit_second_stage as fitting
 from SegWithULab.calibration.cases import CalibrationCase, fit_table
 from SegWithULab.training.case_reading import read_assessed
+from SegWithULab.training.dataset import Case, find_cases
+from SegWithULab.training.run_record import voxel_hashes
+
+RESULTS = Path(__file__).resolve().parent / "results"
+DATA = RESULTS.parents[3] / "shared" / "data"
+METRICS = ("AUPRC", "AURC x 1000", "AURC in the band x 1000", "Brier x 1000", "expected / true")
 
 FIRST, MIRRORED, SHIFTED, BOTH = Look(), Look(True), Look(False, PADDING), Look(True, PADDING)
 ROWS = {
@@ -86,11 +95,18 @@ def main() -> int:
         rows[name]["seconds of network and maps"] = sum(seconds[look] for look in (FIRST, *further)) / len(cases)
     facts = {"model": options.model, "cases": len(cases), "patients": len(set(patients)), "rows": rows}
     options.output.mkdir(exist_ok=True)
-    (options.output / "second_look.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    page = page_of(facts).replace("# Second stage", "# Further passes").replace("second-stage", "second-look")
+    page = page_of(facts)
     (options.output / "second_look.md").write_text(page, encoding="utf-8")
     print(page)
     return 0
+
+
+def unseen(model: str, table: str) -> list[Case]:
+    """Find the cases of a table that a model was not trained on."""
+    record = read_record(resolve_model(model).folder)
+    trained = set(((record and record.roles) or {}).get("train", ()))
+    given = find_cases(table)
+    return [case for case, sha256 in zip(given, voxel_hashes(given), strict=True) if sha256 not in trained]
 
 
 def predicted(look: Look, images: Sequence[sitk.Image], model: Model) -> Prediction:
@@ -104,6 +120,12 @@ def predicted(look: Look, images: Sequence[sitk.Image], model: Model) -> Predict
     maps = (found.classes, found.runner_up, found.calibration, found.ranking, found.epistemic, found.aleatoric)
     view = NetworkView.of(moved, working, target)
     return Prediction(output[: model.engine.num_classes], *maps, float(np.prod(target.GetSpacing())), view=view)
+
+
+def settings_of(cases: Sequence[CalibrationCase], sees_mask: bool) -> fitting.Settings:
+    """Return what the second stage of these cases shares between folds."""
+    axes = neighbour_axes(np.median([case.view.working_mm for case in cases], 0).tolist())
+    return fitting.Settings(fitting.pairs_of(cases), axes, sees_mask)
 
 
 def judges_of(cases: Sequence[CalibrationCase], patients: Sequence[str]) -> list[FittedCalibration]:
@@ -145,6 +167,42 @@ def averaged(
     if further:
         look_again(first, further, maps, model.bundle, None)
     return np.asarray(first.error_probability)
+
+
+def metrics_of(cases: Sequence[CalibrationCase], chances: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    """Return `METRICS` of each case, and the ECE of all bands together."""
+    rows, bands = [], []
+    for case, chance in zip(cases, chances, strict=True):
+        groups = score_groups(chance, case.wrong)
+        band = Band().distance(case.prediction.classes, case.view.spacing_mm) <= Band().width
+        bands.append((chance[band], case.wrong[band]))
+        areas = (average_precision(groups), 1000 * aurc(groups), 1000 * aurc(score_groups(*bands[-1])))
+        rows.append([*areas, 1000 * brier_score(chance, case.wrong), chance.sum() / case.wrong.sum()])
+    chance, wrong = (np.concatenate(part) for part in zip(*bands, strict=True))
+    return np.asarray(rows, float), 1000 * expected_calibration_error(chance, wrong)
+
+
+def page_of(found: Mapping[str, Any]) -> str:
+    """Return the results as a page; differences to the first row in brackets, with their 95 % interval by patient."""
+    names = [*METRICS, "ECE in the band, pooled x 1000"]
+    lines = [
+        f"# Further passes, {found['model']}, {found['cases']} cases of {found['patients']} patients\n",
+        "Cross-validated by patient; in brackets the difference to the first row. By `run.py second-look`.\n",
+        f"| | {' | '.join(names)} |",
+        f"|---|{'---|' * len(names)}",
+    ]
+    for name, row in found["rows"].items():
+        cells = []
+        for metric in names:
+            gap = row["minus before"].get(metric)
+            more = (
+                ""
+                if gap is None or name == next(iter(found["rows"]))
+                else " ({mean:+.4f}: {low:+.4f} to {high:+.4f})".format(**gap)
+            )
+            cells.append(f"{row[metric]:.4f}{more}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
