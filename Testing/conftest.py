@@ -18,6 +18,8 @@ import pytest
 import SlicerHost  # prepares the process for Qt and VTK, before anything loads them
 from repository import ROOT, TESTING
 
+from SegWithUCore.util import memory
+
 if TYPE_CHECKING:
     from segwithu_command import Command
 
@@ -41,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = Path(home.name, part)
         folder.mkdir(parents=True, exist_ok=True)
         os.environ[variable] = str(folder)
+    # A command in this process would let it keep what all later tests free. Commands in child processes do keep it.
+    memory.keep_freed_memory = lambda: False
 
 
 class _WithoutTheHost(pytest.Module):
