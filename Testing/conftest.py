@@ -109,6 +109,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{skipped} tests were skipped, which counts as failure in CI", red=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _memory_goes_back() -> Iterator[None]:
+    """What the tests of a file freed goes back to the system."""
+    yield
+    memory.give_back_freed_memory()
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The real data of the checkout: `hippocampus` with six cases, laid out as in the folder of full data."""
