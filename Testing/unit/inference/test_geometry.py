@@ -61,7 +61,11 @@ def test_network_sees_right_anterior_and_superior_where_they_are(
     np.testing.assert_array_equal(upright["own spacing"].classes, expected)
 
 
-@pytest.mark.parametrize(("way", "suffix"), WAYS, ids=WAY_NAMES)
+@pytest.mark.parametrize(
+    ("way", "suffix"),
+    [pytest.param(*way, marks=[pytest.mark.slow] * bool(number % 3)) for number, way in enumerate(WAYS)],
+    ids=WAY_NAMES,
+)
 def test_every_axis_order_gives_the_identical_result(
     way: AxisOrder,
     suffix: str,
