@@ -18,6 +18,8 @@ import pytest
 import SlicerHost  # prepares the process for Qt and VTK, before anything loads them
 from repository import ROOT, TESTING
 
+from SegWithUCore.util import memory
+
 if TYPE_CHECKING:
     from segwithu_command import Command
 
@@ -41,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = Path(home.name, part)
         folder.mkdir(parents=True, exist_ok=True)
         os.environ[variable] = str(folder)
+    # A command in this process would let it keep what all later tests free. Commands in child processes do keep it.
+    memory.keep_freed_memory = lambda: False
 
 
 class _WithoutTheHost(pytest.Module):
@@ -103,6 +107,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = len(terminalreporter.stats.get("skipped", []))
     if os.environ.get("CI") and skipped:
         terminalreporter.write_line(f"{skipped} tests were skipped, which counts as failure in CI", red=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_goes_back() -> Iterator[None]:
+    """What the tests of a file freed goes back to the system."""
+    yield
+    memory.give_back_freed_memory()
 
 
 @pytest.fixture(scope="session")

@@ -1,26 +1,22 @@
-"""Compare metrics of a whole case that flag bad ones, predicted Dice with a constant, and volume intervals.
+"""Compare flags of whole cases, predicted Dice with a constant, and volume intervals, patient by patient.
 
-    python Testing/Benchmarks/case_flags.py [--model NAME] [--table SPLIT.csv] [--cache FOLDER] [--test] [--name N]
+    python Testing/Benchmarks/case_flags.py [--model NAME] [--table SPLIT.csv] [--test] [--name N]
 
-Everything is judged on calibration and select cases, each patient left out in turn: figure, limit, line and interval
-are fitted on the others. Error probabilities are of a second stage that was fitted on other patients (5 folds). A case
-is bad if its lowest Dice is in the lowest fifth. With --test then once on the test cases, all fitted on calibration and
-select, for what was chosen. Writes `results/N.json` and `.md` (case_flags).
-The table is that of the hippocampi in `../shared/data` unless another is given.
+Everything is judged on calibration and select cases, each patient left out in turn: limit, line and interval are fitted
+on the others. A case is bad if its lowest Dice is in the lowest fifth. With --test also, once, the test cases, all
+fitted on calibration and select, for what was chosen. Writes `results/N.md` (case_flags). The table is that of the
+hippocampi in `../shared/data` unless another is given.
 """
 
 import argparse
-import json
 import math
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from case_flag_figures import FIGURES, epistemic_in_band, figures_of, out_of_fold_chances
 from scipy.stats import mannwhitneyu, rankdata
 
 from SegWithUCore.calibration.flag_limits import BAD_SHARE, bad_of_patient, controlled_limit, fit_flag_limit
@@ -28,6 +24,7 @@ from SegWithUCore.calibration.per_structure import (
     AMBIGUOUS,
     SEGMENTED,
     Volumes,
+    _judged_without,
     fit_one_interval,
     fit_predicted_dice,
     fit_volume_interval,
@@ -39,10 +36,8 @@ from SegWithULab.calibration.blocks import flag_case
 from SegWithULab.calibration.cases import CalibrationCase, CaseNumbers, case_numbers, predicted
 from SegWithULab.training.dataset import find_cases
 
-RESULTS = Path(__file__).resolve().parent / "results" / "case_flags.json"
+RESULTS = Path(__file__).resolve().parent / "results" / "case_flags.md"
 CHOSEN = "lowest soft Dice"
-BEST_IN_FOLDS = "epistemic map in the band"
-"""What nearly all folds choose by AUROC; no better than chance allows, so it is only measured beside."""
 
 
 @dataclass(frozen=True)
@@ -65,34 +60,26 @@ def main() -> int:
     parser.add_argument("--model", default="hippocampus")
     data = RESULTS.parents[3].parent / "shared" / "data"
     parser.add_argument("--table", type=Path, default=data / "hippocampus" / "split.csv")
-    parser.add_argument("--name", default="case_flags", help="of the two files of results")
-    parser.add_argument("--test", action="store_true", help="only measure the test cases, once, for what was chosen")
+    parser.add_argument("--name", default="case_flags", help="of the file of results")
+    parser.add_argument("--test", action="store_true", help="also measure the test cases, for what was chosen")
     options = parser.parse_args()
     bundle = resolve_model(options.model)
     scale, names = float((bundle.calibration or {})["tempering_scale"]), [label.name for label in bundle.labels]
     table, results = options.table, RESULTS.with_stem(options.name)
-    own = _told(list(predicted(bundle, find_cases(f"{table}:calibration+select"))), scale, not options.test)
+    own = _told(list(predicted(bundle, find_cases(f"{table}:calibration+select"))), scale)
+    found = {"model": bundle.name, "cases": len(own.patients), "nested": _nested(own, names)}
     if options.test:
-        found = json.loads(results.read_text(encoding="utf-8"))
-        test = _told(list(predicted(bundle, find_cases(f"{table}:test"))), scale, False)
+        test = _told(list(predicted(bundle, find_cases(f"{table}:test"))), scale)
         found["test"] = _on_test(own, test, bundle)
-    else:
-        found = {"model": bundle.name, "cases": len(own.patients), "nested": _nested(own, names)}
-    results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    results.with_suffix(".md").write_text(_page(found), encoding="utf-8")
+    results.write_text(_page(found), encoding="utf-8")
     print(_page(found))
     return 0
 
 
-def _told(cases: Sequence[CalibrationCase], scale: float, all_figures: bool) -> Told:
+def _told(cases: Sequence[CalibrationCase], scale: float) -> Told:
     numbers = [case_numbers(case.prediction, case.truth, scale) for case in cases]
     soft = np.asarray([[each.confidence(index) for index in range(1, len(each.dice))] for each in numbers])
     figures = {CHOSEN: np.nanmin(soft, 1), "mean soft Dice": np.nanmean(soft, 1)}
-    figures[BEST_IN_FOLDS] = np.asarray([epistemic_in_band(case) for case in cases])
-    if all_figures:
-        chances = out_of_fold_chances(cases)
-        rows = [figures_of(case, chance, scale) for case, chance in zip(cases, chances, strict=True)]
-        figures |= {name: np.asarray([row[name] for row in rows]) for name in FIGURES}
     return Told(numbers, [case.patient for case in cases], figures)
 
 
@@ -101,31 +88,18 @@ def _nested(own: Told, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _nested_flags(own: Told) -> dict[str, Any]:
-    """Each figure with its limit fitted on the other patients; and the figure chosen on these, by AUROC."""
+    """Each figure with its limit fitted on the other patients."""
     dice, patients = own.lowest_dice, np.asarray(own.patients)
     bad = dice < np.quantile(dice, BAD_SHARE, method="higher")
-    flagged: dict[str, np.ndarray] = {name: np.zeros(dice.size, bool) for name in [*own.metrics, "chosen anew"]}
-    standing = np.zeros(dice.size)
-    chosen: Counter[str] = Counter()
+    flagged: dict[str, np.ndarray] = {name: np.zeros(dice.size, bool) for name in own.metrics}
     for patient in np.unique(patients):
         left, rest = patients == patient, patients != patient
         bad_rest = dice[rest] < np.quantile(dice[rest], BAD_SHARE, method="higher")
         weight = 1 / bad_of_patient(patients[rest].tolist(), bad_rest)
         for name, score in own.metrics.items():
             flagged[name][left] = score[left] < controlled_limit(score[rest], bad_rest, weight)
-        best = max(own.metrics, key=lambda name: _auroc(own.metrics[name][rest], bad_rest))
-        chosen[best] += int(left.sum())
-        flagged["chosen anew"][left] = flagged[best][left]
-        score = own.metrics[best]
-        standing[left] = (score[left] - score[rest].mean()) / score[rest].std()
-    scores = {**own.metrics, "chosen anew": standing}
-    rows = {name: _flag_row(scores[name], flagged[name], dice, bad, own.patients) for name in scores}
-    differences = {
-        name: asdict(_spearman_difference(own.metrics[CHOSEN], score, dice, own.patients))
-        for name, score in own.metrics.items()
-        if name != CHOSEN
-    }
-    return {"bad cases": int(bad.sum()), "metrics": rows, "chosen in folds": dict(chosen), "chosen minus": differences}
+    rows = {name: _flag_row(score, flagged[name], dice, bad, own.patients) for name, score in own.metrics.items()}
+    return {"bad cases": int(bad.sum()), "metrics": rows}
 
 
 def _flag_row(
@@ -150,12 +124,6 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
 
 
-def _spearman_difference(first: np.ndarray, second: np.ndarray, dice: np.ndarray, patients: Sequence[str]) -> Any:
-    return metric_interval(
-        lambda rows: _spearman(first[rows], dice[rows]) - _spearman(second[rows], dice[rows]), patients
-    )
-
-
 Line = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
 
 
@@ -163,13 +131,6 @@ def _least_squares(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.nd
     slope, start = np.polyfit(x, y, 1)
     mean = float(y.mean())
     return lambda at: np.clip(start + slope * at, 0, 1) if slope > 0 else np.full(at.shape, mean)
-
-
-def _isotonic(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    from scipy.optimize import isotonic_regression
-
-    order = np.argsort(x)
-    return lambda at: np.interp(at, x[order], isotonic_regression(y[order]).x)
 
 
 def _pairs(numbers: Sequence[CaseNumbers]) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +143,7 @@ def _nested_dice(own: Told) -> dict[str, Any]:
     x, y = _pairs(own.numbers)
     patients = np.asarray(own.patients)
     ways: dict[str, np.ndarray] = {"mean": np.empty(y.shape)}
-    lines: dict[str, Line] = {"a line each": _least_squares, "isotonic each": _isotonic}
+    lines: dict[str, Line] = {"a line each": _least_squares}
     ways |= {name: np.empty(y.shape) for name in lines}
     for patient in np.unique(patients):
         left, rest = patients == patient, patients != patient
@@ -195,7 +156,7 @@ def _nested_dice(own: Told) -> dict[str, Any]:
     return {name: _dice_row(each, y, ways["mean"], own.patients) for name, each in ways.items()}
 
 
-def _structures(x: np.ndarray, y: np.ndarray) -> dict[int]:
+def _structures(x: np.ndarray, y: np.ndarray) -> dict[int, tuple[list[float], list[float]]]:
     return {column + 1: (x[:, column].tolist(), y[:, column].tolist()) for column in range(y.shape[1])}
 
 
@@ -223,9 +184,12 @@ def _volumes(numbers: Sequence[CaseNumbers], index: int) -> Volumes:
 def _nested_intervals(own: Told, names: Sequence[str]) -> dict[str, Any]:
     found = {}
     for index, name in enumerate(names[1:], 1):
-        interval = fit_volume_interval(_volumes(own.numbers, index), patients=own.patients)
+        volumes = _volumes(own.numbers, index)
+        interval = fit_volume_interval(volumes, patients=own.patients)
         assert interval is not None
-        found[name] = {**interval.compared, "kept": interval.of}
+        judged = {kind: _judged_without(volumes, kind, own.patients) for kind in (AMBIGUOUS, SEGMENTED)}
+        row = {kind: dict(zip(("coverage", "width_mm3"), pair, strict=True)) for kind, pair in judged.items() if pair}
+        found[name] = {**row, "kept": interval.of}
     return found
 
 
@@ -236,7 +200,7 @@ def _on_test(own: Told, test: Told, bundle: Bundle) -> dict[str, Any]:
     dice = test.lowest_dice
     bad = dice < fitted["bad_dice"]
     own_bad, flags = own.lowest_dice < fitted["bad_dice"], {}
-    for name in (CHOSEN, BEST_IN_FOLDS):
+    for name in (CHOSEN,):
         weight = 1 / bad_of_patient(own.patients, own_bad)
         limit, score = controlled_limit(own.metrics[name], own_bad, weight), test.metrics[name]
         flags[name] = {**_flag_row(score, score < limit, dice, bad, test.patients), "limit": limit}
@@ -292,12 +256,6 @@ def _page(found: Mapping[str, Any]) -> str:
         cells = [str(row["caught"]), f"{row['others flagged']:.0%}", f"{row['others flagged for 80 %']:.0%}"]
         cells += [f"{row['auroc']:.3f}", _interval(row["spearman"])]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    picks = ", ".join(f"{name} ({count} cases)" for name, count in flags["chosen in folds"].items())
-    lines += ["", f"*chosen anew*: the figure of the highest AUROC on the other patients: {picks}."]
-    higher = [name for name, gap in flags["chosen minus"].items() if gap["high"] < 0]
-    lower = [name for name, gap in flags["chosen minus"].items() if gap["low"] > 0]
-    words = f"Spearman higher than that of the {CHOSEN} with the whole 95 % interval: {', '.join(higher) or 'none'}; "
-    lines.append(f"{words}lower: {', '.join(lower) or 'none'}.")
     lines += ["", "## Predicted Dice, structures pooled", "", *_dice_table(nested["dice"])]
     lines += ["", "## Volume intervals, 90 % promised", "", *_interval_table(nested["intervals"])]
     return "\n".join([*lines, *(_test_lines(found["test"]) if "test" in found else [])]) + "\n"
@@ -307,10 +265,8 @@ def _test_lines(test: Mapping[str, Any]) -> list[str]:
     what = f"{test['cases']} cases, {test['bad cases']} bad (Dice below {test['bad_dice']:.3f})"
     lines = ["", f"## Test cases, measured once: {what}", ""]
     for name, row in test["flags"].items():
-        beside, shares = "" if name == CHOSEN else " (beside, not adopted)", row["others flagged for 80 %"]
-        words = (
-            f"- {name}{beside}, limit {row['limit']:.4f}: flags {row['caught']} of {test['bad cases']} bad cases and "
-        )
+        shares = row["others flagged for 80 %"]
+        words = f"- {name}, limit {row['limit']:.4f}: flags {row['caught']} of {test['bad cases']} bad cases and "
         words += f"{row['others flagged']:.0%} of the others ({shares:.0%} for 80 % of the bad ones); AUROC "
         lines.append(f"{words}{row['auroc']:.3f}, Spearman {_interval(row['spearman'])}.")
     tables = [*_dice_table({"one slope, shrunk": test["dice"]}), "", *_interval_table(test["intervals"])]

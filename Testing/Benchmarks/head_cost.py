@@ -16,7 +16,8 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,23 +29,31 @@ sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
-from speed import CENTRE, SAMPLE, SHIPPED, BareGraph, least_seconds, segmented  # noqa: E402
 
+from SegWithUCore.inference.engines.base import WindowRunner  # noqa: E402
 from SegWithUCore.inference.engines.compiled_graphs import add_graphs  # noqa: E402
+from SegWithUCore.inference.engines.openvino_engine import settings  # noqa: E402
+from SegWithUCore.inference.engines.openvino_import import import_openvino  # noqa: E402
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone, TorchWindows  # noqa: E402
 from SegWithUCore.inference.model import Model  # noqa: E402
+from SegWithUCore.inference.preprocessing import network_input  # noqa: E402
 from SegWithUCore.inference.segment import segment_images  # noqa: E402
+from SegWithUCore.inference.sliding_window import stitched  # noqa: E402
+from SegWithUCore.inference.uncertainty_maps import resample_to_grid  # noqa: E402
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box  # noqa: E402
 from SegWithUCore.io.volume import read_image  # noqa: E402
 from SegWithUCore.models.bundle import Bundle, HeadSpec, read_bundle, write_bundle_json  # noqa: E402
 from SegWithUCore.models.bundle_network import empty_network, write_weights  # noqa: E402
-from SegWithUCore.models.input_spec import Label  # noqa: E402
+from SegWithUCore.models.input_spec import InputSpec, Label  # noqa: E402
 from SegWithUCore.network.graph import with_pooled_norms  # noqa: E402
 from SegWithUCore.network.specs import dynunet_spec  # noqa: E402
 from SegWithUCore.network.weights import unique_state  # noqa: E402
 from SegWithUCore.util.memory import keep_freed_memory  # noqa: E402
 from SegWithUCore.util.processor import use_threads  # noqa: E402
 
+SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
+SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
+CENTRE = (-28.0, -22.0, -14.0)
 ENGINES = ("torch", "openvino")
 TAPS = ("upsamples.1.conv_block", "upsamples.2.conv_block", "output_block")
 
@@ -136,6 +145,41 @@ def measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str, 
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {engine: models[engine].engine.identity()["version"] for engine in ENGINES},
     }
+
+
+class BareGraph:
+    """The backbone alone, compiled by OpenVINO."""
+
+    def __init__(self, backbone: torch.nn.Module, spec: InputSpec) -> None:
+        openvino = import_openvino()
+        example = torch.zeros(1, len(spec.channels), *spec.window_zyx)
+        with torch.no_grad():
+            graph = openvino.convert_model(backbone.eval(), example_input=example, input=[list(example.shape)])
+        threads = int(os.environ["OMP_NUM_THREADS"])
+        self._request = openvino.Core().compile_model(graph, "CPU", settings(threads)).create_infer_request()
+
+    def window(self, image: np.ndarray) -> Sequence[np.ndarray]:
+        """As `WindowRunner.window`."""
+        found = self._request.infer([np.ascontiguousarray(image)[None]], share_inputs=True, share_outputs=True)
+        return (found[0][0],)
+
+
+def segmented(part: sitk.Image, runner: WindowRunner, spec: InputSpec) -> np.ndarray:
+    """Classes on the grid of the image, from the backbone alone."""
+    array, working = network_input([part], spec)
+    return np.asarray(resample_to_grid(stitched(runner, array, spec), working, part).argmax(0), np.uint8)
+
+
+def least_seconds(jobs: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
+    """The least processor time of each job; jobs take turns, so that a busy minute hits all of them."""
+    least = dict.fromkeys(jobs, float("inf"))
+    for turn in range(repeat + 1):
+        for name, job in jobs.items():
+            begun = time.process_time()
+            job()
+            if turn:  # the first warms up
+                least[name] = min(least[name], time.process_time() - begun)
+    return least
 
 
 def shipped() -> tuple[Bundle, sitk.Image]:

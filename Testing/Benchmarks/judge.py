@@ -3,13 +3,10 @@
 
     python Testing/Benchmarks/run.py judge masks --cache DIR         # MeshNet's masks of the 15 brains, once (an hour)
     python Testing/Benchmarks/run.py judge brains --cache DIR        # judges them: 5 for decisions, 10 for figures
-    python Testing/Benchmarks/run.py judge hippocampi --cache DIR    # masks of crops, edited in seven ways
 
 *MeshNet*: brainchop's network of 18 classes (MIT), run around the boxes of both hippocampi; sides are merged, as it has
-one label for both. *Edited*: the model's own mask, shifted, grown, shrunk, cut off; the reference warped by 1.1 mm (a
-second reader); the reference itself. The truth is the reference, an error a voxel whose label differs from it.
-Hippocampi are those of the roles select and calibration of `split_by_scan.csv` that no shipped model was trained on
-(model 1.4.0 was calibrated on some).
+one label for both. The truth is the reference, an error a voxel whose label differs from it. `results/judge.json` also
+has edited masks of hippocampi, by model 1.4.0.
 
 Scores of a voxel: the product's probability; *simple* (q where mask and model agree, 1 - q where the mask has the
 runner-up, .99 elsewhere); *distance* to the mask's surface and *entropy* of the model's softmax, each made a
@@ -18,12 +15,10 @@ probability by isotonic regression on the other cases of the same source, which 
 """
 
 import argparse
-import csv
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,42 +120,6 @@ def meshnet_masks(data: Path, cache: Path, only: str) -> None:
 def dice(one: np.ndarray, other: np.ndarray) -> float:
     """Overlap of two masks."""
     return float(2 * (one & other).sum() / max(1, one.sum() + other.sum()))
-
-
-# --- Edited masks -----------------------------------------------------------------------------------------------------
-
-
-def _moved(labels: np.ndarray, shift_mm: float, seed: int) -> np.ndarray:
-    """Warp labels by a smooth random field of so many mm (root mean square; voxels of 1 mm)."""
-    rng = np.random.default_rng(seed)
-    fields = [ndimage.gaussian_filter(rng.normal(size=labels.shape), 5) for _ in range(3)]
-    scale = shift_mm / np.sqrt(sum(float((field**2).mean()) for field in fields))
-    places = [axis + scale * field for axis, field in zip(np.indices(labels.shape), fields, strict=True)]
-    return ndimage.map_coordinates(labels, places, order=0, mode="nearest")
-
-
-def _grown(labels: np.ndarray) -> np.ndarray:
-    """Add one voxel all around, of the nearest label."""
-    nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
-    return np.where(ndimage.binary_dilation(labels > 0), labels[tuple(nearest)], 0).astype(labels.dtype)
-
-
-def _cut(labels: np.ndarray) -> np.ndarray:
-    """Cut four slices off the posterior end (second axis of crops, which run to the front)."""
-    found = labels.copy()
-    found[:, : np.flatnonzero((labels > 0).any((0, 2)))[0] + 4] = 0
-    return found
-
-
-EDITS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
-    "the model's own": lambda own, truth, seed: own,
-    "shifted by a voxel": lambda own, truth, seed: np.roll(own, 1, 2),
-    "grown by a voxel": lambda own, truth, seed: _grown(own),
-    "shrunk by a voxel": lambda own, truth, seed: np.where(ndimage.binary_erosion(own > 0), own, 0),
-    "four slices cut off": lambda own, truth, seed: _cut(own),
-    "reference warped by 1.1 mm": lambda own, truth, seed: _moved(truth, 1.1, seed),
-    "the reference itself": lambda own, truth, seed: truth,
-}
 
 
 # --- Scores and figures -----------------------------------------------------------------------------------------------
@@ -270,65 +229,24 @@ def brains(data: Path, cache: Path, model: Model) -> dict[str, Any]:
     return {f"MeshNet, {name}": figures(cases) for name, cases in found.items() if len(cases) > 1}
 
 
-def hippocampi(data: Path, model: Model, count: int) -> dict[str, Any]:
-    """Judge edited masks of crops; and those of other patients, of which the agreement is reported."""
-    folder = data / "hippocampus"
-    roles, old = ({row["case"]: row["role"] for row in csv.DictReader((folder / name).open(encoding="utf-8"))}
-                  for name in ("split_by_scan.csv", "split.csv"))  # fmt: skip
-    names = [name for name in sorted(roles) if roles[name] in ("select", "calibration") and old[name] != "train"]
-    names = names[:: max(1, len(names) // count)][:count]
-    found: dict[str, dict[str, Any]] = {edit: {} for edit in EDITS}
-    before: np.ndarray | None = None
-    swapped: list[float] = []
-    for seed, name in enumerate(names):
-        image = folder / "images" / f"{name}.nii.gz"
-        reference = sitk.ReadImage(str(folder / "labels" / f"{name}.nii.gz"))
-        truth = np.rint(sitk.GetArrayFromImage(reference)).astype(np.uint8)
-        drawn = np.asarray(run(image, model).maps.classes)
-        for edit, change in EDITS.items():
-            mask = on_grid(change(drawn, truth, seed).astype(np.uint8), reference)
-            found[edit][name] = scores(image, model, mask, truth, {})
-        if before is not None:
-            other = np.zeros_like(truth)
-            low = np.minimum(before.shape, truth.shape)
-            cut = tuple(slice(0, size) for size in low)
-            other[cut] = before[cut]
-            swapped.append(dice(other > 0, drawn > 0))
-        before = truth
-        print(name, flush=True)
-    lowest = min(dice_ for edit in found.values() for case in edit.values() for dice_ in case["dice"][1])
-    print(f"other patients: Dice with the model {np.round(np.quantile(swapped, [0, 0.5, 1]), 2).tolist()}")
-    return {
-        **{f"hippocampi, {edit}": figures(cases) for edit, cases in found.items()},
-        "masks of other patients, Dice with the model": np.round(sorted(swapped), 2).tolist(),
-        "lowest true Dice of a structure in an edited mask": round(lowest, 2),
-    }
-
-
 def main() -> int:
     """Run a part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["masks", "brains", "hippocampi"])
+    parser.add_argument("part", choices=["masks", "brains"])
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("SEGWITHU_DATA") or ROOT.parent / "shared" / "data")
     )
     parser.add_argument("--model", default="hippocampus")
-    parser.add_argument("--cases", type=int, default=31, help="hippocampi")
     parser.add_argument("--only", default="*", help="brains, a pattern of their numbers")
     options = parser.parse_args()
     if options.part == "masks":
         meshnet_masks(options.data, options.cache, options.only)
         return 0
     model = load_model(options.model)
-    part = (
-        brains(options.data, options.cache, model)
-        if options.part == "brains"
-        else hippocampi(options.data, model, options.cases)
-    )
+    part = brains(options.data, options.cache, model)
     for source, entry in part.items():
-        if isinstance(entry, dict):
-            printed(source, entry)
+        printed(source, entry)
     known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     known |= {"model": f"{model.bundle.name} {model.bundle.about['version']}", **part}
     RESULT.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 """Segment whole heads, turned, cut and coarsened, and count those that are found, refused, or wrong in silence.
 
     python Testing/Benchmarks/placed_heads.py found [--head ch2.nii.gz aal.nii.gz 37 38]   # resumes where it stopped
-    python Testing/Benchmarks/placed_heads.py component     # is only the component at a box's centre better?
+    python Testing/Benchmarks/placed_heads.py table
 
 Heads are the 15 of `brains/` (5 for decisions, 10 for figures), MeshNet's T1, the sample brain, and those named by
 `--head`: image, label map and the values of the left and right hippocampus. "Turned" changes the head's coordinates
@@ -17,23 +17,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from placement import DATA, DECISION_BRAINS, HEAD, SIZE_MM, centres, changed
+from placement import DATA, DECISION_BRAINS, HEAD, centres, changed
 
 from SegWithUCore.api import load_model, segment_image
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.placed_case import NotPlacedError
-from SegWithUCore.util.csv_files import read_user_table
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.strict_json import read_json
 
 RESULT = Path(__file__).resolve().parent / "results" / "placed_heads.json"
-COMPONENT = RESULT.with_name("placed_component.json")
 WRONG_MM = 12.0
 DEGREES = (30, 20, 10)
 TURNS = [f"turn{axis}+{degrees}" for degrees in DEGREES for axis in range(3)]
@@ -163,8 +160,9 @@ def found(output: Path, ways: list[str], further: list[list[str]]) -> None:
             row = {"head": name, "group": head.group, "way": how, **outcome(head, model),
                    "cpu_s": round(time.process_time() - begun, 1)}  # fmt: skip
             rows.append(row)
-            content = json.dumps({"model": about, "heads": rows}, indent=1)
-            output.with_suffix(".part").write_text(content + "\n", encoding="utf-8")
+            lines = ",\n".join(map(json.dumps, rows))
+            content = f'{{"model": "{about}", "heads": [\n{lines}\n]}}\n'
+            output.with_suffix(".part").write_text(content, encoding="utf-8")
             output.with_suffix(".part").replace(output)
     print(table(rows))
 
@@ -195,115 +193,18 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def component(output: Path, name: str, seen: set[str]) -> None:
-    """Measure what keeping the component at the centre of a box does, and print the table.
-
-    Args:
-        output: written after each box; what it holds already is not segmented again.
-        name: of the model.
-        seen: roles in `split.csv` of calibration and validation cases that the model was trained with.
-    """
-    model = load_model(name)
-    about = f"{model.bundle.name} {model.bundle.about['version']}"
-    content = read_json(output) if output.exists() else {"model": about, "boxes": []}
-    if content["model"] != about:
-        raise SystemExit(f"{output} is of {content['model']}: give another file.")
-    rows = content["boxes"]
-    done = {(row["set"], row["case"]) for row in rows}
-    for kind, case, drawn, truth, centre in chain(_brain_boxes(model, done), _crops(model, seen, done)):
-        kept = central_part(drawn > 0, centre)
-        parts = {"whole": [value for value in np.unique(truth) if value]}
-        parts |= {str(value): [value] for value in parts["whole"] if len(parts["whole"]) > 1}
-        pairs = {part: (np.isin(drawn, [1, 2, 3, 4] if part == "whole" else values), np.isin(truth, values))
-                 for part, values in parts.items()}  # fmt: skip
-        rows.append({
-            "set": kind, "case": case, "removed": int((drawn > 0).sum() - kept.sum()),
-            "dice": {part: dice(own, true) for part, (own, true) in pairs.items()},
-            "dice_kept": {part: dice(own & kept, true) for part, (own, true) in pairs.items()},
-        })  # fmt: skip
-        output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(f"{about}\n| boxes | n | Dice | Dice, component kept | better | worse | voxels removed: mean, most |")
-    print("|---|---|---|---|---|---|---|")
-    for kind in dict.fromkeys(row["set"] for row in rows):
-        own = [row for row in rows if row["set"] == kind]
-        before, after = (np.array([row[key]["whole"] for row in own]) for key in ("dice", "dice_kept"))
-        removed = [row["removed"] for row in own]
-        worse = sum(min(row["dice_kept"][part] - row["dice"][part] for part in row["dice"]) < 0 for row in own)
-        scores = f"{before.mean():.4f} | {after.mean():.4f} | {(after > before).sum()} | {worse}"
-        print(f"| {kind} | {len(own)} | {scores} | {np.mean(removed):.0f}, {max(removed)} |")
-
-
-Segmented = tuple[str, str, np.ndarray, np.ndarray, list[float]]
-"""Set and name of a box, what was drawn and the reference (z, y, x), and the centre of the box as an index."""
-
-
-def _brain_boxes(model: Model, done: set[tuple[str, str]]) -> Iterator[Segmented]:
-    """Segment boxes around the labels of the decision brains, enlarged, and those that the model places."""
-    for name in DECISION_BRAINS:
-        image = sitk.ReadImage(str(DATA / "brains" / "images" / f"brain_{name}.nii.gz"), sitk.sitkFloat32)
-        labels = sitk.ReadImage(str(DATA / "brains" / "labels" / f"brain_{name}.nii.gz"))
-        truth, middles = sitk.GetArrayFromImage(labels), centres(labels, 48, 47)
-        for side, value in (("left", 48), ("right", 47)):
-            x, y, z = middles[side].tolist()
-            middle = list(image.TransformPhysicalPointToContinuousIndex((x, y, z)))[::-1]
-            for larger in (0, 4, 8):
-                kind = f"around the label, {larger} mm larger"
-                if (kind, f"{name} {side}") not in done:
-                    found = segment_image(image, model, roi=(-x, -y, z, *(mm + larger for mm in SIZE_MM)))
-                    yield kind, f"{name} {side}", found.array("segmentation"), truth == value, middle
-        if ("placed", f"{name} right") in done:
-            continue
-        result = segment_image(image, model)
-        for box, value, own in zip(result._case.placed.facts["boxes"], (48, 47), ((1, 2), (3, 4)), strict=True):
-            drawn = result.array("segmentation")
-            middle = [low + (size - 1) / 2 for low, size in zip(box["index_ijk"], box["size_ijk"], strict=True)][::-1]
-            yield "placed", f"{name} {box['side']}", np.where(np.isin(drawn, own), drawn, 0), truth == value, middle
-
-
-def _crops(model: Model, seen: set[str], done: set[tuple[str, str]]) -> Iterator[Segmented]:
-    """Segment calibration and validation cases of the Decathlon, as they are cut."""
-    folder = DATA / "hippocampus"
-    old = {row["case"]: row["role"] for row in read_user_table(folder / "split.csv", ("case", "role"), "restore it")}
-    for row in read_user_table(folder / "split_by_scan.csv", ("case", "role"), "restore it"):
-        case = row["case"]
-        if row["role"] in ("calibration", "select") and old.get(case) not in seen and ("Decathlon", case) not in done:
-            image = sitk.ReadImage(str(folder / "images" / f"{case}.nii.gz"), sitk.sitkFloat32)
-            truth = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "labels" / f"{case}.nii.gz")))
-            drawn = segment_image(image, model).array("segmentation")
-            yield "Decathlon", case, drawn, np.rint(truth).astype(int), [(size - 1) / 2 for size in drawn.shape]
-
-
-def central_part(mask: np.ndarray, centre_zyx: list[float]) -> np.ndarray:
-    """Return the connected component (26 neighbours) of a mask that comes nearest to a point."""
-    from scipy.ndimage import label
-
-    found, count = label(mask, np.ones((3, 3, 3)))
-    if count < 2:
-        return mask
-    voxels = np.argwhere(mask)
-    nearest = voxels[np.linalg.norm(voxels - np.array(centre_zyx), axis=1).argmin()]
-    return found == found[tuple(nearest)]
-
-
 def main() -> int:
     """Run a part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["found", "table", "component"])
-    parser.add_argument("--output", type=Path, help="default: placed_heads.json or placed_component.json in results/")
-    parser.add_argument("--model", default="hippocampus", help="name or folder; component only")
-    parser.add_argument(
-        "--seen", nargs="*", default=["train"], help="roles of split.csv that the model was trained with"
-    )
+    parser.add_argument("part", choices=["found", "table"])
+    parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--ways", nargs="+", default=WAYS)
     parser.add_argument("--head", nargs=4, action="append", default=[], metavar=("IMAGE", "LABELS", "LEFT", "RIGHT"))
     options = parser.parse_args()
-    output = options.output or (COMPONENT if options.part == "component" else RESULT)
     if options.part == "found":
-        found(output, options.ways, options.head)
-    elif options.part == "component":
-        component(output, options.model, set(options.seen))
+        found(options.output, options.ways, options.head)
     else:
-        print(table(read_json(output)["heads"]))
+        print(table(read_json(options.output)["heads"]))
     return 0
 
 

@@ -5,7 +5,7 @@ One `HeadlessScene` is a scene with everything these tests need; several can exi
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -231,12 +231,6 @@ def coloured(pixels: np.ndarray) -> np.ndarray:
 def observers_on(node: vtk.vtkObject) -> int:
     """How many observers stand on a VTK object, from its own description."""
     return str(node).count("Tag:")
-
-
-def composite_nodes(scene: "slicer.vtkMRMLScene") -> Iterator["slicer.vtkMRMLSliceCompositeNode"]:
-    """The layer settings of all slice views."""
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-        yield scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
 
 
 def _displayable_managers(

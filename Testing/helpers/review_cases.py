@@ -1,10 +1,7 @@
 """Regions and headers for tests of the review."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from SegWithUCore.regions.region import Competition, Kind, Region, Shape
 from SegWithUCore.review.log_format import Action, Event, Opened
@@ -46,14 +43,3 @@ class Clock:
     def __call__(self) -> datetime:
         self.now += timedelta(seconds=1)
         return self.now
-
-
-def real_labels(data_folder: Path, name: str = "hippocampus_075") -> tuple[np.ndarray, np.ndarray]:
-    """Image and reference labels of a real case, (z, y, x)."""
-    import SimpleITK as sitk  # the reviewers that are killed start faster without
-
-    folder = data_folder / "hippocampus"
-    image, labels = (
-        sitk.GetArrayFromImage(sitk.ReadImage(str(folder / part / f"{name}.nii.gz"))) for part in ("images", "labels")
-    )
-    return image, labels.astype(np.uint8)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -14,12 +14,10 @@ from ..regions.find_regions import FoundRegions
 from ..util.plane_files import Planes
 from .deviation import Deviation
 from .given_mask import GivenMask, MaskFile
+from .model import ModelIdentity
 from .settings import DEFAULTS, RunSettings
 from .structures import StructureMetrics
 from .uncertainty_maps import VoxelMaps
-
-if TYPE_CHECKING:
-    from .model import Model
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class CaseResult:
     """
 
     job: Job
-    model: "Model"
+    model: ModelIdentity
     source: CaseInput
     labels: tuple[Label, ...]
     assessed: AssessedBox

@@ -1,6 +1,7 @@
 """A loaded model: a bundle and its network in an engine, reused between cases."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..models.bundle import Bundle, HeadSpec, with_head
@@ -21,6 +22,27 @@ if TYPE_CHECKING:
     import torch
 
     from ..network.segwithu import SegWithU
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What a case folder says of the model that made it, and nothing that holds its network in memory.
+
+    Attributes:
+        bundle: its description.
+        head: of the bundle.
+        device: where the network ran.
+        engine: what ran it (`Engine.identity`).
+        engine_versions: of its packages, by name.
+        network_sha256: hash of the user's own network, None for a backbone that this program brings.
+    """
+
+    bundle: Bundle
+    head: HeadSpec
+    device: str
+    engine: Mapping[str, str | None]
+    engine_versions: Mapping[str, str]
+    network_sha256: str | None
 
 
 class Model:
@@ -60,6 +82,12 @@ class Model:
         self.network_sha256 = user_network_sha256(bundle)
         self.notes: list[Deviation] = model_notes(self.bundle, self.head, self.network_sha256)
         self.program_bytes = resident_bytes()
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What ran and which model it was, for the case folder."""
+        engine = (self.engine.identity(), self.engine.versions())
+        return ModelIdentity(self.bundle, self.head, self.device, *engine, self.network_sha256)
 
     @classmethod
     def of(cls, bundle: Bundle, settings: RunSettings) -> "Model":

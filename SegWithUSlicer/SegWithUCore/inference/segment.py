@@ -110,7 +110,8 @@ def compute_case(
         box = run("", job.roi, progress)
     else:
         box, placed = boxes.assessed(run, model.bundle.labels, progress)
-    return _assemble(CaseResult(job, model, given.source, labels, box, placed=placed, mask=mask), given, progress)
+    result = CaseResult(job, model.identity, given.source, labels, box, placed=placed, mask=mask)
+    return _assemble(result, given, progress)
 
 
 @dataclass(frozen=True)

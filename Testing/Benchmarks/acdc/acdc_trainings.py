@@ -5,7 +5,7 @@
     python Testing/Benchmarks/acdc/acdc_trainings.py --collect
 
 A training that is killed at any moment loses the epoch it was in. Several drivers may run at once, one a core: what one
-trains the others leave alone, also when the driver dies and its training lives on. `../plan.md` has the plan and the
+trains the others leave alone, also when the driver dies and its training lives on. `README.md` has the plan and the
 costs; `--collect` copies logs to `../results/trainings` and notes the hashes of finished weights in `hashes.json`.
 Linux and macOS.
 """

@@ -1,6 +1,6 @@
 """Trainings that the evidence on ACDC needs, what each waits for, and how far it has come.
 
-`../plan.md` says what they are for and what they cost.
+`README.md` says what they are for and what they cost.
 """
 
 import csv

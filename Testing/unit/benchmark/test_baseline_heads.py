@@ -21,15 +21,25 @@ from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithULab.training.dataset import find_cases
 
 
+@pytest.fixture(scope="module")
+def shipped() -> FrozenBackbone:
+    return frozen_backbone(read_bundle(MODEL))
+
+
+@pytest.fixture(scope="module")
+def seen(shipped: FrozenBackbone, data_folder: Path) -> FrozenCase:
+    return shipped.segmented(find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[0])
+
+
 @pytest.mark.parametrize(
     ("head", "first_row"),
     [("context", "ranking map, head 'context'"), ("paper", "SegWithU as published")],
 )
-def test_a_head_answers_what_the_model_says_as_shipped(data_folder: Path, head: str, first_row: str) -> None:
+def test_a_head_answers_what_the_model_says_as_shipped(
+    shipped: FrozenBackbone, seen: FrozenCase, head: str, first_row: str
+) -> None:
     bundle = read_bundle(MODEL)
-    frozen = frozen_backbone(bundle)
-    seen = frozen.segmented(find_cases(f"{data_folder / 'hippocampus' / 'split.csv'}:test")[0])
-    baselines = heads_of([bundle], frozen, torch.device("cpu"))
+    baselines = heads_of([bundle], shipped, torch.device("cpu"))
     assert [len(baseline.rows) for baseline in baselines] == [2, 2]
     (baseline,) = (one for one in baselines if one.rows[0].startswith(first_row))
     ranking, chance = (baseline.answers(seen)[row] for row in baseline.rows)

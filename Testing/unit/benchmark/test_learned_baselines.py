@@ -103,16 +103,6 @@ def test_trees_of_cases_without_an_error_fear_none(backbone: FrozenBackbone, cas
     assert baseline.answers(cases.seen["case0"])[baseline.rows[0]].score.max() < 0.01
 
 
-def test_without_scikit_learn_the_row_says_so(
-    backbone: FrozenBackbone, cases: Cases, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert ImageTrees(Band()).lacks() is None
-    monkeypatch.setattr(image_trees.importlib.util, "find_spec", lambda name: None)
-    missing = ImageTrees(Band()).lacks()
-    assert missing is not None
-    assert "pip install scikit-learn" in missing
-
-
 def test_trees_of_one_patient_are_grown_once(backbone: FrozenBackbone, cases: Cases) -> None:
     fitting = cases.fitting()
     for case in fitting.calibration:

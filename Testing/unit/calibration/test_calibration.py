@@ -52,28 +52,10 @@ def test_thinning_keeps_the_expected_errors_within_a_thousandth_and_few_knots() 
     assert len(table.ranking) <= error_probability.MAXIMUM_KNOTS
 
 
-def test_table_is_monotone_and_constant_beyond_its_ends() -> None:
-    table = fit_error_probability(*ranked_cases(5000))
-    assert (np.diff(table.ranking) > 0).all()
-    assert (np.diff(table.probability) >= 0).all()
-    ends = table.table(np.asarray([-5.0, 50.0]))
-    assert ends.tolist() == pytest.approx([table.probability[0], table.probability[-1]])
-    assert ends.dtype == np.float32
-    assert 0 <= ends[0] < ends[1] <= 1
-
-
 def test_table_survives_the_bundle_bit_for_bit() -> None:
     table = fit_error_probability(*ranked_cases(2000))
     assert ErrorProbability.from_json(table.to_json()) == table
     assert table.cases == 3
-
-
-def test_a_useless_ranking_map_gives_the_overall_error_rate() -> None:
-    generator = np.random.default_rng(1)
-    wrong = generator.random(40_000) < 0.1
-    table = fit_error_probability([generator.random(40_000)], [wrong])
-    assert np.ptp(table.table(np.linspace(0.05, 0.95, 50))) < 0.03
-    assert table.table(np.asarray([0.5]))[0] == pytest.approx(0.1, abs=0.01)
 
 
 @pytest.mark.parametrize("errors", [np.zeros(10, bool), np.ones(10, bool)])

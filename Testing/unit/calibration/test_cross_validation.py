@@ -17,7 +17,7 @@ from SegWithULab.calibration import cross_validation
 from SegWithULab.calibration import fit_second_stage as fitting
 from SegWithULab.calibration.cases import CalibrationCase, PredictedCases, fit_table
 from SegWithULab.calibration.cross_validation import Fold, find_folds, predicted_by_folds
-from SegWithULab.calibration.fit_second_stage import fit_second_stage
+from SegWithULab.calibration.fit_second_stage import FittedSecondStage, fit_second_stage
 from SegWithULab.training.dataset import Case
 from SegWithULab.training.run_folder import RunFolder
 
@@ -28,11 +28,24 @@ def of_folds(cases: list[CalibrationCase]) -> PredictedCases:
     return PredictedCases(cases=named, tables=[fit_table(named)] * len(named))
 
 
-def test_cases_that_show_more_are_fitted_on_and_calibrate_nothing() -> None:
-    own = [made_up(seed, told=1.5) for seed in range(10)]
+@pytest.fixture(scope="module")
+def own() -> list[CalibrationCase]:
+    return [made_up(seed, told=1.5) for seed in range(10)]
+
+
+@pytest.fixture(scope="module")
+def alone(own: list[CalibrationCase]) -> FittedSecondStage:
+    fitted = fit_second_stage(own, fit_table(own))
+    assert fitted is not None
+    return fitted
+
+
+def test_cases_that_show_more_are_fitted_on_and_calibrate_nothing(
+    own: list[CalibrationCase], alone: FittedSecondStage
+) -> None:
     more = of_folds([made_up(seed, told=1.5) for seed in range(100, 130)])
-    found, alone = (fit_second_stage(own, fit_table(own), other=other) for other in (more, None))
-    assert found is not None and alone is not None
+    found = fit_second_stage(own, fit_table(own), other=more)
+    assert found is not None
     check = found.check["out_of_fold"]
     assert check["taken"] and check["cases"] == 30
     assert check["difference"]["low"] > 0 and check["without"] == pytest.approx(alone.check["second_stage"])
@@ -51,11 +64,11 @@ def misleading(seed: int) -> CalibrationCase:
     return replace(case, prediction=replace(case.prediction, view=view))
 
 
-def test_cases_that_mislead_are_left_out() -> None:
-    own = [made_up(seed, told=2) for seed in range(10)]
-    more = of_folds([misleading(seed) for seed in range(100, 160)])
-    found, alone = (fit_second_stage(own, fit_table(own), other=other) for other in (more, None))
-    assert found is not None and alone is not None and not found.check["out_of_fold"]["taken"]
+@pytest.mark.slow
+def test_cases_that_mislead_are_left_out(own: list[CalibrationCase], alone: FittedSecondStage) -> None:
+    more = of_folds([misleading(seed) for seed in range(100, 130)])
+    found = fit_second_stage(own, fit_table(own), other=more)
+    assert found is not None and not found.check["out_of_fold"]["taken"]
     arrays, before = found.stage.arrays(), alone.stage.arrays()
     assert all(np.array_equal(arrays[name], before[name]) for name in before)
     assert found.stage.knots == alone.stage.knots

@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from scipy.ndimage import gaussian_filter
 
 from SegWithUCore.inference.prediction import NetworkView, Prediction
 from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.models.second_stage_file import check_message
 from SegWithULab.calibration.cases import CalibrationCase, fit_table
-from SegWithULab.calibration.fit_second_stage import fit_second_stage
+from SegWithULab.calibration.fit_second_stage import FittedSecondStage, fit_second_stage
 
 SHAPE = (8, 12, 12)
 
@@ -30,20 +31,27 @@ def made_up(seed: int, told: float, patients: int = 12) -> CalibrationCase:
     return CalibrationCase(prediction, np.where(wrong, 1 - classes, classes), f"patient{seed % patients}")
 
 
-def test_it_is_taken_where_the_image_tells_errors() -> None:
-    cases = [made_up(seed, told=2) for seed in range(12)]
+def fitted(patients: int) -> FittedSecondStage:
+    """Of cases whose image tells errors."""
+    cases = [made_up(seed, told=2) for seed in range(patients)]
     found = fit_second_stage(cases, fit_table(cases))
     assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def found() -> FittedSecondStage:
+    return fitted(12)
+
+
+def test_it_is_taken_where_the_image_tells_errors(found: FittedSecondStage) -> None:
     stage, check = found.stage, found.check
     assert found.helps and check["difference"]["mean"] > 0.05 and "taken" in check_message(check)
     assert stage.pairs == ((0, 1), (1, 0)) and stage.cases == 12 and stage.axes == (True, True, True)
     assert np.diff(stage.knots).min() > 0 and np.diff(stage.values).min() > 0, "no two log-odds become one"
 
 
-def test_it_is_left_out_where_it_may_be_chance() -> None:
-    cases = [made_up(seed, told=2) for seed in range(12)]
-    found = fit_second_stage(cases, fit_table(cases))
-    assert found is not None
+def test_it_is_left_out_where_it_may_be_chance(found: FittedSecondStage) -> None:
     chance = replace(found, check={**found.check, "difference": {"mean": 0.01, "low": -0.001, "high": 0.02}})
     assert not chance.helps and "cases: left out." in check_message(chance.check)
 
@@ -77,8 +85,6 @@ def test_the_cases_of_a_patient_share_a_fold() -> None:
     assert folds[0] == folds[2] and folds[1] == folds[6] and len(set(folds.tolist())) == 4
 
 
-def test_equal_seeds_give_equal_networks() -> None:
-    cases = [made_up(seed, told=2) for seed in range(10)]
-    stages = [fit_second_stage(cases, fit_table(cases)) for _ in range(2)]
-    first, second = (found.stage.arrays() for found in stages if found is not None)
+def test_equal_seeds_give_equal_networks(found: FittedSecondStage) -> None:
+    first, second = found.stage.arrays(), fitted(12).stage.arrays()
     assert all(np.array_equal(first[name], second[name]) for name in first)

@@ -87,13 +87,6 @@ def test_a_crop_with_a_halo_gives_the_bits_of_the_whole() -> None:
     assert np.array_equal(whole, part)
 
 
-def test_results_do_not_depend_on_how_many_voxels_are_asked_at_once() -> None:
-    stage = made_up_stage()
-    features = RANDOM.normal(size=(300, stage.mean.size)).astype(np.float32)
-    whole = stage.probability(features)
-    assert np.array_equal(whole, np.concatenate([stage.probability(features[n : n + 7]) for n in range(0, 300, 7)]))
-
-
 def test_calm_voxels_keep_the_probability_of_the_table() -> None:
     doubt = find_uncertain_voxels(LOGITS, slice(None), HEAD, PROBABILITY, PAIRS, Steps())
     found = refined(made_up_stage(), doubt, IMAGE, PROBABILITY, Steps(), MASK)
@@ -143,12 +136,6 @@ def test_thick_slices_stay_apart() -> None:
         local_features(image, PROBABILITY, voxels, normals, Steps((z, 1, 1)))[0, : len(PER_CHANNEL)] for z in (0, 1)
     ]
     assert not seen[0].any() and seen[1].any()
-
-
-def test_steps_follow_the_spacing() -> None:
-    assert Steps.on_grid((True, True, True), (1, 1, 1), (1, 1, 1)) == Steps()
-    assert Steps.on_grid((True, True, True), (1, 1, 1), (0.5, 0.34, 2)).unit == (2, 3, 1)
-    assert Steps.on_grid((False, True, True), (8, 1.5, 1.5), (8, 1.5, 1.5)).halo == (0, 7, 7)
 
 
 class TestFile:

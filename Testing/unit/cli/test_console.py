@@ -11,7 +11,6 @@ import pytest
 
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.cli.console import Console, ReaderLeftError, table
-from SegWithUCore.util.failures import failure_message
 
 
 class Terminal(io.StringIO):
@@ -68,21 +67,6 @@ def test_json_is_one_object_a_line_also_for_errors() -> None:
     assert [event["event"] for event in events] == ["progress", "progress", "error"]
     assert (events[0]["fraction"], events[0]["seconds_left"]) == (0.5, None)
     assert events[1]["seconds_left"] >= 0
-
-
-def test_a_missing_package_is_named() -> None:
-    sentence = failure_message(ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib"))
-    assert "matplotlib is missing" in sentence
-    assert 'pip install ".[desktop]"' in sentence
-
-
-def test_words_stand_left_and_figures_right() -> None:
-    assert table(["name", "mm3"], [["a", "5"], ["long", "1234"]]).splitlines() == [
-        "name   mm3",
-        "----  ----",
-        "a        5",
-        "long  1234",
-    ]
 
 
 def test_nothing_that_steers_a_terminal_reaches_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 """What `evaluate` and `models show` say of figures, and that another organ is told before anything is measured."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,21 +24,6 @@ def made_case(folder: Path, name: str, size: int, spacing: float) -> Case:
     path = folder / f"{name}.nii.gz"
     sitk.WriteImage(image, str(path))
     return Case(name, (path,), path, None)
-
-
-def test_the_metrics_of_the_shipped_model_are_summarised() -> None:
-    dice, detection, calibration = messages(json.loads((MODEL / "bundle.json").read_text(encoding="utf-8"))["metrics"])
-    assert "60 cases" in dice and "anterior hippocampus 0.891" in dice
-    assert "near the surface 0.94" in detection and "softmax 0.929" in detection
-    assert "expected / true" in calibration
-
-
-def test_metrics_that_do_not_exist_are_left_out() -> None:
-    table = [
-        {"title": "dice organ", "mean": 1.0, "cases": 1},
-        {"title": "auroc whole ranking", "mean": None, "cases": 0},
-    ]
-    assert messages({"cases": 1, "table": table, "comparisons": {}}) == ["Dice, 1 case: organ 1."]
 
 
 def test_a_calibrated_model_that_draws_nothing_is_not_called_uncalibrated() -> None:

@@ -24,7 +24,7 @@ def _image(oblique: bool) -> sitk.Image:
 @pytest.mark.parametrize("oblique", [False, True])
 def test_channels_are_turned_to_every_orientation_as_images_are(oblique: bool) -> None:
     assert len(ORIENTATIONS) == 48
-    for own in ORIENTATIONS:
+    for own in ORIENTATIONS[oblique::11]:
         working = sitk.DICOMOrient(_image(oblique), own)
         values = sitk.GetArrayFromImage(working)
         for wanted in ORIENTATIONS:

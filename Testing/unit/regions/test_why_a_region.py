@@ -59,28 +59,6 @@ def test_sentences(region: object, sentence: str) -> None:
     assert why(region) == sentence
 
 
-@pytest.mark.parametrize(
-    ("percentile", "words"),
-    [
-        (0.0, "low (1st"),
-        (2.0, "low (2nd"),
-        (3.9, "low (3rd"),
-        (11.0, "low (11th"),
-        (12.0, "low (12th"),
-        (13.0, "low (13th"),
-        (21.0, "low (21st"),
-        (25.0, "usual (25th"),
-        (74.9, "usual (74th"),
-        (75.0, "high (75th"),
-        (92.0, "high (92nd"),
-        (93.0, "high (93rd"),
-        (100.0, "high (99th"),
-    ],
-)
-def test_percentiles_are_written_as_people_say_them(percentile: float, words: str) -> None:
-    assert f"model uncertainty is {words} percentile" in why(replace(MISSED, model_percentile=percentile))
-
-
 def test_model_comes_before_data_and_edges_may_be_the_rois() -> None:
     region = replace(MISSED, model_percentile=80.0, data_percentile=10.0, touches_border=True)
     sentence = why(region, roi=True)

@@ -1,13 +1,9 @@
 """Figures of a structure as the user reads them; needs no Slicer."""
 
 from SegWithUCore.case.case_file import Structure, parse_description
-from SegWithUSlicerLib.scene.readout import dice_text, expected_text, typeset
+from SegWithUSlicerLib.scene.readout import dice_text, expected_text
 
 PLAIN = {"value": 1, "name": "anterior", "color": (1, 2, 3)}
-
-
-def test_what_the_model_does_not_predict_reads_not_assessed() -> None:
-    assert expected_text(Structure(**PLAIN)) == dice_text(Structure(**PLAIN)) == "not assessed"
 
 
 def test_an_expected_volume_carries_its_interval_where_there_is_one() -> None:
@@ -17,17 +13,6 @@ def test_an_expected_volume_carries_its_interval_where_there_is_one() -> None:
     assert dice_text(known) == "0.89"
     large = Structure(**PLAIN, expected_volume_mm3=61e3, expected_interval_mm3=(9e3, 72.5e3))
     assert expected_text(large) == "61.0 mL (9.0 to 72.5 mL)"
-
-
-def test_sentences_of_the_engine_have_the_units_of_tables() -> None:
-    assert (
-        typeset("244 mm3 are expected to be wrong, above 10 mm3.") == "244 mm³ are expected to be wrong, above 10 mm³."
-    )
-
-
-def test_a_useless_prediction_reads_not_informative() -> None:
-    useless = Structure(**PLAIN, predicted_dice_informative=False)
-    assert dice_text(useless) == "not informative"
 
 
 def test_numbers_of_a_case_file_are_read() -> None:

@@ -64,7 +64,7 @@ def layer_and_image(kind: Any, channels: tuple[int, int], size: tuple[int, int, 
         # without the sums over slices these gave NaN, or took the process down, on a Xeon with AMX
         (nn.Conv3d, (48, 32), (4, 32, 112), {"kernel_size": 3, "padding": 1}),
         (nn.Conv3d, (96, 32), (4, 32, 64), {"kernel_size": 3, "padding": 1}),
-        (nn.Conv3d, (96, 32), (10, 160, 160), {"kernel_size": 1}),
+        pytest.param(nn.Conv3d, (96, 32), (10, 160, 160), {"kernel_size": 1}, marks=pytest.mark.slow),  # 0.5 GB
         (nn.Conv3d, (160, 32), (4, 32, 144), {"kernel_size": (1, 3, 3), "padding": (0, 1, 1)}),
         (nn.Conv3d, (32, 32), (7, 192, 160), {"kernel_size": (1, 3, 3), "padding": (0, 1, 1)}),
         # other ways of calling

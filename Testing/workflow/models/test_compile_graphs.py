@@ -69,6 +69,7 @@ def test_compiling_sends_nothing_starts_nothing_and_writes_only_the_model(tiny: 
     np.testing.assert_allclose(both[1], both[0], rtol=0, atol=1e-4 * np.abs(both[0]).max())
 
 
+@pytest.mark.slow
 def test_a_backbone_rounded_to_float16_is_stored_once_and_so(tiny: Path, tmp_path: Path, segwithu: Command) -> None:
     model = Path(shutil.copytree(tiny, tmp_path / "tiny"))
     bundle = read_bundle(model)

@@ -18,7 +18,7 @@ from SegWithUCore.util.errors import InputError
 from SegWithULab.training.dataset import find_cases
 
 WHOLE_NAMES = ["brain_1003", "patient001_frame01", "scan_2019", "sub-1001"]
-BRAINS = [f"brain_{number}" for number in range(1003, 1023)]
+BRAINS = [f"brain_{number}" for number in range(1003, 1011)]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_files_with_numbers_at_the_end_keep_their_whole_names(
 
 
 @pytest.mark.parametrize("way", ["files", "each"])
-def test_twenty_heads_with_four_digits_are_twenty_cases(
+def test_heads_with_four_digits_are_cases_of_their_own(
     way: str, small: sitk.Image, segwithu: Command, tiny: Path, tmp_path: Path
 ) -> None:
     folder = _folder(small, tmp_path / "cohort", BRAINS)
@@ -64,13 +64,15 @@ def test_twenty_heads_with_four_digits_are_twenty_cases(
         assert {row["case"] for row in csv.DictReader(file)} == set(BRAINS)
 
 
-def test_folder_of_heads_without_each_is_refused_and_checked_as_twenty_images(
+def test_folder_of_heads_without_each_is_refused_and_checked_as_images(
     small: sitk.Image, segwithu: Command, tiny: Path, tmp_path: Path
 ) -> None:
     folder = _folder(small, tmp_path / "cohort", BRAINS)
     refused(segwithu.segment(folder, model=tiny, output=tmp_path / "results"), "no-image", folder, "--each")
     assert segwithu("check", folder, "--json").code == 0
-    assert len({event["source"] for event in segwithu("check", folder, "--json").events if "source" in event}) == 20
+    assert len({event["source"] for event in segwithu("check", folder, "--json").events if "source" in event}) == len(
+        BRAINS
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 4])

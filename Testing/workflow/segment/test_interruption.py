@@ -96,8 +96,8 @@ sys.exit(main(sys.argv[2:]))
     ("place", "number"),
     [
         ("SegWithUCore.inference.engines.torch_engine.TorchEngine.window", signal.SIGINT),
-        ("SegWithUCore.inference.preprocessing.to_working_grid", signal.SIGTERM),
-        ("SegWithUCore.inference.case_writer.case_facts", signal.SIGINT),
+        pytest.param("SegWithUCore.inference.preprocessing.to_working_grid", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("SegWithUCore.inference.case_writer.case_facts", signal.SIGINT, marks=pytest.mark.slow),
     ],
     ids=["in a window", "while resampling", "while writing"],
 )

@@ -268,6 +268,7 @@ def test_a_table_of_images_and_masks(segwithu: Command, data_folder: Path, given
     assert segwithu("worklist", tmp_path / "out", "-o", tmp_path / "worklist.csv").code == 0
 
 
+@pytest.mark.slow
 def test_a_whole_head_is_judged_inside_the_boxes_and_by_side(segwithu: Command, tmp_path: Path) -> None:
     """The model's own sides under other values, with a block outside of both boxes."""
     assert segwithu.segment(HEAD, output=tmp_path / "own").code == 0

@@ -85,7 +85,10 @@ def test_between_and_outside_the_boxes_nothing_was_assessed(found: SegmentationR
     assert ranking[wrong < 0].max() < ranking[wrong >= 0].min()
 
 
-@pytest.mark.parametrize(("axis", "degrees"), [(0, 25), (1, -20), (2, 30)])
+@pytest.mark.parametrize(
+    ("axis", "degrees"),
+    [pytest.param(0, 25, marks=pytest.mark.slow), (1, -20), pytest.param(2, 30, marks=pytest.mark.slow)],
+)
 def test_a_turned_head_is_found(
     axis: int, degrees: float, model: Model, head: sitk.Image, found: SegmentationResult
 ) -> None:
@@ -95,7 +98,7 @@ def test_a_turned_head_is_found(
         assert _dice(one, two) > 0.93
 
 
-@pytest.mark.parametrize("axes", ["LPS", "PSR"])
+@pytest.mark.parametrize("axes", [pytest.param("LPS", marks=pytest.mark.slow), "PSR"])
 def test_a_head_stored_in_other_axes_has_the_same_labels(
     axes: str, model: Model, head: sitk.Image, found: SegmentationResult
 ) -> None:
@@ -134,6 +137,7 @@ def test_the_case_holds_boxes_and_asymmetry(segwithu: Any, tmp_path: Path) -> No
     assert segwithu("regions", folder, "--threshold", "0.3").code == 0
 
 
+@pytest.mark.slow
 def test_one_box_of_all_structures_keeps_their_names(model: Model, head: sitk.Image) -> None:
     bundle = model.bundle
     assert bundle.placement is not None
@@ -178,6 +182,7 @@ def test_a_head_upside_down_or_back_to_front_is_refused(axis: int, model: Model,
     assert refusal.value.code == "not-placed"
 
 
+@pytest.mark.slow
 def test_a_head_of_inverted_contrast_is_refused(model: Model, head: sitk.Image) -> None:
     """Its place is found, but what is drawn there is worthless, with an expected Dice of 0.7 to 0.8."""
     inside = sitk.Cast(head > 0, sitk.sitkFloat32)
@@ -200,6 +205,7 @@ def test_what_is_not_a_head_is_refused_with_a_picture(segwithu: Any, tmp_path: P
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["ball_not_placed.png"]
 
 
+@pytest.mark.slow
 def test_a_box_at_the_wrong_place_is_corrected_by_its_neighbours(
     model: Model, head: sitk.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:

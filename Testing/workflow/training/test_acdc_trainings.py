@@ -19,13 +19,11 @@ from training_runs import small_data_set, tiny_recipe
 pytest.importorskip("fcntl")
 
 import acdc_trainings
-import nnunet_data
 import trainings
 from acdc_trainings import commands, done, locked, status
 from patient_folds import read_rows, write_fold_tables, write_unseen_table
 from trainings import Training, planned, progress_of
 
-from SegWithULab.training.recipe import read_recipe
 from SegWithULab.training.run_folder import RunFolder
 
 EPOCHS = 5
@@ -127,13 +125,6 @@ def test_a_training_that_outlives_its_driver_keeps_the_lock(tmp_path: Path) -> N
         assert third is not None
 
 
-@pytest.mark.slow
-def test_a_training_that_ends_with_an_error_is_told(tmp_path: Path) -> None:
-    training = tiny(tmp_path, "broken")  # its cases are not there
-    assert not done(training, options(tmp_path))
-    assert "does not exist" in (tmp_path / "runs" / "broken.log").read_text(encoding="utf-8")
-
-
 def test_trainings_wait_for_the_choice_and_follow_it() -> None:
     waiting = [training for training in planned(None) if training.waits_for]
     assert [training.name for training in waiting] == [
@@ -151,21 +142,6 @@ def test_trainings_wait_for_the_choice_and_follow_it() -> None:
     assert follows["acdc_member3"].seed == 3
     assert follows["acdc_fold2"].cases == "folds/acdc/fold2.csv:train"
     assert {training.fold for training in planned("nnunet") if training.name.startswith("nnunet_")} == {1, 2, 3}
-
-
-def test_a_head_waits_for_its_backbone(tmp_path: Path) -> None:
-    (head,) = (each for each in planned("standard_view") if each.name == "acdc_fold2_head")
-    assert (head.run, head.part) == ("acdc_fold2", "head")
-    assert acdc_trainings.why_not(head, options(tmp_path)) == "the backbone acdc_fold2"
-    assert done(head, options(tmp_path)) and not (tmp_path / "runs").exists()
-
-
-def test_every_recipe_of_the_plan_is_there() -> None:
-    for training in planned(trainings.chosen()):
-        if training.backbone_of is not None:
-            assert training.recipe is not None and training.recipe.is_file()
-            continue
-        assert training.waits_for or training.recipe is None or read_recipe(training.recipe).labels
 
 
 @pytest.mark.parametrize("kind", ["acdc", "hippocampus"])
@@ -195,30 +171,3 @@ def test_a_test_patient_whose_images_are_a_training_patient_s_is_left_out(data_f
     shutil.copy(data / "images" / f"{names[1]}.nii.gz", data / "images" / f"{names[3]}.nii.gz")
     kept = read_rows(write_unseen_table(data, tmp_path / "unseen"))
     assert [row.case for row in kept] == [*names[:3], names[5]], "the patient goes with all cases"
-
-
-def test_nnunets_splits_keep_patients_apart(data_folder: Path) -> None:
-    rows = read_rows(data_folder / "tables" / "acdc" / "split.csv")
-    patients = {row.case: row.patient for row in rows}
-    splits = nnunet_data.splits(rows)
-    assert len(splits) == 4
-    for split in splits:
-        assert not {patients[case] for case in split["train"]} & {patients[case] for case in split["val"]}
-    assert {row.case for row in rows if row.role == "select"} == set(splits[0]["val"])
-    used = {case for split in splits for part in split.values() for case in part}
-    assert not used & {row.case for row in rows if row.role in ("calibration", "test")}
-
-
-def test_nnunets_progress_is_read_from_all_its_logs(tmp_path: Path) -> None:
-    training = next(training for training in planned(None) if training.name == "nnunet")
-    folder = trainings.nnunet_folder(training, tmp_path)
-    folder.mkdir(parents=True)
-    lines = "2026-01-01 00:00:00: Epoch {}\n2026-01-01 00:00:00: Pseudo dice [np.float32(0.5), np.float32(0.7)]\n"
-    told = "2026-01-01 00:00:00: Epoch time: {} s\n"
-    first, second = folder / "training_log_1.txt", folder / "training_log_2.txt"
-    first.write_text(lines.format(0) + told.format("10.5") + lines.format(1), encoding="utf-8")
-    second.write_text(lines.format(1) + told.format("20.5"), encoding="utf-8")
-    os.utime(first, (1, 1))
-    found = progress_of(training, tmp_path)
-    assert (found.epochs, found.of, list(found.seconds), found.dice) == (2, 30, [10.5, 20.5], pytest.approx(0.6))
-    assert not found.finished
