@@ -85,7 +85,7 @@ def test_wrong_calls_are_one_sentence_and_leave_the_run_alone(
     other = recipe(tmp_path / "other.json", model, backbone={"kind": "dynunet", "filters": [4, 4, 8]})
     calls: list[tuple[tuple[str | Path, ...], tuple[str, ...], int]] = [
         (("--recipe", path, "--resume"), ("holds no run", "leave out --resume"), 2),
-        (("--recipe", other), ("other.json does not say whose backbone", "train-backbone"), 1),
+        (("--recipe", other), ("other.json names no model", "train-backbone"), 1),
         (("--recipe", recipe(tmp_path / "no.json", "nobody")), ("nobody", "choose one of brain, hippocampus"), 2),
         (("--recipe", recipe(tmp_path / "w.json", model, heads={})), ("w.json does not fit a recipe", "'heads'"), 1),
         ((), ("is not a training run", "train-head --recipe"), 1),

@@ -182,7 +182,7 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(
     refused("the image of test1 is that of a training case under the name train0", data=table("b.csv", {}, {}))
     shutil.copy(shop.table.parent / "images" / "test1.nii.gz", without / "images")
     one = table("c.csv", {}, {"train3": "p", "test0": "p"})
-    refused("give all cases of a patient the same role", data=one)
+    refused("give a patient one role", data=one)
 
 
 def test_roles_are_compared_in_any_order_and_hashes_may_be_left_out(shop: Shop, tmp_path: Path) -> None:
