@@ -23,11 +23,11 @@ def prepared_of(
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
     """Read training and validation cases as a network wants them."""
     from SegWithULab.training.dataset import check_channels, find_cases, prepare
-    from SegWithULab.training.synthesis import drawn_windows
+    from SegWithULab.training.synthesis import synthesiser_of
 
-    spec, drawn = recipe.input, drawn_windows(recipe)
-    draw = None if drawn is None else drawn.first_draw
-    train, select = (find_cases(source, drawn is not None) for source in (train_source, select_source))
+    spec, synthesiser = recipe.input, synthesiser_of(recipe)
+    draw = None if synthesiser is None else synthesiser.first_draw
+    train, select = (find_cases(source, synthesiser is not None) for source in (train_source, select_source))
     both = {case.name for case in train} & {case.name for case in select}
     refuse_if((both, f"{len(both)} cases, such as {min(both, default='')}, are in --cases and --select."))
     check_channels([*train, *select], spec)

@@ -125,27 +125,27 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
 
 
 def run_synthesise(options: argparse.Namespace, console: Console) -> int:
-    """Draw images from label maps, to look at, or to calibrate and evaluate a model on.
+    """Synthesise images from label maps, to look at, or to calibrate and evaluate a model on.
 
     Write images and references, as the recipe's trainings see them but on the grid of the label map, and a table of
-    cases: give FOLDER/split.csv:drawn to calibrate and evaluate. All images of a label map count as one patient.
+    cases: give FOLDER/split.csv:synthesised to calibrate and evaluate. All images of a label map count as one patient.
 
     Examples:
-    synthesise --recipe Resources/Recipes/brain.json --cases heads.csv:calibration --count 5 --output drawn
+    synthesise --recipe Resources/Recipes/brain.json --cases heads.csv:calibration --count 5 --output images
     """
     from SegWithULab.training.dataset import find_cases
     from SegWithULab.training.recipe import read_recipe
-    from SegWithULab.training.synthesis import drawn_windows, write_images
+    from SegWithULab.training.synthesis import synthesiser_of, write_images
 
     with naming(options.recipe):
-        drawn = drawn_windows(read_recipe(options.recipe))
-    if drawn is None:
+        synthesiser = synthesiser_of(read_recipe(options.recipe))
+    if synthesiser is None:
         raise InputError(f"{options.recipe} has no block 'synthesis': add one.", "wrong-recipe")
     with console.progress(options.command) as progress, atomic_folder(options.output, options.overwrite) as work:
         cases = find_cases(options.cases, label_maps=True)
-        write_images(drawn, cases, options.count, options.seed, work, progress)
+        write_images(synthesiser, cases, options.count, options.seed, work, progress)
     table = options.output / "split.csv"
-    console.result(f"{len(cases) * options.count} images: {table}:drawn", {"table": str(table)})
+    console.result(f"{len(cases) * options.count} images: {table}:synthesised", {"table": str(table)})
     return 0
 
 

@@ -125,8 +125,8 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     from ..models.quality import model_warnings, weaknesses
 
     asked, output = _plan_options(options), options.output
-    drawn = options.recipe is not None and "synthesis" in read_recipe_json(options.recipe)
-    refuse_if((drawn, f"{options.recipe} draws images from label maps: give train-backbone, train-head and so on."))
+    synthesises = options.recipe is not None and "synthesis" in read_recipe_json(options.recipe)
+    refuse_if((synthesises, f"{options.recipe} synthesises images: give train-backbone, train-head and so on."))
     folder = options.folder or output.with_name(f"{output.name}.run")
     refuse_if((folder.resolve() == output.resolve(), f"--run and --output are both {folder}: give two folders."))
     with one_writer(output, overwrite=True):

@@ -147,7 +147,7 @@ class Bundle:
         metrics: what was measured on test cases, or None.
         graphs: compiled for its default head, or None.
         placement: where its boxes lie in a template of a head, or None for a model that takes its image whole.
-        away: figures at home and away (`models/quality.py`), or None ("not measured away from home").
+        away: figures in and out of distribution (`models/quality.py`), or None (not measured).
     """
 
     folder: Path | None

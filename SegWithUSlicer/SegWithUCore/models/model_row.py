@@ -31,7 +31,7 @@ class ModelRow:
         note: why it was withdrawn, what is wrong with it, or what its unseen cases warn of.
         channels: of its input.
         offered: whether a registry has it, so that it can be downloaded again.
-        away: what it says of images that are not from home, one sentence each.
+        away: what it says of images out of distribution, one sentence each.
     """
 
     name: str

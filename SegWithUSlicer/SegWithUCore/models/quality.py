@@ -3,7 +3,7 @@
 All that a user is warned of is worded here, once: the end of a training, `models show`, the card, cases, worklists and
 pages show these sentences.
 
-What a model says of images that are not from home: the site that its calibration rests on, and its table `away`.
+What a model says of images unlike its training cases: the site of its calibration, and its table `away`.
 
 No third-party packages, so that Slicer's own process can ask too.
 """
@@ -184,7 +184,7 @@ def checks_lacking(bundle: Bundle) -> list[str]:
 
 
 COLUMNS = ("images", "patients", "Dice", "expected over true errors", "within 20 %", "AUPRC")
-NOT_MEASURED = "Not measured away from home."
+NOT_MEASURED = "Not measured out of distribution."
 
 
 def site_message(calibration: Mapping[str, Any] | None) -> str:

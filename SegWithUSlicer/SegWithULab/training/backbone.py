@@ -23,7 +23,7 @@ from .dataset import PreparedCase, left_right_axis
 from .mixed_precision import autocast, check_gradients
 from .recipe import BackboneTraining, HeadTraining, Recipe
 from .run_folder import RunFolder
-from .synthesis import drawn_windows
+from .synthesis import synthesiser_of
 from .trainer import Trainer, cosine
 
 
@@ -161,9 +161,9 @@ def _sampler_of(recipe: Recipe, train: Sequence[PreparedCase]) -> WindowSampler:
     settings = recipe.backbone_training
     axis = left_right_axis(recipe.input.orientation) if settings.mirror else None
     window = training_window(recipe, settings)
-    drawn = drawn_windows(recipe, window)
-    if drawn is not None:
-        return WindowSampler(train, window, settings.seed, None, drawn.draw)
+    synthesiser = synthesiser_of(recipe, window)
+    if synthesiser is not None:
+        return WindowSampler(train, window, settings.seed, None, synthesiser.draw)
     thick, scale, any_turn = thick_axis_of(train), settings.scale, settings.any_turn
     draw = None if scale is None else ScaledWindows(window, (scale[0], scale[1]), thick, any_turn).draw
     transform = augmentation(axis, thick, any_turn, draw is not None, settings.other_acquisitions)

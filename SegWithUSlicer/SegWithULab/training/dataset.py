@@ -54,7 +54,7 @@ class LabelMap:
 
 @dataclass(frozen=True)
 class Growth:
-    """A structure of a label map that grows or shrinks when images are drawn.
+    """A structure of a label map that grows or shrinks when images are synthesised.
 
     Attributes:
         part: of the map, where it may change.
@@ -90,8 +90,8 @@ class PreparedCase:
         features: how each channel looks as given.
         off_centre_features: the same of a part cut at random, as a region of interest might be placed.
         group: as in `Case`: its patient, or else itself.
-        voxels_sha256: see `case_hash`; of the label map, if the image is drawn.
-        label_map: what images are drawn from; the case itself is one draw. None for a case with an image.
+        voxels_sha256: see `case_hash`; of the label map, if the image is synthesised.
+        label_map: what images are synthesised from; the case itself is one of them. None for a case with an image.
     """
 
     name: str
@@ -116,7 +116,7 @@ def find_cases(source: str, label_maps: bool = False) -> list[Case]:
             `labels` name, counted from the table; several roles as in `TABLE.csv:calibration+select`),
             an nnU-Net data set folder, optionally with `:Tr` or `:Ts` (imagesTr and labelsTr by default),
             or a folder that holds `images/` and `labels/`.
-        label_maps: images are to be drawn from the references, which take their place; no images are needed.
+        label_maps: images are to be synthesised from the references, which take their place; none are needed.
 
     Raises:
         UsageError: the table, role or folder does not exist.
@@ -312,7 +312,7 @@ def prepare(
 
     Args:
         label_values: values a reference may hold, background included; class c is `label_values[c]`.
-        first_draw: draws the image from the case, a label map, always the same for a case's name.
+        first_draw: synthesises the image from the case, a label map, always the same for a case's name.
 
     Raises:
         InputError: unreadable files, differing grids or unknown label values.

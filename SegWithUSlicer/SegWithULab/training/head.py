@@ -29,7 +29,7 @@ from .dataset import PreparedCase, left_right_axis
 from .mixed_precision import autocast
 from .recipe import HeadTraining, Recipe
 from .run_folder import RunFolder
-from .synthesis import drawn_windows
+from .synthesis import synthesiser_of
 from .trainer import Trainer, cosine
 
 
@@ -74,8 +74,8 @@ class HeadTrainer(Trainer):
         axis = left_right_axis(recipe.input.orientation) if self.settings.mirror else None
         transform = augmentation(axis, thick_axis_of(train)) if self.settings.augment else mirroring(axis)
         window = training_window(recipe, self.settings)
-        drawn = drawn_windows(recipe, window)
-        source = (transform, None) if drawn is None else (None, drawn.draw)
+        synthesiser = synthesiser_of(recipe, window)
+        source = (transform, None) if synthesiser is None else (None, synthesiser.draw)
         self.sampler = WindowSampler(train, window, self.settings.seed, *source)
         super().__init__(train, validation, run, parameters)
 

@@ -112,7 +112,7 @@ class GrownLabels:
 
 @dataclass(frozen=True)
 class Synthesis:
-    """How training images are drawn from label maps (`Synthesiser`); it takes the place of all augmentation.
+    """How training images are synthesised from label maps (`Synthesiser`); it takes the place of all augmentation.
 
     Attributes:
         classes: labels of the map by the label value of the model that they become; others are background.
@@ -159,7 +159,7 @@ class Recipe:
             thick slices with `flat_levels`, see `build_dynunet`), a user's own network (kind "python:FACTORY") as
             `file` and further `arguments`.
         head: variant, taps and sizes.
-        synthesis: how training images are drawn from label maps; None trains on images.
+        synthesis: how training images are synthesised from label maps; None trains on images.
     """
 
     about: Mapping[str, Any]

@@ -15,7 +15,7 @@ from .backbone import spec_of, supervised, training_window
 from .dataset import PreparedCase, left_right_axis
 from .make_bundle import plain_bundle
 from .recipe import BackboneTraining, HeadTraining, Recipe
-from .synthesis import drawn_windows
+from .synthesis import synthesiser_of
 
 FEWEST_LEVELS = 3
 """Of MONAI's DynUNet."""
@@ -47,7 +47,7 @@ def check_recipe(recipe: Recipe, source: str, trains_backbone: bool = True) -> N
             raise InputError(f"{source} has {found}: give {wanted}.", "wrong-recipe")
     head = recipe.head
     with naming(source):
-        drawn_windows(recipe)
+        synthesiser_of(recipe)
         for training in trainings:
             training_window(recipe, training)
             if training.mirror:

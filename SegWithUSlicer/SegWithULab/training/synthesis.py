@@ -1,4 +1,4 @@
-"""Draw training images of any contrast from label maps, so that no real image is needed.
+"""Synthesise training images of any contrast from label maps, so that no real image is needed.
 
 Domain randomisation as in Billot et al., SynthSeg, Medical Image Analysis 86:102789 (2023): a label map is rotated,
 stretched, warped and mirrored; each label gets a Gaussian of grey values; then come partial volume, blur, thick slices,
@@ -42,14 +42,14 @@ ALIKE, EMPTY, WITHOUT_PARTLY = 0.85, 0.6, 0.6
 LARGEST_RIM = 2
 """Voxels around the stripped brain that stay at most."""
 PARTS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 4
-"""Where the label map is read for partial volume, in voxels of the drawn grid from a voxel's centre."""
+"""Where the label map is read for partial volume, in voxels of the image's grid from a voxel's centre."""
 FULL_SCALE, BRIGHTEST = 1000, 1.2
 """Value in a file of the 99.5th percentile, and what larger grey values are cut to, as its multiple."""
 UNIT = Normalisation("range", 0, 99.5)
 
 
 class Synthesiser:
-    """Draws images with the classes of a model.
+    """Synthesises images with the classes of a model.
 
         Synthesiser(recipe.synthesis, recipe.input, recipe.label_values).volume(labels, np.random.default_rng(1))
 
@@ -97,20 +97,20 @@ class Synthesiser:
         return LabelMap(indices, labels.tolist(), spacing, box, [each for each in grown if each is not None])
 
     def volume(self, image: sitk.Image, generator: Generator) -> ReadCase:
-        """Draw an image and its reference on the grid of a label map."""
+        """Synthesise an image and its reference on the grid of a label map."""
         given, turned = self.label_map(image), reorient(image, self.spec.orientation)
         shape = turned.GetSize()[::-1]
-        drawn, classes, _ = self._draw(given, shape, given.spacing_mm, (np.array(shape) + 1) / 2, generator)
-        arrays = (np.rint(drawn.numpy() * FULL_SCALE).astype(np.int16), self.values[classes.numpy()])
-        grey, reference = (reorient(image_on_grid(array, turned), orientation_of(image)) for array in arrays)
-        return ReadCase([grey], reference)
+        grey, classes, _ = self._draw(given, shape, given.spacing_mm, (np.array(shape) + 1) / 2, generator)
+        arrays = (np.rint(grey.numpy() * FULL_SCALE).astype(np.int16), self.values[classes.numpy()])
+        voxels, reference = (reorient(image_on_grid(array, turned), orientation_of(image)) for array in arrays)
+        return ReadCase([voxels], reference)
 
     def first_draw(self, image: sitk.Image, generator: Generator) -> tuple[LabelMap, ReadCase]:
-        """Return what windows are drawn from, and one volume, for `prepare`."""
+        """Return what windows are synthesised from, and one volume, for `prepare`."""
         return self.label_map(image), self.volume(image, generator)
 
     def draw(self, case: PreparedCase, generator: Generator) -> dict[str, Tensor]:
-        """Draw the window of a case that `prepare` gave its label map; as `ScaledWindows.draw`.
+        """Synthesise the window of a case that `prepare` gave its label map; as `ScaledWindows.draw`.
 
         The window holds the box of the structures or lies in it, but for `shift_mm`.
         """
@@ -127,7 +127,7 @@ class Synthesiser:
     def _draw(
         self, given: LabelMap, shape: Sequence[int], spacing_mm: np.ndarray, centre: np.ndarray, generator: Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw on a grid whose centre lies at voxel `centre` of the map, but for the shift.
+        """Synthesise on a grid whose centre lies at voxel `centre` of the map, but for the shift.
 
         Returns:
             Grey values, float32 from 0 to `BRIGHTEST`; classes, int64; whether a voxel lies within the map.
@@ -158,7 +158,7 @@ class Synthesiser:
         return image ** math.exp(generator.normal(0, 0.25)), classes, valid
 
     def _places(self, shape: Sequence[int], spacing_mm: np.ndarray, mirrored: bool, generator: Generator) -> Tensor:
-        """Where each voxel of the drawn grid lies, (3, z, y, x) in mm from the point where its centre lies unmoved."""
+        """Where each voxel of the image lies, (3, z, y, x) in mm from the point where its centre lies unmoved."""
         settings = self.settings
         angles = generator.uniform(-settings.rotation_degrees, settings.rotation_degrees, 3)
         stretch = np.eye(3) + generator.uniform(-STRETCH, STRETCH, (3, 3))
@@ -221,26 +221,26 @@ def _lacking(wanted: str) -> InputError:
     return InputError(f"The block 'synthesis' needs {wanted}.", "wrong-recipe")
 
 
-def drawn_windows(recipe: Recipe, window: Sequence[int] | None = None) -> Synthesiser | None:
-    """Return what draws the images of a recipe; None if it trains on images."""
+def synthesiser_of(recipe: Recipe, window: Sequence[int] | None = None) -> Synthesiser | None:
+    """Return what synthesises the images of a recipe; None if it trains on images."""
     settings = recipe.synthesis
     return None if settings is None else Synthesiser(settings, recipe.input, recipe.label_values, window)
 
 
 def write_images(
-    drawn: Synthesiser, cases: Sequence[Case], count: int, seed: int, folder: Path, progress: Progress = silent
+    synthesiser: Synthesiser, cases: Sequence[Case], count: int, seed: int, folder: Path, progress: Progress = silent
 ) -> None:
-    """Write `count` drawn images of each label map with references, and a split table whose patients are the maps."""
+    """Write `count` images of each label map with references, and a split table whose patients are the maps."""
     rows = []
     for number in range(len(cases) * count):
         case, name = cases[number // count], f"{cases[number // count].name}_{number % count + 1:03d}"
         generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
         with naming(str(case.reference)):
-            made = drawn.volume(read_case(case).reference, generator)
+            made = synthesiser.volume(read_case(case).reference, generator)
         for part, image in (("images", made.images[0]), ("labels", made.reference)):
             (folder / part).mkdir(exist_ok=True)
             write_image_planes(folder / part / f"{name}.nii.gz", image)
-        rows.append([name, "drawn", case.group])
+        rows.append([name, "synthesised", case.group])
         progress("drawing images", len(rows) / (len(cases) * count), name)
     write_csv(folder / "split.csv", ["case", "role", "patient"], rows)
 

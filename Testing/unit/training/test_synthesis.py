@@ -14,7 +14,7 @@ from SegWithUCore.util.errors import InputError
 from SegWithULab.training import synthesis
 from SegWithULab.training.dataset import PreparedCase
 from SegWithULab.training.recipe import recipe_from_json
-from SegWithULab.training.synthesis import Synthesiser, drawn_windows
+from SegWithULab.training.synthesis import Synthesiser, synthesiser_of
 
 LEFT, RIGHT, MIDDLE, OTHER = 10, 20, 30, 40
 BLOCK = {"classes": {"1": [LEFT], "2": [RIGHT, MIDDLE]}, "sides": [[LEFT, RIGHT]]}
@@ -23,7 +23,7 @@ STILL = {"mirrored": 0.0, "rotation_degrees": 0.0, "shift_mm": 0.0, "elastic_mm"
 
 def drawing(**changes: Any) -> Synthesiser:
     """The synthesiser of a tiny recipe, with changes of its block."""
-    made = drawn_windows(recipe_from_json(tiny_recipe() | {"synthesis": BLOCK | changes}, "r.json"), (24, 32, 24))
+    made = synthesiser_of(recipe_from_json(tiny_recipe() | {"synthesis": BLOCK | changes}, "r.json"), (24, 32, 24))
     assert made is not None
     return made
 
@@ -145,7 +145,7 @@ def test_an_input_of_fixed_units_is_refused() -> None:
     fixed = {"kind": "fixed", "low": 0, "high": 1000, "mean": 0, "std": 100}
     recipe = recipe_from_json(made | {"input": made["input"] | {"normalisation": fixed}}, "r.json")
     with pytest.raises(InputError) as refusal:
-        drawn_windows(recipe)
+        synthesiser_of(recipe)
     assert refusal.value.code == "wrong-recipe"
 
 
