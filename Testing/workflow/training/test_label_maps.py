@@ -37,7 +37,7 @@ def test_label_maps_become_a_calibrated_model(data_folder: Path, tmp_path: Path)
     assert len(made) == 6 and len({row["patient"] for row in made}) == 2
     model = tmp_path / "model"
     arguments = ["calibrate", "--run", str(run), "--output", str(model), "--no-graphs", "--threads", "1"]
-    assert main([*arguments, "--cases", f"{tmp_path / 'drawn' / 'split.csv'}:drawn"]) == 0
+    assert main([*arguments, "--cases", f"{tmp_path / 'drawn' / 'split.csv'}:synthesised"]) == 0
     bundle = read_bundle(model)
     assert bundle.calibration is not None
     assert bundle.ood_reference is not None and bundle.ood_reference["cases"] == 3
