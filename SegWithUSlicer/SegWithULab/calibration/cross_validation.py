@@ -117,7 +117,8 @@ def _seen_groups(run: RunFolder, known: Mapping[str, Case]) -> set[str]:
         raise _refusal(f"{found}, {others[0]} first")
     groups = {case.group for sha256, case in known.items() if sha256 in seen}
     if not groups or groups >= {case.group for case in known.values()}:
-        raise _refusal(f"{run.path} has seen {'all' if groups else 'none'} of the patients of --fold-cases")
+        found = f"{run.path} has seen {'all' if groups else 'none'} of the patients of --fold-cases"
+        raise _refusal(f"{found}, in training or to choose its epoch")
     return groups
 
 
@@ -136,7 +137,7 @@ def _check_like(bundle: Bundle, run: RunFolder) -> None:
     if differs:
         raise _refusal(f"{run.path} has another {differs[0]} than the model {bundle.name}")
     if not facts.keys().isdisjoint(("origin", "backbone_source", "cases")):
-        raise _refusal(f"the backbone in {run.path} was not trained here, so its cases are unknown")
+        raise _refusal(f"the backbone in {run.path} was not trained by train-backbone: its cases are unknown")
     for part in ("backbone", "head"):
         run.check_finished(part)
 
