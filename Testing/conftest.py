@@ -5,6 +5,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import SlicerHost  # prepares the process for Qt and VTK, before anything loads them
 from repository import ROOT, TESTING
+
+IN_SLICER = getattr(sys.modules.get("slicer"), "app", None) is not None
+if not IN_SLICER:
+    import SlicerHost  # prepares the process for Qt and VTK, before anything loads them
+collect_ignore = [] if IN_SLICER else ["in_slicer"]
 
 if TYPE_CHECKING:
     from segwithu_command import Command

@@ -17,7 +17,6 @@ import slicer
 from listed_cases import CASES, Listing
 from opened_module import Opened, sample_crop, segment_crop
 from reviewing import Reviewing
-from SlicerHost import strict
 
 pytestmark = pytest.mark.slow
 UNEXPECTED = "unexpected"
@@ -73,7 +72,7 @@ def _throw_in_each(opened: Opened, scenario: Callable[[], None], after: Callable
             if not thrower.has_thrown:
                 continue  # a timer that did not fire this time
             thrower.at = ""
-            assert [one.what for one in strict.take("exception") if "thrown by a test" not in one.what] == []
+            assert [one for one in opened.app.take_errors() if "thrown by a test" not in one] == []
             assert opened.ui.runButton.text == "Apply", name
             # A run that was begun afterwards takes the sentence away; the log keeps it.
             said = opened.ui.statusLabel.text
@@ -94,7 +93,7 @@ def test_in_every_callback_of_a_run(opened: Opened) -> None:
 
     def scenario() -> None:
         opened.panel.inputs.choose(volume, None, "hippocampus")
-        opened.host.wait(0.6)
+        opened.app.wait(0.6)
         opened.ui.runButton.click()
         opened.wait(lambda: not opened.controller.is_busy, 60)
 
@@ -117,7 +116,7 @@ def test_in_what_the_panel_does_with_a_result(opened: Opened, monkeypatch: pytes
     opened.wait(lambda: not opened.controller.is_busy, 60)
     opened.panel._draw()
     assert "MemoryError" in opened.ui.statusLabel.text
-    assert strict.take("exception")
+    assert opened.app.take_errors()
     assert opened.private_folders() == []
     monkeypatch.undo()
     segment_crop(opened)
@@ -138,7 +137,7 @@ def test_in_loading_as_where_the_colour_nodes_are_gone(opened: Opened, monkeypat
     assert "Copy diagnostics" in said
     assert opened.ui.runButton.text == "Apply"
     assert opened.ui.logButton.collapsed is False
-    assert strict.take("exception")
+    assert opened.app.take_errors()
     monkeypatch.undo()
     segment_crop(opened)
 
@@ -163,8 +162,8 @@ def test_in_every_callback_of_a_review_and_an_edit(reviewing: Reviewing) -> None
             box = [slice(at, at + size) for at, size in zip(found.offset_ijk[::-1], found.mask.shape, strict=True)]
             whole[tuple(box)] = found.mask
             if editor.segmentationNode() is not None and editor.currentSegmentID():
-                reviewing.host.paint(editor, whole)
-        reviewing.host.settle(0.8)
+                reviewing.app.paint(editor, whole)
+        reviewing.app.settle(0.8)
         ui.editButton.collapsed = True
         ui.endReviewButton.click()
 
@@ -196,12 +195,12 @@ def test_in_every_callback_of_a_case_switch_and_an_export(listing: Listing, tmp_
         count[0] += 1
         parent = tmp_path / f"out{count[0]}"
         parent.mkdir()
-        listing.host.popups.answer(str(parent))
+        listing.app.dialogs.answer(str(parent))
         ui.startExportButton.click()
-        listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
+        listing.app.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
 
     def after() -> None:
-        listing.host.popups.reset()
+        listing.app.dialogs.reset()
         assert ui.startExportButton.text.startswith("Export")
         listing.list_folder()
         listing.click(CASES[1])

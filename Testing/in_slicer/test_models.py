@@ -45,7 +45,7 @@ class Store:
         return [self.ui.modelBox.itemText(index) for index in range(1, self.ui.modelBox.count)]
 
     def click(self, button: str, *answers: Any) -> list[str]:
-        self.opened.host.popups.answer(*answers)
+        self.opened.app.dialogs.answer(*answers)
         getattr(self.ui, button).click()
         return self.settle()
 
@@ -93,7 +93,7 @@ def test_a_model_is_downloaded_after_its_licences_were_shown_and_deleted(store: 
     store.panel.select("liver@1.2.0")
     assert ui.modelsTable.item(ui.modelsTable.rowCount - 1, 4).text() == "CC-BY-NC-SA-4.0, non-commercial"
     store.click("downloadModelButton", "Cancel")
-    asked = store.opened.host.popups.shown[-1].text
+    asked = store.opened.app.dialogs.asked[-1]
     assert "CC-BY-NC-SA-4.0" in asked and "forbid commercial use" in asked and "MB" in asked
     assert not target.exists()
     assert store.click("downloadModelButton", "OK") == ["Download liver@1.2.0: it is installed."]

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 import slicer
 from mrml_headless import observers_on
-from opened_module import MODULE, Opened, segment_crop
+from opened_module import Opened, segment_crop
 from repository import HELPERS, PACKAGES, TESTING
 from review_crash import labels_checksum
 from reviewing import Reviewing
-from SlicerHost.host import SlicerHost as Host
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +31,7 @@ def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing) -> None:
     whole = labels_checksum(reviewing)
     paths = [PACKAGES, TESTING, HELPERS, TESTING / "real"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    scene = reviewing.host.folder / "segmented.mrb"
+    scene = reviewing.app.folder / "segmented.mrb"
     died = subprocess.run(
         [sys.executable, str(CRASH), str(scene)], env=environment, capture_output=True, text=True, timeout=200
     )
@@ -63,10 +62,10 @@ def test_a_saved_scene_goes_on_where_it_stopped_without_any_file(reviewing: Revi
     reviewing.ui.commentEdit.text = "look again, please"
     reviewing.press("N", reviewing.ui.regionsTable)
     order = reviewing.ids
-    saved = reviewing.host.save_scene(reviewing.host.folder / "mid.mrb")
-    reviewing.host.close_scene()
+    saved = reviewing.app.save_scene(reviewing.app.folder / "mid.mrb")
+    reviewing.app.close_scene()
     shutil.rmtree(reviewing.folder())
-    reviewing.host.load_scene(saved)
+    reviewing.app.load_scene(saved)
     assert reviewing.ui.startReviewButton.text == f"Resume the review (2 of {len(ids)} regions)"
     reviewing.start()
     assert (reviewing.session.current.id, reviewing.ids) == (commented, order)
@@ -78,14 +77,14 @@ def test_a_saved_scene_goes_on_where_it_stopped_without_any_file(reviewing: Revi
 def test_what_was_drawn_after_the_scene_was_saved_is_not_hidden_by_it(reviewing: Reviewing) -> None:
     reviewing.start()
     reviewing.judge()
-    saved = reviewing.host.save_scene(reviewing.host.folder / "early.mrb")
+    saved = reviewing.app.save_scene(reviewing.app.folder / "early.mrb")
     segment = reviewing.nodes.segmentation.GetSegmentation().GetNthSegmentID(0)
     array = slicer.util.arrayFromSegmentBinaryLabelmap(reviewing.nodes.segmentation, segment)
     array[: array.shape[0] // 2] = 0
     slicer.util.updateSegmentBinaryLabelmapFromArray(array, reviewing.nodes.segmentation, segment)
     after = _voxel_count(reviewing)
-    reviewing.host.close_scene()
-    reviewing.host.load_scene(saved)
+    reviewing.app.close_scene()
+    reviewing.app.load_scene(saved)
     assert _voxel_count(reviewing) != after
     reviewing.start()
     assert _voxel_count(reviewing) == after
@@ -207,17 +206,17 @@ def test_a_review_that_is_open_elsewhere_is_refused_in_one_sentence(reviewing: R
 
 
 def test_reloading_the_module_in_mid_review_ends_it_and_it_goes_on_in_new_code(reviewing: Reviewing) -> None:
-    scene = reviewing.host.folder / "segmented.mrb"
-    with Host(MODULE, developer_mode=True) as host:
-        host.load_scene(scene)
-        before = Reviewing(Opened(host))
+    scene = reviewing.app.folder / "segmented.mrb"
+    with Host(MODULE, developer_mode=True) as app:
+        app.load_scene(scene)
+        before = Reviewing(Opened(app))
         before.start()
         at = before.ids[1]
         before.judge("rejected")
         old = before.panel
-        host.widget.onReload()
-        host.process_events()
-        after = Reviewing(Opened(host))
+        app.widget.onReload()
+        app.process_events()
+        after = Reviewing(Opened(app))
         assert (old.session, after.panel is old) == (None, False)
         assert after.ui.startReviewButton.text.startswith("Resume the review (1 of ")
         after.ui.startReviewButton.click()

@@ -21,7 +21,7 @@ def test_a_review_needs_a_name_which_is_remembered(reviewing: Reviewing) -> None
 
 def test_ten_regions_by_keyboard_alone_with_every_view_as_it_was(reviewing: Reviewing) -> None:
     image = TESTING / "data" / "hippocampus" / "images" / "hippocampus_319.nii.gz"
-    reviewing.host.close_scene()
+    reviewing.app.close_scene()
     segment_crop(reviewing.opened, slicer.util.loadVolume(str(image)))
     reviewing.show_pet()
     reviewing.start()
@@ -51,12 +51,12 @@ def test_the_mark_of_a_region_goes_with_module_and_review(
     reviewing.start()
     coloured = reviewing.opened.coloured
     assert coloured() > 10
-    first = reviewing.host.render_slice("Red")
+    first = reviewing.app.render_slice("Red")
     reviewing.press("N")
-    assert np.abs(reviewing.host.render_slice("Red").astype(int) - first).sum() > 0
-    reviewing.host.leave_module()
+    assert np.abs(reviewing.app.render_slice("Red").astype(int) - first).sum() > 0
+    reviewing.app.leave_module()
     assert coloured() == 0
-    reviewing.host.enter_module()
+    reviewing.app.enter_module()
     assert coloured() > 10
     reviewing.ui.endReviewButton.click()
     assert coloured() == 0
@@ -65,10 +65,10 @@ def test_the_mark_of_a_region_goes_with_module_and_review(
 
 def test_the_mark_is_seen_in_3d(reviewing: Reviewing) -> None:
     reviewing.nodes.segmentation.GetDisplayNode().SetVisibility(False)
-    reviewing.host.threed_view.node.SetBoxVisible(False)
-    empty = reviewing.host.render_threed().astype(int)
+    reviewing.app.threed_view.node.SetBoxVisible(False)
+    empty = reviewing.app.render_threed().astype(int)
     reviewing.start()
-    assert (np.abs(reviewing.host.render_threed().astype(int) - empty).max(axis=2) > 40).sum() > 10
+    assert (np.abs(reviewing.app.render_threed().astype(int) - empty).max(axis=2) > 40).sum() > 10
 
 
 def test_keys_do_nothing_while_somebody_types(reviewing: Reviewing) -> None:
@@ -102,9 +102,9 @@ def test_keys_are_there_only_while_a_review_is_in_sight(reviewing: Reviewing) ->
     reviewing.press("N")
     reviewing.start()
     at = reviewing.session.current.id
-    reviewing.host.leave_module()
+    reviewing.app.leave_module()
     reviewing.press("Ctrl+Alt+1")
-    reviewing.host.enter_module()
+    reviewing.app.enter_module()
     reviewing.ui.reviewButton.collapsed = True
     reviewing.press("N")
     assert (reviewing.session.current.id, reviewing.told("verdict")) == (at, [])

@@ -1,4 +1,4 @@
-"""The module opened once for a test file, with helpers to click, wait and look; the scene is emptied between tests."""
+"""The module in the running Slicer, with helpers to click, wait and look; the scene is emptied between tests."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import numpy as np
 import slicer
 import vtk
 from left_hippocampus import choose_left_hippocampus
+from real_slicer import RealSlicer
 from repository import ROOT
-from SlicerHost.host import SlicerHost
 
-MODULE = ROOT / "SegWithUSlicer" / "SegWithUSlicer.py"
 SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
+SECTIONS = ("inputsButton", "overlayButton", "reviewButton", "advancedButton", "casesButton", "modelsButton")
 RUN_TIMEOUT_S = float(os.environ.get("SEGWITHU_RUN_TIMEOUT", "240"))
 """A run takes about ten seconds; machines that do other work meanwhile may need longer."""
 
 
 @dataclass
 class Opened:
-    """The host with the module, and what tests ask of it again and again."""
+    """The application with the module, and what tests ask of it again and again."""
 
-    host: SlicerHost
+    app: RealSlicer
 
     @property
     def ui(self) -> Any:
         """The widgets of the panel."""
-        return self.host.widget.ui
+        return self.app.widget.ui
 
     @property
     def panel(self) -> Any:
         """The panel object."""
-        return self.host.widget.panel
+        return self.app.widget.panel
 
     @property
     def controller(self) -> Any:
@@ -57,9 +57,14 @@ class Opened:
         """The run that is shown."""
         return self.panel.overlay.nodes
 
+    def unfold(self, *names: str) -> None:
+        """Open these sections and fold the others."""
+        for name in SECTIONS:
+            getattr(self.ui, name).collapsed = name not in names
+
     def wait(self, done: Callable[[], Any], timeout: float = RUN_TIMEOUT_S) -> None:
         """Run the event loop until something holds."""
-        self.host.wait(done, timeout=timeout)
+        self.app.wait(done, timeout=timeout)
 
     def finish(self) -> str:
         """Wait for the end of the run; what the panel says then."""
@@ -89,7 +94,7 @@ class Opened:
 
     def coloured(self, view: str = "Red") -> int:
         """How many pixels of a view are strongly coloured: neither image nor black."""
-        return int(coloured(self.host.render_slice(view)).sum())
+        return int(coloured(self.app.render_slice(view)).sum())
 
 
 def coloured(pixels: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import slicer
 import vtk
 from opened_module import Opened
+from real_slicer import reviews_folder
 
 VERDICT_KEYS = {"accepted": "Ctrl+Alt+1", "corrected": "Ctrl+Alt+2", "rejected": "Ctrl+Alt+3", "second": "Ctrl+Alt+4"}
 
@@ -19,7 +20,7 @@ class Reviewing:
 
     def __init__(self, opened: Opened) -> None:
         self.opened = opened
-        self.host = opened.host
+        self.app = opened.app
         self.ui = opened.ui
 
     @property
@@ -66,7 +67,7 @@ class Reviewing:
 
     def press(self, key: str, widget: Any = None) -> None:
         """A key, by default where the keyboard is."""
-        self.host.press_key(key, widget)
+        self.app.press_key(key, widget)
 
     def judge(self, verdict: str = "accepted") -> None:
         """A verdict by keyboard."""
@@ -88,7 +89,7 @@ class Reviewing:
         peak = np.array(self.session.current.peak_ras_mm)
         crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode").GetCrosshairRAS()
         planes = []
-        for view in self.host.slice_views.values():
+        for view in self.app.slice_views.values():
             matrix = vtk.vtkMatrix4x4()
             vtk.vtkMatrix4x4.Invert(view.node.GetSliceToRAS(), matrix)
             planes.append(abs(matrix.MultiplyPoint([*peak, 1.0])[2]))
@@ -97,7 +98,7 @@ class Reviewing:
     def appearance(self) -> dict[str, Any]:
         """Layers, zoom, window/level and layout of all views."""
         seen: dict[str, Any] = {}
-        for name, view in self.host.slice_views.items():
+        for name, view in self.app.slice_views.items():
             c = view.composite
             layers = (c.GetBackgroundVolumeID(), c.GetForegroundVolumeID(), c.GetLabelVolumeID())
             seen[name] = (*layers, c.GetForegroundOpacity(), *np.round(view.node.GetFieldOfView(), 4))
@@ -120,7 +121,7 @@ class Reviewing:
 
     def folder(self) -> Path:
         """Where reviews of runs without a folder lie."""
-        return Path(slicer.app.userSettings().fileName()).parent / "SegWithU" / "Reviews"
+        return reviews_folder()
 
     def log(self, reviewer: str = "Ana") -> list[dict[str, Any]]:
         """The lines of a reviewer's log."""

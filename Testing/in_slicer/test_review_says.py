@@ -49,17 +49,17 @@ def test_the_rest_is_accepted_only_after_saying_what_is_taken_and_undone_at_once
     ui, ids = reviewing.ui, reviewing.ids
     reviewing.judge()
     reviewing.judge("rejected")
-    reviewing.host.popups.answer("Cancel")
+    reviewing.app.dialogs.answer(False)
     ui.acceptRestButton.click()
     assert reviewing.told("rest") == []
-    reviewing.host.popups.answer("OK")
+    reviewing.app.dialogs.answer(True)
     ui.acceptRestButton.click()
     (line,) = reviewing.told("rest")
     from SegWithUSlicerLib.scene.readout import volume_text
 
     left = reviewing.state.expected_mm3_of(ids[2:])
     assert (line["regions"], line["expected_wrong_mm3"]) == (sorted(ids[2:]), round(left, 3))
-    question = reviewing.host.popups.shown[-1].text
+    question = reviewing.app.dialogs.asked[-1]
     assert f"{len(ids) - 2} regions without a verdict" in question
     assert f"They hold {volume_text(left)} of expected error" in question
     assert {reviewing.cell(region) for region in ids[2:]} == {"○ not looked at"}
@@ -76,7 +76,7 @@ def test_a_review_goes_on_after_an_accepted_rest(reviewing: Reviewing) -> None:
     reviewing.start()
     number = len(reviewing.ids)
     reviewing.judge()
-    reviewing.host.popups.answer("OK")
+    reviewing.app.dialogs.answer(True)
     reviewing.ui.acceptRestButton.click()
     assert reviewing.session.is_done
     reviewing.ui.endReviewButton.click()

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import slicer
 from opened_module import Opened, segment_crop
-from PySide6 import QtCore, QtWidgets
 from reviewing import Reviewing
 
 SECTIONS = ("inputsButton", "overlayButton", "advancedButton", "casesButton", "modelsButton")
@@ -20,13 +19,11 @@ INNER = ("editButton", "reviewMoreButton", "exportButton")
 @pytest.fixture(autouse=True)
 def folded_as_before(opened: Opened) -> Iterator[None]:
     """Fold sections as they were: other tests begin with them, and with the window as it was."""
-    ui, window = opened.ui, slicer.util.mainWindow()
-    size = QtWidgets.QWidget.size(window)
+    ui = opened.ui
     before = {name: getattr(ui, name).collapsed for name in (*SECTIONS, *INNER)}
     yield
     for name, collapsed in before.items():
         getattr(ui, name).collapsed = collapsed
-    QtWidgets.QWidget.resize(window, size)
 
 
 def test_what_to_do_after_a_run_is_not_said_while_the_review_does_it(reviewing: Reviewing) -> None:
@@ -55,9 +52,9 @@ def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewi
 
 
 def test_browse_asks_for_a_folder_of_wheels(opened: Opened) -> None:
-    opened.host.popups.answer("")
+    opened.app.dialogs.answer("")
     opened.ui.wheelsEdit.browse()
-    assert "Directory" in opened.host.popups.shown[-1].kind
+    assert "Directory" in opened.app.dialogs.shown[-1].kind
 
 
 @pytest.mark.parametrize("name", ["error_probability", "ranking", "calibration"])
@@ -145,13 +142,14 @@ def test_paths_in_labels_hold_nothing_that_is_not_in_them(reviewing: Reviewing) 
     reviewing.start()
     reviewing.ui.endReviewButton.click()
     assert f"kept in {reviewing.folder()}" in reviewing.ui.reviewNoteLabel.text
-    selectable = QtWidgets.QLabel.textInteractionFlags(reviewing.ui.reviewNoteLabel)
-    assert selectable & QtCore.Qt.TextInteractionFlag.TextSelectableByMouse
+    import qt
+
+    assert reviewing.ui.reviewNoteLabel.textInteractionFlags & qt.Qt.TextSelectableByMouse
 
 
 def test_the_box_of_a_region_is_shown_until_its_run_is_done_and_on_demand(opened: Opened) -> None:
     def seen() -> np.ndarray:
-        return opened.host.render_slice("Red").astype(int)
+        return opened.app.render_slice("Red").astype(int)
 
     opened.segment_sample()
     roi, box = opened.ui.roiSelector.currentNode(), opened.ui.handlesBox

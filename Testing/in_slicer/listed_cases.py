@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import qt
 import slicer
 from exchanged_cases import judged
 from opened_module import Opened
-from PySide6 import QtCore, QtWidgets
-from PySide6.QtTest import QTest
-from repository import PACKAGES
 from reviewing import Reviewing
 
 __all__ = ["CASES", "Listing", "judged", "segment_cases", "segwithu"]
 CASES = ("hippocampus_075", "hippocampus_319", "hippocampus_320")
-COMMAND = [sys.executable, "-m", "SegWithUCore.cli"]
 
 
 def segwithu(*arguments: str | Path) -> str:
     """Run the command in a process of its own; returns what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGES), "OMP_NUM_THREADS": "1"}
-    environment.pop("PYTHONHOME", None)  # of the launcher, where an application is open
+    from SegWithUSlicerLib.run.launch import child_start
+
+    start = child_start("SegWithUCore.cli", [str(argument) for argument in arguments])
     done = subprocess.run(
-        [*COMMAND, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=400, check=False
+        start.command, env=start.environment, capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -47,7 +43,7 @@ class Listing:
     """What tests of the section "Cases" click and ask."""
 
     def __init__(self, opened: Opened, home: Path) -> None:
-        self.opened, self.host, self.ui, self.home = opened, opened.host, opened.ui, home
+        self.opened, self.app, self.ui, self.home = opened, opened.app, opened.ui, home
         self.reviewing = Reviewing(opened)
 
     @property
@@ -87,18 +83,18 @@ class Listing:
 
     def settled(self) -> None:
         """Wait until everything was read from the disk."""
-        self.host.settle()
-        self.host.wait(lambda: not self.panel._stop_reading, timeout=30)
+        self.app.settle()
+        self.app.wait(lambda: not self.panel._stop_reading, timeout=30)
 
     def list_folder(self, place: Path | None = None) -> None:
         """Open a folder by its button."""
-        self.host.popups.answer(str(place or self.cases))
+        self.app.dialogs.answer(str(place or self.cases))
         self.ui.openFolderButton.click()
         self.settled()
 
     def list_file(self, place: Path) -> None:
         """Open a worklist by its button."""
-        self.host.popups.answer(str(place))
+        self.app.dialogs.answer(str(place))
         self.ui.openWorklistButton.click()
         self.settled()
 
@@ -111,16 +107,13 @@ class Listing:
         """Rows gathered with the Ctrl key."""
         self.ui.casesTable.clearSelection()
         for name in names:
-            self._press(self.ui.casesTable, self.row(name), QtCore.Qt.KeyboardModifier.ControlModifier)
+            self._press(self.ui.casesTable, self.row(name), qt.Qt.ControlModifier)
 
     def _press(self, table: Any, row: int, modifier: Any = None) -> None:
-        item = QtWidgets.QTableWidget.item(table, row, 0)
-        QtWidgets.QTableWidget.scrollToItem(table, item)
-        place = QtWidgets.QTableWidget.visualItemRect(table, item).center()
-        held = modifier or QtCore.Qt.KeyboardModifier.NoModifier
-        QTest.mouseClick(
-            QtWidgets.QTableWidget.viewport(table), QtCore.Qt.MouseButton.LeftButton, held, QtCore.QPoint(place)
-        )
+        item = table.item(row, 0)
+        table.scrollToItem(item)
+        box = table.visualItemRect(item)
+        self.app.click(table.viewport(), box.x() + box.width() // 2, box.y() + box.height() // 2, modifier)
 
     def log(self, case: str, reviewer: str = "Ana") -> list[dict[str, Any]]:
         """The lines of a review in a case folder."""

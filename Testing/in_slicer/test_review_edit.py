@@ -33,8 +33,8 @@ def _correct(reviewing: Reviewing, erase: bool = False) -> Any:
     editor = _editor(reviewing)
     editor.setActiveEffectByName("Paint")
     before = len(reviewing.state.edits)
-    reviewing.host.paint(editor, _voxels(reviewing), erase)
-    reviewing.host.wait(lambda: len(reviewing.state.edits) > before)
+    reviewing.app.paint(editor, _voxels(reviewing), erase)
+    reviewing.app.wait(lambda: len(reviewing.state.edits) > before)
     return editor
 
 
@@ -79,16 +79,16 @@ def test_an_edit_is_logged_and_kept(reviewing: Reviewing) -> None:
 def test_an_edit_without_a_verdict_reaches_the_disk_too(reviewing: Reviewing) -> None:
     reviewing.start()
     _correct(reviewing)
-    reviewing.host.wait(lambda: any(reviewing.folder().glob("*/segmentation_reviewed.Ana.seg.nrrd")))
+    reviewing.app.wait(lambda: any(reviewing.folder().glob("*/segmentation_reviewed.Ana.seg.nrrd")))
 
 
 def test_leaving_the_module_or_closing_the_section_gives_views_and_keys_back(reviewing: Reviewing) -> None:
     reviewing.start()
     editor = _editor(reviewing)
     editor.setActiveEffectByName("Paint")
-    reviewing.host.leave_module()
+    reviewing.app.leave_module()
     assert editor.activeEffect() is None
-    reviewing.host.enter_module()
+    reviewing.app.enter_module()
     editor.setActiveEffectByName("Paint")
     reviewing.press("Ctrl+Alt+E", reviewing.ui.regionsTable)
     assert (editor.activeEffect(), reviewing.ui.editButton.collapsed) == (None, True)
@@ -111,8 +111,8 @@ def test_closing_the_scene_while_painting_loses_nothing(reviewing: Reviewing) ->
     reviewing.judge()
     editor = _editor(reviewing)
     editor.setActiveEffectByName("Paint")
-    reviewing.host.paint(editor, _voxels(reviewing))
-    reviewing.host.close_scene()
+    reviewing.app.paint(editor, _voxels(reviewing))
+    reviewing.app.close_scene()
     assert (reviewing.session, editor.activeEffect()) == (None, None)
     assert [line["event"] for line in reviewing.log() if line["event"] != "looked"] == [
         "opened",
@@ -127,7 +127,7 @@ def test_closing_the_scene_while_painting_loses_nothing(reviewing: Reviewing) ->
 def _put_label_in_views(reviewing: Reviewing) -> Any:
     label = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Mine")
     slicer.util.updateVolumeFromArray(label, np.ones((4, 4, 4), np.uint8))
-    for view in reviewing.host.slice_views.values():
+    for view in reviewing.app.slice_views.values():
         view.composite.SetLabelVolumeID(label.GetID())
     return label
 
@@ -142,12 +142,12 @@ def test_after_a_review_the_editor_takes_no_other_segmentation(reviewing: Review
     slicer.mrmlScene.EndState(slicer.mrmlScene.BatchProcessState)
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "And another")
     assert editor.segmentationNode() is None
-    for view in reviewing.host.slice_views.values():
+    for view in reviewing.app.slice_views.values():
         assert view.composite.GetLabelVolumeID() == label.GetID()
     # Nor after the scene was closed in a review.
     reviewing.start()
     _editor(reviewing)
-    reviewing.host.close_scene()
+    reviewing.app.close_scene()
     assert (editor.mrmlScene(), editor.segmentationNode()) == (None, None)
 
 
@@ -165,7 +165,7 @@ def test_the_editor_gets_another_node_when_the_scene_has_lost_its_own(reviewing:
     reviewing.start()
     editor = _editor(reviewing)
     slicer.mrmlScene.Clear(1)
-    reviewing.host.load_scene(reviewing.host.folder / "segmented.mrb")
+    reviewing.app.load_scene(reviewing.app.folder / "segmented.mrb")
     reviewing.start()
     assert _editor(reviewing) is editor
     node = editor.mrmlSegmentEditorNode()
@@ -200,23 +200,23 @@ def test_painting_changes_only_what_the_model_is_unsure_about(reviewing: Reviewi
         ui.unsureLimitBox.value = percent
         assert _mask_of(editor) == (True, percent / 100)
         editor.setActiveEffectByName("Paint")
-        reviewing.host.paint(editor, everywhere)
+        reviewing.app.paint(editor, everywhere)
         unsure = error >= percent / 100
         assert np.array_equal(read_labels(reviewing.nodes), np.where(unsure, value, before))
     ui.unsureBox.checked = False
     assert not ui.unsureLimitBox.enabled
-    reviewing.host.paint(editor, everywhere)
+    reviewing.app.paint(editor, everywhere)
     assert (read_labels(reviewing.nodes) == value).all()
     ui.unsureBox.checked = True
 
 
 def _ways_out(reviewing: Reviewing) -> dict[str, Any]:
-    ui, host = reviewing.ui, reviewing.host
+    ui, app = reviewing.ui, reviewing.app
     return {
         "untick": lambda: setattr(ui.unsureBox, "checked", False),
         "fold the section": lambda: setattr(ui.editButton, "collapsed", True),
         "fold the review": lambda: setattr(ui.reviewButton, "collapsed", True),
-        "leave the module": host.leave_module,
+        "leave the module": app.leave_module,
         "end the review": ui.endReviewButton.click,
         "close the panel": lambda: reviewing.panel.edit.show(None),
         "delete the map": lambda: slicer.mrmlScene.RemoveNode(reviewing.nodes.maps["error_probability"]),
@@ -261,7 +261,7 @@ def test_closing_the_scene_leaves_no_mask_to_the_next_one(reviewing: Reviewing) 
 
     # After the panel's own observer, before Slicer resets the node.
     tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.StartCloseEvent, note, -1.0)
-    reviewing.host.close_scene()
+    reviewing.app.close_scene()
     slicer.mrmlScene.RemoveObserver(tag)
     assert masks == [False]
     assert not node.GetSourceVolumeIntensityMask()

@@ -30,14 +30,14 @@ LIGHT = HELPERS / "slicer_without_torch.py"
 def _export(listing: Listing, parent: Path) -> None:
     """The button, and the folder that the user chooses; returns before the export is done."""
     parent.mkdir(parents=True, exist_ok=True)
-    listing.host.popups.answer(str(parent))
+    listing.app.dialogs.answer(str(parent))
     listing.ui.startExportButton.click()
 
 
 def _exported(listing: Listing, parent: Path) -> Path:
     """Export and wait for the end."""
     _export(listing, parent)
-    listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
+    listing.app.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
     return parent / "segwithu-export"
 
 
@@ -74,7 +74,7 @@ def test_a_segmentation_that_another_program_saved_over_is_named_by_a_process_be
     listing.list_folder()
     for name, code in ((A, "changed-file"), (B, "")):
         listing.click(name)
-        listing.host.wait(lambda: not listing.panel.opener.check.is_busy, timeout=120)
+        listing.app.wait(lambda: not listing.panel.opener.check.is_busy, timeout=120)
         assert code_of(listing.panel.opener.message) == code
         assert (str(listing.cases / A) in listing.ui.caseLabel.text) == bool(code)
 
@@ -100,11 +100,11 @@ def test_opening_or_closing_a_case_does_not_wait_for_the_check_of_the_case_befor
     stopped.clear()
     listing.click(B)
     assert not stopped
-    listing.host.wait(lambda: not check.is_busy, timeout=120)
+    listing.app.wait(lambda: not check.is_busy, timeout=120)
     assert (started, code_of(listing.panel.opener.message)) == ([A, B], "changed-file")
     listing.click(A)
     slicer.mrmlScene.RemoveNode(listing.opened.nodes.hub)
-    listing.host.wait(lambda: not check.is_busy, timeout=60)
+    listing.app.wait(lambda: not check.is_busy, timeout=60)
     assert (started, stopped, listing.open_case) == ([A, B, A], [], "")
     assert code_of(listing.panel.opener.message) == ""
 
@@ -160,7 +160,6 @@ def test_only_selected_cases_are_exported_with_the_open_review(listing: Listing,
     assert listing.reviewing.session is not None
     again = _exported(listing, tmp_path)
     assert again.with_name("segwithu-export-2").is_dir()
-    listing.ui.exportScopeBox.currentIndex = 0
 
 
 def test_an_anonymous_export_tells_no_names_but_keeps_who_is_who(listing: Listing, tmp_path: Path) -> None:
@@ -169,7 +168,6 @@ def test_an_anonymous_export_tells_no_names_but_keeps_who_is_who(listing: Listin
     ui = listing.ui
     ui.anonymousBox.checked = True
     sent = _exported(listing, tmp_path / "out")
-    ui.exportScopeBox.currentIndex = 0
     told = _names_in(sent)
     assert not any(name in told for name in (*CASES, "Müller", "Ana ", str(listing.home)))
     assert "a remark of mine" not in told
@@ -185,11 +183,10 @@ def test_a_moved_image_goes_into_the_export_and_a_lost_one_stops_it(listing: Lis
     lost = _exported(listing, tmp_path / "lost")
     assert not lost.exists() and A in listing.ui.exportLabel.text
     listing.click(A)
-    listing.host.popups.answer(str(moved / f"{A}.nii.gz"))
+    listing.app.dialogs.answer(str(moved / f"{A}.nii.gz"))
     listing.ui.imageFileButton.click()
     sent = _exported(listing, tmp_path)
     assert all((sent / name / "image.nii.gz").is_file() for name in CASES), listing.ui.exportLabel.text
-    listing.ui.exportScopeBox.currentIndex = 0
 
 
 def _many(listing: Listing, count: int = 30) -> Path:
@@ -214,43 +211,40 @@ def test_cancel_leaves_no_process_and_nothing_half_written(
     threads = threading.active_count()
     _export(listing, tmp_path / "out")
     assert (ui.startExportButton.text, ui.exportBar.visible) == ("Cancel", True)
-    listing.host.wait(lambda: process.pid is not None and ui.exportBar.value >= done, timeout=60)
+    listing.app.wait(lambda: process.pid is not None and ui.exportBar.value >= done, timeout=60)
     pid = process.pid
     assert alive(pid)
     ui.startExportButton.click()
-    listing.host.wait(lambda: not process.is_busy, timeout=120)
+    listing.app.wait(lambda: not process.is_busy, timeout=120)
     assert not alive(pid)
     assert ui.exportLabel.text == "Export cancelled: nothing was written."
     assert list((tmp_path / "out").iterdir()) == []
     assert listing.opened.private_folders() == []
     assert (ui.startExportButton.text, ui.exportBar.visible) == ("Export cases (30)...", False)
-    listing.host.wait(lambda: threading.active_count() <= threads, timeout=120)
-    ui.exportScopeBox.currentIndex = 0
+    listing.app.wait(lambda: threading.active_count() <= threads, timeout=120)
 
 
 def test_an_export_that_the_system_kills_says_so_and_leaves_nothing(listing: Listing, tmp_path: Path) -> None:
     listing.list_folder(_many(listing))
     _export(listing, tmp_path / "out")
     process = listing.panel.exports.process
-    listing.host.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
+    listing.app.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
     os.kill(process.pid, signal.SIGKILL)
-    listing.host.wait(lambda: not process.is_busy, timeout=120)
+    listing.app.wait(lambda: not process.is_busy, timeout=120)
     assert "SIGKILL" in listing.ui.exportLabel.text
     assert list((tmp_path / "out").iterdir()) == []
     assert listing.opened.private_folders() == []
-    listing.ui.exportScopeBox.currentIndex = 0
 
 
 def test_quitting_slicer_ends_an_export(listing: Listing, tmp_path: Path) -> None:
     listing.list_folder(_many(listing))
     _export(listing, tmp_path / "out")
     process = listing.panel.exports.process
-    listing.host.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
+    listing.app.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
     pid = process.pid
     slicer.app.aboutToQuit.emit()
     assert not alive(pid)
     assert list((tmp_path / "out").iterdir()) == []
-    listing.ui.exportScopeBox.currentIndex = 0
     listing.panel.exports.draw()
 
 
@@ -259,18 +253,16 @@ def test_slicer_answers_while_an_export_runs(listing: Listing, tmp_path: Path) -
     _export(listing, tmp_path / "out")
     listing.click(f"{A} (case003)")
     assert (listing.open_case, listing.panel.exports.process.is_busy) == (f"{A} (case003)", True)
-    listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
+    listing.app.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
     assert listing.ui.exportLabel.text.startswith("8 of 8 cases were exported to ")
-    listing.ui.exportScopeBox.currentIndex = 0
 
 
 def test_an_export_that_cannot_be_written_says_why_in_one_sentence(listing: Listing, tmp_path: Path) -> None:
     listing.list_folder()
     (tmp_path / "file").write_text("no folder can be made here")
     listing.panel.exports.export([listing.cases / A], tmp_path / "file" / "below")
-    listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=60)
+    listing.app.wait(lambda: not listing.panel.exports.process.is_busy, timeout=60)
     assert listing.ui.exportLabel.text.startswith("Cannot write ")
-    listing.ui.exportScopeBox.currentIndex = 0
 
 
 def test_the_report_is_made_and_opened(listing: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +283,7 @@ def test_the_report_is_made_and_opened(listing: Listing, monkeypatch: pytest.Mon
     listing.reviewing.start("Ana")
     listing.reviewing.judge("rejected")
     listing.ui.reportButton.click()
-    listing.host.wait(lambda: not listing.panel.exports.process.is_busy, timeout=60)
+    listing.app.wait(lambda: not listing.panel.exports.process.is_busy, timeout=60)
     assert shown == [listing.cases / A / "report.html"]
     page = shown[0].read_text(encoding="utf-8")
     assert page.count("<svg") > 3

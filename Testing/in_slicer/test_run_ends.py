@@ -49,10 +49,10 @@ def test_leaving_the_module_lets_the_run_go_on(opened: Opened) -> None:
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     opened.panel.inputs.choose(volume, None, "hippocampus")
     opened.ui.runButton.click()
-    opened.host.leave_module()
+    opened.app.leave_module()
     assert opened.finish().startswith("Done")
     assert opened.nodes.inputs == [volume]
-    opened.host.enter_module()
+    opened.app.enter_module()
 
 
 def test_closing_the_scene_cancels_the_run(opened: Opened) -> None:
@@ -60,7 +60,7 @@ def test_closing_the_scene_cancels_the_run(opened: Opened) -> None:
     opened.ui.runButton.click()
     opened.until_computing()
     pid = opened.worker.pid
-    opened.host.close_scene()
+    opened.app.close_scene()
     assert "scene was closed" in opened.finish()
     assert not alive(pid)
     assert opened.private_folders() == []
@@ -93,7 +93,7 @@ def test_quitting_leaves_no_process_and_no_file(opened: Opened) -> None:
     opened.ui.runButton.click()
     opened.until_computing()
     pid = opened.worker.pid
-    opened.host.quit()
+    opened.app.quit()
     opened.panel._ask_preview()  # one that was due a moment later starts no worker again
     assert opened.worker.state.value == "stopped"
     assert not alive(pid)

@@ -74,7 +74,7 @@ def test_what_lay_over_one_patient_does_not_lie_over_the_next(listing: Listing) 
     listing.click(A)
     pet = listing.reviewing.show_pet()
     listing.click(B)
-    views = [view.composite for view in listing.host.slice_views.values()]
+    views = [view.composite for view in listing.app.slice_views.values()]
     shown = listing.opened.nodes.maps["error_probability"]
     assert pet.GetScene() is not None
     assert {view.GetForegroundVolumeID() for view in views} in ({None}, {shown.GetID()})
@@ -276,10 +276,10 @@ def test_a_saved_scene_knows_which_case_is_open(listing: Listing) -> None:
     listing.click(A)
     listing.reviewing.start("Ana")
     listing.reviewing.judge()
-    saved = listing.host.save_scene(listing.host.folder / "open.mrb")
-    listing.host.close_scene()
+    saved = listing.app.save_scene(listing.app.folder / "open.mrb")
+    listing.app.close_scene()
     assert (listing.open_case, listing.reviewing.session) == ("", None)
-    listing.host.load_scene(saved)
+    listing.app.load_scene(saved)
     assert listing.open_case == A
     listing.click(B)
     assert (listing.open_case, listing.volumes()) == (B, [B])
@@ -304,7 +304,7 @@ def _move_images(listing: Listing) -> Path:
 
 
 def _answer(listing: Listing, place: Path) -> None:
-    listing.host.popups.answer(str(place))
+    listing.app.dialogs.answer(str(place))
     listing.ui.imageFileButton.click()
     listing.settled()
 
@@ -319,7 +319,7 @@ def test_a_moved_image_is_asked_for_once_for_all_cases_moved_with_it(listing: Li
     assert (listing.open_case, listing.ui.imageFrame.visible, listing.volumes()) == (A, False, [A])
     listing.click(B)
     assert (listing.open_case, listing.ui.imageFrame.visible, listing.volumes()) == (B, False, [B])
-    assert listing.host.popups.unused == 0
+    assert listing.app.dialogs.unused == 0
 
 
 def test_another_image_is_refused_by_its_voxels_and_asked_for_again(listing: Listing) -> None:
@@ -379,14 +379,14 @@ def test_a_dicom_series_is_found_by_its_folder(listing: Listing, data_folder: Pa
     voxels = slicer.util.arrayFromVolume(listing.opened.nodes.inputs[0]).sum()
     series = home / "series"
     series.rename(home / "moved series")
-    listing.host.close_scene()
+    listing.app.close_scene()
     listing.click(name)
     assert listing.ui.imageFrame.visible
     from SegWithUCore.case.case_file import read_case
     from SegWithUCore.case.case_image import image_path
 
     told = image_path(case, read_case(case), 0)
-    listing.host.popups.answer(str(home / "moved series" / told.relative_to(series)))
+    listing.app.dialogs.answer(str(home / "moved series" / told.relative_to(series)))
     listing.ui.imageFolderButton.click()
     assert listing.open_case == name
     assert slicer.util.arrayFromVolume(listing.opened.nodes.inputs[0]).sum() == voxels

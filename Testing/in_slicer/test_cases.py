@@ -116,7 +116,7 @@ def test_a_click_opens_a_case_with_its_image_and_closes_the_one_before(listing: 
     from SegWithUSlicerLib.cases.case_switch import remove_case
 
     remove_case(listing.opened.nodes)
-    listing.host.process_events()
+    listing.app.process_events()
     left = [
         node.GetName()
         for node in slicer.util.getNodesByClass("vtkMRMLNode")
@@ -254,7 +254,7 @@ def test_many_cases_are_shown_before_they_are_read_and_then_read_once(listing: L
                 shutil.copy(file, folder)
         shown[count] = calls_of(partial(listing.panel.open_list, place))
         assert listing.ui.casesTable.rowCount == count
-        read[count] = calls_of(partial(listing.host.wait, lambda: not listing.panel._stop_reading, timeout=60))
+        read[count] = calls_of(partial(listing.app.wait, lambda: not listing.panel._stop_reading, timeout=60))
         filled[count] = calls_of(listing.panel._fill)
         assert listing.status(f"{CASES[0]} (case{count - 1:04d})") == "Ana: done"
     for calls in (shown, read, filled):
