@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Any
 
-import pytest
 import qt
 import slicer
 
@@ -37,6 +36,8 @@ class Keyboard:
 
     def _connect(self) -> None:
         if sys.platform != "linux":
+            import pytest  # not at the top: another Slicer that a test starts need not have it
+
             pytest.skip("keys are sent by X11")
         self._x = x = ctypes.CDLL("libX11.so.6")
         x.XOpenDisplay.restype, x.XOpenDisplay.argtypes = ctypes.c_void_p, [ctypes.c_char_p]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import slicer
@@ -83,9 +85,25 @@ class Opened:
         assert said.startswith("Done"), said
         return self.nodes
 
-    def until_computing(self) -> None:
-        """Wait until the worker is in the middle of the run."""
-        self.wait(lambda: self.controller.status.phase.value == "running" and self.worker.state.value == "busy")
+    def begin_run(self) -> int:
+        """Segment the small case as far as the worker's request, and then wait in the middle of the run; its process.
+
+        A worker that is ready is held at the request, so that no run ends before it is seen; one that starts takes time.
+        """
+        submit, held = self.worker.submit, []
+
+        def submit_and_hold(request: Any, on_event: Any) -> Any:
+            if request["request"] == "segment" and self.worker.state.value == "ready" and hasattr(signal, "SIGSTOP"):
+                held.append(self.worker.pid)
+                os.kill(self.worker.pid, signal.SIGSTOP)
+            return submit(request, on_event)
+
+        with mock.patch.object(self.worker, "submit", submit_and_hold):
+            self.ui.runButton.click()
+            self.wait(lambda: self.controller.status.phase.value == "running" and self.worker.state.value == "busy")
+        for pid in held:
+            os.kill(pid, signal.SIGCONT)
+        return int(self.worker.pid)
 
     def private_folders(self) -> list[Path]:
         """Folders with patient data that lie on the disk now."""

@@ -55,6 +55,29 @@ class Reviewing:
 
         return region_mask(self.nodes, self.session.current.id)
 
+    def voxels(self) -> np.ndarray:
+        """The current region's voxels on the input's grid, (z, y, x)."""
+        found = self.mask
+        whole = np.zeros(slicer.util.arrayFromVolume(self.nodes.inputs[0]).shape, bool)
+        box = tuple(slice(at, at + size) for at, size in zip(found.offset_ijk[::-1], found.mask.shape, strict=True))
+        whole[box] = found.mask
+        return whole
+
+    def editor(self) -> Any:
+        """Open "Edit here", unless it is open."""
+        if self.ui.editButton.collapsed:
+            self.press("Ctrl+Alt+E")
+        editor = self.panel.edit.editor
+        assert editor is not None and not self.ui.editButton.collapsed
+        return editor
+
+    def paint_region(self, erase: bool = False) -> Any:
+        """Paint the current region's voxels into its structure, or erase them; the editor."""
+        editor = self.editor()
+        editor.setActiveEffectByName("Paint")
+        self.app.paint(editor, self.voxels(), erase)
+        return editor
+
     def name(self, reviewer: str) -> None:
         """Type a name."""
         self.ui.reviewerEdit.text = reviewer
@@ -96,12 +119,13 @@ class Reviewing:
         return float(np.linalg.norm(np.array(crosshair) - peak)), max(planes)
 
     def appearance(self) -> dict[str, Any]:
-        """Layers, zoom, window/level and layout of all views."""
+        """Layers, zoom (mm of a pixel: panels that grow make views smaller), window/level and layout of all views."""
         seen: dict[str, Any] = {}
         for name, view in self.app.slice_views.items():
             c = view.composite
             layers = (c.GetBackgroundVolumeID(), c.GetForegroundVolumeID(), c.GetLabelVolumeID())
-            seen[name] = (*layers, c.GetForegroundOpacity(), *np.round(view.node.GetFieldOfView(), 4))
+            zoom = view.node.GetFieldOfView()[1] / view.node.GetDimensions()[1]
+            seen[name] = (*layers, c.GetForegroundOpacity(), round(zoom, 4))
         for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
             display = volume.GetDisplayNode()
             if display is not None and hasattr(display, "GetWindow"):

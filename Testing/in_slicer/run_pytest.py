@@ -26,6 +26,8 @@ ROOT = HERE.parents[1]
 OF_PYTEST = ("_pytest", "pytest", "py", "pluggy", "iniconfig", "packaging", "pygments")
 NEEDED = ("openvino", "safetensors", "jsonschema", "pydicom")
 NOTHING_TRIED = 2
+LIMIT_S = 240
+"""A Slicer that a test holds longer is ended, with its stack."""
 
 
 class OnlyPytest(importlib.metadata.DistributionFinder):
@@ -80,7 +82,9 @@ def main() -> int:
         sys.meta_path.append(OnlyPytest(os.environ["SEGWITHU_PYTEST"]))
     import pytest
 
-    options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
+    options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-v"]
+    # A dialog that nobody answers would hold Slicer for ever.
+    options += ["-o", f"faulthandler_timeout={LIMIT_S}", "-o", "faulthandler_exit_on_timeout=true"]
     return int(pytest.main([*options, *(shlex.split(os.environ.get("SEGWITHU_TESTS", "")) or [str(HERE)])]))
 
 

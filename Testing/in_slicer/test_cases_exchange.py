@@ -236,18 +236,6 @@ def test_an_export_that_the_system_kills_says_so_and_leaves_nothing(listing: Lis
     assert listing.opened.private_folders() == []
 
 
-def test_quitting_slicer_ends_an_export(listing: Listing, tmp_path: Path) -> None:
-    listing.list_folder(_many(listing))
-    _export(listing, tmp_path / "out")
-    process = listing.panel.exports.process
-    listing.app.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
-    pid = process.pid
-    slicer.app.aboutToQuit.emit()
-    assert not alive(pid)
-    assert list((tmp_path / "out").iterdir()) == []
-    listing.panel.exports.draw()
-
-
 def test_slicer_answers_while_an_export_runs(listing: Listing, tmp_path: Path) -> None:
     listing.list_folder(_many(listing, 8))
     _export(listing, tmp_path / "out")

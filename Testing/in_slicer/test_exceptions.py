@@ -157,12 +157,8 @@ def test_in_every_callback_of_a_review_and_an_edit(reviewing: Reviewing) -> None
         is_ready = editor is not None and editor.mrmlSegmentEditorNode() is not None
         if reviewing.session is not None and is_ready and not ui.editButton.collapsed:
             editor.setActiveEffectByName("Paint")
-            found = reviewing.mask
-            whole = np.zeros(slicer.util.arrayFromVolume(reviewing.nodes.inputs[0]).shape, bool)
-            box = [slice(at, at + size) for at, size in zip(found.offset_ijk[::-1], found.mask.shape, strict=True)]
-            whole[tuple(box)] = found.mask
             if editor.segmentationNode() is not None and editor.currentSegmentID():
-                reviewing.app.paint(editor, whole)
+                reviewing.app.paint(editor, reviewing.voxels())
         reviewing.app.settle(0.8)
         ui.editButton.collapsed = True
         ui.endReviewButton.click()

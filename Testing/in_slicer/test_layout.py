@@ -51,10 +51,11 @@ def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewi
     assert not ui.advancedButton.collapsed, "what the user opens stays open"
 
 
-def test_browse_asks_for_a_folder_of_wheels(opened: Opened) -> None:
-    opened.app.dialogs.answer("")
-    opened.ui.wheelsEdit.browse()
-    assert "Directory" in opened.app.dialogs.shown[-1].kind
+def test_the_choice_of_wheels_is_one_of_folders(opened: Opened) -> None:
+    import ctk
+
+    offered = int(opened.ui.wheelsEdit.filters)
+    assert offered & int(ctk.ctkPathLineEdit.Dirs) and not offered & int(ctk.ctkPathLineEdit.Files)
 
 
 @pytest.mark.parametrize("name", ["error_probability", "ranking", "calibration"])
@@ -64,7 +65,7 @@ def test_each_step_of_the_threshold_is_shown_as_it_is(reviewing: Reviewing, name
     reviewing.opened.panel.overlay.refresh()
     slider, (low, high) = ui.thresholdSlider, overlay.window
     assert slider.minimum <= low < high <= slider.maximum
-    slider.value = (low + high) / 2
+    slider.value = round((low + high) / 2, slider.decimals)
     for way in (1, -1, -1, -1):
         before = slider.value
         slider.value = before + way * slider.singleStep
@@ -97,7 +98,7 @@ def test_what_is_unusual_about_an_image_is_one_line_and_the_rest_on_demand(opene
     ui, show = opened.ui, opened.panel.inputs.show_preflight
     show(PreflightResult(notes=("It is bright.", "It is 12 % larger.")))
     assert ui.likenessLabel.text == "No warning; notes on the image: 2."
-    assert ui.likenessLabel.toolTip == "It is bright.\nIt is 12 % larger."
+    assert all(note in ui.likenessLabel.toolTip for note in ("It is bright.", "It is 12 % larger."))
     assert (ui.likenessButton.visible, ui.likenessDetailsLabel.visible) == (True, False)
     ui.likenessButton.click()
     assert ui.likenessDetailsLabel.visible
@@ -129,7 +130,7 @@ def test_a_banner_is_one_line_with_the_next_click(opened: Opened, result: dict[s
     ui, warned = opened.ui, PreflightResult(**{"warnings": (FAR,), **result})
     opened.panel.run.show(RunStatus(), warned, False, "", True, False)
     assert re.sub("<[^>]*>", "", ui.bannerLabel.text).endswith(line)
-    assert ui.bannerLabel.toolTip.startswith(FAR)
+    assert FAR in ui.bannerLabel.toolTip
     assert ui.bannerDetailsLabel.visible is False
     ui.bannerButton.click()
     assert (ui.bannerDetailsLabel.visible, ui.bannerDetailsLabel.text.startswith(f"• {FAR}")) == (True, True)
@@ -144,7 +145,7 @@ def test_paths_in_labels_hold_nothing_that_is_not_in_them(reviewing: Reviewing) 
     assert f"kept in {reviewing.folder()}" in reviewing.ui.reviewNoteLabel.text
     import qt
 
-    assert reviewing.ui.reviewNoteLabel.textInteractionFlags & qt.Qt.TextSelectableByMouse
+    assert int(reviewing.ui.reviewNoteLabel.textInteractionFlags) & int(qt.Qt.TextSelectableByMouse)
 
 
 def test_the_box_of_a_region_is_shown_until_its_run_is_done_and_on_demand(opened: Opened) -> None:

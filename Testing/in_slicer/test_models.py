@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from model_registry import add_to_registry
 from opened_module import Opened, alive
-from segwithu_command import MODEL_VERSION, tiny_bundle
+from segwithu_command import MODEL, MODEL_VERSION
 
 pytestmark = pytest.mark.slow
 
@@ -51,8 +51,8 @@ class Store:
 
 
 def named(folder: Path, name: str, version: str, **about: str) -> Path:
-    """A tiny bundle of that name and version."""
-    bundle = tiny_bundle(folder / f"{name}-{version}")
+    """The shipped model under that name and version."""
+    bundle = Path(shutil.copytree(MODEL, folder / f"{name}-{version}"))
     data = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     data["about"] |= {"name": name, "version": version, **about}
     (bundle / "bundle.json").write_text(json.dumps(data), encoding="utf-8")
@@ -92,15 +92,15 @@ def test_a_model_is_downloaded_after_its_licences_were_shown_and_deleted(store: 
     assert (ui.downloadModelButton.enabled, ui.deleteModelButton.enabled) == (False, False)
     store.panel.select("liver@1.2.0")
     assert ui.modelsTable.item(ui.modelsTable.rowCount - 1, 4).text() == "CC-BY-NC-SA-4.0, non-commercial"
-    store.click("downloadModelButton", "Cancel")
+    store.click("downloadModelButton", False)
     asked = store.opened.app.dialogs.asked[-1]
     assert "CC-BY-NC-SA-4.0" in asked and "forbid commercial use" in asked and "MB" in asked
     assert not target.exists()
-    assert store.click("downloadModelButton", "OK") == ["Download liver@1.2.0: it is installed."]
+    assert store.click("downloadModelButton", True) == ["Download liver@1.2.0: it is installed."]
     assert (target / "bundle.json").is_file() and store.rows()["liver@1.2.0"] == "installed"
     assert store.offered() == ["hippocampus", "liver"]
     store.panel.select("liver@1.2.0")
-    assert store.click("deleteModelButton", "OK") == ["Delete liver@1.2.0: it is deleted."]
+    assert store.click("deleteModelButton", True) == ["Delete liver@1.2.0: it is deleted."]
     assert not target.exists() and store.offered() == ["hippocampus"]
 
 

@@ -10,30 +10,10 @@ import slicer
 from reviewing import Reviewing
 
 
-def _editor(reviewing: Reviewing) -> Any:
-    """Open "Edit here", unless it is open."""
-    if reviewing.ui.editButton.collapsed:
-        reviewing.press("Ctrl+Alt+E")
-    editor = reviewing.panel.edit.editor
-    assert editor is not None and not reviewing.ui.editButton.collapsed
-    return editor
-
-
-def _voxels(reviewing: Reviewing) -> np.ndarray:
-    """The current region's voxels on the input's grid, (z, y, x)."""
-    found = reviewing.mask
-    whole = np.zeros(slicer.util.arrayFromVolume(reviewing.nodes.inputs[0]).shape, bool)
-    box = tuple(slice(at, at + size) for at, size in zip(found.offset_ijk[::-1], found.mask.shape, strict=True))
-    whole[box] = found.mask
-    return whole
-
-
 def _correct(reviewing: Reviewing, erase: bool = False) -> Any:
     """Paint the current region's voxels into its structure, and wait until that is noticed."""
-    editor = _editor(reviewing)
-    editor.setActiveEffectByName("Paint")
     before = len(reviewing.state.edits)
-    reviewing.app.paint(editor, _voxels(reviewing), erase)
+    editor = reviewing.paint_region(erase)
     reviewing.app.wait(lambda: len(reviewing.state.edits) > before)
     return editor
 
@@ -43,7 +23,7 @@ def test_the_editor_is_made_when_it_is_opened_first_on_structure_and_image(revie
 
     reviewing.start()
     assert reviewing.panel.edit.editor is None or reviewing.ui.editButton.collapsed
-    editor = _editor(reviewing)
+    editor = reviewing.editor()
     assert editor.segmentationNode() is reviewing.nodes.segmentation
     assert editor.sourceVolumeNode() is reviewing.nodes.maps["error_probability"]
     reviewing.ui.unsureBox.checked = False
@@ -66,7 +46,7 @@ def test_opening_the_editor_leaves_image_and_foreground_alone(reviewing: Reviewi
 
 def test_an_edit_is_logged_and_kept(reviewing: Reviewing) -> None:
     reviewing.start()
-    region, wanted = reviewing.session.current, _voxels(reviewing)
+    region, wanted = reviewing.session.current, reviewing.voxels()
     _correct(reviewing)
     reviewing.judge("corrected")
     line = reviewing.told("edited")[-1]
@@ -84,7 +64,7 @@ def test_an_edit_without_a_verdict_reaches_the_disk_too(reviewing: Reviewing) ->
 
 def test_leaving_the_module_or_closing_the_section_gives_views_and_keys_back(reviewing: Reviewing) -> None:
     reviewing.start()
-    editor = _editor(reviewing)
+    editor = reviewing.editor()
     editor.setActiveEffectByName("Paint")
     reviewing.app.leave_module()
     assert editor.activeEffect() is None
@@ -96,7 +76,7 @@ def test_leaving_the_module_or_closing_the_section_gives_views_and_keys_back(rev
 
 def test_review_keys_work_beside_those_of_the_editor(reviewing: Reviewing) -> None:
     reviewing.start()
-    editor = _editor(reviewing)
+    editor = reviewing.editor()
     at = reviewing.session.current.id
     reviewing.press("1", reviewing.ui.regionsTable)
     assert editor.activeEffect() is not None
@@ -109,9 +89,9 @@ def test_review_keys_work_beside_those_of_the_editor(reviewing: Reviewing) -> No
 def test_closing_the_scene_while_painting_loses_nothing(reviewing: Reviewing) -> None:
     reviewing.start()
     reviewing.judge()
-    editor = _editor(reviewing)
+    editor = reviewing.editor()
     editor.setActiveEffectByName("Paint")
-    reviewing.app.paint(editor, _voxels(reviewing))
+    reviewing.app.paint(editor, reviewing.voxels())
     reviewing.app.close_scene()
     assert (reviewing.session, editor.activeEffect()) == (None, None)
     assert [line["event"] for line in reviewing.log() if line["event"] != "looked"] == [
@@ -134,7 +114,7 @@ def _put_label_in_views(reviewing: Reviewing) -> Any:
 
 def test_after_a_review_the_editor_takes_no_other_segmentation(reviewing: Reviewing) -> None:
     reviewing.start()
-    editor = _editor(reviewing)
+    editor = reviewing.editor()
     reviewing.ui.endReviewButton.click()
     label = _put_label_in_views(reviewing)
     slicer.mrmlScene.StartState(slicer.mrmlScene.BatchProcessState)
@@ -146,7 +126,7 @@ def test_after_a_review_the_editor_takes_no_other_segmentation(reviewing: Review
         assert view.composite.GetLabelVolumeID() == label.GetID()
     # Nor after the scene was closed in a review.
     reviewing.start()
-    _editor(reviewing)
+    reviewing.editor()
     reviewing.app.close_scene()
     assert (editor.mrmlScene(), editor.segmentationNode()) == (None, None)
 
@@ -163,11 +143,11 @@ def test_the_editor_is_taken_up_again_after_a_review(reviewing: Reviewing) -> No
 
 def test_the_editor_gets_another_node_when_the_scene_has_lost_its_own(reviewing: Reviewing) -> None:
     reviewing.start()
-    editor = _editor(reviewing)
-    slicer.mrmlScene.Clear(1)
-    reviewing.app.load_scene(reviewing.app.folder / "segmented.mrb")
+    editor = reviewing.editor()
+    reviewing.ui.endReviewButton.click()
+    slicer.mrmlScene.RemoveNode(slicer.mrmlScene.GetSingletonNode("SegWithU", "vtkMRMLSegmentEditorNode"))
     reviewing.start()
-    assert _editor(reviewing) is editor
+    assert reviewing.editor() is editor
     node = editor.mrmlSegmentEditorNode()
     assert node.GetScene() is slicer.mrmlScene
     assert slicer.mrmlScene.GetSingletonNode("SegWithU", "vtkMRMLSegmentEditorNode") is node
@@ -186,7 +166,7 @@ def test_painting_changes_only_what_the_model_is_unsure_about(reviewing: Reviewi
     from SegWithUSlicerLib.review.edits import read_labels
 
     reviewing.start()
-    ui, editor = reviewing.ui, _editor(reviewing)
+    ui, editor = reviewing.ui, reviewing.editor()
     assert (ui.unsureBox.checked, ui.unsureLimitBox.value) == (True, 25)
     assert _mask_of(editor) == (True, 0.25)
     paint = editor.effectByName("Paint")
@@ -237,7 +217,7 @@ def _ways_out(reviewing: Reviewing) -> dict[str, Any]:
 )
 def test_the_mask_goes_on_every_way_out_and_the_brush_stays(reviewing: Reviewing, way: str) -> None:
     reviewing.start()
-    ui, editor = reviewing.ui, _editor(reviewing)
+    ui, editor = reviewing.ui, reviewing.editor()
     ui.unsureBox.checked = False
     node = editor.mrmlSegmentEditorNode()
     editor.effectByName("Paint").setCommonParameter("BrushAbsoluteDiameter", "7")
@@ -253,7 +233,7 @@ def test_the_mask_goes_on_every_way_out_and_the_brush_stays(reviewing: Reviewing
 
 def test_closing_the_scene_leaves_no_mask_to_the_next_one(reviewing: Reviewing) -> None:
     reviewing.start()
-    node = _editor(reviewing).mrmlSegmentEditorNode()
+    node = reviewing.editor().mrmlSegmentEditorNode()
     masks: list[bool] = []
 
     def note(*_: Any) -> None:
@@ -276,7 +256,7 @@ def test_the_mask_goes_also_when_something_fails(
 
     reviewing.start()
     edit = reviewing.panel.edit
-    editor = _editor(reviewing)
+    editor = reviewing.editor()
     if broken == "_select":
         edit.pause()
         monkeypatch.setattr(edit, "_select", fail)

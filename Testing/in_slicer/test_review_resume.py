@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import another_slicer
 import pytest
 import slicer
+from another_slicer import labels_checksum
+from listed_cases import CASES
 from mrml_headless import observers_on
-from opened_module import Opened, segment_crop
-from repository import HELPERS, PACKAGES, TESTING
-from review_crash import labels_checksum
+from opened_module import alive, segment_crop
 from reviewing import Reviewing
 
 pytestmark = pytest.mark.slow
-
-CRASH = HELPERS / "review_crash.py"
-
 
 def _voxel_count(reviewing: Reviewing) -> int:
     from SegWithUSlicerLib.review.edits import read_labels
@@ -27,29 +23,39 @@ def _voxel_count(reviewing: Reviewing) -> int:
     return int((read_labels(reviewing.nodes) > 0).sum())
 
 
-def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing) -> None:
+def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing, tmp_path: Path) -> None:
     whole = labels_checksum(reviewing)
-    paths = [PACKAGES, TESTING, HELPERS, TESTING / "real"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    scene = reviewing.app.folder / "segmented.mrb"
-    died = subprocess.run(
-        [sys.executable, str(CRASH), str(scene)], env=environment, capture_output=True, text=True, timeout=200
-    )
-    assert died.returncode == 3, died.stderr
-    folder, at, drawn = died.stdout.splitlines()[-3:]
-    shutil.copytree(folder, reviewing.folder(), dirs_exist_ok=True)
-    shutil.rmtree(Path(folder).parents[3], ignore_errors=True)
+    code, seen = another_slicer.work("die", tmp_path, scene=str(reviewing.app.folder / "segmented.mrb"))
+    assert code == another_slicer.DEAD
+    shutil.copytree(seen["reviews"], reviewing.folder(), dirs_exist_ok=True)
     reviewing.name("Ana")
     assert reviewing.ui.startReviewButton.text.startswith("Resume the review (3 of ")
     reviewing.start()
-    assert reviewing.session.current.id == int(at)
+    assert reviewing.session.current.id == seen["at"]
     first, second, third = reviewing.ids[:3]
     words = ("✓ accepted", "✗ rejected", "? second reader")
     assert tuple(map(reviewing.cell, (first, second, third))) == words
     assert "Your edits of the earlier session are back." in reviewing.ui.reviewNoteLabel.text
-    assert labels_checksum(reviewing) == int(drawn) != whole
+    assert labels_checksum(reviewing) == seen["labels"] != whole
     events = [line["event"] for line in reviewing.log() if line["event"] != "looked"]
     assert events == ["opened", *["verdict"] * 3, "edited", "opened"]
+
+
+def test_quitting_in_mid_work_closes_the_log_and_leaves_no_process_and_no_file(
+    reviewing: Reviewing, segmented: Path, tmp_path: Path
+) -> None:
+    """A run, a review and an export at once; the export takes longer than Slicer has."""
+    many = tmp_path / "many"
+    for number in range(30):
+        shutil.copytree(segmented / "cases" / CASES[0], many / f"case{number:03d}")
+    scene = str(reviewing.app.folder / "segmented.mrb")
+    code, seen = another_slicer.work("quit", tmp_path, scene=scene, cases=str(many))
+    assert code == 0
+    assert [pid for pid in seen["pids"] if alive(pid)] == []
+    assert len(seen["private"]) == 2 and [path for path in seen["private"] if Path(path).exists()] == []
+    assert list((tmp_path / "out").iterdir()) == []
+    (log,) = Path(seen["reviews"]).glob("*/review.Ana.jsonl")
+    assert [json.loads(line)["event"] for line in log.read_text("utf-8").splitlines()][-2:] == ["comment", "closed"]
 
 
 def test_a_saved_scene_goes_on_where_it_stopped_without_any_file(reviewing: Reviewing) -> None:
@@ -170,15 +176,6 @@ def test_the_end_leaves_no_observer_and_no_node_behind(reviewing: Reviewing) -> 
     assert sorted(node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")) == names
 
 
-def test_quitting_slicer_closes_the_log(reviewing: Reviewing) -> None:
-    reviewing.start()
-    reviewing.judge()
-    reviewing.panel.session.comment("last words")
-    slicer.app.aboutToQuit.emit()
-    assert reviewing.session is None
-    assert [line["event"] for line in reviewing.log()][-2:] == ["comment", "closed"]
-
-
 def test_a_full_disk_is_told_and_nothing_is_lost(reviewing: Reviewing) -> None:
     reviewing.start()
     (folder,) = reviewing.folder().iterdir()
@@ -203,23 +200,3 @@ def test_a_review_that_is_open_elsewhere_is_refused_in_one_sentence(reviewing: R
     assert reviewing.session is None
     assert "Ana" in reviewing.ui.reviewNoteLabel.text
     other.close()
-
-
-def test_reloading_the_module_in_mid_review_ends_it_and_it_goes_on_in_new_code(reviewing: Reviewing) -> None:
-    scene = reviewing.app.folder / "segmented.mrb"
-    with Host(MODULE, developer_mode=True) as app:
-        app.load_scene(scene)
-        before = Reviewing(Opened(app))
-        before.start()
-        at = before.ids[1]
-        before.judge("rejected")
-        old = before.panel
-        app.widget.onReload()
-        app.process_events()
-        after = Reviewing(Opened(app))
-        assert (old.session, after.panel is old) == (None, False)
-        assert after.ui.startReviewButton.text.startswith("Resume the review (1 of ")
-        after.ui.startReviewButton.click()
-        assert after.session.current.id == at
-        after.judge()
-        assert len(after.told("verdict")) == 2

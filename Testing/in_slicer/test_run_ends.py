@@ -14,9 +14,7 @@ pytestmark = pytest.mark.slow
 
 def test_cancel_ends_the_processes_and_removes_the_files(opened: Opened) -> None:
     opened.choose_sample()
-    opened.ui.runButton.click()
-    opened.until_computing()
-    pid = opened.worker.pid
+    pid = opened.begin_run()
     assert len(opened.private_folders()) == 1
     assert opened.ui.runButton.text == "Cancel"
     opened.ui.runButton.click()
@@ -29,9 +27,7 @@ def test_cancel_ends_the_processes_and_removes_the_files(opened: Opened) -> None
 
 def test_crash_is_told_and_the_next_run_works(opened: Opened) -> None:
     opened.choose_sample()
-    opened.ui.runButton.click()
-    opened.until_computing()
-    os.kill(opened.worker.pid, signal.SIGKILL)
+    os.kill(opened.begin_run(), signal.SIGKILL)
     said = opened.finish()
     assert "SIGKILL" in said
     assert "press Apply again" in said
@@ -57,9 +53,7 @@ def test_leaving_the_module_lets_the_run_go_on(opened: Opened) -> None:
 
 def test_closing_the_scene_cancels_the_run(opened: Opened) -> None:
     opened.choose_sample()
-    opened.ui.runButton.click()
-    opened.until_computing()
-    pid = opened.worker.pid
+    pid = opened.begin_run()
     opened.app.close_scene()
     assert "scene was closed" in opened.finish()
     assert not alive(pid)
@@ -69,8 +63,7 @@ def test_closing_the_scene_cancels_the_run(opened: Opened) -> None:
 
 def test_deleting_the_input_cancels_the_run(opened: Opened) -> None:
     opened.choose_sample()
-    opened.ui.runButton.click()
-    opened.until_computing()
+    opened.begin_run()
     slicer.mrmlScene.RemoveNode(opened.panel.inputs.volumes[0])
     assert "image was removed" in opened.finish()
     assert opened.private_folders() == []
@@ -79,22 +72,8 @@ def test_deleting_the_input_cancels_the_run(opened: Opened) -> None:
 def test_input_that_changed_meanwhile_is_not_shown_as_current(opened: Opened) -> None:
     volume = sample_crop()
     opened.panel.inputs.choose(volume, None, "hippocampus")
-    opened.ui.runButton.click()
-    opened.until_computing()
+    opened.begin_run()
     slicer.util.arrayFromVolume(volume)[:] = 0
     slicer.util.arrayFromVolumeModified(volume)
     assert "changed while it was segmented" in opened.finish()
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
-
-
-def test_quitting_leaves_no_process_and_no_file(opened: Opened) -> None:
-    """The last test of the file: the application quits in the middle of a run."""
-    opened.choose_sample()
-    opened.ui.runButton.click()
-    opened.until_computing()
-    pid = opened.worker.pid
-    opened.app.quit()
-    opened.panel._ask_preview()  # one that was due a moment later starts no worker again
-    assert opened.worker.state.value == "stopped"
-    assert not alive(pid)
-    assert opened.private_folders() == []
