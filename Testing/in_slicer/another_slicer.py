@@ -61,13 +61,14 @@ def quit_busy(reviewing: Any, told: dict[str, str]) -> dict[str, Any]:
     """Comment in a review, export cases and segment, all at once."""
     reviewing.judge()
     reviewing.panel.session.comment("last words")
-    exports = reviewing.opened.panel.cases.exports
-    reviewing.opened.panel.cases.open_list(Path(told["cases"]))
+    panel = reviewing.opened.panel
+    panel.inputs.choose(reviewing.nodes.inputs[0], None, "hippocampus")
+    pids = [reviewing.opened.begin_run(is_held=True)]
+    panel.cases.open_list(Path(told["cases"]))
     folders = sorted(path.parent for path in Path(told["cases"]).glob("*/case.json"))
+    exports = panel.cases.exports
     exports.export(folders, Path(told["folder"]) / "out")
-    reviewing.opened.panel.inputs.choose(reviewing.nodes.inputs[0], None, "hippocampus")
-    pids = [reviewing.opened.begin_run()]
-    reviewing.app.wait(lambda: exports.process.pid is not None and exports.process.is_busy, 60)
+    reviewing.app.wait(lambda: exports.process.pid is not None, 60)
     files = [str(path) for path in reviewing.opened.private_folders()]
     return {"pids": [*pids, exports.process.pid], "private": files}
 

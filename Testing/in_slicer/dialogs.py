@@ -54,9 +54,10 @@ class Dialogs:
             def choose(_parent: Any, title: str, *_: Any) -> str:
                 return str(self._ask(title, ""))
 
-            getExistingDirectory = getOpenFileName = choose
+            getExistingDirectory = getOpenFileName = choose  # noqa: N815  (Qt's names)
 
-        with mock.patch.object(slicer.util, "confirmOkCancelDisplay", confirm), mock.patch.object(
-            qt, "QFileDialog", Files
+        with (
+            mock.patch.object(slicer.util, "confirmOkCancelDisplay", confirm),
+            mock.patch.object(qt, "QFileDialog", Files),
         ):
             yield

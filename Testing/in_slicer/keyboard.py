@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import qt
@@ -13,6 +15,7 @@ import slicer
 SHIFT, CONTROL, ALT = 1, 4, 8
 MODIFIERS = {"Shift": SHIFT, "Ctrl": CONTROL, "Alt": ALT}
 PRESS, RELEASE = 2, 3
+MASKS = {PRESS: 1, RELEASE: 2}
 
 
 class KeyEvent(ctypes.Structure):
@@ -51,26 +54,37 @@ class Keyboard:
 
     def press(self, key: str, widget: Any = None) -> None:
         """Press and release a key ("N", "Ctrl+Alt+1") in a widget; without one, where the keyboard focus is."""
-        if self._x is None:
-            self._connect()
-        window = slicer.util.mainWindow()
-        window.activateWindow()
+        slicer.util.mainWindow().activateWindow()
         if widget is not None:
             widget.setFocus()
             slicer.app.processEvents()
             assert qt.QApplication.focusWidget() is not None, f"{widget.objectName} cannot have the keyboard focus"
         *held, name = key.split("+")
-        symbol = self._x.XStringToKeysym((name.lower() if len(name) == 1 else name).encode())
-        code = self._x.XKeysymToKeycode(self._display, symbol)
-        assert code, f"no key is called {key!r}"
-        state = sum(MODIFIERS[one] for one in held)
-        for kind, mask in ((PRESS, 1), (RELEASE, 2)):
-            target, root = int(window.winId()), self._x.XDefaultRootWindow(self._display)
-            event = KeyEvent(
-                type=kind, display=self._display, window=target, root=root, state=state, keycode=code, same_screen=1
-            )
-            self._x.XSendEvent(self._display, target, 1, mask, ctypes.byref(event))
+        with self.holding(*held):
+            state = sum(MODIFIERS[one] for one in held)
+            for kind in (PRESS, RELEASE):
+                self._send(kind, name.lower() if len(name) == 1 else name, state)
+
+    @contextmanager
+    def holding(self, *modifiers: str) -> Iterator[None]:
+        """Hold "Ctrl", "Shift" or "Alt" in this block: Qt knows them from the latest event of a key."""
+        if modifiers:
+            self._send(PRESS, "Shift_L", sum(MODIFIERS[one] for one in modifiers))
+        yield
+        if modifiers:
+            self._send(RELEASE, "Shift_L", 0)
+
+    def _send(self, kind: int, name: str, state: int) -> None:
+        if self._x is None:
+            self._connect()
+        code = self._x.XKeysymToKeycode(self._display, self._x.XStringToKeysym(name.encode()))
+        assert code, f"no key is called {name!r}"
+        target, root = int(slicer.util.mainWindow().winId()), self._x.XDefaultRootWindow(self._display)
+        event = KeyEvent(
+            type=kind, display=self._display, window=target, root=root, state=state, keycode=code, same_screen=1
+        )
+        self._x.XSendEvent(self._display, target, 1, MASKS[kind], ctypes.byref(event))
         self._x.XSync(self._display, 0)
-        for _turn in range(5):
+        for _turn in range(3):
             slicer.app.processEvents()
             time.sleep(0.002)

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import qt
 import slicer
 from exchanged_cases import judged
 from opened_module import Opened
@@ -98,22 +97,25 @@ class Listing:
         self.ui.openWorklistButton.click()
         self.settled()
 
-    def click(self, name: str, modifier: Any = None) -> None:
-        """A click of the mouse on a case, with a key held or without."""
-        self._press(self.ui.casesTable, self.row(name), modifier)
+    def click(self, name: str) -> None:
+        """Click on a case."""
+        self._press(self.row(name))
         self.settled()
 
     def select(self, *names: str) -> None:
         """Rows gathered with the Ctrl key."""
         self.ui.casesTable.clearSelection()
         for name in names:
-            self._press(self.ui.casesTable, self.row(name), qt.Qt.ControlModifier)
+            self._press(self.row(name), "Ctrl")
 
-    def _press(self, table: Any, row: int, modifier: Any = None) -> None:
+    def _press(self, row: int, *modifiers: str) -> None:
+        table = self.ui.casesTable
+        self.ui.casesButton.collapsed = False  # a review that begins folds it
+        self.app.process_events()
         item = table.item(row, 0)
         table.scrollToItem(item)
         box = table.visualItemRect(item)
-        self.app.click(table.viewport(), box.x() + box.width() // 2, box.y() + box.height() // 2, modifier)
+        self.app.click(table.viewport(), box.x() + box.width() // 2, box.y() + box.height() // 2, *modifiers)
 
     def log(self, case: str, reviewer: str = "Ana") -> list[dict[str, Any]]:
         """The lines of a review in a case folder."""

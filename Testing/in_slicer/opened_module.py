@@ -85,10 +85,13 @@ class Opened:
         assert said.startswith("Done"), said
         return self.nodes
 
-    def begin_run(self) -> int:
-        """Segment the small case as far as the worker's request, and then wait in the middle of the run; its process.
+    def begin_run(self, is_held: bool = False) -> int:
+        """Click Apply and wait until the worker is in the middle of the run; its process.
 
-        A worker that is ready is held at the request, so that no run ends before it is seen; one that starts takes time.
+        A worker that is ready is held at the request, so that no run ends before it is seen.
+
+        Args:
+            is_held: hold it for good.
         """
         submit, held = self.worker.submit, []
 
@@ -101,7 +104,7 @@ class Opened:
         with mock.patch.object(self.worker, "submit", submit_and_hold):
             self.ui.runButton.click()
             self.wait(lambda: self.controller.status.phase.value == "running" and self.worker.state.value == "busy")
-        for pid in held:
+        for pid in () if is_held else held:
             os.kill(pid, signal.SIGCONT)
         return int(self.worker.pid)
 

@@ -1,4 +1,4 @@
-"""The running 3D Slicer, as tests of the panel use it: windows, views, scene, keys, dialogs, and what went wrong unseen."""
+"""The running 3D Slicer as tests of the panel use it: window, views, scene, keys, dialogs, and exceptions in slots."""
 
 from __future__ import annotations
 
@@ -158,14 +158,16 @@ class RealSlicer:
         """Press and release a key ("N", "Ctrl+Alt+1") in a widget; without one, where the keyboard focus is."""
         self._keyboard.press(key, widget)
 
-    def click(self, widget: Any, x: int, y: int, modifier: Any = None) -> None:
-        """Click with the left button of the mouse into a widget."""
-        at = qt.QPointF(x, y)
-        held = qt.Qt.NoModifier if modifier is None else modifier
-        for kind, buttons in ((qt.QEvent.MouseButtonPress, qt.Qt.LeftButton), (qt.QEvent.MouseButtonRelease, 0)):
-            where = qt.QPointF(widget.mapToGlobal(qt.QPoint(x, y)))
-            event = qt.QMouseEvent(kind, at, where, qt.Qt.LeftButton, qt.Qt.MouseButtons(buttons), held)
-            slicer.app.sendEvent(widget, event)
+    def click(self, widget: Any, x: int, y: int, *modifiers: str) -> None:
+        """Click with the left button of the mouse into a widget, with keys ("Ctrl") held or without."""
+        held = qt.Qt.ControlModifier if modifiers else qt.Qt.NoModifier
+        where = qt.QPointF(widget.mapToGlobal(qt.QPoint(x, y)))
+        with self._keyboard.holding(*modifiers):
+            for kind, buttons in ((qt.QEvent.MouseButtonPress, qt.Qt.LeftButton), (qt.QEvent.MouseButtonRelease, 0)):
+                event = qt.QMouseEvent(
+                    kind, qt.QPointF(x, y), where, qt.Qt.LeftButton, qt.Qt.MouseButtons(buttons), held
+                )
+                slicer.app.sendEvent(widget, event)
         self.process_events()
 
     def paint(self, editor: Any, mask: NDArray[Any], erase: bool = False) -> None:

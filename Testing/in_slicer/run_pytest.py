@@ -3,7 +3,8 @@
     Slicer --no-splash --testing --additional-module-paths SegWithUSlicer \
         --python-script Testing/in_slicer/run_pytest.py
 
-SEGWITHU_TESTS names files and options of pytest (Slicer would take them for its own); by default all run. An official Slicer has no pytest: SEGWITHU_PYTEST names the site-packages folder of any Python that has it (`make
+SEGWITHU_TESTS names files and options of pytest (Slicer would take them for its own); by default all tests run. An
+official Slicer has no pytest: SEGWITHU_PYTEST names the site-packages folder of any Python that has it (`make
 test-slicer` names that of `.venv`). Of that folder only pytest and the pure Python packages that it needs are imported.
 Exit code 2: nothing could be tried.
 """

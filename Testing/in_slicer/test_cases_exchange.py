@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -15,21 +14,20 @@ from typing import Any
 import pytest
 import SimpleITK as sitk
 import slicer
-from listed_cases import CASES, Listing, judged
+from listed_cases import CASES, Listing, judged, segwithu
 from opened_module import alive
-from repository import HELPERS, PACKAGES, TESTING
 
 from SegWithUCore.util.errors import code_of
 
-pytestmark = pytest.mark.slow
-
 A, B, C = CASES
-LIGHT = HELPERS / "slicer_without_torch.py"
+ABSENT = ("torch", "monai", "safetensors", "jsonschema")
+"""What the Slicer of a colleague who only reviews lacks."""
 
 
 def _export(listing: Listing, parent: Path) -> None:
     """The button, and the folder that the user chooses; returns before the export is done."""
     parent.mkdir(parents=True, exist_ok=True)
+    listing.ui.casesButton.collapsed = listing.ui.exportButton.collapsed = False
     listing.app.dialogs.answer(str(parent))
     listing.ui.startExportButton.click()
 
@@ -39,20 +37,6 @@ def _exported(listing: Listing, parent: Path) -> Path:
     _export(listing, parent)
     listing.app.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
     return parent / "segwithu-export"
-
-
-def _at_a_colleagues(worklist: Path, reviewer: str) -> dict[str, Any]:
-    paths = [PACKAGES, TESTING, HELPERS, TESTING / "real"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    done = subprocess.run(
-        [sys.executable, str(LIGHT), str(worklist), reviewer],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _names_in(folder: Path) -> str:
@@ -110,8 +94,7 @@ def test_opening_or_closing_a_case_does_not_wait_for_the_check_of_the_case_befor
 
 
 def test_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
-    listing: Listing,
-    tmp_path: Path,
+    listing: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from SegWithUCore.case.region_files import read_regions
 
@@ -121,21 +104,24 @@ def test_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
     assert listing.ui.exportLabel.text == f"3 of 3 cases were exported to {sent}."
     there = Path(shutil.move(sent, tmp_path / "colleague"))
     shutil.rmtree(listing.home / "images")
-    seen = _at_a_colleagues(there / "worklist.json", "Bo")
-    assert (seen["loaded"], seen["worker"]) == ([], "stopped")
-    for name in CASES:
-        count = len(read_regions(listing.cases / name))
-        assert seen["cases"][name] == {"status": f"3 of {count}", "images": [name], "open": name}
-
-    done = subprocess.run(
-        [sys.executable, "-m", "SegWithUCore.cli", "merge-reviews", str(there), "--into", str(listing.cases)],
-        env={**os.environ, "PYTHONPATH": str(PACKAGES)},
-        check=False,
-    )
-    assert done.returncode == 0
+    with monkeypatch.context() as patch:
+        for name in ABSENT:
+            patch.setitem(sys.modules, name, None)  # an import of it fails
+        listing.ui.reviewerEdit.text = "Bo"
+        listing.list_file(there / "worklist.json")
+        for name in listing.shown:
+            listing.click(name)
+            if listing.reviewing.session is None:
+                listing.reviewing.start("Bo")
+            for verdict in ("corrected", "accepted", "rejected"):
+                listing.reviewing.judge(verdict)
+            listing.settled()
+            assert listing.status(name) == f"3 of {len(read_regions(listing.cases / name))}"
+            assert (listing.open_case, listing.volumes()) == (name, [name])
+        listing.reviewing.panel.end()
+    segwithu("merge-reviews", there, "--into", listing.cases)
     judged(listing.cases / A, "Ana", {1: _verdict("rejected"), 2: _verdict("accepted")}, "no doubt")
-    listing.ui.refreshCasesButton.click()
-    listing.settled()
+    listing.list_folder()
     assert listing.status(A).count("; ") == 1
     assert all((listing.cases / name / "review.Bo.jsonl").is_file() for name in CASES)
 
@@ -197,8 +183,7 @@ def _many(listing: Listing, count: int = 30) -> Path:
     return many
 
 
-@pytest.mark.parametrize("anonymous", [False, True])
-@pytest.mark.parametrize("done", [0, 10])
+@pytest.mark.parametrize(("anonymous", "done"), [(True, 0), (False, 10)])
 def test_cancel_leaves_no_process_and_nothing_half_written(
     listing: Listing,
     tmp_path: Path,

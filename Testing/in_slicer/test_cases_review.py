@@ -6,12 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
 import SimpleITK as sitk
 import slicer
 from listed_cases import CASES, Listing, judged
-
-pytestmark = pytest.mark.slow
 
 A, B, C = CASES
 

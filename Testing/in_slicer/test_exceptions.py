@@ -11,14 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import slicer
 from listed_cases import CASES, Listing
 from opened_module import Opened, sample_crop, segment_crop
 from reviewing import Reviewing
 
-pytestmark = pytest.mark.slow
 UNEXPECTED = "unexpected"
 
 

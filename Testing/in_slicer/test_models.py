@@ -14,8 +14,6 @@ from model_registry import add_to_registry
 from opened_module import Opened, alive
 from segwithu_command import MODEL, MODEL_VERSION
 
-pytestmark = pytest.mark.slow
-
 
 @dataclass
 class Store:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import slicer
 from opened_module import Opened
 from repository import ROOT

@@ -15,7 +15,6 @@ from mrml_headless import observers_on
 from opened_module import alive, segment_crop
 from reviewing import Reviewing
 
-pytestmark = pytest.mark.slow
 
 def _voxel_count(reviewing: Reviewing) -> int:
     from SegWithUSlicerLib.review.edits import read_labels

@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-import pytest
 import slicer
 from opened_module import Opened, alive, sample_crop, segment_crop
-
-pytestmark = pytest.mark.slow
 
 
 def test_cancel_ends_the_processes_and_removes_the_files(opened: Opened) -> None:
