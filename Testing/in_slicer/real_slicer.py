@@ -22,7 +22,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 MODULE = "SegWithUSlicer"
 SLICES = ("Red", "Green", "Yellow")
-WINDOW_PX = (1400, 1000)
+WINDOW_PX = (1000, 750)
 
 
 @dataclass
