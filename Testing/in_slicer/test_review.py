@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import SimpleITK as sitk
 import slicer
-from opened_module import segment_crop
+from opened_module import Opened, segment_crop
 from repository import TESTING
 from reviewing import Reviewing
+from written_case import make_case, write_some_regions
 
 
 def test_a_review_needs_a_name_which_is_remembered(reviewing: Reviewing) -> None:
@@ -159,3 +164,72 @@ def test_another_order_keeps_region_and_verdicts(reviewing: Reviewing) -> None:
     assert (reviewing.session.current.id, reviewing.ids[reviewing.row()]) == (at, at)
     assert reviewing.cell(judged) == "✗ rejected"
     assert {i: reviewing.cell(i, 0) for i in reviewing.ids} == ranks
+
+
+def test_a_structure_is_flagged_as_a_whole(reviewing: Reviewing) -> None:
+    reviewing.start()
+    name = reviewing.session.current.structure
+    reviewing.ui.flagStructureButton.click()
+    assert reviewing.ui.structureVerdictLabel.text.startswith(f"{name}: ? second reader (0 of ")
+    reviewing.press("Ctrl+Alt+Z")
+    assert f"{name}: no verdict yet" in reviewing.ui.structureVerdictLabel.text
+    reviewing.ui.endReviewButton.click()
+    assert [line["event"] for line in reviewing.log()].count("structure") == 1
+
+
+def test_the_rest_is_accepted_only_after_saying_what_is_taken_and_undone_at_once(reviewing: Reviewing) -> None:
+    reviewing.start()
+    ui, ids = reviewing.ui, reviewing.ids
+    reviewing.judge()
+    reviewing.judge("rejected")
+    reviewing.app.dialogs.answer(False)
+    ui.acceptRestButton.click()
+    assert reviewing.told("rest") == []
+    reviewing.app.dialogs.answer(True)
+    ui.acceptRestButton.click()
+    (line,) = reviewing.told("rest")
+    from SegWithUSlicerLib.scene.readout import volume_text
+
+    left = reviewing.state.expected_mm3_of(ids[2:])
+    assert (line["regions"], line["expected_wrong_mm3"]) == (sorted(ids[2:]), round(left, 3))
+    question = reviewing.app.dialogs.asked[-1]
+    assert f"{len(ids) - 2} regions without a verdict" in question
+    assert f"They hold {volume_text(left)} of expected error" in question
+    assert {reviewing.cell(region) for region in ids[2:]} == {"○ not looked at"}
+    assert f"2 of {len(ids)} regions, {len(ids) - 2} not looked at" in ui.reviewProgressLabel.text
+    assert f"but for {len(ids) - 2} that were not looked at ({volume_text(left)}" in ui.reviewProgressLabel.text
+    assert (ui.acceptRestButton.enabled, ui.nextButton.enabled) == (False, False)
+    reviewing.press("Ctrl+Alt+Z")
+    assert {reviewing.cell(region) for region in ids[2:]} == {"-"}
+    assert (ui.acceptRestButton.enabled, ui.nextButton.enabled) == (True, True)
+    assert [line["format"] for line in reviewing.told("opened")] == [2]
+
+
+def _load(opened: Opened, folder: Path, image: Path) -> Any:
+    from SegWithUSlicerLib.scene.load_case import load_case
+
+    volume = slicer.util.loadVolume(str(image))
+    opened.panel.show_run(load_case(folder, volume))
+    return Reviewing(opened)
+
+
+def test_without_uncertain_voxels_there_is_nothing_to_review(
+    opened: Opened,
+    data_folder: Path,
+    tmp_path: Path,
+) -> None:
+    disk = make_case(data_folder, tmp_path, regions=True)
+    nothing = np.zeros(disk.labels.shape, np.uint16)
+    write_some_regions(disk.folder, disk.labels, disk.error, sitk.ReadImage(str(disk.image)), nothing)
+    reviewing = _load(opened, disk.folder, disk.image)
+    reviewing.name("Ana")
+    assert "No voxel exceeds the threshold" in reviewing.ui.reviewNoteLabel.text
+    assert not reviewing.ui.startReviewButton.enabled
+
+
+def test_a_run_without_calibration_or_regions_says_why(opened: Opened, data_folder: Path, tmp_path: Path) -> None:
+    bare = make_case(data_folder, tmp_path / "bare")
+    assert "no regions" in _load(opened, bare.folder, bare.image).ui.reviewNoteLabel.text
+    raw = make_case(data_folder, tmp_path / "raw", calibrated=False)
+    assert "not calibrated" in _load(opened, raw.folder, raw.image).ui.reviewNoteLabel.text
+    assert not opened.ui.startReviewButton.enabled
