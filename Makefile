@@ -4,7 +4,7 @@
 # make test-all: every test, as CI does; needs the full data (Testing/fetch_data.py)
 # make test-newest: the unit tests that need no torch, on the newest Python that is found
 # make test-instruction-sets: what other machines computed, as processors without AVX-512 and AVX2 compute it
-# make test-slicer SLICER=/path/to/Slicer: the workflows and the self test in that Slicer, with pictures; ALL=1: the long ones too
+# make test-slicer SLICER=/path/to/Slicer: the panel's tests and the workflows in that Slicer; ALL=1: the long ones too
 # make dist: wheel and source archive, checked and tried in an empty environment, into dist/
 # make test-first-installation SLICER=... WHEELS=FOLDER: in a copy of that Slicer, from wheels, without a network
 # make pictures SLICER=...: the pictures of README and docs, taken in that Slicer
@@ -40,6 +40,7 @@ test: $(VENV)/.test system-libraries
 	@status=0; \
 	$(PYTEST) $(SIDE_BY_SIDE) -m "$(QUICK)" || status=$$?; \
 	$(PYTEST) -m "serial and not slow and not full_data" $(SERIAL_FILES) || status=$$?; \
+	echo "$$(cat Testing/in_slicer/test_*.py | grep -c "^def test_") tests of the panel need a Slicer: make test-slicer SLICER=FILE"; \
 	exit $$status
 
 test-all:
@@ -78,19 +79,29 @@ test-instruction-sets: $(VENV)/.test
 	done; \
 	exit $$status
 
-# Installs nothing. It needs a display (Xvfb will do).
+# Installs nothing, and needs a display (Xvfb will do). The tests run in one process of Slicer, with settings of their own;
+# an official Slicer takes pytest from $(VENV), or from the site-packages folder that SEGWITHU_PYTEST names.
+# TESTS: files and options of pytest.
+PYTEST_FOLDER = $(shell $(BIN)/python -c "import pytest; print(__import__('os').path.dirname(pytest.__path__[0]))")
+IN_SLICER = "$(SLICER)" --no-splash --testing --additional-module-paths "$(CURDIR)/SegWithUSlicer"
 test-slicer:
 	@test -x "$(SLICER)" || { echo "Name a 3D Slicer of 5.10 or newer: make test-slicer SLICER=/path/to/Slicer"; exit 1; }
-	"$(SLICER)" --no-splash --testing --additional-module-paths "$(CURDIR)/SegWithUSlicer" \
-		--python-script "$(CURDIR)/Testing/real/run_workflows.py" --output "$(CURDIR)/build/test-slicer" $(if $(ALL),--all)
-	@echo "open build/test-slicer/report.html"
+	@rm -rf build/test-slicer/settings
+	@status=0; \
+	XDG_CONFIG_HOME="$(CURDIR)/build/test-slicer/settings" SEGWITHU_TESTS="$(TESTS)" \
+		SEGWITHU_PYTEST="$${SEGWITHU_PYTEST:-$(PYTEST_FOLDER)}" \
+		$(IN_SLICER) --python-script "$(CURDIR)/Testing/in_slicer/run_pytest.py" || status=$$?; \
+	$(if $(TESTS),,$(IN_SLICER) --python-script "$(CURDIR)/Testing/real/run_workflows.py" \
+		--output "$(CURDIR)/build/test-slicer" $(if $(ALL),--all) || status=$$?; \
+	echo "open build/test-slicer/report.html";) \
+	exit $$status
 
 test-first-installation: $(BIN)/python
 	$(BIN)/python Testing/real/first_installation.py --slicer "$(SLICER)" --wheels "$(WHEELS)" --output build/first-installation
 
 pictures:
-	"$(SLICER)" --no-splash --testing --additional-module-paths "$(CURDIR)/SegWithUSlicer" \
-		--python-script "$(CURDIR)/Testing/real/run_workflows.py" --only documentation_pictures --output "$(CURDIR)/build/pictures"
+	$(IN_SLICER) --python-script "$(CURDIR)/Testing/real/run_workflows.py" --only documentation_pictures \
+		--output "$(CURDIR)/build/pictures"
 	cd build/pictures && cp step?.png wide.png panel.png views.png cases.png models.png "$(CURDIR)/Resources/Screenshots"
 
 # The count stays beside a failed test: a killed child loses its own.

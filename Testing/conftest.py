@@ -5,6 +5,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,10 +16,14 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import SlicerHost  # prepares the process for Qt and VTK, before anything loads them
 from repository import ROOT, TESTING
 
 from SegWithUCore.util import memory
+
+IN_SLICER = getattr(sys.modules.get("slicer"), "app", None) is not None
+if not IN_SLICER:
+    import stand_in  # prepares the process for Qt and VTK, before anything loads them
+collect_ignore = [] if IN_SLICER else ["in_slicer"]
 
 if TYPE_CHECKING:
     from segwithu_command import Command
@@ -26,8 +31,8 @@ if TYPE_CHECKING:
 FULL_DATA = Path(os.environ.get("SEGWITHU_DATA") or ROOT.parent / "shared" / "data")
 OF_THE_USER = {"HOME": "", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".local/share", "XDG_CACHE_HOME": ".cache"}
 """Folders of the user that tests get anew, by the variables that name them."""
-NEED_THE_HOST = ("host", "module", "scene")
-"""Folders of tests that need the stand-in of Slicer."""
+NEED_SLICER_CORE = ("module", "scene")
+"""Folders of tests that need slicer-core and PySide6."""
 OF_TRAIN = ("torch", "monai")
 
 
@@ -47,11 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
     memory.keep_freed_memory = lambda: False
 
 
-class _WithoutTheHost(pytest.Module):
+class _WithoutSlicerCore(pytest.Module):
     """A test file that is skipped as a whole, and counted as skipped."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        pytest.skip(SlicerHost.missing_reason(), allow_module_level=True)
+        pytest.skip(stand_in.missing_reason(), allow_module_level=True)
 
 
 class _WithoutTorch(pytest.Module):
@@ -67,9 +72,9 @@ class _WithoutTorch(pytest.Module):
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    """Skip what needs the stand-in of Slicer or torch, where that is missing; a skip is seen, and a failure in CI."""
-    if module_path.is_relative_to(TESTING) and module_path.relative_to(TESTING).parts[0] in NEED_THE_HOST:
-        return _WithoutTheHost.from_parent(parent, path=module_path) if SlicerHost.missing_reason() else None
+    """Skip what needs slicer-core or torch, where that is missing; a skip is seen, and a failure in CI."""
+    if module_path.is_relative_to(TESTING) and module_path.relative_to(TESTING).parts[0] in NEED_SLICER_CORE:
+        return _WithoutSlicerCore.from_parent(parent, path=module_path) if stand_in.missing_reason() else None
     return None if importlib.util.find_spec("torch") else _WithoutTorch.from_parent(parent, path=module_path)
 
 

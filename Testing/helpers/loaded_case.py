@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
-from mrml_headless import HeadlessScene, SliceView
+from mrml_headless import HeadlessScene, SliceView, load_volume
 from written_case import CaseOnDisk, make_case
 
 from SegWithUSlicerLib.scene.case_nodes import CaseNodes
@@ -63,17 +63,6 @@ def loaded_case(folder: Path, data: Path, *, transformed: bool = False, **kind: 
     view.composite.SetBackgroundVolumeID(volume.GetID())
     view.fit()
     return LoadedCase(headless, view, disk, volume, nodes)
-
-
-def load_volume(scene: "slicer.vtkMRMLScene", path: Path, name: str) -> "slicer.vtkMRMLScalarVolumeNode":
-    """Load an image file into the scene, as Slicer does."""
-    volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    storage = scene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
-    storage.SetFileName(str(path))
-    assert storage.ReadData(volume)
-    volume.SetAndObserveStorageNodeID(storage.GetID())
-    volume.CreateDefaultDisplayNodes()
-    return volume
 
 
 def add_pet(case: LoadedCase) -> "slicer.vtkMRMLScalarVolumeNode":

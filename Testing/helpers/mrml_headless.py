@@ -228,6 +228,17 @@ def coloured(pixels: np.ndarray) -> np.ndarray:
     return values.max(axis=2) - values.min(axis=2) > 24
 
 
+def load_volume(scene: "slicer.vtkMRMLScene", path: Path, name: str) -> "slicer.vtkMRMLScalarVolumeNode":
+    """Load an image file into the scene, as Slicer does."""
+    volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    storage = scene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+    storage.SetFileName(str(path))
+    assert storage.ReadData(volume)
+    volume.SetAndObserveStorageNodeID(storage.GetID())
+    volume.CreateDefaultDisplayNodes()
+    return volume
+
+
 def observers_on(node: vtk.vtkObject) -> int:
     """How many observers stand on a VTK object, from its own description."""
     return str(node).count("Tag:")

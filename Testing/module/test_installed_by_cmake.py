@@ -10,28 +10,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from repository import PACKAGES, ROOT, TESTING
+from repository import HELPERS, PACKAGES, ROOT, TESTING
 
 pytestmark = pytest.mark.slow
 
 if shutil.which("cmake") is None:
     pytest.skip("cmake is not installed", allow_module_level=True)
 
-OPTIONS = (f"-DSlicer_DIR={TESTING / 'SlicerHost' / 'cmake'}", f"-DPython3_EXECUTABLE={sys.executable}")
+OPTIONS = (f"-DSlicer_DIR={TESTING / 'stand_in' / 'cmake'}", f"-DPython3_EXECUTABLE={sys.executable}")
 MODULES = "lib/Slicer-5.12/qt-scripted-modules"
 
 OPEN_INSTALLED = """
 import sys
-sys.path.insert(0, {testing!r})
-from SlicerHost.host import SlicerHost
-import slicer
+from pathlib import Path
+sys.path[:0] = {testing!r}
+import stand_in
+from stand_in.application import opened_module
 
-with SlicerHost({module!r}) as host:
-    ui = host.widget.ui
+with opened_module(Path({module!r}), Path({folder!r})) as opened:
+    ui = opened.ui
     import SegWithUSlicerLib, SegWithUCore.util.paths as paths
     assert SegWithUSlicerLib.__file__.startswith({installed!r}), SegWithUSlicerLib.__file__
     assert str(paths.resources_folder()) == {installed!r} + "/Resources"
-    assert not slicer.modules.segwithuslicer.icon.isNull()
+    assert not opened.widget.described.icon.isNull()
     assert ui.modelBox.count >= 1
     ui.tryItButton.click()
     assert ui.runButton.enabled, ui.statusLabel.text
@@ -106,7 +107,10 @@ def test_a_custom_application_bundles_the_extension(tmp_path: Path) -> None:
 def test_module_opens_from_the_installed_tree(installed: Path, tmp_path: Path) -> None:
     script = tmp_path / "open.py"
     text = OPEN_INSTALLED.format(
-        testing=str(TESTING), module=str(installed / "SegWithUSlicer.py"), installed=str(installed)
+        testing=[str(TESTING), str(HELPERS)],
+        module=str(installed / "SegWithUSlicer.py"),
+        installed=str(installed),
+        folder=str(tmp_path),
     )
     script.write_text(text, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -235,20 +235,27 @@ def crash(user: User) -> None:
 
 
 def reload(user: User) -> None:
-    """Press Reload with a result in the scene: the new panel shows it, and segments again."""
+    """Press Reload in a review: the new panel shows the result, goes on with the review, and segments again."""
     nodes = user.segment_sample()
     pid, panel = user.session.worker.pid, user.widget.panel
     hub, rows = nodes.hub.GetID(), user.find("structuresTable").rowCount
+    user.start_review()
+    user.click("rejectButton")
     user.widget.onReload()
     slicer.app.processEvents()
     user.check("the panel is another one", user.widget.panel is not panel)
+    user.check("the old panel's review is closed", (panel.review.session, _events(user)["closed"]) == (None, 1))
+    user.start_review()
+    decided = user.review.session.state.progress().decided
+    user.check("the review goes on where it stopped", decided == 1, decided)
+    user.click("endReviewButton")
     user.check("the old worker is gone", not _is_alive(pid), pid)
     user.check("the result is still there", [one.hub.GetID() for one in user.runs] == [hub])
     user.check("the new panel shows it", user.find("structuresTable").rowCount == rows > 0)
     user.picture("reloaded")
     user.click("runButton")
     user.finish()
-    user.check("the same nodes hold the new result", [one.hub.GetID() for one in user.runs] == [hub])
+    user.check("the reviewed result is kept beside the new one", len(user.runs) == 2, len(user.runs))
 
 
 def close_scene(user: User) -> None:

@@ -142,3 +142,16 @@ def test_region_beside_the_volume_is_refused(tmp_path, data_folder):
     roi.SetCenter(500, 0, 0)
     with pytest.raises(InputError, match="lies outside"):
         export_volume(case.volume, tmp_path / "input.nrrd", roi)
+
+
+def test_a_frame_of_a_sequence_is_refused(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder)
+    logic = slicer.vtkSlicerSequencesLogic()
+    logic.SetMRMLScene(case.scene)
+    sequence = case.scene.AddNewNodeByClass("vtkMRMLSequenceNode", "4D")
+    sequence.SetDataNodeAtValue(case.volume, "1")
+    browser = case.scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    browser.AddProxyNode(case.volume, sequence, False)
+    with pytest.raises(InputError, match="frame of a sequence"):
+        export_volume(case.volume, tmp_path / "a.nrrd")

@@ -71,6 +71,13 @@ def test_the_description_file_says_what_cmake_and_the_entry_say(cmake: dict[str,
     }
 
 
+def test_what_the_card_of_the_project_names_is_there() -> None:
+    """The card says what the project is and where to begin; its readers find these at the top level."""
+    folders, files = ("SegWithUSlicer", "Resources", "Testing"), ("CMakeLists.txt", "SegWithUSlicer.s4ext", "README.md")
+    assert [name for name in folders if not (ROOT / name).is_dir()] == []
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
 def test_pictures_of_the_catalogue_are_files_of_the_branch_and_show_the_module(
     cmake: dict[str, str], entry: dict[str, Any]
 ) -> None:
@@ -99,6 +106,16 @@ def test_contributors_are_the_same_everywhere_and_nobody_is_made_up(cmake: dict[
     assert cmake["HOMEPAGE"].rsplit("/", 1)[0] == "https://" + re.findall(r"\((.+)\)", cmake["CONTRIBUTORS"])[0]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"authors:\n  - name: {cmake['CONTRIBUTORS'].split(' (')[0]}\n" in citation
+
+
+def test_the_homepage_says_what_the_index_asks_for() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    title = re.findall(r'parent\.title = _\("(.+)"\)', MODULE.read_text(encoding="utf-8"))[0]
+    assert page.startswith(f"# {NAME} ")
+    assert f"*{title}*" in page, "each module is named"
+    assert "arxiv.org/abs/2604.15271" in page
+    assert "Apache-2.0" in page and (ROOT / "LICENSE.txt").is_file()
+    assert "Resources/Screenshots/" in page
 
 
 def test_the_entry_follows_the_newest_schema(entry: dict[str, Any]) -> None:

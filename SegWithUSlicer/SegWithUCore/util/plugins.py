@@ -12,6 +12,7 @@ from typing import TypeVar
 from .errors import InputError, UsageError
 
 HEADS, EXPORTS = "segwithu.heads", "segwithu.exports"
+_KINDS = {HEADS: "head (variant)", EXPORTS: "export"}
 _OURS = "segwithu"
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ def named_part(group: str, name: str, own: Mapping[str, T], kind: type[T]) -> T:
     point = _entry_point(group, name, own)
     if point is None and name not in own:
         known = ", ".join(sorted({*own, *plugin_names(group)}))
-        raise InputError(f"'{name}' is unknown ({group}): this installation has {known}.")
+        raise InputError(f"There is no {_KINDS[group]} '{name}': this installation has {known} ({group}).")
     if point is None:
         return own[name]
     where = f"The entry point {name} = {point.value} ({group}) of the package {_package_of(point)}"

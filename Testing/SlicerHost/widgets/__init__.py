@@ -1,1 +1,0 @@
-"""Stand-ins of the ctk and qMRML widgets that a module panel of ours uses."""

@@ -1,0 +1,262 @@
+"""The list of cases through the panel: opened, filtered; a click opens a case and its review goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from counting import calls_of
+from listed_cases import CASES, Listing, judged, segwithu
+
+
+def _all_regions(listing: Listing, name: str) -> dict:
+    from SegWithUCore.case.region_files import read_regions
+    from SegWithUCore.review.log_format import Verdict
+
+    return dict.fromkeys(range(1, len(read_regions(listing.cases / name)) + 1), Verdict.ACCEPTED)
+
+
+def _flagged_worklist(listing: Listing) -> tuple[Path, float]:
+    """A worklist whose limit flags the one case with the largest share, of a structure or the whole; the limit."""
+    from exchanged_cases import limited
+
+    from SegWithUCore.case.case_file import read_case
+    from SegWithUCore.review.flags import metrics_of_case, structures_of, wrong_share
+
+    cases = [read_case(listing.cases / name) for name in CASES]
+    shares = sorted(max(metrics_of_case(case)["wrong_share"], *map(wrong_share, structures_of(case))) for case in cases)
+    limit = round((shares[-1] + shares[-2]) / 2, 4)
+    for name in CASES:
+        limited(listing.cases / name, wrong_share=limit)
+    segwithu("worklist", listing.cases, "--output", listing.home)
+    return listing.home / "worklist.json", limit
+
+
+def test_a_folder_is_listed_worst_first(listing: Listing) -> None:
+    from SegWithUCore.case.case_folders import case_folders
+    from SegWithUCore.review.worklist import make_worklist
+
+    listing.list_folder()
+    entries = make_worklist(case_folders([listing.cases])).entries
+    assert listing.shown == [entry.name for entry in entries]
+    for entry in entries:
+        told = tuple(listing.cell(entry.name, column) for column in range(1, 7))
+        assert entry.status is not None and told[1] == entry.status.level
+        assert told[2:] == (
+            f"{entry.metrics['wrong_share'] * 100:.0f} %",
+            str(entry.regions),
+            f"{entry.minutes:.1f}",
+            entry.worst_structure,
+        )
+        assert told[0] == "not started"
+    look = sum(bool(entry.flags) for entry in entries)
+    counts = f"0 do not use, {look} look at it, {3 - look} no sign of trouble"
+    assert listing.ui.casesLabel.text.startswith(f"3 cases: {counts}; 3 open for you; ")
+
+
+def test_a_worklist_keeps_its_order_and_its_limits(listing: Listing) -> None:
+    path, _limit = _flagged_worklist(listing)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["cases"].reverse()
+    path.write_text(json.dumps(content), encoding="utf-8")
+    listing.list_file(path)
+    assert listing.shown == [row["case"] for row in content["cases"]]
+    flags = {row["case"]: row["flags"] for row in content["cases"]}
+    assert {name: listing.cell(name, 2) for name in CASES} == {
+        name: "look at it" if flags[name] else "no sign of trouble" for name in CASES
+    }
+    (flagged,) = [name for name in CASES if flags[name]]
+    listing.select(flagged)
+    assert flags[flagged][0]["message"].replace("mm3", "mm³") in listing.ui.caseLabel.text
+
+
+def test_filters_show_only_what_is_asked_for(listing: Listing) -> None:
+    path, _limit = _flagged_worklist(listing)
+    judged(listing.cases / CASES[1], "Ana", _all_regions(listing, CASES[1]))
+    listing.ui.reviewerEdit.text = "Ana"
+    listing.list_file(path)
+    ui, whole = listing.ui, set(CASES)
+    ui.caseFilterEdit.text = "HIPPOCAMPUS 319"
+    listing.settled()
+    assert listing.shown == [CASES[1]]
+    assert ui.casesLabel.text.startswith("1 of 3 cases")
+    ui.caseFilterEdit.text = ""
+    listing.settled()
+    assert set(listing.shown) == whole
+    ui.onlyFlaggedBox.checked = True
+    flagged = listing.shown
+    assert [listing.cell(name, 2) for name in flagged] == ["look at it"]
+    ui.onlyFlaggedBox.checked, ui.onlyOpenBox.checked = False, True
+    assert set(listing.shown) == whole - {CASES[1]}
+    ui.reviewerEdit.text = "Bo"
+    listing.settled()
+    assert set(listing.shown) == whole
+
+
+def test_a_click_opens_a_case_with_its_image_and_closes_the_one_before(listing: Listing) -> None:
+    listing.list_folder()
+    own = slicer.util.addVolumeFromArray(np.zeros((4, 4, 4)), name="My own")
+    before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
+    listing.click(CASES[1])
+    assert (listing.open_case, listing.volumes()) == (CASES[1], ["My own", CASES[1]])
+    opened_nodes = listing.opened.nodes
+    parts = [*opened_nodes.spatial, opened_nodes.regions_text, opened_nodes.hub]
+    listing.click(CASES[0])
+    assert (listing.open_case, listing.volumes()) == (CASES[0], ["My own", CASES[0]])
+    assert all(part.GetScene() is None for part in parts)
+    assert listing.opened.coloured() > 10
+    listing.opened.panel.review.end()
+    from SegWithUSlicerLib.cases.case_switch import remove_case
+
+    remove_case(listing.opened.nodes)
+    listing.app.process_events()
+    left = [
+        node.GetName()
+        for node in slicer.util.getNodesByClass("vtkMRMLNode")
+        if node.GetID() not in before and not node.IsA("vtkMRMLColorTableNode")
+    ]
+    assert [name for name in left if any(case in str(name) for case in CASES)] == []
+    assert own.GetScene() is not None
+
+
+def test_the_image_in_the_scene_is_the_one_that_was_segmented(listing: Listing) -> None:
+    listing.list_folder()
+    listing.click(CASES[2])
+    (volume,) = listing.opened.nodes.inputs
+    loaded = slicer.util.loadVolume(str(listing.home / "images" / f"{CASES[2]}.nii.gz"), {"show": False})
+    array = slicer.util.arrayFromVolume(volume)
+    assert np.array_equal(array, slicer.util.arrayFromVolume(loaded))
+    matrices = []
+    for node in (volume, loaded):
+        matrix = vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(matrix)
+        matrices.append(slicer.util.arrayFromVTKMatrix(matrix))
+    assert np.allclose(*matrices, atol=1e-4)
+
+
+def test_next_follows_what_is_shown(listing: Listing) -> None:
+    listing.list_folder()
+    ui, order = listing.ui, listing.shown
+    assert ui.nextCaseButton.enabled
+    visited = []
+    for _case in order:
+        ui.nextCaseButton.click()
+        listing.settled()
+        visited.append(listing.open_case)
+    assert visited == order
+    assert not ui.nextCaseButton.enabled
+
+
+def test_next_open_passes_by_what_this_reviewer_has_done(listing: Listing) -> None:
+    listing.list_folder()
+    order = listing.shown
+    judged(listing.cases / order[1], "Ana", _all_regions(listing, order[1]))
+    judged(listing.cases / order[2], "Bo", _all_regions(listing, order[2]))
+    listing.ui.reviewerEdit.text = "Ana"
+    listing.ui.refreshCasesButton.click()
+    listing.settled()
+    listing.click(order[0])
+    assert (listing.status(order[1]), listing.status(order[2])) == ("done", "not started; Bo: done")
+    listing.ui.nextOpenCaseButton.click()
+    listing.settled()
+    assert listing.open_case == order[2]
+    listing.ui.nextOpenCaseButton.click()
+    listing.settled()
+    assert listing.open_case == order[0]
+
+
+def test_how_the_map_is_shown_stays_from_case_to_case(listing: Listing) -> None:
+    listing.list_folder()
+    listing.click(CASES[0])
+    ui = listing.ui
+    ui.thresholdSlider.value, ui.opacitySlider.value = 0.31, 0.4
+    ui.colourBox.currentIndex = 2
+    listing.click(CASES[1])
+    overlay = listing.opened.overlay
+    assert (round(overlay.threshold, 3), round(overlay.opacity, 3)) == (0.31, 0.4)
+    assert ui.colourBox.currentIndex == 2
+
+
+def test_a_damaged_case_says_what_is_wrong_and_the_open_one_stays(listing: Listing) -> None:
+    (listing.cases / CASES[1] / "case.json").write_text("{", encoding="utf-8")
+    listing.list_folder()
+    assert listing.shown[-1] == CASES[1]
+    assert listing.status(CASES[1]) == "cannot be read"
+    listing.click(CASES[0])
+    listing.click(CASES[1])
+    assert listing.open_case == CASES[0]
+    assert "is not valid JSON" in listing.ui.caseLabel.text
+    listing.click(CASES[2])
+    (listing.cases / CASES[0] / "ranking.nii.gz").write_bytes(b"cut")
+    listing.click(CASES[0])
+    assert "ranking.nii.gz cannot be read" in listing.ui.caseLabel.text
+    listing.click(CASES[2])
+    assert (listing.open_case, listing.volumes()) == (CASES[2], [CASES[2]])
+
+
+def test_what_reviewers_do_meanwhile_is_read_by_refresh(listing: Listing) -> None:
+    from SegWithUCore.review.log_format import Verdict
+
+    listing.list_folder()
+    judged(listing.cases / CASES[0], "Bo", {1: Verdict.ACCEPTED})
+    assert listing.status(CASES[0]) == "not started"
+    listing.ui.refreshCasesButton.click()
+    listing.settled()
+    assert listing.status(CASES[0]).startswith("Bo: 1 of ")
+
+
+def test_reviews_of_a_folder_that_cannot_be_written_count_too(
+    listing: Listing,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = os.access
+    closed = ("home/cases", os.W_OK)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: real(path, mode) and not (closed[0] in str(path) and mode & closed[1])
+    )
+    listing.list_folder()
+    listing.click(CASES[0])
+    listing.reviewing.start("Ana")
+    listing.reviewing.judge()
+    listing.settled()
+    assert not list(listing.cases.glob("*/review.*"))
+    assert listing.status(CASES[0]).startswith("1 of ")
+
+
+def test_a_place_without_cases_is_named_and_the_list_stays(listing: Listing) -> None:
+    listing.list_folder()
+    empty = listing.home / "images"
+    listing.list_folder(empty)
+    assert str(empty) in listing.ui.casesLabel.text
+    assert len(listing.shown) == 3
+    (listing.home / "x.json").write_text("[]", encoding="utf-8")
+    listing.list_file(listing.home / "x.json")
+    assert "x.json" in listing.ui.casesLabel.text
+
+
+def test_many_cases_are_shown_before_they_are_read_and_then_read_once(listing: Listing) -> None:
+    log = judged(listing.cases / CASES[0], "Ana", _all_regions(listing, CASES[0]))
+    files = [*(listing.cases / CASES[0] / name for name in ("case.json", "regions.csv")), log]
+    shown, filled, read = {}, {}, {}
+    for count in (10, 100):
+        place = listing.home / f"list{count}"
+        for number in range(count):
+            folder = place / f"case{number:04d}"
+            folder.mkdir(parents=True)
+            for file in files:
+                shutil.copy(file, folder)
+        shown[count] = calls_of(partial(listing.panel.open_list, place))
+        assert listing.ui.casesTable.rowCount == count
+        read[count] = calls_of(partial(listing.app.wait, lambda: not listing.panel._stop_reading, timeout=60))
+        filled[count] = calls_of(listing.panel._fill)
+        assert listing.status(f"{CASES[0]} (case{count - 1:04d})") == "Ana: done"
+    for calls in (shown, read, filled):
+        assert calls[100] < 12 * calls[10], (shown, read, filled)
+    assert shown[100] < read[100] / 5, "shown before it is read"

@@ -1,0 +1,133 @@
+"""What the panel shows and hides: sections in a review, details on demand, boxes, and the threshold of each map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from opened_module import Opened, segment_crop
+from reviewing import Reviewing
+
+SECTIONS = ("inputsButton", "overlayButton", "advancedButton", "casesButton", "modelsButton")
+INNER = ("editButton", "reviewMoreButton", "exportButton")
+
+
+@pytest.fixture(autouse=True)
+def folded_as_before(opened: Opened) -> Iterator[None]:
+    """Fold sections as they were: other tests begin with them, and with the window as it was."""
+    ui = opened.ui
+    before = {name: getattr(ui, name).collapsed for name in (*SECTIONS, *INNER)}
+    yield
+    for name, collapsed in before.items():
+        getattr(ui, name).collapsed = collapsed
+
+
+def test_what_to_do_after_a_run_is_not_said_while_the_review_does_it(reviewing: Reviewing) -> None:
+    opened, label = reviewing.opened, reviewing.ui.statusLabel
+    segment_crop(opened)
+    assert label.visible and label.text.startswith("Done")
+    reviewing.start()
+    assert label.visible is False
+    reviewing.ui.endReviewButton.click()
+    assert label.visible
+
+
+def test_other_sections_fold_when_a_review_starts_and_come_back_after_it(reviewing: Reviewing) -> None:
+    ui = reviewing.ui
+    ui.advancedButton.collapsed, ui.inputsButton.collapsed, ui.overlayButton.collapsed = True, False, False
+    before = {name: getattr(ui, name).collapsed for name in SECTIONS}
+    reviewing.start()
+    assert all(getattr(ui, name).collapsed for name in SECTIONS)
+    assert not ui.reviewButton.collapsed
+    ui.endReviewButton.click()
+    assert {name: getattr(ui, name).collapsed for name in SECTIONS} == before
+    reviewing.start()
+    ui.advancedButton.collapsed = False
+    ui.endReviewButton.click()
+    assert not ui.advancedButton.collapsed, "what the user opens stays open"
+
+
+@pytest.mark.parametrize("name", ["error_probability", "ranking", "calibration"])
+def test_each_step_of_the_threshold_is_shown_as_it_is(reviewing: Reviewing, name: str) -> None:
+    ui, overlay = reviewing.ui, reviewing.opened.overlay
+    overlay.show(name)
+    reviewing.opened.panel.overlay.refresh()
+    slider, (low, high) = ui.thresholdSlider, overlay.window
+    assert slider.minimum <= low < high <= slider.maximum
+    slider.value = round((low + high) / 2, slider.decimals)
+    for way in (1, -1, -1, -1):
+        before = slider.value
+        slider.value = before + way * slider.singleStep
+        assert (slider.value - before) * way == pytest.approx(slider.singleStep, rel=0.1)
+        assert overlay.threshold == pytest.approx(slider.value, abs=1e-9)
+
+
+def test_what_is_unusual_about_an_image_is_one_line_and_the_rest_on_demand(opened: Opened) -> None:
+    from SegWithUSlicerLib.run.preview import PreflightResult
+
+    ui, show = opened.ui, opened.panel.inputs.show_preflight
+    show(PreflightResult(notes=("It is bright.", "It is 12 % larger.")))
+    assert ui.likenessLabel.text == "No warning; notes on the image: 2."
+    assert all(note in ui.likenessLabel.toolTip for note in ("It is bright.", "It is 12 % larger."))
+    assert (ui.likenessButton.visible, ui.likenessDetailsLabel.visible) == (True, False)
+    ui.likenessButton.click()
+    assert ui.likenessDetailsLabel.visible
+    assert ui.likenessDetailsLabel.text == "• It is bright.\n• It is 12 % larger."
+    show(PreflightResult(is_like=True))
+    assert (ui.likenessLabel.text, ui.likenessLabel.toolTip) == ("The image is similar to the training images.", "")
+    assert (ui.likenessButton.visible, ui.likenessDetailsLabel.visible) == (False, False)
+    show(PreflightResult())
+    assert ui.likenessLabel.visible is False, "a model that does not know its training images claims nothing"
+
+
+FAR = "The part spans 197 x 233 x 189 mm, but the training cases span 32 x 45 x 29 mm."
+
+
+def test_a_banner_is_one_line_with_details_on_demand(opened: Opened) -> None:
+    from SegWithUSlicerLib.run.controller import RunStatus
+    from SegWithUSlicerLib.run.preview import PreflightResult
+
+    ui, warned = opened.ui, PreflightResult(warnings=(FAR,), refused=True, kinds=frozenset({"field of view"}))
+    opened.panel.run.show(RunStatus(), warned, False, "", True, False)
+    assert ui.bannerFrame.visible and "\n" not in ui.bannerLabel.text
+    assert FAR in ui.bannerLabel.toolTip
+    assert ui.bannerDetailsLabel.visible is False
+    ui.bannerButton.click()
+    assert (ui.bannerDetailsLabel.visible, ui.bannerDetailsLabel.text.startswith(f"• {FAR}")) == (True, True)
+    ui.bannerButton.click()
+    opened.panel.run.show(RunStatus(), PreflightResult(), False, "", True, False)
+    assert ui.bannerFrame.visible is False
+
+
+def test_the_box_of_a_region_is_shown_until_its_run_is_done_and_on_demand(opened: Opened) -> None:
+    def seen() -> np.ndarray:
+        return opened.app.render_slice("Red").astype(int)
+
+    opened.segment_sample()
+    roi, box = opened.ui.roiSelector.currentNode(), opened.ui.handlesBox
+    assert opened.controller.status.outcome.value == "done", "hiding it is no change of the region"
+    assert (box.checked, bool(roi.GetDisplayNode().GetVisibility())) == (False, False)
+    bare = seen()
+    box.checked = True
+    assert (np.abs(seen() - bare).max(axis=2) > 40).sum() > 50
+    box.checked = False
+    assert np.array_equal(seen(), bare)
+    opened.choose_sample()
+    assert box.checked
+
+
+@pytest.mark.parametrize("name", ["ranking", "calibration"])
+def test_a_map_without_a_threshold_does_not_colour_everything_when_chosen_first(opened: Opened, name: str) -> None:
+    from SegWithUSlicerLib.scene.readout import share_above
+
+    segment_crop(opened)
+    overlay, box = opened.overlay, opened.ui.mapBox
+    index = list(overlay.available).index(name)
+    box.currentIndex = index
+    rows = share_above(opened.nodes.case, name, overlay.threshold)
+    assert 0.02 < sum(row.share for row in rows) / len(rows) < 0.35
+    opened.ui.thresholdSlider.value = opened.ui.thresholdSlider.minimum
+    box.currentIndex = 0
+    box.currentIndex = index
+    assert overlay.threshold == pytest.approx(overlay.window[0], abs=0.01), "the user's own stays"
