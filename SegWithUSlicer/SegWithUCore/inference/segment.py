@@ -42,7 +42,7 @@ from .uncertainty_maps import VoxelMaps, maps_by_slabs, regions_of_maps
 
 WINDOWS = (0.02, 0.8)
 """Of a whole run, the part of windows and their maps: 0.4 to 0.7 of the time with small networks, more with large ones
-(Testing/Benchmarks/results/large_volumes.json). Regions and files follow."""
+(Testing/Benchmarks/results/large_volumes.md). Regions and files follow."""
 FILES_FROM, FILES_TO = 0.83, 0.99
 """Of a whole run, the part that writing the volumes of the case folder takes."""
 
