@@ -48,7 +48,8 @@ class PageCase:
         with naming_case(volumes.folder):
             self.regions, self.regions_sha256, self.regions_trouble = _regions(volumes)
             labels = volumes.region_labels
-            self.masks = region_masks(np.zeros((0, 0, 0)) if labels is None else labels, self.ids)
+            ids = [region.id for region in self.regions]
+            self.masks = region_masks(np.zeros((0, 0, 0), np.uint8) if labels is None else labels, ids)
             self.reviewed = ReviewedCase(self.raw, self.regions, self.regions_sha256)
             self._facts = self._described()
 
@@ -56,11 +57,6 @@ class PageCase:
     def raw(self) -> Mapping[str, Any]:
         """The content of `case.json`."""
         return self.volumes.description.raw
-
-    @property
-    def ids(self) -> list[int]:
-        """Of the regions."""
-        return [region.id for region in self.regions]
 
     def to_json(self, id_: str) -> dict[str, Any]:
         """Everything but the voxels."""

@@ -63,7 +63,7 @@ class CaseNodes:
     @property
     def inputs(self) -> list["slicer.vtkMRMLScalarVolumeNode"]:
         """The input volumes that are still in the scene, first channel first."""
-        return self._all_in(INPUT)
+        return self.all_in(INPUT)
 
     @property
     def segmentation(self) -> "slicer.vtkMRMLSegmentationNode | None":
@@ -79,9 +79,10 @@ class CaseNodes:
     @property
     def boxes(self) -> list["slicer.vtkMRMLMarkupsROINode"]:
         """The boxes that the model placed; see `boxes.put_boxes`."""
-        return self._all_in(BOX)
+        return self.all_in(BOX)
 
-    def _all_in(self, role: str) -> list["slicer.vtkMRMLNode"]:
+    def all_in(self, role: str) -> list["slicer.vtkMRMLNode"]:
+        """Return the nodes that have a role; those that were deleted are left out."""
         count = self.hub.GetNumberOfNodeReferences(role)
         nodes = [self.hub.GetNthNodeReference(role, index) for index in range(count)]
         return [node for node in nodes if node is not None]

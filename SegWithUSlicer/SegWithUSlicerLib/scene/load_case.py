@@ -14,7 +14,7 @@ import vtk
 from SegWithUCore.case.case_file import CaseDescription, PlacedBox, read_description
 
 from ..i18n import _
-from .case_images import CaseImages, Volume, matrix_array
+from .case_images import CaseImages, Volume
 from .case_nodes import BOX, SEGMENTATION, CaseNodes, find_cases, find_replaceable, new_case_nodes, remove_node
 from .map_display import put_maps
 from .read_case import read_case_images
@@ -37,12 +37,10 @@ def put_boxes(nodes: CaseNodes, boxes: Sequence[PlacedBox], ijk_to_ras: vtk.vtkM
     for index, box in enumerate(boxes):
         title = _("{input} {side} box").format(input=nodes.label, side=box.side)
         node = nodes.hub.GetScene().AddNewNodeByClass("vtkMRMLMarkupsROINode", title)
-        matrix, size = placed(box, matrix_array(ijk_to_ras))
+        matrix, size = placed(box, slicer.util.arrayFromVTKMatrix(ijk_to_ras))
         node.SetSize(*size)
         node.SetCenter(*matrix[:3, 3])
-        to_node = vtk.vtkMatrix4x4()
-        to_node.DeepCopy(matrix.ravel().tolist())
-        node.SetAndObserveObjectToNodeMatrix(to_node)
+        node.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(matrix))
         node.SetLocked(True)
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
@@ -156,9 +154,7 @@ def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImage
 def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":
     node = slicer.vtkMRMLScalarVolumeNode()
     node.SetAndObserveImageData(volume.image)
-    matrix = vtk.vtkMatrix4x4()
-    matrix.DeepCopy(volume.ijk_to_ras)
-    node.SetIJKToRASMatrix(matrix)
+    node.SetIJKToRASMatrix(volume.ijk_to_ras)
     return node
 
 

@@ -12,7 +12,17 @@ from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from .case_images import CaseImages, MapVolume, Volume, array_of, boxes_of_labels, empty_image, ijk_to_ras, image_from
+from .case_images import (
+    CaseImages,
+    MapVolume,
+    Volume,
+    array_of,
+    boxes_of_labels,
+    empty_image,
+    ijk_to_ras,
+    image_from,
+    matrix_of,
+)
 
 # Corner positions may differ by this share of the smallest voxel edge: NIfTI keeps geometry in float32.
 _GRID_TOLERANCE = 0.05
@@ -73,9 +83,7 @@ def geometry_of(node: "slicer.vtkMRMLVolumeNode") -> Volume:
     """
     if node.GetImageData() is None:
         raise InputError(_("{volume} holds no image: choose another input.").format(volume=node.GetName()))
-    matrix = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(matrix)
-    return Volume(node.GetImageData(), matrix)
+    return Volume(node.GetImageData(), matrix_of(node))
 
 
 def _read(path: Path) -> Volume:
