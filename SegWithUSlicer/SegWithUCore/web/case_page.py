@@ -8,6 +8,7 @@ import numpy as np
 
 from ..case.case_file import CaseDescription, MapInfo, naming_case
 from ..case.case_files import regions_of_case
+from ..case.case_regions import ijk_to_ras
 from ..io.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
@@ -126,12 +127,12 @@ def _regions(volumes: CaseVolumes) -> tuple[tuple[Region, ...], str, str]:
 
 
 def _grid(volumes: CaseVolumes) -> dict[str, Any]:
-    grid, matrix = volumes.grid, volumes.ijk_to_ras
+    grid = volumes.grid
     directions = np.abs(np.reshape(grid.direction, (3, 3)))
     return {
         "size": list(grid.size),
         "spacing": list(grid.spacing),
-        "ijk_to_ras": matrix.tolist(),
+        "ijk_to_ras": ijk_to_ras(grid).tolist(),
         "oblique": bool((np.minimum(directions, 1 - directions) > _AXIS_ALIGNED).any()),
         "voxel_mm3": float(np.prod(grid.spacing)),
     }

@@ -18,7 +18,7 @@ from ..case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
 from ..case.case_files import case_file, case_volume
 from ..case.case_folders import checked_file
 from ..case.case_image import ELSEWHERE, IMAGE_FILE, case_image, find_image
-from ..case.case_regions import assessed_part, ijk_to_ras
+from ..case.case_regions import assessed_part
 from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from ..io.grid import VoxelGrid
 from ..io.roi import VoxelBox, whole_grid
@@ -54,6 +54,12 @@ class DisplayVolume:
 
     array: np.ndarray
     box: VoxelBox
+
+    @property
+    def data(self) -> memoryview:
+        """The voxels as they are sent, little-endian."""
+        array = self.array.astype(self.array.dtype.newbyteorder("<"), copy=False)
+        return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data  # an empty memoryview cannot be cast
 
     def facts(self) -> dict[str, Any]:
         """As JSON: type and box."""
@@ -261,11 +267,6 @@ class CaseVolumes:
     def grid(self) -> VoxelGrid:
         """Of all volumes."""
         return VoxelGrid.of(self.first)
-
-    @property
-    def ijk_to_ras(self) -> np.ndarray:
-        """4 x 4, from voxel index (i, j, k) to RAS mm."""
-        return ijk_to_ras(self.grid)
 
     def index_of(self, point_ras_mm: Sequence[float]) -> list[int]:
         """Return the voxel nearest to a point, within the grid."""

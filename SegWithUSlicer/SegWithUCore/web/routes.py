@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from ..util.errors import UsageError
 from .case_store import CaseStore
 from .case_volumes import DisplayVolume
@@ -80,9 +78,7 @@ class Routes:
             shown = volumes.map(name)
         if shown is None:
             raise KeyError(name)
-        array = shown.array.astype(shown.array.dtype.newbyteorder("<"), copy=False)
-        voxels = np.ascontiguousarray(array).reshape(-1).view(np.uint8)  # an empty memoryview cannot be cast
-        return StaticFile(voxels.data, VOXEL_TYPE)
+        return StaticFile(shown.data, VOXEL_TYPE)
 
     def _open(self, body: Body, id_: str) -> dict[str, Any]:
         last, pending = body.get("last"), body.get("pending") or []

@@ -187,12 +187,9 @@ def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
     if not is_whole_nrrd(path):
         return result
     # In a scene of its own while it is read: the reader makes a display node, and complains where it cannot.
-    scene, node, storage = (
-        slicer.vtkMRMLScene(),
-        slicer.vtkMRMLSegmentationNode(),
-        slicer.vtkMRMLSegmentationStorageNode(),
-    )
-    scene.AddNode(node)
+    scene = slicer.vtkMRMLScene()
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(path))
     if storage.ReadData(node):
         result.SetAndObserveSegmentation(node.GetSegmentation())

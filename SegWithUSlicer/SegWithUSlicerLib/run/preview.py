@@ -62,20 +62,17 @@ class PreflightCheck:
         self._set_result(PreflightResult())
 
     def ask(
-        self,
-        volume: "slicer.vtkMRMLScalarVolumeNode",
-        roi: "slicer.vtkMRMLMarkupsROINode | None",
-        model: ModelInfo,
+        self, volume: "slicer.vtkMRMLScalarVolumeNode", roi: "slicer.vtkMRMLMarkupsROINode | None", model: ModelInfo
     ) -> None:
         """Ask the worker, which is started if needed."""
         self._question += 1
         number = self._question
         try:
             box = None if roi is None else read_roi(roi, volume)
+            features = image_features_of(volume, box)
         except SegWithUError as error:
             self._set_result(PreflightResult(trouble=str(error)))
             return
-        features = image_features_of(volume, box)
         request: dict[str, Any] = {
             "request": "ood_check",
             "model": str(model.folder),

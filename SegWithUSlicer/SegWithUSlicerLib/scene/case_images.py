@@ -28,11 +28,6 @@ class Volume:
         """The voxels, not copied; axes k, j, i."""
         return array_of(self.image)
 
-    @property
-    def spacing_kji(self) -> list[float]:
-        """Edges of a voxel in mm along k, j, i."""
-        return np.linalg.norm(slicer.util.arrayFromVTKMatrix(self.ijk_to_ras)[:3, 2::-1], axis=0).tolist()
-
 
 @dataclass
 class MapVolume:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import slicer
@@ -33,11 +34,28 @@ REGIONS, REGIONS_TEXT, ORIGINAL = "segwithu.regions", "segwithu.regions_text", "
 _CASE, _MODEL, _LABEL, _FOLDER = "case_json", "model", "label", "case_folder"
 
 
+def _part(role: str) -> Any:
+    """Make the property that is the one node of a role; None if there is none."""
+    return property(lambda nodes: nodes.hub.GetNodeReference(role))
+
+
 @dataclass(frozen=True)
 class CaseNodes:
-    """The nodes of one run, looked up at each access: what the user deleted reads as None."""
+    """The nodes of one run, looked up at each access: what the user deleted reads as None.
+
+    Attributes:
+        segmentation: the predicted structures.
+        regions: the label volume of the regions (value = id), cut to what it labels; see `review_nodes.region_labels`.
+        regions_text: the regions' table as text; read it through `review_nodes.regions_of`.
+        original: the model's own segmentation, next to the one that is edited.
+    """
 
     hub: "slicer.vtkMRMLScriptedModuleNode"
+
+    segmentation = _part(SEGMENTATION)
+    regions = _part(REGIONS)
+    regions_text = _part(REGIONS_TEXT)
+    original = _part(ORIGINAL)
 
     @property
     def case(self) -> CaseDescription:
@@ -66,11 +84,6 @@ class CaseNodes:
         return self.all_in(INPUT)
 
     @property
-    def segmentation(self) -> "slicer.vtkMRMLSegmentationNode | None":
-        """The predicted structures."""
-        return self.hub.GetNodeReference(SEGMENTATION)
-
-    @property
     def maps(self) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
         """The maps by name, in the order of `MAP_NAMES`."""
         nodes = {name: self.hub.GetNodeReference(MAP + name) for name in MAP_NAMES}
@@ -91,21 +104,6 @@ class CaseNodes:
     def results(self) -> list["slicer.vtkMRMLDisplayableNode"]:
         """All results: segmentation, maps and boxes. The run's folder in the subject hierarchy holds them."""
         return [*([] if self.segmentation is None else [self.segmentation]), *self.maps.values(), *self.boxes]
-
-    @property
-    def regions(self) -> "slicer.vtkMRMLLabelMapVolumeNode | None":
-        """The label volume of the regions (value = id), cut to what it labels; see `review_nodes.region_labels`."""
-        return self.hub.GetNodeReference(REGIONS)
-
-    @property
-    def regions_text(self) -> "slicer.vtkMRMLTextNode | None":
-        """The regions' table as text; read it through `review_nodes.regions_of`."""
-        return self.hub.GetNodeReference(REGIONS_TEXT)
-
-    @property
-    def original(self) -> "slicer.vtkMRMLSegmentationNode | None":
-        """The model's own segmentation, next to the one that is edited."""
-        return self.hub.GetNodeReference(ORIGINAL)
 
     @property
     def spatial(self) -> list["slicer.vtkMRMLDisplayableNode"]:
@@ -226,13 +224,10 @@ def remove_node(node: "slicer.vtkMRMLNode") -> None:
     scene = node.GetScene()
     if scene is None:
         return
-    displays = (
-        [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
-        if node.IsA("vtkMRMLDisplayableNode")
-        else []
-    )
-    storage = node.GetStorageNode() if node.IsA("vtkMRMLStorableNode") else None
+    parts = [node.GetStorageNode()] if node.IsA("vtkMRMLStorableNode") else []
+    if node.IsA("vtkMRMLDisplayableNode"):
+        parts += [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
     scene.RemoveNode(node)
-    for part in [*displays, storage]:
+    for part in parts:
         if part is not None and part.GetScene() is not None:
             scene.RemoveNode(part)

@@ -95,16 +95,13 @@ class RegionHighlight:
         self._observations.add(scene, scene.StartCloseEvent, self._scene_closing)
         if self.nodes.reference is not None:
             moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-            self._observations.add(self.nodes.reference, moved, self._reference_moved)
+            self._observations.add(self.nodes.reference, moved, self._follow)
         return node
 
-    def _follow(self) -> None:
+    def _follow(self, *_event: object) -> None:
         reference, node = self.nodes.reference, self.node
         if reference is not None and node is not None and reference.GetTransformNodeID() != node.GetTransformNodeID():
             node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
-
-    def _reference_moved(self, _node: object, _event: str) -> None:
-        self._follow()
 
     def _scene_closing(self, _scene: object, _event: str) -> None:
         self._observations.clear()

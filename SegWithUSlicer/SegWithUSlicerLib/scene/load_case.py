@@ -161,21 +161,25 @@ def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":
 _FOLDER_ATTRIBUTE = "SegWithU.Run"
 
 
-def put_in_folder(nodes: CaseNodes) -> int:
-    """Gather the run's nodes in one folder next to the input and return the folder's item id.
+def put_in_folder(nodes: CaseNodes) -> None:
+    """Gather the run's nodes in one folder next to the input.
 
     Items that no plugin has made (outside the application) are made here. A folder that the user renamed or moved
     is used as it is; one that the user deleted is made again.
     """
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(nodes.hub.GetScene())
-    folder = _folder(hierarchy, nodes)
+    invalid, folder = hierarchy.GetInvalidItemID(), _own_folder(hierarchy, nodes)
+    if folder is None:
+        beside = hierarchy.GetItemByDataNode(nodes.inputs[0]) if nodes.inputs else invalid
+        parent = hierarchy.GetSceneItemID() if beside == invalid else hierarchy.GetItemParent(beside)
+        folder = hierarchy.CreateFolderItem(parent, _("{input} with uncertainty").format(input=nodes.label))
+        hierarchy.SetItemAttribute(folder, _FOLDER_ATTRIBUTE, "1")
     for node in nodes.results:
         item = hierarchy.GetItemByDataNode(node)
-        if item == hierarchy.GetInvalidItemID():
+        if item == invalid:
             hierarchy.CreateItem(folder, node)
         elif hierarchy.GetItemParent(item) != folder:
             hierarchy.SetItemParent(item, folder)
-    return folder
 
 
 def remove_folder(nodes: CaseNodes) -> None:
@@ -202,17 +206,3 @@ def _own_folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNode
         if parent != invalid and hierarchy.GetItemAttribute(parent, _FOLDER_ATTRIBUTE):
             return int(parent)
     return None
-
-
-def _folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNodes) -> int:
-    invalid = hierarchy.GetInvalidItemID()
-    found = _own_folder(hierarchy, nodes)
-    if found is not None:
-        return found
-    parent = hierarchy.GetSceneItemID()
-    if nodes.inputs:
-        item = hierarchy.GetItemByDataNode(nodes.inputs[0])
-        parent = parent if item == invalid else hierarchy.GetItemParent(item)
-    folder = hierarchy.CreateFolderItem(parent, _("{input} with uncertainty").format(input=nodes.label))
-    hierarchy.SetItemAttribute(folder, _FOLDER_ATTRIBUTE, "1")
-    return folder

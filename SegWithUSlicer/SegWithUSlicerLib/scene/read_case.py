@@ -123,7 +123,8 @@ def _same_grid(volume: Volume, reference: Volume, path: Path) -> None:
         float(np.linalg.norm(np.subtract(_corner(volume, corner), _corner(reference, corner))))
         for corner in ((0, 0, 0), (size[0], 0, 0), (0, size[1], 0), (0, 0, size[2]))
     )
-    if size != reference.image.GetDimensions() or shift > _GRID_TOLERANCE * min(reference.spacing_kji):
+    spacing = np.linalg.norm(slicer.util.arrayFromVTKMatrix(reference.ijk_to_ras)[:3, :3], axis=0)
+    if size != reference.image.GetDimensions() or shift > _GRID_TOLERANCE * spacing.min():
         text = _("{path} is not on the grid of its image: choose the image that this case was made from.")
         raise InputError(text.format(path=path), code="other-grid")
     volume.ijk_to_ras = reference.ijk_to_ras

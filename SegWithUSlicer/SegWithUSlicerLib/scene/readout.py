@@ -41,14 +41,9 @@ def share_above(case: CaseDescription, map_name: str, threshold: float) -> list[
         counts = info.histograms.counts.get(structure.value)
         total = 0.0 if counts is None else sum(counts)
         above = 0.0 if counts is None else float(np.interp(threshold, *voxels_above(info.histograms, counts)))
-        rows.append(
-            AboveThreshold(
-                value=structure.value,
-                name=structure.name,
-                share=above / total if total else None,
-                volume_mm3=None if case.voxel_mm3 is None else above * case.voxel_mm3,
-            )
-        )
+        share = above / total if total else None
+        volume = None if case.voxel_mm3 is None else above * case.voxel_mm3
+        rows.append(AboveThreshold(structure.value, structure.name, share, volume))
     return rows
 
 

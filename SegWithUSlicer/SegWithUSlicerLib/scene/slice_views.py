@@ -52,9 +52,6 @@ class ViewLayers:
         self.opacity = 0.0
         self.blanked = False
 
-    def __len__(self) -> int:
-        return len(self._observations)
-
     @property
     def count(self) -> int:
         """In how many views the volume is shown."""

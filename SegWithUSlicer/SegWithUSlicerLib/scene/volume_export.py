@@ -149,19 +149,14 @@ def read_roi(roi: "slicer.vtkMRMLMarkupsROINode", volume: "slicer.vtkMRMLScalarV
     low, high = np.min(corners, axis=0), np.max(corners, axis=0)
     volume_low, volume_high = _own_bounds(volume)
     if np.any(high <= volume_low) or np.any(low >= volume_high):
-        raise InputError(
-            _("The region of interest {roi} lies outside {volume}: move it onto the image.").format(
-                roi=roi.GetName(), volume=volume.GetName()
-            )
-        )
+        text = _("The region of interest {roi} lies outside {volume}: move it onto the image.")
+        raise InputError(text.format(roi=roi.GetName(), volume=volume.GetName()))
     r, a, s, dr, da, ds = (float(part) for part in (*(low + high) / 2, *(high - low)))
     return r, a, s, dr, da, ds
 
 
 def propose_roi(
-    volume: "slicer.vtkMRMLScalarVolumeNode",
-    centre_ras: Sequence[float] | None,
-    size_mm: Sequence[float],
+    volume: "slicer.vtkMRMLScalarVolumeNode", centre_ras: Sequence[float] | None, size_mm: Sequence[float]
 ) -> "slicer.vtkMRMLMarkupsROINode":
     """Add a region of interest of a model's field of view, upright in the volume's own frame.
 
@@ -178,9 +173,8 @@ def propose_roi(
         volume.TransformPointFromWorld([float(part) for part in centre_ras], own)
     # Inside the volume as a whole: a larger box would promise more than can be segmented.
     centre = np.clip(own, low + size / 2, high - size / 2)
-    roi = volume.GetScene().AddNewNodeByClass(
-        "vtkMRMLMarkupsROINode", _("{volume} region of interest").format(volume=volume.GetName())
-    )
+    title = _("{volume} region of interest").format(volume=volume.GetName())
+    roi = volume.GetScene().AddNewNodeByClass("vtkMRMLMarkupsROINode", title)
     roi.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     roi.SetSize(*size)
     roi.SetCenter(*centre)
@@ -204,19 +198,19 @@ def _scalar_image(volume: "slicer.vtkMRMLScalarVolumeNode") -> vtk.vtkImageData:
     if image is None or image.GetNumberOfPoints() == 0:
         raise InputError(_("{volume} holds no image: choose another input.").format(volume=volume.GetName()))
     if image.GetNumberOfScalarComponents() != 1:
-        raise InputError(
-            _("{volume} holds {count} values a voxel: choose a volume with one.").format(
-                volume=volume.GetName(), count=image.GetNumberOfScalarComponents()
-            )
-        )
+        text = _("{volume} holds {count} values a voxel: choose a volume with one.")
+        raise InputError(text.format(volume=volume.GetName(), count=image.GetNumberOfScalarComponents()))
     return image
 
 
 def image_features_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageFeatures | None:
-    """Compute features of the part of a volume inside a region; None without a scalar image or voxels inside.
+    """Compute features of the part of a volume inside a region; None without a scalar image.
 
     Args:
         box: as `read_roi` gives it, in the volume's own frame; None for the whole volume.
+
+    Raises:
+        InputError: the region lies outside the volume.
     """
     from SegWithUCore.io.grid import VoxelGrid
     from SegWithUCore.io.roi import RegionOfInterest, voxel_box
