@@ -52,6 +52,7 @@ SILENT_S = 20.0
 MOST_STRANGERS = 64
 MOST_FIELDS = 10
 JSON_TYPE = "application/json; charset=utf-8"
+NO_ICON = StaticFile(b"", JSON_TYPE)
 _GONE = (ConnectionError, TimeoutError)
 Answer = dict[str, Any] | StaticFile
 
@@ -258,7 +259,7 @@ class PageHandler(BaseHTTPRequestHandler):
             if data:
                 self.server.strangers.pop(self.connection, None)
                 return self.server.routes.get(path, query)
-            return StaticFile(b"", JSON_TYPE) if path == "/favicon.ico" else self.server.files[path[1:] or PAGE]
+            return NO_ICON if path == "/favicon.ico" else self.server.files[path[1:] or PAGE]
 
         self._answer(answer)
 
@@ -328,7 +329,7 @@ class PageHandler(BaseHTTPRequestHandler):
             self._json(refusal.status, refusal.content)
         else:
             if isinstance(answer, StaticFile):
-                self._send(200 if answer.content else 204, answer.content, answer.kind)
+                self._send(204 if answer is NO_ICON else 200, answer.content, answer.kind)
             else:
                 self._json(200, answer)
 

@@ -86,10 +86,8 @@ def case_page(folder: Path, with_image: bool) -> str:
     shown = {"labels": volumes.labels, **{name: volumes.map(name) for name in volumes.description.maps}}
     if volumes.image is not None:
         shown["image"] = volumes.image.volume
-    parts: dict[str, bytes | memoryview] = {
-        **{name: volume.data for name, volume in shown.items()},
-        "masks": case.masks.data,
-    }
+    parts: dict[str, Any] = {name: volume.data for name, volume in shown.items()}
+    parts["masks"] = case.masks.data
     return joined_page(
         {
             "case": case.to_json(ID),

@@ -12,17 +12,8 @@ from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from .case_images import (
-    CaseImages,
-    MapVolume,
-    Volume,
-    array_of,
-    boxes_of_labels,
-    empty_image,
-    ijk_to_ras,
-    image_from,
-    matrix_of,
-)
+from . import case_images
+from .case_images import CaseImages, MapVolume, Volume, array_of, boxes_of_labels, empty_image, image_from
 
 # Corner positions may differ by this share of the smallest voxel edge: NIfTI keeps geometry in float32.
 _GRID_TOLERANCE = 0.05
@@ -83,7 +74,7 @@ def geometry_of(node: "slicer.vtkMRMLVolumeNode") -> Volume:
     """
     if node.GetImageData() is None:
         raise InputError(_("{volume} holds no image: choose another input.").format(volume=node.GetName()))
-    return Volume(node.GetImageData(), matrix_of(node))
+    return Volume(node.GetImageData(), case_images.matrix_of(node))
 
 
 def _read(path: Path) -> Volume:
@@ -114,7 +105,7 @@ def _read(path: Path) -> Volume:
     except (InputError, OSError) as error:
         text = _("{path} cannot be read: the case folder is damaged.")
         raise InputError(text.format(path=path), code="damaged-file") from error
-    return Volume(image, ijk_to_ras(stored.spacing, stored.origin, stored.direction))
+    return Volume(image, case_images.ijk_to_ras(stored.spacing, stored.origin, stored.direction))
 
 
 def _same_grid(volume: Volume, reference: Volume, path: Path) -> None:
