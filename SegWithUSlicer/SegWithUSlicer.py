@@ -29,14 +29,7 @@ from SegWithUSlicerLib.parameters import Parameters
 from SegWithUSlicerLib.run.model_store import list_models
 
 _OUR_PACKAGES = ("SegWithUCore", "SegWithUSlicerLib")
-_DEPENDENCIES = (
-    "Colors",
-    "Markups",
-    "SegmentEditor",
-    "Segmentations",
-    "SubjectHierarchy",
-    "Volumes",
-)
+_DEPENDENCIES = ("Colors", "Markups", "SegmentEditor", "Segmentations", "SubjectHierarchy", "Volumes")
 """Modules whose nodes, logics and widgets are used: Slicer loads them before this one."""
 _CONTRIBUTORS = "SegWithUSlicer contributors (github.com/SegWithUSlicer)"
 _DOCUMENTATION = "https://github.com/SegWithUSlicer/SlicerSegWithU/blob/main/docs/user/slicer.md"
@@ -66,14 +59,8 @@ class SegWithUSlicer(ScriptedLoadableModule):
             "SynthSeg (Billot et al., Medical Image Analysis 86, 102789, 2023). It and the software have the licence "
             "Apache-2.0."
         )
-        icon = resource_path("Icons/SegWithUSlicer.png")
-        if icon.is_file():
-            parent.icon = qt.QIcon(str(icon))
+        parent.icon = qt.QIcon(str(resource_path("Icons/SegWithUSlicer.png")))
         slicer.app.connect("startupCompleted()", _on_startup_completed)
-
-    def resourcePath(self, filename: str) -> str:
-        """Return the path of a file in Resources/, next to the module or at the top of a source checkout."""
-        return str(resource_path(filename))
 
 
 @guarded
@@ -110,8 +97,8 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel = ModulePanel(self.ui, list_models())
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneReady)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneReady)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
         self._bind_panel()
 
@@ -141,13 +128,8 @@ class SegWithUSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.scene_closes()
 
     @guarded
-    def onSceneEndClose(self, caller: Any, event: str) -> None:
-        """Show the empty scene."""
-        self._bind_panel()
-
-    @guarded
-    def onSceneEndImport(self, caller: Any, event: str) -> None:
-        """Show a loaded scene: references are valid only now, so a new wrapper reads them."""
+    def onSceneReady(self, caller: Any, event: str) -> None:
+        """Show the empty or loaded scene: references are valid only now, so a new wrapper reads them."""
         self._bind_panel()
 
     def _bind_panel(self) -> None:
@@ -216,7 +198,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             RuntimeError: the run failed, was refused or cancelled; the message names the next click.
         """
         from SegWithUCore.inference.settings import RunSettings
-        from SegWithUSlicerLib.run.controller import RunRequest
+        from SegWithUSlicerLib.run.controller import Outcome, RunRequest
         from SegWithUSlicerLib.run.model_store import find_model
         from SegWithUSlicerLib.run.session import session
 
@@ -230,20 +212,12 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             raise ValueError(f"the model '{chosen.name}' has no head '{choices.head}': choose one of {known}")
         controller = session().controller
         controller.start(RunRequest(volumes, chosen.folder, roiNode, maskNode, choices))
-        return _finished(controller)
-
-
-def _finished(controller: Any) -> Any:
-    """Wait for the end of a run, with Slicer responsive; its nodes, or its message as an error."""
-    from SegWithUSlicerLib.run.controller import Outcome
-
-    while controller.is_busy:
-        slicer.app.processEvents()
-        time.sleep(0.01)
-    status = controller.status
-    if status.outcome is not Outcome.DONE:
-        raise RuntimeError(" ".join([*status.warnings, status.message]))
-    return controller.nodes
+        while controller.is_busy:
+            slicer.app.processEvents()
+            time.sleep(0.01)
+        if controller.status.outcome is not Outcome.DONE:
+            raise RuntimeError(" ".join([*controller.status.warnings, controller.status.message]))
+        return controller.nodes
 
 
 class SegWithUSlicerTest(ScriptedLoadableModuleTest):

@@ -78,7 +78,8 @@ def attempt(*steps: Callable[[], Any]) -> None:
 def report(error: Exception) -> None:
     """Print an exception to the console as Python does, and report it to the panel."""
     show_in_console(error)
-    _State.last = problem_of(error)
+    text = _("Something unexpected went wrong ({reason}): press Copy diagnostics and report it; you can continue.")
+    _State.last = Problem(text.format(reason=reason_of(error)), details_of(error))
     if _State.listener is None:
         return
     try:
@@ -90,12 +91,6 @@ def report(error: Exception) -> None:
 def show_in_console(error: Exception) -> None:
     """Print an exception to Slicer's console as if it had not been caught."""
     sys.excepthook(type(error), error, error.__traceback__)
-
-
-def problem_of(error: Exception) -> Problem:
-    """Describe an exception for the user."""
-    text = _("Something unexpected went wrong ({reason}): press Copy diagnostics and report it; you can continue.")
-    return Problem(text.format(reason=reason_of(error)), details_of(error))
 
 
 def reason_of(error: Exception) -> str:

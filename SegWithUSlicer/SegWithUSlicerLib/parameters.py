@@ -49,14 +49,8 @@ class Parameters:
         def connectGui(self, gui: Any) -> int:  # noqa: N802
             """Connect the widgets that name a parameter; returns the tag for `disconnectGui`."""
 
-        def disconnectGui(self, tag: int) -> None:  # noqa: N802
-            """Undo `connectGui`."""
-
-        def AddObserver(self, event: int | str, callback: Any) -> int:  # noqa: N802
-            """Observe the parameter node."""
-
-        def RemoveObserver(self, tag: int) -> None:  # noqa: N802
-            """Stop observing."""
+        def __getattr__(self, name: str) -> Any:
+            """Give what the parameter node has."""
 
 
 def run_settings(parameters: Parameters) -> RunSettings:

@@ -42,7 +42,7 @@ def case(tmp_path, data_folder):
 def test_a_look_counts_only_while_it_is_visible():
     seconds = Seconds()
     clock = ViewTimer(seconds)
-    clock.start()
+    clock.take()
     seconds.now += 3
     clock.set_visible(False)
     seconds.now += 60
@@ -50,7 +50,7 @@ def test_a_look_counts_only_while_it_is_visible():
     seconds.now += 2
     assert clock.take() == 5
     clock.set_visible(False)
-    clock.start()
+    clock.take()
     seconds.now += 60
     assert clock.take() == 0
 

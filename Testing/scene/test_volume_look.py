@@ -12,6 +12,7 @@ from loaded_case import loaded_case
 from SegWithUCore.inference.image_features import image_features
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
 from SegWithUCore.io.volume import read_image
+from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.run.model_store import find_model
 from SegWithUSlicerLib.run.preview import PreflightCheck, PreflightResult
 from SegWithUSlicerLib.scene.volume_export import image_features_of, propose_roi, read_roi
@@ -56,7 +57,9 @@ def test_a_volume_without_voxels_has_no_look(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     empty = slicer.vtkMRMLScalarVolumeNode()
     assert image_features_of(empty, None) is None
-    assert image_features_of(case.volume, (1e4, 1e4, 1e4, 10.0, 10.0, 10.0)) is None
+    with pytest.raises(InputError) as refused:
+        image_features_of(case.volume, (1e4, 1e4, 1e4, 10.0, 10.0, 10.0))
+    assert refused.value.code == "outside-image"
 
 
 def test_the_preview_sends_the_look_and_tells_notes_apart_from_warnings(tmp_path, data_folder):

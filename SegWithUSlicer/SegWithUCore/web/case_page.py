@@ -8,6 +8,7 @@ import numpy as np
 
 from ..case.case_file import CaseDescription, MapInfo, naming_case
 from ..case.case_files import regions_of_case
+from ..case.case_regions import ijk_to_ras
 from ..io.roi import VoxelBox
 from ..regions.region import Region, why
 from ..report.tables import case_facts
@@ -48,7 +49,8 @@ class PageCase:
         with naming_case(volumes.folder):
             self.regions, self.regions_sha256, self.regions_trouble = _regions(volumes)
             labels = volumes.region_labels
-            self.masks = region_masks(np.zeros((0, 0, 0)) if labels is None else labels, self.ids)
+            ids = [region.id for region in self.regions]
+            self.masks = region_masks(np.zeros((0, 0, 0), np.uint8) if labels is None else labels, ids)
             self.reviewed = ReviewedCase(self.raw, self.regions, self.regions_sha256)
             self._facts = self._described()
 
@@ -56,11 +58,6 @@ class PageCase:
     def raw(self) -> Mapping[str, Any]:
         """The content of `case.json`."""
         return self.volumes.description.raw
-
-    @property
-    def ids(self) -> list[int]:
-        """Of the regions."""
-        return [region.id for region in self.regions]
 
     def to_json(self, id_: str) -> dict[str, Any]:
         """Everything but the voxels."""
@@ -130,12 +127,12 @@ def _regions(volumes: CaseVolumes) -> tuple[tuple[Region, ...], str, str]:
 
 
 def _grid(volumes: CaseVolumes) -> dict[str, Any]:
-    grid, matrix = volumes.grid, volumes.ijk_to_ras
+    grid = volumes.grid
     directions = np.abs(np.reshape(grid.direction, (3, 3)))
     return {
         "size": list(grid.size),
         "spacing": list(grid.spacing),
-        "ijk_to_ras": matrix.tolist(),
+        "ijk_to_ras": ijk_to_ras(grid).tolist(),
         "oblique": bool((np.minimum(directions, 1 - directions) > _AXIS_ALIGNED).any()),
         "voxel_mm3": float(np.prod(grid.spacing)),
     }

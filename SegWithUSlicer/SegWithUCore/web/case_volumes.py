@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from scipy.ndimage import find_objects
 
 from ..case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
 from ..case.case_files import case_file, case_volume
 from ..case.case_folders import checked_file
 from ..case.case_image import ELSEWHERE, IMAGE_FILE, case_image, find_image
-from ..case.case_regions import assessed_part, ijk_to_ras
+from ..case.case_regions import assessed_part
 from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from ..io.grid import VoxelGrid
 from ..io.roi import VoxelBox, whole_grid
@@ -54,6 +55,12 @@ class DisplayVolume:
     array: np.ndarray
     box: VoxelBox
 
+    @property
+    def data(self) -> memoryview:
+        """The voxels as they are sent, little-endian."""
+        array = self.array.astype(self.array.dtype.newbyteorder("<"), copy=False)
+        return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data  # an empty memoryview cannot be cast
+
     def facts(self) -> dict[str, Any]:
         """As JSON: type and box."""
         return {"dtype": self.array.dtype.name, "box": box_json(self.box)}
@@ -61,11 +68,7 @@ class DisplayVolume:
     def crop(self, outer: VoxelBox) -> "DisplayVolume":
         """Keep what lies in a box of the grid."""
         box = common(self.box, outer)
-        if 0 in box.size:
-            return DisplayVolume(np.zeros((0, 0, 0), self.array.dtype), EMPTY)
-        start = [first - own for first, own in zip(box.index, self.box.index, strict=True)]
-        i, j, k = (slice(first, first + size) for first, size in zip(start, box.size, strict=True))
-        return DisplayVolume(np.ascontiguousarray(self.array[k, j, i]), box)
+        return DisplayVolume(np.ascontiguousarray(self.array[box.relative_to(self.box).slices_zyx]), box)
 
 
 @dataclass(frozen=True)
@@ -110,14 +113,13 @@ def box_between(low: np.ndarray, high: np.ndarray) -> VoxelBox:
 
 def filled_box(array: np.ndarray) -> VoxelBox:
     """Return the smallest box that holds all voxels (k, j, i) that are not 0."""
-    low, high = [], []
-    for axis in (2, 1, 0):
-        found = np.flatnonzero(array.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not found.size:
-            return EMPTY
-        low.append(int(found[0]))
-        high.append(int(found[-1]) + 1)
-    return box_between(np.array(low), np.array(high))
+    found = find_objects((array != 0).view(np.uint8))
+    return _box_of(found[0]) if found else EMPTY
+
+
+def _box_of(slices_kji: tuple[slice, ...]) -> VoxelBox:
+    sides = slices_kji[::-1]
+    return box_between(np.array([side.start for side in sides]), np.array([side.stop for side in sides]))
 
 
 def display_labels(array: np.ndarray, what: str) -> DisplayVolume:
@@ -166,12 +168,8 @@ def _as_int16(array: np.ndarray, low: float, high: float) -> np.ndarray | None:
     info = np.iinfo(np.int16)
     if low < info.min or high > info.max:
         return None
-    numbers = np.empty(array.shape, np.int16)
-    for k in range(array.shape[0]):
-        numbers[k] = array[k]
-        if not np.array_equal(numbers[k], array[k]):
-            return None
-    return numbers
+    numbers = array.astype(np.int16)
+    return numbers if np.array_equal(numbers, array) else None
 
 
 def _window(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
@@ -225,27 +223,20 @@ def region_masks(labels: np.ndarray, ids: Sequence[int]) -> RegionMasks:
     Raises:
         InputError: the boxes around them are together much larger than regions are.
     """
-    places = np.flatnonzero(labels)
-    values = labels.reshape(-1)[places]
-    order = np.argsort(values, kind="stable")
-    places, values = places[order], values[order]
-    points = np.stack(np.unravel_index(places, labels.shape), -1)  # k, j, i
+    # A larger value is no id: the lookup needs memory for each smaller one.
+    found = dict(enumerate(find_objects(labels, min(int(labels.max(initial=1)), 1 << 20)), 1))
     parts: list[bytes] = []
     boxes: dict[int, VoxelBox] = {}
     starts: dict[int, int] = {}
     length = 0
     for id_ in ids:
-        own = points[np.searchsorted(values, id_, "left") : np.searchsorted(values, id_, "right")]
-        boxes[id_], starts[id_] = EMPTY, length
-        if len(own):
-            low, high = own.min(0), own.max(0) + 1
-            if length + int(np.prod(high - low)) > MAXIMUM_MASK_BYTES:
-                raise InputError(f"The voxels of region {id_} lie too far apart: run segwithu regions again.")
-            mask = np.zeros(high - low, np.uint8)
-            mask[tuple((own - low).T)] = 1
-            boxes[id_] = box_between(low[::-1], high[::-1])
-            parts.append(mask.tobytes())
-            length += mask.size
+        slices = found.get(id_)
+        boxes[id_], starts[id_] = EMPTY if slices is None else _box_of(slices), length
+        length += int(np.prod(boxes[id_].size))
+        if length > MAXIMUM_MASK_BYTES:
+            raise InputError(f"The voxels of region {id_} lie too far apart: run segwithu regions again.")
+        if slices is not None:
+            parts.append((labels[slices] == id_).tobytes())
     return RegionMasks(b"".join(parts), boxes, starts)
 
 
@@ -276,11 +267,6 @@ class CaseVolumes:
     def grid(self) -> VoxelGrid:
         """Of all volumes."""
         return VoxelGrid.of(self.first)
-
-    @property
-    def ijk_to_ras(self) -> np.ndarray:
-        """4 x 4, from voxel index (i, j, k) to RAS mm."""
-        return ijk_to_ras(self.grid)
 
     def index_of(self, point_ras_mm: Sequence[float]) -> list[int]:
         """Return the voxel nearest to a point, within the grid."""

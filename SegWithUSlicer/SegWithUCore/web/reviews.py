@@ -93,21 +93,15 @@ class OpenReview:
 
     def answer(self, known: int) -> dict[str, Any]:
         """Describe what has changed since the first `known` lines."""
-        session = self.session
+        session, case = self.session, self.case.volumes
         return {
             "lines": parsed_lines(session.log.lines[known:]),
             "last": self.mark,
             "progress": session.state.progress().text,
-            "corrected": self.corrected if session.is_done else "",
+            "corrected": corrected_cases_text(case.folder, case.description.model_name) if session.is_done else "",
             "stored": not session.trouble,
             "trouble": session.trouble,
         }
-
-    @property
-    def corrected(self) -> str:
-        """How cases that were corrected are added to the model; "" for none."""
-        volumes = self.case.volumes
-        return corrected_cases_text(volumes.folder, volumes.description.model_name)
 
     def add(self, events: Lines) -> dict[str, Any]:
         """Add events to the log; all of them or, where one does not fit, none.

@@ -2,25 +2,16 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from ..util.errors import UsageError
 from .case_store import CaseStore
 from .case_volumes import DisplayVolume
 from .reviews import OpenReviews
+from .static_files import VOXEL_TYPE, StaticFile
 
 # Limit of a name or a session in a request.
 LONGEST_TEXT = 1000
-
-
-@dataclass(frozen=True)
-class Voxels:
-    """Bytes that are sent as they are."""
-
-    data: memoryview
 
 
 Query = Mapping[str, str]
@@ -53,7 +44,7 @@ class Routes:
             re.compile(f"{case}/close"): self._close,
         }
 
-    def get(self, path: str, query: Query) -> dict[str, Any] | Voxels:
+    def get(self, path: str, query: Query) -> dict[str, Any] | StaticFile:
         """Answer a request that changes nothing.
 
         Raises:
@@ -73,11 +64,11 @@ class Routes:
     def _worklist(self, query: Query) -> dict[str, Any]:
         return {**self.store.worklist(query.get("reviewer", "")), "reviewer_default": self.reviewer}
 
-    def _volume(self, query: Query, id_: str, name: str) -> Voxels:
+    def _volume(self, query: Query, id_: str, name: str) -> StaticFile:
         case = self.store.page(id_)
         volumes, session = case.volumes, query.get("session")
         if name == "masks":
-            return Voxels(memoryview(case.masks.data))
+            return StaticFile(case.masks.data, VOXEL_TYPE)
         shown: DisplayVolume | None
         if name == "image":
             shown = None if volumes.image is None else volumes.image.volume
@@ -87,8 +78,7 @@ class Routes:
             shown = volumes.map(name)
         if shown is None:
             raise KeyError(name)
-        array = shown.array.astype(shown.array.dtype.newbyteorder("<"), copy=False)
-        return Voxels(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # an empty array cannot be cast
+        return StaticFile(shown.data, VOXEL_TYPE)
 
     def _open(self, body: Body, id_: str) -> dict[str, Any]:
         last, pending = body.get("last"), body.get("pending") or []

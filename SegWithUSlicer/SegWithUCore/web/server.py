@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ..util.errors import InputError, SegWithUError, UsageError
 from ..util.strict_json import parse_json
 from .reviews import RefusalError
-from .routes import Routes, Voxels
+from .routes import Routes
 from .static_files import PAGE, StaticFile, static_files
 
 # A key that works once is used within this time: a browser opens at once, or not at all.
@@ -51,9 +51,10 @@ SILENT_S = 20.0
 # nor files, and a reviewer, who shows the token at once, comes in. A browser opens six.
 MOST_STRANGERS = 64
 MOST_FIELDS = 10
-JSON_TYPE, VOXEL_TYPE = "application/json; charset=utf-8", "application/octet-stream"
+JSON_TYPE = "application/json; charset=utf-8"
+NO_ICON = StaticFile(b"", JSON_TYPE)
 _GONE = (ConnectionError, TimeoutError)
-Answer = dict[str, Any] | Voxels | StaticFile
+Answer = dict[str, Any] | StaticFile
 
 
 def new_token() -> str:
@@ -258,7 +259,7 @@ class PageHandler(BaseHTTPRequestHandler):
             if data:
                 self.server.strangers.pop(self.connection, None)
                 return self.server.routes.get(path, query)
-            return StaticFile(b"", JSON_TYPE) if path == "/favicon.ico" else self.server.files[path[1:] or PAGE]
+            return NO_ICON if path == "/favicon.ico" else self.server.files[path[1:] or PAGE]
 
         self._answer(answer)
 
@@ -327,10 +328,8 @@ class PageHandler(BaseHTTPRequestHandler):
             refusal = self._refusal(error)
             self._json(refusal.status, refusal.content)
         else:
-            if isinstance(answer, Voxels):
-                self._send(200, answer.data, VOXEL_TYPE)
-            elif isinstance(answer, StaticFile):
-                self._send(200 if answer.content else 204, answer.content, answer.kind)
+            if isinstance(answer, StaticFile):
+                self._send(204 if answer is NO_ICON else 200, answer.content, answer.kind)
             else:
                 self._json(200, answer)
 

@@ -83,10 +83,10 @@ def case_page(folder: Path, with_image: bool) -> str:
     case = PageCase(volumes, crop)
     if case.regions_trouble:
         raise InputError(f"{folder}: {case.regions_trouble}")
-    arrays = {"labels": volumes.labels.array, **{name: volumes.map(name).array for name in volumes.description.maps}}
+    shown = {"labels": volumes.labels, **{name: volumes.map(name) for name in volumes.description.maps}}
     if volumes.image is not None:
-        arrays["image"] = volumes.image.volume.array
-    parts = {name: _little_endian(array) for name, array in arrays.items()}
+        shown["image"] = volumes.image.volume
+    parts: dict[str, Any] = {name: volume.data for name, volume in shown.items()}
     parts["masks"] = case.masks.data
     return joined_page(
         {
@@ -136,11 +136,7 @@ def _embedded(data: Mapping[str, Any]) -> str:
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _little_endian(array: np.ndarray) -> bytes:
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
-def _packed(data: bytes) -> str:
+def _packed(data: bytes | memoryview) -> str:
     return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
 
 

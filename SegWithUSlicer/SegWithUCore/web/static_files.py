@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "static"
+VOXEL_TYPE = "application/octet-stream"
 PAGE, STYLE, ENTRY = "index.html", "style.css", "main.js"
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -21,9 +22,9 @@ _DECLARED = re.compile(r"^(?:async function\*?|function\*?|class|const|let|var) 
 
 @dataclass(frozen=True)
 class StaticFile:
-    """A file of the page: its content, and its media type."""
+    """What is sent as it is, a file of the page or the voxels of a case: its content, and its media type."""
 
-    content: bytes
+    content: bytes | memoryview
     kind: str
 
 

@@ -3,8 +3,7 @@
 A case is only removed from the scene if all of it is on disk; what is not stays, and is reported.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,27 +25,18 @@ IMAGE_ATTRIBUTE = "SegWithU.CaseImage"
 """On volumes that were loaded together with a case, and go with it."""
 
 
-@dataclass(frozen=True)
-class FoundImages:
-    """The images of a case, not yet in the scene.
-
-    Attributes:
-        channels: by name, in the model's order; the first is always there.
-        notes: a message for each further channel that is missing.
-    """
-
-    channels: Mapping[str, "sitk.Image"]
-    notes: Sequence[str] = ()
-
-
 def find_images(
     folder: Path, raw: Mapping[str, Any], moved: MovedImages, first: "sitk.Image | None" = None
-) -> FoundImages:
+) -> tuple[dict[str, "sitk.Image"], list[str]]:
     """Read the images of a case, known by their voxels.
 
     Args:
         raw: the content of `case.json`.
         first: that of the first channel, where it was read already.
+
+    Returns:
+        The image of each channel by its name, in the model's order, and a message for each further channel that is
+        missing.
 
     Raises:
         ImageMissingError: the first is nowhere where it could be.
@@ -60,24 +50,24 @@ def find_images(
             channels[str(channel.get("name") or number)] = moved.image(folder, raw, number)
         except ImageMissingError as error:
             notes.append(_("Shown without {channel}: {reason}").format(channel=channel.get("name"), reason=error))
-    return FoundImages(channels, notes)
+    return channels, notes
 
 
-def put_case(folder: Path, name: str, found: FoundImages | None) -> CaseNodes:
+def put_case(folder: Path, name: str, images: Mapping[str, "sitk.Image"] | None) -> CaseNodes:
     """Load a case folder into Slicer's scene, with its images; after an error the scene is as it was.
 
     Args:
         name: of the case; what the nodes are named after.
-        found: None shows the case without its image.
+        images: of each channel, as `find_images` gives them; None shows the case without its image.
 
     Raises:
         InputError: the folder is damaged or does not fit the image.
     """
-    if found is None:
+    if images is None:
         return load_case(folder, None, lasting=True)
     volumes = []
     try:
-        for number, (channel, image) in enumerate(found.channels.items()):
+        for number, (channel, image) in enumerate(images.items()):
             volumes.append(_put_volume(image, name if number == 0 else f"{name} {channel}"))
         return load_case(folder, volumes[0], volumes[1:], lasting=True)
     except BaseException:
@@ -93,16 +83,13 @@ def unkept_work(nodes: CaseNodes, root: Path) -> str:
         root: the folder of Slicer's user settings.
     """
     folder = nodes.case_folder
+    logs, text = store.review_folder(nodes, root), ""
     if folder is None or not store.is_same_case(folder, nodes):
         text = _("{case} stays in the scene: the folder that it was loaded from does not hold it any more.")
-        return text.format(case=nodes.label)
-    logs = store.review_folder(nodes, root)
-    if not all(_holds(logs / name, store.kept_log(nodes, name)) for name in store.kept_log_names(nodes)):
+    elif not all(_holds(logs / name, store.kept_log(nodes, name)) for name in store.kept_log_names(nodes)):
         text = _("{case} stays in the scene: lines of its review are not on the disk. Save the scene.")
-        return text.format(case=nodes.label)
-    if not store.has_unkept_edits(nodes, logs, store.reviewed_by(nodes)):
-        return ""
-    text = _("{case} stays in the scene: its edited segmentation is not on the disk. Start its review, or save it.")
+    elif store.has_unkept_edits(nodes, logs, store.reviewed_by(nodes)):
+        text = _("{case} stays in the scene: its edited segmentation is not on the disk. Start its review, or save it.")
     return text.format(case=nodes.label)
 
 
@@ -119,14 +106,7 @@ def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
     used = {volume.GetID() for other in others for volume in other.inputs}
     images = [node for node in nodes.inputs if node.GetAttribute(IMAGE_ATTRIBUTE) and node.GetID() not in used]
     remove_folder(nodes)
-    parts = [
-        *nodes.results,
-        nodes.regions,
-        nodes.regions_text,
-        nodes.original,
-        *store.log_nodes(nodes),
-        nodes.hub,
-    ]
+    parts = [*nodes.spatial, nodes.regions_text, *store.log_nodes(nodes), nodes.hub]
     for part in [*parts, *(images if with_images else [])]:
         if part is not None:
             remove_node(part)

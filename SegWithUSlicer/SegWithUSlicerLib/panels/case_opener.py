@@ -11,7 +11,7 @@ import slicer
 from SegWithUCore.case.case_file import CaseDescription, lost_maps, read_description
 from SegWithUCore.util.errors import SegWithUError
 
-from ..cases.case_switch import FoundImages, find_images, find_open, open_cases, put_case, remove_case, unkept_work
+from ..cases.case_switch import find_images, find_open, open_cases, put_case, remove_case, unkept_work
 from ..cases.moved_images import ImageMissingError, MovedImages
 from ..i18n import _
 from ..review.opening import decided_so_far, obstacle
@@ -53,16 +53,10 @@ class CaseOpener:
         )
 
     @property
-    def open_nodes(self) -> CaseNodes | None:
-        """The result that is shown."""
-        nodes = self._panel.overlay.nodes
-        return None if nodes is None or nodes.hub.GetScene() is None else nodes
-
-    @property
     def open_folder(self) -> Path | None:
         """The case folder of the result that is shown."""
-        nodes = self.open_nodes
-        return None if nodes is None else nodes.case_folder
+        nodes = self._panel.overlay.nodes
+        return None if nodes is None or nodes.hub.GetScene() is None else nodes.case_folder
 
     def follow(self) -> None:
         """End the check of a case that was closed."""
@@ -82,11 +76,11 @@ class CaseOpener:
                 return self._switch(lambda: there, there)
             case = read_description(folder)
             try:
-                found = find_images(folder, case.raw, self.moved)
+                images, notes = find_images(folder, case.raw, self.moved)
             except ImageMissingError as error:
                 self._ask(folder, case, str(error))
             else:
-                return self._load(folder, case, found)
+                return self._load(folder, case, images, notes)
         return False
 
     # -- the question --
@@ -131,7 +125,7 @@ class CaseOpener:
                 self._ask(folder, case, str(error))
                 return
             self.cancel_question()
-            self._load(folder, case, find_images(folder, case.raw, self.moved, image))
+            self._load(folder, case, *find_images(folder, case.raw, self.moved, image))
 
     # -- the switch --
 
@@ -145,9 +139,9 @@ class CaseOpener:
                 self.message = str(error)
         self.on_opened()
 
-    def _load(self, folder: Path, case: CaseDescription, found: FoundImages | None) -> bool:
-        notes = [*(() if found is None else found.notes), *lost_maps(folder, case.raw).values()]
-        return self._switch(lambda: put_case(folder, case.name, found), None, notes)
+    def _load(self, folder: Path, case: CaseDescription, images: Any, notes: Sequence[str] = ()) -> bool:
+        notes = [*notes, *lost_maps(folder, case.raw).values()]
+        return self._switch(lambda: put_case(folder, case.name, images), None, notes)
 
     def _switch(self, load: Callable[[], CaseNodes], there: CaseNodes | None, notes: Sequence[str] = ()) -> bool:
         """Show another case in place of the open one.

@@ -67,16 +67,18 @@ class CasesTable:
 
     def next(self) -> CaseItem | None:
         """Return the case below the open one, or below the selected one if none is open."""
-        at = self._row_of(self.opened or next(iter(self.selected), None))
-        wanted = 0 if at is None else at + 1
-        return self.shown[wanted] if wanted < len(self.shown) else None
+        return next(iter(self.shown[self._next_row :]), None)
 
     def next_open(self, reviewer: str) -> CaseItem | None:
         """Return the next case below that this reviewer has not finished; the search wraps around."""
-        at = self._row_of(self.opened or next(iter(self.selected), None))
-        begin = 0 if at is None else at + 1
+        begin = self._next_row
         order = [*self.shown[begin:], *self.shown[: max(0, begin - 1)]]
         return next((item for item in order if item.entry.is_open_for(reviewer)), None)
+
+    @property
+    def _next_row(self) -> int:
+        at = self._row_of(self.opened or next(iter(self.selected), None))
+        return 0 if at is None else at + 1
 
     def _row_of(self, item: CaseItem | None) -> int | None:
         return next((row for row, shown in enumerate(self.shown) if shown is item), None)
@@ -95,7 +97,7 @@ class CasesTable:
             table.setRowCount(len(items))
             for row, item in enumerate(items):
                 self._put(row, item)
-            self.fit_columns()
+            fit_columns(table, [_WIDEST_PX] * (len(self._columns) - 1) + [_WIDEST_LAST_PX])
             fit_rows(table, len(items), _LEAST_ROWS, _MOST_ROWS)
             table.clearSelection()
             flags = qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows
@@ -123,10 +125,6 @@ class CasesTable:
                 self._table.clearSelection()
                 self._table.setCurrentCell(row, 0)
             self._on_selected()
-
-    def fit_columns(self) -> None:
-        """Make columns as wide as they need to be."""
-        fit_columns(self._table, [_WIDEST_PX] * (len(self._columns) - 1) + [_WIDEST_LAST_PX])
 
     def _put(self, row: int, item: CaseItem) -> None:
         for place, (text, tip) in enumerate(self._cells(item)):
@@ -156,17 +154,6 @@ class CasesTable:
             self._on_open(self.shown[row])
 
 
-def summary_text(found: CaseList, shown: int, reviewer: str) -> str:
-    """Return the line about a list.
-
-    Args:
-        shown: how many of its cases pass the filter.
-    """
-    text = counts_text([item.entry for item in found.items], reviewer)
-    text = text if shown == len(found.items) else _("{shown} of {all}").format(shown=shown, all=text)
-    return f"{text}; {found.title}"
-
-
 def about_case(item: CaseItem) -> list[str]:
     """Return the lines about the selected case: why it has its status, and what is unusual about it."""
     return [typeset(line) for line in item.entry.about]
@@ -193,12 +180,7 @@ class CasesPanel:
         self.opener = CaseOpener(ui, panel, self.moved)
         self.opener.on_opened = self._opened
         self.table = CasesTable(ui.casesTable, self.open_row, self._draw_case)
-        self.exports = ExportPanel(
-            ui,
-            self.moved,
-            lambda: (self.table.shown, self.table.selected),
-            self._save_review,
-        )
+        self.exports = ExportPanel(ui, self.moved, lambda: (self.table.shown, self.table.selected), self._save_review)
         self._stop_reading: Callable[[], None] | None = None
         self._fill_later = Debounce(FILTER_MS, self._fill)
         self._row_later = Debounce(ROW_MS, self._read_opened)
@@ -266,17 +248,18 @@ class CasesPanel:
             self.list.read_all_again()
             self._keep_reading()
 
-    def open_row(self, item: CaseItem) -> None:
-        """Open a case of the list."""
-        self.opener.open(item.folder)
+    def open_row(self, item: CaseItem | None) -> None:
+        """Open a case of the list, if there is one."""
+        if item is not None:
+            self.opener.open(item.folder)
 
     def next(self) -> None:
         """Open the next case in the list."""
-        self._step(self.table.next())
+        self.open_row(self.table.next())
 
     def next_open(self) -> None:
         """Open the next case in which this reviewer has regions left to decide."""
-        self._step(self.table.next_open(self.reviewer))
+        self.open_row(self.table.next_open(self.reviewer))
 
     # -- the list --
 
@@ -291,24 +274,14 @@ class CasesPanel:
             self._stop_reading = start_timer(READ_EVERY_MS, self._read)
 
     def _read(self) -> None:
-        if self.list is None:
+        assert self.list is not None
+        for item in self.list.read_some(READ_FOR_S):
+            self.table.update(item)
+        if self.list.progress >= 1.0:  # now it is known which cases pass the filter, and their order
             self._end_reading()
-            return
-        was_sorted = list(self.list.items)
-        done = self.list.read_some(READ_FOR_S)
-        is_over = self.list.progress >= 1.0
-        if is_over:
-            self._end_reading()
-        if is_over and (self._is_filtered or was_sorted != self.list.items):
             self._fill()
-        else:
-            for item in done:
-                self.table.update(item)
-            if is_over:
-                self.table.fit_columns()
-        self._draw()
-        if is_over:
             self._draw_case()
+        self._draw()
 
     def _end_reading(self) -> None:
         if self._stop_reading is not None:
@@ -342,11 +315,6 @@ class CasesPanel:
         name = self._panel.review.reviewer
         return clean_reviewer_name(name) if name.strip() else ""
 
-    @property
-    def _is_filtered(self) -> bool:
-        ui = self.ui
-        return bool(ui.caseFilterEdit.text.strip()) or ui.onlyFlaggedBox.checked or ui.onlyOpenBox.checked
-
     def _fill(self) -> None:
         if self.list is not None:
             shown = [item for item in self.list.items if self._is_wanted(item)]
@@ -364,10 +332,6 @@ class CasesPanel:
     def _open_item(self) -> CaseItem | None:
         return self.list.find(self.opener.open_folder) if self.list is not None else None
 
-    def _step(self, item: CaseItem | None) -> None:
-        if item is not None:
-            self.open_row(item)
-
     def _draw(self) -> None:
         """Update the line about the list and the buttons."""
         ui, found = self.ui, self.list
@@ -382,7 +346,10 @@ class CasesPanel:
                 )
             return
         ui.readingBar.value = round(100 * found.progress)
-        ui.casesLabel.text = summary_text(found, len(self.table.shown), self.reviewer)
+        text, shown = counts_text([item.entry for item in found.items], self.reviewer), len(self.table.shown)
+        if shown != len(found.items):
+            text = _("{shown} of {all}").format(shown=shown, all=text)
+        ui.casesLabel.text = f"{text}; {found.title}"
 
     def _draw_case(self) -> None:
         """Update the line about the selected case and the buttons."""

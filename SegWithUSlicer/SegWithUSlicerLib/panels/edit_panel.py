@@ -118,23 +118,19 @@ class EditPanel:
         if editor.mrmlScene() is not slicer.mrmlScene:
             editor.setMRMLScene(slicer.mrmlScene)
 
-    def _detach(self) -> None:
+    def _detach(self, *_event: object) -> None:
         """Let the editor listen to nothing: on its own it would take the next segmentation of the scene."""
+        self._closing.clear()
         if self.editor is None or self.editor.mrmlScene() is None:
             return
         if self.editor.mrmlSegmentEditorNode() is not None:
             self.editor.setSegmentationNode(None)
         if slicer.mrmlScene.IsClosing():
             # It reads its node again only when the scene is closed, and forgets what it shows.
-            self._closing.clear()
-            self._closing.add(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._scene_closed)
+            self._closing.add(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._detach)
             return
         self.editor.setMRMLSegmentEditorNode(None)
         self.editor.setMRMLScene(None)
-
-    def _scene_closed(self, _scene: Any, _event: str) -> None:
-        self._closing.clear()
-        self._detach()
 
     def _mask(self) -> None:
         """Restrict the brush to uncertain voxels, or free it, as the user has ticked."""

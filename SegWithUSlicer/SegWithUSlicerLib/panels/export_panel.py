@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -177,9 +178,6 @@ def _names_file(output: Path) -> Path:
 
 def _free_folder(parent: Path) -> Path:
     """Return a new folder name for an export; neither it nor its file of names exists yet."""
-    number = 1
-    while True:
-        found = parent / (FOLDER_NAME if number == 1 else f"{FOLDER_NAME}-{number}")
-        if not found.exists() and not _names_file(found).exists():
-            return found
-        number += 1
+    numbered = (parent / f"{FOLDER_NAME}-{number}" for number in count(2))
+    folders = chain([parent / FOLDER_NAME], numbered)
+    return next(folder for folder in folders if not folder.exists() and not _names_file(folder).exists())

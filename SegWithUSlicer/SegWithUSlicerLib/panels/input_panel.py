@@ -173,9 +173,8 @@ class InputPanel:
     def hint(self) -> str:
         """Return a message that names the next click."""
         if not self.models:
-            return _("There is no model: put a model folder into {folder} and open the module again.").format(
-                folder=user_models_folder()
-            )
+            text = _("There is no model: put a model folder into {folder} and open the module again.")
+            return text.format(folder=user_models_folder())
         if not self.is_complete:
             model = self.model
             missing = [c for c, v in zip(model.channels if model else (), self.volumes, strict=False) if v is None]

@@ -128,7 +128,7 @@ class ModelsPanel:
     def refresh(self) -> None:
         """List what the registries offer."""
         self.registry_entered()
-        self._begin(model_store.refresh(), self._take_offers)
+        self._begin(model_store.refresh())
 
     def download(self) -> None:
         """Install the selected version, after its size and licences were shown."""
@@ -162,7 +162,7 @@ class ModelsPanel:
 
     # -- a job --
 
-    def _begin(self, task: ModelTask, then: Callable[[CommandEnd], None] = lambda _end: None) -> None:
+    def _begin(self, task: ModelTask) -> None:
         """Start a job, if the packages that it needs are installed."""
         if self.is_busy:
             return
@@ -183,7 +183,8 @@ class ModelsPanel:
         def ended(end: CommandEnd) -> None:
             done = _("it was cancelled, and nothing was changed.") if end.cancelled else task.done
             self._message, self._stage = "\n".join(end.errors) or f"{task.title}: {done}", ""
-            then(end)
+            if end.result is not None and "models" in end.result:
+                self._offered = [ModelRow.from_json(row) for row in end.result["models"]]
             self.show_list()
             self._on_models_changed()
 
@@ -191,10 +192,6 @@ class ModelsPanel:
         variables = {REGISTRY_VARIABLE: entered} if entered else {}
         self.process.start(task.arguments, task.output, progress, ended, variables)
         self.draw()
-
-    def _take_offers(self, end: CommandEnd) -> None:
-        if end.result is not None:
-            self._offered = [ModelRow.from_json(row) for row in end.result.get("models") or ()]
 
 
 def _agrees(question: str) -> bool:

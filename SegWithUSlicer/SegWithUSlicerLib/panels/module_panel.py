@@ -27,6 +27,7 @@ from .review_panel import ReviewPanel
 from .review_widgets import ReviewKeys
 from .run_panel import RunPanel
 from .structures_panel import StructuresPanel
+from .widgets import connect_clicks
 
 PREVIEW_DELAY_MS = 400
 
@@ -61,9 +62,7 @@ class ModulePanel:
         listen(self._problem_came)
         self.session.controller.on_status = self._status_came
         self.session.controller.on_loaded = self._loaded
-        ui.tryItButton.connect("clicked(bool)", guarded(self.try_it))
-        ui.runButton.connect("clicked(bool)", guarded(self.run_or_cancel))
-        ui.insistButton.connect("clicked(bool)", guarded(self.insist))
+        connect_clicks(ui, tryItButton=self.try_it, runButton=self.run_or_cancel, insistButton=self.insist)
 
     # -- what the module's widget calls --
 
@@ -249,7 +248,8 @@ class ModulePanel:
         """Find the run that the scene shows already, else the one that was chosen when it was saved."""
         remove_items_without_node(slicer.mrmlScene)
         runs = find_cases(slicer.mrmlScene)
-        shown = next((nodes for nodes in runs if _is_shown(nodes)), None)
+        in_front = shown_volumes(slicer.mrmlScene)[1]
+        shown = next((one for one in runs if any(node.GetID() in in_front for node in one.maps.values())), None)
         if shown is None and runs:
             chosen = self._parameters.run if self._parameters is not None else None
             shown = next((nodes for nodes in runs if nodes.hub is chosen), runs[-1])
@@ -271,10 +271,9 @@ class ModulePanel:
         """Repeat the prediction when the region is moved or another one is chosen."""
         self.inputs.draw_handles()
         roi = self._parameters.roi if self._parameters is not None else None
-        if roi is None or not self._roi_watch.watches(roi):
-            self._roi_watch.clear()
-            if roi is not None:
-                self._roi_watch.add(roi, "ModifiedEvent", self._roi_moved)
+        self._roi_watch.clear()
+        if roi is not None:
+            self._roi_watch.add(roi, "ModifiedEvent", self._roi_moved)
 
     def _review_changed(self) -> None:
         self._row_changed()
@@ -307,8 +306,3 @@ class ModulePanel:
         self.inputs.bind(None)
         self._watch_roi()
         self._watch_transforms(None)
-
-
-def _is_shown(nodes: CaseNodes) -> bool:
-    """Check whether a map of the run is over its image in some view; nothing is changed."""
-    return not shown_volumes(nodes.hub.GetScene())[1].isdisjoint(node.GetID() for node in nodes.maps.values())

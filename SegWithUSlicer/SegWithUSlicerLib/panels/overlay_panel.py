@@ -6,14 +6,13 @@ from typing import Any
 
 import slicer
 
-from ..guarded import guarded
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.map_display import COLOUR_MAPS
 from ..scene.overlay import Overlay, OverlaySettings
 from ..scene.readout import above_text
 from .review_widgets import key_text
-from .widgets import GuiConnections
+from .widgets import GuiConnections, connect_clicks
 
 _MOST_ROWS = 6
 """Structures of which a line says how much is above the threshold."""
@@ -41,9 +40,9 @@ class OverlayPanel:
         self._gui.connect(ui.resultBox, on_run_chosen)
         self._gui.connect(ui.mapBox, self._show_map)
         self._connect(ui.opacitySlider, Overlay.set_opacity, lambda overlay: overlay.opacity)
-        self._connect(ui.thresholdSlider, Overlay.set_threshold, lambda overlay: overlay.threshold, self._read_out)
+        self._connect(ui.thresholdSlider, Overlay.set_threshold, lambda overlay: overlay.threshold)
         self._connect(ui.colourBox, lambda overlay, at: overlay.set_colour_map(list(COLOUR_MAPS)[at]), _colours_index)
-        ui.showInputButton.connect("clicked(bool)", guarded(self.show_input))
+        connect_clicks(ui, showInputButton=self.show_input)
         self.refresh()
 
     @property
@@ -76,9 +75,8 @@ class OverlayPanel:
         assert overlay is not None
         if overlay.map_name is None and overlay.available:
             former = self._former
-            overlay.show(
-                former.map_name if former and former.map_name in overlay.available else next(iter(overlay.available))
-            )
+            had = former.map_name if former is not None else None
+            overlay.show(had if had in overlay.available else next(iter(overlay.available)))
             if former is not None:
                 overlay.apply(former)
         self.refresh()
@@ -172,19 +170,13 @@ class OverlayPanel:
         overlay.show(offered[index])
         self.refresh()
 
-    def _connect(
-        self,
-        widget: Any,
-        write: Callable[[Overlay, Any], None],
-        read: Callable[[Overlay], Any],
-        then: Callable[[], None] = lambda: None,
-    ) -> None:
+    def _connect(self, widget: Any, write: Callable[[Overlay, Any], None], read: Callable[[Overlay], Any]) -> None:
         """Connect a widget with a setting of the overlay that is shown."""
 
         def changed(value: Any) -> None:
             if self.overlay is not None:
                 write(self.overlay, value)
-                then()
+                self._read_out()
 
         self._gui.connect(widget, changed, lambda: read(self.overlay) if self.overlay is not None else None)
 

@@ -124,9 +124,8 @@ class ReviewPanel:
             return
         order = list(ORDERS)[max(0, self.ui.orderBox.currentIndex)]
         try:
-            session = ReviewSession(
-                self._nodes, self.reviewer, settings_folder(), order, on_edit=self._edits_later.trigger
-            )
+            on_edit = self._edits_later.trigger
+            session = ReviewSession(self._nodes, self.reviewer, settings_folder(), order, on_edit=on_edit)
         except SegWithUError as error:
             self.message = str(error)
             self._draw_setup()
@@ -348,10 +347,10 @@ class ReviewPanel:
                     earlier = decided_so_far(nodes, self.reviewer, settings_folder())
                 except SegWithUError:  # reported when the review is opened
                     earlier = None
-        resume = _("Resume the review ({decided} of {regions} regions)")
-        ui.startReviewButton.text = (
-            _("Start review") if earlier is None else resume.format(decided=earlier[0], regions=earlier[1])
-        )
+        ui.startReviewButton.text = _("Start review")
+        if earlier is not None:
+            resume = _("Resume the review ({decided} of {regions} regions)")
+            ui.startReviewButton.text = resume.format(decided=earlier[0], regions=earlier[1])
         ui.reviewButton.visible = nodes is not None
         ui.startReviewButton.enabled = not is_open and not problem
         ui.endReviewButton.visible = ui.reviewFrame.visible = is_open

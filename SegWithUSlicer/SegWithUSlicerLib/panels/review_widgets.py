@@ -12,7 +12,7 @@ from SegWithUCore.review.verdicts import GIVEN, Verdict
 
 from ..guarded import guarded
 from ..i18n import _
-from ..review.verdict_texts import VerdictButton, numbered_text, verdict_buttons, verdict_text
+from ..review.verdict_texts import numbered_text, translated_verdict, verdict_text
 from ..scene.readout import volume_text
 from .widgets import ROW_PX, GuiConnections, fit_rows, put_cell, set_up_table, updates_disabled
 
@@ -58,12 +58,9 @@ class ReviewTable:
                         item.setToolTip(text)
                     table.setItem(row, column, item)
             table.resizeColumnsToContents()
-            self._fit()
-
-    def _fit(self) -> None:
-        fit_rows(self._table, len(self._ids), _LEAST_ROWS, _MOST_ROWS)
-        # Wrapped lines may make the section too short: the table shrinks, or it would cover the buttons.
-        self._table.setMinimumHeight(ROW_PX * (_LEAST_ROWS - 1))
+            fit_rows(table, len(regions), _LEAST_ROWS, _MOST_ROWS)
+            # Wrapped lines may make the section too short: the table shrinks, or it would cover the buttons.
+            table.setMinimumHeight(ROW_PX * (_LEAST_ROWS - 1))
 
     def select(self, region_id: int) -> None:
         """Mark a region's row and scroll to it; `on_chosen` is not called."""
@@ -114,17 +111,27 @@ def _sign(verdict: Verdict | None) -> str:
 
 def add_verdict_buttons(ui: Any, judge: Callable[[Verdict], None], judge_structure: Callable[[Verdict], None]) -> None:
     """Add a button for each verdict to the section, in two columns, and those for a whole structure."""
-    for place, plan in enumerate(verdict_buttons(of_structure=False)):
-        ui.verdictFrame.layout().addWidget(_added(ui, plan, judge), place // 2, place % 2)
-    for place, plan in enumerate(verdict_buttons(of_structure=True)):
-        ui.structureFrame.layout().insertWidget(place, _added(ui, plan, judge_structure))
+    tip = _("Your verdict on the structure as a whole: {verdict}.")
+    of_structures = []
+    for place, verdict in enumerate(GIVEN):
+        first, *others = verdict.text.removesuffix("ed").split()  # accept of accepted, secondReader of second reader
+        name = first + "".join(word.capitalize() for word in others)
+        kind, text = verdict.kind, translated_verdict(verdict.value)
+        title, act = f"{text[:1].upper()}{text[1:]}", partial(judge, verdict)
+        button = _added(ui, f"{name}Button", title, translated_verdict(kind.tip), act)
+        ui.verdictFrame.layout().addWidget(button, place // 2, place % 2)
+        if kind.structure:
+            title, act = translated_verdict(kind.structure), partial(judge_structure, verdict)
+            of_structures.append(_added(ui, f"{name}StructureButton", title, tip.format(verdict=text), act))
+    for place, button in enumerate(of_structures):
+        ui.structureFrame.layout().insertWidget(place, button)
 
 
-def _added(ui: Any, plan: VerdictButton, judge: Callable[[Verdict], None]) -> Any:
-    button = qt.QPushButton(plan.text)
-    button.objectName, button.toolTip = plan.name, plan.tip
-    button.connect("clicked(bool)", guarded(partial(judge, plan.verdict)))
-    setattr(ui, plan.name, button)
+def _added(ui: Any, name: str, text: str, tip: str, act: Callable[[], None]) -> Any:
+    button = qt.QPushButton(text)
+    button.objectName, button.toolTip = name, tip
+    button.connect("clicked(bool)", guarded(act))
+    setattr(ui, name, button)
     return button
 
 

@@ -58,14 +58,12 @@ class StructuresPanel:
     def show(self, nodes: CaseNodes | None) -> None:
         """Show the structures of a run, or none."""
         self._nodes = nodes
-        case = nodes.case if nodes is not None else None
-        structures = case.structures if case is not None else ()
+        structures = nodes.case.structures if nodes is not None else ()
+        refused = nodes is not None and was_refused(nodes.case)
         self._values = [structure.value for structure in structures]
         table = self.ui.structuresTable
         table.setRowCount(len(structures))
         for row, structure in enumerate(structures):
-            assert case is not None
-            refused = was_refused(case)
             texts = _texts(structure, refused)
             # Names may be cut off, and flags are abbreviated.
             tips = {0: texts[0], 1: "\n".join(map(typeset, structure.flags)) or texts[1]}

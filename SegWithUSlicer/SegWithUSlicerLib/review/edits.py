@@ -16,7 +16,7 @@ from SegWithUCore.review.log_format import Edited
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from ..scene.case_images import Box, array_of, shifted, union
+from ..scene.case_images import Box, array_of, matrix_of, shifted, union
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import Observations
 from ..scene.review_nodes import region_labels
@@ -94,7 +94,7 @@ class EditWatch:
     @property
     def box(self) -> Box | None:
         """The part of the grid that holds all labels of now, of earlier checks, and of the model."""
-        return _union(self._box, _labelled_part(self.nodes, self.nodes.original))
+        return union([self._box, _labelled_part(self.nodes, self.nodes.original)])
 
     def check(self) -> frozenset[int]:
         """Return the values of the structures that won or lost voxels since the last check; empty if none did."""
@@ -103,7 +103,7 @@ class EditWatch:
         if state == self._state:
             return frozenset()
         self._state = state
-        box = _union(self._box, _labelled_part(self.nodes, node))
+        box = union([self._box, _labelled_part(self.nodes, node)])
         if box is None:
             return frozenset()
         after = read_labels(self.nodes, box)
@@ -137,10 +137,8 @@ def grid_of(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:
     """Return the number of voxels along k, j, i and the matrix to RAS of the input's own space."""
     for volume in [*nodes.inputs, *nodes.maps.values()]:
         if volume.GetImageData() is not None:
-            matrix = vtk.vtkMatrix4x4()
-            volume.GetIJKToRASMatrix(matrix)
             i, j, k = volume.GetImageData().GetDimensions()
-            return (k, j, i), matrix
+            return (k, j, i), matrix_of(volume)
     raise InputError(_("The image and all maps of {run} were deleted: load the case again.").format(run=nodes.label))
 
 
@@ -168,7 +166,3 @@ def _labelled_part(nodes: CaseNodes, node: "slicer.vtkMRMLSegmentationNode | Non
     sides = zip(extent[4::-2], extent[5::-2], shape, strict=True)
     box = tuple(slice(max(low, 0), min(high + 1, size)) for low, high, size in sides)
     return box if all(side.start < side.stop for side in box) else None
-
-
-def _union(first: Box | None, second: Box | None) -> Box | None:
-    return union([box for box in (first, second) if box is not None])

@@ -5,8 +5,6 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-import slicer
-
 from SegWithUCore.review.log import AuditLog, now_utc
 from SegWithUCore.review.log_format import Edited, read_lines
 from SegWithUCore.review.reviewer import log_path
@@ -16,7 +14,6 @@ from SegWithUCore.util.errors import InputError
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.review_nodes import regions_hash, regions_of, restore_original
-from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash
 from . import store
 
 
@@ -110,7 +107,7 @@ def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, scene_is_n
         if _scene_is_newest(nodes, folder, owner):
             store.save_reviewed(nodes, folder, owner)
         restore_original(nodes)
-    is_own = owner == log_name or (owner == "" and _was_edited(nodes.segmentation))
+    is_own = owner == log_name or (owner == "" and store.has_unkept_edits(nodes, folder, owner))
     # An older copy of the scene must not hide what was drawn after it was saved.
     loaded = not (is_own and scene_is_newest) and store.load_reviewed(nodes, folder, log_name)
     store.set_reviewed_by(nodes, log_name)
@@ -129,7 +126,3 @@ def _edits_in(content: bytes, path: Path) -> int:
         return sum(isinstance(event.action, Edited) for event in read_lines(content, str(path)).events)
     except InputError:  # reported when the log is opened
         return 0
-
-
-def _was_edited(node: "slicer.vtkMRMLSegmentationNode | None") -> bool:
-    return node is not None and node.GetAttribute(CONTENT_ATTRIBUTE) != content_hash(node)

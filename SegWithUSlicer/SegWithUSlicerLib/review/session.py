@@ -97,7 +97,7 @@ class ReviewSession:
         self.current = region
         focus_on(self.nodes, region)
         self._mark()
-        self._timer.start()
+        self._timer.take()  # seconds that nobody took are lost
 
     def first(self) -> int:
         """Return the ID of the first region."""
@@ -234,32 +234,19 @@ class ViewTimer:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._started_at: float | None = None
         self._seconds = 0.0
-        self._is_visible = True
-
-    def start(self) -> None:
-        """Restart for another region; seconds that were not taken are lost."""
-        self._seconds = 0.0
-        self._started_at = self._monotonic() if self._is_visible else None
+        self._seen_since: float | None = monotonic()
+        """None while the panel is hidden."""
 
     def take(self) -> float:
         """Return the seconds since the last call, without hidden time."""
-        self._pause()
+        self.set_visible(self._seen_since is not None)
         seconds, self._seconds = self._seconds, 0.0
-        if self._is_visible:
-            self._started_at = self._monotonic()
         return seconds
 
     def set_visible(self, visible: bool) -> None:
         """Follow the panel's visibility."""
-        if visible and not self._is_visible:
-            self._started_at = self._monotonic()
-        elif not visible:
-            self._pause()
-        self._is_visible = visible
-
-    def _pause(self) -> None:
-        if self._started_at is not None:
-            self._seconds += max(0.0, self._monotonic() - self._started_at)
-            self._started_at = None
+        now = self._monotonic()
+        if self._seen_since is not None:
+            self._seconds += max(0.0, now - self._seen_since)
+        self._seen_since = now if visible else None

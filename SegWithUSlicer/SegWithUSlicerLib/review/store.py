@@ -65,7 +65,7 @@ def keep_log(nodes: CaseNodes, file_name: str, text: str) -> None:
     Args:
         file_name: of the reviewer's log.
     """
-    node = _log_node(nodes, file_name)
+    node = _named_logs(nodes).get(file_name)
     if node is None:
         title = _("{input} {file}").format(input=nodes.label, file=file_name)
         node = add_hidden_node(nodes.hub.GetScene(), "vtkMRMLTextNode", title)
@@ -78,14 +78,14 @@ def keep_log(nodes: CaseNodes, file_name: str, text: str) -> None:
 
 def kept_log(nodes: CaseNodes, file_name: str) -> str:
     """Return the scene's copy of a log; "" if there is none."""
-    node = _log_node(nodes, file_name)
+    node = _named_logs(nodes).get(file_name)
     # Slicer's text file may have gone through Windows.
     return "" if node is None else (node.GetText() or "").replace("\r\n", "\n")
 
 
 def kept_log_names(nodes: CaseNodes) -> list[str]:
     """List the file names of the logs that the scene carries."""
-    return sorted(parse_json(node.GetAttribute(LOG_ATTRIBUTE), node.GetName()) for node in log_nodes(nodes))
+    return sorted(_named_logs(nodes))
 
 
 def reviewed_by(nodes: CaseNodes) -> str:
@@ -174,16 +174,11 @@ def is_same_case(folder: Path, nodes: CaseNodes) -> bool:
 
 def log_nodes(nodes: CaseNodes) -> list["slicer.vtkMRMLTextNode"]:
     """Return the scene's copies of the logs."""
-    count = nodes.hub.GetNumberOfNodeReferences(_LOG_ROLE)
-    found = [nodes.hub.GetNthNodeReference(_LOG_ROLE, index) for index in range(count)]
-    return [node for node in found if node is not None and node.GetAttribute(LOG_ATTRIBUTE)]
+    return [node for node in nodes.all_in(_LOG_ROLE) if node.GetAttribute(LOG_ATTRIBUTE)]
 
 
-def _log_node(nodes: CaseNodes, file_name: str) -> "slicer.vtkMRMLTextNode | None":
-    named = [
-        node for node in log_nodes(nodes) if parse_json(node.GetAttribute(LOG_ATTRIBUTE), node.GetName()) == file_name
-    ]
-    return named[0] if named else None
+def _named_logs(nodes: CaseNodes) -> dict[str, "slicer.vtkMRMLTextNode"]:
+    return {parse_json(node.GetAttribute(LOG_ATTRIBUTE), node.GetName()): node for node in log_nodes(nodes)}
 
 
 def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
@@ -192,12 +187,9 @@ def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
     if not is_whole_nrrd(path):
         return result
     # In a scene of its own while it is read: the reader makes a display node, and complains where it cannot.
-    scene, node, storage = (
-        slicer.vtkMRMLScene(),
-        slicer.vtkMRMLSegmentationNode(),
-        slicer.vtkMRMLSegmentationStorageNode(),
-    )
-    scene.AddNode(node)
+    scene = slicer.vtkMRMLScene()
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(path))
     if storage.ReadData(node):
         result.SetAndObserveSegmentation(node.GetSegmentation())

@@ -8,7 +8,6 @@ import json
 import queue
 import subprocess
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +29,8 @@ TREE_ENDED = "tree_ended"
 EXIT_WAIT_S = 2.0
 QUIT_WAIT_S = 0.5
 POLL_INTERVAL_MS = 50
+LOG_LINES = 200
+"""Of stderr, which are kept."""
 
 
 class ChildProcess:
@@ -81,9 +82,8 @@ class ChildProcess:
             self._process.stdin.close()
         except OSError as error:
             self._log.append(f"the process was gone already: {error}")
-        until = time.monotonic() + QUIT_WAIT_S
-        while self._process.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(QUIT_WAIT_S)
 
     def end(self, output: Path | None) -> threading.Thread:
         """Begin to end the whole process tree; the event TREE_ENDED follows, within two seconds.
@@ -158,15 +158,14 @@ class PolledProcess:
 
     Args:
         start_timer: see StartTimer; None if the caller polls by itself.
-        log_lines: how many lines of stderr are kept.
     """
 
-    def __init__(self, start_timer: StartTimer | None, log_lines: int) -> None:
+    def __init__(self, start_timer: StartTimer | None) -> None:
         self._start_timer = start_timer
         self._stop_timer: Callable[[], None] | None = None
         self._child: ChildProcess | None = None
         self._arrived: queue.SimpleQueue[ChildProcess] = queue.SimpleQueue()
-        self._log: deque[str] = deque(maxlen=log_lines)
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
 
     @property
     def pid(self) -> int | None:
@@ -233,15 +232,12 @@ class PolledProcess:
 
     def _on_event(self, event: Event) -> None:
         """React to any other event of the child."""
-        raise NotImplementedError
 
     def _on_ended(self, child: ChildProcess, code: int | None) -> None:
         """React to a child that ended by itself."""
-        raise NotImplementedError
 
     def _on_tree_ended(self, child: ChildProcess) -> None:
         """React to the end of a child that was ended; it need not be the current one."""
-        raise NotImplementedError
 
     def _after_poll(self) -> None:
         """Continue after all events were handed out."""

@@ -12,9 +12,6 @@ from ..i18n import _
 from .child_process import ChildProcess, Event, PolledProcess, StartTimer
 from .launch import WorkerStartError, child_start, end_reason
 
-COMMAND_MODULE = "SegWithUCore.cli"
-LOG_LINES = 50
-
 
 @dataclass(frozen=True)
 class CommandEnd:
@@ -49,7 +46,7 @@ class CommandProcess(PolledProcess):
     """
 
     def __init__(self, start_timer: StartTimer) -> None:
-        super().__init__(start_timer, LOG_LINES)
+        super().__init__(start_timer)
         self._run: _Run | None = None
 
     @property
@@ -80,7 +77,7 @@ class CommandProcess(PolledProcess):
         if self._run is not None:
             raise RuntimeError("a command is running")
         try:
-            start = child_start(COMMAND_MODULE, [*arguments, "--json"])
+            start = child_start("SegWithUCore.cli", [*arguments, "--json"])
             self._start_child(replace(start, environment={**start.environment, **(environment or {})}))
         except WorkerStartError as error:
             on_end(CommandEnd(errors=[str(error)]))

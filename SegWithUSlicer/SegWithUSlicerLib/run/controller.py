@@ -134,21 +134,19 @@ class RunController:
     """Controls the one run that can be going on.
 
     Args:
+        worker: does the runs.
+        tools: everything else that a run needs.
+
+    Attributes:
         on_status: called after each change of `status`.
         on_loaded: called with what `RunTools.load` gave, before the status is done.
     """
 
-    def __init__(
-        self,
-        worker: "WorkerProcess",
-        tools: RunTools,
-        on_status: Callable[[RunStatus], None] = lambda status: None,
-        on_loaded: Callable[[Any], None] = lambda nodes: None,
-    ) -> None:
+    def __init__(self, worker: "WorkerProcess", tools: RunTools) -> None:
         self._worker = worker
         self._tools = tools
-        self.on_status = on_status
-        self.on_loaded = on_loaded
+        self.on_status: Callable[[RunStatus], None] = lambda status: None
+        self.on_loaded: Callable[[Any], None] = lambda nodes: None
         self._run: _Run | None = None
         self.status = RunStatus()
         self.nodes: Any = None
@@ -350,8 +348,5 @@ def _removed(folder: "PrivateFolder") -> bool:
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return _("The private folder cannot be written ({reason}): free some space, then press Apply again.").format(
-            reason=error.strerror or error
-        )
-    return str(error)
+    text = _("The private folder cannot be written ({reason}): free some space, then press Apply again.")
+    return text.format(reason=error.strerror or error) if isinstance(error, OSError) else str(error)

@@ -117,7 +117,8 @@ class Installer:
 
         def checked(event: Mapping[str, Any]) -> None:
             try:
-                result = self._after_check(event)
+                is_over = event.get("event") != "checked" or event["usable"]
+                result = judge(event) if is_over else install(_faulty(event), self._tools, self._wheels)
             except Exception as error:  # noqa: BLE001 - the caller waits for a result
                 show_in_console(error)
                 text = _("The packages could not be checked ({reason}): copy the diagnostics, then press Apply again.")
@@ -129,12 +130,6 @@ class Installer:
             self._worker.submit(self._check, lambda e: None if e.get("event") == "progress" else on_result(judge(e)))
 
         self._worker.submit(self._check, lambda e: None if e.get("event") == "progress" else checked(e))
-
-    def _after_check(self, event: Mapping[str, Any]) -> InstallResult | None:
-        """Return the result if there is nothing (more) to do; None after an installation that has to be checked."""
-        if event.get("event") != "checked" or event["usable"]:
-            return judge(event)
-        return install(_faulty(event), self._tools, self._wheels)
 
 
 def judge(event: Mapping[str, Any]) -> InstallResult:
@@ -149,7 +144,8 @@ def judge(event: Mapping[str, Any]) -> InstallResult:
     text = _("The engine still lacks something ({problems}): copy the diagnostics, then press Apply again.")
     if any(entry["name"] == OPENVINO for entry in faulty):
         text = _("openvino does not work here ({problems}): choose the engine torch under Advanced, and press Apply.")
-    return InstallResult(InstallOutcome.FAILED, impossible(faulty) or text.format(problems=_problems(faulty)))
+    problems = "; ".join(f"{entry['name']}: {entry['problem']}" for entry in faulty)
+    return InstallResult(InstallOutcome.FAILED, impossible(faulty) or text.format(problems=problems))
 
 
 def install(faulty: list[Mapping[str, Any]], tools: InstallTools, wheels: Path | None = None) -> InstallResult | None:
@@ -266,7 +262,3 @@ def impossible(faulty: list[Mapping[str, Any]]) -> str | None:
 
 def _faulty(checked: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [entry for entry in checked["packages"] if entry["state"] != "ok"]
-
-
-def _problems(faulty: list[Mapping[str, Any]]) -> str:
-    return "; ".join(f"{entry['name']}: {entry['problem']}" for entry in faulty)

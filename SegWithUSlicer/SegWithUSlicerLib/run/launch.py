@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def _end_on_posix(process: "subprocess.Popen[bytes]", reported_pid: int | None) 
     groups = _groups(process.pid, reported_pid)
     start = time.monotonic()
     for number, until in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, LIMIT_S)):
-        _signal_groups(groups, number)
+        for group in groups:
+            _signal(group, number)
         while time.monotonic() - start < until:
             process.poll()  # collects the child: as a zombie it would count as alive
             if not any(_group_lives(group) for group in groups):
@@ -70,27 +72,22 @@ def _groups(child_pid: int, reported_pid: int | None) -> list[int]:
     """Return the process groups to end: the child's session, and the worker's if a launcher moved it. Never our own."""
     groups = {child_pid}
     if reported_pid is not None and reported_pid != child_pid:
-        try:
+        with suppress(ProcessLookupError):
             groups.add(os.getpgid(reported_pid))
-        except ProcessLookupError:
-            return sorted(groups)
     return sorted(groups - {os.getpgrp()})
 
 
-def _signal_groups(groups: Iterable[int], number: int) -> None:
-    for group in groups:
-        try:
-            os.killpg(group, number)
-        except (ProcessLookupError, PermissionError):  # macOS: no permission for a group of zombies
-            continue
+def _signal(group: int, number: int) -> bool:
+    """Send a signal to a process group; False if there is nobody to get it."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):  # macOS: no permission for a group of zombies
+        return False
+    return True
 
 
 def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return not Path("/proc").is_dir() or _linux_group_lives(group)
+    return _signal(group, 0) and (not Path("/proc").is_dir() or _linux_group_lives(group))
 
 
 def _linux_group_lives(group: int) -> bool:
@@ -116,19 +113,14 @@ def end_reason(code: int | None, system: str = sys.platform) -> str:
             return _("access violation in a library")
         return _("exit code {code}").format(code=hex(code & 0xFFFFFFFF) if abs(code) > 255 else code)
     number = -code if code < 0 else code - 128  # a launcher or shell reports its child's signal as 128 + n
-    if number > 0:
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            return _("exit code {code}").format(code=code)
-        if number == signal.SIGKILL:
-            return _("signal {name}: ended by the system, most often because memory ran out").format(name=name)
-        return _("signal {name}").format(name=name)
-    return _("exit code {code}").format(code=code)
+    name = {known.value: known.name for known in signal.Signals}.get(number)
+    if name is None:
+        return _("exit code {code}").format(code=code)
+    if name == "SIGKILL":
+        return _("signal {name}: ended by the system, most often because memory ran out").format(name=name)
+    return _("signal {name}").format(name=name)
 
 
-WORKER_MODULE = "SegWithUCore.worker"
-IDLE_MINUTES = "10"
 # Values of subprocess.CREATE_NEW_PROCESS_GROUP and CREATE_NO_WINDOW, which exist on Windows only.
 CREATE_NEW_PROCESS_GROUP = 0x00000200
 CREATE_NO_WINDOW = 0x08000000
@@ -208,4 +200,4 @@ def child_start(module: str, arguments: Sequence[str] = ()) -> WorkerStart:
 
 def worker_start() -> WorkerStart:
     """Return how to start the worker."""
-    return child_start(WORKER_MODULE, ("--idle-minutes", IDLE_MINUTES))
+    return child_start("SegWithUCore.worker", ("--idle-minutes", "10"))

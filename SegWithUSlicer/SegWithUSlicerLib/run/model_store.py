@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_unchecked
-from SegWithUCore.models.installed import FoundModel
+from SegWithUCore.models.installed import FoundModel, model_folders
 from SegWithUCore.models.model_name import folder_name, version_key
 from SegWithUCore.models.model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow, installed_row
 from SegWithUCore.models.quality import model_warnings
 from SegWithUCore.util.errors import InputError
-from SegWithUCore.util.paths import bundle_folders, resource_path, user_models_folder
+from SegWithUCore.util.paths import bundle_folders, user_models_folder
 
 from ..i18n import _
 
@@ -50,19 +50,19 @@ class ModelInfo:
 
 def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
     """List all readable bundles: the extension's own, then the user's; of one name the newest version counts."""
-    folders = [resource_path("Models"), user_models_folder()] if folders is None else folders
     found: dict[str, ModelInfo] = {}
-    for parent in folders:
-        for folder in bundle_folders(parent).folders:
-            model = read_model(folder)
-            if model is not None and _is_newer(model, found.get(model.name)):
+    for folder in _bundle_folders(folders):
+        model = read_model(folder)
+        if model is not None:
+            known = found.setdefault(model.name, model)  # of two with one version the first counts
+            if version_key(model.version) > version_key(known.version):
                 found[model.name] = model
     return list(found.values())
 
 
-def _is_newer(model: ModelInfo, other: ModelInfo | None) -> bool:
-    """Check whether a model replaces another in the list; of two with one version the first counts."""
-    return other is None or version_key(model.version) > version_key(other.version)
+def _bundle_folders(places: Sequence[Path] | None) -> list[Path]:
+    places = model_folders() if places is None else places
+    return [folder for place in places for folder in bundle_folders(place).folders]
 
 
 def find_model(name_or_folder: str) -> ModelInfo:
@@ -126,8 +126,7 @@ STATES = {
 
 def installed_rows(folders: Sequence[Path] | None = None) -> list[ModelRow]:
     """List what is installed, by name and newest first: at once, and without any package."""
-    folders = [resource_path("Models"), user_models_folder()] if folders is None else folders
-    rows = [_installed_row(folder) for place in folders for folder in bundle_folders(place).folders]
+    rows = [_installed_row(folder) for folder in _bundle_folders(folders)]
     rows.sort(key=lambda row: version_key(row.version), reverse=True)
     return sorted(rows, key=lambda row: row.name.lower())
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
-import vtk
 
 from SegWithUCore.util.errors import SegWithUError
 
-from ..scene.case_images import matrix_array
-from ..scene.volume_export import image_features_of, own_to_world, read_roi
+from ..scene.case_images import matrix_of
+from ..scene.volume_export import grid_of, image_features_of, own_to_world, read_roi
 from .controller import split_deviations
 from .model_store import ModelInfo
 
@@ -63,20 +62,17 @@ class PreflightCheck:
         self._set_result(PreflightResult())
 
     def ask(
-        self,
-        volume: "slicer.vtkMRMLScalarVolumeNode",
-        roi: "slicer.vtkMRMLMarkupsROINode | None",
-        model: ModelInfo,
+        self, volume: "slicer.vtkMRMLScalarVolumeNode", roi: "slicer.vtkMRMLMarkupsROINode | None", model: ModelInfo
     ) -> None:
         """Ask the worker, which is started if needed."""
         self._question += 1
         number = self._question
         try:
             box = None if roi is None else read_roi(roi, volume)
+            features = image_features_of(volume, box)
         except SegWithUError as error:
             self._set_result(PreflightResult(trouble=str(error)))
             return
-        features = image_features_of(volume, box)
         request: dict[str, Any] = {
             "request": "ood_check",
             "model": str(model.folder),
@@ -115,24 +111,5 @@ def size_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float, fl
     image = volume.GetImageData()
     if image is None:
         return 0.0, 0.0, 0.0
-    r, a, s = np.abs(_ijk_to_ras(volume)[:, :3]) @ image.GetDimensions()
+    r, a, s = np.abs(slicer.util.arrayFromVTKMatrix(matrix_of(volume))[:3, :3]) @ image.GetDimensions()
     return float(r), float(a), float(s)
-
-
-def grid_of(volume: "slicer.vtkMRMLScalarVolumeNode") -> dict[str, list[float]]:
-    """Return size, spacing, origin and direction as in `case.json`: LPS, as in image files."""
-    lps = np.diag([-1.0, -1.0, 1.0]) @ _ijk_to_ras(volume)
-    spacing = np.linalg.norm(lps[:, :3], axis=0)
-    image = volume.GetImageData()
-    return {
-        "size_ijk": [0, 0, 0] if image is None else list(image.GetDimensions()),
-        "spacing_mm": spacing.tolist(),
-        "origin_lps_mm": lps[:, 3].tolist(),
-        "direction_lps": (lps[:, :3] / spacing).ravel().tolist(),
-    }
-
-
-def _ijk_to_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> np.ndarray:
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    return matrix_array(matrix)[:3]

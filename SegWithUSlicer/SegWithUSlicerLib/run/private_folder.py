@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
 from SegWithUCore.util.process_lock import ProcessLock, remove_stale
@@ -50,10 +49,7 @@ def remove_leftovers(root: Path) -> list[Path]:
 
     Folders of living processes and of other users are left alone, and links are not followed.
     """
-    return [path for path in _leftovers(root) if _remove(path)]
-
-
-def _leftovers(root: Path) -> Iterator[Path]:
+    removed = []
     for path in sorted(root.glob(f"{PREFIX}*")) if root.is_dir() else []:
         if _NAME.fullmatch(path.name) is None or path in _live:
             continue
@@ -64,8 +60,10 @@ def _leftovers(root: Path) -> Iterator[Path]:
         if not stat.S_ISDIR(status.st_mode) or (sys.platform != "win32" and status.st_uid != os.getuid()):
             continue
         lock = path / _LOCK_FILE
-        if remove_stale(lock) if lock.exists() else time.time() - status.st_mtime > _UNLOCKED_S:
-            yield path
+        is_left_over = remove_stale(lock) if lock.exists() else time.time() - status.st_mtime > _UNLOCKED_S
+        if is_left_over and _remove(path):
+            removed.append(path)
+    return removed
 
 
 def _remove(path: Path) -> bool:

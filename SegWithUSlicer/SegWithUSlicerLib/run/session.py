@@ -107,12 +107,8 @@ class Session:
             on_result(result)
 
         wheels = setting(WHEELS_SETTING)
-        Installer(
-            self.worker,
-            slicer_tools(),
-            Path(wheels) if wheels else None,
-            need={"model": str(request.model), "settings": asdict(chosen)},
-        ).begin(remember)
+        need = {"model": str(request.model), "settings": asdict(chosen)}
+        Installer(self.worker, slicer_tools(), Path(wheels) if wheels else None, need).begin(remember)
 
     def end(self) -> None:
         """End the worker and whatever it is doing, and leave no file: for quitting and reloading."""

@@ -14,7 +14,6 @@ from .child_process import ChildProcess, Event, PolledProcess, StartTimer
 from .launch import WorkerStart, WorkerStartError, end_reason, worker_start
 
 OnEvent = Callable[[Event], None]
-LOG_LINES = 200
 CRASH_LINES = 12
 FINAL_EVENTS = frozenset({"result", "error", "checked", "ood_checked", "cancelled"})
 
@@ -65,7 +64,7 @@ class WorkerProcess(PolledProcess):
     """
 
     def __init__(self, start_timer: StartTimer | None = None, start: Callable[[], WorkerStart] = worker_start) -> None:
-        super().__init__(start_timer, LOG_LINES)
+        super().__init__(start_timer)
         self._start = start
         self.state = WorkerState.STOPPED
         """Where the worker is now."""
@@ -100,8 +99,7 @@ class WorkerProcess(PolledProcess):
             self._waiting.remove(run)
             self._unreported.append((run, {"event": "cancelled"}))
         if self._running is not None and self._running.id == run_id:
-            run, self._running = self._running, None
-            self._end_child(run.output, cancelled=run)
+            self._end_child(cancelled=True)
 
     def cancel_all(self) -> None:
         """Cancel all requests."""
@@ -117,8 +115,7 @@ class WorkerProcess(PolledProcess):
 
     def restart(self) -> None:
         """End the worker; the next one sees what was installed meanwhile. The running request is repeated."""
-        run, self._running = self._running, None
-        self._end_child(run.output if run else None)
+        run = self._end_child()
         if run is not None:
             self._waiting.appendleft(run)
 
@@ -128,8 +125,7 @@ class WorkerProcess(PolledProcess):
         self._unreported.clear()
         if self._child is not None and self._running is None:
             self._child.ask_to_quit()
-        run, self._running = self._running, None
-        self._end_child(run.output if run else None)
+        self._end_child()
         for ending in self._ending:
             ending.thread.join()
         self._ending.clear()
@@ -205,13 +201,16 @@ class WorkerProcess(PolledProcess):
         self._unreported.extend((run, event) for run in self._waiting)
         self._waiting.clear()
 
-    def _end_child(self, output: Path | None, cancelled: _Run | None = None) -> None:
-        """Let a thread end the process tree, so that Slicer does not wait."""
+    def _end_child(self, cancelled: bool = False) -> _Run | None:
+        """Let a thread end the process tree, so that Slicer does not wait; returns what it was working on."""
         child, self._child = self._child, None
+        run, self._running = self._running, None
         if child is not None:
-            self._ending.append(_Ending(child, child.end(output), cancelled))
+            thread = child.end(run.output if run else None)
+            self._ending.append(_Ending(child, thread, run if cancelled else None))
             self._keep_polling()
         self.state = WorkerState.STOPPED
+        return run
 
     def _on_tree_ended(self, child: ChildProcess) -> None:
         for ending in [ending for ending in self._ending if ending.child is child]:

@@ -1,9 +1,10 @@
 """The volumes of a case in memory: images with their geometry, and what is looked up in their voxels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
 
@@ -26,11 +27,6 @@ class Volume:
     def array(self) -> np.ndarray:
         """The voxels, not copied; axes k, j, i."""
         return array_of(self.image)
-
-    @property
-    def spacing_kji(self) -> list[float]:
-        """Edges of a voxel in mm along k, j, i."""
-        return np.linalg.norm(matrix_array(self.ijk_to_ras)[:3, 2::-1], axis=0).tolist()
 
 
 @dataclass
@@ -84,13 +80,11 @@ def empty_image(shape_kji: Sequence[int], dtype: np.dtype) -> vtk.vtkImageData:
     return image
 
 
-def union(boxes: Sequence[Box]) -> Box | None:
+def union(boxes: Iterable[Box | None]) -> Box | None:
     """Return the smallest box around all boxes; None of none."""
-    if not boxes:
-        return None
-    return tuple(
-        slice(min(side.start for side in sides), max(side.stop for side in sides)) for sides in zip(*boxes, strict=True)
-    )
+    axes = zip(*filter(None, boxes), strict=True)
+    around = [slice(min(side.start for side in sides), max(side.stop for side in sides)) for sides in axes]
+    return tuple(around) or None
 
 
 def shifted(box: Box, offset_kji: Sequence[int]) -> Box:
@@ -113,9 +107,11 @@ def boxes_of_labels(labels_kji: np.ndarray) -> dict[int, Box]:
     return {label: box for label, box in found if box is not None}
 
 
-def matrix_array(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
-    """Return the 4 x 4 numbers of a matrix."""
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+def matrix_of(volume: "slicer.vtkMRMLVolumeNode") -> vtk.vtkMatrix4x4:
+    """Return the matrix from the voxels of a volume to RAS mm of its own space, without parent transforms."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
 
 
 def ijk_to_ras(spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]) -> vtk.vtkMatrix4x4:
@@ -123,6 +119,4 @@ def ijk_to_ras(spacing: Sequence[float], origin: Sequence[float], direction: Seq
     to_lps = np.eye(4)
     to_lps[:3, :3] = np.array(direction).reshape(3, 3) * np.array(spacing)
     to_lps[:3, 3] = origin
-    matrix = vtk.vtkMatrix4x4()
-    matrix.DeepCopy((np.diag([-1.0, -1.0, 1.0, 1.0]) @ to_lps).ravel().tolist())
-    return matrix
+    return slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ to_lps)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import slicer
@@ -33,11 +34,28 @@ REGIONS, REGIONS_TEXT, ORIGINAL = "segwithu.regions", "segwithu.regions_text", "
 _CASE, _MODEL, _LABEL, _FOLDER = "case_json", "model", "label", "case_folder"
 
 
+def _part(role: str) -> Any:
+    """Make the property that is the one node of a role; None if there is none."""
+    return property(lambda nodes: nodes.hub.GetNodeReference(role))
+
+
 @dataclass(frozen=True)
 class CaseNodes:
-    """The nodes of one run, looked up at each access: what the user deleted reads as None."""
+    """The nodes of one run, looked up at each access: what the user deleted reads as None.
+
+    Attributes:
+        segmentation: the predicted structures.
+        regions: the label volume of the regions (value = id), cut to what it labels; see `review_nodes.region_labels`.
+        regions_text: the regions' table as text; read it through `review_nodes.regions_of`.
+        original: the model's own segmentation, next to the one that is edited.
+    """
 
     hub: "slicer.vtkMRMLScriptedModuleNode"
+
+    segmentation = _part(SEGMENTATION)
+    regions = _part(REGIONS)
+    regions_text = _part(REGIONS_TEXT)
+    original = _part(ORIGINAL)
 
     @property
     def case(self) -> CaseDescription:
@@ -63,12 +81,7 @@ class CaseNodes:
     @property
     def inputs(self) -> list["slicer.vtkMRMLScalarVolumeNode"]:
         """The input volumes that are still in the scene, first channel first."""
-        return self._all_in(INPUT)
-
-    @property
-    def segmentation(self) -> "slicer.vtkMRMLSegmentationNode | None":
-        """The predicted structures."""
-        return self.hub.GetNodeReference(SEGMENTATION)
+        return self.all_in(INPUT)
 
     @property
     def maps(self) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
@@ -79,9 +92,10 @@ class CaseNodes:
     @property
     def boxes(self) -> list["slicer.vtkMRMLMarkupsROINode"]:
         """The boxes that the model placed; see `boxes.put_boxes`."""
-        return self._all_in(BOX)
+        return self.all_in(BOX)
 
-    def _all_in(self, role: str) -> list["slicer.vtkMRMLNode"]:
+    def all_in(self, role: str) -> list["slicer.vtkMRMLNode"]:
+        """Return the nodes that have a role; those that were deleted are left out."""
         count = self.hub.GetNumberOfNodeReferences(role)
         nodes = [self.hub.GetNthNodeReference(role, index) for index in range(count)]
         return [node for node in nodes if node is not None]
@@ -90,21 +104,6 @@ class CaseNodes:
     def results(self) -> list["slicer.vtkMRMLDisplayableNode"]:
         """All results: segmentation, maps and boxes. The run's folder in the subject hierarchy holds them."""
         return [*([] if self.segmentation is None else [self.segmentation]), *self.maps.values(), *self.boxes]
-
-    @property
-    def regions(self) -> "slicer.vtkMRMLLabelMapVolumeNode | None":
-        """The label volume of the regions (value = id), cut to what it labels; see `review_nodes.region_labels`."""
-        return self.hub.GetNodeReference(REGIONS)
-
-    @property
-    def regions_text(self) -> "slicer.vtkMRMLTextNode | None":
-        """The regions' table as text; read it through `review_nodes.regions_of`."""
-        return self.hub.GetNodeReference(REGIONS_TEXT)
-
-    @property
-    def original(self) -> "slicer.vtkMRMLSegmentationNode | None":
-        """The model's own segmentation, next to the one that is edited."""
-        return self.hub.GetNodeReference(ORIGINAL)
 
     @property
     def spatial(self) -> list["slicer.vtkMRMLDisplayableNode"]:
@@ -225,13 +224,10 @@ def remove_node(node: "slicer.vtkMRMLNode") -> None:
     scene = node.GetScene()
     if scene is None:
         return
-    displays = (
-        [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
-        if node.IsA("vtkMRMLDisplayableNode")
-        else []
-    )
-    storage = node.GetStorageNode() if node.IsA("vtkMRMLStorableNode") else None
+    parts = [node.GetStorageNode()] if node.IsA("vtkMRMLStorableNode") else []
+    if node.IsA("vtkMRMLDisplayableNode"):
+        parts += [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
     scene.RemoveNode(node)
-    for part in [*displays, storage]:
+    for part in parts:
         if part is not None and part.GetScene() is not None:
             scene.RemoveNode(part)

@@ -6,7 +6,6 @@ are not touched.
 
 import numpy as np
 import slicer
-from vtk.util.numpy_support import numpy_to_vtk
 
 from SegWithUCore.regions.region import Region
 
@@ -14,6 +13,7 @@ from ..i18n import _
 from .case_nodes import CaseNodes, add_hidden_node
 from .observers import Observations, nodes_of
 from .review_nodes import RegionMask, region_mask, world_of
+from .segmentation import oriented_image
 from .slice_views import jump_to
 
 SEGMENT = "region"
@@ -95,16 +95,13 @@ class RegionHighlight:
         self._observations.add(scene, scene.StartCloseEvent, self._scene_closing)
         if self.nodes.reference is not None:
             moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-            self._observations.add(self.nodes.reference, moved, self._reference_moved)
+            self._observations.add(self.nodes.reference, moved, self._follow)
         return node
 
-    def _follow(self) -> None:
+    def _follow(self, *_event: object) -> None:
         reference, node = self.nodes.reference, self.node
         if reference is not None and node is not None and reference.GetTransformNodeID() != node.GetTransformNodeID():
             node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
-
-    def _reference_moved(self, _node: object, _event: str) -> None:
-        self._follow()
 
     def _scene_closing(self, _scene: object, _event: str) -> None:
         self._observations.clear()
@@ -113,27 +110,17 @@ class RegionHighlight:
 
 def _segmentation_of(found: RegionMask) -> "slicer.vtkSegmentation":
     converter = slicer.vtkSegmentationConverter
+    voxels = oriented_image(found.mask.astype(np.uint8), found.offset_ijk, found.ijk_to_ras)
     segment = slicer.vtkSegment()
     segment.SetName(_("Region"))
     segment.SetColor(*COLOUR)
-    segment.AddRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName(), _image_of(found))
+    segment.AddRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName(), voxels)
     segmentation = slicer.vtkSegmentation()
     segmentation.SetSourceRepresentationName(converter.GetSegmentationBinaryLabelmapRepresentationName())
     segmentation.AddSegment(segment, SEGMENT)
     # Made here, so that drawing does not: the 3D views would otherwise show nothing.
     segmentation.CreateRepresentation(converter.GetSegmentationClosedSurfaceRepresentationName())
     return segmentation
-
-
-def _image_of(found: RegionMask) -> "slicer.vtkOrientedImageData":
-    image = slicer.vtkOrientedImageData()
-    i, j, k = found.offset_ijk
-    depth, height, width = found.mask.shape
-    image.SetExtent(i, i + width - 1, j, j + height - 1, k, k + depth - 1)
-    voxels = np.ascontiguousarray(found.mask, dtype=np.uint8).ravel()
-    image.GetPointData().SetScalars(numpy_to_vtk(voxels, deep=True))
-    image.SetImageToWorldMatrix(found.ijk_to_ras)
-    return image
 
 
 def focus_on(nodes: CaseNodes, region: Region) -> None:

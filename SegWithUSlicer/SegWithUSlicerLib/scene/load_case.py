@@ -14,7 +14,7 @@ import vtk
 from SegWithUCore.case.case_file import CaseDescription, PlacedBox, read_description
 
 from ..i18n import _
-from .case_images import CaseImages, Volume, matrix_array
+from .case_images import CaseImages, Volume
 from .case_nodes import BOX, SEGMENTATION, CaseNodes, find_cases, find_replaceable, new_case_nodes, remove_node
 from .map_display import put_maps
 from .read_case import read_case_images
@@ -37,12 +37,10 @@ def put_boxes(nodes: CaseNodes, boxes: Sequence[PlacedBox], ijk_to_ras: vtk.vtkM
     for index, box in enumerate(boxes):
         title = _("{input} {side} box").format(input=nodes.label, side=box.side)
         node = nodes.hub.GetScene().AddNewNodeByClass("vtkMRMLMarkupsROINode", title)
-        matrix, size = placed(box, matrix_array(ijk_to_ras))
+        matrix, size = placed(box, slicer.util.arrayFromVTKMatrix(ijk_to_ras))
         node.SetSize(*size)
         node.SetCenter(*matrix[:3, 3])
-        to_node = vtk.vtkMatrix4x4()
-        to_node.DeepCopy(matrix.ravel().tolist())
-        node.SetAndObserveObjectToNodeMatrix(to_node)
+        node.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(matrix))
         node.SetLocked(True)
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
@@ -156,30 +154,32 @@ def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImage
 def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":
     node = slicer.vtkMRMLScalarVolumeNode()
     node.SetAndObserveImageData(volume.image)
-    matrix = vtk.vtkMatrix4x4()
-    matrix.DeepCopy(volume.ijk_to_ras)
-    node.SetIJKToRASMatrix(matrix)
+    node.SetIJKToRASMatrix(volume.ijk_to_ras)
     return node
 
 
 _FOLDER_ATTRIBUTE = "SegWithU.Run"
 
 
-def put_in_folder(nodes: CaseNodes) -> int:
-    """Gather the run's nodes in one folder next to the input and return the folder's item id.
+def put_in_folder(nodes: CaseNodes) -> None:
+    """Gather the run's nodes in one folder next to the input.
 
     Items that no plugin has made (outside the application) are made here. A folder that the user renamed or moved
     is used as it is; one that the user deleted is made again.
     """
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(nodes.hub.GetScene())
-    folder = _folder(hierarchy, nodes)
+    invalid, folder = hierarchy.GetInvalidItemID(), _own_folder(hierarchy, nodes)
+    if folder is None:
+        beside = hierarchy.GetItemByDataNode(nodes.inputs[0]) if nodes.inputs else invalid
+        parent = hierarchy.GetSceneItemID() if beside == invalid else hierarchy.GetItemParent(beside)
+        folder = hierarchy.CreateFolderItem(parent, _("{input} with uncertainty").format(input=nodes.label))
+        hierarchy.SetItemAttribute(folder, _FOLDER_ATTRIBUTE, "1")
     for node in nodes.results:
         item = hierarchy.GetItemByDataNode(node)
-        if item == hierarchy.GetInvalidItemID():
+        if item == invalid:
             hierarchy.CreateItem(folder, node)
         elif hierarchy.GetItemParent(item) != folder:
             hierarchy.SetItemParent(item, folder)
-    return folder
 
 
 def remove_folder(nodes: CaseNodes) -> None:
@@ -206,17 +206,3 @@ def _own_folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNode
         if parent != invalid and hierarchy.GetItemAttribute(parent, _FOLDER_ATTRIBUTE):
             return int(parent)
     return None
-
-
-def _folder(hierarchy: "slicer.vtkMRMLSubjectHierarchyNode", nodes: CaseNodes) -> int:
-    invalid = hierarchy.GetInvalidItemID()
-    found = _own_folder(hierarchy, nodes)
-    if found is not None:
-        return found
-    parent = hierarchy.GetSceneItemID()
-    if nodes.inputs:
-        item = hierarchy.GetItemByDataNode(nodes.inputs[0])
-        parent = parent if item == invalid else hierarchy.GetItemParent(item)
-    folder = hierarchy.CreateFolderItem(parent, _("{input} with uncertainty").format(input=nodes.label))
-    hierarchy.SetItemAttribute(folder, _FOLDER_ATTRIBUTE, "1")
-    return folder

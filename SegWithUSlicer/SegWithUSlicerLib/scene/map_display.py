@@ -8,6 +8,7 @@ from SegWithUCore.case.case_file import MapInfo
 from .case_images import CaseImages, MapVolume
 from .case_nodes import MAP, MAP_ATTRIBUTE, CaseNodes
 from .observers import nodes_of
+from .readout import voxels_above
 
 # Perceptually uniform and readable with the common forms of colour blindness. Built-in nodes of every Slicer,
 # which are not saved with a scene: they are named by id, never copied.
@@ -25,20 +26,13 @@ _LEGEND_SIZE, _LEGEND_LABELS, _LEGEND_PT = (0.08, 0.3), 3, 11
 """As a share of the view: it must not cover the image."""
 
 
-def prepare_display(
-    volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, window: tuple[float, float], floor: float, top: float
-) -> None:
-    """Give a map its fixed window; a new one also its colours and threshold, which a re-run leaves to the user.
-
-    Args:
-        window: lowest and highest value of the colour scale.
-        floor: nothing at or below is ever drawn: voxels there were not assessed.
-        top: the map's highest value.
-    """
-    volume.SetAttribute(WINDOW_ATTRIBUTE, f"{window[0]!r} {window[1]!r}")
-    volume.SetAttribute(FLOOR_ATTRIBUTE, repr(floor))
+def prepare_display(volume: "slicer.vtkMRMLScalarVolumeNode", entry: MapVolume) -> None:
+    """Give a map its fixed window; a new one also its colours and threshold, which a re-run leaves to the user."""
+    low, high = entry.window
+    volume.SetAttribute(WINDOW_ATTRIBUTE, f"{low!r} {high!r}")
+    volume.SetAttribute(FLOOR_ATTRIBUTE, repr(entry.floor))
     # Above every value, or the most uncertain voxels would be the ones that vanish.
-    volume.SetAttribute(_UPPER_ATTRIBUTE, repr(max(top, window[1]) + 1.0))
+    volume.SetAttribute(_UPPER_ATTRIBUTE, repr(max(entry.top, high) + 1.0))
     is_new = volume.GetDisplayNode() is None
     if is_new:
         display = slicer.vtkMRMLScalarVolumeDisplayNode()
@@ -51,7 +45,7 @@ def prepare_display(
         volume.SetAndObserveDisplayNodeID(display.GetID())
     keep_fixed(volume)
     if is_new:
-        set_threshold(volume, _first_threshold(info, window))
+        set_threshold(volume, _first_threshold(entry.info, entry.window))
 
 
 def _first_threshold(info: MapInfo, window: tuple[float, float]) -> float:
@@ -60,9 +54,8 @@ def _first_threshold(info: MapInfo, window: tuple[float, float]) -> float:
     if lower > window[0] or info.histograms is None:
         return lower
     counts = sum((np.asarray(bins) for value, bins in info.histograms.counts.items() if value), np.zeros(1))
-    above = np.append(0.0, counts[::-1].cumsum())
-    ends = np.linspace(info.histograms.high, info.histograms.low, counts.size + 1)
-    return min(float(np.interp(above[-1] / 10, above, ends)), window[1])
+    edges, above = voxels_above(info.histograms, counts)
+    return min(float(np.interp(above[0] / 10, above[::-1], edges[::-1])), window[1])
 
 
 def fixed_window(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float]:
@@ -152,25 +145,20 @@ def _legend_view(scene: "slicer.vtkMRMLScene") -> str:
 
 def put_maps(nodes: CaseNodes, images: CaseImages) -> None:
     """Put the maps of a run into its scene, in place of those it had; what is not among them goes."""
-    scene = nodes.hub.GetScene()
-    for name, node in nodes.maps.items():
+    scene, former = nodes.hub.GetScene(), nodes.maps
+    for name, node in former.items():
         # A map of the earlier run must not be mistaken for a result of this one.
         if name not in images.maps:
             scene.RemoveNode(node)
-    for entry in images.maps.values():
-        put_map(nodes, entry)
-
-
-def put_map(nodes: CaseNodes, entry: MapVolume) -> None:
-    """Put one map into the scene of its run, in place of the one it had."""
-    name, title = entry.info.name, f"{nodes.label} {entry.info.title}"
-    node = nodes.maps.get(name) or nodes.hub.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeNode", title)
-    nodes.remember(MAP + name, node)
-    was_modifying = node.StartModify()
-    try:
-        node.SetAttribute(MAP_ATTRIBUTE, name)
-        node.SetAndObserveImageData(entry.volume.image)
-        node.SetIJKToRASMatrix(entry.volume.ijk_to_ras)
-        prepare_display(node, entry.info, entry.window, entry.floor, entry.top)
-    finally:
-        node.EndModify(was_modifying)
+    for name, entry in images.maps.items():
+        title = f"{nodes.label} {entry.info.title}"
+        node = former.get(name) or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", title)
+        nodes.remember(MAP + name, node)
+        was_modifying = node.StartModify()
+        try:
+            node.SetAttribute(MAP_ATTRIBUTE, name)
+            node.SetAndObserveImageData(entry.volume.image)
+            node.SetIJKToRASMatrix(entry.volume.ijk_to_ras)
+            prepare_display(node, entry)
+        finally:
+            node.EndModify(was_modifying)

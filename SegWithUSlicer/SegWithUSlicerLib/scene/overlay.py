@@ -126,7 +126,7 @@ class Overlay:
             return 0
         volume = self.nodes.maps[map_name]
         opacity = self.opacity
-        self._hide_legend()
+        self._show_legend(False)
         self._observations.clear()
         self._map_name = map_name
         count = self._layers.show(volume, opacity)
@@ -161,11 +161,10 @@ class Overlay:
         if held == self._layers.blanked:
             return
         self._layers.blank(held)
-        volume, segmentation = self._volume(), self.nodes.segmentation
-        if volume is not None:
-            self._show_legend(volume, not held)
+        self._show_legend(not held)
         for box in self.nodes.boxes:
             box.GetDisplayNode().SetVisibility2D(not held)
+        segmentation = self.nodes.segmentation
         display = None if segmentation is None else segmentation.GetDisplayNode()
         if display is None:
             return
@@ -186,7 +185,7 @@ class Overlay:
     def release(self) -> None:
         """Switch off, give every view the user's own foreground back, and leave no observer."""
         self.hide(False)
-        self._hide_legend()
+        self._show_legend(False)
         self._observations.clear()
         self._layers.clear()
         self._map_name = None
@@ -207,16 +206,12 @@ class Overlay:
         self._observations.add(volume.GetDisplayNode(), "ModifiedEvent", self._display_changed)
         self._observations.add(self._scene, self._scene.StartCloseEvent, self._scene_closing)
         self._observations.add(self._scene, self._scene.NodeAboutToBeRemovedEvent, self._node_goes, with_node=True)
-        self._show_legend(volume, True)
+        self._show_legend(True)
 
-    def _show_legend(self, volume: "slicer.vtkMRMLScalarVolumeNode", visible: bool) -> None:
-        if self._map_name is not None:
-            map_display.show_legend(volume, self._case.maps[self._map_name], visible)
-
-    def _hide_legend(self) -> None:
+    def _show_legend(self, visible: bool) -> None:
         volume = self._volume()
-        if volume is not None:
-            self._show_legend(volume, False)
+        if volume is not None and self._map_name is not None:
+            map_display.show_legend(volume, self._case.maps[self._map_name], visible)
 
     def _display_changed(self, _display: object, _event: str) -> None:
         volume = self._volume()
@@ -242,7 +237,7 @@ class Overlay:
         """Show a map of this run that was chosen in a view."""
         name = volume.GetAttribute(MAP_ATTRIBUTE)
         if volume in self.nodes.results and name in self.available:
-            self._hide_legend()
+            self._show_legend(False)
             self.show(name)
         self._layers_changed()
 

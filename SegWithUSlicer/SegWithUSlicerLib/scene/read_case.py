@@ -12,7 +12,8 @@ from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from .case_images import CaseImages, MapVolume, Volume, array_of, boxes_of_labels, empty_image, ijk_to_ras, image_from
+from . import case_images
+from .case_images import CaseImages, MapVolume, Volume, array_of, boxes_of_labels, empty_image, image_from
 
 # Corner positions may differ by this share of the smallest voxel edge: NIfTI keeps geometry in float32.
 _GRID_TOLERANCE = 0.05
@@ -73,9 +74,7 @@ def geometry_of(node: "slicer.vtkMRMLVolumeNode") -> Volume:
     """
     if node.GetImageData() is None:
         raise InputError(_("{volume} holds no image: choose another input.").format(volume=node.GetName()))
-    matrix = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(matrix)
-    return Volume(node.GetImageData(), matrix)
+    return Volume(node.GetImageData(), case_images.matrix_of(node))
 
 
 def _read(path: Path) -> Volume:
@@ -106,7 +105,7 @@ def _read(path: Path) -> Volume:
     except (InputError, OSError) as error:
         text = _("{path} cannot be read: the case folder is damaged.")
         raise InputError(text.format(path=path), code="damaged-file") from error
-    return Volume(image, ijk_to_ras(stored.spacing, stored.origin, stored.direction))
+    return Volume(image, case_images.ijk_to_ras(stored.spacing, stored.origin, stored.direction))
 
 
 def _same_grid(volume: Volume, reference: Volume, path: Path) -> None:
@@ -115,7 +114,8 @@ def _same_grid(volume: Volume, reference: Volume, path: Path) -> None:
         float(np.linalg.norm(np.subtract(_corner(volume, corner), _corner(reference, corner))))
         for corner in ((0, 0, 0), (size[0], 0, 0), (0, size[1], 0), (0, 0, size[2]))
     )
-    if size != reference.image.GetDimensions() or shift > _GRID_TOLERANCE * min(reference.spacing_kji):
+    spacing = np.linalg.norm(slicer.util.arrayFromVTKMatrix(reference.ijk_to_ras)[:3, :3], axis=0)
+    if size != reference.image.GetDimensions() or shift > _GRID_TOLERANCE * spacing.min():
         text = _("{path} is not on the grid of its image: choose the image that this case was made from.")
         raise InputError(text.format(path=path), code="other-grid")
     volume.ijk_to_ras = reference.ijk_to_ras

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from SegWithUCore.case.case_file import CaseDescription, Histograms, Structure
 
 from ..i18n import _
@@ -38,15 +40,10 @@ def share_above(case: CaseDescription, map_name: str, threshold: float) -> list[
     for structure in case.structures:
         counts = info.histograms.counts.get(structure.value)
         total = 0.0 if counts is None else sum(counts)
-        above = 0.0 if counts is None else _voxels_above(info.histograms, counts, threshold)
-        rows.append(
-            AboveThreshold(
-                value=structure.value,
-                name=structure.name,
-                share=above / total if total else None,
-                volume_mm3=None if case.voxel_mm3 is None else above * case.voxel_mm3,
-            )
-        )
+        above = 0.0 if counts is None else float(np.interp(threshold, *voxels_above(info.histograms, counts)))
+        share = above / total if total else None
+        volume = None if case.voxel_mm3 is None else above * case.voxel_mm3
+        rows.append(AboveThreshold(structure.value, structure.name, share, volume))
     return rows
 
 
@@ -91,13 +88,7 @@ def dice_text(structure: Structure) -> str:
     return _("not informative") if structure.predicted_dice_informative is False else _("not assessed")
 
 
-def _voxels_above(histograms: Histograms, counts: Sequence[float], threshold: float) -> float:
-    if histograms.high <= histograms.low:
-        return sum(counts) if threshold <= histograms.low else 0.0
-    position = (threshold - histograms.low) / (histograms.high - histograms.low) * len(counts)
-    if position <= 0:
-        return sum(counts)
-    if position >= len(counts):
-        return 0.0
-    cut = int(position)
-    return sum(counts[cut + 1 :]) + counts[cut] * (1.0 - (position - cut))
+def voxels_above(histograms: Histograms, counts: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the edges of a histogram's bins, rising, and how many voxels lie above each."""
+    edges = np.linspace(histograms.low, histograms.high, len(counts) + 1)
+    return edges, np.append(np.cumsum(counts[::-1])[::-1], 0.0)

@@ -5,8 +5,9 @@ holds any. Both hang on the run's hub. Which box each region fills is looked up 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import slicer
@@ -18,7 +19,7 @@ from SegWithUCore.regions.region import Region
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from .case_images import Box, Volume, array_of, boxes_of_labels, image_from, shifted, union
+from .case_images import Box, Volume, array_of, boxes_of_labels, image_from, matrix_of, shifted, union
 from .case_nodes import ORIGINAL, REGIONS, REGIONS_ATTRIBUTE, REGIONS_TEXT, CaseNodes, add_hidden_node
 
 _OFFSET_ATTRIBUTE = "SegWithU.RegionsOffset"
@@ -81,7 +82,7 @@ def put_regions(nodes: CaseNodes, regions_csv: str | None, labels: Volume | None
     volume.SetIJKToRASMatrix(_shifted(labels.ijk_to_ras, offset))
     image = image_from(labels.array[box])
     volume.SetAndObserveImageData(image)
-    _remember(_indexes, image.GetMTime(), {label: shifted(found, offset[::-1]) for label, found in boxes.items()})
+    _remember(image.GetMTime(), {label: shifted(found, offset[::-1]) for label, found in boxes.items()})
     # A file of its own: thousands of regions are too much for an attribute of the scene's XML.
     text.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeAlways)
     text.SetText(regions_csv)
@@ -89,14 +90,8 @@ def put_regions(nodes: CaseNodes, regions_csv: str | None, labels: Volume | None
 
 def regions_of(nodes: CaseNodes) -> tuple[Region, ...]:
     """Read the regions of a run in the order of their ranks; none if there are no region nodes."""
-    text = nodes.regions_text
-    if text is None:
-        return ()
-    # By time of change, which VTK never gives out twice: reading half a megabyte of text at each click is felt.
-    time = text.GetMTime()
-    if time not in _parsed:
-        _remember(_parsed, time, region_files.parse_regions(_text_of(nodes)) if text.GetText() else ())
-    return _parsed[time]
+    text = _text_of(nodes)
+    return _parsed(text) if text else ()
 
 
 def regions_hash(nodes: CaseNodes) -> str:
@@ -116,13 +111,11 @@ def region_mask(nodes: CaseNodes, region_id: int) -> RegionMask | None:
         return None
     box = _boxes(volume.GetImageData())[region_id]
     offset = [int(part) for part in volume.GetAttribute(_OFFSET_ATTRIBUTE).split()]
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
     first = [side.start + start for side, start in zip(box[::-1], offset, strict=True)]
     return RegionMask(
         array_of(volume.GetImageData())[box] == region_id,
         (first[0], first[1], first[2]),
-        _shifted(matrix, [-part for part in offset]),
+        _shifted(matrix_of(volume), [-part for part in offset]),
     )
 
 
@@ -171,7 +164,12 @@ def _text_of(nodes: CaseNodes) -> str:
     return "" if text is None else (text.GetText() or "").replace("\r\n", "\n")
 
 
-_parsed: dict[int, tuple[Region, ...]] = {}
+@lru_cache(maxsize=_REMEMBERED)
+def _parsed(text: str) -> tuple[Region, ...]:
+    """Parse the regions once: half a megabyte of text at each click is felt."""
+    return region_files.parse_regions(text)
+
+
 _indexes: dict[int, dict[int, tuple[slice, ...]]] = {}
 
 
@@ -179,14 +177,14 @@ def _boxes(image: vtk.vtkImageData) -> dict[int, tuple[slice, ...]]:
     """Return the box (slices along k, j, i) of each label, cached by the image's time of change, which is unique."""
     time = image.GetMTime()
     if time not in _indexes:
-        _remember(_indexes, time, boxes_of_labels(array_of(image)))
+        _remember(time, boxes_of_labels(array_of(image)))
     return _indexes[time]
 
 
-def _remember(cache: dict[int, Any], time: int, found: Any) -> None:
-    if len(cache) >= _REMEMBERED:
-        cache.pop(next(iter(cache)))
-    cache[time] = found
+def _remember(time: int, boxes: dict[int, tuple[slice, ...]]) -> None:
+    if len(_indexes) >= _REMEMBERED:
+        _indexes.pop(next(iter(_indexes)))
+    _indexes[time] = boxes
 
 
 def keep_original(nodes: CaseNodes) -> None:

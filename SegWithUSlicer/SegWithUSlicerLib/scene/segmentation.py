@@ -15,7 +15,7 @@ from SegWithUCore.io.nrrd import read_nrrd_header
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.input_files import regular_file
 
-from .case_images import Box, Volume, array_of, boxes_of_labels, image_from, matrix_array, union
+from .case_images import Box, Volume, array_of, boxes_of_labels, image_from, union
 
 CONTENT_ATTRIBUTE = "SegWithU.Content"
 JUDGED_ATTRIBUTE = "SegWithU.Judged"
@@ -45,12 +45,19 @@ def labels_image(
     """
     whole = union(list(boxes.values())) or (slice(0, 1),) * 3
     highest = max((structure.value for structure in structures), default=0)
-    cut = image_from(labels.array[whole].astype(np.uint8 if highest < 256 else np.int16))
+    voxels = labels.array[whole].astype(np.uint8 if highest < 256 else np.int16)
+    return oriented_image(voxels, [side.start for side in whole[::-1]], labels.ijk_to_ras)
+
+
+def oriented_image(
+    voxels_kji: np.ndarray, first_ijk: Sequence[int], ijk_to_ras: vtk.vtkMatrix4x4
+) -> "slicer.vtkOrientedImageData":
+    """Make an image, as segments have it, of voxels that begin at an index of a grid; it owns a copy of them."""
+    sides = zip(first_ijk, voxels_kji.shape[::-1], strict=True)
     image = slicer.vtkOrientedImageData()
-    k, j, i = whole
-    image.SetExtent(i.start, i.stop - 1, j.start, j.stop - 1, k.start, k.stop - 1)
-    image.GetPointData().SetScalars(cut.GetPointData().GetScalars())
-    image.SetImageToWorldMatrix(labels.ijk_to_ras)
+    image.SetExtent([edge for first, size in sides for edge in (first, first + size - 1)])
+    image.GetPointData().SetScalars(image_from(voxels_kji).GetPointData().GetScalars())
+    image.SetImageToWorldMatrix(ijk_to_ras)
     return image
 
 
@@ -208,7 +215,7 @@ def _position(image: "slicer.vtkOrientedImageData", box: Sequence[slice]) -> tup
     image.GetImageToWorldMatrix(matrix)
     first = [side.start + image.GetExtent()[2 * axis] for axis, side in zip((2, 1, 0), box, strict=True)][::-1]
     corner = np.array(matrix.MultiplyPoint([*first, 1.0])[:3])
-    axes = matrix_array(matrix)[:3, :3].T
+    axes = slicer.util.arrayFromVTKMatrix(matrix)[:3, :3].T
     spacing = np.linalg.norm(axes, axis=1)
     # The odd summand keeps usual origins (halves, quarters) away from where rounding noise would tip the floor.
     return tuple(math.floor(along + 0.3717) for along in axes @ corner / spacing**2)

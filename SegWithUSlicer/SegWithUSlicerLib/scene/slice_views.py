@@ -52,9 +52,6 @@ class ViewLayers:
         self.opacity = 0.0
         self.blanked = False
 
-    def __len__(self) -> int:
-        return len(self._observations)
-
     @property
     def count(self) -> int:
         """In how many views the volume is shown."""
@@ -91,11 +88,8 @@ class ViewLayers:
 
     def set_opacity(self, opacity: float) -> None:
         """Change the opacity (0 to 1) in the views that show the volume."""
-        self.opacity, self.blanked = float(opacity), False
-        for view in self._views():
-            if self._holds(view):
-                with self._observations.paused():
-                    view.SetForegroundOpacity(self.opacity)
+        self.opacity = float(opacity)
+        self.blank(False)
 
     def blank(self, blanked: bool) -> None:
         """Make the volume invisible, or visible again, without giving the layer back."""
@@ -111,7 +105,7 @@ class ViewLayers:
         for view in self._views():
             if self._holds(view):
                 self._give_back(view)
-        self.volume_id, self.blanked = None, False
+        self.detach()
 
     def detach(self) -> None:
         """Stop watching without touching any view: the scene is being closed."""

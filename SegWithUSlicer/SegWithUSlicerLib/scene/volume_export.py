@@ -20,7 +20,7 @@ from SegWithUCore.inference.image_features import ImageFeatures, image_features
 from SegWithUCore.util.errors import InputError, OutputError
 
 from ..i18n import _
-from .case_images import array_of, image_from, matrix_array
+from .case_images import array_of, image_from, matrix_of
 from .observers import nodes_of
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -100,11 +100,9 @@ def export_mask(mask: "slicer.vtkMRMLSegmentationNode", volume: "slicer.vtkMRMLS
 
 def _write_nrrd(image: vtk.vtkImageData, volume: "slicer.vtkMRMLScalarVolumeNode", path: Path) -> None:
     """Write voxels on the own grid of a volume."""
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
     writer = slicer.vtkTeemNRRDWriter()
     writer.SetInputData(image)
-    writer.SetIJKToRASMatrix(matrix)
+    writer.SetIJKToRASMatrix(matrix_of(volume))
     writer.SetUseCompression(0)
     writer.SetFileName(str(path))
     writer.Write()
@@ -127,7 +125,7 @@ def own_to_world(volume: "slicer.vtkMRMLTransformableNode") -> tuple[Matrix, boo
     linear = parent is None or bool(parent.IsTransformToWorldLinear())
     if parent is not None and linear:
         parent.GetMatrixTransformToWorld(matrix)
-    return tuple(map(tuple, matrix_array(matrix).tolist())), linear
+    return tuple(map(tuple, slicer.util.arrayFromVTKMatrix(matrix).tolist())), linear
 
 
 def read_roi(roi: "slicer.vtkMRMLMarkupsROINode", volume: "slicer.vtkMRMLScalarVolumeNode") -> Roi:
@@ -151,19 +149,14 @@ def read_roi(roi: "slicer.vtkMRMLMarkupsROINode", volume: "slicer.vtkMRMLScalarV
     low, high = np.min(corners, axis=0), np.max(corners, axis=0)
     volume_low, volume_high = _own_bounds(volume)
     if np.any(high <= volume_low) or np.any(low >= volume_high):
-        raise InputError(
-            _("The region of interest {roi} lies outside {volume}: move it onto the image.").format(
-                roi=roi.GetName(), volume=volume.GetName()
-            )
-        )
+        text = _("The region of interest {roi} lies outside {volume}: move it onto the image.")
+        raise InputError(text.format(roi=roi.GetName(), volume=volume.GetName()))
     r, a, s, dr, da, ds = (float(part) for part in (*(low + high) / 2, *(high - low)))
     return r, a, s, dr, da, ds
 
 
 def propose_roi(
-    volume: "slicer.vtkMRMLScalarVolumeNode",
-    centre_ras: Sequence[float] | None,
-    size_mm: Sequence[float],
+    volume: "slicer.vtkMRMLScalarVolumeNode", centre_ras: Sequence[float] | None, size_mm: Sequence[float]
 ) -> "slicer.vtkMRMLMarkupsROINode":
     """Add a region of interest of a model's field of view, upright in the volume's own frame.
 
@@ -180,9 +173,8 @@ def propose_roi(
         volume.TransformPointFromWorld([float(part) for part in centre_ras], own)
     # Inside the volume as a whole: a larger box would promise more than can be segmented.
     centre = np.clip(own, low + size / 2, high - size / 2)
-    roi = volume.GetScene().AddNewNodeByClass(
-        "vtkMRMLMarkupsROINode", _("{volume} region of interest").format(volume=volume.GetName())
-    )
+    title = _("{volume} region of interest").format(volume=volume.GetName())
+    roi = volume.GetScene().AddNewNodeByClass("vtkMRMLMarkupsROINode", title)
     roi.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     roi.SetSize(*size)
     roi.SetCenter(*centre)
@@ -195,9 +187,7 @@ def propose_roi(
 
 def _own_bounds(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and highest R, A, S of the voxels' outer faces, without parent transforms."""
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    size = _scalar_image(volume).GetDimensions()
+    matrix, size = matrix_of(volume), _scalar_image(volume).GetDimensions()
     faces = [(-0.5, length - 0.5) for length in size]
     corners = [matrix.MultiplyPoint([*corner, 1.0])[:3] for corner in itertools.product(*faces)]
     return np.min(corners, axis=0), np.max(corners, axis=0)
@@ -208,47 +198,43 @@ def _scalar_image(volume: "slicer.vtkMRMLScalarVolumeNode") -> vtk.vtkImageData:
     if image is None or image.GetNumberOfPoints() == 0:
         raise InputError(_("{volume} holds no image: choose another input.").format(volume=volume.GetName()))
     if image.GetNumberOfScalarComponents() != 1:
-        raise InputError(
-            _("{volume} holds {count} values a voxel: choose a volume with one.").format(
-                volume=volume.GetName(), count=image.GetNumberOfScalarComponents()
-            )
-        )
+        text = _("{volume} holds {count} values a voxel: choose a volume with one.")
+        raise InputError(text.format(volume=volume.GetName(), count=image.GetNumberOfScalarComponents()))
     return image
 
 
-_EDGE_MM = 1e-3
-"""A voxel centre this close to a face of the region counts as on it, whatever the rounding."""
-
-
 def image_features_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageFeatures | None:
-    """Compute features of the part of a volume inside a region; None without a scalar image or voxels inside.
+    """Compute features of the part of a volume inside a region; None without a scalar image.
 
     Args:
         box: as `read_roi` gives it, in the volume's own frame; None for the whole volume.
+
+    Raises:
+        InputError: the region lies outside the volume.
     """
+    from SegWithUCore.io.grid import VoxelGrid
+    from SegWithUCore.io.roi import RegionOfInterest, voxel_box
+
     image = volume.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0 or image.GetNumberOfScalarComponents() != 1:
         return None
-    part = array_of(image) if box is None else array_of(image)[_slices(volume, box, image.GetDimensions())]
-    return image_features(part) if part.size else None
+    if box is None:
+        return image_features(array_of(image))
+    part = voxel_box(RegionOfInterest.of(box), VoxelGrid.of_facts(grid_of(volume)))
+    return image_features(array_of(image)[part.slices_zyx])
 
 
-def _slices(
-    volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi, size_ijk: tuple[int, int, int]
-) -> tuple[slice, slice, slice]:
-    """Return the slices of the box in the array (k, j, i).
-
-    As in the engine, the left, posterior and inferior faces belong to the region and the others do not.
-    """
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetRASToIJKMatrix(matrix)
-    centre, half = np.asarray(box[:3]) - _EDGE_MM, np.asarray(box[3:]) / 2
-    corners = [centre + half * signs for signs in itertools.product((-1, 1), repeat=3)]
-    indices = np.asarray([matrix.MultiplyPoint([*corner, 1.0])[:3] for corner in corners])
-    low = np.clip(np.ceil(indices.min(0)), 0, size_ijk).astype(int)
-    high = np.clip(np.floor(indices.max(0)) + 1, 0, size_ijk).astype(int)
-    i, j, k = (slice(start, end) for start, end in zip(low.tolist(), high.tolist(), strict=True))
-    return k, j, i
+def grid_of(volume: "slicer.vtkMRMLScalarVolumeNode") -> dict[str, list[float]]:
+    """Return size, spacing, origin and direction as in `case.json`: LPS, as in image files."""
+    lps = np.diag([-1.0, -1.0, 1.0]) @ slicer.util.arrayFromVTKMatrix(matrix_of(volume))[:3]
+    spacing = np.linalg.norm(lps[:, :3], axis=0)
+    image = volume.GetImageData()
+    return {
+        "size_ijk": [0, 0, 0] if image is None else list(image.GetDimensions()),
+        "spacing_mm": spacing.tolist(),
+        "origin_lps_mm": lps[:, 3].tolist(),
+        "direction_lps": (lps[:, :3] / spacing).ravel().tolist(),
+    }
 
 
 def _is_frame(volume: "slicer.vtkMRMLScalarVolumeNode") -> bool:

@@ -74,7 +74,8 @@ class Bench:
         self.load_error: Exception | None = None
         self.ready: Callable[[InstallResult], None] | None = None
         self.lost = 0
-        self.controller = RunController(self.worker, self._tools(), self._status, self._shown)
+        self.controller = RunController(self.worker, self._tools())
+        self.controller.on_status, self.controller.on_loaded = self._status, self._shown
 
     def _tools(self) -> RunTools:
         return RunTools(
