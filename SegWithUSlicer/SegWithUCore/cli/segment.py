@@ -6,13 +6,13 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
 from ..inference.engines import AUTO
-from ..inference.settings import PASSES, RunSettings
+from ..inference.settings import PASSES
 from ..util.atomic_files import one_writer
 from ..util.errors import INTERRUPTED, InputError, OutputError, UsageError
 from ..util.failures import failure_message
@@ -27,9 +27,9 @@ from .console import Console, ReaderLeftError
 if TYPE_CHECKING:
     import argparse
 
+    from ..cohort.jobs import AskedCases
     from ..cohort.one_case import Settled, Settling
     from ..inference.case_result import Job
-    from ..inference.given_mask import MaskFile
     from ..io.inputs import GivenCase
     from ..models.bundle import Bundle
 
@@ -126,23 +126,11 @@ def run_judge(options: "argparse.Namespace", console: Console) -> int:
 
 @dataclass(frozen=True)
 class _Call:
-    """What a call of one of both commands asks for; the names are those of the options.
+    """What a call of one of both commands asks for, besides its cases; the names are those of the options."""
 
-    Attributes:
-        paths: that cases are found in.
-        tables: the cases of those paths that are tables.
-        masks: to judge, by the name of the case.
-        settings: of the run.
-    """
-
-    paths: list[Path]
-    tables: "dict[Path, list[GivenCase]]"
-    settings: RunSettings
+    cases: "AskedCases"
     model: str | None
     output: Path | None
-    name: str | None
-    channel: list[str]
-    series: list[str]
     overwrite: bool
     resume: bool
     part: Part | None
@@ -153,8 +141,6 @@ class _Call:
     quiet: bool
     debug: bool
     given: Sequence[str]
-    masks: "dict[str, MaskFile]" = field(default_factory=dict)
-    each: bool = False
 
     @classmethod
     def of(cls, options: "argparse.Namespace", **found: Any) -> "_Call":
@@ -163,12 +149,14 @@ class _Call:
         Raises:
             UsageError: one is not what it should be.
         """
-        names = {each.name for each in fields(cls)}
-        given = {name: value for name, value in vars(options).items() if name in names}
+        from ..cohort.jobs import AskedCases
+
         part = None if options.part is None else Part.parse(options.part)
         if options.name is not None:
             check_folder_name(options.name, "--name")
-        return cls(**{**given, **found, "part": part, "settings": settings_of(options)})
+        given = {**vars(options), **found, "part": part, "settings": settings_of(options)}
+        given["cases"] = AskedCases(**{own.name: given[own.name] for own in fields(AskedCases) if own.name in given})
+        return cls(**{own.name: given[own.name] for own in fields(cls)})
 
 
 def _masks_of(image: Path, mask: Path | None) -> "list[tuple[GivenCase, Path]]":
@@ -213,19 +201,7 @@ def _run(call: _Call, console: Console) -> int:
     bundle, output = _model_of(call, console)
     for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
-    jobs, failures = jobs_of(
-        call.paths,
-        output,
-        bundle.input.channels,
-        console.note,
-        tables=call.tables,
-        each=call.each,
-        name=call.name,
-        channels=call.channel,
-        series=call.series,
-        settings=call.settings,
-        masks=call.masks,
-    )
+    jobs, failures = jobs_of(call.cases, output, bundle.input.channels, console.note)
     found: list[Job | Failure] = [*jobs, *failures]
     if part is not None:
         found = part.share(sorted(found, key=lambda case: case.name))
@@ -267,7 +243,7 @@ def _settled(
     from ..cohort.workers import Setup, settle_on_workers
     from ..inference.engines.choice import engine_of_cases
 
-    rules, settings, console = Rules(call.resume, call.overwrite), call.settings, tally.console
+    rules, settings, console = Rules(call.resume, call.overwrite), call.cases.settings, tally.console
     if call.resume and settings.engine == AUTO:  # a resumed cohort keeps its engine
         settings = replace(settings, engine=engine_of_cases([job.target for job in jobs]) or AUTO)
     if lock is not None:
@@ -276,7 +252,7 @@ def _settled(
     try:
         model = opened_model(bundle, settings.engine, console, settings.device, settings.head)
     except UsageError as error:
-        known = f"The cases there were made with {settings.engine}, but: " if settings != call.settings else ""
+        known = f"The cases there were made with {settings.engine}, but: " if settings != call.cases.settings else ""
         raise UsageError(f"{known}{error}") from error
     return settle_all(jobs, output, model, rules, tally.listening)
 
@@ -315,14 +291,15 @@ def _proposed(call: _Call, bundles: "Sequence[Bundle]") -> "tuple[Bundle, str] |
 
     if len(bundles) == 1:
         return bundles[0], "it is the only one installed"
-    if call.each:
+    asked = call.cases
+    if asked.each:
         return None
-    first = (call.tables.get(call.paths[0]) or find_input(call.paths[0]).cases)[0]
-    series = next((uid for uid in call.series if "=" not in uid), None)
+    first = (asked.tables.get(asked.paths[0]) or find_input(asked.paths[0]).cases)[0]
+    series = next((uid for uid in asked.series if "=" not in uid), None)
     grid = VoxelGrid.of(read_channel(first.numbered.get(0, first.source), series).image)
-    if call.settings.roi is not None:
-        grid = voxel_box(RegionOfInterest.of(call.settings.roi), grid).crop_grid(grid)
-    return proposal(bundles, grid, max(len(first.numbered), 1 + len(call.channel)))
+    if asked.settings.roi is not None:
+        grid = voxel_box(RegionOfInterest.of(asked.settings.roi), grid).crop_grid(grid)
+    return proposal(bundles, grid, max(len(first.numbered), 1 + len(asked.channel)))
 
 
 def _cases_of(table: Path) -> "list[GivenCase]":

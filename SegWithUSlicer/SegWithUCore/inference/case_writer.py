@@ -41,6 +41,7 @@ from ..util.plane_files import ChangedPlanes, Planes, PlaneVolume
 from ..util.progress import Progress, silent
 from ..version import __version__
 from .case_result import CaseResult
+from .model import ModelIdentity
 from .structures import histograms, lowest_and_highest
 from .uncertainty_maps import COMPETES_ABOVE, NOT_ASSESSED, VoxelMaps, not_assessed_value
 
@@ -94,8 +95,7 @@ def _placed_in(result: CaseResult) -> WholeImage | None:
 
 def map_planes(maps: VoxelMaps) -> dict[str, Planes]:
     """Return the maps by name; error probability only if there is fitted calibration."""
-    found = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
-    return {name: planes for name, planes in found.items() if planes is not None}
+    return {name: planes for name in MAPS if (planes := getattr(maps, name)) is not None}
 
 
 def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
@@ -158,11 +158,10 @@ def _write_volumes(
 def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     """Make the content of `case.json`, but for flags and status; `ranges` are those of `map_ranges`."""
     job, source, model = result.job, result.source, result.model
-    bundle, calibration = model.bundle, model.bundle.calibration or {}
     box = result.assessed.box.to_json()
-    flags = None if result.mask else calibration.get("flags")  # limits are those of the model's own segmentations
-    channels = zip(bundle.input.channels, job.files, source.voxels_sha256, strict=True)
-    plugin = model.head.plugin
+    # Limits are those of the model's own segmentations.
+    flags = None if result.mask else (model.bundle.calibration or {}).get("flags")
+    channels = zip(model.bundle.input.channels, job.files, source.voxels_sha256, strict=True)
     return {
         "format": "segwithu-case",
         "format_version": 1,
@@ -179,18 +178,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         **({} if result.mask is None else {"judged": {"file": result.mask.file.path.name, **result.mask.facts}}),
         "not_assessed_value": NOT_ASSESSED,
         "model": {
-            "name": bundle.name,
-            "version": bundle.about["version"],
-            "task": bundle.about["task"],
-            "head": model.head.name,
-            "head_trained": model.head.trained,
-            **({} if plugin is None else {"plugin": {"name": plugin.name, "version": plugin.version}}),
-            "network_sha256": model.network_sha256,
-            "weights_sha256": bundle.weights_sha256,
-            "calibration_sha256": bundle.calibration_sha256,
-            "calibrated": bundle.calibration is not None,
-            "calibration_cases": calibration.get("cases"),
-            "calibrated_with_image": "second_stage" in calibration,
+            **model_facts(model),
             "flags": {name: value for name, value in flags.items() if name != "metrics"} if flags else None,
         },
         "versions": {  # asked of the modules: what Slicer brings need not have package metadata
@@ -210,6 +198,25 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
         "peak_memory_mb": result.peak_memory_mb,
+    }
+
+
+def model_facts(model: ModelIdentity) -> dict[str, Any]:
+    """Return what a case says of its model."""
+    bundle, calibration, plugin = model.bundle, model.bundle.calibration or {}, model.head.plugin
+    return {
+        "name": bundle.name,
+        "version": bundle.about["version"],
+        "task": bundle.about["task"],
+        "head": model.head.name,
+        "head_trained": model.head.trained,
+        **({} if plugin is None else {"plugin": {"name": plugin.name, "version": plugin.version}}),
+        "network_sha256": model.network_sha256,
+        "weights_sha256": bundle.weights_sha256,
+        "calibration_sha256": bundle.calibration_sha256,
+        "calibrated": bundle.calibration is not None,
+        "calibration_cases": calibration.get("cases"),
+        "calibrated_with_image": "second_stage" in calibration,
     }
 
 

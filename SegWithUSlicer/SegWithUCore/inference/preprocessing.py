@@ -3,7 +3,7 @@
 With models of nnU-Net it prepares as nnU-Net does: crop to nonzero voxels, normalise, resample with splines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -72,18 +72,22 @@ def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.n
     if len(channels) != len(spec.channels):
         wanted = ", ".join(spec.channels)
         raise InputError(f"The model wants the channel(s) {wanted}, but {len(channels)} were given.", "other-channels")
-    if spec.nnunet is not None:
-        return _nnunet_input(channels, spec, spec.nnunet)
-    array, working = np.empty((0, 0, 0, 0), np.float32), channels[0]
-    for number, (normalise, image) in enumerate(zip(spec.channel_normalisations, channels, strict=True)):
-        working = to_working_grid(image, spec)
-        normalised = normalise(sitk.GetArrayViewFromImage(working))
+    prepared = _prepared(channels, spec) if spec.nnunet is None else _nnunet_prepared(channels, spec, spec.nnunet)
+    array, grid = np.empty((0, 0, 0, 0), np.float32), channels[0]
+    for number, (channel, grid) in enumerate(prepared):
         if len(channels) == 1:  # no second copy of a large image
-            return normalised[None], working
+            return channel[None], grid
         if not number:
-            array = np.empty((len(channels), *normalised.shape), np.float32)
-        array[number] = normalised
-    return array, working
+            array = np.empty((len(channels), *channel.shape), np.float32)
+        array[number] = channel
+    return array, grid
+
+
+def _prepared(channels: Sequence[sitk.Image], spec: InputSpec) -> Iterator[tuple[np.ndarray, sitk.Image]]:
+    """Resample and normalise channel by channel; yields each with the grid that it lies on."""
+    for normalise, image in zip(spec.channel_normalisations, channels, strict=True):
+        working = to_working_grid(image, spec)
+        yield normalise(sitk.GetArrayViewFromImage(working)), working
 
 
 def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
@@ -179,25 +183,18 @@ def _grid_of(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -
     return grid
 
 
-def _nnunet_input(
+def _nnunet_prepared(
     channels: Sequence[sitk.Image], spec: InputSpec, how: NnunetPreparation
-) -> tuple[np.ndarray, sitk.Image]:
-    """As `network_input`, for channels that are cut to `assessed_box` already."""
+) -> Iterator[tuple[np.ndarray, sitk.Image]]:
+    """As `_prepared`, for channels that are cut to `assessed_box` already."""
     upright = [reorient(image, spec.orientation) for image in channels]
     inside = nonzero_mask([sitk.GetArrayViewFromImage(image) for image in upright])
     size, spacing = working_size(upright[0], spec)
     grid = upright[0] if spec.spacing_mm is None else _grid_of(upright[0], size, spacing)
     old, wanted = upright[0].GetSpacing()[::-1], (spec.spacing_mm or upright[0].GetSpacing())[::-1]
-    found: np.ndarray = np.empty((0, 0, 0, 0), np.float32)
-    for number, (normalise, image) in enumerate(zip(spec.channel_normalisations, upright, strict=True)):
+    for normalise, image in zip(spec.channel_normalisations, upright, strict=True):
         channel = normalise(sitk.GetArrayViewFromImage(image), inside)
-        working = channel if spec.spacing_mm is None else spline_resampled(channel, old, wanted, how)
-        if len(channels) == 1:  # no second copy of a large image
-            return working[None], grid
-        if not number:
-            found = np.empty((len(channels), *working.shape), np.float32)
-        found[number] = working
-    return found, grid
+        yield channel if spec.spacing_mm is None else spline_resampled(channel, old, wanted, how), grid
 
 
 def _zoomed_by_planes(array: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
