@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import SimpleITK as sitk
 
+from .case.case_file import MAP_NAMES
 from .case.case_image import IMAGE_FILE
 from .case.case_regions import label_values, whole_image
 from .inference.case_result import CaseResult, Job
@@ -36,7 +37,7 @@ from .util.progress import Progress, silent
 # One channel: a path, or an image.
 ImageInput: TypeAlias = str | Path | sitk.Image
 INSIST = "unlike_training=True"
-VOLUMES = ("segmentation", "error_probability", "ranking", "calibration")
+VOLUMES = ("segmentation", *MAP_NAMES)
 
 
 def load_model(name_or_folder: str | Path, device: str = AUTO, head: str | None = None, engine: str = AUTO) -> Model:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..models.installed import resolve_model
 from ..util.atomic_files import atomic_folder
 from ..util.strict_json import to_json
 from .arguments import CASES_HELP, add_command, int_between, refuse_if
@@ -105,8 +106,6 @@ def _benchmark(options: argparse.Namespace, console: Console) -> "Benchmark":
     from SegWithULab.benchmark.benchmark import Benchmark
     from SegWithULab.training.dataset import find_cases
     from SegWithULab.training.run_record import hashes_of
-
-    from ..models.installed import resolve_model
 
     names = tuple(BASELINES) if options.baselines is None else options.baselines.split(",")
     for name in names:

@@ -116,9 +116,8 @@ def run_report(options: argparse.Namespace, console: Console) -> int:
     from ..report.case_report import REPORT_FILE, write_report
 
     console.started()
-    refuse_if(
-        ((options.image or options.output) and len(options.cases) > 1, "--image and --output go with one CASE."),
-    )
+    is_one = len(options.cases) == 1
+    refuse_if(((options.image or options.output) and not is_one, "--image and --output go with one CASE."))
     failed = 0
     for folder in options.cases:
         target = options.output or folder / REPORT_FILE

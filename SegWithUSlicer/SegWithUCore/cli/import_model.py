@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..util.atomic_files import exists_error, one_writer
+from ..util.atomic_files import atomic_folder, exists_error, one_writer
 from ..util.errors import OutputError
 from .arguments import CommandParser, add_command, axes, check_folder_name, int_between, refuse_if
 from .console import Console
@@ -129,7 +129,6 @@ def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> N
     from SegWithULab.training.run_folder import RunFolder
 
     from ..models.nnunet_import import head_recipe
-    from ..util.atomic_files import atomic_folder
 
     with atomic_folder(target) as work:
         run = RunFolder(work)

@@ -129,10 +129,8 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
             console.error(entry.trouble)
     flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
     data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
-    text = (
-        f"{_worklist_table(worklist)}\n{counts_text(worklist.entries)}. {worklist.order} {PACE[0].upper()}{PACE[1:]}. "
-    )
-    text += f"Written to {options.output}."
+    text = f"{_worklist_table(worklist)}\n{counts_text(worklist.entries)}. {worklist.order} "
+    text += f"{PACE[0].upper()}{PACE[1:]}. Written to {options.output}."
     console.result(text, {**data, "warnings": worklist.warnings})
     return 1 if broken else 0
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..case.case_file import read_case
 from ..inference.engines import AUTO
 from ..inference.settings import PASSES
+from ..models.installed import find_models, resolve_model, unreadable_folders
 from ..util.atomic_files import one_writer
 from ..util.errors import INTERRUPTED, InputError, OutputError, UsageError
 from ..util.failures import failure_message
@@ -73,12 +74,7 @@ def _add_options(command: CommandParser) -> None:
     flag("--unlike-training", "continue although the image is out of distribution")
     command.add_shared("--network", "--threads")
     add("--part", metavar="I/N", help="only the I-th of N equal shares of the cases, such as 3/8")
-    add(
-        "--workers",
-        type=int_between(1, 10_000),
-        metavar="N",
-        help="share the cases among N workers on this computer",
-    )
+    add("--workers", type=int_between(1, 10_000), metavar="N", help="share the cases among N workers on this computer")
     add("--scheduler", metavar="ADDRESS", help="share the cases among the workers of a Dask scheduler, tcp://HOST:PORT")
 
 
@@ -195,7 +191,6 @@ def _run(call: _Call, console: Console) -> int:
     """Make the case folders of both commands."""
     from ..cohort.jobs import Failure, check_failed_file, jobs_of
     from ..cohort.workers import uses_workers
-    from ..models.installed import unreadable_folders
 
     on_workers, part = uses_workers(call.workers, call.scheduler), call.part
     bundle, output = _model_of(call, console)
@@ -264,8 +259,6 @@ def _model_of(call: _Call, console: Console) -> "tuple[Bundle, Path]":
         UsageError: one of both is missing. No model is run that the user did not name.
         InputError: the first image cannot be read.
     """
-    from ..models.installed import find_models, resolve_model
-
     if call.model is not None:
         if call.output is None:
             raise UsageError("--output is missing: give the folder to write.")
@@ -405,13 +398,11 @@ class _Tally:
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
         data |= {"flags": case["flags"], "light": case["light"]}
         data |= {"worker": settled["worker"]} if "worker" in settled else {}
-        text = summary(case, job.target, settled["refused"])
-        if self._quiet:
-            self.console.result(f"{case['name']}: {case['light']['level']}", data)
-            return
-        self.console.result(
-            text + (next_steps(case, job.target) if self.total == 1 and not settled["refused"] else ""), data
-        )
+        text = f"{case['name']}: {case['light']['level']}"
+        if not self._quiet:
+            text = summary(case, job.target, settled["refused"])
+            text += next_steps(case, job.target) if self.total == 1 and not settled["refused"] else ""
+        self.console.result(text, data)
 
     def failed(self, name: str, given: Path, reason: str, trace: str) -> None:
         """Say why a case failed, and note it in the list."""

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..models.bundle import read_bundle
+from ..models.quality import model_warnings, weaknesses
 from ..util.atomic_files import one_writer
 from ..util.errors import OutputError, UsageError
 from .arguments import CommandParser, add_command, finite_number, refuse_if
@@ -120,9 +122,6 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.pipeline import Pipeline, TrainingJob
     from SegWithULab.training.recipe import read_recipe_json
     from SegWithULab.training.stages import has_left, run_stages
-
-    from ..models.bundle import read_bundle
-    from ..models.quality import model_warnings, weaknesses
 
     asked, output = _plan_options(options), options.output
     drawn = options.recipe is not None and "synthesis" in read_recipe_json(options.recipe)

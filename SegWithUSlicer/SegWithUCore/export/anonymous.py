@@ -25,7 +25,7 @@ from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part
 from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, strongest_tint, write_png
 from ..case.segmentation_file import write_drawn_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
-from ..inference.deviation import JUDGED_KIND, KINDS
+from ..inference.deviation import JUDGED_KIND, KINDS, SEVERITIES, WARNING, Deviation
 from ..io.grid import VoxelGrid
 from ..io.volume import check_file
 from ..models.input_spec import Label
@@ -37,7 +37,6 @@ from ..util.strict_json import schema
 
 # Replaces a value that may not be exported.
 LEFT_OUT = object()
-_SEVERITIES = ("note", "warning", "refused")
 # Warnings other than OOD warnings.
 _KIND_WORDS = {
     MISPLACED_KIND: "Structures are not where the model draws them",
@@ -122,18 +121,14 @@ def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dic
     if content.get("regions") is None:
         return
     regions, text = regions_of_case(folder, case)[0], region_files.regions_text(folder)
-    names = {name for entry in content["structures"] for name in (entry["name"], _plain(entry["name"]))}
+    own = [str(entry["name"]) for entry in content["structures"]]
+    names = {*own, *(str(harmless_cell(name)).replace(";", ",") for name in own)}  # as `regions.csv` has them
     named = {region.structure for region in regions}
     named |= {name for region in regions for one in region.competing for name in (one.truth, one.read_as)}
     if region_files.regions_csv(regions) != text or not named <= names:
         message = f"{folder / region_files.REGIONS_FILE} has other content than regions: run segwithu regions again."
         raise InputError(message, "changed-regions")
     (target / region_files.REGIONS_FILE).write_text(text, encoding="utf-8", newline="")
-
-
-def _plain(name: str) -> str:
-    """Write a structure's name as `regions.csv` has it."""
-    return str(harmless_cell(name)).replace(";", ",")
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:
@@ -181,16 +176,9 @@ def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[st
         structure = structure if isinstance(structure, int) and structure in names else None
         what = kind if kind in KINDS else "something"
         whom = "The image" if structure is None else names[structure]
-        severity = warning["severity"] if warning["severity"] in _SEVERITIES else "warning"
+        severity = warning["severity"] if warning["severity"] in SEVERITIES else WARNING
         message = _KIND_WORDS.get(what, "{whom} is out of distribution: {what}").format(whom=whom, what=what)
-        made.append(
-            {
-                "severity": severity,
-                "message": f"{message} (details were left out for anonymity).",
-                "kind": what,
-                "structure": structure,
-            }
-        )
+        made.append(Deviation(severity, f"{message} (details were left out for anonymity).", what, structure).to_json())
     return made
 
 

@@ -12,12 +12,19 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import FILES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, placed_boxes, write_case
+from ..case.case_file import (
+    DEFAULT_TITLES,
+    FILES,
+    MAP_NAMES,
+    SEGMENTATION_FILE,
+    SEGMENTATION_NRRD_FILE,
+    placed_boxes,
+    write_case,
+)
 from ..case.case_files import file_record
 from ..case.case_image import IMAGE_FILE
 from ..case.case_regions import (
     DATA_PERCENTILE_FILE,
-    ERROR_PROBABILITY_FILE,
     MODEL_PERCENTILE_FILE,
     RUNNER_UP_FILE,
     label_table,
@@ -44,13 +51,6 @@ from .case_result import CaseResult
 from .model import ModelIdentity
 from .structures import histograms, lowest_and_highest
 from .uncertainty_maps import COMPETES_ABOVE, NOT_ASSESSED, VoxelMaps, not_assessed_value
-
-MAPS = {
-    "error_probability": (ERROR_PROBABILITY_FILE, "Error probability"),
-    "ranking": ("ranking.nii.gz", "Ranking map"),
-    "calibration": ("calibration.nii.gz", "Calibration map"),
-}
-"""File and title of each map."""
 
 
 def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False, progress: Progress = silent) -> Path:
@@ -95,7 +95,7 @@ def _placed_in(result: CaseResult) -> WholeImage | None:
 
 def map_planes(maps: VoxelMaps) -> dict[str, Planes]:
     """Return the maps by name; error probability only if there is fitted calibration."""
-    return {name: planes for name in MAPS if (planes := getattr(maps, name)) is not None}
+    return {name: planes for name in MAP_NAMES if (planes := getattr(maps, name)) is not None}
 
 
 def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
@@ -144,7 +144,7 @@ def _write_volumes(
     check(SEGMENTATION_NRRD_FILE)
     for name, planes in maps.items():
         low, high = _window(result, name, ranges[name])
-        write(MAPS[name][0], planes, (ESTIMATES, low, high), not_assessed_value(name, ranges[name][0]))
+        write(f"{name}.nii.gz", planes, (ESTIMATES, low, high), not_assessed_value(name, ranges[name][0]))
     for file, planes in competing.items():
         write(file, planes, LABELS if file == RUNNER_UP_FILE else (ESTIMATES, 0.0, 100.0))
     if result.regions is not None:
@@ -228,10 +228,9 @@ def _window(result: CaseResult, name: str, ends: tuple[float, float]) -> list[fl
 
 def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict[str, Any]:
     window = _window(result, name, ends)
-    file, title = MAPS[name]
     return {
-        "file": file,
-        "title": title,
+        "file": f"{name}.nii.gz",
+        "title": DEFAULT_TITLES[name],
         "unit": "1",
         "window": window,
         "lower_threshold": UNCERTAIN if name == "error_probability" else window[0],

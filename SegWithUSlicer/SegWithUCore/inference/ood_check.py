@@ -5,7 +5,7 @@ what `ood_channels` compares. A *deviation* is one way in which an input differs
 any result. No model can segment some inputs: a header in another unit, few voxels, a segmentation instead of an image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -148,17 +148,17 @@ def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
         text = f"The part to be segmented spans only {triple(extents)} mm ({size} voxels), but {cases}"
         text += f" at least {triple(least)} mm: give a larger image or region of interest."
         found.append(Deviation(REFUSED, text, "field of view"))
-    labels = [_labels(name, image) for name, image in zip(bundle.input.channels, images, strict=True)]
-    return [*found, *(each for each in labels if each is not None)]
+    for channel, image in zip(bundle.input.channels, images, strict=True):
+        found += _labels(channel, image)
+    return found
 
 
-def _labels(channel: str, image: sitk.Image) -> Deviation | None:
+def _labels(channel: str, image: sitk.Image) -> Iterator[Deviation]:
     """Report an image of few different integers, as of a segmentation; one value alone is an empty image."""
     array = sitk.GetArrayViewFromImage(image)
     step = max(1, round((array.size / SAMPLED) ** (1 / 3)))
     values = np.unique(array[::step, ::step, ::step])
-    if not 1 < values.size < FEWEST_VALUES or not np.array_equal(values, np.rint(values)):
-        return None
-    shown = ", ".join(f"{value:g}" for value in values[:4]) + (", ..." if values.size > 4 else "")
-    sentence = f"The {channel} image holds {values.size} different values only ({shown}), as a segmentation does"
-    return Deviation(REFUSED, f"{sentence}: give the image that was segmented.", "grey values")
+    if 1 < values.size < FEWEST_VALUES and np.array_equal(values, np.rint(values)):
+        shown = ", ".join(f"{value:g}" for value in values[:4]) + (", ..." if values.size > 4 else "")
+        sentence = f"The {channel} image holds {values.size} different values only ({shown}), as a segmentation does"
+        yield Deviation(REFUSED, f"{sentence}: give the image that was segmented.", "grey values")

@@ -101,7 +101,9 @@ def _apart(rois: dict[str, RegionOfInterest]) -> dict[str, RegionOfInterest]:
 
 def register(template: Template, image: sitk.Image) -> tuple[sitk.AffineTransform, float]:
     """Find the affine transform from template to image (LPS), and their mutual information."""
-    fine = _scaled(_resampled(image, FINE_MM))
+    fine = _resampled(image, FINE_MM)
+    low, high = np.percentile(sitk.GetArrayViewFromImage(fine), [1, 99.5])
+    fine = sitk.Clamp((fine - float(low)) / max(float(high - low), 1e-6), sitk.sitkFloat32, 0.0, 1.0)
     coarse, coarse_template = _resampled(fine, COARSE_MM), _resampled(template.image, COARSE_MM)
     coarse_mask = sitk.Cast(_resampled(template.mask, COARSE_MM) > 0.5, sitk.sitkUInt8)
     centre = _centre_of_mass(sitk.Cast(template.mask, sitk.sitkFloat32))
@@ -143,12 +145,6 @@ def _resampled(image: sitk.Image, mm: float) -> sitk.Image:
     origin = np.array(image.GetOrigin()) + direction @ ((mm - spacing) / 2)
     grid = (origin.tolist(), [mm] * 3, image.GetDirection(), 0.0, sitk.sitkFloat32)
     return sitk.Resample(work, size, sitk.Transform(), sitk.sitkLinear, *grid)
-
-
-def _scaled(image: sitk.Image) -> sitk.Image:
-    """Bring the percentiles 1 and 99.5 to 0 and 1."""
-    low, high = np.percentile(sitk.GetArrayViewFromImage(image), [1, 99.5])
-    return sitk.Clamp((image - float(low)) / max(float(high - low), 1e-6), sitk.sitkFloat32, 0.0, 1.0)
 
 
 def _centre_of_mass(image: sitk.Image) -> np.ndarray:
