@@ -188,15 +188,9 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
     if options.name is not None:
         check_folder_name(options.name, "--name")
     cases = _cases(options)
-    plan = plan_folds(
-        options.folder,
-        Path(options.dataset),
-        {name: case.group for name, case in cases.items()},
-        options.checkpoint,
-        first=options.fold,
-        splits=options.splits,
-        all_unseen=options.unseen,
-    )
+    trained = (options.folder, Path(options.dataset), {name: case.group for name, case in cases.items()})
+    asked = {"first": options.fold, "splits": options.splits, "all_unseen": options.unseen}
+    plan = plan_folds(*trained, options.checkpoint, **asked)
     first = read_nnunet_folder(options.folder, plan.folds[0].network, **_reading(options))
     used = {name for fold in plan.folds for name in (*fold.seen, *fold.unseen)}
     cases = {name: case for name, case in cases.items() if name in used}

@@ -69,16 +69,10 @@ def _plan_options(options: argparse.Namespace) -> "PlanOptions":
         if not value.strip().isdecimal() or not name.strip() or int(value) in labels:
             raise UsageError(f'--label is {text!r}: give each value one name, such as 1="left atrium".', "wrong-usage")
         labels[int(value)] = name.strip()
-    return PlanOptions(
-        options.name or options.output.resolve().name,
-        options.modality,
-        labels,
-        options.spacing,
-        options.hours,
-        options.patient_pattern,
-        options.leave_out_bad,
-        options.different_patients,
-    )
+    same = ("modality", "hours", "patient_pattern", "leave_out_bad", "different_patients")
+    given = {name: getattr(options, name) for name in same}
+    name = options.name or options.output.resolve().name
+    return PlanOptions(name, labels=labels, spacing_mm=options.spacing, **given)
 
 
 def run_plan(options: argparse.Namespace, console: Console) -> int:

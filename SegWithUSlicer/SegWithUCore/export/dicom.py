@@ -11,14 +11,7 @@ import SimpleITK as sitk
 from ..case.case_file import SEGMENTATION_FILE, read_case
 from ..case.case_files import case_volume
 from ..case.case_folders import REVIEWED_PATTERN
-from ..case.case_image import (
-    OTHER_IMAGE,
-    OutsideError,
-    channel_hash,
-    checked_image,
-    series_with_voxels,
-    trusted_source,
-)
+from ..case.case_image import OTHER_IMAGE, OutsideError, channel_hash, checked_image, series_with_voxels, trusted_source
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.region_files import REGION_LABELS_FILE
 from ..case.segmentation_file import read_segments, reviewed_name

@@ -12,24 +12,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import (
-    DEFAULT_TITLES,
-    FILES,
-    MAP_NAMES,
-    SEGMENTATION_FILE,
-    SEGMENTATION_NRRD_FILE,
-    placed_boxes,
-    write_case,
-)
+from ..case.case_file import DEFAULT_TITLES, FILES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, placed_boxes, write_case
 from ..case.case_files import file_record
 from ..case.case_image import IMAGE_FILE
-from ..case.case_regions import (
-    DATA_PERCENTILE_FILE,
-    MODEL_PERCENTILE_FILE,
-    RUNNER_UP_FILE,
-    label_table,
-    write_regions,
-)
+from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUNNER_UP_FILE, label_table, write_regions
 from ..case.pictures import PREVIEW_FILE, Grid, Shown, WholeImage, can_draw, preview, strongest_tint, write_png
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
@@ -95,7 +81,7 @@ def _placed_in(result: CaseResult) -> WholeImage | None:
 
 def map_planes(maps: VoxelMaps) -> dict[str, Planes]:
     """Return the maps by name; error probability only if there is fitted calibration."""
-    return {name: planes for name in MAP_NAMES if (planes := getattr(maps, name)) is not None}
+    return {name: planes for name in DEFAULT_TITLES if (planes := getattr(maps, name)) is not None}
 
 
 def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:

@@ -12,17 +12,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..io.grid import VoxelGrid
+from ..models import proposal
 from ..models.bundle import LEAST_HEAD_MM, Bundle
-from ..models.proposal import (
-    REFUSED_FACTOR,
-    WARNED_FACTOR,
-    extents_mm,
-    is_larger,
-    is_smaller,
-    mm_range,
-    reoriented,
-    triple,
-)
+from ..models.proposal import mm_range, reoriented, triple
 from ..models.quality import IMAGE_QUALITY
 from .deviation import REFUSED, WARNING, Deviation, is_refused
 from .image_features import ImageFeatures, image_features, reorient_axes, reorient_cells
@@ -62,7 +54,7 @@ def deviations_of_features(
     if reference is None:
         return []
     seen, orientation = reoriented(grid, bundle.input.orientation), bundle.input.orientation
-    extents = extents_mm(grid, bundle)
+    extents = proposal.extents_mm(grid, bundle)
     size, voxels = _field_of_view(extents, bundle), _spacing(seen.spacing, bundle)
     found = [check for check in (size, voxels) if check is not None]
     if is_refused(found):
@@ -99,11 +91,11 @@ def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None
         wanted = f"'{bundle.name}' needs a whole head, {LEAST_HEAD_MM:g} mm or more each way: give the whole image."
         return Deviation(REFUSED, f"{given} {wanted}", kind) if min(extents) < LEAST_HEAD_MM else None
     given += f" the {bundle.ood_reference['cases']} training cases of '{bundle.name}' span {mm_range(span)} mm"
-    if is_larger(extents, bundle, REFUSED_FACTOR):
+    if proposal.is_larger(extents, bundle, proposal.REFUSED_FACTOR):
         return Deviation(REFUSED, f"{given}: give a region of interest of about that size around the structure.", kind)
-    if is_larger(extents, bundle, WARNED_FACTOR):
+    if proposal.is_larger(extents, bundle, proposal.WARNED_FACTOR):
         return Deviation(WARNING, f"{given}: a smaller region of interest is safer.", kind)
-    if is_smaller(extents, bundle, WARNED_FACTOR):
+    if proposal.is_smaller(extents, bundle, proposal.WARNED_FACTOR):
         return Deviation(WARNING, f"{given}: a larger region of interest is safer.", kind)
     return None
 
@@ -142,7 +134,7 @@ def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
         text = f"The voxels are {triple(seen.spacing)} mm, but those of {cases} about {triple(span['low'])} mm"
         text += ": correct the spacing, which seems to have another unit than millimetres."
         found.append(Deviation(REFUSED, text, "spacing"))
-    extents = extents_mm(VoxelGrid.of(images[0]), bundle)
+    extents = proposal.extents_mm(VoxelGrid.of(images[0]), bundle)
     if any(extent < low / TINY_FACTOR for extent, low in zip(extents, least, strict=True)):
         size = " x ".join(str(voxels) for voxels in images[0].GetSize())
         text = f"The part to be segmented spans only {triple(extents)} mm ({size} voxels), but {cases}"

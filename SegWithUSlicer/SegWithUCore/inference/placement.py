@@ -19,6 +19,7 @@ from ..io.volume import ras_to_lps, read_volume, reorient
 from ..models.bundle import RESTORE, Placement, check_hash, file_sha256
 from ..util.errors import InputError
 from ..util.input_files import regular_file
+from .preprocessing import grid_within
 
 COARSE_MM, FINE_MM = 8.0, 4.0
 TURNS_DEGREES = (25.0, -25.0)
@@ -101,9 +102,7 @@ def _apart(rois: dict[str, RegionOfInterest]) -> dict[str, RegionOfInterest]:
 
 def register(template: Template, image: sitk.Image) -> tuple[sitk.AffineTransform, float]:
     """Find the affine transform from template to image (LPS), and their mutual information."""
-    fine = _resampled(image, FINE_MM)
-    low, high = np.percentile(sitk.GetArrayViewFromImage(fine), [1, 99.5])
-    fine = sitk.Clamp((fine - float(low)) / max(float(high - low), 1e-6), sitk.sitkFloat32, 0.0, 1.0)
+    fine = _scaled(_resampled(image, FINE_MM))
     coarse, coarse_template = _resampled(fine, COARSE_MM), _resampled(template.image, COARSE_MM)
     coarse_mask = sitk.Cast(_resampled(template.mask, COARSE_MM) > 0.5, sitk.sitkUInt8)
     centre = _centre_of_mass(sitk.Cast(template.mask, sitk.sitkFloat32))
@@ -141,10 +140,14 @@ def _resampled(image: sitk.Image, mm: float) -> sitk.Image:
     if (spacing < mm).any():
         work = sitk.SmoothingRecursiveGaussian(work, [0.4 * mm if own < mm else 1e-3 for own in spacing])
     size = [max(4, int(np.ceil(count * own / mm))) for count, own in zip(image.GetSize(), spacing, strict=True)]
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    origin = np.array(image.GetOrigin()) + direction @ ((mm - spacing) / 2)
-    grid = (origin.tolist(), [mm] * 3, image.GetDirection(), 0.0, sitk.sitkFloat32)
-    return sitk.Resample(work, size, sitk.Transform(), sitk.sitkLinear, *grid)
+    grid = grid_within(image, size, [mm] * 3)
+    return sitk.Resample(work, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+
+
+def _scaled(image: sitk.Image) -> sitk.Image:
+    """Bring the percentiles 1 and 99.5 to 0 and 1."""
+    low, high = np.percentile(sitk.GetArrayViewFromImage(image), [1, 99.5])
+    return sitk.Clamp((image - float(low)) / max(float(high - low), 1e-6), sitk.sitkFloat32, 0.0, 1.0)
 
 
 def _centre_of_mass(image: sitk.Image) -> np.ndarray:

@@ -31,7 +31,7 @@ def to_working_grid(image: sitk.Image, spec: InputSpec, labels: bool = False) ->
     if size == upright.GetSize() and np.allclose(upright.GetSpacing(), spacing, rtol=SPACING_TOLERANCE):
         return upright
     how = sitk.sitkNearestNeighbor if labels else sitk.sitkLinear
-    grid = _grid_of(upright, size, spacing)
+    grid = grid_within(upright, size, spacing)
     return sitk.Resample(upright, grid, sitk.Transform(), how, 0.0, upright.GetPixelID(), True)
 
 
@@ -172,15 +172,13 @@ def thick_axis(spacing: Sequence[float], wanted: Sequence[float], separate: bool
     return coarsest[0] if len(coarsest) == 1 else None
 
 
-def _grid_of(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -> sitk.Image:
+def grid_within(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -> sitk.Image:
     """Make an empty image of that size and spacing; the outer faces of the first voxels are those of `image`."""
     old, new = np.asarray(image.GetSpacing()), np.asarray(spacing)
     shift = np.asarray(image.GetDirection()).reshape(3, 3) @ ((new - old) / 2)
-    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
-    grid.SetSpacing([float(v) for v in new])
-    grid.SetOrigin([float(v) for v in np.asarray(image.GetOrigin()) + shift])
-    grid.SetDirection(image.GetDirection())
-    return grid
+    (i, j, k), origin = (int(n) for n in size), np.asarray(image.GetOrigin()) + shift
+    grid = VoxelGrid((i, j, k), tuple(new.tolist()), tuple(origin.tolist()), image.GetDirection())
+    return grid.put_on(sitk.Image(grid.size, sitk.sitkUInt8))
 
 
 def _nnunet_prepared(
@@ -190,7 +188,7 @@ def _nnunet_prepared(
     upright = [reorient(image, spec.orientation) for image in channels]
     inside = nonzero_mask([sitk.GetArrayViewFromImage(image) for image in upright])
     size, spacing = working_size(upright[0], spec)
-    grid = upright[0] if spec.spacing_mm is None else _grid_of(upright[0], size, spacing)
+    grid = upright[0] if spec.spacing_mm is None else grid_within(upright[0], size, spacing)
     old, wanted = upright[0].GetSpacing()[::-1], (spec.spacing_mm or upright[0].GetSpacing())[::-1]
     for normalise, image in zip(spec.channel_normalisations, upright, strict=True):
         channel = normalise(sitk.GetArrayViewFromImage(image), inside)

@@ -16,15 +16,7 @@ from ..case.case_files import regions_of_case
 from ..case.case_folders import case_folders, checked_file
 from ..util import errors
 from ..util.atomic_files import atomic_file, remove_leftovers
-from ..util.errors import (
-    InputError,
-    OutputError,
-    SegWithUError,
-    UsageError,
-    naming,
-    os_errors_named,
-    wrong_values_named,
-)
+from ..util.errors import InputError, OutputError, SegWithUError, UsageError, naming, os_errors_named
 from ..util.folder_entries import NOT_OPENABLE
 from ..util.input_files import read_bounded
 from ..util.strict_json import read_json_object, typed
@@ -153,7 +145,8 @@ def _sorted_out(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _identity(folder: Path) -> Identity:
     case = read_case(folder)
-    with wrong_values_named(folder, "segment it again", problem="has no regions that a review could belong to"):
+    problem = "has no regions that a review could belong to"
+    with errors.wrong_values_named(folder, "segment it again", problem=problem):
         voxels = tuple(str(channel["voxels_sha256"]) for channel in case["input"]["channels"])
         return Identity(voxels, str(case["model"]["weights_sha256"]), regions_of_case(folder, case)[1])
 
