@@ -13,7 +13,6 @@ from .console import Console
 
 if TYPE_CHECKING:
     from SegWithULab.evaluation.adopt import Adoption
-    from SegWithULab.training.dataset import Case
 
     from ..models.nnunet_import import NnunetFolder
 
@@ -181,13 +180,16 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
     """Check everything that can be checked before work begins."""
     from SegWithULab.evaluation.adopt import Adoption
     from SegWithULab.evaluation.adopt_folds import plan_folds
-    from SegWithULab.training.dataset import check_channels
+    from SegWithULab.training.dataset import check_channels, find_cases
+    from SegWithULab.training.plan import patients_by_name
 
     from ..models.nnunet_import import read_nnunet_folder
 
     if options.name is not None:
         check_folder_name(options.name, "--name")
-    cases = _cases(options)
+    found = find_cases(options.dataset)
+    patients = patients_by_name([case.name for case in found], options.patient_pattern)
+    cases = {case.name: replace(case, patient=case.patient or patients[case.name]) for case in found}
     trained = (options.folder, Path(options.dataset), {name: case.group for name, case in cases.items()})
     asked = {"first": options.fold, "splits": options.splits, "all_unseen": options.unseen}
     plan = plan_folds(*trained, options.checkpoint, **asked)
@@ -210,15 +212,6 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
         epochs=options.epochs,
         hashes=not options.no_hashes,
     ), first
-
-
-def _cases(options: argparse.Namespace) -> "dict[str, Case]":
-    from SegWithULab.training.dataset import find_cases
-    from SegWithULab.training.plan import patients_by_name
-
-    found = find_cases(options.dataset)
-    patients = patients_by_name([case.name for case in found], options.patient_pattern)
-    return {case.name: replace(case, patient=case.patient or patients[case.name]) for case in found}
 
 
 def _notes(job: "Adoption") -> list[str]:
