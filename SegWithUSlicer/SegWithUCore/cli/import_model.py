@@ -98,7 +98,7 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
     import-nnunet nnUNet_results/Dataset004_Hippocampus --output hippocampus_nnunet
     """
     console.started()
-    from ..models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle
+    from ..models.nnunet_import import about_of, head_recipe, read_nnunet_folder, write_nnunet_bundle
 
     output, run_folder = options.output, options.run_folder
     refuse_if((output is None and run_folder is None, "Give --output for a bundle, --run for a training run, or both."))
@@ -113,7 +113,13 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
         bundle = write_nnunet_bundle(folder, about, output, options.overwrite)
         console.result(f"{bundle.name}, not calibrated, in {output}", {"bundle": str(output)})
     if run_folder is not None:
-        _start_run(folder, about, run_folder)
+        from SegWithULab.training.recipe import recipe_from_json
+        from SegWithULab.training.run_folder import RunFolder
+
+        with atomic_folder(run_folder) as work:
+            run = RunFolder(work)
+            run.start(recipe_from_json(head_recipe(folder, about), folder.source), {"backbone_source": folder.source})
+            run.save_best("backbone", folder.weights)
         text = f"backbone of {folder.source} in {run_folder}; continue with train-head"
         console.result(text, {"run": str(run_folder)})
     return 0
@@ -121,18 +127,6 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("configuration", "checkpoint", "orientation", "modality")}
-
-
-def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> None:
-    from SegWithULab.training.recipe import recipe_from_json
-    from SegWithULab.training.run_folder import RunFolder
-
-    from ..models.nnunet_import import head_recipe
-
-    with atomic_folder(target) as work:
-        run = RunFolder(work)
-        run.start(recipe_from_json(head_recipe(folder, about), folder.source), {"backbone_source": folder.source})
-        run.save_best("backbone", folder.weights)
 
 
 def run_adopt(options: argparse.Namespace, console: Console) -> int:
