@@ -5,7 +5,7 @@ SimpleITK. Images are segmented by the code of `segwithu segment`; nothing is wr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import SimpleITK as sitk
 
+from .case.case_file import MAP_NAMES
 from .case.case_image import IMAGE_FILE
 from .case.case_regions import label_values, whole_image
 from .inference.case_result import CaseResult, Job
@@ -35,7 +36,8 @@ from .util.progress import Progress, silent
 
 # One channel: a path, or an image.
 ImageInput: TypeAlias = str | Path | sitk.Image
-VOLUMES = ("segmentation", "error_probability", "ranking", "calibration")
+INSIST = "unlike_training=True"
+VOLUMES = ("segmentation", *MAP_NAMES)
 
 
 def load_model(name_or_folder: str | Path, device: str = AUTO, head: str | None = None, engine: str = AUTO) -> Model:
@@ -84,13 +86,16 @@ def segment_image(
         InputError: an image is unusable, has the wrong channels, or is out of distribution.
         UsageError: no region of interest, or an option that does not go with the image.
     """
-    channels = list(image) if isinstance(image, list | tuple) else [image]
+    settings = _run_settings(settings, roi, unlike_training)
+    channels, images = list(image) if isinstance(image, list | tuple) else [image], dict[Path, sitk.Image]()
     if all(isinstance(channel, str | Path) for channel in channels):
-        given = _given_files([Path(str(channel)) for channel in channels], model.bundle, series)
+        job = _job_of_files([Path(str(channel)) for channel in channels], model.bundle, series)
     else:
-        given = _given_images(channels, model.bundle)
-    job = given.job(settings, roi, unlike_training)
-    return SegmentationResult(compute_case(job, model, progress, given.images), given.images)
+        images = _checked_images(channels, model.bundle)
+        job = Job("image", list(images), Path())
+        settings = replace(settings, include_image=True)
+    job = replace(job, settings=settings, insist_option=INSIST)
+    return SegmentationResult(compute_case(job, model, progress, images), images)
 
 
 class SegmentationResult:
@@ -182,34 +187,15 @@ class SegmentationResult:
         return f"<SegmentationResult: {found}; {len(self.regions)} regions, {len(self.warnings)} warnings>"
 
 
-@dataclass(frozen=True)
-class _Given:
-    """The channels of one case.
-
-    Attributes:
-        name: of the case.
-        files: of each channel; of images from memory what messages call them.
-        series: see `Job`.
-        images: those from memory, by `files`.
-    """
-
-    name: str
-    files: Sequence[Path]
-    series: Sequence[str | None] = ()
-    images: Mapping[Path, sitk.Image] = field(default_factory=dict)
-
-    def job(self, settings: RunSettings, roi: Sequence[float] | None, unlike_training: bool) -> Job:
-        """Make the job of a run that writes nothing; region and insistence win over those of the settings."""
-        if roi is not None:
-            settings = replace(settings, roi=tuple(roi))  # type: ignore[arg-type]  # it checks that they are six
-        insists, holds = unlike_training or settings.unlike_training, bool(self.images) or settings.include_image
-        settings = replace(settings, unlike_training=insists, include_image=holds)
-        insist_option = "unlike_training=True"
-        return Job(self.name, self.files, Path(), settings, series=self.series, insist_option=insist_option)
+def _run_settings(settings: RunSettings, roi: Sequence[float] | None, unlike_training: bool) -> RunSettings:
+    """Return the settings of a run; region and insistence that are given apart win."""
+    if roi is not None:
+        settings = replace(settings, roi=tuple(roi))  # type: ignore[arg-type]  # it checks that they are six
+    return replace(settings, unlike_training=unlike_training or settings.unlike_training)
 
 
-def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _Given:
-    """Find the channels of a case in files.
+def _job_of_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> Job:
+    """Find the channels of a case in files, for a run that writes nothing.
 
     Raises:
         InputError: as `find_input` and `channel_inputs`, or the number of channels is not the model's.
@@ -220,17 +206,18 @@ def _given_files(paths: Sequence[Path], bundle: Bundle, series: str | None) -> _
             message = "series= is valid for a single path only: for several channels give the folder of each series."
             raise UsageError(message)
         _check_count(len(paths), bundle)
-        return _Given(case_name(paths[0]), paths)
+        return Job(case_name(paths[0]), paths, Path())
     cases = find_input(paths[0]).cases
     if len(cases) != 1:
         raise UsageError(f"{paths[0]} holds {len(cases)} cases: give the files of one.")
     inputs = channel_inputs(cases[0], [], [] if series is None else [series], bundle.input.channels)
     _check_count(len(inputs), bundle)
-    return _Given(cases[0].name, [each.path for each in inputs], [each.series for each in inputs])
+    uids = [each.series for each in inputs]
+    return Job(cases[0].name, [each.path for each in inputs], Path(), series=uids)
 
 
-def _given_images(images: Sequence[ImageInput], bundle: Bundle) -> _Given:
-    """Check the channels of a case in memory as files are checked.
+def _checked_images(images: Sequence[ImageInput], bundle: Bundle) -> dict[Path, sitk.Image]:
+    """Check the channels of a case in memory as files are checked; returns them by what messages call them.
 
     Raises:
         InputError: an image that would be refused as a file, too, or another number of channels than the model's.
@@ -244,7 +231,7 @@ def _given_images(images: Sequence[ImageInput], bundle: Bundle) -> _Given:
             raise UsageError(f"{type(image).__name__} is not an image: give paths or SimpleITK images.")
         check_grid(source, image)
         checked[source] = checked_volume(source, image)
-    return _Given("image", list(checked), images=checked)
+    return checked
 
 
 def _check_count(given: int, bundle: Bundle) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SegWithUCore.api import SegmentationResult, _given_files
+from SegWithUCore.api import INSIST, SegmentationResult, _job_of_files, _run_settings
 from SegWithUCore.inference.given_mask import MaskFile
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.segment import compute_case
@@ -46,8 +46,9 @@ def judge(
         UsageError: an option that does not go with the image.
     """
     paths = [image] if isinstance(image, str | Path) else image
-    given = _given_files([Path(path) for path in paths], model.bundle, series)
-    job = replace(given.job(settings, roi, unlike_training), mask=MaskFile(Path(mask), dict(labels or {})))
+    job = _job_of_files([Path(path) for path in paths], model.bundle, series)
+    settings, own = _run_settings(settings, roi, unlike_training), MaskFile(Path(mask), dict(labels or {}))
+    job = replace(job, settings=settings, insist_option=INSIST, mask=own)
     return SegmentationResult(compute_case(job, model, progress), {})
 
 

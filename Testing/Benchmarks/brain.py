@@ -491,7 +491,7 @@ def added(model: Model, folder: Path, names: Sequence[str]) -> dict[str, Any]:
         for name in held:
             seen = read(name)
             given = seen.case.prediction
-            chance = error_probability(after, seen.case.view, given.logits, given.head_maps)
+            chance = error_probability(after, seen.case.view, given.logits, given)
             rows.append({"brain": name, **figures(seen, chance, model.bundle.labels)})
             print("added", name, rows[-1]["expected"], rows[-1]["wrong"], flush=True)
     return {"rows": rows, "fits": messages}

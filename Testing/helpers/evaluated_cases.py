@@ -37,9 +37,8 @@ def made_up(seed: int, flawless: bool = False) -> tuple[Prediction, np.ndarray]:
     classes = order[0].astype(np.uint8)
     ranking = (-np.log(np.sort(chances, 0)[-1]) + 0.05 * generator.normal(size=SHAPE)).astype(np.float32)
     calibration = generator.random(SHAPE).astype(np.float32)
-    prediction = Prediction(
-        logits, classes, order[1].astype(np.uint8), calibration, ranking, calibration, calibration, 3.0
-    )
+    maps = (classes, order[1].astype(np.uint8), ranking, calibration, calibration, calibration)
+    prediction = Prediction(*maps, logits, 3.0)
     return prediction, classes.astype(np.int16) if flawless else truth.astype(np.int16)
 
 

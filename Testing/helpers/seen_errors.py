@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
 from SegWithUCore.inference.prediction import NetworkView, Prediction
+from SegWithUCore.io.grid import VoxelGrid
 from SegWithULab.calibration.cases import CalibrationCase
 from SegWithULab.training.dataset import Case
 
@@ -30,7 +32,8 @@ def predicted(*_: Any, told: float = 3, worse: float = 0) -> Iterator[Calibratio
         odds = -2 * np.abs(edge)
         wrong = random.random(SHAPE) < 1 / (1 + np.exp(-odds - worse))
         image = (random.normal(size=SHAPE) + told * wrong).astype(np.float32)
-        flat, view = np.ones(SHAPE, np.float32), NetworkView(image[None], (0, 1, 2), (1.0,) * 3, (1.0,) * 3)
+        grid = VoxelGrid.of(sitk.GetImageFromArray(image))
+        flat, view = np.ones(SHAPE, np.float32), NetworkView(image[None], grid, grid)
         ranking = odds.astype(np.float32)
-        found = Prediction(logits, classes, 1 - classes, flat, ranking, flat, flat, 1.0, view=view)
+        found = Prediction(classes, 1 - classes, ranking, flat, flat, flat, logits, 1.0, view=view)
         yield CalibrationCase(found, np.where(wrong, 1 - classes, classes), CASES[seed].group)

@@ -1,11 +1,11 @@
 """`segwithu benchmark`: every usual baseline on one frozen segmentation."""
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..models.installed import resolve_model
 from ..util.atomic_files import atomic_folder
 from ..util.strict_json import to_json
 from .arguments import CASES_HELP, add_command, int_between, refuse_if
@@ -15,8 +15,6 @@ from .evaluate import parsed_band
 
 if TYPE_CHECKING:
     from SegWithULab.benchmark.benchmark import Benchmark
-    from SegWithULab.calibration.cross_validation import Fold
-    from SegWithULab.training.dataset import Case
 
 # Name of the files that are written.
 NAME = "baselines"
@@ -72,30 +70,24 @@ def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Con
     """Let baselines learn from training cases, too.
 
     Raises:
-        UsageError: none of them would; a case is among the others, too.
+        UsageError: none of them would; a case is among the others, too; a network has seen a test case.
     """
     from SegWithULab.benchmark.baselines import fold_backbones
+    from SegWithULab.training.run_record import known_to, voxel_hashes
 
     learns = any(baseline.learns_from_folds for baseline in benchmark.chosen.baselines)
     refuse_if((not learns, "None of the baselines learns from --folds: leave it out, or add one, such as image-trees."))
     fitting, bundle = benchmark.fitting, benchmark.backbone.bundle
     others = {"--cases": benchmark.cases, "--calibration": fitting.calibration}
     folds = given_folds(options, bundle, others, console)
-    _check_unseen(benchmark.cases, folds)
+    hashes = dict(zip(voxel_hashes(benchmark.cases), (case.name for case in benchmark.cases), strict=True))
+    for fold in folds:  # a network has seen a test case, if only to choose its epoch
+        seen = [hashes[sha256] for role in known_to(fold.run).values() for sha256 in role if sha256 in hashes]
+        refuse_if((seen, f"{fold.run.path} has seen {len(seen)} of the test cases, such as {', '.join(seen[:1])}."))
     check = (bundle.calibration or {}).get("second_stage_check") or {}
     if not (check.get("out_of_fold") or {}).get("taken"):
         console.note(f"The second stage of {bundle.name} is fitted on fewer cases than the baselines, without --folds.")
     benchmark.fitting = replace(fitting, folds=fold_backbones(folds))
-
-
-def _check_unseen(test: "Sequence[Case]", folds: "Sequence[Fold]") -> None:
-    """Refuse networks that have seen a test case, if only to choose their epoch."""
-    from SegWithULab.training.run_record import known_to, voxel_hashes
-
-    hashes = dict(zip(voxel_hashes(test), (case.name for case in test), strict=True))
-    for fold in folds:
-        seen = [hashes[sha256] for role in known_to(fold.run).values() for sha256 in role if sha256 in hashes]
-        refuse_if((seen, f"{fold.run.path} has seen {len(seen)} of the test cases, such as {', '.join(seen[:1])}."))
 
 
 def _benchmark(options: argparse.Namespace, console: Console) -> "Benchmark":
@@ -105,8 +97,6 @@ def _benchmark(options: argparse.Namespace, console: Console) -> "Benchmark":
     from SegWithULab.benchmark.benchmark import Benchmark
     from SegWithULab.training.dataset import find_cases
     from SegWithULab.training.run_record import hashes_of
-
-    from ..models.installed import resolve_model
 
     names = tuple(BASELINES) if options.baselines is None else options.baselines.split(",")
     for name in names:

@@ -8,6 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..inference.engines import OPENVINO, TORCH
+from ..models.installed import resolve_model
+from ..models.quality import model_warnings, site_message
 from ..util.atomic_files import one_writer
 from ..util.errors import UsageError
 from .arguments import CASES_HELP, add_command, refuse_if
@@ -65,14 +67,16 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     calibrate -m models/imported --cases mine.csv:calibration -o models/calibrated
     calibrate -m hippocampus --add mine.csv:calibration -o hippocampus_here
     """
+    from SegWithULab.calibration.corrected import added_cases
     from SegWithULab.training.dataset import find_cases
-
-    from ..models.quality import model_warnings, site_message
 
     console.started()
     _check_options(options)
     with one_writer(options.output, options.overwrite), TemporaryDirectory() as work:
-        cases = find_cases(options.cases) if options.cases else _added_cases(options, work)
+        if options.cases:
+            cases = find_cases(options.cases)
+        else:
+            cases = added_cases(options.add, resolve_model(options.model), Path(work))
         if options.cases and len(cases) < FEW_CASES:
             console.note(
                 f"Warning: {len(cases)} calibration cases are few, so the calibration can be far off: give 20."
@@ -102,14 +106,6 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _added_cases(options: argparse.Namespace, work: str) -> "Sequence[Case]":
-    from SegWithULab.calibration.corrected import added_cases
-
-    from ..models.installed import resolve_model
-
-    return added_cases(options.add, resolve_model(options.model), Path(work))
-
-
 def _check_options(options: argparse.Namespace) -> None:
     is_run = options.folder is not None
     adds, has_folds = options.add is not None, options.folds is not None
@@ -125,8 +121,6 @@ def _check_options(options: argparse.Namespace) -> None:
 def _calibrated(options: argparse.Namespace, cases: "Sequence[Case]", console: Console) -> "Calibrated":
     """Calibrate the run or the model."""
     from SegWithULab.calibration.bundles import calibrate_model, calibrate_run
-
-    from ..models.installed import resolve_model
 
     heads_of = resolve_model(options.heads_of) if options.heads_of else None
     if options.folder is None:
@@ -175,7 +169,6 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
 
     from ..calibration.error_counts import LEVELS, patient_counts, reading
     from ..models.bundle_files import verify_weights
-    from ..models.installed import resolve_model
 
     console.started()
     bundle = resolve_model(options.model)

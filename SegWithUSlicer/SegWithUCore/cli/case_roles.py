@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..models.installed import resolve_model
 from .arguments import refuse_if
 from .console import Console
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def prepared_of(
-    train_source: str, select_source: str, recipe: "Recipe", console: Console
+    options: argparse.Namespace, recipe: "Recipe", console: Console
 ) -> "tuple[Sequence[PreparedCase], Sequence[PreparedCase]]":
     """Read training and validation cases as a network wants them."""
     from SegWithULab.training.dataset import check_channels, find_cases, prepare
@@ -27,7 +28,7 @@ def prepared_of(
 
     spec, synthesiser = recipe.input, synthesiser_of(recipe)
     draw = None if synthesiser is None else synthesiser.first_draw
-    train, select = (find_cases(source, synthesiser is not None) for source in (train_source, select_source))
+    train, select = (find_cases(source, synthesiser is not None) for source in (options.cases, options.select))
     both = {case.name for case in train} & {case.name for case in select}
     refuse_if((both, f"{len(both)} cases, such as {min(both, default='')}, are in --cases and --select."))
     check_channels([*train, *select], spec)
@@ -53,7 +54,6 @@ def calibration_record(
         given = hashes_of(cases, console.note, progress)
     hashes = None if options.no_hashes else given
     if options.folder is None:  # no torch is needed
-        from ..models.installed import resolve_model
         from ..models.training_record import TrainingRecord, read_record
 
         kept = read_record(resolve_model(options.model).folder) or TrainingRecord()

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TextIO
 
-from ..util.errors import code_of
+from ..util.errors import SegWithUError, code_of
+from ..util.failures import failure_message
 from ..util.progress import Progress, TimeLeft
 
 # Without a terminal (log files, CI) one line in this time shows that work continues.
@@ -34,10 +35,14 @@ class Console:
     Args:
         as_json: one JSON object a line on stdout instead of words.
         out, err: streams.
+
+    Attributes:
+        failures: cases that failed, see `case_by_case`.
     """
 
     def __init__(self, as_json: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.as_json = as_json
+        self.failures = 0
         self._line = ""
         self.on_cancel: Callable[[], object] = partial(self.error, CANCELLED)  # where Ctrl-C has to end the process
         self.out = out or sys.stdout
@@ -69,6 +74,15 @@ class Console:
         for text in texts:
             fields = {"event": "error", "text": text, "code": code_of(text), **data}
             self._print(f"segwithu: {terminal_line(text)}", fields, self.err)
+
+    @contextlib.contextmanager
+    def case_by_case(self) -> Iterator[None]:
+        """Print and count what is wrong with one case of several: it does not stop the others."""
+        try:
+            yield
+        except SegWithUError as error:
+            self.error(failure_message(error))
+            self.failures += 1
 
     def trace(self, error: BaseException | str) -> None:
         """Python's traceback of an error, or its text, for those who look for its cause."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import read_case
+from ..models.installed import resolve_model
 from ..util.errors import InputError
 from ..util.strict_json import read_json_object
 from .arguments import add_command, opened_model
@@ -31,7 +32,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """
     from ..inference.case_result import Job
     from ..inference.segment import segment
-    from ..models.installed import resolve_model
     from ..util.paths import resources_folder
 
     folder = (resources_folder() or Path("Resources")) / "SampleData"

@@ -3,9 +3,13 @@
 import argparse
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..models.bundle import CARD_FILE, with_head, write_bundle_json
+from ..models.installed import resolve_model
+from ..util.atomic_files import atomic_folder, write_text
 from ..util.errors import UsageError
 from .arguments import CASES_HELP, add_command, opened_model, refuse_if
 from .case_roles import note_unlike, test_record
@@ -59,16 +63,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.evaluation.report import messages, write_report
     from SegWithULab.training.dataset import find_cases
 
-    from ..models.bundle import with_head
-    from ..models.installed import resolve_model
-    from ..util.atomic_files import atomic_folder, write_text
-
-    refuse_if(
-        (
-            options.record and (options.head or options.band != "3mm"),
-            "--record goes with neither --head nor --band.",
-        )
-    )
+    is_other = options.head or options.band != "3mm"
+    refuse_if((options.record and is_other, "--record goes with neither --head nor --band."))
     if options.report:
         import matplotlib  # noqa: F401 - refused before the run when it is missing
     band = parsed_band(options.band)
@@ -95,13 +91,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | None") -> None:
-    from dataclasses import replace
-
-    from ..models.bundle import CARD_FILE, write_bundle_json
     from ..models.bundle_files import weights_path
     from ..models.model_card import model_card
     from ..models.training_record import write_record
-    from ..util.atomic_files import write_text
 
     folder = weights_path(model.bundle).parent
     if record is not None:

@@ -11,8 +11,7 @@ from typing import Any
 from ..export.formats import FACE, ExportFormat, ExportSettings, ExportWriter
 from ..review.worklist_files import path_outside, read_worklist
 from ..util import plugins
-from ..util.errors import SegWithUError, UsageError
-from ..util.failures import failure_message
+from ..util.errors import UsageError
 from ..util.paths import stored_path
 from .arguments import CommandParser, add_command, asked_cases, refuse_if
 from .console import Console
@@ -116,20 +115,14 @@ def run_report(options: argparse.Namespace, console: Console) -> int:
     from ..report.case_report import REPORT_FILE, write_report
 
     console.started()
-    refuse_if(
-        ((options.image or options.output) and len(options.cases) > 1, "--image and --output go with one CASE."),
-    )
-    failed = 0
+    is_one = len(options.cases) == 1
+    refuse_if(((options.image or options.output) and not is_one, "--image and --output go with one CASE."))
     for folder in options.cases:
         target = options.output or folder / REPORT_FILE
-        try:
+        with console.case_by_case():
             write_report(folder, target, options.image)
-        except SegWithUError as error:
-            console.error(failure_message(error))
-            failed += 1
-        else:
             console.result(f"Written to {target}.", {"case": str(folder), "report": str(target)})
-    return 1 if failed else 0
+    return 1 if console.failures else 0
 
 
 def run_export(options: argparse.Namespace, console: Console) -> int:

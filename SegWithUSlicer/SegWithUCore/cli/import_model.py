@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..util.atomic_files import exists_error, one_writer
+from ..util.atomic_files import atomic_folder, exists_error, one_writer
 from ..util.errors import OutputError
 from .arguments import CommandParser, add_command, axes, check_folder_name, int_between, refuse_if
 from .console import Console
 
 if TYPE_CHECKING:
     from SegWithULab.evaluation.adopt import Adoption
-    from SegWithULab.training.dataset import Case
 
     from ..models.nnunet_import import NnunetFolder
 
@@ -99,7 +98,7 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
     import-nnunet nnUNet_results/Dataset004_Hippocampus --output hippocampus_nnunet
     """
     console.started()
-    from ..models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle
+    from ..models.nnunet_import import about_of, head_recipe, read_nnunet_folder, write_nnunet_bundle
 
     output, run_folder = options.output, options.run_folder
     refuse_if((output is None and run_folder is None, "Give --output for a bundle, --run for a training run, or both."))
@@ -114,7 +113,13 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
         bundle = write_nnunet_bundle(folder, about, output, options.overwrite)
         console.result(f"{bundle.name}, not calibrated, in {output}", {"bundle": str(output)})
     if run_folder is not None:
-        _start_run(folder, about, run_folder)
+        from SegWithULab.training.recipe import recipe_from_json
+        from SegWithULab.training.run_folder import RunFolder
+
+        with atomic_folder(run_folder) as work:
+            run = RunFolder(work)
+            run.start(recipe_from_json(head_recipe(folder, about), folder.source), {"backbone_source": folder.source})
+            run.save_best("backbone", folder.weights)
         text = f"backbone of {folder.source} in {run_folder}; continue with train-head"
         console.result(text, {"run": str(run_folder)})
     return 0
@@ -122,19 +127,6 @@ def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("configuration", "checkpoint", "orientation", "modality")}
-
-
-def _start_run(folder: "NnunetFolder", about: dict[str, str], target: Path) -> None:
-    from SegWithULab.training.recipe import recipe_from_json
-    from SegWithULab.training.run_folder import RunFolder
-
-    from ..models.nnunet_import import head_recipe
-    from ..util.atomic_files import atomic_folder
-
-    with atomic_folder(target) as work:
-        run = RunFolder(work)
-        run.start(recipe_from_json(head_recipe(folder, about), folder.source), {"backbone_source": folder.source})
-        run.save_best("backbone", folder.weights)
 
 
 def run_adopt(options: argparse.Namespace, console: Console) -> int:
@@ -182,22 +174,19 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
     """Check everything that can be checked before work begins."""
     from SegWithULab.evaluation.adopt import Adoption
     from SegWithULab.evaluation.adopt_folds import plan_folds
-    from SegWithULab.training.dataset import check_channels
+    from SegWithULab.training.dataset import check_channels, find_cases
+    from SegWithULab.training.plan import patients_by_name
 
     from ..models.nnunet_import import read_nnunet_folder
 
     if options.name is not None:
         check_folder_name(options.name, "--name")
-    cases = _cases(options)
-    plan = plan_folds(
-        options.folder,
-        Path(options.dataset),
-        {name: case.group for name, case in cases.items()},
-        options.checkpoint,
-        first=options.fold,
-        splits=options.splits,
-        all_unseen=options.unseen,
-    )
+    found = find_cases(options.dataset)
+    patients = patients_by_name([case.name for case in found], options.patient_pattern)
+    cases = {case.name: replace(case, patient=case.patient or patients[case.name]) for case in found}
+    trained = (options.folder, Path(options.dataset), {name: case.group for name, case in cases.items()})
+    asked = {"first": options.fold, "splits": options.splits, "all_unseen": options.unseen}
+    plan = plan_folds(*trained, options.checkpoint, **asked)
     first = read_nnunet_folder(options.folder, plan.folds[0].network, **_reading(options))
     used = {name for fold in plan.folds for name in (*fold.seen, *fold.unseen)}
     cases = {name: case for name, case in cases.items() if name in used}
@@ -217,15 +206,6 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
         epochs=options.epochs,
         hashes=not options.no_hashes,
     ), first
-
-
-def _cases(options: argparse.Namespace) -> "dict[str, Case]":
-    from SegWithULab.training.dataset import find_cases
-    from SegWithULab.training.plan import patients_by_name
-
-    found = find_cases(options.dataset)
-    patients = patients_by_name([case.name for case in found], options.patient_pattern)
-    return {case.name: replace(case, patient=case.patient or patients[case.name]) for case in found}
 
 
 def _notes(job: "Adoption") -> list[str]:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..models.bundle import Bundle, read_bundle
+from ..models.installed import find_models, model_folders, resolve_model, unreadable_folders
 from ..util.errors import InputError, UsageError
 from .arguments import add_command, refuse_if
 from .console import Console, table, terminal_line
 
 if TYPE_CHECKING:
-    from ..models.bundle import Bundle
     from ..models.model_row import ModelRow
 
 _NAMED = {"help": "name, NAME@VERSION or folder"}
@@ -106,7 +107,6 @@ def run_list(options: argparse.Namespace, console: Console) -> int:
     models list
     models list --available
     """
-    from ..models.installed import find_models, model_folders, unreadable_folders
     from ..models.model_row import overview
     from ..models.registry import read_registries
 
@@ -146,7 +146,6 @@ def run_show(options: argparse.Namespace, console: Console) -> int:
     Examples:
     models show hippocampus
     """
-    from ..models.installed import resolve_model
     from ..models.model_card import model_card
     from ..models.registry import read_registries
 
@@ -165,7 +164,6 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     models verify
     """
     from ..models.bundle_files import check_files
-    from ..models.installed import find_models, resolve_model, unreadable_folders
 
     for problem in [] if options.model else unreadable_folders():
         console.note(f"Warning: {problem}.")
@@ -202,7 +200,6 @@ def run_compile(options: argparse.Namespace, console: Console) -> int:
     """
     from ..inference.engines.compiled_graphs import compile_model
     from ..inference.engines.openvino_import import OpenVINOImportError
-    from ..models.installed import resolve_model
 
     try:
         bundle = compile_model(resolve_model(options.model))
@@ -215,7 +212,7 @@ def run_compile(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def compile_graphs(bundle: "Bundle", console: Console) -> None:
+def compile_graphs(bundle: Bundle, console: Console) -> None:
     """Give the bundle graphs if it has none yet, or say why it goes without."""
     from ..models.graphs import graphs_lacking
 
@@ -296,7 +293,6 @@ def run_import(options: argparse.Namespace, console: Console) -> int:
     models import my_model
     """
     console.started()
-    from ..models.bundle import read_bundle
     from ..models.store import import_model
 
     with console.progress(f"import {options.source.name}") as progress:

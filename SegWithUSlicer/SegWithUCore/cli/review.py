@@ -16,8 +16,6 @@ from ..review.reviews import Review, agreement_csv, disagreements, read_reviews,
 from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, counts_text, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
 from ..util.atomic_files import write_text
-from ..util.errors import SegWithUError
-from ..util.failures import failure_message
 from .arguments import add_command, asked_cases, finite_number, int_between, refuse_if
 from .console import Console, table
 
@@ -73,17 +71,13 @@ def run_regions(options: argparse.Namespace, console: Console) -> int:
     from ..regions.find_regions import RegionSettings
 
     refuse_if((not 0 < options.threshold < 1, f"--threshold {options.threshold} is not between 0 and 1."))
-    settings, failed = RegionSettings(threshold=options.threshold), 0
+    settings = RegionSettings(threshold=options.threshold)
     for folder in options.cases:
-        try:
+        with console.case_by_case():
             found = make_regions_again(folder, settings, options.overwrite)
-        except SegWithUError as error:
-            console.error(failure_message(error))
-            failed += 1
-            continue
-        data = {"case": str(folder), **found.summary(settings), "regions": [asdict(region) for region in found.regions]}
-        console.result(_regions_text(folder, found), data)
-    return 1 if failed else 0
+            data = {"case": str(folder), **found.summary(settings), "regions": list(map(asdict, found.regions))}
+            console.result(_regions_text(folder, found), data)
+    return 1 if console.failures else 0
 
 
 def _regions_text(folder: Path, found: "FoundRegions") -> str:
@@ -129,10 +123,8 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
             console.error(entry.trouble)
     flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
     data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
-    text = (
-        f"{_worklist_table(worklist)}\n{counts_text(worklist.entries)}. {worklist.order} {PACE[0].upper()}{PACE[1:]}. "
-    )
-    text += f"Written to {options.output}."
+    text = f"{_worklist_table(worklist)}\n{counts_text(worklist.entries)}. {worklist.order} "
+    text += f"{PACE[0].upper()}{PACE[1:]}. Written to {options.output}."
     console.result(text, {**data, "warnings": worklist.warnings})
     return 1 if broken else 0
 
@@ -222,11 +214,8 @@ def run_merge(options: argparse.Namespace, console: Console) -> int:
 def _reviewed_cases(into: Path, console: Console) -> list[tuple[str, Sequence[Region], list[Review]]]:
     cases: list[tuple[str, Sequence[Region], list[Review]]] = []
     for folder in asked_cases([into], console):
-        try:
+        with console.case_by_case():
             found = read_reviews(folder, read_case(folder))
-        except SegWithUError as error:
-            console.error(failure_message(error))
-            continue
-        if found.reviews:
-            cases.append((folder.resolve().name, found.regions, list(found.reviews)))
+            if found.reviews:
+                cases.append((folder.resolve().name, found.regions, list(found.reviews)))
     return cases

@@ -6,13 +6,14 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
 from ..inference.engines import AUTO
-from ..inference.settings import PASSES, RunSettings
+from ..inference.settings import PASSES
+from ..models.installed import find_models, resolve_model, unreadable_folders
 from ..util.atomic_files import one_writer
 from ..util.errors import INTERRUPTED, InputError, OutputError, UsageError
 from ..util.failures import failure_message
@@ -27,9 +28,9 @@ from .console import Console, ReaderLeftError
 if TYPE_CHECKING:
     import argparse
 
+    from ..cohort.jobs import AskedCases
     from ..cohort.one_case import Settled, Settling
     from ..inference.case_result import Job
-    from ..inference.given_mask import MaskFile
     from ..io.inputs import GivenCase
     from ..models.bundle import Bundle
 
@@ -73,12 +74,7 @@ def _add_options(command: CommandParser) -> None:
     flag("--unlike-training", "continue although the image is out of distribution")
     command.add_shared("--network", "--threads")
     add("--part", metavar="I/N", help="only the I-th of N equal shares of the cases, such as 3/8")
-    add(
-        "--workers",
-        type=int_between(1, 10_000),
-        metavar="N",
-        help="share the cases among N workers on this computer",
-    )
+    add("--workers", type=int_between(1, 10_000), metavar="N", help="share the cases among N workers on this computer")
     add("--scheduler", metavar="ADDRESS", help="share the cases among the workers of a Dask scheduler, tcp://HOST:PORT")
 
 
@@ -126,23 +122,11 @@ def run_judge(options: "argparse.Namespace", console: Console) -> int:
 
 @dataclass(frozen=True)
 class _Call:
-    """What a call of one of both commands asks for; the names are those of the options.
+    """What a call of one of both commands asks for, besides its cases; the names are those of the options."""
 
-    Attributes:
-        paths: that cases are found in.
-        tables: the cases of those paths that are tables.
-        masks: to judge, by the name of the case.
-        settings: of the run.
-    """
-
-    paths: list[Path]
-    tables: "dict[Path, list[GivenCase]]"
-    settings: RunSettings
+    cases: "AskedCases"
     model: str | None
     output: Path | None
-    name: str | None
-    channel: list[str]
-    series: list[str]
     overwrite: bool
     resume: bool
     part: Part | None
@@ -153,8 +137,6 @@ class _Call:
     quiet: bool
     debug: bool
     given: Sequence[str]
-    masks: "dict[str, MaskFile]" = field(default_factory=dict)
-    each: bool = False
 
     @classmethod
     def of(cls, options: "argparse.Namespace", **found: Any) -> "_Call":
@@ -163,12 +145,14 @@ class _Call:
         Raises:
             UsageError: one is not what it should be.
         """
-        names = {each.name for each in fields(cls)}
-        given = {name: value for name, value in vars(options).items() if name in names}
+        from ..cohort.jobs import AskedCases
+
         part = None if options.part is None else Part.parse(options.part)
         if options.name is not None:
             check_folder_name(options.name, "--name")
-        return cls(**{**given, **found, "part": part, "settings": settings_of(options)})
+        given = {**vars(options), **found, "part": part, "settings": settings_of(options)}
+        given["cases"] = AskedCases(**{own.name: given[own.name] for own in fields(AskedCases) if own.name in given})
+        return cls(**{own.name: given[own.name] for own in fields(cls)})
 
 
 def _masks_of(image: Path, mask: Path | None) -> "list[tuple[GivenCase, Path]]":
@@ -207,25 +191,12 @@ def _run(call: _Call, console: Console) -> int:
     """Make the case folders of both commands."""
     from ..cohort.jobs import Failure, check_failed_file, jobs_of
     from ..cohort.workers import uses_workers
-    from ..models.installed import unreadable_folders
 
     on_workers, part = uses_workers(call.workers, call.scheduler), call.part
     bundle, output = _model_of(call, console)
     for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
-    jobs, failures = jobs_of(
-        call.paths,
-        output,
-        bundle.input.channels,
-        console.note,
-        tables=call.tables,
-        each=call.each,
-        name=call.name,
-        channels=call.channel,
-        series=call.series,
-        settings=call.settings,
-        masks=call.masks,
-    )
+    jobs, failures = jobs_of(call.cases, output, bundle.input.channels, console.note)
     found: list[Job | Failure] = [*jobs, *failures]
     if part is not None:
         found = part.share(sorted(found, key=lambda case: case.name))
@@ -267,7 +238,7 @@ def _settled(
     from ..cohort.workers import Setup, settle_on_workers
     from ..inference.engines.choice import engine_of_cases
 
-    rules, settings, console = Rules(call.resume, call.overwrite), call.settings, tally.console
+    rules, settings, console = Rules(call.resume, call.overwrite), call.cases.settings, tally.console
     if call.resume and settings.engine == AUTO:  # a resumed cohort keeps its engine
         settings = replace(settings, engine=engine_of_cases([job.target for job in jobs]) or AUTO)
     if lock is not None:
@@ -276,7 +247,7 @@ def _settled(
     try:
         model = opened_model(bundle, settings.engine, console, settings.device, settings.head)
     except UsageError as error:
-        known = f"The cases there were made with {settings.engine}, but: " if settings != call.settings else ""
+        known = f"The cases there were made with {settings.engine}, but: " if settings != call.cases.settings else ""
         raise UsageError(f"{known}{error}") from error
     return settle_all(jobs, output, model, rules, tally.listening)
 
@@ -288,8 +259,6 @@ def _model_of(call: _Call, console: Console) -> "tuple[Bundle, Path]":
         UsageError: one of both is missing. No model is run that the user did not name.
         InputError: the first image cannot be read.
     """
-    from ..models.installed import find_models, resolve_model
-
     if call.model is not None:
         if call.output is None:
             raise UsageError("--output is missing: give the folder to write.")
@@ -315,14 +284,15 @@ def _proposed(call: _Call, bundles: "Sequence[Bundle]") -> "tuple[Bundle, str] |
 
     if len(bundles) == 1:
         return bundles[0], "it is the only one installed"
-    if call.each:
+    asked = call.cases
+    if asked.each:
         return None
-    first = (call.tables.get(call.paths[0]) or find_input(call.paths[0]).cases)[0]
-    series = next((uid for uid in call.series if "=" not in uid), None)
+    first = (asked.tables.get(asked.paths[0]) or find_input(asked.paths[0]).cases)[0]
+    series = next((uid for uid in asked.series if "=" not in uid), None)
     grid = VoxelGrid.of(read_channel(first.numbered.get(0, first.source), series).image)
-    if call.settings.roi is not None:
-        grid = voxel_box(RegionOfInterest.of(call.settings.roi), grid).crop_grid(grid)
-    return proposal(bundles, grid, max(len(first.numbered), 1 + len(call.channel)))
+    if asked.settings.roi is not None:
+        grid = voxel_box(RegionOfInterest.of(asked.settings.roi), grid).crop_grid(grid)
+    return proposal(bundles, grid, max(len(first.numbered), 1 + len(asked.channel)))
 
 
 def _cases_of(table: Path) -> "list[GivenCase]":
@@ -428,13 +398,11 @@ class _Tally:
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
         data |= {"flags": case["flags"], "light": case["light"]}
         data |= {"worker": settled["worker"]} if "worker" in settled else {}
-        text = summary(case, job.target, settled["refused"])
-        if self._quiet:
-            self.console.result(f"{case['name']}: {case['light']['level']}", data)
-            return
-        self.console.result(
-            text + (next_steps(case, job.target) if self.total == 1 and not settled["refused"] else ""), data
-        )
+        text = f"{case['name']}: {case['light']['level']}"
+        if not self._quiet:
+            text = summary(case, job.target, settled["refused"])
+            text += next_steps(case, job.target) if self.total == 1 and not settled["refused"] else ""
+        self.console.result(text, data)
 
     def failed(self, name: str, given: Path, reason: str, trace: str) -> None:
         """Say why a case failed, and note it in the list."""

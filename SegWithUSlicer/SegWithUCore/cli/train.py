@@ -53,14 +53,10 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     train-backbone --run runs/atrium --recipe recipe.json --cases split.csv:train --select split.csv:select
     train-backbone --run runs/atrium --cases split.csv:train --select split.csv:select --resume
     """
-    from SegWithULab.training.backbone import BackboneTrainer
-    from SegWithULab.training.dataset import ood_reference
-    from SegWithULab.training.recipe import read_recipe
-    from SegWithULab.training.recipe_check import check_labels_occur, check_recipe
-    from SegWithULab.training.run_folder import RunFolder
-    from SegWithULab.training.run_record import noted_roles
+    from SegWithULab.training import backbone, dataset, recipe_check, run_folder, run_record
+    from SegWithULab.training import recipe as recipes
 
-    run = RunFolder(options.folder)
+    run = run_folder.RunFolder(options.folder)
     _check_start(run, "backbone", options, console)
     if options.resume:
         refuse_if((options.recipe, "--resume uses the recipe of the run: leave out --recipe, or give --restart."))
@@ -68,20 +64,20 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     elif options.recipe is None:
         raise UsageError("--recipe is missing: give a recipe file, for example Resources/Recipes/hippocampus.json.")
     else:
-        recipe = read_recipe(options.recipe, backbone=_replaced(options))
+        recipe = recipes.read_recipe(options.recipe, backbone=_replaced(options))
     source = str(options.recipe or run.path / "run.json")
-    check_recipe(recipe, source)
-    train, select = _cases(options, recipe, console)
-    check_labels_occur(recipe, train, source)
-    noted_roles({}, train, select, options.allow_seen_cases)  # refuses before anything is replaced
+    recipe_check.check_recipe(recipe, source)
+    train, select = prepared_of(options, recipe, console)
+    recipe_check.check_labels_occur(recipe, train, source)
+    run_record.noted_roles({}, train, select, options.allow_seen_cases)  # refuses before anything is replaced
     if options.resume:
         run.change_recipe(recipe)
     else:  # only now that recipe and cases are known to be usable
         run.forget("backbone")
         run.start(recipe, {})
-    run.add_facts(noted_roles(run.facts(), train, select, options.allow_seen_cases, not options.no_hashes))
-    run.add_facts({"ood_reference": ood_reference(train, select, recipe)})
-    return _fit(BackboneTrainer(recipe, train, select, run), "backbone", options, console)
+    run.add_facts(run_record.noted_roles(run.facts(), train, select, options.allow_seen_cases, not options.no_hashes))
+    run.add_facts({"ood_reference": dataset.ood_reference(train, select, recipe)})
+    return _fit(backbone.BackboneTrainer(recipe, train, select, run), "backbone", options, console)
 
 
 def run_head(options: argparse.Namespace, console: Console) -> int:
@@ -94,34 +90,32 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     train-head --run runs/atrium --recipe recipe.json --cases split.csv:train --select split.csv:select
     train-head --run runs/atrium --cases split.csv:train --select split.csv:select --resume
     """
-    from SegWithULab.training.dataset import ood_reference
-    from SegWithULab.training.head import HeadTrainer
-    from SegWithULab.training.make_bundle import names_a_model
-    from SegWithULab.training.recipe import read_recipe, read_recipe_json
-    from SegWithULab.training.recipe_check import check_recipe, with_another_head
-    from SegWithULab.training.run_folder import RunFolder
-    from SegWithULab.training.run_record import noted_roles
+    from SegWithULab.training import dataset, make_bundle, recipe_check, run_folder, run_record
+    from SegWithULab.training import head as heads
+    from SegWithULab.training import recipe as recipes
 
-    run = RunFolder(options.folder)
+    run = run_folder.RunFolder(options.folder)
     _check_start(run, "head", options, console)
     again = options.recipe is not None and options.restart and (run.path / "run.json").exists()
-    if options.recipe is None or (again and not names_a_model(read_recipe_json(options.recipe))):
+    if options.recipe is None or (again and not make_bundle.names_a_model(recipes.read_recipe_json(options.recipe))):
         recipe = run.recipe(head=_replaced(options))
         if options.recipe is not None:
-            given = read_recipe(options.recipe, head=_replaced(options))
-            recipe = with_another_head(recipe, given, str(options.recipe))
+            given = recipes.read_recipe(options.recipe, head=_replaced(options))
+            recipe = recipe_check.with_another_head(recipe, given, str(options.recipe))
         run.load_best("backbone")
-        check_recipe(recipe, str(options.recipe or run.path / "run.json"), recipe.head_training.cross_fit > 0)
-        train, select = _cases(options, recipe, console)
+        recipe_check.check_recipe(
+            recipe, str(options.recipe or run.path / "run.json"), recipe.head_training.cross_fit > 0
+        )
+        train, select = prepared_of(options, recipe, console)
     else:
         recipe, (train, select) = _begun_on_model(run, options, console)
-    run.add_facts(noted_roles(run.facts(), train, select, options.allow_seen_cases, not options.no_hashes))
+    run.add_facts(run_record.noted_roles(run.facts(), train, select, options.allow_seen_cases, not options.no_hashes))
     if not options.resume:
         run.forget("head")
     run.change_recipe(recipe)  # a refusal above leaves the run as it was
     if "ood_reference" not in run.facts():  # the backbone was imported, not trained here
-        run.add_facts({"ood_reference": ood_reference(train, select, recipe)})
-    return _fit(HeadTrainer(recipe, train, select, run), "head", options, console)
+        run.add_facts({"ood_reference": dataset.ood_reference(train, select, recipe)})
+    return _fit(heads.HeadTrainer(recipe, train, select, run), "head", options, console)
 
 
 def run_synthesise(options: argparse.Namespace, console: Console) -> int:
@@ -133,17 +127,16 @@ def run_synthesise(options: argparse.Namespace, console: Console) -> int:
     Examples:
     synthesise --recipe Resources/Recipes/brain.json --cases heads.csv:calibration --count 5 --output images
     """
-    from SegWithULab.training.dataset import find_cases
-    from SegWithULab.training.recipe import read_recipe
-    from SegWithULab.training.synthesis import synthesiser_of, write_images
+    from SegWithULab.training import dataset, synthesis
+    from SegWithULab.training import recipe as recipes
 
     with naming(options.recipe):
-        synthesiser = synthesiser_of(read_recipe(options.recipe))
+        synthesiser = synthesis.synthesiser_of(recipes.read_recipe(options.recipe))
     if synthesiser is None:
         raise InputError(f"{options.recipe} has no block 'synthesis': add one.", "wrong-recipe")
     with console.progress(options.command) as progress, atomic_folder(options.output, options.overwrite) as work:
-        cases = find_cases(options.cases, label_maps=True)
-        write_images(synthesiser, cases, options.count, options.seed, work, progress)
+        cases = dataset.find_cases(options.cases, label_maps=True)
+        synthesis.write_images(synthesiser, cases, options.count, options.seed, work, progress)
     table = options.output / "split.csv"
     console.result(f"{len(cases) * options.count} images: {table}:synthesised", {"table": str(table)})
     return 0
@@ -176,10 +169,7 @@ def _fit(trainer: "Trainer", part: str, options: argparse.Namespace, console: Co
 
 def _begun_on_model(run: "RunFolder", options: argparse.Namespace, console: Console) -> "tuple[Recipe, Prepared]":
     """Begin a run with the backbone of a model; the run folder is touched only when all that is needed is usable."""
-    from SegWithULab.training.dataset import ood_reference
-    from SegWithULab.training.make_bundle import begin_on_model, facts_of_model, recipe_on_model
-    from SegWithULab.training.recipe_check import check_recipe
-    from SegWithULab.training.run_record import noted_roles
+    from SegWithULab.training import dataset, make_bundle, recipe_check, run_record
 
     refuse_if((options.resume, "--recipe begins a run and --resume continues one: give one of them."))
     started = (run.path / "run.json").exists()
@@ -187,13 +177,13 @@ def _begun_on_model(run: "RunFolder", options: argparse.Namespace, console: Cons
         raise OutputError(f"{run.path} has trained a backbone of its own: give another folder.", "exists-already")
     if started and not options.restart:
         raise OutputError(f"{run.path} holds a run already: leave out --recipe, or pass --restart.", "exists-already")
-    recipe, bundle = recipe_on_model(options.recipe, head=_replaced(options))
-    check_recipe(recipe, str(options.recipe), recipe.head_training.cross_fit > 0)
-    train, select = _cases(options, recipe, console)
-    facts = facts_of_model(recipe, bundle)
-    noted_roles(facts, train, select, options.allow_seen_cases)  # refuses before all is replaced
-    begin_on_model(run, recipe, bundle)
-    run.add_facts({"ood_reference": ood_reference(train, select, recipe)})
+    recipe, bundle = make_bundle.recipe_on_model(options.recipe, head=_replaced(options))
+    recipe_check.check_recipe(recipe, str(options.recipe), recipe.head_training.cross_fit > 0)
+    train, select = prepared_of(options, recipe, console)
+    facts = make_bundle.facts_of_model(recipe, bundle)
+    run_record.noted_roles(facts, train, select, options.allow_seen_cases)  # refuses before all is replaced
+    make_bundle.begin_on_model(run, recipe, bundle)
+    run.add_facts({"ood_reference": dataset.ood_reference(train, select, recipe)})
     return recipe, (train, select)
 
 
@@ -210,7 +200,3 @@ def _check_start(run: "RunFolder", part: str, options: argparse.Namespace, conso
 def _replaced(options: argparse.Namespace) -> dict[str, int]:
     chosen = {"epochs": options.epochs, "seed": options.seed}
     return {name: value for name, value in chosen.items() if value is not None}
-
-
-def _cases(options: argparse.Namespace, recipe: "Recipe", console: Console) -> "Prepared":
-    return prepared_of(options.cases, options.select, recipe, console)

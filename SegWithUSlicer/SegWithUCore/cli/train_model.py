@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..models.bundle import read_bundle
+from ..models.quality import model_warnings, weaknesses
 from ..util.atomic_files import one_writer
 from ..util.errors import OutputError, UsageError
 from .arguments import CommandParser, add_command, finite_number, refuse_if
@@ -67,16 +69,10 @@ def _plan_options(options: argparse.Namespace) -> "PlanOptions":
         if not value.strip().isdecimal() or not name.strip() or int(value) in labels:
             raise UsageError(f'--label is {text!r}: give each value one name, such as 1="left atrium".', "wrong-usage")
         labels[int(value)] = name.strip()
-    return PlanOptions(
-        options.name or options.output.resolve().name,
-        options.modality,
-        labels,
-        options.spacing,
-        options.hours,
-        options.patient_pattern,
-        options.leave_out_bad,
-        options.different_patients,
-    )
+    same = ("modality", "hours", "patient_pattern", "leave_out_bad", "different_patients")
+    given = {name: getattr(options, name) for name in same}
+    name = options.name or options.output.resolve().name
+    return PlanOptions(name, labels=labels, spacing_mm=options.spacing, **given)
 
 
 def run_plan(options: argparse.Namespace, console: Console) -> int:
@@ -120,9 +116,6 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.pipeline import Pipeline, TrainingJob
     from SegWithULab.training.recipe import read_recipe_json
     from SegWithULab.training.stages import has_left, run_stages
-
-    from ..models.bundle import read_bundle
-    from ..models.quality import model_warnings, weaknesses
 
     asked, output = _plan_options(options), options.output
     synthesises = options.recipe is not None and "synthesis" in read_recipe_json(options.recipe)

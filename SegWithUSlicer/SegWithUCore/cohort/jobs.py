@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..inference.case_result import Job
@@ -28,45 +28,52 @@ class Failure:
     error: Exception
 
 
+@dataclass(frozen=True)
+class AskedCases:
+    """The cases that a call asks for.
+
+    Attributes:
+        paths: images, folders and tables that are given as cases.
+        tables: the cases of those paths that are tables.
+        each: whether the paths are folders of cases.
+        name: of the folder of a single case.
+        channel, series: "NAME=FILE" and "[NAME=]UID" of a single case, as `channel_inputs` reads them.
+        settings: of every job.
+        masks: to judge, by the name of the case; for none, cases are segmented.
+    """
+
+    paths: Sequence[Path]
+    tables: Mapping[Path, Sequence[GivenCase]] = field(default_factory=dict)
+    each: bool = False
+    name: str | None = None
+    channel: Sequence[str] = ()
+    series: Sequence[str] = ()
+    settings: RunSettings = DEFAULTS
+    masks: Mapping[str, MaskFile] = field(default_factory=dict)
+
+
 def jobs_of(
-    paths: Sequence[Path],
-    output: Path,
-    model_channels: Sequence[str],
-    note: Callable[[str], None],
-    *,
-    tables: Mapping[Path, Sequence[GivenCase]],
-    each: bool = False,
-    name: str | None = None,
-    channels: Sequence[str] = (),
-    series: Sequence[str] = (),
-    settings: RunSettings = DEFAULTS,
-    masks: Mapping[str, MaskFile] | None = None,
+    asked: AskedCases, output: Path, model_channels: Sequence[str], note: Callable[[str], None]
 ) -> tuple[list[Job], list[Failure]]:
     """Make the job of each case, and report which cannot be started.
 
     Args:
-        paths: images, folders and tables that are given as cases.
         output: folder that receives one folder a case.
         model_channels: names of the model's channels, in its order.
         note: gets kinds of folders, and what is left out of them.
-        tables: the cases of those paths that are tables.
-        each: whether the paths are folders of cases.
-        name: of the folder of a single case.
-        channels, series: "NAME=FILE" and "[NAME=]UID" of a single case, as `channel_inputs` reads them.
-        settings: of every job.
-        masks: to judge, by the name of the case; for none, cases are segmented.
 
     Raises:
         UsageError: options need a single case, or a name cannot be that of a case folder (with `each` one case fails).
     """
     failures: list[Failure] = []
+    paths, each, name, channels, series = asked.paths, asked.each, asked.name, asked.channel, asked.series
     is_single = bool(name or channels or series)
     if is_single and (each or len(paths) > 1):
         raise UsageError("--name, --channel and --series go with a single case.", "contradicting-options")
     cases: list[GivenCase] = []
     for path in _inside(paths, output, note, failures) if each else paths:
         try:
-            cases += tables[path] if path in tables else _found(path, note)
+            cases += asked.tables[path] if path in asked.tables else _found(path, note)
         except Exception as error:  # noqa: BLE001 - a fault in one place does not stop the others
             failures.append(Failure(plain_name(path.name), path, error))
     if is_single and cases and (len(cases) > 1 or (cases[0].numbered and (channels or series))):
@@ -88,8 +95,8 @@ def jobs_of(
             failures.append(Failure(own, case.source, error))
             continue
         files, uids = [given.path for given in inputs], [given.series for given in inputs]
-        mask = masks[case.name] if masks else None
-        jobs.append(Job(own, files, output / own, settings, series=uids, mask=mask))
+        mask = asked.masks[case.name] if asked.masks else None
+        jobs.append(Job(own, files, output / own, asked.settings, series=uids, mask=mask))
     return jobs, failures
 
 
@@ -100,12 +107,7 @@ def _found(path: Path, note: Callable[[str], None]) -> Sequence[GivenCase]:
     return given.cases
 
 
-def _inside(
-    folders: Sequence[Path],
-    output: Path,
-    note: Callable[[str], None],
-    failures: list[Failure],
-) -> list[Path]:
+def _inside(folders: Sequence[Path], output: Path, note: Callable[[str], None], failures: list[Failure]) -> list[Path]:
     """List what lies in folders of cases; not the output folder."""
     paths: list[Path] = []
     for path in folders:

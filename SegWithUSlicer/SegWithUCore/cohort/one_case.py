@@ -14,6 +14,7 @@ from ..case.case_file import CHANGED_FILE, read_case
 from ..case.case_files import SEGMENTATIONS, case_file, named_files
 from ..case.case_image import IMAGE_FILE, voxel_hash
 from ..inference.case_result import CaseResult, Job
+from ..inference.case_writer import model_facts
 from ..inference.deviation import is_refused
 from ..inference.model import Model
 from ..inference.segment import read_channels, segment
@@ -95,7 +96,6 @@ def case_facts(result: CaseResult) -> dict[str, Any]:
         "structures": [structure.to_json() for structure in result.assessed.structures],
         "warnings": [(warning.severity, warning.message) for warning in result.warnings],
         "refused": is_refused(result.warnings),
-        "calibrated": result.maps.error_probability is not None,
     }
 
 
@@ -179,19 +179,15 @@ def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings_of_job(job: Job, model: Model) -> dict[str, Any]:
-    bundle, engine, plugin = model.bundle, model.engine.identity(), model.head.plugin
-    return {
-        "model": [bundle.name, bundle.about["version"]],
-        "weights file": bundle.weights_sha256,
-        "calibration": bundle.calibration_sha256,
-        "network file": model.network_sha256,
-        "head": model.head.name,
-        "package of the head": plugin and [plugin.name, plugin.version],
-        "region of interest": None if job.roi is None else [*job.roi.centre_ras_mm, *job.roi.size_mm],
-        "mask": None if job.mask is None else job.mask.facts(),
-        "number of passes": job.settings.passes if model.fitted.error_probability else 1,  # it looks once
-        ENGINE: [engine[name] for name in ("name", "version", "precision", "graphs_sha256")],
-    }
+    return _settings_of_case(
+        {
+            "model": model_facts(model.identity),
+            "roi": None if job.roi is None else job.roi.to_json(),
+            "judged": None if job.mask is None else job.mask.facts(),
+            "passes": job.settings.passes if model.fitted.error_probability else 1,  # it looks once
+            "engine": model.engine.identity(),
+        }
+    )
 
 
 def _same_grid(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

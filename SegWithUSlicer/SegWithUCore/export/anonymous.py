@@ -7,17 +7,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from ..case import region_files
-from ..case.case_file import (
-    CASE_FILE,
-    FILES,
-    SEGMENTATION_FILE,
-    SEGMENTATION_NRRD_FILE,
-    naming_case,
-    parse_description,
-    read_case,
-    write_case,
-)
+from ..case import case_file, region_files
 from ..case.case_files import CASE_SCHEMA, case_volume, file_record, named_files, regions_of_case
 from ..case.case_folders import VOLUMES, case_contents
 from ..case.case_image import IMAGE_FILE, case_image
@@ -25,7 +15,7 @@ from ..case.case_regions import ERROR_PROBABILITY_FILE, assessed_part
 from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, strongest_tint, write_png
 from ..case.segmentation_file import write_drawn_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
-from ..inference.deviation import JUDGED_KIND, KINDS
+from ..inference.deviation import JUDGED_KIND, KINDS, SEVERITIES, WARNING, Deviation
 from ..io.grid import VoxelGrid
 from ..io.volume import check_file
 from ..models.input_spec import Label
@@ -37,7 +27,6 @@ from ..util.strict_json import schema
 
 # Replaces a value that may not be exported.
 LEFT_OUT = object()
-_SEVERITIES = ("note", "warning", "refused")
 # Warnings other than OOD warnings.
 _KIND_WORDS = {
     MISPLACED_KIND: "Structures are not where the model draws them",
@@ -64,27 +53,28 @@ def anonymous_copy(
         InputError: the case or its image cannot be read.
         OutputError: the copy cannot be written.
     """
-    present, case = case_contents(folder).model, read_case(folder)
+    present, case = case_contents(folder).model, case_file.read_case(folder)
     target.mkdir(parents=True, exist_ok=True)
     try:
-        with naming_case(folder):
+        with case_file.naming_case(folder):
             image = strip_metadata(case_image(folder, case, image_file)) if with_image else None
             if image is not None:
                 write_volume(image, target / IMAGE_FILE)
             content = anonymous_facts(case, alias, IMAGE_FILE)
-            parse_description(content, str(folder / CASE_FILE))
+            case_file.parse_description(content, str(folder / case_file.CASE_FILE))
             for name in VOLUMES:
                 if name in present or name in named_files(case):
                     write_volume(strip_metadata(case_volume(folder, case, name)), target / name)
-            if {SEGMENTATION_NRRD_FILE} & {*present, *named_files(case)}:
-                drawn = case_volume(folder, case, SEGMENTATION_FILE)
-                write_drawn_nrrd(target / SEGMENTATION_NRRD_FILE, drawn, content)
+            if {case_file.SEGMENTATION_NRRD_FILE} & {*present, *named_files(case)}:
+                drawn = case_volume(folder, case, case_file.SEGMENTATION_FILE)
+                write_drawn_nrrd(target / case_file.SEGMENTATION_NRRD_FILE, drawn, content)
             _copy_regions(folder, case, target, content)
             write_structures(content, target / STRUCTURES_FILE)
             if image is not None and can_draw():
                 _draw_preview(folder, case, image, target / PREVIEW_FILE)
             copies = sorted(path for path in target.iterdir() if path.name != IMAGE_FILE)
-            write_case(target, {**content, FILES: {path.name: file_record(path) for path in copies}})
+            records = {path.name: file_record(path) for path in copies}
+            case_file.write_case(target, {**content, case_file.FILES: records})
     except RuntimeError as error:  # of SimpleITK's readers
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder} has a damaged volume ({reason}): segment the case again.") from error
@@ -94,7 +84,7 @@ def anonymous_copy(
 def _draw_preview(folder: Path, case: Mapping[str, Any], image: sitk.Image, path: Path) -> None:
     """Draw the picture of a case, which shows nothing but its volumes."""
     box, has_risk = assessed_part(case, image), "error_probability" in case["maps"]
-    part, drawn = box.crop(image), box.crop(case_volume(folder, case, SEGMENTATION_FILE))
+    part, drawn = box.crop(image), box.crop(case_volume(folder, case, case_file.SEGMENTATION_FILE))
     shown = Shown(
         sitk.GetArrayViewFromImage(part),
         sitk.GetArrayViewFromImage(drawn),
@@ -122,18 +112,14 @@ def _copy_regions(folder: Path, case: dict[str, Any], target: Path, content: dic
     if content.get("regions") is None:
         return
     regions, text = regions_of_case(folder, case)[0], region_files.regions_text(folder)
-    names = {name for entry in content["structures"] for name in (entry["name"], _plain(entry["name"]))}
+    own = [str(entry["name"]) for entry in content["structures"]]
+    names = {*own, *(str(harmless_cell(name)).replace(";", ",") for name in own)}  # as `regions.csv` has them
     named = {region.structure for region in regions}
     named |= {name for region in regions for one in region.competing for name in (one.truth, one.read_as)}
     if region_files.regions_csv(regions) != text or not named <= names:
         message = f"{folder / region_files.REGIONS_FILE} has other content than regions: run segwithu regions again."
         raise InputError(message, "changed-regions")
     (target / region_files.REGIONS_FILE).write_text(text, encoding="utf-8", newline="")
-
-
-def _plain(name: str) -> str:
-    """Write a structure's name as `regions.csv` has it."""
-    return str(harmless_cell(name)).replace(";", ",")
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:
@@ -181,16 +167,9 @@ def _warnings(case: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[st
         structure = structure if isinstance(structure, int) and structure in names else None
         what = kind if kind in KINDS else "something"
         whom = "The image" if structure is None else names[structure]
-        severity = warning["severity"] if warning["severity"] in _SEVERITIES else "warning"
+        severity = warning["severity"] if warning["severity"] in SEVERITIES else WARNING
         message = _KIND_WORDS.get(what, "{whom} is out of distribution: {what}").format(whom=whom, what=what)
-        made.append(
-            {
-                "severity": severity,
-                "message": f"{message} (details were left out for anonymity).",
-                "kind": what,
-                "structure": structure,
-            }
-        )
+        made.append(Deviation(severity, f"{message} (details were left out for anonymity).", what, structure).to_json())
     return made
 
 

@@ -35,33 +35,30 @@ class BidsExport(ExportWriter):
             InputError: a volume is missing, damaged or not the case's own, or the subject has these files already.
         """
         with naming_case(folder):
-            self._add(name, folder)
-
-    def _add(self, name: str, folder: Path) -> None:
-        case = read_case(folder)
-        place, stem = bids_name(name if self.settings.anonymous else str(case["name"]))
-        # Nothing but figures, so that it names no path or person in any export.
-        origin = "Made elsewhere, judged by the model" if case.get("judged") else "Made by the model"
-        facts = {"Description": origin, "Case": anonymous_facts(case, stem, "")}
-        volumes: dict[str, tuple[Any, Any]] = {
-            "segwithu_dseg": (case_volume(folder, case, SEGMENTATION_FILE, labels=True), facts)
-        }
-        if "error_probability" in case["maps"]:
-            words = {
-                "Description": "Probability that the voxel's label in desc-segwithu_dseg is wrong; -1: not assessed"
+            case = read_case(folder)
+            place, stem = bids_name(name if self.settings.anonymous else str(case["name"]))
+            # Nothing but figures, so that it names no path or person in any export.
+            origin = "Made elsewhere, judged by the model" if case.get("judged") else "Made by the model"
+            facts = {"Description": origin, "Case": anonymous_facts(case, stem, "")}
+            volumes: dict[str, tuple[Any, Any]] = {
+                "segwithu_dseg": (case_volume(folder, case, SEGMENTATION_FILE, labels=True), facts)
             }
-            volumes["error_probseg"] = (case_volume(folder, case, ERROR_PROBABILITY_FILE), words)
-        target = self.work / place
-        if (target / f"{stem}_desc-segwithu_dseg.nii.gz").exists():
-            message = f"{folder} would be {stem}, as another case: export them into two folders, or rename one."
-            raise InputError(message, "unusable-name")
-        target.mkdir(parents=True, exist_ok=True)
-        for kind, (image, words) in volumes.items():
-            path = target / f"{stem}_desc-{kind}"
-            write_volume(strip_metadata(image), path.with_name(f"{path.name}.nii.gz"))
-            path.with_name(f"{path.name}.json").write_text(to_json(words), encoding="utf-8")
-            if kind.endswith("dseg"):
-                path.with_name(f"{path.name}.tsv").write_text(_table(case), encoding="utf-8")
+            if "error_probability" in case["maps"]:
+                words = {
+                    "Description": "Probability that the voxel's label in desc-segwithu_dseg is wrong; -1: not assessed"
+                }
+                volumes["error_probseg"] = (case_volume(folder, case, ERROR_PROBABILITY_FILE), words)
+            target = self.work / place
+            if (target / f"{stem}_desc-segwithu_dseg.nii.gz").exists():
+                message = f"{folder} would be {stem}, as another case: export them into two folders, or rename one."
+                raise InputError(message, "unusable-name")
+            target.mkdir(parents=True, exist_ok=True)
+            for kind, (image, words) in volumes.items():
+                path = target / f"{stem}_desc-{kind}"
+                write_volume(strip_metadata(image), path.with_name(f"{path.name}.nii.gz"))
+                path.with_name(f"{path.name}.json").write_text(to_json(words), encoding="utf-8")
+                if kind.endswith("dseg"):
+                    path.with_name(f"{path.name}.tsv").write_text(_table(case), encoding="utf-8")
 
     def finish(self) -> None:
         """Describe the data set."""

@@ -11,23 +11,16 @@ import SimpleITK as sitk
 from ..case.case_file import SEGMENTATION_FILE, read_case
 from ..case.case_files import case_volume
 from ..case.case_folders import REVIEWED_PATTERN
-from ..case.case_image import (
-    OTHER_IMAGE,
-    OutsideError,
-    channel_hash,
-    checked_image,
-    series_with_voxels,
-    trusted_source,
-)
+from ..case.case_image import OTHER_IMAGE, OutsideError, channel_hash, checked_image, series_with_voxels, trusted_source
 from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.region_files import REGION_LABELS_FILE
 from ..case.segmentation_file import read_segments, reviewed_name
 from ..models.input_spec import Label
-from ..review.flags import case_flags, rules_of_case
+from ..review.flags import case_flags, rules_of_case, structures_of
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import read_reviews, seen_by
 from ..util.atomic_files import atomic_folder
-from ..util.errors import NEEDS_PACKAGE, InputError, UsageError
+from ..util.errors import NEEDS_PACKAGE, InputError, UsageError, wrong_values_named
 from ..util.paths import is_own
 from ..util.progress import Progress, silent
 from . import dicom_objects as objects
@@ -104,11 +97,9 @@ def _export_case(folder: Path, target: Path, moved_to: Path | None, chosen: str 
     case, own = read_case(folder), list[str]()
     with warnings.catch_warnings():  # about values in headers of the series, which are taken over as they are
         warnings.simplefilter("ignore")
-        try:
+        with wrong_values_named(folder, "segment the case again", problem="is damaged, in case.json"):
             source = source_series(folder, case, moved_to, own)
             made = dict(_objects(folder, case, source, chosen, own))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
         target.mkdir(parents=True)
         for name, dataset in made.items():
             try:
@@ -298,5 +289,4 @@ def _reviewed_segments(
 
 def _structures(case: Mapping[str, Any]) -> list[Label]:
     """Return the labels of the case without the background."""
-    labels = [Label.from_json(entry) for entry in case["structures"]]
-    return [label for label in labels if label.value]
+    return [Label.from_json(entry) for entry in structures_of(case)]

@@ -229,30 +229,10 @@ def probability_object(
     slices = [k for k, values_there in enumerate(values) if (values_there >= 0).any()]
     if not slices:
         raise InputError(f"No voxel of {source.folder} was assessed: there is no error probability to be stored.")
-    from highdicom import VOILUTTransformation
-    from highdicom.pm import ParametricMap
+    from highdicom import ContributingEquipment, VOILUTTransformation
+    from highdicom.pm import ParametricMap, RealWorldValueMapping
 
-    center, width = (window[0] + window[1]) / 2, float(window[1] - window[0])
-    with header_errors(source):
-        found = ParametricMap(
-            voi_lut_transformations=[VOILUTTransformation(center, width, voi_lut_function="LINEAR_EXACT")],
-            source_images=[source.headers[k] for k in slices],
-            pixel_array=np.ascontiguousarray(values[slices], np.float32),
-            contains_recognizable_visual_features=False,
-            real_world_value_mappings=[_mapping()],
-            contributing_equipment=[_equipment(origin)],
-            **common_fields(source, origin, title),
-        )
-    found.SpecificCharacterSet = UNICODE
-    found.FloatPixelPaddingValue = found.FloatPixelPaddingRangeLimit = NOT_ASSESSED
-    found.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy(source)]
-    return _ascending(found)
-
-
-def _mapping() -> Any:
-    from highdicom.pm import RealWorldValueMapping
-
-    return RealWorldValueMapping(
+    mapping = RealWorldValueMapping(
         lut_label="ERROR_PROB",
         lut_explanation=text("Probability that the label is wrong; -1 is not assessed"),
         unit=concept(NO_UNIT),
@@ -261,6 +241,30 @@ def _mapping() -> Any:
         intercept=0.0,
         quantity_definition=concept(ERROR_PROBABILITY),
     )
+    facts = ", ".join(f"{key} {value}" for key, value in origin.facts.items())
+    # The model as a device: a Parametric Map has no place for an algorithm.
+    equipment = ContributingEquipment(
+        manufacturer=MANUFACTURER,
+        purpose_of_reference=concept(PROCESSING_EQUIPMENT),
+        manufacturer_model_name=text(origin.model),
+        software_versions=text(origin.software),
+        contribution_description=text(f"Error probability by the model {origin.model}; {facts}", 1024),
+    )
+    center, width = (window[0] + window[1]) / 2, float(window[1] - window[0])
+    with header_errors(source):
+        found = ParametricMap(
+            voi_lut_transformations=[VOILUTTransformation(center, width, voi_lut_function="LINEAR_EXACT")],
+            source_images=[source.headers[k] for k in slices],
+            pixel_array=np.ascontiguousarray(values[slices], np.float32),
+            contains_recognizable_visual_features=False,
+            real_world_value_mappings=[mapping],
+            contributing_equipment=[equipment],
+            **common_fields(source, origin, title),
+        )
+    found.SpecificCharacterSet = UNICODE
+    found.FloatPixelPaddingValue = found.FloatPixelPaddingRangeLimit = NOT_ASSESSED
+    found.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy(source)]
+    return _ascending(found)
 
 
 def _ascending(found: "Dataset") -> "Dataset":
@@ -281,20 +285,6 @@ def _ascending(found: "Dataset") -> "Dataset":
         groups[index].FrameContentSequence[0].DimensionIndexValues = [number]
     found.PerFrameFunctionalGroupsSequence = [groups[index] for index in order]
     return found
-
-
-def _equipment(origin: ModelProvenance) -> Any:
-    """Describe the model as a device: a Parametric Map has no place for an algorithm."""
-    from highdicom import ContributingEquipment
-
-    facts = ", ".join(f"{key} {value}" for key, value in origin.facts.items())
-    return ContributingEquipment(
-        manufacturer=MANUFACTURER,
-        purpose_of_reference=concept(PROCESSING_EQUIPMENT),
-        manufacturer_model_name=text(origin.model),
-        software_versions=text(origin.software),
-        contribution_description=text(f"Error probability by the model {origin.model}; {facts}", 1024),
-    )
 
 
 def _frame_anatomy(source: SourceSeries) -> "Dataset":

@@ -12,17 +12,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import FILES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, placed_boxes, write_case
+from ..case.case_file import DEFAULT_TITLES, FILES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, placed_boxes, write_case
 from ..case.case_files import file_record
 from ..case.case_image import IMAGE_FILE
-from ..case.case_regions import (
-    DATA_PERCENTILE_FILE,
-    ERROR_PROBABILITY_FILE,
-    MODEL_PERCENTILE_FILE,
-    RUNNER_UP_FILE,
-    label_table,
-    write_regions,
-)
+from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUNNER_UP_FILE, label_table, write_regions
 from ..case.pictures import PREVIEW_FILE, Grid, Shown, WholeImage, can_draw, preview, strongest_tint, write_png
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
@@ -41,15 +34,9 @@ from ..util.plane_files import ChangedPlanes, Planes, PlaneVolume
 from ..util.progress import Progress, silent
 from ..version import __version__
 from .case_result import CaseResult
+from .model import ModelIdentity
 from .structures import histograms, lowest_and_highest
 from .uncertainty_maps import COMPETES_ABOVE, NOT_ASSESSED, VoxelMaps, not_assessed_value
-
-MAPS = {
-    "error_probability": (ERROR_PROBABILITY_FILE, "Error probability"),
-    "ranking": ("ranking.nii.gz", "Ranking map"),
-    "calibration": ("calibration.nii.gz", "Calibration map"),
-}
-"""File and title of each map."""
 
 
 def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False, progress: Progress = silent) -> Path:
@@ -94,8 +81,7 @@ def _placed_in(result: CaseResult) -> WholeImage | None:
 
 def map_planes(maps: VoxelMaps) -> dict[str, Planes]:
     """Return the maps by name; error probability only if there is fitted calibration."""
-    found = {"error_probability": maps.error_probability, "ranking": maps.ranking, "calibration": maps.calibration}
-    return {name: planes for name, planes in found.items() if planes is not None}
+    return {name: planes for name in DEFAULT_TITLES if (planes := getattr(maps, name)) is not None}
 
 
 def map_ranges(result: CaseResult) -> dict[str, tuple[float, float]]:
@@ -144,7 +130,7 @@ def _write_volumes(
     check(SEGMENTATION_NRRD_FILE)
     for name, planes in maps.items():
         low, high = _window(result, name, ranges[name])
-        write(MAPS[name][0], planes, (ESTIMATES, low, high), not_assessed_value(name, ranges[name][0]))
+        write(f"{name}.nii.gz", planes, (ESTIMATES, low, high), not_assessed_value(name, ranges[name][0]))
     for file, planes in competing.items():
         write(file, planes, LABELS if file == RUNNER_UP_FILE else (ESTIMATES, 0.0, 100.0))
     if result.regions is not None:
@@ -158,11 +144,10 @@ def _write_volumes(
 def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     """Make the content of `case.json`, but for flags and status; `ranges` are those of `map_ranges`."""
     job, source, model = result.job, result.source, result.model
-    bundle, calibration = model.bundle, model.bundle.calibration or {}
     box = result.assessed.box.to_json()
-    flags = None if result.mask else calibration.get("flags")  # limits are those of the model's own segmentations
-    channels = zip(bundle.input.channels, job.files, source.voxels_sha256, strict=True)
-    plugin = model.head.plugin
+    # Limits are those of the model's own segmentations.
+    flags = None if result.mask else (model.bundle.calibration or {}).get("flags")
+    channels = zip(model.bundle.input.channels, job.files, source.voxels_sha256, strict=True)
     return {
         "format": "segwithu-case",
         "format_version": 1,
@@ -179,18 +164,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         **({} if result.mask is None else {"judged": {"file": result.mask.file.path.name, **result.mask.facts}}),
         "not_assessed_value": NOT_ASSESSED,
         "model": {
-            "name": bundle.name,
-            "version": bundle.about["version"],
-            "task": bundle.about["task"],
-            "head": model.head.name,
-            "head_trained": model.head.trained,
-            **({} if plugin is None else {"plugin": {"name": plugin.name, "version": plugin.version}}),
-            "network_sha256": model.network_sha256,
-            "weights_sha256": bundle.weights_sha256,
-            "calibration_sha256": bundle.calibration_sha256,
-            "calibrated": bundle.calibration is not None,
-            "calibration_cases": calibration.get("cases"),
-            "calibrated_with_image": "second_stage" in calibration,
+            **model_facts(model),
             "flags": {name: value for name, value in flags.items() if name != "metrics"} if flags else None,
         },
         "versions": {  # asked of the modules: what Slicer brings need not have package metadata
@@ -213,6 +187,25 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
     }
 
 
+def model_facts(model: ModelIdentity) -> dict[str, Any]:
+    """Return what a case says of its model."""
+    bundle, calibration, plugin = model.bundle, model.bundle.calibration or {}, model.head.plugin
+    return {
+        "name": bundle.name,
+        "version": bundle.about["version"],
+        "task": bundle.about["task"],
+        "head": model.head.name,
+        "head_trained": model.head.trained,
+        **({} if plugin is None else {"plugin": {"name": plugin.name, "version": plugin.version}}),
+        "network_sha256": model.network_sha256,
+        "weights_sha256": bundle.weights_sha256,
+        "calibration_sha256": bundle.calibration_sha256,
+        "calibrated": bundle.calibration is not None,
+        "calibration_cases": calibration.get("cases"),
+        "calibrated_with_image": "second_stage" in calibration,
+    }
+
+
 def _window(result: CaseResult, name: str, ends: tuple[float, float]) -> list[float]:
     """Return the lowest and highest value of a map that is shown."""
     usual = [0.0, 0.5] if name == "error_probability" else list(ends)
@@ -221,10 +214,9 @@ def _window(result: CaseResult, name: str, ends: tuple[float, float]) -> list[fl
 
 def _map_facts(result: CaseResult, name: str, ends: tuple[float, float]) -> dict[str, Any]:
     window = _window(result, name, ends)
-    file, title = MAPS[name]
     return {
-        "file": file,
-        "title": title,
+        "file": f"{name}.nii.gz",
+        "title": DEFAULT_TITLES[name],
         "unit": "1",
         "window": window,
         "lower_threshold": UNCERTAIN if name == "error_probability" else window[0],

@@ -13,6 +13,7 @@ WARNING = "warning"
 """The result may be worse: check it with care."""
 REFUSED = "refused"
 """The result would be meaningless: given only to those who insist, and never with case-level numbers."""
+SEVERITIES = (REFUSED, WARNING, NOTE)
 
 JUDGED_KIND = "judged"
 """About a segmentation that was made elsewhere."""
@@ -47,8 +48,7 @@ class Deviation:
 
 def by_importance(found: Sequence[Deviation]) -> list[Deviation]:
     """Sort by severity, then by kind; those of one kind stay in their order."""
-    severities = (REFUSED, WARNING, NOTE)
-    return sorted(found, key=lambda each: (severities.index(each.severity), KINDS.index(each.kind)))
+    return sorted(found, key=lambda each: (SEVERITIES.index(each.severity), KINDS.index(each.kind)))
 
 
 class RefusedInputError(InputError):

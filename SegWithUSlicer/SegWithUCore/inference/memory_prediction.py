@@ -76,14 +76,9 @@ class RunMemory:
         return max(self.stages.values())
 
     @property
-    def total(self) -> float:
-        """Bytes at the peak, the program included."""
-        return self.needed + self.program
-
-    @property
     def words(self) -> str:
         """Say how much the process will hold at its peak, to be compared with a limit that the system sets to it."""
-        return f"needs about {size_text(self.total)} of memory, the program included"
+        return f"needs about {size_text(self.needed + self.program)} of memory, the program included"
 
     @property
     def remedies(self) -> list[str]:

@@ -5,7 +5,7 @@ brightness, what hurts a segmentation most. A warning is given from where about 
 (`Testing/Benchmarks/results/input_harm.md`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations, product
 from typing import Any
 
@@ -58,7 +58,7 @@ def fit_appearance(
 
 def appearance_deviations(
     features: ImageFeatures, block: Mapping[str, Any], channel: str, like_spacing: bool
-) -> list[Deviation]:
+) -> Iterator[Deviation]:
     """Compare the look of one channel with the training cases.
 
     Args:
@@ -68,19 +68,24 @@ def appearance_deviations(
     """
     if features.flat:
         text = f"The part of the {channel} image to be segmented is empty (practically all voxels are {features.low:g})"
-        return [Deviation(REFUSED, f"{text}: check the file and the region of interest.", "empty")]
-    noise = _noise(features, block, channel) if like_spacing else None
-    checks = (_picture(features, block, channel), noise, _intensities(features, block, channel))
-    return [check for check in checks if check is not None]
+        yield Deviation(REFUSED, f"{text}: check the file and the region of interest.", "empty")
+        return
+    yield from _picture(features, block, channel)
+    most, noise = block["noise"][1], features.noise
+    if like_spacing and noise is not None and noise > NOISE_WARNED * most:
+        figures = f"(noise {noise:.3f} of the contrast; training cases at most {most:.3f})"
+        text = f"The {channel} image is much noisier than the training cases {figures}"
+        yield Deviation(WARNING, f"{text}: take a less noisy series, or check the result with care.", "noise")
+    yield from _intensities(features, block, channel)
 
 
-def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
+def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Iterator[Deviation]:
     template = np.asarray(block["template"]).reshape((CELLS,) * 3)
     own, other = _template_correlation(f.cells, template, block["mirror_axis"])
     least = block["least_correlation"] - ROUND_OFF
     reorient = other - own > block["rotation_gain"] and other >= least
     if own >= least and not reorient:
-        return None
+        return
     advice = "check the kind of image and the place of the region of interest"
     if own < -abs(least):
         advice = "dark and bright seem to be exchanged"
@@ -88,28 +93,17 @@ def _picture(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviat
         advice = "check in a viewer whether anterior and superior are correct, because it looks reoriented"
     metrics = f"(correlation with their average {own:.2f}; training cases at least {least:.2f})"
     text = f"The {channel} image does not show what the training cases show {metrics}: {advice}."
-    return Deviation(WARNING, text, "picture")
+    yield Deviation(WARNING, text, "picture")
 
 
-def _noise(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
-    most = block["noise"][1]
-    if f.noise is None or f.noise <= NOISE_WARNED * most:
-        return None
-    figures = f"(noise {f.noise:.3f} of the contrast; training cases at most {most:.3f})"
-    text = f"The {channel} image is much noisier than the training cases {figures}"
-    return Deviation(WARNING, f"{text}: take a less noisy series, or check the result with care.", "noise")
-
-
-def _intensities(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
-    span = block["intensities"]
-    if span is None:
-        return None
-    (low_from, low_to), (high_from, high_to) = span["low"], span["high"]
-    if low_from <= f.low <= low_to and high_from <= f.high <= high_to:
-        return None
-    found = f"The intensities of the {channel} image run from {f.low:g} to {f.high:g}"
-    usual = f"those of the training cases from {low_from:g}-{low_to:g} to {high_from:g}-{high_to:g}"
-    return Deviation(WARNING, f"{found}, {usual}: check unit and offset.", "intensities")
+def _intensities(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Iterator[Deviation]:
+    if block["intensities"] is None:
+        return
+    (low_from, low_to), (high_from, high_to) = (block["intensities"][end] for end in ("low", "high"))
+    if not (low_from <= f.low <= low_to and high_from <= f.high <= high_to):
+        found = f"The intensities of the {channel} image run from {f.low:g} to {f.high:g}"
+        usual = f"those of the training cases from {low_from:g}-{low_to:g} to {high_from:g}-{high_to:g}"
+        yield Deviation(WARNING, f"{found}, {usual}: check unit and offset.", "intensities")
 
 
 def _template_correlation(cells: np.ndarray, template: np.ndarray, mirror_axis: int | None) -> tuple[float, float]:
@@ -193,7 +187,7 @@ def quality_deviations(
     channel: str,
     spacing: Sequence[float],
     usual_spacing: Mapping[str, Sequence[float]],
-) -> list[Deviation]:
+) -> Iterator[Deviation]:
     """Compare one channel with the training cases.
 
     Args:
@@ -202,51 +196,50 @@ def quality_deviations(
         spacing: along the model's axes x, y, z, and that of the training cases.
     """
     if features.flat:
-        return []
+        return
     fine = [own < FINER * low for own, low in zip(spacing, usual_spacing["low"], strict=True)]
-    sharpness = _sharpness(features, block, channel, fine[::-1])
-    checks = (_shading(features, block, channel), sharpness, _middle(features, block, channel))
-    return [check for check in checks if check is not None]
+    yield from _shading(features, block, channel)
+    yield from _sharpness(features, block, channel, fine[::-1])
+    yield from _middle(features, block, channel)
 
 
-def _shading(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
+def _shading(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Iterator[Deviation]:
     if f.gradients is None:
-        return None
+        return
     found = shading(f.gradients, np.asarray(block["gradients"]).reshape((BLOCKS,) * 3))
     most = block["shading"]
     if found <= most + ROUNDING:
-        return None
+        return
     figures = f"(brightness ratio between opposite ends {found:.1f}; at most {most:.1f} in training cases)"
     text = f"The {channel} image is shaded more than the training cases {figures}"
     if found <= SHADING_WARNED * most:
-        return Deviation(NOTE, f"{text}: check its darker end.", "shading")
-    advice = "correct the bias field first, as with N4ITK, or check the result with care"
-    return Deviation(WARNING, f"{text}: {advice}.", "shading")
+        yield Deviation(NOTE, f"{text}: check its darker end.", "shading")
+    else:
+        advice = "correct the bias field first, as with N4ITK, or check the result with care"
+        yield Deviation(WARNING, f"{text}: {advice}.", "shading")
 
 
-def _sharpness(f: ImageFeatures, block: Mapping[str, Any], channel: str, fine: Sequence[bool]) -> Deviation | None:
+def _sharpness(f: ImageFeatures, block: Mapping[str, Any], channel: str, fine: Sequence[bool]) -> Iterator[Deviation]:
     if f.sharpness is None:
-        return None
+        return
     limits = zip(f.sharpness, block["sharpness"], fine, strict=True)
     pairs = [(own, low) for own, low, skipped in limits if low > 0 and not skipped]  # 0: slices that repeat each other
-    if not pairs:
-        return None
-    own, low = min(pairs, key=lambda pair: pair[0] / pair[1])
+    own, low = min(pairs, key=lambda pair: pair[0] / pair[1], default=(0.0, 0.0))  # nothing to compare
     if own >= low - ROUNDING:
-        return None
+        return
     figures = f"(sharpness {own:.2f}; training cases at least {low:.2f})"
     if own >= SHARPNESS_WARNED * low:
         text = f"The {channel} image is a little less sharp than the training cases {figures}: check the boundaries."
-        return Deviation(NOTE, text, "sharpness")
-    text = f"The {channel} image is blurred, in one direction at least, compared with the training cases {figures}"
-    advice = "take a sharper series, one that was not smoothed or interpolated, or check the boundaries with care"
-    return Deviation(WARNING, f"{text}: {advice}.", "sharpness")
+        yield Deviation(NOTE, text, "sharpness")
+    else:
+        text = f"The {channel} image is blurred, in one direction at least, compared with the training cases {figures}"
+        advice = "take a sharper series, one that was not smoothed or interpolated, or check the boundaries with care"
+        yield Deviation(WARNING, f"{text}: {advice}.", "sharpness")
 
 
-def _middle(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Deviation | None:
+def _middle(f: ImageFeatures, block: Mapping[str, Any], channel: str) -> Iterator[Deviation]:
     found, low = median(f), block["least_median"]
-    if found >= MIDDLE_WARNED * low:
-        return None
-    found_at, usual = f"median at {100 * found:.0f} % of its grey values", f"training cases at least {100 * low:.0f} %"
-    text = f"The {channel} image is dark but for a few bright voxels ({found_at}; {usual}): look for artefacts."
-    return Deviation(WARNING, text, "grey values")
+    if found < MIDDLE_WARNED * low:
+        figures = f"(median at {100 * found:.0f} % of its grey values; training cases at least {100 * low:.0f} %)"
+        text = f"The {channel} image is dark but for a few bright voxels {figures}: look for artefacts."
+        yield Deviation(WARNING, text, "grey values")

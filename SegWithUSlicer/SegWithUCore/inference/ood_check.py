@@ -5,24 +5,16 @@ what `ood_channels` compares. A *deviation* is one way in which an input differs
 any result. No model can segment some inputs: a header in another unit, few voxels, a segmentation instead of an image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..io.grid import VoxelGrid
+from ..models import proposal
 from ..models.bundle import LEAST_HEAD_MM, Bundle
-from ..models.proposal import (
-    REFUSED_FACTOR,
-    WARNED_FACTOR,
-    extents_mm,
-    is_larger,
-    is_smaller,
-    mm_range,
-    reoriented,
-    triple,
-)
+from ..models.proposal import mm_range, reoriented, triple
 from ..models.quality import IMAGE_QUALITY
 from .deviation import REFUSED, WARNING, Deviation, is_refused
 from .image_features import ImageFeatures, image_features, reorient_axes, reorient_cells
@@ -62,7 +54,7 @@ def deviations_of_features(
     if reference is None:
         return []
     seen, orientation = reoriented(grid, bundle.input.orientation), bundle.input.orientation
-    extents = extents_mm(grid, bundle)
+    extents = proposal.extents_mm(grid, bundle)
     size, voxels = _field_of_view(extents, bundle), _spacing(seen.spacing, bundle)
     found = [check for check in (size, voxels) if check is not None]
     if is_refused(found):
@@ -99,11 +91,11 @@ def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None
         wanted = f"'{bundle.name}' needs a whole head, {LEAST_HEAD_MM:g} mm or more each way: give the whole image."
         return Deviation(REFUSED, f"{given} {wanted}", kind) if min(extents) < LEAST_HEAD_MM else None
     given += f" the {bundle.ood_reference['cases']} training cases of '{bundle.name}' span {mm_range(span)} mm"
-    if is_larger(extents, bundle, REFUSED_FACTOR):
+    if proposal.is_larger(extents, bundle, proposal.REFUSED_FACTOR):
         return Deviation(REFUSED, f"{given}: give a region of interest of about that size around the structure.", kind)
-    if is_larger(extents, bundle, WARNED_FACTOR):
+    if proposal.is_larger(extents, bundle, proposal.WARNED_FACTOR):
         return Deviation(WARNING, f"{given}: a smaller region of interest is safer.", kind)
-    if is_smaller(extents, bundle, WARNED_FACTOR):
+    if proposal.is_smaller(extents, bundle, proposal.WARNED_FACTOR):
         return Deviation(WARNING, f"{given}: a larger region of interest is safer.", kind)
     return None
 
@@ -142,23 +134,23 @@ def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
         text = f"The voxels are {triple(seen.spacing)} mm, but those of {cases} about {triple(span['low'])} mm"
         text += ": correct the spacing, which seems to have another unit than millimetres."
         found.append(Deviation(REFUSED, text, "spacing"))
-    extents = extents_mm(VoxelGrid.of(images[0]), bundle)
+    extents = proposal.extents_mm(VoxelGrid.of(images[0]), bundle)
     if any(extent < low / TINY_FACTOR for extent, low in zip(extents, least, strict=True)):
         size = " x ".join(str(voxels) for voxels in images[0].GetSize())
         text = f"The part to be segmented spans only {triple(extents)} mm ({size} voxels), but {cases}"
         text += f" at least {triple(least)} mm: give a larger image or region of interest."
         found.append(Deviation(REFUSED, text, "field of view"))
-    labels = [_labels(name, image) for name, image in zip(bundle.input.channels, images, strict=True)]
-    return [*found, *(each for each in labels if each is not None)]
+    for channel, image in zip(bundle.input.channels, images, strict=True):
+        found += _labels(channel, image)
+    return found
 
 
-def _labels(channel: str, image: sitk.Image) -> Deviation | None:
+def _labels(channel: str, image: sitk.Image) -> Iterator[Deviation]:
     """Report an image of few different integers, as of a segmentation; one value alone is an empty image."""
     array = sitk.GetArrayViewFromImage(image)
     step = max(1, round((array.size / SAMPLED) ** (1 / 3)))
     values = np.unique(array[::step, ::step, ::step])
-    if not 1 < values.size < FEWEST_VALUES or not np.array_equal(values, np.rint(values)):
-        return None
-    shown = ", ".join(f"{value:g}" for value in values[:4]) + (", ..." if values.size > 4 else "")
-    sentence = f"The {channel} image holds {values.size} different values only ({shown}), as a segmentation does"
-    return Deviation(REFUSED, f"{sentence}: give the image that was segmented.", "grey values")
+    if 1 < values.size < FEWEST_VALUES and np.array_equal(values, np.rint(values)):
+        shown = ", ".join(f"{value:g}" for value in values[:4]) + (", ..." if values.size > 4 else "")
+        sentence = f"The {channel} image holds {values.size} different values only ({shown}), as a segmentation does"
+        yield Deviation(REFUSED, f"{sentence}: give the image that was segmented.", "grey values")

@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from ..case.pictures import Grid, Shown, can_draw, preview, write_png
 from ..io.grid import VoxelGrid
 from ..io.roi import RegionOfInterest, VoxelBox, voxel_box
+from ..io.volume import ras_to_lps
 from ..models.bundle import TEMPLATE_FILE, WHOLE, Bundle, Placement
 from ..models.input_spec import Code, Label
 from ..util.errors import InputError
@@ -310,10 +311,8 @@ def _never_back(progress: Progress) -> Progress:
 
 def _in_own_coordinates(roi: RegionOfInterest, image: sitk.Image, world: sitk.Image) -> RegionOfInterest:
     """Move a region in the world into the image's own coordinates, its edges along the nearest axes."""
-    x, y, z = roi.centre_ras_mm
-    index = world.TransformPhysicalPointToContinuousIndex((-x, -y, z))
-    x, y, z = image.TransformContinuousIndexToPhysicalPoint(index)
+    index = world.TransformPhysicalPointToContinuousIndex(ras_to_lps(roi.centre_ras_mm))
+    centre = ras_to_lps(image.TransformContinuousIndexToPhysicalPoint(index))
     own, moved = (np.array(each.GetDirection()).reshape(3, 3) for each in (image, world))
     nearest = np.abs(own @ moved.T).argmax(1)
-    size = [roi.size_mm[axis] for axis in nearest]
-    return RegionOfInterest((-x, -y, z), (size[0], size[1], size[2]), along_voxels=True)
+    return replace(RegionOfInterest.of([*centre, *(roi.size_mm[axis] for axis in nearest)]), along_voxels=True)

@@ -6,7 +6,6 @@ optimised rigidly, then affinely on voxels of 4 mm. Without a brain mask and sev
 40 mm too low.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..io.grid import VoxelGrid
 from ..io.roi import RegionOfInterest
-from ..io.volume import read_volume, reorient
+from ..io.volume import ras_to_lps, read_volume, reorient
 from ..models.bundle import RESTORE, Placement, check_hash, file_sha256
 from ..util.errors import InputError
 from ..util.input_files import regular_file
+from .preprocessing import grid_within
 
 COARSE_MM, FINE_MM = 8.0, 4.0
 TURNS_DEGREES = (25.0, -25.0)
@@ -50,8 +51,9 @@ class Template:
         values = sitk.GetArrayFromImage(image)
         if values.min() < 0 or not INSIDE <= values.max() < 2 * INSIDE:
             raise InputError(f"{path} is not a template of a head: {RESTORE}.", code="damaged-bundle")
-        grey = _like(values % INSIDE / np.float32(INSIDE - 1), image)
-        return cls(sitk.Cast(grey, sitk.sitkFloat32), _like((values >= INSIDE).astype(np.uint8), image))
+        grid = VoxelGrid.of(image)
+        grey = sitk.Cast(grid.image(values % INSIDE / np.float32(INSIDE - 1)), sitk.sitkFloat32)
+        return cls(grey, grid.image((values >= INSIDE).astype(np.uint8)))
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def place(spec: Placement, template: Template, image: sitk.Image) -> Placed:
     """
     image = reorient(image, "RAS")
     transform, similarity = register(template, image)
-    centres = {box.side: _flipped(transform.TransformPoint(_flipped(box.centre_ras_mm))) for box in spec.boxes}
-    rois = {box.side: RegionOfInterest(centres[box.side], box.size_mm) for box in spec.boxes}
+    centres = {box.side: ras_to_lps(transform.TransformPoint(ras_to_lps(box.centre_ras_mm))) for box in spec.boxes}
+    rois = {box.side: RegionOfInterest.of([*centres[box.side], *box.size_mm]) for box in spec.boxes}
     return Placed(_apart(rois), similarity, _overlap(template, image, transform))
 
 
@@ -94,7 +96,7 @@ def _apart(rois: dict[str, RegionOfInterest]) -> dict[str, RegionOfInterest]:
     for side, roi in rois.items():
         size = list(roi.size_mm)
         size[axis] = min(size[axis], float(gap[axis]) - 1.0)
-        narrow[side] = RegionOfInterest(roi.centre_ras_mm, (size[0], size[1], size[2]))
+        narrow[side] = RegionOfInterest.of([*roi.centre_ras_mm, *size])
     return narrow
 
 
@@ -107,22 +109,19 @@ def register(template: Template, image: sitk.Image) -> tuple[sitk.AffineTransfor
     base = _centre_of_mass(coarse) - centre
     turns = [np.zeros(3), *(np.eye(3)[axis] * np.radians(by) for axis in range(3) for by in TURNS_DEGREES)]
     starts = [
-        _rigid(centre, turn, base + np.array([0, -forward, up]))
+        sitk.Euler3DTransform(centre.tolist(), *turn.tolist(), (base + np.array([0, -forward, up])).tolist())
         for turn, up, forward in product(turns, SHIFTS_UP_MM, SHIFTS_FORWARD_MM)
     ]
     starts.sort(key=lambda start: _similarity(coarse_template, coarse_mask, coarse, start))
     rigid = starts[:RIGID_STARTS]
     rigid.sort(key=lambda start: _optimise(coarse_template, coarse_mask, coarse, start, 40, 2.0))
-    affine = [_affine(start) for start in rigid[:AFFINE_STARTS]]
+    affine = [
+        sitk.AffineTransform(start.GetMatrix(), start.GetTranslation(), start.GetCenter())
+        for start in rigid[:AFFINE_STARTS]
+    ]
     values = [_optimise(template.image, template.mask, fine, start, 60, 1.0) for start in affine]
     best = int(np.argmin(values))
     return affine[best], -values[best]
-
-
-def _flipped(point: Sequence[float]) -> tuple[float, float, float]:
-    """RAS to LPS, and back."""
-    x, y, z = point
-    return -x, -y, z
 
 
 def _overlap(template: Template, image: sitk.Image, transform: sitk.Transform) -> float:
@@ -141,10 +140,8 @@ def _resampled(image: sitk.Image, mm: float) -> sitk.Image:
     if (spacing < mm).any():
         work = sitk.SmoothingRecursiveGaussian(work, [0.4 * mm if own < mm else 1e-3 for own in spacing])
     size = [max(4, int(np.ceil(count * own / mm))) for count, own in zip(image.GetSize(), spacing, strict=True)]
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    origin = np.array(image.GetOrigin()) + direction @ ((mm - spacing) / 2)
-    grid = (origin.tolist(), [mm] * 3, image.GetDirection(), 0.0, sitk.sitkFloat32)
-    return sitk.Resample(work, size, sitk.Transform(), sitk.sitkLinear, *grid)
+    grid = grid_within(image, size, [mm] * 3)
+    return sitk.Resample(work, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
 
 
 def _scaled(image: sitk.Image) -> sitk.Image:
@@ -162,22 +159,6 @@ def _centre_of_mass(image: sitk.Image) -> np.ndarray:
         for axis, count in enumerate(grey.shape)
     )
     return np.array(image.TransformContinuousIndexToPhysicalPoint([x, y, z]))
-
-
-def _rigid(centre: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> sitk.Euler3DTransform:
-    transform = sitk.Euler3DTransform()
-    transform.SetCenter(centre.tolist())
-    transform.SetRotation(*turn.tolist())
-    transform.SetTranslation(shift.tolist())
-    return transform
-
-
-def _affine(start: sitk.Euler3DTransform) -> sitk.AffineTransform:
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(start.GetMatrix())
-    transform.SetTranslation(start.GetTranslation())
-    transform.SetCenter(start.GetCenter())
-    return transform
 
 
 def _method(mask: sitk.Image, transform: sitk.Transform) -> sitk.ImageRegistrationMethod:
@@ -211,9 +192,3 @@ def _optimise(
         return float(method.GetMetricValue())
     except RuntimeError:  # as above
         return 0.0
-
-
-def _like(values: np.ndarray, image: sitk.Image) -> sitk.Image:
-    made = sitk.GetImageFromArray(values)
-    made.CopyInformation(image)
-    return made

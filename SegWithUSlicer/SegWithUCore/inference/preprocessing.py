@@ -3,7 +3,7 @@
 With models of nnU-Net it prepares as nnU-Net does: crop to nonzero voxels, normalise, resample with splines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -31,7 +31,7 @@ def to_working_grid(image: sitk.Image, spec: InputSpec, labels: bool = False) ->
     if size == upright.GetSize() and np.allclose(upright.GetSpacing(), spacing, rtol=SPACING_TOLERANCE):
         return upright
     how = sitk.sitkNearestNeighbor if labels else sitk.sitkLinear
-    grid = _grid_of(upright, size, spacing)
+    grid = grid_within(upright, size, spacing)
     return sitk.Resample(upright, grid, sitk.Transform(), how, 0.0, upright.GetPixelID(), True)
 
 
@@ -72,18 +72,22 @@ def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.n
     if len(channels) != len(spec.channels):
         wanted = ", ".join(spec.channels)
         raise InputError(f"The model wants the channel(s) {wanted}, but {len(channels)} were given.", "other-channels")
-    if spec.nnunet is not None:
-        return _nnunet_input(channels, spec, spec.nnunet)
-    array, working = np.empty((0, 0, 0, 0), np.float32), channels[0]
-    for number, (normalise, image) in enumerate(zip(spec.channel_normalisations, channels, strict=True)):
-        working = to_working_grid(image, spec)
-        normalised = normalise(sitk.GetArrayViewFromImage(working))
+    prepared = _prepared(channels, spec) if spec.nnunet is None else _nnunet_prepared(channels, spec, spec.nnunet)
+    array, grid = np.empty((0, 0, 0, 0), np.float32), channels[0]
+    for number, (channel, grid) in enumerate(prepared):
         if len(channels) == 1:  # no second copy of a large image
-            return normalised[None], working
+            return channel[None], grid
         if not number:
-            array = np.empty((len(channels), *normalised.shape), np.float32)
-        array[number] = normalised
-    return array, working
+            array = np.empty((len(channels), *channel.shape), np.float32)
+        array[number] = channel
+    return array, grid
+
+
+def _prepared(channels: Sequence[sitk.Image], spec: InputSpec) -> Iterator[tuple[np.ndarray, sitk.Image]]:
+    """Resample and normalise channel by channel; yields each with the grid that it lies on."""
+    for normalise, image in zip(spec.channel_normalisations, channels, strict=True):
+        working = to_working_grid(image, spec)
+        yield normalise(sitk.GetArrayViewFromImage(working)), working
 
 
 def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
@@ -168,36 +172,27 @@ def thick_axis(spacing: Sequence[float], wanted: Sequence[float], separate: bool
     return coarsest[0] if len(coarsest) == 1 else None
 
 
-def _grid_of(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -> sitk.Image:
+def grid_within(image: sitk.Image, size: Sequence[int], spacing: Sequence[float]) -> sitk.Image:
     """Make an empty image of that size and spacing; the outer faces of the first voxels are those of `image`."""
     old, new = np.asarray(image.GetSpacing()), np.asarray(spacing)
     shift = np.asarray(image.GetDirection()).reshape(3, 3) @ ((new - old) / 2)
-    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
-    grid.SetSpacing([float(v) for v in new])
-    grid.SetOrigin([float(v) for v in np.asarray(image.GetOrigin()) + shift])
-    grid.SetDirection(image.GetDirection())
-    return grid
+    (i, j, k), origin = (int(n) for n in size), np.asarray(image.GetOrigin()) + shift
+    grid = VoxelGrid((i, j, k), tuple(new.tolist()), tuple(origin.tolist()), image.GetDirection())
+    return grid.put_on(sitk.Image(grid.size, sitk.sitkUInt8))
 
 
-def _nnunet_input(
+def _nnunet_prepared(
     channels: Sequence[sitk.Image], spec: InputSpec, how: NnunetPreparation
-) -> tuple[np.ndarray, sitk.Image]:
-    """As `network_input`, for channels that are cut to `assessed_box` already."""
+) -> Iterator[tuple[np.ndarray, sitk.Image]]:
+    """As `_prepared`, for channels that are cut to `assessed_box` already."""
     upright = [reorient(image, spec.orientation) for image in channels]
     inside = nonzero_mask([sitk.GetArrayViewFromImage(image) for image in upright])
     size, spacing = working_size(upright[0], spec)
-    grid = upright[0] if spec.spacing_mm is None else _grid_of(upright[0], size, spacing)
+    grid = upright[0] if spec.spacing_mm is None else grid_within(upright[0], size, spacing)
     old, wanted = upright[0].GetSpacing()[::-1], (spec.spacing_mm or upright[0].GetSpacing())[::-1]
-    found: np.ndarray = np.empty((0, 0, 0, 0), np.float32)
-    for number, (normalise, image) in enumerate(zip(spec.channel_normalisations, upright, strict=True)):
+    for normalise, image in zip(spec.channel_normalisations, upright, strict=True):
         channel = normalise(sitk.GetArrayViewFromImage(image), inside)
-        working = channel if spec.spacing_mm is None else spline_resampled(channel, old, wanted, how)
-        if len(channels) == 1:  # no second copy of a large image
-            return working[None], grid
-        if not number:
-            found = np.empty((len(channels), *working.shape), np.float32)
-        found[number] = working
-    return found, grid
+        yield channel if spec.spacing_mm is None else spline_resampled(channel, old, wanted, how), grid
 
 
 def _zoomed_by_planes(array: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:

@@ -175,11 +175,6 @@ def steps_on_grid(axes: Sequence[bool], working: sitk.Image | VoxelGrid, target:
     return Steps.on_grid([axes[each] for each in order], [spacing[each] for each in order], goal.spacing[::-1])
 
 
-def head_maps(found: Voxelwise) -> HeadMaps:
-    """Return the second stage's features from the head's maps."""
-    return HeadMaps(found.classes, found.runner_up, found.ranking, found.calibration, found.epistemic, found.aleatoric)
-
-
 class SecondStageContext:
     """The second stage of one case, which sees the image, while maps are made plane by plane.
 
@@ -218,7 +213,7 @@ class SecondStageContext:
             OutputError: the disk is full.
         """
         above, pairs = self.stage.looks_above, self.stage.pairs
-        uncertain = find_uncertain_voxels(logits, inner, head_maps(found), table, pairs, self.steps, above)
+        uncertain = find_uncertain_voxels(logits, inner, found, table, pairs, self.steps, above)
         z, y, x = uncertain.voxels
         if not len(z):
             return
@@ -401,27 +396,18 @@ def voxelwise(engine: Engine, stitched: np.ndarray, tempering_scale: float = 1.0
     """
     shape = stitched.shape[1:]
     voxels = math.prod(shape)
-    classes, runner_up = np.empty(voxels, np.uint8), np.empty(voxels, np.uint8)
-    calibration, ranking, epistemic = (np.empty(voxels, np.float32) for _ in range(3))
-    aleatoric = np.empty(voxels, np.float32) if engine.has_aleatoric else None
+    kinds = {"classes": np.uint8, "runner_up": np.uint8}  # the others are float32
+    names = [each.name for each in fields(HeadMaps) if engine.has_aleatoric or each.name != "aleatoric"]
+    maps: dict[str, Any] = {name: np.empty(voxels, kinds.get(name, np.float32)) for name in names}
     sums = ProbabilitySums.zeros(engine.num_classes)
     for start in range(0, voxels, CHUNK_VOXELS):
         part = slice(start, min(start + CHUNK_VOXELS, voxels))
         found = engine.maps(_flat_part(stitched, part), tempering_scale)
-        classes[part], runner_up[part] = found.classes, found.runner_up
-        calibration[part], ranking[part], epistemic[part] = found.calibration, found.ranking, found.epistemic
-        if aleatoric is not None:
-            aleatoric[part] = found.aleatoric
+        for name, values in maps.items():
+            values[part] = getattr(found, name)
         sums += found.sums
-    return Voxelwise(
-        classes.reshape(shape),
-        runner_up.reshape(shape),
-        calibration.reshape(shape),
-        ranking.reshape(shape),
-        epistemic.reshape(shape),
-        None if aleatoric is None else aleatoric.reshape(shape),
-        sums,
-    )
+    whole = {name: values.reshape(shape) for name, values in maps.items()}
+    return Voxelwise(**{"aleatoric": None, **whole}, sums=sums)
 
 
 def resample_to_grid(

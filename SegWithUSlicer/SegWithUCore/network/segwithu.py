@@ -11,7 +11,7 @@ from torch import nn
 
 from ..util.errors import InputError
 from .heads import head_type
-from .heads.base import UncertaintyMaps, resized
+from .heads.base import UncertaintyMaps, full_responses
 from .weights import all_finite
 
 MODULES_SHOWN = 20
@@ -101,21 +101,16 @@ class SegWithU(nn.Module):
         Raises:
             InputError: as `window_output`.
         """
-        logits, responses = self._answer(image, backbone or self.backbone)
+        backbone = backbone or self.backbone
+        with torch.no_grad(), recorded_taps(backbone, self.taps) as recorded:
+            logits = backbone(image)
+        taps = checked_taps(recorded, self.taps, image.ndim)
+        responses = full_responses(self.fusion, self.head, taps, logits.shape[2:])
         if not responses.requires_grad:
             responses = channels_first(responses)
             if not (all_finite(logits) and all_finite(responses)):
                 raise InputError("The network gives NaN or infinite values: restore the model.", "unusable-weights")
         return logits, responses
-
-    def _answer(self, image: torch.Tensor, backbone: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.no_grad(), recorded_taps(backbone, self.taps) as recorded:
-            logits = backbone(image)
-        taps = checked_taps(recorded, self.taps, image.ndim)
-        size = logits.shape[2:]
-        responses = resized(self.head.responses(self.fusion(taps)), size)
-        detail = self.fusion.detail(taps)
-        return logits, self.head.with_detail(responses, None if detail is None else resized(detail, size))
 
     def split(self, stitched: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Split the result of `window_output` into logits and head responses, (batch, channels, *any) each."""

@@ -106,11 +106,16 @@ def unique_state(module: nn.Module) -> dict[str, torch.Tensor]:
 
     DynUNet registers each decoder block twice (`upsamples.*` and `skip_layers.*`), which safetensors refuses.
     """
-    kept: dict[int, str] = {}
     state = module.state_dict(keep_vars=True)
+    return {names[0]: state[names[0]].detach() for names in _aliases(state)}
+
+
+def _aliases(state: Mapping[str, torch.Tensor]) -> list[list[str]]:
+    """List the names of each tensor, all in alphabetical order."""
+    same: dict[int, list[str]] = {}
     for name in sorted(state):
-        kept.setdefault(id(state[name]), name)
-    return {name: state[name].detach() for name in sorted(kept.values())}
+        same.setdefault(id(state[name]), []).append(name)
+    return list(same.values())
 
 
 def load_state(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
@@ -124,13 +129,10 @@ def load_state(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: s
             with NaN or infinite values, also those that are too large for the network's precision.
     """
     own = module.state_dict(keep_vars=True)
-    same: dict[int, list[str]] = {}
-    for name in sorted(own):
-        same.setdefault(id(own[name]), []).append(name)
     remaining = dict(tensors)
     problems: list[str] = []
     found: dict[str, torch.Tensor] = {}
-    for names in same.values():
+    for names in _aliases(own):
         first, given = names[0], [remaining.pop(name) for name in names if name in remaining]
         if not given:
             problems.append(f"missing {first}")

@@ -233,13 +233,7 @@ class AuditLog:
             if self._size + len(data) > MAXIMUM_BYTES:  # nobody could open the review again
                 message = f"{self.path} is full: the last lines are in memory only; begin again under another name."
                 raise OutputError(message, "full-log")
-            try:
-                _write_all(handle, data[there - self._size :])
-                os.fsync(handle)
-            except OSError:
-                with contextlib.suppress(OSError):  # part of a line that stays is found and ended by the next writing
-                    os.ftruncate(handle, there)
-                raise
+            _add(handle, data[there - self._size :], there)
         finally:
             os.close(handle)
         if not self._size:
@@ -267,15 +261,21 @@ class AuditLog:
 def _append(path: Path, data: bytes) -> None:
     """Add to a file, on disk when this returns; a failure leaves it as it was."""
     handle = os.open(path, os.O_WRONLY | _APPENDING, 0o666)
-    size = os.fstat(handle).st_size
+    try:
+        _add(handle, data, os.fstat(handle).st_size)
+    finally:
+        os.close(handle)
+
+
+def _add(handle: int, data: bytes, size: int) -> None:
+    """Add to an open file of `size` bytes, on disk when this returns; a failure leaves it as it was."""
     try:
         _write_all(handle, data)
         os.fsync(handle)
     except OSError:
-        os.ftruncate(handle, size)
+        with contextlib.suppress(OSError):  # part of a line that stays is found and ended by the next writing
+            os.ftruncate(handle, size)
         raise
-    finally:
-        os.close(handle)
 
 
 def _write_all(handle: int, data: bytes) -> None:

@@ -227,7 +227,9 @@ def read_lines(content: bytes, source: str) -> ParsedLog:
     events: list[Event] = []
     for number, part in enumerate(parts, 1):
         try:
-            events.append(_event(part))
+            if len(part) > MAXIMUM_LINE_BYTES:
+                raise ValueError(f"it has {len(part)} bytes, more than {MAXIMUM_LINE_BYTES}")
+            events.append(read_event(parse_json(part, "the line")))
         except (InputError, ValueError) as error:
             code = OTHER_VERSION if OTHER_VERSION in str(error) else ""
             if number == len(parts) and len(part) <= MAXIMUM_LINE_BYTES and not code:
@@ -246,12 +248,6 @@ def read_log(path: Path) -> ParsedLog:
         InputError: it cannot be read, or a line in the middle is damaged.
     """
     return read_lines(read_bounded(path, MAXIMUM_BYTES, WANTED), str(path))
-
-
-def _event(line: bytes) -> Event:
-    if len(line) > MAXIMUM_LINE_BYTES:
-        raise ValueError(f"it has {len(line)} bytes, more than {MAXIMUM_LINE_BYTES}")
-    return read_event(parse_json(line, "the line"))
 
 
 def read_event(content: Any) -> Event:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..case.case_file import DAMAGED, read_case
+from ..case.case_file import read_case
 from ..case.case_files import regions_of_case
 from ..case.case_folders import case_folders, checked_file
 from ..util import errors
@@ -145,11 +145,10 @@ def _sorted_out(sources: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _identity(folder: Path) -> Identity:
     case = read_case(folder)
-    try:
+    problem = "has no regions that a review could belong to"
+    with errors.wrong_values_named(folder, "segment it again", problem=problem):
         voxels = tuple(str(channel["voxels_sha256"]) for channel in case["input"]["channels"])
         return Identity(voxels, str(case["model"]["weights_sha256"]), regions_of_case(folder, case)[1])
-    except DAMAGED as error:
-        raise InputError(f"{folder} has no regions that a review could belong to ({error!r}).") from error
 
 
 def _home(source: Path, folders: list[Path]) -> Path:

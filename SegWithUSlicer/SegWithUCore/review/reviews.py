@@ -15,7 +15,7 @@ from ..case.case_folders import REVIEWED_PATTERN, checked_file
 from ..models.quality import site_command
 from ..regions.region import Region
 from ..util.csv_files import csv_text
-from ..util.errors import InputError, naming
+from ..util.errors import InputError, naming, wrong_values_named
 from .log_format import NAMES, Event, Opened, ParsedLog, read_log
 from .reviewer import clean_reviewer_name, is_log_of, version_path
 from .state import ReviewState
@@ -89,7 +89,8 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     if case.get("regions") is None:
         return CaseReviews((), (), ())
     regions, wanted = regions_of_case(folder, case)
-    total = _total_mm3(folder, case)
+    with wrong_values_named(folder, "segment the case again", problem="is damaged, in case.json"):
+        total = float(case["regions"]["expected_wrong_mm3"])
     reviews, notes = [], []
     other = also(folder, case, wanted) if also is not None else None
     for path in [path for place in (folder, other) if place is not None for path in sorted(place.glob(LOG_PATTERN))]:
@@ -108,13 +109,6 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     copies = [each for each in reviews if each is not kept[each.reviewer] and each not in own]
     notes += [f"{each.path.name} is a copy of the review of '{each.reviewer}': it does not count." for each in copies]
     return CaseReviews(regions, tuple(each for each in reviews if each not in copies), tuple(notes))
-
-
-def _total_mm3(folder: Path, case: Mapping[str, Any]) -> float:
-    try:
-        return float(case["regions"]["expected_wrong_mm3"])
-    except DAMAGED as error:
-        raise InputError(f"{folder} is damaged (case.json: {error!r}): segment the case again.") from error
 
 
 def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:

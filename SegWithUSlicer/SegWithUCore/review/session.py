@@ -17,7 +17,6 @@ from ..util.errors import InputError, OutputError
 from ..util.input_files import read_bounded
 from .log import AuditLog, Clock, now_utc
 from .log_format import MAXIMUM_BYTES, Action, Closed, Opened, ParsedLog, RestAccepted, Undone, read_lines
-from .reviewer import log_path
 from .state import ReviewState
 
 KEY_LETTERS = 32
@@ -109,15 +108,13 @@ class Session:
             UsageError, LogInUseError, InputError: as `AuditLog.open`.
             InputError: a line does not fit the regions.
         """
-        earlier = newest_lines(log_path(folder, reviewer), case.regions_sha256, scene_copy)
         log = AuditLog.open(folder, reviewer, case.header(order=order), clock, scene_copy)
         try:
             session = cls(case, log, keep)
         except BaseException:
             log.close()
             raise
-        if earlier is not None:
-            session.resumed_at = session.state.stopped_at([region.id for region in in_order(case.regions, order)])
+        session.resumed_at = session.state.stopped_at([region.id for region in in_order(case.regions, order)])
         keep(log)
         return session
 

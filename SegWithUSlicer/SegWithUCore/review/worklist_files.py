@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..case.case_file import DAMAGED
 from ..util.atomic_files import write_text
 from ..util.csv_files import csv_text
-from ..util.errors import InputError
+from ..util.errors import InputError, wrong_values_named
 from ..util.paths import has_links, is_inside, is_own, path_mac, stored_path
 from ..util.strict_json import read_json_object, to_json
 from .columns import Table, columns_of
@@ -74,14 +73,12 @@ def read_worklist(path: Path) -> list[tuple[Mapping[str, Any], Path]]:
         InputError: it is not a worklist.
     """
     content = read_json_object(path, _WANTED)
-    try:
+    with wrong_values_named(path, _WANTED, "not-a-worklist", "is not a worklist"):
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r:.40}")
         for row in content["cases"]:
             stored_path(path.parent, row.get("image") or ".")
         return [(row, stored_path(path.parent, row["folder"])) for row in content["cases"]]
-    except DAMAGED as error:
-        raise InputError(f"{path} is not a worklist ({error!r}): {_WANTED}.", "not-a-worklist") from error
 
 
 def path_outside(path: Path, row: Mapping[str, Any]) -> Path | None:

@@ -8,13 +8,12 @@ import importlib
 import importlib.metadata
 import os
 import platform
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..inference.engines import AUTO, OPENVINO, TORCH
-from ..inference.engines.openvino_import import keep_openvino_quiet
+from ..inference.engines.openvino_import import keep_openvino_quiet, release_numbers
 from ..util.errors import InputError, UsageError
 from ..util.paths import BUNDLE_FILE
 from .protocol import Request
@@ -204,9 +203,9 @@ def _untried(package: Package) -> dict[str, Any]:
 
 def _judged(package: Package, version: object) -> dict[str, Any]:
     version = None if version is None else str(version)
-    if version is not None and _numbers(version) < _numbers(package.at_least):
+    if version is not None and release_numbers(version) < release_numbers(package.at_least):
         return _entry(package, TOO_OLD, version, f"version {version} is too old")
-    if version is not None and package.below is not None and _numbers(version) >= _numbers(package.below):
+    if version is not None and package.below is not None and release_numbers(version) >= release_numbers(package.below):
         return _entry(package, TOO_NEW, version, f"version {version} is too new")
     return _entry(package, OK, version, None)
 
@@ -221,12 +220,3 @@ def installed_version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return the release numbers of a version: "2.10.0rc1+cu126" gives (2, 10, 0).
-
-    Not by `packaging`: a torch that is too old must be named also where nothing is installed yet.
-    """
-    release = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(int(part) for part in release.group().split(".")) if release else ()

@@ -41,9 +41,11 @@ class JobRunner:
         """Do a request and return the event that answers it, without its id."""
         try:
             if request.request == "ood_check":  # Slicer's window sends the grid and image features of the voxels
-                grid, bundle = _part(request), self._bundle(request.model)
+                roi = None if request.settings.roi is None else RegionOfInterest.of(request.settings.roi)
+                grid = part_grid(_grid(request), roi, request.own_to_world_ras)
+                bundle = self._bundle(request.model)
                 # A large image itself is not segmented: the boxes that are placed in it are compared then.
-                placed = request.settings.roi is None and needs_placing(grid, bundle)
+                placed = roi is None and needs_placing(grid, bundle)
                 found = [] if placed else deviations_of_features(_features(request), grid, bundle)
                 return {"event": "ood_checked", "deviations": [deviation.to_json() for deviation in found]}
             if not request.files or not request.name or not request.target:
@@ -105,12 +107,6 @@ class JobRunner:
             "seconds": round(time.monotonic() - started, 2),
             "peak_memory_mb": result.peak_memory_mb,
         }
-
-
-def _part(request: Request) -> VoxelGrid:
-    """Return the grid of the part to be segmented, oriented as in the world."""
-    roi = None if request.settings.roi is None else RegionOfInterest.of(request.settings.roi)
-    return part_grid(_grid(request), roi, request.own_to_world_ras)
 
 
 def _features(request: Request) -> dict[str, ImageFeatures]:

@@ -140,7 +140,7 @@ def _chance(case: CalibrationCase, table: ErrorProbability, stage: SecondStage |
     if prediction.view is None:
         return table(prediction.ranking, prediction.classes, prediction.runner_up)
     fitted = FittedCalibration(table, second_stage=stage)
-    chance = error_probability(fitted, prediction.view, prediction.logits, prediction.head_maps)
+    chance = error_probability(fitted, prediction.view, prediction.logits, prediction)
     assert chance is not None
     return chance
 

@@ -98,7 +98,7 @@ def fit_second_stage(
     pairs = pairs_of(cases)
     if not pairs or len(set(patients)) < LEAST_PATIENTS:
         return None
-    spacing = np.median([case.view.working_mm for case in cases], 0)
+    spacing = np.median([case.view.working.spacing[::-1] for case in cases], 0)
     settings = Settings(pairs, neighbour_axes(spacing.tolist()), most=most)
     folds = patient_folds(patients, FOLDS)
     tables = {
@@ -225,7 +225,7 @@ def features_of(
         share: of the voxels that are wanted, so many are taken.
         sees_mask: whether features of the segmentation's shape are among them.
     """
-    steps, maps = case.view.steps(axes), case.prediction.head_maps
+    steps, maps = case.view.steps(axes), case.prediction
     found = find_uncertain_voxels(case.prediction.logits, slice(None), maps, probability, pairs, steps, LOOKS_ABOVE)
     count = found.voxels[0].size
     wanted = count if most is None else int(min(count, most) * share)

@@ -269,7 +269,7 @@ class AdoptionStages:
             fitted = FittedCalibration.from_json(made.block, made.second_stage)
             for name in (name for name, its in self.groups.items() if its == group):
                 one, case = known[name], self.job.cases[name]
-                chance = error_probability(fitted, one.view, one.prediction.logits, one.prediction.head_maps)
+                chance = error_probability(fitted, one.view, one.prediction.logits, one.prediction)
                 assert chance is not None
                 counts.append(count_errors(chance, one.wrong))
                 prediction = replace(one.prediction, error_probability=chance)

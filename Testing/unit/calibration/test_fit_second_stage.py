@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
 from SegWithUCore.inference.prediction import NetworkView, Prediction
+from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.models.second_stage_file import check_message
 from SegWithULab.calibration.cases import CalibrationCase, fit_table
@@ -26,8 +28,9 @@ def made_up(seed: int, told: float, patients: int = 12) -> CalibrationCase:
     image = (random.normal(size=SHAPE) + told * wrong).astype(np.float32)
     ranking = np.log(chance / (1 - chance)).astype(np.float32)
     flat = np.ones(SHAPE, np.float32)
-    view = NetworkView(image[None], (0, 1, 2), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
-    prediction = Prediction(logits, classes, 1 - classes, flat, ranking, flat, None, 1.0, view=view)
+    grid = VoxelGrid.of(sitk.GetImageFromArray(image))
+    view = NetworkView(image[None], grid, grid)
+    prediction = Prediction(classes, 1 - classes, ranking, flat, flat, None, logits, 1.0, view=view)
     return CalibrationCase(prediction, np.where(wrong, 1 - classes, classes), f"patient{seed % patients}")
 
 

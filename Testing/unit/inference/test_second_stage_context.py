@@ -18,7 +18,6 @@ from SegWithUCore.inference.prediction import NetworkView, error_probability
 from SegWithUCore.inference.uncertainty_maps import (
     FittedCalibration,
     SecondStageContext,
-    head_maps,
     resample_to_grid,
     voxelwise,
 )
@@ -41,7 +40,7 @@ class FormulaEngine(Engine):
         order = np.argsort(-chunk[:3], 0).astype(np.uint8)
         positive = np.abs(chunk[3:])
         ranking = chunk[3] - np.abs(chunk[0])
-        return Voxelwise(order[0], order[1], positive[0], ranking, positive[1], positive[1], ProbabilitySums.zeros(3))
+        return Voxelwise(order[0], order[1], ranking, positive[0], positive[1], positive[1], ProbabilitySums.zeros(3))
 
     def versions(self) -> dict[str, str]:
         return {}
@@ -78,7 +77,7 @@ def test_segmenting_gives_the_bits_of_predicting(
     fitted = FittedCalibration(table, second_stage=stage)
     output, view = resample_to_grid(OUTPUTS, working, target), NetworkView.of(IMAGE, working, target)
     found = voxelwise(FormulaEngine(), output)
-    whole = error_probability(fitted, view, output[:3], head_maps(found))
+    whole = error_probability(fitted, view, output[:3], found)
     assert whole is not None and not np.array_equal(whole, table(found.ranking, found.classes, found.runner_up))
     swept = maps_on_grid(FormulaEngine(), OUTPUTS, working, target, fitted, IMAGE)
     if factor == 1.0 or at_once == 100:

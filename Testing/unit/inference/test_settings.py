@@ -77,7 +77,8 @@ def of_worker(monkeypatch: pytest.MonkeyPatch) -> RunSettings:
 def of_cohort(monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     image = Path("a.nii.gz").absolute()
     monkeypatch.setattr(cohort_jobs, "find_input", lambda path: GivenInput([GivenCase("a", path)]))
-    (job,), _ = cohort_jobs.jobs_of([image], image.parent, ["MRI"], print, tables={}, settings=CHANGED)
+    asked = cohort_jobs.AskedCases([image], settings=CHANGED)
+    (job,), _ = cohort_jobs.jobs_of(asked, image.parent, ["MRI"], print)
     job, setup = pickle.loads(pickle.dumps((job, Setup.of(resolve_model("hippocampus"), CHANGED))))
     assert setup.settings == job.settings
     return job.settings

@@ -11,27 +11,18 @@ from typing import Protocol
 import numpy as np
 
 from ...calibration.per_structure import ProbabilitySums
+from ...calibration.second_stage import HeadMaps
 from ...util.errors import InputError
 
 
 @dataclass(frozen=True)
-class Voxelwise:
+class Voxelwise(HeadMaps):
     """The network's output voxel by voxel; arrays of one shape.
 
     Attributes:
-        classes, runner_up: indices of the most and second most probable class, uint8.
-        calibration, ranking: the two maps, float32.
-        epistemic: variance by the probes, float32.
-        aleatoric: float32, None if the head has no such branch.
         sums: of the tempered probabilities, per class.
     """
 
-    classes: np.ndarray
-    runner_up: np.ndarray
-    calibration: np.ndarray
-    ranking: np.ndarray
-    epistemic: np.ndarray
-    aleatoric: np.ndarray | None
     sums: ProbabilitySums
 
 

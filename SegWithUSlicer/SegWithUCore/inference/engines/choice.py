@@ -74,8 +74,6 @@ def graphics_card() -> bool:
     return any(Path(driver).exists() for driver in DRIVERS)
 
 
-DEVICES = (AUTO, "cpu", "cuda", "mps")
-"""What users may ask for; of these, OpenVINO runs on the CPU."""
 AS_ASKED = "as asked for"
 INSTALL = {OPENVINO: "pip install 'openvino>=2025.2'", TORCH: 'pip install ".[torch]" in the checkout'}
 
@@ -85,7 +83,7 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> "tupl
 
     Args:
         engine: one of `ENGINES`.
-        device: one of `DEVICES`.
+        device: "auto", "cpu", "cuda" or "mps"; of these, OpenVINO runs on the CPU.
 
     Returns:
         The engine, and why it is this one, as a clause.

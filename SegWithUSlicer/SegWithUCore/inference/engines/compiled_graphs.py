@@ -28,8 +28,6 @@ from .base import Engine
 from .openvino_import import import_openvino, openvino_version
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from ...network.segwithu import SegWithU
 
 TRACED_VOXELS = 512
@@ -130,6 +128,9 @@ def _traced(openvino: ModuleType, network: "SegWithU", bundle: Bundle, place: Pa
         bundle_format.WINDOW_FILE: (WindowGraph(network, variant), window, [("image", list(window.shape))]),
         bundle_format.MAPS_FILE: (MapsGraph(network, variant), chunk, [("chunk", [channels, -1]), ("scale", [1])]),
     }
+    # As numbers of float16, `write_weights` stores them.
+    weights = network.backbone.state_dict().values()
+    is_rounded = all(bool((tensor.half().float() == tensor).all()) for tensor in weights)
     found = {}
     for name, (module, example, shapes) in sources.items():
         path = place / name
@@ -137,7 +138,7 @@ def _traced(openvino: ModuleType, network: "SegWithU", bundle: Bundle, place: Pa
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that sizes become constants, as they shall
                 model = openvino.convert_model(module.eval(), example_input=example, input=shapes)
-            if _is_rounded(network.backbone):
+            if is_rounded:
                 _store_halves(openvino, model)
             openvino.save_model(model, path, compress_to_fp16=False)  # by default it would store halves
         except Exception as error:
@@ -145,11 +146,6 @@ def _traced(openvino: ModuleType, network: "SegWithU", bundle: Bundle, place: Pa
             raise InputError(f"OpenVINO cannot convert the network of '{bundle.name}' ({words}): use torch.") from error
         found[name] = (path.read_bytes(), path.with_suffix(".bin").read_bytes())
     return found
-
-
-def _is_rounded(backbone: "nn.Module") -> bool:
-    """Whether all weights are numbers of float16, as which `write_weights` stores them."""
-    return all(bool((tensor.half().float() == tensor).all()) for tensor in backbone.state_dict().values())
 
 
 def _store_halves(openvino: ModuleType, model: Any) -> None:

@@ -3,11 +3,13 @@
 import functools
 import operator
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from ...calibration.per_structure import ProbabilitySums
+from ...calibration.second_stage import HeadMaps
 from ...models.bundle import MAPS_FILE, WINDOW_FILE, Bundle
 from ...models.bundle_files import weights_path
 from ...models.graphs import COMPILE, MAPS, graphs_lacking, read_graphs
@@ -140,16 +142,9 @@ class OpenVINOEngine(Engine):
         if count < size:
             chunk = np.pad(chunk, [(0, 0), (0, size - count)])
         outputs = self._ran(self._maps, [np.ascontiguousarray(chunk, np.float32), scale])
-        found = {name: np.array(each[..., :count]) for name, each in zip(MAPS, outputs, strict=False)}
-        return Voxelwise(
-            found["classes"],
-            found["runner_up"],
-            found["calibration"],
-            found["ranking"],
-            found["epistemic"],
-            found.get("aleatoric"),
-            _sums(found["probabilities"], found["classes"]),
-        )
+        found: dict[str, Any] = {name: np.array(each[..., :count]) for name, each in zip(MAPS, outputs, strict=False)}
+        sums = _sums(found.pop("probabilities"), found["classes"])
+        return Voxelwise(**{"aleatoric": None, **found}, sums=sums)
 
     def _ran(self, request: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """Run a graph; its outputs are views that hold until its next run."""
@@ -189,10 +184,9 @@ def _joined(parts: list[Voxelwise]) -> Voxelwise:
     """Join what was computed of parts that follow each other."""
     if len(parts) == 1:
         return parts[0]
-    names = ("classes", "runner_up", "calibration", "ranking", "epistemic", "aleatoric")
-    arrays = [[getattr(part, name) for part in parts] for name in names]
-    joined = [None if each[0] is None else np.concatenate(each) for each in arrays]
-    return Voxelwise(*joined, functools.reduce(operator.add, (part.sums for part in parts)))  # type: ignore[call-arg, arg-type]
+    arrays = {each.name: [getattr(part, each.name) for part in parts] for each in fields(HeadMaps)}
+    joined: dict[str, Any] = {name: None if each[0] is None else np.concatenate(each) for name, each in arrays.items()}
+    return Voxelwise(**joined, sums=functools.reduce(operator.add, (part.sums for part in parts)))
 
 
 def _sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:

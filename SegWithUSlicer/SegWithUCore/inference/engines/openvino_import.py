@@ -4,6 +4,7 @@ Its telemetry reports home unasked from a process of its own, so a stub takes it
 """
 
 import importlib
+import re
 import sys
 from types import ModuleType
 
@@ -38,7 +39,7 @@ def import_openvino() -> ModuleType:
             raise OpenVINOImportError("openvino is not installed") from error
         words = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
         raise OpenVINOImportError(f"openvino cannot be imported ({words})") from error
-    if _numbers(version) < LEAST_VERSION:
+    if release_numbers(version) < LEAST_VERSION:
         least = ".".join(str(number) for number in LEAST_VERSION)
         raise OpenVINOImportError(f"openvino {version.split('-')[0]} is too old: {least} or newer is needed")
     return openvino
@@ -55,6 +56,10 @@ def openvino_version(openvino: ModuleType) -> str:
     return str(openvino.__version__).split("-")[0]
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    numbers = version.split("-")[0].split(".")
-    return tuple(int(number) for number in numbers if number.isdigit())[:2]
+def release_numbers(version: str) -> tuple[int, ...]:
+    """Return the release numbers of a version: "2.10.0rc1+cu126" gives (2, 10, 0).
+
+    Not by `packaging`: what is too old must be named also where nothing is installed yet.
+    """
+    release = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in release.group().split(".")) if release else ()

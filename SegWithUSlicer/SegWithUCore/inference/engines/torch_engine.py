@@ -102,15 +102,9 @@ class TorchEngine(TorchWindows, Engine):
             maps = self.network.maps(stitched)
             tempered = torch.softmax(temper_logits(logits, maps.calibration) / tempering_scale, 1)[0]
             first, second = maps.top[0].to("cpu", torch.uint8).numpy()
-            return Voxelwise(
-                first,
-                second,
-                _flat(maps.calibration),
-                _flat(maps.ranking),
-                _flat(maps.epistemic),
-                None if maps.aleatoric is None else _flat(maps.aleatoric),
-                _sums(tempered, maps.top[:, 0]),
-            )
+            aleatoric = None if maps.aleatoric is None else _flat(maps.aleatoric)
+            floats = (_flat(maps.ranking), _flat(maps.calibration), _flat(maps.epistemic), aleatoric)
+            return Voxelwise(first, second, *floats, _sums(tempered, maps.top[:, 0]))
 
     def window_memory(self, answer_bytes: float) -> float:
         """As `Engine.window_memory`: torch lets go of less (measured with 20 and 42 values a voxel)."""

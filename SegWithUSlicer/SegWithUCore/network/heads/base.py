@@ -198,6 +198,14 @@ class Fusion(nn.Module, ABC):
         return None
 
 
+def full_responses(
+    fusion: Fusion, head: UncertaintyHead, taps: Sequence[torch.Tensor], size: Sequence[int]
+) -> torch.Tensor:
+    """Compute the responses of a head on the grid of the logits, what the fusion sees at full resolution included."""
+    found, detail = resized(head.responses(fusion(taps)), size), fusion.detail(taps)
+    return head.with_detail(found, None if detail is None else resized(detail, size))
+
+
 class TracedForm:
     """A head as it is. A head type may bring a form that is faster where channels come first (`HeadType`)."""
 
@@ -210,8 +218,7 @@ class TracedForm:
             taps: (1, channels_i, *spatial_i).
             size: of the logits' grid.
         """
-        found, detail = resized(head.responses(fusion(taps)), size), fusion.detail(taps)
-        return (head.with_detail(found, None if detail is None else resized(detail, size)),)
+        return (full_responses(fusion, head, taps, size),)
 
     def maps(
         self, head: UncertaintyHead, logits: torch.Tensor, responses: torch.Tensor, scale: torch.Tensor

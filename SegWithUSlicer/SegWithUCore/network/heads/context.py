@@ -89,7 +89,7 @@ class ContextHead(base.UncertaintyHead):
         probabilities = torch.softmax(logits, 1)
         scales = functional.softplus(self.scale) + MINIMUM_SCALE
         odds, top = error_log_odds(logits)
-        scaled = responses[:, : self.probes] * _over_voxels(scales, logits.ndim)
+        scaled = responses[:, : self.probes] * scales.reshape(1, -1, *(1,) * (logits.ndim - 2))
         energy = perturbation_energy(probabilities, top[:, :1], scaled, self.to_logits)
         evidence = [odds / 4, entropy(logits, probabilities, odds)]
         if self.probes:
@@ -167,11 +167,6 @@ def entropy(logits: torch.Tensor, probabilities: torch.Tensor, odds: torch.Tenso
     """
     best = logits.amax(1, keepdim=True)
     return functional.softplus(odds) + (probabilities * (best - logits)).sum(1, keepdim=True)
-
-
-def _over_voxels(values: torch.Tensor, ndim: int) -> torch.Tensor:
-    """Reshape (channels,) so that it spreads over (batch, channels, *any) with `ndim` axes."""
-    return values.reshape(1, -1, *(1,) * (ndim - 2))
 
 
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}

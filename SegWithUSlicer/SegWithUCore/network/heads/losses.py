@@ -31,18 +31,14 @@ def paper_loss(
 ) -> HeadLoss:
     """Sum the paper's terms with the paper's weights; see `LossFunction` for the arguments."""
     assert isinstance(maps, PaperMaps)
-    inside = valid.flatten() > 0
-    z = flat_voxels(logits)[inside]
-    truth = labels.flatten()[inside].long()
-    error = (z.argmax(1) != truth).float()
+    inside, z, error, nll = _voxels_of(logits, maps, labels, valid)
     ranking, anchor = maps.ranking.flatten()[inside], maps.anchor.flatten()[inside]
-    softened = temper_logits(z, maps.calibration.flatten()[inside][:, None])
     delta = flat_voxels(maps.perturbation)[inside]
     weight = maps.ambiguity.flatten()[inside].detach()
     standard = z_score(ranking)
     trust = delta.square().mean() + 0.25 * (torch.softmax(z + delta, 1) - torch.softmax(z, 1)).square().mean()
     terms = {
-        "nll": negative_log_likelihood(softened, truth),
+        "nll": nll,
         "error_correlation": functional.binary_cross_entropy_with_logits(standard, error),
         "pairwise": pairwise_ranking(standard, error, generator),
         "tail": (torch.softmax(-ranking / TAIL_TEMPERATURE, 0) * error).sum(),
@@ -51,6 +47,17 @@ def paper_loss(
         "residual": ((1 - weight) * maps.residual.flatten()[inside]).mean(),
     }
     return HeadLoss(torch.stack([weight * terms[name] for name, weight in WEIGHTS.items()]).sum(), terms)
+
+
+def _voxels_of(
+    logits: torch.Tensor, maps: UncertaintyMaps, labels: torch.Tensor, valid: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return which voxels are not padding, their logits, whether they are in error, and the NLL when tempered."""
+    inside = valid.flatten() > 0
+    z = flat_voxels(logits)[inside]
+    truth = labels.flatten()[inside].long()
+    softened = temper_logits(z, maps.calibration.flatten()[inside][:, None])
+    return inside, z, (z.argmax(1) != truth).float(), negative_log_likelihood(softened, truth)
 
 
 def negative_log_likelihood(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -89,13 +96,9 @@ def proper_loss(
     (Gneiting and Raftery, JASA 2007), over all voxels that are not padding; no weights, pairs or standardised batches
     move that optimum. See `LossFunction` for the arguments; no random draws are needed.
     """
-    inside = valid.flatten() > 0
-    z = flat_voxels(logits)[inside]
-    truth = labels.flatten()[inside].long()
-    error = (z.argmax(1) != truth).float()
-    softened = temper_logits(z, maps.calibration.flatten()[inside][:, None])
+    inside, _, error, nll = _voxels_of(logits, maps, labels, valid)
     terms = {
-        "nll": negative_log_likelihood(softened, truth),
+        "nll": nll,
         "error_cross_entropy": functional.binary_cross_entropy_with_logits(maps.ranking.flatten()[inside], error),
     }
     return HeadLoss(torch.stack(list(terms.values())).sum(), terms)
