@@ -149,9 +149,9 @@ def test_overlays_opened_a_thousand_times_leave_no_observers(tmp_path, data_fold
         overlay.show("error_probability")
         overlay.show("ranking")
         overlay.set_threshold(-turn / 100)
-        assert len(overlay._observations) + len(overlay._layers) > 0
+        assert len(overlay._observations) + len(overlay._layers._observations) > 0
         overlay.release()
-        assert len(overlay._observations) + len(overlay._layers) == 0
+        assert len(overlay._observations) + len(overlay._layers._observations) == 0
         last = weakref.ref(overlay)
         if turn == 1:
             before = [observers_on(node) for node in watched]
@@ -168,7 +168,7 @@ def test_closing_the_scene_ends_the_overlay_quietly(tmp_path, data_folder):
     overlay.show("ranking")
     case.scene.Clear(False)
     assert told == [None]
-    assert len(overlay._observations) + len(overlay._layers) == 0
+    assert len(overlay._observations) + len(overlay._layers._observations) == 0
 
 
 def test_readout_is_what_counting_the_voxels_gives(tmp_path, data_folder):

@@ -240,7 +240,7 @@ def test_a_deleted_map_gives_the_view_back(tmp_path, data_folder):
     case.scene.RemoveNode(case.nodes.maps["ranking"])
     assert overlay.map_name is None
     assert case.view.composite.GetForegroundVolumeID() == pet.GetID()
-    assert len(overlay._observations) + len(overlay._layers) == 0
+    assert len(overlay._observations) + len(overlay._layers._observations) == 0
 
 
 def test_a_saved_and_loaded_bundle_shows_the_same_picture(tmp_path, data_folder):
