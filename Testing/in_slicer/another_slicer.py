@@ -60,7 +60,7 @@ def die(reviewing: Any, _told: dict[str, str]) -> dict[str, Any]:
 def quit_busy(reviewing: Any, told: dict[str, str]) -> dict[str, Any]:
     """Comment in a review, export cases and segment, all at once."""
     reviewing.judge()
-    reviewing.panel.session.comment("last words")
+    reviewing.ui.commentEdit.text = "last words"
     panel = reviewing.opened.panel
     panel.inputs.choose(reviewing.nodes.inputs[0], None, "hippocampus")
     pids = [reviewing.opened.begin_run(is_held=True)]

@@ -178,6 +178,7 @@ def test_wrong_folder_of_wheels_is_told_with_the_next_click(opened: Opened) -> N
     assert "open Advanced" in opened.ui.statusLabel.text
     assert not opened.controller.is_busy
     opened.ui.wheelsEdit.currentPath = ""
+    assert not slicer.app.settings().value("SegWithU/Wheels"), "an emptied field is remembered too"
 
 
 def test_leftovers_of_a_crash_are_swept_at_the_next_start(opened: Opened) -> None:

@@ -73,6 +73,7 @@ class ctkPathLineEdit(QT.QWidget):
 
     Dirs = 1
     currentPathChanged = QtCore.Signal(str)
+    validInputChanged = QtCore.Signal(bool)
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)

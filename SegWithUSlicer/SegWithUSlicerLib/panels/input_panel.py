@@ -54,7 +54,8 @@ class InputPanel:
         self._gui.connect(ui.headBox, self._head_chosen)
         self._gui.connect(ui.handlesBox, self.show_handles, self._has_handles)
         ui.proposeButton.connect("clicked(bool)", guarded(self.propose))
-        ui.wheelsEdit.connect("currentPathChanged(QString)", guarded(lambda path: set_setting(WHEELS_SETTING, path)))
+        for signal in ("currentPathChanged(QString)", "validInputChanged(bool)"):  # only the second if it is emptied
+            ui.wheelsEdit.connect(signal, guarded(lambda _: set_setting(WHEELS_SETTING, ui.wheelsEdit.currentPath)))
 
     @property
     def model(self) -> ModelInfo | None:
