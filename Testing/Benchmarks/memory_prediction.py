@@ -43,7 +43,7 @@ from SegWithUCore.inference import memory_prediction as memory
 check = memory.RunMemory.check
 def told(self, file=None):
     with open(os.environ["PREDICTED"], "w") as out:
-        json.dump({"total": self.total, "program": self.program, "stages": self.stages}, out)
+        json.dump({"total": self.needed + self.program, "program": self.program, "stages": self.stages}, out)
     check(self, file)
 memory.RunMemory.check = told
 from SegWithUCore.cli.__main__ import main

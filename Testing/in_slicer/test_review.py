@@ -169,7 +169,7 @@ def test_another_order_keeps_region_and_verdicts(reviewing: Reviewing) -> None:
 def test_a_structure_is_flagged_as_a_whole(reviewing: Reviewing) -> None:
     reviewing.start()
     name = reviewing.session.current.structure
-    reviewing.ui.flagStructureButton.click()
+    reviewing.ui.secondReaderStructureButton.click()
     assert reviewing.ui.structureVerdictLabel.text.startswith(f"{name}: ? second reader (0 of ")
     reviewing.press("Ctrl+Alt+Z")
     assert f"{name}: no verdict yet" in reviewing.ui.structureVerdictLabel.text

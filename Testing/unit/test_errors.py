@@ -59,7 +59,7 @@ def _takers(nodes: list[ast.AST]) -> dict[str, int]:
     found = {}
     for node in (node for node in nodes if isinstance(node, ast.FunctionDef) and node.returns):
         names = [argument.arg for argument in node.args.args]
-        if "code" in names and ast.unparse(node.returns).endswith("Error"):
+        if "code" in names and ast.unparse(node.returns).endswith(("Error", "Iterator[None]")):
             found[node.name] = names.index("code") - (names[0] == "self")
     return found
 

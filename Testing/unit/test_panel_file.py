@@ -9,6 +9,8 @@ import xml.etree.ElementTree as ElementTree
 
 from repository import PACKAGES, ROOT, TESTING
 
+from SegWithUCore.review.verdicts import GIVEN, Verdict
+
 UI = ElementTree.parse(ROOT / "Resources" / "UI" / "SegWithUSlicer.ui").getroot()
 FOLDING = {"advancedButton", "exportButton", "inputsButton", "logButton", "reviewMoreButton", "SegWithUSlicer"}
 REAL = TESTING / "real"
@@ -26,8 +28,15 @@ def test_every_widget_that_a_test_names_is_in_the_panel() -> None:
     tests = "".join(path.read_text("utf-8") for path in (TESTING / "in_slicer").glob("*.py"))
     asked = set(re.findall(r'\.(?:find|click)\("(\w+)"\)', real))
     asked |= set(re.findall(r"\bui\.(\w+(?:Button|Box|Label|Edit|Slider|Table|Bar|Selector|Frame|Text))\b", tests))
+    panel |= {f"{name}{end}" for name in map(_verdict_name, GIVEN) for end in ("Button", "StructureButton")}
     assert len(asked) > 60
     assert sorted(asked - panel) == []
+
+
+def _verdict_name(verdict: Verdict) -> str:
+    """The name that `add_verdict_buttons` gives to what it makes."""
+    first, *others = verdict.text.removesuffix("ed").split()
+    return first + "".join(word.capitalize() for word in others)
 
 
 def test_workflows_import_slicer_and_the_standard_library_only() -> None:

@@ -60,12 +60,13 @@ def parse_roi(text: str) -> SixNumbers:
     """Read "R,A,S,dR,dA,dS", a region of interest on the command line.
 
     Raises:
-        UsageError: these are not six numbers.
+        UsageError: as `RunSettings`.
     """
     try:
         r, a, s, dr, da, ds = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise _no_region(text) from error
+        RunSettings(roi=(r, a, s, dr, da, ds))
+    except (ValueError, UsageError) as error:
+        raise _no_region(text) from error  # with what was typed
     return r, a, s, dr, da, ds
 
 

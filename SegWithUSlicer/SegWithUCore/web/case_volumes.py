@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.ndimage import find_objects
 
 from ..case.case_file import SEGMENTATION_FILE, CaseDescription, MapInfo
 from ..case.case_files import case_file, case_volume
@@ -113,13 +112,14 @@ def box_between(low: np.ndarray, high: np.ndarray) -> VoxelBox:
 
 def filled_box(array: np.ndarray) -> VoxelBox:
     """Return the smallest box that holds all voxels (k, j, i) that are not 0."""
-    found = find_objects((array != 0).view(np.uint8))
-    return _box_of(found[0]) if found else EMPTY
-
-
-def _box_of(slices_kji: tuple[slice, ...]) -> VoxelBox:
-    sides = slices_kji[::-1]
-    return box_between(np.array([side.start for side in sides]), np.array([side.stop for side in sides]))
+    low, high = [], []
+    for axis in (2, 1, 0):
+        found = np.flatnonzero(array.any(axis=tuple(other for other in range(3) if other != axis)))
+        if not found.size:
+            return EMPTY
+        low.append(int(found[0]))
+        high.append(int(found[-1]) + 1)
+    return box_between(np.array(low), np.array(high))
 
 
 def display_labels(array: np.ndarray, what: str) -> DisplayVolume:
@@ -223,20 +223,27 @@ def region_masks(labels: np.ndarray, ids: Sequence[int]) -> RegionMasks:
     Raises:
         InputError: the boxes around them are together much larger than regions are.
     """
-    # A larger value is no id: the lookup needs memory for each smaller one.
-    found = dict(enumerate(find_objects(labels, min(int(labels.max(initial=1)), 1 << 20)), 1))
+    places = np.flatnonzero(labels)
+    values = labels.reshape(-1)[places]
+    order = np.argsort(values, kind="stable")
+    places, values = places[order], values[order]
+    points = np.stack(np.unravel_index(places, labels.shape), -1)  # k, j, i
     parts: list[bytes] = []
     boxes: dict[int, VoxelBox] = {}
     starts: dict[int, int] = {}
     length = 0
     for id_ in ids:
-        slices = found.get(id_)
-        boxes[id_], starts[id_] = EMPTY if slices is None else _box_of(slices), length
-        length += int(np.prod(boxes[id_].size))
-        if length > MAXIMUM_MASK_BYTES:
-            raise InputError(f"The voxels of region {id_} lie too far apart: run segwithu regions again.")
-        if slices is not None:
-            parts.append((labels[slices] == id_).tobytes())
+        own = points[np.searchsorted(values, id_, "left") : np.searchsorted(values, id_, "right")]
+        boxes[id_], starts[id_] = EMPTY, length
+        if len(own):
+            low, high = own.min(0), own.max(0) + 1
+            if length + int(np.prod(high - low)) > MAXIMUM_MASK_BYTES:
+                raise InputError(f"The voxels of region {id_} lie too far apart: run segwithu regions again.")
+            mask = np.zeros(high - low, np.uint8)
+            mask[tuple((own - low).T)] = 1
+            boxes[id_] = box_between(low[::-1], high[::-1])
+            parts.append(mask.tobytes())
+            length += mask.size
     return RegionMasks(b"".join(parts), boxes, starts)
 
 

@@ -166,8 +166,8 @@ def test_few_cases_fit_nothing_and_empty_images_say_nothing() -> None:
     assert fit_quality(features, [], None) is None
     block = fit_quality(features * 20, [], 2)
     assert block is not None
-    assert quality_deviations(features[0], block, "T1", (1.0,) * 3, SPAN) == []
-    assert quality_deviations(image_features(np.zeros(SHAPE)), block, "T1", (1.0,) * 3, SPAN) == []
+    assert list(quality_deviations(features[0], block, "T1", (1.0,) * 3, SPAN)) == []
+    assert list(quality_deviations(image_features(np.zeros(SHAPE)), block, "T1", (1.0,) * 3, SPAN)) == []
     thin = image_features(np.arange(1800.0).reshape(2, 30, 30))
     assert (thin.sharpness, thin.gradients) == (None, None)
 
@@ -176,6 +176,6 @@ def test_slices_that_repeat_each_other_tell_nothing_of_sharpness_across_them() -
     flat = [image_features(np.repeat(texture(seed)[:1], 8, 0)) for seed in range(2)]
     block = fit_quality(flat * 20, [], None)
     assert block is not None and block["sharpness"][0] == 0
-    assert quality_deviations(flat[0], block, "T1", (1.0,) * 3, SPAN) == []
+    assert list(quality_deviations(flat[0], block, "T1", (1.0,) * 3, SPAN)) == []
     blurred = image_features(gaussian_filter1d(texture(3), 3, 2))
     assert said(quality_deviations(blurred, block, "T1", (1.0,) * 3, SPAN))["sharpness"] == "warning"

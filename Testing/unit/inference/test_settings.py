@@ -90,7 +90,7 @@ def of_panel(monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     monkeypatch.setitem(sys.modules, "slicer.parameterNodeWrapper", wrapper)
     monkeypatch.delitem(sys.modules, "SegWithUSlicerLib.parameters", raising=False)
     parameters = importlib.import_module("SegWithUSlicerLib.parameters")
-    monkeypatch.delitem(sys.modules, "SegWithUSlicerLib.parameters")
+    del sys.modules["SegWithUSlicerLib.parameters"]  # nobody else gets the made-up one
     names = {each.name for each in fields(RunSettings)} - NOT_IN_THE_PANEL.keys()
     assert not names - parameters.Parameters.__annotations__.keys(), "the scene keeps the choice"
     chosen = {name: value if isinstance(value := getattr(CHANGED, name), bool) else str(value) for name in names}
