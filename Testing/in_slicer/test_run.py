@@ -231,7 +231,7 @@ def test_a_chosen_head_reaches_the_run(opened: Opened, monkeypatch: pytest.Monke
     opened.ui.headBox.currentIndex = 1
     monkeypatch.setattr(opened.controller, "start", started.append)
     opened.ui.runButton.click()
-    assert [request.head for request in started] == ["paper"]
+    assert [request.settings.head for request in started] == ["paper"]
     monkeypatch.undo()
     with pytest.raises(ValueError, match="no head 'light': choose one of context, paper"):
         opened.app.widget.logic.process(sample_crop(), model="hippocampus", head="light")
