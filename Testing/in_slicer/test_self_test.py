@@ -62,7 +62,9 @@ def test_it_passes_with_the_engine_and_begins_with_an_empty_scene(
 
     def small() -> sample.Sample:
         assert slicer.mrmlScene.GetFirstNodeByName("of another test") is None
-        return sample.Sample(sample_crop(), "hippocampus")
+        crop = sample_crop()
+        slicer.util.setSliceViewerLayers(background=crop, fit=True)  # as `load_sample` does
+        return sample.Sample(crop, "hippocampus")
 
     monkeypatch.setattr(sample, "load_sample", small)
     slicer.util.addVolumeFromArray(np.zeros((4, 4, 4)), name="of another test")

@@ -63,7 +63,7 @@ def test_a_workflow_that_fails_or_waits_too_long_does_not_stop_the_next(
 def test_without_the_engine_the_report_says_what_to_do(
     script: Any, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script, "_is_installed", lambda name: name not in ("openvino", "safetensors"))
+    monkeypatch.setattr(script, "_is_installed", lambda name: name not in ("openvino", "safetensors", "torch"))
     report = script.run(tmp_path, script.User(tmp_path, 5), [one.__name__ for one in script.TEN])
     assert {result.status for result in report.results} == {"skipped"}
     assert report.exit_code == 2
