@@ -1,6 +1,6 @@
 """The stable API is frozen: who changes a name or a signature changes `Testing/data/stable_api.txt` on purpose.
 
-python Testing/unit/test_stable_api.py > Testing/data/stable_api.txt
+PYTHONPATH=Testing/helpers python Testing/unit/test_stable_api.py > stable_api.txt, then move it to Testing/data
 """
 
 import ast

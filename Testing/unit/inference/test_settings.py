@@ -18,7 +18,10 @@ from SegWithUCore import api
 from SegWithUCore.cli.__main__ import parser
 from SegWithUCore.cli.arguments import settings_of
 from SegWithUCore.cohort import jobs as cohort_jobs
+from SegWithUCore.cohort import one_case
 from SegWithUCore.cohort.workers import Setup
+from SegWithUCore.inference.case_result import Job
+from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.settings import DEFAULTS, RunSettings
 from SegWithUCore.io.inputs import GivenCase, GivenInput
 from SegWithUCore.models.installed import resolve_model
@@ -33,6 +36,10 @@ NOT_IN_THE_PANEL = {
     "unlike_training": "asked for by a second click",
     "include_image": "the image is in Slicer",
 }
+
+
+SAME_RESULT = {"device", "unlike_training", "include_image"}
+"""These change no voxel; whether the image lies in the case folder is looked at there."""
 
 
 def test_every_field_is_changed_here() -> None:
@@ -109,6 +116,16 @@ def test_a_front_end_hands_on_what_was_chosen(
         if getattr(found, each.name) != getattr(CHANGED, each.name)
     }
     assert not lost, f"{front_end.__name__} forgets {lost}"
+
+
+@pytest.mark.parametrize("name", sorted({each.name for each in fields(RunSettings)} - SAME_RESULT))
+def test_a_resumed_run_notices_another_setting(name: str) -> None:
+    """A case made otherwise would stay, and pass for one of this run."""
+    found = []
+    for settings in (DEFAULTS, replace(DEFAULTS, **{name: getattr(CHANGED, name)})):
+        model = Model.of(resolve_model("hippocampus"), settings)
+        found.append(one_case._settings_of_job(Job("a", [Path("a")], Path("a"), settings), model))
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize("wrong", [{"roi": (0, 0, 0, 1, 1, -1)}, {"roi": (0, 0, 0)}, {"passes": 3}])
