@@ -109,7 +109,7 @@ def test_what_cannot_be_installed_is_one_sentence_and_leaves_nothing(
     said = store.click("importFolderButton", str(good))
     assert said == ["Import liver: it is installed."] and store.rows()["liver@1.2.0"] == "installed"
     said = store.click("importFolderButton", str(good))
-    assert len(said) == 1 and "installed already" in said[0]
+    assert len(said) == 1 and "[exists-already]" in said[0]
     assert store.click("importFolderButton", "") == said  # nothing was chosen
     assert sorted(path.name for path in (tmp_path / "models").iterdir() if path.name[0] != ".") == ["liver-1.2.0"]
 

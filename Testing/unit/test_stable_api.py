@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+import pytest
 from repository import ROOT
 
 import segwithu
@@ -59,6 +60,7 @@ def stable_api() -> str:
 
 
 def test_names_and_signatures_are_frozen() -> None:
+    pytest.importorskip("torch")  # the head is a torch module
     assert stable_api() == FROZEN.read_text(encoding="utf-8"), f"run {Path(__file__).name}: see its first lines"
 
 
