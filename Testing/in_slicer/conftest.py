@@ -68,6 +68,7 @@ def reviewing(opened: Opened) -> Iterator[Reviewing]:
         segment_crop(opened)
         opened.app.save_scene(scene)
     opened.ui.goOnBox.checked = True
+    opened.ui.orderBox.currentIndex = 0
     yield found
     found.panel.end()
 

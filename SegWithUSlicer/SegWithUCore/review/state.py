@@ -47,7 +47,7 @@ class StructureVerdict:
         verdict: the reviewer's own, else accepted when all its regions are accepted or corrected, else None.
         explicit: whether the reviewer gave it.
         decided, regions: how many of its regions have a verdict of somebody who looked, and how many there are.
-        flagged: how many are rejected or need a second reader.
+        flagged: how many have a verdict that wants attention.
         unseen: how many were taken without a look.
     """
 
@@ -143,8 +143,9 @@ class ReviewState:
                 self._structures[structure] = (verdict, comment)
             case log.RegionViewed(region):
                 self.last_region = region
-            case log.Edited():
+            case log.Edited(region):
                 self.edits.append(event.action)
+                self.last_region = self.last_region if region is None else region
             case log.Undone():
                 self._take_back(self._steps.pop())
 

@@ -129,6 +129,13 @@ def test_a_chain_of_undos_goes_back_to_the_start_and_names_each_line() -> None:
     assert (state.verdict_of(1), state.comment_of(1), state.structure("anterior").verdict) == (None, "", None)
 
 
+@pytest.mark.parametrize(("region", "goes_on_at"), [(2, 2), (None, 3)])
+def test_a_review_goes_on_at_the_region_that_was_edited_last(region: int | None, goes_on_at: int) -> None:
+    """In whatever order: after region 1 comes region 3 here."""
+    state = replayed(VerdictGiven(1, Verdict.ACCEPTED), Edited(region, "anterior", 5, 0, 5.0))
+    assert state.stopped_at([1, 3, 2]) == goes_on_at
+
+
 def test_undo_takes_back_the_newest_verdict() -> None:
     state = replayed(VerdictGiven(1, Verdict.ACCEPTED), VerdictGiven(2, Verdict.ACCEPTED))
     does_the_undo(state)
