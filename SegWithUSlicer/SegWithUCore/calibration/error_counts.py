@@ -1,29 +1,23 @@
 """Count errors by error probability: check a model's calibration on cases and recalibrate it.
 
-Site recalibration begins with one factor, by which all patients together have more or fewer wrong voxels than expected,
-drawn towards 1; from 8 patients on slope and offset of the log-odds follow, drawn towards what the factor gives. They
-count only if they predict patients better who had no part in fitting them. A reading says whether a probability holds:
-how many of the voxels with about that probability were wrong, with intervals over patients.
+The factor of a site says how many times as many voxels are wrong as the model expects, drawn towards 1. A reading says
+whether a probability holds: how many of the voxels with about that probability were wrong, with intervals over patients.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
-from ..metrics.bootstrap import Interval, paired_bootstrap, ratio_interval
+from ..metrics.bootstrap import Interval, ratio_interval
 from ..metrics.patients import by_patient
 from ..regions.region import UNCERTAIN
-from .error_probability import ErrorProbability, fit_line
 
-FULL_WEIGHT_PATIENTS = 40
-"""From so many patients on, what is fitted on them counts in full; with n of them as much as n / 40."""
 LEAST_PATIENTS = 8
-"""With fewer no interval over patients can be trusted, and nothing but a factor is concluded."""
+"""With fewer no interval over patients can be trusted."""
 FACTOR_PATIENTS = 3
 """Fewer give no factor."""
 SITE_SPREAD, PATIENT_SPREAD = 0.5, 0.25
@@ -31,7 +25,6 @@ SITE_SPREAD, PATIENT_SPREAD = 0.5, 0.25
 to which the factor is drawn, and of its patients, who vary so at home."""
 SPREAD_WEIGHT = 2
 """So many patients' worth of `PATIENT_SPREAD`: three patients alone may be alike by chance."""
-LARGEST_OFFSET = 5.0
 FLOOR = 1e-6
 _BINS = 1200
 _EDGES = np.linspace(logit(FLOOR), logit(1 - FLOOR), _BINS + 1)
@@ -80,11 +73,6 @@ def sum_counts(counts: Sequence[ErrorCounts]) -> ErrorCounts:
     return ErrorCounts(np.sum([each.voxels for each in counts], 0), np.sum([each.errors for each in counts], 0))
 
 
-def weight(patients: int) -> float:
-    """Return the weight of what was fitted on so many patients against what the model has, 0 to 1."""
-    return min(1.0, patients / FULL_WEIGHT_PATIENTS)
-
-
 @dataclass(frozen=True)
 class SiteFactor:
     """How many times as many voxels are wrong as the model expects, with its 95 % interval over patients."""
@@ -92,11 +80,6 @@ class SiteFactor:
     factor: float
     low: float
     high: float
-
-    @property
-    def is_other(self) -> bool:
-        """Whether the interval leaves 1 out."""
-        return not self.low <= 1 <= self.high
 
     def __str__(self) -> str:
         return f"factor {self.factor:.2g} ({self.low:.2g} to {self.high:.2g})"
@@ -117,73 +100,6 @@ def fit_site_factor(patients: Sequence[ErrorCounts]) -> SiteFactor | None:
     middle, half = kept * ratios.mean(), student.ppf(0.975, freedom) * np.sqrt(kept * variance)
     low, factor, high = np.exp([middle - half, middle, middle + half]).tolist()
     return SiteFactor(factor, low, high)
-
-
-@dataclass(frozen=True)
-class SiteLine:
-    """Slope and offset of the log-odds of an error.
-
-    Attributes:
-        slope, offset: shrunk.
-        factor: of the site; None for too few patients.
-        patients: that they were fitted on.
-        change: of the log loss a voxel, each patient predicted without itself: new minus own, mean over patients with
-            its 95 % interval.
-    """
-
-    slope: float
-    offset: float
-    factor: SiteFactor | None
-    patients: int
-    change: Interval
-
-    @property
-    def is_better(self) -> bool:
-        """Whether it predicts patients that it was not fitted on better, beyond chance; of few, whether they differ."""
-        if self.patients < LEAST_PATIENTS:
-            return self.factor is not None and self.factor.is_other
-        return self.change.high < 0
-
-
-def fit_site_line(patients: Mapping[Hashable, ErrorCounts]) -> SiteLine | None:
-    """Fit slope and offset on patients, and judge them on each patient as fitted on the others.
-
-    Returns None if there is nothing to fit: no errors, or fewer than two patients.
-    """
-    counts = list(patients.values())
-    if len(counts) < 2 or not sum(each.errors.sum() for each in counts):
-        return None
-    own = [each.log_loss() for each in counts]
-    new = [each.log_loss(*_shrunk([*counts[:n], *counts[n + 1 :]])) for n, each in enumerate(counts)]
-    return SiteLine(*_shrunk(counts), fit_site_factor(counts), len(counts), paired_bootstrap(new, own))
-
-
-def _shrunk(patients: Sequence[ErrorCounts]) -> tuple[float, float]:
-    """Slope and offset: those that give the factor, and from `LEAST_PATIENTS` on more and more their own."""
-    total, factor = sum_counts(patients), fit_site_factor(patients)
-    start = 0.0 if factor is None else _offset(total, factor.factor)
-    if len(patients) < LEAST_PATIENTS:
-        return 1.0, start
-    slope, offset = fit_line(CENTRES, total.voxels, total.errors)
-    share = weight(len(patients))
-    return 1 + share * (slope - 1), start + share * (offset - start)
-
-
-def _offset(counts: ErrorCounts, factor: float) -> float:
-    """Return what the log-odds need for `factor` times as many voxels to be expected wrong."""
-    wanted, ends = factor * counts.expected(), (-LARGEST_OFFSET, LARGEST_OFFSET)
-    low, high = (counts.expected(1.0, end) for end in ends)
-    return float(brentq(lambda offset: counts.expected(1.0, offset) - np.clip(wanted, low, high), *ends))
-
-
-def moved(table: ErrorProbability, slope: float, offset: float) -> ErrorProbability:
-    """Apply slope and offset to a fitted error probability: the knots, and so that directions come out the same."""
-    odds = slope * logit(np.clip(np.asarray(table.probability), FLOOR, 1 - FLOOR)) + offset
-    # Slope * (s l + o) + offset, in terms of the new log-odds slope * l + offset of the table.
-    directions = tuple(
-        replace(each, offset=slope * each.offset + offset - each.slope * offset) for each in table.directions
-    )
-    return replace(table, probability=tuple(expit(odds).tolist()), directions=directions)
 
 
 LEVELS = tuple(sorted({0.05, 0.1, UNCERTAIN, 0.5}))

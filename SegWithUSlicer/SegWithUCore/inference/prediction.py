@@ -48,10 +48,11 @@ def error_probability(
     table = fitted.error_probability(maps.ranking, maps.classes, maps.runner_up)
     stage = fitted.second_stage
     if stage is None:
-        return table
+        return fitted.by_structure(table, maps.classes, maps.runner_up)
     steps = view.steps(stage.axes)
     uncertain = find_uncertain_voxels(logits, slice(None), maps, table, stage.pairs, steps, stage.looks_above)
-    return refined(stage, uncertain, view.image, table, steps, (maps.classes, maps.runner_up))
+    found = refined(stage, uncertain, view.image, table, steps, (maps.classes, maps.runner_up))
+    return fitted.by_structure(found, maps.classes, maps.runner_up)
 
 
 @dataclass(frozen=True)

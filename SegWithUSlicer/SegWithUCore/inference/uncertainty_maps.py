@@ -16,6 +16,8 @@ import SimpleITK as sitk
 from ..calibration.error_probability import ErrorProbability, percentiles_of
 from ..calibration.local_features import Steps
 from ..calibration.per_structure import ProbabilitySums
+from ..calibration.structure_lines import BLOCK as STRUCTURE_LINES
+from ..calibration.structure_lines import StructureLines
 from ..calibration.second_stage import MAPS, HeadMaps, SecondStage, UncertainVoxels, find_uncertain_voxels, refined
 from ..case.case_regions import ijk_to_ras, label_table
 from ..io.grid import VoxelGrid
@@ -127,6 +129,7 @@ class FittedCalibration:
         model_quantiles, data_quantiles: by `error_probability.fit_percentiles`.
         second_stage: what sees the image too; None for a bundle that is calibrated without it.
         competes_everywhere: whether further passes may raise the error probability of any voxel.
+        lines: by structure, of sites, one after the other; they come last.
     """
 
     error_probability: ErrorProbability | None = None
@@ -135,11 +138,18 @@ class FittedCalibration:
     data_quantiles: tuple[float, ...] | None = None
     second_stage: SecondStage | None = None
     competes_everywhere: bool = False
+    lines: tuple[StructureLines, ...] = ()
+
+    def by_structure(self, probability: np.ndarray, classes: np.ndarray, runner_up: np.ndarray) -> np.ndarray:
+        """Apply all lines by structure to an error probability; arrays of one shape."""
+        for lines in self.lines:
+            probability = lines(probability, classes, runner_up)
+        return probability
 
     @property
     def competes_above(self) -> float:
         """Error probability of the table above which percentiles are needed: second stage may still raise it."""
-        if self.competes_everywhere:
+        if self.competes_everywhere or self.lines:
             return -1.0
         if self.second_stage is None:
             return COMPETES_ABOVE
@@ -161,7 +171,9 @@ class FittedCalibration:
         sources = calibration.get("sources") or {}
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
-        return cls(table, float(calibration["tempering_scale"]), model, data, second_stage)
+        lines = tuple(StructureLines.from_json(each) for each in calibration.get(STRUCTURE_LINES) or ())
+        scale = float(calibration["tempering_scale"])
+        return cls(table, scale, model, data, second_stage, lines=lines)
 
 
 def steps_on_grid(axes: Sequence[bool], working: sitk.Image | VoxelGrid, target: sitk.Image | VoxelGrid) -> Steps:
@@ -309,6 +321,9 @@ def maps_of_blocks(
     probability, first, other = (maps[name] for name in ("error_probability", "classes", "runner_up"))
     if second is not None and probability is not None and first is not None and other is not None:
         second.finish(probability, first, other)
+    if fitted.lines and probability is not None and first is not None and other is not None:
+        for planes in plane_pieces(shape):
+            probability[planes] = fitted.by_structure(probability[planes], first[planes], other[planes])
     return VoxelMaps(**maps, sums=sums)  # type: ignore[arg-type]
 
 
