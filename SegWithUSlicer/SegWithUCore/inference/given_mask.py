@@ -138,7 +138,7 @@ class _Entry(NamedTuple):
     inside: Callable[[], np.ndarray]
 
 
-def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label]) -> GivenMask:
+def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], may_be_empty: bool = False) -> GivenMask:
     """Read a mask and match its labels with a model's structures.
 
     Args:
@@ -177,7 +177,7 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label]) -
                 raise InputError(problem, "overlapping-masks")
             indices[inside] = len(labels)
         labels.append(_label([structures[member] for member in members], text, value))
-    if not indices.any():
+    if not (may_be_empty or indices.any()):
         raise InputError(f"{path} is empty: no voxel has a label that is judged.", "empty-mask")
     left_out = [entry.key for entry in entries if _plain(entry.key) not in {_plain(key) for key in wanted}]
     if path.is_dir():

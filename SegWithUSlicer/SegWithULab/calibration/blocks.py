@@ -69,8 +69,9 @@ def per_structure_blocks(
 
 def structure_quality(cases: Sequence[CaseNumbers], labels: Sequence[Label]) -> dict[str, dict[str, Any]]:
     """Make the block `quality` of a calibration: what unseen cases say of each structure."""
-    columns = enumerate(zip(*(zip(case.dice, case.true, case.predicted, strict=True) for case in cases), strict=True))
-    return {str(labels[index].value): measured_quality(column).to_json() for index, column in columns if index}
+    columns = zip(*(zip(case.dice, case.true, case.predicted, strict=True) for case in cases), strict=True)
+    known = {index: [each for each in column if np.isfinite(each[1])] for index, column in enumerate(columns) if index}
+    return {str(labels[index].value): measured_quality(column).to_json() for index, column in known.items() if column}
 
 
 def fit_per_structure(
@@ -88,6 +89,8 @@ def fit_per_structure(
     intervals: dict[int, VolumeInterval] = {}
     for index, label in enumerate(labels[1:], 1):
         expected, ambiguous, true = np.asarray([case.volumes_mm3(index) for case in cases]).T
+        if np.isnan(true).any():  # the references have no label for it alone
+            continue
         segmented = np.asarray([case.segmented_mm3(index) for case in cases])
         interval = fit_volume_interval(Volumes(expected, ambiguous, segmented, true), patients=patients)
         intervals |= {label.value: interval} if interval is not None else {}

@@ -12,6 +12,7 @@ from SegWithUCore.calibration.error_counts import ErrorCounts, count_errors
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_with_directions
 from SegWithUCore.calibration.per_structure import ProbabilitySums, probability_sums, soft_dice
 from SegWithUCore.inference.engines import TORCH
+from SegWithUCore.inference.given_mask import listed
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import NetworkView, Prediction, predict, tempered_logits
 from SegWithUCore.metrics.overlap import dice_of, joint_counts, structure_dice
@@ -36,18 +37,42 @@ class CalibrationCase:
     """A predicted case with its reference.
 
     Attributes:
-        truth: class of each voxel, (z, y, x).
+        truth: class of each voxel, (z, y, x); where its label stands for several, the drawn one if that is among them.
         patient: of the case; the cases of one patient stay in one fold.
+        labelled: by class, as `labelled_classes`; None where all have a label.
+        judged_as: by class, as in `AssessedCase`.
     """
 
     prediction: Prediction
     truth: np.ndarray
     patient: str
+    labelled: np.ndarray | None = None
+    judged_as: np.ndarray | None = None
 
     @cached_property
     def wrong(self) -> np.ndarray:
-        """Where they differ, boolean (z, y, x)."""
+        """Where they differ, boolean (z, y, x): where a label stands for several structures, each of them is right."""
         return self.prediction.classes != self.truth
+
+    @property
+    def known(self) -> np.ndarray:
+        """Whether the references of this calibration have a label for a class, boolean (classes,)."""
+        return np.ones(len(self.prediction.logits), bool) if self.labelled is None else self.labelled
+
+    @property
+    def alone(self) -> np.ndarray:
+        """Whether a class is known and shares its label with no other, boolean (classes,)."""
+        return self.known if self.judged_as is None else self.known & (np.bincount(self.judged_as)[self.judged_as] == 1)
+
+    @cached_property
+    def clean(self) -> np.ndarray:
+        """Where an error can be seen, boolean (z, y, x): drawn class and runner-up are known, by labels of their own.
+
+        It follows from the prediction alone; choosing voxels by the truth would bias what is counted.
+        """
+        drawn, other = self.prediction.classes, self.prediction.runner_up
+        found = self.known[drawn] & self.known[other]
+        return found if self.judged_as is None else found & (self.judged_as[drawn] != self.judged_as[other])
 
     @property
     def view(self) -> NetworkView:
@@ -81,14 +106,55 @@ def predicted(
         least: as there; 0 for a network that is itself in question.
     """
     model, overlaps = Model(bundle, engine=engine) if cases else None, list[np.ndarray]()
+    labelled = labelled_classes(cases, bundle)
     for number, case in enumerate(cases):
         assert model is not None
         progress("predicting the calibration cases", number / len(cases), case.name)
-        found = CalibrationCase(*predict_case(case, model), case.group)
-        overlaps.append(joint_counts(found.prediction.classes, found.truth, len(bundle.labels)))
-        yield found
+        read = read_assessed(case, bundle)
+        drawn = predict(read.images, model)
+        classes = np.arange(len(bundle.labels)) if read.judged_as is None else read.judged_as
+        overlaps.append(joint_counts(classes[drawn.classes], read.truth, len(classes)))
+        yield CalibrationCase(drawn, read.truth_for(drawn.classes), case.group, labelled, read.judged_as)
     if overlaps:
         check_references(np.array(overlaps), [case.reference for case in cases], bundle.labels, least)
+
+
+def labelled_classes(cases: Sequence[Case], bundle: Bundle) -> np.ndarray:
+    """Find the classes that the references of some case have a label for, boolean (classes,).
+
+    The background is known only where all structures are: what lacks a label may be one of those that have none.
+
+    Raises:
+        InputError: as `read_assessed`.
+    """
+    found = np.zeros(len(bundle.labels), bool)
+    for case in cases:
+        read = read_assessed(case, bundle)
+        classes = np.arange(len(found)) if read.judged_as is None else read.judged_as
+        found |= np.isin(classes, np.unique(read.truth)) & (classes > 0)
+    found[0] = found[1:].all()
+    return found
+
+
+def check_labelled(overlaps: np.ndarray, files: Sequence[Path], labels: Sequence[Label]) -> None:
+    """Refuse references that lack a structure which is drawn in every case: they would call all of it wrong.
+
+    One case alone does not count: what is drawn there may be wrong.
+
+    Args:
+        overlaps, files, labels: as of `check_references`.
+
+    Raises:
+        InputError: names the first reference and the structure.
+    """
+    lacking = np.flatnonzero(overlaps[:, 1:].any(2).all(0) & ~overlaps[:, :, 1:].any((0, 1))) + 1
+    if len(files) > 1 and len(lacking):
+        names = listed([labels[index].name for index in lacking.tolist()])
+        found = (
+            f"No reference has a voxel of {names} ({len(files)} cases, {files[0]} first), which the model draws in all"
+        )
+        ways = "say with --labels what their labels stand for, and leave out structures that have none"
+        raise InputError(f"{found}: {ways}.", "wrong-references")
 
 
 def check_references(overlaps: np.ndarray, files: Sequence[Path], labels: Sequence[Label], least: float) -> None:
@@ -104,7 +170,7 @@ def check_references(overlaps: np.ndarray, files: Sequence[Path], labels: Sequen
         least: Dice of one case at least, on average over its structures.
 
     Raises:
-        InputError: names the reference with the lowest Dice, or the first of the empty ones.
+        InputError: names the reference with the lowest Dice, or the first of the empty ones; or as `check_labelled`.
     """
     filled = np.flatnonzero(overlaps[:, :, 1:].any((1, 2)))
     if not len(filled):
@@ -112,6 +178,7 @@ def check_references(overlaps: np.ndarray, files: Sequence[Path], labels: Sequen
             found = f"All {len(files)} references, {files[0]} first, are empty, and the model draws in every case"
             raise InputError(f"{found}: check them, or add cases that have what it draws.", "wrong-references")
         return
+    check_labelled(overlaps, files, labels)
     overlaps, files = overlaps[filled], [files[index] for index in filled.tolist()]
     dice = structure_dice(overlaps)
     own, there = np.diagonal(dice, axis1=1, axis2=2), overlaps[:, :, 1:].any(1)
@@ -136,7 +203,7 @@ def errors_of_patients(
     counts, patients = list[ErrorCounts](), list[str]()
     for case in predicted(bundle, cases, engine, progress):
         assert case.prediction.error_probability is not None
-        counts.append(count_errors(case.prediction.error_probability, case.wrong))
+        counts.append(count_errors(case.prediction.error_probability[case.clean], case.wrong[case.clean]))
         patients.append(case.patient)
     return counts, patients
 
@@ -164,8 +231,8 @@ class CaseNumbers:
 
     Attributes:
         sums: of its tempered probabilities, in voxels.
-        predicted, true: number of voxels.
-        dice: of prediction and reference, NaN where neither has the class.
+        predicted, true: number of voxels; the latter NaN where the reference has no label for the class alone.
+        dice: of prediction and reference, NaN where neither has the class, or the reference no label for it alone.
         voxel_mm3: volume of one voxel.
     """
 
@@ -190,23 +257,26 @@ class CaseNumbers:
         return expected, ambiguous, true
 
 
-def case_numbers(prediction: Prediction, truth: np.ndarray, scale: float) -> CaseNumbers:
+def case_numbers(
+    prediction: Prediction, truth: np.ndarray, scale: float, alone: np.ndarray | None = None
+) -> CaseNumbers:
     """Compute the summary of one case for the fit per structure.
 
     Args:
         truth: class of each voxel.
         scale: the refitted tempering scale.
+        alone: by class, as in `CalibrationCase`; None where each has a label of its own.
     """
     classes = range(prediction.logits.shape[0])
     sums = ProbabilitySums.zeros(len(classes))
     for planes in slabs(prediction.logits):
         sums += probability_sums(softmax(tempered_logits(prediction, scale, planes), 0), prediction.classes[planes])
+    known = np.ones(len(classes), bool) if alone is None else alone
+    true = [np.count_nonzero(truth == index) for index in classes]
+    dice = [dice_of(prediction.classes == index, truth == index) for index in classes]
+    predicted = np.asarray([np.count_nonzero(prediction.classes == index) for index in classes])
     return CaseNumbers(
-        sums,
-        np.asarray([np.count_nonzero(prediction.classes == index) for index in classes]),
-        np.asarray([np.count_nonzero(truth == index) for index in classes]),
-        np.asarray([dice_of(prediction.classes == index, truth == index) for index in classes]),
-        prediction.voxel_mm3,
+        sums, predicted, np.where(known, true, np.nan), np.where(known, dice, np.nan), prediction.voxel_mm3
     )
 
 
@@ -230,6 +300,6 @@ class PredictedCases:
 
     def add(self, case: CalibrationCase, scale: float, network: str = "") -> None:
         """Sum a case up, tempered with `scale`."""
-        self.numbers.append(case_numbers(case.prediction, case.truth, scale))
+        self.numbers.append(case_numbers(case.prediction, case.truth, scale, case.alone))
         self.patients.append(case.patient)
         self.networks.append(network)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from SegWithUCore.calibration import error_counts
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.flag_limits import LEAST_CASES, fit_flag_limit
@@ -37,8 +39,9 @@ class CaseSummary:
 
 def summary_of(case: CalibrationCase, table: ErrorProbability, scale: float) -> CaseSummary:
     """Sum up a case under the error probability and the tempering scale that the model has."""
-    numbers = case_numbers(case.prediction, case.truth, scale)
-    return CaseSummary(case.patient, error_counts.count_errors(own_chance(case, table), case.wrong), numbers)
+    numbers = case_numbers(case.prediction, case.truth, scale, case.alone)
+    errors = error_counts.count_errors(own_chance(case, table)[case.clean], case.wrong[case.clean])
+    return CaseSummary(case.patient, errors, numbers)
 
 
 def refit(
@@ -63,7 +66,8 @@ def refit(
     changed = better or stage is not None or bool(off)
     numbers, about_numbers = _per_structure(cases, own, labels, off) if changed else (own, [])
     quality = structure_quality([case.numbers for case in cases], labels)
-    result: dict[str, Any] = {**calibration, **numbers.to_json(), QUALITY: quality}
+    result: dict[str, Any] = {**calibration, **numbers.to_json()}
+    result[QUALITY] = {**calibration.get(QUALITY, {}), **quality}  # that of a structure without a label stays
     slope, offset = (line.slope, line.offset) if line is not None and better else (1.0, 0.0)
     if better and "second_stage" in calibration:  # which begins with the table: only its last output is moved
         first, second = calibration["second_stage"].get("line", (1.0, 0.0))
@@ -126,7 +130,7 @@ def _structures_off(cases: Sequence[CaseSummary], own: CaseLevelCalibration, lab
     found = []
     for index, label in enumerate(labels[1:], 1):
         interval = own.intervals.get(label.value)
-        if interval is None:
+        if interval is None or any(np.isnan(case.numbers.true[index]) for case in cases):
             continue
         inside = []
         for case in cases:

@@ -6,8 +6,8 @@ their axes included, as for `segment`: a case folder knows each of them by its v
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ import SimpleITK as sitk
 
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.case.segmentation_file import read_segments
+from SegWithUCore.inference.given_mask import MaskedImage, MaskFile, read_mask
 from SegWithUCore.inference.preprocessing import assessed_box
-from SegWithUCore.io.grid import check_scalar_volume, turned_like
+from SegWithUCore.io.grid import VoxelGrid, check_scalar_volume, turned_like
 from SegWithUCore.io.volume import (
     check_same_grid,
     image_on_grid,
@@ -42,12 +43,15 @@ class Case:
         channels: one file per channel.
         reference: segmentation by an expert.
         patient: patient ID from the split table, None if not given.
+        labels: structures of the model by the label of the reference that stands for them (`MaskFile.names`); empty
+            where labels have the model's values.
     """
 
     name: str
     channels: tuple[Path, ...]
     reference: Path
     patient: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -74,11 +78,24 @@ class AssessedCase:
 
     Attributes:
         images: one a channel, on one grid.
-        truth: class of each voxel, int16 (z, y, x).
+        truth: class of each voxel, int16 (z, y, x); of several that a label stands for, the first.
+        judged_as: for each class the first of those that share its label, 0 for a structure without a label; None where
+            each class has its own.
     """
 
     images: list[sitk.Image]
     truth: np.ndarray
+    judged_as: np.ndarray | None = None
+
+    def truth_for(self, drawn: np.ndarray) -> np.ndarray:
+        """Return the class of each voxel; where its label stands for the drawn class, too, the drawn one is true.
+
+        Args:
+            drawn: class of each voxel in a segmentation, (z, y, x).
+        """
+        if self.judged_as is None:
+            return self.truth
+        return np.where(self.judged_as[drawn] == self.truth, drawn, self.truth).astype(np.int16)
 
 
 def read_images(case: Case) -> list[sitk.Image]:
@@ -107,8 +124,20 @@ def read_assessed(case: Case, bundle: Bundle) -> AssessedCase:
     """Read a case, cut to the part that a model assesses.
 
     Raises:
-        InputError: as `read_case`, or the reference holds a label that the model does not know.
+        InputError: as `read_case`, or the reference holds a label that the model does not know; with labels that are
+            named, as `read_mask`.
     """
+    if case.labels:
+        images = read_images(case)
+        box, first = (
+            assessed_box(images, bundle.input),
+            MaskedImage(case.channels[0], VoxelGrid.of(images[0]), voxel_hash(images[0])),
+        )
+        mask = read_mask(MaskFile(case.reference, case.labels), first, bundle.labels, may_be_empty=True)
+        members = np.unique(mask.label_of, return_index=True)[1].astype(np.int16)
+        return AssessedCase(
+            [box.crop(image) for image in images], members[mask.part(box).indices], members[mask.label_of]
+        )
     read = read_case(case)
     box = assessed_box(read.images, bundle.input)
     truth = class_indices(box.crop(read.reference), [label.value for label in bundle.labels], case.reference)
