@@ -1,7 +1,8 @@
 """Count errors by error probability: check a model's calibration on cases and recalibrate it.
 
 The factor of a site says how many times as many voxels are wrong as the model expects, drawn towards 1. A reading says
-whether a probability holds: how many of the voxels with about that probability were wrong, with intervals over patients.
+whether a probability holds: how many of the voxels with about that probability were wrong, with intervals over
+patients.
 """
 
 from collections.abc import Hashable, Mapping, Sequence

@@ -16,9 +16,9 @@ import SimpleITK as sitk
 from ..calibration.error_probability import ErrorProbability, percentiles_of
 from ..calibration.local_features import Steps
 from ..calibration.per_structure import ProbabilitySums
+from ..calibration.second_stage import MAPS, HeadMaps, SecondStage, UncertainVoxels, find_uncertain_voxels, refined
 from ..calibration.structure_lines import BLOCK as STRUCTURE_LINES
 from ..calibration.structure_lines import StructureLines
-from ..calibration.second_stage import MAPS, HeadMaps, SecondStage, UncertainVoxels, find_uncertain_voxels, refined
 from ..case.case_regions import ijk_to_ras, label_table
 from ..io.grid import VoxelGrid
 from ..models.input_spec import InputSpec, Label

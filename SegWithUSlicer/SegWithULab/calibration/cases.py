@@ -210,12 +210,21 @@ def errors_of_patients(
 
 def fit_table(cases: Sequence[CalibrationCase]) -> ErrorProbability:
     """Fit the table from the ranking map to an error probability; raises InputError if the cases hold no errors."""
-    predictions = [case.prediction for case in cases]
+    return fit_on_clean([case.prediction.ranking for case in cases], cases)
+
+
+def fit_on_clean(scores: Sequence[np.ndarray], cases: Sequence[CalibrationCase]) -> ErrorProbability:
+    """Fit an error probability to a score (z, y, x) of each case, on the voxels where an error can be seen."""
     return fit_with_directions(
-        [p.ranking for p in predictions],
-        [case.wrong for case in cases],
-        [p.classes for p in predictions],
-        [p.runner_up for p in predictions],
+        *(
+            [values[case.clean] for values, case in zip(volumes, cases, strict=True)]
+            for volumes in (
+                scores,
+                [case.wrong for case in cases],
+                [case.prediction.classes for case in cases],
+                [case.prediction.runner_up for case in cases],
+            )
+        )
     )
 
 

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from SegWithUCore.calibration.error_counts import count_errors
 from SegWithUCore.calibration.error_probability import (
     ErrorProbability,
     fit_percentiles,
     fit_temperature,
-    fit_with_directions,
 )
 from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.prediction import Prediction, error_probability, tempered_logits
@@ -24,9 +22,9 @@ from SegWithUCore.regions.region import UNCERTAIN
 from SegWithUCore.util.memory import check_memory
 
 from .blocks import Calibration, per_structure_blocks
-from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table, slabs
+from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_on_clean, fit_table, slabs
 from .fit_second_stage import fit_added, fit_second_stage
-from .prior import CaseSummary, refit, summary_of
+from .prior import CaseSummary, drawn_counts, lines_of, refit, summary_of
 
 BESIDE = 4
 """Times the logits of a case that a fit needs besides all cases: tempered logits in double precision."""
@@ -70,15 +68,16 @@ def fit(
     table, scale = ErrorProbability.from_json(prior["error_probability"]), float(prior["tempering_scale"])
     summaries, kept, room = list[CaseSummary](), list[CalibrationCase](), MOST_BYTES
     for case in cases:
-        summaries.append(summary_of(case, table, scale))
+        summaries.append(summary_of(case, table, scale, labels))
         room -= case.bytes
         kept = [*kept, case] if room >= 0 else []
-    added = fit_added(kept, table)
+    lines = lines_of(summaries, labels)
+    added = fit_added(kept, table, lines.left_out if lines is not None and lines.helps else {})
     if added is not None and added.helps:
         chances = (_chance(case, added.table, added.fitted.stage) for case in kept)
-        errors = (count_errors(chance, case.wrong) for chance, case in zip(chances, kept, strict=True))
-        summaries = [replace(each, errors=count) for each, count in zip(summaries, errors, strict=True)]
-    found = refit(prior, labels, summaries, added)
+        drawn = (drawn_counts(case, chance, labels) for case, chance in zip(kept, chances, strict=True))
+        summaries = [replace(each, drawn=counts) for each, counts in zip(summaries, drawn, strict=True)]
+    found = refit(prior, labels, summaries, lines, added)
     if room >= 0:
         return found
     why = f"Second stage: the model's own stays; the cases take more than {MOST_BYTES >> 30} GB of memory at once."
@@ -114,9 +113,7 @@ def _fit_all(
         np.concatenate([1 - softmax(p.logits[:, planes].astype(np.float64), 0).max(0) for planes in slabs(p.logits)])
         for p in predictions
     ]
-    softmax_table = fit_with_directions(
-        unsure, [case.wrong for case in cases], [p.classes for p in predictions], [p.runner_up for p in predictions]
-    )
+    softmax_table = fit_on_clean(unsure, cases)
     block: dict[str, Any] = {
         "cases": len(cases),
         "error_probability": table.to_json(),

@@ -8,7 +8,7 @@ What is wrong with the segmentations of another cohort is mostly systematic: the
 more than all that the model was calibrated on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from scipy.special import expit, logit
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_increasing
 from SegWithUCore.calibration.local_features import neighbour_axes
 from SegWithUCore.calibration.second_stage import FLOOR, Pairs, SecondStage, find_uncertain_voxels
+from SegWithUCore.calibration.structure_lines import StructureLines
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
 from SegWithUCore.metrics.error_detection import average_precision, region_groups
 from SegWithUCore.metrics.patients import patient_folds
@@ -169,8 +170,17 @@ def _held_out(case: CalibrationCase, table: ErrorProbability, stage: SecondStage
     raw = stage.raw_log_odds(features)
     after = before.copy()
     after[voxels] = expit(raw)
-    areas = (average_precision(region_groups(score, case.wrong)["whole"]) for score in (before, after))
-    return HeldOutAnswer(raw, case.wrong[voxels], *areas)
+    return HeldOutAnswer(raw, case.wrong[voxels], _precision(case, before), _precision(case, after))
+
+
+def _precision(case: CalibrationCase, score: np.ndarray) -> float:
+    """Area under the precision-recall curve of the voxels where an error can be seen."""
+    return average_precision(region_groups(score[case.clean], case.wrong[case.clean])["whole"])
+
+
+def _moved(case: CalibrationCase, chance: np.ndarray, lines: Mapping[Hashable, StructureLines]) -> np.ndarray:
+    own = lines.get(case.patient)
+    return chance if own is None else own(chance, case.prediction.classes, case.prediction.runner_up)
 
 
 def _fit_members(
@@ -217,7 +227,7 @@ def features_of(
     share: float = 1.0,
     sees_mask: bool = False,
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Return the uncertain voxels of a case, or a random part of them, and their features.
+    """Return the uncertain voxels of a case where an error can be seen, or a random part of them, and their features.
 
     Args:
         probability: the table's.
@@ -227,6 +237,7 @@ def features_of(
     """
     steps, maps = case.view.steps(axes), case.prediction
     found = find_uncertain_voxels(case.prediction.logits, slice(None), maps, probability, pairs, steps, LOOKS_ABOVE)
+    found = found.chosen(np.flatnonzero(case.clean[found.voxels]))
     count = found.voxels[0].size
     wanted = count if most is None else int(min(count, most) * share)
     if random is not None and count > wanted:
@@ -245,9 +256,8 @@ def pairs_of(cases: Sequence[CalibrationCase]) -> Pairs:
     """Pairs of predicted class and runner-up in which enough voxels are wrong, `MOST_PAIRS` with the most of them."""
     keys = []
     for case in cases:
-        first, second = (
-            each[case.wrong].astype(np.int64) for each in (case.prediction.classes, case.prediction.runner_up)
-        )
+        seen = case.wrong & case.clean
+        first, second = (each[seen].astype(np.int64) for each in (case.prediction.classes, case.prediction.runner_up))
         keys.append(first * 1024 + second)
     found, counts = np.unique(np.concatenate(keys), return_counts=True)
     often = np.argsort(-counts, kind="stable")[: min(MOST_PAIRS, int((counts >= LEAST_ERRORS).sum()))]
@@ -371,11 +381,14 @@ def own_chance(case: CalibrationCase, table: ErrorProbability) -> np.ndarray:
     return table_probability(case, table) if chance is None else chance
 
 
-def fit_added(cases: Sequence[CalibrationCase], own: ErrorProbability) -> AddedStage | None:
+def fit_added(
+    cases: Sequence[CalibrationCase], own: ErrorProbability, lines: Mapping[Hashable, StructureLines]
+) -> AddedStage | None:
     """Fit on cases as the model to be changed predicts them; None for fewer than `LEAST_PATIENTS` patients.
 
     Args:
         own: table of that model.
+        lines: what would be done without: by structure, by patient, fitted on the others; empty for nothing.
     """
     patients = [case.patient for case in cases]
     if len(set(patients)) < LEAST_PATIENTS:
@@ -384,7 +397,7 @@ def fit_added(cases: Sequence[CalibrationCase], own: ErrorProbability) -> AddedS
     fitted = fit_second_stage(cases, table, most=MOST_WITH_FOLDS)
     if fitted is None:
         return None
-    before = [average_precision(region_groups(own_chance(case, own), case.wrong)["whole"]) for case in cases]
+    before = [_precision(case, _moved(case, own_chance(case, own), lines)) for case in cases]
     after = [answer.auprc for answer in fitted.answers]
     gap = paired_bootstrap(after, before, groups=patients)
     means = {"before": float(np.nanmean(before)), "after": float(np.nanmean(after))}

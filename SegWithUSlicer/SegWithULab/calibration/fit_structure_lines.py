@@ -6,7 +6,7 @@ expected voxels of a structure is drawn towards that of all structures together,
 towards 1. Patients count alike, and left and right are one structure.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,8 +89,17 @@ def fit_structure_lines(
 
 def log_loss(own: DrawnCounts, lines: StructureLines | None = None) -> float:
     """Sum of the log loss of an error over voxels, after lines."""
+    return sum(counts.log_loss(*line) * counts.voxels.sum() for counts, line in _with_lines(own, lines))
+
+
+def expected_errors(own: DrawnCounts, lines: StructureLines | None = None) -> float:
+    """Sum of the error probability over voxels, after lines."""
+    return sum(counts.expected(*line) for counts, line in _with_lines(own, lines))
+
+
+def _with_lines(own: DrawnCounts, lines: StructureLines | None) -> Iterator[tuple[ErrorCounts, tuple[float, float]]]:
     found = {} if lines is None else {line.name: (line.slope, line.offset) for line in lines.lines}
-    return sum(counts.log_loss(*found.get(name, (1.0, 0.0))) * counts.voxels.sum() for name, counts in own.items())
+    yield from ((counts, found.get(name, (1.0, 0.0))) for name, counts in own.items())
 
 
 def _summed(cases: Sequence[DrawnCounts]) -> DrawnCounts:

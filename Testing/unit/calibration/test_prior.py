@@ -14,9 +14,10 @@ from SegWithUCore.calibration.per_structure import ProbabilitySums
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.models.model_name import site_version
 from SegWithUCore.models.quality import site_message
+from SegWithULab.calibration import prior
 from SegWithULab.calibration.blocks import Calibration
 from SegWithULab.calibration.cases import CaseNumbers
-from SegWithULab.calibration.prior import CaseSummary, refit
+from SegWithULab.calibration.prior import CaseSummary
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(1, "organ", (9, 9, 9)))
 VOXELS = 10_000
@@ -47,40 +48,46 @@ def cases(number: int, offset: float = 0.0, volume: float = 1.0, telling: bool =
         inside = 1000 * dice[1] if telling else 900
         sums = ProbabilitySums(np.array([9e3, 1000]), np.array([9e3, inside]), np.array([50, 50]))
         numbers = CaseNumbers(sums, np.array([9000, 1000]), np.array([1e4 - true, true]), dice, 1.0)
-        found.append(CaseSummary(f"patient {patient}", counts, numbers))
+        found.append(CaseSummary(f"patient {patient}", {"organ": counts}, numbers, (0, 1)))
     return found
+
+
+def refit(own: dict[str, Any], given: list[CaseSummary]) -> Calibration:
+    return prior.refit(own, LABELS, given, prior.lines_of(given, LABELS))
 
 
 def said(found: Calibration, part: str) -> str:
     return next(sentence for sentence in found.messages if sentence.startswith(part))
 
 
-def test_cases_like_those_of_the_model_keep_its_calibration(own: dict[str, Any]) -> None:
-    for number in (6, 12, 30):
-        found = refit(own, LABELS, cases(number))
-        assert not found.is_changed and found.block is own
-        assert all("own stay" in sentence for sentence in found.messages)
-    assert "2 patients are too few" in said(refit(own, LABELS, cases(2)), "Error probability")
+def test_two_patients_change_nothing(own: dict[str, Any]) -> None:
+    found = refit(own, cases(2, offset=0.9, volume=1.3))
+    assert not found.is_changed and found.block is own
+    assert all("own stay" in sentence for sentence in found.messages)
+    assert "2 patients are too few" in said(found, "Error probability")
 
 
-def test_three_patients_of_another_site_move_the_error_probability_alone(own: dict[str, Any]) -> None:
-    found = refit(own, LABELS, cases(3, offset=0.9))
+def test_three_patients_of_another_site_move_error_probability_and_intervals(own: dict[str, Any]) -> None:
+    found = refit(own, cases(3, offset=0.9, volume=1.3))
     factor = found.block["site"]["factor"]
     assert found.is_changed and 1 < factor["low"] < factor["factor"] < factor["high"]
-    assert found.block["second_stage"]["line"][0] == 1 and found.block["second_stage"]["line"][1] > 0.5
-    assert all(found.block[name] == own[name] for name in ("volume_interval", "predicted_dice", "flags"))
+    (lines,) = found.block["structure_lines"]
+    assert lines["patients"] == 3 and lines["lines"][0]["name"] == "organ" and lines["lines"][0]["offset"] > 0.5
+    assert all(found.block[name] == own[name] for name in ("second_stage", "predicted_dice", "flags"))
+    before, after = own["volume_interval"]["1"], found.block["volume_interval"]["1"]
+    assert after["factor"] == pytest.approx(1.3, abs=0.03) and after["half_width"] > before["half_width"]
     assert f"{factor['factor']:.2g}" in site_message(found.block)
     added = {"cases": 30, "before": 0.4, "after": 0.6, "difference": {"mean": 0.2, "low": 0.1, "high": 0.3}}
-    later = refit({**own, "site": {"cases": 30, "patients": 15, "messages": [], "added": added}}, LABELS, cases(3, 0.9))
+    later = refit({**found.block, "site": {"cases": 30, "patients": 15, "messages": [], "added": added}}, cases(3, 0.9))
     assert later.block["site"]["added"] == added and "30 corrected cases" in site_message(later.block)
+    assert len(later.block["structure_lines"]) == 2, "lines of a second time come after those of the first"
 
 
 @pytest.mark.parametrize(("number", "intervals", "flags"), [(8, False, False), (9, True, False), (17, True, True)])
 def test_each_part_needs_its_cases(own: dict[str, Any], number: int, intervals: bool, flags: bool) -> None:
-    found = refit(own, LABELS, cases(number, offset=1.5, telling=True))
+    found = refit(own, cases(number, offset=1.5, telling=True))
     assert found.is_changed and "refitted" in said(found, "Error probability")
     assert ("refitted" in said(found, "Volume intervals")) == intervals
-    assert (found.block["volume_interval"] != own["volume_interval"]) == intervals
     assert ("refitted" in said(found, "Limits of flags")) == flags
     assert (found.block["flags"] != own["flags"]) == flags
     if not intervals:
@@ -91,21 +98,45 @@ def test_each_part_needs_its_cases(own: dict[str, Any], number: int, intervals: 
     assert found.block["tempering_scale"] == own["tempering_scale"]
 
 
-def test_intervals_that_fail_are_replaced_though_probabilities_hold(own: dict[str, Any]) -> None:
-    found = refit(own, LABELS, cases(12, volume=1.3))
-    assert found.is_changed and found.block["error_probability"] == own["error_probability"]
-    assert "own held 0 of 12 volumes of organ" in said(found, "Volume intervals")
-    assert found.block["volume_interval"]["1"]["factor"] == pytest.approx(1.3, abs=0.02)
-    few = refit(own, LABELS, cases(8, volume=1.3))
-    assert not few.is_changed and "own held 0 of 8 volumes" in said(few, "Volume intervals")
+@pytest.mark.parametrize("number", [3, 4, 6, 8])
+def test_moved_intervals_hold_volumes_of_other_patients_of_the_site(own: dict[str, Any], number: int) -> None:
+    """Nine in ten or more, whatever the site: volumes of its patients spread by 2 % around 1.3 times the expected."""
+    draw, held, wide = np.random.default_rng(number), 0, 0.0
+    for _ in range(100):
+        given = cases(number)
+        volumes = 1300 * np.exp(0.02 * draw.standard_normal(number + 1))
+        for case, true in zip(given, volumes[1:], strict=True):
+            case.numbers.true[1] = true
+        interval = refit(own, given).block["volume_interval"]["1"]
+        centre, half = interval["factor"] * 1000, interval["half_width"] * 50
+        held, wide = held + (abs(centre - volumes[0]) <= half), max(wide, half)
+    assert held >= 90 and wide < 0.3 * 1300
+
+
+def test_fewer_than_five_patients_never_narrow_an_interval_and_more_may(own: dict[str, Any]) -> None:
+    wide = {**own, "volume_interval": {"1": {**own["volume_interval"]["1"], "half_width": 8.0}}}
+    widths = {}
+    for number in (4, 8):
+        found = refit(wide, cases(number)).block["volume_interval"]["1"]
+        widths[number] = found["half_width"] / found["factor"]
+    assert widths[4] >= 8.0 > widths[8]
+
+
+def test_structures_without_a_label_keep_what_the_model_has(own: dict[str, Any]) -> None:
+    given = cases(12, offset=0.9, volume=1.3)
+    for case in given:
+        case.numbers.true[1] = case.numbers.dice[1] = np.nan
+    found = refit(own, [replace(case, drawn={}, known=()) for case in given])
+    assert not found.is_changed
+    few = refit(own, [replace(case, drawn={}, known=()) for case in given[:4]])
+    assert not few.is_changed
 
 
 def test_two_cases_of_a_patient_are_no_two_patients(own: dict[str, Any]) -> None:
     twice = [replace(case, patient=f"patient {number // 2}") for number, case in enumerate(cases(12, volume=1.3))]
-    found = refit(own, LABELS, twice)
-    assert not found.is_changed
-    assert "6 patients are too few, give 9; the model's own held 0 of 12" in said(found, "Volume intervals")
-    once = refit(own, LABELS, [replace(case, patient="one") for case in cases(12, volume=1.3)])
+    assert "6 patients are too few, give 9; the model's own held 0 of 12" in said(refit(own, twice), "Volume intervals")
+    once = refit(own, [replace(case, patient="one") for case in cases(12, volume=1.3)])
+    assert not once.is_changed
     assert "held 0 of 12" not in said(once, "Volume intervals"), "one patient may be off by chance"
 
 
@@ -113,7 +144,7 @@ def test_two_cases_of_a_patient_are_no_two_patients(own: dict[str, Any]) -> None
 def test_cases_that_give_no_limit_leave_the_model_its_own(own: dict[str, Any], number: int) -> None:
     limit = {"soft_dice": {**own["flags"]["rules"]["soft_dice"], "limit": 0.9, "useful": True}}
     own = {**own, "flags": {**own["flags"], "rules": limit}}
-    found = refit(own, LABELS, cases(number, offset=1.5))
+    found = refit(own, cases(number, offset=1.5))
     assert found.is_changed
     assert found.block["flags"]["rules"] == limit
     assert "the model's own stay" in said(found, "Limits of flags")
