@@ -2,9 +2,9 @@
 """Measure what corrected cases of another cohort do to a model's calibration: 15 brains, 30 hippocampi.
 
     python Testing/Benchmarks/run.py added-cases predict       # once: what the model predicts, in a cache
-    python Testing/Benchmarks/run.py added-cases factor        # the factor of a site from 3, 5 and 8 patients
+    python Testing/Benchmarks/run.py added-cases factor        # calibrated on 3, 5 and 8 patients
     python Testing/Benchmarks/run.py added-cases curve         # second stages of 3 to 14 brains, on the others
-    python Testing/Benchmarks/run.py added-cases away --model FOLDER --home TABLE.csv:test   # writes into the bundle
+    python Testing/Benchmarks/run.py added-cases away --model FOLDER --own TABLE.csv:test   # writes into the bundle
 
 The references are those of a reviewer who corrects the outer border: where both have hippocampus, the parts stay as
 drawn.
@@ -15,25 +15,24 @@ import csv
 import json
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from crossed_over import crossed_over
 from input_shifts import shifts
 from placement import DATA, SIZE_MM, centres
 from scipy.special import expit
 
-from SegWithUCore.calibration.error_counts import ErrorCounts, count_errors, fit_site_line, patient_counts
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import Prediction, predict
 from SegWithUCore.metrics.error_detection import average_precision, region_groups
 from SegWithUCore.metrics.overlap import dice_of
-from SegWithUCore.models.bundle import read_bundle, write_bundle_json
+from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.models.quality import away_markdown
@@ -46,6 +45,7 @@ from SegWithULab.calibration.fit_second_stage import (
     pairs_of,
     table_probability,
 )
+from SegWithULab.calibration.prior import summary_of
 from SegWithULab.training.case_reading import read_assessed
 from SegWithULab.training.dataset import Case, find_cases
 
@@ -88,7 +88,7 @@ def predict_brains(model: Model) -> list[CalibrationCase]:
     return found
 
 
-def predict_home(model: Model) -> list[CalibrationCase]:
+def predict_own(model: Model) -> list[CalibrationCase]:
     """Predict select and calibration cases of model 1.x, so far as they are no test cases of 2.x."""
     table = DATA / "hippocampus" / "split_by_scan.csv"
     rows = {row["case"]: row for row in csv.DictReader(table.open(encoding="utf-8"))}
@@ -100,55 +100,15 @@ def predict_home(model: Model) -> list[CalibrationCase]:
     return list(predicted(model.bundle, cases, "openvino"))
 
 
-def factors(pool: list[CalibrationCase], draws: int, wanted: int) -> dict[str, Any]:
-    """Calibrate on draws of so many patients, and compare expected and true errors of the rest."""
-    errors = [count_errors(case.prediction.error_probability, case.wrong) for case in pool]
-    patients, random = patient_counts(errors, [case.patient for case in pool]), np.random.default_rng(0)
-    return factors_of(patients, [random.permutation(len(patients)) for _ in range(draws)], wanted)
+def calibrated_on(bundle: Bundle, pool: list[CalibrationCase], wanted: int) -> dict[str, Any]:
+    """Calibrate on draws of so many patients, and measure the others."""
+    block = bundle.calibration or {}
+    table, scale = ErrorProbability.from_json(block["error_probability"]), float(block["tempering_scale"])
+    cases = [summary_of(case, table, scale, bundle.labels) for case in pool]
+    return crossed_over(cases, bundle.labels, block, wanted)
 
 
-def factors_of(
-    patients: Mapping[Any, ErrorCounts], orders: Sequence[Sequence[int] | np.ndarray], wanted: int
-) -> dict[str, Any]:
-    """Calibrate on the first patients of each order, and compare expected and true errors of its rest."""
-    names, draws = list(patients), len(orders)
-    ratios, cases, taken, held, found = [], [], 0, 0, []
-    for order in orders:
-        line = fit_site_line({names[n]: patients[names[n]] for n in order[:wanted]})
-        rest = [patients[names[n]] for n in order[wanted:]]
-        own = sum(each.expected() for each in rest)
-        move = (line.slope, line.offset) if line.is_better else (1.0, 0.0)
-        expected = np.array([each.expected(*move) for each in rest])
-        wrong = np.array([each.errors.sum() for each in rest])
-        taken += line.is_better
-        held += line.factor.low <= wrong.sum() / own <= line.factor.high
-        found.append(line.factor.factor)
-        ratios.append(expected.sum() / wrong.sum())
-        cases.append(np.abs(expected / wrong - 1) < 0.2)
-    return {
-        "taken": taken / draws,
-        "factor": np.median(found).round(3),
-        "interval holds the factor of the rest": held / draws,
-        "expected over true, rest": np.quantile(ratios, [0.5, 0.025, 0.975]).round(3).tolist(),
-        "patients within 20 %": float(np.mean(cases).round(3)),
-    }
-
-
-def measure_factors(pools: dict[str, list[CalibrationCase]], draws: int) -> dict[str, Any]:
-    """Expected over true errors before, and after 3, 5, 8 patients."""
-    result = {}
-    for name, pool in pools.items():
-        expected, wrong = (
-            sum(float(np.sum(each)) for each in part)
-            for part in ([case.prediction.error_probability for case in pool], [case.wrong for case in pool])
-        )
-        after = {f"{wanted} patients": factors(pool, draws, wanted) for wanted in (3, 5, 8)}
-        patients = len({case.patient for case in pool})
-        result[name] = {"patients": patients, "expected over true, before": round(expected / wrong, 3), **after}
-    return result
-
-
-def shifted_home(model: Model, cases: list[Case], most: int) -> dict[str, list[CalibrationCase]]:
+def shifted_cases(model: Model, cases: list[Case], most: int) -> dict[str, list[CalibrationCase]]:
     """Predict some cases under the shifts of `SHIFTS`."""
     found: dict[str, list[CalibrationCase]] = {}
     for shift in shifts():
@@ -158,47 +118,37 @@ def shifted_home(model: Model, cases: list[Case], most: int) -> dict[str, list[C
             read = read_assessed(case, model.bundle)
             changed = shift.of(case.name, read.images[0], read.truth)
             made = CalibrationCase(predict([changed.image], model), changed.truth, case.group)
-            found.setdefault(f"home, {shift.name}", []).append(made)
+            found.setdefault(f"in-distribution, {shift.name}", []).append(made)
         print(shift.name, flush=True)
     return found
 
 
-def away_row(images: str, cases: list[CalibrationCase], move: tuple[float, float] = (1.0, 0.0)) -> dict[str, Any]:
-    """Figures of one kind of images, as a bundle's block `away` has them; `move` as of a `SiteLine`."""
-    chances = [case.prediction.error_probability for case in cases]
-    patients = patient_counts(
-        [count_errors(chance, case.wrong) for chance, case in zip(chances, cases, strict=True)],
-        [case.patient for case in cases],
-    )
-    expected = np.array([each.expected(*move) for each in patients.values()])
-    wrong = np.array([each.errors.sum() for each in patients.values()])
-    areas = [average_precision(region_groups(q, case.wrong)["whole"]) for q, case in zip(chances, cases, strict=True)]
+def away_row(bundle: Bundle, images: str, cases: list[CalibrationCase], added: int = 0) -> dict[str, Any]:
+    """Figures of one kind of images, as a bundle's block `away` has them; after so many patients were added."""
+    found = calibrated_on(bundle, cases, added)
     dice = [dice_of(case.prediction.classes > 0, case.truth > 0) for case in cases]
     return {
         "images": images,
-        "patients": len(patients),
+        "patients": found["patients"],
         "dice": round(float(np.mean(dice)), 4),
-        "expected_over_true": round(float(expected.sum() / wrong.sum()), 4),
-        "within_20_percent": round(float(np.mean(np.abs(expected / wrong - 1) < 0.2)), 4),
-        "auprc": round(float(np.nanmean(areas)), 4),
+        "expected_over_true": found["expected_over_true"],
+        "within_20_percent": found["cases_within_20_percent"],
+        "auprc": found["auprc"],
     }
 
 
-def measure_away(model: Model, home: str, most: int, draws: int) -> dict[str, Any]:
-    """Make the block `away`: home, the brains before and after three patients, home under shifts."""
-    cases = find_cases(home)
-    own, brains = list(predicted(model.bundle, cases, "openvino")), predict_brains(model)
+def measure_away(model: Model, own: str, most: int) -> dict[str, Any]:
+    """Make the block `away`: test cases, the brains before and after three patients, test cases under shifts."""
+    cases, bundle = find_cases(own), model.bundle
+    tested, brains = list(predicted(bundle, cases, "openvino")), predict_brains(model)
     other = "brains of another cohort (OASIS), another protocol"
-    rows = [away_row(f"home ({home.rpartition(':')[2]} cases)", own), away_row(other, brains)]
-    after = factors(brains, draws, 3)
-    calibrated = {
-        "images": f"{other}, calibrated on 3 patients",
-        "expected_over_true": after["expected over true, rest"][0],
-        "within_20_percent": after["patients within 20 %"],
-    }
-    rows.append({**rows[-1], **calibrated})
-    shifted = shifted_home(model, cases, most)
-    return {"rows": [*rows, *(away_row(name, those) for name, those in shifted.items())]}
+    rows = [
+        away_row(bundle, f"in-distribution ({own.rpartition(':')[2]} cases)", tested),
+        away_row(bundle, other, brains),
+        away_row(bundle, f"{other}, calibrated on 3 patients", brains, 3),
+    ]
+    shifted = shifted_cases(model, cases, most)
+    return {"rows": [*rows, *(away_row(bundle, name, those) for name, those in shifted.items())]}
 
 
 def write_away(folder: Path, block: dict[str, Any]) -> None:
@@ -252,23 +202,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["predict", "factor", "curve", "away"])
     parser.add_argument("--model", default="hippocampus", help="name; for away the folder that is written into")
-    parser.add_argument("--home", help="away: test cases, such as TABLE.csv:test")
+    parser.add_argument("--own", help="away: test cases, such as TABLE.csv:test")
     parser.add_argument("--shifted", type=int, default=20, help="away: cases for each shift")
     parser.add_argument("--cache", type=Path, default=Path("added_cases.pickle"))
-    parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results") / "added_cases.json")
     options = parser.parse_args()
     if options.part in ("predict", "away"):
         model = Model(resolve_model(options.model), engine="openvino")
     if options.part == "away":
-        write_away(Path(options.model), measure_away(model, options.home, options.shifted, options.draws))
+        write_away(Path(options.model), measure_away(model, options.own, options.shifted))
         return 0
     if options.part == "predict":
-        pools = {"brains": predict_brains(model), "home": predict_home(model)}
+        pools = {"brains": predict_brains(model), "in-distribution": predict_own(model)}
         options.cache.write_bytes(pickle.dumps(pools))
         return 0
     pools = pickle.loads(options.cache.read_bytes())
-    result = measure_factors(pools, options.draws) if options.part == "factor" else curve(pools["brains"])
+    bundle = read_bundle(resolve_model(options.model).folder)
+    result: Any = curve(pools["brains"])
+    if options.part == "factor":
+        result = {
+            name: [calibrated_on(bundle, pool, wanted) for wanted in (0, 3, 5, 8)] for name, pool in pools.items()
+        }
     before = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
     options.output.write_text(json.dumps({**before, options.part: result}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))

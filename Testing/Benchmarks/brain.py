@@ -3,7 +3,7 @@
 
     python Testing/Benchmarks/run.py brain dice             # Dice and volume ratio, 8 kinds of images; cost of one case
     python Testing/Benchmarks/run.py brain meshnet          # the same, sides merged, beside brainchop's MeshNet
-    python Testing/Benchmarks/run.py brain uncertainty      # calibration as it is, with 3 patients, with added cases
+    python Testing/Benchmarks/run.py brain uncertainty      # calibration as it is, and with 3 and 5 patients
     python Testing/Benchmarks/run.py brain table            # Markdown of the three results
     python Testing/Benchmarks/run.py brain card --model FOLDER    # writes what the 10 for figures say into its card
     python Testing/Benchmarks/run.py brain picture --changes tilt0+20 t2 --only 1000     # slices, to be looked at
@@ -18,15 +18,14 @@ gets its grey value by where its T1 lies between fluid, grey and white matter. I
 it says what a contrast does, not how exact the model is in real images of it. Results are brought to the grid of the
 reference (nearest neighbour).
 
-Score: labels of the reference without a counterpart are left out; unlabelled voxels are background. For the uncertainty
-unlabelled foreground is left out, since nobody knows what it is; `unlabelled counted` takes it for background, which
-fluid may be called, too. A brain is a patient.
+Score: labels of the reference without a counterpart are left out; unlabelled voxels are background. The uncertainty is
+measured on voxels chosen by prediction alone: drawn class and runner-up have a label in the reference (which has none
+for fluid), and one without a label counts as wrong. A brain is a patient.
 """
 
 import argparse
 import json
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -34,34 +33,31 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
-from math import comb
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from added_cases import factors_of
 from brain_training import CSF, IGNORED, NAMES, SIDES, TEN, VALUES, recipe_values, with_means, without_side
+from crossed_over import crossed_over
 from placement import DATA, DECISION_BRAINS, changed
 from scipy.special import softmax
 
 from SegWithUCore.api import SegmentationResult, load_model, segment_image
-from SegWithUCore.calibration.error_counts import ErrorCounts, count_errors
+from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.inference.deviation import NOTE
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.placed_case import NotPlacedError
-from SegWithUCore.inference.prediction import error_probability, predict
-from SegWithUCore.inference.uncertainty_maps import FittedCalibration
+from SegWithUCore.inference.prediction import predict
 from SegWithUCore.io.volume import read_image, read_labels, reorient
 from SegWithUCore.metrics.error_detection import average_precision, score_groups
+from SegWithUCore.metrics.overlap import dice_of
 from SegWithUCore.models.bundle import CARD_FILE, read_bundle, write_bundle_json
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.strict_json import read_json
 from SegWithULab.calibration.cases import CalibrationCase
-from SegWithULab.calibration.fit import fit
-from SegWithULab.calibration.fit_second_stage import LEAST_PATIENTS
+from SegWithULab.calibration.prior import CaseSummary, summary_of
 
 RESULTS = Path(__file__).resolve().parent / "results"
 GROUPS = {"decision": ("decision",), "figures": ("figures",), "all": ("decision", "figures")}
@@ -82,10 +78,6 @@ CONTRASTS = {"t2": (1.0, 0.5, 0.35, 0.36, 0.5, 0.42, 0.46, 0.43, 0.3, 0.38, 0.54
 """Grey values of `TISSUES`, the order of what radiologists see at 1.5 T; written down by hand."""
 TEXTURE, NOISE, BLUR = 0.03, 0.03, 0.6
 """Standard deviations: within a structure before blurring, after it, and of the blur in voxels."""
-WITHIN = 0.2
-MOST_DRAWS = 100
-BLANK = 30.0
-"""Logit of voxels that are certain."""
 
 
 @dataclass(frozen=True)
@@ -334,76 +326,23 @@ def measure_meshnet(options: argparse.Namespace) -> None:
 # ---------------------------------------------------------------- uncertainty
 
 
-@dataclass(frozen=True)
-class Assessed:
-    """What the model says of a brain, inside the box that it places; arrays (z, y, x).
+def assess(brain: Brain, model: Model) -> tuple[CalibrationCase, SegmentationResult]:
+    """Predict a brain inside the box that the model places.
 
-    Attributes:
-        case: where nothing is known, the truth is what was drawn.
-        scored: where the reference has a label of the recipe, or where there is no brain.
-        wrong_counted: errors with unlabelled foreground taken for background, which fluid may be called, too.
-        counted: where these count.
-        numbers: how well its numbers of structures hold, by `numbers_of`.
+    The classes that its reference has a label for are known: neither fluid nor the background, which holds it.
     """
-
-    case: CalibrationCase
-    scored: np.ndarray
-    wrong_counted: np.ndarray
-    counted: np.ndarray
-    numbers: Mapping[str, Any]
-
-
-def numbers_of(result: SegmentationResult, brain: Brain) -> dict[str, Any]:
-    """Count volume intervals that hold the true volume, and measure the error of the predicted Dice."""
-    truth, voxel = sitk.GetArrayViewFromImage(brain.truth), float(np.prod(brain.truth.GetSpacing()))
-    true = overlaps(on_grid(result.segmentation, brain.truth), truth)["dice"]
-    held, gaps = [], []
-    for each in result.structures:
-        if each.label.name in true and each.expected_interval_mm3 is not None:
-            low, high = each.expected_interval_mm3
-            held.append(low <= voxel * np.count_nonzero(truth == each.label.value) <= high)
-        if each.label.name in true and each.predicted_dice is not None:
-            gaps.append(abs(each.predicted_dice - true[each.label.name]))
-    return {"intervals": len(held), "intervals_held": int(sum(held)), "predicted_dice_error": float(np.mean(gaps))}
-
-
-def assess(brain: Brain, model: Model) -> tuple[Assessed, float]:
-    """Predict a brain; returns also the largest difference from the maps of `segment_image`."""
     result, _ = outcome(brain.image, model)
     if result is None:
         raise SystemExit(f"{brain.name} is refused.")
     part = result._case.assessed.box.crop(brain.image)
-    prediction = predict([part], model)
-    maps = np.asarray(result._case.maps.error_probability)
-    gap = float(np.abs(maps - prediction.error_probability).max())
     values = [label.value for label in model.bundle.labels]
     known = np.zeros(256, np.int16)
     known[values] = np.arange(len(values))
-    truth = on_grid(brain.truth, part)
-    foreground = sitk.GetArrayViewFromImage(part) > 0
-    counted = truth != IGNORED
-    scored = counted & ((truth > 0) | ~foreground)
-    drawn = prediction.classes
-    is_right = (known[truth] == drawn) | ((truth == 0) & (drawn == values.index(CSF)))
-    case = CalibrationCase(prediction, np.where(scored, known[truth], drawn).astype(np.int16), brain.name)
-    return Assessed(case, scored, ~is_right & counted, counted, numbers_of(result, brain)), gap
-
-
-def blanked(seen: Assessed) -> Assessed:
-    """Make what is not scored certain background, so that a fit on all voxels counts no errors there, nor expects any.
-
-    Taken as drawn, these voxels would be expected wrong and never be: every fit would learn too few errors.
-    """
-    given, out = seen.case.prediction, ~seen.scored
-    logits = given.logits.copy()
-    logits[:, out], logits[0, out] = 0, BLANK
-    names = ("calibration", "ranking", "epistemic", "aleatoric")
-    maps = {name: np.where(out, each.min(), each) for name in names if (each := getattr(given, name)) is not None}
-    maps["classes"] = np.where(out, given.classes.dtype.type(0), given.classes)
-    maps["error_probability"] = np.where(out, np.float32(0), given.error_probability)
-    prediction = replace(given, logits=logits, **maps)
-    truth = np.where(out, seen.case.truth.dtype.type(0), seen.case.truth)
-    return replace(seen, case=CalibrationCase(prediction, truth, seen.case.patient))
+    known[IGNORED] = 0  # another structure is not what was drawn
+    truth = known[on_grid(brain.truth, part)]
+    labelled = np.isin(np.arange(len(values)), np.unique(truth))
+    labelled[0] = False
+    return CalibrationCase(predict([part], model), truth, brain.name, labelled), result
 
 
 def unsure(case: CalibrationCase) -> np.ndarray:
@@ -412,89 +351,45 @@ def unsure(case: CalibrationCase) -> np.ndarray:
     return np.stack([1 - softmax(logits[:, z], 0).max(0) for z in range(logits.shape[1])]).astype(np.float32)
 
 
-def figures(seen: Assessed, chance: np.ndarray, labels: Sequence[Any]) -> dict[str, Any]:
-    """Measure an error probability of a brain: whole, and sums of expected and wrong voxels by what was drawn."""
-    case, scored = seen.case, seen.scored
-    wrong, chances = case.wrong[scored], chance[scored].astype(np.float64)
-    drawn = case.prediction.classes[scored]
-    sums = zip(np.bincount(drawn, chances, len(labels)), np.bincount(drawn, wrong, len(labels)), strict=True)
-    return {
-        "voxels": int(scored.sum()),
-        "expected": round(float(chances.sum()), 1),
-        "wrong": int(wrong.sum()),
-        "auprc": round(average_precision(score_groups(chances, wrong)), 4),
-        "brier": round(float(np.mean((chances - wrong) ** 2)), 6),
-        "by_structure": {label.name: [round(float(a), 1), int(b)] for label, (a, b) in zip(labels, sums, strict=True)},
-    }
-
-
-def orders_of(patients: int, wanted: int) -> list[np.ndarray]:
-    """Return orders of patients that begin with each choice of so many, or with random ones where there are many."""
-    if comb(patients, wanted) <= MOST_DRAWS:
-        chosen = [list(each) for each in combinations(range(patients), wanted)]
-        return [np.array([*each, *(n for n in range(patients) if n not in each)]) for each in chosen]
-    random = np.random.default_rng(0)
-    return [random.permutation(patients) for _ in range(MOST_DRAWS)]
+def figures(case: CalibrationCase, result: SegmentationResult) -> dict[str, Any]:
+    """Measure the error probability of a brain on the clean voxels, and its predicted Dice."""
+    wrong, found = case.wrong[case.clean], dict[str, Any]()
+    for name, chance in (("", case.prediction.error_probability), ("_softmax", unsure(case))):
+        chances = chance[case.clean].astype(np.float64)
+        found[f"auprc{name}"] = round(average_precision(score_groups(chances, wrong)), 4)
+        found[f"brier{name}"] = round(float(np.mean((chances - wrong) ** 2)), 6)
+    drawn, index = case.prediction.classes, {each.label.value: n for n, each in enumerate(result.structures)}
+    gaps = [
+        abs(each.predicted_dice - dice_of(drawn == n, case.truth == n))
+        for value, n in index.items()
+        if (each := result.structures[n]).predicted_dice is not None and case.known[n]
+    ]
+    return {"voxels": int(case.clean.sum()), "wrong": int(wrong.sum()), **found,
+            "predicted_dice_error": float(np.mean(gaps))}  # fmt: skip
 
 
 def measure_uncertainty(options: argparse.Namespace) -> None:
-    """Measure the calibration as it is, after 3 patients, and after added cases."""
+    """Measure the calibration as it is, and after 3, 5 and 10 patients were added."""
     model = load_model(options.model)
-    if model.bundle.calibration is None:
+    block = model.bundle.calibration
+    if block is None:
         raise SystemExit(f"{options.model} is not calibrated.")
     kept = Rows(options.results / "brain_uncertainty.json", model, ("brain",))
-    counts: dict[str, ErrorCounts] = {}
-    with tempfile.TemporaryDirectory(dir=options.cache) as folder:
-        for name, read in brains(options.brains, options.only):
-            seen, gap = assess(brain := read(), model)
-            chance = seen.case.prediction.error_probability
-            counts[name] = count_errors(chance[seen.scored], seen.case.wrong[seen.scored])
-            if options.brains == "all":
-                (Path(folder) / name).write_bytes(pickle.dumps(blanked(seen), pickle.HIGHEST_PROTOCOL))
-            if not kept.has(name):
-                found, other = figures(seen, chance, model.bundle.labels), unsure(seen.case)[seen.scored]
-                found["auprc_softmax"] = round(average_precision(score_groups(other, seen.case.wrong[seen.scored])), 4)
-                counted = float(chance[seen.counted].sum(dtype=np.float64))
-                found["unlabelled counted"] = [round(counted, 1), int(seen.wrong_counted.sum())]
-                found["brier_softmax"] = round(float(np.mean((other - seen.case.wrong[seen.scored]) ** 2)), 6)
-                found |= seen.numbers
-                kept.add(brain=name, group=brain.group, difference_from_segment=round(gap, 6), **found)
-                print(name, {key: value for key, value in found.items() if key != "by_structure"}, flush=True)
-            del seen, chance
-        if len(counts) > 3:
-            after = factors_of(counts, orders_of(len(counts), 3), 3)
-            kept.content[f"factor, {options.brains}"] = {"patients": len(counts), **after}
-        if options.brains == "all" and len(counts) > LEAST_PATIENTS:
-            kept.content["added"] = added(model, Path(folder), list(counts))
+    table, scale = ErrorProbability.from_json(block["error_probability"]), float(block["tempering_scale"])
+    summaries: dict[str, CaseSummary] = {}
+    for name, read in brains(options.brains, options.only):
+        case, result = assess(brain := read(), model)
+        summaries[name] = summary_of(case, table, scale, model.bundle.labels)
+        if not kept.has(name):
+            kept.add(brain=name, group=brain.group, **figures(case, result))
+        print(name, kept.rows[-1], flush=True)
+        del case, result
+    cases = list(summaries.values())
+    for wanted in (0, 3, 5, 10):
+        if wanted < len(cases) > 3:
+            kept.content[f"{options.brains}, {wanted} added"] = crossed_over(cases, model.bundle.labels, block, wanted)
     kept.write()
     print(json.dumps({key: value for key, value in kept.content.items() if key != "rows"}, indent=1))
-
-
-def added(model: Model, folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Add ten brains or more as `calibrate --add` does, and measure the others; each brain is among these once."""
-    order = np.random.default_rng(0).permutation(len(names))
-    parts = np.array_split(order, -(-len(names) // (len(names) - LEAST_PATIENTS)))
-    rows, messages = [], []
-
-    def read(name: str) -> Assessed:
-        return pickle.loads((folder / name).read_bytes())
-
-    for part in parts:
-        held = [names[n] for n in part]
-        fitted = (read(name).case for name in names if name not in held)
-        found = fit(fitted, model.bundle.labels, prior=model.bundle.calibration)
-        stage = found.second_stage or model.fitted.second_stage
-        if stage is not None and found.second_stage is None:
-            stage = replace(stage, line=tuple(found.block["second_stage"].get("line", (1.0, 0.0))))
-        after = FittedCalibration.from_json(found.block, stage)
-        messages.append({"measured on": held, "messages": list(found.messages)})
-        for name in held:
-            seen = read(name)
-            given = seen.case.prediction
-            chance = error_probability(after, seen.case.view, given.logits, given)
-            rows.append({"brain": name, **figures(seen, chance, model.bundle.labels)})
-            print("added", name, rows[-1]["expected"], rows[-1]["wrong"], flush=True)
-    return {"rows": rows, "fits": messages}
 
 
 # ---------------------------------------------------------------- table
@@ -566,48 +461,30 @@ def meshnet_table(rows: Sequence[Mapping[str, Any]], content: Mapping[str, Any])
     return markdown(["Dice, sides merged", *ways], [*lines, ["processor seconds", *seconds]])
 
 
-def expected_over_true(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Return expected over wrong voxels of all brains together, and the share of brains within 20 %."""
-    sums = np.array([(row["expected"], row["wrong"]) for row in rows])
-    near = np.abs(sums[:, 0] / sums[:, 1] - 1) < WITHIN
-    return float(sums[:, 0].sum() / sums[:, 1].sum()), float(near.mean())
+CROSSED = {"abs_log_ratio": "mean abs. log of expected over true, by structure",
+           "within_20_percent": "structures of a brain within 20 %", "auprc": "AUPRC",
+           "auprc_within": "AUPRC within structures, mean", "intervals_held": "volume intervals that hold",
+           "lowest_held": "of the structure where fewest hold", "width": "full width, share of the volume",
+           "lines taken": "error probability refitted"}  # fmt: skip
 
 
 def uncertainty_table(rows: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> str:
-    """Lay out how the calibration holds, whole and by structure, and after 3 patients and added cases."""
-    ratio, near = expected_over_true(rows)
-    loose = np.sum([row["unlabelled counted"] for row in rows], 0)
-    held, count = (sum(row[name] for row in rows) for name in ("intervals_held", "intervals"))
-    gap = np.mean([row["predicted_dice_error"] for row in rows])
-    heads = ["", "expected over true", "brains within 20 %", "AUPRC", "Brier score"]
-
-    def scores(of: Sequence[Mapping[str, Any]], tail: str = "") -> list[str]:
-        return [f"{np.mean([row[name + tail] for row in of]):.4f}" for name in ("auprc", "brier")]
-
-    lines = [["error probability", f"{ratio:.2f}", f"{near:.0%}", *scores(rows)],
-             ["1 - maximum softmax", "", "", *scores(rows, "_softmax")],
-             ["volume intervals of 90 % that hold", f"{held / count:.0%}", "", "", ""],
-             ["error of the predicted Dice", f"{gap:.3f}", "", "", ""],
-             ["unlabelled voxels counted", f"{loose[0] / loose[1]:.2f}", "", "", ""]]  # fmt: skip
-    for key, found in content.items():
-        if key.startswith("factor, "):
-            middle, low, high = found["expected over true, rest"]
-            title = f"3 patients known (of {found['patients']}, {key.removeprefix('factor, ')}), on the others"
-            spread = f"{middle:.2f} ({low:.2f} to {high:.2f})"
-            lines.append([title, spread, f"{found['patients within 20 %']:.0%}", "", ""])
-    own = {row["brain"] for row in rows}
-    after = [row for row in content.get("added", {}).get("rows", []) if row["brain"] in own]
-    if after:
-        ratio, near = expected_over_true(after)
-        lines.append(["cases added, on the others", f"{ratio:.2f}", f"{near:.0%}", *scores(after)])
-    sums: dict[str, np.ndarray] = {}
-    for row in rows:
-        for name, pair in row["by_structure"].items():
-            name = without_side(name)
-            sums[name] = sums.get(name, np.zeros(2)) + pair
-    parts = [[name, f"{a:.0f}", f"{b:.0f}", f"{a / b:.2f}" if b else ""] for name, (a, b) in sums.items()]
-    heads_of_parts = ["drawn as (both sides)", "expected wrong voxels", "wrong voxels", "expected over true"]
-    return f"{markdown(heads, lines)}\n\n{markdown(heads_of_parts, parts)}"
+    """Lay out how the calibration holds, whole and by structure, as it is and after patients were added."""
+    group = "decision" if rows[0]["group"] == "decision" else "figures"
+    ways = {key.split(", ")[1]: found for key, found in content.items() if key.startswith(f"{group}, ")}
+    lines = [[title, *(f"{way[name]:.3f}" for way in ways.values())] for name, title in CROSSED.items()]
+    softmax_too = [
+        [title, *(f"{np.mean([row[name + tail] for row in rows]):.4f}" for tail in ("", "_softmax"))]
+        for name, title in (("auprc", "AUPRC"), ("brier", "Brier score"))
+    ]
+    parts = []
+    for name in next(iter(ways.values()))["structures"]:
+        found = [way["structures"][name] for way in ways.values()]
+        ratios = [f"{each['expected'] / each['wrong']:.2f}" if each["wrong"] else "" for each in found]
+        parts.append([name, *ratios, *(f"{each['held']:.1f} of {each['of']:.0f}" for each in found)])
+    heads = ["drawn as", *(f"expected over true, {way}" for way in ways), *(f"held, {way}" for way in ways)]
+    compared = markdown(["clean voxels", "error probability", "1 - maximum softmax"], softmax_too)
+    return f"{markdown(['', *ways], lines)}\n\n{compared}\n\n{markdown(heads, parts)}"
 
 
 def write_card(options: argparse.Namespace) -> None:
@@ -617,40 +494,38 @@ def write_card(options: argparse.Namespace) -> None:
     dice, found = (read_json(options.results / f"brain_{name}.json") for name in ("dice", "uncertainty"))
     if not all(str(bundle.weights_sha256).startswith(each["model"]["weights_sha256"]) for each in (dice, found)):
         raise SystemExit(f"The results in {options.results} are of other weights.")
-
-    def figures_of(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        return [row for row in rows if row["brain"] not in DECISION_BRAINS]
-
-    overlap = [row["means"]["MEAN"] for row in figures_of(dice["rows"]) if row["change"] == "asis"]
-    kind, rows, own = "brains of another cohort (OASIS), another protocol", [], figures_of(found["rows"])
-    factor = found["factor, figures"]
-    middle, near = factor["expected over true, rest"][0], factor["patients within 20 %"]
-    auprc = float(np.mean([row["auprc"] for row in own]))
-    added_cases = figures_of(found["added"]["rows"])
-    for what, ratio, share, precision in (
-        (f"{kind}; Dice: mean over structures", *expected_over_true(own), auprc),
-        (f"{kind}, calibrated on 3 patients", middle, near, auprc),
-        (f"{kind}, with {LEAST_PATIENTS} cases added", *expected_over_true(added_cases),
-         float(np.mean([row["auprc"] for row in added_cases]))),
-    ):  # fmt: skip
-        rows.append({"images": what, "patients": len(own), "dice": float(np.mean(overlap)),
-                     "expected_over_true": ratio, "within_20_percent": share, "auprc": precision})  # fmt: skip
-    sums: dict[str, np.ndarray] = {}
-    for row in own:
-        for name, pair in row["by_structure"].items():
-            sums[without_side(name)] = sums.get(without_side(name), np.zeros(2)) + pair
-    ratios = {name: expected / wrong for name, (expected, wrong) in sums.items()}
+    dices = [row["means"]["MEAN"] for row in dice["rows"]
+             if row["change"] == "asis" and row["brain"] not in DECISION_BRAINS]  # fmt: skip
+    kind, rows = "brains of another cohort (OASIS), another protocol; Dice: mean over structures", []
+    for wanted in (0, 3):
+        way = found[f"figures, {wanted} added"]
+        sums = np.sum([(each["expected"], each["wrong"]) for each in way["structures"].values()], 0)
+        rows.append({"images": kind if not wanted else f"{kind}; calibrated on {wanted} patients",
+                     "patients": way["patients"], "dice": float(np.mean(dices)),
+                     "expected_over_true": float(sums[0] / sums[1]), "auprc": way["auprc"],
+                     "within_20_percent": way["within_20_percent"]})  # fmt: skip
+    as_is = found["figures, 0 added"]
+    ratios = {name: each["expected"] / each["wrong"] for name, each in as_is["structures"].items() if each["wrong"]}
     least, most = (choice(ratios, key=ratios.__getitem__) for choice in (min, max))
-    held, count = (sum(row[name] for row in own) for name in ("intervals_held", "intervals"))
-    gap = np.mean([row["predicted_dice_error"] for row in own])
+    held = {name: each for name, each in as_is["structures"].items() if each["of"]}
+    block = dict(bundle.calibration or {})
+    intervals = dict(block["volume_interval"])
+    for label in bundle.labels[1:]:
+        own = held.get(without_side(label.name))
+        if own is not None and str(label.value) in intervals:
+            counts = {"held": round(own["held"]), "held_of": round(own["of"])}
+            intervals[str(label.value)] = {**intervals[str(label.value)], **counts}
+    block["volume_interval"] = intervals
     notes = (
-        "All images of its training and calibration were drawn from label maps, none is real; those of calibration "
-        f"from three heads. In {len(own)} real brains the volume intervals of 90 % held {held} of {count} volumes that "
-        f"experts had drawn by another protocol, and the predicted Dice erred by {gap:.3f}. Their expected errors hold "
-        f"as a sum (below), but by structure they are {ratios[least]:.2f} ({least}) to {ratios[most]:.2f} ({most}) "
-        "times the true ones."
+        "All images of its training and calibration were synthesised from label maps, none is real; those of "
+        f"calibration from four heads. In {as_is['patients']} real brains the volume intervals held "
+        f"{sum(each['held'] for each in held.values()):.0f} of {sum(each['of'] for each in held.values()):.0f} volumes "
+        "that experts had drawn by another protocol. Errors are counted where the drawn structure and its runner-up "
+        f"both have a label there: by structure, the expected ones are {ratios[least]:.2f} ({least}) to "
+        f"{ratios[most]:.2f} ({most}) times the true ones; calibrate on three patients of your own."
     )
-    write_bundle_json(replace(bundle, about={**bundle.about, "notes": notes}, away={"rows": rows}), folder)
+    made = replace(bundle, about={**bundle.about, "notes": notes}, away={"rows": rows}, calibration=block)
+    write_bundle_json(made, folder)
     (folder / CARD_FILE).write_text(model_card(read_bundle(folder)), encoding="utf-8")
 
 
@@ -696,7 +571,6 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="of these brains, such as 1000")
     parser.add_argument("--changes", nargs="+", choices=list(CHANGES), default=list(CHANGES), help="of dice, picture")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of brain_*.json")
-    parser.add_argument("--cache", type=Path, help="uncertainty of all: folder with 15 GB free (default: temporary)")
     options = parser.parse_args()
     parts = {"dice": measure_dice, "meshnet": measure_meshnet, "uncertainty": measure_uncertainty, "picture": picture,
              "card": write_card}  # fmt: skip
