@@ -25,7 +25,7 @@ from SegWithUCore.util.memory import check_memory
 
 from .blocks import Calibration, per_structure_blocks
 from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_table, slabs
-from .fit_second_stage import fit_added, fit_second_stage
+from .fit_second_stage import LEAST_PATIENTS, fit_added, fit_second_stage
 from .prior import CaseSummary, refit, summary_of
 
 BESIDE = 4
@@ -68,21 +68,25 @@ def fit(
             all_cases.append(case)
         return _fit_all(all_cases, labels, folds, validation)
     table, scale = ErrorProbability.from_json(prior["error_probability"]), float(prior["tempering_scale"])
-    summaries, kept, room = list[CaseSummary](), list[CalibrationCase](), MOST_BYTES
+    summaries, kept, needed, why = list[CaseSummary](), list[CalibrationCase](), 0, ""
     for case in cases:
         summaries.append(summary_of(case, table, scale))
-        room -= case.bytes
-        kept = [*kept, case] if room >= 0 else []
+        needed += case.bytes
+        if not case.alone.all():
+            why = "structures have no label of their own in the references"
+        elif needed * max(1, LEAST_PATIENTS / len(summaries)) > MOST_BYTES:  # so many cases find no room: keep none
+            why = f"the cases take more than {MOST_BYTES >> 30} GB of memory at once"
+        kept = [] if why else [*kept, case]
+        del case  # before the next one is predicted
     added = fit_added(kept, table)
     if added is not None and added.helps:
         chances = (_chance(case, added.table, added.fitted.stage) for case in kept)
         errors = (count_errors(chance, case.wrong) for chance, case in zip(chances, kept, strict=True))
         summaries = [replace(each, errors=count) for each, count in zip(summaries, errors, strict=True)]
     found = refit(prior, labels, summaries, added)
-    if room >= 0:
+    if not why or len({each.patient for each in summaries}) < LEAST_PATIENTS:
         return found
-    why = f"Second stage: the model's own stays; the cases take more than {MOST_BYTES >> 30} GB of memory at once."
-    return replace(found, messages=(*found.messages, why))
+    return replace(found, messages=(*found.messages, f"Second stage: the model's own stays; {why}."))
 
 
 def _fit_all(
