@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..case.case_folders import case_folders, deeper_cases
 from ..inference.engines import AUTO, ENGINES
 from ..inference.settings import RunSettings, parse_roi
+from ..util.csv_files import read_user_table
 from ..util.errors import UsageError
 from ..util.input_files import is_plain, path_problem
 from .console import Console, terminal_line
@@ -86,6 +87,13 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "allow cases that were used in another role; noted in the model card",
     },
     "--no-hashes": {"action": "store_true", "help": "store no voxel hashes of the cases; noted in the model card"},
+    "--labels": {
+        "nargs": "+",
+        "default": [],
+        "metavar": "LABEL=STRUCTURE",
+        "help": "what labels (values, or names of segments or files) mean to the model, such as 17=hippocampus, or a "
+        "CSV table with the columns label and structure; all others are left out",
+    },
     "--folds": {"type": Path, "nargs": "+", "metavar": "RUN", "help": "training runs of cross-validation models"},
     "--fold-cases": {"metavar": "CASES", "help": "the training cases of all folds, such as TABLE.csv:train"},
 }
@@ -229,6 +237,25 @@ def opened_model(bundle: "Bundle", engine: str, console: Console, device: str, h
     text = f"{model.bundle.name}: 100% loaded, {model.engine_words}"
     console.step(terminal_line(text), {**facts, "reason": model.engine_reason})
     return model
+
+
+def named_labels(entries: Sequence[str]) -> dict[str, str]:
+    """Read --labels: the structures that each label stands for.
+
+    Raises:
+        UsageError: an entry is not LABEL=STRUCTURE, or a label is given twice.
+        InputError: the table cannot be read, or lacks a column.
+    """
+    pairs = [entry.partition("=")[::2] for entry in entries]
+    if len(entries) == 1 and entries[0].lower().endswith(".csv"):
+        rows = read_user_table(Path(entries[0]), ("label", "structure"), "give a table of labels")
+        pairs = [(row["label"], row["structure"]) for row in rows]
+    names = dict[str, str]()
+    for label, structure in pairs:
+        if not label or not structure or label in names:
+            raise UsageError(f"--labels {label}={structure}: give LABEL=STRUCTURE, each label once.")
+        names[label] = structure
+    return names
 
 
 def settings_of(options: argparse.Namespace) -> RunSettings:

@@ -12,7 +12,7 @@ from ..models.installed import resolve_model
 from ..models.quality import model_warnings, site_message
 from ..util.atomic_files import one_writer
 from ..util.errors import UsageError
-from .arguments import CASES_HELP, add_command, refuse_if
+from .arguments import CASES_HELP, add_command, named_labels, refuse_if
 from .case_roles import calibration_record, given_folds, note_patients, note_unlike, test_record
 from .console import Console, table
 from .models import compile_graphs
@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
         "folder of case folders whose segmentations were corrected")  # fmt: skip
     add("--select", metavar="CASES", help="with --run: its validation cases; intervals, predicted Dice and flags are "
         "fitted on them, too")  # fmt: skip
-    calibrate.add_shared("--output", "--overwrite")
+    calibrate.add_shared("--labels", "--output", "--overwrite")
     calibrate.add_flag("--unlike-training", "continue although the cases are out of distribution")
     add("--heads-of", help="with --run: model of the same backbone whose heads are copied")
     calibrate.add_flag("--no-graphs", "do not compile graphs for the engine openvino; the model needs torch then")
@@ -49,6 +49,7 @@ def add_commands(commands: Any) -> None:
     check = add_command(commands, "check-calibration", run_check)
     check.add_shared("--model")
     check.add_argument("--cases", required=True, help=CASES_HELP)
+    check.add_shared("--labels")
     check.add_flag("--unlike-training", "continue although the cases are out of distribution")
     check.add_shared("--allow-seen-cases", "--engine", "--network", "--threads")
 
@@ -72,11 +73,12 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
 
     console.started()
     _check_options(options)
+    labels = named_labels(options.labels)
     with one_writer(options.output, options.overwrite), TemporaryDirectory() as work:
         if options.cases:
-            cases = find_cases(options.cases)
+            cases = [replace(case, labels=labels) for case in find_cases(options.cases)]
         else:
-            cases = added_cases(options.add, resolve_model(options.model), Path(work))
+            cases = added_cases(options.add, resolve_model(options.model), Path(work), labels)
         if options.cases and len(cases) < FEW_CASES:
             console.note(
                 f"Warning: {len(cases)} calibration cases are few, so the calibration can be far off: give 20."
@@ -174,7 +176,7 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     bundle = resolve_model(options.model)
     if bundle.calibration is None:
         raise UsageError(f"The model {bundle.name} is not calibrated: see segwithu calibrate.", "contradicting-options")
-    cases = find_cases(options.cases)
+    cases = [replace(case, labels=named_labels(options.labels)) for case in find_cases(options.cases)]
     verify_weights(bundle)
     test_record(bundle, cases, options.allow_seen_cases, False, console)
     note_unlike(options, cases, bundle, console)

@@ -11,7 +11,7 @@ from ..models.bundle import CARD_FILE, with_head, write_bundle_json
 from ..models.installed import resolve_model
 from ..util.atomic_files import atomic_folder, write_text
 from ..util.errors import UsageError
-from .arguments import CASES_HELP, add_command, opened_model, refuse_if
+from .arguments import CASES_HELP, add_command, named_labels, opened_model, refuse_if
 from .case_roles import note_unlike, test_record
 from .console import Console
 
@@ -25,6 +25,7 @@ def add_commands(commands: Any) -> None:
     command = add_command(commands, "evaluate", run)
     command.add_shared("--model", "--head")
     command.add_argument("--cases", required=True, help=CASES_HELP)
+    command.add_shared("--labels")
     command.add_shared("--output", required=False, help="JSON file that receives all figures, also those of each case")
     command.add_argument("--report", type=Path, metavar="DIR", help="folder for tables, plots and one HTML page")
     command.add_shared("--overwrite", help="replace an existing report")
@@ -63,13 +64,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.evaluation.report import messages, write_report
     from SegWithULab.training.dataset import find_cases
 
-    is_other = options.head or options.band != "3mm"
-    refuse_if((options.record and is_other, "--record goes with neither --head nor --band."))
+    is_other = options.head or options.band != "3mm" or options.labels
+    refuse_if((options.record and is_other, "--record goes with none of --head, --band and --labels."))
     if options.report:
         import matplotlib  # noqa: F401 - refused before the run when it is missing
     band = parsed_band(options.band)
     bundle = with_head(resolve_model(options.model), options.head)
-    cases = find_cases(options.cases)
+    cases = [replace(case, labels=named_labels(options.labels)) for case in find_cases(options.cases)]
     record = test_record(bundle, cases, options.allow_seen_cases, options.record, console)
     note_unlike(options, cases, bundle, console)  # before minutes go by
     model = opened_model(bundle, options.engine, console, "cpu", options.head)

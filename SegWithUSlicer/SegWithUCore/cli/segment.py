@@ -21,7 +21,15 @@ from ..util.input_files import plain_name
 from ..util.process_lock import ProcessLock
 from ..util.progress import Progress, time_left
 from ..util.run_lock import Part, run_lock
-from .arguments import CommandParser, add_command, check_folder_name, int_between, opened_model, settings_of
+from .arguments import (
+    CommandParser,
+    add_command,
+    check_folder_name,
+    int_between,
+    named_labels,
+    opened_model,
+    settings_of,
+)
 from .case_summary import next_steps, summary
 from .console import Console, ReaderLeftError
 
@@ -50,8 +58,7 @@ def add_commands(commands: Any) -> None:
         "mask, and case for other names than the files'")  # fmt: skip
     command.add_argument("mask", nargs="?", type=Path, help="the segmentation: a label map on the image's grid (NIfTI, "
         "NRRD, MHA, .seg.nrrd, DICOM SEG), or a folder with one file per structure")  # fmt: skip
-    command.add_argument("--labels", nargs="+", default=[], metavar="LABEL=STRUCTURE", help="what labels (values, or "
-        "names of segments or files) mean to the model, such as 5=liver; all others are left out")  # fmt: skip
+    command.add_shared("--labels")
     _add_options(command)
 
 
@@ -108,12 +115,7 @@ def run_judge(options: "argparse.Namespace", console: Console) -> int:
     """
     from ..inference.given_mask import MaskFile
 
-    names = {}
-    for entry in options.labels:
-        label, _, structure = entry.partition("=")
-        if not label or not structure or label in names:
-            raise UsageError(f"--labels {entry}: give LABEL=STRUCTURE, each label once.")
-        names[label] = structure
+    names = named_labels(options.labels)
     rows = _masks_of(options.image, options.mask)
     masks = {case.name: MaskFile(mask, names) for case, mask in rows}
     tables = {options.image: [case for case, _ in rows]}

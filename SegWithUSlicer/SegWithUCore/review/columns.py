@@ -97,8 +97,8 @@ def _level(entry: WorklistEntry, _reviewer: str = "") -> str:
     return "" if entry.status is None else entry.status.level.value
 
 
-# That of the worklist's own order, largest first.
-WORST_COLUMN = "wrong_share"
+# That of the worklist's own order, the most important first.
+WORST_COLUMN = "light"
 # In the order in which they are shown.
 COLUMNS = (
     Column("case", _("Case"), _("The name of the case."), lambda entry: entry.name),

@@ -221,7 +221,7 @@ def distinct_texts(value: float, limit: float, digits: int) -> tuple[str, str]:
 
 
 def metrics_of_case(case: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the `FIGURES` of a case.
+    """Return the `FIGURES` of a case, and the mean of the estimated Dice of its structures, which sorts only.
 
     Args:
         case: the content of its `case.json`.
@@ -230,9 +230,13 @@ def metrics_of_case(case: Mapping[str, Any]) -> dict[str, float | None]:
              if entry.get("expected_wrong_mm3") is not None]  # fmt: skip
     volume = sum(float(entry["volume_mm3"]) for entry in case["structures"] if int(entry["value"]) != 0)
     dice = [value for entry in case["structures"] if (value := informative_dice(entry)) is not None]
+    estimates = [
+        float(entry["dice_estimate"]) for entry in structures_of(case) if entry.get("dice_estimate") is not None
+    ]
     total = sum(wrong) if wrong else None
     return {
         "wrong_share": None if total is None else finite_share(total, volume),
         "wrong_mm3": total,
         "predicted_dice": min(dice, default=None),
+        "mean_dice": sum(estimates) / len(estimates) if estimates else None,
     }

@@ -1,4 +1,4 @@
-"""Worklist: cases sorted by a metric of the whole case, worst first, or by the errors seen per minute of review.
+"""Worklist: cases sorted by status, then by a metric of the whole case, worst first, or by errors seen per minute.
 
 Metrics need no fitted limit: with the usual twenty calibration cases perhaps no limit separates bad cases from good
 ones better than chance, and yet the worst case is often first (`Testing/Benchmarks/results/worklist_order.json`).
@@ -25,11 +25,11 @@ SECONDS_PER_REGION = 20.0
 SECONDS_TO_OPEN = 15.0
 PACE = f"{SECONDS_PER_REGION:.0f} s per region and {SECONDS_TO_OPEN:.0f} s per case are assumed"
 
-WORST_FIRST = "share"
+WORST_FIRST = "predicted-dice"
 # Orders of a worklist by name.
 SORTS = {
-    WORST_FIRST: "the expected wrong volume, missed tissue included, as a share of the segmented volume, largest first",
-    "predicted-dice": "the lowest predicted Dice of a structure, lowest first",
+    WORST_FIRST: "the predicted Dice, mean of the structures, lowest first",
+    "share": "the expected wrong volume, missed tissue included, as a share of the segmented volume, largest first",
     "benefit": "the expected wrong volume (mm3) in the regions that are still to be reviewed, per minute of review",
 }
 
@@ -171,8 +171,8 @@ class WorklistEntry:
 
 # Sort keys of `SORTS`, lowest first.
 _KEYS: dict[str, Callable[[WorklistEntry], float | None]] = {
-    WORST_FIRST: lambda entry: None if (share := entry.metrics.get("wrong_share")) is None else -share,
-    "predicted-dice": lambda entry: entry.metrics.get("predicted_dice"),
+    WORST_FIRST: lambda entry: entry.metrics.get("mean_dice"),
+    "share": lambda entry: None if (share := entry.metrics.get("wrong_share")) is None else -share,
     "benefit": lambda entry: -(entry.benefit or 0.0),
 }
 
@@ -182,7 +182,7 @@ class Worklist:
     """Cases in order.
 
     Attributes:
-        entries: as `sort` says; before these cases that must not be used, after them those that could not be read.
+        entries: by status, then as `sort` says; after them those that could not be read.
         sort: of `SORTS`.
     """
 
@@ -198,7 +198,7 @@ class Worklist:
     @property
     def order(self) -> str:
         """The order as a sentence."""
-        return f"First the cases not to be used, then by {SORTS[self.sort]}."
+        return f"First the cases not to be used, then those to look at, each by {SORTS[self.sort]}."
 
 
 def counts_text(entries: Sequence[WorklistEntry], reviewer: str | None = None) -> str:
@@ -226,14 +226,21 @@ def make_worklist(folders: Sequence[Path], sort: str = WORST_FIRST) -> Worklist:
 def worklist_of(entries: Sequence[WorklistEntry], sort: str = WORST_FIRST) -> Worklist:
     """Sort entries.
 
-    Cases that must not be used come first, then those with the figure of the order, then those without; those that
-    could not be read are last.
+    Cases that must not be used come first, then those to look at, each with the figure of the order before those
+    without, which go by their share; those that could not be read are last.
     """
 
     def key(entry: WorklistEntry) -> tuple[Any, ...]:
-        figure = _KEYS[sort](entry)
-        usable = entry.status is None or entry.status.level is not Level.DO_NOT_USE
-        return bool(entry.trouble), usable, figure is None, figure or 0.0, entry.name, str(entry.folder)
+        figure, share = _KEYS[sort](entry), _KEYS["share"](entry)
+        level = list(Level).index(Level.LOOK if entry.status is None else entry.status.level)
+        return (
+            bool(entry.trouble),
+            level,
+            figure is None,
+            (share if figure is None else figure) or 0.0,
+            entry.name,
+            str(entry.folder),
+        )
 
     return Worklist(tuple(sorted(entries, key=key)), sort)
 

@@ -23,6 +23,7 @@ from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.errors import OutputError, UsageError
 from SegWithUCore.util.progress import Progress, silent
 
+from ..training.case_reading import read_assessed
 from ..training.dataset import Case
 from .altered_cases import fit_harm
 from .blocks import Calibration
@@ -157,6 +158,10 @@ def _calibrated(
 ) -> Calibrated:
     """Calibrate the bundle whose weights lie in `work` from nothing; write description and card there."""
     bundle = write_bundle_json(plain, work)
+    judged_as = read_assessed(cases[0], bundle).judged_as
+    if judged_as is not None and len({*judged_as.tolist()}) < len(judged_as):
+        problem = "--labels leaves structures without a label of their own, which --cases fits each of"
+        raise UsageError(f"{problem}: name them all, or give the cases to --add.", "contradicting-options")
     # No calibration has shown that the network draws anything: low Dice may be its own, and the bundle says so.
     every = predicted(bundle, [*cases, *validation], engine, progress, least=0.0)
     own = list(islice(every, len(cases)))

@@ -15,7 +15,7 @@ from SegWithUCore.inference.engines import TORCH
 from SegWithUCore.inference.given_mask import listed
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import NetworkView, Prediction, predict, tempered_logits
-from SegWithUCore.metrics.overlap import dice_of, joint_counts, structure_dice
+from SegWithUCore.metrics.overlap import dice_of, structure_dice
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.util.errors import InputError
@@ -112,9 +112,10 @@ def predicted(
         progress("predicting the calibration cases", number / len(cases), case.name)
         read = read_assessed(case, bundle)
         drawn = predict(read.images, model)
-        classes = np.arange(len(bundle.labels)) if read.judged_as is None else read.judged_as
-        overlaps.append(joint_counts(classes[drawn.classes], read.truth, len(classes)))
-        yield CalibrationCase(drawn, read.truth_for(drawn.classes), case.group, labelled, read.judged_as)
+        overlaps.append(read.overlap(drawn.classes, len(bundle.labels)))
+        found = [CalibrationCase(drawn, read.truth_for(drawn.classes), case.group, labelled, read.judged_as)]
+        del read, drawn  # nothing is held here while the next case is predicted
+        yield found.pop()
     if overlaps:
         check_references(np.array(overlaps), [case.reference for case in cases], bundle.labels, least)
 
@@ -151,7 +152,7 @@ def check_labelled(overlaps: np.ndarray, files: Sequence[Path], labels: Sequence
     if len(files) > 1 and len(lacking):
         names = listed([labels[index].name for index in lacking.tolist()])
         found = (
-            f"No reference has a voxel of {names} ({len(files)} cases, {files[0]} first), which the model draws in all"
+            f"None of {len(files)} references, {files[0]} first, has a voxel of {names}, which the model draws in all"
         )
         ways = "say with --labels what their labels stand for, and leave out structures that have none"
         raise InputError(f"{found}: {ways}.", "wrong-references")
@@ -280,12 +281,13 @@ def case_numbers(
     sums = ProbabilitySums.zeros(len(classes))
     for planes in slabs(prediction.logits):
         sums += probability_sums(softmax(tempered_logits(prediction, scale, planes), 0), prediction.classes[planes])
-    known = np.ones(len(classes), bool) if alone is None else alone
-    true = [np.count_nonzero(truth == index) for index in classes]
-    dice = [dice_of(prediction.classes == index, truth == index) for index in classes]
-    predicted = np.asarray([np.count_nonzero(prediction.classes == index) for index in classes])
+    known = True if alone is None else alone
     return CaseNumbers(
-        sums, predicted, np.where(known, true, np.nan), np.where(known, dice, np.nan), prediction.voxel_mm3
+        sums,
+        np.asarray([np.count_nonzero(prediction.classes == index) for index in classes]),
+        np.where(known, [np.count_nonzero(truth == index) for index in classes], np.nan),
+        np.where(known, [dice_of(prediction.classes == index, truth == index) for index in classes], np.nan),
+        prediction.voxel_mm3,
     )
 
 

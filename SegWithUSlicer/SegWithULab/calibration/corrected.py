@@ -1,6 +1,7 @@
 """Cases that a calibration adds: those of a table, or reviewed case folders; heads are cut to the model's boxes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from SegWithUCore.case.case_folders import case_folders, holds_cases
 from SegWithUCore.case.case_image import case_image
 from SegWithUCore.case.segmentation_file import read_reviewed
 from SegWithUCore.export.anonymous import write_volume
-from SegWithUCore.inference.placed_case import LEAST_OVERLAP
+from SegWithUCore.inference.placed_case import LEAST_OVERLAP, all_sides
 from SegWithUCore.inference.placement import Template, place
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import VoxelBox, voxel_box
@@ -21,15 +22,16 @@ from SegWithUCore.models.proposal import needs_placing
 from SegWithUCore.review.reviews import corrected_segmentation
 from SegWithUCore.util.errors import InputError, UsageError
 
-from ..training.case_reading import Case, read_case, read_images
+from ..training.case_reading import Case, read_images, read_named, read_reference
 from ..training.dataset import find_cases
 
 
-def added_cases(source: str, bundle: Bundle, work: Path) -> list[Case]:
+def added_cases(source: str, bundle: Bundle, work: Path, labels: Mapping[str, str] | None = None) -> list[Case]:
     """Find the labelled cases that `source` names: a folder of reviewed cases, or what `find_cases` takes.
 
     Args:
         work: empty folder that cut images and references are written into.
+        labels: what those of the references stand for, as in `Case`; reviewed cases have the model's.
 
     Raises:
         InputError, UsageError: as `find_cases`; no case was corrected in a finished review; a case is of a model with
@@ -37,7 +39,8 @@ def added_cases(source: str, bundle: Bundle, work: Path) -> list[Case]:
     """
     place = Path(source)
     if not (place.is_dir() and holds_cases(place)):
-        return [part for case in find_cases(source) for part in _boxed(case, bundle, work)]
+        given = (replace(case, labels=labels or {}) for case in find_cases(source))
+        return [part for case in given for part in _boxed(case, bundle, work)]
     found = [part for folder in case_folders([place]) for part in _reviewed(folder, bundle, work)]
     if not found:
         raise UsageError(f"{place} holds no case that was corrected and reviewed: give others.", "no-corrected-case")
@@ -78,22 +81,33 @@ def _boxed(case: Case, bundle: Bundle, work: Path) -> list[Case]:
     if bundle.placement is None or not needs_placing(VoxelGrid.of(read_images(case)[0]), bundle):
         return [case]
     assert bundle.folder is not None
-    read, spec = read_case(case), bundle.placement
-    found = place(spec, Template.read(bundle.folder / TEMPLATE_FILE, spec.sha256), read.images[0])
+    images, spec = read_images(case), bundle.placement
+    found = place(spec, Template.read(bundle.folder / TEMPLATE_FILE, spec.sha256), images[0])
     if found.similarity < spec.least_similarity or found.overlap < LEAST_OVERLAP:
         problem = f"'{bundle.name}' does not find its structures in {case.channels[0]}"
         raise InputError(f"{problem}: cut image and reference to a box of them.", "not-placed")
-    labels, own = sitk.GetArrayFromImage(read.reference), [label.value for label in bundle.labels[1:]]
-    step, parts = max(own), list[Case]()
-    other_side = set[int]() if spec.is_whole else {value + step for value in own}
-    unknown = set(np.unique(labels).tolist()) - {0, *own} - other_side
-    if unknown:
-        raise InputError(f"{case.reference} holds the unknown label {min(unknown)}: correct it.", "unknown-label")
+    own, parts = [label.value for label in bundle.labels[1:]], list[Case]()
+    step = max(own)
+    if case.labels:
+        mask = read_named(case, images[0], all_sides(bundle.labels, list(found.rois)))
+        labels = mask.indices
+    else:
+        labels = sitk.GetArrayFromImage(read_reference(case.reference, images[0], case.channels[0]))
+        other_side = set[int]() if spec.is_whole else {value + step for value in own}
+        unknown = set(np.unique(labels).tolist()) - {0, *own} - other_side
+        if unknown:
+            problem = f"{case.reference} holds the unknown label {min(unknown)}: say with --labels what its labels mean"
+            raise InputError(f"{problem}.", "unknown-label")
     for index, (side, roi) in enumerate(found.rois.items()):
-        shift = index * step if labels.max() > step else 0
+        shift, names = index * step if labels.max() > step else 0, dict[str, str]()
         values = {value + shift: value for value in own}
-        box = voxel_box(roi, read.images[0])
-        parts.append(_written(work, f"{case.name}_{side}", read.images, labels, box, values, case.group))
+        if case.labels:
+            label_of = mask.for_side(index, len(bundle.labels)).label_of.tolist()
+            values = {each: each for each in label_of if each}
+            pairs = [*zip(label_of, bundle.labels, strict=True)]
+            names = {str(each): "+".join(label.name for its, label in pairs if its == each) for each in values}
+        part = _written(work, f"{case.name}_{side}", images, labels, voxel_box(roi, images[0]), values, case.group)
+        parts += [replace(part, labels=names)] if values else []  # else this side has no label
     return parts
 
 

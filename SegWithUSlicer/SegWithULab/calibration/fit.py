@@ -23,7 +23,7 @@ from SegWithUCore.util.memory import check_memory
 
 from .blocks import Calibration, per_structure_blocks
 from .cases import MOST_BYTES, CalibrationCase, PredictedCases, fit_on_clean, fit_table, slabs
-from .fit_second_stage import fit_added, fit_second_stage
+from .fit_second_stage import LEAST_PATIENTS, fit_added, fit_second_stage
 from .prior import CaseSummary, drawn_counts, lines_of, refit, summary_of
 
 BESIDE = 4
@@ -66,11 +66,16 @@ def fit(
             all_cases.append(case)
         return _fit_all(all_cases, labels, folds, validation)
     table, scale = ErrorProbability.from_json(prior["error_probability"]), float(prior["tempering_scale"])
-    summaries, kept, room = list[CaseSummary](), list[CalibrationCase](), MOST_BYTES
+    summaries, kept, needed, why = list[CaseSummary](), list[CalibrationCase](), 0, ""
     for case in cases:
         summaries.append(summary_of(case, table, scale, labels))
-        room -= case.bytes
-        kept = [*kept, case] if room >= 0 else []
+        needed += case.bytes
+        if not case.alone.all():
+            why = "structures have no label of their own in the references"
+        elif needed * max(1, LEAST_PATIENTS / len(summaries)) > MOST_BYTES:  # so many cases find no room: keep none
+            why = f"the cases take more than {MOST_BYTES >> 30} GB of memory at once"
+        kept = [] if why else [*kept, case]
+        del case  # before the next one is predicted
     lines = lines_of(summaries, labels)
     added = fit_added(kept, table, lines.left_out if lines is not None and lines.helps else {})
     if added is not None and added.helps:
@@ -78,10 +83,9 @@ def fit(
         drawn = (drawn_counts(case, chance, labels) for case, chance in zip(kept, chances, strict=True))
         summaries = [replace(each, drawn=counts) for each, counts in zip(summaries, drawn, strict=True)]
     found = refit(prior, labels, summaries, lines, added)
-    if room >= 0:
+    if not why or len({each.patient for each in summaries}) < LEAST_PATIENTS:
         return found
-    why = f"Second stage: the model's own stays; the cases take more than {MOST_BYTES >> 30} GB of memory at once."
-    return replace(found, messages=(*found.messages, why))
+    return replace(found, messages=(*found.messages, f"Second stage: the model's own stays; {why}."))
 
 
 def _fit_all(

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,10 @@ class CaseMeasurement:
     """A case while it is measured; arrays (z, y, x).
 
     Attributes:
-        prediction, truth: of the network, and the true class of each voxel.
+        prediction: of the network.
+        labels: what is measured, background first: structures, or sums of those that share a label of the reference.
+        classes, truth: index of `labels` of each voxel, predicted and true.
+        groups: index of `labels` by class; None where each class has its own.
         error: where they differ.
         band: voxels near the predicted surface.
         regions, scores: by name.
@@ -41,7 +44,10 @@ class CaseMeasurement:
     """
 
     prediction: Prediction
+    labels: Sequence[Label]
+    classes: np.ndarray
     truth: np.ndarray
+    groups: np.ndarray | None
     error: np.ndarray
     band: np.ndarray
     regions: Mapping[str, np.ndarray]
@@ -50,15 +56,42 @@ class CaseMeasurement:
 
 
 def measure_case(
-    prediction: Prediction, truth: np.ndarray, spacing_zyx: Sequence[float], bundle: Bundle, band: Band
+    prediction: Prediction,
+    truth: np.ndarray,
+    spacing_zyx: Sequence[float],
+    bundle: Bundle,
+    band: Band,
+    judged_as: np.ndarray | None = None,
 ) -> CaseMeasurement:
-    """Compare a prediction with the true class of each voxel, (z, y, x)."""
-    distance = band.distance(prediction.classes, spacing_zyx)
+    """Compare a prediction with the true class of each voxel, (z, y, x).
+
+    Args:
+        judged_as: as in `AssessedCase`. An error probability becomes that of the label: it is multiplied by the part of
+            the probability of all other classes that lies outside of the label.
+    """
+    drawn, labels, groups = prediction.classes, list(bundle.labels), None
+    if judged_as is not None:
+        first, groups = np.unique(judged_as, return_inverse=True)
+        drawn, truth = groups[drawn], np.searchsorted(first, truth)
+        members = [" + ".join(label.name for label, own in zip(labels, judged_as, strict=True) if own == index)
+                   for index in first]  # fmt: skip
+        labels = [labels[0], *(replace(labels[i], name=name) for i, name in zip(first[1:], members[1:], strict=True))]
+    distance = band.distance(drawn, spacing_zyx)
     probabilities = softmax(prediction.logits.astype(np.float64), 0)
-    near, error = distance <= band.width, prediction.classes != truth
-    regions = scored_regions(prediction.classes, truth, near, bundle.labels)
+    near, error = distance <= band.width, drawn != truth
+    regions = scored_regions(drawn, truth, near, labels)
     scores = error_scores(prediction, probabilities, distance, bundle.calibration)
-    return CaseMeasurement(prediction, truth, error, near, regions, scores, probabilities)
+    if groups is not None:
+        others = 1 - np.take_along_axis(_summed(probabilities, groups), drawn[None], 0)[0]
+        part = others / np.maximum(1 - np.take_along_axis(probabilities, prediction.classes[None], 0)[0], 1e-12)
+        chances = scores.keys() & {OUR_SCORE, BASELINE_SCORE, "softmax"}
+        scores |= {name: (scores[name] * part).astype(np.float32) for name in chances}
+    return CaseMeasurement(prediction, labels, drawn, truth, groups, error, near, regions, scores, probabilities)
+
+
+def _summed(probabilities: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Sum probabilities (classes, z, y, x) of the classes of each label."""
+    return np.stack([probabilities[groups == group].sum(0) for group in range(groups.max() + 1)])
 
 
 def detection_metrics(case: CaseMeasurement) -> dict[tuple[str, str, str], float]:
@@ -75,8 +108,8 @@ def recorded_metrics(
     case: CaseMeasurement, detection: Mapping[tuple[str, str, str], float], bundle: Bundle
 ) -> dict[str, float]:
     """Overlap, calibration, and the headlines of error detection, by title."""
-    names = [label.name for label in bundle.labels[1:]]
-    dice = class_dice(case.prediction.classes, case.truth, len(bundle.labels))
+    names = [label.name for label in case.labels[1:]]
+    dice = class_dice(case.classes, case.truth, len(case.labels))
     metrics = {f"dice {name}": value for name, value in zip(names, dice, strict=True)}
     metrics |= {
         " ".join(key): value for key, value in detection.items() if key[0] in HEADLINES and key[1] in ("whole", "band")
@@ -84,8 +117,8 @@ def recorded_metrics(
     metrics["error rate"] = float(case.error.mean())
     metrics["error rate band"] = float(case.error[case.band].mean()) if case.band.any() else float("nan")
     map_alone = softmax(tempered_logits(case.prediction), 0)
-    metrics |= _probability_metrics("plain", case.probabilities, case.truth)
-    metrics |= _probability_metrics("tempered by the map alone", map_alone, case.truth)
+    metrics |= _probability_metrics("plain", case.probabilities, case)
+    metrics |= _probability_metrics("tempered by the map alone", map_alone, case)
     if bundle.calibration is not None:
         metrics |= _calibrated_metrics(case, bundle.calibration)
     return metrics
@@ -172,7 +205,8 @@ def region_counts(error: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict[
     return {name: (int(np.count_nonzero(mask)), int(np.count_nonzero(error & mask))) for name, mask in regions.items()}
 
 
-def _probability_metrics(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _probability_metrics(name: str, probabilities: np.ndarray, case: CaseMeasurement) -> dict[str, float]:
+    truth, probabilities = case.truth, probabilities if case.groups is None else _summed(probabilities, case.groups)
     return {
         f"nll {name}": measures.negative_log_likelihood(probabilities, truth),
         f"brier {name}": measures.multiclass_brier_score(probabilities, truth),
@@ -186,8 +220,8 @@ def _calibrated_metrics(case: CaseMeasurement, calibration: Mapping[str, Any]) -
     softened = softmax(tempered_logits(case.prediction, calibration["tempering_scale"]), 0)
     scaled = softmax(logits / calibration["baselines"]["temperature"], 0)
     return {
-        **_probability_metrics("tempered", softened, case.truth),
-        **_probability_metrics("temperature scaling", scaled, case.truth),
+        **_probability_metrics("tempered", softened, case),
+        **_probability_metrics("temperature scaling", scaled, case),
         "error probability ece band": measures.expected_calibration_error(ours[near], error[near]),
         "error probability brier": measures.brier_score(ours, error),
         "error probability brier softmax": measures.brier_score(theirs, error),

@@ -28,7 +28,7 @@ from SegWithUCore.models.quality import checks_lacking
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.progress import Progress, silent
 
-from ..calibration.cases import case_numbers
+from ..calibration.cases import case_numbers, check_labelled
 from ..training.case_reading import read_assessed, read_images
 from ..training.dataset import Case
 from . import case_metrics
@@ -80,13 +80,16 @@ def evaluate(cases: Sequence[Case], model: Model, band: Band | None = None, prog
     """Measure every case, one after the other; memory holds one case and counts.
 
     Raises:
-        InputError: an image or reference cannot be used.
+        InputError: an image or reference cannot be used; or as `check_labelled`.
     """
-    found = Evaluation(band or Band())
+    found, overlaps = Evaluation(band or Band()), list[np.ndarray]()
     for number, case in enumerate(cases):
         progress("evaluating", number / len(cases), case.name)
         read = read_assessed(case, model.bundle)
-        add_case(found, case, predict(read.images, model), read.truth, read.images, model.bundle)
+        prediction = predict(read.images, model)
+        overlaps.append(read.overlap(prediction.classes, len(model.bundle.labels)))
+        add_case(found, case, prediction, read.truth, read.images, model.bundle, read.judged_as)
+    check_labelled(np.array(overlaps), [case.reference for case in cases], model.bundle.labels)
     progress("evaluating", 1.0)
     return found
 
@@ -98,25 +101,28 @@ def add_case(
     truth: np.ndarray,
     images: Sequence[sitk.Image],
     bundle: Bundle,
+    judged_as: np.ndarray | None = None,
 ) -> None:
     """Measure one case and add it to what was found.
 
     Args:
         truth: class of each voxel, (z, y, x).
         images: the channels, on the grid of the prediction.
+        judged_as: as in `AssessedCase`; what has no label of its own has no Dice and volumes.
     """
-    classes = len(bundle.labels)
     spacing = images[0].GetSpacing()[::-1]
-    seen = case_metrics.measure_case(prediction, truth, spacing, bundle, found.band)
+    seen = case_metrics.measure_case(prediction, truth, spacing, bundle, found.band, judged_as)
+    names = [label.name for label in seen.labels[1:]]
     detection = case_metrics.detection_metrics(seen)
     metrics = case_metrics.recorded_metrics(seen, detection, bundle)
     if not found.band.in_slices:
-        dice = class_surface_dice(prediction.classes, truth, classes, SURFACE_TOLERANCE_MM, list(spacing))
-        metrics |= {f"surface dice {label.name}": each for label, each in zip(bundle.labels[1:], dice, strict=True)}
+        dice = class_surface_dice(seen.classes, seen.truth, len(seen.labels), SURFACE_TOLERANCE_MM, list(spacing))
+        metrics |= {f"surface dice {name}": each for name, each in zip(names, dice, strict=True)}
     scale = 1.0 if bundle.calibration is None else bundle.calibration["tempering_scale"]
-    numbers = case_numbers(prediction, truth, scale)
+    alone = None if judged_as is None else (judged_as > 0) & (np.bincount(judged_as)[judged_as] == 1)
+    numbers = case_numbers(prediction, truth, scale, alone)
     structures = case_metrics.measure_structures(numbers, bundle.labels, bundle.calibration)
-    risk = 1 - mean_dice(prediction.classes, truth, classes)
+    risk = 1 - mean_dice(seen.classes, seen.truth, len(seen.labels))
     for region in ("whole", "band", "inside") if OUR_SCORE in seen.scores else ():
         mask = seen.regions[region]
         found.reliability.setdefault(region, Reliability()).add(seen.scores[OUR_SCORE][mask], seen.error[mask])

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.case.segmentation_file import read_segments
-from SegWithUCore.inference.given_mask import MaskedImage, MaskFile, read_mask
+from SegWithUCore.inference.given_mask import GivenMask, MaskedImage, MaskFile, read_mask
 from SegWithUCore.inference.preprocessing import assessed_box
 from SegWithUCore.io.grid import VoxelGrid, check_scalar_volume, turned_like
 from SegWithUCore.io.volume import (
@@ -27,7 +27,9 @@ from SegWithUCore.io.volume import (
     reorient,
     whole_labels,
 )
+from SegWithUCore.metrics.overlap import joint_counts
 from SegWithUCore.models.bundle import Bundle
+from SegWithUCore.models.input_spec import Label
 from SegWithUCore.util.errors import InputError
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
@@ -97,6 +99,10 @@ class AssessedCase:
             return self.truth
         return np.where(self.judged_as[drawn] == self.truth, drawn, self.truth).astype(np.int16)
 
+    def overlap(self, drawn: np.ndarray, classes: int) -> np.ndarray:
+        """Count voxels as `joint_counts`; classes that share a label count as the first of them."""
+        return joint_counts(drawn if self.judged_as is None else self.judged_as[drawn], self.truth, classes)
+
 
 def read_images(case: Case) -> list[sitk.Image]:
     """Read the channels of a case.
@@ -129,11 +135,7 @@ def read_assessed(case: Case, bundle: Bundle) -> AssessedCase:
     """
     if case.labels:
         images = read_images(case)
-        box, first = (
-            assessed_box(images, bundle.input),
-            MaskedImage(case.channels[0], VoxelGrid.of(images[0]), voxel_hash(images[0])),
-        )
-        mask = read_mask(MaskFile(case.reference, case.labels), first, bundle.labels, may_be_empty=True)
+        box, mask = assessed_box(images, bundle.input), read_named(case, images[0], bundle.labels)
         members = np.unique(mask.label_of, return_index=True)[1].astype(np.int16)
         return AssessedCase(
             [box.crop(image) for image in images], members[mask.part(box).indices], members[mask.label_of]
@@ -142,6 +144,17 @@ def read_assessed(case: Case, bundle: Bundle) -> AssessedCase:
     box = assessed_box(read.images, bundle.input)
     truth = class_indices(box.crop(read.reference), [label.value for label in bundle.labels], case.reference)
     return AssessedCase([box.crop(image) for image in read.images], truth)
+
+
+def read_named(case: Case, image: sitk.Image, structures: Sequence[Label]) -> GivenMask:
+    """Read a reference whose labels are named; raises as `read_mask`, but may be empty.
+
+    Args:
+        image: the first channel.
+        structures: of the model, background first.
+    """
+    place = MaskedImage(case.channels[0], VoxelGrid.of(image), voxel_hash(image))
+    return read_mask(MaskFile(case.reference, case.labels), place, structures, may_be_empty=True)
 
 
 def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:

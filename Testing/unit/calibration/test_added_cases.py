@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 from scipy.special import expit
@@ -14,9 +15,11 @@ from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.models.quality import site_message
 from SegWithUCore.models.second_stage_file import BLOCK, CHECK, second_stage_path, verify_second_stage
 from SegWithUCore.models.training_record import read_record
-from SegWithULab.calibration import bundles
+from SegWithULab.calibration import bundles, cases
+from SegWithULab.calibration import fit as fitting
 from SegWithULab.calibration.bundles import calibrate_model
 from SegWithULab.calibration.cases import CalibrationCase
+from SegWithULab.training.dataset import find_cases
 
 
 def without_second_stage(calibration: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -32,6 +35,27 @@ def test_where_nothing_predicts_better_no_bundle_is_written(tmp_path: Path, monk
     outcome = calibrate_model(shipped, CASES[:2], tmp_path / "m")
     assert outcome.bundle is None and "2 patients are too few" in outcome.messages[0]
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("room", [0, 9.5, 10], ids=["nothing", "nine cases", "ten cases"])
+def test_cases_are_held_only_where_ten_of_them_find_room(
+    room: float, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, refs, predict = list[int](), list[Any](), cases.predict
+
+    def noted(*given: Any) -> Any:
+        held.append(sum(each() is not None for each in refs))
+        found = predict(*given)
+        refs.append(ref(found))
+        return found
+
+    monkeypatch.setattr(cases, "predict", noted)
+    bundle, given = read_bundle(MODEL), find_cases(str(data_folder / "hippocampus"))[:4]
+    sizes = [case.bytes for case in cases.predicted(bundle, given, "openvino")]
+    held.clear()
+    monkeypatch.setattr(fitting, "MOST_BYTES", int(room * (max(sizes) if room == 10 else sizes[0])))
+    fitting.fit(cases.predicted(bundle, given, "openvino"), bundle.labels, prior=bundle.calibration)
+    assert held == ([0, 1, 2, 3] if room == 10 else [0, 0, 0, 0])
 
 
 def with_chances(**given: float) -> Iterator[CalibrationCase]:

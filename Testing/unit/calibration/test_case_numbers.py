@@ -23,7 +23,9 @@ from SegWithUCore.calibration.per_structure import (
     probability_sums,
     soft_dice,
 )
+from SegWithUCore.calibration.second_stage import HeadMaps
 from SegWithUCore.inference.engines.torch_engine import TorchEngine
+from SegWithUCore.inference.prediction import Prediction
 from SegWithUCore.inference.structures import (
     CaseLevelCalibration,
     StructureMetrics,
@@ -34,8 +36,9 @@ from SegWithUCore.inference.uncertainty_maps import VoxelMaps, voxelwise
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.util.errors import InputError
-from SegWithULab.calibration.blocks import fit_per_structure
-from SegWithULab.calibration.cases import LEAST_DICE, CaseNumbers, check_references
+from SegWithULab.calibration.blocks import fit_per_structure, structure_quality
+from SegWithULab.calibration.cases import LEAST_DICE, CalibrationCase, CaseNumbers, case_numbers, check_references
+from SegWithULab.training.case_reading import AssessedCase
 
 LABELS = (Label(0, "background", (0, 0, 0)), Label(7, "liver", (1, 2, 3)))
 
@@ -241,6 +244,40 @@ def test_numbers_per_structure_survive_the_bundle() -> None:
     assert numbers.intervals.keys() == numbers.dice.keys() == {7}
     assert numbers.intervals[7].factor == pytest.approx(1, abs=0.03)  # truth drawn from p
     assert CaseLevelCalibration.from_json(numbers.to_json()) == numbers
+
+
+def test_what_a_reference_cannot_tell_is_neither_right_nor_wrong() -> None:
+    """Classes 1 and 2 share a label, 3 has none: a voxel of each drawn class with each runner-up and true label."""
+    drawn, other, label = np.meshgrid(range(4), range(4), [0, 1], indexing="ij")
+    read = AssessedCase([], label, np.array([0, 1, 1, 0]))
+    maps = HeadMaps(drawn.astype(np.uint8), other.astype(np.uint8), *[np.zeros(drawn.shape, np.float32)] * 4)
+    prediction = Prediction(**vars(maps), logits=np.zeros((4, *drawn.shape), np.float32), voxel_mm3=2.0)
+    labelled = np.array([False, True, True, False])
+    case = CalibrationCase(prediction, read.truth_for(drawn), "p", labelled, read.judged_as)
+    assert (case.wrong == (np.array([0, 1, 1, 0])[drawn] != label)).all()
+    assert not case.clean.any(), "the runner-up of a known class is itself unknown or shares its label"
+    own = CalibrationCase(prediction, read.truth_for(drawn), "p", labelled)
+    assert (own.clean == (np.isin(drawn, (1, 2)) & np.isin(other, (1, 2)))).all()
+    numbers = case_numbers(prediction, case.truth, 1.0, case.alone)
+    assert np.isnan(numbers.true).all() and np.isnan(numbers.dice).all()
+    labels = [replace(LABELS[1], value=value) for value in range(4)]
+    assert structure_quality([numbers], labels) == {}
+    assert fit_per_structure([numbers] * 20, labels) == CaseLevelCalibration()
+    kept = CalibrationCase(prediction, case.truth, "p", np.array([False, True, True, False]))
+    assert structure_quality([case_numbers(prediction, kept.truth, 1.0, kept.alone)], labels).keys() == {"1", "2"}
+
+
+@pytest.mark.parametrize("drawn_in", [2, 3])
+def test_a_structure_that_every_case_draws_and_no_reference_has_is_refused(drawn_in: int) -> None:
+    """One label for the whole hippocampus: its larger part agrees with the model well enough."""
+    overlaps = np.array([[[900, 0, 0], [0, 80, 0], [0, 20 * (case < drawn_in), 0]] for case in range(3)])
+    files, labels = [Path(f"case_{number}.nii.gz") for number in range(3)], [LABELS[0], *LABELS[1:] * 2]
+    if drawn_in < 3:
+        check_references(overlaps, files, labels, LEAST_DICE)
+        return
+    with pytest.raises(InputError) as error:
+        check_references(overlaps, files, labels, LEAST_DICE)
+    assert error.value.code == "wrong-references" and str(files[0]) in str(error.value)
 
 
 GOOD, HARD = ((900, 5), (5, 90)), ((880, 55), (55, 45))

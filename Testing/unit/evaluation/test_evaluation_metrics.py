@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models import model_card as cards
-from SegWithULab.evaluation.case_metrics import measure_case
+from SegWithULab.evaluation.case_metrics import OUR_SCORE, detection_metrics, measure_case, recorded_metrics
 from SegWithULab.evaluation.evaluate import Evaluation, add_case, recorded, summary
 from SegWithULab.evaluation.report import markdown, report_tables, write_report
 from SegWithULab.training.dataset import Case
@@ -54,6 +54,28 @@ def test_regions_hold_what_their_words_say() -> None:
     assert (own == ((prediction.classes == 1) | (truth == 1))).all()
     assert (own & (prediction.classes != 1)).any(), "what was missed of a structure counts for it"
     assert case.regions["whole"].all()
+
+
+@pytest.mark.parametrize("judged_as", [(0, 1, 1), (0, 1, 0)], ids=["one label for both", "second without a label"])
+def test_structures_without_labels_of_their_own_are_measured_as_sums(judged_as: tuple[int, ...]) -> None:
+    prediction, truth = made_up(0)
+    bundle, groups = shipped_bundle(), np.array(judged_as)
+    case = measure_case(prediction, groups[truth], (2.0, 1.5, 1.0), bundle, Band(2.0), groups)
+    drawn, true = groups[prediction.classes] == 1, groups[truth] == 1
+    assert (case.error == (drawn != true)).all()
+    metrics = recorded_metrics(case, detection_metrics(case), bundle)
+    dice = {title[5:]: value for title, value in metrics.items() if title.startswith("dice ")}
+    first, second = (label.name for label in bundle.labels[1:])
+    name = f"{first} + {second}" if judged_as[2] else first
+    assert dice == {name: pytest.approx(2 * (drawn & true).sum() / (drawn.sum() + true.sum()))}
+    inside = softmax(prediction.logits.astype(np.float64), 0)[groups == 1].sum(0)
+    assert metrics["nll plain"] == pytest.approx(-np.log(np.where(true, inside, 1 - inside)).mean())
+    own = measure_case(prediction, truth, (2.0, 1.5, 1.0), bundle, Band(2.0))
+    # 1 - softmax is the chance that the label is wrong, and the error probability shrinks as it does.
+    chance = np.where(drawn, 1 - inside, inside)
+    assert case.scores["softmax"] == pytest.approx(chance, abs=1e-6)
+    shrunk = case.scores[OUR_SCORE] / own.scores[OUR_SCORE]
+    assert shrunk == pytest.approx(chance / own.scores["softmax"], rel=1e-3, abs=1e-4) and shrunk.min() < 0.5
 
 
 def test_cases_without_errors_are_counted_and_left_out_of_means() -> None:

@@ -18,7 +18,7 @@ from SegWithUCore.review.flags import (
 )
 from SegWithUCore.review.reviews import CaseReviews
 from SegWithUCore.review.status import Level, Status, status_of
-from SegWithUCore.review.worklist import SORTS, WorklistEntry, entry_of, worklist_of
+from SegWithUCore.review.worklist import SORTS, WORST_FIRST, WorklistEntry, entry_of, worklist_of
 
 FIGURES = {"wrong_share": [0.1, 0.2, 0.4], "predicted_dice": [0.8, 0.85, 0.9], "wrong_mm3": [10.0, 20.0, 900.0]}
 
@@ -45,7 +45,7 @@ def order(sort: str, *cases: dict[str, Any]) -> list[str]:
 
 def test_the_share_counts_missed_tissue() -> None:
     found = metrics_of_case(case(informative=True))
-    assert found == {"wrong_share": pytest.approx(0.3), "wrong_mm3": 30.0, "predicted_dice": 0.82}
+    assert found == {"wrong_share": pytest.approx(0.3), "wrong_mm3": 30.0, "predicted_dice": 0.82, "mean_dice": 0.82}
 
 
 def test_an_empty_segmentation_has_the_largest_share() -> None:
@@ -111,22 +111,31 @@ def test_no_sign_of_trouble_says_how_often_that_misses_a_bad_case() -> None:
         assert status(measured).level is Level.NO_SIGN and "not measured" in status(measured).reason
 
 
-def test_cases_that_must_not_be_used_come_first_in_every_order() -> None:
-    empty, worse = case("empty", wrong=1.0, missed=1.0, dice=0.99), case("worse", wrong=80.0, missed=80.0, dice=0.1)
-    warning = {"severity": "warning", "message": "lacks", "kind": EMPTY_KIND, "structure": 1}
-    empty["ood"] = {"warnings": [warning]}
+def test_no_order_puts_a_case_above_one_of_a_worse_status() -> None:
+    empty, noisy = case("empty", wrong=1.0, missed=1.0, dice=0.99), case("noisy", wrong=2.0, missed=2.0, dice=0.98)
+    good, warning = case("good", wrong=40.0, missed=0.0, dice=0.1), {"severity": "warning", "message": "lacks"}
+    empty["ood"] = {"warnings": [{**warning, "kind": EMPTY_KIND, "structure": 1}]}
+    noisy["ood"] = {"warnings": [{**warning, "kind": "noise", "structure": None}]}
+    assert [status(one).level for one in (empty, noisy, good)] == list(Level)
     for sort in SORTS:
-        assert order(sort, worse, empty) == ["empty", "worse", "broken"], sort
+        assert order(sort, good, noisy, empty) == ["empty", "noisy", "good", "broken"], sort
 
 
 def test_each_order_sorts_by_its_figure_and_puts_what_is_unknown_last() -> None:
     large, small = case("large", wrong=50.0, missed=50.0, dice=0.9), case("small", wrong=30.0, missed=0.0, dice=0.6)
     for entry in large["structures"][1:]:
         entry["volume_mm3"] = 1000.0
-    unknown = case("unknown", dice=None)
-    del unknown["structures"][0]["expected_wrong_mm3"], unknown["structures"][1]["expected_wrong_mm3"]
-    assert order("share", large, small, unknown) == ["small", "large", "unknown", "broken"]
-    assert order("predicted-dice", large, small, unknown) == ["small", "large", "unknown", "broken"]
+    unknown, worse = case("unknown", wrong=9.0, missed=0.0, dice=None), case("worse", missed=0.0, dice=None)
+    given = (large, small, unknown, worse)
+    assert order("share", *given) == ["small", "worse", "large", "unknown", "broken"]
+    assert order(WORST_FIRST, *given) == ["small", "large", "worse", "unknown", "broken"]
+
+
+def test_the_first_order_is_by_the_mean_of_the_structures_whether_it_is_shown_or_not() -> None:
+    uneven, even = case("uneven", dice=0.5, informative=False), case("even", dice=0.6, informative=False)
+    for one, dice in ((uneven, 0.9), (even, 0.6)):
+        one["structures"].append({**one["structures"][1], "value": 2, "name": "vein", "dice_estimate": dice})
+    assert order(WORST_FIRST, uneven, even) == ["even", "uneven", "broken"]
 
 
 def test_a_figure_and_its_limit_never_read_the_same() -> None:

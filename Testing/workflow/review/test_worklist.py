@@ -16,7 +16,14 @@ from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.status import Level
-from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, SORTS, Worklist, make_worklist
+from SegWithUCore.review.worklist import (
+    SECONDS_PER_REGION,
+    SECONDS_TO_OPEN,
+    SORTS,
+    WORST_FIRST,
+    Worklist,
+    make_worklist,
+)
 from SegWithUCore.review.worklist_files import read_listed, read_worklist, write_worklist
 from SegWithUCore.util.errors import InputError, code_of
 
@@ -50,11 +57,12 @@ def test_what_somebody_accepted_or_corrected_is_not_waited_for(cases: Path) -> N
     first = make_worklist(case_folders([cases]), "benefit").entries[0]
     ranks = range(1, len(read_regions(first.folder)) + 1)
     judged(first.folder, "Ana", dict.fromkeys(ranks, Verdict.ACCEPTED))
+    last = make_worklist(case_folders([cases]), "benefit").entries[-1]
+    assert (last.name, last.open_regions, last.benefit) == (first.name, 0, 0.0)
     judged(first.folder, "Ben", {1: Verdict.REJECTED})
-    entries = make_worklist(case_folders([cases]), "benefit").entries
-    assert entries[-1].name == first.name
-    assert (entries[-1].open_regions, entries[-1].benefit) == (0, 0.0)
-    told = [review.text for review in entries[-1].reviews]
+    entry = make_worklist(case_folders([cases]), "benefit").entries[0]  # now it is to be looked at
+    assert (entry.name, entry.open_regions, entry.benefit) == (first.name, 0, 0.0)
+    told = [review.text for review in entry.reviews]
     assert told[1].startswith(f"Ben: 1 of {len(ranks)} regions, 2026-01-01T")
 
 
@@ -108,7 +116,7 @@ def test_the_files_tell_the_same_and_name_cases_relative_to_themselves(
         assert all(flag["message"] in row["reasons"] for flag in entry["flags"])
         assert float(row["benefit_mm3_per_minute"]) == entry["benefit_mm3_per_minute"] > 0
     content = json.loads((output / "worklist.json").read_text(encoding="utf-8"))
-    assert content["sorted_by"] == SORTS["share"]
+    assert content["sorted_by"] == SORTS[WORST_FIRST]
 
 
 def test_what_was_written_is_read_again(cases: Path, tmp_path: Path) -> None:
@@ -158,7 +166,7 @@ def test_a_case_without_calibration_is_listed_without_figures(cases: Path) -> No
             entry["expected_wrong_mm3"] = None
 
     changed_case(cases / CASES[0], uncalibrated)
-    entry = make_worklist(case_folders([cases])).entries[-1]
+    entry = make_worklist(case_folders([cases])).entries[0]  # to be looked at, for nobody knows how much is wrong
     assert (entry.name, entry.regions, entry.worst_structure, entry.trouble) == (CASES[0], None, None, "")
 
 

@@ -18,7 +18,7 @@ from SegWithUCore.review.reviews import corrected_cases_text
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.calibration import corrected
 from SegWithULab.calibration.corrected import added_cases
-from SegWithULab.training.case_reading import read_case
+from SegWithULab.training.case_reading import read_assessed, read_case
 
 
 def folder(name: str, tmp_path: Path) -> Path:
@@ -94,6 +94,27 @@ def test_a_head_is_cut_to_both_boxes(sided: bool, tmp_path: Path, monkeypatch: p
     with pytest.raises(InputError) as refused:
         added_cases(str(tmp_path), read_bundle(MODEL), folder("again", tmp_path))
     assert refused.value.code == "unknown-label"
+
+
+@pytest.mark.parametrize("names", [{"17": "left hippocampus", "53": "right hippocampus"}, {"53": "right hippocampus"}])
+def test_a_head_with_named_labels_is_cut_to_the_boxes_that_have_some(
+    names: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, model = np.zeros((100, 100, 100), np.uint8), read_bundle(MODEL)
+    values[50, 50, 30], values[50, 50, 70], values[0, 0, 0] = 53, 17, 4  # right at low x: the image is LPS
+    for name, array in (("images", np.random.default_rng(0).random(values.shape, np.float32)), ("labels", values)):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(folder(name, tmp_path) / "head.nii.gz"))
+    rois = {
+        "left": RegionOfInterest((-70.0, -50.0, 50.0), (36.0, 50.0, 36.0)),
+        "right": RegionOfInterest((-30.0, -50.0, 50.0), (36.0, 50.0, 36.0)),
+    }
+    monkeypatch.setattr(corrected, "place", lambda *_: Placed(rois, 1.0, 1.0))
+    parts = added_cases(str(tmp_path), model, folder("work", tmp_path), names)
+    assert [part.name for part in parts] == ["head_left", "head_right"][-len(names) :]
+    for part in parts:
+        read = read_assessed(part, model)
+        assert read.judged_as is not None and read.judged_as.tolist() == [0, 1, 1]
+        assert read.truth.sum() == 1, "the one voxel of its side"
 
 
 def test_a_finished_review_on_the_page_names_the_corrected_cases(segmented_cases: Path, tmp_path: Path) -> None:

@@ -134,11 +134,7 @@ def test_references_that_disagree_with_every_case_are_refused(
     write_hippocampi(data_folder, tmp_path / "data", 3)
     files = sorted((tmp_path / "data" / "labels").iterdir())
     change, named = POISON[poison]
-    for path in files:
-        image = sitk.ReadImage(str(path))
-        changed = sitk.GetImageFromArray(change(sitk.GetArrayFromImage(image)).astype(np.uint8))
-        changed.CopyInformation(image)
-        sitk.WriteImage(changed, str(path))
+    relabelled(tmp_path / "data", change)
     outcome = _used(segwithu, command, tmp_path)
     refused(outcome, "wrong-references")
     assert sum(str(path) in outcome.err for path in files) == 1
@@ -146,15 +142,59 @@ def test_references_that_disagree_with_every_case_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["add", "check"])
-def test_references_without_a_structure_are_no_disagreement(
+@pytest.mark.parametrize("command", ["add", "check", "evaluate"])
+def test_references_without_a_drawn_structure_need_labels(
     command: str, data_folder: Path, tmp_path: Path, segwithu: Command
 ) -> None:
     write_hippocampi(data_folder, tmp_path / "data", 3)
-    for path in (tmp_path / "data" / "labels").iterdir():
+    relabelled(tmp_path / "data", lambda labels: labels * (labels == 1))
+    refused(_used(segwithu, command, tmp_path), "wrong-references", "posterior hippocampus", "--labels")
+    assert not (tmp_path / "out").exists()
+    assert _used(segwithu, command, tmp_path, "--labels", "1=anterior hippocampus").code == 0
+
+
+def test_one_label_for_the_whole_hippocampus_teaches_both_parts(
+    shifted: str, tmp_path: Path, segwithu: Command
+) -> None:
+    shutil.copytree(shifted, tmp_path / "data")
+    relabelled(tmp_path / "data", lambda labels: np.where(labels, 17, 0))
+    table = tmp_path / "labels.csv"
+    table.write_text("label;structure\n17;Hippocampus\n", encoding="utf-8")
+    outcome = _used(segwithu, "add", tmp_path, "--labels", str(table))
+    assert outcome.code == 0, outcome.err
+    before, after = read_bundle(SHIPPED).calibration, read_bundle(tmp_path / "out").calibration
+    assert before is not None and after is not None
+    assert after["site"]["factor"]["low"] > 1, "errors are counted"
+    unlabelled = ("quality", "volume_interval", "predicted_dice")
+    assert [after.get(part) for part in unlabelled] == [before.get(part) for part in unlabelled]
+    fresh = shutil.copytree(SHIPPED, tmp_path / "plain")
+    write_bundle_json(replace(read_bundle(SHIPPED), calibration=None), fresh)
+    whole = ("--cases", tmp_path / "data", "--labels", "17=hippocampus", "--output", tmp_path / "new", SEEN)
+    refused(segwithu("calibrate", "--model", fresh, *whole), "contradicting-options", code=2)
+    assert not (tmp_path / "new").exists()
+
+
+def test_labels_of_any_value_give_the_figures_of_the_models_own(
+    shifted: str, tmp_path: Path, segwithu: Command
+) -> None:
+    own, names = tmp_path / "own", ("--labels", "53=anterior hippocampus", "17=posterior")
+    shutil.copytree(shifted, own / "data")
+    shutil.copytree(shifted, tmp_path / "data")
+    relabelled(tmp_path / "data", lambda labels: np.array([0, 53, 17])[labels])
+    found = [_used(segwithu, "check", own), _used(segwithu, "check", tmp_path, *names)]
+    assert [each.code for each in found] == [0, 0] and found[0].out == found[1].out
+    refused(_used(segwithu, "check", tmp_path), "unknown-label", code=1)
+    refused(_used(segwithu, "check", tmp_path, "--labels", "53=liver"), "unknown-label", code=1)
+    refused(_used(segwithu, "check", tmp_path, "--labels", "53"), "wrong-usage", code=2)
+
+
+def relabelled(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change the label values of all references of a folder."""
+    for path in (folder / "labels").iterdir():
         image = sitk.ReadImage(str(path))
-        sitk.WriteImage(image * sitk.Cast(image == 1, image.GetPixelID()), str(path))
-    assert _used(segwithu, command, tmp_path).code == 0
+        changed = sitk.GetImageFromArray(change(sitk.GetArrayFromImage(image)).astype(np.uint8))
+        changed.CopyInformation(image)
+        sitk.WriteImage(changed, str(path))
 
 
 @pytest.mark.parametrize("command", ["add", "check"])
@@ -166,8 +206,9 @@ def test_copies_of_one_patient_are_refused(command: str, data_folder: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def _used(segwithu: Command, command: str, folder: Path) -> Outcome:
-    """Add the cases of a folder to the shipped model, or check its calibration on them."""
-    data, rest = str(folder / "data"), ("--output", folder / "out") if command == "add" else ()
-    words = ("calibrate", "--add") if command == "add" else ("check-calibration", "--cases")
-    return segwithu(words[0], "--model", SHIPPED, words[1], data, *rest, SEEN)
+def _used(segwithu: Command, command: str, folder: Path, *more: str) -> Outcome:
+    """Add the cases of a folder to the shipped model, or check its calibration on them, or evaluate it."""
+    words = {"add": ("calibrate", "--add"), "check": ("check-calibration", "--cases")}
+    name, option = words.get(command, ("evaluate", "--cases"))
+    rest = {"add": ("--output", folder / "out"), "evaluate": ("--output", folder / "out")}.get(command, ())
+    return segwithu(name, "--model", SHIPPED, option, str(folder / "data"), *rest, *more, SEEN)

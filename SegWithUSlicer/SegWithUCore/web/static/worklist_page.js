@@ -140,7 +140,7 @@ export class WorklistPage {
         this.shown = shown.map((one) => one.id);
         this.headers.forEach((header, index) => {
             const worst = columns.findIndex(({ name }) => name === sortedBy);
-            const { index: sorted, way } = this.sorting ?? { index: worst, way: "descending" };
+            const { index: sorted, way } = this.sorting ?? { index: worst, way: "ascending" };
             header.setAttribute("aria-sort", sorted === index ? way : "none");
         });
         this.body.replaceChildren(...shown.map((one) => this.makeRow(one)));
