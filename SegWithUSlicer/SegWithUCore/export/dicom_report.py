@@ -125,7 +125,7 @@ class Report:
         return str(generate_uid(entropy_srcs=[series, self.origin.weights_sha256, what]))
 
     def groups(self) -> Iterator[Any]:
-        """Yield a group for each structure and total, the case, each structure of the reviewer's version, each judged region."""
+        """Yield a group for each structure, total and the case, each structure reviewed, and each judged region."""
         review = self.review
         entries = {entry.get("value", entry["name"]): entry for entry in table_entries(self.raw)}
         for number, segment in enumerate(self.model[1].entries, 1):
