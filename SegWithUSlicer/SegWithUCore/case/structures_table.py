@@ -51,7 +51,8 @@ def held_text(entry: Mapping[str, Any]) -> str:
     if not (entry.get("expected_interval_mm3") or entry.get("interval_percent")):
         return ""
     if not (of := entry.get("held_of")):
-        return f"90 %, from {entry.get('calibration_cases')} calibration cases"
+        cases = entry.get("calibration_cases")
+        return f"90 %, from {cases} calibration cases" if cases else "90 %"
     return f"{'90 %, ' if entry['held'] >= LEAST_HELD * of else ''}held in {entry['held']} of {of} real cases"
 
 

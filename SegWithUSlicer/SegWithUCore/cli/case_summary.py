@@ -25,8 +25,8 @@ def summary(case: Mapping[str, Any], target: Path, refused: bool = False) -> str
     shown = [each for each in entries if "of" in each] or [each for each in entries if "value" in each]
     text = f"{case['name']}: {case['light']['level']}\n"
     for entry in shown[:MAIN_VOLUMES]:
-        behind = f" ({entry['held_text']})" if entry["held_text"] else ""
-        text += f"  {entry['name']}: {entry['volume_mm3']:.0f} mm³, expected {expected_cell(entry)}{behind}\n"
+        behind = ", ".join(filter(None, (expected_cell(entry), entry["held_text"])))
+        text += f"  {entry['name']}: {entry['volume_mm3']:.0f} mm³, expected {behind}\n"
     text += f"{case['light']['reason']}\n{table(found.header, found.rows)}\n"
     if not refused and not case["model"]["calibrated"]:
         text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
