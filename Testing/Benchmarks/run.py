@@ -37,6 +37,7 @@ CHECKS = {
     "placement": "placement.py",
     "placed-heads": "placed_heads.py",
     "one-scan": "one_scan.py",
+    "totals": "totals.py",
     "brain-training": "brain_training.py",
     "added-cases": "added_cases.py",
     "brain": "brain.py",

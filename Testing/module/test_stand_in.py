@@ -13,6 +13,8 @@ from mrml_headless import load_volume
 from repository import ROOT, TESTING
 from stand_in.application import StandIn, opened_module
 
+from SegWithUCore.case.structures_table import table_entries
+
 MODULE = ROOT / "SegWithUSlicer" / "SegWithUSlicer.py"
 IMAGE = TESTING / "data" / "hippocampus" / "images" / "hippocampus_075.nii.gz"
 
@@ -46,7 +48,7 @@ def test_the_module_opens_with_every_section_of_its_panel(opened: StandIn) -> No
 def test_apply_shows_a_result(segmented: StandIn) -> None:
     panel = segmented.widget.panel
     assert panel.session.controller.status.outcome.value == "done", panel.session.controller.status.message
-    assert segmented.ui.structuresTable.rowCount == len(panel.overlay.nodes.case.structures) > 0
+    assert segmented.ui.structuresTable.rowCount == len(table_entries(panel.overlay.nodes.case.raw)) > 0
     shown = {view.composite.GetForegroundVolumeID() for view in segmented.views.values()}
     assert shown == {panel.overlay.nodes.maps["error_probability"].GetID()}
 

@@ -13,10 +13,10 @@ from mrml_headless import HeadlessScene
 from written_case import HIPPOCAMPUS, change_case, make_case
 
 from SegWithUCore.case.case_file import read_description
+from SegWithUCore.models.input_spec import Code, Label, terminology_tag
 from SegWithUCore.util.errors import InputError
 from SegWithUSlicerLib.scene.case_nodes import is_ours
 from SegWithUSlicerLib.scene.load_case import load_case
-from SegWithUSlicerLib.scene.segmentation import terminology_entry
 from SegWithUSlicerLib.scene.slice_views import centre_of_structure, show_in_3d, show_structure
 
 KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]
@@ -78,17 +78,17 @@ def test_segments_have_names_colours_and_codes_in_label_order(tmp_path, data_fol
 
 def test_codes_are_written_as_slicers_own_serialiser_writes_them(tmp_path, data_folder):
     disk = make_case(data_folder, tmp_path)
-    structure = read_description(disk.folder).structures[0]
-    side = {"scheme": "SCT", "value": "7771000", "meaning": "Left"}
-    ours = terminology_entry(dataclasses.replace(structure, modifier=side))
+    label = Label.from_json(dataclasses.asdict(read_description(disk.folder).structures[0]))
+    anterior, left = Code("SCT", "255549009", "Anterior"), Code("SCT", "7771000", "Left")
+    ours = terminology_tag(dataclasses.replace(label, modifier=anterior, laterality=left))
     theirs = slicer.vtkSlicerTerminologiesModuleLogic.SerializeTerminologyEntry(
         "Segmentation category and type - 3D Slicer General Anatomy list",
         *("123037004", "SCT", "Anatomical Structure"),
         *("102290005", "SCT", "Hippocampus"),
         *("7771000", "SCT", "Left"),
         "Anatomic codes - DICOM master list",
-        *("", "", ""),
-        *("", "", ""),
+        *("102290005", "SCT", "Hippocampus"),
+        *("255549009", "SCT", "Anterior"),
     )
     assert ours == theirs
 

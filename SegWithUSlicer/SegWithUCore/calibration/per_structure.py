@@ -10,10 +10,11 @@ and nothing about the mean of this one.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..metrics.bootstrap import Interval, paired_bootstrap
 from ..metrics.patients import by_patient, numbered
@@ -39,9 +40,19 @@ class ProbabilitySums:
         )
 
     @classmethod
+    def joined(cls, parts: "Sequence[ProbabilitySums]") -> "ProbabilitySums":
+        """Join the sums of boxes: background of all together, then the structures of each."""
+        return cls(*(joined_classes([getattr(each, one.name) for each in parts]) for one in fields(cls)))
+
+    @classmethod
     def zeros(cls, num_classes: int) -> "ProbabilitySums":
         """Make the sums of no voxels."""
         return cls(np.zeros(num_classes), np.zeros(num_classes), np.zeros(num_classes))
+
+
+def joined_classes(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Join numbers a class of boxes: of the background their sum, then those of each box's structures."""
+    return np.concatenate([np.sum([each[:1] for each in parts], 0), *(each[1:] for each in parts)])
 
 
 def probability_sums(probabilities: np.ndarray, classes: np.ndarray) -> ProbabilitySums:
@@ -102,6 +113,8 @@ class VolumeInterval:
         of: `AMBIGUOUS`, or `SEGMENTED` where a plain percentage is narrower.
         least_mm3: smallest segmented volume of a calibration case, which the width of a plain percentage is for any
             smaller one.
+        held, held_of: in so many of so many real cases it held the true volume, measured after it was fitted; None
+            where nobody has measured.
     """
 
     factor: float
@@ -110,6 +123,8 @@ class VolumeInterval:
     cases: int
     of: str = AMBIGUOUS
     least_mm3: float = 0.0
+    held: int | None = None
+    held_of: int | None = None
 
     def __call__(self, expected_mm3: float, ambiguous_mm3: float, segmented_mm3: float) -> tuple[float, float, float]:
         """Return the expected volume, and the lower and upper end of its interval, in mm3.
@@ -127,8 +142,47 @@ class VolumeInterval:
 
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle; what is plain is left out."""
-        plain = {"of": AMBIGUOUS, "least_mm3": 0.0}
+        plain = {"of": AMBIGUOUS, "least_mm3": 0.0, "held": None, "held_of": None}
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
+
+
+@dataclass(frozen=True)
+class AsymmetryInterval:
+    """How far the true asymmetry of two sides lies from that of their segmentations.
+
+    Attributes:
+        half_width: half the interval, in percentage points.
+        level, cases, held, held_of: as of a `VolumeInterval`.
+    """
+
+    half_width: float
+    level: float
+    cases: int
+    held: int | None = None
+    held_of: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For the calibration block of a bundle; what is not known is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def asymmetry(left: ArrayLike, right: ArrayLike) -> np.ndarray:
+    """Return left minus right volume, any shape, in percent of their mean; NaN where both sides are empty."""
+    total = np.add(left, right)
+    return np.divide(200 * np.subtract(left, right), total, out=np.full(np.shape(total), np.nan), where=total > 0)
+
+
+def fit_asymmetry(drawn: np.ndarray, true: np.ndarray, patients: Sequence[Hashable]) -> AsymmetryInterval | None:
+    """Fit the interval of an asymmetry on calibration cases, by split conformal prediction; None for too few.
+
+    Args:
+        drawn, true: asymmetry of each case, (cases,), in percent; NaN where both sides are empty.
+        patients: of each case.
+    """
+    known = np.flatnonzero(np.isfinite(drawn - true)).tolist()
+    scores = np.abs(drawn - true)[known].tolist()
+    half_width = conformal_quantile(scores, LEVEL, [patients[case] for case in known]) if known else None
+    return None if half_width is None else AsymmetryInterval(half_width, LEVEL, len(scores))
 
 
 def conformal_quantile(

@@ -79,8 +79,9 @@ class Structure:
     """One structure. Volumes are in mm3 and `uncertain_share` from 0 to 1; None means not assessed.
 
     Attributes:
-        category, type, modifier: codes, each {"scheme", "value", "meaning"}.
-        expected_interval_mm3: holds the true volume of nine in ten cases, as measured on `calibration_cases`.
+        category, type, modifier, laterality: codes, each {"scheme", "value", "meaning"}.
+        expected_interval_mm3: is to hold the true volume of nine in ten cases, fitted on `calibration_cases`.
+        held, held_of: in so many of so many real cases it did; None if nobody has measured.
         dice_cases: so many cases the predicted Dice was fitted on.
         predicted_dice_informative: False if the predicted Dice does not beat a constant; it is left out then.
         flags, flag_rules: messages of its flags, and the rule of each.
@@ -92,6 +93,7 @@ class Structure:
     category: Mapping[str, str] | None = None
     type: Mapping[str, str] | None = None
     modifier: Mapping[str, str] | None = None
+    laterality: Mapping[str, str] | None = None
     voxels: int | None = None
     volume_mm3: float | None = None
     expected_volume_mm3: float | None = None
@@ -99,6 +101,8 @@ class Structure:
     predicted_dice: float | None = None
     predicted_dice_informative: bool | None = None
     calibration_cases: int | None = None
+    held: int | None = None
+    held_of: int | None = None
     dice_cases: int | None = None
     expected_wrong_mm3: float | None = None
     uncertain_share: float | None = None

@@ -13,7 +13,7 @@ from ..io.grid import VoxelGrid, turned_like
 from ..io.plane_writer import write_nrrd_planes
 from ..io.roi import VoxelBox, whole_grid
 from ..io.volume import read_file
-from ..models.input_spec import Code, Label
+from ..models.input_spec import Label, terminology_tag
 from ..util.errors import InputError
 from ..util.plane_files import Planes, plane_pieces
 from .case_file import naming_case
@@ -22,8 +22,6 @@ from .case_image import ELSEWHERE, OTHER_IMAGE, case_grid, channel_hash
 # Header entry: hash of the voxels of the (first) image that was segmented, as `case.json` has it.
 IMAGE_KEY = "SegWithU_ImageSHA256"
 _SEGMENT = re.compile(r"Segment(\d+)_ID")
-_TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
-_ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 
 
 def reviewed_name(path: Path) -> str:
@@ -234,18 +232,6 @@ def _color(text: str) -> tuple[int, int, int] | None:
     except ValueError:
         return None
     return red, green, blue
-
-
-def terminology_tag(label: Label) -> str | None:
-    """Write a label's codes as Slicer stores them: context ~ category ~ type ~ modifier ~ anatomic context ~ ~."""
-    if label.category is None or label.type is None:
-        return None
-    parts = [_TERMINOLOGY_CONTEXT, _code(label.category), _code(label.type), _code(label.modifier)]
-    return "~".join([*parts, _ANATOMY_CONTEXT, _code(None), _code(None)])
-
-
-def _code(code: Code | None) -> str:
-    return "^^" if code is None else f"{code.scheme}^{code.value}^{code.meaning}"
 
 
 def write_segmentation_nrrd(

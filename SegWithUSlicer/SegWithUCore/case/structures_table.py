@@ -14,17 +14,56 @@ OUTSIDE = "outside (missed tissue)"
 COLUMNS = (
     *("case", "structure", "label", "voxels", "volume_mm3", "expected_volume_mm3", "expected_low_mm3"),
     *("expected_high_mm3", "predicted_dice", "expected_wrong_mm3", "uncertain_mm3", "model", "flags"),
+    *("percent", "percent_low", "percent_high", "calibration_cases", "held", "held_of"),
 )
+# Keys of `case.json` beside the structures; cases of earlier versions have neither.
+WHOLES = ("totals", "asymmetries")
+# Share of real cases that an interval must have held for its level to be named.
+LEAST_HELD = 0.8
 
 
-def structure_rows(case: Mapping[str, Any]) -> list[list[Any]]:
-    """Return one row per structure and one for the background; unknown values are empty.
+def table_entries(case: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what every table of a case has a row for: structures, then totals, then asymmetries.
+
+    Each has a `name` and the keys of its entry in `case.json`, with `held_text`, and `percent`: of a volume in percent
+    of the model's denominator, where that is there, else the asymmetry.
 
     Args:
         case: the content of its `case.json`.
     """
-    entries = sorted(case["structures"], key=lambda entry: int(entry["value"]) == 0)
-    return [_row(case, entry) for entry in entries]
+    structures = [entry for entry in case["structures"] if int(entry["value"]) != 0]
+    totals, asymmetries = (case.get(name) or [] for name in WHOLES)
+    volumes = [*structures, *totals]
+    whole = next((float(entry["volume_mm3"]) for entry in volumes if entry.get("is_denominator")), 0.0)
+    found = [{**each, "percent": 100 * each["volume_mm3"] / whole if whole else None} for each in volumes]
+    found += [{**each, "name": f"asymmetry of {each['name']}"} for each in asymmetries]
+    return [{**each, "held_text": held_text(each)} for each in found]
+
+
+def held_text(entry: Mapping[str, Any]) -> str:
+    """Say how far an interval can be relied on: how often it held in real cases, else how many it was fitted on.
+
+    Empty where there is no interval. Its level is named only where it held in `LEAST_HELD` of the real cases.
+
+    Args:
+        entry: of a structure, total or asymmetry.
+    """
+    if not (entry.get("expected_interval_mm3") or entry.get("interval_percent")):
+        return ""
+    if not (of := entry.get("held_of")):
+        cases = entry.get("calibration_cases")
+        return f"90 %, from {cases} calibration cases" if cases else "90 %"
+    return f"{'90 %, ' if entry['held'] >= LEAST_HELD * of else ''}held in {entry['held']} of {of} real cases"
+
+
+def structure_rows(case: Mapping[str, Any]) -> list[list[Any]]:
+    """Return one row per entry of `table_entries`, and one for the background; unknown values are empty.
+
+    Args:
+        case: the content of its `case.json`.
+    """
+    outside = [entry for entry in case["structures"] if int(entry["value"]) == 0]
+    return [_row(case, entry) for entry in (*table_entries(case), *outside)]
 
 
 def write_structures(case: Mapping[str, Any], path: Path) -> None:
@@ -56,23 +95,23 @@ def write_structures_of(folders: Sequence[Path], path: Path) -> list[str]:
 
 
 def _row(case: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Any]:
-    value, name = int(entry["value"]), str(entry["name"])
-    interval = entry.get("expected_interval_mm3") or [None, None]
-    flags = [flag["rule"] for flag in case.get("flags") or [] if flag.get("structure") in (name, value)]
+    value, model = entry.get("value"), case.get("model") or {}
+    about = (None,) if value == 0 else (entry["name"], value)
     if value == 0:
-        figures = [None] * 6
-        flags = [flag["rule"] for flag in case.get("flags") or [] if flag.get("structure") is None]
-    else:
-        figures = [
-            *(entry.get(key) for key in ("voxels", "volume_mm3", "expected_volume_mm3")),
-            *interval,
-            entry.get("predicted_dice"),
-        ]
-    cells = [*figures, entry.get("expected_wrong_mm3"), entry.get("uncertain_mm3")]
-    model = case.get("model") or {}
-    named = f"{model.get('name', '')} {model.get('version', '')}".strip()
-    shown = [str(case["name"]), OUTSIDE if value == 0 else name, value, *map(_cell, cells), named]
-    return [*shown, "; ".join(dict.fromkeys(flags))]
+        entry = {name: entry.get(name) for name in ("expected_wrong_mm3", "uncertain_mm3")}
+    ends, percents = (entry.get(name) or (None, None) for name in ("expected_interval_mm3", "interval_percent"))
+    flags = [flag["rule"] for flag in case.get("flags") or [] if flag.get("structure") in about]
+    cells = {
+        **entry,
+        **dict(zip(("expected_low_mm3", "expected_high_mm3"), ends, strict=True)),
+        **dict(zip(("percent_low", "percent_high"), percents, strict=True)),
+        "case": str(case["name"]),
+        "structure": entry.get("name", OUTSIDE),
+        "label": value,
+        "model": f"{model.get('name', '')} {model.get('version', '')}".strip(),
+        "flags": "; ".join(dict.fromkeys(flags)),
+    }
+    return [_cell(cells.get(name)) for name in COLUMNS]
 
 
 def _cell(value: Any) -> Any:

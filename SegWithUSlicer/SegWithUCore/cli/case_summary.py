@@ -6,22 +6,28 @@ from shlex import quote
 from typing import Any
 
 from ..case.pictures import PREVIEW_FILE
-from ..report.tables import structures_table
+from ..case.structures_table import table_entries
+from ..report.tables import expected_cell, structures_table
 from .console import table
+
+MAIN_VOLUMES = 4
+"""Volumes that are printed before all else: the model's first totals, or its first structures."""
 
 
 def summary(case: Mapping[str, Any], target: Path, refused: bool = False) -> str:
-    """Make the table of one case.
+    """Make what is printed of one case: first whether to look at it and its main volumes, then why, and the table.
 
     Args:
         case: the content of its `case.json`.
         refused: whether the image is too far from the training cases.
     """
-    found = structures_table(case)
-    text = f"{case['name']}: {case['light']['level']}\n{case['light']['reason']}\n{table(found.header, found.rows)}\n"
-    counts = [int(each["calibration_cases"]) for each in case["structures"] if each.get("calibration_cases")]
-    if counts:
-        text += f"In brackets after volumes: the 90 % interval, from {max(counts)} calibration cases.\n"
+    found, entries = structures_table(case), table_entries(case)
+    shown = [each for each in entries if "of" in each] or [each for each in entries if "value" in each]
+    text = f"{case['name']}: {case['light']['level']}\n"
+    for entry in shown[:MAIN_VOLUMES]:
+        behind = ", ".join(filter(None, (expected_cell(entry), entry["held_text"])))
+        text += f"  {entry['name']}: {entry['volume_mm3']:.0f} mm³, expected {behind}\n"
+    text += f"{case['light']['reason']}\n{table(found.header, found.rows)}\n"
     if not refused and not case["model"]["calibrated"]:
         text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
     return f"{text}written to {target}\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..case.case_file import read_case
+from ..case.structures_table import WHOLES
 from ..models.installed import resolve_model
 from ..util.errors import InputError
 from ..util.strict_json import read_json_object
@@ -45,5 +46,5 @@ def run(options: argparse.Namespace, console: Console) -> int:
     shutil.copyfile(folder / sample["file"], options.output / "brain.nii.gz")
     structures, case = [each.to_json() for each in result.assessed.structures], read_case(target)
     text = summary(case, target) + next_steps(case, target)
-    console.result(text, {"case": str(target), "structures": structures})
+    console.result(text, {"case": str(target), "structures": structures, **{name: case[name] for name in WHOLES}})
     return 0

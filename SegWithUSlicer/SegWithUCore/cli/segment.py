@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
+from ..case.structures_table import WHOLES
 from ..inference.engines import AUTO
 from ..inference.settings import PASSES
 from ..models.installed import find_models, resolve_model, unreadable_folders
@@ -391,20 +392,20 @@ class _Tally:
         """Print the table of a case, and what it is flagged for."""
         from ..inference.deviation import NOTE
 
-        for severity, sentence in () if self._quiet else settled["warnings"]:
-            self.console.note(f"{'Note' if severity == NOTE else 'Warning'}: {sentence}")
         case, known = read_case(job.target), {sentence for _, sentence in settled["warnings"]}
-        for flag in () if self._quiet else case["flags"]:
-            if flag["message"] not in known:
-                self.console.note(f"Flagged: {flag['message']}")
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
-        data |= {"flags": case["flags"], "light": case["light"]}
+        data |= {"flags": case["flags"], "light": case["light"], **{name: case[name] for name in WHOLES}}
         data |= {"worker": settled["worker"]} if "worker" in settled else {}
         text = f"{case['name']}: {case['light']['level']}"
         if not self._quiet:
             text = summary(case, job.target, settled["refused"])
             text += next_steps(case, job.target) if self.total == 1 and not settled["refused"] else ""
         self.console.result(text, data)
+        for severity, sentence in () if self._quiet else settled["warnings"]:
+            self.console.note(f"{'Note' if severity == NOTE else 'Warning'}: {sentence}")
+        for flag in () if self._quiet else case["flags"]:
+            if flag["message"] not in known:
+                self.console.note(f"Flagged: {flag['message']}")
 
     def failed(self, name: str, given: Path, reason: str, trace: str) -> None:
         """Say why a case failed, and note it in the list."""

@@ -11,6 +11,7 @@ from typing import Any
 from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_files import case_volume
 from ..case.case_regions import ERROR_PROBABILITY_FILE
+from ..case.structures_table import COLUMNS, structure_rows
 from ..models.input_spec import Label
 from ..util.errors import InputError
 from ..util.strict_json import to_json
@@ -39,7 +40,8 @@ class BidsExport(ExportWriter):
             place, stem = bids_name(name if self.settings.anonymous else str(case["name"]))
             # Nothing but figures, so that it names no path or person in any export.
             origin = "Made elsewhere, judged by the model" if case.get("judged") else "Made by the model"
-            facts = {"Description": origin, "Case": anonymous_facts(case, stem, "")}
+            figures = anonymous_facts(case, stem, "")
+            facts = {"Description": origin, "Case": figures}
             volumes: dict[str, tuple[Any, Any]] = {
                 "segwithu_dseg": (case_volume(folder, case, SEGMENTATION_FILE, labels=True), facts)
             }
@@ -59,6 +61,8 @@ class BidsExport(ExportWriter):
                 path.with_name(f"{path.name}.json").write_text(to_json(words), encoding="utf-8")
                 if kind.endswith("dseg"):
                     path.with_name(f"{path.name}.tsv").write_text(_table(case), encoding="utf-8")
+            volumes_file = target / f"{stem}_desc-segwithu_volumes.tsv"
+            volumes_file.write_text(_volumes(figures), encoding="utf-8")
 
     def finish(self) -> None:
         """Describe the data set."""
@@ -79,6 +83,12 @@ def bids_name(name: str) -> tuple[Path, str]:
         raise InputError(f"The name {name} has no letters or digits that BIDS allows: rename it.", "unusable-name")
     subject, session, entities = match[1], match[2] or "", match[3]
     return Path(subject, session.removeprefix("_"), "anat"), subject + session + "".join(_KEPT.findall(entities))
+
+
+def _volumes(case: Mapping[str, Any]) -> str:
+    """Make the table of structures, totals and asymmetries; what is not known is n/a."""
+    rows = [COLUMNS, *structure_rows(case)]
+    return "".join("\t".join(" ".join(str(cell).split()) or "n/a" for cell in row) + "\n" for row in rows)
 
 
 def _table(case: Mapping[str, Any]) -> str:

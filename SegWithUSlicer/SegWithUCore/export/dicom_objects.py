@@ -188,9 +188,9 @@ def _description(number: int, segment: Segment, origin: ModelProvenance) -> Any:
         algorithm_identification=None if segment.made_by is SegmentAlgorithm.REVIEWER else _algorithm(origin),
         display_color=CIELabColor.from_rgb(*label.color),
     )
-    if label.modifier is not None and label.type is not None:
-        kind = found.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [CodedConcept.from_code(concept(label.modifier))]
+    if label.modifiers and label.type is not None:
+        kind, codes = found.SegmentedPropertyTypeCodeSequence[0], map(concept, label.modifiers)
+        kind.SegmentedPropertyTypeModifierCodeSequence = [CodedConcept.from_code(code) for code in codes]
     by_model = f"Label value {label.value} of the model {text(origin.model)}"
     by_whom = "Added by the reviewer" if segment.made_by is SegmentAlgorithm.REVIEWER else by_model
     found.SegmentDescription = text(segment.about) or by_whom

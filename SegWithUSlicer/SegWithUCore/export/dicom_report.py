@@ -16,6 +16,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 from pydicom.valuerep import DT
 
+from ..case.structures_table import table_entries
 from ..models.input_spec import Code, Label
 from ..regions.region import Region
 from ..review.flags import Flag, informative_dice, metrics_of_case
@@ -27,6 +28,8 @@ from .dicom_objects import SCHEME, concept, text, type_of
 
 EXPECTED_WRONG = concept(Code(SCHEME, "EXPECTED_WRONG", "Expected wrong volume"))
 PREDICTED_DICE = concept(Code(SCHEME, "PREDICTED_DICE", "Predicted Dice coefficient"))
+VOLUME_PERCENT = concept(Code(SCHEME, "VOLUME_PERCENT", "Volume in percent of that of the whole"))
+ASYMMETRY = concept(Code(SCHEME, "ASYMMETRY", "Left minus right volume in percent of their mean"))
 FLAG, VERDICT = Code(SCHEME, "FLAG", "Why to look at it first"), Code(SCHEME, "VERDICT", "Verdict of the reviewer")
 CASE, REGION = Code(SCHEME, "CASE", "Segmentation as a whole"), Code(SCHEME, "REGION", "Region to review")
 VOLUME, MM3 = codes.SCT.Volume, codes.UCUM.CubicMillimeter
@@ -78,7 +81,7 @@ class Report:
     def made(self, title: objects.SeriesTitle) -> Dataset:
         """Make the object. Its volumes are in mm3.
 
-        Volumes are given twice: as segmented, and as estimated, with the distances from there to the ends of the 90 %
+        Volumes are given twice: as segmented, and as estimated, with the distances from there to the ends of its
         interval (TID 310). The report is complete if there is no review or every region has a verdict after a look, and
         verified if the review is finished (`Review.is_finished`). What the model says names the model as its algorithm;
         verdicts are the person observer's.
@@ -122,11 +125,14 @@ class Report:
         return str(generate_uid(entropy_srcs=[series, self.origin.weights_sha256, what]))
 
     def groups(self) -> Iterator[Any]:
-        """Yield a group for each structure, the case, each structure of the reviewer's version, each judged region."""
+        """Yield a group for each structure, total and the case, each structure reviewed, and each judged region."""
         review = self.review
-        entries = {int(entry["value"]): entry for entry in self.raw["structures"]}
+        entries = {entry.get("value", entry["name"]): entry for entry in table_entries(self.raw)}
         for number, segment in enumerate(self.model[1].entries, 1):
-            yield self._structure(number, segment.label, entries[segment.label.value])
+            yield self._structure(number, segment.label, entries.pop(segment.label.value))
+        for name, entry in entries.items():  # totals and asymmetries have no segment
+            label = Label.from_json({**entry, "value": 0, "color": [0, 0, 0]})
+            yield self._group(str(name), None, 0, label, type_of(label), _figures(entry), by_model=True)
         wrong = _number(EXPECTED_WRONG, metrics_of_case(self.raw)["wrong_mm3"], MM3)
         yield self._group("case", None, 0, None, CASE, wrong, self._flags(None), True)
         if self.reviewed and review:
@@ -144,17 +150,9 @@ class Report:
 
     def _structure(self, number: int, label: Label, entry: Mapping[str, Any]) -> Any:
         """Make the group of a structure as the model drew it."""
-        figures = [
-            *_number(VOLUME, entry["volume_mm3"], MM3),
-            *_number(
-                VOLUME, entry.get("expected_volume_mm3"), MM3, codes.SCT.Estimated, entry.get("expected_interval_mm3")
-            ),
-            *_number(EXPECTED_WRONG, entry.get("expected_wrong_mm3"), MM3),
-            *_number(PREDICTED_DICE, informative_dice(entry), codes.UCUM.NoUnits),
-        ]
         verdict = self.review.state.structure(label.name).verdict if self.review else None
         said = [*self._flags(label.name), *self._verdict(verdict, label.name)]
-        return self._group(label.name, self.model, number, label, type_of(label), figures, said, True)
+        return self._group(label.name, self.model, number, label, type_of(label), _figures(entry), said, True)
 
     def _flags(self, structure: str | None) -> Iterator[Any]:
         """Yield the flags of a structure, or of the whole case, each as a code and as a sentence."""
@@ -218,10 +216,24 @@ class Report:
 
 def _site(label: Label) -> Any:
     """Return the anatomic site of a structure, with its side or part."""
-    if label.modifier is None or label.type is None:
-        return sr.FindingSite(concept(type_of(label)))
-    kind = "laterality" if label.modifier.value in _SIDES else "topographical_modifier"
-    return sr.FindingSite(concept(label.type), **{kind: concept(label.modifier)})
+    by_kind = {} if label.type is None else {
+        "laterality" if code.value in _SIDES else "topographical_modifier": concept(code) for code in label.modifiers
+    }  # fmt: skip
+    return sr.FindingSite(concept(type_of(label)), **by_kind)
+
+
+def _figures(entry: Mapping[str, Any]) -> list[Any]:
+    """Make the measurements of an entry of `table_entries`."""
+    what = VOLUME_PERCENT if "volume_mm3" in entry else ASYMMETRY
+    return [
+        *_number(VOLUME, entry.get("volume_mm3"), MM3),
+        *_number(
+            VOLUME, entry.get("expected_volume_mm3"), MM3, codes.SCT.Estimated, entry.get("expected_interval_mm3")
+        ),
+        *_number(what, entry.get("percent"), codes.UCUM.Percent, interval=entry.get("interval_percent")),
+        *_number(EXPECTED_WRONG, entry.get("expected_wrong_mm3"), MM3),
+        *_number(PREDICTED_DICE, informative_dice(entry), codes.UCUM.NoUnits),
+    ]
 
 
 def _number(

@@ -35,7 +35,7 @@ from ..util.progress import Progress, silent
 from ..version import __version__
 from .case_result import CaseResult
 from .model import ModelIdentity
-from .structures import histograms, lowest_and_highest
+from .structures import ASYMMETRIES, TOTALS, histograms, lowest_and_highest
 from .uncertainty_maps import COMPETES_ABOVE, NOT_ASSESSED, VoxelMaps, not_assessed_value
 
 
@@ -180,6 +180,8 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         "engine": dict(model.engine),
         "ood": {"warnings": [warning.to_json() for warning in result.warnings]},
         "structures": [structure.to_json() for structure in result.assessed.structures],
+        TOTALS: [total.to_json() for total in result.totals],
+        ASYMMETRIES: list(result.asymmetries),
         "maps": {name: _map_facts(result, name, ranges[name]) for name in map_planes(result.maps)},
         "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},

@@ -329,7 +329,7 @@ def _label(members: Sequence[Label], text: str, value: int | None) -> Label:
     first = members[0]
     if len(members) == 1:
         return replace(first, value=first.value if value is None else value)
-    shared = {name: getattr(first, name) for name in ("category", "type", "modifier")
+    shared = {name: getattr(first, name) for name in ("category", "type", "modifier", "laterality")
               if all(getattr(each, name) == getattr(first, name) for each in members)}  # fmt: skip
     return Label(first.value if value is None else value, _plain(text), first.color, **shared)
 

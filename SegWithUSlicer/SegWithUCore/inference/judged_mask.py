@@ -7,6 +7,7 @@ mask has the runner-up of two classes. The mask replaces the model's segmentatio
 reads case folders works unchanged.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from .case_result import AssessedBox
 from .deviation import JUDGED_KIND, NOTE, WARNING, Deviation, by_importance
 from .given_mask import GivenMask, listed
 from .mask_agreement import structure_findings
-from .structures import StructureMetrics, class_sums
+from .structures import StructureMetrics, TotalMetrics, class_sums
 
 MUCH_WRONG = 1.5
 """Expected wrong volume of a mask over that of the model's own segmentation above which the case is to be looked at."""
@@ -32,7 +33,9 @@ _OF_MODEL = ("volume", "predicted Dice", EMPTY_KIND)
 """Warnings about the segmentation of the model, which is not the one that is shown."""
 
 
-def judged(found: AssessedBox, mask: GivenMask, bundle: Bundle, grid: VoxelGrid) -> AssessedBox:
+def judged(
+    found: AssessedBox, mask: GivenMask, bundle: Bundle, grid: VoxelGrid, totals: Sequence[TotalMetrics] = ()
+) -> AssessedBox:
     """Put a mask in the place of the segmentation of the model that judges it.
 
     Args:
@@ -40,6 +43,7 @@ def judged(found: AssessedBox, mask: GivenMask, bundle: Bundle, grid: VoxelGrid)
         mask: on the whole grid.
         bundle: the model; its labels are those of `found`.
         grid: the whole grid.
+        totals: of the model.
 
     Raises:
         InputError: no voxel of the mask lies where the model draws a structure.
@@ -65,13 +69,15 @@ def judged(found: AssessedBox, mask: GivenMask, bundle: Bundle, grid: VoxelGrid)
     whole, changed = np.bincount(mask.indices.ravel(), minlength=count), replace(found, maps=maps)
     return replace(
         changed,
-        structures=_structures(changed, mask, whole, voxel_mm3),
+        structures=_structures(changed, mask, whole, voxel_mm3, totals),
         warnings=_warnings(found, mask, bundle, joint, whole, (wrong * voxel_mm3, own_wrong * voxel_mm3)),
     )
 
 
-def _structures(found: AssessedBox, mask: GivenMask, whole: np.ndarray, voxel_mm3: float) -> list[StructureMetrics]:
-    """Metrics of the mask's labels; the expected volume is the model's, with its interval for a single structure.
+def _structures(
+    found: AssessedBox, mask: GivenMask, whole: np.ndarray, voxel_mm3: float, totals: Sequence[TotalMetrics]
+) -> list[StructureMetrics]:
+    """Metrics of the mask's labels; the expected volume is the model's, with the interval of a structure or total.
 
     Voxels are counted in the whole image, those expected to be wrong where the model looked.
 
@@ -87,17 +93,19 @@ def _structures(found: AssessedBox, mask: GivenMask, whole: np.ndarray, voxel_mm
     for index, label in enumerate(mask.labels):
         members = [metrics for metrics, own in zip(found.structures, mask.label_of, strict=True) if own == index]
         voxels = int(whole[index] if index else seen[index])
-        known = [metrics.expected_volume_mm3 for metrics in members]
+        values = {metrics.label.value for metrics in members}
+        alone = members[0] if len(members) == 1 else next((t for t in totals if set(t.total.of) == values), None)
+        known = [metrics.expected_volume_mm3 for metrics in ([alone] if alone else members)]
         volume = None if None in known or not known else float(sum(known))  # type: ignore[arg-type]
         dice = None
         if volume is not None and index and volume + seen[index]:
             dice = soft_dice(volume / voxel_mm3, float(seen[index] - wrong[index]), float(seen[index]))
-        alone = members[0] if len(members) == 1 else None
         structures.append(StructureMetrics(
             label, voxels, voxels * voxel_mm3, volume, float(wrong[index]) * voxel_mm3,
             int(uncertain[index]) / max(int(seen[index]), 1), int(uncertain[index]) * voxel_mm3,
             alone.expected_interval_mm3 if alone else None, dice_estimate=dice,
             calibration_cases=alone.calibration_cases if alone else None,
+            held=alone.held if alone else None, held_of=alone.held_of if alone else None,
         ))  # fmt: skip
     return structures
 

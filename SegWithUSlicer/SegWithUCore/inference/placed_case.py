@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..calibration.per_structure import ProbabilitySums
 from ..case.pictures import Grid, Shown, can_draw, preview, write_png
 from ..io.grid import VoxelGrid
 from ..io.roi import RegionOfInterest, VoxelBox, voxel_box
 from ..io.volume import ras_to_lps
 from ..models.bundle import TEMPLATE_FILE, WHOLE, Bundle, Placement
-from ..models.input_spec import Code, Label
+from ..models.input_spec import Code, Label, Total
 from ..util.errors import InputError
 from ..util.progress import Progress, part_of
 from .case_result import AssessedBox, PlacedIn
@@ -96,7 +97,10 @@ def best_box(roi: RegionOfInterest, run: Run, least: float, progress: Progress) 
 
 
 def sided_labels(labels: Sequence[Label], sides: Sequence[str]) -> dict[str, list[Label]]:
-    """Return the labels of each side: background as it is, the others with the side in name and code."""
+    """Return the labels of each side: background as it is, the others with the side in name and code.
+
+    The side is the modifier of a label that has none, and stands beside one that names a part.
+    """
     step, found = max(label.value for label in labels), {}
     for index, side in enumerate(sides):
         if side == WHOLE:
@@ -104,7 +108,8 @@ def sided_labels(labels: Sequence[Label], sides: Sequence[str]) -> dict[str, lis
         code = LATERALITY[side]
         found[side] = [
             label if label.value == 0 else replace(
-                label, value=label.value + index * step, name=f"{side} {label.name}", modifier=code)
+                label, value=label.value + index * step, name=f"{side} {label.name}",
+                modifier=label.modifier or code, laterality=code if label.modifier else None)
             for label in labels
         ]  # fmt: skip
     return found
@@ -114,6 +119,26 @@ def all_sides(labels: Sequence[Label], sides: Sequence[str]) -> tuple[Label, ...
     """Return the labels of a joined case: background, then those of each side."""
     sided = sided_labels(labels, sides)
     return (*labels[:1], *(label for side in sides for label in sided[side][1:]))
+
+
+def all_totals(totals: Sequence[Total], labels: Sequence[Label], sides: Sequence[str]) -> tuple[Total, ...]:
+    """Return the totals of a joined case: those of each side, and of both sides together.
+
+    Args:
+        totals, labels: of the model.
+        sides: none for an image that no box was placed in.
+    """
+    if not sides or WHOLE in sides:
+        return tuple(totals)
+    step, found = max(label.value for label in labels), list[Total]()
+    for total in totals:
+        members = [tuple(value + index * step for value in total.of) for index in range(len(sides))]
+        found += [
+            replace(total, name=f"{side} {total.name}", of=of, modifier=LATERALITY[side])
+            for side, of in zip(sides, members, strict=True)
+        ]
+        found.append(replace(total, name=f"{total.name}, both sides", of=sum(members, ())))
+    return tuple(found)
 
 
 def joined(
@@ -145,7 +170,10 @@ def joined(
         box=outer,
         first=sitk.GetArrayFromImage(outer.crop(image)),
         world=VoxelGrid.of(outer.crop(world)),
-        maps=joined_maps(maps, places, outer.size[::-1], len(labels) - 1),
+        maps=replace(
+            joined_maps(maps, places, outer.size[::-1], len(labels) - 1),
+            sums=ProbabilitySums.joined([each.sums for each in maps]),
+        ),
         structures=_joined_structures(boxes, sided),
         warnings=warnings,
         seconds={stage: sum(each.seconds[stage] for each in boxes.values()) for stage in first.seconds},
@@ -187,26 +215,6 @@ def _sum(values: Iterable[float | None]) -> float | None:
     """Return the sum; None where a value is not known."""
     known = list(values)
     return None if None in known else float(sum(value for value in known if value is not None))
-
-
-def asymmetry(left: StructureMetrics, right: StructureMetrics) -> dict[str, Any] | None:
-    """Return left minus right volume, in percent of their mean, with its interval; None without intervals.
-
-    The half widths of both intervals add in quadrature: errors of the two sides are taken as independent.
-    """
-    if left.expected_interval_mm3 is None or right.expected_interval_mm3 is None:
-        return None
-    assert left.expected_volume_mm3 is not None and right.expected_volume_mm3 is not None
-    mean = (left.expected_volume_mm3 + right.expected_volume_mm3) / 2
-    if mean <= 0:
-        return None
-    difference = left.expected_volume_mm3 - right.expected_volume_mm3
-    low = np.hypot(left.expected_volume_mm3 - left.expected_interval_mm3[0],
-                   right.expected_interval_mm3[1] - right.expected_volume_mm3)  # fmt: skip
-    high = np.hypot(left.expected_interval_mm3[1] - left.expected_volume_mm3,
-                    right.expected_volume_mm3 - right.expected_interval_mm3[0])  # fmt: skip
-    percent = [100 * value / mean for value in (difference, difference - low, difference + high)]
-    return {"percent": percent[0], "interval_percent": percent[1:]}
 
 
 @dataclass(frozen=True)
@@ -283,16 +291,11 @@ class PlacedBoxes:
         if any(_overlap(one.box, other.box) for one, other in combinations(boxes.values(), 2)):
             raise self.error("the boxes of both sides overlap", "Give a region of interest.")
         whole = joined(boxes, labels, self.image, self.world)
-        by_name = {each.label.name: each for each in whole.structures}
-        pairs = {name.removeprefix("left "): name for name in by_name if name.startswith("left ")}
-        both = {name: (by_name[left], by_name.get(f"right {name}")) for name, left in pairs.items()}
-        by_pair = {name: asymmetry(left, right) for name, (left, right) in both.items() if right is not None}
         found = {
             "similarity": self.found.similarity,
             "overlap": self.found.overlap,
             "template_sha256": spec.sha256,
             "boxes": facts,
-            **({"asymmetry": by_pair} if by_pair else {}),
         }
         return whole, PlacedIn(self.world, found)
 

@@ -35,9 +35,17 @@ from .memory_prediction import memory_from_headers, run_memory
 from .model import Model
 from .ood_check import input_deviations
 from .passes import Look, further_looks, look_again
-from .placed_case import NotPlacedError, PlacedBoxes, all_sides
+from .placed_case import NotPlacedError, PlacedBoxes, all_sides, all_totals
 from .preprocessing import assessed_box, network_input
-from .structures import empty_structures, structure_deviations, structure_metrics
+from .structures import (
+    NOT_FITTED,
+    CaseLevelCalibration,
+    asymmetry_metrics,
+    empty_structures,
+    structure_deviations,
+    structure_metrics,
+    total_metrics,
+)
 from .uncertainty_maps import VoxelMaps, maps_by_slabs, regions_of_maps
 
 WINDOWS = (0.02, 0.8)
@@ -110,7 +118,10 @@ def compute_case(
         box = run("", job.roi, progress)
     else:
         box, placed = boxes.assessed(run, model.bundle.labels, progress)
-    result = CaseResult(job, model.identity, given.source, labels, box, placed=placed, mask=mask)
+    totals = all_totals(model.bundle.totals, model.bundle.labels, sides)
+    voxel_mm3 = float(np.prod(box.world.spacing))
+    found = total_metrics(box.structures, box.maps.sums, totals, voxel_mm3, model.case_level)
+    result = CaseResult(job, model.identity, given.source, labels, box, totals=found, placed=placed, mask=mask)
     return _assemble(result, given, progress)
 
 
@@ -245,8 +256,10 @@ def _assemble(result: CaseResult, given: _Given, progress: Progress) -> CaseResu
         NotEnoughMemoryError: there are too many uncertain voxels.
     """
     box, labels, bundle, grid = result.assessed, result.labels, result.model.bundle, given.source.grid
+    totals, fitted = result.totals, CaseLevelCalibration.from_json(bundle.calibration)
     if result.mask is not None:
-        box, labels = judged(box, result.mask, replace(bundle, labels=labels), grid), result.mask.labels
+        box = judged(box, result.mask, replace(bundle, labels=labels), grid, totals)
+        labels, totals, fitted = result.mask.labels, (), NOT_FITTED
     began = time.perf_counter()
     progress("finding regions", WINDOWS[1])
     memory_prediction.check_regions_fit(box.maps.error_probability, result.job.files[0], bundle)
@@ -260,6 +273,8 @@ def _assemble(result: CaseResult, given: _Given, progress: Progress) -> CaseResu
         assessed=box,
         labels=labels,
         regions=regions,
+        totals=totals,
+        asymmetries=asymmetry_metrics(box.structures, totals, fitted),
         warnings=by_importance(warnings),
         timings_s=seconds,
         peak_memory_mb=memory_prediction.peak_memory_mb(),

@@ -4,14 +4,21 @@ They are for the table, `case.json` and the live readout of the threshold.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from ..calibration.per_structure import PredictedDice, VolumeInterval, soft_dice
+from ..calibration.per_structure import (
+    AsymmetryInterval,
+    PredictedDice,
+    ProbabilitySums,
+    VolumeInterval,
+    asymmetry,
+    soft_dice,
+)
 from ..models.bundle import Bundle
-from ..models.input_spec import Label
+from ..models.input_spec import Label, Total, side_pairs
 from ..models.quality import EMPTY_KIND, emptiness
 from ..regions.region import UNCERTAIN
 from ..review.flags import distinct_texts
@@ -23,21 +30,32 @@ from .uncertainty_maps import VoxelMaps
 HISTOGRAM_BINS = 256
 
 
+TOTALS, ASYMMETRIES = "totals", "asymmetries"
+"""Of a calibration block: intervals by name. Of `case.json`: what they say of a case."""
+
+
 @dataclass(frozen=True)
 class CaseLevelCalibration:
-    """Fitted maps from sums of probabilities to case-level numbers, by label value; a structure may have none."""
+    """Fitted maps from sums of probabilities to case-level numbers, by label value; a structure may have none.
+
+    Attributes:
+        totals, asymmetries: by name of the total, and of what both sides have.
+    """
 
     intervals: Mapping[int, VolumeInterval] = field(default_factory=dict)
     dice: Mapping[int, PredictedDice] = field(default_factory=dict)
+    totals: Mapping[str, VolumeInterval] = field(default_factory=dict)
+    asymmetries: Mapping[str, AsymmetryInterval] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, calibration: Mapping[str, Any] | None) -> "CaseLevelCalibration":
         """From the calibration block of a bundle; empty for bundles without such numbers."""
-        intervals, dice = ((calibration or {}).get(name) or {} for name in ("volume_interval", "predicted_dice"))
-        return typed(cls, {"intervals": intervals, "dice": dice})
+        blocks = ("volume_interval", "predicted_dice", TOTALS, ASYMMETRIES)
+        found = ((calibration or {}).get(block) or {} for block in blocks)
+        return typed(cls, dict(zip((each.name for each in fields(cls)), found, strict=True)))
 
     def to_json(self) -> dict[str, Any]:
-        """Entries for the calibration block of a bundle."""
+        """Entries for the calibration block of a bundle, but for totals and asymmetries, which stay as they are."""
         return {
             "volume_interval": {str(value): entry.to_json() for value, entry in self.intervals.items()},
             "predicted_dice": {str(value): entry.to_json() for value, entry in self.dice.items()},
@@ -67,6 +85,7 @@ class StructureMetrics:
             volume is None.
         calibration_cases: number of cases behind the interval, None without one.
         dice_cases: number of cases behind the predicted Dice, likewise.
+        held, held_of: in so many of so many real cases the interval held the true volume; None if nobody has measured.
     """
 
     label: Label
@@ -83,6 +102,8 @@ class StructureMetrics:
     calibration_cases: int | None = None
     soft_dice: float | None = None
     dice_cases: int | None = None
+    held: int | None = None
+    held_of: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For `case.json`: the label's fields and the metrics side by side."""
@@ -92,7 +113,78 @@ class StructureMetrics:
         return {**self.label.to_json(), **metrics}
 
 
+@dataclass(frozen=True)
+class TotalMetrics:
+    """Volume of a total; what is named as in `StructureMetrics` is as there."""
+
+    total: Total
+    volume_mm3: float
+    expected_volume_mm3: float | None = None
+    expected_interval_mm3: tuple[float, float] | None = None
+    calibration_cases: int | None = None
+    held: int | None = None
+    held_of: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For `case.json`: the fields of the total and the metrics side by side; tuples become lists there."""
+        metrics = asdict(self)
+        return {**metrics.pop("total"), **metrics}
+
+
 NOT_FITTED = CaseLevelCalibration()
+
+
+def total_metrics(
+    structures: Sequence[StructureMetrics],
+    sums: ProbabilitySums,
+    totals: Sequence[Total],
+    voxel_mm3: float,
+    calibration: CaseLevelCalibration = NOT_FITTED,
+) -> list[TotalMetrics]:
+    """Metrics of each total: of sums over its members, by what was fitted on such sums.
+
+    Args:
+        structures: metrics, background first.
+        sums: of the same classes.
+        voxel_mm3: volume of one voxel.
+    """
+    index, found = {metrics.label.value: number for number, metrics in enumerate(structures)}, list[TotalMetrics]()
+    for total in totals:
+        members, further = [index[value] for value in total.of], dict[str, Any]()
+        volume = sum(structures[number].volume_mm3 for number in members)
+        if all(structures[number].expected_volume_mm3 is not None for number in members):
+            expected, ambiguous = (float(each[members].sum()) * voxel_mm3 for each in (sums.expected, sums.ambiguous))
+            further = _volume_metrics(calibration.totals.get(total.name), expected, ambiguous, volume)
+        found.append(TotalMetrics(total, volume, **further))
+    return found
+
+
+def asymmetry_metrics(
+    structures: Sequence[StructureMetrics],
+    totals: Sequence[TotalMetrics],
+    calibration: CaseLevelCalibration = NOT_FITTED,
+) -> list[dict[str, Any]]:
+    """Asymmetry of all that both sides have, for `case.json`: left minus right volume, in percent of their mean.
+
+    It has an interval where one is fitted and both sides were assessed; both sides empty have no asymmetry.
+
+    Args:
+        structures: metrics, background first.
+    """
+    by_name: dict[str, StructureMetrics | TotalMetrics] = {each.label.name: each for each in structures[1:]}
+    by_name |= {each.total.name: each for each in totals}
+    found = list[dict[str, Any]]()
+    for name, pair in side_pairs(by_name).items():
+        left, right = (by_name[side] for side in pair)
+        percent, fitted = float(asymmetry(left.volume_mm3, right.volume_mm3)), calibration.asymmetries.get(name)
+        if np.isnan(percent):
+            continue
+        entry: dict[str, Any] = {"name": name, "percent": percent, "interval_percent": None}
+        if fitted is not None and None not in (left.expected_volume_mm3, right.expected_volume_mm3):
+            ends = [percent - fitted.half_width, percent + fitted.half_width]
+            entry |= {"interval_percent": ends, **_behind(fitted)}
+        found.append(entry)
+    return found
 
 
 def structure_metrics(
@@ -227,16 +319,11 @@ def _case_level_metrics(
 ) -> dict[str, Any]:
     """Numbers of the structure as a whole: expected volume with interval, predicted Dice."""
     expected, inside = float(maps.sums.expected[index]), float(maps.sums.inside[index])
-    found: dict[str, Any] = {"expected_volume_mm3": expected * voxel_mm3}
     confidence = soft_dice(expected, inside, voxels)
-    found |= {"soft_dice": confidence} if np.isfinite(confidence) else {}
-    interval, dice = calibration.intervals.get(label.value), calibration.dice.get(label.value)
-    if interval is not None:
-        volume, low, high = interval(
-            expected * voxel_mm3, float(maps.sums.ambiguous[index]) * voxel_mm3, voxels * voxel_mm3
-        )
-        found |= {"expected_volume_mm3": volume, "expected_interval_mm3": (low, high)}
-        found["calibration_cases"] = interval.cases
+    found: dict[str, Any] = {"soft_dice": confidence} if np.isfinite(confidence) else {}
+    ambiguous, dice = float(maps.sums.ambiguous[index]), calibration.dice.get(label.value)
+    sizes = (volume * voxel_mm3 for volume in (expected, ambiguous, voxels))
+    found |= _volume_metrics(calibration.intervals.get(label.value), *sizes)
     if dice is not None:
         found["predicted_dice_informative"] = dice.informative
         found["dice_cases"] = dice.cases + dice.cross_validated_cases
@@ -244,3 +331,18 @@ def _case_level_metrics(
             found["dice_estimate"] = dice(confidence)
             found |= {"predicted_dice": found["dice_estimate"]} if dice.informative else {}
     return found
+
+
+def _volume_metrics(
+    interval: VolumeInterval | None, expected_mm3: float, ambiguous_mm3: float, segmented_mm3: float
+) -> dict[str, Any]:
+    """Return the expected volume, with its interval and what is behind that where one is fitted."""
+    if interval is None:
+        return {"expected_volume_mm3": expected_mm3}
+    volume, low, high = interval(expected_mm3, ambiguous_mm3, segmented_mm3)
+    return {"expected_volume_mm3": volume, "expected_interval_mm3": (low, high), **_behind(interval)}
+
+
+def _behind(fitted: VolumeInterval | AsymmetryInterval) -> dict[str, Any]:
+    """Return on how many cases an interval was fitted, and in how many real cases it held."""
+    return {"calibration_cases": fitted.cases, "held": fitted.held, "held_of": fitted.held_of}

@@ -18,7 +18,7 @@ from ..util.paths import BUNDLE_FILE
 from ..util.paths import WEIGHTS_FILE as WEIGHTS_FILE
 from ..util.strict_json import check_schema, read_json, schema, shown, to_json, typed
 from ..version import __version__
-from .input_spec import InputSpec, Label, check_label_values
+from .input_spec import InputSpec, Label, Total, check_label_values
 
 CARD_FILE = "MODEL_CARD.md"
 LICENCE_FILE = "LICENSE.txt"
@@ -148,6 +148,7 @@ class Bundle:
         graphs: compiled for its default head, or None.
         placement: where its boxes lie in a template of a head, or None for a model that takes its image whole.
         away: figures in and out of distribution (`models/quality.py`), or None (not measured).
+        totals: sums of structures whose volumes are stated too.
     """
 
     folder: Path | None
@@ -164,6 +165,7 @@ class Bundle:
     graphs: Graphs | None = None
     placement: Placement | None = None
     away: Mapping[str, Any] | None = None
+    totals: tuple[Total, ...] = ()
 
     @property
     def name(self) -> str:
@@ -196,6 +198,7 @@ class Bundle:
             # With its hash: an exchanged side would exchange left and right in every case.
             **({} if block is None else {"placement": block, "placement_sha256": block_sha256(block)}),
             **({} if self.away is None else {"away": dict(self.away)}),
+            **({"totals": [asdict(total) for total in self.totals]} if self.totals else {}),
         }
 
 
@@ -368,6 +371,14 @@ def _check_description(data: Mapping[str, Any], source: str, remedy: str) -> Non
     x_of = {box["side"]: box["centre_ras_mm"][0] for box in boxes}
     is_sided = len(x_of) == len(boxes) and x_of.get("left", -1) < 0 < x_of.get("right", 1)
     check(is_sided, "placement/boxes", boxes, "one box a side, with left at negative and right at positive R")
+    totals = data.get("totals", ())
+    for total in totals:
+        is_sum = set(total["of"]) <= set(values[1:])
+        check(is_sum, f"totals/{total['name']}/of", total["of"], f"labels among {values[1:]}")
+    taken = [each["name"] for each in (*totals, *data["labels"])] if totals else []
+    check(len(set(taken)) == len(taken), "totals", taken[: len(totals)], "names that nothing else has")
+    wholes = [total["name"] for total in totals if total.get("is_denominator")]
+    check(len(wholes) < 2, "totals", wholes, "one denominator at most")
     known = {str(value) for value in values}
     places = {"": data, **{f"heads/{number}/": head for number, head in enumerate(heads)}}
     by_label = {"ood_reference/volumes_mm3": (data["ood_reference"] or {}).get("volumes_mm3")}

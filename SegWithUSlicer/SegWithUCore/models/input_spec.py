@@ -1,6 +1,6 @@
 """What goes into a network and what its classes mean, as a bundle stores it: `InputSpec` and `Label`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from typing import Any
@@ -176,6 +176,7 @@ class Label:
         color: red, green, blue, 0 to 255.
         category, type, modifier: coded terminology (SNOMED CT as in DICOM CID 7150, 7151 and 2), None if
             there is none.
+        laterality: of the side, where `modifier` names the part; None where it is the modifier, or there is no side.
     """
 
     value: int
@@ -184,6 +185,12 @@ class Label:
     category: Code | None = None
     type: Code | None = None
     modifier: Code | None = None
+    laterality: Code | None = None
+
+    @property
+    def modifiers(self) -> tuple[Code, ...]:
+        """Side, then part."""
+        return tuple(code for code in (self.laterality, self.modifier) if code is not None)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Label":
@@ -196,7 +203,56 @@ class Label:
 
     def to_json(self) -> dict[str, Any]:
         """One entry of the `labels` list."""
-        return {**asdict(self), "color": list(self.color)}
+        found = {**asdict(self), "color": list(self.color)}
+        return {name: value for name, value in found.items() if name != "laterality" or value is not None}
+
+
+def terminology_tag(label: Label) -> str | None:
+    """Write a label's codes as Slicer stores them: context ~ category ~ type ~ modifier ~ anatomic context ~ ~.
+
+    Slicer has one modifier: where that is the side, the part is that of the anatomic region, which is the type again.
+    None if category or type is missing. A code that is not in Slicer's own lists is still written to DICOM as it is.
+    """
+    if label.category is None or label.type is None:
+        return None
+    first, part = (*label.modifiers, None, None)[:2]
+    kinds, region = (label.category, label.type, first), (label.type if part else None, part)
+    return "~".join([_TERMINOLOGY_CONTEXT, *map(_code, kinds), _ANATOMY_CONTEXT, *map(_code, region)])
+
+
+_TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+_ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
+
+
+def _code(code: Code | None) -> str:
+    parts = ("", "", "") if code is None else (code.scheme, code.value, code.meaning)
+    return "^".join(part.replace("^", " ").replace("~", " ") for part in parts)
+
+
+@dataclass(frozen=True)
+class Total:
+    """A sum of structures whose volume is stated as a whole.
+
+    Attributes:
+        name: what the user reads; that of a side begins with "left " or "right ".
+        of: label values of its members.
+        category, type, modifier: as of a `Label`.
+        is_denominator: whether all volumes of a case are also given in percent of it.
+    """
+
+    name: str
+    of: tuple[int, ...]
+    category: Code | None = None
+    type: Code | None = None
+    modifier: Code | None = None
+    is_denominator: bool = False
+
+
+def side_pairs(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return what both sides have: by the name without a side, "left ..." and "right ..."."""
+    found = set(names)
+    pairs = {name.removeprefix("left "): name for name in sorted(found) if name.startswith("left ")}
+    return {name: (left, f"right {name}") for name, left in pairs.items() if f"right {name}" in found}
 
 
 def check_label_values(values: Sequence[Any], source: str) -> list[int]:

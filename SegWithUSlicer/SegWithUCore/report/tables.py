@@ -1,11 +1,11 @@
 """Content of the report's tables, as plain text: structures, facts of case and model, reviews."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..case.structures_table import OUTSIDE
+from ..case.structures_table import OUTSIDE, table_entries
 from ..regions.region import Region
 from ..review.flags import informative_dice, structures_of, wrong_share
 from ..review.reviews import Review
@@ -24,27 +24,40 @@ class ReportTable:
 
 
 def structures_table(case: Mapping[str, Any]) -> ReportTable:
-    """List volume, expected volume with its interval, predicted Dice and expected wrong volume of each structure.
+    """List the entries of `table_entries`: name, and a cell for each of `CELLS`.
 
     What lies outside all structures and the sum follow, so that the figures add up to those of the whole case.
     """
-    rows = [
-        [str(entry["name"]), f"{float(entry['volume_mm3']):.0f}", _expected(entry), _dice(entry), _wrong(entry)]
-        for entry in structures_of(case)
-    ]
+    rows, entries, empty = list[list[str]](), table_entries(case), [""] * (len(CELLS) - 1)
+    for entry in entries:
+        is_structure = "value" in entry
+        shown = [cell(entry) if is_structure or title in OF_ALL else "" for title, cell in CELLS.items()]
+        rows.append([str(entry["name"]), *shown])
     outside = [entry for entry in case["structures"] if int(entry["value"]) == 0]
     wrong = [float(entry["expected_wrong_mm3"]) for entry in case["structures"]
              if entry.get("expected_wrong_mm3") is not None]  # fmt: skip
     if wrong and len(wrong) == len(case["structures"]):
-        rows += [[OUTSIDE, "", "", "", f"{float(entry['expected_wrong_mm3']):.0f}"] for entry in outside]
+        rows += [[OUTSIDE, *empty, f"{float(entry['expected_wrong_mm3']):.0f}"] for entry in outside]
         volume = sum(float(entry["volume_mm3"]) for entry in structures_of(case))
         share = f" ({sum(wrong) / volume * 100:.0f} %)" if volume > 0 else ""
-        rows.append([ALL_TOGETHER, f"{volume:.0f}", "", "", f"{sum(wrong):.0f}{share}"])
-    header = ["structure", "volume mm³", "expected volume mm³", "predicted Dice", "expected wrong mm³"]
-    return ReportTable(header, rows)
+        rows.append([ALL_TOGETHER, f"{volume:.0f}", *empty[1:], f"{sum(wrong):.0f}{share}"])
+    whole = "".join(f" (% of {entry['name']})" for entry in entries if entry.get("is_denominator"))
+    return ReportTable(["structure", *(title + whole * (title == VOLUME) for title in CELLS)], rows)
 
 
-def _expected(entry: Mapping[str, Any]) -> str:
+def volume_cell(entry: Mapping[str, Any]) -> str:
+    """Format the segmented volume of an entry of `table_entries`, of an asymmetry its percentage."""
+    percent = entry.get("percent")
+    if "volume_mm3" not in entry:
+        return f"{percent:+.1f} %"
+    return f"{float(entry['volume_mm3']):.0f}{'' if percent is None else f' ({percent:.3g} %)'}"
+
+
+def expected_cell(entry: Mapping[str, Any]) -> str:
+    """Format the expected volume with its interval, of an asymmetry the interval alone."""
+    if "volume_mm3" not in entry:
+        ends = entry.get("interval_percent")
+        return "no interval" if ends is None else f"{ends[0]:+.1f} to {ends[1]:+.1f} %"
     expected, interval = entry.get("expected_volume_mm3"), entry.get("expected_interval_mm3")
     if expected is None:
         return NOT_ASSESSED
@@ -66,6 +79,19 @@ def _wrong(entry: Mapping[str, Any]) -> str:
     if wrong is None or share is None:
         return NOT_ASSESSED
     return f"{float(wrong):.0f} ({share * 100:.0f} %)" if float(entry["volume_mm3"]) > 0 else f"{float(wrong):.0f}"
+
+
+VOLUME = "volume mm³"
+CELLS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    VOLUME: volume_cell,
+    "expected volume mm³": expected_cell,
+    "interval": lambda entry: str(entry["held_text"]),
+    "predicted Dice": _dice,
+    "expected wrong mm³": _wrong,
+}
+"""The columns of the table of structures after their names, by title."""
+OF_ALL = tuple(CELLS)[:3]
+"""Those that totals and asymmetries have, too."""
 
 
 def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:

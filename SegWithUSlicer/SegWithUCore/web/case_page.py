@@ -9,9 +9,10 @@ import numpy as np
 from ..case.case_file import CaseDescription, MapInfo, naming_case
 from ..case.case_files import regions_of_case
 from ..case.case_regions import ijk_to_ras
+from ..case.structures_table import table_entries
 from ..io.roi import VoxelBox
 from ..regions.region import Region, why
-from ..report.tables import case_facts
+from ..report.tables import case_facts, expected_cell, volume_cell
 from ..review.flags import case_flags, rules_of_case
 from ..review.session import ReviewedCase
 from ..review.status import Level, status_of
@@ -75,7 +76,7 @@ class PageCase:
         }
 
     def _described(self) -> dict[str, Any]:
-        case, volumes = self.volumes.description, self.volumes
+        case, volumes, entries = self.volumes.description, self.volumes, table_entries(self.raw)
         flags = case_flags(self.raw, rules_of_case(self.raw))
         status = status_of(self.raw, flags)
         return {
@@ -87,7 +88,14 @@ class PageCase:
             "labels": {"url": "volumes/labels", **volumes.labels.facts()},
             "maps": {name: self._map(name, info) for name, info in case.maps.items()},
             "first_map": next(iter(case.maps), None),
-            "structures": [asdict(structure) for structure in case.structures],
+            "structures": [
+                {**asdict(structure), "percent": entry["percent"], "held_text": entry["held_text"]}
+                for structure, entry in zip(case.structures, entries, strict=False)  # totals follow
+            ],
+            "wholes": [
+                [each["name"], volume_cell(each), expected_cell(each), each["held_text"]]
+                for each in entries[len(case.structures) :]
+            ],
             "boxes": [{"side": box.side, "index": box.index_ijk, "size": box.size_ijk} for box in case.boxes],
             "status": {**status.to_json(), "alert": status.text if status.level is Level.DO_NOT_USE else ""},
             "reasons": list(dict.fromkeys([status.reason, *(flag.message for flag in flags)])),

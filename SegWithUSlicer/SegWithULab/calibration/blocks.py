@@ -13,10 +13,17 @@ import numpy as np
 
 from SegWithUCore.calibration import per_structure
 from SegWithUCore.calibration.flag_limits import FlagCase, fit_flag_limit
-from SegWithUCore.calibration.per_structure import VolumeInterval, Volumes, fit_volume_interval
+from SegWithUCore.calibration.per_structure import (
+    VolumeInterval,
+    Volumes,
+    asymmetry,
+    fit_asymmetry,
+    fit_volume_interval,
+)
 from SegWithUCore.calibration.second_stage import SecondStage
-from SegWithUCore.inference.structures import CaseLevelCalibration
-from SegWithUCore.models.input_spec import Label
+from SegWithUCore.inference.structures import ASYMMETRIES, TOTALS, CaseLevelCalibration
+from SegWithUCore.models.bundle import WHOLE
+from SegWithUCore.models.input_spec import Label, Total, side_pairs
 from SegWithUCore.models.quality import QUALITY, measured_quality
 from SegWithUCore.review.flags import FIGURE_DIGITS, finite_share
 
@@ -33,6 +40,7 @@ class Calibration:
         second_stage: fitted here; None if not, or where the prior's stays.
         display: windows of the maps; None where the prior's stay.
         is_changed: whether anything is not the prior's.
+        own: what it was fitted on; None where a prior was refitted.
     """
 
     block: Mapping[str, Any]
@@ -40,6 +48,7 @@ class Calibration:
     second_stage: SecondStage | None = None
     display: Mapping[str, list[float]] | None = None
     is_changed: bool = True
+    own: PredictedCases | None = None
 
 
 FOLD_WEIGHT = 0.5
@@ -88,13 +97,50 @@ def fit_per_structure(
     """
     intervals: dict[int, VolumeInterval] = {}
     for index, label in enumerate(labels[1:], 1):
-        expected, ambiguous, true = np.asarray([case.volumes_mm3(index) for case in cases]).T
-        if np.isnan(true).any():  # the references have no label for it alone
+        volumes = summed_volumes(cases, [index])
+        if np.isnan(volumes.true).any():  # the references have no label for it alone
             continue
-        segmented = np.asarray([case.segmented_mm3(index) for case in cases])
-        interval = fit_volume_interval(Volumes(expected, ambiguous, segmented, true), patients=patients)
+        interval = fit_volume_interval(volumes, patients=patients)
         intervals |= {label.value: interval} if interval is not None else {}
     return CaseLevelCalibration(intervals, dice_fit(cases, labels, patients, other).lines)
+
+
+def summed_volumes(cases: Sequence[CaseNumbers], indices: Sequence[int]) -> Volumes:
+    """Add up the volumes of some classes of each case."""
+    found = [np.sum([(*case.volumes_mm3(index), case.segmented_mm3(index)) for index in indices], 0) for case in cases]
+    expected, ambiguous, true, segmented = np.asarray(found).T
+    return Volumes(expected, ambiguous, segmented, true)
+
+
+def named_volumes(cases: Sequence[CaseNumbers], labels: Sequence[Label], totals: Sequence[Total]) -> dict[str, Volumes]:
+    """Volumes of each structure and total, by name."""
+    index = {label.value: number for number, label in enumerate(labels)}
+    members = {label.name: (label.value,) for label in labels[1:]} | {total.name: total.of for total in totals}
+    return {name: summed_volumes(cases, [index[value] for value in of]) for name, of in members.items()}
+
+
+def total_blocks(
+    own: PredictedCases, labels: Sequence[Label], totals: Sequence[Total], sides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Fit the blocks "totals" and "asymmetries" of a calibration, each on the quantity itself.
+
+    Args:
+        own: cases that the network itself predicts.
+        sides: of boxes that the model places: each total has the interval of its one box on either side. What both
+            sides have together needs cases of both (`Testing/Benchmarks/totals.py`).
+    """
+    volumes = named_volumes(own.numbers, labels, totals)
+    found: dict[str, Any] = {TOTALS: {}, ASYMMETRIES: {}}
+    for total in totals:
+        interval = fit_volume_interval(volumes[total.name], own.patients)
+        if interval is not None:
+            names = [total.name, *(f"{side} {total.name}" for side in sides if side != WHOLE)]
+            found[TOTALS] |= dict.fromkeys(names, interval.to_json())
+    for name, (left, right) in side_pairs(volumes).items():
+        one, other = volumes[left], volumes[right]
+        fitted = fit_asymmetry(asymmetry(one.segmented, other.segmented), asymmetry(one.true, other.true), own.patients)
+        found[ASYMMETRIES] |= {} if fitted is None else {name: fitted.to_json()}
+    return found
 
 
 def dice_fit(

@@ -26,7 +26,7 @@ from SegWithUCore.util.progress import Progress, silent
 from ..training.case_reading import read_assessed
 from ..training.dataset import Case
 from .altered_cases import fit_harm
-from .blocks import Calibration
+from .blocks import Calibration, total_blocks
 from .cases import PredictedCases, predicted
 from .fit import fit
 
@@ -167,7 +167,9 @@ def _calibrated(
     own = list(islice(every, len(cases)))
     found = fit(own, bundle.labels, folds=None if folds is None else partial(folds, bundle), validation=every)
     progress("fitting", 1.0)
-    block = written_block(found, bundle, work)
+    sides = [box.side for box in bundle.placement.boxes] if bundle.placement else []
+    assert found.own is not None
+    block = written_block(found, bundle, work) | total_blocks(found.own, bundle.labels, bundle.totals, sides)
     made = write_description(replace(bundle, calibration=block, display=found.display), work)
     harm = fit_harm(replace(made, folder=work), cases, engine, progress)
     if harm is not None:

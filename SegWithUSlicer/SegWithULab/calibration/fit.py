@@ -132,7 +132,7 @@ def _fit_all(
     if found is not None:
         block[CHECK] = found.check
     messages = (check_message(found.check),) if found is not None and other is not None else ()
-    return Calibration(block, messages, stage, _display_windows(predictions))
+    return Calibration(block, messages, stage, _display_windows(predictions), own=own)
 
 
 def _chance(case: CalibrationCase, table: ErrorProbability, stage: SecondStage | None) -> np.ndarray:

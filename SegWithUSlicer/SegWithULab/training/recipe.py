@@ -178,7 +178,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as it stands, defaults filled in."""
-        blocks = asdict(self) | {"input": self.input.to_json()}
+        labels = [label.to_json() for label in self.labels]
+        blocks = asdict(self) | {"input": self.input.to_json(), "labels": labels}
         return {name: block for name, block in blocks.items() if block is not None}
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import qt
 
 from SegWithUCore.case.case_file import CaseDescription, Structure
+from SegWithUCore.case.structures_table import table_entries
+from SegWithUCore.report.tables import expected_cell, volume_cell
 from SegWithUCore.review.flags import Rule
 
 from ..guarded import guarded
@@ -47,8 +49,8 @@ class StructuresPanel:
                 "Flag: which rule flags the structure; its tool tip has the reason. Pred. Dice: the overlap with an "
                 "expert's drawing that the model expects. "
                 "Volume: of the segmentation. Expected: the volume that the calibrated model expects; its tool tip "
-                "has the interval that contains the true volume in nine of ten cases. Likely wrong: the expected "
-                "volume of errors. A click shows the structure and centres it."
+                "has the interval of the true volume, and how often that held. Likely wrong: the expected volume of "
+                "errors. A click shows the structure and centres it. Totals and asymmetries follow the structures."
             )
         )
         table.connect("cellClicked(int,int)", guarded(self._clicked))
@@ -61,19 +63,24 @@ class StructuresPanel:
         structures = nodes.case.structures if nodes is not None else ()
         refused = nodes is not None and was_refused(nodes.case)
         self._values = [structure.value for structure in structures]
+        entries = table_entries(nodes.case.raw) if nodes is not None else []
         table = self.ui.structuresTable
-        table.setRowCount(len(structures))
+        table.setRowCount(len(entries))
         for row, structure in enumerate(structures):
             texts = _texts(structure, refused)
             # Names may be cut off, and flags are abbreviated.
             tips = {0: texts[0], 1: "\n".join(map(typeset, structure.flags)) or texts[1]}
-            tips |= {} if refused else {4: expected_text(structure)}
+            tips |= {} if refused else {4: f"{expected_text(structure)}\n{entries[row]['held_text']}".strip()}
             for column, text in enumerate(texts):
                 item = put_cell(table, row, column, text, tips.get(column, ""))
                 if column == 0:
                     item.setIcon(_swatch(structure.color))
+        for row, entry in enumerate(entries[len(structures) :], len(structures)):
+            volume = volume_text(entry["volume_mm3"]) if "volume_mm3" in entry else volume_cell(entry)
+            for column, text in enumerate([entry["name"], "-", "", volume, expected_cell(entry), ""]):
+                put_cell(table, row, column, text, f"{text}\n{entry['held_text']}".strip())
         fit_columns(table, _WIDEST_PX)
-        fit_rows(table, len(structures), 1, _MOST_ROWS)
+        fit_rows(table, len(entries), 1, _MOST_ROWS)
         self._gui.refresh()
 
     def _clicked(self, row: int, _column: int) -> None:

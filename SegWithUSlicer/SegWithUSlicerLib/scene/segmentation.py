@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import vtk
 from SegWithUCore.case.case_file import Structure
 from SegWithUCore.io.image_file import check_voxels
 from SegWithUCore.io.nrrd import read_nrrd_header
+from SegWithUCore.models.input_spec import Label, terminology_tag
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.input_files import regular_file
 
@@ -19,9 +21,6 @@ from .case_images import Box, Volume, array_of, boxes_of_labels, image_from, uni
 
 CONTENT_ATTRIBUTE = "SegWithU.Content"
 JUDGED_ATTRIBUTE = "SegWithU.Judged"
-# Slicer's own lists; a code that is not in them is still written to DICOM as it is.
-_TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
-_REGIONS = "Anatomic codes - DICOM master list"
 
 
 def _labelmap() -> str:
@@ -176,19 +175,6 @@ def _hash_of(segmentation: "slicer.vtkSegmentation") -> str:
     return digest.hexdigest()
 
 
-def terminology_entry(structure: Structure) -> str | None:
-    """Write the structure's codes as Slicer does in a segment's tag; None if category or type is missing."""
-    if not structure.category or not structure.type:
-        return None
-    codes = [_code(structure.category), _code(structure.type), _code(structure.modifier)]
-    return "~".join([_TERMINOLOGY, *codes, _REGIONS, "^^", "^^"])
-
-
-def _code(code: Mapping[str, str] | None) -> str:
-    parts = [str((code or {}).get(key) or "") for key in ("scheme", "value", "meaning")]
-    return "^".join(part.replace("^", " ").replace("~", " ") for part in parts)
-
-
 def _put_segment(
     segmentation: "slicer.vtkSegmentation", structure: Structure, image: "slicer.vtkOrientedImageData"
 ) -> None:
@@ -200,7 +186,7 @@ def _put_segment(
         segment.SetColor(*(part / 255 for part in structure.color))
     segment.SetName(structure.name)
     segment.SetLabelValue(structure.value)
-    entry = terminology_entry(structure)
+    entry = terminology_tag(Label.from_json(asdict(structure)))
     if entry is not None:
         segment.SetTerminology(entry)
     # One image for all segments, as Slicer itself keeps segments that do not overlap.

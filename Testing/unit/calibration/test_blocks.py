@@ -7,15 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import totals
 from repository import ROOT
 
 from SegWithUCore.calibration.flag_limits import FlagCase, fit_flag_limit
-from SegWithUCore.calibration.per_structure import ProbabilitySums, fit_predicted_dice
-from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.models.input_spec import Label
+from SegWithUCore.calibration.per_structure import (
+    AsymmetryInterval,
+    ProbabilitySums,
+    VolumeInterval,
+    asymmetry,
+    fit_predicted_dice,
+    fit_volume_interval,
+)
+from SegWithUCore.models.bundle import check_bundle, read_bundle
+from SegWithUCore.models.input_spec import Label, Total
 from SegWithUCore.util.progress import silent
 from SegWithULab.calibration import blocks, cross_validation
-from SegWithULab.calibration.blocks import per_structure_blocks
+from SegWithULab.calibration.blocks import named_volumes, per_structure_blocks, total_blocks
 from SegWithULab.calibration.cases import CaseNumbers, PredictedCases
 from SegWithULab.training.dataset import Case
 from SegWithULab.training.recipe import read_recipe
@@ -188,3 +196,86 @@ def test_the_shipped_model_has_them_of_46_cases() -> None:
     rule = block["flags"]["rules"]["soft_dice"]
     assert not rule["useful"] and rule["limit"] is None and rule["bound"] < 0.2 and rule["flagged_share"] > 0.75
     assert all(line["informative"] and line["structures"] == 2 for line in block["predicted_dice"].values())
+
+
+class TestTotals:
+    """Totals and asymmetries are fitted on themselves."""
+
+    LABELS = (LABELS[0], Label(1, "left part", (9, 9, 9)), Label(2, "right part", (8, 8, 8)))
+    TOTAL = Total("both parts", (1, 2))
+
+    def cases(self, count: int, seed: int = 0) -> PredictedCases:
+        """Sides whose volumes err together, by 10 %, and each by 1 % more; two cases a patient."""
+        draw, found = np.random.default_rng(seed), PredictedCases()
+        for number in range(count):
+            true = np.array([1e5, *draw.uniform(900, 1100, 2)])
+            shared = np.exp(0.1 * draw.normal())
+            drawn = true * shared * np.exp(0.01 * draw.normal(size=3))
+            ambiguous = drawn * draw.uniform(0.1, 0.3, 3)
+            sums = ProbabilitySums(drawn * 1.1, drawn, ambiguous)
+            found.numbers.append(CaseNumbers(sums, np.round(drawn), np.round(true), np.full(3, 0.9), 2.0))
+            found.patients.append(f"patient {number // 2}")
+        return found
+
+    def test_a_total_is_fitted_on_the_sums_of_its_members(self) -> None:
+        own = self.cases(40)
+        fitted = total_blocks(own, self.LABELS, [self.TOTAL], ["left", "right"])["totals"]
+        assert set(fitted) == {"both parts", "left both parts", "right both parts"}
+        found = VolumeInterval(**fitted["both parts"])
+        rows = [(case.sums.expected, case.sums.ambiguous, case.predicted, case.true) for case in own.numbers]
+        expected, ambiguous, drawn, true = 2 * np.array([[each[1] + each[2] for each in row] for row in rows]).T
+        base, unit = (drawn, drawn) if found.of == "segmented" else (expected, ambiguous)
+        assert found.factor == pytest.approx(true.sum() / base.sum(), rel=1e-12)
+        scores = []
+        for case in range(40):
+            others = [other for other in range(40) if other // 2 != case // 2]
+            scores.append(abs(true[case] - true[others].sum() / base[others].sum() * base[case]) / unit[case])
+        # 20 patients of two cases: the smallest score below which lie at least 21 * .9 patients
+        assert found.half_width == pytest.approx(sorted(scores)[int(np.ceil(2 * 21 * 0.9)) - 1], rel=1e-12)
+        assert found.cases == 40
+
+    def test_an_asymmetry_holds_at_its_level_and_is_narrow_where_both_sides_err_alike(self) -> None:
+        own, later = self.cases(60), self.cases(2000, 1)
+        found = AsymmetryInterval(**total_blocks(own, self.LABELS, [])["asymmetries"]["part"])
+        sides = {kind: [2 * np.array([getattr(case, kind)[index] for case in later.numbers]) for index in (1, 2)]
+                 for kind in ("predicted", "true")}  # fmt: skip
+        drawn, true = (200 * (left - right) / (left + right) for left, right in sides.values())
+        assert 0.88 < np.mean(np.abs(true - drawn) <= found.half_width) < 0.97
+        single = fit_volume_interval(named_volumes(own.numbers, self.LABELS, [])["left part"], own.patients)
+        assert single is not None
+        _, low, high = single(1100.0 * 2, 200.0 * 2, 1000.0 * 2)
+        in_quadrature = 100 * np.sqrt(2) * (high - low) / 2 / 2000
+        assert found.half_width < in_quadrature / 3
+
+    def test_too_few_patients_have_no_asymmetry_interval_and_empty_sides_no_asymmetry(self) -> None:
+        assert total_blocks(self.cases(16), self.LABELS, [self.TOTAL]) == {"totals": {}, "asymmetries": {}}
+        assert np.isnan(asymmetry(np.zeros(1), np.zeros(1))).all() and asymmetry(1.0, 0.0) == 200
+
+    def test_two_cases_of_a_patient_become_the_sides_of_one(self) -> None:
+        own = PredictedCases()
+        for number in range(21):
+            case = self.cases(1, number).numbers[0]
+            numbers = CaseNumbers(case.sums, case.predicted, case.true, case.dice, 1.0 + number % 2)
+            own.numbers.append(numbers)
+            own.patients.append(f"scan {number // 2}")
+        joined = totals.joined_sides(own)
+        assert joined.patients == [f"scan {number}" for number in range(10)]
+        first, second = own.numbers[:2]
+        np.testing.assert_allclose(joined.numbers[0].true[1:], [*first.true[1:], *2 * second.true[1:]])
+        one, other = first.sums.ambiguous, 2 * second.sums.ambiguous
+        np.testing.assert_allclose(joined.numbers[0].sums.ambiguous, [one[0] + other[0], *one[1:], *other[1:]])
+
+    def test_what_held_is_counted_of_every_interval_that_the_references_can_judge(self) -> None:
+        bundle = read_bundle(ROOT / "Resources" / "Models" / "hippocampus")
+        plain, own = replace(bundle, labels=self.LABELS, placement=None), self.cases(40)
+        fitted = totals.with_totals(plain, own, [self.TOTAL])
+        assert fitted.calibration is not None and plain.calibration is not None
+        kept = {key: value for key, value in fitted.calibration.items() if key in plain.calibration}
+        assert kept == {**plain.calibration, "fitted_by": kept["fitted_by"]}
+        measured = totals.with_held(fitted, own).calibration
+        assert measured is not None
+        found = measured["totals"]["both parts"]
+        assert found["held_of"] == 40 and 36 <= found["held"] <= 40
+        assert measured["asymmetries"]["part"]["held_of"] == 40
+        assert {entry["held_of"] for entry in measured["volume_interval"].values()} == {40}
+        check_bundle(replace(fitted, calibration=measured))  # a reader takes it

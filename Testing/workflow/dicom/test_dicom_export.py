@@ -15,9 +15,8 @@ from pydicom.dataset import Dataset
 from segwithu_command import Command
 
 from SegWithUCore.case.case_file import read_case
-from SegWithUCore.case.segmentation_file import terminology_tag
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.models.input_spec import Code, Label
+from SegWithUCore.models.input_spec import Code, Label, terminology_tag
 from SegWithUCore.review.log_format import Verdict
 
 TUMOUR = Label(

@@ -10,11 +10,12 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_readers import frames
-from exchanged_cases import copied, edited, judged, limited
+from exchanged_cases import changed_case, copied, edited, judged, limited
 from segwithu_command import Command, refused
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions
+from SegWithUCore.inference.placed_case import LATERALITY
 from SegWithUCore.review.log_format import Verdict
 
 ANNA, BOB = "Łucja Wójcik", "Bob Other"
@@ -75,6 +76,40 @@ def test_dcmqi_reads_the_figures_of_each_structure_in_mm3(case: Path, exported: 
         flags = [said["conceptValue"] for said in group["qualitativeEvaluations"]]
         assert flags[0]["CodeValue"] == "WRONG_SHARE"
     assert (found["CompletionFlag"], found["VerificationFlag"]) == ("COMPLETE", "UNVERIFIED")
+
+
+def test_totals_and_asymmetries_are_groups_of_their_own_and_parts_of_a_side_differ(case: Path, exported: Any) -> None:
+    from highdicom import sr
+
+    code, left = {"scheme": "SCT", "value": "5366008", "meaning": "Hippocampus"}, LATERALITY["left"].__dict__
+    total = {"name": "left whole", "of": [1, 2], "type": code, "modifier": left, "volume_mm3": 3000.0}
+    total |= {"expected_volume_mm3": 3100.0, "expected_interval_mm3": [2900.0, 3400.0], "is_denominator": True}
+    asymmetry = {"name": "whole", "percent": -3.5, "interval_percent": [-8.5, 1.5]}
+
+    def change(content: dict[str, Any]) -> None:
+        content.update(totals=[total], asymmetries=[asymmetry])
+        for entry in content["structures"][1:]:
+            entry["laterality"] = left
+
+    changed_case(case, change)
+    folder = exported()
+    report = sr.srread(folder / "report.dcm").content
+    named = {one.tracking_identifier: one for one in report.get_image_measurement_groups()}
+
+    def figures(name: str) -> list[tuple[str, float]]:
+        return [(one.name.value, float(one.value)) for one in named[name].get_measurements()]
+
+    assert [value for _, value in figures("left whole")] == [3000, 3100, 100]
+    assert figures("asymmetry of whole") == [("ASYMMETRY", -3.5)]
+    (site,) = named["left whole"].finding_sites
+    assert site.laterality.value == left["value"]
+    parts = [one.finding_sites[0] for one in report.get_volumetric_roi_measurement_groups()]
+    assert [(one.laterality.meaning, one.topographical_modifier.meaning) for one in parts] == [
+        ("Left", "Anterior"), ("Left", "Posterior")
+    ]  # fmt: skip
+    segments = pydicom.dcmread(folder / "segmentation.dcm").SegmentSequence
+    kinds = [one.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence for one in segments]
+    assert [[code.CodeMeaning for code in codes] for codes in kinds] == [["Left", "Anterior"], ["Left", "Posterior"]]
 
 
 def test_one_reviewer_s_verdicts_lie_on_the_regions(case: Path, exported: Any) -> None:

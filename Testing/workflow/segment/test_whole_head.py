@@ -123,15 +123,16 @@ def test_the_case_holds_boxes_and_asymmetry(segwithu: Any, tmp_path: Path) -> No
     placed = case["placement"]
     assert [box["side"] for box in placed["boxes"]] == ["left", "right"]
     assert all(box["expected_dice"] > 0.8 and not box["shifted"] for box in placed["boxes"])
-    assert set(placed["asymmetry"]) == set(PARTS)
-    for name, entry in placed["asymmetry"].items():
+    assert {entry["name"] for entry in case["asymmetries"]} == set(PARTS)
+    for entry in case["asymmetries"]:
         left, right = (
-            next(each["expected_volume_mm3"] for each in case["structures"] if each["name"] == f"{side} {name}")
+            next(each["volume_mm3"] for each in case["structures"] if each["name"] == f"{side} {entry['name']}")
             for side in SIDES
         )
         assert entry["percent"] == pytest.approx(200 * (left - right) / (left + right))
-        low, high = entry["interval_percent"]
-        assert low < entry["percent"] < high
+        assert entry["interval_percent"] is None, "the shipped model has none fitted"
+    codes = [(each["modifier"]["meaning"], each["laterality"]["meaning"]) for each in case["structures"][1:]]
+    assert codes == [(part.split()[0].capitalize(), side.capitalize()) for side in SIDES for part in PARTS]
     for name, facts in case["maps"].items():
         counted = sum(sum(row) for row in facts["histograms"]["counts"].values())
         assert counted == 2 * 36 * 50 * 36, name
@@ -149,7 +150,7 @@ def test_one_box_of_all_structures_keeps_their_names(model: Model, head: sitk.Im
     result = segment_image(head, one)
     assert "field of view" not in {each.kind for each in result.warnings}
     facts = result._case.placed.facts
-    assert [each["side"] for each in facts["boxes"]] == ["whole"] and "asymmetry" not in facts
+    assert [each["side"] for each in facts["boxes"]] == ["whole"]
     assert set(result.labels.values()) == {"background", *PARTS}
     apart = segment_image(head, one, roi=(*facts["boxes"][0]["centre_ras_mm"], *box.size_mm))
     labels = result.array("segmentation")

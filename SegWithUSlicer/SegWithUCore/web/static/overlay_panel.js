@@ -3,7 +3,7 @@
 import { COLOUR_MAPS, colourTable, cssColour } from "./colours.js";
 import { element } from "./dom.js";
 import { aboveText, firstStep, thresholdText } from "./readout.js";
-import { diceText, expectedText, volumeText } from "./texts.js";
+import { diceText, expectedText, percentText, volumeText } from "./texts.js";
 
 const MAP_TITLES = {
     ranking: "Uncertainty, unscaled (ranking map)",
@@ -96,14 +96,32 @@ export class OverlayPanel {
                 element(
                     "td",
                     { class: "number range" },
-                    volumeText(structure.volume_mm3),
+                    volumeText(structure.volume_mm3) + percentText(structure),
                     ...expectedText(structure)
                         .split(" (")
                         .map((part, line) => element("small", {}, line ? `(${part}` : `expected ${part}`)),
+                    structure.held_text ? element("small", {}, structure.held_text) : null,
                 ),
                 element("td", { class: "number words" }, diceText(structure)),
                 element("td", { class: "number" }, volumeText(structure.expected_wrong_mm3)),
                 above,
+            );
+        });
+        // Totals and asymmetries, in the words of the report; files made before have none.
+        const wholes = (this.data.description.wholes ?? []).map(([name, volume, expected, held]) => {
+            const isVolume = /^\d/.test(volume);
+            return element(
+                "tr",
+                {},
+                element("th", { scope: "row" }, name),
+                element(
+                    "td",
+                    { class: "number range" },
+                    isVolume ? volume.replace(/^\d+/, "$& mm³") : volume,
+                    element("small", {}, isVolume ? `expected ${expected}` : expected),
+                    held ? element("small", {}, held) : null,
+                ),
+                element("td", { colSpan: 3 }),
             );
         });
         const titles = ["Structure", "Volume", "Predicted Dice", "Likely wrong"];
@@ -117,7 +135,7 @@ export class OverlayPanel {
             "table",
             { class: "structures" },
             element("thead", {}, head),
-            element("tbody", {}, ...rows),
+            element("tbody", {}, ...rows, ...wholes),
         );
         this.tableBox = element(
             "div",

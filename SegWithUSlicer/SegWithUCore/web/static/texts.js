@@ -37,6 +37,11 @@ export function expectedText(structure) {
     return `${volume} (${roundedText(low, 0)} to ${roundedText(high, 0)} mm³)`;
 }
 
+// " (0.24 %)" of the model's denominator, such as the brain; "" without one.
+export function percentText({ percent }) {
+    return percent === null || percent === undefined ? "" : ` (${Number(percent.toPrecision(3))} %)`;
+}
+
 export function diceText(structure) {
     if (structure.predicted_dice !== null && structure.predicted_dice !== undefined) {
         return structure.predicted_dice.toFixed(2);
