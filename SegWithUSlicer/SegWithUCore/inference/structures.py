@@ -32,6 +32,7 @@ HISTOGRAM_BINS = 256
 
 TOTALS, ASYMMETRIES = "totals", "asymmetries"
 """Of a calibration block: intervals by name. Of `case.json`: what they say of a case."""
+_BLOCKS = ("volume_interval", "predicted_dice", TOTALS, ASYMMETRIES)
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,14 @@ class CaseLevelCalibration:
     @classmethod
     def from_json(cls, calibration: Mapping[str, Any] | None) -> "CaseLevelCalibration":
         """From the calibration block of a bundle; empty for bundles without such numbers."""
-        blocks = ("volume_interval", "predicted_dice", TOTALS, ASYMMETRIES)
-        found = ((calibration or {}).get(block) or {} for block in blocks)
+        found = ((calibration or {}).get(block) or {} for block in _BLOCKS)
         return typed(cls, dict(zip((each.name for each in fields(cls)), found, strict=True)))
 
     def to_json(self) -> dict[str, Any]:
-        """Entries for the calibration block of a bundle, but for totals and asymmetries, which stay as they are."""
-        return {
-            "volume_interval": {str(value): entry.to_json() for value, entry in self.intervals.items()},
-            "predicted_dice": {str(value): entry.to_json() for value, entry in self.dice.items()},
-        }
+        """Entries for the calibration block of a bundle."""
+        parts: Sequence[Mapping[Any, Any]] = (self.intervals, self.dice, self.totals, self.asymmetries)
+        pairs = zip(_BLOCKS, parts, strict=True)
+        return {block: {str(key): each.to_json() for key, each in found.items()} for block, found in pairs}
 
 
 @dataclass(frozen=True)

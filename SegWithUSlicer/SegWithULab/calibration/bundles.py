@@ -127,7 +127,7 @@ def calibrate_model(
     graphs = bundle.graphs if graphs_lacking(bundle) is None else None
     plain = replace(bundle, metrics=None, away=None, graphs=graphs)
     if before is not None:
-        found = fit(predicted(plain, cases, engine, progress), bundle.labels, prior=before)
+        found = fit(predicted(plain, cases, engine, progress), bundle.labels, prior=before, totals=bundle.totals)
         if not found.is_changed:
             poor = quality_warnings(bundle.name, bundle.labels, {QUALITY: found.block.get(QUALITY)})
             return Calibrated(None, (*(f"Warning: {warning}" for warning in poor), *found.messages))

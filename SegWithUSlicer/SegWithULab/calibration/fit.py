@@ -16,7 +16,7 @@ from SegWithUCore.calibration.error_probability import (
 from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.prediction import Prediction, error_probability, tempered_logits
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration
-from SegWithUCore.models.input_spec import Label
+from SegWithUCore.models.input_spec import Label, Total
 from SegWithUCore.models.second_stage_file import CHECK, check_message
 from SegWithUCore.regions.region import UNCERTAIN
 from SegWithUCore.util.memory import check_memory
@@ -38,6 +38,7 @@ def fit(
     prior: Mapping[str, Any] | None = None,
     folds: Callable[[float], PredictedCases] | None = None,
     validation: Iterable[CalibrationCase] = (),
+    totals: Sequence[Total] = (),
 ) -> Calibration:
     """Fit a calibration on cases that neither network nor head was trained with.
 
@@ -54,6 +55,7 @@ def fit(
             predicted Dice and flags. Without a prior only.
         validation: predicted cases on which the epochs were chosen: good enough for what is fitted per structure.
             Without a prior only.
+        totals: of the model; with a prior only.
 
     Raises:
         InputError: the cases contain no errors to fit.
@@ -82,7 +84,7 @@ def fit(
         chances = (_chance(case, added.table, added.fitted.stage) for case in kept)
         drawn = (drawn_counts(case, chance, labels) for case, chance in zip(kept, chances, strict=True))
         summaries = [replace(each, drawn=counts) for each, counts in zip(summaries, drawn, strict=True)]
-    found = refit(prior, labels, summaries, lines, added)
+    found = refit(prior, labels, summaries, lines, added, totals)
     if not why or len({each.patient for each in summaries}) < LEAST_PATIENTS:
         return found
     return replace(found, messages=(*found.messages, f"Second stage: the model's own stays; {why}."))

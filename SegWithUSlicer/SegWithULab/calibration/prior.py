@@ -3,7 +3,7 @@
 Of each case only counts and sums are kept, so that any number of cases fits into memory.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,16 +13,34 @@ from scipy.stats import t as student
 from SegWithUCore.calibration import error_counts
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.calibration.flag_limits import LEAST_CASES, fit_flag_limit
-from SegWithUCore.calibration.per_structure import PredictedDice, VolumeInterval, held_too_rarely
+from SegWithUCore.calibration.per_structure import (
+    AsymmetryInterval,
+    PredictedDice,
+    VolumeInterval,
+    Volumes,
+    asymmetry,
+    fit_asymmetry,
+    fit_volume_interval,
+    held_too_rarely,
+)
 from SegWithUCore.calibration.structure_lines import BLOCK as STRUCTURE_LINES
+from SegWithUCore.inference.given_mask import without_side
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
 from SegWithUCore.metrics.patients import by_patient
-from SegWithUCore.models.input_spec import Label
+from SegWithUCore.models.input_spec import Label, Total, side_pairs
 from SegWithUCore.models.quality import QUALITY
 from SegWithUCore.review.flags import FlagRules
 
-from .blocks import Calibration, dice_fit, fit_per_structure, flag_case, structure_quality, triage_metrics
+from .blocks import (
+    Calibration,
+    dice_fit,
+    fit_per_structure,
+    flag_case,
+    named_volumes,
+    structure_quality,
+    triage_metrics,
+)
 from .cases import CalibrationCase, CaseNumbers, case_numbers
 from .fit_second_stage import AddedStage, own_chance
 from .fit_structure_lines import DrawnCounts, FittedLines, expected_errors, fit_structure_lines, structure_classes
@@ -80,6 +98,7 @@ def refit(
     cases: Sequence[CaseSummary],
     lines: FittedLines | None = None,
     added: AddedStage | None = None,
+    totals: Sequence[Total] = (),
 ) -> Calibration:
     """Take from the new cases what predicts better than the model's own calibration, and keep the rest.
 
@@ -89,12 +108,13 @@ def refit(
         lines: by structure, of these cases.
         added: second stage of these cases; where it helps, their errors are counted by its error probability, and no
             lines are needed.
+        totals: of the model.
     """
     stage = added.fitted.stage if added is not None and added.helps else None
     better = lines is not None and lines.helps and stage is None
     own = CaseLevelCalibration.from_json(calibration)
-    numbers, about_numbers = _per_structure(cases, own, labels)
-    changed = better or stage is not None or numbers.intervals != own.intervals
+    numbers, about_numbers = _case_level(cases, own, labels, totals)
+    changed = better or stage is not None or numbers != own
     result: dict[str, Any] = {**calibration, **numbers.to_json()}
     quality = structure_quality([case.numbers for case in cases], labels)
     result[QUALITY] = {**calibration.get(QUALITY, {}), **quality}  # that of a structure without a label stays
@@ -148,73 +168,121 @@ def _about_lines(
     return f"Error probability: {what}; {measured}{factor}{left}."
 
 
-def _held(cases: Sequence[CaseSummary], index: int, interval: VolumeInterval) -> list[bool]:
-    """Return which true volumes an interval holds."""
-    found = []
-    for case in cases:
-        expected, ambiguous, true = case.numbers.volumes_mm3(index)
-        _, low, high = interval(expected, ambiguous, case.numbers.segmented_mm3(index))
-        found.append(low <= true <= high)
-    return found
+def _bounds(interval: VolumeInterval, volumes: Volumes) -> np.ndarray:
+    """Return expected volume, lower and upper end of each case, (3, cases), in mm3."""
+    sizes = zip(volumes.expected.tolist(), volumes.ambiguous.tolist(), volumes.segmented.tolist(), strict=True)
+    return np.asarray([interval(*each) for each in sizes]).T
 
 
-def _moved(interval: VolumeInterval, cases: Sequence[CaseSummary], index: int) -> VolumeInterval | None:
+def _moved(interval: VolumeInterval, volumes: Volumes, patients: Sequence[str]) -> VolumeInterval | None:
     """Move an interval by what a few patients show, and widen it by Student's t; None for too few patients.
 
-    The logarithms of true over expected volumes are normal around that of the site. Their spread is the model's own,
-    as `SPREAD_WEIGHT` patients' worth, and that of the patients.
+    The logarithms of true over expected volumes are normal around that of the site.
     """
-    of: dict[str, list[tuple[float, float]]] = {}
-    for case in cases:
-        expected, ambiguous, true = case.numbers.volumes_mm3(index)
-        volume, low, high = interval(expected, ambiguous, case.numbers.segmented_mm3(index))
-        if min(true, volume) > 0:
-            of.setdefault(case.patient, []).append((np.log(true / volume), max(high / volume - 1, 1 - low / volume)))
-    if len(of) < error_counts.FACTOR_PATIENTS:
+    expected, low, high = _bounds(interval, volumes)
+    expected = np.where(expected > 0, expected, np.nan)
+    ratios = _of_patients(np.log(np.where(volumes.true > 0, volumes.true, np.nan) / expected), patients)
+    if len(ratios) < error_counts.FACTOR_PATIENTS:
         return None
-    ratios, halves = np.array([np.mean(pairs, 0) for pairs in of.values()]).T
-    half, count, weight = float(np.median(halves)), len(of), error_counts.SPREAD_WEIGHT
-    freedom, normal = weight + count - 1, float(student.ppf((1 + interval.level) / 2, np.inf))
-    variance = (weight * (half / normal) ** 2 + ((ratios - ratios.mean()) ** 2).sum()) / freedom
-    kept = error_counts.SITE_SPREAD**2 / (error_counts.SITE_SPREAD**2 + variance / count)
-    wanted = float(student.ppf((1 + interval.level) / 2, freedom) * np.sqrt(variance * (1 + kept / count)))
-    wanted = max(wanted, half) if count < NEVER_NARROWER else wanted
+    half = float(np.nanmedian(np.maximum(high / expected - 1, 1 - low / expected)))
+    variance, quantile = _spread(half, interval.level, ratios - ratios.mean())
+    kept = error_counts.SITE_SPREAD**2 / (error_counts.SITE_SPREAD**2 + variance / len(ratios))
+    wanted = quantile * float(np.sqrt(variance * (1 + kept / len(ratios))))
+    wanted = max(wanted, half) if len(ratios) < NEVER_NARROWER else wanted
     move = float(np.exp(kept * ratios.mean()))
-    return replace(interval, factor=interval.factor * move, half_width=interval.half_width * move * wanted / half)
+    width = interval.half_width * move * wanted / half
+    return replace(interval, factor=interval.factor * move, half_width=width, held=None, held_of=None)
 
 
-def _per_structure(
-    cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label]
+def _widened(interval: AsymmetryInterval, off: np.ndarray, patients: Sequence[str]) -> AsymmetryInterval | None:
+    """Fit the width of an asymmetry's interval to a few patients by Student's t; None for too few.
+
+    Args:
+        off: true minus drawn asymmetry of each case, in percentage points; NaN where there is none.
+    """
+    gaps = _of_patients(off, patients)
+    if len(gaps) < error_counts.FACTOR_PATIENTS:
+        return None
+    variance, quantile = _spread(interval.half_width, interval.level, gaps)
+    wanted = quantile * float(np.sqrt(variance))
+    wanted = max(wanted, interval.half_width) if len(gaps) < NEVER_NARROWER else wanted
+    return replace(interval, half_width=wanted, held=None, held_of=None)
+
+
+def _of_patients(values: np.ndarray, patients: Sequence[str]) -> np.ndarray:
+    """Mean of each patient, whose cases are alike; those without a value are left out."""
+    means = [values[its][np.isfinite(values[its])] for its in by_patient(patients).values()]
+    return np.array([each.mean() for each in means if each.size])
+
+
+def _spread(half: float, level: float, off: np.ndarray) -> tuple[float, float]:
+    """Variance between patients, and Student's quantile for its degrees of freedom.
+
+    The spread that the model's own half width tells counts as `SPREAD_WEIGHT` patients.
+    """
+    freedom = error_counts.SPREAD_WEIGHT + off.size - 1
+    own = half / float(student.ppf((1 + level) / 2, np.inf))
+    variance = (error_counts.SPREAD_WEIGHT * own**2 + float((off**2).sum())) / freedom
+    return variance, float(student.ppf((1 + level) / 2, freedom))
+
+
+def _case_level(
+    cases: Sequence[CaseSummary], own: CaseLevelCalibration, labels: Sequence[Label], totals: Sequence[Total]
 ) -> tuple[CaseLevelCalibration, list[str]]:
     """Intervals and predicted Dice: those of the new cases where these are enough; of a few, moved intervals."""
-    names = [case.patient for case in cases]
-    groups, off, moved = by_patient(names), "", dict[int, VolumeInterval]()
-    for index, label in enumerate(labels[1:], 1):
-        interval = own.intervals.get(label.value)
-        if interval is None or any(np.isnan(case.numbers.true[index]) for case in cases):
-            continue
-        inside = _held(cases, index, interval)
-        # The cases of a patient are alike, so it counts once, by the share of its volumes.
-        held = sum(sum(inside[n] for n in its) / len(its) for its in groups.values())
-        if held_too_rarely(held, len(groups), interval.level):
-            off += f"; the model's own held {sum(inside)} of {len(cases)} volumes of {label.name}"
-        moved |= {label.value: found} if (found := _moved(interval, cases, index)) is not None else {}
-    if len(groups) < LEAST_INTERVAL_PATIENTS:
-        few = _too_few(len(groups), "patients", LEAST_INTERVAL_PATIENTS)
-        what = f"moved and widened for {_called(moved, labels)}" if moved else KEPT
-        told = [f"Volume intervals: {what}; {few}{off}.", f"Predicted Dice: {KEPT}; {few}."]
-        return CaseLevelCalibration({**own.intervals, **moved}, own.dice), told
-    fitted = fit_per_structure([case.numbers for case in cases], labels, names)
-    dice = _better_dice(cases, own, fitted, labels)
-    told = [
-        f"{what}: {REPLACED} on {len(cases)} cases for {_called(new, labels)}{reason}."
-        for what, new, reason in (("Volume intervals", fitted.intervals, off), ("Predicted Dice", dice, ""))
-    ]
-    return CaseLevelCalibration({**own.intervals, **fitted.intervals}, {**own.dice, **dice}), told
+    patients, numbers = [case.patient for case in cases], [case.numbers for case in cases]
+    every = named_volumes(numbers, labels, totals)
+    volumes = {name: each for name, each in every.items() if not np.isnan(each.true).any()}
+    volumes |= {name: volumes[total.name] for total in totals for name in own.totals
+                if name not in volumes and total.name in volumes and without_side(name) == total.name}  # fmt: skip
+    few = len(set(patients)) < LEAST_INTERVAL_PATIENTS
+
+    def refitted(name: str, interval: VolumeInterval) -> VolumeInterval:
+        found = _moved(interval, volumes[name], patients) if few else fit_volume_interval(volumes[name], patients)
+        return found or interval
+
+    def widened(name: str, interval: AsymmetryInterval) -> AsymmetryInterval:
+        one, other = (volumes[side] for side in side_pairs(volumes)[name])
+        drawn, true = asymmetry(one.segmented, other.segmented), asymmetry(one.true, other.true)
+        found = _widened(interval, true - drawn, patients) if few else fit_asymmetry(drawn, true, patients)
+        return found or interval
+
+    fitted = fit_per_structure(numbers, labels, patients)
+    known = {label.value: label.name for label in labels[1:] if label.name in volumes}
+    intervals = {value: refitted(known[value], each) for value, each in own.intervals.items() if value in known}
+    found = CaseLevelCalibration(
+        {**own.intervals, **({} if few else fitted.intervals), **intervals},
+        {**own.dice, **({} if few else _better_dice(cases, own, fitted, labels))},
+        {**own.totals, **{name: refitted(name, each) for name, each in own.totals.items() if name in volumes}},
+        {name: widened(name, each) if name in side_pairs(volumes) else each for name, each in own.asymmetries.items()},
+    )
+    why = "".join(
+        _held_too_rarely(own.intervals[value], volumes[name], patients, name)
+        for value, name in known.items()
+        if value in own.intervals
+    )
+    lacking = f"; {_too_few(len(set(patients)), 'patients', LEAST_INTERVAL_PATIENTS)}" if few else ""
+    told = []
+    for what, before, after, reason in (
+        ("Volume intervals", own.intervals, found.intervals, why),
+        ("Predicted Dice", own.dice, found.dice, ""),
+    ):
+        new = [label.name for label in labels if after.get(label.value) != before.get(label.value)]
+        done = f"{'moved and widened' if few else REPLACED} for {', '.join(new)}" if new else KEPT
+        told.append(f"{what}: {done}{lacking}{reason}.")
+    return found, told
 
 
-def _called(values: Container[int], labels: Sequence[Label]) -> str:
-    return ", ".join(label.name for label in labels[1:] if label.value in values) or "none"
+def _held_too_rarely(interval: VolumeInterval, volumes: Volumes, patients: Sequence[str], name: str) -> str:
+    """Say that an interval held fewer true volumes than it would by chance; "" if it did not."""
+    _, low, high = _bounds(interval, volumes)
+    inside = (low <= volumes.true) & (volumes.true <= high)
+    groups = by_patient(patients)
+    # The cases of a patient are alike, so it counts once, by the share of its volumes.
+    held = float(sum(inside[its].mean() for its in groups.values()))
+    if not held_too_rarely(held, len(groups), interval.level):
+        return ""
+    return f"; the model's own held {inside.sum()} of {inside.size} volumes of {name}"
 
 
 def _better_dice(
