@@ -91,13 +91,14 @@ def with_totals(bundle: Bundle, own: PredictedCases, totals: Sequence[Total], ar
     """
     assert bundle.calibration is not None
     sides = sides_of(bundle)
-    blocks = total_blocks(own, bundle.labels, totals, sides)
+    bundle = replace(bundle, totals=tuple(totals))
+    blocks = total_blocks(own, bundle)
     if are_sides:
         heads, wholes = all_sides(bundle.labels, sides), all_totals(totals, bundle.labels, sides)
-        of_both = total_blocks(joined_sides(own), heads, wholes)
+        of_both = total_blocks(joined_sides(own), replace(bundle, labels=heads, totals=wholes, placement=None))
         blocks[TOTALS] = {**of_both[TOTALS], **blocks[TOTALS]}  # a side's own is fitted on all cases
         blocks[ASYMMETRIES] = of_both[ASYMMETRIES]
-    return replace(bundle, totals=tuple(totals), calibration=fitted_now({**bundle.calibration, **blocks}))
+    return replace(bundle, calibration=fitted_now({**bundle.calibration, **blocks}))
 
 
 def with_held(bundle: Bundle, own: PredictedCases, are_sides: bool = False) -> Bundle:

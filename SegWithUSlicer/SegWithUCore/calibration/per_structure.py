@@ -9,6 +9,7 @@ structures together. Cases that cross-validation models predicted tell about the
 and nothing about the mean of this one.
 """
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -115,6 +116,8 @@ class VolumeInterval:
             smaller one.
         held, held_of: in so many of so many real cases it held the true volume, measured after it was fitted; None
             where nobody has measured.
+        unseen: half width, in shares of the volume, that is added in quadrature for what the calibration cases cannot
+            show, such as the rules by which others draw.
     """
 
     factor: float
@@ -125,6 +128,7 @@ class VolumeInterval:
     least_mm3: float = 0.0
     held: int | None = None
     held_of: int | None = None
+    unseen: float = 0.0
 
     def __call__(self, expected_mm3: float, ambiguous_mm3: float, segmented_mm3: float) -> tuple[float, float, float]:
         """Return the expected volume, and the lower and upper end of its interval, in mm3.
@@ -137,12 +141,12 @@ class VolumeInterval:
         plain = self.of == SEGMENTED
         volume = self.factor * (segmented_mm3 if plain else expected_mm3)
         unit = max(segmented_mm3, self.least_mm3) if plain else max(ambiguous_mm3, SMALLEST_SCALE_MM3)
-        half = self.half_width * unit
+        half = math.hypot(self.half_width * unit, self.unseen * volume)
         return volume, max(0.0, volume - half), volume + half
 
     def to_json(self) -> dict[str, Any]:
         """For the calibration block of a bundle; what is plain is left out."""
-        plain = {"of": AMBIGUOUS, "least_mm3": 0.0, "held": None, "held_of": None}
+        plain = {"of": AMBIGUOUS, "least_mm3": 0.0, "held": None, "held_of": None, "unseen": 0.0}
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
 

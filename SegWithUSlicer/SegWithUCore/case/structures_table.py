@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..calibration.held import held_text
 from ..util.csv_files import write_csv
 from ..util.errors import InputError
 from .case_file import naming_case, read_case
@@ -18,15 +19,13 @@ COLUMNS = (
 )
 # Keys of `case.json` beside the structures; cases of earlier versions have neither.
 WHOLES = ("totals", "asymmetries")
-# Share of real cases that an interval must have held for its level to be named.
-LEAST_HELD = 0.8
 
 
 def table_entries(case: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what every table of a case has a row for: structures, then totals, then asymmetries.
 
-    Each has a `name` and the keys of its entry in `case.json`, with `held_text`, and `percent`: of a volume in percent
-    of the model's denominator, where that is there, else the asymmetry.
+    Each has a `name` and the keys of its entry in `case.json`, with `held_text` (empty without an interval) and
+    `percent`: of a volume in percent of the model's denominator, where that is there, else the asymmetry.
 
     Args:
         case: the content of its `case.json`.
@@ -37,23 +36,11 @@ def table_entries(case: Mapping[str, Any]) -> list[dict[str, Any]]:
     whole = next((float(entry["volume_mm3"]) for entry in volumes if entry.get("is_denominator")), 0.0)
     found = [{**each, "percent": 100 * each["volume_mm3"] / whole if whole else None} for each in volumes]
     found += [{**each, "name": f"asymmetry of {each['name']}"} for each in asymmetries]
-    return [{**each, "held_text": held_text(each)} for each in found]
-
-
-def held_text(entry: Mapping[str, Any]) -> str:
-    """Say how far an interval can be relied on: how often it held in real cases, else how many it was fitted on.
-
-    Empty where there is no interval. Its level is named only where it held in `LEAST_HELD` of the real cases.
-
-    Args:
-        entry: of a structure, total or asymmetry.
-    """
-    if not (entry.get("expected_interval_mm3") or entry.get("interval_percent")):
-        return ""
-    if not (of := entry.get("held_of")):
-        cases = entry.get("calibration_cases")
-        return f"90 %, from {cases} calibration cases" if cases else "90 %"
-    return f"{'90 %, ' if entry['held'] >= LEAST_HELD * of else ''}held in {entry['held']} of {of} real cases"
+    for each in found:
+        has_interval = each.get("expected_interval_mm3") or each.get("interval_percent")
+        behind = (each.get(name) for name in ("held", "held_of", "calibration_cases"))
+        each["held_text"] = held_text(*behind) if has_interval else ""
+    return found
 
 
 def structure_rows(case: Mapping[str, Any]) -> list[list[Any]]:

@@ -16,7 +16,7 @@ from .deviation import Deviation
 from .given_mask import GivenMask, MaskFile
 from .model import ModelIdentity
 from .settings import DEFAULTS, RunSettings
-from .structures import StructureMetrics, TotalMetrics
+from .structures import StructureMetrics
 from .uncertainty_maps import VoxelMaps
 
 
@@ -129,8 +129,7 @@ class CaseResult:
         labels: of the segmentation; of a model of several sides those of each, of a mask its own.
         assessed: the part of the image that was segmented.
         regions: to review; None without fitted calibration.
-        totals: metrics of the model's totals; none of a mask.
-        asymmetries: of what both sides have, as `case.json` holds them.
+        totals, asymmetries: of the model's segmentation (`structures.whole_metrics`); none of a mask.
         warnings: what the user should know, the most important first.
         placed: where boxes were placed; None where none had to be.
         mask: the segmentation where it was made elsewhere; the maps hold the part of it that was assessed.
@@ -143,7 +142,7 @@ class CaseResult:
     labels: tuple[Label, ...]
     assessed: AssessedBox
     regions: FoundRegions | None = None
-    totals: Sequence[TotalMetrics] = ()
+    totals: Sequence[Mapping[str, Any]] = ()
     asymmetries: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[Deviation] = ()
     placed: PlacedIn | None = None

@@ -180,7 +180,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         "engine": dict(model.engine),
         "ood": {"warnings": [warning.to_json() for warning in result.warnings]},
         "structures": [structure.to_json() for structure in result.assessed.structures],
-        TOTALS: [total.to_json() for total in result.totals],
+        TOTALS: list(result.totals),
         ASYMMETRIES: list(result.asymmetries),
         "maps": {name: _map_facts(result, name, ranges[name]) for name in map_planes(result.maps)},
         "regions": None if result.regions is None else result.regions.summary(RegionSettings()),

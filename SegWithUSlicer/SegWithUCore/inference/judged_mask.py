@@ -7,8 +7,9 @@ mask has the runner-up of two classes. The mask replaces the model's segmentatio
 reads case folders works unchanged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -23,18 +24,19 @@ from .case_result import AssessedBox
 from .deviation import JUDGED_KIND, NOTE, WARNING, Deviation, by_importance
 from .given_mask import GivenMask, listed
 from .mask_agreement import structure_findings
-from .structures import StructureMetrics, TotalMetrics, class_sums
+from .structures import StructureMetrics, class_sums
 
 MUCH_WRONG = 1.5
 """Expected wrong volume of a mask over that of the model's own segmentation above which the case is to be looked at."""
 LEAST_SHARE = 0.0005
 """Of a mask; less of it outside of where the model looked is a note, as it reads 0.0 %."""
+_BEHIND = ("expected_interval_mm3", "calibration_cases", "held", "held_of")
 _OF_MODEL = ("volume", "predicted Dice", EMPTY_KIND)
 """Warnings about the segmentation of the model, which is not the one that is shown."""
 
 
 def judged(
-    found: AssessedBox, mask: GivenMask, bundle: Bundle, grid: VoxelGrid, totals: Sequence[TotalMetrics] = ()
+    found: AssessedBox, mask: GivenMask, bundle: Bundle, grid: VoxelGrid, totals: Sequence[Mapping[str, Any]] = ()
 ) -> AssessedBox:
     """Put a mask in the place of the segmentation of the model that judges it.
 
@@ -75,7 +77,7 @@ def judged(
 
 
 def _structures(
-    found: AssessedBox, mask: GivenMask, whole: np.ndarray, voxel_mm3: float, totals: Sequence[TotalMetrics]
+    found: AssessedBox, mask: GivenMask, whole: np.ndarray, voxel_mm3: float, totals: Sequence[Mapping[str, Any]]
 ) -> list[StructureMetrics]:
     """Metrics of the mask's labels; the expected volume is the model's, with the interval of a structure or total.
 
@@ -94,8 +96,10 @@ def _structures(
         members = [metrics for metrics, own in zip(found.structures, mask.label_of, strict=True) if own == index]
         voxels = int(whole[index] if index else seen[index])
         values = {metrics.label.value for metrics in members}
-        alone = members[0] if len(members) == 1 else next((t for t in totals if set(t.total.of) == values), None)
-        known = [metrics.expected_volume_mm3 for metrics in ([alone] if alone else members)]
+        wholes: Sequence[Mapping[str, Any]] = [metrics.to_json() for metrics in members]
+        if len(members) > 1:
+            wholes = [total for total in totals if set(total["of"]) == values] or wholes
+        known = [whole.get("expected_volume_mm3") for whole in wholes]
         volume = None if None in known or not known else float(sum(known))  # type: ignore[arg-type]
         dice = None
         if volume is not None and index and volume + seen[index]:
@@ -103,9 +107,7 @@ def _structures(
         structures.append(StructureMetrics(
             label, voxels, voxels * voxel_mm3, volume, float(wrong[index]) * voxel_mm3,
             int(uncertain[index]) / max(int(seen[index]), 1), int(uncertain[index]) * voxel_mm3,
-            alone.expected_interval_mm3 if alone else None, dice_estimate=dice,
-            calibration_cases=alone.calibration_cases if alone else None,
-            held=alone.held if alone else None, held_of=alone.held_of if alone else None,
+            dice_estimate=dice, **{key: wholes[0].get(key) for key in _BEHIND if len(wholes) == 1},
         ))  # fmt: skip
     return structures
 

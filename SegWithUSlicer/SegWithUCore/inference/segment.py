@@ -38,13 +38,10 @@ from .passes import Look, further_looks, look_again
 from .placed_case import NotPlacedError, PlacedBoxes, all_sides, all_totals
 from .preprocessing import assessed_box, network_input
 from .structures import (
-    NOT_FITTED,
-    CaseLevelCalibration,
-    asymmetry_metrics,
     empty_structures,
     structure_deviations,
     structure_metrics,
-    total_metrics,
+    whole_metrics,
 )
 from .uncertainty_maps import VoxelMaps, maps_by_slabs, regions_of_maps
 
@@ -120,8 +117,8 @@ def compute_case(
         box, placed = boxes.assessed(run, model.bundle.labels, progress)
     totals = all_totals(model.bundle.totals, model.bundle.labels, sides)
     voxel_mm3 = float(np.prod(box.world.spacing))
-    found = total_metrics(box.structures, box.maps.sums, totals, voxel_mm3, model.case_level)
-    result = CaseResult(job, model.identity, given.source, labels, box, totals=found, placed=placed, mask=mask)
+    wholes = whole_metrics(box.structures, box.maps.sums, totals, voxel_mm3, model.case_level)
+    result = CaseResult(job, model.identity, given.source, labels, box, None, *wholes, placed=placed, mask=mask)
     return _assemble(result, given, progress)
 
 
@@ -256,10 +253,9 @@ def _assemble(result: CaseResult, given: _Given, progress: Progress) -> CaseResu
         NotEnoughMemoryError: there are too many uncertain voxels.
     """
     box, labels, bundle, grid = result.assessed, result.labels, result.model.bundle, given.source.grid
-    totals, fitted = result.totals, CaseLevelCalibration.from_json(bundle.calibration)
     if result.mask is not None:
-        box = judged(box, result.mask, replace(bundle, labels=labels), grid, totals)
-        labels, totals, fitted = result.mask.labels, (), NOT_FITTED
+        box = judged(box, result.mask, replace(bundle, labels=labels), grid, result.totals)
+        labels, result = result.mask.labels, replace(result, totals=(), asymmetries=())
     began = time.perf_counter()
     progress("finding regions", WINDOWS[1])
     memory_prediction.check_regions_fit(box.maps.error_probability, result.job.files[0], bundle)
@@ -273,8 +269,6 @@ def _assemble(result: CaseResult, given: _Given, progress: Progress) -> CaseResu
         assessed=box,
         labels=labels,
         regions=regions,
-        totals=totals,
-        asymmetries=asymmetry_metrics(box.structures, totals, fitted),
         warnings=by_importance(warnings),
         timings_s=seconds,
         peak_memory_mb=memory_prediction.peak_memory_mb(),

@@ -112,78 +112,44 @@ class StructureMetrics:
         return {**self.label.to_json(), **metrics}
 
 
-@dataclass(frozen=True)
-class TotalMetrics:
-    """Volume of a total; what is named as in `StructureMetrics` is as there."""
-
-    total: Total
-    volume_mm3: float
-    expected_volume_mm3: float | None = None
-    expected_interval_mm3: tuple[float, float] | None = None
-    calibration_cases: int | None = None
-    held: int | None = None
-    held_of: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """For `case.json`: the fields of the total and the metrics side by side; tuples become lists there."""
-        metrics = asdict(self)
-        return {**metrics.pop("total"), **metrics}
-
-
 NOT_FITTED = CaseLevelCalibration()
 
 
-def total_metrics(
+def whole_metrics(
     structures: Sequence[StructureMetrics],
     sums: ProbabilitySums,
     totals: Sequence[Total],
     voxel_mm3: float,
     calibration: CaseLevelCalibration = NOT_FITTED,
-) -> list[TotalMetrics]:
-    """Metrics of each total: of sums over its members, by what was fitted on such sums.
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return totals, and the asymmetries of all that both sides have, as `case.json` holds them.
+
+    A total is measured on sums over its members, by what was fitted on such sums; its keys are those of a structure.
+    An asymmetry is left minus right volume in percent of their mean; both sides empty have none. Intervals are there
+    where one is fitted and all members were assessed.
 
     Args:
         structures: metrics, background first.
         sums: of the same classes.
         voxel_mm3: volume of one voxel.
     """
-    index, found = {metrics.label.value: number for number, metrics in enumerate(structures)}, list[TotalMetrics]()
+    index, found = {metrics.label.value: number for number, metrics in enumerate(structures)}, list[dict[str, Any]]()
     for total in totals:
-        members, further = [index[value] for value in total.of], dict[str, Any]()
-        volume = sum(structures[number].volume_mm3 for number in members)
+        members = [index[value] for value in total.of]
+        entry = {**asdict(total), "volume_mm3": sum(structures[number].volume_mm3 for number in members)}
         if all(structures[number].expected_volume_mm3 is not None for number in members):
             expected, ambiguous = (float(each[members].sum()) * voxel_mm3 for each in (sums.expected, sums.ambiguous))
-            further = _volume_metrics(calibration.totals.get(total.name), expected, ambiguous, volume)
-        found.append(TotalMetrics(total, volume, **further))
-    return found
-
-
-def asymmetry_metrics(
-    structures: Sequence[StructureMetrics],
-    totals: Sequence[TotalMetrics],
-    calibration: CaseLevelCalibration = NOT_FITTED,
-) -> list[dict[str, Any]]:
-    """Asymmetry of all that both sides have, for `case.json`: left minus right volume, in percent of their mean.
-
-    It has an interval where one is fitted and both sides were assessed; both sides empty have no asymmetry.
-
-    Args:
-        structures: metrics, background first.
-    """
-    by_name: dict[str, StructureMetrics | TotalMetrics] = {each.label.name: each for each in structures[1:]}
-    by_name |= {each.total.name: each for each in totals}
-    found = list[dict[str, Any]]()
-    for name, pair in side_pairs(by_name).items():
-        left, right = (by_name[side] for side in pair)
-        percent, fitted = float(asymmetry(left.volume_mm3, right.volume_mm3)), calibration.asymmetries.get(name)
-        if np.isnan(percent):
-            continue
-        entry: dict[str, Any] = {"name": name, "percent": percent, "interval_percent": None}
-        if fitted is not None and None not in (left.expected_volume_mm3, right.expected_volume_mm3):
-            ends = [percent - fitted.half_width, percent + fitted.half_width]
-            entry |= {"interval_percent": ends, **_behind(fitted)}
+            entry |= _volume_metrics(calibration.totals.get(total.name), expected, ambiguous, entry["volume_mm3"])
         found.append(entry)
-    return found
+    by_name, asymmetries = {each["name"]: each for each in (*map(StructureMetrics.to_json, structures), *found)}, []
+    for name, pair in side_pairs(by_name).items():
+        sides, fitted = [by_name[side] for side in pair], calibration.asymmetries.get(name)
+        percent = float(asymmetry(*(side["volume_mm3"] for side in sides)))
+        known = {} if fitted is None or any(side.get("expected_volume_mm3") is None for side in sides) else {
+            "interval_percent": [percent - fitted.half_width, percent + fitted.half_width], **_behind(fitted)
+        }  # fmt: skip
+        asymmetries += [{"name": name, "percent": percent, **known}] if np.isfinite(percent) else []
+    return found, asymmetries
 
 
 def structure_metrics(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..calibration.held import names_level
 from ..network.specs import HEAD_TEXT, HeadText
 from .bundle import CARD_FILE, FITTED_BY, Bundle, write_bundle_json
 from .quality import away_markdown, model_warnings, site_command, site_message, weaknesses
@@ -42,6 +43,7 @@ def model_card(bundle: Bundle) -> str:
     by_title = {entry["title"]: entry for entry in metrics.get("table", ()) if entry["cases"]}
     numbers = [calibration.get(block) or {} for block in ("volume_interval", "predicted_dice")]
     structures = [(label.name, *(block.get(str(label.value)) for block in numbers)) for label in bundle.labels[1:]]
+    structures += [(name, interval, None) for name, interval in (calibration.get("totals") or {}).items()]
     template = Path(__file__).with_name("model_card.md.jinja").read_text(encoding="utf-8")
     environment = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)
     return environment.from_string(template).render(
@@ -72,6 +74,7 @@ def model_card(bundle: Bundle) -> str:
         ratio=(metrics.get("comparisons") or {}).get("wrong voxels, expected / true"),
         structures=[row for row in structures if row[1] or row[2]],
         flags=calibration.get("flags"),
+        names_level=names_level,
     )
 
 

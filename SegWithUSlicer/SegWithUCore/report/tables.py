@@ -28,11 +28,14 @@ def structures_table(case: Mapping[str, Any]) -> ReportTable:
 
     What lies outside all structures and the sum follow, so that the figures add up to those of the whole case.
     """
-    rows, entries, empty = list[list[str]](), table_entries(case), [""] * (len(CELLS) - 1)
-    for entry in entries:
-        is_structure = "value" in entry
-        shown = [cell(entry) if is_structure or title in OF_ALL else "" for title, cell in CELLS.items()]
-        rows.append([str(entry["name"]), *shown])
+    entries, empty = table_entries(case), [""] * (len(CELLS) - 1)
+    rows = [
+        [
+            str(each["name"]),
+            *(cell(each) if "value" in each or title in OF_ALL else "" for title, cell in CELLS.items()),
+        ]
+        for each in entries
+    ]
     outside = [entry for entry in case["structures"] if int(entry["value"]) == 0]
     wrong = [float(entry["expected_wrong_mm3"]) for entry in case["structures"]
              if entry.get("expected_wrong_mm3") is not None]  # fmt: skip

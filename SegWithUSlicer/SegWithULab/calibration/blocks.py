@@ -22,7 +22,7 @@ from SegWithUCore.calibration.per_structure import (
 )
 from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.structures import ASYMMETRIES, TOTALS, CaseLevelCalibration
-from SegWithUCore.models.bundle import WHOLE
+from SegWithUCore.models.bundle import WHOLE, Bundle
 from SegWithUCore.models.input_spec import Label, Total, side_pairs
 from SegWithUCore.models.quality import QUALITY, measured_quality
 from SegWithUCore.review.flags import FIGURE_DIGITS, finite_share
@@ -119,19 +119,19 @@ def named_volumes(cases: Sequence[CaseNumbers], labels: Sequence[Label], totals:
     return {name: summed_volumes(cases, [index[value] for value in of]) for name, of in members.items()}
 
 
-def total_blocks(
-    own: PredictedCases, labels: Sequence[Label], totals: Sequence[Total], sides: Sequence[str] = ()
-) -> dict[str, Any]:
+def total_blocks(own: PredictedCases, bundle: Bundle) -> dict[str, Any]:
     """Fit the blocks "totals" and "asymmetries" of a calibration, each on the quantity itself.
+
+    Of a model that places a box a side, each total has the interval of its one box on either side. What both sides have
+    together needs cases of both (`Testing/Benchmarks/totals.py`).
 
     Args:
         own: cases that the network itself predicts.
-        sides: of boxes that the model places: each total has the interval of its one box on either side. What both
-            sides have together needs cases of both (`Testing/Benchmarks/totals.py`).
     """
-    volumes = named_volumes(own.numbers, labels, totals)
+    volumes = named_volumes(own.numbers, bundle.labels, bundle.totals)
+    sides = [box.side for box in bundle.placement.boxes] if bundle.placement else []
     found: dict[str, Any] = {TOTALS: {}, ASYMMETRIES: {}}
-    for total in totals:
+    for total in bundle.totals:
         interval = fit_volume_interval(volumes[total.name], own.patients)
         if interval is not None:
             names = [total.name, *(f"{side} {total.name}" for side in sides if side != WHOLE)]

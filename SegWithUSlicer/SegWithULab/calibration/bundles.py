@@ -167,9 +167,8 @@ def _calibrated(
     own = list(islice(every, len(cases)))
     found = fit(own, bundle.labels, folds=None if folds is None else partial(folds, bundle), validation=every)
     progress("fitting", 1.0)
-    sides = [box.side for box in bundle.placement.boxes] if bundle.placement else []
     assert found.own is not None
-    block = written_block(found, bundle, work) | total_blocks(found.own, bundle.labels, bundle.totals, sides)
+    block = written_block(found, bundle, work) | total_blocks(found.own, bundle)
     made = write_description(replace(bundle, calibration=block, display=found.display), work)
     harm = fit_harm(replace(made, folder=work), cases, engine, progress)
     if harm is not None:

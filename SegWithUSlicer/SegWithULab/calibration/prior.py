@@ -179,19 +179,21 @@ def _moved(interval: VolumeInterval, volumes: Volumes, patients: Sequence[str]) 
 
     The logarithms of true over expected volumes are normal around that of the site.
     """
-    expected, low, high = _bounds(interval, volumes)
+    expected, _, high = _bounds(interval, volumes)
     expected = np.where(expected > 0, expected, np.nan)
     ratios = _of_patients(np.log(np.where(volumes.true > 0, volumes.true, np.nan) / expected), patients)
     if len(ratios) < error_counts.FACTOR_PATIENTS:
         return None
-    half = float(np.nanmedian(np.maximum(high / expected - 1, 1 - low / expected)))
+    half = float(np.nanmedian(high / expected - 1))
+    core = replace(interval, unseen=0.0)  # what others draw is seen now
+    own = float(np.nanmedian(_bounds(core, volumes)[2] / expected - 1))
     variance, quantile = _spread(half, interval.level, ratios - ratios.mean())
     kept = error_counts.SITE_SPREAD**2 / (error_counts.SITE_SPREAD**2 + variance / len(ratios))
     wanted = quantile * float(np.sqrt(variance * (1 + kept / len(ratios))))
     wanted = max(wanted, half) if len(ratios) < NEVER_NARROWER else wanted
     move = float(np.exp(kept * ratios.mean()))
-    width = interval.half_width * move * wanted / half
-    return replace(interval, factor=interval.factor * move, half_width=width, held=None, held_of=None)
+    width = interval.half_width * move * wanted / own
+    return replace(core, factor=interval.factor * move, half_width=width, held=None, held_of=None)
 
 
 def _widened(interval: AsymmetryInterval, off: np.ndarray, patients: Sequence[str]) -> AsymmetryInterval | None:

@@ -19,7 +19,7 @@ from SegWithUCore.calibration.per_structure import (
     fit_predicted_dice,
     fit_volume_interval,
 )
-from SegWithUCore.models.bundle import check_bundle, read_bundle
+from SegWithUCore.models.bundle import Bundle, check_bundle, read_bundle
 from SegWithUCore.models.input_spec import Label, Total
 from SegWithUCore.util.progress import silent
 from SegWithULab.calibration import blocks, cross_validation
@@ -204,6 +204,10 @@ class TestTotals:
     LABELS = (LABELS[0], Label(1, "left part", (9, 9, 9)), Label(2, "right part", (8, 8, 8)))
     TOTAL = Total("both parts", (1, 2))
 
+    def bundle(self, *totals: Total) -> Bundle:
+        """A model that places a box on either side."""
+        return replace(read_bundle(ROOT / "Resources" / "Models" / "hippocampus"), labels=self.LABELS, totals=totals)
+
     def cases(self, count: int, seed: int = 0) -> PredictedCases:
         """Sides whose volumes err together, by 10 %, and each by 1 % more; two cases a patient."""
         draw, found = np.random.default_rng(seed), PredictedCases()
@@ -219,7 +223,7 @@ class TestTotals:
 
     def test_a_total_is_fitted_on_the_sums_of_its_members(self) -> None:
         own = self.cases(40)
-        fitted = total_blocks(own, self.LABELS, [self.TOTAL], ["left", "right"])["totals"]
+        fitted = total_blocks(own, self.bundle(self.TOTAL))["totals"]
         assert set(fitted) == {"both parts", "left both parts", "right both parts"}
         found = VolumeInterval(**fitted["both parts"])
         rows = [(case.sums.expected, case.sums.ambiguous, case.predicted, case.true) for case in own.numbers]
@@ -236,7 +240,7 @@ class TestTotals:
 
     def test_an_asymmetry_holds_at_its_level_and_is_narrow_where_both_sides_err_alike(self) -> None:
         own, later = self.cases(60), self.cases(2000, 1)
-        found = AsymmetryInterval(**total_blocks(own, self.LABELS, [])["asymmetries"]["part"])
+        found = AsymmetryInterval(**total_blocks(own, self.bundle())["asymmetries"]["part"])
         sides = {kind: [2 * np.array([getattr(case, kind)[index] for case in later.numbers]) for index in (1, 2)]
                  for kind in ("predicted", "true")}  # fmt: skip
         drawn, true = (200 * (left - right) / (left + right) for left, right in sides.values())
@@ -248,7 +252,7 @@ class TestTotals:
         assert found.half_width < in_quadrature / 3
 
     def test_too_few_patients_have_no_asymmetry_interval_and_empty_sides_no_asymmetry(self) -> None:
-        assert total_blocks(self.cases(16), self.LABELS, [self.TOTAL]) == {"totals": {}, "asymmetries": {}}
+        assert total_blocks(self.cases(16), self.bundle(self.TOTAL)) == {"totals": {}, "asymmetries": {}}
         assert np.isnan(asymmetry(np.zeros(1), np.zeros(1))).all() and asymmetry(1.0, 0.0) == 200
 
     def test_two_cases_of_a_patient_become_the_sides_of_one(self) -> None:
@@ -266,8 +270,7 @@ class TestTotals:
         np.testing.assert_allclose(joined.numbers[0].sums.ambiguous, [one[0] + other[0], *one[1:], *other[1:]])
 
     def test_what_held_is_counted_of_every_interval_that_the_references_can_judge(self) -> None:
-        bundle = read_bundle(ROOT / "Resources" / "Models" / "hippocampus")
-        plain, own = replace(bundle, labels=self.LABELS, placement=None), self.cases(40)
+        plain, own = replace(self.bundle(), placement=None), self.cases(40)
         fitted = totals.with_totals(plain, own, [self.TOTAL])
         assert fitted.calibration is not None and plain.calibration is not None
         kept = {key: value for key, value in fitted.calibration.items() if key in plain.calibration}
