@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from SegWithUCore.inference.engines import TORCH
 from SegWithUCore.inference.lost_calibration import HARM
+from SegWithUCore.inference.structures import TOTALS
 from SegWithUCore.models import bundle as bundle_format
 from SegWithUCore.models.bundle import Bundle, Graphs, check_bundle, fitted_now, write_bundle_json
 from SegWithUCore.models.bundle_files import verify_weights, weights_path
@@ -33,6 +34,9 @@ from .fit import fit
 if TYPE_CHECKING:
     from ..training.run_folder import RunFolder
 
+UNSEEN = 0.2
+"""Half width, in shares of a volume, for what synthesised images cannot show: that of nine in ten references whose
+volumes, drawn by other rules, spread by 12 %."""
 Folds = Callable[[Bundle, float], PredictedCases]
 """Predicts training cases with cross-validation models, given the bundle without calibration and its scale."""
 
@@ -169,6 +173,9 @@ def _calibrated(
     progress("fitting", 1.0)
     assert found.own is not None
     block = written_block(found, bundle, work) | total_blocks(found.own, bundle)
+    if all(case.is_synthesised for case in cases):
+        for name in ("volume_interval", TOTALS):
+            block[name] = {key: {**each, "unseen": UNSEEN} for key, each in block[name].items()}
     made = write_description(replace(bundle, calibration=block, display=found.display), work)
     harm = fit_harm(replace(made, folder=work), cases, engine, progress)
     if harm is not None:

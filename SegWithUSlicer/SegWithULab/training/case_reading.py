@@ -36,6 +36,10 @@ SEGMENTATION_SUFFIX = ".seg.nrrd"
 """Of a segmentation that Slicer saved; it may cover a part of the image's grid."""
 
 
+SYNTHESISED = "synthesised"
+"""Role of images that were made from label maps."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One case on disk.
@@ -47,6 +51,7 @@ class Case:
         patient: patient ID from the split table, None if not given.
         labels: structures of the model by the label of the reference that stands for them (`MaskFile.names`); empty
             where labels have the model's values.
+        is_synthesised: its image was made from the reference (`segwithu synthesise`).
     """
 
     name: str
@@ -54,6 +59,7 @@ class Case:
     reference: Path
     patient: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    is_synthesised: bool = False
 
     @property
     def group(self) -> str:

@@ -25,7 +25,7 @@ from SegWithUCore.util.folder_entries import EntryKind, entry_kind
 from SegWithUCore.util.input_files import path_problem, plain_name, regular_file
 from SegWithUCore.util.strict_json import shown
 
-from .case_reading import SEGMENTATION_SUFFIX, ReadCase, case_hash, class_indices, read_case
+from .case_reading import SEGMENTATION_SUFFIX, SYNTHESISED, ReadCase, case_hash, class_indices, read_case
 from .case_reading import Case as Case
 from .recipe import Recipe
 
@@ -127,7 +127,7 @@ def find_cases(source: str, label_maps: bool = False) -> list[Case]:
     if path.is_file():
         return [
             _case(None if label_maps else _folder(path, row, "images"), _folder(path, row, "labels"), row["case"],
-                  numbered, row.get("patient") or None)
+                  numbered, row.get("patient") or None, row["role"] == SYNTHESISED)
             for row in _chosen(path, role)
         ]  # fmt: skip
     if not path.is_dir():
@@ -228,7 +228,14 @@ def _chosen(table: Path, role: str) -> list[dict[str, str]]:
     return [row for row in rows if row["role"] in wanted]
 
 
-def _case(images: Path | None, labels: Path, name: str, numbered: Numbered, patient: str | None = None) -> Case:
+def _case(
+    images: Path | None,
+    labels: Path,
+    name: str,
+    numbered: Numbered,
+    patient: str | None = None,
+    is_synthesised: bool = False,
+) -> Case:
     channels = () if images is None else _channels(images, name, numbered)
     reference = _files(labels, name, (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES))
     if not reference:
@@ -236,7 +243,7 @@ def _case(images: Path | None, labels: Path, name: str, numbered: Numbered, pati
     if any(path.samefile(reference[0]) for path in channels):
         problem = f"{reference[0]} is given as image and as reference of case {name}"
         raise InputError(f"{problem}: correct the columns images and labels.", "image-as-reference")
-    return Case(name, channels or (reference[0],), reference[0], patient)
+    return Case(name, channels or (reference[0],), reference[0], patient, is_synthesised=is_synthesised)
 
 
 def _by_prefix(folder: Path) -> dict[str, list[Path]]:

@@ -27,7 +27,7 @@ from SegWithUCore.util.csv_files import write_csv
 from SegWithUCore.util.errors import InputError, naming
 from SegWithUCore.util.progress import Progress, silent
 
-from .case_reading import Case, ReadCase, read_case
+from .case_reading import SYNTHESISED, Case, ReadCase, read_case
 from .dataset import Growth, LabelMap, PreparedCase, left_right_axis
 from .recipe import GrownLabels, Recipe, Synthesis
 
@@ -240,7 +240,7 @@ def write_images(
         for part, image in (("images", made.images[0]), ("labels", made.reference)):
             (folder / part).mkdir(exist_ok=True)
             write_image_planes(folder / part / f"{name}.nii.gz", image)
-        rows.append([name, "synthesised", case.group])
+        rows.append([name, SYNTHESISED, case.group])
         progress("drawing images", len(rows) / (len(cases) * count), name)
     write_csv(folder / "split.csv", ["case", "role", "patient"], rows)
 
