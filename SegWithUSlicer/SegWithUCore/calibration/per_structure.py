@@ -300,9 +300,9 @@ class PredictedDice:
         lowest: prediction among the calibration cases.
         error, error_of_mean: mean absolute error on calibration cases, each predicted without its patient; those of
             other networks count by weight.
-        difference_low, difference_high: 95 % interval, over patients, of the difference of the two; of all structures
-            that were judged together. Where the line is no better on the cases of the network itself, it is of these
-            alone.
+        difference_low, difference_high: 95 % interval, over patients, of the difference of the two: of the structure
+            alone or, if that tells less of a gain, of all structures that were judged together. Where the lines are
+            no better on the cases of the network itself, the latter is of these alone.
         cases: number of calibration cases that have the structure, predicted by the network itself.
         cross_validated_cases: the same of other networks.
         shrinkage: how much of the slope was kept, 0 (the mean alone) to 1.
@@ -394,6 +394,8 @@ def fit_predicted_dice(
     for key, (x, y) in pairs.items():
         centre, mean = centres[key, None]
         known, intercept = np.isfinite(x * y), mean - kept * slope * centre
+        alone = _gain({key: errors[key]}, {key: mean_errors[key]}, names, weight)
+        shown = max(gain, alone, key=lambda each: each.high)
         lines[key] = PredictedDice(
             intercept=intercept,
             slope=kept * slope,
@@ -401,8 +403,8 @@ def fit_predicted_dice(
             lowest=float(np.clip(intercept + kept * slope * x[known & own], 0, 1).min()),
             error=_mean_of(errors[key], weight),
             error_of_mean=_mean_of(mean_errors[key], weight),
-            difference_low=gain.low,
-            difference_high=gain.high,
+            difference_low=shown.low,
+            difference_high=shown.high,
             cases=int((known & own).sum()),
             shrinkage=kept,
             structures=len(pairs),
