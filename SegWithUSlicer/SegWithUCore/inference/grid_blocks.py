@@ -6,7 +6,7 @@ What needs a neighbourhood of each voxel asks for a halo, and works block by blo
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -265,16 +265,20 @@ def _neighbours(working: VoxelGrid, target: VoxelGrid, mapping: AxisMapping) -> 
 def _at_planes(held: Piece, planes: np.ndarray, neighbours: Sequence[_Neighbours], mapping: AxisMapping) -> np.ndarray:
     """Interpolate all outputs at some planes of the target, (outputs, planes, y, x) in the order of `planes`.
 
-    Axis after axis in numpy, which takes a sixth of the time of SimpleITK's filter.
+    Axis after axis in numpy, which takes a sixth of the time of SimpleITK's filter; the planes one by one at last, for
+    they fit the L2 cache.
     """
     z, y, x = neighbours
-    own = _Neighbours(z.low[planes] - held.start, z.high[planes] - held.start, z.share[planes])
+    low, high = z.low[planes] - held.start, z.high[planes] - held.start
     turned = held.values.transpose(0, *(1 + axis for axis in mapping.order))
-    first, last = int(own.low.min()), int(own.high.max())
-    own = replace(own, low=own.low - first, high=own.high - first)
+    first, last = int(low.min()), int(high.max())
     found = np.empty((len(turned), len(planes), len(y.low), len(x.low)), np.float32)
-    for number, channel in enumerate(turned):
-        found[number] = own.between(y.between(x.between(channel[first : last + 1], 2), 1), 0)
+    for channel, of_channel in zip(turned, found, strict=True):
+        around = y.between(x.between(channel[first : last + 1], 2), 1)
+        for plane, before, behind, share in zip(of_channel, low - first, high - first, z.share[planes], strict=True):
+            np.subtract(around[behind], around[before], out=plane)
+            plane *= share
+            plane += around[before]
     return found
 
 
