@@ -7,6 +7,7 @@ What needs a neighbourhood of each voxel asks for a halo, and works block by blo
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -17,6 +18,8 @@ PIECE_VALUES = 1 << 24
 """Values of all outputs that are worked on at once: 64 MB, and a few times that for copies."""
 LEAST_COSINE = 1 - 1e-6
 """Of the angle between axes that belong together: 0.4 voxels in 300 at most."""
+Places = tuple[np.ndarray, ...]
+"""Indices along z, y and x."""
 _GRID_TOLERANCE = 1e-3
 """Of the smallest spacing: how far corners of equal grids may lie apart."""
 
@@ -78,6 +81,13 @@ class AxisMapping:
         flips = tuple(bool(along[axis, source[axis]] < 0) for axis in (2, 1, 0))
         z, y, x = (int(2 - source[axis]) for axis in (2, 1, 0))
         return cls((z, y, x), (flips[0], flips[1], flips[2]))
+
+    def in_order(self, working: VoxelGrid) -> VoxelGrid:
+        """Return the working grid with its axes in the order of the target's, none of them turned round."""
+        own = [2 - axis for axis in reversed(self.order)]
+        direction = np.reshape(working.direction, (3, 3))[:, own].ravel().tolist()
+        i, j, k = (working.size[axis] for axis in own)
+        return VoxelGrid((i, j, k), tuple(working.spacing[axis] for axis in own), working.origin, tuple(direction))
 
     @property
     def slab_axis(self) -> int:
@@ -280,6 +290,59 @@ def _at_planes(held: Piece, planes: np.ndarray, neighbours: Sequence[_Neighbours
             plane *= share
             plane += around[before]
     return found
+
+
+class Cells:
+    """The cells between eight voxels of a working grid in which the voxels of a finer grid lie.
+
+    Args:
+        working, target: both grids, their axes in one order.
+        planes: of the target that are asked for.
+
+    Attributes:
+        around: planes of the working grid between which they lie: all arrays (z, y, x) that are given hold these.
+    """
+
+    def __init__(self, working: VoxelGrid, target: VoxelGrid, planes: slice) -> None:
+        z, *others = _neighbours(working, target, AxisMapping.between(working, target))
+        low, high = z.low[planes], z.high[planes]
+        self.around = slice(int(low.min()), int(high.max()) + 1)
+        self._axes = (_Neighbours(low - self.around.start, high - self.around.start, z.share[planes]), *others)
+        self._low = np.ix_(*(each.low for each in self._axes))
+
+    def interpolated(self, values: np.ndarray) -> np.ndarray:
+        """Interpolate linearly."""
+        for axis in (2, 1, 0):
+            values = self._axes[axis].between(values, axis)
+        return values
+
+    def mixed(self, values: np.ndarray) -> Places:
+        """Find the voxels whose eight have different values."""
+        least = most = values
+        for axis in range(3):
+            least, most = np.minimum(least, _next(least, axis)), np.maximum(most, _next(most, axis))
+        return np.nonzero((least != most)[self._low])
+
+    def at_highest(self, score: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Take that of the eight whose score is highest."""
+        for axis in range(3):
+            is_higher = _next(score, axis) > score
+            values = np.where(is_higher, _next(values, axis), values)
+            score = np.where(is_higher, _next(score, axis), score)
+        return values[self._low]
+
+    def corners(self, voxels: Places) -> Iterator[tuple[Places, np.ndarray]]:
+        """Yield the place of each of the eight of some voxels, and its share."""
+        shares = [each.share[at] for each, at in zip(self._axes, voxels, strict=True)]
+        for ends in product((False, True), repeat=3):
+            sides = [each.high if is_high else each.low for each, is_high in zip(self._axes, ends, strict=True)]
+            z, y, x = (share if is_high else 1 - share for share, is_high in zip(shares, ends, strict=True))
+            yield tuple(side[at] for side, at in zip(sides, voxels, strict=True)), z * y * x
+
+
+def _next(values: np.ndarray, axis: int) -> np.ndarray:
+    """Each value's successor along an axis, the last one's being itself."""
+    return np.asarray(values.take(np.minimum(np.arange(1, values.shape[axis] + 1), values.shape[axis] - 1), axis))
 
 
 def _point(grid: VoxelGrid, index_zyx: np.ndarray) -> np.ndarray:
