@@ -22,11 +22,15 @@ NEITHER = 0.99
 FLOOR = 1e-6
 
 
-def is_finer(working: VoxelGrid, target: VoxelGrid) -> bool:
-    """Whether the maps of a target grid are made on the working grid: it is no coarser along any axis, and finer."""
-    order = AxisMapping.between(working, target).order
-    edges = [working.spacing[::-1][axis] / own for axis, own in zip(order, target.spacing[::-1], strict=True)]
-    return min(edges) * AS_COARSE >= 1 and math.prod(edges) >= LEAST_FINER
+def maps_grid(working: VoxelGrid, target: VoxelGrid) -> VoxelGrid:
+    """Return the grid that the maps of a target are made on: itself, or if it is finer, the working grid.
+
+    It is finer if it is no coarser along any axis. The axes have the order of the target's.
+    """
+    mapping = AxisMapping.between(working, target)
+    turned = mapping.in_order(working)
+    edges = [own / wanted for own, wanted in zip(turned.spacing, target.spacing, strict=True)]
+    return turned if min(edges) * AS_COARSE >= 1 and math.prod(edges) >= LEAST_FINER else target
 
 
 def two_largest(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from ..util.errors import InputError, os_errors_named
 from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, plane_pieces, room_for
 from ..util.progress import Progress, silent
 from .engines.base import Engine, Voxelwise
-from .finer_grid import chance_of, is_finer, spread_odds, two_largest
+from .finer_grid import chance_of, maps_grid, spread_odds, two_largest
 from .given_mask import GivenMask
 from .grid_blocks import (
     AxisMapping,
@@ -35,7 +35,6 @@ from .grid_blocks import (
     Piece,
     blocks_on_grid,
     pieces_of_slabs,
-    pieces_of_volume,
     planes_on_grid,
 )
 from .sliding_window import finished_slabs, window_plan
@@ -383,9 +382,8 @@ def maps_by_slabs(
         target: grid of the maps.
         folder, mask: as for `maps_of_blocks`.
     """
-    mapping = AxisMapping.between(working, target)
-    plan, axis = window_plan(image.shape[1:], spec), mapping.slab_axis
-    grid = mapping.in_order(working) if is_finer(working, target) else target
+    plan, grid = window_plan(image.shape[1:], spec), maps_grid(working, target)
+    axis = AxisMapping.between(working, target).slab_axis
     slabs = finished_slabs(engine, image, plan, progress, axis)
     second = second_stage_of(fitted, image, working, grid, folder)
     halo = 0 if second is None else second.halo
@@ -498,10 +496,7 @@ def resample_to_grid(
 ) -> np.ndarray:
     """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
     own, goal = VoxelGrid.of(working), VoxelGrid.of(target)
-    mapping, whole = AxisMapping.between(own, goal), np.empty((len(stitched), *goal.shape_zyx), np.float32)
-    for block in blocks_on_grid(pieces_of_volume(stitched, mapping.slab_axis), own, goal, mapping):
-        whole[:, block.planes] = block.own
-    return whole
+    return np.ascontiguousarray(planes_on_grid(stitched, own, goal, slice(0, goal.shape_zyx[0])))
 
 
 def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> FoundRegions | None:
