@@ -6,17 +6,21 @@ What needs a neighbourhood of each voxel asks for a halo, and works block by blo
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from ..io.grid import VoxelGrid
+from ..util.plane_files import plane_pieces
 from .sliding_window import Slab
 
-PIECE_VALUES = 1 << 24
-"""Values of all outputs that are worked on at once: 64 MB, and a few times that for copies."""
+PIECE_VALUES = 1 << 22
+"""Values of all outputs that are worked on at once: 16 MB, and a few times that for copies."""
 LEAST_COSINE = 1 - 1e-6
 """Of the angle between axes that belong together: 0.4 voxels in 300 at most."""
+Places = tuple[np.ndarray, ...]
+"""Indices along z, y and x."""
 _GRID_TOLERANCE = 1e-3
 """Of the smallest spacing: how far corners of equal grids may lie apart."""
 
@@ -79,6 +83,13 @@ class AxisMapping:
         z, y, x = (int(2 - source[axis]) for axis in (2, 1, 0))
         return cls((z, y, x), (flips[0], flips[1], flips[2]))
 
+    def in_order(self, working: VoxelGrid) -> VoxelGrid:
+        """Return the working grid with its axes in the order of the target's, none of them turned round."""
+        own = [2 - axis for axis in reversed(self.order)]
+        direction = np.reshape(working.direction, (3, 3))[:, own].ravel().tolist()
+        i, j, k = (working.size[axis] for axis in own)
+        return VoxelGrid((i, j, k), tuple(working.spacing[axis] for axis in own), working.origin, tuple(direction))
+
     @property
     def slab_axis(self) -> int:
         """Axis of the working grid along which the target's planes follow each other."""
@@ -112,17 +123,9 @@ def pieces_of_slabs(slabs: Iterable[Slab], axis: int) -> Iterator[Piece]:
         axis: slab axis of the working grid.
     """
     for slab in slabs:
-        for piece in pieces_of_volume(slab.sums, axis):
-            planes = slice(piece.start, piece.start + piece.values.shape[1 + axis])
-            yield Piece(slab.planes.start + piece.start, piece.values / slab.weights[_along(axis, planes)])
-
-
-def pieces_of_volume(stitched: np.ndarray, axis: int) -> Iterator[Piece]:
-    """Cut (outputs, z, y, x) along an axis so that no piece holds more than `PIECE_VALUES`, or is one plane."""
-    size = stitched.shape[1 + axis]
-    step = max(1, PIECE_VALUES * size // max(1, stitched.size))
-    for start in range(0, size, step):
-        yield Piece(start, stitched[_along(1 + axis, slice(start, min(start + step, size)))])
+        shape, voxels = np.moveaxis(slab.weights, axis, 0).shape, max(1, PIECE_VALUES // len(slab.sums))
+        for planes in plane_pieces(shape, voxels):
+            yield Piece(slab.planes.start + planes.start, slab.means(_along(axis, planes)))
 
 
 def _along(axis: int, cut: slice) -> tuple[slice, ...]:
@@ -265,17 +268,69 @@ def _neighbours(working: VoxelGrid, target: VoxelGrid, mapping: AxisMapping) -> 
 def _at_planes(held: Piece, planes: np.ndarray, neighbours: Sequence[_Neighbours], mapping: AxisMapping) -> np.ndarray:
     """Interpolate all outputs at some planes of the target, (outputs, planes, y, x) in the order of `planes`.
 
-    Axis after axis in numpy, which takes a sixth of the time of SimpleITK's filter.
+    Axis after axis in numpy, which takes a sixth of the time of SimpleITK's filter; the planes one by one at last, for
+    they fit the L2 cache.
     """
     z, y, x = neighbours
-    own = _Neighbours(z.low[planes] - held.start, z.high[planes] - held.start, z.share[planes])
+    low, high = z.low[planes] - held.start, z.high[planes] - held.start
     turned = held.values.transpose(0, *(1 + axis for axis in mapping.order))
-    first, last = int(own.low.min()), int(own.high.max())
-    own = replace(own, low=own.low - first, high=own.high - first)
+    first, last = int(low.min()), int(high.max())
     found = np.empty((len(turned), len(planes), len(y.low), len(x.low)), np.float32)
-    for number, channel in enumerate(turned):
-        found[number] = own.between(y.between(x.between(channel[first : last + 1], 2), 1), 0)
+    for channel, of_channel in zip(turned, found, strict=True):
+        around = y.between(x.between(channel[first : last + 1], 2), 1)
+        for plane, before, behind, share in zip(of_channel, low - first, high - first, z.share[planes], strict=True):
+            np.subtract(around[behind], around[before], out=plane)
+            plane *= share
+            plane += around[before]
     return found
+
+
+class Cells:
+    """The cells between eight voxels of a working grid in which the voxels of a finer grid lie.
+
+    Args:
+        working, target: both grids, their axes in one order.
+        planes: of the target that are asked for.
+
+    Attributes:
+        around: planes of the working grid between which they lie: all arrays (z, y, x) that are given hold these.
+    """
+
+    def __init__(self, working: VoxelGrid, target: VoxelGrid, planes: slice) -> None:
+        z, *others = _neighbours(working, target, AxisMapping.between(working, target))
+        low, high = z.low[planes], z.high[planes]
+        self.around = slice(int(low.min()), int(high.max()) + 1)
+        self._axes = (_Neighbours(low - self.around.start, high - self.around.start, z.share[planes]), *others)
+
+    def interpolated(self, values: np.ndarray) -> np.ndarray:
+        """Interpolate linearly."""
+        for axis in (2, 1, 0):
+            values = self._axes[axis].between(values, axis)
+        return values
+
+    def mixed(self, values: np.ndarray) -> Places:
+        """Find the voxels whose eight have different values."""
+        least = most = values
+        for axis in range(3):
+            least, most = np.minimum(least, _next(least, axis)), np.maximum(most, _next(most, axis))
+        return np.nonzero((least != most)[np.ix_(*(each.low for each in self._axes))])
+
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """Take the nearest of the eight."""
+        return values[np.ix_(*(np.where(each.share < 0.5, each.low, each.high) for each in self._axes))]
+
+    def corners(self, voxels: Places) -> Iterator[tuple[Places, np.ndarray]]:
+        """Yield the place of each of the eight of some voxels, and its share."""
+        shares = [each.share[at] for each, at in zip(self._axes, voxels, strict=True)]
+        for ends in product((False, True), repeat=3):
+            sides = [each.high if is_high else each.low for each, is_high in zip(self._axes, ends, strict=True)]
+            z, y, x = (share if is_high else 1 - share for share, is_high in zip(shares, ends, strict=True))
+            yield tuple(side[at] for side, at in zip(sides, voxels, strict=True)), z * y * x
+
+
+def _next(values: np.ndarray, axis: int) -> np.ndarray:
+    """Each value's successor along an axis, the last one's being itself."""
+    return np.asarray(values.take(np.minimum(np.arange(1, values.shape[axis] + 1), values.shape[axis] - 1), axis))
 
 
 def _point(grid: VoxelGrid, index_zyx: np.ndarray) -> np.ndarray:

@@ -15,13 +15,11 @@ from ..io.grid import VoxelGrid
 from ..models.bundle import Bundle
 from ..models.training_record import read_record
 from ..util.plane_files import plane_pieces, room_for
+from .finer_grid import chance_of, log_odds, odds_of_class
 from .uncertainty_maps import VoxelMaps
 
 PADDING = 4
 """Voxels laid before an image, which moves it by half as many in a window that is larger."""
-NEITHER = 0.99
-"""Error probability of a class that is neither the first nor the second choice of a pass (judge.md)."""
-FLOOR = 1e-6
 _SIDE = re.compile(r"(?i)(?<![a-z])(left|right)(?![a-z])")
 
 
@@ -91,14 +89,12 @@ def look_again(
         run: makes the maps of a pass, on the same grid.
         folder: as for `maps_of_blocks`.
     """
-    from scipy.special import expit  # here and below only: loading it delays the first window
-
     first = maps.error_probability
     assert first is not None
     sums, swapped = room_for(first.shape, np.float32, folder), mirrored_classes(bundle)
     pieces = list(plane_pieces(first.shape))
     for planes in pieces:
-        sums[planes] = _log_odds(first[planes])
+        sums[planes] = log_odds(first[planes])
     for look in looks:
         found = run(look)
         assert found.error_probability is not None
@@ -106,14 +102,7 @@ def look_again(
             own, other = found.classes[planes], found.runner_up[planes]
             if look.is_mirrored and swapped is not None:
                 own, other = swapped[own], swapped[other]
-            chance, classes = found.error_probability[planes], maps.classes[planes]
-            chance = np.where(own == classes, chance, np.where(other == classes, 1 - chance, np.float32(NEITHER)))
-            sums[planes] = sums[planes] + _log_odds(chance)
+            odds = odds_of_class(maps.classes[planes], own, other, log_odds(found.error_probability[planes]))
+            sums[planes] = sums[planes] + odds
     for planes in pieces:
-        first[planes] = expit(sums[planes] / (1 + len(looks)))  # type: ignore[index]
-
-
-def _log_odds(chance: np.ndarray) -> np.ndarray:
-    from scipy.special import logit
-
-    return np.asarray(logit(np.clip(chance, np.float32(FLOOR), np.float32(1 - FLOOR))))
+        first[planes] = chance_of(sums[planes] / np.float32(1 + len(looks)))  # type: ignore[index]

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from ..calibration.local_features import Steps
 from ..calibration.second_stage import HeadMaps, find_uncertain_voxels, refined
 from ..io.grid import VoxelGrid
+from .finer_grid import maps_grid, spread_chance
 from .model import Model
 from .preprocessing import network_input
 from .sliding_window import stitched
@@ -30,7 +31,7 @@ class NetworkView:
     target: VoxelGrid
 
     @classmethod
-    def of(cls, array: np.ndarray, working: sitk.Image, target: sitk.Image) -> "NetworkView":
+    def of(cls, array: np.ndarray, working: sitk.Image, target: sitk.Image | VoxelGrid) -> "NetworkView":
         """Bring the network's input (channels, z, y, x) on the grid `working` to the grid `target`."""
         return cls(resample_to_grid(array, working, target), VoxelGrid.of(working), VoxelGrid.of(target))
 
@@ -76,12 +77,22 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     """Run the network the way `segment` does and keep the logits."""
     spec = model.bundle.input
     array, working = network_input(images, spec)
-    output = resample_to_grid(stitched(model.engine, array, spec), working, images[0])
+    raw, target = stitched(model.engine, array, spec), VoxelGrid.of(images[0])
+    output = resample_to_grid(raw, working, target)
     found = voxelwise(model.engine, output)
     logits = output[: model.engine.num_classes].copy()  # a view would keep the responses of the head in memory, too
-    view = NetworkView.of(array, working, images[0])
+    view = NetworkView.of(array, working, target)
     maps = {each.name: getattr(found, each.name) for each in fields(HeadMaps)}
-    chance = error_probability(model.fitted, view, logits, found)
+    grid = maps_grid(VoxelGrid.of(working), target)
+    if grid is target:
+        chance = error_probability(model.fitted, view, logits, found)
+    else:
+        output = resample_to_grid(raw, working, grid)
+        own, seen = voxelwise(model.engine, output), NetworkView.of(array, working, grid)
+        chance = error_probability(model.fitted, seen, output[: len(logits)], own)
+        if chance is not None:
+            of_network, chance = (chance, own.classes, own.runner_up), np.empty_like(found.ranking)
+            spread_chance(chance, of_network, found.classes, grid, target)
     voxel_mm3 = float(np.prod(images[0].GetSpacing()))
     return Prediction(**maps, logits=logits, voxel_mm3=voxel_mm3, error_probability=chance, view=view)
 

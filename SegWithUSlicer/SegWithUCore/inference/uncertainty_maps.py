@@ -3,8 +3,9 @@
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -27,8 +28,17 @@ from ..util.errors import InputError, os_errors_named
 from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, plane_pieces, room_for
 from ..util.progress import Progress, silent
 from .engines.base import Engine, Voxelwise
+from .finer_grid import maps_grid, spread_chance, two_largest, voxel_ratio
 from .given_mask import GivenMask
-from .grid_blocks import AxisMapping, Block, blocks_on_grid, pieces_of_slabs, pieces_of_volume, planes_on_grid
+from .grid_blocks import (
+    AxisMapping,
+    Block,
+    Cells,
+    Piece,
+    blocks_on_grid,
+    pieces_of_slabs,
+    planes_on_grid,
+)
 from .sliding_window import finished_slabs, window_plan
 
 COMPETES_ABOVE = 0.05
@@ -37,6 +47,8 @@ PIECE_VOXELS = 1 << 20
 """Of the planes that the second stage reads together: those around them are read twice."""
 ImagePlanes = Callable[[slice], np.ndarray]
 """Gives some planes of the image as the network gets it, (channels, z, y, x) on the grid of the maps."""
+AfterBlocks = Callable[[Iterator[tuple[Block, "VoxelMaps"]]], object]
+"""Goes through blocks and their maps, as each is made."""
 CHUNK_VOXELS = 32768
 """Voxels a step: 32k keep the perturbed softmaxes within the L2 cache (docs/developer/performance.md)."""
 
@@ -283,6 +295,7 @@ def maps_of_blocks(
     folder: Path | None = None,
     second: SecondStageContext | None = None,
     mask: GivenMask | None = None,
+    after: AfterBlocks | None = None,
 ) -> VoxelMaps:
     """Compute segmentation and maps block by block, each as soon as it is there.
 
@@ -292,15 +305,42 @@ def maps_of_blocks(
         folder: on the disk that large maps go to; None keeps them in memory.
         second: the second stage, whose halo the blocks have; None leaves it out.
         mask: on the grid of the maps, to be judged.
+        after: goes through the blocks and what was found in each.
 
     Raises:
         OutputError: that disk is full or read-only.
     """
+    maps, sums = _rooms(engine, shape, fitted, folder, mask), ProbabilitySums.zeros(engine.num_classes)
+
+    def found_in_blocks() -> Iterator[tuple[Block, VoxelMaps]]:
+        nonlocal sums
+        for block in blocks:
+            found = _maps_of_block(engine, block, fitted, second, mask)
+            sums += found.sums
+            for name, volume in maps.items():
+                if volume is not None:
+                    volume[block.planes] = getattr(found, name)
+            yield block, found
+
+    (after or partial(deque, maxlen=0))(found_in_blocks())
+    probability, first, other = (maps[name] for name in ("error_probability", "classes", "runner_up"))
+    if second is not None and probability is not None and first is not None and other is not None:
+        second.finish(probability, first, other)
+    if fitted.lines and probability is not None and first is not None and other is not None:
+        for planes in plane_pieces(shape):
+            probability[planes] = fitted.by_structure(probability[planes], first[planes], other[planes])
+    return VoxelMaps(**maps, sums=sums)
+
+
+def _rooms(
+    engine: Engine, shape: Sequence[int], fitted: FittedCalibration, folder: Path | None, mask: GivenMask | None
+) -> dict[str, Any]:
+    """Make room for the maps, None for those that there will not be; arguments as for `maps_of_blocks`."""
 
     def room(dtype: type[np.generic], wanted: bool = True) -> np.ndarray | PlaneFile | None:
         return room_for(shape, dtype, folder) if wanted else None
 
-    maps = {
+    return {
         "classes": room(np.uint8),
         "runner_up": room(np.uint8),
         "calibration": room(np.float32),
@@ -311,20 +351,6 @@ def maps_of_blocks(
         "share": room(np.float32, mask is not None),
         "rival": room(np.uint8, mask is not None),
     }
-    sums = ProbabilitySums.zeros(engine.num_classes)
-    for block in blocks:
-        found = _maps_of_block(engine, block, fitted, second, mask)
-        sums += found.sums
-        for name, volume in maps.items():
-            if volume is not None:
-                volume[block.planes] = getattr(found, name)
-    probability, first, other = (maps[name] for name in ("error_probability", "classes", "runner_up"))
-    if second is not None and probability is not None and first is not None and other is not None:
-        second.finish(probability, first, other)
-    if fitted.lines and probability is not None and first is not None and other is not None:
-        for planes in plane_pieces(shape):
-            probability[planes] = fitted.by_structure(probability[planes], first[planes], other[planes])
-    return VoxelMaps(**maps, sums=sums)  # type: ignore[arg-type]
 
 
 def _maps_of_block(
@@ -371,13 +397,67 @@ def maps_by_slabs(
         target: grid of the maps.
         folder, mask: as for `maps_of_blocks`.
     """
-    mapping = AxisMapping.between(working, target)
-    plan = window_plan(image.shape[1:], spec)
-    slabs = finished_slabs(engine, image, plan, progress, mapping.slab_axis)
-    second = second_stage_of(fitted, image, working, target, folder)
+    plan, grid = window_plan(image.shape[1:], spec), maps_grid(working, target)
+    axis = AxisMapping.between(working, target).slab_axis
+    slabs = finished_slabs(engine, image, plan, progress, axis)
+    second = second_stage_of(fitted, image, working, grid, folder)
     halo = 0 if second is None else second.halo
-    blocks = blocks_on_grid(pieces_of_slabs(slabs, mapping.slab_axis), working, target, mapping, halo)
-    return maps_of_blocks(engine, blocks, target.shape_zyx, fitted, folder, second, mask)
+    blocks = blocks_on_grid(pieces_of_slabs(slabs, axis), working, grid, AxisMapping.between(working, grid), halo)
+    if grid is target:
+        return maps_of_blocks(engine, blocks, target.shape_zyx, fitted, folder, second, mask)
+    maps = _rooms(engine, target.shape_zyx, fitted, folder, mask)
+    draw = partial(_draw, maps=maps, working=grid, target=target, scale=fitted.tempering_scale, mask=mask)
+    found = maps_of_blocks(engine, blocks, grid.shape_zyx, fitted, folder, second, after=draw)
+    return _spread(found, maps, grid, target)
+
+
+def _draw(
+    found_in_blocks: Iterator[tuple[Block, VoxelMaps]],
+    maps: Mapping[str, Any],
+    working: VoxelGrid,
+    target: VoxelGrid,
+    scale: float,
+    mask: GivenMask | None,
+) -> None:
+    """Fill the maps of a finer grid that follow from logits, calibration and ranking map, interpolated linearly.
+
+    Args:
+        working: its axes in the order of the target's.
+        scale: by which tempered logits are divided.
+        mask: as for `maps_of_blocks`, on the target.
+    """
+    pieces = (
+        Piece(
+            block.planes.start,
+            np.concatenate([block.own[: len(found.sums.expected)], [found.calibration, found.ranking]]),
+        )
+        for block, found in found_in_blocks
+    )
+    for block in blocks_on_grid(pieces, working, target, AxisMapping.between(working, target)):
+        *_, calibration, ranking = block.values
+        logits = block.values[:-2]
+        found = {"calibration": calibration, "ranking": ranking}
+        found["classes"], found["runner_up"] = two_largest(logits)
+        if mask is not None:
+            tempered = logits / (scale * np.maximum(1, np.sqrt(1 + calibration)))
+            found["share"], found["rival"] = mask.shares(tempered, found["classes"], block.planes)
+        for name, values in found.items():
+            maps[name][block.planes] = values
+
+
+def _spread(found: VoxelMaps, maps: Mapping[str, Any], working: VoxelGrid, target: VoxelGrid) -> VoxelMaps:
+    """Fill the other maps of a finer grid from the final ones of the working grid, `found`, and return all."""
+    share, chance = voxel_ratio(working, target), found.error_probability
+    filled = VoxelMaps(**maps, sums=ProbabilitySums(*(share * each for each in astuple(found.sums))))
+    if chance is not None:
+        of_network = (chance, found.classes, found.runner_up)
+        spread_chance(maps["error_probability"], of_network, maps["classes"], working, target)
+    for planes in plane_pieces(target.shape_zyx, PIECE_VOXELS):
+        cells = Cells(working, target, planes)
+        for name in ("model_percentile", "data_percentile"):
+            if maps[name] is not None:
+                maps[name][planes] = cells.nearest(getattr(found, name)[cells.around])
+    return filled
 
 
 def second_stage_of(
@@ -430,10 +510,7 @@ def resample_to_grid(
 ) -> np.ndarray:
     """All channels of `stitched` (channels, z, y, x) at the voxels of `target`, at once."""
     own, goal = VoxelGrid.of(working), VoxelGrid.of(target)
-    mapping, whole = AxisMapping.between(own, goal), np.empty((len(stitched), *goal.shape_zyx), np.float32)
-    for block in blocks_on_grid(pieces_of_volume(stitched, mapping.slab_axis), own, goal, mapping):
-        whole[:, block.planes] = block.own
-    return whole
+    return np.ascontiguousarray(planes_on_grid(stitched, own, goal, slice(0, goal.shape_zyx[0])))
 
 
 def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> FoundRegions | None:

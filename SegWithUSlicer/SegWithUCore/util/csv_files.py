@@ -129,7 +129,8 @@ def harmless_cell(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    text = "".join(_harmless_character(char) for char in value)
+    is_plain = value.isascii() and value.isprintable()  # as nearly all are
+    text = value if is_plain else "".join(_harmless_character(char) for char in value)
     return ";".join(f"'{part}" if _is_run(part) else part for part in text.split(";"))
 
 
@@ -141,7 +142,7 @@ def _harmless_character(char: str) -> str:
 
 
 def _is_run(part: str) -> bool:
-    # Full-width signs count as the usual ones, and invisible characters as nothing.
-    seen = "".join(char for char in unicodedata.normalize("NFKC", part) if unicodedata.category(char) != "Cf")
-    text = seen.lstrip(' "')
+    if not part.isascii():  # full-width signs count as the usual ones, and invisible characters as nothing
+        part = "".join(char for char in unicodedata.normalize("NFKC", part) if unicodedata.category(char) != "Cf")
+    text = part.lstrip(' "')
     return text.startswith(_RUN_BY_SPREADSHEETS) and not _NUMBER.fullmatch(text)

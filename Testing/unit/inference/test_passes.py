@@ -10,8 +10,9 @@ from evaluated_cases import shipped_bundle
 from segwithu_command import MODEL
 
 from SegWithUCore.calibration.per_structure import ProbabilitySums
+from SegWithUCore.inference.finer_grid import NEITHER
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.passes import NEITHER, Look, further_looks, look_again, mirrored_classes
+from SegWithUCore.inference.passes import Look, further_looks, look_again, mirrored_classes
 from SegWithUCore.inference.segment import segment_images
 from SegWithUCore.inference.uncertainty_maps import VoxelMaps
 from SegWithUCore.io.grid import VoxelGrid
