@@ -246,14 +246,14 @@ def named_labels(entries: Sequence[str]) -> dict[str, str]:
         UsageError: an entry is not LABEL=STRUCTURE, or a label is given twice.
         InputError: the table cannot be read, or lacks a column.
     """
-    pairs = [entry.partition("=")[::2] for entry in entries]
     if len(entries) == 1 and entries[0].lower().endswith(".csv"):
         rows = read_user_table(Path(entries[0]), ("label", "structure"), "give a table of labels")
-        pairs = [(row["label"], row["structure"]) for row in rows]
+        entries = [f"{row['label']}={row['structure']}" for row in rows]
     names = dict[str, str]()
-    for label, structure in pairs:
+    for entry in entries:
+        label, _, structure = entry.partition("=")
         if not label or not structure or label in names:
-            raise UsageError(f"--labels {label}={structure}: give LABEL=STRUCTURE, each label once.")
+            raise UsageError(f"--labels {entry}: give LABEL=STRUCTURE, each label once.")
         names[label] = structure
     return names
 

@@ -161,13 +161,14 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     """Say whether a model's error probabilities hold on labelled cases of your own.
 
     Predict labelled cases and compare what the error probability says with what was wrong: of voxels that read
-    0.25, how many were wrong? Intervals are of patients; with fewer than 8 there is no verdict. Nothing is written.
+    0.25, how many were wrong? Intervals are of patients; with fewer than 8 there is no verdict. Whole heads are cut to
+    the model's boxes, as by calibrate. Nothing is written.
 
     Examples:
     check-calibration -m hippocampus --cases mine.csv:labelled
     """
     from SegWithULab.calibration.cases import errors_of_patients
-    from SegWithULab.training.dataset import find_cases
+    from SegWithULab.calibration.corrected import added_cases
 
     from ..calibration.error_counts import LEVELS, patient_counts, reading
     from ..models.bundle_files import verify_weights
@@ -176,12 +177,13 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     bundle = resolve_model(options.model)
     if bundle.calibration is None:
         raise UsageError(f"The model {bundle.name} is not calibrated: see segwithu calibrate.", "contradicting-options")
-    cases = [replace(case, labels=named_labels(options.labels)) for case in find_cases(options.cases)]
-    verify_weights(bundle)
-    test_record(bundle, cases, options.allow_seen_cases, False, console)
-    note_unlike(options, cases, bundle, console)
-    with console.progress("check-calibration") as progress:
-        patients = patient_counts(*errors_of_patients(bundle, cases, options.engine, progress))
+    with TemporaryDirectory() as work:
+        cases = added_cases(options.cases, bundle, Path(work), named_labels(options.labels))
+        verify_weights(bundle)
+        test_record(bundle, cases, options.allow_seen_cases, False, console)
+        note_unlike(options, cases, bundle, console)
+        with console.progress("check-calibration") as progress:
+            patients = patient_counts(*errors_of_patients(bundle, cases, options.engine, progress))
     note_patients(cases, console)
     readings, headline = [reading(patients, level) for level in LEVELS], reading(patients)
     data = {"model": bundle.name, "cases": len(cases), "patients": len(patients), "verdict": headline.verdict}

@@ -5,6 +5,7 @@ import json
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..models.bundle import CARD_FILE, with_head, write_bundle_json
@@ -54,15 +55,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     Segment the cases as `segment` does and compare with their references: Dice, error detection, calibration, whole
     cases; as means over cases with bootstrap intervals over patients (column 'patient'; without it each case is one
-    patient).
+    patient). Whole heads are cut to the model's boxes.
 
     Examples:
     evaluate -m hippocampus --cases split.csv:test --report evaluation
     evaluate -m models/atrium --cases split.csv:test --record
     """
+    from SegWithULab.calibration.corrected import added_cases
     from SegWithULab.evaluation.evaluate import evaluate, recorded, summary
     from SegWithULab.evaluation.report import messages, write_report
-    from SegWithULab.training.dataset import find_cases
 
     is_other = options.head or options.band != "3mm" or options.labels
     refuse_if((options.record and is_other, "--record goes with none of --head, --band and --labels."))
@@ -70,11 +71,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
         import matplotlib  # noqa: F401 - refused before the run when it is missing
     band = parsed_band(options.band)
     bundle = with_head(resolve_model(options.model), options.head)
-    cases = [replace(case, labels=named_labels(options.labels)) for case in find_cases(options.cases)]
-    record = test_record(bundle, cases, options.allow_seen_cases, options.record, console)
-    note_unlike(options, cases, bundle, console)  # before minutes go by
-    model = opened_model(bundle, options.engine, console, "cpu", options.head)
-    with atomic_folder(options.report, options.overwrite) if options.report else nullcontext() as folder:
+    report = atomic_folder(options.report, options.overwrite) if options.report else nullcontext()
+    with TemporaryDirectory() as work, report as folder:
+        cases = added_cases(options.cases, bundle, Path(work), named_labels(options.labels))
+        record = test_record(bundle, cases, options.allow_seen_cases, options.record, console)
+        note_unlike(options, cases, bundle, console)  # before minutes go by
+        model = opened_model(bundle, options.engine, console, "cpu", options.head)
         with console.progress("evaluate") as progress:
             evaluation = evaluate(cases, model, band, progress)
         result = summary(evaluation, bundle)

@@ -2,7 +2,7 @@
 
 It is a label map (NIfTI, NRRD, MHA), a `.seg.nrrd` of Slicer, a DICOM SEG, or a folder with one file per structure,
 named by it, as TotalSegmentator writes. A label may stand for several structures of the model ("hippocampus" for its
-two parts).
+two parts), and several labels for the same structures (gyri for the cortex).
 """
 
 import hashlib
@@ -146,7 +146,7 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], m
 
     Raises:
         InputError: it is no mask, lies on another grid, is of another image or patient, is empty, has labels that are
-            not the model's, or two that overlap or stand for the same structure.
+            not the model's, or two that overlap or share a part of their structures.
     """
     path, facts = file.path, file.facts()
     entries, by_value = _entries(path, image)
@@ -165,18 +165,21 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], m
             known = ", ".join(label.name for label in structures[1:]) if not members else listed(by_key)
             problem = f"{path}: {key}={text}: {what} '{text if not members else key}', but {known}."
             raise InputError(problem, "unknown-label")
-        if label_of[members].any():
-            raise InputError(f"{path}: two labels stand for {text}: give each structure once.", "double-structure")
+        own = int(label_of[members[0]])
+        if label_of[members].any() and np.flatnonzero(label_of == own).tolist() != sorted(members):
+            problem = f"{path}: two labels stand for a part of {text}: give both the same structures, or each others"
+            raise InputError(f"{problem}.", "double-structure")
         value = int(key) if by_value else None if entry is None else entry.value
-        label_of[members] = len(labels)
+        label_of[members] = own or len(labels)
         if entry is not None:
             inside = entry.inside()
             if indices[inside].any():
                 other = labels[indices[inside].max()].name
                 problem = f"{path}: {text} overlaps with {other}: give each voxel one label."
                 raise InputError(problem, "overlapping-masks")
-            indices[inside] = len(labels)
-        labels.append(_label([structures[member] for member in members], text, value))
+            indices[inside] = own or len(labels)
+        if not own:
+            labels.append(_label([structures[member] for member in members], text, value))
     if not (may_be_empty or indices.any()):
         raise InputError(f"{path} is empty: no voxel has a label that is judged.", "empty-mask")
     left_out = [entry.key for entry in entries if _plain(entry.key) not in {_plain(key) for key in wanted}]

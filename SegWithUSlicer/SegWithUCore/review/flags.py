@@ -230,9 +230,7 @@ def metrics_of_case(case: Mapping[str, Any]) -> dict[str, float | None]:
              if entry.get("expected_wrong_mm3") is not None]  # fmt: skip
     volume = sum(float(entry["volume_mm3"]) for entry in case["structures"] if int(entry["value"]) != 0)
     dice = [value for entry in case["structures"] if (value := informative_dice(entry)) is not None]
-    estimates = [
-        float(entry["dice_estimate"]) for entry in structures_of(case) if entry.get("dice_estimate") is not None
-    ]
+    estimates = [float(each) for entry in structures_of(case) if (each := entry.get("dice_estimate")) is not None]
     total = sum(wrong) if wrong else None
     return {
         "wrong_share": None if total is None else finite_share(total, volume),

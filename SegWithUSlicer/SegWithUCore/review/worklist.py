@@ -232,15 +232,9 @@ def worklist_of(entries: Sequence[WorklistEntry], sort: str = WORST_FIRST) -> Wo
 
     def key(entry: WorklistEntry) -> tuple[Any, ...]:
         figure, share = _KEYS[sort](entry), _KEYS["share"](entry)
-        level = list(Level).index(Level.LOOK if entry.status is None else entry.status.level)
-        return (
-            bool(entry.trouble),
-            level,
-            figure is None,
-            (share if figure is None else figure) or 0.0,
-            entry.name,
-            str(entry.folder),
-        )
+        level, known = Level.LOOK if entry.status is None else entry.status.level, figure is not None
+        order = (bool(entry.trouble), list(Level).index(level), not known, (figure if known else share) or 0.0)
+        return *order, entry.name, str(entry.folder)
 
     return Worklist(tuple(sorted(entries, key=key)), sort)
 

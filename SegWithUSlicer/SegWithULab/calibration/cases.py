@@ -140,8 +140,6 @@ def labelled_classes(cases: Sequence[Case], bundle: Bundle) -> np.ndarray:
 def check_labelled(overlaps: np.ndarray, files: Sequence[Path], labels: Sequence[Label]) -> None:
     """Refuse references that lack a structure which is drawn in every case: they would call all of it wrong.
 
-    One case alone does not count: what is drawn there may be wrong.
-
     Args:
         overlaps, files, labels: as of `check_references`.
 
@@ -149,20 +147,17 @@ def check_labelled(overlaps: np.ndarray, files: Sequence[Path], labels: Sequence
         InputError: names the first reference and the structure.
     """
     lacking = np.flatnonzero(overlaps[:, 1:].any(2).all(0) & ~overlaps[:, :, 1:].any((0, 1))) + 1
-    if len(files) > 1 and len(lacking):
+    if len(lacking):
         names = listed([labels[index].name for index in lacking.tolist()])
-        found = (
-            f"None of {len(files)} references, {files[0]} first, has a voxel of {names}, which the model draws in all"
-        )
-        ways = "say with --labels what their labels stand for, and leave out structures that have none"
+        found = f"None of {len(files)} references, {files[0]} first, has {names}, which the model draws in every case"
+        ways = "check them, or say with --labels what their labels stand for, without structures that have none"
         raise InputError(f"{found}: {ways}.", "wrong-references")
 
 
 def check_references(overlaps: np.ndarray, files: Sequence[Path], labels: Sequence[Label], least: float) -> None:
     """Refuse references that disagree with the model in every case, or give a structure the label of another.
 
-    A structure that no reference has does not count, nor do empty references, unless all are and the model draws in
-    every case. One case alone may be a hard one: its Dice is no reason.
+    Empty references do not count. One case alone may be a hard one: its Dice is no reason.
 
     Args:
         overlaps: voxels of each case by class in the segmentation and in the reference.
@@ -171,15 +166,12 @@ def check_references(overlaps: np.ndarray, files: Sequence[Path], labels: Sequen
         least: Dice of one case at least, on average over its structures.
 
     Raises:
-        InputError: names the reference with the lowest Dice, or the first of the empty ones; or as `check_labelled`.
+        InputError: names the reference with the lowest Dice; or as `check_labelled`.
     """
+    check_labelled(overlaps, files, labels)
     filled = np.flatnonzero(overlaps[:, :, 1:].any((1, 2)))
     if not len(filled):
-        if least and overlaps[:, 1:].any((1, 2)).all():
-            found = f"All {len(files)} references, {files[0]} first, are empty, and the model draws in every case"
-            raise InputError(f"{found}: check them, or add cases that have what it draws.", "wrong-references")
         return
-    check_labelled(overlaps, files, labels)
     overlaps, files = overlaps[filled], [files[index] for index in filled.tolist()]
     dice = structure_dice(overlaps)
     own, there = np.diagonal(dice, axis1=1, axis2=2), overlaps[:, :, 1:].any(1)

@@ -177,10 +177,13 @@ def test_one_label_for_the_whole_hippocampus_teaches_both_parts(
 def test_labels_of_any_value_give_the_figures_of_the_models_own(
     shifted: str, tmp_path: Path, segwithu: Command
 ) -> None:
-    own, names = tmp_path / "own", ("--labels", "53=anterior hippocampus", "17=posterior")
+    own, names = tmp_path / "own", ("--labels", "53=anterior hippocampus", "17=posterior", "18=posterior")
     shutil.copytree(shifted, own / "data")
     shutil.copytree(shifted, tmp_path / "data")
-    relabelled(tmp_path / "data", lambda labels: np.array([0, 53, 17])[labels])
+    relabelled(
+        tmp_path / "data",
+        lambda labels: np.array([0, 53, 17])[labels] + (labels == 2) * (np.arange(labels.shape[2]) % 2),
+    )
     found = [_used(segwithu, "check", own), _used(segwithu, "check", tmp_path, *names)]
     assert [each.code for each in found] == [0, 0] and found[0].out == found[1].out
     refused(_used(segwithu, "check", tmp_path), "unknown-label", code=1)
