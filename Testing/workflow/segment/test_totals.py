@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import SimpleITK as sitk
@@ -162,6 +163,23 @@ def test_totals_asymmetries_and_what_held_reach(
     for text in (TOTAL, ASYMMETRY, HELD, RARELY, NEVER_MEASURED):
         assert text in shown, f"{consumer.__name__} does not show: {text}"
     assert f"90 %, {RARELY}" not in shown
+
+
+@pytest.mark.slow
+def test_the_page_s_table_has_a_row_for_each(case: Path, tmp_path: Path, chromium: Any) -> None:
+    (tmp_path / "page.html").write_text(case_page(case, ExportSettings()), encoding="utf-8")
+    window = chromium.new_page()
+    window.goto((tmp_path / "page.html").as_uri())
+    rows = window.locator("table.structures tbody tr")
+    rows.nth(3).wait_for()
+    shown = [" ".join(text.split()) for text in rows.all_inner_texts()]
+    window.close()
+    for name, row in zip((*NAMES, TOTAL, ASYMMETRY), shown, strict=True):
+        assert row.startswith(name)
+    for row, text in zip(shown, (RARELY, NEVER_MEASURED, HELD, RARELY), strict=True):
+        assert text in row
+    (total,), (asymmetry,) = (read_case(case)[key] for key in ("totals", "asymmetries"))
+    assert f"{total['volume_mm3']:.0f} mm³ (100 %)" in shown[2] and f"{asymmetry['percent']:+.1f} %" in shown[3]
 
 
 def test_a_mask_with_one_label_for_a_total_gets_its_interval(
