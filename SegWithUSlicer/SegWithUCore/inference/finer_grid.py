@@ -3,14 +3,16 @@
 A finer grid has many times the voxels and no more to say: the network saw the working grid. Labels are those of the
 interpolated logits, which are smooth. The error probability is that of the label drawn: in a cell between eight voxels
 of the working grid, each gives the log-odds that this label is wrong there, and these are interpolated linearly. So it
-is highest where two labels meet.
+is highest where two labels meet. As much volume is expected to be wrong as on the working grid.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..io.grid import VoxelGrid
+from ..util.plane_files import PlaneFile, Planes, plane_pieces
 from .grid_blocks import AxisMapping, Cells
 
 LEAST_FINER = 2.0
@@ -20,6 +22,11 @@ AS_COARSE = 1.01
 NEITHER = 0.99
 """Error probability of a class that is neither the most nor the second most probable one (judge.md)."""
 FLOOR = 1e-6
+SLOPES = np.linspace(1, 2.5, 151)
+"""By which interpolated log-odds, which are flatter than those of the working grid, are multiplied: one a case."""
+MOST_ODDS, BINS_A_UNIT = 14.0, 32
+"""Beyond the largest log-odds that `FLOOR` leaves; bins of them."""
+PIECE_VOXELS = 1 << 20
 
 
 def maps_grid(working: VoxelGrid, target: VoxelGrid) -> VoxelGrid:
@@ -30,7 +37,8 @@ def maps_grid(working: VoxelGrid, target: VoxelGrid) -> VoxelGrid:
     mapping = AxisMapping.between(working, target)
     turned = mapping.in_order(working)
     edges = [own / wanted for own, wanted in zip(turned.spacing, target.spacing, strict=True)]
-    return turned if min(edges) * AS_COARSE >= 1 and math.prod(edges) >= LEAST_FINER else target
+    is_finer = min(edges) * AS_COARSE >= 1 and voxel_ratio(working, target) >= LEAST_FINER
+    return turned if is_finer else target
 
 
 def two_largest(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,13 +85,43 @@ def odds_of_class(classes: np.ndarray, own: np.ndarray, other: np.ndarray, odds:
     return np.where(own == classes, odds, np.where(other == classes, -odds, neither))
 
 
-def spread_odds(chance: np.ndarray, own: np.ndarray, other: np.ndarray, drawn: np.ndarray, cells: Cells) -> np.ndarray:
-    """Log-odds that the labels drawn in some planes of a finer grid are wrong, float32 (z, y, x).
+def spread_chance(
+    found: np.ndarray | PlaneFile, of_network: Sequence[Planes], drawn: Planes, working: VoxelGrid, target: VoxelGrid
+) -> None:
+    """Fill in the error probability of the labels drawn on a finer grid.
+
+    The log-odds are sharpened so far that as much volume is expected to be wrong as on the working grid.
 
     Args:
-        chance, own, other: error probability, most and second most probable class, of the planes `cells.around`.
-        drawn: classes of the planes.
+        found: of the target, to be filled.
+        of_network: error probability, most and second most probable class on the working grid.
+        drawn: classes on the target.
+        working: its axes in the order of the target's.
     """
+    pieces = list(plane_pieces(target.shape_zyx, PIECE_VOXELS))
+    middles = np.arange(-MOST_ODDS, MOST_ODDS, 1 / BINS_A_UNIT) + 0.5 / BINS_A_UNIT
+    counts = np.zeros(len(middles))
+    for planes in pieces:
+        cells = Cells(working, target, planes)
+        odds = _odds_of_labels(cells, drawn[planes], *(each[cells.around] for each in of_network))
+        counts += np.bincount(((odds + MOST_ODDS) * BINS_A_UNIT).astype(np.intp).ravel(), minlength=len(counts))
+        found[planes] = odds
+    sums = (float(of_network[0][part].sum(dtype=np.float64)) for part in plane_pieces(of_network[0].shape))
+    excess = chance_of(SLOPES[:, None] * middles) @ counts - sum(sums) * voxel_ratio(working, target)
+    slope = np.float32(SLOPES[np.abs(excess).argmin()])
+    for planes in pieces:
+        found[planes] = chance_of(slope * found[planes])
+
+
+def voxel_ratio(working: VoxelGrid, target: VoxelGrid) -> float:
+    """Return how many voxels of a target one of the working grid holds."""
+    return math.prod(working.spacing) / math.prod(target.spacing)
+
+
+def _odds_of_labels(
+    cells: Cells, drawn: np.ndarray, chance: np.ndarray, own: np.ndarray, other: np.ndarray
+) -> np.ndarray:
+    """Log-odds that the labels drawn in some planes are wrong, float32; the other arrays are of `cells.around`."""
     odds, mixed = log_odds(chance), cells.mixed(own)
     found, classes, total = cells.interpolated(odds), drawn[mixed], np.zeros(len(mixed[0]), np.float32)
     for place, share in cells.corners(mixed):

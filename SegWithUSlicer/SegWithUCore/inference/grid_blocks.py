@@ -12,10 +12,11 @@ from itertools import product
 import numpy as np
 
 from ..io.grid import VoxelGrid
+from ..util.plane_files import plane_pieces
 from .sliding_window import Slab
 
-PIECE_VALUES = 1 << 24
-"""Values of all outputs that are worked on at once: 64 MB, and a few times that for copies."""
+PIECE_VALUES = 1 << 22
+"""Values of all outputs that are worked on at once: 16 MB, and a few times that for copies."""
 LEAST_COSINE = 1 - 1e-6
 """Of the angle between axes that belong together: 0.4 voxels in 300 at most."""
 Places = tuple[np.ndarray, ...]
@@ -122,17 +123,9 @@ def pieces_of_slabs(slabs: Iterable[Slab], axis: int) -> Iterator[Piece]:
         axis: slab axis of the working grid.
     """
     for slab in slabs:
-        for piece in pieces_of_volume(slab.sums, axis):
-            planes = slice(piece.start, piece.start + piece.values.shape[1 + axis])
-            yield Piece(slab.planes.start + piece.start, piece.values / slab.weights[_along(axis, planes)])
-
-
-def pieces_of_volume(stitched: np.ndarray, axis: int) -> Iterator[Piece]:
-    """Cut (outputs, z, y, x) along an axis so that no piece holds more than `PIECE_VALUES`, or is one plane."""
-    size = stitched.shape[1 + axis]
-    step = max(1, PIECE_VALUES * size // max(1, stitched.size))
-    for start in range(0, size, step):
-        yield Piece(start, stitched[_along(1 + axis, slice(start, min(start + step, size)))])
+        shape, voxels = np.moveaxis(slab.weights, axis, 0).shape, max(1, PIECE_VALUES // len(slab.sums))
+        for planes in plane_pieces(shape, voxels):
+            yield Piece(slab.planes.start + planes.start, slab.means(_along(axis, planes)))
 
 
 def _along(axis: int, cut: slice) -> tuple[slice, ...]:
@@ -308,7 +301,6 @@ class Cells:
         low, high = z.low[planes], z.high[planes]
         self.around = slice(int(low.min()), int(high.max()) + 1)
         self._axes = (_Neighbours(low - self.around.start, high - self.around.start, z.share[planes]), *others)
-        self._low = np.ix_(*(each.low for each in self._axes))
 
     def interpolated(self, values: np.ndarray) -> np.ndarray:
         """Interpolate linearly."""
@@ -321,15 +313,11 @@ class Cells:
         least = most = values
         for axis in range(3):
             least, most = np.minimum(least, _next(least, axis)), np.maximum(most, _next(most, axis))
-        return np.nonzero((least != most)[self._low])
+        return np.nonzero((least != most)[np.ix_(*(each.low for each in self._axes))])
 
-    def at_highest(self, score: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Take that of the eight whose score is highest."""
-        for axis in range(3):
-            is_higher = _next(score, axis) > score
-            values = np.where(is_higher, _next(values, axis), values)
-            score = np.where(is_higher, _next(score, axis), score)
-        return values[self._low]
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """Take the nearest of the eight."""
+        return values[np.ix_(*(np.where(each.share < 0.5, each.low, each.high) for each in self._axes))]
 
     def corners(self, voxels: Places) -> Iterator[tuple[Places, np.ndarray]]:
         """Yield the place of each of the eight of some voxels, and its share."""

@@ -9,8 +9,7 @@ import SimpleITK as sitk
 from ..calibration.local_features import Steps
 from ..calibration.second_stage import HeadMaps, find_uncertain_voxels, refined
 from ..io.grid import VoxelGrid
-from .finer_grid import chance_of, maps_grid, spread_odds
-from .grid_blocks import Cells
+from .finer_grid import maps_grid, spread_chance
 from .model import Model
 from .preprocessing import network_input
 from .sliding_window import stitched
@@ -91,8 +90,8 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
         own, seen = voxelwise(model.engine, output), NetworkView.of(array, working, grid)
         chance = error_probability(model.fitted, seen, output[: len(logits)], own)
         if chance is not None:
-            cells = Cells(grid, target, slice(0, target.shape_zyx[0]))
-            chance = chance_of(spread_odds(chance, own.classes, own.runner_up, found.classes, cells))
+            of_network, chance = (chance, own.classes, own.runner_up), np.empty_like(found.ranking)
+            spread_chance(chance, of_network, found.classes, grid, target)
     voxel_mm3 = float(np.prod(images[0].GetSpacing()))
     return Prediction(**maps, logits=logits, voxel_mm3=voxel_mm3, error_probability=chance, view=view)
 

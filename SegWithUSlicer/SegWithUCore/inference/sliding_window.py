@@ -115,13 +115,23 @@ class Slab:
 
     Attributes:
         planes: which planes of the volume, along the slab axis.
-        sums: weighted sums, float32 (outputs, z, y, x); they change once the next slab is asked for.
+        sums: weighted sums, float32 (z, y, x) of each output; they change once the next slab is asked for.
         weights: sums of weights, float32 (z, y, x); likewise.
+        is_weighted: whether the sums are; those of a single window are its answer, since a copy would take as much
+            memory again.
     """
 
     planes: slice
-    sums: np.ndarray
+    sums: Sequence[np.ndarray]
     weights: np.ndarray
+    is_weighted: bool = True
+
+    def means(self, cut: tuple[slice, ...]) -> np.ndarray:
+        """Compute the weighted means of some voxels, (outputs, z, y, x)."""
+        values, weights = np.stack([total[cut] for total in self.sums]), self.weights[cut]
+        if not self.is_weighted:
+            values *= weights
+        return np.divide(values, weights, out=values)
 
 
 def finished_slabs(
@@ -141,28 +151,31 @@ def finished_slabs(
     padded, window, window_weights = plan.padded(image), plan.window, np.moveaxis(plan.weights, axis, 0)
     spare = np.empty(window_weights.shape, np.float32)
     depth, *sides = np.moveaxis(padded[0], axis, 0).shape
-    outputs: np.ndarray = np.empty(0, np.float32)  # (outputs, planes of a window, the two other axes)
+    outputs = list[np.ndarray]()  # (planes of a window, the two other axes) of each
     weights: np.ndarray = np.zeros((window[axis], *sides), np.float32)
     inside, rows, done = plan.inside, plan.starts[axis], 0
     for start, following in zip(rows, (*rows[1:], depth), strict=True):
         for corner in product(*(each if number != axis else (start,) for number, each in enumerate(plan.starts))):
             cut = tuple(slice(first, first + side) for first, side in zip(corner, window, strict=True))
             parts = runner.window(np.ascontiguousarray(padded[(slice(None), *cut)]))
-            if not done:
-                outputs = np.zeros((sum(map(len, parts)), *weights.shape), np.float32)
+            found = [np.moveaxis(channel, axis, 0) for channel in chain.from_iterable(parts)]
             place = (slice(None), *(each for number, each in enumerate(cut) if number != axis))
-            for number, channel in enumerate(chain.from_iterable(parts)):
-                total: np.ndarray = outputs[number]
-                total[place] += np.multiply(np.moveaxis(channel, axis, 0), window_weights, out=spare)
-            del parts, channel  # before the next window is computed
+            if plan.count == 1:
+                outputs = found
+            elif not done:
+                outputs = list(np.zeros((len(found), *weights.shape), np.float32))
+            for total, channel in zip(outputs, found, strict=True):
+                if plan.count > 1:
+                    total[place] += np.multiply(channel, window_weights, out=spare)
+            del parts, found, channel  # before the next window is computed
             weights[place] += window_weights
             done += 1
             progress("segmenting", done / plan.count, f"window {done} of {plan.count}")
         first, last = max(start, inside[axis].start), min(following, inside[axis].stop)
         within = (slice(first - start, last - start), *(each for number, each in enumerate(inside) if number != axis))
         planes = slice(first - inside[axis].start, last - inside[axis].start)
-        sums = np.moveaxis(outputs[(slice(None), *within)], 1, 1 + axis)
-        yield Slab(planes, sums, np.moveaxis(weights[within], 0, axis))
+        sums = [np.moveaxis(total[within], 0, axis) for total in outputs]
+        yield Slab(planes, sums, np.moveaxis(weights[within], 0, axis), plan.count > 1)
         if following < depth:
             kept = start + window[axis] - following  # planes that later windows reach
             for values in (*outputs, weights):  # one after the other: numpy copies what overlaps
@@ -185,7 +198,7 @@ def stitch(
         if not found.size:
             found = np.empty((len(slab.sums), *plan.shape), np.float32)
         within = (slice(None), *(slab.planes if number == axis else slice(None) for number in range(3)))
-        np.divide(slab.sums, slab.weights, out=found[within])
+        found[within] = slab.means(())
     return found
 
 

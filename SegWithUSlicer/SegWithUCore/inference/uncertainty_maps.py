@@ -26,7 +26,7 @@ from ..util.errors import InputError, os_errors_named
 from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, plane_pieces, room_for
 from ..util.progress import Progress, silent
 from .engines.base import Engine, Voxelwise
-from .finer_grid import chance_of, maps_grid, spread_odds, two_largest
+from .finer_grid import maps_grid, spread_chance, two_largest, voxel_ratio
 from .given_mask import GivenMask
 from .grid_blocks import (
     AxisMapping,
@@ -432,17 +432,16 @@ def _draw(
 
 def _spread(found: VoxelMaps, maps: Mapping[str, Any], working: VoxelGrid, target: VoxelGrid) -> VoxelMaps:
     """Fill the other maps of a finer grid from the final ones of the working grid, `found`, and return all."""
-    share, chance = math.prod(working.spacing) / math.prod(target.spacing), found.error_probability
+    share, chance = voxel_ratio(working, target), found.error_probability
     filled = VoxelMaps(**maps, sums=ProbabilitySums(*(share * each for each in astuple(found.sums))))
-    if chance is None:
-        return filled
+    if chance is not None:
+        of_network = (chance, found.classes, found.runner_up)
+        spread_chance(maps["error_probability"], of_network, maps["classes"], working, target)
     for planes in plane_pieces(target.shape_zyx, PIECE_VOXELS):
         cells = Cells(working, target, planes)
-        near, own, other = (each[cells.around] for each in (chance, found.classes, found.runner_up))
-        maps["error_probability"][planes] = chance_of(spread_odds(near, own, other, maps["classes"][planes], cells))
         for name in ("model_percentile", "data_percentile"):
             if maps[name] is not None:
-                maps[name][planes] = cells.at_highest(near, getattr(found, name)[cells.around])
+                maps[name][planes] = cells.nearest(getattr(found, name)[cells.around])
     return filled
 
 

@@ -21,8 +21,8 @@ from .roi import VoxelBox, whole_grid
 
 PIECE_VOXELS = 1 << 20
 """Compressed at once, a fraction of a second."""
-FLOAT_LEVEL, WHOLE_LEVEL = 1, 6
-"""Of compression: maps are noise, which a higher level takes three times as long for and makes 3 % smaller."""
+LEVEL = 3
+"""Of compression: maps are noise, and labels get 6 % smaller at three times the time."""
 _SIZE_AT = 42
 """Where the sizes stand in a NIfTI-1 header."""
 # Where the intent code and the highest and lowest value to be shown stand.
@@ -62,7 +62,7 @@ def write_nifti_planes(
     if max(grid.size) > _LONGEST:
         raise RuntimeError(f"NIfTI-1 holds at most {_LONGEST} voxels along an axis")
     with path.open("wb") as file:
-        stream = _gzip(FLOAT_LEVEL if volume.dtype.kind == "f" else WHOLE_LEVEL)
+        stream = _gzip()
         header = bytearray(_header(grid.put_on(_few_voxels(volume.dtype, fields or {})), ".nii")[:_HEADER_BYTES])
         struct.pack_into("<3h", header, _SIZE_AT, *grid.size)
         struct.pack_into("<h", header, _INTENT_AT, view[0])
@@ -84,12 +84,16 @@ def write_nrrd_planes(path: Path, volume: Planes, box: VoxelBox, grid: VoxelGrid
     size = " ".join(str(n) for n in grid.size).encode()
     with path.open("wb") as file:
         file.write(b"\n".join(b"sizes: " + size if line.startswith(b"sizes:") else line for line in lines) + b"\n\n")
-        _write_voxels(file, _gzip(WHOLE_LEVEL), volume, box, grid, 0)
+        _write_voxels(file, _gzip(), volume, box, grid, 0)
 
 
-def _gzip(level: int) -> Any:
-    """Make a gzip stream, which is the same for the same bytes."""
-    return zlib.compressobj(level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+def _gzip() -> Any:
+    """Make a gzip stream, the same for the same bytes: zlib-ng's, in half the time, where it is installed."""
+    try:
+        from zlib_ng import zlib_ng
+    except ImportError:
+        return zlib.compressobj(LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return zlib_ng.compressobj(LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
 
 
 def _write_voxels(file: BinaryIO, stream: Any, volume: Planes, box: VoxelBox, grid: VoxelGrid, outside: float) -> None:

@@ -10,9 +10,9 @@ import SimpleITK as sitk
 from segwithu_command import MODEL, SAMPLE
 from whole_maps import maps_on_grid
 
-from SegWithUCore.inference.finer_grid import NEITHER, chance_of, log_odds, maps_grid, spread_odds, two_largest
+from SegWithUCore.inference.finer_grid import NEITHER, log_odds, maps_grid, spread_chance, two_largest
 from SegWithUCore.inference.given_mask import GivenMask, MaskFile
-from SegWithUCore.inference.grid_blocks import AxisMapping, Cells
+from SegWithUCore.inference.grid_blocks import AxisMapping
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.inference.preprocessing import network_input
@@ -67,7 +67,7 @@ def test_labels_are_those_of_interpolated_logits(found: VoxelMaps, voxel_by_voxe
 
 def test_maps_are_close_to_those_of_each_voxel(found: VoxelMaps, voxel_by_voxel: VoxelMaps) -> None:
     own, before = (np.ravel(maps.error_probability) for maps in (found, voxel_by_voxel))
-    assert np.corrcoef(own, before)[0, 1] > 0.97
+    assert np.corrcoef(own, before)[0, 1] > 0.95
     assert abs(own.sum() / before.sum() - 1) < 0.1
     for name in ("calibration", "ranking"):
         assert np.corrcoef(*(np.ravel(getattr(maps, name)) for maps in (found, voxel_by_voxel)))[0, 1] > 0.99
@@ -114,18 +114,21 @@ def test_only_finer_images_get_maps_of_the_working_grid(
 
 def test_two_labels_meet_in_the_middle_and_a_third_is_hardly_right() -> None:
     working, target = line(2, 2.0), line(4, 1.0)
-    cells = Cells(working, target, slice(0, 1))
     chance, own, other = (np.array(row, kind)[None, None] for row, kind in
                           (([0.1, 0.1], np.float32), ([0, 1], np.uint8), ([1, 0], np.uint8)))  # fmt: skip
 
     def spread(drawn: list[int]) -> np.ndarray:
-        return chance_of(spread_odds(chance, own, other, np.array(drawn, np.uint8)[None, None], cells))[0, 0]
+        found = np.empty((1, 1, 4), np.float32)
+        spread_chance(found, (chance, own, other), np.array(drawn, np.uint8)[None, None], working, target)
+        return found[0, 0]
 
-    odds = float(log_odds(np.float32(0.1)))
-    inner = 1 / (1 + np.exp(-odds / 2))  # a quarter of the way to the other label, whose log-odds are the opposite
-    np.testing.assert_allclose(spread([0, 0, 1, 1]), [0.1, inner, inner, 0.1], rtol=1e-5)
-    np.testing.assert_allclose(spread([0, 1, 1, 1])[1], 1 - inner, rtol=1e-5)
-    np.testing.assert_allclose(spread([0, 2, 2, 1])[1:3], NEITHER, rtol=1e-4)
+    outer, inner, *others = found = spread([0, 0, 1, 1])
+    np.testing.assert_allclose(others, [inner, outer])
+    assert log_odds(inner) == pytest.approx(log_odds(outer) / 2, rel=1e-4), "a quarter of the way to opposite log-odds"
+    assert found.sum() == pytest.approx(2 * chance.sum(), rel=0.02), "as much is wrong as on the working grid"
+    outer, inner, *_ = spread([0, 1, 1, 1])
+    assert log_odds(inner) == pytest.approx(-log_odds(outer) / 2, rel=1e-4)
+    assert (spread([0, 2, 2, 1])[1:3] >= NEITHER).all()
 
 
 def test_the_two_largest_logits_are_those_of_sorting() -> None:
@@ -135,19 +138,13 @@ def test_the_two_largest_logits_are_those_of_sorting() -> None:
         np.testing.assert_array_equal(own, expected)
 
 
-def test_what_is_taken_is_that_of_the_most_uncertain_corner() -> None:
-    cells = Cells(line(3, 2.0), line(6, 1.0), slice(0, 1))
-    score, values = np.array([[[0.1, 0.5, 0.3]]], np.float32), np.array([[[7, 8, 9]]], np.uint8)
-    np.testing.assert_array_equal(cells.at_highest(score, values)[0, 0], [8, 8, 8, 8, 8, 9])
-
-
 @pytest.fixture
 def every_piece_is_a_plane(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    from SegWithUCore.inference import grid_blocks, uncertainty_maps
+    from SegWithUCore.inference import finer_grid, grid_blocks
 
     def cut() -> None:
         monkeypatch.setattr(grid_blocks, "PIECE_VALUES", 1)
-        monkeypatch.setattr(uncertainty_maps, "PIECE_VOXELS", 1)
+        monkeypatch.setattr(finer_grid, "PIECE_VOXELS", 1)
 
     return cut
 

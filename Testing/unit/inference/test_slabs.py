@@ -13,12 +13,12 @@ from phantoms import rotation
 from repository import ROOT
 from segwithu_command import SAMPLE
 from toy_models import registered_toys, write_toy_bundle
-from whole_maps import maps_on_grid
+from whole_maps import maps_on_grid, pieces_of_volume
 
 from SegWithUCore.inference import grid_blocks
 from SegWithUCore.inference.case_result import Job
 from SegWithUCore.inference.engines.base import Engine
-from SegWithUCore.inference.grid_blocks import AxisMapping, blocks_on_grid, pieces_of_volume
+from SegWithUCore.inference.grid_blocks import AxisMapping, blocks_on_grid
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import network_input
 from SegWithUCore.inference.segment import segment, segment_images
