@@ -26,7 +26,8 @@ SLOPES = np.linspace(1, 2.5, 151)
 """By which interpolated log-odds, which are flatter than those of the working grid, are multiplied: one a case."""
 MOST_ODDS, BINS_A_UNIT = 14.0, 32
 """Beyond the largest log-odds that `FLOOR` leaves; bins of them."""
-PIECE_VOXELS = 1 << 20
+PIECE_VOXELS = 1 << 18
+"""Of the finer grid, brought there together: what is computed of them stays in the cache."""
 
 
 def maps_grid(working: VoxelGrid, target: VoxelGrid) -> VoxelGrid:
