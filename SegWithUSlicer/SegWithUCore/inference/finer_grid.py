@@ -104,7 +104,10 @@ def spread_chance(
     counts = np.zeros(len(middles))
     for planes in pieces:
         cells = Cells(working, target, planes)
-        odds = _odds_of_labels(cells, drawn[planes], *(each[cells.around] for each in of_network))
+        chance, own, other = (each[cells.around] for each in of_network)
+        odds, classes = np.zeros(drawn[planes].shape, np.float32), drawn[planes]
+        for corner, share in cells.corners():
+            odds += share * odds_of_class(classes, own[corner], other[corner], log_odds(chance)[corner])
         counts += np.bincount(((odds + MOST_ODDS) * BINS_A_UNIT).astype(np.intp).ravel(), minlength=len(counts))
         found[planes] = odds
     sums = (float(of_network[0][part].sum(dtype=np.float64)) for part in plane_pieces(of_network[0].shape))
@@ -117,15 +120,3 @@ def spread_chance(
 def voxel_ratio(working: VoxelGrid, target: VoxelGrid) -> float:
     """Return how many voxels of a target one of the working grid holds."""
     return math.prod(working.spacing) / math.prod(target.spacing)
-
-
-def _odds_of_labels(
-    cells: Cells, drawn: np.ndarray, chance: np.ndarray, own: np.ndarray, other: np.ndarray
-) -> np.ndarray:
-    """Log-odds that the labels drawn in some planes are wrong, float32; the other arrays are of `cells.around`."""
-    odds, mixed = log_odds(chance), cells.mixed(own)
-    found, classes, total = cells.interpolated(odds), drawn[mixed], np.zeros(len(mixed[0]), np.float32)
-    for place, share in cells.corners(mixed):
-        total += share * odds_of_class(classes, own[place], other[place], odds[place])
-    found[mixed] = total
-    return found

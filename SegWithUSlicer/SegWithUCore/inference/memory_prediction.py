@@ -9,8 +9,8 @@ channels. All arrays are float32. These bytes are alive at once, beyond the prog
     finding regions   M + 8.2 P
 
 Where the maps stay in memory, M is 16 P, N is 16 P for what the second stage notes of uncertain voxels, and 4 P come on
-top of all but reading for the part of the image that the result keeps; else these are 0. Of an image finer than the
-working grid, whose maps are made there, N is 32 W. A slab of a single window needs no sums. 4 G come on top of all but
+top of all but reading for the part of the image that the result keeps; else these are 0. A slab of a single
+window needs no sums. 4 G come on top of all but
 reading where the whole image is copied to the result, or stays with the caller, as where boxes are placed in a head.
 What a window takes stays where the engine keeps it for the next (OpenVINO); else slab and pieces take its place. A run
 needs the largest of the four, and 64 MB for buffers. Measured: memory_prediction.md and large_volumes.md in
@@ -34,7 +34,6 @@ from ..regions.region import UNCERTAIN
 from ..util.errors import InputError
 from ..util.memory import check_memory, give_back_freed_memory, resident_bytes, size_text
 from ..util.plane_files import IN_MEMORY_VOXELS, Planes, plane_pieces
-from .finer_grid import maps_grid
 from .grid_blocks import PIECE_VALUES, AxisMapping
 from .model import Model
 from .preprocessing import SPACING_TOLERANCE, working_size
@@ -170,12 +169,7 @@ def run_memory(
         masked = size != upright.size or any(each.nonzero_only for each in spec.channel_normalisations)
         copies += (9 if masked else 5) * max(part.voxels, working)
     maps = MAP_BYTES * part.voxels if in_memory else 0
-    i, j, k = size
-    is_finer = maps_grid(replace(upright, size=(i, j, k), spacing=tuple(spacing)), part) is not part
-    made = working if is_finer else part.voxels  # voxels that maps are made of
-    noted = NOTED_BYTES * made if model.fitted.second_stage is not None else 0
-    noted += MAP_BYTES * made if is_finer else 0
-    noted = 0 if on_disk and made > IN_MEMORY_VOXELS else noted
+    noted = NOTED_BYTES * part.voxels if in_memory and model.fitted.second_stage is not None else 0
     slab = _slab_bytes(size[::-1], AxisMapping.between(upright, part).slab_axis, model, resampled)
     stages = {
         "reading": max(reading, READ_BYTES * channels * whole.voxels + images if crops else 0),
