@@ -24,9 +24,10 @@ NEITHER = 0.99
 FLOOR = 1e-6
 SLOPES = np.linspace(1, 2.5, 151)
 """By which interpolated log-odds, which are flatter than those of the working grid, are multiplied: one a case."""
-BINS_A_UNIT = 32
-"""Of log-odds."""
-PIECE_VOXELS = 1 << 20
+MOST_ODDS, BINS_A_UNIT = 14.0, 32
+"""Beyond the largest log-odds that `FLOOR` leaves; bins of them."""
+PIECE_VOXELS = 1 << 18
+"""Of the finer grid, brought there together: what is computed of them stays in the cache."""
 
 
 def maps_grid(working: VoxelGrid, target: VoxelGrid) -> VoxelGrid:
@@ -98,18 +99,20 @@ def spread_chance(
         drawn: classes on the target.
         working: its axes in the order of the target's.
     """
-    pieces, half = list(plane_pieces(target.shape_zyx, PIECE_VOXELS)), float(log_odds(np.ones(1)))
-    counts = np.zeros(int(2 * half * BINS_A_UNIT) + 2)
+    pieces = list(plane_pieces(target.shape_zyx, PIECE_VOXELS))
+    middles = np.arange(-MOST_ODDS, MOST_ODDS, 1 / BINS_A_UNIT) + 0.5 / BINS_A_UNIT
+    counts = np.zeros(len(middles))
     for planes in pieces:
         cells = Cells(working, target, planes)
-        odds = _odds_of_labels(cells, drawn[planes], *(each[cells.around] for each in of_network))
-        counts += np.bincount(((odds + half) * BINS_A_UNIT).astype(np.intp).ravel(), minlength=len(counts))
+        chance, own, other = (each[cells.around] for each in of_network)
+        odds, classes = np.zeros(drawn[planes].shape, np.float32), drawn[planes]
+        for corner, share in cells.corners():
+            odds += share * odds_of_class(classes, own[corner], other[corner], log_odds(chance)[corner])
+        counts += np.bincount(((odds + MOST_ODDS) * BINS_A_UNIT).astype(np.intp).ravel(), minlength=len(counts))
         found[planes] = odds
-    expected = chance_of(SLOPES[:, None] * ((np.arange(len(counts)) + 0.5) / BINS_A_UNIT - half)) @ counts
-    chance = of_network[0]
-    sums = (float(chance[part].sum(dtype=np.float64)) for part in plane_pieces(chance.shape))
-    wanted = sum(sums) * voxel_ratio(working, target)
-    slope = np.float32(SLOPES[np.abs(expected - wanted).argmin()])
+    sums = (float(of_network[0][part].sum(dtype=np.float64)) for part in plane_pieces(of_network[0].shape))
+    excess = chance_of(SLOPES[:, None] * middles) @ counts - sum(sums) * voxel_ratio(working, target)
+    slope = np.float32(SLOPES[np.abs(excess).argmin()])
     for planes in pieces:
         found[planes] = chance_of(slope * found[planes])
 
@@ -117,15 +120,3 @@ def spread_chance(
 def voxel_ratio(working: VoxelGrid, target: VoxelGrid) -> float:
     """Return how many voxels of a target one of the working grid holds."""
     return math.prod(working.spacing) / math.prod(target.spacing)
-
-
-def _odds_of_labels(
-    cells: Cells, drawn: np.ndarray, chance: np.ndarray, own: np.ndarray, other: np.ndarray
-) -> np.ndarray:
-    """Log-odds that the labels drawn in some planes are wrong, float32; the other arrays are of `cells.around`."""
-    odds, mixed = log_odds(chance), cells.mixed(own)
-    found, classes, total = cells.interpolated(odds), drawn[mixed], np.zeros(len(mixed[0]), np.float32)
-    for place, share in cells.corners(mixed):
-        total += share * odds_of_class(classes, own[place], other[place], odds[place])
-    found[mixed] = total
-    return found

@@ -19,8 +19,6 @@ PIECE_VALUES = 1 << 22
 """Values of all outputs that are worked on at once: 16 MB, and a few times that for copies."""
 LEAST_COSINE = 1 - 1e-6
 """Of the angle between axes that belong together: 0.4 voxels in 300 at most."""
-Places = tuple[np.ndarray, ...]
-"""Indices along z, y and x."""
 _GRID_TOLERANCE = 1e-3
 """Of the smallest spacing: how far corners of equal grids may lie apart."""
 
@@ -302,35 +300,17 @@ class Cells:
         self.around = slice(int(low.min()), int(high.max()) + 1)
         self._axes = (_Neighbours(low - self.around.start, high - self.around.start, z.share[planes]), *others)
 
-    def interpolated(self, values: np.ndarray) -> np.ndarray:
-        """Interpolate linearly."""
-        for axis in (2, 1, 0):
-            values = self._axes[axis].between(values, axis)
-        return values
-
-    def mixed(self, values: np.ndarray) -> Places:
-        """Find the voxels whose eight have different values."""
-        least = most = values
-        for axis in range(3):
-            least, most = np.minimum(least, _next(least, axis)), np.maximum(most, _next(most, axis))
-        return np.nonzero((least != most)[np.ix_(*(each.low for each in self._axes))])
-
     def nearest(self, values: np.ndarray) -> np.ndarray:
         """Take the nearest of the eight."""
         return values[np.ix_(*(np.where(each.share < 0.5, each.low, each.high) for each in self._axes))]
 
-    def corners(self, voxels: Places) -> Iterator[tuple[Places, np.ndarray]]:
-        """Yield the place of each of the eight of some voxels, and its share."""
-        shares = [each.share[at] for each, at in zip(self._axes, voxels, strict=True)]
+    def corners(self) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
+        """Yield the index of each of the eight, and its share, which add up to 1."""
         for ends in product((False, True), repeat=3):
             sides = [each.high if is_high else each.low for each, is_high in zip(self._axes, ends, strict=True)]
-            z, y, x = (share if is_high else 1 - share for share, is_high in zip(shares, ends, strict=True))
-            yield tuple(side[at] for side, at in zip(sides, voxels, strict=True)), z * y * x
-
-
-def _next(values: np.ndarray, axis: int) -> np.ndarray:
-    """Each value's successor along an axis, the last one's being itself."""
-    return np.asarray(values.take(np.minimum(np.arange(1, values.shape[axis] + 1), values.shape[axis] - 1), axis))
+            shares = [each.share if is_high else 1 - each.share for each, is_high in zip(self._axes, ends, strict=True)]
+            z, y, x = np.ix_(*shares)
+            yield np.ix_(*sides), z * y * x
 
 
 def _point(grid: VoxelGrid, index_zyx: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ channels. All arrays are float32. These bytes are alive at once, beyond the prog
     finding regions   M + 8.2 P
 
 Where the maps stay in memory, M is 16 P, N is 16 P for what the second stage notes of uncertain voxels, and 4 P come on
-top of all but reading for the part of the image that the result keeps; else these are 0. 4 G come on top of all but
+top of all but reading for the part of the image that the result keeps; else these are 0. A slab of a single
+window needs no sums. 4 G come on top of all but
 reading where the whole image is copied to the result, or stays with the caller, as where boxes are placed in a head.
 What a window takes stays where the engine keeps it for the next (OpenVINO); else slab and pieces take its place. A run
 needs the largest of the four, and 64 MB for buffers. Measured: memory_prediction.md and large_volumes.md in
@@ -197,7 +198,9 @@ def _slab_bytes(working_zyx: Sequence[int], slab_axis: int, model: Model, resamp
     outputs = engine.num_classes + engine.response_channels
     padded = [max(n, wanted) for n, wanted in zip(working_zyx, window, strict=True)]
     plane = math.prod(n for axis, n in enumerate(padded) if axis != slab_axis)
-    sums = READ_BYTES * (outputs + 1.5) * window[slab_axis] * plane  # with weights, and half a plane being shifted
+    is_one = all(size <= side for size, side in zip(working_zyx, window, strict=True))  # its answer is the sums
+    # With weights, and half a plane being shifted.
+    sums = READ_BYTES * ((0 if is_one else outputs) + 1.5) * window[slab_axis] * plane
     piece = READ_BYTES * max(outputs * plane, min(outputs * math.prod(working_zyx), PIECE_VALUES))
     pieces = 3 * piece * (2 if resampled else 1)  # divided, interpolated and turned
     in_window = math.prod(window) * engine.window_memory(READ_BYTES * outputs)

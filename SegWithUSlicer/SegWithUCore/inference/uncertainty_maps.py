@@ -30,15 +30,7 @@ from ..util.progress import Progress, silent
 from .engines.base import Engine, Voxelwise
 from .finer_grid import maps_grid, spread_chance, two_largest, voxel_ratio
 from .given_mask import GivenMask
-from .grid_blocks import (
-    AxisMapping,
-    Block,
-    Cells,
-    Piece,
-    blocks_on_grid,
-    pieces_of_slabs,
-    planes_on_grid,
-)
+from .grid_blocks import AxisMapping, Block, Cells, Piece, blocks_on_grid, pieces_of_slabs, planes_on_grid
 from .sliding_window import finished_slabs, window_plan
 
 COMPETES_ABOVE = 0.05
@@ -405,59 +397,52 @@ def maps_by_slabs(
     blocks = blocks_on_grid(pieces_of_slabs(slabs, axis), working, grid, AxisMapping.between(working, grid), halo)
     if grid is target:
         return maps_of_blocks(engine, blocks, target.shape_zyx, fitted, folder, second, mask)
-    maps = _rooms(engine, target.shape_zyx, fitted, folder, mask)
-    draw = partial(_draw, maps=maps, working=grid, target=target, scale=fitted.tempering_scale, mask=mask)
-    found = maps_of_blocks(engine, blocks, grid.shape_zyx, fitted, folder, second, after=draw)
-    return _spread(found, maps, grid, target)
+    return _finer_maps(engine, blocks, fitted, grid, target, folder, second, mask)
 
 
-def _draw(
-    found_in_blocks: Iterator[tuple[Block, VoxelMaps]],
-    maps: Mapping[str, Any],
+def _finer_maps(
+    engine: Engine,
+    blocks: Iterable[Block],
+    fitted: FittedCalibration,
     working: VoxelGrid,
     target: VoxelGrid,
-    scale: float,
+    folder: Path | None,
+    second: SecondStageContext | None,
     mask: GivenMask | None,
-) -> None:
-    """Fill the maps of a finer grid that follow from logits, calibration and ranking map, interpolated linearly.
+) -> VoxelMaps:
+    """Make maps on the working grid and bring them to the grid of a finer image (`finer_grid`).
 
     Args:
-        working: its axes in the order of the target's.
-        scale: by which tempered logits are divided.
-        mask: as for `maps_of_blocks`, on the target.
+        blocks: of the working grid, whose axes have the order of the target's.
+        folder, second, mask: as for `maps_of_blocks`; the mask is on the target.
     """
-    pieces = (
-        Piece(
-            block.planes.start,
-            np.concatenate([block.own[: len(found.sums.expected)], [found.calibration, found.ranking]]),
+    maps, classes = _rooms(engine, target.shape_zyx, fitted, folder, mask), engine.num_classes
+
+    def draw(found_in_blocks: Iterator[tuple[Block, VoxelMaps]]) -> None:
+        pieces = (
+            Piece(block.planes.start, np.stack([*block.own[:classes], found.calibration, found.ranking]))
+            for block, found in found_in_blocks
         )
-        for block, found in found_in_blocks
-    )
-    for block in blocks_on_grid(pieces, working, target, AxisMapping.between(working, target)):
-        *_, calibration, ranking = block.values
-        logits = block.values[:-2]
-        found = {"calibration": calibration, "ranking": ranking}
-        found["classes"], found["runner_up"] = two_largest(logits)
-        if mask is not None:
-            tempered = logits / (scale * np.maximum(1, np.sqrt(1 + calibration)))
-            found["share"], found["rival"] = mask.shares(tempered, found["classes"], block.planes)
-        for name, values in found.items():
-            maps[name][block.planes] = values
+        for block in blocks_on_grid(pieces, working, target, AxisMapping.between(working, target)):
+            logits, (calibration, ranking) = block.values[:classes], block.values[classes:]
+            first, other = two_largest(logits)
+            found = {"classes": first, "runner_up": other, "calibration": calibration, "ranking": ranking}
+            if mask is not None:
+                tempered = logits / (fitted.tempering_scale * np.maximum(1, np.sqrt(1 + calibration)))
+                found["share"], found["rival"] = mask.shares(tempered, first, block.planes)
+            for name, values in found.items():
+                maps[name][block.planes] = values
 
-
-def _spread(found: VoxelMaps, maps: Mapping[str, Any], working: VoxelGrid, target: VoxelGrid) -> VoxelMaps:
-    """Fill the other maps of a finer grid from the final ones of the working grid, `found`, and return all."""
-    share, chance = voxel_ratio(working, target), found.error_probability
-    filled = VoxelMaps(**maps, sums=ProbabilitySums(*(share * each for each in astuple(found.sums))))
-    if chance is not None:
-        of_network = (chance, found.classes, found.runner_up)
+    found = maps_of_blocks(engine, blocks, working.shape_zyx, fitted, folder, second, after=draw)
+    if found.error_probability is not None:
+        of_network = (found.error_probability, found.classes, found.runner_up)
         spread_chance(maps["error_probability"], of_network, maps["classes"], working, target)
-    for planes in plane_pieces(target.shape_zyx, PIECE_VOXELS):
-        cells = Cells(working, target, planes)
-        for name in ("model_percentile", "data_percentile"):
-            if maps[name] is not None:
-                maps[name][planes] = cells.nearest(getattr(found, name)[cells.around])
-    return filled
+    for name in ("model_percentile", "data_percentile"):
+        for planes in plane_pieces(target.shape_zyx, PIECE_VOXELS) if maps[name] is not None else ():
+            cells = Cells(working, target, planes)
+            maps[name][planes] = cells.nearest(getattr(found, name)[cells.around])
+    sums = (voxel_ratio(working, target) * each for each in astuple(found.sums))
+    return VoxelMaps(**maps, sums=ProbabilitySums(*sums))
 
 
 def second_stage_of(
