@@ -127,12 +127,13 @@ class Report:
     def groups(self) -> Iterator[Any]:
         """Yield a group for each structure, total and the case, each structure reviewed, and each judged region."""
         review = self.review
-        entries = {entry.get("value", entry["name"]): entry for entry in table_entries(self.raw)}
+        entries = table_entries(self.raw)
+        structures = {int(entry["value"]): entry for entry in entries if "value" in entry}
         for number, segment in enumerate(self.model[1].entries, 1):
-            yield self._structure(number, segment.label, entries.pop(segment.label.value))
-        for name, entry in entries.items():  # totals and asymmetries have no segment
+            yield self._structure(number, segment.label, structures[segment.label.value])
+        for entry in entries[len(structures) :]:  # totals and asymmetries, which have no segment
             label = Label.from_json({**entry, "value": 0, "color": [0, 0, 0]})
-            yield self._group(str(name), None, 0, label, type_of(label), _figures(entry), by_model=True)
+            yield self._group(label.name, None, 0, label, type_of(label), _figures(entry), by_model=True)
         wrong = _number(EXPECTED_WRONG, metrics_of_case(self.raw)["wrong_mm3"], MM3)
         yield self._group("case", None, 0, None, CASE, wrong, self._flags(None), True)
         if self.reviewed and review:

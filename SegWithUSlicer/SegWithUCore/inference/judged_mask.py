@@ -98,7 +98,7 @@ def _structures(
         values = {metrics.label.value for metrics in members}
         wholes: Sequence[Mapping[str, Any]] = [metrics.to_json() for metrics in members]
         if len(members) > 1:
-            wholes = [total for total in totals if set(total["of"]) == values] or wholes
+            wholes = [total for total in totals if set(total["of"]) == values][:1] or wholes
         known = [whole.get("expected_volume_mm3") for whole in wholes]
         volume = None if None in known or not known else float(sum(known))  # type: ignore[arg-type]
         dice = None
