@@ -11,6 +11,8 @@ import slicer
 import vtk
 from opened_module import Opened, alive, sample_crop, segment_crop
 
+from SegWithUCore.case.structures_table import table_entries
+
 
 def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     nodes = opened.segment_sample()
@@ -28,7 +30,7 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     opened.app.press_key("P")
     assert (opened.overlay.map_name, opened.ui.mapBox.currentText) == ("error_probability", "Error probability")
     assert "% of the anterior hippocampus" in opened.ui.readoutLabel.text
-    assert opened.ui.structuresTable.rowCount == 2
+    assert opened.ui.structuresTable.rowCount == len(table_entries(nodes.case.raw)) >= 2
     flags = [opened.ui.structuresTable.item(row, 1) for row in range(2)]
     assert [flag.text() for flag in flags] == ["-", "-"], "the shipped model has no useful limit of flags"
     flag = {"rule": "soft Dice", "structure": "anterior hippocampus", "message": "Why."}
