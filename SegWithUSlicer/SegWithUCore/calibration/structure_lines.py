@@ -40,10 +40,13 @@ class StructureLines:
 
     Attributes:
         known: indices of the classes that have a label in the references; runner-ups of others keep the model's odds.
+        together: for each class the first of those that share its label; between these nothing is known, either. Empty
+            where each class has its own.
         patients: that they were fitted on.
     """
 
     known: tuple[int, ...]
+    together: tuple[int, ...]
     lines: tuple[StructureLine, ...]
     patients: int
 
@@ -54,6 +57,7 @@ class StructureLines:
             for line in self.lines
             for drawn in line.classes
             for other in self.known
+            if not self.together or self.together[drawn] != self.together[other]
         )
 
     def __call__(self, probability: np.ndarray, predicted: np.ndarray, runner_up: np.ndarray) -> np.ndarray:

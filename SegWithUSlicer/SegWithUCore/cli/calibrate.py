@@ -59,9 +59,9 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
 
     Predict labelled cases with the best backbone and head of a run, or with a model, and write a calibrated model
     bundle. With --cases everything is fitted on them: the error probability, the interval of the expected volume,
-    the predicted Dice and the limits of flags. With --add each part of the calibration is replaced only if
-    cross-validation by patient shows that the new one predicts better; otherwise nothing is written. From 3 patients
-    on --add fits one factor, by which more or fewer voxels are wrong than the model expects.
+    the predicted Dice and the limits of flags. With --add three patients or more move the error probability structure
+    by structure, unless that predicts none of them better as fitted on the others, and the volume intervals; with more
+    patients further parts are fitted anew (docs/models/train.md). With fewer nothing is written.
 
     Examples:
     calibrate --run runs/atrium --cases split.csv:calibration --output models/atrium

@@ -103,7 +103,7 @@ def _structures(
         volume = None if None in known or not known else float(sum(known))  # type: ignore[arg-type]
         dice = None
         if volume is not None and index and volume + seen[index]:
-            dice = soft_dice(volume / voxel_mm3, float(seen[index] - wrong[index]), float(seen[index]))
+            dice = min(1.0, soft_dice(volume / voxel_mm3, float(seen[index] - wrong[index]), float(seen[index])))
         structures.append(StructureMetrics(
             label, voxels, voxels * voxel_mm3, volume, float(wrong[index]) * voxel_mm3,
             int(uncertain[index]) / max(int(seen[index]), 1), int(uncertain[index]) * voxel_mm3,

@@ -132,7 +132,8 @@ def total_blocks(own: PredictedCases, bundle: Bundle) -> dict[str, Any]:
     sides = [box.side for box in bundle.placement.boxes] if bundle.placement else []
     found: dict[str, Any] = {TOTALS: {}, ASYMMETRIES: {}}
     for total in bundle.totals:
-        interval = fit_volume_interval(volumes[total.name], own.patients)
+        known = not np.isnan(volumes[total.name].true).any()  # else a member has no label of its own
+        interval = fit_volume_interval(volumes[total.name], own.patients) if known else None
         if interval is not None:
             names = [total.name, *(f"{side} {total.name}" for side in sides if side != WHOLE)]
             found[TOTALS] |= dict.fromkeys(names, interval.to_json())

@@ -1,27 +1,31 @@
 """Labelled cases as a model predicts them, and the numbers of each case that calibrations are fitted on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 from scipy.special import softmax
 
 from SegWithUCore.calibration.error_counts import ErrorCounts, count_errors
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_with_directions
 from SegWithUCore.calibration.per_structure import ProbabilitySums, probability_sums, soft_dice
 from SegWithUCore.inference.engines import TORCH
+from SegWithUCore.inference.finer_grid import maps_grid
 from SegWithUCore.inference.given_mask import listed
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import NetworkView, Prediction, predict, tempered_logits
+from SegWithUCore.inference.preprocessing import to_working_grid
+from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.metrics.overlap import dice_of, structure_dice
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.progress import Progress, silent
 
-from ..training.case_reading import read_assessed
+from ..training.case_reading import AssessedCase, read_assessed
 from ..training.dataset import Case
 
 SLAB = 1 << 25
@@ -110,7 +114,7 @@ def predicted(
     for number, case in enumerate(cases):
         assert model is not None
         progress("predicting the calibration cases", number / len(cases), case.name)
-        read = read_assessed(case, bundle)
+        read = on_maps_grid(read_assessed(case, bundle), bundle)
         drawn = predict(read.images, model)
         overlaps.append(read.overlap(drawn.classes, len(bundle.labels)))
         found = [CalibrationCase(drawn, read.truth_for(drawn.classes), case.group, labelled, read.judged_as)]
@@ -120,19 +124,30 @@ def predicted(
         check_references(np.array(overlaps), [case.reference for case in cases], bundle.labels, least)
 
 
-def labelled_classes(cases: Sequence[Case], bundle: Bundle) -> np.ndarray:
-    """Find the classes that the references of some case have a label for, boolean (classes,).
+def on_maps_grid(read: AssessedCase, bundle: Bundle) -> AssessedCase:
+    """Bring a case to the grid that its maps are made on: the working grid, if its image is finer."""
+    working, target = VoxelGrid.of(to_working_grid(read.images[0], bundle.input)), VoxelGrid.of(read.images[0])
+    if maps_grid(working, target) is target:
+        return read
+    truth = sitk.GetImageFromArray(read.truth)
+    truth.CopyInformation(read.images[0])
+    labels = sitk.GetArrayFromImage(to_working_grid(truth, bundle.input, labels=True))
+    return replace(read, images=[to_working_grid(image, bundle.input) for image in read.images], truth=labels)
 
-    The background is known only where all structures are: what lacks a label may be one of those that have none.
+
+def labelled_classes(cases: Sequence[Case], bundle: Bundle) -> np.ndarray:
+    """Find the classes that the references have a label for, boolean (classes,), whether they use it or not.
+
+    Without names of labels all have one. The background is known only where all structures are: what lacks a label may
+    be one of those that have none.
 
     Raises:
         InputError: as `read_assessed`.
     """
     found = np.zeros(len(bundle.labels), bool)
     for case in cases:
-        read = read_assessed(case, bundle)
-        classes = np.arange(len(found)) if read.judged_as is None else read.judged_as
-        found |= np.isin(classes, np.unique(read.truth)) & (classes > 0)
+        judged_as = read_assessed(case, bundle).judged_as if case.labels else None
+        found |= True if judged_as is None else judged_as > 0
     found[0] = found[1:].all()
     return found
 

@@ -41,6 +41,9 @@ def added_cases(source: str, bundle: Bundle, work: Path, labels: Mapping[str, st
     if not (place.is_dir() and holds_cases(place)):
         given = (replace(case, labels=labels or {}) for case in find_cases(source))
         return [part for case in given for part in _boxed(case, bundle, work)]
+    if labels:
+        raise UsageError(f"{place} holds reviewed cases, whose labels are the model's: leave --labels out.",
+                         "contradicting-options")  # fmt: skip
     found = [part for folder in case_folders([place]) for part in _reviewed(folder, bundle, work)]
     if not found:
         raise UsageError(f"{place} holds no case that was corrected and reviewed: give others.", "no-corrected-case")

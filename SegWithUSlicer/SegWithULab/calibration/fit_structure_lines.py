@@ -66,25 +66,29 @@ class FittedLines:
 
 
 def fit_structure_lines(
-    cases: Sequence[DrawnCounts], patients: Sequence[Hashable], labels: Sequence[Label], known: Sequence[int]
+    cases: Sequence[DrawnCounts],
+    patients: Sequence[Hashable],
+    labels: Sequence[Label],
+    known: Sequence[int],
+    together: Sequence[int] = (),
 ) -> FittedLines | None:
     """Fit lines on the cases of patients; None for fewer than `FACTOR_PATIENTS`, or for no errors.
 
     Args:
         cases: voxels and errors that are scored.
         labels: of the model, background first.
-        known: indices of the classes that have a label in the references.
+        known, together: as of `StructureLines`.
     """
     of = {patient: _summed([cases[n] for n in its]) for patient, its in by_patient(patients).items()}
     if len(of) < FACTOR_PATIENTS or not sum(each.errors.sum() for own in of.values() for each in own.values()):
         return None
     classes, left_out, better = structure_classes(labels), {}, 0
     for patient, own in of.items():
-        lines = _lines([other for name, other in of.items() if name != patient], classes, known)
+        lines = _lines([other for name, other in of.items() if name != patient], classes, known, together)
         left_out[patient] = lines
         better += log_loss(own, lines) < log_loss(own)
     factor = fit_site_factor([sum_counts(list(own.values())) for own in of.values()])
-    return FittedLines(_lines(list(of.values()), classes, known), left_out, better, factor)
+    return FittedLines(_lines(list(of.values()), classes, known, together), left_out, better, factor)
 
 
 def log_loss(own: DrawnCounts, lines: StructureLines | None = None) -> float:
@@ -108,21 +112,24 @@ def _summed(cases: Sequence[DrawnCounts]) -> DrawnCounts:
 
 
 def _lines(
-    patients: Sequence[DrawnCounts], classes: Mapping[str, tuple[int, ...]], known: Sequence[int]
+    patients: Sequence[DrawnCounts],
+    classes: Mapping[str, tuple[int, ...]],
+    known: Sequence[int],
+    together: Sequence[int],
 ) -> StructureLines:
-    together = _log_factor([sum_counts(list(own.values())) for own in patients], 0.0)
+    of_all = _log_factor([sum_counts(list(own.values())) for own in patients], 0.0)
     found = []
     for name, indices in classes.items():
         counts = [own[name] for own in patients if name in own and own[name].voxels.any()]
         if not counts:
             continue
-        log_factor = _log_factor(counts, together)
+        log_factor = _log_factor(counts, of_all)
         alike = sum_counts([ErrorCounts(c.voxels / c.voxels.sum(), c.errors / c.voxels.sum()) for c in counts])
         slope = fit_line(CENTRES, alike.voxels, alike.errors)[0] if alike.errors.any() else 1.0
         slope = 1 + (slope - 1) * len(counts) / (len(counts) + SLOPE_PATIENTS)
         offset = _offset(alike, slope, float(np.exp(log_factor)))
         found.append(StructureLine(name, indices, slope, offset))
-    return StructureLines(tuple(known), tuple(found), len(patients))
+    return StructureLines(tuple(known), tuple(together), tuple(found), len(patients))
 
 
 def _log_factor(counts: Sequence[ErrorCounts], middle: float) -> float:

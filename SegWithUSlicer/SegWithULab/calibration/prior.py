@@ -57,20 +57,22 @@ class CaseSummary:
 
     Attributes:
         drawn: errors of the voxels that are scored, by name of the drawn structure without side.
-        known: indices of the classes that have a label in the references.
+        known, together: as of `StructureLines`.
     """
 
     patient: str
     drawn: DrawnCounts
     numbers: CaseNumbers
     known: tuple[int, ...]
+    together: tuple[int, ...] = ()
 
 
 def summary_of(case: CalibrationCase, table: ErrorProbability, scale: float, labels: Sequence[Label]) -> CaseSummary:
     """Sum up a case under the error probability and the tempering scale that the model has."""
     numbers = case_numbers(case.prediction, case.truth, scale, case.alone)
     known = tuple(np.flatnonzero(case.known).tolist())
-    return CaseSummary(case.patient, drawn_counts(case, own_chance(case, table), labels), numbers, known)
+    together = () if case.judged_as is None else tuple(case.judged_as.tolist())
+    return CaseSummary(case.patient, drawn_counts(case, own_chance(case, table), labels), numbers, known, together)
 
 
 def drawn_counts(case: CalibrationCase, chance: np.ndarray, labels: Sequence[Label]) -> DrawnCounts:
@@ -88,8 +90,9 @@ def lines_of(cases: Sequence[CaseSummary], labels: Sequence[Label]) -> FittedLin
     """Fit lines by structure on summed up cases; None for too few patients."""
     if not cases:
         return None
-    known = cases[0].known  # the same for all: of the references together
-    return fit_structure_lines([case.drawn for case in cases], [case.patient for case in cases], labels, known)
+    first = cases[0]  # what is known is the same for all: of the references together
+    patients = [case.patient for case in cases]
+    return fit_structure_lines([case.drawn for case in cases], patients, labels, first.known, first.together)
 
 
 def refit(
@@ -156,6 +159,8 @@ def _about_lines(
     """Return whether the error probability was moved structure by structure, and why."""
     if patients < error_counts.FACTOR_PATIENTS:
         return f"Error probability: {KEPT}; {_too_few(patients, 'patients', error_counts.FACTOR_PATIENTS)}."
+    if not any(case.drawn for case in cases):
+        return f"Error probability: {KEPT}; the labels tell no drawn structure from its neighbours: label these, too."
     if lines is None:
         return f"Error probability: {KEPT}; the patients ({patients}) have no errors to fit."
     unknown = [name for name, its in structure_classes(labels).items() if not set(its) & set(cases[0].known)]
@@ -180,20 +185,22 @@ def _moved(interval: VolumeInterval, volumes: Volumes, patients: Sequence[str]) 
     The logarithms of true over expected volumes are normal around that of the site.
     """
     expected, _, high = _bounds(interval, volumes)
-    expected = np.where(expected > 0, expected, np.nan)
+    # Where nothing was drawn, or there is nothing, volumes have no ratio.
+    expected = np.where((expected > 0) & (volumes.segmented > 0), expected, np.nan)
     ratios = _of_patients(np.log(np.where(volumes.true > 0, volumes.true, np.nan) / expected), patients)
-    if len(ratios) < error_counts.FACTOR_PATIENTS:
+    if len(ratios) < error_counts.FACTOR_PATIENTS or not interval.half_width:
         return None
     half = float(np.nanmedian(high / expected - 1))
     core = replace(interval, unseen=0.0)  # what others draw is seen now
     own = float(np.nanmedian(_bounds(core, volumes)[2] / expected - 1))
-    variance, quantile = _spread(half, interval.level, ratios - ratios.mean())
+    variance, quantile = _spread(half, interval, ratios - ratios.mean())
     kept = error_counts.SITE_SPREAD**2 / (error_counts.SITE_SPREAD**2 + variance / len(ratios))
     wanted = quantile * float(np.sqrt(variance * (1 + kept / len(ratios))))
     wanted = max(wanted, half) if len(ratios) < NEVER_NARROWER else wanted
     move = float(np.exp(kept * ratios.mean()))
     width = interval.half_width * move * wanted / own
-    return replace(core, factor=interval.factor * move, half_width=width, held=None, held_of=None)
+    moved = replace(core, factor=interval.factor * move, half_width=width)
+    return replace(moved, cases=len(ratios), held=None, held_of=None)
 
 
 def _widened(interval: AsymmetryInterval, off: np.ndarray, patients: Sequence[str]) -> AsymmetryInterval | None:
@@ -205,10 +212,10 @@ def _widened(interval: AsymmetryInterval, off: np.ndarray, patients: Sequence[st
     gaps = _of_patients(off, patients)
     if len(gaps) < error_counts.FACTOR_PATIENTS:
         return None
-    variance, quantile = _spread(interval.half_width, interval.level, gaps)
+    variance, quantile = _spread(interval.half_width, interval, gaps)
     wanted = quantile * float(np.sqrt(variance))
     wanted = max(wanted, interval.half_width) if len(gaps) < NEVER_NARROWER else wanted
-    return replace(interval, half_width=wanted, held=None, held_of=None)
+    return replace(interval, half_width=wanted, cases=len(gaps), held=None, held_of=None)
 
 
 def _of_patients(values: np.ndarray, patients: Sequence[str]) -> np.ndarray:
@@ -217,15 +224,16 @@ def _of_patients(values: np.ndarray, patients: Sequence[str]) -> np.ndarray:
     return np.array([each.mean() for each in means if each.size])
 
 
-def _spread(half: float, level: float, off: np.ndarray) -> tuple[float, float]:
+def _spread(half: float, interval: VolumeInterval | AsymmetryInterval, off: np.ndarray) -> tuple[float, float]:
     """Variance between patients, and Student's quantile for its degrees of freedom.
 
     The spread that the model's own half width tells counts as `SPREAD_WEIGHT` patients.
     """
-    freedom = error_counts.SPREAD_WEIGHT + off.size - 1
-    own = half / float(student.ppf((1 + level) / 2, np.inf))
+    freedom, side = error_counts.SPREAD_WEIGHT + off.size - 1, (1 + interval.level) / 2
+    few = interval.cases < LEAST_INTERVAL_PATIENTS
+    own = half / float(student.ppf(side, error_counts.SPREAD_WEIGHT + interval.cases - 1 if few else np.inf))
     variance = (error_counts.SPREAD_WEIGHT * own**2 + float((off**2).sum())) / freedom
-    return variance, float(student.ppf((1 + level) / 2, freedom))
+    return variance, float(student.ppf(side, freedom))
 
 
 def _case_level(
@@ -263,15 +271,19 @@ def _case_level(
         for value, name in known.items()
         if value in own.intervals
     )
-    lacking = f"; {_too_few(len(set(patients)), 'patients', LEAST_INTERVAL_PATIENTS)}" if few else ""
-    told = []
-    for what, before, after, reason in (
+    count, told = len(set(patients)), []
+    parts: tuple[tuple[str, Mapping[Any, Any], Mapping[Any, Any], str], ...] = (
         ("Volume intervals", own.intervals, found.intervals, why),
+        ("Totals", own.totals, found.totals, ""),
+        ("Asymmetries", own.asymmetries, found.asymmetries, ""),
         ("Predicted Dice", own.dice, found.dice, ""),
-    ):
-        new = [label.name for label in labels if after.get(label.value) != before.get(label.value)]
-        done = f"{'moved and widened' if few else REPLACED} for {', '.join(new)}" if new else KEPT
-        told.append(f"{what}: {done}{lacking}{reason}.")
+    )
+    for what, before, after, reason in parts:
+        new = [str(known.get(key, key)) for key, each in after.items() if each != before.get(key)]
+        done = f"{'moved' if few else REPLACED} for {', '.join(new)}" if new else KEPT
+        least = LEAST_INTERVAL_PATIENTS if new or what == "Predicted Dice" else error_counts.FACTOR_PATIENTS
+        later = f"; from {least} patients on fitted anew" if new else f"; {_too_few(count, 'patients', least)}"
+        told += [f"{what}: {done}{later if count < least else ''}{reason}."] if before or after else []
     return found, told
 
 
@@ -323,6 +335,8 @@ def _flags(
     """
     if len(cases) < LEAST_CASES:
         return own, f"Limits of flags: {KEPT}; {_too_few(len(cases), 'cases', LEAST_CASES)}."
+    if len(cases[0].known) < len(labels) or cases[0].together:
+        return own, f"Limits of flags: {KEPT}; they need a label of its own for each structure."
     numbers_of = [case.numbers for case in cases]
     limit = fit_flag_limit(
         [flag_case(each, labels, case.patient) for each, case in zip(numbers_of, cases, strict=True)]

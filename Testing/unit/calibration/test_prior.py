@@ -91,7 +91,7 @@ def test_each_part_needs_its_cases(own: dict[str, Any], number: int, intervals: 
     assert ("refitted" in said(found, "Limits of flags")) == flags
     assert (found.block["flags"] != own["flags"]) == flags
     if not intervals:
-        assert "8 patients are too few, give 9" in said(found, "Volume intervals")
+        assert "from 9 patients on" in said(found, "Volume intervals")
     if not flags:
         assert f"{number} cases are too few, give 17" in said(found, "Limits of flags")
     assert found.block["site"]["patients"] == number
@@ -132,6 +132,23 @@ def test_what_synthesised_cases_could_not_show_is_seen_in_real_ones(own: dict[st
     assert "unseen" not in few and few["half_width"] * 50 >= np.hypot(100, 200) > more["half_width"] * 50
 
 
+def test_teaching_the_same_patients_twice_widens_nothing_again(own: dict[str, Any]) -> None:
+    once = refit(own, cases(3, volume=1.3)).block
+    twice = refit(once, cases(3, volume=1.3)).block
+    first, second = (block["volume_interval"]["1"] for block in (once, twice))
+    assert first["cases"] == second["cases"] == 3
+    assert second["half_width"] == pytest.approx(first["half_width"], rel=0.02)
+    assert second["factor"] == pytest.approx(first["factor"], rel=0.01)
+
+
+def test_a_patient_in_whom_nothing_was_drawn_moves_no_interval(own: dict[str, Any]) -> None:
+    """What is left of its probability is no volume: 20,000 times too small."""
+    given, plain = cases(4, volume=1.3), cases(3, volume=1.3)
+    given[3].numbers.predicted[1], given[3].numbers.sums.expected[1] = 0, 0.05
+    found, without = (refit(own, each).block["volume_interval"]["1"] for each in (given, plain))
+    assert found["cases"] == 3 and found["half_width"] == pytest.approx(without["half_width"], rel=0.2)
+
+
 def test_structures_without_a_label_keep_what_the_model_has(own: dict[str, Any]) -> None:
     given = cases(12, offset=0.9, volume=1.3)
     for case in given:
@@ -144,7 +161,7 @@ def test_structures_without_a_label_keep_what_the_model_has(own: dict[str, Any])
 
 def test_two_cases_of_a_patient_are_no_two_patients(own: dict[str, Any]) -> None:
     twice = [replace(case, patient=f"patient {number // 2}") for number, case in enumerate(cases(12, volume=1.3))]
-    assert "6 patients are too few, give 9; the model's own held 0 of 12" in said(refit(own, twice), "Volume intervals")
+    assert "from 9 patients on fitted anew; the model's own held 0 of 12" in said(refit(own, twice), "Volume intervals")
     once = refit(own, [replace(case, patient="one") for case in cases(12, volume=1.3)])
     assert not once.is_changed
     assert "held 0 of 12" not in said(once, "Volume intervals"), "one patient may be off by chance"

@@ -1,6 +1,7 @@
 """Lines by structure: what a few patients teach, what stays the model's, and what is refused."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,13 +98,15 @@ def test_lines_that_predict_nobody_better_are_refused() -> None:
 
 
 def test_only_pairs_that_the_references_know_are_moved() -> None:
-    lines = StructureLines((1, 2), (StructureLine("organ", (1, 2), 0.5, 1.0),), 3)
+    lines = StructureLines((1, 2), (), (StructureLine("organ", (1, 2), 0.5, 1.0),), 3)
     chance = np.full((1, 2, 3), 0.2, np.float32)
     drawn = np.array([[[1, 2, 1], [0, 3, 1]]], np.uint8)
     other = np.array([[[2, 1, 0], [1, 1, 3]]], np.uint8)
     moved = float(expit(0.5 * logit(0.2) + 1.0))
     assert lines(chance, drawn, other).ravel() == pytest.approx([moved, moved, 0.2, 0.2, 0.2, 0.2])
     assert StructureLines.from_json(lines.to_json()) == lines
+    alike = replace(lines, together=(0, 1, 1, 3))  # one label for both: nobody knows which of them it is
+    assert (alike(chance, drawn, other) == chance).all()
 
 
 def test_sides_are_one_structure() -> None:

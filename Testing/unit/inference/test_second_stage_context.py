@@ -75,7 +75,7 @@ def test_segmenting_gives_the_bits_of_predicting(
     working, target = working_grid("LPS"), target_grid(letters, factor)
     table = ErrorProbability((-6.0, 0.0, 3.0), (0.0, 0.2, 0.9), 9)
     stage = replace(made_up_stage(channels=1, sees_mask=True), axes=(True, False, True), line=(0.8, 0.1))
-    lines = StructureLines((0, 1), (StructureLine("organ", (0, 1), 0.7, 0.3),), 3)
+    lines = StructureLines((0, 1), (), (StructureLine("organ", (0, 1), 0.7, 0.3),), 3)
     fitted = FittedCalibration(table, second_stage=stage, lines=(lines,))
     output, view = resample_to_grid(OUTPUTS, working, target), NetworkView.of(IMAGE, working, target)
     found = voxelwise(FormulaEngine(), output)
