@@ -393,6 +393,8 @@ class _Tally:
         from ..inference.deviation import NOTE
 
         case, known = read_case(job.target), {sentence for _, sentence in settled["warnings"]}
+        notes = [f"{'Note' if how == NOTE else 'Warning'}: {sentence}" for how, sentence in settled["warnings"]]
+        notes += [f"Flagged: {flag['message']}" for flag in case["flags"] if flag["message"] not in known]
         data = {"case": str(job.target), "structures": settled["structures"], "seconds": round(settled["seconds"], 2)}
         data |= {"flags": case["flags"], "light": case["light"], **{name: case[name] for name in WHOLES}}
         data |= {"worker": settled["worker"]} if "worker" in settled else {}
@@ -400,12 +402,12 @@ class _Tally:
         if not self._quiet:
             text = summary(case, job.target, settled["refused"])
             text += next_steps(case, job.target) if self.total == 1 and not settled["refused"] else ""
+        notes = [] if self._quiet else notes
+        if self.console.as_json:  # programs take the last line, people the first
+            self.console.note(*notes)
         self.console.result(text, data)
-        for severity, sentence in () if self._quiet else settled["warnings"]:
-            self.console.note(f"{'Note' if severity == NOTE else 'Warning'}: {sentence}")
-        for flag in () if self._quiet else case["flags"]:
-            if flag["message"] not in known:
-                self.console.note(f"Flagged: {flag['message']}")
+        if not self.console.as_json:
+            self.console.note(*notes)
 
     def failed(self, name: str, given: Path, reason: str, trace: str) -> None:
         """Say why a case failed, and note it in the list."""
