@@ -28,7 +28,7 @@ from SegWithUCore.util.progress import Progress, silent
 from ..training.case_reading import AssessedCase, read_assessed
 from ..training.dataset import Case
 
-SLAB = 1 << 25
+SLAB = 1 << 23
 """Logits that are turned into probabilities of double precision at once; more would need many times their memory."""
 LEAST_DICE = 0.5
 """Of a reference with the model's segmentation."""
