@@ -303,9 +303,8 @@ def maps_of_blocks(
             yield block, found
 
     (after or partial(deque, maxlen=0))(found_in_blocks())
-    probability, first, other = (maps[name] for name in ("error_probability", "classes", "runner_up"))
-    if second is not None and probability is not None and first is not None and other is not None:
-        second.finish(probability, first, other)
+    if second is not None:
+        second.finish(*(maps[name] for name in ("error_probability", "classes", "runner_up")))
     return VoxelMaps(**maps, sums=sums)
 
 
