@@ -352,7 +352,8 @@ def segment_images(
     images.clear()
     _make_room(target)
     progress("segmenting", WINDOWS[0], detail)
-    order = [Look(), *(further_looks(model.bundle, passes) if model.fitted.error_probability else ())]
+    looks_again = passes > 1 and model.fitted.error_probability is not None
+    order = [Look(), *(further_looks(model.bundle, passes) if looks_again else ())]
     fitted = replace(model.fitted, competes_everywhere=len(order) > 1)
 
     def run(look: Look) -> VoxelMaps:
@@ -372,7 +373,8 @@ def segment_images(
     maps = run(order[0])
     if len(order) > 1:
         look_again(maps, order[1:], run, model.bundle, scratch)
-    model.engine.move(model.device)
+    if model.engine.device != model.device:  # it moved to the CPU
+        model.engine.move(model.device)
     seen.clear()
     _make_room(target)
     return maps, notes

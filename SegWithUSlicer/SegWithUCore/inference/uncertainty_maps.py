@@ -315,12 +315,11 @@ def maps_of_blocks(
             yield block, found
 
     (after or partial(deque, maxlen=0))(found_in_blocks())
-    probability, first, other = (maps[name] for name in ("error_probability", "classes", "runner_up"))
-    if second is not None and probability is not None and first is not None and other is not None:
-        second.finish(probability, first, other)
-    if fitted.lines and probability is not None and first is not None and other is not None:
-        for planes in plane_pieces(shape):
-            probability[planes] = fitted.by_structure(probability[planes], first[planes], other[planes])
+    of_network = tuple(maps[name] for name in ("error_probability", "classes", "runner_up"))
+    if second is not None:
+        second.finish(*of_network)
+    for planes in plane_pieces(shape) if fitted.lines else ():
+        of_network[0][planes] = fitted.by_structure(*(each[planes] for each in of_network))
     return VoxelMaps(**maps, sums=sums)
 
 

@@ -1,6 +1,5 @@
 """Images finer than the working grid: labels of interpolated logits, and the error probability of the label drawn."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import SimpleITK as sitk
 from segwithu_command import MODEL, SAMPLE
 from whole_maps import maps_on_grid
 
+from SegWithUCore.inference import finer_grid, grid_blocks
 from SegWithUCore.inference.finer_grid import NEITHER, log_odds, maps_grid, spread_chance, two_largest
 from SegWithUCore.inference.given_mask import GivenMask, MaskFile
 from SegWithUCore.inference.grid_blocks import AxisMapping
@@ -23,6 +23,8 @@ from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.roi import RegionOfInterest, voxel_box
 from SegWithUCore.io.volume import read_image
 from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.util import plane_files
+from SegWithUCore.util.plane_files import PlaneFile
 
 AXES = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 
@@ -138,22 +140,14 @@ def test_the_two_largest_logits_are_those_of_sorting() -> None:
         np.testing.assert_array_equal(own, expected)
 
 
-@pytest.fixture
-def every_piece_is_a_plane(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    from SegWithUCore.inference import finer_grid, grid_blocks
-
-    def cut() -> None:
-        monkeypatch.setattr(grid_blocks, "PIECE_VALUES", 1)
-        monkeypatch.setattr(finer_grid, "PIECE_VOXELS", 1)
-
-    return cut
-
-
-def test_plane_by_plane_nothing_changes(
-    found: VoxelMaps, model: Model, image: sitk.Image, every_piece_is_a_plane: Callable[[], None]
+def test_plane_by_plane_and_on_disk_nothing_changes(
+    found: VoxelMaps, model: Model, image: sitk.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    every_piece_is_a_plane()
-    again = segment_images([image], model)[0]
+    monkeypatch.setattr(grid_blocks, "PIECE_VALUES", 1)
+    monkeypatch.setattr(finer_grid, "PIECE_VOXELS", 1)
+    monkeypatch.setattr(plane_files, "IN_MEMORY_VOXELS", 0)
+    again = segment_images([image], model, scratch=tmp_path)[0]
+    assert isinstance(again.error_probability, PlaneFile)
     for name in ("classes", "runner_up", "model_percentile"):
         np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
     np.testing.assert_allclose(again.error_probability, found.error_probability, rtol=0, atol=1e-5)

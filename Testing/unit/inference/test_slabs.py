@@ -163,10 +163,10 @@ def _with_bundle(model: Model, bundle: object) -> Model:
     return changed
 
 
-@pytest.fixture
-def toy(tmp_path: Path) -> Iterator[Model]:
+@pytest.fixture(params=[1.1, 2.2], ids=["voxel by voxel", "finer than the working grid"])
+def toy(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Model]:
     with registered_toys():
-        yield Model(write_toy_bundle(tmp_path / "bundle", "looking", (12, 20, 16), spacing=(1.1, 1.1, 1.1)))
+        yield Model(write_toy_bundle(tmp_path / "bundle", "looking", (12, 20, 16), spacing=(request.param,) * 3))
 
 
 @pytest.mark.parametrize("region", [None, (-10.0, -12.0, 9.0, 14.0, 20.0, 12.0)])
