@@ -120,8 +120,8 @@ def with_held(bundle: Bundle, own: PredictedCases, are_sides: bool = False) -> B
     if are_sides:
         wholes = all_totals(bundle.totals, bundle.labels, sides)
         both = named_volumes(joined_sides(own).numbers, all_sides(bundle.labels, sides), wholes)
-        for side in sides:  # as many as of the one box that stands for either
-            both |= {f"{side} {total.name}": volumes[total.name] for total in bundle.totals}
+    # A side's total is counted as often as the one box that stands for either.
+    of_sides = {f"{side} {total.name}": volumes[total.name] for side in sides for total in bundle.totals}
     names = {label.value: label.name for label in bundle.labels}
 
     def counted(key: str, holds: Callable[[str], np.ndarray | None], name_of: Callable[[str], str] = str) -> None:
@@ -150,7 +150,7 @@ def with_held(bundle: Bundle, own: PredictedCases, are_sides: bool = False) -> B
     counted(
         "volume_interval", lambda name: in_interval(volumes, intervals[name], name), lambda value: names[int(value)]
     )
-    counted(TOTALS, lambda name: in_interval({**volumes, **both}, fitted.totals[name], name))
+    counted(TOTALS, lambda name: in_interval({**both, **volumes, **of_sides}, fitted.totals[name], name))
     counted(ASYMMETRIES, in_asymmetry)
     return replace(bundle, calibration=block)
 
