@@ -8,6 +8,7 @@ optimised rigidly, then affinely on voxels of 4 mm. Without a brain mask and sev
 
 from dataclasses import dataclass
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,9 @@ TURNS_DEGREES = (25.0, -25.0)
 SHIFTS_UP_MM, SHIFTS_FORWARD_MM = (-30.0, 0.0, 30.0, 60.0), (-20.0, 0.0, 20.0)
 """Coarse starts around the centre of mass, which a neck draws down."""
 RIGID_STARTS, AFFINE_STARTS = 3, 2
+NEAR = 0.05
+"""Nats behind the best rigid start within which the next one is optimised affinely, too. In brains for decisions, also
+turned by 20 degrees, it was 0.07 to 0.24 behind and never won."""
 INSIDE = 128
 """Added to the grey values (0 to 127) of a template inside its mask."""
 
@@ -113,11 +117,14 @@ def register(template: Template, image: sitk.Image) -> tuple[sitk.AffineTransfor
         for turn, up, forward in product(turns, SHIFTS_UP_MM, SHIFTS_FORWARD_MM)
     ]
     starts.sort(key=lambda start: _similarity(coarse_template, coarse_mask, coarse, start))
-    rigid = starts[:RIGID_STARTS]
-    rigid.sort(key=lambda start: _optimise(coarse_template, coarse_mask, coarse, start, 40, 2.0))
+    rigid = [
+        (_optimise(coarse_template, coarse_mask, coarse, start, 40, 2.0), start) for start in starts[:RIGID_STARTS]
+    ]
+    rigid.sort(key=itemgetter(0))
     affine = [
         sitk.AffineTransform(start.GetMatrix(), start.GetTranslation(), start.GetCenter())
-        for start in rigid[:AFFINE_STARTS]
+        for value, start in rigid[:AFFINE_STARTS]
+        if value <= rigid[0][0] + NEAR
     ]
     values = [_optimise(template.image, template.mask, fine, start, 60, 1.0) for start in affine]
     best = int(np.argmin(values))

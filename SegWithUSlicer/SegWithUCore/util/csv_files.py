@@ -22,6 +22,8 @@ _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@")
 _LINE_BREAKS = {0x7F, 0x85, 0x2028, 0x2029}
 # Texts that begin as formulas do and are plain numbers.
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+# Cells that need no closer look, as nearly all: numbers, and printable ASCII without a semicolon after a letter.
+_PLAIN = re.compile(rf"{_NUMBER.pattern}|[A-Za-z][ -:<-~]*")
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -127,10 +129,9 @@ def harmless_cell(value: Any) -> Any:
     follows a semicolon: spreadsheets of many countries separate columns there. Bytes of a file name that are not UTF-8
     are written as escapes ("\xfc"), since no table could hold them.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or _PLAIN.fullmatch(value):
         return value
-    is_plain = value.isascii() and value.isprintable()  # as nearly all are
-    text = value if is_plain else "".join(_harmless_character(char) for char in value)
+    text = "".join(_harmless_character(char) for char in value)
     return ";".join(f"'{part}" if _is_run(part) else part for part in text.split(";"))
 
 
@@ -142,7 +143,7 @@ def _harmless_character(char: str) -> str:
 
 
 def _is_run(part: str) -> bool:
-    if not part.isascii():  # full-width signs count as the usual ones, and invisible characters as nothing
-        part = "".join(char for char in unicodedata.normalize("NFKC", part) if unicodedata.category(char) != "Cf")
-    text = part.lstrip(' "')
+    # Full-width signs count as the usual ones, and invisible characters as nothing.
+    seen = "".join(char for char in unicodedata.normalize("NFKC", part) if unicodedata.category(char) != "Cf")
+    text = seen.lstrip(' "')
     return text.startswith(_RUN_BY_SPREADSHEETS) and not _NUMBER.fullmatch(text)
