@@ -23,6 +23,7 @@ from SegWithUCore.metrics.overlap import dice_of, structure_dice
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.memory import give_back_freed_memory
 from SegWithUCore.util.progress import Progress, silent
 
 from ..training.case_reading import AssessedCase, read_assessed
@@ -120,6 +121,7 @@ def predicted(
         found = [CalibrationCase(drawn, read.truth_for(drawn.classes), case.group, labelled, read.judged_as)]
         del read, drawn  # nothing is held here while the next case is predicted
         yield found.pop()
+        give_back_freed_memory()
     if overlaps:
         check_references(np.array(overlaps), [case.reference for case in cases], bundle.labels, least)
 
