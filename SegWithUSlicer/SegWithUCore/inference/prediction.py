@@ -1,15 +1,16 @@
 """Predict one case and keep its logits, for fitting and for measuring on cases with references."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..calibration.local_features import Steps
+from ..calibration.per_structure import ProbabilitySums
 from ..calibration.second_stage import HeadMaps, find_uncertain_voxels, refined
 from ..io.grid import VoxelGrid
-from .finer_grid import maps_grid, spread_chance
+from .finer_grid import maps_grid, spread_chance, voxel_ratio
 from .model import Model
 from .preprocessing import network_input
 from .sliding_window import stitched
@@ -43,17 +44,16 @@ class NetworkView:
 def error_probability(
     fitted: FittedCalibration, view: NetworkView, logits: np.ndarray, maps: HeadMaps
 ) -> np.ndarray | None:
-    """Error probability of a whole case, float32 (z, y, x); None without fitted calibration."""
+    """Error probability of a whole case, float32 (z, y, x), before lines by structure; None without calibration."""
     if fitted.error_probability is None:
         return None
     table = fitted.error_probability(maps.ranking, maps.classes, maps.runner_up)
     stage = fitted.second_stage
     if stage is None:
-        return fitted.by_structure(table, maps.classes, maps.runner_up)
+        return table
     steps = view.steps(stage.axes)
     uncertain = find_uncertain_voxels(logits, slice(None), maps, table, stage.pairs, steps, stage.looks_above)
-    found = refined(stage, uncertain, view.image, table, steps, (maps.classes, maps.runner_up))
-    return fitted.by_structure(found, maps.classes, maps.runner_up)
+    return refined(stage, uncertain, view.image, table, steps, (maps.classes, maps.runner_up))
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,14 @@ class Prediction(HeadMaps):
         voxel_mm3: volume of one voxel.
         error_probability: as the model's calibration has it, float32; None without.
         view: the image as the network got it; None for a prediction that was made up.
+        sums: of the tempered probabilities as `segment` has them, if the image is finer than the working grid.
     """
 
     logits: np.ndarray
     voxel_mm3: float
     error_probability: np.ndarray | None = None
     view: NetworkView | None = None
+    sums: ProbabilitySums | None = None
 
 
 def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
@@ -80,21 +82,27 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     raw, target = stitched(model.engine, array, spec), VoxelGrid.of(images[0])
     output = resample_to_grid(raw, working, target)
     found = voxelwise(model.engine, output)
-    logits = output[: model.engine.num_classes].copy()  # a view would keep the responses of the head in memory, too
+    # Shrunk in place: a copy would need its memory once more, a view keeps the responses of the head in memory.
+    output.resize((model.engine.num_classes, *output.shape[1:]), refcheck=False)
+    logits = output
     view = NetworkView.of(array, working, target)
     maps = {each.name: getattr(found, each.name) for each in fields(HeadMaps)}
-    grid = maps_grid(VoxelGrid.of(working), target)
+    grid, sums = maps_grid(VoxelGrid.of(working), target), None
     if grid is target:
         chance = error_probability(model.fitted, view, logits, found)
     else:
         output = resample_to_grid(raw, working, grid)
-        own, seen = voxelwise(model.engine, output), NetworkView.of(array, working, grid)
+        own = voxelwise(model.engine, output, model.fitted.tempering_scale)
+        seen, ratio = NetworkView.of(array, working, grid), voxel_ratio(grid, target)
+        sums = ProbabilitySums(*(ratio * each for each in astuple(own.sums)))
         chance = error_probability(model.fitted, seen, output[: len(logits)], own)
         if chance is not None:
             of_network, chance = (chance, own.classes, own.runner_up), np.empty_like(found.ranking)
             spread_chance(chance, of_network, found.classes, grid, target)
+    if chance is not None:
+        chance = model.fitted.by_structure(chance, found.classes, found.runner_up)
     voxel_mm3 = float(np.prod(images[0].GetSpacing()))
-    return Prediction(**maps, logits=logits, voxel_mm3=voxel_mm3, error_probability=chance, view=view)
+    return Prediction(**maps, logits=logits, voxel_mm3=voxel_mm3, error_probability=chance, view=view, sums=sums)
 
 
 def tempered_logits(prediction: Prediction, scale: float = 1.0, planes: slice = slice(None)) -> np.ndarray:

@@ -315,12 +315,21 @@ def maps_of_blocks(
             yield block, found
 
     (after or partial(deque, maxlen=0))(found_in_blocks())
-    of_network = tuple(maps[name] for name in ("error_probability", "classes", "runner_up"))
     if second is not None:
-        second.finish(*of_network)
-    for planes in plane_pieces(shape) if fitted.lines else ():
-        of_network[0][planes] = fitted.by_structure(*(each[planes] for each in of_network))
+        second.finish(*(maps[name] for name in _OF_LINES))
+    if after is None:
+        _move_by_structure(maps, fitted)
     return VoxelMaps(**maps, sums=sums)
+
+
+_OF_LINES = ("error_probability", "classes", "runner_up")
+
+
+def _move_by_structure(maps: Mapping[str, Any], fitted: FittedCalibration) -> None:
+    """Apply the lines by structure, which come last."""
+    parts = [maps[name] for name in _OF_LINES]
+    for planes in plane_pieces(parts[1].shape) if fitted.lines else ():
+        parts[0][planes] = fitted.by_structure(*(each[planes] for each in parts))
 
 
 def _rooms(
@@ -436,6 +445,7 @@ def _finer_maps(
     if found.error_probability is not None:
         of_network = (found.error_probability, found.classes, found.runner_up)
         spread_chance(maps["error_probability"], of_network, maps["classes"], working, target)
+        _move_by_structure(maps, fitted)
     for name in ("model_percentile", "data_percentile"):
         for planes in plane_pieces(target.shape_zyx, PIECE_VOXELS) if maps[name] is not None else ():
             cells = Cells(working, target, planes)

@@ -167,7 +167,7 @@ def _calibrated(
         problem = "--labels leaves structures without a label of their own, which --cases fits each of"
         raise UsageError(f"{problem}: name them all, or give the cases to --add.", "contradicting-options")
     # No calibration has shown that the network draws anything: low Dice may be its own, and the bundle says so.
-    every = predicted(bundle, [*cases, *validation], engine, progress, least=0.0)
+    every = predicted(bundle, [*cases, *validation], engine, progress, least=0.0, is_on_maps_grid=True)
     own = list(islice(every, len(cases)))
     found = fit(own, bundle.labels, folds=None if folds is None else partial(folds, bundle), validation=every)
     progress("fitting", 1.0)

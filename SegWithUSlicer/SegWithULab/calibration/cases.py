@@ -103,19 +103,26 @@ def predict_case(case: Case, model: Model) -> tuple[Prediction, np.ndarray]:
 
 
 def predicted(
-    bundle: Bundle, cases: Sequence[Case], engine: str = TORCH, progress: Progress = silent, least: float = LEAST_DICE
+    bundle: Bundle,
+    cases: Sequence[Case],
+    engine: str = TORCH,
+    progress: Progress = silent,
+    least: float = LEAST_DICE,
+    is_on_maps_grid: bool = False,
 ) -> Iterator[CalibrationCase]:
     """Predict cases one after the other; raises what `predict_case` raises, and at last `check_references`.
 
     Args:
         least: as there; 0 for a network that is itself in question.
+        is_on_maps_grid: bring images that are finer to the working grid first: there a second stage is used.
     """
     model, overlaps = Model(bundle, engine=engine) if cases else None, list[np.ndarray]()
     labelled = labelled_classes(cases, bundle)
     for number, case in enumerate(cases):
         assert model is not None
         progress("predicting the calibration cases", number / len(cases), case.name)
-        read = on_maps_grid(read_assessed(case, bundle), bundle)
+        read = read_assessed(case, bundle)
+        read = on_maps_grid(read, bundle) if is_on_maps_grid else read
         drawn = predict(read.images, model)
         overlaps.append(read.overlap(drawn.classes, len(bundle.labels)))
         found = [CalibrationCase(drawn, read.truth_for(drawn.classes), case.group, labelled, read.judged_as)]
@@ -287,8 +294,8 @@ def case_numbers(
         alone: by class, as in `CalibrationCase`; None where each has a label of its own.
     """
     classes = range(prediction.logits.shape[0])
-    sums = ProbabilitySums.zeros(len(classes))
-    for planes in slabs(prediction.logits):
+    sums = prediction.sums or ProbabilitySums.zeros(len(classes))
+    for planes in slabs(prediction.logits) if prediction.sums is None else ():
         sums += probability_sums(softmax(tempered_logits(prediction, scale, planes), 0), prediction.classes[planes])
     known = True if alone is None else alone
     return CaseNumbers(

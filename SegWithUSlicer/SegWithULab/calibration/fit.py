@@ -74,6 +74,8 @@ def fit(
         needed += case.bytes
         if not case.alone.all():
             why = "structures have no label of their own in the references"
+        elif case.prediction.sums is not None:
+            why = "the images are finer than the grid that it works on"
         elif needed * max(1, LEAST_PATIENTS / len(summaries)) > MOST_BYTES:  # so many cases find no room: keep none
             why = f"the cases take more than {MOST_BYTES >> 30} GB of memory at once"
         kept = [] if why else [*kept, case]

@@ -81,6 +81,7 @@ def test_segmenting_gives_the_bits_of_predicting(
     found = voxelwise(FormulaEngine(), output)
     whole = error_probability(fitted, view, output[:3], found)
     assert whole is not None and not np.array_equal(whole, table(found.ranking, found.classes, found.runner_up))
+    whole = fitted.by_structure(whole, found.classes, found.runner_up)
     swept = maps_on_grid(FormulaEngine(), OUTPUTS, working, target, fitted, IMAGE)
     if factor == 1.0 or at_once == 100:
         assert np.array_equal(np.asarray(swept.error_probability), whole)
