@@ -82,9 +82,8 @@ def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
     raw, target = stitched(model.engine, array, spec), VoxelGrid.of(images[0])
     output = resample_to_grid(raw, working, target)
     found = voxelwise(model.engine, output)
-    # Shrunk in place: a copy would need its memory once more, a view keeps the responses of the head in memory.
-    output.resize((model.engine.num_classes, *output.shape[1:]), refcheck=False)
-    logits = output
+    logits = output[: model.engine.num_classes].copy()  # a view would keep the responses of the head in memory, too
+    del output
     view = NetworkView.of(array, working, target)
     maps = {each.name: getattr(found, each.name) for each in fields(HeadMaps)}
     grid, sums = maps_grid(VoxelGrid.of(working), target), None
