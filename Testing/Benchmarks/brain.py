@@ -42,6 +42,7 @@ from brain_training import CSF, IGNORED, NAMES, SIDES, TEN, VALUES, recipe_value
 from crossed_over import crossed_over
 from placement import DATA, DECISION_BRAINS, changed
 from scipy.special import softmax
+from totals import with_held
 
 from SegWithUCore.api import SegmentationResult, load_model, segment_image
 from SegWithUCore.calibration.error_probability import ErrorProbability
@@ -49,14 +50,15 @@ from SegWithUCore.inference.deviation import NOTE
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.placed_case import NotPlacedError
 from SegWithUCore.inference.prediction import predict
+from SegWithUCore.inference.structures import ASYMMETRIES, TOTALS
 from SegWithUCore.io.volume import read_image, read_labels, reorient
 from SegWithUCore.metrics.error_detection import average_precision, score_groups
 from SegWithUCore.metrics.overlap import dice_of
-from SegWithUCore.models.bundle import CARD_FILE, read_bundle, write_bundle_json
+from SegWithUCore.models.bundle import CARD_FILE, fitted_now, read_bundle, write_bundle_json
 from SegWithUCore.models.model_card import model_card
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.strict_json import read_json
-from SegWithULab.calibration.cases import CalibrationCase
+from SegWithULab.calibration.cases import CalibrationCase, PredictedCases
 from SegWithULab.calibration.prior import CaseSummary, summary_of
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -388,6 +390,12 @@ def measure_uncertainty(options: argparse.Namespace) -> None:
     for wanted in (0, 3, 5, 10):
         if wanted < len(cases) > 3:
             kept.content[f"{options.brains}, {wanted} added"] = crossed_over(cases, model.bundle.labels, block, wanted)
+    own = PredictedCases(numbers=[case.numbers for case in cases], patients=[case.patient for case in cases])
+    counted = with_held(model.bundle, own).calibration or {}
+    kept.content[f"{options.brains}, held"] = {
+        name: {key: [each["held"], each["held_of"]] for key, each in counted.get(name, {}).items() if "held" in each}
+        for name in ("volume_interval", TOTALS, ASYMMETRIES)
+    }
     kept.write()
     print(json.dumps({key: value for key, value in kept.content.items() if key != "rows"}, indent=1))
 
@@ -508,14 +516,14 @@ def write_card(options: argparse.Namespace) -> None:
     ratios = {name: each["expected"] / each["wrong"] for name, each in as_is["structures"].items() if each["wrong"]}
     least, most = (choice(ratios, key=ratios.__getitem__) for choice in (min, max))
     held = {name: each for name, each in as_is["structures"].items() if each["of"]}
-    block = dict(bundle.calibration or {})
-    intervals = dict(block["volume_interval"])
-    for label in bundle.labels[1:]:
-        own = held.get(without_side(label.name))
-        if own is not None and str(label.value) in intervals:
-            counts = {"held": round(own["held"]), "held_of": round(own["of"])}
-            intervals[str(label.value)] = {**intervals[str(label.value)], **counts}
-    block["volume_interval"] = intervals
+    block, counts = dict(bundle.calibration or {}), found["figures, held"]
+    sides = {str(label.value): held.get(without_side(label.name)) for label in bundle.labels[1:]}
+    counts["volume_interval"] = {key: [round(each["held"]), round(each["of"])] for key, each in sides.items() if each}
+    for name, pairs in counts.items():  # of a structure both sides together
+        block[name] = {
+            key: {**each, **dict(zip(("held", "held_of"), pairs.get(key, ()), strict=False))}
+            for key, each in block.get(name, {}).items()
+        }
     notes = (
         "All images of its training and calibration were synthesised from label maps, none is real; those of "
         f"calibration from four heads. In {as_is['patients']} real brains the volume intervals held "
@@ -524,7 +532,7 @@ def write_card(options: argparse.Namespace) -> None:
         f"both have a label there: by structure, the expected ones are {ratios[least]:.2f} ({least}) to "
         f"{ratios[most]:.2f} ({most}) times the true ones; calibrate on three patients of your own."
     )
-    made = replace(bundle, about={**bundle.about, "notes": notes}, away={"rows": rows}, calibration=block)
+    made = replace(bundle, about={**bundle.about, "notes": notes}, away={"rows": rows}, calibration=fitted_now(block))
     write_bundle_json(made, folder)
     (folder / CARD_FILE).write_text(model_card(read_bundle(folder)), encoding="utf-8")
 

@@ -34,9 +34,9 @@ from .fit import fit
 if TYPE_CHECKING:
     from ..training.run_folder import RunFolder
 
-UNSEEN = 0.2
+UNSEEN = 0.18
 """Half width, in shares of a volume, for what synthesised images cannot show: that of nine in ten references whose
-volumes, drawn by other rules, spread by 12 %."""
+volumes, drawn by other rules, spread by 11 %."""
 Folds = Callable[[Bundle, float], PredictedCases]
 """Predicts training cases with cross-validation models, given the bundle without calibration and its scale."""
 
