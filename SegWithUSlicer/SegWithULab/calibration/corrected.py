@@ -22,7 +22,7 @@ from SegWithUCore.models.proposal import needs_placing
 from SegWithUCore.review.reviews import corrected_segmentation
 from SegWithUCore.util.errors import InputError, UsageError
 
-from ..training.case_reading import Case, read_images, read_named, read_reference
+from ..training.case_reading import Case, read_case, read_images, read_named
 from ..training.dataset import find_cases
 
 
@@ -95,7 +95,7 @@ def _boxed(case: Case, bundle: Bundle, work: Path) -> list[Case]:
         mask = read_named(case, images[0], all_sides(bundle.labels, list(found.rois)))
         labels = mask.indices
     else:
-        labels = sitk.GetArrayFromImage(read_reference(case.reference, images[0], case.channels[0]))
+        labels = sitk.GetArrayFromImage(read_case(case).reference)
         other_side = set[int]() if spec.is_whole else {value + step for value in own}
         unknown = set(np.unique(labels).tolist()) - {0, *own} - other_side
         if unknown:

@@ -100,7 +100,7 @@ export class OverlayPanel {
                     ...expectedText(structure)
                         .split(" (")
                         .map((part, line) => element("small", {}, line ? `(${part}` : `expected ${part}`)),
-                    structure.held_text ? element("small", {}, structure.held_text) : null,
+                    structure.held_text ? element("small", { class: "held" }, structure.held_text) : null,
                 ),
                 element("td", { class: "number words" }, diceText(structure)),
                 element("td", { class: "number" }, volumeText(structure.expected_wrong_mm3)),
@@ -119,7 +119,7 @@ export class OverlayPanel {
                     { class: "number range" },
                     isVolume ? volume.replace(/^\d+/, "$& mm³") : volume,
                     element("small", {}, isVolume ? `expected ${expected}` : expected),
-                    held ? element("small", {}, held) : null,
+                    held ? element("small", { class: "held" }, held) : null,
                 ),
                 element("td", { colSpan: 3 }),
             );
