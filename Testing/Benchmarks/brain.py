@@ -504,7 +504,7 @@ def write_card(options: argparse.Namespace) -> None:
         raise SystemExit(f"The results in {options.results} are of other weights.")
     dices = [row["means"]["MEAN"] for row in dice["rows"]
              if row["change"] == "asis" and row["brain"] not in DECISION_BRAINS]  # fmt: skip
-    kind, rows = "brains of another cohort (OASIS), another protocol; Dice: mean over structures", []
+    kind, rows = "brains of another cohort (OASIS), another protocol; Dice and within 20 %: by structure", []
     for wanted in (0, 3):
         way = found[f"figures, {wanted} added"]
         sums = np.sum([(each["expected"], each["wrong"]) for each in way["structures"].values()], 0)

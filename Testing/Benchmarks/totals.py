@@ -132,7 +132,7 @@ def with_held(bundle: Bundle, own: PredictedCases, are_sides: bool = False) -> B
                 entry |= {"held": int(held.sum()), "held_of": int(held.size)}
 
     def in_interval(found: Mapping[str, Volumes], interval: Any, name: str) -> np.ndarray | None:
-        if name not in found or not found[name].true.any():
+        if name not in found or np.isnan(found[name].true).any() or not found[name].true.any():
             return None
         parts = found[name]
         ends = [
