@@ -479,7 +479,11 @@ CROSSED = {"abs_log_ratio": "mean abs. log of expected over true, by structure",
 def uncertainty_table(rows: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> str:
     """Lay out how the calibration holds, whole and by structure, as it is and after patients were added."""
     group = "decision" if rows[0]["group"] == "decision" else "figures"
-    ways = {key.split(", ")[1]: found for key, found in content.items() if key.startswith(f"{group}, ")}
+    ways = {
+        key.split(", ")[1]: found
+        for key, found in content.items()
+        if key.startswith(f"{group}, ") and key.endswith("added")
+    }
     lines = [[title, *(f"{way[name]:.3f}" for way in ways.values())] for name, title in CROSSED.items()]
     softmax_too = [
         [title, *(f"{np.mean([row[name + tail] for row in rows]):.4f}" for tail in ("", "_softmax"))]
