@@ -56,8 +56,9 @@ def test_dcmqi_reads_the_figures_of_each_structure_in_mm3(case: Path, exported: 
     found = by_dcmqi(folder / "report.dcm", tmp_path / "report.json")
     segmentation = pydicom.dcmread(folder / "segmentation.dcm")
     entries = [entry for entry in read_case(case)["structures"] if entry["value"]]
-    *groups, whole = found["Measurements"]
+    *groups, total, whole = found["Measurements"]
     assert (whole["TrackingIdentifier"], "ReferencedSegment" in whole) == ("case", False)
+    assert (total["TrackingIdentifier"], "ReferencedSegment" in total) == ("whole hippocampus", False)
     assert [group["TrackingIdentifier"] for group in groups] == [entry["name"] for entry in entries]
     for group, entry in zip(groups, entries, strict=True):
         assert group["segmentationSOPInstanceUID"] == segmentation.SOPInstanceUID

@@ -42,7 +42,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bundle = read_bundle(folder)
     labels = [replace(label, name=name, modifier=None) for label, name in zip(bundle.labels[1:], NAMES, strict=True)]
     assert bundle.calibration is not None
-    fitted = {name: dict(entry) for name, entry in bundle.calibration["volume_interval"].items()}
+    measured = ("held", "held_of")
+    fitted = {
+        name: {key: value for key, value in entry.items() if key not in measured}
+        for name, entry in bundle.calibration["volume_interval"].items()
+    }
     fitted["1"] |= {"held": 23, "held_of": 40}
     calibration = {
         **bundle.calibration,

@@ -123,14 +123,13 @@ def test_the_case_holds_boxes_and_asymmetry(segwithu: Any, tmp_path: Path) -> No
     placed = case["placement"]
     assert [box["side"] for box in placed["boxes"]] == ["left", "right"]
     assert all(box["expected_dice"] > 0.8 and not box["shifted"] for box in placed["boxes"])
-    assert {entry["name"] for entry in case["asymmetries"]} == set(PARTS)
+    assert {entry["name"] for entry in case["asymmetries"]} == {*PARTS, "whole hippocampus"}
+    volumes = {each["name"]: each["volume_mm3"] for each in (*case["structures"], *case["totals"])}
     for entry in case["asymmetries"]:
-        left, right = (
-            next(each["volume_mm3"] for each in case["structures"] if each["name"] == f"{side} {entry['name']}")
-            for side in SIDES
-        )
+        left, right = (volumes[f"{side} {entry['name']}"] for side in SIDES)
         assert entry["percent"] == pytest.approx(200 * (left - right) / (left + right))
-        assert "interval_percent" not in entry, "the shipped model has none fitted"
+        low, high = entry["interval_percent"]
+        assert low < entry["percent"] < high and entry["held_of"] == 23
     codes = [(each["modifier"]["meaning"], each["laterality"]["meaning"]) for each in case["structures"][1:]]
     assert codes == [(part.split()[0].capitalize(), side.capitalize()) for side in SIDES for part in PARTS]
     for name, facts in case["maps"].items():

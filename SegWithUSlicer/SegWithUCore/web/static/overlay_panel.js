@@ -118,7 +118,7 @@ export class OverlayPanel {
                     "td",
                     { class: "number range" },
                     isVolume ? volume.replace(/^\d+/, "$& mm³") : volume,
-                    element("small", {}, isVolume ? `expected ${expected}` : expected),
+                    element("small", { class: "held" }, isVolume ? `expected ${expected}` : expected),
                     held ? element("small", { class: "held" }, held) : null,
                 ),
                 element("td", { colSpan: 3 }),
