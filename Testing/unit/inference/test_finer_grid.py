@@ -37,6 +37,7 @@ def line(voxels: int, mm: float) -> VoxelGrid:
 @pytest.fixture(scope="module")
 def model() -> Model:
     """The shipped model of the hippocampus as if it worked at 2 mm: its answers mean little, its maps are all there."""
+    pytest.importorskip("torch")
     bundle = read_bundle(MODEL)
     return Model(replace(bundle, input=replace(bundle.input, spacing_mm=(2.0, 2.0, 2.0))), engine="torch")
 
