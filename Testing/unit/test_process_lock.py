@@ -231,3 +231,36 @@ def test_long_names_and_impossible_ones(tmp_path: Path) -> None:
     for writer in (atomic_file, atomic_folder):
         with pytest.raises(OutputError, match="NUL"), writer(tmp_path / "a\0b"):
             pass
+
+
+KILLED_WHILE_REMOVING = """
+import os, pathlib, sys
+from SegWithUCore.util import atomic_files
+place = pathlib.Path(sys.argv[1])
+def killed(path):
+    os.unlink(path)
+    os._exit(9)
+if sys.argv[2] == "own":
+    atomic_files._remove = killed
+    with atomic_files.temporary_folder(place) as folder:
+        (folder / "a").touch(), (folder / "b").touch()
+with atomic_files.temporary_folder(place) as folder:
+    (folder / "a").touch(), (folder / "b").touch()
+    if sys.argv[2] == "make":
+        os._exit(9)
+    atomic_files._remove = killed
+    atomic_files.remove_leftovers(place)
+"""
+
+
+@pytest.mark.parametrize("deaths", [("own",), ("make", "other")], ids=["its own folder", "that of one who was killed"])
+def test_who_is_killed_while_removing_leaves_what_the_next_one_removes(deaths: tuple[str, ...], tmp_path: Path) -> None:
+    """It once removed the lock first: the rest of the folder then stayed for a day."""
+    for death in deaths:
+        assert (
+            subprocess.run([sys.executable, "-c", KILLED_WHILE_REMOVING, tmp_path, death], check=False).returncode == 9
+        )
+    (left, *_) = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert any(path.name in "ab" for path in left.iterdir())
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -70,9 +70,18 @@ def temporary_folder(place: Path) -> Iterator[Path]:
         yield folder
     finally:
         if lock is not None:
+            _remove_content(folder)
             lock.release()
         shutil.rmtree(folder, ignore_errors=True)
         _unfinished.discard(folder)
+
+
+def _remove_content(folder: Path) -> None:
+    """Remove all but the lock, which goes last: who is killed meanwhile leaves what the next writer removes."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name != _LOCK_FILE:
+                _remove(path)
 
 
 def _private_folder(place: Path, fill: Callable[[Path], _Filled]) -> tuple[Path, _Filled]:
@@ -125,11 +134,11 @@ def _sweep(path: Path) -> None:
     """
     is_folder, lock = path.is_dir() and not path.is_symlink(), path / _LOCK_FILE
     if is_folder and lock.exists():
-        if holder(lock) is not None:
-            if remove_stale(lock):
-                shutil.rmtree(path, ignore_errors=True)
-            return
-        ProcessLock.take(lock, wait_s=0).release()  # its maker was killed, or is just writing its name into it
+        is_named = holder(lock) is not None  # else its maker was killed, or is just writing its name into it
+        taken = ProcessLock.take(lock, wait_s=0)
+        if is_named:
+            _remove_content(path)
+        taken.release()
     if is_folder and not any(path.iterdir()):
         path.rmdir()  # fails if anything has come into it
     elif time.time() - path.lstat().st_mtime > ABANDONED_AFTER_S:
