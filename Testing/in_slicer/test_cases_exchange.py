@@ -224,8 +224,12 @@ def test_an_export_that_the_system_kills_says_so_and_leaves_nothing(listing: Lis
 def test_slicer_answers_while_an_export_runs(listing: Listing, tmp_path: Path) -> None:
     listing.list_folder(_many(listing, 8))
     _export(listing, tmp_path / "out")
+    process = listing.panel.exports.process
+    listing.app.wait(lambda: process.pid is not None, timeout=60)
+    os.kill(process.pid, signal.SIGSTOP)  # however fast it is
     listing.click(f"{A} (case003)")
-    assert (listing.open_case, listing.panel.exports.process.is_busy) == (f"{A} (case003)", True)
+    assert (listing.open_case, process.is_busy) == (f"{A} (case003)", True)
+    os.kill(process.pid, signal.SIGCONT)
     listing.app.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
     assert listing.ui.exportLabel.text.startswith("8 of 8 cases were exported to ")
 
