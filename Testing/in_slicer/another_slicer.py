@@ -59,6 +59,8 @@ def die(reviewing: Any, _told: dict[str, str]) -> dict[str, Any]:
 
 def quit_busy(reviewing: Any, told: dict[str, str]) -> dict[str, Any]:
     """Comment in a review, export cases and segment, all at once."""
+    from opened_module import hold
+
     reviewing.judge()
     reviewing.ui.commentEdit.text = "last words"
     panel = reviewing.opened.panel
@@ -68,9 +70,9 @@ def quit_busy(reviewing: Any, told: dict[str, str]) -> dict[str, Any]:
     folders = sorted(path.parent for path in Path(told["cases"]).glob("*/case.json"))
     exports = panel.cases.exports
     exports.export(folders, Path(told["folder"]) / "out")
-    reviewing.app.wait(lambda: exports.process.pid is not None, 60)
+    pids.append(hold(exports.process))
     files = [str(path) for path in reviewing.opened.private_folders()]
-    return {"pids": [*pids, exports.process.pid], "private": files}
+    return {"pids": pids, "private": files}
 
 
 def main(told: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,20 @@ SAMPLE = ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz"
 SECTIONS = ("inputsButton", "overlayButton", "reviewButton", "advancedButton", "casesButton", "modelsButton")
 RUN_TIMEOUT_S = float(os.environ.get("SEGWITHU_RUN_TIMEOUT", "240"))
 """A run takes about ten seconds; machines that do other work meanwhile may need longer."""
+
+
+def hold(process: Any, reached: Callable[[], bool] = lambda: True) -> int:
+    """Stop a command that has just started, once it has reported itself and `reached` holds; return its process ID.
+
+    Polls without Qt, whose events may outlast a fast command.
+    """
+    until = time.monotonic() + 60
+    while process.pid is None or not reached():
+        assert process.is_busy and time.monotonic() < until
+        process.poll()
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGSTOP)
+    return int(process.pid)
 
 
 @dataclass

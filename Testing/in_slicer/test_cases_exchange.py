@@ -15,7 +15,7 @@ import pytest
 import SimpleITK as sitk
 import slicer
 from listed_cases import CASES, Listing, judged, segwithu
-from opened_module import alive
+from opened_module import alive, hold
 
 from SegWithUCore.util.errors import code_of
 
@@ -196,8 +196,7 @@ def test_cancel_leaves_no_process_and_nothing_half_written(
     threads = threading.active_count()
     _export(listing, tmp_path / "out")
     assert (ui.startExportButton.text, ui.exportBar.visible) == ("Cancel", True)
-    listing.app.wait(lambda: process.pid is not None and ui.exportBar.value >= done, timeout=60)
-    pid = process.pid
+    pid = hold(process, lambda: ui.exportBar.value >= done)
     assert alive(pid)
     ui.startExportButton.click()
     listing.app.wait(lambda: not process.is_busy, timeout=120)
@@ -213,8 +212,7 @@ def test_an_export_that_the_system_kills_says_so_and_leaves_nothing(listing: Lis
     listing.list_folder(_many(listing))
     _export(listing, tmp_path / "out")
     process = listing.panel.exports.process
-    listing.app.wait(lambda: listing.ui.exportBar.value >= 5, timeout=60)
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(hold(process, lambda: listing.ui.exportBar.value >= 5), signal.SIGKILL)
     listing.app.wait(lambda: not process.is_busy, timeout=120)
     assert "SIGKILL" in listing.ui.exportLabel.text
     assert list((tmp_path / "out").iterdir()) == []
@@ -225,8 +223,7 @@ def test_slicer_answers_while_an_export_runs(listing: Listing, tmp_path: Path) -
     listing.list_folder(_many(listing, 8))
     _export(listing, tmp_path / "out")
     process = listing.panel.exports.process
-    listing.app.wait(lambda: process.pid is not None, timeout=60)
-    os.kill(process.pid, signal.SIGSTOP)  # however fast it is
+    hold(process)
     listing.click(f"{A} (case003)")
     assert (listing.open_case, process.is_busy) == (f"{A} (case003)", True)
     os.kill(process.pid, signal.SIGCONT)

@@ -44,7 +44,7 @@ def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing, tmp_path: Path) 
 def test_quitting_in_mid_work_closes_the_log_and_leaves_no_process_and_no_file(
     reviewing: Reviewing, segmented: Path, tmp_path: Path
 ) -> None:
-    """A run, a review and an export at once; the export takes longer than Slicer has."""
+    """A run, a review and an export at once; both processes are held, so that Slicer has to end them."""
     many = tmp_path / "many"
     for number in range(30):
         shutil.copytree(segmented / "cases" / CASES[0], many / f"case{number:03d}")
