@@ -40,6 +40,16 @@ DAMAGED_CASE, NOT_A_CASE = "damaged-case", "not-a-case"
 CHANGED_FILE = "changed-file"
 
 
+def asked_structures(case: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the structures to be measured; all, for cases of versions that asked nothing.
+
+    Args:
+        case: the content of its `case.json`.
+    """
+    names = tuple(str(entry["name"]) for entry in case["structures"] if int(entry["value"]) != 0)
+    return tuple(name for name in names if name in case["asked"]) if case.get("asked") else names
+
+
 @dataclass(frozen=True)
 class Histograms:
     """Voxels of each predicted structure in equal bins of a map's values, from `low` to `high` (map's unit).

@@ -14,7 +14,7 @@ from ..io.volume import check_file
 from ..models.input_spec import Label
 from ..util.atomic_files import atomic_file, remove_leftovers, write_text
 from ..util.errors import InputError, OutputError
-from .case_file import FILES, SEGMENTATION_FILE, naming_case, read_case, write_case
+from .case_file import FILES, SEGMENTATION_FILE, asked_structures, naming_case, read_case, write_case
 from .case_files import case_volume, file_record, file_records
 from .case_folders import case_contents
 from .region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv, regions_text
@@ -66,7 +66,7 @@ def write_regions(folder: Path, found: "FoundRegions", box: VoxelBox, grid: sitk
             check_file(work)
         except (RuntimeError, InputError) as error:
             raise OSError("the disk is full or read-only") from error
-    write_text(folder / REGIONS_FILE, regions_csv(found.regions))
+    write_text(folder / REGIONS_FILE, regions_csv((*found.regions, *found.blind)))
 
 
 def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool = False) -> "FoundRegions":
@@ -103,7 +103,9 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
         ]
         names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
         classes = array(SEGMENTATION_FILE), array(RUNNER_UP_FILE)
-        assessed = Assessed(sitk.GetArrayViewFromImage(part), *classes, names, ijk_to_ras(part), *percentiles)
+        asked = {value for value, name in names.items() if name in asked_structures(case)}
+        probabilities = sitk.GetArrayViewFromImage(part)
+        assessed = Assessed(probabilities, *classes, names, ijk_to_ras(part), *percentiles, asked=asked)
         found = find_regions(assessed, settings)
         _keep_reviews(folder, found, overwrite)
         write_regions(folder, found, box, probability)
@@ -132,7 +134,7 @@ def assessed_part(case: Mapping[str, Any], grid: sitk.Image | VoxelGrid) -> Voxe
 def _keep_reviews(folder: Path, found: "FoundRegions", overwrite: bool) -> None:
     """Refuse to pull the regions away from under a review."""
     old, reviews = folder / REGIONS_FILE, sorted(folder.glob("review.*.jsonl"))
-    same = old.is_file() and regions_text(folder) == regions_csv(found.regions)
+    same = old.is_file() and regions_text(folder) == regions_csv((*found.regions, *found.blind))
     if reviews and not same and not overwrite:
         message = f"{folder} has reviews of other regions ({reviews[0].name}): pass --overwrite to give these up."
         raise OutputError(message, "reviewed-case")

@@ -265,7 +265,9 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
         UsageError: one is not what it should be.
     """
     given = {each.name: getattr(options, each.name) for each in fields(RunSettings)}
-    return RunSettings(**{**given, "roi": None if options.roi is None else parse_roi(options.roi)})
+    structures = tuple(name for part in (options.structures or "").split(",") if (name := part.strip()))
+    roi = None if options.roi is None else parse_roi(options.roi)
+    return RunSettings(**{**given, "roi": roi, "structures": structures})
 
 
 def asked_cases(paths: Sequence[Path], console: Console) -> list[Path]:

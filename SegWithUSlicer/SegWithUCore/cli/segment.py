@@ -72,6 +72,8 @@ def _add_options(command: CommandParser) -> None:
         "has several, by the end of its UID; NAME= for a further channel; single cases only")  # fmt: skip
     add("--name", help="name of the case folder (default: from the file name); one case at a time")
     add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
+    add("--structures", metavar="NAMES", help="structures to be measured and reviewed, such as "
+        "'hippocampus,lateral ventricle' for both sides of both (default: what the model proposes)")  # fmt: skip
     command.add_shared("--head", "--device", "--engine", "--overwrite")
     flag("--resume", "skip a case that exists for the same voxels, model, head and region of "
          "interest, as several cases always do; their failures are listed in OUTPUT/failed.csv")  # fmt: skip

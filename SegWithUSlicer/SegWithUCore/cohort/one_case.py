@@ -173,6 +173,7 @@ def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
         "package of the head": (plugin := model.get("plugin")) and [plugin["name"], plugin["version"]],
         "region of interest": None if roi is None else [*roi["centre_ras_mm"], *roi["size_mm"]],
         "mask": {key: judged[key] for key in ("sha256", "labels")} if (judged := case.get("judged")) else None,
+        "choice of structures": case.get("asked_as") or [],
         "number of passes": case.get("passes", 1),
         ENGINE: [engine[name] for name in ("name", "version", "precision", "graphs_sha256")],
     }
@@ -184,6 +185,7 @@ def _settings_of_job(job: Job, model: Model) -> dict[str, Any]:
             "model": model_facts(model.identity),
             "roi": None if job.roi is None else job.roi.to_json(),
             "judged": None if job.mask is None else job.mask.facts(),
+            "asked_as": list(job.settings.structures),
             "passes": job.settings.passes if model.fitted.error_probability else 1,  # it looks once
             "engine": model.engine.identity(),
         }

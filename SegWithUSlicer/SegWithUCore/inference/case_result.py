@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from ..io.grid import VoxelGrid
 from ..io.roi import RegionOfInterest, VoxelBox
-from ..models.input_spec import Label
+from ..models.input_spec import Label, asked_labels
 from ..regions.find_regions import FoundRegions
 from ..util.plane_files import Planes
 from .deviation import Deviation
@@ -149,6 +149,11 @@ class CaseResult:
     mask: GivenMask | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float | None = None
+
+    @property
+    def asked(self) -> list[Label]:
+        """Structures to be measured and reviewed; raises as `asked_labels`."""
+        return asked_labels(self.labels, self.job.settings.structures)
 
     @property
     def maps(self) -> VoxelMaps:

@@ -179,6 +179,8 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         "device": model.device,
         "engine": dict(model.engine),
         "ood": {"warnings": [warning.to_json() for warning in result.warnings]},
+        "asked": [label.name for label in result.asked],
+        "asked_as": list(job.settings.structures),
         "structures": [structure.to_json() for structure in result.assessed.structures],
         TOTALS: list(result.totals),
         ASYMMETRIES: list(result.asymmetries),

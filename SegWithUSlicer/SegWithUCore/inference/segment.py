@@ -17,7 +17,7 @@ from ..io.inputs import channel_header, read_channel
 from ..io.roi import RegionOfInterest, voxel_box, whole_grid
 from ..io.volume import Header, Volume, apply_transform, check_same_grid, coarse_notes
 from ..models.bundle import Bundle
-from ..models.input_spec import Label
+from ..models.input_spec import Label, asked_labels
 from ..models.proposal import needs_placing
 from ..util.errors import InputError, UsageError
 from ..util.memory import check_memory, give_back_freed_memory
@@ -105,6 +105,7 @@ def compute_case(
         sides, scratch = list(boxes.found.rois), None
         labels = all_sides(labels, sides)
         given = replace(given, stored_bytes=memory_prediction.READ_BYTES, is_held=True, is_cut_once=False)
+    asked_labels(labels, job.settings.structures)
     mask = None if job.mask is None else given.read_mask(job.mask, job.files[0], labels)
 
     def run(side: str, roi: RegionOfInterest | None, progress: Progress) -> AssessedBox:
@@ -259,7 +260,8 @@ def _assemble(result: CaseResult, given: _Given, progress: Progress) -> CaseResu
     began = time.perf_counter()
     progress("finding regions", WINDOWS[1])
     memory_prediction.check_regions_fit(box.maps.error_probability, result.job.files[0], bundle)
-    regions = regions_of_maps(box.maps, labels, box.box.crop_grid(grid))
+    asked = [label.value for label in replace(result, labels=labels).asked]
+    regions = regions_of_maps(box.maps, labels, box.box.crop_grid(grid), asked)
     seconds = {**box.seconds, "finding regions": time.perf_counter() - began}
     warnings = [*given.notes, *box.warnings]
     if regions is not None and regions.left_out:

@@ -29,6 +29,8 @@ class RunSettings:
         passes: over the image, whose error probabilities are averaged, one of `PASSES`; see `passes.py`.
         unlike_training: continue although the input is too far from the training cases.
         include_image: also write the image into the case folder.
+        structures: to be measured and reviewed, as `models.input_spec.asked_labels` takes them; none for what the model
+            proposes.
 
     Raises:
         UsageError: the region is not six numbers with positive edges, or there is no such number of passes.
@@ -41,6 +43,7 @@ class RunSettings:
     passes: int = 1
     unlike_training: bool = False
     include_image: bool = False
+    structures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what no front end checks by itself."""

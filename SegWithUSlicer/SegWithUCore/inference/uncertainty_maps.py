@@ -4,7 +4,7 @@ import math
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from functools import partial
 from io import BytesIO
@@ -507,11 +507,14 @@ def resample_to_grid(
     return np.ascontiguousarray(planes_on_grid(stitched, own, goal, slice(0, goal.shape_zyx[0])))
 
 
-def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image | VoxelGrid) -> FoundRegions | None:
+def regions_of_maps(
+    maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image | VoxelGrid, asked: Collection[int] = ()
+) -> FoundRegions | None:
     """Regions of one prediction; None without fitted calibration.
 
     Args:
         image: on the grid of the maps, or that grid.
+        asked: label values of the structures to be measured.
     """
     if maps.error_probability is None:
         return None
@@ -524,6 +527,7 @@ def regions_of_maps(maps: VoxelMaps, labels: Sequence[Label], image: sitk.Image 
         ijk_to_ras(image),
         maps.model_percentile,
         maps.data_percentile,
+        asked,
     )
     return find_regions(assessed)
 

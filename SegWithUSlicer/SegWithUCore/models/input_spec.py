@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..util.errors import InputError
+from ..util.errors import InputError, UsageError
 from ..util.strict_json import shown, typed
 
 PRECISIONS = ("float32", "bfloat16")
@@ -177,6 +177,7 @@ class Label:
         category, type, modifier: coded terminology (SNOMED CT as in DICOM CID 7150, 7151 and 2), None if
             there is none.
         laterality: of the side, where `modifier` names the part; None where it is the modifier, or there is no side.
+        asked: whether it is measured and reviewed if nobody names structures.
     """
 
     value: int
@@ -186,6 +187,7 @@ class Label:
     type: Code | None = None
     modifier: Code | None = None
     laterality: Code | None = None
+    asked: bool = True
 
     @property
     def modifiers(self) -> tuple[Code, ...]:
@@ -204,7 +206,29 @@ class Label:
     def to_json(self) -> dict[str, Any]:
         """One entry of the `labels` list."""
         found = {**asdict(self), "color": list(self.color)}
-        return {name: value for name, value in found.items() if name != "laterality" or value is not None}
+        usual = {"laterality": None, "asked": True}
+        return {name: value for name, value in found.items() if name not in usual or value != usual[name]}
+
+
+def asked_labels(labels: Sequence[Label], wanted: Sequence[str]) -> list[Label]:
+    """Choose the structures to be measured.
+
+    Args:
+        labels: of a segmentation, background included.
+        wanted: names, or their last words: "hippocampus" is that of both sides; none for what the model proposes.
+
+    Raises:
+        UsageError: there is no such structure.
+    """
+    structures = [label for label in labels if label.value != 0]
+    if not wanted:
+        return [label for label in structures if label.asked] or structures
+    words = [f" {each.strip().lower()}" for each in wanted]
+    for asked in words:
+        if not any(f" {label.name.lower()}".endswith(asked) for label in structures):
+            names = ", ".join(label.name for label in structures)
+            raise UsageError(f"There is no structure '{asked.strip():.80}': choose among {names}.")
+    return [label for label in structures if any(f" {label.name.lower()}".endswith(asked) for asked in words)]
 
 
 def terminology_tag(label: Label) -> str | None:

@@ -1,12 +1,12 @@
 """Find the regions to review: group uncertain voxels, and describe each group by place, size and confusions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ..util.plane_files import Planes
+from ..util.plane_files import Planes, plane_pieces
 from .region import UNCERTAIN, Competition, Kind, Region, Shape
 from .uncertain_voxels import (
     UncertainVoxels,
@@ -28,6 +28,11 @@ ONE_WAY = 0.75
 MOST_REGIONS = 20_000
 """More are not reviewed, and their list would not be read again (`input_files`): 4 MB. Noise alone has so many."""
 
+BLIND_MANY, BLIND_MANY_SHARE = 5, 0.2
+"""Places of the blind sample in every fifth case; in the others there is one of each structure."""
+
+_SAMPLED_VOXELS = 1 << 18
+
 Columns = dict[str, Sequence[Any]]
 """Attributes of `Region` for all regions, by name; each indexed by region number, of which 0 is no region."""
 
@@ -43,6 +48,7 @@ class RegionSettings:
         extent_mm: largest diagonal of a merged region, blobs excepted: what fits into one view without moving.
         min_density: groups whose density stays below this are thin boundary uncertainty and left out: 0.06 is a sheet
             of 1 mm at an error probability of 0.3.
+        most: regions of one structure, those with the largest expected wrong volume; nobody goes through more.
     """
 
     threshold: float = UNCERTAIN
@@ -50,6 +56,7 @@ class RegionSettings:
     split: float = 0.9
     extent_mm: float = 20.0
     min_density: float = 0.06
+    most: int = 20
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Assessed:
         names: of the label values, background included.
         ijk_to_ras: 4 x 4, from voxel index (i, j, k) of the array to RAS mm.
         model_percentile, data_percentile: 0 to 100 at uncertain voxels, None if the model does not tell.
+        asked: label values of the structures to be measured: a region between one of them and another is about it.
     """
 
     error_probability: Planes
@@ -72,6 +80,7 @@ class Assessed:
     ijk_to_ras: np.ndarray
     model_percentile: Planes | None = None
     data_percentile: Planes | None = None
+    asked: Collection[int] = ()
 
     @property
     def spacing_zyx(self) -> np.ndarray:
@@ -88,8 +97,9 @@ class FoundRegions:
         labels: (z, y, x), the region's id or 0; uint16, or uint32 beyond 65 535 regions.
         expected_wrong_mm3: of everything that was assessed.
         diffuse_mm3: expected wrong volume of uncertain voxels spread too thin to make a region, by structure name;
-            of the regions beyond `MOST_REGIONS`, too.
-        left_out: how many regions these are, those with the least expected wrong volume.
+            of the regions beyond the `most` of a structure, and beyond `MOST_REGIONS`, too.
+        left_out: how many regions there are beyond `MOST_REGIONS`, those with the least expected wrong volume.
+        blind: places of the blind sample (`Kind.BLIND`).
     """
 
     regions: tuple[Region, ...]
@@ -97,6 +107,7 @@ class FoundRegions:
     expected_wrong_mm3: float
     diffuse_mm3: dict[str, float]
     left_out: int = 0
+    blind: tuple[Region, ...] = ()
 
     @property
     def left_out_sentence(self) -> str:
@@ -136,15 +147,18 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
         min_density=settings.min_density,
     )
     region, left_out = _largest(voxels, region)
+    region = _looks(assessed, voxels, region, settings)
     total = expected_wrong_voxels(assessed.error_probability) * voxel_mm3
     labels = np.zeros(voxels.shape_zyx, np.uint16 if region.max(initial=0) < 1 << 16 else np.uint32)
     labels[tuple(voxels.zyx.T)] = region
+    found = _described(assessed, voxels, region, int(region.max(initial=0)))
     return FoundRegions(
-        _described(assessed, voxels, region, int(region.max(initial=0))),
+        found,
         labels,
         total,
         _diffuse_mm3(assessed, voxels, region == 0, voxel_mm3),
         left_out,
+        _blind_sample(assessed, labels, len(found)),
     )
 
 
@@ -162,6 +176,94 @@ def _largest(voxels: UncertainVoxels, region: np.ndarray) -> tuple[np.ndarray, i
     number = np.zeros(count + 1, region.dtype)
     number[kept] = np.arange(1, MOST_REGIONS + 1)
     return number[region], count - MOST_REGIONS
+
+
+def _looks(assessed: Assessed, voxels: UncertainVoxels, basin: np.ndarray, settings: RegionSettings) -> np.ndarray:
+    """Join basins of one structure that lie in one look, and keep the `most` of each structure; returns (n,) numbers.
+
+    A basin lies between two structures, so that the boundary of one with four others has many in one place.
+    """
+    count = int(basin.max(initial=0))
+    if not count:
+        return basin
+    found = confusions(voxels.segmentation, voxels.runner_up, basin, voxels.probability, count)
+    wrong, (low, high) = np.bincount(basin, voxels.probability, count + 1), extents(voxels, basin, count + 1)
+    lows, highs = low * assessed.spacing_zyx, (high + 1) * assessed.spacing_zyx
+    members: dict[int, list[int]] = {}
+    for number in (np.argsort(-wrong[1:], kind="stable") + 1).tolist():
+        members.setdefault(strongest_structure(found[number], assessed.asked), []).append(number)
+    look = np.zeros(count + 1, basin.dtype)  # the lowest number of the basins in it, so that a region keeps its number
+    for numbers in members.values():
+        least, most, first = lows[numbers], highs[numbers], list[int]()
+        place = np.arange(len(numbers))
+        for index in range(len(numbers)):
+            edges = np.maximum(most[first], most[index]) - np.minimum(least[first], least[index])
+            fitting = np.flatnonzero((edges**2).sum(1) <= settings.extent_mm**2)
+            if not len(fitting):
+                first.append(index)
+                continue
+            place[index] = at = first[fitting[0]]
+            least[at], most[at] = np.minimum(least[at], least[index]), np.maximum(most[at], most[index])
+        heavy = sorted(first, key=lambda at: -wrong[numbers][place == at].sum())[: settings.most]
+        for at in heavy:
+            own = np.array(numbers)[place == at]
+            look[own] = own.min()
+    kept = np.unique(look)
+    return np.searchsorted(np.union1d(kept, [0]), look)[basin].astype(basin.dtype)
+
+
+def _blind_sample(assessed: Assessed, labels: np.ndarray, count: int) -> tuple[Region, ...]:
+    """Draw boundary voxels that no region has, one of each structure or, of every fifth case, five; marks them.
+
+    Args:
+        labels: (z, y, x), the region of each voxel; gets the numbers of the places.
+        count: of regions before.
+    """
+    random = np.random.default_rng(int(labels[labels.shape[0] // 2].sum()) + count)
+    draws = BLIND_MANY if random.random() < BLIND_MANY_SHARE else 1
+    chosen: dict[int, list[tuple[float, int, int, int]]] = {}
+    for planes in plane_pieces(labels.shape, _SAMPLED_VOXELS):
+        drawn, taken = np.asarray(assessed.segmentation[planes]), labels[planes] > 0
+        edge = np.zeros(drawn.shape, bool)
+        for axis in (1, 2):
+            ahead, behind = [slice(None)] * 3, [slice(None)] * 3
+            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+            edge[tuple(behind)] |= drawn[tuple(ahead)] != drawn[tuple(behind)]
+        places = np.flatnonzero(edge & ~taken & (drawn > 0) & (assessed.error_probability[planes] >= 0))
+        keys, values = random.random(len(places)), drawn.reshape(-1)[places]
+        for value in np.unique(values).tolist():
+            own = np.flatnonzero(values == value)
+            own = own[np.argsort(keys[own])[:draws]]
+            where = np.stack(np.unravel_index(places[own], drawn.shape), 1).tolist()
+            chosen.setdefault(value, []).extend(
+                (key, z + planes.start, y, x) for key, (z, y, x) in zip(keys[own].tolist(), where, strict=True)
+            )
+    drawn_places = sorted((key, value, place) for value, all_ in chosen.items() for key, *place in sorted(all_)[:draws])
+    voxel_mm3, (depth, height, width) = float(np.prod(assessed.spacing_zyx)), assessed.spacing_zyx.tolist()
+    sample = []
+    for number, (_key, value, (z, y, x)) in enumerate(drawn_places, count + 1):
+        labels[z, y, x] = number
+        probability = float(np.asarray(assessed.error_probability[z : z + 1])[0, y, x])
+        (ras,) = _ras(assessed.ijk_to_ras, np.array([[z, y, x]]))
+        sample.append(
+            Region(
+                id=number,
+                rank=number,
+                structure=assessed.names[value],
+                structure_value=value,
+                kind=Kind.BLIND,
+                shape=Shape.THIN,
+                expected_wrong_mm3=probability * voxel_mm3,
+                volume_mm3=voxel_mm3,
+                peak=probability,
+                peak_ras_mm=(ras[0], ras[1], ras[2]),
+                centre_ras_mm=(ras[0], ras[1], ras[2]),
+                size_mm=(width, height, depth),
+                competing=(),
+                touches_border=False,
+            )
+        )
+    return tuple(sample)
 
 
 def _diffuse_mm3(assessed: Assessed, voxels: UncertainVoxels, thin: np.ndarray, voxel_mm3: float) -> dict[str, float]:
@@ -226,7 +328,7 @@ def _meaning(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wr
     voxel_mm = float(np.prod(assessed.spacing_zyx)) ** (1 / 3)
     blobs = (thickness > BLOB_VOXELS * max(1.0, voxel_mm)).tolist()
     confused = confusions(voxels.segmentation, voxels.runner_up, region, voxels.probability, len(wrong) - 1)
-    structures = [strongest_structure(found) if found else 0 for found in confused]
+    structures = [strongest_structure(found, assessed.asked) if found else 0 for found in confused]
     names = assessed.names
     return {
         "structure": [names[value] for value in structures],
@@ -304,10 +406,15 @@ def kind_of(confused: Sequence[Confusion], is_blob: bool) -> Kind:
     return Kind.BOUNDARY
 
 
-def strongest_structure(confused: Sequence[Confusion]) -> int:
-    """Find the label value that most of the expected error is about: what is there, or else what may be missing."""
+def strongest_structure(confused: Sequence[Confusion], asked: Collection[int] = ()) -> int:
+    """Find the label value that most of the expected error is about: what is there, or else what may be missing.
+
+    Args:
+        asked: values of which one, where it takes part, goes before the others.
+    """
     share: dict[int, float] = {}
     for one in confused:
-        value = one.read_as if one.read_as != BACKGROUND else one.truth
+        pair = [value for value in (one.read_as, one.truth) if value != BACKGROUND]
+        value = next((value for value in pair if value in asked), pair[0] if pair else BACKGROUND)
         share[value] = share.get(value, 0.0) + one.share
     return max(share, key=lambda value: (share[value], -value))

@@ -1,6 +1,6 @@
 """A region to review, a connected group of uncertain voxels, and why it is uncertain in words."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -24,6 +24,10 @@ class Kind(StrEnum):
     MISSED = "missed part"
     EXTRA = "extra part"
     CONFUSION = "confusion"
+    BLIND = "blind sample"
+    """A voxel of a structure's boundary that no region has: it says what the list misses."""
+    ADDED = "added place"
+    """A place that a reviewer has found."""
 
 
 class Shape(StrEnum):
@@ -31,6 +35,10 @@ class Shape(StrEnum):
 
     THIN = "thin boundary"
     BLOB = "blob"
+
+
+TAKES_PART = 0.2
+"""Share of a region's expected wrong volume from which a structure takes part in it."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,13 @@ class Region:
     model_percentile: float | None = None
     data_percentile: float | None = None
 
+    def is_about(self, names: Container[str]) -> bool:
+        """Whether one of these structures takes part in it."""
+        taking_part = (
+            name for each in self.competing if each.share >= TAKES_PART for name in (each.truth, each.read_as)
+        )
+        return self.structure in names or any(name in names for name in taking_part)
+
 
 ORDERS: dict[str, Callable[[Region], Any]] = {
     "expected wrong volume": lambda region: (-region.expected_wrong_mm3, region.id),
@@ -102,12 +117,12 @@ SHAPES = {Shape.THIN: "thin boundary", Shape.BLOB: "a thick blob"}
 
 
 def in_order(regions: Sequence[Region], order: str) -> list[Region]:
-    """Sort regions in one of `ORDERS`.
+    """Sort regions in one of `ORDERS`; the blind sample comes last.
 
     Raises:
         KeyError: there is no such order.
     """
-    return sorted(regions, key=ORDERS[order])
+    return sorted(regions, key=lambda region: (region.kind is Kind.BLIND, ORDERS[order](region)))
 
 
 def why(region: Region, roi: bool = False) -> str:
@@ -130,6 +145,10 @@ def reasons(region: Region, roi: bool = False) -> list[str]:
 
 def _what(region: Region) -> str:
     name, details = region.structure, _details(region)
+    if region.kind is Kind.BLIND:
+        return f"a place of {name} that the list has not shown: is the boundary right here?"
+    if region.kind is Kind.ADDED:
+        return f"a place of {name} that you have added"
     if region.kind is Kind.MISSED:
         return f"{name} may be missing here{details}"
     if region.kind is Kind.EXTRA:

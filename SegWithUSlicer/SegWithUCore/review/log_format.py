@@ -131,11 +131,45 @@ class StructureJudged:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The question: names of the structures to be measured; it replaces the one before."""
+
+    structures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlaceAdded:
+    """A place that the reviewer has found.
+
+    Attributes:
+        region: its number, one above the highest.
+        structure: that it is about.
+        ras_mm: where.
+    """
+
+    region: int
+    structure: str
+    ras_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Closed:
     """The review was left."""
 
 
-Action = Opened | VerdictGiven | RestAccepted | Commented | Undone | RegionViewed | Edited | StructureJudged | Closed
+Action = (
+    Opened
+    | VerdictGiven
+    | RestAccepted
+    | Commented
+    | Undone
+    | RegionViewed
+    | Edited
+    | StructureJudged
+    | Asked
+    | PlaceAdded
+    | Closed
+)
 # Event name in the log to the action.
 ACTIONS: dict[str, type[Action]] = {
     "opened": Opened,
@@ -146,6 +180,8 @@ ACTIONS: dict[str, type[Action]] = {
     "looked": RegionViewed,
     "edited": Edited,
     "structure": StructureJudged,
+    "asked": Asked,
+    "added": PlaceAdded,
     "closed": Closed,
 }
 NAMES = {kind: name for name, kind in ACTIONS.items()}

@@ -174,7 +174,7 @@ def _check_fits(path: Path, lines: ParsedLog, home: Path) -> None:
     """
     regions, wanted = regions_of_case(home, read_case(home))
     with naming(path):
-        review_of(path, lines, regions, wanted, 0.0)
+        review_of(path, lines, regions, wanted, ())
 
 
 def _merge_log(path: Path, home: Path) -> list[Merged]:

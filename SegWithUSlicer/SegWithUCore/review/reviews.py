@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..case.case_file import DAMAGED, read_case
+from ..case.case_file import DAMAGED, asked_structures, read_case
 from ..case.case_files import regions_of_case
 from ..case.case_folders import REVIEWED_PATTERN, checked_file
 from ..models.quality import site_command
-from ..regions.region import Region
+from ..regions.region import Kind, Region
 from ..util.csv_files import csv_text
 from ..util.errors import InputError, naming, wrong_values_named
 from .log_format import NAMES, Event, Opened, ParsedLog, read_log
@@ -67,7 +67,7 @@ class CaseReviews:
     """All reviews of the regions of a case.
 
     Attributes:
-        regions: of the case, by rank; empty if it has none.
+        regions: to be reviewed, by rank: those of the structures that the reviews ask for, or else the case.
         reviews: sorted by reviewer.
         notes: what could not be read or belongs to other regions, one sentence each.
     """
@@ -90,7 +90,7 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
         return CaseReviews((), (), ())
     regions, wanted = regions_of_case(folder, case)
     with wrong_values_named(folder, "segment the case again", problem="is damaged, in case.json"):
-        total = float(case["regions"]["expected_wrong_mm3"])
+        asked = asked_structures(case)
     reviews, notes = [], []
     other = also(folder, case, wanted) if also is not None else None
     for path in [path for place in (folder, other) if place is not None for path in sorted(place.glob(LOG_PATTERN))]:
@@ -98,7 +98,7 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
             checked_file(path.parent, path.name)
             with naming(path):
                 lines = read_log(path)
-                reviews.append(review_of(path, lines, regions, wanted, total))
+                reviews.append(review_of(path, lines, regions, wanted, asked))
             if lines.cut:
                 notes.append(f"{path.name} is cut in line {len(lines.whole) + 1}: what was behind does not count.")
         except InputError as error:
@@ -108,17 +108,20 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     kept = {each.reviewer: each for each in [*sorted(reviews, key=lambda each: len(each.events)), *own]}
     copies = [each for each in reviews if each is not kept[each.reviewer] and each not in own]
     notes += [f"{each.path.name} is a copy of the review of '{each.reviewer}': it does not count." for each in copies]
-    return CaseReviews(regions, tuple(each for each in reviews if each not in copies), tuple(notes))
+    kept_ones = tuple(each for each in reviews if each not in copies)
+    names = {name for each in kept_ones for name in each.state.asked} or asked
+    listed = tuple(region for region in regions if region.kind is not Kind.BLIND and region.is_about(names))
+    return CaseReviews(listed, kept_ones, tuple(notes))
 
 
-def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: str, total_mm3: float) -> Review:
+def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: str, asked: Sequence[str]) -> Review:
     """Read the verdicts of a log on the regions of a case.
 
     Args:
         path: of the log.
         regions: of the case.
         wanted: the hash of its regions.
-        total_mm3: expected wrong volume of the whole case.
+        asked: names of the structures to be measured.
 
     Raises:
         InputError: the log holds nothing, does not begin with its header, has a line of another reviewer, or is about
@@ -136,7 +139,7 @@ def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: s
             raise InputError(f"{path}, line {number} is {whose}: restore the file.", "damaged-log")
     if lines.regions_sha256 != wanted:
         raise InputError(f"{path} is about other regions of this case: it does not count.", "other-regions")
-    state = ReviewState.replayed(lines.events, regions, total_mm3)
+    state = ReviewState.replayed(lines.events, regions, asked)
     return Review(path, lines.events[0].reviewer, lines.events, state)
 
 

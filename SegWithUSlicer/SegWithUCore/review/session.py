@@ -12,17 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..case.case_file import asked_structures
 from ..regions.region import Region, in_order
 from ..util.errors import InputError, OutputError
 from ..util.input_files import read_bounded
 from .log import AuditLog, Clock, now_utc
-from .log_format import MAXIMUM_BYTES, Action, Closed, Opened, ParsedLog, RestAccepted, Undone, read_lines
+from .log_format import (
+    MAXIMUM_BYTES,
+    Action,
+    Asked,
+    Closed,
+    Opened,
+    ParsedLog,
+    PlaceAdded,
+    RestAccepted,
+    StructureJudged,
+    Undone,
+    read_lines,
+)
 from .state import ReviewState
+from .verdicts import Verdict
 
 KEY_LETTERS = 32
 # A region shown for less time was only skipped.
 SHORTEST_LOOK_S = 0.5
-FIRST_ORDER = "expected wrong volume"
+FIRST_ORDER = "structure"
 # Takes the log after each line, for a copy of it in a scene.
 Keep = Callable[[AuditLog], None]
 
@@ -46,12 +60,6 @@ class ReviewedCase:
         """The case's name made of hashes."""
         return case_key(self.raw, self.regions_sha256)
 
-    @property
-    def expected_wrong_mm3(self) -> float:
-        """The expected wrong volume of everything that was assessed."""
-        stored = (self.raw.get("regions") or {}).get("expected_wrong_mm3")
-        return float(stored) if stored is not None else sum(region.expected_wrong_mm3 for region in self.regions)
-
     def header(self, **settings: Any) -> Opened:
         """Return the first line of a session, with the settings of the regions and those given."""
         model = self.raw.get("model") or {}
@@ -67,7 +75,6 @@ class Session:
     Attributes:
         case: what is reviewed.
         log: its lines.
-        regions: by expected wrong volume.
         state: what holds after all lines.
         resumed_at: id of the region where an earlier session stopped; None for a new review.
     """
@@ -79,8 +86,7 @@ class Session:
             InputError: a line does not fit the regions.
         """
         self.case, self.log = case, log
-        self.regions = tuple(in_order(case.regions, FIRST_ORDER))
-        self.state = ReviewState.replayed(log.events, self.regions, case.expected_wrong_mm3)
+        self.state = ReviewState.replayed(log.events, case.regions, asked_structures(case.raw))
         self.resumed_at: int | None = None
         self._keep = keep
 
@@ -114,7 +120,7 @@ class Session:
         except BaseException:
             log.close()
             raise
-        session.resumed_at = session.state.stopped_at([region.id for region in in_order(case.regions, order)])
+        session.resumed_at = session.state.stopped_at([region.id for region in session.listed(order)])
         keep(log)
         return session
 
@@ -133,8 +139,12 @@ class Session:
 
     @property
     def is_done(self) -> bool:
-        """Whether every region has a verdict."""
-        return all(self.state.decided(region.id) for region in self.regions)
+        """Whether all asked structures are finished, and the blind sample is judged."""
+        return self.state.is_done
+
+    def listed(self, order: str = FIRST_ORDER) -> list[Region]:
+        """Return the regions of the question in the reviewer's order, one of `regions.region.ORDERS`."""
+        return in_order(self.state.listed(), order)
 
     @property
     def trouble(self) -> str:
@@ -170,8 +180,25 @@ class Session:
             self.append(undone)
         return undone
 
+    def ask(self, structures: Sequence[str]) -> None:
+        """Change the question; names of structures of the case, at least one."""
+        if tuple(structures) != self.state.asked:
+            self.append(Asked(tuple(structures)))
+
+    def finish(self, structure: str) -> Verdict:
+        """Take a structure, which was looked through, as right; returns whether as accepted or as corrected."""
+        verdict = Verdict.CORRECTED if structure in self.state.edited else Verdict.ACCEPTED
+        self.append(StructureJudged(structure, verdict))
+        return verdict
+
+    def add_place(self, structure: str, ras_mm: tuple[float, float, float]) -> int:
+        """Add a place that the reviewer found (RAS mm); returns the number of its region."""
+        place = PlaceAdded(self.state.next_place(), structure, ras_mm)
+        self.append(place)
+        return place.region
+
     def accept_rest(self) -> RestAccepted | None:
-        """Take all regions without a verdict as they are, in one line; None if every region has one."""
+        """Take all open regions of the question as they are, in one line; None if none is open."""
         rest = self.state.rest()
         if not rest.regions:
             return None

@@ -1,11 +1,12 @@
 """State of a review: verdicts, comments, time and progress, made by replaying the log."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from ..regions.region import Region
+from ..regions.region import Kind, Region, Shape
 from ..util.errors import InputError
 from . import log_format as log
 from .verdicts import SEEN, Verdict
@@ -21,22 +22,31 @@ class Progress:
 
     Attributes:
         decided, regions: how many have a verdict of somebody who looked, and how many there are.
-        seen_share: part of the case's expected wrong volume that lies in accepted or corrected regions, 0 to 1.
+        seen_share: part of the regions' expected wrong volume that is accepted, corrected, or of a finished structure,
+            0 to 1.
         unseen: how many were taken without a look.
+        finished, structures: how many asked structures are finished, and how many there are.
+        sampled, sample: how many places of the blind sample have a verdict, and how many there are once it is due.
     """
 
     decided: int
     regions: int
     seen_share: float
     unseen: int = 0
+    finished: int = 0
+    structures: int = 0
+    sampled: int = 0
+    sample: int = 0
 
     @property
     def text(self) -> str:
-        """For people: "7 of 12 regions, 86 % of expected error seen"."""
+        """For people: "1 of 4 structures finished; 7 of 12 regions, 86 % of their expected error seen"."""
         # Rounded down: 100 % is shown only when nothing is left.
         unseen = f", {self.unseen} not looked at" if self.unseen else ""
         share = int(self.seen_share * 100 + 1e-9)
-        return f"{self.decided} of {self.regions} regions{unseen}, {share} % of expected error seen"
+        text = f"{self.finished} of {self.structures} structures finished; {self.decided} of {self.regions} regions"
+        text += f"{unseen}, {share} % of their expected error seen"
+        return text + (f"; blind sample: {self.sampled} of {self.sample}" if self.sample else "")
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class _Step:
     """A line that can be undone, and the state before it."""
 
     line: int
-    action: log.VerdictGiven | log.RestAccepted | log.Commented | log.StructureJudged
+    action: log.VerdictGiven | log.RestAccepted | log.Commented | log.StructureJudged | log.PlaceAdded
     before: tuple[Verdict | None, str] = (None, "")
 
 
@@ -75,38 +85,34 @@ class ReviewState:
         lines: events replayed so far, which is the number of the log's last line.
         edits: logged edits, oldest first.
         last_region: the region of the last line, where a resumed review continues; None at the start.
+        asked: names of the structures to be measured.
     """
 
-    def __init__(self, regions: Sequence[Region], total_expected_wrong_mm3: float) -> None:
+    def __init__(self, regions: Sequence[Region], asked: Sequence[str]) -> None:
         """Start an empty review.
 
         Args:
-            regions: all that are shown.
-            total_expected_wrong_mm3: of the whole case, in regions and outside.
+            regions: of the case, those of the blind sample included.
+            asked: names of the structures to be measured, until a line asks for others.
         """
         self.lines = 0
         self.edits: list[log.Edited] = []
         self.last_region: int | None = None
-        self._expected_mm3 = {region.id: region.expected_wrong_mm3 for region in regions}
-        self._total_mm3 = total_expected_wrong_mm3
-        self._members: dict[str, list[int]] = {}
-        for region in regions:
-            self._members.setdefault(region.structure, []).append(region.id)
+        self.asked = tuple(asked)
+        self._regions = {region.id: region for region in regions}
         self._verdicts: dict[int, Verdict] = {}
         self._comments: dict[int, str] = {}
         self._structures: dict[str, tuple[Verdict | None, str]] = {}
         self._steps: list[_Step] = []
 
     @classmethod
-    def replayed(
-        cls, events: Iterable[log.Event], regions: Sequence[Region], total_expected_wrong_mm3: float
-    ) -> "ReviewState":
+    def replayed(cls, events: Iterable[log.Event], regions: Sequence[Region], asked: Sequence[str]) -> "ReviewState":
         """Apply all `events`, the lines of one log from its first on.
 
         Raises:
             InputError: a line does not fit the regions or the lines before it.
         """
-        state = cls(regions, total_expected_wrong_mm3)
+        state = cls(regions, asked)
         for event in events:
             state.apply(event)
         return state
@@ -141,6 +147,12 @@ class ReviewState:
                 before = self._structures.get(structure, (None, ""))
                 self._steps.append(_Step(self.lines, event.action, before))
                 self._structures[structure] = (verdict, comment)
+            case log.PlaceAdded(region, structure, ras_mm):
+                self._steps.append(_Step(self.lines, event.action))
+                self._regions[region] = _place(region, structure, ras_mm)
+                self.last_region = region
+            case log.Asked(structures):
+                self.asked = structures
             case log.RegionViewed(region):
                 self.last_region = region
             case log.Edited(region):
@@ -157,8 +169,10 @@ class ReviewState:
         """
         line = self.lines + 1
         named = action.regions if isinstance(action, log.RestAccepted) else (getattr(action, "region", None),)
+        if isinstance(action, log.PlaceAdded):
+            named = () if action.region == self.next_place() else named
         for region in named:
-            if region is None or region in self._expected_mm3:
+            if region is None or (region in self._regions and not isinstance(action, log.PlaceAdded)):
                 continue
             message = f"Line {line} of the review is about region {region}, which this case does not have: {_MIXED}."
             raise InputError(message, "damaged-log")
@@ -193,17 +207,58 @@ class ReviewState:
         """Regions that were taken without a look."""
         return frozenset(region for region, verdict in self._verdicts.items() if verdict is Verdict.NOT_LOOKED_AT)
 
+    @property
+    def finished(self) -> frozenset[str]:
+        """Structures that the reviewer has looked through and accepted, or corrected."""
+        return frozenset(name for name, (verdict, _) in self._structures.items() if verdict in SEEN)
+
+    @property
+    def edited(self) -> frozenset[str]:
+        """Names of the structures that were edited."""
+        return frozenset(name for edit in self.edits for name in edit.structure.split(", "))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all asked structures are finished, and the blind sample is judged."""
+        return self._all_finished and all(region.id in self._verdicts for region in self.blind_sample())
+
+    @property
+    def _all_finished(self) -> bool:
+        return bool(self.asked) and self.finished.issuperset(self.asked)
+
+    def listed(self) -> list[Region]:
+        """Return the regions of the asked structures, and, once these are finished, the blind sample."""
+        return [*self._in_question(), *(self.blind_sample() if self._all_finished else ())]
+
+    def blind_sample(self) -> list[Region]:
+        """Return the places that close the review: as many as the case has of one structure."""
+        places = [region for region in self._regions.values() if region.kind is Kind.BLIND]
+        own = sorted((place for place in places if place.structure in self.asked), key=lambda place: place.rank)
+        return own[: max(Counter(place.structure for place in places).values(), default=0)]
+
+    def _in_question(self) -> list[Region]:
+        regions = (region for region in self._regions.values() if region.kind is not Kind.BLIND)
+        return [region for region in regions if region.is_about(self.asked)]
+
+    def is_open(self, region: Region) -> bool:
+        """Whether a region has neither a verdict nor a finished structure that it is about."""
+        return region.id not in self._verdicts and (region.kind is Kind.BLIND or region.structure not in self.finished)
+
+    def next_place(self) -> int:
+        """Return the number of the next place that the reviewer adds."""
+        return max(self._regions, default=0) + 1
+
     def rest(self) -> log.RestAccepted:
-        """Return what to log and apply in order to take all regions without a verdict as they are."""
-        regions = tuple(sorted(self._expected_mm3.keys() - self._verdicts.keys()))
+        """Return what to log and apply in order to take all open regions of the asked structures as they are."""
+        regions = tuple(sorted(region.id for region in self._in_question() if self.is_open(region)))
         return log.RestAccepted(regions, round(self.expected_mm3_of(regions), 3))
 
     def expected_mm3_of(self, regions: Iterable[int]) -> float:
         """Sum up the expected wrong volume of regions."""
-        return fsum(self._expected_mm3[region] for region in regions)
+        return fsum(self._regions[region].expected_wrong_mm3 for region in regions)
 
     def next_undecided(self, order: Sequence[int], after: int | None = None) -> int | None:
-        """Find the first region without a verdict behind `after`, then from the start on; None if all have one.
+        """Find the first open region behind `after`, then from the start on; None if there is none.
 
         Args:
             order: region ids the way the reviewer sees them.
@@ -211,7 +266,7 @@ class ReviewState:
         """
         start = order.index(after) + 1 if after in order else 0
         ring = (order[(start + step) % len(order)] for step in range(len(order)))
-        return next((region for region in ring if region not in self._verdicts), None)
+        return next((region for region in ring if self.is_open(self._regions[region])), None)
 
     def previous(self, order: Sequence[int], before: int) -> int | None:
         """Find the region before `before` in `order`, decided or not; None for the first or an unknown one."""
@@ -232,20 +287,33 @@ class ReviewState:
         if not self._steps:
             return None
         step = self._steps[-1]
-        region = None if isinstance(step.action, log.StructureJudged | log.RestAccepted) else step.action.region
+        without = log.StructureJudged | log.RestAccepted | log.PlaceAdded
+        region = None if isinstance(step.action, without) else step.action.region
         return log.Undone(step.line, log.NAMES[type(step.action)], region)
 
     def progress(self) -> Progress:
         """How far the review is."""
-        seen = self.expected_mm3_of(self.seen_ids)
-        share = min(1.0, seen / self._total_mm3) if self._total_mm3 > 0 else 1.0
-        unseen = self.unseen_ids
-        return Progress(len(self._verdicts) - len(unseen), len(self._expected_mm3), share, len(unseen))
+        regions, finished = self._in_question(), self.finished
+        ids = {region.id for region in regions}
+        unseen, looked = ids & self.unseen_ids, ids & self._verdicts.keys() - self.unseen_ids
+        seen = ids & (self.seen_ids | {region.id for region in regions if region.structure in finished})
+        total = self.expected_mm3_of(ids)
+        sample = self.blind_sample() if self._all_finished else []
+        return Progress(
+            decided=len(looked),
+            regions=len(ids),
+            seen_share=self.expected_mm3_of(seen) / total if total > 0 else 1.0,
+            unseen=len(unseen),
+            finished=len(finished & set(self.asked)),
+            structures=len(self.asked),
+            sampled=sum(place.id in self._verdicts for place in sample),
+            sample=len(sample),
+        )
 
     def structure(self, name: str) -> StructureVerdict:
         """Return a structure's status; one without regions is accepted only by the reviewer's own word."""
-        members = self._members.get(name, [])
-        verdicts = [self._verdicts[region] for region in members if region in self._verdicts]
+        members = [each for each in self._regions.values() if each.kind is not Kind.BLIND and each.structure == name]
+        verdicts = [self._verdicts[region.id] for region in members if region.id in self._verdicts]
         seen = sum(verdict in SEEN for verdict in verdicts)
         unseen = verdicts.count(Verdict.NOT_LOOKED_AT)
         looked = len(verdicts) - unseen
@@ -256,6 +324,8 @@ class ReviewState:
     def _take_back(self, step: _Step) -> None:
         if isinstance(step.action, log.StructureJudged):
             self._structures[step.action.structure] = step.before
+        elif isinstance(step.action, log.PlaceAdded):
+            del self._regions[step.action.region]
         elif isinstance(step.action, log.RestAccepted):
             for region in step.action.regions:
                 del self._verdicts[region]
@@ -272,3 +342,22 @@ class ReviewState:
             self._verdicts.pop(region, None)
         else:
             self._verdicts[region] = verdict
+
+
+def _place(region: int, structure: str, ras_mm: tuple[float, float, float]) -> Region:
+    return Region(
+        id=region,
+        rank=region,
+        structure=structure,
+        structure_value=0,
+        kind=Kind.ADDED,
+        shape=Shape.THIN,
+        expected_wrong_mm3=0.0,
+        volume_mm3=0.0,
+        peak=0.0,
+        peak_ras_mm=ras_mm,
+        centre_ras_mm=ras_mm,
+        size_mm=(0.0, 0.0, 0.0),
+        competing=(),
+        touches_border=False,
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case.case_file import CaseDescription, MapInfo, naming_case
+from ..case.case_file import CaseDescription, MapInfo, asked_structures, naming_case
 from ..case.case_files import regions_of_case
 from ..case.case_regions import ijk_to_ras
 from ..case.structures_table import table_entries
@@ -97,7 +97,7 @@ class PageCase:
             "status": {**status.to_json(), "alert": status.text if status.level is Level.DO_NOT_USE else ""},
             "reasons": list(dict.fromkeys([status.reason, *(flag.message for flag in flags)])),
             "facts": [list(fact) for fact in case_facts(self.raw)],
-            "total_expected_wrong_mm3": self.reviewed.expected_wrong_mm3 if self.regions else None,
+            "asked": list(asked_structures(self.raw)),
             "regions_trouble": self.regions_trouble,
             "regions": [self._region(region) for region in self.regions],
             "masks": {"url": "volumes/masks", "dtype": "uint8", "bytes": len(self.masks.data)},

@@ -35,7 +35,9 @@ SILENT_AFTER_S = 30.0
 MOST_EVENTS = 100
 # A day: more is no time that somebody looked.
 LONGEST_LOOK_S = 86_400.0
-_FROM_PAGE = tuple(log_format.ACTIONS[name] for name in ("verdict", "comment", "structure", "looked", "undo"))
+_FROM_PAGE = tuple(
+    log_format.ACTIONS[name] for name in ("verdict", "comment", "structure", "looked", "undo", "asked", "added")
+)
 Lines = Sequence[Mapping[str, Any]]
 
 
@@ -337,7 +339,8 @@ def _checked(action: log_format.Action, structures: set[str]) -> log_format.Acti
     """
     seconds = getattr(action, "seconds", SHORTEST_LOOK_S)
     is_of_page = isinstance(action, _FROM_PAGE) and getattr(action, "verdict", None) in (None, *GIVEN)
-    is_known = not isinstance(action, log_format.StructureJudged) or action.structure in structures
+    named = getattr(action, "structures", None) or (getattr(action, "structure", None),)
+    is_known = all(name is None or name in structures for name in named)
     shortest = SHORTEST_LOOK_S if isinstance(action, log_format.RegionViewed) else 0.0
     if not is_of_page or not is_known or not shortest <= seconds <= LONGEST_LOOK_S:
         raise UsageError(f"The page may not add this event: {action!r:.200}.")

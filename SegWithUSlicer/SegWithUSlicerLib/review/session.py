@@ -3,12 +3,12 @@
 Every act becomes a line of the log before it holds; the scene gets a copy of the log, views follow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from time import monotonic as system_monotonic
 
-from SegWithUCore.regions.region import Region, in_order
+from SegWithUCore.regions.region import Region
 from SegWithUCore.review import log_format
 from SegWithUCore.review.log import now_utc
 from SegWithUCore.review.session import FIRST_ORDER, SHORTEST_LOOK_S
@@ -36,7 +36,7 @@ class ReviewSession:
         clock, monotonic: return the time, and seconds from any point in time.
 
     Attributes:
-        regions: in the chosen order.
+        regions: of the question, in the chosen order; `relist` makes them again.
         current: the region that is shown; None before the first.
         folder: of the review's files.
         resumed_at: id of the region where an earlier session stopped; None for a new review.
@@ -62,7 +62,7 @@ class ReviewSession:
         self._review, self.notes = open_review(nodes, reviewer, root, order, clock)
         log, self.resumed_at, self.order = self._review.log, self._review.resumed_at, order
         self.folder = log.path.parent
-        self._sort(self._review.regions)
+        self.relist()
         # From now on a re-run must not put other regions under the reviewer's eyes: it makes nodes of its own.
         mark_judged(nodes.segmentation)
         # What was drawn before the review began is the reviewer's too.
@@ -87,7 +87,7 @@ class ReviewSession:
 
     @property
     def is_done(self) -> bool:
-        """Whether every region has a verdict."""
+        """Whether all asked structures are finished, and the blind sample is judged."""
         return self._review.is_done
 
     def show(self, region_id: int) -> None:
@@ -114,7 +114,7 @@ class ReviewSession:
     def set_order(self, order: str) -> None:
         """Go through the regions in another of `review.region.ORDERS`."""
         self.order = order
-        self._sort(self.regions)
+        self.relist()
 
     def set_visible(self, visible: bool) -> None:
         """Follow the panel's visibility.
@@ -206,8 +206,9 @@ class ReviewSession:
             self._review.append(log_format.Closed())
             self._review.log.abandon()
 
-    def _sort(self, regions: Sequence[Region]) -> None:
-        self.regions: list[Region] = in_order(regions, self.order)
+    def relist(self) -> None:
+        """List the regions of the question again, after it, or what is finished or added, has changed."""
+        self.regions: list[Region] = self._review.listed(self.order)
         self._ids = [region.id for region in self.regions]
         self._index_of = {identifier: index for index, identifier in enumerate(self._ids)}
 

@@ -29,10 +29,11 @@ from SegWithUCore.util.errors import UsageError
 from SegWithUCore.worker import jobs as worker_jobs
 from SegWithUCore.worker.protocol import Request
 
-CHANGED = RunSettings("paper", "torch", "cpu", (1.0, -2.0, 3.0, 36.0, 50.0, 36.0), 2, True, True)
+CHANGED = RunSettings("paper", "torch", "cpu", (1.0, -2.0, 3.0, 36.0, 50.0, 36.0), 2, True, True, ("hippocampus",))
 """Nothing is as by default."""
 NOT_IN_THE_PANEL = {
     "roi": "a node, read when the image is written (test_run_controller.py)",
+    "structures": "ticked in the list of the review",
     "unlike_training": "asked for by a second click",
     "include_image": "the image is in Slicer",
 }
@@ -59,7 +60,8 @@ def stop(job: Any, *_arguments: Any) -> Any:
 
 def of_command_line(_monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     call = ["segment", "a.nii.gz", "--roi", "1,-2,3,36,50,36", "--head", "paper", "--engine", "torch"]
-    options = parser().parse_args([*call, "--device", "cpu", "--passes", "2", "--unlike-training", "--include-image"])
+    options = parser().parse_args([*call, "--device", "cpu", "--passes", "2", "--unlike-training", "--include-image",
+                                   "--structures", "hippocampus"])  # fmt: skip
     return settings_of(options)
 
 
