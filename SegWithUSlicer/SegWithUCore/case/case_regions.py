@@ -97,15 +97,16 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
         probability = sitk.Cast(case_volume(folder, case, ERROR_PROBABILITY_FILE), sitk.sitkFloat32)
         box = assessed_part(case, probability)
         part = box.crop(probability)
-        percentiles = [
+        model_percentile, data_percentile = (
             array(file) if file in file_records(case) or (folder / file).is_file() else None
             for file in (MODEL_PERCENTILE_FILE, DATA_PERCENTILE_FILE)
-        ]
+        )
         names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
         classes = array(SEGMENTATION_FILE), array(RUNNER_UP_FILE)
         asked = {value for value, name in names.items() if name in asked_structures(case)}
         probabilities = sitk.GetArrayViewFromImage(part)
-        assessed = Assessed(probabilities, *classes, names, ijk_to_ras(part), *percentiles, asked=asked)
+        percentiles = (model_percentile, data_percentile)
+        assessed = Assessed(probabilities, *classes, names, ijk_to_ras(part), *percentiles, asked)
         found = find_regions(assessed, settings)
         _keep_reviews(folder, found, overwrite)
         write_regions(folder, found, box, probability)
