@@ -1,5 +1,7 @@
 """Which uncertain voxels become regions, how they are split, what kind they are, and where they say they lie."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from region_phantoms import NAMES, ORGAN, OTHER, SHAPE, Phantom, ball
@@ -31,7 +33,7 @@ class TestWhatBecomesARegion:
         assert found.regions == ()
         assert found.diffuse_mm3 == {}
         assert found.expected_wrong_mm3 == 0
-        assert not found.labels.any()
+        assert set(np.unique(found.labels)) <= {0, *(place.id for place in found.blind)}
         assert found.labels.shape == SHAPE
 
     def test_what_was_not_assessed_is_neither_region_nor_expected_error(self) -> None:
@@ -66,10 +68,43 @@ class TestWhatBecomesARegion:
         ]
         for before, after in zip(every.regions, found.regions, strict=False):
             np.testing.assert_array_equal(voxels_of(found, after.id), voxels_of(every, before.id))
-        assert set(np.unique(found.labels)) == {0, 1, 2}
+        assert set(np.unique(found.labels)) == {0, 1, 2, *(place.id for place in found.blind)}
         left = sum(each.expected_wrong_mm3 for each in every.regions[2:])
         assert sum(found.diffuse_mm3.values()) == pytest.approx(left + sum(every.diffuse_mm3.values()))
         assert "Of 4 regions" in found.left_out_sentence and "2 are listed" in found.left_out_sentence
+
+    def test_places_of_one_structure_in_one_look_are_one_region_and_a_structure_has_twenty_at_most(self) -> None:
+        phantom = Phantom().predict(ball((30, 30, 30), 12), ORGAN)
+        for x in (10, 20, 50):
+            phantom.doubt(ball((8, 8, x), 3), 0.5, ORGAN)
+        phantom.doubt(ball((20, 8, 20), 2), 0.5, OTHER)
+        every = find_regions(phantom.assessed(), RegionSettings(extent_mm=0.0))
+        assert [len(found.regions) for found in (every, find_regions(phantom.assessed()))] == [4, 3]
+        organ, far, other = find_regions(phantom.assessed()).regions
+        assert [region.structure for region in (organ, far, other)] == ["organ", "organ", "other"]
+        assert organ.size_mm[0] == 17 and organ.id == 1, "the number of the first place in it"
+        most = find_regions(phantom.assessed(), RegionSettings(extent_mm=0.0, most=2))
+        assert [region.structure for region in most.regions] == ["organ", "organ", "other"]
+        lost = every.regions[2].expected_wrong_mm3
+        assert sum(most.diffuse_mm3.values()) == pytest.approx(sum(every.diffuse_mm3.values()) + lost)
+
+    def test_a_boundary_is_about_the_structure_that_is_asked(self) -> None:
+        phantom = Phantom().predict(ball((30, 30, 30), 12), ORGAN).doubt(ball((30, 30, 30), 3), 0.5, OTHER)
+        for asked, about in (((), "organ"), ((ORGAN,), "organ"), ((OTHER,), "other"), ((ORGAN, OTHER), "organ")):
+            (region,) = find_regions(replace(phantom.assessed(), asked=asked)).regions
+            assert region.structure == about
+
+    def test_the_blind_sample_lies_on_boundaries_that_no_region_has(self) -> None:
+        phantom = Phantom().predict(ball((30, 30, 20), 8), ORGAN).predict(ball((30, 30, 50), 8), OTHER)
+        phantom.error[:, :, 45:] = -1  # not assessed beyond: the other one is cut
+        found = find_regions(phantom.doubt(ball((30, 30, 20), 3), 0.5, 0).assessed())
+        assert {place.structure for place in found.blind} == {"organ", "other"}
+        for place in found.blind:
+            (voxel,) = np.argwhere(found.labels == place.id)
+            assert phantom.error[tuple(voxel)] == 0 and place.kind is Kind.BLIND
+            around = phantom.segmentation[tuple(slice(at - 1, at + 2) for at in voxel)]
+            assert phantom.segmentation[tuple(voxel)] == place.structure_value and len(np.unique(around)) == 2
+            assert place.peak_ras_mm == tuple(voxel[::-1].tolist())
 
     def test_a_thick_patch_of_a_thin_shell_comes_alone(self) -> None:
         organ = ball((30, 30, 30), 20)

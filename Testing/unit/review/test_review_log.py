@@ -21,11 +21,13 @@ from SegWithUCore.review.log import AuditLog, LogInUseError, safe_reviewer_name
 from SegWithUCore.review.log_format import (
     ACTIONS,
     Action,
+    Asked,
     Closed,
     Commented,
     Edited,
     Event,
     Opened,
+    PlaceAdded,
     RegionViewed,
     RestAccepted,
     StructureJudged,
@@ -50,6 +52,8 @@ FACTS_OF_A_REVIEW: list[Action] = [
     StructureJudged("anterior", Verdict.CORRECTED, "ok"),
     StructureJudged("posterior", None),
     RestAccepted((3, 5), 3.25),
+    Asked(("anterior", "posterior")),
+    PlaceAdded(9, "anterior", (1.5, -2.0, 3.25)),
     Closed(),
 ]
 
@@ -91,7 +95,7 @@ def test_resuming_goes_on_where_it_stopped(tmp_path: Path) -> None:
     regions = [a_region(n) for n in (1, 2, 3, 4)]
     log_of(tmp_path, *FACTS_OF_A_REVIEW[:6])
     log = log_of(tmp_path, Undone(7, "verdict", 2))
-    state = ReviewState.replayed(log.events, regions, 30.0)
+    state = ReviewState.replayed(log.events, regions, ["anterior"])
     assert (state.verdict_of(1), state.verdict_of(2), state.last_region) == (Verdict.ACCEPTED, None, 2)
     assert log.notes == []
     assert read_log(log.path).events == log.events
@@ -399,7 +403,7 @@ def test_thousands_of_lines_are_read_once_and_grow_by_one(tmp_path: Path) -> Non
     log.path.write_bytes(log.path.read_bytes() + lines)
     calls, log = counted(lambda: AuditLog.open(tmp_path, "Anna", HEADER))
     assert calls < 400 * 10_000
-    state = ReviewState.replayed(log.events, [a_region(n + 1) for n in range(10_000)], 1e6)
+    state = ReviewState.replayed(log.events, [a_region(n + 1) for n in range(10_000)], ["anterior"])
     assert len(state.seen_ids) == 10_000
     size = log.path.stat().st_size
     assert calls_of(lambda: log.append(RegionViewed(1, 0.0))) < 300

@@ -2,19 +2,21 @@
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from counting import calls_of
 from review_cases import HEADER, a_region, events_of
 
-from SegWithUCore.regions.region import Region
+from SegWithUCore.regions.region import Competition, Kind, Region
 from SegWithUCore.review.log_format import (
     Action,
+    Asked,
     Closed,
     Commented,
     Edited,
+    PlaceAdded,
     RegionViewed,
     RestAccepted,
     StructureJudged,
@@ -25,11 +27,11 @@ from SegWithUCore.review.state import ReviewState, Verdict
 from SegWithUCore.util.errors import InputError
 
 REGIONS = [a_region(1), a_region(2), a_region(3, structure="posterior"), a_region(4, structure="posterior")]
-TOTAL = 25.0
+ASKED = ("anterior", "posterior")
 
 
-def replayed(*facts: Action, regions: list[Region] = REGIONS, total: float = TOTAL) -> ReviewState:
-    return ReviewState.replayed(events_of(*facts), regions, total)
+def replayed(*facts: Action, regions: Sequence[Region] = REGIONS, asked: Sequence[str] = ASKED) -> ReviewState:
+    return ReviewState.replayed(events_of(*facts), regions, asked)
 
 
 def does_the_undo(state: ReviewState) -> None:
@@ -91,7 +93,7 @@ def random_fact(dice: random.Random, state: ReviewState) -> Action:
 @pytest.mark.parametrize("seed", range(40))
 def test_random_reviews_equal_a_naive_model_and_their_own_replay(seed: int) -> None:
     dice, naive, facts = random.Random(seed), Naive(), []
-    state = ReviewState(REGIONS, TOTAL)
+    state = ReviewState(REGIONS, ASKED)
     for _ in range(120):
         facts.append(random_fact(dice, state))
         trial, before = state.copied(), copy.deepcopy(vars(state))
@@ -166,24 +168,72 @@ def test_a_log_that_does_not_fit_is_named_by_its_line(facts: list[Action], words
 
 def test_progress_by_hand() -> None:
     state = replayed()
-    assert state.progress().text == "0 of 4 regions, 0 % of expected error seen"
+    total, said = sum(10 / region for region in (1, 2, 3, 4)), "0 of 2 structures finished; "
+    assert state.progress().text == said + "0 of 4 regions, 0 % of their expected error seen"
     state.apply(events_of(VerdictGiven(1, Verdict.ACCEPTED, None, 90.0))[0])
-    assert state.progress().text == "1 of 4 regions, 40 % of expected error seen"
+    assert state.progress().text == said + "1 of 4 regions, 48 % of their expected error seen"
     state.apply(events_of(VerdictGiven(2, Verdict.CORRECTED, None, 30.0))[0])
-    assert state.progress().seen_share == pytest.approx(15 / TOTAL)
-    assert state.progress().text == "2 of 4 regions, 60 % of expected error seen"
+    assert state.progress().seen_share == pytest.approx(15 / total)
+    assert state.progress().text == said + "2 of 4 regions, 72 % of their expected error seen"
     state.apply(events_of(VerdictGiven(3, Verdict.REJECTED, None, 10.0))[0])
-    assert state.progress().seen_share == pytest.approx(15 / TOTAL), "a rejected region is known to be wrong"
-    assert state.progress().text == "3 of 4 regions, 60 % of expected error seen"
+    assert state.progress().seen_share == pytest.approx(15 / total), "a rejected region is known to be wrong"
+    assert state.progress().text == said + "3 of 4 regions, 72 % of their expected error seen"
     state.apply(events_of(VerdictGiven(4, Verdict.SECOND_READER, None, 9000.0))[0])
-    assert state.progress().text == "4 of 4 regions, 60 % of expected error seen"
+    assert state.progress().text == said + "4 of 4 regions, 72 % of their expected error seen"
     assert state.seen_ids == {1, 2}
 
 
+BLIND = [a_region(10 + n, structure=ASKED[n % 2], kind=Kind.BLIND, competing=()) for n in range(4)]
+
+
+def test_list_next_rest_and_end_mean_the_structures_that_are_asked() -> None:
+    between = a_region(5, structure="cortex", competing=(Competition("posterior", "cortex", 0.3),))
+    scarcely = a_region(6, structure="cortex", competing=(Competition("posterior", "cortex", 0.1),))
+    state = replayed(Asked(("posterior",)), regions=[*REGIONS, between, scarcely, *BLIND])
+    assert [region.id for region in state.listed()] == [3, 4, 5]
+    assert (state.progress().regions, state.progress().structures, state.rest().regions) == (3, 1, (3, 4, 5))
+    state.apply(events_of(StructureJudged("posterior", Verdict.ACCEPTED))[0])
+    assert [region.id for region in state.listed()] == [3, 4, 5, 11, 13], "the blind sample is due, of what is asked"
+    assert (state.next_undecided([3, 4, 5, 11, 13]), state.rest().regions) == (5, (5,)), "a finished structure is done"
+    assert (state.is_done, state.progress().sample) == (False, 2)
+    for place in (11, 13):
+        state.apply(events_of(VerdictGiven(place, Verdict.REJECTED))[0])
+    assert (state.is_done, state.progress().sampled) == (True, 2)
+    state.apply(events_of(Asked(ASKED))[0])
+    assert (state.is_done, state.finished, len(state.listed())) == (False, {"posterior"}, 5)
+
+
+def test_the_blind_sample_is_as_large_whatever_is_asked() -> None:
+    state = replayed(regions=[*REGIONS, *BLIND])
+    assert [place.id for place in state.blind_sample()] == [10, 11]
+
+
+def test_a_structure_in_doubt_is_not_finished_and_regions_finish_none() -> None:
+    every = [VerdictGiven(region.id, Verdict.ACCEPTED) for region in REGIONS]
+    state = replayed(*every, StructureJudged("anterior", Verdict.SECOND_READER))
+    assert (state.finished, state.is_done) == (frozenset(), False)
+    state.apply(events_of(Edited(None, "anterior, posterior", 1, 1, 1.0))[0])
+    assert state.edited == {"anterior", "posterior"}
+
+
+def test_a_place_of_the_reviewer_is_listed_judged_and_taken_back() -> None:
+    place = PlaceAdded(5, "posterior", (1.0, -2.0, 3.0))
+    state = replayed(place)
+    added = state.listed()[-1]
+    assert (added.kind, added.peak_ras_mm, state.next_place()) == (Kind.ADDED, place.ras_mm, 6)
+    state.apply(events_of(VerdictGiven(5, Verdict.CORRECTED))[0])
+    does_the_undo(state)
+    does_the_undo(state)
+    assert (len(state.listed()), state.verdict_of(5), state.next_undo()) == (4, None, None)
+    with pytest.raises(InputError, match="region 4"):
+        state.apply(events_of(PlaceAdded(4, "posterior", (0.0, 0.0, 0.0)))[0])
+
+
 def test_a_share_is_never_rounded_up_to_all() -> None:
-    state = replayed(VerdictGiven(1, Verdict.ACCEPTED), total=10.01)
+    small = a_region(2, expected_wrong_mm3=0.01)
+    state = replayed(VerdictGiven(1, Verdict.ACCEPTED), regions=[a_region(1), small])
     assert "99 % of" in state.progress().text
-    assert "100 % of" in replayed(VerdictGiven(1, Verdict.ACCEPTED), total=10.0).progress().text
+    assert "100 % of" in replayed(VerdictGiven(1, Verdict.ACCEPTED), regions=[a_region(1)]).progress().text
 
 
 def test_a_structure_is_accepted_when_all_its_regions_are_right_now() -> None:
@@ -202,15 +252,16 @@ def test_a_structure_is_accepted_when_all_its_regions_are_right_now() -> None:
     assert state.structure("posterior").verdict == "accepted"
 
 
-def test_a_case_without_regions_is_finished() -> None:
-    state = ReviewState([], 0.0)
-    assert state.progress().text == "0 of 0 regions, 100 % of expected error seen"
+def test_a_case_without_regions_is_finished_by_its_structures() -> None:
+    state = ReviewState([], ["anterior"])
+    said = "0 of 1 structures finished; 0 of 0 regions, 100 % of their expected error seen"
+    assert (state.progress().text, state.is_done) == (said, False)
     assert state.next_undecided([]) is None
     assert state.next_undecided([], 3) is None
     assert state.previous([], 3) is None
     assert state.structure("anterior").verdict is None
     state.apply(events_of(StructureJudged("anterior", Verdict.ACCEPTED))[0])
-    assert state.structure("anterior").verdict == "accepted"
+    assert (state.structure("anterior").verdict, state.is_done) == ("accepted", True)
 
 
 def test_next_undecided_goes_round_and_previous_does_not() -> None:
@@ -231,14 +282,14 @@ def test_next_undecided_goes_round_and_previous_does_not() -> None:
 def test_steps_with_ten_thousand_regions_touch_few_of_them() -> None:
     regions = [a_region(n, structure=f"structure {n % 3}") for n in range(1, 10_001)]
     order = [region.id for region in regions]
-    state = ReviewState(regions, 1000.0)
+    state = ReviewState(regions, [f"structure {n}" for n in range(3)])
     steps: dict[str, tuple[int, Callable[[], Any]]] = {
         "verdict": (100, lambda: state.apply(events_of(VerdictGiven(9_999, Verdict.ACCEPTED, "x", 1.0))[0])),
         "next": (100, lambda: state.next_undecided(order, 9_999)),
         "previous": (100, lambda: state.previous(order, 10_000)),
         "undo": (100, lambda: does_the_undo(state)),
-        # What sums over all regions looks at each a few times.
-        "progress": (50_000, state.progress),
+        # What sums over all regions looks at each a few times; a case has at most 20 of a structure.
+        "progress": (70_000, state.progress),
         "structure": (50_000, lambda: state.structure("structure 0")),
         "seen": (50_000, lambda: state.seen_ids),
     }
@@ -256,7 +307,7 @@ def test_an_accepted_rest_counts_apart_and_is_undone_at_once() -> None:
     state.apply(events_of(rest)[0])
     now = state.progress()
     assert (now.decided, now.unseen, now.regions, now.seen_share) == (2, 2, 4, before.seen_share)
-    assert now.text == "2 of 4 regions, 2 not looked at, 40 % of expected error seen"
+    assert now.text == "0 of 2 structures finished; 2 of 4 regions, 2 not looked at, 48 % of their expected error seen"
     assert [state.verdict_of(region) for region in (2, 4)] == [Verdict.NOT_LOOKED_AT] * 2
     assert (state.seen_ids, state.unseen_ids) == ({1}, {2, 4})
     assert state.next_undecided([1, 2, 3, 4]) is None

@@ -10,6 +10,8 @@ from review_cases import Clock, a_region
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.review.log import LogInUseError
 from SegWithUCore.review.log_format import (
+    Asked,
+    Edited,
     Event,
     Opened,
     ParsedLog,
@@ -32,7 +34,7 @@ def review(name: str, decided: int) -> Review:
     facts = [header, *(VerdictGiven(id_, Verdict.REJECTED) for id_ in range(1, decided + 1))]
     events = tuple(Event("2026-01-01T00:00:00Z", name, fact) for fact in facts)
     lines = ParsedLog(tuple(to_line(event) for event in events), events)
-    return review_of(Path(f"review.{name}.jsonl"), lines, REGIONS, "r" * 64, 15.0)
+    return review_of(Path(f"review.{name}.jsonl"), lines, REGIONS, "r" * 64, ["anterior"])
 
 
 def test_a_reviewer_sees_the_own_review_alone() -> None:
@@ -41,7 +43,8 @@ def test_a_reviewer_sees_the_own_review_alone() -> None:
     assert seen_by("C", reviews).reviews == seen_by("", reviews).reviews == ()
 
 
-CASE = {"name": "case", "model": {"name": "m"}, "regions": {"expected_wrong_mm3": 15.0, "settings": {"split": 0.9}}}
+CASE = {"name": "case", "model": {"name": "m"}, "regions": {"settings": {"split": 0.9}},
+        "structures": [{"value": 0, "name": "background"}, {"value": 1, "name": "anterior"}]}  # fmt: skip
 
 
 def a_case() -> ReviewedCase:
@@ -80,8 +83,15 @@ def test_undo_and_rest_are_lines_that_a_copy_follows(tmp_path: Path) -> None:
     rest = session.accept_rest()
     assert isinstance(rest, RestAccepted)
     assert set(rest.regions) == {1, 2}
-    assert session.is_done
-    assert session.accept_rest() is None
+    assert not session.is_done and session.accept_rest() is None
+    assert session.finish("anterior") is Verdict.ACCEPTED and session.is_done
+    session.append(Edited(2, "anterior", 3, 0, 3.0))
+    assert session.finish("anterior") is Verdict.CORRECTED
+    session.ask(["anterior"])
+    assert not isinstance(session.actions[-1], Asked), "it is what is asked"
+    session.ask(["anterior", "posterior"])
+    place = session.add_place("posterior", (1.0, 2.0, 3.0))
+    assert [region.id for region in session.listed("peak")] == [1, 2, place] and not session.is_done
     session.close()
     assert kept[-1] == session.log.path.read_text(encoding="utf-8")
     assert len(kept) == len(session.actions)
