@@ -25,6 +25,7 @@ QUOTED = {
     "case-flags": "case_flags.py",
     "judge": "judge.py",
     "worklist-order": "worklist_order.py",
+    "simulated-readers": "simulated_readers.py",
     "acdc-folds": "acdc/patient_folds.py",
     "acdc-candidates": "acdc/acdc_candidates.py",
 }
