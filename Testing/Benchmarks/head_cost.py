@@ -222,8 +222,8 @@ def table(record: dict[str, Any]) -> str:
         "same engine, which ends with classes. Least of all repeats, all jobs of a model in one run and taking turns. "
         "All but the shipped model have random weights. By `Testing/Benchmarks/head_cost.py`.",
         "",
-        "| model, parameters + head | case, window (zyx) | engine | bare, s | whole, s | added | aim |",
-        "|---|---|---|---:|---:|---:|---:|",
+        "| model, parameters + head | case, window (zyx) | engine | bare, s | whole, s | added |",
+        "|---|---|---|---:|---:|---:|",
     ]
     for name, found in record["models"].items():
         size, window = (" x ".join(map(str, each)) for each in (found["size_xyz"][::-1], found["window_zyx"]))

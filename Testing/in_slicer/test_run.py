@@ -35,13 +35,17 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
     assert [flag.text() for flag in flags] == ["-", "-"], "the shipped model has no useful limit of flags"
     flag = {"rule": "soft Dice", "structure": "anterior hippocampus", "message": "Why."}
     nodes.set_case(replace(nodes.case, raw={**nodes.case.raw, "flags": [flag]}))
+    opened.ui.structuresTable.item(2, 0).setIcon(opened.ui.structuresTable.item(0, 0).icon())
     opened.panel.structures.show(nodes)
+    assert opened.ui.structuresTable.item(2, 0).icon().isNull(), "a total has no colour, nor that of another case"
     flags = [opened.ui.structuresTable.item(row, 1) for row in range(2)]
     assert [flag.text() for flag in flags] == ["not certain", "-"]
     assert "Why." in flags[0].toolTip()
-    assert "mm" in opened.ui.structuresTable.item(0, 3).text()
-    assert " to " not in opened.ui.structuresTable.item(0, 4).text(), "the interval is in the tool tip"
-    assert " to " in opened.ui.structuresTable.item(0, 4).toolTip()
+    for row in (0, 2):  # a structure, and a total
+        assert "mm" in opened.ui.structuresTable.item(row, 3).text()
+        assert "mm" in opened.ui.structuresTable.item(row, 4).text()
+        assert " to " not in opened.ui.structuresTable.item(row, 4).text(), "the interval is in the tool tip"
+        assert " to " in opened.ui.structuresTable.item(row, 4).toolTip()
     assert opened.private_folders() == []
     assert alive(opened.worker.pid)
 

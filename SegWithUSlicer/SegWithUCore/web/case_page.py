@@ -12,7 +12,7 @@ from ..case.case_regions import ijk_to_ras
 from ..case.structures_table import table_entries
 from ..io.roi import VoxelBox
 from ..regions.region import Region, why
-from ..report.tables import case_facts, structures_table
+from ..report.tables import case_facts, expected_cell, volume_cell
 from ..review.flags import case_flags, rules_of_case
 from ..review.session import ReviewedCase
 from ..review.status import Level, status_of
@@ -92,7 +92,10 @@ class PageCase:
                 {**asdict(structure), "percent": entry["percent"], "held_text": entry["held_text"]}
                 for structure, entry in zip(case.structures, entries, strict=False)  # totals follow
             ],
-            "wholes": [row[:4] for row in structures_table(self.raw).rows[len(case.structures) : len(entries)]],
+            "wholes": [
+                each if "volume_mm3" in each else {**each, "texts": [volume_cell(each), expected_cell(each)]}
+                for each in entries[len(case.structures) :]
+            ],
             "boxes": [{"side": box.side, "index": box.index_ijk, "size": box.size_ijk} for box in case.boxes],
             "status": {**status.to_json(), "alert": status.text if status.level is Level.DO_NOT_USE else ""},
             "reasons": list(dict.fromkeys([status.reason, *(flag.message for flag in flags)])),

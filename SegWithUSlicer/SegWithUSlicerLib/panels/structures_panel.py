@@ -1,5 +1,6 @@
 """The table of structures of the shown run; a click centres a structure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import qt
@@ -16,8 +17,9 @@ from ..scene.readout import dice_text, expected_text, typeset, volume_text
 from ..scene.slice_views import show_in_3d, show_structure
 from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table
 
-_WIDEST_PX = (130, 110, 95)
-"""Of the first columns: structure, flag and Dice are visible in a panel of 360 px."""
+_WIDEST_PX = (200, 97, 95)
+"""Of the first columns: all three are visible in a panel of 420 px. If the first is narrower, names that differ in the
+middle (cerebral, cerebellar) look the same."""
 _MOST_ROWS = 8
 RULES = {
     Rule.WRONG_SHARE: _("much is wrong"),
@@ -50,7 +52,8 @@ class StructuresPanel:
                 "expert's drawing that the model expects. "
                 "Volume: of the segmentation. Expected: the volume that the calibrated model expects; its tool tip "
                 "has the interval of the true volume, and how often that held. Likely wrong: the expected volume of "
-                "errors. A click shows the structure and centres it. Totals and asymmetries follow the structures."
+                "errors. A click shows the structure and centres it. Totals and asymmetries follow the structures; "
+                "L - R is left minus right volume, in percent of their mean."
             )
         )
         table.connect("cellClicked(int,int)", guarded(self._clicked))
@@ -65,20 +68,21 @@ class StructuresPanel:
         self._values = [structure.value for structure in structures]
         entries = table_entries(nodes.case.raw) if nodes is not None else []
         table = self.ui.structuresTable
+        table.setRowCount(0)  # or totals get the colours that structures of another case had in their rows
         table.setRowCount(len(entries))
         for row, structure in enumerate(structures):
             texts = _texts(structure, refused)
             # Names may be cut off, and flags are abbreviated.
             tips = {0: texts[0], 1: "\n".join(map(typeset, structure.flags)) or texts[1]}
-            tips |= {} if refused else {4: f"{expected_text(structure)}\n{entries[row]['held_text']}".strip()}
+            tips |= {} if refused else {4: _interval_text(entries[row])}
             for column, text in enumerate(texts):
                 item = put_cell(table, row, column, text, tips.get(column, ""))
                 if column == 0:
                     item.setIcon(_swatch(structure.color))
         for row, entry in enumerate(entries[len(structures) :], len(structures)):
-            volume = volume_text(entry["volume_mm3"]) if "volume_mm3" in entry else volume_cell(entry)
-            for column, text in enumerate([entry["name"], "-", "", volume, expected_cell(entry), ""]):
-                put_cell(table, row, column, text, f"{text}\n{entry['held_text']}".strip())
+            tips = {0: entry["name"], 4: _interval_text(entry)}
+            for column, text in enumerate(_whole_texts(entry)):
+                put_cell(table, row, column, text, tips.get(column, ""))
         fit_columns(table, _WIDEST_PX)
         fit_rows(table, len(entries), 1, _MOST_ROWS)
         self._gui.refresh()
@@ -114,6 +118,20 @@ def _texts(structure: Structure, refused: bool) -> list[str]:
         return [name, _("far from the training cases"), unknown, volume, unknown, unknown]
     expected, wrong = volume_text(structure.expected_volume_mm3), volume_text(structure.expected_wrong_mm3)
     return [name, flag_text(structure) or "-", dice_text(structure), volume, expected, wrong]
+
+
+def _whole_texts(entry: Mapping[str, Any]) -> list[str]:
+    volume, expected = volume_cell(entry), expected_cell(entry)
+    if "volume_mm3" in entry:
+        volume, expected = volume_text(entry["volume_mm3"]), volume_text(entry.get("expected_volume_mm3"))
+    name = entry["name"].replace("asymmetry of", "L - R:")  # what tells names apart must not be cut off
+    return [name, "-", "", volume, expected, ""]
+
+
+def _interval_text(entry: Mapping[str, Any]) -> str:
+    volumes = (entry.get("expected_volume_mm3"), entry.get("expected_interval_mm3"))
+    text = expected_text(*volumes) if "volume_mm3" in entry else expected_cell(entry)
+    return f"{text}\n{entry['held_text']}".strip()
 
 
 def flag_text(structure: Structure) -> str:

@@ -69,12 +69,12 @@ def volume_text(volume_mm3: float | None) -> str:
     return _("{volume:.1f} mL").format(volume=volume_mm3 / MM3_IN_ML)
 
 
-def expected_text(structure: Structure) -> str:
+def expected_text(expected_mm3: float | None, interval_mm3: Sequence[float] | None) -> str:
     """Format the expected volume, with its interval if the model has one: "2180 mm3 (2010 to 2350 mm3)"."""
-    volume = volume_text(structure.expected_volume_mm3)
-    if structure.expected_volume_mm3 is None or structure.expected_interval_mm3 is None:
+    volume = volume_text(expected_mm3)
+    if expected_mm3 is None or interval_mm3 is None:
         return volume
-    low, high = structure.expected_interval_mm3
+    low, high = interval_mm3
     in_ml = high >= 10 * MM3_IN_ML
     low_text = f"{low / MM3_IN_ML:.1f}" if in_ml else f"{low:.0f}"
     high_text = f"{high / MM3_IN_ML:.1f} mL" if in_ml else volume_text(high)

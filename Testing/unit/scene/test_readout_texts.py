@@ -7,12 +7,10 @@ PLAIN = {"value": 1, "name": "anterior", "color": (1, 2, 3)}
 
 
 def test_an_expected_volume_carries_its_interval_where_there_is_one() -> None:
-    assert expected_text(Structure(**PLAIN, expected_volume_mm3=2180.4)) == "2180 mm³"
-    known = Structure(**PLAIN, expected_volume_mm3=2180.4, expected_interval_mm3=(2010.0, 2350.0), predicted_dice=0.886)
-    assert expected_text(known) == "2180 mm³ (2010 to 2350 mm³)"
-    assert dice_text(known) == "0.89"
-    large = Structure(**PLAIN, expected_volume_mm3=61e3, expected_interval_mm3=(9e3, 72.5e3))
-    assert expected_text(large) == "61.0 mL (9.0 to 72.5 mL)"
+    assert expected_text(2180.4, None) == "2180 mm³"
+    assert expected_text(2180.4, (2010.0, 2350.0)) == "2180 mm³ (2010 to 2350 mm³)"
+    assert dice_text(Structure(**PLAIN, predicted_dice=0.886)) == "0.89"
+    assert expected_text(61e3, (9e3, 72.5e3)) == "61.0 mL (9.0 to 72.5 mL)"
 
 
 def test_numbers_of_a_case_file_are_read() -> None:

@@ -104,8 +104,9 @@ def report(case: Path, tmp_path: Path, _run: Callable[..., Outcome]) -> str:
 
 def page(case: Path, _tmp_path: Path, _run: Callable[..., Outcome]) -> str:
     found = PageCase(read_volumes(case, read_description(case))).to_json("id")
-    assert [row[0] for row in found["wholes"]] == [TOTAL, ASYMMETRY]
+    assert [entry["name"] for entry in found["wholes"]] == [TOTAL, ASYMMETRY]
     assert all(entry["percent"] > 0 for entry in found["structures"])
+    assert found["wholes"][0]["expected_interval_mm3"] and found["wholes"][1]["texts"][0].endswith(" %")
     return json.dumps(found)
 
 

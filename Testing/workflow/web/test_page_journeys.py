@@ -23,6 +23,15 @@ from SegWithUSlicerLib.scene.readout import above_text, share_above
 
 ACCEPT, REJECT, SECOND, UNDO = "Control+Alt+Digit1", "Control+Alt+Digit3", "Control+Alt+Digit4", "Control+Alt+KeyZ"
 COMMENT = "Control+Alt+KeyC"
+WIDEST_CELLS = """box => {
+    const [name, volume, dice, wrong] = box.querySelector("tbody tr").children;
+    name.querySelector(".name").textContent = "right ventral diencephalon";
+    volume.firstChild.textContent = "1450 mm³ (0.0615 %)";
+    volume.querySelectorAll("small")[1].textContent = "(1053.7 to 1550.1 mL)";
+    dice.textContent = "not informative";
+    wrong.textContent = "106.1 mL";
+}"""
+"""A structure of a whole brain in the first row."""
 Opener = Callable[..., Visit]
 
 
@@ -121,9 +130,12 @@ def test_the_table_of_structures_is_whole_on_all_but_tablets(cases: Path, visit:
     with served(cases) as server:
         window = visit(server.gate.link)
         window.open_case(CASES[0])
+        box = window.page.locator(".table-box")
+        cells = [cell.split("\n") for cell in box.locator("td.range").all_inner_texts()]
+        assert len(cells) == 3 and all(len(re.findall("mm³", " ".join(cell))) == 3 for cell in cells), "totals, too"
+        box.evaluate(WIDEST_CELLS)
         for width in (1180, 1280, 1304, 1366, 1920):
             window.page.set_viewport_size({"width": width, "height": 800})
-            box = window.page.locator(".table-box")
             assert box.evaluate("box => box.scrollWidth - box.clientWidth") == 0, width
             assert box.evaluate("box => box.querySelectorAll('td.above').length") == 2
 

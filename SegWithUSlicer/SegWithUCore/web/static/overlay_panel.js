@@ -93,37 +93,22 @@ export class OverlayPanel {
                 "tr",
                 {},
                 element("th", { scope: "row" }, this.makeName(structure)),
-                element(
-                    "td",
-                    { class: "number range" },
-                    volumeText(structure.volume_mm3) + percentText(structure),
-                    ...expectedText(structure)
-                        .split(" (")
-                        .map((part, line) => element("small", {}, line ? `(${part}` : `expected ${part}`)),
-                    structure.held_text ? element("small", { class: "held" }, structure.held_text) : null,
-                ),
+                this.makeVolume(structure),
                 element("td", { class: "number words" }, diceText(structure)),
                 element("td", { class: "number" }, volumeText(structure.expected_wrong_mm3)),
                 above,
             );
         });
-        // Totals and asymmetries, in the words of the report; files made before have none.
-        const wholes = (this.data.description.wholes ?? []).map(([name, volume, expected, held]) => {
-            const isVolume = /^\d/.test(volume);
-            return element(
+        // Totals and asymmetries; files made before have none.
+        const wholes = (this.data.description.wholes ?? []).map((whole) =>
+            element(
                 "tr",
                 {},
-                element("th", { scope: "row" }, name),
-                element(
-                    "td",
-                    { class: "number range" },
-                    isVolume ? volume.replace(/^\d+/, "$& mm³") : volume,
-                    element("small", { class: "held" }, isVolume ? `expected ${expected}` : expected),
-                    held ? element("small", { class: "held" }, held) : null,
-                ),
+                element("th", { scope: "row" }, whole.name),
+                this.makeVolume(whole),
                 element("td", { colSpan: 3 }),
-            );
-        });
+            ),
+        );
         const titles = ["Structure", "Volume", "Predicted Dice", "Likely wrong"];
         const head = element(
             "tr",
@@ -141,6 +126,22 @@ export class OverlayPanel {
             "div",
             { class: "table-box", tabIndex: 0, role: "region", "aria-label": "Structures" },
             table,
+        );
+    }
+
+    // The segmented volume, the expected one with its interval, and how often that held; of an asymmetry its texts.
+    makeVolume(entry) {
+        const [volume, expected] = entry.texts ?? [
+            volumeText(entry.volume_mm3) + percentText(entry),
+            `expected ${expectedText(entry)}`,
+        ];
+        const lines = expected.replace(/ (?=mm³|mL)/g, "\u00a0"); // a unit stays with its number
+        return element(
+            "td",
+            { class: "number range" },
+            volume,
+            ...lines.split(" (").map((part, line) => element("small", {}, line ? `(${part}` : part)),
+            entry.held_text ? element("small", { class: "held" }, entry.held_text) : null,
         );
     }
 
@@ -162,8 +163,7 @@ export class OverlayPanel {
             "div",
             { class: "structure-name" },
             element("label", { class: "swatch" }, box, patch),
-            element("span", { class: "name" }, structure.name),
-            mark,
+            element("span", { class: "name" }, structure.name, mark ? " " : "", mark),
         );
     }
 
