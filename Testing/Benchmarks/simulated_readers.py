@@ -14,7 +14,7 @@ joined; its reader looks at as many regions of a case in all. Figures are means 
 import argparse
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,13 @@ def cases(cache: Path, group: str) -> Iterator[Reviewed]:
         found = {name: (DATA / "brains" / "images" / f"brain_{name}.nii.gz", read) for name, read in brains("decision")}
     else:
         listed = find_cases(f"{DATA / 'hippocampus' / 'split_by_scan.csv'}:test")
-        found = {each.name: (each.images[0], lambda each=each: each) for each in listed}
+        found = {each.name: (each.channels[0], lambda each=each: each) for each in listed}
     call = [sys.executable, "-m", "SegWithUCore.cli", "segment", *(str(image) for image, _ in found.values())]
     subprocess.run([*call, "-m", group, "-o", str(cache / group), "--resume", "--quiet"], check=True)
     for image, read in found.values():
         folder = cache / group / image.name.removesuffix(".nii.gz")
         case, given = read_case(folder), read()
-        reference = given.truth if group == "brain" else reorient(read_labels(given.label), "RAS")
+        reference = given.truth if group == "brain" else reorient(read_labels(given.reference), "RAS")
         maps = [reorient(read_image(folder / f"{name}.nii.gz"), "RAS")
                 for name in ("error_probability", "segmentation", "runner_up")]  # fmt: skip
         error, drawn, runner_up = map(sitk.GetArrayFromImage, maps)
@@ -97,16 +97,27 @@ def figures(drawn: np.ndarray, truth: np.ndarray, scored: np.ndarray) -> tuple[f
     return dice_of(one, other), abs(float(one.sum()) - float(other.sum())) / float(other.sum())
 
 
-def corrected(case: Reviewed, labels: np.ndarray, regions: Sequence[Region], value: int, reader: str) -> np.ndarray:
+def voxels_of(labels: np.ndarray) -> Callable[[int], np.ndarray]:
+    """Return what gives the flat indices of the voxels of a region."""
+    places = np.flatnonzero(labels)
+    places = places[np.argsort(labels.ravel()[places], kind="stable")]
+    numbers = labels.ravel()[places]
+    return lambda number: places[slice(*np.searchsorted(numbers, [number, number + 1]))]
+
+
+def corrected(
+    case: Reviewed, voxels: Callable[[int], np.ndarray], regions: Sequence[Region], value: int, reader: str
+) -> np.ndarray:
     """Return the mask of a structure after a reader has gone through regions."""
     dice = np.random.default_rng(value)
-    mask, truth = case.assessed.segmentation == value, case.truth == value
-    truth = shifted(truth) if reader == "half a voxel" else truth
+    mask, truth = (case.assessed.segmentation == value).ravel(), case.truth == value
+    truth = (shifted(truth) if reader == "half a voxel" else truth).ravel()
+    runner_up, truth_shape = np.asarray(case.assessed.runner_up).ravel(), case.truth.shape
     for region in regions:
-        here = labels == region.id
+        here = voxels(region.id)
         is_wrong = reader == "one in five wrong" and dice.random() < WRONG_SHARE
-        mask[here] = (case.assessed.runner_up == value)[here] if is_wrong else truth[here]
-    return mask
+        mask[here] = runner_up[here] == value if is_wrong else truth[here]
+    return mask.reshape(truth_shape)
 
 
 def row(case: Reviewed) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -115,6 +126,7 @@ def row(case: Reviewed) -> Iterator[tuple[str, dict[str, Any]]]:
     now = regions_module.find_regions(case.assessed)
     with mock.patch.object(regions_module, "_looks", lambda _assessed, _voxels, basin, _settings: basin):
         before = regions_module.find_regions(case.assessed, RegionSettings())
+    voxels, one_list = voxels_of(now.labels), voxels_of(before.labels)
     for name, value in case.asked.items():
         truth = case.truth == value
         own = [region for region in now.regions if region.is_about((name,))]
@@ -124,10 +136,10 @@ def row(case: Reviewed) -> Iterator[tuple[str, dict[str, Any]]]:
         }
         for reader in READERS:
             for step in STEPS:
-                mask = corrected(case, now.labels, own[:step], value, reader)
+                mask = corrected(case, voxels, own[:step], value, reader)
                 found[f"{reader}, {step}"] = figures(mask, truth, scored)
         for step in STEPS:
-            mask = corrected(case, before.labels, before.regions[: step * len(case.asked)], value, "perfect")
+            mask = corrected(case, one_list, before.regions[: step * len(case.asked)], value, "perfect")
             found[f"one list, {step}"] = figures(mask, truth, scored)
         yield without_side(name), found
 
@@ -167,7 +179,7 @@ def main() -> int:
                 rows.setdefault(name, []).append(each)
         found[group] = {name: mean(own) for name, own in sorted(rows.items())}
         found[group]["all of these"] = mean([each for own in rows.values() for each in own])
-    RESULTS.write_text(to_json(found), "utf-8")
+        RESULTS.write_text(to_json(found), "utf-8")
     print(table(found))
     return 0
 
