@@ -3,7 +3,8 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,26 @@ from .reviewer import log_path, version_path
 from .session import ReviewedCase, Session
 
 
-def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
-    """Keep a segmentation as a reviewer's version of that of a case, with a line in the review; returns its path.
+@dataclass(frozen=True)
+class TakenEdit:
+    """A segmentation that became a reviewer's version.
+
+    Attributes:
+        path: of the version.
+        volumes_mm3: by the name of each structure that differs from the case's segmentation, before and after.
+    """
+
+    path: Path
+    volumes_mm3: Mapping[str, Sequence[float]]
+
+
+def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None, overwrite: bool = False) -> TakenEdit:
+    """Keep a segmentation as a reviewer's version of that of a case, with a line in the review.
 
     Args:
         mask: label volume with the values of the case, or `.seg.nrrd`, on the grid of the case; None for what another
             program has saved over the segmentation of the case, which stays so (`restore_segmentation`).
+        overwrite: also if the reviewer has a version, which is lost.
 
     Raises:
         InputError: it cannot be read, lies elsewhere, is of another image, has a label that the case does not name, or
@@ -40,8 +55,9 @@ def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
         UsageError, LogInUseError: as `Session.open`.
     """
     case, target = read_case(folder), version_path(folder, log_path(folder, reviewer).name)
-    if os.path.lexists(target):
-        raise OutputError(f"{target} is there already: give another name, or move that file away.", "exists-already")
+    if os.path.lexists(target) and not overwrite:
+        ways = "give another name, or replace it by segwithu correct with --overwrite"
+        raise OutputError(f"{target} is there already: {ways}.", "exists-already")
     with naming_case(folder):
         drawn, changed = _drawn(folder, case)
         mask, grid = mask or folder / (changed or SEGMENTATIONS)[0], case_grid(folder, case)
@@ -54,7 +70,9 @@ def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
         differs = before != after
         if not differs.any():
             raise InputError(f"{mask} has the labels of {folder}: there is no edit to be taken.")
-        with atomic_file(target, overwrite=False) as work:
+        values = sorted({*before[differs].tolist(), *after[differs].tolist()} - {0})
+        voxel_mm3, count = float(np.prod(grid.spacing)), int(np.count_nonzero(differs))
+        with atomic_file(target, overwrite=overwrite) as work:
             if segments:  # with all that its program knows, such as segments of the reviewer's own
                 shutil.copyfile(mask, work)
                 if unmarked:
@@ -63,15 +81,15 @@ def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
                 segmentation_file.write_drawn_nrrd(work, grid.image(after), case)
             check_file(work)
             if case.get("regions") is not None:  # else there is no review
-                values = {*before[differs].tolist(), *after[differs].tolist()} - {0}
-                structures, count = ", ".join(names[value] for value in sorted(values)), int(np.count_nonzero(differs))
+                structures = ", ".join(names[value] for value in values)
                 marked = sitk.GetArrayFromImage(case_volume(folder, case, REGION_LABELS_FILE))
                 inside = int(np.count_nonzero(marked[differs]))
-                edit = Edited(None, structures, inside, count - inside, round(count * float(np.prod(grid.spacing)), 3))
+                edit = Edited(None, structures, inside, count - inside, round(count * voxel_mm3, 3))
                 reviewed = ReviewedCase(case, *regions_of_case(folder, case))
                 with contextlib.closing(Session.open(reviewed, folder, reviewer)) as session:
                     session.append(edit)
-    return target
+    sizes = {names[value]: [int((each == value).sum()) * voxel_mm3 for each in (before, after)] for value in values}
+    return TakenEdit(target, sizes)
 
 
 def restore_segmentation(folder: Path) -> list[Path]:

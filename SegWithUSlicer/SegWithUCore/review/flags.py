@@ -97,9 +97,12 @@ def flags_of_case(folder: Path) -> list[Flag]:
     Raises:
         InputError: it is not a case folder, or damaged.
     """
+    from .reviewed_case import shown_case  # which needs these flags itself
+
     case = read_case(folder)
     with naming_case(folder):
         found = read_reviews(folder, case)
+        case = shown_case(folder, case, found.reviews)[0]
         return case_flags(case, rules_of_case(case), found.reviews, found.regions)
 
 
