@@ -40,8 +40,8 @@ def add_commands(commands: Any) -> None:
     _add_web(commands)
     correct = add_command(commands, "correct", run_correct)
     correct.add_argument("case", type=Path, metavar="CASE", help="case folder that segment wrote")
-    correct.add_argument("mask", type=Path, metavar="MASK", help="label volume with the values of the case, or .seg.nrrd "
-                         "with the names of its structures, on the grid of its image")  # fmt: skip
+    correct.add_argument("mask", type=Path, metavar="MASK", help="label volume with the values of the case, or "
+                         ".seg.nrrd with the names of its structures, on the grid of its image")  # fmt: skip
     correct.add_argument("--reviewer", required=True, metavar="NAME", help="whose version it becomes")
     correct.add_flag("--overwrite", "also if this reviewer has a version, which is lost")
     merge = add_command(commands, "merge-reviews", run_merge)
@@ -204,11 +204,10 @@ def run_correct(options: argparse.Namespace, console: Console) -> int:
     from ..review.corrections import take_as_edit
 
     console.started()
-    taken = take_as_edit(options.case, options.reviewer, options.mask, options.overwrite)
-    rows = [[name, *(f"{volume:.0f}" for volume in pair)] for name, pair in taken.volumes_mm3.items()]
-    changes = [{"name": name, "before_mm3": pair[0], "after_mm3": pair[1]} for name, pair in taken.volumes_mm3.items()]
-    text = f"{table(['structure', 'before mm3', 'after mm3'], rows)}\nKept as {taken.path}."
-    console.result(text, {"case": str(options.case), "file": str(taken.path), "structures": changes})
+    version, volumes = take_as_edit(options.case, options.reviewer, options.mask, options.overwrite)
+    rows = [[name, *(f"{volume:.0f}" for volume in pair)] for name, pair in volumes.items()]
+    text = f"{table(['structure', 'mm3 before', 'mm3 after'], rows)}\nKept as {version}."
+    console.result(text, {"case": str(options.case), "file": str(version), "volumes_mm3": volumes})
     return 0
 
 

@@ -3,8 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +26,18 @@ from .reviewer import log_path, version_path
 from .session import ReviewedCase, Session
 
 
-@dataclass(frozen=True)
-class TakenEdit:
-    """A segmentation that became a reviewer's version.
-
-    Attributes:
-        path: of the version.
-        volumes_mm3: by the name of each structure that differs from the case's segmentation, before and after.
-    """
-
-    path: Path
-    volumes_mm3: Mapping[str, Sequence[float]]
-
-
-def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None, overwrite: bool = False) -> TakenEdit:
+def take_as_edit(
+    folder: Path, reviewer: str, mask: Path | None = None, overwrite: bool = False
+) -> tuple[Path, dict[str, list[float]]]:
     """Keep a segmentation as a reviewer's version of that of a case, with a line in the review.
 
     Args:
         mask: label volume with the values of the case, or `.seg.nrrd`, on the grid of the case; None for what another
             program has saved over the segmentation of the case, which stays so (`restore_segmentation`).
         overwrite: also if the reviewer has a version, which is lost.
+
+    Returns:
+        The version, and the volume in mm3 of each structure that it changes, by name: before and after.
 
     Raises:
         InputError: it cannot be read, lies elsewhere, is of another image, has a label that the case does not name, or
@@ -88,8 +79,7 @@ def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None, overwrit
                 reviewed = ReviewedCase(case, *regions_of_case(folder, case))
                 with contextlib.closing(Session.open(reviewed, folder, reviewer)) as session:
                     session.append(edit)
-    sizes = {names[value]: [int((each == value).sum()) * voxel_mm3 for each in (before, after)] for value in values}
-    return TakenEdit(target, sizes)
+    return target, {names[each]: [float(np.sum(one == each)) * voxel_mm3 for one in (before, after)] for each in values}
 
 
 def restore_segmentation(folder: Path) -> list[Path]:

@@ -31,7 +31,8 @@ from ..util.atomic_files import write_text
 from ..util.errors import InputError, OutputError
 from ..util.plane_files import plane_pieces
 from ..util.strict_json import read_json_object, to_json, typed
-from .reviewer import stored_path, version_path
+from .flags import Flag, case_flags, rules_of_case
+from .reviewer import version_path
 from .reviews import Review, read_reviews
 from .status import with_status
 from .verdicts import SEEN
@@ -48,12 +49,12 @@ _OF_DRAWN = {
 
 @dataclass(frozen=True)
 class EditedFigures:
-    """Figures of an edited segmentation, in voxels.
+    """What a reader's work changes in the figures of a segmentation, in voxels.
 
     Attributes:
-        voxels: drawn as each label value after the edit, which is the index.
-        wrong: likewise the error probability, summed over voxels that do not count as right.
-        uncertain: likewise how many of these are above `UNCERTAIN`.
+        voxels: how many more are drawn as each label value, which is the index.
+        wrong: by label value before the edit, the error probability of voxels that count as right now, summed.
+        uncertain: likewise how many of these were above `UNCERTAIN`.
         in_regions: the error probability that is left in each region; the index is its id, 0 outside of all.
         edited: label values that gained or lost voxels.
         removed_regions: ids of those whose expected wrong volume lies in changed voxels, by `REMOVED_SHARE`.
@@ -77,7 +78,7 @@ def edited_figures(
     accepted: Collection[int] = (),
     finished: Collection[int] = (),
 ) -> EditedFigures:
-    """Measure an edited segmentation, all volumes (z, y, x) of one shape.
+    """Measure what a reader's work changes, all volumes (z, y, x) of one shape.
 
     Args:
         drawn, edited: label values before and after the edit.
@@ -86,42 +87,42 @@ def edited_figures(
         regions: id of the region of each voxel, or 0.
         values: all label values.
         accepted: ids of regions that count as right.
-        finished: label values of structures that count as right, and with them background whose runner-up they are,
-            where the segmentation may have missed them; with all structures all background counts as right.
+        finished: label values of structures that count as right, and with them background whose runner-up they are:
+            what the segmentation may have missed of them.
     """
     count, ids = 1 + max(values), 1 + max(int(regions.max()), *accepted, 0)
-    done = {0, *finished} if {0, *finished}.issuperset(values) else finished
-    is_accepted, is_finished = np.isin(np.arange(ids), [*accepted]), np.isin(np.arange(count), [*done])
+    is_accepted, is_finished = np.isin(np.arange(ids), [*accepted]), np.isin(np.arange(count), [*finished])
     voxels, uncertain, wrong = np.zeros(count, int), np.zeros(count, int), np.zeros(count)
     before, changed, left, touched = np.zeros(ids), np.zeros(ids), np.zeros(ids), set[int]()
     for planes in plane_pieces(drawn.shape):
-        old, new, q = drawn[planes].ravel(), edited[planes].ravel(), error_probability[planes].ravel()
-        differs, doubtful = old != new, np.flatnonzero(q > 0)
-        voxels += np.bincount(new, minlength=count)
-        touched.update(old[differs].tolist(), new[differs].tolist())
-        old, differs, q = old[doubtful], differs[doubtful], q[doubtful]
-        region, rival = regions[planes].ravel()[doubtful], runner_up[planes].ravel()[doubtful]
-        is_open = ~(differs | is_accepted[region] | is_finished[old] | ((old == 0) & is_finished[rival]))
-        before += np.bincount(region, q, ids)
-        changed += np.bincount(region[differs], q[differs], ids)
-        left += np.bincount(region[is_open], q[is_open], ids)
-        wrong += np.bincount(old[is_open], q[is_open], count)
-        uncertain += np.bincount(old[is_open & (q > UNCERTAIN)], minlength=count)
-    removed = np.flatnonzero((changed > 0) & (changed >= REMOVED_SHARE * before) & (np.arange(ids) > 0)).tolist()
+        old, q, region = (each[planes].ravel() for each in (drawn, error_probability, regions))
+        differs = old != (new := edited[planes].ravel())
+        is_right = (
+            differs | is_accepted[region] | is_finished[old] | (is_finished[runner_up[planes].ravel()] & (old == 0))
+        )
+        lost, gained = (np.bincount(each[differs], minlength=count) for each in (old, new))
+        voxels += gained - lost
+        touched.update(np.flatnonzero(gained + lost).tolist())
+        right, inside = np.flatnonzero(is_right & (q > 0)), np.flatnonzero((region > 0) & (q > 0))
+        wrong += np.bincount(old[right], q[right], count)
+        uncertain += np.bincount(old[right][q[right] > UNCERTAIN], minlength=count)
+        for sums, which in ((before, inside), (changed, inside[differs[inside]]), (left, inside[~is_right[inside]])):
+            sums += np.bincount(region[which], q[which], ids)
+    removed = np.flatnonzero((changed > 0) & (changed >= REMOVED_SHARE * before)).tolist()
     return EditedFigures(voxels.tolist(), wrong.tolist(), uncertain.tolist(), left.tolist(), sorted(touched), removed)
 
 
-def reviewed_case(folder: Path, case: Mapping[str, Any], review: Review, may_measure: bool = True) -> dict[str, Any]:
+def reviewed_case(folder: Path, case: Mapping[str, Any], review: Review, measure: bool = True) -> dict[str, Any]:
     """Return the content of `case.json` as it is after a reviewer's work; never written, and no base of a review.
 
     Structures, totals and asymmetries are of the reviewer's version of the segmentation, or of the case's own if there
     is none. One that was edited has `edited`, a finished one `read_by`, the reviewer; neither has an interval or
-    a predicted Dice any more. `regions` has the expected wrong volume left in each (`left_mm3`; the index is its id),
-    and the ids of those that an edit has `removed`.
+    a predicted Dice any more. `reviewed_by` is the reviewer, and `regions` has the expected wrong volume left in each
+    (`left_mm3`; the index is its id) and the ids of those that an edit has `removed`.
 
     Args:
         case: the content of its `case.json`, with regions.
-        may_measure: whether volumes may be read for it; False in Slicer's window, where stored figures must do.
+        measure: whether volumes may be read for it; False in Slicer's window, where stored figures must do.
 
     Raises:
         InputError: a volume of the case, or the reviewer's version, is missing, damaged, or of another image; or
@@ -129,18 +130,18 @@ def reviewed_case(folder: Path, case: Mapping[str, Any], review: Review, may_mea
     """
     with naming_case(folder):
         finished = _finished(case, review)
-        return with_figures(case, _figures(folder, case, review, finished, may_measure), finished, review.reviewer)
+        return with_figures(case, _figures(folder, case, review, finished, measure), finished, review.reviewer)
 
 
 def shown_case(
-    folder: Path, case: dict[str, Any], reviews: Sequence[Review], may_measure: bool = True
+    folder: Path, case: dict[str, Any], reviews: Sequence[Review], measure: bool = True
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the content of `case.json` as it is to be shown, with notes: after the work of its one reviewer.
 
     Args:
         reviews: those that count. Of several who edited or finished something nobody says whose holds: the case stays
             as the model made it, with a note.
-        may_measure: as for `reviewed_case`.
+        measure: as for `reviewed_case`.
     """
     worked = [each for each in reviews if _version(each).is_file() or _finished(case, each)]
     worked = worked or [each for each in reviews if each.state.seen_ids]
@@ -149,7 +150,7 @@ def shown_case(
     why = f"{', '.join(each.reviewer for each in worked)} have worked on this case."
     try:
         if len(worked) == 1:
-            return reviewed_case(folder, case, worked[0], may_measure), []
+            return reviewed_case(folder, case, worked[0], measure), []
     except InputError as error:
         why = str(error).replace(f"{folder}{os.sep}", "")
     return case, [f"The figures are of the segmentation before the review: {why}"]
@@ -166,6 +167,19 @@ def read_shown_case(folder: Path) -> dict[str, Any]:
         return shown_case(folder, case, read_reviews(folder, case).reviews)[0]
 
 
+def flags_of_case(folder: Path) -> list[Flag]:
+    """Find the flags of a case folder, of what `shown_case` shows.
+
+    Raises:
+        InputError: it is not a case folder, or damaged.
+    """
+    case = read_case(folder)
+    with naming_case(folder):
+        found = read_reviews(folder, case)
+        case = shown_case(folder, case, found.reviews)[0]
+        return case_flags(case, rules_of_case(case), found.reviews, found.regions)
+
+
 def with_figures(
     case: Mapping[str, Any], figures: EditedFigures, finished: Collection[int], reviewer: str
 ) -> dict[str, Any]:
@@ -178,38 +192,42 @@ def with_figures(
     edited, read = set(figures.edited) - {0}, set(finished)
     parts = {str(entry["name"]): {int(entry["value"])} for entry in case["structures"]}
     parts |= {str(entry["name"]): set(map(int, entry["of"])) for entry in case.get(TOTALS) or []}
-    volumes = {name: voxel_mm3 * sum(figures.voxels[value] for value in own) for name, own in parts.items()}
+    counts = {int(entry["value"]): entry["voxels"] + figures.voxels[entry["value"]] for entry in case["structures"]}
+    volumes = {name: voxel_mm3 * sum(counts[value] for value in own) for name, own in parts.items()}
 
     def kept(entry: Mapping[str, Any], own: set[int], **measured: Any) -> dict[str, Any]:
         mark = {"read_by": reviewer} if own <= read else {"edited": True} if own & edited else {}
         return {**entry, **(dict.fromkeys(_OF_DRAWN & entry.keys()) if mark else {}), **mark, **measured}
 
+    settled = read | {0} if read >= set().union(*parts.values()) - {0} else read  # else tissue may be missed
+    gone: dict[str, Sequence[float]] = {"expected_wrong_mm3": figures.wrong, "uncertain_mm3": figures.uncertain}
     structures = []
     for entry in case["structures"]:
         name, value = str(entry["name"]), int(entry["value"])
-        count, above, wrong = (each[value] for each in (figures.voxels, figures.uncertain, figures.wrong))
-        doubt = {} if entry.get("expected_wrong_mm3") is None else {
-            "expected_wrong_mm3": wrong * voxel_mm3,
-            "uncertain_mm3": above * voxel_mm3,
-            "uncertain_share": above / count if count else 0.0,
-        }  # fmt: skip
-        structures.append(kept(entry, parts[name], voxels=count, volume_mm3=volumes[name], **doubt))
+        doubt = {
+            key: 0.0 if value in settled else max(0.0, entry[key] - right[value] * voxel_mm3)
+            for key, right in gone.items()
+        }
+        share = doubt["uncertain_mm3"] / volumes[name] if volumes[name] else 0.0
+        sizes = {"voxels": counts[value], "volume_mm3": volumes[name]}
+        structures.append(kept(entry, parts[name], **sizes, **doubt, uncertain_share=share))
     totals = [kept(each, parts[each["name"]], volume_mm3=volumes[each["name"]]) for each in case.get(TOTALS) or []]
     before, asymmetries = {each["name"]: each for each in case.get(ASYMMETRIES) or []}, []
-    for name, (left, right) in side_pairs(parts).items() if ASYMMETRIES in case else ():
-        percent = float(asymmetry(volumes[left], volumes[right]))
-        own = kept(before.get(name, {"name": name}), parts[left] | parts[right], percent=percent)
+    for name, sides in side_pairs(parts).items() if ASYMMETRIES in case else ():
+        percent = float(asymmetry(*(volumes[side] for side in sides)))
+        own = kept(before.get(name, {"name": name}), parts[sides[0]] | parts[sides[1]], percent=percent)
         asymmetries += [own] if isfinite(percent) else []
     in_regions = [wrong * voxel_mm3 for wrong in figures.in_regions]
     warnings = (case.get("ood") or {}).get("warnings") or []
     return with_status({
         **case,
+        "reviewed_by": reviewer,
         "structures": structures,
         **{key: each for key, each in ((TOTALS, totals), (ASYMMETRIES, asymmetries)) if key in case},
         "regions": {
             **case["regions"],
-            "expected_wrong_mm3": fsum(figures.wrong) * voxel_mm3,
-            "expected_wrong_in_regions_mm3": fsum(in_regions[1:]),
+            "expected_wrong_mm3": fsum(each["expected_wrong_mm3"] for each in structures),
+            "expected_wrong_in_regions_mm3": fsum(in_regions),
             "left_mm3": in_regions,
             "removed": list(figures.removed_regions),
         },
@@ -229,25 +247,25 @@ def _version(review: Review) -> Path:
 
 
 def _figures(
-    folder: Path, case: Mapping[str, Any], review: Review, finished: Collection[int], may_measure: bool
+    folder: Path, case: Mapping[str, Any], review: Review, finished: Collection[int], measure: bool
 ) -> EditedFigures:
     """Measure a reviewer's work, or take what was stored of it: a worklist reads many cases."""
-    version, accepted = _version(review), sorted(review.state.seen_ids)
-    changed = hashlib.sha256(version.read_bytes()).hexdigest() if version.is_file() else None
+    path, accepted = _version(review), sorted(review.state.seen_ids)
+    version = checked_file(path.parent, path.name) if os.path.lexists(path) else None
+    changed = "" if version is None else hashlib.sha256(version.read_bytes()).hexdigest()
     facts = [case.get(CONTENT_SHA256, case), accepted, sorted(finished), changed]
-    of, store = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(), stored_path(review.path)
+    of = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    store = review.path.with_name(f"reviewed.{review.path.stem.removeprefix('review.')}.json")
     with suppress(InputError, LookupError, ValueError):  # else it is measured again
         if (content := read_json_object(store))["of"] == of:
             return typed(EditedFigures, content["figures"])
-    if not may_measure:
+    if not measure:
         raise InputError(f"The work of {review.reviewer} is not measured yet: run segwithu worklist {folder}.")
     files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE, RUNNER_UP_FILE)
     there = [name for name in files if name in named_files(case)]  # no runner-up in cases of earlier versions
     volumes = {name: sitk.GetArrayFromImage(case_volume(folder, case, name)) for name in there}
     drawn, q, regions = (volumes[name] for name in files[:3])
-    grid, edited = case_grid(folder, case), drawn
-    if changed is not None:
-        edited = read_reviewed(checked_file(version.parent, version.name), grid, case)[0]
+    edited = drawn if version is None else read_reviewed(version, case_grid(folder, case), case)[0]
     values = [int(each["value"]) for each in case["structures"]]
     found = edited_figures(drawn, edited, q, volumes.get(RUNNER_UP_FILE, drawn), regions, values, accepted, finished)
     with suppress(OutputError):  # in a folder that is read-only it is measured each time

@@ -59,10 +59,5 @@ def version_path(folder: Path, log_name: str) -> Path:
     return folder / f"segmentation_reviewed.{reviewer}.seg.nrrd"
 
 
-def stored_path(log: Path) -> Path:
-    """Where the figures of a review (`reviewed_case`) are kept, beside its log."""
-    return log.with_name(f"reviewed.{log.stem.removeprefix('review.')}.json")
-
-
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()

@@ -244,7 +244,7 @@ def read_for_worklist(
     also: Elsewhere | None = None,
     reviewer: str | None = None,
     compare: bool = False,
-    may_measure: bool = True,
+    measure: bool = True,
 ) -> WorklistEntry:
     """Read the row of one case; a folder that is not a case, or is damaged, gets the reason.
 
@@ -252,7 +252,7 @@ def read_for_worklist(
         also: returns another folder whose reviews count too.
         reviewer: for whom; of other reviews, which this one may not see yet, only the progress is shown.
         compare: that the files of a review are there, and the segmentation is the one written; not in Slicer's window.
-        may_measure: what a reviewer has done, where nobody has (`shown_case`); not in Slicer's window.
+        measure: what a reviewer has done, where nobody has (`shown_case`); not in Slicer's window.
     """
     from .reviewed_case import shown_case  # needs numpy
 
@@ -263,7 +263,7 @@ def read_for_worklist(
                 (case_file(folder, case, name) if name == SEGMENTATION_FILE else checked_file(folder, name))
             found = read_reviews(folder, case, also)
             seen = found if reviewer is None else seen_by(reviewer, found)
-            case, notes = shown_case(folder, case, seen.reviews, may_measure)
+            case, notes = shown_case(folder, case, seen.reviews, measure)
             return entry_of(folder, case, replace(seen, notes=(*seen.notes, *notes)), found.reviews)
     except InputError as error:
         name = folder.name if lost_link(folder) else folder.resolve().name  # not that of an annex key
@@ -286,11 +286,12 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     done = {id_ for review in found.reviews for id_, verdict in review.verdicts(regions).items() if verdict in SEEN}
     block = case.get("regions") or {}
     done |= {region.id for region in unseen} | set(block.get("removed") or ())
-    waiting, left = [region for region in regions if region.id not in done], block.get("left_mm3")
+    waiting = [region for region in regions if region.id not in done]
+    left = dict(enumerate(block.get("left_mm3") or ()))
     counts: dict[str, Any] = {
         "regions": len(regions),
         "open_regions": len(waiting),
-        "open_wrong_mm3": sum(left[region.id] if left else region.expected_wrong_mm3 for region in waiting),
+        "open_wrong_mm3": sum(left.get(region.id, region.expected_wrong_mm3) for region in waiting),
         "unseen_regions": len(unseen),
         "unseen_wrong_mm3": sum(region.expected_wrong_mm3 for region in unseen),
     }
