@@ -53,10 +53,12 @@ class EditedFigures:
 
     Attributes:
         voxels: how many more are drawn as each label value, which is the index.
-        wrong: by label value before the edit, the error probability of voxels that count as right now, summed.
+        wrong: by label value before the edit, the error probability of voxels that count as right now, summed; without
+            those of `settled`.
         uncertain: likewise how many of these were above `UNCERTAIN`.
         in_regions: the error probability that is left in each region; the index is its id, 0 outside of all.
         edited: label values that gained or lost voxels.
+        settled: label values of which nothing is unknown any more: finished structures, with all of them background.
         removed_regions: ids of those whose expected wrong volume lies in changed voxels, by `REMOVED_SHARE`.
     """
 
@@ -65,6 +67,7 @@ class EditedFigures:
     uncertain: Sequence[int]
     in_regions: Sequence[float]
     edited: Sequence[int]
+    settled: Sequence[int]
     removed_regions: Sequence[int]
 
 
@@ -91,25 +94,27 @@ def edited_figures(
             what the segmentation may have missed of them.
     """
     count, ids = 1 + max(values), 1 + max(int(regions.max()), *accepted, 0)
-    is_accepted, is_finished = np.isin(np.arange(ids), [*accepted]), np.isin(np.arange(count), [*finished])
+    settled = sorted({0, *finished} if {0, *finished}.issuperset(values) else finished)
+    is_accepted, is_finished = np.isin(np.arange(ids), [*accepted]), np.isin(np.arange(count), settled)
     voxels, uncertain, wrong = np.zeros(count, int), np.zeros(count, int), np.zeros(count)
     before, changed, left, touched = np.zeros(ids), np.zeros(ids), np.zeros(ids), set[int]()
     for planes in plane_pieces(drawn.shape):
         old, q, region = (each[planes].ravel() for each in (drawn, error_probability, regions))
         differs = old != (new := edited[planes].ravel())
-        is_right = (
-            differs | is_accepted[region] | is_finished[old] | (is_finished[runner_up[planes].ravel()] & (old == 0))
-        )
+        is_settled, is_missed = is_finished[old], is_finished[runner_up[planes].ravel()] & (old == 0)
+        is_right = differs | is_accepted[region] | is_settled | is_missed
         lost, gained = (np.bincount(each[differs], minlength=count) for each in (old, new))
         voxels += gained - lost
         touched.update(np.flatnonzero(gained + lost).tolist())
-        right, inside = np.flatnonzero(is_right & (q > 0)), np.flatnonzero((region > 0) & (q > 0))
+        right, inside = np.flatnonzero(is_right & ~is_settled & (q > 0)), np.flatnonzero((region > 0) & (q > 0))
         wrong += np.bincount(old[right], q[right], count)
         uncertain += np.bincount(old[right][q[right] > UNCERTAIN], minlength=count)
         for sums, which in ((before, inside), (changed, inside[differs[inside]]), (left, inside[~is_right[inside]])):
             sums += np.bincount(region[which], q[which], ids)
     removed = np.flatnonzero((changed > 0) & (changed >= REMOVED_SHARE * before)).tolist()
-    return EditedFigures(voxels.tolist(), wrong.tolist(), uncertain.tolist(), left.tolist(), sorted(touched), removed)
+    return EditedFigures(
+        voxels.tolist(), wrong.tolist(), uncertain.tolist(), left.tolist(), sorted(touched), settled, removed
+    )
 
 
 def reviewed_case(folder: Path, case: Mapping[str, Any], review: Review, measure: bool = True) -> dict[str, Any]:
@@ -129,8 +134,7 @@ def reviewed_case(folder: Path, case: Mapping[str, Any], review: Review, measure
             there are no stored figures.
     """
     with naming_case(folder):
-        finished = _finished(case, review)
-        return with_figures(case, _figures(folder, case, review, finished, measure), finished, review.reviewer)
+        return with_figures(case, _figures(folder, case, review, measure), review.reviewer)
 
 
 def shown_case(
@@ -180,16 +184,10 @@ def flags_of_case(folder: Path) -> list[Flag]:
         return case_flags(case, rules_of_case(case), found.reviews, found.regions)
 
 
-def with_figures(
-    case: Mapping[str, Any], figures: EditedFigures, finished: Collection[int], reviewer: str
-) -> dict[str, Any]:
-    """Put the figures of an edited segmentation into the content of `case.json`, as `reviewed_case` says.
-
-    Args:
-        finished: label values of the structures that the reviewer has finished.
-    """
+def with_figures(case: Mapping[str, Any], figures: EditedFigures, reviewer: str) -> dict[str, Any]:
+    """Put the figures of an edited segmentation into the content of `case.json`, as `reviewed_case` says."""
     voxel_mm3 = prod(float(edge) for edge in case["input"]["grid"]["spacing_mm"])
-    edited, read = set(figures.edited) - {0}, set(finished)
+    edited, read = set(figures.edited) - {0}, set(figures.settled) - {0}
     parts = {str(entry["name"]): {int(entry["value"])} for entry in case["structures"]}
     parts |= {str(entry["name"]): set(map(int, entry["of"])) for entry in case.get(TOTALS) or []}
     counts = {int(entry["value"]): entry["voxels"] + figures.voxels[entry["value"]] for entry in case["structures"]}
@@ -199,13 +197,12 @@ def with_figures(
         mark = {"read_by": reviewer} if own <= read else {"edited": True} if own & edited else {}
         return {**entry, **(dict.fromkeys(_OF_DRAWN & entry.keys()) if mark else {}), **mark, **measured}
 
-    settled = read | {0} if read >= set().union(*parts.values()) - {0} else read  # else tissue may be missed
     gone: dict[str, Sequence[float]] = {"expected_wrong_mm3": figures.wrong, "uncertain_mm3": figures.uncertain}
     structures = []
     for entry in case["structures"]:
         name, value = str(entry["name"]), int(entry["value"])
         doubt = {
-            key: 0.0 if value in settled else max(0.0, entry[key] - right[value] * voxel_mm3)
+            key: 0.0 if value in figures.settled else max(0.0, entry[key] - right[value] * voxel_mm3)
             for key, right in gone.items()
         }
         share = doubt["uncertain_mm3"] / volumes[name] if volumes[name] else 0.0
@@ -246,14 +243,12 @@ def _version(review: Review) -> Path:
     return version_path(review.path.parent, review.path.name)
 
 
-def _figures(
-    folder: Path, case: Mapping[str, Any], review: Review, finished: Collection[int], measure: bool
-) -> EditedFigures:
+def _figures(folder: Path, case: Mapping[str, Any], review: Review, measure: bool) -> EditedFigures:
     """Measure a reviewer's work, or take what was stored of it: a worklist reads many cases."""
-    path, accepted = _version(review), sorted(review.state.seen_ids)
+    path, accepted, finished = _version(review), sorted(review.state.seen_ids), sorted(_finished(case, review))
     version = checked_file(path.parent, path.name) if os.path.lexists(path) else None
     changed = "" if version is None else hashlib.sha256(version.read_bytes()).hexdigest()
-    facts = [case.get(CONTENT_SHA256, case), accepted, sorted(finished), changed]
+    facts = [case.get(CONTENT_SHA256, case), accepted, finished, changed]
     of = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     store = review.path.with_name(f"reviewed.{review.path.stem.removeprefix('review.')}.json")
     with suppress(InputError, LookupError, ValueError):  # else it is measured again
@@ -269,5 +264,5 @@ def _figures(
     values = [int(each["value"]) for each in case["structures"]]
     found = edited_figures(drawn, edited, q, volumes.get(RUNNER_UP_FILE, drawn), regions, values, accepted, finished)
     with suppress(OutputError):  # in a folder that is read-only it is measured each time
-        write_text(store, to_json({"of": of, "figures": asdict(found)}) + "\n")
+        write_text(store, to_json({"of": of, "figures": asdict(found)}, indent=None) + "\n")
     return found

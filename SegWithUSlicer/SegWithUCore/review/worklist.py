@@ -240,11 +240,7 @@ def worklist_of(entries: Sequence[WorklistEntry], sort: str = WORST_FIRST) -> Wo
 
 
 def read_for_worklist(
-    folder: Path,
-    also: Elsewhere | None = None,
-    reviewer: str | None = None,
-    compare: bool = False,
-    measure: bool = True,
+    folder: Path, also: Elsewhere | None = None, reviewer: str | None = None, compare: bool = False, heavy: bool = True
 ) -> WorklistEntry:
     """Read the row of one case; a folder that is not a case, or is damaged, gets the reason.
 
@@ -252,7 +248,7 @@ def read_for_worklist(
         also: returns another folder whose reviews count too.
         reviewer: for whom; of other reviews, which this one may not see yet, only the progress is shown.
         compare: that the files of a review are there, and the segmentation is the one written; not in Slicer's window.
-        measure: what a reviewer has done, where nobody has (`shown_case`); not in Slicer's window.
+        heavy: whether volumes may be read to measure what a reviewer has done (`shown_case`); not in Slicer's window.
     """
     from .reviewed_case import shown_case  # needs numpy
 
@@ -263,7 +259,7 @@ def read_for_worklist(
                 (case_file(folder, case, name) if name == SEGMENTATION_FILE else checked_file(folder, name))
             found = read_reviews(folder, case, also)
             seen = found if reviewer is None else seen_by(reviewer, found)
-            case, notes = shown_case(folder, case, seen.reviews, measure)
+            case, notes = shown_case(folder, case, seen.reviews, heavy)
             return entry_of(folder, case, replace(seen, notes=(*seen.notes, *notes)), found.reviews)
     except InputError as error:
         name = folder.name if lost_link(folder) else folder.resolve().name  # not that of an annex key
