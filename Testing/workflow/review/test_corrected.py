@@ -47,7 +47,7 @@ def mask_of(case: Path, path: Path, change: Callable[[np.ndarray], Any]) -> Path
 
 
 def extended(labels: np.ndarray) -> None:
-    """The front, with a block of the background and what the model took for the back, and without its outermost part."""
+    """More of the front where the model drew the back or nothing, and less of it at one side."""
     labels[:, :, :15][labels[:, :, :15] == 1] = 0
     labels[15:25, 20:30, 10:20][labels[15:25, 20:30, 10:20] == 2] = 1
     labels[5:9, 5:9, 5:9] = 1
