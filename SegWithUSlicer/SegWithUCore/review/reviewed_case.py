@@ -151,12 +151,12 @@ def shown_case(
     worked = worked or [each for each in reviews if each.state.seen_ids]
     if not worked:
         return case, []
-    why = f"{', '.join(each.reviewer for each in worked)} have worked on this case."
+    why = f"{' and '.join(each.reviewer for each in worked)} have worked on this case."
     try:
         if len(worked) == 1:
             return reviewed_case(folder, case, worked[0], measure), []
     except InputError as error:
-        why = str(error).replace(f"{folder}{os.sep}", "")
+        why = str(error).replace(f"{folder}{os.sep}", "").replace(f"{folder}: ", "")  # a report tells no path
     return case, [f"The figures are of the segmentation before the review: {why}"]
 
 
@@ -177,10 +177,9 @@ def flags_of_case(folder: Path) -> list[Flag]:
     Raises:
         InputError: it is not a case folder, or damaged.
     """
-    case = read_case(folder)
+    case = read_shown_case(folder)
     with naming_case(folder):
         found = read_reviews(folder, case)
-        case = shown_case(folder, case, found.reviews)[0]
         return case_flags(case, rules_of_case(case), found.reviews, found.regions)
 
 
@@ -255,7 +254,7 @@ def _figures(folder: Path, case: Mapping[str, Any], review: Review, measure: boo
         if (content := read_json_object(store))["of"] == of:
             return typed(EditedFigures, content["figures"])
     if not measure:
-        raise InputError(f"The work of {review.reviewer} is not measured yet: run segwithu worklist {folder}.")
+        raise InputError(f"The work of {review.reviewer} is not measured yet: segwithu report or worklist does it.")
     files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE, RUNNER_UP_FILE)
     there = [name for name in files if name in named_files(case)]  # no runner-up in cases of earlier versions
     volumes = {name: sitk.GetArrayFromImage(case_volume(folder, case, name)) for name in there}
