@@ -74,7 +74,7 @@ def log_and_state(reviewed: Reviewed) -> None:
 
 
 def flags_and_status(reviewed: Reviewed) -> None:
-    from SegWithUCore.review.flags import flags_of_case
+    from SegWithUCore.review.reviewed_case import flags_of_case
     from SegWithUCore.review.status import Level, status_of
 
     flags = flags_of_case(reviewed.folder)

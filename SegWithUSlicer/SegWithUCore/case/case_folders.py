@@ -121,7 +121,7 @@ MODEL_FILES = (
 REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
 REVIEW_PATTERNS = ("review.*.jsonl", REVIEWED_PATTERN)
 # What can be made again and is not copied.
-REPRODUCIBLE = ("report.html", "itksnap_labels.txt", "*.lock", f"{TEMPORARY_PREFIX}*")
+REPRODUCIBLE = ("report.html", "itksnap_labels.txt", "reviewed.*.json", "*.lock", f"{TEMPORARY_PREFIX}*")
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,9 @@ def _layers_on(path: Path, image: sitk.Image, grid: sitk.Image | VoxelGrid) -> l
     layers = [_moved(array, own.offset_on(wanted), wanted.shape_zyx) for array in stored]
     if any(np.count_nonzero(before) != np.count_nonzero(after) for before, after in zip(stored, layers, strict=True)):
         places = f"{own.place} instead of {wanted.place}"
-        raise InputError(f"{path} has labels outside its image ({places}): save it again from Slicer.", ELSEWHERE)
+        raise InputError(
+            f"{path} has labels outside its image ({places}): save it on the grid of that image.", ELSEWHERE
+        )
     return layers
 
 

@@ -1,13 +1,13 @@
 """`structures.csv`: the figures of the structures as a table, of one case or of many. Standard library only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..calibration.held import held_text
 from ..util.csv_files import write_csv
 from ..util.errors import InputError
-from .case_file import naming_case, read_case
+from .case_file import naming_case
 
 STRUCTURES_FILE = "structures.csv"
 # Name of the background in tables: tissue of structures that the segmentation has missed.
@@ -15,7 +15,7 @@ OUTSIDE = "outside (missed tissue)"
 COLUMNS = (
     *("case", "structure", "label", "voxels", "volume_mm3", "expected_volume_mm3", "expected_low_mm3"),
     *("expected_high_mm3", "predicted_dice", "expected_wrong_mm3", "uncertain_mm3", "model", "flags"),
-    *("percent", "percent_low", "percent_high", "calibration_cases", "held", "held_of"),
+    *("percent", "percent_low", "percent_high", "calibration_cases", "held", "held_of", "read_by"),
 )
 # Keys of `case.json` beside the structures; cases of earlier versions have neither.
 WHOLES = ("totals", "asymmetries")
@@ -62,8 +62,11 @@ def write_structures(case: Mapping[str, Any], path: Path) -> None:
     write_csv(path, COLUMNS, structure_rows(case))
 
 
-def write_structures_of(folders: Sequence[Path], path: Path) -> list[str]:
+def write_structures_of(folders: Sequence[Path], path: Path, read: Callable[[Path], Mapping[str, Any]]) -> list[str]:
     """Write the table of many cases; returns a sentence for each that could not be read.
+
+    Args:
+        read: returns the content of a case.
 
     Raises:
         OutputError: the place cannot be written to.
@@ -72,7 +75,7 @@ def write_structures_of(folders: Sequence[Path], path: Path) -> list[str]:
     troubles = []
     for folder in folders:
         try:
-            case = read_case(folder)
+            case = read(folder)
             with naming_case(folder):
                 rows += structure_rows(case)
         except InputError as error:

@@ -14,7 +14,7 @@ from ..util import plugins
 from ..util.errors import UsageError
 from ..util.paths import stored_path
 from .arguments import CommandParser, add_command, asked_cases, refuse_if
-from .console import Console
+from .console import Console, table
 
 _MOST_ROWS = 30
 
@@ -106,13 +106,15 @@ def run_report(options: argparse.Namespace, console: Console) -> int:
     """Write a report of a segmented case as one HTML page.
 
     Write one self-contained HTML page about a case: metrics, flags, pictures of its regions in three planes, verdicts,
-    versions and hashes.
+    versions and hashes. Print the metrics of its structures, which are those after a review.
 
     Examples:
     report results/case_1
     report results/case_1 --output case.html
     """
     from ..report.case_report import REPORT_FILE, write_report
+    from ..report.tables import structures_table
+    from ..review.reviewed_case import read_shown_case
 
     console.started()
     is_one = len(options.cases) == 1
@@ -121,7 +123,9 @@ def run_report(options: argparse.Namespace, console: Console) -> int:
         target = options.output or folder / REPORT_FILE
         with console.case_by_case():
             write_report(folder, target, options.image)
-            console.result(f"Written to {target}.", {"case": str(folder), "report": str(target)})
+            shown = structures_table(read_shown_case(folder))
+            text = f"{table(shown.header, shown.rows)}\nWritten to {target}."
+            console.result(text, {"case": str(folder), "report": str(target)})
     return 1 if console.failures else 0
 
 

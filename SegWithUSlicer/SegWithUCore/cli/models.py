@@ -96,7 +96,7 @@ def _mend(options: argparse.Namespace, console: Console) -> None:
 
     refuse_if((len(options.places) > 1, "--restore and --take-as-edit go with one CASE."))
     if options.take_as_edit:
-        console.note(f"Kept as an edit: {take_as_edit(options.places[0], options.take_as_edit)}.")
+        console.note(f"Kept as an edit: {take_as_edit(options.places[0], options.take_as_edit)[0]}.")
     console.note(*(f"Restored: {path}." for path in restore_segmentation(options.places[0])))
 
 

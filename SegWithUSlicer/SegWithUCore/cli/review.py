@@ -1,4 +1,4 @@
-"""`segwithu regions`, `worklist`, `web` and `merge-reviews`: what to review, where, and the reviews."""
+"""`segwithu regions`, `worklist`, `web`, `correct` and `merge-reviews`: what to review, where, and the reviews."""
 
 import argparse
 import webbrowser
@@ -27,7 +27,7 @@ PORT = 8091
 
 
 def add_commands(commands: Any) -> None:
-    """Add the four commands."""
+    """Add the five commands."""
     regions = add_command(commands, "regions", run_regions)
     regions.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folder that segment wrote")
     regions.add_argument("--threshold", type=finite_number, default=UNCERTAIN, help="error probability above which a "
@@ -38,6 +38,12 @@ def add_commands(commands: Any) -> None:
     worklist.add_shared("--output", metavar="DIR", help="folder for the worklist")
     worklist.add_argument("--sort", choices=list(SORTS), default=WORST_FIRST, help="the order (default: %(default)s)")
     _add_web(commands)
+    correct = add_command(commands, "correct", run_correct)
+    correct.add_argument("case", type=Path, metavar="CASE", help="case folder that segment wrote")
+    correct.add_argument("mask", type=Path, metavar="MASK", help="label volume with the values of the case, or "
+                         ".seg.nrrd with the names of its structures, on the grid of its image")  # fmt: skip
+    correct.add_argument("--reviewer", required=True, metavar="NAME", help="whose version it becomes")
+    correct.add_flag("--overwrite", "also if this reviewer has a version, which is lost")
     merge = add_command(commands, "merge-reviews", run_merge)
     merge.add_argument("sources", nargs="+", type=Path, metavar="FROM", help="returned folders, and files "
                        "*.segwithu.json that pages saved")  # fmt: skip
@@ -183,6 +189,26 @@ def run_web(options: argparse.Namespace, console: Console) -> int:
     text = "The page is closed." if left else "The page is closed; every verdict is in its case folder."
     console.result(text, {"closed": True, "not_stored": len(left)})
     return 1 if left else 0
+
+
+def run_correct(options: argparse.Namespace, console: Console) -> int:
+    """Take a corrected mask from another editor into the review of a case.
+
+    Make a mask that was corrected in ITK-SNAP or any other editor the named reviewer's version of the segmentation of a
+    case, with a line in the review, and print the volumes of the structures that it changes. The segmentation of the
+    model stays as it is.
+
+    Examples:
+    correct results/case_1 corrected.nii.gz --reviewer "A. Smith"
+    """
+    from ..review.corrections import take_as_edit
+
+    console.started()
+    version, volumes = take_as_edit(options.case, options.reviewer, options.mask, options.overwrite)
+    rows = [[name, *(f"{volume:.0f}" for volume in pair)] for name, pair in volumes.items()]
+    text = f"{table(['structure', 'mm3 before', 'mm3 after'], rows)}\nKept as {version}."
+    console.result(text, {"case": str(options.case), "file": str(version), "volumes_mm3": volumes})
+    return 0
 
 
 def run_merge(options: argparse.Namespace, console: Console) -> int:

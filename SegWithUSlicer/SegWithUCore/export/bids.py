@@ -11,8 +11,12 @@ from typing import Any
 from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_files import case_volume
 from ..case.case_regions import ERROR_PROBABILITY_FILE
+from ..case.segmentation_file import read_reviewed
 from ..case.structures_table import COLUMNS, structure_rows
+from ..io.grid import VoxelGrid
 from ..models.input_spec import Label
+from ..review.reviewed_case import read_shown_case
+from ..review.reviewer import log_path, version_path
 from ..util.errors import InputError
 from ..util.strict_json import to_json
 from ..version import __version__
@@ -38,12 +42,19 @@ class BidsExport(ExportWriter):
         with naming_case(folder):
             case = read_case(folder)
             place, stem = bids_name(name if self.settings.anonymous else str(case["name"]))
-            # Nothing but figures, so that it names no path or person in any export.
             origin = "Made elsewhere, judged by the model" if case.get("judged") else "Made by the model"
-            figures = anonymous_facts(case, stem, "")
-            facts = {"Description": origin, "Case": figures}
+            image = case_volume(folder, case, SEGMENTATION_FILE, labels=True)
+            made = {"segwithu": (image, origin, case)}
+            shown = case if self.settings.anonymous else read_shown_case(folder)  # anonymous: without reviews
+            if (reviewer := shown.get("reviewed_by")) is not None:
+                version, grid = version_path(folder, log_path(folder, reviewer).name), VoxelGrid.of(image)
+                drawn = grid.image(read_reviewed(version, grid, case)[0]) if version.is_file() else image
+                made["reviewed"] = (drawn, "Corrected or accepted by a reviewer", shown)
+            # Nothing but figures, so that it names no path or person in any export.
+            figures = {name: anonymous_facts(facts, stem, "") for name, (_, _, facts) in made.items()}
             volumes: dict[str, tuple[Any, Any]] = {
-                "segwithu_dseg": (case_volume(folder, case, SEGMENTATION_FILE, labels=True), facts)
+                f"{name}_dseg": (drawn, {"Description": what, "Case": figures[name]})
+                for name, (drawn, what, _) in made.items()
             }
             if "error_probability" in case["maps"]:
                 words = {
@@ -61,8 +72,8 @@ class BidsExport(ExportWriter):
                 path.with_name(f"{path.name}.json").write_text(to_json(words), encoding="utf-8")
                 if kind.endswith("dseg"):
                     path.with_name(f"{path.name}.tsv").write_text(_table(case), encoding="utf-8")
-            volumes_file = target / f"{stem}_desc-segwithu_volumes.tsv"
-            volumes_file.write_text(_volumes(figures), encoding="utf-8")
+            for name, facts in figures.items():
+                (target / f"{stem}_desc-{name}_volumes.tsv").write_text(_volumes(facts), encoding="utf-8")
 
     def finish(self) -> None:
         """Describe the data set."""

@@ -22,7 +22,7 @@ from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.volume import check_file
 from ..models.input_spec import Label
 from ..report.case_report import REPORT_FILE, write_report
-from ..review.flags import flags_of_case
+from ..review.reviewed_case import flags_of_case
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
 from ..util.atomic_files import atomic_file, atomic_folder

@@ -26,6 +26,7 @@ from ..io.grid import VoxelGrid
 from ..io.volume import ras_to_lps
 from ..regions.region import Region, why
 from ..review.flags import Flag, case_flags, rules_of_case, structures_of
+from ..review.reviewed_case import read_shown_case, shown_case
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
 from ..review.status import status_of
@@ -85,13 +86,16 @@ def write_report(folder: Path, output: Path | None = None, image_file: Path | No
 
 def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
     found = read_reviews(folder, case)
+    case, unmeasured = shown_case(folder, case, found.reviews)
     regions, reviews, structures = found.regions, found.reviews, structures_of(case)
-    shown = _in_order_of_need(regions, reviews)[:SHOWN_REGIONS]
+    removed = (case.get("regions") or {}).get("removed") or ()
+    left = [region for region in regions if region.id not in removed]
+    shown = _in_order_of_need(left, reviews)[:SHOWN_REGIONS]
     drawn = _drawn(folder, case, found, shown, image_file)
     flags = case_flags(case, rules_of_case(case), reviews, regions)
     status = status_of(case, flags)
     hashes = hash_facts(case)
-    notes = [*found.notes, *lost_maps(folder, case).values(), *drawn.notes]
+    notes = [*found.notes, *unmeasured, *lost_maps(folder, case).values(), *drawn.notes]
     differing = [f"{region.rank}" for region in disagreements(regions, reviews)[:MOST_LISTED]]
     versions = ", ".join(f"{name} {version}" for name, version in (case.get("versions") or {}).items())
     return render(
@@ -99,7 +103,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         heading=str(case["name"]),
         title=f"{case['name']}: segmentation report",
         status=replace(status, reason=_typeset(status.reason)),
-        lead=[_lead(case, len(regions))],
+        lead=[_lead(case, len(left))],
         flags=[*_flags(case, flags, status.reason), *(("note", note) for note in notes)],
         structures=structures_table(case),
         named=[(str(entry["name"]), tuple(map(int, entry["color"][:3]))) for entry in structures][:MOST_NAMED],
@@ -109,8 +113,8 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         calibrated=case.get("regions") is not None,
         top=strongest_tint(case),
         cards=[_card(case, region, reviews, drawn) for region in shown],
-        regions=len(regions),
-        others=len(regions) - len(shown),
+        regions=len(left),
+        others=len(left) - len(shown),
         reviews=reviews_table(regions, reviews),
         disagreements=", ".join(differing) or "none",
         facts=case_facts(case),
@@ -254,7 +258,7 @@ def write_cohort_overview(output: Path) -> list[str]:
         folders = case_folders([output])
     except InputError as error:  # there may be no case, for reasons that the run has reported
         return [str(error)] if holds_cases(output) else []
-    troubles = write_structures_of(folders, output / STRUCTURES_FILE)
+    troubles = write_structures_of(folders, output / STRUCTURES_FILE, read_shown_case)
     # The run wrote or compared their files.
     worklist = worklist_of([read_for_worklist(folder) for folder in folders])
     rows = [_row(entry) for entry in worklist.entries if not entry.trouble]
@@ -282,5 +286,5 @@ def _row(entry: WorklistEntry) -> dict[str, Any]:
         "report": report,
         "share": entry.share_text,
         "status": entry.status,
-        "structures": [[row[0], row[1], row[-1]] for row in structures_table(read_case(folder)).rows],
+        "structures": [[row[0], row[1], row[-1]] for row in structures_table(read_shown_case(folder)).rows],
     }

@@ -63,7 +63,7 @@ def expected_cell(entry: Mapping[str, Any]) -> str:
         return "no interval" if ends is None else f"{ends[0]:+.1f} to {ends[1]:+.1f} %"
     expected, interval = entry.get("expected_volume_mm3"), entry.get("expected_interval_mm3")
     if expected is None:
-        return NOT_ASSESSED
+        return _unknown(entry)
     if interval is None:
         return f"{float(expected):.0f}, no interval"
     low, high = map(float, interval)
@@ -74,7 +74,13 @@ def _dice(entry: Mapping[str, Any]) -> str:
     dice = informative_dice(entry)
     if dice is not None:
         return f"{dice:.2f}"
-    return "not informative" if entry.get("predicted_dice_informative") is False else NOT_ASSESSED
+    return "not informative" if entry.get("predicted_dice_informative") is False else _unknown(entry)
+
+
+def _unknown(entry: Mapping[str, Any]) -> str:
+    """Say why there is no figure of an entry: after a reader's work (`reviewed_case`), the reason."""
+    reader = entry.get("read_by")
+    return f"read by {reader}" if reader else "edited" if entry.get("edited") else NOT_ASSESSED
 
 
 def _wrong(entry: Mapping[str, Any]) -> str:

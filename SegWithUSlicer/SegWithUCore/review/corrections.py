@@ -26,12 +26,18 @@ from .reviewer import log_path, version_path
 from .session import ReviewedCase, Session
 
 
-def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
-    """Keep a segmentation as a reviewer's version of that of a case, with a line in the review; returns its path.
+def take_as_edit(
+    folder: Path, reviewer: str, mask: Path | None = None, overwrite: bool = False
+) -> tuple[Path, dict[str, list[float]]]:
+    """Keep a segmentation as a reviewer's version of that of a case, with a line in the review.
 
     Args:
         mask: label volume with the values of the case, or `.seg.nrrd`, on the grid of the case; None for what another
             program has saved over the segmentation of the case, which stays so (`restore_segmentation`).
+        overwrite: also if the reviewer has a version, which is lost.
+
+    Returns:
+        The version, and the volume in mm3 of each structure that it changes, by name: before and after.
 
     Raises:
         InputError: it cannot be read, lies elsewhere, is of another image, has a label that the case does not name, or
@@ -40,8 +46,9 @@ def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
         UsageError, LogInUseError: as `Session.open`.
     """
     case, target = read_case(folder), version_path(folder, log_path(folder, reviewer).name)
-    if os.path.lexists(target):
-        raise OutputError(f"{target} is there already: give another name, or move that file away.", "exists-already")
+    if os.path.lexists(target) and not overwrite:
+        ways = "give another name, or replace it by segwithu correct with --overwrite"
+        raise OutputError(f"{target} is there already: {ways}.", "exists-already")
     with naming_case(folder):
         drawn, changed = _drawn(folder, case)
         mask, grid = mask or folder / (changed or SEGMENTATIONS)[0], case_grid(folder, case)
@@ -54,7 +61,9 @@ def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
         differs = before != after
         if not differs.any():
             raise InputError(f"{mask} has the labels of {folder}: there is no edit to be taken.")
-        with atomic_file(target, overwrite=False) as work:
+        values = sorted({*before[differs].tolist(), *after[differs].tolist()} - {0})
+        voxel_mm3, count = float(np.prod(grid.spacing)), int(np.count_nonzero(differs))
+        with atomic_file(target, overwrite=overwrite) as work:
             if segments:  # with all that its program knows, such as segments of the reviewer's own
                 shutil.copyfile(mask, work)
                 if unmarked:
@@ -63,15 +72,14 @@ def take_as_edit(folder: Path, reviewer: str, mask: Path | None = None) -> Path:
                 segmentation_file.write_drawn_nrrd(work, grid.image(after), case)
             check_file(work)
             if case.get("regions") is not None:  # else there is no review
-                values = {*before[differs].tolist(), *after[differs].tolist()} - {0}
-                structures, count = ", ".join(names[value] for value in sorted(values)), int(np.count_nonzero(differs))
+                structures = ", ".join(names[value] for value in values)
                 marked = sitk.GetArrayFromImage(case_volume(folder, case, REGION_LABELS_FILE))
                 inside = int(np.count_nonzero(marked[differs]))
-                edit = Edited(None, structures, inside, count - inside, round(count * float(np.prod(grid.spacing)), 3))
+                edit = Edited(None, structures, inside, count - inside, round(count * voxel_mm3, 3))
                 reviewed = ReviewedCase(case, *regions_of_case(folder, case))
                 with contextlib.closing(Session.open(reviewed, folder, reviewer)) as session:
                     session.append(edit)
-    return target
+    return target, {names[each]: [float(np.sum(one == each)) * voxel_mm3 for one in (before, after)] for each in values}
 
 
 def restore_segmentation(folder: Path) -> list[Path]:

@@ -4,13 +4,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from ..case.case_file import naming_case, read_case
 from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
 from ..regions.region import Region
-from .reviews import Review, read_reviews
+from .reviews import Review
 from .verdicts import GIVEN
 
 # What a bundle keeps of its calibration cases (`calibration.flags.metrics`), sorted, for each of them.
@@ -89,18 +87,6 @@ class FlagRules:
         """
         rules = (calibration or {}).get("rules") or {}
         return cls(**{name: float(entry["limit"]) for name, entry in rules.items() if entry["useful"]})
-
-
-def flags_of_case(folder: Path) -> list[Flag]:
-    """Find the flags of a case folder.
-
-    Raises:
-        InputError: it is not a case folder, or damaged.
-    """
-    case = read_case(folder)
-    with naming_case(folder):
-        found = read_reviews(folder, case)
-        return case_flags(case, rules_of_case(case), found.reviews, found.regions)
 
 
 def rules_of_case(case: Mapping[str, Any]) -> FlagRules:

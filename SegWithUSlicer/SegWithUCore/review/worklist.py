@@ -2,11 +2,11 @@
 
 Metrics need no fitted limit: with the usual twenty calibration cases perhaps no limit separates bad cases from good
 ones better than chance, and yet the worst case is often first (`Testing/Benchmarks/results/worklist_order.json`).
-Standard library only.
+Standard library at file scope.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +215,7 @@ def make_worklist(folders: Sequence[Path], sort: str = WORST_FIRST) -> Worklist:
     """Read case folders and sort them; a damaged one is listed with a sentence and does not stop the rest.
 
     Only `case.json`, `regions.csv` and the logs are read, and the segmentation is compared with its hash; of the maps,
-    which are a hundred times larger, only that they are there.
+    which are a hundred times larger, only that they are there, but where a reviewer's work is not measured yet.
 
     Args:
         sort: of `SORTS`.
@@ -240,7 +240,7 @@ def worklist_of(entries: Sequence[WorklistEntry], sort: str = WORST_FIRST) -> Wo
 
 
 def read_for_worklist(
-    folder: Path, also: Elsewhere | None = None, reviewer: str | None = None, compare: bool = False
+    folder: Path, also: Elsewhere | None = None, reviewer: str | None = None, compare: bool = False, heavy: bool = True
 ) -> WorklistEntry:
     """Read the row of one case; a folder that is not a case, or is damaged, gets the reason.
 
@@ -248,7 +248,10 @@ def read_for_worklist(
         also: returns another folder whose reviews count too.
         reviewer: for whom; of other reviews, which this one may not see yet, only the progress is shown.
         compare: that the files of a review are there, and the segmentation is the one written; not in Slicer's window.
+        heavy: whether volumes may be read to measure what a reviewer has done (`shown_case`); not in Slicer's window.
     """
+    from .reviewed_case import shown_case  # needs numpy
+
     try:
         case = read_case(folder)
         with naming_case(folder):
@@ -256,7 +259,8 @@ def read_for_worklist(
                 (case_file(folder, case, name) if name == SEGMENTATION_FILE else checked_file(folder, name))
             found = read_reviews(folder, case, also)
             seen = found if reviewer is None else seen_by(reviewer, found)
-            return entry_of(folder, case, seen, found.reviews)
+            case, notes = shown_case(folder, case, seen.reviews, heavy)
+            return entry_of(folder, case, replace(seen, notes=(*seen.notes, *notes)), found.reviews)
     except InputError as error:
         name = folder.name if lost_link(folder) else folder.resolve().name  # not that of an annex key
         return WorklistEntry(name, folder, trouble=str(error))
@@ -266,6 +270,7 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     """Make the row of a case.
 
     Args:
+        case: the content of its `case.json`, or what `reviewed_case` makes of it.
         found: the reviews that count.
         all_reviews: those, and others of which only the progress is shown.
     """
@@ -275,12 +280,14 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     unseen = unseen_regions(regions, found.reviews)
     # One that somebody rejected stays open, even if another one accepted it without a look.
     done = {id_ for review in found.reviews for id_, verdict in review.verdicts(regions).items() if verdict in SEEN}
-    done |= {region.id for region in unseen}
+    block = case.get("regions") or {}
+    done |= {region.id for region in unseen} | set(block.get("removed") or ())
     waiting = [region for region in regions if region.id not in done]
+    left = dict(enumerate(block.get("left_mm3") or ()))
     counts: dict[str, Any] = {
         "regions": len(regions),
         "open_regions": len(waiting),
-        "open_wrong_mm3": sum(region.expected_wrong_mm3 for region in waiting),
+        "open_wrong_mm3": sum(left.get(region.id, region.expected_wrong_mm3) for region in waiting),
         "unseen_regions": len(unseen),
         "unseen_wrong_mm3": sum(region.expected_wrong_mm3 for region in unseen),
     }

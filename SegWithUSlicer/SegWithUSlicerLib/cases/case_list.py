@@ -98,7 +98,7 @@ class CaseList:
         return None if folder is None else self._by_folder.get(os.path.realpath(folder))
 
     def _read(self, item: CaseItem) -> None:
-        item.entry, item.is_read = read_for_worklist(item.folder, self._also), True
+        item.entry, item.is_read = read_for_worklist(item.folder, self._also, heavy=False), True
 
 
 def matches(entry: WorklistEntry, text: str) -> bool:

@@ -13,8 +13,9 @@ from segwithu_command import MODEL, Command, tiny_bundle
 from SegWithUCore.calibration.flag_limits import FlagCase, controlled_limit, fit_flag_limit
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
-from SegWithUCore.review.flags import Flag, FlagRules, Rule, flags_of_case
+from SegWithUCore.review.flags import Flag, FlagRules, Rule
 from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.reviewed_case import flags_of_case
 from SegWithUCore.util.errors import InputError
 
 
