@@ -12,6 +12,7 @@ joined; its reader looks at as many regions of a case in all. Figures are means 
 """
 
 import argparse
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,7 +164,7 @@ def table(found: Mapping[str, Any]) -> str:
         for name, own in rows.items():
             cells = [f"{own[each][0]:.3f}, {100 * own[each][1]:.0f} %" for each in columns]
             lines.append(f"| {name} ({group}) | {own['regions']:g} | " + " | ".join(cells) + " |")
-    return "\n".join(lines).replace("0.", ".")
+    return re.sub(r"\b0\.", ".", "\n".join(lines))
 
 
 def main() -> int:
