@@ -164,6 +164,7 @@ COLUMNS = (
     Column("unseen_regions", where=_FILES),
     Column("unseen_wrong_mm3", where=_FILES),
     Column("expected_wrong_mm3", where=_FILES),
+    Column("asked", value=lambda entry: list(entry.asked), cell=lambda entry: "; ".join(entry.asked), where=_FILES),
     Column("notes", value=lambda entry: list(entry.notes), where=_JSON),
     Column("trouble", where=_FILES),
 )

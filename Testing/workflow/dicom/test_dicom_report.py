@@ -76,7 +76,7 @@ def test_dcmqi_reads_the_figures_of_each_structure_in_mm3(case: Path, exported: 
         assert ends == pytest.approx(entry["expected_interval_mm3"], abs=1e-3)
         flags = [said["conceptValue"] for said in group["qualitativeEvaluations"]]
         assert flags[0]["CodeValue"] == "WRONG_SHARE"
-    assert (found["CompletionFlag"], found["VerificationFlag"]) == ("COMPLETE", "UNVERIFIED")
+    assert (found["CompletionFlag"], found["VerificationFlag"]) == ("PARTIAL", "UNVERIFIED"), "nobody has reviewed it"
 
 
 def test_totals_and_asymmetries_are_groups_of_their_own_and_parts_of_a_side_differ(case: Path, exported: Any) -> None:
@@ -156,7 +156,7 @@ def test_one_reviewer_s_verdicts_lie_on_the_regions(case: Path, exported: Any) -
     ("last", "flags"),
     [
         (Verdict.ACCEPTED, ("COMPLETE", "VERIFIED")),
-        (Verdict.REJECTED, ("COMPLETE", "UNVERIFIED")),
+        (Verdict.REJECTED, ("PARTIAL", "UNVERIFIED")),
         (Verdict.NOT_LOOKED_AT, ("PARTIAL", "UNVERIFIED")),
     ],
 )
