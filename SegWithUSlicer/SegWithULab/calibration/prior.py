@@ -174,7 +174,8 @@ def _about_lines(
     together = _together(cases)
     known = {index for index in cases[0].known if not together or together[index]}
     unknown = [name for name, its in structure_classes(labels).items() if not known.intersection(its)]
-    left = f"; not calibrated here, for want of labels: {', '.join(unknown)}" if unknown else ""
+    why = "but next to finished structures" if 0 in cases[0].known else "for want of labels"
+    left = f"; not calibrated here, {why}: {', '.join(unknown)}" if unknown else ""
     measured = f"{lines.better} of {patients} patients, each judged by the others, have a smaller log loss"
     factor = (
         f"; all together {lines.factor}, so many times as many voxels are wrong as expected" if lines.factor else ""

@@ -189,7 +189,7 @@ def test_each_structure_learns_from_the_reviews_that_finished_it(own: dict[str, 
     found = taught(4, without_vessel=4)
     lines = prior.lines_of([replace(case, together=(0, 1, 0)) for case in cases(4, offset=0.9)], labels)
     assert lines is not None and lines.lines.together == (0, 1, 0), "vessel and background are not told apart"
-    assert "want of labels: background, vessel" in said(found, "Error probability")
+    assert "next to finished structures: background, vessel" in said(found, "Error probability")
 
 
 def test_two_cases_of_a_patient_are_no_two_patients(own: dict[str, Any]) -> None:
