@@ -172,5 +172,5 @@ COLUMNS = (
 _FIRST = (
     *("case", "light", "reason", "wrong_share", "predicted_dice", "case_wrong_mm3", "worst_structure"),
     *("expected_wrong_mm3", "regions", "open_regions", "open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3"),
-    *("minutes", "benefit_mm3_per_minute", "flags", "reasons", "reviewed", "trouble"),
+    *("minutes", "benefit_mm3_per_minute", "flags", "reasons", "reviewed", "trouble", "asked"),
 )
