@@ -19,7 +19,7 @@ from ..case.case_image import case_grid, case_image
 from ..case.case_regions import RUNNER_UP_FILE, assessed_part
 from ..case.segmentation_file import read_reviewed
 from ..review.flags import asked_of
-from ..review.reviews import read_reviews, seen_by
+from ..review.reviews import finished_structures, read_reviews, seen_by
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
 from ..util.errors import InputError, UsageError
@@ -128,7 +128,7 @@ def finished_labels(folder: Path, case: Mapping[str, Any], reviewer: str | None,
         raise InputError(f"{folder} has {len(reviews)} reviews: name one with --reviewer.", "no-such-review")
     names = frozenset[str]()
     for review in reviews:
-        names = frozenset(asked) if review.is_finished(found.regions, list(asked)) else review.finished(asked)
+        names = finished_structures(folder, case, review) & asked.keys()
     if not names:
         return None
     (review,) = reviews

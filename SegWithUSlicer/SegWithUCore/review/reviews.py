@@ -207,6 +207,20 @@ MOST_LOOKED_AT = 50
 """Cases that are read for their number."""
 
 
+def finished_structures(folder: Path, case: Mapping[str, Any], review: Review) -> frozenset[str]:
+    """Return the names of what a review has finished, as `Review.finished`.
+
+    Where every region of the case was accepted or corrected, and no structure is in doubt, that is all of them: so
+    reviews were finished before structures were.
+
+    Raises:
+        InputError: regions are missing or damaged.
+    """
+    names = [str(entry["name"]) for entry in case["structures"] if int(entry["value"])]
+    is_finished = review.is_finished(regions_of_case(folder, case)[0], names)
+    return frozenset(names) if is_finished else review.finished(names)
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What a review teaches of a case.
@@ -231,9 +245,10 @@ def lesson_of(folder: Path, case: Mapping[str, Any]) -> Lesson | None:
     """
     found, lessons = read_reviews(folder, case), dict[str, Lesson]()
     names = [str(entry["name"]) for entry in case["structures"] if int(entry["value"])]
+    regions = regions_of_case(folder, case)[0] if found.reviews else ()
     for review in found.reviews:
-        verdicts = [*review.verdicts(found.regions).values()]
-        is_decided = len(verdicts) == len(found.regions) and version_path(folder, review.path.name).is_file()
+        verdicts = [*review.verdicts(regions).values()]
+        is_decided = len(verdicts) == len(regions) and version_path(folder, review.path.name).is_file()
         verdicts += [verdict for name in names if (verdict := review.state.structure(name).verdict)]
         is_whole = is_decided and not any(verdict.wants_attention for verdict in verdicts)
         if finished := frozenset(names) if is_whole else review.finished(names):
