@@ -154,7 +154,7 @@ def structures_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def asked_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the entries of the structures that are to be measured; all where none were chosen."""
     asked = case.get("asked")
-    return [entry for entry in structures_of(case) if asked is None or entry["name"] in asked]
+    return [entry for entry in structures_of(case) if not asked or entry["name"] in asked]
 
 
 def asks_all(case: Mapping[str, Any]) -> bool:
