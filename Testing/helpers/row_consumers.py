@@ -90,9 +90,9 @@ def worklist(reviewed: Reviewed) -> None:
 
 
 def calibration(reviewed: Reviewed) -> None:
-    from SegWithUCore.review.reviews import corrected_segmentation
+    from SegWithUCore.review.reviews import lesson_of
 
-    assert corrected_segmentation(reviewed.folder, reviewed.case) is None, "it counts as corrected"
+    assert lesson_of(reviewed.folder, reviewed.case) is None, "it counts as finished"
 
 
 def export_nnunet(reviewed: Reviewed) -> None:

@@ -166,7 +166,7 @@ def cases(user: User) -> None:
     user.picture("last-case")
     user.click("endReviewButton")
     said = str(user.find("reviewNoteLabel").text)
-    user.check("the end names the corrected case and the command", "1 corrected case" in said and "--add" in said, said)
+    user.check("the end names the finished case and the command", "1 case with" in said and "--add" in said, said)
     user.picture("corrected")
     logs = list(Path(opened[-1]).glob(f"review.{user.reviewer}.jsonl"))
     user.check("the review lies in the case folder", len(logs) == 1, logs)

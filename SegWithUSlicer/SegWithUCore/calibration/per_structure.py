@@ -227,6 +227,11 @@ class Volumes:
         """Return some of the cases."""
         return Volumes(*(getattr(self, name)[which] for name in ("expected", "ambiguous", "segmented", "true")))
 
+    def known(self, patients: Sequence[str]) -> "tuple[Volumes, list[str]]":
+        """Return the cases whose true volume is known, and the patient of each."""
+        which = np.flatnonzero(np.isfinite(self.true))
+        return self.chosen(which), [patients[case] for case in which.tolist()]
+
 
 def fit_volume_interval(volumes: Volumes, patients: Sequence[Hashable] | None = None) -> VolumeInterval | None:
     """Fit one structure on calibration cases; None for too few cases, or a structure that none of them has.

@@ -93,7 +93,7 @@ FORMATS = {
     ),
     "bids": ExportFormat("write BIDS derivatives instead", _ours("..export.bids", "BidsExport"), anonymous="asked"),
     "nnunet": ExportFormat(
-        "write corrected cases as a data set of nnU-Net instead",
+        "write finished structures as a data set of nnU-Net instead",
         _ours("..export.nnunet", "NnunetExport"),
         {"--reviewer": {"metavar": "NAME", "help": "whose review counts (default: the only one)"}},
         anonymous="asked",

@@ -19,7 +19,7 @@ from pydicom.valuerep import DT
 from ..case.structures_table import table_entries
 from ..models.input_spec import Code, Label
 from ..regions.region import Region
-from ..review.flags import Flag, informative_dice, metrics_of_case
+from ..review.flags import Flag, asks_all, informative_dice, metrics_of_case
 from ..review.log_format import StructureJudged, Undone, VerdictGiven
 from ..review.reviews import Review
 from ..review.verdicts import GIVEN, Verdict
@@ -64,6 +64,7 @@ class Report:
         flags: of the case, as far as the reader of the report may see them.
         regions: of the case.
         review: of the one reviewer whose verdicts are reported; None for a report without verdicts.
+        is_done: this reviewer has finished all structures asked for.
         reviewed: this reviewer's version, if there is one.
         judged: the regions on which the reviewer gave a verdict after a look, one segment each; None without any.
     """
@@ -75,6 +76,7 @@ class Report:
     flags: Sequence[Flag]
     regions: Sequence[Region]
     review: Review | None
+    is_done: bool
     reviewed: Drawing | None
     judged: Drawing | None
 
@@ -82,16 +84,13 @@ class Report:
         """Make the object. Its volumes are in mm3.
 
         Volumes are given twice: as segmented, and as estimated, with the distances from there to the ends of its
-        interval (TID 310). The report is complete if there is no review or every region has a verdict after a look, and
-        verified if the review is finished (`Review.is_finished`). What the model says names the model as its algorithm;
-        verdicts are the person observer's.
+        interval (TID 310). The report is complete, and verified, if the review is done. What the model says names the
+        model as its algorithm; verdicts are the person observer's.
 
         Raises:
             InputError: the headers of the series do not allow it.
         """
         review, source = self.review, self.source
-        structures = [segment.label.name for segment in self.model[1].entries]
-        is_verified = review is not None and review.is_finished(self.regions, structures)
         name, software = objects.person(review.reviewer) if review else None, text(self.origin.software)
         person = sr.ObserverContext(codes.DCM.Person, sr.PersonObserverIdentifyingAttributes(name)) if name else None
         device = sr.DeviceObserverIdentifyingAttributes(self.uid("device"), software, objects.MANUFACTURER)
@@ -108,13 +107,13 @@ class Report:
             found = sr.Comprehensive3DSR(
                 [*source.headers, *(one[0] for one in (self.model, self.reviewed, self.judged) if one)],
                 content[0],
-                is_complete=review is None or len(judged_regions(self.regions, review)) == len(self.regions),
-                is_verified=is_verified,
+                is_complete=self.is_done,
+                is_verified=self.is_done,
                 verifying_observer_name=name,
                 verifying_organization="not stated",
                 **fields,
             )
-        if is_verified and review:
+        if self.is_done and review:
             found.VerifyingObserverSequence[0].VerificationDateTime = _time(review.when)
         found.SpecificCharacterSet = objects.UNICODE
         return found
@@ -134,7 +133,7 @@ class Report:
         for entry in entries[len(structures) :]:  # totals and asymmetries, which have no segment
             label = Label.from_json({**entry, "value": 0, "color": [0, 0, 0]})
             yield self._group(label.name, None, 0, label, type_of(label), _figures(entry), by_model=True)
-        wrong = _number(EXPECTED_WRONG, metrics_of_case(self.raw)["wrong_mm3"], MM3)
+        wrong = _number(EXPECTED_WRONG, metrics_of_case(self.raw)["wrong_mm3"] if asks_all(self.raw) else None, MM3)
         yield self._group("case", None, 0, None, CASE, wrong, self._flags(None), True)
         if self.reviewed and review:
             for number, segment in enumerate(self.reviewed[1].entries, 1):

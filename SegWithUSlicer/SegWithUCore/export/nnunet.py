@@ -1,4 +1,9 @@
-"""Export corrected cases as a data set of nnU-Net, with a worklist of those that are still to be corrected."""
+"""Export finished structures as a data set of nnU-Net, with a worklist of the cases that have none yet.
+
+The labels are those of the structures asked for; all else is background. A voxel that may be of one that is not
+finished in this case, since reader or model drew it so or the model has it as the most probable other one, gets
+nnU-Net's ignore label: a loss counts nowhere else than where a reader vouches for the label.
+"""
 
 import re
 from collections.abc import Mapping
@@ -11,10 +16,10 @@ import SimpleITK as sitk
 from ..case.case_file import SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_files import case_volume
 from ..case.case_image import case_grid, case_image
-from ..case.case_regions import assessed_part
+from ..case.case_regions import RUNNER_UP_FILE, assessed_part
 from ..case.segmentation_file import read_reviewed
-from ..review.reviewer import version_path
-from ..review.reviews import read_reviews, seen_by
+from ..review.flags import asked_of
+from ..review.reviews import finished_structures, read_reviews, seen_by
 from ..review.worklist import make_worklist
 from ..review.worklist_files import write_worklist
 from ..util.errors import InputError, UsageError
@@ -27,7 +32,7 @@ _FOLDER = re.compile(r"Dataset[0-9]{3}_[A-Za-z0-9_-]+")
 
 
 class NnunetExport(ExportWriter):
-    """Images and labels of finished reviews, cut to what was segmented."""
+    """Images and labels of finished structures, cut to what was segmented."""
 
     def __init__(self, work: Path, output: Path, settings: ExportSettings, found: Exported) -> None:
         """Begin a data set.
@@ -39,26 +44,26 @@ class NnunetExport(ExportWriter):
         if not _FOLDER.fullmatch(output.name):
             wanted = "give one such as Dataset101_Hippocampus"
             raise UsageError(f"--output {output.name} is not a name of nnU-Net: {wanted}.")
-        self._shared, self._waiting = dict[str, Any](), dict[str, Path]()
+        self._shared, self._waiting, self._ignores = dict[str, Any](), dict[str, Path](), False
         for part in ("imagesTr", "labelsTr"):
             (work / part).mkdir()
 
     def add(self, name: str, folder: Path) -> None:
-        """Write a case whose review is finished, and note any other.
+        """Write a case that has finished structures, and note any other.
 
         Raises:
             InputError: its structures or channels are not those of cases before it, or a file cannot be used.
         """
         with naming_case(folder):
             case = read_case(folder)
-            drawn = finished_labels(folder, case, self.settings.options.get("reviewer"), self.found.notes)
-            if drawn is None:
+            target = finished_labels(folder, case, self.settings.options.get("reviewer"), self.found.notes)
+            if target is None:
                 self._waiting[name] = folder
             else:
-                self._write(name, folder, case, drawn)
+                self._write(name, folder, case, target)
 
-    def _write(self, name: str, folder: Path, case: Mapping[str, Any], drawn: np.ndarray) -> None:
-        labels, channels, grid = _labels(case), case["input"]["channels"], case_grid(folder, case)
+    def _write(self, name: str, folder: Path, case: Mapping[str, Any], target: np.ndarray) -> None:
+        labels, channels, grid = ["background", *_asked(case)], case["input"]["channels"], case_grid(folder, case)
         names = {str(number): channel["name"] for number, channel in enumerate(channels)}
         own = {"channel_names": names, "labels": {label: number for number, label in enumerate(labels)}}
         if self._shared not in ({}, own):
@@ -66,12 +71,11 @@ class NnunetExport(ExportWriter):
             raise InputError(message, "other-structures")
         moved = image_file_of(folder, self.settings)
         images = [case_image(folder, case, None if n else moved, n) for n in range(len(channels))]
-        self._shared, target = own, np.zeros(drawn.shape, np.uint8)
-        for number, value in enumerate(labels.values()):
-            target[drawn == value] = number
+        self._shared = own
         box = assessed_part(case, grid)  # nobody looked outside of it, so that is not background
         if np.count_nonzero(target[box.slices_zyx]) < np.count_nonzero(target):
             self.found.notes.append(f"{folder}: labels outside of the part that was segmented were left out.")
+        self._ignores |= bool(target.max() == len(labels))
         write_volume(box.crop(grid.image(target)), self.work / "labelsTr" / f"{name}.nii.gz")
         for number, image in enumerate(images):
             path = self.work / "imagesTr" / f"{name}_{number:04d}.nii.gz"
@@ -81,14 +85,16 @@ class NnunetExport(ExportWriter):
         """Describe the data set, and list the cases that are still to be reviewed.
 
         Raises:
-            InputError: no review is finished.
+            InputError: no structure is finished.
         """
         found, waiting = self.found, self._waiting
         for name in waiting:
             del found.names[name]
         if waiting and not found.names and not found.troubles:
-            message = f"The review of none of {len(waiting)} cases is finished: accept or correct every region of some."
+            message = f"None of {len(waiting)} cases has a finished structure: accept or correct some as a whole."
             raise InputError(message, "unfinished-review")
+        if self._ignores:
+            self._shared["labels"]["ignore"] = len(self._shared["labels"])
         content = {**self._shared, "numTraining": len(found.names), "file_ending": ".nii.gz"}
         (self.work / "dataset.json").write_text(to_json(content) + "\n", encoding="utf-8")
         if waiting:
@@ -97,38 +103,57 @@ class NnunetExport(ExportWriter):
                 write_worklist(make_worklist(list(waiting.values())), self.work)
 
 
-def _labels(case: Mapping[str, Any]) -> dict[str, int]:
-    """Return label values by name in the order in which nnU-Net numbers them, from 0."""
-    labels = sorted((int(entry["value"]), str(entry["name"])) for entry in case["structures"])
-    return {name if value else "background": value for value, name in labels}
+def _asked(case: Mapping[str, Any]) -> dict[str, int]:
+    """Return the value of each structure asked for, in the order in which nnU-Net numbers them, from 1."""
+    return dict(sorted(((str(each["name"]), int(each["value"])) for each in asked_of(case)), key=lambda pair: pair[1]))
 
 
 def finished_labels(folder: Path, case: Mapping[str, Any], reviewer: str | None, notes: list[str]) -> np.ndarray | None:
-    """Read the label values (z, y, x) of a finished review: the reviewer's version, or the model's segmentation.
+    """Return nnU-Net's labels (z, y, x) of what a review has finished: uint8, ignored voxels above all structures.
 
     Args:
         reviewer: whose review; None for the only one.
         notes: one on the reviewer's file is added where there is any.
 
     Returns:
-        None where not all regions and structures are accepted or corrected.
+        None where no structure asked for is finished.
 
     Raises:
         InputError: there are several reviews and none is named; the version is missing though something was corrected,
             or is not of this case.
     """
-    found = read_reviews(folder, case)
+    found, asked = read_reviews(folder, case), _asked(case)
     reviews = found.reviews if reviewer is None else seen_by(reviewer, found).reviews
     if len(reviews) > 1:
         raise InputError(f"{folder} has {len(reviews)} reviews: name one with --reviewer.", "no-such-review")
-    if not reviews or not reviews[0].is_finished(found.regions, list(_labels(case))[1:]):
+    names = frozenset[str]()
+    for review in reviews:
+        names = finished_structures(folder, case, review) & asked.keys()
+    if not names:
         return None
     (review,) = reviews
-    path = version_path(folder, review.path.name)
-    if path.is_file():
-        labels, note = read_reviewed(path, case_grid(folder, case), case)
-        notes += [note] if note else []
-        return labels
-    if review.state.edits or any(verdict.kind.needs_edit for verdict in review.verdicts(found.regions).values()):
-        raise InputError(f"{path} is missing, though the segmentation was corrected: put it back.", "missing-file")
-    return sitk.GetArrayFromImage(case_volume(folder, case, SEGMENTATION_FILE, labels=True))
+    drawn = drawn_labels(folder, case, review.version(folder), notes)
+    target, others = np.zeros(drawn.shape, np.uint8), [value for name, value in asked.items() if name not in names]
+    for number, (name, value) in enumerate(asked.items(), 1):
+        target[drawn == value] = number if name in names else 0
+    if others:
+        own = (case_volume(folder, case, name, labels=True) for name in (SEGMENTATION_FILE, RUNNER_UP_FILE))
+        for values in (drawn, *map(sitk.GetArrayViewFromImage, own)):
+            target[np.isin(values, others) & (target == 0)] = len(asked) + 1
+    return target
+
+
+def drawn_labels(folder: Path, case: Mapping[str, Any], version: Path | None, notes: list[str]) -> np.ndarray:
+    """Read the label values (z, y, x) of a reviewer's version, or of the case's own segmentation if there is none.
+
+    Args:
+        notes: one on the reviewer's file is added where there is any.
+
+    Raises:
+        InputError: it cannot be read, or is not of this case.
+    """
+    if version is None:
+        return sitk.GetArrayFromImage(case_volume(folder, case, SEGMENTATION_FILE, labels=True))
+    labels, note = read_reviewed(version, case_grid(folder, case), case)
+    notes += [note] if note else []
+    return labels

@@ -164,6 +164,7 @@ COLUMNS = (
     Column("unseen_regions", where=_FILES),
     Column("unseen_wrong_mm3", where=_FILES),
     Column("expected_wrong_mm3", where=_FILES),
+    Column("asked", value=lambda entry: list(entry.asked), cell=lambda entry: "; ".join(entry.asked), where=_FILES),
     Column("notes", value=lambda entry: list(entry.notes), where=_JSON),
     Column("trouble", where=_FILES),
 )
@@ -171,5 +172,5 @@ COLUMNS = (
 _FIRST = (
     *("case", "light", "reason", "wrong_share", "predicted_dice", "case_wrong_mm3", "worst_structure"),
     *("expected_wrong_mm3", "regions", "open_regions", "open_wrong_mm3", "unseen_regions", "unseen_wrong_mm3"),
-    *("minutes", "benefit_mm3_per_minute", "flags", "reasons", "reviewed", "trouble"),
+    *("minutes", "benefit_mm3_per_minute", "flags", "reasons", "reviewed", "trouble", "asked"),
 )

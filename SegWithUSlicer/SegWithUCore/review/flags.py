@@ -112,16 +112,19 @@ def case_flags(
     """
     whole, order = metrics_of_case(case), list(Rule)
     limit = MOST_WRONG_SHARE if rules.wrong_share is None else min(rules.wrong_share, MOST_WRONG_SHARE)
-    found = [*_of_warnings(case), *_of_share(None, whole["wrong_share"], whole["wrong_mm3"], limit)]
-    for entry in sorted(structures_of(case), key=lambda entry: -(wrong_share(entry) or 0.0)):
+    of_case = limit if asks_all(case) else MOST_WRONG_SHARE  # the fitted limit is about all structures together
+    found = [*_of_warnings(case), *_of_share(None, whole["wrong_share"], whole["wrong_mm3"], of_case, asks_all(case))]
+    for entry in sorted(asked_of(case), key=lambda entry: -(wrong_share(entry) or 0.0)):
         found += _of_structure(entry, rules, limit)
-    return sorted([*found, *_of_reviewers(reviews, regions)], key=lambda flag: order.index(flag.rule))
+    names = {str(entry["name"]) for entry in asked_of(case)}
+    found += [flag for flag in _of_reviewers(reviews, regions) if flag.structure in names]
+    return sorted(found, key=lambda flag: order.index(flag.rule))
 
 
 def _of_warnings(case: Mapping[str, Any]) -> Iterator[Flag]:
     """Flag what the case warns of."""
     names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-    for warning in (case.get("ood") or {}).get("warnings") or []:
+    for warning in warnings_of(case):
         if warning["severity"] in WARNED:
             structure = warning.get("structure")
             name = None if structure is None else names.get(int(structure))
@@ -132,6 +135,24 @@ def _of_warnings(case: Mapping[str, Any]) -> Iterator[Flag]:
 def structures_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the entries of the case's structures without the background."""
     return [entry for entry in case["structures"] if int(entry["value"]) != 0]
+
+
+def asked_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the entries of the structures that are to be measured; all where none were chosen."""
+    asked = case.get("asked")
+    return [entry for entry in structures_of(case) if not asked or entry["name"] in asked]
+
+
+def asks_all(case: Mapping[str, Any]) -> bool:
+    """Whether all structures are to be measured."""
+    return len(asked_of(case)) == len(structures_of(case))
+
+
+def warnings_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the warnings of a case, without those about a structure that is not asked for."""
+    asked = [entry["value"] for entry in asked_of(case)]
+    others = {int(entry["value"]) for entry in structures_of(case) if entry["value"] not in asked}
+    return [each for each in (case.get("ood") or {}).get("warnings") or [] if each.get("structure") not in others]
 
 
 def wrong_share(entry: Mapping[str, Any]) -> float | None:
@@ -165,12 +186,14 @@ def _of_structure(entry: Mapping[str, Any], rules: FlagRules, limit: float) -> I
         yield Flag(Rule.SOFT_DICE, name, float(soft), rules.soft_dice, message)
 
 
-def _of_share(name: str | None, share: float | None, wrong: float | None, limit: float | None) -> Iterator[Flag]:
-    """Flag a structure, or the whole case, of which too much is expected to be wrong."""
-    if limit is None or share is None or wrong is None or share <= limit:
+def _of_share(
+    name: str | None, share: float | None, wrong: float | None, limit: float, is_whole: bool = False
+) -> Iterator[Flag]:
+    """Flag a structure, or all that is asked for, of which too much is expected to be wrong."""
+    if share is None or wrong is None or share <= limit:
         return
-    is_empty, missed = share >= LARGEST, "" if name else ", missed tissue included"
-    of_what = "its volume" if name else "the segmented volume"
+    is_empty, missed = share >= LARGEST, ", missed tissue included" if is_whole else ""
+    of_what = "its volume" if name else "the segmented volume" if is_whole else "the volume asked for"
     found = "nothing was segmented, and as much as" if is_empty else f"{_percent(share)} of {of_what}"
     message = f"{found} ({wrong:.0f} mm3{missed}) is expected to be wrong, above the limit of {_percent(limit)}."
     message = f"{name}: {message}" if name else f"{message[:1].upper()}{message[1:]}"
@@ -207,16 +230,19 @@ def distinct_texts(value: float, limit: float, digits: int) -> tuple[str, str]:
 
 
 def metrics_of_case(case: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the `FIGURES` of a case, and the mean of the estimated Dice of its structures, which sorts only.
+    """Return the `FIGURES` of what is asked for, and the mean of its structures' estimated Dice, which sorts only.
+
+    Missed tissue counts where all is asked for: whose it is the background does not say.
 
     Args:
         case: the content of its `case.json`.
     """
-    wrong = [float(entry["expected_wrong_mm3"]) for entry in case["structures"]
+    asked = asked_of(case)
+    wrong = [float(entry["expected_wrong_mm3"]) for entry in (case["structures"] if asks_all(case) else asked)
              if entry.get("expected_wrong_mm3") is not None]  # fmt: skip
-    volume = sum(float(entry["volume_mm3"]) for entry in case["structures"] if int(entry["value"]) != 0)
-    dice = [value for entry in case["structures"] if (value := informative_dice(entry)) is not None]
-    estimates = [float(each) for entry in structures_of(case) if (each := entry.get("dice_estimate")) is not None]
+    volume = sum(float(entry["volume_mm3"]) for entry in asked)
+    dice = [value for entry in asked if (value := informative_dice(entry)) is not None]
+    estimates = [float(each) for entry in asked if (each := entry.get("dice_estimate")) is not None]
     total = sum(wrong) if wrong else None
     return {
         "wrong_share": None if total is None else finite_share(total, volume),

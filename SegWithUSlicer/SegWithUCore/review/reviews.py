@@ -1,17 +1,17 @@
 """Read the reviews of a case folder without changing them, and compare reviewers.
 
-Cases whose segmentation a reviewer corrected: references that the calibration of a model can be fitted on.
+Cases of which a reviewer finished structures: references that the calibration of a model can be fitted on.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..case.case_file import DAMAGED, asked_structures, read_case
 from ..case.case_files import regions_of_case
-from ..case.case_folders import REVIEWED_PATTERN, checked_file
+from ..case.case_folders import checked_file
 from ..models.quality import site_command
 from ..regions.region import Kind, Region
 from ..util.csv_files import csv_text
@@ -60,6 +60,24 @@ class Review:
         verdicts = [self.state.verdict_of(region.id) for region in regions]
         verdicts += [verdict for name in structures if (verdict := self.state.structure(name).verdict)]
         return bool(verdicts) and SEEN.issuperset(verdicts)
+
+    def finished(self, structures: Iterable[str]) -> frozenset[str]:
+        """Return those of the structures, by name, that were accepted or corrected as a whole, whatever regions say."""
+        judged = {name: self.state.structure(name) for name in structures}
+        return frozenset(name for name, each in judged.items() if each.explicit and each.verdict in SEEN)
+
+    def version(self, folder: Path) -> Path | None:
+        """Return this reviewer's version of the segmentation; None where the case's own stands.
+
+        Raises:
+            InputError: something was corrected, and the version is missing.
+        """
+        path, verdicts = version_path(folder, self.path.name), map(self.state.verdict_of, self.state.seen_ids)
+        if path.is_file():
+            return path
+        if self.state.edits or any(verdict is not None and verdict.kind.needs_edit for verdict in verdicts):
+            raise InputError(f"{path} is missing, though the segmentation was corrected: put it back.", "missing-file")
+        return None
 
 
 @dataclass(frozen=True)
@@ -192,46 +210,77 @@ MOST_LOOKED_AT = 50
 """Cases that are read for their number."""
 
 
-def corrected_segmentation(folder: Path, case: Mapping[str, Any]) -> Path | None:
-    """Find the segmentation of a finished review: the version that its reviewer has saved.
+def finished_structures(folder: Path, case: Mapping[str, Any], review: Review) -> frozenset[str]:
+    """Return the names of what a review has finished, as `Review.finished`.
 
-    All regions have a verdict, and none of a region or structure wants attention.
+    Where every region of the case was accepted or corrected, and no structure is in doubt, that is all of them: so
+    reviews were finished before structures were.
 
     Raises:
-        InputError: there are several, or regions are missing or damaged.
+        InputError: regions are missing or damaged.
     """
-    found, names = read_reviews(folder, case), [str(entry["name"]) for entry in case["structures"]]
-    done = []
+    names = [str(entry["name"]) for entry in case["structures"] if int(entry["value"])]
+    is_finished = review.is_finished(regions_of_case(folder, case)[0], names)
+    return frozenset(names) if is_finished else review.finished(names)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a review teaches of a case.
+
+    Attributes:
+        structures: names of those that the reader finished; nothing is known of the others.
+        version: the reader's version of the segmentation, as `Review.version`.
+    """
+
+    structures: frozenset[str]
+    version: Path | None
+
+
+def lesson_of(folder: Path, case: Mapping[str, Any]) -> Lesson | None:
+    """Find what a reader finished of a case; None for nothing.
+
+    A saved version teaches all structures where all regions have a verdict, and none of a region or structure wants
+    attention: so reviews were finished before structures were.
+
+    Raises:
+        InputError: several readers finished some; a version or regions are missing, or damaged.
+    """
+    found, lessons = read_reviews(folder, case), dict[str, Lesson]()
+    names = [str(entry["name"]) for entry in case["structures"] if int(entry["value"])]
+    regions = regions_of_case(folder, case)[0] if found.reviews else ()
     for review in found.reviews:
-        verdicts, path = list(review.verdicts(found.regions).values()), version_path(folder, review.path.name)
-        all_given = len(verdicts) == len(found.regions)
+        verdicts = [*review.verdicts(regions).values()]
+        is_decided = len(verdicts) == len(regions) and version_path(folder, review.path.name).is_file()
         verdicts += [verdict for name in names if (verdict := review.state.structure(name).verdict)]
-        if all_given and not any(verdict.wants_attention for verdict in verdicts) and path.is_file():
-            done.append(path)
-    if len(done) > 1:
-        files = ", ".join(path.name for path in done)
-        raise InputError(f"{folder} has {len(done)} corrected segmentations ({files}): keep one.", "two-references")
-    return done[0] if done else None
+        is_whole = is_decided and not any(verdict.wants_attention for verdict in verdicts)
+        if finished := frozenset(names) if is_whole else review.finished(names):
+            lessons[review.path.name] = Lesson(finished, review.version(folder))
+    if len(lessons) > 1:
+        found_in = f"{len(lessons)} reviews of {folder} have finished structures ({', '.join(lessons)})"
+        raise InputError(f"{found_in}: move all but one away.", "two-references")
+    return next(iter(lessons.values()), None)
 
 
 def corrected_cases_text(folder: Path, model: str) -> str:
-    """Say how many cases of a model are corrected, here and next to here, and how they are added to it; "" for none.
+    """Say how many cases of a model have finished structures, here and next to here, and how to add them; "" for none.
 
     Args:
         folder: of a case.
     """
-    count, places = 0, sorted({path.parent for path in folder.parent.glob(f"*/{REVIEWED_PATTERN}")})
+    count, places = 0, sorted({path.parent for path in folder.parent.glob(f"*/{LOG_PATTERN}")})
     for place in places[:MOST_LOOKED_AT]:
         try:
             case = read_case(place)
-            count += case["model"]["name"] == model and corrected_segmentation(place, case) is not None
+            count += case["model"]["name"] == model and lesson_of(place, case) is not None
         except (InputError, *DAMAGED):  # the command says what is wrong with it
             continue
     if not count:
         return ""
-    what = "1 corrected case" if count == 1 else f"{count} corrected cases"
+    what = "1 case" if count == 1 else f"{count} cases"
     what += " or more" if len(places) > MOST_LOOKED_AT else ""
+    what += " with finished structures, which teach the model"
     if count < STAGE_CASES:
-        least = f"from {FACTOR_CASES} on they give it a factor" if count < FACTOR_CASES else "they give it a factor"
-        what += f" ({least}, from {STAGE_CASES} on an error probability of their own)"
-    return f"{what}: add them to the model by {site_command(model, folder.parent)}"
+        least = f"from {FACTOR_CASES} cases on its error probability is moved, " if count < FACTOR_CASES else ""
+        what += f" ({least}from {STAGE_CASES} with all structures finished it may be fitted on them alone)"
+    return f"{what}: {site_command(model, folder.parent)}"

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from ..calibration.flag_limits import SHOWN_MISSED
-from .flags import Flag, Rule, case_flags, metrics_of_case, rules_of_case
+from .flags import Flag, Rule, asks_all, case_flags, metrics_of_case, rules_of_case, warnings_of
 
 _UNUSABLE = (Rule.MODEL, Rule.MISPLACED, Rule.EMPTY)
 """Rules after which nothing of a case is to be relied on: what should be there is not, or the model is too poor."""
@@ -52,7 +52,7 @@ def status_of(case: Mapping[str, Any], flags: Sequence[Flag]) -> Status:
         case: the content of its `case.json`.
         flags: of `case_flags`, with those of reviewers that count.
     """
-    warnings = (case.get("ood") or {}).get("warnings") or []
+    warnings = warnings_of(case)
     refused = [str(warning["message"]) for warning in warnings if warning["severity"] == "refused"]
     if unusable := [*refused, *(flag.message for flag in flags if flag.rule in _UNUSABLE)]:
         return Status(Level.DO_NOT_USE, unusable[0])
@@ -63,6 +63,8 @@ def status_of(case: Mapping[str, Any], flags: Sequence[Flag]) -> Status:
     if any(warning.get("kind") == _JUDGED for warning in warnings):
         unknown = "How often this misses a bad segmentation that was made elsewhere is not measured."
         return Status(Level.NO_SIGN, unknown)
+    if not asks_all(case):
+        return Status(Level.NO_SIGN, "How often a bad case has no sign is not measured for the structures asked for.")
     return Status(Level.NO_SIGN, miss_rate((case.get("model") or {}).get("flags")))
 
 

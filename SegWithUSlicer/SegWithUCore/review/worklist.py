@@ -15,10 +15,10 @@ from ..case.case_files import case_file, shown_files
 from ..case.case_folders import checked_file
 from ..util.errors import InputError
 from ..util.folder_entries import lost_link
-from .flags import LARGEST, Flag, Rule, case_flags, metrics_of_case, rules_of_case, structures_of
+from .flags import LARGEST, Flag, Rule, asked_of, case_flags, metrics_of_case, rules_of_case
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, seen_by, unseen_regions
 from .status import Level, Status, status_of
-from .verdicts import SEEN
+from .verdicts import SEEN, Verdict
 
 SECONDS_PER_REGION = 20.0
 # For opening a case: without it one large region would come before any case of many.
@@ -42,6 +42,7 @@ class ReviewProgress:
         decided: regions with a verdict after a look, of `regions`.
         when: time of the last line of the log, UTC; "" in anonymous cases.
         unseen: regions that were taken without a look.
+        is_done: all structures asked for are finished, whatever regions say.
     """
 
     reviewer: str
@@ -49,13 +50,14 @@ class ReviewProgress:
     regions: int
     when: str
     unseen: int = 0
+    is_done: bool = False
 
     @property
     def short_text(self) -> str:
         """For a cell of a table."""
-        if self.unseen:
+        if self.unseen and not self.is_done:
             return f"{self.decided} of {self.regions}, {self.unseen} not looked at"
-        return "done" if self.decided >= self.regions else f"{self.decided} of {self.regions}"
+        return "done" if self.is_done or self.decided >= self.regions else f"{self.decided} of {self.regions}"
 
     @property
     def text(self) -> str:
@@ -78,17 +80,19 @@ class WorklistEntry:
         folder: of the case.
         flags: with their reasons.
         status: what to do with the case; None if it was not read.
-        worst_structure: the one with the largest expected wrong volume; None without calibration.
+        worst_structure: of those asked for, the one with the largest expected wrong volume; None without calibration.
         expected_wrong_mm3: of that structure.
-        regions: number of regions; None if nothing is calibrated, or the case was not read.
-        open_regions: those that no reviewer has accepted, corrected or taken without a look; None as `regions`.
+        regions: number of regions of structures asked for; None if nothing is calibrated, or the case was not read.
+        open_regions: those that no reviewer has accepted, corrected or taken without a look, and whose structure nobody
+            has finished; None as `regions`.
         open_wrong_mm3: expected wrong volume that these hold.
         reviews: of each reviewer.
         notes: what is wrong with its reviews, one sentence each.
         trouble: why the case could not be read; "" where it could.
         unseen_regions: those that were taken without a look and that no reviewer has looked at.
         unseen_wrong_mm3: expected wrong volume that these hold.
-        metrics: of the whole case, as `metrics_of_case`; None for what its model does not give.
+        metrics: of the case, as `metrics_of_case`; None for what its model does not give.
+        asked: names of the structures to be measured, which all figures are about.
     """
 
     name: str
@@ -106,6 +110,7 @@ class WorklistEntry:
     unseen_regions: int | None = None
     unseen_wrong_mm3: float | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
 
     @property
     def share_text(self) -> str:
@@ -158,7 +163,8 @@ class WorklistEntry:
 
     def is_open_for(self, reviewer: str) -> bool:
         """Whether a reviewer has regions left to decide."""
-        return bool(self.regions) and not self.trouble and self.decided_by(reviewer) < (self.regions or 0)
+        is_done = any(review.is_done for review in self.reviews if review.reviewer == reviewer or not reviewer)
+        return not (self.trouble or is_done) and self.decided_by(reviewer) < (self.regions or 0)
 
     def review_text(self, reviewer: str) -> str:
         """Say how far the case is: the reviewer's own part first, then the others'."""
@@ -274,14 +280,18 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         found: the reviews that count.
         all_reviews: those, and others of which only the progress is shown.
     """
-    regions, flags = found.regions, case_flags(case, rules_of_case(case), found.reviews, found.regions)
-    assessed = [entry for entry in structures_of(case) if entry.get("expected_wrong_mm3") is not None]
+    flags, asked = case_flags(case, rules_of_case(case), found.reviews, found.regions), asked_of(case)
+    names = [str(entry["name"]) for entry in asked]
+    regions = [region for region in found.regions if region.structure in names]
+    assessed = [entry for entry in asked if entry.get("expected_wrong_mm3") is not None]
     worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
     unseen = unseen_regions(regions, found.reviews)
     # One that somebody rejected stays open, even if another one accepted it without a look.
     done = {id_ for review in found.reviews for id_, verdict in review.verdicts(regions).items() if verdict in SEEN}
     block = case.get("regions") or {}
-    done |= {region.id for region in unseen} | set(block.get("removed") or ())
+    finished = {name for review in found.reviews for name in review.finished(names)}
+    done |= {region.id for region in regions if region in unseen or region.structure in finished}
+    done |= set(block.get("removed") or ())
     waiting = [region for region in regions if region.id not in done]
     left = dict(enumerate(block.get("left_mm3") or ()))
     counts: dict[str, Any] = {
@@ -293,8 +303,10 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     }
     progress = []
     for review in all_reviews:
-        now, when = review.state.progress(), "" if case.get("anonymous") else review.when
-        progress.append(ReviewProgress(review.reviewer, now.decided, now.regions, when, now.unseen))
+        given, when = list(review.verdicts(regions).values()), "" if case.get("anonymous") else review.when
+        not_seen, is_done = given.count(Verdict.NOT_LOOKED_AT), 0 < len(names) == len(review.finished(names))
+        decided = len(given) - not_seen
+        progress.append(ReviewProgress(review.reviewer, decided, len(regions), when, not_seen, is_done))
     return WorklistEntry(
         name=str(case["name"]),
         folder=folder,
@@ -305,5 +317,6 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         reviews=tuple(progress),
         notes=(*found.notes, *lost_maps(folder, case).values()),
         metrics=metrics_of_case(case),
+        asked=tuple(names),
         **(counts if case.get("regions") is not None else {}),
     )

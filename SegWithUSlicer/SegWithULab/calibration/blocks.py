@@ -96,11 +96,10 @@ def fit_per_structure(
         other: cases of cross-validation models, which predicted Dice is fitted on too; intervals are of `cases` alone.
     """
     intervals: dict[int, VolumeInterval] = {}
+    names = [str(number) for number in range(len(cases))] if patients is None else patients
     for index, label in enumerate(labels[1:], 1):
-        volumes = summed_volumes(cases, [index])
-        if np.isnan(volumes.true).any():  # the references have no label for it alone
-            continue
-        interval = fit_volume_interval(volumes, patients=patients)
+        volumes, its = summed_volumes(cases, [index]).known(names)
+        interval = fit_volume_interval(volumes, its) if its else None  # else no reference has a label for it alone
         intervals |= {label.value: interval} if interval is not None else {}
     return CaseLevelCalibration(intervals, dice_fit(cases, labels, patients, other).lines)
 

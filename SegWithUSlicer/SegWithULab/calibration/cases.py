@@ -73,7 +73,9 @@ class CalibrationCase:
     def clean(self) -> np.ndarray:
         """Where an error can be seen, boolean (z, y, x): drawn class and runner-up are known, by labels of their own.
 
-        It follows from the prediction alone; choosing voxels by the truth would bias what is counted.
+        Of a review one of the two suffices: its reader knows where a finished structure is, and where it is not; those
+        that are not finished are `judged_as` one. It follows from the prediction alone; choosing voxels by the truth
+        would bias what is counted.
         """
         drawn, other = self.prediction.classes, self.prediction.runner_up
         found = self.known[drawn] & self.known[other]
@@ -148,14 +150,14 @@ def labelled_classes(cases: Sequence[Case], bundle: Bundle) -> np.ndarray:
     """Find the classes that the references have a label for, boolean (classes,), whether they use it or not.
 
     Without names of labels all have one. The background is known only where all structures are: what lacks a label may
-    be one of those that have none.
+    be one of those that have none. Reviews tell every class from those that are finished.
 
     Raises:
         InputError: as `read_assessed`.
     """
     found = np.zeros(len(bundle.labels), bool)
     for case in cases:
-        judged_as = read_assessed(case, bundle).judged_as if case.labels else None
+        judged_as = read_assessed(case, bundle).judged_as if case.labels and not case.is_review else None
         found |= True if judged_as is None else judged_as > 0
     found[0] = found[1:].all()
     return found

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from SegWithUCore.case.case_file import read_case as read_case_file
 from SegWithUCore.case.case_folders import case_folders, holds_cases
 from SegWithUCore.case.case_image import case_image
-from SegWithUCore.case.segmentation_file import read_reviewed
 from SegWithUCore.export.anonymous import write_volume
+from SegWithUCore.export.nnunet import drawn_labels
 from SegWithUCore.inference.placed_case import LEAST_OVERLAP, all_sides
 from SegWithUCore.inference.placement import Template, place
 from SegWithUCore.io.grid import VoxelGrid
@@ -19,7 +19,7 @@ from SegWithUCore.io.roi import VoxelBox, voxel_box
 from SegWithUCore.io.volume import image_on_grid
 from SegWithUCore.models.bundle import TEMPLATE_FILE, WHOLE, Bundle
 from SegWithUCore.models.proposal import needs_placing
-from SegWithUCore.review.reviews import corrected_segmentation
+from SegWithUCore.review.reviews import lesson_of
 from SegWithUCore.util.errors import InputError, UsageError
 
 from ..training.case_reading import Case, read_case, read_images, read_named
@@ -34,8 +34,8 @@ def added_cases(source: str, bundle: Bundle, work: Path, labels: Mapping[str, st
         labels: what those of the references stand for, as in `Case`; reviewed cases have the model's.
 
     Raises:
-        InputError, UsageError: as `find_cases`; no case was corrected in a finished review; a case is of a model with
-            other structures; the boxes are not found in a head.
+        InputError, UsageError: as `find_cases`; no case has a finished structure; a case is of a model with other
+            structures; the boxes are not found in a head.
     """
     place = Path(source)
     if not (place.is_dir() and holds_cases(place)):
@@ -46,18 +46,19 @@ def added_cases(source: str, bundle: Bundle, work: Path, labels: Mapping[str, st
                          "contradicting-options")  # fmt: skip
     found = [part for folder in case_folders([place]) for part in _reviewed(folder, bundle, work)]
     if not found:
-        raise UsageError(f"{place} holds no case that was corrected and reviewed: give others.", "no-corrected-case")
+        wanted = "accept or correct structures of some, each as a whole"
+        raise UsageError(f"{place} holds no case with a finished structure: {wanted}.", "no-corrected-case")
     return found
 
 
 def _reviewed(folder: Path, bundle: Bundle, work: Path) -> list[Case]:
-    """Cut a reviewed case to the boxes that were segmented; nothing if it was not corrected."""
+    """Cut a reviewed case to the boxes that hold finished structures, which alone have a label."""
     case = read_case_file(folder)
-    path = corrected_segmentation(folder, case)
-    if path is None:
+    lesson = lesson_of(folder, case)
+    if lesson is None:
         return []
     images = [case_image(folder, case, channel=number) for number in range(len(case["input"]["channels"]))]
-    labels, _ = read_reviewed(path, VoxelGrid.of(images[0]), case)
+    labels = drawn_labels(folder, case, lesson.version, [])
     values = {str(entry["name"]): int(entry["value"]) for entry in case["structures"]}
     placed = (case.get("placement") or {}).get("boxes")
     patient = str(case["input"]["channels"][0]["voxels_sha256"])  # two cases of one image are of one patient
@@ -68,10 +69,13 @@ def _reviewed(folder: Path, bundle: Bundle, work: Path) -> list[Case]:
         if not names.keys() <= values.keys():
             lacking = ", ".join(sorted(names.keys() - values.keys()))
             raise InputError(f"{folder} has no {lacking}, as '{bundle.name}' has: give cases of it.", "other-model")
-        own = {values[name]: value for name, value in names.items()}
+        own = {values[name]: value for name, value in names.items() if name in lesson.structures}
         voxels = VoxelBox(tuple(box["index_ijk"]), tuple(box["size_ijk"]))
-        name = f"{folder.name}_{side.strip() or 'whole'}"
-        parts.append(_written(work, name, images, labels, voxels, own, patient))
+        if own:
+            name = f"{folder.name}_{side.strip() or 'whole'}"
+            part = _written(work, name, images, labels, voxels, own, patient)
+            known = {str(label.value): label.name for label in bundle.labels if label.value in own.values()}
+            parts.append(replace(part, labels=known if len(own) < len(names) else {}, is_review=True))
     return parts
 
 

@@ -73,7 +73,7 @@ def fit(
         summaries.append(summary_of(case, table, scale, labels))
         needed += case.bytes
         if not case.alone.all():
-            why = "structures have no label of their own in the references"
+            why = "structures have no label of their own in the references, or are not finished"
         elif case.prediction.sums is not None:
             why = "the images are finer than the grid that it works on"
         elif needed * max(1, LEAST_PATIENTS / len(summaries)) > MOST_BYTES:  # so many cases find no room: keep none

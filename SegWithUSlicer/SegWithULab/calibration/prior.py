@@ -90,9 +90,17 @@ def lines_of(cases: Sequence[CaseSummary], labels: Sequence[Label]) -> FittedLin
     """Fit lines by structure on summed up cases; None for too few patients."""
     if not cases:
         return None
-    first = cases[0]  # what is known is the same for all: of the references together
     patients = [case.patient for case in cases]
-    return fit_structure_lines([case.drawn for case in cases], patients, labels, first.known, first.together)
+    return fit_structure_lines([case.drawn for case in cases], patients, labels, cases[0].known, _together(cases))
+
+
+def _together(cases: Sequence[CaseSummary]) -> tuple[int, ...]:
+    """Return `StructureLines.together` of all cases: a class that a review of one of them finished stands alone.
+
+    What is known is the same for all else: of the references together.
+    """
+    found = [case.together for case in cases]
+    return tuple(np.max(found, 0).tolist()) if all(found) else ()
 
 
 def refit(
@@ -163,8 +171,11 @@ def _about_lines(
         return f"Error probability: {KEPT}; the labels tell no drawn structure from its neighbours: label these, too."
     if lines is None:
         return f"Error probability: {KEPT}; the patients ({patients}) have no errors to fit."
-    unknown = [name for name, its in structure_classes(labels).items() if not set(its) & set(cases[0].known)]
-    left = f"; not calibrated here, for want of labels: {', '.join(unknown)}" if unknown else ""
+    together = _together(cases)
+    known = {index for index in cases[0].known if not together or together[index]}
+    unknown = [name for name, its in structure_classes(labels).items() if not known.intersection(its)]
+    why = "but next to finished structures" if 0 in cases[0].known else "for want of labels"
+    left = f"; not calibrated here, {why}: {', '.join(unknown)}" if unknown else ""
     measured = f"{lines.better} of {patients} patients, each judged by the others, have a smaller log loss"
     factor = (
         f"; all together {lines.factor}, so many times as many voxels are wrong as expected" if lines.factor else ""
@@ -242,14 +253,15 @@ def _case_level(
     """Intervals and predicted Dice: those of the new cases where these are enough; of a few, moved intervals."""
     patients, numbers = [case.patient for case in cases], [case.numbers for case in cases]
     every = named_volumes(numbers, labels, totals)
-    volumes = {name: each for name, each in every.items() if not np.isnan(each.true).any()}
+    volumes = {name: each for name, each in every.items() if np.isfinite(each.true).any()}
     volumes |= {name: volumes[total.name] for total in totals for name in own.totals
                 if name not in volumes and total.name in volumes and without_side(name) == total.name}  # fmt: skip
     few = len(set(patients)) < LEAST_INTERVAL_PATIENTS
 
     def refitted(name: str, interval: VolumeInterval) -> VolumeInterval:
-        found = _moved(interval, volumes[name], patients) if few else fit_volume_interval(volumes[name], patients)
-        return found or interval
+        known, its = volumes[name].known(patients)  # each review knows structures of its own
+        are_few = len(set(its)) < LEAST_INTERVAL_PATIENTS
+        return (_moved(interval, known, its) if are_few else fit_volume_interval(known, its)) or interval
 
     def widened(name: str, interval: AsymmetryInterval) -> AsymmetryInterval:
         one, other = (volumes[side] for side in side_pairs(volumes)[name])
@@ -267,7 +279,7 @@ def _case_level(
         {name: widened(name, each) if name in side_pairs(volumes) else each for name, each in own.asymmetries.items()},
     )
     why = "".join(
-        _held_too_rarely(own.intervals[value], volumes[name], patients, name)
+        _held_too_rarely(own.intervals[value], *volumes[name].known(patients), name)
         for value, name in known.items()
         if value in own.intervals
     )
@@ -335,7 +347,7 @@ def _flags(
     """
     if len(cases) < LEAST_CASES:
         return own, f"Limits of flags: {KEPT}; {_too_few(len(cases), 'cases', LEAST_CASES)}."
-    if len(cases[0].known) < len(labels) or cases[0].together:
+    if len(cases[0].known) < len(labels) or any(case.together for case in cases):
         return own, f"Limits of flags: {KEPT}; they need a label of its own for each structure."
     numbers_of = [case.numbers for case in cases]
     limit = fit_flag_limit(

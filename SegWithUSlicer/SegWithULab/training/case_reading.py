@@ -52,6 +52,8 @@ class Case:
         labels: structures of the model by the label of the reference that stands for them (`MaskFile.names`); empty
             where labels have the model's values.
         is_synthesised: its image was made from the reference (`segwithu synthesise`).
+        is_review: a reader drew `labels` completely, over what the model had drawn: so much is known where the model
+            draws one of them, or one is the most probable other structure.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Case:
     patient: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     is_synthesised: bool = False
+    is_review: bool = False
 
     @property
     def group(self) -> str:

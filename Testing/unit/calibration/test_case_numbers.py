@@ -267,6 +267,24 @@ def test_what_a_reference_cannot_tell_is_neither_right_nor_wrong() -> None:
     assert structure_quality([case_numbers(prediction, kept.truth, 1.0, kept.alone)], labels).keys() == {"1", "2"}
 
 
+def test_a_review_tells_a_finished_structure_from_all_others_and_no_more() -> None:
+    """Classes 1 and 3 are finished: a voxel of each drawn class with each runner-up and each class the reader has."""
+    drawn, other, reader = np.meshgrid(range(5), range(5), range(5), indexing="ij")
+    finished = np.array([0, 1, 0, 3, 0])
+    read = AssessedCase([], finished[reader], finished)
+    maps = HeadMaps(drawn.astype(np.uint8), other.astype(np.uint8), *[np.zeros(drawn.shape, np.float32)] * 4)
+    prediction = Prediction(**vars(maps), logits=np.zeros((5, *drawn.shape), np.float32), voxel_mm3=2.0)
+    case = CalibrationCase(prediction, read.truth_for(drawn), "p", None, read.judged_as)
+    for voxel in np.argwhere((drawn != other) | case.clean):
+        first, second, true = voxel.tolist()
+        assert case.clean[first, second, true] == (first != second and bool({1, 3} & {first, second}))
+        vouched = {1, 3} & {first, true}
+        assert case.wrong[first, second, true] == (bool(vouched) and first != true)
+    numbers = case_numbers(prediction, case.truth, 1.0, case.alone)
+    assert np.isfinite(numbers.true).tolist() == [False, True, False, True, False]
+    assert numbers.true[[1, 3]].tolist() == [25, 25], "the reader's voxels, whatever the model drew"
+
+
 @pytest.mark.parametrize("drawn_in", [2, 3])
 def test_a_structure_that_every_case_draws_and_no_reference_has_is_refused(drawn_in: int) -> None:
     """One label for the whole hippocampus: its larger part agrees with the model well enough."""

@@ -159,6 +159,39 @@ def test_structures_without_a_label_keep_what_the_model_has(own: dict[str, Any])
     assert not few.is_changed
 
 
+def test_each_structure_learns_from_the_reviews_that_finished_it(own: dict[str, Any]) -> None:
+    """Organ and vessel have the same volumes; all reviews finished the organ, only some the vessel."""
+    labels = (*LABELS, Label(2, "vessel", (9, 9, 9)))
+    own = {**own, "volume_interval": dict.fromkeys(("1", "2"), own["volume_interval"]["1"])}
+
+    def taught(number: int, without_vessel: int) -> Calibration:
+        given = []
+        for place, case in enumerate(cases(number, volume=1.3)):
+            its, sums = case.numbers, case.numbers.sums
+            both = [0, 1, 1]
+            sums = ProbabilitySums(sums.expected[both], sums.inside[both], sums.ambiguous[both])
+            is_known = place >= without_vessel
+            true, dice = (np.where([True, True, is_known], each[both], np.nan) for each in (its.true, its.dice))
+            numbers = replace(its, sums=sums, predicted=its.predicted[both], true=true, dice=dice)
+            together = () if is_known else (0, 1, 0)
+            given.append(replace(case, numbers=numbers, known=(0, 1, 2), together=together))
+        return prior.refit(own, labels, given, prior.lines_of(given, labels))
+
+    def intervals(found: Calibration) -> list[VolumeInterval]:
+        return [VolumeInterval(**found.block["volume_interval"][key]) for key in ("1", "2")]
+
+    organ, vessel = intervals(taught(12, without_vessel=0))
+    assert organ == vessel and organ.cases == 12
+    organ, vessel = intervals(taught(12, without_vessel=8))
+    assert (organ.cases, vessel.cases) == (12, 4) and vessel.factor == pytest.approx(1.3, abs=0.1)
+    organ, vessel = intervals(taught(12, without_vessel=10))
+    assert organ.cases == 12 and vessel == VolumeInterval(**own["volume_interval"]["2"]), "two are too few"
+    found = taught(4, without_vessel=4)
+    lines = prior.lines_of([replace(case, together=(0, 1, 0)) for case in cases(4, offset=0.9)], labels)
+    assert lines is not None and lines.lines.together == (0, 1, 0), "vessel and background are not told apart"
+    assert "next to finished structures: background, vessel" in said(found, "Error probability")
+
+
 def test_two_cases_of_a_patient_are_no_two_patients(own: dict[str, Any]) -> None:
     twice = [replace(case, patient=f"patient {number // 2}") for number, case in enumerate(cases(12, volume=1.3))]
     assert "from 9 patients on fitted anew; the model's own held 0 of 12" in said(refit(own, twice), "Volume intervals")

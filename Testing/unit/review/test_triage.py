@@ -150,5 +150,29 @@ def test_the_share_of_the_whole_case_is_limited_too() -> None:
     assert flag.message.startswith("30 % of the segmented volume (30 mm3, missed tissue included)")
 
 
+def test_a_case_is_about_the_structures_asked_for() -> None:
+    vein = {"value": 2, "name": "vein", "volume_mm3": 50.0, "expected_wrong_mm3": 45.0, "dice_estimate": 0.3}
+    vein |= {"predicted_dice": 0.3, "predicted_dice_informative": True, "soft_dice": 0.2}
+    both = case(wrong=10.0, missed=400.0)
+    both["structures"] += [vein]
+    both["ood"] = {"warnings": [{"severity": "refused", "message": "lacks", "kind": EMPTY_KIND, "structure": 2}]}
+    rules, asked = FlagRules(wrong_share=0.05, soft_dice=0.5), {**both, "asked": ["atrium"]}
+    assert {flag.structure for flag in case_flags(both, rules)} == {None, "atrium", "vein"}
+    (flag,) = case_flags(asked, rules)
+    assert flag.structure == "atrium", "the limit of the whole case is about all structures"
+    found = {"wrong_share": pytest.approx(0.1), "wrong_mm3": 10.0, "predicted_dice": 0.82, "mean_dice": 0.82}
+    assert metrics_of_case(asked) == found, "whose the missed tissue is nobody knows"
+    assert (status(both).level, status(asked).level) == (Level.DO_NOT_USE, Level.NO_SIGN)
+    asked["model"] = {"flags": {"bad_cases": 10, "bad_dice": 0.8, "rules": {"soft_dice": {
+        "limit": 0.1, "useful": True, "missed": 1, "bound": 0.2}}}}  # fmt: skip
+    assert "10 bad" not in status(asked).reason and "10 bad" in status({**case(), "model": asked["model"]}).reason
+    asked["structures"][1]["expected_wrong_mm3"] = 60.0
+    assert [flag.structure for flag in case_flags(asked, FlagRules())] == [None, "atrium"]
+    entry = entry_of(Path("a"), {**both, "asked": ["vein"]}, CaseReviews((), (), ()), ())
+    assert (entry.worst_structure, entry.asked, entry.metrics["wrong_mm3"]) == ("vein", ("vein",), 45.0)
+    sure, worse = {**both, "name": "sure", "asked": ["atrium"]}, {**both, "name": "worse", "asked": ["vein"]}
+    assert order("share", sure, worse) == ["worse", "sure", "broken"]
+
+
 def test_a_prediction_that_is_not_informative_ranks_nothing() -> None:
     assert metrics_of_case(case(informative=False))["predicted_dice"] is None

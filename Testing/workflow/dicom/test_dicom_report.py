@@ -10,13 +10,13 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_readers import frames
-from exchanged_cases import changed_case, copied, edited, judged, limited
+from exchanged_cases import changed_case, copied, edited, judged, limited, review
 from segwithu_command import Command, refused
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.inference.placed_case import LATERALITY
-from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.log_format import StructureJudged, Verdict
 
 ANNA, BOB = "Łucja Wójcik", "Bob Other"
 
@@ -76,7 +76,7 @@ def test_dcmqi_reads_the_figures_of_each_structure_in_mm3(case: Path, exported: 
         assert ends == pytest.approx(entry["expected_interval_mm3"], abs=1e-3)
         flags = [said["conceptValue"] for said in group["qualitativeEvaluations"]]
         assert flags[0]["CodeValue"] == "WRONG_SHARE"
-    assert (found["CompletionFlag"], found["VerificationFlag"]) == ("COMPLETE", "UNVERIFIED")
+    assert (found["CompletionFlag"], found["VerificationFlag"]) == ("PARTIAL", "UNVERIFIED"), "nobody has reviewed it"
 
 
 def test_totals_and_asymmetries_are_groups_of_their_own_and_parts_of_a_side_differ(case: Path, exported: Any) -> None:
@@ -156,7 +156,7 @@ def test_one_reviewer_s_verdicts_lie_on_the_regions(case: Path, exported: Any) -
     ("last", "flags"),
     [
         (Verdict.ACCEPTED, ("COMPLETE", "VERIFIED")),
-        (Verdict.REJECTED, ("COMPLETE", "UNVERIFIED")),
+        (Verdict.REJECTED, ("PARTIAL", "UNVERIFIED")),
         (Verdict.NOT_LOOKED_AT, ("PARTIAL", "UNVERIFIED")),
     ],
 )
@@ -168,6 +168,24 @@ def test_only_what_was_seen_whole_is_verified(case: Path, exported: Any, last: V
     if last is Verdict.ACCEPTED:
         (observer,) = report.VerifyingObserverSequence
         assert str(observer.VerifyingObserverName) == f"{ANNA}^"
+
+
+def test_a_report_is_complete_when_the_structures_asked_for_are_finished(case: Path, exported: Any) -> None:
+    changed_case(case, lambda content: content.update(asked=["posterior hippocampus"]))
+    judged(case, ANNA, {1: Verdict.REJECTED})
+
+    def flags() -> tuple[str, str]:
+        report = pydicom.dcmread(exported("--reviewer", ANNA) / "report.dcm")
+        if report.VerificationFlag == "VERIFIED":
+            assert str(report.VerifyingObserverSequence[0].VerifyingObserverName) == f"{ANNA}^"
+        return report.CompletionFlag, report.VerificationFlag
+
+    review(case, ANNA, StructureJudged("anterior hippocampus", Verdict.ACCEPTED))
+    assert flags() == ("PARTIAL", "UNVERIFIED"), "nobody asked for it"
+    review(case, ANNA, StructureJudged("posterior hippocampus", Verdict.SECOND_READER))
+    assert flags() == ("PARTIAL", "UNVERIFIED")
+    review(case, ANNA, StructureJudged("posterior hippocampus", Verdict.ACCEPTED))
+    assert flags() == ("COMPLETE", "VERIFIED")
 
 
 def test_verdicts_are_not_told_unasked_and_an_unknown_reviewer_is_refused(

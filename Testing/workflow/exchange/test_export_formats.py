@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from exchanged_cases import CASES, changed_case, copied, edited, judged
+from exchanged_cases import CASES, changed_case, copied, edited, judged, review
 from segwithu_command import Command, entries, refused
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions
-from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.log_format import StructureJudged, Verdict
 
 
 @pytest.fixture
@@ -105,6 +105,32 @@ def test_a_region_in_doubt_keeps_a_case_from_training(
     finish(cases / CASES[0], "Anna", last)
     outcome = segwithu("export", cases / CASES[0], "--nnunet", "--output", tmp_path / "Dataset101_H")
     refused(outcome, "unfinished-review", "1 cases")
+
+
+def test_nnunet_ignores_what_may_be_of_a_structure_that_nobody_finished(
+    cases: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    done, other = sorted(cases.iterdir())
+    review(done, "Anna", StructureJudged("anterior hippocampus", Verdict.ACCEPTED))
+    version = edited(done, "Anna")
+    for name in ("anterior hippocampus", "posterior hippocampus"):
+        review(other, "Anna", StructureJudged(name, Verdict.ACCEPTED))
+    assert segwithu("export", cases, "--nnunet", "--output", tmp_path / "Dataset101_H").code == 0
+    labels = tmp_path / "Dataset101_H" / "labelsTr"
+    content = json.loads((labels.parent / "dataset.json").read_text(encoding="utf-8"))
+    assert content["labels"] == {"background": 0, "anterior hippocampus": 1, "posterior hippocampus": 2, "ignore": 3}
+    drawn, may_be = values(version), [values(done / f"{name}.nii.gz") for name in ("segmentation", "runner_up")]
+    for label, vouched, *others in zip(values(labels / f"{done.name}.nii.gz").flat, drawn.flat,
+                                       *(each.flat for each in may_be), strict=True):  # fmt: skip
+        assert label == (1 if vouched == 1 else 3 if 2 in (vouched, *others) else 0)
+    np.testing.assert_array_equal(values(labels / f"{other.name}.nii.gz"), values(other / "segmentation.nii.gz"))
+    for case in (done, other):
+        changed_case(case, lambda content: content.update(asked=["anterior hippocampus"]))
+    assert segwithu("export", cases, "--nnunet", "--output", tmp_path / "Dataset102_H").code == 0
+    content = json.loads((tmp_path / "Dataset102_H" / "dataset.json").read_text(encoding="utf-8"))
+    assert content["labels"] == {"background": 0, "anterior hippocampus": 1}, "all that was asked for is known"
+    found = values(tmp_path / "Dataset102_H" / "labelsTr" / f"{done.name}.nii.gz")
+    np.testing.assert_array_equal(found, drawn == 1)
 
 
 def test_a_training_case_is_cut_to_what_was_segmented(cases: Path, tmp_path: Path, segwithu: Command) -> None:

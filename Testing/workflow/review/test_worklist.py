@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from counting import counted
-from exchanged_cases import CASES, changed_case, changed_regions, copied, judged, limited, rest_accepted
+from exchanged_cases import CASES, changed_case, changed_regions, copied, judged, limited, rest_accepted, review
 from segwithu_command import Command, refused
 
 from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.region_files import read_regions
-from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.log_format import StructureJudged, Verdict
 from SegWithUCore.review.status import Level
 from SegWithUCore.review.worklist import (
     SECONDS_PER_REGION,
@@ -64,6 +64,40 @@ def test_what_somebody_accepted_or_corrected_is_not_waited_for(cases: Path) -> N
     assert (entry.name, entry.open_regions, entry.benefit) == (first.name, 0, 0.0)
     told = [review.text for review in entry.reviews]
     assert told[1].startswith(f"Ben: 1 of {len(ranks)} regions, 2026-01-01T")
+
+
+def test_the_structures_asked_for_are_waited_for_until_somebody_has_finished_them(cases: Path, tmp_path: Path) -> None:
+    folder = cases / CASES[0]
+    regions = {
+        name: [each for each in read_regions(folder) if each.structure == name]
+        for name in ("anterior hippocampus", "posterior hippocampus")
+    }
+    assert all(regions.values())
+
+    def listed() -> tuple[int | None, float | None, bool]:
+        (entry,) = make_worklist([folder]).entries
+        return entry.open_regions, entry.open_wrong_mm3, entry.is_open_for("Ana")
+
+    def wrong(*names: str) -> float:
+        return pytest.approx(sum(each.expected_wrong_mm3 for name in names for each in regions[name]))  # type: ignore[return-value]
+
+    assert listed() == (sum(map(len, regions.values())), wrong(*regions), True)
+    changed_case(folder, lambda case: case.update(asked=["posterior hippocampus"]))
+    assert listed() == (len(regions["posterior hippocampus"]), wrong("posterior hippocampus"), True)
+    judged(folder, "Ana", {each.rank: Verdict.REJECTED for each in regions["anterior hippocampus"]})
+    assert listed() == (len(regions["posterior hippocampus"]), wrong("posterior hippocampus"), True), (
+        "others are not what is waited for"
+    )
+    (entry,) = make_worklist([folder]).entries
+    assert not [flag for flag in entry.flags if flag.structure == "anterior hippocampus"]
+    review(folder, "Ana", StructureJudged("posterior hippocampus", Verdict.ACCEPTED))
+    assert listed() == (0, 0, False)
+    write_worklist(make_worklist([folder]), tmp_path / "out")
+    ((row, _),) = read_worklist(tmp_path / "out" / "worklist.json")
+    assert (row["asked"], row["minutes"], row["reviews"][0]["is_done"]) == (["posterior hippocampus"], 0, True)
+    with (tmp_path / "out" / "worklist.csv").open(encoding="utf-8") as file:
+        (cells,) = csv.DictReader(file)
+    assert (cells["asked"], cells["regions"]) == ("posterior hippocampus", str(len(regions["posterior hippocampus"])))
 
 
 def test_what_was_taken_without_a_look_is_not_waited_for_and_counted_apart(cases: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from exchanged_cases import changed_case, copied, edited, judged, rest_accepted
+from exchanged_cases import changed_case, copied, edited, judged, rest_accepted, review
 from segwithu_command import MODEL
 from web_client import WebClient, served
 
@@ -13,10 +13,11 @@ from SegWithUCore.case.case_file import read_case as read_case_file
 from SegWithUCore.inference.placement import Placed
 from SegWithUCore.io.roi import RegionOfInterest
 from SegWithUCore.models.bundle import read_bundle
-from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.log_format import Edited, StructureJudged, Verdict
 from SegWithUCore.review.reviews import corrected_cases_text
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.calibration import corrected
+from SegWithULab.calibration.cases import labelled_classes
 from SegWithULab.calibration.corrected import added_cases
 from SegWithULab.training.case_reading import read_assessed, read_case
 
@@ -40,7 +41,7 @@ def test_only_corrections_of_finished_reviews_are_references(segmented_cases: Pa
     (found,) = added_cases(str(cases), read_bundle(MODEL), work)
     assert found.patient == read_case_file(done)["input"]["channels"][0]["voxels_sha256"]
     hint = corrected_cases_text(plain, "hippocampus")
-    assert hint.startswith("1 corrected case") and f"--add {cases}" in hint
+    assert hint.startswith("1 case ") and f"--add {cases}" in hint
     assert corrected_cases_text(plain, "liver") == ""
     wanted = sitk.GetArrayFromImage(sitk.ReadImage(str(reviewed)))
     assert np.array_equal(sitk.GetArrayFromImage(read_case(found).reference), wanted)
@@ -52,6 +53,39 @@ def test_only_corrections_of_finished_reviews_are_references(segmented_cases: Pa
     with pytest.raises(InputError) as twice:
         added_cases(str(done), read_bundle(MODEL), work)
     assert twice.value.code == "two-references"
+
+
+@pytest.mark.parametrize("is_edited", [True, False])
+def test_a_finished_structure_teaches_whatever_regions_say(
+    is_edited: bool, segmented_cases: Path, tmp_path: Path
+) -> None:
+    cases, work, model = folder("cases", tmp_path), folder("work", tmp_path), read_bundle(MODEL)
+    case, plain = (copied(segmented_cases / f"hippocampus_{number}", cases) for number in ("075", "319"))
+    judged(case, "Ana", {1: Verdict.REJECTED})
+    given = [
+        StructureJudged("anterior hippocampus", Verdict.REJECTED),
+        StructureJudged("posterior hippocampus", Verdict.ACCEPTED),
+    ]
+    review(case, "Ana", *given, *([Edited(1, "posterior hippocampus", 8, 0, 8.0)] if is_edited else []))
+    review(plain, "Ana", StructureJudged("posterior hippocampus", Verdict.SECOND_READER))
+    if is_edited:
+        with pytest.raises(InputError) as lost:
+            added_cases(str(cases), model, folder("lost", tmp_path))
+        assert lost.value.code == "missing-file" and "segmentation_reviewed.Ana" in str(lost.value)
+    version = edited(case, "Ana") if is_edited else case / "segmentation.nii.gz"
+    (found,) = added_cases(str(cases), model, work)
+    assert corrected_cases_text(plain, "hippocampus").startswith("1 case ")
+    read, values = read_assessed(found, model), sitk.GetArrayFromImage(sitk.ReadImage(str(version)))
+    assert np.array_equal(read.truth, np.where(values == 2, 2, 0)) and (values == 1).any()
+    assert read.judged_as is not None and read.judged_as.tolist() == [0, 0, 2]
+    assert labelled_classes([found], model).all(), "each class is told from the finished one"
+    review(case, "Ana", StructureJudged("anterior hippocampus", Verdict.ACCEPTED))
+    (whole,) = added_cases(str(cases), model, folder("again", tmp_path))
+    assert np.array_equal(read_assessed(whole, model).truth, values) and not whole.labels
+    review(case, "Ben", StructureJudged("anterior hippocampus", Verdict.ACCEPTED))
+    with pytest.raises(InputError) as twice:
+        added_cases(str(cases), model, folder("twice", tmp_path))
+    assert twice.value.code == "two-references" and str(case) in str(twice.value)
 
 
 def test_a_case_of_a_model_with_other_structures_is_refused(segmented_cases: Path, tmp_path: Path) -> None:
@@ -127,4 +161,4 @@ def test_a_finished_review_on_the_page_names_the_corrected_cases(segmented_cases
         review = client.open(client.case_id("hippocampus_319"), "Ana")
         assert review.judge(review.ids[0])["corrected"] == ""
         status, answer = review.say({"event": "rest"})
-        assert status == 200 and answer["corrected"].startswith("1 corrected case")
+        assert status == 200 and answer["corrected"].startswith("1 case ")
