@@ -16,7 +16,7 @@ from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.region_files import REGION_LABELS_FILE
 from ..case.segmentation_file import read_segments, reviewed_name
 from ..models.input_spec import Label
-from ..review.flags import asked_of, case_flags, rules_of_case, structures_of
+from ..review.flags import case_flags, rules_of_case, structures_of
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import finished_structures, read_reviews, seen_by
 from ..util.atomic_files import atomic_folder
@@ -150,8 +150,7 @@ def _objects(
         judged = objects.segmentation_object(source, segments, origin, title), segments
         yield REGIONS_DICOM, judged[0]
     flags = case_flags(case, rules_of_case(case), [review] if review else [], found.regions)
-    asked = {str(entry["name"]) for entry in asked_of(case)}
-    is_done = review is not None and bool(asked) and finished_structures(folder, case, review) >= asked
+    is_done = review is not None and finished_structures(folder, case, review).issuperset(review.state.asked)
     report = Report(source, origin, case, drawing, flags, found.regions, review, is_done, reviewed, judged)
     title = objects.SeriesTitle("REPORT", f"{prefix}: report", 98, review.reviewer if review else "")
     yield REPORT_DICOM, report.made(title)

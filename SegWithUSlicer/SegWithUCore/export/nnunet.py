@@ -6,7 +6,7 @@ nnU-Net's ignore label: a loss counts nowhere else than where a reader vouches f
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,16 @@ class NnunetExport(ExportWriter):
         """
         with naming_case(folder):
             case = read_case(folder)
-            target = finished_labels(folder, case, self.settings.options.get("reviewer"), self.found.notes)
-            if target is None:
+            finished = finished_labels(folder, case, self.settings.options.get("reviewer"), self.found.notes)
+            if finished is None:
                 self._waiting[name] = folder
             else:
-                self._write(name, folder, case, target)
+                self._write(name, folder, case, *finished)
 
-    def _write(self, name: str, folder: Path, case: Mapping[str, Any], target: np.ndarray) -> None:
-        labels, channels, grid = ["background", *_asked(case)], case["input"]["channels"], case_grid(folder, case)
+    def _write(
+        self, name: str, folder: Path, case: Mapping[str, Any], target: np.ndarray, asked: Sequence[str]
+    ) -> None:
+        labels, channels, grid = ["background", *asked], case["input"]["channels"], case_grid(folder, case)
         names = {str(number): channel["name"] for number, channel in enumerate(channels)}
         own = {"channel_names": names, "labels": {label: number for number, label in enumerate(labels)}}
         if self._shared not in ({}, own):
@@ -103,13 +105,12 @@ class NnunetExport(ExportWriter):
                 write_worklist(make_worklist(list(waiting.values())), self.work)
 
 
-def _asked(case: Mapping[str, Any]) -> dict[str, int]:
-    """Return the value of each structure asked for, in the order in which nnU-Net numbers them, from 1."""
-    return dict(sorted(((str(each["name"]), int(each["value"])) for each in asked_of(case)), key=lambda pair: pair[1]))
+def finished_labels(
+    folder: Path, case: Mapping[str, Any], reviewer: str | None, notes: list[str]
+) -> tuple[np.ndarray, list[str]] | None:
+    """Return nnU-Net's labels (z, y, x) of what a review has finished, and the names of the structures asked for.
 
-
-def finished_labels(folder: Path, case: Mapping[str, Any], reviewer: str | None, notes: list[str]) -> np.ndarray | None:
-    """Return nnU-Net's labels (z, y, x) of what a review has finished: uint8, ignored voxels above all structures.
+    Labels are uint8, from 1 in the order of the names; voxels to be ignored lie above.
 
     Args:
         reviewer: whose review; None for the only one.
@@ -122,16 +123,20 @@ def finished_labels(folder: Path, case: Mapping[str, Any], reviewer: str | None,
         InputError: there are several reviews and none is named; the version is missing though something was corrected,
             or is not of this case.
     """
-    found, asked = read_reviews(folder, case), _asked(case)
+    found = read_reviews(folder, case)
     reviews = found.reviews if reviewer is None else seen_by(reviewer, found).reviews
     if len(reviews) > 1:
         raise InputError(f"{folder} has {len(reviews)} reviews: name one with --reviewer.", "no-such-review")
-    names = frozenset[str]()
-    for review in reviews:
-        names = finished_structures(folder, case, review) & asked.keys()
-    if not names:
+    if not reviews:
         return None
     (review,) = reviews
+    entries = asked_of({**case, "asked": review.state.asked})
+    asked = {
+        str(entry["name"]): int(entry["value"]) for entry in sorted(entries, key=lambda entry: int(entry["value"]))
+    }
+    names = finished_structures(folder, case, review) & asked.keys()
+    if not names:
+        return None
     drawn = drawn_labels(folder, case, review.version(folder), notes)
     target, others = np.zeros(drawn.shape, np.uint8), [value for name, value in asked.items() if name not in names]
     for number, (name, value) in enumerate(asked.items(), 1):
@@ -140,7 +145,7 @@ def finished_labels(folder: Path, case: Mapping[str, Any], reviewer: str | None,
         own = (case_volume(folder, case, name, labels=True) for name in (SEGMENTATION_FILE, RUNNER_UP_FILE))
         for values in (drawn, *map(sitk.GetArrayViewFromImage, own)):
             target[np.isin(values, others) & (target == 0)] = len(asked) + 1
-    return target
+    return target, list(asked)
 
 
 def drawn_labels(folder: Path, case: Mapping[str, Any], version: Path | None, notes: list[str]) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from ..case.case_file import asked_structures
 from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
 from ..regions.region import Region
 from .reviews import Review
@@ -105,7 +106,7 @@ def case_flags(
 
     Args:
         case: the content of its `case.json`.
-        reviews, regions: of `reviews.read_reviews`.
+        reviews, regions: of `reviews.read_reviews`, so regions about the structures asked for.
 
     Raises:
         LookupError, TypeError, ValueError: the case is damaged, which `naming_case` reports.
@@ -116,9 +117,7 @@ def case_flags(
     found = [*_of_warnings(case), *_of_share(None, whole["wrong_share"], whole["wrong_mm3"], of_case, asks_all(case))]
     for entry in sorted(asked_of(case), key=lambda entry: -(wrong_share(entry) or 0.0)):
         found += _of_structure(entry, rules, limit)
-    names = {str(entry["name"]) for entry in asked_of(case)}
-    found += [flag for flag in _of_reviewers(reviews, regions) if flag.structure in names]
-    return sorted(found, key=lambda flag: order.index(flag.rule))
+    return sorted([*found, *_of_reviewers(reviews, regions)], key=lambda flag: order.index(flag.rule))
 
 
 def _of_warnings(case: Mapping[str, Any]) -> Iterator[Flag]:
@@ -139,8 +138,8 @@ def structures_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def asked_of(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the entries of the structures that are to be measured; all where none were chosen."""
-    asked = case.get("asked")
-    return [entry for entry in structures_of(case) if not asked or entry["name"] in asked]
+    asked = asked_structures(case)
+    return [entry for entry in structures_of(case) if entry["name"] in asked]
 
 
 def asks_all(case: Mapping[str, Any]) -> bool:

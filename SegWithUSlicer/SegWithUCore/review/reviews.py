@@ -4,7 +4,7 @@ Cases of which a reviewer finished structures: references that the calibration o
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,6 @@ class Review:
         verdicts += [verdict for name in structures if (verdict := self.state.structure(name).verdict)]
         return bool(verdicts) and SEEN.issuperset(verdicts)
 
-    def finished(self, structures: Iterable[str]) -> frozenset[str]:
-        """Return those of the structures, by name, that were accepted or corrected as a whole, whatever regions say."""
-        judged = {name: self.state.structure(name) for name in structures}
-        return frozenset(name for name, each in judged.items() if each.explicit and each.verdict in SEEN)
-
     def version(self, folder: Path) -> Path | None:
         """Return this reviewer's version of the segmentation; None where the case's own stands.
 
@@ -88,11 +83,13 @@ class CaseReviews:
         regions: to be reviewed, by rank: those of the structures that the reviews ask for, or else the case.
         reviews: sorted by reviewer.
         notes: what could not be read or belongs to other regions, one sentence each.
+        asked: names of the structures to be measured, as the reviews ask, or else the case.
     """
 
     regions: tuple[Region, ...]
     reviews: tuple[Review, ...]
     notes: tuple[str, ...]
+    asked: tuple[str, ...] = ()
 
 
 def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None = None) -> CaseReviews:
@@ -105,7 +102,7 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
         InputError: the case has regions, and they are missing or damaged.
     """
     if case.get("regions") is None:
-        return CaseReviews((), (), ())
+        return CaseReviews((), (), (), asked_structures(case))
     regions, wanted = regions_of_case(folder, case)
     with wrong_values_named(folder, "segment the case again", problem="is damaged, in case.json"):
         asked = asked_structures(case)
@@ -127,9 +124,10 @@ def read_reviews(folder: Path, case: Mapping[str, Any], also: Elsewhere | None =
     copies = [each for each in reviews if each is not kept[each.reviewer] and each not in own]
     notes += [f"{each.path.name} is a copy of the review of '{each.reviewer}': it does not count." for each in copies]
     kept_ones = tuple(each for each in reviews if each not in copies)
-    names = {name for each in kept_ones for name in each.state.asked} or asked
+    by_all = {name for each in kept_ones for name in each.state.asked}
+    names = asked_structures({**case, "asked": by_all}) if by_all else asked
     listed = tuple(region for region in regions if region.kind is not Kind.BLIND and region.is_about(names))
-    return CaseReviews(listed, kept_ones, tuple(notes))
+    return CaseReviews(listed, kept_ones, tuple(notes), names)
 
 
 def review_of(path: Path, lines: ParsedLog, regions: Sequence[Region], wanted: str, asked: Sequence[str]) -> Review:
@@ -211,7 +209,7 @@ MOST_LOOKED_AT = 50
 
 
 def finished_structures(folder: Path, case: Mapping[str, Any], review: Review) -> frozenset[str]:
-    """Return the names of what a review has finished, as `Review.finished`.
+    """Return the names of the structures that a review has finished, as `ReviewState.finished`.
 
     Where every region of the case was accepted or corrected, and no structure is in doubt, that is all of them: so
     reviews were finished before structures were.
@@ -221,7 +219,7 @@ def finished_structures(folder: Path, case: Mapping[str, Any], review: Review) -
     """
     names = [str(entry["name"]) for entry in case["structures"] if int(entry["value"])]
     is_finished = review.is_finished(regions_of_case(folder, case)[0], names)
-    return frozenset(names) if is_finished else review.finished(names)
+    return frozenset(names) if is_finished else review.state.finished.intersection(names)
 
 
 @dataclass(frozen=True)
@@ -254,7 +252,7 @@ def lesson_of(folder: Path, case: Mapping[str, Any]) -> Lesson | None:
         is_decided = len(verdicts) == len(regions) and version_path(folder, review.path.name).is_file()
         verdicts += [verdict for name in names if (verdict := review.state.structure(name).verdict)]
         is_whole = is_decided and not any(verdict.wants_attention for verdict in verdicts)
-        if finished := frozenset(names) if is_whole else review.finished(names):
+        if finished := frozenset(names) if is_whole else review.state.finished.intersection(names):
             lessons[review.path.name] = Lesson(finished, review.version(folder))
     if len(lessons) > 1:
         found_in = f"{len(lessons)} reviews of {folder} have finished structures ({', '.join(lessons)})"

@@ -18,7 +18,7 @@ from ..util.folder_entries import lost_link
 from .flags import LARGEST, Flag, Rule, asked_of, case_flags, metrics_of_case, rules_of_case
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, seen_by, unseen_regions
 from .status import Level, Status, status_of
-from .verdicts import SEEN, Verdict
+from .verdicts import SEEN
 
 SECONDS_PER_REGION = 20.0
 # For opening a case: without it one large region would come before any case of many.
@@ -42,7 +42,7 @@ class ReviewProgress:
         decided: regions with a verdict after a look, of `regions`.
         when: time of the last line of the log, UTC; "" in anonymous cases.
         unseen: regions that were taken without a look.
-        is_done: all structures asked for are finished, whatever regions say.
+        is_done: as `ReviewState.is_done`, whatever regions say.
     """
 
     reviewer: str
@@ -280,17 +280,18 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         found: the reviews that count.
         all_reviews: those, and others of which only the progress is shown.
     """
-    flags, asked = case_flags(case, rules_of_case(case), found.reviews, found.regions), asked_of(case)
-    names = [str(entry["name"]) for entry in asked]
-    regions = [region for region in found.regions if region.structure in names]
+    case = {**case, "asked": found.asked or case.get("asked")}  # a review may ask for others than the case
+    regions, flags = found.regions, case_flags(case, rules_of_case(case), found.reviews, found.regions)
+    asked = asked_of(case)
     assessed = [entry for entry in asked if entry.get("expected_wrong_mm3") is not None]
     worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
     unseen = unseen_regions(regions, found.reviews)
     # One that somebody rejected stays open, even if another one accepted it without a look.
     done = {id_ for review in found.reviews for id_, verdict in review.verdicts(regions).items() if verdict in SEEN}
+    finished = {name for review in found.reviews for name in review.state.finished}
+    unfinished = {str(entry["name"]) for entry in asked} - finished
+    done |= {region.id for region in regions if region in unseen or not region.is_about(unfinished)}
     block = case.get("regions") or {}
-    finished = {name for review in found.reviews for name in review.finished(names)}
-    done |= {region.id for region in regions if region in unseen or region.structure in finished}
     done |= set(block.get("removed") or ())
     waiting = [region for region in regions if region.id not in done]
     left = dict(enumerate(block.get("left_mm3") or ()))
@@ -303,10 +304,9 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     }
     progress = []
     for review in all_reviews:
-        given, when = list(review.verdicts(regions).values()), "" if case.get("anonymous") else review.when
-        not_seen, is_done = given.count(Verdict.NOT_LOOKED_AT), 0 < len(names) == len(review.finished(names))
-        decided = len(given) - not_seen
-        progress.append(ReviewProgress(review.reviewer, decided, len(regions), when, not_seen, is_done))
+        now, when = review.state.progress(), "" if case.get("anonymous") else review.when
+        is_done = review.state.is_done
+        progress.append(ReviewProgress(review.reviewer, now.decided, now.regions, when, now.unseen, is_done))
     return WorklistEntry(
         name=str(case["name"]),
         folder=folder,
@@ -317,6 +317,6 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         reviews=tuple(progress),
         notes=(*found.notes, *lost_maps(folder, case).values()),
         metrics=metrics_of_case(case),
-        asked=tuple(names),
+        asked=tuple(str(entry["name"]) for entry in asked),
         **(counts if case.get("regions") is not None else {}),
     )

@@ -12,8 +12,9 @@ from counting import counted
 from exchanged_cases import CASES, changed_case, changed_regions, copied, judged, limited, rest_accepted, review
 from segwithu_command import Command, refused
 
+from SegWithUCore.case import region_files
 from SegWithUCore.case.case_folders import case_folders
-from SegWithUCore.case.region_files import read_regions
+from SegWithUCore.regions.region import Kind, Region
 from SegWithUCore.review.log_format import StructureJudged, Verdict
 from SegWithUCore.review.status import Level
 from SegWithUCore.review.worklist import (
@@ -33,6 +34,11 @@ FIRST_COLUMNS = (
     "trouble"
 )
 """Of `worklist.csv` in version 0.5; later ones follow, and the folder is last."""
+
+
+def read_regions(folder: Path) -> list[Region]:
+    """Regions to be reviewed, without the places of the blind sample."""
+    return [region for region in region_files.read_regions(folder) if region.kind is not Kind.BLIND]
 
 
 @pytest.fixture
@@ -67,55 +73,55 @@ def test_what_somebody_accepted_or_corrected_is_not_waited_for(cases: Path) -> N
 
 
 def test_the_structures_asked_for_are_waited_for_until_somebody_has_finished_them(cases: Path, tmp_path: Path) -> None:
-    folder = cases / CASES[0]
-    regions = {
-        name: [each for each in read_regions(folder) if each.structure == name]
-        for name in ("anterior hippocampus", "posterior hippocampus")
-    }
-    assert all(regions.values())
+    folder, name = cases / CASES[0], "posterior hippocampus"
+    own = [each for each in read_regions(folder) if each.is_about([name])]
+    others = [each for each in read_regions(folder) if each not in own]
+    assert own and others
 
     def listed() -> tuple[int | None, float | None, bool]:
         (entry,) = make_worklist([folder]).entries
         return entry.open_regions, entry.open_wrong_mm3, entry.is_open_for("Ana")
 
-    def wrong(*names: str) -> float:
-        return pytest.approx(sum(each.expected_wrong_mm3 for name in names for each in regions[name]))  # type: ignore[return-value]
+    def wrong(regions: list[Region]) -> float:
+        return pytest.approx(sum(each.expected_wrong_mm3 for each in regions))  # type: ignore[return-value]
 
-    assert listed() == (sum(map(len, regions.values())), wrong(*regions), True)
-    changed_case(folder, lambda case: case.update(asked=["posterior hippocampus"]))
-    assert listed() == (len(regions["posterior hippocampus"]), wrong("posterior hippocampus"), True)
-    judged(folder, "Ana", {each.rank: Verdict.REJECTED for each in regions["anterior hippocampus"]})
-    assert listed() == (len(regions["posterior hippocampus"]), wrong("posterior hippocampus"), True), (
-        "others are not what is waited for"
-    )
+    assert listed() == (len(own) + len(others), wrong([*own, *others]), True)
+    changed_case(folder, lambda case: case.update(asked=[name]))
+    assert listed() == (len(own), wrong(own), True)
+    judged(folder, "Ana", {each.rank: Verdict.REJECTED for each in others})
+    assert listed() == (len(own), wrong(own), True), "others are not what is waited for"
     (entry,) = make_worklist([folder]).entries
     assert not [flag for flag in entry.flags if flag.structure == "anterior hippocampus"]
-    review(folder, "Ana", StructureJudged("posterior hippocampus", Verdict.ACCEPTED))
+    review(folder, "Ana", StructureJudged(name, Verdict.ACCEPTED))
+    assert listed()[:2] == (0, 0)
+    judged(folder, "Ana", {each.rank: Verdict.ACCEPTED for each in region_files.read_regions(folder)
+                           if each.kind is Kind.BLIND and each.structure == name})  # fmt: skip
     assert listed() == (0, 0, False)
     write_worklist(make_worklist([folder]), tmp_path / "out")
     ((row, _),) = read_worklist(tmp_path / "out" / "worklist.json")
-    assert (row["asked"], row["minutes"], row["reviews"][0]["is_done"]) == (["posterior hippocampus"], 0, True)
+    assert (row["asked"], row["minutes"], row["reviews"][0]["is_done"]) == ([name], 0, True)
     with (tmp_path / "out" / "worklist.csv").open(encoding="utf-8") as file:
         (cells,) = csv.DictReader(file)
-    assert (cells["asked"], cells["regions"]) == ("posterior hippocampus", str(len(regions["posterior hippocampus"])))
+    assert (cells["asked"], cells["regions"]) == (name, str(len(own)))
 
 
 def test_what_was_taken_without_a_look_is_not_waited_for_and_counted_apart(cases: Path, tmp_path: Path) -> None:
     folder = make_worklist(case_folders([cases])).entries[0].folder
     assert folder is not None
     rest = rest_accepted(folder, "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED})
+    regions = [region for region in read_regions(folder) if region.id in rest.regions]  # without the blind sample
     worklist = make_worklist(case_folders([cases]))
     (entry,) = [one for one in worklist.entries if one.folder == folder]
-    assert (entry.open_regions, entry.unseen_regions) == (1, len(rest.regions)), "what was rejected stays open"
-    assert entry.unseen_wrong_mm3 == pytest.approx(rest.expected_wrong_mm3, abs=0.01)
-    assert (entry.reviews[0].decided, entry.reviews[0].unseen) == (2, len(rest.regions))
-    assert f"2 of {entry.regions} regions, {len(rest.regions)} not looked at" in entry.reviews[0].text
+    assert (entry.open_regions, entry.unseen_regions) == (1, len(regions)), "what was rejected stays open"
+    assert entry.unseen_wrong_mm3 == pytest.approx(sum(region.expected_wrong_mm3 for region in regions), abs=0.01)
+    assert (entry.reviews[0].decided, entry.reviews[0].unseen) == (2, len(regions))
+    assert f"2 of {entry.regions} regions, {len(regions)} not looked at" in entry.reviews[0].text
     write_worklist(worklist, tmp_path / "out")
     (row,) = [row for row, _ in read_worklist(tmp_path / "out" / "worklist.json") if row["case"] == entry.name]
     assert row["unseen_regions"] == entry.unseen_regions
     judged(folder, "Ben", {3: Verdict.CORRECTED})
     (entry,) = make_worklist([folder]).entries
-    assert entry.unseen_regions == len(rest.regions) - 1, "Ben has looked at one of them"
+    assert entry.unseen_regions == len(regions) - 1, "Ben has looked at one of them"
 
 
 def test_a_review_of_other_regions_is_told_and_not_counted(cases: Path) -> None:

@@ -10,9 +10,11 @@ from segwithu_command import MODEL
 from web_client import WebClient, served
 
 from SegWithUCore.case.case_file import read_case as read_case_file
+from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.inference.placement import Placed
 from SegWithUCore.io.roi import RegionOfInterest
 from SegWithUCore.models.bundle import read_bundle
+from SegWithUCore.regions.region import Kind
 from SegWithUCore.review.log_format import Edited, StructureJudged, Verdict
 from SegWithUCore.review.reviews import corrected_cases_text
 from SegWithUCore.util.errors import InputError, UsageError
@@ -160,5 +162,9 @@ def test_a_finished_review_on_the_page_names_the_corrected_cases(segmented_cases
         client = WebClient(server.gate.link)
         review = client.open(client.case_id("hippocampus_319"), "Ana")
         assert review.judge(review.ids[0])["corrected"] == ""
-        status, answer = review.say({"event": "rest"})
-        assert status == 200 and answer["corrected"].startswith("1 case ")
+        names = ("anterior hippocampus", "posterior hippocampus")
+        given = [{"event": "structure", "structure": name, "verdict": "accepted", "comment": ""} for name in names]
+        places = [each.id for each in read_regions(tmp_path / "hippocampus_319") if each.kind is Kind.BLIND]
+        status, _ = review.say(*given)
+        assert status == 200
+        assert [review.judge(place)["corrected"] for place in places][-1].startswith("2 cases ")
