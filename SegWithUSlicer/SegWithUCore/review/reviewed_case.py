@@ -35,7 +35,6 @@ from .flags import Flag, case_flags, rules_of_case
 from .reviewer import version_path
 from .reviews import Review, read_reviews
 from .status import with_status
-from .verdicts import SEEN
 
 TOTALS, ASYMMETRIES = WHOLES
 REMOVED_SHARE = 0.9
@@ -233,9 +232,7 @@ def with_figures(case: Mapping[str, Any], figures: EditedFigures, reviewer: str)
 
 
 def _finished(case: Mapping[str, Any], review: Review) -> set[int]:
-    """Label values of the structures with an explicit verdict that counts as seen."""
-    verdicts = {int(each["value"]): review.state.structure(str(each["name"])) for each in case["structures"]}
-    return {value for value, one in verdicts.items() if one.explicit and one.verdict in SEEN}
+    return {int(each["value"]) for each in case["structures"] if each["name"] in review.state.finished}
 
 
 def _version(review: Review) -> Path:
