@@ -73,3 +73,19 @@ export function unionBox(boxes) {
     const end = [0, 1, 2].map((axis) => Math.max(...filled.map((box) => box.index[axis] + box.size[axis])));
     return { index, size: end.map((last, axis) => last - index[axis]) };
 }
+
+// The box of the voxels that have a label; null for none.
+export function boxOfLabel({ index, size, data }, label) {
+    const low = [Infinity, Infinity, Infinity];
+    const high = [-1, -1, -1];
+    for (let at = data.indexOf(label); at >= 0; at = data.indexOf(label, at + 1)) {
+        const voxel = [at % size[0], Math.floor(at / size[0]) % size[1], Math.floor(at / (size[0] * size[1]))];
+        voxel.forEach((position, axis) => {
+            low[axis] = Math.min(low[axis], position);
+            high[axis] = Math.max(high[axis], position);
+        });
+    }
+    return high[0] < 0
+        ? null
+        : { index: low.map((first, axis) => first + index[axis]), size: high.map((last, axis) => last - low[axis] + 1) };
+}

@@ -3,13 +3,16 @@
 // An act is drawn at once and counts as stored when the source has answered. Without an answer it is kept and sent again.
 
 import { lineOf } from "./log_lines.js";
-import { inOrder, nextUndecided, reviewState, structureVerdict } from "./review_state.js";
+import { finishingVerdict, inOrder, isBlind, isDone, listed, nextPlace, restOf, reviewState, structureVerdict } from "./review_state.js";
 import { reviewFileText } from "./source_file.js";
 
 const ALIVE_MS = 10_000;
 const RETRY_MS = 5_000;
 const HIDDEN_MS = 60_000;
 const SHORTEST_LOOK_S = 0.5;
+// After the last input nobody is taken to look for longer.
+const IDLE_MS = 60_000;
+const INPUTS = ["pointerdown", "pointermove", "wheel", "keydown"];
 
 const STALE_TEXT = "Another window went on with this review. Your last verdict was not stored: look and give it again.";
 const NOT_STORED_TEXT = "Not saved yet: the server does not respond. Retrying.";
@@ -27,8 +30,9 @@ export class Review {
         this.lines = [];
         this.last = null;
         this.pending = [];
-        this.regions = description.regions;
         this.labels = null;
+        // A structure that is not asked, whose regions are listed as well.
+        this.visited = null;
         this.order = order;
         this.readOnly = true;
         this.isOpen = false;
@@ -38,6 +42,7 @@ export class Review {
         this.notes = [];
         this.serverProgress = null;
         this.corrected = "";
+        this.figures = {};
         this.hasEdits = false;
         this.current = null;
         this.timer = new ViewTimer();
@@ -45,6 +50,7 @@ export class Review {
         this.timers = { alive: 0, retry: 0, hidden: 0, reopen: 0 };
         this.whenHidden = () => this.visibilityChanged();
         this.whenLeft = () => this.leave();
+        this.whenInput = () => this.timer.input();
         this.replay();
     }
 
@@ -54,6 +60,7 @@ export class Review {
         this.wanted = reviewer;
         document.addEventListener("visibilitychange", this.whenHidden);
         window.addEventListener("pagehide", this.whenLeft);
+        INPUTS.forEach((name) => document.addEventListener(name, this.whenInput, { capture: true, passive: true }));
         await this.openAgain();
     }
 
@@ -140,6 +147,7 @@ export class Review {
         this.stopTimers();
         document.removeEventListener("visibilitychange", this.whenHidden);
         window.removeEventListener("pagehide", this.whenLeft);
+        INPUTS.forEach((name) => document.removeEventListener(name, this.whenInput, { capture: true }));
         if (this.isOpen) {
             await this.sendAll();
             await this.source.close(this.description.id, this.session).catch(ignoreLateAnswer);
@@ -211,7 +219,7 @@ export class Review {
 
     // -- what the reviewer does --
 
-    // Looks at a region: the time on the one before is logged.
+    // Looks at a region, or at none: the time on the one before is logged.
     look(region) {
         this.lookAway();
         this.current = region;
@@ -240,9 +248,29 @@ export class Review {
         this.act([{ event: "structure", structure, verdict, comment: "" }]);
     }
 
+    // Takes a structure that was looked through as right. Returns the verdict.
+    finish(structure) {
+        const verdict = finishingVerdict(this.state, structure);
+        this.judgeStructure(structure, verdict);
+        return verdict;
+    }
+
+    // Changes the question; not to nothing.
+    ask(structures) {
+        if (structures.length) {
+            this.act([{ event: "asked", structures }]);
+        }
+    }
+
+    // Adds a place that the reviewer has found. Returns the number of its region.
+    addPlace(structure, ras) {
+        const region = nextPlace(this.state);
+        this.act([{ event: "added", region, structure, ras_mm: ras }]);
+        return region;
+    }
+
     acceptRest() {
-        const regions = this.regions.map(({ id }) => id).filter((id) => this.state.verdicts[id] === undefined);
-        this.act([{ event: "rest", regions }]);
+        this.act([{ event: "rest", regions: restOf(this.state).map(({ id }) => id) }]);
     }
 
     // Undoes the last act. Returns its region; null for none.
@@ -260,19 +288,28 @@ export class Review {
     }
 
     get isDone() {
-        return this.regions.length > 0 && nextUndecided(this.state, this.orderedIds, null) === null;
+        return isDone(this.state);
     }
 
+    // The regions of the question.
+    get queue() {
+        return inOrder(listed(this.state), this.order);
+    }
+
+    // Those, and the regions of a structure that is visited although it is not asked.
     get ordered() {
-        return inOrder(this.regions, this.order);
+        const asked = listed(this.state);
+        const more = this.regionsOf(this.visited).filter((region) => !asked.includes(region));
+        return inOrder([...asked, ...more], this.order);
     }
 
-    get orderedIds() {
-        return this.ordered.map(({ id }) => id);
+    regionsOf(structure) {
+        const isOwn = (region) => region.structure === structure && !isBlind(region);
+        return inOrder(this.state.regions.filter(isOwn), this.order);
     }
 
     structure(name) {
-        return structureVerdict(this.state, this.regions, name);
+        return structureVerdict(this.state, name);
     }
 
     // -- sending --
@@ -377,12 +414,13 @@ export class Review {
         this.last = answer.last ?? this.last;
         this.serverProgress = answer.progress ?? null;
         this.corrected = answer.corrected ?? "";
+        this.figures = answer.figures ?? {};
     }
 
     replay() {
         const acts = this.pending.flatMap(({ events }) => events);
-        const total = this.description.total_expected_wrong_mm3 ?? 0;
-        this.state = reviewState([...this.lines, ...acts], this.regions, total, this.verdicts);
+        const { regions, asked } = this.description;
+        this.state = reviewState([...this.lines, ...acts], regions, asked, this.verdicts);
     }
 
     get hasUnsaved() {
@@ -390,42 +428,55 @@ export class Review {
     }
 }
 
-// Counts the seconds that the current region was visible.
+// Counts the seconds for which somebody looked at the current region.
 class ViewTimer {
     constructor() {
         this.startedAt = null;
+        this.lastInput = performance.now();
         this.seconds = 0;
         this.isVisible = true;
     }
 
     start() {
         this.seconds = 0;
-        this.startedAt = this.isVisible ? performance.now() : null;
+        this.lastInput = performance.now();
+        this.startedAt = this.isVisible ? this.lastInput : null;
     }
 
-    // Returns the seconds since the last call, without hidden time.
+    // Returns the seconds since the last call, without those that were hidden or idle.
     take() {
         this.pause();
         const { seconds } = this;
         this.seconds = 0;
-        if (this.isVisible) {
-            this.startedAt = performance.now();
-        }
+        this.goOn();
         return seconds;
     }
 
-    setVisible(visible) {
-        if (visible && !this.isVisible) {
-            this.startedAt = performance.now();
-        } else if (!visible) {
+    input() {
+        if (this.startedAt !== null) {
             this.pause();
+            this.lastInput = performance.now();
+            this.goOn();
+        }
+    }
+
+    setVisible(visible) {
+        this.pause();
+        if (visible && !this.isVisible) {
+            this.lastInput = performance.now();
         }
         this.isVisible = visible;
+        this.goOn();
+    }
+
+    goOn() {
+        this.startedAt = this.isVisible ? performance.now() : null;
     }
 
     pause() {
         if (this.startedAt !== null) {
-            this.seconds += (performance.now() - this.startedAt) / 1000;
+            const until = Math.min(performance.now(), this.lastInput + IDLE_MS);
+            this.seconds += Math.max(0, until - this.startedAt) / 1000;
             this.startedAt = null;
         }
     }
