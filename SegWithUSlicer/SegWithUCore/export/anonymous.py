@@ -191,8 +191,9 @@ def _kept(value: Any, part: Mapping[str, Any], names: Sequence[str]) -> Any:
     for more in (schema(CASE_SCHEMA)["$defs"].get(part.get("$ref", "").rpartition("/")[2], {}), part):
         part = {**part, **more, **next((each for each in more.get("oneOf", ()) if each.get("type") != "null"), {})}
     parts = dict(part.get("properties", {}))
-    if isinstance(value, list) and "properties" in part.get("items", {}):
-        return [_kept(each, part["items"], names) for each in value]
+    if isinstance(value, list) and {"properties", "anonymous"} & part.get("items", {}).keys():
+        found_items = (_kept(each, part["items"], names) for each in value)
+        return [each for each in found_items if each is not LEFT_OUT]
     if parts or part.get("type") == "object":
         if not isinstance(value, Mapping):
             raise TypeError(f"{value!r:.40} instead of an object")

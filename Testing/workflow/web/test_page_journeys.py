@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from segwithu_command import Command, child
 from web_client import lines_of, served
 
 from SegWithUCore.case.case_file import read_case, read_description
+from SegWithUCore.case.region_files import read_regions
+from SegWithUCore.regions.region import Kind, in_order
 from SegWithUCore.review.log_format import Verdict
 from SegWithUCore.review.reviews import Review, read_reviews
 from SegWithUSlicerLib.scene.readout import above_text, share_above
 
 ACCEPT, REJECT, SECOND, UNDO = "Control+Alt+Digit1", "Control+Alt+Digit3", "Control+Alt+Digit4", "Control+Alt+KeyZ"
-COMMENT = "Control+Alt+KeyC"
+COMMENT, FINISH, ADD = "Control+Alt+KeyC", "Control+Alt+KeyF", "Control+Alt+KeyP"
 Opener = Callable[..., Visit]
 
 
@@ -60,6 +63,19 @@ def verdicts_of(folder: Path, reviewer: str) -> dict[int, Verdict]:
     }
 
 
+def decided(window: Visit) -> int:
+    """How many regions have a verdict, as the page counts them."""
+    found = re.search(r"finished; (\d+) of \d+ regions", window.text(".progress"))
+    assert found
+    return int(found[1])
+
+
+def queue_of(folder: Path) -> list[list[int]]:
+    """Ranks of the regions of a case, structure by structure, as the page goes through them."""
+    regions = in_order([region for region in read_regions(folder) if region.kind is not Kind.BLIND], "structure")
+    return [[region.rank for region in own] for _, own in groupby(regions, lambda region: region.structure)]
+
+
 def test_a_worklist_of_three_is_reviewed_by_keys_alone(cases: Path, visit: Opener) -> None:
     with served(cases) as server:
         window = visit(server.gate.link)
@@ -77,19 +93,27 @@ def test_a_worklist_of_three_is_reviewed_by_keys_alone(cases: Path, visit: Opene
         page.get_by_label("Filter").fill("")
 
         window.open_case(CASES[0])
-        count = len(read_reviews(cases / CASES[0], read_case(cases / CASES[0])).regions)
+        first, second = queue_of(cases / CASES[0])
         window.press("a", REJECT, "s", "u", "c")
         page.keyboard.type("look <b>twice</b>, as a number 12")
-        assert "3" in window.text(".said"), "keys are silent while text is typed"
+        assert f"Undone: region {first[2]}." == window.text(".said"), "keys are silent while text is typed"
         window.press("Enter", "s", "Shift+N", "n")
-        assert "Region 3: needs second reader. Now region 4." in window.text(".said") or count == 3
+        assert f"Region {first[2]}: needs second reader. Now region {first[3]}." in window.text(".said")
         page.get_by_label("Keys").uncheck()
         window.press("r", "1")
         page.get_by_label("Keys").check()
-        window.press(*[ACCEPT] * (count - 3), "1")
-        assert window.text(".said") == "Region 1."
-        assert f"{count} of {count} regions" in window.text(".progress")
-        assert f"All {count} regions are decided: 1 rejected, 1 for a second reader" in window.text(".progress")
+        window.press(*[ACCEPT] * len(first[3:]))
+        assert "Look through anterior hippocampus, then finish it" in window.text(".said")
+        window.press("d")
+        assert window.text(".said") == f"anterior hippocampus: accepted. Now region {second[0]}."
+        assert page.locator(".item:visible .rank").all_inner_texts() == list(map(str, second)), "finished ones fold"
+        window.press(*[ACCEPT] * len(second), FINISH)
+        assert "Now the blind sample." in window.text(".said")
+        window.press(*[ACCEPT] * page.locator(".item:visible").count(), str(first[0]))
+        assert window.text(".said") == f"Region {first[0]}."
+        count = len(first + second)
+        assert f"2 of 2 structures finished; {count} of {count} regions" in window.text(".progress")
+        assert "All 2 structures are finished: 1 rejected, 1 for a second reader" in window.text(".progress")
 
         window.press("Control+Alt+KeyN")
         page.wait_for_selector(f'html[data-state="case"] h1[title="{CASES[1]}"]')
@@ -106,13 +130,15 @@ def test_a_worklist_of_three_is_reviewed_by_keys_alone(cases: Path, visit: Opene
         assert "1 open for Ana" in window.text(".summary")
         assert all(request.startswith(server.gate.link.split("#")[0]) for request in window.requests)
         assert window.troubles == []
-    first = verdicts_of(cases / CASES[0], "Ana")
-    assert (first[1], first[2], first[3]) == (Verdict.ACCEPTED, Verdict.REJECTED, Verdict.SECOND_READER)
-    assert set(first.values()) - {Verdict.ACCEPTED} == {Verdict.REJECTED, Verdict.SECOND_READER}
+    given = verdicts_of(cases / CASES[0], "Ana")
+    assert [given[n] for n in first[:3]] == [Verdict.ACCEPTED, Verdict.REJECTED, Verdict.SECOND_READER]
+    assert set(given.values()) - {Verdict.ACCEPTED} == {Verdict.REJECTED, Verdict.SECOND_READER}
+    state = review_of(cases / CASES[0], "Ana").state
+    assert state.is_done and state.finished == {"anterior hippocampus", "posterior hippocampus"}
     assert "look <b>twice</b>, as a number 12" in review_of(cases / CASES[0], "Ana").state._comments.values()
-    second = list(verdicts_of(cases / CASES[1], "Ana").values())
-    assert second.count(Verdict.REJECTED) == 1
-    assert second.count(Verdict.NOT_LOOKED_AT) == len(second) - 1
+    others = list(verdicts_of(cases / CASES[1], "Ana").values())
+    assert others.count(Verdict.REJECTED) == 1
+    assert others.count(Verdict.NOT_LOOKED_AT) == len(others) - 1 > 0
     assert lines_of(cases / CASES[0], "Ana")[-1]["event"] == "closed"
 
 
@@ -157,7 +183,7 @@ def test_a_single_file_opens_offline_and_its_verdicts_come_back(
     window.press(REJECT)
     page.reload()
     assert window.dialogs == ["beforeunload"], "a verdict that is in no file is not given up without a warning"
-    page.get_by_text("3 of").first.wait_for()  # the browser has kept them, with the name
+    page.get_by_text("finished; 3 of").wait_for()  # the browser has kept them, with the name
     with page.expect_download() as later:
         page.get_by_role("button", name="Save verdicts").click()
     assert window.requests == [html.as_uri()] * 2
@@ -167,7 +193,8 @@ def test_a_single_file_opens_offline_and_its_verdicts_come_back(
         (file,) = (tmp_path / str(number)).iterdir()
         assert re.fullmatch(r"review-.*-Zoë\.segwithu\.json", file.name)
         assert segwithu("merge-reviews", file, "--into", cases).code == 0
-    expected = {1: Verdict.ACCEPTED, 2: Verdict.SECOND_READER, 3: Verdict.REJECTED}
+    first, *_ = queue_of(cases / CASES[0])
+    expected = dict(zip(first, (Verdict.ACCEPTED, Verdict.SECOND_READER, Verdict.REJECTED), strict=False))
     assert verdicts_of(cases / CASES[0], "Zoë") == expected
     assert len(list((cases / CASES[0]).glob("review.*"))) == 1, "the second file goes on where the first one ended"
 
@@ -189,16 +216,16 @@ def test_a_server_that_is_killed_loses_nothing(cases: Path, visit: Opener) -> No
     try:
         again = visit(_link(server))
         again.open_case(CASES[0])
-        assert again.text(".progress").startswith("3 of ")
+        assert decided(again) == 3
         again.press(SECOND)
-        assert again.text(".progress").startswith("4 of ")
+        assert decided(again) == 4
         again.page.get_by_role("button", name="← Cases").click()
         again.wait("worklist")
     finally:
         server.kill()
         server.wait()
     verdicts = verdicts_of(cases / CASES[0], "Ana")
-    assert [verdicts[rank] for rank in (1, 2, 3, 4)] == [
+    assert [verdicts[rank] for rank in queue_of(cases / CASES[0])[0][:4]] == [
         Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.REJECTED, Verdict.SECOND_READER
     ]  # fmt: skip
 
@@ -220,9 +247,9 @@ def test_of_two_windows_the_one_that_is_behind_is_told(cases: Path, visit: Opene
         second.press(ACCEPT)
         first.press(REJECT)
         first.page.get_by_text("Another window went on with this review.").wait_for()
-        assert first.text(".progress").startswith("1 of ")
+        assert decided(first) == 1
         first.press("n", REJECT)
-        assert first.text(".progress").startswith("2 of ")
+        assert decided(first) == 2
         second.press(SECOND)
         second.page.get_by_text("Another window went on with this review.").wait_for()
         assert not [trouble for trouble in first.troubles + second.troubles if "409" not in trouble]
@@ -248,9 +275,9 @@ def test_a_case_that_another_program_reviews_is_read_only_until_that_ends(cases:
         rival.communicate("judge\n", timeout=20)
         window.page.get_by_role("button", name="Try again").click()
         window.page.get_by_text("Ana: all stored").wait_for()
-        assert window.text(".progress").startswith("1 of ")
+        assert decided(window) == 1
         window.press(ACCEPT)
-        assert window.text(".progress").startswith("2 of ")
+        assert decided(window) == 2
     assert sorted(verdicts_of(cases / CASES[0], "Ana").values()) == [Verdict.ACCEPTED, Verdict.REJECTED]
 
 
@@ -279,8 +306,8 @@ def test_what_is_done_while_the_cases_are_read_again_stays(cases: Path, visit: O
         window.open_case(CASES[2])
         with window.page.expect_response("**/api/worklist*"):
             held[1].continue_()
-        real = len(read_reviews(cases / CASES[2], read_case(cases / CASES[2])).regions)
-        assert window.page.locator(".regions li").count() == real
+        real = sum(map(len, queue_of(cases / CASES[2])))
+        assert window.page.locator(".regions .item").count() == real
         assert window.page.locator("h1").get_attribute("title") == CASES[2], "a late list does not put the case away"
         assert len(held) == 2
         assert window.troubles == []
@@ -365,9 +392,9 @@ def test_a_page_that_is_hidden_for_a_minute_gives_the_review_back_and_takes_it_a
         with window.page.expect_response(re.compile(r".*/open$")):
             show(window, True)
         window.page.get_by_text("The review was continued elsewhere").wait_for()
-        assert window.text(".progress").startswith("2 of ")
+        assert decided(window) == 2
         window.press(SECOND)
-        assert window.text(".progress").startswith("3 of ")
+        assert decided(window) == 3
         assert window.troubles == []
     assert len(verdicts_of(cases / CASES[0], "Ana")) == 3
 

@@ -129,7 +129,7 @@ def test_a_review_has_the_state_that_it_has_in_slicer(modules: Any, segmented_ca
                 question: [state.asked, [...state.finished].sort(), [...state.edited].sort(), rules.isDone(state)],
                 listed: rules.inOrder(rules.listed(state), "structure").map(({ id }) => id),
                 blind: rules.blindSample(state).map(({ id }) => id),
-                rest: rules.restOf(state).map(({ id }) => id).sort((a, b) => a - b),
+                rest: rules.openRest(state).map(({ id }) => id).sort((a, b) => a - b),
                 texts: [rules.progressText(state.progress), rules.countText(state, state.regions)],
                 structures: structures.map((one) => [one.kind?.value ?? null, one.explicit, one.decided, one.unseen]),
                 next: [rules.nextUndecided(state, all, null), state.lastRegion, rules.nextPlace(state)],

@@ -324,7 +324,6 @@ export class CasePage {
         this.keepComment();
         this.regions.unfolded.delete(name);
         const verdict = review.finish(name);
-        const { asked } = review.state;
         const ring = this.groupsOf(review.queue).map(({ structure }) => structure);
         const after = [...ring.slice(ring.indexOf(name) + 1), ...ring].find((one) => this.canFinish(one));
         if (after) {
@@ -332,8 +331,9 @@ export class CasePage {
         } else {
             this.next();
         }
-        const rest = review.isDone ? "The review is finished." : isBlind(review.current ?? {}) ? "Now the blind sample." : "";
-        this.card.say(`${name}: ${verdict}. ${asked.includes(name) && rest ? rest : this.nowText()}`);
+        const isBlindNow = review.current !== null && isBlind(review.current);
+        const rest = review.isDone ? " The review is finished." : isBlindNow ? " Now the blind sample." : "";
+        this.card.say(`${name}: ${verdict}.${rest || this.nowText()}`);
     }
 
     // Adds a place at the crosshair: of the structure there, if it is measured, else of the one at hand.

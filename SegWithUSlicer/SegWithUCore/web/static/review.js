@@ -3,7 +3,7 @@
 // An act is drawn at once and counts as stored when the source has answered. Without an answer it is kept and sent again.
 
 import { lineOf } from "./log_lines.js";
-import { finishingVerdict, inOrder, isBlind, isDone, listed, nextPlace, restOf, reviewState, structureVerdict } from "./review_state.js";
+import { finishingVerdict, inOrder, isBlind, isDone, listed, nextPlace, openRest, reviewState, structureVerdict } from "./review_state.js";
 import { reviewFileText } from "./source_file.js";
 
 const ALIVE_MS = 10_000;
@@ -270,7 +270,7 @@ export class Review {
     }
 
     acceptRest() {
-        this.act([{ event: "rest", regions: restOf(this.state).map(({ id }) => id) }]);
+        this.act([{ event: "rest", regions: openRest(this.state).map(({ id }) => id) }]);
     }
 
     // Undoes the last act. Returns its region; null for none.

@@ -1,7 +1,7 @@
 // Beside the views: who reviews, what is measured, how far the review is, the order of regions, the rest, and files of verdicts.
 
 import { ask, element, showText } from "./dom.js";
-import { countText, inQuestion, minutesLeft, progressText, restOf } from "./review_state.js";
+import { countText, inQuestion, minutesLeft, progressText, openRest } from "./review_state.js";
 import { ORDER_TEXTS, namesText, volumeText } from "./texts.js";
 
 export class ReviewSide {
@@ -95,7 +95,7 @@ export class ReviewSide {
         this.bar.value = progress.structures ? progress.finished / progress.structures : 0;
         this.question.hidden = this.bar.hidden = this.row.hidden = this.rest.hidden = !hasRegions;
         this.form.hidden = review.isOpen || review.who !== null || Boolean(this.description.regions_trouble);
-        this.rest.disabled = !review.canWrite || !restOf(review.state).length;
+        this.rest.disabled = !review.canWrite || !openRest(review.state).length;
         if (this.save) {
             this.save.disabled = !review.isOpen || review.lines.length < 2;
         }
@@ -117,7 +117,7 @@ export class ReviewSide {
     async acceptRest() {
         const { state } = this.review;
         const wrong = (regions) => regions.reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
-        const rest = restOf(state);
+        const rest = openRest(state);
         const total = wrong(inQuestion(state));
         const share = total > 0 ? Math.min(100, Math.ceil((100 * wrong(rest)) / total)) : 0;
         const question = `Take the ${rest.length} open regions of the structures to be measured as they are, without a look? They hold ${volumeText(wrong(rest))} of expected error, ${share} % of that in their regions. They are logged as "not looked at" and counted apart; they finish no structure; undo takes all of it back.`;

@@ -183,7 +183,7 @@ export function isDone(state) {
 }
 
 // The open regions that "accept the rest" takes.
-export function restOf(state) {
+export function openRest(state) {
     return inQuestion(state).filter((region) => isOpen(state, region));
 }
 
