@@ -35,6 +35,8 @@ SILENT_AFTER_S = 30.0
 MOST_EVENTS = 100
 # A day: more is no time that somebody looked.
 LONGEST_LOOK_S = 86_400.0
+# No image reaches farther from its origin.
+FARTHEST_MM = 1e5
 _FROM_PAGE = tuple(
     log_format.ACTIONS[name] for name in ("verdict", "comment", "structure", "looked", "undo", "asked", "added")
 )
@@ -346,7 +348,8 @@ def _checked(action: log_format.Action, structures: set[str]) -> log_format.Acti
     named = action.structures if isinstance(action, log_format.Asked) else (getattr(action, "structure", None),)
     is_known = 0 < len(named) == len(set(named)) and all(name is None or name in structures for name in named)
     shortest = SHORTEST_LOOK_S if isinstance(action, log_format.RegionViewed) else 0.0
-    if not is_of_page or not is_known or not shortest <= seconds <= LONGEST_LOOK_S:
+    is_near = all(abs(part) <= FARTHEST_MM for part in getattr(action, "ras_mm", ()))
+    if not is_of_page or not is_known or not is_near or not shortest <= seconds <= LONGEST_LOOK_S:
         raise UsageError(f"The page may not add this event: {action!r:.200}.")
     return action
 
