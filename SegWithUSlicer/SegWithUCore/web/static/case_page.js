@@ -173,13 +173,13 @@ export class CasePage {
                 value,
                 structure: name,
                 title: shortName(name) + (asked.includes(name) ? "" : " (not measured)"),
-                regions: regions.filter((region) => region.structure === name && !isBlind(region)),
+                regions: regions.filter((region) => !isBlind(region) && this.review.listedUnder(region) === name),
             }))
             .filter((group) => asked.includes(group.structure) || group.regions.length)
             .sort((a, b) => a.value - b.value);
         return [
             ...own,
-            ...(blind.length ? [{ structure: null, title: "Blind sample: what did the list miss?", regions: blind }] : []),
+            ...(blind.length ? [{ structure: null, title: "Blind sample", regions: blind }] : []),
         ];
     }
 
@@ -215,18 +215,17 @@ export class CasePage {
         this.keepComment();
         const { voxel, mask } = this.placeOf(region);
         review.look(region);
-        review.visited = this.structure = region.structure;
+        review.visited = this.structure = review.listedUnder(region);
         this.viewer.setMark(mask);
         this.viewer.showBox(voxel, mask);
         this.update();
-        this.regions.select(id, region.structure);
+        this.regions.select(id, this.structure);
     }
 
     // Goes to a structure's next open region; without one to the structure as a whole, to look through it.
     goToStructure(name) {
         const { review } = this;
-        const own = review.ordered.filter((region) => region.structure === name && !isBlind(region));
-        const id = nextUndecided(review.state, own.length ? own : review.regionsOf(name), review.current?.id);
+        const id = nextUndecided(review.state, review.regionsOf(name), review.current?.id);
         if (id !== null) {
             this.goTo(id);
             return;
@@ -255,7 +254,7 @@ export class CasePage {
     // After a verdict: the next region of the structure, or the structure as a whole, which is finished then.
     goOn() {
         const { order, state, current } = this.review;
-        const { structure } = current;
+        const structure = this.review.listedUnder(current);
         const isLast = !this.review.regionsOf(structure).some((region) => isOpen(state, region));
         if (order === "structure" && isLast && !isBlind(current) && this.canFinish(structure)) {
             this.goToStructure(structure);
@@ -370,6 +369,8 @@ export class CasePage {
         const region = this.review.undo();
         if (region) {
             this.goTo(region);
+        } else if (before?.what === "added") {
+            this.goToStructure(this.structure);
         }
         const what = region ? `Undone: region ${this.review.current.rank}.` : "Undone.";
         this.card.say(before === null ? "There is nothing to undo." : what);

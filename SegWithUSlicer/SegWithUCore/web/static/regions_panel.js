@@ -91,7 +91,7 @@ export class RegionsPanel {
     makeItem(region, { structure, title }) {
         const picture = element("canvas", { width: 2 * THUMBNAIL_PX, height: 2 * THUMBNAIL_PX, "aria-hidden": "true" });
         const verdict = element("span", { class: "verdict" });
-        const mm3 = region.expected_wrong_mm3 ? ` · ${volumeText(region.expected_wrong_mm3)}` : "";
+        const mm3 = region.expected_wrong_mm3 >= 0.5 ? ` · ${volumeText(region.expected_wrong_mm3)}` : "";
         const isNamed = title === null || region.structure !== structure;
         const item = element(
             "div",

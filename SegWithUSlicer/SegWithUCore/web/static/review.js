@@ -3,7 +3,7 @@
 // An act is drawn at once and counts as stored when the source has answered. Without an answer it is kept and sent again.
 
 import { lineOf } from "./log_lines.js";
-import { finishingVerdict, inOrder, isBlind, isDone, listed, nextPlace, openRest, reviewState, structureVerdict } from "./review_state.js";
+import { finishingVerdict, inOrder, isAbout, isBlind, isDone, listed, nextPlace, openRest, reviewState, structureVerdict } from "./review_state.js";
 import { reviewFileText } from "./source_file.js";
 
 const ALIVE_MS = 10_000;
@@ -293,19 +293,36 @@ export class Review {
 
     // The regions of the question.
     get queue() {
-        return inOrder(listed(this.state), this.order);
+        return this.sorted(listed(this.state));
+    }
+
+    // The structure under which a region is listed: one that is asked and takes part, where its own is not.
+    listedUnder(region) {
+        const { asked } = this.state;
+        const isAsked = asked.includes(region.structure);
+        return isAsked ? region.structure : (asked.find((name) => isAbout(region, [name])) ?? region.structure);
+    }
+
+    sorted(regions) {
+        if (this.order !== "structure") {
+            return inOrder(regions, this.order);
+        }
+        const values = new Map(this.description.structures.map(({ name, value }) => [name, value]));
+        const place = (region) => (isBlind(region) ? Number.MAX_VALUE : values.get(this.listedUnder(region)));
+        return inOrder(regions, "expected wrong volume").sort((a, b) => place(a) - place(b));
     }
 
     // Those, and the regions of a structure that is visited although it is not asked.
     get ordered() {
         const asked = listed(this.state);
         const more = this.regionsOf(this.visited).filter((region) => !asked.includes(region));
-        return inOrder([...asked, ...more], this.order);
+        return this.sorted([...asked, ...more]);
     }
 
+    // All regions that are listed under a structure, or would be.
     regionsOf(structure) {
-        const isOwn = (region) => region.structure === structure && !isBlind(region);
-        return inOrder(this.state.regions.filter(isOwn), this.order);
+        const isOwn = (region) => !isBlind(region) && this.listedUnder(region) === structure;
+        return this.sorted(this.state.regions.filter(isOwn));
     }
 
     structure(name) {

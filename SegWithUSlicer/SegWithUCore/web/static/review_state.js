@@ -145,7 +145,7 @@ function kindsOf(state, regions) {
 
 // -- the question --
 
-function isAbout({ structure, competing }, names) {
+export function isAbout({ structure, competing }, names) {
     const parts = competing.filter(({ share }) => share >= TAKES_PART);
     return [structure, ...parts.flatMap((pair) => [pair.truth, pair.read_as])].some((name) => names.includes(name));
 }
@@ -172,9 +172,15 @@ export function isBlind({ kind }) {
     return kind === BLIND;
 }
 
-// Whether a region has neither a verdict nor a finished structure that it is about.
+// Whether a region has neither a verdict nor finished structures that it is about.
 export function isOpen(state, region) {
-    return state.verdicts[region.id] === undefined && (isBlind(region) || !state.finished.has(region.structure));
+    return state.verdicts[region.id] === undefined && (isBlind(region) || !isSettled(state, region));
+}
+
+// Whether a region's structure is finished, or, of another question's, all asked ones that take part.
+function isSettled({ asked, finished }, region) {
+    const waiting = asked.filter((name) => !finished.has(name));
+    return finished.has(region.structure) || (isAbout(region, asked) && !isAbout(region, waiting));
 }
 
 // Whether all asked structures are finished, and the blind sample is judged.
@@ -194,8 +200,7 @@ function progressOf(state) {
     const given = kindsOf(state, regions);
     const sample = state.allFinished ? blindSample(state) : [];
     const wrong = (some) => some.reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
-    const isSeen = ({ id, structure }) =>
-        state.finished.has(structure) || state.kinds.get(state.verdicts[id])?.seen;
+    const isSeen = (region) => isSettled(state, region) || state.kinds.get(state.verdicts[region.id])?.seen;
     const total = wrong(regions);
     return {
         decided: given.filter(({ looked }) => looked).length,
