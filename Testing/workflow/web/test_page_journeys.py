@@ -63,6 +63,17 @@ def verdicts_of(folder: Path, reviewer: str) -> dict[int, Verdict]:
     }
 
 
+def show(window: Visit, visible: bool) -> None:
+    """Hide the page, as another tab does, or show it again."""
+    window.page.evaluate(
+        """(visible) => {
+          Object.defineProperty(document, "hidden", { value: !visible, configurable: true });
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        visible,
+    )
+
+
 def decided(window: Visit) -> int:
     """How many regions have a verdict, as the page counts them."""
     found = re.search(r"finished; (\d+) of \d+ regions", window.text(".progress"))
@@ -113,7 +124,7 @@ def test_a_worklist_of_three_is_reviewed_by_keys_alone(cases: Path, visit: Opene
         assert window.text(".said") == f"Region {first[0]}."
         count = len(first + second)
         assert f"2 of 2 structures finished; {count} of {count} regions" in window.text(".progress")
-        assert "All 2 structures are finished: 1 rejected, 1 for a second reader" in window.text(".progress")
+        assert "The review is finished: 1 rejected, 1 for a second reader" in window.text(".progress")
 
         window.press("Control+Alt+KeyN")
         page.wait_for_selector(f'html[data-state="case"] h1[title="{CASES[1]}"]')
@@ -154,6 +165,176 @@ def test_the_table_of_structures_is_whole_on_all_but_tablets(cases: Path, visit:
             assert box.evaluate("box => box.querySelectorAll('td.above').length") == 2
 
 
+ANTERIOR, POSTERIOR = "anterior hippocampus", "posterior hippocampus"
+
+
+def shown_ranks(window: Visit) -> list[int]:
+    """Numbers of the regions in the list, from the top."""
+    return [int(text) for text in window.page.locator(".item:visible .rank").all_inner_texts()]
+
+
+def selected(window: Visit) -> Any:
+    """The row of the region at hand."""
+    return window.page.locator('.item[aria-selected="true"]')
+
+
+def test_list_next_rest_and_done_mean_the_structures_that_are_measured(cases: Path, visit: Opener) -> None:
+    folder = cases / CASES[0]
+    regions = [region for region in read_regions(folder) if region.kind is not Kind.BLIND]
+    asked = [region for region in regions if region.is_about((POSTERIOR,))]
+    assert len(asked) < len(regions)
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        assert sorted(shown_ranks(window)) == sorted(region.rank for region in regions)
+        page.get_by_label(f"Measure only {POSTERIOR}").click()
+        page.get_by_text("Measure 1 of 2 structures: posterior hippocampus").wait_for()
+        page.get_by_text("all stored").wait_for()
+        assert lines_of(folder, "Ana")[-1]["structures"] == [POSTERIOR]
+        page.get_by_label(f"Measure {POSTERIOR}", exact=True).click()
+        assert page.get_by_label(f"Measure {POSTERIOR}", exact=True).is_checked(), "a question is about something"
+        assert f"0 of 1 structures finished; 0 of {len(asked)} regions" in window.text(".progress")
+        window.press("n", ACCEPT, ACCEPT)
+        assert {line["region"] for line in lines_of(folder, "Ana") if line["event"] == "verdict"} <= {
+            region.id for region in asked
+        }
+        # What is not measured stays within reach.
+        table = page.locator(".structures")
+        table.get_by_role("button", name=ANTERIOR, exact=True).click()
+        assert selected(window).get_attribute("title") == ANTERIOR
+        assert page.get_by_text(f"{ANTERIOR} (not measured)").is_visible()
+        window.press("n")
+        assert int(selected(window).locator(".rank").inner_text()) in [region.rank for region in asked]
+        page.get_by_role("button", name="Accept the rest").click()
+        page.keyboard.press("Enter")
+        page.get_by_text(f"{len(asked) - 2} not looked at").wait_for()
+        window.press("d")
+        assert "Now the blind sample." in window.text(".said")
+        assert selected(window).get_attribute("title") == POSTERIOR
+        assert "blind sample" in selected(window).inner_text()
+        blind = page.locator(".item:visible", has_text="blind sample").count()
+        window.press(*["r"] * blind)
+        assert "The review is finished" in window.text(".progress")
+        state = review_of(folder, "Ana").state
+        assert state.is_done and state.asked == (POSTERIOR,)
+        assert len(state.unseen_ids) == len(asked) - 2
+        window.press(*["u"] * (blind + 1))
+        assert not page.locator(".item", has_text="blind sample").count(), "not shown before its time"
+        page.get_by_role("button", name="Measure as proposed").click()
+        page.get_by_text("Measure 2 of 2 structures").wait_for()
+        page.get_by_text("all stored").wait_for()
+        assert window.troubles == []
+    state = review_of(folder, "Ana").state
+    assert state.asked == (ANTERIOR, POSTERIOR) and not state.finished
+
+
+def test_a_place_of_the_reviewers_own_is_added_taken_back_and_judged(cases: Path, visit: Opener) -> None:
+    folder = cases / CASES[0]
+    regions = {region.rank: region for region in read_regions(folder)}
+    number = max(region.id for region in regions.values()) + 1
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        here = regions[int(selected(window).locator(".rank").inner_text())]
+        window.press("m")
+        added = [line for line in lines_of(folder, "Ana") if line["event"] == "added"]
+        assert [line["region"] for line in added] == [number]
+        assert added[0]["ras_mm"] == pytest.approx(here.peak_ras_mm, abs=1e-3), "at the crosshair"
+        assert number in shown_ranks(window)
+        assert selected(window).locator(".rank").inner_text() == str(number)
+        window.press("u")
+        assert number not in shown_ranks(window)
+        window.press(ADD, REJECT)
+        assert window.troubles == []
+    state = review_of(folder, "Ana").state
+    assert state.verdict_of(number) is Verdict.REJECTED
+    assert [region.kind for region in state.listed()].count(Kind.ADDED) == 1
+
+
+def test_time_counts_only_while_somebody_looks(cases: Path, visit: Opener) -> None:
+    def seconds() -> float:
+        """Time on the region that is left by this key."""
+        window.press("n")
+        window.page.get_by_text("all stored").wait_for()
+        return float([line for line in lines_of(cases / CASES[0], "Ana") if line["event"] == "looked"][-1]["seconds"])
+
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        page.clock.install()
+        window.open_case(CASES[0])
+        window.press("n")
+        page.clock.fast_forward(1_060_000)
+        assert 59 <= seconds() <= 62, "a tab that was left open"
+        for at in range(4):
+            page.clock.fast_forward(30_000)
+            page.mouse.move(700 + at, 300)
+        assert 119 <= seconds() <= 124, "somebody who moves the mouse"
+        page.clock.fast_forward(10_000)
+        show(window, False)
+        page.clock.fast_forward(40_000)
+        show(window, True)
+        page.clock.fast_forward(5_000)
+        assert 14 <= seconds() <= 18, "a page that was hidden"
+
+
+def test_the_list_is_filtered_and_sorted_and_fits_a_small_screen(cases: Path, visit: Opener) -> None:
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        first, second = queue_of(cases / CASES[0])
+        for width, height in ((1024, 640), (1440, 900)):
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_timeout(200)
+            list_ = page.locator(".regions").bounding_box()
+            boxes = [item.bounding_box() for item in page.locator(".item").all()]
+            inside = [box for box in boxes if box and box["y"] + box["height"] <= list_["y"] + list_["height"] + 1]
+            assert len(inside) >= 6, (width, len(inside))
+            for button in page.locator(".side button:visible, .topbar button:visible").all():
+                box = button.bounding_box()
+                is_listed = button.evaluate("button => button.closest('.regions') !== null")
+                assert is_listed or (box["x"] + box["width"] <= width and box["y"] + box["height"] <= height), button
+            why = page.locator(".why")
+            assert why.evaluate("why => why.scrollHeight - why.clientHeight") <= 1, "the text is whole"
+        window.press("c")
+        page.keyboard.type("odd rim")
+        page.keyboard.press("Enter")
+        filter_ = page.get_by_label("Filter regions")
+        filter_.fill("rim odd")
+        assert shown_ranks(window) == first[:1]
+        filter_.fill("posterior")
+        found = shown_ranks(window)
+        assert set(second) <= set(found) < set(first + second)
+        page.get_by_role("button", name="✓ Accepted").click()
+        assert int(selected(window).locator(".rank").inner_text()) in found, "next is what the filter shows"
+        filter_.fill("")
+        page.get_by_label("Order of regions").select_option("expected wrong volume")
+        assert shown_ranks(window) == sorted(first + second)
+        assert window.troubles == []
+
+
+def test_the_table_shows_figures_that_follow_the_reviewer(cases: Path, visit: Opener) -> None:
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        rows = window.page.locator(".structures tbody tr")
+        before = rows.nth(1).inner_text()
+        (review,) = server.routes.reviews._open.values()
+        review.figures = {ANTERIOR: {"volume_mm3": 1234.0, "expected_wrong_mm3": 0.0, "read_by": "Ana"}}
+        window.press(ACCEPT)
+        window.page.get_by_text("read by Ana").wait_for()
+        row = rows.nth(0).inner_text()
+        assert "1234 mm³" in row and "expected" not in row
+        assert rows.nth(1).inner_text() == before
+
+
 def _check_readout(window: Visit, folder: Path) -> None:
     """Move the threshold; what is written must be what Slicer's panel writes."""
     case = read_description(folder)
@@ -181,6 +362,8 @@ def test_a_single_file_opens_offline_and_its_verdicts_come_back(
     with page.expect_download() as download:
         page.get_by_role("button", name="Save verdicts").click()
     window.press(REJECT)
+    page.get_by_label("Measure only anterior hippocampus").click()
+    window.press(ADD, FINISH)
     page.reload()
     assert window.dialogs == ["beforeunload"], "a verdict that is in no file is not given up without a warning"
     page.get_by_text("finished; 3 of").wait_for()  # the browser has kept them, with the name
@@ -193,6 +376,10 @@ def test_a_single_file_opens_offline_and_its_verdicts_come_back(
         (file,) = (tmp_path / str(number)).iterdir()
         assert re.fullmatch(r"review-.*-Zoë\.segwithu\.json", file.name)
         assert segwithu("merge-reviews", file, "--into", cases).code == 0
+    state = review_of(cases / CASES[0], "Zoë").state
+    assert (state.asked, state.finished) == (("anterior hippocampus",), {"anterior hippocampus"})
+    assert state.decided(max(region.id for region in read_regions(cases / CASES[0])) + 1) is False
+    assert [region.kind for region in state.listed()].count(Kind.ADDED) == 1
     first, *_ = queue_of(cases / CASES[0])
     expected = dict(zip(first, (Verdict.ACCEPTED, Verdict.SECOND_READER, Verdict.REJECTED), strict=False))
     assert verdicts_of(cases / CASES[0], "Zoë") == expected
@@ -366,15 +553,6 @@ def test_next_case_pressed_twice_and_left_at_once_does_what_was_asked_last(cases
 def test_a_page_that_is_hidden_for_a_minute_gives_the_review_back_and_takes_it_again(
     cases: Path, visit: Opener
 ) -> None:
-    def show(window: Visit, visible: bool) -> None:
-        window.page.evaluate(
-            """(visible) => {
-              Object.defineProperty(document, "hidden", { value: !visible, configurable: true });
-              document.dispatchEvent(new Event("visibilitychange"));
-            }""",
-            visible,
-        )
-
     with served(cases) as server:
         window = visit(server.gate.link)
         window.read_as("Ana")

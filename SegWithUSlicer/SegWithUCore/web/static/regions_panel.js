@@ -346,8 +346,6 @@ export class VerdictCard {
     }
 }
 
-function structureText(name, { kind, decided, regions, unseen }) {
-    const text = kind ? `${kind.sign} ${kind.text}` : "no verdict";
-    const notLooked = unseen ? `, ${unseen} not looked at` : "";
-    return `${shortName(name)}: ${text} (${decided} of ${regions} regions${notLooked})`;
+function structureText(name, { kind }) {
+    return `${shortName(name)}: ${kind ? `${kind.sign} ${kind.text}` : "no verdict"}`;
 }

@@ -111,7 +111,7 @@ export class ReviewSide {
         const { unseen } = state.progress;
         const but = unseen ? ` but for ${unseen} regions that were not looked at` : "";
         const counts = countText(state, review.queue);
-        return `All ${state.asked.length} structures are finished${but}: ${counts}${review.corrected ? `. ${review.corrected}` : ""}`;
+        return `The review is finished${but}: ${counts}${review.corrected ? `. ${review.corrected}` : ""}`;
     }
 
     async acceptRest() {

@@ -74,9 +74,10 @@ export function shortName(name) {
 // A text with the short names of some structures.
 export function shortened(text, names) {
     const longest = [...names].sort((a, b) => b.length - a.length);
+    const capital = (name) => name.slice(0, 1).toUpperCase() + name.slice(1);
     return longest.reduce((found, name) => {
-        const first = name.slice(0, 1);
-        return [name, first.toUpperCase() + name.slice(1)].reduce((one, full) => one.replaceAll(full, shortName(name)), found);
+        const short = shortName(name);
+        return found.replaceAll(name, short).replaceAll(capital(name), capital(short));
     }, text);
 }
 
