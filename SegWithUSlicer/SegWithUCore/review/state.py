@@ -244,13 +244,8 @@ class ReviewState:
         return [region for region in regions if region.is_about(self.asked)]
 
     def is_open(self, region: Region) -> bool:
-        """Whether a region has neither a verdict nor finished structures that it is about."""
-        return region.id not in self._verdicts and (region.kind is Kind.BLIND or not self._is_settled(region))
-
-    def _is_settled(self, region: Region) -> bool:
-        """Whether a region's structure is finished, or, of another question's, all asked ones that take part."""
-        asked, finished = set(self.asked), self.finished
-        return region.structure in finished or (region.is_about(asked) and not region.is_about(asked - finished))
+        """Whether a region has neither a verdict nor a finished structure that it is about."""
+        return region.id not in self._verdicts and (region.kind is Kind.BLIND or region.structure not in self.finished)
 
     def next_place(self) -> int:
         """Return the number of the next place that the reviewer adds."""
@@ -301,10 +296,10 @@ class ReviewState:
 
     def progress(self) -> Progress:
         """How far the review is."""
-        regions = self._in_question()
+        regions, finished = self._in_question(), self.finished
         ids = {region.id for region in regions}
         unseen, looked = ids & self.unseen_ids, ids & self._verdicts.keys() - self.unseen_ids
-        seen = ids & (self.seen_ids | {region.id for region in regions if self._is_settled(region)})
+        seen = ids & (self.seen_ids | {region.id for region in regions if region.structure in finished})
         total = self.expected_mm3_of(ids)
         sample = self.blind_sample() if self._all_finished else []
         return Progress(
@@ -312,7 +307,7 @@ class ReviewState:
             regions=len(ids),
             seen_share=self.expected_mm3_of(seen) / total if total > 0 else 1.0,
             unseen=len(unseen),
-            finished=len(self.finished & set(self.asked)),
+            finished=len(finished & set(self.asked)),
             structures=len(self.asked),
             sampled=sum(place.id in self._verdicts for place in sample),
             sample=len(sample),

@@ -168,12 +168,12 @@ export class CasePage {
     groupsOf(regions) {
         const { asked } = this.review.state;
         const blind = regions.filter(isBlind);
-        const own = this.description.structures
-            .map(({ name, value }) => ({
+        const own = [...this.review.valuesOf(regions)]
+            .map(([structure, value]) => ({
                 value,
-                structure: name,
-                title: shortName(name) + (asked.includes(name) ? "" : " (not measured)"),
-                regions: regions.filter((region) => !isBlind(region) && this.review.listedUnder(region) === name),
+                structure,
+                title: shortName(structure) + (asked.includes(structure) ? "" : " (not measured)"),
+                regions: regions.filter((region) => !isBlind(region) && this.review.listedUnder(region) === structure),
             }))
             .filter((group) => asked.includes(group.structure) || group.regions.length)
             .sort((a, b) => a.value - b.value);
@@ -234,7 +234,7 @@ export class CasePage {
         review.look(null);
         review.visited = this.structure = name;
         this.viewer.setMark(null);
-        const { value } = this.data.structures.find((one) => one.name === name);
+        const value = this.data.structures.find((one) => one.name === name)?.value;
         const box = this.labels && boxOfLabel(this.labels, value);
         if (box) {
             this.viewer.showBox(box.index.map((first, axis) => first + (box.size[axis] >> 1)), box, true);
@@ -243,12 +243,13 @@ export class CasePage {
         this.regions.select(null, name);
     }
 
-    // Goes to the next open region: of those that the filter finds, then of all of the question.
+    // Goes to the next open region: the blind sample once it is due, then what the filter finds, then all of the question.
     next() {
         const { current, queue, state } = this.review;
         const shown = new Set(this.regions.shownIds);
-        const found = nextUndecided(state, queue.filter(({ id }) => shown.has(id)), current?.id);
-        this.goTo(found ?? nextUndecided(state, queue, current?.id));
+        const found = queue.filter(({ id }) => shown.has(id));
+        const ids = [queue.filter(isBlind), found, queue].map((some) => nextUndecided(state, some, current?.id));
+        this.goTo(ids.find((id) => id !== null));
     }
 
     // After a verdict: the next region of the structure, or the structure as a whole, which is finished then.
@@ -256,6 +257,9 @@ export class CasePage {
         const { order, state, current } = this.review;
         const structure = this.review.listedUnder(current);
         const isLast = !this.review.regionsOf(structure).some((region) => isOpen(state, region));
+        if (this.review.isDone) {
+            return;
+        }
         if (order === "structure" && isLast && !isBlind(current) && this.canFinish(structure)) {
             this.goToStructure(structure);
         } else {
@@ -308,6 +312,9 @@ export class CasePage {
     // Says where the reviewer is after an act on the region of a number.
     nowText(rank = null) {
         const { current } = this.review;
+        if (this.review.isDone) {
+            return " The review is finished.";
+        }
         if (current === null) {
             return ` Look through ${this.structure}, then finish it (D).`;
         }
@@ -330,9 +337,8 @@ export class CasePage {
         } else {
             this.next();
         }
-        const isBlindNow = review.current !== null && isBlind(review.current);
-        const rest = review.isDone ? " The review is finished." : isBlindNow ? " Now the blind sample." : "";
-        this.card.say(`${name}: ${verdict}.${rest || this.nowText()}`);
+        const isBlindNow = review.current !== null && isBlind(review.current) && !review.isDone;
+        this.card.say(`${name}: ${verdict}.${isBlindNow ? " Now the blind sample." : this.nowText()}`);
     }
 
     // Adds a place at the crosshair: of the structure there, if it is measured, else of the one at hand.

@@ -303,11 +303,19 @@ export class Review {
         return isAsked ? region.structure : (asked.find((name) => isAbout(region, [name])) ?? region.structure);
     }
 
+    // The value of each structure, of those that only regions name too.
+    valuesOf(regions) {
+        return new Map([
+            ...regions.map((region) => [this.listedUnder(region), region.structure_value]),
+            ...this.description.structures.map(({ name, value }) => [name, value]),
+        ]);
+    }
+
     sorted(regions) {
         if (this.order !== "structure") {
             return inOrder(regions, this.order);
         }
-        const values = new Map(this.description.structures.map(({ name, value }) => [name, value]));
+        const values = this.valuesOf(regions);
         const place = (region) => (isBlind(region) ? Number.MAX_VALUE : values.get(this.listedUnder(region)));
         return inOrder(regions, "expected wrong volume").sort((a, b) => place(a) - place(b));
     }

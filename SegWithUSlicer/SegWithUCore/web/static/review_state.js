@@ -172,15 +172,9 @@ export function isBlind({ kind }) {
     return kind === BLIND;
 }
 
-// Whether a region has neither a verdict nor finished structures that it is about.
+// Whether a region has neither a verdict nor a finished structure that it is about.
 export function isOpen(state, region) {
-    return state.verdicts[region.id] === undefined && (isBlind(region) || !isSettled(state, region));
-}
-
-// Whether a region's structure is finished, or, of another question's, all asked ones that take part.
-function isSettled({ asked, finished }, region) {
-    const waiting = asked.filter((name) => !finished.has(name));
-    return finished.has(region.structure) || (isAbout(region, asked) && !isAbout(region, waiting));
+    return state.verdicts[region.id] === undefined && (isBlind(region) || !state.finished.has(region.structure));
 }
 
 // Whether all asked structures are finished, and the blind sample is judged.
@@ -200,7 +194,7 @@ function progressOf(state) {
     const given = kindsOf(state, regions);
     const sample = state.allFinished ? blindSample(state) : [];
     const wrong = (some) => some.reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
-    const isSeen = (region) => isSettled(state, region) || state.kinds.get(state.verdicts[region.id])?.seen;
+    const isSeen = ({ id, structure }) => state.finished.has(structure) || state.kinds.get(state.verdicts[id])?.seen;
     const total = wrong(regions);
     return {
         decided: given.filter(({ looked }) => looked).length,
