@@ -192,7 +192,8 @@ def test_list_next_rest_and_done_mean_the_structures_that_are_measured(cases: Pa
         page.get_by_label(f"Measure only {POSTERIOR}").click()
         page.get_by_text("Measure 1 of 2 structures: posterior hippocampus").wait_for()
         page.get_by_text("all stored").wait_for()
-        assert lines_of(folder, "Ana")[-1]["structures"] == [POSTERIOR]
+        assert [line["structures"] for line in lines_of(folder, "Ana") if line["event"] == "asked"] == [[POSTERIOR]]
+        assert sorted(shown_ranks(window)) == sorted(region.rank for region in asked)
         page.get_by_label(f"Measure {POSTERIOR}", exact=True).click()
         assert page.get_by_label(f"Measure {POSTERIOR}", exact=True).is_checked(), "a question is about something"
         assert f"0 of 1 structures finished; 0 of {len(asked)} regions" in window.text(".progress")

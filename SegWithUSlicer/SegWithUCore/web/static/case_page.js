@@ -6,12 +6,12 @@ import { CursorLine } from "./cursor_line.js";
 import { download, element } from "./dom.js";
 import { OverlayPanel } from "./overlay_panel.js";
 import { rasOf, voxelOf } from "./geometry.js";
-import { boxOfLabel, valueAt } from "./planes.js";
+import { middleOf, valueAt } from "./planes.js";
 import { followPointer } from "./pointer.js";
 import { RegionsPanel, VerdictCard } from "./regions_panel.js";
 import { Review } from "./review.js";
 import { ReviewSide } from "./review_side.js";
-import { isBlind, isOpen, nextUndecided } from "./review_state.js";
+import { finishingVerdict, isBlind, isOpen, nextUndecided } from "./review_state.js";
 import { shortName, shortened } from "./texts.js";
 import { drawThumbnail } from "./thumbnails.js";
 import { Viewer } from "./viewer.js";
@@ -36,7 +36,7 @@ export class CasePage {
         this.overlay = new OverlayPanel(data, this.viewer, {
             load: (name) => loadMap(source, data, name),
             onMap: () => this.moved(),
-            ask: (names) => this.review.ask(names),
+            ask: (names) => this.ask(names),
             goTo: (name) => this.goToStructure(name),
         });
         // The structure that is at hand, with or without a region of its.
@@ -59,7 +59,6 @@ export class CasePage {
             comment: (text) => this.comment(text),
             commentDone: () => this.regions.list.focus(),
             judgeStructure: (verdict) => this.judgeStructure(verdict),
-            finish: () => this.finish(),
             addPlace: () => this.addPlace(),
         });
         this.messages = new Messages(
@@ -118,7 +117,7 @@ export class CasePage {
         await this.loadMasks();
         this.update();
         this.viewer.showAll();
-        this.begin(this.review.queue[0]?.id);
+        this.begin(this.review.queue[0]?.id ?? null);
         this.viewer.draw();
         if (this.settings.reviewer && !this.description.regions_trouble) {
             await this.startReview();
@@ -129,10 +128,10 @@ export class CasePage {
     // Goes to a region, or, where none is open, to the first structure that waits to be finished.
     begin(id) {
         const waiting = this.review.state.asked.find((name) => this.canFinish(name));
-        if (id !== undefined && id !== null) {
-            this.goTo(id);
-        } else if (waiting && !this.description.regions_trouble) {
+        if (id === null && waiting && !this.description.regions_trouble) {
             this.goToStructure(waiting);
+        } else {
+            this.goTo(id);
         }
     }
 
@@ -150,37 +149,16 @@ export class CasePage {
         const list = [review.order, state.asked, ordered.map(({ id }) => id)].join(";");
         if (list !== this.listed) {
             this.listed = list;
-            this.regions.fill(
-                review.order === "structure"
-                    ? this.groupsOf(ordered)
-                    : [{ structure: null, title: null, regions: ordered }],
-                description.regions_trouble,
-            );
+            const groups = review.order === "structure" ? review.groups(ordered) : [[undefined, ordered]];
+            this.regions.fill(groups, state.asked, description.regions_trouble);
         }
         this.side.order.value = review.order;
         // Taken back: a place that was added, or the last finish before the blind sample.
         if (review.current && !this.canGoTo(state.regions.find(({ id }) => id === review.current.id))) {
             review.current = null;
         }
-        this.regions.update(state, this.pendingIds, review.canWrite);
-    }
-
-    groupsOf(regions) {
-        const { asked } = this.review.state;
-        const blind = regions.filter(isBlind);
-        const own = [...this.review.valuesOf(regions)]
-            .map(([structure, value]) => ({
-                value,
-                structure,
-                title: shortName(structure) + (asked.includes(structure) ? "" : " (not measured)"),
-                regions: regions.filter((region) => !isBlind(region) && this.review.listedUnder(region) === structure),
-            }))
-            .filter((group) => asked.includes(group.structure) || group.regions.length)
-            .sort((a, b) => a.value - b.value);
-        return [
-            ...own,
-            ...(blind.length ? [{ structure: null, title: "Blind sample", regions: blind }] : []),
-        ];
+        const pendingIds = new Set(review.pending.flatMap(({ events }) => events).map(({ region }) => region));
+        this.regions.update(state, pendingIds, review.canWrite);
     }
 
     setOrder(order) {
@@ -215,7 +193,7 @@ export class CasePage {
         this.keepComment();
         const { voxel, mask } = this.placeOf(region);
         review.look(region);
-        review.visited = this.structure = review.listedUnder(region);
+        review.visited = this.structure = review.listedUnder(region) ?? region.structure;
         this.viewer.setMark(mask);
         this.viewer.showBox(voxel, mask);
         this.update();
@@ -235,9 +213,9 @@ export class CasePage {
         review.visited = this.structure = name;
         this.viewer.setMark(null);
         const value = this.data.structures.find((one) => one.name === name)?.value;
-        const box = this.labels && boxOfLabel(this.labels, value);
-        if (box) {
-            this.viewer.showBox(box.index.map((first, axis) => first + (box.size[axis] >> 1)), box, true);
+        const voxel = this.labels && middleOf(this.labels, value);
+        if (voxel) {
+            this.viewer.showBox(voxel, { index: voxel, size: [1, 1, 1] });
         }
         this.update();
         this.regions.select(null, name);
@@ -263,6 +241,17 @@ export class CasePage {
         if (order === "structure" && isLast && !isBlind(current) && this.canFinish(structure)) {
             this.goToStructure(structure);
         } else {
+            this.next();
+        }
+    }
+
+    // Changes what is measured, and leaves what is not. The last tick stays: a question is about something.
+    ask(names) {
+        if (names.length) {
+            this.review.ask(names);
+        }
+        this.update();
+        if (!this.review.state.asked.includes(this.structure)) {
             this.next();
         }
     }
@@ -329,8 +318,9 @@ export class CasePage {
         }
         this.keepComment();
         this.regions.unfolded.delete(name);
-        const verdict = review.finish(name);
-        const ring = this.groupsOf(review.queue).map(({ structure }) => structure);
+        const verdict = finishingVerdict(review.state, name);
+        review.judgeStructure(name, verdict);
+        const ring = review.groups(review.queue).map(([structure]) => structure);
         const after = [...ring.slice(ring.indexOf(name) + 1), ...ring].find((one) => this.canFinish(one));
         if (after) {
             this.goToStructure(after);
@@ -364,7 +354,8 @@ export class CasePage {
         }, NUMBER_MS);
         const region = this.review.state.regions.find(({ rank }) => rank === Number(this.number));
         this.goTo(region?.id);
-        this.card.say(region && region.id === this.review.current?.id ? `Region ${region.rank}.` : `There is no region ${this.number}.`);
+        const isThere = region && region.id === this.review.current?.id;
+        this.card.say(isThere ? `Region ${region.rank}.` : `There is no region ${this.number}.`);
     }
 
     undo() {
@@ -422,9 +413,8 @@ export class CasePage {
         const stopped = queue.find(({ id }) => id === state.lastRegion);
         const goesOn = stopped && isOpen(state, stopped);
         const next = goesOn ? stopped.id : nextUndecided(state, queue, state.lastRegion);
-        const id = next ?? (this.review.isDone ? stopped?.id : null);
         if (this.review.isOpen) {
-            this.begin(id);
+            this.begin(next ?? (this.review.isDone ? stopped?.id : null));
         }
     }
 
@@ -434,10 +424,6 @@ export class CasePage {
             this.viewer.setLabels(this.labels);
         }
         this.update();
-    }
-
-    get pendingIds() {
-        return new Set(this.review.pending.flatMap(({ events }) => events).map(({ region }) => region));
     }
 
     update() {
@@ -452,7 +438,6 @@ export class CasePage {
             verdict: current ? state.verdicts[current.id] : undefined,
             comment: current ? (state.comments[current.id] ?? "") : "",
             structure: this.structure && review.structure(this.structure),
-            isFinished: state.finished.has(this.structure),
             canWrite: review.canWrite,
             canUndo: state.nextUndo !== null && !review.pending.length,
             hasEdits: review.hasEdits,

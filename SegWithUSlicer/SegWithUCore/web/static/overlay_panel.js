@@ -95,18 +95,17 @@ export class OverlayPanel {
             const tick = element("input", {
                 type: "checkbox",
                 "aria-label": `Measure ${name}`,
-                on: { change: () => this.ask(this.data.structures.filter((one) => this.ticks.get(one.name).checked)) },
+                on: { change: () => this.actions.ask([...this.ticks.keys()].filter((one) => this.ticks.get(one).checked)) },
             });
             this.ticks.set(name, tick);
             const cells = [element("td", { class: "number range" }), element("td", { class: "number" })];
             this.figureCells.set(name, cells);
-            const dice = element("td", { class: "number words" }, diceText(structure));
             return element(
                 "tr",
                 {},
                 element("th", { scope: "row" }, this.makeName(structure, tick)),
                 cells[0],
-                dice,
+                element("td", { class: "number words" }, diceText(structure)),
                 cells[1],
                 above,
             );
@@ -155,18 +154,8 @@ export class OverlayPanel {
         );
     }
 
-    // Measures these structures; the last tick stays, for a question is about something.
-    ask(structures) {
-        if (structures.length) {
-            this.actions.ask(structures.map(({ name }) => name));
-        } else {
-            this.showQuestion(this.asked, true);
-        }
-    }
-
     // Ticks the structures that are asked.
     showQuestion(asked, canWrite) {
-        this.asked = asked;
         for (const [name, tick] of this.ticks) {
             tick.checked = asked.includes(name);
             tick.disabled = !canWrite;
@@ -225,7 +214,7 @@ export class OverlayPanel {
                 ),
                 element(
                     "button",
-                    { class: "link only", "aria-label": `Measure only ${name}`, on: { click: () => this.ask([structure]) } },
+                    { class: "link only", "aria-label": `Measure only ${name}`, on: { click: () => this.actions.ask([name]) } },
                     "measure only this",
                 ),
             ),

@@ -74,18 +74,9 @@ export function unionBox(boxes) {
     return { index, size: end.map((last, axis) => last - index[axis]) };
 }
 
-// The box of the voxels that have a label; null for none.
-export function boxOfLabel({ index, size, data }, label) {
-    const low = [Infinity, Infinity, Infinity];
-    const high = [-1, -1, -1];
-    for (let at = data.indexOf(label); at >= 0; at = data.indexOf(label, at + 1)) {
-        const voxel = [at % size[0], Math.floor(at / size[0]) % size[1], Math.floor(at / (size[0] * size[1]))];
-        voxel.forEach((position, axis) => {
-            low[axis] = Math.min(low[axis], position);
-            high[axis] = Math.max(high[axis], position);
-        });
-    }
-    return high[0] < 0
-        ? null
-        : { index: low.map((first, axis) => first + index[axis]), size: high.map((last, axis) => last - low[axis] + 1) };
+// A voxel in the middle of those that have a label; null for none.
+export function middleOf({ index, size, data }, label) {
+    const at = data.indexOf(label, (data.indexOf(label) + data.lastIndexOf(label)) >> 1);
+    const voxel = [at % size[0], Math.floor(at / size[0]) % size[1], Math.floor(at / (size[0] * size[1]))];
+    return at < 0 ? null : voxel.map((position, axis) => position + index[axis]);
 }

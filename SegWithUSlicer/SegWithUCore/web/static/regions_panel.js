@@ -39,36 +39,32 @@ export class RegionsPanel {
         });
     }
 
-    // Shows groups of regions, each with its `structure`, under a heading unless `title` is null, in this order; `trouble`
-    // says why there are none.
-    fill(groups, trouble) {
+    // Shows groups of regions in this order, each [structure, regions] under a heading: null for the blind sample, undefined
+    // for none. `trouble` says why there are no regions.
+    fill(groups, asked, trouble) {
         this.seen.disconnect();
         this.items.clear();
         this.groups.clear();
-        const rows = groups.flatMap((group) => [
-            ...(group.title === null ? [] : [this.makeHeading(group)]),
-            ...group.regions.map((region) => this.makeItem(region, group)),
+        const rows = groups.flatMap(([structure, regions]) => [
+            ...(structure === undefined ? [] : [this.makeHeading(structure, regions, asked)]),
+            ...regions.map((region) => this.makeItem(region, structure)),
         ]);
         this.list.replaceChildren(...rows);
         this.list.hidden = !rows.length;
         showText(this.empty, rows.length ? "" : trouble || "No region: nothing is expected to be wrong.");
     }
 
-    makeHeading({ structure, title, regions }) {
+    makeHeading(structure, regions, asked) {
+        const title = structure === null ? "Blind sample" : shortName(structure);
+        const isOther = structure !== null && !asked.includes(structure);
         const name = element(
             "button",
             { class: "link", title: structure ?? title, on: { click: () => this.headingClicked(structure) } },
-            title,
+            title + (isOther ? " (not measured)" : ""),
         );
         const count = element("span", { class: "count" });
-        const finish =
-            structure &&
-            element("button", {
-                class: "small",
-                on: {
-                    click: () => this.actions[this.state.finished.has(structure) ? "reopen" : "finish"](structure),
-                },
-            });
+        const clicked = () => this.actions[this.state.finished.has(structure) ? "reopen" : "finish"](structure);
+        const finish = structure && element("button", { class: "small", on: { click: clicked } });
         const row = element(
             "div",
             { class: "heading", role: "row" },
@@ -88,11 +84,10 @@ export class RegionsPanel {
         this.hide();
     }
 
-    makeItem(region, { structure, title }) {
+    makeItem(region, structure) {
         const picture = element("canvas", { width: 2 * THUMBNAIL_PX, height: 2 * THUMBNAIL_PX, "aria-hidden": "true" });
         const verdict = element("span", { class: "verdict" });
         const mm3 = region.expected_wrong_mm3 >= 0.5 ? ` · ${volumeText(region.expected_wrong_mm3)}` : "";
-        const isNamed = title === null || region.structure !== structure;
         const item = element(
             "div",
             {
@@ -108,7 +103,9 @@ export class RegionsPanel {
             element(
                 "span",
                 { class: "what", role: "gridcell" },
-                isNamed ? element("span", { class: "structure" }, shortName(region.structure)) : null,
+                region.structure === structure
+                    ? null
+                    : element("span", { class: "structure" }, shortName(region.structure)),
                 element("span", { class: "kind" }, `${KIND_TEXTS[region.kind] ?? region.kind}${mm3}`),
                 verdict,
             ),
@@ -159,19 +156,10 @@ export class RegionsPanel {
         const found = new Set();
         for (const { item, region, structure } of this.items.values()) {
             const kind = this.kinds.get(this.state.verdicts[region.id]);
-            const text = [
-                region.structure,
-                shortName(region.structure),
-                region.kind,
-                region.why,
-                kind?.text,
-                this.state.comments[region.id],
-            ]
-                .join(" ")
-                .toLocaleLowerCase();
-            const isFound = words.every((word) => text.includes(word));
-            const isFolded = this.groups.has(structure) && this.isFolded(structure) && !words.length;
-            item.hidden = !isFound || isFolded;
+            const said = [kind?.text, this.state.comments[region.id]];
+            const text = [region.structure, shortName(region.structure), region.kind, region.why, ...said].join(" ");
+            const isFound = words.every((word) => text.toLocaleLowerCase().includes(word));
+            item.hidden = !isFound || (this.isFolded(structure) && !words.length);
             if (isFound) {
                 found.add(structure);
             }
@@ -205,11 +193,7 @@ export class RegionsPanel {
             this.hide();
         }
         const row = found?.item ?? this.groups.get(structure)?.row;
-        if (found) {
-            this.list.setAttribute("aria-activedescendant", found.item.id);
-        } else {
-            this.list.removeAttribute("aria-activedescendant");
-        }
+        this.list.setAttribute("aria-activedescendant", found?.item.id ?? "");
         if (row) {
             // By hand: scrollIntoView would move the page as well.
             const { offsetTop, offsetHeight } = row;
@@ -240,7 +224,7 @@ export class RegionsPanel {
 
 // Why a region is uncertain, and what the reviewer says about it.
 export class VerdictCard {
-    // `verdicts` are the rows of the table of verdicts. `actions` has judge, undo, comment, judgeStructure, finish, addPlace.
+    // `verdicts` are the rows of the table of verdicts. `actions` has judge, undo, comment, judgeStructure, addPlace.
     // `rest` is the button that accepts the rest.
     constructor(verdicts, rest, actions) {
         this.actions = actions;
@@ -284,11 +268,6 @@ export class VerdictCard {
         this.goOn = element("input", { type: "checkbox", checked: true });
         this.structure = element("summary", { class: "structure-line" });
         const offered = this.given.filter(({ structure }) => structure);
-        this.finish = element(
-            "button",
-            { class: "small", title: "D or Ctrl+Alt+F", "aria-keyshortcuts": "D Control+Alt+F", on: { click: () => actions.finish() } },
-            "Finish structure",
-        );
         this.add = element(
             "button",
             { class: "small", title: "M or Ctrl+Alt+P", "aria-keyshortcuts": "M Control+Alt+P", on: { click: () => actions.addPlace() } },
@@ -304,7 +283,7 @@ export class VerdictCard {
             element("div", { class: "verdicts" }, ...this.buttons),
             element("div", { class: "comment-row" }, this.comment, this.undo),
             this.said,
-            element("div", { class: "row acts" }, this.finish, this.add, rest),
+            element("div", { class: "row acts" }, this.add, rest),
             element(
                 "details",
                 { class: "more" },
@@ -321,7 +300,7 @@ export class VerdictCard {
     }
 
     // Shows a region's card, or, without a region, that of a structure by its `name`. `structure` is its status in the review.
-    show(region, name, { why, verdict, comment, structure, isFinished, canWrite, canUndo, hasEdits }) {
+    show(region, name, { why, verdict, comment, structure, canWrite, canUndo, hasEdits }) {
         showText(this.why, why);
         this.buttons.forEach((button, index) => {
             const { value, needs_edit: needsEdit } = this.given[index];
@@ -340,7 +319,6 @@ export class VerdictCard {
         for (const button of this.structureButtons) {
             button.disabled = !canWrite || !structure;
         }
-        this.finish.disabled = !canWrite || !structure || isFinished;
         this.add.disabled = !canWrite || !structure;
         this.structureButtons.at(-1).disabled ||= !structure?.explicit;
     }

@@ -3,7 +3,8 @@
 // An act is drawn at once and counts as stored when the source has answered. Without an answer it is kept and sent again.
 
 import { lineOf } from "./log_lines.js";
-import { finishingVerdict, inOrder, isAbout, isBlind, isDone, listed, nextPlace, openRest, reviewState, structureVerdict } from "./review_state.js";
+import { inOrder, isAbout, isBlind, isDone, listed, nextPlace } from "./review_state.js";
+import { openRest, reviewState, structureVerdict } from "./review_state.js";
 import { reviewFileText } from "./source_file.js";
 
 const ALIVE_MS = 10_000;
@@ -32,7 +33,7 @@ export class Review {
         this.pending = [];
         this.labels = null;
         // A structure that is not asked, whose regions are listed as well.
-        this.visited = null;
+        this.visited = "";
         this.order = order;
         this.readOnly = true;
         this.isOpen = false;
@@ -248,18 +249,8 @@ export class Review {
         this.act([{ event: "structure", structure, verdict, comment: "" }]);
     }
 
-    // Takes a structure that was looked through as right. Returns the verdict.
-    finish(structure) {
-        const verdict = finishingVerdict(this.state, structure);
-        this.judgeStructure(structure, verdict);
-        return verdict;
-    }
-
-    // Changes the question; not to nothing.
     ask(structures) {
-        if (structures.length) {
-            this.act([{ event: "asked", structures }]);
-        }
+        this.act([{ event: "asked", structures }]);
     }
 
     // Adds a place that the reviewer has found. Returns the number of its region.
@@ -296,41 +287,37 @@ export class Review {
         return this.sorted(listed(this.state));
     }
 
-    // The structure under which a region is listed: one that is asked and takes part, where its own is not.
-    listedUnder(region) {
-        const { asked } = this.state;
-        const isAsked = asked.includes(region.structure);
-        return isAsked ? region.structure : (asked.find((name) => isAbout(region, [name])) ?? region.structure);
-    }
-
-    // The value of each structure, of those that only regions name too.
-    valuesOf(regions) {
-        return new Map([
-            ...regions.map((region) => [this.listedUnder(region), region.structure_value]),
-            ...this.description.structures.map(({ name, value }) => [name, value]),
-        ]);
-    }
-
-    sorted(regions) {
-        if (this.order !== "structure") {
-            return inOrder(regions, this.order);
-        }
-        const values = this.valuesOf(regions);
-        const place = (region) => (isBlind(region) ? Number.MAX_VALUE : values.get(this.listedUnder(region)));
-        return inOrder(regions, "expected wrong volume").sort((a, b) => place(a) - place(b));
-    }
-
     // Those, and the regions of a structure that is visited although it is not asked.
     get ordered() {
-        const asked = listed(this.state);
-        const more = this.regionsOf(this.visited).filter((region) => !asked.includes(region));
-        return this.sorted([...asked, ...more]);
+        return this.sorted([...new Set([...listed(this.state), ...this.regionsOf(this.visited)])]);
     }
 
     // All regions that are listed under a structure, or would be.
     regionsOf(structure) {
-        const isOwn = (region) => !isBlind(region) && this.listedUnder(region) === structure;
-        return this.sorted(this.state.regions.filter(isOwn));
+        return this.sorted(this.state.regions.filter((region) => this.listedUnder(region) === structure));
+    }
+
+    // The structure under which a region is listed: an asked one that takes part, if its own is not; null: blind sample.
+    listedUnder(region) {
+        const names = [region.structure, ...this.state.asked].filter((name) => this.state.asked.includes(name));
+        return isBlind(region) ? null : (names.find((name) => isAbout(region, [name])) ?? region.structure);
+    }
+
+    sorted(regions) {
+        const isByStructure = this.order === "structure";
+        return isByStructure ? this.groups(regions).flatMap(([, own]) => own) : inOrder(regions, this.order);
+    }
+
+    // Regions by the structure under which they are listed, those of all asked structures; the blind sample comes last.
+    groups(regions) {
+        const groups = new Map(this.state.asked.map((name) => [name, []]));
+        for (const region of inOrder(regions, "expected wrong volume")) {
+            const structure = this.listedUnder(region);
+            groups.set(structure, [...(groups.get(structure) ?? []), region]);
+        }
+        const values = new Map(this.description.structures.map(({ name, value }) => [name, value]));
+        const place = ([name, own]) => (name === null ? Infinity : (values.get(name) ?? own[0].structure_value));
+        return [...groups].sort((a, b) => place(a) - place(b));
     }
 
     structure(name) {
@@ -456,54 +443,39 @@ export class Review {
 // Counts the seconds for which somebody looked at the current region.
 class ViewTimer {
     constructor() {
-        this.startedAt = null;
-        this.lastInput = performance.now();
-        this.seconds = 0;
         this.isVisible = true;
+        this.start();
     }
 
     start() {
         this.seconds = 0;
-        this.lastInput = performance.now();
-        this.startedAt = this.isVisible ? this.lastInput : null;
+        this.countedUntil = this.lastInput = performance.now();
+    }
+
+    count() {
+        const now = performance.now();
+        if (this.isVisible) {
+            this.seconds += Math.max(0, Math.min(now, this.lastInput + IDLE_MS) - this.countedUntil) / 1000;
+        }
+        this.countedUntil = now;
     }
 
     // Returns the seconds since the last call, without those that were hidden or idle.
     take() {
-        this.pause();
+        this.count();
         const { seconds } = this;
         this.seconds = 0;
-        this.goOn();
         return seconds;
     }
 
     input() {
-        if (this.startedAt !== null) {
-            this.pause();
-            this.lastInput = performance.now();
-            this.goOn();
-        }
+        this.count();
+        this.lastInput = this.countedUntil;
     }
 
     setVisible(visible) {
-        this.pause();
-        if (visible && !this.isVisible) {
-            this.lastInput = performance.now();
-        }
+        this.input();
         this.isVisible = visible;
-        this.goOn();
-    }
-
-    goOn() {
-        this.startedAt = this.isVisible ? performance.now() : null;
-    }
-
-    pause() {
-        if (this.startedAt !== null) {
-            const until = Math.min(performance.now(), this.lastInput + IDLE_MS);
-            this.seconds += Math.max(0, until - this.startedAt) / 1000;
-            this.startedAt = null;
-        }
     }
 }
 
