@@ -31,6 +31,8 @@ export class RegionsPanel {
             "aria-label": "Regions",
             on: { keydown: (event) => this.moveByKey(event) },
         });
+        // The card below grows with its text.
+        new ResizeObserver(() => this.reveal()).observe(this.list);
         this.empty = element("p", { class: "hint" });
         this.root = element("div", { class: "regions-box" }, this.list, this.empty);
         this.seen = new IntersectionObserver((entries) => this.drawSeen(entries), {
@@ -192,19 +194,19 @@ export class RegionsPanel {
             this.unfolded.add(found.structure);
             this.hide();
         }
-        const row = found?.item ?? this.groups.get(structure)?.row;
         this.list.setAttribute("aria-activedescendant", found?.item.id ?? "");
-        if (row) {
-            // By hand: scrollIntoView would move the page as well.
-            const { offsetTop, offsetHeight } = row;
-            const { scrollTop, clientHeight } = this.list;
-            const heading = this.list.querySelector(".heading")?.offsetHeight ?? 0;
-            this.list.scrollTop = Math.min(
-                Math.max(scrollTop, offsetTop + offsetHeight - clientHeight),
-                Math.max(0, offsetTop - heading),
-            );
-        }
         this.current = id;
+        this.row = found?.item ?? this.groups.get(structure)?.row;
+        this.reveal();
+    }
+
+    // Scrolls to what is selected; by hand: scrollIntoView would move the page as well.
+    reveal() {
+        const { offsetTop = 0, offsetHeight = 0 } = this.row ?? {};
+        const { scrollTop, clientHeight } = this.list;
+        const least = Math.max(scrollTop, offsetTop + offsetHeight - clientHeight);
+        const heading = this.list.querySelector(".heading")?.offsetHeight ?? 0;
+        this.list.scrollTop = Math.min(least, Math.max(0, offsetTop - heading));
     }
 
     moveByKey(event) {
