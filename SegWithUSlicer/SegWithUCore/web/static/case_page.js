@@ -12,7 +12,7 @@ import { RegionsPanel, VerdictCard } from "./regions_panel.js";
 import { Review } from "./review.js";
 import { ReviewSide } from "./review_side.js";
 import { finishingVerdict, isBlind, isOpen, nextUndecided } from "./review_state.js";
-import { shortName, shortened } from "./texts.js";
+import { shortened } from "./texts.js";
 import { drawThumbnail } from "./thumbnails.js";
 import { Viewer } from "./viewer.js";
 

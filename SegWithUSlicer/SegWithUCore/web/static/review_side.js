@@ -1,6 +1,6 @@
 // Beside the views: who reviews, what is measured, how far the review is, the order of regions, the rest, and files of verdicts.
 
-import { ask, element, showText } from "./dom.js";
+import { ask, element } from "./dom.js";
 import { countText, inQuestion, minutesLeft, progressText, openRest } from "./review_state.js";
 import { ORDER_TEXTS, namesText, volumeText } from "./texts.js";
 
