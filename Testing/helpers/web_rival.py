@@ -9,6 +9,7 @@ from pathlib import Path
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions, regions_hash, regions_text
+from SegWithUCore.regions.region import Kind
 from SegWithUCore.review.log import AuditLog, LogInUseError
 from SegWithUCore.review.log_format import Verdict, VerdictGiven
 from SegWithUCore.review.session import ReviewedCase
@@ -16,7 +17,7 @@ from SegWithUCore.review.session import ReviewedCase
 
 def main(place: str, reviewer: str) -> None:
     folder = Path(place)
-    last = read_regions(folder)[-1]
+    last = [region for region in read_regions(folder) if region.kind is not Kind.BLIND][-1]
     header = ReviewedCase(read_case(folder), (), regions_hash(regions_text(folder))).header()
     try:
         log = AuditLog.open(folder, reviewer, header)

@@ -136,6 +136,8 @@ def why(region: Region, roi: bool = False) -> str:
 
 def reasons(region: Region, roi: bool = False) -> list[str]:
     """Say the same as `why`, one part of the sentence each: first what may be wrong; last, where so, the edge."""
+    if region.kind in (Kind.BLIND, Kind.ADDED):
+        return [_what(region)]
     edge = "region of interest" if roi else "image"
     parts = [_what(region), SHAPES[region.shape], *_uncertainty(region)]
     if region.touches_border:
@@ -146,7 +148,7 @@ def reasons(region: Region, roi: bool = False) -> list[str]:
 def _what(region: Region) -> str:
     name, details = region.structure, _details(region)
     if region.kind is Kind.BLIND:
-        return f"a place of {name} that the list has not shown: is the boundary right here?"
+        return f"a place of {name} that the list has not shown: look whether its boundary is right"
     if region.kind is Kind.ADDED:
         return f"a place of {name} that you have added"
     if region.kind is Kind.MISSED:

@@ -149,7 +149,10 @@ class ReviewState:
                 self._structures[structure] = (verdict, comment)
             case log.PlaceAdded(region, structure, ras_mm):
                 self._steps.append(_Step(self.lines, event.action))
-                self._regions[region] = _place(region, structure, ras_mm)
+                value = next(
+                    (each.structure_value for each in self._regions.values() if each.structure == structure), 0
+                )
+                self._regions[region] = _place(region, structure, value, ras_mm)
                 self.last_region = region
             case log.Asked(structures):
                 self.asked = structures
@@ -344,12 +347,12 @@ class ReviewState:
             self._verdicts[region] = verdict
 
 
-def _place(region: int, structure: str, ras_mm: tuple[float, float, float]) -> Region:
+def _place(region: int, structure: str, value: int, ras_mm: tuple[float, float, float]) -> Region:
     return Region(
         id=region,
         rank=region,
         structure=structure,
-        structure_value=0,
+        structure_value=value,
         kind=Kind.ADDED,
         shape=Shape.THIN,
         expected_wrong_mm3=0.0,

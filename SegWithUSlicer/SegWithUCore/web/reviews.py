@@ -35,6 +35,8 @@ SILENT_AFTER_S = 30.0
 MOST_EVENTS = 100
 # A day: more is no time that somebody looked.
 LONGEST_LOOK_S = 86_400.0
+# No image reaches farther from its origin.
+FARTHEST_MM = 1e5
 _FROM_PAGE = tuple(
     log_format.ACTIONS[name] for name in ("verdict", "comment", "structure", "looked", "undo", "asked", "added")
 )
@@ -62,12 +64,15 @@ class OpenReview:
         session: the review.
         pages: the time of the last request of each window that shows it, by session.
         edited: the reviewer's own version of the segmentation, as it was read last; None if there is none.
+        figures: `volume_mm3`, `expected_wrong_mm3` and `read_by` after the reviewer's work, by name of the structure;
+            of those that are not named, the model's hold.
     """
 
     case: PageCase
     session: Session
     pages: dict[str, float] = field(default_factory=dict)
     edited: DisplayVolume | None = None
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def mark(self) -> str:
@@ -100,6 +105,7 @@ class OpenReview:
             "lines": parsed_lines(session.log.lines[known:]),
             "last": self.mark,
             "progress": session.state.progress().text,
+            "figures": self.figures,
             "corrected": corrected_cases_text(case.folder, case.description.model_name) if session.is_done else "",
             "stored": not session.trouble,
             "trouble": session.trouble,
@@ -126,7 +132,7 @@ class OpenReview:
                 if event.get("event") != "rest":
                     trial.append(_checked(log_format.read_action(event), structures))
                 elif trial.accept_rest() is None:
-                    raise UsageError("Every region has a verdict already.")
+                    raise UsageError("No region of the asked structures is open.")
         except (InputError, ValueError) as error:
             raise UsageError(f"An event does not fit this review: {error}") from error
         for action in trial.actions[known:]:
@@ -339,10 +345,11 @@ def _checked(action: log_format.Action, structures: set[str]) -> log_format.Acti
     """
     seconds = getattr(action, "seconds", SHORTEST_LOOK_S)
     is_of_page = isinstance(action, _FROM_PAGE) and getattr(action, "verdict", None) in (None, *GIVEN)
-    named = getattr(action, "structures", None) or (getattr(action, "structure", None),)
-    is_known = all(name is None or name in structures for name in named)
+    named = action.structures if isinstance(action, log_format.Asked) else (getattr(action, "structure", None),)
+    is_known = 0 < len(named) == len(set(named)) and all(name is None or name in structures for name in named)
     shortest = SHORTEST_LOOK_S if isinstance(action, log_format.RegionViewed) else 0.0
-    if not is_of_page or not is_known or not shortest <= seconds <= LONGEST_LOOK_S:
+    is_near = all(abs(part) <= FARTHEST_MM for part in getattr(action, "ras_mm", ()))
+    if not is_of_page or not is_known or not is_near or not shortest <= seconds <= LONGEST_LOOK_S:
         raise UsageError(f"The page may not add this event: {action!r:.200}.")
     return action
 

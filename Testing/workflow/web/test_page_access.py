@@ -32,6 +32,7 @@ def window(segmented_cases: Path, tmp_path: Path, chromium: Any) -> Iterator[Vis
         case["model"]["name"] = PAYLOADS[3]
         for entry, payload in zip(case["structures"], PAYLOADS, strict=False):
             entry["name"] = payload
+        case["asked"] = [entry["name"] for entry in case["structures"] if entry["value"]]
         case["maps"]["error_probability"]["title"] = PAYLOADS[4]
         case["ood"]["warnings"] = [{"severity": "warning", "message": PAYLOADS[2], "kind": "noise"}]
         case["created"] = PAYLOADS[5]
@@ -61,6 +62,10 @@ def test_names_run_no_script_and_screen_readers_find_their_way(window: Visit) ->
     assert page.locator("h1").inner_text() == PAYLOADS[0]
     assert PAYLOADS[1] in page.locator(".structures").inner_text()
     assert PAYLOADS[2] in page.locator(".facts-body").inner_text()
+    assert _complaints(window) == []
+    page.get_by_text("About", exact=True).click()
+    window.press("m", "a", "d")
+    page.get_by_role("button", name="Reopen").wait_for()
     assert _complaints(window) == []
     assert page.evaluate("window.ran") is None
     assert page.locator("#page img, #page svg, #page script, #page iframe").count() == 0

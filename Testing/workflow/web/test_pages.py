@@ -128,6 +128,7 @@ def test_a_page_tells_no_names_and_a_name_in_it_ends_no_script(case: Path, tmp_p
         content.update(name=PLANTED, note=PLANTED, device=PLANTED, created="2026-11-27T08:10:33+00:00")
         content["input"]["channels"][0].update(file=f"/home/{PLANTED}.nii.gz", file_mac="0" * 64)
         content["maps"]["ranking"].update(title=PLANTED)
+        content.update(asked=["posterior hippocampus"], asked_as=[PLANTED])
         content["model"]["name"] = hostile
 
     changed_case(case, change)
@@ -139,7 +140,9 @@ def test_a_page_tells_no_names_and_a_name_in_it_ends_no_script(case: Path, tmp_p
         for told in (PLANTED, "Ana Ben", "2026-11-27", str(tmp_path), "/tmp/"):
             assert told not in text, (page.name, told)
         assert hostile not in text
-    facts = dict(embedded(tmp_path / "pages" / "case-001.html")["case"]["facts"])
+    shown = embedded(tmp_path / "pages" / "case-001.html")["case"]
+    assert shown["asked"] == ["posterior hippocampus"]
+    facts = dict(shown["facts"])
     assert facts["Model"].startswith(hostile)
     names = json.loads((tmp_path / "pages-names.json").read_text())
     assert names["cases"] == {"case-001": str(renamed)}

@@ -125,6 +125,8 @@ def test_a_verdict_is_on_disk_before_the_answer_and_slicer_reads_the_same(cases)
     assert [event.action.seconds for event in found.events if isinstance(event.action, VerdictGiven)] == [1.5] * 3
 
 
+NEXT = -1
+"""Stands for the number of the next place that is added."""
 NOT_A_LINE = [
     {"event": "verdict", "region": 999, "verdict": "accepted", "comment": None, "seconds": 1.0},
     {"event": "verdict", "region": 1, "verdict": "not looked at", "comment": None, "seconds": 1.0},
@@ -135,6 +137,15 @@ NOT_A_LINE = [
     {"event": "undo", "line": 1, "what": "opened", "region": None},
     {"event": "structure", "structure": "../liver", "verdict": "accepted", "comment": ""},
     {"event": "looked", "region": 1, "seconds": 0.1},
+    {"event": "asked", "structures": []},
+    {"event": "asked", "structures": ["liver"]},
+    {"event": "asked", "structures": ["anterior hippocampus", "anterior hippocampus"]},
+    {"event": "asked", "structures": "anterior hippocampus"},
+    {"event": "added", "region": 1, "structure": "anterior hippocampus", "ras_mm": [0.0, 0.0, 0.0]},
+    {"event": "added", "region": 999, "structure": "anterior hippocampus", "ras_mm": [0.0, 0.0, 0.0]},
+    {"event": "added", "region": NEXT, "structure": "liver", "ras_mm": [0.0, 0.0, 0.0]},
+    {"event": "added", "region": NEXT, "structure": "anterior hippocampus", "ras_mm": [0.0, 0.0]},
+    {"event": "added", "region": NEXT, "structure": "anterior hippocampus", "ras_mm": [0.0, 1e308, 0.0]},
     {"event": "opened", "case": "x"},
     {"event": "closed"},
     {"event": "blind", "place": 1, "answer": None},
@@ -152,6 +163,7 @@ def test_what_does_not_fit_is_refused_and_nothing_of_the_act_is_stored(cases):
         review = client.open(client.case_id(NAME), "Ana")
         before = lines_of(cases / NAME, "Ana")
         for event in NOT_A_LINE:
+            event = {**event, "region": max(review.ids) + 1} if event.get("region") == NEXT else event
             status, answer = review.say(good, event)
             assert (status, set(answer)) == (400, {"kind", "error"}), event
         assert review.say()[0] == 400
@@ -305,6 +317,10 @@ def test_reviewers_do_not_see_each_other_before_both_have_ended(cases):
         bob = client.open(id_, "Bob")
         for region in bob.ids:
             bob.judge(region, "rejected", "secret of Bob")
+        case = client.get(f"/api/cases/{id_}")
+        for name in case["asked"]:
+            assert bob.say({"event": "structure", "structure": name, "verdict": "accepted", "comment": ""})[0] == 200
+        listed = sum(region["kind"] != "blind sample" for region in case["regions"])
         ana = client.open(id_, "Ana")
         everything = json.dumps([ana.opened, client.worklist("Ana"), client.get(f"/api/cases/{id_}")])
         assert "secret of Bob" not in everything
@@ -313,8 +329,8 @@ def test_reviewers_do_not_see_each_other_before_both_have_ended(cases):
         (entry,) = (case for case in worklist["cases"] if case["id"] == id_)
         names = [column["name"] for column in worklist["columns"]]
         cells = {name: text for name, (text, _) in zip(names, entry["cells"], strict=True)}
-        assert cells["minutes"] == f"{(SECONDS_TO_OPEN + SECONDS_PER_REGION * len(bob.ids)) / 60:.1f}", "all are open"
-        assert cells["reviewed"] == f"0 of {len(bob.ids)}; Bob: done"
+        assert cells["minutes"] == f"{(SECONDS_TO_OPEN + SECONDS_PER_REGION * listed) / 60:.1f}", "all are open"
+        assert cells["reviewed"] == f"0 of {listed}; Bob: done"
         for region in ana.ids:
             assert "secret of Bob" not in json.dumps(ana.judge(region))
 

@@ -7,7 +7,7 @@ function keysText(verdicts) {
     const single = verdicts.filter(({ single_key: key }) => key);
     const letters = single.map(({ single_key: key, text }) => `${key} ${text}`).join(", ");
     const digits = single.map(({ key, text }) => `${key} ${text}`).join(", ");
-    return `Keys: ${letters}, each goes on to the next undecided region; U undo, C comment; N next undecided, Shift+N previous, digits a region by its number; hold P to see the bare image, W shows the whole image. With single keys off: ${digits}, Ctrl+Alt+Z undo, Ctrl+Alt+C comment. Ctrl+Alt+N next open case. In a view: arrows move the crosshair, Page Up and Page Down the slice, + and - zoom, Ctrl+arrows move the picture, Shift+arrows change contrast and brightness, Enter enlarges. They rest while you type.`;
+    return `Keys: ${letters}, each goes on to the next open region; D finishes the structure, M adds a place at the crosshair; U undo, C comment; N next open, Shift+N previous, digits a region by its number; hold P to see the bare image, W shows the whole image. With single keys off: ${digits}, Ctrl+Alt+F finish, Ctrl+Alt+P add a place, Ctrl+Alt+Z undo, Ctrl+Alt+C comment. Ctrl+Alt+N next open case. In a view: arrows move the crosshair, Page Up and Page Down the slice, + and - zoom, Ctrl+arrows move the picture, Shift+arrows change contrast and brightness, Enter enlarges. They rest while you type.`;
 }
 
 // Hounsfield units of air, and windows as [from, to] of them.

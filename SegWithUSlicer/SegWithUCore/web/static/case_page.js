@@ -5,12 +5,14 @@ import { CaseHeader, Messages } from "./case_header.js";
 import { CursorLine } from "./cursor_line.js";
 import { download, element } from "./dom.js";
 import { OverlayPanel } from "./overlay_panel.js";
+import { rasOf, voxelOf } from "./geometry.js";
+import { middleOf, valueAt } from "./planes.js";
 import { followPointer } from "./pointer.js";
 import { RegionsPanel, VerdictCard } from "./regions_panel.js";
 import { Review } from "./review.js";
 import { ReviewSide } from "./review_side.js";
-import { nextUndecided } from "./review_state.js";
-import { volumeText } from "./texts.js";
+import { finishingVerdict, isBlind, isOpen, nextUndecided } from "./review_state.js";
+import { shortened } from "./texts.js";
 import { drawThumbnail } from "./thumbnails.js";
 import { Viewer } from "./viewer.js";
 
@@ -31,29 +33,33 @@ export class CasePage {
         this.cursor = new CursorLine(data);
         this.viewer = new Viewer(data, () => this.moved());
         this.viewer.setSmooth(settings.smooth ?? true);
-        this.overlay = new OverlayPanel(
-            data,
-            this.viewer,
-            (name) => loadMap(source, data, name),
-            () => this.moved(),
-        );
-        this.regions = new RegionsPanel(
-            worklist.verdicts,
-            (canvas, region) => this.drawPicture(canvas, region),
-            (id) => this.goTo(id),
-        );
-        this.card = new VerdictCard(worklist.verdicts, {
+        this.overlay = new OverlayPanel(data, this.viewer, {
+            load: (name) => loadMap(source, data, name),
+            onMap: () => this.moved(),
+            ask: (names) => this.ask(names),
+            goTo: (name) => this.goToStructure(name),
+        });
+        // The structure that is at hand, with or without a region of its.
+        this.structure = null;
+        this.regions = new RegionsPanel(worklist.verdicts, (canvas, region) => this.drawPicture(canvas, region), {
+            choose: (id) => this.goTo(id),
+            chooseStructure: (name) => this.goToStructure(name),
+            finish: (name) => this.finish(name),
+            reopen: (name) => this.review.judgeStructure(name, null),
+        });
+        this.side = new ReviewSide(this.review, this.description, worklist, settings, source.isFile, this.regions.filter, {
+            start: (name) => this.nameGiven(name),
+            setOrder: (order) => this.setOrder(order),
+            save: () => this.saveVerdicts(),
+            load: (file) => this.continueFrom(file),
+        });
+        this.card = new VerdictCard(worklist.verdicts, this.side.rest, {
             judge: (verdict) => this.judge(verdict),
             undo: () => this.undo(),
             comment: (text) => this.comment(text),
             commentDone: () => this.regions.list.focus(),
             judgeStructure: (verdict) => this.judgeStructure(verdict),
-        });
-        this.side = new ReviewSide(this.review, this.description, worklist, settings, source.isFile, {
-            start: (name) => this.nameGiven(name),
-            setOrder: (order) => this.setOrder(order),
-            save: () => this.saveVerdicts(),
-            load: (file) => this.continueFrom(file),
+            addPlace: () => this.addPlace(),
         });
         this.messages = new Messages(
             { retry: () => this.review.openAgain(), saveUnsent: () => this.saveUnsent() },
@@ -81,7 +87,6 @@ export class CasePage {
             this.side.head,
             this.regions.root,
             this.card.root,
-            this.side.rest,
         );
         this.viewer.root.append(
             element("div", { class: "panel-cell" }, this.overlay.root, this.cursor.root, this.makeSummary()),
@@ -96,12 +101,8 @@ export class CasePage {
     }
 
     makeSummary() {
-        const { regions, total_expected_wrong_mm3: total, image_trouble: trouble } = this.description;
+        const { image_trouble: trouble } = this.description;
         const parts = [];
-        if (total !== null && total !== undefined) {
-            const held = regions.reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
-            parts.push(`Expected error in this case: ${volumeText(total)}, of which ${volumeText(held)} is in regions.`);
-        }
         if (this.data.grid.oblique) {
             parts.push("Oblique image: shown along its own axes; letters name the nearest directions.");
         }
@@ -114,17 +115,24 @@ export class CasePage {
     // Loads what the regions need and begins; the page is in the document by then.
     async start() {
         await this.loadMasks();
-        this.fillRegions();
+        this.update();
         this.viewer.showAll();
-        const [first] = this.review.ordered;
-        if (first) {
-            this.goTo(first.id);
-        }
+        this.begin(this.review.queue[0]?.id ?? null);
         this.viewer.draw();
         if (this.settings.reviewer && !this.description.regions_trouble) {
             await this.startReview();
         }
         (this.side.form.hidden ? this.regions.list : this.side.name).focus({ preventScroll: true });
+    }
+
+    // Goes to a region, or, where none is open, to the first structure that waits to be finished.
+    begin(id) {
+        const waiting = this.review.state.asked.find((name) => this.canFinish(name));
+        if (id === null && waiting && !this.description.regions_trouble) {
+            this.goToStructure(waiting);
+        } else {
+            this.goTo(id);
+        }
     }
 
     // -- regions --
@@ -134,49 +142,127 @@ export class CasePage {
         this.masks = await loadMasks(this.source, this.data.id, masks, regions);
     }
 
+    // Lists the regions: structure by structure in that order, else without headings.
     fillRegions() {
-        const { ordered, current } = this.review;
-        this.regions.fill(ordered, this.description.regions_trouble);
-        this.side.order.value = this.review.order;
-        const found = ordered.find(({ id }) => id === current?.id) ?? null;
-        this.review.current = found;
-        if (found) {
-            this.regions.select(found.id);
+        const { description, review } = this;
+        const { ordered, state } = review;
+        const list = [review.order, state.asked, ordered.map(({ id }) => id)].join(";");
+        if (list !== this.listed) {
+            this.listed = list;
+            const groups = review.order === "structure" ? review.groups(ordered) : [[undefined, ordered]];
+            this.regions.fill(groups, state.asked, description.regions_trouble);
         }
-        this.update();
+        this.side.order.value = review.order;
+        // Taken back: a place that was added, or the last finish before the blind sample.
+        if (review.current && !this.canGoTo(state.regions.find(({ id }) => id === review.current.id))) {
+            review.current = null;
+        }
+        const pendingIds = new Set(review.pending.flatMap(({ events }) => events).map(({ region }) => region));
+        this.regions.update(state, pendingIds, review.canWrite);
     }
 
     setOrder(order) {
         this.review.order = order;
         this.settings.order = order;
         this.actions.settingsChanged();
-        this.fillRegions();
+        this.update();
+        this.regions.select(this.review.current?.id, this.structure);
+    }
+
+    // Where a region is, and its voxels; a place that the reviewer has added is one voxel.
+    placeOf(region) {
+        const { frame, grid } = this.data;
+        if (region.box) {
+            return { voxel: localVoxel(region.peak_ijk, frame), mask: maskOf(region, this.masks, frame) };
+        }
+        const voxel = voxelOf(grid, region.peak_ras_mm);
+        return { voxel, mask: { index: voxel, size: [1, 1, 1], data: Uint8Array.of(1) } };
+    }
+
+    // The blind sample is not shown before it is due.
+    canGoTo(region) {
+        return region !== undefined && (!isBlind(region) || this.review.queue.includes(region));
     }
 
     goTo(id) {
-        const region = this.review.regions.find((one) => one.id === id);
-        if (!region) {
+        const { review } = this;
+        const region = review.state.regions.find((one) => one.id === id);
+        if (!this.canGoTo(region)) {
             return;
         }
         this.keepComment();
-        const mask = maskOf(region, this.masks, this.data.frame);
-        this.review.look(region);
+        const { voxel, mask } = this.placeOf(region);
+        review.look(region);
+        review.visited = this.structure = review.listedUnder(region) ?? region.structure;
         this.viewer.setMark(mask);
-        this.viewer.showBox(localVoxel(region.peak_ijk, this.data.frame), mask);
-        this.regions.select(id);
+        this.viewer.showBox(voxel, mask);
         this.update();
+        this.regions.select(id, this.structure);
     }
 
-    next() {
-        const { state, orderedIds, current } = this.review;
-        const id = nextUndecided(state, orderedIds, current?.id);
+    // Goes to a structure's next open region; without one to the structure as a whole, to look through it.
+    goToStructure(name) {
+        const { review } = this;
+        const id = nextUndecided(review.state, review.regionsOf(name), review.current?.id);
         if (id !== null) {
             this.goTo(id);
+            return;
+        }
+        this.keepComment();
+        review.look(null);
+        review.visited = this.structure = name;
+        this.viewer.setMark(null);
+        const value = this.data.structures.find((one) => one.name === name)?.value;
+        const voxel = this.labels && middleOf(this.labels, value);
+        if (voxel) {
+            this.viewer.showBox(voxel, { index: voxel, size: [1, 1, 1] });
+        }
+        this.update();
+        this.regions.select(null, name);
+    }
+
+    // Goes to the next open region: the blind sample once it is due, then what the filter finds, then all of the question.
+    next() {
+        const { current, queue, state } = this.review;
+        const shown = new Set(this.regions.shownIds);
+        const found = queue.filter(({ id }) => shown.has(id));
+        const ids = [queue.filter(isBlind), found, queue].map((some) => nextUndecided(state, some, current?.id));
+        this.goTo(ids.find((id) => id !== null));
+    }
+
+    // After a verdict: the next region of the structure, or the structure as a whole, which is finished then.
+    goOn() {
+        const { order, state, current } = this.review;
+        const structure = this.review.listedUnder(current);
+        const isLast = !this.review.regionsOf(structure).some((region) => isOpen(state, region));
+        if (this.review.isDone) {
+            return;
+        }
+        if (order === "structure" && isLast && !isBlind(current) && this.canFinish(structure)) {
+            this.goToStructure(structure);
+        } else {
+            this.next();
         }
     }
 
+    // Changes what is measured, and leaves what is not. The last tick stays: a question is about something.
+    ask(names) {
+        if (names.length) {
+            this.review.ask(names);
+        }
+        this.update();
+        if (!this.review.state.asked.includes(this.structure)) {
+            this.next();
+        }
+    }
+
+    canFinish(structure) {
+        const { asked, finished } = this.review.state;
+        return asked.includes(structure) && !finished.has(structure);
+    }
+
     previous() {
-        const ids = this.review.orderedIds;
+        const ids = this.regions.shownIds;
         const at = ids.indexOf(this.review.current?.id);
         if (at > 0) {
             this.goTo(ids[at - 1]);
@@ -184,16 +270,8 @@ export class CasePage {
     }
 
     drawPicture(canvas, region) {
-        const { frame } = this.data;
-        const mask = maskOf(region, this.masks, frame);
-        drawThumbnail(
-            canvas,
-            this.data,
-            this.labels,
-            this.viewer.rawWindow(),
-            localVoxel(region.peak_ijk, frame),
-            mask,
-        );
+        const { voxel, mask } = this.placeOf(region);
+        drawThumbnail(canvas, this.data, this.labels, this.viewer.rawWindow(), voxel, mask);
     }
 
     // -- verdicts --
@@ -215,10 +293,56 @@ export class CasePage {
         const { rank } = this.review.current;
         this.review.judge(verdict);
         if (this.card.goOn.checked) {
+            this.goOn();
+        }
+        this.card.say(`Region ${rank}: ${verdict}.${this.nowText(rank)}`);
+    }
+
+    // Says where the reviewer is after an act on the region of a number.
+    nowText(rank = null) {
+        const { current } = this.review;
+        if (this.review.isDone) {
+            return " The review is finished.";
+        }
+        if (current === null) {
+            return ` Look through ${this.structure}, then finish it (D).`;
+        }
+        return current.rank === rank ? "" : ` Now region ${current.rank}.`;
+    }
+
+    // Takes a structure, which was looked through, as right, and goes on with the next one; at last with the blind sample.
+    finish(name = this.structure) {
+        const { review } = this;
+        if (!review.canWrite || !name || review.state.finished.has(name)) {
+            return;
+        }
+        this.keepComment();
+        this.regions.unfolded.delete(name);
+        const verdict = finishingVerdict(review.state, name);
+        review.judgeStructure(name, verdict);
+        const ring = review.groups(review.queue).map(([structure]) => structure);
+        const after = [...ring.slice(ring.indexOf(name) + 1), ...ring].find((one) => this.canFinish(one));
+        if (after) {
+            this.goToStructure(after);
+        } else {
             this.next();
         }
-        const now = this.review.current.rank;
-        this.card.say(`Region ${rank}: ${verdict}.${now === rank ? "" : ` Now region ${now}.`}`);
+        const isBlindNow = review.current !== null && isBlind(review.current) && !review.isDone;
+        this.card.say(`${name}: ${verdict}.${isBlindNow ? " Now the blind sample." : this.nowText()}`);
+    }
+
+    // Adds a place at the crosshair: of the structure there, if it is measured, else of the one at hand.
+    addPlace() {
+        const { review, viewer } = this;
+        if (!review.canWrite) {
+            return;
+        }
+        const { asked } = review.state;
+        const label = this.labels ? valueAt(this.labels, viewer.voxel, 0) : 0;
+        const there = this.data.structures.find(({ value }) => value === label)?.name;
+        const structure = [there, this.structure].find((name) => asked.includes(name)) ?? asked[0];
+        this.goTo(review.addPlace(structure, rasOf(this.data.grid, viewer.voxel)));
+        this.card.say(`Added region ${review.current.rank}, a place of ${structure}: give a verdict or a comment.`);
     }
 
     // Goes to the region of a number that is typed, digit by digit.
@@ -228,11 +352,10 @@ export class CasePage {
         this.numberEnds = setTimeout(() => {
             this.number = "";
         }, NUMBER_MS);
-        const region = this.review.regions.find(({ rank }) => rank === Number(this.number));
-        if (region) {
-            this.goTo(region.id);
-        }
-        this.card.say(region ? `Region ${region.rank}.` : `There is no region ${this.number}.`);
+        const region = this.review.state.regions.find(({ rank }) => rank === Number(this.number));
+        this.goTo(region?.id);
+        const isThere = region && region.id === this.review.current?.id;
+        this.card.say(isThere ? `Region ${region.rank}.` : `There is no region ${this.number}.`);
     }
 
     undo() {
@@ -243,6 +366,8 @@ export class CasePage {
         const region = this.review.undo();
         if (region) {
             this.goTo(region);
+        } else if (before?.what === "added") {
+            this.goToStructure(this.structure);
         }
         const what = region ? `Undone: region ${this.review.current.rank}.` : "Undone.";
         this.card.say(before === null ? "There is nothing to undo." : what);
@@ -266,8 +391,8 @@ export class CasePage {
     }
 
     judgeStructure(verdict) {
-        if (this.canJudge) {
-            this.review.judgeStructure(this.review.current.structure, verdict);
+        if (this.review.canWrite && this.structure) {
+            this.review.judgeStructure(this.structure, verdict);
         }
     }
 
@@ -284,35 +409,35 @@ export class CasePage {
 
     async startReview() {
         await this.review.open(this.settings.reviewer);
-        const { state, orderedIds } = this.review;
-        const stopped = state.lastRegion;
-        const isOpen = stopped !== null && state.verdicts[stopped] === undefined;
-        const id = isOpen ? stopped : (nextUndecided(state, orderedIds, stopped) ?? stopped);
-        if (this.review.isOpen && id !== null) {
-            this.goTo(id);
+        const { queue, state } = this.review;
+        const stopped = queue.find(({ id }) => id === state.lastRegion);
+        const goesOn = stopped && isOpen(state, stopped);
+        const next = goesOn ? stopped.id : nextUndecided(state, queue, state.lastRegion);
+        if (this.review.isOpen) {
+            this.begin(next ?? (this.review.isDone ? stopped?.id : null));
         }
     }
 
-    async reviewChanged({ regions = false, labels = false }) {
+    async reviewChanged({ labels = false }) {
         if (labels && this.review.labels) {
             this.labels = await loadVolume(this.source, this.data.id, this.review.labels, this.data.frame);
             this.viewer.setLabels(this.labels);
-        }
-        if (regions) {
-            this.fillRegions();
         }
         this.update();
     }
 
     update() {
         const { review } = this;
+        this.fillRegions();
         const { state, current } = review;
-        const pendingIds = new Set(review.pending.flatMap(({ events }) => events).map(({ region }) => region));
-        this.regions.update(state.verdicts, pendingIds);
-        this.card.show(current, {
+        const whole = this.structure && `No open region of ${this.structure} is left: look through it in three planes.`;
+        this.overlay.showQuestion(state.asked, review.canWrite);
+        this.overlay.showFigures(review.figures);
+        this.card.show(current, this.structure, {
+            why: shortened(current?.why ?? whole ?? "", this.data.structures.map(({ name }) => name)),
             verdict: current ? state.verdicts[current.id] : undefined,
             comment: current ? (state.comments[current.id] ?? "") : "",
-            structure: current ? review.structure(current.structure) : null,
+            structure: this.structure && review.structure(this.structure),
             canWrite: review.canWrite,
             canUndo: state.nextUndo !== null && !review.pending.length,
             hasEdits: review.hasEdits,

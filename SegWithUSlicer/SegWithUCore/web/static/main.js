@@ -14,7 +14,7 @@ class Application {
     constructor() {
         this.host = document.getElementById("page");
         this.source = hasEmbeddedCase() ? new FileSource() : new ServerSource();
-        this.settings = { reviewer: null, order: "expected wrong volume", ...storedSettings() };
+        this.settings = { reviewer: null, order: "structure", ...storedSettings() };
         this.casePage = null;
         this.worklist = null;
         this.shown = [];
@@ -232,7 +232,9 @@ class Application {
             return {
                 KeyZ: () => page.undo(),
                 KeyC: () => page.writeComment(),
+                KeyF: () => page.finish(),
                 KeyN: () => this.nextCase(),
+                KeyP: () => page.addPlace(),
             }[event.code];
         }
         return undefined;
@@ -253,6 +255,8 @@ class Application {
         return {
             u: () => page.undo(),
             c: () => page.writeComment(),
+            d: () => page.finish(),
+            m: () => page.addPlace(),
             n: () => (event.shiftKey ? page.previous() : page.next()),
             p: () => page.viewer.setBare(true),
             w: () => page.viewer.fit(),

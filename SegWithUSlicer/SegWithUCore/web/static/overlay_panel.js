@@ -1,9 +1,9 @@
-// The overlay: which map is drawn over the image and how, its legend, and the table of structures.
+// The overlay: which map is drawn over the image and how, its legend, and the table of structures with what is measured.
 
 import { COLOUR_MAPS, colourTable, cssColour } from "./colours.js";
 import { element } from "./dom.js";
 import { aboveText, firstStep, thresholdText } from "./readout.js";
-import { diceText, expectedText, percentText, volumeText } from "./texts.js";
+import { diceText, expectedText, percentText, shortName, volumeText } from "./texts.js";
 
 const MAP_TITLES = {
     ranking: "Uncertainty, unscaled (ranking map)",
@@ -12,10 +12,10 @@ const MAP_TITLES = {
 const LEGEND_TICKS = 5;
 
 export class OverlayPanel {
-    // `load(name)` resolves to a map with its voxels; `onMap` is called when another map is shown.
-    constructor(data, viewer, load, onMap) {
-        this.load = load;
-        this.onMap = onMap;
+    // `actions` has load(name), which resolves to a map with its voxels, onMap(), called when another map is shown,
+    // ask(names), which changes what is measured, and goTo(structure).
+    constructor(data, viewer, actions) {
+        this.actions = actions;
         this.data = data;
         this.viewer = viewer;
         this.steps = {};
@@ -86,30 +86,42 @@ export class OverlayPanel {
     makeTable() {
         this.aboveHeader = element("th", { scope: "col" });
         this.aboveCells = [];
+        this.ticks = new Map();
+        this.figureCells = new Map();
         const rows = this.data.structures.map((structure) => {
+            const { name } = structure;
             const above = element("td", { class: "number above" });
             this.aboveCells.push(above);
+            const tick = element("input", {
+                type: "checkbox",
+                "aria-label": `Measure ${name}`,
+                on: { change: () => this.actions.ask([...this.ticks.keys()].filter((one) => this.ticks.get(one).checked)) },
+            });
+            this.ticks.set(name, tick);
+            const cells = [element("td", { class: "number range" }), element("td", { class: "number" })];
+            this.figureCells.set(name, cells);
             return element(
                 "tr",
                 {},
-                element("th", { scope: "row" }, this.makeName(structure)),
-                this.makeVolume(structure),
+                element("th", { scope: "row" }, this.makeName(structure, tick)),
+                cells[0],
                 element("td", { class: "number words" }, diceText(structure)),
-                element("td", { class: "number" }, volumeText(structure.expected_wrong_mm3)),
+                cells[1],
                 above,
             );
         });
+        this.showFigures({});
         // Totals and asymmetries; files made before have none.
         const wholes = (this.data.description.wholes ?? []).map((whole) =>
             element(
                 "tr",
                 {},
                 element("th", { scope: "row" }, whole.name),
-                this.makeVolume(whole),
+                this.fillVolume(element("td", { class: "number range" }), whole),
                 element("td", { colSpan: 3 }),
             ),
         );
-        const titles = ["Structure", "Volume", "Predicted Dice", "Likely wrong"];
+        const titles = ["Measure", "Volume", "Predicted Dice", "Likely wrong"];
         const head = element(
             "tr",
             {},
@@ -122,39 +134,67 @@ export class OverlayPanel {
             element("thead", {}, head),
             element("tbody", {}, ...rows, ...wholes),
         );
+        this.proposed = element(
+            "button",
+            { class: "small", on: { click: () => this.actions.ask(this.data.description.asked) } },
+            "Measure as proposed",
+        );
         this.tableBox = element(
             "div",
             { class: "table-box", tabIndex: 0, role: "region", "aria-label": "Structures" },
+            this.proposed,
             table,
         );
     }
 
-    // The segmented volume, the expected one with its interval, and how often that held; of an asymmetry its texts.
-    makeVolume(entry) {
+    // Fills a cell with the segmented volume, the expected one with its interval, and how often that held, or the texts of
+    // an asymmetry; `after` are the figures after the reviewer's work.
+    fillVolume(cell, entry, after = null) {
         const [volume, expected] = entry.texts ?? [
-            volumeText(entry.volume_mm3) + percentText(entry),
-            `expected ${expectedText(entry)}`,
+            volumeText((after ?? entry).volume_mm3) + (after ? "" : percentText(entry)),
+            after ? (after.read_by ? `read by ${after.read_by}` : "with your edits") : `expected ${expectedText(entry)}`,
         ];
         const lines = expected.replace(/ (?=mm³|mL)/g, "\u00a0"); // a unit stays with its number
-        return element(
-            "td",
-            { class: "number range" },
+        cell.replaceChildren(
             volume,
             ...lines.split(" (").map((part, line) => element("small", {}, line ? `(${part}` : part)),
-            entry.held_text ? element("small", { class: "held" }, entry.held_text) : null,
+            ...(entry.held_text && !after ? [element("small", { class: "held" }, entry.held_text)] : []),
         );
+        return cell;
     }
 
-    // The name next to a switch for the outline in the structure's colour.
-    makeName(structure) {
+    // Ticks the structures that are asked.
+    showQuestion(asked, canWrite) {
+        for (const [name, tick] of this.ticks) {
+            tick.checked = asked.includes(name);
+            tick.disabled = !canWrite;
+        }
+        this.root.classList.toggle("can-ask", canWrite);
+        this.proposed.disabled = !canWrite || String(asked) === String(this.data.description.asked);
+    }
+
+    // Shows volumes and what is likely wrong after the reviewer's work, by name of the structure; the model's of the others.
+    showFigures(figures) {
+        for (const structure of this.data.structures) {
+            const [volume, wrong] = this.figureCells.get(structure.name);
+            const after = figures[structure.name];
+            this.fillVolume(volume, structure, after);
+            wrong.textContent = volumeText((after ?? structure).expected_wrong_mm3);
+        }
+    }
+
+    // What measures the structure, a switch for the outline in its colour, and its name, which leads there.
+    makeName(structure, tick) {
+        const { name } = structure;
         const box = element("input", {
             type: "checkbox",
+            class: "patch",
             checked: true,
-            "aria-label": `Outline of ${structure.name}`,
+            title: "Show the outline",
+            "aria-label": `Outline of ${name}`,
             on: { change: () => this.viewer.showLabel(structure.value, box.checked) },
         });
-        const patch = element("span", { class: "patch" });
-        patch.style.background = cssColour(structure.color);
+        box.style.background = box.style.borderColor = cssColour(structure.color);
         const flags = structure.flags?.join(" ");
         const mark = flags
             ? element("span", { class: "flag-mark", title: flags, role: "img", "aria-label": `Flagged: ${flags}` }, "⚑")
@@ -162,8 +202,23 @@ export class OverlayPanel {
         return element(
             "div",
             { class: "structure-name" },
-            element("label", { class: "swatch" }, box, patch),
-            element("span", { class: "name" }, structure.name, mark ? " " : "", mark),
+            tick,
+            box,
+            element(
+                "div",
+                {},
+                element(
+                    "button",
+                    { class: "link name", title: `Go to ${name}`, on: { click: () => this.actions.goTo(name) } },
+                    shortName(name),
+                ),
+                element(
+                    "button",
+                    { class: "link only", "aria-label": `Measure only ${name}`, on: { click: () => this.actions.ask([name]) } },
+                    "measure only this",
+                ),
+            ),
+            mark,
         );
     }
 
@@ -174,7 +229,7 @@ export class OverlayPanel {
         if (map && !map.data) {
             this.root.setAttribute("aria-busy", "true");
             try {
-                await this.load(name);
+                await this.actions.load(name);
             } catch (error) {
                 this.thresholdOut.textContent = error.message;
                 return;
@@ -201,7 +256,7 @@ export class OverlayPanel {
         } else {
             this.fillAbove();
         }
-        this.onMap();
+        this.actions.onMap();
     }
 
     setStep(step) {

@@ -73,3 +73,10 @@ export function unionBox(boxes) {
     const end = [0, 1, 2].map((axis) => Math.max(...filled.map((box) => box.index[axis] + box.size[axis])));
     return { index, size: end.map((last, axis) => last - index[axis]) };
 }
+
+// A voxel in the middle of those that have a label; null for none.
+export function middleOf({ index, size, data }, label) {
+    const at = data.indexOf(label, (data.indexOf(label) + data.lastIndexOf(label)) >> 1);
+    const voxel = [at % size[0], Math.floor(at / size[0]) % size[1], Math.floor(at / (size[0] * size[1]))];
+    return at < 0 ? null : voxel.map((position, axis) => position + index[axis]);
+}

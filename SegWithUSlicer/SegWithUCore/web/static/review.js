@@ -3,13 +3,17 @@
 // An act is drawn at once and counts as stored when the source has answered. Without an answer it is kept and sent again.
 
 import { lineOf } from "./log_lines.js";
-import { inOrder, nextUndecided, reviewState, structureVerdict } from "./review_state.js";
+import { inOrder, isAbout, isBlind, isDone, listed, nextPlace } from "./review_state.js";
+import { openRest, reviewState, structureVerdict } from "./review_state.js";
 import { reviewFileText } from "./source_file.js";
 
 const ALIVE_MS = 10_000;
 const RETRY_MS = 5_000;
 const HIDDEN_MS = 60_000;
 const SHORTEST_LOOK_S = 0.5;
+// After the last input nobody is taken to look for longer.
+const IDLE_MS = 60_000;
+const INPUTS = ["pointerdown", "pointermove", "wheel", "keydown"];
 
 const STALE_TEXT = "Another window went on with this review. Your last verdict was not stored: look and give it again.";
 const NOT_STORED_TEXT = "Not saved yet: the server does not respond. Retrying.";
@@ -27,8 +31,9 @@ export class Review {
         this.lines = [];
         this.last = null;
         this.pending = [];
-        this.regions = description.regions;
         this.labels = null;
+        // A structure that is not asked, whose regions are listed as well.
+        this.visited = "";
         this.order = order;
         this.readOnly = true;
         this.isOpen = false;
@@ -38,6 +43,7 @@ export class Review {
         this.notes = [];
         this.serverProgress = null;
         this.corrected = "";
+        this.figures = {};
         this.hasEdits = false;
         this.current = null;
         this.timer = new ViewTimer();
@@ -45,6 +51,7 @@ export class Review {
         this.timers = { alive: 0, retry: 0, hidden: 0, reopen: 0 };
         this.whenHidden = () => this.visibilityChanged();
         this.whenLeft = () => this.leave();
+        this.whenInput = () => this.timer.input();
         this.replay();
     }
 
@@ -54,6 +61,7 @@ export class Review {
         this.wanted = reviewer;
         document.addEventListener("visibilitychange", this.whenHidden);
         window.addEventListener("pagehide", this.whenLeft);
+        INPUTS.forEach((name) => document.addEventListener(name, this.whenInput, { capture: true, passive: true }));
         await this.openAgain();
     }
 
@@ -140,6 +148,7 @@ export class Review {
         this.stopTimers();
         document.removeEventListener("visibilitychange", this.whenHidden);
         window.removeEventListener("pagehide", this.whenLeft);
+        INPUTS.forEach((name) => document.removeEventListener(name, this.whenInput, { capture: true }));
         if (this.isOpen) {
             await this.sendAll();
             await this.source.close(this.description.id, this.session).catch(ignoreLateAnswer);
@@ -211,7 +220,7 @@ export class Review {
 
     // -- what the reviewer does --
 
-    // Looks at a region: the time on the one before is logged.
+    // Looks at a region, or at none: the time on the one before is logged.
     look(region) {
         this.lookAway();
         this.current = region;
@@ -240,9 +249,19 @@ export class Review {
         this.act([{ event: "structure", structure, verdict, comment: "" }]);
     }
 
+    ask(structures) {
+        this.act([{ event: "asked", structures }]);
+    }
+
+    // Adds a place that the reviewer has found. Returns the number of its region.
+    addPlace(structure, ras) {
+        const region = nextPlace(this.state);
+        this.act([{ event: "added", region, structure, ras_mm: ras }]);
+        return region;
+    }
+
     acceptRest() {
-        const regions = this.regions.map(({ id }) => id).filter((id) => this.state.verdicts[id] === undefined);
-        this.act([{ event: "rest", regions }]);
+        this.act([{ event: "rest", regions: openRest(this.state).map(({ id }) => id) }]);
     }
 
     // Undoes the last act. Returns its region; null for none.
@@ -260,19 +279,49 @@ export class Review {
     }
 
     get isDone() {
-        return this.regions.length > 0 && nextUndecided(this.state, this.orderedIds, null) === null;
+        return isDone(this.state);
     }
 
+    // The regions of the question.
+    get queue() {
+        return this.sorted(listed(this.state));
+    }
+
+    // Those, and the regions of a structure that is visited although it is not asked.
     get ordered() {
-        return inOrder(this.regions, this.order);
+        return this.sorted([...new Set([...listed(this.state), ...this.regionsOf(this.visited)])]);
     }
 
-    get orderedIds() {
-        return this.ordered.map(({ id }) => id);
+    // All regions that are listed under a structure, or would be.
+    regionsOf(structure) {
+        return this.sorted(this.state.regions.filter((region) => this.listedUnder(region) === structure));
+    }
+
+    // The structure under which a region is listed: an asked one that takes part, if its own is not; null: blind sample.
+    listedUnder(region) {
+        const names = [region.structure, ...this.state.asked].filter((name) => this.state.asked.includes(name));
+        return isBlind(region) ? null : (names.find((name) => isAbout(region, [name])) ?? region.structure);
+    }
+
+    sorted(regions) {
+        const isByStructure = this.order === "structure";
+        return isByStructure ? this.groups(regions).flatMap(([, own]) => own) : inOrder(regions, this.order);
+    }
+
+    // Regions by the structure under which they are listed, those of all asked structures; the blind sample comes last.
+    groups(regions) {
+        const groups = new Map(this.state.asked.map((name) => [name, []]));
+        for (const region of inOrder(regions, "expected wrong volume")) {
+            const structure = this.listedUnder(region);
+            groups.set(structure, [...(groups.get(structure) ?? []), region]);
+        }
+        const values = new Map(this.description.structures.map(({ name, value }) => [name, value]));
+        const place = ([name, own]) => (name === null ? Infinity : (values.get(name) ?? own[0].structure_value));
+        return [...groups].sort((a, b) => place(a) - place(b));
     }
 
     structure(name) {
-        return structureVerdict(this.state, this.regions, name);
+        return structureVerdict(this.state, name);
     }
 
     // -- sending --
@@ -377,12 +426,13 @@ export class Review {
         this.last = answer.last ?? this.last;
         this.serverProgress = answer.progress ?? null;
         this.corrected = answer.corrected ?? "";
+        this.figures = answer.figures ?? {};
     }
 
     replay() {
         const acts = this.pending.flatMap(({ events }) => events);
-        const total = this.description.total_expected_wrong_mm3 ?? 0;
-        this.state = reviewState([...this.lines, ...acts], this.regions, total, this.verdicts);
+        const { regions, asked } = this.description;
+        this.state = reviewState([...this.lines, ...acts], regions, asked, this.verdicts);
     }
 
     get hasUnsaved() {
@@ -390,44 +440,42 @@ export class Review {
     }
 }
 
-// Counts the seconds that the current region was visible.
+// Counts the seconds for which somebody looked at the current region.
 class ViewTimer {
     constructor() {
-        this.startedAt = null;
-        this.seconds = 0;
         this.isVisible = true;
+        this.start();
     }
 
     start() {
         this.seconds = 0;
-        this.startedAt = this.isVisible ? performance.now() : null;
+        this.countedUntil = this.lastInput = performance.now();
     }
 
-    // Returns the seconds since the last call, without hidden time.
+    count() {
+        const now = performance.now();
+        if (this.isVisible) {
+            this.seconds += Math.max(0, Math.min(now, this.lastInput + IDLE_MS) - this.countedUntil) / 1000;
+        }
+        this.countedUntil = now;
+    }
+
+    // Returns the seconds since the last call, without those that were hidden or idle.
     take() {
-        this.pause();
+        this.count();
         const { seconds } = this;
         this.seconds = 0;
-        if (this.isVisible) {
-            this.startedAt = performance.now();
-        }
         return seconds;
     }
 
-    setVisible(visible) {
-        if (visible && !this.isVisible) {
-            this.startedAt = performance.now();
-        } else if (!visible) {
-            this.pause();
-        }
-        this.isVisible = visible;
+    input() {
+        this.count();
+        this.lastInput = this.countedUntil;
     }
 
-    pause() {
-        if (this.startedAt !== null) {
-            this.seconds += (performance.now() - this.startedAt) / 1000;
-            this.startedAt = null;
-        }
+    setVisible(visible) {
+        this.input();
+        this.isVisible = visible;
     }
 }
 

@@ -1,22 +1,24 @@
-// Beside the views: who reviews, how far the review is, the order of regions, the rest, and files of verdicts.
+// Beside the views: who reviews, what is measured, how far the review is, the order of regions, the rest, and files of verdicts.
 
-import { ask, element, showText } from "./dom.js";
-import { countText, progressText } from "./review_state.js";
-import { ORDER_TEXTS, volumeText } from "./texts.js";
+import { ask, element } from "./dom.js";
+import { countText, inQuestion, minutesLeft, progressText, openRest } from "./review_state.js";
+import { ORDER_TEXTS, namesText, volumeText } from "./texts.js";
 
 export class ReviewSide {
     // `actions` has start(name), setOrder(order), and, for a page that is a file, save() and load(file).
-    constructor(review, description, worklist, settings, isFile, actions) {
+    // `filter` is the field that filters the regions.
+    constructor(review, description, worklist, settings, isFile, filter, actions) {
         this.review = review;
         this.description = description;
         this.actions = actions;
-        this.makeHead(worklist.orders, settings, isFile);
-        this.rest = element("button", { class: "rest", on: { click: () => this.acceptRest() } }, "Accept the rest");
+        this.makeHead(worklist.orders, settings, isFile, filter);
+        this.rest = element("button", { class: "small", on: { click: () => this.acceptRest() } }, "Accept the rest");
     }
 
-    makeHead(orders, settings, isFile) {
+    makeHead(orders, settings, isFile, filter) {
+        this.question = element("p", { class: "question" });
         this.progress = element("p", { class: "progress", role: "status" });
-        this.bar = element("progress", { max: 1, value: 0, "aria-label": "Regions decided" });
+        this.bar = element("progress", { max: 1, value: 0, "aria-label": "Structures finished" });
         const options = orders.map((order) => element("option", { value: order }, ORDER_TEXTS[order] ?? order));
         this.order = element(
             "select",
@@ -43,10 +45,11 @@ export class ReviewSide {
             "div",
             { class: "review-head" },
             this.form,
+            this.question,
             this.progress,
             this.bar,
             isFile ? this.makeFileRow() : null,
-            this.order,
+            (this.row = element("div", { class: "list-row" }, filter, this.order)),
         );
     }
 
@@ -82,14 +85,17 @@ export class ReviewSide {
 
     update() {
         const { review } = this;
-        const { progress } = review.state;
-        const hasRegions = review.regions.length > 0;
+        const { asked, progress, regions } = review.state;
+        const hasRegions = regions.length > 0;
+        const all = this.description.structures.length;
+        this.question.textContent = `Measure ${asked.length} of ${all} structures: ${namesText(asked)}`;
+        this.question.title = asked.join(", ");
         const text = review.serverProgress && !review.pending.length ? review.serverProgress : progressText(progress);
         this.progress.textContent = hasRegions ? [text, this.closingText()].filter(Boolean).join(". ") : "";
-        this.bar.value = progress.regions ? (progress.decided + progress.unseen) / progress.regions : 0;
-        this.bar.hidden = this.order.hidden = this.rest.hidden = !hasRegions;
+        this.bar.value = progress.structures ? progress.finished / progress.structures : 0;
+        this.question.hidden = this.bar.hidden = this.row.hidden = this.rest.hidden = !hasRegions;
         this.form.hidden = review.isOpen || review.who !== null || Boolean(this.description.regions_trouble);
-        this.rest.disabled = !review.canWrite || review.isDone;
+        this.rest.disabled = !review.canWrite || !openRest(review.state).length;
         if (this.save) {
             this.save.disabled = !review.isOpen || review.lines.length < 2;
         }
@@ -97,23 +103,25 @@ export class ReviewSide {
 
     closingText() {
         const { review } = this;
+        const { state } = review;
         if (!review.isDone) {
-            return "";
+            const minutes = Math.ceil(minutesLeft(state));
+            return minutes ? `About ${minutes} min left` : "";
         }
-        const { unseen } = review.state.progress;
-        const but = unseen ? ` but for ${unseen} that were not looked at` : "";
-        const counts = countText(review.state, review.regions);
-        return `All ${review.regions.length} regions are decided${but}: ${counts}${review.corrected ? `. ${review.corrected}` : ""}`;
+        const { unseen } = state.progress;
+        const but = unseen ? ` but for ${unseen} regions that were not looked at` : "";
+        const counts = countText(state, review.queue);
+        return `The review is finished${but}: ${counts}${review.corrected ? `. ${review.corrected}` : ""}`;
     }
 
     async acceptRest() {
-        const isOpen = ({ id }) => this.review.state.verdicts[id] === undefined;
-        const count = this.review.regions.filter(isOpen).length;
-        const { regions, total_expected_wrong_mm3: total } = this.description;
-        const wrong = regions.filter(isOpen).reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
-        const share = total > 0 ? Math.min(100, Math.ceil((100 * wrong) / total)) : 0;
-        const question = `Take the ${count} regions without a verdict as they are, without a look? They hold ${volumeText(wrong)} of expected error, ${share} % of this case's. They are logged as "not looked at" and counted apart; undo takes all of it back.`;
-        if (count && (await ask(question, "Accept the rest"))) {
+        const { state } = this.review;
+        const wrong = (regions) => regions.reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
+        const rest = openRest(state);
+        const total = wrong(inQuestion(state));
+        const share = total > 0 ? Math.min(100, Math.ceil((100 * wrong(rest)) / total)) : 0;
+        const question = `Take the ${rest.length} open regions of the structures to be measured as they are, without a look? They hold ${volumeText(wrong(rest))} of expected error, ${share} % of that in their regions. They are logged as "not looked at" and counted apart; they finish no structure; undo takes all of it back.`;
+        if (rest.length && (await ask(question, "Accept the rest"))) {
             this.review.acceptRest();
         }
     }

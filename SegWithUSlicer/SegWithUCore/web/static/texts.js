@@ -62,3 +62,31 @@ export const ORDER_TEXTS = {
     structure: "Structure by structure",
     position: "From head to foot",
 };
+
+// "L hippocampus", "R cerebral WM": names that a narrow column holds; the full name is their tool tip.
+export function shortName(name) {
+    return name
+        .replace(/^left /, "L ")
+        .replace(/^right /, "R ")
+        .replace(/ white matter$/, " WM");
+}
+
+// A text with the short names of some structures.
+export function shortened(text, names) {
+    const longest = [...names].sort((a, b) => b.length - a.length);
+    const capital = (name) => name.slice(0, 1).toUpperCase() + name.slice(1);
+    return longest.reduce((found, name) => {
+        const short = shortName(name);
+        return found.replaceAll(name, short).replaceAll(capital(name), capital(short));
+    }, text);
+}
+
+// Names of structures, those of both sides once: "L+R hippocampus, brainstem".
+export function namesText(names) {
+    const sides = new Map();
+    for (const name of names.map(shortName)) {
+        const [, side, rest] = /^([LR]) (.*)$/.exec(name) ?? [null, "", name];
+        sides.set(rest, [...(sides.get(rest) ?? []), side]);
+    }
+    return [...sides].map(([rest, which]) => [which.sort().join("+"), rest].filter(Boolean).join(" ")).join(", ");
+}
