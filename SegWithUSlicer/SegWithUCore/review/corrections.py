@@ -14,6 +14,7 @@ from ..case import segmentation_file
 from ..case.case_file import CHANGED_FILE, SEGMENTATION_FILE, naming_case, read_case
 from ..case.case_files import SEGMENTATIONS, case_volume, regions_of_case
 from ..case.case_image import case_grid, channel_hash
+from ..case.case_regions import ERROR_PROBABILITY_FILE
 from ..case.region_files import REGION_LABELS_FILE
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import LABELS, write_nifti_planes
@@ -22,6 +23,7 @@ from ..io.volume import check_file, whole_labels
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError, OutputError
 from .log_format import Edited
+from .reviewed_case import removed_regions
 from .reviewer import log_path, version_path
 from .session import ReviewedCase, Session
 
@@ -75,7 +77,9 @@ def take_as_edit(
                 structures = ", ".join(names[value] for value in values)
                 marked = sitk.GetArrayFromImage(case_volume(folder, case, REGION_LABELS_FILE))
                 inside = int(np.count_nonzero(marked[differs]))
-                edit = Edited(None, structures, inside, count - inside, round(count * voxel_mm3, 3))
+                error = sitk.GetArrayFromImage(case_volume(folder, case, ERROR_PROBABILITY_FILE))
+                removed = tuple(removed_regions(error, marked, differs))
+                edit = Edited(None, structures, inside, count - inside, round(count * voxel_mm3, 3), removed)
                 reviewed = ReviewedCase(case, *regions_of_case(folder, case))
                 with contextlib.closing(Session.open(reviewed, folder, reviewer)) as session:
                     session.append(edit)

@@ -112,6 +112,7 @@ class Edited:
         structure: name of the edited structure.
         voxels_inside, voxels_outside: changed voxels in regions and in none.
         changed_mm3: volume of all of them.
+        removed: ids of regions whose expected wrong volume lies in changed voxels: nothing is left to look at.
     """
 
     region: int | None
@@ -119,6 +120,7 @@ class Edited:
     voxels_inside: int
     voxels_outside: int
     changed_mm3: float
+    removed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

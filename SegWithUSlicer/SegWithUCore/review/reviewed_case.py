@@ -93,10 +93,11 @@ def edited_figures(
             what the segmentation may have missed of them.
     """
     count, ids = 1 + max(values), 1 + max(int(regions.max()), *accepted, 0)
+    removed = removed_regions(error_probability, regions, drawn != edited)
     settled = sorted({0, *finished} if {0, *finished}.issuperset(values) else finished)
     is_accepted, is_finished = np.isin(np.arange(ids), [*accepted]), np.isin(np.arange(count), settled)
     voxels, uncertain, wrong = np.zeros(count, int), np.zeros(count, int), np.zeros(count)
-    before, changed, left, touched = np.zeros(ids), np.zeros(ids), np.zeros(ids), set[int]()
+    left, touched = np.zeros(ids), set[int]()
     for planes in plane_pieces(drawn.shape):
         old, q, region = (each[planes].ravel() for each in (drawn, error_probability, regions))
         differs = old != (new := edited[planes].ravel())
@@ -108,12 +109,24 @@ def edited_figures(
         right, inside = np.flatnonzero(is_right & ~is_settled & (q > 0)), np.flatnonzero((region > 0) & (q > 0))
         wrong += np.bincount(old[right], q[right], count)
         uncertain += np.bincount(old[right][q[right] > UNCERTAIN], minlength=count)
-        for sums, which in ((before, inside), (changed, inside[differs[inside]]), (left, inside[~is_right[inside]])):
-            sums += np.bincount(region[which], q[which], ids)
-    removed = np.flatnonzero((changed > 0) & (changed >= REMOVED_SHARE * before)).tolist()
+        inside = inside[~is_right[inside]]
+        left += np.bincount(region[inside], q[inside], ids)
     return EditedFigures(
         voxels.tolist(), wrong.tolist(), uncertain.tolist(), left.tolist(), sorted(touched), settled, removed
     )
+
+
+def removed_regions(error_probability: np.ndarray, regions: np.ndarray, differs: np.ndarray) -> list[int]:
+    """Return the ids of the regions whose expected wrong volume lies in changed voxels, by `REMOVED_SHARE`.
+
+    Args:
+        error_probability, regions: as for `edited_figures`.
+        differs: where the edit changed the label; of the same shape.
+    """
+    inside = (regions > 0) & (error_probability > 0)
+    before = np.bincount(regions[inside], error_probability[inside])
+    changed = np.bincount(regions[inside & differs], error_probability[inside & differs], len(before))
+    return [int(each) for each in np.flatnonzero((changed > 0) & (changed >= REMOVED_SHARE * before))]
 
 
 def reviewed_case(folder: Path, case: Mapping[str, Any], review: Review, measure: bool = True) -> dict[str, Any]:

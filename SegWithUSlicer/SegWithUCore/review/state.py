@@ -104,6 +104,7 @@ class ReviewState:
         self._comments: dict[int, str] = {}
         self._structures: dict[str, tuple[Verdict | None, str]] = {}
         self._steps: list[_Step] = []
+        self._unfinished = frozenset(asked)
 
     @classmethod
     def replayed(cls, events: Iterable[log.Event], regions: Sequence[Region], asked: Sequence[str]) -> "ReviewState":
@@ -163,6 +164,7 @@ class ReviewState:
                 self.last_region = self.last_region if region is None else region
             case log.Undone():
                 self._take_back(self._steps.pop())
+        self._unfinished = frozenset(self.asked) - self.finished
 
     def check(self, action: log.Action) -> None:
         """Check that a line could come next.
@@ -227,7 +229,7 @@ class ReviewState:
 
     @property
     def _all_finished(self) -> bool:
-        return bool(self.asked) and self.finished.issuperset(self.asked)
+        return bool(self.asked) and not self._unfinished
 
     def listed(self) -> list[Region]:
         """Return the regions of the asked structures, and, once these are finished, the blind sample."""
@@ -240,12 +242,13 @@ class ReviewState:
         return own[: max(Counter(place.structure for place in places).values(), default=0)]
 
     def _in_question(self) -> list[Region]:
+        gone = self.edits[-1].removed if self.edits else ()
         regions = (region for region in self._regions.values() if region.kind is not Kind.BLIND)
-        return [region for region in regions if region.is_about(self.asked)]
+        return [region for region in regions if region.is_about(self.asked) and region.id not in gone]
 
     def is_open(self, region: Region) -> bool:
-        """Whether a region has neither a verdict nor a finished structure that it is about."""
-        return region.id not in self._verdicts and (region.kind is Kind.BLIND or region.structure not in self.finished)
+        """Whether a region has no verdict, and an asked structure that takes part in it is not finished."""
+        return region.id not in self._verdicts and (region.kind is Kind.BLIND or region.is_about(self._unfinished))
 
     def next_place(self) -> int:
         """Return the number of the next place that the reviewer adds."""
@@ -296,10 +299,11 @@ class ReviewState:
 
     def progress(self) -> Progress:
         """How far the review is."""
-        regions, finished = self._in_question(), self.finished
+        regions = self._in_question()
         ids = {region.id for region in regions}
         unseen, looked = ids & self.unseen_ids, ids & self._verdicts.keys() - self.unseen_ids
-        seen = ids & (self.seen_ids | {region.id for region in regions if region.structure in finished})
+        right = self.seen_ids
+        seen = [region.id for region in regions if region.id in right or not region.is_about(self._unfinished)]
         total = self.expected_mm3_of(ids)
         sample = self.blind_sample() if self._all_finished else []
         return Progress(
@@ -307,7 +311,7 @@ class ReviewState:
             regions=len(ids),
             seen_share=self.expected_mm3_of(seen) / total if total > 0 else 1.0,
             unseen=len(unseen),
-            finished=len(finished & set(self.asked)),
+            finished=len(self.asked) - len(self._unfinished),
             structures=len(self.asked),
             sampled=sum(place.id in self._verdicts for place in sample),
             sample=len(sample),

@@ -194,13 +194,20 @@ def test_list_next_rest_and_end_mean_the_structures_that_are_asked() -> None:
     assert (state.progress().regions, state.progress().structures, state.rest().regions) == (3, 1, (3, 4, 5))
     state.apply(events_of(StructureJudged("posterior", Verdict.ACCEPTED))[0])
     assert [region.id for region in state.listed()] == [3, 4, 5, 11, 13], "the blind sample is due, of what is asked"
-    assert (state.next_undecided([3, 4, 5, 11, 13]), state.rest().regions) == (5, (5,)), "a finished structure is done"
+    assert (state.next_undecided([3, 4, 5, 11, 13]), state.rest().regions) == (11, ()), "a finished structure is done"
     assert (state.is_done, state.progress().sample) == (False, 2)
     for place in (11, 13):
         state.apply(events_of(VerdictGiven(place, Verdict.REJECTED))[0])
     assert (state.is_done, state.progress().sampled) == (True, 2)
     state.apply(events_of(Asked(ASKED))[0])
     assert (state.is_done, state.finished, len(state.listed())) == (False, {"posterior"}, 5)
+
+
+def test_regions_that_an_edit_removed_leave_the_list_until_the_next_one_brings_them_back() -> None:
+    state = replayed(Edited(None, "anterior", 9, 0, 9.0, (1, 3)))
+    assert ([region.id for region in state.listed()], state.progress().regions) == ([2, 4], 2)
+    state.apply(events_of(Edited(None, "anterior", 3, 0, 3.0, (1,)))[0])
+    assert [region.id for region in state.listed()] == [2, 3, 4]
 
 
 def test_the_blind_sample_is_as_large_whatever_is_asked() -> None:

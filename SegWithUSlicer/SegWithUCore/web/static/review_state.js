@@ -18,6 +18,7 @@ export function reviewState(events, regions, asked, verdicts) {
         comments: {},
         structures: {},
         edited: new Set(),
+        removed: [],
         seconds: [],
         lastRegion: null,
         nextUndo: null,
@@ -72,6 +73,7 @@ function replay(state, steps, event, line) {
             break;
         case "edited":
             event.structure.split(", ").forEach((name) => state.edited.add(name));
+            state.removed = event.removed ?? [];
             state.lastRegion = region ?? state.lastRegion;
             break;
         case "looked":
@@ -152,7 +154,9 @@ export function isAbout({ structure, competing }, names) {
 
 // Regions of the asked structures.
 export function inQuestion(state) {
-    return state.regions.filter((region) => region.kind !== BLIND && isAbout(region, state.asked));
+    return state.regions.filter(
+        (region) => region.kind !== BLIND && isAbout(region, state.asked) && !state.removed.includes(region.id),
+    );
 }
 
 // Those, and, once the asked structures are finished, the blind sample.
@@ -172,9 +176,13 @@ export function isBlind({ kind }) {
     return kind === BLIND;
 }
 
-// Whether a region has neither a verdict nor a finished structure that it is about.
+// Whether a region has no verdict, and an asked structure that takes part in it is not finished.
 export function isOpen(state, region) {
-    return state.verdicts[region.id] === undefined && (isBlind(region) || !state.finished.has(region.structure));
+    return state.verdicts[region.id] === undefined && (isBlind(region) || isAbout(region, unfinished(state)));
+}
+
+function unfinished(state) {
+    return state.asked.filter((name) => !state.finished.has(name));
 }
 
 // Whether all asked structures are finished, and the blind sample is judged.
@@ -194,7 +202,8 @@ function progressOf(state) {
     const given = kindsOf(state, regions);
     const sample = state.allFinished ? blindSample(state) : [];
     const wrong = (some) => some.reduce((sum, region) => sum + region.expected_wrong_mm3, 0);
-    const isSeen = ({ id, structure }) => state.finished.has(structure) || state.kinds.get(state.verdicts[id])?.seen;
+    const left = unfinished(state);
+    const isSeen = (region) => !isAbout(region, left) || state.kinds.get(state.verdicts[region.id])?.seen;
     const total = wrong(regions);
     return {
         decided: given.filter(({ looked }) => looked).length,
