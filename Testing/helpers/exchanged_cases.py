@@ -11,6 +11,7 @@ from review_cases import Clock
 from SegWithUCore.case.case_file import read_case, write_case
 from SegWithUCore.case.case_files import file_record
 from SegWithUCore.case.region_files import read_regions, regions_hash
+from SegWithUCore.regions.region import Kind, Region
 from SegWithUCore.review.log import AuditLog
 from SegWithUCore.review.log_format import Action, Closed, Opened, RestAccepted, Verdict, VerdictGiven
 
@@ -50,6 +51,11 @@ def changed_regions(folder: Path, text: str) -> None:
     accepted(folder, "regions.csv")
 
 
+def listed_regions(folder: Path) -> list[Region]:
+    """Regions of a case without the blind sample, which the last rows are."""
+    return [region for region in read_regions(folder) if region.kind is not Kind.BLIND]
+
+
 def header_of(folder: Path) -> Opened:
     """What the first line of a review says."""
     case = read_case(folder)
@@ -79,7 +85,7 @@ def judged(
 
 def rest_accepted(folder: Path, reviewer: str, verdicts: Mapping[int, Verdict]) -> RestAccepted:
     """A review with a verdict on the regions of these ranks; all others are taken without a look."""
-    regions = read_regions(folder)
+    regions = listed_regions(folder)
     rest = [region for region in regions if region.rank not in verdicts]
     given = [VerdictGiven(region.id, verdicts[region.rank], None, 8.0) for region in regions if region not in rest]
     wrong = sum(region.expected_wrong_mm3 for region in rest)
@@ -95,7 +101,7 @@ def edited(folder: Path, reviewer: str, fields: Mapping[str, str] | None = None)
         fields: more entries of the header.
     """
     image = sitk.ReadImage(str(folder / "segmentation.seg.nrrd"))
-    region = read_regions(folder)[0]
+    region = listed_regions(folder)[0]
     r, a, s = region.peak_ras_mm
     i, j, k = image.TransformPhysicalPointToIndex((-r, -a, s))
     image[i - 2 : i + 3, j - 2 : j + 3, k - 2 : k + 3] = region.structure_value

@@ -143,7 +143,7 @@ def finished_labels(
         target[drawn == value] = number if name in names else 0
     if others:
         own = (case_volume(folder, case, name, labels=True) for name in (SEGMENTATION_FILE, RUNNER_UP_FILE))
-        for values in (drawn, *map(sitk.GetArrayViewFromImage, own)):
+        for values in (drawn, *map(sitk.GetArrayFromImage, own)):  # no views: the images are gone
             target[np.isin(values, others) & (target == 0)] = len(asked) + 1
     return target, list(asked)
 

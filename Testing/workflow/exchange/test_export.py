@@ -9,13 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from exchanged_cases import CASES, changed_case, copied, edited, header_of, judged, limited, rest_accepted, review
+from exchanged_cases import (
+    CASES,
+    changed_case,
+    copied,
+    edited,
+    header_of,
+    judged,
+    limited,
+    listed_regions,
+    rest_accepted,
+    review,
+)
 from segwithu_command import MODEL, Command, entries, one_sentence
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_folders import case_folders
 from SegWithUCore.case.case_image import case_image
-from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.export.case_export import Exported, write_names
 from SegWithUCore.review.log_format import Commented, Edited, StructureJudged, Verdict, read_log
 from SegWithUCore.review.merge import merge_reviews
@@ -67,7 +77,7 @@ def identified(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = output / name
     assert folder.is_dir()
     reviewer = "Dr Wachowiak 20240318"
-    region = read_regions(folder)[0].id
+    region = listed_regions(folder)[0].id
     judged(
         folder,
         reviewer,
@@ -151,7 +161,7 @@ def test_an_anonymous_export_still_holds_everything_that_is_needed(
         np.testing.assert_allclose(second.GetDirection(), first.GetDirection())
         np.testing.assert_allclose([*second.GetOrigin(), *second.GetSpacing()],
                                    [*first.GetOrigin(), *first.GetSpacing()])  # fmt: skip
-    assert read_regions(sent) == read_regions(identified)
+    assert listed_regions(sent) == listed_regions(identified)
     own, copy = (sitk.ReadImage(str(folder / "segmentation.seg.nrrd")) for folder in (identified, sent))
     assert {key: own.GetMetaData(key) for key in own.GetMetaDataKeys() if key.startswith("Seg")} == {
         key: copy.GetMetaData(key) for key in copy.GetMetaDataKeys() if key.startswith("Seg")
@@ -222,7 +232,7 @@ def test_verdicts_come_back_and_nothing_is_lost(case: Path, tmp_path: Path, segw
     assert (case / "review.Ben.jsonl").read_bytes() == sent
     assert ours.read_bytes() == before
     assert (case / "segmentation_reviewed.Ben.seg.nrrd").is_file()
-    assert len((tmp_path / "verdicts.csv").read_text().splitlines()) == 1 + 2 * len(read_regions(case))
+    assert len((tmp_path / "verdicts.csv").read_text().splitlines()) == 1 + 2 * len(listed_regions(case))
     again = segwithu("merge-reviews", tmp_path / "sent", "--into", case.parent)
     assert "has nothing new" in again.out
     assert (case / "review.Ben.jsonl").read_bytes() == sent

@@ -12,6 +12,7 @@ from browser import opened
 from exchanged_cases import CASES, copied, edited, judged
 from PIL import Image
 
+from SegWithUCore.case.case_file import read_case
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.review.log_format import Verdict
 
@@ -75,9 +76,10 @@ def test_report_opens_offline_in_a_browser(report: Path, tmp_path: Path) -> None
         "--dump-dom",
         f"--window-size={WIDTH},900",
     )
+    count = read_case(report.parent)["regions"]["count"]
     found = json.loads(re.findall(r"FOUND(\{.*\})END", measured.out)[0])
     assert found["width"] <= WIDTH
-    assert len(found["places"]) == len(pictures) == 3 * (1 + 12)  # the overview, and 12 of the 13 regions
+    assert len(found["places"]) == len(pictures) == 3 * (1 + count)  # the overview, and each region
     shot = tmp_path / "page.png"
     size = f"--window-size={WIDTH},{found['height'] + 20}"
     seen = opened(report, tmp_path / "2", f"--screenshot={shot}", size)

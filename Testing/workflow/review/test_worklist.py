@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 from counting import counted
-from exchanged_cases import CASES, changed_case, changed_regions, copied, judged, limited, rest_accepted, review
+from exchanged_cases import (
+    CASES,
+    changed_case,
+    changed_regions,
+    copied,
+    judged,
+    limited,
+    listed_regions,
+    rest_accepted,
+    review,
+)
 from segwithu_command import Command, refused
 
 from SegWithUCore.case import region_files
@@ -36,11 +46,6 @@ FIRST_COLUMNS = (
 """Of `worklist.csv` in version 0.5; later ones follow, and the folder is last."""
 
 
-def read_regions(folder: Path) -> list[Region]:
-    """Regions to be reviewed, without the places of the blind sample."""
-    return [region for region in region_files.read_regions(folder) if region.kind is not Kind.BLIND]
-
-
 @pytest.fixture
 def cases(segmented_cases: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "cases"
@@ -51,7 +56,7 @@ def cases(segmented_cases: Path, tmp_path: Path) -> Path:
 def test_cases_are_sorted_by_expected_wrong_volume_per_minute(cases: Path) -> None:
     entries = make_worklist(case_folders([cases]), "benefit").entries
     for entry in entries:
-        regions = read_regions(entry.folder)
+        regions = listed_regions(entry.folder)
         minutes = (SECONDS_TO_OPEN + SECONDS_PER_REGION * len(regions)) / 60
         assert entry.minutes == pytest.approx(minutes)
         assert entry.benefit == pytest.approx(sum(region.expected_wrong_mm3 for region in regions) / minutes)
@@ -61,7 +66,7 @@ def test_cases_are_sorted_by_expected_wrong_volume_per_minute(cases: Path) -> No
 
 def test_what_somebody_accepted_or_corrected_is_not_waited_for(cases: Path) -> None:
     first = make_worklist(case_folders([cases]), "benefit").entries[0]
-    ranks = range(1, len(read_regions(first.folder)) + 1)
+    ranks = range(1, len(listed_regions(first.folder)) + 1)
     judged(first.folder, "Ana", dict.fromkeys(ranks, Verdict.ACCEPTED))
     last = make_worklist(case_folders([cases]), "benefit").entries[-1]
     assert (last.name, last.open_regions, last.benefit) == (first.name, 0, 0.0)
@@ -74,8 +79,8 @@ def test_what_somebody_accepted_or_corrected_is_not_waited_for(cases: Path) -> N
 
 def test_the_structures_asked_for_are_waited_for_until_somebody_has_finished_them(cases: Path, tmp_path: Path) -> None:
     folder, name = cases / CASES[0], "posterior hippocampus"
-    own = [each for each in read_regions(folder) if each.is_about([name])]
-    others = [each for each in read_regions(folder) if each not in own]
+    own = [each for each in listed_regions(folder) if each.is_about([name])]
+    others = [each for each in listed_regions(folder) if each not in own]
     assert own and others
 
     def listed() -> tuple[int | None, float | None, bool]:
@@ -109,7 +114,7 @@ def test_what_was_taken_without_a_look_is_not_waited_for_and_counted_apart(cases
     folder = make_worklist(case_folders([cases])).entries[0].folder
     assert folder is not None
     rest = rest_accepted(folder, "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED})
-    regions = [region for region in read_regions(folder) if region.id in rest.regions]  # without the blind sample
+    regions = [region for region in listed_regions(folder) if region.id in rest.regions]  # without the blind sample
     worklist = make_worklist(case_folders([cases]))
     (entry,) = [one for one in worklist.entries if one.folder == folder]
     assert (entry.open_regions, entry.unseen_regions) == (1, len(regions)), "what was rejected stays open"
