@@ -129,7 +129,13 @@ def removed_regions(error_probability: np.ndarray, regions: np.ndarray, differs:
     return [int(each) for each in np.flatnonzero((changed > 0) & (changed >= REMOVED_SHARE * before))]
 
 
-def reviewed_case(folder: Path, case: Mapping[str, Any], review: Review, measure: bool = True) -> dict[str, Any]:
+def reviewed_case(
+    folder: Path,
+    case: Mapping[str, Any],
+    review: Review,
+    measure: bool = True,
+    volumes: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
     """Return the content of `case.json` as it is after a reviewer's work; never written, and no base of a review.
 
     Structures, totals and asymmetries are of the reviewer's version of the segmentation, or of the case's own if there
@@ -140,13 +146,14 @@ def reviewed_case(folder: Path, case: Mapping[str, Any], review: Review, measure
     Args:
         case: the content of its `case.json`, with regions.
         measure: whether volumes may be read for it; False in Slicer's window, where stored figures must do.
+        volumes: what `measured_volumes` reads, where that is at hand.
 
     Raises:
         InputError: a volume of the case, or the reviewer's version, is missing, damaged, or of another image; or
             there are no stored figures.
     """
     with naming_case(folder):
-        return with_figures(case, _figures(folder, case, review, measure), review.reviewer)
+        return with_figures(case, _figures(folder, case, review, measure, volumes), review.reviewer)
 
 
 def shown_case(
@@ -252,7 +259,20 @@ def _version(review: Review) -> Path:
     return version_path(review.path.parent, review.path.name)
 
 
-def _figures(folder: Path, case: Mapping[str, Any], review: Review, measure: bool) -> EditedFigures:
+def measured_volumes(folder: Path, case: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Read the volumes (z, y, x) that figures are measured on, by file name; raises as `case_volume`."""
+    files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE, RUNNER_UP_FILE)
+    there = [name for name in files if name in named_files(case)]  # no runner-up in cases of earlier versions
+    return {name: sitk.GetArrayFromImage(case_volume(folder, case, name)) for name in there}
+
+
+def _figures(
+    folder: Path,
+    case: Mapping[str, Any],
+    review: Review,
+    measure: bool,
+    volumes: Mapping[str, np.ndarray] | None,
+) -> EditedFigures:
     """Measure a reviewer's work, or take what was stored of it: a worklist reads many cases."""
     path, accepted, finished = _version(review), sorted(review.state.seen_ids), sorted(_finished(case, review))
     version = checked_file(path.parent, path.name) if os.path.lexists(path) else None
@@ -265,10 +285,8 @@ def _figures(folder: Path, case: Mapping[str, Any], review: Review, measure: boo
             return typed(EditedFigures, content["figures"])
     if not measure:
         raise InputError(f"The work of {review.reviewer} is not measured yet: segwithu report or worklist does it.")
-    files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE, RUNNER_UP_FILE)
-    there = [name for name in files if name in named_files(case)]  # no runner-up in cases of earlier versions
-    volumes = {name: sitk.GetArrayFromImage(case_volume(folder, case, name)) for name in there}
-    drawn, q, regions = (volumes[name] for name in files[:3])
+    volumes = measured_volumes(folder, case) if volumes is None else volumes
+    drawn, q, regions = (volumes[name] for name in (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE))
     edited = drawn if version is None else read_reviewed(version, case_grid(folder, case), case)[0]
     values = [int(each["value"]) for each in case["structures"]]
     found = edited_figures(drawn, edited, q, volumes.get(RUNNER_UP_FILE, drawn), regions, values, accepted, finished)

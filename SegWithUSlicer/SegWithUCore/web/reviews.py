@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from ..case.case_folders import checked_file
 from ..case.segmentation_file import read_reviewed
 from ..regions.region import ORDERS
 from ..review import log_format
 from ..review.log import LogInUseError, now_utc
+from ..review.reviewed_case import measured_volumes, reviewed_case
 from ..review.reviewer import log_path, version_path
-from ..review.reviews import corrected_cases_text
+from ..review.reviews import Review, corrected_cases_text
 from ..review.session import SHORTEST_LOOK_S, Session
 from ..review.verdicts import GIVEN
 from ..util.errors import InputError, OutputError, UsageError
@@ -64,15 +67,14 @@ class OpenReview:
         session: the review.
         pages: the time of the last request of each window that shows it, by session.
         edited: the reviewer's own version of the segmentation, as it was read last; None if there is none.
-        figures: `volume_mm3`, `expected_wrong_mm3` and `read_by` after the reviewer's work, by name of the structure;
-            of those that are not named, the model's hold.
+        arrays: what the figures after the reviewer's work are measured on, once there is any.
     """
 
     case: PageCase
     session: Session
     pages: dict[str, float] = field(default_factory=dict)
     edited: DisplayVolume | None = None
-    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] | None = None
 
     @property
     def mark(self) -> str:
@@ -105,11 +107,29 @@ class OpenReview:
             "lines": parsed_lines(session.log.lines[known:]),
             "last": self.mark,
             "progress": session.state.progress().text,
-            "figures": self.figures,
+            "figures": self.figures(),
             "corrected": corrected_cases_text(case.folder, case.description.model_name) if session.is_done else "",
             "stored": not session.trouble,
             "trouble": session.trouble,
         }
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Return `volume_mm3`, `expected_wrong_mm3`, `read_by`, `edited` after the reviewer's work, by name of the structure.
+
+        Of those that are not named, the model's hold; none are without any work, or if they cannot be measured.
+        """
+        session, folder, case = self.session, self.case.volumes.folder, self.case.raw
+        review = Review(session.log.path, session.log.reviewer, tuple(session.log.events), session.state)
+        if not (session.state.seen_ids or session.state.finished or self.edited):
+            return {}
+        with suppress(InputError):  # a damaged version or volume: `read_edited` and `check` say so
+            self.arrays = measured_volumes(folder, case) if self.arrays is None else self.arrays
+            now = reviewed_case(folder, case, review, volumes=self.arrays)["structures"]
+            keys = ("volume_mm3", "expected_wrong_mm3", "read_by", "edited")
+            found = {str(each["name"]): {key: each.get(key) for key in keys} for each in now}
+            before = {str(each["name"]): {key: each.get(key) for key in keys} for each in case["structures"]}
+            return {name: each for name, each in found.items() if each != before[name]}
+        return {}
 
     def add(self, events: Lines) -> dict[str, Any]:
         """Add events to the log; all of them or, where one does not fit, none.

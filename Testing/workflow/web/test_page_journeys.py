@@ -338,14 +338,17 @@ def test_the_table_shows_figures_that_follow_the_reviewer(cases: Path, visit: Op
         window.read_as("Ana")
         window.open_case(CASES[0])
         rows = window.page.locator(".structures tbody tr")
-        before = rows.nth(1).inner_text()
-        (review,) = server.routes.reviews._open.values()
-        review.figures = {ANTERIOR: {"volume_mm3": 1234.0, "expected_wrong_mm3": 0.0, "read_by": "Ana"}}
-        window.press(ACCEPT)
+        wrong = [
+            window.page.locator(f".structures tbody tr:nth-child({row}) td.number:nth-of-type(3)") for row in (1, 2)
+        ]
+        before = [each.inner_text() for each in wrong]
+        window.press(FINISH)
         window.page.get_by_text("read by Ana").wait_for()
-        row = rows.nth(0).inner_text()
-        assert "1234 mm³" in row and "expected" not in row
-        assert rows.nth(1).inner_text() == before
+        assert "expected" not in rows.nth(0).inner_text() and wrong[0].inner_text() == "0 mm³"
+        assert wrong[1].inner_text() == before[1] and "expected" in rows.nth(1).inner_text()
+        window.press(UNDO)
+        window.page.get_by_text("read by Ana").wait_for(state="detached")
+        assert wrong[0].inner_text() == before[0]
 
 
 def _check_readout(window: Visit, folder: Path) -> None:

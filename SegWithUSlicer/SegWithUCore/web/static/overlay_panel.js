@@ -150,15 +150,16 @@ export class OverlayPanel {
     // Fills a cell with the segmented volume, the expected one with its interval, and how often that held, or the texts of
     // an asymmetry; `after` are the figures after the reviewer's work.
     fillVolume(cell, entry, after = null) {
+        const own = after?.read_by ? `read by ${after.read_by}` : after?.edited ? "with your edits" : "";
         const [volume, expected] = entry.texts ?? [
-            volumeText((after ?? entry).volume_mm3) + (after ? "" : percentText(entry)),
-            after ? (after.read_by ? `read by ${after.read_by}` : "with your edits") : `expected ${expectedText(entry)}`,
+            volumeText((after ?? entry).volume_mm3) + (own ? "" : percentText(entry)),
+            own || `expected ${expectedText(entry)}`,
         ];
         const lines = expected.replace(/ (?=mm³|mL)/g, "\u00a0"); // a unit stays with its number
         cell.replaceChildren(
             volume,
             ...lines.split(" (").map((part, line) => element("small", {}, line ? `(${part}` : part)),
-            ...(entry.held_text && !after ? [element("small", { class: "held" }, entry.held_text)] : []),
+            ...(entry.held_text && !own ? [element("small", { class: "held" }, entry.held_text)] : []),
         );
         return cell;
     }
