@@ -10,7 +10,7 @@ from written_case import change_case
 
 from SegWithUCore.case.case_files import file_record
 from SegWithUCore.review.log_format import Verdict
-from SegWithUSlicerLib.review.opening import decided_so_far, obstacle
+from SegWithUSlicerLib.review.opening import earlier_state, obstacle
 from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
 from SegWithUSlicerLib.scene.load_case import load_case
 from SegWithUSlicerLib.scene.review_nodes import region_mask
@@ -44,12 +44,12 @@ def test_a_look_counts_only_while_it_is_visible():
     clock = ViewTimer(seconds)
     clock.take()
     seconds.now += 3
-    clock.set_visible(False)
+    clock.set_running(False)
     seconds.now += 60
-    clock.set_visible(True)
+    clock.set_running(True)
     seconds.now += 2
     assert clock.take() == 5
-    clock.set_visible(False)
+    clock.set_running(False)
     clock.take()
     seconds.now += 60
     assert clock.take() == 0
@@ -82,7 +82,7 @@ def test_opening_a_review_keeps_the_run_from_being_replaced(case, tmp_path):
 
 
 def test_what_was_decided_is_told_before_a_review_is_opened_again(case, tmp_path):
-    assert decided_so_far(case.nodes, "Ana", tmp_path) is None
+    assert earlier_state(case.nodes, "Ana", tmp_path) is None
     session, _seconds = _session(case, tmp_path)
     for region in session.regions[:2]:
         session.show(region.id)
@@ -90,8 +90,9 @@ def test_what_was_decided_is_told_before_a_review_is_opened_again(case, tmp_path
     session.undo()
     count = len(session.regions)
     session.close()
-    assert decided_so_far(case.nodes, "Ana", tmp_path) == (1, count)
-    assert decided_so_far(case.nodes, "Bo", tmp_path) is None
+    progress = earlier_state(case.nodes, "Ana", tmp_path).progress()
+    assert (progress.decided, progress.regions) == (1, count)
+    assert earlier_state(case.nodes, "Bo", tmp_path) is None
 
 
 def test_the_log_tells_where_the_review_stopped(case, tmp_path):
@@ -163,7 +164,7 @@ def test_a_review_goes_on_in_the_browser_and_comes_back(case, tmp_path):
     reviews = OpenReviews()
     window = reviews.open("1", page, "Ana", "expected wrong volume")["session"]
     review, core = reviews.review("1", window), reviews.review("1", window).session
-    theirs = {region.id: region for region in core.regions}
+    theirs = {region.id: region for region in core.listed()}
     assert theirs.keys() == mine.keys()
     for id_, region in mine.items():
         assert theirs[id_].peak_ras_mm == pytest.approx(region.peak_ras_mm, abs=1e-3)

@@ -17,7 +17,7 @@ from ..parameters import Parameters
 from ..run.model_store import ModelInfo
 from ..run.preview import PreflightResult, size_ras
 from ..run.session import WHEELS_SETTING, set_setting, setting
-from ..scene.case_nodes import find_cases, is_ours
+from ..scene.case_nodes import is_ours
 from ..scene.slice_views import shown_volumes
 from ..scene.volume_export import propose_roi
 from .widgets import GuiConnections, OneLine
@@ -132,12 +132,10 @@ class InputPanel:
             selector.setCurrentNode((shown or offered)[0])
 
     def hide_own_maps(self) -> None:
-        """Leave our own results out of the selectors: to be called when such nodes were added."""
+        """Leave our own maps out of the selectors: to be called when such nodes were added."""
         hidden = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if is_ours(node)]
         for selector in self._selectors:
             selector.sortFilterProxyModel().hiddenNodeIDs = hidden
-        own = [nodes.segmentation.GetID() for nodes in find_cases(slicer.mrmlScene) if nodes.segmentation is not None]
-        self.ui.maskSelector.sortFilterProxyModel().hiddenNodeIDs = own
 
     def propose(self) -> None:
         """Add a region of the model's field of view around the crosshair, or in the middle of the volume."""
