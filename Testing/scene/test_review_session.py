@@ -9,7 +9,7 @@ from loaded_case import LoadedCase, loaded_case, paint
 from written_case import change_case
 
 from SegWithUCore.case.case_files import file_record
-from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.log_format import Verdict, VerdictGiven
 from SegWithUSlicerLib.review.opening import earlier_state, obstacle
 from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
 from SegWithUSlicerLib.scene.load_case import load_case
@@ -53,6 +53,43 @@ def test_a_look_counts_only_while_it_is_visible():
     clock.take()
     seconds.now += 60
     assert clock.take() == 0
+
+
+def test_time_counts_until_a_minute_after_the_last_input_and_in_the_active_window(case, tmp_path):
+    session, seconds = _session(case, tmp_path)
+    session.show(session.regions[0].id)
+    session.notice("mouse at 1")
+    seconds.now += 50
+    session.notice("mouse at 2")
+    for _second in range(1060):  # a tab left open
+        seconds.now += 1
+        session.notice("mouse at 2")
+    session.notice("mouse at 3")
+    seconds.now += 5
+    session.notice(None)
+    seconds.now += 600
+    session.notice("mouse at 3")
+    seconds.now += 2
+    session.judge(Verdict.ACCEPTED)
+    session.close()
+    assert [event.action.seconds for event in session.core.log.events if isinstance(event.action, VerdictGiven)] == [117.0]
+
+
+def test_minutes_are_of_the_open_regions_at_the_reviewers_own_pace(case, tmp_path):
+    session, seconds = _session(case, tmp_path)
+    count = len(session.ids)
+    assert session.core.minutes_left == pytest.approx(20 * count / 60)
+    for spent, region in zip((2, 4, 6, 8, 50), session.ids, strict=False):
+        session.show(region)
+        seconds.now += spent
+        session.judge(Verdict.ACCEPTED)
+        done = session.ids.index(region) + 1
+        pace = 6 if done == 5 else 20
+        assert session.core.minutes_left == pytest.approx(pace * (count - done) / 60)
+    session.finish()
+    left = [region for region in session.regions if session.state.is_open(region)]
+    assert session.core.minutes_left == pytest.approx(6 * len(left) / 60)
+    session.close()
 
 
 def test_time_on_a_region_goes_into_its_verdict_or_look(case, tmp_path):
@@ -162,7 +199,7 @@ def test_a_review_goes_on_in_the_browser_and_comes_back(case, tmp_path):
     session.close()
     page = PageCase(read_volumes(session.folder, read_description(session.folder)))
     reviews = OpenReviews()
-    window = reviews.open("1", page, "Ana", "expected wrong volume")["session"]
+    window = reviews.open("1", page, "Ana", "structure")["session"]
     review, core = reviews.review("1", window), reviews.review("1", window).session
     theirs = {region.id: region for region in core.listed()}
     assert theirs.keys() == mine.keys()

@@ -18,7 +18,7 @@ from ..run.model_store import ModelInfo
 from ..run.preview import PreflightResult, size_ras
 from ..run.session import WHEELS_SETTING, set_setting, setting
 from ..scene.case_nodes import is_ours
-from ..scene.slice_views import shown_volumes
+from ..scene.slice_views import crosshair, shown_volumes
 from ..scene.volume_export import propose_roi
 from .widgets import GuiConnections, OneLine
 
@@ -142,7 +142,7 @@ class InputPanel:
         model, volume = self.model, next(iter(self.volumes), None)
         if self._parameters is None or model is None or volume is None or model.field_of_view_mm is None:
             return
-        self._parameters.roi = propose_roi(volume, _crosshair(), model.field_of_view_mm)
+        self._parameters.roi = propose_roi(volume, crosshair(), model.field_of_view_mm)
         self.show_handles(True)
         self._changed()
 
@@ -306,12 +306,3 @@ def wheels_problem() -> str:
 
 def _tool_tip(channel: str) -> str:
     return _("The {channel} image. Label maps and our own results are not offered.").format(channel=channel)
-
-
-def _crosshair() -> tuple[float, float, float] | None:
-    """Return where the crosshair is, in world RAS; None if it was never set."""
-    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    if node is None:
-        return None
-    position = tuple(float(part) for part in node.GetCrosshairRAS())
-    return None if position == (0.0, 0.0, 0.0) else (position[0], position[1], position[2])

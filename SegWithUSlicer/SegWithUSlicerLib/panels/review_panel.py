@@ -12,7 +12,7 @@ from SegWithUCore.case.case_file import asked_structures
 from SegWithUCore.case.structures_table import short_name
 from SegWithUCore.regions.region import Region, reasons
 from SegWithUCore.review.reviews import corrected_cases_text
-from SegWithUCore.review.verdicts import Verdict, count_text
+from SegWithUCore.review.verdicts import Verdict
 from SegWithUCore.util.errors import InputError, SegWithUError
 
 from ..guarded import attempt, guarded
@@ -25,7 +25,7 @@ from ..run.session import Debounce, set_setting, setting, start_timer
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import nodes_of
 from ..scene.readout import volume_text
-from ..scene.slice_views import meeting_point, show_structure
+from ..scene.slice_views import crosshair, show_structure
 from .edit_panel import EditPanel
 from .review_widgets import ORDERS, ReviewKeys, ReviewTable, actions_of, add_verdict_buttons, found_by, keys_text
 from .widgets import GuiConnections, connect_clicks
@@ -150,16 +150,17 @@ class ReviewPanel:
         slicer.app.connect("aboutToQuit()", self.end)
         self._stop_watching = start_timer(WATCH_MS, self._watch)
         if self._ticked:
-            session.ask(self._ticked)
+            session.core.ask(self._ticked)
         session.arrange = self._arranged
         self._relist(always=True)
         self.edit.show(session.nodes)
         self._draw_setup()
         self._update_visibility()
-        if session.resumed_at in session.ids:
-            self.go_to(session.resumed_at)
-        else:
+        first = session.resumed_at if session.resumed_at in session.ids else session.following()
+        if first is None:
             self.go_to_structure(session.unfinished() or session.state.asked[0])
+        else:
+            self.go_to(first)
         self.table.focus()
         self._folded = [name for name in SECTIONS if not getattr(self.ui, name).collapsed]
         self._fold(True)
@@ -222,7 +223,7 @@ class ReviewPanel:
         if self._nodes is not None:
             set_setting(ASKED_SETTING.format(model=self._nodes.model_name), "\n".join(structures))
         if self.session is not None and structures:
-            self.session.ask(structures)
+            self.session.core.ask(structures)
             self._changed()
         self._draw_setup()
 
@@ -287,7 +288,7 @@ class ReviewPanel:
             return
         self.keep_comment()
         session.judge(verdict)
-        self._update_rows([session.current.id])
+        self.table.update(session.current.id, verdict)
         following = session.following()
         if self.ui.goOnBox.checked and following is not None:
             self.go_to(following)
@@ -302,26 +303,26 @@ class ReviewPanel:
     def finish(self) -> None:
         """Take the structure at hand, which was looked through, as right, and go on with the next one."""
         session = self.session
-        if session is None or not session.can_finish:
+        if session is None or session.structure not in session.state.asked:
             return
         self.keep_comment()
         session.finish()
         self._relist()
         following = session.unfinished()
-        if following is None:
-            self._go(session.next_sample())
+        if following is None:  # the blind sample is left
+            self.next()
         else:
             self.go_to_structure(following)
         self._changed()
 
     def add_place(self) -> None:
-        """Add the place where the slices meet to the regions, and go there."""
-        session = self.session
-        if session is None:
+        """Add the place of the crosshair to the regions, and go there."""
+        session, where = self.session, crosshair()
+        if session is None or where is None:
             return
         self.keep_comment()
         try:
-            place = session.add_place(meeting_point())
+            place = session.add_place(where)
         except InputError as error:
             self.message = str(error)
             self._draw_setup()
@@ -343,9 +344,8 @@ class ReviewPanel:
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"):
             return
         self.keep_comment()
-        fact = session.accept_rest()
-        if fact is not None:
-            self._update_rows(fact.regions)
+        session.accept_rest()
+        self._relist(always=True)
         self._changed()
 
     def undo(self) -> None:
@@ -355,16 +355,13 @@ class ReviewPanel:
             return
         self.keep_comment()
         fact = session.undo()
-        self._relist()
+        self._relist(always=True)
+        if session.current is not None:
+            self.ui.commentEdit.text = session.state.comment_of(session.current.id)
         if fact is not None and fact.region is not None:
-            self._update_rows([fact.region])
-            if session.current is not None:
-                self.ui.commentEdit.text = session.state.comment_of(session.current.id)
             self.go_to(fact.region)
-        elif fact is not None:
-            self._update_rows(session.ids)
-            if session.current is None:
-                self.go_to_structure(session.structure)
+        elif session.current is None:
+            self.go_to_structure(session.structure)
         self._changed()
 
     def write_comment(self) -> None:
@@ -378,11 +375,6 @@ class ReviewPanel:
         if session is not None and session.current is not None:
             session.comment(self.ui.commentEdit.text.strip())
             self._draw_progress()
-
-    def _update_rows(self, regions: Sequence[int]) -> None:
-        if self.session is not None:
-            for region in regions:
-                self.table.update(region, self.session.state.verdict_of(region))
 
     def _changed(self) -> None:
         self._relist()
@@ -484,26 +476,24 @@ class ReviewPanel:
         session = self.session
         if session is None:
             return
-        name, minutes = session.structure, session.minutes_left
-        lines = [session.state.progress().text, session.trouble, closing_text(session)]
-        if minutes:
-            lines[0] += _("; about {minutes:.0f} min left").format(minutes=max(minutes, 1))
-        if session.can_finish and session.next_undecided(name) is None:
+        name, is_asked = session.structure, session.structure in session.state.asked
+        lines = [session.state.progress().text, session.trouble]
+        if session.core.is_done:
+            lines.append(_("The review is finished."))
+        else:
+            lines[0] += _("; about {minutes:.0f} min left").format(minutes=max(session.core.minutes_left, 1))
+        if is_asked and name not in session.state.finished and session.next_undecided(name) is None:
             lines.append(_("Look through {structure} and finish it.").format(structure=name))
         self.ui.reviewProgressLabel.text = "\n".join(filter(None, lines))
         self.ui.nextButton.enabled = session.next_undecided() is not None
         self.ui.acceptRestButton.enabled = bool(session.state.rest().regions)
         self.ui.finishButton.text = _("Finish {structure}").format(structure=short_name(name))
-        self.ui.finishButton.enabled = session.can_finish
+        self.ui.finishButton.enabled = is_asked
         self.ui.previousButton.enabled = session.previous() is not None
         self.ui.undoButton.enabled = session.state.next_undo() is not None
         state = session.state.structure(name)
         verdict = _("no verdict yet") if state.verdict is None else verdict_text(state.verdict)
-        unseen = _(", {n} not looked at").format(n=state.unseen) if state.unseen else ""
-        text = _("{structure}: {verdict} ({decided} of {regions} regions{unseen})")
-        self.ui.structureVerdictLabel.text = text.format(
-            structure=name, verdict=verdict, decided=state.decided, regions=state.regions, unseen=unseen
-        )
+        self.ui.structureVerdictLabel.text = f"{name}: {verdict}"
         self.ui.clearStructureButton.enabled = state.explicit
 
     def _connect(self) -> None:
@@ -541,23 +531,10 @@ def settings_folder() -> Path:
     return Path(slicer.app.userSettings().fileName()).parent
 
 
-def closing_text(session: ReviewSession) -> str:
-    """Return the message when all asked structures are finished; "" before."""
-    if not session.is_done:
-        return ""
-    state = session.state
-    given = [state.verdict_of(region.id) for region in state.listed()]
-    unseen = len(state.unseen_ids)
-    but = _(" but for {unseen} regions that were not looked at ({wrong} of expected error)") if unseen else ""
-    but = but.format(unseen=unseen, wrong=volume_text(state.expected_mm3_of(state.unseen_ids)))
-    text = _("All {n} structures are finished{but}: {counts}.")
-    return text.format(n=len(state.asked), but=but, counts=count_text(given))
-
-
 def kept_text(session: ReviewSession) -> str:
     """Return the message after the end: where the review was saved, or why it was not."""
     if session.trouble:
         return session.trouble
     kept = _("{progress}: kept in {folder}.").format(progress=session.state.progress().text, folder=session.folder)
-    corrected = corrected_cases_text(session.folder, session.nodes.case.model_name) if session.is_done else ""
+    corrected = corrected_cases_text(session.folder, session.nodes.case.model_name) if session.core.is_done else ""
     return "\n".join(filter(None, [kept, corrected]))

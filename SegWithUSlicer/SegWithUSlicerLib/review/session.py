@@ -19,7 +19,6 @@ from SegWithUCore.util.errors import OutputError
 from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on
-from ..scene.review_nodes import own_of
 from ..scene.segmentation import mark_judged
 from .edits import EditWatch, edited_event, structure_at
 from .opening import open_review
@@ -44,6 +43,7 @@ class ReviewSession:
         regions: of the question, in this order and arranged; `relist` makes them again.
         ids: theirs.
         arrange: sorts and filters them; by default they stay as they are.
+        core: the review itself.
         current: the region that is shown; None before the first, and where only a structure is.
         structure: name of the structure at hand: that of the region, or one without an open region.
         folder: of the review's files.
@@ -69,8 +69,8 @@ class ReviewSession:
         self.current: Region | None = None
         self.structure = ""
         self.arrange: Callable[[list[Region]], list[Region]] = list
-        self._review, self.notes = open_review(nodes, reviewer, root, order, clock)
-        log, self.resumed_at, self.order = self._review.log, self._review.resumed_at, order
+        self.core, self.notes = open_review(nodes, reviewer, root, order, clock)
+        log, self.resumed_at, self.order = self.core.log, self.core.resumed_at, order
         self.folder = log.path.parent
         self.ids: list[int] = []
         self.relist()
@@ -90,22 +90,12 @@ class ReviewSession:
     @property
     def state(self) -> ReviewState:
         """The state of the review after all events."""
-        return self._review.state
+        return self.core.state
 
     @property
     def trouble(self) -> str:
         """Why the disk does not hold everything; "" if it does."""
-        return self._review.trouble or self._edit_trouble
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all asked structures are finished, and the blind sample is judged."""
-        return self._review.is_done
-
-    @property
-    def minutes_left(self) -> float:
-        """Time for the open regions, at this reviewer's own pace."""
-        return self._review.minutes_left
+        return self.core.trouble or self._edit_trouble
 
     def show(self, region_id: int) -> None:
         """Show a region: views, highlight, clock."""
@@ -140,11 +130,6 @@ class ReviewSession:
         asked = self.state.asked
         start = asked.index(self.structure) + 1 if self.structure in asked else 0
         return next((name for name in asked[start:] + asked[:start] if name not in self.state.finished), None)
-
-    def next_sample(self) -> int | None:
-        """Return the ID of the next open place of the blind sample; None if there is none, or it is not due."""
-        sample = [region.id for region in self.regions if region.kind is Kind.BLIND]
-        return self.state.next_undecided(sample)
 
     def previous(self) -> int | None:
         """Return the ID of the region before the current one; None at the start."""
@@ -181,18 +166,18 @@ class ReviewSession:
         if self.current is None:
             return
         self.check_for_edits()
-        self._review.append(log_format.VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
+        self.core.append(log_format.VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
         self._save_edits()
 
     def comment(self, text: str) -> None:
         """Add a comment to the current region."""
         if self.current is not None and text != self.state.comment_of(self.current.id):
-            self._review.append(log_format.Commented(self.current.id, text))
+            self.core.append(log_format.Commented(self.current.id, text))
 
     def accept_rest(self) -> log_format.RestAccepted | None:
         """Take all regions without a verdict as they are, in one line of the log; None if every region has one."""
         self.check_for_edits()
-        fact = self._review.accept_rest()
+        fact = self.core.accept_rest()
         self._save_edits()
         return fact
 
@@ -202,26 +187,15 @@ class ReviewSession:
         Returns:
             The event that undoes it; None if there is nothing to undo.
         """
-        undone = self._review.undo()
+        undone = self.core.undo()
         if self.current is not None and self.current.id >= self.state.next_place():
             self.current = None  # an added place, which is gone
         return undone
 
-    def ask(self, structures: Sequence[str]) -> None:
-        """Change the question; names of structures, at least one."""
-        self._review.ask(structures)
-
-    @property
-    def can_finish(self) -> bool:
-        """Whether the structure at hand is asked, and not finished, or was edited since."""
-        verdict = self.state.structure(self.structure).verdict
-        is_newer = self.structure in self.state.edited and verdict is not Verdict.CORRECTED
-        return self.structure in self.state.asked and (self.structure not in self.state.finished or is_newer)
-
     def finish(self) -> None:
         """Take the structure at hand, which was looked through, as right."""
         self.check_for_edits()
-        self._review.finish(self.structure)
+        self.core.finish(self.structure)
         self._save_edits()
 
     def add_place(self, world_ras_mm: Sequence[float]) -> int:
@@ -232,13 +206,15 @@ class ReviewSession:
         Raises:
             InputError: it lies outside of the image.
         """
-        ras_mm, asked = own_of(self.nodes, world_ras_mm), self.state.asked
-        names = (structure_at(self.nodes, ras_mm), self.structure, *asked)
-        return self._review.add_place(next(name for name in names if name in asked), ras_mm)
+        own, asked, reference = [0.0] * 3, self.state.asked, self.nodes.reference
+        assert reference is not None
+        reference.TransformPointFromWorld(list(world_ras_mm), own)
+        names = (structure_at(self.nodes, own), self.structure, *asked)
+        return self.core.add_place(next(name for name in names if name in asked), (own[0], own[1], own[2]))
 
     def judge_structure(self, name: str, verdict: Verdict | None) -> None:
         """Give a whole structure a verdict; None removes it, so that the verdicts of its regions count."""
-        self._review.append(log_format.StructureJudged(name, verdict, ""))
+        self.core.append(log_format.StructureJudged(name, verdict, ""))
 
     def check_for_edits(self) -> bool:
         """Notice edits and log them; False if nothing has changed."""
@@ -249,14 +225,14 @@ class ReviewSession:
         if changed:
             self._is_unsaved = True
             region = self.current.id if self.current is not None else None
-            self._review.append(edited_event(nodes, changed, self._watch.box, region))
+            self.core.append(edited_event(nodes, changed, self._watch.box, region))
         return bool(changed)
 
     def _save_edits(self) -> None:
         """Write the edits that no file holds yet. A failure is reported as `trouble`, and the next call tries again."""
         if self._is_unsaved and self.nodes.segmentation is not None:
             try:
-                save_reviewed(self.nodes, self.folder, self._review.log.path.name)
+                save_reviewed(self.nodes, self.folder, self.core.log.path.name)
                 self._is_unsaved, self._edit_trouble = False, ""
             except OutputError as error:
                 self._edit_trouble = str(error)
@@ -265,7 +241,7 @@ class ReviewSession:
         """Write edits and log lines that are not on disk yet; a failure is reported as `trouble`."""
         self.check_for_edits()
         self._save_edits()
-        self._review.flush()
+        self.core.flush()
 
     def close(self) -> None:
         """End the session: everything on disk, highlight and observers gone."""
@@ -277,10 +253,10 @@ class ReviewSession:
 
     def _close_log(self) -> None:
         try:
-            self._review.close()
+            self.core.close()
         except OutputError:  # reported as `trouble`; the scene has the lines
-            self._review.append(log_format.Closed())
-            self._review.log.abandon()
+            self.core.append(log_format.Closed())
+            self.core.log.abandon()
 
     def relist(self) -> bool:
         """List the regions of the question again, after it, or what is finished or added, has changed.
@@ -288,7 +264,7 @@ class ReviewSession:
         Returns:
             Whether the list is another one.
         """
-        before, self.regions = self.ids, self.arrange(self._review.listed(self.order))
+        before, self.regions = self.ids, self.arrange(self.core.listed(self.order))
         self.ids = [region.id for region in self.regions]
         return self.ids != before
 
@@ -310,7 +286,7 @@ class ReviewSession:
             return
         seconds = self._timer.take()
         if seconds >= SHORTEST_LOOK_S:
-            self._review.append(log_format.RegionViewed(self.current.id, round(seconds, 1)))
+            self.core.append(log_format.RegionViewed(self.current.id, round(seconds, 1)))
 
 
 class ViewTimer:

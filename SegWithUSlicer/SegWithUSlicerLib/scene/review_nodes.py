@@ -139,14 +139,6 @@ def world_of(nodes: CaseNodes, point_ras_mm: Sequence[float]) -> tuple[float, fl
     return world[0], world[1], world[2]
 
 
-def own_of(nodes: CaseNodes, world_ras_mm: Sequence[float]) -> tuple[float, float, float]:
-    """Transform a point in world RAS mm to the image's own space: the inverse of `world_of`."""
-    own = [float(part) for part in world_ras_mm]
-    if nodes.reference is not None:
-        nodes.reference.TransformPointFromWorld(list(own), own)
-    return own[0], own[1], own[2]
-
-
 def _hidden(nodes: CaseNodes, kind: str, name: str) -> "slicer.vtkMRMLNode":
     return add_hidden_node(nodes.hub.GetScene(), kind, name.format(input=nodes.label))
 

@@ -226,16 +226,13 @@ def jump_to(point_ras: Sequence[float], scene: "slicer.vtkMRMLScene | None" = No
         crosshair.SetCrosshairRAS(r, a, s)
 
 
-def meeting_point(scene: "slicer.vtkMRMLScene | None" = None) -> tuple[float, float, float]:
-    """Return where the red, green and yellow slices meet, in world RAS mm; if they do not, what is nearest to that."""
-    get, names = (scene or slicer.mrmlScene).GetSingletonNode, ("Red", "Green", "Yellow")
-    matrices = [get(name, "vtkMRMLSliceNode").GetSliceToRAS() for name in names]
-    planes = np.stack([slicer.util.arrayFromVTKMatrix(matrix) for matrix in matrices])
-    normals, origins = planes[:, :3, 2], planes[:, :3, 3]
-    # Least squares around their middle, which decides where slices are parallel.
-    middle = origins.mean(axis=0)
-    r, a, s = middle + np.linalg.lstsq(normals, ((origins - middle) * normals).sum(axis=1), rcond=None)[0]
-    return float(r), float(a), float(s)
+def crosshair() -> tuple[float, float, float] | None:
+    """Return where the crosshair is, in world RAS mm; None if it was never set."""
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    if node is None:
+        return None
+    position = tuple(float(part) for part in node.GetCrosshairRAS())
+    return None if position == (0.0, 0.0, 0.0) else (position[0], position[1], position[2])
 
 
 def shown_volumes(scene: "slicer.vtkMRMLScene | None" = None) -> tuple[set[str], set[str]]:
