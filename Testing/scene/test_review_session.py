@@ -72,7 +72,7 @@ def test_time_counts_until_a_minute_after_the_last_input_and_in_the_active_windo
     seconds.now += 2
     session.judge(Verdict.ACCEPTED)
     session.close()
-    assert [event.action.seconds for event in session.core.log.events if isinstance(event.action, VerdictGiven)] == [117.0]
+    assert [action.seconds for action in session.core.actions if isinstance(action, VerdictGiven)] == [117.0]
 
 
 def test_minutes_are_of_the_open_regions_at_the_reviewers_own_pace(case, tmp_path):

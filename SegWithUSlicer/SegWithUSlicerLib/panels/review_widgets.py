@@ -36,7 +36,7 @@ class ReviewTable:
         self._gui = GuiConnections()
         self._ids: list[int] = []
         self._rows: dict[int, int] = {}
-        set_up_table(table, ["#", "", _("Structure"), _("Error"), _("Kind")])
+        set_up_table(table, ["#", "", _("Structure"), _("Error"), _("Kind")], stretches_last=False)
         table.setMinimumHeight(ROW_PX * (_LEAST_ROWS + 1))
         table.horizontalHeader().setSortIndicatorShown(True)
         self.forget_sorting()

@@ -17,7 +17,7 @@ from ..scene.readout import dice_text, expected_text, typeset, volume_text
 from ..scene.slice_views import show_in_3d, show_structure
 from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table
 
-_WIDEST_PX = (230, 110, 95)
+_WIDEST_PX = (200, 110, 95)
 """Of the first columns: names are whole, and the flag is visible in a panel of 360 px."""
 _FOLLOW = ("volume_mm3", "expected_wrong_mm3")
 """What follows an edit."""

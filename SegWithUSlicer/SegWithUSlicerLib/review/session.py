@@ -264,7 +264,10 @@ class ReviewSession:
         Returns:
             Whether the list is another one.
         """
-        before, self.regions = self.ids, self.arrange(self.core.listed(self.order))
+        listed, before, asked = self.core.listed(self.order), self.ids, self.state.asked
+        if self.order == FIRST_ORDER:  # as the table of structures has them, left and right next to each other
+            listed.sort(key=lambda region: (region.kind is Kind.BLIND, asked.index(self.subject(region))))
+        self.regions = self.arrange(listed)
         self.ids = [region.id for region in self.regions]
         return self.ids != before
 
