@@ -15,10 +15,9 @@ from ..guarded import guarded
 from ..i18n import _
 from ..review.verdict_texts import numbered_text, translated_verdict, verdict_text
 from ..scene.readout import volume_text
-from .widgets import ROW_PX, GuiConnections, put_cell, set_up_table, updates_disabled
+from .widgets import GuiConnections, put_cell, set_up_table, updates_disabled
 
 _VERDICT, _STRUCTURE, _ERROR = 1, 2, 3
-_LEAST_ROWS = 5
 
 
 class ReviewTable:
@@ -37,7 +36,6 @@ class ReviewTable:
         self._ids: list[int] = []
         self._rows: dict[int, int] = {}
         set_up_table(table, ["#", "", _("Structure"), _("Error"), _("Kind")], stretches_last=False)
-        table.setMinimumHeight(ROW_PX * (_LEAST_ROWS + 1))
         table.horizontalHeader().setSortIndicatorShown(True)
         self.forget_sorting()
         table.horizontalHeaderItem(_VERDICT).setToolTip(_("The sign of your verdict."))
