@@ -8,6 +8,7 @@ import numpy as np
 import qt
 import slicer
 import vtk
+from opened_module import segment_crop
 from reviewing import Reviewing
 
 from SegWithUCore.regions.region import Kind
@@ -44,8 +45,6 @@ def _judge_all(reviewing: Reviewing) -> None:
 
 
 def test_ticks_before_and_in_a_review_are_its_question_and_that_of_the_next_run(reviewing: Reviewing) -> None:
-    from SegWithUSlicerLib.panels.review_panel import ticked_before
-
     assert [reviewing.ui.structuresTable.item(row, 0).checkState() for row in (0, 1)] == [qt.Qt.Checked] * 2
     _tick(reviewing, 1, False)
     reviewing.start()
@@ -53,7 +52,6 @@ def test_ticks_before_and_in_a_review_are_its_question_and_that_of_the_next_run(
     few = len(reviewing.ids)
     assert [line["structures"] for line in reviewing.told("asked")] == [[ANTERIOR]]
     assert "0 of 1 structures finished" in reviewing.ui.reviewProgressLabel.text
-    assert ticked_before(reviewing.opened.panel.inputs.model) == (ANTERIOR,)
     _tick(reviewing, 1, True)
     assert len(reviewing.ids) > few and _about(reviewing) == {ANTERIOR, POSTERIOR}
     reviewing.ui.structuresTable.horizontalHeader().sectionClicked(0)
@@ -65,6 +63,13 @@ def test_ticks_before_and_in_a_review_are_its_question_and_that_of_the_next_run(
     _tick(reviewing, 0, True)
     reviewing.start()
     assert [len(line["structures"]) for line in reviewing.told("asked")] == [1, 2, 1, 2]
+    _tick(reviewing, 0, False)
+    first = reviewing.nodes
+    segment_crop(reviewing.opened, first.inputs[0])
+    assert reviewing.nodes.hub is not first.hub
+    assert reviewing.nodes.case.raw["asked"] == [POSTERIOR]
+    ticks = [reviewing.ui.structuresTable.item(row, 0).checkState() for row in (0, 1)]
+    assert ticks == [qt.Qt.Unchecked, qt.Qt.Checked]
 
 
 def test_structures_are_finished_one_by_one_and_the_blind_sample_closes(reviewing: Reviewing) -> None:

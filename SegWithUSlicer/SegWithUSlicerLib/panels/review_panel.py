@@ -152,6 +152,7 @@ class ReviewPanel:
         if self._ticked:
             session.core.ask(self._ticked)
         session.arrange = self._arranged
+        self.ui.regionFilterEdit.text = ""
         self._relist(always=True)
         self.edit.show(session.nodes)
         self._draw_setup()
