@@ -79,15 +79,15 @@ def test_minutes_are_of_the_open_regions_at_the_reviewers_own_pace(case, tmp_pat
     session, seconds = _session(case, tmp_path)
     count = len(session.ids)
     assert session.core.minutes_left == pytest.approx(20 * count / 60)
-    for spent, region in zip((2, 4, 6, 8, 50), session.ids, strict=False):
-        session.show(region)
+    session.show(session.ids[0])
+    for spent in (2, 4, 6, 8, 50):
+        assert session.core.minutes_left == pytest.approx(20 * (count - (spent > 2)) / 60)
         seconds.now += spent
         session.judge(Verdict.ACCEPTED)
-        done = session.ids.index(region) + 1
-        pace = 6 if done == 5 else 20
-        assert session.core.minutes_left == pytest.approx(pace * (count - done) / 60)
+    assert session.core.minutes_left == pytest.approx(6 * (count - 1) / 60)
     session.finish()
     left = [region for region in session.regions if session.state.is_open(region)]
+    assert 0 < len(left) < count - 1
     assert session.core.minutes_left == pytest.approx(6 * len(left) / 60)
     session.close()
 
