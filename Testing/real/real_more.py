@@ -231,6 +231,22 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
             return True
         return False
 
+    def ask(chance: random.Random) -> bool:
+        """Tick a structure, or go to it, or look for its regions."""
+        table = user.find("structuresTable")
+        row = chance.randrange(2)
+        if row >= table.rowCount or not user.runs:
+            return False
+        tick = table.item(row, 0)
+        way = chance.randrange(3)
+        if way == 0:
+            tick.setCheckState(0 if tick.checkState() else 2)
+        elif way == 1:
+            table.cellClicked(row, 1)
+        else:
+            user.find("regionFilterEdit").text = chance.choice(("", "anterior", "boundary", "nothing has this"))
+        return True
+
     def other_module(_chance: random.Random) -> bool:
         slicer.util.selectModule("Data")
         slicer.app.processEvents()
@@ -240,7 +256,7 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
     presses = (
         "tryItButton runButton proposeButton startReviewButton endReviewButton acceptButton correctButton rejectButton "
         "secondReaderButton undoButton previousButton nextButton acceptStructureButton secondReaderStructureButton "
-        "clearStructureButton acceptRestButton showInputButton copyButton"
+        "clearStructureButton acceptRestButton finishButton addPlaceButton showInputButton copyButton"
     )
     sections = (
         "inputsButton overlayButton reviewButton advancedButton casesButton modelsButton editButton "
@@ -253,6 +269,7 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
         **{name: switch(name) for name in ("show3DBox", "handlesBox", "goOnBox")},
         **{name: switch(name, "collapsed") for name in sections.split()},
         "remove a result": remove,
+        "ask for a structure": ask,
         "visit another module": other_module,
         "close the scene": lambda chance: chance.random() < 0.1 and slicer.mrmlScene.Clear(0) is None,
     }
@@ -323,6 +340,7 @@ def many_regions(user: User) -> None:
     count = 300
     nodes = user.segment_sample()
     _multiply_regions(nodes, count)
+    user.find("orderBox").currentIndex = 1  # structure by structure a verdict leads to no other structure
     begun = time.monotonic()
     user.start_review()
     user.check("the review begins within 5 s", time.monotonic() - begun < 5, time.monotonic() - begun)
