@@ -50,14 +50,12 @@ class ReviewTable:
         column, falls = header.sortIndicatorSection(), header.sortIndicatorOrder() == qt.Qt.DescendingOrder
         if column < 0:
             return list(regions)
-        values = (
-            lambda region: region.rank,
-            lambda region: _sign(verdict_of(region.id)),
-            lambda region: region.structure,
-            lambda region: region.expected_wrong_mm3,
-            lambda region: KINDS[region.kind],
-        )
-        return sorted(regions, key=values[column], reverse=falls)
+
+        def cells(region: Region) -> tuple[Any, ...]:
+            wrong_mm3 = region.expected_wrong_mm3
+            return region.rank, _sign(verdict_of(region.id)), region.structure, wrong_mm3, KINDS[region.kind]
+
+        return sorted(regions, key=lambda region: cells(region)[column], reverse=falls)
 
     def forget_sorting(self) -> None:
         """Go back to the given order."""
