@@ -192,6 +192,10 @@ def test_a_corrected_result_is_judged_again_and_stays(reviewing: Reviewing) -> N
     try:
         reviewing.ui.runButton.click()
         assert reviewing.opened.finish().startswith("Done")
+        mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+        selector.setCurrentNode(mine)
+        slicer.mrmlScene.RemoveNode(mine)
+        assert selector.currentNode() is None, "another one was chosen in its place"
     finally:
         selector.setCurrentNode(None)
     assert reviewing.nodes.hub is not corrected.hub

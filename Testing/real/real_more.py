@@ -181,6 +181,7 @@ def random_actions(user: User) -> None:
     if user.review.session is not None:
         user.click("endReviewButton")
     user.restore()
+    slicer.app.settings().remove("SegWithU/Asked")
     user.check("one can begin again", _shown_map(user.segment_sample()) is not None)
 
 
@@ -371,7 +372,7 @@ def _multiply_regions(nodes: Any, count: int) -> None:
     from SegWithUSlicerLib.scene.review_nodes import boxes_of_labels, put_regions
 
     rows = list(csv.reader(io.StringIO(nodes.regions_text.GetText())))
-    head, known = rows[0], rows[1:]
+    head, known = rows[0], [row for row in rows[1:] if "blind sample" not in row]
     error = slicer.util.arrayFromVolume(nodes.maps["error_probability"])
     labels = np.zeros(error.size, np.uint16)
     places = np.sort(np.argsort(-error.ravel(), kind="stable")[: 3 * count])

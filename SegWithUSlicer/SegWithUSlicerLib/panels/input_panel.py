@@ -54,6 +54,7 @@ class InputPanel:
         self._gui.connect(ui.headBox, self._head_chosen)
         self._gui.connect(ui.handlesBox, self.show_handles, self._has_handles)
         ui.proposeButton.connect("clicked(bool)", guarded(self.propose))
+        ui.maskSelector.connect("nodeAboutToBeRemoved(vtkMRMLNode*)", guarded(self._mask_removed))
         for signal in ("currentPathChanged(QString)", "validInputChanged(bool)"):  # only the second if it is emptied
             ui.wheelsEdit.connect(signal, guarded(lambda _: set_setting(WHEELS_SETTING, ui.wheelsEdit.currentPath)))
 
@@ -245,6 +246,11 @@ class InputPanel:
         selector.setMRMLScene(slicer.mrmlScene)
         self._gui.connect_signal(selector, "currentNodeChanged(vtkMRMLNode*)", self._channel_chosen)
         return selector
+
+    def _mask_removed(self, node: Any) -> None:
+        """Choose no mask in place of one that is deleted: the selector would take another one."""
+        if node is self.ui.maskSelector.currentNode():
+            self.ui.maskSelector.setCurrentNode(None)
 
     def _channel_chosen(self, _volume: Any) -> None:
         if self._parameters is not None:
